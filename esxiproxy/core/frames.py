@@ -1,0 +1,107 @@
+"""Where frames begin and end in a stream of bytes (RFC 6455 section 5.2), without decoding any of them.
+
+Data frames pass the proxy as they came.  All that has to be known of them is how far the bytes at hand may be
+forwarded, and whether the stream then stands at a frame boundary, the only place for a control frame.
+"""
+
+from __future__ import annotations
+
+from esxiproxy.core.errors import FrameTooBig, ProtocolViolation, SessionError
+
+_FIN, _RSV, _OPCODE, _CONTROL, _MASKED, _LENGTH = 0x80, 0x70, 0x0F, 0x08, 0x80, 0x7F
+
+
+class FrameWalker:
+    """Follows one direction of a WebSocket connection.
+
+    ``left``
+        payload bytes of the current data frame that are still to come; 0 at a frame boundary.
+    ``boundary``
+        where the last :meth:`walk` found its first frame boundary, an offset into the bytes it was given;
+        -1 when it found none.
+    ``control``
+        whether the walk stopped in front of a control frame.
+    ``fault``
+        what the peer did wrong in the frame at which the walk stopped, or None.
+    """
+
+    __slots__ = ("_mask", "_max_frame", "boundary", "control", "fault", "fragmented", "left")
+
+    def __init__(self, masked: bool, max_frame: int | None = None) -> None:
+        """``masked``: whether the sender has to mask, that is, whether it is a client (RFC 6455 5.1)."""
+        self._mask = _MASKED if masked else 0
+        self._max_frame = max_frame
+        self.left = 0
+        self.boundary = -1
+        self.fragmented = False
+        self.control = False
+        self.fault: SessionError | None = None
+
+    def walk(self, octets: bytes) -> int:
+        """How many of the bytes, from the first, are data frames to be forwarded now.
+
+        What is left over begins with an unfinished header, a control frame, or a frame that is wrong.
+        """
+        end = len(octets)
+        position = self.left
+        self.control = False
+        if position > end or (position == end and end):
+            self.left = position - end
+            self.boundary = end if position == end else -1
+            return end
+        self.left = 0
+        self.boundary = position
+        while end - position >= 2:
+            first, second = octets[position], octets[position + 1]
+            if first & _CONTROL:
+                self.control = True
+                return position
+            length = second & _LENGTH
+            start = position + (2 if length < 126 else 4 if length == 126 else 10)
+            if self._mask:
+                start += 4
+            if fault := self._fault(first, second):
+                self.fault = fault
+                return position
+            if start > end:
+                return position
+            if length >= 126:
+                extended = octets[position + 2 : position + (4 if length == 126 else 10)]
+                if fault := self._length_fault(extended):
+                    self.fault = fault
+                    return position
+                length = int.from_bytes(extended, "big")
+            if self._max_frame is not None and length > self._max_frame:
+                self.fault = FrameTooBig(f"a frame of {length} bytes, max_frame is {self._max_frame}")
+                return position
+            self.fragmented = not first & _FIN
+            position = start + length
+            if position > end:
+                self.left = position - end
+                return end
+        return position
+
+    def _fault(self, first: int, second: int) -> ProtocolViolation | None:
+        """What is wrong with the first two bytes of a data frame's header."""
+        opcode = first & _OPCODE
+        if first & _RSV:
+            return ProtocolViolation("RSV bits set, and no extension was negotiated")
+        if opcode > 2:
+            return ProtocolViolation(f"reserved opcode {opcode}")
+        if (second & _MASKED) != self._mask:
+            return ProtocolViolation("unmasked client frame" if self._mask else "masked server frame")
+        if opcode == 0 and not self.fragmented:
+            return ProtocolViolation("continuation frame outside of a message")
+        if opcode and self.fragmented:
+            return ProtocolViolation("new message inside of a fragmented one")
+        return None
+
+    @staticmethod
+    def _length_fault(extended: bytes) -> ProtocolViolation | None:
+        """RFC 6455 5.2: the shortest form, and the most significant bit is 0."""
+        length = int.from_bytes(extended, "big")
+        if length < (126 if len(extended) == 2 else 65536):
+            return ProtocolViolation("payload length not in its shortest form")
+        if length >> 63:
+            return ProtocolViolation("payload length of 2^63 or more")
+        return None

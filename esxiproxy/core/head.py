@@ -1,0 +1,165 @@
+"""The head of a request: read once, strictly, on its raw bytes.
+
+A head is admitted only when every reader of it must read the same: ours, Autobahn's and h11's.  So the bytes
+may go on untouched to whichever side serves them, and nothing is smuggled between two readings.
+RFC 9112 sections 2 to 5, with every "MAY be lenient" answered by no.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from esxiproxy.core.errors import MalformedRequest, MethodRefused
+
+MAX_HEAD = 16 * 1024
+MAX_TARGET = 8 * 1024
+MAX_FIELDS = 100
+_MAX_METHOD = 32
+
+Fields = tuple[tuple[bytes, bytes], ...]
+
+_END = b"\r\n\r\n"
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_REQUEST_LINE = re.compile(rb"(%b) ([\x21-\x7e]+) HTTP/(\d)\.(\d)" % _TOKEN)
+_FIELD_LINE = re.compile(rb"(%b):[ \t]*(.*?)[ \t]*" % _TOKEN, re.DOTALL)
+# CR and LF alone, and every other control character but the tab.
+_ILLEGAL = re.compile(rb"(?<!\r)\n|\r(?=[^\n])|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+;=%-]+)(?::\d{0,5})?")
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHead:
+    """A request head as it came.
+
+    ``raw`` are its bytes with the blank line; field names in ``fields`` keep their case, values have lost the
+    white space around them.  ``version`` is ``(1, 0)`` or ``(1, 1)``.
+    """
+
+    raw: bytes
+    method: bytes
+    target: bytes
+    version: tuple[int, int]
+    fields: Fields
+
+    def values(self, name: bytes) -> list[bytes]:
+        """The values of every field of that name (given in lower case), in their order."""
+        return [value for key, value in self.fields if key.lower() == name]
+
+    def value(self, name: bytes) -> bytes | None:
+        """The value of the first field of that name (given in lower case)."""
+        return next((value for key, value in self.fields if key.lower() == name), None)
+
+    def tokens(self, name: bytes) -> list[bytes]:
+        """The elements of a comma-separated list field (RFC 9110 5.6.1), in lower case."""
+        return tokens(self.values(name))
+
+
+def tokens(values: list[bytes]) -> list[bytes]:
+    """The elements of a comma-separated list field, in lower case, empty ones left out."""
+    return [part.lower() for value in values for part in map(bytes.strip, value.split(b",")) if part]
+
+
+class HeadReader:
+    """Collects one head, however it arrives, and refuses it as early as it is known to be bad."""
+
+    def __init__(self) -> None:
+        self._buffer = b""
+
+    def __len__(self) -> int:
+        return len(self._buffer)
+
+    def feed(self, octets: bytes) -> tuple[RequestHead, bytes] | None:
+        """Take what came; give the head and the bytes after it once it is whole.
+
+        Raises MalformedRequest (400, 414, 431) or MethodRefused.
+        """
+        seen = max(0, len(self._buffer) - 3)
+        self._buffer += octets
+        end = self._buffer.find(_END, seen)
+        whole = self._buffer if end < 0 else self._buffer[: end + len(_END)]
+        _refuse_illegal(whole, max(0, seen - 1))
+        if end < 0:
+            _refuse_oversize(whole)
+            return None
+        rest = self._buffer[len(whole) :]
+        self._buffer = b""
+        return parse(whole), rest
+
+
+def _refuse_illegal(octets: bytes, start: int) -> None:
+    if match := _ILLEGAL.search(octets, start):
+        octet = match.group()[0]
+        what = {0x0A: "a line feed without its carriage return", 0x0D: "a carriage return alone"}.get(
+            octet, f"the control character 0x{octet:02x}"
+        )
+        raise MalformedRequest(f"the request head has {what}")
+
+
+def _refuse_oversize(octets: bytes) -> None:
+    line_end = octets.find(b"\r\n")
+    if (len(octets) if line_end < 0 else line_end) > MAX_TARGET + _MAX_METHOD:
+        raise MalformedRequest(f"the request target is longer than {MAX_TARGET} bytes", status=414)
+    if len(octets) > MAX_HEAD:
+        raise MalformedRequest(f"the request head is larger than {MAX_HEAD} bytes", status=431)
+
+
+def parse(raw: bytes) -> RequestHead:
+    """The head that these bytes, up to and with the blank line, are.  Raises MalformedRequest."""
+    _refuse_oversize(raw)
+    line, *field_lines = raw[: -len(_END)].split(b"\r\n")
+    method, target, version = _request_line(line)
+    if len(field_lines) > MAX_FIELDS:
+        raise MalformedRequest(f"the request head has more than {MAX_FIELDS} fields", status=431)
+    head = RequestHead(raw, method, target, version, tuple(map(_field, field_lines)))
+    _check_host(head)
+    _check_framing(head)
+    return head
+
+
+def _request_line(line: bytes) -> tuple[bytes, bytes, tuple[int, int]]:
+    match = _REQUEST_LINE.fullmatch(line)
+    if match is None:
+        raise MalformedRequest("the request line is not METHOD TARGET HTTP/1.1")
+    method, target = match.group(1), match.group(2)
+    version = (int(match.group(3)), int(match.group(4)))
+    if len(target) > MAX_TARGET:
+        raise MalformedRequest(f"the request target is longer than {MAX_TARGET} bytes", status=414)
+    if version not in ((1, 0), (1, 1)):
+        raise MalformedRequest("only HTTP/1.1 and HTTP/1.0 are spoken here")
+    if method == b"CONNECT":
+        raise MalformedRequest("CONNECT is not served: this is no forward proxy")
+    if method == b"TRACE":
+        raise MethodRefused("TRACE is not passed on")
+    if not target.startswith(b"/") and not (target == b"*" and method == b"OPTIONS"):
+        raise MalformedRequest("the request target is not a path")
+    if b"#" in target:
+        raise MalformedRequest("the request target has a fragment")
+    return method, target, version
+
+
+def _field(line: bytes) -> tuple[bytes, bytes]:
+    match = _FIELD_LINE.fullmatch(line)
+    if match is None:
+        raise MalformedRequest("a field line is not NAME: VALUE")
+    return match.group(1), match.group(2)
+
+
+def _check_host(head: RequestHead) -> None:
+    """RFC 9112 3.2: exactly one Host in HTTP/1.1; an empty one names nobody here."""
+    hosts = head.values(b"host")
+    if len(hosts) > 1 or (not hosts and head.version == (1, 1)):
+        raise MalformedRequest(f"the request has {len(hosts)} Host fields instead of one")
+    if hosts and _HOST.fullmatch(hosts[0]) is None:
+        raise MalformedRequest("the Host field names no host")
+
+
+def _check_framing(head: RequestHead) -> None:
+    """RFC 9112 6.3: one way to find the end of the body, or none at all."""
+    lengths, codings = head.values(b"content-length"), head.values(b"transfer-encoding")
+    if lengths and codings:
+        raise MalformedRequest("the request has Content-Length and Transfer-Encoding")
+    if len(lengths) > 1 or (lengths and re.fullmatch(rb"[0-9]{1,18}", lengths[0]) is None):
+        raise MalformedRequest("the Content-Length is not one number")
+    if codings and (len(codings) > 1 or codings[0].lower() != b"chunked" or head.version == (1, 0)):
+        raise MalformedRequest("the Transfer-Encoding is not chunked")

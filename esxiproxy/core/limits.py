@@ -1,0 +1,35 @@
+"""The times and sizes that one session keeps to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Every timeout and size a listener or an upstream may set; times in seconds, sizes in bytes.
+
+    ``None`` stands for *off*.  ``[proxy]`` gives the defaults, a listener overrides them, and an upstream
+    overrides both, since it knows its hosts best.
+    """
+
+    head_timeout: float = 10.0
+    tls_handshake_timeout: float = 10.0
+    connect_timeout: float = 5.0
+    upstream_handshake_timeout: float = 10.0
+    keepalive_timeout: float = 60.0
+    ping_interval: float | None = 25.0
+    ping_timeout: float = 20.0
+    upstream_ping_interval: float | None = None
+    idle_timeout: float | None = None
+    max_lifetime: float | None = None
+    stall_timeout: float = 60.0
+    close_timeout: float = 5.0
+    drain_timeout: float = 30.0
+    max_frame: int | None = None
+
+    def overridden_by(self, overrides: Mapping[str, Any]) -> Limits:
+        """These limits with the given ones (field name to value) in their place."""
+        return replace(self, **overrides) if overrides else self

@@ -1,0 +1,43 @@
+"""What is kept of a session when it has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from esxiproxy.core.request import Address
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One session, from its opening handshake to the end.
+
+    ``status``
+        the HTTP status that the client got: 101, or the refusal's; 499 when it left before.
+    ``close_code``
+        the code of the Close that ended the session; None when there was none or it had no code.
+    ``ended_by``
+        ``client``, ``upstream`` or ``proxy``: who showed the end first.
+    ``error``, ``detail``
+        the failure's name in the error table and a sentence about it, both empty for a clean end.
+    ``octets_up``, ``octets_down``
+        relayed bytes, frame headers included, toward the upstream and toward the client.
+    ``phases``
+        seconds from the accepted request to each step that was reached: ``authenticated``, ``routed``,
+        ``opened``, ``closed``.
+    """
+
+    session: str
+    listener: str
+    client: Address
+    principal: str
+    target: str
+    upstream: str
+    status: int
+    close_code: int | None
+    ended_by: str
+    error: str
+    detail: str
+    octets_up: int
+    octets_down: int
+    phases: Mapping[str, float]

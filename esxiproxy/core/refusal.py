@@ -1,0 +1,57 @@
+"""The bytes of a refusal: what a client reads instead of a 101."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from esxiproxy.core.errors import AccessDenied, SessionError, UpgradeRefused
+from esxiproxy.core.fields import PSEUDONYM, response_fields
+
+_FRAMING = frozenset({b"content-length"})
+
+
+def refusal(error: SessionError, head_only: bool = False) -> bytes:
+    """A whole HTTP/1.1 response for this failure, after which the connection is closed.
+
+    An upstream's own refusal goes on as it is, end-to-end fields and body; all others get a line of plain
+    text and a Proxy-Status field (RFC 9209).  ``head_only`` leaves the body out, for a HEAD request.
+    """
+    if isinstance(error, UpgradeRefused):
+        reason = error.reason
+        body = error.body
+        fields = response_fields(error.upstream_fields, _FRAMING)
+    else:
+        reason = _phrase(error.answer)
+        body = f"{error.answer} {reason.decode()}: {error.told}\n".encode()
+        fields = [
+            (b"Content-Type", b"text/plain; charset=utf-8"),
+            (b"Cache-Control", b"no-store"),
+            (b"X-Content-Type-Options", b"nosniff"),
+            *error.fields,
+        ]
+        if error.retry_after is not None:
+            fields.append((b"Retry-After", str(error.retry_after).encode()))
+        if isinstance(error, AccessDenied) and error.answer == 401:
+            fields.append((b"WWW-Authenticate", b'Basic realm="esxiproxy"'))
+    fields += [
+        (b"Proxy-Status", _proxy_status(error)),
+        (b"Content-Length", str(len(body)).encode()),
+        (b"Connection", b"Upgrade, close" if error.answer == 426 else b"close"),
+    ]
+    lines = [b"HTTP/1.1 %d %b" % (error.answer, reason), *(name + b": " + value for name, value in fields)]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + (b"" if head_only or error.answer in (204, 304) else body)
+
+
+def _phrase(status: int) -> bytes:
+    try:
+        return HTTPStatus(status).phrase.encode()
+    except ValueError:
+        return b"Refused"
+
+
+def _proxy_status(error: SessionError) -> bytes:
+    """RFC 9209 2: who refused, and why; the detail stays in our log."""
+    value = b"%b; error=%b" % (PSEUDONYM, error.proxy_error.encode())
+    if isinstance(error, UpgradeRefused):
+        value += b"; received-status=%d" % error.answer
+    return value

@@ -1,0 +1,32 @@
+"""A client's request, as routers and authenticators see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from esxiproxy.core.head import RequestHead
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a connection comes from; ``host`` is ``unix`` and ``port`` 0 for a unix socket."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A checked request head, and how it came in.
+
+    ``session`` is the id under which log and record know it; ``secure`` says whether the listener speaks TLS.
+    """
+
+    session: str
+    listener: str
+    client: Address
+    secure: bool
+    head: RequestHead

@@ -1,0 +1,111 @@
+"""One admitted client connection, while it lasts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import MappingProxyType
+
+from esxiproxy.core.errors import SessionError
+from esxiproxy.core.limits import Limits
+from esxiproxy.core.record import Record
+from esxiproxy.core.redaction import redact
+from esxiproxy.core.request import Request
+from esxiproxy.core.routing import Principal, Route
+
+
+class Session:
+    """What is known of a session so far; :meth:`record` is what stays of it.
+
+    ``seconds`` is a clock's reading function.  The octet counts are kept by the relay.
+    """
+
+    __slots__ = (
+        "_phases",
+        "_seconds",
+        "_started",
+        "close_code",
+        "detail",
+        "ended_by",
+        "error",
+        "limits",
+        "octets_down",
+        "octets_up",
+        "principal",
+        "request",
+        "route",
+        "status",
+    )
+
+    def __init__(self, request: Request, limits: Limits, seconds: Callable[[], float]) -> None:
+        self.request = request
+        self.limits = limits
+        self.principal: Principal | None = None
+        self.route: Route | None = None
+        self.status = 0
+        self.close_code: int | None = None
+        self.ended_by = ""
+        self.error = ""
+        self.detail = ""
+        self.octets_up = 0
+        self.octets_down = 0
+        self._seconds = seconds
+        self._started = seconds()
+        self._phases: dict[str, float] = {}
+
+    @property
+    def id(self) -> str:
+        """The id under which log, record and operators know this session."""
+        return self.request.session
+
+    def mark(self, phase: str) -> None:
+        """Note that the session has reached this step now."""
+        self._phases[phase] = self._seconds() - self._started
+
+    def authenticated(self, principal: Principal) -> None:
+        """The client turned out to be this one."""
+        self.principal = principal
+        self.mark("authenticated")
+
+    def routed(self, route: Route) -> None:
+        """The session goes there, and keeps to that upstream's limits."""
+        self.route = route
+        self.limits = self.limits.overridden_by(route.upstream.overrides)
+        self.mark("routed")
+
+    def opened(self) -> None:
+        """The upstream's 101 is here and the client's is on its way."""
+        self.status = 101
+        self.mark("opened")
+
+    def failed(self, error: SessionError, ended_by: str = "proxy") -> None:
+        """The first failure of a session is the one that is kept: what follows is its consequence."""
+        if not self.error:
+            self.error = error.name
+            self.detail = str(error)
+            self.ended(ended_by)
+
+    def ended(self, ended_by: str, close_code: int | None = None) -> None:
+        """The first sign of the end came from there."""
+        if not self.ended_by:
+            self.ended_by = ended_by
+            self.close_code = close_code
+
+    def record(self) -> Record:
+        """What there is to be kept, the ticket not among it."""
+        self.mark("closed")
+        return Record(
+            session=self.request.session,
+            listener=self.request.listener,
+            client=self.request.client,
+            principal=self.principal.name if self.principal else "",
+            target=redact(self.request.head.target),
+            upstream=self.route.upstream.name if self.route else "",
+            status=self.status,
+            close_code=self.close_code,
+            ended_by=self.ended_by,
+            error=self.error,
+            detail=self.detail,
+            octets_up=self.octets_up,
+            octets_down=self.octets_down,
+            phases=MappingProxyType(dict(self._phases)),
+        )
