@@ -1,0 +1,119 @@
+"""`python -m esxiproxy.sim`: a simulated ESXi host in the foreground, until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from esxiproxy.sim.faults import Fault, FaultPlan
+from esxiproxy.sim.host import SimulatedHost
+from esxiproxy.sim.options import HostOptions
+
+
+def _port(text: str) -> int | None:
+    if text == "none":
+        return None
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise ValueError(text)
+    return port
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add every option of `HostOptions` to a parser, with its default."""
+    default = HostOptions()
+    plan = default.fault
+    add = parser.add_argument
+    add("--interface", default=default.interface, help="address to bind (%(default)s)")
+    add("--port", type=_port, default=0, help="plain ws port; 0: a free one, none: leave it out")
+    add("--tls-port", type=_port, default=0, help="wss port, likewise")
+    add("--certificate", type=Path, help="PEM file; made there, with its key, if missing")
+    add("--private-key", type=Path, help="its key (the certificate's path with .key)")
+    add(
+        "--subprotocols",
+        type=lambda text: tuple(name.strip() for name in text.split(",") if name.strip()),
+        default=default.subprotocols,
+        metavar="NAME,..",
+        help="what is spoken, best first (binary)",
+    )
+    flag = argparse.BooleanOptionalAction
+    add("--require-subprotocol", action=flag, default=True, help="drop a client that offers none of them")
+    add("--answer-pings", action=flag, default=False)
+    add("--max-connections", type=int, default=default.max_connections, help="0: no limit (%(default)s)")
+    add("--ticket-lifetime", type=float, default=default.ticket_lifetime, help="seconds (%(default)s)")
+    add("--ticket-endpoint", action=flag, default=True, help="GET /sim/ticket gives tickets")
+    add("--allow-fault-query", action=flag, default=True, help="?fault=NAME makes one request fail")
+    add("--fault", type=Fault, metavar="NAME", help="one of " + ", ".join(fault.value for fault in Fault))
+    add("--fault-seconds", type=float, default=plan.seconds, help="delay, or time after the 101")
+    add("--fault-status", type=int, default=plan.status)
+    add("--fault-body", default=plan.body)
+    add("--fault-code", type=int, default=plan.code)
+    add("--fault-reason", default=plan.reason)
+    add("--width", type=int, default=default.width)
+    add("--height", type=int, default=default.height)
+    add("--name", default=default.name, help="the virtual machine's name")
+    add("--frame-interval", type=float, default=default.frame_interval, help="seconds; 0: stands still")
+    add("--message-size", type=int, default=default.message_size, help="bytes; 0: an update a message")
+    add("--close-timeout", type=float, default=default.close_timeout, help="seconds (%(default)s)")
+
+
+def options_of(arguments: argparse.Namespace) -> HostOptions:
+    """The options in parsed arguments. ValueError when they contradict each other."""
+    plan = FaultPlan(
+        arguments.fault,
+        arguments.fault_seconds,
+        arguments.fault_status,
+        arguments.fault_body,
+        arguments.fault_code,
+        arguments.fault_reason,
+    )
+    names = [field.name for field in fields(HostOptions) if field.name != "fault"]
+    return HostOptions(fault=plan, **{name: getattr(arguments, name) for name in names})
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """Run a host until it is told to stop; one JSON line on stdout says that it is ready."""
+    parser = argparse.ArgumentParser(prog="esxiproxy sim", description=__doc__)
+    add_arguments(parser)
+    arguments = parser.parse_args(argv)
+    try:
+        options = options_of(arguments)
+    except ValueError as error:
+        parser.error(str(error))
+    return serve(options)
+
+
+def serve(options: HostOptions) -> int:
+    """Run a host with these options in this process's reactor; the exit status."""
+    # Importing the reactor installs it: only a program of its own may do that.
+    from twisted.internet import reactor as installed
+    from twisted.internet.error import CannotListenError
+
+    reactor: Any = installed
+    try:
+        host = SimulatedHost(options, reactor)
+        host.startService()
+    except (OSError, ValueError, CannotListenError) as error:
+        print(f"simulated ESXi host: {error}", file=sys.stderr)
+        return 1
+    reactor.addSystemEventTrigger("before", "shutdown", host.stopService)
+    print(host.announcement, file=sys.stderr, flush=True)
+    ready = {
+        "wss": host.wss_url,
+        "ws": host.ws_url,
+        "sha256": host.certificate.sha256,
+        "sha1": host.certificate.sha1,
+        "pem": host.certificate.pem,
+    }
+    print(json.dumps(ready), flush=True)
+    reactor.run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run())

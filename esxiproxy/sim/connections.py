@@ -1,0 +1,92 @@
+"""The open TCP connections of a host: counted over both ports, refused past the limit, ended at its stop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IAddress, IProtocolFactory
+from twisted.internet.protocol import Factory, Protocol
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+
+
+class Connections:
+    """The open connections of one host."""
+
+    def __init__(self, limit: int) -> None:
+        self.total = 0
+        self.peak = 0
+        self.refused = 0
+        self._limit = limit
+        self._open: set[ProtocolWrapper] = set()
+        self._waiting: list[Deferred[None]] = []
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    @property
+    def full(self) -> bool:
+        """Whether the next one is refused."""
+        return 0 < self._limit <= len(self._open)
+
+    def enter(self, connection: ProtocolWrapper) -> None:
+        """A connection was accepted."""
+        self._open.add(connection)
+        self.total += 1
+        self.peak = max(self.peak, len(self._open))
+
+    def leave(self, connection: ProtocolWrapper) -> None:
+        """A connection is gone."""
+        self._open.discard(connection)
+        if not self._open:
+            waiting, self._waiting = self._waiting, []
+            for deferred in waiting:
+                deferred.callback(None)
+
+    def abort_all(self) -> Deferred[None]:
+        """End all of them now; fires when the last one is gone."""
+        if not self._open:
+            return succeed(None)
+        gone: Deferred[None] = Deferred()
+        self._waiting.append(gone)
+        for connection in tuple(self._open):
+            # Twisted's stubs do not know that a wrapper passes this on to its transport.
+            wrapper: Any = connection
+            wrapper.abortConnection()
+        return gone
+
+
+class Door(WrappingFactory[ProtocolWrapper]):
+    """A port's factory: it stands below TLS, so that a connection counts from the moment TCP accepts it."""
+
+    noisy = False
+
+    def __init__(self, inside: IProtocolFactory, connections: Connections) -> None:
+        super().__init__(inside)
+        self._connections = connections
+
+    def buildProtocol(self, addr: IAddress | None) -> ProtocolWrapper | None:  # type: ignore[override]
+        if self._connections.full:
+            self._connections.refused += 1
+            # Twisted closes the accepted socket at once.
+            return None
+        return super().buildProtocol(addr)
+
+    def registerProtocol(self, p: ProtocolWrapper) -> None:
+        super().registerProtocol(p)
+        self._connections.enter(p)
+
+    def unregisterProtocol(self, p: ProtocolWrapper) -> None:
+        super().unregisterProtocol(p)
+        self._connections.leave(p)
+
+
+class Mute(Protocol):
+    """Takes every byte and says nothing."""
+
+
+class MuteFactory(Factory):
+    """What stands behind the door of a host that is silent after TCP's connect."""
+
+    noisy = False
+    protocol = Mute

@@ -1,0 +1,77 @@
+"""One open console: an RFB server whose picture is the virtual machine's screen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from esxiproxy.sim.machine import VirtualMachine
+from esxiproxy.sim.region import Rect
+from esxiproxy.sim.rfb import KeyEvent, RfbServer
+
+
+class Console:
+    """Carries bytes between a viewer and the machine; `send` takes what the viewer gets.
+
+    At most one update waits for a transport that is not drained, since a viewer gets none that it has not
+    asked for, and none at all while `pause` holds.
+    """
+
+    def __init__(self, machine: VirtualMachine, name: str, send: Callable[[bytes], None]) -> None:
+        self._machine = machine
+        self._send = send
+        self._rfb = RfbServer(machine.screen, name)
+        self._buttons = 0
+        self._paused = False
+        self._last_update: float | None = None
+
+    def start(self) -> None:
+        """Greet the viewer."""
+        self._machine.attach(self)
+        self._send(self._rfb.bytes_to_send())
+
+    def stop(self) -> None:
+        """Send nothing more."""
+        self._paused = True
+        self._machine.detach(self)
+
+    def receive(self, received: bytes) -> None:
+        """Bytes came from the viewer. Raises `RfbError`."""
+        screen = self._machine.screen
+        for event in self._rfb.receive(received):
+            if isinstance(event, KeyEvent):
+                if event.down:
+                    screen.key(event.keysym)
+            else:
+                if event.buttons & ~self._buttons:
+                    screen.point(event.x, event.y)
+                self._buttons = event.buttons
+        if answer := self._rfb.bytes_to_send():
+            self._send(answer)
+        if self._rested:
+            self.flush()
+
+    def damage(self, rect: Rect) -> None:
+        """The picture changed here."""
+        self._rfb.damage(rect)
+
+    def flush(self) -> None:
+        """Send an update if one is due and the transport can take it."""
+        if not self._paused and (update := self._rfb.update()):
+            self._last_update = self._machine.clock.seconds()
+            self._send(update)
+
+    def pause(self) -> None:
+        """The transport is full."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """The transport is drained."""
+        self._paused = False
+        if self._rested:
+            self.flush()
+
+    @property
+    def _rested(self) -> bool:
+        # Between two steps of the picture nothing is sent: the timer's next step brings it.
+        last = self._last_update
+        return last is None or self._machine.clock.seconds() - last >= self._machine.interval

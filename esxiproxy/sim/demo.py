@@ -1,0 +1,90 @@
+"""The demo: a simulated host, and a page with its consoles through the listeners of the proxy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IListeningPort
+from twisted.logger import Logger
+from twisted.web.resource import Resource
+from twisted.web.server import Request, Site
+from twisted.web.static import File
+
+from esxiproxy.sim.host import SimulatedHost
+from esxiproxy.sim.options import HostOptions
+from esxiproxy.sim.page import Console, novnc, render
+
+
+class _Text(Resource):
+    """One answer, made when it is asked for."""
+
+    isLeaf = True
+
+    def __init__(self, content_type: str, text: Any) -> None:
+        super().__init__()
+        self._content_type = content_type
+        self._text = text
+
+    def render_GET(self, request: Request) -> bytes:
+        request.setHeader("Content-Type", self._content_type)
+        request.setHeader("Cache-Control", "no-store")
+        return str(self._text()).encode()
+
+    render_POST = render_GET
+
+
+class DemoService(MultiService):
+    """A host on two loopback ports, and a page on a third.
+
+    ``page_port`` 0 takes a free one.  The page gives a ticket to whoever asks: it listens on loopback only.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self, options: HostOptions, page_port: int, consoles: Sequence[Console], reactor: Any
+    ) -> None:
+        super().__init__()
+        self.host = SimulatedHost(options, reactor)
+        self.host.setServiceParent(self)
+        self._page_port = page_port
+        self._reactor = reactor
+        self._port: IListeningPort | None = None
+        self._site = self._make_site(consoles, novnc())
+
+    def _make_site(self, consoles: Sequence[Console], viewer: Path | None) -> Site:
+        root = Resource()
+        page = render(consoles, viewer is not None)
+        root.putChild(b"", _Text("text/html; charset=utf-8", lambda: page))
+        root.putChild(b"ticket", _Text("text/plain; charset=ascii", self.host.issue_ticket))
+        if viewer is not None:
+            files = File(str(viewer))
+            files.contentTypes[".js"] = "text/javascript"
+            root.putChild(b"novnc", files)
+        site = Site(root)
+        site.noisy = False
+        site.log = lambda _request: None  # its access log would show tickets
+        return site
+
+    @property
+    def page_url(self) -> str:
+        """Where the page is, once it is there."""
+        assert self._port is not None
+        address: Any = self._port.getHost()
+        return f"http://localhost:{address.port}/"
+
+    def startService(self) -> None:
+        super().startService()
+        self._port = self._reactor.listenTCP(self._page_port, self._site, interface="127.0.0.1")
+        self.log.info("the demo is ready: open {url} in a browser", url=self.page_url)
+
+    def stopService(self) -> Deferred[Any]:
+        port, self._port = self._port, None
+        stopped = maybeDeferred(super().stopService)
+        if port is not None:
+            stopped.addCallback(lambda _: port.stopListening())
+        return stopped

@@ -1,0 +1,39 @@
+"""The factory of a simulated host's connections: Autobahn's options, all in one place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from autobahn.twisted.websocket import WebSocketServerFactory
+
+from esxiproxy.sim.protocol import MAX_MESSAGE, ConsoleProtocol
+from esxiproxy.sim.silentlog import SilentLog
+
+if TYPE_CHECKING:
+    from esxiproxy.sim.host import SimulatedHost
+
+
+class ConsoleFactory(WebSocketServerFactory):
+    """Makes the protocols of a host's two ports."""
+
+    protocol = ConsoleProtocol  # type: ignore[assignment]
+    log = SilentLog()
+    noisy = False
+    reactor: Any
+
+    def __init__(self, host: SimulatedHost, reactor: Any) -> None:
+        super().__init__(reactor=reactor, server="")
+        self.host = host
+        self.setProtocolOptions(
+            versions=[13],
+            webStatus=False,
+            failByDrop=False,
+            maxMessagePayloadSize=MAX_MESSAGE,
+            # Autobahn's timers run on the global reactor, whichever it was given.
+            openHandshakeTimeout=0,
+            closeHandshakeTimeout=0,
+            autoPingInterval=0,
+            autoPingTimeout=0,
+            allowedOrigins=["*"],
+            allowNullOrigin=True,
+        )

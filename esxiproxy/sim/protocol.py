@@ -1,0 +1,250 @@
+"""One connection of a simulated host: an HTTP request, a refusal, or a WebSocket that carries a console."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any, Final
+
+from autobahn.exception import Disconnected
+from autobahn.twisted.websocket import WebSocketServerProtocol
+from autobahn.websocket.types import ConnectionDeny, ConnectionRequest
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import connectionDone
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
+
+from esxiproxy.sim import faults, subprotocols
+from esxiproxy.sim.console import Console
+from esxiproxy.sim.faults import Fault
+from esxiproxy.sim.rfb import RfbError
+from esxiproxy.sim.silentlog import SilentLog
+from esxiproxy.sim.web import Answer, BadHead, RequestHead
+
+if TYPE_CHECKING:
+    from esxiproxy.sim.factory import ConsoleFactory
+
+MAX_HEAD, MAX_HELD = 16 * 1024, 64 * 1024
+MAX_MESSAGE: Final = 1 << 20
+TICKET_PATH: Final = "/ticket/"
+
+
+class Reading(Enum):
+    """What becomes of the bytes that arrive."""
+
+    READ = auto()
+    HELD = auto()
+    IGNORED = auto()
+
+
+class ConsoleProtocol(WebSocketServerProtocol):
+    """Autobahn's server protocol with the host's own HTTP, its tickets and its faults."""
+
+    log = SilentLog()
+    factory: ConsoleFactory
+    transport: Any
+
+    def connectionMade(self) -> None:
+        # Autobahn's own raises on some TLS transports, and what it collects is not needed.
+        self.peer = "client"
+        self._host = self.factory.host
+        self._plan = faults.NO_FAULT
+        self._reading = Reading.READ
+        self._console: Console | None = None
+        self._full = False
+        self._timers: list[IDelayedCall] = []
+        self.transport.setTcpNoDelay(True)
+        self._connectionMade()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        for timer in self._timers:
+            if timer.active():
+                timer.cancel()
+        self._stop_console()
+        self._connectionLost(reason)  # type: ignore[arg-type]
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._reading is not Reading.IGNORED:
+            self._dataReceived(data)
+
+    def consumeData(self) -> None:
+        if self._reading is Reading.READ:
+            super().consumeData()
+        elif len(self.data) > MAX_HELD:
+            self.dropConnection(abort=True)
+
+    def processHandshake(self) -> None:
+        end = self.data.find(b"\r\n\r\n")
+        if end > MAX_HEAD or (end < 0 and len(self.data) > MAX_HEAD):
+            self._answer(Answer(431, "the request's head is too large\n"))
+        elif end >= 0:
+            try:
+                head = RequestHead.parse(self.data[:end])
+            except BadHead as error:
+                self._answer(Answer(400, f"{error}\n"))
+            else:
+                self._request(head)
+
+    def onConnect(self, request: ConnectionRequest) -> str | None:
+        if not self._host.tickets.redeem(request.path.removeprefix(TICKET_PATH)):
+            raise ConnectionDeny(403, "no such ticket, or it was used or has expired")
+        self._subprotocol = subprotocols.choose(request.protocols, self._host.options.subprotocols)
+        if self._plan.fault is Fault.WRONG_ACCEPT:
+            self._wskey = "bm90IHlvdXIga2V5IGF0IGFsbA=="
+        elif self._plan.fault is Fault.WRONG_SUBPROTOCOL:
+            # Autobahn would not let us, if it did not take this for the client's offer.
+            self.websocket_protocols = ["nobody-offered-this"]
+            return "nobody-offered-this"
+        return self._subprotocol
+
+    def onOpen(self) -> None:
+        if self._plan.fault in faults.AFTER_101:
+            if self._plan.seconds <= 0:
+                self._break()
+                return
+            self._later(self._plan.seconds, self._break)
+        self._console = Console(self._host.machine, self._host.options.name, self._carry)
+        # A full transport holds back the next update.
+        self.registerProducer(self, True)
+        self._console.start()
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        if self._console is not None:
+            try:
+                self._console.receive(subprotocols.decode(self._subprotocol, payload))
+            except (RfbError, ValueError) as error:
+                self._close(1008, f"RFB: {error}")
+
+    def onPing(self, payload: bytes) -> None:
+        if self._host.options.answer_pings and not self._full:
+            super().onPing(payload)
+
+    def onCloseFrame(self, code: int | None, reasonRaw: bytes | None) -> bool | None:
+        self._stop_console()
+        if self._plan.fault in (Fault.IGNORE_CLOSE, Fault.CLOSE_LINGER):
+            return None
+        return super().onCloseFrame(code, reasonRaw)  # type: ignore[arg-type]
+
+    def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
+        # Autobahn's own logs the reason, puts it into the status line and sends no body.
+        self._answer(Answer(code, f"{reason}\n", fields=tuple(responseHeaders or ())))
+
+    def sendCloseFrame(
+        self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False
+    ) -> None:
+        super().sendCloseFrame(code=code, reasonUtf8=reasonUtf8, isReply=isReply)
+        if self._plan.fault is not Fault.CLOSE_LINGER:
+            self._later(self._host.options.close_timeout, self.transport.abortConnection)
+
+    def _onOpen(self) -> None:
+        self.onOpen()
+
+    def _closeConnection(self, abort: bool = False) -> None:
+        # Autobahn aborts when its Close was answered: that would discard what the client has not read yet.
+        if abort and not self.wasClean:
+            self.transport.abortConnection()
+            return
+        self.transport.loseConnection()
+        self._later(self._host.options.close_timeout, self.transport.abortConnection)
+
+    def pauseProducing(self) -> None:
+        self._full = True
+        if self._console is not None:
+            self._console.pause()
+
+    def resumeProducing(self) -> None:
+        self._full = False
+        if self._console is not None:
+            self._console.resume()
+
+    def stopProducing(self) -> None:
+        self._stop_console()
+
+    def _request(self, head: RequestHead) -> None:
+        if not (head.upgrades and head.path.startswith(TICKET_PATH)):
+            self._answer(self._host.page(head), head.method == "HEAD")
+            return
+        try:
+            self._plan = self._host.plan(head)
+        except ValueError as error:
+            self._answer(Answer(400, f"no such fault: {error}\n"))
+        else:
+            (self._misbehave if self._plan.fault in faults.BEFORE_101 else self._shake_hands)(head)
+
+    def _shake_hands(self, head: RequestHead) -> None:
+        options, offered = self._host.options, head.listed("sec-websocket-protocol")
+        self._reading = Reading.READ
+        if options.require_subprotocol and subprotocols.choose(offered, options.subprotocols) is None:
+            self.dropConnection()
+        else:
+            super().processHandshake()
+
+    def _misbehave(self, head: RequestHead) -> None:
+        """Do what is wrong before the 101."""
+        if self._plan.fault is Fault.DELAY:
+            self._reading = Reading.HELD
+            self._later(self._plan.seconds, self._shake_hands, head)
+            return
+        self._reading = Reading.IGNORED
+        match self._plan.fault:
+            case Fault.REFUSE:
+                self._answer(Answer(self._plan.status, self._plan.body))
+            case Fault.GARBAGE:
+                self.transport.write(faults.GARBAGE)
+                self.dropConnection()
+            case Fault.ENDLESS_HEAD:
+                self.transport.write(faults.ENDLESS_START)
+                self.transport.registerProducer(faults.EndlessHead(self.transport), False)
+
+    def _break(self) -> None:
+        """Do what is wrong after the 101."""
+        self._stop_console()
+        match self._plan.fault:
+            case Fault.DROP:
+                self._drop_tcp()
+            case Fault.DROP_MID_FRAME:
+                self.transport.write(faults.HALF_FRAME)
+                self._drop_tcp()
+            case Fault.BAD_FRAME:
+                self.transport.write(faults.BAD_FRAME)
+            case Fault.STALL:
+                self.transport.pauseProducing()
+            case _:
+                self._close(self._plan.code, self._plan.reason)
+
+    def _drop_tcp(self) -> None:
+        self._reading, transport = Reading.IGNORED, self.transport
+        if not isinstance(transport, TLSMemoryBIOProtocol) or transport.transport is None:
+            self.dropConnection()
+            return
+        # Below TLS, so that there is no close_notify; a little later, since Twisted gathers small TLS writes.
+        self.unregisterProducer()
+        self._later(0.01, transport.transport.loseConnection)
+        self._later(self._host.options.close_timeout, self.transport.abortConnection)
+
+    def _close(self, code: int, reason: str) -> None:
+        self._stop_console()
+        # sendClose would not let 1001 and 1011 pass.
+        self.sendCloseFrame(code=code, reasonUtf8=reason.encode("utf-8")[:123])
+
+    def _answer(self, answer: Answer, head_only: bool = False) -> None:
+        self._reading = Reading.IGNORED
+        self.transport.write(answer.encode(head_only))
+        self.dropConnection()
+
+    def _carry(self, payload: bytes) -> None:
+        size = self._host.options.message_size or len(payload)
+        try:
+            for start in range(0, len(payload), size):
+                self.sendMessage(*subprotocols.encode(self._subprotocol, payload[start : start + size]))
+        except Disconnected:
+            # Ours to send, but the connection went down in the same stack.
+            self._stop_console()
+
+    def _stop_console(self) -> None:
+        console, self._console = self._console, None
+        if console is not None:
+            console.stop()
+
+    def _later(self, seconds: float, call: Callable[..., object], *args: object) -> None:
+        self._timers.append(self.factory.reactor.callLater(seconds, call, *args))

@@ -1,0 +1,205 @@
+"""The server's side of RFB 3.8 (RFC 6143) without I/O: bytes in, events and bytes out.
+
+Security type None, Raw encoding, true colour. An update is made only when the viewer has asked for one,
+so what is on its way to a viewer is never more than one picture.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final
+
+from esxiproxy.sim.pixels import PixelFormat, PixelFormatRefused, Translation
+from esxiproxy.sim.region import Rect, Region
+from esxiproxy.sim.screen import PALETTE, Screen
+
+VERSION: Final = b"RFB 003.008\n"
+SECURITY_NONE: Final = 1
+ENCODING_RAW: Final = 0
+MAX_CUT_TEXT: Final = 1 << 20
+
+_SET_PIXEL_FORMAT, _SET_ENCODINGS, _UPDATE_REQUEST, _KEY, _POINTER, _CUT_TEXT = 0, 2, 3, 4, 5, 6
+_FIXED: Final = {_SET_PIXEL_FORMAT: 20, _SET_ENCODINGS: 4, _UPDATE_REQUEST: 10, _KEY: 8, _POINTER: 6,
+                 _CUT_TEXT: 8}  # fmt: skip
+
+
+class RfbError(Exception):
+    """The viewer broke the protocol, or asked for what this server does not speak."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyEvent:
+    """A key went down or up; `keysym` is X11's."""
+
+    keysym: int
+    down: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PointerEvent:
+    """The pointer is here with these buttons down, one bit each."""
+
+    x: int
+    y: int
+    buttons: int
+
+
+Event = KeyEvent | PointerEvent
+
+
+class Phase(Enum):
+    """What the viewer must send next."""
+
+    VERSION = auto()
+    SECURITY = auto()
+    CLIENT_INIT = auto()
+    NORMAL = auto()
+
+
+class RfbServer:
+    """One viewer's state. `receive` takes its bytes, `bytes_to_send` gives the answers."""
+
+    def __init__(self, screen: Screen, name: str) -> None:
+        self.phase = Phase.VERSION
+        self.pixel_format = PixelFormat()
+        self.encodings: tuple[int, ...] = ()
+        self._screen = screen
+        self._name = name.encode("utf-8")
+        self._in = bytearray()
+        self._out = bytearray(VERSION)
+        self._skip = 0
+        self._dirty = Region()
+        self._asked: Rect | None = None
+        self._translation = Translation(self.pixel_format, PALETTE)
+        self._steps: dict[Phase, Callable[[], Iterator[Event] | None]] = {
+            Phase.VERSION: self._version,
+            Phase.SECURITY: self._security,
+            Phase.CLIENT_INIT: self._client_init,
+            Phase.NORMAL: self._message,
+        }
+
+    def receive(self, received: bytes) -> list[Event]:
+        """Take bytes in any chunks; return what the viewer did. Raises `RfbError`."""
+        self._in += received
+        events: list[Event] = []
+        while True:
+            if self._skip:
+                cut = min(self._skip, len(self._in))
+                del self._in[:cut]
+                self._skip -= cut
+            if self._skip or (step := self._steps[self.phase]()) is None:
+                return events
+            events.extend(step)
+
+    def bytes_to_send(self) -> bytes:
+        """Take what the handshake has to say; updates come from `update`."""
+        out = bytes(self._out)
+        self._out.clear()
+        return out
+
+    def damage(self, rect: Rect) -> None:
+        """The picture changed here."""
+        self._dirty.add(rect)
+
+    @property
+    def update_due(self) -> bool:
+        """Whether the viewer waits and something that it waits for has changed."""
+        asked = self._asked
+        return asked is not None and any(not rect.intersection(asked).empty for rect in self._dirty)
+
+    def update(self) -> bytes:
+        """One FramebufferUpdate that answers the request, or nothing when none is due."""
+        if not self.update_due or self._asked is None:
+            return b""
+        rects = self._dirty.take(self._asked)
+        self._asked = None
+        parts = [struct.pack("!BxH", 0, len(rects))]
+        for rect in rects:
+            parts.append(struct.pack("!HHHHi", *rect, ENCODING_RAW))
+            parts.append(self._translation.apply(self._screen.read(rect)))
+        return b"".join(parts)
+
+    def _take(self, size: int) -> bytes | None:
+        if len(self._in) < size:
+            return None
+        taken = bytes(self._in[:size])
+        del self._in[:size]
+        return taken
+
+    def _version(self) -> Iterator[Event] | None:
+        if (line := self._take(len(VERSION))) is None:
+            return None
+        number = line[4:11].split(b".")
+        if not line.startswith(b"RFB 003.") or line[-1:] != b"\n" or not number[-1].isdigit():
+            raise RfbError("no RFB version")
+        if int(number[-1]) < 8:
+            raise RfbError("RFB before 3.8")
+        self._out += bytes((1, SECURITY_NONE))
+        self.phase = Phase.SECURITY
+        return iter(())
+
+    def _security(self) -> Iterator[Event] | None:
+        if (chosen := self._take(1)) is None:
+            return None
+        if chosen[0] != SECURITY_NONE:
+            raise RfbError(f"security type {chosen[0]} was not offered")
+        self._out += struct.pack("!I", 0)
+        self.phase = Phase.CLIENT_INIT
+        return iter(())
+
+    def _client_init(self) -> Iterator[Event] | None:
+        if self._take(1) is None:
+            return None
+        bounds = self._screen.bounds
+        self._out += struct.pack("!HH", bounds.width, bounds.height) + self.pixel_format.encode()
+        self._out += struct.pack("!I", len(self._name)) + self._name
+        self._dirty.add(bounds)
+        self.phase = Phase.NORMAL
+        return iter(())
+
+    def _message(self) -> Iterator[Event] | None:
+        if not self._in:
+            return None
+        kind = self._in[0]
+        if kind not in _FIXED:
+            raise RfbError(f"message type {kind}")
+        size = _FIXED[kind]
+        if kind == _SET_ENCODINGS and len(self._in) >= size:
+            size += 4 * int.from_bytes(self._in[2:4], "big")
+        if (message := self._take(size)) is None:
+            return None
+        return self._read(kind, message)
+
+    def _read(self, kind: int, message: bytes) -> Iterator[Event]:
+        if kind == _SET_PIXEL_FORMAT:
+            try:
+                self.pixel_format = PixelFormat.decode(message[4:])
+            except PixelFormatRefused as refused:
+                raise RfbError(str(refused)) from refused
+            self._translation = Translation(self.pixel_format, PALETTE)
+        elif kind == _SET_ENCODINGS:
+            self.encodings = struct.unpack(f"!{len(message) // 4 - 1}i", message[4:])
+        elif kind == _UPDATE_REQUEST:
+            incremental, *place = struct.unpack("!xBHHHH", message)
+            self._request(bool(incremental), Rect(*place))
+        elif kind == _KEY:
+            down, keysym = struct.unpack("!xBxxI", message)
+            yield KeyEvent(keysym, bool(down))
+        elif kind == _POINTER:
+            buttons, x, y = struct.unpack("!xBHH", message)
+            yield PointerEvent(x, y, buttons)
+        else:
+            self._skip = int.from_bytes(message[4:], "big")
+            if self._skip > MAX_CUT_TEXT:
+                raise RfbError("cut text too long")
+
+    def _request(self, incremental: bool, rect: Rect) -> None:
+        rect = rect.intersection(self._screen.bounds)
+        if rect.empty:
+            return
+        if not incremental:
+            self._dirty.add(rect)
+        self._asked = rect if self._asked is None else self._asked.union(rect)

@@ -1,0 +1,35 @@
+"""Hosts for the tests: the real program in a process of its own, on free ports."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+# So that the tests' own modules are found however pytest was started.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.sim.program import Host, start, stop
+
+
+@pytest.fixture
+def host_with() -> Iterator[Callable[..., Host]]:
+    """Starts hosts with these arguments; each ends with the test, with status 0."""
+    hosts: list[Host] = []
+
+    def begin(*arguments: str) -> Host:
+        hosts.append(start(*arguments))
+        return hosts[-1]
+
+    yield begin
+    assert [stop(host) for host in hosts] == [0] * len(hosts)
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[Host]:
+    """One host with the default options for a whole file."""
+    running = start()
+    yield running
+    assert stop(running) == 0
