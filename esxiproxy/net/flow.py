@@ -1,0 +1,90 @@
+"""Flow control between two legs: who cannot write is the reason why the other is not read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from zope.interface import implementer
+
+from esxiproxy.net.leg import Leg
+
+
+@implementer(IPushProducer)
+class Valve:
+    """Stands as the producer of a leg's transport, and is its twin's tap.
+
+    The twin itself is no producer of that transport: a producer is stopped when its transport goes, and a
+    stopped transport is closed, before ``connectionLost`` has said why.
+
+    A paused transport sees neither FIN nor RST, so every pause has an end: ``stalled`` is called when the leg
+    has taken nothing for ``timeout`` seconds.
+    """
+
+    def __init__(
+        self, leg: Leg, twin: Leg, clock: IReactorTime, timeout: float, stalled: Callable[[], None]
+    ) -> None:
+        self._leg = leg
+        self._twin = twin
+        self._clock = clock
+        self._timeout = timeout
+        self._stalled = stalled
+        self._since: float | None = None
+        self._call: IDelayedCall | None = None
+
+    def install(self) -> None:
+        """From here on the leg's transport says when it takes no more."""
+        self._leg.transport.registerProducer(self, True)
+
+    def pauseProducing(self) -> None:
+        self._leg.blocked = True
+        self._since = self._clock.seconds()
+        # A busy leg is blocked and unblocked all the time: the timer stays and looks, instead of being reset.
+        if self._call is None:
+            self._call = self._clock.callLater(self._timeout, self._check)
+        twin = self._twin
+        if not twin.paused and not twin.lost:
+            twin.paused = True
+            twin.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self._leg.blocked = False
+        self._since = None
+        if self._leg.held and not self._leg.mid_frame():
+            self._leg.release()
+        self._resume_twin()
+
+    def stopProducing(self) -> None:
+        """The transport is going away, and will say so itself."""
+
+    def remove(self) -> None:
+        """Nothing more is relayed to this leg; whoever waits for it goes on."""
+        self._leg.blocked = False
+        self.forget()
+        if not self._leg.lost:
+            self._leg.transport.unregisterProducer()
+        self._resume_twin()
+
+    def forget(self) -> None:
+        """The stall is no longer of interest: the session is being closed, under a deadline of its own."""
+        self._since = None
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+
+    def _resume_twin(self) -> None:
+        twin = self._twin
+        if twin.paused:
+            twin.paused = False
+            if not twin.lost:
+                twin.transport.resumeProducing()
+
+    def _check(self) -> None:
+        self._call = None
+        if self._since is None:
+            return
+        rest = self._since + self._timeout - self._clock.seconds()
+        if rest > 0:
+            self._call = self._clock.callLater(rest, self._check)
+        else:
+            self._stalled()

@@ -1,0 +1,173 @@
+"""The downstream leg: Autobahn's server protocol, which withholds its 101 until the upstream has accepted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from esxiproxy.core.errors import ClientLost, Internal, MalformedRequest, SessionError, UpgradeRefused
+from esxiproxy.core.frames import FrameWalker
+from esxiproxy.core.handshake import Upgrade, switching_head
+from esxiproxy.core.refusal import refusal
+from esxiproxy.core.session import Session
+from esxiproxy.net.leg import Leg
+from esxiproxy.net.linger import linger
+from esxiproxy.net.relay import Relay
+from esxiproxy.net.sessions import Sessions, log_bug
+
+if TYPE_CHECKING:
+    from esxiproxy.net.backend import Backend
+    from esxiproxy.net.gateway import Gateway
+
+MAX_EARLY = 64 * 1024
+"""Bytes that a client may send before its 101; a pause in their place would hide that the client left."""
+
+
+class Frontend(Leg, WebSocketServerProtocol):
+    """One client's WebSocket connection.
+
+    It is handed the bytes of a request head that dispatch has checked; Autobahn reads the same from them.
+    """
+
+    versions = (13,)
+    webStatus = False
+    requireMaskedClientFrames = True
+    maskServerFrames = False
+    serveFlashSocketPolicy = False
+    allowedOrigins = ("*",)
+    allowNullOrigin = True
+    maxConnections = 0
+    trustXForwardedFor = 0
+
+    _log = Logger()
+
+    def __init__(self, session: Session, upgrade: Upgrade, gateway: Gateway, sessions: Sessions) -> None:
+        super().__init__()
+        self.session = session
+        self._upgrade = upgrade
+        self._gateway = gateway
+        self._sessions = sessions
+        self._admission: Deferred[Backend] | None = None
+        self._accepted: Deferred[Any] | None = None
+        self._refused = False
+        self._abort_call: IDelayedCall | None = None
+        self.walker = FrameWalker(masked=True)
+
+    # Opening handshake
+
+    def consumeData(self) -> None:
+        """Before the 101, the first head is read and everything behind it is held."""
+        if self.state != self.STATE_CONNECTING:
+            super().consumeData()
+        elif self._refused:
+            self.data = b""
+        elif self._admission is None:
+            self.processHandshake()
+        elif len(self.data) > MAX_EARLY:
+            self.refuse(MalformedRequest(f"more than {MAX_EARLY} bytes before the 101"))
+
+    def onConnect(self, _request: Any) -> Deferred[Any]:
+        """The answer fires with an acceptance only: a refusal is written by ourselves, not by Autobahn."""
+        self._sessions.admitted(self)
+        self._accepted = Deferred()
+        self._admission = Deferred.fromCoroutine(self._gateway.admit(self.session, self._upgrade))
+        self._admission.addCallbacks(self._accept, self._failed)
+        return self._accepted
+
+    def _accept(self, backend: Backend) -> None:
+        if self.lost or self._refused:  # it left in the very turn in which the upstream accepted
+            backend.transport.abortConnection()
+            return
+        assert self._accepted is not None
+        self._backend = backend
+        self._accepted.callback(None)
+
+    def succeedHandshake(self, _result: Any) -> None:
+        """Autobahn's own recodes the fields; ours go down as they came from the upstream."""
+        backend = self._backend
+        assert backend.acceptance is not None
+        self.walker = FrameWalker(masked=True, max_frame=self.session.limits.max_frame)
+        self.transport.write(switching_head(self._upgrade, backend.acceptance))
+        self.open()
+        self._sessions.opened(self.session)
+        relay = Relay(self.session, self, backend, self.factory.clock, self._over)
+        relay.start()
+        self.consumeData()
+
+    def failHandshake(self, _reason: str, code: int = 400, responseHeaders: Any = None) -> None:
+        """Autobahn does not like what the strict check admitted: an Origin that is no origin, say.
+
+        Its reason may hold parts of the request and goes nowhere.
+        """
+        self.refuse(MalformedRequest("Origin or extensions of the opening handshake cannot be read"))
+
+    def _failed(self, failure: Failure) -> None:
+        if failure.check(CancelledError) and (self.lost or self._refused):
+            return
+        if isinstance(failure.value, SessionError):
+            self.refuse(failure.value)
+        else:
+            log_bug(self._log, "a plugin or a bug of ours raised", failure, self.session.id)
+            self.refuse(Internal("an internal error, see the log of the proxy"))
+
+    def refuse(self, error: SessionError) -> None:
+        """Answer in place of a 101, and close."""
+        if self._refused or self.lost:
+            return
+        self._refused = True
+        self.session.status = error.answer
+        self.session.failed(error, "upstream" if isinstance(error, UpgradeRefused) else "proxy")
+        if self._admission is not None:
+            self._admission.cancel()
+        self.data = b""
+        self.transport.write(refusal(error))
+        timeout = self.session.limits.close_timeout
+        self._abort_call = linger(self.transport, self.factory.clock, timeout)
+
+    # The end
+
+    def left(self, reason: Failure) -> None:
+        if self._abort_call is not None and self._abort_call.active():
+            self._abort_call.cancel()
+        if self.relay is not None:
+            self.relay.lost(self)
+            return
+        if not self._refused:
+            self.session.status = ClientLost.status
+            self.session.failed(ClientLost("the client left before its 101"), "client")
+        if self._admission is not None:
+            self._admission.cancel()
+        self._over()
+
+    def _over(self) -> None:
+        self._sessions.closed(self.session)
+
+    def end(self, error: SessionError) -> None:
+        """End the session: with a Close when it is open, with a refusal before."""
+        if self.relay is not None:
+            self.relay.end(error)
+        else:
+            self.refuse(error)
+
+    def abort(self) -> None:
+        """End the session without a word."""
+        if self.relay is not None:
+            self.relay.abort()
+        else:
+            self.transport.abortConnection()
+
+
+class FrontendFactory(WebSocketServerFactory):
+    """What Autobahn wants to know of a listener: one a listener, shared by all of its frontends."""
+
+    noisy = False
+
+    def __init__(self, clock: Any) -> None:
+        super().__init__(reactor=clock)
+        self.clock = clock
+        Frontend.allowedOriginsPatterns = self.allowedOriginsPatterns

@@ -1,0 +1,41 @@
+"""The role that admits a client and dials for it."""
+
+from __future__ import annotations
+
+from esxiproxy.core.handshake import Upgrade, offered_upstream, opening_fields
+from esxiproxy.core.session import Session
+from esxiproxy.interfaces import IAuthenticator, IRouter
+from esxiproxy.net.backend import Backend, Opening, new_key
+from esxiproxy.net.connector import Connector
+
+
+class Gateway:
+    """Who may, where to, and the connection: the decisions of one listener."""
+
+    def __init__(self, authenticator: IAuthenticator, router: IRouter, connector: Connector) -> None:
+        self._authenticator = authenticator
+        self._router = router
+        self._connector = connector
+
+    async def admit(self, session: Session, upgrade: Upgrade) -> Backend:
+        """The open upstream leg for this session.
+
+        Raises a SessionError for every failure that has a name; nothing stays open when it raises or is
+        cancelled.  Nothing is awaited after the connect, so that no frame arrives between the upstream's 101
+        and the join.
+        """
+        request = session.request
+        principal = await self._authenticator.authenticate(request)
+        session.authenticated(principal)
+        route = await self._router.route(request, principal)
+        session.routed(route)
+        offered = offered_upstream(upgrade, route.upstream)
+        key = new_key()
+        opening = Opening(
+            target=request.head.target if route.target is None else route.target,
+            fields=tuple(opening_fields(request, route, principal, offered, key)),
+            key=key,
+            offered=offered,
+            max_frame=session.limits.max_frame,
+        )
+        return await self._connector.connect(route.upstream, opening, session.limits)

@@ -1,0 +1,72 @@
+"""Pings on one leg, on our own clock."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from esxiproxy.net.leg import PING, Leg
+
+
+class Keepalive:
+    """Pings a leg every ``interval`` seconds, and gives it up when it is silent for ``timeout`` after one.
+
+    Any byte received is life, not only the pong.  The clock starts when the ping is written, which may be
+    after it was sent (a data frame was going out), and stands still while the leg is paused or blocked.
+    """
+
+    def __init__(
+        self,
+        leg: Leg,
+        clock: IReactorTime,
+        interval: float,
+        timeout: float,
+        dead: Callable[[], None],
+    ) -> None:
+        self._leg = leg
+        self._clock = clock
+        self._interval = interval
+        self._timeout = timeout
+        self._dead = dead
+        self._payload = b""
+        self._written_at = 0.0
+        self._waiting = False
+        self.round_trip: float | None = None
+        """Seconds between the last ping and its pong."""
+        self._call: IDelayedCall = clock.callLater(interval, self._ping)
+
+    def stop(self) -> None:
+        """No more pings."""
+        if self._call.active():
+            self._call.cancel()
+
+    def _ping(self) -> None:
+        self._payload = os.urandom(8)
+        self._waiting = False
+        self._call = self._clock.callLater(self._interval, self._ping)
+        self._leg.sendPing(self._payload)
+
+    def written(self, opcode: int) -> None:
+        """A control frame went out: when it is our ping, the pong is due from now on."""
+        if opcode == PING and self._payload and not self._waiting:
+            self._waiting = True
+            self._written_at = self._clock.seconds()
+            self._leg.heard = False
+            self._call.cancel()
+            self._call = self._clock.callLater(self._timeout, self._due)
+
+    def ponged(self, payload: bytes) -> None:
+        """A pong came; ours tells the round-trip time, any other is allowed and means nothing."""
+        if payload == self._payload and self._waiting:
+            self.round_trip = self._clock.seconds() - self._written_at
+
+    def _due(self) -> None:
+        if self._leg.paused or self._leg.blocked:  # it could not be heard, or not yet read the ping
+            self._call = self._clock.callLater(self._timeout, self._due)
+        elif self._leg.heard:
+            rest = max(0.0, self._interval - (self._clock.seconds() - self._written_at))
+            self._call = self._clock.callLater(rest, self._ping)
+        else:
+            self._dead()

@@ -1,0 +1,235 @@
+"""One of a session's two WebSocket connections: what frontend and backend have in common.
+
+Data frames pass as bytes (:class:`~esxiproxy.core.frames.FrameWalker` finds their ends); control frames are
+Autobahn's.  The Autobahn hooks overridden here are private: ``tests/net/test_autobahn_hooks.py`` names them.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from autobahn.websocket.protocol import WebSocketProtocol
+
+from esxiproxy.core.closing import CloseCode
+from esxiproxy.core.errors import InvalidPayload, ProtocolViolation, SessionError
+from esxiproxy.core.frames import FrameWalker
+from esxiproxy.net.silence import Silence
+
+if TYPE_CHECKING:
+    from twisted.python.failure import Failure
+
+    from esxiproxy.net.relay import Relay
+
+    # The mixin's other half, when it is mixed in.
+    _Autobahn: Any = WebSocketProtocol
+else:
+    _Autobahn = object
+
+CLOSE, PING, PONG = 8, 9, 10
+
+_RESERVED_CLOSE_CODES = frozenset({1004, 1005, 1006, 1015})
+
+
+def may_be_sent(code: int) -> bool:
+    """Whether a Close frame may carry this code (RFC 6455 7.4, and IANA's registry up to 1014)."""
+    return 3000 <= code <= 4999 or (1000 <= code <= 1014 and code not in _RESERVED_CLOSE_CODES)
+
+
+class Options:
+    """Every option that Autobahn would copy from its factory at each connection, set once and for all.
+
+    With ``CONFIG_ATTRS`` empty nothing is copied (and nothing pretty-printed).  All timers are off:
+    Autobahn's ignore the reactor that they were given.  No web page, no draft versions, no compression, no
+    drop in place of a close code.
+    """
+
+    CONFIG_ATTRS = ()
+    logOctets = logFrames = trackTimings = False
+    utf8validateIncoming = False
+    applyMask = True
+    maxFramePayloadSize = maxMessagePayloadSize = autoFragmentSize = 0
+    failByDrop = False
+    echoCloseCodeReason = True
+    openHandshakeTimeout = closeHandshakeTimeout = 0
+    tcpNoDelay = True
+    autoPingInterval = autoPingTimeout = 0
+    autoPingSize = 12
+    autoPingRestartOnAnyTraffic = False
+    perMessageCompressionAccept = staticmethod(lambda _offers: None)
+
+
+class Leg(Options, _Autobahn):
+    """Mixed into Autobahn's server and client protocol.
+
+    ``twin``
+        the other leg, once the relay has joined them.
+    ``sink``
+        the twin while data goes on to it; None before and after.
+    ``octets``
+        bytes of data frames, headers included, that were forwarded from this leg.
+    ``heard``
+        set at every byte received; whoever wants to know clears it.
+    ``blocked``, ``paused``
+        the transport takes no more; we do not read from it, since the twin is blocked.
+    ``held``
+        control frames that wait for a frame boundary or for the transport: opcode to payload.
+    """
+
+    log = Silence()
+    transport: Any
+    state: int
+    data: bytes
+    current_frame: Any
+    relay: Relay | None = None
+    twin: Leg | None = None
+    sink: Leg | None = None
+    octets = 0
+    heard = False
+    blocked = paused = deaf = lost = False
+    walker: FrameWalker
+
+    def connectionMade(self) -> None:
+        """Autobahn's own looks at the transport's class, and refuses TLS transports that it does not know."""
+        self.held: dict[int, bytes] = {}
+        for option in ("setTcpNoDelay", "setTcpKeepAlive"):
+            with suppress(AttributeError, OSError):  # a unix socket, a transport of a test
+                getattr(self.transport, option)(True)
+        self._connectionMade()
+
+    def connectionLost(self, reason: Failure) -> None:
+        self.lost = True
+        self._connectionLost(reason)
+        self.left(reason)
+
+    def left(self, reason: Failure) -> None:
+        """The connection has ended: the relay is told, where there is one."""
+        if self.relay is not None:
+            self.relay.lost(self)
+
+    def dataReceived(self, octets: bytes) -> None:
+        self.heard = True
+        self.data = self.data + octets if self.data else octets
+        self.consumeData()
+
+    def processData(self) -> bool:
+        """Forward whole runs of data frames; leave control frames to Autobahn.
+
+        True asks to be called again: something was consumed and there is more.
+        """
+        if self.deaf:
+            self.data = b""
+            return False
+        if self.current_frame is not None:
+            return bool(super().processData())
+        walker, octets = self.walker, self.data
+        count = walker.walk(octets)
+        if count:
+            self.data = octets[count:]
+            self._forward(octets[:count])
+        if walker.fault is not None:
+            self.fault(walker.fault)
+            return False
+        return walker.control and bool(super().processData())
+
+    def _forward(self, run: bytes) -> None:
+        sink = self.sink
+        if sink is None:
+            return
+        self.octets += len(run)
+        if sink.held and self.walker.boundary >= 0:
+            cut = self.walker.boundary
+            sink.transport.write(run[:cut])
+            sink.release()
+            run = run[cut:]
+            if self.sink is None:  # what was held was a Close
+                return
+        sink.transport.write(run)
+
+    def fault(self, error: SessionError) -> None:
+        """Nothing that comes from here can be read any more."""
+        self.deaf = True
+        self.data = b""
+        if self.relay is not None:
+            self.relay.faulted(self, error)
+
+    # Control frames
+
+    def mid_frame(self) -> bool:
+        """Whether what was last written to this leg is a part of a data frame."""
+        return self.twin is not None and self.twin.walker.left > 0
+
+    def sendFrame(self, opcode: int, payload: bytes = b"", **kwargs: Any) -> None:
+        """The one door for control frames: a frame waits here until the stream is at a boundary.
+
+        On a blocked leg one Ping and the newest Pong wait (RFC 6455 5.5.3); a Close is written behind what is
+        queued, since nothing follows it.
+        """
+        if self.lost:
+            return
+        if self.mid_frame() or (self.blocked and opcode != CLOSE):
+            self.held[opcode] = payload
+            return
+        self._write_control(opcode, payload)
+
+    def _write_control(self, opcode: int, payload: bytes) -> None:
+        super().sendFrame(opcode, payload)
+        if self.relay is not None:
+            self.relay.control_written(self, opcode)
+
+    def release(self) -> None:
+        """Write what was held; a Close last, for nothing may follow it."""
+        held, self.held = self.held, {}
+        for opcode in (PONG, PING, CLOSE):
+            if opcode not in held:
+                continue
+            if self.blocked and opcode != CLOSE:
+                self.held[opcode] = held[opcode]
+            else:
+                self._write_control(opcode, held[opcode])
+
+    def send_close(self, close: CloseCode) -> None:
+        """Start or answer the closing handshake; a code that may not be sent is left out."""
+        code = close.code if close.code is not None and may_be_sent(close.code) else None
+        self.sendCloseFrame(code=code, reasonUtf8=close.reason if code is not None else None, isReply=True)
+
+    def processControlFrame(self) -> bool:
+        if self.relay is not None and not self.relay.spend_control(self):
+            return False
+        return bool(super().processControlFrame())
+
+    def onPong(self, payload: bytes) -> None:
+        if self.relay is not None:
+            self.relay.ponged(self, payload)
+
+    def onCloseFrame(self, code: int | None, reasonRaw: bytes | None) -> bool:
+        """Autobahn's own answers at once and drops the connection; here the Close is carried through."""
+        reason = reasonRaw or b""
+        if code is not None and not may_be_sent(code):
+            return self._protocol_violation(f"invalid close code {code}")
+        try:
+            reason.decode("utf-8")
+        except UnicodeDecodeError:
+            return self._invalid_payload("close reason is no UTF-8")
+        self.deaf = True
+        if self.relay is not None:
+            self.relay.close_received(self, CloseCode(code, reason))
+        return True
+
+    def _protocol_violation(self, reason: str) -> bool:
+        self.fault(ProtocolViolation(reason))
+        return True
+
+    def _invalid_payload(self, reason: str) -> bool:
+        self.fault(InvalidPayload(reason))
+        return True
+
+    def _onOpen(self) -> None:
+        """Autobahn's own asks the transport for its TLS channel id: nobody here wants it."""
+
+    def open(self) -> None:
+        """Enter the state in which frames flow."""
+        self.inside_message = False
+        self.current_frame = None
+        self.websocket_version = 13
+        self.state = WebSocketProtocol.STATE_OPEN

@@ -1,0 +1,247 @@
+"""The running copy of frames between the two legs of one session, from the join to the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from twisted.internet.interfaces import IReactorTime
+
+from esxiproxy.core.closing import Action, CloseCode, Closing, Phase, Side, Verb
+from esxiproxy.core.errors import (
+    ClientLost,
+    Flood,
+    IdleTimeout,
+    LifetimeReached,
+    SessionError,
+    StallTimeout,
+    UpstreamLost,
+)
+from esxiproxy.core.flood import ControlBudget
+from esxiproxy.core.session import Session
+from esxiproxy.net.flow import Valve
+from esxiproxy.net.keepalive import Keepalive
+from esxiproxy.net.leg import CLOSE, Leg
+from esxiproxy.net.linger import half_close
+from esxiproxy.net.timers import Timers
+
+_IDLE_CHECKS = 10
+"""How often within ``idle_timeout`` the counters are looked at: the end may come that part late."""
+
+
+class Relay:
+    """Joins two open legs and ends them together.
+
+    ``ended`` is called once, when both connections are closed.
+    """
+
+    def __init__(
+        self, session: Session, client: Leg, upstream: Leg, clock: IReactorTime, ended: Callable[[], None]
+    ) -> None:
+        self.session = session
+        self.legs = {Side.CLIENT: client, Side.UPSTREAM: upstream}
+        self._clock = clock
+        self._ended = ended
+        self._closing = Closing()
+        self._budgets = {side: ControlBudget(clock.seconds) for side in Side}
+        self._keepalives: dict[Side, Keepalive] = {}
+        self._timers = Timers(clock)
+        self._valves: dict[Side, Valve] = {}
+        self._deadline = 0.0
+
+    def start(self) -> None:
+        """From here on frames flow."""
+        client, upstream = self.legs[Side.CLIENT], self.legs[Side.UPSTREAM]
+        client.twin = client.sink = upstream
+        upstream.twin = upstream.sink = client
+        limits = self.session.limits
+        for side, leg in self.legs.items():
+            leg.relay = self
+            stalled = partial(self._stalled, side)
+            valve = Valve(leg, self.legs[side.other], self._clock, limits.stall_timeout, stalled)
+            self._valves[side] = valve
+            valve.install()
+        self._keep_alive(Side.CLIENT, limits.ping_interval)
+        self._keep_alive(Side.UPSTREAM, limits.upstream_ping_interval)
+        if limits.max_lifetime is not None:
+            error = LifetimeReached(f"the session lasted for {limits.max_lifetime:g} s")
+            self._timers.arm("lifetime", limits.max_lifetime, self.end, error)
+        if limits.idle_timeout is not None:
+            self._timers.arm("idle", limits.idle_timeout / _IDLE_CHECKS, self._check_idle, self.octets, 1)
+
+    @property
+    def octets(self) -> int:
+        """Bytes relayed so far, both ways together."""
+        return sum(leg.octets for leg in self.legs.values())
+
+    @property
+    def round_trip(self) -> float | None:
+        """Seconds that the client's last pong took."""
+        keepalive = self._keepalives.get(Side.CLIENT)
+        return keepalive.round_trip if keepalive else None
+
+    def _side(self, leg: Leg) -> Side:
+        return Side.CLIENT if leg is self.legs[Side.CLIENT] else Side.UPSTREAM
+
+    # What a leg tells
+
+    def close_received(self, leg: Leg, close: CloseCode) -> None:
+        """A Close came."""
+        side = self._side(leg)
+        self.session.ended(side.value, close.code)
+        self._perform(self._closing.close_received(side, close))
+
+    def faulted(self, leg: Leg, error: SessionError) -> None:
+        """The peer broke the protocol."""
+        side = self._side(leg)
+        if self._closing.phase is Phase.OPEN:
+            self.session.failed(error, side.value)
+        self._perform(self._closing.faulted(side, error))
+
+    def lost(self, leg: Leg) -> None:
+        """The connection has ended."""
+        side = self._side(leg)
+        if self._closing.phase is Phase.OPEN:
+            self.session.failed(_loss(side, leg.walker.left > 0), side.value)
+        self._stop(side)
+        self._perform(self._closing.lost(side))
+        if self._closing.phase is Phase.CLOSED:
+            self._finish()
+
+    def spend_control(self, leg: Leg) -> bool:
+        """Whether the peer may send one more control frame now."""
+        side = self._side(leg)
+        if self._budgets[side].spend():
+            return True
+        leg.fault(Flood("too many control frames"))
+        return False
+
+    def control_written(self, leg: Leg, opcode: int) -> None:
+        """A control frame of ours went out on this leg."""
+        side = self._side(leg)
+        if opcode == CLOSE:
+            self._silence(leg)
+        elif side in self._keepalives:
+            self._keepalives[side].written(opcode)
+
+    def ponged(self, leg: Leg, payload: bytes) -> None:
+        """A pong came."""
+        if keepalive := self._keepalives.get(self._side(leg)):
+            keepalive.ponged(payload)
+
+    # Time
+
+    def _keep_alive(self, side: Side, interval: float | None) -> None:
+        if interval is not None:
+            timeout = self.session.limits.ping_timeout
+            self._keepalives[side] = Keepalive(
+                self.legs[side], self._clock, interval, timeout, lambda: self._silent(side, timeout)
+            )
+
+    def _silent(self, side: Side, timeout: float) -> None:
+        error = _loss(side, False, f"no answer to a ping within {timeout:g} s")
+        self.session.failed(error, side.value)
+        self.legs[side].transport.abortConnection()
+
+    def _stalled(self, side: Side) -> None:
+        timeout = self.session.limits.stall_timeout
+        self.end(StallTimeout(f"the {side.value} took nothing for {timeout:g} s"))
+
+    def _check_idle(self, octets: int, checks: int) -> None:
+        timeout = self.session.limits.idle_timeout
+        assert timeout is not None
+        if self.octets != octets:
+            octets, checks = self.octets, 0
+        if checks >= _IDLE_CHECKS:
+            self.end(IdleTimeout(f"no data for {timeout:g} s"))
+        else:
+            self._timers.arm("idle", timeout / _IDLE_CHECKS, self._check_idle, octets, checks + 1)
+
+    # The end
+
+    def end(self, error: SessionError) -> None:
+        """End the session from our side: both peers get a Close with this failure's code and reason."""
+        if self._closing.phase is Phase.OPEN:
+            self.session.failed(error)
+            self.session.close_code = error.close_code
+        self._perform(self._closing.demanded(error))
+
+    def abort(self) -> None:
+        """End it without a word: the process is going away."""
+        for leg in self.legs.values():
+            if not leg.lost:
+                leg.transport.abortConnection()
+
+    def _perform(self, actions: list[Action]) -> None:
+        self._arm_stage()
+        for action in actions:
+            leg = self.legs[action.side]
+            if leg.lost:
+                continue
+            match action.verb:
+                case Verb.SEND_CLOSE:
+                    assert action.close is not None
+                    self._send_close(leg, action.close)
+                case Verb.DROP:
+                    leg.transport.loseConnection()
+                case Verb.LINGER:
+                    half_close(leg.transport)
+                case Verb.ABORT:
+                    leg.transport.abortConnection()
+
+    def _send_close(self, leg: Leg, close: CloseCode) -> None:
+        """At a frame boundary; where the rest of the frame will never come, the leg can carry no Close."""
+        twin = leg.twin
+        if leg.mid_frame() and (twin is None or twin.lost or twin.deaf or twin.sink is None):
+            self.session.detail += "; aborted in the middle of a frame"
+            leg.transport.abortConnection()
+        else:
+            leg.send_close(close)
+
+    def _silence(self, leg: Leg) -> None:
+        """Our Close is written: nothing may follow it, and the twin need not wait for this leg any more."""
+        twin = leg.twin
+        if twin is not None:
+            twin.sink = None
+        self._stop(self._side(leg))
+
+    def _stop(self, side: Side) -> None:
+        """Nothing more is relayed to this leg: take the valve out, and whoever waits for it goes on."""
+        if keepalive := self._keepalives.pop(side, None):
+            keepalive.stop()
+        if valve := self._valves.pop(side, None):
+            valve.remove()
+
+    def _arm_stage(self) -> None:
+        phase = self._closing.phase
+        if phase in (Phase.OPEN, Phase.CLOSED):
+            return
+        now = self._clock.seconds()
+        timeout = self.session.limits.close_timeout
+        if not self._deadline:
+            self._deadline = now + timeout
+            self._timers.clear()
+            for valve in self._valves.values():
+                valve.forget()
+        left = self._deadline - now
+        if phase is Phase.CARRYING:
+            left -= timeout / 2
+        if f"stage {phase.name}" not in self._timers:
+            self._timers.disarm(f"stage {Phase.CARRYING.name}")
+            self._timers.arm(f"stage {phase.name}", left, self._expired)
+
+    def _expired(self) -> None:
+        self._perform(self._closing.expired())
+
+    def _finish(self) -> None:
+        self._timers.clear()
+        self.session.octets_up = self.legs[Side.CLIENT].octets
+        self.session.octets_down = self.legs[Side.UPSTREAM].octets
+        self._ended()
+
+
+def _loss(side: Side, mid_frame: bool, detail: str = "the connection ended without a Close") -> SessionError:
+    """The failure that a lost connection is."""
+    if mid_frame:
+        detail += ", in the middle of a frame"
+    return ClientLost(detail) if side is Side.CLIENT else UpstreamLost(detail)

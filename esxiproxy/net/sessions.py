@@ -1,0 +1,105 @@
+"""The sessions of one proxy, from admission to record."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from esxiproxy.core.errors import SessionError
+from esxiproxy.core.limits import Limits
+from esxiproxy.core.redaction import redact_text
+from esxiproxy.core.request import Request
+from esxiproxy.core.session import Session
+from esxiproxy.interfaces import ISessionObserver
+
+
+class Admitted(Protocol):
+    """Whoever holds a session's client connection."""
+
+    session: Session
+
+    def end(self, error: SessionError) -> None:
+        """End the session and tell both peers why."""
+
+    def abort(self) -> None:
+        """End it without a word."""
+
+
+def session_id() -> str:
+    """A name that no other session has, on any machine."""
+    return secrets.token_hex(8)
+
+
+def log_bug(log: Logger, what: str, failure: Failure, session: str = "-") -> None:
+    """A traceback for whoever has to mend it, the tickets in it hidden."""
+    log.error(
+        "{what} in session {session}: {traceback}",
+        what=what,
+        session=session,
+        traceback=redact_text(failure.getTraceback()),
+    )
+
+
+class Sessions:
+    """Knows every session that is admitted and has not ended, and tells the observers."""
+
+    _log = Logger()
+
+    def __init__(self, observers: Iterable[ISessionObserver], clock: IReactorTime) -> None:
+        self._observers = tuple(observers)
+        self._clock = clock
+        self._admitted: dict[str, Admitted] = {}
+        self._empty: list[Deferred[None]] = []
+
+    def __len__(self) -> int:
+        return len(self._admitted)
+
+    def __iter__(self) -> Iterator[Admitted]:
+        return iter(list(self._admitted.values()))
+
+    def __getitem__(self, identity: str) -> Admitted:
+        return self._admitted[identity]
+
+    def new(self, request: Request, limits: Limits) -> Session:
+        """A session for this request, running from now."""
+        return Session(request, limits, self._clock.seconds)
+
+    def admitted(self, holder: Admitted) -> None:
+        """The session's upstream is being asked for."""
+        self._admitted[holder.session.id] = holder
+
+    def opened(self, session: Session) -> None:
+        """The session's console is open."""
+        session.opened()
+        self._tell("opened", session, session.id)
+
+    def closed(self, session: Session) -> None:
+        """The session has ended, whether it was ever open or not."""
+        self._admitted.pop(session.id, None)
+        self._tell("closed", session.record(), session.id)
+        if not self._admitted:
+            waiting, self._empty = self._empty, []
+            for deferred in waiting:
+                deferred.callback(None)
+
+    def empty(self) -> Deferred[None]:
+        """Fires when no session is left; at once when there is none."""
+        deferred: Deferred[None] = Deferred(lambda gone: self._empty.remove(gone))
+        if self._admitted:
+            self._empty.append(deferred)
+        else:
+            deferred.callback(None)
+        return deferred
+
+    def _tell(self, event: str, what: object, identity: str) -> None:
+        for observer in self._observers:
+            try:
+                getattr(observer, event)(what)
+            except Exception:
+                log_bug(self._log, f"an observer raised ({observer!r})", Failure(), identity)

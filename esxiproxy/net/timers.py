@@ -1,0 +1,35 @@
+"""The running timers of one session, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+
+class Timers:
+    """At most one timer of each name; arming it again takes the place of the one before."""
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._calls: dict[str, IDelayedCall] = {}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._calls
+
+    def arm(self, name: str, seconds: float, call: Callable[..., None], *args: Any) -> None:
+        """Call that in so many seconds."""
+        self.disarm(name)
+        self._calls[name] = self._clock.callLater(max(0.0, seconds), call, *args)
+
+    def disarm(self, name: str) -> None:
+        """Do not, after all."""
+        call = self._calls.pop(name, None)
+        if call is not None and call.active():
+            call.cancel()
+
+    def clear(self) -> None:
+        """None of them any more."""
+        for name in list(self._calls):
+            self.disarm(name)

@@ -1,0 +1,206 @@
+"""Who an upstream is: the TLS that it is dialled with, and the check of its certificate.
+
+The request target is a bearer secret, so all of it happens before the first byte of a request.  Nothing here
+knows what carries the TLS records.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+from dataclasses import dataclass
+from typing import Any
+
+import service_identity
+from cryptography import x509
+from OpenSSL import SSL, crypto
+from service_identity.cryptography import verify_certificate_hostname, verify_certificate_ip_address
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from zope.interface import implementer
+
+from esxiproxy.core.errors import SessionError, UpstreamUntrusted
+from esxiproxy.core.routing import Upstream, Verify
+from esxiproxy.core.thumbprint import pin_of, pinned, thumbprint
+from esxiproxy.net import verdict
+from esxiproxy.net.pem import TLSFileError, read_certificates
+from esxiproxy.net.tls import CIPHERS, HTTP, new_context, trust
+from esxiproxy.net.verdict import CertificateRejected, Fault, label
+
+CHAINS = (Verify.SYSTEM, Verify.CA)
+"""What is verified by a chain and a name."""
+
+
+@dataclass(slots=True)
+class Seen:
+    """What the verification of one connection's chain has come across: kept with that connection only."""
+
+    leaf: bytes | None = None
+    fault: Fault | None = None
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class UpstreamTLS:
+    """The TLS of one upstream: built once, used for every connection to it.  Raises TLSFileError.
+
+    Give it to Twisted's ``TLSMemoryBIOFactory(..., isClient=True)``, or ask for a ``connection``.
+    """
+
+    def __init__(self, upstream: Upstream) -> None:
+        self.upstream = upstream
+        self._context = _client_context(upstream)
+        self._server_name = None if _address(upstream.host) else _ascii(upstream.host).encode()
+
+    def connection(self, socket: Any = None) -> SSL.Connection:
+        """A client's connection that has not begun its handshake: on a socket, or on memory."""
+        connection = SSL.Connection(self._context, socket)
+        connection.set_app_data(Seen())
+        if self._server_name is not None:  # RFC 6066 3: an address is no server name
+            connection.set_tlsext_host_name(self._server_name)
+        connection.set_connect_state()
+        return connection
+
+    def clientConnectionForTLS(self, protocol: Any) -> SSL.Connection:
+        return self.connection()
+
+    def verify_peer(self, peer: Any) -> None:
+        """Raise UpstreamUntrusted unless this is the upstream that was meant.
+
+        To be called when the handshake is done; ``peer`` is the connection, or a Twisted transport over it.
+        """
+        connection = peer if isinstance(peer, SSL.Connection) else peer.getHandle()
+        seen: Seen = connection.get_app_data()
+        if seen.fault is not None:  # never: the handshake would have failed
+            raise verdict.rejected(self.upstream, seen.fault, seen.leaf)
+        certificate = connection.get_peer_certificate()
+        der = None if certificate is None else crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
+        verify_certificate(der, self.upstream)
+
+    def explain(self, error: BaseException) -> SessionError | None:
+        """A failure of the handshake by its name in the error table; None if it is no failure of TLS."""
+        return verdict.explain(error, self.upstream)
+
+
+def verify_certificate(der: bytes | None, upstream: Upstream) -> None:
+    """Raise UpstreamUntrusted unless this leaf certificate is the upstream's.
+
+    A pin is compared here; of a chain, which the handshake has verified, it is the name (RFC 9525) or the
+    address.
+    """
+    if upstream.verify is Verify.NONE:
+        return
+    if der is None:
+        raise UpstreamUntrusted(f"{label(upstream)} has shown no certificate")
+    if upstream.verify is Verify.PIN:
+        _check_pin(der, upstream)
+    else:
+        _check_name(der, upstream)
+
+
+def thumbprints(certificate: x509.Certificate | crypto.X509) -> tuple[str, str]:
+    """A certificate's SHA-1 and SHA-256 thumbprints, ``AA:BB:..``, as vSphere shows them."""
+    if isinstance(certificate, x509.Certificate):
+        certificate = crypto.X509.from_cryptography(certificate)
+    der = crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
+    return thumbprint(der, "sha1"), thumbprint(der, "sha256")
+
+
+def check(upstream: Upstream) -> str | None:
+    """What is wrong with an upstream's file of authorities, as a sentence; None if nothing is."""
+    try:
+        UpstreamTLS(upstream)
+    except TLSFileError as error:
+        return str(error)
+    return None
+
+
+def _client_context(upstream: Upstream) -> SSL.Context:
+    context = new_context(SSL.TLS_CLIENT_METHOD)
+    context.set_alpn_protos([HTTP])
+    if upstream.verify in CHAINS:
+        context.set_cipher_list(CIPHERS)
+        context.set_verify(SSL.VERIFY_PEER, _judge)
+        if upstream.verify is Verify.SYSTEM:
+            _trust_system(context)
+        elif upstream.ca is None:
+            raise TLSFileError(f"upstream {upstream.name} has verify = ca and no ca file")
+        else:
+            trust(context, read_certificates(upstream.ca))
+    else:
+        # A pin says everything about a certificate: who signed it, with what, and until when it was meant to
+        # last do not matter then.  OpenSSL's security level 2 would still turn away certificates that ESXi
+        # has carried since it was installed: signed with SHA-1, or with an RSA key of 1024 bits.
+        context.set_cipher_list(CIPHERS + b":@SECLEVEL=1")
+        context.set_verify(SSL.VERIFY_PEER, lambda *_: True)
+    return context
+
+
+def _trust_system(context: SSL.Context) -> None:
+    """The machine's authorities; SSL_CERT_FILE and SSL_CERT_DIR are heeded."""
+    context.set_default_verify_paths()
+    found = ssl.get_default_verify_paths()
+    if found.cafile is None and found.capath is None:
+        try:
+            import certifi
+        except ImportError:
+            return  # then no chain ends anywhere, and the refusal says what to do
+        context.load_verify_locations(certifi.where())
+
+
+def _judge(connection: SSL.Connection, certificate: crypto.X509, code: int, depth: int, ok: int) -> bool:
+    """OpenSSL's verify callback: keeps what goes wrong, and which leaf it was.
+
+    A fault above the leaf is met before the leaf is shown, and the leaf's thumbprint is what the operator
+    needs: so the walk goes on down to it, and is refused there.
+    """
+    seen: Seen = connection.get_app_data()
+    if depth == 0:
+        seen.leaf = crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
+    if not ok and seen.fault is None:
+        seen.fault = Fault.of(certificate, code, depth)
+    if seen.fault is not None and seen.leaf is not None:
+        # pyOpenSSL raises it from this very connection's do_handshake; Twisted hands it to connectionLost.
+        raise CertificateRejected(seen.fault, seen.leaf)
+    return True
+
+
+def _check_pin(der: bytes, upstream: Upstream) -> None:
+    if pinned(der, upstream.pins):
+        return
+    algorithms = dict.fromkeys(pin.algorithm.lower() for pin in upstream.pins)
+    shown = " ".join(str(pin_of(der, algorithm)) for algorithm in algorithms or ("sha256",))
+    pins = ", ".join(str(pin) for pin in upstream.pins) or "nothing"
+    raise UpstreamUntrusted(f"certificate of {label(upstream)} is {shown}; the configuration pins {pins}")
+
+
+def _check_name(der: bytes, upstream: Upstream) -> None:
+    host = upstream.host
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        address = _address(host)
+        if address is not None:
+            verify_certificate_ip_address(certificate, address)
+        else:
+            verify_certificate_hostname(certificate, _ascii(host))
+    except (service_identity.VerificationError, service_identity.CertificateError):
+        raise UpstreamUntrusted(
+            f"certificate of {label(upstream)} is for {verdict.names(certificate)}; not for {host}: "
+            f"use a name that it has, or pin it with {verdict.pin_setting(der)}"
+        ) from None
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        raise UpstreamUntrusted(
+            f"certificate of {label(upstream)} has names that cannot be read: "
+            f"pin it with {verdict.pin_setting(der)}"
+        ) from None
+
+
+def _address(host: str) -> str | None:
+    """The address that a host is, without a zone (RFC 4007 11), which no certificate has; None for a name."""
+    try:
+        return str(ipaddress.ip_address(host.partition("%")[0]))
+    except ValueError:
+        return None
+
+
+def _ascii(host: str) -> str:
+    """A name as DNS and TLS have it: A-labels, and no final dot (RFC 6066 3)."""
+    return host.rstrip(".").encode("idna").decode()

@@ -1,0 +1,221 @@
+"""A whole session in memory: a client, our two legs, an upstream, a fake clock."""
+
+from __future__ import annotations
+
+import struct
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+
+from esxiproxy.core.errors import SessionError
+from esxiproxy.core.handshake import accept_value
+from esxiproxy.core.limits import Limits
+from esxiproxy.core.routing import Principal, Route, Upstream
+from esxiproxy.net.backend import Backend, BackendFactory
+from esxiproxy.net.dispatch import ListenerFactory
+from esxiproxy.net.gateway import Gateway
+from esxiproxy.net.sessions import Sessions
+from tests.net.memory import Wire
+
+KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
+UPSTREAM = Upstream("esxi1", "192.0.2.10", 80, secure=False)
+
+
+def opening(target=b"/ticket/abc", *fields, protocol=b"binary"):
+    """A browser's opening handshake."""
+    lines = [
+        b"GET " + target + b" HTTP/1.1",
+        b"Host: proxy.example:81",
+        b"Connection: keep-alive, Upgrade",
+        b"Upgrade: websocket",
+        b"Sec-WebSocket-Version: 13",
+        b"Sec-WebSocket-Key: " + KEY,
+        *([b"Sec-WebSocket-Protocol: " + protocol] if protocol else []),
+        *fields,
+    ]
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def frame(opcode, payload=b"", fin=True, mask=None, rsv=0, length=None):
+    """A frame as it stands on the wire; ``length`` announces another one than the payload's."""
+    first = (0x80 if fin else 0) | rsv << 4 | opcode
+    flag = 0x80 if mask else 0
+    size = len(payload) if length is None else length
+    if size < 126:
+        head = bytes([first, flag | size])
+    elif size < 65536:
+        head = bytes([first, flag | 126]) + struct.pack("!H", size)
+    else:
+        head = bytes([first, flag | 127]) + struct.pack("!Q", size)
+    if mask:
+        payload = bytes(octet ^ mask[i % 4] for i, octet in enumerate(payload))
+    return head + (mask or b"") + payload
+
+
+def up(opcode, payload=b"", **kwargs):
+    """A client's frame."""
+    return frame(opcode, payload, mask=b"\x01\x02\x03\x04", **kwargs)
+
+
+def close(code=None, reason=b""):
+    """The payload of a Close."""
+    return b"" if code is None else struct.pack("!H", code) + reason
+
+
+def frames(octets):
+    """The frames in these bytes, unmasked: (fin, opcode, payload); a part of one at the end stays out."""
+    found = []
+    while len(octets) >= 2:
+        size, start = octets[1] & 0x7F, 2
+        if size == 126:
+            size, start = struct.unpack("!H", octets[2:4])[0], 4
+        elif size == 127:
+            size, start = struct.unpack("!Q", octets[2:10])[0], 10
+        mask = b""
+        if octets[1] & 0x80:
+            mask, start = octets[start : start + 4], start + 4
+        payload = octets[start : start + size]
+        if len(payload) < size:
+            break
+        if mask:
+            payload = bytes(octet ^ mask[i % 4] for i, octet in enumerate(payload))
+        found.append((bool(octets[0] & 0x80), octets[0] & 0x0F, payload))
+        octets = octets[start + size :]
+    return found
+
+
+class MemoryConnector:
+    """Stands where the connector is: its backends hang on wires in memory."""
+
+    def __init__(self, scene):
+        self.scene = scene
+        self.dials = 0
+        self.cancelled = 0
+        self.failure = None
+
+    def connect(self, upstream, opening, limits):
+        self.dials += 1
+        if self.failure is not None:
+            return _failed(self.failure)
+        backend = Backend(opening, None)
+        backend.factory = BackendFactory(self.scene.clock)
+        result = Deferred(lambda _: self._cancel(backend))
+        backend.opened.addBoth(lambda outcome: None if result.called else result.callback(outcome))
+        self.scene.backend = backend
+        self.scene.host = Wire(backend)
+        return result
+
+    def _cancel(self, backend):
+        self.cancelled += 1
+        backend.opened.cancel()
+
+
+def _failed(error):
+    deferred = Deferred()
+    deferred.errback(Failure(error))
+    return deferred
+
+
+class Anybody:
+    def __init__(self):
+        self.answer = succeed(Principal("anybody"))
+
+    def authenticate(self, request):
+        return self.answer
+
+
+class Fixed:
+    def __init__(self, upstream):
+        self.upstream = upstream
+
+    async def route(self, request, principal):
+        if isinstance(self.upstream, BaseException):
+            raise self.upstream
+        return Route(self.upstream)
+
+
+class Recorder:
+    def __init__(self):
+        self.opened_sessions, self.records = [], []
+
+    def opened(self, session):
+        self.opened_sessions.append(session)
+
+    def closed(self, record):
+        self.records.append(record)
+
+
+class Scene:
+    """``client`` and ``host`` are the wires to the browser and to the ESXi host."""
+
+    def __init__(self, upstream=UPSTREAM, **limits):
+        self.clock = Clock()
+        self.recorder = Recorder()
+        self.sessions = Sessions([self.recorder], self.clock)
+        self.connector = MemoryConnector(self)
+        self.authenticator = Anybody()
+        self.router = Fixed(upstream)
+        gateway = Gateway(self.authenticator, self.router, self.connector)
+        self.factory = ListenerFactory("test", gateway, self.sessions, Limits(**limits), self.clock)
+        self.host = None
+        self.backend = None
+        self.client = Wire(self.factory.buildProtocol(None))
+
+    def pump(self):
+        """Move everything that can move."""
+        for _ in range(100000):
+            moved = self.client.pump()
+            if self.host is not None:
+                moved = self.host.pump() or moved
+            if not moved:
+                return
+        raise AssertionError("the wires never came to rest")
+
+    def advance(self, seconds):
+        """Let time pass, in small steps, with everything moving."""
+        steps = max(1, int(seconds * 10))
+        for _ in range(steps):
+            self.clock.advance(seconds / steps)
+            self.pump()
+
+    def request(self):
+        """The opening handshake that the upstream got, as (request line, [fields])."""
+        head = self.host.received.partition(b"\r\n\r\n")[0].split(b"\r\n")
+        return head[0], [tuple(line.split(b": ", 1)) for line in head[1:]]
+
+    def accept(self, protocol=b"binary", *fields, extra=b""):
+        """The upstream's 101."""
+        key = dict(self.request()[1])[b"Sec-WebSocket-Key"]
+        lines = [
+            b"HTTP/1.1 101 Switching Protocols",
+            b"Upgrade: websocket",
+            b"Connection: Upgrade",
+            b"Sec-WebSocket-Accept: " + accept_value(key),
+            *([b"Sec-WebSocket-Protocol: " + protocol] if protocol else []),
+            *fields,
+        ]
+        self.host.send(b"\r\n".join(lines) + b"\r\n\r\n" + extra)
+
+    def open(self):
+        """Both opening handshakes done, and their bytes forgotten."""
+        self.client.send(opening())
+        self.pump()
+        self.accept()
+        self.pump()
+        assert self.client.received.startswith(b"HTTP/1.1 101 "), self.client.received
+        self.client.received = self.host.received = b""
+        return self
+
+    @property
+    def record(self):
+        (record,) = self.recorder.records
+        return record
+
+    def at_rest(self):
+        """Nothing is left: no connection, no session, no timer."""
+        ended = self.client.ended and (self.host is None or self.host.ended)
+        return bool(ended) and not len(self.sessions) and not self.clock.getDelayedCalls()
+
+
+__all__ = ["KEY", "UPSTREAM", "Scene", "SessionError", "close", "frame", "frames", "opening", "up"]

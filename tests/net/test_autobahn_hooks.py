@@ -1,0 +1,56 @@
+"""The private hooks of Autobahn that esxiproxy overrides or calls: this fails by name when one changes."""
+
+import inspect
+
+import pytest
+from autobahn.twisted.websocket import (
+    WebSocketAdapterProtocol,
+    WebSocketClientProtocol,
+    WebSocketServerProtocol,
+)
+from autobahn.websocket.protocol import WebSocketProtocol
+
+HOOKS = {
+    (WebSocketAdapterProtocol, "connectionMade"): "(self)",
+    (WebSocketAdapterProtocol, "connectionLost"): "(self, reason)",
+    (WebSocketAdapterProtocol, "dataReceived"): "(self, data)",
+    (WebSocketAdapterProtocol, "_onOpen"): "(self)",
+    (WebSocketProtocol, "_connectionMade"): "(self)",
+    (WebSocketProtocol, "_connectionLost"): "(self, reason)",
+    (WebSocketProtocol, "consumeData"): "(self)",
+    (WebSocketProtocol, "processData"): "(self)",
+    (WebSocketProtocol, "processControlFrame"): "(self)",
+    (WebSocketProtocol, "onCloseFrame"): "(self, code, reasonRaw)",
+    (WebSocketProtocol, "_protocol_violation"): "(self, reason)",
+    (WebSocketProtocol, "_invalid_payload"): "(self, reason)",
+    (WebSocketProtocol, "sendFrame"): "(self, opcode, payload, fin, rsv, mask, payload_len, chopsize, sync)",
+    (WebSocketProtocol, "sendCloseFrame"): "(self, code, reasonUtf8, isReply)",
+    (WebSocketProtocol, "sendPing"): "(self, payload)",
+    (WebSocketServerProtocol, "processHandshake"): "(self)",
+    (WebSocketServerProtocol, "succeedHandshake"): "(self, res)",
+    (WebSocketServerProtocol, "failHandshake"): "(self, reason, code, responseHeaders)",
+    (WebSocketClientProtocol, "startHandshake"): "(self)",
+    (WebSocketClientProtocol, "processHandshake"): "(self)",
+}
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "signature"), [(*key, value) for key, value in HOOKS.items()], ids=lambda v: str(v)
+)
+def test_the_hook_is_as_we_know_it(owner, name, signature):
+    parameters = inspect.signature(getattr(owner, name)).parameters
+    assert f"({', '.join(parameters)})" == signature
+
+
+@pytest.mark.parametrize("kind", ["server", "client"])
+def test_every_option_that_autobahn_would_copy_is_set_by_us(kind):
+    """With CONFIG_ATTRS empty an option that we forgot is an AttributeError in the middle of a session."""
+    from esxiproxy.net.backend import Backend
+    from esxiproxy.net.frontend import Frontend, FrontendFactory
+
+    FrontendFactory(None)
+    ours = Frontend if kind == "server" else Backend
+    own = WebSocketProtocol.CONFIG_ATTRS_SERVER if kind == "server" else WebSocketProtocol.CONFIG_ATTRS_CLIENT
+    unused = {"flashSocketPolicy"}
+    for option in [*WebSocketProtocol.CONFIG_ATTRS_COMMON, *own]:
+        assert option in unused or hasattr(ours, option), option

@@ -1,0 +1,399 @@
+"""The opening handshake: the client's 101 is withheld until the upstream has accepted."""
+
+import pytest
+from twisted.internet.defer import Deferred
+
+from esxiproxy.core.errors import RouteNotFound, UpstreamRefused
+from esxiproxy.core.routing import Principal, Subprotocol, Upstream
+from tests.net.scene import Scene, close, frames, opening, up
+
+
+def status(octets):
+    return int(octets.split(b" ", 2)[1])
+
+
+def fields(octets):
+    head = octets.partition(b"\r\n\r\n")[0].split(b"\r\n")
+    return [tuple(line.split(b": ", 1)) for line in head[1:]]
+
+
+def asked(scene, *args, **kwargs):
+    scene.client.send(opening(*args, **kwargs))
+    scene.pump()
+    return scene.request()
+
+
+def values(found, name):
+    return [value for key, value in found if key.lower() == name.lower()]
+
+
+# Toward the upstream
+
+
+@pytest.mark.parametrize(
+    "target", [b"/", b"/ticket/a;x=1", b"/a?x=1;y=2&z=", b"/a+b%2f%2F//c?=&&", b"/?a=b=c", b"/a%00b"]
+)
+def test_the_target_goes_up_byte_for_byte(target):
+    line, _ = asked(Scene(), target)
+    assert line == b"GET " + target + b" HTTP/1.1"
+
+
+def test_end_to_end_fields_pass_and_repeated_ones_stay_repeated():
+    _, sent = asked(
+        Scene(),
+        b"/",
+        b"Cookie: a=1",
+        b"User-Agent: noVNC",
+        b"Cookie: b=2",
+        b"X-Name: Andr\xe9",
+    )
+    assert values(sent, b"Cookie") == [b"a=1", b"b=2"]
+    assert values(sent, b"User-Agent") == [b"noVNC"]
+    assert values(sent, b"X-Name")[0].endswith(b"\xe9")
+
+
+def test_hop_by_hop_fields_stay_here():
+    _, sent = asked(
+        Scene(),
+        b"/",
+        b"Connection: X-Private",
+        b"X-Private: 1",
+        b"Keep-Alive: 5",
+        b"TE: trailers",
+        b"Proxy-Authorization: Basic eDp5",
+        b"Sec-WebSocket-Extensions: permessage-deflate",
+        b"HTTP2-Settings: AAMAAABkAAQAAP",
+    )
+    names = {name.lower() for name, _ in sent}
+    assert not names & {
+        b"x-private",
+        b"keep-alive",
+        b"te",
+        b"proxy-authorization",
+        b"sec-websocket-extensions",
+        b"http2-settings",
+    }
+    assert values(sent, b"Connection") == [b"Upgrade"]
+
+
+def test_where_a_request_came_from_is_told_and_never_believed():
+    _, sent = asked(
+        Scene(), b"/", b"X-Forwarded-For: 10.0.0.1", b"X-Forwarded-Proto: https", b"Forwarded: for=10.0.0.1"
+    )
+    assert values(sent, b"X-Forwarded-For") == [b"198.51.100.7"]
+    assert values(sent, b"X-Forwarded-Proto") == [b"http"]
+    assert values(sent, b"X-Forwarded-Host") == [b"proxy.example:81"]
+    assert values(sent, b"Forwarded") == []
+    assert values(sent, b"Via") == [b"1.1 esxiproxy"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "sent_host", "sent_origin"),
+    [
+        ("upstream", b"192.0.2.10", b"http://192.0.2.10"),
+        ("client", b"proxy.example:81", b"https://page.example"),
+    ],
+)
+def test_host_and_origin_follow_the_upstreams_rule(rule, sent_host, sent_origin):
+    upstream = Upstream("u", "192.0.2.10", 80, False, host_field=rule, origin_field=rule)
+    _, sent = asked(Scene(upstream), b"/", b"Origin: https://page.example")
+    assert values(sent, b"Host") == [sent_host]
+    assert values(sent, b"Origin") == [sent_origin]
+
+
+def test_an_origin_can_be_left_out_or_given():
+    none = Upstream("u", "192.0.2.10", 80, False, origin_field="none")
+    given = Upstream("u", "192.0.2.10", 80, False, host_field="vc.example", origin_field="https://vc.example")
+    _, sent = asked(Scene(none), b"/", b"Origin: https://page.example")
+    assert values(sent, b"Origin") == []
+    _, sent = asked(Scene(given), b"/", b"Origin: https://page.example")
+    assert values(sent, b"Origin") == [b"https://vc.example"] and values(sent, b"Host") == [b"vc.example"]
+
+
+def test_what_the_authenticator_took_stays_here():
+    scene = Scene()
+    scene.authenticator.answer.addCallback(lambda _: Principal("bob", frozenset({b"authorization"})))
+    _, sent = asked(scene, b"/", b"Authorization: Bearer x")
+    assert values(sent, b"Authorization") == []
+
+
+# Subprotocols
+
+
+@pytest.mark.parametrize(
+    ("offered", "rule", "up_list", "chosen", "mirrored"),
+    [
+        (b"binary", Subprotocol.BRIDGE, [b"binary"], b"binary", [b"binary"]),
+        (b"vmware-vvc,binary, a", Subprotocol.BRIDGE, [b"vmware-vvc, binary, a"], b"a", [b"a"]),
+        (b"a", Subprotocol.BRIDGE, [b"a"], None, []),
+        (None, Subprotocol.BRIDGE, [b"binary"], b"binary", []),
+        (None, Subprotocol.PASS, [], None, []),
+    ],
+)
+def test_the_clients_offer_goes_up_in_its_order_and_the_choice_comes_back(
+    offered, rule, up_list, chosen, mirrored
+):
+    scene = Scene(Upstream("u", "192.0.2.10", 80, False, subprotocol=rule))
+    _, sent = asked(scene, protocol=offered)
+    assert values(sent, b"Sec-WebSocket-Protocol") == up_list
+    scene.accept(chosen)
+    scene.pump()
+    assert status(scene.client.received) == 101
+    assert values(fields(scene.client.received), b"Sec-WebSocket-Protocol") == mirrored
+
+
+# Toward the client
+
+
+def test_no_101_before_the_upstreams():
+    scene = Scene()
+    asked(scene)
+    assert scene.client.received == b""
+    scene.accept()
+    scene.pump()
+    assert status(scene.client.received) == 101
+    assert values(fields(scene.client.received), b"Sec-WebSocket-Accept") == [b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="]
+
+
+def test_fields_of_the_upstreams_101_come_down_each_set_cookie_its_own():
+    scene = Scene()
+    asked(scene)
+    scene.accept(b"binary", b"Set-Cookie: a=1, x", b"Set-Cookie: b=\xe9", b"Keep-Alive: 5", b"Server: ESXi")
+    scene.pump()
+    got = fields(scene.client.received)
+    assert values(got, b"Set-Cookie") == [b"a=1, x", b"b=\xe9"]
+    assert values(got, b"Server") == [b"ESXi"]
+    assert values(got, b"Keep-Alive") == []
+    assert len(values(got, b"Upgrade")) == len(values(got, b"Connection")) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 403 Forbidden\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\nContent-Length: 5\r\n\r\nspent",
+        b"HTTP/1.1 403 Forbidden\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"2\r\nsp\r\n3\r\nent\r\n0\r\n\r\n",
+        b"HTTP/1.0 403 Forbidden\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n\r\nspent",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 403 Forbidden\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n"
+        b"Content-Length: 5\r\n\r\nspent",
+    ],
+)
+def test_a_refusal_of_the_upstream_is_passed_on_with_fields_and_body(answer):
+    scene = Scene()
+    asked(scene)
+    scene.host.send(answer)
+    scene.host.close()
+    scene.advance(6)
+    assert status(scene.client.received) == 403
+    got = fields(scene.client.received)
+    assert values(got, b"Set-Cookie") == [b"a=1", b"b=2"]
+    assert values(got, b"Content-Length") == [b"5"] and scene.client.received.endswith(b"\r\n\r\nspent")
+    assert values(got, b"Proxy-Status") == [b"esxiproxy; error=http_upgrade_failed; received-status=403"]
+    assert scene.record.error == "UpgradeRefused" and scene.record.status == 403
+    assert scene.at_rest()
+
+
+def test_a_refusals_body_is_cut_at_64_kib():
+    scene = Scene()
+    asked(scene)
+    scene.host.send(b"HTTP/1.1 500 No\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 500_000, 65536)
+    scene.pump()
+    assert len(scene.client.received.partition(b"\r\n\r\n")[2]) == 65536
+    assert scene.host.ended == "aborted"
+
+
+ACCEPTED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+INVALID = {
+    "garbage": b"\x00\x01\x02garbage\r\n\r\n",
+    "SSH": b"SSH-2.0-OpenSSH_9.2\r\n",
+    "no accept value": ACCEPTED + b"\r\n",
+    "wrong accept value": ACCEPTED + b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
+    "endless head": b"HTTP/1.1 200 OK\r\n" + b"X: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n" * 1000,
+    "endless interim answers": b"HTTP/1.1 100 Continue\r\n\r\n" * 6,
+}
+
+
+@pytest.mark.parametrize("answer", INVALID.values(), ids=INVALID.keys())
+def test_an_answer_that_is_no_opening_handshake_is_502(answer):
+    scene = Scene()
+    asked(scene)
+    scene.host.send(answer)
+    scene.pump()
+    assert status(scene.client.received) == 502
+    assert scene.host.ended == "aborted"
+    scene.client.close()
+    scene.pump()
+    assert scene.record.error == "UpstreamInvalid" and scene.at_rest()
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        (b"other",),
+        (b"binary", b"Sec-WebSocket-Protocol: binary"),
+        (b"binary", b"Sec-WebSocket-Extensions: permessage-deflate"),
+        (b"binary", b"Upgrade: h2c"),
+    ],
+)
+def test_a_101_with_what_nobody_offered_is_502(extra):
+    scene = Scene()
+    asked(scene)
+    scene.accept(*extra)
+    scene.pump()
+    assert status(scene.client.received) == 502 and scene.host.ended == "aborted"
+
+
+def test_an_upstream_that_goes_without_an_answer_is_502():
+    scene = Scene()
+    asked(scene)
+    scene.host.close()
+    scene.pump()
+    assert status(scene.client.received) == 502
+    scene.client.close()
+    scene.pump()
+    assert scene.record.error == "UpstreamLost"
+
+
+# Refusals of our own
+
+
+@pytest.mark.parametrize(
+    ("failure", "expected"), [(RouteNotFound("no upstream for this"), 404), (ValueError("a bug"), 500)]
+)
+def test_a_router_that_raises_is_answered_by_name(failure, expected):
+    scene = Scene(failure)
+    scene.client.send(opening())
+    scene.pump()
+    assert status(scene.client.received) == expected
+    assert b"a bug" not in scene.client.received
+    assert scene.connector.dials == 0
+
+
+def test_a_dial_that_fails_is_answered_by_name():
+    scene = Scene()
+    scene.connector.failure = UpstreamRefused("esxi1 (192.0.2.10) takes no connection")
+    scene.client.send(opening())
+    scene.pump()
+    assert status(scene.client.received) == 502
+    assert values(fields(scene.client.received), b"Proxy-Status") == [b"esxiproxy; error=connection_refused"]
+    assert scene.client.transport.half_closed
+    scene.advance(5.2)
+    assert scene.client.ended == "aborted" and scene.at_rest()
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ((b"Version: 13", b"Version: 12"), 426),
+        ((b"Version: 13", b"Version: +13"), 426),
+        ((b"Version: 13", b"Version: 13\r\nSec-WebSocket-Version: 13"), 400),
+        ((b"Sec-WebSocket-Version: 13\r\n", b""), 400),
+        ((b"GET ", b"POST "), 405),
+        ((b"Upgrade: websocket", b"Upgrade: h2c"), 426),
+        ((b", Upgrade", b""), 426),
+        ((b" HTTP/1.1", b" HTTP/1.0"), 426),
+        ((b"dGhlIHNhbXBsZSBub25jZQ==", b"dGhlIHNhbXBsZSBub25j"), 400),
+        ((b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", b""), 400),
+        ((b"Host: ", b"Content-Length: 5\r\nHost: "), 400),
+        ((b"Host: ", b"Transfer-Encoding: chunked\r\nHost: "), 400),
+        ((b"Host: ", b"X: a\x85b\r\nHost: "), 400),
+        ((b": binary", b": binary, binary"), 400),
+        ((b": binary", b": bin ary"), 400),
+        ((b"Host: ", b"Origin: no origin\r\nHost: "), 400),
+    ],
+)
+def test_an_opening_handshake_that_is_wrong_dials_nobody(change, expected):
+    scene = Scene()
+    scene.client.send(opening().replace(*change) + up(2, b"x"))
+    scene.pump()
+    assert status(scene.client.received) == expected
+    assert scene.connector.dials == 0
+    scene.advance(5.2)
+    assert scene.at_rest()
+
+
+def test_a_426_names_the_version_that_is_spoken():
+    scene = Scene()
+    scene.client.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+    scene.pump()
+    got = fields(scene.client.received)
+    assert status(scene.client.received) == 426
+    assert values(got, b"Sec-WebSocket-Version") == [b"13"] and values(got, b"Upgrade") == [b"websocket"]
+
+
+def test_a_head_that_does_not_come_is_408():
+    scene = Scene()
+    for octet in opening()[:90]:
+        scene.client.send(bytes([octet]))
+        scene.advance(0.2)
+    assert status(scene.client.received) == 408
+    assert scene.connector.dials == 0
+
+
+# While we dial
+
+
+def test_a_client_that_leaves_cancels_the_dial():
+    scene = Scene()
+    asked(scene)
+    scene.client.close()
+    scene.pump()
+    assert scene.connector.cancelled == 1 and scene.host.ended == "aborted"
+    assert scene.record.error == "ClientLost" and scene.record.status == 499
+    assert scene.at_rest()
+
+
+def test_a_client_that_leaves_while_the_authenticator_thinks_is_not_dialled_for():
+    scene = Scene()
+    scene.authenticator.answer = Deferred()
+    scene.client.send(opening())
+    scene.pump()
+    scene.client.close()
+    scene.pump()
+    assert scene.connector.dials == 0 and scene.at_rest()
+    assert scene.record.error == "ClientLost"
+
+
+def test_a_second_head_behind_the_first_does_not_dial_twice():
+    scene = Scene()
+    scene.client.send(opening() + opening(b"/ticket/second"))
+    scene.pump()
+    scene.client.send(opening(b"/ticket/third"))
+    scene.pump()
+    assert scene.connector.dials == 1
+    scene.accept()
+    scene.pump()
+    assert scene.host.received.count(b"GET ") == 1, "what came behind is frames, and not good ones"
+    assert frames(scene.host.received.partition(b"\r\n\r\n")[2])[0][2][:2] == close(1001)
+
+
+def test_64_kib_before_the_101_are_held_and_more_is_refused():
+    scene = Scene()
+    asked(scene)
+    scene.client.send(b"x" * 65536)
+    scene.pump()
+    assert scene.client.received == b"" and scene.client.transport.reading
+    scene.client.send(b"x")
+    scene.pump()
+    assert status(scene.client.received) == 400
+    assert scene.host.ended == "aborted"
+    scene.advance(5.2)
+    assert scene.at_rest()
+
+
+def test_a_refused_client_that_goes_on_sending_is_read_and_then_gone():
+    scene = Scene(RouteNotFound("nothing here"))
+    scene.client.send(opening())
+    scene.pump()
+    for _ in range(60):
+        scene.client.send(b"x" * 65536)
+        scene.advance(0.1)
+    assert scene.client.ended == "aborted" and scene.at_rest()
+    assert scene.record.error == "RouteNotFound"
+
+
+def test_an_observer_that_raises_changes_nothing():
+    scene = Scene()
+    scene.recorder.opened = lambda session: 1 / 0
+    scene.open()
+    assert scene.client.ended is None

@@ -1,0 +1,456 @@
+"""The relay: what goes in on one leg comes out on the other, and both end together."""
+
+import pytest
+
+from esxiproxy.core.errors import Killed
+from esxiproxy.net.leg import PONG
+from tests.net.scene import Scene, close, frame, frames, opening, up
+
+CLOSE, PING = 8, 9
+BIG = 70_000
+
+
+@pytest.fixture
+def scene():
+    return Scene().open()
+
+
+# Data
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 7, 1000])
+def test_data_frames_pass_verbatim_both_ways(scene, chunk):
+    sent = up(2, b"x" * 10) + up(1, b"text") + up(2, b"", fin=False) + up(0, b"end") + up(2, b"y" * 3000)
+    got = frame(2, b"z" * 200) + frame(1, b"", fin=False) + frame(0, b"more", fin=False) + frame(0, b"end")
+    scene.client.send(sent, chunk)
+    scene.host.send(got, chunk)
+    scene.pump()
+    assert scene.host.received == sent
+    assert scene.client.received == got
+
+
+def test_a_frame_is_forwarded_before_it_is_whole(scene):
+    sent = up(2, b"x" * 1000)
+    scene.client.send(sent[:500])
+    scene.pump()
+    assert scene.host.received == sent[:500]
+
+
+def test_a_part_of_a_header_is_not_forwarded(scene):
+    sent = up(2, b"x" * BIG)
+    scene.client.send(sent[:13])
+    scene.pump()
+    assert scene.host.received == b""
+
+
+def test_frames_behind_the_101_are_delivered():
+    scene = Scene()
+    scene.client.send(opening())
+    scene.pump()
+    scene.client.send(up(2, b"early"))
+    scene.pump()
+    scene.accept(extra=frame(2, b"RFB 003.008\n"))
+    scene.pump()
+    assert frames(scene.host.received.partition(b"\r\n\r\n")[2]) == [(True, 2, b"early")]
+    assert frames(scene.client.received.partition(b"\r\n\r\n")[2]) == [(True, 2, b"RFB 003.008\n")]
+
+
+# Control frames
+
+
+def test_a_ping_is_answered_on_its_own_leg_and_not_passed_on(scene):
+    scene.client.send(up(PING, b"a"))
+    scene.host.send(frame(PING, b"b"))
+    scene.pump()
+    assert frames(scene.client.received) == [(True, PONG, b"a")]
+    assert frames(scene.host.received) == [(True, PONG, b"b")]
+    assert scene.host.received[1] & 0x80, "a client's frame is masked"
+
+
+def test_an_unasked_pong_is_ignored(scene):
+    scene.client.send(up(PONG, b"a"))
+    scene.pump()
+    assert scene.client.received == scene.host.received == b""
+
+
+def test_a_pong_waits_for_the_end_of_the_frame_that_is_going_out(scene):
+    picture = frame(2, b"p" * 1000)
+    scene.host.send(picture[:500])
+    scene.pump()
+    scene.client.send(up(PING, b"now"))
+    scene.pump()
+    assert scene.client.received == picture[:500]
+    scene.host.send(picture[500:])
+    scene.pump()
+    assert scene.client.received == picture + frame(PONG, b"now")
+
+
+def test_a_pong_gets_in_between_frames_that_come_without_a_break(scene):
+    one, two = frame(2, b"1" * 1000), frame(2, b"2" * 1000)
+    stream = one + two
+    scene.host.send(stream[:500])
+    scene.pump()
+    scene.client.send(up(PING, b"now"))
+    scene.pump()
+    scene.host.send(stream[500:1500])
+    scene.pump()
+    assert scene.client.received == one + frame(PONG, b"now") + stream[len(one) : 1500]
+
+
+def test_a_leg_in_the_middle_of_a_frame_keeps_only_the_newest_pong(scene):
+    picture = frame(2, b"p" * 1000)
+    scene.host.send(picture[:500])
+    scene.pump()
+    for index in range(100):
+        scene.client.send(up(PING, b"%d" % index))
+    scene.pump()
+    scene.host.send(picture[500:])
+    scene.pump()
+    assert scene.client.received == picture + frame(PONG, b"99")
+
+
+def test_a_flood_of_pings_by_a_client_that_does_not_read_ends_with_1008(scene):
+    scene.client.block()
+    for _ in range(3000):
+        scene.client.send(up(PING, b"x" * 125))
+    scene.pump()
+    assert len(scene.client.transport.queue) < 256 * 1024
+    assert frames(scene.host.received)[-1][1] == CLOSE
+    scene.advance(5.2)
+    scene.host.close()
+    scene.advance(1)
+    assert scene.record.error == "Flood"
+    assert scene.client.ended == "aborted" and scene.at_rest()
+
+
+# Flow control
+
+
+def test_a_client_that_does_not_read_stops_its_host(scene):
+    scene.client.block()
+    scene.host.send(frame(2, b"p" * 10_000_000), 65536)
+    scene.pump()
+    assert not scene.host.transport.reading
+    assert len(scene.client.transport.queue) <= 128 * 1024
+    scene.client.unblock()
+    scene.pump()
+    assert len(scene.client.received) == 10_000_010
+
+
+def test_a_host_that_does_not_read_stops_its_client(scene):
+    scene.host.block()
+    scene.client.send(up(2, b"p" * 1_000_000), 65536)
+    scene.pump()
+    assert not scene.client.transport.reading
+    assert len(scene.host.transport.queue) <= 128 * 1024
+    scene.host.unblock()
+    scene.pump()
+    assert len(scene.host.received) == 1_000_014
+
+
+def test_a_leg_that_takes_nothing_for_stall_timeout_ends_the_session(scene):
+    scene.client.block()
+    scene.host.send(frame(2, b"p" * 1000) * 300, 65536)
+    scene.pump()
+    scene.advance(59)
+    assert not scene.recorder.records
+    scene.advance(2)
+    assert frames(scene.host.received)[-1] == (True, CLOSE, close(1008, b"the client took nothing for 60 s"))
+    scene.host.close()
+    scene.advance(5.2)
+    assert scene.record.error == "StallTimeout"
+    assert scene.client.ended == "aborted" and scene.at_rest()
+
+
+def test_a_leg_that_takes_something_now_and_then_does_not_stall():
+    scene = Scene(ping_interval=None).open()
+    scene.client.block()
+    scene.host.send(frame(2, b"p" * 500_000), 65536)
+    for _ in range(4):
+        scene.pump()
+        scene.advance(40)
+        scene.client.unblock(200_000)
+        scene.pump()
+        scene.client.block()
+    assert not scene.recorder.records
+
+
+# Close
+
+
+@pytest.mark.parametrize(
+    "payload", [b"", close(1000), close(1001), close(3000, b"x"), close(4999, "é".encode())]
+)
+def test_a_close_of_the_client_is_carried_through(scene, payload):
+    scene.client.send(up(CLOSE, payload))
+    scene.pump()
+    assert frames(scene.host.received) == [(True, CLOSE, payload)]
+    assert scene.client.received == b""
+    scene.host.send(frame(2, b"last picture") + frame(CLOSE, payload))
+    scene.pump()
+    assert frames(scene.client.received) == [(True, 2, b"last picture"), (True, CLOSE, payload)]
+    assert scene.client.ended == "lost"
+    scene.host.close()
+    scene.pump()
+    assert scene.at_rest()
+    assert (scene.record.ended_by, scene.record.error) == ("client", "")
+
+
+@pytest.mark.parametrize("payload", [b"", close(1000), close(1011, b"gone"), close(1014, b"bad gateway")])
+def test_a_close_of_the_host_is_carried_through(scene, payload):
+    scene.host.send(frame(CLOSE, payload))
+    scene.pump()
+    assert frames(scene.client.received) == [(True, CLOSE, payload)]
+    scene.client.send(up(2, b"last key") + up(CLOSE, payload))
+    scene.pump()
+    assert frames(scene.host.received) == [(True, 2, b"last key"), (True, CLOSE, payload)]
+    scene.client.close()
+    scene.host.close()
+    scene.pump()
+    assert scene.at_rest()
+    assert scene.record.ended_by == "upstream"
+
+
+def test_nothing_behind_a_close_is_forwarded(scene):
+    scene.client.send(up(CLOSE, close(1000)) + up(2, b"too late"))
+    scene.pump()
+    assert frames(scene.host.received) == [(True, CLOSE, close(1000))]
+
+
+def test_a_host_that_sends_close_and_keeps_tcp_open_is_gone_in_time(scene):
+    scene.host.send(frame(CLOSE, close(1000)))
+    scene.pump()
+    scene.client.send(up(CLOSE, close(1000)))
+    scene.pump()
+    scene.client.close()
+    scene.advance(5.2)
+    assert scene.host.ended == "aborted" and scene.at_rest()
+
+
+def test_a_client_that_never_answers_a_close_is_gone_in_time(scene):
+    scene.host.send(frame(CLOSE, close(1000)))
+    scene.advance(5.2)
+    assert frames(scene.host.received) == [(True, CLOSE, close(1000))]
+    assert scene.client.ended == "aborted" and scene.at_rest()
+
+
+def test_a_client_that_never_reads_is_gone_in_time(scene):
+    scene.client.block()
+    scene.host.send(frame(2, b"p" * 1000) * 300, 65536)
+    scene.pump()
+    scene.host.reset()
+    scene.client.unblock(1000)
+    scene.pump()
+    scene.advance(70)
+    assert scene.at_rest()
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+def test_a_lost_client_is_told_upstream_with_1001(scene, how):
+    getattr(scene.client, how)()
+    scene.pump()
+    assert frames(scene.host.received) == [(True, CLOSE, close(1001, b"the client is gone"))]
+    scene.host.send(frame(CLOSE, close(1001)))
+    scene.host.close()
+    scene.pump()
+    assert scene.at_rest() and scene.record.error == "ClientLost"
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+def test_a_lost_host_is_told_to_the_client_with_1011(scene, how):
+    getattr(scene.host, how)()
+    scene.pump()
+    assert frames(scene.client.received) == [(True, CLOSE, close(1011, b"the host is gone"))]
+    scene.client.send(up(CLOSE, close(1011)))
+    scene.pump()
+    assert scene.at_rest() and scene.record.error == "UpstreamLost"
+
+
+def test_a_host_that_dies_in_the_middle_of_a_frame_takes_the_client_with_it(scene):
+    scene.host.send(frame(2, b"p" * 1000)[:500])
+    scene.host.close()
+    scene.pump()
+    assert scene.client.ended == "aborted" and scene.at_rest()
+    assert "in the middle of a frame" in scene.record.detail
+
+
+def test_a_host_that_dies_between_fragments_does_not(scene):
+    scene.host.send(frame(2, b"p" * 1000, fin=False))
+    scene.host.close()
+    scene.pump()
+    assert frames(scene.client.received)[-1][1] == CLOSE
+
+
+# Faults
+
+
+BAD = {
+    "rsv": (up(2, b"x", rsv=4), 1002),
+    "reserved data opcode": (up(3, b"x"), 1002),
+    "reserved control opcode": (up(11, b"x"), 1002),
+    "unmasked": (frame(2, b"x"), 1002),
+    "unmasked ping": (frame(PING, b"x"), 1002),
+    "fragmented ping": (up(PING, b"x", fin=False), 1002),
+    "ping of 126 bytes": (up(PING, b"x" * 126), 1002),
+    "ping with rsv": (up(PING, b"x", rsv=2), 1002),
+    "length not in its shortest form": (b"\x82\xfe\x00\x05aaaahello", 1002),
+    "continuation of nothing": (up(0, b"x"), 1002),
+    "message inside of a message": (up(2, b"x", fin=False) + up(2, b"y"), 1002),
+    "close with 1 byte": (up(CLOSE, b"x"), 1002),
+    "close code 999": (up(CLOSE, close(999)), 1002),
+    "close code 1005": (up(CLOSE, close(1005)), 1002),
+    "close code 1006": (up(CLOSE, close(1006)), 1002),
+    "close code 1015": (up(CLOSE, close(1015)), 1002),
+    "close code 2999": (up(CLOSE, close(2999)), 1002),
+    "close reason no UTF-8": (up(CLOSE, close(1000, b"\xff\xfe")), 1007),
+}
+
+
+@pytest.mark.parametrize(("bad", "code"), BAD.values(), ids=BAD.keys())
+@pytest.mark.parametrize("chunk", [None, 1])
+def test_a_fault_of_the_client_is_answered_behind_what_came_before(scene, bad, code, chunk):
+    scene.client.send(up(2, b"good") + bad + up(2, b"unread"), chunk)
+    scene.pump()
+    got = frames(scene.host.received)
+    assert got[0] == (True, 2, b"good")
+    assert got[-1][1] == CLOSE and got[-1][2][:2] == close(1001)
+    assert not any(payload == b"unread" for _, _, payload in got)
+    scene.host.send(frame(2, b"last") + frame(CLOSE, close(1001)))
+    scene.pump()
+    answer = frames(scene.client.received)
+    assert answer[0] == (True, 2, b"last")
+    assert answer[1][1] == CLOSE and answer[1][2][:2] == close(code)
+    assert scene.client.transport.half_closed
+    scene.host.close()
+    scene.advance(5.2)
+    assert scene.at_rest()
+    assert scene.record.ended_by == "client"
+    assert scene.record.error == ("InvalidPayload" if code == 1007 else "ProtocolViolation")
+
+
+def test_a_masked_frame_of_the_host_is_its_fault(scene):
+    scene.host.send(up(2, b"x"))
+    scene.pump()
+    assert frames(scene.client.received)[0][2][:2] == close(1011)
+    scene.client.send(up(CLOSE, close(1011)))
+    scene.pump()
+    assert frames(scene.host.received)[0] == (True, CLOSE, close(1002, b"masked server frame"))
+
+
+def test_max_frame_is_1009():
+    scene = Scene(max_frame=1000).open()
+    scene.client.send(up(2, b"x" * 1001))
+    scene.advance(5.2)
+    assert frames(scene.client.received)[0][2][:2] == close(1009)
+    assert scene.record.error == "FrameTooBig"
+
+
+# Ends of our own
+
+
+def test_a_killed_session_tells_both_sides_why(scene):
+    (holder,) = scene.sessions
+    holder.end(Killed("maintenance of esxi1"))
+    scene.pump()
+    expected = [(True, CLOSE, close(1008, b"maintenance of esxi1"))]
+    assert frames(scene.client.received) == frames(scene.host.received) == expected
+    scene.client.send(up(CLOSE, close(1008)))
+    scene.host.send(frame(CLOSE, close(1008)))
+    scene.host.close()
+    scene.pump()
+    assert scene.at_rest() and scene.record.error == "Killed" and scene.record.close_code == 1008
+
+
+def test_a_kill_in_the_middle_of_a_frame_lets_the_frame_end_and_no_more(scene):
+    picture = frame(2, b"p" * 1000)
+    scene.host.send(picture[:500])
+    scene.pump()
+    (holder,) = scene.sessions
+    holder.end(Killed("now"))
+    scene.host.send(picture[500:] + frame(2, b"next"))
+    scene.pump()
+    assert frames(scene.client.received) == [(True, 2, b"p" * 1000), (True, CLOSE, close(1008, b"now"))]
+
+
+def test_idle_timeout_ends_a_silent_session_and_pings_do_not_count():
+    scene = Scene(idle_timeout=100.0).open()
+    for _ in range(9):
+        scene.advance(10)
+        scene.client.send(up(PING, b"x"))
+    assert not any(opcode == CLOSE for _, opcode, _ in frames(scene.client.received))
+    scene.advance(30)
+    assert frames(scene.host.received)[-1] == (True, CLOSE, close(1008, b"no data for 100 s"))
+
+
+def test_idle_timeout_leaves_a_busy_session_alone():
+    scene = Scene(idle_timeout=100.0, ping_interval=None).open()
+    for _ in range(50):
+        scene.advance(50)
+        scene.client.send(up(2, b"x"))
+    assert all(opcode == 2 for _, opcode, _ in frames(scene.host.received))
+
+
+def test_max_lifetime_ends_even_a_busy_session():
+    scene = Scene(max_lifetime=60.0, ping_interval=None).open()
+    scene.advance(61)
+    assert frames(scene.host.received)[-1] == (True, CLOSE, close(1008, b"the session lasted for 60 s"))
+
+
+# Keepalive
+
+
+def test_the_client_is_pinged_and_the_host_is_not(scene):
+    scene.advance(26)
+    ((_, opcode, payload),) = frames(scene.client.received)
+    assert opcode == PING and scene.host.received == b""
+    scene.client.send(up(PONG, payload))
+    scene.advance(25)
+    assert len(frames(scene.client.received)) == 2
+
+
+def test_a_client_that_does_not_answer_a_ping_is_lost(scene):
+    scene.advance(46)
+    assert scene.client.ended == "aborted"
+    assert frames(scene.host.received)[-1][2][:2] == close(1001)
+    scene.advance(5)
+    assert scene.record.error == "ClientLost" and "ping" in scene.record.detail
+    assert scene.at_rest()
+
+
+def test_any_byte_is_life(scene):
+    for _ in range(20):
+        scene.advance(10)
+        scene.client.send(up(2, b"key"))
+    assert not scene.recorder.records
+
+
+def test_no_clock_runs_while_we_do_not_read_from_the_client(scene):
+    scene.host.block()
+    scene.client.send(up(2, b"p" * 200_000), 65536)
+    scene.advance(55)
+    assert not scene.recorder.records
+    scene.host.unblock()
+    scene.advance(10)
+    assert not scene.recorder.records
+
+
+def test_upstream_pings_go_out_when_asked_for():
+    scene = Scene(upstream_ping_interval=30.0, ping_interval=None).open()
+    scene.advance(31)
+    assert [opcode for _, opcode, _ in frames(scene.host.received)] == [PING]
+    scene.advance(21)
+    assert scene.host.ended == "aborted"
+    assert frames(scene.client.received)[-1][2][:2] == close(1011)
+
+
+def test_the_record_counts_what_was_relayed(scene):
+    scene.client.send(up(2, b"x" * 10))
+    scene.host.send(frame(2, b"y" * 20))
+    scene.pump()
+    scene.client.close()
+    scene.host.close()
+    scene.pump()
+    record = scene.record
+    assert (record.status, record.octets_up, record.octets_down) == (101, 16, 22)
+    assert record.target == "/ticket/***" and record.upstream == "esxi1" and record.principal == "anybody"
+    assert list(record.phases) == ["authenticated", "routed", "opened", "closed"]
