@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from esxiproxy.core.errors import ClientLost, Internal, MalformedRequest, SessionError, UpgradeRefused
+from esxiproxy.core.errors import ClientLost, Draining, Internal, MalformedRequest, SessionError, UpgradeRefused
 from esxiproxy.core.frames import FrameWalker
 from esxiproxy.core.handshake import Upgrade, switching_head
 from esxiproxy.core.refusal import refusal
@@ -75,6 +75,9 @@ class Frontend(Leg, WebSocketServerProtocol):
         """The answer fires with an acceptance only: a refusal is written by ourselves, not by Autobahn."""
         self._sessions.admitted(self)
         self._accepted = Deferred()
+        if self._sessions.draining:
+            self.refuse(Draining("the proxy is shutting down"))
+            return self._accepted
         self._admission = Deferred.fromCoroutine(self._gateway.admit(self.session, self._upgrade))
         self._admission.addCallbacks(self._accept, self._failed)
         return self._accepted

@@ -56,6 +56,8 @@ class Sessions:
         self._clock = clock
         self._admitted: dict[str, Admitted] = {}
         self._empty: list[Deferred[None]] = []
+        self.draining = False
+        """Whether new sessions are refused, since the proxy is going away."""
 
     def __len__(self) -> int:
         return len(self._admitted)

@@ -7,8 +7,7 @@ secp521r1 and X448.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -17,6 +16,9 @@ from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from zope.interface import implementer
 
 from esxiproxy.net.pem import TLSFileError, read_certificates, read_private_key
+
+if TYPE_CHECKING:
+    from esxiproxy.core.listening import ListenerTLS
 
 CIPHERS = (
     b"ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:"
@@ -30,31 +32,6 @@ GROUPS = b"X25519:P-256:P-384"
 HTTP = b"http/1.1"
 """The one protocol that is spoken behind our TLS, by its ALPN name (RFC 7301 6)."""
 OPTIONS = SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION
-
-
-class Minimum(Protocol):
-    """A TLS version: an enum whose value is ``1.2`` or ``1.3``."""
-
-    @property
-    def value(self) -> str: ...
-
-
-class ListenerTLS(Protocol):
-    """What the configuration says of a listener's TLS."""
-
-    @property
-    def certificate(self) -> Path:
-        """The listener's certificate and then its chain."""
-
-    @property
-    def private_key(self) -> Path: ...
-
-    @property
-    def minimum(self) -> Minimum: ...
-
-    @property
-    def client_ca(self) -> Path | None:
-        """The authorities of client certificates; with it, every client needs one."""
 
 
 class ProtocolNotOffered(SSL.Error):
@@ -79,9 +56,6 @@ def listener_context(tls: ListenerTLS) -> SSL.Context:
     context = new_context(SSL.TLS_SERVER_METHOD)
     if tls.minimum.value == "1.3":
         context.set_min_proto_version(SSL.TLS1_3_VERSION)
-    # No OP_CIPHER_SERVER_PREFERENCE, as Mozilla says: every cipher here is good, and the client knows whether
-    # its processor does AES.
-    context.set_cipher_list(CIPHERS)
     set_groups(context)
     context.set_alpn_select_callback(_select_protocol)
     # Tickets resume sessions without memory of ours.  A resumption with client certificates needs an id.
@@ -142,6 +116,9 @@ def new_context(method: int) -> SSL.Context:
     context = SSL.Context(method)
     # Explicit, because the system's openssl.cnf may say something else.
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    # No OP_CIPHER_SERVER_PREFERENCE, as Mozilla says: every cipher here is good, and the client knows whether
+    # its processor does AES.
+    context.set_cipher_list(CIPHERS)
     context.set_tls13_ciphersuites(SUITES)
     context.set_options(OPTIONS)
     # A console is idle most of the time: without this, each TLS connection keeps 34 KiB of empty buffers.
@@ -158,7 +135,7 @@ def set_groups(context: SSL.Context) -> None:
     from OpenSSL import _util
 
     try:
-        taken = _util.lib.SSL_CTX_set1_curves_list(context._context, GROUPS) == 1  # type: ignore[attr-defined]
+        taken = _util.lib.SSL_CTX_set1_curves_list(context._context, GROUPS) == 1
     except AttributeError:
         taken = False
     if not taken:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
-from dataclasses import dataclass
 from typing import Any
 
 import service_identity
@@ -23,19 +22,23 @@ from esxiproxy.core.routing import Upstream, Verify
 from esxiproxy.core.thumbprint import pin_of, pinned, thumbprint
 from esxiproxy.net import verdict
 from esxiproxy.net.pem import TLSFileError, read_certificates
-from esxiproxy.net.tls import CIPHERS, HTTP, new_context, trust
+from esxiproxy.net.tls import HTTP, new_context, trust
 from esxiproxy.net.verdict import CertificateRejected, Fault, label
 
 CHAINS = (Verify.SYSTEM, Verify.CA)
 """What is verified by a chain and a name."""
 
 
-@dataclass(slots=True)
-class Seen:
-    """What the verification of one connection's chain has come across: kept with that connection only."""
+class UpstreamConnection(SSL.Connection):
+    """A connection that remembers what the verification of its own chain has come across.
 
-    leaf: bytes | None = None
-    fault: Fault | None = None
+    Not in its app data: Twisted keeps its own protocol there.
+    """
+
+    def __init__(self, context: SSL.Context, socket: Any = None) -> None:
+        super().__init__(context, socket)
+        self.leaf: bytes | None = None
+        self.fault: Fault | None = None
 
 
 @implementer(IOpenSSLClientConnectionCreator)
@@ -50,16 +53,15 @@ class UpstreamTLS:
         self._context = _client_context(upstream)
         self._server_name = None if _address(upstream.host) else _ascii(upstream.host).encode()
 
-    def connection(self, socket: Any = None) -> SSL.Connection:
+    def connection(self, socket: Any = None) -> UpstreamConnection:
         """A client's connection that has not begun its handshake: on a socket, or on memory."""
-        connection = SSL.Connection(self._context, socket)
-        connection.set_app_data(Seen())
+        connection = UpstreamConnection(self._context, socket)
         if self._server_name is not None:  # RFC 6066 3: an address is no server name
             connection.set_tlsext_host_name(self._server_name)
         connection.set_connect_state()
         return connection
 
-    def clientConnectionForTLS(self, protocol: Any) -> SSL.Connection:
+    def clientConnectionForTLS(self, protocol: Any) -> UpstreamConnection:
         return self.connection()
 
     def verify_peer(self, peer: Any) -> None:
@@ -67,10 +69,9 @@ class UpstreamTLS:
 
         To be called when the handshake is done; ``peer`` is the connection, or a Twisted transport over it.
         """
-        connection = peer if isinstance(peer, SSL.Connection) else peer.getHandle()
-        seen: Seen = connection.get_app_data()
-        if seen.fault is not None:  # never: the handshake would have failed
-            raise verdict.rejected(self.upstream, seen.fault, seen.leaf)
+        connection = peer if isinstance(peer, UpstreamConnection) else peer.getHandle()
+        if connection.fault is not None:  # never: the handshake would have failed
+            raise verdict.rejected(self.upstream, connection.fault, connection.leaf)
         certificate = connection.get_peer_certificate()
         der = None if certificate is None else crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
         verify_certificate(der, self.upstream)
@@ -117,7 +118,6 @@ def _client_context(upstream: Upstream) -> SSL.Context:
     context = new_context(SSL.TLS_CLIENT_METHOD)
     context.set_alpn_protos([HTTP])
     if upstream.verify in CHAINS:
-        context.set_cipher_list(CIPHERS)
         context.set_verify(SSL.VERIFY_PEER, _judge)
         if upstream.verify is Verify.SYSTEM:
             _trust_system(context)
@@ -127,9 +127,8 @@ def _client_context(upstream: Upstream) -> SSL.Context:
             trust(context, read_certificates(upstream.ca))
     else:
         # A pin says everything about a certificate: who signed it, with what, and until when it was meant to
-        # last do not matter then.  OpenSSL's security level 2 would still turn away certificates that ESXi
-        # has carried since it was installed: signed with SHA-1, or with an RSA key of 1024 bits.
-        context.set_cipher_list(CIPHERS + b":@SECLEVEL=1")
+        # last do not matter then.  The callback overrules OpenSSL's security level 2 as well, which would
+        # refuse what ESXi may have had since it was installed: a SHA-1 signature, an RSA key of 1024 bits.
         context.set_verify(SSL.VERIFY_PEER, lambda *_: True)
     return context
 
@@ -152,14 +151,14 @@ def _judge(connection: SSL.Connection, certificate: crypto.X509, code: int, dept
     A fault above the leaf is met before the leaf is shown, and the leaf's thumbprint is what the operator
     needs: so the walk goes on down to it, and is refused there.
     """
-    seen: Seen = connection.get_app_data()
+    assert isinstance(connection, UpstreamConnection)
     if depth == 0:
-        seen.leaf = crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
-    if not ok and seen.fault is None:
-        seen.fault = Fault.of(certificate, code, depth)
-    if seen.fault is not None and seen.leaf is not None:
+        connection.leaf = crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
+    if not ok and connection.fault is None:
+        connection.fault = Fault.of(certificate, code, depth)
+    if connection.fault is not None and connection.leaf is not None:
         # pyOpenSSL raises it from this very connection's do_handshake; Twisted hands it to connectionLost.
-        raise CertificateRejected(seen.fault, seen.leaf)
+        raise CertificateRejected(connection.fault, connection.leaf)
     return True
 
 

@@ -136,7 +136,17 @@ def printable(text: str) -> str:
     return "".join(c if c.isascii() and c.isprintable() else "?" for c in text[:200])
 
 
+WEAK = {
+    66: "its key is too short",
+    67: "an authority's key is too short",
+    68: "the digest in its signature is too weak, SHA-1 perhaps",
+}
+"""OpenSSL's X509_V_ERR_EE_KEY_TOO_SMALL and the two after it, which pyOpenSSL does not name."""
+
+
 def _openssl_words(code: int) -> str:
+    if code in WEAK:
+        return WEAK[code]
     for name, value in vars(Codes).items():
         if value == code and name.startswith("ERR_"):
             return name.removeprefix("ERR_").replace("_", " ").lower()

@@ -1,0 +1,103 @@
+"""A reactor whose streams are ours."""
+
+from __future__ import annotations
+
+import select
+import socket
+from typing import Any
+
+from twisted.internet.error import UnsupportedAddressFamily
+from twisted.internet.interfaces import IReactorFDSet
+from zope.interface import directlyProvides, providedBy
+
+from esxiproxy.net.transport.dial import TCPConnector, UNIXConnector
+from esxiproxy.net.transport.port import TCPPort, UNIXPort
+from esxiproxy.net.transport.ring import Ring
+from esxiproxy.net.transport.start import TLSFactory
+
+
+def streaming(reactor: Any) -> Any:
+    """The reactor with streams of ours; the reactor itself where they cannot be."""
+    if isinstance(reactor, StreamReactor):
+        return reactor
+    if not hasattr(select, "epoll") or not IReactorFDSet.providedBy(reactor):
+        return reactor
+    return StreamReactor(reactor)
+
+
+class StreamReactor:
+    """Stands for a reactor wherever one is asked for, Twisted's endpoints among them.
+
+    What listens, connects or is adopted here makes streams of ours; everything else is the reactor's.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._ring = Ring(reactor)
+        directlyProvides(self, *providedBy(reactor))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    # IReactorTCP
+
+    def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
+        return self._listening(TCPPort(port, factory, backlog, interface, self._reactor))
+
+    def connectTCP(
+        self, host: str, port: int, factory: Any, timeout: float = 30.0, bindAddress: Any = None
+    ) -> Any:
+        return self._dialled(TCPConnector(host, port, factory, timeout, bindAddress, self._reactor))
+
+    # IReactorSSL
+
+    def listenSSL(
+        self, port: int, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = ""
+    ) -> Any:
+        tls = TLSFactory(contextFactory, False, factory, self._reactor)
+        listening = self.listenTCP(port, tls, backlog, interface)
+        listening._type = "TLS"
+        return listening
+
+    def connectSSL(
+        self,
+        host: str,
+        port: int,
+        factory: Any,
+        contextFactory: Any,
+        timeout: float = 30.0,
+        bindAddress: Any = None,
+    ) -> Any:
+        tls = TLSFactory(contextFactory, True, factory, self._reactor)
+        return self.connectTCP(host, port, tls, timeout, bindAddress)
+
+    # IReactorUNIX
+
+    def listenUNIX(
+        self, address: Any, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: bool = False
+    ) -> Any:
+        return self._listening(UNIXPort(address, factory, backlog, mode, self._reactor, wantPID))
+
+    def connectUNIX(self, address: Any, factory: Any, timeout: float = 30.0, checkPID: bool = False) -> Any:
+        return self._dialled(UNIXConnector(address, factory, timeout, self._reactor, checkPID))
+
+    # IReactorSocket
+
+    def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
+        if addressFamily not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
+            raise UnsupportedAddressFamily(addressFamily)
+        if addressFamily == socket.AF_UNIX:
+            port = UNIXPort._fromListeningDescriptor(self._reactor, fileDescriptor, factory)
+        else:
+            port = TCPPort._fromListeningDescriptor(self._reactor, fileDescriptor, addressFamily, factory)
+        return self._listening(port)
+
+    def _listening(self, port: Any) -> Any:
+        port.loop = self._ring
+        port.startListening()
+        return port
+
+    def _dialled(self, connector: Any) -> Any:
+        connector.loop = self._ring
+        connector.connect()
+        return connector

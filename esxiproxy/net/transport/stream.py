@@ -1,0 +1,272 @@
+"""What the plain and the TLS transport have in common: the queue, producers, and the end."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from contextlib import suppress
+from typing import Any, Protocol
+
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.error import ConnectionAborted
+from twisted.internet.interfaces import (
+    IAddress,
+    IConsumer,
+    ILoggingContext,
+    IPushProducer,
+    IReadWriteDescriptor,
+    ISystemHandle,
+)
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from esxiproxy.net.transport.outbox import Outbox
+
+HIGH_WATER = 64 * 1024
+"""Bytes queued above which a push producer is paused; it is resumed when all of them are gone (Twisted's)."""
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+class Loop(Protocol):
+    """What a stream needs of a reactor, or of a :class:`~esxiproxy.net.transport.ring.Ring`."""
+
+    def addReader(self, stream: Any) -> None: ...
+    def removeReader(self, stream: Any) -> None: ...
+    def addWriter(self, stream: Any) -> None: ...
+    def removeWriter(self, stream: Any) -> None: ...
+    def callLater(self, delay: float, call: Any, *args: Any) -> Any: ...
+
+
+class Owner(Protocol):
+    """A Twisted connector: it holds its connection's transport, and is told of its end."""
+
+    transport: Any
+
+    def connectionLost(self, reason: Failure) -> None: ...
+
+
+@implementer(IConsumer, IPushProducer, IReadWriteDescriptor, ISystemHandle, ILoggingContext)
+class Stream:
+    """A connected socket, which the loop serves, with a protocol on it.
+
+    ``connectionLost`` of the protocol is never called in the stack of a call of the protocol's: whatever goes
+    wrong there is left for the loop to find.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_aborting",
+        "_loop",
+        "_outbox",
+        "_owner",
+        "_peer",
+        "_producer_paused",
+        "_reading",
+        "_streaming",
+        "connected",
+        "disconnected",
+        "disconnecting",
+        "fileno",
+        "producer",
+        "protocol",
+        "socket",
+    )
+
+    def __init__(
+        self, sock: socket.socket, protocol: Any, loop: Loop, peer: IAddress, owner: Owner | None = None
+    ) -> None:
+        self.socket = sock
+        self.fileno = sock.fileno
+        self.protocol = protocol
+        self.connected = True
+        self.disconnected = self.disconnecting = False
+        self.producer: Any = None
+        self._streaming = self._producer_paused = self._aborting = False
+        self._reading = True
+        self._outbox = Outbox()
+        self._loop = loop
+        self._peer = peer
+        self._owner = owner
+        if owner is not None:
+            owner.transport = self
+
+    # The loop asks
+
+    def doRead(self) -> Exception | None:
+        raise NotImplementedError
+
+    def doWrite(self) -> Exception | None:
+        raise NotImplementedError
+
+    def logPrefix(self) -> str:
+        return type(self.protocol).__name__
+
+    # Writing
+
+    def write(self, octets: bytes) -> None:
+        raise NotImplementedError
+
+    def writeSequence(self, pieces: Any) -> None:
+        self.write(b"".join(pieces))
+
+    def _queue(self, octets: bytes | memoryview) -> None:
+        """The slow half of a write: the socket takes no more now."""
+        outbox = self._outbox
+        outbox.put(octets)
+        self._start_writing()
+        if outbox.size > HIGH_WATER and self._streaming and not self._producer_paused:
+            self._producer_paused = True
+            self.producer.pauseProducing()
+
+    def _drained(self) -> Exception | None:
+        """The queue is empty: whoever waited for that goes on.  Answers as ``doWrite`` does."""
+        self._stop_writing()
+        if self.producer is not None and (self._producer_paused or not self._streaming):
+            self._producer_paused = False
+            self.producer.resumeProducing()
+            return None
+        return self._written()
+
+    def _written(self) -> Exception | None:
+        """Nothing is queued and no producer waits: end what is to be ended."""
+        raise NotImplementedError
+
+    # Consumer
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        if self.producer is not None:
+            raise RuntimeError(f"cannot register {producer}: {self.producer} was never unregistered")
+        if self.disconnected:
+            producer.stopProducing()
+            return
+        self.producer = producer
+        self._streaming = bool(streaming)
+        self._producer_paused = False
+        if not streaming:
+            producer.resumeProducing()
+
+    def unregisterProducer(self) -> None:
+        self.producer = None
+        self._streaming = self._producer_paused = False
+        if self.connected and self.disconnecting:
+            self._start_writing()
+
+    # Producer
+
+    def pauseProducing(self) -> None:
+        self._reading = False
+        if self.connected:
+            self._stop_reading()
+
+    def resumeProducing(self) -> None:
+        if self.connected and not self.disconnecting and not self._aborting:
+            self._reading = True
+            self._start_reading()
+
+    def stopProducing(self) -> None:
+        self.loseConnection()
+
+    # Interest.  TLS has its own view of it.
+
+    def _start_reading(self) -> None:
+        self._loop.addReader(self)
+
+    def _stop_reading(self) -> None:
+        self._loop.removeReader(self)
+
+    def _start_writing(self) -> None:
+        if not self._aborting:
+            self._loop.addWriter(self)
+
+    def _stop_writing(self) -> None:
+        self._loop.removeWriter(self)
+
+    # The end
+
+    def loseConnection(self) -> None:
+        raise NotImplementedError
+
+    def abortConnection(self) -> None:
+        """Drop everything, with a reset; the protocol hears of it in the next turn."""
+        if self.disconnected or self._aborting:
+            return
+        self._aborting = True
+        self._reading = False
+        self._loop.removeReader(self)
+        self._loop.removeWriter(self)
+        self._loop.callLater(0, self.connectionLost, Failure(ConnectionAborted()))
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The end: called by the loop, once, whatever the cause."""
+        if self.disconnected:
+            return
+        self.disconnected, self.connected, self._reading = True, False, False
+        producer, self.producer = self.producer, None
+        if producer is not None:
+            producer.stopProducing()
+        self._loop.removeReader(self)
+        self._loop.removeWriter(self)
+        self._outbox.clear()
+        if self._aborting:
+            _reset_on_close(self.socket)
+        self._close()
+        protocol, owner = self.protocol, self._owner
+        self.protocol = self._owner = None
+        try:
+            protocol.connectionLost(reason)
+        finally:
+            if owner is not None:
+                owner.connectionLost(reason)
+
+    def _close(self) -> None:
+        self.socket.close()
+
+    def _hand_over(self) -> None:
+        """Another stream goes on with the socket: from here on this one does nothing."""
+        self._loop.removeReader(self)
+        self._loop.removeWriter(self)
+        self.connected, self.disconnected = False, True
+        self.protocol = self._owner = None
+
+    # What it is
+
+    def getHandle(self) -> Any:
+        return self.socket
+
+    def getPeer(self) -> IAddress:
+        return self._peer
+
+    def getHost(self) -> IAddress:
+        return address_of(self.socket.family, self.socket.getsockname())
+
+    def getTcpNoDelay(self) -> bool:
+        return self._tcp() and bool(self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        if self._tcp():
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, enabled)
+
+    def getTcpKeepAlive(self) -> bool:
+        return bool(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, enabled)
+
+    def _tcp(self) -> bool:
+        return self.socket.family != socket.AF_UNIX
+
+
+def _reset_on_close(sock: socket.socket) -> None:
+    with suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+
+
+def address_of(family: int, name: Any) -> IAddress:
+    """A socket's name as Twisted's address; IPv6 with its scope, as Twisted has it."""
+    if family == socket.AF_UNIX:
+        return UNIXAddress(name or None)
+    if family == socket.AF_INET6:
+        host = socket.getnameinfo(name, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0]
+        return IPv6Address("TCP", host, *name[1:])
+    return IPv4Address("TCP", *name)

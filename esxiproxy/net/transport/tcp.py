@@ -1,0 +1,127 @@
+"""A plain stream: TCP, or a unix socket."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from typing import Any
+
+from twisted.internet.interfaces import (
+    IAddress,
+    IHalfCloseableDescriptor,
+    IHalfCloseableProtocol,
+    ITCPTransport,
+)
+from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from esxiproxy.net.transport.stream import Loop, Owner, Stream
+
+READ_SIZE = 64 * 1024
+"""Bytes read per event: what Twisted reads, and what one write of the twin may queue beyond its mark."""
+
+_log = Logger()
+
+
+@implementer(ITCPTransport, IHalfCloseableDescriptor)
+class TCPStream(Stream):
+    """A socket with nothing on it but the protocol."""
+
+    __slots__ = ("_half_closed", "_half_closing")
+
+    def __init__(
+        self, sock: socket.socket, protocol: Any, loop: Loop, peer: IAddress, owner: Owner | None = None
+    ) -> None:
+        super().__init__(sock, protocol, loop, peer, owner)
+        self._half_closing = self._half_closed = False
+        loop.addReader(self)
+
+    # The fast path
+
+    def doRead(self) -> Exception | None:
+        try:
+            octets = self.socket.recv(READ_SIZE)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return CONNECTION_LOST
+        if not octets:
+            return CONNECTION_DONE
+        self.protocol.dataReceived(octets)
+        return None
+
+    def write(self, octets: bytes) -> None:
+        if not self.connected or self._half_closed:
+            return
+        if not self._outbox.size:
+            try:
+                sent = self.socket.send(octets)
+            except OSError:  # full, or broken: then the loop will find out
+                sent = 0
+            if sent == len(octets):
+                if self.producer is not None and not self._streaming:
+                    self._start_writing()  # a pull producer is asked for more in the next turn
+                return
+            octets = octets[sent:] if sent else octets
+        self._queue(bytes(octets))
+
+    def doWrite(self) -> Exception | None:
+        outbox = self._outbox
+        if outbox.size:
+            try:
+                outbox.taken(self.socket.send(outbox.front()))
+            except BlockingIOError:
+                return None
+            except OSError:
+                return CONNECTION_LOST
+            if outbox.size:
+                return None
+        return self._drained()
+
+    # The end
+
+    def _written(self) -> Exception | None:
+        if self.disconnecting:
+            return CONNECTION_DONE
+        if self._half_closing and not self._half_closed:
+            self._half_closed = True
+            with suppress(OSError):
+                self.socket.shutdown(socket.SHUT_WR)
+            self._tell("writeConnectionLost")
+        return None
+
+    def loseConnection(self) -> None:
+        """Write what is queued, then close.  Nothing is read any more."""
+        if self.connected and not self.disconnecting:
+            self.disconnecting = True
+            self._reading = False
+            self._stop_reading()
+            self._start_writing()
+
+    def loseWriteConnection(self) -> None:
+        """Write what is queued, then send a FIN; reading goes on."""
+        if self.connected:
+            self._half_closing = True
+            self._start_writing()
+
+    def readConnectionLost(self, reason: Failure) -> None:
+        """The peer sent a FIN: the end for whoever has not said that it can do with half a connection."""
+        if not self._tell("readConnectionLost"):
+            self.connectionLost(reason)
+
+    def writeConnectionLost(self, reason: Failure) -> None:
+        self.connectionLost(reason)
+
+    def _tell(self, half: str) -> bool:
+        protocol = IHalfCloseableProtocol(self.protocol, None)
+        if protocol is None:
+            return False
+        try:
+            getattr(protocol, half)()
+        except Exception:
+            failure = Failure()
+            _log.failure("a protocol raised in {half}", failure, half=half)
+            self.connectionLost(failure)
+        return True

@@ -1,0 +1,507 @@
+"""An upstream's identity: real handshakes between Twisted's TLS on both sides, in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+import sys
+import types
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from OpenSSL import SSL, crypto
+from twisted.internet.interfaces import IHandshakeListener, IOpenSSLClientConnectionCreator
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.test import iosim
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from esxiproxy.core.errors import SessionError, UpstreamInvalid, UpstreamLost, UpstreamUntrusted
+from esxiproxy.core.routing import Pin, Upstream, Verify
+from esxiproxy.net.trust import UpstreamTLS, check, thumbprints, verify_certificate
+from tests.certificates import DAY, Authority, Certificate, self_signed
+from tests.net.pki import issue, sha1_signed
+
+REQUEST = b"GET /ticket/secret HTTP/1.1\r\n\r\n"
+ESXI = Upstream("esxi1", "esxi1.test", 443, True, Verify.CA)
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def good(authority: Authority) -> Certificate:
+    return authority.server("good", ["esxi1.test", "*.wild.test"], ["192.0.2.10", "2001:db8::10"])
+
+
+class Host(Protocol):
+    """The upstream: keeps what arrives, and what it learnt of the client."""
+
+    transport: Any
+    received = b""
+    server_name: bytes | None = None
+    alpn = b""
+    lost: Any = None
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += data
+        connection = self.transport.getHandle()
+        self.server_name, self.alpn = connection.get_servername(), connection.get_alpn_proto_negotiated()
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self.lost = reason
+
+
+@implementer(IHandshakeListener)
+class Client(Protocol):
+    """A backend in small: the request goes out when the peer is verified, and not before."""
+
+    transport: Any
+    error: SessionError | None = None
+    raw: Any = None
+
+    def __init__(self, tls: UpstreamTLS) -> None:
+        self._tls = tls
+
+    def handshakeCompleted(self) -> None:
+        try:
+            self._tls.verify_peer(self.transport)
+        except SessionError as error:
+            self.error = error
+            self.transport.abortConnection()
+        else:
+            self.transport.write(REQUEST)
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self.raw = reason.value
+        if self.error is None:
+            self.error = self._tls.explain(reason.value)
+
+
+class Creator:
+    """A server's TLS without any demands of its own."""
+
+    def __init__(self, *chain: Certificate, settings: Any = lambda context: None) -> None:
+        self.context = SSL.Context(SSL.TLS_SERVER_METHOD)
+        self.context.set_cipher_list(b"ALL:@SECLEVEL=0")
+        self.context.use_certificate(chain[0].certificate)
+        key: Any = chain[0].key
+        self.context.use_privatekey(key)
+        for certificate in chain[1:]:
+            self.context.add_extra_chain_cert(certificate.certificate)
+        self.context.set_alpn_select_callback(lambda connection, offered: offered[0])
+        settings(self.context)
+
+    def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
+        return SSL.Connection(self.context, None)
+
+
+def wrapped(creator: Any, is_client: bool, protocol: Protocol, clock: Clock) -> Any:
+    from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+    from zope.interface import directlyProvides
+
+    if not is_client:
+        directlyProvides(creator, IOpenSSLServerConnectionCreator)
+    factory = Factory.forProtocol(lambda: protocol)
+    return TLSMemoryBIOFactory(creator, is_client, factory, clock=clock).buildProtocol(None)
+
+
+def dial(tls: UpstreamTLS, creator: Any, host: Protocol | None = None) -> tuple[Client, Any]:
+    """What comes of a connection to a server with this TLS; None stands for a server without any."""
+    clock, client, host = Clock(), Client(tls), host or Host()
+    near = wrapped(tls, True, client, clock)
+    far = host if creator is None else wrapped(creator, False, host, clock)
+    pump = iosim.connect(
+        far,
+        iosim.FakeTransport(far, isServer=True),
+        near,
+        iosim.FakeTransport(near, isServer=False),
+    )
+    for _ in range(5):
+        pump.flush()
+        clock.advance(1)
+    return client, host
+
+
+def accepted(upstream: Upstream, *chain: Certificate, **more: Any) -> Host:
+    client, host = dial(UpstreamTLS(upstream), Creator(*chain, **more))
+    assert client.error is None, client.error
+    assert host.received == REQUEST
+    return host
+
+
+def refused(upstream: Upstream, *chain: Certificate, **more: Any) -> str:
+    """The sentence with which this upstream is refused; nothing of the request has reached it."""
+    client, host = dial(UpstreamTLS(upstream), Creator(*chain, **more))
+    assert host.received == b""
+    assert isinstance(client.error, UpstreamUntrusted), client.raw
+    assert "secret" not in str(client.error)
+    return str(client.error)
+
+
+def under(authority: Authority, host: str = "esxi1.test", **more: Any) -> Upstream:
+    return replace(ESXI, host=host, ca=authority.path, **more)
+
+
+def pinning(*pins: Pin, host: str = "192.0.2.10") -> Upstream:
+    return replace(ESXI, host=host, verify=Verify.PIN, pins=pins)
+
+
+def bare(digest: str) -> str:
+    return digest.replace(":", "").lower()
+
+
+def test_the_creator_is_what_twisted_asks_for(authority: Authority) -> None:
+    """UpstreamTLS provides Twisted's interface."""
+    assert verifyObject(IOpenSSLClientConnectionCreator, UpstreamTLS(under(authority)))
+
+
+class TestName:
+    """With verify = ca or system the certificate is for the upstream's name, or its address."""
+
+    @pytest.mark.parametrize(
+        "host", ["esxi1.test", "ESXi1.test", "esxi1.test.", "a.wild.test", "192.0.2.10", "2001:db8::10"]
+    )
+    def test_good(self, authority: Authority, good: Certificate, host: str) -> None:
+        accepted(under(authority, host), good)
+
+    def test_zone(self, authority: Authority) -> None:
+        """A zone is this machine's matter; no certificate has one."""
+        accepted(under(authority, "fe80::1%eth0"), authority.server("zone", [], ["fe80::1"]))
+
+    @pytest.mark.parametrize(
+        "host", ["esxi2.test", "wild.test", "a.b.wild.test", "192.0.2.11", "2001:db8::11"]
+    )
+    def test_another(self, authority: Authority, good: Certificate, host: str) -> None:
+        sentence = refused(under(authority, host), good)
+        assert "is for esxi1.test, *.wild.test, 192.0.2.10, 2001:db8::10; not for " + host in sentence
+        assert f"pin = sha256:{good.sha256}" in sentence
+
+    def test_sentence(self, authority: Authority, good: Certificate) -> None:
+        assert refused(under(authority, "192.0.2.11"), good) == (
+            "certificate of esxi1 (192.0.2.11:443) is for esxi1.test, *.wild.test, 192.0.2.10, 2001:db8::10; "
+            "not for 192.0.2.11: use a name that it has, or pin it with "
+            f"verify = pin, pin = sha256:{good.sha256}"
+        )
+        assert "of esxi1 ([2001:db8::11]:443) is for" in refused(under(authority, "2001:db8::11"), good)
+
+    def test_common_name_only(self, authority: Authority, tmp_path: Path) -> None:
+        """A common name is no name (RFC 9525 2): such a certificate has to be pinned."""
+        leaf = issue(authority.own, tmp_path, "esxi1.test")
+        assert "is for no name (it has no subjectAltName)" in refused(under(authority), leaf)
+        accepted(pinning(Pin("sha256", bare(leaf.sha256))), leaf)
+
+    def test_hostile_names(self, authority: Authority, tmp_path: Path) -> None:
+        """Names are cleaned and counted before they come into a log."""
+        names = [x509.DNSName(f"a\n{number}\x1b.test") for number in range(20)]
+        sentence = refused(under(authority), issue(authority.own, tmp_path, "hostile", names=names))
+        assert "a?0?.test" in sentence and "12 more" in sentence and sentence.isprintable()
+
+    def test_an_address_as_a_name(self, authority: Authority, tmp_path: Path) -> None:
+        """An address in a DNS name does not count as an address (RFC 9525 6.4)."""
+        leaf = issue(authority.own, tmp_path, "dns", names=[x509.DNSName("192.0.2.10")])
+        refused(under(authority, "192.0.2.10"), leaf)
+
+    def test_no_certificate(self, authority: Authority) -> None:
+        with pytest.raises(UpstreamUntrusted, match="no certificate"):
+            verify_certificate(None, under(authority))
+        with pytest.raises(UpstreamUntrusted, match="names that cannot be read"):
+            verify_certificate(b"junk", under(authority))
+
+
+class TestChain:
+    """With verify = ca or system the chain ends at an authority that was named."""
+
+    def test_expired(self, authority: Authority) -> None:
+        late = authority.server("late", ["esxi1.test"], not_before=-9 * DAY, not_after=-2 * DAY)
+        sentence = refused(under(authority), late)
+        assert f"expired on {late.certificate.not_valid_after_utc:%Y-%m-%d}" in sentence
+        assert f"pin = sha256:{late.sha256}" in sentence
+
+    def test_not_yet(self, authority: Authority) -> None:
+        early = authority.server("early", ["esxi1.test"], not_before=2 * DAY)
+        assert "is not valid yet: compare the clocks" in refused(under(authority), early)
+
+    def test_self_signed(self, authority: Authority, tmp_path: Path) -> None:
+        own = self_signed(tmp_path, names=["esxi1.test"])
+        assert refused(under(authority), own) == (
+            "certificate of esxi1 (esxi1.test:443) is self-signed: if it is the right host, "
+            f"pin it with verify = pin, pin = sha256:{own.sha256}"
+        )
+        accepted(replace(under(authority), ca=own.path), own)
+
+    def test_unknown(self, authority: Authority, tmp_path: Path) -> None:
+        """An authority that nobody named is refused whether it is sent along or not, with the leaf's pin."""
+        other = Authority(tmp_path, "another CA")
+        leaf = other.server("leaf", ["esxi1.test"])
+        for chain in ([leaf], [leaf, other.own]):
+            sentence = refused(under(authority), *chain)
+            assert f"is signed by an authority that is not in {authority.path}" in sentence
+            assert f"pin = sha256:{leaf.sha256}" in sentence
+        assert "(CN=another CA, 1 above it)" in sentence
+
+    def test_expired_authority(self, tmp_path: Path) -> None:
+        """A fault above the leaf fails the handshake as well, and the sentence has the leaf's thumbprint."""
+        from tests import certificates
+
+        authority = Authority(tmp_path)
+        authority.own = certificates._issue(
+            tmp_path, "ca", "old CA", None, authority=True, not_before=-9 * DAY, not_after=-2 * DAY
+        )
+        leaf = authority.server("leaf", ["esxi1.test"])
+        sentence = refused(under(authority), leaf)
+        assert "expired on" in sentence and "(CN=old CA, 1 above it)" in sentence
+        assert f"sha256:{leaf.sha256}" in sentence
+
+    @pytest.mark.parametrize("depth", [0, 1])
+    def test_name_constraints(self, authority: Authority, tmp_path: Path, depth: int) -> None:
+        """OpenSSL checks these after the leaf's turn: they are refused all the same, at any depth."""
+        constraint = x509.NameConstraints([x509.DNSName("other.test")], None)
+        top = issue(authority.own, tmp_path, "top", authority=True, extensions=[constraint])
+        name = [x509.DNSName("esxi1.test")]
+        if depth == 0:
+            leaf = issue(top, tmp_path, "leaf", names=name)
+            chain = [leaf, top]
+        else:
+            middle = issue(top, tmp_path, "middle", authority=True, names=name)
+            leaf = issue(middle, tmp_path, "leaf", names=[x509.DNSName("esxi1.other.test")])
+            chain = [leaf, middle, top]
+        sentence = refused(under(authority, "esxi1.test" if depth == 0 else "esxi1.other.test"), *chain)
+        assert "does not verify: permitted violation" in sentence
+
+    def test_client_certificate(self, authority: Authority) -> None:
+        """A certificate that was made for clients is no server's."""
+        assert "invalid purpose" in refused(under(authority), authority.client("alice"))
+
+    def test_intermediate(self, authority: Authority, tmp_path: Path) -> None:
+        middle = issue(authority.own, tmp_path, "middle", authority=True)
+        leaf = issue(middle, tmp_path, "leaf", names=[x509.DNSName("esxi1.test")])
+        accepted(under(authority), leaf, middle)
+        refused(under(authority), leaf)
+
+    def test_each_connection_for_itself(
+        self, authority: Authority, good: Certificate, tmp_path: Path
+    ) -> None:
+        """What one connection's chain showed is never told of another's, though both share a context."""
+        tls = UpstreamTLS(under(authority))
+        own, late = self_signed(tmp_path), authority.server("late2", not_after=-DAY / 2)
+        clock = Clock()
+        lines = []
+        for leaf in (own, good, late):
+            client, host = Client(tls), Host()
+            near, far = wrapped(tls, True, client, clock), wrapped(Creator(leaf), False, host, clock)
+            pump = iosim.connect(
+                far, iosim.FakeTransport(far, isServer=True), near, iosim.FakeTransport(near, isServer=False)
+            )
+            lines.append((client, host, pump))
+        for _ in range(20):
+            for _client, _host, pump in reversed(lines):
+                pump.pump()
+            clock.advance(1)
+        (first, _, _), (second, host, _), (third, _, _) = lines
+        assert (
+            f"is self-signed: if it is the right host, pin it with verify = pin, pin = sha256:{own.sha256}"
+            in str(first.error)
+        )
+        assert second.error is None and host.received == REQUEST
+        assert "expired on" in str(third.error) and late.sha256 in str(third.error)
+
+
+class TestSystem:
+    """verify = system: the machine's own authorities."""
+
+    def test_environment(
+        self, authority: Authority, good: Certificate, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        upstream = replace(ESXI, verify=Verify.SYSTEM)
+        sentence = refused(upstream, good)
+        assert "is signed by an authority that this machine does not know" in sentence
+        assert "verify = ca" in sentence and good.sha256 in sentence
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority.path))
+        accepted(upstream, good)
+        refused(replace(upstream, host="esxi2.test"), good)
+
+    def test_certifi(self, authority: Authority, good: Certificate, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Without authorities of the machine those of certifi are taken, if it is there."""
+        nothing = types.SimpleNamespace(cafile=None, capath=None)
+        monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: nothing)
+        monkeypatch.setitem(sys.modules, "certifi", None)
+        refused(replace(ESXI, verify=Verify.SYSTEM), good)
+        certifi = types.ModuleType("certifi")
+        monkeypatch.setattr(certifi, "where", lambda: str(authority.path), raising=False)
+        monkeypatch.setitem(sys.modules, "certifi", certifi)
+        accepted(replace(ESXI, verify=Verify.SYSTEM), good)
+
+
+class TestPin:
+    """verify = pin: the leaf's thumbprint, and nothing else."""
+
+    @pytest.mark.parametrize("algorithm", ["sha1", "sha256"])
+    def test_right(self, tmp_path: Path, algorithm: str) -> None:
+        """Either digest, in any letter case, with or without colons, among other pins."""
+        leaf = self_signed(tmp_path, names=["other.test"], not_before=-9 * DAY, not_after=-2 * DAY)
+        shown = getattr(leaf, algorithm)
+        for digest in (shown, shown.lower(), bare(shown), bare(shown).upper()):
+            accepted(pinning(Pin(algorithm, digest)), leaf)
+        accepted(pinning(Pin(algorithm.upper(), shown)), leaf)
+        accepted(pinning(Pin("sha256", "00" * 32), Pin("sha1", "11" * 20), Pin(algorithm, bare(shown))), leaf)
+
+    def test_wrong(self, good: Certificate) -> None:
+        """The sentence has both thumbprints, each in the algorithm that is pinned."""
+        assert refused(pinning(Pin("sha256", "bb" * 32)), good) == (
+            f"certificate of esxi1 (192.0.2.10:443) is sha256:{good.sha256}; "
+            f"the configuration pins sha256:{':'.join(['BB'] * 32)}"
+        )
+        sentence = refused(pinning(Pin("sha1", "bb" * 20)), good)
+        assert f"is sha1:{good.sha1}; the configuration pins sha1:BB" in sentence
+        sentence = refused(pinning(Pin("sha1", bare(good.sha256)), Pin("sha256", bare(good.sha1))), good)
+        assert f"is sha1:{good.sha1} sha256:{good.sha256}; the configuration pins sha1:" in sentence
+
+    def test_an_authority_is_no_leaf(self, authority: Authority, good: Certificate) -> None:
+        """The pin of a certificate further up does not count."""
+        refused(pinning(Pin("sha256", bare(authority.own.sha256))), good, authority.own)
+
+    def test_no_pin(self, good: Certificate) -> None:
+        """Without a pin nobody is trusted."""
+        assert refused(pinning(), good).endswith(f"is sha256:{good.sha256}; the configuration pins nothing")
+
+    @pytest.mark.parametrize("bits", [1024, 2048])
+    def test_sha1_signature(self, authority: Authority, bits: int) -> None:
+        """A pinned certificate may be as old as the host: signed with SHA-1, with a short RSA key."""
+        leaf = sha1_signed(authority, bits)
+        if leaf is None:
+            pytest.skip("install Debian package openssl")
+        accepted(pinning(Pin("sha1", bare(leaf.sha1))), leaf)
+        accepted(replace(ESXI, verify=Verify.NONE), leaf)
+        refused(pinning(Pin("sha1", "bb" * 20)), leaf)
+        assert ("too short" if bits == 1024 else "too weak") in refused(under(authority), leaf)
+
+
+def test_none(tmp_path: Path) -> None:
+    """verify = none takes anybody."""
+    accepted(replace(ESXI, verify=Verify.NONE), self_signed(tmp_path, not_after=-DAY / 2))
+
+
+def test_server_name_and_alpn(authority: Authority, good: Certificate) -> None:
+    """SNI has a name without its final dot and never an address (RFC 6066 3); ALPN offers http/1.1."""
+    pins = Pin("sha256", bare(good.sha256))
+    for host, name in (
+        ("esxi1.test", b"esxi1.test"),
+        ("esxi1.test.", b"esxi1.test"),
+        ("bücher.test", b"xn--bcher-kva.test"),
+        ("192.0.2.10", None),
+        ("2001:db8::10", None),
+        ("fe80::1%eth0", None),
+    ):
+        server = accepted(pinning(pins, host=host), good)
+        assert (server.server_name, server.alpn) == (name, b"http/1.1")
+
+
+@pytest.mark.parametrize("version", [SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION])
+def test_versions(authority: Authority, good: Certificate, version: int) -> None:
+    """TLS 1.2 and 1.3 are spoken with upstreams, and judged alike."""
+    accepted(under(authority), good, settings=lambda context: context.set_max_proto_version(version))
+    refused(
+        under(authority, "no.test"), good, settings=lambda context: context.set_max_proto_version(version)
+    )
+
+
+class TestOtherFailures:
+    """A handshake that fails for other reasons has another name, and a sentence that says what to do."""
+
+    def test_plain_http(self, authority: Authority) -> None:
+        class Plain(Protocol):
+            transport: Any
+
+            def dataReceived(self, data: bytes) -> None:
+                self.transport.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        client, _ = dial(UpstreamTLS(under(authority)), None, Plain())
+        assert isinstance(client.error, UpstreamInvalid)
+        assert "esxi1 (esxi1.test:443) does not answer with TLS: if it is plain HTTP, write ws://" in str(
+            client.error
+        )
+
+    def test_old_version(self, authority: Authority, good: Certificate) -> None:
+        creator = Creator(good, settings=lambda context: context.set_max_proto_version(SSL.TLS1_1_VERSION))
+        client, _ = dial(UpstreamTLS(under(authority)), creator)
+        assert isinstance(client.error, UpstreamInvalid) and "has no TLS 1.2" in str(client.error)
+
+    def test_no_cipher(self, authority: Authority, good: Certificate) -> None:
+        def only_cbc(context: SSL.Context) -> None:
+            context.set_max_proto_version(SSL.TLS1_2_VERSION)
+            context.set_cipher_list(b"ECDHE-ECDSA-AES128-SHA:@SECLEVEL=0")
+
+        client, host = dial(UpstreamTLS(under(authority)), Creator(good, settings=only_cbc))
+        assert isinstance(client.error, UpstreamInvalid) and "no cipher in common" in str(client.error)
+        assert host.received == b""
+
+    def test_wants_a_certificate(self, authority: Authority, good: Certificate) -> None:
+        """In TLS 1.3 this alert comes after the request has gone out: the host was verified by then."""
+
+        def demand(context: SSL.Context) -> None:
+            context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
+
+        client, _ = dial(UpstreamTLS(under(authority)), Creator(good, settings=demand))
+        assert isinstance(client.error, UpstreamInvalid)
+        assert "wants a certificate of its client" in str(client.error)
+
+    def test_leaves(self, authority: Authority) -> None:
+        """A host that just goes is no failure of TLS, unless OpenSSL itself noticed."""
+
+        class Gone(Protocol):
+            transport: Any
+
+            def dataReceived(self, data: bytes) -> None:
+                self.transport.loseConnection()
+
+        client, _ = dial(UpstreamTLS(under(authority)), None, Gone())
+        assert client.raw is not None and client.error is None
+        tls = UpstreamTLS(under(authority))
+        assert isinstance(tls.explain(SSL.SysCallError(-1, "Unexpected EOF")), UpstreamLost)
+        assert tls.explain(ConnectionResetError()) is None
+        assert "failed: Error" in str(tls.explain(SSL.Error()))
+
+
+class TestFiles:
+    """A file of authorities that cannot be used is refused with a sentence."""
+
+    def test_check(self, authority: Authority, tmp_path: Path) -> None:
+        gone = tmp_path / "gone.pem"
+        assert check(under(authority)) is None
+        assert check(replace(ESXI, ca=gone)) == f"no such file: {gone}"
+        assert (
+            check(replace(ESXI, ca=authority.own.key_path))
+            == f"{authority.own.key_path} has no PEM certificate"
+        )
+        assert "no ca file" in (check(ESXI) or "")
+        assert check(pinning()) is None
+
+
+def test_over_a_socket(authority: Authority, good: Certificate) -> None:
+    """`connection` serves another transport as well: the same judgement without anything of Twisted."""
+    tls = UpstreamTLS(under(authority))
+    client, server = tls.connection(), SSL.Connection(Creator(good).context, None)
+    server.set_accept_state()
+    for _ in range(4):
+        for side, other in ((client, server), (server, client)):
+            with contextlib.suppress(SSL.WantReadError):
+                side.do_handshake()
+            with contextlib.suppress(SSL.WantReadError):
+                other.bio_write(side.bio_read(65536))
+    tls.verify_peer(client)
+    with pytest.raises(UpstreamUntrusted):
+        UpstreamTLS(under(authority, "esxi2.test")).verify_peer(client)
+
+
+def test_thumbprints(good: Certificate) -> None:
+    """Both thumbprints as vSphere shows them, of either library's certificate."""
+    assert thumbprints(good.certificate) == (good.sha1, good.sha256)
+    assert thumbprints(crypto.X509.from_cryptography(good.certificate)) == (good.sha1, good.sha256)
