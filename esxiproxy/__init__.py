@@ -1,0 +1,104 @@
+"""A WebSocket console proxy for VMware ESXi.
+
+The names below are what another Twisted application builds with; ``docs/embedding.md`` explains them.  A name
+is looked up when it is first used, so that ``import esxiproxy`` costs nothing and installs no reactor.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from esxiproxy.core.config import Config, ConfigError, load
+    from esxiproxy.core.errors import (
+        AccessDenied,
+        AddressDenied,
+        Killed,
+        LimitReached,
+        RouteNotFound,
+        SessionError,
+        StateUnavailable,
+    )
+    from esxiproxy.core.head import RequestHead
+    from esxiproxy.core.limits import Limits
+    from esxiproxy.core.listening import ListenerTLS
+    from esxiproxy.core.record import Record
+    from esxiproxy.core.request import Address, Request
+    from esxiproxy.core.routing import Pin, Principal, Route, Subprotocol, Upstream, Verify
+    from esxiproxy.core.session import Session
+    from esxiproxy.interfaces import IAuthenticator, IRouter, ISessionObserver
+    from esxiproxy.net.tls import CurrentContext, listener_context
+    from esxiproxy.service import Proxy, ProxyService
+
+__all__ = [
+    "AccessDenied",
+    "Address",
+    "AddressDenied",
+    "Config",
+    "ConfigError",
+    "CurrentContext",
+    "IAuthenticator",
+    "IRouter",
+    "ISessionObserver",
+    "Killed",
+    "LimitReached",
+    "Limits",
+    "ListenerTLS",
+    "Pin",
+    "Principal",
+    "Proxy",
+    "ProxyService",
+    "Record",
+    "Request",
+    "RequestHead",
+    "Route",
+    "RouteNotFound",
+    "Session",
+    "SessionError",
+    "StateUnavailable",
+    "Subprotocol",
+    "Upstream",
+    "Verify",
+    "listener_context",
+    "load",
+]
+
+_PLACES = {
+    "core.config": ("Config", "ConfigError", "load"),
+    "core.errors": (
+        "AccessDenied",
+        "AddressDenied",
+        "Killed",
+        "LimitReached",
+        "RouteNotFound",
+        "SessionError",
+        "StateUnavailable",
+    ),
+    "core.head": ("RequestHead",),
+    "core.limits": ("Limits",),
+    "core.listening": ("ListenerTLS",),
+    "core.record": ("Record",),
+    "core.request": ("Address", "Request"),
+    "core.routing": ("Pin", "Principal", "Route", "Subprotocol", "Upstream", "Verify"),
+    "core.session": ("Session",),
+    "interfaces": ("IAuthenticator", "IRouter", "ISessionObserver"),
+    "net.tls": ("CurrentContext", "listener_context"),
+    "proxy": ("Proxy",),
+    "service": ("ProxyService",),
+}
+_PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """PEP 562: a public name, from where it lives."""
+    place = _PLACE_OF.get(name)
+    if place is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{place}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

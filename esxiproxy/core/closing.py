@@ -79,10 +79,9 @@ def truncated(reason: str, limit: int = 123) -> bytes:
 def peer_notice(side: Side, error: SessionError) -> CloseCode:
     """What the other peer is told when this side was lost or broke the protocol.
 
-    An upstream learns that its client is going away (1001), a client that its server failed (1011); the
-    reason names the failure and leaves out what a stranger could have put into it.
+    An upstream learns that its client is going away (1001), a client that its server failed (1011).
     """
-    return CloseCode(1001 if side is Side.CLIENT else 1011, truncated(f"{error.name}: {error}"))
+    return CloseCode.of(error, 1001 if side is Side.CLIENT else 1011)
 
 
 class Closing:

@@ -15,16 +15,14 @@ class SessionError(Exception):
     ``str()`` of an error is safe to log: whoever raises one leaves request targets and fields out of it.
     """
 
-    status: ClassVar[int] = 500
-    """HTTP status of the refusal, before the 101."""
+    status: ClassVar[int] = 500  # HTTP status of the refusal, before the 101
     close_code: ClassVar[int] = 1011
     """Close code (RFC 6455 7.4.1) after the 101."""
     proxy_error: ClassVar[str] = "proxy_internal_error"
     """RFC 9209 2.3 error type."""
     retry_after: ClassVar[int | None] = None
     """Seconds for a Retry-After field (RFC 9110 10.2.3), when trying again makes sense."""
-    fields: ClassVar[tuple[tuple[bytes, bytes], ...]] = ()
-    """Further response fields that the status calls for."""
+    fields: ClassVar[tuple[tuple[bytes, bytes], ...]] = ()  # that the status calls for
     discreet: ClassVar[bool] = False
     """Whether the detail is for our log only: it names hosts that the client has no business with."""
 
@@ -53,6 +51,19 @@ class MalformedRequest(SessionError):
 
     status = 400
     proxy_error = "http_request_error"
+
+
+class BodyTooLarge(MalformedRequest):
+    """The request has a body of more than ``max_body`` bytes."""
+
+    status = 413
+
+
+class LoopDetected(SessionError):
+    """The request has been here before: an upstream leads back to us."""
+
+    status = 502  # as RFC 9209 2.3.27 recommends; 508 is WebDAV's, and for Depth: infinity
+    proxy_error = "proxy_loop_detected"
 
 
 class MethodRefused(SessionError):
@@ -113,35 +124,35 @@ class StateUnavailable(SessionError):
     retry_after = 5
 
 
-class UpstreamUnresolved(SessionError):
+class UpstreamError(SessionError):
+    """The upstream cannot be had."""
+
+    status = 502
+    discreet = True
+
+
+class UpstreamUnresolved(UpstreamError):
     """The upstream's name has no address."""
 
-    discreet = True
-    status = 502
     proxy_error = "dns_error"
 
 
-class UpstreamRefused(SessionError):
+class UpstreamRefused(UpstreamError):
     """The upstream's address takes no connection."""
 
-    discreet = True
-    status = 502
     proxy_error = "connection_refused"
 
 
-class UpstreamTimeout(SessionError):
+class UpstreamTimeout(UpstreamError):
     """The upstream did not accept, or did not answer the opening handshake, in time."""
 
-    discreet = True
     status = 504
     proxy_error = "connection_timeout"
 
 
-class UpstreamUntrusted(SessionError):
+class UpstreamUntrusted(UpstreamError):
     """The upstream's certificate is not the one that the configuration asks for."""
 
-    discreet = True
-    status = 502
     proxy_error = "tls_certificate_error"
 
 
@@ -160,19 +171,15 @@ class UpgradeRefused(SessionError):
         self.body = body
 
 
-class UpstreamInvalid(SessionError):
+class UpstreamInvalid(UpstreamError):
     """The upstream's answer is no HTTP, or no opening handshake that RFC 6455 4.1 accepts."""
 
-    discreet = True
-    status = 502
     proxy_error = "http_protocol_error"
 
 
-class UpstreamLost(SessionError):
+class UpstreamLost(UpstreamError):
     """The upstream's connection ended without a Close."""
 
-    discreet = True
-    status = 502
     close_code = 1011
     proxy_error = "connection_terminated"
 
@@ -197,34 +204,30 @@ class FrameTooBig(SessionError):
     close_code = 1009
 
 
-class Flood(SessionError):
+class PolicyViolation(SessionError):
+    """The session was longer, slower or louder than it may be."""
+
+    close_code = 1008
+
+
+class Flood(PolicyViolation):
     """A peer sends control frames faster than any use of them could need."""
 
-    close_code = 1008
 
-
-class StallTimeout(SessionError):
+class StallTimeout(PolicyViolation):
     """A peer took nothing for ``stall_timeout`` while bytes were waiting for it."""
 
-    close_code = 1008
 
-
-class IdleTimeout(SessionError):
+class IdleTimeout(PolicyViolation):
     """No data frame went either way for ``idle_timeout``."""
 
-    close_code = 1008
 
-
-class LifetimeReached(SessionError):
+class LifetimeReached(PolicyViolation):
     """The session lasted for ``max_lifetime``."""
 
-    close_code = 1008
 
-
-class Killed(SessionError):
+class Killed(PolicyViolation):
     """An operator ended the session."""
-
-    close_code = 1008
 
 
 class ClientLost(SessionError):

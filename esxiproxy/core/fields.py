@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from esxiproxy.core.head import Fields, tokens
 from esxiproxy.core.request import Request
-
-PSEUDONYM = b"esxiproxy"
-"""How the proxy calls itself in Via and Proxy-Status."""
-VIA = b"1.1 " + PSEUDONYM
+from esxiproxy.core.routing import Upstream
+from esxiproxy.core.via import via
 
 HOP_BY_HOP = frozenset(
     {
@@ -17,12 +15,11 @@ HOP_BY_HOP = frozenset(
         b"proxy-authorization",
         b"proxy-connection",
         b"te",
-        b"trailer",
         b"transfer-encoding",
         b"upgrade",
     }
 )
-"""RFC 9110 7.6.1, and what RFC 2616 13.5.1 called so before it."""
+"""RFC 9110 7.6.1, and what RFC 2616 13.5.1 called so before it; Trailer is not: trailers are passed on."""
 
 FORWARDED = frozenset(
     {
@@ -31,10 +28,38 @@ FORWARDED = frozenset(
         b"x-forwarded-host",
         b"x-forwarded-port",
         b"x-forwarded-proto",
+        b"x-forwarded-scheme",
+        b"x-forwarded-server",
+        b"x-forwarded-ssl",
         b"x-real-ip",
     }
 )
 """What says where a request came from: written by us, never taken from a stranger."""
+
+NOT_IN_TRAILERS = (
+    HOP_BY_HOP
+    | FORWARDED
+    | {
+        b"authorization",
+        b"cache-control",
+        b"content-encoding",
+        b"content-length",
+        b"content-range",
+        b"content-type",
+        b"cookie",
+        b"expect",
+        b"host",
+        b"http2-settings",
+        b"location",
+        b"max-forwards",
+        b"range",
+        b"set-cookie",
+        b"trailer",
+        b"via",
+        b"www-authenticate",
+    }
+)
+"""Framing, routing, authentication and the like: RFC 9110 6.5.1 forbids them behind a body."""
 
 _NEVER_UPSTREAM = HOP_BY_HOP | FORWARDED | {b"host", b"http2-settings"}
 
@@ -49,14 +74,58 @@ def end_to_end(fields: Fields, dropped: frozenset[bytes]) -> list[tuple[bytes, b
 def request_fields(request: Request, dropped: frozenset[bytes]) -> list[tuple[bytes, bytes]]:
     """The client's fields as an upstream gets them, with where they came from; Host is the caller's part."""
     fields = end_to_end(request.head.fields, _NEVER_UPSTREAM | dropped)
-    fields.append((b"X-Forwarded-For", request.client.host.encode("ascii", "replace")))
+    chain = request.forwarded_for or (request.client.host,)
+    nodes = ("unknown" if node == "unix" else node for node in chain)
+    fields.append((b"X-Forwarded-For", ", ".join(nodes).encode("ascii", "replace")))
     fields.append((b"X-Forwarded-Proto", b"https" if request.secure else b"http"))
-    if (host := request.head.value(b"host")) is not None:
+    host = request.public_host or request.head.value(b"host")
+    if host is not None:
         fields.append((b"X-Forwarded-Host", host))
-    fields.append((b"Via", VIA))
+    fields.append((b"Via", via(request.head.version)))
     return fields
 
 
-def response_fields(fields: Fields, dropped: frozenset[bytes]) -> list[tuple[bytes, bytes]]:
+def response_fields(
+    fields: Fields, dropped: frozenset[bytes], version: tuple[int, int] = (1, 1)
+) -> list[tuple[bytes, bytes]]:
     """An upstream's response fields as the client gets them, each Set-Cookie its own."""
-    return [*end_to_end(fields, HOP_BY_HOP | dropped), (b"Via", VIA)]
+    return [*end_to_end(fields, HOP_BY_HOP | dropped), (b"Via", via(version))]
+
+
+def host_field(request: Request, upstream: Upstream) -> bytes:
+    """The Host field that an upstream gets, by its rule."""
+    match upstream.host_field:
+        case "upstream":
+            return upstream.authority.encode("idna" if not upstream.authority.isascii() else "ascii")
+        case "client":
+            return request.head.value(b"host") or upstream.authority.encode("ascii", "replace")
+        case value:
+            return value.encode("latin-1")
+
+
+def origin_field(request: Request, upstream: Upstream) -> bytes | None:
+    """The Origin of an opening handshake; a script sends none: then none is made up."""
+    own = request.head.value(b"origin")
+    match upstream.origin_field:
+        case "none":
+            return None
+        case "client":
+            return own
+        case "upstream":
+            return None if own is None else upstream.origin.encode("ascii")
+        case value:
+            return value.encode("latin-1")
+
+
+def page_origin_field(request: Request, upstream: Upstream) -> bytes | None:
+    """The Origin of a plain HTTP request.
+
+    Only our own origin becomes the upstream's: a foreign page stays foreign, since the upstream tells by it
+    whose requests it may believe.
+    """
+    own = request.head.value(b"origin")
+    host = request.public_host or request.head.value(b"host") or b""
+    ours = b"%b://%b" % (b"https" if request.secure else b"http", host)
+    if upstream.origin_field == "none" or own is None or own.lower() == ours.lower():
+        return origin_field(request, upstream)
+    return own

@@ -6,6 +6,8 @@ forwarded, and whether the stream then stands at a frame boundary, the only plac
 
 from __future__ import annotations
 
+from typing import Self
+
 from esxiproxy.core.errors import FrameTooBig, ProtocolViolation, SessionError
 
 _FIN, _RSV, _OPCODE, _CONTROL, _MASKED, _LENGTH = 0x80, 0x70, 0x0F, 0x08, 0x80, 0x7F
@@ -36,6 +38,12 @@ class FrameWalker:
         self.fragmented = False
         self.control = False
         self.fault: SessionError | None = None
+
+    def resume(self, other: FrameWalker) -> Self:
+        """Go on where the other walker stands, be it in the middle of a frame."""
+        for name in FrameWalker.__slots__:
+            setattr(self, name, getattr(other, name))
+        return self
 
     def walk(self, octets: bytes) -> int:
         """How many of the bytes, from the first, are data frames to be forwarded now.

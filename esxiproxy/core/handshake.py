@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 
 from esxiproxy.core.errors import MalformedRequest, MethodRefused, UpgradeRequired, UpstreamInvalid
-from esxiproxy.core.fields import request_fields, response_fields
+from esxiproxy.core.fields import host_field, origin_field, request_fields, response_fields
 from esxiproxy.core.head import Fields, RequestHead, tokens
 from esxiproxy.core.request import Request
 from esxiproxy.core.routing import Principal, Route, Subprotocol, Upstream
@@ -63,6 +63,8 @@ def upgrade_of(head: RequestHead) -> Upgrade | None:
         return None
     if head.version != (1, 1):
         return None  # RFC 9110 7.8: an Upgrade in HTTP/1.0 is ignored
+    if head.absolute:
+        raise MalformedRequest("an opening handshake has its target in origin-form")
     if head.method != b"GET":
         raise MethodRefused("an opening handshake is a GET")
     if head.values(b"content-length") not in ([], [b"0"]) or head.values(b"transfer-encoding"):
@@ -115,9 +117,9 @@ def opening_fields(
 ) -> list[tuple[bytes, bytes]]:
     """The fields of our own opening handshake to the upstream, with a key of our own."""
     upstream = route.upstream
-    fields = [(b"Host", _host(request, upstream))]
+    fields = [(b"Host", host_field(request, upstream))]
     fields += request_fields(request, _REQUEST_OWN | principal.consumed)
-    if (origin := _origin(request, upstream)) is not None:
+    if (origin := origin_field(request, upstream)) is not None:
         fields.append((b"Origin", origin))
     fields += [
         (b"Upgrade", b"websocket"),
@@ -128,30 +130,6 @@ def opening_fields(
     if offered:
         fields.append((b"Sec-WebSocket-Protocol", b", ".join(offered)))
     return fields
-
-
-def _host(request: Request, upstream: Upstream) -> bytes:
-    match upstream.host_field:
-        case "upstream":
-            return upstream.authority.encode("idna" if not upstream.authority.isascii() else "ascii")
-        case "client":
-            return request.head.value(b"host") or b""
-        case value:
-            return value.encode("latin-1")
-
-
-def _origin(request: Request, upstream: Upstream) -> bytes | None:
-    """A script sends no Origin: then none is made up."""
-    own = request.head.value(b"origin")
-    match upstream.origin_field:
-        case "none":
-            return None
-        case "client":
-            return own
-        case "upstream":
-            return None if own is None else upstream.origin.encode("ascii")
-        case value:
-            return value.encode("latin-1")
 
 
 def check_acceptance(

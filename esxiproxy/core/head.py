@@ -25,7 +25,9 @@ _REQUEST_LINE = re.compile(rb"(%b) ([\x21-\x7e]+) HTTP/(\d)\.(\d)" % _TOKEN)
 _FIELD_LINE = re.compile(rb"(%b):[ \t]*(.*?)[ \t]*" % _TOKEN, re.DOTALL)
 # CR and LF alone, and every other control character but the tab.
 _ILLEGAL = re.compile(rb"(?<!\r)\n|\r(?=[^\n])|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+;=%-]+)(?::\d{0,5})?")
+_ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]+)(.*)")
+HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+;=%-]+)(?::\d{0,5})?")
+"""``host[:port]`` as a Host field may have it (RFC 9110 7.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,8 @@ class RequestHead:
     """A request head as it came.
 
     ``raw`` are its bytes with the blank line; field names in ``fields`` keep their case, values have lost the
-    white space around them.  ``version`` is ``(1, 0)`` or ``(1, 1)``.
+    white space around them.  ``version`` is ``(1, 0)`` or ``(1, 1)``.  ``target`` is in origin-form, or ``*``;
+    ``absolute`` says that it came in absolute-form, with the authority that Host has, too.
     """
 
     raw: bytes
@@ -41,6 +44,7 @@ class RequestHead:
     target: bytes
     version: tuple[int, int]
     fields: Fields
+    absolute: bool = False
 
     def values(self, name: bytes) -> list[bytes]:
         """The values of every field of that name (given in lower case), in their order."""
@@ -111,8 +115,11 @@ def parse(raw: bytes) -> RequestHead:
     method, target, version = _request_line(line)
     if len(field_lines) > MAX_FIELDS:
         raise MalformedRequest(f"the request head has more than {MAX_FIELDS} fields", status=431)
-    head = RequestHead(raw, method, target, version, tuple(map(_field, field_lines)))
+    fields = tuple(map(_field, field_lines))
+    head = RequestHead(raw, method, target, version, fields)
     _check_host(head)
+    if match := _ABSOLUTE.fullmatch(target):
+        head = RequestHead(raw, method, _origin_form(head, *match.groups()), version, fields, absolute=True)
     _check_framing(head)
     return head
 
@@ -131,11 +138,21 @@ def _request_line(line: bytes) -> tuple[bytes, bytes, tuple[int, int]]:
         raise MalformedRequest("CONNECT is not served: this is no forward proxy")
     if method == b"TRACE":
         raise MethodRefused("TRACE is not passed on")
-    if not target.startswith(b"/") and not (target == b"*" and method == b"OPTIONS"):
+    asterisk = target == b"*" and method == b"OPTIONS"
+    if not target.startswith(b"/") and not asterisk and not _ABSOLUTE.fullmatch(target):
         raise MalformedRequest("the request target is not a path")
     if b"#" in target:
         raise MalformedRequest("the request target has a fragment")
     return method, target, version
+
+
+def _origin_form(head: RequestHead, authority: bytes, rest: bytes) -> bytes:
+    """RFC 9112 3.2.2: absolute-form is taken, when it says no other authority than Host does."""
+    if authority.lower() != (head.value(b"host") or b"").lower():
+        raise MalformedRequest("the request target has another authority than the Host field")
+    if not rest and head.method == b"OPTIONS":
+        return b"*"
+    return rest if rest.startswith(b"/") else b"/" + rest
 
 
 def _field(line: bytes) -> tuple[bytes, bytes]:
@@ -150,7 +167,7 @@ def _check_host(head: RequestHead) -> None:
     hosts = head.values(b"host")
     if len(hosts) > 1 or (not hosts and head.version == (1, 1)):
         raise MalformedRequest(f"the request has {len(hosts)} Host fields instead of one")
-    if hosts and _HOST.fullmatch(hosts[0]) is None:
+    if hosts and HOST.fullmatch(hosts[0]) is None:
         raise MalformedRequest("the Host field names no host")
 
 

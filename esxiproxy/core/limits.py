@@ -29,6 +29,9 @@ class Limits:
     close_timeout: float = 5.0
     drain_timeout: float = 30.0
     max_frame: int | None = None
+    response_timeout: float = 60.0
+    max_body: int | None = None
+    min_body_rate: int | None = 500
 
     def overridden_by(self, overrides: Mapping[str, Any]) -> Limits:
         """These limits with the given ones (field name to value) in their place."""

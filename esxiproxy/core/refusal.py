@@ -5,7 +5,8 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from esxiproxy.core.errors import AccessDenied, SessionError, UpgradeRefused
-from esxiproxy.core.fields import PSEUDONYM, response_fields
+from esxiproxy.core.fields import response_fields
+from esxiproxy.core.via import PSEUDONYM
 
 _FRAMING = frozenset({b"content-length"})
 

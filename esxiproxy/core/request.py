@@ -22,7 +22,10 @@ class Address:
 class Request:
     """A checked request head, and how it came in.
 
-    ``session`` is the id under which log and record know it; ``secure`` says whether the listener speaks TLS.
+    ``session`` is the id under which log and record know it; ``secure`` says whether the client's connection
+    is TLS: to the listener, or to a trusted proxy in front of it.  ``forwarded_for`` is the chain of addresses
+    for X-Forwarded-For, the client's first, ``public_host`` what the client calls us, and ``listening`` the
+    address of ours that the connection came in at.
     """
 
     session: str
@@ -30,3 +33,6 @@ class Request:
     client: Address
     secure: bool
     head: RequestHead
+    forwarded_for: tuple[str, ...] = ()
+    public_host: bytes | None = None
+    listening: Address | None = None

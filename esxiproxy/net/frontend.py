@@ -10,7 +10,14 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from esxiproxy.core.errors import ClientLost, Draining, Internal, MalformedRequest, SessionError, UpgradeRefused
+from esxiproxy.core.errors import (
+    ClientLost,
+    Draining,
+    Internal,
+    MalformedRequest,
+    SessionError,
+    UpgradeRefused,
+)
 from esxiproxy.core.frames import FrameWalker
 from esxiproxy.core.handshake import Upgrade, switching_head
 from esxiproxy.core.refusal import refusal

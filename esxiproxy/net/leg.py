@@ -6,6 +6,7 @@ Autobahn's.  The Autobahn hooks overridden here are private: ``tests/net/test_au
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,8 @@ class Leg(Options, _Autobahn):
         the transport takes no more; we do not read from it, since the twin is blocked.
     ``held``
         control frames that wait for a frame boundary or for the transport: opcode to payload.
+    ``traced``
+        told of each control frame of ours that is written, by opcode and length; None when nobody watches.
     """
 
     log = Silence()
@@ -88,6 +91,7 @@ class Leg(Options, _Autobahn):
     heard = False
     blocked = paused = deaf = lost = False
     walker: FrameWalker
+    traced: Callable[[int, int], None] | None = None
 
     def connectionMade(self) -> None:
         """Autobahn's own looks at the transport's class, and refuses TLS transports that it does not know."""
@@ -174,6 +178,8 @@ class Leg(Options, _Autobahn):
 
     def _write_control(self, opcode: int, payload: bytes) -> None:
         super().sendFrame(opcode, payload)
+        if self.traced is not None:
+            self.traced(opcode, len(payload))
         if self.relay is not None:
             self.relay.control_written(self, opcode)
 

@@ -190,11 +190,12 @@ class Relay:
                     leg.transport.abortConnection()
 
     def _send_close(self, leg: Leg, close: CloseCode) -> None:
-        """At a frame boundary; where the rest of the frame will never come, the leg can carry no Close."""
+        """At a frame boundary.  Where the rest of the frame will never come, no Close can follow it."""
         twin = leg.twin
         if leg.mid_frame() and (twin is None or twin.lost or twin.deaf or twin.sink is None):
-            self.session.detail += "; aborted in the middle of a frame"
-            leg.transport.abortConnection()
+            self.session.detail += f"; the {self._side(leg).value} was left in the middle of a frame"
+            self._silence(leg)
+            leg.transport.loseConnection()
         else:
             leg.send_close(close)
 

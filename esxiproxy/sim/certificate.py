@@ -41,6 +41,7 @@ class Certificate:
             privateKey=crypto.load_privatekey(crypto.FILETYPE_PEM, self.key_pem.encode()),
             certificate=crypto.load_certificate(crypto.FILETYPE_PEM, self.pem.encode()),
             raiseMinimumTo=TLSVersion.TLSv1_2,
+            acceptableProtocols=[b"http/1.1"],  # without it, whoever offers ALPN is turned away
         )
 
     def _thumbprint(self, algorithm: hashes.HashAlgorithm) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,13 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 from twisted.web.static import File
 
+from esxiproxy.core.config import Config, Listener
 from esxiproxy.sim.host import SimulatedHost
 from esxiproxy.sim.options import HostOptions
 from esxiproxy.sim.page import Console, novnc, render
+
+PAGE_PORT = 8000
+"""Where the page is; the environment's ``ESXIPROXY_DEMO_PORT`` names another one."""
 
 
 class _Text(Resource):
@@ -35,6 +40,13 @@ class _Text(Resource):
         return str(self._text()).encode()
 
     render_POST = render_GET
+
+
+class _QuietSite(Site):
+    """Keeps no access log: it would be of no use here."""
+
+    def log(self, request: object) -> None:
+        """Say nothing."""
 
 
 class DemoService(MultiService):
@@ -65,9 +77,8 @@ class DemoService(MultiService):
             files = File(str(viewer))
             files.contentTypes[".js"] = "text/javascript"
             root.putChild(b"novnc", files)
-        site = Site(root)
+        site = _QuietSite(root)
         site.noisy = False
-        site.log = lambda _request: None  # its access log would show tickets
         return site
 
     @property
@@ -88,3 +99,28 @@ class DemoService(MultiService):
         if port is not None:
             stopped.addCallback(lambda _: port.stopListening())
         return stopped
+
+
+def from_config(config: Config, reactor: Any) -> DemoService:
+    """The demo for a configuration: it stands where the upstreams are, and has a console for each listener.
+
+    Of the upstreams the first ``ws://`` one and the first ``wss://`` one are simulated; the certificate is
+    the one that the latter is verified with.
+    """
+    plain = next((upstream for upstream in config.upstreams.values() if not upstream.secure), None)
+    secure = next((upstream for upstream in config.upstreams.values() if upstream.secure), None)
+    options = HostOptions(
+        port=plain.port if plain else None,
+        tls_port=secure.port if secure else None,
+        certificate=secure.ca if secure else None,
+    )
+    consoles = [_console(listener, config) for listener in config.listeners]
+    return DemoService(options, int(os.environ.get("ESXIPROXY_DEMO_PORT", PAGE_PORT)), consoles, reactor)
+
+
+def _console(listener: Listener, config: Config) -> Console:
+    scheme = "wss" if listener.tls else "ws"
+    upstream = config.upstreams[listener.upstream or ""]
+    port = listener.address.rpartition(":")[2]
+    title = f"{scheme} in, {'wss' if upstream.secure else 'ws'} out, port {port}"
+    return Console(title, f"{scheme}://localhost:{port}")

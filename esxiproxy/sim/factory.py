@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class ConsoleFactory(WebSocketServerFactory):
     """Makes the protocols of a host's two ports."""
 
-    protocol = ConsoleProtocol  # type: ignore[assignment]
+    protocol = ConsoleProtocol
     log = SilentLog()
     noisy = False
     reactor: Any

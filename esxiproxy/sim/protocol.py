@@ -61,7 +61,7 @@ class ConsoleProtocol(WebSocketServerProtocol):
             if timer.active():
                 timer.cancel()
         self._stop_console()
-        self._connectionLost(reason)  # type: ignore[arg-type]
+        self._connectionLost(reason)
 
     def dataReceived(self, data: bytes) -> None:
         if self._reading is not Reading.IGNORED:
@@ -123,7 +123,7 @@ class ConsoleProtocol(WebSocketServerProtocol):
         self._stop_console()
         if self._plan.fault in (Fault.IGNORE_CLOSE, Fault.CLOSE_LINGER):
             return None
-        return super().onCloseFrame(code, reasonRaw)  # type: ignore[arg-type]
+        return super().onCloseFrame(code, reasonRaw)
 
     def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
         # Autobahn's own logs the reason, puts it into the status line and sends no body.

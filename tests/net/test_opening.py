@@ -84,7 +84,8 @@ def test_where_a_request_came_from_is_told_and_never_believed():
     assert values(sent, b"X-Forwarded-Proto") == [b"http"]
     assert values(sent, b"X-Forwarded-Host") == [b"proxy.example:81"]
     assert values(sent, b"Forwarded") == []
-    assert values(sent, b"Via") == [b"1.1 esxiproxy"]
+    (via,) = values(sent, b"Via")
+    assert via.startswith(b"1.1 esxiproxy")
 
 
 @pytest.mark.parametrize(

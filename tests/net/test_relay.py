@@ -270,8 +270,22 @@ def test_a_host_that_dies_in_the_middle_of_a_frame_takes_the_client_with_it(scen
     scene.host.send(frame(2, b"p" * 1000)[:500])
     scene.host.close()
     scene.pump()
-    assert scene.client.ended == "aborted" and scene.at_rest()
-    assert "in the middle of a frame" in scene.record.detail
+    assert scene.client.ended == "lost" and scene.at_rest()
+    assert scene.client.received == frame(2, b"p" * 1000)[:500]
+    assert "the client was left in the middle of a frame" in scene.record.detail
+
+
+def test_what_was_queued_before_a_host_died_in_the_middle_of_a_frame_is_delivered():
+    scene = Scene()
+    scene.client.send(opening())
+    scene.pump()
+    scene.accept(extra=frame(2, b"whole") + frame(2, b"p" * 1000)[:500])
+    scene.host.close()
+    scene.host.pump(), scene.host.pump()
+    assert scene.client.received == b"" and scene.host.ended
+    scene.pump()
+    assert scene.client.received.endswith(frame(2, b"whole") + frame(2, b"p" * 1000)[:500])
+    assert scene.at_rest()
 
 
 def test_a_host_that_dies_between_fragments_does_not(scene):

@@ -1,0 +1,56 @@
+# make run   the demo: a simulated ESXi host and the proxy in front of it
+# make test  every test
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	"$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { echo "$$p"; exit; }; \
+	done; echo python3)
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: run test lint long clean
+
+run: $(VENV)/run.done var/novnc
+	@$(BIN)/esxiproxy certificate var/demo/listener.crt var/demo/host.crt >/dev/null
+	@exec $(BIN)/twistd -n --pidfile= esxiproxy --config conf/demo.ini
+
+# The viewer of the demo's page; without it the page says what to install.
+var/novnc:
+	@mkdir -p $@
+	@if test ! -d /usr/share/novnc/core && command -v npm >/dev/null; then \
+		npm install --silent --no-fund --no-audit --prefix $@ @novnc/novnc || true; fi
+
+test: $(VENV)/test.done $(BIN)/sslyze
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/lint.done
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy esxiproxy
+
+long: $(VENV)/test.done $(BIN)/sslyze
+	ESXIPROXY_LONG=1 $(BIN)/python -m pytest $(ARGS)
+
+$(BIN)/python:
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "esxiproxy needs Python 3.11 to 3.13; this is $$($(PYTHON) --version)"; exit 1; }
+	"$(PYTHON)" -m venv $(VENV) || { echo "install the venv module: apt-get install python3-venv"; exit 1; }
+
+$(VENV)/run.done: setup.cfg | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable .
+	@touch $@
+
+$(VENV)/test.done: setup.cfg | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable '.[test]'
+	@touch $@ $(VENV)/run.done
+
+# In an environment of its own: it wants an older cryptography than Autobahn does.
+$(BIN)/sslyze: | $(VENV)/test.done
+	"$(BIN)/python" -m venv $(VENV)/sslyze
+	$(VENV)/sslyze/bin/python -m pip install --quiet --disable-pip-version-check 'sslyze>=6'
+	@ln -sf ../sslyze/bin/sslyze $@
+
+$(VENV)/lint.done: setup.cfg | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable '.[lint]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

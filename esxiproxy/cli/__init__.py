@@ -1,0 +1,1 @@
+"""The ``esxiproxy`` command: one file a subcommand."""

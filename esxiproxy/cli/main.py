@@ -1,0 +1,52 @@
+"""The ``esxiproxy`` command: finds the subcommand and runs it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import NoReturn, Protocol
+
+from esxiproxy.cli import certificate, check, doctor, sim
+from esxiproxy.core.redaction import redact_text
+
+
+class Subcommand(Protocol):
+    """What a module of this package offers."""
+
+    NAME: str
+    HELP: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the arguments."""
+
+    def run(self, arguments: argparse.Namespace) -> int:
+        """Do it; the exit status."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Repeats what it does not understand, but not a ticket in it."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(redact_text(message))
+
+
+SUBCOMMANDS: tuple[Subcommand, ...] = (check, certificate, doctor, sim)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit status of a command line; one that nobody understands ends with SystemExit(2)."""
+    parser = _Parser(
+        prog="esxiproxy",
+        description="A WebSocket console proxy for VMware ESXi.",
+        epilog="The proxy itself is started with: twistd -n esxiproxy --config FILE",
+    )
+    parser.add_argument("--version", action="version", version=f"esxiproxy {version('esxiproxy')}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for module in SUBCOMMANDS:
+        command = commands.add_parser(module.NAME, help=module.HELP)
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    arguments = parser.parse_args(argv)
+    status: int = arguments.run(arguments)
+    return status

@@ -1,0 +1,90 @@
+"""What one section gives, and the listener, the upstream or the limits that come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from esxiproxy.core.ini import Section
+from esxiproxy.core.keys import LIMITS, SectionKind, keys_of
+from esxiproxy.core.limits import Limits
+from esxiproxy.core.listening import Listener, ListenerTLS
+from esxiproxy.core.routing import Upstream
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A section of a known kind, with the values that could be read.
+
+    ``present`` has every key that somebody meant to write, those with bad values and misspelt ones included:
+    nobody should call them missing.
+    """
+
+    section: Section
+    kind: SectionKind
+    values: Mapping[str, Any]
+    present: frozenset[str]
+
+    @property
+    def name(self) -> str:
+        return self.section.name
+
+    def has(self, key: str) -> bool:
+        """Whether the key is there under its own name, whatever its value."""
+        return key in self.section.entries
+
+    def unread(self, key: str) -> bool:
+        """Whether the key is there, with a value that nobody can read."""
+        return key in self.present and key not in self.values
+
+    def __getitem__(self, key: str) -> Any:
+        """The key's value, or its default; None if it has none."""
+        if key in self.values:
+            return self.values[key]
+        known = keys_of(self.kind)[key]
+        return None if known.default is None else known.type.parse(known.default, Path())
+
+
+def limits_of(given: Given) -> Mapping[str, Any]:
+    """The limits that a section sets itself."""
+    return MappingProxyType({key: value for key, value in given.values.items() if key in LIMITS})
+
+
+def listener_of(given: Given, limits: Limits) -> Listener:
+    """The listener of a section, with the limits of [proxy] where it has none itself."""
+    address, certificate, private_key = given["listen"], given["certificate"], given["private_key"]
+    tls = None
+    if certificate is not None and private_key is not None:
+        tls = ListenerTLS(certificate, private_key, given["tls_minimum"], given["client_ca"])
+    return Listener(
+        name=given.name,
+        endpoint=address.endpoint,
+        address=address.text,
+        tls=tls,
+        upstream=given["upstream"],
+        router=given["router"],
+        authenticator=given["authenticator"],
+        http=given["http"],
+        limits=limits.overridden_by(limits_of(given)),
+    )
+
+
+def upstream_of(given: Given) -> Upstream:
+    """The upstream of a section."""
+    url = given["url"]
+    return Upstream(
+        name=given.name,
+        host=url.host,
+        port=url.port,
+        secure=url.secure,
+        verify=given["verify"],
+        pins=given["pin"] or (),
+        ca=given["ca"],
+        host_field=given["host"],
+        origin_field=given["origin"],
+        subprotocol=given["subprotocol"],
+        overrides=limits_of(given),
+    )

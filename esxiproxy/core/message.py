@@ -1,0 +1,100 @@
+"""A plain HTTP request and its answer, as the other side of the proxy gets them (RFC 9110, RFC 9112)."""
+
+from __future__ import annotations
+
+import re
+
+from esxiproxy.core.errors import MalformedRequest, UpstreamInvalid
+from esxiproxy.core.fields import (
+    NOT_IN_TRAILERS,
+    host_field,
+    page_origin_field,
+    request_fields,
+    response_fields,
+)
+from esxiproxy.core.head import MAX_HEAD, Fields, RequestHead, tokens
+from esxiproxy.core.request import Request
+from esxiproxy.core.rewriting import View
+from esxiproxy.core.routing import Principal, Route
+
+_IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+_TRAILER_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\x00-\x08\x0a-\x1f\x7f]*")
+_LAST_CHUNK = re.compile(rb"0{1,20}[ \t]*(;[^\x00-\x08\x0a-\x1f\x7f]*)?")
+
+
+def has_body(head: RequestHead) -> bool:
+    """Whether bytes of a body belong to this request."""
+    lengths = head.values(b"content-length")
+    return bool(head.values(b"transfer-encoding")) or (bool(lengths) and int(lengths[0]) > 0)
+
+
+def may_be_repeated(head: RequestHead) -> bool:
+    """Whether the request may be sent a second time when nobody knows what became of the first (9.2.2)."""
+    return head.method in _IDEMPOTENT and not has_body(head)
+
+
+def forwarded_request(request: Request, route: Route, principal: Principal | None) -> Fields:
+    """The fields of the request that goes upstream, its framing among them."""
+    head, upstream = request.head, route.upstream
+    dropped = {b"content-length", b"origin"} | (principal.consumed if principal else frozenset())
+    if head.version == (1, 0):
+        dropped.add(b"expect")  # RFC 9110 10.1.1: in HTTP/1.0 it says nothing
+    fields = [(b"Host", host_field(request, upstream)), *request_fields(request, frozenset(dropped))]
+    if (origin := page_origin_field(request, upstream)) is not None:
+        fields.append((b"Origin", origin))
+    if b"trailers" in head.tokens(b"te"):
+        fields += [(b"TE", b"trailers"), (b"Connection", b"TE")]
+    if head.values(b"transfer-encoding"):
+        fields.append((b"Transfer-Encoding", b"chunked"))
+    elif (length := head.value(b"content-length")) is not None:
+        fields.append((b"Content-Length", length))
+    return tuple(fields)
+
+
+def check_answer(version: bytes, fields: Fields) -> None:
+    """Raises UpstreamInvalid for an answer whose end two readers would find in two places (RFC 9112 6)."""
+    framing = {name.lower() for name, _ in fields} & _FRAMING
+    if len(framing) == 2:
+        raise UpstreamInvalid("the upstream's answer has Content-Length and Transfer-Encoding")
+    if framing == {b"transfer-encoding"} and version != b"1.1":
+        raise UpstreamInvalid("the upstream's answer has a Transfer-Encoding in HTTP/1.0")
+
+
+def forwarded_answer(fields: Fields, status: int, version: bytes, view: View) -> list[tuple[bytes, bytes]]:
+    """The fields of the answer that goes to the client; how a body without a length is framed is h11's part."""
+    dropped = frozenset({b"content-length"} if status < 200 or status == 204 else ())
+    minor = 0 if version == b"1.0" else 1
+    return view.response_fields(tuple(response_fields(fields, dropped, (1, minor))))
+
+
+def trailer_fields(fields: Fields) -> list[tuple[bytes, bytes]]:
+    """The fields behind a chunked body that go on."""
+    named = tokens([value for name, value in fields if name.lower() == b"connection"])
+    gone = NOT_IN_TRAILERS.union(named)
+    return [(name, value) for name, value in fields if name.lower() not in gone]
+
+
+class ChunkedEnd:
+    """Checks on its raw bytes how a chunked body ended: h11 takes bare LF and obs-fold there."""
+
+    def __init__(self) -> None:
+        self._tail = b""
+
+    def feed(self, octets: bytes) -> None:
+        """Bytes of the body, as they came in."""
+        self._tail = self._tail[-MAX_HEAD:] + octets
+
+    def check(self, trailers: int, beyond: int) -> None:
+        """The body is over, had so many trailer fields, and ``beyond`` bytes have come since.
+
+        Raises MalformedRequest.
+        """
+        tail = self._tail[: len(self._tail) - beyond] if beyond else self._tail
+        lines = tail[-MAX_HEAD:].split(b"\r\n")
+        found = lines[-2 - trailers : -2]
+        whole = len(lines) >= trailers + 3 and lines[-2:] == [b"", b""]
+        if not whole or not _LAST_CHUNK.fullmatch(lines[-3 - trailers]):
+            raise MalformedRequest("the chunked body does not end as it has to")
+        if not all(map(_TRAILER_LINE.fullmatch, found)):
+            raise MalformedRequest("a trailer field is not NAME: VALUE")

@@ -1,0 +1,169 @@
+"""What a text in the configuration means: durations, sizes, words, fields, thumbprints and files.
+
+Every function takes the text and returns the value, or raises BadValue with a text that says what would be
+right.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import TypeVar
+
+from esxiproxy.core.routing import Pin
+
+E = TypeVar("E", bound=Enum)
+
+_DURATION = re.compile(r"([0-9]{1,12})(ms|s|m|h|d)")
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST = 365 * 86400
+_SIZE = re.compile(r"([0-9]{1,19})(KiB|MiB|GiB|)")
+_BYTES = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_LARGEST = (1 << 63) - 1
+"""RFC 6455 5.2: a payload length has 63 bits."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_VISIBLE = re.compile(r"[!-~]+")
+_DIGITS = {"sha1": 40, "sha256": 64}
+_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----")
+_LARGEST_FILE = 16 << 20
+
+
+class BadValue(ValueError):
+    """A text that is no such value; ``str()`` says what would be one."""
+
+
+def shown(text: str) -> str:
+    """The text in quotes, cut short where it is long."""
+    return f"'{text if len(text) <= 60 else text[:57] + '...'}'"
+
+
+def duration(text: str) -> float:
+    """``500ms``, ``30s``, ``10m``, ``1h`` or ``2d``, in seconds."""
+    if text == "off":
+        raise BadValue("cannot be off")
+    if not (found := _DURATION.fullmatch(text)):
+        raise BadValue(f"{shown(text)} is no duration: write 500ms, 30s, 10m, 1h or 2d")
+    seconds = int(found[1]) * _SECONDS[found[2]]
+    if not seconds:
+        raise BadValue("must be more than 0")
+    if seconds > _LONGEST:
+        raise BadValue(f"{shown(text)} is too long: at most 365d")
+    return float(seconds)
+
+
+def duration_or_off(text: str) -> float | None:
+    """A duration, or None for ``off``."""
+    if text.startswith("0") and (found := _DURATION.fullmatch(text)) and not int(found[1]):
+        raise BadValue("must be more than 0, or off")
+    return None if text == "off" else duration(text)
+
+
+def size_or_off(text: str) -> int | None:
+    """``64KiB``, ``1MiB``, ``2GiB`` or plain bytes, in bytes; None for ``off``."""
+    if text == "off":
+        return None
+    if not (found := _SIZE.fullmatch(text)):
+        raise BadValue(f"{shown(text)} is no size: write 64KiB, 1MiB, a number of bytes, or off")
+    size = int(found[1]) * _BYTES[found[2]]
+    if not size:
+        raise BadValue("must be more than 0, or off")
+    if size > _LARGEST:
+        raise BadValue(f"{shown(text)} is too large: at most {_LARGEST}")
+    return size
+
+
+def choice(words: type[E]) -> Callable[[str], E]:
+    """One of an enum's values."""
+
+    def parse(text: str) -> E:
+        for word in words:
+            if word.value == text:
+                return word
+        *others, last = (str(word.value) for word in words)
+        raise BadValue(f"{shown(text)} is not {', '.join(others)} or {last}")
+
+    return parse
+
+
+def state(text: str) -> str:
+    """Where shared state lives: ``memory:`` is the one place so far."""
+    if text != "memory:":
+        raise BadValue(f"{shown(text)} is not memory:, the one state there is in this version")
+    return text
+
+
+def name(text: str) -> str:
+    """The name of a listener, an upstream or a plugin: it stands in logs and in metrics."""
+    if not _NAME.fullmatch(text):
+        raise BadValue(f"{shown(text)} is no name: letters, digits, '.', '_' and '-', at most 64 of them")
+    return text
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Names, separated by commas."""
+    return tuple(name(part.strip()) for part in text.split(","))
+
+
+def host_field(text: str) -> str:
+    """``upstream``, ``client``, or a Host to send: a name with its port, if it has one (RFC 9110 7.2)."""
+    if text == "none":
+        raise BadValue("cannot be none: every request has a Host")
+    if "/" in text or "@" in text:
+        raise BadValue(f"{shown(text)} is no Host: write upstream, client, or NAME[:PORT]")
+    return _field(text, ("upstream", "client"))
+
+
+def origin_field(text: str) -> str:
+    """``upstream``, ``client``, ``none``, or an Origin to send (RFC 6454 7)."""
+    return _field(text, ("upstream", "client", "none"))
+
+
+def _field(text: str, words: tuple[str, ...]) -> str:
+    if text.lower() in words and text not in words:
+        raise BadValue(f"{shown(text)}: write {text.lower()}")
+    if not _VISIBLE.fullmatch(text):
+        raise BadValue(f"{shown(text)} cannot be sent: no spaces and nothing but ASCII in a field's value")
+    return text
+
+
+def pins(text: str) -> tuple[Pin, ...]:
+    """Thumbprints ``sha1:HEX`` or ``sha256:HEX``, separated by commas; colons and case do not matter."""
+    return tuple(_pin(part.strip()) for part in text.split(","))
+
+
+def _pin(text: str) -> Pin:
+    algorithm, colon, digits = text.partition(":")
+    algorithm, digest = algorithm.lower(), digits.replace(":", "").lower()
+    if not colon or algorithm not in _DIGITS:
+        raise BadValue(f"{shown(text)} is no thumbprint: write sha256:HEX or sha1:HEX")
+    if wrong := re.search(r"[^0-9a-f]", digest):
+        raise BadValue(f"{shown(wrong[0])} is no hex digit, in a {algorithm} thumbprint")
+    if len(digest) != _DIGITS[algorithm]:
+        wanted = f"{_DIGITS[algorithm]} hex digits"
+        raise BadValue(f"a {algorithm} thumbprint has {wanted}, and this one has {len(digest)}")
+    return Pin(algorithm, digest)
+
+
+def pem(text: str, folder: Path, block: str) -> Path:
+    """A PEM file (RFC 7468) that has a block of this kind, ``CERTIFICATE`` or ``PRIVATE KEY``.
+
+    A light check; whether the certificate is good, and the key its own, only the TLS library can tell.
+    """
+    path = folder / text
+    try:
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_FILE)
+    except FileNotFoundError:
+        raise BadValue(f"no such file: {text}")
+    except IsADirectoryError:
+        raise BadValue(f"is a folder: {text}")
+    except OSError as error:
+        raise BadValue(f"cannot be read ({error.strerror}): {text}")
+    blocks = [found.decode() for found in _BLOCK.findall(content)]
+    if not blocks:
+        raise BadValue(f"no PEM file, nothing begins with -----BEGIN: {text}")
+    if not any(found == block or found.endswith(f" {block}") for found in blocks):
+        raise BadValue(f"has no {block}, but {', '.join(sorted(set(blocks)))}: {text}")
+    return path

@@ -1,0 +1,74 @@
+"""What a host's certificate says, read leniently: a doctor has to look at the broken ones above all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from cryptography import x509
+
+from esxiproxy.core.routing import Pin
+from esxiproxy.core.thumbprint import pin_of
+
+UNREADABLE = "cannot be read"
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateFacts:
+    """A leaf certificate.  The dates are None when they cannot be read; the thumbprints are always right."""
+
+    subject: str
+    issuer: str
+    not_before: datetime | None
+    not_after: datetime | None
+    names: tuple[str, ...]
+    pins: tuple[Pin, ...]
+    """SHA-256 first, then SHA-1: newer and older vSphere versions hand these out with a ticket."""
+
+
+def read_certificate(der: bytes) -> CertificateFacts:
+    """The facts in a certificate in DER."""
+    pins = (pin_of(der, "sha256"), pin_of(der, "sha1"))
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+    except ValueError:
+        return CertificateFacts(UNREADABLE, UNREADABLE, None, None, (), pins)
+    return CertificateFacts(
+        _readable(lambda: certificate.subject.rfc4514_string()) or "(empty)",
+        _readable(lambda: certificate.issuer.rfc4514_string()) or "(empty)",
+        _date(lambda: certificate.not_valid_before_utc),
+        _date(lambda: certificate.not_valid_after_utc),
+        _names(certificate),
+        pins,
+    )
+
+
+def day(moment: datetime | None) -> str:
+    """A date for a sentence."""
+    return UNREADABLE if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _readable(read: Callable[[], str]) -> str:
+    try:
+        return read()
+    except ValueError:
+        return UNREADABLE
+
+
+def _date(read: Callable[[], datetime]) -> datetime | None:
+    try:
+        return read()
+    except ValueError:
+        return None
+
+
+def _names(certificate: x509.Certificate) -> tuple[str, ...]:
+    """The names that RFC 9525 compares: a common name is none of them."""
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        names = extension.value.get_values_for_type(x509.DNSName)
+        addresses = extension.value.get_values_for_type(x509.IPAddress)
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+        return ()
+    return (*names, *map(str, addresses))

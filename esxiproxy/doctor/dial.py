@@ -1,0 +1,106 @@
+"""TCP connections to every address of a host at once, so that each of them is seen within one deadline."""
+
+from __future__ import annotations
+
+import errno
+import os
+import selectors
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from esxiproxy.doctor.addresses import Endpoint
+from esxiproxy.doctor.deadline import Deadline
+
+_GRACE = 0.5
+"""Seconds that the others get once one address has answered."""
+_PENDING = frozenset({errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR})
+_UNREACHABLE = frozenset(
+    {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
+)
+
+
+class Reach(Enum):
+    """How one address took the connection."""
+
+    ANSWERED = "answered"
+    REFUSED = "refused"
+    TIMED_OUT = "timed out"
+    UNREACHABLE = "unreachable"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One address and what came of it."""
+
+    endpoint: Endpoint
+    reach: Reach
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.endpoint} {self.reach.value}" + (f" ({self.detail})" if self.detail else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Dialled:
+    """All attempts in their order, and the open socket of the first that answered."""
+
+    attempts: tuple[Attempt, ...]
+    chosen: Attempt | None
+    socket: socket.socket | None
+
+
+def dial(endpoints: Sequence[Endpoint], deadline: Deadline) -> Dialled:
+    """Connect to each; the caller owns the socket in the answer, all others are closed."""
+    reached: dict[Endpoint, Attempt] = {}
+    sockets: dict[Endpoint, socket.socket] = {}
+    with selectors.DefaultSelector() as selector:
+        for endpoint in endpoints:
+            try:
+                opened = sockets[endpoint] = socket.socket(endpoint.family, socket.SOCK_STREAM)
+                opened.setblocking(False)
+                code = opened.connect_ex(endpoint.address)
+            except OSError as error:
+                code = error.errno or errno.EINVAL
+            if code in _PENDING:
+                selector.register(opened, selectors.EVENT_WRITE, endpoint)
+            else:
+                reached[endpoint] = _attempt(endpoint, code)
+        _collect(selector, reached, deadline)
+    attempts = tuple(reached.get(endpoint, Attempt(endpoint, Reach.TIMED_OUT)) for endpoint in endpoints)
+    chosen = next((attempt for attempt in attempts if attempt.reach is Reach.ANSWERED), None)
+    kept = None if chosen is None else sockets.pop(chosen.endpoint)
+    for left in sockets.values():
+        left.close()
+    return Dialled(attempts, chosen, kept)
+
+
+def _collect(selector: selectors.BaseSelector, reached: dict[Endpoint, Attempt], deadline: Deadline) -> None:
+    """Wait for the connections under way, until the deadline or, after the first answer, a little longer."""
+    graced = False
+    while selector.get_map():
+        if not graced and any(attempt.reach is Reach.ANSWERED for attempt in reached.values()):
+            deadline, graced = deadline.sooner(_GRACE), True
+        try:
+            ready = selector.select(deadline.left())
+        except TimeoutError:
+            return
+        for key, _events in ready:
+            opened = key.fileobj
+            assert isinstance(opened, socket.socket)
+            selector.unregister(opened)
+            code = opened.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            reached[key.data] = _attempt(key.data, code)
+
+
+def _attempt(endpoint: Endpoint, code: int) -> Attempt:
+    if code == 0:
+        return Attempt(endpoint, Reach.ANSWERED)
+    if code == errno.ECONNREFUSED:
+        return Attempt(endpoint, Reach.REFUSED)
+    if code == errno.ETIMEDOUT:
+        return Attempt(endpoint, Reach.TIMED_OUT)
+    detail = os.strerror(code)
+    return Attempt(endpoint, Reach.UNREACHABLE if code in _UNREACHABLE else Reach.FAILED, detail)

@@ -1,0 +1,169 @@
+"""The whole way to a console, step by step, until one of them leads no further."""
+
+from __future__ import annotations
+
+import base64
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from esxiproxy.core.handshake import BINARY
+from esxiproxy.doctor import facts, probe
+from esxiproxy.doctor.addresses import Endpoint, resolve
+from esxiproxy.doctor.console import Console
+from esxiproxy.doctor.deadline import Clock, Deadline
+from esxiproxy.doctor.dial import dial
+from esxiproxy.doctor.finding import Finding, Step
+from esxiproxy.doctor.opening import Answer, Opening, OpeningFault, opening_fields
+from esxiproxy.doctor.sentences import console as of_console
+from esxiproxy.doctor.sentences import opening as of_opening
+from esxiproxy.doctor.sentences import reach as of_reach
+from esxiproxy.doctor.sentences import tls as of_tls
+from esxiproxy.doctor.tls import TlsFault, TlsVisit, admit, look
+from esxiproxy.doctor.trust import Trust
+from esxiproxy.doctor.url import ConsoleUrl
+from esxiproxy.doctor.veil import Veil
+from esxiproxy.doctor.wire import PlainWire, TlsWire, Wire
+
+PATIENCE = 2.0
+"""Seconds at most for an answer to Ping and Close: ESXi gives none to the first."""
+
+_PROBED_TLS = frozenset({TlsFault.SILENT, TlsFault.ENDED, TlsFault.REFUSED})
+_PROBED_OPENING = frozenset({OpeningFault.SILENT, OpeningFault.ENDED, OpeningFault.RESET})
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """How to ask; ``timeout`` is a step's, in seconds."""
+
+    subprotocols: tuple[str, ...] = (BINARY.decode(),)
+    trust: Trust = field(default_factory=Trust)
+    timeout: float = 5.0
+
+
+class Examination:
+    """One look at one address.  Iterating over it takes the steps, and gives each finding as it is made.
+
+    Raises TLSFileError when the file of authorities cannot be used.
+    """
+
+    def __init__(self, url: ConsoleUrl, wishes: Wishes, clock: Clock = time.monotonic) -> None:
+        self._url = url
+        self._wishes = wishes
+        self._clock = clock
+        self._veil = Veil(url)
+        self._open: list[Wire] = []
+        self._begun = clock()
+
+    def __iter__(self) -> Iterator[Finding]:
+        try:
+            yield from self._reach()
+        finally:
+            for wire in self._open:
+                wire.close()
+
+    def _reach(self) -> Iterator[Finding]:
+        url, timeout = self._url, self._wishes.timeout
+        resolution = resolve(url.host, url.port, self._deadline())
+        sentence = of_reach.dns(url, resolution, timeout)
+        yield self._found(Step.DNS, resolution.fault is None, sentence, facts.dns(resolution))
+        if resolution.fault is not None:
+            return
+        dialled = dial(resolution.endpoints, self._deadline())
+        if dialled.socket is not None:
+            self._open.append(PlainWire(dialled.socket))
+        sentence = of_reach.tcp(url, dialled, timeout)
+        yield self._found(Step.TCP, dialled.chosen is not None, sentence, facts.tcp(dialled))
+        if dialled.chosen is None:
+            return
+        plain = self._open[-1]
+        assert isinstance(plain, PlainWire)
+        if url.secure:
+            yield from self._secure(dialled.chosen.endpoint, plain)
+        else:
+            yield from self._ask(dialled.chosen.endpoint, plain)
+
+    def _secure(self, endpoint: Endpoint, plain: PlainWire) -> Iterator[Finding]:
+        trust, deadline = self._wishes.trust, self._deadline()
+        visit = look(self._url, plain, trust.ca, deadline)
+        wire: TlsWire | None = None
+        if visit.fault is None and (again := self._again(endpoint, deadline)) is not None:
+            visit, wire = admit(self._url, again, trust, visit, deadline)
+        elif visit.fault is None:
+            visit = TlsVisit(TlsFault.ENDED, "a second connection was not taken")
+        elif visit.fault in _PROBED_TLS and self._probe_http(endpoint):
+            visit = TlsVisit(TlsFault.PLAIN_HTTP, greeting=visit.greeting)
+        sentence = of_tls.tls(self._url, visit, trust, self._wishes.timeout)
+        if wire is not None:
+            self._open.append(wire)
+        yield self._found(Step.TLS, wire is not None, sentence, facts.tls(visit, trust, wire is not None))
+        if wire is not None:
+            yield from self._ask(endpoint, wire)
+
+    def _ask(self, endpoint: Endpoint, wire: Wire) -> Iterator[Finding]:
+        url, offered = self._url, self._wishes.subprotocols
+        key = base64.b64encode(os.urandom(16))
+        fields = opening_fields(url, offered, key)
+        answer = Opening(url, fields, key).ask(wire, self._deadline())
+        # nginx and others say 400 in plain where they want TLS.
+        odd = answer.fault in _PROBED_OPENING or answer.status == 400
+        if odd and not url.secure and self._probe_tls(endpoint):
+            answer = Answer(OpeningFault.TLS)
+        request = [f"GET {self._veil.target} HTTP/1.1", *self._veil.fields(fields)]
+        sentence = of_opening.opening(url, answer, offered, self._wishes.timeout)
+        seen = facts.handshake(request, answer, self._veil)
+        yield self._found(Step.HANDSHAKE, answer.fault is None, sentence, seen)
+        if answer.fault is None:
+            chosen = answer.subprotocols
+            right = len(chosen) == 1 and chosen[0] in offered if chosen else not offered
+            sentence = of_opening.subprotocol(url, offered, chosen)
+            yield self._found(Step.SUBPROTOCOL, right, sentence, facts.subprotocol(offered, chosen))
+            yield from self._watch(Console(wire, answer.early, chosen[0] if chosen else None))
+
+    def _watch(self, console: Console) -> Iterator[Finding]:
+        """The frames.  A wrong subprotocol does not keep us from looking at them."""
+        url, timeout = self._url, self._wishes.timeout
+        waited = min(timeout, PATIENCE)
+        first = console.first_frame(self._deadline())
+        sentence = of_console.first_frame(url, first, console.closed, timeout)
+        seen = facts.first_frame(first, console.closed)
+        yield self._found(Step.FIRST_FRAME, first.fault is None, sentence, seen)
+        if console.gone:
+            return
+        if console.closed is None:
+            answered = console.ping(self._deadline(PATIENCE))
+            sentence = of_console.ping(answered, waited)
+            yield self._found(Step.PING, True, sentence, {"answered": answered})
+        answered = console.close(self._deadline(PATIENCE))
+        sentence = of_console.closing(answered, console.closed, waited)
+        yield self._found(Step.CLOSE, True, sentence, facts.closing(console.closed))
+
+    def _deadline(self, at_most: float | None = None) -> Deadline:
+        """The end of the step that begins now."""
+        self._begun = self._clock()
+        seconds = self._wishes.timeout if at_most is None else min(self._wishes.timeout, at_most)
+        return Deadline(seconds, self._clock)
+
+    def _found(self, step: Step, ok: bool, sentence: str, seen: dict[str, object]) -> Finding:
+        """The finding, as it may be shown."""
+        seconds = 0.0 if step is Step.SUBPROTOCOL else self._clock() - self._begun
+        return Finding(step, ok, seconds, self._veil.text(sentence), self._veil.facts(seen))
+
+    def _again(self, endpoint: Endpoint, deadline: Deadline) -> PlainWire | None:
+        """Another connection to the same address."""
+        opened = dial([endpoint], deadline).socket
+        if opened is None:
+            return None
+        self._open.append(wire := PlainWire(opened))
+        return wire
+
+    def _probe_http(self, endpoint: Endpoint) -> bool:
+        deadline = Deadline(min(self._wishes.timeout, probe.SECONDS), self._clock)
+        wire = self._again(endpoint, deadline)
+        return wire is not None and probe.speaks_http(self._url, wire, deadline)
+
+    def _probe_tls(self, endpoint: Endpoint) -> bool:
+        deadline = Deadline(min(self._wishes.timeout, probe.SECONDS), self._clock)
+        wire = self._again(endpoint, deadline)
+        return wire is not None and probe.speaks_tls(self._url, wire, deadline)

@@ -1,0 +1,88 @@
+"""What each step saw, as JSON can hold it; the keys are what a script may rely on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from esxiproxy.doctor.addresses import Resolution
+from esxiproxy.doctor.certificate import day
+from esxiproxy.doctor.console import FirstFrame
+from esxiproxy.doctor.dial import Dialled
+from esxiproxy.doctor.frames import OPCODES
+from esxiproxy.doctor.opening import Answer
+from esxiproxy.doctor.sentences.tls import chain, greeting
+from esxiproxy.doctor.tls import TlsVisit
+from esxiproxy.doctor.trust import Problem, Trust
+from esxiproxy.doctor.veil import Veil
+
+_BODY = 160
+
+
+def dns(resolution: Resolution) -> dict[str, Any]:
+    return {"addresses": [str(endpoint) for endpoint in resolution.endpoints]}
+
+
+def tcp(dialled: Dialled) -> dict[str, Any]:
+    return {
+        "attempts": [str(attempt) for attempt in dialled.attempts],
+        "answered": None if dialled.chosen is None else str(dialled.chosen.endpoint),
+    }
+
+
+def tls(visit: TlsVisit, trust: Trust, sent: bool) -> dict[str, Any]:
+    """``pin`` is ready to be pasted into the configuration."""
+    facts: dict[str, Any] = {}
+    if visit.version:
+        facts |= {"version": visit.version, "cipher": visit.cipher}
+    elif visit.greeting:
+        facts["greeting"] = greeting(visit.greeting)
+    if (certificate := visit.certificate) is not None:
+        facts |= {
+            "subject": certificate.subject,
+            "issuer": certificate.issuer,
+            "valid_from": day(certificate.not_before),
+            "valid_until": day(certificate.not_after),
+            "names": list(certificate.names),
+            "pin": [str(pin) for pin in certificate.pins],
+            "chain_verifies": not set(visit.problems) - {Problem.NAME},
+            "chain": chain(visit.problems, trust),
+            "name_matches": Problem.NAME not in visit.problems,
+        }
+    return facts | {"verify": trust.verify.value, "request_sent": sent}
+
+
+def handshake(request: Sequence[str], answer: Answer, veil: Veil) -> dict[str, Any]:
+    facts: dict[str, Any] = {"request": list(request), "status": answer.status or None}
+    if answer.status:
+        facts["fields"] = veil.fields(answer.fields)
+    elif answer.first:
+        facts["began_with"] = greeting(answer.first)
+    if answer.status == 101:
+        facts["accept_right"] = answer.accept_right
+    if line := _first_line(answer):
+        facts["body"] = line
+    return facts
+
+
+def subprotocol(offered: Sequence[str], chosen: Sequence[str]) -> dict[str, Any]:
+    return {"offered": list(offered), "chosen": ", ".join(chosen) or None}
+
+
+def first_frame(seen: FirstFrame, closed: tuple[int, str] | None) -> dict[str, Any]:
+    if seen.frame is None:
+        return {} if closed is None else {"close_code": closed[0], "close_reason": closed[1]}
+    opcode = f"{seen.frame.opcode} ({OPCODES[seen.frame.opcode]})"
+    return {"opcode": opcode, "length": seen.frame.length, "rfb": seen.rfb}
+
+
+def closing(closed: tuple[int, str] | None) -> dict[str, Any]:
+    if closed is None:
+        return {"answered": False}
+    return {"answered": True, "close_code": closed[0], "close_reason": closed[1]}
+
+
+def _first_line(answer: Answer) -> str:
+    """The first line of a refusal's text that has words in it."""
+    lines = (line.strip() for line in answer.body.decode("utf-8", "replace").splitlines())
+    return next((line for line in lines if line), "")[:_BODY]

@@ -1,0 +1,183 @@
+"""The opening handshake, asked and judged (RFC 6455 section 4), with every way to answer it wrongly."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+from typing import Any
+
+import h11
+
+from esxiproxy.core.handshake import accept_value
+from esxiproxy.core.head import MAX_HEAD, Fields, tokens
+from esxiproxy.doctor.deadline import Deadline
+from esxiproxy.doctor.url import ConsoleUrl
+from esxiproxy.doctor.wire import Wire
+
+MAX_BODY = 2048
+"""Bytes of a refusal's body that are read: its first line says what there is to know."""
+MAX_INTERIM = 5
+
+
+class OpeningFault(Enum):
+    """Why an answer is no acceptance."""
+
+    SILENT = auto()
+    ENDED = auto()
+    RESET = auto()
+    TLS = auto()
+    """The answer is a TLS record: this is a TLS port."""
+    GARBAGE = auto()
+    CUT = auto()
+    """It stopped within the head."""
+    ENDLESS_HEAD = auto()
+    INTERIM = auto()
+    STATUS = auto()
+    VERSION = auto()
+    NO_UPGRADE = auto()
+    WRONG_ACCEPT = auto()
+    EXTENSION = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back.  ``early`` is what followed the 101: the first frames' bytes."""
+
+    fault: OpeningFault | None
+    status: int = 0
+    reason: str = ""
+    fields: Fields = ()
+    body: bytes = b""
+    early: bytes = b""
+    first: bytes = b""
+    detail: str = ""
+    accept_right: bool = False
+
+    def values(self, name: bytes) -> list[bytes]:
+        """The values of a field, given in lower case."""
+        return [value for field, value in self.fields if field.lower() == name]
+
+    @property
+    def subprotocols(self) -> list[str]:
+        """What the host chose: one name, if it is right."""
+        return [value.decode("latin-1") for value in self.values(b"sec-websocket-protocol")]
+
+
+def opening_fields(url: ConsoleUrl, offered: Sequence[str], key: bytes) -> Fields:
+    """What a browser would send through the proxy, in short."""
+    fields = [
+        (b"Host", url.authority.encode("ascii")),
+        (b"Origin", url.origin.encode("ascii")),
+        (b"Upgrade", b"websocket"),
+        (b"Connection", b"Upgrade"),
+        (b"Sec-WebSocket-Version", b"13"),
+        (b"Sec-WebSocket-Key", key),
+    ]
+    if offered:
+        fields.append((b"Sec-WebSocket-Protocol", ", ".join(offered).encode("ascii")))
+    return tuple(fields)
+
+
+class Opening:
+    """One request and its answer."""
+
+    def __init__(self, url: ConsoleUrl, fields: Fields, key: bytes) -> None:
+        self._request = h11.Request(method=b"GET", target=url.target, headers=list(fields))
+        self._key = key
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
+        self._first = b""
+        self._answer: h11.Response | None = None
+        self._body = b""
+        self._interim = 0
+
+    def ask(self, wire: Wire, deadline: Deadline) -> Answer:
+        """Send the request and read the answer, until the deadline."""
+        octets = self._http.send(self._request)
+        assert octets is not None
+        self._http.send(h11.EndOfMessage())
+        try:
+            # Who refuses us after TLS's handshake has said so before this fails: it is read below.
+            with contextlib.suppress(ConnectionError):
+                wire.write(octets, deadline)
+            while True:
+                received = wire.read(deadline)
+                if len(self._first) < MAX_BODY:
+                    self._first += received
+                if (answer := self._read(received)) is not None:
+                    return answer
+        except TimeoutError:
+            return self._refused() or self._unanswered(OpeningFault.SILENT)
+        except OSError as error:
+            return self._refused() or self._unanswered(OpeningFault.RESET, error.strerror or str(error))
+
+    def _read(self, octets: bytes) -> Answer | None:
+        """``b""`` is the end of the stream."""
+        try:
+            self._http.receive_data(octets)
+            while True:
+                event = self._http.next_event()
+                if event is h11.NEED_DATA or event is h11.PAUSED:
+                    return None
+                if (answer := self._take(event)) is not None:
+                    return answer
+        except h11.RemoteProtocolError as error:
+            if self._answer is not None:
+                return self._refused()
+            if error.error_status_hint == 431:
+                return Answer(OpeningFault.ENDLESS_HEAD, first=self._first)
+            return self._unanswered(OpeningFault.GARBAGE if octets else OpeningFault.ENDED, str(error))
+
+    def _take(self, event: Any) -> Answer | None:
+        if isinstance(event, h11.InformationalResponse):
+            if event.status_code == 101:
+                return self._judged(event)
+            self._interim += 1
+            return Answer(OpeningFault.INTERIM) if self._interim > MAX_INTERIM else None
+        if isinstance(event, h11.Response):
+            self._answer = event
+            return None
+        if isinstance(event, h11.Data):
+            self._body += event.data
+            return self._refused() if len(self._body) >= MAX_BODY else None
+        if isinstance(event, h11.EndOfMessage):
+            return self._refused()
+        return self._unanswered(OpeningFault.ENDED)
+
+    def _judged(self, event: h11.InformationalResponse) -> Answer:
+        early, _closed = self._http.trailing_data
+        fields = tuple(event.headers.raw_items())
+        answer = Answer(None, 101, event.reason.decode("latin-1"), fields, early=early)
+        right = answer.values(b"sec-websocket-accept") == [accept_value(self._key)]
+        fault = None
+        if event.http_version != b"1.1":
+            fault = OpeningFault.VERSION
+        elif tokens(answer.values(b"upgrade")) != [b"websocket"] or b"upgrade" not in tokens(
+            answer.values(b"connection")
+        ):
+            fault = OpeningFault.NO_UPGRADE
+        elif not right:
+            fault = OpeningFault.WRONG_ACCEPT
+        elif answer.values(b"sec-websocket-extensions"):
+            fault = OpeningFault.EXTENSION
+        return replace(answer, fault=fault, accept_right=right)
+
+    def _refused(self) -> Answer | None:
+        if self._answer is None:
+            return None
+        reason = self._answer.reason.decode("latin-1")
+        fields = tuple(self._answer.headers.raw_items())
+        body = self._body[:MAX_BODY]
+        return Answer(OpeningFault.STATUS, self._answer.status_code, reason, fields, body)
+
+    def _unanswered(self, fault: OpeningFault, detail: str = "") -> Answer:
+        """The fault, or what the first bytes show it to be."""
+        first = self._first
+        if first[:1] in (b"\x15", b"\x16") and first[1:2] == b"\x03":
+            fault = OpeningFault.TLS
+        elif first and not first.startswith(b"HTTP/1."[: len(first)]):
+            fault = OpeningFault.GARBAGE
+        elif first and fault in (OpeningFault.SILENT, OpeningFault.ENDED, OpeningFault.RESET):
+            fault = OpeningFault.CUT
+        return Answer(fault, first=first, detail=detail)

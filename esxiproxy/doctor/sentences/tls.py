@@ -1,0 +1,148 @@
+"""Sentences on TLS and on who the host is."""
+
+from __future__ import annotations
+
+from esxiproxy.core.routing import Verify
+from esxiproxy.doctor.certificate import CertificateFacts, day
+from esxiproxy.doctor.tls import TlsFault, TlsVisit
+from esxiproxy.doctor.trust import Problem, Trust
+from esxiproxy.doctor.url import ConsoleUrl
+
+NOT_SENT = "the request was not sent, since its path is the secret"
+_LISTED = 8
+
+
+def tls(url: ConsoleUrl, visit: TlsVisit, trust: Trust, timeout: float) -> str:
+    """On a TLS handshake and the certificate that was seen in it."""
+    where = url.place
+    match visit.fault:
+        case None:
+            return _admitted(url, visit, trust)
+        case TlsFault.PLAIN_HTTP:
+            return (
+                f"{where} speaks plain HTTP, not TLS: take ws:// in the URL, or the port on which the host "
+                "speaks TLS (443 on ESXi)"
+            )
+        case TlsFault.NO_TLS:
+            return (
+                f"{where} speaks no TLS: it began with {greeting(visit.greeting)}. Some other service "
+                "listens there: check the port (443 on ESXi)"
+            )
+        case TlsFault.SILENT:
+            return (
+                f"{where} took the connection and did not answer the TLS handshake within {timeout:g} s. "
+                "Either it speaks no TLS on this port, or it hangs: check the port, then the host's services"
+            )
+        case TlsFault.ENDED:
+            why = f" ({visit.detail})" if visit.detail else ""
+            return (
+                f"{where} closed the connection during the TLS handshake{why}. It speaks no TLS on this "
+                "port, or has too many connections (ESXi has 128), or a firewall cuts them: check the "
+                "port first"
+            )
+        case TlsFault.NO_CERTIFICATE:
+            return f"{where} showed no certificate: nobody can know who it is. Give it one; {NOT_SENT}"
+        case TlsFault.OLD:
+            return (
+                f"{where} speaks {visit.version} only, and the proxy speaks TLS 1.2 and 1.3: update the "
+                f"host, or switch its newer versions on; {NOT_SENT}"
+            )
+        case TlsFault.WRONG_PIN:
+            return _wrong_pin(where, visit, trust)
+        case TlsFault.UNTRUSTED:
+            return _untrusted(url, visit, trust)
+        case _:
+            return (
+                f"{where} and the proxy's TLS found no agreement: {visit.detail}. Check which versions and "
+                "ciphers the host offers (TLS 1.2 or 1.3, ECDHE, http/1.1 as ALPN), and whether it wants a "
+                "client certificate"
+            )
+
+
+def chain(problems: tuple[Problem, ...], trust: Trust) -> str:
+    """Whether the chain verifies, and why not, for the facts."""
+    against = f"the authorities in {trust.ca}" if trust.ca else "the system's authorities"
+    wrong = [problem.value for problem in problems if problem is not Problem.NAME]
+    if wrong:
+        return f"does not verify against {against}: it {', it '.join(wrong)}"
+    return f"verifies against {against}"
+
+
+def greeting(octets: bytes) -> str:
+    """The first bytes that somebody sent, for a sentence."""
+    return repr(octets[:40].partition(b"\r\n")[0])[1:]
+
+
+def _admitted(url: ConsoleUrl, visit: TlsVisit, trust: Trust) -> str:
+    spoken = f"{visit.version} with {visit.cipher}"
+    if trust.verify is Verify.NONE:
+        if not visit.problems:
+            return f"{spoken}; the certificate is all right, and --insecure would not be needed"
+        return f"{spoken}; {_wrong(url, visit, trust)}, and goes unverified since --insecure says so"
+    if trust.verify is Verify.PIN:
+        late = visit.problems and visit.problems[0] is Problem.EXPIRED
+        return f"{spoken}; the certificate is the pinned one" + (" (it has expired)" if late else "")
+    return f"{spoken}; the certificate is for {url.host} and its chain verifies"
+
+
+def _wrong_pin(where: str, visit: TlsVisit, trust: Trust) -> str:
+    certificate = visit.certificate
+    assert certificate is not None
+    wanted = " or ".join(map(str, trust.pins))
+    algorithms = {pin.algorithm for pin in trust.pins}
+    shown = " and ".join(str(pin) for pin in certificate.pins if pin.algorithm in algorithms)
+    return (
+        f"{where} shows another certificate than the pinned one: the pin is wrong, or this is another "
+        f"host. Pinned is {wanted}, shown is {shown}. If the certificate was renewed, take the new pin "
+        "(ask the host itself: openssl x509 -in /etc/vmware/ssl/rui.crt -noout -fingerprint -sha256); "
+        f"{NOT_SENT}"
+    )
+
+
+def _untrusted(url: ConsoleUrl, visit: TlsVisit, trust: Trust) -> str:
+    certificate = visit.certificate
+    assert certificate is not None
+    wrong = _wrong(url, visit, trust) if visit.problems else visit.detail
+    return (
+        f"{wrong}. {_remedy(url, visit)}if it is the right host, pin it: verify = pin and "
+        f"pin = {certificate.pins[0]} in the [upstream] section, here --pin {certificate.pins[0]}; {NOT_SENT}"
+    )
+
+
+def _wrong(url: ConsoleUrl, visit: TlsVisit, trust: Trust) -> str:
+    """The certificate of HOST has expired (2020-..) and is for another name (..)."""
+    certificate = visit.certificate
+    assert certificate is not None
+    parts = [_part(problem, url, certificate, trust) for problem in visit.problems]
+    listed = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+    return f"the certificate of {url.place} {listed}"
+
+
+def _part(problem: Problem, url: ConsoleUrl, certificate: CertificateFacts, trust: Trust) -> str:
+    match problem:
+        case Problem.EXPIRED:
+            return f"has expired on {day(certificate.not_after)}"
+        case Problem.NOT_YET_VALID:
+            return f"is not valid before {day(certificate.not_before)}"
+        case Problem.UNKNOWN_AUTHORITY:
+            known = f"that is not in {trust.ca}" if trust.ca else "that this machine does not know"
+            return f"is signed by an authority {known} ({certificate.issuer})"
+        case Problem.NAME:
+            names = ", ".join(certificate.names[:_LISTED]) or "no name at all"
+            return f"is for another name: it names {names}, not {url.host}"
+        case _:
+            return problem.value
+
+
+def _remedy(url: ConsoleUrl, visit: TlsVisit) -> str:
+    """What would make the certificate good; the pin, which needs nothing of the kind, is the other way."""
+    problems = visit.problems
+    if Problem.EXPIRED in problems or Problem.AUTHORITY_EXPIRED in problems:
+        return "Renew it, or "
+    if Problem.NOT_YET_VALID in problems:
+        return "Compare the clocks of the two machines, or "
+    if Problem.SELF_SIGNED in problems or Problem.UNKNOWN_AUTHORITY in problems:
+        return "Name the file of its authority (verify = ca and ca = FILE, here --ca FILE), or "
+    if Problem.NAME in problems:
+        return "Use a name that it has, or "
+    return "Replace it, or "

@@ -1,0 +1,87 @@
+"""Whom the doctor takes for the right host: by a chain and a name, by a pin, or anybody."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from OpenSSL.SSL import X509VerificationCodes as Codes
+
+from esxiproxy.core.routing import Pin, Upstream, Verify
+from esxiproxy.doctor.url import ConsoleUrl
+
+_PIN = re.compile(r"(?i)(?:(sha-?1|sha-?256):)?((?:[0-9a-f]{2}:?)+)")
+_LENGTHS = {"sha1": 40, "sha256": 64}
+
+
+class BadPin(ValueError):
+    """A text that is no pin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """How the host shows who it is, as an upstream's ``verify`` says it."""
+
+    verify: Verify = Verify.SYSTEM
+    pins: tuple[Pin, ...] = ()
+    ca: Path | None = None
+
+    def upstream(self, url: ConsoleUrl) -> Upstream:
+        """The upstream that a configuration with this trust would make of the URL."""
+        return Upstream("upstream", url.host, url.port, url.secure, self.verify, self.pins, self.ca)
+
+
+class Problem(Enum):
+    """What is wrong with a certificate; the value goes on after "the certificate"."""
+
+    EXPIRED = "has expired"
+    NOT_YET_VALID = "is not valid yet"
+    SELF_SIGNED = "is signed by itself"
+    UNKNOWN_AUTHORITY = "is signed by an authority that is not known here"
+    AUTHORITY_EXPIRED = "is signed by an authority whose certificate has expired"
+    BAD_SIGNATURE = "has a wrong signature"
+    PURPOSE = "is not meant for a server"
+    WEAK = "has a key or a signature that is too weak"
+    OTHER = "is not accepted by OpenSSL"
+    NAME = "is for another name"
+
+
+_BY_NUMBER = {
+    Codes.ERR_CERT_SIGNATURE_FAILURE: Problem.BAD_SIGNATURE,
+    Codes.ERR_CERT_NOT_YET_VALID: Problem.NOT_YET_VALID,
+    Codes.ERR_CERT_HAS_EXPIRED: Problem.EXPIRED,
+    Codes.ERR_DEPTH_ZERO_SELF_SIGNED_CERT: Problem.SELF_SIGNED,
+    Codes.ERR_SELF_SIGNED_CERT_IN_CHAIN: Problem.UNKNOWN_AUTHORITY,
+    Codes.ERR_UNABLE_TO_GET_ISSUER_CERT: Problem.UNKNOWN_AUTHORITY,
+    Codes.ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY: Problem.UNKNOWN_AUTHORITY,
+    Codes.ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE: Problem.UNKNOWN_AUTHORITY,
+    Codes.ERR_INVALID_PURPOSE: Problem.PURPOSE,
+    66: Problem.WEAK,  # X509_V_ERR_EE_KEY_TOO_SMALL, CA_KEY_TOO_SMALL, CA_MD_TOO_WEAK
+    67: Problem.WEAK,
+    68: Problem.WEAK,
+}
+
+
+def problems_of(errors: Sequence[tuple[int, int]]) -> tuple[Problem, ...]:
+    """What OpenSSL's (number, depth) pairs mean, each once, the dates first; 0 is the leaf's depth."""
+    found = set()
+    for number, depth in errors:
+        problem = _BY_NUMBER.get(number, Problem.OTHER)
+        found.add(Problem.AUTHORITY_EXPIRED if problem is Problem.EXPIRED and depth else problem)
+    return tuple(problem for problem in Problem if problem in found)
+
+
+def parse_pin(text: str) -> Pin:
+    """``sha256:AA:BB:..`` or ``sha1:..``, or the bare hex of either.  Raises BadPin."""
+    match = _PIN.fullmatch(text.strip())
+    if match is None:
+        raise BadPin("a pin is sha256:AA:BB:.. or sha1:AA:BB:..")
+    digest = match.group(2).replace(":", "").lower()
+    algorithm = (match.group(1) or "").lower().replace("-", "")
+    algorithm = algorithm or next((name for name, size in _LENGTHS.items() if size == len(digest)), "")
+    if _LENGTHS.get(algorithm) != len(digest):
+        raise BadPin("a sha256 pin has 64 hex digits, a sha1 pin 40")
+    return Pin(algorithm, digest)

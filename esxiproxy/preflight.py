@@ -1,0 +1,41 @@
+"""What can be wrong with a configuration beyond its own text: certificates, authorities, plugins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from os import PathLike
+
+from esxiproxy.core.config import Config, ConfigError, Problem, load
+from esxiproxy.net import tls, trust
+from esxiproxy.registry import AUTHENTICATORS, ROUTERS, SERVICES, plugin
+
+
+def load_checked(path: str | PathLike[str]) -> Config:
+    """The configuration in a file whose certificates and plugins fit as well.  Raises ConfigError."""
+    config = load(path)
+    if problems := list(_problems(config)):
+        raise ConfigError(problems)
+    return config
+
+
+def _problems(config: Config) -> Iterator[Problem]:
+    for name in config.beside:
+        yield from _plugin_problems(config, "proxy", "beside", SERVICES, name)
+    for listener in config.listeners:
+        section = f"listener {listener.name}"
+        if listener.tls is not None and (text := tls.check(listener.tls)) is not None:
+            yield config.problem(section, "certificate", text)
+        yield from _plugin_problems(config, section, "router", ROUTERS, listener.router)
+        yield from _plugin_problems(config, section, "authenticator", AUTHENTICATORS, listener.authenticator)
+    for upstream in config.upstreams.values():
+        if upstream.secure and (text := trust.check(upstream)) is not None:
+            yield config.problem(f"upstream {upstream.name}", "ca", text)
+
+
+def _plugin_problems(config: Config, section: str, key: str, group: str, name: str) -> Iterator[Problem]:
+    try:
+        plugin(group, name)
+    except LookupError as error:
+        yield config.problem(section, key, str(error))
+    except (ImportError, AttributeError) as error:  # installed, and broken
+        yield config.problem(section, key, f"the plugin {name} cannot be loaded: {error}")

@@ -1,0 +1,83 @@
+"""The proxy itself, without a configuration file: what another Twisted application embeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from twisted.protocols.tls import TLSMemoryBIOFactory
+
+from esxiproxy.authenticators.anonymous import Anonymous
+from esxiproxy.core.errors import Draining
+from esxiproxy.core.limits import Limits
+from esxiproxy.interfaces import IAuthenticator, IRouter, ISessionObserver
+from esxiproxy.net.connector import Connector
+from esxiproxy.net.dispatch import ListenerFactory
+from esxiproxy.net.gateway import Gateway
+from esxiproxy.net.sessions import Sessions
+
+_LAST_WORDS = 1.0
+"""Seconds that aborted connections get to say so to their protocols."""
+
+
+class Proxy(Service):
+    """Makes the factories of listeners, and knows every session that came in through them.
+
+    ``stopService`` drains: new sessions are refused with 503, those that run may go on for ``drain_timeout``,
+    those that are left get a Close 1001, and what does not go by itself within ``close_timeout`` is aborted.
+    Its Deferred fires when no session is left.  The ports are the application's, which stops them first.
+    """
+
+    def __init__(
+        self, reactor: Any, observers: Iterable[ISessionObserver] = (), limits: Limits | None = None
+    ) -> None:
+        self.limits = limits or Limits()
+        self.sessions = Sessions(observers, reactor)
+        self._connector = Connector(reactor)
+        self._reactor = reactor
+
+    def listener(
+        self,
+        name: str,
+        router: IRouter,
+        authenticator: IAuthenticator | None = None,
+        limits: Limits | None = None,
+        tls: IOpenSSLServerConnectionCreator | None = None,
+    ) -> Any:
+        """The factory of one listener, to be given to ``reactor.listenTCP`` or an endpoint.
+
+        ``tls`` puts TLS around it: Twisted's own context factories do, and ``CurrentContext``.
+        """
+        gateway = Gateway(authenticator or Anonymous(), router, self._connector)
+        factory: Any = ListenerFactory(name, gateway, self.sessions, limits or self.limits, self._reactor)
+        if tls is not None:
+            factory = TLSMemoryBIOFactory(tls, False, factory, clock=self._reactor)
+            factory.noisy = False
+        return factory
+
+    def startService(self) -> None:
+        self.sessions.draining = False
+        super().startService()
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        self.sessions.draining = True
+        return Deferred.fromCoroutine(self._drain())
+
+    async def _drain(self) -> None:
+        await self._empty(self.limits.drain_timeout)
+        for holder in self.sessions:
+            holder.end(Draining("the proxy is shutting down"))
+        await self._empty(self.limits.close_timeout)
+        for holder in self.sessions:
+            holder.abort()
+        await self._empty(_LAST_WORDS)
+
+    async def _empty(self, seconds: float) -> None:
+        """Until the last session is gone, or the time is up."""
+        gone = self.sessions.empty()
+        gone.addTimeout(seconds, self._reactor, onTimeoutCancel=lambda _result, _timeout: None)
+        await gone

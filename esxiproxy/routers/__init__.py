@@ -1,0 +1,1 @@
+"""Where a session goes: one implementation of IRouter a file."""

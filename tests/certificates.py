@@ -1,0 +1,187 @@
+"""Certificates for the tests: an authority, what it signs, and what signs itself, as files in a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import shutil
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+DAY = timedelta(days=1)
+
+
+def colons(digest: bytes) -> str:
+    """A digest as VMware and openssl print it: `AA:BB:...`."""
+    return digest.hex(":").upper()
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """One certificate and its key, as objects and as PEM files."""
+
+    certificate: x509.Certificate
+    key: CertificateIssuerPrivateKeyTypes
+    path: Path
+    key_path: Path
+
+    @property
+    def der(self) -> bytes:
+        return self.certificate.public_bytes(serialization.Encoding.DER)
+
+    @property
+    def pem(self) -> str:
+        return self.path.read_text()
+
+    @property
+    def sha256(self) -> str:
+        """The thumbprint over the whole certificate, with colons."""
+        return colons(hashlib.sha256(self.der).digest())
+
+    @property
+    def sha1(self) -> str:
+        """The thumbprint that older vSphere versions hand out, with colons."""
+        return colons(hashlib.sha1(self.der).digest())
+
+    def server_context(self) -> ssl.SSLContext:
+        """A server's context that shows this certificate."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.path, self.key_path)
+        return context
+
+
+class Authority:
+    """A certificate authority that lives in a folder.
+
+    >>> ca = Authority(tmp_path)
+    >>> server = ca.server("proxy", names=["proxy.test"], addresses=["127.0.0.1"])
+    >>> client = ca.client("alice")
+    """
+
+    def __init__(self, folder: Path, name: str = "esxiproxy test CA") -> None:
+        self.folder = folder
+        self.own = _issue(folder, "ca", name, None, authority=True)
+        self.path = self.own.path
+
+    def server(
+        self,
+        file: str = "server",
+        names: Sequence[str] = ("localhost",),
+        addresses: Sequence[str] = ("127.0.0.1", "::1"),
+        not_before: timedelta = -DAY,
+        not_after: timedelta = 30 * DAY,
+        key: str = "ec",
+    ) -> Certificate:
+        """A server's certificate; the two times are counted from now, so `not_after=-DAY` has expired."""
+        usage, name = ExtendedKeyUsageOID.SERVER_AUTH, [*names, file][0]
+        return _issue(self.folder, file, name, self.own, names, addresses, not_before, not_after, key, usage)
+
+    def client(
+        self, file: str = "client", not_before: timedelta = -DAY, not_after: timedelta = 30 * DAY
+    ) -> Certificate:
+        """A client's certificate; its common name is the file's name."""
+        usage = ExtendedKeyUsageOID.CLIENT_AUTH
+        return _issue(self.folder, file, file, self.own, (), (), not_before, not_after, "ec", usage)
+
+
+def self_signed(
+    folder: Path,
+    file: str = "self",
+    names: Sequence[str] = ("localhost",),
+    addresses: Sequence[str] = ("127.0.0.1", "::1"),
+    not_before: timedelta = -DAY,
+    not_after: timedelta = 30 * DAY,
+    key: str = "ec",
+) -> Certificate:
+    """A server's certificate that nobody else has signed, as an ESXi host has it out of the box."""
+    usage = ExtendedKeyUsageOID.SERVER_AUTH
+    return _issue(folder, file, [*names, file][0], None, names, addresses, not_before, not_after, key, usage)
+
+
+def qemu_folder(folder: Path, authority: Authority, server: Certificate) -> Path:
+    """The folder that QEMU's `tls-creds-x509` wants for `endpoint=server`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(authority.path, folder / "ca-cert.pem")
+    shutil.copy(server.path, folder / "server-cert.pem")
+    shutil.copy(server.key_path, folder / "server-key.pem")
+    return folder
+
+
+def _issue(
+    folder: Path,
+    file: str,
+    common_name: str,
+    issuer: Certificate | None,
+    names: Sequence[str] = (),
+    addresses: Sequence[str] = (),
+    not_before: timedelta = -DAY,
+    not_after: timedelta = 30 * DAY,
+    key: str = "ec",
+    usage: x509.ObjectIdentifier | None = None,
+    authority: bool = False,
+) -> Certificate:
+    """Make a key, a certificate for it signed by the issuer (or by itself), and their two files."""
+    private: CertificateIssuerPrivateKeyTypes
+    if key == "rsa":
+        private = rsa.generate_private_key(65537, 2048)
+    else:
+        private = ec.generate_private_key(ec.SECP256R1())
+    public, signer = private.public_key(), issuer.key if issuer else private
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+    now = datetime.now(UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer.certificate.subject if issuer else subject)
+        .public_key(public)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now + not_before)
+        .not_valid_after(now + not_after)
+        .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+        .add_extension(_key_usage(authority), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
+        )
+    )
+    alternatives: list[x509.GeneralName] = [x509.DNSName(name) for name in names]
+    alternatives += [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
+    if alternatives:
+        builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+    if usage:
+        builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+    certificate = builder.sign(signer, hashes.SHA256())
+    folder.mkdir(parents=True, exist_ok=True)
+    path, key_path = folder / f"{file}.crt", folder / f"{file}.key"
+    path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    key_path.write_bytes(
+        private.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    key_path.chmod(0o600)
+    return Certificate(certificate, private, path, key_path)
+
+
+def _key_usage(authority: bool) -> x509.KeyUsage:
+    """What the key is for; QEMU refuses a server's key without encipherment."""
+    return x509.KeyUsage(
+        digital_signature=True,
+        key_encipherment=not authority,
+        key_cert_sign=authority,
+        crl_sign=authority,
+        content_commitment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )

@@ -1,0 +1,114 @@
+"""``esxiproxy check``."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from esxiproxy.cli.main import SUBCOMMANDS, main
+from tests.certificates import self_signed
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with a copy of ``conf/`` and with good certificates, and in it the current one."""
+    shutil.copytree(CONF, tmp_path / "conf")
+    (tmp_path / "conf/tls").mkdir(exist_ok=True)
+    own = self_signed(tmp_path, "own")
+    shutil.copy(own.path, tmp_path / "conf/tls/9-rui.crt")
+    shutil.copy(own.key_path, tmp_path / "conf/tls/9-rui.key")
+    shutil.copy(own.path, tmp_path / "conf/tls/site-ca.pem")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def edit(path, old, new):
+    text = Path(path).read_text()
+    assert old in text
+    Path(path).write_text(text.replace(old, new))
+
+
+def test_a_good_file_is_ok(folder, capsys):
+    assert main(["check", "conf/proxy.ini"]) == 0
+    assert capsys.readouterr() == ("conf/proxy.ini: ok, 3 listeners, 2 upstreams\n", "")
+
+
+def test_one_is_counted_as_one(folder, capsys):
+    Path("x.ini").write_text("[listener a]\nlisten = :80\nupstream = u\n[upstream u]\nurl = ws://192.0.2.1\n")
+    assert main(["check", "x.ini"]) == 0
+    assert capsys.readouterr().out == "x.ini: ok, 1 listener, 1 upstream\n"
+
+
+def test_each_problem_is_a_line_on_standard_error(folder, capsys):
+    Path("conf/tls/9-rui.crt").unlink()
+    edit("conf/proxy.ini", "drain_timeout = 30s", "drain_timeout = 30")
+    assert main(["check", "conf/proxy.ini"]) == 1
+    lines = Path("conf/proxy.ini").read_text().splitlines()
+    drain, certificate = (
+        next(number for number, line in enumerate(lines, 1) if line.startswith(key))
+        for key in ("drain_timeout", "certificate")
+    )
+    assert capsys.readouterr() == (
+        "",
+        f"conf/proxy.ini:{drain}: [proxy] drain_timeout: "
+        "'30' is no duration: write 500ms, 30s, 10m, 1h or 2d\n"
+        f"conf/proxy.ini:{certificate}: [listener secure] certificate: no such file: tls/9-rui.crt\n",
+    )
+
+
+def test_a_key_of_another_certificate_is_found_at_the_certificates_line(folder, capsys):
+    shutil.copy(self_signed(folder, "other").key_path, "conf/tls/9-rui.key")
+    assert main(["check", "conf/proxy.ini"]) == 1
+    error = capsys.readouterr().err
+    lines = Path("conf/proxy.ini").read_text().splitlines()
+    line = next(number for number, text in enumerate(lines, 1) if text.startswith("certificate"))
+    assert error.startswith(f"conf/proxy.ini:{line}: [listener secure] certificate: the key in ")
+    assert "does not belong to the certificate" in error and error.count("\n") == 1
+
+
+def test_authorities_that_cannot_be_read_are_found(folder, capsys):
+    Path("conf/tls/site-ca.pem").write_text("-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n")
+    assert main(["check", "conf/authority.ini"]) == 1
+    assert "[upstream esxi] ca: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("key", ["router", "authenticator"])
+def test_a_plugin_that_is_not_installed_is_found(folder, capsys, key):
+    edit("conf/pin.ini", "upstream = esxi7", f"upstream = esxi7\n{key} = nobodys")
+    assert main(["check", "conf/pin.ini"]) == 1
+    assert (
+        f"[listener one] {key}: no plugin 'nobodys' in esxiproxy.{key}s; installed: "
+        in capsys.readouterr().err
+    )
+
+
+def test_a_service_that_is_not_installed_is_found(folder, capsys):
+    edit("conf/pin.ini", "[listener one]", "[proxy]\nbeside = nobodys\n[listener one]")
+    assert main(["check", "conf/pin.ini"]) == 1
+    assert "[proxy] beside: no plugin 'nobodys'" in capsys.readouterr().err
+
+
+def test_several_files_are_checked_each_by_itself(folder, capsys):
+    assert main(["check", "conf/pin.ini", "gone.ini", "conf/ipv6.ini"]) == 1
+    assert capsys.readouterr() == (
+        "conf/pin.ini: ok, 2 listeners, 2 upstreams\nconf/ipv6.ini: ok, 2 listeners, 1 upstream\n",
+        "gone.ini:1: no such file\n",
+    )
+
+
+@pytest.mark.parametrize("arguments", [[], ["check"], ["chekc", "x"], ["check", "--what", "x"]])
+def test_wrong_usage_exits_with_2(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: esxiproxy")
+
+
+def test_help_names_every_subcommand(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--help"])
+    assert caught.value.code == 0
+    out = capsys.readouterr().out
+    assert all(module.NAME in out and module.HELP in out for module in SUBCOMMANDS)

@@ -1,0 +1,580 @@
+"""The configuration: what is read, and what is refused in which words."""
+
+import re
+import shutil
+from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from esxiproxy.core.config import Config, ConfigError, Http, ListenerTLS, TLSVersion, load
+from esxiproxy.core.keys import KEYS, SectionKind, keys_of
+from esxiproxy.core.limits import Limits
+from esxiproxy.core.reference import reference
+from esxiproxy.core.routing import Pin, Subprotocol, Verify
+
+CONF = Path(__file__).parents[2] / "conf"
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+KEY = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"
+SHA1, SHA256 = "5c" * 20, "5c" * 32
+
+# A good listener and a good upstream: what is wrong in a case is the case's own.
+A = "[listener a]\nlisten = :80\nupstream = u\n"
+U = "[upstream u]\nurl = ws://192.0.2.10\n"
+S = "[upstream u]\nurl = wss://192.0.2.10\n"
+L = U + A
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty folder, which is the current one, with the files that the cases name."""
+    monkeypatch.chdir(tmp_path)
+    Path("crt.pem").write_text(CERTIFICATE)
+    Path("key.pem").write_text(KEY)
+    Path("both.pem").write_text(KEY + CERTIFICATE)
+    Path("text").write_text("no certificate")
+    Path("folder").mkdir()
+    return tmp_path
+
+
+def read(text):
+    Path("x.ini").write_bytes(text if isinstance(text, bytes) else text.encode())
+    return load("x.ini")
+
+
+def problems(text):
+    with pytest.raises(ConfigError) as caught:
+        read(text)
+    return [str(problem) for problem in caught.value.problems]
+
+
+# --- what is read
+
+
+def test_a_small_file_gets_every_default(folder):
+    config = read(A + U)
+    (listener,) = config.listeners
+    assert (listener.name, listener.endpoint, listener.address) == (
+        "a",
+        "tcp:port=80:interface=0.0.0.0",
+        ":80",
+    )
+    assert (listener.tls, listener.upstream, listener.router) == (None, "u", "static")
+    assert (listener.authenticator, listener.http) == ("anonymous", Http.REFUSE)
+    assert listener.limits == config.limits == Limits()
+    upstream = config.upstreams["u"]
+    assert (upstream.host, upstream.port, upstream.secure) == ("192.0.2.10", 80, False)
+    assert (upstream.verify, upstream.pins, upstream.ca) == (Verify.SYSTEM, (), None)
+    assert (upstream.host_field, upstream.origin_field) == ("upstream", "upstream")
+    assert (upstream.subprotocol, upstream.overrides) == (Subprotocol.BRIDGE, {})
+    assert (config.source, config.beside) == (Path("x.ini"), ())
+
+
+def test_a_file_can_say_everything(folder):
+    config = read(
+        "[proxy]\nstate = memory:\nbeside = demo, other\n"
+        "[listener a]\nlisten = 127.0.0.1:0\ncertificate = crt.pem\nprivate_key = key.pem\n"
+        "tls_minimum = 1.3\nclient_ca = both.pem\nrouter = own\nauthenticator = basic\nhttp = refuse\n"
+        f"[upstream u]\nurl = wss://esxi:8443\nverify = pin\npin = sha1:{SHA1}, sha256:{SHA256}\n"
+        "host = client\norigin = https://vc.example.com\nsubprotocol = pass\n"
+        "[upstream v]\nurl = wss://esxi\nverify = ca\nca = crt.pem\nhost = vc.example.com:443\n"
+        "origin = none\n"
+    )
+    (listener,) = config.listeners
+    assert listener.tls == ListenerTLS(
+        folder / "crt.pem", folder / "key.pem", TLSVersion.V1_3, folder / "both.pem"
+    )
+    assert (listener.router, listener.authenticator, listener.upstream) == ("own", "basic", None)
+    u, v = config.upstreams["u"], config.upstreams["v"]
+    assert (u.verify, u.pins) == (Verify.PIN, (Pin("sha1", SHA1), Pin("sha256", SHA256)))
+    assert (u.host_field, u.origin_field) == ("client", "https://vc.example.com")
+    assert (u.subprotocol, u.port) == (Subprotocol.PASS, 8443)
+    assert (v.verify, v.ca, v.host_field, v.origin_field) == (
+        Verify.CA,
+        folder / "crt.pem",
+        "vc.example.com:443",
+        "none",
+    )
+    assert config.beside == ("demo", "other")
+
+
+def test_a_listener_overrides_the_proxy_and_an_upstream_only_what_it_says(folder):
+    config = read(
+        "[proxy]\nidle_timeout = 10m\nping_interval = off\nmax_frame = 1MiB\n"
+        + A
+        + "idle_timeout = off\nclose_timeout = 500ms\n"
+        + U
+        + "connect_timeout = 2s\nmax_lifetime = off\n"
+    )
+    assert (config.limits.idle_timeout, config.limits.ping_interval, config.limits.max_frame) == (
+        600,
+        None,
+        1 << 20,
+    )
+    limits = config.listeners[0].limits
+    assert (limits.idle_timeout, limits.close_timeout, limits.ping_interval) == (None, 0.5, None)
+    overrides = config.upstreams["u"].overrides
+    assert overrides == {"connect_timeout": 2.0, "max_lifetime": None}
+    with pytest.raises(TypeError):
+        overrides["connect_timeout"] = 3.0
+
+
+def test_paths_are_relative_to_the_file_and_come_out_absolute(folder):
+    Path("folder/x.ini").write_text(
+        "[listener a]\nlisten = unix:x.sock\ncertificate = ../crt.pem\nprivate_key = ../key.pem\n"
+        "upstream = u\n" + U
+    )
+    listener = load("folder/x.ini").listeners[0]
+    assert listener.tls.certificate == folder / "folder" / ".." / "crt.pem"
+    assert listener.endpoint == f"unix:{folder}/folder/x.sock"
+
+
+def test_a_path_can_be_a_path(folder):
+    read(A + U)
+    assert load(folder / "x.ini").source == folder / "x.ini"
+
+
+def test_a_configuration_is_frozen(folder):
+    config = read(A + U)
+    for frozen in (config, config.listeners[0], config.limits, config.upstreams["u"]):
+        with pytest.raises(FrozenInstanceError):
+            setattr(frozen, fields(frozen)[0].name, None)
+    with pytest.raises(TypeError):
+        config.upstreams["v"] = None
+
+
+def test_a_problem_that_somebody_else_finds_gets_its_line(folder):
+    config = read(A + U)
+    assert str(config.problem("listener a", "listen", "taken")) == "x.ini:2: [listener a] listen: taken"
+    assert str(config.problem("listener a", "router", "gone")) == "x.ini:1: [listener a] router: gone"
+    assert str(config.problem("upstream u", None, "dead")) == "x.ini:4: [upstream u]: dead"
+    assert Config(Path("y"), (), {}).problem("proxy", "state", "?").line == 1
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("*.ini")), ids=lambda path: path.name)
+def test_every_example_loads(path, tmp_path):
+    """With a file in every place where it names one."""
+    copy = tmp_path / "conf" / path.name
+    shutil.copytree(CONF, copy.parent)
+    for key, file in re.findall(r"^(certificate|private_key|ca|client_ca) = (\S+)", path.read_text(), re.M):
+        there = copy.parent / file
+        there.parent.mkdir(parents=True, exist_ok=True)
+        there.write_text(KEY if key == "private_key" else CERTIFICATE)
+    assert load(copy).listeners
+
+
+def test_the_first_example_is_the_three_listeners(tmp_path):
+    shutil.copytree(CONF, tmp_path / "conf")
+    (tmp_path / "conf/tls").mkdir(exist_ok=True)
+    (tmp_path / "conf/tls/9-rui.crt").write_text(CERTIFICATE)
+    (tmp_path / "conf/tls/9-rui.key").write_text(KEY)
+    config = load(tmp_path / "conf/proxy.ini")
+    story = [
+        (listener.address, listener.tls is not None, config.upstreams[listener.upstream].secure)
+        for listener in config.listeners
+    ]
+    assert story == [("0.0.0.0:80", False, False), ("0.0.0.0:81", False, True), ("0.0.0.0:82", True, True)]
+
+
+# --- the table
+
+
+def test_every_limit_is_a_key_with_its_default():
+    table = {key.name: key for key in KEYS}
+    assert len(table) == len(KEYS)
+    for field in fields(Limits):
+        key = table[field.name]
+        assert key.type.parse(key.default, Path()) == field.default
+        assert {SectionKind.PROXY, SectionKind.LISTENER} <= set(key.sections)
+
+
+@pytest.mark.parametrize("key", [key for key in KEYS if key.default], ids=lambda key: key.name)
+def test_every_default_can_be_written(folder, key):
+    section = {SectionKind.PROXY: "[proxy]\n", SectionKind.LISTENER: A, SectionKind.UPSTREAM: U}[
+        key.sections[0]
+    ]
+    refused = key.name == "tls_minimum"  # which needs a certificate
+    text = f"{L.replace(section, '')}{section}{key.name} = {key.default}\n"
+    assert len(problems(text)) == 1 if refused else read(text)
+
+
+def test_the_reference_has_a_row_for_every_key():
+    lines = reference().splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:]] == [f"| `{key.name}`" for key in KEYS]
+    assert {line.count("|") for line in lines} == {6}
+    assert "| `close_timeout` | `[proxy]`, `[listener]`, `[upstream]` | duration | `5s` |" in reference()
+
+
+def test_an_upstream_has_the_limits_that_are_its_own():
+    limits = {field.name for field in fields(Limits)}
+    assert limits - set(keys_of(SectionKind.UPSTREAM)) == {
+        "head_timeout",
+        "tls_handshake_timeout",
+        "keepalive_timeout",
+        "drain_timeout",
+        "max_body",
+        "min_body_rate",
+    }
+
+
+# --- what is refused
+
+CHARS = "letters, digits, '.', '_' and '-', at most 64 of them"
+WRITE = "write 0.0.0.0:82, :82, [::]:82, unix:/PATH or a Twisted endpoint"
+IPV6 = r": the colons of an IPv6 address are written \:"
+END = "end after the port, the client's own target is sent"
+INDENTED = "indented, which would make it part of the line above: start in column 1"
+TLS = A + "certificate = crt.pem\nprivate_key = key.pem\n"
+
+BAD = {
+    # the file and its lines
+    "": ["1: no listener: without a [listener NAME] section there is nothing to bind"],
+    U: ["1: no listener: without a [listener NAME] section there is nothing to bind"],
+    b"\xff\xfe[\0": ["1: UTF-16: save it as UTF-8"],
+    (L + "# caf\xe9\n").encode("latin-1"): ["6: [listener a]: not UTF-8: byte 0xe9 in column 6"],
+    L + "http\n": ["6: [listener a] http: no '=' in this line"],
+    L + "http: refuse\n": ["6: [listener a] http:: no '=' in this line"],
+    L + "= refuse\n": ["6: [listener a]: no key before the '='"],
+    L + "  http = refuse\n": [f"6: [listener a] http: {INDENTED}"],
+    L + "\thttp = never\n": [
+        f"6: [listener a] http: {INDENTED}",
+        "6: [listener a] http: 'never' is not refuse or forward",
+    ],
+    L + "\n [proxy]\n": [f"7: [listener a]: {INDENTED}"],
+    L + "router = st\x00atic\n": [
+        "6: [listener a] router: a character that cannot be seen: control character, U+0000 in column 12"
+    ],
+    L + "router =\u00a0static\n": [
+        "6: [listener a] router: a character that cannot be seen: no-break space, U+00A0 in column 9"
+    ],
+    "listen = :80\n" + L: ["1: listen: stands before the first section"],
+    L + "listen = :81\n": ["6: [listener a] listen: given twice, first in line 4"],
+    L + "[proxy\nfoo = 1\n": ["6: no section header: [proxy"],
+    L + "[proxy] x\n": ["6: no section header: [proxy] x"],
+    L + "[ ]\n": ["6: no section header: [ ]"],
+    L + "[proxy]\n[proxy]\n": ["7: [proxy]: section given twice, first in line 6"],
+    L + "[listener  a]\nlisten = :81\nupstream = u\n": [
+        "6: [listener a]: section given twice, first in line 3"
+    ],
+    # sections
+    L + "[DEFAULT]\nfoo = 1\n": [
+        "6: [DEFAULT]: unknown section: there are [proxy], [listener NAME] and [upstream NAME]"
+    ],
+    U + "[listner a]\n": ["3: [listner a]: unknown section: did you mean [listener a]?"],
+    L + "[Upstream x]\n": ["6: [Upstream x]: unknown section: did you mean [upstream x]?"],
+    L + "[prox]\n": ["6: [prox]: unknown section: did you mean [proxy]?"],
+    L + "[proxy main]\n": ["6: [proxy main]: takes no name: write [proxy]"],
+    L + "[upstream]\nurl = ws://h\n": ["6: [upstream]: has no name: write [upstream NAME]"],
+    L + "[upstream a b]\nurl = ws://h\n": [f"6: [upstream a b]: 'a b' is no name: {CHARS}"],
+    # keys
+    L + "liten = :81\n": ["6: [listener a] liten: unknown key: did you mean listen?"],
+    L + "Router = static\n": ["6: [listener a] Router: unknown key: did you mean router?"],
+    L + "tls-minimum = 1.3\n": ["6: [listener a] tls-minimum: unknown key: did you mean tls_minimum?"],
+    L + "colour = red\n": ["6: [listener a] colour: unknown key in [listener NAME]"],
+    L + "url = ws://h\n": [
+        "6: [listener a] url: not a key of [listener NAME]: it belongs in [upstream NAME]"
+    ],
+    U + "head_timeout = 1s\n" + A: [
+        "3: [upstream u] head_timeout: not a key of [upstream NAME]: "
+        "it belongs in [proxy] and [listener NAME]"
+    ],
+    L + "router =\n": ["6: [listener a] router: has no value"],
+    L + "router = ; static\n": ["6: [listener a] router: has no value"],
+    U + "[listener a]\nupstream = u\n": ["3: [listener a] listen: missing"],
+    U + "[listener a]\nLISTEN = :80\nupstream = u\n": [
+        "4: [listener a] LISTEN: unknown key: did you mean listen?"
+    ],
+    U + "[listener a]\nlisten :80\nupstream = u\n": ["4: [listener a] listen: no '=' in this line"],
+    "[upstream u]\n" + A: ["1: [upstream u] url: missing"],
+    U + "[listener a]\nlisten = :80\n": ["3: [listener a] upstream: missing: the router static needs one"],
+    # proxy: durations, sizes, state
+    L + "[proxy]\nstate = sqlite:\n": [
+        "7: [proxy] state: 'sqlite:' is not memory:, the one state there is in this version"
+    ],
+    L + "[proxy]\nbeside = demo,\n": [f"7: [proxy] beside: '' is no name: {CHARS}"],
+    L + "[proxy]\nclose_timeout = 5\n": [
+        "7: [proxy] close_timeout: '5' is no duration: write 500ms, 30s, 10m, 1h or 2d"
+    ],
+    L + "[proxy]\nclose_timeout = 1.5s\n": [
+        "7: [proxy] close_timeout: '1.5s' is no duration: write 500ms, 30s, 10m, 1h or 2d"
+    ],
+    L + "[proxy]\nclose_timeout = ٣s\n": [
+        "7: [proxy] close_timeout: '٣s' is no duration: write 500ms, 30s, 10m, 1h or 2d"
+    ],
+    L + "[proxy]\nclose_timeout = -1s\n": [
+        "7: [proxy] close_timeout: '-1s' is no duration: write 500ms, 30s, 10m, 1h or 2d"
+    ],
+    L + "[proxy]\nclose_timeout = 0s\n": ["7: [proxy] close_timeout: must be more than 0"],
+    L + "[proxy]\nclose_timeout = off\n": ["7: [proxy] close_timeout: cannot be off"],
+    L + "[proxy]\nidle_timeout = 0s\n": ["7: [proxy] idle_timeout: must be more than 0, or off"],
+    L + "[proxy]\nidle_timeout = 366d\n": ["7: [proxy] idle_timeout: '366d' is too long: at most 365d"],
+    L + "[proxy]\nidle_timeout = " + "9" * 400 + "s\n": [
+        "7: [proxy] idle_timeout: '" + "9" * 57 + "...' is no duration: write 500ms, 30s, 10m, 1h or 2d"
+    ],
+    L + "[proxy]\nmax_frame = 64KB\n": [
+        "7: [proxy] max_frame: '64KB' is no size: write 64KiB, 1MiB, a number of bytes, or off"
+    ],
+    L + "[proxy]\nmax_frame = 0KiB\n": ["7: [proxy] max_frame: must be more than 0, or off"],
+    L + "[proxy]\nmax_frame = 9999999999GiB\n": [
+        "7: [proxy] max_frame: '9999999999GiB' is too large: at most 9223372036854775807"
+    ],
+    # listeners
+    **{
+        U + f"[listener a]\nlisten = {value}\nupstream = u\n": [f"4: [listener a] listen: {text}"]
+        for value, text in {
+            "80": f"'80' is no address: {WRITE}",
+            "localhost:80": f"'localhost:80' is no address: {WRITE}",
+            "::1:80": f"'::1:80' is no address: {WRITE}",
+            "0.0.0.0": f"'0.0.0.0' is no address: {WRITE}",
+            "1.2.3:80": f"'1.2.3' is no IP address: {WRITE}",
+            "1.2.3.256:80": f"'1.2.3.256' is no IP address: {WRITE}",
+            "[1.2.3.4]:80": f"'[1.2.3.4]' is no IP address: {WRITE}",
+            "[]:80": f"'[]' is no IP address: {WRITE}",
+            ":65536": "'65536' is no port: a number from 0 to 65535",
+            ":٨٠": f"':٨٠' is no address: {WRITE}",
+            "tcp:http": "'http' is no port: a number from 0 to 65535",
+            "tcp:interface=127.0.0.1": "tcp: takes a port",
+            "tcp:80:interface=localhost": "'localhost' is no IP address, in interface=",
+            "tcp6:80:interface=::": rf"one ':' too many for tcp6:{IPV6}",
+            "tcp:80:127.0.0.1:50:60": "one ':' too many for tcp:",
+            "tcp:80:iface=127.0.0.1": "'iface' is unknown to tcp: which takes port, interface, backlog",
+            "tcp:80:backlog=many": "'many' is no backlog: a number",
+            "tcp:80\\": "ends with a backslash",
+            "ssl:443": "TLS comes from certificate and private_key: write tcp: for ssl:",
+            "ssl:443:privateKey=x": "TLS comes from certificate and private_key: write tcp: for ssl:",
+            "unix:mode=660": "unix: takes an address",
+            "unix:/x:mode=rw": "'rw' is no mode: octal digits, as in mode=660",
+            "unix:/" + "x" * 107: "the path of a unix socket has at most 107 bytes: /" + "x" * 107,
+            "systemd:domain=INET": "systemd: takes either an index or a name",
+        }.items()
+    },
+    L + "[listener b]\nlisten = 127.0.0.1:80\nupstream = u\n": [
+        "7: [listener b] listen: 127.0.0.1:80 is taken by [listener a] in line 4: :80"
+    ],
+    L + "[listener b]\nlisten = [::]:80\nupstream = u\n": [
+        "7: [listener b] listen: [::]:80 is taken by [listener a] in line 4: :80"
+    ],
+    L + "[listener b]\nlisten = unix:x\nupstream = u\n[listener c]\nlisten = unix:./x\nupstream = u\n": [
+        "10: [listener c] listen: unix:./x is taken by [listener b] in line 7: unix:x"
+    ],
+    L + "certificate = crt.pem\n": ["6: [listener a] certificate: needs a private_key beside it"],
+    L + "private_key = key.pem\n": ["6: [listener a] private_key: needs a certificate beside it"],
+    L + "tls_minimum = 1.3\n": ["6: [listener a] tls_minimum: only with a certificate and a private_key"],
+    L + "client_ca = crt.pem\n": ["6: [listener a] client_ca: only with a certificate and a private_key"],
+    TLS + "tls_minimum = 1.1\n" + U: ["6: [listener a] tls_minimum: '1.1' is not 1.2 or 1.3"],
+    TLS + "client_ca = ca.pem\n" + U: ["6: [listener a] client_ca: no such file: ca.pem"],
+    L + "certificate = tls/x.crt\nprivate_key = tls/x.key\n": [
+        "6: [listener a] certificate: no such file: tls/x.crt",
+        "7: [listener a] private_key: no such file: tls/x.key",
+    ],
+    L + "certificate = folder\nprivate_key = text/x\n": [
+        "6: [listener a] certificate: is a folder: folder",
+        "7: [listener a] private_key: cannot be read (Not a directory): text/x",
+    ],
+    L + "certificate = text\nprivate_key = text\n": [
+        "6: [listener a] certificate: no PEM file, nothing begins with -----BEGIN: text",
+        "7: [listener a] private_key: no PEM file, nothing begins with -----BEGIN: text",
+    ],
+    L + "certificate = key.pem\nprivate_key = crt.pem\n": [
+        "6: [listener a] certificate: has no CERTIFICATE, but PRIVATE KEY: key.pem",
+        "7: [listener a] private_key: has no PRIVATE KEY, but CERTIFICATE: crt.pem",
+    ],
+    L + "http = forward\n": ["6: [listener a] http: http = forward is not available in this version"],
+    L + "http = yes\n": ["6: [listener a] http: 'yes' is not refuse or forward"],
+    L + "router = a/b\n": [f"6: [listener a] router: 'a/b' is no name: {CHARS}"],
+    L + "authenticator = a b\n": [f"6: [listener a] authenticator: 'a b' is no name: {CHARS}"],
+    S + A.replace("= u", "= v"): ["5: [listener a] upstream: no [upstream v]: there is u"],
+    A: ["3: [listener a] upstream: no [upstream u]: there is none"],
+    # upstreams
+    **{
+        A + f"[upstream u]\nurl = {value}\n": [f"5: [upstream u] url: {text}"]
+        for value, text in {
+            "192.0.2.10": "'192.0.2.10' has no scheme: write ws:// or wss://",
+            "https://h": "'https://h' begins with https://: write wss://",
+            "http://h": "'http://h' begins with http://: write ws://",
+            "ftp://h": "'ftp://h' begins with ftp://: write ws:// or wss://",
+            "ws://h/": f"'ws://h/' has a path: {END}",
+            "ws://h/ticket": f"'ws://h/ticket' has a path: {END}",
+            "ws://h?a=b": f"'ws://h?a=b' has a query: {END}",
+            "ws://h#a": f"'ws://h#a' has a fragment: {END}",
+            "ws://u:p@h": "has a user or a password: an upstream takes none",
+            "ws://": "has no host",
+            "ws://:80": "has no host",
+            "ws://h:": "'' is no port: a number from 1 to 65535",
+            "ws://h:0": "'0' is no port: a number from 1 to 65535",
+            "ws://h:65536": "'65536' is no port: a number from 1 to 65535",
+            "ws://h:http": "'http' is no port: a number from 1 to 65535",
+            "ws://2001:db8::1": "'2001' is no IPv4 address",
+            "ws://192.0.2.256": "'192.0.2.256' is no IPv4 address",
+            "ws://[192.0.2.1]": "'[192.0.2.1]' is no IPv6 address",
+            "ws://[::1": "'ws://[::1': an IPv6 address stands in brackets, as in ws://[2001:db8::1]",
+            "ws://[fe80::1%eth0]": "'[fe80::1%eth0]' has a zone, which no URL can carry",
+            "ws://-h": "'-h' is no host name",
+            "ws://a..b": "'a..b' is no host name",
+            "ws://h h": "'h h' is no host name",
+            "ws://grün": "'grün': write the name in its ASCII form, xn--...",
+            "ws://localhost:80": "is our own [listener a]: the proxy would call itself",
+            "ws://127.0.0.1": "is our own [listener a]: the proxy would call itself",
+            "ws://0.0.0.0:80": "is our own [listener a]: the proxy would call itself",
+        }.items()
+    },
+    U.replace("192.0.2.10", "[::1]") + A.replace(":80", "[::]:80"): [
+        "2: [upstream u] url: is our own [listener a]: the proxy would call itself"
+    ],
+    U + A.replace(":80", "192.0.2.10:80"): [
+        "2: [upstream u] url: is our own [listener a]: the proxy would call itself"
+    ],
+    L.replace("ws:", "wss:").replace("[listener", "verify = maybe\n[listener"): [
+        "3: [upstream u] verify: 'maybe' is not system, ca, pin or none"
+    ],
+    A + S + "verify = pin\n": ["6: [upstream u] verify: verify = pin needs a key named pin"],
+    A + S + "verify = ca\n": ["6: [upstream u] verify: verify = ca needs a key named ca"],
+    A + S + f"pin = sha1:{SHA1}\n": ["6: [upstream u] pin: only with verify = pin"],
+    A + S + f"verify = ca\nca = crt.pem\npin = sha1:{SHA1}\n": [
+        "8: [upstream u] pin: only with verify = pin"
+    ],
+    A + S + "ca = crt.pem\n": ["6: [upstream u] ca: only with verify = ca"],
+    A + S + "verify = ca\nca = ca.pem\n": ["7: [upstream u] ca: no such file: ca.pem"],
+    A + U + "verify = none\n": [
+        "6: [upstream u] verify: only with wss://: a ws:// upstream has no certificate"
+    ],
+    A + U + f"verify = pin\npin = sha1:{SHA1}\n": [
+        "6: [upstream u] verify: only with wss://: a ws:// upstream has no certificate",
+        "7: [upstream u] pin: only with wss://: a ws:// upstream has no certificate",
+    ],
+    **{
+        A + S + f"verify = pin\npin = {value}\n": [f"7: [upstream u] pin: {text}"]
+        for value, text in {
+            "sha1:5c5c": "a sha1 thumbprint has 40 hex digits, and this one has 4",
+            f"sha256:{SHA1}": "a sha256 thumbprint has 64 hex digits, and this one has 40",
+            f"sha256:{SHA256}, sha1:{SHA1}0": "a sha1 thumbprint has 40 hex digits, and this one has 41",
+            "sha1:" + "5g" * 20: "'g' is no hex digit, in a sha1 thumbprint",
+            SHA1: f"'{SHA1}' is no thumbprint: write sha256:HEX or sha1:HEX",
+            "md5:5c": "'md5:5c' is no thumbprint: write sha256:HEX or sha1:HEX",
+            f"sha1:{SHA1},": "'' is no thumbprint: write sha256:HEX or sha1:HEX",
+        }.items()
+    },
+    A + U + "host = none\n": ["6: [upstream u] host: cannot be none: every request has a Host"],
+    A + U + "host = https://vc\n": [
+        "6: [upstream u] host: 'https://vc' is no Host: write upstream, client, or NAME[:PORT]"
+    ],
+    A + U + "host = Client\n": ["6: [upstream u] host: 'Client': write client"],
+    A + U + "host = a b\n": [
+        "6: [upstream u] host: 'a b' cannot be sent: no spaces and nothing but ASCII in a field's value"
+    ],
+    A + U + "origin = https://grün\n": [
+        "6: [upstream u] origin: 'https://grün' cannot be sent: "
+        "no spaces and nothing but ASCII in a field's value"
+    ],
+    A + U + "origin = None\n": ["6: [upstream u] origin: 'None': write none"],
+    A + U + "subprotocol = binary\n": ["6: [upstream u] subprotocol: 'binary' is not bridge or pass"],
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), BAD.items(), ids=[str(number) for number in range(len(BAD))])
+def test_what_is_wrong_is_said_with_its_place(folder, text, expected):
+    assert problems(text) == [f"x.ini:{line}" for line in expected]
+
+
+def test_there_are_enough_cases():
+    assert len(BAD) >= 60
+
+
+def test_all_problems_come_in_one_go_in_the_order_of_the_lines(folder):
+    text = (
+        "[proxy]\nidle_timeout = never\n[upstream a]\nurl = http://h\npni = x\n[listener s]\n"
+        "certificate = x\nupstream = b\n[listener t]\n  listen = :x\nlisten = :80\n"
+    )
+    assert problems(text) == [
+        "x.ini:2: [proxy] idle_timeout: 'never' is no duration: write 500ms, 30s, 10m, 1h or 2d",
+        "x.ini:4: [upstream a] url: 'http://h' begins with http://: write ws://",
+        "x.ini:5: [upstream a] pni: unknown key: did you mean pin?",
+        "x.ini:6: [listener s] listen: missing",
+        "x.ini:7: [listener s] certificate: no such file: x",
+        "x.ini:7: [listener s] certificate: needs a private_key beside it",
+        "x.ini:8: [listener s] upstream: no [upstream b]: there is a",
+        "x.ini:9: [listener t] upstream: missing: the router static needs one",
+        f"x.ini:10: [listener t] listen: {INDENTED}",
+        f"x.ini:10: [listener t] listen: ':x' is no address: {WRITE}",
+        "x.ini:11: [listener t] listen: given twice, first in line 10",
+    ]
+
+
+def test_an_error_shows_its_problems(folder):
+    with pytest.raises(ConfigError) as caught:
+        read(L + "a = 1\nb = 2\n")
+    assert str(caught.value) == "\n".join(map(str, caught.value.problems))
+    problem = caught.value.problems[0]
+    assert (problem.file, problem.line, problem.section, problem.key) == ("x.ini", 6, "listener a", "a")
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("gone.ini", "no such file"),
+        ("folder", "is a folder"),
+        ("text/x.ini", "cannot be read: Not a directory"),
+        ("a\0b", "cannot be read: embedded null byte"),
+        ("/dev/zero", "more than 16 MiB: this is no configuration"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_a_problem(folder, path, text):
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert [str(problem) for problem in caught.value.problems] == [f"{path}:1: {text}"]
+
+
+def test_a_listener_on_another_address_than_the_upstreams_is_no_loop(folder):
+    """Nor is another port, and port 0 is nobody's."""
+    for listen in ("192.0.2.1:80", "127.0.0.1:81", "127.0.0.1:0", "unix:x", "[::1]:80"):
+        read(A.replace(":80", listen) + U.replace("192.0.2.10", "127.0.0.1"))
+
+
+WORDS = [
+    *(
+        "\n",
+        "[",
+        "]",
+        "=",
+        " = ",
+        " ; ",
+        "#",
+        ",",
+        ":",
+        "proxy",
+        "[proxy]\n",
+        "[listener a]\n",
+        "[upstream u]\n",
+        "off",
+    ),
+    *(
+        "0.0.0.0:80",
+        "[::]:80",
+        "tcp:",
+        "unix:",
+        "systemd:domain=",
+        "\\",
+        "ws://",
+        "wss://",
+        "sha1:",
+        "1s",
+        "\0",
+        "é",
+    ),
+    *(f"{key.name} = " for key in KEYS),
+]
+
+
+@given(st.binary() | st.text() | st.lists(st.sampled_from(WORDS) | st.text(max_size=5)).map("".join))
+def test_load_raises_nothing_but_config_error(tmp_path_factory, text):
+    raw = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
+    path = tmp_path_factory.getbasetemp() / "arbitrary.ini"
+    path.write_bytes(raw)
+    try:
+        config = load(path)
+    except ConfigError as error:
+        assert error.problems and all("\n" not in str(problem) for problem in error.problems)
+    else:
+        assert config.listeners

@@ -1,0 +1,134 @@
+"""What a text in the configuration means."""
+
+from pathlib import Path
+
+import pytest
+
+from esxiproxy.core import values
+from esxiproxy.core.address import listen_address
+from esxiproxy.core.routing import Pin, Verify
+from esxiproxy.core.url import UpstreamURL, upstream_url
+from esxiproxy.core.values import BadValue
+
+FOLDER = Path("/etc/esxiproxy")
+SHA1, SHA256 = "0123456789abcdef" * 2 + "01234567", "0123456789abcdef" * 4
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("500ms", 0.5),
+        ("1ms", 0.001),
+        ("30s", 30),
+        ("10m", 600),
+        ("1h", 3600),
+        ("2d", 172800),
+        ("365d", 31536000),
+    ],
+)
+def test_a_duration_is_read_in_seconds(text, seconds):
+    assert values.duration(text) == seconds == values.duration_or_off(text)
+    assert isinstance(values.duration(text), float)
+
+
+def test_off_is_none():
+    assert values.duration_or_off("off") is None
+    assert values.size_or_off("off") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("1", 1),
+        ("4096", 4096),
+        ("64KiB", 65536),
+        ("1MiB", 1 << 20),
+        ("2GiB", 2 << 30),
+        (str((1 << 63) - 1),) * 2,
+    ],
+)
+def test_a_size_is_read_in_bytes(text, size):
+    assert values.size_or_off(text) == int(size)
+
+
+def test_thumbprints_are_read_in_any_case_with_and_without_colons():
+    colons = ":".join(SHA256[i : i + 2] for i in range(0, 64, 2)).upper()
+    assert values.pins(f"sha256:{colons}, SHA1:{SHA1}") == (Pin("sha256", SHA256), Pin("sha1", SHA1))
+    assert values.pins(str(Pin("sha256", SHA256))) == (Pin("sha256", SHA256),)
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("ws://192.0.2.10", UpstreamURL(False, "192.0.2.10", 80)),
+        ("wss://192.0.2.10", UpstreamURL(True, "192.0.2.10", 443)),
+        ("WSS://ESXi1.Example.com:8443", UpstreamURL(True, "esxi1.example.com", 8443)),
+        ("wss://[2001:DB8:0::1]:443", UpstreamURL(True, "2001:db8::1", 443)),
+        ("ws://[::1]", UpstreamURL(False, "::1", 80)),
+        ("ws://esxi_1", UpstreamURL(False, "esxi_1", 80)),
+    ],
+)
+def test_a_url_is_read(text, url):
+    assert upstream_url(text) == url
+
+
+@pytest.mark.parametrize(
+    ("text", "endpoint"),
+    [
+        ("0.0.0.0:82", "tcp:port=82:interface=0.0.0.0"),
+        (":82", "tcp:port=82:interface=0.0.0.0"),
+        ("127.0.0.1:0", "tcp:port=0:interface=127.0.0.1"),
+        ("[::]:82", r"tcp6:port=82:interface=\:\:"),
+        ("[2001:db8::1]:82", r"tcp6:port=82:interface=2001\:db8\:\:1"),
+        ("[fe80::1%eth0]:82", r"tcp6:port=82:interface=fe80\:\:1%eth0"),
+        ("unix:/run/x.sock", "unix:/run/x.sock"),
+        ("unix:x.sock", "unix:/etc/esxiproxy/x.sock"),
+        ("unix:../run/x.sock:mode=660", "unix:/etc/run/x.sock:mode=660"),
+        (r"unix:a\:b", r"unix:/etc/esxiproxy/a\:b"),
+        ("unix:address=x:backlog=9", "unix:/etc/esxiproxy/x:backlog=9"),
+        ("tcp:8080:interface=127.0.0.1", "tcp:8080:interface=127.0.0.1"),
+        ("tcp:8080", "tcp:8080"),
+        (r"tcp6:port=82:interface=\:\:1", r"tcp6:port=82:interface=\:\:1"),
+        ("systemd:domain=INET:index=0", "systemd:domain=INET:index=0"),
+        ("onion:8080:hiddenServiceDir=/x", "onion:8080:hiddenServiceDir=/x"),
+    ],
+)
+def test_an_address_becomes_a_twisted_endpoint(text, endpoint):
+    address = listen_address(text, FOLDER)
+    assert (address.endpoint, address.text) == (endpoint, text)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "overlap"),
+    [
+        ("0.0.0.0:82", ":82", True),
+        ("0.0.0.0:82", "127.0.0.1:82", True),
+        (":82", "192.0.2.1:82", True),
+        ("[::]:82", "[::1]:82", True),
+        ("[::]:82", "127.0.0.1:82", True),
+        ("[::]:82", "0.0.0.0:82", True),
+        ("0.0.0.0:82", "[::1]:82", False),
+        ("127.0.0.1:82", "127.0.0.2:82", False),
+        ("127.0.0.1:82", "127.0.0.1:83", False),
+        ("127.0.0.1:0", "127.0.0.1:0", False),
+        ("tcp:82", "127.0.0.1:82", True),
+        (r"tcp:82:interface=\:\:", "[::1]:82", True),
+        ("tcp:82:interface=192.0.2.1", "192.0.2.2:82", False),
+        ("unix:/etc/esxiproxy/x", "unix:x:mode=600", True),
+        ("unix:x", "unix:y", False),
+        ("unix:x", ":82", False),
+        ("systemd:domain=INET:index=0", "systemd:domain=INET:index=0", True),
+        ("systemd:domain=INET:index=0", "systemd:domain=INET:index=1", False),
+        ("systemd:domain=INET:index=0", ":82", False),
+    ],
+)
+def test_what_cannot_be_bound_together_overlaps(one, other, overlap):
+    """As Twisted and Linux have it: [::] takes IPv4 too."""
+    a, b = listen_address(one, FOLDER), listen_address(other, FOLDER)
+    assert (a.overlaps(b), b.overlaps(a)) == (overlap, overlap)
+
+
+def test_a_choice_is_an_enum_by_its_value():
+    assert values.choice(Verify)("pin") is Verify.PIN
+    with pytest.raises(BadValue, match=r"^'Pin' is not system, ca, pin or none$"):
+        values.choice(Verify)("Pin")

@@ -1,0 +1,48 @@
+"""Certificates, upstreams and simulated hosts for the doctor."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.certificates import Authority, Certificate
+from tests.sim.program import Host, start, stop
+from tests.wsclient import Script, ScriptedUpstream
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def good(authority: Authority) -> Certificate:
+    """For localhost, 127.0.0.1 and ::1."""
+    return authority.server("good")
+
+
+@pytest.fixture
+def upstream() -> Iterator[Callable[..., ScriptedUpstream]]:
+    """Starts servers that a script drives; they end with the test."""
+    running: list[ScriptedUpstream] = []
+
+    def begin(script: Script, certificate: Certificate | None = None) -> ScriptedUpstream:
+        running.append(ScriptedUpstream(script, certificate and certificate.server_context()))
+        return running[-1]
+
+    yield begin
+    for server in running:
+        server.stop()
+
+
+@pytest.fixture(scope="package")
+def host() -> Iterator[Host]:
+    """One simulated host that answers pings."""
+    running = start("--answer-pings")
+    yield running
+    assert stop(running) == 0

@@ -1,0 +1,138 @@
+"""A headless Chromium, driven over the DevTools protocol, and the web server that its pages come from."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import functools
+import http.server
+import io
+import json
+import ssl
+import threading
+import urllib.request
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from tests.programs import Program, need
+from tests.wsclient import TEXT, Client
+
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --disable-dev-shm-usage --ignore-certificate-errors "
+    "--window-size=1024,768 --force-device-scale-factor=1 --remote-debugging-port=0"
+)
+
+
+class Chromium(Program):
+    """A headless Chromium with a profile of its own."""
+
+    name = "chromium"
+
+    def __init__(self) -> None:
+        self._path = need("chromium", "chromium")
+        super().__init__()
+        self._profile = self.folder / "profile"
+        self._address = self._profile / "DevToolsActivePort"
+
+    def command(self) -> Sequence[str | Path]:
+        return [self._path, *FLAGS.split(), f"--user-data-dir={self._profile}", "about:blank"]
+
+    def is_ready(self) -> bool:
+        return self._address.exists() and "\n" in self._address.read_text()
+
+    def open(self, url: str) -> Page:
+        """A new page that is on its way to this URL."""
+        port = int(self._address.read_text().splitlines()[0])
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/json/new?about:blank", method="PUT")
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            target = json.load(answer)["webSocketDebuggerUrl"].partition(f":{port}")[2]
+        page = Page(port, target)
+        page.call("Page.navigate", url=url)
+        return page
+
+
+class Page:
+    """One page of the browser."""
+
+    def __init__(self, port: int, target: str) -> None:
+        self._client = Client(port, timeout=20)
+        self._client.open(target, host="localhost")
+        self._number = 0
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """The result of one command of the DevTools protocol."""
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": parameters}
+        self._client.send_frame(TEXT, json.dumps(message).encode())
+        while True:
+            answer = json.loads(self._client.recv_frame().payload)
+            if answer.get("id") == self._number:
+                assert "result" in answer, f"{method}: {answer}"
+                result: dict[str, Any] = answer["result"]
+                return result
+
+    def evaluate(self, expression: str) -> Any:
+        """The value of a JavaScript expression."""
+        result = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
+
+    def canvas(self) -> Image.Image | None:
+        """The page's canvas as the browser paints it, pixel for pixel; None while there is none."""
+        box = self.evaluate(
+            "(c => { if (!c || !c.width) return null; const b = c.getBoundingClientRect();"
+            " return [b.x, b.y, b.width, b.height] })(document.querySelector('canvas'))"
+        )
+        if box is None:
+            return None
+        screenshot = self.call("Page.captureScreenshot", format="png")
+        with Image.open(io.BytesIO(base64.b64decode(screenshot["data"]))) as picture:
+            left, top, width, height = map(round, box)
+            return picture.convert("RGB").crop((left, top, left + width, top + height))
+
+    def press(self, key: str) -> None:
+        """Press and release a letter's key on the canvas."""
+        self.evaluate("document.querySelector('canvas').focus()")
+        code = ord(key.upper())
+        for kind in ("keyDown", "keyUp"):
+            self.call(
+                "Input.dispatchKeyEvent",
+                type=kind,
+                key=key,
+                code=f"Key{key.upper()}",
+                text=key if kind == "keyDown" else "",
+                windowsVirtualKeyCode=code,
+            )
+
+    def close(self) -> None:
+        """Close the page, and with it its connections."""
+        with contextlib.suppress(AssertionError, OSError):
+            self.call("Page.close")
+        self._client.close()
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    """Files, without a line for each request."""
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+
+@contextlib.contextmanager
+def pages(folder: Path, tls: ssl.SSLContext | None = None) -> Iterator[int]:
+    """Serve a folder's files; yields the port."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=folder))
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(10)

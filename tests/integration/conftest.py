@@ -1,0 +1,48 @@
+"""What the integration tests share: certificates, and what programs wrote when a test fails."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+# So that the tests' own modules are found however pytest was started.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests import programs
+from tests.certificates import Authority, Certificate
+
+LINES = 80
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the end of every running program's log under a test that failed."""
+    report = yield
+    if report.failed:
+        for program in programs.RUNNING:
+            text = "\n".join(program.log().splitlines()[-LINES:])
+            report.sections.append((f"{program.name}, process {program.pid}", text))
+    return report
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """The authority that has signed the certificates of these tests."""
+    return Authority(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="session")
+def upstream_certificate(authority: Authority) -> Certificate:
+    """What an upstream shows."""
+    return authority.server("upstream")
+
+
+@pytest.fixture(scope="session")
+def listener_certificate(authority: Authority) -> Certificate:
+    """What a listener shows."""
+    return authority.server("listener")

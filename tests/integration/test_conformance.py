@@ -1,0 +1,167 @@
+"""The Autobahn test suite through the proxy, on both legs: as its client, and as its upstream.
+
+247 quick cases; with ``ESXIPROXY_LONG=1`` all that need no compression, limits and performance included.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.certificates import Certificate
+from tests.programs import ROOT, Program, Proxy, accepts, free_port
+
+WSTEST = ROOT / "tests" / "wstest"
+HOME = ROOT / ".cache" / "wstest"
+LONG = os.environ.get("ESXIPROXY_LONG") == "1"
+EXCLUDED = ["12.*", "13.*"] if LONG else ["9.*", "12.*", "13.*"]
+CASES = 301 if LONG else 247
+SECONDS = 1800 if LONG else 180
+LISTENERS = """
+[listener plain]
+listen = 127.0.0.1:0
+upstream = suite
+
+[listener secure]
+listen = 127.0.0.1:0
+certificate = {own.path}
+private_key = {own.key_path}
+upstream = suite
+
+[upstream suite]
+url = {url}
+subprotocol = pass
+"""
+PINNED = "verify = pin\npin = sha256:{sha256}\n"
+
+
+class Echo(Program):
+    """Autobahn's own echo server, on TLS when it is given a certificate."""
+
+    name = "echo"
+
+    def __init__(self, certificate: Certificate | None) -> None:
+        super().__init__()
+        self._files = [certificate.path, certificate.key_path] if certificate else []
+
+    def command(self) -> Sequence[str | Path]:
+        return [sys.executable, WSTEST / "echo.py", *self._files]
+
+    @property
+    def port(self) -> int:
+        return int(self.log().split()[0])
+
+    def is_ready(self) -> bool:
+        return "\n" in self.log()
+
+
+class FuzzingServer(Program):
+    """The suite as an upstream."""
+
+    name = "fuzzingserver"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.port = free_port()
+        spec = {
+            "url": f"ws://127.0.0.1:{self.port}",
+            "outdir": str(self.folder / "reports"),
+            "cases": ["*"],
+            "exclude-cases": EXCLUDED,
+            "exclude-agent-cases": {},
+        }
+        (self.folder / "spec.json").write_text(json.dumps(spec))
+
+    def command(self) -> Sequence[str | Path]:
+        return ["bash", WSTEST / "run", HOME, "fuzzingserver", self.folder / "spec.json"]
+
+    def is_ready(self) -> bool:
+        return accepts(self.port)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def suite() -> None:
+    """The ported suite and its environment, made at the first call; it needs lib2to3, which 3.13 has lost."""
+    if (HOME / "ready").exists():
+        return
+    if sys.version_info >= (3, 13):
+        reason = "the Autobahn test suite needs Python 3.11 or 3.12"
+        if os.environ.get("ESXIPROXY_REQUIRE_ALL") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    HOME.parent.mkdir(exist_ok=True)
+    spec = HOME.parent / "none.json"
+    spec.write_text(json.dumps({"outdir": str(HOME.parent), "servers": [], "cases": [], "exclude-cases": []}))
+    environment = os.environ | {"PYTHON": sys.executable}
+    subprocess.run(
+        ["bash", WSTEST / "run", HOME, "fuzzingclient", spec], env=environment, timeout=300, check=False
+    )
+    assert (HOME / "ready").exists(), "the suite could not be set up"
+
+
+def verdicts(folder: Path) -> tuple[int, Counter[str], list[str]]:
+    """How many cases ran, the verdicts on behaviour and close, and the cases that went wrong."""
+    (cases,) = json.loads((folder / "index.json").read_text()).values()
+    counted: Counter[str] = Counter()
+    wrong = []
+    for name, case in cases.items():
+        both = {case["behavior"], case["behaviorClose"]}
+        counted.update(both)
+        if not both <= {"OK", "INFORMATIONAL"}:
+            wrong.append(name)
+    return len(cases), counted, wrong
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["ws to ws", "wss to wss"])
+def test_the_client_leg_passes_every_case(
+    tls: bool, tmp_path: Path, upstream_certificate: Certificate, listener_certificate: Certificate
+) -> None:
+    """A client sees Autobahn's echo server through the proxy as it would see it without."""
+    own = upstream_certificate if tls else None
+    with Echo(own) as echo:
+        url = f"{'wss' if tls else 'ws'}://127.0.0.1:{echo.port}"
+        text = LISTENERS.format(own=listener_certificate, url=url)
+        if tls:
+            text += PINNED.format(sha256=upstream_certificate.sha256)
+        with Proxy(text) as proxy:
+            server = (
+                f"wss://127.0.0.1:{proxy.ports['secure']}"
+                if tls
+                else f"ws://127.0.0.1:{proxy.ports['plain']}"
+            )
+            spec = {
+                "outdir": str(tmp_path / "reports"),
+                "servers": [{"agent": "proxy", "url": server}],
+                "cases": ["*"],
+                "exclude-cases": EXCLUDED,
+                "exclude-agent-cases": {},
+            }
+            (tmp_path / "spec.json").write_text(json.dumps(spec))
+            run = ["bash", WSTEST / "run", HOME, "fuzzingclient", tmp_path / "spec.json"]
+            subprocess.run(run, timeout=SECONDS, check=True, capture_output=True)
+    count, counted, wrong = verdicts(tmp_path / "reports")
+    assert (count, wrong) == (CASES, []), counted
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["ws to ws", "wss to ws"])
+def test_the_upstream_leg_passes_every_case(tls: bool, listener_certificate: Certificate) -> None:
+    """An upstream sees Autobahn's client through the proxy as it would see it without."""
+    with FuzzingServer() as server:
+        text = LISTENERS.format(own=listener_certificate, url=f"ws://127.0.0.1:{server.port}")
+        with Proxy(text) as proxy:
+            url = (
+                f"wss://127.0.0.1:{proxy.ports['secure']}"
+                if tls
+                else f"ws://127.0.0.1:{proxy.ports['plain']}"
+            )
+            run = [sys.executable, WSTEST / "testee.py", url]
+            subprocess.run(run, timeout=SECONDS, check=True, capture_output=True)
+        count, counted, wrong = verdicts(server.folder / "reports")
+    assert (count, wrong) == (CASES, []), counted

@@ -1,0 +1,161 @@
+"""What a client gets when its upstream cannot be had, and that the upstream learns nothing of the request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.certificates import Authority, Certificate, self_signed
+from tests.programs import Proxy, free_port, until
+from tests.wsclient import Client, Connection, ScriptedUpstream, echo, silent
+
+SECRET = "5e1f-secret-ticket"
+TARGET = f"/ticket/{SECRET}"
+TEXT = """
+[proxy]
+connect_timeout = 2s
+upstream_handshake_timeout = 1s
+close_timeout = 1s
+
+[listener one]
+listen = 127.0.0.1:0
+upstream = esxi1
+
+[upstream esxi1]
+url = {url}
+{keys}
+"""
+
+
+def plain_http(connection: Connection) -> None:
+    """A server that speaks HTTP where TLS was expected."""
+    connection.send_raw(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+    connection.close()
+
+
+def ask(text: str) -> tuple[int, str, str]:
+    """The status and Proxy-Status that a client gets, and the proxy's log behind the session's record."""
+    with Proxy(text) as proxy:
+        with Client(proxy.ports["one"]) as client:
+            head = client.ask(TARGET, ["binary"])
+            status, why = head.status, head.one("Proxy-Status") or ""
+        log = until(lambda: proxy.log() if "ended by" in proxy.log() else None, "the session's record")
+        assert "Unhandled" not in log and "Traceback" not in log and SECRET not in log
+        return status, why, log
+
+
+@pytest.fixture(scope="module")
+def wrong(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> dict[str, Certificate]:
+    """Certificates that nobody should trust."""
+    folder = tmp_path_factory.mktemp("wrong")
+    return {
+        "self-signed": self_signed(folder),
+        "expired": authority.server("expired", not_after=timedelta(days=-1)),
+        "not yet valid": authority.server("future", not_before=timedelta(days=1)),
+        "other name": authority.server("other", names=["other.test"], addresses=["192.0.2.1"]),
+    }
+
+
+@pytest.mark.parametrize(
+    ("which", "keys", "said"),
+    [
+        ("self-signed", "verify = system", "self-signed"),
+        ("self-signed", "verify = ca\nca = {ca}", "self-signed"),
+        ("self-signed", "verify = pin\npin = sha256:" + "00" * 32, "the configuration pins sha256:00:00"),
+        ("self-signed", "verify = pin\npin = sha1:" + "00" * 20, "the configuration pins sha1:00:00"),
+        ("expired", "verify = ca\nca = {ca}", "expired on"),
+        ("not yet valid", "verify = ca\nca = {ca}", "not valid yet"),
+        ("other name", "verify = ca\nca = {ca}", "is for other.test, 192.0.2.1; not for 127.0.0.1"),
+        ("other name", "verify = system", "authority"),
+    ],
+)
+def test_a_host_with_a_wrong_certificate_gets_no_byte_of_the_request(
+    which: str, keys: str, said: str, wrong: dict[str, Certificate], authority: Authority
+) -> None:
+    """The target is the secret: TLS ends before anything is sent."""
+    received: list[bytes] = []
+
+    def listen_only(connection: Connection) -> None:
+        try:
+            received.append(connection.recv_exactly(1))
+        except BaseException as end:
+            received.append(b"")
+            assert not getattr(end, "got", b"")
+
+    with ScriptedUpstream(listen_only, tls=wrong[which].server_context()) as upstream:
+        keys = keys.format(ca=authority.path)
+        status, why, log = ask(TEXT.format(url=f"wss://127.0.0.1:{upstream.port}", keys=keys))
+    assert (status, why) == (502, "esxiproxy; error=tls_certificate_error")
+    assert "UpstreamUntrusted" in log and said in log
+    assert not any(received)
+
+
+@pytest.mark.parametrize("algorithm", ["sha1", "sha256"])
+@pytest.mark.parametrize("notation", [str, str.lower, lambda text: text.replace(":", "")])
+def test_a_pinned_host_is_trusted_whatever_else_is_wrong_with_it(
+    algorithm: str, notation: object, wrong: dict[str, Certificate]
+) -> None:
+    """An expired certificate for another name, by its thumbprint, in every notation of it."""
+    certificate = wrong["expired"]
+    pin = f"{algorithm}:{notation(getattr(certificate, algorithm))}"  # type: ignore[operator]
+    with ScriptedUpstream(echo(), tls=certificate.server_context()) as upstream:
+        text = TEXT.format(url=f"wss://127.0.0.1:{upstream.port}", keys=f"verify = pin\npin = {pin}")
+        with Proxy(text) as proxy, Client(proxy.ports["one"]) as client:
+            client.open(TARGET, ["binary"])
+        assert upstream.connection().request.target == TARGET  # type: ignore[union-attr]
+
+
+def test_an_authority_of_the_sites_own_is_trusted_for_name_and_address(authority: Authority) -> None:
+    """The name and the address of the URL are looked for in the certificate."""
+    certificate = authority.server("good")
+    with ScriptedUpstream(echo(), tls=certificate.server_context()) as upstream:
+        for host in ("localhost", "127.0.0.1"):
+            url = f"wss://{host}:{upstream.port}"
+            with (
+                Proxy(TEXT.format(url=url, keys=f"verify = ca\nca = {authority.path}")) as proxy,
+                Client(proxy.ports["one"]) as client,
+            ):
+                client.open(TARGET, ["binary"])
+
+
+@pytest.fixture
+def quiet() -> Iterator[ScriptedUpstream]:
+    """A server that takes connections and says nothing."""
+    with ScriptedUpstream(silent) as upstream:
+        yield upstream
+
+
+def test_an_upstream_that_says_nothing_is_504(quiet: ScriptedUpstream) -> None:
+    """One deadline stands over the whole opening handshake."""
+    status, why, log = ask(TEXT.format(url=f"ws://127.0.0.1:{quiet.port}", keys=""))
+    assert (status, why) == (504, "esxiproxy; error=connection_timeout") and "UpstreamTimeout" in log
+
+
+def test_an_upstream_that_says_nothing_instead_of_tls_is_504(quiet: ScriptedUpstream) -> None:
+    """The deadline stands over the TLS handshake as well."""
+    status, _, log = ask(TEXT.format(url=f"wss://127.0.0.1:{quiet.port}", keys="verify = none"))
+    assert status == 504 and "UpstreamTimeout" in log
+
+
+def test_an_upstream_that_takes_no_connection_is_502() -> None:
+    """The log says which one; the client learns no address."""
+    port = free_port()
+    status, why, log = ask(TEXT.format(url=f"ws://127.0.0.1:{port}", keys=""))
+    assert (status, why) == (502, "esxiproxy; error=connection_refused")
+    assert f"UpstreamRefused: esxi1 (127.0.0.1:{port}) takes no connection" in log
+
+
+def test_a_name_without_an_address_is_502() -> None:
+    """RFC 6761 keeps .invalid free of addresses."""
+    status, why, _ = ask(TEXT.format(url="ws://esxi1.invalid:80", keys="upstream_handshake_timeout = 20s"))
+    assert (status, why) == (502, "esxiproxy; error=dns_error")
+
+
+def test_plain_http_where_tls_was_expected_is_named(tmp_path: Path) -> None:
+    """The log says what to change."""
+    with ScriptedUpstream(plain_http) as upstream:
+        status, _, log = ask(TEXT.format(url=f"wss://127.0.0.1:{upstream.port}", keys="verify = none"))
+    assert status == 502 and "does not answer with TLS" in log

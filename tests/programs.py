@@ -1,0 +1,293 @@
+"""Real programs for the tests: started on free ports, ready when they answer, ended by their own pid."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+RUNNING: list[Program] = []
+"""The programs that run now: a failing test shows the end of what each of them wrote."""
+
+T = TypeVar("T")
+
+
+def need(program: str, package: str) -> str:
+    """The program's path; without it the test is skipped, or fails where everything has to be there."""
+    path = shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+    if path:
+        return path
+    reason = f"install Debian package {package}"
+    if os.environ.get("ESXIPROXY_REQUIRE_ALL") == "1":
+        pytest.fail(f"{program} is missing: {reason}")
+    pytest.skip(reason)
+
+
+def free_ports(count: int) -> list[int]:
+    """As many different ports on 127.0.0.1 that nobody has right now."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+def free_port() -> int:
+    """A port on 127.0.0.1 that nobody has right now."""
+    return free_ports(1)[0]
+
+
+@contextlib.contextmanager
+def dead_port() -> Iterator[int]:
+    """A port on 127.0.0.1 that refuses connections, and that nobody gets while it is held."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
+
+
+def until(ask: Callable[[], T | None], what: str, seconds: float = 15.0) -> T:
+    """The first answer that is neither None nor False, asked for again and again until the deadline."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = ask()
+        if answer is not None and answer is not False:
+            return answer
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds:g} s: {what}")
+        time.sleep(0.02)
+
+
+def accepts(port: int) -> bool:
+    """Whether something on 127.0.0.1 takes connections on this port."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+class Program:
+    """A program in a process and a temporary folder of its own.
+
+    As a context manager it ends with the block. What it wrote is in `log()`, and is shown when the block
+    fails.
+    """
+
+    name = "program"
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{self.name}-"))
+        self.status: int | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log = self.folder / "output.log"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, f"{self.name} was not started"
+        return self._process.pid
+
+    def command(self) -> Sequence[str | Path]:
+        """What to run."""
+        raise NotImplementedError
+
+    def is_ready(self) -> bool:
+        """Whether it can be used."""
+        raise NotImplementedError
+
+    def start(self, seconds: float = 20.0) -> Self:
+        """Start it and wait until it is ready; if it is not in time, fail with what it wrote."""
+        environment = os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
+        with self._log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [str(part) for part in self.command()],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=self.folder,
+                env=environment,
+            )
+        RUNNING.append(self)
+        try:
+            until(self._ready_or_dead, f"{self.name} is ready", seconds)
+        except BaseException as problem:
+            self.stop()
+            raise AssertionError(f"{problem}\n{self.name} wrote:\n{self.log()}") from None
+        return self
+
+    def _ready_or_dead(self) -> bool:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            raise AssertionError(f"{self.name} ended with status {self._process.returncode}")
+        return self.is_ready()
+
+    def stop(self, seconds: float = 10.0) -> int:
+        """End it with SIGTERM, or with SIGKILL when that does not help; its exit status."""
+        assert self._process is not None
+        if self in RUNNING:
+            RUNNING.remove(self)
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+        self.status = self._process.wait(seconds)
+        return self.status
+
+    def log(self) -> str:
+        """Everything that it has written so far."""
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        if kind is not None:
+            print(f"--- {self.name} wrote:\n{self.log()}", file=sys.stderr)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Nginx(Program):
+    """nginx in the foreground with one worker; the text is what stands in its `http` block.
+
+    It is ready when every `listen 127.0.0.1:PORT` of the text takes connections.
+    """
+
+    name = "nginx"
+
+    def __init__(self, text: str) -> None:
+        self._path = need("nginx", "nginx-light")
+        super().__init__()
+        self._ports = [int(port) for port in re.findall(r"listen\s+127\.0\.0\.1:(\d+)", text)]
+        temporary = "".join(
+            f"    {kind}_temp_path {self.folder}/{kind};\n"
+            for kind in ("client_body", "proxy", "fastcgi", "scgi", "uwsgi")
+        )
+        user = "user root;\n" if os.getuid() == 0 else ""
+        (self.folder / "nginx.conf").write_text(
+            f"{user}daemon off;\nworker_processes 1;\npid {self.folder}/nginx.pid;\nerror_log stderr info;\n"
+            f"events {{ worker_connections 4096; }}\nhttp {{\n    access_log off;\n{temporary}{text}\n}}\n"
+        )
+
+    def command(self) -> Sequence[str | Path]:
+        return [self._path, "-p", self.folder, "-c", self.folder / "nginx.conf", "-e", "stderr"]
+
+    def is_ready(self) -> bool:
+        return all(accepts(port) for port in self._ports)
+
+
+class Proxy(Program):
+    """esxiproxy under `twistd -n`, with this INI text; `ports` has each listener's port by name.
+
+    The text says `listen = 127.0.0.1:0`; the ports are read from the log's lines
+    `listener NAME listening on ADDRESS:PORT`.
+    """
+
+    name = "esxiproxy"
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.path = self.folder / "proxy.ini"
+        self.path.write_text(text)
+        self._names = re.findall(r"^\[listener ([^\]]+)\]", text, re.MULTILINE)
+        self.ports: dict[str, int] = {}
+
+    def command(self) -> Sequence[str | Path]:
+        twistd = Path(sys.executable).parent / "twistd"
+        return [twistd, "-n", "--pidfile=", "esxiproxy", "--config", self.path]
+
+    def is_ready(self) -> bool:
+        found = re.findall(r"listener (\S+) listening on \S*:(\d+)", self.log())
+        self.ports = {name: int(port) for name, port in found}
+        return all(name in self.ports and accepts(self.ports[name]) for name in self._names)
+
+
+BOOT_SECTOR = bytes.fromhex(
+    "b4 01 b9 07 26 cd 10"  # mov ah, 1; mov cx, 2607h; int 10h: no cursor, so nothing blinks
+    "bb 07 00"  # mov bx, 7: page 0, grey
+    "b0 3e e6 e9"  # mov al, '>'; out 0e9h, al: the machine is ready
+    "30 e4 cd 16"  # again: xor ah, ah; int 16h: wait for a key
+    "b4 0e cd 10"  # mov ah, 0eh; int 10h: write it
+    "e6 e9"  # out 0e9h, al: and tell the test
+    "eb f4"  # jmp again
+)
+
+
+class Qemu(Program):
+    """A virtual machine that writes what is typed, its console on a WebSocket of QEMU's own VNC server.
+
+    Its disk is one boot sector of ours: it hides the cursor and echoes keys, to the screen and to the file
+    behind `typed()`. So the picture changes with a key and with nothing else.
+    """
+
+    name = "qemu"
+
+    def __init__(self, tls: Path | None = None) -> None:
+        """`tls` is a folder from `certificates.qemu_folder`: the WebSocket is wss then."""
+        self._path = need("qemu-system-x86_64", "qemu-system-x86")
+        super().__init__()
+        self._tls = tls
+        self.port, self._display = free_ports(2)
+        boot = BOOT_SECTOR.ljust(510, b"\0") + b"\x55\xaa"
+        (self.folder / "boot.img").write_bytes(boot.ljust(1 << 20, b"\0"))
+
+    def command(self) -> Sequence[str | Path]:
+        vnc = f"127.0.0.1:{self._display - 5900},websocket={self.port}"
+        command: list[str | Path] = [self._path, "-nodefaults", "-vga", "std", "-m", "32", "-display", "none"]
+        if self._tls:
+            command += ["-object", f"tls-creds-x509,id=tls0,dir={self._tls},endpoint=server,verify-peer=no"]
+            vnc += ",tls-creds=tls0"
+        command += ["-vnc", vnc, "-qmp", "unix:qmp,server=on,wait=off", "-debugcon", "file:typed"]
+        return [*command, "-drive", "if=ide,format=raw,file=boot.img"]
+
+    def is_ready(self) -> bool:
+        return self.typed() is not None and accepts(self.port)
+
+    def typed(self) -> str | None:
+        """The keys that have come through to the machine; None while it still boots."""
+        path = self.folder / "typed"
+        text = path.read_text(errors="replace") if path.exists() else ""
+        return text[1:] if text.startswith(">") else None
+
+    def screendump(self) -> Image.Image:
+        """The picture as QEMU itself has it."""
+        path = self.folder / "screen.ppm"
+        self.qmp("screendump", filename=str(path))
+        with Image.open(path) as picture:
+            return picture.convert("RGB")
+
+    def qmp(self, command: str, **arguments: Any) -> Any:
+        """The answer of one QMP command."""
+        with socket.socket(socket.AF_UNIX) as line:
+            line.settimeout(10)
+            line.connect(str(self.folder / "qmp"))
+            with line.makefile("rw") as stream:
+                stream.readline()
+                answer: dict[str, Any] = {}
+                wanted = {"execute": command, "arguments": arguments}
+                for message in ({"execute": "qmp_capabilities"}, wanted):
+                    stream.write(json.dumps(message) + "\n")
+                    stream.flush()
+                    answer = json.loads(stream.readline())
+                    while "event" in answer:
+                        answer = json.loads(stream.readline())
+        assert "return" in answer, answer
+        return answer["return"]

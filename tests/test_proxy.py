@@ -1,0 +1,80 @@
+"""The proxy as an application embeds it: it drains when it is stopped."""
+
+from twisted.internet.task import Clock
+
+from esxiproxy.core.limits import Limits
+from esxiproxy.proxy import Proxy
+from tests.net.memory import Wire
+from tests.net.scene import UPSTREAM, Fixed, MemoryConnector, Scene, close, frame, frames, opening, up
+
+
+class Embedded(Scene):
+    """A scene whose listener was made by a Proxy."""
+
+    def __init__(self, **limits):
+        self.clock = Clock()
+        self.proxy = Proxy(self.clock, limits=Limits(**limits))
+        self.connector = MemoryConnector(self)
+        self.proxy._connector = self.connector
+        self.factory = self.proxy.listener("embedded", Fixed(UPSTREAM))
+        self.sessions = self.proxy.sessions
+        self.host = self.backend = None
+        self.client = Wire(self.factory.buildProtocol(None))
+        self.proxy.startService()
+
+    def stop(self):
+        done = []
+        self.proxy.stopService().addCallback(done.append)
+        self.pump()
+        return done
+
+
+def test_an_idle_proxy_stops_at_once():
+    assert Embedded().stop() == [None]
+
+
+def test_a_running_console_may_go_on_and_its_end_ends_the_drain():
+    scene = Embedded().open()
+    done = scene.stop()
+    scene.advance(10)
+    scene.client.send(up(2, b"still here"))
+    scene.pump()
+    assert not done and frames(scene.host.received)[-1] == (True, 2, b"still here")
+    scene.client.send(up(8, close(1000)))
+    scene.pump()
+    scene.host.send(frame(8, close(1000)))
+    scene.host.close()
+    scene.pump()
+    assert done == [None] and not scene.clock.getDelayedCalls()
+
+
+def test_after_drain_timeout_a_console_gets_1001_and_a_reason():
+    scene = Embedded(drain_timeout=20.0).open()
+    done = scene.stop()
+    scene.advance(20.1)
+    assert frames(scene.client.received) == [(True, 8, close(1001, b"the proxy is shutting down"))]
+    scene.client.send(up(8, close(1001)))
+    scene.host.send(frame(8, close(1001)))
+    scene.host.close()
+    scene.pump()
+    assert done == [None]
+
+
+def test_who_does_not_go_is_aborted():
+    scene = Embedded(drain_timeout=20.0).open()
+    scene.client.block()
+    scene.host.block()
+    done = scene.stop()
+    scene.advance(26)
+    assert done == [None]
+    assert (scene.client.ended, scene.host.ended) == ("aborted", "aborted")
+    assert not scene.clock.getDelayedCalls()
+
+
+def test_a_new_client_is_refused_while_draining():
+    scene = Embedded().open()
+    scene.stop()
+    late = Wire(scene.factory.buildProtocol(None))
+    late.send(opening())
+    late.pump(), late.pump(), late.pump()
+    assert late.received.startswith(b"HTTP/1.1 503 ") and b"Retry-After: 5" in late.received
