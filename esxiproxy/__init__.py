@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from esxiproxy.core.session import Session
     from esxiproxy.interfaces import IAuthenticator, IRouter, ISessionObserver
     from esxiproxy.net.tls import CurrentContext, listener_context
-    from esxiproxy.service import Proxy, ProxyService
+    from esxiproxy.proxy import Proxy
+    from esxiproxy.routers.static import StaticRouter
+    from esxiproxy.service import ProxyService
 
 __all__ = [
     "AccessDenied",
@@ -57,6 +59,7 @@ __all__ = [
     "Session",
     "SessionError",
     "StateUnavailable",
+    "StaticRouter",
     "Subprotocol",
     "Upstream",
     "Verify",
@@ -85,6 +88,7 @@ _PLACES = {
     "interfaces": ("IAuthenticator", "IRouter", "ISessionObserver"),
     "net.tls": ("CurrentContext", "listener_context"),
     "proxy": ("Proxy",),
+    "routers.static": ("StaticRouter",),
     "service": ("ProxyService",),
 }
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}

@@ -43,4 +43,8 @@ class ISessionObserver(Interface):
         """The console is open: both sides have their 101."""
 
     def closed(record: Record) -> None:
-        """The session has ended, or was refused; called once for every opening handshake."""
+        """The session has ended, or was refused.
+
+        Called once for every opening handshake and for every plain HTTP request, those with an unreadable
+        head among them: ``record.kind`` tells them apart.
+        """

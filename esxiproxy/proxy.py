@@ -13,11 +13,13 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from esxiproxy.authenticators.anonymous import Anonymous
 from esxiproxy.core.errors import Draining
 from esxiproxy.core.limits import Limits
+from esxiproxy.core.listening import ListenerTLS
 from esxiproxy.interfaces import IAuthenticator, IRouter, ISessionObserver
 from esxiproxy.net.connector import Connector
 from esxiproxy.net.dispatch import ListenerFactory
 from esxiproxy.net.gateway import Gateway
 from esxiproxy.net.sessions import Sessions
+from esxiproxy.net.tls import CurrentContext, listener_context
 
 _LAST_WORDS = 1.0
 """Seconds that aborted connections get to say so to their protocols."""
@@ -45,12 +47,14 @@ class Proxy(Service):
         router: IRouter,
         authenticator: IAuthenticator | None = None,
         limits: Limits | None = None,
-        tls: IOpenSSLServerConnectionCreator | None = None,
+        tls: ListenerTLS | IOpenSSLServerConnectionCreator | None = None,
     ) -> Any:
         """The factory of one listener, to be given to ``reactor.listenTCP`` or an endpoint.
 
-        ``tls`` puts TLS around it: Twisted's own context factories do, and ``CurrentContext``.
+        ``tls`` puts TLS around it: certificate and key in files, or what Twisted's TLS takes.
         """
+        if isinstance(tls, ListenerTLS):
+            tls = CurrentContext(listener_context(tls))
         gateway = Gateway(authenticator or Anonymous(), router, self._connector)
         factory: Any = ListenerFactory(name, gateway, self.sessions, limits or self.limits, self._reactor)
         if tls is not None:

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 
 from esxiproxy.core.config import Config, Listener
 from esxiproxy.net.listener import ListenerService
-from esxiproxy.net.tls import CurrentContext, listener_context
+from esxiproxy.ops.manhole import ManholeService
 from esxiproxy.ops.sessionlog import SessionLog
 from esxiproxy.proxy import Proxy
 from esxiproxy.registry import AUTHENTICATORS, ROUTERS, SERVICES, plugin
@@ -34,6 +34,12 @@ class ProxyService(MultiService):
         self._beside = MultiService()
         for name in config.beside:
             plugin(SERVICES, name)(config, reactor).setServiceParent(self._beside)
+        if (manhole := config.manhole) is not None:
+            upstreams = config.upstreams.values
+            sessions = self.proxy.sessions
+            ManholeService(
+                manhole.endpoint, manhole.keys, manhole.host_key, sessions, reactor, upstreams
+            ).setServiceParent(self._beside)
         self._beside.setServiceParent(self)
 
     def _factory(self, config: Config, listener: Listener) -> Any:
@@ -42,7 +48,7 @@ class ProxyService(MultiService):
             router=plugin(ROUTERS, listener.router)(config, listener),
             authenticator=plugin(AUTHENTICATORS, listener.authenticator)(config, listener),
             limits=listener.limits,
-            tls=None if listener.tls is None else CurrentContext(listener_context(listener.tls)),
+            tls=listener.tls,
         )
 
     def stopService(self) -> Deferred[None]:

@@ -22,7 +22,8 @@ ALLOWED = {
     "service": {"core", "net", "ops", "state", "registry", "proxy", "service"},
     "preflight": {"core", "net", "registry", "preflight"},
     "tap": {"core", "preflight", "service", "tap"},
-    "__init__": {"core", "interfaces", "net", "service", "__init__"},
+    "nginx": {"core", "nginx"},
+    "__init__": {"core", "interfaces", "net", "routers", "proxy", "service", "__init__"},
 }
 NOT_IN_CORE = ("twisted", "autobahn", "OpenSSL", "zope")
 BANNED = {

@@ -15,6 +15,7 @@ IP = IPv4Address | IPv6Address
 
 _SHORT = re.compile(r"(?:\[([^\[\]]*)\]|([0-9.]*)):([0-9]+)")
 _ENDPOINT = re.compile(r"([a-z][a-z0-9]*):(.+)")
+_PORT = re.compile(r":?([0-9]+)")
 _PART = re.compile(r"(?:[^:\\]|\\.)*")
 _ARGUMENTS = {
     "tcp": ("port", "interface", "backlog"),
@@ -98,6 +99,12 @@ def _endpoint(text: str, folder: Path, kind: str, arguments: dict[str, str]) -> 
         return Address(text, text, ip_address(interface), port)
     except ValueError:
         raise BadValue(f"{shown(interface)} is no IP address, in interface=")
+
+
+def manhole_address(text: str, folder: Path) -> Address:
+    """What ``manhole`` may say: as ``listen``, but a port alone is on loopback.  Raises BadValue."""
+    bare = _PORT.fullmatch(text)
+    return listen_address(f"127.0.0.1:{bare[1]}" if bare else text, folder)
 
 
 def _unix(text: str, folder: Path, arguments: dict[str, str]) -> Address:

@@ -15,13 +15,14 @@ from esxiproxy.core.consistency import (
     address_conflicts,
     listener_conflicts,
     loop_conflicts,
+    proxy_conflicts,
     target_conflicts,
     upstream_conflicts,
 )
-from esxiproxy.core.given import Given, limits_of, listener_of, upstream_of
+from esxiproxy.core.given import Given, limits_of, listener_of, manhole_of, upstream_of
 from esxiproxy.core.keys import KEYS, SectionKind, keys_of
 from esxiproxy.core.limits import Limits
-from esxiproxy.core.listening import Http, Listener, ListenerTLS, TLSVersion
+from esxiproxy.core.listening import Http, Listener, ListenerTLS, Manhole, TLSVersion
 from esxiproxy.core.problem import ConfigError, Problem
 from esxiproxy.core.routing import Upstream
 from esxiproxy.core.values import BadValue, name
@@ -59,6 +60,7 @@ class Config:
     upstreams: Mapping[str, Upstream]
     limits: Limits = field(default_factory=Limits)
     beside: tuple[str, ...] = ()
+    manhole: Manhole | None = None
     lines: Lines = field(default_factory=lambda: MappingProxyType({}), repr=False, compare=False)
 
     def problem(self, section: str, key: str | None, text: str) -> Problem:
@@ -126,16 +128,19 @@ class _Check:
         if readable and not listeners:
             text = "no listener: without a [listener NAME] section there is nothing to bind"
             self.problems.append(Problem(self._file, 1, None, None, text))
-        limits, beside = Limits(), ()
+        limits, beside, manhole = Limits(), (), None
         for found in given:
             if found.kind is SectionKind.PROXY:
+                self._report_all(found, proxy_conflicts(found))
                 limits, beside = limits.overridden_by(limits_of(found)), found["beside"] or ()
+                manhole = manhole_of(found, self._folder)
         return Config(
             Path(self._file),
             tuple(listener_of(found, limits) for found in listeners if found["listen"]),
             MappingProxyType({found.name: upstream_of(found) for found in upstreams if found["url"]}),
             limits,
             beside,
+            manhole,
             _lines(sections),
         )
 

@@ -23,6 +23,15 @@ _LOCAL: dict[str, tuple[str, ...]] = {
 }
 
 
+def proxy_conflicts(proxy: Given) -> Iterator[Conflict]:
+    """Keys of [proxy] that do not go together."""
+    if proxy.has("manhole") and "manhole_keys" not in proxy.present:
+        yield "manhole", "needs manhole_keys beside it: there are no passwords"
+    for key in ("manhole_keys", "manhole_host_key"):
+        if proxy.has(key) and "manhole" not in proxy.present:
+            yield key, "only with a manhole"
+
+
 def listener_conflicts(listener: Given) -> Iterator[Conflict]:
     """Keys of a listener that do not go together."""
     present = listener.present

@@ -229,6 +229,8 @@ class LifetimeReached(PolicyViolation):
 class Killed(PolicyViolation):
     """An operator ended the session."""
 
+    status = 503
+
 
 class ClientLost(SessionError):
     """The client's connection ended without a Close; only the upstream can still be told."""
@@ -237,13 +239,10 @@ class ClientLost(SessionError):
     close_code = 1001
 
 
-class Draining(SessionError):
+class Draining(LimitReached):
     """The proxy is going away."""
 
-    status = 503
     close_code = 1001
-    proxy_error = "connection_limit_reached"
-    retry_after = 5
 
 
 class Internal(SessionError):

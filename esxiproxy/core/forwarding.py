@@ -94,7 +94,7 @@ class Forwarding:
     # The request
 
     def take_request(self, octets: bytes) -> bytes:
-        """What came from the client, as the upstream gets it.  Raises MalformedRequest or BodyTooLarge."""
+        """What came from the client, as the upstream gets it.  Raises MalformedRequest."""
         if self.asked:
             self.rest += octets
             return b""
@@ -129,7 +129,7 @@ class Forwarding:
 
     def _up(self, event: Any) -> bytes:
         with suppress(h11.LocalProtocolError):  # the upstream has ended the exchange: nobody wants the rest
-            return self._client.send(event)
+            return bytes(self._client.send(event))
         return b""
 
     # The answer
@@ -169,9 +169,7 @@ class Forwarding:
                 sent.append(self._answer_event(event))
         except h11.RemoteProtocolError as error:
             if error.error_status_hint == 431:
-                raise UpstreamInvalid(
-                    f"the upstream's answer has a head of more than {MAX_ANSWER_HEAD} bytes"
-                )
+                raise UpstreamInvalid(f"the upstream's answer has a head over {MAX_ANSWER_HEAD} bytes")
             raise UpstreamInvalid("the upstream's answer is no HTTP/1.1")
         except h11.LocalProtocolError:
             raise UpstreamInvalid("the upstream's answer has fields that cannot be passed on")

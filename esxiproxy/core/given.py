@@ -11,7 +11,7 @@ from typing import Any
 from esxiproxy.core.ini import Section
 from esxiproxy.core.keys import LIMITS, SectionKind, keys_of
 from esxiproxy.core.limits import Limits
-from esxiproxy.core.listening import Listener, ListenerTLS
+from esxiproxy.core.listening import Listener, ListenerTLS, Manhole
 from esxiproxy.core.routing import Upstream
 
 
@@ -51,6 +51,14 @@ class Given:
 def limits_of(given: Given) -> Mapping[str, Any]:
     """The limits that a section sets itself."""
     return MappingProxyType({key: value for key, value in given.values.items() if key in LIMITS})
+
+
+def manhole_of(given: Given, folder: Path) -> Manhole | None:
+    """The manhole of [proxy]; its host key is beside the configuration where the file does not say."""
+    address, keys = given["manhole"], given["manhole_keys"]
+    if address is None or keys is None:
+        return None
+    return Manhole(address.endpoint, keys, given["manhole_host_key"] or folder / "manhole_host_key")
 
 
 def listener_of(given: Given, limits: Limits) -> Listener:

@@ -35,8 +35,8 @@ class RequestHead:
     """A request head as it came.
 
     ``raw`` are its bytes with the blank line; field names in ``fields`` keep their case, values have lost the
-    white space around them.  ``version`` is ``(1, 0)`` or ``(1, 1)``.  ``target`` is in origin-form, or ``*``;
-    ``absolute`` says that it came in absolute-form, with the authority that Host has, too.
+    white space around them.  ``version`` is ``(1, 0)`` or ``(1, 1)``.  ``target`` is in origin-form or
+    ``*``; ``absolute`` says that it came in absolute-form, with the authority that Host has, too.
     """
 
     raw: bytes
@@ -57,6 +57,10 @@ class RequestHead:
     def tokens(self, name: bytes) -> list[bytes]:
         """The elements of a comma-separated list field (RFC 9110 5.6.1), in lower case."""
         return tokens(self.values(name))
+
+
+NO_HEAD = RequestHead(b"", b"", b"", (1, 1), ())
+"""Stands for a head that could not be read."""
 
 
 def tokens(values: list[bytes]) -> list[bytes]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from esxiproxy.core import values
-from esxiproxy.core.address import listen_address
+from esxiproxy.core.address import listen_address, manhole_address
 from esxiproxy.core.limits import Limits
 from esxiproxy.core.listening import Http, TLSVersion
 from esxiproxy.core.routing import Subprotocol, Verify
@@ -67,6 +67,10 @@ def _file(name: str, block: str) -> Type:
     return Type(name, partial(values.pem, block=block))
 
 
+def _path(name: str) -> Type:
+    return Type(name, lambda text, folder: folder / text)
+
+
 DURATION = _plain("duration", values.duration)
 DURATION_OR_OFF = _plain("duration or `off`", values.duration_or_off)
 SIZE_OR_OFF = _plain("size or `off`", values.size_or_off)
@@ -80,6 +84,15 @@ _P, _L, _U = (SectionKind.PROXY,), (SectionKind.LISTENER,), (SectionKind.UPSTREA
 KEYS = (
     Key("state", _P, _plain("`memory:`", values.state), "memory:", "where sessions and slots are kept"),
     Key("beside", _P, NAMES, None, "plugins that run beside the proxy, separated by commas"),
+    Key(
+        "manhole",
+        _P,
+        Type("address", manhole_address),
+        None,
+        "where operators may look inside by SSH: `2222`, which is on 127.0.0.1, or as in `listen`",
+    ),
+    Key("manhole_keys", _P, _path("file"), None, "their keys, an `authorized_keys` file; for `manhole`"),
+    Key("manhole_host_key", _P, _path("file"), None, "its own; made there at the first start"),
     Key("head_timeout", _P + _L, DURATION, "10s", "the time for a whole request head to arrive"),
     Key("tls_handshake_timeout", _P + _L, DURATION, "10s", "the time for a client's TLS handshake"),
     Key("keepalive_timeout", _P + _L, DURATION, "60s", "the longest pause between two plain HTTP requests"),

@@ -34,6 +34,15 @@ class ListenerTLS:
 
 
 @dataclass(frozen=True, slots=True)
+class Manhole:
+    """Where operators may look inside by SSH: a Twisted endpoint description, and the files of keys."""
+
+    endpoint: str
+    keys: Path
+    host_key: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Listener:
     """A bound port with its TLS and its policy.
 

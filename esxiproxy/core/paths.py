@@ -25,7 +25,7 @@ def check_path(target: bytes, prefixes: tuple[bytes, ...]) -> None:
     path = target.partition(b"?")[0]
     if _AMBIGUOUS.search(path):
         raise RouteNotFound("the path can be read in two ways, and only certain paths are served here")
-    if not any(map(lambda prefix: _under(path, prefix), prefixes)):
+    if not any(_under(path, prefix) for prefix in prefixes):
         raise RouteNotFound("this path is not served here")
 
 

@@ -124,12 +124,16 @@ def announce(version: ProxyVersion, source: Address, destination: Address | None
         first = ip_address(source.host.partition("%")[0])
         second = ip_address((destination or source).host.partition("%")[0])
     except ValueError:
-        first = second = None  # type: ignore[assignment]
-    if first is None or first.version != second.version:
-        return b"PROXY UNKNOWN\r\n" if version is ProxyVersion.V1 else SIGNATURE + b"\x20\0\0\0"
+        return _nothing(version)
+    if first.version != second.version:
+        return _nothing(version)
     ports = source.port, (destination or source).port
     if version is ProxyVersion.V1:
         return f"PROXY TCP{first.version} {first} {second} {ports[0]} {ports[1]}\r\n".encode()
     body = first.packed + second.packed + struct.pack("!HH", *ports)
     family = 0x11 if first.version == 4 else 0x21
     return SIGNATURE + struct.pack("!BBH", 0x21, family, len(body)) + body
+
+
+def _nothing(version: ProxyVersion) -> bytes:
+    return b"PROXY UNKNOWN\r\n" if version is ProxyVersion.V1 else SIGNATURE + b"\x20\0\0\0"

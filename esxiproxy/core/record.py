@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 
 from esxiproxy.core.request import Address
 
 
+class Kind(Enum):
+    """What a session was."""
+
+    CONSOLE = "console"
+    HTTP = "http"
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One session, from its opening handshake to the end.
+    """One session, from its opening handshake to the end; or one plain HTTP request with its answer.
 
     ``status``
         the HTTP status that the client got: 101, or the refusal's; 499 when it left before.
@@ -21,10 +29,13 @@ class Record:
     ``error``, ``detail``
         the failure's name in the error table and a sentence about it, both empty for a clean end.
     ``octets_up``, ``octets_down``
-        relayed bytes, frame headers included, toward the upstream and toward the client.
+        relayed bytes toward the upstream and toward the client: frames with their headers, HTTP bodies
+        without their framing.
     ``phases``
         seconds from the accepted request to each step that was reached: ``authenticated``, ``routed``,
-        ``opened``, ``closed``.
+        ``opened``, ``closed``; for HTTP ``connected`` and ``answered`` in place of ``opened``.
+    ``method``
+        the request's; empty when its head could not be read.
     """
 
     session: str
@@ -41,3 +52,5 @@ class Record:
     octets_up: int
     octets_down: int
     phases: Mapping[str, float]
+    kind: Kind = Kind.CONSOLE
+    method: str = "GET"

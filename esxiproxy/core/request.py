@@ -23,9 +23,9 @@ class Request:
     """A checked request head, and how it came in.
 
     ``session`` is the id under which log and record know it; ``secure`` says whether the client's connection
-    is TLS: to the listener, or to a trusted proxy in front of it.  ``forwarded_for`` is the chain of addresses
-    for X-Forwarded-For, the client's first, ``public_host`` what the client calls us, and ``listening`` the
-    address of ours that the connection came in at.
+    is TLS: to the listener, or to a trusted proxy in front of it.  ``forwarded_for`` is what
+    X-Forwarded-For will say, the client's address first, ``public_host`` what the client calls us, and
+    ``listening`` the address of ours that the connection came in at.
     """
 
     session: str

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from esxiproxy.core.proxyprotocol import ProxyVersion
+
 
 class Verify(Enum):
     """How an upstream shows who it is."""
@@ -63,6 +65,7 @@ class Upstream:
     host_field: str = "upstream"
     origin_field: str = "upstream"
     subprotocol: Subprotocol = Subprotocol.BRIDGE
+    send_proxy_protocol: ProxyVersion | None = None
     overrides: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
     @property

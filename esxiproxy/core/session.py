@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from esxiproxy.core.errors import SessionError
 from esxiproxy.core.limits import Limits
-from esxiproxy.core.record import Record
+from esxiproxy.core.record import Kind, Record
 from esxiproxy.core.redaction import redact
 from esxiproxy.core.request import Request
 from esxiproxy.core.routing import Principal, Route
@@ -27,6 +27,7 @@ class Session:
         "detail",
         "ended_by",
         "error",
+        "kind",
         "limits",
         "octets_down",
         "octets_up",
@@ -36,8 +37,15 @@ class Session:
         "status",
     )
 
-    def __init__(self, request: Request, limits: Limits, seconds: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        request: Request,
+        limits: Limits,
+        seconds: Callable[[], float],
+        kind: Kind = Kind.CONSOLE,
+    ) -> None:
         self.request = request
+        self.kind = kind
         self.limits = limits
         self.principal: Principal | None = None
         self.route: Route | None = None
@@ -57,9 +65,14 @@ class Session:
         """The id under which log, record and operators know this session."""
         return self.request.session
 
+    @property
+    def age(self) -> float:
+        """Seconds since the request was accepted."""
+        return self._seconds() - self._started
+
     def mark(self, phase: str) -> None:
         """Note that the session has reached this step now."""
-        self._phases[phase] = self._seconds() - self._started
+        self._phases[phase] = self.age
 
     def authenticated(self, principal: Principal) -> None:
         """The client turned out to be this one."""
@@ -76,6 +89,11 @@ class Session:
         """The upstream's 101 is here and the client's is on its way."""
         self.status = 101
         self.mark("opened")
+
+    def answered(self, status: int) -> None:
+        """The head of the upstream's answer is on its way to the client."""
+        self.status = status
+        self.mark("answered")
 
     def failed(self, error: SessionError, ended_by: str = "proxy") -> None:
         """The first failure of a session is the one that is kept: what follows is its consequence."""
@@ -108,4 +126,6 @@ class Session:
             octets_up=self.octets_up,
             octets_down=self.octets_down,
             phases=MappingProxyType(dict(self._phases)),
+            kind=self.kind,
+            method=self.request.head.method.decode("ascii", "replace"),
         )

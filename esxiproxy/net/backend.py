@@ -33,13 +33,17 @@ MAX_INTERIM = 5
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """Our opening handshake to an upstream: the request, and what its answer is checked against."""
+    """Our opening handshake to an upstream: the request, and what its answer is checked against.
+
+    ``announced`` is the PROXY header that the connection begins with.
+    """
 
     target: bytes
     fields: Fields
     key: bytes
     offered: tuple[bytes, ...]
     max_frame: int | None = None
+    announced: bytes = b""
 
 
 def new_key() -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet import error as neterror
 from twisted.internet.defer import CancelledError, Deferred
@@ -22,19 +22,43 @@ from esxiproxy.core.errors import (
 from esxiproxy.core.limits import Limits
 from esxiproxy.core.routing import Upstream
 from esxiproxy.net.backend import Backend, BackendFactory, Opening
+from esxiproxy.net.http_upstream import HttpUpstream
 from esxiproxy.net.trust import UpstreamTLS
+
+P = TypeVar("P", Backend, HttpUpstream)
 
 
 class _Dial(Factory):
-    """Builds the one backend of one dial."""
+    """Builds the one protocol of one dial."""
 
     noisy = False
 
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
+    def __init__(self, protocol: Any) -> None:
+        self._protocol = protocol
 
-    def buildProtocol(self, addr: Any) -> Backend:
-        return self._backend
+    def buildProtocol(self, addr: Any) -> Any:
+        return self._protocol
+
+
+class _Announced(Factory):
+    """Writes a PROXY header before anything else, TLS included."""
+
+    noisy = False
+
+    def __init__(self, factory: Any, header: bytes) -> None:
+        self._factory = factory
+        self._header = header
+
+    def buildProtocol(self, addr: Any) -> Any:
+        protocol = self._factory.buildProtocol(addr)
+        connect = protocol.makeConnection
+
+        def announce_and_connect(transport: Any) -> None:
+            transport.write(self._header)
+            connect(transport)
+
+        protocol.makeConnection = announce_and_connect
+        return protocol
 
 
 class Connector:
@@ -53,14 +77,33 @@ class Connector:
         tls = self._tls_of(upstream)
         backend = Backend(opening, tls)
         backend.factory = self._factory
-        factory: Any = _Dial(backend)
+        return self._dial(upstream, backend, tls, limits, opening.announced)
+
+    def connect_http(
+        self, upstream: Upstream, limits: Limits, announced: bytes = b""
+    ) -> Deferred[HttpUpstream]:
+        """A connection for plain HTTP, its certificate checked; fails with a SessionError.
+
+        It begins with ``announced``, a PROXY header.  Cancelling it leaves nothing behind.
+        """
+        tls = self._tls_of(upstream)
+        protocol = HttpUpstream(upstream, limits, tls, self._reactor, announced)
+        return self._dial(upstream, protocol, tls, limits, announced)
+
+    def _dial(
+        self, upstream: Upstream, protocol: P, tls: UpstreamTLS | None, limits: Limits, announced: bytes
+    ) -> Deferred[P]:
+        """Everything up to the protocol's ``opened``, under one deadline."""
+        factory: Any = _Dial(protocol)
         if tls is not None:
             factory = TLSMemoryBIOFactory(tls, True, factory, clock=self._reactor)
             factory.noisy = False
+        if announced:
+            factory = _Announced(factory, announced)
         endpoint = HostnameEndpoint(
             self._reactor, upstream.host, upstream.port, timeout=limits.connect_timeout
         )
-        opened = backend.opened
+        opened: Deferred[P] | None = protocol.opened
         assert opened is not None
         dialling = endpoint.connect(factory)
         timed_out = False
@@ -70,16 +113,16 @@ class Connector:
             timed_out = True
             result.cancel()
 
-        def cancel(_result: Deferred[Backend]) -> None:
+        def cancel(_result: Deferred[P]) -> None:
             dialling.cancel()
             opened.cancel()
 
         def not_connected(failure: Failure) -> None:
-            if backend.opened is not None:
-                backend.opened = None
+            if protocol.opened is not None:
+                protocol.opened = None
                 opened.errback(failure)
 
-        result: Deferred[Backend] = Deferred(cancel)
+        result: Deferred[P] = Deferred(cancel)
         deadline = self._reactor.callLater(limits.upstream_handshake_timeout, expire)
 
         def done(outcome: Any) -> None:

@@ -1,4 +1,4 @@
-"""Reads one request head of a new connection, and hands the connection to whoever serves it."""
+"""Reads the request heads of a connection, and hands it to whoever serves them."""
 
 from __future__ import annotations
 
@@ -10,24 +10,31 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from esxiproxy.core.edge import Edge, Http
 from esxiproxy.core.errors import MalformedRequest, SessionError, UpgradeRequired
-from esxiproxy.core.handshake import upgrade_of
-from esxiproxy.core.head import HeadReader, RequestHead
+from esxiproxy.core.forwarded import origin_of
+from esxiproxy.core.handshake import Upgrade, upgrade_of
+from esxiproxy.core.head import NO_HEAD, HeadReader, RequestHead
 from esxiproxy.core.limits import Limits
+from esxiproxy.core.paths import check_path
+from esxiproxy.core.record import Kind
 from esxiproxy.core.refusal import refusal
 from esxiproxy.core.request import Address, Request
+from esxiproxy.core.via import check_loop
 from esxiproxy.net.frontend import Frontend, FrontendFactory
 from esxiproxy.net.gateway import Gateway
+from esxiproxy.net.http_client import HttpClient
 from esxiproxy.net.linger import linger
 from esxiproxy.net.sessions import Sessions, session_id
 
 
 @implementer(IHandshakeListener)
 class Dispatch(Protocol):
-    """One accepted connection, until its first head is read.
+    """One accepted connection: reads a head, and hands the connection to whoever serves it.
 
-    The head is checked on its raw bytes and handed on untouched, so that there is one reading of it.  The
-    frontend then takes the place of this protocol on the transport.
+    The head is checked on its raw bytes and handed on untouched, so that there is one reading of it.  A
+    frontend takes the place of this protocol on the transport, for good; a plain HTTP request gives the
+    connection back when it has its answer, with what the client has sent behind it.
     """
 
     _log = Logger()
@@ -38,6 +45,9 @@ class Dispatch(Protocol):
         self.factory = factory
         self._reader = HeadReader()
         self._call: IDelayedCall | None = None
+        self._http: HttpClient | None = None
+        self._between = False
+        """Whether an answer is done and nothing of another request has come."""
 
     def connectionMade(self) -> None:
         limits = self.factory.limits
@@ -51,27 +61,64 @@ class Dispatch(Protocol):
         self._wait(self.factory.limits.head_timeout, self._late)
 
     def dataReceived(self, data: bytes) -> None:
+        if self._http is not None and self._http.busy:
+            self._http.received(data)
+            return
+        if self._between:
+            self._between = False
+            self._wait(self.factory.limits.head_timeout, self._late)
         try:
             read = self._reader.feed(data)
-            if read is not None:
-                self._serve(*read)
         except SessionError as error:
-            self._refuse(error)
+            self._refuse(error, self._request(NO_HEAD), Kind.HTTP)
+        else:
+            if read is not None:
+                self._stop()
+                self._serve(*read)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._stop()
+        if self._http is not None:
+            self._http.lost()
 
     def _serve(self, head: RequestHead, rest: bytes) -> None:
-        upgrade = upgrade_of(head)
-        if upgrade is None:
-            raise UpgradeRequired("only WebSocket connections are served here")
+        request, kind = self._request(head), Kind.HTTP
+        try:
+            upgrade = upgrade_of(head)
+            kind = Kind.HTTP if upgrade is None else Kind.CONSOLE
+            check_path(head.target, self.factory.edge.paths)
+            check_loop(head)
+            if upgrade is not None:
+                self._upgrade(request, upgrade, rest)
+            elif self.factory.edge.http is Http.FORWARD:
+                self._forward(request, rest)
+            else:
+                raise UpgradeRequired("only WebSocket connections are served here")
+        except SessionError as error:
+            self._refuse(error, request, kind)
+
+    def _request(self, head: RequestHead) -> Request:
+        factory, secure = self.factory, bool(ISSLTransport.providedBy(self.transport))
+        origin = origin_of(head, _address(self.transport.getPeer()), secure, factory.edge.trust)
+        return Request(
+            session_id(),
+            factory.name,
+            origin.client,
+            origin.secure,
+            head,
+            origin.chain,
+            origin.host,
+            _address(self.transport.getHost()),
+        )
+
+    def _upgrade(self, request: Request, upgrade: Upgrade, rest: bytes) -> None:
         factory = self.factory
-        request = Request(session_id(), factory.name, self._client(), self._secure(), head)
         session = factory.sessions.new(request, factory.limits)
         frontend = Frontend(session, upgrade, factory.gateway, factory.sessions)
         frontend.factory = factory.frontends
-        self._stop()
-        self._hand_to(frontend, head.raw)
+        if self._http is not None:
+            self._http.leave()
+        self._hand_to(frontend, request.head.raw)
         if rest and not frontend.lost:
             frontend.dataReceived(rest)
 
@@ -82,33 +129,53 @@ class Dispatch(Protocol):
         protocol.makeConnection(self.transport)
         protocol.dataReceived(octets)
 
-    def _client(self) -> Address:
-        peer = self.transport.getPeer()
-        return Address(getattr(peer, "host", "unix"), getattr(peer, "port", 0))
+    def _forward(self, request: Request, rest: bytes) -> None:
+        factory = self.factory
+        if self._http is None:
+            self._http = HttpClient(
+                self.transport, factory.gateway, factory.sessions, factory.clock, self._next, self._close
+            )
+        self._http.serve(factory.sessions.new(request, factory.limits, Kind.HTTP), rest)
 
-    def _secure(self) -> bool:
-        return bool(ISSLTransport.providedBy(self.transport))
+    def _next(self, rest: bytes) -> None:
+        """A request has its answer; the next one is read as the first one was."""
+        self._reader = HeadReader()
+        self._between = True
+        self._wait(self.factory.limits.keepalive_timeout, self._close)
+        if rest:
+            self.dataReceived(rest)
 
     def _late(self) -> None:
         limit = self.factory.limits.head_timeout
-        self._refuse(MalformedRequest(f"no whole request head within {limit:g} s", status=408))
+        error = MalformedRequest(f"no whole request head within {limit:g} s", status=408)
+        self._refuse(error, self._request(NO_HEAD), Kind.HTTP)
 
-    def _refuse(self, error: SessionError) -> None:
+    def _refuse(self, error: SessionError, request: Request, kind: Kind) -> None:
         factory = self.factory
         self._log.info(
             "listener {listener}: {client} refused: {name}: {error}",
             listener=factory.name,
-            client=self._client(),
+            client=request.client,
             name=error.name,
             error=error,
         )
+        session = factory.sessions.new(request, factory.limits, kind)
+        session.status = error.answer
+        session.failed(error)
+        factory.sessions.closed(session)
+        self.transport.write(refusal(error, head_only=request.head.method == b"HEAD"))
+        self._close()
+
+    def _close(self) -> None:
+        """Nothing more is served here; what still comes is read so that the answer is not reset away."""
+        if self._http is not None:
+            self._http.leave()
         self.dataReceived = self._ignore  # type: ignore[method-assign]
-        self.transport.write(refusal(error))
         self._stop()
-        self._call = linger(self.transport, factory.clock, factory.limits.close_timeout)
+        self._call = linger(self.transport, self.factory.clock, self.factory.limits.close_timeout)
 
     def _ignore(self, data: bytes) -> None:
-        """It has its answer; what it goes on to send is read so that its answer is not reset away."""
+        """It has its answer."""
 
     def _wait(self, seconds: float, call: Any) -> None:
         self._stop()
@@ -122,6 +189,10 @@ class Dispatch(Protocol):
         self.transport.abortConnection()
 
 
+def _address(end: Any) -> Address:
+    return Address(getattr(end, "host", "unix"), getattr(end, "port", 0))
+
+
 class ListenerFactory(Factory):
     """The protocols of one listener: what is common to all of its connections.
 
@@ -130,12 +201,21 @@ class ListenerFactory(Factory):
 
     noisy = False
 
-    def __init__(self, name: str, gateway: Gateway, sessions: Sessions, limits: Limits, clock: Any) -> None:
+    def __init__(
+        self,
+        name: str,
+        gateway: Gateway,
+        sessions: Sessions,
+        limits: Limits,
+        clock: Any,
+        edge: Edge | None = None,
+    ) -> None:
         self.name = name
         self.gateway = gateway
         self.sessions = sessions
         self.limits = limits
         self.clock = clock
+        self.edge = edge or Edge()
         self.frontends = FrontendFactory(clock)
 
     def buildProtocol(self, addr: Any) -> Any:

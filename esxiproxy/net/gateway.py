@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from twisted.internet.defer import Deferred
+
 from esxiproxy.core.handshake import Upgrade, offered_upstream, opening_fields
+from esxiproxy.core.proxyprotocol import announce
+from esxiproxy.core.routing import Principal, Route, Upstream
 from esxiproxy.core.session import Session
 from esxiproxy.interfaces import IAuthenticator, IRouter
 from esxiproxy.net.backend import Backend, Opening, new_key
 from esxiproxy.net.connector import Connector
+from esxiproxy.net.http_upstream import HttpUpstream
 
 
 class Gateway:
@@ -24,11 +29,8 @@ class Gateway:
         cancelled.  Nothing is awaited after the connect, so that no frame arrives between the upstream's 101
         and the join.
         """
+        principal, route = await self.decide(session)
         request = session.request
-        principal = await self._authenticator.authenticate(request)
-        session.authenticated(principal)
-        route = await self._router.route(request, principal)
-        session.routed(route)
         offered = offered_upstream(upgrade, route.upstream)
         key = new_key()
         opening = Opening(
@@ -37,5 +39,26 @@ class Gateway:
             key=key,
             offered=offered,
             max_frame=session.limits.max_frame,
+            announced=self.announcement(session, route.upstream),
         )
         return await self._connector.connect(route.upstream, opening, session.limits)
+
+    async def decide(self, session: Session) -> tuple[Principal, Route]:
+        """Who asks, and where to; raises a SessionError when the answer is no."""
+        request = session.request
+        principal = await self._authenticator.authenticate(request)
+        session.authenticated(principal)
+        route = await self._router.route(request, principal)
+        session.routed(route)
+        return principal, route
+
+    def announcement(self, session: Session, upstream: Upstream) -> bytes:
+        """The PROXY header that begins a connection to this upstream, empty where it wants none."""
+        version = upstream.send_proxy_protocol
+        if version is None:
+            return b""
+        return announce(version, session.request.client, session.request.listening)
+
+    def dial(self, session: Session, upstream: Upstream, announced: bytes) -> Deferred[HttpUpstream]:
+        """A connection for plain HTTP; cancelling it leaves nothing behind."""
+        return self._connector.connect_http(upstream, session.limits, announced)

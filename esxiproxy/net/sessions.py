@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 
 from esxiproxy.core.errors import SessionError
 from esxiproxy.core.limits import Limits
+from esxiproxy.core.record import Kind
 from esxiproxy.core.redaction import redact_text
 from esxiproxy.core.request import Request
 from esxiproxy.core.session import Session
@@ -68,9 +69,9 @@ class Sessions:
     def __getitem__(self, identity: str) -> Admitted:
         return self._admitted[identity]
 
-    def new(self, request: Request, limits: Limits) -> Session:
+    def new(self, request: Request, limits: Limits, kind: Kind = Kind.CONSOLE) -> Session:
         """A session for this request, running from now."""
-        return Session(request, limits, self._clock.seconds)
+        return Session(request, limits, self._clock.seconds, kind)
 
     def admitted(self, holder: Admitted) -> None:
         """The session's upstream is being asked for."""

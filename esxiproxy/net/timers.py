@@ -23,6 +23,11 @@ class Timers:
         self.disarm(name)
         self._calls[name] = self._clock.callLater(max(0.0, seconds), call, *args)
 
+    def adopt(self, name: str, call: IDelayedCall) -> None:
+        """Take over a call that somebody else has armed."""
+        self.disarm(name)
+        self._calls[name] = call
+
     def disarm(self, name: str) -> None:
         """Do not, after all."""
         call = self._calls.pop(name, None)

@@ -105,11 +105,11 @@ class Commands:
     def trace(self, identity: str, frames: int = 100, seconds: float = 60.0) -> Shown:
         """trace(id, frames=100, seconds=60): show a session's frames by their headers, as they pass"""
         holder = self._find(identity)
-        if holder.relay is None:
+        if views.relay_of(holder) is None:
             raise Mistake(f"session {holder.session.id} has no frames yet: its upstream has not accepted")
         if not (1 <= frames <= MAX_FRAMES and 0 < seconds <= MAX_SECONDS):
             raise Mistake(f"a trace has 1 to {MAX_FRAMES} frames and at most {MAX_SECONDS:g} seconds")
-        legs = holder.relay.legs
+        legs = views.relay_of(holder).legs
         if any(leg.traced for leg in legs.values()):
             raise Mistake(f"session {holder.session.id} is being traced already")
         name = holder.session.id

@@ -17,8 +17,6 @@ class Holder(Protocol):
     """Whoever holds a session's client connection."""
 
     session: Session
-    relay: Any
-    """None before the console is open."""
 
     def end(self, error: SessionError) -> None:
         """End the session and tell both peers why."""
@@ -39,7 +37,7 @@ def sessions(holders: Iterable[Holder]) -> str:
 
 def session(holder: Holder) -> str:
     """What is known of one session."""
-    session, relay = holder.session, holder.relay
+    session, relay = holder.session, relay_of(holder)
     record = session.record()
     route = session.route
     phases = (f"{name} {seconds:.3f} s" for name, seconds in record.phases.items() if name != "closed")
@@ -93,7 +91,7 @@ def upstreams(configured: Iterable[Upstream], holders: Iterable[Holder]) -> str:
 
 
 def _row(holder: Holder) -> tuple[str, ...]:
-    session, relay = holder.session, holder.relay
+    session, relay = holder.session, relay_of(holder)
     return (
         session.id,
         session.request.listener,
@@ -105,12 +103,18 @@ def _row(holder: Holder) -> tuple[str, ...]:
     )
 
 
+def relay_of(holder: Holder) -> Any:
+    """What copies the session's frames; None before a console is open, and for a plain HTTP request."""
+    return getattr(holder, "relay", None)
+
+
 def _octets(holder: Holder) -> int:
-    return 0 if holder.relay is None else int(holder.relay.octets)
+    relay = relay_of(holder)
+    return 0 if relay is None else int(relay.octets)
 
 
 def _age(session: Session) -> float:
-    return session.record().phases["closed"]
+    return session.age
 
 
 def _url(upstream: Upstream) -> str:

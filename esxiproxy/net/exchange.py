@@ -1,0 +1,263 @@
+"""One plain HTTP request and its answer, from the checked head to the record."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from esxiproxy.core.errors import (
+    ClientLost,
+    Draining,
+    Internal,
+    SessionError,
+    StallTimeout,
+    UpstreamLost,
+    UpstreamTimeout,
+)
+from esxiproxy.core.fields import host_field
+from esxiproxy.core.forwarding import Forwarding
+from esxiproxy.core.message import forwarded_request, may_be_repeated
+from esxiproxy.core.refusal import refusal
+from esxiproxy.core.rewriting import View
+from esxiproxy.core.routing import Route
+from esxiproxy.core.session import Session
+from esxiproxy.net.http_deadlines import HttpDeadlines
+from esxiproxy.net.http_upstream import HttpUpstream
+from esxiproxy.net.sessions import log_bug
+
+if TYPE_CHECKING:
+    from esxiproxy.net.http_client import HttpClient
+
+MAX_EARLY = 64 * 1024
+"""Bytes that are held for an upstream that is being dialled, or behind a request that is being answered."""
+
+
+class Exchange:
+    """Moves one request up and its answer down.
+
+    ``client`` is the downstream connection; it is told of the end with ``exchange_over``, once.
+    """
+
+    _log = Logger()
+
+    def __init__(self, session: Session, client: HttpClient) -> None:
+        self.session = session
+        self._client = client
+        self._upstream: HttpUpstream | None = None
+        self._admission: Deferred[HttpUpstream] | None = None
+        self._early = b""
+        self._over = False
+        self._repeated = False
+        self._forwarding = Forwarding(session.request.head, session.limits.max_body)
+        self.deadlines = HttpDeadlines(self._forwarding, session, client, self.fail)
+
+    def start(self, rest: bytes) -> None:
+        """Ask who it is and where to; ``rest`` is what came with the head."""
+        client = self._client
+        client.sessions.admitted(self)
+        self._early = rest
+        if client.sessions.draining:
+            self.fail(Draining("the proxy is shutting down"))
+            return
+        client.flow.changed, client.flow.stalled = self._client_changed, self._client_stalled
+        client.flow.timeout = self.session.limits.stall_timeout
+        self._admit()
+
+    def _admit(self) -> None:
+        self._admission = Deferred.fromCoroutine(self._connection())
+        self._admission.addCallback(self._begin)
+        self._admission.addErrback(self._not_admitted)
+
+    async def _connection(self) -> HttpUpstream:
+        session, client = self.session, self._client
+        route = session.route
+        if route is None:
+            _, route = await client.gateway.decide(session)
+        announced = client.gateway.announcement(session, route.upstream)
+        idle = client.take_idle(route.upstream, announced)
+        return idle or await client.gateway.dial(session, route.upstream, announced)
+
+    def _begin(self, upstream: HttpUpstream) -> None:
+        if self._over:  # the client left in the very turn in which the upstream accepted
+            upstream.abort()
+            return
+        session, route = self.session, self.session.route
+        assert route is not None
+        session.mark("connected")
+        self._upstream = upstream
+        upstream.take(self)
+        upstream.flow.changed, upstream.flow.stalled = self._upstream_changed, self._upstream_stalled
+        head = self._forwarding.begin(*self._request(route))
+        upstream.transport.write(head)
+        early, self._early = self._early, b""
+        self.deadlines.begun()
+        self._client_changed()
+        self._up(early)
+        self._client.flow.pause("early", False)
+
+    def _request(self, route: Route) -> tuple[bytes, Any, View]:
+        request, upstream = self.session.request, route.upstream
+        host = request.public_host or request.head.value(b"host")
+        view = View.of(upstream, host_field(request, upstream), request.secure, host)
+        target = request.head.target if route.target is None else route.target
+        return target, forwarded_request(request, route, self.session.principal), view
+
+    def _not_admitted(self, failure: Failure) -> None:
+        if self._over:
+            if not failure.check(CancelledError, SessionError):
+                log_bug(self._log, "raised after the end", failure, self.session.id)
+            return
+        if isinstance(failure.value, SessionError):
+            self.fail(failure.value)
+        else:
+            log_bug(self._log, "a plugin or a bug of ours raised", failure, self.session.id)
+            self.fail(Internal("an internal error, see the log of the proxy"))
+
+    # Bytes
+
+    def request_received(self, octets: bytes) -> None:
+        """Bytes from the client: of the body, or what stands behind it."""
+        if self._over:
+            return
+        if self._upstream is None:
+            self._early += octets
+        else:
+            self._up(octets)
+        if len(self._early) + len(self._forwarding.rest) > MAX_EARLY:
+            self._client.flow.pause("early")
+            self.deadlines.client_paused()
+            if self._upstream is None:
+                self.deadlines.held()
+
+    def _up(self, octets: bytes) -> None:
+        assert self._upstream is not None
+        try:
+            sent = self._forwarding.take_request(octets)
+        except SessionError as error:
+            self.fail(error, "client")
+            return
+        if sent:
+            self._upstream.transport.write(sent)
+        self.deadlines.request_moved()
+
+    def answer_received(self, octets: bytes) -> None:
+        """Bytes from the upstream."""
+        self.deadlines.answer_moved()
+        if self._client.sessions.draining:
+            self._forwarding.closing = True
+        try:
+            sent = self._forwarding.take_answer(octets)
+        except SessionError as error:
+            self.fail(error, "upstream")
+            return
+        self._down(sent)
+
+    def _down(self, sent: bytes) -> None:
+        forwarding, session = self._forwarding, self.session
+        if forwarding.started and not session.status:
+            session.answered(forwarding.status)
+        if sent:
+            self._client.transport.write(sent)
+        if forwarding.answered and not self._over:
+            self._finish()
+
+    def upstream_lost(self, clean: bool) -> None:
+        """The upstream's connection has ended; ``clean`` says, with a FIN."""
+        upstream, self._upstream = self._upstream, None
+        assert upstream is not None
+        forwarding = self._forwarding
+        repeatable = forwarding.asked and may_be_repeated(self.session.request.head)
+        if upstream.reused and not forwarding.heard and repeatable and not self._repeated:
+            self._repeated = True  # it had been closed while it was idle
+            self._admit()
+            return
+        try:
+            sent = forwarding.upstream_ended(clean)
+        except UpstreamLost as error:
+            self.fail(error, "upstream")
+        else:
+            self._down(sent)
+
+    # Flow
+
+    def _client_changed(self) -> None:
+        if self._upstream is not None:
+            self._upstream.flow.pause("client", self._client.flow.blocked)
+        self.deadlines.answer_moved()
+
+    def _upstream_changed(self) -> None:
+        assert self._upstream is not None
+        self._client.flow.pause("upstream", self._upstream.flow.blocked)
+        self.deadlines.client_paused()
+
+    def _client_stalled(self) -> None:
+        self.fail(StallTimeout(f"the client took nothing for {self.session.limits.stall_timeout:g} s"))
+
+    def _upstream_stalled(self) -> None:
+        self.fail(UpstreamTimeout(f"the upstream took nothing for {self.session.limits.stall_timeout:g} s"))
+
+    # The end
+
+    def _finish(self) -> None:
+        forwarding, upstream = self._forwarding, self._upstream
+        self._upstream = None
+        if upstream is not None and not upstream.lost:
+            if forwarding.keeps_upstream and forwarding.asked:
+                upstream.flow.pause("client", False)
+                upstream.idle()
+                self._client.keep_idle(upstream)
+            else:
+                upstream.abort()
+        self._end()
+        self._client.exchange_over(forwarding.rest, forwarding.keeps_client)
+
+    def fail(self, error: SessionError, ended_by: str = "proxy") -> None:
+        """Answer with a refusal, or where an answer has begun, with the end of the connection.
+
+        A client must never take a part of a body for the whole.
+        """
+        if self._over:
+            return
+        self.session.failed(error, ended_by)
+        started = self._forwarding.started
+        if not started:
+            self.session.status = error.answer
+        self._end()
+        if started:
+            self._client.transport.abortConnection()
+        else:
+            head_only = self.session.request.head.method == b"HEAD"
+            self._client.transport.write(refusal(error, head_only))
+            self._client.exchange_over(b"", False)
+
+    def client_lost(self) -> None:
+        """The client's connection has ended."""
+        if self._over:
+            return
+        if not self._forwarding.started:
+            self.session.status = ClientLost.status
+        self.session.failed(ClientLost("the client left before its answer was complete"), "client")
+        self._end()
+
+    def _end(self) -> None:
+        self._over = True
+        self.deadlines.clear()
+        self._client.flow.part()
+        if self._admission is not None:
+            self._admission.cancel()
+        if self._upstream is not None:
+            self._upstream.abort()
+        self.session.octets_up = self._forwarding.octets_up
+        self.session.octets_down = self._forwarding.octets_down
+        self._client.sessions.closed(self.session)
+
+    def end(self, error: SessionError) -> None:
+        """End it, since an operator or the proxy's own end wants it."""
+        self.fail(error)
+
+    def abort(self) -> None:
+        """End it without a word."""
+        self._client.transport.abortConnection()

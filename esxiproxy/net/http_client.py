@@ -1,0 +1,129 @@
+"""A downstream connection as its HTTP exchanges see it, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IReactorTime
+
+from esxiproxy.core.routing import Upstream
+from esxiproxy.core.session import Session
+from esxiproxy.net.exchange import MAX_EARLY, Exchange
+from esxiproxy.net.gateway import Gateway
+from esxiproxy.net.http_flow import HttpFlow
+from esxiproxy.net.http_upstream import HttpUpstream
+from esxiproxy.net.sessions import Sessions
+
+
+class HttpClient:
+    """Serves one request at a time, and keeps the one idle upstream connection between them.
+
+    ``over`` is called when a request has its answer and the next head may be read, with the bytes that came
+    in the meantime; ``closing`` when the connection is to be closed.
+    """
+
+    def __init__(
+        self,
+        transport: Any,
+        gateway: Gateway,
+        sessions: Sessions,
+        clock: IReactorTime,
+        over: Callable[[bytes], None],
+        closing: Callable[[], None],
+    ) -> None:
+        self.transport = transport
+        self.gateway = gateway
+        self.sessions = sessions
+        self.clock = clock
+        self.flow = HttpFlow(transport, clock, 0.0)
+        self._over = over
+        self._closing = closing
+        self._idle: HttpUpstream | None = None
+        self._exchange: Exchange | None = None
+        self._held = b""
+        self._draining = False
+        """Whether the last answer is not yet with the client."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether what comes belongs to a request, or has to wait for one to be done."""
+        return self._exchange is not None or self._draining
+
+    def serve(self, session: Session, rest: bytes) -> None:
+        """Forward this request; raises a SessionError for one that is refused as it stands."""
+        exchange = Exchange(session, self)
+        self._exchange = exchange
+        self.flow.install()
+        exchange.start(rest)
+
+    def received(self, octets: bytes) -> None:
+        """Bytes that came while busy."""
+        if self._exchange is not None:
+            self._exchange.request_received(octets)
+            return
+        self._held += octets
+        if len(self._held) > MAX_EARLY:
+            self.flow.pause("early")
+
+    def lost(self) -> None:
+        """The client's connection has ended."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.client_lost()
+        self.flow.lost()
+        self._close_idle()
+
+    def leave(self) -> None:
+        """No more HTTP on this connection: it becomes a WebSocket, or is closed."""
+        self._exchange = None
+        self.flow.remove()
+        self._close_idle()
+
+    # What an exchange tells
+
+    def exchange_over(self, rest: bytes, keep: bool) -> None:
+        """The request has its answer; ``rest`` came behind it."""
+        self._exchange = None
+        if not keep or self.sessions.draining:
+            self._closing()
+            return
+        self._held = rest
+        if self.flow.blocked:
+            # The next request has to wait: a client that asks and never reads would fill our memory.
+            self._draining = True
+            self.flow.changed = self._drained
+            self.flow.stalled = self.transport.abortConnection
+        else:
+            self._drained()
+
+    def _drained(self) -> None:
+        if self.flow.blocked:
+            return
+        self._draining = False
+        self.flow.part()
+        held, self._held = self._held, b""
+        for reason in ("early", "upstream"):
+            self.flow.pause(reason, False)
+        self._over(held)
+
+    # The idle upstream connection
+
+    def take_idle(self, upstream: Upstream, announced: bytes) -> HttpUpstream | None:
+        """The connection from before, if it leads there; one that leads elsewhere is closed."""
+        idle = self._idle
+        if idle is not None and idle.fits(upstream, announced):
+            self._idle = None
+            return idle
+        self._close_idle()
+        return None
+
+    def keep_idle(self, upstream: HttpUpstream) -> None:
+        """Its exchange is over: the next one may have it."""
+        self._close_idle()
+        self._idle = upstream
+
+    def _close_idle(self) -> None:
+        idle, self._idle = self._idle, None
+        if idle is not None:
+            idle.close()

@@ -1,0 +1,142 @@
+"""The HTTP connection to an upstream that belongs to one downstream connection."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHandshakeListener
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from esxiproxy.core.errors import SessionError, UpstreamLost
+from esxiproxy.core.limits import Limits
+from esxiproxy.core.routing import Upstream
+from esxiproxy.net.http_flow import HttpFlow
+from esxiproxy.net.linger import linger
+from esxiproxy.net.timers import Timers
+from esxiproxy.net.trust import UpstreamTLS
+
+if TYPE_CHECKING:
+    from esxiproxy.net.exchange import Exchange
+
+
+@implementer(IHandshakeListener)
+class HttpUpstream(Protocol):
+    """One connection, used by one exchange at a time.
+
+    ``opened`` fires with it when it may be written to: after TCP, and after the certificate was checked;
+    it fails with a SessionError.  ``exchange`` has it now; ``reused`` says that it has served one before.
+    """
+
+    transport: Any
+    flow: HttpFlow
+
+    def __init__(
+        self, upstream: Upstream, limits: Limits, tls: UpstreamTLS | None, clock: Any, announced: bytes = b""
+    ) -> None:
+        self.upstream = upstream
+        self.announced = announced
+        self.exchange: Exchange | None = None
+        self.reused = False
+        self.lost = False
+        self._limits = limits
+        self._tls = tls
+        self._clock = clock
+        self._timers = Timers(clock)
+        self._ending = False
+        self.opened: Deferred[HttpUpstream] | None = Deferred(self._cancelled)
+
+    def connectionMade(self) -> None:
+        for option in ("setTcpNoDelay", "setTcpKeepAlive"):
+            with suppress(AttributeError, OSError):  # a unix socket, a transport of a test
+                getattr(self.transport, option)(True)
+        if self._tls is None:
+            self._open()
+
+    def handshakeCompleted(self) -> None:
+        """TLS is up: now the upstream has to be the one that was meant, before it hears a word."""
+        assert self._tls is not None
+        try:
+            self._tls.verify_peer(self.transport)
+        except SessionError as error:
+            self._fail(error)
+        else:
+            self._open()
+
+    def _open(self) -> None:
+        opened, self.opened = self.opened, None
+        if opened is None:
+            return
+        self.flow = HttpFlow(self.transport, self._clock, self._limits.stall_timeout)
+        self.flow.install()
+        opened.callback(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.exchange is not None:
+            self.exchange.answer_received(data)
+        elif not self._ending:  # nobody asked for anything
+            self.abort()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.lost = True
+        self._timers.clear()
+        if self.opened is not None:
+            explained = self._tls.explain(reason.value) if self._tls is not None else None
+            self._fail(explained or UpstreamLost("the upstream ended the connection at once"))
+            return
+        if hasattr(self, "flow"):
+            self.flow.lost()
+        if self.exchange is not None:
+            self.exchange.upstream_lost(bool(reason.check(ConnectionDone)))
+
+    def _fail(self, error: SessionError) -> None:
+        opened, self.opened = self.opened, None
+        self.abort()
+        if opened is not None:
+            opened.errback(Failure(error))
+
+    def _cancelled(self, _opened: Deferred[HttpUpstream]) -> None:
+        self.opened = None
+        self.abort()
+
+    # Between two exchanges
+
+    def idle(self) -> None:
+        """Its exchange is over, and another one may come."""
+        self.exchange = None
+        self.reused = True
+        self.flow.part()
+        self._timers.arm("idle", self._limits.keepalive_timeout, self.close)
+
+    def take(self, exchange: Exchange) -> None:
+        """This exchange has it from now on."""
+        self._timers.clear()
+        self.exchange = exchange
+
+    def fits(self, upstream: Upstream, announced: bytes) -> bool:
+        """Whether an exchange with that upstream, on behalf of that client, may go over it."""
+        return (
+            not self.lost and not self._ending and self.upstream == upstream and self.announced == announced
+        )
+
+    def close(self) -> None:
+        """End it in order."""
+        if self.lost or self._ending:
+            return
+        self._ending = True
+        self.exchange = None
+        self.flow.remove()
+        linger_call = linger(self.transport, self._clock, self._limits.close_timeout)
+        self._timers.adopt("linger", linger_call)
+
+    def abort(self) -> None:
+        """End it without a word."""
+        self.exchange = None
+        self._ending = True
+        self._timers.clear()
+        if not self.lost and self.transport is not None:
+            self.transport.abortConnection()

@@ -1,0 +1,61 @@
+"""Consoles by name: a router of one's own, in a program of one's own.
+
+    python examples/own_router.py --port 8080 vm1=ws://192.0.2.10/ticket/... vm2=...
+
+/vm/NAME on port 8080 is then the console of that name.  SIGTERM lets the open consoles go on for a while.
+"""
+
+import argparse
+import sys
+from urllib.parse import urlsplit
+
+from twisted.internet import reactor
+from twisted.logger import globalLogBeginner, textFileLogObserver
+from zope.interface import implementer
+
+from esxiproxy import IRouter, Limits, Principal, Proxy, Request, Route, RouteNotFound, Upstream
+
+
+@implementer(IRouter)
+class Names:
+    """/vm/NAME goes to the host and the target that stand in a table."""
+
+    def __init__(self, routes: dict[bytes, Route]) -> None:
+        self._routes = routes
+
+    async def route(self, request: Request, principal: Principal) -> Route:
+        name = request.head.target.removeprefix(b"/vm/")
+        if name not in self._routes:
+            raise RouteNotFound("there is no machine of that name")
+        return self._routes[name]
+
+
+def console(text: str) -> tuple[bytes, Route]:
+    """NAME=ws[s]://HOST[:PORT]/TARGET, as a name and where it leads."""
+    name, _, url = text.partition("=")
+    parts = urlsplit(url)
+    secure = parts.scheme == "wss"
+    upstream = Upstream(name, parts.hostname or "", parts.port or (443 if secure else 80), secure)
+    return name.encode(), Route(upstream, target=parts.path.encode())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("consoles", nargs="+", type=console, metavar="NAME=URL")
+    options = parser.parse_args()
+    globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)])
+
+    proxy = Proxy(reactor, limits=Limits(drain_timeout=10))
+    factory = proxy.listener("names", Names(dict(options.consoles)))
+    port = reactor.listenTCP(options.port, factory, interface="127.0.0.1")
+    print("consoles on port", port.getHost().port, flush=True)
+
+    proxy.startService()
+    # The reactor waits for the Deferred: it fires when the last console has ended.
+    reactor.addSystemEventTrigger("before", "shutdown", proxy.stopService)
+    reactor.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""The manhole opens on loopback, for the keys of a file, or says why it does not."""
+
+import stat
+import sys
+
+import pytest
+from twisted.internet.testing import MemoryReactorClock
+
+from esxiproxy.core.address import manhole_address
+from esxiproxy.core.values import BadValue
+from esxiproxy.net.sessions import Sessions
+from esxiproxy.ops.manhole import ManholeError, ManholeService
+
+PUBLIC = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJcX9ZSxZRsGzzoyLAeJs7S2m4K6m5XlnkYFbWE+vqyX somebody\n"
+
+
+class Site:
+    """A folder with the files of a manhole, and a reactor that binds nothing."""
+
+    def __init__(self, folder, keys=PUBLIC):
+        self.reactor = MemoryReactorClock()
+        self.keys, self.host_key = folder / "authorized_keys", folder / "host_key"
+        if keys is not None:
+            self.keys.write_text(keys)
+            self.keys.chmod(0o600)
+
+    def service(self, address="tcp:2222:interface=127.0.0.1"):
+        sessions = Sessions([], self.reactor)
+        return ManholeService(address, self.keys, self.host_key, sessions, self.reactor)
+
+    def problem(self):
+        with pytest.raises(ManholeError) as caught:
+            self.service().privilegedStartService()
+        assert not self.reactor.tcpServers
+        return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("2222", "127.0.0.1", 2222),
+        (":2222", "127.0.0.1", 2222),
+        ("127.0.0.1:2222", "127.0.0.1", 2222),
+        ("[::1]:2222", "::1", 2222),
+        ("192.0.2.7:22", "192.0.2.7", 22),
+    ],
+)
+def test_a_bare_port_means_loopback(text, host, port, tmp_path):
+    address = manhole_address(text, tmp_path)
+    assert (str(address.ip), address.port) == (host, port)
+
+
+@pytest.mark.parametrize("text", ["", "localhost", "70000", "ssh"])
+def test_an_address_that_is_none_is_a_bad_value(text, tmp_path):
+    with pytest.raises(BadValue):
+        manhole_address(text, tmp_path)
+
+
+def test_it_binds_with_the_other_listeners_and_once(tmp_path):
+    site = Site(tmp_path)
+    service = site.service()
+    service.privilegedStartService()
+    service.startService()
+    ((port, _, _, interface),) = site.reactor.tcpServers
+    assert (port, interface) == (2222, "127.0.0.1")
+    assert service.stopService().called and service.port is None
+
+
+def test_embedded_it_binds_at_the_start(tmp_path):
+    site = Site(tmp_path)
+    site.service().startService()
+    assert len(site.reactor.tcpServers) == 1
+
+
+def test_the_host_key_is_made_once_for_its_owner_alone(tmp_path):
+    site = Site(tmp_path)
+    site.service().startService()
+    first = site.host_key.read_bytes()
+    assert first.startswith(b"-----BEGIN OPENSSH PRIVATE KEY-----")
+    assert stat.S_IMODE(site.host_key.stat().st_mode) == 0o600
+    site.service().startService()
+    assert site.host_key.read_bytes() == first
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["authorized_keys", "host_key"]
+
+
+def test_a_host_key_that_others_can_read_is_refused(tmp_path):
+    site = Site(tmp_path)
+    site.service().startService()
+    site.host_key.chmod(0o640)
+    site.reactor = MemoryReactorClock()
+    assert "others than its owner can read it" in site.problem()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"nonsense", b"-----BEGIN OPENSSH PRIVATE KEY-----\n", PUBLIC.encode()]
+)
+def test_a_host_key_that_is_none_is_refused(content, tmp_path):
+    site = Site(tmp_path)
+    site.host_key.write_bytes(content)
+    site.host_key.chmod(0o600)
+    assert str(site.host_key) in site.problem()
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        (None, "No such file"),
+        ("", "no public key"),
+        ("# nobody\n", "no public key"),
+        ("nonsense\n", "no public key"),
+        (f'from="192.0.2.1" {PUBLIC}', "no public key"),
+    ],
+)
+def test_without_a_key_nothing_is_bound(keys, says, tmp_path):
+    assert says in Site(tmp_path, keys).problem()
+
+
+def test_a_keys_file_that_others_may_write_to_is_refused(tmp_path):
+    site = Site(tmp_path)
+    site.keys.chmod(0o620)
+    assert "others than its owner may write to it" in site.problem()
+
+
+def test_without_the_extra_it_says_what_to_install(tmp_path, monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("esxiproxy.ops.ss")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "twisted.conch.ssh.keys", None)
+    for name in [name for name in sys.modules if name.startswith("twisted.conch.")]:
+        monkeypatch.setitem(sys.modules, name, None)
+    assert "pip install 'esxiproxy[manhole]'" in Site(tmp_path).problem()
+
+
+def test_who_does_not_log_in_is_dropped_in_time(tmp_path):
+    site = Site(tmp_path)
+    site.service().startService()
+    factory = site.reactor.tcpServers[0][1]
+    from twisted.internet.testing import StringTransportWithDisconnection
+
+    transport = StringTransportWithDisconnection()
+    transport.abortConnection = transport.loseConnection
+    connection = transport.protocol = factory.buildProtocol(None)
+    connection.makeConnection(transport)
+    assert transport.value().startswith(b"SSH-2.0-esxiproxy\r\n")
+    site.reactor.advance(29)
+    assert transport.connected
+    site.reactor.advance(2)
+    assert not transport.connected and not site.reactor.getDelayedCalls() and not factory.connections

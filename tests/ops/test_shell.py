@@ -1,0 +1,151 @@
+"""An operator's terminal: Python, the commands, and no ticket in anything that it shows."""
+
+import re
+
+from esxiproxy.ops.commands import Commands
+from esxiproxy.ops.shell import Command, Pipe, Shell
+from tests.net.scene import frame, up
+from tests.ops.test_commands import opened
+
+
+class Terminal:
+    """A shell over a pipe in memory."""
+
+    def __init__(self, desk):
+        from twisted.conch.insults.insults import ServerProtocol
+
+        self.desk = desk
+        self.octets = b""
+        self.status = None
+        self.protocol = ServerProtocol(Shell, self._commands, self._ended)
+        self.protocol.makeConnection(Pipe(self._write))
+        self.shell = self.protocol.terminalProtocol
+
+    def _commands(self, show, idle):
+        return Commands("somebody", self.desk.scene.sessions, tuple, self.desk.scene.clock, show, idle)
+
+    def _write(self, octets):
+        self.octets += octets
+
+    def _ended(self, status):
+        self.status = status
+
+    def type(self, text):
+        self.octets = b""
+        self.protocol.dataReceived(text.encode())
+        return self.text
+
+    @property
+    def text(self):
+        plain = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", self.octets.replace(b"\x1bE", b"\r\n"))
+        return plain.decode().replace("\r\n", "\n")
+
+
+def run(desk, line):
+    """The output and the status of one line that was given to ssh."""
+    written, ended = [], []
+    command = Command(line, Terminal._commands.__get__(Holding(desk)), written.append, ended.append)
+    command.run()
+    return command, written, ended
+
+
+class Holding:
+    def __init__(self, desk):
+        self.desk = desk
+
+
+def test_it_greets_and_does_not_clear_the_screen():
+    terminal = Terminal(opened())
+    assert b"\x1bc" not in terminal.octets and "help() says what there is" in terminal.text
+    assert terminal.text.endswith("esxiproxy> ")
+
+
+def test_an_answer_is_shown_as_it_is_and_a_mistake_without_a_traceback():
+    desk = opened()
+    terminal = Terminal(desk)
+    shown = terminal.type("sessions()\r")
+    assert f"\n{desk.id}  test" in shown and "\\n" not in shown
+    shown = terminal.type("close('nobody')\r")
+    assert shown.endswith("no session 'nobody'\nesxiproxy> ")
+
+
+def test_it_is_python():
+    terminal = Terminal(opened())
+    assert "\n42\n" in terminal.type("6 * 7\r")
+    terminal.type("for n in range(3):\r    print(n * 11)\r")
+    assert "0\n11\n22\n" in terminal.type("\r")
+    assert "ZeroDivisionError" in terminal.type("1 / 0\r")
+
+
+def test_a_ticket_is_hidden_however_it_is_asked_for():
+    terminal = Terminal(opened())
+    terminal.type("request = next(iter(sessions.__self__._sessions)).session.request\r")
+    for line in (
+        "request",
+        "print(request)",
+        "request.head.raw",
+        "str(request)",
+        "raise ValueError(request)",
+    ):
+        shown = terminal.type(f"{line}\r")
+        assert "cafe1234" not in shown and "/ticket/***" in shown, line
+
+
+def test_a_trace_shows_its_lines_above_what_is_being_typed():
+    desk = opened()
+    terminal = Terminal(desk)
+    terminal.type(f"trace('{desk.id}')\rsess")
+    terminal.octets = b""
+    desk.scene.client.send(up(2, b"swordfish"))
+    desk.scene.pump()
+    assert "client > upstream  binary        fin          9  masked\nesxiproxy> sess" in terminal.text
+    assert "swordfish" not in terminal.text
+    assert "\nno sessions" not in terminal.type("ions()\r") and desk.id in terminal.text
+    shown = terminal.type(f"untrace('{desk.id}')\r")
+    assert shown.endswith("trace ended after 1 frame: as you wish\nesxiproxy> ")
+
+
+def test_exit_and_control_d_leave_and_the_proxy_goes_on():
+    for keys in ("exit()\r", "quit()\r", "raise SystemExit\r", "\x04"):
+        terminal = Terminal(opened())
+        terminal.type(keys)
+        assert terminal.status == 0, keys
+
+
+def test_who_has_left_is_shown_nothing_and_traces_nothing():
+    desk = opened()
+    terminal = Terminal(desk)
+    terminal.type(f"trace('{desk.id}')\r")
+    terminal.octets = b""
+    terminal.shell.gone()
+    desk.scene.client.send(up(2, b"x"))
+    desk.scene.pump()
+    assert terminal.octets == b"" and not terminal.shell.commands.tracing
+
+
+def test_a_resized_window_changes_nothing_that_is_shown():
+    terminal = Terminal(opened())
+    terminal.octets = b""
+    terminal.shell.terminalSize(132, 50)
+    assert terminal.octets == b""
+
+
+def test_a_command_ends_with_its_output():
+    desk = opened()
+    _, written, ended = run(desk, "sessions()")
+    assert b"".join(written).endswith(b"1 session\n") and ended == [0]
+
+
+def test_a_command_that_failed_says_so_by_its_status():
+    for line in ("close('nobody')", "1 / 0", "for", "for x in y:"):
+        _, written, ended = run(opened(), line)
+        assert ended == [1] and written, line
+
+
+def test_a_command_waits_for_its_trace():
+    desk = opened()
+    _, written, ended = run(desk, f"trace('{desk.id}', frames=1)")
+    assert not ended
+    desk.scene.host.send(frame(2, b"x"))
+    desk.scene.pump()
+    assert b"upstream > client" in b"".join(written) and ended == [0]

@@ -1,0 +1,195 @@
+"""A trace shows headers as they pass, changes nothing of what passes, and ends."""
+
+import pytest
+
+from esxiproxy.core.frames import FrameWalker
+from esxiproxy.ops.commands import Mistake
+from esxiproxy.ops.trace import FrameHeader, TracingWalker
+from tests.net.scene import close, frame, frames, up
+from tests.ops.test_commands import opened
+
+SECRET = b"my password is swordfish"
+
+
+def said(desk):
+    """The frames, without the times and the spaces."""
+    return [" ".join(line.split()[1:]) for line in desk.lines]
+
+
+def test_both_directions_are_shown_by_header():
+    desk = opened()
+    desk.commands.trace(desk.id)
+    desk.scene.client.send(up(2, SECRET) + up(1, SECRET, fin=False) + up(0, SECRET))
+    desk.scene.pump()
+    desk.scene.host.send(frame(2, b"x" * 70000))
+    desk.scene.pump()
+    assert said(desk) == [
+        "client > upstream binary fin 24 masked",
+        "client > upstream text ... 24 masked",
+        "client > upstream continuation fin 24 masked",
+        "upstream > client binary fin 70000",
+    ]
+
+
+def test_neither_payload_nor_mask_key_is_shown():
+    desk = opened()
+    desk.commands.trace(desk.id)
+    desk.scene.client.send(up(2, SECRET) + up(9, SECRET))
+    desk.scene.pump()
+    shown = "\n".join(desk.lines)
+    assert "swordfish" not in shown and "01020304" not in shown and "\\x01" not in shown
+
+
+def test_the_time_is_that_since_the_trace_began():
+    desk = opened()
+    desk.scene.advance(5)
+    desk.commands.trace(desk.id)
+    desk.scene.advance(1.5)
+    desk.scene.client.send(up(2))
+    desk.scene.pump()
+    assert desk.lines[0].split()[0] == "+1.500"
+
+
+def test_control_frames_are_shown_with_the_proxy_at_one_end():
+    desk = opened()
+    desk.commands.trace(desk.id)
+    desk.scene.client.send(up(9, b"abc"))
+    desk.scene.host.send(frame(10, b"abcd"))
+    desk.scene.pump()
+    assert said(desk) == [
+        "client > proxy ping fin 3 masked",
+        "proxy > client pong fin 3",
+        "upstream > proxy pong fin 4",
+    ]
+
+
+def test_a_control_frame_that_comes_byte_by_byte_is_shown_once():
+    desk = opened()
+    desk.commands.trace(desk.id)
+    desk.scene.client.send(up(9, b"abc"), chunk=1)
+    desk.scene.host.send(frame(9, b"abc"), chunk=1)
+    desk.scene.pump()
+    assert sorted(line for line in said(desk) if "ping" in line) == [
+        "client > proxy ping fin 3 masked",
+        "upstream > proxy ping fin 3",
+    ]
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 7, 1000])
+def test_what_passes_is_the_same_with_a_trace_in_the_middle_of_a_frame(chunk):
+    desk = opened()
+    sent = [up(2, bytes(range(200))), up(1, b"a" * 70000, fin=False), up(0, b"b"), up(2)]
+    octets = b"".join(sent)
+    desk.scene.client.send(octets[:50], chunk)
+    desk.scene.pump()
+    desk.commands.trace(desk.id, frames=2)
+    desk.scene.client.send(octets[50:], chunk)
+    desk.scene.pump()
+    assert desk.scene.host.received == octets
+    assert said(desk)[:2] == [
+        "client > upstream text ... 70000 masked",
+        "client > upstream continuation fin 1 masked",
+    ]
+    assert desk.lines[2] == "trace ended after 2 frames: that was the number asked for"
+
+
+def test_an_ended_trace_leaves_a_plain_walker_and_no_timer():
+    desk = opened(ping_interval=None)
+    legs = next(iter(desk.scene.sessions)).relay.legs.values()
+    desk.commands.trace(desk.id, frames=1)
+    assert all(type(leg.walker) is TracingWalker for leg in legs)
+    assert desk.commands.tracing == 1
+    desk.scene.client.send(up(2, b"x") + up(2, b"y"))
+    desk.scene.pump()
+    assert all(type(leg.walker) is FrameWalker and leg.traced is None for leg in legs)
+    assert (desk.commands.tracing, desk.idle) == (0, 1)
+    assert not desk.scene.clock.getDelayedCalls()
+    assert len(desk.lines) == 2
+    desk.scene.client.send(up(3))
+    desk.scene.pump()
+    assert [opcode for _, opcode, _ in frames(desk.scene.host.received)] == [2, 2, 8]
+
+
+def test_a_trace_ends_after_its_seconds():
+    desk = opened()
+    desk.commands.trace(desk.id, seconds=2.5)
+    desk.scene.advance(2.4)
+    assert not desk.lines
+    desk.scene.advance(0.2)
+    assert desk.lines == ["trace ended after 0 frames: 2.5 s are over"]
+
+
+def test_a_trace_ends_when_it_is_told_to():
+    desk = opened()
+    shown = desk.commands.trace(desk.id)
+    assert f"untrace('{desk.id}')" in shown and "100 frames or 60 s" in shown
+    desk.commands.untrace(desk.id[:4])
+    assert desk.lines == ["trace ended after 0 frames: as you wish"]
+    with pytest.raises(Mistake, match="you trace no session"):
+        desk.commands.untrace(desk.id)
+
+
+def test_a_trace_ends_with_its_session_and_shows_the_end():
+    desk = opened()
+    desk.commands.trace(desk.id)
+    desk.scene.client.send(up(8, close(1000)))
+    desk.scene.pump()
+    desk.scene.host.send(frame(8, close(1000)))
+    desk.scene.host.close()
+    desk.scene.pump()
+    desk.scene.advance(1.1)
+    assert said(desk)[:4] == [
+        "client > proxy close fin 2 masked",
+        "proxy > upstream close fin 2 masked",
+        "upstream > proxy close fin 2",
+        "proxy > client close fin 2",
+    ]
+    assert desk.lines[4] == "trace ended after 4 frames: the session has ended"
+
+
+def test_a_trace_ends_when_its_operator_leaves():
+    desk = opened()
+    desk.commands.trace(desk.id)
+    desk.commands.leave()
+    assert desk.commands.tracing == 0 and desk.lines[-1].endswith("the operator has left")
+
+
+def test_a_fault_is_shown_by_its_name():
+    desk = opened()
+    desk.commands.trace(desk.id)
+    desk.scene.client.send(up(3, b"x"))
+    desk.scene.pump()
+    assert said(desk)[0] == "client > proxy ProtocolViolation: reserved opcode 3"
+
+
+def test_a_session_has_one_trace_at_a_time():
+    desk = opened()
+    desk.commands.trace(desk.id)
+    with pytest.raises(Mistake, match="traced already"):
+        desk.commands.trace(desk.id)
+    assert "traced      yes" in desk.commands.session(desk.id)
+
+
+@pytest.mark.parametrize("bounds", [{"frames": 0}, {"frames": 10**6}, {"seconds": 0}, {"seconds": 1e9}])
+def test_a_trace_has_bounds(bounds):
+    desk = opened()
+    with pytest.raises(Mistake, match="a trace has"):
+        desk.commands.trace(desk.id, **bounds)
+    assert desk.commands.tracing == 0
+
+
+def test_a_broken_terminal_does_not_break_the_console():
+    desk = opened()
+
+    def broken(_line):
+        raise OSError("the terminal is gone")
+
+    desk.commands._show = broken
+    desk.commands.trace(desk.id)
+    desk.scene.client.send(up(2, b"still here"))
+    desk.scene.pump()
+    assert frames(desk.scene.host.received) == [(True, 2, b"still here")]
+
+
+def test_a_header_without_the_fin_bit_is_shown_as_unfinished():
+    assert str(FrameHeader(1, False, 5, True)).split() == ["text", "...", "5", "masked"]

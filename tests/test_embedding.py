@@ -1,0 +1,76 @@
+"""What another Twisted application may rely on: the public names, and that they cost nothing until used."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import esxiproxy
+
+PUBLIC = {
+    *("Proxy", "ListenerTLS", "CurrentContext", "listener_context", "Limits"),
+    *("Upstream", "Verify", "Pin", "Subprotocol", "Route", "Principal"),
+    *("Request", "RequestHead", "Address", "Session", "Record"),
+    *("IRouter", "IAuthenticator", "ISessionObserver"),
+    *("SessionError", "AccessDenied", "AddressDenied", "RouteNotFound"),
+    *("LimitReached", "StateUnavailable", "Killed"),
+    *("load", "Config", "ConfigError", "ProxyService", "StaticRouter"),
+}
+ROOT = Path(__file__).parents[1]
+
+
+def python(program):
+    """What a program in a fresh interpreter prints, as JSON."""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_these_are_the_public_names_and_no_others():
+    assert set(esxiproxy.__all__) == PUBLIC
+    assert set(esxiproxy.__all__) <= set(dir(esxiproxy))
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC))
+def test_a_public_name_is_there_and_says_what_it_is(name):
+    value = getattr(esxiproxy, name)
+    assert value.__name__ == name and value.__module__.startswith("esxiproxy.")
+    assert value.__doc__, f"{name} has no docstring"
+
+
+def test_type_checkers_see_the_same_names():
+    tree = ast.parse((ROOT / "esxiproxy" / "__init__.py").read_text())
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    seen = {alias.name for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert seen == PUBLIC
+
+
+def test_a_name_that_is_not_public_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="has no attribute 'Frontend'"):
+        esxiproxy.Frontend  # noqa: B018
+
+
+def test_import_esxiproxy_imports_nothing_else_of_weight():
+    loaded = python("import sys, json, esxiproxy; print(json.dumps(sorted(sys.modules)))")
+    assert [name for name in loaded if name.startswith("esxiproxy")] == ["esxiproxy"]
+    heavy = {"twisted", "autobahn", "OpenSSL", "zope.interface", "cryptography"}
+    assert not heavy & set(loaded)
+
+
+def test_no_public_name_installs_a_reactor():
+    program = (
+        "import sys, json, esxiproxy\n"
+        "for name in esxiproxy.__all__: getattr(esxiproxy, name)\n"
+        "print(json.dumps('twisted.internet.reactor' in sys.modules))"
+    )
+    assert python(program) is False
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC))
+def test_every_public_name_is_explained(name):
+    assert f"`{name}" in (ROOT / "docs" / "embedding.md").read_text()
