@@ -23,6 +23,11 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 RUNNING: list[Program] = []
 """The programs that run now: a failing test shows the end of what each of them wrote."""
+STOPPED: list[Callable[[Program], None]] = []
+"""Called with each program that has ended, while its log is still there."""
+
+TICKET = "secret-ticket"
+"""Stands in the targets of the tests' requests: no log of ours may ever show it."""
 
 T = TypeVar("T")
 
@@ -89,6 +94,8 @@ class Program:
     """
 
     name = "program"
+    ours = True
+    """Whether its log has to be as clean as the proxy's own."""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix=f"{self.name}-"))
@@ -147,6 +154,8 @@ class Program:
             except subprocess.TimeoutExpired:
                 self._process.kill()
         self.status = self._process.wait(seconds)
+        for call in STOPPED:
+            call(self)
         return self.status
 
     def log(self) -> str:
@@ -172,6 +181,7 @@ class Nginx(Program):
     """
 
     name = "nginx"
+    ours = False
 
     def __init__(self, text: str) -> None:
         self._path = need("nginx", "nginx-light")
@@ -239,6 +249,7 @@ class Qemu(Program):
     """
 
     name = "qemu"
+    ours = False
 
     def __init__(self, tls: Path | None = None) -> None:
         """`tls` is a folder from `certificates.qemu_folder`: the WebSocket is wss then."""

@@ -11,7 +11,7 @@ from urllib.parse import unquote_to_bytes
 
 _HIDDEN = b"***"
 _SECRETS = re.compile(
-    rb"(?i)(/ticket/)[^/?\s\"']+"
+    rb"(?i)(/ticket/+(?:\.{1,2}/+)*)[^/?\s\"']+"
     rb"|((?:mks|session)?ticket=)[^&;\s\"']+"
     rb"|(\bcst-)[A-Za-z0-9-]+"
     rb"|((?:access_|auth_?)?token=|password=)[^&;\s\"']+"

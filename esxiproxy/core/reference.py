@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
 from esxiproxy.core.keys import KEYS, Key
 
 
@@ -15,3 +19,24 @@ def _row(key: Key) -> tuple[str, ...]:
     sections = ", ".join(f"`[{section.value}]`" for section in key.sections)
     default = "required" if key.required else f"`{key.default}`" if key.default else ""
     return f"`{key.name}`", sections, key.type.name, default, key.meaning
+
+
+def inserted(text: str) -> str:
+    """The text with the table between its markers."""
+    before, begin, rest = text.partition("<!-- reference -->\n")
+    _, end, after = rest.partition("<!-- /reference -->")
+    if not end:
+        raise ValueError("the markers <!-- reference --> and <!-- /reference --> are missing")
+    return f"{before}{begin}{reference()}{end}{after}"
+
+
+def _main(files: Sequence[str]) -> None:
+    """``python -m esxiproxy.core.reference README.md`` writes the table there; without a file it prints it."""
+    for file in map(Path, files):
+        file.write_text(inserted(file.read_text(encoding="utf-8")), encoding="utf-8")
+    if not files:
+        print(reference(), end="")
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1:])

@@ -31,6 +31,7 @@ class Chromium(Program):
     """A headless Chromium with a profile of its own."""
 
     name = "chromium"
+    ours = False
 
     def __init__(self) -> None:
         self._path = need("chromium", "chromium")

@@ -1,0 +1,67 @@
+"""The guard of the whole suite: no log has an `Unhandled` or a ticket.
+
+It reads what the tests' programs wrote, when they end, and every log event of this process, when it comes.
+What it finds fails the session.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+
+import pytest
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
+from twisted.python.failure import Failure
+
+from tests import programs
+
+FORBIDDEN = ("Unhandled", programs.TICKET)
+MOST = 50
+"""Lines that are shown; the first ones say enough."""
+
+_found: list[str] = []
+
+
+def search(source: str, text: str) -> None:
+    """Keep the lines of a log that may not be there, and the test in which they came."""
+    if not any(word in text for word in FORBIDDEN):
+        return
+    test = os.environ.get("PYTEST_CURRENT_TEST", "after the tests")
+    for line in text.splitlines():
+        if any(word in line for word in FORBIDDEN):
+            _found.append(f"{test}: {source}: {line}")
+
+
+def _program_ended(program: programs.Program) -> None:
+    if program.ours:
+        search(program.name, program.log())
+
+
+def _logged(event: LogEvent) -> None:
+    failure = event.get("log_failure")
+    trace = failure.getTraceback() if isinstance(failure, Failure) else ""
+    search("log event", f"{formatEvent(event)}\n{trace}")
+
+
+def pytest_sessionstart() -> None:
+    """From here on everything is read."""
+    programs.STOPPED.append(_program_ended)
+    globalLogPublisher.addObserver(_logged)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A Deferred says that its failure was never looked at when it is collected, and no sooner."""
+    gc.collect()
+    globalLogPublisher.removeObserver(_logged)
+    if _found and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was found."""
+    if _found:
+        terminalreporter.section("logs with an Unhandled or a ticket", red=True)
+        for line in _found[:MOST]:
+            terminalreporter.line(line)
+        if len(_found) > MOST:
+            terminalreporter.line(f"and {len(_found) - MOST} lines more")

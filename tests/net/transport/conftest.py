@@ -1,0 +1,39 @@
+"""Every behaviour is shown over Twisted's own transports and over ours."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.certificates import Authority
+from tests.net.transport.loop import Net
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("ca")).server(names=["server.test"])
+
+
+def _net(request, certificate):
+    ours, tls = request.param
+    net = Net(ours, tls, certificate)
+    yield net
+    net.close()
+
+
+KINDS = {
+    "twisted-plain": (False, False),
+    "twisted-tls": (False, True),
+    "ours-plain": (True, False),
+    "ours-tls": (True, True),
+}
+
+
+def _fixture(*names):
+    return pytest.fixture(params=[KINDS[name] for name in names], ids=names)(_net)
+
+
+net = _fixture(*KINDS)
+plain = _fixture("twisted-plain", "ours-plain")
+secure = _fixture("twisted-tls", "ours-tls")
+ours = _fixture("ours-plain", "ours-tls")
+ours_secure = _fixture("ours-tls")

@@ -1,0 +1,447 @@
+"""What a transport does, whoever made it."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+from twisted.internet import error
+from twisted.internet.endpoints import TCP4ClientEndpoint, serverFromString
+from twisted.internet.interfaces import (
+    IConsumer,
+    IHalfCloseableProtocol,
+    IPushProducer,
+    ISSLTransport,
+    ITCPTransport,
+)
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from tests.net.transport.loop import One, Peer, noise
+
+BIG = 3_000_000
+
+
+class Producer:
+    """Counts what it is told."""
+
+    def __init__(self):
+        self.calls = []
+
+    def pauseProducing(self):
+        self.calls.append("pause")
+
+    def resumeProducing(self):
+        self.calls.append("resume")
+
+    def stopProducing(self):
+        self.calls.append("stop")
+
+
+def test_an_echo_comes_back(net):
+    """What is written arrives, in order, both ways."""
+    client, server = net.pair()
+    server.on_octets = lambda peer, octets: peer.transport.write(octets)
+    sent = noise(BIG)
+    for start in range(0, BIG, 100_000):
+        client.do(client.transport.write, sent[start : start + 100_000])
+    net.until(lambda: len(client.got) == BIG)
+    assert bytes(client.got) == sent == bytes(server.got)
+
+
+def test_a_sequence_is_written_in_order(net):
+    client, server = net.pair()
+    client.transport.writeSequence([b"a", b"", b"bc"])
+    client.transport.write(b"")
+    client.transport.write(b"d")
+    net.until(lambda: bytes(server.got) == b"abcd")
+
+
+def test_what_is_written_at_once_and_before_the_handshake_arrives_in_order(net):
+    client, server = Peer(), Peer()
+    client.on_made = lambda peer: [peer.transport.write(bytes([65 + n])) for n in range(5)]
+    net.pair(client, server)
+    net.until(lambda: bytes(server.got) == b"ABCDE")
+
+
+def test_text_is_refused(net):
+    client, _server = net.pair()
+    with pytest.raises(TypeError):
+        client.transport.write("text")
+        client.transport.loseConnection()  # Twisted's TLS finds out when it flushes
+
+
+def test_the_interfaces_are_provided(net):
+    client, server = net.pair()
+    for transport in (client.transport, server.transport):
+        for interface in (ITCPTransport, IConsumer, IPushProducer):
+            assert interface.providedBy(transport)
+            if net.ours:
+                verifyObject(interface, transport)
+        assert ISSLTransport.providedBy(transport) == net.tls
+
+
+def test_the_addresses_are_known(net):
+    client, server = net.pair()
+    assert client.transport.getPeer() == server.transport.getHost()
+    assert client.transport.getHost() == server.transport.getPeer()
+    assert client.transport.getPeer().host == "127.0.0.1"
+
+
+def test_ipv6(net):
+    client, server = Peer(), Peer()
+    net.dial(net.listen(server, interface="::1"), client)
+    net.until(lambda: client.made and server.made)
+    client.transport.write(b"six")
+    net.until(lambda: bytes(server.got) == b"six")
+    assert client.transport.getPeer() == server.transport.getHost()
+    assert server.transport.getPeer().host == "::1"
+
+
+def test_unix_sockets(net, tmp_path):
+    client, server = Peer(), Peer()
+    path = str(tmp_path / "socket")
+    net._open.append(net.reactor.listenUNIX(path, net.around(One(server), False)))
+    net.reactor.connectUNIX(path, net.around(One(client), True))
+    net.until(lambda: client.made and server.made)
+    client.transport.write(b"unix")
+    net.until(lambda: bytes(server.got) == b"unix")
+    assert client.transport.getPeer().name == path.encode()
+    assert server.transport.getHost().name == path.encode()
+    server.transport.setTcpNoDelay(True)
+
+
+def test_an_adopted_port_accepts(net):
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        bound.listen()
+        bound.setblocking(False)
+        server, client = Peer(), Peer()
+        port = net.reactor.adoptStreamPort(bound.fileno(), socket.AF_INET, net.around(One(server), False))
+        net._open.append(port)
+        net.dial(port, client)
+        client.on_made = lambda peer: peer.transport.write(b"adopted")
+        net.until(lambda: bytes(server.got) == b"adopted")
+
+
+def test_endpoints_work(net):
+    client, server = Peer(), Peer()
+    ports = []
+    endpoint = serverFromString(net.reactor, "tcp:0:interface=127.0.0.1")
+    endpoint.listen(net.around(One(server), False)).addCallback(ports.append)
+    net._open += ports
+    at = ports[0].getHost().port
+    TCP4ClientEndpoint(net.reactor, "127.0.0.1", at).connect(net.around(One(client), True))
+    net.until(lambda: client.made)
+    client.transport.write(b"endpoint")
+    net.until(lambda: bytes(server.got) == b"endpoint")
+
+
+def test_socket_options(net):
+    client, server = net.pair()
+    for transport in (client.transport, server.transport):
+        transport.setTcpNoDelay(True)
+        transport.setTcpKeepAlive(True)
+        assert transport.getTcpNoDelay() and transport.getTcpKeepAlive()
+
+
+# Connecting
+
+
+def test_a_refused_connection_says_so(net):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        factory = One(Peer())
+        net.reactor.connectTCP("127.0.0.1", closed.getsockname()[1], net.around(factory, True))
+        net.until(lambda: factory.failed is not None)
+    assert isinstance(factory.failed, error.ConnectionRefusedError)
+
+
+def test_connecting_has_a_timeout(net):
+    """A full backlog answers nothing."""
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        first = [socket.socket() for _ in range(3)]
+        for each in first:
+            each.setblocking(False)
+            each.connect_ex(full.getsockname())
+        factory = One(Peer())
+        net.reactor.connectTCP(*full.getsockname(), net.around(factory, True), 0.1)
+        net.until(lambda: factory.failed is not None)
+        for each in first:
+            each.close()
+    assert isinstance(factory.failed, error.TimeoutError)
+
+
+def test_a_factory_without_a_protocol_closes(net):
+    if net.tls and not net.ours:
+        pytest.skip("Twisted's TLS factory wraps the None")
+    client = Peer()
+    net.dial(net.listen(), client)
+    net.until(lambda: client.lost is not None)
+
+
+# Closing
+
+
+def test_a_close_waits_for_what_is_queued(net):
+    client, server = net.pair()
+    sent = noise(BIG)
+    client.do(client.transport.write, sent)
+    client.do(client.transport.loseConnection)
+    net.until(lambda: client.lost and server.lost)
+    assert bytes(server.got) == sent
+    assert isinstance(client.lost, error.ConnectionDone)
+    assert isinstance(server.lost, error.ConnectionDone)
+    assert not client.lost_in_call and not server.lost_in_call
+
+
+def test_a_close_in_data_received(net):
+    client, server = net.pair()
+
+    def answer(peer, _octets):
+        peer.transport.write(b"bye")
+        peer.transport.loseConnection()
+
+    server.on_octets = answer
+    client.transport.write(b"hello")
+    net.until(lambda: client.lost and server.lost)
+    assert bytes(client.got) == b"bye"
+    assert isinstance(client.lost, error.ConnectionDone)
+    assert isinstance(server.lost, error.ConnectionDone)
+    assert not server.lost_in_call
+
+
+def test_an_abort_drops_what_is_queued(net):
+    client, server = net.pair()
+    server.transport.pauseProducing()
+    client.do(client.transport.write, bytes(20_000_000))
+    client.do(client.transport.abortConnection)
+    net.until(lambda: client.lost)
+    server.transport.resumeProducing()
+    net.until(lambda: server.lost)
+    if net.ours or not net.tls:  # Twisted's TLS says close_notify first, and calls its own abort a loss
+        assert isinstance(client.lost, error.ConnectionAborted)
+        assert isinstance(server.lost, error.ConnectionLost)
+    assert len(server.got) < 20_000_000
+    assert not client.lost_in_call
+
+
+def test_nothing_happens_after_the_end(net):
+    client, server = net.pair()
+    transport = client.transport
+    client.transport.abortConnection()
+    net.until(lambda: client.lost and server.lost)
+    transport.write(b"x")
+    transport.loseConnection()
+    if net.ours or not net.tls:  # Twisted's TLS has let go of its connection, and raises
+        transport.abortConnection()
+        producer = Producer()
+        transport.registerProducer(producer, True)
+        assert producer.calls == ["stop"]
+    net.settle()
+
+
+def test_a_broken_write_is_found_by_the_loop(net):
+    """The peer has reset: a write says nothing of it, and the loss comes in another turn."""
+    client, server = net.pair()
+    client.transport.pauseProducing()
+    server.transport.abortConnection()
+    net.until(lambda: server.lost)
+    for _ in range(5):
+        client.do(client.transport.write, b"into the void")
+    assert client.lost is None
+    net.until(lambda: client.lost)
+    assert isinstance(client.lost, error.ConnectionLost)
+    assert not client.lost_in_call
+
+
+def test_a_bug_in_a_protocol_ends_its_connection_only(net, capfd):
+    first, second, a, b = Peer(), Peer(), Peer(), Peer()
+    port = net.listen(a, b)
+    net.dial(port, first)
+    net.until(lambda: a.made)
+    net.dial(port, second)
+    net.until(lambda: b.made)
+
+    def bug(_peer, _octets):
+        raise ValueError("a bug")
+
+    a.on_octets = bug
+    first.transport.write(b"x")
+    second.transport.write(b"y")
+    net.until(lambda: a.lost and first.lost and bytes(b.got) == b"y")
+    if net.ours or not net.tls:  # Twisted's TLS calls it a loss
+        assert isinstance(a.lost, ValueError)
+    assert b.lost is None
+
+
+def test_a_bug_in_connection_lost_ends_nothing_else(net):
+    first, second, a, b = Peer(), Peer(), Peer(), Peer()
+    port = net.listen(a, b)
+    net.dial(port, first)
+    net.until(lambda: a.made)
+    net.dial(port, second)
+    net.until(lambda: b.made)
+
+    def bug(_peer, _reason):
+        raise ValueError("a bug")
+
+    a.on_lost = bug
+    first.transport.abortConnection()
+    net.until(lambda: a.lost and first.lost)
+    second.transport.write(b"y")
+    net.until(lambda: bytes(b.got) == b"y")
+
+
+def test_half_a_connection(plain):
+    """TCP can say that nothing more comes, and go on reading."""
+
+    @implementer(IHalfCloseableProtocol)
+    class Half(Peer):
+        def __init__(self):
+            super().__init__()
+            self.halves = []
+
+        def readConnectionLost(self):
+            self.halves.append("read")
+
+        def writeConnectionLost(self):
+            self.halves.append("write")
+
+    client, server = Half(), Half()
+    plain.pair(client, server)
+    client.transport.write(b"last")
+    client.transport.loseWriteConnection()
+    plain.until(lambda: client.halves and server.halves)
+    assert bytes(server.got) == b"last"
+    server.transport.write(b"answer")
+    plain.until(lambda: bytes(client.got) == b"answer")
+    assert client.halves == ["write"] and server.halves == ["read"]
+    server.transport.loseConnection()
+    plain.until(lambda: client.halves == ["write", "read"] and server.lost)
+    client.transport.loseConnection()
+    plain.until(lambda: client.lost)
+
+
+def test_a_half_closed_peer_ends_a_protocol_that_knows_no_halves(plain):
+    client, server = plain.pair()
+    client.transport.loseWriteConnection()
+    plain.until(lambda: client.lost and server.lost)
+    assert isinstance(server.lost, error.ConnectionDone)
+
+
+# Flow control
+
+
+def test_a_push_producer_is_paused_and_resumed(net):
+    client, server = net.pair()
+    server.transport.pauseProducing()
+    producer = Producer()
+    client.transport.registerProducer(producer, True)
+    with pytest.raises(RuntimeError):
+        client.transport.registerProducer(Producer(), True)
+    written = 0
+    for _ in range(100):  # until the socket buffers are full as well
+        while not producer.calls or producer.calls[-1] == "resume":
+            client.transport.write(bytes(50_000))
+            written += 50_000
+            net.turn()
+        net.settle()
+        if producer.calls[-1] == "pause":
+            break
+    producer.calls.clear()
+    net.settle()
+    assert producer.calls == []
+    server.transport.resumeProducing()
+    net.until(lambda: "resume" in producer.calls)
+    net.until(lambda: len(server.got) == written)
+    client.transport.unregisterProducer()
+    client.transport.loseConnection()
+    net.until(lambda: client.lost and server.lost)
+    assert "stop" not in producer.calls
+
+
+def test_a_pull_producer_is_asked_until_it_has_no_more(net):
+    if net.tls and not net.ours:
+        pytest.skip("Twisted's TLS asks on the global reactor")
+    client, server = net.pair()
+    pieces = [noise(size) for size in (1, 100_000, 7, 500_000, 3)]
+    left = list(pieces)
+
+    class Pull:
+        deep = 0
+
+        def resumeProducing(self):
+            self.deep += 1
+            assert self.deep == 1
+            if left:
+                client.transport.write(left.pop(0))
+            else:
+                client.transport.unregisterProducer()
+                client.transport.loseConnection()
+            self.deep -= 1
+
+        def stopProducing(self):
+            raise AssertionError("it was unregistered")
+
+    client.transport.registerProducer(Pull(), False)
+    net.until(lambda: server.lost)
+    assert bytes(server.got) == b"".join(pieces)
+
+
+def test_a_producer_is_stopped_when_the_connection_is_lost(net):
+    client, server = net.pair()
+    producer = Producer()
+    client.transport.registerProducer(producer, True)
+    server.transport.abortConnection()
+    net.until(lambda: client.lost)
+    assert producer.calls[-1] == "stop"
+
+
+def test_a_pause_in_data_received_is_the_last_call(net):
+    client, server = net.pair()
+    server.on_octets = lambda peer, _octets: peer.transport.pauseProducing()
+    sent = noise(1_000_000)
+    client.transport.write(sent)
+    net.until(lambda: server.chunks)
+    net.settle()
+    if net.ours or not net.tls:  # Twisted's TLS delivers what it has decrypted
+        assert len(server.chunks) == 1
+
+    while len(server.got) < len(sent):
+        before = len(server.chunks)
+        server.transport.resumeProducing()
+        assert len(server.chunks) == before  # not in the stack of the resume
+        net.until(lambda n=before: len(server.chunks) > n)
+    assert bytes(server.got) == sent
+
+
+def test_a_paused_transport_sees_no_end(plain):
+    client, server = plain.pair()
+    server.transport.pauseProducing()
+    client.transport.loseConnection()
+    plain.settle()
+    assert server.lost is None
+    server.transport.resumeProducing()
+    plain.until(lambda: server.lost)
+
+
+def test_an_idle_connection_costs_no_turns(net):
+    """Nothing is armed that is always ready: epoll would spin."""
+    client, server = net.pair()
+    client.transport.write(b"x")
+    net.until(lambda: server.got)
+    net.settle()
+    turns = []
+    original = net.core.doIteration
+    net.core.callLater(0.05, turns.append, "over")
+    count = 0
+    while not turns:
+        net.core.runUntilCurrent()
+        if turns:
+            break
+        original(net.core.timeout())
+        count += 1
+    assert count < 5

@@ -1,0 +1,72 @@
+"""What README and docs say of the project is so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from esxiproxy.core.reference import reference
+
+ROOT = Path(__file__).resolve().parents[1]
+TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FOLDERS = ("bench", "conf", "docs", "esxiproxy", "examples", "tests", "twisted", ".ci")
+MADE = {"conf/tls/9-rui.crt", "conf/tls/9-rui.key"}
+"""Paths that the reader makes."""
+
+_QUOTED = re.compile(r"`([^`\n]+)`|\]\(([^)#\s]+)[^)]*\)")
+_PATH = re.compile(r"[\w.-]+(?:/[\w.-]+)+/?|[\w-]+\.(?:md|ini|cfg|toml|py)")
+
+
+def paths(text: Path) -> set[str]:
+    """The paths of this project that stand in backquotes, in links and in indented commands."""
+    content = text.read_text(encoding="utf-8")
+    spans = [quoted or linked for quoted, linked in _QUOTED.findall(content)]
+    spans += [line for line in content.splitlines() if line.startswith("    ")]
+    found: set[str] = set()
+    for span in spans:
+        if "://" in span:
+            found.update(word for word in _PATH.findall(re.sub(r"\S+://\S+", "", span)))
+        else:
+            found.update(_PATH.findall(span))
+    return {path for path in found if path.partition("/")[0] in FOLDERS}
+
+
+def exists(path: str, text: Path) -> bool:
+    """From the root, from the text's own folder, or inside the package, as the architecture names its files."""
+    places = (ROOT, text.parent, ROOT / "esxiproxy")
+    return path in MADE or any((place / path).exists() for place in places)
+
+
+def test_the_reference_of_the_configuration_is_the_table_in_code() -> None:
+    """What stands between the markers is what the table of keys says."""
+    content = (ROOT / "README.md").read_text(encoding="utf-8")
+    between = content.partition("<!-- reference -->\n")[2].partition("<!-- /reference -->")[0]
+    assert between.strip() == reference().strip(), "run: python -m esxiproxy.core.reference README.md"
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=lambda text: text.name)
+def test_every_path_that_is_mentioned_exists(text: Path) -> None:
+    """A file that moved takes its mention along."""
+    assert {path for path in paths(text) if not exists(path, text)} == set()
+
+
+def test_the_architecture_names_files_of_the_package() -> None:
+    """`net/relay.py` there is `esxiproxy/net/relay.py`."""
+    content = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    named = set(
+        re.findall(r"`((?:core|net|ops|sim|doctor|cli|routers|authenticators|vsphere)/[\w./]+)`", content)
+    )
+    assert named
+    assert {path for path in named if not (ROOT / "esxiproxy" / path).exists()} == set()
+
+
+def test_links_lead_somewhere() -> None:
+    """A link within the repository, from the file in which it stands."""
+    broken = []
+    for text in TEXTS:
+        for target in re.findall(r"\]\(([^)#\s]+)", text.read_text(encoding="utf-8")):
+            if "://" not in target and not (text.parent / target).exists():
+                broken.append(f"{text.name}: {target}")
+    assert broken == []
