@@ -8,18 +8,22 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
-from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from esxiproxy.authenticators.anonymous import Anonymous
+from esxiproxy.core.edge import Edge
 from esxiproxy.core.errors import Draining
 from esxiproxy.core.limits import Limits
 from esxiproxy.core.listening import ListenerTLS
+from esxiproxy.core.routing import Upstream
 from esxiproxy.interfaces import IAuthenticator, IRouter, ISessionObserver
 from esxiproxy.net.connector import Connector
 from esxiproxy.net.dispatch import ListenerFactory
 from esxiproxy.net.gateway import Gateway
+from esxiproxy.net.proxyprotocol import ProxyProtocolFactory
 from esxiproxy.net.sessions import Sessions
 from esxiproxy.net.tls import CurrentContext, listener_context
+from esxiproxy.net.transport.reactor import streaming
+from esxiproxy.net.transport.start import TLSFactory
 
 _LAST_WORDS = 1.0
 """Seconds that aborted connections get to say so to their protocols."""
@@ -38,8 +42,8 @@ class Proxy(Service):
     ) -> None:
         self.limits = limits or Limits()
         self.sessions = Sessions(observers, reactor)
-        self._connector = Connector(reactor)
-        self._reactor = reactor
+        self._reactor = streaming(reactor)
+        self._connector = Connector(self._reactor)
 
     def listener(
         self,
@@ -48,19 +52,27 @@ class Proxy(Service):
         authenticator: IAuthenticator | None = None,
         limits: Limits | None = None,
         tls: ListenerTLS | IOpenSSLServerConnectionCreator | None = None,
+        edge: Edge | None = None,
     ) -> Any:
         """The factory of one listener, to be given to ``reactor.listenTCP`` or an endpoint.
 
-        ``tls`` puts TLS around it: certificate and key in files, or what Twisted's TLS takes.
+        ``tls`` puts TLS around it: certificate and key in files, or what Twisted's TLS takes.  ``edge`` says
+        what is let in beside WebSockets.
         """
+        edge, limits = edge or Edge(), limits or self.limits
         if isinstance(tls, ListenerTLS):
             tls = CurrentContext(listener_context(tls))
         gateway = Gateway(authenticator or Anonymous(), router, self._connector)
-        factory: Any = ListenerFactory(name, gateway, self.sessions, limits or self.limits, self._reactor)
+        factory: Any = ListenerFactory(name, gateway, self.sessions, limits, self._reactor, edge)
         if tls is not None:
-            factory = TLSMemoryBIOFactory(tls, False, factory, clock=self._reactor)
-            factory.noisy = False
+            factory = TLSFactory(tls, False, factory, self._reactor)
+        if edge.proxy_protocol:
+            factory = ProxyProtocolFactory(factory, self._reactor, limits.head_timeout, edge.trust)
         return factory
+
+    def prepare(self, upstream: Upstream) -> None:
+        """Read the files that an upstream needs; what is not prepared is read when it is first dialled."""
+        self._connector.prepare(upstream)
 
     def startService(self) -> None:
         self.sessions.draining = False

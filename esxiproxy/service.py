@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 
 from esxiproxy.core.config import Config, Listener
 from esxiproxy.net.listener import ListenerService
+from esxiproxy.net.transport.reactor import streaming
 from esxiproxy.ops.manhole import ManholeService
 from esxiproxy.ops.sessionlog import SessionLog
 from esxiproxy.proxy import Proxy
@@ -23,8 +24,11 @@ class ProxyService(MultiService):
 
     def __init__(self, config: Config, reactor: Any) -> None:
         super().__init__()
+        reactor = streaming(reactor)
         self.proxy = Proxy(reactor, [SessionLog()], config.limits)
         self.proxy.setServiceParent(self)
+        for upstream in config.upstreams.values():
+            self.proxy.prepare(upstream)
         self._listeners = MultiService()
         self._listeners.setServiceParent(self)
         for listener in config.listeners:
@@ -49,6 +53,7 @@ class ProxyService(MultiService):
             authenticator=plugin(AUTHENTICATORS, listener.authenticator)(config, listener),
             limits=listener.limits,
             tls=listener.tls,
+            edge=listener.edge,
         )
 
     def stopService(self) -> Deferred[None]:

@@ -6,10 +6,10 @@ import errno
 from typing import Any, TypeVar
 
 from twisted.internet import error as neterror
+from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.protocol import Factory
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 from esxiproxy.core.errors import (
@@ -23,6 +23,8 @@ from esxiproxy.core.limits import Limits
 from esxiproxy.core.routing import Upstream
 from esxiproxy.net.backend import Backend, BackendFactory, Opening
 from esxiproxy.net.http_upstream import HttpUpstream
+from esxiproxy.net.transport.resumption import Resumption
+from esxiproxy.net.transport.start import TLSFactory
 from esxiproxy.net.trust import UpstreamTLS
 
 P = TypeVar("P", Backend, HttpUpstream)
@@ -68,6 +70,11 @@ class Connector:
         self._reactor = reactor
         self._factory = BackendFactory(reactor)
         self._tls: dict[str, UpstreamTLS] = {}
+        self._resumptions: dict[UpstreamTLS, Resumption] = {}
+
+    def prepare(self, upstream: Upstream) -> None:
+        """Read its authorities now, while the process may: ``twistd --uid`` gives that right away."""
+        self._tls_of(upstream)
 
     def connect(self, upstream: Upstream, opening: Opening, limits: Limits) -> Deferred[Backend]:
         """A backend whose opening handshake was accepted; fails with a SessionError.
@@ -96,16 +103,14 @@ class Connector:
         """Everything up to the protocol's ``opened``, under one deadline."""
         factory: Any = _Dial(protocol)
         if tls is not None:
-            factory = TLSMemoryBIOFactory(tls, True, factory, clock=self._reactor)
-            factory.noisy = False
+            resumption = self._resumptions.setdefault(tls, Resumption())
+            factory = TLSFactory(tls, True, factory, self._reactor, resumption)
         if announced:
             factory = _Announced(factory, announced)
-        endpoint = HostnameEndpoint(
-            self._reactor, upstream.host, upstream.port, timeout=limits.connect_timeout
-        )
+        endpoint = _endpoint(self._reactor, upstream, limits.connect_timeout)
         opened: Deferred[P] | None = protocol.opened
         assert opened is not None
-        dialling = endpoint.connect(factory)
+        dialling: Deferred[Any] = endpoint.connect(factory)
         timed_out = False
 
         def expire() -> None:
@@ -145,17 +150,31 @@ class Connector:
         return self._tls[upstream.name]
 
 
+def _endpoint(reactor: Any, upstream: Upstream, timeout: float) -> Any:
+    """Where to dial.
+
+    A name is looked up in a thread, behind all other names, and its addresses are tried in turn, 0.3 s apart:
+    an address is spared both.
+    """
+    host, port = upstream.host, upstream.port
+    if isIPAddress(host):
+        return TCP4ClientEndpoint(reactor, host, port, timeout)
+    if isIPv6Address(host):
+        return TCP6ClientEndpoint(reactor, host, port, timeout)
+    return HostnameEndpoint(reactor, host, port, timeout)
+
+
 def _named(failure: Failure, upstream: Upstream, limits: Limits, timed_out: bool) -> BaseException:
     """The failure's name in the error table.  What is not known there stays what it is: a bug of ours."""
     error = failure.value
     where = f"{upstream.name} ({upstream.authority})"
     if isinstance(error, SessionError):
         return error
-    if isinstance(error, CancelledError):
+    if isinstance(error, CancelledError | neterror.ConnectingCancelledError):
         if timed_out:
             waited = f"{limits.upstream_handshake_timeout:g} s"
             return UpstreamTimeout(f"{where} did not finish the opening handshake within {waited}")
-        return error
+        return CancelledError()
     if isinstance(error, neterror.DNSLookupError):
         return UpstreamUnresolved(f"the name of {where} has no address")
     if isinstance(error, neterror.TimeoutError):

@@ -6,7 +6,6 @@ from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, ISSLTransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -37,7 +36,6 @@ class Dispatch(Protocol):
     connection back when it has its answer, with what the client has sent behind it.
     """
 
-    _log = Logger()
     transport: Any
     factory: ListenerFactory
 
@@ -152,13 +150,6 @@ class Dispatch(Protocol):
 
     def _refuse(self, error: SessionError, request: Request, kind: Kind) -> None:
         factory = self.factory
-        self._log.info(
-            "listener {listener}: {client} refused: {name}: {error}",
-            listener=factory.name,
-            client=request.client,
-            name=error.name,
-            error=error,
-        )
         session = factory.sessions.new(request, factory.limits, kind)
         session.status = error.answer
         session.failed(error)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
@@ -17,12 +18,9 @@ from esxiproxy.core.errors import (
     UpstreamLost,
     UpstreamTimeout,
 )
-from esxiproxy.core.fields import host_field
 from esxiproxy.core.forwarding import Forwarding
-from esxiproxy.core.message import forwarded_request, may_be_repeated
+from esxiproxy.core.message import may_be_repeated, upstream_request
 from esxiproxy.core.refusal import refusal
-from esxiproxy.core.rewriting import View
-from esxiproxy.core.routing import Route
 from esxiproxy.core.session import Session
 from esxiproxy.net.http_deadlines import HttpDeadlines
 from esxiproxy.net.http_upstream import HttpUpstream
@@ -62,7 +60,8 @@ class Exchange:
         if client.sessions.draining:
             self.fail(Draining("the proxy is shutting down"))
             return
-        client.flow.changed, client.flow.stalled = self._client_changed, self._client_stalled
+        client.flow.changed = self._client_changed
+        client.flow.stalled = partial(self._stalled, StallTimeout, "client")
         client.flow.timeout = self.session.limits.stall_timeout
         self._admit()
 
@@ -72,13 +71,11 @@ class Exchange:
         self._admission.addErrback(self._not_admitted)
 
     async def _connection(self) -> HttpUpstream:
-        session, client = self.session, self._client
-        route = session.route
-        if route is None:
-            _, route = await client.gateway.decide(session)
-        announced = client.gateway.announcement(session, route.upstream)
+        session, client, gateway = self.session, self._client, self._client.gateway
+        route = session.route or (await gateway.decide(session))[1]
+        announced = gateway.announcement(session, route.upstream)
         idle = client.take_idle(route.upstream, announced)
-        return idle or await client.gateway.dial(session, route.upstream, announced)
+        return idle or await gateway.dial(session, route.upstream, announced)
 
     def _begin(self, upstream: HttpUpstream) -> None:
         if self._over:  # the client left in the very turn in which the upstream accepted
@@ -89,26 +86,18 @@ class Exchange:
         session.mark("connected")
         self._upstream = upstream
         upstream.take(self)
-        upstream.flow.changed, upstream.flow.stalled = self._upstream_changed, self._upstream_stalled
-        head = self._forwarding.begin(*self._request(route))
-        upstream.transport.write(head)
+        upstream.flow.changed = self._upstream_changed
+        upstream.flow.stalled = partial(self._stalled, UpstreamTimeout, "upstream")
+        request = upstream_request(session.request, route, session.principal)
+        upstream.transport.write(self._forwarding.begin(*request))
         early, self._early = self._early, b""
         self.deadlines.begun()
         self._client_changed()
         self._up(early)
         self._client.flow.pause("early", False)
 
-    def _request(self, route: Route) -> tuple[bytes, Any, View]:
-        request, upstream = self.session.request, route.upstream
-        host = request.public_host or request.head.value(b"host")
-        view = View.of(upstream, host_field(request, upstream), request.secure, host)
-        target = request.head.target if route.target is None else route.target
-        return target, forwarded_request(request, route, self.session.principal), view
-
     def _not_admitted(self, failure: Failure) -> None:
-        if self._over:
-            if not failure.check(CancelledError, SessionError):
-                log_bug(self._log, "raised after the end", failure, self.session.id)
+        if self._over and failure.check(CancelledError):
             return
         if isinstance(failure.value, SessionError):
             self.fail(failure.value)
@@ -153,6 +142,8 @@ class Exchange:
         except SessionError as error:
             self.fail(error, "upstream")
             return
+        if not self._forwarding.asked:  # this may have been the 100 that the client waits for
+            self.deadlines.request_moved()
         self._down(sent)
 
     def _down(self, sent: bytes) -> None:
@@ -193,11 +184,8 @@ class Exchange:
         self._client.flow.pause("upstream", self._upstream.flow.blocked)
         self.deadlines.client_paused()
 
-    def _client_stalled(self) -> None:
-        self.fail(StallTimeout(f"the client took nothing for {self.session.limits.stall_timeout:g} s"))
-
-    def _upstream_stalled(self) -> None:
-        self.fail(UpstreamTimeout(f"the upstream took nothing for {self.session.limits.stall_timeout:g} s"))
+    def _stalled(self, error: type[SessionError], side: str) -> None:
+        self.fail(error(f"the {side} took nothing for {self.session.limits.stall_timeout:g} s"))
 
     # The end
 
@@ -229,8 +217,7 @@ class Exchange:
         if started:
             self._client.transport.abortConnection()
         else:
-            head_only = self.session.request.head.method == b"HEAD"
-            self._client.transport.write(refusal(error, head_only))
+            self._client.transport.write(refusal(error, self.session.request.head.method == b"HEAD"))
             self._client.exchange_over(b"", False)
 
     def client_lost(self) -> None:

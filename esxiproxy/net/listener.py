@@ -12,9 +12,7 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-
-class Unbound(OSError):
-    """A listener's address cannot be bound."""
+from esxiproxy.core.problem import Unbound
 
 
 class ListenerService(Service):

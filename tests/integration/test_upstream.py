@@ -32,6 +32,7 @@ url = {url}
 
 def plain_http(connection: Connection) -> None:
     """A server that speaks HTTP where TLS was expected."""
+    connection.recv_exactly(100)  # the ClientHello: who closes without reading it resets the connection
     connection.send_raw(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
     connection.close()
 

@@ -44,9 +44,6 @@ class MemoryTransport:
     def registerProducer(self, producer, streaming):
         assert self.producer is None and streaming
         self.producer = producer
-        if len(self.queue) > HIGH_WATER:
-            self.blocked = True
-            producer.pauseProducing()
 
     def unregisterProducer(self):
         self.producer = None

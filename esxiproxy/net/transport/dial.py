@@ -9,7 +9,7 @@ from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from esxiproxy.net.transport.stream import Loop
+from esxiproxy.net.transport.loop import Loop
 from esxiproxy.net.transport.tcp import TCPStream
 
 _log = Logger()
@@ -21,11 +21,12 @@ class _Dialling:
     connector: Any
     socket: Any
     getPeer: Any
+    _given = False
 
     def _connectDone(self) -> None:
         connector, sock = self.connector, self.socket
         protocol = connector.buildProtocol(self.getPeer())
-        self.connected = True
+        self.connected = self._given = True
         del self.connector, self.socket  # the stream's, from here on
         stream = TCPStream(sock, protocol or Protocol(), connector.loop, self.getPeer(), connector)
         if protocol is None:
@@ -37,6 +38,12 @@ class _Dialling:
             failure = Failure()
             _log.failure("a protocol raised in connectionMade", failure)
             connector.transport.connectionLost(failure)
+
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor looks once more in the turn of the connect: the stream may be gone by then."""
+        if not self._given:
+            super().connectionLost(reason)  # type: ignore[misc]
 
 
 class _TCPDial(_Dialling, tcp.Client):  # type: ignore[misc]

@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet import tcp, unix
 
-from esxiproxy.net.transport.stream import Loop
+from esxiproxy.net.transport.loop import Loop
 from esxiproxy.net.transport.tcp import TCPStream
 
 

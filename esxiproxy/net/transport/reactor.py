@@ -7,7 +7,7 @@ import socket
 from typing import Any
 
 from twisted.internet.error import UnsupportedAddressFamily
-from twisted.internet.interfaces import IReactorFDSet
+from twisted.internet.posixbase import PosixReactorBase
 from zope.interface import directlyProvides, providedBy
 
 from esxiproxy.net.transport.dial import TCPConnector, UNIXConnector
@@ -20,7 +20,7 @@ def streaming(reactor: Any) -> Any:
     """The reactor with streams of ours; the reactor itself where they cannot be."""
     if isinstance(reactor, StreamReactor):
         return reactor
-    if not hasattr(select, "epoll") or not IReactorFDSet.providedBy(reactor):
+    if not hasattr(select, "epoll") or not isinstance(reactor, PosixReactorBase):
         return reactor
     return StreamReactor(reactor)
 
@@ -34,6 +34,7 @@ class StreamReactor:
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self._ring = Ring(reactor)
+        self.callLater, self.seconds = reactor.callLater, reactor.seconds
         directlyProvides(self, *providedBy(reactor))
 
     def __getattr__(self, name: str) -> Any:

@@ -75,15 +75,17 @@ class Ring:
                 self._lose(stream, why, read)
 
     def _lose(self, stream: Any, why: BaseException, read: bool) -> None:
+        """End one stream.  Nothing may get out of here: the reactor would drop the ring, and with it all."""
         self.removeReader(stream)
-        if why is CONNECTION_DONE:
-            if read and IHalfCloseableDescriptor.providedBy(stream):
+        try:
+            if why is CONNECTION_DONE and read and IHalfCloseableDescriptor.providedBy(stream):
                 stream.readConnectionLost(_DONE)
-                return
-            failure = _DONE
-        else:
-            failure = _LOST if why is CONNECTION_LOST else Failure(why)
-        stream.connectionLost(failure)
+            elif why is CONNECTION_DONE:
+                stream.connectionLost(_DONE)
+            else:
+                stream.connectionLost(_LOST if why is CONNECTION_LOST else Failure(why))
+        except BaseException:
+            _log.failure("a protocol raised in connectionLost")
 
     # Interest
 

@@ -59,3 +59,8 @@ class TLSFactory(TLSMemoryBIOFactory):
         self.creator: Creator | None = creator if hasattr(creator, "connection") else None
         self.is_client = is_client
         self.resumption = resumption if is_client else None
+
+    def buildProtocol(self, addr: Any) -> Any:
+        """None where the wrapped factory wants no connection, which Twisted's does not know of."""
+        wrapped = self.wrappedFactory.buildProtocol(addr)
+        return None if wrapped is None else self.protocol(self, wrapped)

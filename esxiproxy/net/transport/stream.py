@@ -5,12 +5,10 @@ from __future__ import annotations
 import socket
 import struct
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import ConnectionAborted
 from twisted.internet.interfaces import (
-    IAddress,
     IConsumer,
     ILoggingContext,
     IPushProducer,
@@ -20,30 +18,13 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from esxiproxy.net.transport.loop import Loop, Owner, Why, address_of
 from esxiproxy.net.transport.outbox import Outbox
 
 HIGH_WATER = 64 * 1024
 """Bytes queued above which a push producer is paused; it is resumed when all of them are gone (Twisted's)."""
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-
-
-class Loop(Protocol):
-    """What a stream needs of a reactor, or of a :class:`~esxiproxy.net.transport.ring.Ring`."""
-
-    def addReader(self, stream: Any) -> None: ...
-    def removeReader(self, stream: Any) -> None: ...
-    def addWriter(self, stream: Any) -> None: ...
-    def removeWriter(self, stream: Any) -> None: ...
-    def callLater(self, delay: float, call: Any, *args: Any) -> Any: ...
-
-
-class Owner(Protocol):
-    """A Twisted connector: it holds its connection's transport, and is told of its end."""
-
-    transport: Any
-
-    def connectionLost(self, reason: Failure) -> None: ...
 
 
 @implementer(IConsumer, IPushProducer, IReadWriteDescriptor, ISystemHandle, ILoggingContext)
@@ -74,7 +55,7 @@ class Stream:
     )
 
     def __init__(
-        self, sock: socket.socket, protocol: Any, loop: Loop, peer: IAddress, owner: Owner | None = None
+        self, sock: socket.socket, protocol: Any, loop: Loop, peer: Any, owner: Owner | None = None
     ) -> None:
         self.socket = sock
         self.fileno = sock.fileno
@@ -93,10 +74,10 @@ class Stream:
 
     # The loop asks
 
-    def doRead(self) -> Exception | None:
+    def doRead(self) -> Why:
         raise NotImplementedError
 
-    def doWrite(self) -> Exception | None:
+    def doWrite(self) -> Why:
         raise NotImplementedError
 
     def logPrefix(self) -> str:
@@ -119,7 +100,7 @@ class Stream:
             self._producer_paused = True
             self.producer.pauseProducing()
 
-    def _drained(self) -> Exception | None:
+    def _drained(self) -> Why:
         """The queue is empty: whoever waited for that goes on.  Answers as ``doWrite`` does."""
         self._stop_writing()
         if self.producer is not None and (self._producer_paused or not self._streaming):
@@ -128,7 +109,7 @@ class Stream:
             return None
         return self._written()
 
-    def _written(self) -> Exception | None:
+    def _written(self) -> Why:
         """Nothing is queued and no producer waits: end what is to be ended."""
         raise NotImplementedError
 
@@ -234,10 +215,10 @@ class Stream:
     def getHandle(self) -> Any:
         return self.socket
 
-    def getPeer(self) -> IAddress:
+    def getPeer(self) -> Any:
         return self._peer
 
-    def getHost(self) -> IAddress:
+    def getHost(self) -> Any:
         return address_of(self.socket.family, self.socket.getsockname())
 
     def getTcpNoDelay(self) -> bool:
@@ -260,13 +241,3 @@ class Stream:
 def _reset_on_close(sock: socket.socket) -> None:
     with suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-
-
-def address_of(family: int, name: Any) -> IAddress:
-    """A socket's name as Twisted's address; IPv6 with its scope, as Twisted has it."""
-    if family == socket.AF_UNIX:
-        return UNIXAddress(name or None)
-    if family == socket.AF_INET6:
-        host = socket.getnameinfo(name, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0]
-        return IPv6Address("TCP", host, *name[1:])
-    return IPv4Address("TCP", *name)

@@ -7,7 +7,6 @@ from contextlib import suppress
 from typing import Any
 
 from twisted.internet.interfaces import (
-    IAddress,
     IHalfCloseableDescriptor,
     IHalfCloseableProtocol,
     ITCPTransport,
@@ -17,7 +16,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from esxiproxy.net.transport.stream import Loop, Owner, Stream
+from esxiproxy.net.transport.loop import Loop, Owner, Why
+from esxiproxy.net.transport.stream import Stream
 
 READ_SIZE = 64 * 1024
 """Bytes read per event: what Twisted reads, and what one write of the twin may queue beyond its mark."""
@@ -32,7 +32,7 @@ class TCPStream(Stream):
     __slots__ = ("_half_closed", "_half_closing")
 
     def __init__(
-        self, sock: socket.socket, protocol: Any, loop: Loop, peer: IAddress, owner: Owner | None = None
+        self, sock: socket.socket, protocol: Any, loop: Loop, peer: Any, owner: Owner | None = None
     ) -> None:
         super().__init__(sock, protocol, loop, peer, owner)
         self._half_closing = self._half_closed = False
@@ -40,7 +40,7 @@ class TCPStream(Stream):
 
     # The fast path
 
-    def doRead(self) -> Exception | None:
+    def doRead(self) -> Why:
         try:
             octets = self.socket.recv(READ_SIZE)
         except BlockingIOError:
@@ -67,7 +67,7 @@ class TCPStream(Stream):
             octets = octets[sent:] if sent else octets
         self._queue(bytes(octets))
 
-    def doWrite(self) -> Exception | None:
+    def doWrite(self) -> Why:
         outbox = self._outbox
         if outbox.size:
             try:
@@ -82,7 +82,7 @@ class TCPStream(Stream):
 
     # The end
 
-    def _written(self) -> Exception | None:
+    def _written(self) -> Why:
         if self.disconnecting:
             return CONNECTION_DONE
         if self._half_closing and not self._half_closed:

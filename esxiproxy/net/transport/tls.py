@@ -6,234 +6,23 @@ from typing import Any
 
 from OpenSSL import SSL
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IHandshakeListener, INegotiated, ISSLTransport
+from twisted.internet.interfaces import INegotiated, ISSLTransport
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from esxiproxy.net.transport.resumption import Resumption
-from esxiproxy.net.transport.stream import Stream
-
-RECORD = 16 * 1024
-"""The largest plaintext of a record (RFC 8446 5.1): with this much room nothing stays behind in OpenSSL."""
-RECORDS = 4
-"""Full records that one event may read or write before the others have their turn."""
+from esxiproxy.net.transport.loop import Why
+from esxiproxy.net.transport.records import RecordStream
 
 
 @implementer(ISSLTransport, INegotiated)
-class TLSStream(Stream):
-    """Takes the place of a plain stream, whose socket, loop and owner it goes on with.
+class TLSStream(RecordStream):
+    """A whole TLS transport.
 
     Half a connection is for TCP only: TLS says its end with a close_notify and waits for the peer's.
-
-    ``_shaking``
-        the handshake goes on; nothing is read or written for the protocol.
-    ``_read_blocked``
-        a read, or the handshake, has something to write that the socket does not take: until it does, no
-        read is tried (epoll would spin) and no write (it would overtake).
-    ``_write_blocked``
-        a write waits for something to be read: until then the socket being writable says nothing.
-    ``_writing``
-        something is queued, or is to be ended.
-    ``_notified``, ``_peer_notified``
-        our close_notify is out; the peer's is in.
-    ``_fault``
-        what a call of the protocol's ran into: the loop picks it up in ``doWrite``.
     """
 
-    __slots__ = (
-        "_connection",
-        "_fault",
-        "_notified",
-        "_peer_notified",
-        "_read_blocked",
-        "_resumption",
-        "_shaking",
-        "_write_blocked",
-        "_writing",
-    )
-
-    def __init__(
-        self, plain: Stream, protocol: Any, connection: SSL.Connection, resumption: Resumption | None = None
-    ) -> None:
-        super().__init__(plain.socket, protocol, plain._loop, plain._peer, plain._owner)
-        self._connection = connection
-        self._resumption = resumption
-        self._shaking = True
-        self._read_blocked = self._write_blocked = self._writing = False
-        self._notified = self._peer_notified = False
-        self._fault: Exception | None = None
-        plain._hand_over()
-        self._arm()
-
-    def start(self, client: bool) -> None:
-        """Begin the handshake; a server waits for the client's hello."""
-        if client and self.connected and not self._aborting:
-            self._fail(self._shake())
-
-    # The fast path
-
-    def doRead(self) -> Exception | None:
-        if self._shaking:
-            return self._shake()
-        if self._write_blocked:
-            self._write_blocked = False
-            if (why := self._flush()) is not None:
-                return why
-            self._arm()
-        for _ in range(RECORDS):
-            if not self._reading:
-                break
-            try:
-                octets = self._connection.recv(RECORD)
-            except SSL.WantReadError:
-                break
-            except SSL.WantWriteError:
-                self._read_blocked = True
-                self._arm()
-                break
-            except SSL.ZeroReturnError:
-                return self._peer_closed()
-            except SSL.Error as error:
-                return _reason(error)
-            if self._resumption is not None:
-                self._remember()
-            self.protocol.dataReceived(octets)
-            if len(octets) < RECORD:  # most likely the last: epoll says so if it was not
-                break
-        return None
-
-    def write(self, octets: bytes) -> None:
-        if not octets or not self.connected or self._notified:
-            return
-        if self.disconnecting and self.producer is None:  # as Twisted's TLS
-            return
-        if self._outbox.size or self._shaking or self._read_blocked or self._fault is not None:
-            self._queue(bytes(octets))
-            return
-        sent = 0
-        try:
-            sent = self._connection.send(octets)
-            while sent < len(octets):  # a record at a time
-                sent += self._connection.send(memoryview(octets)[sent:])
-        except SSL.WantWriteError:
-            pass
-        except SSL.WantReadError:
-            self._write_blocked = True
-        except SSL.Error as error:
-            self._fail(_reason(error))
-        if sent < len(octets):
-            self._queue(bytes(octets[sent:]) if sent else bytes(octets))
-        elif self.producer is not None and not self._streaming:
-            self._start_writing()
-
-    def doWrite(self) -> Exception | None:
-        if self._fault is not None:
-            return self._fault
-        if self._shaking:
-            return self._shake()
-        if self._read_blocked:
-            self._read_blocked = False
-            self._arm()
-            why = self.doRead()
-            if why is not None or self._read_blocked:
-                return why
-        return self._flush()
-
-    def _flush(self) -> Exception | None:
-        outbox = self._outbox
-        for _ in range(RECORDS):
-            if not outbox.size:
-                break
-            try:
-                outbox.taken(self._connection.send(outbox.front()))
-            except SSL.WantWriteError:
-                return None
-            except SSL.WantReadError:
-                self._write_blocked = True
-                self._arm()
-                return None
-            except SSL.Error as error:
-                return _reason(error)
-        return None if outbox.size else self._drained()
-
-    # The handshake
-
-    def _shake(self) -> Exception | None:
-        try:
-            self._connection.do_handshake()
-        except SSL.WantReadError:
-            self._block(False)
-            return None
-        except SSL.WantWriteError:
-            self._block(True)
-            return None
-        except SSL.Error as error:
-            return _reason(error)
-        self._shaking = self._read_blocked = False
-        if IHandshakeListener.providedBy(self.protocol):
-            self.protocol.handshakeCompleted()
-        if self.connected and not self._aborting:
-            self._arm()
-        return None
-
-    def _block(self, blocked: bool) -> None:
-        if self._read_blocked is not blocked:
-            self._read_blocked = blocked
-            self._arm()
-
-    def _remember(self) -> None:
-        """TLS 1.3's tickets come after the handshake, so the first application data is when to look.
-
-        By then the protocol has accepted the certificate, or it would not read.
-        """
-        resumption, self._resumption = self._resumption, None
-        assert resumption is not None
-        resumption.remember(self._connection)
-
-    # Interest
-
-    def _arm(self) -> None:
-        """Ask the loop for what can be acted upon, and for nothing else: epoll would spin."""
-        if self._aborting or not self.connected:
-            return
-        if (self._shaking or self._reading or self._write_blocked) and not self._read_blocked:
-            self._loop.addReader(self)
-        else:
-            self._loop.removeReader(self)
-        ready = self._writing and not self._shaking and not self._write_blocked
-        if ready or self._read_blocked or self._fault is not None:
-            self._loop.addWriter(self)
-        else:
-            self._loop.removeWriter(self)
-
-    def _start_reading(self) -> None:
-        self._arm()
-        if not self._shaking and self._connection.pending():  # epoll does not know of these
-            self._loop.callLater(0, self._read_pending)
-
-    def _read_pending(self) -> None:
-        if self._reading and not self._read_blocked and (why := self.doRead()) is not None:
-            self._fail(why)
-
-    def _stop_reading(self) -> None:
-        self._arm()
-
-    def _start_writing(self) -> None:
-        if not self._writing:
-            self._writing = True
-            self._arm()
-
-    def _stop_writing(self) -> None:
-        if self._writing:
-            self._writing = False
-            self._arm()
-
-    def _fail(self, why: Exception | None) -> None:
-        """Leave what went wrong for the loop, which is not in the protocol's stack."""
-        if why is not None and self._fault is None:
-            self._fault = why
-            self._arm()
+    __slots__ = ()
 
     # The end
 
@@ -255,7 +44,7 @@ class TLSStream(Stream):
             self._reading = True
             self._start_reading()
 
-    def _written(self) -> Exception | None:
+    def _written(self) -> Why:
         if self._peer_notified:
             self._notify()
             return CONNECTION_DONE
@@ -263,7 +52,7 @@ class TLSStream(Stream):
             return self._notify()
         return None
 
-    def _notify(self) -> Exception | None:
+    def _notify(self) -> Why:
         try:
             both = self._connection.shutdown()
         except SSL.WantWriteError:
@@ -276,7 +65,7 @@ class TLSStream(Stream):
         self._notified = True
         return CONNECTION_DONE if both else None
 
-    def _peer_closed(self) -> Exception | None:
+    def _peer_closed(self) -> Why:
         """The peer's close_notify: nothing more comes; what is queued still goes out."""
         self._peer_notified = True
         self._reading = False
@@ -316,10 +105,3 @@ class TLSStream(Stream):
         """By ALPN (RFC 7301); None before the handshake and without it."""
         connection = self._connection
         return (connection.get_alpn_proto_negotiated() or None) if connection is not None else None
-
-
-def _reason(error: SSL.Error) -> Exception:
-    """What the protocol hears: a connection that broke is lost, and a fault of TLS is itself."""
-    if isinstance(error, SSL.SysCallError) or not (error.args and error.args[0]):
-        return CONNECTION_LOST
-    return error

@@ -1,0 +1,123 @@
+"""PROXY protocol on a listener: the header is taken off before anything else is, TLS included."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.python.failure import Failure
+from zope.interface import directlyProvides, providedBy
+
+from esxiproxy.core.forwarded import Trust
+from esxiproxy.core.proxyprotocol import Announcement, AnnouncementReader, ProxyProtocolError
+from esxiproxy.core.request import Address
+
+
+class ProxyProtocolWrapper(ProtocolWrapper):
+    """One connection that has to begin with a PROXY header.
+
+    The protocol behind it is connected only when the header is read: its peer is who the header names.  A
+    connection without a header is aborted without a word, since whoever sends none is no proxy of ours.
+    """
+
+    _log = Logger()
+    factory: ProxyProtocolFactory
+
+    def __init__(self, factory: ProxyProtocolFactory, protocol: Any) -> None:
+        super().__init__(factory, protocol)  # type: ignore[arg-type]
+        self._inside = False
+        self._reader: AnnouncementReader | None = AnnouncementReader()
+        self._announced = Announcement()
+        self._call: IDelayedCall | None = None
+
+    def makeConnection(self, transport: Any) -> None:
+        directlyProvides(self, providedBy(transport))
+        Protocol.makeConnection(self, transport)
+        self.factory.registerProtocol(self)
+        if not self.factory.trust.believes(getattr(transport.getPeer(), "host", "unix")):
+            self._refuse("not one of the trusted proxies")
+            return
+        timeout = self.factory.timeout
+        self._call = self.factory.clock.callLater(timeout, self._refuse, f"no PROXY header in {timeout:g} s")
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._reader is None:
+            return
+        try:
+            read = self._reader.feed(data)
+        except ProxyProtocolError as error:
+            self._refuse(str(error))
+            return
+        if read is None:
+            return
+        self._announced, rest = read
+        self._reader = None
+        self._stop()
+        # From here on there is nothing to do between the two.
+        self.dataReceived = self.wrappedProtocol.dataReceived  # type: ignore[method-assign]
+        self._inside = True
+        self.wrappedProtocol.makeConnection(self)  # type: ignore[arg-type]
+        if rest:
+            self.wrappedProtocol.dataReceived(rest)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._stop()
+        self.factory.unregisterProtocol(self)
+        if self._inside:
+            self.wrappedProtocol.connectionLost(reason)
+
+    def getPeer(self) -> Any:
+        return _endpoint(self._announced.source) or self._connected().getPeer()
+
+    def getHost(self) -> Any:
+        return _endpoint(self._announced.destination) or self._connected().getHost()
+
+    def _connected(self) -> Any:
+        assert self.transport is not None
+        return self.transport
+
+    def _refuse(self, why: str) -> None:
+        self._reader = None
+        self._stop()
+        transport = self._connected()
+        self._log.info("{peer} refused: {why}", peer=transport.getPeer(), why=why)
+        transport.abortConnection()
+
+    def _stop(self) -> None:
+        if self._call is not None and self._call.active():
+            self._call.cancel()
+
+
+class ProxyProtocolFactory(WrappingFactory):
+    """Stands around a listener's factory, TLS and all.
+
+    ``trust`` says whose headers are believed: without networks everybody's, since such a port is for proxies
+    alone.  ``timeout`` is the time for the whole header.
+    """
+
+    protocol = ProxyProtocolWrapper
+    noisy = False
+
+    def __init__(self, factory: Factory, clock: IReactorTime, timeout: float, trust: Trust | None) -> None:
+        super().__init__(factory)
+        self.clock = clock
+        self.timeout = timeout
+        self.trust = trust if trust is not None and (trust.networks or trust.unix) else Everybody()
+
+
+class Everybody(Trust):
+    """Believes everybody."""
+
+    def believes(self, host: str) -> bool:
+        return True
+
+
+def _endpoint(address: Address | None) -> Any:
+    if address is None:
+        return None
+    kind = IPv6Address if ":" in address.host else IPv4Address
+    return kind("TCP", address.host, address.port)

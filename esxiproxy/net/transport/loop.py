@@ -1,0 +1,40 @@
+"""What a stream needs of those around it."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any, Protocol
+
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.python.failure import Failure
+
+Why = Any
+"""What ``doRead`` and ``doWrite`` answer: None, or the exception that the connection ends with."""
+
+
+class Loop(Protocol):
+    """A reactor, or a :class:`~esxiproxy.net.transport.ring.Ring`."""
+
+    def addReader(self, stream: Any) -> None: ...
+    def removeReader(self, stream: Any) -> None: ...
+    def addWriter(self, stream: Any) -> None: ...
+    def removeWriter(self, stream: Any) -> None: ...
+    def callLater(self, delay: float, call: Any, *args: Any) -> Any: ...
+
+
+class Owner(Protocol):
+    """A Twisted connector: it holds its connection's transport, and is told of its end."""
+
+    transport: Any
+
+    def connectionLost(self, reason: Failure) -> None: ...
+
+
+def address_of(family: int, name: Any) -> Any:
+    """A socket's name as Twisted's address; IPv6 with its scope, as Twisted has it."""
+    if family == socket.AF_UNIX:
+        return UNIXAddress(name or None)
+    if family == socket.AF_INET6:
+        host = socket.getnameinfo(name, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0]
+        return IPv6Address("TCP", host, *name[1:])
+    return IPv4Address("TCP", *name)

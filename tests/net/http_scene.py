@@ -1,0 +1,159 @@
+"""HTTP exchanges in memory: a client, the proxy, and an upstream that the test speaks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from twisted.internet.defer import Deferred
+
+from esxiproxy.core.edge import Edge, Http
+from esxiproxy.net.http_upstream import HttpUpstream
+from tests.net.memory import Wire
+from tests.net.scene import UPSTREAM, MemoryConnector, Scene, _failed
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+def get(target=b"/ui/", *fields, method=b"GET", version=b"1.1", body=b"", host=b"proxy.example:81"):
+    """A request as a browser sends it."""
+    lines = [b"%b %b HTTP/%b" % (method, target, version), b"Host: " + host, *fields]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+@dataclass
+class Message:
+    """A request or an answer, read in the plainest way; ``rest`` is what stands behind it."""
+
+    line: bytes
+    fields: list
+    body: bytes
+    trailers: list
+    rest: bytes = b""
+    whole: bool = True
+
+    @property
+    def status(self):
+        return int(self.line.split(b" ")[1])
+
+    def values(self, name):
+        return [value for key, value in self.fields if key.lower() == name.lower()]
+
+
+def read(octets, bodiless=False):
+    """The first message in these bytes; one without a framing goes to the end."""
+    head, end, rest = octets.partition(b"\r\n\r\n")
+    assert end, octets
+    line, *lines = head.split(b"\r\n")
+    found = Message(line, [tuple(each.split(b": ", 1)) for each in lines], b"", [])
+    is_request = not line.startswith(b"HTTP/")
+    status = 0 if is_request else found.status
+    if bodiless or status in (204, 304) or 100 <= status < 200:
+        found.rest = rest
+    elif found.values(b"Transfer-Encoding") == [b"chunked"]:
+        _read_chunks(found, rest)
+    elif found.values(b"Content-Length"):
+        (length,) = found.values(b"Content-Length")
+        found.body, found.rest = rest[: int(length)], rest[int(length) :]
+        found.whole = len(found.body) == int(length)
+    elif is_request:
+        found.rest = rest
+    else:
+        found.body = rest
+    return found
+
+
+def _read_chunks(found, rest):
+    while True:
+        size, end, rest = rest.partition(b"\r\n")
+        count = int(size, 16) if end else 0
+        if not end or (count and len(rest) < count + 2):
+            found.whole = False
+            return
+        if not count:
+            break
+        found.body += rest[:count]
+        assert rest[count : count + 2] == b"\r\n"
+        rest = rest[count + 2 :]
+    while True:
+        line, end, rest = rest.partition(b"\r\n")
+        if not end:
+            found.whole = False
+            return
+        if not line:
+            found.rest = rest
+            return
+        found.trailers.append(tuple(line.split(b": ", 1)))
+
+
+class HttpConnector(MemoryConnector):
+    """Its connections hang on wires in memory; ``slow`` ones come up when the test says so."""
+
+    def __init__(self, scene):
+        super().__init__(scene)
+        self.slow = False
+        self.waiting = []
+
+    def connect_http(self, upstream, limits, announced=b""):
+        self.dials += 1
+        if self.failure is not None:
+            return _failed(self.failure)
+        protocol = HttpUpstream(upstream, limits, None, self.scene.clock, announced)
+        result = Deferred(lambda _: self._cancel(protocol))
+        protocol.opened.addBoth(lambda outcome: None if result.called else result.callback(outcome))
+        if self.slow:
+            self.waiting.append(protocol)
+        else:
+            self.up(protocol)
+        return result
+
+    def up(self, protocol):
+        self.scene.host = Wire(protocol)
+        self.scene.hosts.append(self.scene.host)
+
+
+class HttpScene(Scene):
+    """``client`` and ``host`` are the wires to the browser and to the upstream; ``hosts`` are all of them."""
+
+    def __init__(self, upstream=UPSTREAM, edge=None, **limits):
+        self.hosts = []
+        super().__init__(upstream, **limits)
+        self.connector.__class__ = HttpConnector
+        self.connector.slow, self.connector.waiting = False, []
+        self.factory.edge = edge or Edge(http=Http.FORWARD)
+
+    def pump(self):
+        for _ in range(1000000):
+            moved = self.client.pump()
+            for host in self.hosts:
+                moved = host.pump() or moved
+            if self.host is not None and self.host not in self.hosts:
+                moved = self.host.pump() or moved
+            if not moved:
+                return
+        raise AssertionError("the wires never came to rest")
+
+    def ask(self, octets, chunk=None):
+        """Send that; give what the upstream has received of it."""
+        self.client.send(octets, chunk)
+        self.pump()
+        return None if self.host is None else self.host.received
+
+    def answer(self, octets, chunk=None):
+        """Let the upstream send that; give what the client has received."""
+        self.host.send(octets, chunk)
+        self.pump()
+        return self.client.received
+
+    def clear(self):
+        """Forget what was received."""
+        self.client.received = b""
+        for host in self.hosts:
+            host.received = b""
+
+    @property
+    def records(self):
+        return self.recorder.records
+
+    def at_rest(self):
+        ended = self.client.ended and all(host.ended for host in self.hosts)
+        return bool(ended) and not len(self.sessions) and not self.clock.getDelayedCalls()

@@ -1,0 +1,63 @@
+"""One connection, from its first byte to whoever serves it."""
+
+import pytest
+
+from esxiproxy.core.edge import Edge, Http
+from esxiproxy.core.record import Kind
+from tests.net.http_scene import OK, HttpScene, get, read
+from tests.net.scene import Scene, opening
+
+
+def test_plain_http_is_refused_unless_it_is_asked_for():
+    scene = Scene()
+    scene.client.send(get(b"/ticket/secret"))
+    scene.pump()
+    found = read(scene.client.received)
+    assert (found.status, found.values(b"Upgrade")) == (426, [b"websocket"])
+    assert found.body == b"426 Upgrade Required: only WebSocket connections are served here\n"
+    assert (scene.record.kind, scene.record.method, scene.record.error) == (
+        Kind.HTTP,
+        "GET",
+        "UpgradeRequired",
+    )
+    assert "secret" not in repr(scene.record)
+
+
+@pytest.mark.parametrize("octets", [b"\x16\x03\x01\0\0", b"GET / HTTP/1.1\nHost: h\n\n"])
+def test_what_cannot_be_read_leaves_a_record_too(octets):
+    scene = HttpScene()
+    scene.ask(octets)
+    record = scene.record
+    assert (record.method, record.target, record.status) == ("", "", 400)
+    assert record.client.host == "198.51.100.7" and record.listener == "test"
+
+
+def test_a_refused_opening_handshake_is_a_consoles_record():
+    scene = HttpScene(edge=Edge(paths=(b"/ticket/",)))
+    scene.ask(opening(b"/sdk"))
+    assert (scene.record.kind, scene.record.status) == (Kind.CONSOLE, 404)
+
+
+def test_a_path_that_is_let_through_is_served():
+    scene = HttpScene(edge=Edge(http=Http.FORWARD, paths=(b"/ticket/", b"/ui/")))
+    scene.ask(get(b"/ui/x"))
+    assert read(scene.answer(OK)).body == b"ok"
+    scene.ask(opening(b"/ticket/abc"))
+    scene.accept()
+    scene.pump()
+    assert b"HTTP/1.1 101 " in scene.client.received
+
+
+def test_a_connection_that_says_nothing_and_leaves_has_no_record():
+    scene = HttpScene()
+    scene.client.close()
+    scene.pump()
+    assert scene.at_rest() and not scene.records
+
+
+def test_bytes_behind_an_opening_handshake_wait_for_the_101():
+    scene = HttpScene()
+    scene.ask(get())
+    scene.answer(OK)
+    scene.ask(opening() + get(b"/admin"))
+    assert b"/admin" not in scene.host.received and b"/admin" not in scene.hosts[0].received

@@ -1,0 +1,180 @@
+"""The fields of requests and answers on their way through."""
+
+from ipaddress import ip_network
+
+import pytest
+
+from esxiproxy.core.edge import Edge, Http
+from esxiproxy.core.forwarded import Trust
+from esxiproxy.core.routing import Upstream
+from esxiproxy.core.via import RECEIVED_BY
+from tests.net.http_scene import OK, HttpScene, get, read
+from tests.net.scene import opening
+
+TRUSTING = Edge(http=Http.FORWARD, trust=Trust((ip_network("198.51.100.0/24"),)))
+
+
+def sent(*fields, edge=None, upstream=None, **kwargs):
+    scene = HttpScene(edge=edge) if upstream is None else HttpScene(upstream, edge)
+    return read(scene.ask(get(b"/", *fields, **kwargs)))
+
+
+def answered(*fields, **kwargs):
+    scene = HttpScene(**kwargs)
+    scene.ask(get())
+    return read(scene.answer(OK[:-6] + b"\r\n" + b"".join(f + b"\r\n" for f in fields) + b"\r\nok"))
+
+
+def test_hop_by_hop_fields_stay_here():
+    found = sent(
+        b"Connection: keep-alive, X-Private, close",
+        b"X-Private: 1",
+        b"Keep-Alive: timeout=5",
+        b"Proxy-Connection: keep-alive",
+        b"Proxy-Authorization: Basic eDp5",
+        b"Upgrade: h2c, foo/2",
+        b"TE: gzip",
+        b"HTTP2-Settings: AAMAAABkAAQAAP",
+        b"X-Public: 1",
+    )
+    assert [name for name, _ in found.fields] == [
+        *(b"Host", b"X-Public", b"X-Forwarded-For", b"X-Forwarded-Proto", b"X-Forwarded-Host", b"Via")
+    ]
+
+
+def test_end_to_end_fields_pass_as_they_are():
+    fields = [
+        b"Cookie: a=1",
+        b"cOOkie: b=2",
+        b"X-Name: Andr\xe9",
+        b"X-Empty: ",
+        b"Accept: a, b",
+        b"Origin: null",
+    ]
+    found = sent(*fields)
+    assert [b"%b: %b" % each for each in found.fields[1:6]] == fields[:5]
+    assert found.values(b"Origin") == [b"null"]
+
+
+def test_hop_by_hop_fields_of_an_answer_stay_here():
+    found = answered(
+        b"Connection: X-Private",
+        b"X-Private: 1",
+        b"Keep-Alive: timeout=5",
+        b"Upgrade: h2c",
+        b"Proxy-Authenticate: Basic",
+        b"Set-Cookie: a=b",
+        b"Set-Cookie: c=d",
+    )
+    assert [name for name, _ in found.fields] == [b"Content-Length", b"Set-Cookie", b"Set-Cookie", b"Via"]
+    assert found.values(b"Set-Cookie") == [b"a=b", b"c=d"]
+
+
+def test_what_the_upstream_says_of_itself_is_turned_into_ours():
+    found = answered(
+        b"Location: http://192.0.2.10/ui/", b"Set-Cookie: a=b; Domain=192.0.2.10; Secure; Path=/"
+    )
+    assert found.values(b"Location") == [b"http://proxy.example:81/ui/"]
+    assert found.values(b"Set-Cookie") == [b"a=b; Path=/"]
+
+
+def test_where_a_request_came_from_is_told_and_a_stranger_is_not_believed():
+    found = sent(
+        b"X-Forwarded-For: 1.2.3.4", b"X-Forwarded-Proto: https", b"Forwarded: for=x", b"X-Real-IP: 1"
+    )
+    assert found.values(b"X-Forwarded-For") == [b"198.51.100.7"]
+    assert found.values(b"X-Forwarded-Proto") == [b"http"]
+    assert found.values(b"X-Forwarded-Host") == [b"proxy.example:81"]
+    assert not found.values(b"Forwarded") and not found.values(b"X-Real-IP")
+
+
+def test_a_trusted_proxy_is_believed():
+    scene = HttpScene(edge=TRUSTING)
+    fields = (
+        b"X-Forwarded-For: 9.9.9.9, 1.2.3.4",
+        b"X-Forwarded-Proto: https",
+        b"X-Forwarded-Host: console.example",
+    )
+    found = read(scene.ask(get(b"/", *fields)))
+    assert found.values(b"X-Forwarded-For") == [b"1.2.3.4, 198.51.100.7"]
+    assert found.values(b"X-Forwarded-Proto") == [b"https"]
+    assert found.values(b"X-Forwarded-Host") == [b"console.example"]
+    location = b"\r\nLocation: http://192.0.2.10/\r\nSet-Cookie: a=b; Secure\r\n\r\n"
+    found = read(scene.answer(OK.replace(b"\r\n\r\n", location)))
+    assert found.values(b"Location") == [b"https://console.example/"]
+    assert found.values(b"Set-Cookie") == [b"a=b; Secure"]
+    assert scene.record.client.host == "1.2.3.4"
+
+
+def test_a_console_behind_a_trusted_proxy_has_its_real_client():
+    scene = HttpScene(edge=TRUSTING)
+    scene.ask(opening(b"/", b"X-Forwarded-For: 1.2.3.4"))
+    assert b"X-Forwarded-For: 1.2.3.4, 198.51.100.7\r\n" in scene.host.received
+    scene.client.close()
+    scene.pump()
+    assert scene.record.client.host == "1.2.3.4"
+
+
+def test_via_names_us_and_the_version_that_came_in():
+    assert sent(b"Via: 1.0 fred").values(b"Via") == [b"1.0 fred", b"1.1 " + RECEIVED_BY]
+    assert sent(version=b"1.0").values(b"Via") == [b"1.0 " + RECEIVED_BY]
+    scene = HttpScene()
+    scene.ask(get())
+    scene.answer(b"HTTP/1.0 200 OK\r\nVia: 1.1 x\r\nContent-Length: 0\r\n\r\n")
+    assert read(scene.client.received).values(b"Via") == [b"1.1 x", b"1.0 " + RECEIVED_BY]
+
+
+@pytest.mark.parametrize("via", [b"1.1 " + RECEIVED_BY, b"1.0 fred, HTTP/1.1 %b (x), 1.1 p" % RECEIVED_BY])
+@pytest.mark.parametrize("make", [get, opening])
+def test_a_request_that_comes_back_is_refused(via, make):
+    scene = HttpScene()
+    scene.ask(make(b"/", b"Via: " + via))
+    found = read(scene.client.received)
+    assert found.status == 502 and scene.connector.dials == 0
+    assert found.values(b"Proxy-Status") == [b"esxiproxy; error=proxy_loop_detected"]
+    assert scene.record.error == "LoopDetected"
+
+
+def test_another_proxy_of_ours_is_no_loop():
+    assert sent(b"Via: 1.1 esxiproxy-00000000").line == b"GET / HTTP/1.1"
+
+
+ORIGINS = [
+    ("upstream", b"http://proxy.example:81", [b"http://192.0.2.10"]),
+    ("upstream", b"https://evil.example", [b"https://evil.example"]),
+    ("client", b"http://proxy.example:81", [b"http://proxy.example:81"]),
+    ("none", b"https://evil.example", []),
+    ("https://vc.example", b"http://proxy.example:81", [b"https://vc.example"]),
+    ("https://vc.example", b"https://evil.example", [b"https://evil.example"]),
+]
+
+
+@pytest.mark.parametrize(("rule", "origin", "seen"), ORIGINS)
+def test_only_our_own_origin_becomes_the_upstreams(rule, origin, seen):
+    upstream = Upstream("u", "192.0.2.10", 80, False, origin_field=rule)
+    assert sent(b"Origin: " + origin, upstream=upstream).values(b"Origin") == seen
+
+
+@pytest.mark.parametrize(
+    ("rule", "seen"),
+    [("upstream", b"192.0.2.10"), ("client", b"proxy.example:81"), ("vc.example", b"vc.example")],
+)
+def test_host_follows_the_upstreams_rule(rule, seen):
+    assert sent(upstream=Upstream("u", "192.0.2.10", 80, False, host_field=rule)).values(b"Host") == [seen]
+
+
+def test_te_goes_up_for_trailers_alone():
+    assert sent(b"TE: gzip, trailers", b"Connection: TE").values(b"TE") == [b"trailers"]
+    assert not sent(b"TE: gzip", b"Connection: TE").values(b"TE")
+
+
+def test_expect_says_nothing_in_http_1_0():
+    assert not sent(b"Expect: 100-continue", b"Content-Length: 0", version=b"1.0").values(b"Expect")
+
+
+def test_a_204_has_no_length():
+    scene = HttpScene()
+    scene.ask(get())
+    assert not read(scene.answer(b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n")).values(
+        b"Content-Length"
+    )

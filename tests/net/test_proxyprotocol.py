@@ -1,0 +1,115 @@
+"""PROXY protocol in front of a listener, and in front of an upstream."""
+
+from ipaddress import ip_network
+
+import pytest
+
+from esxiproxy.core.edge import Edge, Http
+from esxiproxy.core.forwarded import Trust
+from esxiproxy.core.proxyprotocol import ProxyVersion, announce
+from esxiproxy.core.request import Address
+from esxiproxy.core.routing import Upstream
+from esxiproxy.net.proxyprotocol import ProxyProtocolFactory
+from tests.net.http_scene import OK, HttpScene, get, read
+from tests.net.memory import Wire
+from tests.net.scene import frame, opening
+
+HEADER = b"PROXY TCP4 192.0.2.99 203.0.113.1 5555 443\r\n"
+
+
+def behind(trust=None, **limits):
+    scene = HttpScene(**limits)
+    factory = ProxyProtocolFactory(scene.factory, scene.clock, scene.factory.limits.head_timeout, trust)
+    scene.client = Wire(factory.buildProtocol(None))
+    scene.clock.calls[:1] = []  # the deadline of the connection that the scene came with
+    return scene
+
+
+@pytest.mark.parametrize("chunk", [None, 1])
+@pytest.mark.parametrize("version", ProxyVersion)
+def test_the_client_is_who_the_header_names(version, chunk):
+    scene = behind()
+    header = announce(version, Address("192.0.2.99", 5555), Address("203.0.113.1", 443))
+    sent = read(scene.ask(header + get(), chunk))
+    assert sent.values(b"X-Forwarded-For") == [b"192.0.2.99"]
+    assert read(scene.answer(OK)).body == b"ok"
+    assert scene.record.client == Address("192.0.2.99", 5555)
+    scene.client.close()
+    scene.advance(10)
+    assert scene.at_rest()
+
+
+def test_a_header_that_names_nobody_leaves_the_connections_own_address():
+    scene = behind()
+    assert read(scene.ask(b"PROXY UNKNOWN\r\n" + get())).values(b"X-Forwarded-For") == [b"198.51.100.7"]
+
+
+def test_a_websocket_goes_through():
+    scene = behind()
+    scene.ask(HEADER + opening())
+    scene.accept()
+    scene.pump()
+    assert scene.client.received.startswith(b"HTTP/1.1 101 ")
+    scene.host.send(frame(2, b"x" * 100))
+    scene.pump()
+    assert scene.client.received.endswith(b"x" * 100)
+    scene.client.close()
+    scene.advance(10)
+    assert scene.at_rest() and scene.record.client.host == "192.0.2.99"
+
+
+@pytest.mark.parametrize(
+    "octets", [get(), b"\x16\x03\x01\x02\0", b"PROXY TCP4 x\r\n", HEADER[:-2] + b"\n" + get()]
+)
+def test_a_connection_without_a_header_is_aborted(octets):
+    scene = behind()
+    scene.ask(octets + b"\r\n" * 50)
+    assert scene.client.ended == "aborted" and not scene.client.received and not scene.clock.getDelayedCalls()
+
+
+def test_a_header_has_its_time():
+    scene = behind(head_timeout=10)
+    scene.ask(HEADER[:20])
+    scene.advance(9)
+    assert not scene.client.ended
+    scene.advance(2)
+    assert scene.client.ended == "aborted" and not scene.records and not scene.clock.getDelayedCalls()
+
+
+def test_only_trusted_proxies_may_connect_where_there_are_any():
+    scene = behind(Trust((ip_network("10.0.0.0/8"),)))
+    scene.pump()
+    assert scene.client.ended == "aborted"
+    scene = behind(Trust((ip_network("198.51.100.0/24"),)))
+    assert scene.ask(HEADER + get())
+
+
+def test_a_client_that_leaves_before_its_header_is_no_error():
+    scene = behind()
+    scene.client.close()
+    scene.pump()
+    assert scene.client.ended == "far" and not scene.clock.getDelayedCalls()
+
+
+@pytest.mark.parametrize("version", ProxyVersion)
+def test_an_upstream_is_told_who_the_client_is(version):
+    seen = []
+    upstream = Upstream("u", "192.0.2.10", 80, secure=False, send_proxy_protocol=version)
+    scene = HttpScene(upstream)
+    connect = scene.connector.connect_http
+    scene.connector.connect_http = lambda *args: seen.append(args[2]) or connect(*args)
+    scene.ask(get())
+    assert seen == [announce(version, Address("198.51.100.7", 40000), Address("127.0.0.1", 80))]
+    scene.answer(OK)
+    scene.ask(get())
+    assert scene.connector.dials == 1
+
+
+def test_a_connection_that_was_announced_for_one_client_is_not_used_for_another():
+    upstream = Upstream("u", "192.0.2.10", 80, secure=False, send_proxy_protocol=ProxyVersion.V2)
+    edge = Edge(http=Http.FORWARD, trust=Trust((ip_network("198.51.100.0/24"),)))
+    scene = HttpScene(upstream, edge)
+    for client, dials in ((b"1.2.3.4", 1), (b"1.2.3.4", 1), (b"1.2.3.5", 2)):
+        scene.ask(get(b"/", b"X-Forwarded-For: " + client))
+        scene.answer(OK)
+        assert scene.connector.dials == dials

@@ -1,0 +1,62 @@
+"""The reactor that makes our streams, and the ring that serves them."""
+
+from __future__ import annotations
+
+import select
+
+from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.interfaces import IReactorPluggableNameResolver, IReactorSSL, IReactorTCP, IReactorTime
+from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactor
+
+from esxiproxy.net.transport.outbox import Outbox
+from esxiproxy.net.transport.reactor import StreamReactor, streaming
+from tests.net.transport.loop import Peer
+
+
+def test_it_is_all_that_the_reactor_is():
+    core = EPollReactor()
+    reactor = streaming(core)
+    assert isinstance(reactor, StreamReactor)
+    for interface in (IReactorTCP, IReactorSSL, IReactorTime, IReactorPluggableNameResolver):
+        assert interface.providedBy(reactor)
+    assert reactor.nameResolver is core.nameResolver
+    assert streaming(reactor) is reactor
+
+
+def test_without_epoll_the_reactor_stays_as_it_is(monkeypatch):
+    core = EPollReactor()
+    monkeypatch.delattr(select, "epoll")
+    assert streaming(core) is core
+
+
+def test_what_has_no_descriptors_stays_as_it_is():
+    for reactor in (MemoryReactor(), Clock()):
+        assert streaming(reactor) is reactor
+
+
+def test_a_stream_paused_by_another_in_the_same_batch_reads_nothing(ours):
+    """Both were ready when the ring looked; the first to be served pauses the other, as a relay does."""
+    left, right = Peer(), Peer()
+    a, _ = ours.pair(server=left)
+    b, _ = ours.pair(server=right)
+    left.on_octets = lambda *_: right.transport.pauseProducing()
+    right.on_octets = lambda *_: left.transport.pauseProducing()
+    a.transport.write(b"x")
+    b.transport.write(b"y")
+    ours.settle()
+    assert len(left.got) + len(right.got) == 1
+
+
+def test_a_front_stays_until_it_is_taken():
+    outbox = Outbox()
+    outbox.put(b"one")
+    front = outbox.front()
+    outbox.put(b"two")
+    assert outbox.front() is front and outbox.size == 6
+    outbox.taken(1)
+    assert bytes(outbox.front()) == b"ne"
+    outbox.taken(2)
+    assert bytes(outbox.front()) == b"two"
+    outbox.taken(3)
+    assert outbox.size == 0
