@@ -174,9 +174,8 @@ def test_connecting_has_a_timeout(net):
     assert isinstance(factory.failed, error.TimeoutError)
 
 
-def test_a_factory_without_a_protocol_closes(net):
-    if net.tls and not net.ours:
-        pytest.skip("Twisted's TLS factory wraps the None")
+def test_a_factory_without_a_protocol_closes(not_stock_tls):
+    net = not_stock_tls  # Twisted's TLS factory wraps the None
     client = Peer()
     net.dial(net.listen(), client)
     net.until(lambda: client.lost is not None)
@@ -362,9 +361,8 @@ def test_a_push_producer_is_paused_and_resumed(net):
     assert "stop" not in producer.calls
 
 
-def test_a_pull_producer_is_asked_until_it_has_no_more(net):
-    if net.tls and not net.ours:
-        pytest.skip("Twisted's TLS asks on the global reactor")
+def test_a_pull_producer_is_asked_until_it_has_no_more(not_stock_tls):
+    net = not_stock_tls  # Twisted's TLS asks on the global reactor
     client, server = net.pair()
     pieces = [noise(size) for size in (1, 100_000, 7, 500_000, 3)]
     left = list(pieces)
