@@ -15,6 +15,7 @@ from autobahn.websocket.protocol import WebSocketProtocol
 from esxiproxy.core.closing import CloseCode
 from esxiproxy.core.errors import InvalidPayload, ProtocolViolation, SessionError
 from esxiproxy.core.frames import FrameWalker
+from esxiproxy.net.options import Options
 from esxiproxy.net.silence import Silence
 
 if TYPE_CHECKING:
@@ -35,29 +36,6 @@ _RESERVED_CLOSE_CODES = frozenset({1004, 1005, 1006, 1015})
 def may_be_sent(code: int) -> bool:
     """Whether a Close frame may carry this code (RFC 6455 7.4, and IANA's registry up to 1014)."""
     return 3000 <= code <= 4999 or (1000 <= code <= 1014 and code not in _RESERVED_CLOSE_CODES)
-
-
-class Options:
-    """Every option that Autobahn would copy from its factory at each connection, set once and for all.
-
-    With ``CONFIG_ATTRS`` empty nothing is copied (and nothing pretty-printed).  All timers are off:
-    Autobahn's ignore the reactor that they were given.  No web page, no draft versions, no compression, no
-    drop in place of a close code.
-    """
-
-    CONFIG_ATTRS = ()
-    logOctets = logFrames = trackTimings = False
-    utf8validateIncoming = False
-    applyMask = True
-    maxFramePayloadSize = maxMessagePayloadSize = autoFragmentSize = 0
-    failByDrop = False
-    echoCloseCodeReason = True
-    openHandshakeTimeout = closeHandshakeTimeout = 0
-    tcpNoDelay = True
-    autoPingInterval = autoPingTimeout = 0
-    autoPingSize = 12
-    autoPingRestartOnAnyTraffic = False
-    perMessageCompressionAccept = staticmethod(lambda _offers: None)
 
 
 class Leg(Options, _Autobahn):
@@ -83,7 +61,7 @@ class Leg(Options, _Autobahn):
     transport: Any
     state: int
     data: bytes
-    current_frame: Any
+    current_frame: Any = None
     relay: Relay | None = None
     twin: Leg | None = None
     sink: Leg | None = None
@@ -112,43 +90,57 @@ class Leg(Options, _Autobahn):
             self.relay.lost(self)
 
     def dataReceived(self, octets: bytes) -> None:
+        """The fast path: nothing is kept back, no control frame is in the making, and somebody reads."""
         self.heard = True
-        self.data = self.data + octets if self.data else octets
-        self.consumeData()
+        if self.sink is None or self.data or self.current_frame is not None:
+            self.data = self.data + octets if self.data else octets
+            self.consumeData()
+        elif self._walk(octets):
+            self.consumeData()
 
-    def processData(self) -> bool:
+    def _walk(self, octets: bytes) -> bool:
         """Forward whole runs of data frames; leave control frames to Autobahn.
 
         True asks to be called again: something was consumed and there is more.
         """
-        if self.deaf:
-            self.data = b""
-            return False
-        if self.current_frame is not None:
-            return bool(super().processData())
-        walker, octets = self.walker, self.data
+        walker = self.walker
         count = walker.walk(octets)
         if count:
-            self.data = octets[count:]
-            self._forward(octets[:count])
+            run = octets[:count]  # all of them as a rule, and then no copy
+            sink = self.sink
+            if sink is not None:
+                self.octets += count
+                if sink.held:
+                    self._forward_around(sink, run)
+                else:
+                    sink.transport.write(run)
+            if count == len(octets):
+                return False
+        self.data = octets[count:]
         if walker.fault is not None:
             self.fault(walker.fault)
             return False
         return walker.control and bool(super().processData())
 
-    def _forward(self, run: bytes) -> None:
-        sink = self.sink
-        if sink is None:
-            return
-        self.octets += len(run)
-        if sink.held and self.walker.boundary >= 0:
-            cut = self.walker.boundary
+    def _forward_around(self, sink: Leg, run: bytes) -> None:
+        """What is held goes in at the first frame boundary; behind a Close nothing follows."""
+        cut = self.walker.boundary
+        if cut >= 0:
             sink.transport.write(run[:cut])
             sink.release()
             run = run[cut:]
-            if self.sink is None:  # what was held was a Close
-                return
-        sink.transport.write(run)
+        if self.sink is not None:
+            sink.transport.write(run)
+
+    def processData(self) -> bool:
+        """What Autobahn calls for whatever stands in ``data``."""
+        if self.deaf:
+            self.data = b""
+            return False
+        if self.current_frame is not None:
+            return bool(super().processData())
+        octets, self.data = self.data, b""
+        return self._walk(octets)
 
     def fault(self, error: SessionError) -> None:
         """Nothing that comes from here can be read any more."""
