@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+# Every name is looked up with it, and a process that has given root away may not be able to load it any more.
+import encodings.idna  # noqa: F401
+import sys
+from types import TracebackType
 from typing import Any
 
 from twisted.application.service import IService
+from twisted.internet.error import CannotListenError
 from twisted.python import usage
 
 from esxiproxy.core.config import ConfigError
+from esxiproxy.core.problem import Unbound
 from esxiproxy.preflight import load_checked
 from esxiproxy.service import ProxyService
 
@@ -25,6 +31,7 @@ class Options(usage.Options):
             self["configuration"] = load_checked(self["config"])
         except ConfigError as error:
             raise usage.UsageError("\n" + "\n".join(map(str, error.problems)))
+        sys.excepthook = _last_words
 
 
 def makeService(options: Options, reactor: Any = None) -> IService:
@@ -32,3 +39,11 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     if reactor is None:
         from twisted.internet import reactor
     return ProxyService(options["configuration"], reactor)
+
+
+def _last_words(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """An address that cannot be bound ends twistd: one line says so, which a traceback would hide."""
+    if isinstance(error, Unbound | CannotListenError):
+        print(f"esxiproxy: {error}", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)

@@ -34,7 +34,7 @@ def paths(text: Path) -> set[str]:
 
 
 def exists(path: str, text: Path) -> bool:
-    """From the root, from the text's own folder, or inside the package, as the architecture names its files."""
+    """From the root, from the text's own folder, or inside the package, as in architecture.md."""
     places = (ROOT, text.parent, ROOT / "esxiproxy")
     return path in MADE or any((place / path).exists() for place in places)
 

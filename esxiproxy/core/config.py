@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from esxiproxy.core import ini
+from esxiproxy.core.accesslog import AccessLogging
 from esxiproxy.core.consistency import (
     Conflict,
     address_conflicts,
@@ -19,7 +20,7 @@ from esxiproxy.core.consistency import (
     target_conflicts,
     upstream_conflicts,
 )
-from esxiproxy.core.given import Given, limits_of, listener_of, manhole_of, upstream_of
+from esxiproxy.core.given import Given, access_log_of, limits_of, listener_of, manhole_of, upstream_of
 from esxiproxy.core.keys import KEYS, SectionKind, keys_of
 from esxiproxy.core.limits import Limits
 from esxiproxy.core.listening import Http, Listener, ListenerTLS, Manhole, TLSVersion
@@ -61,6 +62,7 @@ class Config:
     limits: Limits = field(default_factory=Limits)
     beside: tuple[str, ...] = ()
     manhole: Manhole | None = None
+    access_log: AccessLogging | None = None
     lines: Lines = field(default_factory=lambda: MappingProxyType({}), repr=False, compare=False)
 
     def problem(self, section: str, key: str | None, text: str) -> Problem:
@@ -128,12 +130,12 @@ class _Check:
         if readable and not listeners:
             text = "no listener: without a [listener NAME] section there is nothing to bind"
             self.problems.append(Problem(self._file, 1, None, None, text))
-        limits, beside, manhole = Limits(), (), None
+        limits, beside, manhole, logging = Limits(), (), None, None
         for found in given:
             if found.kind is SectionKind.PROXY:
                 self._report_all(found, proxy_conflicts(found))
                 limits, beside = limits.overridden_by(limits_of(found)), found["beside"] or ()
-                manhole = manhole_of(found, self._folder)
+                manhole, logging = manhole_of(found, self._folder), access_log_of(found)
         return Config(
             Path(self._file),
             tuple(listener_of(found, limits) for found in listeners if found["listen"]),
@@ -141,6 +143,7 @@ class _Check:
             limits,
             beside,
             manhole,
+            logging,
             _lines(sections),
         )
 

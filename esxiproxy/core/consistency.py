@@ -11,7 +11,6 @@ from ipaddress import ip_address
 
 from esxiproxy.core.address import IP, Address
 from esxiproxy.core.given import Given
-from esxiproxy.core.listening import Http
 from esxiproxy.core.routing import Verify
 
 Conflict = tuple[str, str]
@@ -41,8 +40,6 @@ def listener_conflicts(listener: Given) -> Iterator[Conflict]:
     for key in ("tls_minimum", "client_ca"):
         if listener.has(key) and not {"certificate", "private_key"} & present:
             yield key, "only with a certificate and a private_key"
-    if listener["http"] is Http.FORWARD:
-        yield "http", "http = forward is not available in this version"
     if listener["router"] == "static" and "upstream" not in present and not listener.unread("router"):
         yield "upstream", "missing: the router static needs one"
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from esxiproxy.core.accesslog import AccessLogging
+from esxiproxy.core.forwarded import Trust
 from esxiproxy.core.ini import Section
 from esxiproxy.core.keys import LIMITS, SectionKind, keys_of
 from esxiproxy.core.limits import Limits
@@ -61,6 +63,12 @@ def manhole_of(given: Given, folder: Path) -> Manhole | None:
     return Manhole(address.endpoint, keys, given["manhole_host_key"] or folder / "manhole_host_key")
 
 
+def access_log_of(given: Given) -> AccessLogging | None:
+    """The access log of [proxy]."""
+    to = given["access_log"]
+    return None if to is None else AccessLogging(to, given["access_log_format"])
+
+
 def listener_of(given: Given, limits: Limits) -> Listener:
     """The listener of a section, with the limits of [proxy] where it has none itself."""
     address, certificate, private_key = given["listen"], given["certificate"], given["private_key"]
@@ -77,6 +85,9 @@ def listener_of(given: Given, limits: Limits) -> Listener:
         authenticator=given["authenticator"],
         http=given["http"],
         limits=limits.overridden_by(limits_of(given)),
+        paths=given["paths"] or (),
+        trusted_proxies=given["trusted_proxies"] or Trust(),
+        proxy_protocol=given["proxy_protocol"],
     )
 
 
@@ -94,5 +105,6 @@ def upstream_of(given: Given) -> Upstream:
         host_field=given["host"],
         origin_field=given["origin"],
         subprotocol=given["subprotocol"],
+        send_proxy_protocol=given["send_proxy_protocol"],
         overrides=limits_of(given),
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from esxiproxy.core import values
+from esxiproxy.core.accesslog import Format, access_log
 from esxiproxy.core.address import listen_address, manhole_address
 from esxiproxy.core.limits import Limits
 from esxiproxy.core.listening import Http, TLSVersion
@@ -93,6 +94,20 @@ KEYS = (
     ),
     Key("manhole_keys", _P, _path("file"), None, "their keys, an `authorized_keys` file; for `manhole`"),
     Key("manhole_host_key", _P, _path("file"), None, "its own; made there at the first start"),
+    Key(
+        "access_log",
+        _P,
+        Type("file, `stdout`, `syslog`, `journald` or `off`", access_log),
+        "off",
+        "a line for each console and HTTP request; a file is reopened on SIGUSR1",
+    ),
+    Key(
+        "access_log_format",
+        _P,
+        _choice(Format),
+        "json",
+        "JSON objects, or what Apache and nginx call combined",
+    ),
     Key("head_timeout", _P + _L, DURATION, "10s", "the time for a whole request head to arrive"),
     Key("tls_handshake_timeout", _P + _L, DURATION, "10s", "the time for a client's TLS handshake"),
     Key("keepalive_timeout", _P + _L, DURATION, "60s", "the longest pause between two plain HTTP requests"),
@@ -119,7 +134,7 @@ KEYS = (
     Key("close_timeout", _P + _L + _U, DURATION, "5s", "the time for both sides to close"),
     Key("drain_timeout", _P, DURATION, "30s", "how long sessions may go on when the proxy is shut down"),
     Key("max_frame", _P + _L + _U, SIZE_OR_OFF, "off", "the largest frame that is let through"),
-    Key("response_timeout", _P + _L + _U, DURATION, "60s", "HTTP: the time for an answer to begin"),
+    Key("response_timeout", _P + _L + _U, DURATION, "60s", "HTTP: how long an answer may be silent"),
     Key("max_body", _P + _L, SIZE_OR_OFF, "off", "HTTP: the largest body of a request"),
     Key("min_body_rate", _P + _L, SIZE_OR_OFF, "500", "HTTP: bytes a second, at least, of a request's body"),
     Key(
@@ -143,7 +158,30 @@ KEYS = (
         _L,
         _choice(Http),
         "refuse",
-        "what happens to requests that are no WebSocket; `forward` is not available in this version",
+        "requests that are no WebSocket: `refuse` answers 426, `forward` passes them to the upstream",
+    ),
+    Key(
+        "paths",
+        _L,
+        _plain("path prefixes", values.paths),
+        None,
+        "what is served, WebSocket and HTTP alike, separated by commas, as in `/ticket/, /ui/`; without it "
+        "everything is, with it all else is a 404",
+    ),
+    Key(
+        "trusted_proxies",
+        _L,
+        _plain("networks", values.trust),
+        None,
+        "whose X-Forwarded-* or Forwarded fields are believed, separated by commas, as in "
+        "`10.0.0.0/8, 2001:db8::1, unix`; with `proxy_protocol`, who may connect",
+    ),
+    Key(
+        "proxy_protocol",
+        _L,
+        _plain("`yes` or `no`", values.yes_or_no),
+        "no",
+        "whether every connection begins with a PROXY header, version 1 or 2, that names the client",
     ),
     Key(
         "url",
@@ -189,6 +227,13 @@ KEYS = (
         _choice(Subprotocol),
         "bridge",
         "for a client that offers none: `bridge` offers `binary` in its place, `pass` offers none",
+    ),
+    Key(
+        "send_proxy_protocol",
+        _U,
+        _plain("`off`, `v1` or `v2`", values.proxy_version_or_off),
+        "off",
+        "the PROXY header that a connection begins with, before TLS; ESXi itself does not understand it",
     ),
 )
 

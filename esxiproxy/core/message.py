@@ -52,6 +52,17 @@ def forwarded_request(request: Request, route: Route, principal: Principal | Non
     return tuple(fields)
 
 
+def upstream_request(
+    request: Request, route: Route, principal: Principal | None
+) -> tuple[bytes, Fields, View]:
+    """The target and the fields of the request that goes upstream, and how its answer is seen."""
+    upstream, target = route.upstream, route.target
+    host = request.public_host or request.head.value(b"host")
+    view = View.of(upstream, host_field(request, upstream), request.secure, host)
+    fields = forwarded_request(request, route, principal)
+    return request.head.target if target is None else target, fields, view
+
+
 def check_answer(version: bytes, fields: Fields) -> None:
     """Raises UpstreamInvalid for an answer whose end two readers would find in two places (RFC 9112 6)."""
     framing = {name.lower() for name, _ in fields} & _FRAMING

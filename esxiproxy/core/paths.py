@@ -14,6 +14,11 @@ _AMBIGUOUS = re.compile(
 )
 
 
+def ambiguous(path: bytes) -> bool:
+    """Whether two readers of this path may end at two different things."""
+    return _AMBIGUOUS.search(path) is not None
+
+
 def check_path(target: bytes, prefixes: tuple[bytes, ...]) -> None:
     """Raises RouteNotFound unless the target's path lies under one of the prefixes, for every reader.
 
@@ -23,7 +28,7 @@ def check_path(target: bytes, prefixes: tuple[bytes, ...]) -> None:
     if not prefixes:
         return
     path = target.partition(b"?")[0]
-    if _AMBIGUOUS.search(path):
+    if ambiguous(path):
         raise RouteNotFound("the path can be read in two ways, and only certain paths are served here")
     if not any(_under(path, prefix) for prefix in prefixes):
         raise RouteNotFound("this path is not served here")

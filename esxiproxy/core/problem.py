@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, and where: a value for each thing, and the error that carries them."""
+"""What is wrong with a configuration, and where: a value for each thing, and the errors that carry them."""
 
 from __future__ import annotations
 
@@ -35,3 +35,7 @@ class ConfigError(Exception):
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.problems))
+
+
+class Unbound(OSError):
+    """A listener's address cannot be bound."""

@@ -31,7 +31,7 @@ def inserted(text: str) -> str:
 
 
 def _main(files: Sequence[str]) -> None:
-    """``python -m esxiproxy.core.reference README.md`` writes the table there; without a file it prints it."""
+    """``python -m esxiproxy.core.reference README.md`` writes it there; without a file, print it."""
     for file in map(Path, files):
         file.write_text(inserted(file.read_text(encoding="utf-8")), encoding="utf-8")
     if not files:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from esxiproxy.core.head import Fields
 from esxiproxy.core.routing import Upstream
 
-_URI = re.compile(rb"(?i)(https?:)?//([^/?#\\]*)(.*)", re.DOTALL)
+_URI = re.compile(rb"(?i)(https?:)?//([^/?#]*)(.*)", re.DOTALL)
 _LOCATIONS = frozenset({b"location", b"content-location"})
 _PORTS = {b"http": b"80", b"https": b"443"}
 # Without Secure a browser drops a cookie that has one of these.

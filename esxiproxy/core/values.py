@@ -9,9 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from enum import Enum
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import TypeVar
 
+from esxiproxy.core.forwarded import Trust
+from esxiproxy.core.paths import ambiguous
+from esxiproxy.core.proxyprotocol import ProxyVersion
 from esxiproxy.core.routing import Pin
 
 E = TypeVar("E", bound=Enum)
@@ -104,6 +108,48 @@ def name(text: str) -> str:
 def names(text: str) -> tuple[str, ...]:
     """Names, separated by commas."""
     return tuple(name(part.strip()) for part in text.split(","))
+
+
+def paths(text: str) -> tuple[bytes, ...]:
+    """Path prefixes, separated by commas."""
+    return tuple(_path(part.strip()) for part in text.split(","))
+
+
+def _path(text: str) -> bytes:
+    path = text.encode()
+    if not text.startswith("/") or not _VISIBLE.fullmatch(text) or "?" in text or "#" in text:
+        raise BadValue(f"{shown(text)} is no path prefix: write /ticket/ or /ui/, percent-encoded")
+    if ambiguous(path):
+        raise BadValue(f"{shown(text)} can be read in two ways: no //, no dot segments, no %2F and the like")
+    return path
+
+
+def trust(text: str) -> Trust:
+    """Networks in CIDR notation, addresses, and ``unix``, separated by commas."""
+    parts = [part.strip() for part in text.split(",")]
+    return Trust(tuple(_network(part) for part in parts if part != "unix"), "unix" in parts)
+
+
+def _network(text: str) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(text)
+    except ValueError as error:
+        hint = "has host bits set" if "host bits" in str(error) else "is no network"
+        raise BadValue(f"{shown(text)} {hint}: write 10.0.0.0/8, 192.0.2.7, 2001:db8::/32 or unix")
+
+
+def yes_or_no(text: str) -> bool:
+    """``yes`` or ``no``."""
+    if text not in ("yes", "no"):
+        raise BadValue(f"{shown(text)} is not yes or no")
+    return text == "yes"
+
+
+def proxy_version_or_off(text: str) -> ProxyVersion | None:
+    """A version of the PROXY protocol, or None for ``off``."""
+    if text not in ("off", "v1", "v2"):
+        raise BadValue(f"{shown(text)} is not off, v1 or v2")
+    return None if text == "off" else ProxyVersion(text)
 
 
 def host_field(text: str) -> str:

@@ -122,5 +122,5 @@ def _console(listener: Listener, config: Config) -> Console:
     scheme = "wss" if listener.tls else "ws"
     upstream = config.upstreams[listener.upstream or ""]
     port = listener.address.rpartition(":")[2]
-    title = f"{scheme} in, {'wss' if upstream.secure else 'ws'} out, port {port}"
+    title = f"{scheme} in, {'wss' if upstream.secure else 'ws'} out · port {port}"
     return Console(title, f"{scheme}://localhost:{port}")

@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from string import Template
 
@@ -45,5 +44,5 @@ def render(consoles: Sequence[Console], viewer: bool) -> str:
         consoles=json.dumps(listed).replace("<", "\\u003c"),
         missing="" if viewer else _MISSING,
         viewer=json.dumps(viewer),
-        titles=", ".join(escape(console.title) for console in consoles),
+        count=f"{len(consoles)} listener{'' if len(consoles) == 1 else 's'}",
     )

@@ -58,15 +58,23 @@ class PixelFormat:
         return cls(bits, depth, bool(big_endian), *rest)
 
     def pixel(self, colour: Colour) -> bytes:
-        """One pixel of a colour."""
+        """One pixel of a colour.
+
+        The bits that mean nothing are ones: noVNC 1.3, which is Debian's, takes them for the opacity.
+        """
         red, green, blue = colour
         value = (
             (red * self.red_max + 127) // 255 << self.red_shift
             | (green * self.green_max + 127) // 255 << self.green_shift
             | (blue * self.blue_max + 127) // 255 << self.blue_shift
         )
+        used = (
+            self.red_max << self.red_shift
+            | self.green_max << self.green_shift
+            | self.blue_max << self.blue_shift
+        )
         mask = (1 << self.bits) - 1
-        return (value & mask).to_bytes(self.bits // 8, "big" if self.big_endian else "little")
+        return ((value | ~used) & mask).to_bytes(self.bits // 8, "big" if self.big_endian else "little")
 
 
 class Translation:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from esxiproxy.core.config import Config, ConfigError, Http, ListenerTLS, TLSVersion, load
 from esxiproxy.core.keys import KEYS, SectionKind, keys_of
 from esxiproxy.core.limits import Limits
+from esxiproxy.core.proxyprotocol import ProxyVersion
 from esxiproxy.core.reference import reference
 from esxiproxy.core.routing import Pin, Subprotocol, Verify
 
@@ -176,6 +177,23 @@ def test_the_first_example_is_the_three_listeners(tmp_path):
         for listener in config.listeners
     ]
     assert story == [("0.0.0.0:80", False, False), ("0.0.0.0:81", False, True), ("0.0.0.0:82", True, True)]
+
+
+def test_a_listener_says_what_it_lets_in(folder):
+    config = read(
+        L + "http = forward\npaths = /ticket/, /ui\ntrusted_proxies = 10.0.0.0/8, ::1, unix\n"
+        "proxy_protocol = yes\n[upstream w]\nurl = ws://w\nsend_proxy_protocol = v2\n"
+    )
+    edge = config.listeners[0].edge
+    assert (edge.http, edge.paths, edge.proxy_protocol) == (Http.FORWARD, (b"/ticket/", b"/ui"), True)
+    assert [edge.trust.believes(host) for host in ("10.1.2.3", "::1", "unix", "11.0.0.1")] == [
+        *(True, True, True),
+        False,
+    ]
+    assert config.upstreams["w"].send_proxy_protocol is ProxyVersion.V2
+    plain = read(L).listeners[0].edge
+    assert (plain.http, plain.paths, plain.proxy_protocol) == (Http.REFUSE, (), False)
+    assert not plain.trust.believes("127.0.0.1")
 
 
 # --- the table
@@ -383,7 +401,28 @@ BAD = {
         "6: [listener a] certificate: has no CERTIFICATE, but PRIVATE KEY: key.pem",
         "7: [listener a] private_key: has no PRIVATE KEY, but CERTIFICATE: crt.pem",
     ],
-    L + "http = forward\n": ["6: [listener a] http: http = forward is not available in this version"],
+    L + "paths = /ui/, ticket\n": [
+        "6: [listener a] paths: 'ticket' is no path prefix: write /ticket/ or /ui/, percent-encoded"
+    ],
+    L + "paths = /a?b\n": [
+        "6: [listener a] paths: '/a?b' is no path prefix: write /ticket/ or /ui/, percent-encoded"
+    ],
+    L + "paths = /a/../b\n": [
+        "6: [listener a] paths: '/a/../b' can be read in two ways: "
+        "no //, no dot segments, no %2F and the like"
+    ],
+    L + "trusted_proxies = 10.0.0.1/8\n": [
+        "6: [listener a] trusted_proxies: '10.0.0.1/8' has host bits set: "
+        "write 10.0.0.0/8, 192.0.2.7, 2001:db8::/32 or unix"
+    ],
+    L + "trusted_proxies = lb\n": [
+        "6: [listener a] trusted_proxies: 'lb' is no network: "
+        "write 10.0.0.0/8, 192.0.2.7, 2001:db8::/32 or unix"
+    ],
+    L + "proxy_protocol = v2\n": ["6: [listener a] proxy_protocol: 'v2' is not yes or no"],
+    A + U + "send_proxy_protocol = yes\n": [
+        "6: [upstream u] send_proxy_protocol: 'yes' is not off, v1 or v2"
+    ],
     L + "http = yes\n": ["6: [listener a] http: 'yes' is not refuse or forward"],
     L + "router = a/b\n": [f"6: [listener a] router: 'a/b' is no name: {CHARS}"],
     L + "authenticator = a b\n": [f"6: [listener a] authenticator: 'a b' is no name: {CHARS}"],

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from tests.integration.listeners import Listeners
+from tests.programs import TICKET
 from tests.wsclient import (
     BINARY,
     CLOSE,
@@ -119,7 +120,7 @@ class Run:
     def play(
         self,
         script: Script | None = None,
-        target: str = "/",
+        target: str = f"/ticket/{TICKET}",
         subprotocols: Sequence[str] = ("binary",),
         fields: Sequence[Field] = (),
     ) -> Client:
@@ -312,17 +313,18 @@ def set_cookie_twice(run: Run) -> None:
 
 
 TARGETS = {
-    "plain": "/ticket/52a1b2c3",
-    "matrix": "/ticket/a;x=1;y",
-    "equals": "/ticket/YWJj=?k=v==",
-    "plus": "/ticket/a+b?c=d+e",
-    "escaped": "/ticket/a%2fb%2F%41?x=%2f%3D",
-    "double_slash": "//ticket//a//",
-    "empty_value": "/ticket/a?x=&y&=z&&",
-    "dots": "/ticket/./a/../b?x=../y",
-    "marks": "/ticket/~a!$'()*,-._:@?/?:@!$'()*,",
-    "odd_escape": "/ticket/100%?x=%zz",
-    "long": "/ticket/" + "a" * 2000,
+    "plain": f"/ticket/{TICKET}",
+    "matrix": f"/ticket/{TICKET};x=1;y",
+    "equals": f"/ticket/{TICKET}=?k=v==",
+    "plus": f"/ticket/{TICKET}+b?c=d+e",
+    "escaped": f"/ticket/{TICKET}%2fb%2F%41?x=%2f%3D",
+    "double_slash": f"//ticket//{TICKET}//",
+    "empty_value": f"/ticket/{TICKET}?x=&y&=z&&",
+    "dots": f"/ticket/./{TICKET}/../b?x=../y",
+    "marks": f"/ticket/~{TICKET}!$'()*,-._:@?/?:@!$'()*,",
+    "odd_escape": f"/ticket/{TICKET}%?x=%zz",
+    "long": f"/ticket/{TICKET}" + "a" * 2000,
+    "query": f"/ui/console?vm=7&mksTicket={TICKET}&sessionTicket=cst-{TICKET}",
 }
 
 

@@ -117,6 +117,8 @@ def test_pixels_come_in_the_format_that_was_set(bits: int, big_endian: bool) -> 
     value = 0
     for part, maximum, shift in zip(PALETTE[BACKGROUND], maxima, shifts, strict=True):
         value |= round(part * maximum / 255) << shift
+    if bits == 32:
+        value |= 0xFF000000  # what means nothing is opaque, for viewers that think it means something
     assert pixels == value.to_bytes(bits // 8, "big" if big_endian else "little") * 25
     assert screen.read(Rect(0, 0, 1, 1)) == bytes((BACKGROUND,))
 

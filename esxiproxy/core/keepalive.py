@@ -1,0 +1,80 @@
+"""Keepalive by one word: what each profile sets, and what that means for TCP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from types import MappingProxyType
+from typing import Any
+
+
+class Profile(Enum):
+    """What stands between the proxy and its peers."""
+
+    CONSOLE = "console"
+    """NATs, firewalls and proxies that forget a silent connection after a minute: pings, and TCP's own."""
+    LAN = "lan"
+    """Nothing that forgets: TCP's own keepalive, which finds dead peers without a byte on the WebSocket."""
+    OFF = "off"
+    """Nothing is sent; a peer that is gone without a word is found out when something is sent to it."""
+
+
+PROFILES: Mapping[Profile, Mapping[str, Any]] = MappingProxyType(
+    {
+        Profile.CONSOLE: MappingProxyType(
+            {
+                "ping_interval": 25.0,
+                "ping_timeout": 20.0,
+                "upstream_ping_interval": None,
+                "tcp_keepalive": 60.0,
+            }
+        ),
+        Profile.LAN: MappingProxyType(
+            {"ping_interval": None, "upstream_ping_interval": None, "tcp_keepalive": 60.0}
+        ),
+        Profile.OFF: MappingProxyType(
+            {"ping_interval": None, "upstream_ping_interval": None, "tcp_keepalive": None}
+        ),
+    }
+)
+"""Overrides of :class:`~esxiproxy.core.limits.Limits` by field name; a key that is set itself goes first."""
+
+_PROBES = 3
+_STALL_MARGIN = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Probes:
+    """TCP keepalive, in whole seconds as the kernel takes them.
+
+    After ``idle`` of silence the peer is probed every ``interval``, and given up after ``count`` probes.
+    ``unacknowledged`` is TCP_USER_TIMEOUT (RFC 5482): how long bytes may go without an acknowledgement.
+    """
+
+    idle: int
+    interval: int
+    count: int
+    unacknowledged: int
+
+
+def probes(within: float) -> Probes:
+    """Probes that find a dead peer in this time, whether bytes are under way to it or not.
+
+    Once TCP_USER_TIMEOUT is set, Linux asks it and no longer the number of probes when an idle peer is to be
+    given up (tried on 6.18: probes that end after 6 s, with a user timeout of 10 s, take 10 s), so both have
+    to fit into the time.
+    """
+    whole = max(4, int(within))
+    interval = max(1, whole // 6)
+    idle = max(1, whole - interval // 2 - interval * _PROBES)
+    return Probes(idle, interval, _PROBES, idle + interval * _PROBES - 1)
+
+
+def patience(stall_timeout: float) -> int:
+    """TCP_USER_TIMEOUT, in seconds, while a peer takes nothing.
+
+    The same option ends a connection to a living peer whose window is closed: our own ``stall_timeout`` has
+    to come first, since it knows what it does.
+    """
+    return int(stall_timeout) + _STALL_MARGIN

@@ -1,0 +1,139 @@
+"""Who gets in: the limits on sessions and connections, applied as a session goes on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from esxiproxy.core.claim import Claim
+from esxiproxy.core.errors import LimitReached, OutOfDescriptors
+from esxiproxy.core.quota import Quotas
+from esxiproxy.core.record import Record
+from esxiproxy.core.routing import Upstream
+from esxiproxy.core.session import Session
+from esxiproxy.interfaces import ISessionObserver, IState
+from esxiproxy.net.slot import Slot
+from esxiproxy.net.waiting import Waiting
+
+
+def _always(_dials: int) -> bool:
+    return True
+
+
+@implementer(ISessionObserver)
+class Admission:
+    """Takes slots for sessions and connections, and gives them back when these end.
+
+    It is one of the proxy's observers: what a session has is given back when its record is written, whatever
+    came of it.  ``room`` is asked whether there is a descriptor left for one more session, with so many to be
+    dialled for still.
+    """
+
+    _log = Logger()
+
+    def __init__(self, state: IState, clock: IReactorTime, room: Callable[[int], bool] = _always) -> None:
+        self.refused: Counter[str] = Counter()
+        """How often each limit said no, by the key that sets it."""
+        self.handshakes = 0
+        """Connections in the opening handshake."""
+        self._state = state
+        self._room = room
+        self._waiting = Waiting(clock)
+        self._taken: dict[str, set[str]] = {}
+        self._dials: set[str] = set()
+        self._connections = 0
+
+    @property
+    def waiting(self) -> int:
+        """Sessions that wait for a slot."""
+        return len(self._waiting)
+
+    # The steps of a session
+
+    def handshake(self, quotas: Quotas) -> Slot:
+        """A connection was accepted; the slot is given back when it is open, refused or gone.
+
+        Raises LimitReached.  Synchronous and of this process alone: under a flood of connections nobody is
+        asked.
+        """
+        most = quotas.max_handshakes
+        if most is not None and self.handshakes >= most:
+            self.refused["max_handshakes"] += 1
+            raise LimitReached(f"max_handshakes: all {most} are in use")
+        self.handshakes += 1
+        return Slot(self._shaken)
+
+    def _shaken(self) -> None:
+        self.handshakes -= 1
+
+    async def arrive(self, session: Session, quotas: Quotas) -> None:
+        """Before anybody is asked who the client is.  Raises LimitReached, StateUnavailable."""
+        if not self._room(len(self._dials)):
+            self.refused["descriptors"] += 1
+            raise OutOfDescriptors("no file descriptor left for one more session")
+        self._taken[session.id] = set()
+        self._dials.add(session.id)
+        await self._more(session, quotas.on_arrival(session.request, session.kind), quotas.queue)
+
+    async def decided(self, session: Session, console: str | None, quotas: Quotas) -> None:
+        """When the client and the console are known.  Raises LimitReached, StateUnavailable."""
+        assert session.principal is not None
+        claims = quotas.on_decision(session.principal.name, console, session.kind)
+        await self._more(session, claims, quotas.queue)
+
+    async def connection(self, session: Session | None, upstream: Upstream, quotas: Quotas) -> Slot:
+        """One more connection to this upstream, for a session or for nobody's: see :meth:`Slot.follow`.
+
+        Raises LimitReached, StateUnavailable.
+        """
+        self._connections += 1
+        name = f"{self._state.holder} connection {self._connections}"
+        claims = quotas.on_dial(upstream)
+        await self._take(name, claims, quotas.queue)
+        return Slot(lambda: self._give(name, {claim.name for claim in claims}))
+
+    def dialled(self, session: Session) -> None:
+        """It has the descriptor of its upstream connection, or needs none."""
+        self._dials.discard(session.id)
+
+    # The observer
+
+    def opened(self, session: Session) -> None:
+        self.dialled(session)
+
+    def closed(self, record: Record) -> None:
+        self._dials.discard(record.session)
+        if (names := self._taken.pop(record.session, None)) is not None:
+            self._give(record.session, names)
+
+    # Slots
+
+    async def _more(self, session: Session, claims: Sequence[Claim], queue: float | None) -> None:
+        await self._take(session.id, claims, queue)
+        names = {claim.name for claim in claims}
+        if (taken := self._taken.get(session.id)) is not None:
+            taken.update(names)
+        else:  # its record was written meanwhile
+            self._give(session.id, names)
+
+    async def _take(self, slot: str, claims: Sequence[Claim], queue: float | None) -> None:
+        if not claims:
+            return
+        full = await self._waiting.take(claims, queue, lambda: self._state.take(slot, claims))
+        if full is not None:
+            self.refused[full.limit] += 1
+            raise full.refusal
+
+    def _give(self, slot: str, names: Collection[str]) -> None:
+        if names:
+            giving = Deferred.fromCoroutine(self._given(slot, names))
+            giving.addErrback(lambda failure: self._log.failure("a slot could not be given back", failure))
+
+    async def _given(self, slot: str, names: Collection[str]) -> None:
+        await self._state.give(slot)
+        self._waiting.given_back(names)

@@ -1,0 +1,81 @@
+"""TCP's own keepalive on a connection, as far as the platform has it."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from typing import Any
+
+from esxiproxy.core.keepalive import Probes, patience, probes
+
+_DEEPEST = 5
+"""Transports that are wrapped in each other, at most."""
+
+
+def keep_alive(transport: Any, within: float | None) -> None:
+    """See to it that a dead peer is found within so many seconds, idle or not; None leaves it to chance.
+
+    Takes a transport, TLS or not, or a socket.  What has no TCP under it (a unix socket, a test's transport)
+    and options that the platform does not know are left alone.
+    """
+    sock = socket_of(transport)
+    if sock is None or sock.family == getattr(socket, "AF_UNIX", None):
+        return
+    _set(sock, socket.SOL_SOCKET, "SO_KEEPALIVE", 0 if within is None else 1)
+    if within is not None:
+        _set_probes(sock, probes(within))
+
+
+def be_patient(transport: Any, stall_timeout: float) -> None:
+    """While a peer takes nothing: it is our own ``stall_timeout`` that ends the session, and not the kernel."""
+    sock = socket_of(transport)
+    if sock is not None:
+        _set(sock, socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", patience(stall_timeout) * 1000)
+
+
+def be_strict(transport: Any, within: float | None) -> None:
+    """It takes bytes again: a dead peer is found within that time, as before."""
+    sock = socket_of(transport)
+    if sock is not None:
+        unacknowledged = 0 if within is None else probes(within).unacknowledged
+        _set(sock, socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", unacknowledged * 1000)
+
+
+def socket_of(transport: Any) -> Any:
+    """The socket under a transport; None if there is none.
+
+    A TLS transport's handle is the TLS connection: one on a socket passes ``getsockopt`` on to it, one on a
+    memory BIO has none, and there the transport that is wrapped is asked.
+    """
+    for _ in range(_DEEPEST):
+        if isinstance(transport, socket.socket):
+            return transport
+        handle = _handle(transport)
+        if hasattr(handle, "family") and hasattr(handle, "setsockopt"):  # pyOpenSSL passes both on
+            return handle
+        transport = getattr(transport, "transport", None)
+        if transport is None:
+            return None
+    return None
+
+
+def _handle(transport: Any) -> Any:
+    try:
+        return transport.getHandle()
+    except (AttributeError, NotImplementedError):
+        return None
+
+
+def _set_probes(sock: Any, found: Probes) -> None:
+    idle = "TCP_KEEPIDLE" if hasattr(socket, "TCP_KEEPIDLE") else "TCP_KEEPALIVE"  # as macOS calls it
+    _set(sock, socket.IPPROTO_TCP, idle, found.idle)
+    _set(sock, socket.IPPROTO_TCP, "TCP_KEEPINTVL", found.interval)
+    _set(sock, socket.IPPROTO_TCP, "TCP_KEEPCNT", found.count)
+    _set(sock, socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", found.unacknowledged * 1000)
+
+
+def _set(sock: Any, level: int, option: str, value: int) -> None:
+    number = getattr(socket, option, None)
+    if number is not None:
+        with suppress(OSError):  # no TCP, not known to this kernel, or closed already
+            sock.setsockopt(level, number, value)

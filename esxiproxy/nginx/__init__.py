@@ -1,0 +1,1 @@
+"""An nginx configuration, and what becomes of it here."""

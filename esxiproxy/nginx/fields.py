@@ -1,0 +1,108 @@
+"""What ``proxy_set_header`` says, as far as an upstream here can say it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from esxiproxy.core.values import BadValue, host_field, origin_field
+from esxiproxy.nginx.scope import Scope, expanded, unknown
+from esxiproxy.nginx.sections import Entry
+from esxiproxy.nginx.source import Complaints, Directive
+from esxiproxy.nginx.target import Target
+
+_CLIENTS_HOST = {"$http_host": "", "$host": "nginx left its port out", "$host:$server_port": ""}
+_FORWARDED = {
+    "x-forwarded-for": {"$proxy_add_x_forwarded_for", "$remote_addr"},
+    "x-forwarded-proto": {"$scheme"},
+    "x-forwarded-host": {"$host", "$http_host", "$host:$server_port"},
+}
+_OWN = ("upgrade", "connection")
+
+
+def field_entries(scope: Scope, target: Target, complaints: Complaints) -> Iterator[Entry]:
+    """``host`` and ``origin``; everything else is sent in any case, or complained of."""
+    constants = scope.constants() | {"proxy_host": target.proxy_host, "proxy_port": str(target.url.port)}
+    given = _given(scope)
+    for name, directive in given.items():
+        if name not in ("host", "origin", *_OWN):
+            _check(name, directive, expanded(directive.args[1], constants), complaints)
+    yield from _host(given.get("host"), target, constants, complaints)
+    yield from _origin(given.get("origin"), target, constants, complaints)
+
+
+def upgrades(scope: Scope) -> bool:
+    """Whether nginx let WebSockets through here."""
+    return "upgrade" in _given(scope)
+
+
+def _given(scope: Scope) -> dict[str, Directive]:
+    fields = [directive for directive in scope.every("proxy_set_header") if len(directive.args) == 2]
+    return {directive.args[0].lower(): directive for directive in fields}
+
+
+def _host(
+    directive: Directive | None, target: Target, constants: dict[str, str], complaints: Complaints
+) -> Iterator[Entry]:
+    value = expanded(directive.args[1], constants) if directive else target.proxy_host
+    if value in _CLIENTS_HOST:
+        yield Entry("host", "client", _CLIENTS_HOST[value])
+    elif value.lower() != target.own_host.lower():
+        comment = "" if directive else "nginx's own choice, the name in proxy_pass"
+        yield from _constant("host", value, comment, directive, host_field, complaints)
+
+
+def _origin(
+    directive: Directive | None, target: Target, constants: dict[str, str], complaints: Complaints
+) -> Iterator[Entry]:
+    if directive is None:
+        yield Entry("origin", "client", "as nginx passed it")
+        return
+    value = expanded(directive.args[1], constants)
+    own = f"{'https' if target.url.secure else 'http'}://{target.own_host}"
+    if value == "$http_origin":
+        yield Entry("origin", "client")
+    elif not value:
+        yield Entry("origin", "none")
+    elif value.lower() != own.lower():
+        yield from _constant("origin", value, "", directive, origin_field, complaints)
+
+
+def _constant(
+    key: str,
+    value: str,
+    comment: str,
+    directive: Directive | None,
+    parse: object,
+    complaints: Complaints,
+) -> Iterator[Entry]:
+    """The value itself, where it can be sent."""
+    entry = Entry(key, value, comment)
+    try:
+        if variables := unknown(value):
+            raise BadValue(f"what {', '.join(variables)} says at run time cannot be carried over")
+        if value in ("upstream", "client", "none"):
+            raise BadValue(f"{value} as a value means something else here")
+        if not value or not entry.writable:
+            raise BadValue("a request without a Host cannot be sent" if not value else "cannot be written")
+        assert callable(parse)
+        parse(value)
+    except BadValue as error:
+        if directive is not None:
+            complaints.add(directive, f"{directive.args[0]}: {error}")
+        return
+    yield entry
+
+
+def _check(name: str, directive: Directive, value: str, complaints: Complaints) -> None:
+    """Complain of a field that would not go upstream as it did."""
+    own = "$http_" + name.replace("-", "_")
+    if value == own or value in _FORWARDED.get(name, ()):
+        return
+    shown = directive.args[0]
+    if name in _FORWARDED:
+        text = f"{shown}: it says where the request came from, and nothing else can be put in"
+    elif not value:
+        text = f"{shown}: a field of the client's is not taken out"
+    else:
+        text = f"{shown}: no field can be added but X-Forwarded-For, -Proto and -Host, which always are"
+    complaints.add(directive, text)

@@ -1,0 +1,151 @@
+"""The locations of a server: what of them is forwarded, where to, and what would be opened by mistake."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from esxiproxy.nginx.fields import upgrades
+from esxiproxy.nginx.paths import lies_under, prefix_problem
+from esxiproxy.nginx.scope import Scope
+from esxiproxy.nginx.sections import Section
+from esxiproxy.nginx.source import Complaints, Directive
+from esxiproxy.nginx.target import NotCarried
+from esxiproxy.nginx.upstreams import UpstreamWriter
+from esxiproxy.nginx.vocabulary import restricts
+
+_SERVED = frozenset({"root", "alias", "try_files", "fastcgi_pass", "uwsgi_pass", "scgi_pass", "grpc_pass"})
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """One location: ``modifier`` is empty, ``=``, ``~``, ``~*`` or ``^~``."""
+
+    directive: Directive
+    scope: Scope
+    modifier: str
+    path: str
+
+    @property
+    def is_prefix(self) -> bool:
+        """Whether it is for everything that begins with its path."""
+        return self.modifier in ("", "^~")
+
+    def may_be_under(self, prefix: str) -> bool:
+        """Whether a request for it can go through with ``paths = prefix``."""
+        if self.modifier.startswith("~"):
+            return True
+        return lies_under(self.path, prefix) or (self.is_prefix and prefix.startswith(self.path))
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarded:
+    """What a server forwards: path prefixes (none for everything), and the upstream of all of them."""
+
+    prefixes: tuple[str, ...]
+    upstream: Section
+    comments: tuple[str, ...]
+
+
+def locations_of(scope: Scope) -> Iterator[Location]:
+    """Every location in a block, nested ones too; named ones are for nginx itself."""
+    for directive in scope.own("location"):
+        if not directive.args or directive.args[-1].startswith("@"):
+            continue
+        *modifier, path = directive.args
+        inner = Scope(directive.block or (), scope)
+        sign = modifier[0] if modifier else ""
+        for mark in ("~*", "^~", "~", "="):  # nginx takes them without a space as well
+            if not sign and path.startswith(mark):
+                sign, path = mark, path[len(mark) :]
+        yield Location(directive, inner, sign, path)
+        yield from locations_of(inner)
+
+
+def forwarded(
+    server: Directive, scope: Scope, writer: UpstreamWriter, complaints: Complaints
+) -> Forwarded | None:
+    """What can be carried over of a server; None if it has to be left out."""
+    locations = list(locations_of(scope))
+    leading = [
+        (location, found) for location in locations if (found := _upstream(location, writer, complaints))
+    ]
+    if not leading:
+        if not any(location.scope.own("proxy_pass") for location in locations):
+            complaints.add(server, "forwards nothing with proxy_pass: left out")
+        return None
+    first, upstream = next((pair for pair in leading if pair[0].path == "/"), leading[0])
+    kept = [location for location, found in leading if found.meaning == upstream.meaning]
+    for location, found in leading:
+        if found.meaning != upstream.meaning:
+            there = f"line {first.directive.line} goes to"
+            complaints.add(
+                location.directive,
+                f"{location.path} does not go to the upstream that {there}, or not in the same way, and a "
+                "listener has one",
+            )
+    prefixes = [location.path for location in kept]
+    others = [location for location in locations if location not in kept]
+    if not _is_safe(scope, others, prefixes, complaints):
+        return None
+    comments = () if all(upgrades(location.scope) for location in kept) else (_NO_UPGRADE,)
+    if "/" in prefixes:
+        return Forwarded((), upstream, comments)
+    _complain_of_the_rest(scope, kept, complaints)
+    return Forwarded(tuple(dict.fromkeys(prefixes)), upstream, comments)
+
+
+_NO_UPGRADE = "nginx let no WebSocket through here (no Upgrade field): esxiproxy does"
+
+
+def _upstream(location: Location, writer: UpstreamWriter, complaints: Complaints) -> Section | None:
+    """Where a location leads; None if it leads nowhere, or cannot be carried over."""
+    passing = location.scope.own("proxy_pass")
+    if not passing:
+        return None
+    if not location.is_prefix:
+        kind = "an exact path" if location.modifier == "=" else "a regular expression"
+        complaints.add(location.directive, f"{kind}; paths has prefixes only")
+        return None
+    if problem := prefix_problem(location.path):
+        complaints.add(location.directive, problem)
+        return None
+    for block in location.scope.chain():
+        for directive in block.directives:
+            if why := restricts(directive):
+                complaints.add(directive, f"{why}: location {location.path} is left out")
+                return None
+    try:
+        return writer.section(passing[-1], location.path, location.scope)
+    except NotCarried:
+        return None
+
+
+def _is_safe(scope: Scope, others: Sequence[Location], prefixes: list[str], complaints: Complaints) -> bool:
+    """Whether nothing that nginx treated in another way would be forwarded now."""
+    pages = {directive.args[-1] for directive in scope.own("error_page") if directive.args}
+    safe = True
+    for location in others:
+        if location.modifier == "=" and location.path in pages:
+            continue  # nginx's own error page: nobody asks for it by its name
+        under = next((prefix for prefix in prefixes if location.may_be_under(prefix)), None)
+        if under is None:
+            if not location.scope.own("proxy_pass"):
+                complaints.add(location.directive, f"{location.path} is no longer served: 404")
+            continue
+        safe = False
+        complaints.add(
+            location.directive,
+            f"{location.path} lies under {under}, and would go to the same upstream: the server is left out",
+        )
+    return safe
+
+
+def _complain_of_the_rest(scope: Scope, kept: Sequence[Location], complaints: Complaints) -> None:
+    for location in kept:
+        if not location.path.endswith("/"):
+            text = f"{location.path} is {location.path} and what follows a / here, not {location.path}..."
+            complaints.add(location.directive, text)
+    for directive in scope.directives:
+        if directive.name in _SERVED:
+            complaints.add(directive, "esxiproxy serves no files: what no location forwards is a 404")

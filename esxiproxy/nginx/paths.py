@@ -1,0 +1,28 @@
+"""Paths of files, and path prefixes of locations, as the configuration takes them."""
+
+from __future__ import annotations
+
+import os
+
+from esxiproxy.core.values import BadValue, paths
+
+
+def absolute(path: str, folder: str) -> str:
+    """The path, which nginx takes relative to the folder of its configuration."""
+    return os.path.normpath(os.path.join(folder, path))
+
+
+def prefix_problem(prefix: str) -> str | None:
+    """Why a location's prefix cannot stand in ``paths``; None if it can."""
+    if "," in prefix or "%" in prefix:
+        return f"{prefix!r} cannot stand in paths"
+    try:
+        paths(prefix)
+    except BadValue as error:
+        return str(error)
+    return None
+
+
+def lies_under(path: str, prefix: str) -> bool:
+    """Whether requests for this path would go through with ``paths = prefix``."""
+    return path.startswith(prefix if prefix.endswith("/") else prefix + "/") or path == prefix

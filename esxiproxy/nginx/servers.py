@@ -1,0 +1,141 @@
+"""A ``server`` block as listeners: one for each of its addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from esxiproxy.nginx.listening import Listen, listens_of
+from esxiproxy.nginx.locations import Forwarded, forwarded
+from esxiproxy.nginx.paths import absolute
+from esxiproxy.nginx.quantities import LONGEST, duration, milliseconds, size
+from esxiproxy.nginx.scope import Scope
+from esxiproxy.nginx.sections import Entry, Section
+from esxiproxy.nginx.source import Complaints, Directive
+from esxiproxy.nginx.upstreams import UpstreamWriter
+from esxiproxy.nginx.vocabulary import restricts
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One address of a server that can be carried over, with its listener and its upstream."""
+
+    server: Directive
+    listen: Listen
+    listener: Section
+    upstream: Section
+
+
+class ServerWriter:
+    """Writes the listeners of servers; ``folder`` is what relative paths are relative to."""
+
+    def __init__(self, folder: str, upstreams: UpstreamWriter, complaints: Complaints) -> None:
+        self._folder = folder
+        self._upstreams = upstreams
+        self._complaints = complaints
+
+    def served(self, server: Directive, outer: Scope) -> list[Served]:
+        """Every address; none if the server has to be left out, of which there is a complaint."""
+        scope = Scope(server.block or (), outer)
+        for block in scope.chain():
+            for directive in block.directives:
+                if why := restricts(directive):
+                    self._complaints.add(directive, f"{why}: the server in line {server.line} is left out")
+                    return []
+        what = forwarded(server, scope, self._upstreams, self._complaints)
+        if what is None:
+            return []
+        always = scope.value("ssl") == "on"
+        found = []
+        for listen in listens_of(server, always, self._complaints):
+            if (listener := self._listener(server, scope, listen, what)) is not None:
+                found.append(Served(server, listen, listener, what.upstream))
+        return found
+
+    def _listener(self, server: Directive, scope: Scope, listen: Listen, what: Forwarded) -> Section | None:
+        tls = self._tls(scope, listen) if listen.secure else []
+        if tls is None:
+            return None
+        names = [name for directive in scope.own("server_name") for name in directive.args]
+        usual = [name for name in names if name != "_" and not name.startswith(("~", "*", ".")) and name]
+        entries = [Entry("listen", listen.text, listen.comment), *tls]
+        if listen.proxy_protocol:
+            entries.append(Entry("proxy_protocol", "yes"))
+        entries.append(Entry("http", "forward"))
+        if what.prefixes:
+            entries.append(Entry("paths", ", ".join(what.prefixes)))
+        entries += self._limits(scope)
+        for entry in entries:
+            if not entry.writable:
+                self._complaints.add(listen.directive, f"{entry.key}: {entry.value!r} cannot be written")
+                return None
+        suffix = f"-{listen.port}" if listen.port else ""
+        comments = [listen.directive.place, *what.comments]
+        if names and names != ["_"]:
+            comments.append(f"server_name {' '.join(names)}: a listener takes every name")
+        name = f"{usual[0]}{suffix}" if usual else listen.name
+        return Section("listener", name, tuple(entries), tuple(comments))
+
+    def _tls(self, scope: Scope, listen: Listen) -> list[Entry] | None:
+        """The listener's certificate and what it asks of clients; None if there can be no listener."""
+        entries = []
+        for key, name in (("certificate", "ssl_certificate"), ("private_key", "ssl_certificate_key")):
+            found = scope.every(name)
+            if not found:
+                self._complaints.add(listen.directive, f"ssl, and no {name}: left out")
+                return None
+            for another in found[1:]:
+                self._complaints.add(another, f"a listener has one certificate, {found[0].args[0]}")
+            path = found[0].args[0]
+            if "$" in path or path.startswith(("data:", "engine:", "store:")):
+                self._complaints.add(found[0], f"{path} is no file: the listener is left out")
+                return None
+            entries.append(Entry(key, absolute(path, self._folder)))
+        entries += self._minimum(scope)
+        return self._clients(scope, entries)
+
+    def _minimum(self, scope: Scope) -> Iterator[Entry]:
+        protocols = scope.nearest("ssl_protocols")
+        if protocols is None:
+            return
+        given = set(protocols.args)
+        if older := given - {"TLSv1.2", "TLSv1.3"}:
+            told = f"clients that speak no more than {', '.join(sorted(older))} are refused"
+            self._complaints.add(protocols, told)
+        if "TLSv1.3" not in given:
+            self._complaints.add(protocols, "TLS 1.3 is spoken in any case")
+        if given == {"TLSv1.3"}:
+            yield Entry("tls_minimum", "1.3")
+
+    def _clients(self, scope: Scope, entries: list[Entry]) -> list[Entry] | None:
+        authorities, verify = scope.nearest("ssl_client_certificate"), scope.nearest("ssl_verify_client")
+        if verify is None or verify.args == ("off",):
+            return entries
+        if verify.args != ("on",):
+            text = f"{' '.join(verify.args)}: a listener asks all clients for a certificate, or none; none is"
+            self._complaints.add(verify, text)
+            return entries
+        if authorities is None:
+            self._complaints.add(verify, "on, without ssl_client_certificate: the listener is left out")
+            return None
+        return [*entries, Entry("client_ca", absolute(authorities.args[0], self._folder))]
+
+    def _limits(self, scope: Scope) -> Iterator[Entry]:
+        for key, name in (
+            ("head_timeout", "client_header_timeout"),
+            ("keepalive_timeout", "keepalive_timeout"),
+        ):
+            directive = scope.nearest(name)
+            if directive is not None and directive.args:
+                time = milliseconds(directive.args[0])
+                if time:
+                    yield Entry(key, duration(min(time, LONGEST)))
+                else:
+                    self._complaints.add(directive, f"{directive.args[0]} cannot be carried over")
+        body = scope.nearest("client_max_body_size")
+        if body is not None and body.args:
+            largest = size(body.args[0])
+            if largest is None:
+                self._complaints.add(body, f"{body.args[0]} is no size")
+            else:
+                yield Entry("max_body", largest)

@@ -1,0 +1,135 @@
+"""An nginx configuration as a tree of directives, each with its file and line; crossplane reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_NEEDY = frozenset(
+    {
+        *("listen", "location", "proxy_pass", "ssl_certificate", "ssl_certificate_key"),
+        *("ssl_client_certificate", "proxy_ssl_trusted_certificate", "include"),
+    }
+)
+"""Directives that are nothing without an argument."""
+
+
+@dataclass(frozen=True, slots=True)
+class Directive:
+    """One directive; ``block`` is what stands in its braces, None if it has none."""
+
+    name: str
+    args: tuple[str, ...]
+    file: str
+    line: int
+    block: tuple[Directive, ...] | None = None
+
+    @property
+    def place(self) -> str:
+        """``FILE:LINE``."""
+        return f"{self.file}:{self.line}"
+
+    @property
+    def text(self) -> str:
+        """The directive without its block, as a reader would know it again."""
+        return " ".join((self.name, *self.args))
+
+    def inside(self) -> Iterator[Directive]:
+        """This directive and everything in it, in the file's order."""
+        yield self
+        for directive in self.block or ():
+            yield from directive.inside()
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """What could not be carried over, and where it stands."""
+
+    file: str
+    line: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.text}"
+
+
+class Complaints:
+    """Collects what could not be carried over; the same thing is told once."""
+
+    def __init__(self) -> None:
+        self._found: dict[Complaint, None] = {}
+
+    def add(self, directive: Directive, text: str) -> None:
+        """Of this directive."""
+        self._found[Complaint(directive.file, directive.line, f"{directive.name}: {text}")] = None
+
+    def take(self, others: Sequence[Complaint]) -> None:
+        """All of these."""
+        self._found.update(dict.fromkeys(others))
+
+    def sorted(self) -> list[Complaint]:
+        """By file, as they were first met, and line."""
+        files = list(dict.fromkeys(complaint.file for complaint in self._found))
+        return sorted(self._found, key=lambda found: (files.index(found.file), found.line))
+
+
+class SourceError(Exception):
+    """There is no nginx configuration to be read; ``str()`` has a line for each reason."""
+
+
+def read(path: str) -> tuple[tuple[Directive, ...], tuple[Complaint, ...]]:
+    """The directives of a file with its includes in their places, and the includes that are not there.
+
+    Raises SourceError.
+    """
+    try:
+        import crossplane
+    except ImportError as error:
+        raise SourceError("import-nginx needs crossplane: pip install 'esxiproxy[nginx]'") from error
+    try:
+        # No check of contexts: a file with server blocks alone, as in conf.d, is a configuration, too.
+        payload = crossplane.parse(path, combine=True, check_ctx=False)
+    except RecursionError as error:
+        raise SourceError(f"{path}:1: a file includes itself") from error
+    faults: list[Complaint] = []
+    missing: list[Complaint] = []
+    for fault in payload["errors"]:
+        complaint = _complaint(fault)
+        (missing if _is_missing_include(fault, path) else faults).append(complaint)
+    if faults:
+        raise SourceError("\n".join(map(str, faults)))
+    statements = [statement for file in payload["config"] for statement in file["parsed"]]
+    tree = tuple(map(_directive, statements))
+    # In a file with server blocks alone crossplane counts no arguments.
+    for directive in (directive for top in tree for directive in top.inside()):
+        if directive.name in _NEEDY and not directive.args:
+            faults.append(Complaint(directive.file, directive.line, f"{directive.name} has no argument"))
+    if faults:
+        raise SourceError("\n".join(map(str, faults)))
+    return tree, tuple(missing)
+
+
+def _directive(statement: Mapping[str, Any]) -> Directive:
+    block = statement.get("block")
+    return Directive(
+        statement["directive"],
+        tuple(statement["args"]),
+        statement["file"],
+        statement["line"],
+        None if block is None else tuple(map(_directive, block)),
+    )
+
+
+def _is_missing_include(fault: Mapping[str, Any], path: str) -> bool:
+    return fault["line"] is not None and fault["error"].startswith("[Errno") and Path(path).is_file()
+
+
+def _complaint(fault: Mapping[str, Any]) -> Complaint:
+    line = fault["line"] or 1
+    text = str(fault["error"]).removesuffix(f" in {fault['file']}:{line}")
+    if text.startswith("[Errno"):
+        text = text.partition("] ")[2]
+        text = text if fault["line"] is None else f"include: {text}: what stands there is not carried over"
+    return Complaint(fault["file"], line, text)

@@ -1,0 +1,106 @@
+"""A whole nginx configuration as ours, and what is lost with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from esxiproxy.nginx.scope import Scope
+from esxiproxy.nginx.sections import Entry, Names, Section, rendered, shared
+from esxiproxy.nginx.servers import Served, ServerWriter
+from esxiproxy.nginx.source import Complaint, Complaints, Directive, read
+from esxiproxy.nginx.upstreams import UpstreamWriter
+from esxiproxy.nginx.vocabulary import loss
+
+_NOT_OPENED = frozenset({"events", "types", "map", "geo", "split_clients", "upstream", "stream", "mail"})
+"""Blocks whose inside says nothing more than their name, or is read elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """The text of a configuration, and what is not in it."""
+
+    text: str
+    complaints: tuple[Complaint, ...]
+
+
+def translate(path: str, keep_insecure: bool = False) -> Translation:
+    """What an nginx configuration file means here.  Raises SourceError."""
+    tree, missing = read(path)
+    complaints = Complaints()
+    complaints.take(missing)
+    folder = os.path.dirname(os.path.abspath(path))
+    top = Scope(tree)
+    found: list[Served] = []
+    seen: list[Directive] = []
+    for scope in [top, *(Scope(http.block or (), top) for http in top.own("http"))]:
+        blocks = {block.args[0]: block for block in scope.own("upstream") if block.args}
+        writer = ServerWriter(folder, UpstreamWriter(folder, blocks, keep_insecure, complaints), complaints)
+        for server in scope.own("server"):
+            served = writer.served(server, scope)
+            found += served
+            seen += [server] if served else []
+    for directive in _surveyed(tree, seen):
+        if (lost := loss(directive)) is not None:
+            complaints.add(directive, lost)
+    sections = _sections(_told_apart(found, complaints))
+    text = rendered(path, sections) if sections else ""
+    return Translation(text, tuple(complaints.sorted()))
+
+
+def _surveyed(directives: Sequence[Directive], kept: Sequence[Directive]) -> Iterator[Directive]:
+    """Every directive that was read; a server that is left out has its complaint already."""
+    for directive in directives:
+        if directive.name == "server" and directive not in kept:
+            continue
+        yield directive
+        if directive.block is not None and directive.name not in _NOT_OPENED:
+            yield from _surveyed(directive.block, kept)
+
+
+def _told_apart(found: Sequence[Served], complaints: Complaints) -> list[tuple[Served, bool]]:
+    """Each of them, and whether it can be bound beside the others."""
+    order = sorted(found, key=lambda one: (not one.listen.default, one.listen.host not in ("*", "[::]")))
+    bound: list[Served] = []
+    for served in order:
+        taken = next((other for other in bound if _collide(served, other)), None)
+        if taken is None:
+            bound.append(served)
+        elif not _same(served, taken):
+            complaints.add(
+                served.listen.directive,
+                f"{served.listen.text} is also the address of the server in {taken.server.place}: nginx told "
+                "them apart by server_name, here only that one can have it",
+            )
+    return [
+        (served, served in bound)
+        for served in found
+        if served in bound or not any(_collide(served, one) and _same(served, one) for one in bound)
+    ]
+
+
+def _collide(one: Served, other: Served) -> bool:
+    return one.listen.address.overlaps(other.listen.address)
+
+
+def _same(one: Served, other: Served) -> bool:
+    """Whether it makes no difference that the other one takes the requests of this one."""
+    ours, theirs = one.listen.address, other.listen.address
+    covered = ours.path == theirs.path if ours.ip is None else theirs.takes(ours.ip)
+    means = [(_without_address(served.listener), served.upstream.meaning) for served in (one, other)]
+    return covered and means[0] == means[1]
+
+
+def _without_address(listener: Section) -> list[tuple[str, str]]:
+    return [entry for entry in listener.meaning if entry[0] != "listen"]
+
+
+def _sections(served: Sequence[tuple[Served, bool]]) -> list[Section]:
+    upstreams = shared([one.upstream for one, _ in served], Names())
+    names, sections = Names(), []
+    for one, on in served:
+        entry = Entry("upstream", upstreams[one.upstream.meaning].name)
+        name = names.new(one.listener.name)
+        sections.append(replace(one.listener, name=name, entries=(*one.listener.entries, entry), off=not on))
+    return [*sections, *upstreams.values()]

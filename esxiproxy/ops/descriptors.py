@@ -1,0 +1,102 @@
+"""File descriptors: how many there may be, and whether there are enough for one more session."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from twisted.logger import Logger
+
+RESERVE = 64
+"""Descriptors that no session gets: clients that are being refused, the log, the state, name look-ups."""
+_FOLDER = "/proc/self/fd"
+_EVERY = 64
+
+
+class Descriptors:
+    """The process's limit on open files (RLIMIT_NOFILE), and what is used of it.
+
+    ``used`` counts the open descriptors; ``may_admit`` refuses before the kernel does, so that a session that
+    was admitted can always dial.
+    """
+
+    _log = Logger()
+
+    def __init__(self, used: Callable[[], int] | None = None, reserve: int = RESERVE) -> None:
+        self._used = used or used_descriptors
+        self._reserve = reserve
+        self.limit = _limits()[0]
+        """How many there may be; infinite where the platform has no limit."""
+
+    @property
+    def sessions(self) -> int | None:
+        """How many sessions that allows, with two descriptors each; None when there is no limit."""
+        if self.limit == float("inf"):
+            return None
+        return max(0, int(self.limit) - self._reserve) // 2
+
+    def raise_limit(self) -> None:
+        """Take all that the system grants, and say what it is good for."""
+        soft, hard = _limits()
+        if soft < hard and not _set_limit(hard):
+            self._log.warn("the limit on open files stays at {soft:g}, below {hard:g}", soft=soft, hard=hard)
+        self.limit = _limits()[0]
+        self._log.info(
+            "open files: {limit}, which is enough for {sessions} sessions",
+            limit="unlimited" if self.sessions is None else int(self.limit),
+            sessions="any number of" if self.sessions is None else self.sessions,
+        )
+
+    def may_admit(self, dials: int = 0) -> bool:
+        """Whether one more session, its client being connected, can dial.
+
+        ``dials`` are sessions that were admitted and have yet to dial.
+        """
+        return self._used() + dials + 1 <= self.limit - self._reserve
+
+
+def used_descriptors() -> int:
+    """Open descriptors of this process; 0 where that cannot be told.
+
+    Since Linux 6.2 the folder's size is their number, which costs a microsecond and no descriptor.
+    """
+    try:
+        return os.stat(_FOLDER).st_size or _listed()
+    except OSError:
+        return 0
+
+
+_counted, _asked = 0, 0
+
+
+def _listed() -> int:
+    """Before Linux 6.2: a count that takes a millisecond for each few thousand, so one call in 64 does it.
+
+    In between, every call is taken for the three descriptors that a session may have by now.
+    """
+    global _counted, _asked
+    if _asked % _EVERY == 0:
+        _counted = len(os.listdir(_FOLDER)) - 1
+    _asked += 1
+    return _counted + 3 * ((_asked - 1) % _EVERY)
+
+
+def _limits() -> tuple[float, float]:
+    """Soft and hard."""
+    try:
+        import resource
+    except ImportError:  # no such thing there
+        return float("inf"), float("inf")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    endless = resource.RLIM_INFINITY
+    return float("inf") if soft == endless else soft, float("inf") if hard == endless else hard
+
+
+def _set_limit(hard: float) -> bool:
+    import resource
+
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    except (ValueError, OSError):  # macOS grants less than it says
+        return False
+    return _limits()[0] == hard

@@ -1,0 +1,61 @@
+"""What keeps a holder's lease, and asks for its commands, while it takes part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from esxiproxy.core.errors import StateUnavailable
+
+LEASE = 15.0
+"""Seconds after which what a killed process had comes back."""
+RENEWALS = 3
+"""How often within a lease it is renewed: two may fail."""
+
+
+class Repeated:
+    """Calls something every so many seconds, one call at a time, whatever becomes of it.
+
+    A state that is gone is told of once, and once when it is back: not with every call.
+    """
+
+    _log = Logger()
+
+    def __init__(self, call: Callable[[], Any], what: str, clock: IReactorTime) -> None:
+        self._call = call
+        self._what = what
+        self._loop = LoopingCall(self._once)
+        self._loop.clock = clock
+        self._lost = False
+
+    def start(self, interval: float) -> None:
+        """Call it from now on, for the first time after one interval."""
+        self._loop.start(interval, now=False)
+
+    def stop(self) -> None:
+        """Do not call it any more."""
+        if self._loop.running:
+            self._loop.stop()
+
+    def _once(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._guarded())
+
+    async def _guarded(self) -> None:
+        try:
+            await self._call()
+        except StateUnavailable as error:
+            if not self._lost:
+                self._log.error("the shared state is gone, {what}: {error}", what=self._what, error=error)
+            self._lost = True
+        except Exception:
+            self._log.failure("a bug, {what}", Failure(), what=self._what)
+        else:
+            if self._lost:
+                self._log.info("the shared state is back, {what}", what=self._what)
+            self._lost = False

@@ -1,0 +1,216 @@
+"""A holder's share of the database: every call one transaction, made in a thread."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from esxiproxy.core.claim import Claim, Rate
+from esxiproxy.core.command import Command, Verb
+from esxiproxy.core.entry import Entry
+from esxiproxy.core.errors import StateUnavailable
+from esxiproxy.state.lease import LEASE
+from esxiproxy.state.rows import digest, drop, full_at, refusing, used, write_entry
+from esxiproxy.state.tables import Tables
+
+_COMMAND_LIFE = 60.0
+"""Seconds after which nobody obeys a command any more."""
+
+
+class Ledger:
+    """Knows what its holder has, and sees to it that the database does.
+
+    No two of its calls may run at once.  What a transaction could not write, since the database was away, is
+    written by the first one that can.
+    """
+
+    def __init__(self, path: Path, holder: str, seconds: Callable[[], float]) -> None:
+        self._tables = Tables(path)
+        self._holder = holder
+        self._seconds = seconds
+        self._slots: dict[str, set[str]] = {}
+        self._entries: dict[str, Entry] = {}
+        self._written = 0
+        """The generation of the database that has all of it; 0 when none has."""
+        self._seen: tuple[int, int] | None = None
+        """The state of the database in which there was no command for us."""
+
+    @contextmanager
+    def _transaction(self) -> Iterator[tuple[sqlite3.Connection, float]]:
+        now = self._seconds()
+        with self._tables.transaction(now) as db:
+            # Another process may have taken this one for dead.
+            found = db.execute("SELECT 1 FROM holders WHERE holder = ?", (self._holder,)).fetchone()
+            if found is None or self._written != self._tables.generation:
+                self._write_all(db, now)
+            yield db, now
+        self._written = self._tables.generation
+
+    def _write_all(self, db: sqlite3.Connection, now: float) -> None:
+        drop(db, self._holder, commands=False)
+        db.execute("INSERT INTO holders VALUES (?, ?)", (self._holder, now + LEASE))
+        rows = [(name, slot, self._holder) for slot, names in self._slots.items() for name in names]
+        db.executemany("INSERT OR IGNORE INTO slots VALUES (?, ?, ?)", rows)
+        for entry in self._entries.values():
+            write_entry(db, entry)
+
+    def renew(self) -> None:
+        """Keep the lease, and take away what has expired, other holders among it."""
+        self._tables.check_file()
+        with self._transaction() as (db, now):
+            db.execute("UPDATE holders SET expires = ? WHERE holder = ?", (now + LEASE, self._holder))
+            self._bury(db, now)
+            for table in ("tokens", "tickets", "commands"):
+                db.execute(f"DELETE FROM {table} WHERE expires <= ?", (now,))
+            db.execute("DELETE FROM buckets WHERE full_at <= ?", (now,))
+
+    def close(self) -> None:
+        """Leave nothing behind, as far as that can be done."""
+        self._slots.clear()
+        self._entries.clear()
+        with suppress(StateUnavailable), self._tables.transaction(self._seconds()) as db:
+            drop(db, self._holder)
+        self._tables.close()
+
+    def _bury(self, db: sqlite3.Connection, now: float) -> bool:
+        """Whether there was a holder whose lease has run out."""
+        # One that is too far away was given before the wall clock was set back.
+        dead = db.execute(
+            "SELECT holder FROM holders WHERE holder != ? AND (expires <= ? OR expires > ?)",
+            (self._holder, now, now + 2 * LEASE),
+        ).fetchall()
+        for (holder,) in dead:
+            drop(db, holder)
+        return bool(dead)
+
+    # Slots
+
+    def take(self, slot: str, claims: Sequence[Claim]) -> tuple[Claim | None, Sequence[str]]:
+        """The first claim that cannot be had; and if there is none, the names that are new to the slot."""
+        with self._transaction() as (db, now):
+            full = refusing(db, slot, claims, now)
+            if full is not None and self._bury(db, now):
+                full = refusing(db, slot, claims, now)
+            if full is not None:
+                return full, ()
+            had = self._slots.get(slot, set())
+            names = [claim.name for claim in claims if not isinstance(claim, Rate) and claim.name not in had]
+            for claim in claims:
+                if isinstance(claim, Rate):
+                    row = (claim.name, claim.spend(full_at(db, claim.name), now))
+                    db.execute("INSERT OR REPLACE INTO buckets VALUES (?, ?)", row)
+            rows = [(name, slot, self._holder) for name in names]
+            db.executemany("INSERT OR IGNORE INTO slots VALUES (?, ?, ?)", rows)
+        if names:
+            self._slots.setdefault(slot, set()).update(names)
+        return None, names
+
+    def untake(self, slot: str, names: Sequence[str]) -> None:
+        """Undo a ``take`` that nobody waits for any more."""
+        left = self._slots.get(slot, set()).difference(names)
+        if left:
+            self._slots[slot] = left
+        else:
+            self._slots.pop(slot, None)
+        self._delete("DELETE FROM slots WHERE slot = ? AND name = ?", [(slot, name) for name in names])
+
+    def give(self, slot: str) -> None:
+        """Give back what is taken; the database may learn of it later."""
+        if self._slots.pop(slot, None):
+            self._delete("DELETE FROM slots WHERE slot = ?", [(slot,)])
+
+    def _delete(self, statement: str, rows: Sequence[tuple[str, ...]]) -> None:
+        try:
+            with self._transaction() as (db, _now):
+                db.executemany(statement, rows)
+        except StateUnavailable:
+            self._written = 0
+            raise
+
+    def in_use(self, names: Sequence[str]) -> Mapping[str, int]:
+        """Slots taken, by name."""
+        with self._transaction() as (db, now):
+            self._bury(db, now)
+            return {name: used(db, name) for name in names}
+
+    # Tokens and tickets
+
+    def use(self, token: str, seconds: float) -> bool:
+        """Whether this is the first use."""
+        with self._transaction() as (db, now):
+            db.execute("DELETE FROM tokens WHERE token = ? AND expires <= ?", (digest(token), now))
+            row = (digest(token), now + seconds)
+            return db.execute("INSERT OR IGNORE INTO tokens VALUES (?, ?)", row).rowcount == 1
+
+    def keep(self, ticket: str, content: str, seconds: float) -> None:
+        """Keep it, or its new content."""
+        with self._transaction() as (db, now):
+            row = (digest(ticket), content, now + seconds)
+            db.execute("INSERT OR REPLACE INTO tickets VALUES (?, ?, ?)", row)
+
+    def kept(self, ticket: str, redeem: bool = False) -> str | None:
+        """Its content, and with ``redeem`` for the last time."""
+        with self._transaction() as (db, now):
+            row = (digest(ticket), now)
+            found = db.execute("SELECT content FROM tickets WHERE ticket = ? AND expires > ?", row).fetchone()
+            if redeem:
+                db.execute("DELETE FROM tickets WHERE ticket = ?", row[:1])
+        return None if found is None else str(found[0])
+
+    # Sessions
+
+    def publish(self, entry: Entry) -> None:
+        """List it; the database may learn of it later."""
+        self._entries[entry.session] = entry
+        try:
+            with self._transaction() as (db, _now):
+                write_entry(db, entry)
+        except StateUnavailable:
+            self._written = 0
+            raise
+
+    def withdraw(self, session: str) -> None:
+        """List it no more."""
+        if self._entries.pop(session, None) is not None:
+            self._delete("DELETE FROM sessions WHERE session = ?", [(session,)])
+
+    def sessions(self) -> Sequence[Entry]:
+        """All of them, the oldest first."""
+        with self._transaction() as (db, now):
+            self._bury(db, now)
+            rows = db.execute("SELECT entry FROM sessions ORDER BY since").fetchall()
+        return [Entry(**json.loads(text)) for (text,) in rows]
+
+    def tell(self, command: Command) -> bool:
+        """Leave a command for whoever has the session."""
+        with self._transaction() as (db, now):
+            self._bury(db, now)
+            row = (command.session,)
+            found = db.execute("SELECT holder FROM sessions WHERE session = ?", row).fetchone()
+            if found is None:
+                return False
+            text = json.dumps([command.verb.value, command.session, command.reason])
+            db.execute(
+                "INSERT INTO commands (holder, command, expires) VALUES (?, ?, ?)",
+                (found[0], text, now + _COMMAND_LIFE),
+            )
+        self._seen = None  # it may be for ourselves
+        return True
+
+    def commands(self) -> Sequence[Command]:
+        """What is to be done, told once."""
+        seen = self._tables.version()
+        if seen is not None and seen == self._seen:
+            return ()
+        with self._transaction() as (db, now):
+            rows = db.execute(
+                "SELECT command FROM commands WHERE holder = ? AND expires > ? ORDER BY number",
+                (self._holder, now),
+            ).fetchall()
+            db.execute("DELETE FROM commands WHERE holder = ?", (self._holder,))
+        self._seen = seen
+        found = (json.loads(text) for (text,) in rows)
+        return [Command(Verb(verb), session, reason) for verb, session, reason in found]

@@ -1,0 +1,188 @@
+"""The state of one process: ``state = memory:``."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from zope.interface import implementer
+
+from esxiproxy.core.claim import Claim, Rate
+from esxiproxy.core.command import Command
+from esxiproxy.core.entry import Entry
+from esxiproxy.interfaces import IState
+from esxiproxy.state.lease import LEASE, RENEWALS, Repeated
+
+
+class Memory:
+    """What the states of one process share, when there are several.
+
+    ``slots`` has the holder of each slot by the claims' names; the times are the clock's.
+    """
+
+    def __init__(self) -> None:
+        self.states: dict[str, tuple[MemoryState, float]] = {}
+        self.slots: dict[str, dict[str, str]] = {}
+        self.entries: dict[str, Entry] = {}
+        self.buckets: dict[str, float] = {}
+        self.tokens: dict[str, float] = {}
+        self.tickets: dict[str, tuple[str, float]] = {}
+
+    def drop(self, holder: str) -> None:
+        """Take away all that this holder has."""
+        for name, taken in list(self.slots.items()):
+            self.slots[name] = {slot: whose for slot, whose in taken.items() if whose != holder}
+        self.entries = {session: entry for session, entry in self.entries.items() if entry.holder != holder}
+        self.states.pop(holder, None)
+
+    def bury(self, now: float) -> None:
+        """Take away what the holders had whose lease has run out."""
+        for holder, (_state, expires) in list(self.states.items()):
+            if expires <= now:
+                self.drop(holder)
+
+    def sweep(self, now: float) -> None:
+        """Take away all that has expired."""
+        self.bury(now)
+        self.slots = {name: taken for name, taken in self.slots.items() if taken}
+        self.buckets = {name: full_at for name, full_at in self.buckets.items() if full_at > now}
+        self.tokens = {token: expires for token, expires in self.tokens.items() if expires > now}
+        self.tickets = {ticket: kept for ticket, kept in self.tickets.items() if kept[1] > now}
+
+
+@implementer(IState)
+class MemoryState:
+    """One holder.  Without a ``memory`` of several it is the only one."""
+
+    def __init__(self, clock: IReactorTime, memory: Memory | None = None) -> None:
+        self.holder = secrets.token_hex(8)
+        self._clock = clock
+        self._memory = memory if memory is not None else Memory()
+        self._obey: Callable[[Command], None] = lambda command: None
+        self._renewal = Repeated(self._renew, "renewing", clock)
+        self._slots: dict[str, set[str]] = {}
+        self._entries: dict[str, Entry] = {}
+
+    def start(self, obey: Callable[[Command], None]) -> Deferred[None]:
+        self._obey = obey
+        self._renewal.start(LEASE / RENEWALS)
+        return self._renew()
+
+    def stop(self) -> Deferred[None]:
+        self._renewal.stop()
+        self._slots.clear()
+        self._entries.clear()
+        self._memory.drop(self.holder)
+        return succeed(None)
+
+    def _renew(self) -> Deferred[None]:
+        memory, now = self._memory, self._clock.seconds()
+        memory.states[self.holder] = (self, now + LEASE)
+        for slot, names in self._slots.items():
+            for name in names:
+                memory.slots.setdefault(name, {})[slot] = self.holder
+        memory.entries.update(self._entries)
+        memory.sweep(now)
+        return succeed(None)
+
+    def _alive(self) -> float:
+        """The time; another holder may have taken this one for dead, and whoever speaks is not."""
+        now = self._clock.seconds()
+        _state, expires = self._memory.states.get(self.holder, (self, 0.0))
+        if expires <= now:
+            self._renew()
+        return now
+
+    # Slots
+
+    def take(self, slot: str, claims: Sequence[Claim]) -> Deferred[Claim | None]:
+        now = self._alive()
+        full = self._refusing(slot, claims, now)
+        if full is not None:
+            self._memory.bury(now)
+            full = self._refusing(slot, claims, now)
+        if full is None:
+            for claim in claims:
+                self._take(slot, claim, now)
+        return succeed(full)
+
+    def _refusing(self, slot: str, claims: Sequence[Claim], now: float) -> Claim | None:
+        for claim in claims:
+            if isinstance(claim, Rate):
+                if claim.spend(self._memory.buckets.get(claim.name, 0.0), now) is None:
+                    return claim
+            elif slot not in (taken := self._memory.slots.get(claim.name, {})) and len(taken) >= claim.most:
+                return claim
+        return None
+
+    def _take(self, slot: str, claim: Claim, now: float) -> None:
+        memory = self._memory
+        if isinstance(claim, Rate):
+            full_at = claim.spend(memory.buckets.get(claim.name, 0.0), now)
+            assert full_at is not None, "it was not refused"
+            memory.buckets[claim.name] = full_at
+        else:
+            memory.slots.setdefault(claim.name, {})[slot] = self.holder
+            self._slots.setdefault(slot, set()).add(claim.name)
+
+    def give(self, slot: str) -> Deferred[None]:
+        for name in self._slots.pop(slot, ()):
+            taken = self._memory.slots.get(name, {})
+            taken.pop(slot, None)
+            if not taken:
+                self._memory.slots.pop(name, None)
+        return succeed(None)
+
+    def in_use(self, names: Sequence[str]) -> Deferred[Mapping[str, int]]:
+        self._memory.bury(self._alive())
+        return succeed({name: len(self._memory.slots.get(name, ())) for name in names})
+
+    # Tokens and tickets
+
+    def use(self, token: str, seconds: float) -> Deferred[bool]:
+        now, tokens = self._alive(), self._memory.tokens
+        first = tokens.get(token, now) <= now
+        if first:
+            tokens[token] = now + seconds
+        return succeed(first)
+
+    def keep(self, ticket: str, content: str, seconds: float) -> Deferred[None]:
+        self._memory.tickets[ticket] = (content, self._alive() + seconds)
+        return succeed(None)
+
+    def kept(self, ticket: str) -> Deferred[str | None]:
+        content, expires = self._memory.tickets.get(ticket, (None, 0.0))
+        return succeed(content if expires > self._alive() else None)
+
+    def redeem(self, ticket: str) -> Deferred[str | None]:
+        found = self.kept(ticket)
+        self._memory.tickets.pop(ticket, None)
+        return found
+
+    # Sessions
+
+    def publish(self, entry: Entry) -> Deferred[None]:
+        self._alive()
+        self._entries[entry.session] = self._memory.entries[entry.session] = entry
+        return succeed(None)
+
+    def withdraw(self, session: str) -> Deferred[None]:
+        if self._entries.pop(session, None) is not None:
+            self._memory.entries.pop(session, None)
+        return succeed(None)
+
+    def sessions(self) -> Deferred[Sequence[Entry]]:
+        self._memory.bury(self._alive())
+        return succeed(sorted(self._memory.entries.values(), key=lambda entry: entry.since))
+
+    def tell(self, command: Command) -> Deferred[bool]:
+        self._memory.bury(self._alive())
+        entry = self._memory.entries.get(command.session)
+        if entry is None:
+            return succeed(False)
+        holder, _expires = self._memory.states[entry.holder]
+        # Later, as between processes: whoever tells is not called back in the same stack.
+        self._clock.callLater(0, holder._obey, command)
+        return succeed(True)

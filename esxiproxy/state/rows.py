@@ -1,0 +1,53 @@
+"""Single statements on the tables of a shared state, within somebody's transaction."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from hashlib import sha256
+
+from esxiproxy.core.claim import Claim, Rate
+from esxiproxy.core.entry import Entry
+
+
+def refusing(db: sqlite3.Connection, slot: str, claims: Sequence[Claim], now: float) -> Claim | None:
+    """The first claim that cannot be had now."""
+    for claim in claims:
+        if isinstance(claim, Rate):
+            if claim.spend(full_at(db, claim.name), now) is None:
+                return claim
+        elif used(db, claim.name) >= claim.most:
+            row = (claim.name, slot)
+            if db.execute("SELECT 1 FROM slots WHERE name = ? AND slot = ?", row).fetchone() is None:
+                return claim
+    return None
+
+
+def used(db: sqlite3.Connection, name: str) -> int:
+    """Slots taken under this name."""
+    found = db.execute("SELECT used FROM counts WHERE name = ?", (name,)).fetchone()
+    return int(found[0]) if found else 0
+
+
+def full_at(db: sqlite3.Connection, name: str) -> float:
+    """When this bucket will be full again."""
+    found = db.execute("SELECT full_at FROM buckets WHERE name = ?", (name,)).fetchone()
+    return float(found[0]) if found else 0.0
+
+
+def write_entry(db: sqlite3.Connection, entry: Entry) -> None:
+    """List a session."""
+    row = (entry.session, entry.holder, entry.since, json.dumps(entry.fields()))
+    db.execute("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?)", row)
+
+
+def drop(db: sqlite3.Connection, holder: str, commands: bool = True) -> None:
+    """Take away all that a holder has; the commands for it as well, unless it goes on."""
+    for table in ("slots", "sessions", "holders", *(("commands",) if commands else ())):
+        db.execute(f"DELETE FROM {table} WHERE holder = ?", (holder,))
+
+
+def digest(secret: str) -> bytes:
+    """What stands in the file for a token or a ticket: whoever reads it can use none of them."""
+    return sha256(secret.encode("utf-8", "surrogatepass")).digest()

@@ -1,0 +1,173 @@
+"""The state of several processes on one machine: ``state = sqlite:PATH``."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
+from zope.interface import implementer
+
+from esxiproxy.core.claim import Claim
+from esxiproxy.core.command import Command
+from esxiproxy.core.entry import Entry
+from esxiproxy.core.errors import StateUnavailable
+from esxiproxy.interfaces import IState
+from esxiproxy.state.lease import LEASE, RENEWALS, Repeated
+from esxiproxy.state.ledger import Ledger
+
+PATIENCE = 3.0
+"""Seconds that anybody waits for an answer; the database gives up sooner, unless its disk does not answer."""
+POLL = 1.0
+"""Seconds between two looks for commands."""
+
+T = TypeVar("T")
+
+
+@implementer(IState)
+class SqliteState:
+    """One process's holder in the database at ``path``.
+
+    All calls go through one thread, in their order: the reactor waits for no disk and for no other process.
+    ``reactor.seconds()`` is the wall clock, as Twisted's is: it is what the processes have in common.
+    """
+
+    _log = Logger()
+
+    def __init__(self, path: Path, reactor: Any, pool: Any = None) -> None:
+        self.holder = secrets.token_hex(8)
+        self._reactor = reactor
+        self._ledger = Ledger(path, self.holder, reactor.seconds)
+        self._pool = pool if pool is not None else ThreadPool(0, 1, name="state")
+        self._obey: Callable[[Command], None] = lambda command: None
+        self._renewal = Repeated(lambda: self._ask(self._ledger.renew), "renewing", reactor)
+        self._poll = Repeated(self._look, "looking for commands", reactor)
+
+    def start(self, obey: Callable[[Command], None]) -> Deferred[None]:
+        self._obey = obey
+        self._pool.start()
+        self._renewal.start(LEASE / RENEWALS)
+        self._poll.start(POLL)
+        return self._ask(self._ledger.renew)
+
+    def stop(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        self._renewal.stop()
+        self._poll.stop()
+        with suppress(StateUnavailable):
+            await self._ask(self._ledger.close, certain=True)
+        self._pool.stop()
+
+    async def _look(self) -> None:
+        for command in await self._ask(self._ledger.commands):
+            try:
+                self._obey(command)
+            except Exception:
+                self._log.failure("a command could not be obeyed", Failure())
+
+    # IState
+
+    def take(self, slot: str, claims: Sequence[Claim]) -> Deferred[Claim | None]:
+        def undo(outcome: tuple[Claim | None, Sequence[str]]) -> None:
+            if outcome[1]:
+                self._pool.callInThreadWithCallback(_ignored, self._ledger.untake, slot, outcome[1])
+
+        taking = self._ask(self._ledger.take, slot, tuple(claims), late=undo)
+        return taking.addCallback(lambda outcome: outcome[0])
+
+    def give(self, slot: str) -> Deferred[None]:
+        return self._owed(self._ledger.give, slot)
+
+    def in_use(self, names: Sequence[str]) -> Deferred[Mapping[str, int]]:
+        return self._ask(self._ledger.in_use, tuple(names))
+
+    def use(self, token: str, seconds: float) -> Deferred[bool]:
+        return self._ask(self._ledger.use, token, seconds)
+
+    def keep(self, ticket: str, content: str, seconds: float) -> Deferred[None]:
+        return self._ask(self._ledger.keep, ticket, content, seconds)
+
+    def kept(self, ticket: str) -> Deferred[str | None]:
+        return self._ask(self._ledger.kept, ticket)
+
+    def redeem(self, ticket: str) -> Deferred[str | None]:
+        return self._ask(self._ledger.kept, ticket, True)
+
+    def publish(self, entry: Entry) -> Deferred[None]:
+        return self._owed(self._ledger.publish, entry)
+
+    def withdraw(self, session: str) -> Deferred[None]:
+        return self._owed(self._ledger.withdraw, session)
+
+    def sessions(self) -> Deferred[Sequence[Entry]]:
+        return self._ask(self._ledger.sessions)
+
+    def tell(self, command: Command) -> Deferred[bool]:
+        return self._ask(self._ledger.tell, command)
+
+    # The thread
+
+    def _owed(self, call: Callable[..., None], *args: Any) -> Deferred[None]:
+        """A call that is made in any case; what it could not write, a later one will."""
+        return self._ask(call, *args, certain=True).addErrback(_later)
+
+    def _ask(
+        self,
+        call: Callable[..., T],
+        *args: Any,
+        certain: bool = False,
+        late: Callable[[T], None] = lambda outcome: None,
+    ) -> Deferred[T]:
+        """The answer of the thread, or StateUnavailable in its place.
+
+        Cancelled, or after ``PATIENCE``, a call that has not begun is not made, unless it is ``certain``; the
+        outcome of one that has goes to ``late``.
+        """
+        given_up = False
+
+        def give_up(_answer: Deferred[T]) -> None:
+            nonlocal given_up
+            given_up = True
+
+        def made() -> tuple[bool, Any]:
+            if given_up and not certain:
+                return False, None
+            return True, call(*args)
+
+        def done(outcome: tuple[bool, Any]) -> None:
+            begun, value = outcome
+            if not given_up:
+                answer.callback(value)
+            elif begun:
+                late(value)
+
+        def failed(failure: Failure) -> None:
+            if not given_up:
+                answer.errback(failure)
+            elif not failure.check(StateUnavailable):
+                self._log.failure("a bug in the state, found late", failure)
+
+        answer: Deferred[T] = Deferred(give_up)
+        deferToThreadPool(self._reactor, self._pool, made).addCallbacks(done, failed)
+        return answer.addTimeout(PATIENCE, self._reactor, onTimeoutCancel=_overdue)
+
+
+def _overdue(_outcome: Any, seconds: float) -> Any:
+    raise StateUnavailable(f"the shared state did not answer within {seconds:g} s")
+
+
+def _later(failure: Failure) -> None:
+    failure.trap(StateUnavailable)
+
+
+def _ignored(_success: bool, _outcome: Any) -> None:
+    """Nobody waits for it; what was not written is owed."""

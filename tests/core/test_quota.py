@@ -1,0 +1,98 @@
+"""What is claimed at which step, and under which name."""
+
+import pytest
+
+from esxiproxy.core.claim import Rate, Slots
+from esxiproxy.core.head import NO_HEAD
+from esxiproxy.core.quota import NOBODY, Quotas, client_network
+from esxiproxy.core.record import Kind
+from esxiproxy.core.request import Address, Request
+from esxiproxy.core.routing import Upstream
+
+REQUEST = Request("abc", "secure", Address("198.51.100.7", 4711), True, NO_HEAD)
+EVERYTHING = Quotas(
+    max_sessions=100,
+    max_sessions_per_client=10,
+    max_sessions_per_principal=5,
+    session_rate=2.5,
+)
+
+
+@pytest.mark.parametrize(
+    ("host", "network"),
+    [
+        ("198.51.100.7", "198.51.100.7/32"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:ffff::1", "2001:db8:1:2::/64"),
+        ("::ffff:198.51.100.7", "198.51.100.7/32"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("unix", None),
+        ("", None),
+    ],
+)
+def test_one_client_is_an_ipv4_address_or_an_ipv6_customers_network(host, network):
+    assert client_network(host) == network
+
+
+def test_a_session_claims_its_rate_first_then_its_listener_and_its_network():
+    assert EVERYTHING.on_arrival(REQUEST) == (
+        Rate("session_rate", "rate 198.51.100.7/32", 2.5, 20),
+        Slots("max_sessions", "listener secure", 100),
+        Slots("max_sessions_per_client", "client 198.51.100.7/32", 10),
+    )
+
+
+def test_a_client_without_an_address_counts_for_the_listener_only():
+    request = Request("abc", "local", Address("unix", 0), False, NO_HEAD)
+    assert [claim.limit for claim in EVERYTHING.on_arrival(request)] == ["max_sessions"]
+
+
+def test_principal_and_console_are_claimed_when_they_are_known():
+    assert EVERYTHING.on_decision("alice", "vm-42") == (
+        Slots("max_sessions_per_principal", "principal alice", 5),
+        Slots("max_sessions_per_console", "console vm-42", 20),
+    )
+    assert EVERYTHING.on_decision("alice", None) == EVERYTHING.on_decision("alice", "vm-42")[:1]
+
+
+def test_those_whom_nobody_asked_are_not_one_principal():
+    assert EVERYTHING.on_decision(NOBODY, None) == ()
+
+
+def test_plain_http_claims_connections_only():
+    assert EVERYTHING.on_arrival(REQUEST, Kind.HTTP) == ()
+    assert EVERYTHING.on_decision("alice", "vm-42", Kind.HTTP) == ()
+
+
+def test_two_upstreams_on_one_host_share_its_connections():
+    plain, secure = Upstream("a", "ESXi1.lan", 80, False), Upstream("b", "esxi1.lan", 443, True)
+    assert Quotas().on_dial(plain) == Quotas().on_dial(secure)
+    assert Quotas().on_dial(plain) == (Slots("max_connections", "upstream esxi1.lan", 64),)
+
+
+def test_what_is_off_claims_nothing():
+    off = Quotas().overridden_by({"max_connections": None, "max_sessions_per_console": None})
+    assert off.on_dial(Upstream("a", "h", 80, False)) == ()
+    assert off.on_decision("alice", "vm-42") == () == off.on_arrival(REQUEST)
+
+
+def test_a_refusal_names_the_limit_and_nothing_of_ours():
+    slots = Slots("max_connections", "upstream esxi1.secret.lan", 64)
+    assert slots.refusal.told == "max_connections: all 64 are in use"
+    assert (slots.refusal.status, slots.refusal.close_code) == (503, 1013)
+    assert Rate("session_rate", "rate x", 2.5, 20).refusal.told == "session_rate: more than 2.5 a second"
+
+
+def test_a_bucket_that_is_full_gives_its_burst_and_then_its_rate():
+    rate, full_at, now = Rate("session_rate", "rate", 10.0, 5), 0.0, 1_700_000_000.0
+    for _ in range(5):
+        full_at = rate.spend(full_at, now)
+        assert full_at is not None
+    assert rate.spend(full_at, now) is None
+    assert rate.spend(full_at, now + 0.09) is None
+    assert rate.spend(full_at, now + 0.11) is not None
+
+
+def test_a_clock_that_is_set_back_locks_nobody_out():
+    rate = Rate("session_rate", "rate", 10.0, 5)
+    assert rate.spend(1_700_003_600.0, 1_700_000_000.0) is not None

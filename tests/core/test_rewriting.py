@@ -1,0 +1,91 @@
+"""What an upstream says of itself becomes what the client sees of it."""
+
+import pytest
+
+from esxiproxy.core.rewriting import View
+from esxiproxy.core.routing import Upstream
+
+SECURE = Upstream("u", "esxi1.lab.example", 443, secure=True)
+PORT = Upstream("u", "esxi1.lab.example", 8443, secure=True)
+
+
+def view(upstream=SECURE, sent=None, secure=False, host=b"proxy.example:81"):
+    return View.of(upstream, sent or upstream.authority.encode(), secure, host)
+
+
+LOCATIONS = {
+    b"https://esxi1.lab.example/ui/": b"http://proxy.example:81/ui/",
+    b"https://esxi1.lab.example:443/ui/?a=b#c": b"http://proxy.example:81/ui/?a=b#c",
+    b"HTTPS://ESXI1.LAB.EXAMPLE/": b"http://proxy.example:81/",
+    b"https://esxi1.lab.example": b"http://proxy.example:81",
+    b"//esxi1.lab.example/ui/": b"//proxy.example:81/ui/",
+    b"/ui/": b"/ui/",
+    b"ui/": b"ui/",
+    b"?a": b"?a",
+    b"": b"",
+    b"http://esxi1.lab.example/": b"http://esxi1.lab.example/",
+    b"https://esxi1.lab.example:8443/": b"https://esxi1.lab.example:8443/",
+    b"https://esxi1.lab.example.evil/": b"https://esxi1.lab.example.evil/",
+    b"https://esxi1.lab.example@evil/": b"https://esxi1.lab.example@evil/",
+    b"https://esxi1.lab.example\\@evil/": b"https://esxi1.lab.example\\@evil/",
+    b"https://other/?u=https://esxi1.lab.example/": b"https://other/?u=https://esxi1.lab.example/",
+    b"//evil/": b"//evil/",
+    b"/\\evil": b"/\\evil",
+    b"mailto:x@esxi1.lab.example": b"mailto:x@esxi1.lab.example",
+}
+
+
+@pytest.mark.parametrize(("sent", "seen"), LOCATIONS.items())
+def test_a_location_that_names_the_upstream_names_us(sent, seen):
+    assert view().location(sent) == seen
+    assert view().response_fields(((b"Location", sent), (b"Content-Location", sent), (b"X", sent))) == [
+        (b"Location", seen),
+        (b"Content-Location", seen),
+        (b"X", sent),
+    ]
+
+
+def test_the_scheme_is_the_clients():
+    assert view(secure=True).location(b"https://esxi1.lab.example/") == b"https://proxy.example:81/"
+
+
+def test_a_port_is_a_part_of_the_name():
+    assert view(PORT).location(b"https://esxi1.lab.example:8443/") == b"http://proxy.example:81/"
+    assert view(PORT).location(b"https://esxi1.lab.example/") == b"https://esxi1.lab.example/"
+
+
+def test_the_host_field_that_was_sent_is_a_name_of_the_upstream_too():
+    sent = view(SECURE, sent=b"proxy.example:81")
+    assert sent.location(b"https://proxy.example:81/") == b"http://proxy.example:81/"
+    assert view(SECURE, sent=b"vc.example").location(b"https://vc.example/") == b"http://proxy.example:81/"
+
+
+def test_an_address_of_ipv6_is_a_name():
+    six = Upstream("u", "2001:db8::1", 443, secure=True)
+    assert view(six).location(b"https://[2001:db8::1]/x") == b"http://proxy.example:81/x"
+    assert view(six).location(b"https://[2001:db8::1]:443/x") == b"http://proxy.example:81/x"
+
+
+def test_a_client_without_a_host_sees_what_was_sent():
+    assert view(host=None).location(b"https://esxi1.lab.example/") == b"https://esxi1.lab.example/"
+
+
+COOKIES = {
+    b"a=b": (b"a=b", b"a=b"),
+    b"a=b; Path=/; Secure; HttpOnly": (b"a=b; Path=/; HttpOnly", b"a=b; Path=/; Secure; HttpOnly"),
+    b"a=b;secure": (b"a=b", b"a=b;secure"),
+    b"a=b; SECURE ; SameSite=None": (b"a=b", b"a=b; SECURE ; SameSite=None"),
+    b"a=b; Secure; SameSite=Lax": (b"a=b; SameSite=Lax", b"a=b; Secure; SameSite=Lax"),
+    b"a=b; Domain=esxi1.lab.example": (b"a=b", b"a=b"),
+    b"a=b; domain=.ESXI1.lab.example; Path=/": (b"a=b; Path=/", b"a=b; Path=/"),
+    b"a=b; Domain=lab.example": (b"a=b", b"a=b"),
+    b"a=b; Domain=example": (b"a=b; Domain=example", b"a=b; Domain=example"),
+    b"a=b; Domain=other.org": (b"a=b; Domain=other.org", b"a=b; Domain=other.org"),
+    b"a=Domain=esxi1.lab.example": (b"a=Domain=esxi1.lab.example",) * 2,
+    b"secure=1; Secure": (b"secure=1", b"secure=1; Secure"),
+}
+
+
+@pytest.mark.parametrize(("sent", "seen"), COOKIES.items())
+def test_a_cookie_is_one_that_the_browser_takes_from_us(sent, seen):
+    assert (view().cookie(sent), view(secure=True).cookie(sent)) == seen

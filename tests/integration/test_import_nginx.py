@@ -1,0 +1,163 @@
+"""The three server blocks that esxiproxy replaces: imported, started, and used beside nginx itself."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from esxiproxy.cli import import_nginx
+from esxiproxy.cli.main import main
+from esxiproxy.nginx.upstreams import PLACEHOLDER
+from tests.certificates import Certificate
+from tests.integration.listeners import KINDS, Listeners, Upstreams, nginx
+from tests.programs import Proxy, dead_port
+from tests.wsclient import CLOSE, TEXT, Client, Connection, ScriptedUpstream
+
+
+def script(connection: Connection) -> None:
+    """A host that serves both: a page to whoever asks for one, an echo to a WebSocket."""
+    request = connection.read_request()
+    if request.one("Upgrade"):
+        connection.accept()
+        connection.serve()
+    else:
+        body = f"{request.line.rsplit(' ', 1)[0]} host={request.one('Host')}".encode()
+        connection.send_head("200 OK", [("Content-Length", str(len(body))), ("X-Own", "1")], body)
+    connection.close()
+
+
+@dataclass(frozen=True)
+class Pair:
+    """nginx, and esxiproxy with what its file amounts to."""
+
+    theirs: Listeners
+    ours: Listeners
+
+
+def run(*arguments: str) -> int:
+    parser = argparse.ArgumentParser()
+    import_nginx.add_arguments(parser)
+    return import_nginx.run(parser.parse_args(arguments))
+
+
+@pytest.fixture(scope="module")
+def upstreams(upstream_certificate: Certificate) -> Iterator[Upstreams]:
+    context = upstream_certificate.server_context()
+    with (
+        ScriptedUpstream(script) as plain,
+        ScriptedUpstream(script, tls=context) as secure,
+        dead_port() as nobody,
+    ):
+        yield Upstreams(plain.port, secure.port, upstream_certificate, nobody)
+
+
+@pytest.fixture(scope="module")
+def reference(upstreams: Upstreams, listener_certificate: Certificate) -> Iterator[Listeners]:
+    with nginx(upstreams, listener_certificate) as listeners:
+        yield listeners
+
+
+@contextlib.contextmanager
+def started(text: str, ports: dict[str, int]) -> Iterator[Listeners]:
+    """esxiproxy with this configuration, on free ports: nginx has those of the file."""
+    named = re.findall(r"\[listener (\S+)\]\n.*\nlisten = 127\.0\.0\.1:(\d+)\n", text)
+    names = {int(port): name for name, port in named}
+    with Proxy(re.sub(r"listen = 127\.0\.0\.1:\d+", "listen = 127.0.0.1:0", text)) as proxy:
+        yield Listeners(proxy, {name: proxy.ports[names[port]] for name, port in ports.items()})
+
+
+@pytest.fixture
+def imported(
+    reference: Listeners, upstreams: Upstreams, capfd: pytest.CaptureFixture[str]
+) -> tuple[str, list[str]]:
+    """The configuration with its thumbprints filled in, and what was complained of."""
+    capfd.readouterr()
+    assert run(str(reference.program.folder / "nginx.conf")) == 1
+    text, complaints = capfd.readouterr()
+    main(["doctor", f"wss://127.0.0.1:{upstreams.secure}/"])
+    shown = re.search(r"sha256:[0-9A-Fa-f:]{64,}", capfd.readouterr().out)
+    assert shown is not None, "the doctor shows no thumbprint"
+    return text.replace(PLACEHOLDER, shown[0]), complaints.splitlines()
+
+
+@pytest.fixture
+def pair(reference: Listeners, imported: tuple[str, list[str]]) -> Iterator[Pair]:
+    with started(imported[0], reference.ports) as ours:
+        yield Pair(reference, ours)
+
+
+def test_nothing_but_the_thumbprints_is_missing(
+    imported: tuple[str, list[str]], upstreams: Upstreams
+) -> None:
+    """Of the three blocks and nginx's own settings around them nothing is lost."""
+    assert len(imported[1]) == 2
+    assert all(f"nginx did not verify 127.0.0.1:{upstreams.secure}" in line for line in imported[1])
+
+
+def test_the_check_wants_the_thumbprints_and_then_is_content(
+    imported: tuple[str, list[str]], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder, text = tmp_path, imported[0]
+    (folder / "good.ini").write_text(text)
+    (folder / "bad.ini").write_text(re.sub(r"pin = sha256:\S+", f"pin = {PLACEHOLDER}", text))
+    assert main(["check", str(folder / "good.ini")]) == 0
+    assert main(["check", str(folder / "bad.ini")]) == 1
+    assert f"pin: '{PLACEHOLDER}' is no thumbprint" in capfd.readouterr().err
+
+
+def test_a_console_opens_through_every_listener_as_through_nginx(pair: Pair) -> None:
+    """The same frames, the same subprotocol, the same end."""
+    for name in KINDS:
+        seen = []
+        for listeners in (pair.theirs, pair.ours):
+            with listeners.client(name) as client:
+                head = client.open("/ticket/0123456789abcdef", ["binary"])
+                client.send_frame(TEXT, b"hello")
+                echo = client.recv_frame()
+                client.send_frame(CLOSE, b"\x03\xe8")
+                seen.append(
+                    (
+                        head.one("Sec-WebSocket-Protocol"),
+                        echo.opcode,
+                        echo.payload,
+                        client.recv_frame().payload,
+                    )
+                )
+        assert seen[0] == seen[1] == ("binary", TEXT, b"hello", b"\x03\xe8"), name
+
+
+def answer(client: Client, target: str) -> tuple[int, str | None, bytes]:
+    with client:
+        client.send_request(f"GET {target} HTTP/1.1", [("Host", "console.test"), ("Connection", "close")])
+        head = client.recv_head()
+        body = client.recv_exactly(int(head.one("Content-Length") or 0))
+        return head.status, head.one("X-Own"), body
+
+
+def test_a_page_comes_through_every_listener_as_through_nginx(pair: Pair) -> None:
+    """`location /` carries plain HTTP, too: same status, same field, same body, same Host for the host."""
+    for name in KINDS:
+        theirs, ours = (answer(each.client(name), "/ui/?a=b;c&d=") for each in (pair.theirs, pair.ours))
+        assert theirs == ours and theirs[0] == 200, name
+
+
+def test_nobody_behind_a_listener_is_a_502_as_with_nginx(pair: Pair) -> None:
+    for listeners in (pair.theirs, pair.ours):
+        with listeners.client("dead") as client:
+            assert client.ask("/ticket/0123456789abcdef", ["binary"]).status == 502
+
+
+def test_kept_insecure_it_starts_as_it_is(reference: Listeners, capfd: pytest.CaptureFixture[str]) -> None:
+    """With --keep-insecure nothing has to be filled in."""
+    capfd.readouterr()
+    assert run("--keep-insecure", str(reference.program.folder / "nginx.conf")) == 0
+    text, complaints = capfd.readouterr()
+    assert complaints == "" and text.count("verify = none") == 1
+    with started(text, reference.ports) as ours, ours.client("two") as client:
+        assert client.open("/ticket/0123456789abcdef", ["binary"]).status == 101

@@ -1,0 +1,408 @@
+"""`twistd esxiproxy` as a process: in the foreground, as a daemon, as nobody, refused, and drained."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.certificates import Authority, Certificate
+from tests.programs import TICKET, Proxy, accepts, free_port, until
+from tests.wsclient import CLOSE, TEXT, Client, Peer, ScriptedUpstream
+
+TWISTD = Path(sys.executable).parent / "twistd"
+TARGET = f"/ticket/{TICKET}"
+CONSOLES = """
+[listener one]
+listen = {listen}
+upstream = esxi1
+
+[upstream esxi1]
+url = ws://127.0.0.1:{port}
+"""
+TLS_CONSOLES = """
+[listener one]
+listen = {listen}
+certificate = {folder}/own.crt
+private_key = {folder}/own.key
+upstream = esxi1
+
+[upstream esxi1]
+url = wss://localhost:{port}
+verify = ca
+ca = {folder}/ca.crt
+"""
+REASON = "the proxy is shutting down"
+ENDED = -signal.SIGTERM
+"""twistd ends itself with the signal that ended it."""
+Text = Callable[..., str]
+ROOT_ONLY = pytest.mark.skipif(os.getuid() != 0, reason="only root gives its rights away")
+
+
+class Announced(Proxy):
+    """esxiproxy in the foreground, ready when it says that every listener listens, whatever its address."""
+
+    def is_ready(self) -> bool:
+        return set(self._names) <= set(re.findall(r"listener (\S+) listening on", self.log()))
+
+    def address(self, name: str) -> str:
+        """Where the log says that a listener is."""
+        found = re.search(rf"listener {name} listening on (\S+)", self.log())
+        assert found, self.log()
+        return found[1]
+
+
+class Daemon(Proxy):
+    """esxiproxy as a daemon: the started process ends at once, and another one goes on."""
+
+    def __init__(self, text: str, *options: str) -> None:
+        super().__init__(text)
+        self.folder.chmod(0o777)  # so that nobody may take the pidfile away
+        self._options = options
+        self._pidfile = self.folder / "run.pid"
+        self._written = self.folder / "run.log"
+
+    def command(self) -> Sequence[str | Path]:
+        files = [f"--pidfile={self._pidfile}", f"--logfile={self._written}"]
+        return [TWISTD, *self._options, *files, "esxiproxy", "--config", "proxy.ini"]
+
+    @property
+    def daemon(self) -> int:
+        """The daemon's own process."""
+        return int(self._pidfile.read_text())
+
+    def _ready_or_dead(self) -> bool:
+        assert self._process is not None
+        if self._process.poll() not in (None, 0):
+            raise AssertionError(f"twistd ended with status {self._process.returncode}")
+        return self._process.poll() == 0 and self._pidfile.exists() and self.is_ready()
+
+    def stop(self, seconds: float = 10.0) -> int:
+        if self._pidfile.exists():
+            daemon = self.daemon
+            os.kill(daemon, signal.SIGTERM)
+            until(lambda: not runs(daemon), "the daemon ends", seconds)
+        return super().stop(seconds)
+
+    def log(self) -> str:
+        written = self._written.read_text(errors="replace") if self._written.exists() else ""
+        return super().log() + written
+
+
+class UnixStream(socket.socket):
+    """A unix socket that takes options of TCP without a word."""
+
+    def __init__(self) -> None:
+        super().__init__(socket.AF_UNIX)
+
+    def setsockopt(self, *_: object) -> None:  # type: ignore[override]
+        """There is no Nagle here."""
+
+
+class AnyClient(Client):
+    """A client on a stream that is connected already."""
+
+    def __init__(self, stream: socket.socket) -> None:
+        Peer.__init__(self, stream, masks=True)
+
+
+def runs(pid: int) -> bool:
+    """Whether this process is there, and no zombie."""
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+def carries(client: Client) -> None:
+    """A console opens, echoes a word and closes."""
+    with client:
+        client.open(TARGET, ["binary"])
+        client.send_frame(TEXT, b"hello")
+        assert client.recv_frame().payload == b"hello"
+        client.send_close(1000, "done")
+        assert client.recv_close() == (1000, "done")
+
+
+def clean(log: str) -> None:
+    """No traceback, nothing unhandled, no ticket."""
+    assert not re.search("Unhandled|Traceback", log) and TICKET not in log, log
+
+
+def recorded(program: Proxy) -> None:
+    """The log tells of the session, without its ticket, and of nothing else that should worry anybody."""
+    until(lambda: "/ticket/*** upstream=esxi1 status=101" in program.log(), "the session's record")
+    clean(program.log())
+
+
+def run(*arguments: str | Path, folder: Path, status: int) -> str:
+    """What a twistd says that ends by itself with this status; only the installed package is there for it."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    ended = subprocess.run(
+        [TWISTD, *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    said = ended.stdout + ended.stderr
+    assert ended.returncode == status, said
+    return said
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[ScriptedUpstream]:
+    with ScriptedUpstream() as running:
+        yield running
+
+
+@pytest.fixture
+def text(upstream: ScriptedUpstream) -> Text:
+    """A configuration with one listener, which may say where it is."""
+
+    def content(listen: str = "127.0.0.1:0") -> str:
+        return CONSOLES.format(listen=listen, port=upstream.port)
+
+    return content
+
+
+@pytest.fixture(scope="module")
+def secure(upstream_certificate: Certificate) -> Iterator[ScriptedUpstream]:
+    with ScriptedUpstream(tls=upstream_certificate.server_context()) as running:
+        yield running
+
+
+@pytest.fixture
+def tls_folder(tmp_path: Path, authority: Authority, listener_certificate: Certificate) -> Path:
+    """A folder with the listener's certificate and key and the upstream's authority, for its owner only."""
+    folder = tmp_path / "tls"
+    folder.mkdir(mode=0o700)
+    shutil.copy(listener_certificate.path, folder / "own.crt")
+    shutil.copy(listener_certificate.key_path, folder / "own.key")
+    shutil.copy(authority.path, folder / "ca.crt")
+    return folder
+
+
+def privileged_port() -> int:
+    """A port below 1024 on 127.0.0.1 that nobody has."""
+    for port in range(1023, 600, -1):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    pytest.skip("no privileged port is free")
+
+
+# Where it listens
+
+
+def test_in_the_foreground(text: Text) -> None:
+    """With -n it logs to the terminal, and SIGTERM ends it."""
+    with Proxy(text()) as proxy:
+        carries(Client(proxy.ports["one"]))
+        recorded(proxy)
+        assert proxy.stop() == ENDED
+        clean(proxy.log())
+        assert "Server Shut Down" in proxy.log()
+
+
+def test_an_ipv6_listener(text: Text) -> None:
+    """`[::1]:0` is an address like any other."""
+    with Announced(text("[::1]:0")) as proxy:
+        host, _, port = proxy.address("one").rpartition(":")
+        assert host == "[::1]"
+        carries(AnyClient(socket.create_connection(("::1", int(port)), 10)))
+        recorded(proxy)
+
+
+def test_a_unix_socket_listener(text: Text) -> None:
+    """Its path is relative to the configuration's folder, and its mode is what was asked for."""
+    with Announced(text("unix:console.sock:mode=660")) as proxy:
+        path = proxy.folder / "console.sock"
+        assert proxy.address("one") == f"unix:{path}" and path.stat().st_mode & 0o777 == 0o660
+        stream = UnixStream()
+        stream.connect(str(path))
+        carries(AnyClient(stream))
+        recorded(proxy)
+        proxy.stop()
+        assert not path.exists()
+
+
+def test_a_twisted_endpoint_listener(text: Text) -> None:
+    """Any server endpoint of Twisted's may stand in the configuration."""
+    with Proxy(text("tcp:0:interface=127.0.0.1")) as proxy:
+        carries(Client(proxy.ports["one"]))
+        recorded(proxy)
+
+
+def test_it_is_known_from_any_folder(tmp_path: Path) -> None:
+    """An installed esxiproxy is one of twistd's commands wherever one is, and its own --help works."""
+    assert "esxiproxy" in run("--help", folder=tmp_path, status=0)
+    assert "--config" in run("esxiproxy", "--help", folder=tmp_path, status=0)
+
+
+# As a daemon
+
+
+def test_as_a_daemon(text: Text) -> None:
+    """The command returns when the ports are bound; SIGTERM ends the daemon and takes its pidfile away."""
+    with Daemon(text()) as proxy:
+        daemon, started = proxy.daemon, proxy.pid
+        assert runs(daemon) and daemon != started
+        assert os.getsid(daemon) != os.getsid(0)
+        carries(Client(proxy.ports["one"]))
+        recorded(proxy)
+        proxy.stop()
+        assert not runs(daemon) and not (proxy.folder / "run.pid").exists()
+        assert not accepts(proxy.ports["one"])
+        clean(proxy.log())
+
+
+def test_a_daemon_finds_its_files_from_another_folder(tls_folder: Path, secure: ScriptedUpstream) -> None:
+    """Paths are relative to the configuration's folder, in which a daemon does not stay."""
+    content = TLS_CONSOLES.format(listen="127.0.0.1:0", port=secure.port, folder="tls")
+    proxy = Daemon(content, "--rundir=/")
+    shutil.copytree(tls_folder, proxy.folder / "tls")
+    with proxy:
+        assert Path(f"/proc/{proxy.daemon}/cwd").resolve() == Path("/")
+        carries(Client(proxy.ports["one"], tls=True))
+        recorded(proxy)
+
+
+@ROOT_ONLY
+def test_as_nobody_on_a_privileged_port(tls_folder: Path, secure: ScriptedUpstream) -> None:
+    """Port and files are root's; everything else is done as nobody, with none of root's groups."""
+    port, nobody = privileged_port(), pwd.getpwnam("nobody")
+    content = TLS_CONSOLES.format(listen=f"127.0.0.1:{port}", port=secure.port, folder=tls_folder)
+    assert tls_folder.stat().st_uid == 0 and tls_folder.stat().st_mode & 0o777 == 0o700
+    with Daemon(content, "--uid", "nobody") as proxy:
+        assert proxy.ports == {"one": port}
+        status = Path(f"/proc/{proxy.daemon}/status").read_text()
+        ids = {key: set(values.split()) for key, values in re.findall(r"^(\w+):\t(.*)$", status, re.M)}
+        assert ids["Uid"] == {str(nobody.pw_uid)} and ids["Gid"] == {str(nobody.pw_gid)}
+        assert ids["Groups"] <= {str(nobody.pw_gid)}
+        assert ids["CapEff"] == {"0" * 16}
+        carries(Client(port, tls=True))
+        recorded(proxy)
+        proxy.stop()
+        clean(proxy.log())
+
+
+# What it refuses
+
+PROBLEMS = """
+[listener one]
+listen = 127.0.0.1:0
+upstream = nobody
+colour = blue
+
+[listener two]
+listen = 127.0.0.1:0
+certificate = gone.crt
+private_key = gone.key
+upstream = esxi1
+
+[upstream esxi1]
+url = http://127.0.0.1:9
+"""
+
+
+@pytest.mark.parametrize("mode", [["-n"], []], ids=["foreground", "daemon"])
+def test_a_configuration_with_problems_is_told_all_of_them(mode: list[str], tmp_path: Path) -> None:
+    """Each problem has file and line; nothing is bound, nothing goes on."""
+    (tmp_path / "proxy.ini").write_text(PROBLEMS)
+    said = run(*mode, "esxiproxy", "--config", "proxy.ini", folder=tmp_path, status=1)
+    places = re.findall(r"^proxy\.ini:(\d+): \[(\w+ \w+)\] (\w+): ", said, re.M)
+    assert places == [
+        ("4", "listener one", "upstream"),
+        ("5", "listener one", "colour"),
+        ("9", "listener two", "certificate"),
+        ("10", "listener two", "private_key"),
+        ("14", "upstream esxi1", "url"),
+    ]
+    assert "listening" not in said and "Traceback" not in said
+    assert [path.name for path in tmp_path.iterdir()] == ["proxy.ini"]
+
+
+def test_a_missing_configuration_is_named(tmp_path: Path) -> None:
+    """The file is the problem's place as well."""
+    said = run("-n", "esxiproxy", "--config", "gone.ini", folder=tmp_path, status=1)
+    assert "gone.ini:1: no such file" in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize("mode", ["foreground", "daemon"])
+def test_an_address_in_use_is_an_error_of_the_start(mode: str, text: Text, tmp_path: Path) -> None:
+    """The listener is named, in one line; the process ends, and nothing stays half bound."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken, free = other.getsockname()[1], free_port()
+        second = f"\n[listener two]\nlisten = 127.0.0.1:{taken}\nupstream = esxi1\n"
+        (tmp_path / "proxy.ini").write_text(text(f"127.0.0.1:{free}") + second)
+        options = ["-n"] if mode == "foreground" else ["--logfile=run.log"]
+        command = [*options, "--pidfile=run.pid", "esxiproxy", "--config", "proxy.ini"]
+        said = run(*command, folder=tmp_path, status=1)
+    assert "listener two: Couldn't listen on" in said
+    log = said if mode == "foreground" else (tmp_path / "run.log").read_text()
+    assert f"esxiproxy: listener two: Couldn't listen on 127.0.0.1:{taken}: " in log
+    assert "Address already in use" in log
+    clean(log)
+    until(lambda: not (tmp_path / "run.pid").exists() and not accepts(free), "it lets go of the other port")
+
+
+# How it ends
+
+
+def test_sigterm_drains(text: Text, upstream: ScriptedUpstream) -> None:
+    """A console goes on for drain_timeout, then then both sides get a Close 1001 that says why."""
+    upstream.forget()
+    content = "[proxy]\ndrain_timeout = 1s\nclose_timeout = 2s\n" + text()
+    with Proxy(content) as proxy, Client(proxy.ports["one"]) as client:
+        client.open(TARGET, ["binary"])
+        os.kill(proxy.pid, signal.SIGTERM)
+        until(lambda: not accepts(proxy.ports["one"]), "the port is closed")
+        client.send_frame(TEXT, b"still here")
+        assert client.recv_frame().payload == b"still here"
+        assert client.recv_close() == (1001, REASON)
+        client.send_close(1001)
+        client.recv_eof()
+        last = upstream.connection().frames[-1]
+        assert (last.opcode, last.payload[2:].decode()) == (CLOSE, REASON)
+        until(lambda: not runs(proxy.pid), "the process ends")
+        assert proxy.stop() == ENDED
+        assert f"Draining: {REASON}" in proxy.log() and "Server Shut Down" in proxy.log()
+        clean(proxy.log())
+
+
+def test_the_last_console_ends_the_drain(text: Text) -> None:
+    """Nobody waits for drain_timeout when nobody is there any more."""
+    with Proxy("[proxy]\ndrain_timeout = 1h\n" + text()) as proxy:
+        client = Client(proxy.ports["one"])
+        client.open(TARGET, ["binary"])
+        os.kill(proxy.pid, signal.SIGTERM)
+        until(lambda: not accepts(proxy.ports["one"]), "the port is closed")
+        assert runs(proxy.pid)
+        client.send_close(1000)
+        client.recv_close()
+        client.close()
+        until(lambda: not runs(proxy.pid), "the process ends")
+        clean(proxy.log())
+
+
+def test_peers_that_never_read_do_not_hold_it_up(text: Text) -> None:
+    """Who does not answer the Close within close_timeout is aborted."""
+    content = "[proxy]\ndrain_timeout = 500ms\nclose_timeout = 1s\n" + text()
+    with Proxy(content) as proxy, Client(proxy.ports["one"]) as client:
+        client.open(TARGET, ["binary"])
+        os.kill(proxy.pid, signal.SIGTERM)
+        until(lambda: not runs(proxy.pid), "the process ends", 8)
+        clean(proxy.log())

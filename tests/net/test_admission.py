@@ -1,0 +1,391 @@
+"""Limits, the queue before them, and that everything comes back."""
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.protocol import Protocol
+from twisted.internet.task import Clock
+
+from esxiproxy.core.errors import LimitReached, OutOfDescriptors, StateUnavailable, UpstreamRefused
+from esxiproxy.core.head import NO_HEAD
+from esxiproxy.core.limits import Limits
+from esxiproxy.core.quota import Quotas
+from esxiproxy.core.record import Kind
+from esxiproxy.core.request import Address, Request
+from esxiproxy.core.routing import Principal, Upstream
+from esxiproxy.core.session import Session
+from esxiproxy.net.admission import Admission
+from esxiproxy.state.memory import Memory, MemoryState
+from tests.net.memory import Wire
+
+UPSTREAM = Upstream("esxi1", "192.0.2.10", 443, secure=True)
+
+
+class Door:
+    """An admission with the sessions that want in."""
+
+    def __init__(self, room=lambda dials: True, memory=None, clock=None, **quotas):
+        self.clock = clock or Clock()
+        self.state = MemoryState(self.clock, memory)
+        self.admission = Admission(self.state, self.clock, room)
+        self.quotas = Quotas(**quotas)
+        self.sessions = {}
+
+    def session(self, name, host="198.51.100.7", principal="alice", kind=Kind.CONSOLE):
+        request = Request(name, "secure", Address(host, 4711), True, NO_HEAD)
+        session = self.sessions[name] = Session(request, Limits(), self.clock.seconds, kind)
+        session.authenticated(Principal(principal))
+        return session
+
+    def arrive(self, name, **kwargs):
+        return self._do(self.admission.arrive(self.session(name, **kwargs), self.quotas))
+
+    def decide(self, name, console=None, **kwargs):
+        return self._do(self.admission.decided(self.session(name, **kwargs), console, self.quotas))
+
+    def dial(self, name=None):
+        return self._do(self.admission.connection(self.sessions.get(name), UPSTREAM, self.quotas))
+
+    def end(self, name):
+        self.admission.closed(self.sessions[name].record())
+
+    def advance(self, seconds):
+        for _ in range(int(seconds * 20)):
+            self.clock.advance(0.05)
+
+    def _do(self, step):
+        outcome = []
+        running = Deferred.fromCoroutine(step)
+        running.addBoth(lambda value: outcome.append(getattr(value, "value", value)))
+        return Step(running, outcome)
+
+
+class Step:
+    def __init__(self, running, outcome):
+        self.running, self._outcome = running, outcome
+
+    @property
+    def waits(self):
+        return not self._outcome
+
+    @property
+    def outcome(self):
+        (outcome,) = self._outcome
+        return outcome
+
+    @property
+    def refused(self):
+        return str(self.outcome) if isinstance(self.outcome, LimitReached) else None
+
+
+@pytest.mark.parametrize(
+    ("key", "others"),
+    [
+        ("max_sessions", {"host": "203.0.113.1"}),
+        ("max_sessions_per_client", {"host": "198.51.100.7"}),
+    ],
+)
+def test_sessions_are_limited_as_they_arrive(key, others):
+    door = Door(**{key: 2})
+    assert [door.arrive(name).refused for name in "ab"] == [None, None]
+    assert door.arrive("c", **others).refused == f"{key}: all 2 are in use"
+    assert door.admission.refused == {key: 1}
+    door.end("a")
+    assert door.arrive("d", **others).refused is None
+
+
+def test_the_clients_of_one_ipv6_network_are_one():
+    door = Door(max_sessions_per_client=1)
+    door.arrive("a", host="2001:db8::1")
+    assert door.arrive("b", host="2001:db8::2").refused
+    assert door.arrive("c", host="2001:db8:0:1::1").refused is None
+
+
+def test_a_principal_and_a_console_are_limited_when_they_are_known():
+    door = Door(max_sessions_per_principal=1, max_sessions_per_console=1)
+    door.arrive("a"), door.decide("a", "vm-1")
+    door.arrive("b")
+    assert door.decide("b", "vm-2").refused == "max_sessions_per_principal: all 1 are in use"
+    assert door.decide("b", "vm-1", principal="bob").refused == "max_sessions_per_console: all 1 are in use"
+    assert door.decide("b", "vm-2", principal="bob").refused is None
+
+
+def test_a_refused_session_gives_back_what_it_had_by_its_record():
+    door = Door(max_sessions=1, max_sessions_per_console=1)
+    other = Door(max_sessions_per_console=1, memory=door.state._memory, clock=door.clock)
+    other.arrive("x"), other.decide("x", "vm-1")
+    door.arrive("a")
+    assert door.decide("a", "vm-1").refused
+    assert door.arrive("b").refused == "max_sessions: all 1 are in use"
+    door.end("a"), door.end("b")
+    assert door.arrive("c").refused is None
+
+
+def test_new_sessions_of_one_client_come_at_a_rate():
+    door = Door(session_rate=1.0, session_burst=2, queue=5.0)
+    assert [door.arrive(name).refused for name in "abc"] == [
+        None,
+        None,
+        "session_rate: more than 1 a second",  # at once: a flood does not get a queue
+    ]
+    assert door.arrive("d", host="203.0.113.1").refused is None
+    door.advance(1.1)
+    assert door.arrive("e").refused is None
+
+
+def test_plain_http_is_limited_by_its_connections_only():
+    door = Door(max_sessions=1, session_rate=1.0, session_burst=1)
+    assert [door.arrive(name, kind=Kind.HTTP).outcome for name in "abc"] == [None] * 3
+
+
+def test_without_a_descriptor_nobody_arrives():
+    seen = []
+    door = Door(room=lambda dials: seen.append(dials) or dials < 2)
+    door.arrive("a"), door.arrive("b")
+    assert isinstance(door.arrive("c").outcome, OutOfDescriptors)
+    assert door.admission.refused == {"descriptors": 1}
+    door.admission.opened(door.sessions["a"])  # it has dialled: what it needs, it has
+    assert door.arrive("d").outcome is None
+    door.end("b"), door.end("d"), door.end("c")
+    door.arrive("e")
+    assert seen == [0, 1, 2, 1, 0]
+
+
+def test_a_state_that_is_away_refuses():
+    door = Door(max_sessions=1)
+    door.state.take = lambda slot, claims: _failing(StateUnavailable("gone"))
+    assert isinstance(door.arrive("a").outcome, StateUnavailable)
+    assert not door.admission.refused
+
+
+def _failing(error):
+    failing = Deferred()
+    failing.errback(error)
+    return failing
+
+
+# Connections in the opening handshake
+
+
+def test_connections_in_the_opening_handshake_are_limited():
+    door = Door(max_handshakes=2)
+    first = door.admission.handshake(door.quotas)
+    door.admission.handshake(door.quotas)
+    with pytest.raises(LimitReached, match="max_handshakes: all 2 are in use"):
+        door.admission.handshake(door.quotas)
+    assert door.admission.refused == {"max_handshakes": 1}
+    first.give(), first.give()
+    assert door.admission.handshakes == 1
+    door.admission.handshake(door.quotas)
+
+
+# Connections to an upstream
+
+
+def test_connections_to_a_host_are_limited_whoever_wants_them():
+    door = Door(max_connections=2)
+    slots = [door.dial().outcome, door.dial().outcome]
+    assert door.dial().refused == "max_connections: all 2 are in use"
+    slots[0].give(), slots[0].give()
+    assert door.dial().refused is None
+    assert door.dial().refused
+
+
+def test_a_connection_counts_until_its_descriptor_is_closed():
+    door = Door(max_connections=1)
+    slot, protocol, dialling = door.dial().outcome, Protocol(), Deferred()
+    slot.follow(protocol, dialling)
+    wire = Wire(protocol)
+    dialling.callback(protocol)
+    assert door.dial().refused
+    protocol.transport.abortConnection()
+    assert door.dial().refused
+    wire.pump()
+    assert wire.ended and door.dial().refused is None
+
+
+def test_a_failed_dial_counts_as_long_as_there_is_a_connection():
+    door = Door(max_connections=1)
+    slot, protocol, dialling = door.dial().outcome, Protocol(), Deferred()
+    followed = slot.follow(protocol, dialling)
+    followed.addErrback(lambda failure: failure.trap(UpstreamRefused))
+    wire = Wire(protocol)
+    dialling.errback(UpstreamRefused("403, say"))
+    assert door.dial().refused
+    wire.close()
+    wire.pump()
+    assert door.dial().refused is None
+
+
+def test_a_dial_without_a_connection_counts_no_longer():
+    door = Door(max_connections=1)
+    slot, dialling = door.dial().outcome, Deferred()
+    slot.follow(Protocol(), dialling).addErrback(lambda failure: failure.trap(CancelledError))
+    dialling.cancel()
+    assert door.dial().refused is None
+
+
+# The queue
+
+
+def test_who_waits_gets_the_slot_that_is_given_back():
+    door = Door(max_sessions=1, queue=5.0)
+    door.arrive("a")
+    waiting = door.arrive("b")
+    door.advance(3)
+    assert waiting.waits and door.admission.waiting == 1
+    door.end("a")
+    assert waiting.outcome is None and door.admission.waiting == 0
+    assert not door.admission.refused
+    door.advance(1)
+    assert not door.clock.getDelayedCalls()
+
+
+def test_who_waited_long_enough_is_refused():
+    door = Door(max_sessions=1, queue=5.0)
+    door.arrive("a")
+    waiting = door.arrive("b")
+    door.advance(4.9)
+    assert waiting.waits
+    door.advance(0.2)
+    assert waiting.refused == "max_sessions: all 1 are in use"
+    assert door.admission.waiting == 0 and door.admission.refused == {"max_sessions": 1}
+    assert not door.clock.getDelayedCalls()
+
+
+def test_the_first_to_come_is_the_first_to_get_in():
+    door = Door(max_sessions=2, queue=5.0)
+    door.arrive("a"), door.arrive("b")
+    steps = [door.arrive(name) for name in "cdef"]
+    door.end("b")
+    assert [step.waits for step in steps] == [False, True, True, True]
+    door.end("a"), door.end("c")
+    door.advance(0.1)
+    assert [step.waits for step in steps] == [False, False, False, True]
+
+
+def test_nobody_overtakes_those_who_wait():
+    door = Door(max_sessions=1, queue=5.0)
+    door.arrive("a")
+    waiting = door.arrive("b")
+    door.state.give("a")  # without a word to this process: another one had it
+    late = door.arrive("c")
+    assert late.waits
+    door.advance(0.3)
+    assert not waiting.waits and late.waits
+
+
+def test_one_without_patience_does_not_overtake_either():
+    door = Door(max_sessions=1, queue=5.0)
+    door.arrive("a"), door.arrive("b")
+    door.state.give("a")
+    door.quotas = Quotas(max_sessions=1)
+    assert door.arrive("c").refused
+
+
+def test_who_leaves_while_it_waits_takes_nothing_and_holds_nobody_up():
+    door = Door(max_sessions=1, queue=5.0)
+    door.arrive("a")
+    first, second = door.arrive("b"), door.arrive("c")
+    first.running.cancel()
+    assert isinstance(first.outcome, CancelledError)
+    door.end("b")
+    assert door.admission.waiting == 1
+    door.end("a")
+    assert second.outcome is None
+
+
+def test_a_queue_before_one_limit_holds_nobody_up_before_another():
+    door = Door(max_sessions=10, max_sessions_per_console=1, queue=5.0)
+    for name in "abc":
+        door.arrive(name)
+    door.decide("a", "vm-1")
+    waiting = door.decide("b", "vm-1")
+    assert door.decide("c", "vm-2").outcome is None
+    assert door.arrive("d").outcome is None
+    assert waiting.waits
+
+
+def test_who_is_refused_by_another_limit_waits_there_and_lets_the_next_one_go():
+    door = Door(max_sessions=2, max_sessions_per_client=1, queue=5.0)
+    door.arrive("a", host="192.0.2.1"), door.arrive("b", host="192.0.2.2")
+    first, second = door.arrive("c", host="192.0.2.1"), door.arrive("d", host="192.0.2.3")
+    door.end("b")
+    door.advance(0.1)
+    assert first.waits and second.outcome is None
+    door.end("a")
+    door.advance(0.1)
+    assert first.outcome is None
+
+
+def test_several_slots_that_come_back_together_are_all_used():
+    memory, clock = Memory(), Clock()
+    door, other = (Door(memory=memory, clock=clock, max_sessions=3, queue=5.0) for _ in range(2))
+    for name in "abc":
+        other.arrive(name)
+    steps = [door.arrive(name) for name in "defg"]
+    for name in "abc":
+        other.end(name)
+    door.advance(0.4)
+    assert [step.waits for step in steps] == [False, False, False, True]
+
+
+def test_a_long_queue_is_served_without_a_deep_stack():
+    memory, clock = Memory(), Clock()
+    door = Door(memory=memory, clock=clock, max_sessions=2000, queue=5.0)
+    other = Door(memory=memory, clock=clock, max_sessions=2000)
+    for number in range(2000):
+        other.arrive(f"old{number}")
+    steps = [door.arrive(f"new{number}") for number in range(2000)]
+    for number in range(2000):
+        other.end(f"old{number}")
+    door.advance(0.3)
+    for _ in range(2000):
+        clock.advance(0)
+    assert not any(step.waits for step in steps)
+
+
+class Slow:
+    """A state whose answers come when the test says so."""
+
+    holder = "slow"
+
+    def __init__(self):
+        self.answers = []
+        self.given = []
+
+    def take(self, slot, claims):
+        self.answers.append(Deferred())
+        return self.answers[-1]
+
+    def give(self, slot):
+        self.given.append(slot)
+        done = Deferred()
+        done.callback(None)
+        return done
+
+
+def test_a_session_that_ended_before_the_answer_keeps_nothing():
+    door = Door(max_sessions=1)
+    door.admission._state = door.state = Slow()
+    step = door.arrive("a")
+    door.end("a")
+    assert door.state.given == []
+    door.state.answers[0].callback(None)
+    assert step.outcome is None and door.state.given == ["a"]
+
+
+def test_what_is_given_back_during_a_try_is_tried_again():
+    door = Door(max_sessions=1, queue=5.0)
+    door.admission._state = state = door.state = Slow()
+    first = door.arrive("a")
+    state.answers.pop().callback(None)
+    assert first.outcome is None
+    step = door.arrive("b")
+    (claim,) = door.quotas.on_arrival(door.sessions["b"].request)
+    state.answers.pop().callback(claim)
+    door.advance(0.3)  # its turn: it tries
+    door.end("a")
+    state.answers.pop().callback(claim)  # an answer from before
+    assert step.waits
+    state.answers.pop().callback(None)
+    assert step.outcome is None

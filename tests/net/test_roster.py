@@ -1,0 +1,73 @@
+"""Open consoles are listed for all processes, and end when another process asks for it."""
+
+from functools import partial
+
+import pytest
+
+from esxiproxy.core.command import Command, Verb
+from esxiproxy.core.entry import Entry
+from esxiproxy.net.roster import Roster
+from esxiproxy.state.memory import Memory, MemoryState
+from tests.net.scene import Scene, close, frames
+
+
+class Listed(Scene):
+    """A scene whose sessions are in a list, and another process that reads it."""
+
+    def __init__(self):
+        super().__init__()
+        memory = Memory()
+        self.state, self.other = (MemoryState(self.clock, memory) for _ in range(2))
+        roster = Roster(self.state, self.clock)
+        self.sessions._observers += (roster,)
+        self.state.start(partial(roster.obey, sessions=self.sessions))
+
+    def listed(self):
+        outcome = []
+        self.other.sessions().addCallback(outcome.extend)
+        return outcome
+
+
+def test_a_console_is_listed_while_it_is_open():
+    scene = Listed()
+    assert scene.listed() == []
+    scene.open()
+    (entry,) = scene.listed()
+    (session,) = (holder.session for holder in scene.sessions)
+    assert entry == Entry(
+        session.id,
+        scene.state.holder,
+        "test",
+        "198.51.100.7:40000",
+        "anybody",
+        "/ticket/***",
+        "esxi1",
+        0.0,
+    )
+    scene.client.reset()
+    scene.pump()
+    scene.advance(6)
+    assert scene.listed() == []
+
+
+@pytest.mark.parametrize(
+    ("verb", "payload", "error"),
+    [
+        (Verb.KILL, close(1008, b"at noon"), "Killed"),
+        (Verb.DRAIN, close(1001, b"at noon"), "Draining"),
+    ],
+)
+def test_another_process_ends_a_console(verb, payload, error):
+    scene = Listed()
+    scene.open()
+    (entry,) = scene.listed()
+    scene.other.tell(Command(verb, entry.session, "at noon"))
+    scene.advance(0.1)
+    assert frames(scene.client.received) == [(True, 8, payload)]
+    scene.advance(6)
+    assert scene.record.error == error
+
+
+def test_a_command_for_a_session_that_is_gone_is_nothing():
+    scene = Listed()
+    Roster(scene.state, scene.clock).obey(Command(Verb.KILL, "gone"), scene.sessions)

@@ -1,0 +1,221 @@
+"""What nginx directives become: the exact sections, or the exact complaint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from esxiproxy.core import ini
+from esxiproxy.core.config import ConfigError
+from esxiproxy.nginx.source import SourceError
+from esxiproxy.nginx.translation import Translation, translate
+from esxiproxy.preflight import load_checked
+from tests.certificates import Authority
+from tests.nginx.cases import CASES, PASS, ROOT, TLS_PASS, UPGRADE, Case, Sections, location, server
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, authority: Authority) -> Path:
+    """The current folder, with the certificates that the cases name."""
+    monkeypatch.chdir(tmp_path)
+    own = authority.server("own")
+    for name, source in {"a.crt": own.path, "a.key": own.key_path, "ca.pem": authority.path}.items():
+        (tmp_path / name).write_bytes(source.read_bytes())
+    return tmp_path
+
+
+def imported(text: str, keep_insecure: bool = False) -> Translation:
+    Path("nginx.conf").write_text(text)
+    return translate("nginx.conf", keep_insecure)
+
+
+def read(text: str) -> Sections:
+    sections, problems = ini.parse(text.encode(), "x.ini")
+    assert not problems
+    return {
+        section.header: {key: entry.text for key, entry in section.entries.items()} for section in sections
+    }
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_directive_becomes_just_this_or_is_complained_of_just_so(name: str, folder: Path) -> None:
+    case: Case = CASES[name]
+    for path, text in case.files.items():
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_text(text)
+    translation = imported(case.text, case.keep_insecure)
+    wanted = {
+        header: {key: value.replace("FOLDER", str(folder)) for key, value in keys.items()}
+        for header, keys in case.sections.items()
+    }
+    assert read(translation.text) == wanted
+    assert list(map(str, translation.complaints)) == [
+        line if line.startswith("sites/") else f"nginx.conf:{line}" for line in case.complaints
+    ]
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.sections])
+def test_what_comes_out_passes_the_check_but_for_thumbprints(name: str, folder: Path) -> None:
+    case = CASES[name]
+    for path, text in case.files.items():
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_text(text)
+    text = imported(case.text, case.keep_insecure).text
+    Path("x.ini").write_text(text.replace("/etc/a.", "a."))
+    if any("pin" in keys for keys in case.sections.values()):
+        with pytest.raises(ConfigError) as caught:
+            load_checked("x.ini")
+        (problem,) = caught.value.problems
+        assert (problem.key, problem.text) == (
+            "pin",
+            "'FILL-IN-AS-SAID-ABOVE' is no thumbprint: write sha256:HEX or sha1:HEX",
+        )
+    else:
+        load_checked("x.ini")
+
+
+def test_there_are_enough_cases() -> None:
+    assert len(CASES) >= 100
+
+
+# --- the text itself
+
+
+def test_the_text_says_where_everything_comes_from(folder: Path) -> None:
+    text = imported(
+        "server {\n  listen 80; listen [::]:80;\n  server_name console.example.com;\n  location / {\n"
+        "    proxy_pass https://192.0.2.10;\n    proxy_read_timeout 1h;\n  }\n}\n"
+    ).text
+    assert text == (
+        "; From nginx.conf, by esxiproxy import-nginx.\n"
+        "\n"
+        "[listener console.example.com-80]\n"
+        "; nginx.conf:2\n"
+        "; nginx let no WebSocket through here (no Upgrade field): esxiproxy does\n"
+        "; server_name console.example.com: a listener takes every name\n"
+        "listen = [::]:80  ; and every IPv4 address\n"
+        "http = forward\n"
+        "upstream = 192.0.2.10\n"
+        "\n"
+        "[upstream 192.0.2.10]\n"
+        "; nginx.conf:5\n"
+        "; nginx did not verify this host.  Put its thumbprint below, which this shows:\n"
+        ";   esxiproxy doctor wss://192.0.2.10:443/\n"
+        "url = wss://192.0.2.10:443\n"
+        "verify = pin\n"
+        "pin = FILL-IN-AS-SAID-ABOVE\n"
+        "origin = client  ; as nginx passed it\n"
+        "idle_timeout = 1h  ; proxy_read_timeout: of a console's silence\n"
+        "response_timeout = 1h  ; and of an HTTP answer's\n"
+    )
+
+
+def test_the_choice_among_several_servers_is_marked(folder: Path) -> None:
+    text = imported(
+        "upstream e { server 192.0.2.10:80; server 192.0.2.11:80; }" + location("proxy_pass http://e;")
+    ).text
+    assert "; chosen from 2 servers, the first one; left out: 192.0.2.11:80\n" in text
+
+
+def test_a_listener_that_cannot_be_bound_stands_there_as_a_comment(folder: Path) -> None:
+    other = f"location / {{ proxy_pass http://192.0.2.11; {UPGRADE} }}"
+    text = imported(server("listen 80; server_name a;") + server("listen 80; server_name b;", other)).text
+    assert (
+        "; [listener b-80]\n; nginx.conf:1\n; server_name b: a listener takes every name\n"
+        "; listen = 0.0.0.0:80\n; http = forward\n; upstream = 192.0.2.11-80\n" in text
+    )
+
+
+def test_equal_upstreams_are_one_and_others_of_the_same_name_are_told_apart(folder: Path) -> None:
+    text = imported(
+        server("listen 80;")
+        + server("listen 81;")
+        + server("listen 82;", f"location / {{ {PASS} proxy_set_header Host $host; }}")
+    ).text
+    sections = read(text)
+    assert [header for header in sections if header.startswith("upstream")] == [
+        "upstream 192.0.2.10-80",
+        "upstream 192.0.2.10-80-2",
+    ]
+    assert [keys["upstream"] for keys in sections.values() if "upstream" in keys] == [
+        "192.0.2.10-80",
+        "192.0.2.10-80",
+        "192.0.2.10-80-2",
+    ]
+
+
+def test_no_text_of_the_file_can_begin_a_line_or_a_key(folder: Path) -> None:
+    text = imported(server('listen 80; server_name "a\n[proxy]\nbeside = x";')).text
+    assert set(read(text)) == {"listener a-proxy-beside-x-80", "upstream 192.0.2.10-80"}
+
+
+@pytest.mark.parametrize("path", ["a ;b.crt", "a #b.crt", "a\nb.crt"])
+def test_a_path_that_an_ini_file_would_cut_short_is_complained_of(folder: Path, path: str) -> None:
+    rest = f'ssl_certificate "{path}"; ssl_certificate_key a.key; {ROOT}'
+    translation = imported(server("listen 80 ssl;", rest))
+    assert translation.text == ""
+    assert "cannot be written" in str(translation.complaints[0])
+
+
+def test_complaints_come_in_the_files_order_and_once(folder: Path) -> None:
+    text = "gzip on;\n" + server("listen 80 http2;\n", ROOT + "\nadd_header A b;\n") + "\nssl_ciphers HIGH;"
+    translation = imported(f"http {{ {text} }}")
+    assert [complaint.line for complaint in translation.complaints] == [1, 2, 4, 6]
+
+
+def test_of_a_server_that_is_left_out_nothing_else_is_said(folder: Path) -> None:
+    translation = imported(server(rest=f"gzip on; deny all; {ROOT}"))
+    assert [str(complaint).split(": ")[1] for complaint in translation.complaints] == ["deny"]
+
+
+def test_a_relative_path_is_relative_to_the_files_folder_wherever_one_stands(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "elsewhere").mkdir()
+    Path("nginx.conf").write_text(
+        server("listen 80 ssl;", "ssl_certificate a.crt; ssl_certificate_key a.key;" + ROOT)
+    )
+    monkeypatch.chdir("elsewhere")
+    assert f"certificate = {folder}/a.crt\n" in translate("../nginx.conf").text
+
+
+# --- what is no configuration
+
+
+@pytest.mark.parametrize(
+    "text, wanted",
+    [
+        ("server { listen 80", 'nginx.conf:1: unexpected end of file, expecting "}"'),
+        ("server { listen 80; }\n}", 'nginx.conf:2: unexpected "}"'),
+        ("server {\n proxy_pass; }", "nginx.conf:2: proxy_pass has no argument"),
+        (
+            "http {\n sendfile maybe; }",
+            'nginx.conf:2: invalid value "maybe" in "sendfile" directive, it must be "on" or "off"',
+        ),
+    ],
+)
+def test_what_nginx_would_not_start_with_is_refused_as_a_whole(folder: Path, text: str, wanted: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        imported(text)
+    assert str(caught.value).startswith(wanted)
+
+
+def test_a_file_that_is_not_there_is_refused(folder: Path) -> None:
+    with pytest.raises(SourceError, match=r"^gone\.conf:1: No such file or directory: 'gone.conf'$"):
+        translate("gone.conf")
+
+
+def test_a_file_that_includes_itself_is_refused(folder: Path) -> None:
+    with pytest.raises(SourceError, match=r"^nginx\.conf:1: a file includes itself"):
+        imported("include nginx.conf;")
+
+
+def test_tls_pass_is_what_the_cases_say() -> None:
+    """A check of the cases themselves."""
+    assert "https://" in TLS_PASS and "https://" not in PASS

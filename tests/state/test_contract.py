@@ -1,0 +1,267 @@
+"""What IState promises, kept by each of its implementations."""
+
+import pytest
+from zope.interface.verify import verifyObject
+
+from esxiproxy.core.claim import Rate, Slots
+from esxiproxy.core.command import Command, Verb
+from esxiproxy.interfaces import IState
+from esxiproxy.state.lease import LEASE
+from tests.state.world import MemoryWorld, SqliteWorld, result
+
+TWO = Slots("max_sessions", "listener secure", 2)
+ONE = Slots("max_sessions_per_console", "console vm-42", 1)
+NAMES = (TWO.name, ONE.name)
+
+
+@pytest.fixture(params=[MemoryWorld, SqliteWorld])
+def world(request, tmp_path):
+    return request.param(tmp_path)
+
+
+class TestState:
+    def in_use(self, state):
+        found = result(state.in_use(NAMES))
+        return tuple(found[name] for name in NAMES)
+
+    def test_it_is_a_state(self, world):
+        assert verifyObject(IState, world.new())
+
+    def test_holders_have_names_of_their_own(self, world):
+        assert world.new().holder != world.new().holder
+
+    # Slots
+
+    def test_a_limit_holds_over_all_processes(self, world):
+        one, other = world.new(), world.new()
+        assert result(one.take("a", [TWO])) is None
+        assert result(other.take("b", [TWO])) is None
+        assert result(one.take("c", [TWO])) == TWO
+        assert result(other.take("c", [TWO])) == TWO
+        assert self.in_use(one) == self.in_use(other) == (2, 0)
+
+    def test_of_several_claims_all_are_taken_or_none(self, world):
+        state = world.new()
+        assert result(state.take("a", [TWO, ONE])) is None
+        assert result(state.take("b", [TWO, ONE])) == ONE
+        assert self.in_use(state) == (1, 1)
+
+    def test_the_first_claim_that_is_full_is_named(self, world):
+        state = world.new()
+        result(state.take("a", [TWO, ONE])), result(state.take("b", [TWO]))
+        assert result(state.take("c", [ONE, TWO])) == ONE
+        assert result(state.take("c", [TWO, ONE])) == TWO
+
+    def test_what_is_given_back_can_be_taken_again(self, world):
+        one, other = world.new(), world.new()
+        result(one.take("a", [TWO, ONE]))
+        result(one.give("a"))
+        assert self.in_use(other) == (0, 0)
+        assert result(other.take("b", [ONE])) is None
+
+    def test_giving_back_twice_or_what_nobody_took_is_nothing(self, world):
+        state = world.new()
+        result(state.take("a", [TWO])), result(state.take("b", [TWO]))
+        result(state.give("a")), result(state.give("a")), result(state.give("never"))
+        assert self.in_use(state) == (1, 0)
+
+    def test_a_slot_may_take_more_and_takes_nothing_twice(self, world):
+        state = world.new()
+        result(state.take("a", [TWO]))
+        assert result(state.take("a", [TWO, ONE])) is None
+        assert self.in_use(state) == (1, 1)
+        result(state.give("a"))
+        assert self.in_use(state) == (0, 0)
+
+    def test_a_slot_under_a_full_limit_may_take_more_elsewhere(self, world):
+        state = world.new()
+        result(state.take("a", [TWO])), result(state.take("b", [TWO]))
+        assert result(state.take("a", [TWO, ONE])) is None
+
+    def test_claiming_nothing_is_never_refused(self, world):
+        assert result(world.new().take("a", [])) is None
+
+    def test_each_holder_goes_by_its_own_number(self, world):
+        state = world.new()
+        result(state.take("a", [ONE]))
+        assert result(state.take("b", [Slots("other", ONE.name, 2)])) is None
+        assert result(state.take("c", [Slots("other", ONE.name, 2)])) is not None
+
+    # Rates
+
+    def test_a_bucket_holds_a_burst_for_all_processes_and_fills_again(self, world):
+        one, other = world.new(), world.new()
+        rate = Rate("session_rate", "rate 198.51.100.7/32", 2.0, 3)
+        takes = [result(state.take("x", [rate])) for state in (one, other, one, other)]
+        assert takes == [None, None, None, rate]
+        world.advance(0.5)
+        assert result(one.take("x", [rate])) is None
+        assert result(one.take("x", [rate])) == rate
+        world.advance(60)
+        assert [result(one.take("x", [rate])) for _ in range(4)] == [None, None, None, rate]
+
+    def test_a_refused_start_costs_nothing(self, world):
+        state = world.new()
+        rate = Rate("session_rate", "rate", 1.0, 1)
+        result(state.take("a", [ONE]))
+        assert [result(state.take("b", [rate, ONE])) for _ in range(3)] == [ONE] * 3
+        assert result(state.take("b", [rate])) is None
+
+    # Leases
+
+    def test_what_a_killed_process_had_comes_back(self, world):
+        dead, alive = world.new(), world.new()
+        result(dead.take("a", [TWO, ONE]))
+        result(dead.publish(world.entry(dead)))
+        world.kill(dead)
+        world.advance(LEASE / 2)
+        assert self.in_use(alive) == (1, 1)
+        assert len(result(alive.sessions())) == 1
+        world.advance(LEASE)
+        assert self.in_use(alive) == (0, 0)
+        assert result(alive.sessions()) == []
+
+    def test_a_full_limit_finds_out_by_itself_that_a_holder_is_dead(self, world):
+        dead, alive = world.new(), world.new()
+        result(dead.take("a", [ONE]))
+        world.kill(dead)
+        world.advance(LEASE - 1)
+        assert result(alive.take("b", [ONE])) == ONE
+        world.advance(1)
+        assert result(alive.take("b", [ONE])) is None
+
+    def test_a_holder_that_is_alive_keeps_what_it_has(self, world):
+        one, other = world.new(), world.new()
+        result(one.take("a", [ONE]))
+        world.advance(100 * LEASE)
+        assert result(other.take("b", [ONE])) == ONE
+
+    def test_a_holder_that_was_asleep_gets_what_it_had(self, world):
+        sleepy, other = world.new(), world.new()
+        entry = world.entry(sleepy)
+        result(sleepy.take("a", [ONE, TWO])), result(sleepy.publish(entry))
+        process = world.freeze(sleepy)
+        world.advance(2 * LEASE)
+        assert result(other.take("b", [ONE])) is None
+        assert result(other.sessions()) == []
+        world.thaw(sleepy, process)
+        world.advance(LEASE)
+        assert self.in_use(other) == (1, 2)  # over the limit: both are there
+        assert result(other.sessions()) == [entry]
+        result(sleepy.give("a"))
+        assert self.in_use(other) == (0, 1)
+
+    def test_a_holder_that_was_asleep_is_alive_when_it_speaks(self, world):
+        sleepy, other = world.new(), world.new()
+        result(sleepy.take("a", [TWO]))
+        process = world.freeze(sleepy)
+        world.advance(2 * LEASE)
+        assert self.in_use(other) == (0, 0)
+        process.rightNow = world._now  # no timer of its own has run yet
+        result(sleepy.take("b", [TWO]))
+        assert self.in_use(other) == (2, 0)
+
+    def test_who_stops_leaves_nothing(self, world):
+        one, other = world.new(), world.new()
+        result(one.take("a", [TWO, ONE])), result(one.publish(world.entry(one)))
+        result(one.stop())
+        assert self.in_use(other) == (0, 0)
+        assert result(other.sessions()) == []
+        assert world.timers(one) == []
+
+    # Tokens and tickets
+
+    def test_a_token_is_used_once(self, world):
+        one, other = world.new(), world.new()
+        assert result(one.use("token", 60)) is True
+        assert result(other.use("token", 60)) is False
+        assert result(one.use("token", 60)) is False
+        assert result(one.use("another", 60)) is True
+
+    def test_a_token_is_forgotten_when_nobody_would_accept_it(self, world):
+        state = world.new()
+        result(state.use("token", 60))
+        world.advance(59)
+        assert result(state.use("token", 60)) is False
+        world.advance(2)
+        assert result(state.use("token", 60)) is True
+
+    def test_a_token_stays_used_when_its_process_is_gone(self, world):
+        one, other = world.new(), world.new()
+        result(one.use("token", 600))
+        world.kill(one)
+        world.advance(5 * LEASE)
+        assert result(other.use("token", 600)) is False
+
+    def test_a_ticket_is_kept_until_it_expires(self, world):
+        one, other = world.new(), world.new()
+        result(one.keep("ticket", "vm-42 über", 60))
+        assert result(other.kept("ticket")) == "vm-42 über"
+        world.advance(59)
+        assert result(other.kept("ticket")) == "vm-42 über"
+        world.advance(1)
+        assert result(other.kept("ticket")) is None
+        assert result(other.redeem("ticket")) is None
+
+    def test_a_ticket_can_get_another_content(self, world):
+        state = world.new()
+        result(state.keep("ticket", "first", 10)), result(state.keep("ticket", "second", 60))
+        world.advance(30)
+        assert result(state.kept("ticket")) == "second"
+
+    def test_a_ticket_is_redeemed_once(self, world):
+        one, other = world.new(), world.new()
+        result(one.keep("ticket", "vm-42", 60))
+        assert result(other.redeem("ticket")) == "vm-42"
+        assert result(one.redeem("ticket")) is None
+        assert result(one.kept("ticket")) is None
+
+    # Sessions
+
+    def test_the_sessions_of_all_are_listed_the_oldest_first(self, world):
+        one, other = world.new(), world.new()
+        young, old = world.entry(one), world.entry(other, since=5.0)
+        result(one.publish(young)), result(other.publish(old))
+        assert list(result(one.sessions())) == list(result(other.sessions())) == [old, young]
+        result(one.withdraw(young.session))
+        assert list(result(other.sessions())) == [old]
+
+    def test_nobody_withdraws_what_is_not_its_own(self, world):
+        one, other = world.new(), world.new()
+        entry = world.entry(one)
+        result(one.publish(entry))
+        result(other.withdraw(entry.session))
+        assert list(result(other.sessions())) == [entry]
+
+    def test_a_command_reaches_whoever_has_the_session(self, world):
+        one, other = world.new(), world.new()
+        mine, theirs = world.entry(one), world.entry(other)
+        result(one.publish(mine)), result(other.publish(theirs))
+        kill, drain = Command(Verb.KILL, theirs.session, "at noon"), Command(Verb.DRAIN, mine.session)
+        assert result(one.tell(kill)) is True
+        assert result(one.tell(drain)) is True
+        assert world.obeyed == []
+        world.advance(2)
+        assert sorted(world.obeyed, key=str) == sorted([(other.holder, kill), (one.holder, drain)], key=str)
+        world.advance(10)
+        assert len(world.obeyed) == 2
+
+    def test_there_is_nobody_to_tell_when_nobody_has_the_session(self, world):
+        one, other = world.new(), world.new()
+        entry = world.entry(one)
+        result(one.publish(entry))
+        world.kill(one)
+        world.advance(2 * LEASE)
+        assert result(other.tell(Command(Verb.KILL, entry.session))) is False
+        assert result(other.tell(Command(Verb.KILL, "nobody's"))) is False
+
+    def test_commands_keep_their_order(self, world):
+        one, other = world.new(), world.new()
+        entries = [world.entry(one) for _ in range(5)]
+        for entry in entries:
+            result(one.publish(entry))
+        commands = [Command(Verb.KILL, entry.session, str(number)) for number, entry in enumerate(entries)]
+        for command in commands:
+            result(other.tell(command))
+        world.advance(2)
+        assert [command for _holder, command in world.obeyed] == commands

@@ -1,0 +1,264 @@
+"""What can happen to a database: it is locked, gone, somebody else's, or its disk does not answer."""
+
+import queue
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from twisted.internet.defer import CancelledError
+from twisted.internet.task import Clock
+from twisted.logger import globalLogPublisher
+
+from esxiproxy.core.claim import Slots
+from esxiproxy.core.errors import StateUnavailable
+from esxiproxy.state import tables
+from esxiproxy.state.lease import LEASE
+from esxiproxy.state.sqlite import PATIENCE, SqliteState
+from tests.state.world import Held, SqliteWorld, result
+
+ONE = Slots("max_connections", "upstream 192.0.2.10", 1)
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "BUSY", 0.01)
+    return SqliteWorld(tmp_path)
+
+
+def used(state):
+    return result(state.in_use([ONE.name]))[ONE.name]
+
+
+def test_the_file_is_for_its_owner_only(world):
+    result(world.new().take("a", [ONE]))
+    for file in world.path.parent.iterdir():
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
+
+
+def test_neither_tokens_nor_tickets_stand_in_the_file(world):
+    state = world.new()
+    result(state.use("secret-token", 60)), result(state.keep("secret-ticket-of-ours", "vm-42", 60))
+    content = b"".join(file.read_bytes() for file in world.path.parent.iterdir())
+    assert b"vm-42" in content and b"secret" not in content
+
+
+def test_a_database_that_somebody_locks_is_unavailable_and_then_there_again(world):
+    state = world.new()
+    other = world.another_program()
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StateUnavailable, match="cannot be reached: database is locked"):
+        result(state.take("a", [ONE]))
+    other.execute("ROLLBACK")
+    world.advance(1)
+    assert result(state.take("a", [ONE])) is None
+
+
+def test_after_a_failure_nobody_waits_for_the_next_one(world):
+    state = world.new()
+    other = world.another_program()
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StateUnavailable):
+        result(state.take("a", [ONE]))
+    other.execute("ROLLBACK")
+    with pytest.raises(StateUnavailable):  # though it could be had
+        result(state.take("a", [ONE]))
+
+
+def test_what_could_not_be_given_back_is_given_back_later(world):
+    state, watching = world.new(), world.new()
+    entry = world.entry(state)
+    result(state.take("a", [ONE])), result(state.publish(entry))
+    other = world.another_program()
+    other.execute("BEGIN IMMEDIATE")
+    result(state.give("a")), result(state.withdraw(entry.session))
+    late = world.entry(state)
+    result(state.publish(late))
+    other.execute("ROLLBACK")
+    assert used(watching) == 1
+    world.advance(LEASE / 2)
+    assert used(watching) == 0
+    assert list(result(watching.sessions())) == [late]
+
+
+def test_a_file_that_was_removed_is_made_again_with_all_that_is_held(world):
+    one, other = world.new(), world.new()
+    result(one.take("a", [ONE]))
+    for file in world.path.parent.iterdir():
+        file.unlink()
+    world.advance(LEASE)
+    assert used(other) == used(one) == 1
+    assert result(other.take("b", [ONE])) == ONE
+
+
+def test_a_broken_file_is_unavailable_and_left_alone(world):
+    world.path.write_bytes(b"these are somebody's notes\n" * 100)
+    state = world.new()
+    with pytest.raises(StateUnavailable):
+        result(state.take("a", [ONE]))
+    assert world.path.read_bytes().startswith(b"these are")
+
+
+def test_another_programs_database_is_left_alone(world):
+    sqlite3.connect(world.path).execute("CREATE TABLE theirs (x)").connection.commit()
+    state = world.new()
+    with pytest.raises(StateUnavailable, match="another program"):
+        result(state.take("a", [ONE]))
+
+
+def test_a_database_of_another_version_is_refused(world):
+    result(world.new().stop())
+    world.another_program().execute("PRAGMA user_version = 99")
+    with pytest.raises(StateUnavailable, match="version 99"):
+        result(world.new().take("a", [ONE]))
+
+
+def test_a_folder_that_is_not_there_is_unavailable_and_not_named_to_clients(world):
+    world.path = world.path.parent / "nowhere" / "state.sqlite"
+    with pytest.raises(StateUnavailable) as refused:
+        result(world.new().take("a", [ONE]))
+    assert refused.value.told == "the shared state cannot be reached: No such file or directory"
+
+
+def test_a_thread_that_does_not_come_back_is_not_waited_for(world):
+    world.pool = Held
+    state = world.new()
+    taking = state.take("a", [ONE])
+    world.advance(PATIENCE)
+    with pytest.raises(StateUnavailable, match="did not answer within 3 s"):
+        result(taking)
+
+
+def held(world):
+    world.pool = Held
+    state = world.new()
+    pool = state._pool
+    pool.run()
+    return state, pool
+
+
+def test_a_take_that_has_not_begun_when_it_is_cancelled_is_not_made(world):
+    state, pool = held(world)
+    taking = state.take("a", [ONE])
+    taking.cancel()
+    with pytest.raises(CancelledError):
+        result(taking)
+    asking = state.in_use([ONE.name])
+    pool.run()
+    assert result(asking) == {ONE.name: 0}
+
+
+def test_a_take_that_is_cancelled_while_it_is_made_is_undone(world):
+    state, pool = held(world)
+    taking = state.take("a", [ONE])
+    done, call, args = pool.calls.pop()
+    outcome = call(*args)  # the thread has it, the loop does not know yet
+    taking.cancel()
+    with pytest.raises(CancelledError):
+        result(taking)
+    done(True, outcome)
+    pool.run()
+    asking = state.in_use([ONE.name])
+    pool.run()
+    assert result(asking) == {ONE.name: 0}
+
+
+def test_giving_back_is_done_even_when_nobody_waits_for_it(world):
+    state, pool = held(world)
+    taking = state.take("a", [ONE])
+    pool.run()
+    assert result(taking) is None
+    giving = state.give("a")
+    world.advance(PATIENCE)
+    assert result(giving) is None
+    pool.run()
+    asking = state.in_use([ONE.name])
+    pool.run()
+    assert result(asking) == {ONE.name: 0}
+
+
+def test_a_lost_state_is_logged_once_and_once_when_it_is_back(world):
+    lines = []
+    world.new()
+    other = world.another_program()
+    globalLogPublisher.addObserver(lines.append)
+    try:
+        other.execute("BEGIN IMMEDIATE")
+        world.advance(3 * LEASE)
+        other.execute("ROLLBACK")
+        world.advance(LEASE)
+    finally:
+        globalLogPublisher.removeObserver(lines.append)
+    told = [line["log_format"].split(",")[0] for line in lines if line.get("what") == "renewing"]
+    assert told == ["the shared state is gone", "the shared state is back"]
+
+
+class Loop(Clock):
+    """A reactor as far as threads go: what they bring is done by the test's own thread."""
+
+    def __init__(self):
+        super().__init__()
+        self.rightNow = time.time()
+        self.brought = queue.Queue()
+
+    def callFromThread(self, call, *args):
+        self.brought.put((threading.get_ident(), call, args))
+
+    def until(self, deferred):
+        outcome = []
+        deferred.addBoth(outcome.append)
+        threads = set()
+        while not outcome:
+            thread, call, args = self.brought.get(timeout=10)
+            threads.add(thread)
+            call(*args)
+        return outcome[0], threads
+
+
+def test_the_loops_own_thread_never_touches_the_database(tmp_path):
+    loop = Loop()
+    state = SqliteState(tmp_path / "state.sqlite", loop)
+    try:
+        loop.until(state.start(lambda command: None))
+        taken, threads = loop.until(state.take("a", [ONE]))
+        assert taken is None
+        assert threads and threading.get_ident() not in threads
+    finally:
+        loop.until(state.stop())
+    assert loop.getDelayedCalls() == []
+
+
+_RACER = """
+import sys
+from pathlib import Path
+from time import time
+from esxiproxy.core.claim import Slots
+from esxiproxy.core.errors import StateUnavailable
+from esxiproxy.state.ledger import Ledger
+
+ledger = Ledger(Path(sys.argv[1]), sys.argv[2], time)
+sys.stdin.readline()
+won = 0
+for number in range(50):
+    full, _names = ledger.take(f"{sys.argv[2]}-{number}", [Slots("max_sessions", "listener", 100)])
+    won += full is None
+print(won)
+sys.stdin.readline()
+"""
+
+
+def test_real_processes_that_start_at_once_share_one_limit(tmp_path):
+    command = [sys.executable, "-c", _RACER, str(tmp_path / "state.sqlite")]
+    racers = [
+        subprocess.Popen([*command, str(n)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for n in range(6)
+    ]
+    for racer in racers:
+        racer.stdin.write("go\n"), racer.stdin.flush()
+    won = [int(racer.stdout.readline()) for racer in racers]
+    for racer in racers:
+        racer.communicate("go\n", timeout=30)
+    assert sum(won) == 100

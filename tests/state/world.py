@@ -1,0 +1,146 @@
+"""Several processes that share a state, in one process, with time that the test moves."""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+
+from esxiproxy.core.entry import Entry
+from esxiproxy.core.errors import StateUnavailable
+from esxiproxy.state.memory import Memory, MemoryState
+from esxiproxy.state.sqlite import SqliteState
+
+
+class Process(Clock):
+    """The reactor of one process: a clock that stands still when the process is killed."""
+
+    def callFromThread(self, call, *args):
+        call(*args)
+
+
+class Immediate:
+    """A thread pool whose threads are done before anybody looks."""
+
+    running = False
+
+    def start(self):
+        self.running = True
+
+    def stop(self):
+        self.running = False
+
+    def callInThreadWithCallback(self, done, call, *args):
+        try:
+            result = call(*args)
+        except Exception:
+            done(False, Failure())
+        else:
+            done(True, result)
+
+
+class Held(Immediate):
+    """A thread pool whose thread does one call when it is told to."""
+
+    def __init__(self):
+        self.calls = []
+
+    def callInThreadWithCallback(self, done, call, *args):
+        self.calls.append((done, call, args))
+
+    def run(self, count=None):
+        for _ in range(len(self.calls) if count is None else count):
+            done, call, args = self.calls.pop(0)
+            super().callInThreadWithCallback(done, call, *args)
+
+
+class World:
+    """``new()`` starts one more process; ``advance`` lets time pass in all that are alive."""
+
+    def __init__(self):
+        self._processes = {}
+        self._now = 1_000_000.0
+        self.obeyed = []
+        self._numbers = itertools.count()
+
+    def new(self):
+        process = Process()
+        process.rightNow = self._now
+        state = self.make(process)
+        started = state.start(lambda command: self.obeyed.append((state.holder, command)))
+        started.addErrback(lambda failure: failure.trap(StateUnavailable))
+        self._processes[state] = process
+        return state
+
+    def make(self, process):
+        raise NotImplementedError
+
+    def kill(self, state):
+        """SIGKILL."""
+        del self._processes[state]
+
+    def freeze(self, state):
+        """SIGSTOP; what it gives is what ``thaw`` takes."""
+        return self._processes.pop(state)
+
+    def thaw(self, state, process):
+        self._processes[state] = process
+        process.advance(self._now - process.rightNow)
+
+    def advance(self, seconds):
+        for _ in range(int(seconds * 4)):
+            self._now += 0.25
+            for process in list(self._processes.values()):
+                process.advance(0.25)
+
+    def timers(self, state):
+        return self._processes[state].getDelayedCalls()
+
+    def entry(self, state, **changed):
+        """A session of this process."""
+        fields = {
+            "session": f"session{next(self._numbers)}",
+            "holder": state.holder,
+            "listener": "secure",
+            "client": "198.51.100.7:4711",
+            "principal": "alice",
+            "target": "/ticket/***",
+            "upstream": "esxi1",
+            "since": self._now,
+        }
+        return Entry(**{**fields, **changed})
+
+
+class MemoryWorld(World):
+    def __init__(self, folder):
+        super().__init__()
+        self._memory = Memory()
+
+    def make(self, process):
+        return MemoryState(process, self._memory)
+
+
+class SqliteWorld(World):
+    def __init__(self, folder):
+        super().__init__()
+        self.path = folder / "state.sqlite"
+        self.pool = Immediate
+
+    def make(self, process):
+        return SqliteState(self.path, process, self.pool())
+
+    def another_program(self):
+        """A connection that is none of ours."""
+        return sqlite3.connect(self.path, isolation_level=None)
+
+
+def result(deferred):
+    """What it has fired with."""
+    outcome = []
+    deferred.addBoth(outcome.append)
+    assert outcome, "it has not fired"
+    if hasattr(outcome[0], "raiseException"):
+        outcome[0].raiseException()
+    return outcome[0]
