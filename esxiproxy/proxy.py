@@ -32,7 +32,8 @@ _LAST_WORDS = 1.0
 class Proxy(Service):
     """Makes the factories of listeners, and knows every session that came in through them.
 
-    ``stopService`` drains: new sessions are refused with 503, those that run may go on for ``drain_timeout``,
+    ``stopService`` drains: new sessions are refused with 503, connections that wait
+    for another HTTP request are closed, sessions that run may go on for ``drain_timeout``,
     those that are left get a Close 1001, and what does not go by itself within ``close_timeout`` is aborted.
     Its Deferred fires when no session is left.  The ports are the application's, which stops them first.
     """
@@ -80,7 +81,7 @@ class Proxy(Service):
 
     def stopService(self) -> Deferred[None]:
         super().stopService()
-        self.sessions.draining = True
+        self.sessions.drain()
         return Deferred.fromCoroutine(self._drain())
 
     async def _drain(self) -> None:

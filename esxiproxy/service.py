@@ -8,8 +8,10 @@ from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred
 
 from esxiproxy.core.config import Config, Listener
+from esxiproxy.core.listening import Manhole
 from esxiproxy.net.listener import ListenerService
 from esxiproxy.net.transport.reactor import streaming
+from esxiproxy.ops.accesslog import AccessLog
 from esxiproxy.ops.manhole import ManholeService
 from esxiproxy.ops.sessionlog import SessionLog
 from esxiproxy.proxy import Proxy
@@ -19,32 +21,41 @@ from esxiproxy.registry import AUTHENTICATORS, ROUTERS, SERVICES, plugin
 class ProxyService(MultiService):
     """The proxy of a configuration, its listeners, and the services that run beside it.
 
-    ``stopService`` closes the listeners, then drains the sessions, then stops the rest.
+    ``stopService`` closes the listeners, then drains the sessions, then stops the rest, the logs last.
     """
 
     def __init__(self, config: Config, reactor: Any) -> None:
         super().__init__()
         reactor = streaming(reactor)
-        self.proxy = Proxy(reactor, [SessionLog()], config.limits)
-        self.proxy.setServiceParent(self)
+        self._logs, self._listeners, self._beside = MultiService(), MultiService(), MultiService()
+        observers: list[Any] = [SessionLog()]
+        if config.access_log is not None:
+            access_log = AccessLog(config.access_log, reactor)
+            access_log.setServiceParent(self._logs)
+            observers.append(access_log)
+        self.proxy = Proxy(reactor, observers, config.limits)
+        for service in (self._logs, self.proxy, self._listeners, self._beside):
+            service.setServiceParent(self)
         for upstream in config.upstreams.values():
             self.proxy.prepare(upstream)
-        self._listeners = MultiService()
-        self._listeners.setServiceParent(self)
         for listener in config.listeners:
             factory = self._factory(config, listener)
-            service = ListenerService(listener.name, listener.endpoint, factory, reactor)
-            service.setServiceParent(self._listeners)
-        self._beside = MultiService()
+            bound = ListenerService(listener.name, listener.endpoint, factory, reactor)
+            bound.setServiceParent(self._listeners)
         for name in config.beside:
             plugin(SERVICES, name)(config, reactor).setServiceParent(self._beside)
-        if (manhole := config.manhole) is not None:
-            upstreams = config.upstreams.values
-            sessions = self.proxy.sessions
-            ManholeService(
-                manhole.endpoint, manhole.keys, manhole.host_key, sessions, reactor, upstreams
-            ).setServiceParent(self._beside)
-        self._beside.setServiceParent(self)
+        if config.manhole is not None:
+            self._manhole(config.manhole, config, reactor).setServiceParent(self._beside)
+
+    def _manhole(self, manhole: Manhole, config: Config, reactor: Any) -> ManholeService:
+        return ManholeService(
+            manhole.endpoint,
+            manhole.keys,
+            manhole.host_key,
+            self.proxy.sessions,
+            reactor,
+            config.upstreams.values,
+        )
 
     def _factory(self, config: Config, listener: Listener) -> Any:
         return self.proxy.listener(
@@ -61,7 +72,7 @@ class ProxyService(MultiService):
 
     async def _stop(self) -> None:
         Service.stopService(self)
-        for service in (self._listeners, self.proxy, self._beside):
+        for service in (self._listeners, self.proxy, self._beside, self._logs):
             stopping = service.stopService()
             if stopping is not None:
                 await stopping

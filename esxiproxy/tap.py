@@ -13,7 +13,7 @@ from twisted.internet.error import CannotListenError
 from twisted.python import usage
 
 from esxiproxy.core.config import ConfigError
-from esxiproxy.core.problem import Unbound
+from esxiproxy.core.problem import CannotStart
 from esxiproxy.preflight import load_checked
 from esxiproxy.service import ProxyService
 
@@ -42,8 +42,8 @@ def makeService(options: Options, reactor: Any = None) -> IService:
 
 
 def _last_words(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """An address that cannot be bound ends twistd: one line says so, which a traceback would hide."""
-    if isinstance(error, Unbound | CannotListenError):
+    """What ends the start ends twistd: one line says so, which a traceback would hide."""
+    if isinstance(error, CannotStart | CannotListenError):
         print(f"esxiproxy: {error}", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, trace)

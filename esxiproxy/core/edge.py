@@ -29,3 +29,8 @@ class Edge:
     paths: tuple[bytes, ...] = ()
     trust: Trust = field(default_factory=Trust)
     proxy_protocol: bool = False
+
+    @property
+    def methods(self) -> bytes:
+        """What an Allow field of ours says: what is served; a method unknown to us passes, too."""
+        return b"GET" if self.http is Http.REFUSE else b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"

@@ -22,7 +22,7 @@ class SessionError(Exception):
     """RFC 9209 2.3 error type."""
     retry_after: ClassVar[int | None] = None
     """Seconds for a Retry-After field (RFC 9110 10.2.3), when trying again makes sense."""
-    fields: ClassVar[tuple[tuple[bytes, bytes], ...]] = ()  # that the status calls for
+    fields: tuple[tuple[bytes, bytes], ...] = ()  # that the status calls for
     discreet: ClassVar[bool] = False
     """Whether the detail is for our log only: it names hosts that the client has no business with."""
 

@@ -7,6 +7,9 @@ from esxiproxy.core.request import Request
 from esxiproxy.core.routing import Upstream
 from esxiproxy.core.via import via
 
+SESSION = b"x-request-id"
+"""The session's id, told upstream and downstream, so that the logs of both ends can be joined with ours."""
+
 HOP_BY_HOP = frozenset(
     {
         b"connection",
@@ -57,11 +60,12 @@ NOT_IN_TRAILERS = (
         b"trailer",
         b"via",
         b"www-authenticate",
+        SESSION,
     }
 )
 """Framing, routing, authentication and the like: RFC 9110 6.5.1 forbids them behind a body."""
 
-_NEVER_UPSTREAM = HOP_BY_HOP | FORWARDED | {b"host", b"http2-settings"}
+_NEVER_UPSTREAM = HOP_BY_HOP | FORWARDED | {b"host", b"http2-settings", SESSION}
 
 
 def end_to_end(fields: Fields, dropped: frozenset[bytes]) -> list[tuple[bytes, bytes]]:
@@ -82,14 +86,21 @@ def request_fields(request: Request, dropped: frozenset[bytes]) -> list[tuple[by
     if host is not None:
         fields.append((b"X-Forwarded-Host", host))
     fields.append((b"Via", via(request.head.version)))
+    fields += session_field(request.session)
     return fields
 
 
 def response_fields(
-    fields: Fields, dropped: frozenset[bytes], version: tuple[int, int] = (1, 1)
+    fields: Fields, dropped: frozenset[bytes], session: str, version: tuple[int, int] = (1, 1)
 ) -> list[tuple[bytes, bytes]]:
     """An upstream's response fields as the client gets them, each Set-Cookie its own."""
-    return [*end_to_end(fields, HOP_BY_HOP | dropped), (b"Via", via(version))]
+    kept = end_to_end(fields, HOP_BY_HOP | {SESSION} | dropped)
+    return [*kept, (b"Via", via(version)), *session_field(session)]
+
+
+def session_field(session: str) -> list[tuple[bytes, bytes]]:
+    """The field that names the session: always ours, whatever the other side calls it."""
+    return [(b"X-Request-ID", session.encode("ascii"))]
 
 
 def host_field(request: Request, upstream: Upstream) -> bytes:

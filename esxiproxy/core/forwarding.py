@@ -12,8 +12,9 @@ from typing import Any
 import h11
 
 from esxiproxy.core.errors import BodyTooLarge, MalformedRequest, UpstreamInvalid, UpstreamLost
-from esxiproxy.core.head import MAX_HEAD, Fields, RequestHead
+from esxiproxy.core.head import MAX_HEAD, Fields
 from esxiproxy.core.message import ChunkedEnd, check_answer, forwarded_answer, trailer_fields
+from esxiproxy.core.request import Request
 from esxiproxy.core.rewriting import View
 
 MAX_ANSWER_HEAD = 64 * 1024
@@ -35,8 +36,9 @@ class Forwarding:
         bytes of the two bodies so far, without their framing.
     """
 
-    def __init__(self, head: RequestHead, max_body: int | None = None) -> None:
-        self._head = head
+    def __init__(self, request: Request, max_body: int | None = None) -> None:
+        self._head = head = request.head
+        self._session = request.session
         self._max_body = max_body
         self._chunked = ChunkedEnd() if head.values(b"transfer-encoding") else None
         self._server = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
@@ -207,7 +209,7 @@ class Forwarding:
         assert self._view is not None, "the answer comes after the request"
         fields = tuple(event.headers.raw_items())
         check_answer(event.http_version, fields)
-        return forwarded_answer(fields, event.status_code, event.http_version, self._view)
+        return forwarded_answer(fields, event.status_code, event.http_version, self._view, self._session)
 
     def _trailers(self, event: h11.EndOfMessage) -> list[tuple[bytes, bytes]]:
         """HTTP/1.0 has no place for them."""

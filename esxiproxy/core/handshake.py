@@ -154,8 +154,8 @@ def check_acceptance(
     return Acceptance(chosen[0] if chosen else None, fields)
 
 
-def switching_head(upgrade: Upgrade, acceptance: Acceptance) -> bytes:
-    """Our own 101 to the client: the upstream's choice and its end-to-end fields."""
+def switching_head(upgrade: Upgrade, acceptance: Acceptance, session: str) -> bytes:
+    """Our own 101 to the client: the upstream's choice, its end-to-end fields, and the session's id."""
     lines = [
         b"HTTP/1.1 101 Switching Protocols",
         b"Upgrade: websocket",
@@ -164,5 +164,6 @@ def switching_head(upgrade: Upgrade, acceptance: Acceptance) -> bytes:
     ]
     if acceptance.subprotocol in upgrade.subprotocols:
         lines.append(b"Sec-WebSocket-Protocol: " + (acceptance.subprotocol or b""))
-    lines += [name + b": " + value for name, value in response_fields(acceptance.fields, _RESPONSE_OWN)]
+    fields = response_fields(acceptance.fields, _RESPONSE_OWN, session)
+    lines += [name + b": " + value for name, value in fields]
     return b"\r\n".join(lines) + b"\r\n\r\n"

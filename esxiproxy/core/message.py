@@ -72,11 +72,13 @@ def check_answer(version: bytes, fields: Fields) -> None:
         raise UpstreamInvalid("the upstream's answer has a Transfer-Encoding in HTTP/1.0")
 
 
-def forwarded_answer(fields: Fields, status: int, version: bytes, view: View) -> list[tuple[bytes, bytes]]:
+def forwarded_answer(
+    fields: Fields, status: int, version: bytes, view: View, session: str
+) -> list[tuple[bytes, bytes]]:
     """The fields of the answer that goes to the client; how its body is framed is h11's part."""
     dropped = frozenset({b"content-length"} if status < 200 or status == 204 else ())
     minor = 0 if version == b"1.0" else 1
-    return view.response_fields(tuple(response_fields(fields, dropped, (1, minor))))
+    return view.response_fields(tuple(response_fields(fields, dropped, session, (1, minor))))
 
 
 def trailer_fields(fields: Fields) -> list[tuple[bytes, bytes]]:

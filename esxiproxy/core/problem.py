@@ -37,5 +37,9 @@ class ConfigError(Exception):
         return "\n".join(map(str, self.problems))
 
 
-class Unbound(OSError):
+class CannotStart(Exception):
+    """What ends the start, in one line that says why."""
+
+
+class Unbound(CannotStart):
     """A listener's address cannot be bound."""

@@ -5,22 +5,23 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from esxiproxy.core.errors import AccessDenied, SessionError, UpgradeRefused
-from esxiproxy.core.fields import response_fields
+from esxiproxy.core.fields import response_fields, session_field
+from esxiproxy.core.request import Request
 from esxiproxy.core.via import PSEUDONYM
 
 _FRAMING = frozenset({b"content-length"})
 
 
-def refusal(error: SessionError, head_only: bool = False) -> bytes:
-    """A whole HTTP/1.1 response for this failure, after which the connection is closed.
+def refusal(error: SessionError, request: Request) -> bytes:
+    """A whole HTTP/1.1 response to this request for this failure, after which the connection is closed.
 
     An upstream's own refusal goes on as it is, end-to-end fields and body; all others get a line of plain
-    text and a Proxy-Status field (RFC 9209).  ``head_only`` leaves the body out, for a HEAD request.
+    text and a Proxy-Status field (RFC 9209).  All of them name the session.
     """
     if isinstance(error, UpgradeRefused):
         reason = error.reason
         body = error.body
-        fields = response_fields(error.upstream_fields, _FRAMING)
+        fields = response_fields(error.upstream_fields, _FRAMING, request.session)
     else:
         reason = _phrase(error.answer)
         body = f"{error.answer} {reason.decode()}: {error.told}\n".encode()
@@ -29,6 +30,7 @@ def refusal(error: SessionError, head_only: bool = False) -> bytes:
             (b"Cache-Control", b"no-store"),
             (b"X-Content-Type-Options", b"nosniff"),
             *error.fields,
+            *session_field(request.session),
         ]
         if error.retry_after is not None:
             fields.append((b"Retry-After", str(error.retry_after).encode()))
@@ -40,7 +42,8 @@ def refusal(error: SessionError, head_only: bool = False) -> bytes:
         (b"Connection", b"Upgrade, close" if error.answer == 426 else b"close"),
     ]
     lines = [b"HTTP/1.1 %d %b" % (error.answer, reason), *(name + b": " + value for name, value in fields)]
-    return b"\r\n".join(lines) + b"\r\n\r\n" + (b"" if head_only or error.answer in (204, 304) else body)
+    bodiless = request.head.method == b"HEAD" or error.answer in (204, 304)
+    return b"\r\n".join(lines) + b"\r\n\r\n" + (b"" if bodiless else body)
 
 
 def _phrase(status: int) -> bytes:

@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from esxiproxy.core.edge import Edge, Http
-from esxiproxy.core.errors import MalformedRequest, SessionError, UpgradeRequired
+from esxiproxy.core.errors import MalformedRequest, MethodRefused, SessionError, UpgradeRequired
 from esxiproxy.core.forwarded import origin_of
 from esxiproxy.core.handshake import Upgrade, upgrade_of
 from esxiproxy.core.head import NO_HEAD, HeadReader, RequestHead
@@ -44,8 +44,6 @@ class Dispatch(Protocol):
         self._reader = HeadReader()
         self._call: IDelayedCall | None = None
         self._http: HttpClient | None = None
-        self._between = False
-        """Whether an answer is done and nothing of another request has come."""
 
     def connectionMade(self) -> None:
         limits = self.factory.limits
@@ -63,11 +61,13 @@ class Dispatch(Protocol):
             self._http.received(data)
             return
         if self._between:
-            self._between = False
+            self._begun()
             self._wait(self.factory.limits.head_timeout, self._late)
         try:
             read = self._reader.feed(data)
         except SessionError as error:
+            if isinstance(error, MethodRefused):
+                error.fields = ((b"Allow", self.factory.edge.methods),)
             self._refuse(error, self._request(NO_HEAD), Kind.HTTP)
         else:
             if read is not None:
@@ -75,6 +75,7 @@ class Dispatch(Protocol):
                 self._serve(*read)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._begun()
         self._stop()
         if self._http is not None:
             self._http.lost()
@@ -138,10 +139,23 @@ class Dispatch(Protocol):
     def _next(self, rest: bytes) -> None:
         """A request has its answer; the next one is read as the first one was."""
         self._reader = HeadReader()
-        self._between = True
         self._wait(self.factory.limits.keepalive_timeout, self._close)
+        sessions = self.factory.sessions
+        if sessions.draining and not rest:
+            self._close()
+            return
+        sessions.waiting.add(self._close)
         if rest:
             self.dataReceived(rest)
+
+    @property
+    def _between(self) -> bool:
+        """Whether an answer is done and nothing of another request has come."""
+        return self._close in self.factory.sessions.waiting
+
+    def _begun(self) -> None:
+        """Something of another request has come, or no other will."""
+        self.factory.sessions.waiting.discard(self._close)
 
     def _late(self) -> None:
         limit = self.factory.limits.head_timeout
@@ -154,11 +168,12 @@ class Dispatch(Protocol):
         session.status = error.answer
         session.failed(error)
         factory.sessions.closed(session)
-        self.transport.write(refusal(error, head_only=request.head.method == b"HEAD"))
+        self.transport.write(refusal(error, request))
         self._close()
 
     def _close(self) -> None:
         """Nothing more is served here; what still comes is read so that the answer is not reset away."""
+        self._begun()
         if self._http is not None:
             self._http.leave()
         self.dataReceived = self._ignore  # type: ignore[method-assign]

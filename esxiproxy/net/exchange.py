@@ -49,7 +49,7 @@ class Exchange:
         self._early = b""
         self._over = False
         self._repeated = False
-        self._forwarding = Forwarding(session.request.head, session.limits.max_body)
+        self._forwarding = Forwarding(session.request, session.limits.max_body)
         self.deadlines = HttpDeadlines(self._forwarding, session, client, self.fail)
 
     def start(self, rest: bytes) -> None:
@@ -217,7 +217,7 @@ class Exchange:
         if started:
             self._client.transport.abortConnection()
         else:
-            self._client.transport.write(refusal(error, self.session.request.head.method == b"HEAD"))
+            self._client.transport.write(refusal(error, self.session.request))
             self._client.exchange_over(b"", False)
 
     def client_lost(self) -> None:

@@ -102,7 +102,7 @@ class Frontend(Leg, WebSocketServerProtocol):
         backend = self._backend
         assert backend.acceptance is not None
         self.walker = FrameWalker(masked=True, max_frame=self.session.limits.max_frame)
-        self.transport.write(switching_head(self._upgrade, backend.acceptance))
+        self.transport.write(switching_head(self._upgrade, backend.acceptance, self.session.id))
         self.open()
         self._sessions.opened(self.session)
         relay = Relay(self.session, self, backend, self.factory.clock, self._over)
@@ -135,7 +135,7 @@ class Frontend(Leg, WebSocketServerProtocol):
         if self._admission is not None:
             self._admission.cancel()
         self.data = b""
-        self.transport.write(refusal(error))
+        self.transport.write(refusal(error, self.session.request))
         timeout = self.session.limits.close_timeout
         self._abort_call = linger(self.transport, self.factory.clock, timeout)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
@@ -59,6 +59,8 @@ class Sessions:
         self._empty: list[Deferred[None]] = []
         self.draining = False
         """Whether new sessions are refused, since the proxy is going away."""
+        self.waiting: set[Callable[[], None]] = set()
+        """Closes a connection that has its answers and may ask again: called when a drain begins."""
 
     def __len__(self) -> int:
         return len(self._admitted)
@@ -90,6 +92,12 @@ class Sessions:
             waiting, self._empty = self._empty, []
             for deferred in waiting:
                 deferred.callback(None)
+
+    def drain(self) -> None:
+        """Refuse new sessions from now on; connections that are between two requests are closed at once."""
+        self.draining = True
+        for close in list(self.waiting):
+            close()
 
     def empty(self) -> Deferred[None]:
         """Fires when no session is left; at once when there is none."""

@@ -27,7 +27,7 @@ def keep_alive(transport: Any, within: float | None) -> None:
 
 
 def be_patient(transport: Any, stall_timeout: float) -> None:
-    """While a peer takes nothing: it is our own ``stall_timeout`` that ends the session, and not the kernel."""
+    """While a peer takes nothing: our own ``stall_timeout`` is to end the session, and not the kernel."""
     sock = socket_of(transport)
     if sock is not None:
         _set(sock, socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", patience(stall_timeout) * 1000)

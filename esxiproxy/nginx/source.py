@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,11 +89,8 @@ def read(path: str) -> tuple[tuple[Directive, ...], tuple[Complaint, ...]]:
         import crossplane
     except ImportError as error:
         raise SourceError("import-nginx needs crossplane: pip install 'esxiproxy[nginx]'") from error
-    try:
-        # No check of contexts: a file with server blocks alone, as in conf.d, is a configuration, too.
-        payload = crossplane.parse(path, combine=True, check_ctx=False)
-    except RecursionError as error:
-        raise SourceError(f"{path}:1: a file includes itself") from error
+    # No check of contexts: a file with server blocks alone, as in conf.d, is a configuration, too.
+    payload = crossplane.parse(path, check_ctx=False)
     faults: list[Complaint] = []
     missing: list[Complaint] = []
     for fault in payload["errors"]:
@@ -100,8 +98,7 @@ def read(path: str) -> tuple[tuple[Directive, ...], tuple[Complaint, ...]]:
         (missing if _is_missing_include(fault, path) else faults).append(complaint)
     if faults:
         raise SourceError("\n".join(map(str, faults)))
-    statements = [statement for file in payload["config"] for statement in file["parsed"]]
-    tree = tuple(map(_directive, statements))
+    tree = tuple(_Joined(payload["config"]).file(0))
     # In a file with server blocks alone crossplane counts no arguments.
     for directive in (directive for top in tree for directive in top.inside()):
         if directive.name in _NEEDY and not directive.args:
@@ -111,15 +108,36 @@ def read(path: str) -> tuple[tuple[Directive, ...], tuple[Complaint, ...]]:
     return tree, tuple(missing)
 
 
-def _directive(statement: Mapping[str, Any]) -> Directive:
-    block = statement.get("block")
-    return Directive(
-        statement["directive"],
-        tuple(statement["args"]),
-        statement["file"],
-        statement["line"],
-        None if block is None else tuple(map(_directive, block)),
-    )
+class _Joined:
+    """Puts included files in their places; crossplane's own way mixes up which file a directive is from."""
+
+    def __init__(self, files: Sequence[Mapping[str, Any]]) -> None:
+        self._files = files
+        self._open: list[int] = []
+
+    def file(self, number: int) -> Iterator[Directive]:
+        """The directives of a file.  Raises SourceError if it includes itself."""
+        name = self._files[number]["file"]
+        if number in self._open:
+            raise SourceError(f"{name}:1: the file includes itself")
+        self._open.append(number)
+        yield from self._block(name, self._files[number]["parsed"])
+        self._open.pop()
+
+    def _block(self, file: str, statements: Sequence[Mapping[str, Any]]) -> Iterator[Directive]:
+        for statement in statements:
+            if "includes" in statement:
+                for number in statement["includes"]:
+                    yield from self.file(number)
+                continue
+            block = statement.get("block")
+            yield Directive(
+                statement["directive"],
+                tuple(statement["args"]),
+                file,
+                statement["line"],
+                None if block is None else tuple(self._block(file, block)),
+            )
 
 
 def _is_missing_include(fault: Mapping[str, Any], path: str) -> bool:
@@ -128,7 +146,7 @@ def _is_missing_include(fault: Mapping[str, Any], path: str) -> bool:
 
 def _complaint(fault: Mapping[str, Any]) -> Complaint:
     line = fault["line"] or 1
-    text = str(fault["error"]).removesuffix(f" in {fault['file']}:{line}")
+    text = re.sub(rf" in \S+:{line}\Z", "", str(fault["error"]))
     if text.startswith("[Errno"):
         text = text.partition("] ")[2]
         text = text if fault["line"] is None else f"include: {text}: what stands there is not carried over"

@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from esxiproxy.core.accesslog import AccessLogging, Format, Place
+from esxiproxy.core.problem import CannotStart
 from esxiproxy.core.record import Record
 from esxiproxy.core.session import Session
 from esxiproxy.interfaces import ISessionObserver
@@ -31,7 +32,7 @@ _SINKS: dict[Place, Callable[[Any], Sink]] = {
 }
 
 
-class AccessLogError(Exception):
+class AccessLogError(CannotStart):
     """The access log cannot be opened, and why."""
 
 

@@ -13,11 +13,12 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from esxiproxy.core.problem import CannotStart
 from esxiproxy.core.routing import Upstream
 from esxiproxy.ops.commands import Commands, Holders
 
 
-class ManholeError(Exception):
+class ManholeError(CannotStart):
     """The manhole cannot be opened, and why."""
 
 

@@ -83,7 +83,7 @@ class SystemdService(Service):
         super().startService()
         if not self._notify:
             return
-        self._clock.callLater(0, self.ready)
+        self._clock.callLater(0, self._running)
         self._repeat(self._show, _STATUS)
         if self._notify.watchdog is not None:
             self._repeat(self._alive, self._notify.watchdog / 2)
@@ -93,6 +93,11 @@ class SystemdService(Service):
         for loop in self._loops:
             loop.stop()
         self._loops.clear()
+
+    def _running(self) -> None:
+        """The loop does what it is asked to."""
+        if self.running:
+            self.ready()
 
     def ready(self) -> None:
         """Everything is there: after the start, and after a reload, whether that went well or not."""

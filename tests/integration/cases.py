@@ -61,7 +61,7 @@ ANSWERED = [
     "Proxy-Status",
     "X-One",
 ]
-"""The fields of an answer that are noted."""
+"""The fields of an answer that are noted; X-Request-ID is not, here and in requests: a new one every time."""
 WATCHED = [
     "host",
     "origin",

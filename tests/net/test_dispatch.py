@@ -61,3 +61,21 @@ def test_bytes_behind_an_opening_handshake_wait_for_the_101():
     scene.answer(OK)
     scene.ask(opening() + get(b"/admin"))
     assert b"/admin" not in scene.host.received and b"/admin" not in scene.hosts[0].received
+
+
+@pytest.mark.parametrize(
+    ("http", "methods"),
+    [(Http.REFUSE, b"GET"), (Http.FORWARD, b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")],
+)
+def test_a_refused_method_is_told_which_ones_are_served(http, methods):
+    scene = HttpScene(edge=Edge(http=http))
+    scene.ask(get(method=b"TRACE"))
+    found = read(scene.client.received)
+    assert (found.status, found.values(b"Allow")) == (405, [methods])
+
+
+def test_an_opening_handshake_is_a_get_on_every_listener():
+    scene = HttpScene()
+    scene.ask(opening().replace(b"GET", b"POST"))
+    found = read(scene.client.received)
+    assert (found.status, found.values(b"Allow")) == (405, [b"GET"])

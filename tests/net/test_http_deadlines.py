@@ -4,6 +4,7 @@ import pytest
 
 from esxiproxy.core.errors import Draining
 from tests.net.http_scene import OK, HttpScene, get, read
+from tests.net.scene import opening
 
 PUT = get(b"/x", b"Content-Length: 100000", method=b"PUT")
 
@@ -224,6 +225,56 @@ def test_a_drain_lets_a_request_end_and_takes_no_other():
     scene.sessions.draining = True
     found = read(scene.answer(OK))
     assert found.body == b"ok" and found.values(b"Connection") == [b"close"] and scene.client.saw_fin
+
+
+def test_a_drain_closes_idle_connections_at_once():
+    scene = HttpScene()
+    scene.ask(get())
+    scene.answer(OK)
+    scene.clear()
+    scene.sessions.drain()
+    scene.pump()
+    assert scene.client.saw_fin and not scene.client.received and scene.host.saw_fin
+    scene.host.close()
+    scene.client.close()
+    scene.pump()
+    assert scene.at_rest() and not scene.sessions.waiting
+
+
+@pytest.mark.parametrize("asked", [b"", get()[:5], get(), opening()])
+def test_a_drain_leaves_a_connection_that_is_not_idle(asked):
+    scene = HttpScene()
+    if asked:
+        scene.ask(get())
+        scene.answer(OK)
+        scene.ask(asked)
+    scene.sessions.drain()
+    scene.pump()
+    assert not scene.client.saw_fin and not scene.sessions.waiting
+
+
+def test_a_connection_that_becomes_idle_during_a_drain_is_closed():
+    scene = HttpScene()
+    scene.ask(get())
+    scene.client.block()
+    scene.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 70000\r\n\r\n" + b"x" * 70000)
+    assert scene.record.status == 200, "the answer is complete, and not yet with the client"
+    scene.sessions.drain()
+    scene.pump()
+    assert not scene.client.transport.half_closed
+    scene.client.unblock()
+    scene.pump()
+    assert scene.client.saw_fin and not scene.sessions.waiting
+
+
+def test_an_ended_connection_is_not_waited_for():
+    scene = HttpScene()
+    scene.ask(get())
+    scene.answer(OK)
+    assert len(scene.sessions.waiting) == 1
+    scene.client.close()
+    scene.pump()
+    assert not scene.sessions.waiting
 
 
 def test_an_idle_connection_gets_a_503_while_the_proxy_drains():

@@ -5,6 +5,7 @@ from ipaddress import ip_network
 import pytest
 
 from esxiproxy.core.edge import Edge, Http
+from esxiproxy.core.errors import UpstreamRefused
 from esxiproxy.core.forwarded import Trust
 from esxiproxy.core.routing import Upstream
 from esxiproxy.core.via import RECEIVED_BY
@@ -38,7 +39,8 @@ def test_hop_by_hop_fields_stay_here():
         b"X-Public: 1",
     )
     assert [name for name, _ in found.fields] == [
-        *(b"Host", b"X-Public", b"X-Forwarded-For", b"X-Forwarded-Proto", b"X-Forwarded-Host", b"Via")
+        *(b"Host", b"X-Public", b"X-Forwarded-For", b"X-Forwarded-Proto", b"X-Forwarded-Host", b"Via"),
+        b"X-Request-ID",
     ]
 
 
@@ -66,7 +68,9 @@ def test_hop_by_hop_fields_of_an_answer_stay_here():
         b"Set-Cookie: a=b",
         b"Set-Cookie: c=d",
     )
-    assert [name for name, _ in found.fields] == [b"Content-Length", b"Set-Cookie", b"Set-Cookie", b"Via"]
+    assert [name for name, _ in found.fields] == [
+        *(b"Content-Length", b"Set-Cookie", b"Set-Cookie", b"Via", b"X-Request-ID")
+    ]
     assert found.values(b"Set-Cookie") == [b"a=b", b"c=d"]
 
 
@@ -178,3 +182,42 @@ def test_a_204_has_no_length():
     assert not read(scene.answer(b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n")).values(
         b"Content-Length"
     )
+
+
+def test_the_session_is_named_to_both_sides_and_only_by_us():
+    scene = HttpScene()
+    seen = read(scene.ask(get(b"/", b"X-Request-ID: mine", b"x-request-id: again"))).values(b"X-Request-ID")
+    answer = OK.replace(b"\r\n\r\n", b"\r\nX-Request-ID: theirs\r\n\r\n")
+    assert read(scene.answer(answer)).values(b"X-Request-ID") == seen == [scene.record.session.encode()]
+
+
+def test_a_console_is_named_to_both_sides():
+    scene = HttpScene()
+    scene.ask(opening(b"/", b"X-Request-ID: mine"))
+    (seen,) = [value for name, value in scene.request()[1] if name == b"X-Request-ID"]
+    scene.accept(b"binary", b"X-Request-ID: theirs")
+    scene.pump()
+    (holder,) = scene.sessions
+    assert read(scene.client.received, bodiless=True).values(b"X-Request-ID") == [seen]
+    assert seen == holder.session.id.encode()
+
+
+@pytest.mark.parametrize("octets", [get(), opening(), b"rubbish\r\n\r\n"])
+def test_a_refusal_names_the_session(octets):
+    scene = HttpScene()
+    scene.connector.failure = UpstreamRefused("no")
+    scene.ask(octets)
+    scene.client.close()
+    scene.pump()
+    found = read(scene.client.received)
+    assert found.status in (400, 502)
+    assert found.values(b"X-Request-ID") == [scene.record.session.encode()]
+
+
+def test_a_refusal_of_the_upstreams_names_the_session():
+    scene = HttpScene()
+    scene.ask(opening())
+    scene.answer(b"HTTP/1.1 403 No\r\nX-Request-ID: theirs\r\nContent-Length: 0\r\n\r\n")
+    scene.client.close()
+    scene.pump()
+    assert read(scene.client.received).values(b"X-Request-ID") == [scene.record.session.encode()]

@@ -560,6 +560,12 @@ WHOLE = {
         ("sites/a.conf:2: gzip: answers pass as the upstream has compressed them",),
         files={"sites/a.conf": "\ngzip on;\n" + server()},
     ),
+    "complains_behind_an_include_with_the_right_name": Case(
+        "http { include sites/a.conf;\ngzip on; }",
+        both(),
+        ("2: gzip: answers pass as the upstream has compressed them",),
+        files={"sites/a.conf": server()},
+    ),
     "include_that_is_not_there": Case(
         f"http {{ include mime.types; {server()} }}",
         both(),

@@ -212,7 +212,7 @@ def test_a_file_that_is_not_there_is_refused(folder: Path) -> None:
 
 
 def test_a_file_that_includes_itself_is_refused(folder: Path) -> None:
-    with pytest.raises(SourceError, match=r"^nginx\.conf:1: a file includes itself"):
+    with pytest.raises(SourceError, match=r"^nginx\.conf:1: the file includes itself"):
         imported("include nginx.conf;")
 
 

@@ -1,0 +1,44 @@
+"""The profiles set known limits, and their probes fit into the promised time."""
+
+from dataclasses import fields
+
+import pytest
+
+from esxiproxy.core.keepalive import PROFILES, Profile, patience, probes
+from esxiproxy.core.limits import Limits
+
+
+def test_every_profile_sets_limits_that_there_are():
+    names = {field.name for field in fields(Limits)} | {"tcp_keepalive"}
+    assert set(PROFILES) == set(Profile)
+    for overrides in PROFILES.values():
+        assert set(overrides) <= names
+
+
+def test_the_profile_console_is_the_default_of_every_limit():
+    for name, value in PROFILES[Profile.CONSOLE].items():
+        assert getattr(Limits(), name, 60.0) == value
+
+
+def test_off_sends_nothing():
+    assert set(PROFILES[Profile.OFF].values()) == {None}
+
+
+@pytest.mark.parametrize("within", [5, 6, 7.5, 10, 30, 60, 61, 90, 600, 30000])
+def test_a_dead_peer_is_found_in_time(within):
+    found = probes(within)
+    assert min(found.idle, found.interval, found.count) >= 1
+    assert found.idle + found.interval * found.count <= within
+    # Linux looks at it with each probe: it has to have passed when the last one is due.
+    last = found.idle + found.interval * found.count
+    assert last - found.interval <= found.unacknowledged < last
+
+
+def test_nothing_is_beyond_what_linux_takes():
+    found = probes(365 * 86400.0)
+    assert max(found.idle, found.interval) <= 32767
+
+
+@pytest.mark.parametrize("stall_timeout", [1.0, 60.0, 3600.0])
+def test_our_own_stall_timeout_comes_before_the_kernels(stall_timeout):
+    assert patience(stall_timeout) >= stall_timeout + 5

@@ -1,0 +1,97 @@
+"""Descriptors are counted, raised to what the system grants, and refused before the kernel refuses them."""
+
+import os
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from esxiproxy.ops import descriptors
+from esxiproxy.ops.descriptors import Descriptors, used_descriptors
+
+
+class Bounded(Descriptors):
+    """With a limit of the test's."""
+
+    def __init__(self, limit, used=0, reserve=64):
+        super().__init__(lambda: self.now, reserve)
+        self.limit, self.now = limit, used
+
+
+def test_two_descriptors_a_session_beyond_the_reserve():
+    assert Bounded(1024).sessions == 480
+    assert Bounded(10).sessions == 0
+    assert Bounded(float("inf")).sessions is None
+
+
+def test_an_admitted_session_can_always_dial():
+    files = Bounded(100, used=34, reserve=64)
+    assert files.may_admit()
+    assert files.may_admit(1)
+    assert not files.may_admit(2)
+    files.now = 36
+    assert not files.may_admit()
+    assert Bounded(float("inf"), used=10**6).may_admit(10**6)
+
+
+@pytest.fixture(params=["size", "list"])
+def way(request, monkeypatch):
+    """With the folder's size, as since Linux 6.2, and without."""
+    if request.param == "list":
+        monkeypatch.setattr(descriptors, "_asked", 0)
+        monkeypatch.setattr(descriptors.os, "stat", lambda _path: os.stat_result((0,) * 10))
+    elif not os.stat("/proc/self/fd").st_size:
+        pytest.skip("the kernel does not say")
+
+
+def test_open_descriptors_are_counted(way):
+    before = used_descriptors()
+    files = [os.open("/", os.O_RDONLY) for _ in range(50)]
+    try:
+        descriptors._asked = 0
+        assert used_descriptors() == before + 50
+    finally:
+        for file in files:
+            os.close(file)
+
+
+def test_a_dear_count_is_made_seldom_and_never_too_low(monkeypatch):
+    lists = []
+    monkeypatch.setattr(descriptors, "_asked", 0)
+    monkeypatch.setattr(descriptors.os, "listdir", lambda _path: lists.append(1) or ["x"] * 11)
+    assert [descriptors._listed() for _ in range(66)][::13] == [10, 49, 88, 127, 166, 13]
+    assert len(lists) == 2
+
+
+def test_a_platform_without_such_a_folder_refuses_nobody(monkeypatch):
+    monkeypatch.setattr(descriptors, "_FOLDER", "/nowhere")
+    assert used_descriptors() == 0
+
+
+def test_the_soft_limit_is_raised_to_the_hard_one_and_told():
+    program = """
+import sys
+from twisted.logger import globalLogPublisher, formatEvent
+from esxiproxy.ops.descriptors import Descriptors
+globalLogPublisher.addObserver(lambda event: print(formatEvent(event)))
+files = Descriptors()
+print(files.limit)
+files.raise_limit()
+print(files.limit)
+"""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    wanted = 2000 if hard == resource.RLIM_INFINITY else min(hard, 2000)
+    out = subprocess.run(
+        [sys.executable, "-c", program],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (256, wanted)),
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    sessions = (wanted - 64) // 2
+    assert out == [
+        "256",
+        f"open files: {wanted}, which is enough for {sessions} sessions",
+        str(wanted),
+    ]

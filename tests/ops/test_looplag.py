@@ -1,0 +1,67 @@
+"""A loop that stands still is told of, and not with every stall."""
+
+import pytest
+from twisted.internet.task import Clock
+from twisted.logger import formatEvent, globalLogPublisher
+
+from esxiproxy.ops.looplag import LoopLag
+
+
+@pytest.fixture
+def lines():
+    found = []
+
+    def observe(event):
+        if event.get("log_namespace", "").startswith("esxiproxy.ops.looplag"):
+            found.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(observe)
+    yield found
+    globalLogPublisher.removeObserver(observe)
+
+
+def started():
+    clock = Clock()
+    lag = LoopLag(clock)
+    lag.startService()
+    return clock, lag
+
+
+def run(clock, seconds):
+    clock.pump([0.05] * int(seconds * 20))
+
+
+def test_a_loop_that_runs_is_not_told_of(lines):
+    clock, lag = started()
+    run(clock, 60)
+    clock.advance(0.2)
+    assert lines == [] and (lag.stalls, lag.longest) == (0, 0.0)
+
+
+@pytest.mark.parametrize("into", [0.0, 0.02, 0.04])
+def test_every_stall_of_more_than_250_ms_is_told_of(lines, into):
+    clock, lag = started()
+    run(clock, 1)
+    clock.advance(into)
+    clock.advance(0.26)
+    assert len(lines) == 1 and lag.stalls == 1
+    assert lines[0].startswith("the event loop stood still for 0.")
+
+
+def test_many_stalls_give_one_line_in_ten_seconds_and_none_is_lost(lines):
+    clock, lag = started()
+    for seconds in (0.5, 0.6, 2.0, 0.4):
+        clock.advance(seconds)
+    assert lines == ["the event loop stood still for 0.50 s, the longest 0.50 s"]
+    run(clock, 10)
+    assert lines[1:] == ["the event loop stood still for 0.40 s; 3 since the last line, the longest 2.00 s"]
+    assert (lag.stalls, lag.longest) == (4, 2.0)
+    run(clock, 60)
+    assert len(lines) == 2
+
+
+def test_what_was_not_told_yet_is_told_at_the_end(lines):
+    clock, lag = started()
+    clock.advance(0.5), clock.advance(0.7)
+    lag.stopService()
+    assert len(lines) == 2 and not clock.getDelayedCalls()

@@ -1,0 +1,105 @@
+"""What contrib/ has for systemd is what systemd takes, and what the documentation says of it works."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.programs import ROOT, need
+
+CONTRIB = ROOT / "contrib"
+BIN = Path(sys.executable).parent
+
+
+@pytest.fixture
+def units(tmp_path):
+    """The units with the programs of this environment in them: systemd looks whether they are there."""
+    folder = tmp_path / "units"
+    folder.mkdir()
+    for file in CONTRIB.glob("esxiproxy.*"):
+        text = file.read_text().replace("/opt/esxiproxy/bin/", f"{BIN}/")
+        (folder / file.name).write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize("names", [["esxiproxy.service"], ["esxiproxy.socket", "esxiproxy.service"]])
+def test_systemd_takes_the_units(units, names):
+    analyze = need("systemd-analyze", "systemd")
+    found = subprocess.run(
+        [analyze, "verify", "--man=no", "--recursive-errors=no", *(str(units / name) for name in names)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (found.returncode, found.stdout + found.stderr) == (0, "")
+
+
+def test_systemd_calls_the_service_well_protected(units):
+    analyze = need("systemd-analyze", "systemd")
+    found = subprocess.run(
+        [analyze, "security", "--offline=true", "--threshold=25", str(units / "esxiproxy.service")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    if "offline" in found.stderr:
+        pytest.skip("systemd-analyze before 250 has no --offline")
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
+_ACTIVATE = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+"""As systemd does it: descriptor 3, and a process id that exec keeps."""
+
+
+def exec_start():
+    text = (CONTRIB / "esxiproxy.service").read_text()
+    (command,) = re.findall(r"^ExecStart=(.*)$", text, re.MULTILINE)
+    return command
+
+
+def test_the_service_starts_with_the_socket_that_systemd_has_bound(tmp_path):
+    name = re.search(r"FileDescriptorName=(\w+)", (CONTRIB / "esxiproxy.socket").read_text())[1]
+    documented = re.search(
+        r"^ +(listen = systemd:\S+)", (ROOT / "docs/systemd.md").read_text(), re.MULTILINE
+    )[1]
+    assert documented.endswith(f":name={name}")
+    config = tmp_path / "proxy.ini"
+    config.write_text(f"[listener a]\n{documented}\nupstream = u\n\n[upstream u]\nurl = ws://127.0.0.1:1\n")
+    command = exec_start().replace("/opt/esxiproxy/bin/", f"{BIN}/")
+    command = command.replace("/etc/esxiproxy/proxy.ini", shlex.quote(str(config)))
+    with socket.socket(socket.AF_INET6) as bound:
+        bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        bound.bind(("::", 0))
+        bound.listen()
+        port = bound.getsockname()[1]
+        started = subprocess.Popen(
+            [sys.executable, "-c", _ACTIVATE, str(bound.fileno()), *shlex.split(command)],
+            env={"PATH": f"{BIN}:/usr/bin:/bin", "LISTEN_FDNAMES": name},
+            pass_fds=[bound.fileno()],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            # It waits in the queue until the proxy is there.
+            with socket.create_connection(("127.0.0.1", port), timeout=15) as client:
+                client.settimeout(15)
+                client.sendall(b"GET / HTTP/1.1\r\nHost: proxy\r\n\r\n")
+                answer = client.recv(4096)
+            assert answer.startswith(b"HTTP/1.1 426 ")
+        finally:
+            started.terminate()
+            output, _ = started.communicate(timeout=30)
+    assert started.returncode in (0, 143, -15), output
