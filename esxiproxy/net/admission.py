@@ -87,15 +87,21 @@ class Admission:
         await self._more(session, claims, quotas.queue)
 
     async def connection(self, session: Session | None, upstream: Upstream, quotas: Quotas) -> Slot:
-        """One more connection to this upstream, for a session or for nobody's: see :meth:`Slot.follow`.
+        """One more connection to this upstream, for a session or for nobody's.
 
-        Raises LimitReached, StateUnavailable.
+        The slot is the dial's: see :meth:`~esxiproxy.net.slot.Slot.follow`.  Raises LimitReached,
+        StateUnavailable.
         """
         self._connections += 1
         name = f"{self._state.holder} connection {self._connections}"
         claims = quotas.on_dial(upstream)
         await self._take(name, claims, quotas.queue)
-        return Slot(lambda: self._give(name, {claim.name for claim in claims}))
+
+        def connected() -> None:
+            if session is not None:
+                self.dialled(session)
+
+        return Slot(lambda: self._give(name, {claim.name for claim in claims}), connected)
 
     def dialled(self, session: Session) -> None:
         """It has the descriptor of its upstream connection, or needs none."""

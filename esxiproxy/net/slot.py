@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
@@ -15,9 +14,10 @@ T = TypeVar("T")
 class Slot:
     """Taken, until ``give`` is called; after that it does nothing."""
 
-    def __init__(self, given: Callable[[], None]) -> None:
+    def __init__(self, given: Callable[[], None], connected: Callable[[], None] = lambda: None) -> None:
         self._given: Callable[[], None] | None = given
-        self._connected = False
+        self._connected = connected
+        self._has_connection = False
 
     def give(self) -> None:
         """Somebody else may have it."""
@@ -25,19 +25,16 @@ class Slot:
         if given is not None:
             given()
 
-    def follow(
-        self, protocol: Any, dialling: Deferred[T], connected: Callable[[], None] = lambda: None
-    ) -> Deferred[T]:
-        """Give it back when the protocol's connection is closed, or when no connection came of the dial.
+    def follow(self, protocol: Any) -> None:
+        """Before the dial: give it back when the connection of this protocol is closed.
 
-        A failed dial may have left a connection that is being closed: an ESXi host counts it until it is, and
-        so do we.  Every transport closes its descriptor before it calls ``connectionLost``.
+        Every transport closes its descriptor before it calls ``connectionLost``.
         """
         make, lost = protocol.makeConnection, protocol.connectionLost
 
         def made(transport: Any) -> None:
-            self._connected = True
-            connected()
+            self._has_connection = True
+            self._connected()
             make(transport)
 
         def gone(reason: Failure = connectionDone) -> None:
@@ -45,9 +42,12 @@ class Slot:
             lost(reason)
 
         protocol.makeConnection, protocol.connectionLost = made, gone
-        return dialling.addBoth(self._dialled)
 
-    def _dialled(self, outcome: T) -> T:
-        if not self._connected:
+    def dialled(self, outcome: T) -> T:
+        """After the dial: give it back when there is no connection.
+
+        Where one was made and the rest failed, it is being closed: an ESXi host counts it until it is.
+        """
+        if not self._has_connection:
             self.give()
         return outcome

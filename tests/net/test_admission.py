@@ -190,12 +190,19 @@ def test_connections_to_a_host_are_limited_whoever_wants_them():
     assert door.dial().refused
 
 
+def dialling(door, name=None):
+    """A dial, with the slot that it has: the protocol and the outcome of the dial."""
+    slot, protocol, dialled = door.dial(name).outcome, Protocol(), Deferred()
+    slot.follow(protocol)
+    dialled.addBoth(slot.dialled)
+    return protocol, dialled
+
+
 def test_a_connection_counts_until_its_descriptor_is_closed():
     door = Door(max_connections=1)
-    slot, protocol, dialling = door.dial().outcome, Protocol(), Deferred()
-    slot.follow(protocol, dialling)
+    protocol, dialled = dialling(door)
     wire = Wire(protocol)
-    dialling.callback(protocol)
+    dialled.callback(protocol)
     assert door.dial().refused
     protocol.transport.abortConnection()
     assert door.dial().refused
@@ -203,13 +210,12 @@ def test_a_connection_counts_until_its_descriptor_is_closed():
     assert wire.ended and door.dial().refused is None
 
 
-def test_a_failed_dial_counts_as_long_as_there_is_a_connection():
+def test_a_connection_that_fails_later_counts_as_long_as_there_is_one():
     door = Door(max_connections=1)
-    slot, protocol, dialling = door.dial().outcome, Protocol(), Deferred()
-    followed = slot.follow(protocol, dialling)
-    followed.addErrback(lambda failure: failure.trap(UpstreamRefused))
+    protocol, dialled = dialling(door)
     wire = Wire(protocol)
-    dialling.errback(UpstreamRefused("403, say"))
+    dialled.addErrback(lambda failure: failure.trap(UpstreamRefused))
+    dialled.errback(UpstreamRefused("403, say"))
     assert door.dial().refused
     wire.close()
     wire.pump()
@@ -218,10 +224,21 @@ def test_a_failed_dial_counts_as_long_as_there_is_a_connection():
 
 def test_a_dial_without_a_connection_counts_no_longer():
     door = Door(max_connections=1)
-    slot, dialling = door.dial().outcome, Deferred()
-    slot.follow(Protocol(), dialling).addErrback(lambda failure: failure.trap(CancelledError))
-    dialling.cancel()
+    _protocol, dialled = dialling(door)
+    dialled.addErrback(lambda failure: failure.trap(CancelledError))
+    dialled.cancel()
     assert door.dial().refused is None
+
+
+def test_a_session_that_has_dialled_needs_no_more_descriptors():
+    seen = []
+    door = Door(room=lambda dials: seen.append(dials) or True)
+    door.arrive("a"), door.arrive("b")
+    protocol, _dialled = dialling(door, "a")
+    door.arrive("c")
+    Wire(protocol)
+    door.arrive("d")
+    assert seen == [0, 1, 2, 2]
 
 
 # The queue

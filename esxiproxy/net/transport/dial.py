@@ -39,7 +39,6 @@ class _Dialling:
             _log.failure("a protocol raised in connectionMade", failure)
             connector.transport.connectionLost(failure)
 
-
     def connectionLost(self, reason: Failure) -> None:
         """The reactor looks once more in the turn of the connect: the stream may be gone by then."""
         if not self._given:
