@@ -12,8 +12,11 @@ from esxiproxy.core.listening import Manhole
 from esxiproxy.net.listener import ListenerService
 from esxiproxy.net.transport.reactor import streaming
 from esxiproxy.ops.accesslog import AccessLog
+from esxiproxy.ops.descriptors import Descriptors
+from esxiproxy.ops.looplag import LoopLag
 from esxiproxy.ops.manhole import ManholeService
 from esxiproxy.ops.sessionlog import SessionLog
+from esxiproxy.ops.systemd import SystemdService
 from esxiproxy.proxy import Proxy
 from esxiproxy.registry import AUTHENTICATORS, ROUTERS, SERVICES, plugin
 
@@ -27,6 +30,7 @@ class ProxyService(MultiService):
     def __init__(self, config: Config, reactor: Any) -> None:
         super().__init__()
         reactor = streaming(reactor)
+        Descriptors().raise_limit()
         self._logs, self._listeners, self._beside = MultiService(), MultiService(), MultiService()
         observers: list[Any] = [SessionLog()]
         if config.access_log is not None:
@@ -34,8 +38,10 @@ class ProxyService(MultiService):
             access_log.setServiceParent(self._logs)
             observers.append(access_log)
         self.proxy = Proxy(reactor, observers, config.limits)
-        for service in (self._logs, self.proxy, self._listeners, self._beside):
+        self._systemd = SystemdService(reactor, status=lambda: f"{len(self.proxy.sessions)} sessions")
+        for service in (self._logs, self.proxy, self._listeners, self._beside, self._systemd):
             service.setServiceParent(self)
+        LoopLag(reactor).setServiceParent(self._logs)
         for upstream in config.upstreams.values():
             self.proxy.prepare(upstream)
         for listener in config.listeners:
@@ -72,7 +78,9 @@ class ProxyService(MultiService):
 
     async def _stop(self) -> None:
         Service.stopService(self)
-        for service in (self._listeners, self.proxy, self._beside, self._logs):
+        limits = self.proxy.limits
+        self._systemd.stopping(limits.drain_timeout + limits.close_timeout + 1.0)
+        for service in (self._listeners, self.proxy, self._beside, self._logs, self._systemd):
             stopping = service.stopService()
             if stopping is not None:
                 await stopping

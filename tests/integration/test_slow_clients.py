@@ -1,0 +1,142 @@
+"""Clients that are slow on purpose do not disturb a console on their listener."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import resource
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.programs import TICKET, Nginx, Program, Proxy, free_port, need
+from tests.wsclient import BINARY, Client, ScriptedUpstream
+
+CONNECTIONS = 500
+SECONDS = 6
+P99 = 0.5
+"""Seconds for an echo through the proxy, ninety-nine times of a hundred."""
+
+# The console is QEMU's place here: everything else of the host is nginx.
+HOST = """
+    server {{
+        listen 127.0.0.1:{port};
+        root {folder};
+        client_max_body_size 0;
+        location /ticket/ {{
+            proxy_pass http://127.0.0.1:{console};
+            proxy_http_version 1.1;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection "upgrade";
+        }}
+        location /form {{ proxy_pass http://127.0.0.1:{port}/taken; }}
+        location /taken {{ return 200 "taken"; }}
+    }}
+"""
+PROXY = """
+[proxy]
+close_timeout = 1s
+
+[listener one]
+listen = 127.0.0.1:0
+http = forward
+upstream = host
+
+[upstream host]
+url = ws://127.0.0.1:{port}
+"""
+
+MODES = {
+    "slow headers": ["-H", "-i", "1", "-x", "24", "-u", "http://127.0.0.1:{port}/"],
+    "slow body": ["-B", "-i", "1", "-s", "8192", "-x", "10", "-u", "http://127.0.0.1:{port}/form"],
+    "slow read": ["-X", "-w", "512", "-y", "1024", "-n", "1", "-z", "32", "-u", "http://127.0.0.1:{port}/large.bin"],
+}
+
+
+class SlowHttpTest(Program):
+    """Debian's slowhttptest in one of its modes; it ends by itself."""
+
+    name = "slowhttptest"
+    ours = False
+
+    def __init__(self, mode: str, port: int) -> None:
+        self._path = need("slowhttptest", "slowhttptest")
+        super().__init__()
+        self._arguments = [argument.format(port=port) for argument in MODES[mode]]
+
+    def command(self) -> Sequence[str | Path]:
+        often = ["-c", str(CONNECTIONS), "-r", "250", "-l", str(SECONDS), "-p", "5"]
+        return [self._path, *often, *self._arguments]
+
+    def is_ready(self) -> bool:
+        return True
+
+    def over(self, seconds: float) -> bool:
+        """Whether it has ended, after so many seconds at most."""
+        assert self._process is not None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+        return self._process.poll() is not None
+
+    def most(self, what: str) -> int:
+        """The largest number that it has shown of its connections."""
+        plain = re.sub(r"\x1b\[[0-9;]*m", "", self.log())
+        return max(
+            (int(number) for number in re.findall(rf"^{what}:\s+(\d+)", plain, re.MULTILINE)), default=0
+        )
+
+
+@dataclass
+class Scene:
+    """The proxy, with a console and a web server behind its only listener."""
+
+    proxy: Proxy
+    console: ScriptedUpstream
+
+
+@pytest.fixture(scope="module")
+def descriptors() -> Iterator[None]:
+    """As many as the system allows: the programs get them from here."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture(scope="module")
+def scene(descriptors: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    folder, port = tmp_path_factory.mktemp("site"), free_port()
+    (folder / "index.html").write_text("the host's page")
+    with (folder / "large.bin").open("wb") as hole:
+        hole.truncate(16 << 20)
+    with ScriptedUpstream() as console:
+        text = HOST.format(port=port, folder=folder, console=console.port)
+        with Nginx(text), Proxy(PROXY.format(port=port)) as proxy:
+            yield Scene(proxy, console)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_console_is_undisturbed(mode: str, scene: Scene) -> None:
+    """Five hundred slow clients: every echo comes, in order and in time."""
+    port = scene.proxy.ports["one"]
+    times: list[float] = []
+    with Client(port) as client:
+        client.open(f"/ticket/{TICKET}", ["binary"])
+        with SlowHttpTest(mode, port) as slow:
+            while not slow.over(0.005):
+                payload = b"%d" % len(times)
+                began = time.monotonic()
+                client.send_frame(BINARY, payload)
+                assert client.recv_frame().payload == payload
+                times.append(time.monotonic() - began)
+            assert slow.most("connected") > CONNECTIONS * 0.8, slow.log()
+        client.send_close(1000)
+        assert client.recv_close() == (1000, "")
+    print(mode, len(times), sorted(times)[-10:])
+    late = sorted(times)[len(times) * 99 // 100]
+    assert late < P99, f"p99 {late:.3f} s, worst {max(times):.3f} s of {len(times)}"
+    assert "Traceback" not in scene.proxy.log()
