@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint long clean
+.PHONY: run test long bench lint clean
 
 run: $(VENV)/run.done var/novnc
 	@$(BIN)/esxiproxy certificate var/demo/listener.crt var/demo/host.crt >/dev/null
@@ -20,6 +20,10 @@ var/novnc:
 
 test: $(VENV)/test.done $(BIN)/sslyze
 	$(BIN)/python -m pytest $(ARGS)
+
+# Beside nginx, HAProxy and websockify; ARGS=--quick takes under three minutes.
+bench: $(VENV)/test.done
+	$(BIN)/python -m bench $(ARGS)
 
 lint: $(VENV)/lint.done
 	$(BIN)/ruff check .

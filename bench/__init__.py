@@ -1,0 +1,1 @@
+"""esxiproxy beside nginx, HAProxy and websockify, in one run: `python -m bench`."""

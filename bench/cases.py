@@ -1,0 +1,181 @@
+"""What is measured.  A case gives the figures of one or more rows for one peer at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from bench import usage
+from bench.modes import Mode
+from bench.peers import Peer
+from bench.stage import Figures, Stage
+
+PING_INTERVAL = 5
+"""Seconds between pings while CPU per idle session is measured; the window is a multiple of it."""
+
+Measured = Iterator[tuple[Peer, Figures]]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table.
+
+    ``scale`` divides a figure for its unit; ``goals`` is the ratio to nginx that each mode must reach;
+    ``capacity`` says that the proxy's CPU is the limit: the figure can be asked for per second of it.
+    """
+
+    name: str
+    title: str
+    unit: str
+    more: bool = True
+    scale: float = 1.0
+    goals: Mapping[str, float] = field(default_factory=dict)
+    capacity: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What `--only` names.  ``once`` cases do not vary enough to be worth more than one turn."""
+
+    name: str
+    rows: tuple[Row, ...]
+    measure: Callable[[Stage, Mode, Sequence[Peer]], Measured]
+    once: bool = False
+
+
+def _goals(*ratios: float) -> dict[str, float]:
+    return dict(zip(("ws-ws", "ws-wss", "wss-wss"), ratios, strict=True))
+
+
+def _each(one: Callable[[Stage, Mode, Peer], Figures]) -> Callable[[Stage, Mode, Sequence[Peer]], Measured]:
+    """One peer after the other."""
+
+    def measure(stage: Stage, mode: Mode, peers: Sequence[Peer]) -> Measured:
+        for peer in peers:
+            yield peer, one(stage, mode, peer)
+
+    return measure
+
+
+def _round_trip(stage: Stage, mode: Mode, peer: Peer) -> Figures:
+    figures = stage.load("echo", peer, mode)
+    return _latency("rtt", figures)
+
+
+def _messages(stage: Stage, mode: Mode, peer: Peer) -> Figures:
+    return _named("msgs", stage.load("echo", peer, mode, connections=50))
+
+
+def _traffic(direction: str, kibibytes: int) -> Case:
+    name = f"{direction}{kibibytes}k"
+
+    def one(stage: Stage, mode: Mode, peer: Peer) -> Figures:
+        return _named(name, stage.load(direction, peer, mode, connections=4, size=kibibytes * 1024))
+
+    goals = _goals(1.0, 1.0, 1.0) if kibibytes == 64 else _goals(0.9, 0.9, 0.9)
+    title = f"{direction}stream, {kibibytes} KiB frames"
+    return Case(name, (Row(name, title, "MB/s", True, 1e6, goals, True),), _each(one))
+
+
+def _opens(stage: Stage, mode: Mode, peer: Peer) -> Figures:
+    return _named("open", stage.load("open", peer, mode, cold=mode.tls_up, connections=8))
+
+
+def _resumes(stage: Stage, mode: Mode, peers: Sequence[Peer]) -> Measured:
+    if mode.tls_up:
+        for peer in peers:
+            figures = stage.load("open", peer, mode, connections=8, resume=1)
+            yield peer, _named("resume", figures) | {"resumed": figures["resumed"]}
+
+
+def _named(name: str, figures: Figures) -> Figures:
+    return {name: figures["rate"], "cpu": figures["cpu"], "wanted": figures["wanted"]}
+
+
+def _quiet(stage: Stage, mode: Mode, peer: Peer) -> Figures:
+    """Beside four consoles at full rate."""
+    seconds = stage.seconds + 0.5
+    with stage.loading("down", peer, mode, connections=4, size=65536, seconds=seconds):
+        time.sleep(0.1)
+        return _latency("quiet", stage.load("echo", peer, mode, pause=0.002, warm=0.1))
+
+
+def _arrivals(stage: Stage, mode: Mode, peer: Peer) -> Figures:
+    """While fifty sessions a second are opened and closed."""
+    seconds = stage.seconds + 0.5
+    with stage.loading("open", peer, mode, connections=8, rate=50, seconds=seconds):
+        time.sleep(0.1)
+        return _latency("arrivals", stage.load("echo", peer, mode, pause=0.002, warm=0.1))
+
+
+def _latency(name: str, figures: Figures) -> Figures:
+    return {f"{name}_p50": figures["p50"], f"{name}_p99": figures["p99"]}
+
+
+def _idle(stage: Stage, mode: Mode, peers: Sequence[Peer]) -> Measured:
+    """Fresh processes; memory before and after so many sessions, then all peers' CPU in the same window."""
+    found: dict[str, Figures] = {}
+    peers = [peer for peer in peers if peer.pids()]
+    for count in stage.sessions:
+        with contextlib.ExitStack() as stack:
+            for peer in peers:
+                peer.stop()
+                peer.start(f"{PING_INTERVAL}s")
+                held = min(count, peer.most_sessions)
+                before = usage.memory(peer.pids())
+                stack.enter_context(stage.hold(peer, mode, held))
+                time.sleep(0.3)
+                grown = usage.memory(peer.pids()) - before
+                if held == count or count == stage.sessions[0]:
+                    found.setdefault(peer.name, {})[f"memory{count}"] = grown / held
+            if count == stage.sessions[0]:
+                for peer, spent in zip(peers, _window(peers), strict=True):
+                    found[peer.name]["idle_cpu"] = spent / min(count, peer.most_sessions)
+        for peer in peers:
+            peer.stop()
+            peer.start()
+    for peer in peers:
+        yield peer, found[peer.name]
+
+
+def _window(peers: Sequence[Peer]) -> list[float]:
+    """CPU seconds a second of each peer, over one ping interval."""
+    before = [usage.times(peer.pids()) for peer in peers]
+    time.sleep(PING_INTERVAL)
+    return [usage.times(peer.pids()).share_since(then)[0] for peer, then in zip(peers, before, strict=True)]
+
+
+def _latency_rows(name: str, title: str, goals: Mapping[str, float] | None = None) -> tuple[Row, ...]:
+    p50 = Row(f"{name}_p50", f"{title}, p50", "µs", False, goals=goals or {})
+    return p50, Row(f"{name}_p99", f"{title}, p99", "µs", False)
+
+
+def cases(sessions: Sequence[int]) -> dict[str, Case]:
+    """Every case by name; `sessions` are the numbers of idle sessions."""
+    memory_goals = _goals(1.2, 1.0, 1.0)
+    idle = [
+        Row(f"memory{count}", f"memory a session, {count:,} idle", "KB", False, 1e3, memory_goals)
+        for count in sessions
+    ]
+    idle.append(Row("idle_cpu", f"CPU an idle session, ping every {PING_INTERVAL} s", "µs/s", False, 1e-6))
+    every = [
+        Case("rtt", _latency_rows("rtt", "round trip, 64 bytes", _goals(1.6, 1.5, 1.4)), _each(_round_trip)),
+        Case(
+            "msgs",
+            (Row("msgs", "messages, 50 connections", "/s", goals=_goals(0.8, 0.65, 0.6), capacity=True),),
+            _each(_messages),
+        ),
+        *(_traffic(direction, size) for size in (4, 64) for direction in ("down", "up")),
+        Case(
+            "open",
+            (Row("open", "new sessions", "/s", goals=_goals(0.15, 0.25, 0.5), capacity=True),),
+            _each(_opens),
+        ),
+        Case("resume", (Row("resume", "new sessions, TLS resumed", "/s", capacity=True),), _resumes),
+        Case("quiet", _latency_rows("quiet", "round trip beside 4 at full rate"), _each(_quiet)),
+        Case("arrivals", _latency_rows("arrivals", "round trip, 50 arrivals/s"), _each(_arrivals)),
+        Case("idle", tuple(idle), _idle, once=True),
+    ]
+    return {case.name: case for case in every}

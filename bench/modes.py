@@ -1,0 +1,34 @@
+"""The three listeners that esxiproxy starts as, and where they lead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """One listener.  With `cold` its upstream resumes no TLS session; `raw` is the same for websockify."""
+
+    name: str
+    title: str
+    tls_down: bool
+    tls_up: bool
+
+    def upstream(self, cold: bool = False, raw: bool = False) -> str:
+        """The name of the upstream's port."""
+        if raw:
+            return "raws" if self.tls_up else "raw"
+        return ("cold" if cold else "wss") if self.tls_up else "ws"
+
+
+MODES = {
+    mode.name: mode
+    for mode in (
+        Mode("ws-ws", "ws → ws", False, False),
+        Mode("ws-wss", "ws → wss", False, True),
+        Mode("wss-wss", "wss → wss", True, True),
+    )
+}
+
+LISTENERS = [(mode, cold) for mode in MODES.values() for cold in (False, True) if mode.tls_up or not cold]
+"""Every listener that a proxy of the benchmark has."""

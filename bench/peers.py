@@ -1,0 +1,202 @@
+"""The proxies that are measured, each with all listeners, in one process (websockify: one a listener)."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import configurations
+from bench.build import ROOT
+from bench.cores import PROXY, pinned
+from bench.modes import LISTENERS, Mode
+from tests.certificates import Certificate
+from tests.programs import Program, accepts, free_ports
+
+PATH = "/usr/sbin:/usr/local/sbin:/sbin"
+Key = tuple[str, bool]
+"""A listener: its mode's name, and whether its upstream is cold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upstreams:
+    """Where all of them lead: the upstream's ports by name, its certificate, and the listeners' own."""
+
+    ports: Mapping[str, int]
+    certificate: Certificate
+    own: Certificate
+
+
+class Pinned(Program):
+    """A proxy's process, on the proxies' core; ready when all its ports take connections."""
+
+    def __init__(self, name: str, ports: Sequence[int], compose: Callable[[Path], Sequence[object]]) -> None:
+        self.name = name
+        super().__init__()
+        self._ports = ports
+        self._compose = compose
+
+    def command(self) -> Sequence[str | Path]:
+        return [*pinned(PROXY), *map(str, self._compose(self.folder))]
+
+    def is_ready(self) -> bool:
+        return all(map(accepts, self._ports))
+
+
+class Peer:
+    """A proxy under measurement.
+
+    ``raw`` says that its upstream speaks no WebSocket; ``most_sessions`` is what it is asked to hold.
+    """
+
+    raw = False
+    most_sessions = 1 << 20
+
+    def __init__(self, name: str, upstreams: Upstreams) -> None:
+        self.name = name
+        self.upstreams = upstreams
+        self.ports: dict[Key, int] = dict(zip(self._keys(), free_ports(len(self._keys())), strict=True))
+        self.ping_interval: str | None = None
+        self.programs = self._programs()
+
+    def _keys(self) -> list[Key]:
+        return [(mode.name, cold) for mode, cold in LISTENERS]
+
+    def _programs(self) -> list[Pinned]:
+        return [Pinned(self.name.partition("=")[0], list(self.ports.values()), self._compose)]
+
+    def _compose(self, folder: Path) -> Sequence[object]:
+        """Write the configuration; the command that runs with it."""
+        raise NotImplementedError
+
+    def port(self, mode: Mode, cold: bool = False) -> int:
+        """The listener's port."""
+        return self.ports[mode.name, cold]
+
+    def pids(self) -> list[int]:
+        """The processes that were started; they may have children."""
+        return [program.pid for program in self.programs]
+
+    def start(self, ping_interval: str | None = None) -> None:
+        """Start it; with ``ping_interval`` it pings its clients that often, if it can."""
+        self.ping_interval = ping_interval
+        for program in self.programs:
+            program.start()
+
+    def stop(self) -> None:
+        """End it; it can be started again."""
+        for program in self.programs:
+            program.stop(20)
+
+    def close(self) -> None:
+        """End it for good."""
+        for program in self.programs:
+            program.stop(20)
+            shutil.rmtree(program.folder, ignore_errors=True)
+
+
+class Direct(Peer):
+    """No proxy at all: how fast load and upstream are with each other, on the one core that they share."""
+
+    def _programs(self) -> list[Pinned]:
+        return []
+
+    def port(self, mode: Mode, cold: bool = False) -> int:
+        return self.upstreams.ports[mode.upstream(cold)]
+
+
+class Esxiproxy(Peer):
+    """`twistd -n esxiproxy`, from this checkout or from another one (`esxiproxy=PATH`)."""
+
+    def _compose(self, folder: Path) -> Sequence[object]:
+        tree = Path(self.name.partition("=")[2] or ROOT).resolve()
+        configuration = folder / "proxy.ini"
+        configuration.write_text(configurations.esxiproxy(self.ports, self.upstreams, self.ping_interval))
+        twistd = Path(sys.executable).parent / "twistd"
+        command = ["twistd", "-n", "--pidfile=", "esxiproxy", "--config", configuration]
+        return ["env", f"PYTHONPATH={tree}", twistd, *command[1:]]
+
+
+class Nginx(Peer):
+    """nginx with one worker: as it comes, or with 64 KiB buffers (`nginx-64k`)."""
+
+    def _compose(self, folder: Path) -> Sequence[object]:
+        text = configurations.nginx(self.ports, self.upstreams, folder, self.name.endswith("64k"))
+        (folder / "nginx.conf").write_text(text)
+        return [_found("nginx"), "-p", folder, "-c", folder / "nginx.conf", "-e", "stderr"]
+
+
+class HAProxy(Peer):
+    """HAProxy with one thread."""
+
+    def _compose(self, folder: Path) -> Sequence[object]:
+        own = self.upstreams.own
+        (folder / "own.pem").write_text(own.path.read_text() + own.key_path.read_text())
+        (folder / "haproxy.cfg").write_text(configurations.haproxy(self.ports, self.upstreams, folder))
+        return [_found("haproxy"), "-db", "-f", folder / "haproxy.cfg"]
+
+
+class Websockify(Peer):
+    """websockify, which forks for each session and unwraps frames: its upstream is TCP, or TLS over it."""
+
+    raw = True
+    most_sessions = 200
+
+    def _programs(self) -> list[Pinned]:
+        def one(mode: Mode, cold: bool) -> Pinned:
+            port = self.ports[mode.name, cold]
+            target = self.upstreams.ports[mode.upstream(raw=True)]
+            return Pinned(self.name, [port], lambda _folder: self._command(mode, port, target))
+
+        return [one(mode, cold) for mode, cold in LISTENERS]
+
+    def _command(self, mode: Mode, port: int, target: int) -> Sequence[object]:
+        own = self.upstreams.own
+        command: list[object] = [_found("websockify")]
+        if self.ping_interval:
+            command.append(f"--heartbeat={self.ping_interval.rstrip('s')}")
+        if mode.tls_down:
+            command += [f"--cert={own.path}", f"--key={own.key_path}"]
+        if mode.tls_up:
+            command.append("--ssl-target")
+        return [*command, f"127.0.0.1:{port}", f"127.0.0.1:{target}"]
+
+
+KINDS: dict[str, type[Peer]] = {
+    "direct": Direct,
+    "esxiproxy": Esxiproxy,
+    "nginx": Nginx,
+    "nginx-64k": Nginx,
+    "haproxy": HAProxy,
+    "websockify": Websockify,
+}
+
+
+def peer(name: str, upstreams: Upstreams) -> Peer:
+    """The peer of this name; `esxiproxy=PATH` is the one in another checkout."""
+    return KINDS[name.partition("=")[0]](name, upstreams)
+
+
+def missing(name: str) -> bool:
+    """Whether this machine lacks the program."""
+    program = {"nginx-64k": "nginx"}.get(name, name)
+    return name in ("nginx", "nginx-64k", "haproxy", "websockify") and _which(program) is None
+
+
+def _which(program: str) -> str | None:
+    return shutil.which(program) or shutil.which(program, path=PATH)
+
+
+def _found(program: str) -> str:
+    path = _which(program)
+    if path is None:
+        raise FileNotFoundError(f"{program} is not installed")
+    return path
+
+
+def scratch() -> Path:
+    """A folder for certificates."""
+    return Path(tempfile.mkdtemp(prefix="bench-"))

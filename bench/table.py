@@ -1,0 +1,80 @@
+"""The results as text: one table a mode, ratios to nginx's best setting in each row."""
+
+from __future__ import annotations
+
+from bench.cases import Row
+from bench.modes import Mode
+from bench.turns import Results
+
+FREE = 0.9
+"""Below this share of its core a proxy was waiting for the load: the ratio says less than it could."""
+
+LEGEND = f"""\
+Ratios to nginx's best setting in the row, which stands in the second column; in rows marked < less is better.
+`goal` is what esxiproxy must reach, ! marks where it does not.  ~ marks a proxy that waited for the load for
+more than {1 - FREE:.0%} of the time; `per CPU` is esxiproxy's ratio by figures per second of CPU time."""
+
+
+def table(results: Results) -> str:
+    """All tables, and what the columns mean."""
+    parts = [_mode(results, mode) for mode in results.modes]
+    parts.append(LEGEND)
+    return "\n\n".join(parts)
+
+
+def _mode(results: Results, mode: Mode) -> str:
+    shown = [peer for peer in results.peers if not peer.startswith("esxiproxy")]
+    ours = [peer for peer in results.peers if peer.startswith("esxiproxy")]
+    lines = [[mode.title, "nginx's best", *map(_short, ours), "goal", "per CPU", *shown]]
+    for row in results.rows:
+        reference = results.reference(mode, row)
+        cells = [results.cell(mode, row, peer) for peer in results.peers]
+        if not any(cells):
+            continue
+        best = f"{_figure(reference / row.scale)} {row.unit}" if reference is not None else "-"
+        goal = row.goals.get(mode.name)
+        lines.append(
+            [row.title + ("" if row.more else " <"), best]
+            + [_ratio(results, mode, row, peer) for peer in ours]
+            + [f"{'≥' if row.more else '≤'} {goal:g}" if goal else ""]
+            + [_per_cpu(results, mode, row, ours[0]) if ours else ""]
+            + [_ratio(results, mode, row, peer) for peer in shown]
+        )
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(_line(line, widths) for line in lines)
+
+
+def _short(name: str) -> str:
+    """A peer's name without the folders of its path."""
+    kind, _, path = name.partition("=")
+    return f"{kind}={path.rstrip('/').rpartition('/')[2]}" if path else kind
+
+
+def _line(cells: list[str], widths: list[int]) -> str:
+    first, *rest = (
+        cell.ljust(width) if index == 0 else cell.rjust(width)
+        for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    )
+    return "  ".join([first, *rest]).rstrip()
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _ratio(results: Results, mode: Mode, row: Row, peer: str) -> str:
+    """The ratio, or the figure itself where nginx has none (or nothing at all)."""
+    cell, ratio = results.cell(mode, row, peer), results.ratio(mode, row, peer)
+    if cell is None:
+        return "-"
+    if ratio is None or ratio > 1000:
+        return f"({_figure(cell.median / row.scale)})"
+    goal = row.goals.get(mode.name) if peer.startswith("esxiproxy") else None
+    missed = goal is not None and (ratio < goal if row.more else ratio > goal)
+    waiting = row.capacity and peer != "direct" and cell.wanted and max(cell.wanted) < FREE
+    return f"{'!' if missed else ''}{'~' if waiting else ''}{ratio:.2f}"
+
+
+def _per_cpu(results: Results, mode: Mode, row: Row, peer: str) -> str:
+    ratio = results.ratio(mode, row, peer, per_cpu=True) if row.capacity else None
+    return f"{ratio:.2f}" if ratio is not None else ""

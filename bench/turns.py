@@ -1,0 +1,114 @@
+"""The run: case by case, every peer in its turn, the turns one after the other."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.cases import Case, Row
+from bench.modes import Mode
+from bench.stage import LoadFailed, Stage
+
+
+@dataclass(slots=True)
+class Cell:
+    """What one peer reached in one row and mode: a figure a turn, and the CPU that it had for it.
+
+    ``cpu`` is the share of a core that it had, ``wanted`` what it would have had if nobody else were there.
+    """
+
+    values: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    wanted: list[float] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+    @property
+    def per_cpu(self) -> float | None:
+        """The figure for each second of its own CPU time."""
+        pairs = [value / cpu for value, cpu in zip(self.values, self.cpu, strict=False) if cpu > 0.01]
+        return statistics.median(pairs) if len(pairs) == len(self.values) and pairs else None
+
+
+@dataclass(slots=True)
+class Results:
+    """Every cell of a run, by mode, row and peer; ``failures`` are what did not work."""
+
+    modes: Sequence[Mode]
+    rows: Sequence[Row]
+    peers: Sequence[str]
+    cells: dict[tuple[str, str, str], Cell] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+
+    def cell(self, mode: Mode, row: Row, peer: str) -> Cell | None:
+        return self.cells.get((mode.name, row.name, peer))
+
+    def reference(self, mode: Mode, row: Row, per_cpu: bool = False) -> float | None:
+        """nginx's best setting."""
+        found = [self.cell(mode, row, peer) for peer in self.peers if peer.startswith("nginx")]
+        figures = [cell.per_cpu if per_cpu else cell.median for cell in found if cell is not None]
+        known = [figure for figure in figures if figure is not None]
+        return (max if row.more else min)(known) if known else None
+
+    def ratio(self, mode: Mode, row: Row, peer: str, per_cpu: bool = False) -> float | None:
+        """A peer's figure to nginx's best."""
+        cell, reference = self.cell(mode, row, peer), self.reference(mode, row, per_cpu)
+        figure = (cell.per_cpu if per_cpu else cell.median) if cell is not None else None
+        return figure / reference if figure is not None and reference else None
+
+    def plain(self) -> list[dict[str, Any]]:
+        """The cells as JSON has them."""
+        units = {row.name: row for row in self.rows}
+        modes = {mode.name: mode for mode in self.modes}
+        return [
+            {
+                "mode": mode,
+                "row": row,
+                "peer": peer,
+                "unit": units[row].unit,
+                "median": cell.median / units[row].scale,
+                "ratio": self.ratio(modes[mode], units[row], peer),
+                "values": [value / units[row].scale for value in cell.values],
+                "cpu": cell.cpu,
+                "wanted": cell.wanted,
+            }
+            for (mode, row, peer), cell in self.cells.items()
+        ]
+
+
+def run(stage: Stage, modes: Sequence[Mode], cases: Sequence[Case], turns: int) -> Results:
+    """Everything, in turns."""
+    rows = [row for case in cases for row in case.rows]
+    results = Results(modes, rows, [peer.name for peer in stage.peers])
+    for mode in modes:
+        for case in cases:
+            print(f"{mode.title}: {case.name}", file=sys.stderr)
+            for turn in range(1 if case.once else turns):
+                _turn_of(results, stage, mode, case, turn)
+    return results
+
+
+def _turn_of(results: Results, stage: Stage, mode: Mode, case: Case, turn: int) -> None:
+    """One turn of one case; a peer that fails is left out of it, and said to have failed.
+
+    What load and upstream do with each other is of interest once.
+    """
+    rows = {row.name for row in case.rows}
+    groups = [stage.peers] if case.once else [[one] for one in stage.peers if not turn or one.pids()]
+    for peers in groups:
+        try:
+            for peer, figures in case.measure(stage, mode, peers):
+                for name in rows & figures.keys():
+                    cell = results.cells.setdefault((mode.name, name, peer.name), Cell())
+                    cell.values.append(figures[name])
+                    if "cpu" in figures:
+                        cell.cpu.append(figures["cpu"])
+                        cell.wanted.append(figures["wanted"])
+        except LoadFailed as failure:
+            results.failures.append(str(failure))
+            print(f"failed: {failure}", file=sys.stderr)
