@@ -502,6 +502,13 @@ class ScriptedUpstream:
         with self._changed:
             old, self.connections = self.connections, []
         for connection in old:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(connection.stream, socket.SHUT_RDWR)
+        # A script that still reads TLS would read from whoever gets its descriptor next.
+        deadline = time.monotonic() + 0.5
+        for connection in old:
+            connection.finished.wait(max(0.0, deadline - time.monotonic()))
+        for connection in old:
             connection.drop()
 
     def stop(self) -> None:

@@ -10,6 +10,11 @@ from typing import Self
 
 from esxiproxy.core.errors import FrameTooBig, ProtocolViolation, SessionError
 
+_FOLLOWS = {
+    False: {0x81: False, 0x82: False, 0x01: True, 0x02: True},
+    True: {0x80: False, 0x00: True},
+}
+"""Whether a message is unfinished behind a good first byte, by whether it was before."""
 _FIN, _RSV, _OPCODE, _CONTROL, _MASKED, _LENGTH = 0x80, 0x70, 0x0F, 0x08, 0x80, 0x7F
 
 
@@ -59,6 +64,10 @@ class FrameWalker:
             return end
         self.left = 0
         self.boundary = position
+        position = self._stride(octets, position, end)
+        if position > end:
+            self.left = position - end
+            return end
         while end - position >= 2:
             first, second = octets[position], octets[position + 1]
             if first & _CONTROL:
@@ -87,6 +96,35 @@ class FrameWalker:
             if position > end:
                 self.left = position - end
                 return end
+        return position
+
+    def _stride(self, octets: bytes, position: int, end: int) -> int:
+        """The fast path: over good frames of less than 64 KiB, to behind the last one or before any other.
+
+        A frame that ends behind the bytes at hand gives a position there.
+        """
+        mask, header, longest = self._mask, 6 if self._mask else 2, self._max_frame
+        fragmented = self.fragmented
+        while True:
+            start = position + header
+            if start > end:
+                break
+            follows = _FOLLOWS[fragmented].get(octets[position])
+            length = octets[position + 1] ^ mask
+            if follows is None or length > 126:
+                break
+            if length == 126:
+                start += 2
+                if start > end:
+                    break
+                length = octets[position + 2] << 8 | octets[position + 3]
+                if length < 126:
+                    break
+            if longest is not None and length > longest:
+                break
+            fragmented = follows
+            position = start + length
+        self.fragmented = fragmented
         return position
 
     def _fault(self, first: int, second: int) -> ProtocolViolation | None:

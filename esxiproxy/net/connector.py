@@ -111,14 +111,20 @@ class Connector:
         opened: Deferred[P] | None = protocol.opened
         assert opened is not None
         dialling: Deferred[Any] = endpoint.connect(factory)
-        timed_out = False
+        given_up: BaseException | None = None
 
         def expire() -> None:
-            nonlocal timed_out
-            timed_out = True
+            nonlocal given_up
+            waited = f"{limits.upstream_handshake_timeout:g} s"
+            given_up = UpstreamTimeout(
+                f"{_where(upstream)} did not finish the opening handshake within {waited}"
+            )
             result.cancel()
 
         def cancel(_result: Deferred[P]) -> None:
+            nonlocal given_up
+            # Whatever they fail with now: a name that is being looked up says that it has no address.
+            given_up = given_up or CancelledError()
             dialling.cancel()
             opened.cancel()
 
@@ -134,7 +140,7 @@ class Connector:
             if deadline.active():
                 deadline.cancel()
             if isinstance(outcome, Failure):
-                outcome = Failure(_named(outcome, upstream, limits, timed_out))
+                outcome = Failure(given_up or _named(outcome, upstream, limits))
             if not result.called:
                 result.callback(outcome)
 
@@ -164,17 +170,16 @@ def _endpoint(reactor: Any, upstream: Upstream, timeout: float) -> Any:
     return HostnameEndpoint(reactor, host, port, timeout)
 
 
-def _named(failure: Failure, upstream: Upstream, limits: Limits, timed_out: bool) -> BaseException:
+def _where(upstream: Upstream) -> str:
+    return f"{upstream.name} ({upstream.authority})"
+
+
+def _named(failure: Failure, upstream: Upstream, limits: Limits) -> BaseException:
     """The failure's name in the error table.  What is not known there stays what it is: a bug of ours."""
     error = failure.value
-    where = f"{upstream.name} ({upstream.authority})"
+    where = _where(upstream)
     if isinstance(error, SessionError):
         return error
-    if isinstance(error, CancelledError | neterror.ConnectingCancelledError):
-        if timed_out:
-            waited = f"{limits.upstream_handshake_timeout:g} s"
-            return UpstreamTimeout(f"{where} did not finish the opening handshake within {waited}")
-        return CancelledError()
     if isinstance(error, neterror.DNSLookupError):
         return UpstreamUnresolved(f"the name of {where} has no address")
     if isinstance(error, neterror.TimeoutError):

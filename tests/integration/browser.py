@@ -38,16 +38,19 @@ class Chromium(Program):
         super().__init__()
         self._profile = self.folder / "profile"
         self._address = self._profile / "DevToolsActivePort"
+        self._port = ""
 
     def command(self) -> Sequence[str | Path]:
         return [self._path, *FLAGS.split(), f"--user-data-dir={self._profile}", "about:blank"]
 
     def is_ready(self) -> bool:
-        return self._address.exists() and "\n" in self._address.read_text()
+        text = self._address.read_text() if self._address.exists() else ""
+        self._port = text.partition("\n")[0]
+        return self._port.isdecimal()
 
     def open(self, url: str) -> Page:
         """A new page that is on its way to this URL."""
-        port = int(self._address.read_text().splitlines()[0])
+        port = int(self._port)
         request = urllib.request.Request(f"http://127.0.0.1:{port}/json/new?about:blank", method="PUT")
         with urllib.request.urlopen(request, timeout=20) as answer:
             target = json.load(answer)["webSocketDebuggerUrl"].partition(f":{port}")[2]

@@ -17,7 +17,7 @@ from tests.programs import TICKET, Nginx, Program, Proxy, free_port, need
 from tests.wsclient import BINARY, Client, ScriptedUpstream
 
 CONNECTIONS = 500
-SECONDS = 6
+SECONDS = 8
 P99 = 0.5
 """Seconds for an echo through the proxy, ninety-nine times of a hundred."""
 
@@ -53,7 +53,19 @@ url = ws://127.0.0.1:{port}
 MODES = {
     "slow headers": ["-H", "-i", "1", "-x", "24", "-u", "http://127.0.0.1:{port}/"],
     "slow body": ["-B", "-i", "1", "-s", "8192", "-x", "10", "-u", "http://127.0.0.1:{port}/form"],
-    "slow read": ["-X", "-w", "512", "-y", "1024", "-n", "1", "-z", "32", "-u", "http://127.0.0.1:{port}/large.bin"],
+    "slow read": [
+        "-X",
+        "-w",
+        "512",
+        "-y",
+        "1024",
+        "-n",
+        "1",
+        "-z",
+        "32",
+        "-u",
+        "http://127.0.0.1:{port}/large.bin",
+    ],
 }
 
 
@@ -69,7 +81,7 @@ class SlowHttpTest(Program):
         self._arguments = [argument.format(port=port) for argument in MODES[mode]]
 
     def command(self) -> Sequence[str | Path]:
-        often = ["-c", str(CONNECTIONS), "-r", "250", "-l", str(SECONDS), "-p", "5"]
+        often = ["-c", str(CONNECTIONS), "-r", "100", "-l", str(SECONDS), "-p", "5"]
         return [self._path, *often, *self._arguments]
 
     def is_ready(self) -> bool:
@@ -136,7 +148,6 @@ def test_a_console_is_undisturbed(mode: str, scene: Scene) -> None:
             assert slow.most("connected") > CONNECTIONS * 0.8, slow.log()
         client.send_close(1000)
         assert client.recv_close() == (1000, "")
-    print(mode, len(times), sorted(times)[-10:])
     late = sorted(times)[len(times) * 99 // 100]
     assert late < P99, f"p99 {late:.3f} s, worst {max(times):.3f} s of {len(times)}"
     assert "Traceback" not in scene.proxy.log()

@@ -15,7 +15,11 @@ from esxiproxy.net.transport.stream import Stream
 RECORD = 16 * 1024
 """The largest plaintext of a record (RFC 8446 5.1): with this much room nothing stays behind in OpenSSL."""
 RECORDS = 4
-"""Full records that one event may read or write before the others have their turn."""
+"""Full records that one event may write before the others have their turn."""
+MOST = RECORDS * RECORD
+"""Bytes that one event may read; they go on as one piece."""
+BULK = 1024
+"""Bytes of a record behind which another one is looked for at once."""
 
 
 class RecordStream(Stream):
@@ -76,9 +80,11 @@ class RecordStream(Stream):
             if (why := self._flush()) is not None:
                 return why
             self._arm()
-        for _ in range(RECORDS):
-            if not self._reading:
-                break
+        records: list[bytes] = []
+        why: Why = None
+        closed = False
+        size = 0
+        while self._reading and size <= MOST - RECORD:
             try:
                 octets = self._connection.recv(RECORD)
             except SSL.WantReadError:
@@ -88,15 +94,20 @@ class RecordStream(Stream):
                 self._arm()
                 break
             except SSL.ZeroReturnError:
-                return self._peer_closed()
+                closed = True
+                break
             except SSL.Error as error:
-                return _reason(error)
+                why = _reason(error)
+                break
+            records.append(octets)
+            size += len(octets)
+            if len(octets) < BULK:  # most likely the last: epoll says so if it was not
+                break
+        if records:
             if self._resumption is not None:
                 self._remember()
-            self.protocol.dataReceived(octets)
-            if len(octets) < RECORD:  # most likely the last: epoll says so if it was not
-                break
-        return None
+            self.protocol.dataReceived(records[0] if len(records) == 1 else b"".join(records))
+        return self._peer_closed() if closed and self.connected else why
 
     def write(self, octets: bytes) -> None:
         if isinstance(octets, str):  # pyOpenSSL would encode it

@@ -215,17 +215,24 @@ def test_a_resume_looks_at_what_is_pending(scene):
     assert bytes(scene.peer.got) == b"stood"
 
 
-def test_one_event_reads_a_bounded_number_of_records(scene):
+def test_one_event_reads_a_bounded_number_of_bytes_and_hands_them_on_as_one(scene):
     scene.tls.recvs = [bytes(RECORD)] * 100
     scene.stream.doRead()
-    assert len(scene.peer.chunks) == 4
+    assert scene.peer.chunks == [4 * RECORD]
 
 
 def test_a_pause_ends_the_read_loop(scene):
-    scene.tls.recvs = [bytes(RECORD)] * 3
+    scene.tls.recvs = [bytes(RECORD)] * 9
     scene.peer.on_octets = lambda peer, _octets: peer.transport.pauseProducing()
     scene.stream.doRead()
+    scene.stream.doRead()
     assert len(scene.peer.chunks) == 1
+
+
+def test_what_came_before_a_fault_is_delivered(scene):
+    scene.tls.recvs = [bytes(RECORD), SSL.SysCallError(104, "ECONNRESET")]
+    assert scene.stream.doRead() is CONNECTION_LOST
+    assert scene.peer.chunks == [RECORD]
 
 
 @pytest.mark.parametrize(

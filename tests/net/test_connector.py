@@ -1,0 +1,284 @@
+"""Dialling: everything that can go wrong has its name, and nothing is left of what was given up."""
+
+import errno
+
+import pytest
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import CancelledError
+from twisted.internet.error import (
+    ConnectBindError,
+    ConnectingCancelledError,
+    ConnectionDone,
+    ConnectionRefusedError,
+    NoRouteError,
+    TimeoutError,
+)
+from twisted.internet.interfaces import IHostnameResolver, ITransport
+from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from esxiproxy.core.errors import (
+    OutOfDescriptors,
+    UpstreamLost,
+    UpstreamRefused,
+    UpstreamTimeout,
+    UpstreamUnresolved,
+)
+from esxiproxy.core.limits import Limits
+from esxiproxy.core.routing import Upstream
+from esxiproxy.net.backend import Opening
+from esxiproxy.net.connector import Connector
+
+PLAIN = Upstream("esxi1", "192.0.2.10", 80, secure=False)
+NAMED = Upstream("esxi1", "esxi1.example", 80, secure=False)
+SECURE = Upstream("esxi1", "192.0.2.10", 443, secure=True, verify="insecure")
+SIXTH = Upstream("esxi1", "2001:db8::10", 80, secure=False)
+LIMITS = Limits(connect_timeout=5.0, upstream_handshake_timeout=10.0)
+HEADER = b"PROXY TCP4 198.51.100.7 127.0.0.1 40000 80\r\n"
+KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
+
+
+@implementer(ITransport)
+class Connected:
+    """A connection that came up; keeps what is written and how it was ended."""
+
+    def __init__(self, protocol):
+        self.protocol = protocol
+        self.written = b""
+        self.aborted = self.lost = False
+
+    def write(self, octets):
+        self.written += octets
+
+    def writeSequence(self, many):
+        self.write(b"".join(many))
+
+    def loseConnection(self):
+        self.lost = True
+
+    def loseWriteConnection(self):
+        self.lost = True
+
+    def abortConnection(self):
+        self.aborted = True
+
+    def registerProducer(self, producer, streaming):
+        pass
+
+    def unregisterProducer(self):
+        pass
+
+    def pauseProducing(self):
+        pass
+
+    def resumeProducing(self):
+        pass
+
+    def getPeer(self):
+        return IPv4Address("TCP", "192.0.2.10", 80)
+
+    def getHost(self):
+        return IPv4Address("TCP", "127.0.0.1", 50000)
+
+
+@implementer(IHostnameResolver)
+class Names:
+    """Answers when the test says so."""
+
+    def __init__(self):
+        self.receivers = []
+
+    def resolveHostName(self, receiver, name, *args, **kwargs):
+        receiver.resolutionBegan(None)
+        self.receivers.append(receiver)
+        return receiver
+
+    def answer(self, *hosts):
+        receiver = self.receivers.pop()
+        for host in hosts:
+            receiver.addressResolved(IPv4Address("TCP", host, 80))
+        receiver.resolutionComplete()
+
+
+class Dial:
+    """One call of the connector, on a reactor in memory."""
+
+    def __init__(self, kind, upstream=PLAIN, announced=b"", limits=LIMITS):
+        self.reactor = MemoryReactorClock()
+        self.names = self.reactor.nameResolver = Names()
+        connector = Connector(self.reactor)
+        if kind == "http":
+            self.result = connector.connect_http(upstream, limits, announced)
+        else:
+            fields = ((b"Host", b"192.0.2.10"),)
+            opening = Opening(b"/ticket/abc", fields, KEY, offered=(), announced=announced)
+            self.result = connector.connect(upstream, opening, limits)
+        self.outcomes = []
+        self.result.addBoth(self.outcomes.append)
+
+    def failed(self, reason):
+        """The reactor says that the connection could not be made."""
+        factory = self.reactor.tcpClients[-1][2]
+        factory.clientConnectionFailed(self.reactor.connectors[-1], Failure(reason))
+
+    def connected(self):
+        """The connection comes up."""
+        protocol = self.reactor.tcpClients[-1][2].buildProtocol(IPv4Address("TCP", "192.0.2.10", 80))
+        transport = Connected(protocol)
+        protocol.makeConnection(transport)
+        return transport
+
+    def error(self, expected):
+        """The one outcome, which has to be this failure; nothing is left of the dial."""
+        (outcome,) = self.outcomes
+        assert isinstance(outcome, Failure) and outcome.check(expected), outcome
+        assert not self.reactor.getDelayedCalls()
+        return outcome.value
+
+
+both = pytest.mark.parametrize("kind", ["http", "console"])
+
+FAILURES = {
+    "refused": (ConnectionRefusedError(), UpstreamRefused),
+    "no route": (NoRouteError(), UpstreamRefused),
+    "timed out": (TimeoutError(), UpstreamTimeout),
+    "EMFILE": (ConnectBindError(errno.EMFILE, "Too many open files"), OutOfDescriptors),
+    "ENFILE": (ConnectBindError(errno.ENFILE, "Too many open files in system"), OutOfDescriptors),
+    "no local port": (ConnectBindError(errno.EADDRNOTAVAIL, "no port"), UpstreamRefused),
+}
+
+
+@both
+@pytest.mark.parametrize(("reason", "named"), FAILURES.values(), ids=FAILURES)
+def test_a_failure_to_connect_has_its_name(kind, reason, named):
+    dial = Dial(kind)
+    dial.failed(reason)
+    error = dial.error(named)
+    assert type(error) is named and "/ticket" not in str(error)
+
+
+@both
+@pytest.mark.parametrize(("upstream", "host"), [(PLAIN, "192.0.2.10"), (SIXTH, "2001:db8::10")])
+def test_an_address_is_dialled_as_it_stands(kind, upstream, host):
+    dial = Dial(kind, upstream)
+    ((dialled, port, _factory, timeout, _bind),) = dial.reactor.tcpClients
+    assert (dialled, port, timeout) == (host, 80, 5.0) and not dial.names.receivers
+    dial.result.cancel()
+
+
+@both
+def test_a_name_without_an_address_is_unresolved(kind):
+    dial = Dial(kind, NAMED)
+    dial.names.answer()
+    dial.error(UpstreamUnresolved)
+    assert not dial.reactor.tcpClients
+
+
+@both
+def test_the_addresses_of_a_name_are_tried_in_turn(kind):
+    dial = Dial(kind, NAMED)
+    dial.names.answer("192.0.2.1", "192.0.2.2")
+    dial.reactor.advance(0.1)
+    dial.failed(ConnectionRefusedError())
+    dial.reactor.advance(0.4)
+    assert [client[0] for client in dial.reactor.tcpClients] == ["192.0.2.1", "192.0.2.2"]
+    dial.failed(ConnectionRefusedError())
+    dial.reactor.advance(1)
+    dial.error(UpstreamRefused)
+
+
+@both
+@pytest.mark.parametrize("upstream", [PLAIN, NAMED])
+def test_the_deadline_is_over_the_dial_and_over_the_look_up(kind, upstream):
+    dial = Dial(kind, upstream)
+    dial.reactor.advance(9.9)
+    assert not dial.outcomes
+    dial.reactor.advance(0.2)
+    assert "within 10 s" in str(dial.error(UpstreamTimeout))
+    assert all(connector.stoppedConnecting for connector in dial.reactor.connectors)
+
+
+def test_the_deadline_is_over_the_opening_handshake():
+    dial = Dial("console")
+    dial.reactor.advance(6)
+    transport = dial.connected()
+    assert transport.written.startswith(b"GET /ticket/abc HTTP/1.1\r\n")
+    dial.reactor.advance(4.1)
+    dial.error(UpstreamTimeout)
+    assert transport.aborted
+
+
+@both
+def test_the_deadline_is_over_tls(kind):
+    dial = Dial(kind, SECURE)
+    transport = dial.connected()
+    assert transport.written[:1] == b"\x16" and not dial.outcomes, "a ClientHello"
+    dial.reactor.advance(10.1)
+    dial.error(UpstreamTimeout)
+    assert transport.aborted
+
+
+def test_a_connection_for_http_is_open_with_tcp():
+    dial = Dial("http")
+    transport = dial.connected()
+    (upstream,) = dial.outcomes
+    assert upstream.transport is transport and not transport.written
+    assert not dial.reactor.getDelayedCalls(), "its deadline was the dial's"
+
+
+@both
+def test_an_upstream_that_ends_the_connection_at_once_is_lost(kind):
+    dial = Dial(kind)
+    dial.connected().protocol.connectionLost(Failure(ConnectionDone()))
+    if kind == "console":
+        dial.error(UpstreamLost)
+    else:
+        assert dial.outcomes[0].lost
+
+
+@both
+@pytest.mark.parametrize("upstream", [PLAIN, NAMED])
+def test_a_cancelled_dial_leaves_nothing(kind, upstream):
+    dial = Dial(kind, upstream)
+    dial.result.cancel()
+    dial.error(CancelledError)
+    assert all(connector.stoppedConnecting for connector in dial.reactor.connectors)
+    if upstream is NAMED:
+        dial.names.answer("192.0.2.1")
+        dial.reactor.advance(1)
+        assert not dial.reactor.tcpClients, "the answer comes too late"
+    else:
+        dial.failed(ConnectingCancelledError(IPv4Address("TCP", "192.0.2.10", 80)))
+    assert len(dial.outcomes) == 1
+
+
+@pytest.mark.parametrize(("kind", "upstream"), [("console", PLAIN), ("console", SECURE), ("http", SECURE)])
+def test_a_cancelled_handshake_leaves_nothing(kind, upstream):
+    dial = Dial(kind, upstream)
+    transport = dial.connected()
+    dial.result.cancel()
+    dial.error(CancelledError)
+    assert transport.aborted
+
+
+@both
+@pytest.mark.parametrize("upstream", [PLAIN, SECURE])
+def test_a_proxy_header_goes_before_anything_else(kind, upstream):
+    dial = Dial(kind, upstream, HEADER)
+    transport = dial.connected()
+    assert transport.written.startswith(HEADER)
+    rest = transport.written[len(HEADER) :]
+    assert HEADER not in rest
+    if upstream is SECURE:
+        assert rest[:1] == b"\x16", "the ClientHello"
+    else:
+        assert rest.startswith(b"" if kind == "http" else b"GET /ticket/abc HTTP/1.1\r\n")
+    if not dial.outcomes:
+        dial.result.cancel()
+
+
+def test_what_is_no_failure_of_the_net_stays_what_it_is():
+    dial = Dial("http")
+    dial.failed(ZeroDivisionError())
+    dial.error(ZeroDivisionError)
