@@ -18,6 +18,15 @@ _FOLLOWS = {
 _FIN, _RSV, _OPCODE, _CONTROL, _MASKED, _LENGTH = 0x80, 0x70, 0x0F, 0x08, 0x80, 0x7F
 
 
+def control_frame(opcode: int, payload: bytes, mask: bytes = b"") -> bytes:
+    """A control frame (RFC 6455 5.5): at most 125 bytes of payload in one piece, masked when it is a client's."""
+    size = len(payload)
+    if mask and size:
+        key = (mask * (size // 4 + 1))[:size]
+        payload = (int.from_bytes(payload) ^ int.from_bytes(key)).to_bytes(size)
+    return bytes((_FIN | opcode, (_MASKED if mask else 0) | size)) + mask + payload
+
+
 class FrameWalker:
     """Follows one direction of a WebSocket connection.
 

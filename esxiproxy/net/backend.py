@@ -67,7 +67,7 @@ class Backend(Leg, WebSocketClientProtocol):
     perMessageCompressionOffers = ()
 
     def __init__(self, opening: Opening, tls: UpstreamTLS | None) -> None:
-        super().__init__()
+        # Autobahn's own makes Deferreds and validators that nobody uses here.
         self._opening = opening
         self._tls = tls
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
@@ -79,7 +79,7 @@ class Backend(Leg, WebSocketClientProtocol):
         self.opened: Deferred[Backend] | None = Deferred(self._cancelled)
         self.walker = FrameWalker(masked=False, max_frame=opening.max_frame)
 
-    def startHandshake(self) -> None:
+    def begin(self) -> None:
         """Without TLS the request goes out at once."""
         if self._tls is None:
             self._request()

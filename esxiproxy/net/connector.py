@@ -25,6 +25,7 @@ from esxiproxy.net.backend import Backend, BackendFactory, Opening
 from esxiproxy.net.http_upstream import HttpUpstream
 from esxiproxy.net.transport.resumption import Resumption
 from esxiproxy.net.transport.start import TLSFactory
+from esxiproxy.net.transport.tcp import TCPStream
 from esxiproxy.net.trust import UpstreamTLS
 
 P = TypeVar("P", Backend, HttpUpstream)
@@ -144,7 +145,7 @@ class Connector:
             if not result.called:
                 result.callback(outcome)
 
-        dialling.addErrback(not_connected)
+        dialling.addCallbacks(lambda _: _alone(protocol), not_connected)
         opened.addBoth(done)
         return result
 
@@ -154,6 +155,13 @@ class Connector:
         if upstream.name not in self._tls or self._tls[upstream.name].upstream != upstream:
             self._tls[upstream.name] = UpstreamTLS(upstream)
         return self._tls[upstream.name]
+
+
+def _alone(protocol: Any) -> None:
+    """Twisted's endpoints leave a protocol of theirs in between, which every read would pass through."""
+    transport = protocol.transport
+    if isinstance(transport, TCPStream):
+        transport.protocol = protocol
 
 
 def _endpoint(reactor: Any, upstream: Upstream, timeout: float) -> Any:

@@ -54,7 +54,7 @@ class Frontend(Leg, WebSocketServerProtocol):
     _log = Logger()
 
     def __init__(self, session: Session, upgrade: Upgrade, gateway: Gateway, sessions: Sessions) -> None:
-        super().__init__()
+        # Autobahn's own makes Deferreds and validators that nobody uses here.
         self.session = session
         self._upgrade = upgrade
         self._gateway = gateway

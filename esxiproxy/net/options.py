@@ -1,17 +1,19 @@
-"""Autobahn's options, as both legs have them."""
+"""Autobahn's options and its state at the start, as both legs have them."""
 
 from __future__ import annotations
 
+from typing import Any
+
+from autobahn.websocket.protocol import WebSocketProtocol
+
 
 class Options:
-    """Every option that Autobahn would copy from its factory at each connection, set once and for all.
+    """What Autobahn would copy from its factory and set up at each connection, once and for all.
 
-    With ``CONFIG_ATTRS`` empty nothing is copied (and nothing pretty-printed).  All timers are off:
-    Autobahn's ignore the reactor that they were given.  No web page, no draft versions, no compression, no
-    drop in place of a close code.
+    No web page, no draft versions, no compression, no drop in place of a close code.  All timers are off:
+    Autobahn's ignore the reactor that they were given.
     """
 
-    CONFIG_ATTRS = ()
     logOctets = logFrames = trackTimings = False
     utf8validateIncoming = False
     applyMask = True
@@ -24,3 +26,11 @@ class Options:
     autoPingSize = 12
     autoPingRestartOnAnyTraffic = False
     perMessageCompressionAccept = staticmethod(lambda _offers: None)
+
+    state = WebSocketProtocol.STATE_CONNECTING
+    data = b""
+    current_frame: Any = None
+    inside_message = False
+    websocket_version = 13
+    autoPingPending = None
+    _perMessageCompress = None

@@ -5,7 +5,9 @@ from __future__ import annotations
 import socket
 from typing import Any, Protocol
 
+from OpenSSL import SSL
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.main import CONNECTION_LOST
 from twisted.python.failure import Failure
 
 Why = Any
@@ -38,3 +40,10 @@ def address_of(family: int, name: Any) -> Any:
         host = socket.getnameinfo(name, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0]
         return IPv6Address("TCP", host, *name[1:])
     return IPv4Address("TCP", *name)
+
+
+def fault_of(error: SSL.Error) -> Exception:
+    """What the protocol hears: a connection that broke is lost, and a fault of TLS is itself."""
+    if isinstance(error, SSL.SysCallError) or not (error.args and error.args[0]):
+        return CONNECTION_LOST
+    return error

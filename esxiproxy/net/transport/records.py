@@ -6,9 +6,8 @@ from typing import Any
 
 from OpenSSL import SSL
 from twisted.internet.interfaces import IHandshakeListener
-from twisted.internet.main import CONNECTION_LOST
 
-from esxiproxy.net.transport.loop import Why
+from esxiproxy.net.transport.loop import Why, fault_of
 from esxiproxy.net.transport.resumption import Resumption
 from esxiproxy.net.transport.stream import Stream
 
@@ -77,8 +76,8 @@ class RecordStream(Stream):
             return self._shake()
         if self._write_blocked:
             self._write_blocked = False
-            if (why := self._flush()) is not None:
-                return why
+            if (fault := self._flush()) is not None:
+                return fault
             self._arm()
         records: list[bytes] = []
         why: Why = None
@@ -97,7 +96,7 @@ class RecordStream(Stream):
                 closed = True
                 break
             except SSL.Error as error:
-                why = _reason(error)
+                why = fault_of(error)
                 break
             records.append(octets)
             size += len(octets)
@@ -129,7 +128,7 @@ class RecordStream(Stream):
         except SSL.WantReadError:
             self._write_blocked = True
         except SSL.Error as error:
-            self._fail(_reason(error))
+            self._fail(fault_of(error))
         if sent < len(octets):
             self._queue(bytes(octets[sent:]) if sent else bytes(octets))
         elif self.producer is not None and not self._streaming:
@@ -162,7 +161,7 @@ class RecordStream(Stream):
                 self._arm()
                 return None
             except SSL.Error as error:
-                return _reason(error)
+                return fault_of(error)
         return None if outbox.size else self._drained()
 
     # The handshake
@@ -177,7 +176,7 @@ class RecordStream(Stream):
             self._block(True)
             return None
         except SSL.Error as error:
-            return _reason(error)
+            return fault_of(error)
         self._shaking = self._read_blocked = False
         if IHandshakeListener.providedBy(self.protocol):
             self.protocol.handshakeCompleted()
@@ -246,10 +245,3 @@ class RecordStream(Stream):
     def _peer_closed(self) -> Why:
         """A close_notify came."""
         raise NotImplementedError
-
-
-def _reason(error: SSL.Error) -> Exception:
-    """What the protocol hears: a connection that broke is lost, and a fault of TLS is itself."""
-    if isinstance(error, SSL.SysCallError) or not (error.args and error.args[0]):
-        return CONNECTION_LOST
-    return error
