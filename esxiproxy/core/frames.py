@@ -19,7 +19,7 @@ _FIN, _RSV, _OPCODE, _CONTROL, _MASKED, _LENGTH = 0x80, 0x70, 0x0F, 0x08, 0x80, 
 
 
 def control_frame(opcode: int, payload: bytes, mask: bytes = b"") -> bytes:
-    """A control frame (RFC 6455 5.5): at most 125 bytes of payload in one piece, masked when it is a client's."""
+    """A control frame (RFC 6455 5.5): at most 125 bytes of payload, masked when it is a client's."""
     size = len(payload)
     if mask and size:
         key = (mask * (size // 4 + 1))[:size]
