@@ -32,41 +32,42 @@ class Keepalive:
         self._dead = dead
         self._payload = b""
         self._written_at = 0.0
-        self._waiting = False
         self.round_trip: float | None = None
         """Seconds between the last ping and its pong."""
-        self._call: IDelayedCall = clock.callLater(interval, self._ping)
+        self._next: IDelayedCall = clock.callLater(interval, self._ping)
+        self._pending: IDelayedCall | None = None
 
     def stop(self) -> None:
         """No more pings."""
-        if self._call.active():
-            self._call.cancel()
+        for call in (self._next, self._pending):
+            if call is not None and call.active():
+                call.cancel()
 
     def _ping(self) -> None:
+        self._next = self._clock.callLater(self._interval, self._ping)
+        if self._pending is not None:
+            if not self._leg.heard:
+                return  # another ping would start the clock anew
+            self._pending.cancel()
+            self._pending = None
         self._payload = os.urandom(8)
-        self._waiting = False
-        self._call = self._clock.callLater(self._interval, self._ping)
         self._leg.sendPing(self._payload)
 
     def written(self, opcode: int) -> None:
         """A control frame went out: when it is our ping, the pong is due from now on."""
-        if opcode == PING and self._payload and not self._waiting:
-            self._waiting = True
+        if opcode == PING and self._pending is None:
             self._written_at = self._clock.seconds()
             self._leg.heard = False
-            self._call.cancel()
-            self._call = self._clock.callLater(self._timeout, self._due)
+            self._pending = self._clock.callLater(self._timeout, self._due)
 
     def ponged(self, payload: bytes) -> None:
         """A pong came; ours tells the round-trip time, any other is allowed and means nothing."""
-        if payload == self._payload and self._waiting:
+        if payload == self._payload and self._pending is not None:
             self.round_trip = self._clock.seconds() - self._written_at
 
     def _due(self) -> None:
+        self._pending = None
         if self._leg.paused or self._leg.blocked:  # it could not be heard, or not yet read the ping
-            self._call = self._clock.callLater(self._timeout, self._due)
-        elif self._leg.heard:
-            rest = max(0.0, self._interval - (self._clock.seconds() - self._written_at))
-            self._call = self._clock.callLater(rest, self._ping)
-        else:
+            self._pending = self._clock.callLater(self._timeout, self._due)
+        elif not self._leg.heard:
             self._dead()

@@ -431,6 +431,17 @@ def test_a_client_that_does_not_answer_a_ping_is_lost(scene):
     assert scene.at_rest()
 
 
+def test_pings_keep_their_interval_when_it_is_shorter_than_the_timeout():
+    scene = Scene(ping_interval=5.0, ping_timeout=20.0).open()
+    for _ in range(6):
+        scene.advance(5.05)
+        ((_, _, payload),) = frames(scene.client.received)[-1:]
+        scene.client.send(up(PONG, payload))
+    assert len(frames(scene.client.received)) == 6
+    scene.advance(26)
+    assert scene.client.ended == "aborted"
+
+
 def test_any_byte_is_life(scene):
     for _ in range(20):
         scene.advance(10)
