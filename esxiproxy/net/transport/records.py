@@ -13,7 +13,7 @@ from esxiproxy.net.transport.stream import Stream
 
 RECORD = 16 * 1024
 """The largest plaintext of a record (RFC 8446 5.1): with this much room nothing stays behind in OpenSSL."""
-RECORDS = 4
+RECORDS = 6
 """Full records that one event may write before the others have their turn."""
 MOST = RECORDS * RECORD
 """Bytes that one event may read; they go on as one piece."""

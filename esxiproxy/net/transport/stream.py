@@ -21,8 +21,8 @@ from zope.interface import implementer
 from esxiproxy.net.transport.loop import Loop, Owner, Why, address_of
 from esxiproxy.net.transport.outbox import Outbox
 
-HIGH_WATER = 64 * 1024
-"""Bytes queued above which a push producer is paused; it is resumed when all of them are gone (Twisted's)."""
+HIGH_WATER = 32 * 1024
+"""Bytes queued above which a push producer is paused; it is resumed when all of them are gone."""
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 

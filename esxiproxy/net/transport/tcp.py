@@ -19,8 +19,11 @@ from zope.interface import implementer
 from esxiproxy.net.transport.loop import Loop, Owner, Why
 from esxiproxy.net.transport.stream import Stream
 
-READ_SIZE = 64 * 1024
-"""Bytes read per event: what Twisted reads, and what one write of the twin may queue beyond its mark."""
+READ_SIZE = 96 * 1024
+"""Bytes read per event, which a write of the twin may queue beyond its mark: 128 KiB a direction, with that.
+
+Twisted has 64 KiB for both.  Larger reads and a lower mark hold as much, and copy a third faster.
+"""
 
 _log = Logger()
 

@@ -218,7 +218,7 @@ def test_a_resume_looks_at_what_is_pending(scene):
 def test_one_event_reads_a_bounded_number_of_bytes_and_hands_them_on_as_one(scene):
     scene.tls.recvs = [bytes(RECORD)] * 100
     scene.stream.doRead()
-    assert scene.peer.chunks == [4 * RECORD]
+    assert scene.peer.chunks == [6 * RECORD]
 
 
 def test_a_pause_ends_the_read_loop(scene):
