@@ -109,6 +109,19 @@ def test_a_leg_in_the_middle_of_a_frame_keeps_only_the_newest_pong(scene):
     assert scene.client.received == picture + frame(PONG, b"99")
 
 
+def test_a_pong_that_waits_for_a_blocked_leg_goes_out_when_it_has_drained(scene):
+    picture = frame(2, b"p" * 100_000)
+    scene.client.block()
+    scene.host.send(picture)
+    scene.pump()
+    scene.client.send(up(PING, b"now"))
+    scene.pump()
+    assert scene.backend.twin.blocked and scene.backend.twin.held
+    scene.client.unblock()
+    scene.pump()
+    assert scene.client.received == picture + frame(PONG, b"now")
+
+
 def test_a_flood_of_pings_by_a_client_that_does_not_read_ends_with_1008(scene):
     scene.client.block()
     for _ in range(3000):

@@ -1,0 +1,485 @@
+"""One end of a session for the fuzz test: random frames in random chunks out, checked frames in.
+
+Sockets do not block and nothing sleeps: `run` drives any number of ends in the test's own thread.
+"""
+
+from __future__ import annotations
+
+import random
+import selectors
+import socket
+import ssl
+import struct
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from tests.wsclient import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    KEY,
+    PING,
+    PONG,
+    TEXT,
+    accept_of,
+    close_payload,
+    frame,
+    handshake_fields,
+    head_bytes,
+    trusting_context,
+)
+
+SECONDS = 10.0
+"""Each step of an opening handshake may take this long."""
+BUFFER = 64 * 1024
+"""Of the ends' own sockets: small, so that a reader that stops is felt soon."""
+AHEAD = 64 * 1024
+"""An end makes up frames until it has at least this much to write."""
+EARLY = 16 * 1024
+"""At most so much is sent before the opening handshakes are over; the proxy holds 64 KiB of it."""
+MOST_PINGS = 300
+"""Far below what the proxy calls a flood."""
+SIEGE, STUCK = 1.0, 0.03
+"""A besieging reader reads nothing until the other end could not write for STUCK, or for SIEGE at most.
+
+The other end sends large frames meanwhile: it takes some megabytes to fill all the kernel's buffers.
+"""
+SIZES = (0, 1, 125, 126, 127, 65535, 65536, 65537)
+LARGEST = 300 * 1024
+NOISE = random.Random(6455).randbytes(2 * LARGEST)
+LETTERS = bytes(97 + octet % 26 for octet in NOISE)
+WAIT = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+def data_frames(
+    rng: random.Random, masks: bool, more: Callable[[], bool], rush: Callable[[], bool]
+) -> Iterator[bytes]:
+    """Whole messages, in one to five frames or a swarm of small ones, as long as there have to be `more`.
+
+    In a `rush` the frames are large.
+    """
+    while more():
+        opcode = rng.choice((TEXT, BINARY))
+        pool = LETTERS if opcode == TEXT else NOISE
+        swarm = rng.random() < 0.3
+        last = rng.randint(10, 40) if swarm else rng.choice((0, 0, 0, 1, 2, 4))
+        for number in range(last + 1):
+            start = rng.randrange(LARGEST)
+            size = LARGEST if rush() else rng.randint(0, 130) if swarm else _size(rng)
+            payload = pool[start : start + size]
+            mask = rng.randbytes(4) if masks else False
+            yield frame(CONTINUATION if number else opcode, payload, fin=number == last, mask=mask)
+
+
+def _size(rng: random.Random) -> int:
+    kind = rng.random()
+    if kind < 0.4:
+        return rng.choice(SIZES)
+    return int(2 ** rng.uniform(0, 12)) if kind < 0.95 else rng.randint(0, LARGEST)
+
+
+class Party:
+    """An end of a session: the client, or the upstream's side of the connection to it.
+
+    `sent` and `got` are the bytes of data frames, headers included, as they went out and as they came in.
+    What comes in is checked at once: against the other party's `sent`, and each control frame by itself.
+    """
+
+    def __init__(self, name: str, stream: socket.socket, rng: random.Random, budget: int) -> None:
+        self.name = name
+        self.masks = name == "client"
+        self.twin: Party = self
+        self.rng = rng
+        self.sent, self.got = bytearray(), bytearray()
+        self.pings: list[bytes] = []
+        self.answered = 0
+        """Of the pings, up to and with the newest one that has its pong."""
+        self.pongs = self.asked = self.sieges = 0
+        """Pongs that came, pings of the proxy's own, sieges that made the other end's writes stop."""
+        self.closed: tuple[int | None, bytes] | None = None
+        """What the Close that came said."""
+        self.may_end = False
+        self.ended = ""
+        """How the stream ended."""
+        self.dead = False
+        """Neither reads nor writes any more, and does not let go either."""
+        self._stream = stream
+        self._frames = data_frames(
+            rng, self.masks, lambda: len(self.sent) < budget or self._rush(), self._rush
+        )
+        self._open = True
+        self._fenced = False
+        self._out = bytearray()
+        self._chunk = b""
+        self._in = bytearray()
+        self._left = 0
+        self._readable = True
+        self._stuck = self._rests = self._pauses = 0.0
+        self._besieges = False
+        self._siege_at = [rng.randrange(budget)] if rng.random() < 0.5 else []
+        self._crumbs = 0
+
+    def begin(self, stream: socket.socket) -> None:
+        """The handshakes are over: from here on the stream does not block."""
+        stream.setblocking(False)
+        self._stream = stream
+
+    # what it is
+
+    def is_done(self) -> bool:
+        """Everything is written, everything has arrived, and the newest ping, the last frame, is answered."""
+        written = self._fenced and not self._out and not self._chunk
+        return written and len(self.got) == len(self.twin.sent) and self.answered == len(self.pings)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name}: {len(self.sent)} bytes made up, {len(self._out) + len(self._chunk)} not written, "
+            f"{len(self.got)} of {len(self.twin.sent)} arrived, {self.answered} of {len(self.pings)} pings "
+            f"answered by {self.pongs} pongs, {self.asked} pings and {self.sieges} sieges, "
+            f"closed {self.closed}, ended {self.ended or 'no'}"
+        )
+
+    # what the test does with it
+
+    def early(self) -> bytes:
+        """The first bytes of the stream, which go out with the opening handshake's head; often none."""
+        if self.rng.random() < 0.5:
+            return b""
+        self._make_up()
+        count = self.rng.randint(0, EARLY)
+        octets = bytes(self._out[:count])
+        del self._out[:count]
+        return octets
+
+    def send(self, octets: bytes) -> None:
+        """Send these bytes at the next frame boundary, and no frames of its own after that."""
+        self._open = False
+        self._out += octets
+
+    def close(self, code: int, reason: bytes) -> None:
+        """Send a Close at the next frame boundary."""
+        self.send(self._control(CLOSE, close_payload(code, reason)))
+
+    def ping(self, count: int) -> None:
+        """Send so many pings in a row, behind everything else."""
+        for _ in range(count):
+            self._ping()
+
+    def is_written(self) -> bool:
+        """Whether nothing waits to be written."""
+        return bool(self.ended) or not (self._out or self._chunk)
+
+    def hurry(self) -> None:
+        """No pauses any more."""
+        self._siege_at = []
+        self._besieges = False
+        self._pauses = self._rests = 0.0
+        self._crumbs = 0
+
+    def reset(self) -> None:
+        """Send an RST."""
+        self._stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.let_go("RST of its own")
+
+    def drop(self) -> None:
+        """Send a FIN without a word of WebSocket or TLS."""
+        self.let_go("FIN of its own")
+
+    def forget(self) -> None:
+        """Let go of the stream, if it is still there, however it stands."""
+        if not self.ended:
+            self.reset()
+
+    def let_go(self, how: str) -> None:
+        """Close the socket; `how` is what `ended` says from here on."""
+        self.ended = how
+        self._stream.close()
+
+    # the loop
+
+    def turn(self, now: float) -> None:
+        """Write and read a little, as far as it wants to."""
+        if self.dead or self.ended:
+            return
+        if self.closed and not self.masks and not self._open and self.is_written():
+            self.drop()  # the server closes (RFC 6455 7.1.1)
+            return
+        for _ in range(8):
+            if self.ended or self._stuck or now < self._rests or not self._write(now):
+                break
+        if self._besieges:
+            twin = self.twin
+            stuck = bool(twin._stuck) and now - twin._stuck > STUCK
+            self.sieges += stuck
+            if stuck or now > self._pauses or not twin._open or (twin._fenced and twin.is_written()):
+                self._besieges, self._pauses = False, 0.0
+        for _ in range(8):
+            if self.ended or not self._readable or now < self._pauses or not self._read(now):
+                break
+
+    def wants(self, now: float) -> tuple[int, float]:
+        """The events it waits for, and for how many seconds at most."""
+        if self.dead or self.ended:
+            return 0, 1.0
+        events, wait = 0, 1.0
+        if self._stuck:
+            events |= selectors.EVENT_WRITE
+        elif self._out or self._chunk or (self._open and not self._fenced):
+            wait = max(0.0, self._rests - now)
+        if now < self._pauses:
+            wait = min(wait, 0.005 if self._besieges else self._pauses - now)
+        elif self._readable:
+            wait = 0.0
+        else:
+            events |= selectors.EVENT_READ
+        return events, wait
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def woken(self, events: int) -> None:
+        """The selector has seen these events."""
+        if events & selectors.EVENT_READ:
+            self._readable = True
+        if events & selectors.EVENT_WRITE:
+            self._stuck = 0.0
+
+    # out
+
+    def _make_up(self) -> None:
+        while self._open and not self._fenced and len(self._out) < AHEAD:
+            if len(self.pings) < MOST_PINGS and self.rng.random() < 0.15:
+                self._ping()
+            elif self.rng.random() < 0.03:  # a pong that nobody asked for: it goes no further
+                self._out += self._control(PONG, b"unasked by " + self.name.encode())
+            elif octets := next(self._frames, b""):
+                self.sent += octets
+                self._out += octets
+            else:
+                self._fenced = True
+                self._ping()
+
+    def _ping(self) -> None:
+        mark = f"{self.name} {len(self.pings)} ".encode()
+        payload = mark + NOISE[: self.rng.choice((0, 0, 1, 125 - len(mark)))]
+        if self.rng.random() < 0.1 and not self._fenced:
+            payload = b""
+        self.pings.append(payload)
+        self._out += self._control(PING, payload)
+
+    def _control(self, opcode: int, payload: bytes) -> bytes:
+        return frame(opcode, payload, mask=self.rng.randbytes(4) if self.masks else False)
+
+    def _write(self, now: float) -> bool:
+        if not self._chunk:
+            self._make_up()
+            if not self._out:
+                return False
+            size = self._chunk_size()
+            self._chunk = bytes(self._out[:size])
+            del self._out[:size]
+        try:
+            count = self._stream.send(self._chunk)
+        except WAIT:
+            self._stuck = now
+            return False
+        except OSError as problem:
+            assert self.may_end, f"{self.name}: the stream broke: {problem}"
+            self._out.clear()
+            self._chunk = b""  # what has arrived is still to be read
+            return False
+        self._chunk = self._chunk[count:]
+        if self.rng.random() < (0.2 if self._crumbs else 0.03):
+            self._rests = now + self.rng.uniform(0, 0.002)
+        return True
+
+    def _rush(self) -> bool:
+        return self._open and self.twin._besieges
+
+    def _chunk_size(self) -> int:
+        if self._rush():
+            return 1 << 16
+        if self._crumbs:
+            self._crumbs -= 1
+            return self.rng.randint(1, 14)
+        if self.rng.random() < 0.02:
+            self._crumbs = self.rng.randint(1, 60)
+        return int(2 ** self.rng.uniform(0, 16))
+
+    # in
+
+    def _read(self, now: float) -> bool:
+        try:
+            octets = self._stream.recv(int(2 ** self.rng.uniform(4, 17)))
+        except WAIT:
+            self._readable = False
+            return False
+        except OSError as problem:
+            octets, how = b"", f"{type(problem).__name__}"
+        else:
+            how = "FIN"
+        if not octets:
+            assert self.may_end, f"{self.name}: the stream ended: {how}"
+            self.let_go(how)
+            return False
+        self.feed(octets)
+        if self._siege_at and len(self.got) >= self._siege_at[0]:
+            del self._siege_at[0]
+            self._besieges, self._pauses = True, now + SIEGE
+        elif self._open and self.rng.random() < 0.02:
+            self._pauses = now + self.rng.uniform(0, 0.02)
+        return True
+
+    def feed(self, octets: bytes) -> None:
+        """What came in: data frames are compared, control frames looked at."""
+        checked = len(self.got)
+        self._in += octets
+        while self._in and self._advance():
+            pass
+        wanted = self.twin.sent[checked : len(self.got)]
+        if self.got[checked:] != wanted:
+            came = self.got[checked:]
+            at = next((i for i, pair in enumerate(zip(came, wanted, strict=False)) if pair[0] != pair[1]), -1)
+            at = len(wanted) if at < 0 else at
+            raise AssertionError(
+                f"{self.name}: byte {checked + at} of the data is wrong: "
+                f"{came[at : at + 40].hex(' ')} in the stead of {wanted[at : at + 40].hex(' ')}"
+            )
+
+    def _advance(self) -> bool:
+        """Take one part of a frame; False when more has to come first."""
+        if self._left:
+            count = min(self._left, len(self._in))
+            self.got += self._in[:count]
+            self._left -= count
+            del self._in[:count]
+            return True
+        if len(self._in) < 2:
+            return False
+        first, second = self._in[:2]
+        assert self.closed is None, f"{self.name}: behind a Close: {self._in[:40].hex(' ')}"
+        assert bool(second & 0x80) is not self.masks, f"{self.name}: mask bit of {self._in[:40].hex(' ')}"
+        size, start = second & 0x7F, 2
+        if size > 125:
+            start = 4 if size == 126 else 10
+        if len(self._in) < start:
+            return False
+        if start > 2:
+            size = int.from_bytes(self._in[2:start], "big")
+        key = 0 if self.masks else 4
+        if first & 0x08:
+            assert first & 0x70 == 0 and first & 0x80, f"{self.name}: a control frame begins with {first:#x}"
+            assert start == 2, f"{self.name}: a control frame of {size} bytes"
+        else:
+            if len(self._in) < start + key:
+                return False
+            self.got += self._in[: start + key]
+            self._left = size
+            del self._in[: start + key]
+            return True
+        if len(self._in) < start + key + size:
+            return False
+        mask, payload = self._in[start : start + key], self._in[start + key : start + key + size]
+        if mask:
+            payload = bytearray(octet ^ mask[i % 4] for i, octet in enumerate(payload))
+        del self._in[: start + key + size]
+        self._control_came(first & 0x0F, bytes(payload))
+        return True
+
+    def _control_came(self, opcode: int, payload: bytes) -> None:
+        if opcode == PING:
+            self.asked += 1
+            if self._open:
+                self._out += self._control(PONG, payload)
+        elif opcode == PONG:
+            self.pongs += 1
+            try:
+                self.answered = self.pings.index(payload, self.answered) + 1
+            except ValueError:
+                raise AssertionError(f"{self.name}: a pong that answers no ping of its own: {payload!r}")
+        else:
+            assert opcode == CLOSE and self.may_end, f"{self.name}: opcode {opcode:#x}, {payload!r}"
+            code = int.from_bytes(payload[:2], "big") if payload else None
+            self.closed = code, payload[2:]
+            if self._open:
+                self.send(self._control(CLOSE, payload))
+
+
+def run(parties: Sequence[Party], until: Callable[[], bool], what: str, seconds: float) -> None:
+    """Drive these ends until the question is answered with yes; not in time is a failure."""
+    deadline = time.monotonic() + seconds
+    while not until():
+        now = time.monotonic()
+        if now > deadline:
+            raise AssertionError(f"not within {seconds:g} s: {what}\n" + "\n".join(map(str, parties)))
+        for party in parties:
+            party.turn(now)
+        # A fresh selector each time: which events are waited for changes with nearly every turn.
+        with selectors.PollSelector() as selector:
+            wait = 0.02
+            for party in parties:
+                events, seconds_left = party.wants(now)
+                wait = min(wait, seconds_left)
+                if events:
+                    selector.register(party, events)
+            for key, events in selector.select(wait):
+                key.fileobj.woken(events)  # type: ignore[union-attr]
+
+
+def opened(
+    rng: random.Random,
+    port: int,
+    tls: bool,
+    listening: socket.socket,
+    context: ssl.SSLContext | None,
+    target: str,
+    budget: int,
+) -> tuple[Party, Party]:
+    """The client and the upstream of a new session, each with some of its first frames sent already."""
+    stream = socket.create_connection(("127.0.0.1", port), SECONDS)
+    _small(stream)
+    if tls:
+        stream = trusting_context().wrap_socket(stream, server_hostname="localhost")
+    client = Party("client", stream, rng, budget)
+    stream.sendall(head_bytes(f"GET {target} HTTP/1.1", handshake_fields(["binary"])) + client.early())
+    listening.settimeout(SECONDS)
+    taken, _ = listening.accept()
+    _small(taken)
+    taken.settimeout(SECONDS)
+    if context is not None:
+        taken = context.wrap_socket(taken, server_side=True)
+    upstream = Party("upstream", taken, rng, budget)
+    client.twin, upstream.twin = upstream, client
+    head, behind = _head(taken)
+    key = next(line for line in head.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key:"))
+    fields = [
+        ("Upgrade", "websocket"),
+        ("Connection", "Upgrade"),
+        ("Sec-WebSocket-Accept", accept_of(key.partition(b":")[2].strip().decode())),
+        ("Sec-WebSocket-Protocol", "binary"),
+    ]
+    taken.sendall(head_bytes("HTTP/1.1 101 Switching Protocols", fields) + upstream.early())
+    upstream.feed(behind)
+    head, behind = _head(stream)
+    assert head.startswith(b"HTTP/1.1 101 ") and accept_of(KEY).encode() in head, head
+    client.feed(behind)
+    client.begin(stream)
+    upstream.begin(taken)
+    return client, upstream
+
+
+def _small(stream: socket.socket) -> None:
+    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
+
+
+def _head(stream: socket.socket) -> tuple[bytes, bytes]:
+    """A head, and what came behind it."""
+    octets = b""
+    while b"\r\n\r\n" not in octets:
+        piece = stream.recv(1 << 16)
+        assert piece, f"the stream ended: {octets!r}"
+        octets += piece
+    head, _, behind = octets.partition(b"\r\n\r\n")
+    return head, behind

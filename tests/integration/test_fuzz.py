@@ -1,0 +1,270 @@
+"""Random frames, chunks, pauses and ends through the real process: what goes in comes out, nothing stays.
+
+`ESXIPROXY_LONG=1` takes 40 seeds in each mode in the stead of 4.  A seed is in the name of its test.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.certificates import Certificate
+from tests.integration.fuzzing import NOISE, Party, opened, run
+from tests.integration.listeners import KINDS, PROXY
+from tests.programs import TICKET, Proxy, dead_port, until
+from tests.wsclient import BINARY, CLOSE, CONTINUATION, PING, close_payload, frame
+
+LONG = os.environ.get("ESXIPROXY_LONG") == "1"
+SEEDS = range(40 if LONG else 4)
+BUDGET = 1_500_000
+"""Bytes of data frames that each end sends at least; to a reader that stops it sends until it is stuck."""
+QUIET = 5
+"""Pings at the end, when nothing stands in the way of their pongs."""
+PATIENCE = 20.0
+LIMITS = "stall_timeout = 2s\nping_interval = 50ms\nupstream_ping_interval = 50ms\n"
+TARGET = f"/ticket/{TICKET}"
+
+each_mode = pytest.mark.parametrize("name", KINDS, ids=KINDS.values())
+each_seed = pytest.mark.parametrize("seed", SEEDS)
+
+
+@dataclass
+class Scene:
+    """The proxy, and the listening sockets of the upstreams behind its listeners."""
+
+    proxy: Proxy
+    upstreams: dict[str, tuple[socket.socket, ssl.SSLContext | None]]
+    idle: int = 0
+    """How many descriptors the proxy has when nobody is connected."""
+
+    def descriptors(self) -> int:
+        """How many are open."""
+        return len(os.listdir(f"/proc/{self.proxy.pid}/fd"))
+
+    def session(self, name: str, rng: random.Random, budget: int = BUDGET) -> tuple[Party, Party]:
+        """Both ends of a new session."""
+        listening, context = self.upstreams[name]
+        return opened(rng, self.proxy.ports[name], name == "three", listening, context, TARGET, budget)
+
+    def at_rest(self) -> bool:
+        """Whether the proxy has as many descriptors as before the session."""
+        return self.descriptors() == self.idle
+
+
+@pytest.fixture(scope="module")
+def scene(upstream_certificate: Certificate, listener_certificate: Certificate) -> Iterator[Scene]:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as plain,
+        socket.create_server(("127.0.0.1", 0)) as secure,
+        dead_port() as nobody,
+    ):
+        text = PROXY.replace("[proxy]\n", f"[proxy]\n{LIMITS}").format(
+            plain=plain.getsockname()[1],
+            secure=secure.getsockname()[1],
+            nobody=nobody,
+            pin=upstream_certificate.sha256,
+            certificate=listener_certificate.path,
+            key=listener_certificate.key_path,
+        )
+        behind = secure, upstream_certificate.server_context()
+        with Proxy(text) as proxy:
+            scene = Scene(proxy, {"one": (plain, None), "two": behind, "three": behind})
+            until(lambda: "listener dead" in proxy.log(), "all listeners")
+            for name in KINDS:  # whatever a first session opens for good is counted as there
+                for party in scene.session(name, random.Random(0), 1000):
+                    party.reset()
+            until(lambda: _connections(proxy) == 0, "no connection is left of the first sessions")
+            scene.idle = scene.descriptors()
+            yield scene
+            assert "Traceback" not in proxy.log() and "Internal" not in proxy.log()
+
+
+def _connections(proxy: Proxy) -> int:
+    """Sockets of the proxy that are connected, by its own descriptors and the kernel's table."""
+    inodes = set()
+    for entry in os.listdir(f"/proc/{proxy.pid}/fd"):
+        try:
+            inodes.add(os.readlink(f"/proc/{proxy.pid}/fd/{entry}"))
+        except FileNotFoundError:
+            continue
+    with open(f"/proc/{proxy.pid}/net/tcp") as table:
+        rows = [line.split() for line in table.readlines()[1:]]
+    return sum(row[3] != "0A" and f"socket:[{row[9]}]" in inodes for row in rows)
+
+
+def seeded(name: str, seed: int, part: str) -> random.Random:
+    """The one source of chance of a test; its seed is shown when the test fails."""
+    text = f"{part} {name} {seed}"
+    print(f"random.Random({text!r})")
+    return random.Random(text)
+
+
+# The ends
+
+
+def bad_frames(rng: random.Random, masks: bool) -> tuple[bytes, int]:
+    """What breaks the protocol at the end of a message, and the close code for it."""
+    mask = rng.randbytes(4) if masks else False
+    wrong = False if masks else rng.randbytes(4)
+    return rng.choice(
+        (
+            (frame(BINARY, b"x", rsv=rng.randint(1, 7), mask=mask), 1002),
+            (frame(PING, b"x", rsv=rng.randint(1, 7), mask=mask), 1002),
+            (frame(rng.randint(3, 7), b"x", mask=mask), 1002),
+            (frame(rng.randint(11, 15), b"x", mask=mask), 1002),
+            (frame(BINARY, b"x", mask=wrong), 1002),
+            (frame(PING, b"x", mask=wrong), 1002),
+            (frame(CONTINUATION, b"x", mask=mask), 1002),
+            (frame(BINARY, b"x" * 125, mask=mask, length_bytes=2), 1002),
+            (frame(BINARY, b"x" * 126, mask=mask, length_bytes=8), 1002),
+            (frame(BINARY, b"", mask=mask, length=1 << 63), 1002),
+            (frame(PING, b"x" * 126, mask=mask), 1002),
+            (frame(PING, b"x", fin=False, mask=mask), 1002),
+            (frame(CLOSE, b"x", mask=mask), 1002),
+            (
+                frame(CLOSE, close_payload(rng.choice((0, 999, 1005, 1006, 1015, 2999, 5000))), mask=mask),
+                1002,
+            ),
+            (frame(CLOSE, close_payload(1000, b"\xff"), mask=mask), 1007),
+        )
+    )
+
+
+def part_of_a_frame(rng: random.Random, masks: bool) -> bytes:
+    """A whole header, and less payload than it announces."""
+    size = rng.choice((2, 125, 126, 65535, 65536, 1 << 40))
+    octets = frame(BINARY, mask=rng.randbytes(4) if masks else False, length=size)
+    return octets + NOISE[: rng.randrange(min(size, 5000))]
+
+
+def a_close(rng: random.Random) -> tuple[int, bytes]:
+    """A code that may be sent, and a reason of at most 123 bytes."""
+    return rng.choice((1000, 1001, 1008, 1011, 3000, 4999)), b"r" * rng.choice((0, 1, 50, 123))
+
+
+def closes(rng: random.Random, first: Party, other: Party) -> None:
+    """A Close goes through with code and reason, and the answer comes back."""
+    close = a_close(rng)
+    first.close(*close)
+    run([first, other], lambda: bool(first.closed and other.closed), "both have a Close", PATIENCE)
+    assert first.closed == other.closed == close
+
+
+def resets(rng: random.Random, first: Party, other: Party) -> None:
+    """The other end is told with a Close."""
+    first.reset()
+    run([other], lambda: other.closed is not None, "the other end has its Close", PATIENCE)
+    assert other.closed is not None and other.closed[0] == _told(first)
+
+
+def drops_mid_frame(rng: random.Random, first: Party, other: Party) -> None:
+    """The other end gets the part that was sent, and no Close in the middle of it."""
+    octets = part_of_a_frame(rng, first.masks)
+    first.sent += octets
+    first.send(octets)
+    run([first, other], lambda: len(other.got) == len(first.sent), "the part has arrived", PATIENCE)
+    rng.choice((first.drop, first.reset))()
+    run([other], lambda: bool(other.ended), "the other end is left", PATIENCE)
+    assert other.closed is None
+
+
+def sends_a_bad_frame(rng: random.Random, first: Party, other: Party) -> None:
+    """The offender gets the code for what it did, the other end learns that it is gone."""
+    octets, code = bad_frames(rng, first.masks)
+    first.send(octets)
+    run([first, other], lambda: bool(first.closed and other.closed), f"a Close: {octets[:20]!r}", PATIENCE)
+    assert first.closed is not None and other.closed is not None
+    assert (first.closed[0], other.closed[0]) == (code, _told(first)), octets[:20]
+
+
+def _told(first: Party) -> int:
+    """What the other end is told when this one is gone."""
+    return 1001 if first.name == "client" else 1011
+
+
+End = Callable[[random.Random, Party, Party], None]
+ENDS: list[tuple[End, str]] = [
+    (end, side)
+    for end in (closes, resets, drops_mid_frame, sends_a_bad_frame)
+    for side in ("client", "upstream")
+]
+
+
+def ending(name: str, seed: int) -> tuple[End, str]:
+    """Which end a seed has: they take turns, so that few seeds have them all."""
+    return ENDS[(seed * len(KINDS) + list(KINDS).index(name)) % len(ENDS)]
+
+
+@each_mode
+@each_seed
+def test_what_goes_in_comes_out(name: str, seed: int, scene: Scene) -> None:
+    """Data frames arrive byte for byte, pings are answered on their own leg, and nothing is left at the end.
+
+    Both directions at once.  Where pings come faster than they can be answered, the newest one is; once the
+    data is through, each has its pong.
+    """
+    rng = seeded(name, seed, "whole")
+    parties = client, upstream = scene.session(name, rng)
+    try:
+        run(parties, lambda: client.is_done() and upstream.is_done(), "everything has arrived", PATIENCE)
+        assert (client.got, upstream.got) == (upstream.sent, client.sent)
+        end, side = ending(name, seed)
+        print(f"the end: {side} {end.__name__}", *parties, sep="\n")
+        before = [party.pongs for party in parties]
+        for party in parties:
+            party.hurry()
+            party.ping(QUIET)
+        run(parties, lambda: client.is_done() and upstream.is_done(), "the last pongs", PATIENCE)
+        assert [party.pongs for party in parties] == [count + QUIET for count in before]
+        for party in parties:
+            party.may_end = True
+        end(rng, *(parties if side == "client" else parties[::-1]))
+        run(parties, scene.at_rest, f"{scene.idle} descriptors, {scene.descriptors()} before", PATIENCE)
+    finally:
+        for party in parties:
+            party.forget()
+
+
+def in_the_middle(end: End, rng: random.Random, first: Party) -> None:
+    """Begin this end, with the traffic of both directions still on the way."""
+    if end is closes:
+        first.close(*a_close(rng))
+    elif end is sends_a_bad_frame:
+        first.send(bad_frames(rng, first.masks)[0])
+    elif end is drops_mid_frame and rng.random() < 0.5:
+        first.drop()
+    else:
+        first.reset()
+
+
+@each_mode
+@each_seed
+def test_nothing_stays_of_a_session_that_ends_in_full_flow(name: str, seed: int, scene: Scene) -> None:
+    """An end at any moment: what has arrived is what was sent so far, and every descriptor is given back.
+
+    An end that has nothing more to do may be dead from then on: it does not read, and does not let go.
+    """
+    rng = seeded(name, seed, "cut")
+    parties = client, upstream = scene.session(name, rng)
+    try:
+        cut = rng.randrange(2 * BUDGET)
+        run(parties, lambda: len(client.got) + len(upstream.got) >= cut, "half-way", PATIENCE)
+        end, side = ending(name, seed)
+        first, other = parties if side == "client" else parties[::-1]
+        for party in parties:
+            party.may_end = True
+            party.hurry()
+        in_the_middle(end, rng, first)
+        other.dead = rng.random() < 0.3
+        first.dead = rng.random() < 0.3 and first.is_written()
+        print(f"the end: {side} {end.__name__}, dead: {first.dead} {other.dead}", *parties, sep="\n")
+        run(parties, scene.at_rest, f"{scene.idle} descriptors, {scene.descriptors()} before", PATIENCE)
+    finally:
+        for party in parties:
+            party.forget()
