@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -46,3 +46,11 @@ def upstream_certificate(authority: Authority) -> Certificate:
 def listener_certificate(authority: Authority) -> Certificate:
     """What a listener shows."""
     return authority.server("listener")
+
+
+@pytest.fixture(scope="module", params=["ours", "twisted"])
+def transports(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The proxies of the module run on our transports, and then on Twisted's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ESXIPROXY_TRANSPORTS", request.param)
+        yield request.param

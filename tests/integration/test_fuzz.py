@@ -58,7 +58,9 @@ class Scene:
 
 
 @pytest.fixture(scope="module")
-def scene(upstream_certificate: Certificate, listener_certificate: Certificate) -> Iterator[Scene]:
+def scene(
+    transports: str, upstream_certificate: Certificate, listener_certificate: Certificate
+) -> Iterator[Scene]:
     with (
         socket.create_server(("127.0.0.1", 0)) as plain,
         socket.create_server(("127.0.0.1", 0)) as secure,

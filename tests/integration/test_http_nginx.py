@@ -318,6 +318,7 @@ def _files(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def scene(
+    transports: str,
     tmp_path_factory: pytest.TempPathFactory,
     upstream_certificate: Certificate,
     listener_certificate: Certificate,
