@@ -72,6 +72,8 @@ class RecordStream(Stream):
     # The fast path
 
     def doRead(self) -> Why:
+        if self._fault is not None:  # what comes after it would be a consequence of it
+            return self._fault
         if self._shaking:
             return self._shake()
         if self._write_blocked:

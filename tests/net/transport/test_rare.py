@@ -112,6 +112,18 @@ def scene():
     scene.far.close()
 
 
+def test_a_client_whose_first_step_fails_ends_with_that_and_not_with_what_follows_from_it():
+    """The host's answer was there before the first step: its certificate is refused in `start`."""
+    scene = Scene(shaken=False)
+    rejected = SSL.Error([("esxiproxy", "", "certificate verify failed")])
+    scene.tls.shakes = [rejected, SSL.Error([])]
+    scene.stream.start(True)
+    assert scene.stream.doRead() is rejected
+    assert scene.stream.doWrite() is rejected
+    scene.near.close()
+    scene.far.close()
+
+
 def test_a_blocked_record_is_offered_again_whole_and_first(scene):
     """After WANT_WRITE the retry begins with the same bytes and has no fewer."""
     scene.tls.sends = [SSL.WantWriteError, SSL.WantWriteError]
