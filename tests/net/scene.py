@@ -8,7 +8,6 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from esxiproxy.core.errors import SessionError
 from esxiproxy.core.handshake import accept_value
 from esxiproxy.core.limits import Limits
 from esxiproxy.core.routing import Principal, Route, Upstream
@@ -218,4 +217,4 @@ class Scene:
         return bool(ended) and not len(self.sessions) and not self.clock.getDelayedCalls()
 
 
-__all__ = ["KEY", "UPSTREAM", "Scene", "SessionError", "close", "frame", "frames", "opening", "up"]
+__all__ = ["KEY", "UPSTREAM", "Scene", "close", "frame", "frames", "opening", "up"]
