@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from twisted.logger import Logger
 
 from esxiproxy.authenticators.anonymous import Anonymous
 from esxiproxy.core.edge import Edge
 from esxiproxy.core.errors import Draining
 from esxiproxy.core.limits import Limits
 from esxiproxy.core.listening import ListenerTLS
+from esxiproxy.core.quota import Quotas
 from esxiproxy.core.routing import Upstream
-from esxiproxy.interfaces import IAuthenticator, IRouter, ISessionObserver
+from esxiproxy.interfaces import IAuthenticator, IRouter, ISessionObserver, IState
+from esxiproxy.net.admission import Admission
 from esxiproxy.net.connector import Connector
 from esxiproxy.net.dispatch import ListenerFactory
 from esxiproxy.net.gateway import Gateway
 from esxiproxy.net.proxyprotocol import ProxyProtocolFactory
+from esxiproxy.net.roster import Roster
 from esxiproxy.net.sessions import Sessions
 from esxiproxy.net.tls import CurrentContext, listener_context
 from esxiproxy.net.transport.reactor import streaming
 from esxiproxy.net.transport.start import TLSFactory
+from esxiproxy.state.memory import MemoryState
 
 _LAST_WORDS = 1.0
 """Seconds that aborted connections get to say so to their protocols."""
@@ -36,13 +42,29 @@ class Proxy(Service):
     for another HTTP request are closed, sessions that run may go on for ``drain_timeout``,
     those that are left get a Close 1001, and what does not go by itself within ``close_timeout`` is aborted.
     Its Deferred fires when no session is left.  The ports are the application's, which stops them first.
+
+    ``quotas`` says how many sessions and connections there may be, and ``state`` is what counts them: without
+    one, the memory of this process.  ``room`` is asked whether there is a descriptor left for one more
+    session, with so many to be dialled for still.
     """
 
+    _log = Logger()
+
     def __init__(
-        self, reactor: Any, observers: Iterable[ISessionObserver] = (), limits: Limits | None = None
+        self,
+        reactor: Any,
+        observers: Iterable[ISessionObserver] = (),
+        limits: Limits | None = None,
+        quotas: Quotas | None = None,
+        state: IState | None = None,
+        room: Callable[[int], bool] | None = None,
     ) -> None:
         self.limits = limits or Limits()
-        self.sessions = Sessions(observers, reactor)
+        self.quotas = quotas or Quotas()
+        self.state: IState = state or MemoryState(reactor)
+        self.admission = Admission(self.state, reactor, room or (lambda _dials: True))
+        self._roster = Roster(self.state, reactor)
+        self.sessions = Sessions([*observers, self.admission, self._roster], reactor)
         self._reactor = streaming(reactor)
         self._connector = Connector(self._reactor)
 
@@ -54,6 +76,7 @@ class Proxy(Service):
         limits: Limits | None = None,
         tls: ListenerTLS | IOpenSSLServerConnectionCreator | None = None,
         edge: Edge | None = None,
+        quotas: Quotas | None = None,
     ) -> Any:
         """The factory of one listener, to be given to ``reactor.listenTCP`` or an endpoint.
 
@@ -63,7 +86,9 @@ class Proxy(Service):
         edge, limits = edge or Edge(), limits or self.limits
         if isinstance(tls, ListenerTLS):
             tls = CurrentContext(listener_context(tls))
-        gateway = Gateway(authenticator or Anonymous(), router, self._connector)
+        gateway = Gateway(
+            authenticator or Anonymous(), router, self._connector, self.admission, quotas or self.quotas
+        )
         factory: Any = ListenerFactory(name, gateway, self.sessions, limits, self._reactor, edge)
         if tls is not None:
             factory = TLSFactory(tls, False, factory, self._reactor)
@@ -78,11 +103,16 @@ class Proxy(Service):
     def startService(self) -> None:
         self.sessions.draining = False
         super().startService()
+        starting = Deferred.fromCoroutine(self._start())
+        starting.addErrback(lambda failure: self._log.error("{error}", error=failure.value))
 
     def stopService(self) -> Deferred[None]:
         super().stopService()
         self.sessions.drain()
         return Deferred.fromCoroutine(self._drain())
+
+    async def _start(self) -> None:
+        await self.state.start(partial(self._roster.obey, sessions=self.sessions))
 
     async def _drain(self) -> None:
         await self._empty(self.limits.drain_timeout)
@@ -92,6 +122,7 @@ class Proxy(Service):
         for holder in self.sessions:
             holder.abort()
         await self._empty(_LAST_WORDS)
+        await self.state.stop()
 
     async def _empty(self, seconds: float) -> None:
         """Until the last session is gone, or the time is up."""

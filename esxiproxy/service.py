@@ -19,6 +19,7 @@ from esxiproxy.ops.sessionlog import SessionLog
 from esxiproxy.ops.systemd import SystemdService
 from esxiproxy.proxy import Proxy
 from esxiproxy.registry import AUTHENTICATORS, ROUTERS, SERVICES, plugin
+from esxiproxy.state.opening import open_state
 
 
 class ProxyService(MultiService):
@@ -30,14 +31,17 @@ class ProxyService(MultiService):
     def __init__(self, config: Config, reactor: Any) -> None:
         super().__init__()
         reactor = streaming(reactor)
-        Descriptors().raise_limit()
+        descriptors = Descriptors()
+        descriptors.raise_limit()
         self._logs, self._listeners, self._beside = MultiService(), MultiService(), MultiService()
         observers: list[Any] = [SessionLog()]
         if config.access_log is not None:
             access_log = AccessLog(config.access_log, reactor)
             access_log.setServiceParent(self._logs)
             observers.append(access_log)
-        self.proxy = Proxy(reactor, observers, config.limits)
+        state = open_state(config.state, reactor)
+        room = descriptors.may_admit
+        self.proxy = Proxy(reactor, observers, config.limits, config.quotas, state, room)
         self._systemd = SystemdService(reactor, status=lambda: f"{len(self.proxy.sessions)} sessions")
         for service in (self._logs, self.proxy, self._listeners, self._beside, self._systemd):
             service.setServiceParent(self)
@@ -71,6 +75,7 @@ class ProxyService(MultiService):
             limits=listener.limits,
             tls=listener.tls,
             edge=listener.edge,
+            quotas=listener.quotas,
         )
 
     def stopService(self) -> Deferred[None]:

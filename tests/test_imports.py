@@ -18,7 +18,7 @@ ALLOWED = {
     "registry": {"core", "interfaces", "registry"},
     "sim": {"core", "sim"},
     "doctor": {"core", "interfaces", "net", "doctor"},
-    "proxy": {"core", "interfaces", "net", "authenticators", "proxy"},
+    "proxy": {"core", "interfaces", "net", "state", "authenticators", "proxy"},
     "service": {"core", "net", "ops", "state", "registry", "proxy", "service"},
     "preflight": {"core", "net", "registry", "preflight"},
     "tap": {"core", "preflight", "service", "tap"},

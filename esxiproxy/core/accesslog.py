@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from esxiproxy.core.values import BadValue, shown
+from esxiproxy.core.badvalue import BadValue, shown
 
 
 class Place(Enum):

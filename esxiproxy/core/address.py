@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
+from esxiproxy.core.badvalue import BadValue, shown
 from esxiproxy.core.url import port_number
-from esxiproxy.core.values import BadValue, shown
 
 IP = IPv4Address | IPv6Address
 

@@ -8,9 +8,11 @@ from difflib import get_close_matches
 from os import PathLike, fspath
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from esxiproxy.core import ini
 from esxiproxy.core.accesslog import AccessLogging
+from esxiproxy.core.badvalue import BadValue
 from esxiproxy.core.consistency import (
     Conflict,
     address_conflicts,
@@ -20,13 +22,15 @@ from esxiproxy.core.consistency import (
     target_conflicts,
     upstream_conflicts,
 )
-from esxiproxy.core.given import Given, access_log_of, limits_of, listener_of, manhole_of, upstream_of
-from esxiproxy.core.keys import KEYS, SectionKind, keys_of
+from esxiproxy.core.given import Given, listener_of, proxy_of, upstream_of
+from esxiproxy.core.key import SectionKind
+from esxiproxy.core.keys import KEYS, keys_of
 from esxiproxy.core.limits import Limits
 from esxiproxy.core.listening import Http, Listener, ListenerTLS, Manhole, TLSVersion
 from esxiproxy.core.problem import ConfigError, Problem
+from esxiproxy.core.quota import Quotas
 from esxiproxy.core.routing import Upstream
-from esxiproxy.core.values import BadValue, name
+from esxiproxy.core.values import name
 
 __all__ = [
     "Config",
@@ -52,8 +56,9 @@ class Config:
     """A whole configuration.
 
     ``source`` is as it was given; all other paths are absolute, so that a daemon may change its folder.
-    ``beside`` names the plugins that run beside the proxy.  ``lines`` has the line of each key, and of each
-    header under the key None.
+    ``beside`` names the plugins that run beside the proxy.  ``workers`` is a number of processes; ``state``
+    the database that they share, None for the memory of one.  ``upgrade_timeout`` is in seconds.  ``lines``
+    has the line of each key, and of each header under the key None.
     """
 
     source: Path
@@ -63,6 +68,10 @@ class Config:
     beside: tuple[str, ...] = ()
     manhole: Manhole | None = None
     access_log: AccessLogging | None = None
+    quotas: Quotas = field(default_factory=Quotas)
+    workers: int = 1
+    upgrade_timeout: float | None = None
+    state: Path | None = None
     lines: Lines = field(default_factory=lambda: MappingProxyType({}), repr=False, compare=False)
 
     def problem(self, section: str, key: str | None, text: str) -> Problem:
@@ -130,21 +139,20 @@ class _Check:
         if readable and not listeners:
             text = "no listener: without a [listener NAME] section there is nothing to bind"
             self.problems.append(Problem(self._file, 1, None, None, text))
-        limits, beside, manhole, logging = Limits(), (), None, None
-        for found in given:
-            if found.kind is SectionKind.PROXY:
-                self._report_all(found, proxy_conflicts(found))
-                limits, beside = limits.overridden_by(limits_of(found)), found["beside"] or ()
-                manhole, logging = manhole_of(found, self._folder), access_log_of(found)
+        proxy = next((found for found in given if found.kind is SectionKind.PROXY), None)
+        whole: Mapping[str, Any] = {}
+        if proxy is not None:
+            self._report_all(proxy, proxy_conflicts(proxy))
+            whole = proxy_of(proxy, self._folder)
+        limits, quotas = whole.get("limits", Limits()), whole.get("quotas", Quotas())
         return Config(
-            Path(self._file),
-            tuple(listener_of(found, limits) for found in listeners if found["listen"]),
-            MappingProxyType({found.name: upstream_of(found) for found in upstreams if found["url"]}),
-            limits,
-            beside,
-            manhole,
-            logging,
-            _lines(sections),
+            source=Path(self._file),
+            listeners=tuple(listener_of(found, limits, quotas) for found in listeners if found["listen"]),
+            upstreams=MappingProxyType(
+                {found.name: upstream_of(found) for found in upstreams if found["url"]}
+            ),
+            lines=_lines(sections),
+            **whole,
         )
 
     def _given(self, section: ini.Section) -> Given | None:

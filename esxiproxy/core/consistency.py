@@ -29,6 +29,8 @@ def proxy_conflicts(proxy: Given) -> Iterator[Conflict]:
     for key in ("manhole_keys", "manhole_host_key"):
         if proxy.has(key) and "manhole" not in proxy.present:
             yield key, "only with a manhole"
+    if proxy.has("state") and not proxy.unread("state") and proxy["state"] is None and proxy["workers"] > 1:
+        yield "state", "memory: is that of one process: several workers need sqlite:PATH, or no such key"
 
 
 def listener_conflicts(listener: Given) -> Iterator[Conflict]:

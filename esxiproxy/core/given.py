@@ -11,9 +11,12 @@ from typing import Any
 from esxiproxy.core.accesslog import AccessLogging
 from esxiproxy.core.forwarded import Trust
 from esxiproxy.core.ini import Section
-from esxiproxy.core.keys import LIMITS, SectionKind, keys_of
+from esxiproxy.core.keepalive import PROFILES
+from esxiproxy.core.key import SectionKind
+from esxiproxy.core.keys import LIMITS, QUOTAS, keys_of
 from esxiproxy.core.limits import Limits
 from esxiproxy.core.listening import Listener, ListenerTLS, Manhole
+from esxiproxy.core.quota import Quotas
 from esxiproxy.core.routing import Upstream
 
 
@@ -51,8 +54,15 @@ class Given:
 
 
 def limits_of(given: Given) -> Mapping[str, Any]:
-    """The limits that a section sets itself."""
-    return MappingProxyType({key: value for key, value in given.values.items() if key in LIMITS})
+    """The limits that a section sets itself: a word for several of them goes behind each one's own key."""
+    profile = PROFILES[given.values["keepalive"]] if "keepalive" in given.values else {}
+    own = {key: value for key, value in given.values.items() if key in LIMITS}
+    return MappingProxyType({**profile, **own})
+
+
+def quotas_of(given: Given) -> Mapping[str, Any]:
+    """The quotas that a section sets itself."""
+    return MappingProxyType({key: value for key, value in given.values.items() if key in QUOTAS})
 
 
 def manhole_of(given: Given, folder: Path) -> Manhole | None:
@@ -69,8 +79,22 @@ def access_log_of(given: Given) -> AccessLogging | None:
     return None if to is None else AccessLogging(to, given["access_log_format"])
 
 
-def listener_of(given: Given, limits: Limits) -> Listener:
-    """The listener of a section, with the limits of [proxy] where it has none itself."""
+def proxy_of(given: Given, folder: Path) -> Mapping[str, Any]:
+    """What [proxy] says of the whole configuration, by the names of its fields."""
+    return {
+        "limits": Limits().overridden_by(limits_of(given)),
+        "quotas": Quotas().overridden_by(quotas_of(given)),
+        "beside": given["beside"] or (),
+        "manhole": manhole_of(given, folder),
+        "access_log": access_log_of(given),
+        "workers": given["workers"],
+        "upgrade_timeout": given["upgrade_timeout"],
+        "state": given["state"],
+    }
+
+
+def listener_of(given: Given, limits: Limits, quotas: Quotas) -> Listener:
+    """The listener of a section, with the limits and quotas of [proxy] where it has none itself."""
     address, certificate, private_key = given["listen"], given["certificate"], given["private_key"]
     tls = None
     if certificate is not None and private_key is not None:
@@ -85,6 +109,7 @@ def listener_of(given: Given, limits: Limits) -> Listener:
         authenticator=given["authenticator"],
         http=given["http"],
         limits=limits.overridden_by(limits_of(given)),
+        quotas=quotas.overridden_by(quotas_of(given)),
         paths=given["paths"] or (),
         trusted_proxies=given["trusted_proxies"] or Trust(),
         proxy_protocol=given["proxy_protocol"],
@@ -107,4 +132,5 @@ def upstream_of(given: Given) -> Upstream:
         subprotocol=given["subprotocol"],
         send_proxy_protocol=given["send_proxy_protocol"],
         overrides=limits_of(given),
+        quotas=quotas_of(given),
     )

@@ -23,6 +23,7 @@ class Limits:
     ping_interval: float | None = 25.0
     ping_timeout: float = 20.0
     upstream_ping_interval: float | None = None
+    tcp_keepalive: float | None = 60.0
     idle_timeout: float | None = None
     max_lifetime: float | None = None
     stall_timeout: float = 60.0

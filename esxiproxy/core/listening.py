@@ -10,6 +10,7 @@ from esxiproxy.core.edge import Edge as Edge
 from esxiproxy.core.edge import Http as Http
 from esxiproxy.core.forwarded import Trust
 from esxiproxy.core.limits import Limits
+from esxiproxy.core.quota import Quotas
 
 
 class TLSVersion(Enum):
@@ -61,6 +62,7 @@ class Listener:
     authenticator: str = "anonymous"
     http: Http = Http.REFUSE
     limits: Limits = field(default_factory=Limits)
+    quotas: Quotas = field(default_factory=Quotas)
     paths: tuple[bytes, ...] = ()
     trusted_proxies: Trust = field(default_factory=Trust)
     proxy_protocol: bool = False

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from esxiproxy.core.keys import KEYS, Key
+from esxiproxy.core.key import Key
+from esxiproxy.core.keys import KEYS
 
 
 def reference() -> str:

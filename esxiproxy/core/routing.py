@@ -67,6 +67,7 @@ class Upstream:
     subprotocol: Subprotocol = Subprotocol.BRIDGE
     send_proxy_protocol: ProxyVersion | None = None
     overrides: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    quotas: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def authority(self) -> str:
@@ -98,3 +99,4 @@ class Route:
 
     upstream: Upstream
     target: bytes | None = None
+    console: str | None = None

@@ -1,4 +1,4 @@
-"""What a text in the configuration means: durations, sizes, words, fields, thumbprints and files.
+"""What a text in the configuration means: words, names, fields, thumbprints and files.
 
 Every function takes the text and returns the value, or raises BadValue with a text that says what would be
 right.
@@ -13,6 +13,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import TypeVar
 
+from esxiproxy.core.badvalue import BadValue, shown
 from esxiproxy.core.forwarded import Trust
 from esxiproxy.core.paths import ambiguous
 from esxiproxy.core.proxyprotocol import ProxyVersion
@@ -20,62 +21,11 @@ from esxiproxy.core.routing import Pin
 
 E = TypeVar("E", bound=Enum)
 
-_DURATION = re.compile(r"([0-9]{1,12})(ms|s|m|h|d)")
-_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_LONGEST = 365 * 86400
-_SIZE = re.compile(r"([0-9]{1,19})(KiB|MiB|GiB|)")
-_BYTES = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-_LARGEST = (1 << 63) - 1
-"""RFC 6455 5.2: a payload length has 63 bits."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _VISIBLE = re.compile(r"[!-~]+")
 _DIGITS = {"sha1": 40, "sha256": 64}
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----")
 _LARGEST_FILE = 16 << 20
-
-
-class BadValue(ValueError):
-    """A text that is no such value; ``str()`` says what would be one."""
-
-
-def shown(text: str) -> str:
-    """The text in quotes, cut short where it is long."""
-    return f"'{text if len(text) <= 60 else text[:57] + '...'}'"
-
-
-def duration(text: str) -> float:
-    """``500ms``, ``30s``, ``10m``, ``1h`` or ``2d``, in seconds."""
-    if text == "off":
-        raise BadValue("cannot be off")
-    if not (found := _DURATION.fullmatch(text)):
-        raise BadValue(f"{shown(text)} is no duration: write 500ms, 30s, 10m, 1h or 2d")
-    seconds = int(found[1]) * _SECONDS[found[2]]
-    if not seconds:
-        raise BadValue("must be more than 0")
-    if seconds > _LONGEST:
-        raise BadValue(f"{shown(text)} is too long: at most 365d")
-    return float(seconds)
-
-
-def duration_or_off(text: str) -> float | None:
-    """A duration, or None for ``off``."""
-    if text.startswith("0") and (found := _DURATION.fullmatch(text)) and not int(found[1]):
-        raise BadValue("must be more than 0, or off")
-    return None if text == "off" else duration(text)
-
-
-def size_or_off(text: str) -> int | None:
-    """``64KiB``, ``1MiB``, ``2GiB`` or plain bytes, in bytes; None for ``off``."""
-    if text == "off":
-        return None
-    if not (found := _SIZE.fullmatch(text)):
-        raise BadValue(f"{shown(text)} is no size: write 64KiB, 1MiB, a number of bytes, or off")
-    size = int(found[1]) * _BYTES[found[2]]
-    if not size:
-        raise BadValue("must be more than 0, or off")
-    if size > _LARGEST:
-        raise BadValue(f"{shown(text)} is too large: at most {_LARGEST}")
-    return size
 
 
 def choice(words: type[E]) -> Callable[[str], E]:
@@ -91,11 +41,17 @@ def choice(words: type[E]) -> Callable[[str], E]:
     return parse
 
 
-def state(text: str) -> str:
-    """Where shared state lives: ``memory:`` is the one place so far."""
+def state(text: str, folder: Path) -> Path | None:
+    """Where shared state lives: a database file, or None for ``memory:``."""
+    scheme, _colon, place = text.partition(":")
+    if scheme == "sqlite" and place:
+        path = folder / place
+        if not path.parent.is_dir():
+            raise BadValue(f"no such folder: {Path(place).parent}")
+        return path
     if text != "memory:":
-        raise BadValue(f"{shown(text)} is not memory:, the one state there is in this version")
-    return text
+        raise BadValue(f"{shown(text)} is not memory: or sqlite:PATH")
+    return None
 
 
 def name(text: str) -> str:

@@ -46,6 +46,7 @@ class Admission:
         self._waiting = Waiting(clock)
         self._taken: dict[str, set[str]] = {}
         self._dials: set[str] = set()
+        self._shaking: dict[str, Slot] = {}
         self._connections = 0
 
     @property
@@ -70,6 +71,10 @@ class Admission:
 
     def _shaken(self) -> None:
         self.handshakes -= 1
+
+    def opening(self, session: Session, handshake: Slot) -> None:
+        """This session is what the connection wants: the slot is its own until it is open or has ended."""
+        self._shaking[session.id] = handshake
 
     async def arrive(self, session: Session, quotas: Quotas) -> None:
         """Before anybody is asked who the client is.  Raises LimitReached, StateUnavailable."""
@@ -111,11 +116,17 @@ class Admission:
 
     def opened(self, session: Session) -> None:
         self.dialled(session)
+        self._open_or_over(session.id)
 
     def closed(self, record: Record) -> None:
         self._dials.discard(record.session)
+        self._open_or_over(record.session)
         if (names := self._taken.pop(record.session, None)) is not None:
             self._give(record.session, names)
+
+    def _open_or_over(self, session: str) -> None:
+        if (handshake := self._shaking.pop(session, None)) is not None:
+            handshake.give()
 
     # Slots
 

@@ -23,6 +23,7 @@ from esxiproxy.core.limits import Limits
 from esxiproxy.core.routing import Upstream
 from esxiproxy.net.backend import Backend, BackendFactory, Opening
 from esxiproxy.net.http_upstream import HttpUpstream
+from esxiproxy.net.slot import Slot
 from esxiproxy.net.transport.resumption import Resumption
 from esxiproxy.net.transport.start import TLSFactory
 from esxiproxy.net.transport.tcp import TCPStream
@@ -77,7 +78,9 @@ class Connector:
         """Read its authorities now, while the process may: ``twistd --uid`` gives that right away."""
         self._tls_of(upstream)
 
-    def connect(self, upstream: Upstream, opening: Opening, limits: Limits) -> Deferred[Backend]:
+    def connect(
+        self, upstream: Upstream, opening: Opening, limits: Limits, slot: Slot | None = None
+    ) -> Deferred[Backend]:
         """A backend whose opening handshake was accepted; fails with a SessionError.
 
         Cancelling it leaves nothing behind.
@@ -85,10 +88,10 @@ class Connector:
         tls = self._tls_of(upstream)
         backend = Backend(opening, tls)
         backend.factory = self._factory
-        return self._dial(upstream, backend, tls, limits, opening.announced)
+        return self._dial(upstream, backend, tls, limits, opening.announced, slot)
 
     def connect_http(
-        self, upstream: Upstream, limits: Limits, announced: bytes = b""
+        self, upstream: Upstream, limits: Limits, announced: bytes = b"", slot: Slot | None = None
     ) -> Deferred[HttpUpstream]:
         """A connection for plain HTTP, its certificate checked; fails with a SessionError.
 
@@ -96,10 +99,16 @@ class Connector:
         """
         tls = self._tls_of(upstream)
         protocol = HttpUpstream(upstream, limits, tls, self._reactor, announced)
-        return self._dial(upstream, protocol, tls, limits, announced)
+        return self._dial(upstream, protocol, tls, limits, announced, slot)
 
     def _dial(
-        self, upstream: Upstream, protocol: P, tls: UpstreamTLS | None, limits: Limits, announced: bytes
+        self,
+        upstream: Upstream,
+        protocol: P,
+        tls: UpstreamTLS | None,
+        limits: Limits,
+        announced: bytes,
+        slot: Slot | None,
     ) -> Deferred[P]:
         """Everything up to the protocol's ``opened``, under one deadline."""
         factory: Any = _Dial(protocol)
@@ -111,7 +120,11 @@ class Connector:
         endpoint = _endpoint(self._reactor, upstream, limits.connect_timeout)
         opened: Deferred[P] | None = protocol.opened
         assert opened is not None
+        if slot is not None:
+            slot.follow(protocol)
         dialling: Deferred[Any] = endpoint.connect(factory)
+        if slot is not None:
+            dialling.addBoth(slot.dialled)
         given_up: BaseException | None = None
 
         def expire() -> None:

@@ -25,6 +25,7 @@ from esxiproxy.net.gateway import Gateway
 from esxiproxy.net.http_client import HttpClient
 from esxiproxy.net.linger import linger
 from esxiproxy.net.sessions import Sessions, session_id
+from esxiproxy.net.slot import Slot
 
 
 @implementer(IHandshakeListener)
@@ -44,17 +45,24 @@ class Dispatch(Protocol):
         self._reader = HeadReader()
         self._call: IDelayedCall | None = None
         self._http: HttpClient | None = None
+        self._slot: Slot | None = None
 
     def connectionMade(self) -> None:
-        limits = self.factory.limits
+        limits, gateway = self.factory.limits, self.factory.gateway
+        try:
+            self._slot = gateway.admission.handshake(gateway.quotas)
+        except SessionError as error:
+            self._refuse(error, self._request(NO_HEAD), Kind.HTTP)
+            return
         if ISSLTransport.providedBy(self.transport):
             self._wait(limits.tls_handshake_timeout, self._abort)
         else:
             self._wait(limits.head_timeout, self._late)
 
     def handshakeCompleted(self) -> None:
-        """TLS is up; from now on the head is due."""
-        self._wait(self.factory.limits.head_timeout, self._late)
+        """TLS is up; from now on the head is due, if it is not refused already."""
+        if self._slot is not None:
+            self._wait(self.factory.limits.head_timeout, self._late)
 
     def dataReceived(self, data: bytes) -> None:
         if self._http is not None and self._http.busy:
@@ -77,6 +85,7 @@ class Dispatch(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._begun()
         self._stop()
+        self._shaken()
         if self._http is not None:
             self._http.lost()
 
@@ -113,6 +122,8 @@ class Dispatch(Protocol):
     def _upgrade(self, request: Request, upgrade: Upgrade, rest: bytes) -> None:
         factory = self.factory
         session = factory.sessions.new(request, factory.limits)
+        if self._slot is not None:
+            factory.gateway.admission.opening(session, self._slot)
         frontend = Frontend(session, upgrade, factory.gateway, factory.sessions)
         frontend.factory = factory.frontends
         if self._http is not None:
@@ -130,6 +141,7 @@ class Dispatch(Protocol):
 
     def _forward(self, request: Request, rest: bytes) -> None:
         factory = self.factory
+        self._shaken()
         if self._http is None:
             self._http = HttpClient(
                 self.transport, factory.gateway, factory.sessions, factory.clock, self._next, self._close
@@ -157,6 +169,12 @@ class Dispatch(Protocol):
         """Something of another request has come, or no other will."""
         self.factory.sessions.waiting.discard(self._close)
 
+    def _shaken(self) -> None:
+        """It is no longer in the opening handshake."""
+        slot, self._slot = self._slot, None
+        if slot is not None:
+            slot.give()
+
     def _late(self) -> None:
         limit = self.factory.limits.head_timeout
         error = MalformedRequest(f"no whole request head within {limit:g} s", status=408)
@@ -174,6 +192,7 @@ class Dispatch(Protocol):
     def _close(self) -> None:
         """Nothing more is served here; what still comes is read so that the answer is not reset away."""
         self._begun()
+        self._shaken()
         if self._http is not None:
             self._http.leave()
         self.dataReceived = self._ignore  # type: ignore[method-assign]

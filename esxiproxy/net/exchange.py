@@ -58,8 +58,7 @@ class Exchange:
         client.sessions.admitted(self)
         self._early = rest
         if client.sessions.draining:
-            self.fail(Draining("the proxy is shutting down"))
-            return
+            return self.fail(Draining("the proxy is shutting down"))
         client.flow.changed = self._client_changed
         client.flow.stalled = partial(self._stalled, StallTimeout, "client")
         client.flow.timeout = self.session.limits.stall_timeout
@@ -67,15 +66,16 @@ class Exchange:
 
     def _admit(self) -> None:
         self._admission = Deferred.fromCoroutine(self._connection())
-        self._admission.addCallback(self._begin)
-        self._admission.addErrback(self._not_admitted)
+        self._admission.addCallback(self._begin).addErrback(self._not_admitted)
 
     async def _connection(self) -> HttpUpstream:
         session, client, gateway = self.session, self._client, self._client.gateway
-        route = session.route or (await gateway.decide(session))[1]
-        announced = gateway.announcement(session, route.upstream)
-        idle = client.take_idle(route.upstream, announced)
-        return idle or await gateway.dial(session, route.upstream, announced)
+        upstream = (session.route or (await gateway.decide(session))[1]).upstream
+        announced = gateway.announcement(session, upstream)
+        if (idle := client.take_idle(upstream, announced)) is not None:
+            gateway.admission.dialled(session)
+            return idle
+        return await gateway.dial(session, upstream, announced)
 
     def _begin(self, upstream: HttpUpstream) -> None:
         if self._over:  # the client left in the very turn in which the upstream accepted

@@ -6,9 +6,11 @@ from twisted.internet.defer import Deferred
 
 from esxiproxy.core.handshake import Upgrade, offered_upstream, opening_fields
 from esxiproxy.core.proxyprotocol import announce
+from esxiproxy.core.quota import Quotas
 from esxiproxy.core.routing import Principal, Route, Upstream
 from esxiproxy.core.session import Session
 from esxiproxy.interfaces import IAuthenticator, IRouter
+from esxiproxy.net.admission import Admission
 from esxiproxy.net.backend import Backend, Opening, new_key
 from esxiproxy.net.connector import Connector
 from esxiproxy.net.http_upstream import HttpUpstream
@@ -17,7 +19,16 @@ from esxiproxy.net.http_upstream import HttpUpstream
 class Gateway:
     """Who may, where to, and the connection: the decisions of one listener."""
 
-    def __init__(self, authenticator: IAuthenticator, router: IRouter, connector: Connector) -> None:
+    def __init__(
+        self,
+        authenticator: IAuthenticator,
+        router: IRouter,
+        connector: Connector,
+        admission: Admission,
+        quotas: Quotas,
+    ) -> None:
+        self.admission = admission
+        self.quotas = quotas
         self._authenticator = authenticator
         self._router = router
         self._connector = connector
@@ -41,16 +52,22 @@ class Gateway:
             max_frame=session.limits.max_frame,
             announced=self.announcement(session, route.upstream),
         )
-        return await self._connector.connect(route.upstream, opening, session.limits)
+        slot = await self.admission.connection(session, route.upstream, self._quotas_of(route.upstream))
+        return await self._connector.connect(route.upstream, opening, session.limits, slot)
 
     async def decide(self, session: Session) -> tuple[Principal, Route]:
         """Who asks, and where to; raises a SessionError when the answer is no."""
         request = session.request
+        await self.admission.arrive(session, self.quotas)
         principal = await self._authenticator.authenticate(request)
         session.authenticated(principal)
         route = await self._router.route(request, principal)
         session.routed(route)
+        await self.admission.decided(session, route.console, self._quotas_of(route.upstream))
         return principal, route
+
+    def _quotas_of(self, upstream: Upstream) -> Quotas:
+        return self.quotas.overridden_by(upstream.quotas)
 
     def announcement(self, session: Session, upstream: Upstream) -> bytes:
         """The PROXY header that begins a connection to this upstream, empty where it wants none."""
@@ -61,4 +78,8 @@ class Gateway:
 
     def dial(self, session: Session, upstream: Upstream, announced: bytes) -> Deferred[HttpUpstream]:
         """A connection for plain HTTP; cancelling it leaves nothing behind."""
-        return self._connector.connect_http(upstream, session.limits, announced)
+        return Deferred.fromCoroutine(self._dial(session, upstream, announced))
+
+    async def _dial(self, session: Session, upstream: Upstream, announced: bytes) -> HttpUpstream:
+        slot = await self.admission.connection(session, upstream, self._quotas_of(upstream))
+        return await self._connector.connect_http(upstream, session.limits, announced, slot)

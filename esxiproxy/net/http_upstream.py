@@ -17,6 +17,7 @@ from esxiproxy.core.limits import Limits
 from esxiproxy.core.routing import Upstream
 from esxiproxy.net.http_flow import HttpFlow
 from esxiproxy.net.linger import linger
+from esxiproxy.net.tcpkeepalive import be_patient, keep_alive
 from esxiproxy.net.timers import Timers
 from esxiproxy.net.trust import UpstreamTLS
 
@@ -51,9 +52,10 @@ class HttpUpstream(Protocol):
         self.opened: Deferred[HttpUpstream] | None = Deferred(self._cancelled)
 
     def connectionMade(self) -> None:
-        for option in ("setTcpNoDelay", "setTcpKeepAlive"):
-            with suppress(AttributeError, OSError):  # a unix socket, a transport of a test
-                getattr(self.transport, option)(True)
+        with suppress(AttributeError, OSError):  # a unix socket, a transport of a test
+            self.transport.setTcpNoDelay(True)
+        keep_alive(self.transport, self._limits.tcp_keepalive)
+        be_patient(self.transport, self._limits.stall_timeout)
         if self._tls is None:
             self._open()
 

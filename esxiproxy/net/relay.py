@@ -23,6 +23,7 @@ from esxiproxy.net.flow import Valve
 from esxiproxy.net.keepalive import Keepalive
 from esxiproxy.net.leg import CLOSE, Leg
 from esxiproxy.net.linger import half_close
+from esxiproxy.net.tcpkeepalive import keep_alive
 from esxiproxy.net.timers import Timers
 
 _IDLE_CHECKS = 10
@@ -58,9 +59,10 @@ class Relay:
         for side, leg in self.legs.items():
             leg.relay = self
             stalled = partial(self._stalled, side)
-            valve = Valve(leg, self.legs[side.other], self._clock, limits.stall_timeout, stalled)
+            valve = Valve(leg, self.legs[side.other], self._clock, limits, stalled)
             self._valves[side] = valve
             valve.install()
+            keep_alive(leg.transport, limits.tcp_keepalive)
         self._keep_alive(Side.CLIENT, limits.ping_interval)
         self._keep_alive(Side.UPSTREAM, limits.upstream_ping_interval)
         if limits.max_lifetime is not None:

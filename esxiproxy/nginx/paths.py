@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from esxiproxy.core.values import BadValue, paths
+from esxiproxy.core.badvalue import BadValue
+from esxiproxy.core.values import paths
 
 
 def absolute(path: str, folder: str) -> str:

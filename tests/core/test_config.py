@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esxiproxy.core.config import Config, ConfigError, Http, ListenerTLS, TLSVersion, load
-from esxiproxy.core.keys import KEYS, SectionKind, keys_of
+from esxiproxy.core.key import SectionKind
+from esxiproxy.core.keys import KEYS, keys_of
 from esxiproxy.core.limits import Limits
 from esxiproxy.core.proxyprotocol import ProxyVersion
+from esxiproxy.core.quota import Quotas
 from esxiproxy.core.reference import reference
 from esxiproxy.core.routing import Pin, Subprotocol, Verify
 
@@ -122,6 +124,41 @@ def test_a_listener_overrides_the_proxy_and_an_upstream_only_what_it_says(folder
         overrides["connect_timeout"] = 3.0
 
 
+def test_a_keepalive_profile_is_a_word_for_four_keys_and_each_of_them_goes_first(folder):
+    def keepalive(limits):
+        return (limits.ping_interval, limits.upstream_ping_interval, limits.tcp_keepalive)
+
+    assert keepalive(read(L).limits) == keepalive(read(L + "[proxy]\nkeepalive = console\n").limits)
+    assert keepalive(read(L + "[proxy]\nkeepalive = lan\n").limits) == (None, None, 60)
+    assert keepalive(read(L + "[proxy]\nkeepalive = off\n").limits) == (None, None, None)
+    own = read(L + "[proxy]\nping_interval = 5s\nkeepalive = lan\ntcp_keepalive = 30s\n").limits
+    assert keepalive(own) == (5, None, 30)
+    nearer = read("[proxy]\nping_interval = 5s\n" + A + "keepalive = off\n" + U + "keepalive = console\n")
+    assert keepalive(nearer.listeners[0].limits) == (None, None, None)
+    assert keepalive(Limits().overridden_by(nearer.upstreams["u"].overrides)) == (25, None, 60)
+
+
+def test_quotas_go_from_the_proxy_to_the_listener_to_the_upstream(folder):
+    config = read(
+        "[proxy]\nmax_sessions = 100\nqueue = 5s\nsession_rate = 0.5\n"
+        + A
+        + "max_sessions = off\nmax_sessions_per_client = 3\n"
+        + U
+        + "max_connections = 12\n"
+    )
+    assert (config.quotas.max_sessions, config.quotas.queue, config.quotas.session_rate) == (100, 5, 0.5)
+    quotas = config.listeners[0].quotas
+    assert (quotas.max_sessions, quotas.max_sessions_per_client, quotas.queue) == (None, 3, 5)
+    assert quotas.overridden_by(config.upstreams["u"].quotas).max_connections == 12
+
+
+def test_the_state_is_a_file_that_several_workers_may_share(folder):
+    assert read(L).state is None
+    assert read(L + "[proxy]\nstate = sqlite:state.db\nworkers = 4\n").state == folder / "state.db"
+    assert read(L + "[proxy]\nworkers = 4\nupgrade_timeout = 8h\n").upgrade_timeout == 8 * 3600
+    assert read(L + "[proxy]\nworkers = auto\n").workers >= 1
+
+
 def test_paths_are_relative_to_the_file_and_come_out_absolute(folder):
     Path("folder/x.ini").write_text(
         "[listener a]\nlisten = unix:x.sock\ncertificate = ../crt.pem\nprivate_key = ../key.pem\n"
@@ -202,7 +239,7 @@ def test_a_listener_says_what_it_lets_in(folder):
 def test_every_limit_is_a_key_with_its_default():
     table = {key.name: key for key in KEYS}
     assert len(table) == len(KEYS)
-    for field in fields(Limits):
+    for field in (*fields(Limits), *fields(Quotas)):
         key = table[field.name]
         assert key.type.parse(key.default, Path()) == field.default
         alone = field.name == "drain_timeout"  # the proxy drains as a whole
@@ -310,8 +347,22 @@ BAD = {
     "[upstream u]\n" + A: ["1: [upstream u] url: missing"],
     U + "[listener a]\nlisten = :80\n": ["3: [listener a] upstream: missing: the router static needs one"],
     # proxy: durations, sizes, state
-    L + "[proxy]\nstate = sqlite:\n": [
-        "7: [proxy] state: 'sqlite:' is not memory:, the one state there is in this version"
+    L + "[proxy]\nstate = sqlite:\n": ["7: [proxy] state: 'sqlite:' is not memory: or sqlite:PATH"],
+    L + "[proxy]\nstate = sqlite:none/state.db\n": ["7: [proxy] state: no such folder: none"],
+    L + "[proxy]\nworkers = 2\nstate = memory:\n": [
+        "8: [proxy] state: memory: is that of one process: several workers need sqlite:PATH, or no such key"
+    ],
+    L + "[proxy]\nworkers = 0\n": ["7: [proxy] workers: '0' is no number of at least 1"],
+    L + "[proxy]\nworkers = many\n": ["7: [proxy] workers: 'many' is no number of at least 1"],
+    L + "[proxy]\nworkers = 1000\n": ["7: [proxy] workers: 1000 workers are too many: at most 256"],
+    L + "[proxy]\nmax_sessions = -1\n": ["7: [proxy] max_sessions: '-1' is no number of at least 1"],
+    L + "[proxy]\nsession_rate = 0.0\n": [
+        "7: [proxy] session_rate: '0.0' is no number a second: write 10, 0.5, or off"
+    ],
+    L + "[proxy]\nkeepalive = yes\n": ["7: [proxy] keepalive: 'yes' is not console, lan or off"],
+    U + "max_sessions = 5\n" + A: [
+        "3: [upstream u] max_sessions: not a key of [upstream NAME]: "
+        "it belongs in [proxy] and [listener NAME]"
     ],
     L + "[proxy]\nbeside = demo,\n": [f"7: [proxy] beside: '' is no name: {CHARS}"],
     L + "[proxy]\nclose_timeout = 5\n": [

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from esxiproxy.core import values
+from esxiproxy.core import quantities, values
 from esxiproxy.core.address import listen_address
+from esxiproxy.core.badvalue import BadValue
 from esxiproxy.core.routing import Pin, Verify
 from esxiproxy.core.url import UpstreamURL, upstream_url
-from esxiproxy.core.values import BadValue
 
 FOLDER = Path("/etc/esxiproxy")
 SHA1, SHA256 = "0123456789abcdef" * 2 + "01234567", "0123456789abcdef" * 4
@@ -27,13 +27,13 @@ SHA1, SHA256 = "0123456789abcdef" * 2 + "01234567", "0123456789abcdef" * 4
     ],
 )
 def test_a_duration_is_read_in_seconds(text, seconds):
-    assert values.duration(text) == seconds == values.duration_or_off(text)
-    assert isinstance(values.duration(text), float)
+    assert quantities.duration(text) == seconds == quantities.duration_or_off(text)
+    assert isinstance(quantities.duration(text), float)
 
 
 def test_off_is_none():
-    assert values.duration_or_off("off") is None
-    assert values.size_or_off("off") is None
+    assert quantities.duration_or_off("off") is None
+    assert quantities.size_or_off("off") is None
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_off_is_none():
     ],
 )
 def test_a_size_is_read_in_bytes(text, size):
-    assert values.size_or_off(text) == int(size)
+    assert quantities.size_or_off(text) == int(size)
 
 
 def test_thumbprints_are_read_in_any_case_with_and_without_colons():

@@ -93,7 +93,7 @@ class HttpConnector(MemoryConnector):
         self.slow = False
         self.waiting = []
 
-    def connect_http(self, upstream, limits, announced=b""):
+    def connect_http(self, upstream, limits, announced=b"", slot=None):
         self.dials += 1
         if self.failure is not None:
             return _failed(self.failure)

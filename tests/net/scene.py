@@ -10,11 +10,14 @@ from twisted.python.failure import Failure
 
 from esxiproxy.core.handshake import accept_value
 from esxiproxy.core.limits import Limits
+from esxiproxy.core.quota import Quotas
 from esxiproxy.core.routing import Principal, Route, Upstream
+from esxiproxy.net.admission import Admission
 from esxiproxy.net.backend import Backend, BackendFactory
 from esxiproxy.net.dispatch import ListenerFactory
 from esxiproxy.net.gateway import Gateway
 from esxiproxy.net.sessions import Sessions
+from esxiproxy.state.memory import MemoryState
 from tests.net.memory import Wire
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
@@ -93,12 +96,14 @@ class MemoryConnector:
         self.cancelled = 0
         self.failure = None
 
-    def connect(self, upstream, opening, limits):
+    def connect(self, upstream, opening, limits, slot=None):
         self.dials += 1
         if self.failure is not None:
             return _failed(self.failure)
         backend = Backend(opening, None)
         backend.factory = BackendFactory(self.scene.clock)
+        if slot is not None:
+            slot.follow(backend)
         result = Deferred(lambda _: self._cancel(backend))
         backend.opened.addBoth(lambda outcome: None if result.called else result.callback(outcome))
         self.scene.backend = backend
@@ -151,11 +156,12 @@ class Scene:
     def __init__(self, upstream=UPSTREAM, **limits):
         self.clock = Clock()
         self.recorder = Recorder()
-        self.sessions = Sessions([self.recorder], self.clock)
+        self.admission = Admission(MemoryState(self.clock), self.clock)
+        self.sessions = Sessions([self.recorder, self.admission], self.clock)
         self.connector = MemoryConnector(self)
         self.authenticator = Anybody()
         self.router = Fixed(upstream)
-        gateway = Gateway(self.authenticator, self.router, self.connector)
+        gateway = Gateway(self.authenticator, self.router, self.connector, self.admission, Quotas())
         self.factory = ListenerFactory("test", gateway, self.sessions, Limits(**limits), self.clock)
         self.host = None
         self.backend = None

@@ -12,9 +12,12 @@ from esxiproxy.core.errors import SessionError
 from esxiproxy.core.handshake import upgrade_of
 from esxiproxy.core.head import HeadReader
 from esxiproxy.core.limits import Limits
+from esxiproxy.core.quota import Quotas
+from esxiproxy.net.admission import Admission
 from esxiproxy.net.dispatch import ListenerFactory
 from esxiproxy.net.frontend import Frontend
 from esxiproxy.net.sessions import Sessions
+from esxiproxy.state.memory import MemoryState
 from tests.net.memory import Wire
 from tests.net.scene import KEY, opening
 
@@ -72,6 +75,11 @@ def admitted(raw):
 
 class Nobody:
     """A gateway that takes a note of what Autobahn has read, and never answers."""
+
+    quotas = Quotas()
+
+    def __init__(self):
+        self.admission = Admission(MemoryState(Clock()), Clock())
 
     async def admit(self, session, upgrade):
         raise SessionError("not today")

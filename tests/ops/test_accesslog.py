@@ -20,13 +20,13 @@ from twisted.logger import capturedLogs, formatEvent, globalLogPublisher
 from zope.interface.verify import verifyObject
 
 from esxiproxy.core.accesslog import AccessLogging, Format, Place, access_log
+from esxiproxy.core.badvalue import BadValue
 from esxiproxy.core.config import ConfigError, load
 from esxiproxy.core.head import RequestHead
 from esxiproxy.core.limits import Limits
 from esxiproxy.core.record import Kind, Record
 from esxiproxy.core.request import Address, Request
 from esxiproxy.core.session import Session
-from esxiproxy.core.values import BadValue
 from esxiproxy.interfaces import ISessionObserver
 from esxiproxy.ops.accessline import as_combined, as_json
 from esxiproxy.ops.accesslog import AccessLog, AccessLogError

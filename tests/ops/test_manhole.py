@@ -7,7 +7,7 @@ import pytest
 from twisted.internet.testing import MemoryReactorClock
 
 from esxiproxy.core.address import manhole_address
-from esxiproxy.core.values import BadValue
+from esxiproxy.core.badvalue import BadValue
 from esxiproxy.net.sessions import Sessions
 from esxiproxy.ops.manhole import ManholeError, ManholeService
 

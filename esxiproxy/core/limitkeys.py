@@ -1,0 +1,116 @@
+"""The keys of times, of sizes, and of how many there may be."""
+
+from __future__ import annotations
+
+from esxiproxy.core.keepalive import Profile
+from esxiproxy.core.key import (
+    COUNT,
+    COUNT_OR_OFF,
+    DURATION,
+    DURATION_OR_OFF,
+    EVERYWHERE,
+    LISTENER,
+    PROXY,
+    RATE_OR_OFF,
+    SIZE_OR_OFF,
+    Key,
+    choice,
+)
+
+LIMIT_KEYS = (
+    Key("head_timeout", PROXY + LISTENER, DURATION, "10s", "the time for a whole request head to arrive"),
+    Key("tls_handshake_timeout", PROXY + LISTENER, DURATION, "10s", "the time for a client's TLS handshake"),
+    Key(
+        "keepalive_timeout",
+        PROXY + LISTENER,
+        DURATION,
+        "60s",
+        "the longest pause between two plain HTTP requests",
+    ),
+    Key("connect_timeout", EVERYWHERE, DURATION, "5s", "the time for the TCP connection to the upstream"),
+    Key(
+        "upstream_handshake_timeout",
+        EVERYWHERE,
+        DURATION,
+        "10s",
+        "the time for the whole way to the upstream's 101: name, TCP, TLS and opening handshake",
+    ),
+    Key(
+        "keepalive",
+        EVERYWHERE,
+        choice(Profile),
+        "console",
+        "`console`: pings and TCP keepalive; `lan`: TCP keepalive alone; `off`: neither; "
+        "of the next four keys, those that are set go first",
+    ),
+    Key("ping_interval", EVERYWHERE, DURATION_OR_OFF, "25s", "how often a client is pinged"),
+    Key("ping_timeout", EVERYWHERE, DURATION, "20s", "the time for a pinged peer to send anything"),
+    Key(
+        "upstream_ping_interval",
+        EVERYWHERE,
+        DURATION_OR_OFF,
+        "off",
+        "how often the upstream is pinged; ESXi's console seems not to answer",
+    ),
+    Key(
+        "tcp_keepalive",
+        EVERYWHERE,
+        DURATION_OR_OFF,
+        "60s",
+        "the time for TCP to find out that a peer is gone",
+    ),
+    Key("idle_timeout", EVERYWHERE, DURATION_OR_OFF, "off", "the silence that ends a session"),
+    Key("max_lifetime", EVERYWHERE, DURATION_OR_OFF, "off", "the age at which a session ends in any case"),
+    Key("stall_timeout", EVERYWHERE, DURATION, "60s", "how long a side may take nothing of its bytes"),
+    Key("close_timeout", EVERYWHERE, DURATION, "5s", "the time for both sides to close"),
+    Key("drain_timeout", PROXY, DURATION, "30s", "how long sessions may go on when the proxy is shut down"),
+    Key("max_frame", EVERYWHERE, SIZE_OR_OFF, "off", "the largest frame that is let through"),
+    Key("response_timeout", EVERYWHERE, DURATION, "60s", "HTTP: how long an answer may be silent"),
+    Key("max_body", PROXY + LISTENER, SIZE_OR_OFF, "off", "HTTP: the largest body of a request"),
+    Key(
+        "min_body_rate",
+        PROXY + LISTENER,
+        SIZE_OR_OFF,
+        "500",
+        "HTTP: bytes a second, at least, of a request's body",
+    ),
+    Key("max_sessions", PROXY + LISTENER, COUNT_OR_OFF, "off", "consoles at one listener"),
+    Key(
+        "max_sessions_per_client",
+        PROXY + LISTENER,
+        COUNT_OR_OFF,
+        "off",
+        "consoles from one client: an IPv4 address or an IPv6 /64",
+    ),
+    Key(
+        "max_sessions_per_principal",
+        EVERYWHERE,
+        COUNT_OR_OFF,
+        "off",
+        "consoles of one principal; `anonymous` has no such limit",
+    ),
+    Key(
+        "max_sessions_per_console",
+        EVERYWHERE,
+        COUNT_OR_OFF,
+        "20",
+        "sessions to one console, where the router names it",
+    ),
+    Key(
+        "max_connections",
+        EVERYWHERE,
+        COUNT_OR_OFF,
+        "64",
+        "connections to one upstream host, HTTP among them; ESXi itself takes 128",
+    ),
+    Key(
+        "max_handshakes",
+        PROXY + LISTENER,
+        COUNT_OR_OFF,
+        "1000",
+        "clients in the opening handshake, in each process",
+    ),
+    Key("session_rate", PROXY + LISTENER, RATE_OR_OFF, "off", "new consoles a second from one client"),
+    Key("session_burst", PROXY + LISTENER, COUNT, "20", "how many of these at once"),
+    Key("queue", EVERYWHERE, DURATION_OR_OFF, "off", "how long a client waits for a slot before the 503"),
+)

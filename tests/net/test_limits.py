@@ -1,0 +1,159 @@
+"""Limits where they apply: at a listener's door, before the dial, and in plain HTTP."""
+
+import pytest
+
+from esxiproxy.core.quota import Quotas
+from esxiproxy.net.tcpkeepalive import be_patient, be_strict
+from tests.net.http_scene import OK, HttpScene, get
+from tests.net.memory import Wire
+from tests.net.scene import Scene, frame, opening
+
+
+def limited(scene, **quotas):
+    scene.factory.gateway.quotas = Quotas(**quotas)
+    return scene
+
+
+def another(scene):
+    """One more client at the same listener."""
+    return Wire(scene.factory.buildProtocol(None))
+
+
+def ask(scene, client):
+    client.send(opening())
+    while client.pump():
+        scene.pump()
+    return client.received
+
+
+def refused(answer, limit):
+    head = answer.partition(b"\r\n\r\n")[0]
+    return head.startswith(b"HTTP/1.1 503 ") and b"Retry-After:" in head and limit in answer
+
+
+def test_a_console_beyond_max_sessions_gets_503_and_one_that_ends_makes_room():
+    scene = limited(Scene(), max_sessions=1).open()
+    second = another(scene)
+    assert refused(ask(scene, second), b"max_sessions")
+    second.close()
+    while second.pump():
+        scene.advance(1)
+    assert scene.recorder.records[0].error == "LimitReached"
+    assert scene.admission.refused["max_sessions"] == 1
+    scene.client.close()
+    scene.pump()
+    scene.host.close()
+    scene.pump()
+    third = another(scene)
+    assert not ask(scene, third)
+    scene.accept()
+    scene.pump()
+    third.pump()
+    assert third.received.startswith(b"HTTP/1.1 101 ")
+
+
+def test_a_connection_of_the_upstream_counts_until_its_descriptor_is_closed():
+    scene = limited(Scene(), max_connections=1).open()
+    scene.client.reset()
+    scene.client.pump()
+    assert refused(ask(scene, another(scene)), b"max_connections")
+    scene.advance(6)
+    assert not ask(scene, another(scene))
+
+
+def test_a_dial_that_fails_gives_its_connection_back():
+    scene = limited(Scene(), max_connections=1)
+    scene.client.send(opening())
+    scene.pump()
+    scene.host.send(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+    scene.pump()
+    assert scene.client.received.startswith(b"HTTP/1.1 404 ")
+    assert not ask(scene, another(scene))
+
+
+def test_a_client_that_leaves_while_it_waits_in_the_queue_takes_no_slot():
+    scene = limited(Scene(), max_sessions=1, queue=5.0).open()
+    second, third = another(scene), another(scene)
+    ask(scene, second), ask(scene, third)
+    assert scene.admission.waiting == 2
+    second.reset()
+    second.pump()
+    assert scene.admission.waiting == 1
+    scene.client.reset()
+    scene.pump()
+    scene.host.close()
+    scene.advance(1)
+    scene.accept()
+    scene.pump()
+    third.pump()
+    assert third.received.startswith(b"HTTP/1.1 101 ")
+
+
+def test_a_client_in_the_queue_is_refused_when_its_time_is_up():
+    scene = limited(Scene(), max_sessions=1, queue=2.0).open()
+    second = another(scene)
+    assert not ask(scene, second)
+    scene.advance(1.9)
+    second.pump()
+    assert not second.received
+    scene.advance(0.2)
+    second.pump()
+    assert refused(second.received, b"max_sessions")
+
+
+def test_clients_in_the_opening_handshake_are_limited_and_those_that_are_through_are_not():
+    scene = limited(Scene(), max_handshakes=2).open()
+    waiting, slow, late = another(scene), another(scene), another(scene)
+    late.pump()
+    assert refused(late.received, b"max_handshakes")
+    ask(scene, waiting)
+    scene.pump()
+    slow.reset()
+    slow.pump()
+    assert scene.admission.handshakes == 1  # its upstream has not answered
+    scene.accept()
+    scene.pump()
+    waiting.pump()
+    assert waiting.received.startswith(b"HTTP/1.1 101 ")
+    assert scene.admission.handshakes == 0
+
+
+def test_no_descriptor_for_one_more_session_is_a_503_before_anybody_is_dialled():
+    scene = Scene()
+    scene.admission._room = lambda dials: False
+    scene.client.send(opening())
+    scene.pump()
+    assert scene.client.received.startswith(b"HTTP/1.1 503 ")
+    assert scene.connector.dials == 0
+    scene.client.close()
+    scene.advance(6)
+    assert scene.record.error == "OutOfDescriptors"
+
+
+def test_a_request_that_reuses_a_connection_takes_no_other():
+    scene = limited(HttpScene(), max_connections=1)
+    for _ in range(3):
+        scene.ask(get())
+        scene.answer(OK)
+    assert scene.client.received.count(b"HTTP/1.1 200 OK") == 3
+    assert scene.connector.dials == 1
+    assert scene.admission.handshakes == 0 and not scene.admission._dials
+
+
+@pytest.mark.parametrize("tcp_keepalive", [60.0, 8.0])
+def test_tcp_is_told_to_be_patient_with_a_blocked_leg_before_it_gives_a_living_peer_up(
+    monkeypatch, tcp_keepalive
+):
+    told = []
+    monkeypatch.setattr("esxiproxy.net.flow.be_patient", lambda transport, seconds: told.append(be_patient))
+    monkeypatch.setattr("esxiproxy.net.flow.be_strict", lambda transport, within: told.append(be_strict))
+    scene = Scene(ping_interval=None, tcp_keepalive=tcp_keepalive).open()
+    scene.client.block()
+    scene.host.send(frame(2, b"p" * 300_000), 65536)
+    scene.pump()
+    assert not told
+    scene.advance(tcp_keepalive / 2)
+    assert told == [be_patient]
+    scene.client.unblock()
+    scene.pump()
+    assert told == [be_patient, be_strict]
