@@ -57,7 +57,7 @@ def esxiproxy(ports: Mapping[Key, int], upstreams: Upstreams, ping_interval: str
 
     A ping is not sent before the last one's timeout is over, so the timeout is shorter than the interval.
     """
-    lines = ["[proxy]", "close_timeout = 1s"]
+    lines = ["[proxy]", "close_timeout = 1s", "max_connections = off", "max_handshakes = off"]
     if ping_interval:
         lines += [f"ping_interval = {ping_interval}", "ping_timeout = 4s"]
     for mode, cold in LISTENERS:

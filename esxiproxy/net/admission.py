@@ -17,8 +17,12 @@ from esxiproxy.core.record import Record
 from esxiproxy.core.routing import Upstream
 from esxiproxy.core.session import Session
 from esxiproxy.interfaces import ISessionObserver, IState
+from esxiproxy.net.idle import Idle, IdleConnections
 from esxiproxy.net.slot import Slot
 from esxiproxy.net.waiting import Waiting
+
+_CLOSING = 1.0
+"""Seconds that an idle connection gets to make room."""
 
 
 def _always(_dials: int) -> bool:
@@ -44,6 +48,7 @@ class Admission:
         self._state = state
         self._room = room
         self._waiting = Waiting(clock)
+        self._idle = IdleConnections()
         self._taken: dict[str, set[str]] = {}
         self._dials: set[str] = set()
         self._shaking: dict[str, Slot] = {}
@@ -94,13 +99,14 @@ class Admission:
     async def connection(self, session: Session | None, upstream: Upstream, quotas: Quotas) -> Slot:
         """One more connection to this upstream, for a session or for nobody's.
 
-        The slot is the dial's: see :meth:`~esxiproxy.net.slot.Slot.follow`.  Raises LimitReached,
-        StateUnavailable.
+        The slot is the dial's: see :meth:`~esxiproxy.net.slot.Slot.follow`.  Where all are in use, one that
+        is only kept for a next HTTP request has to go.  Raises LimitReached, StateUnavailable.
         """
         self._connections += 1
         name = f"{self._state.holder} connection {self._connections}"
         claims = quotas.on_dial(upstream)
-        await self._take(name, claims, quotas.queue)
+        queue = quotas.queue or (_CLOSING if self._idle.has(upstream.host) else None)
+        await self._take(name, claims, queue, lambda: self._idle.close_one(upstream.host))
 
         def connected() -> None:
             if session is not None:
@@ -111,6 +117,14 @@ class Admission:
     def dialled(self, session: Session) -> None:
         """It has the descriptor of its upstream connection, or needs none."""
         self._dials.discard(session.id)
+
+    def idle(self, connection: Idle) -> None:
+        """This HTTP connection is kept in case of a next request, and may be closed when it is in the way."""
+        self._idle.add(connection)
+
+    def in_use(self, connection: Idle) -> None:
+        """It is not idle any more."""
+        self._idle.discard(connection)
 
     # The observer
 
@@ -138,10 +152,23 @@ class Admission:
         else:  # its record was written meanwhile
             self._give(session.id, names)
 
-    async def _take(self, slot: str, claims: Sequence[Claim], queue: float | None) -> None:
+    async def _take(
+        self,
+        slot: str,
+        claims: Sequence[Claim],
+        queue: float | None,
+        make_room: Callable[[], None] = lambda: None,
+    ) -> None:
         if not claims:
             return
-        full = await self._waiting.take(claims, queue, lambda: self._state.take(slot, claims))
+
+        async def attempt() -> Claim | None:
+            full = await self._state.take(slot, claims)
+            if full is not None:
+                make_room()
+            return full
+
+        full = await self._waiting.take(claims, queue, attempt)
         if full is not None:
             self.refused[full.limit] += 1
             raise full.refusal

@@ -85,7 +85,7 @@ class HttpClient:
     def exchange_over(self, rest: bytes, keep: bool) -> None:
         """The request has its answer; ``rest`` came behind it."""
         self._exchange = None
-        if not keep or self.sessions.draining:
+        if not keep or self.sessions.retiring:
             self._closing()
             return
         self._held = rest
@@ -114,6 +114,7 @@ class HttpClient:
         idle = self._idle
         if idle is not None and idle.fits(upstream, announced):
             self._idle = None
+            self.gateway.admission.in_use(idle)
             return idle
         self._close_idle()
         return None
@@ -122,8 +123,10 @@ class HttpClient:
         """Its exchange is over: the next one may have it."""
         self._close_idle()
         self._idle = upstream
+        self.gateway.admission.idle(upstream)
 
     def _close_idle(self) -> None:
         idle, self._idle = self._idle, None
         if idle is not None:
+            self.gateway.admission.in_use(idle)
             idle.close()

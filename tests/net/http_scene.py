@@ -98,6 +98,8 @@ class HttpConnector(MemoryConnector):
         if self.failure is not None:
             return _failed(self.failure)
         protocol = HttpUpstream(upstream, limits, None, self.scene.clock, announced)
+        if slot is not None:
+            slot.follow(protocol)
         result = Deferred(lambda _: self._cancel(protocol))
         protocol.opened.addBoth(lambda outcome: None if result.called else result.callback(outcome))
         if self.slow:

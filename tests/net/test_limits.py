@@ -140,6 +140,24 @@ def test_a_request_that_reuses_a_connection_takes_no_other():
     assert scene.admission.handshakes == 0 and not scene.admission._dials
 
 
+def test_a_connection_that_is_kept_for_a_next_request_makes_room_for_a_console():
+    scene = limited(HttpScene(), max_connections=1)
+    scene.ask(get())
+    scene.answer(OK)
+    kept = scene.host
+    console = another(scene)
+    assert not ask(scene, console)
+    scene.advance(0.1)
+    assert kept.ended and scene.host is not kept
+    scene.accept()
+    scene.pump()
+    console.pump()
+    assert console.received.startswith(b"HTTP/1.1 101 ")
+    scene.clear()
+    scene.ask(get())
+    assert refused(scene.client.received, b"max_connections")
+
+
 @pytest.mark.parametrize("tcp_keepalive", [60.0, 8.0])
 def test_tcp_is_told_to_be_patient_with_a_blocked_leg_before_it_gives_a_living_peer_up(
     monkeypatch, tcp_keepalive
