@@ -19,6 +19,7 @@ BINARY = b"binary"
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
+_ORIGIN = re.compile(rb"null|[A-Za-z][A-Za-z0-9+.-]*:[!-~\x80-\xff]*")
 _SUBPROTOCOL = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _NEGOTIATED = frozenset(
     {
@@ -70,13 +71,16 @@ def upgrade_of(head: RequestHead) -> Upgrade | None:
     if head.values(b"content-length") not in ([], [b"0"]) or head.values(b"transfer-encoding"):
         raise MalformedRequest("an opening handshake has no body")
     if b"\x85" in head.raw:
-        # Autobahn splits lines with str.splitlines, which takes NEL for a line end.
+        # Who splits lines as str.splitlines does, and Autobahn does, takes NEL for a line end.
         raise MalformedRequest("the byte 0x85 in an opening handshake")
     versions = head.values(b"sec-websocket-version")
     if len(versions) != 1:
         raise MalformedRequest("an opening handshake has one Sec-WebSocket-Version")
     if versions[0] != b"13":
         raise UpgradeRequired("only version 13 of the WebSocket protocol is spoken here")
+    origins = head.values(b"origin")
+    if len(origins) > 1 or not all(map(_ORIGIN.fullmatch, origins)):
+        raise MalformedRequest("an opening handshake has one Origin, as RFC 6454 writes it")
     return Upgrade(_key_of(head), _subprotocols_of(head))
 
 

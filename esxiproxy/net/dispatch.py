@@ -128,16 +128,15 @@ class Dispatch(Protocol):
         frontend.factory = factory.frontends
         if self._http is not None:
             self._http.leave()
-        self._hand_to(frontend, request.head.raw)
+        self._hand_to(frontend)
         if rest and not frontend.lost:
             frontend.dataReceived(rest)
 
-    def _hand_to(self, protocol: Protocol, octets: bytes) -> None:
+    def _hand_to(self, protocol: Protocol) -> None:
         """The transport knows its protocol by our name: its calls go on to the new one, at no cost."""
         self.dataReceived = protocol.dataReceived  # type: ignore[method-assign]
         self.connectionLost = protocol.connectionLost  # type: ignore[method-assign]
         protocol.makeConnection(self.transport)
-        protocol.dataReceived(octets)
 
     def _forward(self, request: Request, rest: bytes) -> None:
         factory = self.factory

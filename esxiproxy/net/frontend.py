@@ -1,4 +1,4 @@
-"""The downstream leg: Autobahn's server protocol, which withholds its 101 until the upstream has accepted."""
+"""The downstream leg: Autobahn's server protocol, its 101 withheld until the upstream has accepted."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MAX_EARLY = 64 * 1024
 class Frontend(Leg, WebSocketServerProtocol):
     """One client's WebSocket connection.
 
-    It is handed the bytes of a request head that dispatch has checked; Autobahn reads the same from them.
+    It is handed a connection whose request head dispatch has read and checked, and begins with the answer.
     """
 
     versions = (13,)
@@ -60,46 +60,34 @@ class Frontend(Leg, WebSocketServerProtocol):
         self._gateway = gateway
         self._sessions = sessions
         self._admission: Deferred[Backend] | None = None
-        self._accepted: Deferred[Any] | None = None
         self._refused = False
         self._abort_call: IDelayedCall | None = None
         self.walker = FrameWalker(masked=True)
 
     # Opening handshake
 
+    def begin(self) -> None:
+        """The head is read, so the upstream can be asked: its answer is the client's."""
+        self._sessions.admitted(self)
+        if self._sessions.draining:
+            self.refuse(Draining("the proxy is shutting down"))
+            return
+        self._admission = Deferred.fromCoroutine(self._gateway.admit(self.session, self._upgrade))
+        self._admission.addCallback(self._accept).addErrback(self._failed)
+
     def consumeData(self) -> None:
-        """Before the 101, the first head is read and everything behind it is held."""
+        """Before the 101, what the client sends is held."""
         if self.state != self.STATE_CONNECTING:
             super().consumeData()
         elif self._refused:
             self.data = b""
-        elif self._admission is None:
-            self.processHandshake()
         elif len(self.data) > MAX_EARLY:
             self.refuse(MalformedRequest(f"more than {MAX_EARLY} bytes before the 101"))
-
-    def onConnect(self, _request: Any) -> Deferred[Any]:
-        """The answer fires with an acceptance only: a refusal is written by ourselves, not by Autobahn."""
-        self._sessions.admitted(self)
-        self._accepted = Deferred()
-        if self._sessions.draining:
-            self.refuse(Draining("the proxy is shutting down"))
-            return self._accepted
-        self._admission = Deferred.fromCoroutine(self._gateway.admit(self.session, self._upgrade))
-        self._admission.addCallbacks(self._accept, self._failed)
-        return self._accepted
 
     def _accept(self, backend: Backend) -> None:
         if self.lost or self._refused:  # it left in the very turn in which the upstream accepted
             backend.transport.abortConnection()
             return
-        assert self._accepted is not None
-        self._backend = backend
-        self._accepted.callback(None)
-
-    def succeedHandshake(self, _result: Any) -> None:
-        """Autobahn's own recodes the fields; ours go down as they came from the upstream."""
-        backend = self._backend
         assert backend.acceptance is not None
         self.walker = FrameWalker(masked=True, max_frame=self.session.limits.max_frame)
         self.transport.write(switching_head(self._upgrade, backend.acceptance, self.session.id))
@@ -109,13 +97,6 @@ class Frontend(Leg, WebSocketServerProtocol):
         relay.start()
         self.consumeData()
 
-    def failHandshake(self, _reason: str, code: int = 400, responseHeaders: Any = None) -> None:
-        """Autobahn does not like what the strict check admitted: an Origin that is no origin, say.
-
-        Its reason may hold parts of the request and goes nowhere.
-        """
-        self.refuse(MalformedRequest("Origin or extensions of the opening handshake cannot be read"))
-
     def _failed(self, failure: Failure) -> None:
         if failure.check(CancelledError) and (self.lost or self._refused):
             return
@@ -123,7 +104,7 @@ class Frontend(Leg, WebSocketServerProtocol):
             self.refuse(failure.value)
         else:
             log_bug(self._log, "a plugin or a bug of ours raised", failure, self.session.id)
-            self.refuse(Internal("an internal error, see the log of the proxy"))
+            self.end(Internal("an internal error, see the log of the proxy"))
 
     def refuse(self, error: SessionError) -> None:
         """Answer in place of a 101, and close."""

@@ -6,7 +6,6 @@ import pytest
 from autobahn.twisted.websocket import (
     WebSocketAdapterProtocol,
     WebSocketClientProtocol,
-    WebSocketServerProtocol,
 )
 from autobahn.websocket.protocol import WebSocketProtocol
 
@@ -24,9 +23,6 @@ HOOKS = {
     (WebSocketProtocol, "sendFrame"): "(self, opcode, payload, fin, rsv, mask, payload_len, chopsize, sync)",
     (WebSocketProtocol, "sendCloseFrame"): "(self, code, reasonUtf8, isReply)",
     (WebSocketProtocol, "sendPing"): "(self, payload)",
-    (WebSocketServerProtocol, "processHandshake"): "(self)",
-    (WebSocketServerProtocol, "succeedHandshake"): "(self, res)",
-    (WebSocketServerProtocol, "failHandshake"): "(self, reason, code, responseHeaders)",
     (WebSocketClientProtocol, "processHandshake"): "(self)",
 }
 
