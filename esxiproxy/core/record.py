@@ -31,6 +31,8 @@ class Record:
     ``octets_up``, ``octets_down``
         relayed bytes toward the upstream and toward the client: frames with their headers, HTTP bodies
         without their framing.
+    ``round_trip``
+        seconds that the client's last pong took; None where none came.
     ``phases``
         seconds from the accepted request to each step that was reached: ``authenticated``, ``routed``,
         ``opened``, ``closed``; for HTTP ``connected`` and ``answered`` in place of ``opened``.
@@ -54,3 +56,4 @@ class Record:
     phases: Mapping[str, float]
     kind: Kind = Kind.CONSOLE
     method: str = "GET"
+    round_trip: float | None = None

@@ -16,7 +16,8 @@ from esxiproxy.core.routing import Principal, Route
 class Session:
     """What is known of a session so far; :meth:`record` is what stays of it.
 
-    ``seconds`` is a clock's reading function.  The octet counts are kept by the relay.
+    ``seconds`` is a clock's reading function.  The octet counts are kept by the relay, and so is
+    ``round_trip``, the seconds that the client's last pong took.
     """
 
     __slots__ = (
@@ -33,6 +34,7 @@ class Session:
         "octets_up",
         "principal",
         "request",
+        "round_trip",
         "route",
         "status",
     )
@@ -56,6 +58,7 @@ class Session:
         self.detail = ""
         self.octets_up = 0
         self.octets_down = 0
+        self.round_trip: float | None = None
         self._seconds = seconds
         self._started = seconds()
         self._phases: dict[str, float] = {}
@@ -125,6 +128,7 @@ class Session:
             detail=self.detail,
             octets_up=self.octets_up,
             octets_down=self.octets_down,
+            round_trip=self.round_trip,
             phases=MappingProxyType(dict(self._phases)),
             kind=self.kind,
             method=self.request.head.method.decode("ascii", "replace"),

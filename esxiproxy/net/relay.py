@@ -76,12 +76,6 @@ class Relay:
         """Bytes relayed so far, both ways together."""
         return sum(leg.octets for leg in self.legs.values())
 
-    @property
-    def round_trip(self) -> float | None:
-        """Seconds that the client's last pong took."""
-        keepalive = self._keepalives.get(Side.CLIENT)
-        return keepalive.round_trip if keepalive else None
-
     def _side(self, leg: Leg) -> Side:
         return Side.CLIENT if leg is self.legs[Side.CLIENT] else Side.UPSTREAM
 
@@ -128,8 +122,11 @@ class Relay:
 
     def ponged(self, leg: Leg, payload: bytes) -> None:
         """A pong came."""
-        if keepalive := self._keepalives.get(self._side(leg)):
+        side = self._side(leg)
+        if keepalive := self._keepalives.get(side):
             keepalive.ponged(payload)
+            if side is Side.CLIENT:
+                self.session.round_trip = keepalive.round_trip
 
     # Time
 

@@ -39,6 +39,7 @@ def as_json(record: Record, started: float) -> str:
             "detail": redact_text(record.detail) or None,
             "octets_up": record.octets_up,
             "octets_down": record.octets_down,
+            "round_trip": None if record.round_trip is None else round(record.round_trip, 6),
             "seconds": round(record.phases.get("closed", 0.0), 6),
             "phases": durations(record.phases),
         },

@@ -58,7 +58,7 @@ def session(holder: Holder) -> str:
         rows += [
             ("bytes up", size(up.octets)),
             ("bytes down", size(down.octets)),
-            ("rtt", milliseconds(relay.round_trip)),
+            ("rtt", milliseconds(session.round_trip)),
             ("blocked", f"the {' and the '.join(blocked)} cannot take more" if blocked else "no"),
             ("traced", "yes" if up.traced else "no"),
         ]
@@ -91,7 +91,7 @@ def upstreams(configured: Iterable[Upstream], holders: Iterable[Holder]) -> str:
 
 
 def _row(holder: Holder) -> tuple[str, ...]:
-    session, relay = holder.session, relay_of(holder)
+    session = holder.session
     return (
         session.id,
         session.request.listener,
@@ -99,7 +99,7 @@ def _row(holder: Holder) -> tuple[str, ...]:
         session.route.upstream.name if session.route else "-",
         age(_age(session)),
         size(_octets(holder)),
-        milliseconds(relay.round_trip if relay is not None else None),
+        milliseconds(session.round_trip),
     )
 
 

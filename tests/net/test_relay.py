@@ -435,6 +435,17 @@ def test_the_client_is_pinged_and_the_host_is_not(scene):
     assert len(frames(scene.client.received)) == 2
 
 
+def test_the_round_trip_of_the_last_pong_stays_in_the_record(scene):
+    scene.advance(25)
+    scene.advance(0.5)
+    ((_fin, _opcode, payload),) = frames(scene.client.received)
+    scene.client.send(up(PONG, payload))
+    scene.pump()
+    scene.client.close()
+    scene.advance(6)
+    assert scene.record.round_trip == pytest.approx(0.5)
+
+
 def test_a_client_that_does_not_answer_a_ping_is_lost(scene):
     scene.advance(46)
     assert scene.client.ended == "aborted"
