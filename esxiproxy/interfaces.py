@@ -43,7 +43,10 @@ class ISessionObserver(Interface):
     """Is told of every session; must not block, and what it raises is logged and changes nothing."""
 
     def opened(session: Session) -> None:
-        """The console is open: both sides have their 101."""
+        """The console is open: both sides have their 101.
+
+        Later on the head of ``session.request`` has no fields any more.
+        """
 
     def closed(record: Record) -> None:
         """The session has ended, or was refused.

@@ -84,6 +84,9 @@ def peer_notice(side: Side, error: SessionError) -> CloseCode:
     return CloseCode.of(error, 1001 if side is Side.CLIENT else 1011)
 
 
+_NOBODY: frozenset[Side] = frozenset()
+
+
 class Closing:
     """The end of one session, as a state machine.
 
@@ -97,9 +100,9 @@ class Closing:
         self.phase = Phase.OPEN
         self._first: Side | None = None
         self._answer = CloseCode()
-        self._told: set[Side] = set()
-        self._heard: set[Side] = set()
-        self._gone: set[Side] = set()
+        self._told = _NOBODY
+        self._heard = _NOBODY
+        self._gone = _NOBODY
 
     def forwards_from(self, side: Side) -> bool:
         """Whether data of this side still goes to the other one."""
@@ -113,7 +116,7 @@ class Closing:
 
     def close_received(self, side: Side, close: CloseCode) -> list[Action]:
         """A Close frame came from this side."""
-        self._heard.add(side)
+        self._heard |= {side}
         if self.phase is Phase.OPEN:
             return self._carry(side, answer=close, notice=close)
         if self.phase is Phase.CARRYING and side is not self._first:
@@ -132,7 +135,7 @@ class Closing:
 
     def lost(self, side: Side) -> list[Action]:
         """The connection of this side has ended."""
-        self._gone.add(side)
+        self._gone |= {side}
         if len(self._gone) == 2:
             self.phase = Phase.CLOSED
             return []
@@ -177,7 +180,7 @@ class Closing:
     def _tell(self, side: Side, close: CloseCode) -> list[Action]:
         if side in self._told or side in self._gone:
             return []
-        self._told.add(side)
+        self._told |= {side}
         return [Action(Verb.SEND_CLOSE, side, close)]
 
     def _part(self, side: Side) -> list[Action]:

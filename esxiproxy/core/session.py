@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import MappingProxyType
 
 from esxiproxy.core.errors import SessionError
@@ -92,6 +93,11 @@ class Session:
         """The upstream's 101 is here and the client's is on its way."""
         self.status = 101
         self.mark("opened")
+
+    def forget_head(self) -> None:
+        """What only the opening handshake needed is let go: a console lasts for days."""
+        head = replace(self.request.head, raw=b"", fields=())
+        self.request = replace(self.request, head=head)
 
     def answered(self, status: int) -> None:
         """The head of the upstream's answer is on its way to the client."""

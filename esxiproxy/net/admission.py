@@ -49,7 +49,7 @@ class Admission:
         self._room = room
         self._waiting = Waiting(clock)
         self._idle = IdleConnections()
-        self._taken: dict[str, set[str]] = {}
+        self._taken: dict[str, tuple[str, ...]] = {}
         self._dials: set[str] = set()
         self._shaking: dict[str, Slot] = {}
         self._connections = 0
@@ -86,7 +86,7 @@ class Admission:
         if not self._room(len(self._dials)):
             self.refused["descriptors"] += 1
             raise OutOfDescriptors("no file descriptor left for one more session")
-        self._taken[session.id] = set()
+        self._taken[session.id] = ()
         self._dials.add(session.id)
         await self._more(session, quotas.on_arrival(session.request, session.kind), quotas.queue)
 
@@ -146,9 +146,9 @@ class Admission:
 
     async def _more(self, session: Session, claims: Sequence[Claim], queue: float | None) -> None:
         await self._take(session.id, claims, queue)
-        names = {claim.name for claim in claims}
+        names = tuple(claim.name for claim in claims)
         if (taken := self._taken.get(session.id)) is not None:
-            taken.update(names)
+            self._taken[session.id] = taken + names
         else:  # its record was written meanwhile
             self._give(session.id, names)
 

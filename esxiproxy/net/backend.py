@@ -159,6 +159,7 @@ class Backend(Leg, WebSocketClientProtocol):
             self.fail(error)
             return
         early, _closed = self._http.trailing_data
+        del self._http, self._opening  # a console lasts for days
         self.open()
         opened, self.opened = self.opened, None
         assert opened is not None

@@ -92,6 +92,7 @@ class Frontend(Leg, WebSocketServerProtocol):
         self.walker = FrameWalker(masked=True, max_frame=self.session.limits.max_frame)
         self.transport.write(switching_head(self._upgrade, backend.acceptance, self.session.id))
         self.open()
+        backend.acceptance = None
         self._sessions.opened(self.session)
         relay = Relay(self.session, self, backend, self.factory.clock, self._over)
         relay.start()

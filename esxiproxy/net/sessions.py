@@ -83,6 +83,7 @@ class Sessions:
         """The session's console is open."""
         session.opened()
         self._tell("opened", session, session.id)
+        session.forget_head()
 
     def closed(self, session: Session) -> None:
         """The session has ended, whether it was ever open or not."""

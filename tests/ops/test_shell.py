@@ -83,7 +83,7 @@ def test_a_ticket_is_hidden_however_it_is_asked_for():
     for line in (
         "request",
         "print(request)",
-        "request.head.raw",
+        "request.head.target",
         "str(request)",
         "raise ValueError(request)",
     ):
