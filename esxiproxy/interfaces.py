@@ -114,5 +114,11 @@ class IState(Interface):
     def sessions() -> Awaitable[Sequence[Entry]]:
         """The sessions of all holders, the oldest first."""
 
+    def bury(holder: str) -> Awaitable[Sequence[Entry]]:
+        """Take back at once all that a holder had which is known to be dead; the sessions that it had listed.
+
+        Whoever is told of a session here is the only one: a second call finds nothing.
+        """
+
     def tell(command: Command) -> Awaitable[bool]:
         """Pass a command to whoever has the session, within seconds; False when nobody has it."""

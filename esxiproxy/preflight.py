@@ -27,8 +27,9 @@ def _problems(config: Config) -> Iterator[Problem]:
             yield config.problem(section, "certificate", text)
         yield from _plugin_problems(config, section, "router", ROUTERS, listener.router)
         yield from _plugin_problems(config, section, "authenticator", AUTHENTICATORS, listener.authenticator)
+    contexts = trust.Contexts()
     for upstream in config.upstreams.values():
-        if upstream.secure and (text := trust.check(upstream)) is not None:
+        if upstream.secure and (text := trust.check(upstream, contexts)) is not None:
             yield config.problem(f"upstream {upstream.name}", "ca", text)
 
 

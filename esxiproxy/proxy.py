@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from esxiproxy.authenticators.anonymous import Anonymous
@@ -33,6 +35,8 @@ from esxiproxy.state.memory import MemoryState
 
 _LAST_WORDS = 1.0
 """Seconds that aborted connections get to say so to their protocols."""
+_LOOK = 0.1
+"""Seconds between two looks at whether somebody is still in the opening handshake."""
 
 
 class Proxy(Service):
@@ -67,6 +71,8 @@ class Proxy(Service):
         self.sessions = Sessions([*observers, self.admission, self._roster], reactor)
         self._reactor = streaming(reactor)
         self._connector = Connector(self._reactor)
+        self._gone: Deferred[None] = succeed(None)
+        self._aborted = False
 
     def listener(
         self,
@@ -96,12 +102,20 @@ class Proxy(Service):
             factory = ProxyProtocolFactory(factory, self._reactor, limits.head_timeout, edge.trust)
         return factory
 
-    def prepare(self, upstream: Upstream) -> None:
-        """Read the files that an upstream needs; what is not prepared is read when it is first dialled."""
-        self._connector.prepare(upstream)
+    def renew(self, upstreams: Iterable[Upstream]) -> None:
+        """Let the listeners that are made from now on read everything that they dial with anew.
+
+        The files of these upstreams are read now, those of others when they are first dialled.  Raises
+        TLSFileError, and then nothing has changed.
+        """
+        connector = Connector(self._reactor)
+        for upstream in upstreams:
+            connector.prepare(upstream)
+        self._connector = connector
 
     def startService(self) -> None:
-        self.sessions.draining = False
+        self.sessions.resume()
+        self._aborted = False
         super().startService()
         starting = Deferred.fromCoroutine(self._start())
         starting.addErrback(lambda failure: self._log.error("{error}", error=failure.value))
@@ -109,23 +123,50 @@ class Proxy(Service):
     def stopService(self) -> Deferred[None]:
         super().stopService()
         self.sessions.drain()
-        return Deferred.fromCoroutine(self._drain())
+        return Deferred.fromCoroutine(self._stop())
+
+    def retire(self, seconds: float | None) -> Deferred[None]:
+        """Let everybody who is here stay, since somebody else takes those who come.
+
+        To be called when the ports are closed.  Fires when nobody is left; those left after ``seconds``, if
+        any, are closed as at the end of a drain.
+        """
+        self.sessions.retire()
+        return Deferred.fromCoroutine(self._retire(seconds))
+
+    def abort(self) -> None:
+        """End every session now and without a word; a drain that goes on waits no longer."""
+        self._aborted = True
+        for holder in self.sessions:
+            holder.abort()
+        self._reactor.callLater(_LAST_WORDS, lambda: self._gone.cancel())
 
     async def _start(self) -> None:
         await self.state.start(partial(self._roster.obey, sessions=self.sessions))
 
-    async def _drain(self) -> None:
-        await self._empty(self.limits.drain_timeout)
+    async def _stop(self) -> None:
+        await self._drain(self.limits.drain_timeout)
+        await self.state.stop()
+
+    async def _retire(self, seconds: float | None) -> None:
+        while self.admission.handshakes:  # they came to us, and nobody else will serve them
+            await deferLater(self._reactor, _LOOK)
+        await self._drain(seconds)
+
+    async def _drain(self, seconds: float | None) -> None:
+        await self._empty(seconds)
         for holder in self.sessions:
             holder.end(Draining("the proxy is shutting down"))
         await self._empty(self.limits.close_timeout)
         for holder in self.sessions:
             holder.abort()
         await self._empty(_LAST_WORDS)
-        await self.state.stop()
 
-    async def _empty(self, seconds: float) -> None:
-        """Until the last session is gone, or the time is up."""
-        gone = self.sessions.empty()
-        gone.addTimeout(seconds, self._reactor, onTimeoutCancel=lambda _result, _timeout: None)
-        await gone
+    async def _empty(self, seconds: float | None) -> None:
+        """Until the last session is gone, or the time is up; None stands for no end of it."""
+        self._gone = gone = self.sessions.empty()
+        if seconds is not None:
+            seconds = min(seconds, _LAST_WORDS) if self._aborted else seconds
+            gone.addTimeout(seconds, self._reactor, onTimeoutCancel=lambda _result, _timeout: None)
+        with suppress(CancelledError):
+            await gone

@@ -5,7 +5,8 @@ A package offers one as an entry point (``[options.entry_points]`` in its setup.
 ``esxiproxy.routers``, ``esxiproxy.authenticators``
     a callable that takes the Config and the Listener and gives an IRouter, an IAuthenticator;
 ``esxiproxy.services``
-    a callable that takes the Config and the reactor and gives a Twisted IService.
+    a callable that takes the Config and the reactor and gives a Twisted IService, which is kept over a reload
+    for as long as its name is among those in ``beside``.
 """
 
 from __future__ import annotations

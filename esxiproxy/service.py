@@ -2,70 +2,74 @@
 
 from __future__ import annotations
 
-from typing import Any
+import socket
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from functools import partial
+from types import MappingProxyType
+from typing import Any, cast
 
 from twisted.application.service import MultiService, Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock, maybeDeferred, succeed
+from twisted.logger import Logger
 
+from esxiproxy.beside import Beside
 from esxiproxy.core.config import Config, Listener
-from esxiproxy.core.listening import Manhole
-from esxiproxy.net.listener import ListenerService
+from esxiproxy.core.problem import CannotStart
+from esxiproxy.listeners import Listeners
 from esxiproxy.net.transport.reactor import streaming
-from esxiproxy.ops.accesslog import AccessLog
 from esxiproxy.ops.descriptors import Descriptors
 from esxiproxy.ops.looplag import LoopLag
-from esxiproxy.ops.manhole import ManholeService
 from esxiproxy.ops.sessionlog import SessionLog
 from esxiproxy.ops.systemd import SystemdService
 from esxiproxy.proxy import Proxy
-from esxiproxy.registry import AUTHENTICATORS, ROUTERS, SERVICES, plugin
+from esxiproxy.registry import AUTHENTICATORS, ROUTERS, plugin
 from esxiproxy.state.opening import open_state
+
+_PATIENCE = 2.0
+"""Seconds that a service gets to stop when the end is to be at once."""
+_FOR_GOOD = ("state", "workers")
+"""What a running process does not change."""
 
 
 class ProxyService(MultiService):
     """The proxy of a configuration, its listeners, and the services that run beside it.
 
     ``stopService`` closes the listeners, then drains the sessions, then stops the rest, the logs last.
+    ``inherited`` has sockets that listen already, by the listener's name, the manhole's as ``MANHOLE``: they
+    go on listening for whoever shares them.
     """
 
-    def __init__(self, config: Config, reactor: Any) -> None:
+    _log = Logger()
+
+    def __init__(
+        self,
+        config: Config,
+        reactor: Any,
+        inherited: Mapping[str, socket.socket] = MappingProxyType({}),
+    ) -> None:
         super().__init__()
-        reactor = streaming(reactor)
+        self._reactor = reactor = streaming(reactor)
+        self._config = config
+        self._turn = DeferredLock()
+        self._stopping: Deferred[Any] = succeed(None)
+        self._aborted = False
         descriptors = Descriptors()
         descriptors.raise_limit()
-        self._logs, self._listeners, self._beside = MultiService(), MultiService(), MultiService()
-        observers: list[Any] = [SessionLog()]
-        if config.access_log is not None:
-            access_log = AccessLog(config.access_log, reactor)
-            access_log.setServiceParent(self._logs)
-            observers.append(access_log)
+        self._beside = Beside(reactor, lambda: self.proxy.sessions, inherited)
         state = open_state(config.state, reactor)
         room = descriptors.may_admit
+        observers = [SessionLog(), self._beside]
         self.proxy = Proxy(reactor, observers, config.limits, config.quotas, state, room)
-        self._systemd = SystemdService(reactor, status=lambda: f"{len(self.proxy.sessions)} sessions")
-        for service in (self._logs, self.proxy, self._listeners, self._beside, self._systemd):
+        self._listeners = Listeners(reactor, inherited)
+        self.systemd = SystemdService(reactor, status=lambda: f"{len(self.proxy.sessions)} sessions")
+        self._loop_lag = LoopLag(reactor)
+        for service in (self._beside, self._loop_lag, self.proxy, self._listeners, self.systemd):
             service.setServiceParent(self)
-        LoopLag(reactor).setServiceParent(self._logs)
-        for upstream in config.upstreams.values():
-            self.proxy.prepare(upstream)
-        for listener in config.listeners:
-            factory = self._factory(config, listener)
-            bound = ListenerService(listener.name, listener.endpoint, factory, reactor)
-            bound.setServiceParent(self._listeners)
-        for name in config.beside:
-            plugin(SERVICES, name)(config, reactor).setServiceParent(self._beside)
-        if config.manhole is not None:
-            self._manhole(config.manhole, config, reactor).setServiceParent(self._beside)
-
-    def _manhole(self, manhole: Manhole, config: Config, reactor: Any) -> ManholeService:
-        return ManholeService(
-            manhole.endpoint,
-            manhole.keys,
-            manhole.host_key,
-            self.proxy.sessions,
-            reactor,
-            config.upstreams.values,
-        )
+        self.proxy.renew(config.upstreams.values())
+        self._listeners.bind(config.listeners, partial(self._factory, config), AsyncExitStack())
+        self._beside.fill(config)
 
     def _factory(self, config: Config, listener: Listener) -> Any:
         return self.proxy.listener(
@@ -78,14 +82,83 @@ class ProxyService(MultiService):
             quotas=listener.quotas,
         )
 
+    def reload(self, config: Config) -> Deferred[None]:
+        """Go on with this configuration: who comes from now on finds it, who is here keeps what there was.
+
+        Files are read again, sockets that are still wanted are kept, and nothing ends a console.  Fails when
+        something cannot be read, made or bound, and then everything is as it was.  One that comes while
+        another one goes on waits.
+        """
+        return self._turn.run(lambda: Deferred.fromCoroutine(self._reload(config)))
+
+    async def _reload(self, config: Config) -> None:
+        if not self.running:
+            raise CannotStart("the proxy does not run")
+        self.proxy.renew(config.upstreams.values())
+        async with AsyncExitStack() as undo:
+            bound = self._listeners.bind(config.listeners, partial(self._factory, config), undo)
+            places = await self._beside.start(config, undo)
+            undo.pop_all()
+        self.proxy.limits, self.proxy.quotas = config.limits, config.quotas
+        self._listeners.serve(bound)
+        self._config = self._lasting(config)
+        await self._beside.keep(places, config)
+        await self._listeners.close_others(bound)
+
+    def _lasting(self, config: Config) -> Config:
+        """This configuration with that in it which stays as it was at the start."""
+        stays = {key: getattr(self._config, key) for key in _FOR_GOOD}
+        for key, value in stays.items():
+            if getattr(config, key) != value:
+                text = "has changed, which takes a restart; everything else is taken over"
+                self._log.warn("{problem}", problem=config.problem("proxy", key, text))
+        return replace(config, **stays)
+
+    def retire(self) -> Deferred[None]:
+        """Accept nobody any more, since another process does, and fire when the last who is here has gone.
+
+        Sockets that were inherited go on listening.  Consoles that are left after ``upgrade_timeout`` are
+        closed as at the end of a drain.
+        """
+        return Deferred.fromCoroutine(self._retire())
+
+    async def _retire(self) -> None:
+        await maybeDeferred(cast(Any, self._listeners.stopService))
+        await self.proxy.retire(self._config.upgrade_timeout)
+
+    def startService(self) -> None:
+        self._aborted = False
+        super().startService()
+
     def stopService(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._stop())
+
+    def abort(self) -> None:
+        """End a stop at once: every session now, and every service that is still to stop soon."""
+        self._aborted = True
+        self.proxy.abort()
+        self._hurry()
 
     async def _stop(self) -> None:
         Service.stopService(self)
         limits = self.proxy.limits
-        self._systemd.stopping(limits.drain_timeout + limits.close_timeout + 1.0)
-        for service in (self._listeners, self.proxy, self._beside, self._logs, self._systemd):
-            stopping = service.stopService()
-            if stopping is not None:
-                await stopping
+        self.systemd.stopping(limits.drain_timeout + limits.close_timeout + 1.0)
+        await self._step(self._listeners.stopService)
+        await self._step(partial(self._turn.run, lambda: None))  # a reload that goes on
+        for service in (self.proxy, self._beside, self._loop_lag, self.systemd):
+            await self._step(service.stopService)
+
+    async def _step(self, step: Any) -> None:
+        """One step of the stop: it may take its time, unless the end is to be at once."""
+        self._stopping = maybeDeferred(step)
+        if self._aborted:
+            self._hurry()
+        try:
+            await self._stopping
+        except CancelledError:
+            self._log.warn("the end does not wait for {step!r}", step=step)
+        except Exception:
+            self._log.failure("stopping failed, and goes on with the rest")
+
+    def _hurry(self) -> None:
+        self._stopping.addTimeout(_PATIENCE, self._reactor, onTimeoutCancel=lambda _result, _timeout: None)

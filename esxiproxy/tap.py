@@ -5,17 +5,22 @@ from __future__ import annotations
 # Every name is looked up with it, and a process that has given root away may not be able to load it any more.
 import encodings.idna  # noqa: F401
 import sys
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from twisted.application.service import IService
+from twisted.application.service import IService, MultiService
 from twisted.internet.error import CannotListenError
 from twisted.python import usage
 
 from esxiproxy.core.config import ConfigError
 from esxiproxy.core.problem import CannotStart
+from esxiproxy.ops.signals import Signals
 from esxiproxy.preflight import load_checked
+from esxiproxy.reload import Reload
 from esxiproxy.service import ProxyService
+from esxiproxy.workers.master import Master
+from esxiproxy.workers.plan import plan_of
 
 
 class Options(usage.Options):
@@ -35,10 +40,23 @@ class Options(usage.Options):
 
 
 def makeService(options: Options, reactor: Any = None) -> IService:
-    """The proxy that the configuration describes."""
+    """The proxy that the configuration describes, and what signals mean to it."""
     if reactor is None:
         from twisted.internet import reactor
-    return ProxyService(options["configuration"], reactor)
+    config = options["configuration"]
+    path = config.source.absolute()
+    service: Any
+    reload: Callable[[], object]
+    if config.workers > 1:
+        service = Master(path, plan_of(config), reactor)
+        reload = service.reload
+    else:
+        service = ProxyService(config, reactor)
+        reload = Reload(path, service, reactor)
+    process = MultiService()
+    Signals(reactor, reload, service.abort).setServiceParent(process)
+    service.setServiceParent(process)
+    return process
 
 
 def _last_words(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

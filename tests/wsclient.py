@@ -363,12 +363,17 @@ def head_bytes(line: str | bytes, fields: Iterable[Field]) -> bytes:
 
 
 class Client(Peer):
-    """A client of 127.0.0.1; `tls` is a context, or True for one that trusts everybody."""
+    """A client; `tls` is a context, or True for one that trusts everybody."""
 
     def __init__(
-        self, port: int, tls: ssl.SSLContext | bool = False, name: str = "localhost", timeout: float = TIMEOUT
+        self,
+        port: int,
+        tls: ssl.SSLContext | bool = False,
+        name: str = "localhost",
+        timeout: float = TIMEOUT,
+        address: str = "127.0.0.1",
     ) -> None:
-        stream = socket.create_connection(("127.0.0.1", port), timeout)
+        stream = socket.create_connection((address, port), timeout)
         if tls:
             context = tls if isinstance(tls, ssl.SSLContext) else trusting_context()
             stream = context.wrap_socket(stream, server_hostname=name, suppress_ragged_eofs=False)
@@ -482,9 +487,10 @@ class ScriptedUpstream:
     script: Script | None = None
     tls: ssl.SSLContext | None = None
     connections: list[Connection] = field(default_factory=list)
+    address: str = "127.0.0.1"
 
     def __post_init__(self) -> None:
-        self._listening = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self._listening = socket.create_server((self.address, 0), backlog=128)
         self.port: int = self._listening.getsockname()[1]
         self._changed = threading.Condition()
         threading.Thread(target=self._accept, daemon=True).start()

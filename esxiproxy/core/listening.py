@@ -34,6 +34,10 @@ class ListenerTLS:
     client_ca: Path | None = None
 
 
+MANHOLE = " manhole"
+"""The name of the manhole's socket among those of the listeners, none of which can have it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Manhole:
     """Where operators may look inside by SSH: a Twisted endpoint description, and the files of keys."""

@@ -27,7 +27,7 @@ from esxiproxy.net.slot import Slot
 from esxiproxy.net.transport.resumption import Resumption
 from esxiproxy.net.transport.start import TLSFactory
 from esxiproxy.net.transport.tcp import TCPStream
-from esxiproxy.net.trust import UpstreamTLS
+from esxiproxy.net.trust import Contexts, UpstreamTLS
 
 P = TypeVar("P", Backend, HttpUpstream)
 
@@ -72,6 +72,7 @@ class Connector:
         self._reactor = reactor
         self._factory = BackendFactory(reactor)
         self._tls: dict[str, UpstreamTLS] = {}
+        self._contexts = Contexts()
         self._resumptions: dict[UpstreamTLS, Resumption] = {}
 
     def prepare(self, upstream: Upstream) -> None:
@@ -166,7 +167,7 @@ class Connector:
         if not upstream.secure:
             return None
         if upstream.name not in self._tls or self._tls[upstream.name].upstream != upstream:
-            self._tls[upstream.name] = UpstreamTLS(upstream)
+            self._tls[upstream.name] = UpstreamTLS(upstream, self._contexts)
         return self._tls[upstream.name]
 
 

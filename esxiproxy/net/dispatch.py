@@ -152,7 +152,7 @@ class Dispatch(Protocol):
         self._reader = HeadReader()
         self._wait(self.factory.limits.keepalive_timeout, self._close)
         sessions = self.factory.sessions
-        if sessions.draining and not rest:
+        if sessions.retiring and not rest:
             self._close()
             return
         sessions.waiting.add(self._close)

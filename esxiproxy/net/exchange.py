@@ -135,7 +135,7 @@ class Exchange:
     def answer_received(self, octets: bytes) -> None:
         """Bytes from the upstream."""
         self.deadlines.answer_moved()
-        if self._client.sessions.draining:
+        if self._client.sessions.retiring:
             self._forwarding.closing = True
         try:
             sent = self._forwarding.take_answer(octets)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.endpoints import serverFromString
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
+from esxiproxy.binding import Binding
 from esxiproxy.core.problem import Unbound
 
 
 class ListenerService(Service):
-    """Binds one address while it runs.
+    """Binds one address while it runs, or takes over an ``inherited`` socket that listens there already.
 
     Binding happens in ``privilegedStartService``: before twistd gives up root, so that port 80 and ``--uid``
     go together.  An address that cannot be bound is an error of the start, not a line in the log.
@@ -24,27 +24,38 @@ class ListenerService(Service):
 
     _log = Logger()
 
-    def __init__(self, name: str, endpoint: str, factory: Factory, reactor: Any) -> None:
-        self.setName(f"listener {name}")
-        self._label = name
-        self._endpoint = endpoint
-        self._factory = factory
-        self._reactor = reactor
-        self.port: IListeningPort | None = None
+    def __init__(
+        self,
+        name: str,
+        endpoint: str,
+        factory: Any,
+        reactor: Any,
+        inherited: socket.socket | None = None,
+    ) -> None:
+        self.label = name
+        """The listener's name; a configuration that is read again may give it another one."""
+        self.endpoint = endpoint
+        self._served = Served(factory)
+        self._binding = Binding(endpoint, reactor, inherited)
+
+    @property
+    def port(self) -> IListeningPort | None:
         """The bound port, once it is."""
+        return self._binding.port
+
+    def serve(self, factory: Any) -> None:
+        """Build the protocols of new connections with this; those that stand keep theirs."""
+        self._served.current = factory
 
     def privilegedStartService(self) -> None:
+        """Bind; raises Unbound."""
         super().privilegedStartService()
-        failures: list[Failure] = []
-        serverFromString(self._reactor, self._endpoint).listen(self._factory).addCallbacks(
-            self._bound, failures.append
-        )
-        if failures:
-            raise Unbound(f"listener {self._label}: {failures[0].getErrorMessage()}")
-
-    def _bound(self, port: IListeningPort) -> None:
-        self.port = port
-        self._log.info("listener {name} listening on {address}", name=self._label, address=self.address())
+        try:
+            self._binding.bind(self._served)
+        except Exception as error:
+            raise Unbound(f"listener {self.label}: {error}") from error
+        if self.port is not None:
+            self._log.info("listener {name} listening on {address}", name=self.label, address=self.address())
 
     def startService(self) -> None:
         if self.port is None:  # embedded: nobody called privilegedStartService
@@ -53,20 +64,20 @@ class ListenerService(Service):
 
     def stopService(self) -> Deferred[None]:
         super().stopService()
-        port, self.port = self.port, None
-        return succeed(None) if port is None else Deferred.fromCoroutine(_stop_listening(port))
+        return self._binding.release()
 
     def address(self) -> str:
         """Where it listens, as a person would write it."""
-        assert self.port is not None
-        host: Any = self.port.getHost()
-        if not hasattr(host, "port"):
-            name = host.name
-            return f"unix:{name.decode() if isinstance(name, bytes) else name}"
-        return f"[{host.host}]:{host.port}" if ":" in host.host else f"{host.host}:{host.port}"
+        return self._binding.address
 
 
-async def _stop_listening(port: IListeningPort) -> None:
-    stopping = port.stopListening()
-    if stopping is not None:
-        await stopping
+class Served(Factory):
+    """What a port builds its protocols with, whatever that is at the moment."""
+
+    noisy = False
+
+    def __init__(self, current: Any) -> None:
+        self.current = current
+
+    def buildProtocol(self, addr: Any) -> Any:
+        return self.current.buildProtocol(addr)

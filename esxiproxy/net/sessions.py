@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from esxiproxy.core.errors import SessionError
 from esxiproxy.core.limits import Limits
-from esxiproxy.core.record import Kind
+from esxiproxy.core.record import Kind, Record
 from esxiproxy.core.redaction import redact_text
 from esxiproxy.core.request import Request
 from esxiproxy.core.session import Session
@@ -59,8 +59,10 @@ class Sessions:
         self._empty: list[Deferred[None]] = []
         self.draining = False
         """Whether new sessions are refused, since the proxy is going away."""
+        self.retiring = False
+        """Whether a connection is closed when it has its answer, since another process takes the next one."""
         self.waiting: set[Callable[[], None]] = set()
-        """Closes a connection that has its answers and may ask again: called when a drain begins."""
+        """Closes a connection that has its answers and may ask again: called when the proxy retires."""
 
     def __len__(self) -> int:
         return len(self._admitted)
@@ -94,11 +96,24 @@ class Sessions:
             for deferred in waiting:
                 deferred.callback(None)
 
-    def drain(self) -> None:
-        """Refuse new sessions from now on; connections that are between two requests are closed at once."""
-        self.draining = True
+    def retire(self) -> None:
+        """No second request on any connection from now on; those that are between two are closed at once."""
+        self.retiring = True
         for close in list(self.waiting):
             close()
+
+    def lost(self, record: Record) -> None:
+        """A session of another process has ended with it; the observers here are told of it."""
+        self._tell("closed", record, record.session)
+
+    def drain(self) -> None:
+        """The same, and new sessions are refused."""
+        self.draining = True
+        self.retire()
+
+    def resume(self) -> None:
+        """Take sessions again."""
+        self.draining = self.retiring = False
 
     def empty(self) -> Deferred[None]:
         """Fires when no session is left; at once when there is none."""

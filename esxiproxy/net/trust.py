@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
+from pathlib import Path
 from typing import Any
 
 import service_identity
@@ -48,9 +49,9 @@ class UpstreamTLS:
     Give it to Twisted's ``TLSMemoryBIOFactory(..., isClient=True)``, or ask for a ``connection``.
     """
 
-    def __init__(self, upstream: Upstream) -> None:
+    def __init__(self, upstream: Upstream, contexts: Contexts | None = None) -> None:
         self.upstream = upstream
-        self._context = _client_context(upstream)
+        self._context = (contexts or Contexts()).of(upstream)
         self._server_name = None if _address(upstream.host) else _ascii(upstream.host).encode()
 
     def connection(self, socket: Any = None) -> UpstreamConnection:
@@ -81,6 +82,24 @@ class UpstreamTLS:
         return verdict.explain(error, self.upstream)
 
 
+class Contexts:
+    """One context for all upstreams that are verified by the same authorities, whose file is read once.
+
+    The authorities of a machine are most of a megabyte and ten milliseconds: thousands of hosts share them.
+    """
+
+    def __init__(self) -> None:
+        self._built: dict[tuple[Verify | None, Path | None], SSL.Context] = {}
+
+    def of(self, upstream: Upstream) -> SSL.Context:
+        """The upstream's context.  Raises TLSFileError."""
+        verify = upstream.verify if upstream.verify in CHAINS else None
+        by = (verify, upstream.ca if verify is Verify.CA else None)
+        if by not in self._built:
+            self._built[by] = _client_context(upstream)
+        return self._built[by]
+
+
 def verify_certificate(der: bytes | None, upstream: Upstream) -> None:
     """Raise UpstreamUntrusted unless this leaf certificate is the upstream's.
 
@@ -105,10 +124,10 @@ def thumbprints(certificate: x509.Certificate | crypto.X509) -> tuple[str, str]:
     return thumbprint(der, "sha1"), thumbprint(der, "sha256")
 
 
-def check(upstream: Upstream) -> str | None:
+def check(upstream: Upstream, contexts: Contexts | None = None) -> str | None:
     """What is wrong with an upstream's file of authorities, as a sentence; None if nothing is."""
     try:
-        UpstreamTLS(upstream)
+        UpstreamTLS(upstream, contexts)
     except TLSFileError as error:
         return str(error)
     return None

@@ -54,6 +54,13 @@ class Descriptors:
         """
         return self._used() + dials + 1 <= self.limit - self._reserve
 
+    def may_accept(self, dials: int = 0) -> bool:
+        """Whether one more client may come in, if only to be refused.
+
+        It gets none of what ``dials`` admitted sessions need, nor the last half of the reserve.
+        """
+        return self._used() + dials + 1 <= self.limit - self._reserve // 2
+
 
 def used_descriptors() -> int:
     """Open descriptors of this process; 0 where that cannot be told.

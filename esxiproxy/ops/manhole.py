@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.endpoints import serverFromString
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
+from esxiproxy.binding import Binding
 from esxiproxy.core.problem import CannotStart
 from esxiproxy.core.routing import Upstream
 from esxiproxy.ops.commands import Commands, Holders
@@ -27,7 +27,7 @@ class ManholeService(Service):
 
     ``endpoint`` is a Twisted endpoint description.  ``keys`` is an ``authorized_keys`` file; there are no
     passwords.  ``host_key`` is made at the first start.  ``upstreams`` gives those of the configuration;
-    without it the operator sees those that are in use.
+    without it the operator sees those that are in use.  An ``inherited`` socket listens already.
 
     Whoever is in runs Python in this process, with all that the process may do: hence loopback, keys, and off
     by default.
@@ -43,17 +43,25 @@ class ManholeService(Service):
         sessions: Holders,
         reactor: Any,
         upstreams: Callable[[], Iterable[Upstream]] = tuple,
+        inherited: socket.socket | None = None,
     ) -> None:
         self.setName("manhole")
-        self._endpoint = endpoint
+        self._binding = Binding(endpoint, reactor, inherited)
         self._keys = keys
         self._host_key = host_key
         self._sessions = sessions
         self._upstreams = upstreams
         self._reactor = reactor
         self._listener: Any = None
-        self.port: IListeningPort | None = None
+
+    @property
+    def port(self) -> IListeningPort | None:
         """The bound port, once it is."""
+        return self._binding.port
+
+    def inherit(self, inherited: socket.socket) -> None:
+        """Serve a socket that listens already, in place of binding the endpoint."""
+        self._binding = Binding(self._binding.endpoint, self._reactor, inherited)
 
     def privilegedStartService(self) -> None:
         """Bind, with the other listeners; raises ManholeError."""
@@ -73,11 +81,10 @@ class ManholeService(Service):
         except KeyFileError as error:
             raise ManholeError(f"manhole: {error}") from error
         self._listener = SSHListener(authorized, key, self._commands, self._reactor)
-        failures: list[Failure] = []
-        endpoint = serverFromString(self._reactor, self._endpoint)
-        endpoint.listen(self._listener).addCallbacks(self._bound, failures.append)
-        if failures:
-            raise ManholeError(f"manhole: {failures[0].getErrorMessage()}")
+        try:
+            self._binding.bind(self._listener)
+        except Exception as error:
+            raise ManholeError(f"manhole: {error}") from error
         self._log.info(
             "manhole listening on {address}, host key {fingerprint}",
             address=self.address(),
@@ -92,28 +99,13 @@ class ManholeService(Service):
     def stopService(self) -> Deferred[None]:
         """Close the port and everybody's session."""
         super().stopService()
-        port, self.port = self.port, None
         if self._listener is not None:
             self._listener.abort_all()
-        return succeed(None) if port is None else Deferred.fromCoroutine(_stop_listening(port))
+        return self._binding.release()
 
     def address(self) -> str:
         """Where it listens, as a person would write it."""
-        assert self.port is not None
-        host: Any = self.port.getHost()
-        if not hasattr(host, "port"):
-            name = host.name
-            return f"unix:{name.decode() if isinstance(name, bytes) else name}"
-        return f"[{host.host}]:{host.port}" if ":" in host.host else f"{host.host}:{host.port}"
-
-    def _bound(self, port: IListeningPort) -> None:
-        self.port = port
+        return self._binding.address
 
     def _commands(self, operator: str, show: Callable[[str], None], idle: Callable[[], None]) -> Commands:
         return Commands(operator, self._sessions, self._upstreams, self._reactor, show, idle)
-
-
-async def _stop_listening(port: IListeningPort) -> None:
-    stopping = port.stopListening()
-    if stopping is not None:
-        await stopping

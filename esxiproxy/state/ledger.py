@@ -13,7 +13,7 @@ from esxiproxy.core.command import Command, Verb
 from esxiproxy.core.entry import Entry
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.state.lease import LEASE
-from esxiproxy.state.rows import digest, drop, full_at, refusing, used, write_entry
+from esxiproxy.state.rows import digest, drop, full_at, read_entries, refusing, used, write_entry
 from esxiproxy.state.tables import Tables
 
 _COMMAND_LIFE = 60.0
@@ -181,8 +181,14 @@ class Ledger:
         """All of them, the oldest first."""
         with self._transaction() as (db, now):
             self._bury(db, now)
-            rows = db.execute("SELECT entry FROM sessions ORDER BY since").fetchall()
-        return [Entry(**json.loads(text)) for (text,) in rows]
+            return read_entries(db)
+
+    def bury(self, holder: str) -> Sequence[Entry]:
+        """Take away all that a dead holder has; its sessions, the oldest first."""
+        with self._transaction() as (db, _now):
+            lost = [entry for entry in read_entries(db) if entry.holder == holder]
+            drop(db, holder)
+        return lost
 
     def tell(self, command: Command) -> bool:
         """Leave a command for whoever has the session."""

@@ -177,6 +177,12 @@ class MemoryState:
         self._memory.bury(self._alive())
         return succeed(sorted(self._memory.entries.values(), key=lambda entry: entry.since))
 
+    def bury(self, holder: str) -> Deferred[Sequence[Entry]]:
+        self._alive()
+        lost = [entry for entry in self._memory.entries.values() if entry.holder == holder]
+        self._memory.drop(holder)
+        return succeed(sorted(lost, key=lambda entry: entry.since))
+
     def tell(self, command: Command) -> Deferred[bool]:
         self._memory.bury(self._alive())
         entry = self._memory.entries.get(command.session)

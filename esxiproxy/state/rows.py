@@ -42,6 +42,12 @@ def write_entry(db: sqlite3.Connection, entry: Entry) -> None:
     db.execute("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?)", row)
 
 
+def read_entries(db: sqlite3.Connection) -> Sequence[Entry]:
+    """All that are listed, the oldest first."""
+    rows = db.execute("SELECT entry FROM sessions ORDER BY since").fetchall()
+    return [Entry(**json.loads(text)) for (text,) in rows]
+
+
 def drop(db: sqlite3.Connection, holder: str, commands: bool = True) -> None:
     """Take away all that a holder has; the commands for it as well, unless it goes on."""
     for table in ("slots", "sessions", "holders", *(("commands",) if commands else ())):

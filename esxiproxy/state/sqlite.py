@@ -111,6 +111,9 @@ class SqliteState:
     def sessions(self) -> Deferred[Sequence[Entry]]:
         return self._ask(self._ledger.sessions)
 
+    def bury(self, holder: str) -> Deferred[Sequence[Entry]]:
+        return self._ask(self._ledger.bury, holder)
+
     def tell(self, command: Command) -> Deferred[bool]:
         return self._ask(self._ledger.tell, command)
 

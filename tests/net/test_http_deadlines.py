@@ -222,7 +222,7 @@ def test_an_answered_connection_that_is_not_closed_is_aborted():
 def test_a_drain_lets_a_request_end_and_takes_no_other():
     scene = HttpScene()
     scene.ask(get(b"/1"))
-    scene.sessions.draining = True
+    scene.sessions.drain()
     found = read(scene.answer(OK))
     assert found.body == b"ok" and found.values(b"Connection") == [b"close"] and scene.client.saw_fin
 

@@ -23,7 +23,7 @@ from zope.interface.verify import verifyObject
 
 from esxiproxy.core.errors import SessionError, UpstreamInvalid, UpstreamLost, UpstreamUntrusted
 from esxiproxy.core.routing import Pin, Upstream, Verify
-from esxiproxy.net.trust import UpstreamTLS, check, thumbprints, verify_certificate
+from esxiproxy.net.trust import Contexts, UpstreamTLS, check, thumbprints, verify_certificate
 from tests.certificates import DAY, Authority, Certificate, self_signed
 from tests.net.pki import issue, sha1_signed
 
@@ -472,6 +472,19 @@ class TestOtherFailures:
 
 class TestFiles:
     """A file of authorities that cannot be used is refused with a sentence."""
+
+    def test_authorities_are_read_once_for_all_who_share_them(
+        self, authority: Authority, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "ca.crt"
+        file.write_bytes(authority.path.read_bytes())
+        contexts, mine = Contexts(), replace(under(authority), ca=file)
+        first = contexts.of(mine)
+        file.unlink()
+        assert contexts.of(replace(mine, name="other", host="esxi2.test")) is first
+        others = [pinning(), replace(ESXI, verify=Verify.SYSTEM), under(authority)]
+        assert len({first, *map(contexts.of, others)}) == 4
+        assert contexts.of(replace(ESXI, verify=Verify.NONE)) is contexts.of(pinning())
 
     def test_check(self, authority: Authority, tmp_path: Path) -> None:
         gone = tmp_path / "gone.pem"

@@ -265,3 +265,35 @@ class TestState:
             result(other.tell(command))
         world.advance(2)
         assert [command for _holder, command in world.obeyed] == commands
+
+    # The dead
+
+    def test_what_a_dead_holder_had_comes_back_at_once_when_somebody_knows_that_it_is_dead(self, world):
+        one, other = world.new(), world.new()
+        first, second, living = world.entry(one), world.entry(one), world.entry(other)
+        for state, entry in ((one, first), (one, second), (other, living)):
+            result(state.publish(entry))
+        assert result(one.take("a", [TWO, ONE])) is None
+        assert result(other.take("b", [TWO])) is None
+        world.kill(one)
+        assert list(result(other.bury(one.holder))) == [first, second]
+        assert list(result(other.sessions())) == [living]
+        assert self.in_use(other) == (1, 0)
+
+    def test_a_dead_holder_is_buried_once(self, world):
+        one, other, third = world.new(), world.new(), world.new()
+        result(one.publish(world.entry(one)))
+        world.kill(one)
+        assert len(result(other.bury(one.holder))) == 1
+        assert list(result(third.bury(one.holder))) == []
+        assert list(result(other.bury("nobody"))) == []
+
+    def test_whoever_was_buried_alive_has_its_things_again(self, world):
+        one, other = world.new(), world.new()
+        entry = world.entry(one)
+        result(one.publish(entry))
+        assert result(one.take("a", [TWO])) is None
+        assert list(result(other.bury(one.holder))) == [entry]
+        world.advance(LEASE)
+        assert list(result(other.sessions())) == [entry]
+        assert self.in_use(other) == (1, 0)

@@ -1,0 +1,85 @@
+"""``python -m esxiproxy.workers NUMBER CONFIG``: a worker, for the master that has started it.
+
+The arguments are for whoever looks at a list of processes; what counts is the order on descriptor 3.
+"""
+
+from __future__ import annotations
+
+import encodings.idna  # noqa: F401
+import os
+import signal
+import sys
+from typing import Any
+
+from twisted.internet.process import ProcessReader
+from twisted.logger import globalLogBeginner
+from twisted.python.failure import Failure
+
+from esxiproxy.core.config import ConfigError
+from esxiproxy.core.problem import CannotStart
+from esxiproxy.preflight import load_checked
+from esxiproxy.workers.ending import Ending
+from esxiproxy.workers.lines import Lines
+from esxiproxy.workers.order import ORDERS, REPORTS, Order, Word
+from esxiproxy.workers.reports import Reports
+from esxiproxy.workers.worker import Worker
+
+
+class Orders:
+    """Reads what the master says, which ends with the master."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._lines = Lines()
+
+    def childDataReceived(self, name: Any, octets: bytes) -> None:
+        for word, *content in self._lines.messages(octets):
+            self._worker.told(Word(word), *content)
+
+    def childConnectionLost(self, name: Any, reason: Failure) -> None:
+        self._worker.told(Word.DRAIN)
+
+
+def main() -> int:
+    """Run until the worker has ended; the exit status."""
+    for descriptor in (ORDERS, REPORTS):
+        os.set_inheritable(descriptor, False)
+    # Importing the reactor installs it: only a program of its own may do that.
+    from twisted.internet import reactor as installed
+
+    reactor: Any = installed
+    reports = Reports(REPORTS, reactor)
+    globalLogBeginner.beginLoggingTo([reports], redirectStandardIO=False)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    order = Order.read(_line(ORDERS))
+    ending = Ending(reactor)
+    try:
+        config = load_checked(order.config)
+        worker = Worker(order, config, reactor, reports, ending.begin)
+        worker.privilegedStartService()
+        worker.startService()
+    except (ConfigError, CannotStart) as error:
+        print(error, file=sys.stderr)
+        return 1
+    reactor.addSystemEventTrigger("before", "shutdown", worker.stopService)
+    ProcessReader(reactor, Orders(worker), "orders", ORDERS)
+    ending.listen(worker.abort)
+    reactor.run(installSignalHandlers=False)
+    reports.flush()
+    return 0
+
+
+def _line(descriptor: int) -> bytes:
+    """The first line, and nothing of what follows."""
+    octets = b""
+    while not octets.endswith(b"\n"):
+        byte = os.read(descriptor, 1)
+        if not byte:
+            sys.exit(0)  # the master is gone already
+        octets += byte
+    return octets
+
+
+if __name__ == "__main__":
+    sys.exit(main())

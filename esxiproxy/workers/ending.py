@@ -1,0 +1,42 @@
+"""How a worker comes to its end, whoever asks for it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+
+class Ending:
+    """Stops the loop once, for the master's word and for the first signal; the second signal is in a hurry.
+
+    A signal to the whole process group comes to the worker from both sides: the master's word is not counted
+    beside it.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._begun = self._signalled = False
+        self._abort: Callable[[], None] = lambda: None
+
+    def begin(self) -> None:
+        """Stop, if that has not begun."""
+        if not self._begun:
+            self._begun = True
+            self._reactor.stop()
+
+    def listen(self, abort: Callable[[], None]) -> None:
+        """Obey SIGTERM and SIGINT from now on."""
+        self._abort = abort
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._caught)
+
+    def _caught(self, number: int, frame: FrameType | None) -> None:
+        self._reactor.callFromThread(self._asked)
+
+    def _asked(self) -> None:
+        if self._signalled:
+            self._abort()
+        self._signalled = True
+        self.begin()

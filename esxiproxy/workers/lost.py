@@ -1,0 +1,34 @@
+"""The record of a session whose worker died."""
+
+from __future__ import annotations
+
+from esxiproxy.core.entry import Entry
+from esxiproxy.core.errors import SessionError
+from esxiproxy.core.record import Record
+from esxiproxy.core.request import Address
+
+
+class WorkerLost(SessionError):
+    """The process that had the session died, and its connections with it."""
+
+
+def record_of(entry: Entry, now: float) -> Record:
+    """What is known of it: how many bytes went through was the worker's own knowledge."""
+    host, _, port = entry.client.rpartition(":")
+    error = WorkerLost("the worker that had the session died")
+    return Record(
+        session=entry.session,
+        listener=entry.listener,
+        client=Address(host.strip("[]"), int(port)),
+        principal=entry.principal,
+        target=entry.target,
+        upstream=entry.upstream,
+        status=101,
+        close_code=None,
+        ended_by="proxy",
+        error=error.name,
+        detail=str(error),
+        octets_up=0,
+        octets_down=0,
+        phases={"closed": max(0.0, now - entry.since)},
+    )

@@ -1,0 +1,59 @@
+"""What a worker is told when it starts, and on which descriptors it talks with the master."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import Enum
+from typing import Self
+
+ORDERS = 3
+"""The worker reads here; at its end the master is gone."""
+REPORTS = 4
+"""The worker writes here."""
+FIRST = 5
+"""The first of the descriptors that are handed down."""
+
+
+class Word(Enum):
+    """What the master says after the order."""
+
+    OPEN = "open"
+    """Accept connections from now on."""
+    RETIRE = "retire"
+    """Accept no more, and end with the last console."""
+    DRAIN = "drain"
+    """Accept no more, and end within the time of the drain."""
+    NOW = "now"
+    """End at once."""
+    BURY = "bury"
+    """Record what the holder of this name had: it is dead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One worker's part: the configuration's path, and the descriptors of what it shares.
+
+    ``listeners`` has the listening sockets by name and ``wakes`` an eventfd for each worker.  ``endpoints``
+    are what the sockets were made for: the file may have changed since.
+    """
+
+    number: int
+    config: str
+    endpoints: tuple[tuple[str, str], ...]
+    listeners: Mapping[str, int]
+    state: str
+    board: int
+    wakes: tuple[int, ...]
+
+    def line(self) -> bytes:
+        """The order as it is sent."""
+        return json.dumps(asdict(self)).encode() + b"\n"
+
+    @classmethod
+    def read(cls, line: bytes) -> Self:
+        """The order in a line."""
+        found = json.loads(line)
+        endpoints = tuple((name, endpoint) for name, endpoint in found.pop("endpoints"))
+        return cls(endpoints=endpoints, wakes=tuple(found.pop("wakes")), **found)

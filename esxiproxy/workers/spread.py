@@ -1,0 +1,37 @@
+"""Which worker takes the next connection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+STALE = 1.0
+"""Seconds after which a worker that gave no sign of life is not waited for."""
+SLACK = 0.04
+"""What a worker may hold beyond the mean, as a part of it: less, and they would take turns all the time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one worker says of itself: the connections that it holds, and when it last said so.
+
+    ``seen`` is in seconds of a clock that all of them share; 0 means that it takes no connections.
+    """
+
+    held: int
+    seen: float
+
+
+def may_accept(number: int, shares: Sequence[Share], now: float) -> bool:
+    """Whether this worker holds no more than its share of what all hold.
+
+    Consoles last for hours, so whoever happens to wake first may not take them all.  Of those that are alive
+    the one with the fewest always may: there is always somebody who accepts.
+    """
+    live = [
+        share.held
+        for index, share in enumerate(shares)
+        if index == number or (share.seen and now - share.seen <= STALE)
+    ]
+    mean = sum(live) / len(live)
+    return shares[number].held < mean + max(1.0, mean * SLACK)

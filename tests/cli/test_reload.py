@@ -1,0 +1,112 @@
+"""``esxiproxy reload``."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from esxiproxy.cli.main import main
+
+GOOD = "[listener a]\nlisten = 127.0.0.1:0\nupstream = u\n[upstream u]\nurl = ws://192.0.2.1\n"
+WAITS = (
+    "import signal, sys\n"
+    "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP, signal.SIGTERM])\n"
+    "print('ready', flush=True)\n"
+    "print(signal.sigwait([signal.SIGHUP, signal.SIGTERM]).name, flush=True)\n"
+)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf/proxy.ini").write_text(GOOD)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@contextlib.contextmanager
+def program(*arguments):
+    """A process with these in its command line, which says which signal it got."""
+    command = [sys.executable, "-c", WAITS, *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        try:
+            assert running.stdout.readline() == "ready\n"
+            yield running
+        finally:
+            running.kill()
+
+
+def got(running):
+    """The signal that it got; SIGTERM says that there was none before."""
+    with contextlib.suppress(ProcessLookupError):
+        running.send_signal(signal.SIGTERM)
+    return running.stdout.readline().strip()
+
+
+def test_a_proxy_gets_sighup(folder, capsys):
+    with program("esxiproxy") as running:
+        (folder / "twistd.pid").write_text(f"{running.pid}")
+        assert main(["reload"]) == 0
+        assert got(running) == "SIGHUP"
+    assert capsys.readouterr() == (f"conf/proxy.ini: ok; process {running.pid} reads it again\n", "")
+
+
+def test_pidfile_and_configuration_may_be_elsewhere(folder, capsys):
+    (folder / "conf/proxy.ini").rename(folder / "other.ini")
+    with program("esxiproxy") as running:
+        (folder / "run.pid").write_text(f"{running.pid}\n")
+        assert main(["reload", "--pidfile", "run.pid", "--config", "other.ini"]) == 0
+        assert got(running) == "SIGHUP"
+
+
+def test_a_file_with_problems_is_told_and_nobody_is_signalled(folder, capsys):
+    (folder / "conf/proxy.ini").write_text(GOOD + "colour = blue\n")
+    with program("esxiproxy") as running:
+        (folder / "twistd.pid").write_text(f"{running.pid}")
+        assert main(["reload"]) == 1
+        assert got(running) == "SIGTERM"
+    out, err = capsys.readouterr()
+    assert not out and err.startswith("conf/proxy.ini:6: [upstream u] colour: ")
+
+
+def test_another_program_is_not_signalled(folder, capsys):
+    with program("something", "else") as running:
+        (folder / "twistd.pid").write_text(f"{running.pid}")
+        assert main(["reload"]) == 1
+        assert got(running) == "SIGTERM"
+        assert f"twistd.pid is stale: process {running.pid} is another program" in capsys.readouterr().err
+
+
+def test_a_process_that_has_ended_is_told(folder, capsys):
+    with program("esxiproxy") as running:
+        running.kill()
+    (folder / "twistd.pid").write_text(f"{running.pid}")
+    assert main(["reload"]) == 1
+    assert capsys.readouterr().err == (
+        f"esxiproxy reload: twistd.pid is stale: there is no process {running.pid}\n"
+    )
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "many", "1 2", "99999999999", "\u0661"])
+def test_a_pidfile_without_a_number_is_told(folder, capsys, text):
+    (folder / "twistd.pid").write_text(text)
+    assert main(["reload"]) == 1
+    assert capsys.readouterr().err == "esxiproxy reload: twistd.pid has no number of a process\n"
+
+
+def test_no_pidfile_is_told(folder, capsys):
+    assert main(["reload", "--pidfile", "gone.pid"]) == 1
+    assert "no gone.pid: no proxy was started with this pidfile" in capsys.readouterr().err
+
+
+def test_a_process_of_somebody_else_is_told(folder, capsys, monkeypatch):
+    def refuse(process, number):
+        raise PermissionError(1, "Operation not permitted")
+
+    (folder / "twistd.pid").write_text("4711")
+    monkeypatch.setattr(os, "kill", refuse)
+    assert main(["reload"]) == 1
+    assert "process 4711 of twistd.pid is somebody else's" in capsys.readouterr().err

@@ -1,0 +1,394 @@
+"""A running process reads its configuration again, and ends when it is told to."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.certificates import Authority, Certificate
+from tests.integration.test_process import Daemon, clean, runs
+from tests.programs import TICKET, Proxy, accepts, free_port, free_ports, until
+from tests.wsclient import TEXT, Client, ScriptedUpstream
+
+TARGET = f"/ticket/{TICKET}"
+BIN = Path(sys.executable).parent
+
+
+class Reloaded(Proxy):
+    """esxiproxy in the foreground; `reload` gives it another configuration."""
+
+    def reload(self, text: str | None = None, well: bool = True) -> None:
+        """Send SIGHUP, with this file in place of the old one, and wait for what comes of it."""
+        if text is not None:
+            self.path.write_text(text)
+        before = len(self._outcomes())
+        os.kill(self.pid, signal.SIGHUP)
+        until(lambda: len(self._outcomes()) > before, "the reload is done")
+        assert self._outcomes()[-1] == ("is in force" if well else "everything stays as it was"), self.log()
+
+    def _outcomes(self) -> list[str]:
+        return re.findall(r"reload: .*(is in force|everything stays as it was)$", self.log(), re.MULTILINE)
+
+
+def section(name: str, port: int, upstream: str = "esxi", more: str = "") -> str:
+    return f"[listener {name}]\nlisten = 127.0.0.1:{port}\nupstream = {upstream}\n{more}\n"
+
+
+def to(upstream: ScriptedUpstream, more: str = "", scheme: str = "ws") -> str:
+    return f"[upstream esxi]\nurl = {scheme}://localhost:{upstream.port}\n{more}\n"
+
+
+def console(port: int, tls: bool | ssl.SSLContext = False) -> Client:
+    client = Client(port, tls)
+    client.open(TARGET, ["binary"])
+    return client
+
+
+def echoes(client: Client, text: bytes = b"hello") -> bool:
+    client.send_frame(TEXT, text)
+    return client.recv_frame().payload == text
+
+
+def shown(client: Client) -> bytes | None:
+    """The certificate that the client was shown."""
+    assert isinstance(client.stream, ssl.SSLSocket)
+    return client.stream.getpeercert(binary_form=True)
+
+
+@pytest.fixture
+def upstream() -> Iterator[ScriptedUpstream]:
+    with ScriptedUpstream() as running:
+        yield running
+
+
+@pytest.fixture
+def folder(tmp_path: Path, listener_certificate: Certificate) -> Path:
+    """A folder with the certificate and the key of a listener."""
+    put(listener_certificate, tmp_path)
+    return tmp_path
+
+
+def put(certificate: Certificate, folder: Path) -> None:
+    shutil.copy(certificate.path, folder / "own.crt")
+    shutil.copy(certificate.key_path, folder / "own.key")
+
+
+def own(folder: Path) -> str:
+    return f"certificate = {folder}/own.crt\nprivate_key = {folder}/own.key\n"
+
+
+# What a reload changes
+
+
+def test_a_renewed_certificate(
+    upstream: ScriptedUpstream, folder: Path, authority: Authority, listener_certificate: Certificate
+) -> None:
+    """New connections see it, the console that runs goes on under the old one, and the file is as before."""
+    port, renewed = free_port(), authority.server("renewed")
+    with Reloaded(section("one", port, more=own(folder)) + to(upstream)) as proxy:
+        with console(port, tls=True) as running:
+            assert shown(running) == listener_certificate.der
+            put(renewed, folder)
+            proxy.reload()
+            with console(port, tls=True) as after:
+                assert shown(after) == renewed.der
+                assert echoes(after) and echoes(running)
+        assert proxy.stop() == 0
+        clean(proxy.log())
+
+
+def test_a_client_authority(upstream: ScriptedUpstream, folder: Path, authority: Authority) -> None:
+    """Who comes after it needs a certificate, who is there does not."""
+    port = free_port()
+    text = section("one", port, more=own(folder)) + to(upstream)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(authority.path)
+    alice = authority.client("alice")
+    with Reloaded(text) as proxy, console(port, tls=True) as running:
+        proxy.reload(
+            section("one", port, more=own(folder) + f"client_ca = {authority.path}\n") + to(upstream)
+        )
+        with pytest.raises((OSError, AssertionError)):
+            console(port, tls=context)
+        context.load_cert_chain(alice.path, alice.key_path)
+        with console(port, tls=context) as after:
+            assert echoes(after) and echoes(running)
+
+
+def test_listeners_come_and_go(upstream: ScriptedUpstream) -> None:
+    """A console goes on when its listener is gone, and nobody else comes in there."""
+    first, second = free_ports(2)
+    with Reloaded(section("one", first) + to(upstream)) as proxy:
+        with console(first) as running:
+            proxy.reload(section("two", second) + to(upstream))
+            assert not accepts(first)
+            with console(second) as after:
+                assert echoes(after) and echoes(running)
+            proxy.reload(section("two", second) + section("one", first) + to(upstream))
+            with console(first) as again:
+                assert echoes(again) and echoes(running)
+        assert proxy.stop() == 0
+        clean(proxy.log())
+
+
+def test_another_upstream(upstream: ScriptedUpstream) -> None:
+    """New consoles go to the other host, the one that runs stays where it is."""
+    port = free_port()
+    with (
+        ScriptedUpstream() as other,
+        Reloaded(section("one", port) + to(upstream)) as proxy,
+        console(port) as running,
+    ):
+        proxy.reload(section("one", port) + to(other))
+        with console(port) as after:
+            assert echoes(after) and echoes(running)
+        assert (len(upstream.connections), len(other.connections)) == (1, 1)
+
+
+def test_another_authority_in_the_same_file(tmp_path: Path) -> None:
+    """The file of an upstream's authorities is read again, though its name is as before."""
+    authorities = Authority(tmp_path / "a", "a"), Authority(tmp_path / "b", "b")
+    shutil.copy(authorities[0].path, tmp_path / "ca.crt")
+    port, context = free_port(), authorities[1].server("esxi").server_context()
+    with ScriptedUpstream(tls=context) as secure:
+        text = section("one", port) + to(secure, f"verify = ca\nca = {tmp_path}/ca.crt\n", "wss")
+        with Reloaded(text) as proxy:
+            assert Client(port).ask(TARGET, ["binary"]).status == 502
+            shutil.copy(authorities[1].path, tmp_path / "ca.crt")
+            proxy.reload()
+            with console(port) as after:
+                assert echoes(after)
+
+
+def test_the_access_log_moves(upstream: ScriptedUpstream) -> None:
+    """A console is written of where the log is when it ends."""
+    port = free_port()
+    text = section("one", port) + to(upstream)
+    with Reloaded("[proxy]\naccess_log = a.log\n" + text) as proxy:
+        with console(port) as running:
+            proxy.reload("[proxy]\naccess_log = b.log\n" + text)
+            running.send_close(1000)
+            running.recv_close()
+        until(lambda: (proxy.folder / "b.log").read_text().count("\n") == 1, "the console's line")
+        assert not (proxy.folder / "a.log").read_text()
+        assert proxy.stop() == 0
+
+
+# What it does not
+
+
+def test_a_broken_file_changes_nothing(upstream: ScriptedUpstream) -> None:
+    """Each of its problems is in the log, with its line."""
+    port = free_port()
+    text = section("one", port) + to(upstream)
+    with Reloaded(text) as proxy, console(port) as running:
+        broken = text.replace("upstream = esxi\n", "upstream = nobody\ncolour = blue\n")
+        proxy.reload(broken, well=False)
+        assert f"{proxy.path}:3: [listener one] upstream: " in proxy.log()
+        assert f"{proxy.path}:4: [listener one] colour: " in proxy.log()
+        with console(port) as after:
+            assert echoes(after) and echoes(running)
+        proxy.reload(text)
+        assert echoes(running)
+        running.close()
+        assert proxy.stop() == 0
+        clean(proxy.log())
+
+
+def test_an_address_in_use_changes_nothing(upstream: ScriptedUpstream) -> None:
+    """Not even the listener before it is bound then."""
+    port, free = free_ports(2)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as other,
+        Reloaded(section("one", port) + to(upstream)) as proxy,
+    ):
+        taken = other.getsockname()[1]
+        proxy.reload(section("two", free) + section("three", taken) + to(upstream), well=False)
+        assert f"reload: listener three: Couldn't listen on 127.0.0.1:{taken}" in proxy.log()
+        assert not accepts(free)
+        with console(port) as after:
+            assert echoes(after)
+        clean(proxy.log())
+
+
+def test_ten_reloads_in_a_row_refuse_nobody(upstream: ScriptedUpstream) -> None:
+    """Consoles are opened all the time and do what they should; the one from before goes on."""
+    port, extra = free_ports(2)
+    plain = section("one", port) + to(upstream)
+    texts = [
+        "[proxy]\naccess_log = b.log\n" + section("one", port, more="max_frame = 1MiB\n") + to(upstream),
+        section("two", extra) + section("first", port) + to(upstream),
+    ]
+    over = threading.Event()
+    problems: list[Exception] = []
+    opened: list[float] = []
+
+    def connect() -> None:
+        while not over.is_set():
+            try:
+                with console(port) as client:
+                    assert echoes(client)
+                    opened.append(client.timeout)
+            except Exception as problem:
+                problems.append(problem)
+
+    def more(count: int) -> bool:
+        return len(opened) > count or bool(problems)
+
+    with Reloaded(plain) as proxy, console(port) as running:
+        threads = [threading.Thread(target=connect) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        try:
+            for number in range(10):
+                count = len(opened)
+                proxy.reload(texts[number % 2])
+                until(partial(more, count + 3), "consoles after the reload")
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join()
+        assert not problems and len(opened) > 30
+        assert echoes(running)
+        running.close()
+        assert proxy.stop() == 0
+        clean(proxy.log())
+
+
+# Who asks for it
+
+
+def test_a_daemon_finds_its_file_from_another_folder(upstream: ScriptedUpstream) -> None:
+    """`esxiproxy reload` has it read the file again that it was given as a relative path."""
+    first, second = free_ports(2)
+    with Daemon(section("one", first) + to(upstream), "--rundir=/") as proxy:
+        assert Path(f"/proc/{proxy.daemon}/cwd").resolve() == Path("/")
+        command = [str(BIN / "esxiproxy"), "reload", "--pidfile", "run.pid", "--config", "proxy.ini"]
+
+        def told() -> subprocess.CompletedProcess[str]:
+            return subprocess.run(command, cwd=proxy.folder, capture_output=True, text=True, timeout=30)
+
+        with console(first) as running:
+            proxy.path.write_text(section("two", second) + to(upstream))
+            done = told()
+            assert (done.returncode, done.stderr) == (0, "") and f"process {proxy.daemon} " in done.stdout
+            until(lambda: accepts(second) and not accepts(first), "the listener has changed")
+            assert echoes(running)
+        proxy.path.write_text("[listener]\n")
+        done = told()
+        assert done.returncode == 1 and done.stderr.startswith("proxy.ini:1: ")
+        assert proxy.log().count("SIGHUP") == 1
+        proxy.stop()
+        clean(proxy.log())
+
+
+def test_systemd_hears_of_it(
+    upstream: ScriptedUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """READY follows every RELOADING, whatever came of it."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard:
+        heard.bind(str(tmp_path / "notify"))
+        heard.settimeout(15)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+
+        def words(until_word: str) -> list[str]:
+            found = []
+            while until_word not in found:
+                found.append(heard.recv(4096).decode().partition("=")[0])
+            return found
+
+        text = section("one", free_port()) + to(upstream)
+        with Reloaded(text) as proxy:
+            assert words("READY")[-1] == "READY"
+            proxy.reload()
+            assert words("READY")[-2:] == ["RELOADING", "READY"]
+            proxy.reload("[listener]\n", well=False)
+            assert words("READY")[-2:] == ["RELOADING", "READY"]
+            assert proxy.stop() == 0
+            assert "STOPPING" in words("STOPPING")
+
+
+# The end
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_a_second_signal_ends_it_at_once(upstream: ScriptedUpstream, number: signal.Signals) -> None:
+    """Consoles are aborted, their records are written, and it is an end in order all the same."""
+    port = free_port()
+    text = "[proxy]\ndrain_timeout = 1h\naccess_log = access.log\n" + section("one", port) + to(upstream)
+    with Reloaded(text) as proxy, console(port) as running, console(port) as idle:
+        os.kill(proxy.pid, number)
+        until(lambda: not accepts(port), "the port is closed")
+        assert echoes(running) and runs(proxy.pid)
+        os.kill(proxy.pid, number)
+        until(lambda: not runs(proxy.pid), "the process ends", 8)
+        running.recv_eof(), idle.recv_eof()
+        assert proxy.stop() == 0
+        assert (proxy.folder / "access.log").read_text().count("\n") == 2
+        assert "Server Shut Down" in proxy.log() and "again: ending at once" in proxy.log()
+        clean(proxy.log())
+
+
+def test_a_daemon_ended_at_once_takes_its_pidfile_away(upstream: ScriptedUpstream) -> None:
+    port = free_port()
+    with Daemon("[proxy]\ndrain_timeout = 1h\n" + section("one", port) + to(upstream)) as proxy:
+        with console(port):
+            daemon = proxy.daemon
+            os.kill(daemon, signal.SIGTERM)
+            until(lambda: not accepts(port), "the port is closed")
+            os.kill(daemon, signal.SIGTERM)
+            until(lambda: not runs(daemon), "the daemon ends")
+        assert not (proxy.folder / "run.pid").exists()
+        clean(proxy.log())
+
+
+_SIGNALLED_AT_THE_START = """
+import os, signal, sys
+from esxiproxy.net.listener import ListenerService
+bind = ListenerService.privilegedStartService
+def signalled(self):
+    bind(self)
+    for _ in range({times}):
+        os.kill(os.getpid(), signal.SIGTERM)
+ListenerService.privilegedStartService = signalled
+sys.argv[0] = "twistd"
+from twisted.scripts.twistd import run
+run()
+"""
+
+
+class Signalled(Proxy):
+    """It gets SIGTERM, once or more often, when it has just bound its listener."""
+
+    def __init__(self, text: str, times: int) -> None:
+        super().__init__(text)
+        self._program = _SIGNALLED_AT_THE_START.format(times=times)
+
+    def command(self) -> Sequence[str | Path]:
+        twistd = list(super().command())[1:]
+        return [sys.executable, "-c", self._program, *twistd]
+
+    def _ready_or_dead(self) -> bool:
+        assert self._process is not None
+        return self._process.poll() is not None
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_signal_while_it_starts_ends_it_in_order(upstream: ScriptedUpstream, times: int) -> None:
+    """It is kept until there is something that can stop."""
+    with Signalled(section("one", 0) + to(upstream), times) as proxy:
+        assert proxy.stop() == 0
+        assert "SIGTERM: shutting down" in proxy.log() and "Server Shut Down" in proxy.log()
+        clean(proxy.log())

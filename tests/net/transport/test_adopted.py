@@ -1,0 +1,104 @@
+"""A listener on a socket that somebody else has bound, and that others share."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+from twisted.internet import endpoints
+from twisted.python.systemd import ListenFDs
+
+from esxiproxy.net.listener import ListenerService
+from tests.net.transport.conftest import _fixture
+from tests.net.transport.loop import One, Peer
+
+plain = _fixture("ours-plain")
+
+
+@pytest.fixture(params=["tcp", "unix"])
+def shared(request, tmp_path):
+    if request.param == "tcp":
+        listening = socket.create_server(("127.0.0.1", 0))
+    else:
+        listening = socket.socket(socket.AF_UNIX)
+        listening.bind(str(tmp_path / "console.sock"))
+        (tmp_path / "console.sock").chmod(0o660)
+        listening.listen()
+    with listening:
+        yield listening
+
+
+def dial(shared):
+    client = socket.socket(shared.family)
+    client.settimeout(5)
+    client.connect(shared.getsockname())
+    return client
+
+
+def test_it_serves_who_comes(plain, shared):
+    server = Peer()
+    service = ListenerService("one", "ignored", One(server), plain.reactor, shared)
+    service.startService()
+    with dial(shared) as client:
+        client.sendall(b"hello")
+        plain.until(lambda: bytes(server.got) == b"hello")
+        server.transport.abortConnection()
+        service.stopService()
+        plain.settle()
+
+
+def test_its_end_leaves_the_socket_to_the_others(plain, shared):
+    service = ListenerService("one", "ignored", One(), plain.reactor, shared)
+    service.startService()
+    service.stopService()
+    plain.settle()
+    assert service.port is None
+    shared.settimeout(5)
+    with dial(shared), shared.accept()[0]:
+        pass
+
+
+@pytest.mark.parametrize("shared", ["unix"], indirect=True)
+def test_the_name_of_a_unix_socket_is_left_alone(plain, shared, tmp_path):
+    path = tmp_path / "console.sock"
+    service = ListenerService("one", "ignored", One(), plain.reactor, shared)
+    service.startService()
+    assert path.stat().st_mode & 0o777 == 0o660
+    assert service.address() == f"unix:{path}"
+    service.stopService()
+    plain.settle()
+    assert path.exists()
+
+
+def test_another_factory_serves_the_next_connection(plain):
+    first, second = Peer(), Peer()
+    service = ListenerService("one", "tcp:0:interface=127.0.0.1", One(first), plain.reactor)
+    service.startService()
+    clients = Peer(), Peer()
+    plain.dial(service.port, clients[0])
+    plain.until(lambda: first.made)
+    service.serve(One(second))
+    plain.dial(service.port, clients[1])
+    plain.until(lambda: second.made)
+    clients[0].transport.write(b"old")
+    plain.until(lambda: bytes(first.got) == b"old")
+    service.stopService()
+    plain.settle()
+
+
+def test_a_socket_of_systemd_may_be_wanted_again(plain, monkeypatch):
+    """Its number is all that a description has of it, and would be somebody else's if it were closed."""
+    bound = socket.create_server(("127.0.0.1", 0))
+    sockets = ListenFDs([bound.detach()], ["console"])
+    monkeypatch.setattr(endpoints._SystemdParser, "_sddaemon", sockets)
+    for _ in range(2):
+        server, client = Peer(), Peer()
+        service = ListenerService("one", "systemd:domain=INET:name=console", One(server), plain.reactor)
+        service.startService()
+        plain.dial(service.port, client)
+        plain.until(lambda server=server: server.made)
+        client.transport.abortConnection()
+        service.stopService()
+        plain.settle()
+    os.close(sockets.inheritedNamedDescriptors()["console"])

@@ -1,0 +1,125 @@
+"""A port that can accept nothing rests, says so seldom, and goes on by itself."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from esxiproxy.net.transport import port as ports
+from tests.net.transport.loop import Peer
+
+
+class Listening:
+    """A listening socket that fails as often as a test wants, and counts how often it is asked."""
+
+    def __init__(self, sock, *numbers):
+        self._socket, self.numbers, self.asked = sock, list(numbers), 0
+
+    def __getattr__(self, name):
+        return getattr(self._socket, name)
+
+    def accept(self):
+        self.asked += 1
+        if self.numbers:
+            raise OSError(self.numbers.pop(0), "from the test")
+        return self._socket.accept()
+
+
+@pytest.fixture
+def complaints(monkeypatch):
+    """What the log was told."""
+    told = []
+    monkeypatch.setattr(ports, "_complained", [])
+    monkeypatch.setattr(ports._log, "error", lambda text, why: told.append(why))
+    return told
+
+
+def listening(net, peers, *numbers):
+    port = net.listen(*peers)
+    port.socket = Listening(port.socket, *numbers)
+    return port
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS])
+def test_a_client_waits_while_there_is_nothing_to_accept_with(ours, complaints, number):
+    """Nothing spins meanwhile: the port asks once a rest, and complains once for all of them."""
+    server, client = Peer(), Peer()
+    port = listening(ours, [server], *[number] * 3)
+    ours.dial(port, client)
+    ours.until(lambda: server.made)
+    assert client.made and client.lost is None
+    assert len(complaints) == 1 and port.socket.asked <= 5
+
+
+def test_a_connection_that_was_aborted_in_the_queue_costs_nobody_anything(ours, complaints):
+    server = Peer()
+    port = listening(ours, [server], errno.ECONNABORTED, errno.EPERM)
+    ours.dial(port, Peer())
+    ours.until(lambda: server.made)
+    assert not complaints
+
+
+def test_whoever_knows_that_there_is_no_room_is_believed(ours, complaints):
+    """The connection is not even accepted: it would take the descriptor of somebody who was let in."""
+    server, room = Peer(), [False, False, True]
+    port = listening(ours, [server])
+    port.room = lambda: room.pop(0) if room else True
+    ours.dial(port, Peer())
+    ours.until(lambda: server.made)
+    assert complaints == ["few descriptors are left"] and not room
+
+
+def test_two_ports_complain_once_for_both(ours, complaints):
+    ends = [Peer(), Peer()]
+    for end in ends:
+        ours.dial(listening(ours, [end], errno.EMFILE), Peer())
+    ours.until(lambda: all(end.made for end in ends))
+    assert len(complaints) == 1
+
+
+def test_a_port_that_is_closed_while_it_rests_stays_closed(ours, complaints):
+    port = listening(ours, [Peer()], *[errno.EMFILE] * 1000)
+    ours.dial(port, Peer())
+    ours.until(lambda: complaints)
+    asked = port.socket
+    done = []
+    port.stopListening().addCallback(lambda _: done.append(True))
+    ours.until(lambda: done)
+    before, woken = asked.asked, []
+    ours.reactor.callLater(3 * ports.REST, woken.append, True)
+    ours.until(lambda: woken)
+    assert asked.asked == before
+
+
+def test_a_protocol_that_cannot_be_built_ends_that_connection_only(ours, monkeypatch):
+    told, server = [], Peer()
+    monkeypatch.setattr(ports._log, "failure", told.append)
+    port = listening(ours, [server])
+    build, calls = port.factory.buildProtocol, []
+
+    def build_second(address):
+        calls.append(address)
+        if len(calls) == 1:
+            raise RuntimeError("from the test")
+        return build(address)
+
+    port.factory.buildProtocol = build_second
+    first = Peer()
+    ours.dial(port, first)
+    ours.until(lambda: first.lost)
+    ours.dial(port, Peer())
+    ours.until(lambda: server.made)
+    assert len(told) == 1
+
+
+def test_a_crowd_is_let_in_by_turns(ours):
+    """A turn accepts so many at most, and the next one goes on."""
+    count = ports.BATCH + 10
+    servers = [Peer() for _ in range(count)]
+    port = listening(ours, servers)
+    port.socket.listen(count)
+    for _ in range(count):
+        ours.dial(port, Peer())
+    ours.until(lambda: all(server.made for server in servers))
+    assert port.socket.asked >= count

@@ -1,0 +1,81 @@
+"""What SIGTERM, SIGINT and SIGHUP do, without a process of their own."""
+
+import os
+import signal
+
+import pytest
+from twisted.internet.error import ReactorNotRunning
+from twisted.internet.testing import MemoryReactorClock
+
+from esxiproxy.ops.signals import Signals
+
+ALL = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class Reactor(MemoryReactorClock):
+    def stop(self):
+        if self.hasStopped:
+            raise ReactorNotRunning
+        super().stop()
+
+    def callFromThread(self, call, *arguments):
+        call(*arguments)
+
+
+class Scene:
+    def __init__(self):
+        self.reactor, self.calls = Reactor(), []
+        self.signals = Signals(
+            self.reactor, lambda: self.calls.append("reload"), lambda: self.calls.append("abort")
+        )
+        self.signals.privilegedStartService()
+
+
+@pytest.fixture
+def scene():
+    before = {number: signal.getsignal(number) for number in ALL}
+    yield Scene()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ALL)
+    for number, action in before.items():
+        signal.signal(number, action)
+
+
+def send(number):
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_first_one_stops_and_the_second_one_ends_at_once(scene, number):
+    send(number)
+    assert scene.reactor.hasStopped and not scene.calls
+    send(signal.SIGTERM)
+    assert scene.calls == ["abort"]
+
+
+def test_sighup_reloads_and_ends_nothing(scene):
+    send(signal.SIGHUP)
+    send(signal.SIGHUP)
+    assert scene.calls == ["reload", "reload"] and not scene.reactor.hasStopped
+
+
+def test_nothing_is_reloaded_on_the_way_out(scene):
+    send(signal.SIGTERM)
+    send(signal.SIGHUP)
+    assert not scene.calls
+
+
+def test_whoever_is_stopped_already_ends_at_once(scene):
+    scene.reactor.stop()
+    send(signal.SIGTERM)
+    assert scene.calls == ["abort"]
+
+
+def test_what_comes_while_the_reactor_installs_its_own_waits_for_ours(scene):
+    ((block, arguments, _),) = scene.reactor.triggers["before"]["startup"]
+    block(*arguments)
+    send(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    ((running, _, _),) = scene.reactor.whenRunningHooks
+    assert not scene.reactor.hasStopped
+    running()
+    assert scene.reactor.hasStopped and not scene.calls

@@ -1,0 +1,109 @@
+"""The file of a running service is read again, and whatever is wrong with it is told."""
+
+from types import SimpleNamespace
+
+import pytest
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.python.failure import Failure
+
+from esxiproxy.core.problem import Unbound
+from esxiproxy.reload import Reload
+
+GOOD = "[listener a]\nlisten = 127.0.0.1:0\nupstream = u\n[upstream u]\nurl = ws://192.0.2.1\n"
+
+
+class Reloaded:
+    """A service that only says what it was told."""
+
+    def __init__(self):
+        self.told, self.answer = [], succeed(None)
+        self.systemd = SimpleNamespace(
+            reloading=lambda: self.told.append("reloading"), ready=lambda: self.told.append("ready")
+        )
+
+    def reload(self, config):
+        self.told.append([listener.name for listener in config.listeners])
+        return self.answer
+
+
+class Threadless:
+    """A reactor whose threads do everything at once."""
+
+    def getThreadPool(self):
+        return self
+
+    def callInThreadWithCallback(self, over, call, *arguments):
+        try:
+            over(True, call(*arguments))
+        except Exception:
+            over(False, Failure())
+
+    def callFromThread(self, call, *arguments):
+        call(*arguments)
+
+
+class Scene:
+    def __init__(self, folder):
+        self.path, self.service, self.lines = folder / "proxy.ini", Reloaded(), []
+        self.path.write_text(GOOD)
+        self.reload = Reload(self.path, self.service, Threadless())
+        self.reload._log = SimpleNamespace(
+            info=self.line,
+            error=self.line,
+            failure=lambda text, **given: self.line(f"FAILURE {text}", **given),
+        )
+
+    def line(self, text, **given):
+        self.lines.append(text.format(**given))
+
+
+@pytest.fixture
+def scene(tmp_path):
+    return Scene(tmp_path)
+
+
+def test_a_good_file_is_handed_over_between_reloading_and_ready(scene):
+    scene.reload()
+    assert scene.service.told == ["reloading", ["a"], "ready"]
+    assert scene.lines == [f"reload: {scene.path} is in force"]
+
+
+def test_each_problem_of_a_bad_file_is_told_and_nothing_is_handed_over(scene):
+    scene.path.write_text(GOOD + "colour = blue\n[nonsense x]\n")
+    scene.reload()
+    assert scene.service.told == ["reloading", "ready"]
+    places = [line.partition("]")[0] for line in scene.lines]
+    assert places == [
+        f"{scene.path}:6: [upstream u",
+        f"{scene.path}:7: [nonsense x",
+        "reload: the file has problems; everything stays as it was",
+    ]
+
+
+def test_a_file_that_is_gone_is_a_problem_like_any_other(scene):
+    scene.path.unlink()
+    scene.reload()
+    assert scene.lines[0] == f"{scene.path}:1: no such file" and scene.service.told == ["reloading", "ready"]
+
+
+def test_why_it_could_not_be_taken_over_is_told_in_one_line(scene):
+    scene.service.answer = fail(Unbound("listener a: Address already in use"))
+    scene.reload()
+    assert scene.lines == ["reload: listener a: Address already in use; everything stays as it was"]
+    assert scene.service.told[-1] == "ready"
+
+
+def test_a_bug_in_a_plugin_is_told_with_its_traceback(scene):
+    scene.service.answer = fail(RuntimeError("bug"))
+    assert scene.reload().called
+    assert scene.lines[0].startswith("FAILURE ") and scene.lines[1].endswith("everything stays as it was")
+
+
+def test_the_second_one_reads_the_file_when_the_first_one_is_done(scene):
+    scene.service.answer = first = Deferred()
+    scene.reload(), scene.reload()
+    scene.path.write_text(GOOD.replace("listener a", "listener b"))
+    scene.service.answer = succeed(None)
+    assert scene.service.told == ["reloading", ["a"]]
+    first.callback(None)
+    assert scene.service.told[2:] == ["ready", "reloading", ["b"], "ready"]

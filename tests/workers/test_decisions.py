@@ -1,0 +1,163 @@
+"""What the master and its workers decide, without a process."""
+
+import json
+import os
+
+import pytest
+
+from esxiproxy.core.config import load
+from esxiproxy.core.entry import Entry
+from esxiproxy.workers.backoff import GOOD_LIFE, LONGEST, Backoff
+from esxiproxy.workers.board import Board
+from esxiproxy.workers.lines import LONGEST as LONGEST_LINE
+from esxiproxy.workers.lines import Lines
+from esxiproxy.workers.lost import record_of
+from esxiproxy.workers.order import Order
+from esxiproxy.workers.plan import MANHOLE, Plan, plan_of
+from esxiproxy.workers.spread import STALE, Share, may_accept
+from esxiproxy.workers.watch import PATIENCE, Verdict, Watch
+
+NOW = 1000.0
+
+
+def shares(*held, seen=NOW):
+    return [Share(count, seen) for count in held]
+
+
+class TestSpread:
+    def test_the_one_with_the_fewest_always_may(self):
+        for held in ((0, 0), (5, 5), (0, 9, 9), (7, 8, 9), (500, 500, 499, 501)):
+            assert may_accept(held.index(min(held)), shares(*held), NOW)
+
+    def test_the_one_that_is_over_its_share_may_not(self):
+        assert not may_accept(0, shares(10, 0), NOW)
+        assert not may_accept(0, shares(530, 500, 500, 470), NOW)
+        assert may_accept(0, shares(505, 500, 500, 495), NOW)
+
+    def test_nobody_gets_a_fifth_more_than_the_mean_whoever_is_the_quickest(self):
+        for workers in (2, 3, 4, 8, 16):
+            held = [0] * workers
+            for _ in range(1000):
+                number = next(n for n in range(workers) if may_accept(n, shares(*held), NOW))
+                held[number] += 1
+            assert max(held) <= 1.2 * 1000 / workers, held
+
+    def test_who_gives_no_sign_of_life_is_not_waited_for(self):
+        mine, dead = Share(10, NOW), Share(0, NOW - STALE - 0.1)
+        assert may_accept(0, [mine, dead], NOW)
+        assert not may_accept(0, [mine, Share(0, NOW - STALE / 2)], NOW)
+
+    def test_who_takes_no_connections_does_not_count(self):
+        assert may_accept(0, [Share(10, NOW), Share(0, 0.0)], NOW)
+
+    def test_one_that_is_late_itself_still_knows_what_it_holds(self):
+        assert may_accept(0, [Share(10, NOW - 9), Share(10, NOW)], NOW)
+        assert not may_accept(0, [Share(20, 0.0), Share(10, NOW)], NOW)
+
+
+class TestBackoff:
+    def test_it_doubles_up_to_half_a_minute(self):
+        backoff = Backoff()
+        delays = [backoff.died(0.5) for _ in range(12)]
+        assert delays[:4] == [0.1, 0.2, 0.4, 0.8]
+        assert delays[-2:] == [LONGEST, LONGEST]
+
+    def test_after_a_good_life_it_is_at_once_and_begins_again(self):
+        backoff = Backoff()
+        for _ in range(5):
+            backoff.died(1.0)
+        assert backoff.died(GOOD_LIFE) == 0.0
+        assert backoff.died(1.0) == 0.1
+
+
+class TestWatch:
+    def test_a_worker_that_is_silent_is_told_of_once_and_then_given_up(self):
+        watch, told = Watch(), []
+        for look in range(PATIENCE + 3):
+            told.append(watch.look({0: 5.0, 1: float(look + 1)}))
+        assert told[1] == {0: Verdict.SILENT}
+        assert told[PATIENCE] == {0: Verdict.LOST}
+        assert [verdict for verdict in told if verdict] == [told[1], told[PATIENCE]]
+
+    def test_one_that_comes_back_is_told_of(self):
+        watch = Watch()
+        assert [watch.look({0: sign}) for sign in (1.0, 1.0, 1.0, 2.0, 3.0)] == [
+            {},
+            {0: Verdict.SILENT},
+            {},
+            {0: Verdict.BACK},
+            {},
+        ]
+
+    def test_a_successor_begins_anew(self):
+        watch = Watch()
+        assert watch.look({0: 1.0}) == {} and watch.look({0: 1.0}) == {0: Verdict.SILENT}
+        assert watch.look({}) == {}
+        assert watch.look({0: 1.0}) == {}
+
+
+class TestBoard:
+    def test_what_one_process_writes_the_others_read(self):
+        one = Board.new(3)
+        other = Board(os.dup(one.descriptor), 3)
+        other.hold(1, 17)
+        other.live(1, 5_000_000_000)
+        assert one.shares() == [Share(0, 0.0), Share(17, 5.0), Share(0, 0.0)]
+        one.clear(1)
+        assert other.shares() == [Share(0, 0.0)] * 3
+        one.close(), other.close()
+
+
+class TestLines:
+    def test_lines_come_out_however_the_bytes_come_in(self):
+        lines, whole = Lines(), b'["ready", "a"]\n["log", 1]\nno json\n{}\n[]\n["shut"]\n'
+        found = [message for byte in whole for message in lines.messages(bytes([byte]))]
+        assert found == [["ready", "a"], ["log", 1], ["shut"]]
+
+    def test_a_line_without_an_end_is_cut(self):
+        lines = Lines()
+        assert lines.feed(b"x" * LONGEST_LINE) == []
+        assert [len(line) for line in lines.feed(b"y")] == [LONGEST_LINE + 1]
+        assert lines.feed(b"z\n") == [b"z"]
+
+
+class TestPlan:
+    @pytest.fixture
+    def config(self, tmp_path):
+        (tmp_path / "proxy.ini").write_text(
+            "[proxy]\nworkers = 3\nmanhole = 2222\nmanhole_keys = keys\n"
+            "drain_timeout = 7s\nclose_timeout = 2s\n"
+            "[listener one]\nlisten = :80\nupstream = esxi1\n[upstream esxi1]\nurl = ws://192.0.2.1\n"
+        )
+        (tmp_path / "keys").write_text("")
+        return load(tmp_path / "proxy.ini")
+
+    def test_it_says_what_the_master_needs(self, config):
+        plan = plan_of(config)
+        assert plan.workers == 3 and plan.drain == 9.0 and plan.state == ""
+        assert plan.endpoints == (
+            ("one", "tcp:port=80:interface=0.0.0.0"),
+            (MANHOLE, "tcp:port=2222:interface=127.0.0.1"),
+        )
+
+    def test_it_survives_its_line(self, config):
+        plan = plan_of(config)
+        assert Plan.read(plan.text()) == plan
+        assert Plan.read(json.dumps(json.loads(plan.text()) | {"of a later version": 1})) == plan
+
+    @pytest.mark.parametrize("text", ["", "[]", "{}", '{"workers": "two"}', "null"])
+    def test_what_is_no_plan_is_a_value_error(self, text):
+        with pytest.raises(ValueError):
+            Plan.read(text)
+
+    def test_an_order_survives_its_line(self):
+        order = Order(1, "/proxy.ini", (("one", "tcp:1"),), {"one": 5}, "/state", 6, (7, 8))
+        assert Order.read(order.line()) == order
+
+
+def test_the_record_of_a_lost_session_says_so():
+    entry = Entry("5e55", "holder", "one", "[2001:db8::1]:4711", "alice", "/ticket/***", "esxi1", 100.0)
+    record = record_of(entry, 160.5)
+    assert (record.session, record.error, record.status) == ("5e55", "WorkerLost", 101)
+    assert (record.client.host, record.client.port) == ("2001:db8::1", 4711)
+    assert record.phases == {"closed": 60.5}

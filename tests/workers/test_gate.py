@@ -1,0 +1,196 @@
+"""A worker's gate, and what it tells the master, in one process and with time that the test moves."""
+
+import json
+import os
+
+import pytest
+from twisted.internet.task import Clock
+from twisted.logger import Logger
+
+from esxiproxy.workers.board import Board
+from esxiproxy.workers.gate import PULSE, Gate
+from esxiproxy.workers.reports import MOST, RETRY, Reports
+from esxiproxy.workers.spread import STALE
+
+
+class Reactor(Clock):
+    """A clock, and descriptors that are read when the test says so."""
+
+    def __init__(self):
+        super().__init__()
+        self.readers = set()
+
+    def addReader(self, reader):
+        self.readers.add(reader)
+
+    def removeReader(self, reader):
+        self.readers.discard(reader)
+
+
+class Port:
+    gate = None
+    reads = True
+
+    def stopReading(self):
+        self.reads = False
+
+    def startReading(self):
+        self.reads = True
+
+
+class Crowd:
+    """Two gates with a port each; the one of number 1 has a clock of its own, which can stand still."""
+
+    def __init__(self):
+        self.board = Board.new(2)
+        self.wakes = [os.eventfd(0, os.EFD_NONBLOCK) for _ in range(2)]
+        self.reactors = Reactor(), Reactor()
+        self.advance(10)
+        self.gates = [
+            Gate(n, self.board, self.wakes, reactor, lambda: int(self.reactors[0].seconds() * 1e9))
+            for n, reactor in enumerate(self.reactors)
+        ]
+        self.ports = Port(), Port()
+        for gate, port in zip(self.gates, self.ports, strict=True):
+            gate.put_before([port])
+
+    def advance(self, seconds):
+        for reactor in self.reactors:
+            reactor.advance(seconds)
+
+    def open(self):
+        for gate in self.gates:
+            gate.open()
+
+    def enter(self, number, count):
+        return [self.gates[number].entered() for _ in range(count) if self.gates[number].may_accept()]
+
+    def wake(self):
+        """Whatever eventfd is readable is read."""
+        for reactor in self.reactors:
+            for reader in list(reactor.readers):
+                reader.doRead()
+
+
+@pytest.fixture
+def crowd():
+    crowd = Crowd()
+    yield crowd
+    crowd.board.close()
+    for descriptor in crowd.wakes:
+        os.close(descriptor)
+
+
+class TestGate:
+    def test_nobody_accepts_before_it_is_open(self, crowd):
+        assert [port.reads for port in crowd.ports] == [False, False]
+        assert not crowd.gates[0].may_accept()
+        crowd.open()
+        assert [port.reads for port in crowd.ports] == [True, True]
+        assert crowd.ports[0].gate is crowd.gates[0]
+
+    def test_whoever_holds_more_than_its_share_stops_reading(self, crowd):
+        crowd.open()
+        taken = crowd.enter(0, 50)
+        assert len(taken) == 2
+        assert (crowd.ports[0].reads, crowd.ports[1].reads) == (False, True)
+
+    def test_whoever_shuts_wakes_those_who_may_accept(self, crowd):
+        crowd.open()
+        crowd.enter(0, 50)
+        assert len(crowd.enter(1, 50)) == 4
+        assert (crowd.ports[0].reads, crowd.ports[1].reads) == (False, False)
+        crowd.wake()
+        assert (crowd.ports[0].reads, crowd.ports[1].reads) == (True, False)
+
+    def test_a_connection_that_ends_opens_its_gate(self, crowd):
+        crowd.open()
+        first, second = crowd.enter(0, 50)
+        first.transport = object()
+        first.connectionLost(None)
+        assert first.transport is None and crowd.ports[0].reads
+        assert crowd.board.shares()[0].held == 1
+        second.connectionLost(None)
+        assert crowd.board.shares()[0].held == 0
+
+    def test_nobody_waits_for_a_worker_that_hangs(self, crowd):
+        crowd.open()
+        crowd.enter(0, 50)
+        crowd.reactors[0].pump([PULSE] * int(STALE / PULSE + 2))
+        assert crowd.ports[0].reads and len(crowd.enter(0, 50)) == 50
+
+    def test_nobody_waits_for_a_worker_that_is_closed(self, crowd):
+        crowd.open()
+        crowd.enter(0, 50)
+        crowd.gates[1].close()
+        crowd.wake()
+        assert (crowd.ports[0].reads, crowd.ports[1].reads) == (True, False)
+        crowd.advance(10 * PULSE)
+        assert not crowd.ports[1].reads and crowd.reactors[1].readers == set()
+
+    def test_an_idle_gate_does_nothing_but_say_that_it_is_alive(self, crowd):
+        crowd.open()
+        assert len(crowd.reactors[0].getDelayedCalls()) == 1
+        before = crowd.board.shares()[0].seen
+        crowd.advance(PULSE)
+        assert crowd.board.shares()[0].seen > before
+
+
+class TestReports:
+    @pytest.fixture
+    def pipe(self):
+        read, write = os.pipe()
+        os.set_blocking(read, False)
+        yield read, write
+        os.close(read), os.close(write)
+
+    def told(self, descriptor):
+        octets = b""
+        try:
+            while True:
+                octets += os.read(descriptor, 1 << 16)
+        except BlockingIOError:
+            return octets
+
+    def test_an_event_is_one_line(self, pipe):
+        reports = Reports(pipe[1], Clock())
+        log = Logger(namespace="esxiproxy.test", observer=reports)
+        log.warn("{count} things\nhappened", count=2)
+        (line,) = self.told(pipe[0]).splitlines()
+        kind, level, system, _time, text = json.loads(line)
+        assert (kind, level, system, text) == ("log", "warn", "esxiproxy.test#warn", "2 things\nhappened")
+
+    def test_a_traceback_comes_along(self, pipe):
+        reports = Reports(pipe[1], Clock())
+        try:
+            raise RuntimeError("a bug")
+        except RuntimeError:
+            Logger(observer=reports).failure("it raised")
+        text = json.loads(self.told(pipe[0]))[4]
+        assert text.startswith("it raised\n") and text.rstrip().endswith("RuntimeError: a bug")
+
+    def test_a_master_that_reads_nothing_costs_log_lines_and_nothing_else(self, pipe):
+        clock = Clock()
+        reports = Reports(pipe[1], clock)
+        log = Logger(observer=reports)
+        for _ in range(3000):
+            log.info("{text}", text="x" * 1000)
+        reports.tell("shut")
+        octets = b""
+        for _ in range(2 * MOST // (1 << 16)):
+            octets += self.told(pipe[0])
+            clock.advance(RETRY)
+        octets += self.told(pipe[0])
+        messages = [json.loads(line) for line in octets.splitlines()]
+        assert ["shut"] in messages
+        lines = sum(1 for message in messages if message[0] == "log" and message[4].startswith("x"))
+        (loss,) = [message[4] for message in messages if message[0] == "log" and "lost" in message[4]]
+        assert loss == f"{3000 - lines} log lines lost: the master reads none" and lines < 3000
+
+    def test_a_master_that_is_gone_hears_nothing(self):
+        read, write = os.pipe()
+        os.close(read)
+        reports = Reports(write, Clock())
+        reports.tell("shut")
+        reports.tell("shut")
+        os.close(write)

@@ -1,0 +1,244 @@
+"""A generation of workers, with processes that the test makes up and time that it moves."""
+
+import signal
+
+import pytest
+from twisted.internet.task import Clock
+
+from esxiproxy.core.problem import CannotStart
+from esxiproxy.workers.backoff import GOOD_LIFE
+from esxiproxy.workers.generation import LAST_WORDS, READY, Generation
+from esxiproxy.workers.order import Word
+from esxiproxy.workers.plan import Plan
+
+PLAN = Plan(2, (("one", "tcp:0"),), "", 30.0)
+
+
+class FakeChild:
+    """A process that does as the test says."""
+
+    def __init__(self, order, watcher, clock):
+        self.order, self.number, self.started = order, order.number, clock.seconds()
+        self.watcher = watcher
+        self.holder, self.is_shut, self.why = "", False, ""
+        self.burying = set()
+        self.told, self.signals, self.handed_down = [], [], None
+        self.fails = False
+
+    def start(self, handed_down):
+        if self.fails:
+            raise OSError(24, "Too many open files")
+        self.handed_down = handed_down
+
+    def tell(self, word, *content):
+        if word is Word.BURY:
+            self.burying.update(content)
+        self.told.append((word, *content))
+
+    def signal(self, number):
+        self.signals.append(number)
+
+    def __str__(self):
+        return f"worker {self.number}"
+
+    # What it does
+
+    def gets_ready(self):
+        self.holder = f"holder {id(self)}"
+        self.watcher.ready(self)
+
+    def shuts(self):
+        self.is_shut = True
+        self.watcher.closed(self)
+
+    def ends(self, why=""):
+        self.why = why
+        self.watcher.ended(self)
+
+
+class Scene:
+    def __init__(self):
+        self.clock = Clock()
+        self.clock.advance(100)
+        self.born, self.buried, self.fail = [], [], 0
+        self.generation = Generation(
+            PLAN, "/proxy.ini", {"one": 7}, "/state", self.buried.append, self.clock, self.child
+        )
+        self.outcome = []
+        self.generation.start().addBoth(self.outcome.append)
+
+    def child(self, order, watcher, clock):
+        child = FakeChild(order, watcher, clock)
+        child.fails = self.fail > 0
+        self.fail -= 1
+        self.born.append(child)
+        return child
+
+    def serving(self):
+        for child in self.born:
+            child.gets_ready()
+        self.generation.open()
+        return self
+
+
+@pytest.fixture
+def scene():
+    scene = Scene()
+    yield scene
+    scene.generation.leave(Word.NOW)
+    for child in scene.generation:
+        child.ends()
+    assert scene.generation.gone.called
+
+
+@pytest.fixture
+def serving(scene):
+    return scene.serving()
+
+
+def test_it_is_ready_when_all_workers_are_and_none_accepts_before(scene):
+    first, second = scene.born
+    first.gets_ready()
+    assert scene.outcome == [] and first.told == []
+    second.gets_ready()
+    assert scene.outcome == [None] and second.told == []
+    scene.generation.open()
+    assert first.told == second.told == [(Word.OPEN,)]
+
+
+def test_each_worker_has_its_number_the_sockets_and_what_they_share(scene):
+    first, second = scene.born
+    assert (first.order.number, second.order.number) == (0, 1)
+    assert first.order.listeners == {"one": 5} and first.handed_down[5] == 7
+    assert set(first.handed_down) == {5, first.order.board, *first.order.wakes}
+    assert first.handed_down == second.handed_down
+    assert first.order.endpoints == PLAN.endpoints and first.order.state == "/state"
+
+
+def test_one_that_dies_while_they_start_is_the_end_of_the_start(scene):
+    scene.born[0].gets_ready()
+    scene.born[1].ends("ended with status 1: no such file")
+    (failure,) = scene.outcome
+    assert isinstance(failure.value, CannotStart)
+    assert str(failure.value) == "worker 1 ended with status 1: no such file"
+    assert len(scene.born) == 2
+
+
+def test_one_that_is_late_is_the_end_of_the_start(scene):
+    scene.born[0].gets_ready()
+    scene.clock.advance(READY)
+    assert scene.outcome[0].check(CannotStart)
+
+
+def test_one_that_dies_is_replaced_at_once_after_a_good_life(serving):
+    first, second = serving.born
+    serving.clock.advance(GOOD_LIFE)
+    first.ends("killed by SIGKILL")
+    serving.clock.advance(0)
+    third = serving.born[2]
+    assert third.number == 0
+    third.gets_ready()
+    assert third.told == [(Word.OPEN,)]
+    assert second.told == [(Word.OPEN,)]
+
+
+def test_one_that_dies_young_again_and_again_has_to_wait_longer_each_time(serving):
+    for delay in (0.1, 0.2, 0.4, 0.8, 1.6):
+        count = len(serving.born)
+        dying = next(child for child in serving.generation if child.number == 0)
+        dying.ends("killed by SIGSEGV")
+        serving.clock.advance(delay * 0.9)
+        assert len(serving.born) == count
+        serving.clock.advance(delay * 0.2)
+        assert len(serving.born) == count + 1
+
+
+def test_one_that_ended_in_order_is_replaced_as_well(serving):
+    serving.born[0].ends()
+    serving.clock.advance(1)
+    assert [child.number for child in serving.born] == [0, 1, 0]
+    assert serving.buried == []
+
+
+def test_the_system_that_can_start_no_process_is_asked_again(serving):
+    serving.fail = 2
+    serving.born[0].ends("killed by SIGKILL")
+    serving.clock.advance(0.1)
+    assert len(serving.born) == 3
+    serving.clock.advance(0.2)
+    assert len(serving.born) == 4
+    serving.clock.advance(0.4)
+    assert len(serving.born) == 5 and len(list(serving.generation)) == 2
+
+
+def test_the_dead_are_told_of(serving):
+    first = serving.born[0]
+    first.ends("killed by SIGKILL")
+    assert serving.buried == [first.holder]
+
+
+def test_a_living_worker_records_what_a_dead_one_had(serving):
+    _first, second = serving.born
+    serving.generation.bury("dead")
+    assert (Word.BURY, "dead") in serving.born[0].told + second.told
+
+
+def test_who_dies_with_a_burial_undone_leaves_it_to_another(serving):
+    first = serving.born[0]
+    serving.generation.bury("dead")
+    assert first.burying == {"dead"}
+    first.ends("killed by SIGKILL")
+    assert serving.buried == [first.holder, "dead"]
+
+
+def test_when_nobody_can_bury_the_next_one_does(serving):
+    for child in serving.born[:2]:
+        child.ends("killed by SIGKILL")
+    serving.generation.bury("dead")
+    serving.clock.advance(0.1)
+    serving.born[2].gets_ready()
+    assert serving.born[2].told == [(Word.OPEN,), (Word.BURY, "dead")]
+
+
+def test_those_who_retire_are_not_replaced(serving):
+    first, second = serving.born
+    serving.generation.leave(Word.RETIRE)
+    assert first.told[-1] == second.told[-1] == (Word.RETIRE,)
+    first.shuts()
+    assert not serving.generation.shut.called
+    second.ends("killed by SIGKILL")
+    assert serving.generation.shut.called and not serving.generation.gone.called
+    first.ends()
+    assert serving.generation.gone.called
+    serving.clock.advance(60)
+    assert len(serving.born) == 2
+
+
+def test_one_that_waits_for_its_successor_gets_none_when_they_leave(serving):
+    serving.born[0].ends("killed by SIGKILL")
+    serving.generation.leave(Word.DRAIN)
+    serving.clock.advance(60)
+    assert len(serving.born) == 2
+
+
+def test_who_does_not_end_at_once_is_killed(serving):
+    first, second = serving.born
+    serving.generation.leave(Word.DRAIN)
+    serving.clock.advance(60)
+    assert first.signals == []
+    serving.generation.leave(Word.NOW)
+    assert first.told[-2:] == [(Word.DRAIN,), (Word.NOW,)]
+    second.ends()
+    serving.clock.advance(LAST_WORDS)
+    assert (first.signals, second.signals) == ([signal.SIGKILL], [])
+
+
+def test_one_that_is_stuck_for_a_minute_is_killed(serving):
+    serving.clock.pump([5.0] * 14)
+    assert serving.born[0].signals == serving.born[1].signals == [signal.SIGKILL]
+
+
+def test_leaving_ends_the_start(scene):
+    scene.generation.leave(Word.DRAIN)
+    assert scene.outcome[0].check(CannotStart)
+    assert scene.born[0].told == [(Word.DRAIN,)]

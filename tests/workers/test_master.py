@@ -1,0 +1,303 @@
+"""The master's decisions, with generations, sockets and readings that the test makes up."""
+
+import signal
+
+import pytest
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+
+from esxiproxy.core.problem import CannotStart, Unbound
+from esxiproxy.workers import master as module
+from esxiproxy.workers.master import OVERTIME, Master
+from esxiproxy.workers.order import Word
+from esxiproxy.workers.plan import Plan
+from esxiproxy.workers.reading import Refused
+from esxiproxy.workers.sockets import Sockets
+
+ONE, TWO = ("one", "tcp:81:interface=127.0.0.1"), ("two", "tcp:82:interface=127.0.0.1")
+
+
+class Port:
+    def __init__(self, reactor, number):
+        self.reactor, self.number = reactor, number
+        self.reads = True
+
+    def stopReading(self):
+        self.reads = False
+
+    def fileno(self):
+        return 1000 + self.number
+
+    def getHost(self):
+        return IPv4Address("TCP", "127.0.0.1", self.number)
+
+    def stopListening(self):
+        self.reactor.bound.remove(self.number)
+        return succeed(None)
+
+
+class Reactor(Clock):
+    """Binds ports that nobody has bound yet."""
+
+    def __init__(self):
+        super().__init__()
+        self.bound, self.ports = [], []
+
+    def listenTCP(self, port, factory, backlog=50, interface=""):
+        if port in self.bound:
+            raise OSError(98, "Address already in use")
+        self.bound.append(port)
+        self.ports.append(Port(self, port))
+        return self.ports[-1]
+
+    def callWhenRunning(self, call):
+        call()
+
+    def callFromThread(self, call):
+        call()
+
+
+class FakeGeneration:
+    """One that gets ready, and leaves, when the test says so."""
+
+    def __init__(self, plan, config, sockets, state, bury, reactor):
+        self.plan, self.sockets, self.state, self.bury_elsewhere = plan, sockets, state, bury
+        self.shut, self.gone, self.ready = Deferred(), Deferred(), Deferred()
+        self.told, self.signals, self.buried, self.connections = [], [], [], 3
+
+    def start(self):
+        return self.ready
+
+    def open(self):
+        self.told.append(Word.OPEN)
+
+    def leave(self, word):
+        self.told.append(word)
+        if not self.ready.called:
+            self.ready.errback(CannotStart("told to leave"))
+
+    def signal(self, number):
+        self.signals.append(number)
+
+    def bury(self, holder):
+        self.buried.append(holder)
+
+    def leaves(self):
+        for deferred in (self.shut, self.gone):
+            if not deferred.called:
+                deferred.callback(None)
+
+
+class Scene:
+    def __init__(self, tmp_path, plan):
+        self.reactor, self.generations, self.readings = Reactor(), [], []
+        self.master = Master(tmp_path / "proxy.ini", plan, self.reactor, make=self.make)
+        self.master.privilegedStartService()
+        self.master.startService()
+
+    def make(self, *arguments):
+        self.generations.append(FakeGeneration(*arguments))
+        return self.generations[-1]
+
+    async def read(self, path, reactor):
+        self.readings.append(Deferred())
+        return await self.readings[-1]
+
+    def reload(self, plan):
+        """Up to the point at which the new workers start."""
+        self.master.reload()
+        self.readings[-1].callback(plan)
+        return self.generations[-1]
+
+
+def plan(*endpoints, workers=2, state="/state"):
+    return Plan(workers, endpoints, state, 30.0)
+
+
+@pytest.fixture
+def scene(tmp_path, monkeypatch):
+    before = signal.getsignal(signal.SIGUSR1)
+    scene = Scene(tmp_path, plan(ONE))
+    monkeypatch.setattr(module, "read_plan", scene.read)
+    yield scene
+    signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.fixture
+def serving(scene):
+    scene.generations[0].ready.callback(None)
+    return scene
+
+
+class TestStart:
+    def test_it_binds_and_accepts_nothing_itself(self, scene):
+        assert scene.reactor.bound == [81]
+        assert [port.reads for port in scene.reactor.ports] == [False]
+        assert scene.generations[0].sockets == {"one": 1081}
+
+    def test_workers_accept_when_all_are_ready(self, scene):
+        (first,) = scene.generations
+        assert first.told == []
+        first.ready.callback(None)
+        assert first.told == [Word.OPEN]
+
+    def test_a_reload_that_is_asked_for_meanwhile_comes_after_it(self, scene):
+        scene.master.reload()
+        assert scene.readings == []
+        scene.generations[0].ready.callback(None)
+        assert len(scene.readings) == 1
+
+    def test_without_a_state_of_its_own_it_has_one_in_a_private_folder(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("TMPDIR", str(tmp_path))
+        monkeypatch.setattr("tempfile.tempdir", None)
+        before = signal.getsignal(signal.SIGUSR1)
+        scene = Scene(tmp_path, plan(ONE, state=""))
+        signal.signal(signal.SIGUSR1, before)
+        (folder,) = tmp_path.glob("esxiproxy-*")
+        assert scene.generations[0].state == f"{folder}/state.sqlite"
+        assert folder.stat().st_mode & 0o777 == 0o700
+        scene.master.stopService()
+        scene.generations[0].leaves()
+        assert not folder.exists()
+
+
+class TestReload:
+    def test_the_old_ones_retire_when_the_new_ones_accept(self, serving):
+        new = serving.reload(plan(ONE, workers=3))
+        old = serving.generations[0]
+        assert old.told == [Word.OPEN] and new.told == []
+        new.ready.callback(None)
+        assert new.told == [Word.OPEN] and old.told == [Word.OPEN, Word.RETIRE]
+        assert new.sockets == old.sockets and serving.reactor.bound == [81]
+
+    def test_a_file_with_problems_changes_nothing(self, serving):
+        serving.master.reload()
+        serving.readings[0].errback(Refused(["proxy.ini:3: no such key"]))
+        assert len(serving.generations) == 1 and serving.generations[0].told == [Word.OPEN]
+
+    def test_workers_that_do_not_get_ready_change_nothing(self, serving):
+        new = serving.reload(plan(ONE, TWO))
+        assert serving.reactor.bound == [81, 82]
+        new.ready.errback(CannotStart("worker 1 ended with status 1"))
+        assert new.told == [Word.NOW] and serving.generations[0].told == [Word.OPEN]
+        assert serving.reactor.bound == [81]
+
+    def test_an_address_that_cannot_be_bound_changes_nothing(self, serving):
+        serving.reactor.bound.append(82)
+        serving.reload(plan(("three", "tcp:83:interface=127.0.0.1"), TWO))
+        assert len(serving.generations) == 1
+        assert serving.reactor.bound == [81, 82]
+
+    def test_a_listener_that_is_gone_is_closed_when_nobody_accepts_there_any_more(self, serving):
+        new = serving.reload(plan(TWO))
+        new.ready.callback(None)
+        assert serving.reactor.bound == [81, 82]
+        serving.generations[0].shut.callback(None)
+        assert serving.reactor.bound == [82]
+
+    def test_a_listener_with_another_name_keeps_its_socket(self, serving):
+        new = serving.reload(plan(("other", ONE[1])))
+        new.ready.callback(None)
+        serving.generations[0].shut.callback(None)
+        assert new.sockets == {"other": 1081} and serving.reactor.bound == [81]
+
+    def test_a_listener_that_comes_back_before_it_was_closed_keeps_its_socket(self, serving):
+        serving.reload(plan(TWO)).ready.callback(None)
+        serving.reactor.advance(OVERTIME)
+        serving.reload(plan(ONE)).ready.callback(None)
+        serving.reactor.advance(OVERTIME)
+        for generation in serving.generations[:2]:
+            generation.shut.callback(None)
+        assert serving.reactor.bound == [81] and len(serving.reactor.ports) == 2
+
+    def test_reloads_come_one_after_the_other_and_not_more_of_them_than_are_needed(self, serving):
+        serving.master.reload()
+        serving.master.reload()
+        serving.master.reload()
+        assert len(serving.readings) == 1
+        serving.readings[0].errback(Refused(["no"]))
+        assert len(serving.readings) == 2
+        serving.readings[1].errback(Refused(["no"]))
+        assert len(serving.readings) == 2
+
+    def test_the_dead_of_an_old_generation_are_buried_by_the_new_one(self, serving):
+        new = serving.reload(plan(ONE))
+        new.ready.callback(None)
+        serving.generations[0].bury_elsewhere("dead")
+        assert new.buried == ["dead"]
+
+
+class TestStop:
+    def test_it_ends_with_the_last_worker(self, serving):
+        stopped = serving.master.stopService()
+        (first,) = serving.generations
+        assert first.told == [Word.OPEN, Word.DRAIN] and serving.reactor.bound == [81]
+        first.shut.callback(None)
+        assert serving.reactor.bound == [] and not stopped.called
+        first.gone.callback(None)
+        assert stopped.called and serving.reactor.getDelayedCalls() == []
+
+    def test_old_generations_end_as_well(self, serving):
+        serving.reload(plan(ONE)).ready.callback(None)
+        stopped = serving.master.stopService()
+        assert [generation.told[-1] for generation in serving.generations] == [Word.DRAIN, Word.DRAIN]
+        serving.generations[0].leaves()
+        assert not stopped.called
+        serving.generations[1].leaves()
+        assert stopped.called
+
+    def test_a_reload_that_goes_on_comes_to_nothing(self, serving):
+        new = serving.reload(plan(ONE, TWO))
+        stopped = serving.master.stopService()
+        assert new.told == [Word.DRAIN, Word.NOW]
+        for generation in serving.generations:
+            generation.leaves()
+        assert stopped.called and serving.reactor.bound == []
+
+    def test_a_file_that_is_being_read_is_not_waited_for(self, serving):
+        serving.master.reload()
+        stopped = serving.master.stopService()
+        serving.generations[0].leaves()
+        assert stopped.called and len(serving.generations) == 1 and serving.reactor.bound == []
+
+    def test_who_takes_longer_than_the_drain_may_is_ended(self, serving):
+        serving.master.stopService()
+        serving.reactor.advance(30 + OVERTIME)
+        assert serving.generations[0].told[-1] is Word.NOW
+
+    def test_asked_again_it_is_at_once(self, serving):
+        serving.master.stopService()
+        serving.master.abort()
+        assert serving.generations[0].told[-1] is Word.NOW
+
+    def test_it_may_come_before_the_workers_are_ready(self, scene):
+        stopped = scene.master.stopService()
+        (first,) = scene.generations
+        assert first.told[0] is Word.DRAIN
+        first.leaves()
+        assert stopped.called
+
+
+def test_sigusr1_goes_to_all_workers(serving):
+    serving.master._reopen(signal.SIGUSR1, None)
+    assert serving.generations[0].signals == [signal.SIGUSR1]
+
+
+def test_sockets_that_cannot_all_be_bound_are_all_given_back():
+    reactor = Reactor()
+    reactor.bound.append(82)
+    with pytest.raises(Unbound, match=r"listener two: .*already in use"):
+        Sockets(reactor).bind([ONE, TWO])
+    assert reactor.bound == [82]
+
+
+def test_two_listeners_on_ports_of_the_systems_choice_have_two_sockets():
+    reactor, any_port = Reactor(), "tcp:0:interface=127.0.0.1"
+    reactor.listenTCP = lambda port, factory, **_: Port(reactor, len(reactor.ports))
+    sockets = Sockets(reactor)
+    bound = sockets.bind([("one", any_port), ("two", any_port)])
+    sockets.keep(bound)
+    assert bound["one"] is not bound["two"]
+    again = sockets.bind([("two", any_port), ("one", any_port)])
+    assert again["one"] is bound["one"] and again["two"] is bound["two"]
