@@ -95,6 +95,7 @@ void down(void) {
         time = now();
         if (!first && time >= begin) first = time;
     }
+    if (time <= first) die("no time to measure in");
     printf("{\"rate\": %.0f}\n", total / (time - first));
 }
 

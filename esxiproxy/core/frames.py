@@ -41,17 +41,22 @@ class FrameWalker:
         what the peer did wrong in the frame at which the walk stopped, or None.
     """
 
-    __slots__ = ("_mask", "_max_frame", "boundary", "control", "fault", "fragmented", "left")
+    __slots__ = ("_mask", "boundary", "control", "fault", "fragmented", "left", "max_frame")
 
     def __init__(self, masked: bool, max_frame: int | None = None) -> None:
         """``masked``: whether the sender has to mask, that is, whether it is a client (RFC 6455 5.1)."""
         self._mask = _MASKED if masked else 0
-        self._max_frame = max_frame
+        self.max_frame = max_frame
         self.left = 0
         self.boundary = -1
         self.fragmented = False
         self.control = False
         self.fault: SessionError | None = None
+
+    @property
+    def masked(self) -> bool:
+        """Whether the sender has to mask."""
+        return self._mask != 0
 
     def resume(self, other: FrameWalker) -> Self:
         """Go on where the other walker stands, be it in the middle of a frame."""
@@ -97,8 +102,8 @@ class FrameWalker:
                     self.fault = fault
                     return position
                 length = int.from_bytes(extended, "big")
-            if self._max_frame is not None and length > self._max_frame:
-                self.fault = FrameTooBig(f"a frame of {length} bytes, max_frame is {self._max_frame}")
+            if self.max_frame is not None and length > self.max_frame:
+                self.fault = FrameTooBig(f"a frame of {length} bytes, max_frame is {self.max_frame}")
                 return position
             self.fragmented = not first & _FIN
             position = start + length
@@ -112,7 +117,7 @@ class FrameWalker:
 
         A frame that ends behind the bytes at hand gives a position there.
         """
-        mask, header, longest = self._mask, 6 if self._mask else 2, self._max_frame
+        mask, header, longest = self._mask, 6 if self._mask else 2, self.max_frame
         fragmented = self.fragmented
         while True:
             start = position + header

@@ -11,7 +11,7 @@ from esxiproxy.core.limits import Limits
 from esxiproxy.core.record import Kind, Record
 from esxiproxy.core.redaction import redact
 from esxiproxy.core.request import Request
-from esxiproxy.core.routing import Principal, Route
+from esxiproxy.core.routing import Principal, Route, Upstream
 
 
 class Session:
@@ -79,14 +79,18 @@ class Session:
         self._phases[phase] = self.age
 
     def authenticated(self, principal: Principal) -> None:
-        """The client turned out to be this one."""
+        """The client turned out to be this one.  Raises TypeError for anything else that a plugin answers."""
+        if not isinstance(principal, Principal) or not isinstance(principal.name, str):
+            raise TypeError(f"an authenticator answered {type(principal).__name__}, no Principal with a name")
         self.principal = principal
         self.mark("authenticated")
 
     def routed(self, route: Route) -> None:
-        """The session goes there, and keeps to that upstream's limits."""
-        self.route = route
+        """The session goes there, and keeps to that upstream's limits.  Raises TypeError likewise."""
+        if not isinstance(route, Route) or not isinstance(route.upstream, Upstream):
+            raise TypeError(f"a router answered {type(route).__name__}, no Route to an Upstream")
         self.limits = self.limits.overridden_by(route.upstream.overrides)
+        self.route = route
         self.mark("routed")
 
     def opened(self) -> None:

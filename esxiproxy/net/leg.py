@@ -54,6 +54,8 @@ class Leg(Options, _Autobahn):
         the transport takes no more; we do not read from it, since the twin is blocked.
     ``held``
         control frames that wait for a frame boundary or for the transport: opcode to payload.
+    ``carried``
+        the walker for which the transport was asked for a shorter way.
     ``traced``
         told of each control frame of ours that is written, by opcode and length; None when nobody watches.
     """
@@ -68,6 +70,7 @@ class Leg(Options, _Autobahn):
     heard = False
     blocked = paused = deaf = lost = False
     walker: FrameWalker
+    carried: FrameWalker | None = None
     traced: Callable[[int, int], None] | None = None
 
     def connectionMade(self) -> None:
@@ -116,6 +119,8 @@ class Leg(Options, _Autobahn):
                     self._forward_around(sink, run)
                 else:
                     sink.transport.write(run)
+                    if self.carried is not walker:
+                        self._carry(sink)
             if count == len(octets):
                 return False
         self.data = octets[count:]
@@ -123,6 +128,13 @@ class Leg(Options, _Autobahn):
             self.fault(walker.fault)
             return False
         return walker.control and bool(super().processData())
+
+    def _carry(self, sink: Leg) -> None:
+        """A run has gone on past this walker: the transport may have a shorter way for the next ones."""
+        self.carried = self.walker
+        carry = getattr(self.transport, "carry", None)
+        if carry is not None:
+            carry(self, sink)
 
     def _forward_around(self, sink: Leg, run: bytes) -> None:
         """What is held goes in at the first frame boundary; behind a Close nothing follows."""

@@ -48,9 +48,9 @@ def listener_certificate(authority: Authority) -> Certificate:
     return authority.server("listener")
 
 
-@pytest.fixture(scope="module", params=["ours", "twisted"])
+@pytest.fixture(scope="module", params=["ours", "python", "twisted"])
 def transports(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The proxies of the module run on our transports, and then on Twisted's."""
+    """The proxies of the module run on our transports, on these without the compiled part, and on Twisted's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ESXIPROXY_TRANSPORTS", request.param)
         yield request.param

@@ -20,7 +20,8 @@ from esxiproxy.net.transport.start import TLSFactory
 def streaming(reactor: Any) -> Any:
     """The reactor with streams of ours; the reactor itself where they cannot be, or nobody wants them.
 
-    ``ESXIPROXY_TRANSPORTS=twisted`` in the environment is for the day on which they are the suspect.
+    ``ESXIPROXY_TRANSPORTS=twisted`` in the environment is for the day on which they are the suspect, and
+    ``=python`` takes out the compiled part only.
     """
     if isinstance(reactor, StreamReactor) or os.environ.get("ESXIPROXY_TRANSPORTS") == "twisted":
         return reactor

@@ -20,6 +20,7 @@ from zope.interface import implementer
 
 from esxiproxy.net.transport.loop import Loop, Owner, Why, address_of
 from esxiproxy.net.transport.outbox import Outbox
+from esxiproxy.net.transport.passage import Passage, passage
 
 HIGH_WATER = 32 * 1024
 """Bytes queued above which a push producer is paused; it is resumed when all of them are gone."""
@@ -41,6 +42,7 @@ class Stream:
         "_loop",
         "_outbox",
         "_owner",
+        "_passage",
         "_peer",
         "_producer_paused",
         "_reading",
@@ -69,6 +71,7 @@ class Stream:
         self._loop = loop
         self._peer = peer
         self._owner = owner
+        self._passage: Passage | None = None
         if owner is not None:
             owner.transport = self
 
@@ -90,6 +93,10 @@ class Stream:
 
     def writeSequence(self, pieces: Any) -> None:
         self.write(b"".join(pieces))
+
+    def carry(self, leg: Any, sink: Any) -> None:
+        """From here on what comes goes to the sink, by the short way if there is one."""
+        self._passage = passage(leg, sink)
 
     def _queue(self, octets: bytes | memoryview) -> None:
         """The slow half of a write: the socket takes no more now."""
@@ -193,7 +200,7 @@ class Stream:
             _reset_on_close(self.socket)
         self._close()
         protocol, owner = self.protocol, self._owner
-        self.protocol = self._owner = None
+        self.protocol = self._owner = self._passage = None
         try:
             protocol.connectionLost(reason)
         finally:

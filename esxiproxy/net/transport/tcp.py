@@ -44,8 +44,12 @@ class TCPStream(Stream):
     # The fast path
 
     def doRead(self) -> Why:
+        passage = self._passage
         try:
-            octets = self.socket.recv(READ_SIZE)
+            octets = passage() if passage is not None else b""
+            if octets is None:
+                return None
+            octets = octets or self.socket.recv(READ_SIZE)
         except BlockingIOError:
             return None
         except OSError:
@@ -54,6 +58,10 @@ class TCPStream(Stream):
             return CONNECTION_DONE
         self.protocol.dataReceived(octets)
         return None
+
+    def is_clear(self) -> bool:
+        """Whether a write goes to the socket now, and a full one pauses whoever feeds it."""
+        return self._streaming and self.connected and not self._half_closed and not self._outbox.size
 
     def write(self, octets: bytes) -> None:
         if not self.connected or self._half_closed:

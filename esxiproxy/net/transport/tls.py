@@ -24,6 +24,27 @@ class TLSStream(RecordStream):
 
     __slots__ = ()
 
+    # The short way
+
+    def doRead(self) -> Why:
+        passage = self._passage
+        if passage is not None and self._reading and self._is_at_rest():
+            octets = passage()
+            if octets is None:
+                return None
+            if octets:
+                self.protocol.dataReceived(octets)
+        return super().doRead()
+
+    def is_clear(self) -> bool:
+        """Whether a write goes to OpenSSL now, and a full socket pauses whoever feeds it."""
+        return self._streaming and self.connected and not self._outbox.size and self._is_at_rest()
+
+    def _is_at_rest(self) -> bool:
+        """Nothing is pending between us and OpenSSL."""
+        pending = self._shaking or self._read_blocked or self._write_blocked or self._notified
+        return not pending and self._fault is None
+
     # The end
 
     def loseConnection(self) -> None:

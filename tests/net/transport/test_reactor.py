@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+import socket
 
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.interfaces import IReactorPluggableNameResolver, IReactorSSL, IReactorTCP, IReactorTime
@@ -11,6 +12,7 @@ from twisted.internet.testing import MemoryReactor
 
 from esxiproxy.net.transport.outbox import Outbox
 from esxiproxy.net.transport.reactor import StreamReactor, streaming
+from esxiproxy.net.transport.ring import TURN, Ring
 from tests.net.transport.loop import Peer
 
 
@@ -33,6 +35,33 @@ def test_without_epoll_the_reactor_stays_as_it_is(monkeypatch):
 def test_what_has_no_descriptors_stays_as_it_is():
     for reactor in (MemoryReactor(), Clock()):
         assert streaming(reactor) is reactor
+
+
+class Greedy:
+    """A stream that leaves what is there for the next time."""
+
+    def __init__(self, ring):
+        self.near, self.far = socket.socketpair()
+        self.fileno = self.near.fileno
+        self.served = 0
+        self.far.send(b"x")
+        ring.addReader(self)
+
+    def doRead(self):
+        self.served += 1
+
+
+def test_streams_that_are_always_ready_are_served_in_turns_and_leave_the_reactor_its_own():
+    core = EPollReactor()
+    ring = Ring(core)
+    streams = [Greedy(ring) for _ in range(4)]
+    ring.doRead()
+    assert [stream.served for stream in streams] == [TURN // 4] * 4
+    for stream in streams:
+        ring.removeReader(stream)
+        stream.near.close()
+        stream.far.close()
+    core.removeAll()
 
 
 def test_a_stream_paused_by_another_in_the_same_batch_reads_nothing(ours):

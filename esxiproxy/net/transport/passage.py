@@ -1,0 +1,92 @@
+"""The short way through a relay, from one leg's connection to the other's: compiled, where that could be."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from cryptography.hazmat.bindings._rust import _openssl
+from OpenSSL import SSL
+
+from esxiproxy.core.frames import FrameWalker
+
+if TYPE_CHECKING:
+    from esxiproxy.net.transport.stream import Stream
+
+try:
+    from esxiproxy.net.transport import _passage  # type: ignore[attr-defined]
+except ImportError:  # no compiler when it was installed
+    _passage = None
+
+OPENSSL = {
+    "SSL_read": "int(*)(SSL *, void *, int)",
+    "SSL_write": "int(*)(SSL *, void *, int)",
+    "SSL_get_error": "int(*)(SSL *, int)",
+    "ERR_clear_error": "void(*)()",
+}
+"""What the compiled part calls of pyOpenSSL's OpenSSL.  This is no public interface: a test names it."""
+_NO_LIMIT = 2**64 - 1
+
+
+def is_built() -> bool:
+    """Whether there is a compiled part; ``ESXIPROXY_TRANSPORTS=python`` is for when it is the suspect."""
+    return _passage is not None and os.environ.get("ESXIPROXY_TRANSPORTS") != "python"
+
+
+def _openssl_found() -> bool:
+    """Tell the compiled part where OpenSSL is; False when it is not as we know it."""
+    try:
+        ffi, lib = _openssl.ffi, _openssl.lib
+        found = [ffi.addressof(lib, name) for name in OPENSSL]
+        if [ffi.typeof(each).cname for each in found] != list(OPENSSL.values()):
+            return False
+        _passage.openssl(*(int(ffi.cast("uintptr_t", each)) for each in found))
+    except (AttributeError, TypeError):
+        return False
+    return True
+
+
+_BUILT = is_built()
+_WITH_TLS = _BUILT and _openssl_found()
+
+
+Passage = Callable[[], bytes | None]
+"""Called in the place of reading.  None when all that came went on; else what came, and nobody has looked at.
+
+``b""`` is nothing at all: the leg has something in hand or another walker, its sink takes nothing now, or the
+connection ends.
+"""
+
+
+def passage(leg: Any, sink: Any) -> Passage | None:
+    """The short way from a leg's stream to its sink's; None where there is none."""
+    source, target, walker = leg.transport, sink.transport, leg.walker
+    if not _BUILT or not hasattr(target, "is_clear"):
+        return None
+    if type(walker) is not FrameWalker:  # one that wants to see what passes
+        return None
+    into, out, write, is_clear = _address(source), _address(target), target.write, target.is_clear
+    if not _WITH_TLS and (into or out):
+        return None
+    here, there = source.fileno(), target.fileno()
+    masked, longest = walker.masked, _NO_LIMIT if walker.max_frame is None else walker.max_frame
+    handles = source.getHandle(), target.getHandle()
+
+    def go(_handles: Any = handles) -> bytes | None:  # while they are held, the addresses are good
+        sink = leg.sink
+        if sink is None or leg.data or sink.held or leg.current_frame is not None or not is_clear():
+            return b""
+        if leg.walker is not walker:
+            return b""
+        return _passage.go(leg, walker, masked, longest, here, into, there, out, write)
+
+    return go
+
+
+def _address(stream: Stream) -> int:
+    """Where OpenSSL has its part of a TLS stream; 0 for a plain one."""
+    handle = stream.getHandle()
+    if not isinstance(handle, SSL.Connection):
+        return 0
+    return int(_openssl.ffi.cast("uintptr_t", handle._ssl))
