@@ -24,6 +24,8 @@ _ARGUMENTS = {
     "systemd": ("domain", "index", "name"),
 }
 """The arguments of Twisted's own server endpoints, in their order; the first is required."""
+BACKLOG = 512
+"""Connections that wait to be accepted: with 50, as Twisted has it, some of a crowd wait a second longer."""
 _LONGEST_PATH = 107
 """Bytes of a unix socket's path, on Linux."""
 _WRITE = "write 0.0.0.0:82, :82, [::]:82, unix:/PATH or a Twisted endpoint"
@@ -73,7 +75,8 @@ def listen_address(text: str, folder: Path) -> Address:
         except ValueError:
             raise BadValue(f"{shown(four or f'[{six}]')} is no IP address: {_WRITE}")
         kind = "tcp" if ip.version == 4 else "tcp6"
-        return Address(text, f"{kind}:port={port}:interface={_escaped(str(ip))}", ip, port)
+        endpoint = f"{kind}:port={port}:interface={_escaped(str(ip))}:backlog={BACKLOG}"
+        return Address(text, endpoint, ip, port)
     found = _ENDPOINT.fullmatch(text)
     if found is not None and found[1] == "ssl":
         raise BadValue("TLS comes from certificate and private_key: write tcp: for ssl:")
@@ -113,6 +116,7 @@ def _unix(text: str, folder: Path, arguments: dict[str, str]) -> Address:
     path = Path(os.path.normpath(folder / arguments.pop("address")))
     if len(os.fsencode(path)) > _LONGEST_PATH:
         raise BadValue(f"the path of a unix socket has at most {_LONGEST_PATH} bytes: {path}")
+    arguments.setdefault("backlog", str(BACKLOG))
     rest = "".join(f":{name}={_escaped(value)}" for name, value in arguments.items())
     return Address(text, f"unix:{_escaped(str(path))}{rest}", path=path)
 

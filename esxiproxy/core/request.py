@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Self
 
 from esxiproxy.core.head import RequestHead
 
@@ -13,6 +14,11 @@ class Address:
 
     host: str
     port: int
+
+    @classmethod
+    def of(cls, end: Any) -> Self:
+        """That of a Twisted address, of whatever kind."""
+        return cls(getattr(end, "host", "unix"), getattr(end, "port", 0))
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

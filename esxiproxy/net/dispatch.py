@@ -27,6 +27,9 @@ from esxiproxy.net.linger import linger
 from esxiproxy.net.sessions import Sessions, session_id
 from esxiproxy.net.slot import Slot
 
+_ENOUGH = 1024 * 1024
+"""Bytes that are read behind a refusal: whoever sends more has not stopped to look at the answer."""
+
 
 @implementer(IHandshakeListener)
 class Dispatch(Protocol):
@@ -45,6 +48,7 @@ class Dispatch(Protocol):
         self._reader = HeadReader()
         self._call: IDelayedCall | None = None
         self._http: HttpClient | None = None
+        self._ignored = 0
         self._slot: Slot | None = None
 
     def connectionMade(self) -> None:
@@ -55,7 +59,7 @@ class Dispatch(Protocol):
             self._refuse(error, self._request(NO_HEAD), Kind.HTTP)
             return
         if ISSLTransport.providedBy(self.transport):
-            self._wait(limits.tls_handshake_timeout, self._abort)
+            self._wait(limits.tls_handshake_timeout, self.transport.abortConnection)
         else:
             self._wait(limits.head_timeout, self._late)
 
@@ -86,6 +90,7 @@ class Dispatch(Protocol):
         self._begun()
         self._stop()
         self._shaken()
+        self.__dict__.pop("dataReceived", None)  # a circle that somebody would have to collect
         if self._http is not None:
             self._http.lost()
 
@@ -107,7 +112,7 @@ class Dispatch(Protocol):
 
     def _request(self, head: RequestHead) -> Request:
         factory, secure = self.factory, bool(ISSLTransport.providedBy(self.transport))
-        origin = origin_of(head, _address(self.transport.getPeer()), secure, factory.edge.trust)
+        origin = origin_of(head, Address.of(self.transport.getPeer()), secure, factory.edge.trust)
         return Request(
             session_id(),
             factory.name,
@@ -116,7 +121,7 @@ class Dispatch(Protocol):
             head,
             origin.chain,
             origin.host,
-            _address(self.transport.getHost()),
+            Address.of(self.transport.getHost()),
         )
 
     def _upgrade(self, request: Request, upgrade: Upgrade, rest: bytes) -> None:
@@ -199,7 +204,10 @@ class Dispatch(Protocol):
         self._call = linger(self.transport, self.factory.clock, self.factory.limits.close_timeout)
 
     def _ignore(self, data: bytes) -> None:
-        """It has its answer."""
+        """It has its answer; one that goes on sending is not read any more, until its time is up."""
+        self._ignored += len(data)
+        if self._ignored > _ENOUGH:
+            self.transport.pauseProducing()
 
     def _wait(self, seconds: float, call: Any) -> None:
         self._stop()
@@ -208,13 +216,6 @@ class Dispatch(Protocol):
     def _stop(self) -> None:
         if self._call is not None and self._call.active():
             self._call.cancel()
-
-    def _abort(self) -> None:
-        self.transport.abortConnection()
-
-
-def _address(end: Any) -> Address:
-    return Address(getattr(end, "host", "unix"), getattr(end, "port", 0))
 
 
 class ListenerFactory(Factory):

@@ -22,7 +22,8 @@ class Board:
     def __init__(self, descriptor: int, workers: int) -> None:
         self.descriptor = descriptor
         self._workers = workers
-        self._memory = memoryview(mmap.mmap(descriptor, workers * _FIELDS * _SIZE)).cast("q")
+        self._map = mmap.mmap(descriptor, workers * _FIELDS * _SIZE)
+        self._memory = memoryview(self._map).cast("q")
 
     @classmethod
     def new(cls, workers: int) -> Board:
@@ -53,5 +54,7 @@ class Board:
         self.hold(number, 0)
 
     def close(self) -> None:
-        """Let go of the descriptor; the memory itself goes with the last process that has it."""
+        """Let go of it; the memory itself goes with the last process that has it."""
+        self._memory.release()
+        self._map.close()  # it has a descriptor of its own
         os.close(self.descriptor)

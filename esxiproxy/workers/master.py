@@ -94,15 +94,18 @@ class Master(Service):
     async def _started(self, plan: Plan, bound: Bound) -> Generation:
         """A generation whose workers are ready; if one of them does not get there, there is none."""
         descriptors = {name: binding.port.fileno() for name, binding in bound.items()}  # type: ignore
-        state = plan.state or self._folder.database
-        generation: Generation = self._make(
-            plan, str(self._path), descriptors, state, self._bury, self._reactor
-        )
+        try:
+            state = plan.state or self._folder.database
+            generation: Generation = self._make(
+                plan, str(self._path), descriptors, state, self._bury, self._reactor
+            )
+        except OSError as error:
+            raise CannotStart(f"the workers have nothing to share: {error}") from error
         self._generations.append(generation)
         generation.gone.addCallback(lambda _: self._generations.remove(generation))
         try:
             await generation.start()
-        except BaseException:
+        except Exception:
             generation.leave(Word.NOW)
             raise
         return generation
@@ -151,7 +154,7 @@ class Master(Service):
             new = await self._started(plan, bound)
             if self._ending:
                 raise CannotStart("the proxy is shutting down")
-        except BaseException:
+        except Exception:
             self._sockets.release_new(bound)
             raise
         self._current, self._plan = new, plan

@@ -61,7 +61,7 @@ def test_a_small_file_gets_every_default(folder):
     (listener,) = config.listeners
     assert (listener.name, listener.endpoint, listener.address) == (
         "a",
-        "tcp:port=80:interface=0.0.0.0",
+        "tcp:port=80:interface=0.0.0.0:backlog=512",
         ":80",
     )
     assert (listener.tls, listener.upstream, listener.router) == (None, "u", "static")
@@ -166,7 +166,7 @@ def test_paths_are_relative_to_the_file_and_come_out_absolute(folder):
     )
     listener = load("folder/x.ini").listeners[0]
     assert listener.tls.certificate == folder / "folder" / ".." / "crt.pem"
-    assert listener.endpoint == f"unix:{folder}/folder/x.sock"
+    assert listener.endpoint == f"unix:{folder}/folder/x.sock:backlog=512"
 
 
 def test_a_path_can_be_a_path(folder):

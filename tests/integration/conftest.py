@@ -50,7 +50,7 @@ def listener_certificate(authority: Authority) -> Certificate:
 
 @pytest.fixture(scope="module", params=["ours", "python", "twisted"])
 def transports(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The proxies of the module run on our transports, on these without the compiled part, and on Twisted's."""
+    """The proxies of the module run on our transports, without their compiled part, and on Twisted's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ESXIPROXY_TRANSPORTS", request.param)
         yield request.param

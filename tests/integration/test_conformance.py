@@ -3,7 +3,8 @@
 A case that fails is asked a second time, alone: the suite's timers are Autobahn's, which round to whole
 seconds, so that its 1 s for a closing handshake may be 0.1 s, too little on a machine that is busy.
 
-247 quick cases; with ``ESXIPROXY_LONG=1`` all that need no compression, limits and performance included.
+247 quick cases; with ``ESXIPROXY_LONG=1`` all that need no compression, limits and performance included, and
+with several workers as well.
 """
 
 from __future__ import annotations
@@ -27,8 +28,13 @@ HOME = ROOT / ".cache" / "wstest"
 LONG = os.environ.get("ESXIPROXY_LONG") == "1"
 EXCLUDED = ["12.*", "13.*"] if LONG else ["9.*", "12.*", "13.*"]
 CASES = 301 if LONG else 247
+WORKERS = [1, 2] if LONG else [1]
 SECONDS = 1800 if LONG else 180
 LISTENERS = """
+[proxy]
+workers = {workers}
+{state}
+
 [listener plain]
 listen = 127.0.0.1:0
 upstream = suite
@@ -44,6 +50,9 @@ url = {url}
 subprotocol = pass
 """
 PINNED = "verify = pin\npin = sha256:{sha256}\n"
+
+both_kinds = pytest.mark.parametrize("tls", [False, True], ids=["ws to ws", "wss to wss"])
+any_number_of_workers = pytest.mark.parametrize("workers", WORKERS, ids=[f"workers={n}" for n in WORKERS])
 
 
 class Echo(Program):
@@ -67,20 +76,22 @@ class Echo(Program):
 
 
 class FuzzingServer(Program):
-    """The suite as an upstream."""
+    """The suite as an upstream, on TLS when it is given a certificate."""
 
     name = "fuzzingserver"
 
-    def __init__(self, cases: Sequence[str]) -> None:
+    def __init__(self, cases: Sequence[str], certificate: Certificate | None) -> None:
         super().__init__()
         self.port = free_port()
-        spec = {
-            "url": f"ws://127.0.0.1:{self.port}",
+        spec: dict[str, object] = {
+            "url": f"{'wss' if certificate else 'ws'}://127.0.0.1:{self.port}",
             "outdir": str(self.folder / "reports"),
             "cases": list(cases),
             "exclude-cases": EXCLUDED,
             "exclude-agent-cases": {},
         }
+        if certificate:
+            spec |= {"key": str(certificate.key_path), "cert": str(certificate.path)}
         (self.folder / "spec.json").write_text(json.dumps(spec))
 
     def command(self) -> Sequence[str | Path]:
@@ -129,50 +140,66 @@ def check(run: Callable[[Sequence[str]], Path]) -> None:
         assert verdicts(run(wrong))[2] == [], counted
 
 
-@pytest.mark.parametrize("tls", [False, True], ids=["ws to ws", "wss to wss"])
+@any_number_of_workers
+@both_kinds
 def test_the_client_leg_passes_every_case(
-    tls: bool, tmp_path: Path, upstream_certificate: Certificate, listener_certificate: Certificate
+    tls: bool,
+    workers: int,
+    tmp_path: Path,
+    upstream_certificate: Certificate,
+    listener_certificate: Certificate,
 ) -> None:
     """A client sees Autobahn's echo server through the proxy as it would see it without."""
-    with Echo(upstream_certificate if tls else None) as echo:
-        text = LISTENERS.format(
-            own=listener_certificate, url=f"{'wss' if tls else 'ws'}://127.0.0.1:{echo.port}"
-        )
-        if tls:
-            text += PINNED.format(sha256=upstream_certificate.sha256)
-        with Proxy(text) as proxy:
+    shown = upstream_certificate if tls else None
+    with (
+        Echo(shown) as echo,
+        Proxy(configuration(echo.port, shown, listener_certificate, workers, tmp_path)) as proxy,
+    ):
 
-            def run(cases: Sequence[str]) -> Path:
-                spec = {
-                    "outdir": str(tmp_path / "reports"),
-                    "servers": [{"agent": "proxy", "url": _url(proxy, tls)}],
-                    "cases": list(cases),
-                    "exclude-cases": EXCLUDED,
-                    "exclude-agent-cases": {},
-                }
-                (tmp_path / "spec.json").write_text(json.dumps(spec))
-                command = ["bash", WSTEST / "run", HOME, "fuzzingclient", tmp_path / "spec.json"]
-                subprocess.run(command, timeout=SECONDS, check=True, capture_output=True)
-                return tmp_path / "reports"
+        def run(cases: Sequence[str]) -> Path:
+            spec = {
+                "outdir": str(tmp_path / "reports"),
+                "servers": [{"agent": "proxy", "url": _url(proxy, tls)}],
+                "cases": list(cases),
+                "exclude-cases": EXCLUDED,
+                "exclude-agent-cases": {},
+            }
+            (tmp_path / "spec.json").write_text(json.dumps(spec))
+            command = ["bash", WSTEST / "run", HOME, "fuzzingclient", tmp_path / "spec.json"]
+            subprocess.run(command, timeout=SECONDS, check=True, capture_output=True)
+            return tmp_path / "reports"
 
-            check(run)
+        check(run)
 
 
-@pytest.mark.parametrize("tls", [False, True], ids=["ws to ws", "wss to ws"])
+@any_number_of_workers
+@both_kinds
 def test_the_upstream_leg_passes_every_case(
-    tls: bool, tmp_path: Path, listener_certificate: Certificate
+    tls: bool,
+    workers: int,
+    tmp_path: Path,
+    upstream_certificate: Certificate,
+    listener_certificate: Certificate,
 ) -> None:
     """An upstream sees Autobahn's client through the proxy as it would see it without."""
+    shown = upstream_certificate if tls else None
 
     def run(cases: Sequence[str]) -> Path:
-        with FuzzingServer(cases) as server:
-            text = LISTENERS.format(own=listener_certificate, url=f"ws://127.0.0.1:{server.port}")
-            with Proxy(text) as proxy:
+        with FuzzingServer(cases, shown) as server:
+            with Proxy(configuration(server.port, shown, listener_certificate, workers, tmp_path)) as proxy:
                 command = [sys.executable, WSTEST / "testee.py", _url(proxy, tls)]
                 subprocess.run(command, timeout=SECONDS, check=True, capture_output=True)
             return shutil.copytree(server.folder / "reports", tmp_path / "reports", dirs_exist_ok=True)
 
     check(run)
+
+
+def configuration(port: int, shown: Certificate | None, own: Certificate, workers: int, folder: Path) -> str:
+    """The proxy's, in front of this port, which shows that certificate."""
+    state = f"state = sqlite:{folder}/state.sqlite" if workers > 1 else ""
+    url = f"{'wss' if shown else 'ws'}://127.0.0.1:{port}"
+    text = LISTENERS.format(own=own, url=url, workers=workers, state=state)
+    return text + PINNED.format(sha256=shown.sha256) if shown else text
 
 
 def _url(proxy: Proxy, tls: bool) -> str:

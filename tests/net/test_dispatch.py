@@ -79,3 +79,27 @@ def test_an_opening_handshake_is_a_get_on_every_listener():
     scene.ask(opening().replace(b"GET", b"POST"))
     found = read(scene.client.received)
     assert (found.status, found.values(b"Allow")) == (405, [b"GET"])
+
+
+def test_who_goes_on_sending_behind_a_refusal_is_not_read_any_more_and_is_gone_in_time():
+    scene = Scene()
+    scene.client.send(b"no head at all\r\n\r\n")
+    scene.pump()
+    assert scene.client.received.startswith(b"HTTP/1.1 400 ")
+    scene.client.send(b"x" * (3 << 20), 65536)
+    scene.pump()
+    assert not scene.client.transport.reading
+    assert sum(map(len, scene.client.incoming)) >= 1 << 20
+    scene.advance(5.1)
+    assert scene.client.ended == "aborted" and scene.at_rest()
+
+
+def test_a_connection_that_was_refused_leaves_no_circle_for_the_collector():
+    scene = Scene()
+    dispatch = scene.client.protocol
+    scene.client.send(b"no head at all\r\n\r\n")
+    scene.pump()
+    scene.client.close()
+    scene.advance(5.1)
+    assert scene.at_rest()
+    assert not [name for name, held in vars(dispatch).items() if getattr(held, "__self__", None) is dispatch]

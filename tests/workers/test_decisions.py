@@ -136,8 +136,8 @@ class TestPlan:
         plan = plan_of(config)
         assert plan.workers == 3 and plan.drain == 9.0 and plan.state == ""
         assert plan.endpoints == (
-            ("one", "tcp:port=80:interface=0.0.0.0"),
-            (MANHOLE, "tcp:port=2222:interface=127.0.0.1"),
+            ("one", "tcp:port=80:interface=0.0.0.0:backlog=512"),
+            (MANHOLE, "tcp:port=2222:interface=127.0.0.1:backlog=512"),
         )
 
     def test_it_survives_its_line(self, config):

@@ -163,6 +163,15 @@ class TestStart:
 
 
 class TestReload:
+    def test_what_the_system_does_not_give_changes_nothing(self, serving, monkeypatch):
+        def none_left(*_):
+            raise OSError(24, "Too many open files")
+
+        serving.master._make = none_left
+        serving.master.reload()
+        serving.readings[0].callback(plan(ONE, TWO))
+        assert serving.reactor.bound == [81] and serving.generations[0].told == [Word.OPEN]
+
     def test_the_old_ones_retire_when_the_new_ones_accept(self, serving):
         new = serving.reload(plan(ONE, workers=3))
         old = serving.generations[0]

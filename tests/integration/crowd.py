@@ -1,0 +1,193 @@
+"""Many consoles at once: an upstream that echoes, and clients that hold on; and who has them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import tempfile
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Self
+from unittest.mock import patch
+
+import pytest
+
+from tests.programs import TICKET, Proxy
+from tests.wsclient import BINARY, Client, accept_of, handshake_fields
+
+TARGET = f"/ticket/{TICKET}"
+LINE = f"GET {TARGET} HTTP/1.1"
+ESTABLISHED = "01"
+
+
+class EchoUpstream:
+    """Takes every console and sends each frame back, unmasked; in a thread of its own."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.open = 0
+        self._loop = asyncio.new_event_loop()
+        self._stopped = asyncio.Event()
+        self._up = threading.Event()
+        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._run(),))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        assert self._up.wait(10)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._loop.call_soon_threadsafe(self._stopped.set)
+        self._thread.join(10)
+        self._loop.close()
+
+    async def _run(self) -> None:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=1024)
+        self.port = server.sockets[0].getsockname()[1]
+        self._up.set()
+        await self._stopped.wait()
+        server.close()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.open += 1
+        try:
+            with contextlib.suppress(OSError, EOFError, asyncio.CancelledError):
+                await self._echo(reader, writer)
+        finally:
+            self.open -= 1
+            writer.close()
+
+    async def _echo(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        fields = dict(line.split(": ", 1) for line in head.lower().splitlines()[1:] if line)
+        key = next(line[19:] for line in head.splitlines() if line.lower().startswith("sec-websocket-key: "))
+        chosen = "Sec-WebSocket-Protocol: binary\r\n" if "sec-websocket-protocol" in fields else ""
+        writer.write(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Accept: {accept_of(key)}\r\n{chosen}\r\n".encode()
+        )
+        while True:
+            first, second = await reader.readexactly(2)
+            assert second < 0x80 + 126, "short frames only"
+            mask = await reader.readexactly(4)
+            payload = await reader.readexactly(second & 0x7F)
+            plain = bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
+            writer.write(bytes([first, len(plain)]) + plain)
+            if first & 0x0F == 8:
+                return
+
+
+def opened(port: int, count: int = 1) -> list[Client]:
+    """Consoles that are open, all of them asked for before the first one is answered."""
+    clients = [Client(port, timeout=30) for _ in range(count)]
+    for client in clients:
+        client.send_request(LINE, handshake_fields(["binary"]))
+    for client in clients:
+        head = client.recv_head()
+        assert head.status == 101, head.raw
+    return clients
+
+
+def echoes(client: Client, word: bytes = b"hello") -> bool:
+    """Whether the console is alive; False when it has ended."""
+    try:
+        client.send_frame(BINARY, word)
+        return client.recv_frame().payload == word
+    except (AssertionError, OSError):
+        return False
+
+
+def let_go(clients: Iterable[Client]) -> None:
+    """End them without a word."""
+    for client in clients:
+        client.drop()
+
+
+class Crew(Proxy):
+    """esxiproxy with several workers, ready when all of them are; `files` are there before it starts."""
+
+    def __init__(self, text: str, files: Mapping[str, str] = MappingProxyType({})) -> None:
+        super().__init__(text)
+        for name, content in files.items():
+            (self.folder / name).write_text(content)
+            (self.folder / name).chmod(0o600)
+
+    def start(self, seconds: float = 40.0) -> Self:
+        with patch.dict(os.environ, {"TMPDIR": str(self.folder)}):
+            return super().start(seconds)
+
+    def is_ready(self) -> bool:
+        if "all workers are ready" not in self.log():
+            return False
+        return (
+            all(f"listener {name} listening on unix:" in self.log() for name in self._names)
+            or super().is_ready()
+        )
+
+    def workers(self) -> list[int]:
+        """The processes of all workers."""
+        return children(self.pid)
+
+
+def children(pid: int) -> list[int]:
+    """The processes that this one has started."""
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def held(port: int, pids: Sequence[int]) -> list[int]:
+    """How many clients of a port each of these processes has."""
+    rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    inodes = {row[9] for row in rows if row[3] == ESTABLISHED and int(row[1].partition(":")[2], 16) == port}
+    return [len(inodes & sockets(pid)) for pid in pids]
+
+
+def sockets(pid: int) -> set[str]:
+    """The inodes of a process's sockets."""
+    found = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            target = str(link.readlink())
+            if target.startswith("socket:["):
+                found.add(target[8:-1])
+    return found
+
+
+class Notified:
+    """What systemd would be told: the programs that start meanwhile have it for their NOTIFY_SOCKET."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        self._patch = patch
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.settimeout(20)
+
+    def __enter__(self) -> Self:
+        path = f"{self._folder.name}/notify"
+        self._socket.bind(path)
+        self._patch.setenv("NOTIFY_SOCKET", path)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._patch.delenv("NOTIFY_SOCKET")
+        self._socket.close()
+        self._folder.cleanup()
+
+    def next(self) -> str:
+        """The next message that is more than a status."""
+        while True:
+            text = self._socket.recv(4096).decode()
+            if not text.startswith("STATUS="):
+                return text

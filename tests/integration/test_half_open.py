@@ -1,0 +1,383 @@
+"""A peer whose link is cut without a packet is found out in the documented time, and a living one is kept.
+
+Everybody has a network namespace, and between them is a router that can lose every packet of one of them: the
+proxy sees neither FIN nor RST, no ICMP, and its own link stays up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.certificates import Certificate
+from tests.integration.network import Network, network
+from tests.programs import TICKET, Proxy, until
+from tests.wsclient import (
+    BINARY,
+    CLOSE,
+    PING,
+    PONG,
+    Client,
+    Connection,
+    NotInTime,
+    ScriptedUpstream,
+    StreamEnded,
+    frame,
+    opened,
+)
+
+PINGED = 1 + 1
+"""Seconds until a ping finds out: ping_interval + ping_timeout."""
+PROBED = 4
+"""Seconds until TCP finds out: tcp_keepalive."""
+STALLED = 3
+"""Seconds until a leg that takes nothing is given up where nothing else finds out: stall_timeout."""
+CLOSED = 1
+"""Seconds for the other leg: close_timeout."""
+MARGIN = 3.0
+"""Seconds for a machine that is busy."""
+KEY = b"\x01\x02\x03\x04"
+PIECE = bytes(range(256)) * 256
+KINDS = (False, True)
+"""Without TLS on both legs, and with it."""
+TEXT = """
+[proxy]
+close_timeout = 1s
+stall_timeout = 3s
+"""
+PROFILES = {
+    "console": "ping_interval = 1s\nping_timeout = 1s\ntcp_keepalive = 4s",
+    "lan": "keepalive = lan\ntcp_keepalive = 4s",
+    "patient": "ping_interval = 1s\nping_timeout = 5s\ntcp_keepalive = 4s\nstall_timeout = 20s",
+    "patient-lan": "keepalive = lan\ntcp_keepalive = 4s\nstall_timeout = 20s",
+}
+LISTENER = """
+[listener {name}]
+listen = {address}:0
+upstream = plain
+{profile}
+
+[listener {name}-tls]
+listen = {address}:0
+certificate = {own.path}
+private_key = {own.key_path}
+upstream = secure
+{profile}
+"""
+UPSTREAMS = """
+[upstream plain]
+url = ws://{address}:{plain}
+
+[upstream secure]
+url = wss://{address}:{secure}
+verify = pin
+pin = sha256:{pin}
+"""
+
+
+class ProxyInside(Proxy):
+    """esxiproxy in its namespace, ready when it says that every listener listens."""
+
+    def __init__(self, text: str, inside: Sequence[str]) -> None:
+        super().__init__(text)
+        self._inside = inside
+
+    def command(self) -> Sequence[str | Path]:
+        return [*self._inside, *super().command()]
+
+    def is_ready(self) -> bool:
+        found = re.findall(r"listener (\S+) listening on \S*:(\d+)", self.log())
+        self.ports = {name: int(port) for name, port in found}
+        return set(self._names) <= set(self.ports)
+
+
+@dataclass
+class Scene:
+    """The proxy, its hosts and whoever comes, each on a link of its own."""
+
+    network: Network
+    proxy: ProxyInside
+    upstreams: dict[bool, ScriptedUpstream]
+    clients: list[Client] = field(default_factory=list)
+    over: threading.Event = field(default_factory=threading.Event)
+    """Set when the test is: whoever sends stops then."""
+    read: int = 0
+    """How much of the log belongs to tests before this one."""
+
+    def open(
+        self, profile: str, tls: bool, then: Callable[[Connection], None], room: int = 0
+    ) -> tuple[Client, Connection]:
+        """Both ends of a new console; the upstream's is driven by this script.
+
+        The client's kernel takes only so many bytes that are not read.
+        """
+        upstream = self.upstreams[tls]
+        upstream.script = opened(then)
+        name = f"{profile}-tls" if tls else profile
+        with self.network.clients.entered():
+            client = Client(self.proxy.ports[name], tls=tls, address=self.network.proxy.address)
+        if room:
+            client.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
+        self.clients.append(client)
+        number = len(upstream.connections)
+        client.open(f"/ticket/{TICKET}", ["binary"])
+        return client, upstream.connection(number)
+
+    def at_hosts(self) -> int:
+        """The connections that the hosts have, as they count them."""
+        return sum(self.network.hosts.connections(upstream.port) for upstream in self.upstreams.values())
+
+    def at_proxy(self) -> int:
+        """The connections that the proxy has with its clients."""
+        return sum(self.network.proxy.connections(port) for port in self.proxy.ports.values())
+
+    def is_free(self, within: float) -> None:
+        """Nobody is connected any more, in this time and a margin."""
+        until(lambda: self.at_hosts() == self.at_proxy() == 0, f"all is over ({within:g} s)", within + MARGIN)
+
+    def records(self, count: int) -> list[str]:
+        """How the sessions of this test ended, as the log tells it."""
+
+        def found() -> list[str] | None:
+            records = re.findall(r"ended by (.*)", self.proxy.log()[self.read :])
+            return records if len(records) == count else None
+
+        return until(found, f"{count} records")
+
+    def end(self) -> None:
+        """Everybody leaves."""
+        self.over.set()
+        for client in self.clients:
+            client.reset()
+        for upstream in self.upstreams.values():
+            upstream.forget()
+        until(lambda: self.at_hosts() == self.at_proxy() == 0, "everybody has left")
+        self.clients.clear()
+        self.over = threading.Event()
+        self.read = len(self.proxy.log())
+
+
+@pytest.fixture(scope="module")
+def house(upstream_certificate: Certificate, listener_certificate: Certificate) -> Iterator[Scene]:
+    with network() as made, contextlib.ExitStack() as stack:
+        with made.hosts.entered():
+            plain = stack.enter_context(ScriptedUpstream(address=made.hosts.address))
+            secure = stack.enter_context(
+                ScriptedUpstream(tls=upstream_certificate.server_context(), address=made.hosts.address)
+            )
+        text = TEXT + UPSTREAMS.format(
+            address=made.hosts.address, plain=plain.port, secure=secure.port, pin=upstream_certificate.sha256
+        )
+        for name, profile in PROFILES.items():
+            text += LISTENER.format(
+                name=name, profile=profile, address=made.proxy.address, own=listener_certificate
+            )
+        proxy = stack.enter_context(ProxyInside(text, made.proxy.command()))
+        yield Scene(made, proxy, {False: plain, True: secure})
+
+
+@pytest.fixture
+def scene(house: Scene) -> Iterator[Scene]:
+    yield house
+    house.end()
+
+
+# what the ends of a console do
+
+
+def serve(connection: Connection) -> None:
+    """A host at rest: answers the Close, and asks TCP every second whether the proxy is there."""
+    connection.stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL):
+        connection.stream.setsockopt(socket.IPPROTO_TCP, option, 1)
+    connection.stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 100)
+    connection.serve(echoes=False)
+    connection.close()
+
+
+def streams(over: threading.Event) -> Callable[[Connection], None]:
+    """A host whose picture changes all the time, far below what the buffers on the way take."""
+
+    def then(connection: Connection) -> None:
+        with contextlib.suppress(OSError):
+            while not over.wait(0.02):
+                connection.send_frame(BINARY, b"x" * 500)
+        connection.drop()
+
+    return then
+
+
+def fills(connection: Connection) -> None:
+    """A host that sends as much as it can."""
+    connection.stream.settimeout(60)
+    with contextlib.suppress(OSError):
+        while True:
+            connection.stream.sendall(frame(BINARY, PIECE))
+    connection.drop()
+
+
+def tells(payload: bytes) -> Callable[[Connection], None]:
+    """A host that sends one frame and rests."""
+
+    def then(connection: Connection) -> None:
+        connection.send_frame(BINARY, payload)
+        serve(connection)
+
+    return then
+
+
+def tells_half(connection: Connection) -> None:
+    """A host that is in the middle of a frame."""
+    connection.send_raw(frame(BINARY, b"x" * 10, length=1000))
+    serve(connection)
+
+
+class Living(threading.Thread):
+    """A client as it should be: takes everything, answers pings, and leaves when it is told to."""
+
+    def __init__(self, client: Client) -> None:
+        super().__init__(daemon=True)
+        self.frames = 0
+        self.code: int | None = None
+        """Its Close's; None if the stream ended without one."""
+        self._client = client
+        client.timeout = 60
+        self.start()
+
+    def run(self) -> None:
+        client = self._client
+        with contextlib.suppress(OSError, StreamEnded, NotInTime):
+            while (got := client.recv_frame()).opcode != CLOSE:
+                client.received.clear()
+                self.frames += 1
+                if got.opcode == PING:
+                    client.send_frame(PONG, got.payload)
+            self.code = int.from_bytes(got.payload[:2], "big")
+        client.close()
+
+
+def sends(client: Client, over: threading.Event, payload: bytes, pause: float) -> None:
+    """A client that sends such a frame so often."""
+    octets = frame(BINARY, payload, mask=KEY)
+    client.stream.settimeout(60)
+
+    def send() -> None:
+        with contextlib.suppress(OSError):
+            while not over.wait(pause):
+                client.stream.sendall(octets)
+
+    threading.Thread(target=send, daemon=True).start()
+
+
+# the client's link
+
+
+@pytest.mark.parametrize("profile", ["console", "lan"])
+def test_a_client_that_was_cut_off_is_found_out(profile: str, scene: Scene) -> None:
+    """At rest, with a picture on its way down, and in the middle of a frame on its way up."""
+    for tls in KINDS:
+        for script in (serve, streams(scene.over), serve):
+            client, connection = scene.open(profile, tls, script)
+            Living(client)
+        client.send_raw(frame(BINARY, b"x" * 10, mask=KEY, length=1000))
+        until(lambda connection=connection: b"\xfe\x03\xe8" in connection.received, "a part of the frame")
+    assert scene.at_hosts() == scene.at_proxy() == 6
+    seconds = PINGED if profile == "console" else PROBED
+    with scene.network.cut(scene.network.clients):
+        scene.is_free(seconds + CLOSED)
+        records = scene.records(6)
+    assert all("client ClientLost" in record for record in records), records
+    told = [record for record in records if f"no answer to a ping within {PINGED / 2:g} s" in record]
+    assert len(told) == (6 if profile == "console" else 0), records
+
+
+@pytest.mark.parametrize("profile", ["console", "lan"])
+def test_a_client_that_was_cut_off_with_much_on_its_way_is_found_out(profile: str, scene: Scene) -> None:
+    """Bytes wait for it: until stall_timeout it may as well be one that has stopped reading."""
+    for tls in KINDS:
+        living = Living(scene.open(profile, tls, fills)[0])
+        until(lambda living=living: living.frames > 10, "the picture comes")
+    with scene.network.cut(scene.network.clients):
+        scene.is_free(STALLED + CLOSED)
+        assert all("ClientLost" in record or "StallTimeout" in record for record in scene.records(2))
+
+
+# the upstream's link
+
+
+def test_a_host_that_was_cut_off_is_found_out(scene: Scene) -> None:
+    """At rest, with keys on their way up, in the middle of a frame; when it is back it learns of the end."""
+    living = []
+    for tls in KINDS:
+        for script in (serve, serve, tells_half):
+            client, _ = scene.open("console", tls, script)
+            living.append(Living(client))
+            if len(living) % 3 == 2:
+                sends(client, scene.over, b"key", 0.02)
+    with scene.network.cut(scene.network.hosts):
+        deadline = time.monotonic() + PROBED + MARGIN
+        for number, client in enumerate(living):
+            client.join(deadline - time.monotonic())
+            # No Close can follow a half of a frame.
+            assert not client.is_alive() and client.code == (None if number % 3 == 2 else 1011)
+        until(lambda: scene.at_proxy() == 0, "the proxy has let go", CLOSED + MARGIN)
+        assert all("upstream UpstreamLost" in record for record in scene.records(6))
+        assert scene.at_hosts() == 6
+    scene.is_free(1)
+
+
+def test_a_host_that_was_cut_off_with_much_on_its_way_is_found_out(scene: Scene) -> None:
+    """A client that pastes gets a Close, and the host its end when it is back."""
+    clients = []
+    for tls in KINDS:
+        client, connection = scene.open("lan", tls, serve)
+        sends(client, scene.over, PIECE, 0)
+        until(lambda connection=connection: len(connection.frames) > 1, "what it sends arrives")
+        clients.append(client)
+    with scene.network.cut(scene.network.hosts):
+        until(lambda: scene.at_proxy() == 0, "the proxy has let go", STALLED + CLOSED + MARGIN)
+        assert all("UpstreamLost" in record or "StallTimeout" in record for record in scene.records(2))
+    scene.is_free(1)
+
+
+# the living
+
+
+def test_a_living_peer_is_kept(scene: Scene) -> None:
+    """Three times as long as a dead one would be."""
+    kept = []
+    for profile in ("console", "lan"):
+        for tls in KINDS:
+            client, connection = scene.open(profile, tls, serve)
+            Living(client)
+            kept.append((client, connection))
+    assert not scene.over.wait(3 * PROBED)
+    assert scene.at_hosts() == scene.at_proxy() == len(kept)
+    for client, connection in kept:
+        client.send_frame(BINARY, b"still here")
+        until(lambda connection=connection: bool(connection.frames), "a frame arrives")
+        assert connection.frames[-1].payload == b"still here"
+
+
+def test_a_living_client_that_takes_nothing_is_kept(scene: Scene) -> None:
+    """For longer than a dead one, for less than stall_timeout: it gets every byte when it reads again."""
+    payload = random.Random(6).randbytes(8_000_000)
+    clients = [
+        scene.open(profile, tls, tells(payload), room=32_768)[0]
+        for profile in ("patient", "patient-lan")
+        for tls in KINDS
+    ]
+    assert not scene.over.wait(2 * PROBED)
+    for client in clients:
+        client.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        assert client.recv_frame(60).payload == payload
+    assert scene.at_hosts() == scene.at_proxy() == len(clients)

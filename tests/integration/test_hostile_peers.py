@@ -1,0 +1,481 @@
+"""Clients and upstreams that are up to no good: each has its end in time, and the proxy keeps nothing of it.
+
+Every case is played until it leaves the memory as it was: the allocator may have to find its place first, but
+what leaks would take more every time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.certificates import Certificate
+from tests.integration import flooding
+from tests.integration.test_memory import Sender, receive
+from tests.programs import TICKET, Proxy, until
+from tests.wsclient import (
+    BINARY,
+    PING,
+    Client,
+    Connection,
+    NotInTime,
+    Script,
+    ScriptedUpstream,
+    endless_head,
+    frame,
+    handshake_fields,
+    head_bytes,
+    opened,
+    silent,
+)
+
+MIB = 1 << 20
+MUCH = 200 * MIB
+"""More than all the buffers on the way can take."""
+HEAD, TLS, HANDSHAKE, STALL, CLOSING = 2.0, 2.0, 2.0, 2.0, 1.0
+"""The timeouts below, in seconds."""
+PLAYS = 5
+MARGIN = 3.0
+"""Seconds for a machine that is busy."""
+TARGET = f"/ticket/{TICKET}"
+REQUEST = head_bytes(f"GET {TARGET} HTTP/1.1", handshake_fields(["binary"]))
+TEXT = """
+[proxy]
+head_timeout = 2s
+tls_handshake_timeout = 2s
+upstream_handshake_timeout = 2s
+stall_timeout = 2s
+close_timeout = 1s
+ping_interval = off
+max_connections = off
+
+[listener plain]
+listen = 127.0.0.1:0
+upstream = plain
+
+[listener tls]
+listen = 127.0.0.1:0
+certificate = {own.path}
+private_key = {own.key_path}
+upstream = secure
+
+[listener good]
+listen = 127.0.0.1:0
+upstream = good
+
+[upstream plain]
+url = ws://127.0.0.1:{plain}
+
+[upstream secure]
+url = wss://127.0.0.1:{secure}
+verify = pin
+pin = sha256:{pin}
+
+[upstream good]
+url = ws://127.0.0.1:{good}
+"""
+
+both_kinds = pytest.mark.parametrize("name", ["plain", "tls"])
+
+
+@dataclass
+class Scene:
+    """The proxy, with hosts behind its listeners; the one behind `good` echoes."""
+
+    proxy: Proxy
+    upstreams: dict[str, ScriptedUpstream]
+    idle: int = 0
+    """How many descriptors the proxy has when nobody is connected."""
+
+    def client(self, name: str) -> Client:
+        """A client of this listener, on TLS if it is."""
+        return Client(self.proxy.ports[name], tls=name == "tls")
+
+    @contextlib.contextmanager
+    def console(self, name: str, script: Script) -> Iterator[tuple[Client, Connection]]:
+        """Both ends of an open console."""
+        upstream = self.upstreams[name]
+        upstream.forget()
+        upstream.script = opened(script)
+        with self.client(name) as client:
+            client.open(TARGET, ["binary"])
+            yield client, upstream.connection()
+        upstream.forget()
+        upstream.script = None
+
+    def own(self) -> int:
+        """Bytes of memory that are the process's own."""
+        status = Path(f"/proc/{self.proxy.pid}/status").read_text()
+        found = re.search(r"RssAnon:\s+(\d+) kB", status)
+        assert found
+        return int(found[1]) * 1024
+
+    def descriptors(self) -> int:
+        """How many are open."""
+        return len(list(Path(f"/proc/{self.proxy.pid}/fd").iterdir()))
+
+    def at_rest(self) -> Callable[[], int | None]:
+        """Answers the number of descriptors when it has not changed for half a second."""
+        last, since = -1, 0.0
+
+        def ask() -> int | None:
+            nonlocal last, since
+            now = self.descriptors()
+            if now != last:
+                last, since = now, time.monotonic()
+            return last if time.monotonic() - since > 0.5 else None
+
+        return ask
+
+    def is_free(self, within: float) -> None:
+        """Nobody is connected any more, in this time and a margin."""
+        until(lambda: self.descriptors() <= self.idle, f"all is over ({within:g} s)", within + MARGIN)
+
+    def again(self, play: Callable[[], None], *ended: str) -> None:
+        """Play it until it takes no memory; the last time's sessions have to end like this in the log."""
+        for _ in range(PLAYS):
+            before, said = self.own(), len(self.proxy.log())
+            play()
+            self.is_free(CLOSING)
+            if self.own() - before < MIB:
+                break
+        else:
+            raise AssertionError(f"{self.own() - before} bytes more, and that for the {PLAYS}th time")
+        if ended:
+            until(lambda: self.ended(said) == [*ended], f"{ended} in the log")
+
+    def ended(self, since: int = 0) -> list[str]:
+        """How sessions ended, as the log tells it from there on."""
+        found = re.findall(r"(status=\d+) .*(ended by [^:\n]*)", self.proxy.log()[since:])
+        return [" ".join(each) for each in found]
+
+
+@pytest.fixture(scope="module")
+def scene(upstream_certificate: Certificate, listener_certificate: Certificate) -> Iterator[Scene]:
+    with (
+        ScriptedUpstream() as plain,
+        ScriptedUpstream(tls=upstream_certificate.server_context()) as secure,
+        ScriptedUpstream() as good,
+    ):
+        ports = {"plain": plain.port, "secure": secure.port, "good": good.port}
+        text = TEXT.format(own=listener_certificate, pin=upstream_certificate.sha256, **ports)
+        with Proxy(text) as proxy:
+            scene = Scene(proxy, {"plain": plain, "tls": secure, "good": good})
+            for name in scene.upstreams:
+                with scene.console(name, rests):
+                    pass
+            scene.idle = until(scene.at_rest(), "the process is at rest")
+            yield scene
+
+
+def rests(connection: Connection) -> None:
+    """A host that sends nothing, and lets go when the proxy does."""
+    with contextlib.suppress(NotInTime):
+        connection.recv_eof(60)
+
+
+# clients that take nothing
+
+
+@both_kinds
+def test_a_client_that_never_reads_is_stalled(name: str, scene: Scene) -> None:
+    """The host is paused after what the buffers take, and learns of the end after `stall_timeout`."""
+
+    def play() -> None:
+        with scene.console(name, lambda _: None) as (_client, connection):
+            before, began = scene.own(), time.monotonic()
+            sending = Sender(connection, MUCH)
+            until(sending.blocked(), "the host is paused")
+            assert sending.sent < MUCH and scene.own() - before < MIB
+            assert connection.recv_close(STALL + MARGIN)[0] == 1008
+            assert time.monotonic() - began > STALL
+            scene.is_free(CLOSING)
+
+    scene.again(play, "status=101 ended by proxy code=1008 StallTimeout")
+
+
+@both_kinds
+def test_a_client_that_reads_again_in_time_gets_every_byte(name: str, scene: Scene) -> None:
+    """The host is paused and goes on; nothing is kept in the meantime."""
+
+    def play() -> None:
+        with scene.console(name, lambda _: None) as (client, connection):
+            before = scene.own()
+            sending = Sender(connection, MUCH)
+            until(sending.blocked(), "the host is paused")
+            assert scene.own() - before < MIB
+            checksum = receive(client, sending.head, MUCH)
+            sending.join(30)
+            assert sending.problem is None and (sending.sent, sending.checksum) == (MUCH, checksum)
+            assert scene.own() - before < MIB
+
+    scene.again(play, "status=101 ended by client ClientLost")
+
+
+@both_kinds
+def test_a_client_that_floods_pings_is_cut_short(name: str, scene: Scene) -> None:
+    """It never reads a pong; the flood is noticed at once, and its host is told that it is gone."""
+
+    def play() -> None:
+        with scene.console(name, lambda _: None) as (client, connection):
+            ping = frame(PING, b"x" * 125, mask=b"\x01\x02\x03\x04") * 100
+            with contextlib.suppress(OSError):  # the connection ends in the middle of it
+                client.stream.settimeout(CLOSING + MARGIN)
+                for _ in range(10_000):
+                    client.stream.sendall(ping)
+            assert connection.recv_close(MARGIN)[0] == 1001
+            scene.is_free(CLOSING)
+
+    scene.again(play, "status=101 ended by client Flood")
+
+
+# ends that are none
+
+
+@pytest.mark.parametrize("answers", [True, False], ids=["to a client that answers", "to one that does not"])
+@both_kinds
+def test_an_upstream_that_sends_a_close_and_stays(name: str, answers: bool, scene: Scene) -> None:
+    """Both legs are closed within `close_timeout`."""
+
+    def play() -> None:
+        with scene.console(name, lambda _: None) as (client, connection):
+            connection.send_close(1000, "bye")
+            assert client.recv_close() == (1000, "bye")
+            if answers:
+                client.send_close(1000)
+                client.recv_eof(CLOSING + MARGIN)
+            scene.is_free(CLOSING)
+            connection.recv_eof(MARGIN)
+
+    scene.again(play, "status=101 ended by upstream code=1000")
+
+
+@both_kinds
+def test_a_client_that_half_closes_is_gone(name: str, scene: Scene) -> None:
+    """A WebSocket has no half: its host is told, and the rest is closed."""
+
+    def play() -> None:
+        with scene.console(name, lambda _: None) as (client, connection):
+            socket.socket.shutdown(client.stream, socket.SHUT_WR)
+            assert connection.recv_close(MARGIN)[0] == 1001
+            scene.is_free(CLOSING)
+
+    scene.again(play, "status=101 ended by client ClientLost")
+
+
+def test_a_client_that_half_closes_behind_its_request_is_gone(scene: Scene) -> None:
+    """While the upstream is asked: nobody is left to answer."""
+
+    def play() -> None:
+        scene.upstreams["plain"].forget()
+        scene.upstreams["plain"].script = silent
+        with scene.client("plain") as client:
+            client.send_raw(REQUEST)
+            scene.upstreams["plain"].connection()
+            client.shutdown()
+            scene.is_free(0)
+        scene.upstreams["plain"].forget()
+
+    scene.again(play, "status=499 ended by client ClientLost")
+
+
+# upstreams that do not come to an answer
+
+
+def endless_interims(connection: Connection) -> None:
+    """100 Continue, for ever."""
+    connection.read_request()
+    with contextlib.suppress(OSError):
+        while True:
+            connection.send_raw(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+def trickles(connection: Connection) -> None:
+    """A right answer, a byte a second."""
+    connection.read_request()
+    with contextlib.suppress(OSError):
+        connection.send_bytewise(
+            head_bytes("HTTP/1.1 101 Switching Protocols", connection.upgrade_fields()), 1.0
+        )
+
+
+def slow_interims(connection: Connection) -> None:
+    """Signs of life that lead to nothing."""
+    connection.read_request()
+    with contextlib.suppress(OSError):
+        while True:
+            connection.send_raw(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+            time.sleep(0.6)
+
+
+UPSTREAMS = {
+    silent: (504, "UpstreamTimeout"),
+    trickles: (504, "UpstreamTimeout"),
+    slow_interims: (504, "UpstreamTimeout"),
+    endless_head: (502, "UpstreamInvalid"),
+    endless_interims: (502, "UpstreamInvalid"),
+}
+
+
+@pytest.mark.parametrize("script", UPSTREAMS, ids=lambda script: script.__name__)
+@both_kinds
+def test_an_upstream_that_never_comes_to_an_answer(name: str, script: Script, scene: Scene) -> None:
+    """The client has its answer within `upstream_handshake_timeout`, and the upstream is let go at once."""
+    status, error = UPSTREAMS[script]
+
+    def play() -> None:
+        upstream = scene.upstreams[name]
+        upstream.forget()
+        upstream.script = script
+        with scene.client(name) as client:
+            client.timeout = (HANDSHAKE if status == 504 else 0) + MARGIN
+            assert client.ask(TARGET, ["binary"]).status == status
+            assert upstream.connection().recv_eof(MARGIN)
+        scene.is_free(0)
+
+    scene.again(play, f"status={status} ended by proxy {error}")
+
+
+# clients that take their time
+
+CROWD = 200
+GROUP = 40
+"""Who come at once: fewer than the queue of a port takes."""
+HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
+"""The beginning of a ClientHello."""
+SLOW = {
+    "heads": ("plain", HEAD, b"GET / HTTP/1.1\r\nX: "),
+    "TLS handshakes": ("tls", TLS, HELLO),
+}
+
+
+class Slow:
+    """A client that sends a beginning, and a byte now and then."""
+
+    def __init__(self, port: int, beginning: bytes) -> None:
+        self.stream = socket.create_connection(("127.0.0.1", port))
+        self.since = time.monotonic()
+        self.lasted: float | None = None
+        """How long the proxy had patience, once that is over."""
+        self.stream.send(beginning)
+        self.stream.setblocking(False)
+
+    def go_on(self) -> None:
+        """One more byte, and a look at whether it is over."""
+        try:
+            self.stream.send(b"x")
+            while self.stream.recv(65536):
+                pass
+        except BlockingIOError:
+            return
+        except OSError:
+            pass
+        self.lasted = time.monotonic() - self.since
+
+
+@pytest.mark.parametrize(("name", "seconds", "beginning"), SLOW.values(), ids=SLOW)
+def test_slow_clients_have_their_time_and_no_more(
+    name: str, seconds: float, beginning: bytes, scene: Scene
+) -> None:
+    """None is left a second after it, and a good client is served at once in the meantime."""
+    times: list[float] = []
+
+    def play() -> None:
+        clients: list[Slow] = []
+        with contextlib.ExitStack() as stack:
+            while len(clients) < CROWD:
+                wanted = scene.descriptors() + GROUP
+                for _ in range(GROUP):
+                    clients.append(Slow(scene.proxy.ports[name], beginning))
+                    stack.callback(clients[-1].stream.close)
+                until(lambda wanted=wanted: scene.descriptors() >= wanted, "they are let in")
+            times.clear()
+            while left := [client for client in clients if client.lasted is None]:
+                times.append(served(scene))
+                for client in left:
+                    client.go_on()
+            lasted = sorted(client.lasted or 0.0 for client in clients)
+            assert seconds - 0.5 < lasted[0] and lasted[-1] < seconds + 1, lasted
+
+    scene.again(play)
+    assert statistics.median(times) < 0.1, times
+
+
+def served(scene: Scene) -> float:
+    """How long a good client takes from connecting to its first echo."""
+    began = time.monotonic()
+    with scene.client("good") as client:
+        client.open(TARGET, ["binary"])
+        client.send_frame(BINARY, b"x")
+        assert client.recv_frame().payload == b"x"
+        return time.monotonic() - began
+
+
+# floods
+
+SECONDS = 5.0
+BESIDE = """
+[listener good]
+listen = 127.0.0.1:0
+upstream = good
+
+[upstream good]
+url = ws://127.0.0.1:{good}
+"""
+
+
+def test_a_flood_of_endless_heads_does_not_disturb_a_console(scene: Scene) -> None:
+    """Six connections that send as fast as they are taken: an echo comes within 10 ms, 99 times of 100.
+
+    Where the machine is too busy for that, it may take five times as long as through another proxy, which
+    nobody floods, in the very same seconds.
+    """
+    flooded: list[float] = []
+    spared: list[float] = []
+
+    def play() -> None:
+        flooded.clear()
+        spared.clear()
+        said = len(scene.proxy.log())
+        with scene.client("good") as client, Client(beside.ports["good"]) as other:
+            for each in (client, other):
+                each.open(TARGET, ["binary"])
+            arguments = [str(scene.proxy.ports["plain"]), str(SECONDS), "6"]
+            with subprocess.Popen([sys.executable, flooding.__file__, *arguments]) as flood:
+                deadline = time.monotonic() + SECONDS
+                while time.monotonic() < deadline:
+                    flooded.append(echo(client))
+                    spared.append(echo(other))
+                    time.sleep(0.005)
+                assert flood.wait(10) == 0
+            for each in (client, other):
+                each.send_close()
+        until(lambda: "status=431 ended by proxy MalformedRequest" in scene.ended(said), "the flood was one")
+
+    with Proxy(BESIDE.format(good=scene.upstreams["good"].port)) as beside:
+        scene.again(play)
+    loud, calm = p99(flooded), p99(spared)
+    assert loud < max(0.01, 5 * calm), f"p99 {1000 * loud:.1f} ms, beside it {1000 * calm:.1f} ms"
+
+
+def echo(client: Client) -> float:
+    """How long a frame is on its way to the host and back."""
+    began = time.monotonic()
+    client.send_frame(BINARY, b"x" * 100)
+    client.recv_frame()
+    return time.monotonic() - began
+
+
+def p99(times: list[float]) -> float:
+    """The time within which ninety-nine of a hundred were done."""
+    return sorted(times)[len(times) * 99 // 100]
