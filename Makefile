@@ -5,8 +5,9 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	done; echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
+SETUP := setup.cfg setup.py esxiproxy/net/transport/passage.c
 
-.PHONY: run test long bench lint clean
+.PHONY: run test long bench soak lint clean
 
 run: $(VENV)/run.done var/novnc
 	@$(BIN)/esxiproxy certificate var/demo/listener.crt var/demo/host.crt >/dev/null
@@ -25,6 +26,11 @@ test: $(VENV)/test.done $(BIN)/sslyze
 bench: $(VENV)/test.done
 	$(BIN)/python -m bench $(ARGS)
 
+# 1,000 consoles for SOAK=1h; docs/soak.md and its picture are made anew.
+SOAK ?= 1h
+soak: $(VENV)/test.done
+	$(BIN)/python -m tests.load --time $(SOAK) $(ARGS)
+
 lint: $(VENV)/lint.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -38,11 +44,11 @@ $(BIN)/python:
 		{ echo "esxiproxy needs Python 3.11 to 3.13; this is $$($(PYTHON) --version)"; exit 1; }
 	"$(PYTHON)" -m venv $(VENV) || { echo "install the venv module: apt-get install python3-venv"; exit 1; }
 
-$(VENV)/run.done: setup.cfg | $(BIN)/python
+$(VENV)/run.done: $(SETUP) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable .
 	@touch $@
 
-$(VENV)/test.done: setup.cfg | $(BIN)/python
+$(VENV)/test.done: $(SETUP) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable '.[test]'
 	@touch $@ $(VENV)/run.done
 
@@ -52,7 +58,7 @@ $(BIN)/sslyze: | $(VENV)/test.done
 	$(VENV)/sslyze/bin/python -m pip install --quiet --disable-pip-version-check 'sslyze>=6'
 	@ln -sf ../sslyze/bin/sslyze $@
 
-$(VENV)/lint.done: setup.cfg | $(BIN)/python
+$(VENV)/lint.done: $(SETUP) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable '.[lint]'
 	@touch $@
 

@@ -1,0 +1,23 @@
+"""How one side of a session ends it."""
+
+from __future__ import annotations
+
+import enum
+
+from tests.load.stream import Stream
+from tests.wsclient import BINARY, frame
+
+
+class Ending(enum.Enum):
+    """By the book, or as sides do that crash, sleep or lose their network."""
+
+    CLEAN = "a Close"
+    FIN = "a FIN without a Close"
+    RST = "an RST"
+    TORN = "an RST in the middle of a frame"
+
+    def abruptly(self, stream: Stream, key: bytes = b"") -> None:
+        """End this stream so, which does not stand inside a frame; for a client with a key."""
+        if self is Ending.TORN:
+            stream.write(frame(BINARY, b"torn", mask=key or False, length=1000))
+        (stream.end if self is Ending.FIN else stream.reset)()

@@ -1,0 +1,160 @@
+"""The proxy under load: a real process with the three listeners, and what it uses."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.cores import raise_descriptors
+from bench.usage import tree
+from tests.certificates import Authority, Certificate
+from tests.load.console import Door
+from tests.load.load import Load
+from tests.load.loop import Loop
+from tests.load.tally import Tally
+from tests.load.upstream import Upstream
+from tests.programs import Proxy, until
+from tests.wsclient import trusting_context
+
+TEXT = """\
+[proxy]
+max_connections = off
+{lines}
+
+[listener ws-ws]
+listen = 127.0.0.1:0
+upstream = plain
+
+[listener ws-wss]
+listen = 127.0.0.1:0
+upstream = secure
+
+[listener wss-wss]
+listen = 127.0.0.1:0
+certificate = {certificate}
+private_key = {key}
+upstream = secure
+
+[upstream plain]
+url = ws://127.0.0.1:{plain}
+
+[upstream secure]
+url = wss://127.0.0.1:{secure}
+verify = pin
+pin = sha256:{pin}
+"""
+
+
+def configuration(upstream: Upstream, shown: Certificate, own: Certificate, lines: str = "") -> str:
+    """The three listeners in front of this upstream; what it shows, and what the listener shows.
+
+    No limit on connections to one host: a real host has one, this one has all the consoles there are.
+    """
+    return TEXT.format(
+        lines=lines,
+        certificate=own.path,
+        key=own.key_path,
+        plain=upstream.plain,
+        secure=upstream.secure,
+        pin=shown.sha256,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the proxy's processes have together."""
+
+    resident: int
+    """Bytes of memory, programs and libraries included; what several processes share counts once (PSS)."""
+    memory: int
+    """Of these, bytes that stand in no file: what the proxy has asked for."""
+    descriptors: int
+
+    @classmethod
+    def of(cls, pid: int) -> Usage:
+        """That of this process and all that descend from it."""
+        sums = [0, 0, 0]
+        for process in tree([pid]):
+            folder = Path("/proc") / str(process)
+            try:
+                text = (folder / "smaps_rollup").read_text()
+                found = [
+                    int(size) * 1024 for size in re.findall(r"^Pss(?:_Anon)?: +(\d+)", text, re.MULTILINE)
+                ]
+                found.append(_open(folder / "fd"))
+            except OSError:  # it has just ended
+                continue
+            sums = [one + other for one, other in zip(sums, found, strict=True)]
+        return cls(*sums)
+
+
+def _open(folder: Path) -> int:
+    """Descriptors, but for epoll sets: a process makes one of its own when its first connection comes."""
+    count = 0
+    for entry in os.listdir(folder):
+        with contextlib.suppress(FileNotFoundError):
+            count += not os.readlink(folder / entry).startswith("anon_inode")
+    return count
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A load, its upstream, and the proxy between them; nothing is connected yet."""
+
+    load: Load
+    proxy: Proxy
+    authority: Authority
+    own: Certificate
+    """What the listener with TLS shows."""
+    idle: Usage
+    """What the proxy has when nobody is connected."""
+
+    def usage(self) -> Usage:
+        """What the proxy has now."""
+        return Usage.of(self.proxy.pid)
+
+    def is_idle(self) -> bool:
+        """Whether it has no more descriptors than before the first connection."""
+        return self.usage().descriptors <= self.idle.descriptors
+
+
+@contextlib.contextmanager
+def staged(folder: Path, pace: float, lines: str = "", workers: int = 1) -> Iterator[Stage]:
+    """A load at this pace and the proxy, with these lines in its [proxy]; certificates go into the folder."""
+    lines += f"\nworkers = {workers}"
+    authority = Authority(folder)
+    shown, own = authority.server("upstream"), authority.server("listener")
+    raise_descriptors()
+    loop, tally, context = Loop(), Tally(), trusting_context()
+    upstream = Upstream(loop, tally, shown.server_context(), pace)
+    try:
+        with Proxy(configuration(upstream, shown, own, lines)) as proxy:
+            doors = [
+                Door(name, port, context if name == "wss-wss" else None) for name, port in proxy.ports.items()
+            ]
+            if workers > 1:
+                until(lambda: "all workers are ready" in proxy.log(), "all workers are ready", 60)
+            load = Load(loop, tally, upstream, doors, pace)
+            # The connections that asked whether it is ready are gone when their descriptors are.
+            least = until(_steady(proxy.pid), "the proxy's descriptors do not change")
+            yield Stage(load, proxy, authority, own, least)
+    finally:
+        upstream.close()
+        loop.close()
+
+
+def _steady(pid: int) -> Callable[[], Usage | None]:
+    last, times = -1, 0
+
+    def ask() -> Usage | None:
+        nonlocal last, times
+        usage = Usage.of(pid)
+        times = times + 1 if usage.descriptors == last else 0
+        last = usage.descriptors
+        return usage if times >= 10 else None
+
+    return ask
