@@ -22,13 +22,17 @@ class Listeners(MultiService):
     """Binds listeners while it runs.
 
     ``inherited`` has sockets that listen already, by the listener's name: those are served in place of bound.
+    ``room`` is asked whether there is a descriptor for one more client.
     """
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, inherited: Mapping[str, socket.socket]) -> None:
+    def __init__(
+        self, reactor: Any, inherited: Mapping[str, socket.socket], room: Callable[[], bool] = lambda: True
+    ) -> None:
         super().__init__()
         self._reactor = reactor
+        self._room = room
         self._inherited = inherited
 
     def bind(
@@ -73,7 +77,7 @@ class Listeners(MultiService):
 
     def _new(self, listener: Listener, factory: Any, undo: AsyncExitStack) -> ListenerService:
         socket = self._inherited.get(listener.name)
-        port = ListenerService(listener.name, listener.endpoint, factory, self._reactor, socket)
+        port = ListenerService(listener.name, listener.endpoint, factory, self._reactor, socket, self._room)
         undo.push_async_callback(self._drop, port)
         port.setServiceParent(self)
         return port

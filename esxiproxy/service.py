@@ -60,9 +60,11 @@ class ProxyService(MultiService):
         self._beside = Beside(reactor, lambda: self.proxy.sessions, inherited)
         state = open_state(config.state, reactor)
         room = descriptors.may_admit
-        observers = [SessionLog(), self._beside]
+        observers = [SessionLog(reactor.seconds), self._beside]
         self.proxy = Proxy(reactor, observers, config.limits, config.quotas, state, room)
-        self._listeners = Listeners(reactor, inherited)
+        self._listeners = Listeners(
+            reactor, inherited, lambda: descriptors.may_accept(self.proxy.admission.dialling)
+        )
         self.systemd = SystemdService(reactor, status=lambda: f"{len(self.proxy.sessions)} sessions")
         self._loop_lag = LoopLag(reactor)
         for service in (self._beside, self._loop_lag, self.proxy, self._listeners, self.systemd):

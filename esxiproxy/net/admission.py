@@ -59,6 +59,11 @@ class Admission:
         """Sessions that wait for a slot."""
         return len(self._waiting)
 
+    @property
+    def dialling(self) -> int:
+        """Sessions that were let in and have no descriptor for their upstream yet."""
+        return len(self._dials)
+
     # The steps of a session
 
     def handshake(self, quotas: Quotas) -> Slot:
@@ -83,7 +88,7 @@ class Admission:
 
     async def arrive(self, session: Session, quotas: Quotas) -> None:
         """Before anybody is asked who the client is.  Raises LimitReached, StateUnavailable."""
-        if not self._room(len(self._dials)):
+        if not self._room(self.dialling):
             self.refused["descriptors"] += 1
             raise OutOfDescriptors("no file descriptor left for one more session")
         self._taken[session.id] = ()

@@ -38,10 +38,11 @@ class _Dial(Factory):
     noisy = False
 
     def __init__(self, protocol: Any) -> None:
-        self._protocol = protocol
+        self._protocol: Any = protocol
 
     def buildProtocol(self, addr: Any) -> Any:
-        return self._protocol
+        protocol, self._protocol = self._protocol, None
+        return protocol
 
 
 class _Announced(Factory):

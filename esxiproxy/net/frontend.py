@@ -17,6 +17,8 @@ from esxiproxy.core.errors import (
     MalformedRequest,
     SessionError,
     UpgradeRefused,
+    UpstreamInvalid,
+    UpstreamLost,
 )
 from esxiproxy.core.frames import FrameWalker
 from esxiproxy.core.handshake import Upgrade, switching_head
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from esxiproxy.net.backend import Backend
     from esxiproxy.net.gateway import Gateway
 
+_OF_UPSTREAM = (UpgradeRefused, UpstreamLost, UpstreamInvalid)
 MAX_EARLY = 64 * 1024
 """Bytes that a client may send before its 101; a pause in their place would hide that the client left."""
 
@@ -113,7 +116,7 @@ class Frontend(Leg, WebSocketServerProtocol):
             return
         self._refused = True
         self.session.status = error.answer
-        self.session.failed(error, "upstream" if isinstance(error, UpgradeRefused) else "proxy")
+        self.session.failed(error, "upstream" if isinstance(error, _OF_UPSTREAM) else "proxy")
         if self._admission is not None:
             self._admission.cancel()
         self.data = b""

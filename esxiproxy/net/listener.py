@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
@@ -20,6 +21,8 @@ class ListenerService(Service):
 
     Binding happens in ``privilegedStartService``: before twistd gives up root, so that port 80 and ``--uid``
     go together.  An address that cannot be bound is an error of the start, not a line in the log.
+
+    ``room`` says whether there is a descriptor for one more client; without, who comes waits in the kernel.
     """
 
     _log = Logger()
@@ -31,12 +34,14 @@ class ListenerService(Service):
         factory: Any,
         reactor: Any,
         inherited: socket.socket | None = None,
+        room: Callable[[], bool] = lambda: True,
     ) -> None:
         self.label = name
         """The listener's name; a configuration that is read again may give it another one."""
         self.endpoint = endpoint
         self._served = Served(factory)
         self._binding = Binding(endpoint, reactor, inherited)
+        self._room = room
 
     @property
     def port(self) -> IListeningPort | None:
@@ -55,6 +60,7 @@ class ListenerService(Service):
         except Exception as error:
             raise Unbound(f"listener {self.label}: {error}") from error
         if self.port is not None:
+            cast(Any, self.port).room = self._room
             self._log.info("listener {name} listening on {address}", name=self.label, address=self.address())
 
     def startService(self) -> None:

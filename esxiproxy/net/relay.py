@@ -238,6 +238,8 @@ class Relay:
         self.session.octets_up = self.legs[Side.CLIENT].octets
         self.session.octets_down = self.legs[Side.UPSTREAM].octets
         self._ended()
+        for leg in self.legs.values():  # circles: every console waits while the collector looks for them
+            leg.relay = leg.twin = leg.sink = None
 
 
 def _loss(side: Side, mid_frame: bool, detail: str = "the connection ended without a Close") -> SessionError:

@@ -39,6 +39,8 @@ class Slot:
 
         def gone(reason: Failure = connectionDone) -> None:
             self.give()
+            vars(protocol).pop("makeConnection", None)  # circles
+            vars(protocol).pop("connectionLost", None)
             lost(reason)
 
         protocol.makeConnection, protocol.connectionLost = made, gone

@@ -2,25 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from esxiproxy.core.errors import LimitReached, OutOfDescriptors
 from esxiproxy.core.record import Record
 from esxiproxy.core.session import Session
 from esxiproxy.interfaces import ISessionObserver
 
+REFUSALS = 5
+"""Lines a second for sessions that were refused under a limit: they come as fast as anybody asks."""
+_REFUSED = frozenset({LimitReached.__name__, OutOfDescriptors.__name__})
+
 
 @implementer(ISessionObserver)
 class SessionLog:
-    """Tells the operator what became of every opening handshake."""
+    """Tells the operator what became of every opening handshake.
+
+    Refusals beyond ``REFUSALS`` a second are counted; the next one's line says how many there were.
+    """
 
     _log = Logger()
+
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._second = 0
+        self._told = self._untold = 0
 
     def opened(self, session: Session) -> None:
         """An open console is told of when it ends."""
 
     def closed(self, record: Record) -> None:
-        self._log.info("{line}", line=line(record))
+        if record.error not in _REFUSED:
+            self._log.info("{line}", line=line(record))
+        elif self._may_tell():
+            untold, self._untold = self._untold, 0
+            more = f" ({untold} more were refused, and not told of)" if untold else ""
+            self._log.info("{line}{more}", line=line(record), more=more)
+        else:
+            self._untold += 1
+
+    def _may_tell(self) -> bool:
+        second = int(self._seconds())
+        if second != self._second:
+            self._second, self._told = second, 0
+        self._told += 1
+        return self._told <= REFUSALS
 
 
 def line(record: Record) -> str:

@@ -28,6 +28,7 @@ class _Dialling:
         protocol = connector.buildProtocol(self.getPeer())
         self.connected = self._given = True
         del self.connector, self.socket  # the stream's, from here on
+        self.doRead = self.doWrite = _nothing
         stream = TCPStream(sock, protocol or Protocol(), connector.loop, self.getPeer(), connector)
         if protocol is None:
             stream.loseConnection()
@@ -69,3 +70,7 @@ class UNIXConnector(unix.Connector):
 
     def _makeTransport(self) -> Any:
         return _UNIXDial(self.address, self, self.reactor, self.checkPID)
+
+
+def _nothing() -> None:
+    """The socket is the stream's: what the reactor still wants of it in this turn is not ours to do."""

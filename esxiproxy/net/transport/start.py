@@ -34,6 +34,7 @@ class TLSStart(BufferingTLSTransport):
             super().makeConnection(transport)
             return
         protocol = self.wrappedProtocol
+        vars(self).clear()  # what Twisted's TLS has made for itself is a circle
         connection = factory.creator.connection(transport.socket)
         if factory.is_client and factory.resumption is not None:
             factory.resumption.offer(connection)

@@ -68,9 +68,7 @@ class Stream:
         self._streaming = self._producer_paused = self._aborting = False
         self._reading = True
         self._outbox = Outbox()
-        self._loop = loop
-        self._peer = peer
-        self._owner = owner
+        self._loop, self._peer, self._owner = loop, peer, owner
         self._passage: Passage | None = None
         if owner is not None:
             owner.transport = self
@@ -206,6 +204,7 @@ class Stream:
         finally:
             if owner is not None:
                 owner.connectionLost(reason)
+                owner.transport = None if owner.transport is self else owner.transport
 
     def _close(self) -> None:
         self.socket.close()

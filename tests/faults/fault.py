@@ -1,0 +1,62 @@
+"""One way in which a session can fail, and what is made of it."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.wsclient import Client, Script, echo
+
+Act = Callable[[Client], object]
+ECHO = echo()
+
+
+class Stage(enum.Enum):
+    """How far the session has come; the value is the heading in the documentation."""
+
+    HEAD = "Before and in the request head"
+    DECISION = "Who may, and where to"
+    LIMITS = "Limits"
+    DIAL = "On the way to the upstream"
+    OPENING = "The upstream's answer"
+    OPEN = "While the console is open"
+    CLOSING = "While it is being closed"
+    HTTP = "Plain HTTP"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One row of the table.
+
+    ``status``
+        what the client is answered; 101 when the console was open, None when nobody is there to read it.
+    ``close``
+        the close code that the client gets after its 101; None when there is none to be had.
+    ``upstream_close``
+        the one that the upstream gets.
+    ``error``, ``ended_by``
+        what the record says; ``recorded`` is False where there is no session to speak of.
+    ``recorded_status``
+        the record's status, where that is not ``status``.
+    ``beside``
+        how many good sessions there are beside the one that fails.
+    ``act``
+        what the client does, as if it knew no better; then it reads to the end, unless it has gone.
+    """
+
+    stage: Stage
+    how: str
+    act: Act
+    status: int | None = None
+    close: int | None = None
+    error: str | None = None
+    ended_by: str | None = "client"
+    upstream: Script = ECHO
+    upstream_close: int | None = None
+    listener: str = "plain"
+    raw: bool = False
+    recorded: bool = True
+    recorded_status: int | None = None
+    kind: str = "console"
+    beside: int = 0

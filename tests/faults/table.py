@@ -1,0 +1,568 @@
+"""The table."""
+
+from __future__ import annotations
+
+from tests.faults import acts
+from tests.faults.acts import (
+    GET,
+    HALF_HELLO,
+    OPENING,
+    accepts,
+    asks,
+    breaks,
+    close_of,
+    cuts_tls,
+    ends,
+    frames,
+    goes,
+    half_closes,
+    once_open,
+    post,
+    resets,
+    says,
+    sends,
+    serves,
+    stays,
+    waits,
+)
+from tests.faults.fault import Fault, Stage
+from tests.wsclient import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    close_payload,
+    drops_before_answer,
+    echo,
+    frame,
+    opened,
+    silent,
+    wrong_accept,
+)
+
+KEY = b"key!"
+REFUSAL = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno"
+PAGE = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
+LONG_FRAME = frame(BINARY, b"x" * 10, mask=KEY, length=1000)
+LONG_ANSWER = frame(BINARY, b"x" * 10, length=1000)
+
+
+def _head(how: str, act: object, **rest: object) -> Fault:
+    """The head could not be read: whatever it was to be, it counts as HTTP."""
+    values = {"status": 400, "error": "MalformedRequest", "ended_by": "proxy", "kind": "http"} | rest
+    return Fault(Stage.HEAD, how, act, **values)  # type: ignore[arg-type]
+
+
+def _decision(how: str, listener: str, status: int | None, error: str, **rest: object) -> Fault:
+    values = {"status": status, "error": error, "ended_by": _ender(error), "listener": listener} | rest
+    return Fault(Stage.DECISION, how, values.pop("act", asks), **values)  # type: ignore[arg-type]
+
+
+def _ender(error: str) -> str:
+    """Who showed the end, before the 101."""
+    return "upstream" if error in ("UpstreamLost", "UpstreamInvalid", "UpgradeRefused") else "proxy"
+
+
+def _dial(how: str, listener: str, status: int | None, error: str, **rest: object) -> Fault:
+    values = {"status": status, "error": error, "ended_by": _ender(error), "listener": listener} | rest
+    return Fault(Stage.DIAL, how, values.pop("act", asks), **values)  # type: ignore[arg-type]
+
+
+def _opening(how: str, upstream: object, status: int, error: str, **rest: object) -> Fault:
+    values = {"status": status, "error": error, "ended_by": _ender(error), "upstream": upstream} | rest
+    return Fault(Stage.OPENING, how, values.pop("act", asks), **values)  # type: ignore[arg-type]
+
+
+def _client(how: str, act: object, error: str, **rest: object) -> Fault:
+    values = {"status": 101, "error": error, "ended_by": "client", "upstream": opened(serves)} | rest
+    return Fault(Stage.OPEN, how, act, **values)  # type: ignore[arg-type]
+
+
+def _upstream(
+    how: str, upstream: object, error: str | None, close: int | None = 1011, **rest: object
+) -> Fault:
+    values = {
+        "status": 101,
+        "close": close,
+        "error": error,
+        "ended_by": "upstream",
+        "upstream": upstream,
+    } | rest
+    return Fault(Stage.OPEN, how, values.pop("act", once_open()), **values)  # type: ignore[arg-type]
+
+
+def _http(how: str, act: object, status: int | None, error: str | None, **rest: object) -> Fault:
+    values = {
+        "status": status,
+        "error": error,
+        "ended_by": "proxy",
+        "listener": "http",
+        "kind": "http",
+    } | rest
+    return Fault(Stage.HTTP, how, act, **values)  # type: ignore[arg-type]
+
+
+_UNRECORDED = {"status": None, "error": None, "recorded": False}
+
+FAULTS = (
+    # Before and in the head
+    _head("the client connects and leaves", ends, **_UNRECORDED),
+    _head("the client connects and resets", resets, **_UNRECORDED),
+    _head("the client says nothing for `head_timeout`", waits, status=408),
+    _head("the client leaves in the middle of the head", sends(OPENING[:40], ends), **_UNRECORDED),
+    _head("the client resets in the middle of the head", sends(OPENING[:40], resets), **_UNRECORDED),
+    _head("the client stops in the middle of the head", sends(OPENING[:40]), status=408),
+    _head(
+        "the client half-closes in the middle of the head", sends(OPENING[:40], half_closes), **_UNRECORDED
+    ),
+    _head("the head has a control character", sends(b"GET /\x00 HTTP/1.1\r\n\r\n")),
+    _head("the head is too large", sends(b"GET / HTTP/1.1\r\nX: " + b"x" * 20000), status=431),
+    _head("the target is too long", sends(b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n"), status=414),
+    _head("the upgrade has no key", sends(OPENING.replace(b"Sec-WebSocket-Key", b"X-Key"))),
+    _head(
+        "the upgrade wants another version",
+        sends(OPENING.replace(b"Version: 13", b"Version: 8")),
+        status=426,
+        error="UpgradeRequired",
+    ),
+    _head("the upgrade is no GET", sends(b"POST" + OPENING[3:]), status=405, error="MethodRefused"),
+    _head("a page is asked for where only consoles are", sends(GET), status=426, error="UpgradeRequired"),
+    _head("TLS is spoken to a plain listener", sends(HALF_HELLO)),
+    _head("plain HTTP is spoken to a TLS listener", sends(OPENING), raw=True, listener="tls", **_UNRECORDED),
+    _head("the TLS handshake stops halfway", sends(HALF_HELLO), raw=True, listener="tls", **_UNRECORDED),
+    _head(
+        "the client resets in the TLS handshake",
+        sends(HALF_HELLO, resets),
+        raw=True,
+        listener="tls",
+        **_UNRECORDED,
+    ),
+    _head("the client says nothing after the TLS handshake", waits, status=408, listener="tls"),
+    _head(
+        "the TLS client leaves in the middle of the head",
+        sends(OPENING[:40], ends),
+        listener="tls",
+        **_UNRECORDED,
+    ),
+    # Who may, and where to
+    _decision("the authenticator raises", "authenticator-raises", 500, "Internal"),
+    _decision("the authenticator answers nonsense", "authenticator-nonsense", 500, "Internal"),
+    _decision("the authenticator does not know the client", "authenticator-denies", 401, "AccessDenied"),
+    _decision("the authenticator is cut off", "authenticator-is-cut-off", 503, "StateUnavailable"),
+    _decision(
+        "the authenticator never answers, and the client leaves",
+        "authenticator-never",
+        None,
+        "ClientLost",
+        act=sends(OPENING, ends),
+        ended_by="client",
+        recorded_status=499,
+    ),
+    _decision("the router raises", "router-raises", 500, "Internal"),
+    _decision("the router answers nonsense", "router-nonsense", 500, "Internal"),
+    _decision("the router knows no such console", "router-finds-none", 404, "RouteNotFound"),
+    _decision("the router says no", "router-forbids", 403, "AccessDenied"),
+    _decision("the router has no seat left", "router-is-full", 503, "LimitReached"),
+    _decision(
+        "the router never answers, and the client resets",
+        "router-never",
+        None,
+        "ClientLost",
+        act=sends(OPENING, resets),
+        ended_by="client",
+        recorded_status=499,
+    ),
+    _decision("the authenticator exits", "authenticator-exits", 500, "Internal"),
+    _decision("the authenticator gives the client no name", "authenticator-named-none", 500, "Internal"),
+    # Limits
+    Fault(
+        Stage.LIMITS,
+        "`max_sessions` are open",
+        acts.second,
+        503,
+        None,
+        "LimitReached",
+        "proxy",
+        listener="one",
+        beside=1,
+        upstream_close=1000,
+    ),
+    Fault(
+        Stage.LIMITS,
+        "`max_connections` to the upstream are open",
+        acts.second,
+        503,
+        None,
+        "LimitReached",
+        "proxy",
+        listener="single",
+        beside=1,
+        upstream_close=1000,
+    ),
+    Fault(
+        Stage.LIMITS,
+        "a client asks faster than `session_rate`",
+        acts.second,
+        503,
+        None,
+        "LimitReached",
+        "proxy",
+        listener="rated",
+        beside=1,
+        upstream_close=1000,
+    ),
+    Fault(
+        Stage.LIMITS,
+        "`max_handshakes` are under way",
+        acts.behind_another,
+        503,
+        None,
+        "LimitReached",
+        "proxy",
+        listener="crowded",
+        kind="http",
+    ),
+    # On the way to the upstream
+    _dial("the upstream's name has no address", "unresolved", 502, "UpstreamUnresolved"),
+    _dial("the upstream takes no connection", "dead", 502, "UpstreamRefused"),
+    _dial("the upstream does not answer the connect", "unreachable", 504, "UpstreamTimeout"),
+    _dial("the upstream resets at once", "plain", 502, "UpstreamLost", upstream=acts.resets_at_once),
+    _dial(
+        "the upstream speaks no TLS",
+        "no-tls",
+        502,
+        "UpstreamInvalid",
+        upstream=acts.answers_in_plain,
+    ),
+    _dial("the upstream is silent in the TLS handshake", "no-tls", 504, "UpstreamTimeout", upstream=stays),
+    _dial(
+        "the upstream resets in the TLS handshake",
+        "no-tls",
+        502,
+        "UpstreamLost",
+        upstream=acts.resets_at_once,
+    ),
+    _dial("the upstream's certificate is not the pinned one", "mispinned", 502, "UpstreamUntrusted"),
+    _dial("the upstream's certificate is of an unknown authority", "unknown-ca", 502, "UpstreamUntrusted"),
+    _dial(
+        "the client leaves while the upstream is connected to",
+        "unreachable",
+        None,
+        "ClientLost",
+        act=sends(OPENING, ends),
+        ended_by="client",
+        recorded_status=499,
+    ),
+    # The upstream's answer
+    _opening("the upstream never answers", silent, 504, "UpstreamTimeout"),
+    _opening("the upstream leaves without an answer", drops_before_answer, 502, "UpstreamLost"),
+    _opening("the upstream resets without an answer", says(b"", breaks), 502, "UpstreamLost"),
+    _opening(
+        "the upstream leaves in the middle of the answer", says(b"HTTP/1.1 101 Sw", goes), 502, "UpstreamLost"
+    ),
+    _opening("the upstream's answer drips", acts.drips, 504, "UpstreamTimeout"),
+    _opening("the upstream's answer is no HTTP", says(b"SSH-2.0-no\r\n", stays), 502, "UpstreamInvalid"),
+    _opening("the upstream's head never ends", acts.endless, 502, "UpstreamInvalid"),
+    _opening("the upstream sends one 1xx after the other", acts.interims, 502, "UpstreamInvalid"),
+    _opening("the upstream's accept value is of another key", wrong_accept, 502, "UpstreamInvalid"),
+    _opening("the upstream chose a subprotocol that nobody offered", echo("mqtt"), 502, "UpstreamInvalid"),
+    _opening("the upstream refuses", says(REFUSAL, stays), 403, "UpgradeRefused", ended_by="upstream"),
+    _opening(
+        "the upstream leaves in the middle of a refusal",
+        says(REFUSAL[:-1], goes),
+        403,
+        "UpgradeRefused",
+        ended_by="upstream",
+    ),
+    _opening(
+        "the client sends more than 64 KiB before the 101",
+        silent,
+        400,
+        "MalformedRequest",
+        act=sends(OPENING + bytes(70000)),
+    ),
+    Fault(
+        Stage.OPENING,
+        "the client leaves while the upstream thinks",
+        sends(OPENING, ends),
+        error="ClientLost",
+        upstream=silent,
+        recorded_status=499,
+    ),
+    Fault(
+        Stage.OPENING,
+        "the TLS client resets while the upstream thinks",
+        sends(OPENING, resets),
+        error="ClientLost",
+        upstream=silent,
+        listener="tls",
+        recorded_status=499,
+    ),
+    # While the console is open: the client
+    _client("the client leaves without a Close", once_open(ends), "ClientLost", upstream_close=1001),
+    _client("the client resets", once_open(resets), "ClientLost", upstream_close=1001),
+    _client("the client leaves in the middle of a frame", once_open(frames(LONG_FRAME), ends), "ClientLost"),
+    _client(
+        "the client cuts TLS off", once_open(cuts_tls), "ClientLost", listener="tls", upstream_close=1001
+    ),
+    _client(
+        "the client sends a reserved opcode",
+        once_open(frames(b"\x83\x80" + KEY)),
+        "ProtocolViolation",
+        close=1002,
+        upstream_close=1001,
+    ),
+    _client(
+        "the client does not mask",
+        once_open(frames(frame(BINARY, b"x"))),
+        "ProtocolViolation",
+        close=1002,
+        upstream_close=1001,
+    ),
+    _client(
+        "the client sets a reserved bit",
+        once_open(frames(frame(BINARY, b"x", rsv=4, mask=KEY))),
+        "ProtocolViolation",
+        close=1002,
+        upstream_close=1001,
+    ),
+    _client(
+        "the client continues what it has not begun",
+        once_open(frames(frame(CONTINUATION, b"x", mask=KEY))),
+        "ProtocolViolation",
+        close=1002,
+        upstream_close=1001,
+    ),
+    _client(
+        "the client's ping is too long",
+        once_open(frames(frame(PING, b"x" * 126, mask=KEY))),
+        "ProtocolViolation",
+        close=1002,
+        upstream_close=1001,
+    ),
+    _client(
+        "the client's frame is over `max_frame`",
+        once_open(frames(frame(BINARY, b"", mask=KEY, length=1 << 20))),
+        "FrameTooBig",
+        close=1009,
+        listener="quick",
+        upstream_close=1001,
+    ),
+    _client(
+        "the client floods with pings",
+        once_open(frames(frame(PING, mask=KEY) * 5000)),
+        "Flood",
+        close=1008,
+        upstream_close=1001,
+    ),
+    _client(
+        "the client does not answer pings",
+        once_open(),
+        "ClientLost",
+        listener="pinging",
+        upstream_close=1001,
+    ),
+    _client(
+        "the client reads nothing for `stall_timeout`",
+        once_open(acts.never_reads),
+        "StallTimeout",
+        ended_by="proxy",
+        upstream=opened(acts.pours),
+        listener="quick",
+    ),
+    # While the console is open: the upstream
+    _upstream("the upstream leaves without a Close", opened(goes), "UpstreamLost"),
+    _upstream("the upstream resets", opened(breaks), "UpstreamLost"),
+    _upstream(
+        "the upstream leaves in the middle of a frame", accepts(LONG_ANSWER, goes), "UpstreamLost", close=None
+    ),
+    _upstream("the upstream resets, over TLS", opened(breaks), "UpstreamLost", listener="secure"),
+    _upstream(
+        "the upstream sends a reserved opcode",
+        accepts(b"\x83\x00", serves),
+        "ProtocolViolation",
+        upstream_close=1002,
+    ),
+    _upstream(
+        "the upstream masks",
+        accepts(frame(BINARY, b"x", mask=KEY), serves),
+        "ProtocolViolation",
+        upstream_close=1002,
+    ),
+    _upstream(
+        "the upstream's frame is over `max_frame`",
+        accepts(frame(BINARY, b"", length=1 << 20), serves),
+        "FrameTooBig",
+        upstream_close=1009,
+        listener="quick",
+    ),
+    _upstream(
+        "the upstream floods with pings", accepts(frame(PING) * 5000, serves), "Flood", upstream_close=1008
+    ),
+    _upstream(
+        "nothing is said for `idle_timeout`",
+        opened(serves),
+        "IdleTimeout",
+        1008,
+        ended_by="proxy",
+        listener="idle",
+        upstream_close=1008,
+    ),
+    _upstream(
+        "the session is as old as `max_lifetime`",
+        opened(serves),
+        "LifetimeReached",
+        1008,
+        ended_by="proxy",
+        listener="mortal",
+        upstream_close=1008,
+    ),
+    # While it is being closed
+    Fault(
+        Stage.CLOSING,
+        "the client leaves behind its Close",
+        once_open(frames(frame(CLOSE, close_payload(1000), mask=KEY)), ends),
+        101,
+        upstream=opened(serves),
+        upstream_close=1000,
+    ),
+    Fault(
+        Stage.CLOSING,
+        "the client sends half a Close and resets",
+        once_open(frames(frame(CLOSE, close_payload(1000), mask=KEY)[:5]), resets),
+        101,
+        error="ClientLost",
+        upstream=opened(serves),
+        upstream_close=1001,
+    ),
+    Fault(
+        Stage.CLOSING,
+        "the client's Close has a code that may not be sent",
+        once_open(frames(frame(CLOSE, close_payload(1005), mask=KEY))),
+        101,
+        1002,
+        "ProtocolViolation",
+        upstream=opened(serves),
+        upstream_close=1001,
+    ),
+    Fault(
+        Stage.CLOSING,
+        "the reason of the client's Close is no UTF-8",
+        once_open(frames(frame(CLOSE, close_payload(1000, b"\xff"), mask=KEY))),
+        101,
+        1007,
+        "InvalidPayload",
+        upstream=opened(serves),
+        upstream_close=1001,
+    ),
+    Fault(
+        Stage.CLOSING,
+        "the upstream never answers the client's Close",
+        once_open(frames(frame(CLOSE, close_payload(1000), mask=KEY))),
+        101,
+        1000,
+        upstream=opened(stays),
+    ),
+    Fault(
+        Stage.CLOSING,
+        "the upstream answers the Close and keeps TCP open",
+        once_open(frames(frame(CLOSE, close_payload(1000), mask=KEY))),
+        101,
+        1000,
+        upstream=opened(acts.keeps_tcp),
+        upstream_close=1000,
+    ),
+    Fault(
+        Stage.CLOSING,
+        "the upstream resets for an answer to the Close",
+        once_open(frames(frame(CLOSE, close_payload(1000), mask=KEY))),
+        101,
+        1000,
+        upstream=opened(acts.resets_for_a_close),
+        upstream_close=1000,
+    ),
+    Fault(
+        Stage.CLOSING,
+        "the upstream closes and keeps TCP open",
+        once_open(),
+        101,
+        1000,
+        ended_by="upstream",
+        upstream=accepts(close_of(1000), acts.keeps_tcp),
+        upstream_close=1000,
+    ),
+    Fault(
+        Stage.CLOSING,
+        "the upstream closes, and the client resets",
+        once_open(acts.reads, resets),
+        101,
+        ended_by="upstream",
+        upstream=accepts(close_of(1000), acts.keeps_tcp),
+        upstream_close=1000,
+    ),
+    # Plain HTTP
+    _http(
+        "the client resets in the middle of a body",
+        sends(post(("Content-Length", "1000"), body=b"x"), resets),
+        None,
+        "ClientLost",
+        upstream=silent,
+        ended_by="client",
+        recorded_status=499,
+    ),
+    _http(
+        "a chunk of the body is none",
+        sends(post(("Transfer-Encoding", "chunked"), body=b"XY\r\n")),
+        400,
+        "MalformedRequest",
+        upstream=silent,
+        ended_by="client",
+    ),
+    _http(
+        "the body is over `max_body`",
+        sends(post(("Content-Length", "1000000"))),
+        413,
+        "BodyTooLarge",
+    ),
+    _http("the upstream never answers", sends(GET), 504, "UpstreamTimeout", upstream=silent),
+    _http(
+        "the upstream leaves without an answer",
+        sends(post(("Content-Length", "0"))),
+        502,
+        "UpstreamLost",
+        upstream=drops_before_answer,
+        ended_by="upstream",
+    ),
+    _http(
+        "the upstream's answer is no HTTP",
+        sends(GET),
+        502,
+        "UpstreamInvalid",
+        upstream=says(b"SSH-2.0-no\r\n\r\n", stays),
+        ended_by="upstream",
+    ),
+    _http(
+        "the upstream leaves in the middle of an answer",
+        sends(GET),
+        200,
+        "UpstreamLost",
+        upstream=says(PAGE + b"x", goes),
+        ended_by="upstream",
+    ),
+    _http(
+        "the upstream stops in the middle of an answer",
+        sends(GET),
+        200,
+        "UpstreamTimeout",
+        upstream=says(PAGE + b"x", stays),
+    ),
+    _http(
+        "the client resets in the middle of an answer",
+        sends(GET, acts.reads, resets),
+        200,
+        "ClientLost",
+        upstream=says(PAGE + b"x", stays),
+        ended_by="client",
+    ),
+    _http("the upstream takes no connection", sends(GET), 502, "UpstreamRefused", listener="dead"),
+)

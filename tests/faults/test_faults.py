@@ -1,0 +1,51 @@
+"""Each row of the table on the real process: the answer, the record, and that nothing is left open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.certificates import Authority
+from tests.faults.document import PATH, document
+from tests.faults.fault import Fault, Stage
+from tests.faults.scene import Scene
+from tests.faults.scene import scene as running
+from tests.faults.table import FAULTS
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    authority = Authority(tmp_path_factory.mktemp("certificates"))
+    with running(authority.server("upstream"), authority.server("listener")) as scene:
+        yield scene
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=[f"{fault.stage.name}: {fault.how}" for fault in FAULTS])
+def test_a_fault_has_its_answer_and_its_name_and_leaves_nothing_open(fault: Fault, scene: Scene) -> None:
+    """As the table says."""
+    seen = scene.play(fault)
+    assert (seen.status, seen.close, seen.upstream_close) == (fault.status, fault.close, fault.upstream_close)
+    assert len(seen.records) == int(fault.recorded) + fault.beside
+    failed = [record for record in seen.records if fault.error is None or record["error"]]
+    assert len(failed) == int(fault.recorded)
+    for record in failed:
+        status = fault.status if fault.recorded_status is None else fault.recorded_status
+        assert (record["kind"], record["status"], record["error"], record["ended_by"]) == (
+            fault.kind,
+            status,
+            fault.error,
+            fault.ended_by,
+        )
+
+
+def test_the_document_is_the_table() -> None:
+    """`python -m tests.faults.document` writes it."""
+    assert PATH.read_text() == document()
+
+
+def test_the_table_is_long_enough_and_names_nothing_twice() -> None:
+    """Forty ways at least, and every stage has some."""
+    ways = [fault.how for fault in FAULTS]
+    assert len(ways) >= 40 and len({(fault.stage, fault.how) for fault in FAULTS}) == len(ways)
+    assert {fault.stage for fault in FAULTS} == set(Stage)

@@ -1,0 +1,237 @@
+"""The real process with few descriptors: whoever is in goes on, the others wait or are told, all recovers."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.certificates import Certificate
+from tests.probe import ProbedProxy
+from tests.programs import TICKET, need, until
+from tests.wsclient import BINARY, Client, ScriptedUpstream, handshake_fields, head_bytes
+
+LIMIT = 200
+RESERVE = 64
+"""`esxiproxy.ops.descriptors.RESERVE`: what is left for everything that is no admitted session."""
+TARGET = f"/ticket/{TICKET}"
+FULL = 3.0
+"""Seconds for which nothing can be accepted."""
+TEXT = """
+[proxy]
+beside = probe
+access_log = access.log
+max_connections = off
+head_timeout = 60s
+close_timeout = 2s
+
+[listener one]
+listen = 127.0.0.1:0
+upstream = esxi1
+
+[listener three]
+listen = 127.0.0.1:0
+certificate = {certificate}
+private_key = {key}
+upstream = esxi1
+
+[upstream esxi1]
+url = ws://127.0.0.1:{port}
+"""
+
+
+@dataclass
+class Scene:
+    """A proxy with few descriptors, and clients that are let go of at the end."""
+
+    proxy: ProbedProxy
+    upstream: ScriptedUpstream
+    idle: int = 0
+    clients: list[Client] = field(default_factory=list)
+    crowd: list[socket.socket] = field(default_factory=list)
+
+    def console(self, name: str = "one", timeout: float = 10.0) -> Client | None:
+        """An open console; None when it was refused as it should be."""
+        client = Client(self.proxy.ports[name], tls=name == "three", timeout=timeout)
+        head = client.ask(TARGET, ["binary"])
+        if head.status == 101:
+            self.clients.append(client)
+            return client
+        assert head.status == 503, head.line
+        assert head.one("Proxy-Status") == "esxiproxy; error=connection_limit_reached"
+        assert head.one("Retry-After")
+        client.close()
+        return None
+
+    def fill(self, name: str = "one") -> int:
+        """Open consoles until one is refused; how many there are."""
+        while self.console(name) is not None:
+            assert len(self.clients) < LIMIT
+        return len(self.clients)
+
+    def besiege(self) -> None:
+        """Connections that say nothing, more and more of them until the proxy takes no more."""
+        said = self.complaints()
+
+        def more() -> bool:
+            for _ in range(4):
+                line = socket.socket()
+                line.setblocking(False)
+                with contextlib.suppress(BlockingIOError):
+                    line.connect(("127.0.0.1", self.proxy.ports["one"]))
+                self.crowd.append(line)
+            assert len(self.crowd) < 2 * LIMIT
+            return self.complaints() > said
+
+        until(more, "it says that connections have to wait", 30)
+
+    def leave(self) -> None:
+        """Everybody goes, some of them without a word."""
+        for number, client in enumerate(self.clients):
+            client.close() if number % 2 else client.reset()
+        for line in self.crowd:
+            line.close()
+        self.clients.clear()
+        self.crowd.clear()
+
+    def complaints(self) -> int:
+        """How often it said that connections have to wait."""
+        return self.proxy.log().count("connections have to wait")
+
+    def records(self) -> list[dict[str, object]]:
+        """The access log."""
+        path = self.proxy.folder / "access.log"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def recovered(self) -> None:
+        """Everything was given back, and a console opens again."""
+        until(lambda: self.proxy.descriptors() <= self.idle, "all descriptors are given back", 20)
+        client = until(self.console, "a console opens again")
+        echoes(client)
+        self.leave()
+        until(lambda: self.proxy.connections() == 0, "the last connection is gone")
+
+
+def echoes(client: Client) -> None:
+    """A word goes to the upstream and back."""
+    client.send_frame(BINARY, b"still here")
+    assert client.recv_frame().payload == b"still here"
+
+
+@pytest.fixture
+def scene(listener_certificate: Certificate) -> Iterator[Scene]:
+    prlimit: Path = Path(need("prlimit", "util-linux"))
+    with ScriptedUpstream() as upstream:
+        text = TEXT.format(
+            port=upstream.port, certificate=listener_certificate.path, key=listener_certificate.key_path
+        )
+        with ProbedProxy(text, before=[prlimit, f"--nofile={LIMIT}:{LIMIT}"]) as proxy:
+            scene = Scene(proxy, upstream)
+            for name in ("one", "three"):  # whatever the first ones open for good is counted as there
+                assert scene.console(name)
+            scene.leave()
+            until(lambda: proxy.connections() == 0, "no connection is left of the first consoles")
+            scene.idle = proxy.descriptors()
+            yield scene
+            scene.leave()
+            log = proxy.log()
+        assert "Traceback" not in log and "Unhandled" not in log, log
+        assert f"open files: {LIMIT}, which is enough for {(LIMIT - RESERVE) // 2} sessions" in log
+
+
+@pytest.mark.parametrize("name", ["one", "three"])
+def test_a_console_too_many_is_refused_and_those_that_run_go_on(name: str, scene: Scene) -> None:
+    """The kernel is not asked for what there is not: the refusal comes before, and by name."""
+    count = scene.fill(name)
+    assert (LIMIT - RESERVE - scene.idle - 4) // 2 <= count <= (LIMIT - RESERVE) // 2
+    for client in scene.clients:
+        echoes(client)
+    assert [scene.console(name) for _ in range(20)] == [None] * 20
+    errors = {record["error"] for record in scene.records()} - {None, "ClientLost"}
+    assert errors == {"OutOfDescriptors"} and not scene.complaints()
+    scene.leave()
+    scene.recovered()
+
+
+def test_when_the_kernel_has_no_more_the_sessions_are_kept_and_the_rest_wait(scene: Scene) -> None:
+    """It does not spin, it says little, and whoever waited in the queue is served when others leave."""
+    for _ in range(10):
+        assert scene.console()
+    scene.besiege()
+    lines, before = len(scene.proxy.log().splitlines()), scene.proxy.processor_time()
+    began = time.monotonic()
+    waiting = socket.create_connection(("127.0.0.1", scene.proxy.ports["three"]), 10)
+    while time.monotonic() - began < FULL:
+        for client in scene.clients:
+            echoes(client)
+    spent, took = scene.proxy.processor_time() - before, time.monotonic() - began
+    said = scene.proxy.log().splitlines()[lines:]
+    # The echoes cost something, and a port that spins costs all there is.
+    assert len(said) <= 5 * took, said
+    assert spent < 0.8 * took
+    quiet, before = time.monotonic(), scene.proxy.processor_time()
+    until(lambda: time.monotonic() - quiet > 1 or None, "a second without a word", 5)
+    assert scene.proxy.processor_time() - before < 0.3
+    assert scene.proxy.descriptors() <= LIMIT
+    waiting.close()
+    scene.leave()
+    scene.recovered()
+
+
+def test_whoever_waits_in_the_queue_is_served_when_there_is_room(scene: Scene) -> None:
+    """With its console, or with the refusal if the others' descriptors are not all closed yet."""
+    scene.besiege()
+    with socket.create_connection(("127.0.0.1", scene.proxy.ports["one"]), 10) as waiting:
+        waiting.sendall(head_bytes(f"GET {TARGET} HTTP/1.1", handshake_fields(["binary"])))
+        scene.leave()
+        waiting.settimeout(15)
+        assert waiting.recv(12) in (b"HTTP/1.1 101", b"HTTP/1.1 503")
+    scene.recovered()
+
+
+@pytest.mark.parametrize("name", ["one", "three"])
+def test_in_a_rush_whoever_is_let_in_is_dialled_for(name: str, scene: Scene) -> None:
+    """Many at once, more than there is room for: each gets its console, or the refusal."""
+    outcomes: list[object] = []
+    together = threading.Barrier(24)
+
+    def rush() -> None:
+        try:
+            together.wait(20)
+            for _ in range(8):
+                outcomes.append(scene.console(name, timeout=30.0) is not None)
+        except BaseException as problem:
+            outcomes.append(problem)
+
+    threads = [threading.Thread(target=rush, daemon=True) for _ in range(24)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert set(outcomes) == {True, False}, [each for each in outcomes if each not in (True, False)]
+    for client in scene.clients:
+        echoes(client)
+    refused = [record for record in scene.records() if record["status"] != 101]
+    assert {(record["status"], record["error"]) for record in refused} == {(503, "OutOfDescriptors")}
+    assert {record["detail"] for record in refused} == {"no file descriptor left for one more session"}
+    assert not re.search(r"status=502|status=504", scene.proxy.log())
+    scene.leave()
+    scene.recovered()
+
+
+def test_again_and_again(scene: Scene) -> None:
+    """Nothing is lost from one siege to the next."""
+    rounds: list[Callable[[], object]] = [scene.fill, scene.besiege, scene.fill]
+    for siege in rounds:
+        siege()
+        scene.leave()
+        scene.recovered()
+    assert scene.proxy.descriptors() <= scene.idle

@@ -1,0 +1,179 @@
+"""The leak gate: after thousands of sessions that ended in every way there is, nothing of them is left.
+
+`ESXIPROXY_LONG=1` takes 50,000 of them, half of which end in order, and looks at the memory as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.certificates import Certificate
+from tests.integration.forwarding import TEXT
+from tests.integration.ways import ABRUPT, CLEAN, Upstream, Way, end
+from tests.probe import ProbedProxy
+from tests.programs import dead_port
+
+LONG = os.environ.get("ESXIPROXY_LONG") == "1"
+SESSIONS, MANY = 2_000, 50_000
+WARMING = 10_000
+"""Sessions, of the many, after which the memory is what it will be."""
+AT_ONCE = 96
+SLACK = 1.02
+"""Memory may be so much more than after the warm-up."""
+SETTLING = 20.0
+"""Seconds that the last sessions get: `close_timeout` and more."""
+SETTINGS = """beside = probe
+max_connections = off
+head_timeout = 3s
+tls_handshake_timeout = 3s
+upstream_handshake_timeout = 5s
+keepalive_timeout = 2s
+response_timeout = 2s
+"""
+HALF = """
+[listener half]
+listen = 127.0.0.1:0
+http = forward
+upstream = half
+
+[upstream half]
+url = wss://127.0.0.1:{half}
+verify = none
+"""
+CHANGING = frozenset({"spent timers", "threads"})
+"""Not looked at: cancelled timers stay in the reactor's heap for a while, its threads for good."""
+
+
+@dataclass
+class Scene:
+    """The proxy, the upstreams, and what there is when nobody is connected."""
+
+    proxy: ProbedProxy
+    upstream: Upstream
+    rng: random.Random
+    before: dict[str, int]
+    descriptors: int = 0
+
+    async def sessions(self, ways: list[tuple[str, Way, str]]) -> list[str]:
+        """Bring them to their ends, so many at once; what was wrong."""
+        waiting, problems = iter(ways), list[str]()
+
+        async def some() -> None:
+            for name, way, listener in waiting:
+                problem = await end(name, way, self.proxy.ports[listener], listener == "three")
+                if problem is not None:
+                    problems.append(f"{listener}: {problem}")
+
+        async with asyncio.TaskGroup() as crowd:
+            for _ in range(AT_ONCE):
+                crowd.create_task(some())
+        return problems + self.upstream.problems
+
+    def some(self, count: int, abruptly: float) -> list[tuple[str, Way, str]]:
+        """Ways in turn, and the rest by chance: that part of them ends abruptly."""
+        turns = {
+            kind: [(name, way, listener) for name, way in ways.items() for listener in way.listeners]
+            for kind, ways in (("clean", CLEAN), ("abrupt", ABRUPT))
+        }
+        kinds = self.rng.choices(["abrupt", "clean"], [abruptly, 1 - abruptly], k=count)
+        found = [turns[kind][number % len(turns[kind])] for number, kind in enumerate(kinds)]
+        self.rng.shuffle(found)
+        return found
+
+    def inside(self) -> dict[str, int]:
+        """What there is in the process, of what should not change."""
+        return {name: count for name, count in self.proxy.inside().items() if name not in CHANGING}
+
+    def left(self) -> dict[str, int]:
+        """What there is now and was not before, and the other way round."""
+        now = self.inside() | {"open connections": self.proxy.connections()}
+        names = now.keys() | self.before.keys()
+        different = {name: now.get(name, 0) - self.before.get(name, 0) for name in names}
+        return {name: count for name, count in different.items() if count}
+
+    async def settled(self) -> dict[str, int]:
+        """What is left when the last sessions have had their time."""
+        deadline = asyncio.get_running_loop().time() + SETTLING
+        while (left := self.left()) or self.upstream.talks or self.proxy.descriptors() > self.descriptors:
+            if asyncio.get_running_loop().time() > deadline:
+                left["open at the upstream"] = len(self.upstream.talks)
+                left["descriptors"] = self.proxy.descriptors() - self.descriptors
+                return left
+            await asyncio.sleep(0.1)
+        return {}
+
+
+@contextlib.asynccontextmanager
+async def scene(shown: Certificate, own: Certificate) -> AsyncIterator[Scene]:
+    """Everything up, and whatever the first sessions leave for good is counted as there."""
+    upstream = Upstream()
+    async with upstream.listening(shown.server_context()) as ports:
+        with dead_port() as nobody:
+            text = (TEXT + HALF).replace("[proxy]\n", f"[proxy]\n{SETTINGS}")
+            values = {"nobody": nobody, "pin": shown.sha256, "certificate": own.path, "key": own.key_path}
+            with ProbedProxy(text.format(**ports, **values)) as proxy:
+                scene = Scene(proxy, upstream, random.Random(6), {})
+                everything = [
+                    (name, way, listener)
+                    for name, way in (CLEAN | ABRUPT).items()
+                    for listener in way.listeners
+                ]
+                assert await scene.sessions(everything) == []
+                while proxy.connections() or upstream.talks:
+                    await asyncio.sleep(0.1)
+                await asyncio.sleep(2)
+                scene.before, scene.descriptors = scene.inside(), proxy.descriptors()
+                yield scene
+                log = proxy.log()
+            assert "Traceback" not in log and "Unhandled" not in log and " Internal: " not in log
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quiet() -> Iterator[None]:
+    """asyncio tells of every connection that was reset."""
+    before = logging.getLogger("asyncio").level
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    yield
+    logging.getLogger("asyncio").setLevel(before)
+
+
+def test_nothing_is_left_of_sessions_that_end_in_every_way(
+    upstream_certificate: Certificate, listener_certificate: Certificate
+) -> None:
+    """No descriptor, connection, session, object of theirs, timer, Deferred, coroutine; no traceback."""
+
+    async def run() -> None:
+        async with scene(upstream_certificate, listener_certificate) as it:
+            assert await it.sessions(it.some(SESSIONS, abruptly=1.0)) == []
+            assert await it.settled() == {}
+
+    asyncio.run(run())
+
+
+@pytest.mark.full
+@pytest.mark.skipif(not LONG, reason="takes minutes: ESXIPROXY_LONG=1")
+def test_nothing_is_left_of_fifty_thousand_sessions(
+    upstream_certificate: Certificate, listener_certificate: Certificate
+) -> None:
+    """Half of them end in order.  Descriptors and memory are back where they were, within 2 %."""
+
+    async def run() -> None:
+        async with scene(upstream_certificate, listener_certificate) as it:
+            assert await it.sessions(it.some(WARMING, abruptly=0.5)) == []
+            assert await it.settled() == {}
+            warm = it.proxy.resident()
+            for _ in range(4):
+                assert await it.sessions(it.some((MANY - WARMING) // 4, abruptly=0.5)) == []
+                assert await it.settled() == {}
+                print(f"{it.proxy.resident() / 1e6:.1f} MB, {warm / 1e6:.1f} after the warm-up")
+            assert it.proxy.resident() <= warm * SLACK
+
+    asyncio.run(run())

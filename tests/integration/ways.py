@@ -1,0 +1,445 @@
+"""The ways in which sessions end before their time, at each stage and from either side.
+
+Each is a pair of scripts, one for the client and one for the upstream, which learns from the target what it
+is to do.  Whoever stays behind reads to the end, and fails when the proxy does not end it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+from tests.integration.listeners import KINDS
+from tests.programs import TICKET
+from tests.wsclient import (
+    BINARY,
+    CLOSE,
+    Field,
+    accept_of,
+    close_payload,
+    frame,
+    handshake_fields,
+    head_bytes,
+    trusting_context,
+)
+
+PATIENCE = 40.0
+"""Seconds after which the proxy should have ended whatever is left, with much to spare."""
+HALF_HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(40)
+RESET = struct.pack("ii", 1, 0)
+
+
+class Side:
+    """One connection, of a client or of an upstream."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: str = "") -> None:
+        self.way = way
+        self.key = ""
+        """The upstream's: what the request's accept value is made of."""
+        self._reader, self._writer = reader, writer
+
+    def send(self, octets: bytes) -> None:
+        """Send these bytes, as soon as they are taken."""
+        self._writer.write(octets)
+
+    async def sent(self) -> None:
+        """Until most of it is taken."""
+        await self._writer.drain()
+
+    async def head(self) -> bytes:
+        """The next head."""
+        return await self._reader.readuntil(b"\r\n\r\n")
+
+    async def some(self, size: int = 1) -> bytes:
+        """The next bytes, as many as this at least."""
+        return await self._reader.readexactly(size)
+
+    async def gone(self) -> None:
+        """Until the other side has ended it."""
+        with contextlib.suppress(OSError):
+            while await self._reader.read(1 << 16):
+                pass
+
+    def reset(self) -> None:
+        """An RST."""
+        sock = self._writer.get_extra_info("socket")
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        self._writer.transport.abort()
+
+    def end(self) -> None:
+        """A FIN, and with TLS a close_notify before it."""
+        self._writer.close()
+
+    def open(self, target: str = "/ticket/", *fields: Field) -> None:
+        """The opening handshake."""
+        line = f"GET {target}{TICKET}?way={self.way.replace(' ', '+')} HTTP/1.1"
+        self.send(head_bytes(line, handshake_fields(["binary"], fields)))
+
+    def ask(self, method: str, *fields: Field) -> None:
+        """A plain request."""
+        line = f"{method} /ui/?way={self.way.replace(' ', '+')} HTTP/1.1"
+        self.send(head_bytes(line, [("Host", "console.test"), *fields]))
+
+    async def opened(self) -> None:
+        """Until the console is open; the client's."""
+        self.open()
+        head = await self.head()
+        assert head.startswith(b"HTTP/1.1 101"), head
+
+    def accept(self) -> None:
+        """The 101; the upstream's."""
+        fields = [
+            ("Upgrade", "websocket"),
+            ("Connection", "Upgrade"),
+            ("Sec-WebSocket-Accept", accept_of(self.key)),
+            ("Sec-WebSocket-Protocol", "binary"),
+        ]
+        self.send(head_bytes("HTTP/1.1 101 Switching Protocols", fields))
+
+
+Script = Callable[[Side], Awaitable[None]]
+
+# What an upstream does
+
+
+async def console(side: Side) -> None:
+    """A console that says something, answers a Close, and goes when the proxy goes."""
+    side.accept()
+    side.send(frame(BINARY, b"a picture"))
+    with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+        while True:
+            head = await side.some(2)
+            await side.some(4 + (head[1] & 0x7F))
+            if head[0] & 0x0F == CLOSE:
+                side.send(frame(CLOSE, close_payload(1000)))
+                side.end()
+                break
+    await side.gone()
+
+
+async def silent(side: Side) -> None:
+    await side.gone()
+
+
+async def resets(side: Side) -> None:
+    side.reset()
+
+
+async def ends(side: Side) -> None:
+    side.end()
+
+
+def says(octets: bytes, then: Script) -> Script:
+    """These bytes in the place of a 101."""
+
+    async def script(side: Side) -> None:
+        side.send(octets)
+        await then(side)
+
+    return script
+
+
+def accepts(octets: bytes, then: Script) -> Script:
+    """A 101, then these bytes."""
+
+    async def script(side: Side) -> None:
+        side.accept()
+        side.send(octets)
+        await then(side)
+
+    return script
+
+
+async def pours(side: Side) -> None:
+    """More than the kernel's buffers take."""
+    side.accept()
+    with contextlib.suppress(OSError):
+        for _ in range(256):
+            side.send(frame(BINARY, bytes(1 << 16)))
+            await side.sent()
+    await side.gone()
+
+
+PAGE = b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n"
+CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n40\r\n" + bytes(64) + b"\r\n"
+SHORT = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+# What a client does
+
+
+async def stays(side: Side) -> None:
+    """Ask for a console, and wait for the end, whatever it is."""
+    side.open()
+    await side.gone()
+
+
+async def answers_close(side: Side) -> None:
+    """Ask for a console, answer the Close that comes, and wait for the end."""
+    await side.opened()
+    with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+        await side.some(4)
+        side.send(frame(CLOSE, close_payload(1000), mask=True))
+    await side.gone()
+
+
+async def closes(side: Side) -> None:
+    """The ordinary end."""
+    await side.opened()
+    side.send(frame(CLOSE, close_payload(1000), mask=True))
+    await side.gone()
+
+
+def opens_and(octets: bytes, then: Script) -> Script:
+    """Once the console is open, send this."""
+
+    async def script(side: Side) -> None:
+        await side.opened()
+        await side.some(2)
+        side.send(octets)
+        await then(side)
+
+    return script
+
+
+def begins(octets: bytes, then: Script) -> Script:
+    """Send this and no more."""
+
+    async def script(side: Side) -> None:
+        side.send(octets)
+        await then(side)
+
+    return script
+
+
+def asks_and(then: Script, *fields: Field) -> Script:
+    """While the upstream thinks."""
+
+    async def script(side: Side) -> None:
+        side.open("/ticket/", *fields)
+        await asyncio.sleep(0.02)  # so that it is dialled for, as a rule
+        await then(side)
+
+    return script
+
+
+async def sends_early(side: Side) -> None:
+    side.open()
+    side.send(frame(BINARY, bytes(1000), mask=True))
+    await asyncio.sleep(0.02)
+    side.reset()
+
+
+def uploads(then: Script) -> Script:
+    """Half a body."""
+
+    async def script(side: Side) -> None:
+        side.ask("POST", ("Content-Length", "100000"))
+        side.send(bytes(50000))
+        await asyncio.sleep(0.02)
+        await then(side)
+
+    return script
+
+
+def downloads(then: Script) -> Script:
+    """A part of an answer is enough."""
+
+    async def script(side: Side) -> None:
+        side.ask("GET")
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            await side.some(20)
+        await then(side)
+
+    return script
+
+
+async def pipelines(side: Side) -> None:
+    for _ in range(5):
+        side.ask("GET")
+    await side.some(20)
+    side.reset()
+
+
+MANY = tuple(KINDS)
+TLS = ("three",)
+HALF_FRAME = frame(BINARY, b"x" * 10, mask=True, length=1000)
+HALF_ANSWER = frame(BINARY, b"x" * 10, length=1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One of them; `listeners` are those where it makes a difference, `raw` is a client without TLS."""
+
+    client: Script
+    upstream: Script = console
+    listeners: tuple[str, ...] = MANY
+    raw: bool = False
+
+
+CLEAN = {
+    "a Close": Way(closes),
+    "a Close of the upstream's": Way(answers_close, accepts(frame(CLOSE, close_payload(1000)), ends)),
+}
+ABRUPT = {
+    # the client
+    "reset before the head": Way(resets),
+    "end before the head": Way(ends),
+    "reset in the head": Way(begins(b"GET /ticket/", resets)),
+    "end in the head": Way(begins(b"GET /ticket/", ends)),
+    "a head that is none": Way(begins(b"\x00\xff\r\n\r\n", silent)),
+    "reset while the upstream is silent": Way(asks_and(resets), silent),
+    "end while the upstream is silent": Way(asks_and(ends), silent),
+    "reset while it is dialled for": Way(begins(b"", lambda side: asks_at_once(side))),
+    "data before the 101, and reset": Way(sends_early, silent),
+    "reset of an open console": Way(opens_and(b"", resets)),
+    "end of an open console": Way(opens_and(b"", ends)),
+    "reset in a frame": Way(opens_and(HALF_FRAME, resets)),
+    "end in a frame": Way(opens_and(HALF_FRAME, ends)),
+    "reset behind a Close": Way(opens_and(frame(CLOSE, mask=True), resets)),
+    "end behind a Close": Way(opens_and(frame(CLOSE, mask=True), ends)),
+    "half a Close, and reset": Way(opens_and(frame(CLOSE, b"\x03\xe8", mask=True)[:5], resets)),
+    "a bad frame, and silence": Way(opens_and(b"\x83\x80key!", silent)),
+    "a bad frame, and reset": Way(opens_and(b"\x83\x80key!", resets)),
+    "reset in a downpour": Way(opens_and(b"", resets), pours),
+    "end in a downpour": Way(opens_and(b"", ends), pours),
+    # the client's TLS
+    "no TLS where TLS is spoken": Way(begins(b"GET / HTTP/1.1\r\n\r\n", silent), listeners=TLS, raw=True),
+    "reset in the hello": Way(begins(HALF_HELLO, resets), listeners=TLS, raw=True),
+    "end in the hello": Way(begins(HALF_HELLO, ends), listeners=TLS, raw=True),
+    # the upstream, which has been dialled
+    "reset of the upstream for an answer": Way(stays, resets),
+    "end of the upstream for an answer": Way(stays, ends),
+    "an upstream that never answers": Way(stays, silent),
+    "reset in the answer's head": Way(stays, says(b"HTTP/1.1 101 Swi", resets)),
+    "end in the answer's head": Way(stays, says(b"HTTP/1.1 101 Swi", ends)),
+    "no HTTP for an answer": Way(stays, says(b"SSH-2.0-none\r\n", silent)),
+    "a 101 that is none": Way(stays, says(b"HTTP/1.1 101 Yes\r\nUpgrade: websocket\r\n\r\n", silent)),
+    "a refusal": Way(stays, says(b"HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno", silent)),
+    "half a refusal, and reset": Way(stays, says(b"HTTP/1.1 403 No\r\nContent-Length: 9\r\n\r\nno", resets)),
+    "half a refusal, and end": Way(stays, says(b"HTTP/1.1 403 No\r\nContent-Length: 9\r\n\r\nno", ends)),
+    "reset of the upstream": Way(stays, accepts(b"", resets)),
+    "end of the upstream": Way(stays, accepts(b"", ends)),
+    "reset of the upstream in a frame": Way(stays, accepts(HALF_ANSWER, resets)),
+    "end of the upstream in a frame": Way(stays, accepts(HALF_ANSWER, ends)),
+    "a bad frame of the upstream": Way(stays, accepts(b"\x83\x00", silent)),
+    "a masked frame of the upstream": Way(stays, accepts(HALF_FRAME, silent)),
+    "a Close of the upstream, which stays": Way(answers_close, accepts(frame(CLOSE), silent)),
+    "a Close that is never answered": Way(
+        opens_and(frame(CLOSE, mask=True), silent), accepts(b"\x82\0", silent)
+    ),
+    "a Close of the upstream that is never answered": Way(stays, accepts(frame(CLOSE), silent)),
+    "reset of both": Way(opens_and(b"", resets), accepts(b"\x82\0", resets)),
+    # plain HTTP
+    "reset in a body": Way(uploads(resets), silent),
+    "end in a body": Way(uploads(ends), silent),
+    "an upload to nobody": Way(uploads(silent), resets),
+    "reset in an answer": Way(downloads(resets), says(PAGE + bytes(100000), silent)),
+    "end in an answer": Way(downloads(ends), says(PAGE + bytes(100000), silent)),
+    "reset of the upstream in a body": Way(downloads(silent), says(PAGE + bytes(100000), resets)),
+    "end of the upstream in a body": Way(downloads(silent), says(PAGE + bytes(100000), ends)),
+    "end of the upstream in a chunk": Way(downloads(silent), says(CHUNKS[:-20], ends)),
+    "reset between two requests": Way(downloads(resets), says(SHORT, silent)),
+    "end between two requests": Way(downloads(ends), says(SHORT, silent)),
+    "reset in a pipeline": Way(pipelines, says(SHORT, silent)),
+    # the upstream's TLS, and where there is none
+    "a half-open upstream": Way(stays, listeners=("half",)),
+    "nobody there": Way(stays, listeners=("dead",)),
+}
+
+
+async def asks_at_once(side: Side) -> None:
+    side.open()
+    await side.sent()
+    side.reset()
+
+
+class Upstream:
+    """The upstreams of all these ways, in this loop."""
+
+    def __init__(self) -> None:
+        self.talks: set[asyncio.Task[None]] = set()
+        """Those that run."""
+        self.problems: list[str] = []
+        self._halves = 0
+
+    @contextlib.asynccontextmanager
+    async def listening(self, context: ssl.SSLContext) -> AsyncIterator[dict[str, int]]:
+        """Ports by name: a plain one, one with TLS, and one that never gets to the end of a TLS handshake."""
+        async with contextlib.AsyncExitStack() as stack:
+            ports = {}
+            for name, call, tls in (
+                ("plain", self._talk, None),
+                ("secure", self._talk, context),
+                ("half", self._half, None),
+            ):
+                server = await asyncio.start_server(call, "127.0.0.1", 0, ssl=tls, backlog=1024)
+                stack.callback(server.close)
+                ports[name] = server.sockets[0].getsockname()[1]
+            yield ports
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        side = Side(reader, writer)
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            head = (await side.head()).decode("latin-1")
+            side.way = head.partition("?way=")[2].partition(" ")[0].replace("+", " ")
+            for line in head.split("\r\n"):
+                if line.lower().startswith("sec-websocket-key:"):
+                    side.key = line.partition(":")[2].strip()
+            await self._drive(side, (CLEAN | ABRUPT)[side.way].upstream)
+        writer.close()
+
+    async def _half(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Each in another way."""
+        self._halves += 1
+        scripts = (
+            resets,
+            ends,
+            silent,
+            says(b"\x16\x03\x03\0\x10", resets),
+            says(b"HTTP/1.1 400\r\n\r\n", ends),
+        )
+        side = Side(reader, writer, "half")
+        if self._halves % 2:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                await side.some(100)  # the ClientHello, as a rule of more than that
+        await self._drive(side, scripts[self._halves % len(scripts)])
+        writer.close()
+
+    async def _drive(self, side: Side, script: Script) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.talks.add(task)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await script(side)
+        except TimeoutError:
+            self.problems.append(f"{side.way}: the upstream was left open")
+            side.reset()
+        finally:
+            self.talks.discard(task)
+
+
+async def end(name: str, way: Way, port: int, tls: bool) -> str | None:
+    """Bring one session to its end; what was wrong with that, if anything was."""
+    context = trusting_context() if tls and not way.raw else None
+    try:
+        async with asyncio.timeout(PATIENCE):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+            side = Side(reader, writer, name)
+            try:
+                with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                    await way.client(side)
+            finally:
+                writer.close()
+    except TimeoutError:
+        return f"{name}: the client was left open"
+    except (OSError, AssertionError) as problem:
+        return f"{name}: {problem!r}"
+    return None

@@ -1,0 +1,59 @@
+"""The log's line for a session."""
+
+from types import MappingProxyType
+
+import pytest
+from twisted.internet.task import Clock
+from twisted.logger import globalLogPublisher
+
+from esxiproxy.core.record import Record
+from esxiproxy.core.request import Address
+from esxiproxy.ops.sessionlog import REFUSALS, SessionLog
+
+
+@pytest.fixture
+def told():
+    events = []
+    globalLogPublisher.addObserver(events.append)
+    yield events
+    globalLogPublisher.removeObserver(events.append)
+
+
+def record(error):
+    return Record(
+        session="5e55101d",
+        listener="secure",
+        client=Address("192.0.2.77", 50123),
+        principal="",
+        target="/ticket/***",
+        upstream="",
+        status=503,
+        close_code=None,
+        ended_by="proxy",
+        error=error,
+        detail="all in use",
+        octets_up=0,
+        octets_down=0,
+        phases=MappingProxyType({"closed": 0.25}),
+    )
+
+
+@pytest.mark.parametrize("error", ["LimitReached", "OutOfDescriptors"])
+def test_a_flood_of_refusals_is_a_few_lines_a_second_and_the_rest_is_counted(told, error):
+    clock = Clock()
+    log = SessionLog(clock.seconds)
+    for _ in range(1000):
+        log.closed(record(error))
+    assert len(told) == REFUSALS
+    clock.advance(1)
+    log.closed(record(error))
+    assert told[-1]["more"] == f" ({1000 - REFUSALS} more were refused, and not told of)"
+    log.closed(record(error))
+    assert told[-1]["more"] == ""
+
+
+def test_every_other_end_has_its_line(told):
+    log = SessionLog(Clock().seconds)
+    for _ in range(100):
+        log.closed(record("UpstreamRefused"))
+    assert len(told) == 100 and "UpstreamRefused: all in use" in told[0]["line"]

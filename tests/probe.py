@@ -1,0 +1,157 @@
+"""A proxy that lets a test look inside: what the kernel knows of its process, and what itself has.
+
+The second half is a plugin, which answers on a unix socket.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import re
+import socket
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import CoroutineType
+from typing import Any
+
+from OpenSSL.SSL import Connection
+from twisted.application.service import Service
+from twisted.internet.base import DelayedCall
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory, Protocol
+
+from tests.programs import ROOT, Proxy
+
+SOCKET = "probe.sock"
+OTHERS = (Connection, DelayedCall, Deferred, socket.socket)
+"""What is counted of other people's classes."""
+
+
+def offer(folder: Path, plugins: Mapping[str, Mapping[str, str]]) -> None:
+    """Install a package there that offers these plugins: group to name to `module:callable`."""
+    package = folder / "esxiproxy_test_plugins-1.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: esxiproxy-test-plugins\nVersion: 1\n")
+    lines = [
+        line
+        for group, named in plugins.items()
+        for line in (f"[{group}]", *(f"{name} = {where}" for name, where in named.items()), "")
+    ]
+    (package / "entry_points.txt").write_text("\n".join(lines))
+
+
+class ProbedProxy(Proxy):
+    """A proxy with `beside = probe` in its text, and with what else is offered.
+
+    `before` is what runs it: a command that ends in the command that it is given.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        plugins: Mapping[str, Mapping[str, str]] | None = None,
+        before: Sequence[str | Path] = (),
+        **variables: str,
+    ) -> None:
+        super().__init__(text)
+        self._before = [*before]
+        self._variables = {"PYTHONPATH": f"{ROOT}:{self.folder}"} | variables
+        offer(self.folder, {"esxiproxy.services": {"probe": "tests.probe:Probe"}} | dict(plugins or {}))
+
+    def command(self) -> Sequence[str | Path]:
+        variables = [f"{name}={value}" for name, value in self._variables.items()]
+        return [*self._before, "env", *variables, *super().command()]
+
+    # What the kernel knows
+
+    def descriptors(self) -> int:
+        """How many are open."""
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def connections(self) -> int:
+        """How many of them are TCP connections, in whatever state."""
+        inodes = set()
+        for entry in os.listdir(f"/proc/{self.pid}/fd"):
+            try:
+                inodes.add(os.readlink(f"/proc/{self.pid}/fd/{entry}"))
+            except FileNotFoundError:
+                continue
+        rows = Path(f"/proc/{self.pid}/net/tcp").read_text().splitlines()[1:]
+        parts = (row.split() for row in rows)
+        return sum(part[3] != "0A" and f"socket:[{part[9]}]" in inodes for part in parts)
+
+    def resident(self) -> int:
+        """Bytes of memory that it has now."""
+        found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{self.pid}/status").read_text())
+        assert found
+        return int(found[1]) * 1024
+
+    def processor_time(self) -> float:
+        """Seconds that it has computed so far."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    # What it has itself
+
+    def inside(self) -> dict[str, int]:
+        """How many there are: the proxy's objects by class, timers, Deferreds, coroutines, threads."""
+        with socket.socket(socket.AF_UNIX) as line:
+            line.settimeout(30)
+            line.connect(str(self.folder / SOCKET))
+            with line.makefile() as answer:
+                counts: dict[str, int] = json.load(answer)
+        return counts
+
+
+class Probe(Service):
+    """Answers every connection with what there is in the process."""
+
+    def __init__(self, _config: Any, reactor: Any) -> None:
+        self._reactor = reactor
+        self._port: Any = None
+
+    def startService(self) -> None:
+        super().startService()
+        factory = Factory.forProtocol(Answer)
+        factory.noisy = False
+        factory.clock = self._reactor  # type: ignore[attr-defined]
+        self._port = self._reactor.listenUNIX(SOCKET, factory)
+
+    def stopService(self) -> Any:
+        super().stopService()
+        return self._port.stopListening()
+
+
+class Answer(Protocol):
+    """One answer."""
+
+    factory: Any
+
+    def connectionMade(self) -> None:
+        # In a turn of its own: what has just ended is still on the stack of this one.
+        self.factory.clock.callLater(0, self._answer)
+
+    def _answer(self) -> None:
+        transport: Any = self.transport
+        try:
+            transport.write(json.dumps(counts(self.factory.clock)).encode())
+        finally:
+            transport.loseConnection()
+
+
+def counts(reactor: Any) -> dict[str, int]:
+    """What there is after a garbage collection."""
+    gc.collect()
+    found: Counter[str] = Counter()
+    for thing in gc.get_objects():
+        kind = type(thing)
+        ours = str(kind.__module__).startswith("esxiproxy.")
+        if ours or kind in OTHERS or isinstance(thing, CoroutineType):
+            found[kind.__name__] += 1
+    found["spent timers"] = found.pop("DelayedCall", 0)
+    found["timers"] = sum(call.active() for call in reactor.getDelayedCalls())
+    found["threads"] = threading.active_count()
+    return dict(found)
