@@ -15,6 +15,7 @@ from twisted.python import usage
 
 from esxiproxy.core.config import ConfigError
 from esxiproxy.core.problem import CannotStart
+from esxiproxy.ops.collector import Collector
 from esxiproxy.ops.signals import Signals
 from esxiproxy.preflight import load_checked
 from esxiproxy.reload import Reload
@@ -56,6 +57,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     process = MultiService()
     Signals(reactor, reload, service.abort).setServiceParent(process)
     service.setServiceParent(process)
+    Collector(reactor).setServiceParent(process)
     return process
 
 

@@ -1,6 +1,7 @@
 """The service of a configuration: another one takes its place, it retires, it ends at once."""
 
 import gc
+import signal
 import socket
 from types import SimpleNamespace
 
@@ -140,6 +141,14 @@ class World:
 
     def dialled(self):
         return self.reactor.tcpClients[-1][0]
+
+
+@pytest.fixture(autouse=True)
+def sigusr1():
+    """The handler that an access log sets goes with the test."""
+    before = signal.getsignal(signal.SIGUSR1)
+    yield
+    signal.signal(signal.SIGUSR1, before)
 
 
 @pytest.fixture

@@ -106,7 +106,8 @@ class AccessLog(Service):
             self._log.info("access log: not in the main thread, SIGUSR1 does not reopen it")
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
-        self._reactor.callFromThread(self.reopen)
+        if self.running:
+            self._reactor.callFromThread(self.reopen)
         if callable(self._before):
             self._before(number, frame)
 

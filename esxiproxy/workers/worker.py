@@ -16,6 +16,7 @@ from esxiproxy.core.config import Config
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.core.problem import CannotStart
 from esxiproxy.net.listener import ListenerService
+from esxiproxy.ops.collector import Collector
 from esxiproxy.ops.manhole import ManholeService
 from esxiproxy.service import ProxyService
 from esxiproxy.workers.board import Board
@@ -56,6 +57,7 @@ class Worker(MultiService):
         )
         self._proxy = ProxyService(own, reactor, inherited=self._sockets)
         self._proxy.setServiceParent(self)
+        Collector(reactor).setServiceParent(self)
         for manhole in _all(self, ManholeService):
             manhole.inherit(self._sockets[MANHOLE])
 

@@ -1,0 +1,64 @@
+"""What a session leaves to the garbage collector, which stops every console while it looks."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.certificates import Certificate
+from tests.integration.listeners import KINDS, PROXY
+from tests.probe import ProbedProxy
+from tests.programs import dead_port, until
+from tests.wsclient import BINARY, Client, ScriptedUpstream, echo
+
+SESSIONS = 100
+MOST = 20
+"""Objects a session: some of Twisted's, for its dial, are circles."""
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_an_ended_session_is_gone_by_itself(
+    name: str, upstream_certificate: Certificate, listener_certificate: Certificate
+) -> None:
+    """Whether the client closes or resets: next to nothing of it waits to be collected."""
+    context = upstream_certificate.server_context()
+    with (
+        ScriptedUpstream(echo("binary")) as plain,
+        ScriptedUpstream(echo("binary"), tls=context) as secure,
+        dead_port() as nobody,
+    ):
+        text = PROXY.replace("[proxy]\n", "[proxy]\nbeside = probe\nmax_connections = off\n").format(
+            plain=plain.port,
+            secure=secure.port,
+            nobody=nobody,
+            pin=upstream_certificate.sha256,
+            certificate=listener_certificate.path,
+            key=listener_certificate.key_path,
+        )
+        with ProbedProxy(text, PROBE_COLLECTS="alone") as proxy:
+
+            def one(number: int) -> None:
+                client = Client(proxy.ports[name], tls=name == "three")
+                with client:
+                    client.open("/ticket/secret-ticket", ["binary"])
+                    client.send_frame(BINARY, bytes(100))
+                    client.recv_frame()
+                    if number % 2:
+                        client.reset()
+                    else:
+                        client.send_close()
+                        client.recv_close()
+
+            def all_over() -> dict[str, int] | None:
+                inside = proxy.inside()
+                garbage.append(inside["garbage"])
+                return inside if not inside.get("Frontend") else None
+
+            garbage: list[int] = []
+            for number in range(20):
+                one(number)
+            until(all_over, "the first sessions are over")
+            garbage.clear()
+            for number in range(SESSIONS):
+                one(number)
+            until(all_over, "the sessions are over")
+            assert sum(garbage) <= MOST * SESSIONS, f"{sum(garbage) / SESSIONS} objects a session"
