@@ -343,7 +343,8 @@ def test_an_upstream_that_never_comes_to_an_answer(name: str, script: Script, sc
             assert upstream.connection().recv_eof(MARGIN)
         scene.is_free(0)
 
-    scene.again(play, f"status={status} ended by proxy {error}")
+    ender = "proxy" if status == 504 else "upstream"
+    scene.again(play, f"status={status} ended by {ender} {error}")
 
 
 # clients that take their time
