@@ -363,7 +363,7 @@ def head_bytes(line: str | bytes, fields: Iterable[Field]) -> bytes:
 
 
 class Client(Peer):
-    """A client; `tls` is a context, or True for one that trusts everybody."""
+    """A client; `tls` is a context, or True for one that trusts everybody; `before` goes out before that."""
 
     def __init__(
         self,
@@ -372,8 +372,11 @@ class Client(Peer):
         name: str = "localhost",
         timeout: float = TIMEOUT,
         address: str = "127.0.0.1",
+        before: Sequence[bytes] = (),
     ) -> None:
         stream = socket.create_connection((address, port), timeout)
+        for octets in before:
+            stream.sendall(octets)
         if tls:
             context = tls if isinstance(tls, ssl.SSLContext) else trusting_context()
             stream = context.wrap_socket(stream, server_hostname=name, suppress_ragged_eofs=False)

@@ -18,6 +18,7 @@ from esxiproxy.core.errors import InvalidPayload, ProtocolViolation, SessionErro
 from esxiproxy.core.frames import FrameWalker, control_frame
 from esxiproxy.net.options import Options
 from esxiproxy.net.silence import Silence
+from esxiproxy.net.transport.passage import passage
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -132,9 +133,8 @@ class Leg(Options, _Autobahn):
     def _carry(self, sink: Leg) -> None:
         """A run has gone on past this walker: the transport may have a shorter way for the next ones."""
         self.carried = self.walker
-        carry = getattr(self.transport, "carry", None)
-        if carry is not None:
-            carry(self, sink)
+        if hasattr(type(self.transport), "read_by"):  # not that of a transport within it
+            self.transport.read_by(passage(self, sink))
 
     def _forward_around(self, sink: Leg, run: bytes) -> None:
         """What is held goes in at the first frame boundary; behind a Close nothing follows."""

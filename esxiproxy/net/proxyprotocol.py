@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -15,12 +16,16 @@ from zope.interface import directlyProvides, providedBy
 from esxiproxy.core.forwarded import Trust
 from esxiproxy.core.proxyprotocol import Announcement, AnnouncementReader, ProxyProtocolError
 from esxiproxy.core.request import Address
+from esxiproxy.net.transport.tcp import TCPStream
+
+_PEEK = 4096
 
 
 class ProxyProtocolWrapper(ProtocolWrapper):
     """One connection that has to begin with a PROXY header.
 
-    The protocol behind it is connected only when the header is read: its peer is who the header names.  A
+    The protocol behind it is connected only when the header is read: its peer is who the header names.  On
+    other transports than ours the wrapper stays between the two.  A
     connection without a header is aborted without a word, since whoever sends none is no proxy of ours.
     """
 
@@ -41,28 +46,51 @@ class ProxyProtocolWrapper(ProtocolWrapper):
         if not self.factory.trust.believes(getattr(transport.getPeer(), "host", "unix")):
             self._refuse("not one of the trusted proxies")
             return
+        if isinstance(transport, TCPStream):
+            transport.read_by(self._peek)
         timeout = self.factory.timeout
         self._call = self.factory.clock.callLater(timeout, self._refuse, f"no PROXY header in {timeout:g} s")
 
+    def _peek(self) -> bytes | None:
+        """On a stream of ours the header alone is read: TLS reads the rest from the socket itself."""
+        stream: Any = self.transport
+        octets = stream.socket.recv(_PEEK, socket.MSG_PEEK)
+        if not octets:
+            return b""
+        rest = self._header(octets)
+        stream.socket.recv(len(octets) - len(rest or b""))
+        if rest is not None:  # and then this wrapper has nothing more to do with it
+            self.factory.unregisterProtocol(self)
+            stream.read_by(None)
+            stream.stand_for(_endpoint(self._announced.source), _endpoint(self._announced.destination))
+            stream.protocol = self.wrappedProtocol
+            self.wrappedProtocol.makeConnection(stream)
+        return None
+
     def dataReceived(self, data: bytes) -> None:
+        if self._inside:
+            self.wrappedProtocol.dataReceived(data)
+        elif (rest := self._header(data)) is not None:
+            self._inside = True
+            self.wrappedProtocol.makeConnection(self)  # type: ignore[arg-type]
+            if rest:
+                self.wrappedProtocol.dataReceived(rest)
+
+    def _header(self, octets: bytes) -> bytes | None:
+        """What stands behind the header; None while there is more of it to come, or after a refusal."""
         if self._reader is None:
-            return
+            return None
         try:
-            read = self._reader.feed(data)
+            read = self._reader.feed(octets)
         except ProxyProtocolError as error:
             self._refuse(str(error))
-            return
+            return None
         if read is None:
-            return
+            return None
         self._announced, rest = read
         self._reader = None
         self._stop()
-        # From here on there is nothing to do between the two.
-        self.dataReceived = self.wrappedProtocol.dataReceived  # type: ignore[method-assign]
-        self._inside = True
-        self.wrappedProtocol.makeConnection(self)  # type: ignore[arg-type]
-        if rest:
-            self.wrappedProtocol.dataReceived(rest)
+        return rest
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._stop()

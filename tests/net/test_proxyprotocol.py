@@ -12,7 +12,7 @@ from esxiproxy.core.routing import Upstream
 from esxiproxy.net.proxyprotocol import ProxyProtocolFactory
 from tests.net.http_scene import OK, HttpScene, get, read
 from tests.net.memory import Wire
-from tests.net.scene import frame, opening
+from tests.net.scene import frame, opening, up
 
 HEADER = b"PROXY TCP4 192.0.2.99 203.0.113.1 5555 443\r\n"
 
@@ -53,6 +53,9 @@ def test_a_websocket_goes_through():
     scene.host.send(frame(2, b"x" * 100))
     scene.pump()
     assert scene.client.received.endswith(b"x" * 100)
+    scene.client.send(up(2, b"y" * 100))
+    scene.pump()
+    assert scene.host.received.endswith(up(2, b"y" * 100))
     scene.client.close()
     scene.advance(10)
     assert scene.at_rest() and scene.record.client.host == "192.0.2.99"

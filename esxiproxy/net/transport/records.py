@@ -55,6 +55,7 @@ class RecordStream(Stream):
         self, plain: Stream, protocol: Any, connection: SSL.Connection, resumption: Resumption | None = None
     ) -> None:
         super().__init__(plain.socket, protocol, plain._loop, plain._peer, plain._owner)
+        self._host = plain._host
         self._connection = connection
         self._resumption = resumption
         self._shaking = True

@@ -13,14 +13,14 @@ from twisted.internet.interfaces import (
     ILoggingContext,
     IPushProducer,
     IReadWriteDescriptor,
-    ISystemHandle,
 )
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from esxiproxy.net.transport.loop import Loop, Owner, Why, address_of
+from esxiproxy.net.transport.connected import Connected
+from esxiproxy.net.transport.loop import Loop, Owner, Why
 from esxiproxy.net.transport.outbox import Outbox
-from esxiproxy.net.transport.passage import Passage, passage
+from esxiproxy.net.transport.passage import Passage
 
 HIGH_WATER = 32 * 1024
 """Bytes queued above which a push producer is paused; it is resumed when all of them are gone."""
@@ -28,8 +28,8 @@ HIGH_WATER = 32 * 1024
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
-@implementer(IConsumer, IPushProducer, IReadWriteDescriptor, ISystemHandle, ILoggingContext)
-class Stream:
+@implementer(IConsumer, IPushProducer, IReadWriteDescriptor, ILoggingContext)
+class Stream(Connected):
     """A connected socket, which the loop serves, with a protocol on it.
 
     ``connectionLost`` of the protocol is never called in the stack of a call of the protocol's: whatever goes
@@ -39,6 +39,7 @@ class Stream:
     __slots__ = (
         "__weakref__",
         "_aborting",
+        "_host",
         "_loop",
         "_outbox",
         "_owner",
@@ -68,7 +69,8 @@ class Stream:
         self._streaming = self._producer_paused = self._aborting = False
         self._reading = True
         self._outbox = Outbox()
-        self._loop, self._peer, self._owner = loop, peer, owner
+        self._loop, self._owner = loop, owner
+        self._peer, self._host = peer, None
         self._passage: Passage | None = None
         if owner is not None:
             owner.transport = self
@@ -92,9 +94,9 @@ class Stream:
     def writeSequence(self, pieces: Any) -> None:
         self.write(b"".join(pieces))
 
-    def carry(self, leg: Any, sink: Any) -> None:
-        """From here on what comes goes to the sink, by the short way if there is one."""
-        self._passage = passage(leg, sink)
+    def read_by(self, way: Passage | None) -> None:
+        """Read in another way from here on; None is the usual one."""
+        self._passage = way
 
     def _queue(self, octets: bytes | memoryview) -> None:
         """The slow half of a write: the socket takes no more now."""
@@ -215,33 +217,6 @@ class Stream:
         self._loop.removeWriter(self)
         self.connected, self.disconnected = False, True
         self.protocol = self._owner = None
-
-    # What it is
-
-    def getHandle(self) -> Any:
-        return self.socket
-
-    def getPeer(self) -> Any:
-        return self._peer
-
-    def getHost(self) -> Any:
-        return address_of(self.socket.family, self.socket.getsockname())
-
-    def getTcpNoDelay(self) -> bool:
-        return self._tcp() and bool(self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
-
-    def setTcpNoDelay(self, enabled: bool) -> None:
-        if self._tcp():
-            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, enabled)
-
-    def getTcpKeepAlive(self) -> bool:
-        return bool(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
-
-    def setTcpKeepAlive(self, enabled: bool) -> None:
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, enabled)
-
-    def _tcp(self) -> bool:
-        return self.socket.family != socket.AF_UNIX
 
 
 def _reset_on_close(sock: socket.socket) -> None:
