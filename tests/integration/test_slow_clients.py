@@ -40,6 +40,7 @@ HOST = """
 PROXY = """
 [proxy]
 close_timeout = 1s
+max_connections = off
 
 [listener one]
 listen = 127.0.0.1:0
