@@ -138,6 +138,8 @@ class Proxy(Service):
         """End every session now and without a word; a drain that goes on waits no longer."""
         self._aborted = True
         for holder in self.sessions:
+            if not holder.session.ended_by:
+                holder.session.failed(Draining("the proxy was told to end at once"))
             holder.abort()
         self._reactor.callLater(_LAST_WORDS, lambda: self._gone.cancel())
 

@@ -41,7 +41,7 @@ class Admission:
     _log = Logger()
 
     def __init__(self, state: IState, clock: IReactorTime, room: Callable[[int], bool] = _always) -> None:
-        self.refused: Counter[str] = Counter()
+        self.refusals: Counter[str] = Counter()
         """How often each limit said no, by the key that sets it."""
         self.handshakes = 0
         """Connections in the opening handshake."""
@@ -74,7 +74,7 @@ class Admission:
         """
         most = quotas.max_handshakes
         if most is not None and self.handshakes >= most:
-            self.refused["max_handshakes"] += 1
+            self.refusals["max_handshakes"] += 1
             raise LimitReached(f"max_handshakes: all {most} are in use")
         self.handshakes += 1
         return Slot(self._shaken)
@@ -89,7 +89,7 @@ class Admission:
     async def arrive(self, session: Session, quotas: Quotas) -> None:
         """Before anybody is asked who the client is.  Raises LimitReached, StateUnavailable."""
         if not self._room(self.dialling):
-            self.refused["descriptors"] += 1
+            self.refusals["descriptors"] += 1
             raise OutOfDescriptors("no file descriptor left for one more session")
         self._taken[session.id] = ()
         self._dials.add(session.id)
@@ -131,6 +131,10 @@ class Admission:
         """It is not idle any more."""
         self._idle.discard(connection)
 
+    def refused(self, session: Session) -> None:
+        """It has its answer: what it had is free, even if the client stays for a while."""
+        self._over(session.id)
+
     # The observer
 
     def opened(self, session: Session) -> None:
@@ -138,10 +142,13 @@ class Admission:
         self._open_or_over(session.id)
 
     def closed(self, record: Record) -> None:
-        self._dials.discard(record.session)
-        self._open_or_over(record.session)
-        if (names := self._taken.pop(record.session, None)) is not None:
-            self._give(record.session, names)
+        self._over(record.session)
+
+    def _over(self, session: str) -> None:
+        self._dials.discard(session)
+        self._open_or_over(session)
+        if (names := self._taken.pop(session, None)) is not None:
+            self._give(session, names)
 
     def _open_or_over(self, session: str) -> None:
         if (handshake := self._shaking.pop(session, None)) is not None:
@@ -175,7 +182,7 @@ class Admission:
 
         full = await self._waiting.take(claims, queue, attempt)
         if full is not None:
-            self.refused[full.limit] += 1
+            self.refusals[full.limit] += 1
             raise full.refusal
 
     def _give(self, slot: str, names: Collection[str]) -> None:

@@ -24,7 +24,6 @@ from esxiproxy.core.routing import Upstream
 from esxiproxy.net.backend import Backend, BackendFactory, Opening
 from esxiproxy.net.http_upstream import HttpUpstream
 from esxiproxy.net.slot import Slot
-from esxiproxy.net.transport.resumption import Resumption
 from esxiproxy.net.transport.start import TLSFactory
 from esxiproxy.net.transport.tcp import TCPStream
 from esxiproxy.net.trust import Contexts, UpstreamTLS
@@ -74,7 +73,6 @@ class Connector:
         self._factory = BackendFactory(reactor)
         self._tls: dict[str, UpstreamTLS] = {}
         self._contexts = Contexts()
-        self._resumptions: dict[UpstreamTLS, Resumption] = {}
 
     def prepare(self, upstream: Upstream) -> None:
         """Read its authorities now, while the process may: ``twistd --uid`` gives that right away."""
@@ -115,8 +113,7 @@ class Connector:
         """Everything up to the protocol's ``opened``, under one deadline."""
         factory: Any = _Dial(protocol)
         if tls is not None:
-            resumption = self._resumptions.setdefault(tls, Resumption())
-            factory = TLSFactory(tls, True, factory, self._reactor, resumption)
+            factory = TLSFactory(tls, True, factory, self._reactor, tls.resumption)
         if announced:
             factory = _Announced(factory, announced)
         endpoint = _endpoint(self._reactor, upstream, limits.connect_timeout)

@@ -23,9 +23,10 @@ from esxiproxy.core.via import check_loop
 from esxiproxy.net.frontend import Frontend, FrontendFactory
 from esxiproxy.net.gateway import Gateway
 from esxiproxy.net.http_client import HttpClient
-from esxiproxy.net.linger import linger
+from esxiproxy.net.linger import Linger
 from esxiproxy.net.sessions import Sessions, session_id
 from esxiproxy.net.slot import Slot
+from esxiproxy.net.unsent import unsent
 
 _ENOUGH = 1024 * 1024
 """Bytes that are read behind a refusal: whoever sends more has not stopped to look at the answer."""
@@ -46,7 +47,7 @@ class Dispatch(Protocol):
     def __init__(self, factory: ListenerFactory) -> None:
         self.factory = factory
         self._reader = HeadReader()
-        self._call: IDelayedCall | None = None
+        self._call: IDelayedCall | Linger | None = None
         self._http: HttpClient | None = None
         self._ignored = 0
         self._slot: Slot | None = None
@@ -90,6 +91,7 @@ class Dispatch(Protocol):
         self._begun()
         self._stop()
         self._shaken()
+        self.factory.sessions.gone(self)
         self.__dict__.pop("dataReceived", None)  # a circle that somebody would have to collect
         if self._http is not None:
             self._http.lost()
@@ -158,8 +160,7 @@ class Dispatch(Protocol):
         self._wait(self.factory.limits.keepalive_timeout, self._close)
         sessions = self.factory.sessions
         if sessions.retiring and not rest:
-            self._close()
-            return
+            return self._close()
         sessions.waiting.add(self._close)
         if rest:
             self.dataReceived(rest)
@@ -201,7 +202,9 @@ class Dispatch(Protocol):
             self._http.leave()
         self.dataReceived = self._ignore  # type: ignore[method-assign]
         self._stop()
-        self._call = linger(self.transport, self.factory.clock, self.factory.limits.close_timeout)
+        self._call = Linger(self.transport, self.factory.clock, self.factory.limits.close_timeout)
+        if unsent(self.transport):
+            self.factory.sessions.leaving.add(self)
 
     def _ignore(self, data: bytes) -> None:
         """It has its answer; one that goes on sending is not read any more, until its time is up."""

@@ -63,6 +63,7 @@ class Valve:
         if self._patient:
             self._patient = False
             be_strict(self._leg.transport, self._within)
+            self.forget()  # the next block is looked at from its own beginning
         if self._leg.held and not self._leg.mid_frame():
             self._leg.release()
         self._resume_twin()

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -25,7 +24,7 @@ from esxiproxy.core.handshake import Upgrade, switching_head
 from esxiproxy.core.refusal import refusal
 from esxiproxy.core.session import Session
 from esxiproxy.net.leg import Leg
-from esxiproxy.net.linger import linger
+from esxiproxy.net.linger import Linger
 from esxiproxy.net.relay import Relay
 from esxiproxy.net.sessions import Sessions, log_bug
 
@@ -64,7 +63,7 @@ class Frontend(Leg, WebSocketServerProtocol):
         self._sessions = sessions
         self._admission: Deferred[Backend] | None = None
         self._refused = False
-        self._abort_call: IDelayedCall | None = None
+        self._abort_call: Linger | None = None
         self.walker = FrameWalker(masked=True)
 
     # Opening handshake
@@ -122,7 +121,8 @@ class Frontend(Leg, WebSocketServerProtocol):
         self.data = b""
         self.transport.write(refusal(error, self.session.request))
         timeout = self.session.limits.close_timeout
-        self._abort_call = linger(self.transport, self.factory.clock, timeout)
+        self._abort_call = Linger(self.transport, self.factory.clock, timeout)
+        self._gateway.admission.refused(self.session)
 
     # The end
 

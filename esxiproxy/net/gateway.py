@@ -53,7 +53,9 @@ class Gateway:
             announced=self.announcement(session, route.upstream),
         )
         slot = await self.admission.connection(session, route.upstream, self._quotas_of(route.upstream))
-        return await self._connector.connect(route.upstream, opening, session.limits, slot)
+        with slot.kept():
+            dialling = self._connector.connect(route.upstream, opening, session.limits, slot)
+        return await dialling
 
     async def decide(self, session: Session) -> tuple[Principal, Route]:
         """Who asks, and where to; raises a SessionError when the answer is no."""
@@ -82,4 +84,6 @@ class Gateway:
 
     async def _dial(self, session: Session, upstream: Upstream, announced: bytes) -> HttpUpstream:
         slot = await self.admission.connection(session, upstream, self._quotas_of(upstream))
-        return await self._connector.connect_http(upstream, session.limits, announced, slot)
+        with slot.kept():
+            dialling = self._connector.connect_http(upstream, session.limits, announced, slot)
+        return await dialling

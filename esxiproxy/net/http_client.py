@@ -72,6 +72,7 @@ class HttpClient:
         if exchange is not None:
             exchange.client_lost()
         self.flow.lost()
+        self.sessions.gone(self)
         self._close_idle()
 
     def leave(self) -> None:
@@ -92,6 +93,7 @@ class HttpClient:
         if self.flow.blocked:
             # The next request has to wait: a client that asks and never reads would fill our memory.
             self._draining = True
+            self.sessions.leaving.add(self)
             self.flow.changed = self._drained
             self.flow.stalled = self.transport.abortConnection
         else:
@@ -102,10 +104,12 @@ class HttpClient:
             return
         self._draining = False
         self.flow.part()
+        self.sessions.leaving.discard(self)
         held, self._held = self._held, b""
         for reason in ("early", "upstream"):
             self.flow.pause(reason, False)
         self._over(held)
+        self.sessions.gone(self)
 
     # The idle upstream connection
 

@@ -16,7 +16,7 @@ from esxiproxy.core.errors import SessionError, UpstreamLost
 from esxiproxy.core.limits import Limits
 from esxiproxy.core.routing import Upstream
 from esxiproxy.net.http_flow import HttpFlow
-from esxiproxy.net.linger import linger
+from esxiproxy.net.linger import Linger
 from esxiproxy.net.tcpkeepalive import be_patient, keep_alive
 from esxiproxy.net.timers import Timers
 from esxiproxy.net.trust import UpstreamTLS
@@ -132,8 +132,7 @@ class HttpUpstream(Protocol):
         self._ending = True
         self.exchange = None
         self.flow.remove()
-        linger_call = linger(self.transport, self._clock, self._limits.close_timeout)
-        self._timers.adopt("linger", linger_call)
+        self._timers.adopt("linger", Linger(self.transport, self._clock, self._limits.close_timeout))
 
     def abort(self) -> None:
         """End it without a word."""

@@ -6,6 +6,11 @@ from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime, ISSLTransport
 
+from esxiproxy.net.unsent import unsent
+
+SLOWEST = 500
+"""Bytes a second: slower than that, and it is an attack."""
+
 
 def half_close(transport: Any) -> None:
     """Say that nothing more will come, after what is queued, and go on reading.
@@ -20,10 +25,34 @@ def half_close(transport: Any) -> None:
         transport.loseWriteConnection()
 
 
-def linger(transport: Any, clock: IReactorTime, timeout: float) -> IDelayedCall:
-    """Half-close, and abort after ``timeout`` seconds: a peer that does not read never frees the descriptor.
+class Linger:
+    """A connection that has its answer, and the time until it is cut.
 
-    The caller cancels the returned call when the connection is lost.
+    It is half-closed, and aborted after ``timeout`` seconds: a peer that does not read never frees the
+    descriptor.  One that still takes what is waiting for it, at ``SLOWEST`` bytes a second or more, gets as
+    much time again.  Whoever has it calls ``cancel`` when the connection is lost.
     """
-    half_close(transport)
-    return clock.callLater(timeout, transport.abortConnection)
+
+    def __init__(self, transport: Any, clock: IReactorTime, timeout: float) -> None:
+        self._transport = transport
+        self._clock = clock
+        self._timeout = timeout
+        half_close(transport)
+        self._left = unsent(transport)
+        self._call: IDelayedCall = clock.callLater(timeout, self._look)
+
+    def active(self) -> bool:
+        """Whether the connection is still to be cut."""
+        return bool(self._call.active())
+
+    def cancel(self) -> None:
+        """It has ended by itself."""
+        self._call.cancel()
+
+    def _look(self) -> None:
+        left = unsent(self._transport)
+        if left and left <= self._left - SLOWEST * self._timeout:
+            self._left = left
+            self._call = self._clock.callLater(self._timeout, self._look)
+        else:
+            self._transport.abortConnection()

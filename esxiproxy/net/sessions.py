@@ -63,6 +63,8 @@ class Sessions:
         """Whether a connection is closed when it has its answer, since another process takes the next one."""
         self.waiting: set[Callable[[], None]] = set()
         """Closes a connection that has its answers and may ask again: called when the proxy retires."""
+        self.leaving: set[object] = set()
+        """Connections whose session is over, and whose client has not got all of the answer."""
 
     def __len__(self) -> int:
         return len(self._admitted)
@@ -91,7 +93,15 @@ class Sessions:
         """The session has ended, whether it was ever open or not."""
         self._admitted.pop(session.id, None)
         self._tell("closed", session.record(), session.id)
-        if not self._admitted:
+        self._look_if_empty()
+
+    def gone(self, connection: object) -> None:
+        """It is not among those who are leaving any more, if it was."""
+        self.leaving.discard(connection)
+        self._look_if_empty()
+
+    def _look_if_empty(self) -> None:
+        if self._empty and not self._admitted and not self.leaving:
             waiting, self._empty = self._empty, []
             for deferred in waiting:
                 deferred.callback(None)
@@ -102,23 +112,23 @@ class Sessions:
         for close in list(self.waiting):
             close()
 
-    def lost(self, record: Record) -> None:
-        """A session of another process has ended with it; the observers here are told of it."""
-        self._tell("closed", record, record.session)
-
     def drain(self) -> None:
         """The same, and new sessions are refused."""
         self.draining = True
         self.retire()
+
+    def lost(self, record: Record) -> None:
+        """A session of another process has ended with it; the observers here are told of it."""
+        self._tell("closed", record, record.session)
 
     def resume(self) -> None:
         """Take sessions again."""
         self.draining = self.retiring = False
 
     def empty(self) -> Deferred[None]:
-        """Fires when no session is left; at once when there is none."""
+        """Fires when no session and no part of an answer is left; at once when there is none."""
         deferred: Deferred[None] = Deferred(lambda gone: self._empty.remove(gone))
-        if self._admitted:
+        if self._admitted or self.leaving:
             self._empty.append(deferred)
         else:
             deferred.callback(None)

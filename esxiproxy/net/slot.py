@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from twisted.internet.protocol import connectionDone
@@ -24,6 +25,15 @@ class Slot:
         given, self._given = self._given, None
         if given is not None:
             given()
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Given back by what is raised in the block."""
+        try:
+            yield
+        except BaseException:
+            self.give()
+            raise
 
     def follow(self, protocol: Any) -> None:
         """Before the dial: give it back when the connection of this protocol is closed.

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
+
+
+class Armed(Protocol):
+    """A call that is to come, such as an IDelayedCall."""
+
+    def active(self) -> bool:
+        """Whether it is still to come."""
+
+    def cancel(self) -> None:
+        """Do not, after all."""
 
 
 class Timers:
@@ -13,7 +23,7 @@ class Timers:
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
-        self._calls: dict[str, IDelayedCall] = {}
+        self._calls: dict[str, Armed] = {}
 
     def __contains__(self, name: str) -> bool:
         return name in self._calls
@@ -23,7 +33,7 @@ class Timers:
         self.disarm(name)
         self._calls[name] = self._clock.callLater(max(0.0, seconds), call, *args)
 
-    def adopt(self, name: str, call: IDelayedCall) -> None:
+    def adopt(self, name: str, call: Armed) -> None:
         """Take over a call that somebody else has armed."""
         self.disarm(name)
         self._calls[name] = call

@@ -24,6 +24,7 @@ from esxiproxy.core.thumbprint import pin_of, pinned, thumbprint
 from esxiproxy.net import verdict
 from esxiproxy.net.pem import TLSFileError, read_certificates
 from esxiproxy.net.tls import HTTP, new_context, trust
+from esxiproxy.net.transport.resumption import Resumption
 from esxiproxy.net.verdict import CertificateRejected, Fault, label
 
 CHAINS = (Verify.SYSTEM, Verify.CA)
@@ -51,6 +52,7 @@ class UpstreamTLS:
 
     def __init__(self, upstream: Upstream, contexts: Contexts | None = None) -> None:
         self.upstream = upstream
+        self.resumption = Resumption()
         self._context = (contexts or Contexts()).of(upstream)
         self._server_name = None if _address(upstream.host) else _ascii(upstream.host).encode()
 

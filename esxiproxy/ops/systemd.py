@@ -77,10 +77,12 @@ class SystemdService(Service):
         self._status = status
         self._monotonic = monotonic
         self._shown = ""
+        self._ending = False
         self._loops: list[LoopingCall] = []
 
     def startService(self) -> None:
         super().startService()
+        self._ending = False
         if not self._notify:
             return
         self._clock.callLater(0, self._running)
@@ -101,15 +103,20 @@ class SystemdService(Service):
 
     def ready(self) -> None:
         """Everything is there: after the start, and after a reload, whether that went well or not."""
+        if self._ending:
+            return
         self._shown = self._status()
         self._tell(READY=1, STATUS=_line(self._shown))
 
     def reloading(self) -> None:
         """The configuration is being read again; ``ready`` follows."""
+        if self._ending:
+            return
         self._tell(RELOADING=1, MONOTONIC_USEC=self._monotonic() // 1000)
 
     def stopping(self, seconds: float) -> None:
         """The drain begins; it may take so long, and systemd is not to kill us before."""
+        self._ending = True
         self._tell(
             STOPPING=1,
             STATUS=_line(f"draining, for {seconds:g} s at most"),

@@ -88,7 +88,7 @@ def test_sessions_are_limited_as_they_arrive(key, others):
     door = Door(**{key: 2})
     assert [door.arrive(name).refused for name in "ab"] == [None, None]
     assert door.arrive("c", **others).refused == f"{key}: all 2 are in use"
-    assert door.admission.refused == {key: 1}
+    assert door.admission.refusals == {key: 1}
     door.end("a")
     assert door.arrive("d", **others).refused is None
 
@@ -142,7 +142,7 @@ def test_without_a_descriptor_nobody_arrives():
     door = Door(room=lambda dials: seen.append(dials) or dials < 2)
     door.arrive("a"), door.arrive("b")
     assert isinstance(door.arrive("c").outcome, OutOfDescriptors)
-    assert door.admission.refused == {"descriptors": 1}
+    assert door.admission.refusals == {"descriptors": 1}
     door.admission.opened(door.sessions["a"])  # it has dialled: what it needs, it has
     assert door.arrive("d").outcome is None
     door.end("b"), door.end("d"), door.end("c")
@@ -154,7 +154,7 @@ def test_a_state_that_is_away_refuses():
     door = Door(max_sessions=1)
     door.state.take = lambda slot, claims: _failing(StateUnavailable("gone"))
     assert isinstance(door.arrive("a").outcome, StateUnavailable)
-    assert not door.admission.refused
+    assert not door.admission.refusals
 
 
 def _failing(error):
@@ -172,7 +172,7 @@ def test_connections_in_the_opening_handshake_are_limited():
     door.admission.handshake(door.quotas)
     with pytest.raises(LimitReached, match="max_handshakes: all 2 are in use"):
         door.admission.handshake(door.quotas)
-    assert door.admission.refused == {"max_handshakes": 1}
+    assert door.admission.refusals == {"max_handshakes": 1}
     first.give(), first.give()
     assert door.admission.handshakes == 1
     door.admission.handshake(door.quotas)
@@ -252,7 +252,7 @@ def test_who_waits_gets_the_slot_that_is_given_back():
     assert waiting.waits and door.admission.waiting == 1
     door.end("a")
     assert waiting.outcome is None and door.admission.waiting == 0
-    assert not door.admission.refused
+    assert not door.admission.refusals
     door.advance(1)
     assert not door.clock.getDelayedCalls()
 
@@ -265,7 +265,7 @@ def test_who_waited_long_enough_is_refused():
     assert waiting.waits
     door.advance(0.2)
     assert waiting.refused == "max_sessions: all 1 are in use"
-    assert door.admission.waiting == 0 and door.admission.refused == {"max_sessions": 1}
+    assert door.admission.waiting == 0 and door.admission.refusals == {"max_sessions": 1}
     assert not door.clock.getDelayedCalls()
 
 

@@ -39,7 +39,7 @@ def test_a_console_beyond_max_sessions_gets_503_and_one_that_ends_makes_room():
     while second.pump():
         scene.advance(1)
     assert scene.recorder.records[0].error == "LimitReached"
-    assert scene.admission.refused["max_sessions"] == 1
+    assert scene.admission.refusals["max_sessions"] == 1
     scene.client.close()
     scene.pump()
     scene.host.close()
@@ -175,3 +175,46 @@ def test_tcp_is_told_to_be_patient_with_a_blocked_leg_before_it_gives_a_living_p
     scene.client.unblock()
     scene.pump()
     assert told == [be_patient, be_strict]
+
+
+def test_a_leg_that_is_blocked_again_is_looked_at_again_before_tcp_gives_it_up(monkeypatch):
+    told = []
+    monkeypatch.setattr("esxiproxy.net.flow.be_patient", lambda transport, seconds: told.append(be_patient))
+    monkeypatch.setattr("esxiproxy.net.flow.be_strict", lambda transport, within: told.append(be_strict))
+    scene = Scene(ping_interval=None, tcp_keepalive=30.0, stall_timeout=120.0).open()
+    scene.client.block()
+    scene.host.send(frame(2, b"p" * 600_000), 65536)
+    scene.pump()
+    scene.advance(8)
+    scene.client.unblock(200_000)
+    scene.pump()
+    scene.client.block()
+    assert told == [be_patient, be_strict]
+    scene.advance(8)
+    assert told == [be_patient, be_strict, be_patient]
+
+
+def test_a_client_that_is_refused_and_stays_holds_nothing():
+    scene = limited(Scene(), max_sessions_per_client=1, max_handshakes=1)
+    scene.client.send(opening())
+    scene.pump()
+    scene.host.send(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+    scene.pump()
+    assert scene.client.received.startswith(b"HTTP/1.1 404 ")
+    assert scene.admission.handshakes == scene.admission.dialling == 0
+    assert not ask(scene, another(scene))
+
+
+def test_an_upstream_that_cannot_even_be_dialled_takes_no_connection():
+    scene = limited(Scene(), max_connections=1)
+    connect = scene.connector.connect
+
+    def broken(*_args):
+        raise UnicodeError("no name")
+
+    scene.connector.connect = broken
+    scene.client.send(opening())
+    scene.pump()
+    assert scene.client.received.startswith(b"HTTP/1.1 500 ")
+    scene.connector.connect = connect
+    assert not ask(scene, another(scene))

@@ -91,6 +91,11 @@ class Stream(Connected):
     def write(self, octets: bytes) -> None:
         raise NotImplementedError
 
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait for the socket."""
+        return self._outbox.size
+
     def writeSequence(self, pieces: Any) -> None:
         self.write(b"".join(pieces))
 

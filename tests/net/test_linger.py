@@ -1,0 +1,61 @@
+"""The end of a connection that has its answer, and of a proxy that has such connections."""
+
+from twisted.internet.task import Clock
+
+from esxiproxy.net.linger import SLOWEST, Linger
+from esxiproxy.net.sessions import Sessions
+
+
+class Slow:
+    """A transport whose peer takes what it takes."""
+
+    def __init__(self, unsent):
+        self.unsent = unsent
+        self.aborted = self.half_closed = False
+
+    def loseWriteConnection(self):
+        self.half_closed = True
+
+    def abortConnection(self):
+        self.aborted = True
+
+
+def lingering(unsent):
+    clock, transport = Clock(), Slow(unsent)
+    return clock, transport, Linger(transport, clock, 5.0)
+
+
+def test_a_peer_that_takes_its_answer_gets_all_of_it():
+    clock, transport, linger = lingering(600_000)
+    assert transport.half_closed
+    for _ in range(9):
+        transport.unsent -= 64_000
+        clock.advance(5)
+        assert not transport.aborted and linger.active()
+    transport.unsent = 0
+    clock.advance(5)
+    assert transport.aborted and not clock.getDelayedCalls()
+
+
+def test_a_peer_that_takes_next_to_nothing_is_cut():
+    clock, transport, _linger = lingering(600_000)
+    transport.unsent -= int(SLOWEST * 5) - 1
+    clock.advance(5)
+    assert transport.aborted and not clock.getDelayedCalls()
+
+
+def test_it_can_be_called_off():
+    clock, transport, linger = lingering(0)
+    linger.cancel()
+    assert not linger.active() and not clock.getDelayedCalls() and not transport.aborted
+
+
+def test_a_proxy_is_empty_when_those_who_leave_are_gone():
+    sessions, connection = Sessions([], Clock()), object()
+    sessions.leaving.add(connection)
+    empty = sessions.empty()
+    assert not empty.called
+    sessions.gone(object())
+    assert not empty.called
+    sessions.gone(connection)
+    assert empty.called
