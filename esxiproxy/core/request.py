@@ -21,6 +21,8 @@ class Address:
         return cls(getattr(end, "host", "unix"), getattr(end, "port", 0))
 
     def __str__(self) -> str:
+        if self.host == "unix":
+            return self.host
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 

@@ -56,7 +56,7 @@ MISHAPS = (
     Mishap(
         "second_sigterm",
         "a second SIGTERM while consoles run on",
-        "both sides of each are cut off at once, and the process ends with status 0",
+        "both sides of each are cut off at once, the record is `Draining`, the status of the process 0",
     ),
     Mishap(
         "sighup_with_a_bad_file",

@@ -332,6 +332,8 @@ def test_second_sigterm(upstream: ScriptedUpstream) -> None:
         assert upstream.connection().finished.wait(10)
         ended(proxy)
         assert proxy.stop() == 0
+        record = json.loads((proxy.folder / "access.log").read_text())
+        assert (record["error"], record["ended_by"]) == ("Draining", "proxy")
         clean(proxy)
 
 
@@ -355,5 +357,6 @@ def test_sigkill(upstream: ScriptedUpstream) -> None:
         os.kill(proxy.pid, signal.SIGKILL)
         client.recv_eof()
         assert upstream.connection().finished.wait(10)
+        ended(proxy)  # the kernel closes the listener last
         with pytest.raises(OSError), socket.create_connection(("127.0.0.1", proxy.ports["one"]), 1):
             pass
