@@ -10,9 +10,12 @@ from esxiproxy.net import tls, trust
 from esxiproxy.registry import AUTHENTICATORS, ROUTERS, SERVICES, plugin
 
 
-def load_checked(path: str | PathLike[str]) -> Config:
-    """The configuration in a file whose certificates and plugins fit as well.  Raises ConfigError."""
-    config = load(path)
+def load_checked(path: str | PathLike[str], content: bytes | None = None) -> Config:
+    """The configuration in a file whose certificates and plugins fit as well.  Raises ConfigError.
+
+    With ``content``, the file is not read: this is what was in it.
+    """
+    config = load(path, content)
     if problems := list(_problems(config)):
         raise ConfigError(problems)
     return config

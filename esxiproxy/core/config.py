@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from os import PathLike, fspath
 from pathlib import Path
@@ -58,7 +58,7 @@ class Config:
     ``source`` is as it was given; all other paths are absolute, so that a daemon may change its folder.
     ``beside`` names the plugins that run beside the proxy.  ``workers`` is a number of processes; ``state``
     the database that they share, None for the memory of one.  ``upgrade_timeout`` is in seconds.  ``lines``
-    has the line of each key, and of each header under the key None.
+    has the line of each key, and of each header under the key None; ``content`` is all that was read.
     """
 
     source: Path
@@ -73,6 +73,7 @@ class Config:
     upgrade_timeout: float | None = None
     state: Path | None = None
     lines: Lines = field(default_factory=lambda: MappingProxyType({}), repr=False, compare=False)
+    content: bytes = field(default=b"", repr=False, compare=False)
 
     def problem(self, section: str, key: str | None, text: str) -> Problem:
         """What somebody else found wrong with a key, as ``load`` would report it.
@@ -84,15 +85,20 @@ class Config:
         return Problem(str(self.source), line, section, key, text)
 
 
-def load(path: str | PathLike[str]) -> Config:
-    """The configuration in a file.  Raises ConfigError with everything that is wrong with it."""
+def load(path: str | PathLike[str], content: bytes | None = None) -> Config:
+    """The configuration in a file.  Raises ConfigError with everything that is wrong with it.
+
+    With ``content``, the file is not read: this is what was in it.
+    """
     file = fspath(path)
-    sections, problems = ini.parse(_content(file), file)
+    if content is None:
+        content = _content(file)
+    sections, problems = ini.parse(content, file)
     check = _Check(file, problems)
     config = check.config(sections)
     if check.problems:
         raise ConfigError(check.problems)
-    return config
+    return replace(config, content=content)
 
 
 def _content(file: str) -> bytes:

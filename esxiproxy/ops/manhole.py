@@ -59,10 +59,6 @@ class ManholeService(Service):
         """The bound port, once it is."""
         return self._binding.port
 
-    def inherit(self, inherited: socket.socket) -> None:
-        """Serve a socket that listens already, in place of binding the endpoint."""
-        self._binding = Binding(self._binding.endpoint, self._reactor, inherited)
-
     def privilegedStartService(self) -> None:
         """Bind, with the other listeners; raises ManholeError."""
         super().privilegedStartService()

@@ -52,10 +52,11 @@ def main() -> int:
     globalLogBeginner.beginLoggingTo([reports], redirectStandardIO=False)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    order = Order.read(_line(ORDERS))
+    line, more = _line(ORDERS)
+    order = Order.read(line)
     ending = Ending(reactor)
     try:
-        config = load_checked(order.config)
+        config = load_checked(order.config, order.content.encode() or None)
         worker = Worker(order, config, reactor, reports, ending.begin)
         worker.privilegedStartService()
         worker.startService()
@@ -63,22 +64,24 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     reactor.addSystemEventTrigger("before", "shutdown", worker.stopService)
-    ProcessReader(reactor, Orders(worker), "orders", ORDERS)
+    orders = Orders(worker)
+    ProcessReader(reactor, orders, "orders", ORDERS)
+    reactor.callWhenRunning(orders.childDataReceived, "orders", more)
     ending.listen(worker.abort)
     reactor.run(installSignalHandlers=False)
     reports.flush()
     return 0
 
 
-def _line(descriptor: int) -> bytes:
-    """The first line, and nothing of what follows."""
-    octets = b""
-    while not octets.endswith(b"\n"):
-        byte = os.read(descriptor, 1)
-        if not byte:
+def _line(descriptor: int) -> tuple[bytes, bytes]:
+    """The first line, and what has come with it of those that follow."""
+    octets = bytearray()
+    while b"\n" not in (some := os.read(descriptor, 1 << 16)):
+        if not some:
             sys.exit(0)  # the master is gone already
-        octets += byte
-    return octets
+        octets += some
+    line, _, more = bytes(octets + some).partition(b"\n")
+    return line, more
 
 
 if __name__ == "__main__":

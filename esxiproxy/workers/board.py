@@ -15,8 +15,9 @@ _NANOSECONDS = 1e9
 class Board:
     """Two numbers for each worker, which it alone writes: the connections held, and the time of writing.
 
-    Each is eight bytes at a multiple of eight, so that nobody ever reads half of one.  A number that is a
-    moment old does no harm: it is one connection more or less.
+    The time is negative when the worker is alive and takes no connections any more.  Each number is eight
+    bytes at a multiple of eight, so that nobody ever reads half of one.  One that is a moment old does no
+    harm: it is one connection more or less.
     """
 
     def __init__(self, descriptor: int, workers: int) -> None:
@@ -27,10 +28,14 @@ class Board:
 
     @classmethod
     def new(cls, workers: int) -> Board:
-        """A board on which nobody is alive yet."""
+        """A board on which nobody is alive yet.  Raises OSError."""
         descriptor = os.memfd_create("esxiproxy-workers")
-        os.ftruncate(descriptor, workers * _FIELDS * _SIZE)
-        return cls(descriptor, workers)
+        try:
+            os.ftruncate(descriptor, workers * _FIELDS * _SIZE)
+            return cls(descriptor, workers)
+        except OSError:
+            os.close(descriptor)
+            raise
 
     def shares(self) -> list[Share]:
         """What all of them say."""
@@ -45,8 +50,12 @@ class Board:
         self._memory[number * _FIELDS] = connections
 
     def live(self, number: int, nanoseconds: int) -> None:
-        """Say that it is alive at this time; 0: it is not, or takes no connections."""
+        """Say that it is alive at this time, and takes connections; 0: it is not."""
         self._memory[number * _FIELDS + 1] = nanoseconds
+
+    def linger(self, number: int, nanoseconds: int) -> None:
+        """Say that it is alive at this time, and takes no connections."""
+        self._memory[number * _FIELDS + 1] = -nanoseconds
 
     def clear(self, number: int) -> None:
         """There is no such worker."""

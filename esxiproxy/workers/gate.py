@@ -57,6 +57,7 @@ class Gate:
         self._nanoseconds = nanoseconds
         self._ports: tuple[Any, ...] = ()
         self._held = 0
+        self._opened = False
         self._shut = True
         self._pulse = LoopingCall(self._beat)
         self._pulse.clock = reactor
@@ -70,23 +71,30 @@ class Gate:
 
     def open(self) -> None:
         """Accept from now on, as far as this worker's share goes."""
+        self._opened = True
         self._reactor.addReader(self)
         self._pulse.start(PULSE)
 
     def close(self) -> None:
-        """Accept no more; nobody waits for this worker from now on.  What it holds it keeps."""
-        if self._pulse.running:
-            self._pulse.stop()
+        """Accept no more; nobody waits for this worker from now on.  What it holds it keeps.
+
+        It goes on to give signs of life: somebody has to see whether what it holds is served.
+        """
+        if self._opened:
+            self._opened = False
             self._reactor.removeReader(self)
         self._shut_ports()
-        self._board.live(self._number, 0)
+        if self._pulse.running:
+            self._beat()
+        else:
+            self._pulse.start(PULSE)
         self._wake()
 
     # What the ports ask
 
     def may_accept(self) -> bool:
         """Whether to take one more; if not, they will not be asked again before there is a reason."""
-        if not self._pulse.running or not self._within():
+        if not self._opened or not self._within():
             self._shut_ports()
             self._wake()
             return False
@@ -121,11 +129,14 @@ class Gate:
         return "gate"
 
     def _beat(self) -> None:
-        self._board.live(self._number, self._nanoseconds())
-        self._look()
+        if self._opened:
+            self._board.live(self._number, self._nanoseconds())
+            self._look()
+        else:
+            self._board.linger(self._number, self._nanoseconds())
 
     def _look(self) -> None:
-        if self._shut and self._pulse.running and self._within():
+        if self._shut and self._opened and self._within():
             self._shut = False
             for port in self._ports:
                 port.startReading()
@@ -140,6 +151,19 @@ class Gate:
 
     def _wake(self) -> None:
         wake(wake for number, wake in enumerate(self._wakes) if number != self._number)
+
+
+def new_wakes(count: int) -> tuple[int, ...]:
+    """An eventfd for each of so many workers.  Raises OSError, and then none of them is left."""
+    wakes: list[int] = []
+    try:
+        for _ in range(count):
+            wakes.append(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
+    except OSError:
+        for descriptor in wakes:
+            os.close(descriptor)
+        raise
+    return tuple(wakes)
 
 
 def wake(wakes: Iterable[int]) -> None:

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
-from functools import partial
 from itertools import count
 from typing import Any
 
@@ -21,13 +20,14 @@ from esxiproxy.core.problem import CannotStart
 from esxiproxy.workers.backoff import Backoff
 from esxiproxy.workers.board import Board
 from esxiproxy.workers.child import Child
-from esxiproxy.workers.gate import wake
+from esxiproxy.workers.deadline import within
+from esxiproxy.workers.gate import new_wakes, wake
 from esxiproxy.workers.order import FIRST, Order, Word
 from esxiproxy.workers.plan import Plan
 from esxiproxy.workers.watch import INTERVAL, Verdict, Watch
 
 READY = 30.0
-"""Seconds in which all workers of a new generation have to be ready."""
+"""Seconds in which the workers of a new generation have to be ready, and one that replaces another."""
 LAST_WORDS = 5.0
 """Seconds that a worker gets to end at once."""
 
@@ -70,8 +70,11 @@ class Generation:
         self._child = child
         self._phase = Phase.STARTING
         self._board = Board.new(plan.workers)
-        flags = os.EFD_NONBLOCK | os.EFD_CLOEXEC
-        self._wakes = tuple(os.eventfd(0, flags) for _ in range(plan.workers))
+        try:
+            self._wakes = new_wakes(plan.workers)
+        except OSError:
+            self._board.close()
+            raise
         self._backoffs = [Backoff() for _ in range(plan.workers)]
         self._children: dict[int, Child] = {}
         self._waiting: dict[int, IDelayedCall] = {}
@@ -95,7 +98,7 @@ class Generation:
         for number in range(self.plan.workers):
             self._start(number)
         late = CannotStart(f"the workers were not ready within {READY:g} s")
-        return self._ready.addTimeout(READY, self._reactor, onTimeoutCancel=partial(_fail, late))
+        return within(READY, self._ready, late, self._reactor)
 
     def open(self) -> None:
         """Accept connections from now on."""
@@ -107,8 +110,6 @@ class Generation:
     def leave(self, word: Word) -> None:
         """Have them all leave, in the way that the word says; may be said again, with another one."""
         self._phase = Phase.LEAVING
-        if self._looking.running:
-            self._looking.stop()
         for call in self._waiting.values():
             call.cancel()
         self._waiting.clear()
@@ -182,8 +183,8 @@ class Generation:
         board, wakes = next(numbers), tuple(next(numbers) for _ in self._wakes)
         handed_down = {listeners[name]: descriptor for name, descriptor in self._sockets.items()}
         handed_down |= {board: self._board.descriptor, **dict(zip(wakes, self._wakes, strict=True))}
-        endpoints = self.plan.endpoints
-        order = Order(number, self._config, endpoints, listeners, self._state, board, wakes)
+        endpoints, content = self.plan.endpoints, self.plan.content
+        order = Order(number, self._config, endpoints, listeners, self._state, board, wakes, content)
         child = self._child(order, self, self._reactor)
         try:
             child.start(handed_down)
@@ -196,12 +197,17 @@ class Generation:
                 self._replace(number, 0.0)
         else:
             self._children[number] = child
+            if self._phase is Phase.SERVING:
+                self._reactor.callLater(READY, self._late, child)
+
+    def _late(self, child: Child) -> None:
+        if not child.holder and child in self._children.values():
+            self._log.error("{child} was not ready within {time:g} s", child=child, time=READY)
+            child.signal(signal.SIGKILL)
 
     def _watch_them(self) -> None:
         shares = self._board.shares()
-        signs = {
-            child.number: shares[child.number].seen for child in self if child.holder and not child.is_shut
-        }
+        signs = {child.number: shares[child.number].seen for child in self if child.holder}
         for number, verdict in self._watch.look(signs).items():
             self._log.error("worker {number} {verdict}", number=number, verdict=verdict.value)
             if verdict is Verdict.LOST:
@@ -235,11 +241,9 @@ class Generation:
         if not self.shut.called and all(child.is_shut for child in self):
             self.shut.callback(None)
         if not self.gone.called and not self._children:
+            if self._looking.running:
+                self._looking.stop()
             for descriptor in self._wakes:
                 os.close(descriptor)
             self._board.close()
             self.gone.callback(None)
-
-
-def _fail(error: Exception, _result: object, _timeout: float) -> None:
-    raise error

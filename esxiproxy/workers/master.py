@@ -102,6 +102,7 @@ class Master(Service):
         except OSError as error:
             raise CannotStart(f"the workers have nothing to share: {error}") from error
         self._generations.append(generation)
+        generation.shut.addCallback(lambda _: self._release())
         generation.gone.addCallback(lambda _: self._generations.remove(generation))
         try:
             await generation.start()
@@ -161,7 +162,6 @@ class Master(Service):
         self._sockets.keep(bound)
         new.open()
         old.leave(Word.RETIRE)
-        old.shut.addCallback(lambda _: self._release())
         # Whoever comes after the reload finds the new configuration; a worker that hangs comes to it late.
         await _copy(old.shut).addTimeout(OVERTIME, self._reactor, onTimeoutCancel=lambda *_: None)
 

@@ -36,7 +36,8 @@ class Order:
     """One worker's part: the configuration's path, and the descriptors of what it shares.
 
     ``listeners`` has the listening sockets by name and ``wakes`` an eventfd for each worker.  ``endpoints``
-    are what the sockets were made for: the file may have changed since.
+    are what the sockets were made for.  ``content`` is the file as it is in force, which may have changed
+    since; when it is empty the file is read.
     """
 
     number: int
@@ -46,6 +47,7 @@ class Order:
     state: str
     board: int
     wakes: tuple[int, ...]
+    content: str = ""
 
     def line(self) -> bytes:
         """The order as it is sent."""

@@ -13,10 +13,8 @@ from dataclasses import asdict, dataclass
 from typing import Self
 
 from esxiproxy.core.config import Config, ConfigError
+from esxiproxy.core.listening import MANHOLE
 from esxiproxy.preflight import load_checked
-
-MANHOLE = " manhole"
-"""The name of the manhole's socket, which no listener can have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +22,15 @@ class Plan:
     """How many workers there are, and what they share.
 
     ``endpoints`` are Twisted endpoint descriptions by name.  ``state`` is the path of the database, empty
-    when the configuration names none.  ``drain`` is how long a stop may take, in seconds.
+    when the configuration names none.  ``drain`` is how long a stop may take, in seconds.  ``content`` is the
+    file as it was read: a worker that is started later has the same one; empty when nobody knows.
     """
 
     workers: int
     endpoints: tuple[tuple[str, str], ...]
     state: str
     drain: float
+    content: str = ""
 
     def text(self) -> str:
         """The plan in one line."""
@@ -42,7 +42,13 @@ class Plan:
         found = json.loads(text)
         try:
             endpoints = tuple((str(name), str(endpoint)) for name, endpoint in found["endpoints"])
-            return cls(int(found["workers"]), endpoints, str(found["state"]), float(found["drain"]))
+            return cls(
+                int(found["workers"]),
+                endpoints,
+                str(found["state"]),
+                float(found["drain"]),
+                str(found.get("content", "")),
+            )
         except (KeyError, TypeError) as error:
             raise ValueError(f"no plan: {error}") from error
 
@@ -58,6 +64,7 @@ def plan_of(config: Config) -> Plan:
         tuple(endpoints),
         "" if config.state is None else str(config.state),
         limits.drain_timeout + limits.close_timeout,
+        config.content.decode(),
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
 from esxiproxy.core.problem import CannotStart
+from esxiproxy.workers.deadline import within
 from esxiproxy.workers.plan import Plan
 
 PATIENCE = 30.0
@@ -56,15 +56,14 @@ async def read_plan(path: Path, reactor: Any) -> Plan:
     """The plan of the file.  Raises Refused."""
     reading = _Reading()
     command = [sys.executable, "-P", "-m", "esxiproxy.workers.plan", str(path)]
-    reactor.spawnProcess(reading, command[0], command, dict(os.environ))
+    try:
+        reactor.spawnProcess(reading, command[0], command, dict(os.environ))
+    except OSError as error:
+        raise Refused([f"{path} cannot be read: {sys.executable}: {error.strerror}"]) from error
     late = Refused([f"{path} could not be read within {PATIENCE:g} s"])
-    await reading.ended.addTimeout(PATIENCE, reactor, onTimeoutCancel=partial(_fail, late))
+    await within(PATIENCE, reading.ended, late, reactor)
     try:
         return Plan.read(reading.out.decode())
     except ValueError:
         lines = reading.err.decode("utf-8", "replace").splitlines()
         raise Refused(lines or [f"{path} cannot be read"]) from None
-
-
-def _fail(error: Exception, _result: object, _timeout: float) -> None:
-    raise error

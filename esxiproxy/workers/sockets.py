@@ -9,8 +9,8 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
 from esxiproxy.binding import Binding
+from esxiproxy.core.listening import MANHOLE
 from esxiproxy.core.problem import Unbound
-from esxiproxy.workers.plan import MANHOLE
 
 Endpoints = Sequence[tuple[str, str]]
 Bound = Mapping[str, Binding]

@@ -15,7 +15,8 @@ SLACK = 0.04
 class Share:
     """What one worker says of itself: the connections that it holds, and when it last said so.
 
-    ``seen`` is in seconds of a clock that all of them share; 0 means that it takes no connections.
+    ``seen`` is in seconds of a clock that all of them share, negative when the worker takes no connections,
+    and 0 when it is not there.
     """
 
     held: int
@@ -31,7 +32,7 @@ def may_accept(number: int, shares: Sequence[Share], now: float) -> bool:
     live = [
         share.held
         for index, share in enumerate(shares)
-        if index == number or (share.seen and now - share.seen <= STALE)
+        if index == number or (share.seen > 0 and now - share.seen <= STALE)
     ]
     mean = sum(live) / len(live)
     return shares[number].held < mean + max(1.0, mean * SLACK)

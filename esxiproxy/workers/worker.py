@@ -23,7 +23,7 @@ from esxiproxy.workers.board import Board
 from esxiproxy.workers.gate import Gate
 from esxiproxy.workers.lost import record_of
 from esxiproxy.workers.order import Order, Word
-from esxiproxy.workers.plan import MANHOLE, plan_of
+from esxiproxy.workers.plan import plan_of
 from esxiproxy.workers.reports import Reports
 
 
@@ -41,7 +41,7 @@ class Worker(MultiService):
     ) -> None:
         super().__init__()
         if plan_of(config).endpoints != order.endpoints:
-            raise CannotStart(f"{order.config} was changed while it was read")
+            raise CannotStart(f"{order.config} has other listeners than those that are bound")
         self._sockets = {name: socket.socket(fileno=number) for name, number in order.listeners.items()}
         board = Board(order.board, len(order.wakes))
         self._gate = Gate(order.number, board, order.wakes, reactor)
@@ -58,8 +58,6 @@ class Worker(MultiService):
         self._proxy = ProxyService(own, reactor, inherited=self._sockets)
         self._proxy.setServiceParent(self)
         Collector(reactor).setServiceParent(self)
-        for manhole in _all(self, ManholeService):
-            manhole.inherit(self._sockets[MANHOLE])
 
     def startService(self) -> None:
         super().startService()

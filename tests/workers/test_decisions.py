@@ -1,19 +1,28 @@
 """What the master and its workers decide, without a process."""
 
+import fcntl
 import json
 import os
+import sys
+from pathlib import Path
 
 import pytest
+from twisted.internet.defer import ensureDeferred
+from twisted.internet.task import Clock
 
 from esxiproxy.core.config import load
 from esxiproxy.core.entry import Entry
+from esxiproxy.core.listening import MANHOLE
+from esxiproxy.workers.__main__ import _line as first_line
 from esxiproxy.workers.backoff import GOOD_LIFE, LONGEST, Backoff
 from esxiproxy.workers.board import Board
+from esxiproxy.workers.folder import StateFolder
 from esxiproxy.workers.lines import LONGEST as LONGEST_LINE
 from esxiproxy.workers.lines import Lines
 from esxiproxy.workers.lost import record_of
 from esxiproxy.workers.order import Order
-from esxiproxy.workers.plan import MANHOLE, Plan, plan_of
+from esxiproxy.workers.plan import Plan, plan_of
+from esxiproxy.workers.reading import read_plan
 from esxiproxy.workers.spread import STALE, Share, may_accept
 from esxiproxy.workers.watch import PATIENCE, Verdict, Watch
 
@@ -49,6 +58,7 @@ class TestSpread:
 
     def test_who_takes_no_connections_does_not_count(self):
         assert may_accept(0, [Share(10, NOW), Share(0, 0.0)], NOW)
+        assert may_accept(0, [Share(10, NOW), Share(0, -NOW)], NOW)
 
     def test_one_that_is_late_itself_still_knows_what_it_holds(self):
         assert may_accept(0, [Share(10, NOW - 9), Share(10, NOW)], NOW)
@@ -107,6 +117,60 @@ class TestBoard:
         assert other.shares() == [Share(0, 0.0)] * 3
         one.close(), other.close()
 
+    def test_one_that_cannot_be_mapped_leaves_no_descriptor(self, monkeypatch):
+        def no_memory(*_):
+            raise OSError(12, "Cannot allocate memory")
+
+        monkeypatch.setattr("mmap.mmap", no_memory)
+        before = set(os.listdir("/proc/self/fd"))
+        with pytest.raises(OSError, match="Cannot allocate memory"):
+            Board.new(3)
+        assert set(os.listdir("/proc/self/fd")) == before
+
+
+class TestStateFolder:
+    @pytest.fixture
+    def folder(self, tmp_path):
+        folder = StateFolder({"RUNTIME_DIRECTORY": f"{tmp_path}:/other"})
+        yield folder
+        folder.remove()
+        assert [path for path in tmp_path.iterdir() if path.name.startswith("esxiproxy-")] == []
+
+    def test_it_is_the_same_one_for_as_long_as_it_is_there(self, folder):
+        database = folder.database
+        assert Path(database).parent.is_dir() and folder.database == database
+
+    def test_one_that_was_removed_is_made_anew(self, folder):
+        before = Path(folder.database).parent
+        before.rmdir()
+        after = Path(folder.database).parent
+        assert after.is_dir() and after != before
+
+    def test_what_somebody_else_has_made_in_its_place_is_not_used_and_not_removed(self, folder, tmp_path):
+        mine = Path(folder.database).parent
+        mine.rename(tmp_path / "elsewhere")
+        mine.mkdir()
+        assert Path(folder.database).parent != mine and mine.is_dir()
+        mine.rmdir()
+
+    def test_who_cleans_up_finds_it_locked(self, folder):
+        descriptor = os.open(Path(folder.database).parent, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(descriptor)
+
+
+class TestReading:
+    def test_a_system_that_starts_no_process_refuses_the_file(self):
+        class Reactor(Clock):
+            def spawnProcess(self, *_):
+                raise OSError(11, "Resource temporarily unavailable")
+
+        found = []
+        reading = ensureDeferred(read_plan(Path("/proxy.ini"), Reactor()))
+        reading.addErrback(lambda failure: found.extend(failure.value.lines))
+        assert found == [f"/proxy.ini cannot be read: {sys.executable}: Resource temporarily unavailable"]
+
 
 class TestLines:
     def test_lines_come_out_however_the_bytes_come_in(self):
@@ -140,6 +204,17 @@ class TestPlan:
             (MANHOLE, "tcp:port=2222:interface=127.0.0.1:backlog=512"),
         )
 
+    def test_it_has_the_file_as_it_was_read_for_those_who_come_later(self, config, tmp_path):
+        file = tmp_path / "proxy.ini"
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes() + "; schön\r\n".encode())
+        plan = Plan.read(plan_of(load(file)).text())
+        order = Order(0, str(file), plan.endpoints, {}, "", 5, (6,), plan.content)
+        wanted = load(file)
+        file.write_text("[listener half")
+        content = Order.read(order.line()).content.encode()
+        assert content == wanted.content and load(file, content) == wanted
+        assert wanted.manhole == config.manhole
+
     def test_it_survives_its_line(self, config):
         plan = plan_of(config)
         assert Plan.read(plan.text()) == plan
@@ -153,6 +228,13 @@ class TestPlan:
     def test_an_order_survives_its_line(self):
         order = Order(1, "/proxy.ini", (("one", "tcp:1"),), {"one": 5}, "/state", 6, (7, 8))
         assert Order.read(order.line()) == order
+
+
+def test_an_order_of_any_length_is_read_with_what_has_come_behind_it(tmp_path):
+    line = Order(1, "/proxy.ini", (), {}, "/state", 5, (6,), "; x\n" * 50_000).line()
+    (tmp_path / "orders").write_bytes(line + b'["open"]\n["ret')
+    with open(tmp_path / "orders", "rb") as orders:
+        assert first_line(orders.fileno()) == (line[:-1], b'["open"]\n["ret')
 
 
 def test_the_record_of_a_lost_session_says_so():

@@ -128,6 +128,19 @@ class TestGate:
         crowd.advance(10 * PULSE)
         assert not crowd.ports[1].reads and crowd.reactors[1].readers == set()
 
+    @pytest.mark.parametrize("opened", [True, False])
+    def test_one_that_is_closed_goes_on_to_give_signs_of_life(self, crowd, opened):
+        crowd.gates[0].open()
+        if opened:
+            crowd.gates[1].open()
+        crowd.gates[1].close()
+        seen = []
+        for _ in range(3):
+            crowd.advance(PULSE)
+            seen.append(crowd.board.shares()[1].seen)
+            assert not crowd.gates[1].may_accept() and len(crowd.enter(0, 50)) == 50
+        assert len(set(seen)) == 3 and max(seen) < 0
+
     def test_an_idle_gate_does_nothing_but_say_that_it_is_alive(self, crowd):
         crowd.open()
         assert len(crowd.reactors[0].getDelayedCalls()) == 1

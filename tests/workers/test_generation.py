@@ -1,6 +1,8 @@
 """A generation of workers, with processes that the test makes up and time that it moves."""
 
+import os
 import signal
+from dataclasses import replace
 
 import pytest
 from twisted.internet.task import Clock
@@ -11,7 +13,7 @@ from esxiproxy.workers.generation import LAST_WORDS, READY, Generation
 from esxiproxy.workers.order import Word
 from esxiproxy.workers.plan import Plan
 
-PLAN = Plan(2, (("one", "tcp:0"),), "", 30.0)
+PLAN = Plan(2, (("one", "tcp:0"),), "", 30.0, "[listener one]")
 
 
 class FakeChild:
@@ -113,6 +115,7 @@ def test_each_worker_has_its_number_the_sockets_and_what_they_share(scene):
     assert set(first.handed_down) == {5, first.order.board, *first.order.wakes}
     assert first.handed_down == second.handed_down
     assert first.order.endpoints == PLAN.endpoints and first.order.state == "/state"
+    assert first.order.content == PLAN.content
 
 
 def test_one_that_dies_while_they_start_is_the_end_of_the_start(scene):
@@ -236,6 +239,67 @@ def test_who_does_not_end_at_once_is_killed(serving):
 def test_one_that_is_stuck_for_a_minute_is_killed(serving):
     serving.clock.pump([5.0] * 14)
     assert serving.born[0].signals == serving.born[1].signals == [signal.SIGKILL]
+
+
+def test_one_that_replaces_another_and_is_not_ready_in_time_is_killed_and_replaced(serving):
+    """Nobody would miss it otherwise: it has given no sign of life yet that could stay away."""
+    serving.born[0].ends("killed by SIGKILL")
+    serving.clock.advance(0.1)
+    late = serving.born[2]
+    serving.clock.advance(READY * 0.9)
+    assert late.signals == []
+    serving.clock.advance(READY * 0.2)
+    assert late.signals == [signal.SIGKILL]
+    late.ends("killed by SIGKILL")
+    serving.clock.advance(1)
+    assert len(serving.born) == 4
+
+
+def test_one_that_replaces_another_and_is_ready_in_time_is_left_alone(serving):
+    serving.born[0].ends("killed by SIGKILL")
+    serving.clock.advance(0.1)
+    serving.born[2].gets_ready()
+    serving.clock.advance(READY)
+    assert serving.born[2].signals == []
+
+
+@pytest.mark.parametrize("shut", [False, True])
+def test_one_that_is_stuck_while_it_retires_is_killed(serving, shut):
+    """Its consoles are frozen, and without it the generation is never gone."""
+    first, second = serving.born
+    serving.generation.leave(Word.RETIRE)
+    if shut:
+        first.shuts()
+    for look in range(14):
+        serving.generation._board.linger(second.number, look + 1)
+        serving.clock.advance(5.0)
+    assert (first.signals, second.signals) == ([signal.SIGKILL], [])
+    first.ends("killed by SIGKILL")
+    second.ends()
+    assert serving.generation.gone.called and serving.generation.shut.called
+
+
+@pytest.mark.parametrize("left", range(6))
+def test_a_system_out_of_descriptors_costs_none(left, monkeypatch):
+    """However many it still gives: what was made for a generation that comes to nothing is closed."""
+    given = []
+    memfd_create, eventfd = os.memfd_create, os.eventfd
+
+    def limited(make):
+        def made(*arguments):
+            if len(given) == left:
+                raise OSError(24, "Too many open files")
+            given.append(make(*arguments))
+            return given[-1]
+
+        return made
+
+    monkeypatch.setattr(os, "memfd_create", limited(memfd_create))
+    monkeypatch.setattr(os, "eventfd", limited(eventfd))
+    before = set(os.listdir("/proc/self/fd"))
+    with pytest.raises(OSError, match="Too many open files"):
+        Generation(replace(PLAN, workers=8), "/proxy.ini", {}, "/state", print, Clock())
+    assert len(given) == left and set(os.listdir("/proc/self/fd")) == before
 
 
 def test_leaving_ends_the_start(scene):

@@ -1,6 +1,7 @@
 """The master's decisions, with generations, sockets and readings that the test makes up."""
 
 import signal
+from pathlib import Path
 
 import pytest
 from twisted.internet.address import IPv4Address
@@ -205,6 +206,16 @@ class TestReload:
         serving.generations[0].shut.callback(None)
         assert serving.reactor.bound == [82]
 
+    def test_a_listener_that_is_gone_is_closed_although_a_reload_failed_meanwhile(self, serving):
+        """Whoever is the last to have a socket, and never served it, is waited for as well."""
+        bad = serving.reload(plan(TWO))
+        bad.ready.errback(CannotStart("worker 1 ended with status 1"))
+        serving.reload(plan(TWO)).ready.callback(None)
+        serving.generations[0].leaves()
+        assert serving.reactor.bound == [81, 82]
+        bad.leaves()
+        assert serving.reactor.bound == [82]
+
     def test_a_listener_with_another_name_keeps_its_socket(self, serving):
         new = serving.reload(plan(("other", ONE[1])))
         new.ready.callback(None)
@@ -235,6 +246,16 @@ class TestReload:
         new.ready.callback(None)
         serving.generations[0].bury_elsewhere("dead")
         assert new.buried == ["dead"]
+
+    def test_a_state_folder_that_was_removed_is_healed(self, tmp_path, scene, monkeypatch):
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+        scene.generations[0].ready.callback(None)
+        first = scene.reload(plan(ONE, state=""))
+        first.ready.callback(None)
+        scene.generations[0].leaves()
+        Path(first.state).parent.rmdir()
+        second = scene.reload(plan(ONE, state=""))
+        assert second.state != first.state and Path(second.state).parent.is_dir()
 
 
 class TestStop:
