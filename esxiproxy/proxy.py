@@ -21,7 +21,7 @@ from esxiproxy.core.listening import ListenerTLS
 from esxiproxy.core.quota import Quotas
 from esxiproxy.core.routing import Upstream
 from esxiproxy.interfaces import IAuthenticator, IRouter, ISessionObserver, IState
-from esxiproxy.net.admission import Admission
+from esxiproxy.net.admission import Admission, always
 from esxiproxy.net.connector import Connector
 from esxiproxy.net.dispatch import ListenerFactory
 from esxiproxy.net.gateway import Gateway
@@ -61,12 +61,12 @@ class Proxy(Service):
         limits: Limits | None = None,
         quotas: Quotas | None = None,
         state: IState | None = None,
-        room: Callable[[int], bool] | None = None,
+        room: Callable[[int], bool] = always,
     ) -> None:
         self.limits = limits or Limits()
         self.quotas = quotas or Quotas()
         self.state: IState = state or MemoryState(reactor)
-        self.admission = Admission(self.state, reactor, room or (lambda _dials: True))
+        self.admission = Admission(self.state, reactor, room)
         self._roster = Roster(self.state, reactor)
         self.sessions = Sessions([*observers, self.admission, self._roster], reactor)
         self._reactor = streaming(reactor)

@@ -25,7 +25,7 @@ _CLOSING = 1.0
 """Seconds that an idle connection gets to make room."""
 
 
-def _always(_dials: int) -> bool:
+def always(_dials: int) -> bool:
     return True
 
 
@@ -40,7 +40,7 @@ class Admission:
 
     _log = Logger()
 
-    def __init__(self, state: IState, clock: IReactorTime, room: Callable[[int], bool] = _always) -> None:
+    def __init__(self, state: IState, clock: IReactorTime, room: Callable[[int], bool] = always) -> None:
         self.refusals: Counter[str] = Counter()
         """How often each limit said no, by the key that sets it."""
         self.handshakes = 0

@@ -104,7 +104,6 @@ class HttpClient:
             return
         self._draining = False
         self.flow.part()
-        self.sessions.leaving.discard(self)
         held, self._held = self._held, b""
         for reason in ("early", "upstream"):
             self.flow.pause(reason, False)

@@ -77,9 +77,8 @@ class Leg(Options, _Autobahn):
     def connectionMade(self) -> None:
         """Autobahn's own refuses TLS transports that it does not know, and sets up what nobody uses here."""
         self.held: dict[int, bytes] = {}
-        for option in ("setTcpNoDelay", "setTcpKeepAlive"):
-            with suppress(AttributeError, OSError):  # a unix socket, a transport of a test
-                getattr(self.transport, option)(True)
+        with suppress(AttributeError, OSError):  # a unix socket, a transport of a test
+            self.transport.setTcpNoDelay(True)
         self.begin()
 
     def begin(self) -> None:
