@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import socket
-from typing import Any, cast
+from collections.abc import Iterable
+from typing import Any, TypeVar, cast
 
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.endpoints import AdoptedStreamServerEndpoint, serverFromString
 from twisted.internet.interfaces import IListeningPort
 from twisted.python.failure import Failure
+
+Bound = TypeVar("Bound")
 
 
 class Binding:
@@ -58,3 +61,19 @@ class Binding:
             name = host.name
             return f"unix:{name.decode() if isinstance(name, bytes) else name}"
         return f"[{host.host}]:{host.port}" if ":" in host.host else f"{host.host}:{host.port}"
+
+
+def kept(wanted: Iterable[tuple[str, str]], bound: Iterable[tuple[str, str, Bound]]) -> dict[str, Bound]:
+    """What each of the wanted (name, endpoint) goes on with, of what is bound (name, endpoint, thing).
+
+    That is what has its endpoint and its name, or else one that had another name.
+    """
+    wanted, free, found = list(wanted), list(bound), dict[str, Bound]()
+    for own in (True, False):
+        for name, endpoint in wanted:
+            for each in free:
+                if name not in found and each[1] == endpoint and (not own or each[0] == name):
+                    found[name] = each[2]
+                    free.remove(each)
+                    break
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, cast
 
@@ -11,6 +11,7 @@ from twisted.application.service import MultiService
 from twisted.internet.defer import maybeDeferred
 from twisted.logger import Logger
 
+from esxiproxy.binding import kept
 from esxiproxy.core.listening import Listener
 from esxiproxy.net.listener import ListenerService
 
@@ -42,8 +43,9 @@ class Listeners(MultiService):
 
         What is served on the bound ones does not change yet.  Raises what cannot be made, read or bound.
         """
-        kept = self._kept(listeners)
-        bound = [(listener, kept.get(listener.name), factory(listener)) for listener in listeners]
+        there = [(port.label, port.endpoint, port) for port in cast(Iterable[ListenerService], self)]
+        stay = kept([(listener.name, listener.endpoint) for listener in listeners], there)
+        bound = [(listener, stay.get(listener.name), factory(listener)) for listener in listeners]
         return [
             (listener, port or self._new(listener, served, undo), served) for listener, port, served in bound
         ]
@@ -59,21 +61,6 @@ class Listeners(MultiService):
         ports = [port for _, port, _ in bound]
         for gone in [port for port in self if port not in ports]:
             await self._drop(gone)
-
-    def _kept(self, listeners: Sequence[Listener]) -> Mapping[str, ListenerService]:
-        """The bound port that a listener goes on with: its own, or one that had another name."""
-        free: list[Any] = list(self)
-        kept: dict[str, ListenerService] = {}
-        for own in (True, False):
-            for listener in listeners:
-                for port in free:
-                    if port.endpoint != listener.endpoint or (own and port.label != listener.name):
-                        continue
-                    if listener.name not in kept:
-                        kept[listener.name] = port
-                        free.remove(port)
-                        break
-        return kept
 
     def _new(self, listener: Listener, factory: Any, undo: AsyncExitStack) -> ListenerService:
         socket = self._inherited.get(listener.name)

@@ -20,7 +20,7 @@ ALLOWED = {
     "sim": {"core", "sim"},
     "doctor": {"core", "interfaces", "net", "doctor"},
     "proxy": {"core", "interfaces", "net", "state", "authenticators", "proxy"},
-    "listeners": {"core", "net", "listeners"},
+    "listeners": {"core", "binding", "net", "listeners"},
     "beside": {"core", "interfaces", "ops", "registry", "beside"},
     "service": {"core", "net", "ops", "state", "registry", "listeners", "beside", "proxy", "service"},
     "preflight": {"core", "net", "registry", "preflight"},

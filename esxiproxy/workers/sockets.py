@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
-from esxiproxy.binding import Binding
+from esxiproxy.binding import Binding, kept
 from esxiproxy.core.listening import MANHOLE
 from esxiproxy.core.problem import Unbound
 
@@ -38,15 +38,8 @@ class Sockets:
 
     def bind(self, endpoints: Endpoints) -> Bound:
         """A socket for each of these, by name.  Raises Unbound, and then none of the new ones is left."""
-        free = [*self._bound.items(), *(("", binding) for binding in self._former)]
-        bound: dict[str, Binding] = {}
-        for own in (True, False):
-            for name, endpoint in endpoints:
-                for found in free:
-                    if name not in bound and found[1].endpoint == endpoint and (not own or found[0] == name):
-                        bound[name] = found[1]
-                        free.remove(found)
-                        break
+        there = [*self._bound.items(), *(("", binding) for binding in self._former)]
+        bound = kept(endpoints, [(name, binding.endpoint, binding) for name, binding in there])
         new: list[Binding] = []
         try:
             for name, endpoint in endpoints:
