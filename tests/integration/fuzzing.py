@@ -109,6 +109,7 @@ class Party:
         )
         self._open = True
         self._fenced = False
+        self._whole = True
         self._out = bytearray()
         self._chunk = b""
         self._in = bytearray()
@@ -164,6 +165,10 @@ class Party:
         """Send so many pings in a row, behind everything else."""
         for _ in range(count):
             self._ping()
+
+    def misplaced(self) -> int:
+        """The opcode that may not come next: CONTINUATION goes on with a message, another one begins one."""
+        return CONTINUATION if self._whole else BINARY
 
     def is_written(self) -> bool:
         """Whether nothing waits to be written."""
@@ -253,6 +258,7 @@ class Party:
             elif self.rng.random() < 0.03:  # a pong that nobody asked for: it goes no further
                 self._out += self._control(PONG, b"unasked by " + self.name.encode())
             elif octets := next(self._frames, b""):
+                self._whole = bool(octets[0] & 0x80)
                 self.sent += octets
                 self._out += octets
             else:

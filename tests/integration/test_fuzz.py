@@ -18,7 +18,7 @@ from tests.certificates import Certificate
 from tests.integration.fuzzing import NOISE, Party, opened, run
 from tests.integration.listeners import KINDS, PROXY
 from tests.programs import TICKET, Proxy, dead_port, until
-from tests.wsclient import BINARY, CLOSE, CONTINUATION, PING, close_payload, frame
+from tests.wsclient import BINARY, CLOSE, PING, close_payload, frame
 
 LONG = os.environ.get("ESXIPROXY_LONG") == "1"
 SEEDS = range(40 if LONG else 4)
@@ -110,8 +110,9 @@ def seeded(name: str, seed: int, part: str) -> random.Random:
 # The ends
 
 
-def bad_frames(rng: random.Random, masks: bool) -> tuple[bytes, int]:
-    """What breaks the protocol at the end of a message, and the close code for it."""
+def bad_frame(rng: random.Random, first: Party) -> tuple[bytes, int]:
+    """What breaks the protocol if this end sends it next, and the close code for it."""
+    masks = first.masks
     mask = rng.randbytes(4) if masks else False
     wrong = False if masks else rng.randbytes(4)
     return rng.choice(
@@ -122,7 +123,7 @@ def bad_frames(rng: random.Random, masks: bool) -> tuple[bytes, int]:
             (frame(rng.randint(11, 15), b"x", mask=mask), 1002),
             (frame(BINARY, b"x", mask=wrong), 1002),
             (frame(PING, b"x", mask=wrong), 1002),
-            (frame(CONTINUATION, b"x", mask=mask), 1002),
+            (frame(first.misplaced(), b"x", mask=mask), 1002),
             (frame(BINARY, b"x" * 125, mask=mask, length_bytes=2), 1002),
             (frame(BINARY, b"x" * 126, mask=mask, length_bytes=8), 1002),
             (frame(BINARY, b"", mask=mask, length=1 << 63), 1002),
@@ -178,7 +179,7 @@ def drops_mid_frame(rng: random.Random, first: Party, other: Party) -> None:
 
 def sends_a_bad_frame(rng: random.Random, first: Party, other: Party) -> None:
     """The offender gets the code for what it did, the other end learns that it is gone."""
-    octets, code = bad_frames(rng, first.masks)
+    octets, code = bad_frame(rng, first)
     first.send(octets)
     run([first, other], lambda: bool(first.closed and other.closed), f"a Close: {octets[:20]!r}", PATIENCE)
     assert first.closed is not None and other.closed is not None
@@ -238,7 +239,7 @@ def in_the_middle(end: End, rng: random.Random, first: Party) -> None:
     if end is closes:
         first.close(*a_close(rng))
     elif end is sends_a_bad_frame:
-        first.send(bad_frames(rng, first.masks)[0])
+        first.send(bad_frame(rng, first)[0])
     elif end is drops_mid_frame and rng.random() < 0.5:
         first.drop()
     else:
