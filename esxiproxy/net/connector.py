@@ -6,9 +6,7 @@ import errno
 from typing import Any, TypeVar
 
 from twisted.internet import error as neterror
-from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
@@ -21,11 +19,11 @@ from esxiproxy.core.errors import (
 )
 from esxiproxy.core.limits import Limits
 from esxiproxy.core.routing import Upstream
+from esxiproxy.net.attempt import Stop, attempt
 from esxiproxy.net.backend import Backend, BackendFactory, Opening
 from esxiproxy.net.http_upstream import HttpUpstream
 from esxiproxy.net.slot import Slot
 from esxiproxy.net.transport.start import TLSFactory
-from esxiproxy.net.transport.tcp import TCPStream
 from esxiproxy.net.trust import Contexts, UpstreamTLS
 
 P = TypeVar("P", Backend, HttpUpstream)
@@ -116,14 +114,10 @@ class Connector:
             factory = TLSFactory(tls, True, factory, self._reactor, tls.resumption)
         if announced:
             factory = _Announced(factory, announced)
-        endpoint = _endpoint(self._reactor, upstream, limits.connect_timeout)
         opened: Deferred[P] | None = protocol.opened
         assert opened is not None
         if slot is not None:
             slot.follow(protocol)
-        dialling: Deferred[Any] = endpoint.connect(factory)
-        if slot is not None:
-            dialling.addBoth(slot.dialled)
         given_up: BaseException | None = None
 
         def expire() -> None:
@@ -138,10 +132,12 @@ class Connector:
             nonlocal given_up
             # Whatever they fail with now: a name that is being looked up says that it has no address.
             given_up = given_up or CancelledError()
-            dialling.cancel()
+            stop()
             opened.cancel()
 
         def not_connected(failure: Failure) -> None:
+            if slot is not None:
+                slot.dialled(failure)
             if protocol.opened is not None:
                 protocol.opened = None
                 opened.errback(failure)
@@ -157,8 +153,10 @@ class Connector:
             if not result.called:
                 result.callback(outcome)
 
-        dialling.addCallbacks(lambda _: _alone(protocol), not_connected)
         opened.addBoth(done)
+        stop: Stop = attempt(
+            self._reactor, upstream, limits.connect_timeout, factory, protocol, not_connected
+        )
         return result
 
     def _tls_of(self, upstream: Upstream) -> UpstreamTLS | None:
@@ -167,27 +165,6 @@ class Connector:
         if upstream.name not in self._tls or self._tls[upstream.name].upstream != upstream:
             self._tls[upstream.name] = UpstreamTLS(upstream, self._contexts)
         return self._tls[upstream.name]
-
-
-def _alone(protocol: Any) -> None:
-    """Twisted's endpoints leave a protocol of theirs in between, which every read would pass through."""
-    transport = protocol.transport
-    if isinstance(transport, TCPStream):
-        transport.protocol = protocol
-
-
-def _endpoint(reactor: Any, upstream: Upstream, timeout: float) -> Any:
-    """Where to dial.
-
-    A name is looked up in a thread, behind all other names, and its addresses are tried in turn, 0.3 s apart:
-    an address is spared both.
-    """
-    host, port = upstream.host, upstream.port
-    if isIPAddress(host):
-        return TCP4ClientEndpoint(reactor, host, port, timeout)
-    if isIPv6Address(host):
-        return TCP6ClientEndpoint(reactor, host, port, timeout)
-    return HostnameEndpoint(reactor, host, port, timeout)
 
 
 def _where(upstream: Upstream) -> str:

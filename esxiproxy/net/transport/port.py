@@ -65,6 +65,7 @@ class _Accepting:
 
     loop: Loop
     socket: Any
+    addressFamily: int
     factory: Any
     reactor: Any
     connected: bool
@@ -100,7 +101,7 @@ class _Accepting:
 
     def _take(self, sock: Any, name: Any) -> None:
         sock.setblocking(False)
-        address = address_of(sock.family, name)
+        address = address_of(self.addressFamily, name)
         protocol = self.factory.buildProtocol(address)
         if protocol is None:
             sock.close()

@@ -1,0 +1,68 @@
+"""One connection on its way: to an address, or to whichever address of a name takes it first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.protocol import ClientFactory
+from twisted.python.failure import Failure
+
+from esxiproxy.core.routing import Upstream
+from esxiproxy.net.transport.tcp import TCPStream
+
+Failed = Callable[[Failure], None]
+Stop = Callable[[], None]
+"""Ends an attempt; once there is a connection, it does nothing."""
+
+
+def attempt(
+    reactor: Any, upstream: Upstream, timeout: float, factory: Any, protocol: Any, failed: Failed
+) -> Stop:
+    """Connect the ``protocol`` that this factory builds, or tell ``failed`` why not.
+
+    A name is looked up in a thread, behind all other names, and its addresses are tried in turn, 0.3 s apart:
+    an address is spared both.
+    """
+    host, port = upstream.host, upstream.port
+    if isIPAddress(host) or isIPv6Address(host):
+        direct = _Direct(factory, failed)
+        direct.connector = reactor.connectTCP(host, port, direct, timeout)
+        return direct.stop
+    dialling = HostnameEndpoint(reactor, host, port, timeout).connect(factory)
+    dialling.addCallbacks(lambda _: _alone(protocol), failed)
+    return dialling.cancel
+
+
+class _Direct(ClientFactory):
+    """What is used here of Twisted's endpoints, which wrap each protocol and look for all its interfaces."""
+
+    noisy = False
+    connector: Any
+
+    def __init__(self, factory: Any, failed: Failed) -> None:
+        self._factory = factory
+        self._failed = failed
+        self._under_way = True
+
+    def stop(self) -> None:
+        """Not after all; a connection that is made already is its protocol's."""
+        if self._under_way:
+            self.connector.stopConnecting()
+
+    def buildProtocol(self, addr: Any) -> Any:
+        self._under_way = False
+        return self._factory.buildProtocol(addr)
+
+    def clientConnectionFailed(self, connector: Any, reason: Failure) -> None:
+        self._under_way = False
+        self._failed(reason)
+
+
+def _alone(protocol: Any) -> None:
+    """Twisted's endpoints leave a protocol of theirs in between, which every read would pass through."""
+    transport = protocol.transport
+    if isinstance(transport, TCPStream):
+        transport.protocol = protocol
