@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from esxiproxy.core.errors import MalformedRequest, MethodRefused, UpgradeRequired, UpstreamInvalid
 from esxiproxy.core.fields import host_field, origin_field, request_fields, response_fields
-from esxiproxy.core.head import Fields, RequestHead, tokens
+from esxiproxy.core.head import Fields, RequestHead, by_name, tokens
 from esxiproxy.core.request import Request
 from esxiproxy.core.routing import Principal, Route, Subprotocol, Upstream
 
@@ -140,19 +140,18 @@ def check_acceptance(
     status_version: bytes, fields: Fields, key: bytes, offered: tuple[bytes, ...]
 ) -> Acceptance:
     """The acceptance that an upstream's 101 is.  Raises UpstreamInvalid (the steps of RFC 6455 4.1)."""
-
-    def values(name: bytes) -> list[bytes]:
-        return [value for field, value in fields if field.lower() == name]
-
+    named = by_name(fields)
     if status_version != b"1.1":
         raise UpstreamInvalid("the upstream accepted in another version than HTTP/1.1")
-    if tokens(values(b"upgrade")) != [b"websocket"] or b"upgrade" not in tokens(values(b"connection")):
+    if tokens(named.get(b"upgrade", [])) != [b"websocket"] or b"upgrade" not in tokens(
+        named.get(b"connection", [])
+    ):
         raise UpstreamInvalid("the upstream's 101 does not upgrade to websocket")
-    if values(b"sec-websocket-accept") != [accept_value(key)]:
+    if named.get(b"sec-websocket-accept") != [accept_value(key)]:
         raise UpstreamInvalid("the upstream's 101 has a wrong Sec-WebSocket-Accept")
-    if values(b"sec-websocket-extensions"):
+    if b"sec-websocket-extensions" in named:
         raise UpstreamInvalid("the upstream chose an extension, and none was offered")
-    chosen = values(b"sec-websocket-protocol")
+    chosen = named.get(b"sec-websocket-protocol", [])
     if len(chosen) > 1 or (chosen and chosen[0] not in offered):
         raise UpstreamInvalid("the upstream chose a subprotocol that was not offered")
     return Acceptance(chosen[0] if chosen else None, fields)

@@ -8,7 +8,8 @@ RFC 9112 sections 2 to 5, with every "MAY be lenient" answered by no.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from esxiproxy.core.errors import MalformedRequest, MethodRefused
 
@@ -45,18 +46,31 @@ class RequestHead:
     version: tuple[int, int]
     fields: Fields
     absolute: bool = False
+    _named: Mapping[bytes, list[bytes]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_named", by_name(self.fields))
 
     def values(self, name: bytes) -> list[bytes]:
         """The values of every field of that name (given in lower case), in their order."""
-        return [value for key, value in self.fields if key.lower() == name]
+        return list(self._named.get(name, ()))
 
     def value(self, name: bytes) -> bytes | None:
         """The value of the first field of that name (given in lower case)."""
-        return next((value for key, value in self.fields if key.lower() == name), None)
+        values = self._named.get(name)
+        return values[0] if values else None
 
     def tokens(self, name: bytes) -> list[bytes]:
         """The elements of a comma-separated list field (RFC 9110 5.6.1), in lower case."""
         return tokens(self.values(name))
+
+
+def by_name(fields: Fields) -> dict[bytes, list[bytes]]:
+    """The values of each field, in their order, by its name in lower case."""
+    named: dict[bytes, list[bytes]] = {}
+    for name, value in fields:
+        named.setdefault(name.lower(), []).append(value)
+    return named
 
 
 NO_HEAD = RequestHead(b"", b"", b"", (1, 1), ())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -60,6 +61,7 @@ class Probes:
     unacknowledged: int
 
 
+@lru_cache(maxsize=64)
 def probes(within: float) -> Probes:
     """Probes that find a dead peer in this time, whether bytes are under way to it or not.
 

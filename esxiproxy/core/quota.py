@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
@@ -94,6 +95,7 @@ class Quotas:
         return (Slots("max_connections", f"upstream {upstream.host.lower()}", self.max_connections),)
 
 
+@lru_cache(maxsize=1024)
 def client_network(host: str) -> str | None:
     """The network that counts as one client: an IPv4 address, or the /64 that an IPv6 customer has.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from contextlib import suppress
 from typing import Any
 
 from esxiproxy.core.keepalive import Probes, patience, probes
@@ -51,7 +50,7 @@ def socket_of(transport: Any) -> Any:
         if isinstance(transport, socket.socket):
             return transport
         handle = _handle(transport)
-        if hasattr(handle, "family") and hasattr(handle, "setsockopt"):  # pyOpenSSL passes both on
+        if hasattr(handle, "setsockopt"):  # pyOpenSSL passes it on
             return handle
         transport = getattr(transport, "transport", None)
         if transport is None:
@@ -77,5 +76,7 @@ def _set_probes(sock: Any, found: Probes) -> None:
 def _set(sock: Any, level: int, option: str, value: int) -> None:
     number = getattr(socket, option, None)
     if number is not None:
-        with suppress(OSError):  # no TCP, not known to this kernel, or closed already
+        try:  # ten times a session, and `suppress` costs more than the call
             sock.setsockopt(level, number, value)
+        except OSError:  # no TCP, not known to this kernel, or closed already
+            return
