@@ -22,6 +22,8 @@ class Side(Enum):
     CLIENT = "client"
     UPSTREAM = "upstream"
 
+    __hash__ = object.__hash__  # Enum's own is Python, and each session asks for it fifty times
+
     @property
     def other(self) -> Side:
         return Side.UPSTREAM if self is Side.CLIENT else Side.CLIENT

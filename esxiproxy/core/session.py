@@ -17,8 +17,8 @@ from esxiproxy.core.routing import Principal, Route, Upstream
 class Session:
     """What is known of a session so far; :meth:`record` is what stays of it.
 
-    ``seconds`` is a clock's reading function.  The octet counts are kept by the relay, and so is
-    ``round_trip``, the seconds that the client's last pong took.
+    ``id`` is what log, record and operators call it, ``seconds`` a clock's reading function.  The octet
+    counts are kept by the relay, and so is ``round_trip``, the seconds that the client's last pong took.
     """
 
     __slots__ = (
@@ -29,6 +29,7 @@ class Session:
         "detail",
         "ended_by",
         "error",
+        "id",
         "kind",
         "limits",
         "octets_down",
@@ -47,6 +48,7 @@ class Session:
         seconds: Callable[[], float],
         kind: Kind = Kind.CONSOLE,
     ) -> None:
+        self.id = request.session
         self.request = request
         self.kind = kind
         self.limits = limits
@@ -63,11 +65,6 @@ class Session:
         self._seconds = seconds
         self._started = seconds()
         self._phases: dict[str, float] = {}
-
-    @property
-    def id(self) -> str:
-        """The id under which log, record and operators know this session."""
-        return self.request.session
 
     @property
     def age(self) -> float:

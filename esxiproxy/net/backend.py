@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IHandshakeListener
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from esxiproxy.core.closing import Side
 from esxiproxy.core.errors import SessionError, UpgradeRefused, UpstreamInvalid, UpstreamLost
 from esxiproxy.core.frames import FrameWalker
 from esxiproxy.core.handshake import Acceptance, check_acceptance
@@ -60,6 +61,7 @@ class Backend(Leg, WebSocketClientProtocol):
     out: its target is a secret.
     """
 
+    side = Side.UPSTREAM
     version = 18
     acceptMaskedServerFrames = False
     maskClientFrames = True

@@ -9,6 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from esxiproxy.core.closing import Side
 from esxiproxy.core.errors import (
     ClientLost,
     Draining,
@@ -43,6 +44,7 @@ class Frontend(Leg, WebSocketServerProtocol):
     It is handed a connection whose request head dispatch has read and checked, and begins with the answer.
     """
 
+    side = Side.CLIENT
     versions = (13,)
     webStatus = False
     requireMaskedClientFrames = True

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from autobahn.websocket.protocol import WebSocketProtocol
 
-from esxiproxy.core.closing import CloseCode
+from esxiproxy.core.closing import CloseCode, Side
 from esxiproxy.core.errors import InvalidPayload, ProtocolViolation, SessionError
 from esxiproxy.core.frames import FrameWalker, control_frame
 from esxiproxy.net.options import Options
@@ -43,6 +43,8 @@ def may_be_sent(code: int) -> bool:
 class Leg(Options, _Autobahn):
     """Mixed into Autobahn's server and client protocol.
 
+    ``side``
+        which one of the two it is.
     ``twin``
         the other leg, once the relay has joined them.
     ``sink``
@@ -64,6 +66,7 @@ class Leg(Options, _Autobahn):
     log = Silence()
     transport: Any
     factory: Any
+    side: Side
     relay: Relay | None = None
     twin: Leg | None = None
     sink: Leg | None = None

@@ -49,6 +49,7 @@ class Relay:
         self._timers = Timers(clock)
         self._valves: dict[Side, Valve] = {}
         self._deadline = 0.0
+        self._staged = Phase.OPEN
 
     def start(self) -> None:
         """From here on frames flow."""
@@ -76,27 +77,24 @@ class Relay:
         """Bytes relayed so far, both ways together."""
         return sum(leg.octets for leg in self.legs.values())
 
-    def _side(self, leg: Leg) -> Side:
-        return Side.CLIENT if leg is self.legs[Side.CLIENT] else Side.UPSTREAM
-
     # What a leg tells
 
     def close_received(self, leg: Leg, close: CloseCode) -> None:
         """A Close came."""
-        side = self._side(leg)
+        side = leg.side
         self.session.ended(side.value, close.code)
         self._perform(self._closing.close_received(side, close))
 
     def faulted(self, leg: Leg, error: SessionError) -> None:
         """The peer broke the protocol."""
-        side = self._side(leg)
+        side = leg.side
         if self._closing.phase is Phase.OPEN:
             self.session.failed(error, side.value)
         self._perform(self._closing.faulted(side, error))
 
     def lost(self, leg: Leg) -> None:
         """The connection has ended."""
-        side = self._side(leg)
+        side = leg.side
         if self._closing.phase is Phase.OPEN:
             self.session.failed(_loss(side, leg.walker.left > 0), side.value)
         self._stop(side)
@@ -106,7 +104,7 @@ class Relay:
 
     def spend_control(self, leg: Leg) -> bool:
         """Whether the peer may send one more control frame now."""
-        side = self._side(leg)
+        side = leg.side
         if self._budgets[side].spend():
             return True
         leg.fault(Flood("too many control frames"))
@@ -114,7 +112,7 @@ class Relay:
 
     def control_written(self, leg: Leg, opcode: int) -> None:
         """A control frame of ours went out on this leg."""
-        side = self._side(leg)
+        side = leg.side
         if opcode == CLOSE:
             self._silence(leg)
         elif side in self._keepalives:
@@ -122,7 +120,7 @@ class Relay:
 
     def ponged(self, leg: Leg, payload: bytes) -> None:
         """A pong came."""
-        side = self._side(leg)
+        side = leg.side
         if keepalive := self._keepalives.get(side):
             keepalive.ponged(payload)
             if side is Side.CLIENT:
@@ -192,7 +190,7 @@ class Relay:
         """At a frame boundary.  Where the rest of the frame will never come, no Close can follow it."""
         twin = leg.twin
         if leg.mid_frame() and (twin is None or twin.lost or twin.deaf or twin.sink is None):
-            self.session.detail += f"; the {self._side(leg).value} was left in the middle of a frame"
+            self.session.detail += f"; the {leg.side.value} was left in the middle of a frame"
             self._silence(leg)
             leg.transport.loseConnection()
         else:
@@ -203,7 +201,7 @@ class Relay:
         twin = leg.twin
         if twin is not None:
             twin.sink = None
-        self._stop(self._side(leg))
+        self._stop(leg.side)
 
     def _stop(self, side: Side) -> None:
         """Nothing more is relayed to this leg: take the valve out, and whoever waits for it goes on."""
@@ -214,21 +212,18 @@ class Relay:
 
     def _arm_stage(self) -> None:
         phase = self._closing.phase
-        if phase in (Phase.OPEN, Phase.CLOSED):
+        if phase is self._staged or phase is Phase.CLOSED:
             return
         now = self._clock.seconds()
         timeout = self.session.limits.close_timeout
-        if not self._deadline:
+        if self._staged is Phase.OPEN:
             self._deadline = now + timeout
             self._timers.clear()
             for valve in self._valves.values():
                 valve.forget()
-        left = self._deadline - now
-        if phase is Phase.CARRYING:
-            left -= timeout / 2
-        if f"stage {phase.name}" not in self._timers:
-            self._timers.disarm(f"stage {Phase.CARRYING.name}")
-            self._timers.arm(f"stage {phase.name}", left, self._expired)
+        self._staged = phase
+        answering = timeout / 2 if phase is Phase.CARRYING else 0.0
+        self._timers.arm("stage", self._deadline - now - answering, self._expired)
 
     def _expired(self) -> None:
         self._perform(self._closing.expired())

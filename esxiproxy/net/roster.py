@@ -53,8 +53,9 @@ class Roster:
         holder.end(command.error)
 
     def _ask(self, answer: Awaitable[None]) -> None:
-        async def ask() -> None:
-            await answer
-
-        asked = Deferred.fromCoroutine(ask())
+        asked = answer if isinstance(answer, Deferred) else Deferred.fromCoroutine(_awaited(answer))
         asked.addErrback(lambda failure: self._log.failure("the list of sessions is wrong", failure))
+
+
+async def _awaited(answer: Awaitable[None]) -> None:
+    await answer
