@@ -37,7 +37,7 @@ SERVER = """
         client_max_body_size 64k;
         gzip_proxied any; gzip_min_length 1; gzip_vary on; gzip_types text/plain;
         location /zipped/ {{ gzip on; }}
-        location /expires/ {{ expires 1h; add_header X-Twice 1; add_header X-Twice 2; }}
+        location /expires/ {{ expires epoch; add_header X-Twice 1; add_header X-Twice 2; }}
         location = /nothing {{ return 204; }}
         location = /moved {{ return 301 /page.html?from=moved; }}
         location = /found {{ return 302 $scheme://$http_host/page.html; }}
@@ -306,7 +306,7 @@ def _files(folder: Path) -> None:
         "empty.txt": b"",
         "large.bin": bytes(range(256)) * 391,
         "zipped/text.txt": b"Lorem ipsum dolor sit amet. " * 500,
-        "expires/text.txt": b"for an hour",
+        "expires/text.txt": b"long gone",
         "login": b"you are in",
         "users": b"me:{PLAIN}secret\n",
     }
