@@ -40,24 +40,24 @@ class _Direct(ClientFactory):
     """What is used here of Twisted's endpoints, which wrap each protocol and look for all its interfaces."""
 
     noisy = False
-    connector: Any
+    connector: Any = None
+    """While it is on its way: after that they would be a circle."""
 
     def __init__(self, factory: Any, failed: Failed) -> None:
         self._factory = factory
         self._failed = failed
-        self._under_way = True
 
     def stop(self) -> None:
         """Not after all; a connection that is made already is its protocol's."""
-        if self._under_way:
+        if self.connector is not None:
             self.connector.stopConnecting()
 
     def buildProtocol(self, addr: Any) -> Any:
-        self._under_way = False
+        self.connector = None
         return self._factory.buildProtocol(addr)
 
     def clientConnectionFailed(self, connector: Any, reason: Failure) -> None:
-        self._under_way = False
+        self.connector = None
         self._failed(reason)
 
 
