@@ -23,7 +23,7 @@ from esxiproxy.core.routing import Upstream
 from esxiproxy.interfaces import IAuthenticator, IRouter, ISessionObserver, IState
 from esxiproxy.net.admission import Admission, always
 from esxiproxy.net.connector import Connector
-from esxiproxy.net.dispatch import ListenerFactory
+from esxiproxy.net.factory import ListenerFactory
 from esxiproxy.net.gateway import Gateway
 from esxiproxy.net.proxyprotocol import ProxyProtocolFactory
 from esxiproxy.net.roster import Roster
@@ -89,17 +89,16 @@ class Proxy(Service):
         ``tls`` puts TLS around it: certificate and key in files, or what Twisted's TLS takes.  ``edge`` says
         what is let in beside WebSockets.
         """
-        edge, limits = edge or Edge(), limits or self.limits
+        edge, limits, quotas = edge or Edge(), limits or self.limits, quotas or self.quotas
         if isinstance(tls, ListenerTLS):
             tls = CurrentContext(listener_context(tls))
-        gateway = Gateway(
-            authenticator or Anonymous(), router, self._connector, self.admission, quotas or self.quotas
-        )
+        gateway = Gateway(authenticator or Anonymous(), router, self._connector, self.admission, quotas)
         factory: Any = ListenerFactory(name, gateway, self.sessions, limits, self._reactor, edge)
         if tls is not None:
             factory = TLSFactory(tls, False, factory, self._reactor)
         if edge.proxy_protocol:
-            factory = ProxyProtocolFactory(factory, self._reactor, limits.head_timeout, edge.trust)
+            handshake = partial(self.admission.handshake, quotas)
+            factory = ProxyProtocolFactory(factory, self._reactor, limits.head_timeout, edge.trust, handshake)
         return factory
 
     def renew(self, upstreams: Iterable[Upstream]) -> None:

@@ -103,6 +103,7 @@ class ProxyService(MultiService):
             undo.pop_all()
         self.proxy.limits, self.proxy.quotas = config.limits, config.quotas
         self._listeners.serve(bound)
+        self.proxy.sessions.outdate()
         self._config = self._lasting(config)
         await self._beside.keep(places, config)
         await self._listeners.close_others(bound)

@@ -21,7 +21,7 @@ from esxiproxy.core.listening import MANHOLE
 from esxiproxy.core.problem import CannotStart, Unbound
 from esxiproxy.listeners import Listeners
 from esxiproxy.net.connector import Connector
-from esxiproxy.net.dispatch import ListenerFactory
+from esxiproxy.net.factory import ListenerFactory
 from esxiproxy.net.listener import ListenerService
 from esxiproxy.net.pem import TLSFileError
 from esxiproxy.service import ProxyService
@@ -32,6 +32,7 @@ from tests.net.scene import close, frame, frames, opening, up
 ONE = "[listener one]\nlisten = 127.0.0.1:81\nupstream = esxi\n"
 TWO = "[listener two]\nlisten = 127.0.0.1:82\nupstream = esxi\n"
 UPSTREAM = "[upstream esxi]\nurl = ws://192.0.2.{host}\nping_interval = off\n"
+PAGE = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 PUBLIC = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJcX9ZSxZRsGzzoyLAeJs7S2m4K6m5XlnkYFbWE+vqyX somebody\n"
 
 
@@ -75,6 +76,7 @@ class World:
         self.service.privilegedStartService()
         self.service.startService()
         self.wires = []
+        self.dials = 0
 
     def config(self, text, host=10):
         path = self.folder / "proxy.ini"
@@ -125,6 +127,25 @@ class World:
         assert client.received.startswith(b"HTTP/1.1 101 "), client.received
         client.received = host.received = b""
         return client, host
+
+    def page(self, client):
+        """A request of this client's, and its answer."""
+        self.asks(client)
+        self.answers()
+        assert client.received.endswith(b"ok")
+        client.received = b""
+
+    def asks(self, client):
+        client.send(PAGE)
+        self.pump()
+
+    def answers(self):
+        if len(self.reactor.tcpClients) > self.dials:  # the one from before may be used again
+            self.dials = len(self.reactor.tcpClients)
+            self.host = Wire(self.reactor.tcpClients[-1][2].buildProtocol(None))
+            self.wires.append(self.host)
+        self.host.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        self.pump()
 
     def carries(self, client, host):
         host.received = b""
@@ -415,6 +436,23 @@ def test_inherited_sockets_are_served_in_place_of_bound(tmp_path):
         world.console(one.fileno())
 
 
+def test_a_reload_ends_connections_that_are_between_two_requests(tmp_path):
+    """The next request finds the new settings; one that is under way has its answer, which says so."""
+    world = World(tmp_path, ONE + "http = forward\n")
+    idle, asking = world.connect(), world.connect()
+    world.page(idle)
+    world.asks(asking)
+    assert world.reload(ONE + "http = forward\n", host=20) is None
+    world.pump()
+    assert idle.saw_fin and not idle.received and not asking.saw_fin
+    world.answers()
+    assert asking.received.endswith(b"ok") and b"\r\nConnection: close\r\n" in asking.received
+    assert asking.saw_fin
+    later = world.connect()
+    world.page(later)
+    assert world.dialled() == "192.0.2.20" and not later.saw_fin
+
+
 # Retire
 
 
@@ -448,15 +486,34 @@ def test_who_came_before_is_served_by_who_retires(world):
 def test_a_connection_between_two_requests_is_closed_by_who_retires(tmp_path):
     world = World(tmp_path, ONE + "http = forward\n")
     client = world.connect()
-    client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-    world.pump()
-    host = Wire(world.reactor.tcpClients[-1][2].buildProtocol(None))
-    world.wires.append(host)
-    host.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-    world.pump()
-    assert client.received.endswith(b"ok") and not client.ended
+    world.page(client)
+    assert not client.ended
     done = []
     world.service.retire().addCallback(done.append)
+    world.advance(1)
+    assert done == [None] and client.saw_fin
+
+
+@pytest.mark.parametrize("listener", ["", "proxy_protocol = yes\n"])
+def test_who_has_said_a_part_of_a_request_is_waited_for_by_who_retires(tmp_path, listener):
+    """Of a second one, or of the PROXY header before the first."""
+    world = World(tmp_path, ONE + "http = forward\n" + listener)
+    client = world.connect()
+    rest = PAGE
+    if listener:
+        rest = b"PROXY UNKNOWN\r\n" + PAGE
+    else:
+        world.page(client)
+    client.send(rest[:10])
+    world.pump()
+    done = []
+    world.service.retire().addCallback(done.append)
+    world.advance(1)
+    assert not done
+    client.send(rest[10:])
+    world.pump()
+    world.answers()
+    assert client.received.endswith(b"ok")
     world.advance(1)
     assert done == [None] and client.saw_fin
 

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+MAX_EARLY = 64 * 1024
+"""Bytes that are held for an upstream that is being dialled, or behind a request that is being answered."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, ISSLTransport
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from esxiproxy.core.edge import Edge, Http
+from esxiproxy.core.edge import Http
 from esxiproxy.core.errors import MalformedRequest, MethodRefused, SessionError, UpgradeRequired
 from esxiproxy.core.forwarded import origin_of
 from esxiproxy.core.handshake import Upgrade, upgrade_of
 from esxiproxy.core.head import NO_HEAD, HeadReader, RequestHead
-from esxiproxy.core.limits import Limits
 from esxiproxy.core.paths import check_path
 from esxiproxy.core.record import Kind
 from esxiproxy.core.refusal import refusal
 from esxiproxy.core.request import Address, Request
 from esxiproxy.core.via import check_loop
-from esxiproxy.net.frontend import Frontend, FrontendFactory
-from esxiproxy.net.gateway import Gateway
+from esxiproxy.net.frontend import Frontend
 from esxiproxy.net.http_client import HttpClient
 from esxiproxy.net.linger import Linger
-from esxiproxy.net.sessions import Sessions, session_id
+from esxiproxy.net.sessions import session_id
 from esxiproxy.net.slot import Slot
 from esxiproxy.net.unsent import unsent
+
+if TYPE_CHECKING:
+    from esxiproxy.net.factory import ListenerFactory
 
 _ENOUGH = 1024 * 1024
 """Bytes that are read behind a refusal: whoever sends more has not stopped to look at the answer."""
@@ -51,13 +52,11 @@ class Dispatch(Protocol):
         self._http: HttpClient | None = None
         self._ignored = 0
         self._slot: Slot | None = None
+        self._epoch = factory.sessions.epoch
 
     def connectionMade(self) -> None:
-        limits, gateway = self.factory.limits, self.factory.gateway
-        try:
-            self._slot = gateway.admission.handshake(gateway.quotas)
-        except SessionError as error:
-            self._refuse(error, self._request(NO_HEAD), Kind.HTTP)
+        limits = self.factory.limits
+        if not self._shake():
             return
         if ISSLTransport.providedBy(self.transport):
             self._wait(limits.tls_handshake_timeout, self.transport.abortConnection)
@@ -75,6 +74,8 @@ class Dispatch(Protocol):
             return
         if self._between:
             self._begun()
+            if not self._shake():
+                return
             self._wait(self.factory.limits.head_timeout, self._late)
         try:
             read = self._reader.feed(data)
@@ -150,7 +151,13 @@ class Dispatch(Protocol):
         self._shaken()
         if self._http is None:
             self._http = HttpClient(
-                self.transport, factory.gateway, factory.sessions, factory.clock, self._next, self._close
+                self.transport,
+                factory.gateway,
+                factory.sessions,
+                factory.clock,
+                self._next,
+                self._close,
+                self._epoch,
             )
         self._http.serve(factory.sessions.new(request, factory.limits, Kind.HTTP), rest)
 
@@ -159,7 +166,7 @@ class Dispatch(Protocol):
         self._reader = HeadReader()
         self._wait(self.factory.limits.keepalive_timeout, self._close)
         sessions = self.factory.sessions
-        if sessions.retiring and not rest:
+        if sessions.are_over(self._epoch) and not rest:
             return self._close()
         sessions.waiting.add(self._close)
         if rest:
@@ -173,6 +180,16 @@ class Dispatch(Protocol):
     def _begun(self) -> None:
         """Something of another request has come, or no other will."""
         self.factory.sessions.waiting.discard(self._close)
+
+    def _shake(self) -> bool:
+        """Begin an opening handshake, which is over with the head; False when there are too many of them."""
+        gateway = self.factory.gateway
+        try:
+            self._slot = gateway.admission.handshake(gateway.quotas)
+        except SessionError as error:
+            self._refuse(error, self._request(NO_HEAD), Kind.HTTP)
+            return False
+        return True
 
     def _shaken(self) -> None:
         """It is no longer in the opening handshake."""
@@ -219,32 +236,3 @@ class Dispatch(Protocol):
     def _stop(self) -> None:
         if self._call is not None and self._call.active():
             self._call.cancel()
-
-
-class ListenerFactory(Factory):
-    """The protocols of one listener: what is common to all of its connections.
-
-    ``clock`` is a reactor, or a Clock in tests; TLS is around it, not in it.
-    """
-
-    noisy = False
-
-    def __init__(
-        self,
-        name: str,
-        gateway: Gateway,
-        sessions: Sessions,
-        limits: Limits,
-        clock: Any,
-        edge: Edge | None = None,
-    ) -> None:
-        self.name = name
-        self.gateway = gateway
-        self.sessions = sessions
-        self.limits = limits
-        self.clock = clock
-        self.edge = edge or Edge()
-        self.frontends = FrontendFactory(clock)
-
-    def buildProtocol(self, addr: Any) -> Any:
-        return Dispatch(self)

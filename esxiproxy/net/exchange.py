@@ -19,6 +19,7 @@ from esxiproxy.core.errors import (
     UpstreamTimeout,
 )
 from esxiproxy.core.forwarding import Forwarding
+from esxiproxy.core.limits import MAX_EARLY
 from esxiproxy.core.message import may_be_repeated, upstream_request
 from esxiproxy.core.refusal import refusal
 from esxiproxy.core.session import Session
@@ -28,9 +29,6 @@ from esxiproxy.net.sessions import log_bug
 
 if TYPE_CHECKING:
     from esxiproxy.net.http_client import HttpClient
-
-MAX_EARLY = 64 * 1024
-"""Bytes that are held for an upstream that is being dialled, or behind a request that is being answered."""
 
 
 class Exchange:
@@ -135,7 +133,7 @@ class Exchange:
     def answer_received(self, octets: bytes) -> None:
         """Bytes from the upstream."""
         self.deadlines.answer_moved()
-        if self._client.sessions.retiring:
+        if self._client.is_last:
             self._forwarding.closing = True
         try:
             sent = self._forwarding.take_answer(octets)

@@ -22,6 +22,7 @@ from esxiproxy.core.errors import (
 )
 from esxiproxy.core.frames import FrameWalker
 from esxiproxy.core.handshake import Upgrade, switching_head
+from esxiproxy.core.limits import MAX_EARLY
 from esxiproxy.core.refusal import refusal
 from esxiproxy.core.session import Session
 from esxiproxy.net.leg import Leg
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from esxiproxy.net.gateway import Gateway
 
 _OF_UPSTREAM = (UpgradeRefused, UpstreamLost, UpstreamInvalid)
-MAX_EARLY = 64 * 1024
-"""Bytes that a client may send before its 101; a pause in their place would hide that the client left."""
 
 
 class Frontend(Leg, WebSocketServerProtocol):
@@ -80,7 +79,7 @@ class Frontend(Leg, WebSocketServerProtocol):
         self._admission.addCallback(self._accept).addErrback(self._failed)
 
     def consumeData(self) -> None:
-        """Before the 101, what the client sends is held."""
+        """Before the 101, what the client sends is held: a pause would hide that it left."""
         if self.state != self.STATE_CONNECTING:
             super().consumeData()
         elif self._refused:

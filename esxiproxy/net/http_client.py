@@ -7,9 +7,10 @@ from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
+from esxiproxy.core.limits import MAX_EARLY
 from esxiproxy.core.routing import Upstream
 from esxiproxy.core.session import Session
-from esxiproxy.net.exchange import MAX_EARLY, Exchange
+from esxiproxy.net.exchange import Exchange
 from esxiproxy.net.gateway import Gateway
 from esxiproxy.net.http_flow import HttpFlow
 from esxiproxy.net.http_upstream import HttpUpstream
@@ -20,7 +21,7 @@ class HttpClient:
     """Serves one request at a time, and keeps the one idle upstream connection between them.
 
     ``over`` is called when a request has its answer and the next head may be read, with the bytes that came
-    in the meantime; ``closing`` when the connection is to be closed.
+    in the meantime; ``closing`` when the connection is to be closed.  ``epoch`` is the one in which it came.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class HttpClient:
         clock: IReactorTime,
         over: Callable[[bytes], None],
         closing: Callable[[], None],
+        epoch: int,
     ) -> None:
         self.transport = transport
         self.gateway = gateway
@@ -39,6 +41,7 @@ class HttpClient:
         self.flow = HttpFlow(transport, clock, 0.0)
         self._over = over
         self._closing = closing
+        self._epoch = epoch
         self._idle: HttpUpstream | None = None
         self._exchange: Exchange | None = None
         self._held = b""
@@ -49,6 +52,11 @@ class HttpClient:
     def busy(self) -> bool:
         """Whether what comes belongs to a request, or has to wait for one to be done."""
         return self._exchange is not None or self._draining
+
+    @property
+    def is_last(self) -> bool:
+        """Whether no other request is served behind the one that is."""
+        return self.sessions.are_over(self._epoch)
 
     def serve(self, session: Session, rest: bytes) -> None:
         """Forward this request; raises a SessionError for one that is refused as it stands."""
@@ -86,7 +94,7 @@ class HttpClient:
     def exchange_over(self, rest: bytes, keep: bool) -> None:
         """The request has its answer; ``rest`` came behind it."""
         self._exchange = None
-        if not keep or self.sessions.retiring:
+        if not keep or self.is_last:
             self._closing()
             return
         self._held = rest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -13,9 +14,11 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides, providedBy
 
+from esxiproxy.core.errors import SessionError
 from esxiproxy.core.forwarded import Trust
 from esxiproxy.core.proxyprotocol import Announcement, AnnouncementReader, ProxyProtocolError
 from esxiproxy.core.request import Address
+from esxiproxy.net.slot import Slot
 from esxiproxy.net.transport.tcp import TCPStream
 
 _PEEK = 4096
@@ -38,6 +41,7 @@ class ProxyProtocolWrapper(ProtocolWrapper):
         self._reader: AnnouncementReader | None = AnnouncementReader()
         self._announced = Announcement()
         self._call: IDelayedCall | None = None
+        self._slot: Slot | None = None
 
     def makeConnection(self, transport: Any) -> None:
         directlyProvides(self, providedBy(transport))
@@ -45,6 +49,11 @@ class ProxyProtocolWrapper(ProtocolWrapper):
         self.factory.registerProtocol(self)
         if not self.factory.trust.believes(getattr(transport.getPeer(), "host", "unix")):
             self._refuse("not one of the trusted proxies")
+            return
+        try:
+            self._slot = self.factory.handshake()
+        except SessionError as error:
+            self._refuse(str(error))
             return
         if isinstance(transport, TCPStream):
             transport.read_by(self._peek)
@@ -118,20 +127,31 @@ class ProxyProtocolWrapper(ProtocolWrapper):
     def _stop(self) -> None:
         if self._call is not None and self._call.active():
             self._call.cancel()
+        if self._slot is not None:
+            self._slot.give()
 
 
 class ProxyProtocolFactory(WrappingFactory):
     """Stands around a listener's factory, TLS and all.
 
     ``trust`` says whose headers are believed: without networks everybody's, since such a port is for proxies
-    alone.  ``timeout`` is the time for the whole header.
+    alone.  ``timeout`` is the time for the whole header.  ``handshake`` is asked for a slot for as long as
+    that takes, and may raise LimitReached.
     """
 
     protocol = ProxyProtocolWrapper
     noisy = False
 
-    def __init__(self, factory: Factory, clock: IReactorTime, timeout: float, trust: Trust | None) -> None:
+    def __init__(
+        self,
+        factory: Factory,
+        clock: IReactorTime,
+        timeout: float,
+        trust: Trust | None,
+        handshake: Callable[[], Slot],
+    ) -> None:
         super().__init__(factory)
+        self.handshake = handshake
         self.clock = clock
         self.timeout = timeout
         self.trust = trust if trust is not None and (trust.networks or trust.unix) else Everybody()

@@ -61,8 +61,10 @@ class Sessions:
         """Whether new sessions are refused, since the proxy is going away."""
         self.retiring = False
         """Whether a connection is closed when it has its answer, since another process takes the next one."""
+        self.epoch = 0
+        """How often the settings have changed."""
         self.waiting: set[Callable[[], None]] = set()
-        """Closes a connection that has its answers and may ask again: called when the proxy retires."""
+        """Closes a connection that has its answers and may ask again: called when no other may come on it."""
         self.leaving: set[object] = set()
         """Connections whose session is over, and whose client has not got all of the answer."""
 
@@ -109,8 +111,17 @@ class Sessions:
     def retire(self) -> None:
         """No second request on any connection from now on; those that are between two are closed at once."""
         self.retiring = True
+        self.outdate()
+
+    def outdate(self) -> None:
+        """The settings have changed: the same for the connections that came under the ones before."""
+        self.epoch += 1
         for close in list(self.waiting):
             close()
+
+    def are_over(self, epoch: int) -> bool:
+        """Whether a connection of that epoch is closed when it has its answer."""
+        return self.retiring or epoch != self.epoch
 
     def drain(self) -> None:
         """The same, and new sessions are refused."""

@@ -14,7 +14,7 @@ from esxiproxy.core.quota import Quotas
 from esxiproxy.core.routing import Principal, Route, Upstream
 from esxiproxy.net.admission import Admission
 from esxiproxy.net.backend import Backend, BackendFactory
-from esxiproxy.net.dispatch import ListenerFactory
+from esxiproxy.net.factory import ListenerFactory
 from esxiproxy.net.gateway import Gateway
 from esxiproxy.net.sessions import Sessions
 from esxiproxy.state.memory import MemoryState

@@ -1,5 +1,6 @@
 """PROXY protocol in front of a listener, and in front of an upstream."""
 
+from functools import partial
 from ipaddress import ip_network
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from esxiproxy.core.edge import Edge, Http
 from esxiproxy.core.forwarded import Trust
 from esxiproxy.core.proxyprotocol import ProxyVersion, announce
+from esxiproxy.core.quota import Quotas
 from esxiproxy.core.request import Address
 from esxiproxy.core.routing import Upstream
 from esxiproxy.net.proxyprotocol import ProxyProtocolFactory
@@ -17,9 +19,15 @@ from tests.net.scene import frame, opening, up
 HEADER = b"PROXY TCP4 192.0.2.99 203.0.113.1 5555 443\r\n"
 
 
-def behind(trust=None, **limits):
+def behind(trust=None, quotas=None, **limits):
     scene = HttpScene(**limits)
-    factory = ProxyProtocolFactory(scene.factory, scene.clock, scene.factory.limits.head_timeout, trust)
+    factory = ProxyProtocolFactory(
+        scene.factory,
+        scene.clock,
+        scene.factory.limits.head_timeout,
+        trust,
+        partial(scene.admission.handshake, quotas or Quotas()),
+    )
     scene.client = Wire(factory.buildProtocol(None))
     scene.clock.calls[:1] = []  # the deadline of the connection that the scene came with
     return scene
@@ -42,6 +50,16 @@ def test_the_client_is_who_the_header_names(version, chunk):
 def test_a_header_that_names_nobody_leaves_the_connections_own_address():
     scene = behind()
     assert read(scene.ask(b"PROXY UNKNOWN\r\n" + get())).values(b"X-Forwarded-For") == [b"198.51.100.7"]
+
+
+def test_whoever_owes_the_header_is_in_the_opening_handshake():
+    scene = behind(quotas=Quotas(max_handshakes=2))
+    assert scene.admission.handshakes == 2, "the one that the scene came with, and this one"
+    scene.ask(HEADER + get())
+    assert scene.admission.handshakes == 1
+    crowded = behind(quotas=Quotas(max_handshakes=1))
+    crowded.pump()
+    assert crowded.client.ended == "aborted" and crowded.admission.refusals == {"max_handshakes": 1}
 
 
 def test_a_websocket_goes_through():
