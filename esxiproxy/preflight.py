@@ -1,4 +1,4 @@
-"""What can be wrong with a configuration beyond its own text: certificates, authorities, plugins."""
+"""What can be wrong with a configuration beyond its text: certificates, authorities, plugins, a database."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from os import PathLike
 from esxiproxy.core.config import Config, ConfigError, Problem, load
 from esxiproxy.net import tls, trust
 from esxiproxy.registry import AUTHENTICATORS, ROUTERS, SERVICES, plugin
+from esxiproxy.state import opening
 
 
 def load_checked(path: str | PathLike[str], content: bytes | None = None) -> Config:
@@ -22,6 +23,8 @@ def load_checked(path: str | PathLike[str], content: bytes | None = None) -> Con
 
 
 def _problems(config: Config) -> Iterator[Problem]:
+    if (text := opening.check(config.state)) is not None:
+        yield config.problem("proxy", "state", text)
     for name in config.beside:
         yield from _plugin_problems(config, "proxy", "beside", SERVICES, name)
     for listener in config.listeners:

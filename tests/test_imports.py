@@ -23,7 +23,7 @@ ALLOWED = {
     "listeners": {"core", "binding", "net", "listeners"},
     "beside": {"core", "interfaces", "ops", "registry", "beside"},
     "service": {"core", "net", "ops", "state", "registry", "listeners", "beside", "proxy", "service"},
-    "preflight": {"core", "net", "registry", "preflight"},
+    "preflight": {"core", "net", "registry", "state", "preflight"},
     "reload": {"core", "preflight", "reload"},
     "workers": {"binding", "core", "net", "ops", "preflight", "service", "workers"},
     "tap": {"core", "ops", "preflight", "reload", "service", "workers", "tap"},

@@ -2,15 +2,46 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.interfaces import IState
 from esxiproxy.state.memory import MemoryState
 from esxiproxy.state.sqlite import SqliteState
+from esxiproxy.state.tables import BUSY, identify, is_busy
 
 
 def open_state(path: Path | None, reactor: Any) -> IState:
     """The state in a database that several processes share, or that of one process."""
     state: IState = MemoryState(reactor) if path is None else SqliteState(path, reactor)
     return state
+
+
+def check(path: Path | None) -> str | None:
+    """What is wrong with the place of a database, as a sentence; None if nothing is.  Nothing is made."""
+    if path is None:
+        return None
+    if not path.exists():
+        return _check_folder(path.absolute().parent)
+    if not path.is_file():
+        return f"{path} is no file"
+    if not os.access(path, os.R_OK | os.W_OK):
+        return f"{path} may not be read and written"
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", BUSY, uri=True)) as connection:
+            identify(connection)
+    except StateUnavailable as error:
+        return f"{path}: {error.detail}"
+    except sqlite3.Error as error:
+        return None if is_busy(error) else f"{path}: {error}"
+    return _check_folder(path.absolute().parent)  # where the journal stands
+
+
+def _check_folder(folder: Path) -> str | None:
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return f"the folder {folder} may not be written to"
+    return None

@@ -15,7 +15,7 @@ BUSY = 1.0
 RETRY = 1.0
 """Seconds after a failure in which nothing is tried: everybody behind it would wait as long as it did."""
 VERSION = 1
-_APPLICATION = 0x65737870
+APPLICATION = 0x65737870
 """What marks a database as ours: ``esxp``."""
 
 _SCHEMA = """
@@ -81,7 +81,7 @@ class Tables:
                 raise
         except (sqlite3.Error, OSError) as error:
             self._down_until = now + RETRY
-            if not _is_busy(error):
+            if not is_busy(error):
                 self.close()
             # An error of the system names the file, and the client is told this.
             text = error.strerror if isinstance(error, OSError) else error
@@ -130,18 +130,24 @@ class Tables:
         return connection
 
 
-def _prepare(connection: sqlite3.Connection) -> None:
+def identify(connection: sqlite3.Connection) -> bool:
+    """Whether the tables are in it; False for an empty database.  Raises StateUnavailable for any other."""
     filled = _number(connection, "schema_version")  # first: another process may be filling it just now
     application, version = _number(connection, "application_id"), _number(connection, "user_version")
-    if application == _APPLICATION and version != VERSION:
+    if application == APPLICATION and version != VERSION:
         raise StateUnavailable(f"the shared state is of version {version}, and this is {VERSION}")
-    if application != _APPLICATION and filled:
+    if application != APPLICATION and filled:
         raise StateUnavailable("the shared state is the database of another program")
+    return application == APPLICATION
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    ours = identify(connection)
     connection.execute("PRAGMA journal_mode = WAL")
     # What a machine's crash can take away is a lease or a used token of the last moments, never the file.
     connection.execute("PRAGMA synchronous = NORMAL")
-    if application != _APPLICATION:
-        connection.executescript(_SCHEMA.format(application=_APPLICATION, version=VERSION))
+    if not ours:
+        connection.executescript(_SCHEMA.format(application=APPLICATION, version=VERSION))
 
 
 def _number(connection: sqlite3.Connection, pragma: str) -> int:
@@ -149,6 +155,6 @@ def _number(connection: sqlite3.Connection, pragma: str) -> int:
     return int(number)
 
 
-def _is_busy(error: Exception) -> bool:
+def is_busy(error: Exception) -> bool:
     """Whether the connection is good, and only somebody else was too long at it."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)

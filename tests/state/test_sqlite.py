@@ -1,12 +1,15 @@
 """What can happen to a database: it is locked, gone, somebody else's, or its disk does not answer."""
 
+import os
 import queue
+import re
 import sqlite3
 import stat
 import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 
 import pytest
 from twisted.internet.defer import CancelledError
@@ -17,6 +20,7 @@ from esxiproxy.core.claim import Slots
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.state import tables
 from esxiproxy.state.lease import LEASE
+from esxiproxy.state.opening import check
 from esxiproxy.state.sqlite import PATIENCE, SqliteState
 from tests.state.world import Held, SqliteWorld, result
 
@@ -262,3 +266,45 @@ def test_real_processes_that_start_at_once_share_one_limit(tmp_path):
     for racer in racers:
         racer.communicate("go\n", timeout=30)
     assert sum(won) == 100
+
+
+# Before the start
+
+
+def test_a_place_where_a_database_can_be_made_or_is_has_nothing_wrong(world, tmp_path):
+    assert check(tmp_path / "new") is None and not (tmp_path / "new").exists()
+    result(world.new().take("a", [ONE]))
+    assert check(world.path) is None
+    other = world.another_program()
+    other.execute("BEGIN EXCLUSIVE")
+    assert check(world.path) is None, "somebody is at it just now"
+
+
+@pytest.mark.parametrize(
+    ("place", "problem"),
+    [
+        ("", "is no file"),
+        ("text", "text: file is not a database"),
+        ("foreign", "foreign: the shared state is the database of another program"),
+        ("later", "later: the shared state is of version 7, and this is 1"),
+    ],
+)
+def test_a_place_that_cannot_be_a_state_says_why(tmp_path, place, problem):
+    (tmp_path / "text").write_text("this is no database, and long enough to be sure of it" * 20)
+    _database(tmp_path / "foreign", "CREATE TABLE somebodys (column TEXT)")
+    _database(tmp_path / "later", f"PRAGMA application_id = {tables.APPLICATION}", "PRAGMA user_version = 7")
+    found = check(tmp_path / place)
+    assert found is not None and re.search(problem, found), found
+
+
+def test_a_place_that_may_not_be_written_says_so(tmp_path, monkeypatch):
+    (tmp_path / "state").touch()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may everywhere
+    assert check(tmp_path / "state") == f"{tmp_path}/state may not be read and written"
+    assert check(tmp_path / "new") == f"the folder {tmp_path} may not be written to"
+
+
+def _database(path, *statements):
+    with closing(sqlite3.connect(path)) as connection:
+        for statement in statements:
+            connection.execute(statement)

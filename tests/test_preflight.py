@@ -1,0 +1,21 @@
+"""What is wrong beyond the text of a configuration has its line as well."""
+
+import pytest
+
+from esxiproxy.core.problem import ConfigError
+from esxiproxy.preflight import load_checked
+
+REST = "[listener one]\nlisten = 127.0.0.1:81\nupstream = esxi\n[upstream esxi]\nurl = ws://192.0.2.10\n"
+
+
+def test_a_state_that_cannot_be_opened_ends_the_start(tmp_path):
+    path = tmp_path / "proxy.ini"
+    state = tmp_path / "state"
+    state.write_text("no database")
+    path.write_text(f"[proxy]\nstate = sqlite:{state}\nworkers = 2\n{REST}")
+    with pytest.raises(ConfigError) as caught:
+        load_checked(path)
+    (problem,) = caught.value.problems
+    assert str(problem) == f"{path}:2: [proxy] state: {state}: file is not a database"
+    state.unlink()
+    assert load_checked(path).state == state
