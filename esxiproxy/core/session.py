@@ -6,12 +6,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from types import MappingProxyType
 
-from esxiproxy.core.errors import SessionError
+from esxiproxy.core.errors import SessionError, UpgradeRefused, UpstreamInvalid, UpstreamLost
 from esxiproxy.core.limits import Limits
 from esxiproxy.core.record import Kind, Record
 from esxiproxy.core.redaction import redact
 from esxiproxy.core.request import Request
 from esxiproxy.core.routing import Principal, Route, Upstream
+
+_OF_UPSTREAM = (UpgradeRefused, UpstreamInvalid, UpstreamLost)
+"""What an upstream does once it is connected; that it cannot be, or may not, is found out by us."""
 
 
 class Session:
@@ -105,12 +108,15 @@ class Session:
         self.status = status
         self.mark("answered")
 
-    def failed(self, error: SessionError, ended_by: str = "proxy") -> None:
-        """The first failure of a session is the one that is kept: what follows is its consequence."""
+    def failed(self, error: SessionError, ended_by: str = "") -> None:
+        """The first failure of a session is the one that is kept: what follows is its consequence.
+
+        ``ended_by`` is the side that showed it, where the failure itself does not say.
+        """
         if not self.error:
             self.error = error.name
             self.detail = str(error)
-            self.ended(ended_by)
+            self.ended(ended_by or ("upstream" if isinstance(error, _OF_UPSTREAM) else "proxy"))
 
     def ended(self, ended_by: str, close_code: int | None = None) -> None:
         """The first sign of the end came from there."""

@@ -200,7 +200,7 @@ class Exchange:
         self._end()
         self._client.exchange_over(forwarding.rest, forwarding.keeps_client)
 
-    def fail(self, error: SessionError, ended_by: str = "proxy") -> None:
+    def fail(self, error: SessionError, ended_by: str = "") -> None:
         """Answer with a refusal, or where an answer has begun, with the end of the connection.
 
         A client must never take a part of a body for the whole.

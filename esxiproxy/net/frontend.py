@@ -16,9 +16,6 @@ from esxiproxy.core.errors import (
     Internal,
     MalformedRequest,
     SessionError,
-    UpgradeRefused,
-    UpstreamInvalid,
-    UpstreamLost,
 )
 from esxiproxy.core.frames import FrameWalker
 from esxiproxy.core.handshake import Upgrade, switching_head
@@ -33,8 +30,6 @@ from esxiproxy.net.sessions import Sessions, log_bug
 if TYPE_CHECKING:
     from esxiproxy.net.backend import Backend
     from esxiproxy.net.gateway import Gateway
-
-_OF_UPSTREAM = (UpgradeRefused, UpstreamLost, UpstreamInvalid)
 
 
 class Frontend(Leg, WebSocketServerProtocol):
@@ -116,7 +111,7 @@ class Frontend(Leg, WebSocketServerProtocol):
             return
         self._refused = True
         self.session.status = error.answer
-        self.session.failed(error, "upstream" if isinstance(error, _OF_UPSTREAM) else "proxy")
+        self.session.failed(error)
         if self._admission is not None:
             self._admission.cancel()
         self.data = b""

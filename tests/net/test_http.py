@@ -2,7 +2,7 @@
 
 import pytest
 
-from esxiproxy.core.errors import UpstreamRefused
+from esxiproxy.core.errors import UpstreamLost, UpstreamRefused
 from esxiproxy.core.record import Kind
 from esxiproxy.core.routing import Principal, Upstream
 from esxiproxy.core.via import RECEIVED_BY
@@ -561,6 +561,15 @@ def test_what_an_upstream_says_behind_its_answer_reaches_nobody():
 
 
 # Failures
+
+
+@pytest.mark.parametrize(("failure", "side"), [(UpstreamRefused, "proxy"), (UpstreamLost, "upstream")])
+def test_the_record_says_who_broke_off_the_dial(failure, side):
+    """What an upstream does once it is connected, in its TLS handshake say, is its own doing."""
+    scene = HttpScene()
+    scene.connector.failure = failure("x")
+    scene.ask(get())
+    assert (scene.record.status, scene.record.error, scene.record.ended_by) == (502, failure.__name__, side)
 
 
 def test_an_upstream_that_cannot_be_reached_is_a_502_with_its_name():
