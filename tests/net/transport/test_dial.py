@@ -1,9 +1,14 @@
-"""What a dial does in the turn in which it connects."""
+"""A dial: what comes of it, and what it does in the turn in which it connects."""
 
 from __future__ import annotations
 
+import os
+import resource
 import socket
+from pathlib import Path
 
+import pytest
+from twisted.internet import error
 from twisted.logger import globalLogPublisher
 
 from tests.net.transport.loop import One, Peer
@@ -27,3 +32,73 @@ def test_a_host_that_speaks_before_we_look_is_heard_once_and_without_a_complaint
     finally:
         globalLogPublisher.removeObserver(events.append)
     assert not [event for event in events if event.get("isError")]
+
+
+def sockets():
+    found = [Path("/proc/self/fd", number) for number in os.listdir("/proc/self/fd")]
+    return sum(os.path.exists(each) and os.readlink(each).startswith("socket:") for each in found)
+
+
+def test_a_dial_that_is_stopped_tells_so_once_and_leaves_nothing(plain):
+    before = sockets()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        factory = One(Peer())
+        connector = plain.reactor.connectTCP(*listening.getsockname(), factory)
+        connector.stopConnecting()
+        assert isinstance(factory.failed, error.UserError)
+        factory.failed = None
+        plain.settle()
+        assert factory.failed is None and factory.peers, "neither built nor told again"
+        with pytest.raises(error.NotConnectingError):
+            connector.stopConnecting()
+    assert sockets() == before
+
+
+def test_without_a_descriptor_the_dial_fails_and_not_its_caller(plain):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    factory = One(Peer())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        plain.reactor.connectTCP("127.0.0.1", 9, factory)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    plain.until(lambda: factory.failed is not None)
+    assert isinstance(factory.failed, error.ConnectError) and factory.failed.osError == 24
+
+
+def test_an_interface_that_is_not_there_fails_the_dial(ours_plain):
+    factory = One(Peer())
+    ours_plain.reactor.connectTCP("fe80::1%nowhere0", 9, factory)
+    ours_plain.until(lambda: factory.failed is not None)
+    assert isinstance(factory.failed, error.ConnectError)
+
+
+def test_a_name_and_an_address_of_ours_are_left_to_twisted(plain):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        peer = Peer()
+        port = listening.getsockname()[1]
+        plain.reactor.connectTCP("127.0.0.1", port, One(peer), bindAddress=("127.0.0.2", 0))
+        plain.core.runUntilCurrent()
+        accepted, (host, _) = listening.accept()
+        with accepted:
+            plain.until(lambda: peer.made)
+            assert host == "127.0.0.2"
+            accepted.sendall(b"first")
+            plain.until(lambda: peer.got == b"first")
+            peer.transport.loseConnection()
+            plain.until(lambda: peer.lost)
+
+
+def test_a_host_that_is_gone_again_at_once_is_connected_and_lost(plain):
+    """The error of a socket that was connected is the connection's, or the dial's: one of them, once."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        peer = Peer()
+        factory = One(peer)
+        plain.reactor.connectTCP(*listening.getsockname(), factory)
+        plain.core.runUntilCurrent()
+        accepted, _ = listening.accept()
+        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        accepted.close()
+        plain.until(lambda: factory.failed is not None or peer.lost is not None)
+        plain.settle()
+    assert (factory.failed is None) == peer.made
