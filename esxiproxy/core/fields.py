@@ -70,9 +70,9 @@ _NEVER_UPSTREAM = HOP_BY_HOP | FORWARDED | {b"host", b"http2-settings", SESSION}
 
 def end_to_end(fields: Fields, dropped: frozenset[bytes]) -> list[tuple[bytes, bytes]]:
     """The fields that go on, repeated ones repeated: without ``dropped`` (lower case) and Connection's."""
-    named = tokens([value for name, value in fields if name.lower() == b"connection"])
-    gone = dropped.union(named)
-    return [(name, value) for name, value in fields if name.lower() not in gone]
+    known = [(name.lower(), name, value) for name, value in fields]
+    gone = dropped.union(tokens([value for key, _, value in known if key == b"connection"]))
+    return [(name, value) for key, name, value in known if key not in gone]
 
 
 def request_fields(request: Request, dropped: frozenset[bytes]) -> list[tuple[bytes, bytes]]:

@@ -29,6 +29,8 @@ class Trust:
         """Whether the word of a peer with this address is taken."""
         if host == "unix":
             return self.unix
+        if not self.networks:
+            return False
         try:
             address = _plain(host)
         except ValueError:

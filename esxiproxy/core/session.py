@@ -7,6 +7,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from esxiproxy.core.errors import SessionError, UpgradeRefused, UpstreamInvalid, UpstreamLost
+from esxiproxy.core.head import RequestHead
 from esxiproxy.core.limits import Limits
 from esxiproxy.core.record import Kind, Record
 from esxiproxy.core.redaction import redact
@@ -100,7 +101,8 @@ class Session:
 
     def forget_head(self) -> None:
         """What only the opening handshake needed is let go: a console lasts for days."""
-        head = replace(self.request.head, raw=b"", fields=())
+        head = self.request.head
+        head = RequestHead(b"", head.method, head.target, head.version, (), head.absolute)
         self.request = replace(self.request, head=head)
 
     def answered(self, status: int) -> None:
