@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.protocol import ClientFactory
 from twisted.python.failure import Failure
 
 from esxiproxy.core.routing import Upstream
+from esxiproxy.net.transport.loop import family_of
 from esxiproxy.net.transport.tcp import TCPStream
 
 Failed = Callable[[Failure], None]
@@ -27,7 +27,7 @@ def attempt(
     an address is spared both.
     """
     host, port = upstream.host, upstream.port
-    if isIPAddress(host) or isIPv6Address(host):
+    if family_of(host) is not None:
         direct = _Direct(factory, failed)
         direct.connector = reactor.connectTCP(host, port, direct, timeout)
         return direct.stop

@@ -10,14 +10,17 @@ from twisted.logger import Logger
 RESERVE = 64
 """Descriptors that no session gets: clients that are being refused, the log, the state, name look-ups."""
 _FOLDER = "/proc/self/fd"
-_EVERY = 64
+_SELDOM = 64
+"""Questions that one count is good for, at most."""
+_EACH = 3
+"""Descriptors that may have been opened since for each of them: a client, its upstream, a name look-up."""
 
 
 class Descriptors:
     """The process's limit on open files (RLIMIT_NOFILE), and what is used of it.
 
     ``used`` counts the open descriptors; ``may_admit`` refuses before the kernel does, so that a session that
-    was admitted can always dial.
+    was admitted can always dial.  Where there are plenty, a count serves for a while.
     """
 
     _log = Logger()
@@ -25,6 +28,7 @@ class Descriptors:
     def __init__(self, used: Callable[[], int] | None = None, reserve: int = RESERVE) -> None:
         self._used = used or used_descriptors
         self._reserve = reserve
+        self._count, self._asked = 0, _SELDOM
         self.limit = _limits()[0]
         """How many there may be; infinite where the platform has no limit."""
 
@@ -52,40 +56,33 @@ class Descriptors:
 
         ``dials`` are sessions that were admitted and have yet to dial.
         """
-        return self._used() + dials + 1 <= self.limit - self._reserve
+        return self._have(dials + 1, self._reserve)
 
     def may_accept(self, dials: int = 0) -> bool:
         """Whether one more client may come in, if only to be refused.
 
         It gets none of what ``dials`` admitted sessions need, nor the last half of the reserve.
         """
-        return self._used() + dials + 1 <= self.limit - self._reserve // 2
+        return self._have(dials + 1, self._reserve // 2)
+
+    def _have(self, more: int, reserve: int) -> bool:
+        self._asked += 1
+        if self._asked < _SELDOM and self._count + _EACH * self._asked + more <= self.limit - reserve:
+            return True
+        self._count, self._asked = self._used(), 0
+        return self._count + more <= self.limit - reserve
 
 
 def used_descriptors() -> int:
     """Open descriptors of this process; 0 where that cannot be told.
 
-    Since Linux 6.2 the folder's size is their number, which costs a microsecond and no descriptor.
+    Since Linux 6.2 the folder's size is their number, which costs a microsecond and no descriptor; before, a
+    millisecond for each few thousand.
     """
     try:
-        return os.stat(_FOLDER).st_size or _listed()
+        return os.stat(_FOLDER).st_size or len(os.listdir(_FOLDER)) - 1
     except OSError:
         return 0
-
-
-_counted, _asked = 0, 0
-
-
-def _listed() -> int:
-    """Before Linux 6.2: a count that takes a millisecond for each few thousand, so one call in 64 does it.
-
-    In between, every call is taken for the three descriptors that a session may have by now.
-    """
-    global _counted, _asked
-    if _asked % _EVERY == 0:
-        _counted = len(os.listdir(_FOLDER)) - 1
-    _asked += 1
-    return _counted + 3 * ((_asked - 1) % _EVERY)
 
 
 def _limits() -> tuple[float, float]:

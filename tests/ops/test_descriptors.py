@@ -32,6 +32,8 @@ def test_an_admitted_session_can_always_dial():
     assert not files.may_admit(2)
     files.now = 36
     assert not files.may_admit()
+    files.now = 0
+    assert files.may_admit()
     assert Bounded(float("inf"), used=10**6).may_admit(10**6)
 
 
@@ -39,7 +41,6 @@ def test_an_admitted_session_can_always_dial():
 def way(request, monkeypatch):
     """With the folder's size, as since Linux 6.2, and without."""
     if request.param == "list":
-        monkeypatch.setattr(descriptors, "_asked", 0)
         monkeypatch.setattr(descriptors.os, "stat", lambda _path: os.stat_result((0,) * 10))
     elif not os.stat("/proc/self/fd").st_size:
         pytest.skip("the kernel does not say")
@@ -49,19 +50,22 @@ def test_open_descriptors_are_counted(way):
     before = used_descriptors()
     files = [os.open("/", os.O_RDONLY) for _ in range(50)]
     try:
-        descriptors._asked = 0
         assert used_descriptors() == before + 50
     finally:
         for file in files:
             os.close(file)
 
 
-def test_a_dear_count_is_made_seldom_and_never_too_low(monkeypatch):
-    lists = []
-    monkeypatch.setattr(descriptors, "_asked", 0)
-    monkeypatch.setattr(descriptors.os, "listdir", lambda _path: lists.append(1) or ["x"] * 11)
-    assert [descriptors._listed() for _ in range(66)][::13] == [10, 49, 88, 127, 166, 13]
-    assert len(lists) == 2
+def test_where_there_are_plenty_one_count_serves_for_a_while():
+    """And never for longer than three descriptors for each question have room."""
+    counts = []
+    files = Descriptors(lambda: counts.append(1) or 100, reserve=64)
+    files.limit = 10_000
+    assert all(files.may_admit() for _ in range(640)) and len(counts) == 10
+    counts.clear()
+    files.limit = 180
+    assert all(files.may_accept() for _ in range(17))
+    assert len(counts) == 2, "of 180 all but 32 may be used: 100 are, and 15 times three fit in"
 
 
 def test_a_platform_without_such_a_folder_refuses_nobody(monkeypatch):

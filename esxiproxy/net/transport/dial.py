@@ -8,13 +8,12 @@ import socket
 from typing import Any
 
 from twisted.internet import tcp, unix
-from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.error import ConnectBindError, getConnectError
 from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from esxiproxy.net.transport.loop import Loop, address_of
+from esxiproxy.net.transport.loop import Loop, address_of, family_of
 from esxiproxy.net.transport.tcp import TCPStream
 
 _STREAM = socket.SOCK_STREAM | getattr(socket, "SOCK_NONBLOCK", 0)
@@ -133,11 +132,9 @@ class TCPConnector(tcp.Connector):
     loop: Loop
 
     def _makeTransport(self) -> Any:
-        if self.bindAddress is None:
-            if isIPAddress(self.host):
-                return _Dial(self, socket.AF_INET, (self.host, self.port))
-            if isIPv6Address(self.host):
-                return _Dial(self, socket.AF_INET6, (self.host, self.port))
+        family = family_of(self.host)
+        if family is not None and self.bindAddress is None:
+            return _Dial(self, family, (self.host, self.port))
         return _TCPClient(self.host, self.port, self.bindAddress, self, self.reactor)
 
 

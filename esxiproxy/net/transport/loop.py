@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
+from functools import lru_cache
 from typing import Any, Protocol
 
 from OpenSSL import SSL
+from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.main import CONNECTION_LOST
 from twisted.python.failure import Failure
@@ -40,6 +42,14 @@ def address_of(family: int, name: Any) -> Any:
         host = socket.getnameinfo(name, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0]
         return IPv6Address("TCP", host, *name[1:])
     return IPv4Address("TCP", *name)
+
+
+@lru_cache(maxsize=1024)
+def family_of(host: str) -> int | None:
+    """The address family of an IP address; None for a name."""
+    if isIPAddress(host):
+        return socket.AF_INET
+    return socket.AF_INET6 if isIPv6Address(host) else None
 
 
 def fault_of(error: SSL.Error) -> Exception:
