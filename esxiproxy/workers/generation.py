@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
-from itertools import count
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -22,7 +21,7 @@ from esxiproxy.workers.board import Board
 from esxiproxy.workers.child import Child
 from esxiproxy.workers.deadline import within
 from esxiproxy.workers.gate import new_wakes, wake
-from esxiproxy.workers.order import FIRST, Order, Word
+from esxiproxy.workers.order import Order, Word
 from esxiproxy.workers.plan import Plan
 from esxiproxy.workers.watch import INTERVAL, Verdict, Watch
 
@@ -178,13 +177,8 @@ class Generation:
 
     def _start(self, number: int) -> None:
         self._waiting.pop(number, None)
-        numbers = count(FIRST)
-        listeners = {name: next(numbers) for name in self._sockets}
-        board, wakes = next(numbers), tuple(next(numbers) for _ in self._wakes)
-        handed_down = {listeners[name]: descriptor for name, descriptor in self._sockets.items()}
-        handed_down |= {board: self._board.descriptor, **dict(zip(wakes, self._wakes, strict=True))}
-        endpoints, content = self.plan.endpoints, self.plan.content
-        order = Order(number, self._config, endpoints, listeners, self._state, board, wakes, content)
+        shared = self._config, self._sockets, self._state, self._board.descriptor, self._wakes
+        order, handed_down = Order.handing_down(number, self.plan, *shared)
         child = self._child(order, self, self._reactor)
         try:
             child.start(handed_down)

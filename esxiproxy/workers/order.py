@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
+from itertools import count
 from typing import Self
+
+from esxiproxy.workers.plan import Plan
 
 ORDERS = 3
 """The worker reads here; at its end the master is gone."""
@@ -48,6 +51,26 @@ class Order:
     board: int
     wakes: tuple[int, ...]
     content: str = ""
+
+    @classmethod
+    def handing_down(
+        cls,
+        number: int,
+        plan: Plan,
+        config: str,
+        sockets: Mapping[str, int],
+        state: str,
+        board: int,
+        wakes: Sequence[int],
+    ) -> tuple[Self, dict[int, int]]:
+        """The order of a worker, and which of our descriptors it gets under which number of its own."""
+        own = count(FIRST)
+        listeners = {name: next(own) for name in sockets}
+        handed = {listeners[name]: descriptor for name, descriptor in sockets.items()}
+        its_board, its_wakes = next(own), tuple(next(own) for _ in wakes)
+        handed |= {its_board: board, **dict(zip(its_wakes, wakes, strict=True))}
+        order = cls(number, config, plan.endpoints, listeners, state, its_board, its_wakes, plan.content)
+        return order, handed
 
     def line(self) -> bytes:
         """The order as it is sent."""
