@@ -8,7 +8,6 @@ from __future__ import annotations
 import gc
 import json
 import os
-import re
 import socket
 import threading
 from collections import Counter
@@ -65,37 +64,6 @@ class ProbedProxy(Proxy):
     def command(self) -> Sequence[str | Path]:
         variables = [f"{name}={value}" for name, value in self._variables.items()]
         return [*self._before, "env", *variables, *super().command()]
-
-    # What the kernel knows
-
-    def descriptors(self) -> int:
-        """How many are open."""
-        return len(os.listdir(f"/proc/{self.pid}/fd"))
-
-    def connections(self) -> int:
-        """How many of them are TCP connections, in whatever state."""
-        inodes = set()
-        for entry in os.listdir(f"/proc/{self.pid}/fd"):
-            try:
-                inodes.add(os.readlink(f"/proc/{self.pid}/fd/{entry}"))
-            except FileNotFoundError:
-                continue
-        rows = Path(f"/proc/{self.pid}/net/tcp").read_text().splitlines()[1:]
-        parts = (row.split() for row in rows)
-        return sum(part[3] != "0A" and f"socket:[{part[9]}]" in inodes for part in parts)
-
-    def resident(self) -> int:
-        """Bytes of memory that it has now."""
-        found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{self.pid}/status").read_text())
-        assert found
-        return int(found[1]) * 1024
-
-    def processor_time(self) -> float:
-        """Seconds that it has computed so far."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    # What it has itself
 
     def inside(self) -> dict[str, int]:
         """How many there are: the proxy's objects by class, timers, Deferreds, coroutines, threads."""

@@ -20,6 +20,8 @@ from typing import Any, Self, TypeVar
 import pytest
 from PIL import Image
 
+from tests.kernel import Seen
+
 ROOT = Path(__file__).resolve().parents[1]
 RUNNING: list[Program] = []
 """The programs that run now: a failing test shows the end of what each of them wrote."""
@@ -86,7 +88,7 @@ def accepts(port: int) -> bool:
     return True
 
 
-class Program:
+class Program(Seen):
     """A program in a process and a temporary folder of its own.
 
     As a context manager it ends with the block. What it wrote is in `log()`, and is shown when the block
@@ -104,7 +106,7 @@ class Program:
         self._log = self.folder / "output.log"
 
     @property
-    def pid(self) -> int:
+    def pid(self) -> int:  # type: ignore[override]
         assert self._process is not None, f"{self.name} was not started"
         return self._process.pid
 

@@ -137,7 +137,7 @@ class Connector:
 
         def not_connected(failure: Failure) -> None:
             if slot is not None:
-                slot.dialled(failure)
+                slot.give()
             if protocol.opened is not None:
                 protocol.opened = None
                 opened.errback(failure)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
-
-T = TypeVar("T")
 
 
 class Slot:
@@ -18,7 +16,6 @@ class Slot:
     def __init__(self, given: Callable[[], None], connected: Callable[[], None] = lambda: None) -> None:
         self._given: Callable[[], None] | None = given
         self._connected = connected
-        self._has_connection = False
 
     def give(self) -> None:
         """Somebody else may have it."""
@@ -38,12 +35,12 @@ class Slot:
     def follow(self, protocol: Any) -> None:
         """Before the dial: give it back when the connection of this protocol is closed.
 
-        Every transport closes its descriptor before it calls ``connectionLost``.
+        Every transport closes its descriptor before it calls ``connectionLost``.  Where there will be no
+        connection, it is for whoever dials to ``give`` it back.
         """
         make, lost = protocol.makeConnection, protocol.connectionLost
 
         def made(transport: Any) -> None:
-            self._has_connection = True
             self._connected()
             make(transport)
 
@@ -54,12 +51,3 @@ class Slot:
             lost(reason)
 
         protocol.makeConnection, protocol.connectionLost = made, gone
-
-    def dialled(self, outcome: T) -> T:
-        """After the dial: give it back when there is no connection.
-
-        Where one was made and the rest failed, it is being closed: an ESXi host counts it until it is.
-        """
-        if not self._has_connection:
-            self.give()
-        return outcome

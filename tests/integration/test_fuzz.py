@@ -43,10 +43,6 @@ class Scene:
     idle: int = 0
     """How many descriptors the proxy has when nobody is connected."""
 
-    def descriptors(self) -> int:
-        """How many are open."""
-        return len(os.listdir(f"/proc/{self.proxy.pid}/fd"))
-
     def session(self, name: str, rng: random.Random, budget: int = BUDGET) -> tuple[Party, Party]:
         """Both ends of a new session."""
         listening, context = self.upstreams[name]
@@ -54,7 +50,7 @@ class Scene:
 
     def at_rest(self) -> bool:
         """Whether the proxy has as many descriptors as before the session."""
-        return self.descriptors() == self.idle
+        return self.proxy.descriptors() == self.idle
 
 
 @pytest.fixture(scope="module")
@@ -81,23 +77,10 @@ def scene(
             for name in KINDS:  # whatever a first session opens for good is counted as there
                 for party in scene.session(name, random.Random(0), 1000):
                     party.reset()
-            until(lambda: _connections(proxy) == 0, "no connection is left of the first sessions")
-            scene.idle = scene.descriptors()
+            until(lambda: proxy.connections() == 0, "no connection is left of the first sessions")
+            scene.idle = scene.proxy.descriptors()
             yield scene
             assert "Traceback" not in proxy.log() and "Internal" not in proxy.log()
-
-
-def _connections(proxy: Proxy) -> int:
-    """Sockets of the proxy that are connected, by its own descriptors and the kernel's table."""
-    inodes = set()
-    for entry in os.listdir(f"/proc/{proxy.pid}/fd"):
-        try:
-            inodes.add(os.readlink(f"/proc/{proxy.pid}/fd/{entry}"))
-        except FileNotFoundError:
-            continue
-    with open(f"/proc/{proxy.pid}/net/tcp") as table:
-        rows = [line.split() for line in table.readlines()[1:]]
-    return sum(row[3] != "0A" and f"socket:[{row[9]}]" in inodes for row in rows)
 
 
 def seeded(name: str, seed: int, part: str) -> random.Random:
@@ -228,7 +211,7 @@ def test_what_goes_in_comes_out(name: str, seed: int, scene: Scene) -> None:
         for party in parties:
             party.may_end = True
         end(rng, *(parties if side == "client" else parties[::-1]))
-        run(parties, scene.at_rest, f"{scene.idle} descriptors, {scene.descriptors()} before", PATIENCE)
+        run(parties, scene.at_rest, f"{scene.idle} descriptors, {scene.proxy.descriptors()} before", PATIENCE)
     finally:
         for party in parties:
             party.forget()
@@ -267,7 +250,7 @@ def test_nothing_stays_of_a_session_that_ends_in_full_flow(name: str, seed: int,
         other.dead = rng.random() < 0.3
         first.dead = rng.random() < 0.3 and first.is_written()
         print(f"the end: {side} {end.__name__}, dead: {first.dead} {other.dead}", *parties, sep="\n")
-        run(parties, scene.at_rest, f"{scene.idle} descriptors, {scene.descriptors()} before", PATIENCE)
+        run(parties, scene.at_rest, f"{scene.idle} descriptors, {scene.proxy.descriptors()} before", PATIENCE)
     finally:
         for party in parties:
             party.forget()

@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -113,44 +112,20 @@ class Scene:
         upstream.forget()
         upstream.script = None
 
-    def own(self) -> int:
-        """Bytes of memory that are the process's own."""
-        status = Path(f"/proc/{self.proxy.pid}/status").read_text()
-        found = re.search(r"RssAnon:\s+(\d+) kB", status)
-        assert found
-        return int(found[1]) * 1024
-
-    def descriptors(self) -> int:
-        """How many are open."""
-        return len(list(Path(f"/proc/{self.proxy.pid}/fd").iterdir()))
-
-    def at_rest(self) -> Callable[[], int | None]:
-        """Answers the number of descriptors when it has not changed for half a second."""
-        last, since = -1, 0.0
-
-        def ask() -> int | None:
-            nonlocal last, since
-            now = self.descriptors()
-            if now != last:
-                last, since = now, time.monotonic()
-            return last if time.monotonic() - since > 0.5 else None
-
-        return ask
-
     def is_free(self, within: float) -> None:
         """Nobody is connected any more, in this time and a margin."""
-        until(lambda: self.descriptors() <= self.idle, f"all is over ({within:g} s)", within + MARGIN)
+        until(lambda: self.proxy.descriptors() <= self.idle, f"all is over ({within:g} s)", within + MARGIN)
 
     def again(self, play: Callable[[], None], *ended: str) -> None:
         """Play it until it takes no memory; the last time's sessions have to end like this in the log."""
         for _ in range(PLAYS):
-            before, said = self.own(), len(self.proxy.log())
+            before, said = self.proxy.own(), len(self.proxy.log())
             play()
             self.is_free(CLOSING)
-            if self.own() - before < MIB:
+            if self.proxy.own() - before < MIB:
                 break
         else:
-            raise AssertionError(f"{self.own() - before} bytes more, and that for the {PLAYS}th time")
+            raise AssertionError(f"{self.proxy.own() - before} bytes more, and that for the {PLAYS}th time")
         if ended:
             until(lambda: self.ended(said) == [*ended], f"{ended} in the log")
 
@@ -174,7 +149,7 @@ def scene(upstream_certificate: Certificate, listener_certificate: Certificate) 
             for name in scene.upstreams:
                 with scene.console(name, rests):
                     pass
-            scene.idle = until(scene.at_rest(), "the process is at rest")
+            scene.idle = until(scene.proxy.steady(), "the process is at rest")
             yield scene
 
 
@@ -193,10 +168,10 @@ def test_a_client_that_never_reads_is_stalled(name: str, scene: Scene) -> None:
 
     def play() -> None:
         with scene.console(name, lambda _: None) as (_client, connection):
-            before, began = scene.own(), time.monotonic()
+            before, began = scene.proxy.own(), time.monotonic()
             sending = Sender(connection, MUCH)
             until(sending.blocked(), "the host is paused")
-            assert sending.sent < MUCH and scene.own() - before < MIB
+            assert sending.sent < MUCH and scene.proxy.own() - before < MIB
             assert connection.recv_close(STALL + MARGIN)[0] == 1008
             assert time.monotonic() - began > STALL
             scene.is_free(CLOSING)
@@ -210,14 +185,14 @@ def test_a_client_that_reads_again_in_time_gets_every_byte(name: str, scene: Sce
 
     def play() -> None:
         with scene.console(name, lambda _: None) as (client, connection):
-            before = scene.own()
+            before = scene.proxy.own()
             sending = Sender(connection, MUCH)
             until(sending.blocked(), "the host is paused")
-            assert scene.own() - before < MIB
+            assert scene.proxy.own() - before < MIB
             checksum = receive(client, sending.head, MUCH)
             sending.join(30)
             assert sending.problem is None and (sending.sent, sending.checksum) == (MUCH, checksum)
-            assert scene.own() - before < MIB
+            assert scene.proxy.own() - before < MIB
 
     scene.again(play, "status=101 ended by client ClientLost")
 
@@ -395,11 +370,11 @@ def test_slow_clients_have_their_time_and_no_more(
         clients: list[Slow] = []
         with contextlib.ExitStack() as stack:
             while len(clients) < CROWD:
-                wanted = scene.descriptors() + GROUP
+                wanted = scene.proxy.descriptors() + GROUP
                 for _ in range(GROUP):
                     clients.append(Slow(scene.proxy.ports[name], beginning))
                     stack.callback(clients[-1].stream.close)
-                until(lambda wanted=wanted: scene.descriptors() >= wanted, "they are let in")
+                until(lambda wanted=wanted: scene.proxy.descriptors() >= wanted, "they are let in")
             times.clear()
             while left := [client for client in clients if client.lasted is None]:
                 times.append(served(scene))

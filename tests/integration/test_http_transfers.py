@@ -86,19 +86,15 @@ class Scene:
     paths: dict[str, str]
     """Where the downloads and uploads are, by their framing."""
 
-    def _status(self, key: str) -> int:
-        text = Path(f"/proc/{self.listeners.program.pid}/status").read_text()
-        return int(re.search(rf"{key}:\s+(\d+) kB", text)[1]) * 1024  # type: ignore[index]
-
     @contextlib.contextmanager
     def stays(self) -> Iterator[None]:
         """The process grows by less than 20 MiB meanwhile, at its peak."""
-        with contextlib.suppress(OSError):  # else the peak of the start counts as well, which asks for more
-            Path(f"/proc/{self.listeners.program.pid}/clear_refs").write_text("5")
-        before = self._status("VmRSS")
+        process = self.listeners.program
+        process.forget_peak()
+        before = process.resident()
         yield
-        assert self._status("VmHWM") - before < BOUND
-        assert self._status("VmRSS") - before < BOUND
+        assert process.peak() - before < BOUND
+        assert process.resident() - before < BOUND
 
     def client(self, name: str) -> Client:
         """A patient client of this listener."""

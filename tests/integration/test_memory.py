@@ -8,14 +8,12 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import re
 import socket
 import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -63,43 +61,8 @@ class Scene:
     """How many descriptors it has when nobody is connected."""
 
     @property
-    def pid(self) -> int:
-        return self.listeners.program.pid
-
-    def resident(self) -> int:
-        """Bytes of memory that the process has now."""
-        return self._status("VmRSS")
-
-    def peak(self) -> int:
-        """The most that it ever had, since `forget_peak` at the earliest."""
-        return self._status("VmHWM")
-
-    def forget_peak(self) -> None:
-        """Where the kernel lets us; else the peak of the start counts as well, which asks for more."""
-        with contextlib.suppress(OSError):
-            Path(f"/proc/{self.pid}/clear_refs").write_text("5")
-
-    def descriptors(self) -> int:
-        """How many are open."""
-        return len(os.listdir(f"/proc/{self.pid}/fd"))
-
-    def steady(self) -> Callable[[], int | None]:
-        """Answers the number of descriptors when it has not changed for half a second."""
-        last, since = -1, 0.0
-
-        def ask() -> int | None:
-            nonlocal last, since
-            now = self.descriptors()
-            if now != last:
-                last, since = now, time.monotonic()
-            return last if time.monotonic() - since > 0.5 else None
-
-        return ask
-
-    def _status(self, key: str) -> int:
-        found = re.search(rf"{key}:\s+(\d+) kB", Path(f"/proc/{self.pid}/status").read_text())
-        assert found
-        return int(found[1]) * 1024
+    def process(self) -> Proxy:
+        return self.listeners.program
 
     @contextlib.contextmanager
     def session(self, name: str) -> Iterator[tuple[Client, Connection]]:
@@ -205,11 +168,11 @@ def test_a_huge_message_passes_in_constant_memory(name: str, scene: Scene) -> No
     """One frame, larger than any buffer, up and then down; the process grows by less than 20 MiB."""
     with scene.session(name) as (client, connection):
         passes(client, connection, MIB)
-        before = scene.resident()
-        scene.forget_peak()
+        before = scene.process.resident()
+        scene.process.forget_peak()
         passes(client, connection, MESSAGE)
         passes(connection, client, MESSAGE)
-        assert scene.peak() - before < 20 * MIB
+        assert scene.process.peak() - before < 20 * MIB
         client.send_close(1000)
 
 
@@ -220,16 +183,16 @@ def test_a_reader_that_stops_stops_the_sender(direction: str, name: str, scene: 
     with scene.session(name) as (client, connection):
         sender, reader = (client, connection) if direction == "up" else (connection, client)
         passes(sender, reader, 4 * MIB)
-        before = scene.resident()
-        scene.forget_peak()
+        before = scene.process.resident()
+        scene.process.forget_peak()
         sending = Sender(sender, STOPPED)
         until(sending.blocked(), "the sender is blocked")
         assert sending.sent < STOPPED
-        assert scene.peak() - before < 4 * MIB
+        assert scene.process.peak() - before < 4 * MIB
         checksum = receive(reader, sending.head, STOPPED)
         sending.join(PATIENCE)
         assert sending.problem is None and (sending.sent, sending.checksum) == (STOPPED, checksum)
-        assert scene.peak() - before < 4 * MIB
+        assert scene.process.peak() - before < 4 * MIB
         client.send_close(1000)
 
 
@@ -339,7 +302,7 @@ def hasty(upstream_certificate: Certificate, listener_certificate: Certificate) 
         for name in KINDS:
             with scene.session(name):
                 pass
-        scene.idle = until(scene.steady(), "the process is at rest")
+        scene.idle = until(scene.process.steady(), "the process is at rest")
         yield scene
 
 
@@ -351,7 +314,7 @@ def test_no_descriptor_outlives_its_session(end: Callable[[Scene], list[Client]]
     """
     clients = end(hasty)
     try:
-        until(lambda: hasty.descriptors() == hasty.idle, f"{hasty.idle} descriptors again")
+        until(lambda: hasty.process.descriptors() == hasty.idle, f"{hasty.idle} descriptors again")
     finally:
         for client in clients:
             client.reset()
@@ -384,13 +347,15 @@ def test_nothing_is_left_of_a_dial_that_nobody_answers(host: str) -> None:
             scene = Scene(Listeners(proxy, proxy.ports), {})
             with scene.listeners.client("one") as client:
                 assert client.ask(TARGET).status == 504
-            idle = until(scene.steady(), "the process is at rest")
+            idle = until(scene.process.steady(), "the process is at rest")
             clients = [scene.listeners.client("one") for _ in range(20)]
             for client in clients:
                 client.send_request(f"GET {TARGET} HTTP/1.1", handshake_fields())
-            until(lambda: scene.descriptors() >= idle + 2 * len(clients), "all of them are dialled for")
+            until(
+                lambda: scene.process.descriptors() >= idle + 2 * len(clients), "all of them are dialled for"
+            )
             for client in clients:
                 client.drop()
-            until(lambda: scene.descriptors() == idle, "no dial is left", 0.5)
+            until(lambda: scene.process.descriptors() == idle, "no dial is left", 0.5)
             until(lambda: proxy.log().count("status=499") == len(clients), "their records")
             assert "UpstreamTimeout" in proxy.log() and "Traceback" not in proxy.log()

@@ -5,7 +5,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 
-from esxiproxy.core.errors import LimitReached, OutOfDescriptors, StateUnavailable, UpstreamRefused
+from esxiproxy.core.errors import LimitReached, OutOfDescriptors, StateUnavailable
 from esxiproxy.core.head import NO_HEAD
 from esxiproxy.core.limits import Limits
 from esxiproxy.core.quota import Quotas
@@ -191,18 +191,16 @@ def test_connections_to_a_host_are_limited_whoever_wants_them():
 
 
 def dialling(door, name=None):
-    """A dial, with the slot that it has: the protocol and the outcome of the dial."""
-    slot, protocol, dialled = door.dial(name).outcome, Protocol(), Deferred()
-    slot.follow(protocol)
-    dialled.addBoth(slot.dialled)
-    return protocol, dialled
+    """The protocol of a dial, which its slot follows."""
+    protocol = Protocol()
+    door.dial(name).outcome.follow(protocol)
+    return protocol
 
 
 def test_a_connection_counts_until_its_descriptor_is_closed():
     door = Door(max_connections=1)
-    protocol, dialled = dialling(door)
+    protocol = dialling(door)
     wire = Wire(protocol)
-    dialled.callback(protocol)
     assert door.dial().refused
     protocol.transport.abortConnection()
     assert door.dial().refused
@@ -210,31 +208,11 @@ def test_a_connection_counts_until_its_descriptor_is_closed():
     assert wire.ended and door.dial().refused is None
 
 
-def test_a_connection_that_fails_later_counts_as_long_as_there_is_one():
-    door = Door(max_connections=1)
-    protocol, dialled = dialling(door)
-    wire = Wire(protocol)
-    dialled.addErrback(lambda failure: failure.trap(UpstreamRefused))
-    dialled.errback(UpstreamRefused("403, say"))
-    assert door.dial().refused
-    wire.close()
-    wire.pump()
-    assert door.dial().refused is None
-
-
-def test_a_dial_without_a_connection_counts_no_longer():
-    door = Door(max_connections=1)
-    _protocol, dialled = dialling(door)
-    dialled.addErrback(lambda failure: failure.trap(CancelledError))
-    dialled.cancel()
-    assert door.dial().refused is None
-
-
 def test_a_session_that_has_dialled_needs_no_more_descriptors():
     seen = []
     door = Door(room=lambda dials: seen.append(dials) or True)
     door.arrive("a"), door.arrive("b")
-    protocol, _dialled = dialling(door, "a")
+    protocol = dialling(door, "a")
     door.arrive("c")
     Wire(protocol)
     door.arrive("d")

@@ -29,6 +29,7 @@ from esxiproxy.core.limits import Limits
 from esxiproxy.core.routing import Upstream
 from esxiproxy.net.backend import Opening
 from esxiproxy.net.connector import Connector
+from esxiproxy.net.slot import Slot
 
 PLAIN = Upstream("esxi1", "192.0.2.10", 80, secure=False)
 NAMED = Upstream("esxi1", "esxi1.example", 80, secure=False)
@@ -105,15 +106,17 @@ class Dial:
     """One call of the connector, on a reactor in memory."""
 
     def __init__(self, kind, upstream=PLAIN, announced=b"", limits=LIMITS):
+        self.given = []
+        slot = Slot(lambda: self.given.append(True))
         self.reactor = MemoryReactorClock()
         self.names = self.reactor.nameResolver = Names()
         connector = Connector(self.reactor)
         if kind == "http":
-            self.result = connector.connect_http(upstream, limits, announced)
+            self.result = connector.connect_http(upstream, limits, announced, slot)
         else:
             fields = ((b"Host", b"192.0.2.10"),)
             opening = Opening(b"/ticket/abc", fields, KEY, offered=(), announced=announced)
-            self.result = connector.connect(upstream, opening, limits)
+            self.result = connector.connect(upstream, opening, limits, slot)
         self.outcomes = []
         self.result.addBoth(self.outcomes.append)
 
@@ -130,7 +133,7 @@ class Dial:
         return transport
 
     def error(self, expected):
-        """The one outcome, which has to be this failure; nothing is left of the dial."""
+        """The one outcome, which has to be this failure; no timer is left of the dial."""
         (outcome,) = self.outcomes
         assert isinstance(outcome, Failure) and outcome.check(expected), outcome
         assert not self.reactor.getDelayedCalls()
@@ -155,7 +158,7 @@ def test_a_failure_to_connect_has_its_name(kind, reason, named):
     dial = Dial(kind)
     dial.failed(reason)
     error = dial.error(named)
-    assert type(error) is named and "/ticket" not in str(error)
+    assert type(error) is named and "/ticket" not in str(error) and dial.given == [True]
 
 
 @both
@@ -172,7 +175,7 @@ def test_a_name_without_an_address_is_unresolved(kind):
     dial = Dial(kind, NAMED)
     dial.names.answer()
     dial.error(UpstreamUnresolved)
-    assert not dial.reactor.tcpClients
+    assert not dial.reactor.tcpClients and dial.given == [True]
 
 
 @both
@@ -223,7 +226,7 @@ def test_a_connection_for_http_is_open_with_tcp():
     dial = Dial("http")
     transport = dial.connected()
     (upstream,) = dial.outcomes
-    assert upstream.transport is transport and not transport.written
+    assert upstream.transport is transport and not transport.written and not dial.given
     assert not dial.reactor.getDelayedCalls(), "its deadline was the dial's"
 
 
@@ -250,7 +253,7 @@ def test_a_cancelled_dial_leaves_nothing(kind, upstream):
         assert not dial.reactor.tcpClients, "the answer comes too late"
     else:
         dial.failed(ConnectingCancelledError(IPv4Address("TCP", "192.0.2.10", 80)))
-    assert len(dial.outcomes) == 1
+    assert len(dial.outcomes) == 1 and dial.given == [True]
 
 
 @pytest.mark.parametrize(("kind", "upstream"), [("console", PLAIN), ("console", SECURE), ("http", SECURE)])
