@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 from esxiproxy.core.errors import (
     OutOfDescriptors,
     SessionError,
+    UpstreamLost,
     UpstreamRefused,
     UpstreamTimeout,
     UpstreamUnresolved,
@@ -27,6 +28,9 @@ from esxiproxy.net.transport.start import TLSFactory
 from esxiproxy.net.trust import Contexts, UpstreamTLS
 
 P = TypeVar("P", Backend, HttpUpstream)
+
+_RESET = frozenset({errno.ECONNRESET, errno.EPIPE})
+"""A socket's errors when its connection was made and ended before we looked; a refused one has its own."""
 
 
 class _Dial(Factory):
@@ -184,5 +188,7 @@ def _named(failure: Failure, upstream: Upstream, limits: Limits) -> BaseExceptio
     if isinstance(error, neterror.ConnectError):
         if error.osError in (errno.EMFILE, errno.ENFILE):
             return OutOfDescriptors("no file descriptor left to dial with")
+        if error.osError in _RESET:
+            return UpstreamLost(f"{where} took the connection and reset it at once")
         return UpstreamRefused(f"{where} takes no connection")
     return error

@@ -7,6 +7,7 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.defer import CancelledError
 from twisted.internet.error import (
     ConnectBindError,
+    ConnectError,
     ConnectingCancelledError,
     ConnectionDone,
     ConnectionRefusedError,
@@ -145,6 +146,8 @@ both = pytest.mark.parametrize("kind", ["http", "console"])
 FAILURES = {
     "refused": (ConnectionRefusedError(), UpstreamRefused),
     "no route": (NoRouteError(), UpstreamRefused),
+    "reset": (ConnectError(errno.ECONNRESET, "Connection reset by peer"), UpstreamLost),
+    "ended and reset": (ConnectError(errno.EPIPE, "Broken pipe"), UpstreamLost),
     "timed out": (TimeoutError(), UpstreamTimeout),
     "EMFILE": (ConnectBindError(errno.EMFILE, "Too many open files"), OutOfDescriptors),
     "ENFILE": (ConnectBindError(errno.ENFILE, "Too many open files in system"), OutOfDescriptors),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import socket
+import struct
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,19 @@ def test_a_host_that_speaks_before_we_look_is_heard_once_and_without_a_complaint
     finally:
         globalLogPublisher.removeObserver(events.append)
     assert not [event for event in events if event.get("isError")]
+
+
+def test_a_host_that_resets_before_we_look_has_reset_and_not_refused(plain):
+    """The kernel tells the two apart, and so do we: one is a host that listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        factory = One(Peer())
+        plain.reactor.connectTCP(*listening.getsockname(), factory, 5.0)
+        plain.core.runUntilCurrent()
+        accepted, _ = listening.accept()
+        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        accepted.close()
+        plain.until(lambda: factory.failed)
+    assert factory.failed.osError == errno.ECONNRESET
 
 
 def sockets():
