@@ -115,29 +115,38 @@ def _latency(name: str, figures: Figures) -> Figures:
 
 
 def _idle(stage: Stage, mode: Mode, peers: Sequence[Peer]) -> Measured:
-    """Fresh processes; memory before and after so many sessions, then all peers' CPU in the same window."""
+    """Memory for each of so many sessions, and all peers' CPU in the same window.
+
+    Only the fewest are held by all peers together: the upstream has a descriptor for each.
+    """
     found: dict[str, Figures] = {}
     peers = [peer for peer in peers if peer.pids()]
-    for count in stage.sessions:
-        with contextlib.ExitStack() as stack:
-            for peer in peers:
-                peer.stop()
-                peer.start(f"{PING_INTERVAL}s")
-                held = min(count, peer.most_sessions)
-                before = usage.memory(peer.pids())
-                stack.enter_context(stage.hold(peer, mode, held))
-                time.sleep(0.3)
-                grown = usage.memory(peer.pids()) - before
-                if held == count or count == stage.sessions[0]:
-                    found.setdefault(peer.name, {})[f"memory{count}"] = grown / held
-            if count == stage.sessions[0]:
-                for peer, spent in zip(peers, _window(peers), strict=True):
-                    found[peer.name]["idle_cpu"] = spent / min(count, peer.most_sessions)
+    fewest, *more = stage.sessions
+    with contextlib.ExitStack() as stack:
         for peer in peers:
-            peer.stop()
-            peer.start()
+            held = _held(stage, mode, peer, min(fewest, peer.most_sessions))
+            found[peer.name] = {f"memory{fewest}": stack.enter_context(held)}
+        for peer, spent in zip(peers, _window(peers), strict=True):
+            found[peer.name]["idle_cpu"] = spent / min(fewest, peer.most_sessions)
     for peer in peers:
+        for count in more:
+            if count <= peer.most_sessions:
+                with _held(stage, mode, peer, count) as memory:
+                    found[peer.name][f"memory{count}"] = memory
+        peer.stop()
+        peer.start()
         yield peer, found[peer.name]
+
+
+@contextlib.contextmanager
+def _held(stage: Stage, mode: Mode, peer: Peer, count: int) -> Iterator[float]:
+    """A fresh process with so many idle sessions: the bytes of memory that it has taken for each."""
+    peer.stop()
+    peer.start(f"{PING_INTERVAL}s")
+    before = usage.memory(peer.pids())
+    with stage.hold(peer, mode, count):
+        time.sleep(0.3)
+        yield (usage.memory(peer.pids()) - before) / count
 
 
 def _window(peers: Sequence[Peer]) -> list[float]:
