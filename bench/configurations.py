@@ -55,9 +55,11 @@ defaults
 def esxiproxy(ports: Mapping[Key, int], upstreams: Upstreams, ping_interval: str | None) -> str:
     """esxiproxy's defaults, but for the time that an upstream is waited for when its client just leaves.
 
-    A ping is not sent before the last one's timeout is over, so the timeout is shorter than the interval.
+    As nginx and HAProxy do here, it tells of errors only.  A ping is not sent before the last one's timeout
+    is over, so the timeout is shorter than the interval.
     """
-    lines = ["[proxy]", "close_timeout = 1s", "max_connections = off", "max_handshakes = off"]
+    lines = ["[proxy]", "session_log = errors", "close_timeout = 1s"]
+    lines += ["max_connections = off", "max_handshakes = off"]
     if ping_interval:
         lines += [f"ping_interval = {ping_interval}", "ping_timeout = 4s"]
     for mode, cold in LISTENERS:

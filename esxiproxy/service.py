@@ -60,7 +60,8 @@ class ProxyService(MultiService):
         self._beside = Beside(reactor, lambda: self.proxy.sessions, inherited)
         state = open_state(config.state, reactor)
         room = descriptors.may_admit
-        observers = [SessionLog(reactor.seconds), self._beside]
+        self._session_log = SessionLog(reactor.seconds, config.session_log)
+        observers = [self._session_log, self._beside]
         self.proxy = Proxy(reactor, observers, config.limits, config.quotas, state, room)
         self._listeners = Listeners(
             reactor, inherited, lambda: descriptors.may_accept(self.proxy.admission.dialling)
@@ -102,6 +103,7 @@ class ProxyService(MultiService):
             places = await self._beside.start(config, undo)
             undo.pop_all()
         self.proxy.limits, self.proxy.quotas = config.limits, config.quotas
+        self._session_log.told = config.session_log
         self._listeners.serve(bound)
         self.proxy.sessions.outdate()
         self._config = self._lasting(config)

@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import deferLater
 from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import capturedLogs
 
 import esxiproxy.beside
 from esxiproxy.core.config import load
@@ -368,6 +369,21 @@ def test_the_access_log_goes_on_in_the_file_that_is_named_now(tmp_path):
     assert world.reload(ONE) is None
     world.leaves(*world.console())
     assert len(lines(tmp_path / "second.log")) == 1
+
+
+def test_a_reload_says_whose_end_twistds_own_log_tells_of(tmp_path):
+    def told():
+        with capturedLogs() as events:
+            world.leaves(*world.console())
+        return [event["line"] for event in events if "line" in event]
+
+    world = World(tmp_path, ONE)
+    (line,) = told()
+    assert "ended by client" in line
+    assert world.reload("[proxy]\nsession_log = errors\n" + ONE) is None
+    assert told() == []
+    assert world.reload("[proxy]\nsession_log = all\n" + ONE) is None
+    assert len(told()) == 1
 
 
 def test_an_access_log_that_has_not_changed_is_left_alone(tmp_path):

@@ -1,4 +1,4 @@
-"""What a configuration says of the access log."""
+"""What a configuration says of the access log, and of the sessions in twistd's own."""
 
 from __future__ import annotations
 
@@ -25,6 +25,14 @@ class Format(Enum):
     JSON = "json"
     COMBINED = "combined"
     """What Apache and nginx call so: for the tools that read nothing else."""
+
+
+class Told(Enum):
+    """Whose end has a line in twistd's own log."""
+
+    ALL = "all"
+    ERRORS = "errors"
+    """Of the sessions that failed only: an access log may tell of the others, or nobody wants to know."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from esxiproxy.core import ini
-from esxiproxy.core.accesslog import AccessLogging
+from esxiproxy.core.accesslog import AccessLogging, Told
 from esxiproxy.core.badvalue import BadValue
 from esxiproxy.core.consistency import (
     Conflict,
@@ -68,6 +68,7 @@ class Config:
     beside: tuple[str, ...] = ()
     manhole: Manhole | None = None
     access_log: AccessLogging | None = None
+    session_log: Told = Told.ALL
     quotas: Quotas = field(default_factory=Quotas)
     workers: int = 1
     upgrade_timeout: float | None = None

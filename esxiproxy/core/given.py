@@ -87,6 +87,7 @@ def proxy_of(given: Given, folder: Path) -> Mapping[str, Any]:
         "beside": given["beside"] or (),
         "manhole": manhole_of(given, folder),
         "access_log": access_log_of(given),
+        "session_log": given["session_log"],
         "workers": given["workers"],
         "upgrade_timeout": given["upgrade_timeout"],
         "state": given["state"],

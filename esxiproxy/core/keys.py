@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 from esxiproxy.core import quantities, values
-from esxiproxy.core.accesslog import Format, access_log
+from esxiproxy.core.accesslog import Format, Told, access_log
 from esxiproxy.core.address import listen_address, manhole_address
 from esxiproxy.core.key import (
     CERTIFICATES,
@@ -76,6 +76,13 @@ KEYS = (
         choice(Format),
         "json",
         "JSON objects, or what Apache and nginx call combined",
+    ),
+    Key(
+        "session_log",
+        PROXY,
+        choice(Told),
+        "all",
+        "which sessions have a line in twistd's own log when they end: `all`, or those with an error",
     ),
     *LIMIT_KEYS,
     Key(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from esxiproxy.core.accesslog import Told
 from esxiproxy.core.errors import LimitReached, OutOfDescriptors
 from esxiproxy.core.record import Record
 from esxiproxy.core.session import Session
@@ -19,14 +20,15 @@ _REFUSED = frozenset({LimitReached.__name__, OutOfDescriptors.__name__})
 
 @implementer(ISessionObserver)
 class SessionLog:
-    """Tells the operator what became of every opening handshake.
+    """Tells the operator what became of every opening handshake, or of those only that failed.
 
     Refusals beyond ``REFUSALS`` a second are counted; the next one's line says how many there were.
     """
 
     _log = Logger()
 
-    def __init__(self, seconds: Callable[[], float]) -> None:
+    def __init__(self, seconds: Callable[[], float], told: Told = Told.ALL) -> None:
+        self.told = told
         self._seconds = seconds
         self._second = 0
         self._told = self._untold = 0
@@ -35,6 +37,8 @@ class SessionLog:
         """An open console is told of when it ends."""
 
     def closed(self, record: Record) -> None:
+        if self.told is Told.ERRORS and not record.error:
+            return
         if record.error not in _REFUSED:
             self._log.info("{line}", line=line(record))
         elif self._may_tell():

@@ -6,6 +6,7 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
+from esxiproxy.core.accesslog import Told
 from esxiproxy.core.record import Record
 from esxiproxy.core.request import Address
 from esxiproxy.ops.sessionlog import REFUSALS, SessionLog
@@ -50,6 +51,18 @@ def test_a_flood_of_refusals_is_a_few_lines_a_second_and_the_rest_is_counted(tol
     assert told[-1]["more"] == f" ({1000 - REFUSALS} more were refused, and not told of)"
     log.closed(record(error))
     assert told[-1]["more"] == ""
+
+
+def test_where_nobody_wants_to_know_more_only_failures_have_a_line(told):
+    log = SessionLog(Clock().seconds, Told.ERRORS)
+    log.closed(record(""))
+    assert not told
+    log.closed(record("UpstreamRefused"))
+    log.closed(record("LimitReached"))
+    assert len(told) == 2
+    log.told = Told.ALL
+    log.closed(record(""))
+    assert len(told) == 3
 
 
 def test_every_other_end_has_its_line(told):
