@@ -327,8 +327,8 @@ def test_an_upstream_that_never_comes_to_an_answer(name: str, script: Script, sc
 CROWD = 200
 GROUP = 40
 """Who come at once: fewer than the queue of a port takes."""
-HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
-"""The beginning of a ClientHello."""
+HELLO = b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc\x03\x03"
+"""The beginning of the largest ClientHello that a record holds: what follows does not complete it."""
 SLOW = {
     "heads": ("plain", HEAD, b"GET / HTTP/1.1\r\nX: "),
     "TLS handshakes": ("tls", TLS, HELLO),
