@@ -73,7 +73,6 @@ class _Dial:
         if number:
             self.failIfNotConnected(getConnectError((number, os.strerror(number))))
             return
-        connector.loop.removeWriter(self)
         self._socket = self._connector = None
         _connected(connector, sock, address_of(self._family, self._name))
 

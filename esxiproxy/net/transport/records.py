@@ -62,8 +62,8 @@ class RecordStream(Stream):
         self._read_blocked = self._write_blocked = self._writing = False
         self._notified = self._peer_notified = False
         self._fault: Why = None
-        plain._hand_over()
         self._arm()
+        plain._hand_over()
 
     def start(self, client: bool) -> None:
         """Begin the handshake; a server waits for the client's hello."""

@@ -96,7 +96,7 @@ class Ring:
         except BaseException:
             _log.failure("a protocol raised in connectionLost")
 
-    # Interest
+    # Interest.  A descriptor is whose that asked last: a dial's becomes its stream's, and that TLS's.
 
     def addReader(self, stream: Any) -> None:
         self._want(stream, IN)
@@ -119,6 +119,10 @@ class Ring:
                 self._reactor.addReader(self)
             self._epoll.register(fd, bit)
             self._entries[fd] = [stream, bit]
+        elif entry[0] is not stream:
+            self._epoll.modify(fd, bit)
+            entry[1] = 0  # whoever is being served by it has nothing more to do
+            self._entries[fd] = [stream, bit]
         elif not entry[1] & bit:
             self._epoll.modify(fd, entry[1] | bit)
             entry[1] |= bit
@@ -126,7 +130,7 @@ class Ring:
     def _drop(self, stream: Any, bit: int) -> None:
         fd = stream.fileno()  # -1 once it is closed
         entry = self._entries.get(fd)
-        if entry is None or not entry[1] & bit:
+        if entry is None or entry[0] is not stream or not entry[1] & bit:
             return
         entry[1] &= ~bit
         if entry[1]:

@@ -108,8 +108,8 @@ class TCPStream(Stream):
         if self.connected and not self.disconnecting:
             self.disconnecting = True
             self._reading = False
-            self._stop_reading()
             self._start_writing()
+            self._stop_reading()
 
     def loseWriteConnection(self) -> None:
         """Write what is queued, then send a FIN; reading goes on."""

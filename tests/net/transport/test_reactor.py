@@ -89,3 +89,48 @@ def test_a_front_stays_until_it_is_taken():
     assert bytes(outbox.front()) == b"two"
     outbox.taken(3)
     assert outbox.size == 0
+
+
+class Heir:
+    """Takes the descriptor of another one over."""
+
+    def __init__(self, before):
+        self.fileno = before.fileno
+        self.served = 0
+
+    def doRead(self):
+        self.served += 1
+
+
+def test_a_descriptor_is_served_to_whoever_asked_last_and_the_one_before_has_no_say_in_it():
+    core = EPollReactor()
+    ring = Ring(core)
+    before = Greedy(ring)
+    heir = Heir(before)
+    ring.addReader(heir)
+    ring.removeReader(before)
+    ring.doRead()
+    assert heir.served == TURN and not before.served
+    ring.removeReader(heir)
+    ring.doRead()
+    assert heir.served == TURN
+    before.near.close()
+    before.far.close()
+    core.removeAll()
+
+
+def test_whoever_gives_its_descriptor_away_while_it_is_read_is_not_asked_to_write_any_more():
+    core = EPollReactor()
+    ring = Ring(core)
+    before, written = Greedy(ring), []
+    ring.addWriter(before)
+    before.doWrite = lambda: written.append("before")
+    heir = Heir(before)
+    heir.doWrite = lambda: (written.append("heir"), ring.removeWriter(heir))[0]
+    before.doRead = lambda: (ring.addReader(heir), ring.addWriter(heir))[0]
+    ring.doRead()
+    assert written == ["heir"]
+    ring.removeReader(heir)
+    before.near.close()
+    before.far.close()
+    core.removeAll()
