@@ -53,6 +53,8 @@ class Roster:
         holder.end(command.error)
 
     def _ask(self, answer: Awaitable[None]) -> None:
+        if isinstance(answer, Deferred) and answer.called and answer.result is None:
+            return  # as a rule, in the memory of one process
         asked = answer if isinstance(answer, Deferred) else Deferred.fromCoroutine(_awaited(answer))
         asked.addErrback(lambda failure: self._log.failure("the list of sessions is wrong", failure))
 

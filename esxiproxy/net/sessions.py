@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
@@ -34,7 +34,7 @@ class Admitted(Protocol):
 
 def session_id() -> str:
     """A name that no other session has, on any machine."""
-    return secrets.token_hex(8)
+    return os.urandom(8).hex()
 
 
 def log_bug(log: Logger, what: str, failure: Failure, session: str = "-") -> None:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
-from esxiproxy.core.keepalive import Probes, patience, probes
+from esxiproxy.core.keepalive import patience, probes
+
+Option = tuple[int, int, int]
+"""Level, name and value, as ``setsockopt`` takes them."""
 
 _DEEPEST = 5
 """Transports that are wrapped in each other, at most."""
@@ -18,26 +23,18 @@ def keep_alive(transport: Any, within: float | None) -> None:
     and options that the platform does not know are left alone.
     """
     sock = socket_of(transport)
-    if sock is None or sock.family == getattr(socket, "AF_UNIX", None):
-        return
-    _set(sock, socket.SOL_SOCKET, "SO_KEEPALIVE", 0 if within is None else 1)
-    if within is not None:
-        _set_probes(sock, probes(within))
+    if sock is not None and sock.family != getattr(socket, "AF_UNIX", None):
+        _set(sock, _options(within))
 
 
 def be_patient(transport: Any, stall_timeout: float) -> None:
     """While a peer takes nothing: our own ``stall_timeout`` is to end the session, and not the kernel."""
-    sock = socket_of(transport)
-    if sock is not None:
-        _set(sock, socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", patience(stall_timeout) * 1000)
+    _allow(transport, patience(stall_timeout))
 
 
 def be_strict(transport: Any, within: float | None) -> None:
     """It takes bytes again: a dead peer is found within that time, as before."""
-    sock = socket_of(transport)
-    if sock is not None:
-        unacknowledged = 0 if within is None else probes(within).unacknowledged
-        _set(sock, socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", unacknowledged * 1000)
+    _allow(transport, 0 if within is None else probes(within).unacknowledged)
 
 
 def socket_of(transport: Any) -> Any:
@@ -65,18 +62,38 @@ def _handle(transport: Any) -> Any:
         return None
 
 
-def _set_probes(sock: Any, found: Probes) -> None:
+@lru_cache(maxsize=64)
+def _options(within: float | None) -> tuple[Option, ...]:
+    if within is None:
+        return _known((socket.SOL_SOCKET, "SO_KEEPALIVE", 0))
+    found = probes(within)
     idle = "TCP_KEEPIDLE" if hasattr(socket, "TCP_KEEPIDLE") else "TCP_KEEPALIVE"  # as macOS calls it
-    _set(sock, socket.IPPROTO_TCP, idle, found.idle)
-    _set(sock, socket.IPPROTO_TCP, "TCP_KEEPINTVL", found.interval)
-    _set(sock, socket.IPPROTO_TCP, "TCP_KEEPCNT", found.count)
-    _set(sock, socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", found.unacknowledged * 1000)
+    return _known(
+        (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+        (socket.IPPROTO_TCP, idle, found.idle),
+        (socket.IPPROTO_TCP, "TCP_KEEPINTVL", found.interval),
+        (socket.IPPROTO_TCP, "TCP_KEEPCNT", found.count),
+        (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", found.unacknowledged * 1000),
+    )
 
 
-def _set(sock: Any, level: int, option: str, value: int) -> None:
-    number = getattr(socket, option, None)
-    if number is not None:
+def _allow(transport: Any, unacknowledged: int) -> None:
+    """So many seconds without an acknowledgement, 0 for the kernel's own idea of it."""
+    sock = socket_of(transport)
+    if sock is not None:
+        _set(sock, _known((socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", unacknowledged * 1000)))
+
+
+def _known(*options: tuple[int, str, int]) -> tuple[Option, ...]:
+    """Those that the platform has."""
+    return tuple(
+        (level, getattr(socket, name), value) for level, name, value in options if hasattr(socket, name)
+    )
+
+
+def _set(sock: Any, options: Iterable[Option]) -> None:
+    for level, number, value in options:
         try:  # ten times a session, and `suppress` costs more than the call
             sock.setsockopt(level, number, value)
         except OSError:  # no TCP, not known to this kernel, or closed already
-            return
+            continue
