@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	done; echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
-SETUP := setup.cfg setup.py esxiproxy/net/transport/passage.c
+SETUP := setup.cfg setup.py $(wildcard esxiproxy/net/transport/*.[ch])
 
 .PHONY: run test long bench soak lint clean
 

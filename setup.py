@@ -2,11 +2,14 @@
 
 from setuptools import Extension, setup
 
+HERE = "esxiproxy/net/transport/"
+
 setup(
     ext_modules=[
         Extension(
-            "esxiproxy.net.transport._passage",
-            ["esxiproxy/net/transport/passage.c"],
+            "esxiproxy.net.transport._compiled",
+            [HERE + name for name in ("compiled.c", "passage.c", "ring.c", "room.c")],
+            depends=[HERE + "compiled.h"],
             optional=True,
         )
     ]

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from esxiproxy.net.transport.stream import Stream
 
 try:
-    from esxiproxy.net.transport import _passage  # type: ignore[attr-defined]
+    from esxiproxy.net.transport import _compiled  # type: ignore[attr-defined]
 except ImportError:  # no compiler when it was installed
-    _passage = None
+    _compiled = None
 
 OPENSSL = {
     "SSL_read": "int(*)(SSL *, void *, int)",
@@ -29,9 +29,9 @@ OPENSSL = {
 _NO_LIMIT = 2**64 - 1
 
 
-def is_built() -> bool:
-    """Whether there is a compiled part; ``ESXIPROXY_TRANSPORTS=python`` is for when it is the suspect."""
-    return _passage is not None and os.environ.get("ESXIPROXY_TRANSPORTS") != "python"
+def compiled() -> Any:
+    """The compiled part, or None; ``ESXIPROXY_TRANSPORTS=python`` is for when it is the suspect."""
+    return None if os.environ.get("ESXIPROXY_TRANSPORTS") == "python" else _compiled
 
 
 def _openssl_found() -> bool:
@@ -41,14 +41,14 @@ def _openssl_found() -> bool:
         found = [ffi.addressof(lib, name) for name in OPENSSL]
         if [ffi.typeof(each).cname for each in found] != list(OPENSSL.values()):
             return False
-        _passage.openssl(*(int(ffi.cast("uintptr_t", each)) for each in found))
+        _compiled.openssl(*(int(ffi.cast("uintptr_t", each)) for each in found))
     except (AttributeError, TypeError):
         return False
     return True
 
 
-_BUILT = is_built()
-_WITH_TLS = _BUILT and _openssl_found()
+_PART = compiled()
+_WITH_TLS = _PART is not None and _openssl_found()
 
 
 Passage = Callable[[], bytes | None]
@@ -62,31 +62,24 @@ connection ends.
 def passage(leg: Any, sink: Any) -> Passage | None:
     """The short way from a leg's stream to its sink's; None where there is none."""
     source, target, walker = leg.transport, sink.transport, leg.walker
-    if not _BUILT or not hasattr(type(target), "is_clear"):
+    if _PART is None or not hasattr(type(target), "is_clear"):
         return None
     if type(walker) is not FrameWalker:  # one that wants to see what passes
         return None
-    into, out, write, is_clear = _address(source), _address(target), target.write, target.is_clear
-    if not _WITH_TLS and (into or out):
+    here, there = _end(source), _end(target)
+    if not _WITH_TLS and (here[1] or there[1]):
         return None
-    here, there = source.fileno(), target.fileno()
-    masked, longest = walker.masked, _NO_LIMIT if walker.max_frame is None else walker.max_frame
-    handles = source.getHandle(), target.getHandle()
-
-    def go(_handles: Any = handles) -> bytes | None:  # while they are held, the addresses are good
-        sink = leg.sink
-        if sink is None or leg.data or sink.held or leg.current_frame is not None or not is_clear():
-            return b""
-        if leg.walker is not walker:
-            return b""
-        return _passage.go(leg, walker, masked, longest, here, into, there, out, write)
-
-    return go
+    longest = _NO_LIMIT if walker.max_frame is None else walker.max_frame
+    handles = source.getHandle(), target.getHandle()  # while they are held, the addresses are good
+    made: Passage = _PART.Passage(
+        leg, sink, walker, source, target, handles, here, there, walker.masked, longest
+    )
+    return made
 
 
-def _address(stream: Stream) -> int:
-    """Where OpenSSL has its part of a TLS stream; 0 for a plain one."""
+def _end(stream: Stream) -> tuple[int, int]:
+    """A stream's descriptor, and where OpenSSL has its part of a TLS stream; 0 for a plain one."""
     handle = stream.getHandle()
     if not isinstance(handle, SSL.Connection):
-        return 0
-    return int(_openssl.ffi.cast("uintptr_t", handle._ssl))
+        return stream.fileno(), 0
+    return stream.fileno(), int(_openssl.ffi.cast("uintptr_t", handle._ssl))

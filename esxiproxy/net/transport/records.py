@@ -72,7 +72,7 @@ class RecordStream(Stream):
 
     # The fast path
 
-    def doRead(self) -> Why:
+    def doRead(self, came: bytes | None = None) -> Why:
         if self._fault is not None:  # what comes after it would be a consequence of it
             return self._fault
         if self._shaking:

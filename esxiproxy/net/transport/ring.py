@@ -11,12 +11,15 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from esxiproxy.net.transport.loop import Why
+from esxiproxy.net.transport.passage import compiled
+
 IN, OUT = select.EPOLLIN, select.EPOLLOUT
 GONE = select.EPOLLHUP | select.EPOLLERR
 BATCH = 256
-"""Events asked for at a time."""
-TURN = 64
-"""Events served before the reactor has its turn; the batch that comes to so many is the last."""
+"""Streams served in a turn, at most."""
+TURNS = 64
+"""Streams served before the reactor has its turn; the turn that comes to so many is the last."""
 
 _log = Logger()
 _DONE, _LOST = Failure(CONNECTION_DONE), Failure(CONNECTION_LOST)
@@ -37,6 +40,9 @@ class Ring:
         self.callLater = reactor.callLater
         self._epoll: Any = None
         self._entries: dict[int, list[Any]] = {}
+        """By descriptor: a stream, what it waits for, and the turn in which it began to."""
+        self._turn = 0
+        self._compiled = compiled()
 
     def fileno(self) -> int:
         return -1 if self._epoll is None else int(self._epoll.fileno())
@@ -52,36 +58,55 @@ class Ring:
     def doRead(self) -> None:
         """A few busy streams are served several times: the reactor's turn costs as much as some of theirs."""
         served = 0
-        while served < TURN and (events := self._epoll.poll(0, BATCH)):
-            self._serve(events)
-            served += len(events)
+        while served < TURNS and (ready := self._ready()):
+            served += ready
 
-    def _serve(self, events: list[tuple[int, int]]) -> None:
-        entries = self._entries
+    def _ready(self) -> int:
+        """Serve those that are ready, once each; how many they were."""
+        self._turn += 1
+        if self._compiled is not None:
+            return int(self._compiled.serve(self._epoll.fileno(), self._entries, self._turn, self._serve))
+        events = self._epoll.poll(0, BATCH)
         for fd, event in events:
-            entry = entries.get(fd)
-            if entry is None:  # an earlier event of this batch has ended it
-                continue
-            stream, mask = entry
-            read = event & mask & IN
-            try:
-                if read:
-                    why = stream.doRead()
-                    if why is None and event & OUT and entry[1] & OUT:
-                        read = 0
-                        why = stream.doWrite()
-                elif event & mask & OUT and not event & GONE:
+            self._serve(fd, event)
+        return len(events)
+
+    def _serve(self, fd: int, event: int, came: Any = None) -> None:
+        """One stream, which a passage may have served in part: then ``came`` is what it left to be done."""
+        entry = self._entries.get(fd)
+        if entry is None or entry[2] == self._turn:  # gone in this turn, or another's since
+            return
+        stream, mask, _ = entry
+        read = event & mask & IN
+        try:
+            if came is not None:
+                read, why = IN, self._left(stream, came)
+            elif read:
+                why = stream.doRead()
+                if why is None and event & OUT and entry[1] & OUT:
+                    read = 0
                     why = stream.doWrite()
-                elif event & GONE and not event & IN:
-                    read = mask & IN
-                    why = CONNECTION_DONE if read else CONNECTION_LOST
-                else:  # paused by an earlier event of this batch
-                    continue
-            except BaseException as error:
-                _log.failure("a protocol raised")
-                why = error
-            if why is not None:
-                self._lose(stream, why, read)
+            elif event & mask & OUT and not event & GONE:
+                why = stream.doWrite()
+            elif event & GONE and not event & IN:
+                read = mask & IN
+                why = CONNECTION_DONE if read else CONNECTION_LOST
+            else:  # paused by an earlier event of this turn
+                return
+        except BaseException as error:
+            _log.failure("a protocol raised")
+            why = error
+        if why is not None:
+            self._lose(stream, why, read)
+
+    @staticmethod
+    def _left(stream: Any, came: Any) -> Why:
+        """Go on where a passage ended: with what it has read, or because of what it raised."""
+        if isinstance(came, bytes):
+            return stream.doRead(came)
+        if isinstance(came, OSError):
+            return CONNECTION_LOST
+        raise came
 
     def _lose(self, stream: Any, why: BaseException, read: int) -> None:
         """End one stream.  Nothing may get out of here: the reactor would drop the ring, and with it all."""
@@ -118,11 +143,11 @@ class Ring:
                 self._epoll = select.epoll()
                 self._reactor.addReader(self)
             self._epoll.register(fd, bit)
-            self._entries[fd] = [stream, bit]
+            self._entries[fd] = [stream, bit, self._turn]
         elif entry[0] is not stream:
             self._epoll.modify(fd, bit)
             entry[1] = 0  # whoever is being served by it has nothing more to do
-            self._entries[fd] = [stream, bit]
+            self._entries[fd] = [stream, bit, self._turn]
         elif not entry[1] & bit:
             self._epoll.modify(fd, entry[1] | bit)
             entry[1] |= bit

@@ -77,7 +77,8 @@ class Stream(Connected):
 
     # The loop asks
 
-    def doRead(self) -> Why:
+    def doRead(self, came: bytes | None = None) -> Why:
+        """Read; ``came`` is what a passage has read, and left to the protocol: it may be nothing."""
         raise NotImplementedError
 
     def doWrite(self) -> Why:

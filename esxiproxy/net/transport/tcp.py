@@ -43,13 +43,14 @@ class TCPStream(Stream):
 
     # The fast path
 
-    def doRead(self) -> Why:
+    def doRead(self, came: bytes | None = None) -> Why:
         passage = self._passage
         try:
-            octets = passage() if passage is not None else b""
-            if octets is None:
-                return None
-            octets = octets or self.socket.recv(READ_SIZE)
+            if came is None:
+                came = passage() if passage is not None else b""
+                if came is None:
+                    return None
+            octets = came or self.socket.recv(READ_SIZE)
         except BlockingIOError:
             return None
         except OSError:

@@ -26,21 +26,21 @@ class TLSStream(RecordStream):
 
     # The short way
 
-    def doRead(self) -> Why:
+    def doRead(self, came: bytes | None = None) -> Why:
         passage = self._passage
-        if passage is not None and self._reading and self._is_at_rest():
-            octets = passage()
-            if octets is None:
+        if came is None and passage is not None and self._reading and self.is_at_rest():
+            came = passage()
+            if came is None:
                 return None
-            if octets:
-                self.protocol.dataReceived(octets)
+        if came:
+            self.protocol.dataReceived(came)
         return super().doRead()
 
     def is_clear(self) -> bool:
         """Whether a write goes to OpenSSL now, and a full socket pauses whoever feeds it."""
-        return self._streaming and self.connected and not self._outbox.size and self._is_at_rest()
+        return self._streaming and self.connected and not self._outbox.size and self.is_at_rest()
 
-    def _is_at_rest(self) -> bool:
+    def is_at_rest(self) -> bool:
         """Nothing is pending between us and OpenSSL."""
         pending = self._shaking or self._read_blocked or self._write_blocked or self._notified
         return not pending and self._fault is None

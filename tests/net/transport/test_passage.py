@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import socket
+import weakref
 
 import pytest
 from autobahn.twisted.websocket import WebSocketClientProtocol, WebSocketServerProtocol
@@ -18,7 +20,7 @@ from esxiproxy.net.transport import passage
 from tests.net.transport.loop import Net, Peer
 from tests.wsclient import frame
 
-compiled = pytest.mark.skipif(passage._passage is None, reason="there was no compiler")
+compiled = pytest.mark.skipif(passage._compiled is None, reason="there was no compiler")
 
 PING = 9
 LENGTHS = (0, 1, 64, 125, 126, 127, 1000, 4096, 16384, 65535, 65536, 70000, 300_000)
@@ -59,18 +61,20 @@ def test_want_read_is_the_number_that_is_compiled_in():
 
 def test_a_word_in_the_environment_takes_it_out(monkeypatch):
     monkeypatch.setenv("ESXIPROXY_TRANSPORTS", "python")
-    assert not passage.is_built()
+    assert passage.compiled() is None
     monkeypatch.delenv("ESXIPROXY_TRANSPORTS")
-    assert passage.is_built() == (passage._passage is not None)
+    assert passage.compiled() is passage._compiled
 
 
 # The compiled part alone
 
 
 class Going:
-    """A leg as the compiled part sees it, between two pairs of sockets."""
+    """A leg, its sink and both streams, as the compiled part sees them, between two pairs of sockets."""
 
     octets, heard = 0, False
+    data, current_frame = b"", None
+    full = False
 
     def __init__(self, masked=True, max_frame=None):
         self.walker = FrameWalker(masked, max_frame)
@@ -79,18 +83,28 @@ class Going:
         self.sockets = self.far_in, self.near_in, self.near_out, self.far_out
         for each in self.sockets:
             each.setblocking(False)
+        self.held = {}
         self.late = b""
+        self.sink = self
+
+    def is_clear(self):
+        return not self.full
 
     def write(self, octets):
         assert type(octets) is bytes
         self.late += octets
 
+    def passage(self):
+        longest = passage._NO_LIMIT if self.walker.max_frame is None else self.walker.max_frame
+        ends = (self.near_in.fileno(), 0), (self.near_out.fileno(), 0)
+        return passage._compiled.Passage(
+            self, self, self.walker, self, self, None, *ends, self.walker.masked, longest
+        )
+
     def go(self, chunk=b""):
         if chunk:
             assert self.far_in.send(chunk) == len(chunk)
-        longest = passage._NO_LIMIT if self.walker.max_frame is None else self.walker.max_frame
-        ends = self.near_in.fileno(), 0, self.near_out.fileno(), 0
-        return passage._passage.go(self, self.walker, self.walker.masked, longest, *ends, self.write)
+        return self.passage()()
 
     def close(self):
         for each in self.sockets:
@@ -188,13 +202,70 @@ def test_a_descriptor_that_is_closed_is_an_error_and_no_more(going):
 
 
 @compiled
-def test_arguments_of_another_kind_are_refused():
-    with pytest.raises(TypeError):
-        passage._passage.go()
-    with pytest.raises(TypeError):
-        passage._passage.go(Going, FrameWalker(True), True, "long", 0, 0, 0, 0, None)
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sink": None},
+        {"data": b"the beginning of a header"},
+        {"held": {PING: b""}},
+        {"current_frame": object()},
+        {"walker": FrameWalker(True)},
+        {"full": True},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_it_reads_nothing_while_something_is_in_the_way(going, change):
+    one = going()
+    way, octets = one.passage(), frame(2, b"x", mask=MASK)
+    one.far_in.send(octets)
+    vars(one).update(change)
+    assert way() == b"" and not one.heard
+    assert one.near_in.recv(100) == octets
+
+
+@compiled
+def test_what_a_question_raises_is_raised(going):
+    one = going()
+    way = one.passage()
+    del one.held
     with pytest.raises(AttributeError):
-        passage._passage.go(Going, object(), True, 1, -1, 0, -1, 0, None)
+        way()
+    one.held = {}
+    one.is_clear = lambda: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        way()
+
+
+@compiled
+def test_arguments_of_another_kind_are_refused(going):
+    one = going()
+    good = one, one, one.walker, one, one, None, (0, 0), (0, 0), True, 1
+    passage._compiled.Passage(*good)
+    for place, wrong in ((6, 0), (7, (0,)), (9, "long")):
+        with pytest.raises(TypeError):
+            passage._compiled.Passage(*good[:place], wrong, *good[place + 1 :])
+    for arguments, named in (((), {}), (good, {"leg": one})):
+        with pytest.raises(TypeError):
+            passage._compiled.Passage(*arguments, **named)
+    with pytest.raises(TypeError):
+        one.passage()(1)
+    one.walker = object()
+    way = passage._compiled.Passage(one, one, one.walker, one, one, None, (-1, 0), (-1, 0), True, 1)
+    with pytest.raises(AttributeError):
+        way()
+
+
+@compiled
+def test_a_passage_that_nobody_took_out_is_collected(going):
+    class Stream:
+        pass
+
+    stream, one = Stream(), going()
+    stream.way = passage._compiled.Passage(one, one, one.walker, stream, one, None, (0, 0), (0, 0), True, 1)
+    gone = weakref.ref(stream)
+    del stream
+    gc.collect()
+    assert gone() is None
 
 
 # Legs, over streams
@@ -260,11 +331,11 @@ class Up(Relayed, WebSocketClientProtocol):
 @pytest.fixture(params=["compiled", "python"])
 def way(request, monkeypatch):
     if request.param == "python":
-        monkeypatch.setattr(passage, "_BUILT", False)
-    elif passage._passage is None:
+        monkeypatch.setattr(passage, "_PART", None)
+    elif passage._compiled is None:
         pytest.skip("there was no compiler")
     else:
-        monkeypatch.setattr(passage, "_BUILT", True)
+        monkeypatch.setattr(passage, "_PART", passage._compiled)
     return request.param
 
 

@@ -1,0 +1,103 @@
+/* The one buffer of all passages: what is read into it, whether good frames are in it, and what is written from it.
+
+   No call here blocks, and none runs Python. */
+#include "compiled.h"
+#include <errno.h>
+#include <sys/socket.h>
+
+enum { BULK = 1024, WANT_READ = 2 };
+
+unsigned char room[ROOM];
+
+/* OpenSSL as pyOpenSSL has it: it lies inside of cryptography's module, and its addresses come from there. */
+static int (*ssl_read)(void *, void *, int);
+static int (*ssl_write)(void *, const void *, int);
+static int (*ssl_get_error)(void *, int);
+static void (*err_clear_error)(void);
+
+Py_ssize_t room_take(const struct end *source, int *more) {
+    Py_ssize_t size = 0;
+    if (source->ssl == NULL) {
+        size = recv(source->fd, room, ROOM, MSG_DONTWAIT);
+        *more = size == ROOM;
+        return size;
+    }
+    while (size <= ROOM - RECORD) { /* with room for a whole record nothing stays behind in OpenSSL */
+        int count = ssl_read(source->ssl, room + size, RECORD);
+        if (count > 0) {
+            size += count;
+            if (count >= BULK) continue;
+        } else if (ssl_get_error(source->ssl, count) != WANT_READ) {
+            err_clear_error();
+            *more = -1;
+            return size;
+        }
+        *more = 0;
+        if (size > 0) return size;
+        errno = EAGAIN;
+        return -1;
+    }
+    *more = 1;
+    return size;
+}
+
+Py_ssize_t room_put(const struct end *sink, Py_ssize_t size) {
+    if (sink->ssl == NULL) {
+        Py_ssize_t count = send(sink->fd, room, (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL);
+        return count < 0 ? 0 : count;
+    }
+    Py_ssize_t sent = 0;
+    while (sent < size) { /* a record at a time */
+        int count = ssl_write(sink->ssl, room + sent, (int)(size - sent));
+        if (count <= 0) {
+            err_clear_error();
+            break;
+        }
+        sent += count;
+    }
+    return sent;
+}
+
+static uint64_t number(const unsigned char *at, int octets) {
+    uint64_t value = 0;
+    while (octets-- > 0) value = value << 8 | *at++;
+    return value;
+}
+
+int room_walk(struct place *place, uint64_t size) {
+    uint64_t position = place->left;
+    int fragmented = place->fragmented;
+    while (position < size) {
+        uint64_t have = size - position, header = place->masked ? 6 : 2;
+        if (have < header) return 0;
+        const unsigned char *at = room + position;
+        int opcode = at[0] & 0x0f;
+        uint64_t length = at[1] & 0x7f;
+        if (at[0] & 0x70 || opcode > 2 || (opcode == 0) != fragmented) return 0;
+        if ((at[1] >> 7) != place->masked) return 0;
+        if (length >= 126) {
+            int octets = length == 126 ? 2 : 8;
+            header += octets;
+            if (have < header) return 0;
+            length = number(at + 2, octets);
+            if (length < (octets == 2 ? 126 : 65536) || length >> 63) return 0;
+        }
+        if (length > place->longest) return 0;
+        fragmented = !(at[0] & 0x80);
+        position += header + length;
+    }
+    place->left = position - size;
+    place->fragmented = fragmented;
+    return 1;
+}
+
+void room_openssl(const uintptr_t *found) {
+    ssl_read = (int (*)(void *, void *, int))found[0];
+    ssl_write = (int (*)(void *, const void *, int))found[1];
+    ssl_get_error = (int (*)(void *, int))found[2];
+    err_clear_error = (void (*)(void))found[3];
+}
+
+int room_has_openssl(void) {
+    return ssl_read != NULL;
+}

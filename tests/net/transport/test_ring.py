@@ -1,0 +1,198 @@
+"""The ring serves the streams that are ready, with its compiled part and without it."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.error import ConnectionLost
+
+from esxiproxy.core.frames import FrameWalker
+from esxiproxy.net.transport import passage
+from esxiproxy.net.transport.ring import TURNS, Ring
+from tests.net.transport.loop import Peer
+
+
+@pytest.fixture(params=["compiled", "python"])
+def way(request, monkeypatch):
+    if request.param == "python":
+        monkeypatch.setenv("ESXIPROXY_TRANSPORTS", "python")
+    elif passage.compiled() is None:
+        pytest.skip("there was no compiler")
+    return request.param
+
+
+@pytest.fixture
+def ring(way):
+    core = EPollReactor()
+    ring = Ring(core)
+    ring.streams = []
+    yield ring
+    for stream in ring.streams:
+        ring.removeReader(stream)
+        ring.removeWriter(stream)
+        stream.near.close()
+        stream.far.close()
+    core.removeAll()
+    core._poller.close()
+
+
+class Greedy:
+    """A stream that leaves what is there for the next time."""
+
+    def __init__(self, ring):
+        self.near, self.far = socket.socketpair()
+        self.fileno = self.near.fileno
+        self.served = 0
+        self.far.send(b"x")
+        ring.addReader(self)
+        ring.streams.append(self)
+
+    def doRead(self):
+        self.served += 1
+
+
+class Heir:
+    """Takes the descriptor of another one over."""
+
+    def __init__(self, before):
+        self.fileno = before.fileno
+        self.served = 0
+
+    def doRead(self):
+        self.served += 1
+
+
+def test_streams_that_are_always_ready_are_served_in_turns_and_leave_the_reactor_its_own(ring):
+    streams = [Greedy(ring) for _ in range(4)]
+    ring.doRead()
+    assert [stream.served for stream in streams] == [TURNS // 4] * 4
+
+
+def test_a_stream_paused_by_another_in_the_same_batch_reads_nothing(way, ours):
+    """Both were ready when the ring looked; the first to be served pauses the other, as a relay does."""
+    left, right = Peer(), Peer()
+    a, _ = ours.pair(server=left)
+    b, _ = ours.pair(server=right)
+    left.on_octets = lambda *_: right.transport.pauseProducing()
+    right.on_octets = lambda *_: left.transport.pauseProducing()
+    a.transport.write(b"x")
+    b.transport.write(b"y")
+    ours.settle()
+    assert len(left.got) + len(right.got) == 1
+
+
+def test_a_descriptor_is_served_to_whoever_asked_last_and_the_one_before_has_no_say_in_it(ring):
+    before = Greedy(ring)
+    heir = Heir(before)
+    ring.addReader(heir)
+    ring.removeReader(before)
+    ring.doRead()
+    assert heir.served == TURNS and not before.served
+    ring.removeReader(heir)
+    ring.doRead()
+    assert heir.served == TURNS
+
+
+def test_whoever_gives_its_descriptor_away_while_it_is_read_is_not_asked_to_write_any_more(ring):
+    before, written = Greedy(ring), []
+    ring.addWriter(before)
+    before.doWrite = lambda: written.append("before")
+    heir = Heir(before)
+    heir.doWrite = lambda: (written.append("heir"), ring.removeWriter(heir))[0]
+    before.doRead = lambda: (ring.addReader(heir), ring.addWriter(heir))[0]
+    ring.doRead()
+    assert written == ["heir"]
+    ring.removeReader(heir)
+
+
+def test_a_descriptor_that_is_another_s_since_is_not_served_for_the_one_before(ring):
+    """Closed and made anew within a turn: what was ready was the old one."""
+    one, two = Greedy(ring), Greedy(ring)
+    made = []
+
+    def replace(other):
+        number = other.fileno()
+        ring.removeReader(other)
+        other.near.close()
+        fresh = Greedy(ring)
+        if fresh.fileno() != number:
+            ring.removeReader(fresh)
+            os.dup2(fresh.near.fileno(), number)
+            fresh.near.close()
+            fresh.near = socket.socket(fileno=number)
+            fresh.fileno = fresh.near.fileno
+            ring.addReader(fresh)
+        made.append(fresh)
+
+    one.doRead = lambda: replace(two) if not made else None
+    two.doRead = lambda: replace(one) if not made else None
+    ring._ready()
+    (fresh,) = made
+    assert fresh.served == 0
+    ring._ready()
+    assert fresh.served == 1
+
+
+class Passing(Greedy):
+    """A stream with a passage to itself, and its own leg."""
+
+    octets, data, current_frame, held = 0, b"", None, {}
+
+    def __init__(self, ring, number=None):
+        super().__init__(ring)
+        self.walker, self.sink, self.lost, self.left = FrameWalker(False), self, None, None
+        end = self.fileno() if number is None else number, 0
+        self._passage = passage._compiled.Passage(
+            self, self, self.walker, self, self, None, end, end, False, 1 << 20
+        )
+
+    def is_clear(self):
+        return True
+
+    def doRead(self, came=None):
+        self.served += 1
+        self.left = came
+
+    def connectionLost(self, reason):
+        self.lost = reason.value
+
+
+compiled = pytest.mark.skipif(passage.compiled() is None, reason="there was no compiler")
+
+
+@compiled
+@pytest.mark.parametrize("way", ["compiled"], indirect=True)
+def test_what_a_passage_leaves_is_the_stream_s_to_read(ring):
+    stream = Passing(ring)
+    ring._ready()
+    assert stream.left == b"x" and stream.lost is None
+
+
+@compiled
+@pytest.mark.parametrize("way", ["compiled"], indirect=True)
+def test_an_error_of_the_socket_under_a_passage_is_a_lost_connection(ring):
+    stream = Passing(ring, number=-1)
+    ring._ready()
+    assert isinstance(stream.lost, ConnectionLost) and not stream.served
+
+
+@compiled
+@pytest.mark.parametrize("way", ["compiled"], indirect=True)
+def test_what_else_a_passage_raises_ends_its_stream_alone(ring):
+    stream, other = Passing(ring), Greedy(ring)
+    stream.is_clear = lambda: 1 / 0
+    ring._ready()
+    assert isinstance(stream.lost, ZeroDivisionError) and not stream.served and other.served == 1
+
+
+@compiled
+def test_the_compiled_part_takes_nothing_else():
+    serve = passage._compiled.serve
+    for arguments in ((), (0, [], 0, print), ("0", {}, 0, print)):
+        with pytest.raises(TypeError):
+            serve(*arguments)
+    with pytest.raises(OSError):
+        serve(-1, {}, 0, print)
