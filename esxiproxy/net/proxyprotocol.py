@@ -19,6 +19,7 @@ from esxiproxy.core.forwarded import Trust
 from esxiproxy.core.proxyprotocol import Announcement, AnnouncementReader, ProxyProtocolError
 from esxiproxy.core.request import Address
 from esxiproxy.net.slot import Slot
+from esxiproxy.net.transport.stream import introduce
 from esxiproxy.net.transport.tcp import TCPStream
 
 _PEEK = 4096
@@ -73,7 +74,7 @@ class ProxyProtocolWrapper(ProtocolWrapper):
             stream.read_by(None)
             stream.stand_for(_endpoint(self._announced.source), _endpoint(self._announced.destination))
             stream.protocol = self.wrappedProtocol
-            self.wrappedProtocol.makeConnection(stream)
+            introduce(self.wrappedProtocol, stream)
         return None
 
     def dataReceived(self, data: bytes) -> None:

@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from esxiproxy.net.transport.loop import Loop, address_of, family_of
+from esxiproxy.net.transport.stream import introduce
 from esxiproxy.net.transport.tcp import TCPStream
 
 _STREAM = socket.SOCK_STREAM | getattr(socket, "SOCK_NONBLOCK", 0)
@@ -24,17 +25,16 @@ _log = Logger()
 
 def _connected(connector: Any, sock: socket.socket, peer: Any) -> None:
     """The socket is connected: from here on it is a stream's."""
-    protocol = connector.buildProtocol(peer)
+    try:
+        protocol = connector.buildProtocol(peer)
+    except Exception:
+        _log.failure("a factory raised when its connection was made")
+        protocol = None
     stream = TCPStream(sock, protocol or Protocol(), connector.loop, peer, connector)
     if protocol is None:
         stream.loseConnection()
-        return
-    try:
-        protocol.makeConnection(stream)
-    except Exception:
-        failure = Failure()
-        _log.failure("a protocol raised in connectionMade", failure)
-        connector.transport.connectionLost(failure)
+    else:
+        introduce(protocol, stream)
 
 
 class _Dial:
@@ -66,10 +66,14 @@ class _Dial:
 
     def doWrite(self) -> None:
         """It is connected, or never will be."""
+        self._done(0)
+
+    def _done(self, otherwise: int) -> None:
+        """The socket knows what became of it, and forgets it when it is asked."""
         sock, connector = self._socket, self._connector
         if sock is None:
             return
-        number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or otherwise
         if number:
             self.failIfNotConnected(getConnectError((number, os.strerror(number))))
             return
@@ -77,8 +81,15 @@ class _Dial:
         _connected(connector, sock, address_of(self._family, self._name))
 
     def connectionLost(self, reason: Failure) -> None:
-        """The loop saw an error or a hang-up: the socket knows which."""
-        self.doWrite()
+        """The loop saw an error or a hang-up; or it has stopped, and there is no peer yet."""
+        sock, otherwise = self._socket, 0
+        if sock is None:
+            return
+        try:
+            sock.getpeername()
+        except OSError as problem:
+            otherwise = problem.errno or 0
+        self._done(otherwise)
 
     def failIfNotConnected(self, error: Exception) -> None:
         """Give up, for this reason: a connector's time is up, or its user does not want it any more."""

@@ -11,6 +11,7 @@ from twisted.internet import tcp, unix
 from twisted.logger import Logger
 
 from esxiproxy.net.transport.loop import Loop, Owner, address_of
+from esxiproxy.net.transport.stream import introduce
 from esxiproxy.net.transport.tcp import TCPStream
 
 BATCH = 64
@@ -97,7 +98,7 @@ class _Accepting:
             try:
                 self._take(sock, name)
             except Exception:
-                _log.failure("a protocol raised when its connection came")
+                _log.failure("a factory raised when a connection came")
 
     def _take(self, sock: Any, name: Any) -> None:
         sock.setblocking(False)
@@ -107,7 +108,7 @@ class _Accepting:
             sock.close()
         else:
             owner = None if self.gate is None else self.gate.entered()
-            protocol.makeConnection(TCPStream(sock, protocol, self.loop, address, owner))
+            introduce(protocol, TCPStream(sock, protocol, self.loop, address, owner))
 
     def _rest(self, why: str) -> None:
         self.stopReading()

@@ -67,7 +67,7 @@ class RecordStream(Stream):
 
     def start(self, client: bool) -> None:
         """Begin the handshake; a server waits for the client's hello."""
-        if client and self.connected and not self._aborting:
+        if client and self.connected:
             self._fail(self._shake())
 
     # The fast path
@@ -183,8 +183,7 @@ class RecordStream(Stream):
         self._shaking = self._read_blocked = False
         if IHandshakeListener.providedBy(self.protocol):
             self.protocol.handshakeCompleted()
-        if self.connected and not self._aborting:
-            self._arm()
+        self._arm()
         return None
 
     def _block(self, blocked: bool) -> None:
@@ -205,7 +204,7 @@ class RecordStream(Stream):
 
     def _arm(self) -> None:
         """Ask the loop for what can be acted upon, and for nothing else: epoll would spin."""
-        if self._aborting or not self.connected:
+        if not self.connected:
             return
         if (self._shaking or self._reading or self._write_blocked) and not self._read_blocked:
             self._loop.addReader(self)

@@ -51,7 +51,13 @@ class Ring:
         return "streams"
 
     def connectionLost(self, reason: Failure) -> None:
-        """The reactor does not lose an epoll."""
+        """The reactor has stopped, and each stream is told.  One that begins later is served again."""
+        for stream, _, _ in list(self._entries.values()):
+            self._lose(stream, CONNECTION_LOST, 0)
+        if self._epoll is not None:
+            self._epoll.close()
+            self._epoll = None
+        self._entries.clear()
 
     # The fast path
 

@@ -28,7 +28,7 @@ Py_ssize_t room_take(const struct end *source, int *more) {
             size += count;
             if (count >= BULK) continue;
         } else if (ssl_get_error(source->ssl, count) != WANT_READ) {
-            err_clear_error();
+            if (size > 0) err_clear_error(); /* else Python reads next, and finds what it was */
             *more = -1;
             return size;
         }

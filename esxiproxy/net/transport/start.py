@@ -9,6 +9,7 @@ from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 
 from esxiproxy.net.transport.resumption import Resumption
+from esxiproxy.net.transport.stream import introduce
 from esxiproxy.net.transport.tcp import TCPStream
 from esxiproxy.net.transport.tls import TLSStream
 
@@ -40,7 +41,7 @@ class TLSStart(BufferingTLSTransport):
             factory.resumption.offer(connection)
         stream = TLSStream(transport, protocol, connection, factory.resumption)
         TwistedProtocol.makeConnection(self, stream)
-        protocol.makeConnection(stream)
+        introduce(protocol, stream)
         stream.start(factory.is_client)
 
 

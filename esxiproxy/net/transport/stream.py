@@ -14,6 +14,7 @@ from twisted.internet.interfaces import (
     IPushProducer,
     IReadWriteDescriptor,
 )
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -25,6 +26,7 @@ from esxiproxy.net.transport.passage import Passage
 HIGH_WATER = 32 * 1024
 """Bytes queued above which a push producer is paused; it is resumed when all of them are gone."""
 
+_log = Logger()
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -154,7 +156,7 @@ class Stream(Connected):
             self._stop_reading()
 
     def resumeProducing(self) -> None:
-        if self.connected and not self.disconnecting and not self._aborting:
+        if self.connected and not self.disconnecting:
             self._reading = True
             self._start_reading()
 
@@ -170,7 +172,7 @@ class Stream(Connected):
         self._loop.removeReader(self)
 
     def _start_writing(self) -> None:
-        if not self._aborting:
+        if self.connected:
             self._loop.addWriter(self)
 
     def _stop_writing(self) -> None:
@@ -183,10 +185,10 @@ class Stream(Connected):
 
     def abortConnection(self) -> None:
         """Drop everything, with a reset; the protocol hears of it in the next turn."""
-        if self.disconnected or self._aborting:
+        if not self.connected:
             return
         self._aborting = True
-        self._reading = False
+        self.connected = self._reading = False
         self._loop.removeReader(self)
         self._loop.removeWriter(self)
         self._loop.callLater(0, self.connectionLost, Failure(ConnectionAborted()))
@@ -223,6 +225,16 @@ class Stream(Connected):
         self._loop.removeWriter(self)
         self.connected, self.disconnected = False, True
         self.protocol = self._owner = None
+
+
+def introduce(protocol: Any, stream: Any) -> None:
+    """Let a protocol have its stream; one that raises has lost it."""
+    try:
+        protocol.makeConnection(stream)
+    except Exception:
+        failure = Failure()
+        _log.failure("a protocol raised in makeConnection", failure)
+        stream.connectionLost(failure)
 
 
 def _reset_on_close(sock: socket.socket) -> None:

@@ -61,14 +61,18 @@ class TLSStream(RecordStream):
 
     def resumeProducing(self) -> None:
         """Also while we wait for the peer's close_notify, which has to be read."""
-        if self.connected and not self._aborting and not self._peer_notified:
+        if self.connected and not self._peer_notified:
             self._reading = True
             self._start_reading()
 
-    def _written(self) -> Why:
+    def _drained(self) -> Why:
+        """Behind the peer's close_notify nothing comes: the queue was the last of it, whoever has more."""
         if self._peer_notified:
             self._notify()
             return CONNECTION_DONE
+        return super()._drained()
+
+    def _written(self) -> Why:
         if self.disconnecting and self.producer is None and not self._notified:
             return self._notify()
         return None

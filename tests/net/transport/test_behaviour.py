@@ -227,6 +227,24 @@ def test_an_abort_drops_what_is_queued(net):
     assert not client.lost_in_call
 
 
+def test_what_is_written_behind_an_abort_is_not_sent(plain):
+    server = Peer()
+    port = plain.listen(server)
+    with socket.create_connection(("127.0.0.1", port.getHost().port)) as far:
+        plain.until(lambda: server.made)
+        server.do(server.transport.abortConnection)
+        server.do(server.transport.write, b"after the abort")
+        plain.until(lambda: server.lost is not None)
+        with pytest.raises(ConnectionResetError):
+            far.recv(100)
+
+
+def test_a_reactor_that_stops_tells_every_protocol(net):
+    client, server = net.pair()
+    net.core.disconnectAll()
+    assert client.lost is not None and server.lost is not None
+
+
 def test_nothing_happens_after_the_end(net):
     client, server = net.pair()
     transport = client.transport
@@ -273,6 +291,22 @@ def test_a_bug_in_a_protocol_ends_its_connection_only(ours):
     ours.until(lambda: a.lost and first.lost and bytes(b.got) == b"y")
     assert isinstance(a.lost, ValueError)
     assert b.lost is None
+
+
+def test_a_bug_in_connection_made_ends_its_connection_only(ours):
+    bug, client, other = Peer(), Peer(), Peer()
+
+    def raises(_peer):
+        raise RuntimeError("from the test")
+
+    bug.on_made = raises
+    port = ours.listen(bug, other)
+    ours.dial(port, client)
+    ours.until(lambda: client.lost is not None)
+    assert bug.lost is not None
+    ours.dial(port, Peer())
+    ours.until(lambda: other.made)
+    assert other.lost is None
 
 
 def test_a_bug_in_connection_lost_ends_nothing_else(ours):

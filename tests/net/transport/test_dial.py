@@ -81,6 +81,32 @@ def test_without_a_descriptor_the_dial_fails_and_not_its_caller(plain):
     assert isinstance(factory.failed, error.ConnectError) and factory.failed.osError == 24
 
 
+def test_a_factory_that_raises_costs_its_connection_and_no_turns(ours_plain):
+    """The socket must not stay with the loop: it would be ready for ever."""
+    server = Peer()
+    port = ours_plain.listen(server)
+    factory = ours_plain.dial(port, Peer())
+
+    def build(_address):
+        raise RuntimeError("from the test")
+
+    factory.buildProtocol = build
+    ours_plain.until(lambda: server.made and server.lost is not None)
+    assert not ours_plain.reactor._ring._entries
+
+
+def test_a_dial_that_is_on_its_way_when_the_reactor_stops_fails(ours_plain):
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        waiting = [socket.create_connection(full.getsockname()) for _ in range(1)]
+        client = Peer()
+        factory = One(client)
+        ours_plain.reactor.connectTCP(*full.getsockname(), factory, 5.0)
+        ours_plain.core.disconnectAll()
+        assert factory.failed is not None and not client.made
+        for each in waiting:
+            each.close()
+
+
 def test_an_interface_that_is_not_there_fails_the_dial(ours_plain):
     factory = One(Peer())
     ours_plain.reactor.connectTCP("fe80::1%nowhere0", 9, factory)

@@ -275,7 +275,7 @@ def test_a_passage_that_nobody_took_out_is_collected(going):
 class Relayed(Leg):
     """A leg whose session is nothing but its relay."""
 
-    made, shaken = False, 0
+    made, shaken, reason = False, 0, None
 
     def __init__(self, server):
         self.walker = FrameWalker(masked=server)
@@ -290,7 +290,8 @@ class Relayed(Leg):
     def handshakeCompleted(self):
         self.shaken += 1
 
-    def left(self, _reason):
+    def left(self, reason):
+        self.reason = reason.value
         if not self.twin.lost:
             self.twin.transport.unregisterProducer()
             self.twin.transport.loseConnection()
@@ -450,6 +451,17 @@ def test_a_fault_behind_good_frames_is_found_and_nothing_of_it_passes(relay, way
     scene.until(lambda: scene.legs[0].faults)
     scene.until(lambda: len(scene.upstream.got) == 4 * len(whole))
     assert scene.upstream.got == whole * 4
+
+
+@pytest.mark.parametrize("kinds", [(True, False), (True, True)])
+def test_a_bad_record_ends_the_leg_with_the_error_that_it_is(relay, way, kinds):
+    scene = relay(kinds, random.Random(1))
+    whole = frame(2, b"x" * 1000, mask=MASK)
+    scene.client.transport.write(whole)
+    scene.until(lambda: len(scene.upstream.got) == len(whole))
+    scene.client.transport.socket.send(b"\x17\x03\x03\x00\x20" + bytes(32))
+    scene.until(lambda: scene.legs[0].lost)
+    assert isinstance(scene.legs[0].reason, SSL.Error)
 
 
 @pytest.mark.parametrize("kinds", KINDS)

@@ -12,9 +12,11 @@ from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.python.failure import Failure
 
 from esxiproxy.net.transport.records import RECORD
+from esxiproxy.net.transport.stream import HIGH_WATER
 from esxiproxy.net.transport.tcp import TCPStream
 from esxiproxy.net.transport.tls import TLSStream
 from tests.net.transport.loop import Peer
+from tests.net.transport.test_behaviour import Producer
 
 HOST = IPv4Address("TCP", "127.0.0.1", 1)
 
@@ -289,6 +291,19 @@ def test_the_peers_close_notify_lets_the_queue_out_first(scene):
     assert not scene.reads and scene.writes
     assert scene.stream.doWrite() is CONNECTION_DONE
     assert scene.tls.sent == b"queued"
+
+
+def test_behind_the_peers_close_notify_the_queue_is_the_last_whoever_has_more(scene):
+    """A producer that was paused would be resumed, and nothing would ever look at the connection again."""
+    producer = Producer()
+    scene.stream.registerProducer(producer, True)
+    scene.tls.sends = [SSL.WantWriteError]
+    scene.stream.write(bytes(HIGH_WATER + 1))
+    scene.tls.recvs = [SSL.ZeroReturnError]
+    assert scene.stream.doRead() is None
+    assert scene.stream.doWrite() is CONNECTION_DONE
+    scene.stream.connectionLost(Failure(CONNECTION_DONE))
+    assert producer.calls == ["pause", "stop"] and isinstance(scene.peer.lost, error.ConnectionDone)
 
 
 def test_our_close_notify_waits_for_the_socket(scene):
