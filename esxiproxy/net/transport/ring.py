@@ -69,6 +69,8 @@ class Ring:
 
     def _ready(self) -> int:
         """Serve those that are ready, once each; how many they were."""
+        if self._epoll is None:  # one of the turn before has stopped the reactor
+            return 0
         self._turn += 1
         if self._compiled is not None:
             return int(self._compiled.serve(self._epoll.fileno(), self._entries, self._turn, self._serve))

@@ -136,6 +136,18 @@ def test_a_descriptor_that_is_another_s_since_is_not_served_for_the_one_before(r
     assert fresh.served == 1
 
 
+def test_a_stream_may_stop_the_reactor_which_is_the_end_of_all_of_them(ring):
+    one, other = Greedy(ring), Greedy(ring)
+    lost = []
+    for each in (one, other):
+        each.connectionLost = lost.append
+        each.doRead = ring._reactor.disconnectAll
+    ring.doRead()
+    assert len(lost) == 2 and ring.fileno() == -1
+    ring.addReader(other)
+    assert ring.fileno() >= 0
+
+
 class Passing(Greedy):
     """A stream with a passage to itself, and its own leg."""
 
