@@ -51,6 +51,14 @@ class Verb(Enum):
     ABORT = auto()
 
 
+_RESERVED_CLOSE_CODES = frozenset({1004, 1005, 1006, 1015})
+
+
+def may_be_sent(code: int) -> bool:
+    """Whether a Close frame may carry this code (RFC 6455 7.4, and IANA's registry up to 1014)."""
+    return 3000 <= code <= 4999 or (1000 <= code <= 1014 and code not in _RESERVED_CLOSE_CODES)
+
+
 @dataclass(frozen=True, slots=True)
 class CloseCode:
     """What a Close frame carries: a code and a reason of at most 123 bytes, or neither (``code`` None)."""

@@ -69,7 +69,7 @@ class Backend(Leg, WebSocketClientProtocol):
     perMessageCompressionOffers = ()
 
     def __init__(self, opening: Opening, tls: UpstreamTLS | None) -> None:
-        # Autobahn's own makes Deferreds and validators that nobody uses here.
+        super().__init__(FrameWalker(masked=False, max_frame=opening.max_frame))
         self._opening = opening
         self._tls = tls
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
@@ -79,7 +79,6 @@ class Backend(Leg, WebSocketClientProtocol):
         self._body = b""
         self.acceptance: Acceptance | None = None
         self.opened: Deferred[Backend] | None = Deferred(self._cancelled)
-        self.walker = FrameWalker(masked=False, max_frame=opening.max_frame)
 
     def begin(self) -> None:
         """Without TLS the request goes out at once."""

@@ -52,7 +52,7 @@ class Frontend(Leg, WebSocketServerProtocol):
     _log = Logger()
 
     def __init__(self, session: Session, upgrade: Upgrade, gateway: Gateway, sessions: Sessions) -> None:
-        # Autobahn's own makes Deferreds and validators that nobody uses here.
+        super().__init__(FrameWalker(masked=True))
         self.session = session
         self._upgrade = upgrade
         self._gateway = gateway
@@ -60,7 +60,6 @@ class Frontend(Leg, WebSocketServerProtocol):
         self._admission: Deferred[Backend] | None = None
         self._refused = False
         self._abort_call: Linger | None = None
-        self.walker = FrameWalker(masked=True)
 
     # Opening handshake
 

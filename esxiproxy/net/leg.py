@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from autobahn.websocket.protocol import WebSocketProtocol
 
-from esxiproxy.core.closing import CloseCode, Side
+from esxiproxy.core.closing import CloseCode, Side, may_be_sent
 from esxiproxy.core.errors import InvalidPayload, ProtocolViolation, SessionError
 from esxiproxy.core.frames import FrameWalker, control_frame
 from esxiproxy.net.options import Options
@@ -31,13 +31,6 @@ else:
     _Autobahn = object
 
 CLOSE, PING, PONG = 8, 9, 10
-
-_RESERVED_CLOSE_CODES = frozenset({1004, 1005, 1006, 1015})
-
-
-def may_be_sent(code: int) -> bool:
-    """Whether a Close frame may carry this code (RFC 6455 7.4, and IANA's registry up to 1014)."""
-    return 3000 <= code <= 4999 or (1000 <= code <= 1014 and code not in _RESERVED_CLOSE_CODES)
 
 
 class Leg(Options, _Autobahn):
@@ -63,23 +56,31 @@ class Leg(Options, _Autobahn):
         told of each control frame of ours that is written, by opcode and length; None when nobody watches.
     """
 
+    # What a passage looks at for every frame (net/transport/passage.c): slots are read where they lie.
+    __slots__ = ("current_frame", "data", "heard", "held", "octets", "sink", "walker")
+
     log = Silence()
     transport: Any
     factory: Any
     side: Side
     relay: Relay | None = None
     twin: Leg | None = None
-    sink: Leg | None = None
-    octets = 0
-    heard = False
     blocked = paused = deaf = lost = False
-    walker: FrameWalker
     carried: FrameWalker | None = None
     traced: Callable[[int, int], None] | None = None
 
+    def __init__(self, walker: FrameWalker) -> None:
+        """Autobahn's own makes Deferreds and validators that nobody uses here."""
+        self.walker = walker
+        self.sink: Leg | None = None
+        self.octets = 0
+        self.heard = False
+        self.held: dict[int, bytes] = {}
+        self.data = b""
+        self.current_frame: Any = None
+
     def connectionMade(self) -> None:
         """Autobahn's own refuses TLS transports that it does not know, and sets up what nobody uses here."""
-        self.held: dict[int, bytes] = {}
         with suppress(AttributeError, OSError):  # a unix socket, a transport of a test
             self.transport.setTcpNoDelay(True)
         self.begin()

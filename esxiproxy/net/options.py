@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from autobahn.websocket.protocol import WebSocketProtocol
 
 
@@ -28,8 +26,6 @@ class Options:
     perMessageCompressionAccept = staticmethod(lambda _offers: None)
 
     state = WebSocketProtocol.STATE_CONNECTING
-    data = b""
-    current_frame: Any = None
     inside_message = False
     websocket_version = 13
     autoPingPending = None

@@ -5,80 +5,101 @@
    rule here that core/frames.py does not have, and no state but what a walker holds. */
 #include "compiled.h"
 #include <errno.h>
+#include <structmember.h>
 
 enum { ROUNDS = 2 }; /* rooms full at a time */
 
-/* The names of what is read, written and called here. */
+/* An attribute that is a slot (`__slots__`) lies at the same place in every object of its class: no name is looked up. */
+#define AT(object, slot) (*(PyObject **)((char *)(object) + (slot)))
+
+static Py_ssize_t slot_of(PyObject *object, PyObject *name) {
+    PyObject *found = PyObject_GetAttr((PyObject *)Py_TYPE(object), name);
+    Py_ssize_t slot = -1;
+    if (found && Py_TYPE(found) == &PyMemberDescr_Type)
+        slot = ((PyMemberDescrObject *)found)->d_member->offset;
+    else if (found)
+        PyErr_Format(PyExc_TypeError, "%U of %R is no slot", name, Py_TYPE(object));
+    Py_XDECREF(found);
+    return slot;
+}
+
 #define NAMES(X) \
-    X(left) X(fragmented) X(octets) X(heard) X(sink) X(walker) X(data) X(held) X(current_frame) \
-    X(is_at_rest) X(is_clear) X(write)
+    X(sink) X(walker) X(data) X(current_frame) X(held) X(octets) X(heard) X(left) X(fragmented) \
+    X(connected) X(_streaming) X(_outbox) X(size) X(BUSY) X(write)
 #define DECLARE(name) static PyObject *name##_name;
 NAMES(DECLARE)
+
+enum { BUSY = 8 };
+
+/* A stream, and the slots that say whether there is a way through it. */
+struct way {
+    PyObject *stream;
+    Py_ssize_t connected, streaming, outbox, size, busy[BUSY];
+    int count;
+};
 
 typedef struct {
     PyObject_HEAD
     PyObject *leg, *sink, *walker, *source, *target, *handles; /* the handles keep what `ssl` is */
     struct end here, there;
+    struct way in, out;
+    Py_ssize_t sink_slot, walker_slot, data_slot, frame_slot, octets_slot, heard_slot; /* the leg's */
+    Py_ssize_t held_slot;                                                              /* the sink's */
+    Py_ssize_t left_slot, fragmented_slot;                                             /* the walker's */
     int masked;
     unsigned long long longest;
 } Passage;
 
-/* Whether an attribute is that very object, or is true: 1 or 0, -1 when Python raised. */
-static int is(PyObject *object, PyObject *name, PyObject *value) {
-    PyObject *found = PyObject_GetAttr(object, name);
-    Py_XDECREF(found); /* only compared: somebody else holds it */
-    return found ? found == value : -1;
+/* Whether it is connected with somebody who feeds it, and none of what its class calls BUSY is so. */
+static int is_free(const struct way *way) {
+    if (AT(way->stream, way->connected) != Py_True || AT(way->stream, way->streaming) != Py_True) return 0;
+    for (int i = 0; i < way->count; i++) {
+        PyObject *busy = AT(way->stream, way->busy[i]);
+        if (busy != Py_False && busy != Py_None) return 0;
+    }
+    return 1;
 }
 
-static int is_true(PyObject *found) {
-    int answer = found ? PyObject_IsTrue(found) : -1;
-    Py_XDECREF(found);
-    return answer;
+/* Whether the leg has nothing in hand, its walker and its sink are those of old, and the way is free. */
+static int is_open(const Passage *self) {
+    PyObject *leg = self->leg, *octets = AT(leg, self->data_slot), *held = AT(self->sink, self->held_slot);
+    PyObject *outbox = AT(self->target, self->out.outbox);
+    return AT(leg, self->sink_slot) == self->sink && AT(leg, self->walker_slot) == self->walker &&
+           AT(leg, self->frame_slot) == Py_None && octets && PyBytes_CheckExact(octets) &&
+           PyBytes_GET_SIZE(octets) == 0 && held && PyDict_CheckExact(held) && PyDict_GET_SIZE(held) == 0 &&
+           outbox && PyObject_IsTrue(AT(outbox, self->out.size)) == 0 && is_free(&self->in) && is_free(&self->out);
 }
 
-/* Whether the leg has nothing in hand, its walker and its sink are those of old, and both streams are ready. */
-static int is_open(Passage *self) {
-    int closed = is(self->leg, sink_name, self->sink) < 1 || is(self->leg, walker_name, self->walker) < 1 ||
-                 is(self->leg, current_frame_name, Py_None) < 1 ||
-                 is_true(PyObject_GetAttr(self->leg, data_name)) || is_true(PyObject_GetAttr(self->sink, held_name)) ||
-                 (self->here.ssl && is_true(PyObject_CallMethodNoArgs(self->source, is_at_rest_name)) < 1) ||
-                 is_true(PyObject_CallMethodNoArgs(self->target, is_clear_name)) < 1;
-    return PyErr_Occurred() ? -1 : !closed;
-}
-
-static int load(PyObject *walker, struct place *place) {
-    PyObject *left = PyObject_GetAttr(walker, left_name);
-    if (left) place->left = PyLong_AsUnsignedLongLong(left);
-    Py_XDECREF(left);
-    place->fragmented = is_true(PyObject_GetAttr(walker, fragmented_name));
-    return PyErr_Occurred() ? -1 : 0;
-}
-
-/* Sets an attribute to a value that is given away. */
-static int set(PyObject *object, PyObject *name, PyObject *value) {
-    int result = value ? PyObject_SetAttr(object, name, value) : -1;
-    Py_XDECREF(value);
-    return result;
+/* Sets a slot to a value that is given away. */
+static int set(PyObject *object, Py_ssize_t slot, PyObject *value) {
+    PyObject *old = AT(object, slot);
+    if (value == NULL) return -1;
+    AT(object, slot) = value;
+    Py_XDECREF(old);
+    return 0;
 }
 
 /* What Leg.dataReceived would have done for so many octets. */
 static int store(Passage *self, Py_ssize_t moved, const struct place *old, const struct place *new) {
-    PyObject *octets = PyObject_GetAttr(self->leg, octets_name), *more = PyLong_FromSsize_t(moved);
-    PyObject *sum = octets && more ? PyNumber_Add(octets, more) : NULL, *walker = self->walker;
-    Py_XDECREF(octets);
-    Py_XDECREF(more);
-    if (set(self->leg, octets_name, sum) < 0 || PyObject_SetAttr(self->leg, heard_name, Py_True) < 0) return -1;
-    if (old->left != new->left && set(walker, left_name, PyLong_FromUnsignedLongLong(new->left)) < 0) return -1;
+    PyObject *walker = self->walker;
+    unsigned long long octets = PyLong_AsUnsignedLongLong(AT(self->leg, self->octets_slot));
+    if (PyErr_Occurred() || set(self->leg, self->heard_slot, Py_NewRef(Py_True)) < 0) return -1;
+    if (set(self->leg, self->octets_slot, PyLong_FromUnsignedLongLong(octets + moved)) < 0) return -1;
+    if (old->left != new->left && set(walker, self->left_slot, PyLong_FromUnsignedLongLong(new->left)) < 0) return -1;
     if (old->fragmented == new->fragmented) return 0;
-    return set(walker, fragmented_name, PyBool_FromLong(new->fragmented));
+    return set(walker, self->fragmented_slot, PyBool_FromLong(new->fragmented));
 }
 
 PyObject *passage_go(PyObject *passage) {
     Passage *self = (Passage *)passage;
-    struct place place = {.masked = self->masked, .longest = self->longest};
-    int open = is_open(self);
-    if (open < 1) return open < 0 ? NULL : PyBytes_FromStringAndSize(NULL, 0);
-    if (load(self->walker, &place) < 0) return NULL;
+    if (!is_open(self)) return PyBytes_FromStringAndSize(NULL, 0);
+    struct place place = {
+        .masked = self->masked,
+        .longest = self->longest,
+        .left = PyLong_AsUnsignedLongLong(AT(self->walker, self->left_slot)),
+        .fragmented = AT(self->walker, self->fragmented_slot) == Py_True,
+    };
+    if (PyErr_Occurred()) return NULL;
     struct place before = place;
     Py_ssize_t moved = 0;
     PyObject *unseen = NULL, *unsent = NULL;
@@ -125,6 +146,24 @@ static PyObject *call(PyObject *self, PyObject *args, PyObject *named) {
     return passage_go(self);
 }
 
+/* Finds the slots of a stream; -1 when it is none of ours. */
+static int learn(struct way *way, PyObject *stream) {
+    PyObject *outbox = PyObject_GetAttr(stream, _outbox_name);
+    PyObject *busy = outbox ? PyObject_GetAttr(stream, BUSY_name) : NULL;
+    if (busy && (!PyTuple_CheckExact(busy) || PyTuple_GET_SIZE(busy) > BUSY))
+        PyErr_Format(PyExc_TypeError, "BUSY is no tuple of at most %d names", BUSY);
+    if (busy && !PyErr_Occurred()) {
+        way->stream = stream;
+        way->count = (int)PyTuple_GET_SIZE(busy);
+        way->connected = slot_of(stream, connected_name), way->streaming = slot_of(stream, _streaming_name);
+        way->outbox = slot_of(stream, _outbox_name), way->size = slot_of(outbox, size_name);
+        for (int i = 0; i < way->count; i++) way->busy[i] = slot_of(stream, PyTuple_GET_ITEM(busy, i));
+    }
+    Py_XDECREF(busy);
+    Py_XDECREF(outbox);
+    return PyErr_Occurred() ? -1 : 0;
+}
+
 static PyObject *make(PyTypeObject *type, PyObject *args, PyObject *named) {
     PyObject *leg, *sink, *walker, *source, *target, *handles;
     unsigned long long into, out, longest;
@@ -141,6 +180,12 @@ static PyObject *make(PyTypeObject *type, PyObject *args, PyObject *named) {
     self->here = (struct end){here, (void *)(uintptr_t)into};
     self->there = (struct end){there, (void *)(uintptr_t)out};
     self->masked = masked, self->longest = longest;
+    self->sink_slot = slot_of(leg, sink_name), self->walker_slot = slot_of(leg, walker_name);
+    self->data_slot = slot_of(leg, data_name), self->frame_slot = slot_of(leg, current_frame_name);
+    self->octets_slot = slot_of(leg, octets_name), self->heard_slot = slot_of(leg, heard_name);
+    self->held_slot = slot_of(sink, held_name);
+    self->left_slot = slot_of(walker, left_name), self->fragmented_slot = slot_of(walker, fragmented_name);
+    if (PyErr_Occurred() || learn(&self->in, source) < 0 || learn(&self->out, target) < 0) Py_CLEAR(self);
     return (PyObject *)self;
 }
 

@@ -62,7 +62,7 @@ connection ends.
 def passage(leg: Any, sink: Any) -> Passage | None:
     """The short way from a leg's stream to its sink's; None where there is none."""
     source, target, walker = leg.transport, sink.transport, leg.walker
-    if _PART is None or not hasattr(type(target), "is_clear"):
+    if _PART is None or not hasattr(type(target), "BUSY"):
         return None
     if type(walker) is not FrameWalker:  # one that wants to see what passes
         return None

@@ -59,6 +59,9 @@ class Stream(Connected):
         "socket",
     )
 
+    BUSY: tuple[str, ...]
+    """What is false, or None, of a stream whose bytes may take a passage: names of slots."""
+
     def __init__(
         self, sock: socket.socket, protocol: Any, loop: Loop, peer: Any, owner: Owner | None = None
     ) -> None:

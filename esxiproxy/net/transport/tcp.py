@@ -34,6 +34,8 @@ class TCPStream(Stream):
 
     __slots__ = ("_half_closed", "_half_closing")
 
+    BUSY = ("_half_closed",)
+
     def __init__(
         self, sock: socket.socket, protocol: Any, loop: Loop, peer: Any, owner: Owner | None = None
     ) -> None:
@@ -59,10 +61,6 @@ class TCPStream(Stream):
             return CONNECTION_DONE
         self.protocol.dataReceived(octets)
         return None
-
-    def is_clear(self) -> bool:
-        """Whether a write goes to the socket now, and a full one pauses whoever feeds it."""
-        return self._streaming and self.connected and not self._half_closed and not self._outbox.size
 
     def write(self, octets: bytes) -> None:
         if not self.connected or self._half_closed:

@@ -24,26 +24,19 @@ class TLSStream(RecordStream):
 
     __slots__ = ()
 
+    BUSY = ("_fault", "_notified", "_read_blocked", "_shaking", "_write_blocked")
+
     # The short way
 
     def doRead(self, came: bytes | None = None) -> Why:
         passage = self._passage
-        if came is None and passage is not None and self._reading and self.is_at_rest():
+        if came is None and passage is not None and self._reading:
             came = passage()
             if came is None:
                 return None
         if came:
             self.protocol.dataReceived(came)
         return super().doRead()
-
-    def is_clear(self) -> bool:
-        """Whether a write goes to OpenSSL now, and a full socket pauses whoever feeds it."""
-        return self._streaming and self.connected and not self._outbox.size and self.is_at_rest()
-
-    def is_at_rest(self) -> bool:
-        """Nothing is pending between us and OpenSSL."""
-        pending = self._shaking or self._read_blocked or self._write_blocked or self._notified
-        return not pending and self._fault is None
 
     # The end
 

@@ -17,6 +17,7 @@ from zope.interface import implementer
 from esxiproxy.core.frames import FrameWalker, control_frame
 from esxiproxy.net.leg import Leg
 from esxiproxy.net.transport import passage
+from esxiproxy.net.transport.outbox import Outbox
 from tests.net.transport.loop import Net, Peer
 from tests.wsclient import frame
 
@@ -69,12 +70,26 @@ def test_a_word_in_the_environment_takes_it_out(monkeypatch):
 # The compiled part alone
 
 
-class Going:
-    """A leg, its sink and both streams, as the compiled part sees them, between two pairs of sockets."""
+class Ends:
+    """What the compiled part sees of a stream: the place of its slots, and how to write what is left."""
 
-    octets, heard = 0, False
-    data, current_frame = b"", None
-    full = False
+    __slots__ = ("_outbox", "_streaming", "connected", "late", "stuck", "waits")
+    BUSY = ("stuck", "waits")
+
+    def __init__(self):
+        self._outbox, self.late = Outbox(), b""
+        self._streaming = self.connected = True
+        self.stuck, self.waits = False, None
+
+    def write(self, octets):
+        assert type(octets) is bytes
+        self.late += octets
+
+
+class Going:
+    """A leg and its sink, as the compiled part sees them, between two pairs of sockets."""
+
+    __slots__ = ("__dict__", "current_frame", "data", "heard", "held", "octets", "sink", "walker")
 
     def __init__(self, masked=True, max_frame=None):
         self.walker = FrameWalker(masked, max_frame)
@@ -83,28 +98,27 @@ class Going:
         self.sockets = self.far_in, self.near_in, self.near_out, self.far_out
         for each in self.sockets:
             each.setblocking(False)
-        self.held = {}
-        self.late = b""
+        self.octets, self.heard, self.data, self.current_frame, self.held = 0, False, b"", None, {}
         self.sink = self
+        self.source, self.target = Ends(), Ends()
 
-    def is_clear(self):
-        return not self.full
-
-    def write(self, octets):
-        assert type(octets) is bytes
-        self.late += octets
-
-    def passage(self):
+    def arguments(self):
         longest = passage._NO_LIMIT if self.walker.max_frame is None else self.walker.max_frame
         ends = (self.near_in.fileno(), 0), (self.near_out.fileno(), 0)
-        return passage._compiled.Passage(
-            self, self, self.walker, self, self, None, *ends, self.walker.masked, longest
-        )
+        streams = self.source, self.target
+        return [self, self, self.walker, *streams, None, *ends, self.walker.masked, longest]
+
+    def passage(self):
+        return passage._compiled.Passage(*self.arguments())
 
     def go(self, chunk=b""):
         if chunk:
             assert self.far_in.send(chunk) == len(chunk)
         return self.passage()()
+
+    @property
+    def late(self):
+        return self.target.late
 
     def close(self):
         for each in self.sockets:
@@ -201,69 +215,80 @@ def test_a_descriptor_that_is_closed_is_an_error_and_no_more(going):
     assert one.go(octets) is None and one.late == octets
 
 
+CHANGES = {
+    "no sink": lambda one: setattr(one, "sink", None),
+    "a beginning in hand": lambda one: setattr(one, "data", b"\x82"),
+    "nothing that could be in hand": lambda one: setattr(one, "data", None),
+    "a control frame in the making": lambda one: setattr(one, "current_frame", object()),
+    "another walker": lambda one: setattr(one, "walker", FrameWalker(True)),
+    "a frame held": lambda one: one.held.update({PING: b""}),
+    "bytes queued": lambda one: one.target._outbox.put(b"x"),
+    "nobody feeds the target": lambda one: setattr(one.target, "_streaming", False),
+    "the target has ended": lambda one: setattr(one.target, "connected", False),
+    "the source has ended": lambda one: setattr(one.source, "connected", False),
+    "the target is busy": lambda one: setattr(one.target, "stuck", True),
+    "the source is busy": lambda one: setattr(one.source, "waits", OSError()),
+    "a slot is empty": lambda one: delattr(one.source, "waits"),
+}
+
+
 @compiled
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"sink": None},
-        {"data": b"the beginning of a header"},
-        {"held": {PING: b""}},
-        {"current_frame": object()},
-        {"walker": FrameWalker(True)},
-        {"full": True},
-    ],
-    ids=lambda change: next(iter(change)),
-)
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_it_reads_nothing_while_something_is_in_the_way(going, change):
     one = going()
     way, octets = one.passage(), frame(2, b"x", mask=MASK)
     one.far_in.send(octets)
-    vars(one).update(change)
+    change(one)
     assert way() == b"" and not one.heard
     assert one.near_in.recv(100) == octets
 
 
 @compiled
-def test_what_a_question_raises_is_raised(going):
+def test_a_number_that_is_none_is_raised(going):
     one = going()
     way = one.passage()
-    del one.held
-    with pytest.raises(AttributeError):
-        way()
-    one.held = {}
-    one.is_clear = lambda: 1 / 0
-    with pytest.raises(ZeroDivisionError):
+    one.walker.left = "0"
+    with pytest.raises(TypeError):
         way()
 
 
 @compiled
 def test_arguments_of_another_kind_are_refused(going):
     one = going()
-    good = one, one, one.walker, one, one, None, (0, 0), (0, 0), True, 1
-    passage._compiled.Passage(*good)
-    for place, wrong in ((6, 0), (7, (0,)), (9, "long")):
-        with pytest.raises(TypeError):
+    good = one.arguments()
+    for place, wrong in ((6, 0), (7, (0,)), (9, "long"), (2, object()), (3, object())):
+        with pytest.raises((TypeError, AttributeError)):
             passage._compiled.Passage(*good[:place], wrong, *good[place + 1 :])
     for arguments, named in (((), {}), (good, {"leg": one})):
         with pytest.raises(TypeError):
             passage._compiled.Passage(*arguments, **named)
     with pytest.raises(TypeError):
         one.passage()(1)
-    one.walker = object()
-    way = passage._compiled.Passage(one, one, one.walker, one, one, None, (-1, 0), (-1, 0), True, 1)
-    with pytest.raises(AttributeError):
-        way()
+
+
+@compiled
+@pytest.mark.parametrize(
+    "busy", [["stuck"], ("__init__",), ("stuck",) * 9], ids=["list", "no slot", "too many"]
+)
+def test_a_stream_that_says_it_in_another_way_is_refused(going, busy, monkeypatch):
+    monkeypatch.setattr(Ends, "BUSY", busy)
+    with pytest.raises(TypeError):
+        going().passage()
 
 
 @compiled
 def test_a_passage_that_nobody_took_out_is_collected(going):
-    class Stream:
+    one = going()
+
+    class Held:
         pass
 
-    stream, one = Stream(), going()
-    stream.way = passage._compiled.Passage(one, one, one.walker, stream, one, None, (0, 0), (0, 0), True, 1)
-    gone = weakref.ref(stream)
-    del stream
+    held = Held()
+    arguments = one.arguments()
+    arguments[5] = held
+    held.way = passage._compiled.Passage(*arguments)
+    gone = weakref.ref(held)
+    del held, arguments
     gc.collect()
     assert gone() is None
 
@@ -278,7 +303,7 @@ class Relayed(Leg):
     made, shaken, reason = False, 0, None
 
     def __init__(self, server):
-        self.walker = FrameWalker(masked=server)
+        super().__init__(FrameWalker(masked=server))
         self.factory = type("Factory", (), {"isServer": server})
         self.faults = []
         self.open()
