@@ -58,8 +58,11 @@ def listener_context(tls: ListenerTLS) -> SSL.Context:
         context.set_min_proto_version(SSL.TLS1_3_VERSION)
     set_groups(context)
     context.set_alpn_select_callback(_select_protocol)
-    # Tickets resume sessions without memory of ours.  A resumption with client certificates needs an id.
-    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    # For clients of TLS 1.2 without tickets: all others keep their sessions themselves.  OpenSSL holds 20,480
+    # at most, and pyOpenSSL has no call for another number.  Keys and cache are this context's own: whoever
+    # was let in under other files has to shake hands anew.
+    context.set_session_cache_mode(SSL.SESS_CACHE_SERVER)
+    # Without an id nothing is resumed where clients show certificates.
     context.set_session_id(b"esxiproxy")
     try:
         context.use_certificate(chain[0])

@@ -1,0 +1,145 @@
+"""TLS sessions of clients that come again: by ticket and by id, over both transports."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from dataclasses import dataclass
+
+import pytest
+
+from esxiproxy.core.listening import ListenerTLS
+from esxiproxy.net.tls import CurrentContext, listener_context
+from tests.certificates import Authority
+from tests.net.transport.loop import Peer, in_thread
+
+WAYS = {
+    "1.3-ticket": (ssl.TLSVersion.TLSv1_3, 0),
+    "1.2-ticket": (ssl.TLSVersion.TLSv1_2, 0),
+    "1.2-id": (ssl.TLSVersion.TLSv1_2, ssl.OP_NO_TICKET),
+}
+
+
+@dataclass(frozen=True)
+class Pki:
+    authority: Authority
+    tls: ListenerTLS
+    guarded: ListenerTLS
+    """The same, and clients show certificates."""
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory):
+    authority = Authority(tmp_path_factory.mktemp("pki"))
+    server = authority.server()
+    tls = ListenerTLS(server.path, server.key_path)
+    return Pki(authority, tls, ListenerTLS(server.path, server.key_path, client_ca=authority.path))
+
+
+@pytest.fixture(params=WAYS)
+def way(request):
+    return request.param
+
+
+class Caller:
+    """A client of the standard library's, which offers the session of its last call."""
+
+    def __init__(self, pki, way, certificate=None):
+        self.context = ssl.create_default_context(cafile=pki.authority.path)
+        version, options = WAYS[way]
+        self.context.minimum_version = self.context.maximum_version = version
+        self.context.options |= options
+        if certificate is not None:
+            self.context.load_cert_chain(certificate.path, certificate.key_path)
+        self.has_ticket = not options
+        self.session = None
+
+    def call(self, net, port):
+        """Whether the session was resumed; the error where there was none."""
+        return in_thread(net, self._talk, port.getHost().port)
+
+    def _talk(self, number):
+        with (
+            socket.create_connection(("127.0.0.1", number), timeout=5) as plain,
+            self.context.wrap_socket(plain, server_hostname="localhost", session=self.session) as tls,
+        ):
+            assert tls.recv(5) == b"hello"  # in TLS 1.3 a refusal comes after the client's own success
+            self.session, resumed = tls.session, tls.session_reused
+            assert self.session.has_ticket is self.has_ticket
+            tls.unwrap()
+            return resumed
+
+
+class Door:
+    """A listening port with a listener's TLS; ``shown`` has the name in each client's certificate."""
+
+    def __init__(self, net, tls, clients=2):
+        self.creator = net.server = CurrentContext(listener_context(tls))
+        self.net = net
+        self.shown = []
+        self.peers = [Peer() for _ in range(clients)]
+        for peer in self.peers:
+            peer.on_shaken = self._greet
+        self.port = net.listen(*self.peers)
+
+    def _greet(self, peer):
+        shown = peer.transport.getPeerCertificate()
+        self.shown.append(shown and shown.to_cryptography().subject.rfc4514_string())
+        peer.transport.write(b"hello")
+
+    def refuses(self, caller, why):
+        """Whether the next client is the last one, and comes to nothing for this reason."""
+        last = self.peers[-1]
+        outcome = caller.call(self.net, self.port)
+        self.net.until(lambda: last.lost)
+        return isinstance(outcome, OSError) and why in str(last.lost)
+
+
+def test_a_session_is_resumed(secure, pki, way):
+    """By ticket, and by the id of a session in our cache for a client without tickets."""
+    door, caller = Door(secure, pki.tls, 3), Caller(pki, way)
+    assert [caller.call(secure, door.port) for _ in range(3)] == [False, True, True]
+
+
+def test_a_resumed_session_has_the_clients_certificate(secure, pki, way):
+    door, caller = Door(secure, pki.guarded), Caller(pki, way, pki.authority.client("alice"))
+    assert [caller.call(secure, door.port) for _ in range(2)] == [False, True]
+    assert door.shown == ["CN=alice", "CN=alice"]
+
+
+def test_a_session_from_before_client_certificates_were_asked_for_opens_nothing(secure, pki, way):
+    """A reload that sets client_ca is a new context, which knows no session of the old one."""
+    door, caller = Door(secure, pki.tls), Caller(pki, way)
+    assert caller.call(secure, door.port) is False
+    door.creator.replace(listener_context(pki.guarded))
+    assert door.refuses(caller, "peer did not return a certificate")
+    assert door.shown == [None]
+
+
+def test_a_session_under_another_authority_opens_nothing(secure, pki, way, tmp_path):
+    """A reload that changes client_ca: who was let in by the old authority is judged by the new one."""
+    other = Authority(tmp_path, "another CA")
+    door, caller = Door(secure, pki.guarded), Caller(pki, way, pki.authority.client("alice"))
+    assert caller.call(secure, door.port) is False
+    changed = ListenerTLS(pki.tls.certificate, pki.tls.private_key, client_ca=other.path)
+    door.creator.replace(listener_context(changed))
+    assert door.refuses(caller, "certificate verify failed")
+    assert door.shown == ["CN=alice"]
+
+
+def test_a_certificate_is_not_carried_to_where_none_is_asked_for(secure, pki, way):
+    """A reload without client_ca: nobody is known by a certificate any more."""
+    door, caller = Door(secure, pki.guarded), Caller(pki, way, pki.authority.client("alice"))
+    assert caller.call(secure, door.port) is False
+    door.creator.replace(listener_context(pki.tls))
+    assert caller.call(secure, door.port) is False
+    assert door.shown == ["CN=alice", None]
+
+
+def test_a_session_of_another_listener_opens_nothing(secure, pki, way):
+    """Two listeners of one process share neither keys nor cache."""
+    caller = Caller(pki, way)
+    assert caller.call(secure, Door(secure, pki.tls).port) is False
+    door = Door(secure, pki.guarded, 1)
+    assert door.refuses(caller, "peer did not return a certificate")
+    assert door.shown == []
