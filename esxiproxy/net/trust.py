@@ -77,7 +77,24 @@ class UpstreamTLS:
             raise verdict.rejected(self.upstream, connection.fault, connection.leaf)
         certificate = connection.get_peer_certificate()
         der = None if certificate is None else crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
-        verify_certificate(der, self.upstream)
+        try:
+            verify_certificate(der, self.upstream)
+            if certificate is not None and connection.leaf is None and self.upstream.verify in CHAINS:
+                self._verify_again(connection, certificate)
+        except UpstreamUntrusted:
+            self.resumption = Resumption()  # the next handshake is a whole one: the host may have been mended
+            raise
+
+    def _verify_again(self, connection: SSL.Connection, certificate: crypto.X509) -> None:
+        """A resumed handshake shows no chain, and OpenSSL judges none: it may have expired meanwhile."""
+        store = self._context.get_cert_store()
+        assert store is not None
+        try:
+            crypto.X509StoreContext(store, certificate, connection.get_peer_cert_chain()).verify_certificate()
+        except crypto.X509StoreContextError as error:
+            fault = Fault.of(error.certificate, *error.errors[:2])
+            leaf = crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
+            raise verdict.rejected(self.upstream, fault, leaf) from None
 
     def explain(self, error: BaseException) -> SessionError | None:
         """A failure of the handshake by its name in the error table; None if it is no failure of TLS."""
