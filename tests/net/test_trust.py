@@ -389,6 +389,12 @@ def test_none(tmp_path: Path) -> None:
     accepted(replace(ESXI, verify=Verify.NONE), self_signed(tmp_path, not_after=-DAY / 2))
 
 
+def test_no_buffers_are_kept(authority: Authority) -> None:
+    """An idle connection gives its buffers back, however its upstream is verified."""
+    for upstream in (under(authority), pinning(), replace(ESXI, verify=Verify.SYSTEM)):
+        assert Contexts().of(upstream).set_mode(0) & SSL.MODE_RELEASE_BUFFERS
+
+
 def test_server_name_and_alpn(authority: Authority, good: Certificate) -> None:
     """SNI has a name without its final dot and never an address (RFC 6066 3); ALPN offers http/1.1."""
     pins = Pin("sha256", bare(good.sha256))

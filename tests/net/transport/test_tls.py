@@ -8,7 +8,14 @@ import ssl
 import pytest
 from OpenSSL import SSL
 from twisted.internet import error
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from zope.interface import implementer
 
+from esxiproxy.core.listening import ListenerTLS
+from esxiproxy.core.routing import Pin, Upstream, Verify
+from esxiproxy.net.tls import CurrentContext, listener_context
+from esxiproxy.net.transport.tls import TLSStream
+from esxiproxy.net.trust import UpstreamTLS
 from tests.net.transport.loop import One, Peer, client_creator, in_thread, noise
 
 
@@ -132,6 +139,50 @@ def test_a_close_waits_for_the_peers_close_notify(secure):
     assert isinstance(server.lost, error.ConnectionDone)
 
 
+def test_half_a_close_is_a_whole_one(ours_secure):
+    """TLS has no half: what was written goes out, then our close_notify; the peer's is the end."""
+    server = Peer()
+    port = ours_secure.listen(server)
+
+    def answer(peer, _octets):
+        peer.transport.write(b"all of it")
+        peer.transport.loseWriteConnection()
+        peer.transport.write(b", and more")
+
+    server.on_octets = answer
+
+    def talk():
+        with blocking_client(port) as tls:
+            tls.sendall(b"x")
+            answers = [tls.recv(100), tls.recv(100)]  # an end without close_notify would raise
+            tls.unwrap()
+            return answers
+
+    assert in_thread(ours_secure, talk) == [b"all of it", b""]
+    ours_secure.until(lambda: server.lost)
+    assert isinstance(server.lost, error.ConnectionDone)
+
+
+def test_half_a_close_of_the_peers_is_a_whole_one(ours_secure):
+    """Whoever could go on writing over TCP hears of the end, and of no half of it."""
+    halves = []
+
+    @implementer(IHalfCloseableProtocol)
+    class Half(Peer):
+        def readConnectionLost(self):
+            halves.append("read")
+
+        def writeConnectionLost(self):
+            halves.append("write")
+
+    client, server = ours_secure.pair(Half(), Half())
+    client.transport.loseWriteConnection()
+    ours_secure.until(lambda: client.lost and server.lost)
+    assert isinstance(client.lost, error.ConnectionDone)
+    assert isinstance(server.lost, error.ConnectionDone)
+    assert halves == []
+
+
 def test_a_cut_during_the_handshake_is_a_loss(secure):
     server = Peer()
     port = secure.listen(server)
@@ -233,6 +284,27 @@ def test_nothing_stays_behind_in_openssl(ours_secure):
     ours_secure.until(lambda: len(server.got) == 200_000)
     assert set(pending) == {0}
     assert max(server.chunks) <= 6 * 16384
+
+
+def test_the_reactors_own_calls_put_tls_on_the_socket(ours_secure, certificate):
+    """listenSSL and connectSSL take the creators of a listener and of an upstream."""
+    net = ours_secure
+    listening = CurrentContext(listener_context(ListenerTLS(certificate.path, certificate.key_path)))
+    pin = Pin("sha256", certificate.sha256)
+    dialling = UpstreamTLS(Upstream("esxi1", "server.test", 443, True, Verify.PIN, pins=(pin,)))
+    client, server = Peer(), Peer()
+    port = net.reactor.listenSSL(0, One(server), listening, interface="127.0.0.1")
+    net._open.append(port)
+    client.on_shaken = lambda peer: dialling.verify_peer(peer.transport) or peer.transport.write(b"ping")
+    server.on_octets = lambda peer, octets: peer.transport.write(octets[::-1])
+    host = port.getHost()
+    net.reactor.connectSSL(host.host, host.port, One(client), dialling)
+    net.until(lambda: bytes(client.got) == b"gnip")
+    assert type(client.transport) is type(server.transport) is TLSStream
+    assert server.transport.getHandle().get_servername() == b"server.test"
+    assert client.transport.negotiatedProtocol == b"http/1.1"
+    client.transport.loseConnection()
+    net.until(lambda: client.lost and server.lost)
 
 
 def test_the_tls_of_twisteds_creators_is_twisteds(ours_secure):
