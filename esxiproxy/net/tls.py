@@ -80,6 +80,21 @@ def listener_context(tls: ListenerTLS) -> SSL.Context:
     return context
 
 
+class ListenerConnection(SSL.Connection):
+    """A server's connection, which lets no client in again whose certificate has expired meanwhile.
+
+    In a resumed handshake OpenSSL judges no certificate, and in TLS 1.3 each one brings a fresh ticket: there
+    would be no end to it.  A ticket holds the client's own certificate and none of those above it.
+    """
+
+    def do_handshake(self) -> None:
+        super().do_handshake()
+        certificate = self.get_peer_certificate()
+        if certificate is not None and certificate.has_expired():
+            # Twisted reads a reason out of an error's queue, so there has to be one.
+            raise SSL.Error([("esxiproxy", "", "the client's certificate has expired")])
+
+
 def check(tls: ListenerTLS) -> str | None:
     """What is wrong with a listener's files, as a sentence; None if nothing is."""
     try:
@@ -106,7 +121,7 @@ class CurrentContext:
 
     def connection(self, socket: Any = None) -> SSL.Connection:
         """A server's connection that waits for its handshake: on a socket, or on memory."""
-        connection = SSL.Connection(self._context, socket)
+        connection = ListenerConnection(self._context, socket)
         connection.set_accept_state()
         return connection
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import socket
 import ssl
 from dataclasses import dataclass
+from datetime import datetime, timezone
+from types import SimpleNamespace
 
 import pytest
+from OpenSSL import crypto
 
 from esxiproxy.core.listening import ListenerTLS
 from esxiproxy.net.tls import CurrentContext, listener_context
-from tests.certificates import Authority
+from tests.certificates import DAY, Authority
+from tests.net.pki import issue
 from tests.net.transport.loop import Peer, in_thread
 
 WAYS = {
@@ -41,6 +45,14 @@ def way(request):
     return request.param
 
 
+class Later(datetime):
+    """pyOpenSSL's clock, ten days on."""
+
+    @classmethod
+    def now(cls, tz=None):
+        return super().now(tz) + 10 * DAY
+
+
 class Caller:
     """A client of the standard library's, which offers the session of its last call."""
 
@@ -63,7 +75,8 @@ class Caller:
             socket.create_connection(("127.0.0.1", number), timeout=5) as plain,
             self.context.wrap_socket(plain, server_hostname="localhost", session=self.session) as tls,
         ):
-            assert tls.recv(5) == b"hello"  # in TLS 1.3 a refusal comes after the client's own success
+            if tls.recv(5) != b"hello":  # in TLS 1.3 a refusal comes after the client's own success
+                raise ConnectionError("no word")
             self.session, resumed = tls.session, tls.session_reused
             assert self.session.has_ticket is self.has_ticket
             tls.unwrap()
@@ -134,6 +147,27 @@ def test_a_certificate_is_not_carried_to_where_none_is_asked_for(secure, pki, wa
     door.creator.replace(listener_context(pki.tls))
     assert caller.call(secure, door.port) is False
     assert door.shown == ["CN=alice", None]
+
+
+def test_a_client_whose_certificate_has_expired_meanwhile_is_refused(secure, pki, way, monkeypatch):
+    """OpenSSL judges no certificate in a resumed handshake: we do."""
+    alice = pki.authority.client("alice", not_after=5 * DAY)
+    door, caller = Door(secure, pki.guarded, 3), Caller(pki, way, alice)
+    assert [caller.call(secure, door.port) for _ in range(2)] == [False, True]
+    later = SimpleNamespace(datetime=Later, timezone=timezone)
+    monkeypatch.setattr(crypto, "datetime", later)
+    assert door.refuses(caller, "the client's certificate has expired")
+    assert door.shown == ["CN=alice", "CN=alice"]
+
+
+def test_a_client_with_an_authority_between_is_let_in_again(secure, pki, way, tmp_path):
+    """An intermediate authority that only the first handshake has shown."""
+    middle = issue(pki.authority.own, tmp_path, "middle", authority=True)
+    leaf = issue(middle, tmp_path, "bob")
+    leaf.path.write_text(leaf.pem + middle.pem)
+    door, caller = Door(secure, pki.guarded), Caller(pki, way, leaf)
+    assert [caller.call(secure, door.port) for _ in range(2)] == [False, True]
+    assert door.shown == ["CN=bob", "CN=bob"]
 
 
 def test_a_session_of_another_listener_opens_nothing(secure, pki, way):
