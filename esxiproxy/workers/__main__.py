@@ -11,13 +11,14 @@ import signal
 import sys
 from typing import Any
 
-from twisted.internet.process import ProcessReader
+from twisted.internet.process import ProcessReader, reapAllProcesses
 from twisted.logger import globalLogBeginner
 from twisted.python.failure import Failure
 
 from esxiproxy.core.config import ConfigError
 from esxiproxy.core.problem import CannotStart
 from esxiproxy.preflight import load_checked
+from esxiproxy.workers import deafness
 from esxiproxy.workers.ending import Ending
 from esxiproxy.workers.lines import Lines
 from esxiproxy.workers.order import ORDERS, REPORTS, Order, Word
@@ -50,11 +51,10 @@ def main() -> int:
     reactor: Any = installed
     reports = Reports(REPORTS, reactor)
     globalLogBeginner.beginLoggingTo([reports], redirectStandardIO=False)
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    ending = Ending(reactor)
+    _hear(ending, reactor)
     line, more = _line(ORDERS)
     order = Order.read(line)
-    ending = Ending(reactor)
     try:
         config = load_checked(order.config, order.content.encode() or None)
         worker = Worker(order, config, reactor, reports, ending.begin)
@@ -67,10 +67,22 @@ def main() -> int:
     orders = Orders(worker)
     ProcessReader(reactor, orders, "orders", ORDERS)
     reactor.callWhenRunning(orders.childDataReceived, "orders", more)
-    ending.listen(worker.abort)
+    ending.abort = worker.abort
     reactor.run(installSignalHandlers=False)
     reports.flush()
     return 0
+
+
+def _hear(ending: Ending, reactor: Any) -> None:
+    """Give every signal its meaning, and then hear those that have come.
+
+    Twisted would give SIGTERM and SIGINT its own, and a child's end none without them.
+    """
+    for number in (signal.SIGUSR1, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, lambda *_: reactor.callFromThread(reapAllProcesses))
+    ending.listen()
+    deafness.listen()
 
 
 def _line(descriptor: int) -> tuple[bytes, bytes]:

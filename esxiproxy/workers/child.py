@@ -16,6 +16,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
+from esxiproxy.workers.deafness import born_deaf
 from esxiproxy.workers.lines import Lines
 from esxiproxy.workers.order import ORDERS, REPORTS, Order, Word
 
@@ -76,9 +77,10 @@ class Child(ProcessProtocol):
         nothing = os.open(os.devnull, os.O_RDONLY)
         pipes: dict[int, int | str] = {0: nothing, OUTPUT: OUTPUT, ERRORS: "r", ORDERS: "w", REPORTS: "r"}
         try:
-            self._reactor.spawnProcess(
-                self, command[0], command, environment, childFDs={**pipes, **handed_down}
-            )
+            with born_deaf():
+                self._reactor.spawnProcess(
+                    self, command[0], command, environment, childFDs={**pipes, **handed_down}
+                )
         finally:
             os.close(nothing)
 

@@ -18,7 +18,8 @@ class Ending:
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self._begun = self._signalled = False
-        self._abort: Callable[[], None] = lambda: None
+        self.abort: Callable[[], None] = lambda: None
+        """Called when the end is to be at once."""
 
     def begin(self) -> None:
         """Stop, if that has not begun."""
@@ -26,9 +27,8 @@ class Ending:
             self._begun = True
             self._reactor.stop()
 
-    def listen(self, abort: Callable[[], None]) -> None:
-        """Obey SIGTERM and SIGINT from now on."""
-        self._abort = abort
+    def listen(self) -> None:
+        """Obey SIGTERM and SIGINT from now on, as soon as the loop runs."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._caught)
 
@@ -37,6 +37,6 @@ class Ending:
 
     def _asked(self) -> None:
         if self._signalled:
-            self._abort()
+            self.abort()
         self._signalled = True
         self.begin()

@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 
 from esxiproxy.core.problem import CannotStart
 from esxiproxy.workers.deadline import within
+from esxiproxy.workers.deafness import born_deaf
 from esxiproxy.workers.plan import Plan
 
 PATIENCE = 30.0
@@ -57,7 +58,8 @@ async def read_plan(path: Path, reactor: Any) -> Plan:
     reading = _Reading()
     command = [sys.executable, "-P", "-m", "esxiproxy.workers.plan", str(path)]
     try:
-        reactor.spawnProcess(reading, command[0], command, dict(os.environ))
+        with born_deaf():  # for good: it is short, and killed when nobody wants it any more
+            reactor.spawnProcess(reading, command[0], command, dict(os.environ))
     except OSError as error:
         raise Refused([f"{path} cannot be read: {sys.executable}: {error.strerror}"]) from error
     late = Refused([f"{path} could not be read within {PATIENCE:g} s"])

@@ -1,0 +1,139 @@
+"""Signals to the processes of several workers, some of which only begin, and to what a worker starts."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from twisted.application.service import Service
+from twisted.internet.protocol import ProcessProtocol
+from twisted.logger import Logger
+
+from tests.integration.crowd import Crew, EchoUpstream, children, echoes, let_go, opened
+from tests.probe import offer
+from tests.programs import ROOT, accepts, until
+
+TEXT = """
+[proxy]
+workers = 2
+close_timeout = 1s
+{more}
+
+[listener one]
+listen = 127.0.0.1:0
+upstream = esxi1
+
+[upstream esxi1]
+url = ws://127.0.0.1:{port}
+"""
+HARMLESS = (signal.SIGUSR1, signal.SIGHUP)
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[EchoUpstream]:
+    with EchoUpstream() as running:
+        yield running
+
+
+@pytest.fixture
+def text(upstream: EchoUpstream) -> str:
+    return TEXT.format(more="", port=upstream.port)
+
+
+def disturbed(pid: int) -> None:
+    """Whatever a process has started gets what it has no use for, however new it is."""
+    for child in children(pid):
+        for number in HARMLESS:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, number)
+
+
+class Disturbed(Crew):
+    """One whose workers are disturbed again and again until they are ready."""
+
+    def is_ready(self) -> bool:
+        disturbed(self.pid)
+        return super().is_ready()
+
+
+def test_a_log_rotation_ends_no_worker_that_starts(text: str) -> None:
+    """Neither at the start nor in a reload, nor does it end the process that reads the configuration."""
+    with Disturbed(text) as crew:
+        clients = opened(crew.ports["one"], 4)
+        os.kill(crew.pid, signal.SIGHUP)
+
+        def in_force() -> bool:
+            disturbed(crew.pid)
+            os.kill(crew.pid, signal.SIGUSR1)
+            return "is in force" in crew.log()
+
+        until(in_force, "the reload is over", 40)
+        assert all(echoes(client) for client in clients)
+        let_go(clients)
+        assert crew.stop() == 0
+        assert not re.search("killed|everything stays|started again|Traceback", crew.log()), crew.log()
+
+
+class Hasty(Crew):
+    """One that is told to end, with everything that it has started, as soon as there is somebody."""
+
+    def is_ready(self) -> bool:
+        if len(children(self.pid)) < 2:
+            return False
+        for pid in [self.pid, *children(self.pid)]:
+            os.kill(pid, signal.SIGTERM)
+        return True
+
+
+def test_a_sigterm_to_everybody_while_workers_start_is_one_signal(text: str) -> None:
+    """They hear of it when they can: the status is 0, and nobody was killed."""
+    with Hasty(text) as crew:
+        assert crew._process is not None and crew._process.wait(20) == 0
+        assert not re.search("killed|Traceback|KeyboardInterrupt", crew.log()), crew.log()
+        assert not accepts(crew.ports.get("one", 1))
+
+
+class Starter(Service):
+    """A plugin that starts a process as soon as it is started itself, and says how that ended."""
+
+    def __init__(self, _config: object, reactor: object) -> None:
+        self._reactor = reactor
+
+    def startService(self) -> None:
+        super().startService()
+        command = ["sh", "-c", "exec sleep 60"]
+        started = self._reactor.spawnProcess(Ended(), "/bin/sh", command, {}, childFDs={})
+        Logger().info("started {pid}", pid=started.pid)
+
+
+class Ended(ProcessProtocol):
+    """Tells of the end."""
+
+    def processEnded(self, reason: object) -> None:
+        Logger().info("ended: {reason}", reason=reason.getErrorMessage())
+
+
+class Starting(Crew):
+    """Workers with the plugin."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        offer(self.folder, {"esxiproxy.services": {"starter": f"{__name__}:Starter"}})
+
+    def command(self) -> Sequence[str | Path]:
+        return ["env", f"PYTHONPATH={ROOT}:{self.folder}", *super().command()]
+
+
+def test_a_worker_hears_of_the_end_of_what_a_plugin_has_started(upstream: EchoUpstream) -> None:
+    """No zombie is left; and what it has started hears SIGTERM."""
+    with Starting(TEXT.format(more="beside = starter", port=upstream.port)) as crew:
+        found = re.search(r"started (\d+)", crew.log())
+        assert found, crew.log()
+        os.kill(int(found[1]), signal.SIGTERM)
+        until(lambda: "process ended by signal 15" in crew.log(), "the plugin knows")
+        assert not Path(f"/proc/{found[1]}").exists()
