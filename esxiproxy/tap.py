@@ -17,6 +17,7 @@ from esxiproxy.core.config import ConfigError
 from esxiproxy.core.problem import CannotStart
 from esxiproxy.ops.collector import Collector
 from esxiproxy.ops.signals import Signals
+from esxiproxy.ops.threads import Threads
 from esxiproxy.preflight import load_checked
 from esxiproxy.reload import Reload
 from esxiproxy.service import ProxyService
@@ -56,6 +57,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         reload = Reload(path, service, reactor)
     process = MultiService()
     Signals(reactor, reload, service.abort).setServiceParent(process)
+    Threads(reactor).setServiceParent(process)
     service.setServiceParent(process)
     Collector(reactor).setServiceParent(process)
     return process

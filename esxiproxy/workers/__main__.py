@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 
 from esxiproxy.core.config import ConfigError
 from esxiproxy.core.problem import CannotStart
+from esxiproxy.ops.threads import Threads
 from esxiproxy.preflight import load_checked
 from esxiproxy.workers import deafness
 from esxiproxy.workers.ending import Ending
@@ -58,6 +59,7 @@ def main() -> int:
     try:
         config = load_checked(order.config, order.content.encode() or None)
         worker = Worker(order, config, reactor, reports, ending.begin)
+        Threads(reactor).startService()
         worker.privilegedStartService()
         worker.startService()
     except (ConfigError, CannotStart) as error:

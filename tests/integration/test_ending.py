@@ -1,0 +1,97 @@
+"""The end of the process while something in it hangs: it comes in time, and with status 0."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.integration.crowd import LINE, Crew, let_go
+from tests.programs import ROOT, until
+from tests.wsclient import Client, handshake_fields
+
+TEXT = """
+[proxy]
+workers = {workers}
+drain_timeout = {drain}
+close_timeout = 1s
+{more}
+
+[listener one]
+listen = 127.0.0.1:0
+upstream = esxi1
+
+[upstream esxi1]
+url = ws://host.invalid:9
+"""
+HANGS = """
+import socket, sys, time
+
+def getaddrinfo(host, *arguments, ask=socket.getaddrinfo, **options):
+    if host != "host.invalid":
+        return ask(host, *arguments, **options)
+    print("looking up", file=sys.stderr, flush=True)
+    time.sleep(300)
+
+socket.getaddrinfo = getaddrinfo
+"""
+THREADS = 10
+"""As many as Twisted's pool has; what is looked up beyond them waits."""
+
+each_number_of_workers = pytest.mark.parametrize("workers", [1, 2], ids=["one process", "two workers"])
+
+
+class Hanging(Crew):
+    """esxiproxy whose name server never answers."""
+
+    def __init__(self, workers: int, drain: str) -> None:
+        super().__init__(TEXT.format(workers=workers, drain=drain, more=""), {"sitecustomize.py": HANGS})
+        self._workers = workers
+        self.pidfile = self.folder / "run.pid"
+
+    def command(self) -> Sequence[str | Path]:
+        twistd, *options = super().command()
+        options[options.index("--pidfile=")] = f"--pidfile={self.pidfile}"
+        return ["env", f"PYTHONPATH={self.folder}:{ROOT}", twistd, *options]
+
+    def is_ready(self) -> bool:
+        return super().is_ready() if self._workers > 1 else super(Crew, self).is_ready()
+
+    def asked(self) -> list[Client]:
+        """Clients whose upstreams are being looked up, by all threads, and more of them."""
+        clients = [Client(self.ports["one"]) for _ in range(25)]
+        for client in clients:
+            client.send_request(LINE, handshake_fields(["binary"]))
+        until(lambda: self.log().count("looking up") >= THREADS, "all threads look up a name")
+        return clients
+
+    def ended(self, seconds: float) -> None:
+        """It has, within this time, as it should."""
+        assert self._process is not None and self._process.wait(seconds) == 0
+        assert "Server Shut Down" in self.log() and not self.pidfile.exists()
+        assert "does not wait for threads" in self.log() and "Traceback" not in self.log(), self.log()
+
+
+@each_number_of_workers
+def test_a_drain_waits_for_no_name(workers: int) -> None:
+    """Its time is what the configuration says, although names are being looked up, or wait for that."""
+    with Hanging(workers, "1s") as crew:
+        clients = crew.asked()
+        os.kill(crew.pid, signal.SIGTERM)
+        crew.ended(8)
+        let_go(clients)
+
+
+@each_number_of_workers
+def test_a_second_sigterm_waits_for_no_name(workers: int) -> None:
+    """At once is at once."""
+    with Hanging(workers, "5m") as crew:
+        clients = crew.asked()
+        os.kill(crew.pid, signal.SIGTERM)
+        until(lambda: "once more ends it at once" in crew.log(), "it drains")
+        os.kill(crew.pid, signal.SIGTERM)
+        crew.ended(5)
+        let_go(clients)

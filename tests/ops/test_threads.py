@@ -1,0 +1,40 @@
+"""The pool's threads at the end of the process."""
+
+import threading
+from types import SimpleNamespace
+
+import pytest
+from twisted.logger import capturedLogs
+from twisted.python.threadpool import ThreadPool
+
+from esxiproxy.ops import threads
+from esxiproxy.ops.threads import Threads
+
+
+@pytest.fixture
+def pool():
+    pool = ThreadPool(0, 2)
+    Threads(SimpleNamespace(getThreadPool=lambda: pool)).startService()
+    pool.start()
+    return pool
+
+
+def test_what_is_done_soon_is_waited_for(pool):
+    begun, done = threading.Event(), []
+    pool.callInThread(lambda: (begun.wait(5), done.append(1)))
+    pool.callInThread(begun.set)
+    with capturedLogs() as told:
+        pool.stop()
+    assert done == [1] and not told and not any(thread.is_alive() for thread in pool.threads)
+
+
+def test_what_hangs_is_not_nor_is_what_waits_behind_it(pool, monkeypatch):
+    monkeypatch.setattr(threads, "PATIENCE", 0.05)
+    released = threading.Event()
+    for _ in range(5):
+        pool.callInThread(released.wait, 30)
+    with capturedLogs() as told:
+        pool.stop()
+    assert [event["log_level"].name for event in told] == ["warn"]
+    assert len(pool.threads) == 2 and all(thread.daemon and thread.is_alive() for thread in pool.threads)
+    released.set()
