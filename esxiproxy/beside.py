@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, cast
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -145,6 +145,8 @@ class Beside(MultiService):
     async def _stopped(self, place: Place) -> None:
         try:
             await maybeDeferred(cast(Any, place.stopService))
+        except CancelledError:
+            self._log.error("nobody waits any longer for {service!r} to stop", service=place.service)
         except Exception:
             self._log.failure("a service did not stop as it should: {service!r}", service=place.service)
 

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock, maybeDeferred, succeed
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from esxiproxy.beside import Beside
@@ -29,6 +30,8 @@ from esxiproxy.state.opening import open_state
 
 _PATIENCE = 2.0
 """Seconds that a service gets to stop when the end is to be at once."""
+_OVERTIME = 3.0
+"""Seconds that a stop may take longer than the drain, before it is to be at once."""
 _FOR_GOOD = ("state", "workers")
 """What a running process does not change."""
 
@@ -36,7 +39,8 @@ _FOR_GOOD = ("state", "workers")
 class ProxyService(MultiService):
     """The proxy of a configuration, its listeners, and the services that run beside it.
 
-    ``stopService`` closes the listeners, then drains the sessions, then stops the rest, the logs last.
+    ``stopService`` closes the listeners, then drains the sessions, then stops the rest, the logs last.  It
+    has its time as well: after that it waits for nobody who does not stop.
     ``inherited`` has sockets that listen already, by the listener's name, the manhole's as ``MANHOLE``: they
     go on listening for whoever shares them.
     """
@@ -147,11 +151,19 @@ class ProxyService(MultiService):
     async def _stop(self) -> None:
         Service.stopService(self)
         limits = self.proxy.limits
-        self.systemd.stopping(limits.drain_timeout + limits.close_timeout + 1.0)
+        seconds = limits.drain_timeout + limits.close_timeout + _OVERTIME
+        self.systemd.stopping(seconds)
+        overtime: IDelayedCall = self._reactor.callLater(seconds, self._late, seconds)
         await self._step(self._listeners.stopService)
         await self._step(partial(self._turn.run, lambda: None))  # a reload that goes on
         for service in (self.proxy, self._beside, self._loop_lag, self.systemd):
             await self._step(service.stopService)
+        if overtime.active():
+            overtime.cancel()
+
+    def _late(self, seconds: float) -> None:
+        self._log.error("the end takes longer than {seconds:g} s: at once, then", seconds=seconds)
+        self.abort()
 
     async def _step(self, step: Any) -> None:
         """One step of the stop: it may take its time, unless the end is to be at once."""

@@ -568,7 +568,7 @@ def test_a_drain_that_is_to_end_at_once_does_and_the_records_are_written(tmp_pat
 
 
 def test_the_end_at_once_waits_for_no_plugin(tmp_path, plugins):
-    world = World(tmp_path, beside("a"))
+    world = World(tmp_path, "[proxy]\ndrain_timeout = 1h\n" + beside("a").partition("\n")[2])
     plugins["a"][0].stopping = Deferred()
     stopped = []
     world.service.stopService().addCallback(stopped.append)
@@ -577,6 +577,22 @@ def test_the_end_at_once_waits_for_no_plugin(tmp_path, plugins):
     world.service.abort()
     world.advance(3)
     assert stopped == [None]
+
+
+def test_a_plugin_that_never_stops_is_not_waited_for_beyond_the_time_of_the_drain(tmp_path, plugins):
+    text = "[proxy]\ndrain_timeout = 1h\naccess_log = access.log\n" + beside("a").partition("\n")[2]
+    world = World(tmp_path, text)
+    plugins["a"][0].stopping = Deferred()
+    stopped = []
+    world.service.stopService().addCallback(stopped.append)
+    world.advance(3600)
+    assert not stopped
+    with capturedLogs() as told:
+        world.advance(20)
+    assert stopped == [None] and not world.service._beside._access_log.running
+    errors = [event["log_format"] for event in told if event["log_level"].name == "error"]
+    assert len(errors) == 2 and "nobody waits any longer for {service!r} to stop" in errors
+    assert not world.reactor.getDelayedCalls()
 
 
 def test_a_service_that_fails_to_stop_does_not_keep_the_rest(tmp_path, plugins, monkeypatch):

@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from esxiproxy.core.problem import CannotStart
 from esxiproxy.ops.systemd import SystemdService
 from esxiproxy.workers.folder import StateFolder
-from esxiproxy.workers.generation import Generation
+from esxiproxy.workers.generation import LAST_WORDS, Generation
 from esxiproxy.workers.order import Word
 from esxiproxy.workers.plan import Plan
 from esxiproxy.workers.reading import Refused, read_plan
@@ -183,7 +183,7 @@ class Master(Service):
     async def _stop(self) -> None:
         self._ending = True
         self._reading.cancel()
-        self.systemd.stopping(self._plan.drain)
+        self.systemd.stopping(self._plan.drain + OVERTIME + LAST_WORDS)
         for generation in list(self._generations):
             generation.leave(Word.DRAIN)
         shut = DeferredList([_copy(generation.shut) for generation in self._generations])

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
 
 from tests.integration.crowd import LINE, Crew, let_go
+from tests.probe import offer
 from tests.programs import ROOT, until
 from tests.wsclient import Client, handshake_fields
 
@@ -44,11 +48,11 @@ THREADS = 10
 each_number_of_workers = pytest.mark.parametrize("workers", [1, 2], ids=["one process", "two workers"])
 
 
-class Hanging(Crew):
-    """esxiproxy whose name server never answers."""
+class Ending(Crew):
+    """esxiproxy in one process or several, and how it ends."""
 
-    def __init__(self, workers: int, drain: str) -> None:
-        super().__init__(TEXT.format(workers=workers, drain=drain, more=""), {"sitecustomize.py": HANGS})
+    def __init__(self, workers: int, drain: str, more: str = "") -> None:
+        super().__init__(TEXT.format(workers=workers, drain=drain, more=more))
         self._workers = workers
         self.pidfile = self.folder / "run.pid"
 
@@ -60,6 +64,20 @@ class Hanging(Crew):
     def is_ready(self) -> bool:
         return super().is_ready() if self._workers > 1 else super(Crew, self).is_ready()
 
+    def ended(self, seconds: float) -> None:
+        """It has, within this time, as it should."""
+        assert self._process is not None and self._process.wait(seconds) == 0
+        assert "Server Shut Down" in self.log() and not self.pidfile.exists()
+        assert "Traceback" not in self.log(), self.log()
+
+
+class Hanging(Ending):
+    """One whose name server never answers."""
+
+    def __init__(self, workers: int, drain: str) -> None:
+        super().__init__(workers, drain)
+        (self.folder / "sitecustomize.py").write_text(HANGS)
+
     def asked(self) -> list[Client]:
         """Clients whose upstreams are being looked up, by all threads, and more of them."""
         clients = [Client(self.ports["one"]) for _ in range(25)]
@@ -69,10 +87,8 @@ class Hanging(Crew):
         return clients
 
     def ended(self, seconds: float) -> None:
-        """It has, within this time, as it should."""
-        assert self._process is not None and self._process.wait(seconds) == 0
-        assert "Server Shut Down" in self.log() and not self.pidfile.exists()
-        assert "does not wait for threads" in self.log() and "Traceback" not in self.log(), self.log()
+        super().ended(seconds)
+        assert "does not wait for threads" in self.log(), self.log()
 
 
 @each_number_of_workers
@@ -95,3 +111,24 @@ def test_a_second_sigterm_waits_for_no_name(workers: int) -> None:
         os.kill(crew.pid, signal.SIGTERM)
         crew.ended(5)
         let_go(clients)
+
+
+class Stuck(Service):
+    """A plugin that never stops."""
+
+    def __init__(self, _config: object, _reactor: object) -> None:
+        """It needs nothing."""
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        return Deferred()
+
+
+def test_a_plugin_that_never_stops_does_not_keep_the_process() -> None:
+    """It gets the time of the drain and a little more; the log has its name."""
+    crew = Ending(1, "100ms", "beside = stuck")
+    offer(crew.folder, {"esxiproxy.services": {"stuck": f"{__name__}:Stuck"}})
+    with crew:
+        os.kill(crew.pid, signal.SIGTERM)
+        crew.ended(12)
+        assert re.search(r"#error. nobody waits any longer for <\S+Stuck object", crew.log()), crew.log()
