@@ -127,10 +127,13 @@ class Generation:
         for child in self:
             child.signal(number)
 
-    def bury(self, holder: str) -> None:
-        """Have one of them record what a dead holder had, as soon as one is able to."""
+    def bury(self, holder: str) -> bool:
+        """Have one of them record what a dead holder had, when one is able to; False: nobody will be."""
+        if self._phase is Phase.LEAVING and not any(child.holder for child in self):
+            return False
         self._owed.append(holder)
         self._pay()
+        return True
 
     # What the children tell
 
@@ -169,11 +172,11 @@ class Generation:
         child.tell(Word.OPEN)
 
     def _pay(self) -> None:
-        able = next((child for child in self if child.holder and not child.is_shut), None)
-        if able is not None:
+        able = sorted((child for child in self if child.holder), key=lambda child: child.is_shut)
+        if able and (self._phase is Phase.LEAVING or not able[0].is_shut):
             owed, self._owed = self._owed, []
             for holder in owed:
-                able.tell(Word.BURY, holder)
+                able[0].tell(Word.BURY, holder)
 
     def _start(self, number: int) -> None:
         self._waiting.pop(number, None)

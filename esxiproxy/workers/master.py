@@ -206,8 +206,10 @@ class Master(Service):
     # What workers and signals want
 
     def _bury(self, holder: str) -> None:
-        if self._current is not None and not self._ending:
-            self._current.bury(holder)
+        if self._current is None:  # nobody has had a session
+            return
+        if not any(generation.bury(holder) for generation in (self._current, *self._generations)):
+            self._log.error("what a dead worker had is not recorded: nobody is left who could")
 
     def _reopen(self, number: int, frame: FrameType | None) -> None:
         if callable(self._before):

@@ -209,6 +209,21 @@ def test_a_reload_keeps_every_console_and_brings_new_workers(text: Text) -> None
         clean(crew)
 
 
+def test_old_workers_end_with_upgrade_timeout(text: Text) -> None:
+    """Consoles that are left in them get a Close 1001, and those of the new ones do not."""
+    with Crew(text(more="upgrade_timeout = 1s")) as crew:
+        port, old = crew.ports["one"], crew.workers()
+        clients = opened(port, 6)
+        reloaded(crew)
+        fresh = opened(port, 6)
+        assert {client.recv_close() for client in clients} == {(1001, "the proxy is shutting down")}
+        let_go(clients)
+        until(lambda: all(map(gone, old)), "the old ones have ended", 5)
+        assert all(echoes(client) for client in fresh)
+        let_go(fresh)
+        clean(crew)
+
+
 def test_listeners_come_and_go_with_a_reload(text: Text) -> None:
     """A new one is bound, and one that is gone from the file is closed when nobody accepts there any more."""
     two = "[listener two]\nlisten = 127.0.0.1:{}\nupstream = esxi1\n"
@@ -287,6 +302,25 @@ def test_sigterm_drains_all_workers(text: Text) -> None:
         assert crew._process is not None and crew._process.wait(15) == 0
         assert all(map(gone, workers))
         assert not list(crew.folder.glob("esxiproxy-*"))
+        clean(crew)
+
+
+def test_who_is_left_in_a_drain_records_what_a_dead_worker_had(text: Text) -> None:
+    """The others' consoles go on meanwhile; nobody is left to do so for the last one, which the log says."""
+    with Crew(text()) as crew:
+        port, (victim, last) = crew.ports["one"], crew.workers()
+        clients = opened(port, 20)
+        lost, left = held(port, [victim, last])
+        published(crew, 20)
+        os.kill(crew.pid, signal.SIGTERM)
+        until(lambda: refuses(port), "nobody listens any more")
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: len(records(crew)) == lost, "each lost session has its record")
+        assert lost and left and sum(echoes(client) for client in clients) == left
+        os.kill(last, signal.SIGKILL)
+        assert crew._process is not None and crew._process.wait(15) == 0
+        assert len(records(crew)) == lost and "nobody is left who could" in crew.log()
+        let_go(clients)
         clean(crew)
 
 

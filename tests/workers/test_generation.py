@@ -203,6 +203,18 @@ def test_when_nobody_can_bury_the_next_one_does(serving):
     assert serving.born[2].told == [(Word.OPEN,), (Word.BURY, "dead")]
 
 
+def test_in_a_drain_the_dead_are_buried_by_whoever_is_left(serving):
+    first, second = serving.born
+    serving.generation.leave(Word.DRAIN)
+    first.shuts(), second.shuts()
+    first.ends("killed by SIGKILL")
+    assert serving.buried == [first.holder]
+    assert serving.generation.bury("dead") and second.told[-1] == (Word.BURY, "dead")
+    second.ends()
+    assert serving.buried == [first.holder, "dead"]
+    assert not serving.generation.bury("dead")
+
+
 def test_those_who_retire_are_not_replaced(serving):
     first, second = serving.born
     serving.generation.leave(Word.RETIRE)

@@ -7,6 +7,7 @@ import pytest
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 
 from esxiproxy.core.problem import CannotStart, Unbound
 from esxiproxy.workers import master as module
@@ -82,7 +83,9 @@ class FakeGeneration:
         self.signals.append(number)
 
     def bury(self, holder):
-        self.buried.append(holder)
+        if not self.shut.called:
+            self.buried.append(holder)
+        return not self.shut.called
 
     def leaves(self):
         for deferred in (self.shut, self.gone):
@@ -246,6 +249,18 @@ class TestReload:
         new.ready.callback(None)
         serving.generations[0].bury_elsewhere("dead")
         assert new.buried == ["dead"]
+
+    def test_who_dies_in_the_drain_is_buried_by_whoever_is_left(self, serving):
+        serving.reload(plan(ONE)).ready.callback(None)
+        old, new = serving.generations
+        serving.master.stopService()
+        new.leaves()
+        old.bury_elsewhere("dead")
+        assert old.buried == ["dead"] and new.buried == []
+        old.shut.callback(None)
+        with capturedLogs() as told:
+            old.bury_elsewhere("last")
+        assert old.buried == ["dead"] and "nobody is left" in told[0]["log_format"]
 
     def test_a_state_folder_that_was_removed_is_healed(self, tmp_path, scene, monkeypatch):
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
