@@ -108,7 +108,7 @@ def test_a_reload_loses_no_console_no_byte_and_no_connect(workers: int, tmp_path
 
 
 def test_a_worker_that_is_killed_takes_only_its_own_sessions_with_it(tmp_path: Path) -> None:
-    """The others' go on, new ones connect at once, and there are as many workers as before."""
+    """The others' go on, new ones open within a second, and there are as many workers as before."""
     with staged(tmp_path, PACE, PINGS, workers=2) as stage:
         load, tally = stage.load, stage.load.tally
         filled(stage, VISITS)
@@ -137,7 +137,7 @@ def test_a_worker_that_is_killed_takes_only_its_own_sessions_with_it(tmp_path: P
         assert all(failure.begun < at for failure in tally.failures), tally.report()
         assert not tally.of(Fault.WRONG) and not tally.of(Fault.LINGERS), tally.report()
         _, openings = tally.take()
-        assert openings.count > VISITS and openings.longest < 5.0, openings
+        assert openings.count > VISITS and openings.longest < 1.0, openings
 
         replaced = tree([stage.proxy.pid]) - {stage.proxy.pid}
         assert victim not in replaced and len(replaced) == len(workers)

@@ -1,0 +1,93 @@
+"""What one process shows of its life: that it is alone, its watchdog, and when its loop stood still."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.application.service import Service
+
+from tests.integration.crowd import Crew, EchoUpstream, Notified, let_go, opened
+from tests.probe import offer
+from tests.programs import ROOT, Proxy, until
+
+TEXT = """
+[proxy]
+workers = {workers}
+{more}
+
+[listener one]
+listen = 127.0.0.1:0
+upstream = esxi1
+
+[upstream esxi1]
+url = ws://127.0.0.1:{port}
+"""
+WATCHDOG = 1.0
+STALL = 0.4
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[EchoUpstream]:
+    with EchoUpstream() as running:
+        yield running
+
+
+def test_one_worker_is_one_process(upstream: EchoUpstream) -> None:
+    """With `workers = 1` nothing is started beside it."""
+    with Proxy(TEXT.format(workers=1, more="", port=upstream.port)) as proxy:
+        clients = opened(proxy.ports["one"], 4)
+        assert not [path for path in Path(f"/proc/{proxy.pid}/task").glob("*/children") if path.read_text()]
+        let_go(clients)
+
+
+@pytest.mark.parametrize(("workers", "kind"), [(1, Proxy), (2, Crew)], ids=["one process", "two workers"])
+def test_the_watchdog_hears_of_it_while_the_loop_runs(
+    workers: int, kind: type[Proxy], upstream: EchoUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`WATCHDOG=1` comes twice in the time that systemd has set, from the process that it has started."""
+    monkeypatch.setenv("WATCHDOG_USEC", f"{WATCHDOG * 1e6:.0f}")
+    text = TEXT.format(workers=workers, more="", port=upstream.port)
+    with Notified(monkeypatch) as notified, kind(text) as proxy:
+        assert "READY=1" in notified.next()
+        begun = time.monotonic()
+        assert [notified.next() for _ in range(4)] == ["WATCHDOG=1"] * 4
+        assert time.monotonic() - begun < 4 * WATCHDOG
+        assert proxy.stop() == 0
+
+
+class Blocking(Service):
+    """A plugin that keeps the loop for itself, once."""
+
+    def __init__(self, _config: object, reactor: Any) -> None:
+        self._reactor = reactor
+
+    def startService(self) -> None:
+        super().startService()
+        self._reactor.callLater(0.2, time.sleep, STALL)
+
+
+class Blocked(Proxy):
+    """A proxy with the plugin."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        offer(self.folder, {"esxiproxy.services": {"blocking": f"{__name__}:Blocking"}})
+
+    def command(self) -> Sequence[str | Path]:
+        return ["env", f"PYTHONPATH={ROOT}:{self.folder}", *super().command()]
+
+
+def test_a_loop_that_stood_still_is_in_the_log(upstream: EchoUpstream) -> None:
+    """With how long it did; no console gets a byte meanwhile."""
+    with Blocked(TEXT.format(workers=1, more="beside = blocking", port=upstream.port)) as proxy:
+
+        def told() -> bool:
+            found = re.findall(r"#warn. the event loop stood still for .*, the longest (\S+) s", proxy.log())
+            return any(STALL <= float(seconds) < 10 * STALL for seconds in found)
+
+        until(told, "the stall is in the log")
