@@ -12,7 +12,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from esxiproxy.core.claim import Claim
@@ -22,6 +21,7 @@ from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.interfaces import IState
 from esxiproxy.state.lease import LEASE, RENEWALS, Repeated
 from esxiproxy.state.ledger import Ledger
+from esxiproxy.state.thread import Thread
 
 PATIENCE = 3.0
 """Seconds that anybody waits for an answer; the database gives up sooner, unless its disk does not answer."""
@@ -45,7 +45,7 @@ class SqliteState:
         self.holder = secrets.token_hex(8)
         self._reactor = reactor
         self._ledger = Ledger(path, self.holder, reactor.seconds)
-        self._pool = pool if pool is not None else ThreadPool(0, 1, name="state")
+        self._pool: Any = pool if pool is not None else Thread("state")
         self._obey: Callable[[Command], None] = lambda command: None
         self._renewal = Repeated(lambda: self._ask(self._ledger.renew), "renewing", reactor)
         self._poll = Repeated(self._look, "looking for commands", reactor)
@@ -63,9 +63,11 @@ class SqliteState:
     async def _stop(self) -> None:
         self._renewal.stop()
         self._poll.stop()
-        with suppress(StateUnavailable):
-            await self._ask(self._ledger.close, certain=True)
-        self._pool.stop()
+        try:
+            with suppress(StateUnavailable):
+                await self._ask(self._ledger.close, certain=True)
+        finally:  # also when nobody waits for it any more
+            self._pool.stop()
 
     async def _look(self) -> None:
         for command in await self._ask(self._ledger.commands):

@@ -170,6 +170,16 @@ def test_a_take_that_is_cancelled_while_it_is_made_is_undone(world):
     assert result(asking) == {ONE.name: 0}
 
 
+def test_a_stop_that_nobody_waits_for_any_more_lets_the_thread_go(world):
+    state, pool = held(world)
+    stopping = state.stop()
+    assert pool.running
+    stopping.cancel()
+    with pytest.raises(CancelledError):
+        result(stopping)
+    assert not pool.running
+
+
 def test_giving_back_is_done_even_when_nobody_waits_for_it(world):
     state, pool = held(world)
     taking = state.take("a", [ONE])
