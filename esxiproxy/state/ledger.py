@@ -28,7 +28,7 @@ class Ledger:
     """
 
     def __init__(self, path: Path, holder: str, seconds: Callable[[], float]) -> None:
-        self._tables = Tables(path)
+        self._tables = Tables(path, seconds)
         self._holder = holder
         self._seconds = seconds
         self._slots: dict[str, set[str]] = {}
@@ -40,8 +40,8 @@ class Ledger:
 
     @contextmanager
     def _transaction(self) -> Iterator[tuple[sqlite3.Connection, float]]:
-        now = self._seconds()
-        with self._tables.transaction(now) as db:
+        with self._tables.transaction() as db:
+            now = self._seconds()
             # Another process may have taken this one for dead.
             found = db.execute("SELECT 1 FROM holders WHERE holder = ?", (self._holder,)).fetchone()
             if found is None or self._written != self._tables.generation:
@@ -71,7 +71,7 @@ class Ledger:
         """Leave nothing behind, as far as that can be done."""
         self._slots.clear()
         self._entries.clear()
-        with suppress(StateUnavailable), self._tables.transaction(self._seconds()) as db:
+        with suppress(StateUnavailable), self._tables.transaction() as db:
             drop(db, self._holder)
         self._tables.close()
 
@@ -85,6 +85,30 @@ class Ledger:
         for (holder,) in dead:
             drop(db, holder)
         return bool(dead)
+
+    def pay(self, slots: Sequence[str], entries: Mapping[str, Entry | None]) -> None:
+        """Give back slots, list sessions or (None) list them no more; the database may learn of it later."""
+        given = [(slot,) for slot in slots if self._slots.pop(slot, None)]
+        listed = [entry for entry in entries.values() if entry is not None]
+        others = [session for session, entry in entries.items() if entry is None]
+        ended = [(session,) for session in others if self._entries.pop(session, None)]
+        self._entries.update((entry.session, entry) for entry in listed)
+        if given or listed or ended:
+            with self._owing() as db:
+                db.executemany("DELETE FROM slots WHERE slot = ?", given)
+                db.executemany("DELETE FROM sessions WHERE session = ?", ended)
+                for entry in listed:
+                    write_entry(db, entry)
+
+    @contextmanager
+    def _owing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction with what is so already: when it fails, the next one writes it."""
+        try:
+            with self._transaction() as (db, _now):
+                yield db
+        except StateUnavailable:
+            self._written = 0
+            raise
 
     # Slots
 
@@ -115,20 +139,9 @@ class Ledger:
             self._slots[slot] = left
         else:
             self._slots.pop(slot, None)
-        self._delete("DELETE FROM slots WHERE slot = ? AND name = ?", [(slot, name) for name in names])
-
-    def give(self, slot: str) -> None:
-        """Give back what is taken; the database may learn of it later."""
-        if self._slots.pop(slot, None):
-            self._delete("DELETE FROM slots WHERE slot = ?", [(slot,)])
-
-    def _delete(self, statement: str, rows: Sequence[tuple[str, ...]]) -> None:
-        try:
-            with self._transaction() as (db, _now):
-                db.executemany(statement, rows)
-        except StateUnavailable:
-            self._written = 0
-            raise
+        with self._owing() as db:
+            rows = [(slot, name) for name in names]
+            db.executemany("DELETE FROM slots WHERE slot = ? AND name = ?", rows)
 
     def in_use(self, names: Sequence[str]) -> Mapping[str, int]:
         """Slots taken, by name."""
@@ -162,21 +175,6 @@ class Ledger:
 
     # Sessions
 
-    def publish(self, entry: Entry) -> None:
-        """List it; the database may learn of it later."""
-        self._entries[entry.session] = entry
-        try:
-            with self._transaction() as (db, _now):
-                write_entry(db, entry)
-        except StateUnavailable:
-            self._written = 0
-            raise
-
-    def withdraw(self, session: str) -> None:
-        """List it no more."""
-        if self._entries.pop(session, None) is not None:
-            self._delete("DELETE FROM sessions WHERE session = ?", [(session,)])
-
     def sessions(self) -> Sequence[Entry]:
         """All of them, the oldest first."""
         with self._transaction() as (db, now):
@@ -209,7 +207,7 @@ class Ledger:
     def commands(self) -> Sequence[Command]:
         """What is to be done, told once."""
         seen = self._tables.version()
-        if seen is not None and seen == self._seen:
+        if seen is not None and seen == self._seen and self._written == self._tables.generation:
             return ()
         with self._transaction() as (db, now):
             rows = db.execute(

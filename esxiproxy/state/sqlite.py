@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -19,6 +18,7 @@ from esxiproxy.core.command import Command
 from esxiproxy.core.entry import Entry
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.interfaces import IState
+from esxiproxy.state.debts import Debts, Payment
 from esxiproxy.state.lease import LEASE, RENEWALS, Repeated
 from esxiproxy.state.ledger import Ledger
 from esxiproxy.state.thread import Thread
@@ -27,6 +27,9 @@ PATIENCE = 3.0
 """Seconds that anybody waits for an answer; the database gives up sooner, unless its disk does not answer."""
 POLL = 1.0
 """Seconds between two looks for commands."""
+
+_SLOW = f"the shared state did not answer within {PATIENCE:g} s"
+_STOPPED = "the shared state was stopped"
 
 T = TypeVar("T")
 
@@ -49,9 +52,14 @@ class SqliteState:
         self._obey: Callable[[Command], None] = lambda command: None
         self._renewal = Repeated(lambda: self._ask(self._ledger.renew), "renewing", reactor)
         self._poll = Repeated(self._look, "looking for commands", reactor)
+        self._debts = Debts()
+        self._paying = False
+        self._silent = ""
+        """Why there will be no answer; empty while the thread gives them."""
 
     def start(self, obey: Callable[[Command], None]) -> Deferred[None]:
         self._obey = obey
+        self._silent = ""
         self._pool.start()
         self._renewal.start(LEASE / RENEWALS)
         self._poll.start(POLL)
@@ -63,11 +71,14 @@ class SqliteState:
     async def _stop(self) -> None:
         self._renewal.stop()
         self._poll.stop()
+        patience = 0.0 if self._silent else PATIENCE
+        closing = deferToThreadPool(self._reactor, self._pool, self._ledger.close)
         try:
-            with suppress(StateUnavailable):
-                await self._ask(self._ledger.close, certain=True)
+            await closing.addTimeout(patience, self._reactor, onTimeoutCancel=lambda *_: None)
         finally:  # also when nobody waits for it any more
             self._pool.stop()
+            self._silent = _STOPPED
+            _paid(self._debts.pay())
 
     async def _look(self) -> None:
         for command in await self._ask(self._ledger.commands):
@@ -87,7 +98,8 @@ class SqliteState:
         return taking.addCallback(lambda outcome: outcome[0])
 
     def give(self, slot: str) -> Deferred[None]:
-        return self._owed(self._ledger.give, slot)
+        self._debts.give(slot)
+        return self._owed()
 
     def in_use(self, names: Sequence[str]) -> Deferred[Mapping[str, int]]:
         return self._ask(self._ledger.in_use, tuple(names))
@@ -105,10 +117,12 @@ class SqliteState:
         return self._ask(self._ledger.kept, ticket, True)
 
     def publish(self, entry: Entry) -> Deferred[None]:
-        return self._owed(self._ledger.publish, entry)
+        self._debts.publish(entry)
+        return self._owed()
 
     def withdraw(self, session: str) -> Deferred[None]:
-        return self._owed(self._ledger.withdraw, session)
+        self._debts.withdraw(session)
+        return self._owed()
 
     def sessions(self) -> Deferred[Sequence[Entry]]:
         return self._ask(self._ledger.sessions)
@@ -121,22 +135,43 @@ class SqliteState:
 
     # The thread
 
-    def _owed(self, call: Callable[..., None], *args: Any) -> Deferred[None]:
-        """A call that is made in any case; what it could not write, a later one will."""
-        return self._ask(call, *args, certain=True).addErrback(_later)
+    def _owed(self) -> Deferred[None]:
+        """Fires when all that is owed is paid, or when that takes too long: it is paid later then."""
+        if self._silent:
+            self._pay()
+            return succeed(None)
+        paid: Deferred[None] = Deferred()
+        self._debts.wait(paid)
+        self._pay()
+        return paid.addTimeout(PATIENCE, self._reactor, onTimeoutCancel=self._late)
+
+    def _pay(self) -> None:
+        """Have the thread pay, once at a time: what comes meanwhile is paid together, afterwards."""
+        if self._paying or not self._debts:
+            return
+        self._paying = True
+        payment = self._debts.pay()
+
+        def done(_outcome: None) -> None:
+            self._paying = False
+            self._heard()
+            _paid(payment)
+            self._pay()
+
+        what = payment.given, payment.entries
+        paying = deferToThreadPool(self._reactor, self._pool, self._ledger.pay, *what)
+        paying.addErrback(self._not_paid).addCallback(done)
 
     def _ask(
-        self,
-        call: Callable[..., T],
-        *args: Any,
-        certain: bool = False,
-        late: Callable[[T], None] = lambda outcome: None,
+        self, call: Callable[..., T], *args: Any, late: Callable[[T], None] = lambda outcome: None
     ) -> Deferred[T]:
         """The answer of the thread, or StateUnavailable in its place.
 
-        Cancelled, or after ``PATIENCE``, a call that has not begun is not made, unless it is ``certain``; the
-        outcome of one that has goes to ``late``.
+        Cancelled, or after ``PATIENCE``, a call that has not begun is not made; the outcome of one that has
+        goes to ``late``.  While the thread owes an answer for so long, it is asked for no other.
         """
+        if self._silent:
+            return fail(StateUnavailable(self._silent))
         given_up = False
 
         def give_up(_answer: Deferred[T]) -> None:
@@ -144,11 +179,10 @@ class SqliteState:
             given_up = True
 
         def made() -> tuple[bool, Any]:
-            if given_up and not certain:
-                return False, None
-            return True, call(*args)
+            return (False, None) if given_up else (True, call(*args))
 
         def done(outcome: tuple[bool, Any]) -> None:
+            self._heard()
             begun, value = outcome
             if not given_up:
                 answer.callback(value)
@@ -156,22 +190,35 @@ class SqliteState:
                 late(value)
 
         def failed(failure: Failure) -> None:
+            self._heard()
             if not given_up:
                 answer.errback(failure)
-            elif not failure.check(StateUnavailable):
-                self._log.failure("a bug in the state, found late", failure)
+            else:
+                self._not_paid(failure)
 
         answer: Deferred[T] = Deferred(give_up)
         deferToThreadPool(self._reactor, self._pool, made).addCallbacks(done, failed)
-        return answer.addTimeout(PATIENCE, self._reactor, onTimeoutCancel=_overdue)
+        return answer.addTimeout(PATIENCE, self._reactor, onTimeoutCancel=self._overdue)
+
+    def _overdue(self, _outcome: Any, _seconds: float) -> Any:
+        self._silent = self._silent or _SLOW
+        raise StateUnavailable(_SLOW)
+
+    def _late(self, _outcome: Any, _seconds: float) -> None:
+        self._silent = self._silent or _SLOW
+
+    def _heard(self) -> None:
+        if self._silent != _STOPPED:
+            self._silent = ""
+
+    def _not_paid(self, failure: Failure) -> None:
+        if not failure.check(StateUnavailable):
+            self._log.failure("a bug in the state", failure)
 
 
-def _overdue(_outcome: Any, seconds: float) -> Any:
-    raise StateUnavailable(f"the shared state did not answer within {seconds:g} s")
-
-
-def _later(failure: Failure) -> None:
-    failure.trap(StateUnavailable)
+def _paid(payment: Payment) -> None:
+    for waiting in payment.waiting:
+        waiting.callback(None)
 
 
 def _ignored(_success: bool, _outcome: Any) -> None:

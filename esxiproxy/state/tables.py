@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -55,8 +55,9 @@ class Tables:
     taken away while it was open is made again.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, seconds: Callable[[], float]) -> None:
         self._path = path
+        self._seconds = seconds
         self._connection: sqlite3.Connection | None = None
         self._inode = 0
         self._down_until = float("-inf")
@@ -65,8 +66,9 @@ class Tables:
         """Goes up with each time that the database was opened: what was in it may be gone."""
 
     @contextmanager
-    def transaction(self, now: float) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Iterator[sqlite3.Connection]:
         """Everything or nothing; no other process writes meanwhile.  Raises StateUnavailable."""
+        now = self._seconds()
         if now < self._down_until <= now + RETRY:  # and not for hours, when the clock was set back
             raise StateUnavailable(self._why)
         try:
@@ -80,7 +82,7 @@ class Tables:
                     connection.execute("ROLLBACK")
                 raise
         except (sqlite3.Error, OSError) as error:
-            self._down_until = now + RETRY
+            self._down_until = self._seconds() + RETRY  # from now: the failure took its time
             if not is_busy(error):
                 self.close()
             # An error of the system names the file, and the client is told this.

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from contextlib import closing
+from unittest import mock
 
 import pytest
 from twisted.internet.defer import CancelledError
@@ -20,6 +21,7 @@ from esxiproxy.core.claim import Slots
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.state import tables
 from esxiproxy.state.lease import LEASE
+from esxiproxy.state.ledger import Ledger
 from esxiproxy.state.opening import check
 from esxiproxy.state.sqlite import PATIENCE, SqliteState
 from tests.state.world import Held, SqliteWorld, result
@@ -70,6 +72,23 @@ def test_after_a_failure_nobody_waits_for_the_next_one(world):
     other.execute("ROLLBACK")
     with pytest.raises(StateUnavailable):  # though it could be had
         result(state.take("a", [ONE]))
+
+
+def test_of_many_who_find_it_locked_one_waits(tmp_path, monkeypatch):
+    for name in ("BUSY", "RETRY"):
+        monkeypatch.setattr(tables, name, 0.5)
+    ledger = Ledger(tmp_path / "state.sqlite", "holder", time.monotonic)
+    ledger.renew()
+    with closing(sqlite3.connect(tmp_path / "state.sqlite", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        waits = []
+        for number in range(12):
+            before = time.monotonic()
+            with pytest.raises(StateUnavailable, match="locked"):
+                ledger.take(str(number), [ONE])
+            waits.append(time.monotonic() - before)
+    ledger.close()
+    assert [wait > 0.25 for wait in waits] == [True] + [False] * 11, waits
 
 
 def test_what_could_not_be_given_back_is_given_back_later(world):
@@ -142,6 +161,55 @@ def held(world):
     pool = state._pool
     pool.run()
     return state, pool
+
+
+def test_while_one_answer_is_overdue_nobody_waits_for_another(world):
+    state, pool = held(world)
+    first = state.take("a", [ONE])
+    world.advance(PATIENCE)
+    with pytest.raises(StateUnavailable):
+        result(first)
+    queued = len(pool.calls)
+    for number in range(100):
+        with pytest.raises(StateUnavailable, match="did not answer within 3 s"):
+            result(state.take(str(number), [ONE]))
+        entry = world.entry(state)
+        assert result(state.publish(entry)) is None
+        assert result(state.withdraw(entry.session)) is None
+    assert len(pool.calls) <= queued + 1
+    pool.run()
+    asking = state.in_use([ONE.name])
+    pool.run()
+    assert result(asking) == {ONE.name: 0}
+
+
+def test_what_is_owed_while_the_thread_is_busy_is_one_call_for_all(world):
+    state, pool = held(world)
+    entries = [world.entry(state) for _ in range(100)]
+    for entry in entries:
+        state.publish(entry)
+    assert len(pool.calls) == 1
+    ended = [state.withdraw(entry.session) for entry in entries[1:]]
+    pool.run(1)
+    assert len(pool.calls) == 1
+    pool.run(1)
+    assert [result(paid) for paid in ended] == [None] * 99
+    listing = state.sessions()
+    pool.run()
+    assert list(result(listing)) == entries[:1]
+
+
+def test_a_session_that_comes_and_goes_while_the_thread_is_busy_leaves_nothing_to_do(world):
+    state, pool = held(world)
+    stays = world.entry(state)
+    state.publish(stays)
+    for _ in range(1000):
+        entry = world.entry(state)
+        state.publish(entry), state.withdraw(entry.session)
+    with mock.patch.object(state._ledger, "pay") as pay:
+        pool.run(1)
+        pool.run(1)
+    assert pay.call_args_list == [mock.call((), {})]
 
 
 def test_a_take_that_has_not_begun_when_it_is_cancelled_is_not_made(world):
