@@ -61,8 +61,9 @@ class IState(Interface):
 
     Each process has one of these, which is a *holder*.  What it has, slots and entries, it has on a lease
     that the state renews by itself from ``start`` to ``stop``; when a holder is killed, its lease runs out,
-    and all of it comes back.  A holder that was only slow (a stopped process, a machine that slept) gets what
-    it had again, even if a limit is exceeded by that: its sessions are there.
+    and all of it comes back: its slots are free, and its sessions are listed no more.  Nobody calls them lost
+    before somebody knows that it is dead, and has it buried.  A holder that was only slow (a stopped process,
+    a machine that slept) gets what it had again, even if a limit is exceeded by that: its sessions are there.
 
     Every call is asynchronous and ends within a few seconds.  When what is shared cannot be reached, it fails
     with :class:`~esxiproxy.core.errors.StateUnavailable`.  Nothing on the way of a frame calls any of this.
@@ -117,7 +118,8 @@ class IState(Interface):
     def bury(holder: str) -> Awaitable[Sequence[Entry]]:
         """Take back at once all that a holder had which is known to be dead; the sessions that it had listed.
 
-        Whoever is told of a session here is the only one: a second call finds nothing.
+        They are told for a day, whether its lease has run out meanwhile or not.  Whoever is told of a session
+        here is the only one: a second call finds nothing.  A call that fails takes nothing from the next one.
         """
 
     def tell(command: Command) -> Awaitable[bool]:

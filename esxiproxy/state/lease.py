@@ -15,6 +15,8 @@ from esxiproxy.core.errors import StateUnavailable
 
 LEASE = 15.0
 """Seconds after which what a killed process had comes back."""
+UNRECORDED = 86400.0
+"""Seconds after that in which its sessions are kept for whoever records them: later nobody will."""
 RENEWALS = 3
 """How often within a lease it is renewed: two may fail."""
 

@@ -12,8 +12,18 @@ from esxiproxy.core.claim import Claim, Rate
 from esxiproxy.core.command import Command, Verb
 from esxiproxy.core.entry import Entry
 from esxiproxy.core.errors import StateUnavailable
-from esxiproxy.state.lease import LEASE
-from esxiproxy.state.rows import digest, drop, full_at, read_entries, refusing, used, write_entry
+from esxiproxy.state.lease import LEASE, UNRECORDED
+from esxiproxy.state.rows import (
+    digest,
+    drop,
+    full_at,
+    give_up,
+    read_entries,
+    read_lost,
+    refusing,
+    used,
+    write_entry,
+)
 from esxiproxy.state.tables import Tables
 
 _COMMAND_LIFE = 60.0
@@ -50,7 +60,7 @@ class Ledger:
         self._written = self._tables.generation
 
     def _write_all(self, db: sqlite3.Connection, now: float) -> None:
-        drop(db, self._holder, commands=False)
+        drop(db, self._holder, but="commands")
         db.execute("INSERT INTO holders VALUES (?, ?)", (self._holder, now + LEASE))
         rows = [(name, slot, self._holder) for slot, names in self._slots.items() for name in names]
         db.executemany("INSERT OR IGNORE INTO slots VALUES (?, ?, ?)", rows)
@@ -63,7 +73,7 @@ class Ledger:
         with self._transaction() as (db, now):
             db.execute("UPDATE holders SET expires = ? WHERE holder = ?", (now + LEASE, self._holder))
             self._bury(db, now)
-            for table in ("tokens", "tickets", "commands"):
+            for table in ("tokens", "tickets", "commands", "lost"):
                 db.execute(f"DELETE FROM {table} WHERE expires <= ?", (now,))
             db.execute("DELETE FROM buckets WHERE full_at <= ?", (now,))
 
@@ -83,7 +93,7 @@ class Ledger:
             (self._holder, now, now + 2 * LEASE),
         ).fetchall()
         for (holder,) in dead:
-            drop(db, holder)
+            give_up(db, holder, now + UNRECORDED)
         return bool(dead)
 
     def pay(self, slots: Sequence[str], entries: Mapping[str, Entry | None]) -> None:
@@ -182,9 +192,9 @@ class Ledger:
             return read_entries(db)
 
     def bury(self, holder: str) -> Sequence[Entry]:
-        """Take away all that a dead holder has; its sessions, the oldest first."""
+        """Take away all that a dead holder has or had; its sessions, the oldest first."""
         with self._transaction() as (db, _now):
-            lost = [entry for entry in read_entries(db) if entry.holder == holder]
+            lost = read_lost(db, holder)
             drop(db, holder)
         return lost
 

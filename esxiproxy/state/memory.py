@@ -13,7 +13,7 @@ from esxiproxy.core.claim import Claim, Rate
 from esxiproxy.core.command import Command
 from esxiproxy.core.entry import Entry
 from esxiproxy.interfaces import IState
-from esxiproxy.state.lease import LEASE, RENEWALS, Repeated
+from esxiproxy.state.lease import LEASE, RENEWALS, UNRECORDED, Repeated
 
 
 class Memory:
@@ -26,22 +26,28 @@ class Memory:
         self.states: dict[str, tuple[MemoryState, float]] = {}
         self.slots: dict[str, dict[str, str]] = {}
         self.entries: dict[str, Entry] = {}
+        self.lost: dict[str, tuple[Entry, float]] = {}
         self.buckets: dict[str, float] = {}
         self.tokens: dict[str, float] = {}
         self.tickets: dict[str, tuple[str, float]] = {}
 
-    def drop(self, holder: str) -> None:
-        """Take away all that this holder has."""
+    def drop(self, holder: str) -> Sequence[Entry]:
+        """Take away all that this holder has or had; its sessions, the oldest first."""
+        listed = [entry for entry in self.entries.values() if entry.holder == holder]
+        listed += [entry for entry, _expires in self.lost.values() if entry.holder == holder]
         for name, taken in list(self.slots.items()):
             self.slots[name] = {slot: whose for slot, whose in taken.items() if whose != holder}
         self.entries = {session: entry for session, entry in self.entries.items() if entry.holder != holder}
+        self.lost = {session: kept for session, kept in self.lost.items() if kept[0].holder != holder}
         self.states.pop(holder, None)
+        return sorted(listed, key=lambda entry: entry.since)
 
     def bury(self, now: float) -> None:
-        """Take away what the holders had whose lease has run out."""
+        """Take away what the holders have whose lease has run out, and keep their sessions for ``lost``."""
         for holder, (_state, expires) in list(self.states.items()):
             if expires <= now:
-                self.drop(holder)
+                for entry in self.drop(holder):
+                    self.lost[entry.session] = entry, now + UNRECORDED
 
     def sweep(self, now: float) -> None:
         """Take away all that has expired."""
@@ -50,6 +56,7 @@ class Memory:
         self.buckets = {name: full_at for name, full_at in self.buckets.items() if full_at > now}
         self.tokens = {token: expires for token, expires in self.tokens.items() if expires > now}
         self.tickets = {ticket: kept for ticket, kept in self.tickets.items() if kept[1] > now}
+        self.lost = {session: kept for session, kept in self.lost.items() if kept[1] > now}
 
 
 @implementer(IState)
@@ -79,6 +86,8 @@ class MemoryState:
 
     def _renew(self) -> Deferred[None]:
         memory, now = self._memory, self._clock.seconds()
+        if self.holder not in memory.states:  # or it was taken for dead
+            memory.drop(self.holder)
         memory.states[self.holder] = (self, now + LEASE)
         for slot, names in self._slots.items():
             for name in names:
@@ -128,6 +137,7 @@ class MemoryState:
             self._slots.setdefault(slot, set()).add(claim.name)
 
     def give(self, slot: str) -> Deferred[None]:
+        self._alive()
         for name in self._slots.pop(slot, ()):
             taken = self._memory.slots.get(name, {})
             taken.pop(slot, None)
@@ -169,6 +179,7 @@ class MemoryState:
         return succeed(None)
 
     def withdraw(self, session: str) -> Deferred[None]:
+        self._alive()
         if self._entries.pop(session, None) is not None:
             self._memory.entries.pop(session, None)
         return succeed(None)
@@ -179,9 +190,7 @@ class MemoryState:
 
     def bury(self, holder: str) -> Deferred[Sequence[Entry]]:
         self._alive()
-        lost = [entry for entry in self._memory.entries.values() if entry.holder == holder]
-        self._memory.drop(holder)
-        return succeed(sorted(lost, key=lambda entry: entry.since))
+        return succeed(self._memory.drop(holder))
 
     def tell(self, command: Command) -> Deferred[bool]:
         self._memory.bury(self._alive())

@@ -48,10 +48,29 @@ def read_entries(db: sqlite3.Connection) -> Sequence[Entry]:
     return [Entry(**json.loads(text)) for (text,) in rows]
 
 
-def drop(db: sqlite3.Connection, holder: str, commands: bool = True) -> None:
-    """Take away all that a holder has; the commands for it as well, unless it goes on."""
-    for table in ("slots", "sessions", "holders", *(("commands",) if commands else ())):
-        db.execute(f"DELETE FROM {table} WHERE holder = ?", (holder,))
+def drop(db: sqlite3.Connection, holder: str, but: str = "") -> None:
+    """Take away all that a holder has or had, but for one of the tables."""
+    for table in ("slots", "sessions", "holders", "commands", "lost"):
+        if table != but:
+            db.execute(f"DELETE FROM {table} WHERE holder = ?", (holder,))
+
+
+def give_up(db: sqlite3.Connection, holder: str, expires: float) -> None:
+    """Take away all that a holder has, and keep its sessions for whoever finds out what became of it."""
+    columns = "session, holder, since, entry"
+    db.execute(
+        f"INSERT OR REPLACE INTO lost SELECT {columns}, ? FROM sessions WHERE holder = ?", (expires, holder)
+    )
+    drop(db, holder, but="lost")
+
+
+def read_lost(db: sqlite3.Connection, holder: str) -> Sequence[Entry]:
+    """All that this holder had listed, the oldest first."""
+    both = " UNION ALL ".join(
+        f"SELECT since, entry FROM {table} WHERE holder = :holder" for table in ("sessions", "lost")
+    )
+    rows = db.execute(f"SELECT entry FROM ({both}) ORDER BY since", {"holder": holder}).fetchall()
+    return [Entry(**json.loads(text)) for (text,) in rows]
 
 
 def digest(secret: str) -> bytes:

@@ -54,6 +54,8 @@ class SqliteState:
         self._poll = Repeated(self._look, "looking for commands", reactor)
         self._debts = Debts()
         self._paying = False
+        self._unearthed: dict[str, list[Entry]] = {}
+        """What dead holders had, by the holder, that came too late for whoever asked."""
         self._silent = ""
         """Why there will be no answer; empty while the thread gives them."""
 
@@ -128,7 +130,11 @@ class SqliteState:
         return self._ask(self._ledger.sessions)
 
     def bury(self, holder: str) -> Deferred[Sequence[Entry]]:
-        return self._ask(self._ledger.bury, holder)
+        def late(lost: Sequence[Entry]) -> None:
+            self._unearthed.setdefault(holder, []).extend(lost)
+
+        burying = self._ask(self._ledger.bury, holder, late=late)
+        return burying.addCallback(lambda lost: [*self._unearthed.pop(holder, ()), *lost])
 
     def tell(self, command: Command) -> Deferred[bool]:
         return self._ask(self._ledger.tell, command)

@@ -40,6 +40,10 @@ CREATE TABLE IF NOT EXISTS tickets (
 CREATE TABLE IF NOT EXISTS sessions (
     session TEXT PRIMARY KEY, holder TEXT NOT NULL, since REAL NOT NULL, entry TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS sessions_by_holder ON sessions (holder);
+CREATE TABLE IF NOT EXISTS lost (
+    session TEXT PRIMARY KEY, holder TEXT NOT NULL, since REAL NOT NULL, entry TEXT NOT NULL,
+    expires REAL NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS lost_by_holder ON lost (holder);
 CREATE TABLE IF NOT EXISTS commands (
     number INTEGER PRIMARY KEY, holder TEXT NOT NULL, command TEXT NOT NULL, expires REAL NOT NULL);
 PRAGMA application_id = {application};
@@ -132,24 +136,23 @@ class Tables:
         return connection
 
 
-def identify(connection: sqlite3.Connection) -> bool:
-    """Whether the tables are in it; False for an empty database.  Raises StateUnavailable for any other."""
+def identify(connection: sqlite3.Connection) -> None:
+    """Raises StateUnavailable for a database that is neither ours nor empty."""
     filled = _number(connection, "schema_version")  # first: another process may be filling it just now
     application, version = _number(connection, "application_id"), _number(connection, "user_version")
     if application == APPLICATION and version != VERSION:
         raise StateUnavailable(f"the shared state is of version {version}, and this is {VERSION}")
     if application != APPLICATION and filled:
         raise StateUnavailable("the shared state is the database of another program")
-    return application == APPLICATION
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
-    ours = identify(connection)
+    identify(connection)
     connection.execute("PRAGMA journal_mode = WAL")
     # What a machine's crash can take away is a lease or a used token of the last moments, never the file.
     connection.execute("PRAGMA synchronous = NORMAL")
-    if not ours:
-        connection.executescript(_SCHEMA.format(application=APPLICATION, version=VERSION))
+    # One that is ours may be older than the last of the tables, which those who made it never ask for.
+    connection.executescript(_SCHEMA.format(application=APPLICATION, version=VERSION))
 
 
 def _number(connection: sqlite3.Connection, pragma: str) -> int:

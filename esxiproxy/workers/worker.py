@@ -13,15 +13,14 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from esxiproxy.core.config import Config
-from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.core.problem import CannotStart
 from esxiproxy.net.listener import ListenerService
 from esxiproxy.ops.collector import Collector
 from esxiproxy.ops.manhole import ManholeService
 from esxiproxy.service import ProxyService
 from esxiproxy.workers.board import Board
+from esxiproxy.workers.burial import Burial
 from esxiproxy.workers.gate import Gate
-from esxiproxy.workers.lost import record_of
 from esxiproxy.workers.order import Order, Word
 from esxiproxy.workers.plan import plan_of
 from esxiproxy.workers.reports import Reports
@@ -57,6 +56,8 @@ class Worker(MultiService):
         )
         self._proxy = ProxyService(own, reactor, inherited=self._sockets)
         self._proxy.setServiceParent(self)
+        proxy = self._proxy.proxy
+        self._burial = Burial(proxy.state.bury, proxy.sessions.lost, reactor)
         Collector(reactor).setServiceParent(self)
 
     def startService(self) -> None:
@@ -104,14 +105,7 @@ class Worker(MultiService):
             self._reports.tell("shut")
 
     async def _bury(self, holder: str) -> None:
-        try:
-            lost = await self._proxy.proxy.state.bury(holder)
-        except StateUnavailable as error:
-            self._log.error("what a dead worker had is not known: {error}", error=error)
-            return
-        now = self._reactor.seconds()
-        for entry in lost:
-            self._proxy.proxy.sessions.lost(record_of(entry, now))
+        await self._burial.of(holder)
         self._reports.tell("buried", holder)
 
 

@@ -6,7 +6,7 @@ from zope.interface.verify import verifyObject
 from esxiproxy.core.claim import Rate, Slots
 from esxiproxy.core.command import Command, Verb
 from esxiproxy.interfaces import IState
-from esxiproxy.state.lease import LEASE
+from esxiproxy.state.lease import LEASE, UNRECORDED
 from tests.state.world import MemoryWorld, SqliteWorld, result
 
 TWO = Slots("max_sessions", "listener secure", 2)
@@ -287,6 +287,56 @@ class TestState:
         assert len(result(other.bury(one.holder))) == 1
         assert list(result(third.bury(one.holder))) == []
         assert list(result(other.bury("nobody"))) == []
+
+    def test_what_a_holder_had_is_told_however_long_after_its_lease_somebody_knows_that_it_is_dead(
+        self, world
+    ):
+        dead, one, other = world.new(), world.new(), world.new()
+        first, second, living = world.entry(dead), world.entry(dead), world.entry(other)
+        for state, entry in ((dead, first), (dead, second), (other, living)):
+            result(state.publish(entry))
+        assert result(dead.take("a", [TWO, ONE])) is None
+        world.kill(dead)
+        world.advance(4 * LEASE)
+        assert self.in_use(one) == (0, 0)
+        assert result(one.take("b", [ONE])) is None
+        assert list(result(one.sessions())) == [living]
+        assert result(one.tell(Command(Verb.KILL, first.session))) is False
+        assert list(result(one.bury(dead.holder))) == [first, second]
+        assert list(result(other.bury(dead.holder))) == []
+        assert self.in_use(one) == (0, 1)
+
+    def test_what_nobody_asked_for_within_a_day_is_forgotten(self, world):
+        dead, alive = world.new(), world.new()
+        result(dead.publish(world.entry(dead)))
+        world.kill(dead)
+        world.advance(2 * LEASE)
+        world.leap(UNRECORDED)
+        assert list(result(alive.bury(dead.holder))) == []
+
+    def test_a_holder_that_woke_up_again_has_lost_nothing(self, world):
+        sleepy, other = world.new(), world.new()
+        ended, stays = world.entry(sleepy), world.entry(sleepy)
+        result(sleepy.publish(ended)), result(sleepy.publish(stays))
+        result(sleepy.take("a", [TWO])), result(sleepy.take("b", [TWO]))
+        process = world.freeze(sleepy)
+        world.advance(2 * LEASE)
+        assert result(other.sessions()) == [] and self.in_use(other) == (0, 0)
+        process.rightNow = world._now  # no timer of its own has run yet
+        result(sleepy.withdraw(ended.session)), result(sleepy.give("a"))
+        assert list(result(other.sessions())) == [stays]
+        assert self.in_use(other) == (1, 0)
+        assert list(result(other.bury(sleepy.holder))) == [stays]
+        assert list(result(other.bury(sleepy.holder))) == []
+
+    def test_who_woke_up_and_stops_leaves_nobody_to_be_buried(self, world):
+        sleepy, other = world.new(), world.new()
+        result(sleepy.publish(world.entry(sleepy)))
+        process = world.freeze(sleepy)
+        world.advance(2 * LEASE)
+        world.thaw(sleepy, process)
+        result(sleepy.stop())
+        assert list(result(other.bury(sleepy.holder))) == []
 
     def test_whoever_was_buried_alive_has_its_things_again(self, world):
         one, other = world.new(), world.new()

@@ -139,6 +139,12 @@ def test_a_database_of_another_version_is_refused(world):
         result(world.new().take("a", [ONE]))
 
 
+def test_a_database_without_the_last_of_the_tables_gets_it(world):
+    result(world.new().stop())
+    world.another_program().execute("DROP TABLE lost")
+    assert list(result(world.new().bury("nobody"))) == []
+
+
 def test_a_folder_that_is_not_there_is_unavailable_and_not_named_to_clients(world):
     world.path = world.path.parent / "nowhere" / "state.sqlite"
     with pytest.raises(StateUnavailable) as refused:
@@ -161,6 +167,23 @@ def held(world):
     pool = state._pool
     pool.run()
     return state, pool
+
+
+def test_what_a_burial_finds_too_late_is_found_by_the_next_one(world):
+    state, pool = held(world)
+    dead = SqliteWorld(world.path.parent).new()
+    entry = world.entry(dead)
+    result(dead.publish(entry))
+    burying = state.bury(dead.holder)
+    done, call, args = pool.calls.pop()
+    outcome = call(*args)  # the thread has it, and the loop only when nobody waits any more
+    world.advance(PATIENCE)
+    with pytest.raises(StateUnavailable):
+        result(burying)
+    done(True, outcome)
+    burying = state.bury(dead.holder)
+    pool.run()
+    assert list(result(burying)) == [entry]
 
 
 def test_while_one_answer_is_overdue_nobody_waits_for_another(world):

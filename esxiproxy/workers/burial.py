@@ -1,0 +1,51 @@
+"""What is done about a holder of shared state that died: its sessions get their records."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from esxiproxy.core.entry import Entry
+from esxiproxy.core.errors import StateUnavailable
+from esxiproxy.core.record import Record
+from esxiproxy.workers.lost import record_of
+
+AGAIN = 1.0
+"""Seconds until a state that could not be reached is asked again."""
+
+
+class Burial:
+    """Records what dead holders had, each session once, however long the state cannot tell of it."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        bury: Callable[[str], Awaitable[Sequence[Entry]]],
+        record: Callable[[Record], object],
+        clock: Any,
+    ) -> None:
+        self._bury = bury
+        self._record = record
+        self._clock = clock
+
+    async def of(self, holder: str) -> None:
+        """Until it is done."""
+        lost = await self._lost(holder)
+        now = self._clock.seconds()
+        for entry in lost:
+            self._record(record_of(entry, now))
+
+    async def _lost(self, holder: str) -> Sequence[Entry]:
+        told = False
+        while True:
+            try:
+                return await self._bury(holder)
+            except StateUnavailable as error:
+                if not told:
+                    self._log.error("what a dead worker had is not known yet: {error}", error=error)
+                told = True
+            await deferLater(self._clock, AGAIN)

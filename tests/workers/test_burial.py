@@ -1,0 +1,46 @@
+"""What dead holders had is recorded."""
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Clock
+
+from esxiproxy.core.entry import Entry
+from esxiproxy.core.errors import StateUnavailable
+from esxiproxy.workers.burial import AGAIN, Burial
+
+ENTRY = Entry("5e55", "dead", "one", "[2001:db8::7]:4711", "alice", "/ticket/***", "esxi1", 90.0)
+
+
+class State:
+    """A state that can be reached, or not."""
+
+    def __init__(self):
+        self.gone = False
+        self.had = {"dead": [ENTRY]}
+
+    def bury(self, holder):
+        if self.gone:
+            return fail(StateUnavailable("the shared state cannot be reached"))
+        return succeed(self.had.pop(holder, []))
+
+
+def test_each_session_has_its_record_once():
+    clock, records = Clock(), []
+    clock.advance(100)
+    burial = Burial(State().bury, records.append, clock)
+    for _ in range(2):
+        done = Deferred.fromCoroutine(burial.of("dead"))
+        assert done.called
+    (record,) = records
+    assert (record.session, record.error, record.phases) == ("5e55", "WorkerLost", {"closed": 10.0})
+
+
+def test_a_state_that_is_gone_is_asked_again_until_it_answers():
+    clock, records, state = Clock(), [], State()
+    state.gone = True
+    done = Deferred.fromCoroutine(Burial(state.bury, records.append, clock).of("dead"))
+    clock.pump([AGAIN] * 100)
+    assert not done.called and records == []
+    state.gone = False
+    clock.advance(AGAIN)
+    assert done.called
+    assert [record.session for record in records] == ["5e55"]
