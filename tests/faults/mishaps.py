@@ -69,6 +69,22 @@ MISHAPS = (
         "both sides' connections are closed by the kernel; a client has no Close (1006 to a browser)",
     ),
     Mishap(
+        "locked_state",
+        "the database of the shared state is locked, or its disk is full",
+        "a new console is a 503 `StateUnavailable`, after a second or at once; those that run go on; "
+        "it goes on by itself, with all that has ended meanwhile given back",
+    ),
+    Mishap(
+        "removed_state",
+        "the database of the shared state is removed",
+        "it is made again within 5 seconds, with all that the consoles here have taken",
+    ),
+    Mishap(
+        "second_sigterm_with_a_locked_state",
+        "a second SIGTERM while the database of the shared state is locked",
+        "the process ends at once, with status 0; what it had comes back with its lease",
+    ),
+    Mishap(
         "few_descriptors",
         "there are few descriptors left",
         "a new console is a 503 `OutOfDescriptors`; those that run go on",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import re
@@ -161,6 +162,54 @@ def published(crew: Crew, count: int) -> None:
 def records(crew: Crew) -> list[str]:
     """The ids of the sessions that are recorded as lost."""
     return re.findall(r"session (\w+) one 127.0.0.1:\d+ /ticket/\*\*\* .*WorkerLost", crew.log())
+
+
+def test_a_worker_that_hangs_for_longer_than_its_lease_has_its_consoles_recorded(text: Text) -> None:
+    """Nobody tells of them while it may come back, and whoever finds it dead finds them all."""
+    with Crew(text()) as crew:
+        port, (victim, _survivor) = crew.ports["one"], crew.workers()
+        clients = opened(port, 20)
+        hangs = held(port, [victim])[0]
+        published(crew, 20)
+        os.kill(victim, signal.SIGSTOP)
+        expired(crew)
+        published(crew, 20 - hangs)
+        assert records(crew) == []
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: len(records(crew)) == hangs, "each lost session has its record")
+        assert len(set(records(crew))) == hangs
+        assert sum(echoes(client) for client in clients) == 20 - hangs
+        let_go(clients)
+        clean(crew)
+
+
+def test_a_worker_that_goes_on_after_its_lease_has_lost_nothing(text: Text) -> None:
+    """Its consoles are alive and listed again, and none of them is recorded as lost."""
+    with Crew(text()) as crew:
+        port, (victim, _survivor) = crew.ports["one"], crew.workers()
+        clients = opened(port, 20)
+        hangs = held(port, [victim])[0]
+        published(crew, 20)
+        os.kill(victim, signal.SIGSTOP)
+        try:
+            expired(crew)
+            published(crew, 20 - hangs)
+        finally:
+            os.kill(victim, signal.SIGCONT)
+        published(crew, 20)
+        assert all(map(echoes, clients))
+        let_go(clients)
+        published(crew, 0)
+        assert crew.stop(30) == 0
+        assert "WorkerLost" not in crew.log()
+        clean(crew)
+
+
+def expired(crew: Crew) -> None:
+    """Everybody's lease runs out, as by the time; whoever is alive takes a new one."""
+    database = next(crew.folder.glob("esxiproxy-*/state.sqlite"))
+    with contextlib.closing(sqlite3.connect(database, timeout=10)) as connection, connection:
+        connection.execute("UPDATE holders SET expires = 1")
 
 
 def test_a_crash_loop_backs_off_and_is_loud(text: Text) -> None:

@@ -1,0 +1,193 @@
+"""The shared state as real processes see it: locked by somebody, taken away, on a full disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.crowd import LINE, EchoUpstream, echoes, let_go, opened
+from tests.programs import TICKET, Proxy, need, until
+from tests.wsclient import Client, handshake_fields
+
+TEXT = """
+[proxy]
+state = sqlite:{state}
+drain_timeout = 1s
+close_timeout = 1s
+max_connections = off
+max_sessions = 3
+
+[listener one]
+listen = 127.0.0.1:0
+upstream = esxi1
+
+[upstream esxi1]
+url = ws://127.0.0.1:{port}
+"""
+GONE, BACK = "the shared state is gone", "the shared state is back"
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[EchoUpstream]:
+    with EchoUpstream() as running:
+        yield running
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state.sqlite"
+
+
+@pytest.fixture
+def proxy(path: Path, upstream: EchoUpstream) -> Iterator[Proxy]:
+    with Proxy(TEXT.format(state=path, port=upstream.port)) as running:
+        yield running
+        assert not re.search("Unhandled|Traceback", running.log()) and TICKET not in running.log()
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Another program has the database for itself."""
+    with contextlib.closing(sqlite3.connect(path, timeout=10, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+
+
+def asked(proxy: Proxy) -> tuple[int, float]:
+    """A new client's status, and how long it took."""
+    before = time.monotonic()
+    with Client(proxy.ports["one"]) as client:
+        client.send_request(LINE, handshake_fields(["binary"]))
+        return client.recv_head().status, time.monotonic() - before
+
+
+def listed(path: Path) -> int:
+    """How many sessions are in the list; none where there is no list."""
+    with contextlib.suppress(sqlite3.OperationalError), contextlib.closing(_only_read(path)) as other:
+        return int(other.execute("SELECT count(*) FROM sessions").fetchone()[0])
+    return 0
+
+
+def _only_read(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.as_uri()}?mode=ro", timeout=10, uri=True)
+
+
+def free(proxy: Proxy) -> None:
+    """There is room for all again."""
+    clients: list[Client] = []
+
+    def all_three() -> bool:
+        client = Client(proxy.ports["one"])
+        client.send_request(LINE, handshake_fields(["binary"]))
+        if client.recv_head().status == 101:
+            clients.append(client)
+        else:
+            client.drop()
+        return len(clients) == 3
+
+    until(all_three, "three consoles")
+    let_go(clients)
+
+
+def terminated(proxy: Proxy, times: int = 1) -> float:
+    """How long the process goes on after so many SIGTERMs; its status is 0."""
+    assert proxy._process is not None
+    for number in range(times):
+        os.kill(proxy.pid, signal.SIGTERM)
+        line = "ending at once" if number else "shutting down; once more"
+        until(lambda line=line: line in proxy.log(), f"SIGTERM {number + 1} was heard")
+    before = time.monotonic()
+    assert proxy._process.wait(20) == 0, proxy.log()
+    return time.monotonic() - before
+
+
+def test_a_locked_database_costs_new_clients_a_503_and_nobody_else_anything(proxy: Proxy, path: Path) -> None:
+    """They hear of it within moments, consoles go on, and what ended meanwhile is free afterwards."""
+    consoles = opened(proxy.ports["one"], 3)
+    until(lambda: listed(path) == 3, "they are listed")
+    with locked(path):
+        let_go(consoles[1:])
+        answers = [asked(proxy) for _ in range(8)]
+        assert {status for status, _took in answers} == {503}, answers
+        assert sum(took for _status, took in answers) < 6, answers
+        before = time.monotonic()
+        assert echoes(consoles[0])
+        assert time.monotonic() - before < 0.5
+        until(lambda: GONE in proxy.log(), "it is told of")
+    until(lambda: listed(path) == 1, "those that ended are off the list")
+    let_go(consoles)
+    free(proxy)
+    until(lambda: BACK in proxy.log(), "it is told of")
+    assert proxy.log().count(GONE) <= 2 and "StateUnavailable" in proxy.log()
+
+
+def test_a_process_with_a_locked_database_ends_in_time(proxy: Proxy, path: Path) -> None:
+    """Its drain takes as long as ever, however many consoles have ended."""
+    consoles = opened(proxy.ports["one"], 3)
+    until(lambda: listed(path) == 3, "they are listed")
+    with locked(path):
+        let_go(consoles[1:])
+        asked(proxy)
+        assert terminated(proxy) < 1 + 1 + 3 + 2  # drain and close, the state's patience, a slow machine
+    let_go(consoles)
+
+
+def test_a_second_sigterm_is_at_once_with_a_locked_database(proxy: Proxy, path: Path) -> None:
+    """The process is gone, and not only its last words are there."""
+    consoles = opened(proxy.ports["one"], 3)
+    until(lambda: listed(path) == 3, "they are listed")
+    with locked(path):
+        let_go(consoles[1:])
+        assert terminated(proxy, times=2) < 4
+    let_go(consoles)
+
+
+def test_a_database_that_is_taken_away_comes_back_with_all_that_is_here(proxy: Proxy, path: Path) -> None:
+    """Its consoles are listed in the new one, and the limit holds."""
+    consoles = opened(proxy.ports["one"], 3)
+    until(lambda: listed(path) == 3, "they are listed")
+    for file in path.parent.iterdir():
+        file.unlink()
+    until(lambda: listed(path) == 3, "they are listed again")
+    assert asked(proxy)[0] == 503
+    until(lambda: "LimitReached" in proxy.log(), "it is one too many")
+    assert all(map(echoes, consoles))
+    let_go(consoles)
+    free(proxy)
+
+
+def test_a_full_disk_under_the_database_ends_no_console(upstream: EchoUpstream, tmp_path: Path) -> None:
+    """New clients get a 503 until there is room again, and then nothing is missing."""
+    if os.getuid() != 0:
+        pytest.skip("only root mounts a disk")
+    mount = [need("mount", "mount"), "-t", "tmpfs", "-o", "size=2m", "none", tmp_path]
+    mounted = subprocess.run(mount, capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"no disk can be mounted here: {mounted.stderr.decode()}")
+    path = tmp_path / "state.sqlite"
+    try:
+        with Proxy(TEXT.format(state=path, port=upstream.port)) as proxy:
+            consoles = opened(proxy.ports["one"], 2)
+            until(lambda: listed(path) == 2, "they are listed")
+            with (tmp_path / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+                while filler.write(bytes(4096)):
+                    pass
+            until(lambda: asked(proxy)[0] == 503, "a new client is refused")
+            until(lambda: "StateUnavailable" in proxy.log(), "this is why")
+            assert all(map(echoes, consoles))
+            (tmp_path / "filler").unlink()
+            let_go(consoles)
+            free(proxy)
+            assert proxy.stop() == 0
+            assert not re.search("Unhandled|Traceback", proxy.log())
+    finally:
+        subprocess.run([need("umount", "mount"), tmp_path], check=True)
