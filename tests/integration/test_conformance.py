@@ -3,8 +3,8 @@
 A case that fails is asked a second time, alone: the suite's timers are Autobahn's, which round to whole
 seconds, so that its 1 s for a closing handshake may be 0.1 s, too little on a machine that is busy.
 
-247 quick cases; with ``ESXIPROXY_LONG=1`` all that need no compression, limits and performance included, and
-with several workers as well.
+247 quick cases; with ``ESXIPROXY_LONG=1`` all that need no compression, limits and performance included, with
+several workers as well, and on the other transports.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ HOME = ROOT / ".cache" / "wstest"
 LONG = os.environ.get("ESXIPROXY_LONG") == "1"
 EXCLUDED = ["12.*", "13.*"] if LONG else ["9.*", "12.*", "13.*"]
 CASES = 301 if LONG else 247
-WORKERS = [1, 2] if LONG else [1]
+WAYS = [(1, "ours"), (2, "ours"), (1, "python"), (1, "twisted")] if LONG else [(1, "ours")]
+"""Workers, and the transports that they run on."""
 SECONDS = 1800 if LONG else 180
 LISTENERS = """
 [proxy]
@@ -52,7 +53,7 @@ subprotocol = pass
 PINNED = "verify = pin\npin = sha256:{sha256}\n"
 
 both_kinds = pytest.mark.parametrize("tls", [False, True], ids=["ws to ws", "wss to wss"])
-any_number_of_workers = pytest.mark.parametrize("workers", WORKERS, ids=[f"workers={n}" for n in WORKERS])
+any_way = pytest.mark.parametrize("way", WAYS, ids=[f"workers={n} {kind}" for n, kind in WAYS])
 
 
 class Echo(Program):
@@ -140,17 +141,20 @@ def check(run: Callable[[Sequence[str]], Path]) -> None:
         assert verdicts(run(wrong))[2] == [], counted
 
 
-@any_number_of_workers
+@any_way
 @both_kinds
 def test_the_client_leg_passes_every_case(
     tls: bool,
-    workers: int,
+    way: tuple[int, str],
     tmp_path: Path,
     upstream_certificate: Certificate,
     listener_certificate: Certificate,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A client sees Autobahn's echo server through the proxy as it would see it without."""
     shown = upstream_certificate if tls else None
+    workers, transports = way
+    monkeypatch.setenv("ESXIPROXY_TRANSPORTS", transports)
     with (
         Echo(shown) as echo,
         Proxy(configuration(echo.port, shown, listener_certificate, workers, tmp_path)) as proxy,
@@ -172,17 +176,20 @@ def test_the_client_leg_passes_every_case(
         check(run)
 
 
-@any_number_of_workers
+@any_way
 @both_kinds
 def test_the_upstream_leg_passes_every_case(
     tls: bool,
-    workers: int,
+    way: tuple[int, str],
     tmp_path: Path,
     upstream_certificate: Certificate,
     listener_certificate: Certificate,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An upstream sees Autobahn's client through the proxy as it would see it without."""
     shown = upstream_certificate if tls else None
+    workers, transports = way
+    monkeypatch.setenv("ESXIPROXY_TRANSPORTS", transports)
 
     def run(cases: Sequence[str]) -> Path:
         with FuzzingServer(cases, shown) as server:
