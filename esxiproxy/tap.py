@@ -11,11 +11,13 @@ from typing import Any
 
 from twisted.application.service import IService, MultiService
 from twisted.internet.error import CannotListenError
+from twisted.logger import ILogObserver
 from twisted.python import usage
 
 from esxiproxy.core.config import ConfigError
 from esxiproxy.core.problem import CannotStart
 from esxiproxy.ops.collector import Collector
+from esxiproxy.ops.ownlog import OwnLog, own_log
 from esxiproxy.ops.signals import Signals
 from esxiproxy.ops.threads import Threads
 from esxiproxy.preflight import load_checked
@@ -41,6 +43,20 @@ class Options(usage.Options):
         sys.excepthook = _last_words
 
 
+class Process(MultiService):
+    """All that runs in the process, whose log goes where it keeps nobody waiting."""
+
+    def __init__(self, log: OwnLog | None) -> None:
+        super().__init__()
+        self._own_log = log
+
+    def setServiceParent(self, parent: Any) -> None:
+        """What the application has as its observer, twistd takes instead of one of its own."""
+        super().setServiceParent(parent)
+        if self._own_log is not None:
+            parent.setComponent(ILogObserver, self._own_log)
+
+
 def makeService(options: Options, reactor: Any = None) -> IService:
     """The proxy that the configuration describes, and what signals mean to it."""
     if reactor is None:
@@ -55,8 +71,10 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     else:
         service = ProxyService(config, reactor)
         reload = Reload(path, service, reactor)
-    process = MultiService()
-    Signals(reactor, reload, service.abort).setServiceParent(process)
+    log = own_log(getattr(options, "parent", None), reactor)
+    process = Process(log)
+    reopen = (lambda: None) if log is None else log.reopen
+    Signals(reactor, reload, service.abort, reopen).setServiceParent(process)
     Threads(reactor).setServiceParent(process)
     service.setServiceParent(process)
     Collector(reactor).setServiceParent(process)

@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from esxiproxy.core.record import Record
 from esxiproxy.ops.accessline import MONTHS
-from esxiproxy.ops.logsink import Sink
+from esxiproxy.ops.logsink import Losses, Sink
 
 SYSLOG = "/dev/log"
 JOURNAL = "/run/systemd/journal/socket"
@@ -22,8 +22,8 @@ _DAEMON = 3
 class DatagramSink(Sink):
     """One datagram a line, to a unix socket that is looked up each time: its owner may restart."""
 
-    def __init__(self, path: str, clock: IReactorTime) -> None:
-        super().__init__(clock)
+    def __init__(self, path: str, clock: IReactorTime, losses: Losses | None = None) -> None:
+        super().__init__(clock, losses)
         self._path = path
         self._socket: socket.socket | None = None
 
@@ -46,14 +46,21 @@ class DatagramSink(Sink):
 class SyslogSink(DatagramSink):
     """The daemon behind ``/dev/log``, in the form that the C library's ``syslog()`` sends."""
 
-    def __init__(self, clock: IReactorTime, path: str = SYSLOG) -> None:
-        super().__init__(path, clock)
+    def __init__(
+        self, clock: IReactorTime, path: str = SYSLOG, losses: Losses | None = None, tag: str = ""
+    ) -> None:
+        super().__init__(path, clock, losses)
+        self._tag = tag
 
     def wrapped(self, line: str, record: Record, seconds: float) -> bytes:
+        return self.datagram(_DAEMON * 8 + _INFO, line, seconds)
+
+    def datagram(self, priority: int, text: str, seconds: float) -> bytes:
+        """What the daemon wants to see; the priority has the facility in it."""
         when = datetime.fromtimestamp(seconds)  # local time, as everybody else in there
         stamp = f"{MONTHS[when.month - 1]} {when.day:2} {when:%H:%M:%S}"
-        head = f"<{_DAEMON * 8 + _INFO}>{stamp} {IDENTIFIER}[{os.getpid()}]: "
-        return (head + line).encode("ascii", "backslashreplace")
+        tag = self._tag or f"{IDENTIFIER}[{os.getpid()}]"
+        return f"<{priority}>{stamp} {tag}: {text}".encode("utf-8", "backslashreplace")
 
 
 class JournalSink(DatagramSink):

@@ -9,10 +9,12 @@ import stat
 from pathlib import Path
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.python.logfile import LogFile
 
-from esxiproxy.ops.logsink import Sink
+from esxiproxy.ops.logsink import Losses, Sink
 
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+_ANEW = os.O_WRONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _MODE = 0o640
 
 
@@ -44,23 +46,62 @@ class FileSink(Sink):
         return os.write(self._descriptor, octets)
 
 
+class RotatedFile(LogFile):
+    """A file of twistd's that says how much it has taken, which a full disk makes less than all."""
+
+    def write(self, octets: bytes) -> int:
+        if self._file.closed:  # it was rotated, and could not be opened anew
+            self._openFile()
+        if self.shouldRotate():
+            self.rotate()
+        taken = self._file.write(octets)
+        self.size += taken
+        return taken
+
+
+class RotatedFileSink(Sink):
+    """Appends to a file that twistd rotates: at a size, and when it is asked to."""
+
+    def __init__(self, path: str, clock: IReactorTime, losses: Losses) -> None:
+        super().__init__(clock, losses)
+        self._path = path
+
+    def open(self) -> None:
+        self._file = RotatedFile.fromFullPath(self._path)
+
+    def reopen(self) -> None:
+        """Rename the file, and write to a new one of its name."""
+        self._file.rotate()
+        self._torn = False  # whatever was torn was torn there
+
+    def write(self, octets: bytes) -> int:
+        return int(self._file.write(octets))
+
+
 class StdoutSink(Sink):
     """Writes to the standard output, whatever that is.
 
-    It belongs to others, too: to make it non-blocking would do so for the shell that has started us.  So it
-    is asked first, and gets no more than a pipe takes at once.
+    It belongs to others, too: to make it non-blocking would do so for the shell that has started us.  A
+    socket can be told so with each call, a pipe or a terminal can be opened once more for us alone.  If it
+    cannot, it is asked first, and gets no more than a pipe takes at once.
     """
 
-    def __init__(self, clock: IReactorTime, descriptor: int = 1) -> None:
-        super().__init__(clock)
+    def __init__(self, clock: IReactorTime, descriptor: int = 1, losses: Losses | None = None) -> None:
+        super().__init__(clock, losses)
         self._given = descriptor
         self._descriptor = -1
         self._socket: socket.socket | None = None
+        self._ours_alone = False
         self._poll = select.poll()
 
     def open(self) -> None:
-        self._descriptor = os.dup(self._given)
-        if stat.S_ISSOCK(os.fstat(self._descriptor).st_mode):  # systemd's, for one
+        kind = os.fstat(self._given).st_mode
+        if stat.S_ISFIFO(kind) or stat.S_ISCHR(kind):
+            self._descriptor = self._opened_anew()
+        self._ours_alone = self._descriptor >= 0
+        if not self._ours_alone:
+            self._descriptor = os.dup(self._given)
+        if stat.S_ISSOCK(kind):  # systemd's, for one
             self._socket = socket.socket(fileno=self._descriptor)
         self._poll.register(self._descriptor, select.POLLOUT)
 
@@ -77,6 +118,18 @@ class StdoutSink(Sink):
     def write(self, octets: bytes) -> int:
         if self._socket is not None:
             return self._socket.send(octets, socket.MSG_DONTWAIT)
-        if self._descriptor >= 0 and not self._poll.poll(0):
+        if self._ours_alone:
+            return os.write(self._descriptor, octets)
+        if self._descriptor >= 0 and not self.takes(0):
             raise BlockingIOError
         return os.write(self._descriptor, octets[: select.PIPE_BUF])
+
+    def takes(self, seconds: float) -> bool:
+        return bool(self._poll.poll(seconds * 1000))
+
+    def _opened_anew(self) -> int:
+        """A descriptor of our own; -1 where there is no Linux, no permission, or nobody who reads."""
+        try:
+            return os.open(f"/proc/self/fd/{self._given}", _ANEW)
+        except OSError:
+            return -1

@@ -23,12 +23,12 @@ class Sink:
     A subclass says how a line is wrapped and how bytes are written.
     """
 
-    def __init__(self, clock: IReactorTime) -> None:
+    def __init__(self, clock: IReactorTime, losses: Losses | None = None) -> None:
         self._clock = clock
-        self._losses = Losses(clock)
-        self._waiting: deque[bytes] = deque()
+        self._losses = losses or ToldLosses(clock)
+        self._waiting: deque[tuple[bytes, int]] = deque()
         self._size = 0
-        self._begun = self._torn = False
+        self._begun = self._torn = self._flushing = False
         self._retry: IDelayedCall | None = None
 
     def open(self) -> None:
@@ -39,22 +39,39 @@ class Sink:
 
     def close(self) -> None:
         """Write what can be written at once, and let go."""
-        self._cancel()
-        self._flush()
-        self._cancel()
-        for _ in self._waiting:
-            self._losses.add("the reader takes nothing")
+        self.finish(0.0)
+        for _, lines in self._waiting:
+            self._losses.add(lines, "the reader takes nothing")
         self._waiting.clear()
         self._size = 0
         self._losses.stop()
 
+    @property
+    def waits(self) -> bool:
+        """Whether something could not be written yet."""
+        return bool(self._waiting)
+
+    def finish(self, patience: float) -> None:
+        """Write what is taken within so many seconds, when the loop runs no more: no other call waits."""
+        end = self._clock.seconds() + patience
+        while True:
+            self._cancel()
+            self._flush()
+            left = end - self._clock.seconds()
+            if not self._waiting or left <= 0 or not self.takes(left):
+                break
+        self._cancel()
+
     def send(self, line: str, record: Record, seconds: float) -> None:
-        """Write a line as soon as it can be; ``seconds`` is the time of day."""
-        octets = self.wrapped(line, record, seconds)
+        """Write a record's line as soon as it can be; ``seconds`` is the time of day."""
+        self.put(self.wrapped(line, record, seconds))
+
+    def put(self, octets: bytes, lines: int = 1) -> None:
+        """Write bytes as soon as they can be; so many lines are lost when they are."""
         if self._size + len(octets) > MAX_WAITING:
-            self._losses.add("the reader takes nothing")
+            self._losses.add(lines, "the reader takes nothing")
             return
-        self._waiting.append(octets)
+        self._waiting.append((octets, lines))
         self._size += len(octets)
         if self._retry is None:
             self._flush()
@@ -67,6 +84,10 @@ class Sink:
         """Write some bytes or all of them; how many.  Raises OSError, BlockingIOError for "not now"."""
         raise NotImplementedError
 
+    def takes(self, seconds: float) -> bool:
+        """Whether something may be written within so many seconds: waits for that."""
+        return False
+
     def _cancel(self) -> None:
         if self._retry is not None:
             self._retry.cancel()
@@ -74,69 +95,86 @@ class Sink:
 
     def _flush(self) -> None:
         self._retry = None
-        while self._waiting:
-            octets = self._waiting[0]
-            try:
-                if self._torn:  # half a line stands there: this one does not begin in its middle
-                    self.write(b"\n")
-                    self._torn = False
-                taken = self.write(octets)
-            except BlockingIOError:
-                self._retry = self._clock.callLater(RETRY, self._flush)
-                return
-            except OSError as error:
-                self._torn, self._begun = self._torn or self._begun, False
-                self._losses.add(error.strerror or str(error))
-                taken = len(octets)
-            else:
-                self._begun = taken < len(octets)
-            self._replace(octets[taken:])
+        if self._flushing:  # the garbage collector logs, too, and wherever it likes
+            return
+        self._flushing = True
+        try:
+            while self._waiting:
+                self._write_first()
+        except BlockingIOError:
+            self._retry = self._clock.callLater(RETRY, self._flush)
+        finally:
+            self._flushing = False
 
-    def _replace(self, octets: bytes) -> None:
-        """Put this in the place of the first line; no bytes mean that it is done."""
-        self._size += len(octets) - len(self._waiting[0])
-        if octets:
-            self._waiting[0] = octets
+    def _write_first(self) -> None:
+        octets, lines = self._waiting[0]
+        try:
+            if self._torn:  # half a line stands there: this one does not begin in its middle
+                self.write(b"\n")
+                self._torn = False
+            taken = self.write(octets)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            self._torn, self._begun = self._torn or self._begun, False
+            self._losses.add(lines, error.strerror or str(error))
+            taken = len(octets)
+        else:
+            self._begun = taken < len(octets)
+        self._size -= taken
+        if taken < len(octets):
+            self._waiting[0] = octets[taken:], lines
         else:
             self._waiting.popleft()
 
 
 class Losses:
-    """Counts lost lines, and complains about them once a minute at most."""
+    """Lines that were lost, and not told of yet."""
+
+    def __init__(self) -> None:
+        self.lines = 0
+        self.why = ""
+
+    def __str__(self) -> str:
+        return f"{self.lines} line{'' if self.lines == 1 else 's'} lost: {self.why}"
+
+    def add(self, lines: int, why: str) -> None:
+        """So many more."""
+        self.lines += lines
+        self.why = why
+
+    def stop(self) -> None:
+        """No more will come."""
+
+
+class ToldLosses(Losses):
+    """The access log's, of which our own log is told once a minute at most."""
 
     _log = Logger()
 
     def __init__(self, clock: IReactorTime) -> None:
+        super().__init__()
         self._clock = clock
-        self._count = 0
-        self._why = ""
         self._quiet: IDelayedCall | None = None
 
-    def add(self, why: str) -> None:
-        """One more."""
-        self._count += 1
-        self._why = why
+    def add(self, lines: int, why: str) -> None:
+        super().add(lines, why)
         if self._quiet is None:
             self._tell()
 
     def stop(self) -> None:
-        """Tell of the last ones; no more will come."""
         if self._quiet is not None:
             self._quiet.cancel()
             self._quiet = None
-        if self._count:
+        if self.lines:
             self._complain()
 
     def _tell(self) -> None:
         self._quiet = None
-        if self._count:
+        if self.lines:
             self._complain()
             self._quiet = self._clock.callLater(QUIET, self._tell)
 
     def _complain(self) -> None:
-        self._log.warn("access log: {lost} lost: {why}", lost=_lines(self._count), why=self._why)
-        self._count = 0
-
-
-def _lines(count: int) -> str:
-    return f"{count} line{'' if count == 1 else 's'}"
+        self._log.warn("access log: {losses}", losses=str(self))
+        self.lines = 0

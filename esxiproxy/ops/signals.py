@@ -1,4 +1,4 @@
-"""What signals mean to the process: SIGTERM and SIGINT its end, SIGHUP another look at the configuration."""
+"""What signals mean to the process: its end, another look at the configuration, a new file for its log."""
 
 from __future__ import annotations
 
@@ -18,24 +18,33 @@ _ALL = (*_END, signal.SIGHUP)
 class Signals(Service):
     """Ends the process with status 0 when the services have stopped, and at once when asked again.
 
-    ``reload`` is called for each SIGHUP, and ``abort`` when the end is to be at once.  Twisted's own end the
-    process by the very signal, and take the second one for a bug.  They are installed when the loop begins,
-    so ours are installed again just behind them; what comes in between is held back.
+    ``reload`` is called for each SIGHUP, ``abort`` when the end is to be at once, and ``reopen`` for each
+    SIGUSR1, which whoever has another file takes later and passes on.  Twisted's own end the process by the
+    very signal, and take the second one for a bug.  They are installed when the loop begins, so ours are
+    installed again just behind them; what comes in between is held back.
     """
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, reload: Callable[[], object], abort: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        reload: Callable[[], object],
+        abort: Callable[[], object],
+        reopen: Callable[[], object],
+    ) -> None:
         self.setName("signals")
         self._reactor = reactor
         self._reload = reload
         self._abort = abort
+        self._reopen = reopen
         self._ending = False
 
     def privilegedStartService(self) -> None:
         """From here on, whatever comes is done as soon as the loop runs."""
         super().privilegedStartService()
         self._install()
+        signal.signal(signal.SIGUSR1, self._signalled_to_reopen)
         self._reactor.addSystemEventTrigger("before", "startup", _mask, signal.SIG_BLOCK)
         self._reactor.callWhenRunning(self._running)
 
@@ -50,6 +59,9 @@ class Signals(Service):
 
     def _signalled(self, number: int, _frame: FrameType | None) -> None:
         self._reactor.callFromThread(self._act, signal.Signals(number))
+
+    def _signalled_to_reopen(self, _number: int, _frame: FrameType | None) -> None:
+        self._reactor.callFromThread(self._reopen)
 
     def _act(self, name: signal.Signals) -> None:
         if name not in _END and self._ending:

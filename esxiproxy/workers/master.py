@@ -6,6 +6,7 @@ import atexit
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -16,7 +17,10 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from esxiproxy.core.problem import CannotStart
+from esxiproxy.ops.logfile import StdoutSink
+from esxiproxy.ops.logsink import Losses
 from esxiproxy.ops.systemd import SystemdService
+from esxiproxy.workers.child import ERRORS
 from esxiproxy.workers.folder import StateFolder
 from esxiproxy.workers.generation import LAST_WORDS, Generation
 from esxiproxy.workers.order import Word
@@ -86,8 +90,11 @@ class Master(Service):
 
     def _give_up(self, error: CannotStart) -> None:
         self._log.critical("{error}", error=error)
-        if sys.__stderr__ is not None:
-            print(f"esxiproxy: {error}", file=sys.__stderr__, flush=True)
+        with suppress(OSError):  # nobody may read that either
+            said = StdoutSink(self._reactor, ERRORS, Losses())
+            said.open()
+            said.put(f"esxiproxy: {error}\n".encode())
+            said.close()
         atexit.register(_exit, 1)  # twistd has no other way to say how it went
         self._reactor.stop()
 

@@ -31,6 +31,28 @@ MISHAPS = (
         "whoever reads the access log from the standard output stops reading",
         "consoles open, run and close; up to 1 MiB of lines wait, the rest is dropped and counted",
     ),
+    Mishap(
+        "full_disk_under_the_log",
+        "the disk under the process's own log is full",
+        "consoles open, run and close; lines are dropped, and when there is room again the log itself says "
+        "how many",
+    ),
+    Mishap(
+        "unread_log",
+        "whoever reads the process's own log from the standard output stops reading",
+        "consoles open, run and close; up to 1 MiB of lines wait, the rest is dropped; when the log is read "
+        "again, it says how many",
+    ),
+    Mishap(
+        "unread_log_of_workers",
+        "the same, with several workers",
+        "the master goes on watching: a worker that dies is replaced",
+    ),
+    Mishap(
+        "unread_log_at_the_end",
+        "the same, and SIGTERM",
+        "the process waits a second for the reader, and ends with status 0",
+    ),
     Mishap("gone_syslog", "there is no syslog", "lines are dropped, and the log counts them once a minute"),
     Mishap(
         "raising_observer",
@@ -62,6 +84,11 @@ MISHAPS = (
         "sighup_with_a_bad_file",
         "SIGHUP, and the configuration has an error",
         "the log says which; everything goes on as it was, and no console notices",
+    ),
+    Mishap(
+        "sigusr1_without_a_file",
+        "SIGUSR1, and no log goes to a file",
+        "nothing",
     ),
     Mishap(
         "sigkill",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -12,11 +13,13 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.faults import mishaps
 from tests.faults.acts import GET, OPENING, TARGET
+from tests.integration.crowd import children
 from tests.probe import ProbedProxy
 from tests.programs import Proxy, accepts, need, until
 from tests.wsclient import BINARY, CLOSE, Client, ScriptedUpstream, silent
@@ -107,8 +110,9 @@ def test_every_mishap_has_its_test() -> None:
 # The logs
 
 
-def test_full_disk(upstream: ScriptedUpstream, tmp_path: Path) -> None:
-    """A console is no slower for it; a line is back as soon as there is room."""
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A small one."""
     if os.getuid() != 0:
         pytest.skip("only root mounts a disk")
     disk = tmp_path / "disk"
@@ -120,25 +124,70 @@ def test_full_disk(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     )
     if mount.returncode:
         pytest.skip(f"no disk can be mounted here: {mount.stderr.decode()}")
-    try:
-        with ProbedProxy(text(upstream, f"access_log = {disk}/access.log")) as proxy:
-            with (disk / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
-                while filler.write(bytes(4096)):
-                    pass
-            running = opened(proxy)
-            carries(proxy, 20)
-            sentence(proxy, "access log: 1 line lost: No space left on device")
-            (disk / "filler").unlink()
-            carries(proxy)
-            lines = until(lambda: (disk / "access.log").read_text().splitlines() or None, "a line again")
-            assert json.loads(lines[-1])["status"] == 101
-            echoes(running)
-            closes(running)
-            proxy.stop()
-            sentence(proxy, "lines lost: No space left on device")
-            clean(proxy)
-    finally:
-        subprocess.run([need("umount", "mount"), disk], check=True)
+    yield disk
+    subprocess.run([need("umount", "mount"), disk], check=True)
+
+
+def fills(disk: Path) -> Path:
+    """The file that leaves no room."""
+    path = disk / "filler"
+    with path.open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+        while filler.write(bytes(4096)):
+            pass
+    return path
+
+
+def test_full_disk(upstream: ScriptedUpstream, disk: Path) -> None:
+    """A console is no slower for it; a line is back as soon as there is room."""
+    with ProbedProxy(text(upstream, f"access_log = {disk}/access.log")) as proxy:
+        filler = fills(disk)
+        running = opened(proxy)
+        carries(proxy, 20)
+        sentence(proxy, "access log: 1 line lost: No space left on device")
+        filler.unlink()
+        carries(proxy)
+        lines = until(lambda: (disk / "access.log").read_text().splitlines() or None, "a line again")
+        assert json.loads(lines[-1])["status"] == 101
+        echoes(running)
+        closes(running)
+        proxy.stop()
+        sentence(proxy, "lines lost: No space left on device")
+        clean(proxy)
+
+
+class LoggedTo(ProbedProxy):
+    """Its own log goes to this file."""
+
+    def __init__(self, text: str, path: Path) -> None:
+        super().__init__(text)
+        self._own = path
+
+    def command(self) -> Sequence[str | Path]:
+        *command, config, path = super().command()
+        at = command.index("-n")
+        return [*command[:at], f"--logfile={self._own}", *command[at:], config, path]
+
+    def log(self) -> str:
+        return super().log() + (self._own.read_text(errors="replace") if self._own.exists() else "")
+
+
+def test_full_disk_under_the_log(upstream: ScriptedUpstream, disk: Path) -> None:
+    """Every session has its line or is counted, and half a line is followed by the next one on its own."""
+    with LoggedTo(text(upstream), disk / "own.log") as proxy:
+        filler = fills(disk)
+        running = opened(proxy)
+        carries(proxy, 40)
+        filler.unlink()
+        carries(proxy)
+        told = sentence(proxy, "the log itself:", "lines lost: No space left on device")
+        assert re.match(r"\S+ \[esxiproxy\.ops\.ownlog#warn\] the log itself: \d+ lines", told)
+        echoes(running)
+        closes(running)
+        assert proxy.stop() == 0
+        whole = re.findall(r"^\S+ \[[^]]*SessionLog#info\] session .* code=1000$", proxy.log(), re.M)
+        (lost,) = re.findall(r"the log itself: (\d+) lines lost", proxy.log())
+        assert len(whole) + int(lost) == 42
+        clean(proxy)
 
 
 def test_full_device(upstream: ScriptedUpstream) -> None:
@@ -173,6 +222,14 @@ def test_vanished_folder(upstream: ScriptedUpstream, tmp_path: Path) -> None:
         clean(proxy)
 
 
+def requests(proxy: Proxy, times: int) -> None:
+    """So many, of which each line of a log has 7 KB."""
+    for _ in range(times):
+        with Client(proxy.ports["one"]) as client:
+            client.send_raw(GET.replace(b"/ui/", b"/ui/" + b"x" * 7000))
+            client.recv_head()
+
+
 class Piped(ProbedProxy):
     """Its standard output goes to a pipe that nobody reads, its own log to a file."""
 
@@ -192,28 +249,115 @@ class Piped(ProbedProxy):
 
 
 def test_stuck_reader(upstream: ScriptedUpstream) -> None:
-    """It reads again, and gets whole lines."""
+    """It reads again, and gets whole lines; those that it does not get are counted."""
     with Piped(text(upstream, "access_log = stdout")) as proxy:
-        for _ in range(70):  # 64 KiB in the pipe and 1 MiB behind it, in lines of target
-            with Client(proxy.ports["one"]) as client:
-                client.send_raw(b"".join([GET.replace(b"/ui/", b"/ui/" + b"x" * 7000)] * 1))
-                client.recv_head()
+        requests(proxy, 200)  # 64 KiB in the pipe, 1 MiB behind it, and some that have no place
         running = opened(proxy)
         echoes(running)
-        octets = os.read(proxy.held, 1 << 20)
-        assert json.loads(octets.splitlines()[0])["kind"] == "http"
+        sentence(proxy, "access log: 1 line lost: the reader takes nothing")
+        got = bytearray()
+        until(lambda: len(got_more(got, proxy.held)) > 1 << 20, "what has waited")
         closes(running)
+        until(lambda: b'"console"' in got_more(got, proxy.held), "a line again")
+        assert proxy.stop() == 0
+        lines = [json.loads(line)["kind"] for line in got_more(got, proxy.held).splitlines()]
+        lost = re.findall(r"access log: (\d+) lines? lost: the reader takes nothing", proxy.log())
+        assert lines[-1] == "console" and len(lines) > 145
+        assert len(lines) + sum(map(int, lost)) == 201
         clean(proxy)
-        os.set_blocking(proxy.held, False)
-        last = until(lambda: _drain(proxy.held) or None, "the rest comes")
-        assert last.endswith(b"\n")
         os.close(proxy.held)
 
 
-def _drain(descriptor: int) -> bytes:
+def got_more(got: bytearray, descriptor: int) -> bytearray:
+    """With what is in the pipe now."""
+    os.set_blocking(descriptor, False)
     with contextlib.suppress(BlockingIOError):
-        return os.read(descriptor, 1 << 20)
-    return b""
+        while octets := os.read(descriptor, 1 << 20):
+            got += octets
+    return got
+
+
+class Unread(ProbedProxy):
+    """Its own log goes to a pipe, which is read while `is_read`."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        os.mkfifo(self.folder / "pipe")
+        self._held = os.open(self.folder / "pipe", os.O_RDWR)
+        self._got = bytearray()
+        self.is_read = True
+
+    def command(self) -> Sequence[str | Path]:
+        return ["sh", "-c", 'exec "$@" >pipe 2>&1', "sh", *map(str, super().command())]
+
+    def log(self) -> str:
+        if self.is_read:
+            got_more(self._got, self._held)
+        return super().log() + self._got.decode(errors="replace")
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        os.close(self._held)
+
+
+def test_unread_log(upstream: ScriptedUpstream) -> None:
+    """What has waited comes in whole lines when it is read again, and then how many did not wait."""
+    with Unread(text(upstream)) as proxy:
+        proxy.is_read = False
+        requests(proxy, 200)
+        running = opened(proxy)
+        carries(proxy)
+        echoes(running)
+        proxy.is_read = True
+        closes(running)
+        sessions = 202
+        while not (told := re.search(r"the log itself: (\d+) lines lost: the reader takes", proxy.log())):
+            carries(proxy)
+            sessions += 1
+        assert proxy.stop() == 0
+        whole = [line for line in proxy.log().splitlines() if "SessionLog#info] session" in line]
+        assert all("ended by" in line for line in whole)
+        assert len(whole) + int(told[1]) == sessions and int(told[1]) > 45
+        assert proxy.log().endswith("Server Shut Down.\n")
+        clean(proxy)
+
+
+def test_unread_log_at_the_end(upstream: ScriptedUpstream) -> None:
+    """The process ends all the same, and with its status."""
+    with Unread(text(upstream)) as proxy:
+        proxy.is_read = False
+        requests(proxy, 20)
+        assert proxy.stop() == 0
+
+
+def test_unread_log_of_workers(upstream: ScriptedUpstream) -> None:
+    """The master goes on watching: a worker that is killed is buried, and another one serves."""
+    keys = "workers = 2\ndrain_timeout = 1s"
+    with Unread(text(upstream, keys)) as proxy:
+        sentence(proxy, "all workers are ready")
+        proxy.is_read = False
+        requests(proxy, 200)
+        before = children(proxy.pid)
+        os.kill(before[0], signal.SIGKILL)
+
+        def replaced() -> bool:
+            now = children(proxy.pid)
+            return len(now) == 2 and before[0] not in now
+
+        until(replaced, "another worker")
+        carries(proxy, 5)
+        assert proxy.stop() == 0
+
+
+def test_sigusr1_without_a_file(upstream: ScriptedUpstream) -> None:
+    with ProbedProxy(text(upstream, "access_log = stdout")) as proxy:
+        running = opened(proxy)
+        os.kill(proxy.pid, signal.SIGUSR1)
+        carries(proxy)
+        echoes(running)
+        closes(running)
+        assert proxy.stop() == 0
+        clean(proxy)
 
 
 def test_gone_syslog(upstream: ScriptedUpstream) -> None:

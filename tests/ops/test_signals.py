@@ -1,4 +1,4 @@
-"""What SIGTERM, SIGINT and SIGHUP do, without a process of their own."""
+"""What SIGTERM, SIGINT, SIGHUP and SIGUSR1 do, without a process of their own."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from twisted.internet.testing import MemoryReactorClock
 
 from esxiproxy.ops.signals import Signals
 
-ALL = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+ALL = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
 
 class Reactor(MemoryReactorClock):
@@ -26,7 +26,10 @@ class Scene:
     def __init__(self):
         self.reactor, self.calls = Reactor(), []
         self.signals = Signals(
-            self.reactor, lambda: self.calls.append("reload"), lambda: self.calls.append("abort")
+            self.reactor,
+            lambda: self.calls.append("reload"),
+            lambda: self.calls.append("abort"),
+            lambda: self.calls.append("reopen"),
         )
         self.signals.privilegedStartService()
 
@@ -56,6 +59,11 @@ def test_sighup_reloads_and_ends_nothing(scene):
     send(signal.SIGHUP)
     send(signal.SIGHUP)
     assert scene.calls == ["reload", "reload"] and not scene.reactor.hasStopped
+
+
+def test_sigusr1_reopens_and_ends_nothing(scene):
+    send(signal.SIGUSR1)
+    assert scene.calls == ["reopen"] and not scene.reactor.hasStopped
 
 
 def test_nothing_is_reloaded_on_the_way_out(scene):

@@ -1,0 +1,139 @@
+"""The process's own log, twistd's: it goes where twistd is told to write it, and nobody waits for that."""
+
+from __future__ import annotations
+
+import atexit
+import sys
+import syslog
+import threading
+from collections.abc import Mapping
+from typing import Any, cast
+
+from twisted.logger import (
+    ILogObserver,
+    LegacyLogObserverWrapper,
+    LogEvent,
+    Logger,
+    formatEventAsClassicLogText,
+)
+from twisted.python.syslog import SyslogObserver
+from zope.interface import implementer
+
+from esxiproxy.core.problem import CannotStart
+from esxiproxy.ops.logdatagram import SyslogSink
+from esxiproxy.ops.logfile import RotatedFileSink, StdoutSink
+from esxiproxy.ops.logsink import Losses, Sink
+
+PATIENCE = 1.0
+"""Seconds that a slow reader has, at the end of the process, for what still waits."""
+
+
+@implementer(ILogObserver)
+class OwnLog:
+    """Takes twistd's place as the observer of its log; an event looks as twistd's own would make it look.
+
+    What is lost is told of in the log itself, when everything before it has been written.
+    """
+
+    def __init__(self, reactor: Any, sink: Sink, losses: Losses) -> None:
+        """The sink, whose losses these are, is opened; raises OSError."""
+        self._reactor = reactor
+        self._sink = sink
+        self._losses = losses
+        self._lines = 1
+        self._patience = PATIENCE
+        self._log = Logger(namespace=__name__, observer=cast(ILogObserver, self._write))
+        sink.open()
+
+    def __call__(self, event: LogEvent) -> None:
+        """Write an event, or count it."""
+        if threading.current_thread() is not threading.main_thread():  # where twistd has its loop
+            self._reactor.callFromThread(self, event)
+            return
+        if self._losses.lines and self._sink.waits:  # one gap, and not one for each line that has no place
+            self._losses.add(1, self._losses.why)
+            return
+        if self._losses.lines:
+            told, self._lines, self._losses.lines = str(self._losses), self._losses.lines, 0
+            self._log.warn("the log itself: {losses}", losses=told)
+            self._lines = 1
+        self._write(event)
+
+    def reopen(self) -> None:
+        """Go on in a new file, where it is a file."""
+        try:
+            self._sink.reopen()
+        except OSError as error:
+            Logger(namespace=__name__).error("the log cannot be rotated: {why}", why=error.strerror)
+
+    def finish_with_the_process(self) -> None:
+        """Wait for a slow reader when the loop has ended, or the process: once, and not for long."""
+        self._reactor.addSystemEventTrigger("after", "shutdown", self._finish)
+        atexit.register(self._finish)
+
+    def _finish(self) -> None:
+        patience, self._patience = self._patience, 0.0
+        self._sink.finish(patience)
+
+    def _put(self, octets: bytes) -> None:
+        self._sink.put(octets, self._lines)
+
+    def _write(self, event: LogEvent) -> None:
+        raise NotImplementedError
+
+
+class TextLog(OwnLog):
+    """A file, or the standard output."""
+
+    def __init__(self, reactor: Any, sink: Sink, losses: Losses, encoding: str = "utf-8") -> None:
+        super().__init__(reactor, sink, losses)
+        self._encoding = encoding
+
+    def _write(self, event: LogEvent) -> None:
+        text = formatEventAsClassicLogText(event)
+        if text:
+            self._put(text.encode(self._encoding, "backslashreplace"))
+
+
+class SystemLog(OwnLog, SyslogObserver):
+    """Syslog; Twisted's observer makes the lines, and would have the C library send them, which waits."""
+
+    def __init__(self, reactor: Any, sink: SyslogSink, losses: Losses) -> None:
+        OwnLog.__init__(self, reactor, sink, losses)
+        self._datagram = sink.datagram
+        self._legacy = LegacyLogObserverWrapper(cast(Any, self.emit))
+
+    def syslog(self, priority: int, line: str) -> None:
+        """What ``emit`` calls for each line."""
+        facility = priority & ~7 or syslog.LOG_USER
+        self._put(self._datagram(facility | priority & 7, line, self._reactor.seconds()))
+
+    def _write(self, event: LogEvent) -> None:
+        self._legacy(event)
+
+
+def own_log(twistd: Mapping[str, Any] | None, reactor: Any) -> OwnLog | None:
+    """The log that twistd's options ask for; None where that is not ours to say.  Raises CannotStart."""
+    if twistd is None or "nodaemon" not in twistd or twistd["logger"]:
+        return None
+    try:
+        log = _log(twistd, reactor)
+    except OSError as error:
+        raise CannotStart(f"the log cannot be opened: {error}") from error
+    if log is not None:
+        log.finish_with_the_process()
+    return log
+
+
+def _log(twistd: Mapping[str, Any], reactor: Any) -> OwnLog | None:
+    losses = Losses()
+    if twistd["syslog"]:
+        if sys.platform != "linux":  # who knows where it is there, and of what kind
+            return None
+        return SystemLog(reactor, SyslogSink(reactor, losses=losses, tag=twistd["prefix"]), losses)
+    path = twistd["logfile"]
+    if path != "-" and (path or not twistd["nodaemon"]):
+        return TextLog(reactor, RotatedFileSink(path or "twistd.log", reactor, losses), losses)
+    if sys.stdout is None or not twistd["nodaemon"]:  # twistd knows what to say of that
+        return None
+    return TextLog(reactor, StdoutSink(reactor, losses=losses), losses, sys.stdout.encoding)

@@ -1,0 +1,238 @@
+"""The process's own log: what a line looks like, what is said of lost ones, and whose log it is."""
+
+import errno
+import io
+import os
+import socket
+import threading
+
+import pytest
+from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import Logger, LogPublisher, textFileLogObserver
+
+from esxiproxy.core.problem import CannotStart
+from esxiproxy.ops.logdatagram import SyslogSink
+from esxiproxy.ops.logfile import RotatedFileSink, StdoutSink
+from esxiproxy.ops.logsink import MAX_WAITING, RETRY, Losses, Sink
+from esxiproxy.ops.ownlog import SystemLog, TextLog, own_log
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+TWISTD = {"nodaemon": True, "logfile": None, "logger": None, "syslog": False, "prefix": "twisted"}
+
+
+class Reactor(MemoryReactorClock):
+    """Calls at once what comes from another thread, and knows what that was."""
+
+    def __init__(self):
+        super().__init__()
+        self.threaded = []
+
+    def callFromThread(self, call, *arguments):
+        self.threaded.append((call, *arguments))
+
+
+class Reader(Sink):
+    """A sink whose reader answers as the test says: a number of bytes, an error, or everything."""
+
+    def __init__(self, clock, losses, *answers):
+        super().__init__(clock, losses)
+        self.answers = list(answers)
+        self.got = b""
+
+    def write(self, octets):
+        answer = self.answers.pop(0) if self.answers else len(octets)
+        if isinstance(answer, Exception):
+            raise answer
+        self.got += octets[:answer]
+        return min(answer, len(octets))
+
+
+class Scene:
+    def __init__(self, *answers):
+        self.reactor, losses = Reactor(), Losses()
+        self.sink = Reader(self.reactor, losses, *answers)
+        self.log = TextLog(self.reactor, self.sink, losses)
+        self.logger = Logger(namespace="test", observer=self.log)
+
+    def lines(self):
+        return [line.partition(" ")[2] for line in self.sink.got.decode().splitlines()]
+
+
+def test_a_line_is_what_twistd_itself_would_write():
+    scene, written = Scene(), io.StringIO()
+    logger = Logger(namespace="test", observer=LogPublisher(scene.log, textFileLogObserver(written)))
+    logger.info("one\ntwo {name}", name="ä")
+    try:
+        raise RuntimeError("a bug")
+    except RuntimeError:
+        logger.failure("failed")
+    assert scene.sink.got.decode() == written.getvalue() != ""
+
+
+def test_the_next_line_that_is_written_says_how_many_were_lost():
+    scene = Scene(*[FULL] * 5)
+    for number in range(4):  # lost: a line, and then twice what would have told of it
+        scene.logger.info("line {number}", number=number)
+    assert scene.lines() == [
+        "[esxiproxy.ops.ownlog#warn] the log itself: 3 lines lost: No space left on device",
+        "[test#info] line 3",
+    ]
+
+
+def test_a_reader_that_is_stuck_makes_one_gap():
+    scene = Scene(*[BlockingIOError()] * 2)
+    count = MAX_WAITING // 1000
+    for number in range(count + 10):
+        scene.logger.info("{text}", text=f"{number:1000}")
+        scene.logger.info("short")
+    scene.reactor.advance(RETRY)
+    scene.reactor.advance(RETRY)
+    scene.logger.info("again")
+    lines = scene.lines()
+    assert "lines lost: the reader takes nothing" in lines[-2] and lines[-1] == "[test#info] again"
+    assert len(lines) - 2 + int(lines[-2].split()[4]) == 2 * (count + 10)
+
+
+def test_what_is_logged_while_a_line_is_written_comes_behind_it():
+    """The garbage collector logs what nobody looked at, wherever it strikes."""
+    scene = Scene()
+    write = scene.sink.write
+
+    def strikes(octets):
+        scene.sink.write = write
+        scene.logger.info("second")
+        return write(octets)
+
+    scene.sink.write = strikes
+    scene.logger.info("first")
+    assert scene.lines() == ["[test#info] first", "[test#info] second"]
+
+
+def test_another_thread_leaves_it_to_the_loop():
+    scene = Scene()
+    thread = threading.Thread(target=scene.logger.info, args=("elsewhere",))
+    thread.start()
+    thread.join()
+    assert scene.sink.got == b""
+    ((call, event),) = scene.reactor.threaded
+    call(event)
+    assert scene.lines() == ["[test#info] elsewhere"]
+
+
+def test_at_the_end_a_slow_reader_gets_what_waits():
+    reader, writer = os.pipe()
+    try:
+        losses, reactor = Losses(), Reactor()
+        sink = StdoutSink(reactor, writer, losses)
+        log = TextLog(reactor, sink, losses)
+        log.finish_with_the_process()
+        logger = Logger(namespace="test", observer=log)
+        while not sink.waits:
+            logger.info("{text}", text="x" * 1000)
+        got = bytearray()
+
+        def read():
+            while b"the last" not in got:
+                got.extend(os.read(reader, 4096))
+
+        logger.info("the last")
+        thread = threading.Thread(target=read)
+        thread.start()
+        ((finish, _, _),) = reactor.triggers["after"]["shutdown"]
+        finish()
+        thread.join(10)
+        assert not sink.waits and got.endswith(b"the last\n")
+        sink.close()
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+# --- a file
+
+
+def test_a_file_is_rotated_when_it_is_asked_for(tmp_path):
+    reactor, losses = Reactor(), Losses()
+    log = TextLog(reactor, RotatedFileSink(str(tmp_path / "own.log"), reactor, losses), losses)
+    logger = Logger(namespace="test", observer=log)
+    logger.info("before")
+    log.reopen()
+    logger.info("after")
+    assert (tmp_path / "own.log.1").read_text().endswith("[test#info] before\n")
+    assert (tmp_path / "own.log").read_text().endswith("[test#info] after\n")
+
+
+def test_a_rotation_that_found_no_room_is_made_good_by_the_next_line(tmp_path):
+    """The log has no file in between: its lines are counted."""
+    reactor, losses = Reactor(), Losses()
+    sink = RotatedFileSink(str(tmp_path / "own.log"), reactor, losses)
+    log = TextLog(reactor, sink, losses)
+    logger = Logger(namespace="test", observer=log)
+    opening, full = sink._file._openFile, True
+
+    def fails():
+        if full:
+            raise FULL
+        opening()
+
+    sink._file._openFile = fails
+    log.reopen()
+    logger.info("lost")
+    full = False
+    logger.info("written")
+    lost, written = (tmp_path / "own.log").read_text().splitlines()
+    assert "the log itself: 1 line lost: No space left on device" in lost and written.endswith("written")
+
+
+# --- syslog
+
+
+def test_syslog_gets_what_twistd_sends(tmp_path):
+    """User facility, an alert for what is an error, the prefix, each line of an event on its own."""
+    path = str(tmp_path / "log")
+    reactor, losses = Reactor(), Losses()
+    log = SystemLog(reactor, SyslogSink(reactor, path, losses, "twisted"), losses)
+    logger = Logger(namespace="test", observer=log)
+    logger.info("nobody is there")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
+        daemon.bind(path)
+        daemon.settimeout(5)
+        logger.error("one\ntwo")
+        got = [daemon.recv(1 << 16).decode() for _ in range(3)]
+    assert [line.partition(">")[0] for line in got] == ["<14", "<9", "<9"]
+    assert [line.split(" twisted: ")[1] for line in got] == [
+        "[-] the log itself: 1 line lost: No such file or directory",
+        "[-] one",
+        "[-] \ttwo",
+    ]
+
+
+# --- whose log it is
+
+
+@pytest.mark.parametrize(
+    ("options", "sink"),
+    [
+        ({}, StdoutSink),
+        ({"logfile": "-"}, StdoutSink),
+        ({"logfile": "own.log"}, RotatedFileSink),
+        ({"nodaemon": False}, RotatedFileSink),
+        ({"syslog": True}, SyslogSink),
+        ({"nodaemon": False, "logfile": "-"}, None),
+        ({"logger": object}, None),
+    ],
+)
+def test_it_goes_where_twistd_is_told(options, sink, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    log = own_log(TWISTD | options, Reactor())
+    assert sink is None if log is None else type(log._sink) is sink
+
+
+@pytest.mark.parametrize("options", [None, {"log": "something else than twistd"}])
+def test_whoever_embeds_us_keeps_the_log(options):
+    assert own_log(options, Reactor()) is None
+
+
+def test_a_file_that_cannot_be_opened_is_an_error_of_the_start(tmp_path):
+    with pytest.raises(CannotStart, match=r"the log cannot be opened: .*gone/own.log"):
+        own_log(TWISTD | {"logfile": str(tmp_path / "gone" / "own.log")}, Reactor())
