@@ -90,7 +90,7 @@ static int store(Passage *self, Py_ssize_t moved, const struct place *old, const
     return set(walker, self->fragmented_slot, PyBool_FromLong(new->fragmented));
 }
 
-PyObject *passage_go(PyObject *passage) {
+PyObject *passage_go(PyObject *passage, int *asked) {
     Passage *self = (Passage *)passage;
     if (!is_open(self)) return PyBytes_FromStringAndSize(NULL, 0);
     struct place place = {
@@ -122,6 +122,7 @@ PyObject *passage_go(PyObject *passage) {
     PyObject *answer = unseen ? unseen : Py_NewRef(Py_None);
     if (moved > 0 && store(self, moved, &before, &place) < 0) Py_CLEAR(answer);
     if (unsent) { /* the last: it runs Python, which may end either leg */
+        *asked = 1;
         PyObject *result = answer ? PyObject_CallMethodOneArg(self->target, write_name, unsent) : NULL;
         if (result == NULL) Py_CLEAR(answer);
         Py_XDECREF(result);
@@ -143,7 +144,8 @@ PyDoc_STRVAR(passage_doc,
 
 static PyObject *call(PyObject *self, PyObject *args, PyObject *named) {
     if (PyTuple_GET_SIZE(args) || named) return PyErr_Format(PyExc_TypeError, "a passage takes no arguments");
-    return passage_go(self);
+    int asked;
+    return passage_go(self, &asked);
 }
 
 /* Finds the slots of a stream; -1 when it is none of ours. */

@@ -68,7 +68,7 @@ class Ring:
             served += ready
 
     def _ready(self) -> int:
-        """Serve those that are ready, once each; how many they were."""
+        """Serve those that are ready, once each; how many they were, 0 when nobody is left."""
         if self._epoll is None:  # one of the turn before has stopped the reactor
             return 0
         self._turn += 1

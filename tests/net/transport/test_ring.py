@@ -14,6 +14,7 @@ from esxiproxy.net.transport import passage
 from esxiproxy.net.transport.outbox import Outbox
 from esxiproxy.net.transport.ring import TURNS, Ring
 from tests.net.transport.loop import Peer
+from tests.wsclient import frame
 
 
 @pytest.fixture(params=["compiled", "python"])
@@ -177,6 +178,35 @@ class Passing(Greedy):
 
 
 compiled = pytest.mark.skipif(passage.compiled() is None, reason="there was no compiler")
+
+
+@compiled
+@pytest.mark.parametrize("way", ["compiled"], indirect=True)
+def test_where_all_that_comes_is_for_passages_the_next_is_waited_for_and_then_nobody_is_left(ring):
+    """A message and its answer: the peer has it ready before the reactor would have had its turn."""
+    stream = Passing(ring)
+    stream.near.recv(1)
+    stream.far.send(frame(2, b"one"))
+    assert ring._ready() == 0
+    assert stream.octets == len(frame(2, b"one")) and not stream.served
+    stream.far.send(frame(9, b"no passage takes a ping"))
+    assert ring._ready() == 1 and stream.served == 1
+
+
+@compiled
+@pytest.mark.parametrize("way", ["compiled"], indirect=True)
+def test_passages_that_always_have_something_leave_the_reactor_its_turn(ring):
+    """A frame that goes to and fro for ever: each end of a connection sends back what comes."""
+    one = Passing(ring)
+    one.near.recv(1)
+    other = Passing(ring, number=one.far.fileno())
+    ring.removeReader(other)
+    other.fileno = one.far.fileno
+    ring.addReader(other)
+    octets = frame(2, b"to and fro")
+    one.far.send(octets)
+    ring.doRead()
+    assert one.octets + other.octets >= TURNS * len(octets)
 
 
 @compiled
