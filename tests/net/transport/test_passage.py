@@ -18,6 +18,7 @@ from esxiproxy.core.frames import FrameWalker, control_frame
 from esxiproxy.net.leg import Leg
 from esxiproxy.net.transport import passage
 from esxiproxy.net.transport.outbox import Outbox
+from esxiproxy.net.transport.stream import HIGH_WATER, Stream
 from tests.net.transport.loop import Net, Peer
 from tests.wsclient import frame
 
@@ -451,6 +452,27 @@ def test_data_frames_pass_verbatim_and_control_frames_at_boundaries(relay, way, 
     assert not any(leg.faults for leg in scene.legs)
     assert [leg.octets for leg in scene.legs] == [len(each) for each in sent]
     assert all((leg.transport._passage is not None) == (way == "compiled") for leg in scene.legs)
+
+
+@pytest.mark.parametrize("kinds", KINDS)
+def test_a_session_whose_ends_read_nothing_holds_256_kib(relay, way, kinds, monkeypatch):
+    """A direction holds what is queued: a write below the mark, and what one event reads on top of it."""
+    most = {}
+    queue = Stream._queue
+
+    def watch(stream, octets):
+        queue(stream, octets)
+        most[stream] = max(most.get(stream, 0), stream.unsent)
+
+    monkeypatch.setattr(Stream, "_queue", watch)
+    scene = relay(kinds, random.Random(1))
+    for far, mask in ((scene.client, MASK), (scene.upstream, None)):
+        far.transport.pauseProducing()
+        far.transport.write(frame(2, bytes(60_000), mask=mask) * 200)
+    scene.until(lambda: all(leg.blocked for leg in scene.legs))
+    scene.nets[0].settle()
+    held = [most[leg.transport] + len(leg.data) for leg in scene.legs]
+    assert min(held) > HIGH_WATER and max(held) <= 128 * 1024
 
 
 @pytest.mark.parametrize("kinds", KINDS)
