@@ -146,18 +146,18 @@ class Proxy(Service):
         await self.state.start(partial(self._roster.obey, sessions=self.sessions))
 
     async def _stop(self) -> None:
-        await self._drain(self.limits.drain_timeout)
+        await self._drain(self.limits.drain_timeout, "drain_timeout")
         await self.state.stop()
 
     async def _retire(self, seconds: float | None) -> None:
         while self.admission.handshakes:  # they came to us, and nobody else will serve them
             await deferLater(self._reactor, _LOOK)
-        await self._drain(seconds)
+        await self._drain(seconds, "upgrade_timeout")
 
-    async def _drain(self, seconds: float | None) -> None:
+    async def _drain(self, seconds: float | None, timeout: str) -> None:
         await self._empty(seconds)
         for holder in self.sessions:
-            holder.end(Draining("the proxy is shutting down"))
+            holder.end(Draining("the proxy is shutting down", timeout=timeout))
         await self._empty(self.limits.close_timeout)
         for holder in self.sessions:
             holder.abort()

@@ -26,9 +26,10 @@ class SessionError(Exception):
     discreet: ClassVar[bool] = False
     """Whether the detail is for our log only: it names hosts that the client has no business with."""
 
-    def __init__(self, detail: str = "", *, status: int | None = None) -> None:
+    def __init__(self, detail: str = "", *, status: int | None = None, timeout: str = "") -> None:
         super().__init__(detail)
         self.detail = detail
+        self.timeout = timeout  # the key of the configuration whose time was up, where it is just that
         self.answer = self.status if status is None else status
         """The status of this very refusal: one name may have several (400, 408, 414, 431)."""
 

@@ -28,6 +28,9 @@ class Record:
         ``client``, ``upstream`` or ``proxy``: who showed the end first.
     ``error``, ``detail``
         the failure's name in the error table and a sentence about it, both empty for a clean end.
+    ``timeout``
+        the key of the configuration whose time was up, empty where none was: what the failure came of, or,
+        for a clean end, ``close_timeout``.
     ``octets_up``, ``octets_down``
         relayed bytes toward the upstream and toward the client: frames with their headers, HTTP bodies
         without their framing.
@@ -57,3 +60,4 @@ class Record:
     kind: Kind = Kind.CONSOLE
     method: str = "GET"
     round_trip: float | None = None
+    timeout: str = ""

@@ -43,6 +43,7 @@ class Session:
         "round_trip",
         "route",
         "status",
+        "timeout",
     )
 
     def __init__(
@@ -63,6 +64,7 @@ class Session:
         self.ended_by = ""
         self.error = ""
         self.detail = ""
+        self.timeout = ""
         self.octets_up = 0
         self.octets_down = 0
         self.round_trip: float | None = None
@@ -118,6 +120,7 @@ class Session:
         if not self.error:
             self.error = error.name
             self.detail = str(error)
+            self.timeout = error.timeout
             self.ended(ended_by or ("upstream" if isinstance(error, _OF_UPSTREAM) else "proxy"))
 
     def ended(self, ended_by: str, close_code: int | None = None) -> None:
@@ -125,6 +128,11 @@ class Session:
         if not self.ended_by:
             self.ended_by = ended_by
             self.close_code = close_code
+
+    def closed_late(self) -> None:
+        """A side has not closed within ``close_timeout``; the reason of a failure is not this."""
+        if not self.error:
+            self.timeout = "close_timeout"
 
     def record(self) -> Record:
         """What there is to be kept, the ticket not among it."""
@@ -141,6 +149,7 @@ class Session:
             ended_by=self.ended_by,
             error=self.error,
             detail=self.detail,
+            timeout=self.timeout,
             octets_up=self.octets_up,
             octets_down=self.octets_down,
             round_trip=self.round_trip,

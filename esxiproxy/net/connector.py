@@ -128,7 +128,8 @@ class Connector:
             nonlocal given_up
             waited = f"{limits.upstream_handshake_timeout:g} s"
             given_up = UpstreamTimeout(
-                f"{_where(upstream)} did not finish the opening handshake within {waited}"
+                f"{_where(upstream)} did not finish the opening handshake within {waited}",
+                timeout="upstream_handshake_timeout",
             )
             result.cancel()
 
@@ -184,7 +185,10 @@ def _named(failure: Failure, upstream: Upstream, limits: Limits) -> BaseExceptio
     if isinstance(error, neterror.DNSLookupError):
         return UpstreamUnresolved(f"the name of {where} has no address")
     if isinstance(error, neterror.TimeoutError):
-        return UpstreamTimeout(f"{where} did not take the connection within {limits.connect_timeout:g} s")
+        waited = f"{limits.connect_timeout:g} s"
+        return UpstreamTimeout(
+            f"{where} did not take the connection within {waited}", timeout="connect_timeout"
+        )
     if isinstance(error, neterror.ConnectError):
         if error.osError in (errno.EMFILE, errno.ENFILE):
             return OutOfDescriptors("no file descriptor left to dial with")

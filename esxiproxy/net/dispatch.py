@@ -59,7 +59,7 @@ class Dispatch(Protocol):
         if not self._shake():
             return
         if ISSLTransport.providedBy(self.transport):
-            self._wait(limits.tls_handshake_timeout, self.transport.abortConnection)
+            self._wait(limits.tls_handshake_timeout, self._never_shook)
         else:
             self._wait(limits.head_timeout, self._late)
 
@@ -198,18 +198,29 @@ class Dispatch(Protocol):
             slot.give()
 
     def _late(self) -> None:
-        limit = self.factory.limits.head_timeout
-        error = MalformedRequest(f"no whole request head within {limit:g} s", status=408)
+        late = f"no whole request head within {self.factory.limits.head_timeout:g} s"
+        error = MalformedRequest(late, status=408, timeout="head_timeout")
         self._refuse(error, self._request(NO_HEAD), Kind.HTTP)
 
+    def _never_shook(self) -> None:
+        """There is no TLS to answer in, so the record has no status."""
+        late = f"no TLS handshake within {self.factory.limits.tls_handshake_timeout:g} s"
+        error = MalformedRequest(late, status=0, timeout="tls_handshake_timeout")
+        self._record(error, self._request(NO_HEAD), Kind.HTTP)
+        self.transport.abortConnection()
+
     def _refuse(self, error: SessionError, request: Request, kind: Kind) -> None:
+        self._record(error, request, kind)
+        self.transport.write(refusal(error, request))
+        self._close()
+
+    def _record(self, error: SessionError, request: Request, kind: Kind) -> None:
+        """This is all that there was of a session."""
         factory = self.factory
         session = factory.sessions.new(request, factory.limits, kind)
         session.status = error.answer
         session.failed(error)
         factory.sessions.closed(session)
-        self.transport.write(refusal(error, request))
-        self._close()
 
     def _close(self) -> None:
         """Nothing more is served here; what still comes is read so that the answer is not reset away."""

@@ -183,7 +183,8 @@ class Exchange:
         self.deadlines.client_paused()
 
     def _stalled(self, error: type[SessionError], side: str) -> None:
-        self.fail(error(f"the {side} took nothing for {self.session.limits.stall_timeout:g} s"))
+        limit = self.session.limits.stall_timeout
+        self.fail(error(f"the {side} took nothing for {limit:g} s", timeout="stall_timeout"))
 
     # The end
 

@@ -74,7 +74,8 @@ class HttpDeadlines:
         """The client is not read, and there is no upstream yet."""
         if "held" not in self._timers:
             limit = self._session.limits.stall_timeout
-            error = UpstreamTimeout(f"no upstream for the request's body within {limit:g} s")
+            waited = f"no upstream for the request's body within {limit:g} s"
+            error = UpstreamTimeout(waited, timeout="stall_timeout")
             self._timers.arm("held", limit, self._fail, error)
 
     # The client's part
@@ -113,4 +114,5 @@ class HttpDeadlines:
         if rest > 0:
             self._timers.arm("answer", rest, self._check_answer)
         else:
-            self._fail(UpstreamTimeout(f"the upstream said nothing for {limit:g} s"))
+            silent = f"the upstream said nothing for {limit:g} s"
+            self._fail(UpstreamTimeout(silent, timeout="response_timeout"))

@@ -67,7 +67,8 @@ class Relay:
         self._keep_alive(Side.CLIENT, limits.ping_interval)
         self._keep_alive(Side.UPSTREAM, limits.upstream_ping_interval)
         if limits.max_lifetime is not None:
-            error = LifetimeReached(f"the session lasted for {limits.max_lifetime:g} s")
+            lasted = f"the session lasted for {limits.max_lifetime:g} s"
+            error = LifetimeReached(lasted, timeout="max_lifetime")
             self._timers.arm("lifetime", limits.max_lifetime, self.end, error)
         if limits.idle_timeout is not None:
             self._timers.arm("idle", limits.idle_timeout / _IDLE_CHECKS, self._check_idle, self.octets, 1)
@@ -136,13 +137,13 @@ class Relay:
             )
 
     def _silent(self, side: Side, timeout: float) -> None:
-        error = _loss(side, False, f"no answer to a ping within {timeout:g} s")
+        error = _loss(side, False, f"no answer to a ping within {timeout:g} s", "ping_timeout")
         self.session.failed(error, side.value)
         self.legs[side].transport.abortConnection()
 
     def _stalled(self, side: Side) -> None:
         timeout = self.session.limits.stall_timeout
-        self.end(StallTimeout(f"the {side.value} took nothing for {timeout:g} s"))
+        self.end(StallTimeout(f"the {side.value} took nothing for {timeout:g} s", timeout="stall_timeout"))
 
     def _check_idle(self, octets: int, checks: int) -> None:
         timeout = self.session.limits.idle_timeout
@@ -150,7 +151,7 @@ class Relay:
         if self.octets != octets:
             octets, checks = self.octets, 0
         if checks >= _IDLE_CHECKS:
-            self.end(IdleTimeout(f"no data for {timeout:g} s"))
+            self.end(IdleTimeout(f"no data for {timeout:g} s", timeout="idle_timeout"))
         else:
             self._timers.arm("idle", timeout / _IDLE_CHECKS, self._check_idle, octets, checks + 1)
 
@@ -226,6 +227,7 @@ class Relay:
         self._timers.arm("stage", self._deadline - now - answering, self._expired)
 
     def _expired(self) -> None:
+        self.session.closed_late()
         self._perform(self._closing.expired())
 
     def _finish(self) -> None:
@@ -237,8 +239,10 @@ class Relay:
             leg.relay = leg.twin = leg.sink = None
 
 
-def _loss(side: Side, mid_frame: bool, detail: str = "the connection ended without a Close") -> SessionError:
+def _loss(
+    side: Side, mid_frame: bool, detail: str = "the connection ended without a Close", timeout: str = ""
+) -> SessionError:
     """The failure that a lost connection is."""
     if mid_frame:
         detail += ", in the middle of a frame"
-    return ClientLost(detail) if side is Side.CLIENT else UpstreamLost(detail)
+    return (ClientLost if side is Side.CLIENT else UpstreamLost)(detail, timeout=timeout)

@@ -37,6 +37,7 @@ def as_json(record: Record, started: float) -> str:
             "ended_by": record.ended_by or None,
             "error": record.error or None,
             "detail": redact_text(record.detail) or None,
+            "timeout": record.timeout or None,
             "octets_up": record.octets_up,
             "octets_down": record.octets_down,
             "round_trip": None if record.round_trip is None else round(record.round_trip, 6),

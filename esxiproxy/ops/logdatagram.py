@@ -79,6 +79,7 @@ class JournalSink(DatagramSink):
             "ESXIPROXY_UPSTREAM": record.upstream,
             "ESXIPROXY_STATUS": str(record.status),
             "ESXIPROXY_ERROR": record.error,
+            "ESXIPROXY_TIMEOUT": record.timeout,
         }
         return b"".join(_field(name, value) for name, value in fields.items() if value)
 

@@ -14,15 +14,16 @@ from esxiproxy.core.session import Session
 from esxiproxy.interfaces import ISessionObserver
 
 REFUSALS = 5
-"""Lines a second for sessions that were refused under a limit: they come as fast as anybody asks."""
+"""Lines a second for those that were refused under a limit or said nothing: they may come at any rate."""
 _REFUSED = frozenset({LimitReached.__name__, OutOfDescriptors.__name__})
+_SAID_NOTHING = frozenset({"tls_handshake_timeout", "head_timeout"})
 
 
 @implementer(ISessionObserver)
 class SessionLog:
     """Tells the operator what became of every opening handshake, or of those only that failed.
 
-    Refusals beyond ``REFUSALS`` a second are counted; the next one's line says how many there were.
+    Such refusals beyond ``REFUSALS`` a second are counted; the next one's line says how many there were.
     """
 
     _log = Logger()
@@ -39,7 +40,7 @@ class SessionLog:
     def closed(self, record: Record) -> None:
         if self.told is Told.ERRORS and not record.error:
             return
-        if record.error not in _REFUSED:
+        if record.error not in _REFUSED and record.timeout not in _SAID_NOTHING:
             self._log.info("{line}", line=line(record))
         elif self._may_tell():
             untold, self._untold = self._untold, 0
@@ -66,6 +67,8 @@ def line(record: Record) -> str:
     ]
     if record.close_code is not None:
         told.append(f"code={record.close_code}")
+    if record.timeout:
+        told.append(f"timeout={record.timeout}")
     if record.error:
         told.append(f"{record.error}: {record.detail}")
     return " ".join(told)

@@ -137,6 +137,17 @@ def never_reads(client: Client) -> None:
     time.sleep(3)
 
 
+def sends_what_is_taken(octets: bytes) -> Act:
+    """As much of it as anybody takes without a pause."""
+
+    def act(client: Client) -> None:
+        client.stream.settimeout(0.5)
+        with contextlib.suppress(TimeoutError):
+            client.stream.sendall(octets)
+
+    return act
+
+
 def post(*fields: Field, body: bytes = b"") -> bytes:
     return head_bytes("POST /ui/ HTTP/1.1", [("Host", "console.test"), *fields]) + body
 
@@ -196,6 +207,13 @@ def pours(connection: Connection) -> None:
     with contextlib.suppress(OSError):
         for _ in range(1024):
             connection.send_raw(frame(BINARY, bytes(1 << 16)))
+    connection.reset()
+
+
+def never_reads_a_body(connection: Connection) -> None:
+    """Reads the head, and looks away for longer than `stall_timeout`."""
+    connection.read_request()
+    time.sleep(3)
     connection.reset()
 
 

@@ -18,9 +18,9 @@ object of the session.
 
 *The client gets* an HTTP status before the 101, and a close code after it; a dash where nobody is there to
 read it. *The upstream gets* the close code that it is told. *The record* has the failure's name (`error` in
-the [access log](access-log.md)) and who showed the end first (`ended_by`); a dash is a connection that never
-asked for anything, and has no record. A leg that is left in the middle of a frame can carry no Close: it is
-cut off.
+the [access log](access-log.md)), the key of the configuration whose time was up (`timeout`), and who showed
+the end first (`ended_by`); a dash for all three is a connection that never asked for anything, and has no
+record. A leg that is left in the middle of a frame can carry no Close: it is cut off.
 """
 MORE = """
 ## The process and what it stands on
@@ -35,8 +35,9 @@ def document() -> str:
     parts = [INTRODUCTION]
     for stage in Stage:
         parts.append(f"\n## {stage.value}\n\n")
-        parts.append("| what happens | the client gets | the upstream gets | the record | ended by |\n")
-        parts.append("|---|---|---|---|---|\n")
+        parts.append("| what happens | the client gets | the upstream gets | the record | time up | ")
+        parts.append("ended by |\n")
+        parts.append("|---|---|---|---|---|---|\n")
         parts += [_row(fault) for fault in FAULTS if fault.stage is stage]
     parts.append(MORE)
     parts += [f"| {mishap.how} | {mishap.seen} |\n" for mishap in MISHAPS]
@@ -50,6 +51,7 @@ def _row(fault: Fault) -> str:
         ", ".join(told) or "–",
         "–" if fault.beside else str(fault.upstream_close or "–"),
         (fault.error or "no error") if fault.recorded else "–",
+        f"`{fault.timeout}`" if fault.timeout else "–",
         (fault.ended_by or "–") if fault.recorded else "–",
     ]
     return f"| {' | '.join(cells)} |\n"

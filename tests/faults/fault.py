@@ -37,6 +37,8 @@ class Fault:
         the one that the upstream gets.
     ``error``, ``ended_by``
         what the record says; ``recorded`` is False where there is no session to speak of.
+    ``timeout``
+        the key of the configuration whose time was up, as the record names it.
     ``recorded_status``
         the record's status, where that is not ``status``.
     ``beside``
@@ -60,3 +62,4 @@ class Fault:
     recorded_status: int | None = None
     kind: str = "console"
     beside: int = 0
+    timeout: str | None = None

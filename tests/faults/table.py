@@ -43,6 +43,7 @@ from tests.wsclient import (
 KEY = b"key!"
 REFUSAL = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno"
 PAGE = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
+LARGE_PAGE = b"HTTP/1.1 200 OK\r\nContent-Length: 30000000\r\n\r\n" + bytes(30_000_000)
 LONG_FRAME = frame(BINARY, b"x" * 10, mask=KEY, length=1000)
 LONG_ANSWER = frame(BINARY, b"x" * 10, length=1000)
 
@@ -108,10 +109,15 @@ FAULTS = (
     # Before and in the head
     _head("the client connects and leaves", ends, **_UNRECORDED),
     _head("the client connects and resets", resets, **_UNRECORDED),
-    _head("the client says nothing for `head_timeout`", waits, status=408),
+    _head("the client says nothing", waits, status=408, timeout="head_timeout"),
     _head("the client leaves in the middle of the head", sends(OPENING[:40], ends), **_UNRECORDED),
     _head("the client resets in the middle of the head", sends(OPENING[:40], resets), **_UNRECORDED),
-    _head("the client stops in the middle of the head", sends(OPENING[:40]), status=408),
+    _head(
+        "the client stops in the middle of the head",
+        sends(OPENING[:40]),
+        status=408,
+        timeout="head_timeout",
+    ),
     _head(
         "the client half-closes in the middle of the head", sends(OPENING[:40], half_closes), **_UNRECORDED
     ),
@@ -129,7 +135,22 @@ FAULTS = (
     _head("a page is asked for where only consoles are", sends(GET), status=426, error="UpgradeRequired"),
     _head("TLS is spoken to a plain listener", sends(HALF_HELLO)),
     _head("plain HTTP is spoken to a TLS listener", sends(OPENING), raw=True, listener="tls", **_UNRECORDED),
-    _head("the TLS handshake stops halfway", sends(HALF_HELLO), raw=True, listener="tls", **_UNRECORDED),
+    _head(
+        "the TLS handshake stops halfway",
+        sends(HALF_HELLO),
+        raw=True,
+        listener="tls",
+        status=None,
+        timeout="tls_handshake_timeout",
+    ),
+    _head(
+        "the client says nothing where TLS is spoken",
+        waits,
+        raw=True,
+        listener="tls",
+        status=None,
+        timeout="tls_handshake_timeout",
+    ),
     _head(
         "the client resets in the TLS handshake",
         sends(HALF_HELLO, resets),
@@ -137,7 +158,13 @@ FAULTS = (
         listener="tls",
         **_UNRECORDED,
     ),
-    _head("the client says nothing after the TLS handshake", waits, status=408, listener="tls"),
+    _head(
+        "the client says nothing after the TLS handshake",
+        waits,
+        status=408,
+        listener="tls",
+        timeout="head_timeout",
+    ),
     _head(
         "the TLS client leaves in the middle of the head",
         sends(OPENING[:40], ends),
@@ -225,7 +252,13 @@ FAULTS = (
     # On the way to the upstream
     _dial("the upstream's name has no address", "unresolved", 502, "UpstreamUnresolved"),
     _dial("the upstream takes no connection", "dead", 502, "UpstreamRefused"),
-    _dial("the upstream does not answer the connect", "unreachable", 504, "UpstreamTimeout"),
+    _dial(
+        "the upstream does not answer the connect",
+        "unreachable",
+        504,
+        "UpstreamTimeout",
+        timeout="connect_timeout",
+    ),
     _dial("the upstream resets at once", "plain", 502, "UpstreamLost", upstream=acts.resets_at_once),
     _dial(
         "the upstream speaks no TLS",
@@ -234,7 +267,14 @@ FAULTS = (
         "UpstreamInvalid",
         upstream=acts.answers_in_plain,
     ),
-    _dial("the upstream is silent in the TLS handshake", "no-tls", 504, "UpstreamTimeout", upstream=stays),
+    _dial(
+        "the upstream is silent in the TLS handshake",
+        "no-tls",
+        504,
+        "UpstreamTimeout",
+        upstream=stays,
+        timeout="upstream_handshake_timeout",
+    ),
     _dial(
         "the upstream resets in the TLS handshake",
         "no-tls",
@@ -254,13 +294,21 @@ FAULTS = (
         recorded_status=499,
     ),
     # The upstream's answer
-    _opening("the upstream never answers", silent, 504, "UpstreamTimeout"),
+    _opening(
+        "the upstream never answers", silent, 504, "UpstreamTimeout", timeout="upstream_handshake_timeout"
+    ),
     _opening("the upstream leaves without an answer", drops_before_answer, 502, "UpstreamLost"),
     _opening("the upstream resets without an answer", says(b"", breaks), 502, "UpstreamLost"),
     _opening(
         "the upstream leaves in the middle of the answer", says(b"HTTP/1.1 101 Sw", goes), 502, "UpstreamLost"
     ),
-    _opening("the upstream's answer drips", acts.drips, 504, "UpstreamTimeout"),
+    _opening(
+        "the upstream's answer drips",
+        acts.drips,
+        504,
+        "UpstreamTimeout",
+        timeout="upstream_handshake_timeout",
+    ),
     _opening("the upstream's answer is no HTTP", says(b"SSH-2.0-no\r\n", stays), 502, "UpstreamInvalid"),
     _opening("the upstream's head never ends", acts.endless, 502, "UpstreamInvalid"),
     _opening("the upstream sends one 1xx after the other", acts.interims, 502, "UpstreamInvalid"),
@@ -361,14 +409,16 @@ FAULTS = (
         "ClientLost",
         listener="pinging",
         upstream_close=1001,
+        timeout="ping_timeout",
     ),
     _client(
-        "the client reads nothing for `stall_timeout`",
+        "the client reads nothing",
         once_open(acts.never_reads),
         "StallTimeout",
         ended_by="proxy",
         upstream=opened(acts.pours),
         listener="quick",
+        timeout="stall_timeout",
     ),
     # While the console is open: the upstream
     _upstream("the upstream leaves without a Close", opened(goes), "UpstreamLost"),
@@ -400,22 +450,31 @@ FAULTS = (
         "the upstream floods with pings", accepts(frame(PING) * 5000, serves), "Flood", upstream_close=1008
     ),
     _upstream(
-        "nothing is said for `idle_timeout`",
+        "the upstream does not answer pings",
+        opened(stays),
+        "UpstreamLost",
+        listener="pinging-up",
+        timeout="ping_timeout",
+    ),
+    _upstream(
+        "nothing is said",
         opened(serves),
         "IdleTimeout",
         1008,
         ended_by="proxy",
         listener="idle",
         upstream_close=1008,
+        timeout="idle_timeout",
     ),
     _upstream(
-        "the session is as old as `max_lifetime`",
+        "the session is old",
         opened(serves),
         "LifetimeReached",
         1008,
         ended_by="proxy",
         listener="mortal",
         upstream_close=1008,
+        timeout="max_lifetime",
     ),
     # While it is being closed
     Fault(
@@ -462,6 +521,7 @@ FAULTS = (
         101,
         1000,
         upstream=opened(stays),
+        timeout="close_timeout",
     ),
     Fault(
         Stage.CLOSING,
@@ -471,6 +531,7 @@ FAULTS = (
         1000,
         upstream=opened(acts.keeps_tcp),
         upstream_close=1000,
+        timeout="close_timeout",
     ),
     Fault(
         Stage.CLOSING,
@@ -490,6 +551,7 @@ FAULTS = (
         ended_by="upstream",
         upstream=accepts(close_of(1000), acts.keeps_tcp),
         upstream_close=1000,
+        timeout="close_timeout",
     ),
     Fault(
         Stage.CLOSING,
@@ -499,6 +561,7 @@ FAULTS = (
         ended_by="upstream",
         upstream=accepts(close_of(1000), acts.keeps_tcp),
         upstream_close=1000,
+        timeout="close_timeout",
     ),
     # Plain HTTP
     _http(
@@ -524,7 +587,14 @@ FAULTS = (
         413,
         "BodyTooLarge",
     ),
-    _http("the upstream never answers", sends(GET), 504, "UpstreamTimeout", upstream=silent),
+    _http(
+        "the upstream never answers",
+        sends(GET),
+        504,
+        "UpstreamTimeout",
+        upstream=silent,
+        timeout="response_timeout",
+    ),
     _http(
         "the upstream leaves without an answer",
         sends(post(("Content-Length", "0"))),
@@ -555,6 +625,24 @@ FAULTS = (
         200,
         "UpstreamTimeout",
         upstream=says(PAGE + b"x", stays),
+        timeout="response_timeout",
+    ),
+    _http(
+        "the client reads nothing of an answer",
+        sends(GET, acts.never_reads),
+        200,
+        "StallTimeout",
+        upstream=says(LARGE_PAGE, stays),
+        timeout="stall_timeout",
+    ),
+    _http(
+        "the upstream reads nothing of a body",
+        acts.sends_what_is_taken(post(("Content-Length", "30000000"), body=bytes(30_000_000))),
+        504,
+        "UpstreamTimeout",
+        upstream=acts.never_reads_a_body,
+        listener="bodies",
+        timeout="stall_timeout",
     ),
     _http(
         "the client resets in the middle of an answer",

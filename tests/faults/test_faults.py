@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from esxiproxy.core.keys import LIMITS
 from tests.certificates import Authority
 from tests.faults.document import PATH, document
 from tests.faults.fault import Fault, Stage
@@ -37,11 +38,18 @@ def test_a_fault_has_its_answer_and_its_name_and_leaves_nothing_open(fault: Faul
             fault.error,
             fault.ended_by,
         )
+        assert record["timeout"] == fault.timeout
 
 
 def test_the_document_is_the_table() -> None:
     """`python -m tests.faults.document` writes it."""
     assert PATH.read_text() == document()
+
+
+def test_the_table_shows_every_timeout() -> None:
+    """All that a session can fail of; a drain's is among the mishaps, a kept connection's is no failure."""
+    keys = {name for name in LIMITS if name.endswith("_timeout")} | {"max_lifetime"}
+    assert {fault.timeout for fault in FAULTS} - {None} == keys - {"drain_timeout", "keepalive_timeout"}
 
 
 def test_the_table_is_long_enough_and_names_nothing_twice() -> None:

@@ -448,6 +448,7 @@ def test_sigterm_while_open(upstream: ScriptedUpstream) -> None:
         assert (got.opcode, got.payload[:2]) == (CLOSE, (1001).to_bytes(2, "big"))
         record = json.loads((proxy.folder / "access.log").read_text())
         assert (record["error"], record["close_code"], record["ended_by"]) == ("Draining", 1001, "proxy")
+        assert record["timeout"] == "drain_timeout"
         clean(proxy)
 
 

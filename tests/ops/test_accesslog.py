@@ -142,6 +142,7 @@ def test_a_console_is_one_json_object_with_everything_in_it():
         "ended_by": "client",
         "error": None,
         "detail": None,
+        "timeout": None,
         "octets_up": 123,
         "octets_down": 45678,
         "round_trip": 0.018,
@@ -154,6 +155,8 @@ def test_a_failed_request_has_its_error_and_no_close_code():
     line = json.loads(as_json(PAGE, NOON))
     assert (line["kind"], line["method"], line["status"], line["close_code"]) == ("http", "HEAD", 502, None)
     assert (line["error"], line["detail"]) == ("UpstreamRefused", "192.0.2.10:443 refused the connection")
+    late = json.loads(as_json(replace(PAGE, timeout="connect_timeout"), NOON))
+    assert late["timeout"] == "connect_timeout"
 
 
 def test_what_there_is_none_of_is_null():

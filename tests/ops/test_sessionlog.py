@@ -20,7 +20,7 @@ def told():
     globalLogPublisher.removeObserver(events.append)
 
 
-def record(error):
+def record(error, timeout=""):
     return Record(
         session="5e55101d",
         listener="secure",
@@ -32,6 +32,7 @@ def record(error):
         close_code=None,
         ended_by="proxy",
         error=error,
+        timeout=timeout,
         detail="all in use",
         octets_up=0,
         octets_down=0,
@@ -51,6 +52,16 @@ def test_a_flood_of_refusals_is_a_few_lines_a_second_and_the_rest_is_counted(tol
     assert told[-1]["more"] == f" ({1000 - REFUSALS} more were refused, and not told of)"
     log.closed(record(error))
     assert told[-1]["more"] == ""
+
+
+@pytest.mark.parametrize("timeout", ["head_timeout", "tls_handshake_timeout"])
+def test_a_flood_of_clients_that_say_nothing_is_a_few_lines_a_second_as_well(told, timeout):
+    log = SessionLog(Clock().seconds)
+    for _ in range(1000):
+        log.closed(record("MalformedRequest", timeout))
+    assert len(told) == REFUSALS and f"timeout={timeout} MalformedRequest: " in told[0]["line"]
+    log.closed(record("MalformedRequest"))
+    assert len(told) == REFUSALS + 1
 
 
 def test_where_nobody_wants_to_know_more_only_failures_have_a_line(told):
