@@ -44,7 +44,6 @@ PROFILES: Mapping[Profile, Mapping[str, Any]] = MappingProxyType(
 _PROBES = 3
 _LONGEST = 32_000
 """Linux takes no option of these beyond 32,767 s."""
-_STALL_MARGIN = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,33 +51,22 @@ class Probes:
     """TCP keepalive, in whole seconds as the kernel takes them.
 
     After ``idle`` of silence the peer is probed every ``interval``, and given up after ``count`` probes.
-    ``unacknowledged`` is TCP_USER_TIMEOUT (RFC 5482): how long bytes may go without an acknowledgement.
     """
 
     idle: int
     interval: int
     count: int
-    unacknowledged: int
 
 
 @lru_cache(maxsize=64)
 def probes(within: float) -> Probes:
-    """Probes that find a dead peer in this time, whether bytes are under way to it or not.
+    """Probes that find a dead peer in this time, when nothing is under way to it.
 
-    Once TCP_USER_TIMEOUT is set, Linux asks it and no longer the number of probes when an idle peer is to be
-    given up (tried on 6.18: probes that end after 6 s, with a user timeout of 10 s, take 10 s), so both have
-    to fit into the time.
+    TCP_USER_TIMEOUT (RFC 5482) stays unset: Linux would ask it and no longer the number of probes when an
+    idle peer is to be given up (tried on 6.18: probes that end after 6 s, with a user timeout of 10 s, take
+    10 s).
     """
     whole = min(max(4, int(within)), _LONGEST)
     interval = max(1, whole // 6)
     idle = max(1, whole - interval // 2 - interval * _PROBES)
-    return Probes(idle, interval, _PROBES, idle + interval * _PROBES - 1)
-
-
-def patience(stall_timeout: float) -> int:
-    """TCP_USER_TIMEOUT, in seconds, while a peer takes nothing.
-
-    The same option ends a connection to a living peer whose window is closed: our own ``stall_timeout`` has
-    to come first, since it knows what it does.
-    """
-    return int(stall_timeout) + _STALL_MARGIN
+    return Probes(idle, interval, _PROBES)

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from zope.interface import implementer
 
-from esxiproxy.core.limits import Limits
 from esxiproxy.net.leg import Leg
-from esxiproxy.net.tcpkeepalive import be_patient, be_strict
-
-_LOOKS = 4
-"""Part of ``tcp_keepalive`` after which a blocked leg is looked at: nobody asks the kernel at every block."""
 
 
 @implementer(IPushProducer)
@@ -24,20 +18,16 @@ class Valve:
     stopped transport is closed, before ``connectionLost`` has said why.
 
     A paused transport sees neither FIN nor RST, so every pause has an end: ``stalled`` is called when the leg
-    has taken nothing for ``stall_timeout`` seconds.  Before TCP's own keepalive (``tcp_keepalive``) takes a
-    living peer for a dead one, the kernel is told to be patient.
+    has taken nothing for ``timeout`` seconds.
     """
 
     def __init__(
-        self, leg: Leg, twin: Leg, clock: IReactorTime, limits: Limits, stalled: Callable[[], None]
+        self, leg: Leg, twin: Leg, clock: IReactorTime, timeout: float, stalled: Callable[[], None]
     ) -> None:
         self._leg = leg
         self._twin = twin
         self._clock = clock
-        self._timeout = limits.stall_timeout
-        self._within = limits.tcp_keepalive
-        self._look = min(limits.stall_timeout, (limits.tcp_keepalive or math.inf) / _LOOKS)
-        self._patient = False
+        self._timeout = timeout
         self._stalled = stalled
         self._since: float | None = None
         self._call: IDelayedCall | None = None
@@ -51,7 +41,7 @@ class Valve:
         self._since = self._clock.seconds()
         # A busy leg is blocked and unblocked all the time: the timer stays and looks, instead of being reset.
         if self._call is None:
-            self._call = self._clock.callLater(self._look, self._check)
+            self._call = self._clock.callLater(self._timeout, self._check)
         twin = self._twin
         if not twin.paused and not twin.lost:
             twin.paused = True
@@ -60,10 +50,6 @@ class Valve:
     def resumeProducing(self) -> None:
         self._leg.blocked = False
         self._since = None
-        if self._patient:
-            self._patient = False
-            be_strict(self._leg.transport, self._within)
-            self.forget()  # the next block is looked at from its own beginning
         if self._leg.held and not self._leg.mid_frame():
             self._leg.release()
         self._resume_twin()
@@ -100,9 +86,5 @@ class Valve:
         blocked = self._clock.seconds() - self._since
         if blocked >= self._timeout:
             self._stalled()
-        elif blocked >= self._look:
-            self._patient = True
-            be_patient(self._leg.transport, self._timeout)
-            self._call = self._clock.callLater(self._timeout - blocked, self._check)
         else:
-            self._call = self._clock.callLater(self._look - blocked, self._check)
+            self._call = self._clock.callLater(self._timeout - blocked, self._check)

@@ -17,7 +17,7 @@ from esxiproxy.core.limits import Limits
 from esxiproxy.core.routing import Upstream
 from esxiproxy.net.http_flow import HttpFlow
 from esxiproxy.net.linger import Linger
-from esxiproxy.net.tcpkeepalive import be_patient, keep_alive
+from esxiproxy.net.tcpkeepalive import keep_alive
 from esxiproxy.net.timers import Timers
 from esxiproxy.net.trust import UpstreamTLS
 
@@ -55,7 +55,6 @@ class HttpUpstream(Protocol):
         with suppress(AttributeError, OSError):  # a unix socket, a transport of a test
             self.transport.setTcpNoDelay(True)
         keep_alive(self.transport, self._limits.tcp_keepalive)
-        be_patient(self.transport, self._limits.stall_timeout)
         if self._tls is None:
             self._open()
 

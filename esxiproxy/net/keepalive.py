@@ -8,13 +8,15 @@ from collections.abc import Callable
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from esxiproxy.net.leg import PING, Leg
+from esxiproxy.net.uptake import uptake
 
 
 class Keepalive:
     """Pings a leg every ``interval`` seconds, and gives it up when it is silent for ``timeout`` after one.
 
     Any byte received is life, not only the pong.  The clock starts when the ping is written, which may be
-    after it was sent (a data frame was going out), and stands still while the leg is paused or blocked.
+    after it was sent (a data frame was going out), and stands still while the leg is paused or blocked, or
+    the peer's window is closed.
     """
 
     def __init__(
@@ -67,7 +69,12 @@ class Keepalive:
 
     def _due(self) -> None:
         self._pending = None
-        if self._leg.paused or self._leg.blocked:  # it could not be heard, or not yet read the ping
+        leg = self._leg
+        if leg.paused or leg.blocked:  # it could not be heard, or not yet read the ping
             self._pending = self._clock.callLater(self._timeout, self._due)
-        elif not self._leg.heard:
-            self._dead()
+        elif not leg.heard:
+            peer = uptake(leg.transport)
+            if peer is not None and peer.closed:  # nor here, where the ping waits in the kernel
+                self._pending = self._clock.callLater(self._timeout, self._due)
+            else:
+                self._dead()

@@ -23,6 +23,7 @@ from esxiproxy.net.flow import Valve
 from esxiproxy.net.keepalive import Keepalive
 from esxiproxy.net.leg import CLOSE, Leg
 from esxiproxy.net.linger import half_close
+from esxiproxy.net.lookout import Lookout
 from esxiproxy.net.tcpkeepalive import keep_alive
 from esxiproxy.net.timers import Timers
 
@@ -60,10 +61,11 @@ class Relay:
         for side, leg in self.legs.items():
             leg.relay = self
             stalled = partial(self._stalled, side)
-            valve = Valve(leg, self.legs[side.other], self._clock, limits, stalled)
+            valve = Valve(leg, self.legs[side.other], self._clock, limits.stall_timeout, stalled)
             self._valves[side] = valve
             valve.install()
             keep_alive(leg.transport, limits.tcp_keepalive)
+        Lookout(self.legs, self._clock, self._timers, limits, self._stalled, self._gone).start()
         self._keep_alive(Side.CLIENT, limits.ping_interval)
         self._keep_alive(Side.UPSTREAM, limits.upstream_ping_interval)
         if limits.max_lifetime is not None:
@@ -132,13 +134,14 @@ class Relay:
     def _keep_alive(self, side: Side, interval: float | None) -> None:
         if interval is not None:
             timeout = self.session.limits.ping_timeout
-            self._keepalives[side] = Keepalive(
-                self.legs[side], self._clock, interval, timeout, lambda: self._silent(side, timeout)
-            )
+            silent = partial(self._silent, side, f"no answer to a ping within {timeout:g} s", "ping_timeout")
+            self._keepalives[side] = Keepalive(self.legs[side], self._clock, interval, timeout, silent)
 
-    def _silent(self, side: Side, timeout: float) -> None:
-        error = _loss(side, False, f"no answer to a ping within {timeout:g} s", "ping_timeout")
-        self.session.failed(error, side.value)
+    def _gone(self, side: Side) -> None:
+        self._silent(side, f"no sign of life within {self.session.limits.tcp_keepalive:g} s", "tcp_keepalive")
+
+    def _silent(self, side: Side, detail: str, timeout: str) -> None:
+        self.session.failed(_loss(side, False, detail, timeout), side.value)
         self.legs[side].transport.abortConnection()
 
     def _stalled(self, side: Side) -> None:
@@ -239,10 +242,9 @@ class Relay:
             leg.relay = leg.twin = leg.sink = None
 
 
-def _loss(
-    side: Side, mid_frame: bool, detail: str = "the connection ended without a Close", timeout: str = ""
-) -> SessionError:
+def _loss(side: Side, mid_frame: bool, detail: str = "", timeout: str = "") -> SessionError:
     """The failure that a lost connection is."""
+    detail = detail or "the connection ended without a Close"
     if mid_frame:
         detail += ", in the middle of a frame"
     return (ClientLost if side is Side.CLIENT else UpstreamLost)(detail, timeout=timeout)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
-from esxiproxy.core.keepalive import patience, probes
+from esxiproxy.core.keepalive import probes
 
 Option = tuple[int, int, int]
 """Level, name and value, as ``setsockopt`` takes them."""
@@ -17,24 +17,15 @@ _DEEPEST = 5
 
 
 def keep_alive(transport: Any, within: float | None) -> None:
-    """See to it that a dead peer is found within so many seconds, idle or not; None leaves it to chance.
+    """See to it that a dead peer is found within so many seconds; None leaves it to chance.
 
+    One that bytes wait for is not probed (RFC 9293 3.8.4): see :mod:`esxiproxy.net.lookout`.
     Takes a transport, TLS or not, or a socket.  What has no TCP under it (a unix socket, a test's transport)
     and options that the platform does not know are left alone.
     """
     sock = socket_of(transport)
     if sock is not None and sock.family != getattr(socket, "AF_UNIX", None):
         _set(sock, _options(within))
-
-
-def be_patient(transport: Any, stall_timeout: float) -> None:
-    """While a peer takes nothing: our own ``stall_timeout`` is to end the session, and not the kernel."""
-    _allow(transport, patience(stall_timeout))
-
-
-def be_strict(transport: Any, within: float | None) -> None:
-    """It takes bytes again: a dead peer is found within that time, as before."""
-    _allow(transport, 0 if within is None else probes(within).unacknowledged)
 
 
 def socket_of(transport: Any) -> Any:
@@ -73,15 +64,7 @@ def _options(within: float | None) -> tuple[Option, ...]:
         (socket.IPPROTO_TCP, idle, found.idle),
         (socket.IPPROTO_TCP, "TCP_KEEPINTVL", found.interval),
         (socket.IPPROTO_TCP, "TCP_KEEPCNT", found.count),
-        (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", found.unacknowledged * 1000),
     )
-
-
-def _allow(transport: Any, unacknowledged: int) -> None:
-    """So many seconds without an acknowledgement, 0 for the kernel's own idea of it."""
-    sock = socket_of(transport)
-    if sock is not None:
-        _set(sock, _known((socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", unacknowledged * 1000)))
 
 
 def _known(*options: tuple[int, str, int]) -> tuple[Option, ...]:
@@ -93,7 +76,7 @@ def _known(*options: tuple[int, str, int]) -> tuple[Option, ...]:
 
 def _set(sock: Any, options: Iterable[Option]) -> None:
     for level, number, value in options:
-        try:  # ten times a session, and `suppress` costs more than the call
+        try:  # eight times a session, and `suppress` costs more than the call
             sock.setsockopt(level, number, value)
         except OSError:  # no TCP, not known to this kernel, or closed already
             continue

@@ -63,12 +63,12 @@ def line(record: Record) -> str:
         f"session {record.session} {record.listener} {record.client} {record.target}",
         f"upstream={record.upstream or '-'} status={record.status}",
         f"up={record.octets_up} down={record.octets_down} seconds={record.phases.get('closed', 0.0):.3f}",
-        f"ended by {record.ended_by or 'nobody'}",
     ]
-    if record.close_code is not None:
-        told.append(f"code={record.close_code}")
     if record.timeout:
         told.append(f"timeout={record.timeout}")
+    told.append(f"ended by {record.ended_by or 'nobody'}")
+    if record.close_code is not None:
+        told.append(f"code={record.close_code}")
     if record.error:
         told.append(f"{record.error}: {record.detail}")
     return " ".join(told)

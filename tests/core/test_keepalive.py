@@ -4,7 +4,7 @@ from dataclasses import fields
 
 import pytest
 
-from esxiproxy.core.keepalive import PROFILES, Profile, patience, probes
+from esxiproxy.core.keepalive import PROFILES, Profile, probes
 from esxiproxy.core.limits import Limits
 
 
@@ -29,16 +29,8 @@ def test_a_dead_peer_is_found_in_time(within):
     found = probes(within)
     assert min(found.idle, found.interval, found.count) >= 1
     assert found.idle + found.interval * found.count <= within
-    # Linux looks at it with each probe: it has to have passed when the last one is due.
-    last = found.idle + found.interval * found.count
-    assert last - found.interval <= found.unacknowledged < last
 
 
 def test_nothing_is_beyond_what_linux_takes():
     found = probes(365 * 86400.0)
     assert max(found.idle, found.interval) <= 32767
-
-
-@pytest.mark.parametrize("stall_timeout", [1.0, 60.0, 3600.0])
-def test_our_own_stall_timeout_comes_before_the_kernels(stall_timeout):
-    assert patience(stall_timeout) >= stall_timeout + 5

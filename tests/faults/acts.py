@@ -137,6 +137,12 @@ def never_reads(client: Client) -> None:
     time.sleep(3)
 
 
+def never_reads_a_little(client: Client) -> None:
+    """Looks away as well, from what the kernel has room for."""
+    client.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    once_open(never_reads)(client)
+
+
 def sends_what_is_taken(octets: bytes) -> Act:
     """As much of it as anybody takes without a pause."""
 

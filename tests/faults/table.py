@@ -420,6 +420,15 @@ FAULTS = (
         listener="quick",
         timeout="stall_timeout",
     ),
+    _client(
+        "the client reads nothing of what the kernel has room for",
+        acts.never_reads_a_little,
+        "StallTimeout",
+        ended_by="proxy",
+        upstream=accepts(frame(BINARY, bytes(300_000)), serves),
+        upstream_close=1008,
+        timeout="stall_timeout",
+    ),
     # While the console is open: the upstream
     _upstream("the upstream leaves without a Close", opened(goes), "UpstreamLost"),
     _upstream("the upstream resets", opened(breaks), "UpstreamLost"),

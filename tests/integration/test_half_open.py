@@ -32,6 +32,8 @@ from tests.wsclient import (
     ScriptedUpstream,
     StreamEnded,
     frame,
+    handshake_fields,
+    head_bytes,
     opened,
 )
 
@@ -47,6 +49,10 @@ MARGIN = 3.0
 """Seconds for a machine that is busy."""
 KEY = b"\x01\x02\x03\x04"
 PIECE = bytes(range(256)) * 256
+SMALL = bytes(range(256)) * 400
+"""Far less than the kernel has room for at the proxy, far more than it has at a client that does not read."""
+CLIENT = "client"
+"""The name of every thread that drives one."""
 KINDS = (False, True)
 """Without TLS on both legs, and with it."""
 TEXT = """
@@ -81,6 +87,22 @@ url = ws://{address}:{plain}
 url = wss://{address}:{secure}
 verify = pin
 pin = sha256:{pin}
+"""
+
+
+LITTLE = """
+[proxy]
+keepalive = lan
+tcp_keepalive = 4s
+stall_timeout = 8s
+close_timeout = 1s
+
+[listener one]
+listen = 127.0.0.1:0
+upstream = one
+
+[upstream one]
+url = ws://127.0.0.1:{port}
 """
 
 
@@ -144,18 +166,28 @@ class Scene:
         """Nobody is connected any more, in this time and a margin."""
         until(lambda: self.at_hosts() == self.at_proxy() == 0, f"all is over ({within:g} s)", within + MARGIN)
 
-    def records(self, count: int) -> list[str]:
-        """How the sessions of this test ended, as the log tells it."""
+    def lines(self, count: int) -> list[str]:
+        """Those that the log has of the sessions of this test."""
 
         def found() -> list[str] | None:
-            records = re.findall(r"ended by (.*)", self.proxy.log()[self.read :])
-            return records if len(records) == count else None
+            lines = re.findall(r".*ended by .*", self.proxy.log()[self.read :])
+            return lines if len(lines) == count else None
 
         return until(found, f"{count} records")
+
+    def records(self, count: int) -> list[str]:
+        """How the sessions of this test ended, as the log tells it."""
+        return [line.partition("ended by ")[2] for line in self.lines(count)]
 
     def end(self) -> None:
         """Everybody leaves."""
         self.over.set()
+        for client in self.clients:  # who still waits on a closed descriptor would speak on the next one's
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(client.stream, socket.SHUT_RDWR)
+        for thread in threading.enumerate():
+            if thread.name == CLIENT:
+                thread.join(10)
         for client in self.clients:
             client.reset()
         for upstream in self.upstreams.values():
@@ -245,7 +277,7 @@ class Living(threading.Thread):
     """A client as it should be: takes everything, answers pings, and leaves when it is told to."""
 
     def __init__(self, client: Client) -> None:
-        super().__init__(daemon=True)
+        super().__init__(name=CLIENT, daemon=True)
         self.frames = 0
         self.code: int | None = None
         """Its Close's; None if the stream ended without one."""
@@ -275,7 +307,7 @@ def sends(client: Client, over: threading.Event, payload: bytes, pause: float) -
             while not over.wait(pause):
                 client.stream.sendall(octets)
 
-    threading.Thread(target=send, daemon=True).start()
+    threading.Thread(target=send, name=CLIENT, daemon=True).start()
 
 
 # the client's link
@@ -309,6 +341,19 @@ def test_a_client_that_was_cut_off_with_much_on_its_way_is_found_out(profile: st
     with scene.network.cut(scene.network.clients):
         scene.is_free(STALLED + CLOSED)
         assert all("ClientLost" in record or "StallTimeout" in record for record in scene.records(2))
+
+
+@pytest.mark.parametrize("profile", ["patient", "patient-lan"])
+def test_a_client_that_took_nothing_and_was_cut_off_is_found_out(profile: str, scene: Scene) -> None:
+    """Its window is closed, and what waits fits into the kernel's buffer: TCP asks it, and has no answer."""
+    for tls in KINDS:
+        _, connection = scene.open(profile, tls, tells(SMALL), room=4096)
+        assert connection.request is not None
+    assert not scene.over.wait(1)
+    with scene.network.cut(scene.network.clients):
+        scene.is_free(PROBED + PROBED / 4 + CLOSED)
+        assert all("timeout=tcp_keepalive" in line for line in scene.lines(2))
+        assert all("client ClientLost" in record for record in scene.records(2))
 
 
 # the upstream's link
@@ -349,6 +394,19 @@ def test_a_host_that_was_cut_off_with_much_on_its_way_is_found_out(scene: Scene)
     scene.is_free(1)
 
 
+def test_a_host_that_was_cut_off_with_little_on_its_way_is_found_out(scene: Scene) -> None:
+    """One key, which the kernel keeps for it: TCP has no answer."""
+    clients = [scene.open("patient-lan", tls, serve)[0] for tls in KINDS]
+    with scene.network.cut(scene.network.hosts):
+        for client in clients:
+            Living(client)
+            client.send_frame(BINARY, b"key")
+        until(lambda: scene.at_proxy() == 0, "the proxy has let go", PROBED + PROBED / 4 + CLOSED + MARGIN)
+        assert all("timeout=tcp_keepalive" in line for line in scene.lines(2))
+        assert all("upstream UpstreamLost" in record for record in scene.records(2))
+    scene.is_free(1)
+
+
 # the living
 
 
@@ -368,9 +426,10 @@ def test_a_living_peer_is_kept(scene: Scene) -> None:
         assert connection.frames[-1].payload == b"still here"
 
 
-def test_a_living_client_that_takes_nothing_is_kept(scene: Scene) -> None:
+@pytest.mark.parametrize("size", [8_000_000, 300_000], ids=["much", "what the kernel has room for"])
+def test_a_living_client_that_takes_nothing_is_kept(size: int, scene: Scene) -> None:
     """For longer than a dead one, for less than stall_timeout: it gets every byte when it reads again."""
-    payload = random.Random(6).randbytes(8_000_000)
+    payload = random.Random(6).randbytes(size)
     clients = [
         scene.open(profile, tls, tells(payload), room=32_768)[0]
         for profile in ("patient", "patient-lan")
@@ -381,3 +440,17 @@ def test_a_living_client_that_takes_nothing_is_kept(scene: Scene) -> None:
         client.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         assert client.recv_frame(60).payload == payload
     assert scene.at_hosts() == scene.at_proxy() == len(clients)
+
+
+def test_a_living_client_that_takes_nothing_of_a_little_stalls_and_is_not_taken_for_dead() -> None:
+    """TCP would have given up a dead one twice over when stall_timeout comes."""
+    with ScriptedUpstream(opened(tells(bytes(40_000)))) as upstream:
+        text = LITTLE.format(port=upstream.port)
+        with Proxy(text) as proxy, socket.socket() as stream:
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            stream.connect(("127.0.0.1", proxy.ports["one"]))
+            began = time.monotonic()
+            stream.sendall(head_bytes(f"GET /ticket/{TICKET} HTTP/1.1", handshake_fields(["binary"])))
+            until(lambda: " ended by " in proxy.log(), "it has ended", 4 * PROBED)
+            assert time.monotonic() - began > 2 * PROBED
+            assert "timeout=stall_timeout ended by proxy code=1008 StallTimeout" in proxy.log()

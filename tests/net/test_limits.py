@@ -1,12 +1,9 @@
 """Limits where they apply: at a listener's door, before the dial, and in plain HTTP."""
 
-import pytest
-
 from esxiproxy.core.quota import Quotas
-from esxiproxy.net.tcpkeepalive import be_patient, be_strict
 from tests.net.http_scene import OK, HttpScene, get
 from tests.net.memory import Wire
-from tests.net.scene import Scene, frame, opening
+from tests.net.scene import Scene, opening
 
 
 def limited(scene, **quotas):
@@ -156,42 +153,6 @@ def test_a_connection_that_is_kept_for_a_next_request_makes_room_for_a_console()
     scene.clear()
     scene.ask(get())
     assert refused(scene.client.received, b"max_connections")
-
-
-@pytest.mark.parametrize("tcp_keepalive", [60.0, 8.0])
-def test_tcp_is_told_to_be_patient_with_a_blocked_leg_before_it_gives_a_living_peer_up(
-    monkeypatch, tcp_keepalive
-):
-    told = []
-    monkeypatch.setattr("esxiproxy.net.flow.be_patient", lambda transport, seconds: told.append(be_patient))
-    monkeypatch.setattr("esxiproxy.net.flow.be_strict", lambda transport, within: told.append(be_strict))
-    scene = Scene(ping_interval=None, tcp_keepalive=tcp_keepalive).open()
-    scene.client.block()
-    scene.host.send(frame(2, b"p" * 300_000), 65536)
-    scene.pump()
-    assert not told
-    scene.advance(tcp_keepalive / 2)
-    assert told == [be_patient]
-    scene.client.unblock()
-    scene.pump()
-    assert told == [be_patient, be_strict]
-
-
-def test_a_leg_that_is_blocked_again_is_looked_at_again_before_tcp_gives_it_up(monkeypatch):
-    told = []
-    monkeypatch.setattr("esxiproxy.net.flow.be_patient", lambda transport, seconds: told.append(be_patient))
-    monkeypatch.setattr("esxiproxy.net.flow.be_strict", lambda transport, within: told.append(be_strict))
-    scene = Scene(ping_interval=None, tcp_keepalive=30.0, stall_timeout=120.0).open()
-    scene.client.block()
-    scene.host.send(frame(2, b"p" * 600_000), 65536)
-    scene.pump()
-    scene.advance(8)
-    scene.client.unblock(200_000)
-    scene.pump()
-    scene.client.block()
-    assert told == [be_patient, be_strict]
-    scene.advance(8)
-    assert told == [be_patient, be_strict, be_patient]
 
 
 def test_a_client_that_is_refused_and_stays_holds_nothing():

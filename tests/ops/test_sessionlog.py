@@ -59,7 +59,7 @@ def test_a_flood_of_clients_that_say_nothing_is_a_few_lines_a_second_as_well(tol
     log = SessionLog(Clock().seconds)
     for _ in range(1000):
         log.closed(record("MalformedRequest", timeout))
-    assert len(told) == REFUSALS and f"timeout={timeout} MalformedRequest: " in told[0]["line"]
+    assert len(told) == REFUSALS and f"timeout={timeout} ended by proxy MalformedRequest: " in told[0]["line"]
     log.closed(record("MalformedRequest"))
     assert len(told) == REFUSALS + 1
 

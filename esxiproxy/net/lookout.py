@@ -1,0 +1,89 @@
+"""Looks now and then whether both peers of a session take what waits for them in the kernel."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+from twisted.internet.interfaces import IReactorTime
+
+from esxiproxy.core.closing import Side
+from esxiproxy.core.limits import Limits
+from esxiproxy.net.leg import Leg
+from esxiproxy.net.timers import Timers
+from esxiproxy.net.uptake import uptake
+
+_LOOKS = 4
+"""How often within the shorter of the two times: either end may come that part late."""
+
+
+class _Wait:
+    """Bytes that one peer has not taken: since when it has taken none of them, or answered nothing."""
+
+    __slots__ = ("acknowledged", "asked", "since")
+
+    def __init__(self, acknowledged: int, since: float) -> None:
+        self.acknowledged = acknowledged
+        self.since = since
+        self.asked: float | None = None
+
+
+class Lookout:
+    """Ends a wait that nobody else sees: no leg is ``blocked`` by bytes that the kernel has room for.
+
+    ``stalled`` is called for a peer that took nothing of them for ``stall_timeout``, ``gone`` for one that
+    TCP has had no answer from for ``tcp_keepalive``: the kernel's own keepalive does not ask a peer that
+    bytes wait for.  TCP_USER_TIMEOUT cannot tell the two apart.  It ends a living peer with a closed window,
+    too, and once it is set, Linux asks it instead of the number of keepalive's probes; so it is left alone.
+    """
+
+    __slots__ = ("_clock", "_every", "_gone", "_legs", "_limits", "_stalled", "_timers", "_waits")
+
+    def __init__(
+        self,
+        legs: Mapping[Side, Leg],
+        clock: IReactorTime,
+        timers: Timers,
+        limits: Limits,
+        stalled: Callable[[Side], None],
+        gone: Callable[[Side], None],
+    ) -> None:
+        self._legs = legs
+        self._clock = clock
+        self._timers = timers
+        self._limits = limits
+        self._stalled = stalled
+        self._gone = gone
+        self._every = min(limits.stall_timeout, limits.tcp_keepalive or math.inf) / _LOOKS
+        self._waits: dict[Side, _Wait] = {}
+
+    def start(self) -> None:
+        """From here on until the timers are cleared."""
+        self._timers.arm("look", self._every, self._look)
+
+    def _look(self) -> None:
+        self.start()
+        for side, leg in self._legs.items():
+            end = self._end(side, leg)
+            if end is not None:
+                return end(side)
+
+    def _end(self, side: Side, leg: Leg) -> Callable[[Side], None] | None:
+        peer = uptake(leg.transport)
+        if peer is None or not peer.waiting:
+            self._waits.pop(side, None)
+            return None
+        now = self._clock.seconds()
+        wait = self._waits.get(side)
+        if wait is None or wait.acknowledged != peer.acknowledged:
+            wait = self._waits[side] = _Wait(peer.acknowledged, now)
+        unheard = wait.asked is not None and peer.silent >= now - wait.asked
+        within = self._limits.tcp_keepalive
+        # What was sent before the last look had time for an answer; the next look would be too late.
+        if unheard and within is not None and peer.silent >= within - self._every:
+            return self._gone
+        if now - wait.since >= self._limits.stall_timeout:
+            return self._stalled
+        if not unheard:
+            wait.asked = now if peer.unanswered else None
+        return None

@@ -1,0 +1,155 @@
+"""What waits in the kernel is looked after: a peer that takes none of it, and one that is gone."""
+
+import socket
+import sys
+from dataclasses import replace
+
+import pytest
+from twisted.internet.protocol import Protocol
+
+from esxiproxy.net.uptake import Uptake, uptake
+from tests.net.memory import Wire
+from tests.net.scene import Scene, up
+from tests.programs import until
+
+RESTS = Uptake(acknowledged=1000, waiting=False, closed=False, unanswered=False, silent=0.0)
+CLOSED = replace(RESTS, waiting=True, closed=True)
+"""It answers the kernel's probes."""
+GONE = replace(RESTS, waiting=True, unanswered=True)
+
+
+class Kernel:
+    """What it tells of the client; ``silent_since`` is when it was last heard."""
+
+    def __init__(self, monkeypatch, **limits):
+        self.scene = Scene(**limits).open()
+        self.told = RESTS
+        self.silent_since = None
+        for name in ("lookout", "keepalive"):
+            monkeypatch.setattr(f"esxiproxy.net.{name}.uptake", self._uptake)
+
+    def _uptake(self, transport):
+        if transport is not self.scene.client.transport:
+            return RESTS
+        if self.silent_since is None:
+            return self.told
+        return replace(self.told, silent=self.scene.clock.seconds() - self.silent_since)
+
+    def goes(self):
+        """The client's link is cut, and something is on its way to it."""
+        self.told, self.silent_since = GONE, self.scene.clock.seconds()
+
+    def ended_after(self):
+        """Seconds until there is a record."""
+        began = self.scene.clock.seconds()
+        while not self.scene.recorder.records:
+            assert self.scene.clock.seconds() - began < 1000
+            self.scene.advance(1)
+        return self.scene.clock.seconds() - began
+
+
+def test_a_living_client_that_takes_nothing_is_kept_until_stall_timeout(monkeypatch):
+    kernel = Kernel(monkeypatch, ping_interval=None, stall_timeout=600.0)
+    kernel.told = CLOSED
+    assert 600 <= kernel.ended_after() < 600 + 2 * 15
+    assert (kernel.scene.record.error, kernel.scene.record.timeout) == ("StallTimeout", "stall_timeout")
+
+
+def test_a_client_that_takes_something_now_and_then_does_not_stall(monkeypatch):
+    kernel = Kernel(monkeypatch, ping_interval=None)
+    for taken in range(20):
+        kernel.told = replace(CLOSED, acknowledged=taken)
+        kernel.scene.advance(40)
+    assert not kernel.scene.recorder.records
+
+
+def test_a_client_that_has_taken_everything_may_rest_for_good(monkeypatch):
+    kernel = Kernel(monkeypatch, ping_interval=None)
+    for _ in range(20):
+        kernel.told = CLOSED
+        kernel.scene.advance(40)
+        kernel.told = RESTS
+        kernel.scene.advance(40)
+    assert not kernel.scene.recorder.records
+
+
+def test_a_client_that_is_gone_is_found_within_tcp_keepalive(monkeypatch):
+    kernel = Kernel(monkeypatch, ping_interval=None, stall_timeout=600.0)
+    kernel.scene.advance(100)
+    kernel.goes()
+    assert kernel.ended_after() <= 60 + 5
+    record = kernel.scene.record
+    assert (record.error, record.timeout, record.ended_by) == ("ClientLost", "tcp_keepalive", "client")
+
+
+def test_one_that_answers_late_is_not_gone(monkeypatch):
+    kernel = Kernel(monkeypatch, ping_interval=None, stall_timeout=600.0)
+    for _ in range(8):
+        kernel.goes()
+        kernel.scene.advance(44)
+    assert not kernel.scene.recorder.records
+
+
+def test_without_tcp_keepalive_nobody_is_gone_before_stall_timeout(monkeypatch):
+    kernel = Kernel(monkeypatch, ping_interval=None, tcp_keepalive=None, stall_timeout=100.0)
+    kernel.goes()
+    assert 100 <= kernel.ended_after() <= 100 + 25 + 6
+    assert kernel.scene.record.error == "StallTimeout"
+
+
+def test_a_ping_that_waits_at_a_closed_window_is_not_due(monkeypatch):
+    kernel = Kernel(monkeypatch, stall_timeout=600.0)
+    kernel.told = CLOSED
+    kernel.scene.advance(300)
+    assert not kernel.scene.recorder.records
+    kernel.told = RESTS
+    assert kernel.ended_after() <= 25 + 20 + 6
+    assert kernel.scene.record.timeout == "ping_timeout"
+
+
+def test_a_ping_that_is_on_its_way_is_due(monkeypatch):
+    kernel = Kernel(monkeypatch)
+    kernel.scene.advance(25)
+    kernel.goes()
+    assert kernel.ended_after() <= 20 + 6
+    assert kernel.scene.record.timeout == "ping_timeout"
+
+
+def test_where_nobody_tells_a_session_goes_on():
+    scene = Scene(ping_interval=None).open()
+    scene.advance(1000)
+    scene.client.send(up(9, b"still here"))
+    scene.pump()
+    assert not scene.recorder.records and uptake(scene.client.transport) is None
+
+
+# The kernel itself
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells")
+def test_the_kernel_tells_what_a_peer_takes():
+    with socket.create_server(("127.0.0.1", 0)) as port:
+        port.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        near = socket.create_connection(port.getsockname())
+        far, _address = port.accept()
+    with near, far:
+        found = uptake(near)
+        assert not (found.waiting or found.closed or found.unanswered)
+        near.sendall(b"x" * 100)
+        until(lambda: not uptake(near).waiting, "the kernel of the other one has them")
+        assert uptake(near).acknowledged == found.acknowledged + 100
+        near.sendall(b"x" * 50_000)
+        until(lambda: uptake(near).closed, "its window is closed")
+        assert uptake(near).waiting and uptake(near).acknowledged < found.acknowledged + 50_100
+        got = b""
+        while len(got) < 50_100:
+            got += far.recv(65536)
+        until(lambda: not uptake(near).waiting, "it has read them")
+        assert uptake(near).acknowledged == found.acknowledged + 50_100
+
+
+def test_what_has_no_tcp_tells_nothing():
+    near, far = socket.socketpair()
+    with near, far:
+        assert uptake(near) is None
+    assert uptake(near) is None and uptake(Wire(Protocol()).transport) is None
