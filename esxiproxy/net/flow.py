@@ -7,6 +7,7 @@ from collections.abc import Callable
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from zope.interface import implementer
 
+from esxiproxy.core.closing import Side
 from esxiproxy.net.leg import Leg
 
 
@@ -17,12 +18,12 @@ class Valve:
     The twin itself is no producer of that transport: a producer is stopped when its transport goes, and a
     stopped transport is closed, before ``connectionLost`` has said why.
 
-    A paused transport sees neither FIN nor RST, so every pause has an end: ``stalled`` is called when the leg
-    has taken nothing for ``timeout`` seconds.
+    A paused transport sees neither FIN nor RST, so every pause has an end: ``stalled`` is called, with the
+    leg's side, when that has taken nothing for ``timeout`` seconds.
     """
 
     def __init__(
-        self, leg: Leg, twin: Leg, clock: IReactorTime, timeout: float, stalled: Callable[[], None]
+        self, leg: Leg, twin: Leg, clock: IReactorTime, timeout: float, stalled: Callable[[Side], None]
     ) -> None:
         self._leg = leg
         self._twin = twin
@@ -85,6 +86,6 @@ class Valve:
             return
         blocked = self._clock.seconds() - self._since
         if blocked >= self._timeout:
-            self._stalled()
+            self._stalled(self._leg.side)
         else:
             self._call = self._clock.callLater(self._timeout - blocked, self._check)

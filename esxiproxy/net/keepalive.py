@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from esxiproxy.core.closing import Side
 from esxiproxy.net.leg import PING, Leg
 from esxiproxy.net.uptake import uptake
 
@@ -25,7 +26,7 @@ class Keepalive:
         clock: IReactorTime,
         interval: float,
         timeout: float,
-        dead: Callable[[], None],
+        dead: Callable[[Side], None],
     ) -> None:
         self._leg = leg
         self._clock = clock
@@ -77,4 +78,4 @@ class Keepalive:
             if peer is not None and peer.closed:  # nor here, where the ping waits in the kernel
                 self._pending = self._clock.callLater(self._timeout, self._due)
             else:
-                self._dead()
+                self._dead(leg.side)

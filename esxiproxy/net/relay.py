@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -54,18 +53,17 @@ class Relay:
 
     def start(self) -> None:
         """From here on frames flow."""
-        client, upstream = self.legs[Side.CLIENT], self.legs[Side.UPSTREAM]
-        client.twin = client.sink = upstream
-        upstream.twin = upstream.sink = client
+        for side, leg in self.legs.items():
+            leg.twin = leg.sink = self.legs[side.other]
         limits = self.session.limits
+        stalled = self._stalled  # one object for all who may call it: there are thousands of sessions
         for side, leg in self.legs.items():
             leg.relay = self
-            stalled = partial(self._stalled, side)
             valve = Valve(leg, self.legs[side.other], self._clock, limits.stall_timeout, stalled)
             self._valves[side] = valve
             valve.install()
             keep_alive(leg.transport, limits.tcp_keepalive)
-        Lookout(self.legs, self._clock, self._timers, limits, self._stalled, self._gone).start()
+        Lookout(self.legs, self._clock, self._timers, limits, stalled, self._gone).start()
         self._keep_alive(Side.CLIENT, limits.ping_interval)
         self._keep_alive(Side.UPSTREAM, limits.upstream_ping_interval)
         if limits.max_lifetime is not None:
@@ -134,14 +132,17 @@ class Relay:
     def _keep_alive(self, side: Side, interval: float | None) -> None:
         if interval is not None:
             timeout = self.session.limits.ping_timeout
-            silent = partial(self._silent, side, f"no answer to a ping within {timeout:g} s", "ping_timeout")
-            self._keepalives[side] = Keepalive(self.legs[side], self._clock, interval, timeout, silent)
+            self._keepalives[side] = Keepalive(self.legs[side], self._clock, interval, timeout, self._silent)
+
+    def _silent(self, side: Side) -> None:
+        self._dead(side, "no answer to a ping", "ping_timeout")
 
     def _gone(self, side: Side) -> None:
-        self._silent(side, f"no sign of life within {self.session.limits.tcp_keepalive:g} s", "tcp_keepalive")
+        self._dead(side, "no sign of life", "tcp_keepalive")
 
-    def _silent(self, side: Side, detail: str, timeout: str) -> None:
-        self.session.failed(_loss(side, False, detail, timeout), side.value)
+    def _dead(self, side: Side, what: str, timeout: str) -> None:
+        what += f" within {getattr(self.session.limits, timeout):g} s"
+        self.session.failed(_loss(side, False, what, timeout), side.value)
         self.legs[side].transport.abortConnection()
 
     def _stalled(self, side: Side) -> None:
@@ -218,8 +219,7 @@ class Relay:
         phase = self._closing.phase
         if phase is self._staged or phase is Phase.CLOSED:
             return
-        now = self._clock.seconds()
-        timeout = self.session.limits.close_timeout
+        now, timeout = self._clock.seconds(), self.session.limits.close_timeout
         if self._staged is Phase.OPEN:
             self._deadline = now + timeout
             self._timers.clear()

@@ -34,6 +34,7 @@ int room_has_openssl(void);
 /* passage.c: from one leg's connection to the other's. */
 extern PyTypeObject passage_type;
 PyObject *passage_go(PyObject *passage, int *asked); /* asked: it had to run Python */
+int passage_is_bulky(PyObject *passage);                  /* whether it takes its time */
 int passage_ready(void);
 
 /* ring.c: who of those that are ready has a passage. */

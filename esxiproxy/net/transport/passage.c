@@ -9,7 +9,7 @@
 
 enum { ROUNDS = 2 }; /* rooms full at a time */
 
-/* An attribute that is a slot (`__slots__`) lies at the same place in every object of its class: no name is looked up. */
+/* An attribute that is a slot (`__slots__`) lies at the same place in every object of its class: no look-up is made. */
 #define AT(object, slot) (*(PyObject **)((char *)(object) + (slot)))
 
 static Py_ssize_t slot_of(PyObject *object, PyObject *name) {
@@ -46,7 +46,7 @@ typedef struct {
     Py_ssize_t sink_slot, walker_slot, data_slot, frame_slot, octets_slot, heard_slot; /* the leg's */
     Py_ssize_t held_slot;                                                              /* the sink's */
     Py_ssize_t left_slot, fragmented_slot;                                             /* the walker's */
-    int masked;
+    int masked, bulky;
     unsigned long long longest;
 } Passage;
 
@@ -119,6 +119,7 @@ PyObject *passage_go(PyObject *passage, int *asked) {
             return NULL;
         moved += size;
     }
+    self->bulky = moved > RECORD;
     PyObject *answer = unseen ? unseen : Py_NewRef(Py_None);
     if (moved > 0 && store(self, moved, &before, &place) < 0) Py_CLEAR(answer);
     if (unsent) { /* the last: it runs Python, which may end either leg */
@@ -134,6 +135,10 @@ PyObject *passage_go(PyObject *passage, int *asked) {
         PyErr_SetFromErrno(PyExc_OSError);
     }
     return answer;
+}
+
+int passage_is_bulky(PyObject *passage) {
+    return ((Passage *)passage)->bulky;
 }
 
 PyDoc_STRVAR(passage_doc,

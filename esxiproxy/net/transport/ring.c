@@ -14,10 +14,10 @@ static PyObject *passage_name;
 
 const char ring_serve_doc[] =
     "serve(epoll_fd, entries, turn, other)\n\n"
-    "Serve what is ready, and say how many that were; 0 when nobody is left.  `entries` has a list for each descriptor: its stream, what\n"
-    "it waits for, and the turn in which it began to: in that turn it is left alone.  `other(fd, event, came)` is\n"
-    "called for what has no passage, with None, and for what a passage did not carry through: with the octets that\n"
-    "came, or with the exception.";
+    "Serve what is ready, and say how many that were; 0 when nobody is left.  `entries` has a list for each\n"
+    "descriptor: its stream, what it waits for, and the turn in which it began to: in that turn it is left alone.\n"
+    "`other(fd, event, came)` is called for what has no passage, with None, and for what a passage did not carry\n"
+    "through: with the octets that came, or with the exception.";
 
 /* The passage of the stream behind this entry, when it is to be read now and for no other cause: a new reference. */
 static PyObject *passage_of(PyObject *entry, uint32_t event, long turn) {
@@ -45,14 +45,17 @@ static PyObject *left_by(PyObject *passage, int *asked) {
     return came;
 }
 
-/* Serve one that is ready; 1 when Python had to do it, -1 when that failed. */
-static int serve_one(PyObject *entries, const struct epoll_event *ready, long turn, PyObject *other) {
+enum outcome { FAILED = -1, SERVED, ASKED, SLOW };
+
+/* Serve one that is ready.  ASKED: Python had to do it.  SLOW: only a quick one was wanted, and it was left alone. */
+static enum outcome serve_one(PyObject *entries, const struct epoll_event *ready, long turn, PyObject *other,
+                              int quick) {
     PyObject *fd = PyLong_FromLong(ready->data.fd);
     PyObject *entry = fd ? PyDict_GetItemWithError(entries, fd) : NULL; /* borrowed */
-    PyObject *passage = entry ? passage_of(entry, ready->events, turn) : NULL;
-    int asked = 0;
-    PyObject *came = passage ? left_by(passage, &asked) : NULL;
-    if (entry && (passage == NULL || came)) {
+    PyObject *passage = entry ? passage_of(entry, ready->events, turn) : NULL, *came = NULL;
+    int asked = 0, slow = quick && entry && (passage == NULL || passage_is_bulky(passage));
+    if (passage && !slow) came = left_by(passage, &asked);
+    if (entry && !slow && (passage == NULL || came)) {
         PyObject *event = PyLong_FromUnsignedLong(ready->events);
         PyObject *told[] = {fd, event, came ? came : Py_None};
         PyObject *result = event ? PyObject_Vectorcall(other, told, 3, NULL) : NULL;
@@ -63,7 +66,32 @@ static int serve_one(PyObject *entries, const struct epoll_event *ready, long tu
     Py_XDECREF(came);
     Py_XDECREF(passage);
     Py_XDECREF(fd);
-    return PyErr_Occurred() ? -1 : asked;
+    if (PyErr_Occurred()) return FAILED;
+    return slow ? SLOW : asked ? ASKED : SERVED;
+}
+
+/* Serve all of them, the quick ones first, and those that have become ready again after each that is slow: a key
+   press waits neither for a session that begins nor for somebody's film. */
+static enum outcome serve_all(PyObject *entries, int poller, const struct epoll_event *events, int ready, long turn,
+                              PyObject *other) {
+    struct epoll_event again[BATCH];
+    int slow[BATCH], left = 0;
+    enum outcome each, all = SERVED;
+    for (int i = 0; i < ready; i++) {
+        if ((each = serve_one(entries, &events[i], turn, other, 1)) == FAILED) return FAILED;
+        if (each == SLOW) slow[left++] = i;
+        else if (each == ASKED) all = ASKED;
+    }
+    for (int i = 0; i < left; i++) {
+        if ((each = serve_one(entries, &events[slow[i]], turn, other, 0)) == FAILED) return FAILED;
+        if (each == ASKED) all = ASKED;
+        int more = i + 1 < left ? epoll_wait(poller, again, BATCH, 0) : 0;
+        for (int j = 0; j < more; j++) {
+            if ((each = serve_one(entries, &again[j], turn, other, 1)) == FAILED) return FAILED;
+            if (each == ASKED) all = ASKED;
+        }
+    }
+    return all;
 }
 
 static long long microseconds(void) {
@@ -90,20 +118,17 @@ PyObject *ring_serve(PyObject *module, PyObject *const *args, Py_ssize_t count) 
     if (count != 4 || !PyDict_CheckExact(args[1]))
         return PyErr_Format(PyExc_TypeError, "serve() takes a descriptor, a dict, a number and a callable");
     long turn = PyLong_AsLong(args[2]);
-    int poller = (int)PyLong_AsLong(args[0]), ready, asked = 0, served = 0;
+    int poller = (int)PyLong_AsLong(args[0]), ready, served = 0;
     if (PyErr_Occurred()) return NULL;
     if ((ready = epoll_wait(poller, events, BATCH, 0)) < 0) {
         if (errno == EINTR) return PyLong_FromLong(0); /* the reactor comes again */
         return PyErr_SetFromErrno(PyExc_OSError);
     }
     for (long long end = microseconds() + LONGEST; ready > 0; ready = wait_for(poller, events)) {
-        for (int i = 0; i < ready; i++) {
-            int python = serve_one(args[1], &events[i], turn, args[3]);
-            if (python < 0) return NULL;
-            asked |= python;
-        }
+        enum outcome all = serve_all(args[1], poller, events, ready, turn, args[3]);
+        if (all == FAILED) return NULL;
         served += ready;
-        if (asked || served >= ENOUGH || microseconds() >= end) return PyLong_FromLong(served);
+        if (all == ASKED || served >= ENOUGH || microseconds() >= end) return PyLong_FromLong(served);
     }
     return PyLong_FromLong(0);
 }

@@ -195,6 +195,25 @@ def test_where_all_that_comes_is_for_passages_the_next_is_waited_for_and_then_no
 
 @compiled
 @pytest.mark.parametrize("way", ["compiled"], indirect=True)
+def test_what_is_quick_waits_for_one_that_is_slow_and_not_for_all_of_them(ring):
+    passing, slow = Passing(ring), [Greedy(ring) for _ in range(4)]
+    passing.near.recv(1)
+    octets = frame(2, b"a key")
+    passed = []
+
+    def read():
+        passed.append(passing.octets)
+        passing.far.send(octets)
+
+    for stream in slow:
+        stream.doRead = read
+    passing.far.send(octets)
+    ring._ready()
+    assert passed == [count * len(octets) for count in (1, 2, 3, 4)]
+
+
+@compiled
+@pytest.mark.parametrize("way", ["compiled"], indirect=True)
 def test_passages_that_always_have_something_leave_the_reactor_its_turn(ring):
     """A frame that goes to and fro for ever: each end of a connection sends back what comes."""
     one = Passing(ring)
