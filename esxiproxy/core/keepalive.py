@@ -41,6 +41,8 @@ PROFILES: Mapping[Profile, Mapping[str, Any]] = MappingProxyType(
 )
 """Overrides of :class:`~esxiproxy.core.limits.Limits` by field name; a key that is set itself goes first."""
 
+SHORTEST = 4
+"""Seconds within which a peer may be taken for dead, at least: it is asked three times."""
 _PROBES = 3
 _LONGEST = 32_000
 """Linux takes no option of these beyond 32,767 s."""
@@ -66,7 +68,7 @@ def probes(within: float) -> Probes:
     idle peer is to be given up (tried on 6.18: probes that end after 6 s, with a user timeout of 10 s, take
     10 s).
     """
-    whole = min(max(4, int(within)), _LONGEST)
+    whole = min(max(SHORTEST, int(within)), _LONGEST)
     interval = max(1, whole // 6)
     idle = max(1, whole - interval // 2 - interval * _PROBES)
     return Probes(idle, interval, _PROBES)

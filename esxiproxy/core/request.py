@@ -20,6 +20,12 @@ class Address:
         """That of a Twisted address, of whatever kind."""
         return cls(getattr(end, "host", "unix"), getattr(end, "port", 0))
 
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """What ``str`` has made of one."""
+        host, _, port = text.rpartition(":")
+        return cls(host.strip("[]"), int(port)) if host else cls(text, 0)
+
     def __str__(self) -> str:
         if self.host == "unix":
             return self.host

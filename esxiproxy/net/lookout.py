@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from twisted.internet.interfaces import IReactorTime
 
 from esxiproxy.core.closing import Side
+from esxiproxy.core.keepalive import SHORTEST
 from esxiproxy.core.limits import Limits
 from esxiproxy.net.leg import Leg
 from esxiproxy.net.timers import Timers
@@ -37,7 +38,7 @@ class Lookout:
     too, and once it is set, Linux asks it instead of the number of keepalive's probes; so it is left alone.
     """
 
-    __slots__ = ("_clock", "_every", "_gone", "_legs", "_limits", "_stalled", "_timers", "_waits")
+    __slots__ = ("_clock", "_every", "_gone", "_legs", "_limits", "_stalled", "_timers", "_waits", "_within")
 
     def __init__(
         self,
@@ -54,7 +55,8 @@ class Lookout:
         self._limits = limits
         self._stalled = stalled
         self._gone = gone
-        self._every = min(limits.stall_timeout, limits.tcp_keepalive or math.inf) / _LOOKS
+        self._within = math.inf if limits.tcp_keepalive is None else max(SHORTEST, limits.tcp_keepalive)
+        self._every = min(limits.stall_timeout, self._within) / _LOOKS
         self._waits: dict[Side, _Wait] = {}
 
     def start(self) -> None:
@@ -77,10 +79,10 @@ class Lookout:
         wait = self._waits.get(side)
         if wait is None or wait.acknowledged != peer.acknowledged:
             wait = self._waits[side] = _Wait(peer.acknowledged, now)
-        unheard = wait.asked is not None and peer.silent >= now - wait.asked
-        within = self._limits.tcp_keepalive
-        # What was sent before the last look had time for an answer; the next look would be too late.
-        if unheard and within is not None and peer.silent >= within - self._every:
+        asked = 0.0 if wait.asked is None else now - wait.asked
+        unheard = wait.asked is not None and peer.silent >= asked
+        # It has had half of the time for an answer, at least; the next look would be too late.
+        if unheard and asked >= self._within / 2 and peer.silent >= self._within - self._every:
             return self._gone
         if now - wait.since >= self._limits.stall_timeout:
             return self._stalled

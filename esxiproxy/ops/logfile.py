@@ -6,6 +6,7 @@ import os
 import select
 import socket
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from twisted.internet.interfaces import IReactorTime
@@ -49,6 +50,14 @@ class FileSink(Sink):
 class RotatedFile(LogFile):
     """A file of twistd's that says how much it has taken, which a full disk makes less than all."""
 
+    def is_in_place(self) -> bool:
+        """Whether its name still leads to it."""
+        with suppress(FileNotFoundError):
+            return not self._file.closed and os.path.samestat(
+                os.stat(self.path), os.fstat(self._file.fileno())
+            )
+        return False
+
     def write(self, octets: bytes) -> int:
         if self._file.closed:  # it was rotated, and could not be opened anew
             self._openFile()
@@ -70,8 +79,11 @@ class RotatedFileSink(Sink):
         self._file = RotatedFile.fromFullPath(self._path)
 
     def reopen(self) -> None:
-        """Rename the file, and write to a new one of its name."""
-        self._file.rotate()
+        """Write to a new file of the name; the one before is renamed, unless somebody has done that."""
+        if self._file.is_in_place():
+            self._file.rotate()
+        else:
+            self._file.reopen()
         self._torn = False  # whatever was torn was torn there
 
     def write(self, octets: bytes) -> int:

@@ -47,8 +47,8 @@ class OwnLog:
 
     def __call__(self, event: LogEvent) -> None:
         """Write an event, or count it."""
-        if threading.current_thread() is not threading.main_thread():  # where twistd has its loop
-            self._reactor.callFromThread(self, event)
+        if threading.current_thread() is not threading.main_thread() and self._patience:
+            self._reactor.callFromThread(self, event)  # while there is a loop, which is in the main thread
             return
         if self._losses.lines and self._sink.waits:  # one gap, and not one for each line that has no place
             self._losses.add(1, self._losses.why)

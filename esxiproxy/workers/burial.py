@@ -37,7 +37,10 @@ class Burial:
         lost = await self._lost(holder)
         now = self._clock.seconds()
         for entry in lost:
-            self._record(record_of(entry, now))
+            try:
+                self._record(record_of(entry, now))
+            except Exception:
+                self._log.failure("a dead worker's session {session} has no record", session=entry.session)
 
     async def _lost(self, holder: str) -> Sequence[Entry]:
         told = False

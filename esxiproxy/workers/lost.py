@@ -14,12 +14,11 @@ class WorkerLost(SessionError):
 
 def record_of(entry: Entry, now: float) -> Record:
     """What is known of it: how many bytes went through was the worker's own knowledge."""
-    host, _, port = entry.client.rpartition(":")
     error = WorkerLost("the worker that had the session died")
     return Record(
         session=entry.session,
         listener=entry.listener,
-        client=Address(host.strip("[]"), int(port)),
+        client=Address.read(entry.client),
         principal=entry.principal,
         target=entry.target,
         upstream=entry.upstream,

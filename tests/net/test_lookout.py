@@ -90,6 +90,29 @@ def test_one_that_answers_late_is_not_gone(monkeypatch):
     assert not kernel.scene.recorder.records
 
 
+def test_one_that_was_quiet_has_half_of_the_time_to_answer_all_the_same(monkeypatch):
+    """It was heard 24 s before the first byte that it does not get: that it was quiet means nothing."""
+    kernel = Kernel(monkeypatch, ping_interval=None, stall_timeout=600.0)
+    kernel.scene.advance(24)
+    kernel.silent_since = kernel.scene.clock.seconds() - 24
+    kernel.told = GONE
+    kernel.scene.advance(30)
+    kernel.told, kernel.silent_since = RESTS, None
+    kernel.scene.advance(300)
+    assert not kernel.scene.recorder.records
+
+
+def test_nobody_is_gone_within_less_than_4_s(monkeypatch):
+    """A round trip takes its time, whatever tcp_keepalive says: the kernel's own probes take as long."""
+    kernel = Kernel(monkeypatch, ping_interval=None, tcp_keepalive=1.0)
+    for _ in range(20):
+        kernel.goes()
+        kernel.scene.advance(1)
+        kernel.told, kernel.silent_since = RESTS, None
+        kernel.scene.advance(1)
+    assert not kernel.scene.recorder.records
+
+
 def test_without_tcp_keepalive_nobody_is_gone_before_stall_timeout(monkeypatch):
     kernel = Kernel(monkeypatch, ping_interval=None, tcp_keepalive=None, stall_timeout=100.0)
     kernel.goes()

@@ -162,6 +162,34 @@ def test_a_file_is_rotated_when_it_is_asked_for(tmp_path):
     assert (tmp_path / "own.log").read_text().endswith("[test#info] after\n")
 
 
+@pytest.mark.parametrize("created", [False, True])
+def test_a_file_that_somebody_has_renamed_is_left(tmp_path, created):
+    """As logrotate does it, which may make the new one itself."""
+    reactor, losses = Reactor(), Losses()
+    path = tmp_path / "own.log"
+    log = TextLog(reactor, RotatedFileSink(str(path), reactor, losses), losses)
+    logger = Logger(namespace="test", observer=log)
+    logger.info("before")
+    path.rename(tmp_path / "moved")
+    if created:
+        path.touch()
+    log.reopen()
+    logger.info("after")
+    assert path.read_text().endswith("[test#info] after\n")
+    assert (tmp_path / "moved").read_text().endswith("[test#info] before\n")
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_when_the_loop_has_ended_a_thread_s_line_is_written_by_itself(tmp_path):
+    reactor, losses = Reactor(), Losses()
+    log = TextLog(reactor, RotatedFileSink(str(tmp_path / "own.log"), reactor, losses), losses)
+    log._finish()
+    thread = threading.Thread(target=Logger(namespace="test", observer=log).info, args=("too late",))
+    thread.start()
+    thread.join()
+    assert (tmp_path / "own.log").read_text().endswith("too late\n")
+
+
 def test_a_rotation_that_found_no_room_is_made_good_by_the_next_line(tmp_path):
     """The log has no file in between: its lines are counted."""
     reactor, losses = Reactor(), Losses()

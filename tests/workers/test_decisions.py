@@ -13,6 +13,7 @@ from twisted.internet.task import Clock
 from esxiproxy.core.config import load
 from esxiproxy.core.entry import Entry
 from esxiproxy.core.listening import MANHOLE
+from esxiproxy.core.request import Address
 from esxiproxy.workers.__main__ import _line as first_line
 from esxiproxy.workers.backoff import GOOD_LIFE, LONGEST, Backoff
 from esxiproxy.workers.board import Board
@@ -235,6 +236,13 @@ def test_an_order_of_any_length_is_read_with_what_has_come_behind_it(tmp_path):
     (tmp_path / "orders").write_bytes(line + b'["open"]\n["ret')
     with open(tmp_path / "orders", "rb") as orders:
         assert first_line(orders.fileno()) == (line[:-1], b'["open"]\n["ret')
+
+
+@pytest.mark.parametrize(
+    "client", [Address("192.0.2.1", 7), Address("2001:db8::1", 7), Address("unix", 0)], ids=str
+)
+def test_an_address_is_read_as_it_was_written(client):
+    assert Address.read(str(client)) == client
 
 
 def test_the_record_of_a_lost_session_says_so():

@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 /* Between a message and its answer there is less time than the reactor's turn takes.  So long as all that comes is
-   for passages, the next is waited for here: PATIENCE and LONGEST in microseconds, ENOUGH streams served. */
-enum { BATCH = 256, PATIENCE = 50, LONGEST = 1000, ENOUGH = 64 };
+   for passages, the next is waited for here: PATIENCE, SELDOM and LONGEST in microseconds, ENOUGH streams served. */
+enum { BATCH = 256, PATIENCE = 50, SELDOM = 100, LONGEST = 1000, ENOUGH = 64 };
 
 static PyObject *passage_name;
 
@@ -70,10 +70,17 @@ static enum outcome serve_one(PyObject *entries, const struct epoll_event *ready
     return slow ? SLOW : asked ? ASKED : SERVED;
 }
 
-/* Serve all of them, the quick ones first, and those that have become ready again after each that is slow: a key
-   press waits neither for a session that begins nor for somebody's film. */
+static long long microseconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000000LL + now.tv_nsec / 1000;
+}
+
+/* Serve all of them, the quick ones first, and those that have become ready again now and then between those that are
+   slow: a key press waits neither for many sessions that begin nor for somebody's film.  That may take LONGEST in
+   all, since the slow ones have to come to their end as well. */
 static enum outcome serve_all(PyObject *entries, int poller, const struct epoll_event *events, int ready, long turn,
-                              PyObject *other) {
+                              PyObject *other, int *served) {
     struct epoll_event again[BATCH];
     int slow[BATCH], left = 0;
     enum outcome each, all = SERVED;
@@ -82,22 +89,24 @@ static enum outcome serve_all(PyObject *entries, int poller, const struct epoll_
         if (each == SLOW) slow[left++] = i;
         else if (each == ASKED) all = ASKED;
     }
+    *served += ready;
+    long long looked = microseconds(), spent = 0;
     for (int i = 0; i < left; i++) {
         if ((each = serve_one(entries, &events[slow[i]], turn, other, 0)) == FAILED) return FAILED;
         if (each == ASKED) all = ASKED;
-        int more = i + 1 < left ? epoll_wait(poller, again, BATCH, 0) : 0;
+        if (i + 1 == left || spent >= LONGEST) continue;
+        long long began = microseconds();
+        if (began - looked < SELDOM) continue;
+        int more = epoll_wait(poller, again, BATCH, 0);
         for (int j = 0; j < more; j++) {
             if ((each = serve_one(entries, &again[j], turn, other, 1)) == FAILED) return FAILED;
             if (each == ASKED) all = ASKED;
+            if (each != SLOW) ++*served;
         }
+        looked = microseconds();
+        spent += looked - began;
     }
     return all;
-}
-
-static long long microseconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * 1000000LL + now.tv_nsec / 1000;
 }
 
 /* Who is ready, or becomes so very soon; 0 where the system cannot wait for so short a time. */
@@ -125,9 +134,8 @@ PyObject *ring_serve(PyObject *module, PyObject *const *args, Py_ssize_t count) 
         return PyErr_SetFromErrno(PyExc_OSError);
     }
     for (long long end = microseconds() + LONGEST; ready > 0; ready = wait_for(poller, events)) {
-        enum outcome all = serve_all(args[1], poller, events, ready, turn, args[3]);
+        enum outcome all = serve_all(args[1], poller, events, ready, turn, args[3], &served);
         if (all == FAILED) return NULL;
-        served += ready;
         if (all == ASKED || served >= ENOUGH || microseconds() >= end) return PyLong_FromLong(served);
     }
     return PyLong_FromLong(0);

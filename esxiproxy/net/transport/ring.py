@@ -20,6 +20,8 @@ BATCH = 256
 """Streams served in a turn, at most."""
 TURNS = 64
 """Streams served before the reactor has its turn; the turn that comes to so many is the last."""
+LAST_TURNS = 3
+"""How often those that are left at the end are told: what begins in answer to that is not told for ever."""
 
 _log = Logger()
 _DONE, _LOST = Failure(CONNECTION_DONE), Failure(CONNECTION_LOST)
@@ -52,8 +54,9 @@ class Ring:
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor has stopped, and each stream is told.  One that begins later is served again."""
-        for stream, _, _ in list(self._entries.values()):
-            self._lose(stream, CONNECTION_LOST, 0)
+        for _ in range(LAST_TURNS):  # a dial may have become a stream in this very moment
+            for stream, _, _ in list(self._entries.values()):
+                self._lose(stream, CONNECTION_LOST, 0)
         if self._epoll is not None:
             self._epoll.close()
             self._epoll = None

@@ -36,6 +36,7 @@ class TLSStart(BufferingTLSTransport):
             return
         protocol = self.wrappedProtocol
         vars(self).clear()  # what Twisted's TLS has made for itself is a circle
+        transport.protocol = protocol  # should there be no TLS, it hears of the end
         connection = factory.creator.connection(transport.socket)
         if factory.is_client and factory.resumption is not None:
             factory.resumption.offer(connection)

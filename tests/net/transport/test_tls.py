@@ -250,6 +250,20 @@ def test_a_close_behind_early_bytes_waits_for_the_handshake(secure):
     assert bytes(server.got) == b"early"
 
 
+def test_tls_that_cannot_be_made_is_the_end_for_the_protocol(ours_secure):
+    """What it holds under a limit comes back with ``connectionLost``."""
+    client, server = Peer(), Peer()
+    port = ours_secure.listen(server)
+
+    def raises(_socket):
+        raise RuntimeError("from the test")
+
+    ours_secure.client.connection = raises
+    ours_secure.dial(port, client)
+    ours_secure.until(lambda: isinstance(client.lost, RuntimeError))
+    assert not client.made
+
+
 @pytest.mark.parametrize("version", [SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION])
 def test_an_upstreams_session_is_resumed(ours_secure, version):
     """The second handshake is short, and the certificate is there to be checked again."""
