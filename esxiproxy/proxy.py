@@ -49,7 +49,7 @@ class Proxy(Service):
 
     ``quotas`` says how many sessions and connections there may be, and ``state`` is what counts them: without
     one, the memory of this process.  ``room`` is asked whether there is a descriptor left for one more
-    session, with so many to be dialled for still.
+    session, with so many to be dialled for still.  ``processes`` serve the same ports, this one among them.
     """
 
     _log = Logger()
@@ -62,11 +62,12 @@ class Proxy(Service):
         quotas: Quotas | None = None,
         state: IState | None = None,
         room: Callable[[int], bool] = always,
+        processes: int = 1,
     ) -> None:
         self.limits = limits or Limits()
         self.quotas = quotas or Quotas()
         self.state: IState = state or MemoryState(reactor)
-        self.admission = Admission(self.state, reactor, room)
+        self.admission = Admission(self.state, reactor, room, processes)
         self._roster = Roster(self.state, reactor)
         self.sessions = Sessions([*observers, self.admission, self._roster], reactor)
         self._reactor = streaming(reactor)

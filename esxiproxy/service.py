@@ -66,7 +66,7 @@ class ProxyService(MultiService):
         room = descriptors.may_admit
         self._session_log = SessionLog(reactor.seconds, config.session_log)
         observers = [self._session_log, self._beside]
-        self.proxy = Proxy(reactor, observers, config.limits, config.quotas, state, room)
+        self.proxy = Proxy(reactor, observers, config.limits, config.quotas, state, room, config.workers)
         self._listeners = Listeners(
             reactor, inherited, lambda: descriptors.may_accept(self.proxy.admission.dialling)
         )

@@ -108,7 +108,7 @@ LIMIT_KEYS = (
         PROXY + LISTENER,
         COUNT_OR_OFF,
         "1000",
-        "clients in the opening handshake, in each process",
+        "clients in the opening handshake; each of several workers has its part of them",
     ),
     Key("session_rate", PROXY + LISTENER, RATE_OR_OFF, "off", "new consoles a second from one client"),
     Key("session_burst", PROXY + LISTENER, COUNT, "20", "how many of these at once"),

@@ -22,7 +22,7 @@ class Quotas:
     """Every number a listener or an upstream may set; ``None`` stands for *off*.
 
     ``[proxy]`` gives the defaults, a listener overrides them, and an upstream overrides both.  All of them
-    hold over all processes that share a state, ``max_handshakes`` alone is for each process by itself.
+    hold over all processes that share a state; of ``max_handshakes`` each of several workers has its part.
 
     ``max_sessions``, ``max_sessions_per_`` ``client``, ``principal``, ``console``
         consoles at the listener, from one client network, of one principal, to one console.

@@ -35,18 +35,21 @@ class Admission:
 
     It is one of the proxy's observers: what a session has is given back when its record is written, whatever
     came of it.  ``room`` is asked whether there is a descriptor left for one more session, with so many to be
-    dialled for still.
+    dialled for still.  ``processes`` serve the same listeners, and this is the admission of one of them.
     """
 
     _log = Logger()
 
-    def __init__(self, state: IState, clock: IReactorTime, room: Callable[[int], bool] = always) -> None:
+    def __init__(
+        self, state: IState, clock: IReactorTime, room: Callable[[int], bool] = always, processes: int = 1
+    ) -> None:
         self.refusals: Counter[str] = Counter()
         """How often each limit said no, by the key that sets it."""
         self.handshakes = 0
         """Connections in the opening handshake."""
         self._state = state
         self._room = room
+        self._processes = processes
         self._waiting = Waiting(clock)
         self._idle = IdleConnections()
         self._taken: dict[str, tuple[str, ...]] = {}
@@ -69,11 +72,11 @@ class Admission:
     def handshake(self, quotas: Quotas) -> Slot:
         """A connection was accepted; the slot is given back when it is open, refused or gone.
 
-        Raises LimitReached.  Synchronous and of this process alone: under a flood of connections nobody is
-        asked.
+        Raises LimitReached.  Synchronous: under a flood of connections nobody is asked, and each process has
+        its part of them.
         """
         most = quotas.max_handshakes
-        if most is not None and self.handshakes >= most:
+        if most is not None and self.handshakes >= max(1, most // self._processes):
             self.refusals["max_handshakes"] += 1
             raise LimitReached(f"max_handshakes: all {most} are in use")
         self.handshakes += 1

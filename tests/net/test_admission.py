@@ -23,10 +23,10 @@ UPSTREAM = Upstream("esxi1", "192.0.2.10", 443, secure=True)
 class Door:
     """An admission with the sessions that want in."""
 
-    def __init__(self, room=lambda dials: True, memory=None, clock=None, **quotas):
+    def __init__(self, room=lambda dials: True, memory=None, clock=None, processes=1, **quotas):
         self.clock = clock or Clock()
         self.state = MemoryState(self.clock, memory)
-        self.admission = Admission(self.state, self.clock, room)
+        self.admission = Admission(self.state, self.clock, room, processes)
         self.quotas = Quotas(**quotas)
         self.sessions = {}
 
@@ -176,6 +176,15 @@ def test_connections_in_the_opening_handshake_are_limited():
     first.give(), first.give()
     assert door.admission.handshakes == 1
     door.admission.handshake(door.quotas)
+
+
+@pytest.mark.parametrize(("most", "part"), [(9, 2), (8, 2), (4, 1), (1, 1)])
+def test_each_of_several_processes_has_its_part_of_them_and_one_at_least(most, part):
+    door = Door(processes=4, max_handshakes=most)
+    for _ in range(part):
+        door.admission.handshake(door.quotas)
+    with pytest.raises(LimitReached, match=f"max_handshakes: all {most} are in use"):
+        door.admission.handshake(door.quotas)
 
 
 # Connections to an upstream
