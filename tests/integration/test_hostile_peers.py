@@ -363,7 +363,7 @@ class Slow:
 def test_slow_clients_have_their_time_and_no_more(
     name: str, seconds: float, beginning: bytes, scene: Scene
 ) -> None:
-    """None is left a second after it, and a good client is served at once in the meantime."""
+    """None is left a second after it; a good client is served in under 100 ms, 19 times of 20."""
     times: list[float] = []
 
     def play() -> None:
@@ -384,7 +384,7 @@ def test_slow_clients_have_their_time_and_no_more(
             assert seconds - 0.5 < lasted[0] and lasted[-1] < seconds + 1, lasted
 
     scene.again(play)
-    assert statistics.median(times) < 0.1, times
+    assert statistics.quantiles(times, n=20)[-1] < 0.1, times
 
 
 def served(scene: Scene) -> float:
