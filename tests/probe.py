@@ -42,7 +42,20 @@ def offer(folder: Path, plugins: Mapping[str, Mapping[str, str]]) -> None:
     (package / "entry_points.txt").write_text("\n".join(lines))
 
 
-class ProbedProxy(Proxy):
+class Offering(Proxy):
+    """A proxy with plugins of a test's own: group to name to `module:callable`."""
+
+    plugins: Mapping[str, Mapping[str, str]] = {}
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        offer(self.folder, self.plugins)
+
+    def command(self) -> Sequence[str | Path]:
+        return ["env", f"PYTHONPATH={ROOT}:{self.folder}", *super().command()]
+
+
+class ProbedProxy(Offering):
     """A proxy with `beside = probe` in its text, and with what else is offered.
 
     `before` is what runs it: a command that ends in the command that it is given. With the variable
@@ -56,10 +69,10 @@ class ProbedProxy(Proxy):
         before: Sequence[str | Path] = (),
         **variables: str,
     ) -> None:
+        self.plugins = {"esxiproxy.services": {"probe": "tests.probe:Probe"}} | dict(plugins or {})
         super().__init__(text)
         self._before = [*before]
-        self._variables = {"PYTHONPATH": f"{ROOT}:{self.folder}"} | variables
-        offer(self.folder, {"esxiproxy.services": {"probe": "tests.probe:Probe"}} | dict(plugins or {}))
+        self._variables = variables
 
     def command(self) -> Sequence[str | Path]:
         variables = [f"{name}={value}" for name, value in self._variables.items()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ import pytest
 from twisted.application.service import Service
 
 from tests.integration.crowd import Crew, EchoUpstream, Notified, let_go, opened
-from tests.probe import offer
-from tests.programs import ROOT, Proxy, until
+from tests.probe import Offering
+from tests.programs import Proxy, until
 
 TEXT = """
 [proxy]
@@ -71,15 +71,10 @@ class Blocking(Service):
         self._reactor.callLater(0.2, time.sleep, STALL)
 
 
-class Blocked(Proxy):
+class Blocked(Offering):
     """A proxy with the plugin."""
 
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        offer(self.folder, {"esxiproxy.services": {"blocking": f"{__name__}:Blocking"}})
-
-    def command(self) -> Sequence[str | Path]:
-        return ["env", f"PYTHONPATH={ROOT}:{self.folder}", *super().command()]
+    plugins = {"esxiproxy.services": {"blocking": f"{__name__}:Blocking"}}
 
 
 def test_a_loop_that_stood_still_is_in_the_log(upstream: EchoUpstream) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,8 +15,8 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 
 from tests.integration.crowd import Crew, EchoUpstream, children, echoes, let_go, opened
-from tests.probe import offer
-from tests.programs import ROOT, accepts, until
+from tests.probe import Offering
+from tests.programs import accepts, until
 
 TEXT = """
 [proxy]
@@ -118,15 +118,10 @@ class Ended(ProcessProtocol):
         Logger().info("ended: {reason}", reason=reason.getErrorMessage())
 
 
-class Starting(Crew):
+class Starting(Offering, Crew):
     """Workers with the plugin."""
 
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        offer(self.folder, {"esxiproxy.services": {"starter": f"{__name__}:Starter"}})
-
-    def command(self) -> Sequence[str | Path]:
-        return ["env", f"PYTHONPATH={ROOT}:{self.folder}", *super().command()]
+    plugins = {"esxiproxy.services": {"starter": f"{__name__}:Starter"}}
 
 
 def test_a_worker_hears_of_the_end_of_what_a_plugin_has_started(upstream: EchoUpstream) -> None:
