@@ -5,13 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bench.cores import descriptors
-from bench.modes import LISTENERS, Mode
-
-if TYPE_CHECKING:
-    from bench.peers import Key, Upstreams
+from bench.modes import LISTENERS, Key, Mode, Upstreams
 
 NGINX = """\
 {user}daemon off;

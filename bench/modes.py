@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+from tests.certificates import Certificate
+
+Key = tuple[str, bool]
+"""A listener: the name of its mode, and whether its upstream is cold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,3 +38,12 @@ MODES = {
 
 LISTENERS = [(mode, cold) for mode in MODES.values() for cold in (False, True) if mode.tls_up or not cold]
 """Every listener that a proxy of the benchmark has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upstreams:
+    """The upstream of all listeners: its ports by name, its certificate, and the listeners' own."""
+
+    ports: Mapping[str, int]
+    certificate: Certificate
+    own: Certificate

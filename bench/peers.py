@@ -5,29 +5,16 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench import configurations
 from bench.build import ROOT
 from bench.cores import PROXY, pinned
-from bench.modes import LISTENERS, Mode
-from tests.certificates import Certificate
+from bench.modes import LISTENERS, Key, Mode, Upstreams
 from tests.programs import Program, accepts, free_ports
 
 PATH = "/usr/sbin:/usr/local/sbin:/sbin"
-Key = tuple[str, bool]
-"""A listener: its mode's name, and whether its upstream is cold."""
-
-
-@dataclass(frozen=True, slots=True)
-class Upstreams:
-    """Where all of them lead: the upstream's ports by name, its certificate, and the listeners' own."""
-
-    ports: Mapping[str, int]
-    certificate: Certificate
-    own: Certificate
 
 
 class Pinned(Program):

@@ -13,8 +13,8 @@ from typing import Self
 
 from bench import cores, usage
 from bench.build import ROOT, Programs
-from bench.modes import Mode
-from bench.peers import Peer, Upstreams, peer, scratch
+from bench.modes import Mode, Upstreams
+from bench.peers import Peer, peer, scratch
 from tests.certificates import Authority, self_signed
 
 START = 0.03

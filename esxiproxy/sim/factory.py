@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from autobahn.twisted.websocket import WebSocketServerFactory
 
-from esxiproxy.sim.protocol import MAX_MESSAGE, ConsoleProtocol
+from esxiproxy.sim.protocol import MAX_MESSAGE, ConsoleProtocol, Host
 from esxiproxy.sim.silentlog import SilentLog
-
-if TYPE_CHECKING:
-    from esxiproxy.sim.host import SimulatedHost
 
 
 class ConsoleFactory(WebSocketServerFactory):
@@ -21,7 +18,7 @@ class ConsoleFactory(WebSocketServerFactory):
     noisy = False
     reactor: Any
 
-    def __init__(self, host: SimulatedHost, reactor: Any) -> None:
+    def __init__(self, host: Host, reactor: Any) -> None:
         super().__init__(reactor=reactor, server="")
         self.host = host
         self.setProtocolOptions(

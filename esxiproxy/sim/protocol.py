@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from autobahn.exception import Disconnected
 from autobahn.twisted.websocket import WebSocketServerProtocol
@@ -16,13 +16,13 @@ from twisted.python.failure import Failure
 
 from esxiproxy.sim import faults, subprotocols
 from esxiproxy.sim.console import Console
-from esxiproxy.sim.faults import Fault
+from esxiproxy.sim.faults import Fault, FaultPlan
+from esxiproxy.sim.machine import VirtualMachine
+from esxiproxy.sim.options import HostOptions
 from esxiproxy.sim.rfb import RfbError
 from esxiproxy.sim.silentlog import SilentLog
+from esxiproxy.sim.tickets import TicketBook
 from esxiproxy.sim.web import Answer, BadHead, RequestHead
-
-if TYPE_CHECKING:
-    from esxiproxy.sim.factory import ConsoleFactory
 
 MAX_HEAD, MAX_HELD = 16 * 1024, 64 * 1024
 MAX_MESSAGE: Final = 1 << 20
@@ -37,11 +37,32 @@ class Reading(Enum):
     IGNORED = auto()
 
 
+class Host(Protocol):
+    """The simulated host, as one of its connections needs it."""
+
+    options: HostOptions
+    tickets: TicketBook
+    machine: VirtualMachine
+
+    def plan(self, head: RequestHead) -> FaultPlan:
+        """Return the fault that this request meets.  Raises ValueError when its query names none."""
+
+    def page(self, head: RequestHead) -> Answer:
+        """Return the answer to a request that opens no console."""
+
+
+class HostFactory(Protocol):
+    """The factory of a host's connections."""
+
+    host: Host
+    reactor: Any
+
+
 class ConsoleProtocol(WebSocketServerProtocol):
     """Autobahn's server protocol with the host's own HTTP, its tickets and its faults."""
 
     log = SilentLog()
-    factory: ConsoleFactory
+    factory: HostFactory
     transport: Any
 
     def connectionMade(self) -> None:
