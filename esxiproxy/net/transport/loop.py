@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -12,6 +13,12 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.main import CONNECTION_LOST
 from twisted.python.failure import Failure
 
+Passage = Callable[[], bytes | None]
+"""Called in the place of reading.  None when all that came went on; else what came, and nobody has looked at.
+
+``b""`` is nothing at all: the leg has something in hand or another walker, its sink takes nothing now, or the
+connection ends.
+"""
 Why = Any
 """What ``doRead`` and ``doWrite`` answer: None, or the exception that the connection ends with."""
 
@@ -24,6 +31,13 @@ class Loop(Protocol):
     def addWriter(self, stream: Any) -> None: ...
     def removeWriter(self, stream: Any) -> None: ...
     def callLater(self, delay: float, call: Any, *args: Any) -> Any: ...
+
+
+class Relayable(Protocol):
+    """A stream whose bytes may take a passage."""
+
+    def fileno(self) -> int: ...
+    def getHandle(self) -> Any: ...
 
 
 class Owner(Protocol):

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cryptography.hazmat.bindings._rust import _openssl
 from OpenSSL import SSL
 
 from esxiproxy.core.frames import FrameWalker
-
-if TYPE_CHECKING:
-    from esxiproxy.net.transport.stream import Stream
+from esxiproxy.net.transport.loop import Passage, Relayable
 
 try:
     from esxiproxy.net.transport import _compiled  # type: ignore[attr-defined]
@@ -51,14 +48,6 @@ _PART = compiled()
 _WITH_TLS = _PART is not None and _openssl_found()
 
 
-Passage = Callable[[], bytes | None]
-"""Called in the place of reading.  None when all that came went on; else what came, and nobody has looked at.
-
-``b""`` is nothing at all: the leg has something in hand or another walker, its sink takes nothing now, or the
-connection ends.
-"""
-
-
 def passage(leg: Any, sink: Any) -> Passage | None:
     """The short way from a leg's stream to its sink's; None where there is none."""
     source, target, walker = leg.transport, sink.transport, leg.walker
@@ -77,7 +66,7 @@ def passage(leg: Any, sink: Any) -> Passage | None:
     return made
 
 
-def _end(stream: Stream) -> tuple[int, int]:
+def _end(stream: Relayable) -> tuple[int, int]:
     """A stream's descriptor, and where OpenSSL has its part of a TLS stream; 0 for a plain one."""
     handle = stream.getHandle()
     if not isinstance(handle, SSL.Connection):

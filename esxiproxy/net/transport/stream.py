@@ -19,9 +19,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from esxiproxy.net.transport.connected import Connected
-from esxiproxy.net.transport.loop import Loop, Owner, Why
+from esxiproxy.net.transport.loop import Loop, Owner, Passage, Why
 from esxiproxy.net.transport.outbox import Outbox
-from esxiproxy.net.transport.passage import Passage
 
 HIGH_WATER = 32 * 1024
 """Bytes queued above which a push producer is paused; it is resumed when all of them are gone."""
