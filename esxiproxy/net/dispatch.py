@@ -2,35 +2,47 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import typing
+from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, ISSLTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from esxiproxy.core.edge import Http
+from esxiproxy.core.edge import Edge, Http
 from esxiproxy.core.errors import MalformedRequest, MethodRefused, SessionError, UpgradeRequired
 from esxiproxy.core.forwarded import origin_of
 from esxiproxy.core.handshake import Upgrade, upgrade_of
 from esxiproxy.core.head import NO_HEAD, HeadReader, RequestHead
+from esxiproxy.core.limits import Limits
 from esxiproxy.core.paths import check_path
 from esxiproxy.core.record import Kind
 from esxiproxy.core.refusal import refusal
 from esxiproxy.core.request import Address, Request
 from esxiproxy.core.via import check_loop
-from esxiproxy.net.frontend import Frontend
+from esxiproxy.net.frontend import Frontend, FrontendFactory
+from esxiproxy.net.gateway import Gateway
 from esxiproxy.net.http_client import HttpClient
 from esxiproxy.net.linger import Linger
-from esxiproxy.net.sessions import session_id
+from esxiproxy.net.sessions import Sessions, session_id
 from esxiproxy.net.slot import Slot
 from esxiproxy.net.unsent import unsent
 
-if TYPE_CHECKING:
-    from esxiproxy.net.factory import ListenerFactory
-
 _ENOUGH = 1024 * 1024
 """Bytes that are read behind a refusal: whoever sends more has not stopped to look at the answer."""
+
+
+class Listener(typing.Protocol):
+    """The listener that a connection came in through, as dispatch needs it."""
+
+    name: str
+    gateway: Gateway
+    sessions: Sessions
+    limits: Limits
+    clock: Any
+    edge: Edge
+    frontends: FrontendFactory
 
 
 @implementer(IHandshakeListener)
@@ -43,9 +55,9 @@ class Dispatch(Protocol):
     """
 
     transport: Any
-    factory: ListenerFactory
+    factory: Listener
 
-    def __init__(self, factory: ListenerFactory) -> None:
+    def __init__(self, factory: Listener) -> None:
         self.factory = factory
         self._reader = HeadReader()
         self._call: IDelayedCall | Linger | None = None

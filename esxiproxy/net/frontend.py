@@ -49,6 +49,8 @@ class Frontend(Leg, WebSocketServerProtocol):
     maxConnections = 0
     trustXForwardedFor = 0
 
+    relay: Relay | None = None
+
     _log = Logger()
 
     def __init__(self, session: Session, upgrade: Upgrade, gateway: Gateway, sessions: Sessions) -> None:

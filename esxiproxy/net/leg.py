@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from autobahn.websocket.protocol import WebSocketProtocol
 
@@ -23,14 +23,34 @@ from esxiproxy.net.transport.passage import passage
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
-    from esxiproxy.net.relay import Relay
-
     # The mixin's other half, when it is mixed in.
     _Autobahn: Any = WebSocketProtocol
 else:
     _Autobahn = object
 
 CLOSE, PING, PONG = 8, 9, 10
+
+
+class LegEvents(Protocol):
+    """The relay that joins a leg to its peer, as the leg reports to it."""
+
+    def close_received(self, leg: Leg, close: CloseCode) -> None:
+        """Handle a Close frame from this leg."""
+
+    def faulted(self, leg: Leg, error: SessionError) -> None:
+        """Handle a protocol error of this leg's peer."""
+
+    def lost(self, leg: Leg) -> None:
+        """Handle the end of this leg's connection."""
+
+    def spend_control(self, leg: Leg) -> bool:
+        """Return whether this leg's peer may send one more control frame now."""
+
+    def control_written(self, leg: Leg, opcode: int) -> None:
+        """Note that a control frame of ours was written to this leg."""
+
+    def ponged(self, leg: Leg, payload: bytes) -> None:
+        """Handle a Pong frame from this leg."""
 
 
 class Leg(Options, _Autobahn):
@@ -63,7 +83,7 @@ class Leg(Options, _Autobahn):
     transport: Any
     factory: Any
     side: Side
-    relay: Relay | None = None
+    relay: LegEvents | None = None
     twin: Leg | None = None
     blocked = paused = deaf = lost = False
     carried: FrameWalker | None = None
