@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from esxiproxy.core.head import Fields, tokens
 from esxiproxy.core.request import Request
+from esxiproxy.core.rewriting import with_port
 from esxiproxy.core.routing import Upstream
 from esxiproxy.core.via import via
 
@@ -115,7 +116,11 @@ def host_field(request: Request, upstream: Upstream) -> bytes:
 
 
 def origin_field(request: Request, upstream: Upstream) -> bytes | None:
-    """The Origin of an opening handshake; a script sends none: then none is made up."""
+    """Return the Origin of an opening handshake; none is made up for a script, which sends none.
+
+    Only our own origin becomes the upstream's.  A foreign origin passes as it is, since the upstream tells by
+    it whose requests it may believe.  A configured value replaces every Origin, as its key says.
+    """
     own = request.head.value(b"origin")
     match upstream.origin_field:
         case "none":
@@ -123,20 +128,23 @@ def origin_field(request: Request, upstream: Upstream) -> bytes | None:
         case "client":
             return own
         case "upstream":
-            return None if own is None else upstream.origin.encode("ascii")
+            return upstream.origin.encode("ascii") if _is_ours(own, request) else own
         case value:
             return value.encode("latin-1")
 
 
 def page_origin_field(request: Request, upstream: Upstream) -> bytes | None:
-    """The Origin of a plain HTTP request.
-
-    Only our own origin becomes the upstream's: a foreign page stays foreign, since the upstream tells by it
-    whose requests it may believe.
-    """
+    """Return the Origin of a plain HTTP request: a configured value replaces only our own origin there."""
     own = request.head.value(b"origin")
-    host = request.public_host or request.head.value(b"host") or b""
-    ours = b"%b://%b" % (b"https" if request.secure else b"http", host)
-    if upstream.origin_field == "none" or own is None or own.lower() == ours.lower():
+    if upstream.origin_field == "none" or own is None or _is_ours(own, request):
         return origin_field(request, upstream)
     return own
+
+
+def _is_ours(origin: bytes | None, request: Request) -> bool:
+    """Whether this Origin is ours: scheme, host and port as the client has them in its own URL."""
+    host = request.public_host or request.head.value(b"host")
+    scheme, separator, authority = (origin or b"").lower().partition(b"://")
+    if not separator or not host or scheme != (b"https" if request.secure else b"http"):
+        return False
+    return with_port(authority, scheme) == with_port(host.lower(), scheme)

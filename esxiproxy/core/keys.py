@@ -181,7 +181,9 @@ KEYS = (
         UPSTREAM,
         plain("`upstream`, `client`, `none` or a value", values.origin_field),
         "upstream",
-        "the Origin field that is sent, if the client sends one",
+        "the Origin field that is sent, if the client sends one: `upstream` turns our own origin into the "
+        "upstream's and passes a foreign one as it is, `client` passes all, `none` drops all; a value "
+        "replaces our own, and in an opening handshake every origin, foreign ones too",
     ),
     Key(
         "subprotocol",

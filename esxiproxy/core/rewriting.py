@@ -33,7 +33,7 @@ class View:
     def of(cls, upstream: Upstream, sent_host: bytes, secure: bool, host: bytes | None) -> View:
         scheme = b"https" if upstream.secure else b"http"
         own = upstream.authority.lower().encode("idna" if not upstream.authority.isascii() else "ascii")
-        names = frozenset(_with_port(name, scheme) for name in (own, sent_host.lower()))
+        names = frozenset(with_port(name, scheme) for name in (own, sent_host.lower()))
         return cls(scheme, _hostname(own), names, b"https" if secure else b"http", host or b"")
 
     def response_fields(self, fields: Fields) -> list[tuple[bytes, bytes]]:
@@ -52,7 +52,7 @@ class View:
             return value
         scheme, authority, rest = match.groups()
         named = self.upstream_scheme if scheme is None else scheme[:-1].lower()
-        if named != self.upstream_scheme or _with_port(authority.lower(), named) not in self.names:
+        if named != self.upstream_scheme or with_port(authority.lower(), named) not in self.names:
             return value
         return (b"" if scheme is None else self.scheme + b":") + b"//" + self.host + rest
 
@@ -89,7 +89,7 @@ def _hostname(authority: bytes) -> bytes:
     return re.sub(rb":\d*\Z", b"", authority) if not authority.endswith(b"]") else authority
 
 
-def _with_port(authority: bytes, scheme: bytes) -> bytes:
+def with_port(authority: bytes, scheme: bytes) -> bytes:
     """``host:port``, so that https://h and https://h:443 are one name."""
     host = _hostname(authority)
     port = authority[len(host) + 1 :] or _PORTS[scheme]

@@ -66,10 +66,6 @@ DIFFERENCES: dict[str, Difference] = {
         "a console's pictures are compressed already: permessage-deflate is not offered",
         {"request fields": _BEST},
     ),
-    "origin": Difference(
-        "vCenter wants its own origin there, and the page's own says nothing to it",
-        {"request fields": [_BEST[0], "origin: the upstream", *_BEST[1:]]},
-    ),
     "forwarded_fields_of_a_stranger": Difference(
         "what a stranger says about where he comes from is not passed on; where he does come from is",
         {"forwarded": [["127.0.0.1"], [], []]},

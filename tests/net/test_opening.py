@@ -1,10 +1,15 @@
 """The opening handshake: the client's 101 is withheld until the upstream has accepted."""
 
+from ipaddress import ip_network
+
 import pytest
 from twisted.internet.defer import Deferred
 
+from esxiproxy.core.edge import Edge, Http
 from esxiproxy.core.errors import RouteNotFound, UpstreamRefused
+from esxiproxy.core.forwarded import Trust
 from esxiproxy.core.routing import Principal, Subprotocol, Upstream
+from tests.net.http_scene import HttpScene, get, read
 from tests.net.scene import Scene, close, frames, opening, up
 
 
@@ -92,14 +97,76 @@ def test_where_a_request_came_from_is_told_and_never_believed():
     ("rule", "sent_host", "sent_origin"),
     [
         ("upstream", b"192.0.2.10", b"http://192.0.2.10"),
-        ("client", b"proxy.example:81", b"https://page.example"),
+        ("client", b"proxy.example:81", b"http://proxy.example:81"),
     ],
 )
 def test_host_and_origin_follow_the_upstreams_rule(rule, sent_host, sent_origin):
     upstream = Upstream("u", "192.0.2.10", 80, False, host_field=rule, origin_field=rule)
-    _, sent = asked(Scene(upstream), b"/", b"Origin: https://page.example")
+    _, sent = asked(Scene(upstream), b"/", b"Origin: http://proxy.example:81")
     assert values(sent, b"Host") == [sent_host]
     assert values(sent, b"Origin") == [sent_origin]
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        b"https://evil.example",
+        b"https://proxy.example:81",  # another scheme
+        b"http://proxy.example",  # another port
+        b"http://proxy.example:81.evil.example",
+        b"http://proxy.example:81/",
+        b"http://evil@proxy.example:81",
+        b"http://192.0.2.10.evil.example",
+        b"null",
+        b"",
+        b"proxy.example:81",
+        b"no origin",
+        b"http://proxy.example:81 https://evil.example",
+        b"http://ex\xe4mple",
+    ],
+)
+@pytest.mark.parametrize("page", [False, True])
+def test_a_foreign_origin_stays_foreign(page, origin):
+    assert _origin_sent(page, b"Origin: " + origin) == [origin]
+
+
+TRUSTED = Edge(http=Http.FORWARD, trust=Trust((ip_network("198.51.100.0/24"),)))
+OWN_ORIGINS = [
+    (None, b"http://proxy.example:81", ()),
+    (None, b"HTTP://Proxy.Example:81", ()),
+    (TRUSTED, b"https://console.example", (b"console.example", b"https")),
+    (TRUSTED, b"https://console.example", (b"console.example:443", b"https")),
+    (TRUSTED, b"https://console.example:443", (b"console.example", b"https")),
+    (TRUSTED, b"http://console.example", (b"Console.example:80", b"http")),
+    (TRUSTED, b"https://console.example:8443", (b"console.example:8443", b"https")),
+    (TRUSTED, b"https://[2001:db8::1]", (b"[2001:DB8::1]:443", b"https")),
+]
+
+
+@pytest.mark.parametrize(("edge", "origin", "forwarded"), OWN_ORIGINS)
+@pytest.mark.parametrize("page", [False, True])
+def test_our_own_origin_becomes_the_upstreams_however_its_port_is_written(page, edge, origin, forwarded):
+    names = (b"X-Forwarded-Host: ", b"X-Forwarded-Proto: ")
+    told = [name + value for name, value in zip(names, forwarded, strict=False)]
+    assert _origin_sent(page, b"Origin: " + origin, *told, edge=edge) == [b"http://192.0.2.10"]
+
+
+def test_a_stranger_does_not_say_which_origin_is_our_own():
+    told = (b"X-Forwarded-Host: evil.example", b"X-Forwarded-Proto: https")
+    sent = _origin_sent(False, b"Origin: https://evil.example", *told)
+    assert sent == [b"https://evil.example"]
+
+
+@pytest.mark.parametrize("page", [False, True])
+def test_no_origin_is_made_up(page):
+    assert _origin_sent(page) == []
+
+
+def _origin_sent(page, *fields, edge=None):
+    scene = HttpScene(edge=edge)
+    if page:
+        return read(scene.ask(get(b"/", *fields))).values(b"Origin")
+    return values(asked(scene, b"/", *fields)[1], b"Origin")
 
 
 def test_an_origin_can_be_left_out_or_given():
@@ -300,7 +367,7 @@ def test_a_dial_that_fails_is_answered_by_name():
         ((b"Host: ", b"X: a\x85b\r\nHost: "), 400),
         ((b": binary", b": binary, binary"), 400),
         ((b": binary", b": bin ary"), 400),
-        ((b"Host: ", b"Origin: no origin\r\nHost: "), 400),
+        ((b"Host: ", b"Origin: http://a.example\r\nOrigin: http://b.example\r\nHost: "), 400),
     ],
 )
 def test_an_opening_handshake_that_is_wrong_dials_nobody(change, expected):
