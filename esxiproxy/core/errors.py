@@ -172,6 +172,13 @@ class UpgradeRefused(SessionError):
         self.body = body
 
 
+class UpstreamRedirect(UpstreamError):
+    """The upstream answered the opening handshake with a redirect that leads past the proxy."""
+
+    proxy_error = "http_upgrade_failed"
+    discreet = False
+
+
 class UpstreamInvalid(UpstreamError):
     """The upstream's answer is no HTTP, or no opening handshake that RFC 6455 4.1 accepts."""
 

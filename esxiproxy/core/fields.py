@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from esxiproxy.core.head import Fields, tokens
 from esxiproxy.core.request import Request
-from esxiproxy.core.rewriting import with_port
+from esxiproxy.core.rewriting import View, with_port
 from esxiproxy.core.routing import Upstream
 from esxiproxy.core.via import via
 
@@ -113,6 +113,12 @@ def host_field(request: Request, upstream: Upstream) -> bytes:
             return request.head.value(b"host") or upstream.authority.encode("ascii", "replace")
         case value:
             return value.encode("latin-1")
+
+
+def view_of(request: Request, upstream: Upstream) -> View:
+    """Return how the client of this request sees what the upstream says of itself."""
+    host = request.public_host or request.head.value(b"host")
+    return View.of(upstream, host_field(request, upstream), request.secure, host)
 
 
 def origin_field(request: Request, upstream: Upstream) -> bytes | None:

@@ -8,10 +8,17 @@ import hashlib
 import re
 from dataclasses import dataclass
 
-from esxiproxy.core.errors import MalformedRequest, MethodRefused, UpgradeRequired, UpstreamInvalid
+from esxiproxy.core.errors import (
+    MalformedRequest,
+    MethodRefused,
+    UpgradeRequired,
+    UpstreamInvalid,
+    UpstreamRedirect,
+)
 from esxiproxy.core.fields import host_field, origin_field, request_fields, response_fields
 from esxiproxy.core.head import Fields, RequestHead, by_name, tokens
 from esxiproxy.core.request import Request
+from esxiproxy.core.rewriting import View
 from esxiproxy.core.routing import Principal, Route, Subprotocol, Upstream
 
 BINARY = b"binary"
@@ -153,6 +160,23 @@ def check_acceptance(
     if len(chosen) > 1 or (chosen and chosen[0] not in offered):
         raise UpstreamInvalid("the upstream chose a subprotocol that was not offered")
     return Acceptance(chosen[0] if chosen else None, fields)
+
+
+def check_refusal(status: int, fields: Fields, view: View) -> None:
+    """Raise UpstreamRedirect for a refusal that sends the client past the proxy.
+
+    Many clients follow a redirect of an opening handshake, and its target is the ticket.
+    """
+    if not 300 <= status < 400:
+        return
+    for location in by_name(fields).get(b"location", ()):
+        if view.leads_past(location):
+            said = f"the upstream answered {status} to the opening handshake, a redirect past this proxy"
+            if view.wants_tls(location):
+                raise UpstreamRedirect(f"{said} to the upstream's TLS port: use wss:// in the upstream's url")
+            raise UpstreamRedirect(
+                f"{said}, which is not passed on: check the upstream's url, and whether it has to be wss://"
+            )
 
 
 def switching_head(upgrade: Upgrade, acceptance: Acceptance, session: str) -> bytes:

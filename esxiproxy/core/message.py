@@ -11,6 +11,7 @@ from esxiproxy.core.fields import (
     page_origin_field,
     request_fields,
     response_fields,
+    view_of,
 )
 from esxiproxy.core.head import MAX_HEAD, Fields, RequestHead, tokens
 from esxiproxy.core.request import Request
@@ -57,10 +58,8 @@ def upstream_request(
 ) -> tuple[bytes, Fields, View]:
     """The target and the fields of the request that goes upstream, and how its answer is seen."""
     upstream, target = route.upstream, route.target
-    host = request.public_host or request.head.value(b"host")
-    view = View.of(upstream, host_field(request, upstream), request.secure, host)
     fields = forwarded_request(request, route, principal)
-    return request.head.target if target is None else target, fields, view
+    return request.head.target if target is None else target, fields, view_of(request, upstream)
 
 
 def check_answer(version: bytes, fields: Fields) -> None:

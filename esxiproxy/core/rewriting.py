@@ -8,9 +8,14 @@ from dataclasses import dataclass
 from esxiproxy.core.head import Fields
 from esxiproxy.core.routing import Upstream
 
-_URI = re.compile(rb"(?i)(https?:)?//([^/?#]*)(.*)", re.DOTALL)
+_URI = re.compile(rb"(?i)((?:http|ws)s?:)?//([^/?#]*)(.*)", re.DOTALL)
+# A scheme, or what a reader takes for the beginning of an authority: no path of ours.
+_ELSEWHERE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*:|[/\\]{2}")
 _LOCATIONS = frozenset({b"location", b"content-location"})
 _PORTS = {b"http": b"80", b"https": b"443"}
+_WEBSOCKET = {b"ws": b"http", b"wss": b"https"}
+"""The scheme that a WebSocket's URL stands for: its port, and whether it is TLS (RFC 6455 3)."""
+_SOCKETS = {scheme: socket for socket, scheme in _WEBSOCKET.items()}
 # Without Secure a browser drops a cookie that has one of these.
 _NEEDS_SECURE = frozenset({b"samesite=none", b"partitioned"})
 
@@ -51,10 +56,32 @@ class View:
         if match is None or not self.host:
             return value
         scheme, authority, rest = match.groups()
-        named = self.upstream_scheme if scheme is None else scheme[:-1].lower()
+        named = _named(scheme, self.upstream_scheme)
         if named != self.upstream_scheme or with_port(authority.lower(), named) not in self.names:
             return value
-        return (b"" if scheme is None else self.scheme + b":") + b"//" + self.host + rest
+        ours = self.scheme if scheme is None or scheme[:2].lower() != b"ws" else _SOCKETS[self.scheme]
+        return (b"" if scheme is None else ours + b":") + b"//" + self.host + rest
+
+    def leads_past(self, value: bytes) -> bool:
+        """Whether a client that follows this Location, rewritten or not, leaves the address that it knows."""
+        match = _URI.fullmatch(self.location(value))
+        if match is None:
+            return _ELSEWHERE.match(b"".join(value.split())) is not None
+        scheme, authority, _ = match.groups()
+        named = _named(scheme, self.scheme)
+        ours = bool(self.host) and with_port(self.host.lower(), self.scheme)
+        return named != self.scheme or with_port(authority.lower(), named) != ours
+
+    def wants_tls(self, value: bytes) -> bool:
+        """Whether this Location is the upstream itself, by TLS, where it was asked without."""
+        match = _URI.fullmatch(value)
+        if match is None or self.upstream_scheme == b"https":
+            return False
+        hosts = {_hostname(name) for name in self.names}
+        return (
+            _named(match.group(1), self.upstream_scheme) == b"https"
+            and _hostname(match.group(2).lower()) in hosts
+        )
 
     def cookie(self, value: bytes) -> bytes:
         """A Set-Cookie (RFC 6265 4.1) that the client's browser takes from us."""
@@ -75,6 +102,12 @@ class View:
             return True
         host = _hostname(self.host.lower())
         return _under(self.upstream_host, domain) and not _under(host, domain)
+
+
+def _named(scheme: bytes | None, default: bytes) -> bytes:
+    """Return the scheme of http that a URI with this one (``http:``, ``wss:``, none) is reached by."""
+    name = default if scheme is None else scheme[:-1].lower()
+    return _WEBSOCKET.get(name, name)
 
 
 def _squeezed(attribute: bytes) -> bytes:

@@ -6,7 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from types import MappingProxyType
 
-from esxiproxy.core.errors import SessionError, UpgradeRefused, UpstreamInvalid, UpstreamLost
+from esxiproxy.core.errors import (
+    SessionError,
+    UpgradeRefused,
+    UpstreamInvalid,
+    UpstreamLost,
+    UpstreamRedirect,
+)
 from esxiproxy.core.head import RequestHead
 from esxiproxy.core.limits import Limits
 from esxiproxy.core.record import Kind, Record
@@ -14,7 +20,7 @@ from esxiproxy.core.redaction import redact
 from esxiproxy.core.request import Request
 from esxiproxy.core.routing import Principal, Route, Upstream
 
-_OF_UPSTREAM = (UpgradeRefused, UpstreamInvalid, UpstreamLost)
+_OF_UPSTREAM = (UpgradeRefused, UpstreamInvalid, UpstreamLost, UpstreamRedirect)
 """What an upstream does once it is connected; that it cannot be, or may not, is found out by us."""
 
 

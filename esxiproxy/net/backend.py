@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import h11
@@ -19,10 +19,17 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from esxiproxy.core.closing import Side
-from esxiproxy.core.errors import SessionError, UpgradeRefused, UpstreamInvalid, UpstreamLost
+from esxiproxy.core.errors import (
+    SessionError,
+    UpgradeRefused,
+    UpstreamInvalid,
+    UpstreamLost,
+    UpstreamRedirect,
+)
 from esxiproxy.core.frames import FrameWalker
-from esxiproxy.core.handshake import Acceptance, check_acceptance
+from esxiproxy.core.handshake import Acceptance, check_acceptance, check_refusal
 from esxiproxy.core.head import MAX_HEAD, Fields
+from esxiproxy.core.rewriting import View
 from esxiproxy.net.leg import Leg
 from esxiproxy.net.trust import UpstreamTLS
 
@@ -36,13 +43,15 @@ MAX_INTERIM = 5
 class Opening:
     """Our opening handshake to an upstream: the request, and what its answer is checked against.
 
-    ``announced`` is the PROXY header that the connection begins with.
+    ``view`` turns what the upstream says of itself into what the client sees; ``announced`` is the PROXY
+    header that the connection begins with.
     """
 
     target: bytes
     fields: Fields
     key: bytes
     offered: tuple[bytes, ...]
+    view: View
     max_frame: int | None = None
     announced: bytes = b""
 
@@ -151,14 +160,13 @@ class Backend(Leg, WebSocketClientProtocol):
             self.fail(UpstreamLost("the upstream ended the connection without an answer"))
 
     def _accepted(self, answer: h11.InformationalResponse) -> None:
-        fields = tuple(answer.headers.raw_items())
+        opening, fields = self._opening, tuple(answer.headers.raw_items())
         try:
-            self.acceptance = check_acceptance(
-                answer.http_version, fields, self._opening.key, self._opening.offered
-            )
+            acceptance = check_acceptance(answer.http_version, fields, opening.key, opening.offered)
         except UpstreamInvalid as error:
             self.fail(error)
             return
+        self.acceptance = replace(acceptance, fields=tuple(opening.view.response_fields(fields)))
         early, _closed = self._http.trailing_data
         del self._http, self._opening  # a console lasts for days
         self.open()
@@ -172,8 +180,14 @@ class Backend(Leg, WebSocketClientProtocol):
     def _refused(self) -> None:
         answer = self._answer
         assert answer is not None
-        fields = tuple(answer.headers.raw_items())
-        self.fail(UpgradeRefused(answer.status_code, answer.reason, fields, self._body[:MAX_REFUSAL]))
+        view, fields = self._opening.view, tuple(answer.headers.raw_items())
+        try:
+            check_refusal(answer.status_code, fields, view)
+        except UpstreamRedirect as error:
+            self.fail(error)
+            return
+        seen = tuple(view.response_fields(fields))
+        self.fail(UpgradeRefused(answer.status_code, answer.reason, seen, self._body[:MAX_REFUSAL]))
 
     def fail(self, error: SessionError) -> None:
         """There will be no session with this connection."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 
+from esxiproxy.core.fields import view_of
 from esxiproxy.core.handshake import Upgrade, offered_upstream, opening_fields
 from esxiproxy.core.proxyprotocol import announce
 from esxiproxy.core.quota import Quotas
@@ -49,6 +50,7 @@ class Gateway:
             fields=tuple(opening_fields(request, route, principal, offered, key)),
             key=key,
             offered=offered,
+            view=view_of(request, route.upstream),
             max_frame=session.limits.max_frame,
             announced=self.announcement(session, route.upstream),
         )

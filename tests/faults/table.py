@@ -42,6 +42,7 @@ from tests.wsclient import (
 
 KEY = b"key!"
 REFUSAL = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno"
+REDIRECT = b"HTTP/1.1 301 Moved\r\nLocation: https://127.0.0.1/ticket/x\r\nContent-Length: 0\r\n\r\n"
 PAGE = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
 LARGE_PAGE = b"HTTP/1.1 200 OK\r\nContent-Length: 30000000\r\n\r\n" + bytes(30_000_000)
 LONG_FRAME = frame(BINARY, b"x" * 10, mask=KEY, length=1000)
@@ -61,7 +62,11 @@ def _decision(how: str, listener: str, status: int | None, error: str, **rest: o
 
 def _ender(error: str) -> str:
     """Who showed the end, before the 101."""
-    return "upstream" if error in ("UpstreamLost", "UpstreamInvalid", "UpgradeRefused") else "proxy"
+    return (
+        "upstream"
+        if error in ("UpstreamLost", "UpstreamInvalid", "UpgradeRefused", "UpstreamRedirect")
+        else "proxy"
+    )
 
 
 def _dial(how: str, listener: str, status: int | None, error: str, **rest: object) -> Fault:
@@ -322,6 +327,7 @@ FAULTS = (
         "UpgradeRefused",
         ended_by="upstream",
     ),
+    _opening("the upstream redirects to its TLS port", says(REDIRECT, stays), 502, "UpstreamRedirect"),
     _opening(
         "the client sends more than 64 KiB before the 101",
         silent,

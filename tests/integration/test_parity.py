@@ -94,7 +94,15 @@ DIFFERENCES: dict[str, Difference] = {
     ),
     "refused_403": _refused(403),
     "refused_404": _refused(404),
-    "refused_302": _refused(302),
+    "refused_302": Difference(
+        "clients follow a redirect of an opening handshake, ticket and all: none leads past the proxy",
+        {
+            "status": 502,
+            "Location": None,
+            "body": "the proxy's",
+            "Proxy-Status": ["esxiproxy; error=http_upgrade_failed"],
+        },
+    ),
     "refused_401": _refused(401),
     "refused_503": _refused(503),
     "answered_200": _refused(200),

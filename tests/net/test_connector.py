@@ -27,6 +27,7 @@ from esxiproxy.core.errors import (
     UpstreamUnresolved,
 )
 from esxiproxy.core.limits import Limits
+from esxiproxy.core.rewriting import View
 from esxiproxy.core.routing import Upstream
 from esxiproxy.net.backend import Opening
 from esxiproxy.net.connector import Connector
@@ -116,7 +117,8 @@ class Dial:
             self.result = connector.connect_http(upstream, limits, announced, slot)
         else:
             fields = ((b"Host", b"192.0.2.10"),)
-            opening = Opening(b"/ticket/abc", fields, KEY, offered=(), announced=announced)
+            view = View.of(upstream, b"192.0.2.10", False, b"proxy.example")
+            opening = Opening(b"/ticket/abc", fields, KEY, offered=(), view=view, announced=announced)
             self.result = connector.connect(upstream, opening, limits, slot)
         self.outcomes = []
         self.result.addBoth(self.outcomes.append)
