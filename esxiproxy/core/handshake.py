@@ -64,12 +64,17 @@ def accept_value(key: bytes) -> bytes:
 def upgrade_of(head: RequestHead) -> Upgrade | None:
     """The opening handshake that this request is, or None when it asks for no WebSocket.
 
-    Raises MalformedRequest, MethodRefused or UpgradeRequired for one that asks in a wrong way.
+    Raises MalformedRequest, MethodRefused or UpgradeRequired for one that asks in a wrong way.  One that a
+    proxy in front has spoiled is refused too: its target is a ticket, which no host must get as a page.
     """
-    if b"websocket" not in head.tokens(b"upgrade") or b"upgrade" not in head.tokens(b"connection"):
+    wanted = b"websocket" in head.tokens(b"upgrade")
+    if not wanted and not head.values(b"sec-websocket-key"):
         return None
-    if head.version != (1, 1):
-        return None  # RFC 9110 7.8: an Upgrade in HTTP/1.0 is ignored
+    if spoiled := _spoiled(head, wanted):
+        raise UpgradeRequired(
+            f"this opening handshake came {spoiled}: "
+            "a proxy in front has to pass Upgrade and Connection on, in HTTP/1.1"
+        )
     if head.absolute:
         raise MalformedRequest("an opening handshake has its target in origin-form")
     if head.method != b"GET":
@@ -87,6 +92,15 @@ def upgrade_of(head: RequestHead) -> Upgrade | None:
     if len(head.values(b"origin")) > 1:
         raise MalformedRequest("an opening handshake has one Origin")
     return Upgrade(_key_of(head), _subprotocols_of(head))
+
+
+def _spoiled(head: RequestHead, wanted: bool) -> str:
+    """Return what a proxy in front has done to this opening handshake, empty when it is whole."""
+    if head.version != (1, 1):  # RFC 9110 7.8: an Upgrade in HTTP/1.0 is ignored
+        return "in HTTP/1.0"
+    if not wanted:
+        return "without Upgrade: websocket"
+    return "" if b"upgrade" in head.tokens(b"connection") else "without Connection: upgrade"
 
 
 def _key_of(head: RequestHead) -> bytes:

@@ -136,6 +136,12 @@ FAULTS = (
         status=426,
         error="UpgradeRequired",
     ),
+    _head(
+        "a proxy in front has spoiled the upgrade",
+        sends(OPENING.replace(b" HTTP/1.1", b" HTTP/1.0")),
+        status=426,
+        error="UpgradeRequired",
+    ),
     _head("the upgrade is no GET", sends(b"POST" + OPENING[3:]), status=405, error="MethodRefused"),
     _head("a page is asked for where only consoles are", sends(GET), status=426, error="UpgradeRequired"),
     _head("TLS is spoken to a plain listener", sends(HALF_HELLO)),

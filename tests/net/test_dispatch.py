@@ -103,3 +103,61 @@ def test_a_connection_that_was_refused_leaves_no_circle_for_the_collector():
     scene.advance(5.1)
     assert scene.at_rest()
     assert not [name for name, held in vars(dispatch).items() if getattr(held, "__self__", None) is dispatch]
+
+
+SPOILED = {
+    "HTTP/1.0": ([(b" HTTP/1.1", b" HTTP/1.0")], b"in HTTP/1.0"),
+    "HTTP/1.0 with keep-alive": (
+        [(b" HTTP/1.1", b" HTTP/1.0"), (b": keep-alive, Upgrade", b": keep-alive")],
+        b"in HTTP/1.0",
+    ),
+    # nginx, as it is when nobody has told it anything
+    "HTTP/1.0 without Upgrade": (
+        [
+            (b" HTTP/1.1", b" HTTP/1.0"),
+            (b"Upgrade: websocket\r\n", b""),
+            (b": keep-alive, Upgrade", b": close"),
+        ],
+        b"in HTTP/1.0",
+    ),
+    "no Connection": ([(b"Connection: keep-alive, Upgrade\r\n", b"")], b"without Connection: upgrade"),
+    "another Connection": ([(b": keep-alive, Upgrade", b": close")], b"without Connection: upgrade"),
+    "no Upgrade": ([(b"Upgrade: websocket\r\n", b"")], b"without Upgrade: websocket"),
+    "another Upgrade": ([(b"Upgrade: websocket", b"Upgrade: h2c")], b"without Upgrade: websocket"),
+    "no key": (
+        [(b"Connection: keep-alive, Upgrade\r\n", b""), (b"Sec-WebSocket-Key", b"X-Key")],
+        b"without Connection: upgrade",
+    ),
+    "POST": (
+        [(b"GET ", b"POST "), (b": keep-alive, Upgrade", b": keep-alive")],
+        b"without Connection: upgrade",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "what"), SPOILED.values(), ids=SPOILED.keys())
+@pytest.mark.parametrize("http", Http)
+def test_an_opening_that_a_proxy_in_front_has_spoiled_is_a_426_and_goes_nowhere(http, changes, what):
+    octets = opening(b"/ticket/secret")
+    for change in changes:
+        assert change[0] in octets
+        octets = octets.replace(*change)
+    scene = HttpScene(edge=Edge(http=http))
+    assert scene.ask(octets) is None and scene.connector.dials == 0
+    found = read(scene.client.received)
+    assert (found.status, found.values(b"Upgrade")) == (426, [b"websocket"])
+    assert found.body == (
+        b"426 Upgrade Required: this opening handshake came "
+        + what
+        + b": a proxy in front has to pass Upgrade "
+        b"and Connection on, in HTTP/1.1\n"
+    )
+    assert scene.record.error == "UpgradeRequired" and "secret" not in repr(scene.record)
+
+
+@pytest.mark.parametrize(
+    "field", [b"Upgrade: h2c", b"Connection: Upgrade", b"Upgrade: h2c\r\nConnection: upgrade"]
+)
+def test_a_page_that_asks_for_another_protocol_is_a_page(field):
+    scene = HttpScene()
+    assert scene.ask(get(b"/ui/", field)).startswith(b"GET /ui/ HTTP/1.1")

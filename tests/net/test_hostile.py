@@ -271,7 +271,7 @@ def test_a_refused_upgrade_is_no_tunnel(answer):
 
 def test_a_101_for_a_plain_request_is_no_tunnel():
     scene = HttpScene()
-    scene.ask(get(b"/", b"Upgrade: websocket") + SMUGGLED)
+    scene.ask(get(b"/", b"Upgrade: foo") + SMUGGLED)
     scene.answer(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
     assert read(scene.client.received).status == 502 and b"/admin" not in scene.host.received
 

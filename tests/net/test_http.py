@@ -250,7 +250,7 @@ GOOD = {
         (200, b"hello"),
     ),
     "Upgrade without Connection": (
-        get(b"/", b"Upgrade: websocket"),
+        get(b"/", b"Upgrade: foo"),
         (b"GET / HTTP/1.1", b""),
         CL5,
         False,
