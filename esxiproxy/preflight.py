@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from os import PathLike
 
 from esxiproxy.core.config import Config, ConfigError, Problem, load
+from esxiproxy.core.problem import in_order
 from esxiproxy.net import tls, trust
 from esxiproxy.registry import AUTHENTICATORS, ROUTERS, SERVICES, plugin
 from esxiproxy.state import opening
@@ -17,9 +19,10 @@ def load_checked(path: str | PathLike[str], content: bytes | None = None) -> Con
     With ``content``, the file is not read: this is what was in it.
     """
     config = load(path, content)
-    if problems := list(_problems(config)):
+    problems = [*config.warnings, *_problems(config)]
+    if any(problem.is_error for problem in problems):
         raise ConfigError(problems)
-    return config
+    return replace(config, warnings=in_order(problems))
 
 
 def _problems(config: Config) -> Iterator[Problem]:

@@ -51,7 +51,8 @@ class Reload:
             await self._service.reload(config)
         except ConfigError as error:
             for problem in error.problems:
-                self._log.error("{problem}", problem=problem)
+                log = self._log.error if problem.is_error else self._log.warn
+                log("{problem}", problem=problem)
             self._stays("the file has problems")
         except (CannotStart, ValueError) as error:
             self._stays(str(error).rstrip("."))

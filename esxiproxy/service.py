@@ -111,8 +111,14 @@ class ProxyService(MultiService):
         self._listeners.serve(bound)
         self.proxy.sessions.outdate()
         self._config = self._lasting(config)
+        self._warn()
         await self._beside.keep(places, config)
         await self._listeners.close_others(bound)
+
+    def _warn(self) -> None:
+        """Log the warnings on the configuration that is in force."""
+        for warning in self._config.warnings:
+            self._log.warn("{problem}", problem=warning)
 
     def _lasting(self, config: Config) -> Config:
         """This configuration with that in it which stays as it was at the start."""
@@ -137,6 +143,7 @@ class ProxyService(MultiService):
 
     def startService(self) -> None:
         self._aborted = False
+        self._warn()
         super().startService()
 
     def stopService(self) -> Deferred[None]:

@@ -107,3 +107,12 @@ def test_the_second_one_reads_the_file_when_the_first_one_is_done(scene):
     assert scene.service.told == ["reloading", ["a"]]
     first.callback(None)
     assert scene.service.told[2:] == ["ready", "reloading", ["b"], "ready"]
+
+
+def test_a_warning_beside_a_problem_is_told_as_one(scene):
+    warned = []
+    scene.reload._log.warn = lambda text, **given: warned.append(text.format(**given))
+    scene.path.write_text(GOOD.replace("[upstream", "proxy_protocol = yes\ncolour = blue\n[upstream"))
+    scene.reload()
+    assert [line.partition("]")[0] for line in warned] == [f"{scene.path}:4: warning: [listener a"]
+    assert scene.lines[0].startswith(f"{scene.path}:5: [listener a] colour: ")

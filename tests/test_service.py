@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import deferLater
 from twisted.internet.testing import MemoryReactorClock
-from twisted.logger import capturedLogs
+from twisted.logger import capturedLogs, formatEvent
 
 import esxiproxy.beside
 from esxiproxy.core.config import load
@@ -626,3 +626,19 @@ def test_many_reloads_leave_nothing_behind(world, monkeypatch):
         assert world.reload(text.format(number % 10)) is None
     assert world.reload(text.format(0)) is None
     assert (standing(), len(world.reactor.getDelayedCalls())) == before
+
+
+def warned(events):
+    return [formatEvent(event) for event in events if event["log_level"].name == "warn"]
+
+
+def test_warnings_are_logged_at_the_start_and_at_each_reload(tmp_path):
+    believes = ONE + "proxy_protocol = yes\n"
+    line = f"{tmp_path / 'proxy.ini'}:4: warning: [listener one] proxy_protocol: believes everybody"
+    with capturedLogs() as told:
+        world = World(tmp_path, believes)
+    assert [text.startswith(line) for text in warned(told)] == [True]
+    for text, many in ((ONE, 0), (believes, 1)):
+        with capturedLogs() as told:
+            assert world.reload(text) is None
+        assert [said.startswith(line) for said in warned(told)] == [True] * many

@@ -48,10 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """0 when the proxy was told."""
     try:
-        load_checked(arguments.config)
+        config = load_checked(arguments.config)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 1
+    for warning in config.warnings:
+        print(warning, file=sys.stderr)
     try:
         process = _process(arguments.pidfile)
         _tell(process, arguments.pidfile)

@@ -17,6 +17,7 @@ from esxiproxy.core.consistency import (
     Conflict,
     address_conflicts,
     listener_conflicts,
+    listener_warnings,
     loop_conflicts,
     proxy_conflicts,
     target_conflicts,
@@ -27,7 +28,7 @@ from esxiproxy.core.key import SectionKind
 from esxiproxy.core.keys import KEYS, keys_of
 from esxiproxy.core.limits import Limits
 from esxiproxy.core.listening import Http, Listener, ListenerTLS, Manhole, TLSVersion
-from esxiproxy.core.problem import ConfigError, Problem
+from esxiproxy.core.problem import ConfigError, Problem, Severity, in_order
 from esxiproxy.core.quota import Quotas
 from esxiproxy.core.routing import Upstream
 from esxiproxy.core.values import name
@@ -40,6 +41,7 @@ __all__ = [
     "Listener",
     "ListenerTLS",
     "Problem",
+    "Severity",
     "TLSVersion",
     "Upstream",
     "load",
@@ -58,7 +60,8 @@ class Config:
     ``source`` is as it was given; all other paths are absolute, so that a daemon may change its folder.
     ``beside`` names the plugins that run beside the proxy.  ``workers`` is a number of processes; ``state``
     the database that they share, None for the memory of one.  ``upgrade_timeout`` is in seconds.  ``lines``
-    has the line of each key, and of each header under the key None; ``content`` is all that was read.
+    has the line of each key, and of each header under the key None; ``content`` is all that was read;
+    ``warnings`` are the problems with which it can be used all the same.
     """
 
     source: Path
@@ -75,15 +78,18 @@ class Config:
     state: Path | None = None
     lines: Lines = field(default_factory=lambda: MappingProxyType({}), repr=False, compare=False)
     content: bytes = field(default=b"", repr=False, compare=False)
+    warnings: tuple[Problem, ...] = field(default=(), repr=False, compare=False)
 
-    def problem(self, section: str, key: str | None, text: str) -> Problem:
+    def problem(
+        self, section: str, key: str | None, text: str, severity: Severity = Severity.ERROR
+    ) -> Problem:
         """What somebody else found wrong with a key, as ``load`` would report it.
 
         ``section`` is the header without its brackets.  A key that is left to its default has the line of the
         header, and so has everything in a configuration that was in no file: line 1.
         """
         line = self.lines.get((section, key)) or self.lines.get((section, None)) or 1
-        return Problem(str(self.source), line, section, key, text)
+        return Problem(str(self.source), line, section, key, text, severity)
 
 
 def load(path: str | PathLike[str], content: bytes | None = None) -> Config:
@@ -97,9 +103,9 @@ def load(path: str | PathLike[str], content: bytes | None = None) -> Config:
     sections, problems = ini.parse(content, file)
     check = _Check(file, problems)
     config = check.config(sections)
-    if check.problems:
+    if any(problem.is_error for problem in check.problems):
         raise ConfigError(check.problems)
-    return replace(config, content=content)
+    return replace(config, content=content, warnings=in_order(check.problems))
 
 
 def _content(file: str) -> bytes:
@@ -138,6 +144,7 @@ class _Check:
             self._report_all(found, listener_conflicts(found))
             self._report_all(found, address_conflicts(found, listeners[:index]))
             self._report_all(found, target_conflicts(found, names))
+            self._report_all(found, listener_warnings(found), Severity.WARNING)
         for found in upstreams:
             self._report_all(found, upstream_conflicts(found))
             self._report_all(found, loop_conflicts(found, listeners))
@@ -194,12 +201,17 @@ class _Check:
                 self._report(section, required.name, "missing")
         return Given(section, kind, values, frozenset(present))
 
-    def _report_all(self, found: Given, conflicts: Iterable[Conflict]) -> None:
+    def _report_all(
+        self, found: Given, conflicts: Iterable[Conflict], severity: Severity = Severity.ERROR
+    ) -> None:
         for key, text in conflicts:
-            self._report(found.section, key, text)
+            self._report(found.section, key, text, severity)
 
-    def _report(self, section: ini.Section, key: str | None, text: str) -> None:
-        self.problems.append(Problem(self._file, section.line_of(key), section.header, key, text))
+    def _report(
+        self, section: ini.Section, key: str | None, text: str, severity: Severity = Severity.ERROR
+    ) -> None:
+        line = section.line_of(key)
+        self.problems.append(Problem(self._file, line, section.header, key, text, severity))
 
 
 def _lines(sections: Sequence[ini.Section]) -> Lines:

@@ -46,6 +46,15 @@ def listener_conflicts(listener: Given) -> Iterator[Conflict]:
         yield "upstream", "missing: the router static needs one"
 
 
+def listener_warnings(listener: Given) -> Iterator[Conflict]:
+    """Keys of a listener that go together, and open more than their author may know."""
+    if listener["proxy_protocol"] and "trusted_proxies" not in listener.present:
+        yield (
+            "proxy_protocol",
+            "believes everybody: without trusted_proxies whoever connects can give any address as its own",
+        )
+
+
 def upstream_conflicts(upstream: Given) -> Iterator[Conflict]:
     """Keys of an upstream that do not go together."""
     verify, url = upstream["verify"], upstream["url"]

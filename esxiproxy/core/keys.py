@@ -143,7 +143,8 @@ KEYS = (
         LISTENER,
         plain("`yes` or `no`", values.yes_or_no),
         "no",
-        "whether every connection begins with a PROXY header, version 1 or 2, that names the client",
+        "whether every connection begins with a PROXY header, version 1 or 2, that names the client; "
+        "`esxiproxy check` warns when `trusted_proxies` does not say whose is believed",
     ),
     Key(
         "url",

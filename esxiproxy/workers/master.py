@@ -77,6 +77,7 @@ class Master(Service):
         if self._ending:
             return
         self._log.info("{workers} workers", workers=self._plan.workers)
+        self._warn(self._plan)
         try:
             self._current = await self._started(self._plan, self._bound)
         except CannotStart as error:
@@ -148,6 +149,11 @@ class Master(Service):
             self.systemd.ready()
             self._once_more()
 
+    def _warn(self, plan: Plan) -> None:
+        """Log the warnings on a configuration, for all of its workers."""
+        for warning in plan.warnings:
+            self._log.warn("{line}", line=warning)
+
     def _once_more(self) -> None:
         """Somebody has asked while there was no time for it."""
         if self._again:
@@ -166,6 +172,7 @@ class Master(Service):
             self._sockets.release_new(bound)
             raise
         self._current, self._plan = new, plan
+        self._warn(plan)
         self._sockets.keep(bound)
         new.open()
         old.leave(Word.RETIRE)

@@ -24,6 +24,7 @@ class Plan:
     ``endpoints`` are Twisted endpoint descriptions by name.  ``state`` is the path of the database, empty
     when the configuration names none.  ``drain`` is how long a stop may take, in seconds.  ``content`` is the
     file as it was read: a worker that is started later has the same one; empty when nobody knows.
+    ``warnings`` are the configuration's, as text: a line each.
     """
 
     workers: int
@@ -31,6 +32,7 @@ class Plan:
     state: str
     drain: float
     content: str = ""
+    warnings: tuple[str, ...] = ()
 
     def text(self) -> str:
         """The plan in one line."""
@@ -48,6 +50,7 @@ class Plan:
                 str(found["state"]),
                 float(found["drain"]),
                 str(found.get("content", "")),
+                tuple(map(str, found.get("warnings", ()))),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"no plan: {error}") from error
@@ -65,6 +68,7 @@ def plan_of(config: Config) -> Plan:
         "" if config.state is None else str(config.state),
         limits.drain_timeout + limits.close_timeout,
         config.content.decode(),
+        tuple(map(str, config.warnings)),
     )
 
 

@@ -53,6 +53,7 @@ class Worker(MultiService):
             state=Path(order.state),
             # One of these is enough, and two may not go together.
             beside=config.beside if order.number == 0 else (),
+            warnings=(),  # the master logs them once
         )
         self._proxy = ProxyService(own, reactor, inherited=self._sockets)
         self._proxy.setServiceParent(self)

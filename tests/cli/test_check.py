@@ -112,3 +112,31 @@ def test_help_names_every_subcommand(capsys):
     assert caught.value.code == 0
     out = capsys.readouterr().out
     assert all(module.NAME in out and module.HELP in out for module in SUBCOMMANDS)
+
+
+BELIEVES = (
+    "[listener a]\nlisten = :80\nupstream = u\nproxy_protocol = yes\n[upstream u]\nurl = ws://192.0.2.1\n"
+)
+
+
+def test_a_warning_is_told_and_is_no_error(folder, capsys):
+    Path("x.ini").write_text(BELIEVES)
+    assert main(["check", "x.ini"]) == 0
+    out, err = capsys.readouterr()
+    assert out == "x.ini: ok, 1 listener, 1 upstream, 1 warning\n"
+    assert err.startswith("x.ini:4: warning: [listener a] proxy_protocol: ") and err.count("\n") == 1
+
+
+def test_a_warning_is_an_error_for_who_wants_it_so(folder, capsys):
+    Path("x.ini").write_text(BELIEVES)
+    assert main(["check", "--strict", "x.ini"]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("x.ini:4: warning: ")
+    Path("x.ini").write_text(BELIEVES.replace("yes", "no"))
+    assert main(["check", "--strict", "x.ini"]) == 0
+
+
+def test_a_warning_stands_beside_what_is_wrong_beyond_the_text(folder, capsys):
+    Path("x.ini").write_text(BELIEVES.replace("upstream = u", "upstream = u\nrouter = nobodys"))
+    assert main(["check", "x.ini"]) == 1
+    assert [line.split(" ")[0] for line in capsys.readouterr().err.splitlines()] == ["x.ini:4:", "x.ini:5:"]

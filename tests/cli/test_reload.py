@@ -110,3 +110,12 @@ def test_a_process_of_somebody_else_is_told(folder, capsys, monkeypatch):
     monkeypatch.setattr(os, "kill", refuse)
     assert main(["reload"]) == 1
     assert "process 4711 of twistd.pid is somebody else's" in capsys.readouterr().err
+
+
+def test_a_warning_is_told_and_the_proxy_gets_its_signal(folder, capsys):
+    (folder / "conf/proxy.ini").write_text(GOOD.replace("[upstream", "proxy_protocol = yes\n[upstream"))
+    with program("esxiproxy") as running:
+        (folder / "twistd.pid").write_text(f"{running.pid}")
+        assert main(["reload"]) == 0
+        assert got(running) == "SIGHUP"
+    assert capsys.readouterr().err.startswith("conf/proxy.ini:4: warning: [listener a] proxy_protocol: ")

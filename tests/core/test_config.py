@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esxiproxy.core.config import Config, ConfigError, Http, ListenerTLS, TLSVersion, load
+from esxiproxy.core.config import Config, ConfigError, Http, ListenerTLS, Severity, TLSVersion, load
 from esxiproxy.core.key import SectionKind
 from esxiproxy.core.keys import KEYS, keys_of
 from esxiproxy.core.limits import Limits
@@ -670,3 +670,37 @@ def test_load_raises_nothing_but_config_error(tmp_path_factory, text):
         assert error.problems and all("\n" not in str(problem) for problem in error.problems)
     else:
         assert config.listeners
+
+
+# --- what is only a warning
+
+
+BELIEVES_EVERYBODY = (
+    "x.ini:6: warning: [listener a] proxy_protocol: believes everybody: without trusted_proxies whoever "
+    "connects can give any address as its own"
+)
+
+
+def test_a_warning_is_no_error(folder):
+    config = read(L + "proxy_protocol = yes\n")
+    assert [str(warning) for warning in config.warnings] == [BELIEVES_EVERYBODY]
+    assert [warning.severity for warning in config.warnings] == [Severity.WARNING]
+    assert config.listeners[0].proxy_protocol
+
+
+@pytest.mark.parametrize(
+    "more", ["proxy_protocol = no\n", "proxy_protocol = yes\ntrusted_proxies = 10.0.0.0/8\n", ""]
+)
+def test_what_is_as_it_seems_is_no_warning(folder, more):
+    assert read(L + more).warnings == ()
+
+
+def test_a_warning_stands_among_the_errors_in_line_order(folder):
+    assert problems(L + "colour = blue\nproxy_protocol = yes\nhttp = perhaps\n") == [
+        "x.ini:6: [listener a] colour: unknown key in [listener NAME]",
+        BELIEVES_EVERYBODY.replace("x.ini:6", "x.ini:7"),
+        "x.ini:8: [listener a] http: 'perhaps' is not refuse or forward",
+    ]
+    assert problems(L + "proxy_protocol = yes\ntrusted_proxies = nobody\n")[0].startswith(
+        "x.ini:7: [listener a] t"
+    )

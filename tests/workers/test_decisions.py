@@ -221,6 +221,17 @@ class TestPlan:
         assert Plan.read(plan.text()) == plan
         assert Plan.read(json.dumps(json.loads(plan.text()) | {"of a later version": 1})) == plan
 
+    def test_it_has_the_warnings_as_text_and_that_of_an_earlier_version_has_none(self, tmp_path):
+        (tmp_path / "proxy.ini").write_text(
+            "[listener one]\nlisten = :80\nupstream = u\nproxy_protocol = yes\n[upstream u]\nurl = ws://192.0.2.1\n"
+        )
+        plan = plan_of(load(tmp_path / "proxy.ini"))
+        (warning,) = Plan.read(plan.text()).warnings
+        assert warning.startswith(f"{tmp_path / 'proxy.ini'}:4: warning: [listener one] proxy_protocol: ")
+        earlier = json.loads(plan.text())
+        del earlier["warnings"]
+        assert Plan.read(json.dumps(earlier)).warnings == ()
+
     @pytest.mark.parametrize("text", ["", "[]", "{}", '{"workers": "two"}', "null"])
     def test_what_is_no_plan_is_a_value_error(self, text):
         with pytest.raises(ValueError):

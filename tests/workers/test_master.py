@@ -1,13 +1,14 @@
 """The master's decisions, with generations, sockets and readings that the test makes up."""
 
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
-from twisted.logger import capturedLogs
+from twisted.logger import capturedLogs, formatEvent
 
 from esxiproxy.core.problem import CannotStart, Unbound
 from esxiproxy.workers import master as module
@@ -164,6 +165,26 @@ class TestStart:
         scene.master.stopService()
         scene.generations[0].leaves()
         assert not folder.exists()
+
+
+def warned(events):
+    return [formatEvent(event) for event in events if event["log_level"].name == "warn"]
+
+
+class TestWarnings:
+    def test_they_are_logged_once_for_all_workers(self, tmp_path):
+        before = signal.getsignal(signal.SIGUSR1)
+        with capturedLogs() as told:
+            Scene(tmp_path, replace(plan(ONE), warnings=("proxy.ini:4: warning: {x}",)))
+        signal.signal(signal.SIGUSR1, before)
+        assert warned(told) == ["proxy.ini:4: warning: {x}"]
+
+    def test_those_of_a_reload_are_logged_when_it_is_in_force(self, serving):
+        with capturedLogs() as told:
+            new = serving.reload(replace(plan(ONE), warnings=("proxy.ini:5: warning: y",)))
+            assert warned(told) == []
+            new.ready.callback(None)
+        assert warned(told) == ["proxy.ini:5: warning: y"]
 
 
 class TestReload:
