@@ -642,3 +642,26 @@ def test_warnings_are_logged_at_the_start_and_at_each_reload(tmp_path):
         with capturedLogs() as told:
             assert world.reload(text) is None
         assert [said.startswith(line) for said in warned(told)] == [True] * many
+
+
+def test_a_health_check_in_a_drain_is_a_503_and_leaves_no_record(tmp_path):
+    world = World(
+        tmp_path, "[proxy]\naccess_log = access.log\nmax_sessions = 1\n" + ONE + "health = /readyz\n"
+    )
+    probe = b"GET /readyz HTTP/1.0\r\n\r\n"
+    early, late = world.connect(), world.connect()
+    with capturedLogs() as told:
+        early.send(probe)
+        world.pump()
+        assert early.received.startswith(b"HTTP/1.1 200 OK\r\n")
+        world.service.stopService()
+        world.advance(0.1)  # the ports are closed
+        late.send(probe)
+        world.pump()
+        assert late.received.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+        for wire in (early, late):
+            wire.close()
+        world.advance(1)
+    assert not world.service.running and not len(world.service.proxy.sessions)
+    assert not [event for event in told if "SessionLog" in str(event["log_namespace"])]
+    assert (tmp_path / "access.log").read_bytes() == b""

@@ -23,12 +23,14 @@ class Edge:
 
     ``paths`` are the prefixes that are served, WebSocket and HTTP alike, all when it is empty; ``trust`` says
     whose forwarded fields are believed; ``proxy_protocol``, that every connection begins with a PROXY header.
+    ``health`` is the path of health checks, None without.
     """
 
     http: Http = Http.REFUSE
     paths: tuple[bytes, ...] = ()
     trust: Trust = field(default_factory=Trust)
     proxy_protocol: bool = False
+    health: bytes | None = None
 
     @property
     def methods(self) -> bytes:

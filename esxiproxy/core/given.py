@@ -114,6 +114,7 @@ def listener_of(given: Given, limits: Limits, quotas: Quotas) -> Listener:
         paths=given["paths"] or (),
         trusted_proxies=given["trusted_proxies"] or Trust(),
         proxy_protocol=given["proxy_protocol"],
+        health=given["health"],
     )
 
 

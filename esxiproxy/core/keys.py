@@ -131,6 +131,14 @@ KEYS = (
         "everything is, with it all else is a 404",
     ),
     Key(
+        "health",
+        LISTENER,
+        plain("path", values.health),
+        None,
+        "the path of a load balancer's readiness check, as in `/readyz`: 200 while new consoles are taken, "
+        "503 in a drain, for everybody, before `paths` and `http`, in no log; not for a liveness probe",
+    ),
+    Key(
         "trusted_proxies",
         LISTENER,
         plain("networks", values.trust),

@@ -70,8 +70,9 @@ class Listener:
     paths: tuple[bytes, ...] = ()
     trusted_proxies: Trust = field(default_factory=Trust)
     proxy_protocol: bool = False
+    health: bytes | None = None
 
     @property
     def edge(self) -> Edge:
         """What the listener lets in."""
-        return Edge(self.http, self.paths, self.trusted_proxies, self.proxy_protocol)
+        return Edge(self.http, self.paths, self.trusted_proxies, self.proxy_protocol, self.health)

@@ -71,10 +71,15 @@ def paths(text: str) -> tuple[bytes, ...]:
     return tuple(_path(part.strip()) for part in text.split(","))
 
 
-def _path(text: str) -> bytes:
+def health(text: str) -> bytes:
+    """One path."""
+    return _path(text, "path: write /readyz")
+
+
+def _path(text: str, wanted: str = "path prefix: write /ticket/ or /ui/, percent-encoded") -> bytes:
     path = text.encode()
     if not text.startswith("/") or not _VISIBLE.fullmatch(text) or "?" in text or "#" in text:
-        raise BadValue(f"{shown(text)} is no path prefix: write /ticket/ or /ui/, percent-encoded")
+        raise BadValue(f"{shown(text)} is no {wanted}")
     if ambiguous(path):
         raise BadValue(f"{shown(text)} can be read in two ways: no //, no dot segments, no %2F and the like")
     return path

@@ -15,6 +15,7 @@ from esxiproxy.core.errors import MalformedRequest, MethodRefused, SessionError,
 from esxiproxy.core.forwarded import origin_of
 from esxiproxy.core.handshake import Upgrade, upgrade_of
 from esxiproxy.core.head import NO_HEAD, HeadReader, RequestHead
+from esxiproxy.core.health import asks_for_health, health
 from esxiproxy.core.limits import Limits
 from esxiproxy.core.paths import check_path
 from esxiproxy.core.record import Kind
@@ -112,6 +113,9 @@ class Dispatch(Protocol):
     def _serve(self, head: RequestHead, rest: bytes) -> None:
         request, kind = self._request(head), Kind.HTTP
         try:
+            if asks_for_health(head, self.factory.edge.health):
+                self._tell_health(head)
+                return
             upgrade = upgrade_of(head)
             kind = Kind.HTTP if upgrade is None else Kind.CONSOLE
             check_path(head.target, self.factory.edge.paths)
@@ -124,6 +128,11 @@ class Dispatch(Protocol):
                 raise UpgradeRequired("only WebSocket connections are served here")
         except SessionError as error:
             self._refuse(error, request, kind)
+
+    def _tell_health(self, head: RequestHead) -> None:
+        """Answer a health check: it is no session, so no limit counts it and no log has it."""
+        self.transport.write(health(head, self.factory.sessions.draining))
+        self._close()
 
     def _request(self, head: RequestHead) -> Request:
         factory, secure = self.factory, bool(ISSLTransport.providedBy(self.transport))

@@ -228,7 +228,9 @@ def test_a_listener_says_what_it_lets_in(folder):
         False,
     ]
     assert config.upstreams["w"].send_proxy_protocol is ProxyVersion.V2
+    assert read(L + "health = /readyz\n").listeners[0].edge.health == b"/readyz"
     plain = read(L).listeners[0].edge
+    assert plain.health is None
     assert (plain.http, plain.paths, plain.proxy_protocol) == (Http.REFUSE, (), False)
     assert not plain.trust.believes("127.0.0.1")
 
@@ -454,6 +456,12 @@ BAD = {
     ],
     L + "paths = /ui/, ticket\n": [
         "6: [listener a] paths: 'ticket' is no path prefix: write /ticket/ or /ui/, percent-encoded"
+    ],
+    L + "health = readyz\n": ["6: [listener a] health: 'readyz' is no path: write /readyz"],
+    L + "health = /readyz?x\n": ["6: [listener a] health: '/readyz?x' is no path: write /readyz"],
+    L + "health = /a/../readyz\n": [
+        "6: [listener a] health: '/a/../readyz' can be read in two ways: "
+        "no //, no dot segments, no %2F and the like"
     ],
     L + "paths = /a?b\n": [
         "6: [listener a] paths: '/a?b' is no path prefix: write /ticket/ or /ui/, percent-encoded"
