@@ -51,6 +51,9 @@ class AnnouncementReader:
     def __init__(self) -> None:
         self._buffer = b""
 
+    def __len__(self) -> int:
+        return len(self._buffer)
+
     def feed(self, octets: bytes) -> tuple[Announcement, bytes] | None:
         """Take what came; give what the header says and the bytes after it once it is whole.
 

@@ -47,6 +47,8 @@ class Admission:
         """How often each limit said no, by the key that sets it."""
         self.handshakes = 0
         """Connections in the opening handshake."""
+        self.silent = 0
+        """Connections that were closed without a record, since they had sent nothing in time."""
         self._state = state
         self._room = room
         self._processes = processes

@@ -219,12 +219,20 @@ class Dispatch(Protocol):
             slot.give()
 
     def _late(self) -> None:
+        if not self._reader:  # browsers connect ahead, and there is nothing to answer
+            self.factory.gateway.admission.silent += 1
+            self._close()
+            return
         late = f"no whole request head within {self.factory.limits.head_timeout:g} s"
         error = MalformedRequest(late, status=408, timeout="head_timeout")
         self._refuse(error, self._request(NO_HEAD), Kind.HTTP)
 
     def _never_shook(self) -> None:
         """There is no TLS to answer in, so the record has no status."""
+        if not getattr(self.transport, "heard", True):
+            self.factory.gateway.admission.silent += 1
+            self.transport.abortConnection()
+            return
         late = f"no TLS handshake within {self.factory.limits.tls_handshake_timeout:g} s"
         error = MalformedRequest(late, status=0, timeout="tls_handshake_timeout")
         self._record(error, self._request(NO_HEAD), Kind.HTTP)

@@ -58,8 +58,7 @@ class ProxyProtocolWrapper(ProtocolWrapper):
             return
         if isinstance(transport, TCPStream):
             transport.read_by(self._peek)
-        timeout = self.factory.timeout
-        self._call = self.factory.clock.callLater(timeout, self._refuse, f"no PROXY header in {timeout:g} s")
+        self._call = self.factory.clock.callLater(self.factory.timeout, self._late)
 
     def _peek(self) -> bytes | None:
         """On a stream of ours the header alone is read: TLS reads the rest from the socket itself."""
@@ -117,6 +116,15 @@ class ProxyProtocolWrapper(ProtocolWrapper):
     def _connected(self) -> Any:
         assert self.transport is not None
         return self.transport
+
+    def _late(self) -> None:
+        """End a connection whose header is late, without a word where nothing at all has come."""
+        if self._reader:
+            self._refuse(f"no whole PROXY header in {self.factory.timeout:g} s")
+        else:
+            self._reader = None
+            self._stop()
+            self._connected().abortConnection()
 
     def _refuse(self, why: str) -> None:
         self._reader = None

@@ -2,11 +2,14 @@
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import ISSLTransport
+from zope.interface import directlyProvides
 
 from esxiproxy.core.edge import Edge, Http
 from esxiproxy.core.errors import RouteNotFound
 from esxiproxy.core.record import Kind
 from tests.net.http_scene import OK, HttpScene, get, read
+from tests.net.memory import MemoryTransport, Wire
 from tests.net.scene import Scene, opening
 
 
@@ -243,3 +246,54 @@ def test_a_health_check_is_no_post():
     found = read(scene.client.received)
     assert (found.status, found.values(b"Allow")) == (405, [b"GET, HEAD, OPTIONS"])
     assert scene.connector.dials == 0
+
+
+def test_a_connection_that_never_says_a_byte_is_closed_without_a_word():
+    scene = HttpScene(head_timeout=10)
+    scene.advance(9)
+    assert not scene.client.transport.half_closed
+    scene.advance(2)
+    assert scene.client.transport.half_closed and not scene.client.received
+    scene.client.close()
+    scene.pump()
+    assert scene.at_rest() and not scene.records
+    assert scene.admission.silent == 1 and scene.admission.handshakes == 0
+
+
+def test_a_silent_connection_that_does_not_go_is_aborted():
+    scene = HttpScene(head_timeout=10, close_timeout=5)
+    scene.advance(16)
+    assert scene.client.ended == "aborted" and scene.at_rest() and not scene.records
+
+
+@pytest.mark.parametrize("some", [b"G", b"GET / HTTP/1.1\r\nHost: h\r\n"])
+def test_a_connection_that_has_said_a_part_of_a_head_gets_its_408(some):
+    scene = HttpScene(head_timeout=10)
+    scene.ask(some)
+    scene.advance(11)
+    assert read(scene.client.received).status == 408
+    assert (scene.record.status, scene.record.timeout) == (408, "head_timeout")
+    assert scene.admission.silent == 0
+
+
+@pytest.mark.parametrize(("heard", "records"), [(False, 0), (True, 1)])
+def test_a_tls_client_that_never_begins_its_handshake_leaves_no_record(heard, records):
+    scene = HttpScene(tls_handshake_timeout=10)
+    wire = Wire.__new__(Wire)
+    dispatch = scene.factory.buildProtocol(None)
+    transport = MemoryTransport(wire)
+    directlyProvides(transport, ISSLTransport)
+    transport.heard = heard
+    wire.aborted = False
+    dispatch.makeConnection(transport)
+    scene.clock.advance(11)
+    assert wire.aborted and not transport.queue and len(scene.records) == records
+    assert scene.admission.silent == 2 - records, "the connection that the scene came with is silent, too"
+    dispatch.connectionLost()
+
+
+def test_a_client_that_says_nothing_behind_its_tls_handshake_leaves_no_record():
+    scene = HttpScene(head_timeout=10)
+    scene.client.protocol.handshakeCompleted()
+    scene.advance(11)
+    assert scene.client.transport.half_closed and not scene.client.received and not scene.records

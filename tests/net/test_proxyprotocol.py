@@ -4,10 +4,11 @@ from functools import partial
 from ipaddress import ip_network
 
 import pytest
+from twisted.logger import capturedLogs
 
 from esxiproxy.core.edge import Edge, Http
 from esxiproxy.core.forwarded import Trust
-from esxiproxy.core.proxyprotocol import ProxyVersion, announce
+from esxiproxy.core.proxyprotocol import SIGNATURE, ProxyVersion, announce
 from esxiproxy.core.quota import Quotas
 from esxiproxy.core.request import Address
 from esxiproxy.core.routing import Upstream
@@ -95,6 +96,16 @@ def test_a_header_has_its_time():
     assert not scene.client.ended
     scene.advance(2)
     assert scene.client.ended == "aborted" and not scene.records and not scene.clock.getDelayedCalls()
+
+
+@pytest.mark.parametrize(("octets", "lines"), [(b"", 0), (HEADER[:20], 1), (SIGNATURE[:1], 1)])
+def test_a_connection_that_never_begins_its_header_is_ended_without_a_line(octets, lines):
+    with capturedLogs() as told:
+        scene = behind(head_timeout=10)
+        scene.ask(octets)
+        scene.advance(11)
+    assert scene.client.ended == "aborted" and not scene.records and not scene.clock.getDelayedCalls()
+    assert len(told) == lines
 
 
 def test_only_trusted_proxies_may_connect_where_there_are_any():

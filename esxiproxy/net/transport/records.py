@@ -37,6 +37,8 @@ class RecordStream(Stream):
         our close_notify is out; the peer's is in.
     ``_fault``
         what a call of the protocol's ran into: the loop picks it up in ``doWrite``.
+    ``heard``
+        the peer has sent something in the handshake, were it only a part of its first record.
     """
 
     __slots__ = (
@@ -49,6 +51,7 @@ class RecordStream(Stream):
         "_shaking",
         "_write_blocked",
         "_writing",
+        "heard",
     )
 
     def __init__(
@@ -62,6 +65,7 @@ class RecordStream(Stream):
         self._read_blocked = self._write_blocked = self._writing = False
         self._notified = self._peer_notified = False
         self._fault: Why = None
+        self.heard = False
         self._arm()
         plain._hand_over()
 
@@ -76,6 +80,7 @@ class RecordStream(Stream):
         if self._fault is not None:  # what comes after it would be a consequence of it
             return self._fault
         if self._shaking:
+            self.heard = True
             return self._shake()
         if self._write_blocked:
             self._write_blocked = False

@@ -28,6 +28,12 @@ class TLSStart(BufferingTLSTransport):
     """On a stream of ours it gives way to a TLSStream; on any other transport it is Twisted's own TLS."""
 
     factory: TLSFactory
+    heard = False
+    """As a TLSStream has it."""
+
+    def dataReceived(self, data: bytes) -> None:
+        self.heard = True
+        super().dataReceived(data)
 
     def makeConnection(self, transport: Any) -> None:
         factory = self.factory

@@ -14,6 +14,7 @@ from zope.interface import implementer
 from esxiproxy.core.listening import ListenerTLS
 from esxiproxy.core.routing import Pin, Upstream, Verify
 from esxiproxy.net.tls import CurrentContext, listener_context
+from esxiproxy.net.transport.start import TLSFactory
 from esxiproxy.net.transport.tls import TLSStream
 from esxiproxy.net.trust import UpstreamTLS
 from tests.net.transport.loop import One, Peer, client_creator, in_thread, noise
@@ -334,3 +335,19 @@ def test_the_tls_of_twisteds_creators_is_twisteds(ours_secure):
     net.reactor.connectSSL(host.host, host.port, One(client), options)
     client.on_made = lambda peer: peer.transport.write(b"memory")
     net.until(lambda: bytes(server.got) == b"memory")
+
+
+@pytest.mark.parametrize("first", [b"\x16", b"GET / HTTP/1.1"])
+def test_whether_a_client_has_sent_anything_is_known_before_its_handshake_is_over(secure, first):
+    server = Peer()
+    factory = TLSFactory(secure.server, False, One(server), secure.reactor)
+    port = secure.reactor.listenTCP(0, factory, interface="127.0.0.1")
+    with socket.create_connection(("127.0.0.1", port.getHost().port)) as client:
+        secure.until(lambda: server.made)
+        secure.settle()
+        transport = server.transport
+        assert transport.heard is False
+        client.sendall(first)
+        secure.until(lambda: transport.heard)
+    secure.until(lambda: server.lost)
+    port.stopListening()
