@@ -95,6 +95,7 @@ PLAIN_HOSTS: list[tuple[str, Script, int, str]] = [
     ("426", refuse("426 Upgrade Required"), 13, "takes the Upgrade field away"),
     ("200", refuse("200 OK", b"<html>"), 13, "served a page and opened no WebSocket"),
     ("302", redirect, 13, "a redirect to https://sso.example/login"),
+    ("302 to TLS", redirect, 13, "the service wants TLS. Take wss:// in the URL"),
     ("401", refuse("401 Unauthorized"), 13, "wants to know who asks"),
     ("503", refuse("503 Service Unavailable"), 13, "too many connections"),
     ("599", refuse("599 Whatever"), 13, "answered 599 Whatever instead of 101"),

@@ -121,6 +121,8 @@ def _status(url: ConsoleUrl, answer: Answer) -> str:
     if 300 <= answer.status < 400:
         location = answer.values(b"location")
         to = f" to {location[0].decode('latin-1').partition('?')[0]}" if location else ""
+        if not url.secure and location and location[0].lower().startswith((b"https:", b"wss:")):
+            return f"{asked}, a redirect{to}: the service wants TLS. Take wss:// in the URL"
         return (
             f"{asked}, a redirect{to}: a WebSocket follows none. Use that address, or go round what redirects"
         )
