@@ -25,6 +25,7 @@ from esxiproxy.net.admission import Admission, always
 from esxiproxy.net.connector import Connector
 from esxiproxy.net.factory import ListenerFactory
 from esxiproxy.net.gateway import Gateway
+from esxiproxy.net.names import Names
 from esxiproxy.net.proxyprotocol import ProxyProtocolFactory
 from esxiproxy.net.roster import Roster
 from esxiproxy.net.sessions import Sessions
@@ -71,7 +72,8 @@ class Proxy(Service):
         self._roster = Roster(self.state, reactor)
         self.sessions = Sessions([*observers, self.admission, self._roster], reactor)
         self._reactor = streaming(reactor)
-        self._connector = Connector(self._reactor)
+        self._names = Names(self._reactor)
+        self._connector = Connector(self._reactor, self._names)
         self._gone: Deferred[None] = succeed(None)
         self._aborted = False
 
@@ -108,7 +110,7 @@ class Proxy(Service):
         The files of these upstreams are read now, those of others when they are first dialled.  Raises
         TLSFileError, and then nothing has changed.
         """
-        connector = Connector(self._reactor)
+        connector = Connector(self._reactor, self._names)
         for upstream in upstreams:
             connector.prepare(upstream)
         self._connector = connector

@@ -6,10 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.interfaces import IHostnameResolver, IReactorPluggableNameResolver
 from twisted.internet.protocol import ClientFactory
 from twisted.python.failure import Failure
+from zope.interface import directlyProvides, providedBy
 
 from esxiproxy.core.routing import Upstream
+from esxiproxy.net.names import Found, Names
 from esxiproxy.net.transport.loop import family_of
 from esxiproxy.net.transport.tcp import TCPStream
 
@@ -19,21 +22,53 @@ Stop = Callable[[], None]
 
 
 def attempt(
-    reactor: Any, upstream: Upstream, timeout: float, factory: Any, protocol: Any, failed: Failed
+    reactor: Any,
+    names: Names,
+    upstream: Upstream,
+    timeout: float,
+    factory: Any,
+    protocol: Any,
+    failed: Failed,
 ) -> Stop:
     """Connect the ``protocol`` that this factory builds, or tell ``failed`` why not.
 
-    A name is looked up in a thread, behind all other names, and its addresses are tried in turn, 0.3 s apart:
-    an address is spared both.
+    A name is looked up first, and its addresses are tried in turn, 0.3 s apart.  An address is
+    dialled directly.
     """
     host, port = upstream.host, upstream.port
     if family_of(host) is not None:
         direct = _Direct(factory, failed)
         direct.connector = reactor.connectTCP(host, port, direct, timeout)
         return direct.stop
-    dialling = HostnameEndpoint(reactor, host, port, timeout).connect(factory)
+
+    def connect(found: Found) -> Any:
+        return HostnameEndpoint(_Resolved(reactor, found), host, port, timeout).connect(factory)
+
+    dialling: Any = names.look_up(host)
+    dialling.addCallback(connect)
     dialling.addCallbacks(lambda _: _alone(protocol), failed)
     return dialling.cancel
+
+
+class _Resolved:
+    """Stands for a reactor whose resolver has found these addresses already."""
+
+    def __init__(self, reactor: Any, found: Found) -> None:
+        self._reactor = reactor
+        self._found = found
+        self.nameResolver = self
+        directlyProvides(self, *providedBy(reactor), IReactorPluggableNameResolver, IHostnameResolver)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    def resolveHostName(self, receiver: Any, name: str, portNumber: int = 0, *_: Any, **__: Any) -> Any:
+        """Pass the addresses on, with the port that is to be dialled."""
+        receiver.resolutionBegan(self)
+        for address in self._found:
+            receiver.addressResolved(type(address)("TCP", address.host, portNumber))
+        receiver.resolutionComplete()
+        return self
 
 
 class _Direct(ClientFactory):

@@ -23,6 +23,7 @@ from esxiproxy.core.routing import Upstream
 from esxiproxy.net.attempt import Stop, attempt
 from esxiproxy.net.backend import Backend, BackendFactory, Opening
 from esxiproxy.net.http_upstream import HttpUpstream
+from esxiproxy.net.names import LookUpTimeout, Names
 from esxiproxy.net.slot import Slot
 from esxiproxy.net.transport.start import TLSFactory
 from esxiproxy.net.trust import Contexts, UpstreamTLS
@@ -70,8 +71,9 @@ class _Announced(Factory):
 class Connector:
     """Opens legs to upstreams.  What can be built once per upstream is: its TLS context above all."""
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, names: Names | None = None) -> None:
         self._reactor = reactor
+        self._names = names or Names(reactor)
         self._factory = BackendFactory(reactor)
         self._tls: dict[str, UpstreamTLS] = {}
         self._contexts = Contexts()
@@ -160,7 +162,7 @@ class Connector:
 
         opened.addBoth(done)
         stop: Stop = attempt(
-            self._reactor, upstream, limits.connect_timeout, factory, protocol, not_connected
+            self._reactor, self._names, upstream, limits.connect_timeout, factory, protocol, not_connected
         )
         return result
 
@@ -182,8 +184,11 @@ def _named(failure: Failure, upstream: Upstream, limits: Limits) -> BaseExceptio
     where = _where(upstream)
     if isinstance(error, SessionError):
         return error
+    if isinstance(error, LookUpTimeout):
+        return UpstreamTimeout(f"the look-up of the name of {where} had {error.args[0]}")
     if isinstance(error, neterror.DNSLookupError):
-        return UpstreamUnresolved(f"the name of {where} has no address")
+        why = f": {error.args[0]}" if error.args and error.args[0] else ""
+        return UpstreamUnresolved(f"the name of {where} has no address{why}")
     if isinstance(error, neterror.TimeoutError):
         waited = f"{limits.connect_timeout:g} s"
         return UpstreamTimeout(

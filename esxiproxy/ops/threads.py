@@ -16,10 +16,10 @@ PATIENCE = 1.0
 class Threads(Service):
     """Has the pool's threads end with the process, done or not.
 
-    Names are looked up in them, and a name server that does not answer holds one for as long as it takes.
-    Twisted joins all of them, with everything that waits for them, and Python does so once more.  The
-    services have stopped by then: nobody wants what they find.  This is for a process of our own, not for
-    one that the proxy is embedded in.
+    Plugins use them, and a call that does not return holds one for as long as it takes.  Twisted joins all of
+    them, with everything that waits for them, and Python does so once more.  The services have stopped by
+    then: nobody wants what they find.  This is for a process of our own, not for one that the proxy is
+    embedded in.
     """
 
     _log = Logger()
@@ -39,4 +39,4 @@ class Threads(Service):
         joining.start()
         joining.join(PATIENCE)
         if joining.is_alive():
-            self._log.warn("the end does not wait for threads that are busy: with a name, for one")
+            self._log.warn("the end does not wait for threads that are busy")
