@@ -5,6 +5,7 @@ from __future__ import annotations
 from esxiproxy.core.keepalive import Profile
 from esxiproxy.core.key import (
     COUNT,
+    COUNT_HALF_OR_OFF,
     COUNT_OR_OFF,
     DURATION,
     DURATION_OR_OFF,
@@ -102,6 +103,21 @@ LIMIT_KEYS = (
         COUNT_OR_OFF,
         "64",
         "connections to one upstream host, HTTP among them; ESXi itself takes 128",
+    ),
+    Key(
+        "max_http_connections",
+        EVERYWHERE,
+        COUNT_HALF_OR_OFF,
+        "half",
+        "HTTP: how many of these plain HTTP may have, idle ones among them; `half` is half of "
+        "`max_connections`, which also switches it off",
+    ),
+    Key(
+        "max_http_connections_per_client",
+        PROXY + LISTENER,
+        COUNT_OR_OFF,
+        "32",
+        "HTTP: upstream connections for the requests of one client; off with `max_connections = off`",
     ),
     Key(
         "max_handshakes",

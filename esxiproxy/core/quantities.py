@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from typing import Literal
 
 from esxiproxy.core.badvalue import BadValue, shown
 
@@ -67,6 +68,11 @@ def count(text: str) -> int:
 def count_or_off(text: str) -> int | None:
     """A number of things, or None for ``off``."""
     return None if text == "off" else count(text)
+
+
+def count_half_or_off(text: str) -> int | Literal["half"] | None:
+    """A number of things, ``half`` of another number, or None for ``off``."""
+    return "half" if text == "half" else count_or_off(text)
 
 
 def rate_or_off(text: str) -> float | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
-from typing import Any
+from typing import Any, Literal
 
 from esxiproxy.core.claim import Claim, Rate, Slots
 from esxiproxy.core.record import Kind
@@ -28,6 +28,11 @@ class Quotas:
         consoles at the listener, from one client network, of one principal, to one console.
     ``max_connections``
         connections to one upstream host, whatever they are for; ESXi itself has 128.
+    ``max_http_connections``
+        connections among these that plain HTTP may have, ``"half"`` of them or a number.
+    ``max_http_connections_per_client``
+        connections to upstreams for the plain HTTP of one client network at the listener.  Both are off when
+        ``max_connections`` is off.
     ``max_handshakes``
         connections that have been accepted and are not yet open, refused or served.
     ``session_rate``, ``session_burst``
@@ -41,6 +46,8 @@ class Quotas:
     max_sessions_per_principal: int | None = None
     max_sessions_per_console: int | None = 20
     max_connections: int | None = 64
+    max_http_connections: int | Literal["half"] | None = "half"
+    max_http_connections_per_client: int | None = 32
     max_handshakes: int | None = 1000
     session_rate: float | None = None
     session_burst: int = 20
@@ -88,11 +95,29 @@ class Quotas:
             )
         return tuple(claims)
 
-    def on_dial(self, upstream: Upstream) -> tuple[Claim, ...]:
-        """What a connection to this upstream claims; two upstreams on one host share its connections."""
+    def on_dial(self, upstream: Upstream, request: Request | None = None) -> tuple[Claim, ...]:
+        """Return what a connection to this upstream claims; two upstreams on one host share its connections.
+
+        ``request`` is the plain HTTP request that the connection is made for, None for a console.
+        """
         if self.max_connections is None:
             return ()
-        return (Slots("max_connections", f"upstream {upstream.host.lower()}", self.max_connections),)
+        host = upstream.host.lower()
+        claims = [] if request is None else self._on_http_dial(host, request, self.max_connections)
+        return (*claims, Slots("max_connections", f"upstream {host}", self.max_connections))
+
+    def _on_http_dial(self, host: str, request: Request, connections: int) -> list[Slots]:
+        """Return what a connection for plain HTTP claims besides: consoles have the rest for themselves."""
+        claims: list[Slots] = []
+        network, of_client = client_network(request.client.host), self.max_http_connections_per_client
+        if of_client is not None and network is not None:
+            name = f"http client {request.listener} {network}"
+            claims.append(Slots("max_http_connections_per_client", name, of_client))
+        most = self.max_http_connections
+        if most is not None:
+            part = max(1, connections // 2) if most == "half" else most
+            claims.append(Slots("max_http_connections", f"http upstream {host}", part))
+        return claims
 
 
 @lru_cache(maxsize=1024)

@@ -13,7 +13,7 @@ from zope.interface import implementer
 from esxiproxy.core.claim import Claim
 from esxiproxy.core.errors import LimitReached, OutOfDescriptors
 from esxiproxy.core.quota import Quotas
-from esxiproxy.core.record import Record
+from esxiproxy.core.record import Kind, Record
 from esxiproxy.core.routing import Upstream
 from esxiproxy.core.session import Session
 from esxiproxy.interfaces import ISessionObserver, IState
@@ -110,19 +110,23 @@ class Admission:
         """One more connection to this upstream, for a session or for nobody's.
 
         The slot is the dial's: see :meth:`~esxiproxy.net.slot.Slot.follow`.  Where all are in use, one that
-        is only kept for a next HTTP request has to go.  Raises LimitReached, StateUnavailable.
+        is only kept for a next HTTP request has to go.  A console waits in front of all plain HTTP requests.
+        Raises LimitReached, StateUnavailable.
         """
+        request = session.request if session is not None and session.kind is Kind.HTTP else None
         self._connections += 1
         name = f"{self._state.holder} connection {self._connections}"
-        claims = quotas.on_dial(upstream)
-        queue = quotas.queue or (_CLOSING if self._idle.has(upstream.host) else None)
-        await self._take(name, claims, queue, lambda: self._idle.close_one(upstream.host))
+        claims = quotas.on_dial(upstream, request)
+        names = tuple(claim.name for claim in claims)
+        queue = quotas.queue or (_CLOSING if self._idle.has(names) else None)
+        last = request is not None
+        await self._take(name, claims, queue, lambda full: self._idle.close_one(full.name), last)
 
         def connected() -> None:
             if session is not None:
                 self.dialled(session)
 
-        return Slot(lambda: self._give(name, {claim.name for claim in claims}), connected)
+        return Slot(lambda: self._give(name, names), connected, names)
 
     def dialled(self, session: Session) -> None:
         """It has the descriptor of its upstream connection, or needs none."""
@@ -174,7 +178,8 @@ class Admission:
         slot: str,
         claims: Sequence[Claim],
         queue: float | None,
-        make_room: Callable[[], None] = lambda: None,
+        make_room: Callable[[Claim], None] = lambda full: None,
+        last: bool = False,
     ) -> None:
         if not claims:
             return
@@ -182,10 +187,10 @@ class Admission:
         async def attempt() -> Claim | None:
             full = await self._state.take(slot, claims)
             if full is not None:
-                make_room()
+                make_room(full)
             return full
 
-        full = await self._waiting.take(claims, queue, attempt)
+        full = await self._waiting.take(claims, queue, attempt, last)
         if full is not None:
             self.refusals[full.limit] += 1
             raise full.refusal

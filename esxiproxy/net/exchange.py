@@ -70,7 +70,8 @@ class Exchange:
         session, client, gateway = self.session, self._client, self._client.gateway
         upstream = (session.route or (await gateway.decide(session))[1]).upstream
         announced = gateway.announcement(session, upstream)
-        if (idle := client.take_idle(upstream, announced)) is not None:
+        counted = gateway.counted(session, upstream)
+        if (idle := client.take_idle(upstream, announced, counted)) is not None:
             gateway.admission.dialled(session)
             return idle
         return await gateway.dial(session, upstream, announced)

@@ -88,4 +88,11 @@ class Gateway:
         slot = await self.admission.connection(session, upstream, self._quotas_of(upstream))
         with slot.kept():
             dialling = self._connector.connect_http(upstream, session.limits, announced, slot)
-        return await dialling
+        connection = await dialling
+        connection.counted = slot.names
+        return connection
+
+    def counted(self, session: Session, upstream: Upstream) -> tuple[str, ...]:
+        """Return the names under which a connection to this upstream for this request counts."""
+        claims = self._quotas_of(upstream).on_dial(upstream, session.request)
+        return tuple(claim.name for claim in claims)

@@ -120,10 +120,15 @@ class HttpClient:
 
     # The idle upstream connection
 
-    def take_idle(self, upstream: Upstream, announced: bytes) -> HttpUpstream | None:
-        """The connection from before, if it leads there; one that leads elsewhere is closed."""
+    def take_idle(
+        self, upstream: Upstream, announced: bytes, counted: tuple[str, ...]
+    ) -> HttpUpstream | None:
+        """Return the connection from before if it leads there and counts under these names.
+
+        One that leads elsewhere, or that counts for another client, is closed.
+        """
         idle = self._idle
-        if idle is not None and idle.fits(upstream, announced):
+        if idle is not None and idle.fits(upstream, announced, counted):
             self._idle = None
             self.gateway.admission.in_use(idle)
             return idle

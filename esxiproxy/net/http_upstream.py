@@ -41,6 +41,8 @@ class HttpUpstream(Protocol):
     ) -> None:
         self.upstream = upstream
         self.announced = announced
+        self.counted: tuple[str, ...] = ()
+        """The names of the claims under which it counts, one client's among them."""
         self.exchange: Exchange | None = None
         self.reused = False
         self.lost = False
@@ -118,10 +120,14 @@ class HttpUpstream(Protocol):
         self._timers.clear()
         self.exchange = exchange
 
-    def fits(self, upstream: Upstream, announced: bytes) -> bool:
-        """Whether an exchange with that upstream, on behalf of that client, may go over it."""
+    def fits(self, upstream: Upstream, announced: bytes, counted: tuple[str, ...]) -> bool:
+        """Return whether an exchange with that upstream, on behalf of that client, may go over it."""
         return (
-            not self.lost and not self._ending and self.upstream == upstream and self.announced == announced
+            not self.lost
+            and not self._ending
+            and self.upstream == upstream
+            and self.announced == announced
+            and self.counted == counted
         )
 
     def close(self) -> None:

@@ -1,16 +1,16 @@
-"""HTTP connections that are kept in case of a next request, by the host that they lead to."""
+"""HTTP connections that are kept in case of a next request, by the limits under which they count."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
-
-from esxiproxy.core.routing import Upstream
 
 
 class Idle(Protocol):
     """A connection that nobody uses."""
 
-    upstream: Upstream
+    counted: tuple[str, ...]
+    """The names of the claims under which it counts."""
     lost: bool
 
     def abort(self) -> None:
@@ -21,27 +21,28 @@ class IdleConnections:
     """They count as connections of their host: one that is in the way of somebody else is closed."""
 
     def __init__(self) -> None:
-        self._by_host: dict[str, dict[Idle, None]] = {}
+        self._by_name: dict[str, dict[Idle, None]] = {}
 
     def add(self, connection: Idle) -> None:
         """It is idle from now on."""
-        self._by_host.setdefault(connection.upstream.host.lower(), {})[connection] = None
+        for name in connection.counted:
+            self._by_name.setdefault(name, {})[connection] = None
 
     def discard(self, connection: Idle) -> None:
         """It is in use, or gone."""
-        host = connection.upstream.host.lower()
-        idle = self._by_host.get(host, {})
-        idle.pop(connection, None)
-        if not idle:
-            self._by_host.pop(host, None)
+        for name in connection.counted:
+            idle = self._by_name.get(name, {})
+            idle.pop(connection, None)
+            if not idle:
+                self._by_name.pop(name, None)
 
-    def has(self, host: str) -> bool:
-        """Whether one of them leads to this host."""
-        return any(not connection.lost for connection in self._by_host.get(host.lower(), ()))
+    def has(self, names: Iterable[str]) -> bool:
+        """Whether one of them counts under one of these names."""
+        return any(not connection.lost for name in names for connection in self._by_name.get(name, ()))
 
-    def close_one(self, host: str) -> None:
-        """Close the one that has been idle for longest."""
-        for connection in list(self._by_host.get(host.lower(), ())):
+    def close_one(self, name: str) -> None:
+        """Close the one that has been idle for longest, of those that count under this name."""
+        for connection in list(self._by_name.get(name, ())):
             self.discard(connection)
             if not connection.lost:
                 connection.abort()

@@ -11,9 +11,18 @@ from twisted.python.failure import Failure
 
 
 class Slot:
-    """Taken, until ``give`` is called; after that it does nothing."""
+    """Taken, until ``give`` is called; after that it does nothing.
 
-    def __init__(self, given: Callable[[], None], connected: Callable[[], None] = lambda: None) -> None:
+    ``names`` are the names of the claims under which it is taken.
+    """
+
+    def __init__(
+        self,
+        given: Callable[[], None],
+        connected: Callable[[], None] = lambda: None,
+        names: tuple[str, ...] = (),
+    ) -> None:
+        self.names = names
         self._given: Callable[[], None] | None = given
         self._connected = connected
 

@@ -20,6 +20,8 @@ Try = Callable[[], Awaitable[Claim | None]]
 
 @dataclass(order=True, slots=True)
 class _Waiter:
+    last: bool
+    """Whether all others go first."""
     number: int
     turn: Deferred[None] | None = field(default=None, compare=False)
     """Fires when it may try; None while it tries."""
@@ -31,7 +33,8 @@ class Waiting:
     """One line for each limit that is full.
 
     Who claims under several limits stands in the line of the one that refused it.  Nobody who comes later
-    tries before it under that limit; under others everybody goes on.
+    tries before it under that limit; under others everybody goes on.  Those who are to be the last stand
+    behind all others.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
@@ -43,24 +46,28 @@ class Waiting:
     def __len__(self) -> int:
         return sum(len(line) for line in self._lines.values())
 
-    async def take(self, claims: Sequence[Claim], seconds: float | None, attempt: Try) -> Claim | None:
+    async def take(
+        self, claims: Sequence[Claim], seconds: float | None, attempt: Try, last: bool = False
+    ) -> Claim | None:
         """None when the attempt took what is claimed, the claim that refused it when the time is up.
 
         Without ``seconds`` there is one attempt, and whoever waits already goes first.
         """
-        full = self._behind(claims) or await attempt()
+        full = self._behind(claims, last) or await attempt()
         if full is None or seconds is None or isinstance(full, Rate):  # a flood does not get a queue
             return full
-        waiter, deadline = _Waiter(next(self._numbers)), self._clock.seconds() + seconds
+        waiter, deadline = _Waiter(last, next(self._numbers)), self._clock.seconds() + seconds
         while full is not None:
             if (left := deadline - self._clock.seconds()) <= 0:
                 return full
-            full = await self._wait(waiter, full, left, attempt)
+            full = await self._wait(waiter, full, left, claims, attempt)
             if isinstance(full, Rate):
                 break
         return full
 
-    async def _wait(self, waiter: _Waiter, full: Claim, seconds: float, attempt: Try) -> Claim | None:
+    async def _wait(
+        self, waiter: _Waiter, full: Claim, seconds: float, claims: Sequence[Claim], attempt: Try
+    ) -> Claim | None:
         """Stand in one line until its first answer: what refuses then, in this line or another."""
         line = self._lines.setdefault(full.name, [])
         insort(line, waiter)
@@ -72,7 +79,8 @@ class Waiting:
                 waiter.again = True
                 while waiter.again and refused is not None:
                     waiter.again = False
-                    refused = await attempt()
+                    before = self._before_the_last(claims) if waiter.last else None
+                    refused = before or await attempt()
                 stays = refused is not None and refused.name == full.name
             return refused
         finally:
@@ -108,9 +116,19 @@ class Waiting:
         for name in names:
             self._call_first(name)
 
-    def _behind(self, claims: Sequence[Claim]) -> Claim | None:
-        """The claim under which somebody waits."""
+    def _behind(self, claims: Sequence[Claim], last: bool) -> Claim | None:
+        """Return the claim under which somebody waits who goes first."""
+        if not last:
+            return self._before_the_last(claims)
         return next((claim for claim in claims if claim.name in self._lines), None)
+
+    def _before_the_last(self, claims: Sequence[Claim]) -> Claim | None:
+        """Return the claim under which somebody waits who is not to be the last."""
+        for claim in claims:
+            line = self._lines.get(claim.name)
+            if line and not line[0].last:
+                return claim
+        return None
 
     def _call_first(self, name: str) -> None:
         line = self._lines.get(name)

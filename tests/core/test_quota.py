@@ -70,6 +70,41 @@ def test_two_upstreams_on_one_host_share_its_connections():
     assert Quotas().on_dial(plain) == (Slots("max_connections", "upstream esxi1.lan", 64),)
 
 
+@pytest.mark.parametrize(("connections", "part"), [(64, 32), (5, 2), (2, 1), (1, 1)])
+def test_plain_http_has_half_of_the_connections_and_one_at_least(connections, part):
+    quotas = Quotas(max_connections=connections)
+    assert quotas.on_dial(Upstream("a", "ESXi1.lan", 80, False), REQUEST) == (
+        Slots("max_http_connections_per_client", "http client secure 198.51.100.7/32", 32),
+        Slots("max_http_connections", "http upstream esxi1.lan", part),
+        Slots("max_connections", "upstream esxi1.lan", connections),
+    )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "claimed"),
+    [
+        ({"max_http_connections": 7}, {"max_connections": 10, "max_http_connections": 7}),
+        ({"max_http_connections": None}, {"max_connections": 10}),
+        ({"max_connections": None}, {}),
+        ({"max_connections": None, "max_http_connections": 7, "max_http_connections_per_client": 3}, {}),
+        (
+            {"max_http_connections_per_client": 3},
+            {"max_connections": 10, "max_http_connections": 5, "max_http_connections_per_client": 3},
+        ),
+    ],
+)
+def test_the_part_of_plain_http_can_be_set_and_is_off_with_max_connections(overrides, claimed):
+    quotas = Quotas(max_connections=10, max_http_connections_per_client=None).overridden_by(overrides)
+    claims = quotas.on_dial(Upstream("a", "h", 80, False), REQUEST)
+    assert {claim.limit: claim.most for claim in claims} == claimed
+
+
+def test_a_client_without_an_address_is_not_one_client_of_plain_http():
+    request = Request("abc", "local", Address("unix", 0), False, NO_HEAD)
+    claims = Quotas().on_dial(Upstream("a", "h", 80, False), request)
+    assert [claim.limit for claim in claims] == ["max_http_connections", "max_connections"]
+
+
 def test_what_is_off_claims_nothing():
     off = Quotas().overridden_by({"max_connections": None, "max_sessions_per_console": None})
     assert off.on_dial(Upstream("a", "h", 80, False)) == ()

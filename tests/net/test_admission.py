@@ -228,6 +228,121 @@ def test_a_session_that_has_dialled_needs_no_more_descriptors():
     assert seen == [0, 1, 2, 2]
 
 
+# Connections for plain HTTP
+
+
+def http(door, name, host="198.51.100.7"):
+    """A connection for a plain HTTP request of this client."""
+    door.session(name, host=host, kind=Kind.HTTP)
+    return door.dial(name)
+
+
+def test_plain_http_leaves_connections_of_a_host_to_consoles():
+    """One client that sends slow bodies took them all."""
+    door = Door(max_connections=8)
+    requests = [http(door, f"h{number}", f"198.51.100.{number}") for number in range(6)]
+    assert [step.refused for step in requests[:4]] == [None] * 4
+    assert {step.refused for step in requests[4:]} == {"max_http_connections: all 4 are in use"}
+    assert [door.dial().refused for _ in range(4)] == [None] * 4, "the consoles"
+    assert door.dial().refused == "max_connections: all 8 are in use"
+    requests[0].outcome.give()
+    assert door.dial().refused is None, "a console may have what HTTP leaves"
+    assert http(door, "h9").refused == "max_connections: all 8 are in use"
+
+
+def test_the_part_of_plain_http_holds_over_all_processes():
+    door = Door(max_connections=4)
+    other = Door(max_connections=4, memory=door.state._memory, clock=door.clock)
+    assert [http(door, "a").refused, http(other, "b").refused] == [None, None]
+    for each in (door, other):
+        assert http(each, "c", "192.0.2.9").refused == "max_http_connections: all 2 are in use"
+
+
+def test_one_client_has_so_many_connections_for_plain_http():
+    door = Door(max_http_connections_per_client=2)
+    first = [http(door, name) for name in "ab"]
+    assert http(door, "c").refused == "max_http_connections_per_client: all 2 are in use"
+    assert http(door, "d", "203.0.113.1").refused is None
+    assert door.dial().refused is None, "a console is not one of them"
+    first[0].outcome.give()
+    assert http(door, "e").refused is None
+    assert door.admission.refusals == {"max_http_connections_per_client": 1}
+
+
+class Idle:
+    """A connection that is kept for a next request."""
+
+    lost = False
+
+    def __init__(self, slot):
+        self.slot, self.counted = slot, slot.names
+
+    def abort(self):
+        self.lost = True
+        self.slot.give()
+
+
+def kept(door, name, **kwargs):
+    idle = Idle(http(door, name, **kwargs).outcome)
+    door.admission.idle(idle)
+    return idle
+
+
+def test_an_idle_connection_makes_room_for_whom_it_is_in_the_way_of():
+    door = Door(max_connections=4, max_http_connections_per_client=1)
+    mine, other = kept(door, "a"), kept(door, "b", host="203.0.113.1")
+    step = http(door, "c", "203.0.113.1")
+    door.advance(0.3)
+    assert step.outcome and other.lost and not mine.lost, "the limit of one client: its own is closed"
+    step = http(door, "d", "192.0.2.1")
+    door.advance(0.3)
+    assert step.outcome and mine.lost, "the limit of plain HTTP: any of these"
+
+
+def test_a_console_closes_an_idle_connection_of_its_host():
+    door = Door(max_connections=2)
+    idle = kept(door, "a")
+    assert door.dial().refused is None
+    step = door.dial()
+    door.advance(0.3)
+    assert step.outcome and idle.lost
+
+
+def test_consoles_are_the_first_in_a_queue_for_connections():
+    door = Door(max_connections=2, max_http_connections=2, queue=5.0)
+    slots = [door.dial().outcome, door.dial().outcome]
+    requests = [http(door, name) for name in "ab"]
+    console = door.dial()
+    assert console.waits
+    slots[0].give()
+    door.advance(0.5)
+    assert console.outcome and all(step.waits for step in requests)
+    slots[1].give()
+    door.advance(0.5)
+    assert [step.waits for step in requests] == [False, True]
+
+
+def test_plain_http_in_a_queue_of_its_own_overtakes_no_console():
+    door = Door(max_connections=2, max_http_connections=1, queue=5.0)
+    first, slot = http(door, "a").outcome, door.dial().outcome
+    request, console = http(door, "b"), door.dial()
+    door.state.give(f"{door.state.holder} connection 1")  # without a word to the queue
+    door.advance(0.3)
+    assert console.outcome and request.waits
+    slot.give(), first.give()
+    door.advance(0.3)
+    assert request.outcome
+
+
+def test_a_console_without_a_queue_is_not_refused_for_http_that_waits():
+    door = Door(max_connections=2, max_http_connections=2, queue=5.0)
+    slots = [door.dial().outcome, door.dial().outcome]
+    assert http(door, "a").waits
+    door.state.give(f"{door.state.holder} connection 1")
+    door.quotas = Quotas(max_connections=2)
+    assert door.dial().refused is None and slots
+
+
 # The queue
 
 

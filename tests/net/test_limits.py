@@ -1,5 +1,9 @@
 """Limits where they apply: at a listener's door, before the dial, and in plain HTTP."""
 
+from ipaddress import ip_network
+
+from esxiproxy.core.edge import Edge, Http
+from esxiproxy.core.forwarded import Trust
 from esxiproxy.core.quota import Quotas
 from tests.net.http_scene import OK, HttpScene, get
 from tests.net.memory import Wire
@@ -153,6 +157,42 @@ def test_a_connection_that_is_kept_for_a_next_request_makes_room_for_a_console()
     scene.clear()
     scene.ask(get())
     assert refused(scene.client.received, b"max_connections")
+
+
+def test_slow_bodies_leave_connections_to_consoles():
+    """A client that sends little on many connections has half of them, and consoles have the others."""
+    scene = limited(HttpScene(), max_connections=4)
+    clients = [another(scene) for _ in range(4)]
+    for client in clients:
+        client.send(get(b"/sdk", b"Content-Length: 100000", method=b"POST") + b"a few bytes")
+        while client.pump():
+            scene.pump()
+    answers = [client.received for client in clients]
+    assert answers[:2] == [b"", b""] and all(
+        refused(answer, b"max_http_connections") for answer in answers[2:]
+    )
+    consoles = [another(scene) for _ in range(3)]
+    for console in consoles[:2]:
+        assert not ask(scene, console)
+        scene.accept()
+        scene.pump(), console.pump()
+        assert console.received.startswith(b"HTTP/1.1 101 ")
+    assert refused(ask(scene, consoles[2]), b"max_connections")
+
+
+def test_a_connection_of_one_client_is_not_used_for_another_one():
+    """Behind a proxy that mixes its clients on one connection, each request counts for its own client."""
+    trust = Trust((ip_network("198.51.100.7/32"),))
+    scene = limited(HttpScene(edge=Edge(http=Http.FORWARD, trust=trust)), max_connections=8)
+    for client, dials in (b"198.51.100.1", 1), (b"198.51.100.1", 1), (b"198.51.100.2", 2):
+        scene.ask(get(b"/ui/", b"X-Forwarded-For: " + client))
+        scene.answer(OK)
+        assert scene.connector.dials == dials
+    scene.factory.gateway.quotas = Quotas(max_http_connections_per_client=None)
+    for client in (b"198.51.100.3", b"198.51.100.4"):
+        scene.ask(get(b"/ui/", b"X-Forwarded-For: " + client))
+        scene.answer(OK)
+    assert scene.connector.dials == 3
 
 
 def test_a_client_that_is_refused_and_stays_holds_nothing():
