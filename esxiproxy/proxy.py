@@ -100,7 +100,7 @@ class Proxy(Service):
         if tls is not None:
             factory = TLSFactory(tls, False, factory, self._reactor)
         if edge.proxy_protocol:
-            handshake = partial(self.admission.handshake, quotas)
+            handshake = partial(self.admission.handshake, name, quotas)
             factory = ProxyProtocolFactory(factory, self._reactor, limits.head_timeout, edge.trust, handshake)
         return factory
 

@@ -2,7 +2,9 @@
 
 from twisted.internet.task import Clock
 
+from esxiproxy.core.edge import Edge
 from esxiproxy.core.limits import Limits
+from esxiproxy.core.quota import Quotas
 from esxiproxy.proxy import Proxy
 from tests.net.memory import Wire
 from tests.net.scene import UPSTREAM, Fixed, MemoryConnector, Scene, close, frame, frames, opening, up
@@ -78,3 +80,17 @@ def test_a_new_client_is_refused_while_draining():
     late.send(opening())
     late.pump(), late.pump(), late.pump()
     assert late.received.startswith(b"HTTP/1.1 503 ") and b"Retry-After: 5" in late.received
+
+
+def test_listeners_of_one_proxy_count_their_handshakes_apart():
+    """Those who send a PROXY header first are counted at their listener as well."""
+    proxy = Proxy(Clock())
+    plain = proxy.listener("public", Fixed(UPSTREAM), quotas=Quotas(max_handshakes=2))
+    edge = Edge(proxy_protocol=True)
+    inner = proxy.listener("inner", Fixed(UPSTREAM), edge=edge, quotas=Quotas(max_handshakes=1))
+    silent = [Wire(plain.buildProtocol(None)) for _ in range(3)]
+    first, second = (Wire(inner.buildProtocol(None)) for _ in range(2))
+    for wire in (*silent, first, second):
+        wire.pump()
+    assert [wire.received[:13] for wire in silent] == [b"", b"", b"HTTP/1.1 503 "]
+    assert not first.ended and second.ended == "aborted" and proxy.admission.handshakes == 3

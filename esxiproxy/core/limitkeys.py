@@ -124,9 +124,15 @@ LIMIT_KEYS = (
         PROXY + LISTENER,
         COUNT_OR_OFF,
         "1000",
-        "clients in the opening handshake; each of several workers has its part of them",
+        "clients in the opening handshake at one listener; each of several workers has its part of them",
     ),
-    Key("session_rate", PROXY + LISTENER, RATE_OR_OFF, "off", "new consoles a second from one client"),
+    Key(
+        "session_rate",
+        PROXY + LISTENER,
+        RATE_OR_OFF,
+        "off",
+        "new consoles a second from one client at one listener",
+    ),
     Key("session_burst", PROXY + LISTENER, COUNT, "20", "how many of these at once"),
     Key("queue", EVERYWHERE, DURATION_OR_OFF, "off", "how long a client waits for a slot before the 503"),
 )

@@ -34,9 +34,9 @@ class Quotas:
         connections to upstreams for the plain HTTP of one client network at the listener.  Both are off when
         ``max_connections`` is off.
     ``max_handshakes``
-        connections that have been accepted and are not yet open, refused or served.
+        connections that the listener has accepted and that are not yet open, refused or served.
     ``session_rate``, ``session_burst``
-        new consoles a second from one client network, and how many of them at once.
+        new consoles a second from one client network at the listener, and how many of them at once.
     ``queue``
         seconds that a client waits for a slot before it is refused.
     """
@@ -67,7 +67,8 @@ class Quotas:
         claims: list[Claim] = []
         network = client_network(request.client.host)
         if self.session_rate is not None and network is not None:
-            claims.append(Rate("session_rate", f"rate {network}", self.session_rate, self.session_burst))
+            name = f"rate {request.listener} {network}"
+            claims.append(Rate("session_rate", name, self.session_rate, self.session_burst))
         if self.max_sessions is not None:
             claims.append(Slots("max_sessions", f"listener {request.listener}", self.max_sessions))
         if self.max_sessions_per_client is not None and network is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -45,8 +46,6 @@ class Admission:
     ) -> None:
         self.refusals: Counter[str] = Counter()
         """How often each limit said no, by the key that sets it."""
-        self.handshakes = 0
-        """Connections in the opening handshake."""
         self.silent = 0
         """Connections that were closed without a record, since they had sent nothing in time."""
         self._state = state
@@ -58,6 +57,12 @@ class Admission:
         self._dials: set[str] = set()
         self._shaking: dict[str, Slot] = {}
         self._connections = 0
+        self._handshakes: Counter[str] = Counter()
+
+    @property
+    def handshakes(self) -> int:
+        """Connections in the opening handshake, at all listeners."""
+        return self._handshakes.total()
 
     @property
     def waiting(self) -> int:
@@ -71,21 +76,23 @@ class Admission:
 
     # The steps of a session
 
-    def handshake(self, quotas: Quotas) -> Slot:
-        """A connection was accepted; the slot is given back when it is open, refused or gone.
+    def handshake(self, listener: str, quotas: Quotas) -> Slot:
+        """Count a connection that this listener has accepted, until it is open, refused or gone.
 
-        Raises LimitReached.  Synchronous: under a flood of connections nobody is asked, and each process has
-        its part of them.
+        Raises LimitReached.  Each listener has its own count.  Synchronous: under a flood of connections
+        nobody is asked, and each process has its part of them.
         """
         most = quotas.max_handshakes
-        if most is not None and self.handshakes >= max(1, most // self._processes):
+        if most is not None and self._handshakes[listener] >= max(1, most // self._processes):
             self.refusals["max_handshakes"] += 1
             raise LimitReached(f"max_handshakes: all {most} are in use")
-        self.handshakes += 1
-        return Slot(self._shaken)
+        self._handshakes[listener] += 1
+        return Slot(partial(self._shaken, listener))
 
-    def _shaken(self) -> None:
-        self.handshakes -= 1
+    def _shaken(self, listener: str) -> None:
+        self._handshakes[listener] -= 1
+        if not self._handshakes[listener]:
+            del self._handshakes[listener]
 
     def opening(self, session: Session, handshake: Slot) -> None:
         """This session is what the connection wants: the slot is its own until it is open or has ended."""

@@ -36,7 +36,7 @@ def test_one_client_is_an_ipv4_address_or_an_ipv6_customers_network(host, networ
 
 def test_a_session_claims_its_rate_first_then_its_listener_and_its_network():
     assert EVERYTHING.on_arrival(REQUEST) == (
-        Rate("session_rate", "rate 198.51.100.7/32", 2.5, 20),
+        Rate("session_rate", "rate secure 198.51.100.7/32", 2.5, 20),
         Slots("max_sessions", "listener secure", 100),
         Slots("max_sessions_per_client", "client 198.51.100.7/32", 10),
     )

@@ -30,8 +30,8 @@ class Door:
         self.quotas = Quotas(**quotas)
         self.sessions = {}
 
-    def session(self, name, host="198.51.100.7", principal="alice", kind=Kind.CONSOLE):
-        request = Request(name, "secure", Address(host, 4711), True, NO_HEAD)
+    def session(self, name, host="198.51.100.7", principal="alice", kind=Kind.CONSOLE, listener="secure"):
+        request = Request(name, listener, Address(host, 4711), True, NO_HEAD)
         session = self.sessions[name] = Session(request, Limits(), self.clock.seconds, kind)
         session.authenticated(Principal(principal))
         return session
@@ -168,23 +168,55 @@ def _failing(error):
 
 def test_connections_in_the_opening_handshake_are_limited():
     door = Door(max_handshakes=2)
-    first = door.admission.handshake(door.quotas)
-    door.admission.handshake(door.quotas)
+    first = door.admission.handshake("secure", door.quotas)
+    door.admission.handshake("secure", door.quotas)
     with pytest.raises(LimitReached, match="max_handshakes: all 2 are in use"):
-        door.admission.handshake(door.quotas)
+        door.admission.handshake("secure", door.quotas)
     assert door.admission.refusals == {"max_handshakes": 1}
     first.give(), first.give()
     assert door.admission.handshakes == 1
-    door.admission.handshake(door.quotas)
+    door.admission.handshake("secure", door.quotas)
 
 
 @pytest.mark.parametrize(("most", "part"), [(9, 2), (8, 2), (4, 1), (1, 1)])
 def test_each_of_several_processes_has_its_part_of_them_and_one_at_least(most, part):
     door = Door(processes=4, max_handshakes=most)
     for _ in range(part):
-        door.admission.handshake(door.quotas)
+        door.admission.handshake("secure", door.quotas)
     with pytest.raises(LimitReached, match=f"max_handshakes: all {most} are in use"):
-        door.admission.handshake(door.quotas)
+        door.admission.handshake("secure", door.quotas)
+
+
+def test_each_listener_has_its_own_count_of_handshakes():
+    """Silent connections at a public listener locked an inner one."""
+    door, inner = Door(max_handshakes=20), Quotas(max_handshakes=2)
+    slots = [door.admission.handshake("public", door.quotas) for _ in range(20)]
+    door.admission.handshake("inner", inner), door.admission.handshake("inner", inner)
+    for name, quotas in ("public", door.quotas), ("inner", inner):
+        with pytest.raises(LimitReached):
+            door.admission.handshake(name, quotas)
+    assert door.admission.handshakes == 22
+    for slot in slots:
+        slot.give()
+    assert door.admission.handshakes == 2 and list(door.admission._handshakes) == ["inner"]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_lenient_listener_pays_no_debt_at_a_strict_one(processes):
+    """A client that took turns between the two had as many consoles as it liked at both."""
+    strict = [Door(session_rate=1.0, session_burst=2)]
+    strict += [
+        Door(session_rate=1.0, session_burst=2, memory=strict[0].state._memory, clock=strict[0].clock)
+        for _ in range(processes - 1)
+    ]
+    refused = []
+    for number in range(6):
+        door = strict[number % processes]
+        refused.append(door.arrive(f"{number}").refused is not None)
+        strict_quotas, door.quotas = door.quotas, Quotas(session_rate=1000.0, session_burst=2000)
+        assert door.arrive(f"lenient {number}", listener="lenient").refused is None
+        door.quotas = strict_quotas
+    assert refused == [False] * 2 + [True] * 4
 
 
 # Connections to an upstream

@@ -27,7 +27,7 @@ def behind(trust=None, quotas=None, **limits):
         scene.clock,
         scene.factory.limits.head_timeout,
         trust,
-        partial(scene.admission.handshake, quotas or Quotas()),
+        partial(scene.admission.handshake, "test", quotas or Quotas()),
     )
     scene.client = Wire(factory.buildProtocol(None))
     scene.clock.calls[:1] = []  # the deadline of the connection that the scene came with
