@@ -21,9 +21,10 @@ class IAuthenticator(Interface):
     def authenticate(request: Request) -> Awaitable[Principal]:
         """Who sends this request.
 
-        Called once a session, before anything is dialled; may take its time, and is cancelled when the client
-        leaves.  Raises :class:`~esxiproxy.core.errors.AccessDenied`; any other exception counts as a bug and
-        is answered with 500.  The fields that the answer was read from belong into
+        Called once a session, before anything is dialled; has ``decision_timeout`` together with the router,
+        and is cancelled after that, and when the client leaves.  Raises
+        :class:`~esxiproxy.core.errors.AccessDenied`; any other exception counts as a bug and is answered with
+        500.  The fields that the answer was read from belong into
         :attr:`~esxiproxy.core.routing.Principal.consumed`, so that they do not go upstream.
         """
 
@@ -35,7 +36,7 @@ class IRouter(Interface):
         """The upstream, and the target to ask it for.
 
         Raises :class:`~esxiproxy.core.errors.RouteNotFound`; any other exception counts as a bug and is
-        answered with 500.  Cancelled when the client leaves.
+        answered with 500.  Cancelled when the client leaves, or ``decision_timeout`` is over.
         """
 
 

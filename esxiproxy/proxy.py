@@ -131,7 +131,8 @@ class Proxy(Service):
         """Let everybody who is here stay, since somebody else takes those who come.
 
         To be called when the ports are closed.  Fires when nobody is left; those left after ``seconds``, if
-        any, are closed as at the end of a drain.
+        any, are closed as at the end of a drain, and so are those that are still in the opening handshake.
+        Without ``seconds`` each opening handshake ends by its own timeouts.
         """
         self.sessions.retire()
         return Deferred.fromCoroutine(self._retire(seconds))
@@ -153,9 +154,13 @@ class Proxy(Service):
         await self.state.stop()
 
     async def _retire(self, seconds: float | None) -> None:
-        while self.admission.handshakes:  # they came to us, and nobody else will serve them
+        end = None if seconds is None else self._reactor.seconds() + seconds
+        while self.admission.handshakes and not self._aborted:  # nobody else will serve them
+            if end is not None and self._reactor.seconds() >= end:
+                break
             await deferLater(self._reactor, _LOOK)
-        await self._drain(seconds, "upgrade_timeout")
+        left = None if end is None else max(0.0, end - self._reactor.seconds())
+        await self._drain(left, "upgrade_timeout")
 
     async def _drain(self, seconds: float | None, timeout: str) -> None:
         await self._empty(seconds)

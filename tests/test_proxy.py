@@ -1,5 +1,7 @@
 """The proxy as an application embeds it: it drains when it is stopped."""
 
+import pytest
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from esxiproxy.core.edge import Edge
@@ -94,3 +96,41 @@ def test_listeners_of_one_proxy_count_their_handshakes_apart():
         wire.pump()
     assert [wire.received[:13] for wire in silent] == [b"", b"", b"HTTP/1.1 503 "]
     assert not first.ended and second.ended == "aborted" and proxy.admission.handshakes == 3
+
+
+class NoRouter:
+    """A router that never answers."""
+
+    async def route(self, request, principal):
+        await Deferred()
+
+
+@pytest.mark.parametrize(("seconds", "waits"), [(None, 30.0), (7.0, 7.0)])
+def test_who_retires_waits_for_no_handshake_whose_router_hangs(seconds, waits):
+    """Without a time of its own, it is the handshake's own that ends it."""
+    scene = Embedded()
+    scene.factory.gateway._router = NoRouter()
+    scene.client.send(opening())
+    scene.pump()
+    done = []
+    scene.proxy.retire(seconds).addCallback(done.append)
+    scene.advance(waits - 0.5)
+    assert not done and not scene.client.received and scene.proxy.admission.handshakes == 1
+    scene.advance(1)
+    assert scene.client.received.startswith(b"HTTP/1.1 503 ")
+    scene.client.close()
+    scene.advance(7)
+    assert done == [None] and scene.proxy.admission.handshakes == 0
+
+
+def test_who_is_told_to_end_at_once_waits_for_no_handshake():
+    scene = Embedded()
+    scene.factory.gateway._router = NoRouter()
+    silent = Wire(scene.factory.buildProtocol(None))
+    scene.client.send(opening())
+    scene.pump()
+    done = []
+    scene.proxy.retire(None).addCallback(done.append)
+    scene.proxy.abort()
+    scene.advance(2)
+    assert done == [None] and not silent.ended

@@ -125,6 +125,13 @@ class StateUnavailable(SessionError):
     retry_after = 5
 
 
+class DecisionTimeout(SessionError):
+    """The authenticator or the router has not answered in time."""
+
+    status = 503
+    retry_after = 5
+
+
 class UpstreamError(SessionError):
     """The upstream cannot be had."""
 

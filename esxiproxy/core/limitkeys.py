@@ -22,6 +22,13 @@ LIMIT_KEYS = (
     Key("head_timeout", PROXY + LISTENER, DURATION, "10s", "the time for a whole request head to arrive"),
     Key("tls_handshake_timeout", PROXY + LISTENER, DURATION, "10s", "the time for a client's TLS handshake"),
     Key(
+        "decision_timeout",
+        PROXY + LISTENER,
+        DURATION,
+        "30s",
+        "the time for the authenticator and the router, both together, to answer",
+    ),
+    Key(
         "keepalive_timeout",
         PROXY + LISTENER,
         DURATION,

@@ -48,6 +48,7 @@ class Admission:
         """How often each limit said no, by the key that sets it."""
         self.silent = 0
         """Connections that were closed without a record, since they had sent nothing in time."""
+        self.clock = clock
         self._state = state
         self._room = room
         self._processes = processes

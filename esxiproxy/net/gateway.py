@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.internet.defer import Deferred
 
+from esxiproxy.core.errors import DecisionTimeout
 from esxiproxy.core.fields import view_of
 from esxiproxy.core.handshake import Upgrade, offered_upstream, opening_fields
 from esxiproxy.core.proxyprotocol import announce
@@ -60,15 +63,52 @@ class Gateway:
         return await dialling
 
     async def decide(self, session: Session) -> tuple[Principal, Route]:
-        """Who asks, and where to; raises a SessionError when the answer is no."""
-        request = session.request
+        """Return who asks, and where to; raises a SessionError when the answer is no.
+
+        The authenticator and the router have ``decision_timeout`` together, whatever they wait for.
+        """
         await self.admission.arrive(session, self.quotas)
-        principal = await self._authenticator.authenticate(request)
-        session.authenticated(principal)
-        route = await self._router.route(request, principal)
-        session.routed(route)
+        principal, route = await self._in_time(session, Deferred.fromCoroutine(self._decide(session)))
         await self.admission.decided(session, route.console, self._quotas_of(route.upstream))
         return principal, route
+
+    async def _decide(self, session: Session) -> tuple[Principal, Route]:
+        principal = await self._authenticator.authenticate(session.request)
+        session.authenticated(principal)
+        route = await self._router.route(session.request, principal)
+        session.routed(route)
+        return principal, route
+
+    def _in_time(
+        self, session: Session, deciding: Deferred[tuple[Principal, Route]]
+    ) -> Deferred[tuple[Principal, Route]]:
+        """Return what ``deciding`` comes to, or fail with DecisionTimeout, even if it cannot be cancelled."""
+        if deciding.called:
+            return deciding
+        result: Deferred[tuple[Principal, Route]] = Deferred(lambda _: deciding.cancel())
+        seconds = session.limits.decision_timeout
+
+        def late() -> None:
+            asked = "authenticator" if session.principal is None else "router"
+            error = DecisionTimeout(
+                f"the {asked} did not answer within {seconds:g} s", timeout="decision_timeout"
+            )
+            result.errback(error)
+            deciding.cancel()
+
+        deadline = self.admission.clock.callLater(seconds, late)
+
+        def decided(outcome: Any) -> None:
+            if not result.called:
+                result.callback(outcome)
+
+        def over(outcome: Any) -> Any:
+            if deadline.active():
+                deadline.cancel()
+            return outcome
+
+        deciding.addBoth(decided)
+        return result.addBoth(over)
 
     def _quotas_of(self, upstream: Upstream) -> Quotas:
         return self.quotas.overridden_by(upstream.quotas)

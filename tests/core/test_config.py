@@ -271,6 +271,7 @@ def test_an_upstream_has_the_limits_that_are_its_own():
     assert limits - set(keys_of(SectionKind.UPSTREAM)) == {
         "head_timeout",
         "tls_handshake_timeout",
+        "decision_timeout",
         "keepalive_timeout",
         "drain_timeout",
         "max_body",

@@ -29,6 +29,7 @@ beside = probe
 access_log = access.log
 head_timeout = 1s
 tls_handshake_timeout = 1s
+decision_timeout = 2s
 connect_timeout = 1s
 upstream_handshake_timeout = 2s
 close_timeout = 1s

@@ -208,6 +208,14 @@ FAULTS = (
         ended_by="client",
         recorded_status=499,
     ),
+    _decision(
+        "the authenticator never answers",
+        "authenticator-never",
+        503,
+        "DecisionTimeout",
+        timeout="decision_timeout",
+    ),
+    _decision("the router never answers", "router-never", 503, "DecisionTimeout", timeout="decision_timeout"),
     _decision("the authenticator exits", "authenticator-exits", 500, "Internal"),
     _decision("the authenticator gives the client no name", "authenticator-named-none", 500, "Internal"),
     # Limits

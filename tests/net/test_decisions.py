@@ -1,0 +1,95 @@
+"""An authenticator or a router that does not answer: the opening handshake and the request end anyway."""
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred
+
+from esxiproxy.core.routing import Principal
+from tests.net.http_scene import HttpScene, get
+from tests.net.scene import Scene, opening
+
+
+class Hanging:
+    """A plugin that never answers; a stubborn one goes on waiting when it is cancelled."""
+
+    def __init__(self, stubborn=False):
+        self.stubborn = stubborn
+        self.cancelled = 0
+
+    async def authenticate(self, request):
+        return await self._never()
+
+    async def route(self, request, principal):
+        return await self._never()
+
+    async def _never(self):
+        while True:
+            try:
+                await Deferred()
+            except CancelledError:
+                self.cancelled += 1
+                if not self.stubborn:
+                    raise
+
+
+def hanging(scene, seam, stubborn=False):
+    plugin = Hanging(stubborn)
+    setattr(scene.factory.gateway, f"_{seam}", plugin)
+    return plugin
+
+
+@pytest.mark.parametrize("stubborn", [False, True], ids=["", "stubborn"])
+@pytest.mark.parametrize("seam", ["authenticator", "router"])
+@pytest.mark.parametrize(("kind", "asked"), [(Scene, opening()), (HttpScene, get())], ids=["console", "http"])
+def test_who_does_not_answer_is_not_waited_for(kind, asked, seam, stubborn):
+    scene = kind(decision_timeout=20.0)
+    plugin = hanging(scene, seam, stubborn)
+    scene.client.send(asked)
+    scene.pump()
+    scene.advance(19.9)
+    assert not scene.client.received and not plugin.cancelled
+    scene.advance(0.2)
+    head = scene.client.received.partition(b"\r\n\r\n")[0]
+    assert head.startswith(b"HTTP/1.1 503 ") and b"Retry-After: 5" in head
+    assert b"proxy_internal_error" in head and plugin.cancelled
+    assert scene.admission.handshakes == 0
+    scene.client.close()
+    scene.advance(6)
+    assert (scene.record.error, scene.record.timeout) == ("DecisionTimeout", "decision_timeout")
+    assert scene.record.detail == f"the {seam} did not answer within 20 s"
+    assert scene.at_rest() and not scene.connector.dials
+
+
+@pytest.mark.parametrize("stubborn", [False, True], ids=["", "stubborn"])
+def test_a_client_that_leaves_waits_for_nobody(stubborn):
+    scene = Scene()
+    plugin = hanging(scene, "router", stubborn)
+    scene.client.send(opening())
+    scene.pump()
+    scene.client.reset()
+    scene.pump()
+    assert scene.record.error == "ClientLost" and plugin.cancelled == 1 and scene.at_rest()
+
+
+def test_a_decision_that_is_there_at_once_leaves_no_timer():
+    scene = Scene()
+    scene.client.send(opening())
+    scene.pump()
+    scene.accept()
+    scene.pump()
+    assert scene.client.received.startswith(b"HTTP/1.1 101 ")
+    delays = [call for call in scene.clock.getDelayedCalls() if "late" in repr(call)]
+    assert not delays
+
+
+def test_both_decisions_have_one_time():
+    scene = Scene(decision_timeout=20.0)
+    first = scene.authenticator.answer = Deferred()
+    hanging(scene, "router")
+    scene.client.send(opening())
+    scene.pump()
+    scene.advance(15)
+    first.callback(Principal("alice"))
+    scene.advance(4.9)
+    assert not scene.client.received
+    scene.advance(0.2)
+    assert scene.client.received.startswith(b"HTTP/1.1 503 ")
