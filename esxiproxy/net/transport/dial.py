@@ -23,14 +23,25 @@ _BEGUN = frozenset({0, errno.EINPROGRESS, errno.EWOULDBLOCK})
 _log = Logger()
 
 
-def _connected(connector: Any, sock: socket.socket, peer: Any) -> None:
-    """The socket is connected: from here on it is a stream's."""
+def _connected(connector: Any, sock: socket.socket, peer: Any, dial: Any = None) -> None:
+    """Make a stream of a connected socket, whose ``dial`` is in the loop so far.
+
+    Where the loop takes no stream, the connector is told that there is no connection.
+    """
     try:
         protocol = connector.buildProtocol(peer)
     except Exception:
         _log.failure("a factory raised when its connection was made")
         protocol = None
-    stream = TCPStream(sock, protocol or Protocol(), connector.loop, peer, connector)
+    try:
+        stream = TCPStream(sock, protocol or Protocol(), connector.loop, peer, connector)
+    except Exception:  # no memory for one more descriptor in the loop
+        failure = Failure()
+        if dial is not None:
+            connector.loop.removeWriter(dial)
+        sock.close()
+        connector.connectionFailed(failure)
+        return
     if protocol is None:
         stream.loseConnection()
     else:
@@ -77,8 +88,9 @@ class _Dial:
         if number:
             self.failIfNotConnected(getConnectError((number, os.strerror(number))))
             return
+        peer = address_of(self._family, self._name)
         self._socket = self._connector = None
-        _connected(connector, sock, address_of(self._family, self._name))
+        _connected(connector, sock, peer, self)
 
     def connectionLost(self, reason: Failure) -> None:
         """The loop saw an error or a hang-up; or it has stopped, and there is no peer yet."""

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from twisted.internet import tcp, unix
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from esxiproxy.net.transport.loop import Loop, Owner, address_of
 from esxiproxy.net.transport.stream import introduce
@@ -98,17 +99,26 @@ class _Accepting:
             try:
                 self._take(sock, name)
             except Exception:
-                _log.failure("a factory raised when a connection came")
+                _log.failure("a connection was accepted, could not be served, and is closed")
 
     def _take(self, sock: Any, name: Any) -> None:
-        sock.setblocking(False)
-        address = address_of(self.addressFamily, name)
-        protocol = self.factory.buildProtocol(address)
-        if protocol is None:
-            sock.close()
-        else:
+        """Give an accepted connection its protocol; one that cannot have any is closed and counts no more."""
+        owner: Owner | None = None
+        try:
+            sock.setblocking(False)
+            address = address_of(self.addressFamily, name)
+            protocol = self.factory.buildProtocol(address)
+            if protocol is None:
+                sock.close()
+                return
             owner = None if self.gate is None else self.gate.entered()
-            introduce(protocol, TCPStream(sock, protocol, self.loop, address, owner))
+            stream = TCPStream(sock, protocol, self.loop, address, owner)
+        except BaseException:
+            sock.close()
+            if owner is not None:
+                owner.connectionLost(Failure())
+            raise
+        introduce(protocol, stream)
 
     def _rest(self, why: str) -> None:
         self.stopReading()

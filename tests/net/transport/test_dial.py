@@ -143,3 +143,25 @@ def test_a_host_that_is_gone_again_at_once_is_connected_and_lost(plain):
         plain.until(lambda: factory.failed is not None or peer.lost is not None)
         plain.settle()
     assert (factory.failed is None) == peer.made
+
+
+def test_a_connection_that_the_loop_does_not_take_is_a_dial_that_failed(ours_plain, monkeypatch):
+    """Nobody would ever hear of it, and it would count as a connection of its host for ever."""
+
+    def no_room(*_args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before, ring = sockets(), ours_plain.reactor._ring
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        factory = One(Peer())
+        with monkeypatch.context() as broken:
+            broken.setattr(ring, "addReader", no_room)
+            ours_plain.reactor.connectTCP(*listening.getsockname(), factory, 5.0)
+            ours_plain.until(lambda: factory.failed)
+        assert factory.failed.errno == errno.ENOSPC and not ring._entries
+        peer = Peer()
+        ours_plain.reactor.connectTCP(*listening.getsockname(), One(peer), 5.0)
+        ours_plain.until(lambda: peer.made)
+        peer.transport.abortConnection()
+        ours_plain.until(lambda: peer.lost)
+    assert sockets() == before

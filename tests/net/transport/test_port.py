@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import socket
+from types import SimpleNamespace
 
 import pytest
 
@@ -123,3 +125,50 @@ def test_a_crowd_is_let_in_by_turns(ours):
         ours.dial(port, Peer())
     ours.until(lambda: all(server.made for server in servers))
     assert port.socket.asked >= count
+
+
+class Gate:
+    """Counts as a worker's gate does."""
+
+    def __init__(self):
+        self.held = 0
+
+    def may_accept(self):
+        return True
+
+    def entered(self):
+        self.held += 1
+        return SimpleNamespace(transport=None, connectionLost=self._left)
+
+    def _left(self, reason):
+        self.held -= 1
+
+
+def _in_the_stream(port, monkeypatch):
+    monkeypatch.setattr(port.loop, "addReader", _no_room)
+
+
+def _in_the_factory(port, monkeypatch):
+    monkeypatch.setattr(port.factory, "buildProtocol", _no_room)
+
+
+def _no_room(*_args):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("fails", [_in_the_stream, _in_the_factory])
+def test_a_connection_that_cannot_be_served_is_closed_and_counts_no_more(ours, monkeypatch, fails):
+    """The loop may have no memory for one more descriptor; the next connection is served again."""
+    told, server = [], Peer()
+    monkeypatch.setattr(ports._log, "failure", told.append)
+    port = listening(ours, [Peer(), server])
+    port.gate = gate = Gate()
+    address = ("127.0.0.1", port.getHost().port)
+    with monkeypatch.context() as broken, socket.create_connection(address) as client:
+        client.settimeout(10)
+        fails(port, broken)
+        ours.until(lambda: told)
+        assert client.recv(1) == b"" and gate.held == 0
+    ours.dial(port, Peer())
+    ours.until(lambda: server.made or gate.held)
+    assert gate.held == 1 and len(told) == 1
