@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections import OrderedDict
 from typing import Any, TypeVar
 
 from twisted.internet import error as neterror
@@ -29,6 +30,12 @@ from esxiproxy.net.transport.start import TLSFactory
 from esxiproxy.net.trust import Contexts, UpstreamTLS
 
 P = TypeVar("P", Backend, HttpUpstream)
+
+_REMEMBERED = 1024
+"""Upstreams that a router has made up whose TLS is remembered, the last ones that were dialled.
+
+Each has a TLS session, of some KiB, and the next connection to it resumes that session.
+"""
 
 _RESET = frozenset({errno.ECONNRESET, errno.EPIPE})
 """A socket's errors when its connection was made and ended before we looked; a refused one has its own."""
@@ -69,18 +76,23 @@ class _Announced(Factory):
 
 
 class Connector:
-    """Opens legs to upstreams.  What can be built once per upstream is: its TLS context above all."""
+    """Opens legs to upstreams.  What can be built once per upstream is: its TLS context above all.
+
+    What the configuration's upstreams need is kept, and of those that a router makes up, the last ones.
+    """
 
     def __init__(self, reactor: Any, names: Names | None = None) -> None:
         self._reactor = reactor
         self._names = names or Names(reactor)
         self._factory = BackendFactory(reactor)
-        self._tls: dict[str, UpstreamTLS] = {}
+        self._prepared: dict[str, UpstreamTLS] = {}
+        self._tls: OrderedDict[str, UpstreamTLS] = OrderedDict()
         self._contexts = Contexts()
 
     def prepare(self, upstream: Upstream) -> None:
         """Read its authorities now, while the process may: ``twistd --uid`` gives that right away."""
-        self._tls_of(upstream)
+        if upstream.secure:
+            self._prepared[upstream.name] = UpstreamTLS(upstream, self._contexts, keep=True)
 
     def connect(
         self, upstream: Upstream, opening: Opening, limits: Limits, slot: Slot | None = None
@@ -169,9 +181,17 @@ class Connector:
     def _tls_of(self, upstream: Upstream) -> UpstreamTLS | None:
         if not upstream.secure:
             return None
-        if upstream.name not in self._tls or self._tls[upstream.name].upstream != upstream:
-            self._tls[upstream.name] = UpstreamTLS(upstream, self._contexts)
-        return self._tls[upstream.name]
+        name = upstream.name
+        prepared = self._prepared.get(name)
+        if prepared is not None and prepared.upstream == upstream:
+            return prepared
+        known = self._tls.get(name)
+        if known is None or known.upstream != upstream:
+            known = self._tls[name] = UpstreamTLS(upstream, self._contexts)
+            if len(self._tls) > _REMEMBERED:
+                self._tls.popitem(last=False)
+        self._tls.move_to_end(name)
+        return known
 
 
 def _where(upstream: Upstream) -> str:

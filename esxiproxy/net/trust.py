@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from esxiproxy.net.tls import HTTP, new_context, trust
 from esxiproxy.net.transport.resumption import Resumption
 from esxiproxy.net.verdict import CertificateRejected, Fault, label
 
+_By = tuple[Verify | None, Path | None]
+"""What upstreams with one context have in common."""
 CHAINS = (Verify.SYSTEM, Verify.CA)
 """What is verified by a chain and a name."""
 
@@ -50,10 +53,10 @@ class UpstreamTLS:
     Give it to Twisted's ``TLSMemoryBIOFactory(..., isClient=True)``, or ask for a ``connection``.
     """
 
-    def __init__(self, upstream: Upstream, contexts: Contexts | None = None) -> None:
+    def __init__(self, upstream: Upstream, contexts: Contexts | None = None, keep: bool = False) -> None:
         self.upstream = upstream
         self.resumption = Resumption()
-        self._context = (contexts or Contexts()).of(upstream)
+        self._context = (contexts or Contexts()).of(upstream, keep)
         self._server_name = None if _address(upstream.host) else _ascii(upstream.host).encode()
 
     def connection(self, socket: Any = None) -> UpstreamConnection:
@@ -105,18 +108,30 @@ class Contexts:
     """One context for all upstreams that are verified by the same authorities, whose file is read once.
 
     The authorities of a machine are most of a megabyte and ten milliseconds: thousands of hosts share them.
+    Contexts that are not to be kept are forgotten when others are used more recently.
     """
 
-    def __init__(self) -> None:
-        self._built: dict[tuple[Verify | None, Path | None], SSL.Context] = {}
+    MOST = 16
+    """Contexts that are remembered beside those that are to be kept."""
 
-    def of(self, upstream: Upstream) -> SSL.Context:
-        """The upstream's context.  Raises TLSFileError."""
+    def __init__(self) -> None:
+        self._kept: dict[_By, SSL.Context] = {}
+        self._built: OrderedDict[_By, SSL.Context] = OrderedDict()
+
+    def of(self, upstream: Upstream, keep: bool = False) -> SSL.Context:
+        """Return the upstream's context.  Raises TLSFileError."""
         verify = upstream.verify if upstream.verify in CHAINS else None
         by = (verify, upstream.ca if verify is Verify.CA else None)
-        if by not in self._built:
-            self._built[by] = _client_context(upstream)
-        return self._built[by]
+        if by in self._kept:
+            return self._kept[by]
+        context = self._built.pop(by, None) or _client_context(upstream)
+        if keep:
+            self._kept[by] = context
+            return context
+        self._built[by] = context
+        if len(self._built) > self.MOST:
+            self._built.popitem(last=False)
+        return context
 
 
 def verify_certificate(der: bytes | None, upstream: Upstream) -> None:

@@ -1,6 +1,7 @@
 """Dialling: everything that can go wrong has its name, and nothing is left of what was given up."""
 
 import errno
+from dataclasses import replace
 
 import pytest
 from twisted.internet.address import IPv4Address
@@ -29,6 +30,7 @@ from esxiproxy.core.errors import (
 from esxiproxy.core.limits import Limits
 from esxiproxy.core.rewriting import View
 from esxiproxy.core.routing import Upstream
+from esxiproxy.net import connector as connectors
 from esxiproxy.net.backend import Opening
 from esxiproxy.net.connector import Connector
 from esxiproxy.net.slot import Slot
@@ -290,3 +292,26 @@ def test_what_is_no_failure_of_the_net_stays_what_it_is():
     dial = Dial("http")
     dial.failed(ZeroDivisionError())
     dial.error(ZeroDivisionError)
+
+
+def test_upstreams_that_a_router_makes_up_fill_no_memory(monkeypatch):
+    """The configuration's own stay, and of the others those that were dialled last."""
+    monkeypatch.setattr(connectors, "_REMEMBERED", 8)
+    connector = Connector(MemoryReactorClock())
+    made_up = [replace(SECURE, name=f"vm{number}", host=f"vm{number}.example") for number in range(32)]
+    connector.prepare(SECURE)
+    own = connector._tls_of(SECURE)
+    often = connector._tls_of(made_up[0])
+    for upstream in made_up:
+        assert connector._tls_of(upstream) is connector._tls_of(upstream)
+        assert connector._tls_of(made_up[0]) is often
+    assert list(connector._tls) == [*(f"vm{number}" for number in range(25, 32)), "vm0"]
+    assert connector._tls_of(SECURE) is own and connector._tls_of(made_up[1]) is not None
+    assert len(connector._tls) == 8
+
+
+def test_a_made_up_upstream_with_the_name_of_a_configured_one_does_not_take_its_place():
+    connector = Connector(MemoryReactorClock())
+    connector.prepare(SECURE)
+    own, other = connector._tls_of(SECURE), replace(SECURE, host="192.0.2.11")
+    assert connector._tls_of(other).upstream == other and connector._tls_of(SECURE) is own

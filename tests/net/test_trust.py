@@ -492,6 +492,21 @@ class TestFiles:
         assert len({first, *map(contexts.of, others)}) == 4
         assert contexts.of(replace(ESXI, verify=Verify.NONE)) is contexts.of(pinning())
 
+    def test_files_of_authorities_that_a_router_makes_up_fill_no_memory(
+        self, authority: Authority, tmp_path: Path
+    ) -> None:
+        """Those of the configuration stay: the process may not be allowed to read them again."""
+        contexts, own = Contexts(), replace(under(authority), ca=tmp_path / "own.crt")
+        files = [tmp_path / f"{number}.crt" for number in range(3 * contexts.MOST)]
+        for file in (own.ca, *files):
+            assert file is not None
+            file.write_bytes(authority.path.read_bytes())
+        first = contexts.of(own, keep=True)
+        built = [contexts.of(replace(own, ca=file)) for file in files]
+        assert len(contexts._built) == contexts.MOST
+        assert contexts.of(replace(own, ca=files[-1])) is built[-1]
+        assert contexts.of(own) is first
+
     def test_check(self, authority: Authority, tmp_path: Path) -> None:
         gone = tmp_path / "gone.pem"
         assert check(under(authority)) is None
