@@ -21,7 +21,7 @@ class IAuthenticator(Interface):
     def authenticate(request: Request) -> Awaitable[Principal]:
         """Who sends this request.
 
-        Called once a session, before anything is dialled; has ``decision_timeout`` together with the router,
+        Called once a session, before anything is dialled; has ``decision_timeout`` for it,
         and is cancelled after that, and when the client leaves.  Raises
         :class:`~esxiproxy.core.errors.AccessDenied`; any other exception counts as a bug and is answered with
         500.  The fields that the answer was read from belong into

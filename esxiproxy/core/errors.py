@@ -128,8 +128,7 @@ class StateUnavailable(SessionError):
 class DecisionTimeout(SessionError):
     """The authenticator or the router has not answered in time."""
 
-    status = 503
-    retry_after = 5
+    status = 504
 
 
 class UpstreamError(SessionError):

@@ -25,8 +25,8 @@ LIMIT_KEYS = (
         "decision_timeout",
         PROXY + LISTENER,
         DURATION,
-        "30s",
-        "the time for the authenticator and the router, both together, to answer",
+        "10s",
+        "the time for the authenticator to answer, and for the router",
     ),
     Key(
         "keepalive_timeout",

@@ -20,7 +20,7 @@ class Limits:
 
     head_timeout: float = 10.0
     tls_handshake_timeout: float = 10.0
-    decision_timeout: float = 30.0
+    decision_timeout: float = 10.0
     connect_timeout: float = 5.0
     upstream_handshake_timeout: float = 10.0
     keepalive_timeout: float = 60.0

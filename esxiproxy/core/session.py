@@ -87,6 +87,10 @@ class Session:
         """Note that the session has reached this step now."""
         self._phases[phase] = self.age
 
+    def since(self, phase: str) -> float:
+        """Return the seconds since the session reached this step."""
+        return self.age - self._phases[phase]
+
     def authenticated(self, principal: Principal) -> None:
         """The client turned out to be this one.  Raises TypeError for anything else that a plugin answers."""
         if not isinstance(principal, Principal) or not isinstance(principal.name, str):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
 
 from esxiproxy.core.errors import DecisionTimeout
 from esxiproxy.core.fields import view_of
@@ -65,7 +66,7 @@ class Gateway:
     async def decide(self, session: Session) -> tuple[Principal, Route]:
         """Return who asks, and where to; raises a SessionError when the answer is no.
 
-        The authenticator and the router have ``decision_timeout`` together, whatever they wait for.
+        The authenticator and the router have ``decision_timeout`` each, whatever they wait for.
         """
         await self.admission.arrive(session, self.quotas)
         principal, route = await self._in_time(session, Deferred.fromCoroutine(self._decide(session)))
@@ -87,9 +88,14 @@ class Gateway:
             return deciding
         result: Deferred[tuple[Principal, Route]] = Deferred(lambda _: deciding.cancel())
         seconds = session.limits.decision_timeout
+        deadline: IDelayedCall
 
         def late() -> None:
+            nonlocal deadline
             asked = "authenticator" if session.principal is None else "router"
+            if asked == "router" and (rest := seconds - session.since("authenticated")) > 0:
+                deadline = self.admission.clock.callLater(rest, late)  # the router's own time is not over
+                return
             error = DecisionTimeout(
                 f"the {asked} did not answer within {seconds:g} s", timeout="decision_timeout"
             )

@@ -211,11 +211,11 @@ FAULTS = (
     _decision(
         "the authenticator never answers",
         "authenticator-never",
-        503,
+        504,
         "DecisionTimeout",
         timeout="decision_timeout",
     ),
-    _decision("the router never answers", "router-never", 503, "DecisionTimeout", timeout="decision_timeout"),
+    _decision("the router never answers", "router-never", 504, "DecisionTimeout", timeout="decision_timeout"),
     _decision("the authenticator exits", "authenticator-exits", 500, "Internal"),
     _decision("the authenticator gives the client no name", "authenticator-named-none", 500, "Internal"),
     # Limits
