@@ -11,14 +11,13 @@ from typing import Any
 
 import h11
 
+from esxiproxy.core.answer import MAX_ANSWER_HEAD, AnswerReader
+from esxiproxy.core.chunks import Chunks
 from esxiproxy.core.errors import BodyTooLarge, MalformedRequest, UpstreamInvalid, UpstreamLost
 from esxiproxy.core.head import MAX_HEAD, Fields
-from esxiproxy.core.message import ChunkedEnd, check_answer, forwarded_answer, trailer_fields
+from esxiproxy.core.message import check_answer, forwarded_answer, trailer_fields
 from esxiproxy.core.request import Request
 from esxiproxy.core.rewriting import View
-
-MAX_ANSWER_HEAD = 64 * 1024
-"""Bytes of an upstream's response head: some set cookies without end."""
 
 
 class Forwarding:
@@ -26,6 +25,8 @@ class Forwarding:
 
     ``asked``, ``started``, ``answered``
         the request is complete; the answer's head has gone to the client; the answer is complete.
+    ``delimited``
+        the client sees by the framing of the answer whether it is whole, not by the end of the connection.
     ``rest``
         what the client has sent behind its request.
     ``closing``
@@ -40,12 +41,14 @@ class Forwarding:
         self._head = head = request.head
         self._session = request.session
         self._max_body = max_body
-        self._chunked = ChunkedEnd() if head.values(b"transfer-encoding") else None
+        self._chunked: Chunks | None = None
+        if head.values(b"transfer-encoding"):
+            self._chunked = Chunks(MalformedRequest, "the request's body")
         self._server = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
-        self._client = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_ANSWER_HEAD)
+        self._connect()
         self._view: View | None = None
-        self._heard = b""
-        self.asked = self.started = self.answered = self.closing = False
+        self._made: list[bytes] = []
+        self.asked = self.started = self.answered = self.closing = self.delimited = False
         self.rest = b""
         self.status = 0
         self.octets_up = self.octets_down = 0
@@ -68,7 +71,17 @@ class Forwarding:
     @property
     def heard(self) -> bool:
         """Whether the upstream has sent anything for this request."""
-        return bool(self._heard)
+        return self._reader.heard
+
+    @property
+    def more_request(self) -> bool:
+        """Whether the request's body has chunks that ``take_request(b"")`` is to read in another turn."""
+        return self._chunked is not None and self._chunked.more
+
+    @property
+    def more_answer(self) -> bool:
+        """Whether the answer's body has chunks that ``take_answer(b"")`` is to read in another turn."""
+        return self._reader.more
 
     @property
     def keeps_client(self) -> bool:
@@ -85,13 +98,17 @@ class Forwarding:
 
     def begin(self, target: bytes, fields: Fields, view: View) -> bytes:
         """The head of the request to the upstream; again, for a second try on another connection."""
-        self._client = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_ANSWER_HEAD)
+        self._connect()
         self._view = view
         request = h11.Request(method=self._head.method, target=target, headers=list(fields))
         octets = self._client.send(request)
         if self.asked:  # it has no body: that is why there may be a second try
             octets += self._client.send(h11.EndOfMessage())
         return octets
+
+    def _connect(self) -> None:
+        self._client = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_ANSWER_HEAD)
+        self._reader = AnswerReader(self._client, self._head.method == b"HEAD")
 
     # The request
 
@@ -100,10 +117,11 @@ class Forwarding:
         if self.asked:
             self.rest += octets
             return b""
+        if self._chunked is not None:
+            self._chunked.feed(octets)
+            octets = self._chunked.take()
         if octets:
             self._server.receive_data(octets)
-            if self._chunked is not None:
-                self._chunked.feed(octets)
         sent: list[bytes] = []
         try:
             while not self.asked:
@@ -125,8 +143,6 @@ class Forwarding:
             self.asked = True
             self.rest = self._server.trailing_data[0]
             trailers = tuple(event.headers.raw_items())
-            if self._chunked is not None:
-                self._chunked.check(len(trailers), len(self.rest))
             sent.append(self._up(h11.EndOfMessage(headers=trailer_fields(trailers))))
 
     def _up(self, event: Any) -> bytes:
@@ -138,12 +154,13 @@ class Forwarding:
 
     def take_answer(self, octets: bytes) -> bytes:
         """What came from the upstream, as the client gets it.  Raises UpstreamInvalid or UpstreamLost."""
-        if len(self._heard) < len(_PROTOCOL):
-            self._heard += octets[: len(_PROTOCOL)]
-            if not _PROTOCOL.startswith(self._heard[: len(_PROTOCOL)]):
-                raise UpstreamInvalid("the upstream's answer is no HTTP/1.1")
-        self._client.receive_data(octets)
+        self._reader.feed(octets)
         return self._answer()
+
+    def left(self) -> bytes:
+        """Return what was made of the answer before it failed, and was not returned."""
+        made, self._made = self._made, []
+        return b"".join(made)
 
     def upstream_ended(self, clean: bool) -> bytes:
         """The upstream's connection has ended; ``clean`` says, with a FIN and no reset.
@@ -152,7 +169,7 @@ class Forwarding:
         """
         if not clean:
             raise UpstreamLost("the upstream's connection was reset before the answer was complete")
-        self._client.receive_data(b"")
+        self._reader.end()
         try:
             sent = self._answer()
         except UpstreamInvalid:
@@ -162,20 +179,17 @@ class Forwarding:
         return sent
 
     def _answer(self) -> bytes:
-        sent: list[bytes] = []
         try:
             while not self.answered:
-                event = self._client.next_event()
+                event = self._reader.next_event()
                 if event is h11.NEED_DATA or event is h11.PAUSED or isinstance(event, h11.ConnectionClosed):
                     break
-                sent.append(self._answer_event(event))
-        except h11.RemoteProtocolError as error:
-            if error.error_status_hint == 431:
-                raise UpstreamInvalid(f"the upstream's answer has a head over {MAX_ANSWER_HEAD} bytes")
+                self._made.append(self._answer_event(event))
+        except h11.RemoteProtocolError:
             raise UpstreamInvalid("the upstream's answer is no HTTP/1.1")
         except h11.LocalProtocolError:
             raise UpstreamInvalid("the upstream's answer has fields that cannot be passed on")
-        return b"".join(sent)
+        return self.left()
 
     def _answer_event(self, event: Any) -> bytes:
         if isinstance(event, h11.InformationalResponse):
@@ -202,6 +216,8 @@ class Forwarding:
         self.status = event.status_code
         response = h11.Response(status_code=event.status_code, headers=fields, reason=event.reason)
         octets = self._server.send(response)
+        sized = any(name.lower() == b"content-length" for name, _ in fields)
+        self.delimited = sized or self._head.version != (1, 0)
         self.started = True
         return octets
 
@@ -216,6 +232,3 @@ class Forwarding:
         if self._head.version == (1, 0) or self._head.method == b"HEAD":
             return []
         return trailer_fields(tuple(event.headers.raw_items()))
-
-
-_PROTOCOL = b"HTTP/1."

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
-from esxiproxy.core.errors import MalformedRequest, UpstreamInvalid
+from esxiproxy.core.errors import UpstreamInvalid
 from esxiproxy.core.fields import (
     NOT_IN_TRAILERS,
     host_field,
@@ -13,15 +11,13 @@ from esxiproxy.core.fields import (
     response_fields,
     view_of,
 )
-from esxiproxy.core.head import MAX_HEAD, Fields, RequestHead, tokens
+from esxiproxy.core.head import Fields, RequestHead, tokens
 from esxiproxy.core.request import Request
 from esxiproxy.core.rewriting import View
 from esxiproxy.core.routing import Principal, Route
 
 _IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
-_TRAILER_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\x00-\x08\x0a-\x1f\x7f]*")
-_LAST_CHUNK = re.compile(rb"0{1,20}[ \t]*(;[^\x00-\x08\x0a-\x1f\x7f]*)?")
 
 
 def has_body(head: RequestHead) -> bool:
@@ -85,28 +81,3 @@ def trailer_fields(fields: Fields) -> list[tuple[bytes, bytes]]:
     named = tokens([value for name, value in fields if name.lower() == b"connection"])
     gone = NOT_IN_TRAILERS.union(named)
     return [(name, value) for name, value in fields if name.lower() not in gone]
-
-
-class ChunkedEnd:
-    """Checks on its raw bytes how a chunked body ended: h11 takes bare LF and obs-fold there."""
-
-    def __init__(self) -> None:
-        self._tail = b""
-
-    def feed(self, octets: bytes) -> None:
-        """Bytes of the body, as they came in."""
-        self._tail = self._tail[-MAX_HEAD:] + octets
-
-    def check(self, trailers: int, beyond: int) -> None:
-        """The body is over, had so many trailer fields, and ``beyond`` bytes have come since.
-
-        Raises MalformedRequest.
-        """
-        tail = self._tail[: len(self._tail) - beyond] if beyond else self._tail
-        lines = tail[-MAX_HEAD:].split(b"\r\n")
-        found = lines[-2 - trailers : -2]
-        whole = len(lines) >= trailers + 3 and lines[-2:] == [b"", b""]
-        if not whole or not _LAST_CHUNK.fullmatch(lines[-3 - trailers]):
-            raise MalformedRequest("the chunked body does not end as it has to")
-        if not all(map(_TRAILER_LINE.fullmatch, found)):
-            raise MalformedRequest("a trailer field is not NAME: VALUE")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,6 @@ from esxiproxy.core.errors import (
     Internal,
     SessionError,
     StallTimeout,
-    UpstreamLost,
     UpstreamTimeout,
 )
 from esxiproxy.core.forwarding import Forwarding
@@ -24,8 +24,10 @@ from esxiproxy.core.message import may_be_repeated, upstream_request
 from esxiproxy.core.refusal import refusal
 from esxiproxy.core.session import Session
 from esxiproxy.net.http_deadlines import HttpDeadlines
+from esxiproxy.net.http_flow import HttpFlow
 from esxiproxy.net.http_upstream import HttpUpstream
 from esxiproxy.net.sessions import log_bug
+from esxiproxy.net.timers import Timers
 
 if TYPE_CHECKING:
     from esxiproxy.net.http_client import HttpClient
@@ -48,6 +50,7 @@ class Exchange:
         self._over = False
         self._repeated = False
         self._forwarding = Forwarding(session.request, session.limits.max_body)
+        self._timers = Timers(client.clock)
         self.deadlines = HttpDeadlines(self._forwarding, session, client, self.fail)
 
     def start(self, rest: bytes) -> None:
@@ -129,13 +132,16 @@ class Exchange:
             return
         if sent:
             self._upstream.transport.write(sent)
+        self._go_on("request", self._client.flow, self._forwarding.more_request, self._up)
         self.deadlines.request_moved()
 
     def answer_received(self, octets: bytes) -> None:
         """Bytes from the upstream."""
+        assert self._upstream is not None
         self.deadlines.answer_moved()
         if self._client.is_last:
             self._forwarding.closing = True
+        flow = self._upstream.flow
         try:
             sent = self._forwarding.take_answer(octets)
         except SessionError as error:
@@ -144,6 +150,14 @@ class Exchange:
         if not self._forwarding.asked:  # this may have been the 100 that the client waits for
             self.deadlines.request_moved()
         self._down(sent)
+        self._go_on("answer", flow, not self._over and self._forwarding.more_answer, self.answer_received)
+
+    def _go_on(self, body: str, flow: HttpFlow, more: bool, take: Callable[[bytes], None]) -> None:
+        """Read the next chunks of a body in another turn of the reactor, and nothing else before that."""
+        if more or flow.paused:
+            flow.pause(body, more)
+        if more:
+            self._timers.arm(body, 0, take, b"")
 
     def _down(self, sent: bytes) -> None:
         forwarding, session = self._forwarding, self.session
@@ -164,12 +178,14 @@ class Exchange:
             self._repeated = True  # it had been closed while it was idle
             self._admit()
             return
+        self._timers.disarm("answer")
         try:
-            sent = forwarding.upstream_ended(clean)
-        except UpstreamLost as error:
+            while forwarding.more_answer:  # one read brought them: they are few
+                self._down(forwarding.take_answer(b""))
+            if not self._over:
+                self._down(forwarding.upstream_ended(clean))
+        except SessionError as error:
             self.fail(error, "upstream")
-        else:
-            self._down(sent)
 
     # Flow
 
@@ -185,7 +201,8 @@ class Exchange:
 
     def _stalled(self, error: type[SessionError], side: str) -> None:
         limit = self.session.limits.stall_timeout
-        self.fail(error(f"the {side} took nothing for {limit:g} s", timeout="stall_timeout"))
+        stalled = error(f"the {side} took nothing for {limit:g} s", timeout="stall_timeout")
+        self.fail(stalled, cut=side == "client")
 
     # The end
 
@@ -202,23 +219,26 @@ class Exchange:
         self._end()
         self._client.exchange_over(forwarding.rest, forwarding.keeps_client)
 
-    def fail(self, error: SessionError, ended_by: str = "") -> None:
-        """Answer with a refusal, or where an answer has begun, with the end of the connection.
+    def fail(self, error: SessionError, ended_by: str = "", cut: bool = False) -> None:
+        """Answer with a refusal, or where an answer has begun, end the connection behind what there is of it.
 
-        A client must never take a part of a body for the whole.
+        A client must never take a part of a body for the whole.  One that sees by the framing of the answer
+        that it is not whole gets all that came, and the end of the connection; any other one gets a reset.
+        ``cut`` asks for the reset in any case.
         """
         if self._over:
             return
+        client, forwarding = self._client, self._forwarding
         self.session.failed(error, ended_by)
-        started = self._forwarding.started
+        started = forwarding.started
         if not started:
             self.session.status = error.answer
         self._end()
-        if started:
-            self._client.transport.abortConnection()
-        else:
-            self._client.transport.write(refusal(error, self.session.request))
-            self._client.exchange_over(b"", False)
+        if started and (cut or not forwarding.delimited):
+            client.transport.abortConnection()
+            return
+        client.transport.write(forwarding.left() if started else refusal(error, self.session.request))
+        client.exchange_over(b"", False)
 
     def client_lost(self) -> None:
         """The client's connection has ended."""
@@ -232,6 +252,7 @@ class Exchange:
     def _end(self) -> None:
         self._over = True
         self.deadlines.clear()
+        self._timers.clear()
         self._client.flow.part()
         if self._admission is not None:
             self._admission.cancel()
@@ -243,7 +264,7 @@ class Exchange:
 
     def end(self, error: SessionError) -> None:
         """End it, since an operator or the proxy's own end wants it."""
-        self.fail(error)
+        self.fail(error, cut=True)
 
     def abort(self) -> None:
         """End it without a word."""

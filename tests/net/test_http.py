@@ -623,7 +623,10 @@ def test_a_body_that_is_cut_off_never_looks_whole(answer, how):
     scene.answer(answer)
     getattr(scene.host, how)()
     scene.pump()
-    assert scene.client.ended == "aborted" and not read(scene.client.received).whole
+    found = read(scene.client.received)
+    assert (
+        scene.client.saw_fin and not found.whole and scene.client.received.endswith((b"hello", b"hello\r\n"))
+    )
     assert (scene.record.error, scene.record.status, scene.record.ended_by) == (
         "UpstreamLost",
         200,
@@ -631,20 +634,54 @@ def test_a_body_that_is_cut_off_never_looks_whole(answer, how):
     )
 
 
-def test_a_body_to_the_end_is_cut_off_by_a_reset():
+@pytest.mark.parametrize(
+    ("version", "length", "end"),
+    [
+        (b"1.1", b"", "fin"),
+        (b"1.1", b"Content-Length: 9\r\n", "fin"),
+        (b"1.0", b"Content-Length: 9\r\n", "fin"),
+        (b"1.0", b"Transfer-Encoding: chunked\r\n", "reset"),
+        (b"1.0", b"", "reset"),
+    ],
+)
+def test_a_client_gets_a_reset_only_where_a_part_looks_like_the_whole(version, length, end):
+    """HTTP/1.1 without a length is sent in chunks: the last one is missing then."""
     scene = HttpScene()
-    scene.ask(get())
-    scene.answer(b"HTTP/1.1 200 OK\r\n\r\nhello")
+    scene.ask(get(version=version))
+    body = b"5\r\nhello\r\n" if b"chunked" in length else b"hello"
+    scene.answer(b"HTTP/1.1 200 OK\r\n" + length + b"\r\n" + body)
     scene.host.reset()
     scene.pump()
-    assert scene.client.ended == "aborted"
+    assert scene.client.received.rstrip().endswith(b"hello")
+    assert (scene.client.ended == "aborted") == (end == "reset")
+    assert scene.client.saw_fin == (end == "fin") and scene.record.error == "UpstreamLost"
+    if end == "fin":
+        assert not read(scene.client.received).whole
+
+
+def test_a_long_answer_that_ends_short_is_delivered_as_far_as_it_came():
+    """A broken download is resumed from there; a length that is too large by one byte loses nothing."""
+    scene = HttpScene()
+    scene.ask(get())
+    scene.client.block()
+    scene.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 100001\r\n\r\n" + b"x" * 100_000, 50_000)
+    scene.host.close()
+    scene.client.unblock()
+    scene.pump()
+    assert len(read(scene.client.received).body) == 100_000 and scene.client.saw_fin
+    assert (scene.record.error, scene.record.octets_down) == ("UpstreamLost", 100_000)
+    scene.client.close()
+    scene.advance(10)
+    assert scene.at_rest()
 
 
 def test_a_bad_chunk_in_the_middle_of_an_answer_ends_the_connection():
     scene = HttpScene()
     scene.ask(get())
     scene.answer(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nXX\r\n")
-    assert scene.client.ended == "aborted" and scene.record.error == "UpstreamInvalid"
+    found = read(scene.client.received)
+    assert scene.client.saw_fin and not found.whole and scene.record.error == "UpstreamInvalid"
+    assert scene.host.ended == "aborted"
 
 
 @pytest.mark.parametrize("when", ["dialling", "asked", "answering"])

@@ -1,0 +1,176 @@
+"""Many chunks in few bytes cost little, and hold nobody else up, whichever side sends them."""
+
+import pytest
+
+from esxiproxy.core.answer import MAX_EMPTY, MAX_INTERIM
+from esxiproxy.core.chunks import MANY, TURN
+from tests.net.http_scene import OK, HttpScene, get, read
+
+ONE = b"1\r\nx\r\n"
+READ = 96 * 1024
+POST = get(b"/", b"Transfer-Encoding: chunked", method=b"POST")
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def turns(scene):
+    """Let the reactor turn until nothing is left to be done at once."""
+    while any(call.getTime() <= scene.clock.seconds() for call in scene.clock.getDelayedCalls()):
+        scene.clock.advance(0)
+        scene.pump()
+
+
+class Side:
+    """The side that sends chunks, and the one that gets them."""
+
+    def __init__(self, name):
+        self.scene = scene = HttpScene()
+        scene.ask(POST if name == "request" else get())
+        if name == "answer":
+            scene.answer(CHUNKED)
+        hosts = (scene.client, scene.host)
+        self.sender, self.receiver = hosts if name == "request" else hosts[::-1]
+        self.error = "MalformedRequest" if name == "request" else "UpstreamInvalid"
+        self.receiver.received = b""
+        self.writes = []
+        write = self.receiver.transport.write
+        self.receiver.transport.write = lambda octets: (self.writes.append(octets), write(octets))
+
+    def send(self, octets):
+        self.sender.send(octets)
+        self.scene.pump()
+
+
+@pytest.fixture(params=["request", "answer"])
+def side(request):
+    return Side(request.param)
+
+
+def test_what_a_turn_reads_goes_on_in_one_write(side):
+    side.send(ONE * TURN)
+    assert side.writes == [b"%x\r\n%b\r\n" % (TURN, b"x" * TURN)]
+
+
+def test_the_work_of_a_turn_is_bounded(side):
+    count = 10 * TURN
+    side.send(ONE * count)
+    assert side.receiver.received.count(b"x") == TURN, "one read, and only the first turn of it"
+    assert not side.sender.transport.reading
+    turns(side.scene)
+    assert side.receiver.received.count(b"x") == count and len(side.writes) == 10
+    assert side.sender.transport.reading, "what it sends next is read"
+
+
+def test_a_long_body_of_tiny_chunks_is_refused(side):
+    sent = 0
+    while not side.scene.records:
+        side.send((ONE * READ)[:READ])
+        sent += READ
+        turns(side.scene)
+        assert sent < 3 * MANY * len(ONE), "it goes on for ever"
+    assert side.scene.record.error == side.error
+    assert side.scene.host.ended == "aborted" and side.scene.client.saw_fin
+    side.scene.advance(10)
+    side.scene.client.close()
+    side.scene.pump()
+    assert side.scene.at_rest()
+
+
+def test_events_one_at_a_time_go_on_for_ever(side):
+    for _ in range(2 * MANY):
+        side.sender.protocol.dataReceived(ONE)
+    assert not side.scene.records
+    assert len(side.writes) == 2 * MANY
+
+
+@pytest.mark.parametrize("who", ["client", "host"])
+@pytest.mark.parametrize("how", ["close", "reset"])
+def test_an_end_in_the_middle_leaves_no_call_behind(side, who, how):
+    side.send(ONE * 4 * TURN)
+    wire = getattr(side.scene, who)
+    wire.transport.reading = True
+    getattr(wire, how)()
+    side.scene.pump()
+    side.scene.client.close()
+    side.scene.advance(0)
+    side.scene.advance(10)
+    assert side.scene.at_rest() and len(side.scene.records) == 1
+
+
+def test_a_whole_answer_in_front_of_an_early_end_is_whole():
+    """TLS may tell the end of a connection in the same turn as the bytes before it."""
+    side = Side("answer")
+    side.send(ONE * 4 * TURN + b"0\r\n\r\n")
+    side.scene.host.transport.reading = True
+    side.scene.host.close()
+    side.scene.pump()
+    found = read(OK[:17] + b"Transfer-Encoding: chunked\r\n\r\n" + side.receiver.received)
+    assert found.whole and found.body == b"x" * 4 * TURN and not side.scene.record.error
+
+
+def test_requests_behind_many_chunks_are_served():
+    scene = HttpScene()
+    scene.ask(POST + ONE * 3 * TURN + b"0\r\n\r\n" + get(b"/next"))
+    turns(scene)
+    assert read(scene.host.received).body == b"x" * 3 * TURN
+    scene.clear()
+    scene.answer(OK)
+    assert read(scene.host.received).line == b"GET /next HTTP/1.1"
+
+
+def test_an_answer_behind_many_chunks_leaves_its_connection_to_the_next():
+    scene = HttpScene()
+    scene.ask(get())
+    scene.answer(CHUNKED + ONE * 3 * TURN + b"0\r\n\r\n")
+    turns(scene)
+    assert read(scene.client.received).body == b"x" * 3 * TURN
+    scene.clear()
+    scene.ask(get(b"/next"))
+    assert scene.connector.dials == 1 and read(scene.answer(OK)).body == b"ok"
+
+
+BAD = [b"1;a\rb\r\nx\r\n", b"1;\0\r\nx\r\n", b"1;" + b"a" * 20_000 + b"\r\nx\r\n", b"1\nx\r\n"]
+
+
+@pytest.mark.parametrize("chunk", BAD)
+@pytest.mark.parametrize("before", [b"", b"1\r\nx\r\n"])
+def test_a_chunk_with_a_bad_line_ends_the_exchange(side, before, chunk):
+    side.send(before + chunk + b"1\r\nx\r\n0\r\n\r\n")
+    assert side.scene.record.error == side.error and side.scene.host.ended == "aborted"
+    assert not side.receiver.received.endswith(b"0\r\n\r\n")
+
+
+def test_what_came_in_front_of_a_bad_chunk_is_delivered():
+    scene = HttpScene()
+    scene.ask(get())
+    scene.answer(CHUNKED + b"5\r\nhello\r\n" * TURN + b"XX\r\n")
+    turns(scene)
+    assert scene.client.received.count(b"hello") == TURN and scene.client.saw_fin
+    assert not read(scene.client.received).whole
+
+
+def test_interim_answers_cost_no_more_than_their_worth():
+    interim = b"HTTP/1.1 102 Processing\r\n\r\n"
+    scene = HttpScene()
+    scene.ask(get())
+    for _ in range(4):
+        scene.answer(interim * MAX_INTERIM)
+    assert scene.client.received.count(b"HTTP/1.1 102") == 4 * MAX_INTERIM and not scene.records
+    scene.answer(interim * (MAX_INTERIM + 1))
+    assert scene.record.error == "UpstreamInvalid" and scene.host.ended == "aborted"
+
+
+@pytest.mark.parametrize("chunk", [None, 1])
+@pytest.mark.parametrize("count", [1, MAX_EMPTY])
+def test_an_empty_line_before_a_status_line_is_nothing(count, chunk):
+    scene = HttpScene()
+    scene.ask(get())
+    found = read(scene.answer(b"\r\n" * count + OK, chunk))
+    assert (found.status, found.body, scene.record.error) == (200, b"ok", "")
+
+
+@pytest.mark.parametrize("before", [b"\r\n" * (MAX_EMPTY + 1), b"\n", b"\r", b"\r\r\n", b" \r\n"])
+def test_other_things_before_a_status_line_are_no_http(before):
+    scene = HttpScene()
+    scene.ask(get())
+    scene.answer(before + OK, 1)
+    assert read(scene.client.received).status == 502 and scene.record.error == "UpstreamInvalid"
