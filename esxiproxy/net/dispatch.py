@@ -30,8 +30,8 @@ from esxiproxy.net.sessions import Sessions, session_id
 from esxiproxy.net.slot import Slot
 from esxiproxy.net.unsent import unsent
 
-_ENOUGH = 1024 * 1024
-"""Bytes that are read behind a refusal: whoever sends more has not stopped to look at the answer."""
+_ENOUGH = 1024 * 1024 * 1024
+"""Bytes that are read and discarded behind the last answer of a connection."""
 
 
 class Listener(typing.Protocol):
@@ -264,8 +264,10 @@ class Dispatch(Protocol):
             self.factory.sessions.leaving.add(self)
 
     def _ignore(self, data: bytes) -> None:
-        """It has its answer; one that goes on sending is not read any more, until its time is up."""
+        """Discard the rest of an upload, within bounds: its client looks at the answer at its end only."""
         self._ignored += len(data)
+        if isinstance(self._call, Linger):
+            self._call.received(len(data))
         if self._ignored > _ENOUGH:
             self.transport.pauseProducing()
 

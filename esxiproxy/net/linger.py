@@ -10,6 +10,8 @@ from esxiproxy.net.unsent import unsent
 
 SLOWEST = 500
 """Bytes a second: slower than that, and it is an attack."""
+DISCARD = 30.0
+"""Seconds for which a peer that goes on sending keeps its connection."""
 
 
 def half_close(transport: Any) -> None:
@@ -39,7 +41,18 @@ class Linger:
         self._timeout = timeout
         half_close(transport)
         self._left = unsent(transport)
+        self._began = self._last = clock.seconds()
+        self._came = 0
         self._call: IDelayedCall = clock.callLater(timeout, self._look)
+
+    def received(self, octets: int) -> None:
+        """Note that the peer has sent so many bytes, which were discarded (RFC 9112 9.6).
+
+        The connection is kept until ``timeout`` seconds after the last of them, for ``DISCARD`` seconds in
+        all, as long as they come at ``SLOWEST`` bytes a second.
+        """
+        self._came += octets
+        self._last = self._clock.seconds()
 
     def active(self) -> bool:
         """Whether the connection is still to be cut."""
@@ -49,7 +62,17 @@ class Linger:
         """It has ended by itself."""
         self._call.cancel()
 
+    def _still_comes(self) -> float:
+        """Seconds left for a peer that goes on sending."""
+        now = self._clock.seconds()
+        if self._came < SLOWEST * (now - self._began):
+            return 0.0
+        return min(self._last + self._timeout, self._began + DISCARD) - now
+
     def _look(self) -> None:
+        if self._came and (rest := self._still_comes()) > 0:
+            self._call = self._clock.callLater(rest, self._look)
+            return
         left = unsent(self._transport)
         if left and left <= self._left - SLOWEST * self._timeout:
             self._left = left

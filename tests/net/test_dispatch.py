@@ -86,17 +86,85 @@ def test_an_opening_handshake_is_a_get_on_every_listener():
     assert (found.status, found.values(b"Allow")) == (405, [b"GET"])
 
 
-def test_who_goes_on_sending_behind_a_refusal_is_not_read_any_more_and_is_gone_in_time():
-    scene = Scene()
-    scene.client.send(b"no head at all\r\n\r\n")
+def refused(octets=b"no head at all\r\n\r\n"):
+    scene = HttpScene()
+    scene.client.send(octets)
     scene.pump()
-    assert scene.client.received.startswith(b"HTTP/1.1 400 ")
+    assert scene.client.received.startswith(b"HTTP/1.1 4") and scene.client.saw_fin
+    return scene
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [b"no head at all\r\n\r\n", get(b"/", b"Content-Length: 30000000", b"TE: \0", method=b"PUT")],
+)
+def test_an_upload_behind_a_refusal_is_read_to_its_end(octets):
+    """Its client looks at the answer when it has sent everything: a reset would take the answer away."""
+    scene = refused(octets)
+    for _ in range(24):
+        scene.client.send(b"x" * (1 << 20), 65536)
+        scene.advance(1)
+        assert scene.client.transport.reading and not scene.client.incoming and not scene.client.ended
+    scene.advance(3.9)
+    assert not scene.client.ended
+    scene.client.close()
+    scene.pump()
+    assert scene.client.ended == "far" and scene.at_rest()
+
+
+def test_who_stops_sending_behind_a_refusal_is_gone_in_time():
+    scene = refused()
+    scene.advance(3)
+    scene.client.send(b"x" * 10_000)
+    scene.pump()
+    scene.advance(4.9)
+    assert not scene.client.ended
+    scene.advance(0.2)
+    assert scene.client.ended == "aborted" and scene.at_rest()
+
+
+@pytest.mark.parametrize(("every", "gone"), [(100_000, 30), (400, 5)])
+def test_who_goes_on_sending_behind_a_refusal_is_gone_in_time(every, gone):
+    scene = refused()
+    for _ in range(gone - 1):
+        scene.client.send(b"x" * every)
+        scene.advance(1)
+        assert not scene.client.ended
+    for _ in range(6):
+        scene.client.send(b"x" * every)
+        scene.advance(1)
+    assert scene.client.ended == "aborted" and scene.at_rest()
+
+
+def test_who_sends_too_much_behind_a_refusal_is_not_read_any_more(monkeypatch):
+    monkeypatch.setattr("esxiproxy.net.dispatch._ENOUGH", 1 << 20)
+    scene = refused()
     scene.client.send(b"x" * (3 << 20), 65536)
     scene.pump()
     assert not scene.client.transport.reading
     assert sum(map(len, scene.client.incoming)) >= 1 << 20
     scene.advance(5.1)
     assert scene.client.ended == "aborted" and scene.at_rest()
+
+
+@pytest.mark.parametrize("answer", [True, False])
+def test_an_answer_before_the_end_of_an_upload_reaches_the_client(answer):
+    """The upstream's own 401, or our 413."""
+    scene = HttpScene(max_body=None if answer else 10)
+    body = b"Content-Length: 30000000" if answer else b"Transfer-Encoding: chunked"
+    scene.ask(get(b"/", body, method=b"PUT"))
+    if answer:
+        scene.answer(b"HTTP/1.1 401 No\r\nContent-Length: 2\r\n\r\nno")
+    else:
+        scene.ask(b"10000000\r\n0123456789abcdef")
+    assert read(scene.client.received).status == (401 if answer else 413) and scene.client.saw_fin
+    for _ in range(20):
+        scene.client.send(b"x" * (1 << 20), 65536)
+        scene.advance(1)
+        assert not scene.client.ended and not scene.client.incoming
+    scene.client.close()
+    scene.pump()
+    assert scene.at_rest()
 
 
 def test_a_connection_that_was_refused_leaves_no_circle_for_the_collector():
