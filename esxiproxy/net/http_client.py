@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
@@ -39,6 +40,8 @@ class HttpClient:
         self.sessions = sessions
         self.clock = clock
         self.flow = HttpFlow(transport, clock, 0.0)
+        with suppress(AttributeError, OSError):  # a unix socket, a transport of a test
+            transport.setTcpNoDelay(True)
         self._over = over
         self._closing = closing
         self._epoch = epoch

@@ -28,6 +28,10 @@ class MemoryTransport:
         self.connected = True
         self.disconnecting = False
         self.half_closed = False
+        self.no_delay = False
+
+    def setTcpNoDelay(self, enabled):
+        self.no_delay = enabled
 
     def write(self, octets):
         assert isinstance(octets, bytes)

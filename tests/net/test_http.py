@@ -326,6 +326,13 @@ def test_requests_of_a_connection_share_an_upstream_connection():
     assert len({record.session for record in scene.records}) == 3
 
 
+def test_an_answer_in_small_pieces_is_not_held_back():
+    """Nagle's algorithm and delayed acknowledgements would take 40 ms for them."""
+    scene = HttpScene()
+    scene.ask(get())
+    assert scene.client.transport.no_delay and scene.host.transport.no_delay
+
+
 def test_pipelined_requests_are_answered_one_after_the_other():
     scene = HttpScene()
     scene.ask(get(b"/1") + get(b"/2", b"Content-Length: 2", method=b"POST", body=b"ab") + get(b"/3"))
