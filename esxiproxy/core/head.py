@@ -17,6 +17,7 @@ MAX_HEAD = 16 * 1024
 MAX_TARGET = 8 * 1024
 MAX_FIELDS = 100
 _MAX_METHOD = 32
+_MAX_EMPTY = 8
 
 Fields = tuple[tuple[bytes, bytes], ...]
 
@@ -87,15 +88,34 @@ class HeadReader:
 
     def __init__(self) -> None:
         self._buffer = b""
+        self._empty = 0
 
     def __len__(self) -> int:
         return len(self._buffer)
 
+    def skip(self, octets: bytes) -> bytes:
+        """Return these bytes without the empty lines in front of a request line (RFC 9112 2.2).
+
+        Eight of them are skipped at most.  A CR at the end is kept until its LF is there.
+        """
+        if self._buffer not in (b"", b"\r"):
+            return octets
+        octets, self._buffer = self._buffer + octets, b""
+        while octets.startswith(b"\r\n") and self._empty < _MAX_EMPTY:
+            self._empty += 1
+            octets = octets[2:]
+        if octets == b"\r" and self._empty < _MAX_EMPTY:
+            self._buffer, octets = octets, b""
+        return octets
+
     def feed(self, octets: bytes) -> tuple[RequestHead, bytes] | None:
         """Take what came; give the head and the bytes after it once it is whole.
 
-        Raises MalformedRequest (400, 414, 431) or MethodRefused.
+        Raises MalformedRequest (400, 414, 431, 501) or MethodRefused.
         """
+        octets = self.skip(octets)
+        if not octets:
+            return None
         seen = max(0, len(self._buffer) - 3)
         self._buffer += octets
         end = self._buffer.find(_END, seen)
@@ -197,4 +217,10 @@ def _check_framing(head: RequestHead) -> None:
     if len(lengths) > 1 or (lengths and re.fullmatch(rb"[0-9]{1,18}", lengths[0]) is None):
         raise MalformedRequest("the Content-Length is not one number")
     if codings and (len(codings) > 1 or codings[0].lower() != b"chunked" or head.version == (1, 0)):
-        raise MalformedRequest("the Transfer-Encoding is not chunked")
+        # RFC 9112 6.1: the end of the body is clear, and a coding of it is not known here.
+        named = codings[0].lower().split(b",")
+        *others, last = [coding.strip(b" \t") for coding in named]
+        clear = last == b"chunked" and b"chunked" not in others and others and all(others)
+        known = head.version == (1, 0) or len(codings) > 1 or not clear
+        what = "is not chunked" if known else "has a coding beside chunked, which is not served"
+        raise MalformedRequest(f"the Transfer-Encoding {what}", status=400 if known else 501)

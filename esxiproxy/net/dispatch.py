@@ -86,6 +86,9 @@ class Dispatch(Protocol):
             self._http.received(data)
             return
         if self._between:
+            data = self._reader.skip(data)  # some clients send an empty line behind a body: no request
+            if not data:
+                return
             self._begun()
             if not self._shake():
                 return
@@ -185,6 +188,7 @@ class Dispatch(Protocol):
     def _next(self, rest: bytes) -> None:
         """A request has its answer; the next one is read as the first one was."""
         self._reader = HeadReader()
+        rest = self._reader.skip(rest)
         self._wait(self.factory.limits.keepalive_timeout, self._close)
         sessions = self.factory.sessions
         if sessions.are_over(self._epoch) and not rest:

@@ -46,7 +46,7 @@ BAD = {
     "no colon": (head(b"GET / HTTP/1.1", b"X"), 400),
     "empty name": (head(b"GET / HTTP/1.1", b": a"), 400),
     "name with 0x85": (head(b"GET / HTTP/1.1", b"X\x85: a"), 400),
-    "leading blank line": (b"\r\n" + head(), 400),
+    "nine leading blank lines": (b"\r\n" * 9 + head(), 400),
     "two spaces": (head(b"GET  / HTTP/1.1"), 400),
     "tab in the line": (head(b"GET\t/ HTTP/1.1"), 400),
     "no version": (head(b"GET /"), 400),
@@ -77,7 +77,7 @@ BAD = {
         head(b"POST / HTTP/1.1", b"Content-Length: 1", b"Transfer-Encoding: chunked"),
         400,
     ),
-    "gzip, chunked": (head(b"POST / HTTP/1.1", b"Transfer-Encoding: gzip, chunked"), 400),
+    "gzip, chunked": (head(b"POST / HTTP/1.1", b"Transfer-Encoding: gzip, chunked"), 501),
     "xchunked": (head(b"POST / HTTP/1.1", b"Transfer-Encoding: xchunked"), 400),
     "chunked twice": (
         head(b"POST / HTTP/1.1", b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked"),
@@ -115,6 +115,47 @@ def test_a_head_that_could_be_read_in_two_ways_is_refused(raw, status):
 )
 def test_a_plain_head_is_admitted(raw):
     assert read(raw)[0].raw == raw
+
+
+@pytest.mark.parametrize("step", [None, 1, 2, 3])
+@pytest.mark.parametrize("count", [1, 2, 8])
+def test_empty_lines_before_a_request_line_are_skipped(count, step):
+    reader, raw = HeadReader(), head()
+    octets = b"\r\n" * count + raw
+    step = step or len(octets)
+    found = [reader.feed(octets[i : i + step]) for i in range(0, len(octets), step)]
+    assert found[-1][0].raw == raw and not any(found[:-1]) and not len(reader)
+
+
+@pytest.mark.parametrize("before", [b"\r\n" * 9, b"\n", b"\r", b"\r\r\n", b" \r\n", b"\r\n\n", b"\r\n\r"])
+def test_other_things_before_a_request_line_are_refused(before):
+    for octets in ([before + head()], [bytes([octet]) for octet in before + head()]):
+        reader = HeadReader()
+        with pytest.raises(MalformedRequest):
+            for each in octets:
+                reader.feed(each)
+
+
+CODINGS = {
+    b"gzip, chunked": 501,
+    b"GZIP ,\tChunked": 501,
+    b"identity, chunked": 501,
+    b"deflate;q=1, gzip, chunked": 501,
+    b"gzip": 400,
+    b"chunked, gzip": 400,
+    b"gzip, chunked, chunked": 400,
+    b", chunked": 400,
+    b"gzip,, chunked": 400,
+}
+
+
+@pytest.mark.parametrize(("value", "status"), CODINGS.items())
+@pytest.mark.parametrize("version", [b"1.1", b"1.0"])
+def test_a_coding_beside_chunked_is_not_implemented(value, status, version):
+    """RFC 9112 6.1; where the end of the body is not clear it is a bad request (6.3)."""
+    with pytest.raises(MalformedRequest) as caught:
+        read(head(b"POST / HTTP/" + version, b"Transfer-Encoding: " + value))
+    assert caught.value.answer == (status if version == b"1.1" else 400)
 
 
 def test_a_refusal_never_repeats_the_request():

@@ -167,6 +167,44 @@ def test_an_answer_before_the_end_of_an_upload_reaches_the_client(answer):
     assert scene.at_rest()
 
 
+@pytest.mark.parametrize("rest", [(b"\r\n",), (b"\r", b"\n"), (b"\r\n\r", b"\n")])
+@pytest.mark.parametrize("early", [False, True])
+def test_an_empty_line_behind_a_request_begins_no_other(rest, early):
+    """It is no 408 with a record after ``head_timeout``: the connection stays idle."""
+    scene = HttpScene(head_timeout=10, keepalive_timeout=60)
+    post = get(b"/", b"Content-Length: 1", method=b"POST", body=b"x")
+    scene.ask(post + (b"".join(rest) if early else b""))
+    scene.answer(OK)
+    scene.clear()
+    for octets in () if early else rest:
+        scene.ask(octets)
+    scene.advance(50)
+    assert not scene.client.received and not scene.client.saw_fin and len(scene.records) == 1
+    scene.ask(get(b"/next"))
+    assert read(scene.host.received).line == b"GET /next HTTP/1.1"
+    assert read(scene.answer(OK)).body == b"ok"
+
+
+def test_an_empty_line_behind_the_last_request_keeps_no_connection():
+    scene = HttpScene()
+    scene.ask(get() + b"\r\n")
+    scene.sessions.outdate()
+    scene.answer(OK)
+    assert scene.client.saw_fin
+
+
+def test_an_empty_line_and_nothing_else_is_closed_in_time():
+    scene = HttpScene(keepalive_timeout=60, close_timeout=5)
+    scene.ask(get())
+    scene.answer(OK)
+    for _ in range(7):
+        scene.advance(10)
+        scene.client.send(b"\r\n")
+        scene.pump()
+    scene.advance(5)
+    assert scene.client.ended == "aborted" and len(scene.records) == 1
+
+
 def test_a_connection_that_was_refused_leaves_no_circle_for_the_collector():
     scene = Scene()
     dispatch = scene.client.protocol
