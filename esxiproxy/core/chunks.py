@@ -64,7 +64,7 @@ class Chunks:
         self.more = False
         while self._at < len(self._buffer) and not self._over:
             if self._in_data:
-                if not self._data(pieces):
+                if not self._payload(pieces):
                     break
             elif self._in_trailers:
                 if not self._trailer():
@@ -100,7 +100,7 @@ class Chunks:
         self._in_trailers = self._left == 0
         return True
 
-    def _data(self, pieces: list[bytes]) -> bool:
+    def _payload(self, pieces: list[bytes]) -> bool:
         """Read the data of a chunk and the line end behind it; False if these are not complete."""
         buffer, at = self._buffer, self._at
         if self._left:

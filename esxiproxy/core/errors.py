@@ -151,7 +151,7 @@ class UpstreamRefused(UpstreamError):
 
 
 class UpstreamTimeout(UpstreamError):
-    """The upstream did not accept, or did not answer the opening handshake, in time."""
+    """The upstream did not accept the connection, or did not answer, in time."""
 
     status = 504
     proxy_error = "connection_timeout"
@@ -186,13 +186,13 @@ class UpstreamRedirect(UpstreamError):
 
 
 class UpstreamInvalid(UpstreamError):
-    """The upstream's answer is no HTTP, or no opening handshake that RFC 6455 4.1 accepts."""
+    """The upstream's answer is not valid HTTP, or not valid for this request."""
 
     proxy_error = "http_protocol_error"
 
 
 class UpstreamLost(UpstreamError):
-    """The upstream's connection ended without a Close."""
+    """The upstream's connection ended too early."""
 
     close_code = 1011
     proxy_error = "connection_terminated"

@@ -99,6 +99,14 @@ def response_fields(
     return [*kept, (b"Via", via(version)), *session_field(session)]
 
 
+def upgrade_fields(fields: Fields, status: int) -> list[tuple[bytes, bytes]]:
+    """Return the Upgrade fields of an upstream's 426 (RFC 9110 15.5.22); Connection has to name them.
+
+    In every other answer they are hop by hop.
+    """
+    return [(name, value) for name, value in fields if status == 426 and name.lower() == b"upgrade"]
+
+
 def session_field(session: str) -> list[tuple[bytes, bytes]]:
     """The field that names the session: always ours, whatever the other side calls it."""
     return [(b"X-Request-ID", session.encode("ascii"))]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from esxiproxy.core.errors import UpstreamInvalid
+from esxiproxy.core.date import date_field
+from esxiproxy.core.errors import MalformedRequest, UpstreamInvalid
 from esxiproxy.core.fields import (
     NOT_IN_TRAILERS,
     host_field,
     page_origin_field,
     request_fields,
     response_fields,
+    session_field,
+    upgrade_fields,
     view_of,
 )
 from esxiproxy.core.head import Fields, RequestHead, tokens
@@ -31,15 +34,45 @@ def may_be_repeated(head: RequestHead) -> bool:
     return head.method in _IDEMPOTENT and not has_body(head)
 
 
+def max_forwards(head: RequestHead) -> int | None:
+    """Return how often an OPTIONS may still be forwarded (RFC 9110 7.6.2), or None when it does not say.
+
+    Raises MalformedRequest for a value that is no number.
+    """
+    values = head.values(b"max-forwards")
+    if head.method != b"OPTIONS" or not values:
+        return None
+    if len(values) > 1 or not values[0].isdigit() or len(values[0]) > 9:
+        raise MalformedRequest("the Max-Forwards is not one number")
+    return int(values[0])
+
+
+def options_answer(request: Request, methods: bytes) -> bytes:
+    """Return the answer to an OPTIONS that is not to be forwarded, after which the connection is closed."""
+    fields = [
+        (b"Allow", methods),
+        *session_field(request.session),
+        *date_field(),
+        (b"Content-Length", b"0"),
+        (b"Connection", b"close"),
+    ]
+    return b"HTTP/1.1 200 OK\r\n" + b"".join(b"%b: %b\r\n" % field for field in fields) + b"\r\n"
+
+
 def forwarded_request(request: Request, route: Route, principal: Principal | None) -> Fields:
     """The fields of the request that goes upstream, its framing among them."""
     head, upstream = request.head, route.upstream
     dropped = {b"content-length", b"origin"} | (principal.consumed if principal else frozenset())
+    hops = max_forwards(head)
+    if hops is not None:
+        dropped.add(b"max-forwards")
     if head.version == (1, 0):
         dropped.add(b"expect")  # RFC 9110 10.1.1: in HTTP/1.0 it says nothing
     fields = [(b"Host", host_field(request, upstream)), *request_fields(request, frozenset(dropped))]
     if (origin := page_origin_field(request, upstream)) is not None:
         fields.append((b"Origin", origin))
+    if hops is not None:
+        fields.append((b"Max-Forwards", b"%d" % max(0, hops - 1)))
     if b"trailers" in head.tokens(b"te"):
         fields += [(b"TE", b"trailers"), (b"Connection", b"TE")]
     if head.values(b"transfer-encoding"):
@@ -73,7 +106,12 @@ def forwarded_answer(
     """The fields of the answer that goes to the client; how its body is framed is h11's part."""
     dropped = frozenset({b"content-length"} if status < 200 or status == 204 else ())
     minor = 0 if version == b"1.0" else 1
-    return view.response_fields(tuple(response_fields(fields, dropped, session, (1, minor))))
+    kept = view.response_fields(tuple(response_fields(fields, dropped, session, (1, minor))))
+    if status < 200:
+        return kept
+    if upgrades := upgrade_fields(fields, status):
+        kept += [*upgrades, (b"Connection", b"Upgrade")]
+    return kept + date_field(tuple(kept))
 
 
 def trailer_fields(fields: Fields) -> list[tuple[bytes, bytes]]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
+from esxiproxy.core.date import date_field
 from esxiproxy.core.errors import AccessDenied, SessionError, UpgradeRefused
-from esxiproxy.core.fields import response_fields, session_field
+from esxiproxy.core.fields import response_fields, session_field, upgrade_fields
 from esxiproxy.core.request import Request
 from esxiproxy.core.via import PSEUDONYM
 
@@ -22,6 +23,7 @@ def refusal(error: SessionError, request: Request) -> bytes:
         reason = error.reason
         body = error.body
         fields = response_fields(error.upstream_fields, _FRAMING, request.session)
+        fields += upgrade_fields(error.upstream_fields, error.answer)
     else:
         reason = _phrase(error.answer)
         body = f"{error.answer} {reason.decode()}: {error.told}\n".encode()
@@ -36,13 +38,15 @@ def refusal(error: SessionError, request: Request) -> bytes:
             fields.append((b"Retry-After", str(error.retry_after).encode()))
         if isinstance(error, AccessDenied) and error.answer == 401:
             fields.append((b"WWW-Authenticate", b'Basic realm="esxiproxy"'))
-    fields += [
-        (b"Proxy-Status", _proxy_status(error)),
-        (b"Content-Length", str(len(body)).encode()),
-        (b"Connection", b"Upgrade, close" if error.answer == 426 else b"close"),
-    ]
+    bodiless = error.answer in (204, 304)
+    upgrades = any(name.lower() == b"upgrade" for name, _ in fields)
+    fields += date_field(tuple(fields))
+    fields.append((b"Proxy-Status", _proxy_status(error)))
+    if not bodiless:  # RFC 9110 8.6
+        fields.append((b"Content-Length", str(len(body)).encode()))
+    fields.append((b"Connection", b"Upgrade, close" if upgrades else b"close"))
     lines = [b"HTTP/1.1 %d %b" % (error.answer, reason), *(name + b": " + value for name, value in fields)]
-    bodiless = request.head.method == b"HEAD" or error.answer in (204, 304)
+    bodiless = bodiless or request.head.method == b"HEAD"
     return b"\r\n".join(lines) + b"\r\n\r\n" + (b"" if bodiless else body)
 
 

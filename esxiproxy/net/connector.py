@@ -141,8 +141,11 @@ class Connector:
         def expire() -> None:
             nonlocal given_up
             waited = f"{limits.upstream_handshake_timeout:g} s"
+            what = "finish the opening handshake"
+            if isinstance(protocol, HttpUpstream):
+                what = "accept the connection" if tls is None else "finish the TLS handshake"
             given_up = UpstreamTimeout(
-                f"{_where(upstream)} did not finish the opening handshake within {waited}",
+                f"{_where(upstream)} did not {what} within {waited}",
                 timeout="upstream_handshake_timeout",
             )
             result.cancel()

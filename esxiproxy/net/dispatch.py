@@ -17,6 +17,7 @@ from esxiproxy.core.handshake import Upgrade, upgrade_of
 from esxiproxy.core.head import NO_HEAD, HeadReader, RequestHead
 from esxiproxy.core.health import asks_for_health, health
 from esxiproxy.core.limits import Limits
+from esxiproxy.core.message import max_forwards, options_answer
 from esxiproxy.core.paths import check_path
 from esxiproxy.core.record import Kind
 from esxiproxy.core.refusal import refusal
@@ -172,6 +173,8 @@ class Dispatch(Protocol):
 
     def _forward(self, request: Request, rest: bytes) -> None:
         factory = self.factory
+        if max_forwards(request.head) == 0:
+            return self._answer_options(request)
         self._shaken()
         if self._http is None:
             self._http = HttpClient(
@@ -184,6 +187,14 @@ class Dispatch(Protocol):
                 self._epoch,
             )
         self._http.serve(factory.sessions.new(request, factory.limits, Kind.HTTP), rest)
+
+    def _answer_options(self, request: Request) -> None:
+        """Answer an OPTIONS that has reached its last recipient."""
+        session = self.factory.sessions.new(request, self.factory.limits, Kind.HTTP)
+        session.answered(200)
+        self.factory.sessions.closed(session)
+        self.transport.write(options_answer(request, self.factory.edge.methods))
+        self._close()
 
     def _next(self, rest: bytes) -> None:
         """A request has its answer; the next one is read as the first one was."""

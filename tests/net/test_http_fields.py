@@ -1,11 +1,12 @@
 """The fields of requests and answers on their way through."""
 
+import re
 from ipaddress import ip_network
 
 import pytest
 
 from esxiproxy.core.edge import Edge, Http
-from esxiproxy.core.errors import UpstreamRefused
+from esxiproxy.core.errors import UpstreamInvalid, UpstreamLost, UpstreamRefused, UpstreamTimeout
 from esxiproxy.core.forwarded import Trust
 from esxiproxy.core.routing import Upstream
 from esxiproxy.core.via import RECEIVED_BY
@@ -69,7 +70,7 @@ def test_hop_by_hop_fields_of_an_answer_stay_here():
         b"Set-Cookie: c=d",
     )
     assert [name for name, _ in found.fields] == [
-        *(b"Content-Length", b"Set-Cookie", b"Set-Cookie", b"Via", b"X-Request-ID")
+        *(b"Content-Length", b"Set-Cookie", b"Set-Cookie", b"Via", b"X-Request-ID", b"Date")
     ]
     assert found.values(b"Set-Cookie") == [b"a=b", b"c=d"]
 
@@ -221,3 +222,111 @@ def test_a_refusal_of_the_upstreams_names_the_session():
     scene.client.close()
     scene.pump()
     assert read(scene.client.received).values(b"X-Request-ID") == [scene.record.session.encode()]
+
+
+DATE = re.compile(rb"(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d [A-Z][a-z][a-z] \d{4} \d\d:\d\d:\d\d GMT")
+
+
+def test_a_forwarded_answer_without_a_date_gets_one():
+    (date,) = answered().values(b"Date")
+    assert DATE.fullmatch(date)
+
+
+def test_the_upstreams_own_date_stays():
+    assert answered(b"date: Tue, 15 Nov 1994 08:12:31 GMT").values(b"Date") == [
+        b"Tue, 15 Nov 1994 08:12:31 GMT"
+    ]
+
+
+def test_an_interim_answer_needs_no_date():
+    scene = HttpScene()
+    scene.ask(get())
+    assert not read(scene.answer(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n")).values(b"Date")
+
+
+@pytest.mark.parametrize("octets", [get(), opening(), b"rubbish\r\n\r\n", get(method=b"TRACE")])
+def test_an_answer_of_ours_has_a_date(octets):
+    scene = HttpScene()
+    scene.connector.failure = UpstreamRefused("no")
+    scene.ask(octets)
+    (date,) = read(scene.client.received).values(b"Date")
+    assert DATE.fullmatch(date)
+
+
+@pytest.mark.parametrize("date", [b"", b"Date: Tue, 15 Nov 1994 08:12:31 GMT\r\n"])
+@pytest.mark.parametrize("status", [204, 304])
+def test_a_refusal_without_a_body_has_no_length(status, date):
+    """RFC 9110 8.6; a 304 would say with it that the page is empty."""
+    scene = HttpScene()
+    scene.ask(opening())
+    scene.answer(b"HTTP/1.1 %d No\r\n%b\r\n" % (status, date))
+    scene.host.close()
+    scene.pump()
+    found = read(scene.client.received)
+    assert found.status == status and not found.values(b"Content-Length") and not found.rest
+    assert len(found.values(b"Date")) == 1 and (not date or date[6:-2] in found.values(b"Date"))
+
+
+@pytest.mark.parametrize("value", [b"0", b"00"])
+@pytest.mark.parametrize("target", [b"*", b"/ui/"])
+def test_an_options_with_no_forwards_left_is_answered_here(target, value):
+    scene = HttpScene()
+    scene.ask(get(target, b"Max-Forwards: " + value, method=b"OPTIONS") + get())
+    found = read(scene.client.received)
+    assert (found.status, found.values(b"Content-Length"), found.rest) == (200, [b"0"], b"")
+    assert found.values(b"Allow") == [b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"]
+    assert scene.connector.dials == 0 and scene.client.saw_fin
+    assert (scene.record.status, scene.record.error, scene.record.method) == (200, "", "OPTIONS")
+    assert found.values(b"X-Request-ID") == [scene.record.session.encode()]
+    scene.client.close()
+    scene.pump()
+    assert scene.at_rest()
+
+
+@pytest.mark.parametrize(("value", "forwarded"), [(b"1", b"0"), (b"10", b"9"), (b"007", b"6")])
+def test_an_options_has_one_forward_less_behind_us(value, forwarded):
+    found = sent(b"Max-Forwards: " + value, method=b"OPTIONS")
+    assert found.values(b"Max-Forwards") == [forwarded]
+
+
+@pytest.mark.parametrize("fields", [[b"x"], [b"-1"], [b"1, 2"], [b""], [b"1", b"1"], [b"9" * 10]])
+def test_a_max_forwards_that_is_no_number_is_refused(fields):
+    scene = HttpScene()
+    scene.ask(get(b"*", *[b"Max-Forwards: " + value for value in fields], method=b"OPTIONS"))
+    assert read(scene.client.received).status == 400 and scene.connector.dials == 0
+
+
+def test_max_forwards_says_nothing_of_other_methods():
+    assert sent(b"Max-Forwards: 0").values(b"Max-Forwards") == [b"0"]
+
+
+def test_a_trace_is_never_forwarded():
+    scene = HttpScene()
+    scene.ask(get(b"/", b"Max-Forwards: 0", method=b"TRACE"))
+    assert read(scene.client.received).status == 405 and scene.connector.dials == 0
+
+
+@pytest.mark.parametrize("asked", [get(), get(version=b"1.0"), opening()])
+@pytest.mark.parametrize("upgrades", [[b"TLS/1.3", b"websocket"], []])
+def test_a_426_says_what_to_upgrade_to(asked, upgrades):
+    scene = HttpScene()
+    scene.ask(asked)
+    fields = b"".join(b"Upgrade: " + value + b"\r\n" for value in upgrades)
+    connection = b"Connection: Upgrade\r\n" if upgrades else b""
+    scene.answer(b"HTTP/1.1 426 No\r\n" + fields + connection + b"Content-Length: 0\r\n\r\n")
+    found = read(scene.client.received)
+    assert found.status == 426 and found.values(b"Upgrade") == upgrades
+    named = b", ".join(found.values(b"Connection")).lower().split(b", ")
+    assert (b"upgrade" in named) == bool(upgrades)
+    assert (b"close" in named) == (asked != get())
+
+
+@pytest.mark.parametrize("failure", [UpstreamTimeout, UpstreamInvalid, UpstreamLost, UpstreamRefused])
+def test_a_page_is_not_told_of_a_websocket(failure):
+    scene = HttpScene()
+    scene.connector.failure = failure("the detail")
+    scene.ask(get())
+    told = scene.client.received.lower()
+    assert not any(
+        word in told for word in (b"opening", b"101", b"6455", b"websocket", b"a close", b"detail")
+    )
