@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from esxiproxy.core.date import date_field
 from esxiproxy.core.errors import MethodRefused
 from esxiproxy.core.head import RequestHead
 
@@ -33,6 +34,7 @@ def health(head: RequestHead, draining: bool) -> bytes:
         b"Content-Type: text/plain; charset=utf-8",
         b"Cache-Control: no-store",
         b"X-Content-Type-Options: nosniff",
+        *(b"%b: %b" % field for field in date_field()),
         b"Content-Length: %d" % len(body),
         b"Connection: close",
     ]

@@ -253,6 +253,13 @@ def test_an_answer_of_ours_has_a_date(octets):
     assert DATE.fullmatch(date)
 
 
+def test_an_answer_to_a_health_check_has_a_date():
+    scene = HttpScene(edge=Edge(health=b"/readyz"))
+    scene.ask(get(b"/readyz"))
+    (date,) = read(scene.client.received).values(b"Date")
+    assert DATE.fullmatch(date)
+
+
 @pytest.mark.parametrize("date", [b"", b"Date: Tue, 15 Nov 1994 08:12:31 GMT\r\n"])
 @pytest.mark.parametrize("status", [204, 304])
 def test_a_refusal_without_a_body_has_no_length(status, date):
@@ -326,7 +333,7 @@ def test_a_page_is_not_told_of_a_websocket(failure):
     scene = HttpScene()
     scene.connector.failure = failure("the detail")
     scene.ask(get())
-    told = scene.client.received.lower()
+    told = read(scene.client.received).body.lower()
     assert not any(
         word in told for word in (b"opening", b"101", b"6455", b"websocket", b"a close", b"detail")
     )
