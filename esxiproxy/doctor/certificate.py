@@ -10,6 +10,8 @@ from cryptography import x509
 
 from esxiproxy.core.routing import Pin
 from esxiproxy.core.thumbprint import pin_of
+from esxiproxy.net.pem import UNREADABLE as CANNOT_READ
+from esxiproxy.net.verdict import shown_name
 
 UNREADABLE = "cannot be read"
 
@@ -25,6 +27,8 @@ class CertificateFacts:
     names: tuple[str, ...]
     pins: tuple[Pin, ...]
     """SHA-256 first, then SHA-1: newer and older vSphere versions hand these out with a ticket."""
+    readable: bool = True
+    """Whether the proxy can read the names, and so compare them."""
 
 
 def read_certificate(der: bytes) -> CertificateFacts:
@@ -32,15 +36,17 @@ def read_certificate(der: bytes) -> CertificateFacts:
     pins = (pin_of(der, "sha256"), pin_of(der, "sha1"))
     try:
         certificate = x509.load_der_x509_certificate(der)
-    except ValueError:
-        return CertificateFacts(UNREADABLE, UNREADABLE, None, None, (), pins)
+    except CANNOT_READ:
+        return CertificateFacts(UNREADABLE, UNREADABLE, None, None, (), pins, readable=False)
+    names = _names(certificate)
     return CertificateFacts(
         _readable(lambda: certificate.subject.rfc4514_string()) or "(empty)",
         _readable(lambda: certificate.issuer.rfc4514_string()) or "(empty)",
         _date(lambda: certificate.not_valid_before_utc),
         _date(lambda: certificate.not_valid_after_utc),
-        _names(certificate),
+        names or (),
         pins,
+        readable=names is not None,
     )
 
 
@@ -52,23 +58,25 @@ def day(moment: datetime | None) -> str:
 def _readable(read: Callable[[], str]) -> str:
     try:
         return read()
-    except ValueError:
+    except CANNOT_READ:
         return UNREADABLE
 
 
 def _date(read: Callable[[], datetime]) -> datetime | None:
     try:
         return read()
-    except ValueError:
+    except CANNOT_READ:
         return None
 
 
-def _names(certificate: x509.Certificate) -> tuple[str, ...]:
-    """The names that RFC 9525 compares: a common name is none of them."""
+def _names(certificate: x509.Certificate) -> tuple[str, ...] | None:
+    """Return the names that RFC 9525 compares, without the common name; None if they cannot be read."""
     try:
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
         names = extension.value.get_values_for_type(x509.DNSName)
         addresses = extension.value.get_values_for_type(x509.IPAddress)
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+    except x509.ExtensionNotFound:
         return ()
-    return (*names, *map(str, addresses))
+    except CANNOT_READ:
+        return None
+    return (*map(shown_name, names), *map(str, addresses))

@@ -13,7 +13,7 @@ from esxiproxy.doctor.frames import OPCODES
 from esxiproxy.doctor.opening import Answer
 from esxiproxy.doctor.sentences.tls import chain, greeting
 from esxiproxy.doctor.tls import TlsVisit
-from esxiproxy.doctor.trust import Problem, Trust
+from esxiproxy.doctor.trust import OF_NAMES, Trust
 from esxiproxy.doctor.veil import Veil
 
 _BODY = 160
@@ -45,9 +45,9 @@ def tls(visit: TlsVisit, trust: Trust, sent: bool) -> dict[str, Any]:
             "valid_until": day(certificate.not_after),
             "names": list(certificate.names),
             "pin": [str(pin) for pin in certificate.pins],
-            "chain_verifies": not set(visit.problems) - {Problem.NAME},
+            "chain_verifies": not set(visit.problems) - OF_NAMES,
             "chain": chain(visit.problems, trust),
-            "name_matches": Problem.NAME not in visit.problems,
+            "name_matches": not set(visit.problems) & OF_NAMES,
         }
     return facts | {"verify": trust.verify.value, "request_sent": sent}
 

@@ -113,7 +113,7 @@ def _lenient_context(ca: Path | None, errors: list[tuple[int, int]]) -> SSL.Cont
     if ca is None:
         context.set_default_verify_paths()
     else:
-        trust(context, read_certificates(ca))
+        trust(context, read_certificates(ca), ca)
 
     def note(
         _connection: SSL.Connection, _certificate: crypto.X509, number: int, depth: int, ok: int
@@ -152,9 +152,11 @@ def _seen(url: ConsoleUrl, connection: SSL.Connection, errors: list[tuple[int, i
     if leaf is None:
         return TlsVisit(TlsFault.NO_CERTIFICATE, version=version, cipher=cipher)
     der = crypto.dump_certificate(crypto.FILETYPE_ASN1, leaf)
-    problems = problems_of(errors)
+    certificate, problems = read_certificate(der), problems_of(errors)
+    if not certificate.readable:
+        return TlsVisit(None, "", b"", version, cipher, certificate, (*problems, Problem.UNREADABLE))
     try:
         verify_certificate(der, Upstream("upstream", url.host, url.port, True))
     except UpstreamUntrusted:
         problems += (Problem.NAME,)
-    return TlsVisit(None, "", b"", version, cipher, read_certificate(der), problems)
+    return TlsVisit(None, "", b"", version, cipher, certificate, problems)

@@ -46,8 +46,12 @@ class Problem(Enum):
     PURPOSE = "is not meant for a server"
     WEAK = "has a key or a signature that is too weak"
     OTHER = "is not accepted by OpenSSL"
+    UNREADABLE = "cannot be read"
     NAME = "is for another name"
 
+
+OF_NAMES = frozenset({Problem.UNREADABLE, Problem.NAME})
+"""What is wrong with the names of a certificate, and not with its chain."""
 
 _BY_NUMBER = {
     Codes.ERR_CERT_SIGNATURE_FAILURE: Problem.BAD_SIGNATURE,

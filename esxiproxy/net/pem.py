@@ -11,6 +11,21 @@ from typing import Any
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from OpenSSL import crypto
+
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    crypto.Error,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""All errors of ``cryptography`` and pyOpenSSL for a certificate, or a part of one, that cannot be read.
+
+Half of these are no ValueError, and parts of a certificate are parsed only when they are asked for.
+"""
 
 
 class TLSFileError(ValueError):
@@ -22,7 +37,7 @@ def read_certificates(path: Path) -> list[x509.Certificate]:
     text = _read(path)
     try:
         return x509.load_pem_x509_certificates(text)
-    except ValueError as error:
+    except UNREADABLE as error:
         if b"-----BEGIN CERTIFICATE-----" in text:
             raise TLSFileError(f"{path} has a certificate that cannot be read: {error}") from error
         raise TLSFileError(f"{path} has no PEM certificate") from error
@@ -42,7 +57,7 @@ def read_private_key(path: Path) -> Any:
             f"{path} is encrypted, and a daemon has nobody to ask for the passphrase: "
             "store the key without one, readable by its owner only"
         ) from error
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except UNREADABLE as error:
         raise TLSFileError(f"{path} has a private key that cannot be read") from error
 
 

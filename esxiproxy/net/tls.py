@@ -7,6 +7,7 @@ secp521r1 and X448.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
@@ -15,7 +16,7 @@ from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from zope.interface import implementer
 
-from esxiproxy.net.pem import TLSFileError, read_certificates, read_private_key
+from esxiproxy.net.pem import UNREADABLE, TLSFileError, read_certificates, read_private_key
 
 if TYPE_CHECKING:
     from esxiproxy.core.listening import ListenerTLS
@@ -70,10 +71,10 @@ def listener_context(tls: ListenerTLS) -> SSL.Context:
             context.add_extra_chain_cert(certificate)
         context.use_privatekey(key)
         context.check_privatekey()
-    except (SSL.Error, crypto.Error, TypeError) as error:
+    except (SSL.Error, *UNREADABLE) as error:
         raise TLSFileError(f"OpenSSL does not take {tls.certificate}: {reason_of(error)}") from error
-    if authorities:
-        trust(context, authorities)
+    if tls.client_ca is not None:
+        trust(context, authorities, tls.client_ca)
         for authority in authorities:
             context.add_client_ca(authority)
         context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
@@ -90,9 +91,15 @@ class ListenerConnection(SSL.Connection):
     def do_handshake(self) -> None:
         super().do_handshake()
         certificate = self.get_peer_certificate()
-        if certificate is not None and certificate.has_expired():
+        if certificate is None:
+            return
+        try:
+            fault = "the client's certificate has expired" if certificate.has_expired() else ""
+        except UNREADABLE:
+            fault = "the dates of the client's certificate cannot be read"
+        if fault:
             # Twisted reads a reason out of an error's queue, so there has to be one.
-            raise SSL.Error([("esxiproxy", "", "the client's certificate has expired")])
+            raise SSL.Error([("esxiproxy", "", fault)])
 
 
 def check(tls: ListenerTLS) -> str | None:
@@ -160,12 +167,17 @@ def set_groups(context: SSL.Context) -> None:
         context.set_tmp_ecdh(ec.SECP256R1())
 
 
-def trust(context: SSL.Context, authorities: Sequence[x509.Certificate]) -> None:
-    """Let chains end at these authorities."""
+def trust(context: SSL.Context, authorities: Sequence[x509.Certificate], path: Path) -> None:
+    """Let chains end at these authorities, which were read from that file.  Raises TLSFileError."""
     store = context.get_cert_store()
     assert store is not None
-    for authority in authorities:
-        store.add_cert(crypto.X509.from_cryptography(authority))
+    try:
+        for authority in authorities:
+            store.add_cert(crypto.X509.from_cryptography(authority))
+    except UNREADABLE as error:
+        raise TLSFileError(
+            f"{path} has a certificate that OpenSSL cannot read: {reason_of(error)}"
+        ) from error
 
 
 def reason_of(error: Exception) -> str:
@@ -189,9 +201,13 @@ def _select_protocol(_connection: SSL.Connection, offered: list[bytes]) -> bytes
 
 
 def _check_pair(chain: Sequence[x509.Certificate], key: Any, tls: ListenerTLS) -> None:
-    """The key has to be the first certificate's."""
+    """Raise TLSFileError unless the key is the first certificate's."""
     public = key.public_key()
-    belongs = [certificate.public_key() == public for certificate in chain]
+    try:
+        chain[0].public_key()
+    except UNREADABLE as error:
+        raise TLSFileError(f"{tls.certificate} has a public key that cannot be read: {error}") from error
+    belongs = [_public_key(certificate) == public for certificate in chain]
     if belongs[0]:
         return
     if any(belongs):
@@ -202,3 +218,11 @@ def _check_pair(chain: Sequence[x509.Certificate], key: Any, tls: ListenerTLS) -
     raise TLSFileError(
         f"the key in {tls.private_key} does not belong to the certificate in {tls.certificate}"
     )
+
+
+def _public_key(certificate: x509.Certificate) -> Any:
+    """Return a certificate's key; None for one of a kind that is not known here."""
+    try:
+        return certificate.public_key()
+    except UNREADABLE:
+        return None

@@ -6,7 +6,6 @@ knows what carries the TLS records.
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
 from collections import OrderedDict
 from pathlib import Path
@@ -23,7 +22,7 @@ from esxiproxy.core.errors import SessionError, UpstreamUntrusted
 from esxiproxy.core.routing import Upstream, Verify
 from esxiproxy.core.thumbprint import pin_of, pinned, thumbprint
 from esxiproxy.net import verdict
-from esxiproxy.net.pem import TLSFileError, read_certificates
+from esxiproxy.net.pem import UNREADABLE, TLSFileError, read_certificates
 from esxiproxy.net.tls import HTTP, new_context, trust
 from esxiproxy.net.transport.resumption import Resumption
 from esxiproxy.net.verdict import CertificateRejected, Fault, label
@@ -57,7 +56,7 @@ class UpstreamTLS:
         self.upstream = upstream
         self.resumption = Resumption()
         self._context = (contexts or Contexts()).of(upstream, keep)
-        self._server_name = None if _address(upstream.host) else _ascii(upstream.host).encode()
+        self._server_name = None if verdict.address_of(upstream.host) else _ascii(upstream.host).encode()
 
     def connection(self, socket: Any = None) -> UpstreamConnection:
         """A client's connection that has not begun its handshake: on a socket, or on memory."""
@@ -177,7 +176,7 @@ def _client_context(upstream: Upstream) -> SSL.Context:
         elif upstream.ca is None:
             raise TLSFileError(f"upstream {upstream.name} has verify = ca and no ca file")
         else:
-            trust(context, read_certificates(upstream.ca))
+            trust(context, read_certificates(upstream.ca), upstream.ca)
     else:
         # A pin says everything about a certificate: who signed it, with what, and until when it was meant to
         # last do not matter then.  The callback overrules OpenSSL's security level 2 as well, which would
@@ -228,29 +227,25 @@ def _check_name(der: bytes, upstream: Upstream) -> None:
     host = upstream.host
     try:
         certificate = x509.load_der_x509_certificate(der)
-        address = _address(host)
+        address = verdict.address_of(host)
         if address is not None:
             verify_certificate_ip_address(certificate, address)
         else:
             verify_certificate_hostname(certificate, _ascii(host))
     except (service_identity.VerificationError, service_identity.CertificateError):
+        names = verdict.names(certificate)
+        advice = "use a name that it has"
+        if address is not None and f"{address}{verdict.AS_NAME}" in names.split(", "):
+            advice = "renew it with the address as an IP address in its subjectAltName (RFC 9525 6.4)"
         raise UpstreamUntrusted(
-            f"certificate of {label(upstream)} is for {verdict.names(certificate)}; not for {host}: "
-            f"use a name that it has, or pin it with {verdict.pin_setting(der)}"
+            f"certificate of {label(upstream)} is for {names}; not for {host}: "
+            f"{advice}, or pin it with {verdict.pin_setting(der)}"
         ) from None
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+    except UNREADABLE:
         raise UpstreamUntrusted(
             f"certificate of {label(upstream)} has names that cannot be read: "
             f"pin it with {verdict.pin_setting(der)}"
         ) from None
-
-
-def _address(host: str) -> str | None:
-    """The address that a host is, without a zone (RFC 4007 11), which no certificate has; None for a name."""
-    try:
-        return str(ipaddress.ip_address(host.partition("%")[0]))
-    except ValueError:
-        return None
 
 
 def _ascii(host: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from ipaddress import ip_address
 
 from cryptography import x509
 from OpenSSL import SSL, crypto
@@ -12,10 +13,13 @@ from OpenSSL.SSL import X509VerificationCodes as Codes
 from esxiproxy.core.errors import SessionError, UpstreamInvalid, UpstreamLost, UpstreamUntrusted
 from esxiproxy.core.routing import Upstream, Verify
 from esxiproxy.core.thumbprint import pin_of
+from esxiproxy.net.pem import UNREADABLE
 from esxiproxy.net.tls import reason_of
 
 MAX_NAMES = 8
 """Names of a certificate that are listed."""
+AS_NAME = " (as a DNS name)"
+"""Follows an address that stands in a certificate as a DNS name, which does not count (RFC 9525 6.4)."""
 UNKNOWN_ISSUER = {
     Codes.ERR_SELF_SIGNED_CERT_IN_CHAIN,
     Codes.ERR_UNABLE_TO_GET_ISSUER_CERT,
@@ -41,7 +45,7 @@ class Fault:
             parsed = certificate.to_cryptography()
             subject = printable(parsed.subject.rfc4514_string())
             return cls(code, depth, subject, parsed.not_valid_after_utc)
-        except ValueError:  # OpenSSL reads more than cryptography does
+        except UNREADABLE:  # OpenSSL reads more than cryptography does
             return cls(code, depth, "a certificate that cannot be read", None)
 
 
@@ -125,10 +129,23 @@ def names(certificate: x509.Certificate) -> str:
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return "no name (it has no subjectAltName)"
-    listed = found.get_values_for_type(x509.DNSName)
+    listed = [shown_name(name) for name in found.get_values_for_type(x509.DNSName)]
     listed += [str(address) for address in found.get_values_for_type(x509.IPAddress)]
     more = [] if len(listed) <= MAX_NAMES else [f"{len(listed) - MAX_NAMES} more"]
     return ", ".join([printable(name) for name in listed[:MAX_NAMES]] + more) or "no name"
+
+
+def shown_name(name: str) -> str:
+    """Return a certificate's DNS name for a sentence, marked if it is an address."""
+    return f"{name}{AS_NAME}" if address_of(name) is not None else name
+
+
+def address_of(host: str) -> str | None:
+    """Return the address that a host is, without its zone (RFC 4007 11); None for a name."""
+    try:
+        return str(ip_address(host.partition("%")[0]))
+    except ValueError:
+        return None
 
 
 def printable(text: str) -> str:

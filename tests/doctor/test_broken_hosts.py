@@ -15,6 +15,7 @@ import pytest
 
 from tests.certificates import Authority, Certificate, self_signed
 from tests.doctor.patient import SECRET, TARGET, examine
+from tests.net.odd import Odd, odd_leaf
 from tests.programs import free_port
 from tests.wsclient import (
     BINARY,
@@ -249,7 +250,7 @@ def test_tls_on_the_plain_port(upstream: StartUpstream, good: Certificate) -> No
 
 
 def refused_certificate(
-    upstream: StartUpstream, certificate: Certificate, *options: str, host: str = "127.0.0.1"
+    upstream: StartUpstream, certificate: Certificate | Odd, *options: str, host: str = "127.0.0.1"
 ) -> str:
     """The sentence on this certificate; the request has not been sent."""
     server = upstream(silent, certificate)
@@ -297,6 +298,23 @@ def test_a_wrong_name(upstream: StartUpstream, authority: Authority) -> None:
     other = authority.server("other", names=["esxi7.example"], addresses=[])
     sentence = refused_certificate(upstream, other, "--ca", str(authority.path), host="localhost")
     assert "is for another name: it names esxi7.example, not localhost" in sentence
+
+
+def test_an_address_as_a_dns_name(upstream: StartUpstream, authority: Authority) -> None:
+    """12: an address counts only as an IP address of the certificate."""
+    other = authority.server("named", names=["127.0.0.1"], addresses=[])
+    sentence = refused_certificate(upstream, other, "--ca", str(authority.path))
+    assert "it names 127.0.0.1 (as a DNS name), not 127.0.0.1. Renew it with the address as an IP" in sentence
+
+
+def test_a_certificate_that_cannot_be_read(upstream: StartUpstream, authority: Authority) -> None:
+    """12 with both pins to take, and with the pin all is well."""
+    leaf = odd_leaf(authority, "version 4")
+    sentence = refused_certificate(upstream, leaf, "--ca", str(authority.path))
+    assert "has names that cannot be read. Replace it, or if it is the right host, pin it" in sentence
+    server = upstream(opened(leave), leaf)
+    outcome = examine(https(server.port), "--pin", f"sha256:{leaf.sha256}", timeout=SHORT)
+    assert outcome.status == 15 and outcome.step("tls")["ok"]
 
 
 def test_a_wrong_pin(upstream: StartUpstream, good: Certificate) -> None:

@@ -207,7 +207,13 @@ class TestName:
     def test_an_address_as_a_name(self, authority: Authority, tmp_path: Path) -> None:
         """An address in a DNS name does not count as an address (RFC 9525 6.4)."""
         leaf = issue(authority.own, tmp_path, "dns", names=[x509.DNSName("192.0.2.10")])
-        refused(under(authority, "192.0.2.10"), leaf)
+        assert refused(under(authority, "192.0.2.10"), leaf) == (
+            "certificate of esxi1 (192.0.2.10:443) is for 192.0.2.10 (as a DNS name); not for 192.0.2.10: "
+            "renew it with the address as an IP address in its subjectAltName (RFC 9525 6.4), or pin it with "
+            f"verify = pin, pin = sha256:{leaf.sha256}"
+        )
+        sentence = refused(under(authority, "192.0.2.11"), leaf)
+        assert "is for 192.0.2.10 (as a DNS name); not for 192.0.2.11: use a name that it has" in sentence
 
     def test_no_certificate(self, authority: Authority) -> None:
         with pytest.raises(UpstreamUntrusted, match="no certificate"):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from esxiproxy.core.routing import Verify
 from esxiproxy.doctor.certificate import CertificateFacts, day
 from esxiproxy.doctor.tls import TlsFault, TlsVisit
-from esxiproxy.doctor.trust import Problem, Trust
+from esxiproxy.doctor.trust import OF_NAMES, Problem, Trust
 from esxiproxy.doctor.url import ConsoleUrl
+from esxiproxy.net.verdict import AS_NAME
 
 NOT_SENT = "the request was not sent, since its path is the secret"
 _LISTED = 8
@@ -62,7 +63,7 @@ def tls(url: ConsoleUrl, visit: TlsVisit, trust: Trust, timeout: float) -> str:
 def chain(problems: tuple[Problem, ...], trust: Trust) -> str:
     """Whether the chain verifies, and why not, for the facts."""
     against = f"the authorities in {trust.ca}" if trust.ca else "the system's authorities"
-    wrong = [problem.value for problem in problems if problem is not Problem.NAME]
+    wrong = [problem.value for problem in problems if problem not in OF_NAMES]
     if wrong:
         return f"does not verify against {against}: it {', it '.join(wrong)}"
     return f"verifies against {against}"
@@ -127,6 +128,8 @@ def _part(problem: Problem, url: ConsoleUrl, certificate: CertificateFacts, trus
         case Problem.UNKNOWN_AUTHORITY:
             known = f"that is not in {trust.ca}" if trust.ca else "that this machine does not know"
             return f"is signed by an authority {known} ({certificate.issuer})"
+        case Problem.UNREADABLE:
+            return "has names that cannot be read"
         case Problem.NAME:
             names = ", ".join(certificate.names[:_LISTED]) or "no name at all"
             return f"is for another name: it names {names}, not {url.host}"
@@ -143,6 +146,12 @@ def _remedy(url: ConsoleUrl, visit: TlsVisit) -> str:
         return "Compare the clocks of the two machines, or "
     if Problem.SELF_SIGNED in problems or Problem.UNKNOWN_AUTHORITY in problems:
         return "Name the file of its authority (verify = ca and ca = FILE, here --ca FILE), or "
+    if Problem.NAME in problems and f"{url.host}{AS_NAME}" in _names(visit):
+        return "Renew it with the address as an IP address in its subjectAltName, or "
     if Problem.NAME in problems:
         return "Use a name that it has, or "
     return "Replace it, or "
+
+
+def _names(visit: TlsVisit) -> tuple[str, ...]:
+    return () if visit.certificate is None else visit.certificate.names
