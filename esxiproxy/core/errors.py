@@ -60,6 +60,10 @@ class BodyTooLarge(MalformedRequest):
     status = 413
 
 
+class TLSHandshakeFailed(MalformedRequest):
+    """The client's TLS handshake has failed: there is no request, and no answer can be sent."""
+
+
 class LoopDetected(SessionError):
     """The request has been here before: an upstream leads back to us."""
 

@@ -25,6 +25,7 @@ from esxiproxy.core.request import Address, Request
 from esxiproxy.core.via import check_loop
 from esxiproxy.net.frontend import Frontend, FrontendFactory
 from esxiproxy.net.gateway import Gateway
+from esxiproxy.net.handshake_fault import handshake_fault
 from esxiproxy.net.http_client import HttpClient
 from esxiproxy.net.linger import Linger
 from esxiproxy.net.sessions import Sessions, session_id
@@ -66,6 +67,8 @@ class Dispatch(Protocol):
         self._http: HttpClient | None = None
         self._ignored = 0
         self._slot: Slot | None = None
+        self._shaking = False
+        """Whether the TLS handshake goes on."""
         self._epoch = factory.sessions.epoch
 
     def connectionMade(self) -> None:
@@ -73,12 +76,14 @@ class Dispatch(Protocol):
         if not self._shake():
             return
         if ISSLTransport.providedBy(self.transport):
+            self._shaking = True
             self._wait(limits.tls_handshake_timeout, self._never_shook)
         else:
             self._wait(limits.head_timeout, self._late)
 
     def handshakeCompleted(self) -> None:
         """TLS is up; from now on the head is due, if it is not refused already."""
+        self._shaking = False
         if self._slot is not None:
             self._wait(self.factory.limits.head_timeout, self._late)
 
@@ -109,6 +114,8 @@ class Dispatch(Protocol):
         self._begun()
         self._stop()
         self._shaken()
+        if self._shaking and (fault := handshake_fault(reason.value)) is not None:
+            self._record(fault[0], self._request(NO_HEAD), Kind.HTTP, fault[1])
         self.factory.sessions.gone(self)
         self.__dict__.pop("dataReceived", None)  # a circle that somebody would have to collect
         if self._http is not None:
@@ -149,7 +156,7 @@ class Dispatch(Protocol):
             head,
             origin.chain,
             origin.host,
-            Address.of(self.transport.getHost()),
+            _listening(self.transport),
         )
 
     def _upgrade(self, request: Request, upgrade: Upgrade, rest: bytes) -> None:
@@ -244,6 +251,7 @@ class Dispatch(Protocol):
 
     def _never_shook(self) -> None:
         """There is no TLS to answer in, so the record has no status."""
+        self._shaking = False
         if not getattr(self.transport, "heard", True):
             self.factory.gateway.admission.silent += 1
             self.transport.abortConnection()
@@ -258,12 +266,12 @@ class Dispatch(Protocol):
         self.transport.write(refusal(error, request))
         self._close()
 
-    def _record(self, error: SessionError, request: Request, kind: Kind) -> None:
+    def _record(self, error: SessionError, request: Request, kind: Kind, ended_by: str = "") -> None:
         """This is all that there was of a session."""
         factory = self.factory
         session = factory.sessions.new(request, factory.limits, kind)
         session.status = error.answer
-        session.failed(error)
+        session.failed(error, ended_by)
         factory.sessions.closed(session)
 
     def _close(self) -> None:
@@ -293,3 +301,11 @@ class Dispatch(Protocol):
     def _stop(self) -> None:
         if self._call is not None and self._call.active():
             self._call.cancel()
+
+
+def _listening(transport: Any) -> Address | None:
+    """Return the address of ours that a connection came in at; None when its socket is closed already."""
+    try:
+        return Address.of(transport.getHost())
+    except (OSError, AttributeError):  # AttributeError is Twisted's own transports'
+        return None

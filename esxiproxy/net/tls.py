@@ -31,12 +31,14 @@ SUITES = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_S
 """TLS 1.3."""
 GROUPS = b"X25519:P-256:P-384"
 HTTP = b"http/1.1"
-"""The one protocol that is spoken behind our TLS, by its ALPN name (RFC 7301 6)."""
+"""The protocol that is spoken behind our TLS, by its ALPN name (RFC 7301 6)."""
+SERVED = (HTTP, b"http/1.0")
+"""What a listener takes of a client's ALPN list, the best first: ``curl -0`` offers nothing but HTTP/1.0."""
 OPTIONS = SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION
 
 
 class ProtocolNotOffered(SSL.Error):
-    """A client's ALPN list has no ``http/1.1``."""
+    """A client's ALPN list has neither ``http/1.1`` nor ``http/1.0``."""
 
     def __init__(self) -> None:
         # Twisted reads a reason out of an error's queue, so there has to be one.
@@ -195,8 +197,9 @@ def _select_protocol(_connection: SSL.Connection, offered: list[bytes]) -> bytes
     nginx does so since 1.21.4, and a client that was led from an FTP or mail port to ours (ALPACA) does not
     get to speak.
     """
-    if HTTP in offered:
-        return HTTP
+    for protocol in SERVED:
+        if protocol in offered:
+            return protocol
     raise ProtocolNotOffered  # pyOpenSSL makes it the fatal alert, and raises it from the handshake
 
 

@@ -8,14 +8,14 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from esxiproxy.core.accesslog import Told
-from esxiproxy.core.errors import LimitReached, OutOfDescriptors
+from esxiproxy.core.errors import LimitReached, OutOfDescriptors, TLSHandshakeFailed
 from esxiproxy.core.record import Record
 from esxiproxy.core.session import Session
 from esxiproxy.interfaces import ISessionObserver
 
 REFUSALS = 5
-"""Lines a second for those that were refused under a limit or said nothing: they may come at any rate."""
-_REFUSED = frozenset({LimitReached.__name__, OutOfDescriptors.__name__})
+"""Lines a second for refusals under a limit, failed TLS handshakes and clients that say nothing."""
+_REFUSED = frozenset({LimitReached.__name__, OutOfDescriptors.__name__, TLSHandshakeFailed.__name__})
 _SAID_NOTHING = frozenset({"tls_handshake_timeout", "head_timeout"})
 
 

@@ -26,7 +26,19 @@ from tests.wsclient import (
 
 TARGET = f"/ticket/{TICKET}"
 OPENING = head_bytes(f"GET {TARGET} HTTP/1.1", handshake_fields(["binary"]))
+
+
+def _hello() -> bytes:
+    outgoing = ssl.MemoryBIO()
+    client = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="localhost")
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    return outgoing.read()
+
+
 HALF_HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(40)
+HELLO = _hello()
+"""A whole ClientHello."""
 SETTLE = 0.15
 """Seconds in which what was sent has been read, as a rule; no test depends on it."""
 

@@ -6,6 +6,7 @@ from tests.faults import acts
 from tests.faults.acts import (
     GET,
     HALF_HELLO,
+    HELLO,
     OPENING,
     accepts,
     asks,
@@ -145,7 +146,23 @@ FAULTS = (
     _head("the upgrade is no GET", sends(b"POST" + OPENING[3:]), status=405, error="MethodRefused"),
     _head("a page is asked for where only consoles are", sends(GET), status=426, error="UpgradeRequired"),
     _head("TLS is spoken to a plain listener", sends(HALF_HELLO)),
-    _head("plain HTTP is spoken to a TLS listener", sends(OPENING), raw=True, listener="tls", **_UNRECORDED),
+    _head(
+        "plain HTTP is spoken to a TLS listener",
+        sends(OPENING),
+        raw=True,
+        listener="tls",
+        status=None,
+        error="TLSHandshakeFailed",
+    ),
+    _head(
+        "the client resets behind its TLS hello",
+        sends(HELLO, resets),
+        raw=True,
+        listener="tls",
+        status=None,
+        error="TLSHandshakeFailed",
+        ended_by="client",
+    ),
     _head(
         "the TLS handshake stops halfway",
         sends(HALF_HELLO),
@@ -162,7 +179,7 @@ FAULTS = (
         **_UNRECORDED,
     ),
     _head(
-        "the client resets in the TLS handshake",
+        "the client resets within its TLS hello",
         sends(HALF_HELLO, resets),
         raw=True,
         listener="tls",

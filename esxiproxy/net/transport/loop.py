@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from OpenSSL import SSL
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.error import ConnectionLost
 from twisted.internet.main import CONNECTION_LOST
 from twisted.python.failure import Failure
 
@@ -64,6 +65,10 @@ def family_of(host: str) -> int | None:
     if isIPAddress(host):
         return socket.AF_INET
     return socket.AF_INET6 if isIPv6Address(host) else None
+
+
+class HandshakeCut(ConnectionLost):
+    """The connection has ended in the middle of the TLS handshake, after the peer had begun it."""
 
 
 def fault_of(error: SSL.Error) -> Exception:

@@ -26,6 +26,8 @@ class RecordStream(Stream):
 
     ``_shaking``
         the handshake goes on; nothing is read or written for the protocol.
+    ``_begun``
+        a whole message of the handshake was read or written.
     ``_read_blocked``
         a read, or the handshake, has something to write that the socket does not take: until it does, no
         read is tried (epoll would spin) and no write (it would overtake).
@@ -42,6 +44,7 @@ class RecordStream(Stream):
     """
 
     __slots__ = (
+        "_begun",
         "_connection",
         "_fault",
         "_notified",
@@ -62,6 +65,7 @@ class RecordStream(Stream):
         self._connection = connection
         self._resumption = resumption
         self._shaking = True
+        self._begun = False
         self._read_blocked = self._write_blocked = self._writing = False
         self._notified = self._peer_notified = False
         self._fault: Why = None
@@ -178,6 +182,7 @@ class RecordStream(Stream):
         try:
             self._connection.do_handshake()
         except SSL.WantReadError:
+            self._begun = not self._connection.get_state_string().startswith(b"before")
             self._block(False)
             return None
         except SSL.WantWriteError:

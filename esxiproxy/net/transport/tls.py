@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from OpenSSL import SSL
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import INegotiated, ISSLTransport
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from esxiproxy.net.transport.loop import Why
+from esxiproxy.net.transport.loop import HandshakeCut, Why
 from esxiproxy.net.transport.records import RecordStream
 
 
@@ -104,6 +104,8 @@ class TLSStream(RecordStream):
         """An end without the peer's close_notify may be an attacker's cut: it is no clean one."""
         if reason.check(ConnectionDone) and not self._peer_notified:
             reason = Failure(CONNECTION_LOST)
+        if self._shaking and self._begun and reason.check(ConnectionLost) and not self._aborting:
+            reason = Failure(HandshakeCut())
         super().connectionLost(reason)
 
     def _close(self) -> None:

@@ -59,6 +59,9 @@ class StandIn:
             raise answer
         return answer
 
+    def get_state_string(self):
+        return b"before SSL initialization"
+
     def recv(self, size):
         assert size == RECORD
         return self._next(self.recvs, SSL.WantReadError)
