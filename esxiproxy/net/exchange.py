@@ -16,6 +16,7 @@ from esxiproxy.core.errors import (
     Internal,
     SessionError,
     StallTimeout,
+    UpstreamLost,
     UpstreamTimeout,
 )
 from esxiproxy.core.forwarding import Forwarding
@@ -168,8 +169,12 @@ class Exchange:
         if forwarding.answered and not self._over:
             self._finish()
 
-    def upstream_lost(self, clean: bool) -> None:
-        """The upstream's connection has ended; ``clean`` says, with a FIN."""
+    def upstream_lost(self, clean: bool, explained: SessionError | None = None) -> None:
+        """The upstream's connection has ended; ``clean`` says, with a FIN.
+
+        ``explained`` is what TLS has to say of the end: in TLS 1.3 a host refuses a client without a
+        certificate when the request is on its way already.
+        """
         upstream, self._upstream = self._upstream, None
         assert upstream is not None
         forwarding = self._forwarding
@@ -185,7 +190,8 @@ class Exchange:
             if not self._over:
                 self._down(forwarding.upstream_ended(clean))
         except SessionError as error:
-            self.fail(error, "upstream")
+            unheard = isinstance(error, UpstreamLost) and not forwarding.heard
+            self.fail(explained if explained is not None and unheard else error, "upstream")
 
     # Flow
 

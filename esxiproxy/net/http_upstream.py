@@ -87,14 +87,14 @@ class HttpUpstream(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.lost = True
         self._timers.clear()
+        explained = self._tls.explain(reason.value) if self._tls is not None else None
         if self.opened is not None:
-            explained = self._tls.explain(reason.value) if self._tls is not None else None
             self._fail(explained or UpstreamLost("the upstream ended the connection at once"))
             return
         if hasattr(self, "flow"):
             self.flow.lost()
         if self.exchange is not None:
-            self.exchange.upstream_lost(bool(reason.check(ConnectionDone)))
+            self.exchange.upstream_lost(bool(reason.check(ConnectionDone)), explained)
 
     def _fail(self, error: SessionError) -> None:
         opened, self.opened = self.opened, None
