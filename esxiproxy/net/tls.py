@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import dsa, ec
 from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from zope.interface import implementer
@@ -34,6 +34,8 @@ HTTP = b"http/1.1"
 """The protocol that is spoken behind our TLS, by its ALPN name (RFC 7301 6)."""
 SERVED = (HTTP, b"http/1.0")
 """What a listener takes of a client's ALPN list, the best first: ``curl -0`` offers nothing but HTTP/1.0."""
+CURVES = ("secp256r1", "secp384r1", "secp521r1")
+"""The curves of certificates that clients offer to accept (RFC 8446 4.2.3); OpenSSL knows more."""
 OPTIONS = SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION
 
 
@@ -55,6 +57,7 @@ def listener_context(tls: ListenerTLS) -> SSL.Context:
     key = read_private_key(tls.private_key)
     authorities = [] if tls.client_ca is None else read_certificates(tls.client_ca)
     _check_pair(chain, key, tls)
+    _check_kind(key.public_key(), tls)
 
     context = new_context(SSL.TLS_SERVER_METHOD)
     if tls.minimum.value == "1.3":
@@ -220,6 +223,20 @@ def _check_pair(chain: Sequence[x509.Certificate], key: Any, tls: ListenerTLS) -
         )
     raise TLSFileError(
         f"the key in {tls.private_key} does not belong to the certificate in {tls.certificate}"
+    )
+
+
+def _check_kind(public: Any, tls: ListenerTLS) -> None:
+    """Raise TLSFileError for a certificate that OpenSSL takes and no client: every handshake would fail."""
+    if isinstance(public, ec.EllipticCurvePublicKey) and public.curve.name not in CURVES:
+        kind = f"on the curve {public.curve.name}"
+    elif isinstance(public, dsa.DSAPublicKey):
+        kind = "a DSA key"
+    else:
+        return
+    raise TLSFileError(
+        f"the key of {tls.certificate} is {kind}, which no TLS client offers to accept: "
+        "get a certificate with an RSA key, or one on P-256 or P-384"
     )
 
 

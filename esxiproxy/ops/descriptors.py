@@ -7,11 +7,15 @@ from collections.abc import Callable
 
 from twisted.logger import Logger
 
+from esxiproxy.core.problem import CannotStart
+
 RESERVE = 64
 """Descriptors that no session gets: clients that are being refused, the log, the state, name look-ups."""
 _FOLDER = "/proc/self/fd"
 _SELDOM = 64
 """Questions that one count is good for, at most."""
+_SESSION = 2
+"""Descriptors of a session: its client and its upstream."""
 _EACH = 3
 """Descriptors that may have been opened since for each of them: a client, its upstream, a name look-up."""
 
@@ -37,19 +41,31 @@ class Descriptors:
         """How many sessions that allows, with two descriptors each; None when there is no limit."""
         if self.limit == float("inf"):
             return None
-        return max(0, int(self.limit) - self._reserve) // 2
+        return max(0, int(self.limit) - self._reserve) // _SESSION
 
     def raise_limit(self) -> None:
-        """Take all that the system grants, and say what it is good for."""
-        soft, hard = _limits()
-        if soft < hard and not _set_limit(hard):
-            self._log.warn("the limit on open files stays at {soft:g}, below {hard:g}", soft=soft, hard=hard)
-        self.limit = _limits()[0]
+        """Do as :meth:`take_all`, and log how many sessions the limit is good for."""
+        self.take_all()
         self._log.info(
             "open files: {limit}, which is enough for {sessions} sessions",
             limit="unlimited" if self.sessions is None else int(self.limit),
             sessions="any number of" if self.sessions is None else self.sessions,
         )
+
+    def take_all(self) -> None:
+        """Raise the limit to what the system grants.  Raises CannotStart if no session can be served."""
+        soft, hard = _limits()
+        if soft < hard and not _set_limit(hard):
+            self._log.warn("the limit on open files stays at {soft:g}, below {hard:g}", soft=soft, hard=hard)
+        self.limit = _limits()[0]
+        used = self._used()
+        if not self._have(_SESSION, self._reserve):
+            needed = used + self._reserve + _SESSION
+            raise CannotStart(
+                f"the limit on open files, {self.limit:g}, leaves none for a session: {used} are open and "
+                f"{self._reserve} are reserved, so at least {needed} are needed: raise it "
+                "(LimitNOFILE= in systemd, ulimit -n in a shell, --ulimit nofile= in a container)"
+            )
 
     def may_admit(self, dials: int = 0) -> bool:
         """Whether one more session, its client being connected, can dial.

@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from esxiproxy.core.problem import CannotStart
+from esxiproxy.ops.descriptors import Descriptors
 from esxiproxy.ops.logfile import StdoutSink
 from esxiproxy.ops.logsink import Losses
 from esxiproxy.ops.systemd import SystemdService
@@ -64,6 +65,7 @@ class Master(Service):
         super().privilegedStartService()
         if not hasattr(os, "memfd_create"):
             raise CannotStart("several workers need Linux: workers = 1")
+        Descriptors().take_all()  # the workers inherit it, and would say less clearly that it is too low
         self._bound = self._sockets.bind(self._plan.endpoints)
         self._sockets.keep(self._bound)
 

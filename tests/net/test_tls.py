@@ -5,11 +5,16 @@ from __future__ import annotations
 import contextlib
 import ssl
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import serialization
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
+from cryptography.x509.oid import NameOID
 from OpenSSL import SSL, _util
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.internet.protocol import Factory, Protocol
@@ -19,7 +24,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface.verify import verifyObject
 
 from esxiproxy.core.listening import ListenerTLS, TLSVersion
-from esxiproxy.net.tls import CurrentContext, TLSFileError, check, listener_context, set_groups
+from esxiproxy.net.tls import CURVES, CurrentContext, TLSFileError, check, listener_context, set_groups
 from tests.certificates import Authority, Certificate, self_signed
 from tests.net.pki import issue
 
@@ -396,6 +401,65 @@ def test_key_formats(pki: Pki, tmp_path: Path, form: str) -> None:
         )
     )
     assert check(ListenerTLS(pki.rsa.path, path)) is None
+
+
+KEYS: dict[str, Any] = {
+    **{
+        curve.name: partial(ec.generate_private_key, curve)
+        for curve in (
+            ec.SECP192R1(),
+            ec.SECP224R1(),
+            ec.SECP256R1(),
+            ec.SECP384R1(),
+            ec.SECP521R1(),
+            ec.SECP256K1(),
+            ec.BrainpoolP256R1(),
+            ec.BrainpoolP384R1(),
+            ec.BrainpoolP512R1(),
+        )
+    },
+    "ed25519": ed25519.Ed25519PrivateKey.generate,
+    "a DSA key": partial(dsa.generate_private_key, 2048),
+    "rsa": partial(rsa.generate_private_key, 65537, 2048),
+}
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_keys(pki: Pki, tmp_path: Path, kind: str) -> None:
+    """A certificate whose key no client offers to accept is refused, and every other one serves."""
+    key = KEYS[kind]()
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(pki.authority.own.certificate.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(pki.authority.own.key, hashes.SHA256())
+    )
+    path = tmp_path / "both.pem"
+    path.write_bytes(
+        certificate.public_bytes(serialization.Encoding.PEM)
+        + key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    tls = ListenerTLS(path, path)
+    if kind in (*CURVES, "ed25519", "rsa"):
+        assert check(tls) is None
+        context = trusting(pki)
+        context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
+        dial(pki, tls, context)
+        return
+    named = kind if kind == "a DSA key" else f"on the curve {kind}"
+    assert check(tls) == (
+        f"the key of {path} is {named}, which no TLS client offers to accept: "
+        "get a certificate with an RSA key, or one on P-256 or P-384"
+    )
 
 
 def replaced(tls: ListenerTLS, field: str, path: Path) -> ListenerTLS:

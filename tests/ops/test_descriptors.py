@@ -7,8 +7,11 @@ import sys
 
 import pytest
 
+from esxiproxy.core.problem import CannotStart
 from esxiproxy.ops import descriptors
 from esxiproxy.ops.descriptors import Descriptors, used_descriptors
+
+_TWISTD = "import sys; from twisted.scripts.twistd import run; sys.exit(run())"
 
 
 class Bounded(Descriptors):
@@ -71,6 +74,49 @@ def test_where_there_are_plenty_one_count_serves_for_a_while():
 def test_a_platform_without_such_a_folder_refuses_nobody(monkeypatch):
     monkeypatch.setattr(descriptors, "_FOLDER", "/nowhere")
     assert used_descriptors() == 0
+
+
+@pytest.mark.parametrize("limit", [64, 66])
+def test_a_limit_that_serves_nobody_is_an_error(monkeypatch, limit):
+    monkeypatch.setattr(descriptors, "_limits", lambda: (limit, limit))
+    files = Bounded(limit, used=7)
+    with pytest.raises(CannotStart) as caught:
+        files.raise_limit()
+    assert str(caught.value).startswith(
+        f"the limit on open files, {limit}, leaves none for a session: 7 are open and 64 are reserved, so at "
+        "least 73 are needed: raise it (LimitNOFILE= in systemd, "
+    )
+
+
+def test_a_limit_for_one_session_is_none(monkeypatch):
+    monkeypatch.setattr(descriptors, "_limits", lambda: (73, 73))
+    files = Bounded(73, used=7)
+    files.raise_limit()
+    files.now = 8  # the client
+    assert files.may_admit()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_process_ends_with_one_line(tmp_path, workers):
+    """At a limit of 64, by the command that an operator runs."""
+    path = tmp_path / "proxy.ini"
+    path.write_text(
+        f"[proxy]\nworkers = {workers}\n[listener one]\nlisten = 127.0.0.1:0\nupstream = esxi\n"
+        "[upstream esxi]\nurl = ws://192.0.2.10\n"
+    )
+    command = [sys.executable, "-c", _TWISTD, "-n", "--pidfile=", "esxiproxy", "--config", str(path)]
+    ended = subprocess.run(
+        command,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 1
+    said = ended.stdout + ended.stderr
+    (line,) = [line for line in said.splitlines() if "esxiproxy: " in line]
+    assert "the limit on open files, 64, leaves none for a session" in line
+    assert "Traceback" not in said
 
 
 def test_the_soft_limit_is_raised_to_the_hard_one_and_told():
