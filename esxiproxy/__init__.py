@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from esxiproxy.core.listening import ListenerTLS
     from esxiproxy.core.record import Record
     from esxiproxy.core.request import Address, Request
-    from esxiproxy.core.routing import Pin, Principal, Route, Subprotocol, Upstream, Verify
+    from esxiproxy.core.routing import Pin, Principal, Route, Subprotocol, TLSProfile, Upstream, Verify
     from esxiproxy.core.session import Session
     from esxiproxy.interfaces import IAuthenticator, IRouter, ISessionObserver
     from esxiproxy.net.tls import CurrentContext, listener_context
@@ -61,6 +61,7 @@ __all__ = [
     "StateUnavailable",
     "StaticRouter",
     "Subprotocol",
+    "TLSProfile",
     "Upstream",
     "Verify",
     "listener_context",
@@ -83,7 +84,7 @@ _PLACES = {
     "core.listening": ("ListenerTLS",),
     "core.record": ("Record",),
     "core.request": ("Address", "Request"),
-    "core.routing": ("Pin", "Principal", "Route", "Subprotocol", "Upstream", "Verify"),
+    "core.routing": ("Pin", "Principal", "Route", "Subprotocol", "TLSProfile", "Upstream", "Verify"),
     "core.session": ("Session",),
     "interfaces": ("IAuthenticator", "IRouter", "ISessionObserver"),
     "net.tls": ("CurrentContext", "listener_context"),

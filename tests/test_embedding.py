@@ -12,7 +12,7 @@ import esxiproxy
 
 PUBLIC = {
     *("Proxy", "ListenerTLS", "CurrentContext", "listener_context", "Limits"),
-    *("Upstream", "Verify", "Pin", "Subprotocol", "Route", "Principal"),
+    *("Upstream", "Verify", "Pin", "Subprotocol", "TLSProfile", "Route", "Principal"),
     *("Request", "RequestHead", "Address", "Session", "Record"),
     *("IRouter", "IAuthenticator", "ISessionObserver"),
     *("SessionError", "AccessDenied", "AddressDenied", "RouteNotFound"),

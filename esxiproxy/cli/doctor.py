@@ -6,9 +6,10 @@ import argparse
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
-from esxiproxy.core.routing import Verify
+from esxiproxy.core.routing import TLSProfile, Verify
 from esxiproxy.doctor.examination import Examination, Wishes
 from esxiproxy.doctor.finding import Finding, exit_status
 from esxiproxy.doctor.report import as_object, conclusion, lines
@@ -73,6 +74,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     trust.add_argument(
         "--insecure", action="store_true", help="send the request, ticket and all, to whoever is there"
     )
+    add(
+        "--tls-profile",
+        choices=[profile.value for profile in TLSProfile],
+        default=TLSProfile.INTERMEDIATE.value,
+        help="the tls_profile of the upstream's section (%(default)s)",
+    )
     add("--timeout", type=float, default=5.0, metavar="SECONDS", help="of each step (%(default)s)")
     add("--json", action="store_true", help="print one JSON object")
 
@@ -102,7 +109,8 @@ def wishes_of(arguments: argparse.Namespace) -> Wishes:
     """What the arguments ask for.  Raises UsageError, BadPin or TLSFileError."""
     if not 0 < arguments.timeout <= 3600:
         raise UsageError("--timeout has to lie between 0 and 3600 seconds")
-    return Wishes(_subprotocols(arguments.subprotocol), _trust(arguments), arguments.timeout)
+    trust = replace(_trust(arguments), tls_profile=TLSProfile(arguments.tls_profile))
+    return Wishes(_subprotocols(arguments.subprotocol), trust, arguments.timeout)
 
 
 def _subprotocols(named: list[str] | None) -> tuple[str, ...]:

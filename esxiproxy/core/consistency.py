@@ -11,7 +11,7 @@ from ipaddress import ip_address
 
 from esxiproxy.core.address import IP, Address
 from esxiproxy.core.given import Given
-from esxiproxy.core.routing import Verify
+from esxiproxy.core.routing import TLSProfile, Verify
 
 Conflict = tuple[str, str]
 
@@ -64,6 +64,8 @@ def upstream_conflicts(upstream: Given) -> Iterator[Conflict]:
         for key in ("verify", "pin", "ca"):
             if upstream.has(key) and not (key == "verify" and verify is Verify.SYSTEM):
                 yield key, "only with wss://: a ws:// upstream has no certificate"
+        if upstream["tls_profile"] is TLSProfile.OLD:
+            yield "tls_profile", "only with wss://: a ws:// upstream speaks no TLS"
         return
     for key, needed in (("pin", Verify.PIN), ("ca", Verify.CA)):
         if upstream.has(key) and verify is not needed:

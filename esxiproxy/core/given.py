@@ -135,4 +135,5 @@ def upstream_of(given: Given) -> Upstream:
         send_proxy_protocol=given["send_proxy_protocol"],
         overrides=limits_of(given),
         quotas=quotas_of(given),
+        tls_profile=given["tls_profile"],
     )

@@ -27,7 +27,7 @@ from esxiproxy.core.limitkeys import LIMIT_KEYS
 from esxiproxy.core.limits import Limits
 from esxiproxy.core.listening import Http, TLSVersion
 from esxiproxy.core.quota import Quotas
-from esxiproxy.core.routing import Subprotocol, Verify
+from esxiproxy.core.routing import Subprotocol, TLSProfile, Verify
 from esxiproxy.core.url import upstream_url
 
 KEYS = (
@@ -178,6 +178,14 @@ KEYS = (
         "`sha256:HEX` or `sha1:HEX`, several separated by commas; for `verify = pin`",
     ),
     Key("ca", UPSTREAM, CERTIFICATES, None, "the authorities that may sign the upstream; for `verify = ca`"),
+    Key(
+        "tls_profile",
+        UPSTREAM,
+        choice(TLSProfile),
+        "intermediate",
+        "the TLS that a wss upstream may speak: `intermediate` is 1.2 and 1.3 with ECDHE; `old` adds 1.0 and "
+        "1.1, key exchange by RSA and DHE, and hosts without secure renegotiation; `verify` stays as strict",
+    ),
     Key(
         "host",
         UPSTREAM,

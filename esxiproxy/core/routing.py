@@ -25,6 +25,15 @@ class Verify(Enum):
     """Not at all."""
 
 
+class TLSProfile(Enum):
+    """Which TLS an upstream may speak, by Mozilla's names; who the upstream is, ``Verify`` says."""
+
+    INTERMEDIATE = "intermediate"
+    """TLS 1.2 and 1.3 with ECDHE."""
+    OLD = "old"
+    """Also TLS 1.0 and 1.1, key exchange by RSA and DHE, and hosts without secure renegotiation."""
+
+
 class Subprotocol(Enum):
     """What happens to a client that offers no subprotocol."""
 
@@ -68,6 +77,7 @@ class Upstream:
     send_proxy_protocol: ProxyVersion | None = None
     overrides: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     quotas: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    tls_profile: TLSProfile = TLSProfile.INTERMEDIATE
 
     @property
     def authority(self) -> str:

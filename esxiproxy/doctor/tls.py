@@ -13,14 +13,14 @@ from pathlib import Path
 from OpenSSL import SSL, crypto
 
 from esxiproxy.core.errors import SessionError, UpstreamUntrusted
-from esxiproxy.core.routing import Upstream, Verify
+from esxiproxy.core.routing import TLSProfile, Upstream, Verify
 from esxiproxy.doctor.certificate import CertificateFacts, read_certificate
 from esxiproxy.doctor.deadline import Deadline
 from esxiproxy.doctor.trust import Problem, Trust, problems_of
 from esxiproxy.doctor.url import ConsoleUrl
 from esxiproxy.doctor.wire import PlainWire, TlsWire
 from esxiproxy.net.pem import read_certificates
-from esxiproxy.net.tls import reason_of, trust
+from esxiproxy.net.tls import CIPHERS, reason_of, trust
 from esxiproxy.net.trust import CHAINS, UpstreamTLS, verify_certificate
 
 _MODERN = ("TLSv1.2", "TLSv1.3")
@@ -38,10 +38,13 @@ class TlsFault(Enum):
     REFUSED = auto()
     """The host, or OpenSSL here, did not want it so."""
     OLD = auto()
-    """An older version than TLS 1.2, which the proxy does not speak."""
+    """An older TLS than the proxy speaks unless it is told to: ``tls_profile = old``."""
     NO_CERTIFICATE = auto()
     WRONG_PIN = auto()
     UNTRUSTED = auto()
+
+
+_OF_IDENTITY = frozenset({TlsFault.WRONG_PIN, TlsFault.UNTRUSTED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +93,17 @@ def admit(
         fault, detail = TlsFault.REFUSED, str(explained or error)
         if isinstance(explained, UpstreamUntrusted):
             fault = TlsFault.WRONG_PIN if trusted.verify is Verify.PIN else TlsFault.UNTRUSTED
-    if visit.version not in _MODERN:
+    if fault not in _OF_IDENTITY and trusted.tls_profile is not TLSProfile.OLD and _is_old(visit):
         fault = TlsFault.OLD
     wire.close()
     return replace(visit, fault=fault, detail=detail), None
+
+
+def _is_old(visit: TlsVisit) -> bool:
+    """Whether what the host agreed to in the lenient look is outside of the intermediate profile."""
+    if visit.version == "TLSv1.2":
+        return visit.cipher not in CIPHERS.decode().split(":")
+    return visit.version not in _MODERN
 
 
 def greet(url: ConsoleUrl, context: SSL.Context) -> SSL.Connection:
@@ -110,6 +120,7 @@ def _lenient_context(ca: Path | None, errors: list[tuple[int, int]]) -> SSL.Cont
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.set_min_proto_version(SSL.TLS1_VERSION)
     context.set_cipher_list(b"DEFAULT:@SECLEVEL=0")
+    context.set_options(SSL.OP_LEGACY_SERVER_CONNECT)
     if ca is None:
         context.set_default_verify_paths()
     else:

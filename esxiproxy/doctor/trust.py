@@ -10,7 +10,7 @@ from pathlib import Path
 
 from OpenSSL.SSL import X509VerificationCodes as Codes
 
-from esxiproxy.core.routing import Pin, Upstream, Verify
+from esxiproxy.core.routing import Pin, TLSProfile, Upstream, Verify
 from esxiproxy.doctor.url import ConsoleUrl
 
 _PIN = re.compile(r"(?i)(?:(sha-?1|sha-?256):)?((?:[0-9a-f]{2}:?)+)")
@@ -28,10 +28,20 @@ class Trust:
     verify: Verify = Verify.SYSTEM
     pins: tuple[Pin, ...] = ()
     ca: Path | None = None
+    tls_profile: TLSProfile = TLSProfile.INTERMEDIATE
 
     def upstream(self, url: ConsoleUrl) -> Upstream:
         """The upstream that a configuration with this trust would make of the URL."""
-        return Upstream("upstream", url.host, url.port, url.secure, self.verify, self.pins, self.ca)
+        return Upstream(
+            "upstream",
+            url.host,
+            url.port,
+            url.secure,
+            self.verify,
+            self.pins,
+            self.ca,
+            tls_profile=self.tls_profile,
+        )
 
 
 class Problem(Enum):

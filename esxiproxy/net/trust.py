@@ -19,15 +19,15 @@ from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from zope.interface import implementer
 
 from esxiproxy.core.errors import SessionError, UpstreamUntrusted
-from esxiproxy.core.routing import Upstream, Verify
+from esxiproxy.core.routing import TLSProfile, Upstream, Verify
 from esxiproxy.core.thumbprint import pin_of, pinned, thumbprint
 from esxiproxy.net import verdict
 from esxiproxy.net.pem import UNREADABLE, TLSFileError, read_certificates
-from esxiproxy.net.tls import HTTP, new_context, trust
+from esxiproxy.net.tls import HTTP, OLD_CIPHERS, new_context, trust
 from esxiproxy.net.transport.resumption import Resumption
 from esxiproxy.net.verdict import CertificateRejected, Fault, label
 
-_By = tuple[Verify | None, Path | None]
+_By = tuple[Verify | None, Path | None, TLSProfile]
 """What upstreams with one context have in common."""
 CHAINS = (Verify.SYSTEM, Verify.CA)
 """What is verified by a chain and a name."""
@@ -104,7 +104,7 @@ class UpstreamTLS:
 
 
 class Contexts:
-    """One context for all upstreams that are verified by the same authorities, whose file is read once.
+    """One context for all upstreams of a TLS profile and the same authorities, whose file is read once.
 
     The authorities of a machine are most of a megabyte and ten milliseconds: thousands of hosts share them.
     Contexts that are not to be kept are forgotten when others are used more recently.
@@ -120,7 +120,7 @@ class Contexts:
     def of(self, upstream: Upstream, keep: bool = False) -> SSL.Context:
         """Return the upstream's context.  Raises TLSFileError."""
         verify = upstream.verify if upstream.verify in CHAINS else None
-        by = (verify, upstream.ca if verify is Verify.CA else None)
+        by = (verify, upstream.ca if verify is Verify.CA else None, upstream.tls_profile)
         if by in self._kept:
             return self._kept[by]
         context = self._built.pop(by, None) or _client_context(upstream)
@@ -169,8 +169,13 @@ def check(upstream: Upstream, contexts: Contexts | None = None) -> str | None:
 def _client_context(upstream: Upstream) -> SSL.Context:
     context = new_context(SSL.TLS_CLIENT_METHOD)
     context.set_alpn_protos([HTTP])
+    old = upstream.tls_profile is TLSProfile.OLD
+    if old:
+        context.set_min_proto_version(SSL.TLS1_VERSION)
+        context.set_cipher_list(OLD_CIPHERS)
+        context.set_options(SSL.OP_LEGACY_SERVER_CONNECT)
     if upstream.verify in CHAINS:
-        context.set_verify(SSL.VERIFY_PEER, _judge)
+        context.set_verify(SSL.VERIFY_PEER, _judge_old if old else _judge)
         if upstream.verify is Verify.SYSTEM:
             _trust_system(context)
         elif upstream.ca is None:
@@ -212,6 +217,13 @@ def _judge(connection: SSL.Connection, certificate: crypto.X509, code: int, dept
         # pyOpenSSL raises it from this very connection's do_handshake; Twisted hands it to connectionLost.
         raise CertificateRejected(connection.fault, connection.leaf)
     return True
+
+
+def _judge_old(connection: SSL.Connection, certificate: crypto.X509, code: int, depth: int, ok: int) -> bool:
+    """Hold a chain to OpenSSL's security level 2, where the level of the TLS around it is 0."""
+    if ok and (weakness := verdict.weakness_of(certificate, depth)) is not None:
+        code, ok = weakness, 0
+    return _judge(connection, certificate, code, depth, ok)
 
 
 def _check_pin(der: bytes, upstream: Upstream) -> None:

@@ -11,7 +11,7 @@ from OpenSSL import SSL, crypto
 from OpenSSL.SSL import X509VerificationCodes as Codes
 
 from esxiproxy.core.errors import SessionError, UpstreamInvalid, UpstreamLost, UpstreamUntrusted
-from esxiproxy.core.routing import Upstream, Verify
+from esxiproxy.core.routing import TLSProfile, Upstream, Verify
 from esxiproxy.core.thumbprint import pin_of
 from esxiproxy.net.pem import UNREADABLE
 from esxiproxy.net.tls import reason_of
@@ -70,7 +70,8 @@ def explain(error: BaseException, upstream: Upstream) -> SessionError | None:
     if isinstance(error, SSL.SysCallError | SSL.ZeroReturnError):
         return UpstreamLost(f"{where} ended the connection during the TLS handshake")
     reason = reason_of(error)
-    for part, sentence in REASONS:
+    reasons = OLD_REASONS if upstream.tls_profile is TLSProfile.OLD else REASONS
+    for part, sentence in reasons:
         if part in reason:
             return UpstreamInvalid(f"{where} {sentence} ({reason})")
     return UpstreamInvalid(f"TLS with {where} failed: {reason}")
@@ -82,12 +83,24 @@ REASONS = (
         "does not answer with TLS: if it is plain HTTP, write ws:// in its url, or take another port",
     ),
     ("packet length too long", "does not answer with TLS: write ws:// in its url, or take another port"),
-    ("protocol version", "has no TLS 1.2, and less is not spoken: update it"),
-    ("unsupported protocol", "has no TLS 1.2, and less is not spoken: update it"),
+    ("protocol version", "has no TLS 1.2, and less is not spoken: update it, or write tls_profile = old"),
+    ("unsupported protocol", "has no TLS 1.2, and less is not spoken: update it, or write tls_profile = old"),
+    ("unsafe legacy", "has no secure renegotiation (RFC 5746): update it, or write tls_profile = old"),
     ("certificate required", "wants a certificate of its client, and upstreams are not shown any"),
-    ("handshake failure", "refuses the handshake: no cipher in common, or it wants a client certificate"),
+    (
+        "handshake failure",
+        "refuses the handshake: no cipher in common, or it wants a client certificate; "
+        "if it is old and has no ECDHE, write tls_profile = old",
+    ),
 )
 """Part of OpenSSL's reason, and what it means for an operator."""
+OLD_REASONS = (
+    ("protocol version", "has no TLS from 1.0 to 1.3: update it"),
+    ("unsupported protocol", "has no TLS from 1.0 to 1.3: update it"),
+    ("handshake failure", "refuses the handshake: no cipher in common, or it wants a client certificate"),
+    *REASONS,
+)
+"""The same for an upstream with ``tls_profile = old``; the first part that fits counts."""
 
 
 def rejected(upstream: Upstream, fault: Fault, leaf: bytes | None) -> UpstreamUntrusted:
@@ -153,12 +166,36 @@ def printable(text: str) -> str:
     return "".join(c if c.isascii() and c.isprintable() else "?" for c in text[:200])
 
 
+UNKNOWN_STRENGTH = 1
+"""OpenSSL's X509_V_ERR_UNSPECIFIED."""
 WEAK = {
+    UNKNOWN_STRENGTH: "it cannot be read, so that its strength is not known",
     66: "its key is too short",
     67: "an authority's key is too short",
     68: "the digest in its signature is too weak, SHA-1 perhaps",
 }
 """OpenSSL's X509_V_ERR_EE_KEY_TOO_SMALL and the two after it, which pyOpenSSL does not name."""
+
+
+STRONG_BITS = {crypto.TYPE_RSA: 2048, crypto.TYPE_DSA: 2048, crypto.TYPE_EC: 224}
+"""The bits that OpenSSL's security level 2 asks of a key; other kinds of key have one strength."""
+STRONG_DIGEST = 28
+"""The bytes that it asks of a signature's digest: SHA-224 has them, SHA-1 and MD5 have not."""
+
+
+def weakness_of(certificate: crypto.X509, depth: int) -> int | None:
+    """Return what OpenSSL's security level 2 has against a certificate, as its number; None for nothing."""
+    try:
+        key = certificate.get_pubkey()
+        if key.bits() < STRONG_BITS.get(key.type(), 0):
+            return 67 if depth else 66
+        parsed = certificate.to_cryptography()
+        digest = parsed.signature_hash_algorithm
+        # The signature of a self-signed certificate, at the top of a chain, proves nothing.
+        own = parsed.subject == parsed.issuer
+    except UNREADABLE:
+        return UNKNOWN_STRENGTH
+    return 68 if not own and digest is not None and digest.digest_size < STRONG_DIGEST else None
 
 
 def _openssl_words(code: int) -> str:

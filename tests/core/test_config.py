@@ -541,6 +541,10 @@ BAD = {
     A + U + "verify = none\n": [
         "6: [upstream u] verify: only with wss://: a ws:// upstream has no certificate"
     ],
+    A + S + "tls_profile = modern\n": ["6: [upstream u] tls_profile: 'modern' is not intermediate or old"],
+    A + U + "tls_profile = old\n": [
+        "6: [upstream u] tls_profile: only with wss://: a ws:// upstream speaks no TLS"
+    ],
     A + U + f"verify = pin\npin = sha1:{SHA1}\n": [
         "6: [upstream u] verify: only with wss://: a ws:// upstream has no certificate",
         "7: [upstream u] pin: only with wss://: a ws:// upstream has no certificate",

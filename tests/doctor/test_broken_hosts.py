@@ -7,6 +7,7 @@ import errno
 import socket
 import ssl
 import threading
+import warnings
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -331,6 +332,41 @@ def test_everything_that_is_wrong_with_a_certificate(upstream: StartUpstream, tm
     sentence = refused_certificate(upstream, bad)
     for words in ("has expired on", "is signed by itself", "is for another name"):
         assert words in sentence
+
+
+def old_host(
+    upstream: StartUpstream, certificate: Certificate, version: str, ciphers: str
+) -> ScriptedUpstream:
+    server = upstream(silent, certificate)
+    assert server.tls is not None
+    server.tls.set_ciphers(f"{ciphers}:@SECLEVEL=0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        server.tls.minimum_version = server.tls.maximum_version = ssl.TLSVersion[version]
+    return server
+
+
+@pytest.mark.parametrize(
+    ("version", "ciphers", "seen"),
+    [
+        ("TLSv1", "AES128-SHA", "TLSv1 only, with AES128-SHA"),
+        ("TLSv1_1", "ECDHE-RSA-AES128-SHA", "TLSv1.1 only, with ECDHE-RSA-AES128-SHA"),
+        ("TLSv1_2", "AES128-GCM-SHA256", "TLSv1.2 only, with AES128-GCM-SHA256"),
+    ],
+)
+def test_an_old_tls(
+    upstream: StartUpstream, authority: Authority, version: str, ciphers: str, seen: str
+) -> None:
+    """12, with the key of the configuration that lets it in; and with it all is well as far as TLS goes."""
+    server = old_host(upstream, authority.server("aged", key="rsa"), version, ciphers)
+    outcome = examine(https(server.port), "--ca", str(authority.path), timeout=SHORT)
+    assert outcome.status == 12
+    assert f"speaks {seen}, and the proxy speaks TLS 1.2 and 1.3 with ECDHE" in outcome.sentence
+    assert "write tls_profile = old in its [upstream] section (here --tls-profile old)" in outcome.sentence
+    options = ("--ca", str(authority.path), "--tls-profile", "old")
+    outcome = examine(https(server.port), *options, timeout=SHORT)
+    assert outcome.status == 13 and outcome.step("tls")["ok"]
+    assert seen.replace(" only,", "") in outcome.step("tls")["sentence"]
 
 
 def test_a_client_certificate_is_wanted(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+import warnings
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 
 from tests.certificates import Authority, Certificate, self_signed
 from tests.programs import Proxy, free_port, until
-from tests.wsclient import Client, Connection, ScriptedUpstream, echo, silent
+from tests.wsclient import BINARY, Client, Connection, ScriptedUpstream, echo, silent
 
 SECRET = "5e1f-secret-ticket"
 TARGET = f"/ticket/{SECRET}"
@@ -120,6 +122,31 @@ def test_an_authority_of_the_sites_own_is_trusted_for_name_and_address(authority
                 Client(proxy.ports["one"]) as client,
             ):
                 client.open(TARGET, ["binary"])
+
+
+@pytest.mark.parametrize("ciphers", ["AES128-SHA", "ECDHE-RSA-AES256-SHA"])
+def test_a_host_with_tls_1_0_carries_a_console_where_it_is_asked_for(
+    authority: Authority, ciphers: str
+) -> None:
+    """With `tls_profile = old` messages of many records go both ways; without, the host is a 502."""
+    context = authority.server("aged", key="rsa").server_context()
+    context.set_ciphers(f"{ciphers}:@SECLEVEL=0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1
+    with ScriptedUpstream(echo(), tls=context) as upstream:
+        keys = f"verify = ca\nca = {authority.path}"
+        url = f"wss://localhost:{upstream.port}"
+        with (
+            Proxy(TEXT.format(url=url, keys=f"{keys}\ntls_profile = old")) as proxy,
+            Client(proxy.ports["one"]) as client,
+        ):
+            client.open(TARGET, ["binary"])
+            for size in (1, 100_000):
+                client.send_frame(BINARY, bytes(size))
+                assert client.recv_frame().payload == bytes(size)
+        status, _why, log = ask(TEXT.format(url=url, keys=keys))
+        assert status == 502 and "write tls_profile = old" in log
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from esxiproxy.core.errors import SessionError, UpstreamInvalid, UpstreamLost, UpstreamUntrusted
-from esxiproxy.core.routing import Pin, Upstream, Verify
+from esxiproxy.core.routing import Pin, TLSProfile, Upstream, Verify
 from esxiproxy.net.trust import Contexts, UpstreamTLS, check, thumbprints, verify_certificate
 from tests.certificates import DAY, Authority, Certificate, self_signed
 from tests.net.pki import issue, sha1_signed
@@ -497,6 +497,9 @@ class TestFiles:
         others = [pinning(), replace(ESXI, verify=Verify.SYSTEM), under(authority)]
         assert len({first, *map(contexts.of, others)}) == 4
         assert contexts.of(replace(ESXI, verify=Verify.NONE)) is contexts.of(pinning())
+        old = replace(mine, tls_profile=TLSProfile.OLD)
+        file.write_bytes(authority.path.read_bytes())
+        assert contexts.of(old) is contexts.of(replace(old, name="other")) is not first
 
     def test_files_of_authorities_that_a_router_makes_up_fill_no_memory(
         self, authority: Authority, tmp_path: Path

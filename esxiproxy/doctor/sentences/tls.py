@@ -45,8 +45,9 @@ def tls(url: ConsoleUrl, visit: TlsVisit, trust: Trust, timeout: float) -> str:
             return f"{where} showed no certificate: nobody can know who it is. Give it one; {NOT_SENT}"
         case TlsFault.OLD:
             return (
-                f"{where} speaks {visit.version} only, and the proxy speaks TLS 1.2 and 1.3: update the "
-                f"host, or switch its newer versions on; {NOT_SENT}"
+                f"{where} speaks {visit.version} only, with {visit.cipher}, and the proxy speaks TLS 1.2 and "
+                "1.3 with ECDHE where it is not told otherwise: update the host or switch that on there, or "
+                f"write tls_profile = old in its [upstream] section (here --tls-profile old); {NOT_SENT}"
             )
         case TlsFault.WRONG_PIN:
             return _wrong_pin(where, visit, trust)

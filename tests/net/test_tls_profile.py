@@ -1,0 +1,159 @@
+"""`tls_profile = old`: hosts with TLS 1.0 or 1.1, or without ECDHE, are reachable where that is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from OpenSSL import SSL
+
+from esxiproxy.core.errors import UpstreamInvalid
+from esxiproxy.core.routing import Pin, TLSProfile, Upstream, Verify
+from esxiproxy.net.tls import CIPHERS, OLD_CIPHERS
+from esxiproxy.net.trust import Contexts, UpstreamTLS
+from tests.certificates import Authority, Certificate, self_signed
+from tests.net.pki import sha1_signed
+from tests.net.test_trust import ESXI, Creator, accepted, bare, dial, refused
+
+Settings = Callable[[SSL.Context], None]
+DH1024 = """\
+-----BEGIN DH PARAMETERS-----
+MIGHAoGBAP//////////yQ/aoiFowjTExmKLgNwc0SkCTgiKZ8x0Agu+pjsTmyJR
+Sgh5jjQE3e+VGbPNOkMbMCsKbfJfFDdP4TVtbVHCReSFtXZiXn7G9ExC6aY37WsL
+/1y29Aa37e44a/taiZ+lrp8kEXxLH+ZJKGZR7OZTgf//////////AgEC
+-----END DH PARAMETERS-----
+"""
+"""The second Oakley group (RFC 2409 6.2)."""
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("profiles"))
+
+
+@pytest.fixture(scope="module")
+def rsa(authority: Authority) -> Certificate:
+    return authority.server("rsa", ["esxi1.test"], key="rsa")
+
+
+def speaking(version: int, ciphers: bytes = b"ALL") -> Settings:
+    """A host that speaks this version and these ciphers."""
+
+    def settings(context: SSL.Context) -> None:
+        context.set_min_proto_version(version)
+        context.set_max_proto_version(version)
+        context.set_cipher_list(ciphers + b":@SECLEVEL=0")
+
+    return settings
+
+
+def small_dh(folder: Path) -> Settings:
+    path = folder / "dh.pem"
+    path.write_text(DH1024)
+
+    def settings(context: SSL.Context) -> None:
+        speaking(SSL.TLS1_VERSION, b"DHE-RSA-AES128-SHA")(context)
+        context.load_tmp_dh(path)
+
+    return settings
+
+
+def of(upstream: Upstream, profile: TLSProfile = TLSProfile.OLD) -> Upstream:
+    return replace(upstream, tls_profile=profile)
+
+
+HOSTS = {
+    "TLS 1.0": speaking(SSL.TLS1_VERSION),
+    "TLS 1.0 and RSA": speaking(SSL.TLS1_VERSION, b"AES128-SHA"),
+    "TLS 1.0 and DHE": speaking(SSL.TLS1_VERSION, b"DHE-RSA-AES256-SHA"),
+    "TLS 1.1": speaking(SSL.TLS1_1_VERSION),
+    "TLS 1.2 and RSA": speaking(SSL.TLS1_2_VERSION, b"AES256-GCM-SHA384"),
+    "TLS 1.2 and CBC": speaking(SSL.TLS1_2_VERSION, b"ECDHE-RSA-AES128-SHA"),
+}
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_an_old_host(authority: Authority, rsa: Certificate, host: str) -> None:
+    """It is reachable with `old`, however it is verified, and without it the sentence says what to write."""
+    settings = HOSTS[host]
+    pinning = replace(ESXI, verify=Verify.PIN, pins=(Pin("sha1", bare(rsa.sha1)),))
+    for upstream in (replace(ESXI, ca=authority.path), pinning, replace(ESXI, verify=Verify.NONE)):
+        accepted(of(upstream), rsa, settings=settings)
+        client, received = dial(UpstreamTLS(upstream), Creator(rsa, settings=settings))
+        assert isinstance(client.error, UpstreamInvalid) and received.received == b""
+        assert "write tls_profile = old" in str(client.error)
+    refused(of(replace(pinning, pins=(Pin("sha1", "ab" * 20),))), rsa, settings=settings)
+
+
+def test_a_small_group_for_dhe(rsa: Certificate, tmp_path: Path) -> None:
+    """1,024 bits, as they were usual."""
+    accepted(of(replace(ESXI, verify=Verify.NONE)), rsa, settings=small_dh(tmp_path))
+
+
+@pytest.mark.parametrize("version", [SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION])
+def test_a_new_host(authority: Authority, rsa: Certificate, version: int) -> None:
+    """`old` is no less for a host that is not."""
+    accepted(of(replace(ESXI, ca=authority.path)), rsa, settings=speaking(version))
+
+
+def test_a_host_that_is_too_old(rsa: Certificate) -> None:
+    """The advice is not given to who has taken it."""
+    upstream = of(replace(ESXI, verify=Verify.NONE))
+    client, _ = dial(UpstreamTLS(upstream), Creator(rsa, settings=speaking(SSL.TLS1_2_VERSION, b"PSK")))
+    assert isinstance(client.error, UpstreamInvalid) and "tls_profile" not in str(client.error)
+    assert "no cipher in common" in str(client.error)
+
+
+@pytest.mark.parametrize(("bits", "words"), [(1024, "its key is too short"), (2048, "SHA-1 perhaps")])
+def test_certificates_are_judged_as_before(authority: Authority, bits: int, words: str) -> None:
+    """Security level 0 is for the TLS: an identity by a chain needs level 2, and a pin nothing."""
+    leaf = sha1_signed(authority, bits)
+    if leaf is None:
+        pytest.skip("install Debian package openssl")
+    chain = replace(ESXI, ca=authority.path)
+    settings = speaking(SSL.TLS1_VERSION, b"AES128-SHA")
+    assert words in refused(of(chain), leaf, settings=settings)
+    accepted(
+        of(replace(chain, verify=Verify.PIN, pins=(Pin("sha1", bare(leaf.sha1)),))), leaf, settings=settings
+    )
+
+
+def test_a_self_signed_authority(tmp_path: Path) -> None:
+    """A chain of one certificate verifies as with the other profile."""
+    own = self_signed(tmp_path, names=["esxi1.test"], key="rsa")
+    accepted(of(replace(ESXI, ca=own.path)), own, settings=speaking(SSL.TLS1_VERSION))
+
+
+def test_the_other_faults_of_a_chain(authority: Authority, rsa: Certificate, tmp_path: Path) -> None:
+    other = Authority(tmp_path, "another CA")
+    settings = speaking(SSL.TLS1_VERSION)
+    assert "is signed by an authority that is not in" in (
+        refused(of(replace(ESXI, ca=other.path)), rsa, settings=settings)
+    )
+    assert "not for esxi2.test" in (
+        refused(of(replace(ESXI, host="esxi2.test", ca=authority.path)), rsa, settings=settings)
+    )
+
+
+def test_what_old_adds() -> None:
+    """No cipher without encryption or a certificate, and no RC4; secure renegotiation may be missing."""
+    assert OLD_CIPHERS.startswith(CIPHERS)
+    context = Contexts().of(of(replace(ESXI, verify=Verify.NONE)))
+    assert context.set_options(0) & SSL.OP_LEGACY_SERVER_CONNECT
+    names = SSL.Connection(context, None).get_cipher_list()
+    assert "AES128-SHA" in names and not [
+        name for name in names if any(bad in name for bad in ("NULL", "ADH", "AECDH", "RC4", "EXP", "MD5"))
+    ]
+    intermediate = Contexts().of(replace(ESXI, verify=Verify.NONE))
+    assert not intermediate.set_options(0) & SSL.OP_LEGACY_SERVER_CONNECT
+
+
+def test_a_host_without_secure_renegotiation() -> None:
+    """OpenSSL cannot be made to serve so: its client's error has the advice."""
+    tls = UpstreamTLS(replace(ESXI, verify=Verify.NONE))
+    error = SSL.Error([("SSL routines", "", "unsafe legacy renegotiation disabled")])
+    assert "has no secure renegotiation (RFC 5746): update it, or write tls_profile = old" in (
+        str(tls.explain(error))
+    )
