@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 
 from twisted.application.service import Service
@@ -79,6 +80,8 @@ class SystemdService(Service):
         self._shown = ""
         self._ending = False
         self._loops: list[LoopingCall] = []
+        self._unsent: deque[Mapping[str, str | int]] = deque()
+        """Messages that did not fit into systemd's queue, oldest first."""
 
     def startService(self) -> None:
         super().startService()
@@ -126,6 +129,8 @@ class SystemdService(Service):
 
     def _show(self) -> None:
         status = self._status()
+        if self._unsent:  # one of them has a status, which would arrive after this one
+            return
         if status != self._shown and self._notify.send(STATUS=_line(status)):
             self._shown = status
 
@@ -133,8 +138,17 @@ class SystemdService(Service):
         self._notify.send(WATCHDOG=1)
 
     def _tell(self, **fields: str | int) -> None:
-        if not self._notify.send(**fields):
-            self._clock.callLater(_RETRY, self._tell, **fields)
+        """Send a message after all that could not be sent yet: systemd believes the last one."""
+        self._unsent.append(fields)
+        if len(self._unsent) == 1:
+            self._send_unsent()
+
+    def _send_unsent(self) -> None:
+        while self._unsent:
+            if not self._notify.send(**self._unsent[0]):
+                self._clock.callLater(_RETRY, self._send_unsent)
+                return
+            self._unsent.popleft()
 
     def _repeat(self, call: Callable[[], None], seconds: float) -> None:
         loop = LoopingCall(call)

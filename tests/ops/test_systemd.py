@@ -128,6 +128,28 @@ def test_a_full_queue_blocks_nothing_and_ready_is_told_later(systemd):
     assert systemd.heard() == [{"READY": "1", "STATUS": "0 consoles"}]
 
 
+@pytest.mark.parametrize("refused", range(1, 5))
+def test_what_waits_for_a_full_queue_keeps_its_order(refused):
+    # systemd takes the last message for the state of the service: RELOADING behind READY is a reload for ever.
+    clock, sent, tries = Clock(), [], iter(range(100))
+
+    class Queue(Notify):
+        def send(self, **fields):
+            if next(tries) < refused:
+                return False
+            sent.append(next(iter(fields)))
+            return True
+
+    service = SystemdService(clock, Queue("/run/systemd/notify"), lambda: f"{clock.seconds()} s")
+    service.startService()
+    service.reloading(), service.ready(), service.reloading(), service.ready(), service.stopping(30.0)
+    clock.pump([0.1] * 60)
+    assert sent[:5] == ["RELOADING", "READY", "RELOADING", "READY", "STOPPING"]
+    assert set(sent[5:]) <= {"STATUS"}
+    service.stopService()
+    assert not clock.getDelayedCalls()
+
+
 def test_a_systemd_that_is_gone_is_no_reason_to_fail(tmp_path):
     notify = Notify.from_environment({"NOTIFY_SOCKET": str(tmp_path / "nobody")})
     assert notify.send(READY=1)
