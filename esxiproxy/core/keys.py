@@ -36,7 +36,8 @@ KEYS = (
         PROXY,
         plain("number or `auto`", quantities.workers),
         "1",
-        "processes that share the listeners; `auto` is one for each CPU",
+        "processes that share the listeners; `auto` is one for each CPU that the process may use, a "
+        "container's quota among that",
     ),
     Key(
         "upgrade_timeout",

@@ -6,11 +6,11 @@ right.
 
 from __future__ import annotations
 
-import os
 import re
 from typing import Literal
 
 from esxiproxy.core.badvalue import BadValue, shown
+from esxiproxy.core.cpus import usable_cpus
 
 _DURATION = re.compile(r"([0-9]{1,12})(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -87,7 +87,7 @@ def rate_or_off(text: str) -> float | None:
 def workers(text: str) -> int:
     """How many processes; ``auto`` is one for each CPU that this one may use."""
     if text == "auto":
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return min(usable_cpus(), _MOST_WORKERS)
     if (number := count(text)) > _MOST_WORKERS:
         raise BadValue(f"{number} workers are too many: at most {_MOST_WORKERS}")
     return number
