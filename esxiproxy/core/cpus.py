@@ -12,7 +12,8 @@ _V1, _V2 = "cgroup", "cgroup2"
 def usable_cpus(root: Path = Path("/")) -> int:
     """Return the number of CPUs that this process can keep busy, at least 1.
 
-    A quota of half a CPU counts as one: less than one process cannot serve.  ``root`` has ``proc`` and ``sys``.
+    A quota of half a CPU counts as one: less than one process cannot serve.  ``root`` is the folder of
+    ``proc`` and ``sys``.
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([allowed, *_quotas(root)]))

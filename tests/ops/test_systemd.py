@@ -130,7 +130,7 @@ def test_a_full_queue_blocks_nothing_and_ready_is_told_later(systemd):
 
 @pytest.mark.parametrize("refused", range(1, 5))
 def test_what_waits_for_a_full_queue_keeps_its_order(refused):
-    # systemd takes the last message for the state of the service: RELOADING behind READY is a reload for ever.
+    # The last message is the state of the service: with RELOADING behind READY, it reloads for ever.
     clock, sent, tries = Clock(), [], iter(range(100))
 
     class Queue(Notify):
