@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 import socket
+import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
-from twisted.internet.endpoints import AdoptedStreamServerEndpoint, serverFromString
+from twisted.internet.endpoints import (
+    AdoptedStreamServerEndpoint,
+    UNIXServerEndpoint,
+    serverFromString,
+)
 from twisted.internet.interfaces import IListeningPort
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from esxiproxy.core.address import LONGEST_PATH
+from esxiproxy.core.problem import Unbound
+
 Bound = TypeVar("Bound")
+
+_log = Logger()
 
 
 class Binding:
@@ -29,7 +43,7 @@ class Binding:
         self._inherited = inherited
 
     def bind(self, factory: Any) -> None:
-        """Listen from now on.  Raises what the endpoint fails with."""
+        """Listen from now on.  Raises Unbound, or what the endpoint fails with."""
         if self._inherited is not None:
             self._inherited.setblocking(False)
             descriptor, family = self._inherited.fileno(), self._inherited.family
@@ -39,6 +53,8 @@ class Binding:
         if isinstance(endpoint, AdoptedStreamServerEndpoint):
             # systemd's socket stays open, so that its number means the same when it is wanted again.
             cast(Any, endpoint)._close = lambda _descriptor: None
+        if isinstance(endpoint, UNIXServerEndpoint):
+            remove_stale(os.fsdecode(cast(Any, endpoint)._address))
         failures: list[Failure] = []
         endpoint.listen(factory).addCallbacks(self._bound, failures.append)
         if failures:
@@ -61,6 +77,65 @@ class Binding:
             name = host.name
             return f"unix:{name.decode() if isinstance(name, bytes) else name}"
         return f"[{host.host}]:{host.port}" if ":" in host.host else f"{host.host}:{host.port}"
+
+
+def remove_stale(path: str) -> None:
+    """Remove a unix socket on which no process listens any more, with the lock file beside it.
+
+    A process that is killed leaves both.  The lock file has its PID, which in a container is soon that of
+    another process, so it proves nothing: the socket is asked.  Raises Unbound when the path is in use.
+    """
+    if path.startswith("\0"):  # an abstract address ends with its process
+        return
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        _unlink_lock(path)
+        return
+    except OSError as error:
+        raise Unbound(f"{path} cannot be looked at: {error.strerror}") from error
+    if not stat.S_ISSOCK(mode):
+        raise Unbound(f"{path} is there, and is no socket: remove it, or listen elsewhere")
+    _check_stale(path, path)
+    aside = os.path.join(os.path.dirname(path), secrets.token_hex(4))
+    try:
+        os.rename(path, aside)
+        try:  # another process may have bound the path since
+            if len(os.fsencode(aside)) <= LONGEST_PATH:
+                _check_stale(aside, path)
+        except Unbound:
+            os.rename(aside, path)
+            raise
+        os.unlink(aside)
+        _unlink_lock(path)
+    except OSError as error:
+        raise Unbound(f"{path} is a socket without a process, and stays: {error.strerror}") from error
+    _log.info("removed {path}, a socket that a process has left behind", path=path)
+
+
+def _check_stale(place: str, path: str) -> None:
+    """Raise Unbound unless the kernel says that no process listens on the socket."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(place)
+        except ConnectionRefusedError:
+            return
+        except BlockingIOError:  # its queue is full
+            pass
+        except OSError as error:
+            raise Unbound(
+                f"{path} is there, and may be in use: {error.strerror}; remove it if no process has it"
+            ) from error
+    raise Unbound(f"another process listens on {path}: stop it, or listen elsewhere")
+
+
+def _unlink_lock(path: str) -> None:
+    """Remove Twisted's lock file of a socket, which is a symbolic link."""
+    lock = f"{path}.lock"
+    if os.path.islink(lock):
+        with suppress(OSError):
+            os.unlink(lock)
 
 
 def kept(wanted: Iterable[tuple[str, str]], bound: Iterable[tuple[str, str, Bound]]) -> dict[str, Bound]:

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "esxiproxy"
 ALLOWED = {
     "core": {"core"},
     "interfaces": {"core", "interfaces"},
-    "binding": {"binding"},
+    "binding": {"binding", "core"},
     "net": {"core", "interfaces", "binding", "net"},
     "ops": {"core", "interfaces", "binding", "ops"},
     "state": {"core", "interfaces", "state"},

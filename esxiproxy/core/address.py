@@ -26,7 +26,7 @@ _ARGUMENTS = {
 """The arguments of Twisted's own server endpoints, in their order; the first is required."""
 BACKLOG = 512
 """Connections that wait to be accepted: with 50, as Twisted has it, some of a crowd wait a second longer."""
-_LONGEST_PATH = 107
+LONGEST_PATH = 107
 """Bytes of a unix socket's path, on Linux."""
 _WRITE = "write 0.0.0.0:82, :82, [::]:82, unix:/PATH or a Twisted endpoint"
 
@@ -114,8 +114,8 @@ def _unix(text: str, folder: Path, arguments: dict[str, str]) -> Address:
     if not re.fullmatch("[0-7]{3,4}", arguments.get("mode", "666")):
         raise BadValue(f"{shown(arguments['mode'])} is no mode: octal digits, as in mode=660")
     path = Path(os.path.normpath(folder / arguments.pop("address")))
-    if len(os.fsencode(path)) > _LONGEST_PATH:
-        raise BadValue(f"the path of a unix socket has at most {_LONGEST_PATH} bytes: {path}")
+    if len(os.fsencode(path)) > LONGEST_PATH:
+        raise BadValue(f"the path of a unix socket has at most {LONGEST_PATH} bytes: {path}")
     arguments.setdefault("backlog", str(BACKLOG))
     rest = "".join(f":{name}={_escaped(value)}" for name, value in arguments.items())
     return Address(text, f"unix:{_escaped(str(path))}{rest}", path=path)

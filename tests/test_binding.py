@@ -1,0 +1,164 @@
+"""A unix socket that a killed process has left behind is taken over; anything else at its path stays."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+from twisted.internet.protocol import Factory
+from twisted.internet.selectreactor import SelectReactor
+
+from esxiproxy.binding import Binding, remove_stale
+from esxiproxy.core.problem import Unbound
+from esxiproxy.net.transport.reactor import streaming
+
+KILLED = """
+import os, socket, sys
+path = sys.argv[1]
+os.symlink(sys.argv[2], path + ".lock")
+listening = socket.socket(socket.AF_UNIX)
+listening.bind(path)
+listening.listen()
+print("bound", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(params=[SelectReactor, lambda: streaming(SelectReactor())], ids=["Twisted's", "ours"])
+def reactor(request):
+    return request.param()
+
+
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path / "console.sock")
+
+
+def leave_behind(path, pid):
+    """Have a process bind the path and be killed, as one that had this PID."""
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED, path, str(pid)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as child:
+        assert child.stdout.readline() == "bound\n"
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+
+
+def bind(path, reactor):
+    binding = Binding(f"unix:{path}", reactor)
+    binding.bind(Factory())
+    return binding
+
+
+def release(binding, reactor):
+    released = []
+    binding.release().addCallback(released.append)
+    reactor.runUntilCurrent()
+    assert released
+
+
+def listens(path):
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(path)
+        except OSError:
+            return False
+        return True
+
+
+@pytest.mark.parametrize("pid", [os.getpid(), os.getppid(), 1 << 22], ids=["own", "another's", "nobody's"])
+def test_a_socket_of_a_killed_process_is_taken_over(path, reactor, pid):
+    leave_behind(path, pid)
+    assert os.path.exists(path) and os.path.islink(f"{path}.lock") and not listens(path)
+    binding = bind(path, reactor)
+    assert listens(path)
+    release(binding, reactor)
+    assert os.listdir(os.path.dirname(path)) == []
+
+
+def test_a_socket_without_a_lock_is_taken_over(path, reactor):
+    leave_behind(path, os.getpid())
+    os.unlink(f"{path}.lock")
+    release(bind(path, reactor), reactor)
+
+
+def test_a_lock_without_a_socket_is_no_obstacle(path, reactor):
+    os.symlink(str(os.getpid()), f"{path}.lock")
+    release(bind(path, reactor), reactor)
+
+
+def test_a_socket_that_is_served_stays(path, reactor):
+    leave_behind(path, os.getpid())
+    with socket.socket(socket.AF_UNIX) as other:
+        os.unlink(path)
+        other.bind(path)
+        other.listen(1)
+        inode = os.stat(path).st_ino
+        for _ in range(4):  # also when its queue is full
+            with pytest.raises(Unbound) as caught:
+                bind(path, reactor)
+            assert str(caught.value) == f"another process listens on {path}: stop it, or listen elsewhere"
+        assert os.stat(path).st_ino == inode and os.path.islink(f"{path}.lock")
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "link", "fifo"])
+def test_what_is_no_socket_stays(path, reactor, kind):
+    if kind == "file":
+        with open(path, "w") as file:
+            file.write("precious")
+    elif kind == "folder":
+        os.mkdir(path)
+    elif kind == "link":
+        os.symlink("elsewhere", path)
+    else:
+        os.mkfifo(path)
+    before = os.lstat(path)
+    with pytest.raises(Unbound) as caught:
+        bind(path, reactor)
+    assert str(caught.value) == f"{path} is there, and is no socket: remove it, or listen elsewhere"
+    assert os.lstat(path) == before
+
+
+def test_a_socket_of_another_kind_stays(path, reactor):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.bind(path)
+        with pytest.raises(Unbound, match="is there, and may be in use: Protocol wrong type for socket"):
+            bind(path, reactor)
+        assert os.path.exists(path)
+
+
+def test_one_that_was_bound_meanwhile_is_put_back(path, monkeypatch):
+    leave_behind(path, os.getpid())
+    rename, other = os.rename, socket.socket(socket.AF_UNIX)
+
+    def late(source, target):
+        if source == path and not other.getsockname():  # between the look and the removal
+            os.unlink(path)
+            other.bind(path)
+            other.listen()
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", late)
+    with other:
+        with pytest.raises(Unbound, match="another process listens on"):
+            remove_stale(path)
+        assert listens(path)
+
+
+@pytest.mark.parametrize("name", ["x", "x" * 20])
+def test_a_path_as_long_as_they_may_be(tmp_path, reactor, name):
+    folder = tmp_path / ("y" * (107 - len(os.fsencode(tmp_path)) - 2 - len(name)))
+    folder.mkdir()
+    path = f"{folder}/{name}"
+    assert len(path) == 107
+    leave_behind(path, os.getpid())
+    release(bind(path, reactor), reactor)
+
+
+def test_an_abstract_address_is_nobody_s_file(reactor):
+    remove_stale("\0esxiproxy-test")
