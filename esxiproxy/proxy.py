@@ -9,7 +9,7 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -51,6 +51,9 @@ class Proxy(Service):
     ``quotas`` says how many sessions and connections there may be, and ``state`` is what counts them: without
     one, the memory of this process.  ``room`` is asked whether there is a descriptor left for one more
     session, with so many to be dialled for still.  ``processes`` serve the same ports, this one among them.
+
+    ``clock`` measures every duration; it should be one that nobody sets.  Without one the reactor does, and
+    Twisted's own run on the time of day.
     """
 
     _log = Logger()
@@ -64,16 +67,18 @@ class Proxy(Service):
         state: IState | None = None,
         room: Callable[[int], bool] = always,
         processes: int = 1,
+        clock: IReactorTime | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self.quotas = quotas or Quotas()
-        self.state: IState = state or MemoryState(reactor)
-        self.admission = Admission(self.state, reactor, room, processes)
-        self._roster = Roster(self.state, reactor)
-        self.sessions = Sessions([*observers, self.admission, self._roster], reactor)
         self._reactor = streaming(reactor)
-        self._names = Names(self._reactor)
-        self._connector = Connector(self._reactor, self._names)
+        self._clock: Any = clock or self._reactor
+        self.state: IState = state or MemoryState(self._clock)
+        self.admission = Admission(self.state, self._clock, room, processes)
+        self._roster = Roster(self.state)
+        self.sessions = Sessions([*observers, self.admission, self._roster], self._clock)
+        self._names = Names(self._reactor, self._clock)
+        self._connector = Connector(self._reactor, self._names, self._clock)
         self._gone: Deferred[None] = succeed(None)
         self._aborted = False
 
@@ -96,12 +101,12 @@ class Proxy(Service):
         if isinstance(tls, ListenerTLS):
             tls = CurrentContext(listener_context(tls))
         gateway = Gateway(authenticator or Anonymous(), router, self._connector, self.admission, quotas)
-        factory: Any = ListenerFactory(name, gateway, self.sessions, limits, self._reactor, edge)
+        factory: Any = ListenerFactory(name, gateway, self.sessions, limits, self._clock, edge)
         if tls is not None:
-            factory = TLSFactory(tls, False, factory, self._reactor)
+            factory = TLSFactory(tls, False, factory, self._clock)
         if edge.proxy_protocol:
             handshake = partial(self.admission.handshake, name, quotas)
-            factory = ProxyProtocolFactory(factory, self._reactor, limits.head_timeout, edge.trust, handshake)
+            factory = ProxyProtocolFactory(factory, self._clock, limits.head_timeout, edge.trust, handshake)
         return factory
 
     def renew(self, upstreams: Iterable[Upstream]) -> None:
@@ -110,7 +115,7 @@ class Proxy(Service):
         The files of these upstreams are read now, those of others when they are first dialled.  Raises
         TLSFileError, and then nothing has changed.
         """
-        connector = Connector(self._reactor, self._names)
+        connector = Connector(self._reactor, self._names, self._clock)
         for upstream in upstreams:
             connector.prepare(upstream)
         self._connector = connector
@@ -144,7 +149,7 @@ class Proxy(Service):
             if not holder.session.ended_by:
                 holder.session.failed(Draining("the proxy was told to end at once"))
             holder.abort()
-        self._reactor.callLater(_LAST_WORDS, lambda: self._gone.cancel())
+        self._clock.callLater(_LAST_WORDS, lambda: self._gone.cancel())
 
     async def _start(self) -> None:
         await self.state.start(partial(self._roster.obey, sessions=self.sessions))
@@ -154,12 +159,12 @@ class Proxy(Service):
         await self.state.stop()
 
     async def _retire(self, seconds: float | None) -> None:
-        end = None if seconds is None else self._reactor.seconds() + seconds
+        end = None if seconds is None else self._clock.seconds() + seconds
         while self.admission.handshakes and not self._aborted:  # nobody else will serve them
-            if end is not None and self._reactor.seconds() >= end:
+            if end is not None and self._clock.seconds() >= end:
                 break
-            await deferLater(self._reactor, _LOOK)
-        left = None if end is None else max(0.0, end - self._reactor.seconds())
+            await deferLater(self._clock, _LOOK)
+        left = None if end is None else max(0.0, end - self._clock.seconds())
         await self._drain(left, "upgrade_timeout")
 
     async def _drain(self, seconds: float | None, timeout: str) -> None:
@@ -176,6 +181,6 @@ class Proxy(Service):
         self._gone = gone = self.sessions.empty()
         if seconds is not None:
             seconds = min(seconds, _LAST_WORDS) if self._aborted else seconds
-            gone.addTimeout(seconds, self._reactor, onTimeoutCancel=lambda _result, _timeout: None)
+            gone.addTimeout(seconds, self._clock, onTimeoutCancel=lambda _result, _timeout: None)
         with suppress(CancelledError):
             await gone

@@ -16,6 +16,7 @@ from twisted.python import usage
 
 from esxiproxy.core.config import ConfigError
 from esxiproxy.core.problem import CannotStart
+from esxiproxy.ops.clock import make_monotonic
 from esxiproxy.ops.collector import Collector
 from esxiproxy.ops.ownlog import OwnLog, own_log
 from esxiproxy.ops.signals import Signals
@@ -58,9 +59,14 @@ class Process(MultiService):
 
 
 def makeService(options: Options, reactor: Any = None) -> IService:
-    """The proxy that the configuration describes, and what signals mean to it."""
+    """Return the proxy that the configuration describes, with what signals mean to it.
+
+    Without a ``reactor`` it is twistd's, whose timers run on a monotonic clock from then on.
+    """
     if reactor is None:
         from twisted.internet import reactor
+
+        make_monotonic(reactor)
     config = options["configuration"]
     path = config.source.absolute()
     service: Any

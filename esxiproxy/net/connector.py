@@ -81,10 +81,11 @@ class Connector:
     What the configuration's upstreams need is kept, and of those that a router makes up, the last ones.
     """
 
-    def __init__(self, reactor: Any, names: Names | None = None) -> None:
+    def __init__(self, reactor: Any, names: Names | None = None, clock: Any = None) -> None:
         self._reactor = reactor
-        self._names = names or Names(reactor)
-        self._factory = BackendFactory(reactor)
+        self._clock = clock or reactor
+        self._names = names or Names(reactor, self._clock)
+        self._factory = BackendFactory(self._clock)
         self._prepared: dict[str, UpstreamTLS] = {}
         self._tls: OrderedDict[str, UpstreamTLS] = OrderedDict()
         self._contexts = Contexts()
@@ -114,7 +115,7 @@ class Connector:
         It begins with ``announced``, a PROXY header.  Cancelling it leaves nothing behind.
         """
         tls = self._tls_of(upstream)
-        protocol = HttpUpstream(upstream, limits, tls, self._reactor, announced)
+        protocol = HttpUpstream(upstream, limits, tls, self._clock, announced)
         return self._dial(upstream, protocol, tls, limits, announced, slot)
 
     def _dial(
@@ -129,7 +130,7 @@ class Connector:
         """Everything up to the protocol's ``opened``, under one deadline."""
         factory: Any = _Dial(protocol)
         if tls is not None:
-            factory = TLSFactory(tls, True, factory, self._reactor, tls.resumption)
+            factory = TLSFactory(tls, True, factory, self._clock, tls.resumption)
         if announced:
             factory = _Announced(factory, announced)
         opened: Deferred[P] | None = protocol.opened
@@ -165,7 +166,7 @@ class Connector:
                 opened.errback(failure)
 
         result: Deferred[P] = Deferred(cancel)
-        deadline = self._reactor.callLater(limits.upstream_handshake_timeout, expire)
+        deadline = self._clock.callLater(limits.upstream_handshake_timeout, expire)
 
         def done(outcome: Any) -> None:
             if deadline.active():

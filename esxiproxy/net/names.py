@@ -88,8 +88,9 @@ class Names:
     A resolver that an application has installed in its reactor is asked in place of ``getaddrinfo``.
     """
 
-    def __init__(self, reactor: Any, getaddrinfo: Any = None) -> None:
+    def __init__(self, reactor: Any, clock: Any = None, getaddrinfo: Any = None) -> None:
         self._reactor = reactor
+        self._clock = clock or reactor
         self._getaddrinfo = getaddrinfo or socket.getaddrinfo
         self._look_ups: dict[str, _LookUp] = {}
         self._queue: dict[str, _LookUp] = {}
@@ -105,7 +106,7 @@ class Names:
         """
         host = host.lower()
         dead = self._dead.get(host)
-        if dead is not None and (rest := dead.until - self._reactor.seconds()) > 0:
+        if dead is not None and (rest := dead.until - self._clock.seconds()) > 0:
             again = f"for {rest:.0f} s" if rest < float("inf") else "while that look-up is running"
             return fail(type(dead.why)(f"{dead.why.args[0]} (not looked up again {again})"))
         look_up = self._look_ups.get(host)
@@ -123,8 +124,8 @@ class Names:
             del self._queue_of(look_up)[look_up.host], self._look_ups[look_up.host]
         elif look_up.stop is not None:
             look_up.stop()
-            if self._reactor.seconds() - look_up.began >= HANGS:
-                self._remember(look_up.host, _timeout(), self._reactor.seconds() + DEAD)
+            if self._clock.seconds() - look_up.began >= HANGS:
+                self._remember(look_up.host, _timeout(), self._clock.seconds() + DEAD)
             self._forget(look_up)
             self._start()
 
@@ -135,8 +136,8 @@ class Names:
         while self._running < LOOK_UPS and (look_up := self._next()) is not None:
             self._running += 1
             self._suspects += look_up.suspect
-            look_up.running, look_up.began = True, self._reactor.seconds()
-            look_up.hangs = self._reactor.callLater(HANGS, self._hangs, look_up)
+            look_up.running, look_up.began = True, self._clock.seconds()
+            look_up.hangs = self._clock.callLater(HANGS, self._hangs, look_up)
             self._ask(look_up)
 
     def _next(self) -> _LookUp | None:
@@ -160,7 +161,7 @@ class Names:
             Thread(target=self._in_thread, args=(look_up,), name="name look-up", daemon=True).start()
         except RuntimeError as error:  # the system has no thread left
             failed = DNSLookupError(f"no thread for the look-up: {error}")
-            self._reactor.callLater(0, self._answered, look_up, failed)
+            self._clock.callLater(0, self._answered, look_up, failed)
 
     def _in_thread(self, look_up: _LookUp) -> None:
         found: Found | DNSLookupError
@@ -195,7 +196,7 @@ class Names:
         hung = self._forget(look_up)
         if isinstance(outcome, DNSLookupError):
             why = _timeout() if hung else outcome
-            self._remember(host, why, self._reactor.seconds() + DEAD)
+            self._remember(host, why, self._clock.seconds() + DEAD)
         else:
             self._dead.pop(host, None)
         look_up.tell(outcome)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+import time
+from collections.abc import Awaitable, Callable
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -23,15 +23,15 @@ class Roster:
 
     _log = Logger()
 
-    def __init__(self, state: IState, clock: IReactorTime) -> None:
+    def __init__(self, state: IState, day: Callable[[], float] = time.time) -> None:
         self._state = state
-        self._clock = clock
+        self._day = day
         self._published: set[str] = set()
 
     def opened(self, session: Session) -> None:
         if session.kind is Kind.CONSOLE:
             self._published.add(session.id)
-            self._ask(self._state.publish(entry_of(session, self._state.holder, self._clock.seconds())))
+            self._ask(self._state.publish(entry_of(session, self._state.holder, self._day())))
 
     def closed(self, record: Record) -> None:
         if record.session in self._published:

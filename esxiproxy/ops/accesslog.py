@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -47,11 +48,18 @@ class AccessLog(Service):
 
     _log = Logger()
 
-    def __init__(self, logging: AccessLogging, reactor: Any, sink: Sink | None = None) -> None:
+    def __init__(
+        self,
+        logging: AccessLogging,
+        reactor: Any,
+        sink: Sink | None = None,
+        day: Callable[[], float] = time.time,
+    ) -> None:
         self.setName("access log")
         self._to = logging.to
         self._line = _FORMATS[logging.format]
         self._reactor = reactor
+        self._day = day
         self._sink = sink or _sink(logging.to, reactor)
         self._before: Any = None
 
@@ -79,7 +87,7 @@ class AccessLog(Service):
     def closed(self, record: Record) -> None:
         if not self.running:
             return
-        now = self._reactor.seconds()
+        now = self._day()
         line = self._line(record, now - record.phases.get("closed", 0.0))
         self._sink.send(line, record, now)
 

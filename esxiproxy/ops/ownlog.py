@@ -6,6 +6,7 @@ import atexit
 import sys
 import syslog
 import threading
+import time
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -106,7 +107,7 @@ class SystemLog(OwnLog, SyslogObserver):
     def syslog(self, priority: int, line: str) -> None:
         """What ``emit`` calls for each line."""
         facility = priority & ~7 or syslog.LOG_USER
-        self._put(self._datagram(facility | priority & 7, line, self._reactor.seconds()))
+        self._put(self._datagram(facility | priority & 7, line, time.time()))
 
     def _write(self, event: LogEvent) -> None:
         self._legacy(event)

@@ -41,7 +41,7 @@ class SimulatedHost(Service):
             Screen(options.width, options.height, options.name),
             reactor,
             options.frame_interval,
-            now or (lambda: datetime.fromtimestamp(reactor.seconds())),
+            now or (lambda: datetime.now()),
         )
         if options.certificate is None:
             self.certificate = certificate.make()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from esxiproxy.state.lease import LEASE, UNRECORDED
 from esxiproxy.state.rows import (
     digest,
     drop,
+    expired,
     full_at,
     give_up,
     read_entries,
@@ -25,9 +26,10 @@ from esxiproxy.state.rows import (
     write_entry,
 )
 from esxiproxy.state.tables import Tables
+from esxiproxy.state.times import Times
 
 _COMMAND_LIFE = 60.0
-"""Seconds after which nobody obeys a command any more."""
+"""Seconds after which a holder of an older version does not obey a command; others do while they live."""
 
 
 class Ledger:
@@ -37,10 +39,10 @@ class Ledger:
     written by the first one that can.
     """
 
-    def __init__(self, path: Path, holder: str, seconds: Callable[[], float]) -> None:
-        self._tables = Tables(path, seconds)
+    def __init__(self, path: Path, holder: str, times: Times) -> None:
+        self._tables = Tables(path, times.lasting)
         self._holder = holder
-        self._seconds = seconds
+        self._times = times
         self._slots: dict[str, set[str]] = {}
         self._entries: dict[str, Entry] = {}
         self._written = 0
@@ -51,9 +53,10 @@ class Ledger:
     @contextmanager
     def _transaction(self) -> Iterator[tuple[sqlite3.Connection, float]]:
         with self._tables.transaction() as db:
-            now = self._seconds()
+            now = self._times.lasting()
             # Another process may have taken this one for dead.
-            found = db.execute("SELECT 1 FROM holders WHERE holder = ?", (self._holder,)).fetchone()
+            both = "SELECT 1 FROM holders JOIN leases USING (holder) WHERE holder = ?"
+            found = db.execute(both, (self._holder,)).fetchone()
             if found is None or self._written != self._tables.generation:
                 self._write_all(db, now)
             yield db, now
@@ -61,21 +64,29 @@ class Ledger:
 
     def _write_all(self, db: sqlite3.Connection, now: float) -> None:
         drop(db, self._holder, but="commands")
-        db.execute("INSERT INTO holders VALUES (?, ?)", (self._holder, now + LEASE))
+        self._write_lease(db, now)
         rows = [(name, slot, self._holder) for slot, names in self._slots.items() for name in names]
         db.executemany("INSERT OR IGNORE INTO slots VALUES (?, ?, ?)", rows)
         for entry in self._entries.values():
             write_entry(db, entry)
 
+    def _write_lease(self, db: sqlite3.Connection, now: float) -> None:
+        lease = (self._holder, self._times.boot, now + LEASE)
+        db.execute("INSERT OR REPLACE INTO leases VALUES (?, ?, ?)", lease)
+        by_day = (self._holder, self._times.day() + LEASE)
+        db.execute("INSERT OR REPLACE INTO holders VALUES (?, ?)", by_day)
+
     def renew(self) -> None:
         """Keep the lease, and take away what has expired, other holders among it."""
         self._tables.check_file()
         with self._transaction() as (db, now):
-            db.execute("UPDATE holders SET expires = ? WHERE holder = ?", (now + LEASE, self._holder))
+            self._write_lease(db, now)
             self._bury(db, now)
-            for table in ("tokens", "tickets", "commands", "lost"):
-                db.execute(f"DELETE FROM {table} WHERE expires <= ?", (now,))
-            db.execute("DELETE FROM buckets WHERE full_at <= ?", (now,))
+            for table in ("tokens", "tickets", "lost"):
+                db.execute(f"DELETE FROM {table} WHERE expires <= ?", (self._times.day(),))
+            for table in ("leases", "commands"):  # those of holders that an older version has buried
+                db.execute(f"DELETE FROM {table} WHERE holder NOT IN (SELECT holder FROM holders)")
+            db.execute("DELETE FROM rates WHERE boot != ? OR full_at <= ?", (self._times.boot, now))
 
     def close(self) -> None:
         """Leave nothing behind, as far as that can be done."""
@@ -87,13 +98,12 @@ class Ledger:
 
     def _bury(self, db: sqlite3.Connection, now: float) -> bool:
         """Whether there was a holder whose lease has run out."""
-        # One that is too far away was given before the wall clock was set back.
-        dead = db.execute(
-            "SELECT holder FROM holders WHERE holder != ? AND (expires <= ? OR expires > ?)",
-            (self._holder, now, now + 2 * LEASE),
-        ).fetchall()
-        for (holder,) in dead:
-            give_up(db, holder, now + UNRECORDED)
+        day = self._times.day()
+        dead = [
+            holder for holder in expired(db, self._times.boot, now, day, 2 * LEASE) if holder != self._holder
+        ]
+        for holder in dead:
+            give_up(db, holder, day + UNRECORDED)
         return bool(dead)
 
     def pay(self, slots: Sequence[str], entries: Mapping[str, Entry | None]) -> None:
@@ -125,17 +135,18 @@ class Ledger:
     def take(self, slot: str, claims: Sequence[Claim]) -> tuple[Claim | None, Sequence[str]]:
         """The first claim that cannot be had; and if there is none, the names that are new to the slot."""
         with self._transaction() as (db, now):
-            full = refusing(db, slot, claims, now)
+            full = refusing(db, slot, claims, self._times.boot, now)
             if full is not None and self._bury(db, now):
-                full = refusing(db, slot, claims, now)
+                full = refusing(db, slot, claims, self._times.boot, now)
             if full is not None:
                 return full, ()
             had = self._slots.get(slot, set())
             names = [claim.name for claim in claims if not isinstance(claim, Rate) and claim.name not in had]
             for claim in claims:
                 if isinstance(claim, Rate):
-                    row = (claim.name, claim.spend(full_at(db, claim.name), now))
-                    db.execute("INSERT OR REPLACE INTO buckets VALUES (?, ?)", row)
+                    after = claim.spend(full_at(db, claim.name, self._times.boot), now)
+                    row = (claim.name, self._times.boot, after)
+                    db.execute("INSERT OR REPLACE INTO rates VALUES (?, ?, ?)", row)
             rows = [(name, slot, self._holder) for name in names]
             db.executemany("INSERT OR IGNORE INTO slots VALUES (?, ?, ?)", rows)
         if names:
@@ -163,21 +174,22 @@ class Ledger:
 
     def use(self, token: str, seconds: float) -> bool:
         """Whether this is the first use."""
-        with self._transaction() as (db, now):
-            db.execute("DELETE FROM tokens WHERE token = ? AND expires <= ?", (digest(token), now))
-            row = (digest(token), now + seconds)
+        with self._transaction() as (db, _now):
+            day = self._times.day()
+            db.execute("DELETE FROM tokens WHERE token = ? AND expires <= ?", (digest(token), day))
+            row = (digest(token), day + seconds)
             return db.execute("INSERT OR IGNORE INTO tokens VALUES (?, ?)", row).rowcount == 1
 
     def keep(self, ticket: str, content: str, seconds: float) -> None:
         """Keep it, or its new content."""
-        with self._transaction() as (db, now):
-            row = (digest(ticket), content, now + seconds)
+        with self._transaction() as (db, _now):
+            row = (digest(ticket), content, self._times.day() + seconds)
             db.execute("INSERT OR REPLACE INTO tickets VALUES (?, ?, ?)", row)
 
     def kept(self, ticket: str, redeem: bool = False) -> str | None:
         """Its content, and with ``redeem`` for the last time."""
-        with self._transaction() as (db, now):
-            row = (digest(ticket), now)
+        with self._transaction() as (db, _now):
+            row = (digest(ticket), self._times.day())
             found = db.execute("SELECT content FROM tickets WHERE ticket = ? AND expires > ?", row).fetchone()
             if redeem:
                 db.execute("DELETE FROM tickets WHERE ticket = ?", row[:1])
@@ -209,7 +221,7 @@ class Ledger:
             text = json.dumps([command.verb.value, command.session, command.reason])
             db.execute(
                 "INSERT INTO commands (holder, command, expires) VALUES (?, ?, ?)",
-                (found[0], text, now + _COMMAND_LIFE),
+                (found[0], text, self._times.day() + _COMMAND_LIFE),
             )
         self._seen = None  # it may be for ourselves
         return True
@@ -219,10 +231,9 @@ class Ledger:
         seen = self._tables.version()
         if seen is not None and seen == self._seen and self._written == self._tables.generation:
             return ()
-        with self._transaction() as (db, now):
+        with self._transaction() as (db, _now):
             rows = db.execute(
-                "SELECT command FROM commands WHERE holder = ? AND expires > ? ORDER BY number",
-                (self._holder, now),
+                "SELECT command FROM commands WHERE holder = ? ORDER BY number", (self._holder,)
             ).fetchall()
             db.execute("DELETE FROM commands WHERE holder = ?", (self._holder,))
         self._seen = seen

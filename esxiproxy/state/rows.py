@@ -11,11 +11,13 @@ from esxiproxy.core.claim import Claim, Rate
 from esxiproxy.core.entry import Entry
 
 
-def refusing(db: sqlite3.Connection, slot: str, claims: Sequence[Claim], now: float) -> Claim | None:
+def refusing(
+    db: sqlite3.Connection, slot: str, claims: Sequence[Claim], boot: str, now: float
+) -> Claim | None:
     """The first claim that cannot be had now."""
     for claim in claims:
         if isinstance(claim, Rate):
-            if claim.spend(full_at(db, claim.name), now) is None:
+            if claim.spend(full_at(db, claim.name, boot), now) is None:
                 return claim
         elif used(db, claim.name) >= claim.most:
             row = (claim.name, slot)
@@ -30,9 +32,9 @@ def used(db: sqlite3.Connection, name: str) -> int:
     return int(found[0]) if found else 0
 
 
-def full_at(db: sqlite3.Connection, name: str) -> float:
-    """When this bucket will be full again."""
-    found = db.execute("SELECT full_at FROM buckets WHERE name = ?", (name,)).fetchone()
+def full_at(db: sqlite3.Connection, name: str, boot: str) -> float:
+    """When this bucket will be full again; one of another start of the machine is full."""
+    found = db.execute("SELECT full_at FROM rates WHERE name = ? AND boot = ?", (name, boot)).fetchone()
     return float(found[0]) if found else 0.0
 
 
@@ -48,9 +50,24 @@ def read_entries(db: sqlite3.Connection) -> Sequence[Entry]:
     return [Entry(**json.loads(text)) for (text,) in rows]
 
 
+def expired(db: sqlite3.Connection, boot: str, now: float, day: float, longest: float) -> Sequence[str]:
+    """The holders whose lease has run out, or was given on a clock that does not run any more.
+
+    A holder of an older version has its lease by the time of day.  One that is further away than the
+    ``longest`` was given before that was set back.
+    """
+    rows = db.execute(
+        "SELECT holder FROM holders LEFT JOIN leases USING (holder) WHERE CASE WHEN boot IS NULL"
+        " THEN holders.expires <= :day OR holders.expires > :day + :longest"
+        " ELSE boot != :boot OR leases.expires <= :now OR leases.expires > :now + :longest END",
+        {"boot": boot, "now": now, "day": day, "longest": longest},
+    ).fetchall()
+    return [holder for (holder,) in rows]
+
+
 def drop(db: sqlite3.Connection, holder: str, but: str = "") -> None:
     """Take away all that a holder has or had, but for one of the tables."""
-    for table in ("slots", "sessions", "holders", "commands", "lost"):
+    for table in ("slots", "sessions", "holders", "leases", "commands", "lost"):
         if table != but:
             db.execute(f"DELETE FROM {table} WHERE holder = ?", (holder,))
 

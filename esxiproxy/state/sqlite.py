@@ -22,6 +22,7 @@ from esxiproxy.state.debts import Debts, Payment
 from esxiproxy.state.lease import LEASE, RENEWALS, Repeated
 from esxiproxy.state.ledger import Ledger
 from esxiproxy.state.thread import Thread
+from esxiproxy.state.times import Times
 
 PATIENCE = 3.0
 """Seconds that anybody waits for an answer; the database gives up sooner, unless its disk does not answer."""
@@ -39,15 +40,15 @@ class SqliteState:
     """One process's holder in the database at ``path``.
 
     All calls go through one thread, in their order: the reactor waits for no disk and for no other process.
-    ``reactor.seconds()`` is the wall clock, as Twisted's is: it is what the processes have in common.
+    What is written there is measured on the clocks of the machine, and not on the reactor's.
     """
 
     _log = Logger()
 
-    def __init__(self, path: Path, reactor: Any, pool: Any = None) -> None:
+    def __init__(self, path: Path, reactor: Any, pool: Any = None, times: Times | None = None) -> None:
         self.holder = secrets.token_hex(8)
         self._reactor = reactor
-        self._ledger = Ledger(path, self.holder, reactor.seconds)
+        self._ledger = Ledger(path, self.holder, times or Times.of_this_machine())
         self._pool: Any = pool if pool is not None else Thread("state")
         self._obey: Callable[[Command], None] = lambda command: None
         self._renewal = Repeated(lambda: self._ask(self._ledger.renew), "renewing", reactor)

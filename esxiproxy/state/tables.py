@@ -18,6 +18,8 @@ VERSION = 1
 APPLICATION = 0x65737870
 """What marks a database as ours: ``esxp``."""
 
+# Holders of an older version read and write the first table alone, and by the time of day: during an upgrade
+# both are there.  What their version kept under other names is not touched.
 _SCHEMA = """
 BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS holders (holder TEXT PRIMARY KEY, expires REAL NOT NULL) WITHOUT ROWID;
@@ -33,7 +35,10 @@ CREATE TRIGGER IF NOT EXISTS given AFTER DELETE ON slots BEGIN
     UPDATE counts SET used = used - 1 WHERE name = OLD.name;
     DELETE FROM counts WHERE name = OLD.name AND used < 1;
 END;
-CREATE TABLE IF NOT EXISTS buckets (name TEXT PRIMARY KEY, full_at REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS leases (
+    holder TEXT PRIMARY KEY, boot TEXT NOT NULL, expires REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS rates (
+    name TEXT PRIMARY KEY, boot TEXT NOT NULL, full_at REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS tokens (token BLOB PRIMARY KEY, expires REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS tickets (
     ticket BLOB PRIMARY KEY, content TEXT NOT NULL, expires REAL NOT NULL) WITHOUT ROWID;
@@ -73,7 +78,7 @@ class Tables:
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Everything or nothing; no other process writes meanwhile.  Raises StateUnavailable."""
         now = self._seconds()
-        if now < self._down_until <= now + RETRY:  # and not for hours, when the clock was set back
+        if now < self._down_until:
             raise StateUnavailable(self._why)
         try:
             connection = self._open()

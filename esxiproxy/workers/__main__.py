@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 
 from esxiproxy.core.config import ConfigError
 from esxiproxy.core.problem import CannotStart
+from esxiproxy.ops.clock import make_monotonic
 from esxiproxy.ops.threads import Threads
 from esxiproxy.preflight import load_checked
 from esxiproxy.workers import deafness
@@ -50,6 +51,7 @@ def main() -> int:
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
+    make_monotonic(reactor)
     reports = Reports(REPORTS, reactor)
     globalLogBeginner.beginLoggingTo([reports], redirectStandardIO=False)
     ending = Ending(reactor)

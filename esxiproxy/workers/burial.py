@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -27,15 +28,17 @@ class Burial:
         bury: Callable[[str], Awaitable[Sequence[Entry]]],
         record: Callable[[Record], object],
         clock: Any,
+        day: Callable[[], float] = time.time,
     ) -> None:
         self._bury = bury
         self._record = record
         self._clock = clock
+        self._day = day
 
     async def of(self, holder: str) -> None:
         """Until it is done."""
         lost = await self._lost(holder)
-        now = self._clock.seconds()
+        now = self._day()
         for entry in lost:
             try:
                 self._record(record_of(entry, now))

@@ -18,7 +18,7 @@ class Listed(Scene):
         super().__init__()
         memory = Memory()
         self.state, self.other = (MemoryState(self.clock, memory) for _ in range(2))
-        roster = Roster(self.state, self.clock)
+        roster = Roster(self.state, self.clock.seconds)
         self.sessions._observers += (roster,)
         self.state.start(partial(roster.obey, sessions=self.sessions))
 
@@ -70,4 +70,4 @@ def test_another_process_ends_a_console(verb, payload, error):
 
 def test_a_command_for_a_session_that_is_gone_is_nothing():
     scene = Listed()
-    Roster(scene.state, scene.clock).obey(Command(Verb.KILL, "gone"), scene.sessions)
+    Roster(scene.state).obey(Command(Verb.KILL, "gone"), scene.sessions)

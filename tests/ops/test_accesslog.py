@@ -114,7 +114,8 @@ def told():
 
 @contextlib.contextmanager
 def running(to, reactor=None, form=Format.JSON, sink=None):
-    log = AccessLog(AccessLogging(to, form), reactor or Reactor(), sink)
+    reactor = reactor or Reactor()
+    log = AccessLog(AccessLogging(to, form), reactor, sink, reactor.seconds)
     log.startService()
     try:
         yield log

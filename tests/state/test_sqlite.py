@@ -24,6 +24,7 @@ from esxiproxy.state.lease import LEASE
 from esxiproxy.state.ledger import Ledger
 from esxiproxy.state.opening import check
 from esxiproxy.state.sqlite import PATIENCE, SqliteState
+from esxiproxy.state.times import Times
 from tests.state.world import Held, SqliteWorld, result
 
 ONE = Slots("max_connections", "upstream 192.0.2.10", 1)
@@ -77,7 +78,7 @@ def test_after_a_failure_nobody_waits_for_the_next_one(world):
 def test_of_many_who_find_it_locked_one_waits(tmp_path, monkeypatch):
     for name in ("BUSY", "RETRY"):
         monkeypatch.setattr(tables, name, 0.5)
-    ledger = Ledger(tmp_path / "state.sqlite", "holder", time.monotonic)
+    ledger = Ledger(tmp_path / "state.sqlite", "holder", Times.of_this_machine())
     ledger.renew()
     with closing(sqlite3.connect(tmp_path / "state.sqlite", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -339,12 +340,12 @@ def test_the_loops_own_thread_never_touches_the_database(tmp_path):
 _RACER = """
 import sys
 from pathlib import Path
-from time import time
 from esxiproxy.core.claim import Slots
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.state.ledger import Ledger
+from esxiproxy.state.times import Times
 
-ledger = Ledger(Path(sys.argv[1]), sys.argv[2], time)
+ledger = Ledger(Path(sys.argv[1]), sys.argv[2], Times.of_this_machine())
 sys.stdin.readline()
 won = 0
 for number in range(50):

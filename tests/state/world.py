@@ -12,6 +12,7 @@ from esxiproxy.core.entry import Entry
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.state.memory import Memory, MemoryState
 from esxiproxy.state.sqlite import SqliteState
+from esxiproxy.state.times import Times
 
 
 class Process(Clock):
@@ -133,9 +134,23 @@ class SqliteWorld(World):
         super().__init__()
         self.path = folder / "state.sqlite"
         self.pool = Immediate
+        self.boot = "a boot"
+        self.day = 1_700_000_000.0
+        """The time of day when the machine started; the test sets it."""
 
     def make(self, process):
-        return SqliteState(self.path, process, self.pool())
+        return SqliteState(self.path, process, self.pool(), self.times(process))
+
+    def restart(self, seconds, uptime=1_000_000.0):
+        """The machine starts again, which takes so long; all that counts from its start is another number."""
+        day = self.day + self._now
+        self._processes.clear()
+        self.boot += ", and another"
+        self._now = uptime
+        self.day = day + seconds - uptime
+
+    def times(self, process):
+        return Times(self.boot, process.seconds, lambda: process.seconds() + self.day)
 
     def another_program(self):
         """A connection that is none of ours."""

@@ -26,7 +26,7 @@ class State:
 def test_each_session_has_its_record_once():
     clock, records = Clock(), []
     clock.advance(100)
-    burial = Burial(State().bury, records.append, clock)
+    burial = Burial(State().bury, records.append, clock, clock.seconds)
     for _ in range(2):
         done = Deferred.fromCoroutine(burial.of("dead"))
         assert done.called
@@ -37,7 +37,7 @@ def test_each_session_has_its_record_once():
 def test_a_state_that_is_gone_is_asked_again_until_it_answers():
     clock, records, state = Clock(), [], State()
     state.gone = True
-    done = Deferred.fromCoroutine(Burial(state.bury, records.append, clock).of("dead"))
+    done = Deferred.fromCoroutine(Burial(state.bury, records.append, clock, clock.seconds).of("dead"))
     clock.pump([AGAIN] * 100)
     assert not done.called and records == []
     state.gone = False

@@ -1,0 +1,107 @@
+"""Somebody sets the clock of the machine while consoles are open."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.integration.crowd import Crew
+from tests.programs import ROOT, TICKET, Proxy
+from tests.wsclient import BINARY, PING, PONG, Client, ScriptedUpstream, echo
+
+STEPPED = """
+import os, time
+_time = time.time
+
+def stepped():
+    try:
+        with open(os.environ["CLOCK_STEP"]) as file:
+            return _time() + float(file.read())
+    except (OSError, ValueError):
+        return _time()
+
+time.time = stepped
+"""
+TEXT = """
+[proxy]
+{workers}
+[listener one]
+listen = 127.0.0.1:0
+upstream = esxi1
+ping_interval = 200ms
+ping_timeout = 30m
+idle_timeout = 30m
+
+[upstream esxi1]
+url = ws://127.0.0.1:{port}
+"""
+
+
+class Stepped(Proxy):
+    """esxiproxy in a process whose time of day the test sets."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._step = Path(self.folder / "step")
+        self.folder.joinpath("sitecustomize.py").write_text(STEPPED)
+
+    def command(self) -> Sequence[str | Path]:
+        return ["env", f"CLOCK_STEP={self._step}", f"PYTHONPATH={ROOT}:{self.folder}", *super().command()]
+
+    def step(self, seconds: float) -> None:
+        """Set the clock so far from the right time."""
+        late = self._step.with_suffix(".new")
+        late.write_text(str(seconds))
+        os.rename(late, self._step)
+
+
+class SteppedCrew(Stepped, Crew):
+    """The same with several workers."""
+
+
+@pytest.fixture(params=["one process", "workers"])
+def proxy(request: pytest.FixtureRequest) -> Iterator[Stepped]:
+    """One process, or a master with workers."""
+    several = request.param == "workers"
+    with ScriptedUpstream(echo()) as upstream:
+        text = TEXT.format(workers="workers = 2" if several else "", port=upstream.port)
+        with SteppedCrew(text) if several else Stepped(text) as proxy:
+            yield proxy
+
+
+def pinged(client: Client, count: int) -> None:
+    """Answer so many pings, the next of which comes from a timer that is armed later."""
+    for _ in range(count):
+        frame = client.recv_frame()
+        assert frame.opcode == PING, frame
+        client.send_frame(PONG, frame.payload)
+
+
+def echoes(client: Client) -> bool:
+    """Whether a message comes back, with pings in front of it."""
+    client.send_frame(BINARY, b"still here")
+    while (frame := client.recv_frame()).opcode == PING:
+        client.send_frame(PONG, frame.payload)
+    return frame.payload == b"still here"
+
+
+@pytest.mark.parametrize("step", [-86400.0, 86400.0], ids=["back", "forward"])
+def test_pings_deadlines_and_leases_do_not_see_it(proxy: Stepped, step: float) -> None:
+    """Pings go on at their pace, and neither a deadline nor a lease is over."""
+    with Client(proxy.ports["one"]) as client:
+        client.open(f"/ticket/{TICKET}")
+        pinged(client, 2)
+        proxy.step(step)
+        pinged(client, 5)
+        assert echoes(client)
+        with Client(proxy.ports["one"]) as another:
+            another.open(f"/ticket/{TICKET}")
+            pinged(another, 2)
+            assert echoes(another)
+    log = proxy.log()
+    assert "WorkerLost" not in log and "IdleTimeout" not in log, log
+    assert not re.search(r"stood still for \d{4}", log), log

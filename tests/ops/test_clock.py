@@ -1,0 +1,162 @@
+"""The timers of a process of our own run on a clock that nobody sets."""
+
+import re
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from twisted.internet.asyncioreactor import AsyncioSelectorReactor
+from twisted.internet.selectreactor import SelectReactor
+from twisted.internet.task import Clock, LoopingCall
+
+import esxiproxy
+from esxiproxy.core.flood import BURST, ControlBudget
+from esxiproxy.net.transport.reactor import streaming
+from esxiproxy.ops import clock as clock_module
+from esxiproxy.ops.clock import make_monotonic
+from esxiproxy.ops.systemd import SystemdService
+
+PACKAGE = Path(esxiproxy.__file__).parent
+
+
+class Machine:
+    """A reactor whose time of day the test sets, and whose monotonic clock it advances."""
+
+    def __init__(self, monkeypatch, kind=SelectReactor):
+        self.monotonic, self.day = 5_000.0, 1_700_000_000.0
+        monkeypatch.setattr(clock_module, "time", SimpleNamespace(monotonic=lambda: self.monotonic))
+        self.reactor = kind()
+        self.reactor.seconds = lambda: self.day
+
+    def advance(self, seconds):
+        self.monotonic += seconds
+        self.day += seconds
+        self.reactor.runUntilCurrent()
+
+
+@pytest.fixture(params=[SelectReactor, AsyncioSelectorReactor])
+def machine(request, monkeypatch):
+    return Machine(monkeypatch, request.param)
+
+
+@pytest.mark.parametrize("step", [-86400.0, -10.0, 120.0, 86400.0])
+def test_a_step_of_the_time_of_day_moves_no_timer(machine, step):
+    make_monotonic(machine.reactor)
+    fired = []
+    machine.reactor.callLater(10, fired.append, "once")
+    late = machine.reactor.callLater(10, fired.append, "reset")
+    beats = LoopingCall(fired.append, "beat")
+    beats.clock = machine.reactor
+    beats.start(4, now=False)
+    machine.advance(3)
+    machine.day += step
+    machine.advance(0)
+    assert fired == []
+    late.reset(10)
+    machine.advance(1)
+    assert fired == ["beat"]
+    machine.advance(4), machine.advance(1.5)
+    assert fired == ["beat", "beat"]
+    machine.advance(0.5)
+    assert fired == ["beat", "beat", "once"]
+    machine.advance(3)
+    assert sorted(fired) == ["beat", "beat", "beat", "once", "reset"]
+    beats.stop()
+
+
+def test_a_call_that_is_armed_already_keeps_the_time_that_it_has_left(machine):
+    fired = []
+    machine.reactor.callLater(10, fired.append, "ten")
+    delayed = machine.reactor.callLater(5, fired.append, "five and five")
+    machine.advance(4)
+    make_monotonic(machine.reactor)
+    machine.day -= 86400
+    delayed.delay(4)
+    machine.advance(0)
+    machine.advance(4.9)
+    assert fired == []
+    machine.advance(1.2)
+    assert sorted(fired) == ["five and five", "ten"]
+
+
+def test_streams_of_ours_have_the_same_clock(monkeypatch):
+    machine = Machine(monkeypatch)
+    make_monotonic(machine.reactor)
+    assert streaming(machine.reactor).seconds() == 5_000.0
+
+
+@pytest.mark.parametrize("step", [-10.0, 120.0])
+def test_the_watchdog_is_told_of_us_whatever_the_time_of_day_is(machine, step):
+    sent = []
+
+    class Told:
+        watchdog = 4.0
+
+        def send(self, **fields):
+            sent.extend(fields)
+            return True
+
+    make_monotonic(machine.reactor)
+    service = SystemdService(machine.reactor, Told())
+    service.startService()
+    machine.advance(0)
+    machine.day += step
+    for _ in range(10):
+        machine.advance(1)
+    assert sent.count("WATCHDOG") == 5
+    service.stopService()
+
+
+@pytest.mark.parametrize("step", [-86400.0, -10.0])
+def test_a_ping_after_a_step_is_no_flood(machine, step):
+    make_monotonic(machine.reactor)
+    budget = ControlBudget(machine.reactor.seconds)
+    for _ in range(int(BURST) - 1):
+        assert budget.spend()
+    machine.day += step
+    assert budget.spend() and not budget.spend()
+
+
+# Who reads the time of day
+
+OF_DAY = re.compile(
+    r"\btime\.time\b|\bfrom time import .*\btime\b|\bdatetime\.(datetime\.)?(now|utcnow|today)\b"
+)
+WRITTEN_DOWN = {
+    "net/roster.py": "when a session began, for a list of sessions",
+    "ops/accesslog.py": "when a session began, for its line",
+    "ops/ownlog.py": "the time of a line in syslog",
+    "sim/certificate.py": "a certificate's validity",
+    "sim/host.py": "the clock on the simulated screen",
+    "state/times.py": "used tokens and tickets, which outlast a start of the machine",
+    "workers/burial.py": "how long a lost session was there, for its record",
+}
+
+
+def test_the_time_of_day_is_read_only_for_what_is_written_down():
+    found = {
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
+        if OF_DAY.search(path.read_text(encoding="utf-8"))
+    }
+    assert found == set(WRITTEN_DOWN)
+
+
+def test_an_embedded_proxy_measures_on_the_clock_that_it_is_given():
+    reactor, clock = Clock(), Clock()
+    proxy = esxiproxy.Proxy(reactor, limits=esxiproxy.Limits(drain_timeout=10), clock=clock)
+    factory = proxy.listener("one", esxiproxy.StaticRouter(esxiproxy.Upstream("u", "192.0.2.10", 443, False)))
+    assert factory.clock is clock
+    proxy.startService()
+    proxy.stopService()
+    proxy.abort()
+    assert reactor.getDelayedCalls() == []
+    clock.pump([1] * 20)
+    assert clock.getDelayedCalls() == []
+
+
+def test_an_application_keeps_its_reactor():
+    reactor = SelectReactor()
+    proxy = esxiproxy.Proxy(reactor)
+    assert "seconds" not in vars(reactor) and proxy and abs(reactor.seconds() - time.time()) < 60

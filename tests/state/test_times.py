@@ -1,0 +1,163 @@
+"""A time of day that is set, a machine that starts again, and a process of an older version."""
+
+import sqlite3
+import time
+from contextlib import closing
+
+import pytest
+
+from esxiproxy.core.claim import Rate, Slots
+from esxiproxy.core.command import Command, Verb
+from esxiproxy.state import times
+from esxiproxy.state.lease import LEASE, UNRECORDED
+from esxiproxy.state.times import Times
+from tests.state.world import SqliteWorld, result
+
+ONE = Slots("max_connections", "upstream 192.0.2.10", 1)
+RATE = Rate("session_rate", "client 192.0.2.7", 1.0, 3)
+STEPS = (-86400.0, -10.0, 120.0, 2 * UNRECORDED)
+
+
+@pytest.fixture
+def world(tmp_path):
+    return SqliteWorld(tmp_path)
+
+
+@pytest.fixture
+def older(world):
+    """What a process of the version before sees and writes."""
+    result(world.new().in_use([]))
+    with closing(sqlite3.connect(world.path, isolation_level=None)) as connection:
+        yield connection
+
+
+def used(state):
+    return result(state.in_use([ONE.name]))[ONE.name]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_of_the_time_of_day_ends_no_lease_of_a_living_process(world, step):
+    one, other = world.new(), world.new()
+    entry = world.entry(one)
+    result(one.publish(entry)), result(one.take("a", [ONE]))
+    world.day += step
+    assert list(result(other.sessions())) == [entry]
+    assert result(other.take("b", [ONE])) == ONE and used(other) == 1
+    world.advance(3 * LEASE)
+    assert list(result(other.sessions())) == [entry] and used(other) == 1
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_of_the_time_of_day_makes_no_lease_longer(world, step):
+    one, other = world.new(), world.new()
+    result(one.take("a", [ONE]))
+    world.kill(one)
+    world.day += step
+    world.advance(LEASE - 1)
+    assert used(other) == 1
+    world.advance(1)
+    assert used(other) == 0
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_of_the_time_of_day_neither_fills_nor_empties_a_rate(world, step):
+    state = world.new()
+    for slot in "abc":
+        assert result(state.take(slot, [RATE])) is None
+    assert result(state.take("d", [RATE])) == RATE
+    world.day += step
+    assert result(state.take("e", [RATE])) == RATE
+    world.advance(1)
+    assert result(state.take("f", [RATE])) is None
+    assert result(state.take("g", [RATE])) == RATE
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_of_the_time_of_day_loses_no_command(world, step):
+    one, other, third = world.new(), world.new(), world.new()
+    entry = world.entry(one)
+    result(one.publish(entry))
+    process = world.freeze(one)
+    kill = Command(Verb.KILL, entry.session, "at noon")
+    assert result(other.tell(kill)) is True
+    world.day += step
+    world.advance(LEASE / 2)  # the others take away what has expired
+    world.thaw(one, process)
+    world.advance(2)
+    assert world.obeyed == [(one.holder, kill)] and third
+
+
+def test_used_tokens_and_tickets_outlast_a_start_of_the_machine(world):
+    state = world.new()
+    result(state.use("token", 600)), result(state.keep("ticket", "vm-42", 600))
+    world.kill(state)
+    world.restart(seconds=60)
+    state = world.new()
+    assert result(state.use("token", 600)) is False
+    assert result(state.kept("ticket")) == "vm-42"
+    world.advance(60), world.leap(600)
+    assert result(state.kept("ticket")) is None
+
+
+@pytest.mark.parametrize("uptime", [5.0, 1_000_000.0, 1_000_010.0, 9_000_000.0])
+def test_what_was_held_before_the_machine_started_is_over(world, uptime):
+    before = world.new()
+    entry = world.entry(before)
+    result(before.publish(entry)), result(before.take("a", [ONE, RATE]))
+    result(before.take("b", [RATE])), result(before.take("c", [RATE]))
+    world.kill(before)
+    world.restart(seconds=10, uptime=uptime)
+    state = world.new()
+    assert used(state) == 0 and list(result(state.sessions())) == []
+    assert [result(state.take(slot, [ONE, RATE])) for slot in "d"] == [None]
+    assert list(result(state.bury(before.holder))) == [entry]
+
+
+def test_another_start_of_the_machine_has_another_name(monkeypatch, tmp_path):
+    here = Times.of_this_machine()
+    assert here == Times.of_this_machine() and len(here.boot) == 36
+    assert abs(here.lasting() - time.clock_gettime(time.CLOCK_BOOTTIME)) < 60
+    monkeypatch.setattr(times, "_BOOT_ID", tmp_path / "none")
+    assert Times.of_this_machine().boot == ""
+
+
+# An older version
+
+
+def test_a_holder_of_an_older_version_has_its_lease_by_the_time_of_day(world, older):
+    state = world.new()
+    day = world.day + world._now
+    older.execute("INSERT INTO holders VALUES ('older', ?)", (day + LEASE,))
+    older.execute("INSERT INTO slots VALUES (?, 'x', 'older')", (ONE.name,))
+    assert used(state) == 1
+    world.advance(LEASE - 1)
+    assert used(state) == 1
+    world.advance(1)
+    assert used(state) == 0
+
+
+def test_an_older_version_sees_a_lease_as_it_would_have_written_it(world, older):
+    state = world.new()
+    world.advance(7 * LEASE)
+    ((expires,),) = older.execute("SELECT expires FROM holders WHERE holder = ?", (state.holder,)).fetchall()
+    day = world.day + world._now
+    assert day < expires <= day + LEASE
+
+
+def test_a_holder_that_an_older_version_has_buried_has_its_things_again(world, older):
+    one, other = world.new(), world.new()
+    entry = world.entry(one)
+    result(one.publish(entry)), result(one.take("a", [ONE]))
+    for table in ("slots", "sessions", "holders", "commands", "lost"):
+        older.execute(f"DELETE FROM {table} WHERE holder = ?", (one.holder,))
+    world.advance(LEASE)
+    assert used(other) == 1 and list(result(other.sessions())) == [entry]
+
+
+def test_what_an_older_version_leaves_of_a_dead_holder_is_taken_away(world, older):
+    one, _other = world.new(), world.new()
+    world.kill(one)
+    older.execute("DELETE FROM holders WHERE holder = ?", (one.holder,))
+    world.advance(LEASE)
+    found = older.execute("SELECT * FROM leases WHERE holder = ?", (one.holder,)).fetchall()
+    assert found == []
