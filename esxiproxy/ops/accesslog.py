@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -72,14 +72,14 @@ class AccessLog(Service):
         if isinstance(self._to, Path):
             self._listen()
         super().startService()
+        self._reactor.callWhenRunning(self._begin)
 
     def stopService(self) -> Deferred[None]:
         super().stopService()
         if signal.getsignal(signal.SIGUSR1) == self._signalled and self._before is not None:
             with suppress(ValueError):  # stopped in another thread than started
                 signal.signal(signal.SIGUSR1, self._before)
-        self._sink.close()
-        return succeed(None)
+        return self._sink.close()
 
     def opened(self, session: Session) -> None:
         """A console has its line when it ends."""
@@ -93,11 +93,11 @@ class AccessLog(Service):
 
     def reopen(self) -> None:
         """Go on in a new file of the same name; if it cannot be had, in the old one."""
-        if not self.running:
-            return
-        try:
-            self._sink.reopen()
-        except OSError as error:
+        if self.running:
+            self._sink.reopen(self._reopened)
+
+    def _reopened(self, error: OSError | None) -> None:
+        if error is not None:
             self._log.error(
                 "access log: cannot reopen {path}: {why}; the old file is written to",
                 path=self._to,
@@ -105,6 +105,10 @@ class AccessLog(Service):
             )
         else:
             self._log.info("access log: {path} reopened", path=self._to)
+
+    def _begin(self) -> None:
+        if self.running:
+            self._sink.begin()
 
     def _listen(self) -> None:
         try:

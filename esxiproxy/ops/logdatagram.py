@@ -31,8 +31,7 @@ class DatagramSink(Sink):
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
 
-    def close(self) -> None:
-        super().close()
+    def _release(self) -> None:
         if self._socket is not None:
             self._socket.close()
             self._socket = None

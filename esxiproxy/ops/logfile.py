@@ -8,21 +8,22 @@ import socket
 import stat
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from twisted.internet.interfaces import IReactorTime
 from twisted.python.logfile import LogFile
 
-from esxiproxy.ops.logsink import Losses, Sink
+from esxiproxy.ops.logsink import Losses
+from esxiproxy.ops.logthread import ThreadedSink
 
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _ANEW = os.O_WRONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _MODE = 0o640
 
 
-class FileSink(Sink):
+class FileSink(ThreadedSink):
     """Appends to a file, each line with one write: several processes may share it."""
 
-    def __init__(self, path: Path, clock: IReactorTime) -> None:
+    def __init__(self, path: Path, clock: Any) -> None:
         super().__init__(clock)
         self._path = path
         self._descriptor = -1
@@ -30,15 +31,17 @@ class FileSink(Sink):
     def open(self) -> None:
         self._descriptor = os.open(self._path, _FLAGS, _MODE)
 
-    def reopen(self) -> None:
+    def _reopen(self) -> None:
         """After somebody has renamed the file: write to a new one of its name."""
         old, self._descriptor = self._descriptor, os.open(self._path, _FLAGS, _MODE)
         os.close(old)
         if not self._begun:  # whatever was torn was torn there
             self._torn = False
 
-    def close(self) -> None:
-        super().close()
+    def may_hang(self) -> bool:
+        return _is_on_a_disk(self._descriptor)
+
+    def _release(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -58,6 +61,11 @@ class RotatedFile(LogFile):
             )
         return False
 
+    @property
+    def is_on_a_disk(self) -> bool:
+        """Whether a write waits for a disk."""
+        return not self._file.closed and _is_on_a_disk(self._file.fileno())
+
     def write(self, octets: bytes) -> int:
         if self._file.closed:  # it was rotated, and could not be opened anew
             self._openFile()
@@ -68,17 +76,17 @@ class RotatedFile(LogFile):
         return taken
 
 
-class RotatedFileSink(Sink):
+class RotatedFileSink(ThreadedSink):
     """Appends to a file that twistd rotates: at a size, and when it is asked to."""
 
-    def __init__(self, path: str, clock: IReactorTime, losses: Losses) -> None:
+    def __init__(self, path: str, clock: Any, losses: Losses) -> None:
         super().__init__(clock, losses)
         self._path = path
 
     def open(self) -> None:
         self._file = RotatedFile.fromFullPath(self._path)
 
-    def reopen(self) -> None:
+    def _reopen(self) -> None:
         """Write to a new file of the name; the one before is renamed, unless somebody has done that."""
         if self._file.is_in_place():
             self._file.rotate()
@@ -86,11 +94,14 @@ class RotatedFileSink(Sink):
             self._file.reopen()
         self._torn = False  # whatever was torn was torn there
 
+    def may_hang(self) -> bool:
+        return self._file.is_on_a_disk
+
     def write(self, octets: bytes) -> int:
         return int(self._file.write(octets))
 
 
-class StdoutSink(Sink):
+class StdoutSink(ThreadedSink):
     """Writes to the standard output, whatever that is.
 
     It belongs to others, too: to make it non-blocking would do so for the shell that has started us.  A
@@ -98,7 +109,7 @@ class StdoutSink(Sink):
     cannot, it is asked first, and gets no more than a pipe takes at once.
     """
 
-    def __init__(self, clock: IReactorTime, descriptor: int = 1, losses: Losses | None = None) -> None:
+    def __init__(self, clock: Any, descriptor: int = 1, losses: Losses | None = None) -> None:
         super().__init__(clock, losses)
         self._given = descriptor
         self._descriptor = -1
@@ -117,8 +128,10 @@ class StdoutSink(Sink):
             self._socket = socket.socket(fileno=self._descriptor)
         self._poll.register(self._descriptor, select.POLLOUT)
 
-    def close(self) -> None:
-        super().close()
+    def may_hang(self) -> bool:
+        return _is_on_a_disk(self._descriptor)
+
+    def _release(self) -> None:
         if self._descriptor >= 0:
             self._poll.unregister(self._descriptor)
             if self._socket is None:
@@ -145,3 +158,12 @@ class StdoutSink(Sink):
             return os.open(f"/proc/self/fd/{self._given}", _ANEW)
         except OSError:
             return -1
+
+
+def _is_on_a_disk(descriptor: int) -> bool:
+    """Whether poll(2) and O_NONBLOCK say nothing about it: a write waits for its disk."""
+    try:
+        kind = os.fstat(descriptor).st_mode
+    except OSError:
+        return False
+    return stat.S_ISREG(kind) or stat.S_ISBLK(kind)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from threading import RLock
+from typing import Any
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from esxiproxy.core.record import Record
@@ -15,6 +19,8 @@ RETRY = 0.1
 """Seconds until a reader that takes nothing is tried again."""
 QUIET = 60.0
 """Seconds between two complaints about lost lines."""
+TAKES_NOTHING = "the reader takes nothing"
+"""Why a line is lost that has no place in the queue."""
 
 
 class Sink:
@@ -23,7 +29,7 @@ class Sink:
     A subclass says how a line is wrapped and how bytes are written.
     """
 
-    def __init__(self, clock: IReactorTime, losses: Losses | None = None) -> None:
+    def __init__(self, clock: Any, losses: Losses | None = None) -> None:
         self._clock = clock
         self._losses = losses or ToldLosses(clock)
         self._waiting: deque[tuple[bytes, int]] = deque()
@@ -34,17 +40,23 @@ class Sink:
     def open(self) -> None:
         """Get ready.  Raises OSError."""
 
-    def reopen(self) -> None:
-        """Begin again where the name leads now.  Raises OSError, and then everything is as it was."""
+    def begin(self) -> None:
+        """Note that the loop runs, and that it may not stand still from now on."""
 
-    def close(self) -> None:
+    def reopen(self, done: Callable[[OSError | None], None]) -> None:
+        """Begin again where the name leads now.
+
+        ``done`` is called in the loop: with an error everything is as it was.
+        """
+        done(self._reopened())
+
+    def close(self) -> Deferred[None]:
         """Write what can be written at once, and let go."""
         self.finish(0.0)
-        for _, lines in self._waiting:
-            self._losses.add(lines, "the reader takes nothing")
-        self._waiting.clear()
-        self._size = 0
+        self._count_waiting()
         self._losses.stop()
+        self._release()
+        return succeed(None)
 
     @property
     def waits(self) -> bool:
@@ -69,7 +81,7 @@ class Sink:
     def put(self, octets: bytes, lines: int = 1) -> None:
         """Write bytes as soon as they can be; so many lines are lost when they are."""
         if self._size + len(octets) > MAX_WAITING:
-            self._losses.add(lines, "the reader takes nothing")
+            self._losses.add(lines, TAKES_NOTHING)
             return
         self._waiting.append((octets, lines))
         self._size += len(octets)
@@ -87,6 +99,26 @@ class Sink:
     def takes(self, seconds: float) -> bool:
         """Whether something may be written within so many seconds: waits for that."""
         return False
+
+    def _reopen(self) -> None:
+        """Begin again where the name leads now.  Raises OSError, and then everything is as it was."""
+
+    def _release(self) -> None:
+        """Let go of what was opened."""
+
+    def _reopened(self) -> OSError | None:
+        try:
+            self._reopen()
+        except OSError as error:
+            return error
+        return None
+
+    def _count_waiting(self) -> None:
+        """Count all that waits as lost."""
+        for _, lines in self._waiting:
+            self._losses.add(lines, TAKES_NOTHING)
+        self._waiting.clear()
+        self._size = 0
 
     def _cancel(self) -> None:
         if self._retry is not None:
@@ -108,6 +140,16 @@ class Sink:
 
     def _write_first(self) -> None:
         octets, lines = self._waiting[0]
+        taken, why = self._written(octets)
+        if why:
+            self._losses.add(lines, why)
+        self._advance(taken)
+
+    def _written(self, octets: bytes) -> tuple[int, str]:
+        """Write a line or a part of it.
+
+        Return how many bytes are done with, and why they are lost when they are.  Raises BlockingIOError.
+        """
         try:
             if self._torn:  # half a line stands there: this one does not begin in its middle
                 self.write(b"\n")
@@ -117,10 +159,13 @@ class Sink:
             raise
         except OSError as error:
             self._torn, self._begun = self._torn or self._begun, False
-            self._losses.add(lines, error.strerror or str(error))
-            taken = len(octets)
-        else:
-            self._begun = taken < len(octets)
+            return len(octets), error.strerror or str(error)
+        self._begun = taken < len(octets)
+        return taken, ""
+
+    def _advance(self, taken: int) -> None:
+        """Take so many bytes of the first line away."""
+        octets, lines = self._waiting[0]
         self._size -= taken
         if taken < len(octets):
             self._waiting[0] = octets[taken:], lines
@@ -134,14 +179,20 @@ class Losses:
     def __init__(self) -> None:
         self.lines = 0
         self.why = ""
+        self._lock = RLock()
 
     def __str__(self) -> str:
         return f"{self.lines} line{'' if self.lines == 1 else 's'} lost: {self.why}"
 
     def add(self, lines: int, why: str) -> None:
-        """So many more."""
-        self.lines += lines
-        self.why = why
+        """Count so many more."""
+        with self._lock:
+            self.lines += lines
+            self.why = why
+
+    def add_from_thread(self, lines: int, why: str) -> None:
+        """Count so many more, which a thread has lost."""
+        self.add(lines, why)
 
     def stop(self) -> None:
         """No more will come."""
@@ -152,7 +203,7 @@ class ToldLosses(Losses):
 
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime) -> None:
+    def __init__(self, clock: Any) -> None:
         super().__init__()
         self._clock = clock
         self._quiet: IDelayedCall | None = None
@@ -161,6 +212,9 @@ class ToldLosses(Losses):
         super().add(lines, why)
         if self._quiet is None:
             self._tell()
+
+    def add_from_thread(self, lines: int, why: str) -> None:
+        self._clock.callFromThread(self.add, lines, why)
 
     def stop(self) -> None:
         if self._quiet is not None:

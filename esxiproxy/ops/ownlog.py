@@ -54,27 +54,33 @@ class OwnLog:
         if self._losses.lines and self._sink.waits:  # one gap, and not one for each line that has no place
             self._losses.add(1, self._losses.why)
             return
+        self._tell()
+        self._write(event)
+
+    def _tell(self) -> None:
         if self._losses.lines:
             told, self._lines, self._losses.lines = str(self._losses), self._losses.lines, 0
             self._log.warn("the log itself: {losses}", losses=told)
             self._lines = 1
-        self._write(event)
 
     def reopen(self) -> None:
         """Go on in a new file, where it is a file."""
-        try:
-            self._sink.reopen()
-        except OSError as error:
-            Logger(namespace=__name__).error("the log cannot be rotated: {why}", why=error.strerror)
+        self._sink.reopen(_reopened)
 
     def finish_with_the_process(self) -> None:
-        """Wait for a slow reader when the loop has ended, or the process: once, and not for long."""
+        """Write in a thread while the loop runs, and wait for a slow reader when loop or process has ended.
+
+        The wait happens once, and not for long.
+        """
+        self._reactor.callWhenRunning(self._sink.begin)
         self._reactor.addSystemEventTrigger("after", "shutdown", self._finish)
         atexit.register(self._finish)
 
     def _finish(self) -> None:
         patience, self._patience = self._patience, 0.0
         self._sink.finish(patience)
+        if not self._sink.waits:
+            self._tell()
 
     def _put(self, octets: bytes) -> None:
         self._sink.put(octets, self._lines)
@@ -138,3 +144,8 @@ def _log(twistd: Mapping[str, Any], reactor: Any) -> OwnLog | None:
     if sys.stdout is None or not twistd["nodaemon"]:  # twistd knows what to say of that
         return None
     return TextLog(reactor, StdoutSink(reactor, losses=losses), losses, sys.stdout.encoding)
+
+
+def _reopened(error: OSError | None) -> None:
+    if error is not None:
+        Logger(namespace=__name__).error("the log cannot be rotated: {why}", why=error.strerror)

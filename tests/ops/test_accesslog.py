@@ -76,6 +76,9 @@ class Reactor(Clock):
         self.rightNow = NOON
         self.threaded = []
 
+    def callWhenRunning(self, function):
+        """It does not run: every line is written at once."""
+
     def callFromThread(self, function, *arguments):
         self.threaded.append(function)
         function(*arguments)

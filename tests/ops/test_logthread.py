@@ -1,0 +1,339 @@
+"""A log on a disk that hangs: the loop goes on, and what is lost is counted and told."""
+
+import contextlib
+import os
+import queue
+import threading
+from pathlib import Path
+
+import pytest
+from twisted.internet.task import Clock
+from twisted.logger import Logger, formatEvent, globalLogPublisher
+
+from esxiproxy.ops.logfile import FileSink, RotatedFileSink, StdoutSink
+from esxiproxy.ops.logsink import MAX_WAITING, TAKES_NOTHING, Losses
+from esxiproxy.ops.logthread import CLOSE_TIMEOUT
+from esxiproxy.ops.ownlog import TextLog
+from tests.programs import until
+
+SECONDS = 30
+"""No test comes near."""
+
+
+class Loop(Clock):
+    """The reactor of the test's own thread: what other threads bring is done when the test asks for it."""
+
+    def __init__(self):
+        super().__init__()
+        self._brought = queue.Queue()
+
+    def callWhenRunning(self, call):
+        call()
+
+    def addSystemEventTrigger(self, *trigger):
+        """It does not end."""
+
+    def callFromThread(self, call, *arguments):
+        self._brought.put((call, arguments))
+
+    def until(self, condition):
+        while not condition():
+            call, arguments = self._brought.get(timeout=SECONDS)
+            call(*arguments)
+
+
+class Disk:
+    """Hangs under what is written in the thread, until it is told to go on."""
+
+    def __init__(self, sink):
+        self.goes = threading.Event()
+        self.goes.set()
+        self.reached = threading.Semaphore(0)
+        self.threads = set()
+        self._write, sink.write = sink.write, self.write
+
+    def write(self, octets):
+        self.threads.add(threading.current_thread())
+        self.reached.release()
+        assert self.goes.wait(SECONDS)
+        return self._write(octets)
+
+    def hang(self):
+        self.goes.clear()
+
+
+@contextlib.contextmanager
+def told():
+    lines = []
+
+    def observer(event):
+        lines.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(observer)
+    try:
+        yield lines
+    finally:
+        globalLogPublisher.removeObserver(observer)
+
+
+class Scene:
+    def __init__(self, kind, folder, losses=None):
+        self.loop, self.path = Loop(), folder / "some.log"
+        if kind is FileSink:
+            self.sink = FileSink(self.path, self.loop)
+            if losses is not None:
+                self.sink._losses = losses
+        elif kind is RotatedFileSink:
+            self.sink = RotatedFileSink(str(self.path), self.loop, losses or Losses())
+        else:
+            self._file = self.path.open("wb", buffering=0)
+            self.sink = StdoutSink(self.loop, self._file.fileno(), losses or Losses())
+        self.sink.open()
+        self.disk = Disk(self.sink)
+
+    def written(self):
+        before = self.path.with_name(f"{self.path.name}.1")  # twistd begins a new one at 1 MB
+        texts = [path.read_text() for path in (before, self.path) if path.exists()]
+        return "".join(texts).splitlines()
+
+    def idle(self):
+        """Until the thread has nothing to do."""
+        with self.sink._changed:
+            thread = self.sink._thread
+        self.sink.finish(SECONDS)
+        assert thread is not None and not thread.is_alive()
+
+
+@pytest.fixture(params=[FileSink, RotatedFileSink, StdoutSink])
+def scene(request, tmp_path):
+    scene = Scene(request.param, tmp_path)
+    yield scene
+    scene.disk.goes.set()
+
+
+def test_a_write_that_hangs_keeps_nobody_waiting_and_the_order_stays(scene):
+    scene.sink.put(b"before the loop\n")
+    assert scene.written() == ["before the loop"]
+    scene.sink.begin()
+    scene.disk.hang()
+    for number in range(1000):
+        scene.sink.put(b"%d\n" % number)  # would stand still here
+    assert scene.sink.waits and scene.written() == ["before the loop"]
+    scene.disk.goes.set()
+    scene.idle()
+    assert scene.written() == ["before the loop", *map(str, range(1000))]
+    assert len(scene.disk.threads) == 2 and not scene.sink.waits
+
+
+def test_what_waits_is_bounded_and_the_rest_is_counted(tmp_path):
+    losses = Losses()
+    scene = Scene(RotatedFileSink, tmp_path, losses)
+    scene.sink.begin()
+    scene.disk.hang()
+    line = b"x" * 1023 + b"\n"
+    for _ in range(MAX_WAITING // 1024 + 7):
+        scene.sink.put(line)
+    assert str(losses) == f"7 lines lost: {TAKES_NOTHING}"
+    scene.disk.goes.set()
+    scene.idle()
+    assert len(scene.written()) == MAX_WAITING // 1024
+
+
+def test_after_the_loop_lines_are_written_at_once(scene):
+    scene.sink.begin()
+    scene.sink.put(b"one\n")
+    scene.sink.finish(SECONDS)
+    scene.sink.put(b"two\n")
+    assert scene.written() == ["one", "two"]
+
+
+def test_the_end_does_not_wait_for_a_disk_for_long(scene):
+    scene.sink.begin()
+    scene.disk.hang()
+    scene.sink.put(b"one\n")
+    scene.sink.finish(0.01)
+    scene.sink.put(b"two\n")
+    scene.sink.finish(0.0)
+    assert scene.written() == []
+    scene.disk.goes.set()
+    scene.sink.finish(SECONDS)
+    assert scene.written() == ["one", "two"]
+
+
+def test_closing_fires_when_all_is_written(scene):
+    scene.sink.begin()
+    scene.disk.hang()
+    scene.sink.put(b"one\n")
+    closed = []
+    scene.sink.close().addCallback(closed.append)
+    assert not closed
+    scene.disk.goes.set()
+    scene.loop.until(lambda: closed)
+    assert scene.written() == ["one"] and scene.loop.getDelayedCalls() == []
+
+
+def test_closing_has_its_end_and_the_thread_keeps_what_it_writes_to(tmp_path):
+    scene = Scene(FileSink, tmp_path)
+    scene.sink.begin()
+    scene.disk.hang()
+    scene.sink.put(b"one\n")
+    assert scene.disk.reached.acquire(timeout=SECONDS)
+    scene.sink.put(b"two\n")
+    thread, closed, descriptor = scene.sink._thread, [], scene.sink._descriptor
+    with told() as lines:
+        scene.sink.close().addCallback(closed.append)
+        scene.loop.advance(CLOSE_TIMEOUT)
+    assert closed == [None] and scene.loop.getDelayedCalls() == []
+    assert lines == [f"access log: 1 line lost: {TAKES_NOTHING}"] * 2
+    assert os.path.samestat(os.fstat(descriptor), scene.path.stat())
+    scene.disk.goes.set()
+    thread.join(SECONDS)
+    assert scene.written() == ["one"] and scene.sink._descriptor == -1
+
+
+def test_reopening_waits_for_the_lines_in_front_of_it(tmp_path):
+    scene = Scene(FileSink, tmp_path)
+    scene.sink.begin()
+    scene.disk.hang()
+    scene.sink.put(b"old\n")
+    moved, done = tmp_path / "moved", []
+    scene.path.rename(moved)
+    scene.sink.reopen(done.append)
+    scene.sink.put(b"new\n")
+    assert not scene.path.exists() and not done
+    scene.disk.goes.set()
+    scene.loop.until(lambda: done)
+    scene.idle()
+    assert done == [None]
+    assert (moved.read_text(), scene.path.read_text()) == ("old\n", "new\n")
+
+
+def test_a_file_that_cannot_be_reopened_is_written_to_further(tmp_path):
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    scene, done = Scene(FileSink, folder), []
+    scene.sink.begin()
+    folder.rename(tmp_path / "moved")
+    scene.sink.reopen(done.append)
+    scene.sink.put(b"on\n")
+    scene.loop.until(lambda: done)
+    scene.idle()
+    assert "No such file" in str(done[0])
+    assert (tmp_path / "moved" / "some.log").read_text() == "on\n"
+
+
+def test_a_rotated_file_is_rotated_in_the_thread(tmp_path):
+    scene, done = Scene(RotatedFileSink, tmp_path), []
+    scene.sink.begin()
+    scene.sink.put(b"old\n")
+    scene.sink.reopen(done.append)
+    scene.sink.put(b"new\n")
+    scene.loop.until(lambda: done)
+    scene.idle()
+    assert ((tmp_path / "some.log.1").read_text(), scene.path.read_text()) == ("old\n", "new\n")
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("a closed file")])
+def test_a_line_that_the_disk_refuses_is_counted_and_the_next_one_is_written(tmp_path, error):
+    losses, errors = Losses(), [error]
+    scene = Scene(RotatedFileSink, tmp_path, losses)
+    scene.sink.begin()
+    write = scene.sink.write
+
+    def fails(octets):
+        if errors:
+            raise errors.pop()
+        return write(octets)
+
+    scene.sink.write = fails
+    scene.sink.put(b"one\n"), scene.sink.put(b"two\n")
+    scene.idle()
+    assert losses.lines == 1 and scene.written() == ["two"]
+    assert losses.why == (error.strerror if isinstance(error, OSError) else f"a bug: {error!r}")
+
+
+def test_the_access_logs_losses_are_told_by_the_loop(tmp_path):
+    scene = Scene(FileSink, tmp_path)
+    scene.sink.begin()
+
+    def fails(octets):
+        raise OSError(28, "No space left on device")
+
+    scene.sink.write = fails
+    with told() as lines:
+        scene.sink.put(b"one\n")
+        with scene.sink._changed:
+            assert not lines
+        scene.loop.until(lambda: lines)
+        closed = []
+        scene.sink.close().addCallback(closed.append)
+        scene.loop.until(lambda: closed)
+    assert lines == ["access log: 1 line lost: No space left on device"]
+    assert scene.loop.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_poll_knows_needs_no_thread(tmp_path, kind):
+    if kind == "pipe":
+        os.mkfifo(tmp_path / "log")
+        reader = os.open(tmp_path / "log", os.O_RDONLY | os.O_NONBLOCK)
+        sink = FileSink(tmp_path / "log", Loop())
+    else:
+        reader = os.open(os.devnull, os.O_RDONLY)
+        sink = FileSink(Path(os.devnull), Loop())
+    try:
+        sink.open()
+        sink.begin()
+        assert sink._thread is None
+        sink.close()
+    finally:
+        os.close(reader)
+
+
+def test_a_pipe_that_becomes_a_file_gets_its_thread(tmp_path):
+    path = tmp_path / "log"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    sink, done = FileSink(path, Loop()), []
+    sink.open()
+    sink.begin()
+    path.unlink()
+    sink.reopen(done.append)
+    assert done == [None] and sink._thread is not None
+    sink.put(b"one\n")
+    sink.finish(SECONDS)
+    assert path.read_text() == "one\n"
+    os.close(reader)
+
+
+# The process's own log
+
+
+def test_its_own_log_tells_of_one_gap_when_the_disk_goes_on(tmp_path):
+    losses = Losses()
+    scene = Scene(RotatedFileSink, tmp_path, losses)
+    log = TextLog(scene.loop, scene.sink, losses)
+    logger = Logger(namespace="test", observer=log)
+    log.finish_with_the_process()
+    scene.disk = Disk(scene.sink)
+    scene.disk.hang()
+    for number in range(2 * MAX_WAITING // 1000):
+        logger.info("{text}", text=f"{number:1000}")
+    lost = losses.lines
+    scene.disk.goes.set()
+    until(lambda: not scene.sink.waits, "the disk has taken all")
+    logger.info("again")
+    log._finish()
+    lines = scene.written()
+    assert 0 < lost == 2 * MAX_WAITING // 1000 - (len(lines) - 2)
+    assert f"the log itself: {lost} lines lost: {TAKES_NOTHING}" in lines[-2] and lines[-1].endswith("again")
+
+
+def test_what_was_lost_last_is_told_at_the_end(tmp_path):
+    losses = Losses()
+    scene = Scene(RotatedFileSink, tmp_path, losses)
+    log = TextLog(scene.loop, scene.sink, losses)
+    log.finish_with_the_process()
+    losses.add(3, TAKES_NOTHING)
+    log._finish()
+    assert "the log itself: 3 lines lost" in scene.written()[-1]
