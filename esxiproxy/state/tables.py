@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +18,8 @@ RETRY = 1.0
 VERSION = 1
 APPLICATION = 0x65737870
 """What marks a database as ours: ``esxp``."""
+
+_making = threading.Lock()
 
 # Holders of an older version read and write the first table alone, and by the time of day: during an upgrade
 # both are there.  What their version kept under other names is not touched.
@@ -128,7 +131,7 @@ class Tables:
     def _open(self) -> sqlite3.Connection:
         if self._connection is not None:
             return self._connection
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        _make(self._path)
         connection = sqlite3.connect(self._path, timeout=BUSY, isolation_level=None, check_same_thread=False)
         try:
             _prepare(connection)
@@ -139,6 +142,19 @@ class Tables:
         self._connection = connection
         self.generation += 1
         return connection
+
+
+def _make(path: Path) -> None:
+    """Make an empty file for its owner alone, unless there is one.  Raises OSError.
+
+    A file that exists is not opened: to close one of its descriptors takes away the POSIX locks that another
+    connection of this process holds on it (fcntl(2)).
+    """
+    # O_EXCL follows no symbolic link.
+    place, flags = os.path.realpath(path), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    # The lock: no other state of this process opens the new file before it is closed here.
+    with _making, suppress(FileExistsError):
+        os.close(os.open(place, flags, 0o600))
 
 
 def identify(connection: sqlite3.Connection) -> None:

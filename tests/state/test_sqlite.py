@@ -46,6 +46,46 @@ def test_the_file_is_for_its_owner_only(world):
         assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
 
 
+_LOCKS = """
+import fcntl, sys
+with open(sys.argv[1], "r+b") as file:
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 510, 0x40000002)  # SQLite's SHARED_FIRST
+    except OSError:
+        print("locked")
+    else:
+        print("free")
+"""
+
+
+@pytest.mark.parametrize("seen", ["directly", "by a link"])
+def test_a_second_state_of_a_process_leaves_the_locks_of_the_first(world, seen, tmp_path):
+    def locks():
+        command = [sys.executable, "-c", _LOCKS, str(world.path)]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    first, path = world.new(), world.path
+    result(first.take("a", [ONE]))
+    assert locks() == "locked"
+    if seen == "by a link":
+        world.path = tmp_path / "link"
+        world.path.symlink_to(path)
+    second = world.new()
+    assert used(second) == 1
+    assert check(world.path) is None
+    assert locks() == "locked"
+    result(second.stop())
+    assert locks() == "locked"
+    result(first.stop())
+    assert locks() == "free"
+
+
+def test_a_link_to_nothing_leads_to_a_file_for_its_owner_only(world, tmp_path):
+    world.path.symlink_to(tmp_path / "elsewhere")
+    result(world.new().take("a", [ONE]))
+    assert stat.S_IMODE((tmp_path / "elsewhere").stat().st_mode) == 0o600
+
+
 def test_neither_tokens_nor_tickets_stand_in_the_file(world):
     state = world.new()
     result(state.use("secret-token", 60)), result(state.keep("secret-ticket-of-ours", "vm-42", 60))
