@@ -85,7 +85,8 @@ class Names:
     that hangs holds one thread.  A name without an address, and one that hangs, fails at once for ``DEAD``
     seconds.  An address is not kept: the next connection looks the name up again.
 
-    A resolver that an application has installed in its reactor is asked in place of ``getaddrinfo``.
+    ``clock`` times the look-ups; it is the reactor when there is none.  A resolver that an
+    application has installed in its reactor is asked in place of ``getaddrinfo``.
     """
 
     def __init__(self, reactor: Any, clock: Any = None, getaddrinfo: Any = None) -> None:

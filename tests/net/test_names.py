@@ -58,7 +58,7 @@ class World:
     def __init__(self, **answers):
         self.reactor = Reactor()
         self.resolver = Resolver(**answers)
-        self.names = Names(self.reactor, self.resolver)
+        self.names = Names(self.reactor, getaddrinfo=self.resolver)
 
     def look_up(self, host):
         outcome = []
