@@ -124,6 +124,7 @@ OF_DAY = re.compile(
     r"\btime\.time\b|\bfrom time import .*\btime\b|\bdatetime\.(datetime\.)?(now|utcnow|today)\b"
 )
 WRITTEN_DOWN = {
+    "core/date.py": "the Date of an answer",
     "net/roster.py": "when a session began, for a list of sessions",
     "ops/accesslog.py": "when a session began, for its line",
     "ops/ownlog.py": "the time of a line in syslog",
