@@ -110,6 +110,10 @@ def _upstream(location: Location, writer: UpstreamWriter, complaints: Complaints
     if problem := prefix_problem(location.path):
         complaints.add(location.directive, problem)
         return None
+    for directive in location.scope.own("try_files"):
+        text = f"it says which requests nginx forwards: location {location.path} is left out"
+        complaints.add(directive, text)
+        return None
     for block in location.scope.chain():
         for directive in block.directives:
             if why := restricts(directive):

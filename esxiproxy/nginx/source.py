@@ -15,6 +15,7 @@ _NEEDY = frozenset(
     }
 )
 """Directives that are nothing without an argument."""
+_WILDCARD = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +62,16 @@ class Complaints:
 
     def __init__(self) -> None:
         self._found: dict[Complaint, None] = {}
+        self._about: set[tuple[str, int, str]] = set()
 
     def add(self, directive: Directive, text: str) -> None:
         """Of this directive."""
+        self._about.add((directive.file, directive.line, directive.name))
         self._found[Complaint(directive.file, directive.line, f"{directive.name}: {text}")] = None
+
+    def are_about(self, directive: Directive) -> bool:
+        """Whether there is a complaint of this directive."""
+        return (directive.file, directive.line, directive.name) in self._about
 
     def take(self, others: Sequence[Complaint]) -> None:
         """All of these."""
@@ -83,6 +90,7 @@ class SourceError(Exception):
 def read(path: str) -> tuple[tuple[Directive, ...], tuple[Complaint, ...]]:
     """The directives of a file with its includes in their places, and the includes that are not there.
 
+    An include that is not there stays a directive in its place.
     Raises SourceError.
     """
     try:
@@ -129,6 +137,9 @@ class _Joined:
             if "includes" in statement:
                 for number in statement["includes"]:
                     yield from self.file(number)
+                args = tuple(statement["args"])
+                if not statement["includes"] and not _WILDCARD.search("".join(args)):
+                    yield Directive("include", args, file, statement["line"])  # the file is missing
                 continue
             block = statement.get("block")
             yield Directive(

@@ -6,14 +6,20 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from esxiproxy.nginx.listening import Listen, listens_of
 from esxiproxy.nginx.scope import Scope
 from esxiproxy.nginx.sections import Entry, Names, Section, rendered, shared
 from esxiproxy.nginx.servers import Served, ServerWriter
 from esxiproxy.nginx.source import Complaint, Complaints, Directive, read
 from esxiproxy.nginx.upstreams import UpstreamWriter
-from esxiproxy.nginx.vocabulary import loss
+from esxiproxy.nginx.vocabulary import is_unknown, loss
 
-_NOT_OPENED = frozenset({"events", "types", "map", "geo", "split_clients", "upstream", "stream", "mail"})
+_NOT_OPENED = frozenset(
+    {
+        *("events", "types", "map", "geo", "geoip2", "split_clients"),
+        *("upstream", "stream", "mail", "match", "charset_map"),
+    }
+)
 """Blocks whose inside says nothing more than their name, or is read elsewhere."""
 
 
@@ -34,17 +40,23 @@ def translate(path: str, keep_insecure: bool = False) -> Translation:
     top = Scope(tree)
     found: list[Served] = []
     seen: list[Directive] = []
-    for scope in [top, *(Scope(http.block or (), top) for http in top.own("http"))]:
+    shut: list[Listen] = []
+    for scope in [top, *(Scope(http.block or ()) for http in top.own("http"))]:
         blocks = {block.args[0]: block for block in scope.own("upstream") if block.args}
         writer = ServerWriter(folder, UpstreamWriter(folder, blocks, keep_insecure, complaints), complaints)
         for server in scope.own("server"):
             served = writer.served(server, scope)
             found += served
             seen += [server] if served else []
+            shut += [] if served else listens_of(server, always_secure=False, complaints=Complaints())
     for directive in _surveyed(tree, seen):
+        if is_unknown(directive) and complaints.are_about(directive):
+            continue
         if (lost := loss(directive)) is not None:
             complaints.add(directive, lost)
-    sections = _sections(_told_apart(found, complaints))
+    told_apart = _told_apart(found, complaints)
+    _complain_of_shut(shut, [served for served, on in told_apart if on], complaints)
+    sections = _sections(told_apart)
     text = rendered(path, sections) if sections else ""
     return Translation(text, tuple(complaints.sorted()))
 
@@ -55,7 +67,8 @@ def _surveyed(directives: Sequence[Directive], kept: Sequence[Directive]) -> Ite
         if directive.name == "server" and directive not in kept:
             continue
         yield directive
-        if directive.block is not None and directive.name not in _NOT_OPENED:
+        closed = directive.name in _NOT_OPENED or is_unknown(directive)
+        if directive.block is not None and not closed:
             yield from _surveyed(directive.block, kept)
 
 
@@ -78,6 +91,19 @@ def _told_apart(found: Sequence[Served], complaints: Complaints) -> list[tuple[S
         for served in found
         if served in bound or not any(_collide(served, one) and _same(served, one) for one in bound)
     ]
+
+
+def _complain_of_shut(shut: Sequence[Listen], bound: Sequence[Served], complaints: Complaints) -> None:
+    """Complain of each address of a server that is left out, whose requests another server takes now."""
+    for listen in shut:
+        taken = next((one for one in bound if one.listen.address.overlaps(listen.address)), None)
+        if taken is not None:
+            complaints.add(
+                listen.directive,
+                f"{listen.text} is also the address of the server in {taken.server.place}, whose listener "
+                "takes every name: requests that this server refused or guarded go to "
+                f"{taken.upstream.value('url')} now",
+            )
 
 
 def _collide(one: Served, other: Served) -> bool:

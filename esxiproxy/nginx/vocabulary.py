@@ -1,6 +1,11 @@
-"""Which directives are carried over, which lose nothing when they are not, and which must not get lost."""
+"""Tables of nginx's directives: carried over, needless, lost without harm, or restricting.
+
+A directive that stands in no table restricts: it may be a module's that decides who comes in.
+"""
 
 from __future__ import annotations
+
+import os
 
 from esxiproxy.nginx.source import Directive
 
@@ -54,8 +59,68 @@ RESTRICTING = {
     "ssl_reject_handshake": "esxiproxy makes its handshakes",
     "secure_link": "esxiproxy checks no such link",
     "modsecurity": "esxiproxy has no such rules",
+    "ssl_ocsp": "clients with a revoked certificate would come in",
+    "proxy_ssl_crl": "a host with a revoked certificate would be believed",
+    "proxy_method": "the method is the client's own",
+    "proxy_set_body": "the body is the client's own",
+    "proxy_pass_request_body": "the body is always passed on",
+    "proxy_pass_request_headers": "the client's fields are always passed on",
+    "include": "the included file is missing, and may restrict who comes in",
 }
 """What keeps somebody out or answers by itself: without it a server would let more through than it did."""
+
+LOST = _words(
+    # how nginx answers
+    "absolute_redirect add_after_body add_before_body add_header_inherit add_trailer addition_types "
+    "ancient_browser ancient_browser_value charset charset_map charset_types chunked_transfer_encoding "
+    "early_hints etag expires gunzip gunzip_buffers if_modified_since max_ranges modern_browser "
+    "modern_browser_value more_clear_headers more_set_headers msie_padding msie_refresh override_charset "
+    "port_in_redirect recursive_error_pages server_name_in_redirect slice source_charset sub_filter "
+    "sub_filter_last_modified sub_filter_once sub_filter_types userid userid_domain userid_expires "
+    "userid_flags userid_mark userid_name userid_p3p userid_path userid_service xml_entities brotli zstd ssi "
+    # buffers, times, files, connections
+    "aio_write client_body_in_file_only client_body_in_single_buffer client_body_timeout "
+    "connection_pool_size directio_alignment disable_symlinks ignore_invalid_headers keepalive_disable "
+    "keepalive_min_timeout large_client_header_buffers limit_conn_dry_run limit_conn_log_level "
+    "limit_conn_status limit_rate limit_rate_after limit_req_dry_run limit_req_log_level limit_req_status "
+    "limit_zone max_headers merge_slashes output_buffers random_index read_ahead referer_hash_bucket_size "
+    "referer_hash_max_size request_pool_size send_lowat subrequest_output_buffer_size "
+    # what goes to the upstream, and what comes from it
+    "health_check match mirror mirror_request_body proxy_bind proxy_bind_dynamic proxy_cookie_domain "
+    "proxy_cookie_flags proxy_cookie_path proxy_force_ranges proxy_hide_header proxy_ignore_client_abort "
+    "proxy_ignore_headers proxy_intercept_errors proxy_limit_rate proxy_pass_header proxy_pass_trailers "
+    "proxy_request_dynamic proxy_send_lowat proxy_ssl_certificate proxy_ssl_certificate_cache "
+    "proxy_ssl_certificate_key proxy_ssl_ciphers proxy_ssl_key_log proxy_ssl_password_file "
+    "proxy_ssl_protocols proxy_ssl_verify_depth proxy_store proxy_store_access "
+    # TLS
+    "http3 ssl_certificate_cache ssl_early_data ssl_ech_file ssl_handshake_timeout ssl_key_log "
+    "ssl_object_cache_inheritable ssl_ocsp_cache ssl_ocsp_responder ssl_session_ticket_key ssl_stapling "
+    "ssl_stapling_file ssl_stapling_responder ssl_stapling_verify ssl_trusted_certificate ssl_verify_depth "
+    # what defines variables, and zones: only where they are used they decide anything
+    "auth_delay auth_request_set break geoip2 geoip_city geoip_country geoip_org geoip_proxy "
+    "geoip_proxy_recursive init_by_lua_block init_by_lua_file init_worker_by_lua_block "
+    "init_worker_by_lua_file js_import js_include js_path js_preload_object js_set js_shared_dict_zone "
+    "js_var keyval keyval_zone lua_code_cache lua_package_cpath lua_package_path lua_shared_dict "
+    "perl_modules perl_require perl_set rewrite_log session_log session_log_format session_log_zone "
+    "uninitialized_variable_warn valid_referers "
+    # what counts and traces
+    "opentracing otel_exporter otel_service_name otel_span_attr otel_span_name otel_trace "
+    "otel_trace_context status status_format status_zone vhost_traffic_status vhost_traffic_status_zone"
+)
+"""What esxiproxy has nothing like, and what lets nobody in when it is lost."""
+
+_LOST_PREFIXES = (
+    *("brotli_", "fastcgi_", "grpc_", "memcached_", "scgi_", "uwsgi_", "zstd_"),
+    *("autoindex_", "http2_", "http3_", "open_file_cache_", "proxy_cache", "quic_", "ssi_", "xslt_"),
+)
+"""Modules of which no directive but ``..._pass`` decides who comes in."""
+_TLS_COMMANDS = _words(
+    "options ciphersuites cipherstring groups curves signaturealgorithms clientsignaturealgorithms "
+    "minprotocol maxprotocol recordpadding numtickets"
+)
+"""What ``ssl_conf_command`` and ``proxy_ssl_conf_command`` may say without deciding who is believed."""
+_STOCK_FILES = _words("mime.types fastcgi_params fastcgi.conf uwsgi_params scgi_params")
+"""Files of nginx's own that restrict nothing, should they be missing."""
 
 _REASONS = {
     "access_log": "esxiproxy has one of its own: access_log = FILE in [proxy]; see docs/access-log.md",
@@ -85,15 +150,42 @@ _REASONS = {
 _NOT_OFF = frozenset({"proxy_redirect"})
 """Where ``off`` is a wish of its own."""
 _STATEMENTS = frozenset({"if", "return", "rewrite", "deny", "limit_except", "internal"})
+_DECIDING = ("auth_", "access_by_", "rewrite_by_", "content_by_", "js_", "perl", "oidc", "openidc")
+UNKNOWN = "esxiproxy does not know this directive, and it may decide who comes in"
 
 
 def restricts(directive: Directive) -> str | None:
-    """Why nothing may go through where this holds; None if it keeps nobody out."""
-    if directive.name.startswith(("access_by_lua", "rewrite_by_lua", "content_by_lua", "auth_jwt")):
+    """Why nothing may go through where this holds; None if it is known to keep nobody out."""
+    name, off = directive.name, directive.args == ("off",)
+    if name in _STATEMENTS:
+        return RESTRICTING[name]
+    if name == "include":  # only one that is missing is still there
+        stock = bool(directive.args) and os.path.basename(directive.args[0]) in _STOCK_FILES
+        return None if stock else RESTRICTING[name]
+    if name in ("proxy_pass_request_body", "proxy_pass_request_headers"):
+        return RESTRICTING[name] if off else None
+    if name in RESTRICTING:
+        return None if off else RESTRICTING[name]
+    if _is_known(directive) or (off and name.startswith("auth_")):
+        return None
+    if name.startswith(_DECIDING):
         return "it decides who comes in, and esxiproxy cannot"
-    if directive.name in _STATEMENTS or directive.args != ("off",):
-        return RESTRICTING.get(directive.name)
-    return None
+    return UNKNOWN
+
+
+def is_unknown(directive: Directive) -> bool:
+    """Whether it stands in no table."""
+    return directive.name not in RESTRICTING and not _is_known(directive)
+
+
+def _is_known(directive: Directive) -> bool:
+    """Whether it is known to keep nobody out."""
+    name = directive.name
+    if name in CARRIED | PROCESS | NEEDLESS | LOST or name in _REASONS:
+        return True
+    if name in ("ssl_conf_command", "proxy_ssl_conf_command"):
+        return bool(directive.args) and directive.args[0].lower() in _TLS_COMMANDS
+    return name.startswith(("gzip_", *_LOST_PREFIXES)) and not name.endswith("_pass")
 
 
 def loss(directive: Directive) -> str | None:
@@ -101,7 +193,7 @@ def loss(directive: Directive) -> str | None:
     name = directive.name
     if name in CARRIED | PROCESS | NEEDLESS or name.startswith("gzip_"):
         return None
-    if restricts(directive):  # told already, with what is left out for it
+    if name in RESTRICTING:  # told already, with what is left out for it
         return None
     if directive.args == ("off",) and name not in _NOT_OFF:
         return None

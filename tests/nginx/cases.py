@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -594,7 +595,19 @@ WHOLE = {
             "no other",
         ),
     ),
-    "unknown": Case(location(PASS, "brand_new 1;"), both(), ("1: brand_new: esxiproxy has nothing like it",)),
+    "lost": Case(
+        location(PASS, "proxy_cookie_path / /;"),
+        both(),
+        ("1: proxy_cookie_path: esxiproxy has nothing like it",),
+    ),
+    "unknown_to_the_process": Case(
+        f"brand_new 1; http {{ {server()} }}", both(), ("1: brand_new: esxiproxy has nothing like it",)
+    ),
+    "stock_file_that_is_not_there": Case(
+        server(rest="include fastcgi_params; " + ROOT),
+        both(),
+        ("1: include: No such file or directory: 'fastcgi_params': what stands there is not carried over",),
+    ),
     "field_added": Case(
         location(PASS, "add_header X-A b;"),
         both(),
@@ -608,6 +621,121 @@ WHOLE = {
     "nothing": left_out(""),
 }
 
+_UNKNOWN = "esxiproxy does not know this directive, and it may decide who comes in"
+_DECIDES = "it decides who comes in, and esxiproxy cannot"
+_SERVER_OUT = "the server in line 1 is left out"
+_RETURNS = f"1: return: nginx answers by itself here, and esxiproxy only forwards: {_SERVER_OUT}"
+
+
+def takes_all(refusing: str, *complaints: str, by: str = "listen") -> Case:
+    """A server that is left out, and one with a name on its address."""
+    return Case(
+        f"server {{ {refusing} }}\nserver {{ listen 80; server_name a.example; {ROOT} }}",
+        listener("a.example-80") | upstream(),
+        (
+            *complaints,
+            f"1: {by}: 0.0.0.0:80 is also the address of the server in nginx.conf:2, whose listener takes "
+            "every name: requests that this server refused or guarded go to ws://192.0.2.10:80 now",
+        ),
+    )
+
+
+def guarded(directive: str, why: str) -> dict[str, Case]:
+    """A directive that decides who comes in: in a location, in a server, and inherited."""
+    name = directive.split()[0].rstrip(";")
+    label = "_".join(re.findall(r"\w+", directive))
+    return {
+        label: left_out(location(directive, PASS), f"1: {name}: {why}: location / is left out"),
+        f"{label}_of_a_server": left_out(server(rest=directive + ROOT), f"1: {name}: {why}: {_SERVER_OUT}"),
+        f"{label}_inherited": left_out(
+            f"http {{ {directive} {server()} }}", f"1: {name}: {why}: {_SERVER_OUT}"
+        ),
+    }
+
+
+GUARDS = {
+    **guarded("brand_new 1;", _UNKNOWN),
+    **guarded("brand_new off;", _UNKNOWN),
+    **guarded("brand_new { anything 1; }", _UNKNOWN),
+    **guarded('auth_pam "console";', _DECIDES),
+    **guarded('auth_ldap "console";', _DECIDES),
+    **guarded("auth_gss on;", _DECIDES),
+    **guarded('auth_digest "console";', _DECIDES),
+    **guarded("auth_oidc main;", _DECIDES),
+    **guarded("auth_jwt console;", "esxiproxy reads no such token"),
+    **guarded("auth_jwt_key_file keys;", _DECIDES),
+    **guarded("js_access main.check;", _DECIDES),
+    **guarded("js_content main.answer;", _DECIDES),
+    **guarded("perl access::handler;", _DECIDES),
+    **guarded("access_by_lua_file access.lua;", _DECIDES),
+    **guarded("openidc_scope x;", _DECIDES),
+    **guarded("SecRulesEnabled;", _UNKNOWN),
+    **guarded("app_protect_enable on;", _UNKNOWN),
+    **guarded("more_clear_input_headers X-Remote-User;", _UNKNOWN),
+    **guarded("proxy_allow_upstream $ok;", _UNKNOWN),
+    **guarded("proxy_method GET;", "the method is the client's own"),
+    **guarded("proxy_pass_request_headers off;", "the client's fields are always passed on"),
+    **guarded("proxy_ssl_crl a.crl;", "a host with a revoked certificate would be believed"),
+    **guarded("proxy_ssl_conf_command VerifyCAFile x;", _UNKNOWN),
+    **guarded("ssl_conf_command ClientCAFile x;", _UNKNOWN),
+    **guarded("ssl_ocsp on;", "clients with a revoked certificate would come in"),
+    "ocsp_beside_client_certificates": left_out(
+        server(
+            "listen 80 ssl;",
+            CERTIFICATE + "ssl_client_certificate ca.pem; ssl_verify_client on; ssl_ocsp leaf;" + ROOT,
+        ),
+        f"1: ssl_ocsp: clients with a revoked certificate would come in: {_SERVER_OUT}",
+    ),
+    "ocsp_off": Case(server(rest="ssl_ocsp off;" + ROOT), both()),
+    "auth_off": Case(location("auth_pam off; auth_ldap off;", PASS), both()),
+    "headers_passed": Case(location("proxy_pass_request_headers on;", PASS), both()),
+    "ciphersuites": Case(
+        server(rest="ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256;" + ROOT),
+        both(),
+        ("1: ssl_conf_command: esxiproxy has nothing like it",),
+    ),
+    "files_first": left_out(
+        location("try_files $uri =404;", PASS),
+        "1: try_files: it says which requests nginx forwards: location / is left out",
+    ),
+    "one_location_of_two": Case(
+        server(rest=f"location /a/ {{ {PASS} }} location /b/ {{ {PASS} auth_pam x; }}"),
+        listener(paths="/a/") | upstream(),
+        (f"1: auth_pam: {_DECIDES}: location /b/ is left out",),
+    ),
+    "include_that_is_not_there": left_out(
+        server(rest="include snippets/auth.conf; " + ROOT),
+        "1: include: No such file or directory: 'snippets/auth.conf': what stands there is not carried over",
+        f"1: include: the included file is missing, and may restrict who comes in: {_SERVER_OUT}",
+    ),
+    "include_that_matches_nothing": Case(server(rest="include snippets/*.conf; " + ROOT), both()),
+    "catch_all_444": takes_all(
+        "listen 80 default_server; return 444;",
+        _RETURNS,
+    ),
+    "catch_all_403": takes_all(
+        "listen 80 default_server; location / { return 403; }",
+        "1: server: forwards nothing with proxy_pass: left out",
+    ),
+    "catch_all_denied": takes_all(
+        f"listen 80 default_server; deny all; {ROOT}",
+        f"1: deny: esxiproxy does not tell clients apart by their address: {_SERVER_OUT}",
+    ),
+    "catch_all_without_a_handshake": takes_all(
+        "listen 80 default_server; ssl_reject_handshake on;",
+        "1: ssl_reject_handshake: esxiproxy makes its handshakes: the server in line 1 is left out",
+    ),
+    "catch_all_by_its_place": takes_all("return 444;", _RETURNS, by="server"),
+    "guarded_name_on_the_same_address": takes_all(
+        f"listen 80; server_name b.example; auth_pam x; {ROOT}", f"1: auth_pam: {_DECIDES}: {_SERVER_OUT}"
+    ),
+    "catch_all_of_another_address": Case(
+        "server { listen 81 default_server; return 444; }" + server(),
+        both(),
+        (_RETURNS,),
+    ),
+}
+
 CASES = {
     f"{group}-{name}": case
     for group, cases in {
@@ -617,6 +745,7 @@ CASES = {
         "field": FIELDS,
         "time": TIMES,
         "location": LOCATIONS,
+        "guard": GUARDS,
         "whole": WHOLE,
     }.items()
     for name, case in cases.items()

@@ -8,11 +8,24 @@ import pytest
 
 from esxiproxy.core import ini
 from esxiproxy.core.config import ConfigError
-from esxiproxy.nginx.source import SourceError
+from esxiproxy.nginx import vocabulary
+from esxiproxy.nginx.source import Directive, SourceError
 from esxiproxy.nginx.translation import Translation, translate
+from esxiproxy.nginx.vocabulary import restricts
 from esxiproxy.preflight import load_checked
 from tests.certificates import Authority
-from tests.nginx.cases import CASES, PASS, ROOT, TLS_PASS, UPGRADE, Case, Sections, location, server
+from tests.nginx.cases import (
+    CASES,
+    CERTIFICATE,
+    PASS,
+    ROOT,
+    TLS_PASS,
+    UPGRADE,
+    Case,
+    Sections,
+    location,
+    server,
+)
 
 
 @pytest.fixture(scope="session")
@@ -183,6 +196,66 @@ def test_a_relative_path_is_relative_to_the_files_folder_wherever_one_stands(
     )
     monkeypatch.chdir("elsewhere")
     assert f"certificate = {folder}/a.crt\n" in translate("../nginx.conf").text
+
+
+# --- directives that keep nobody out
+
+ORDINARY = f"""
+user www-data; worker_processes auto; pid /run/nginx.pid; worker_rlimit_nofile 65535;
+events {{ worker_connections 768; multi_accept on; }}
+http {{
+  sendfile on; tcp_nopush on; types_hash_max_size 2048; server_tokens off; include mime.types;
+  default_type application/octet-stream; keepalive_timeout 65; large_client_header_buffers 4 16k;
+  log_format main '$remote_addr'; access_log /var/log/nginx/access.log main;
+  gzip on; gzip_vary on; gzip_types text/css; brotli on; brotli_comp_level 6; charset utf-8;
+  fastcgi_buffers 8 16k; uwsgi_read_timeout 60s; proxy_cache_path /var/cache/nginx keys_zone=a:1m;
+  limit_req_zone $binary_remote_addr zone=a:10m rate=1r/s; resolver 192.0.2.53 valid=10s; resolver_timeout 5s;
+  set_real_ip_from 10.0.0.0/8; real_ip_header X-Forwarded-For; http2_max_concurrent_streams 64; etag on;
+  map $http_upgrade $connection_upgrade {{ default upgrade; '' close; }}
+  geo $inside {{ default 0; 10.0.0.0/8 1; }}
+  server {{
+    listen 443 ssl; server_name console.example.com; {CERTIFICATE}
+    ssl_session_timeout 1d; ssl_session_cache shared:MozSSL:10m; ssl_session_tickets off;
+    ssl_protocols TLSv1.2 TLSv1.3; ssl_ciphers HIGH; ssl_prefer_server_ciphers off; ssl_dhparam dhparam.pem;
+    ssl_stapling on; ssl_stapling_verify on; ssl_trusted_certificate ca.pem; ssl_early_data off;
+    ssl_conf_command Options PrioritizeChaCha; ssl_verify_depth 2; client_body_timeout 60s;
+    add_header Strict-Transport-Security "max-age=63072000" always; client_max_body_size 0;
+    charset utf-8; expires 1h; root /srv; index index.html; error_page 502 503 /50x.html; limit_req zone=a;
+    location = /50x.html {{ root /srv; internal; }}
+    location / {{
+      proxy_pass https://192.0.2.10; proxy_http_version 1.1; proxy_buffering off; proxy_redirect off;
+      proxy_set_header Host $host; proxy_set_header Upgrade $http_upgrade;
+      proxy_set_header Connection $connection_upgrade; proxy_hide_header X-Powered-By;
+      proxy_cookie_path / /; proxy_cookie_flags ~ secure; proxy_ssl_verify on; proxy_ssl_verify_depth 2;
+      proxy_ssl_trusted_certificate ca.pem; proxy_ssl_protocols TLSv1.2; proxy_ssl_server_name on;
+      proxy_read_timeout 1h; proxy_send_timeout 1h; proxy_bind 192.0.2.1; proxy_intercept_errors on;
+      proxy_pass_request_headers on; proxy_ignore_client_abort on; limit_rate 1m;
+      auth_basic off; proxy_cache off; proxy_cache_bypass 1; proxy_buffers 8 4k; tcp_nodelay on;
+    }}
+  }}
+}}
+"""
+
+
+def test_a_configuration_with_ordinary_directives_is_carried_over(folder: Path) -> None:
+    translation = imported(ORDINARY)
+    assert set(read(translation.text)) == {"listener console.example.com-443", "upstream 192.0.2.10"}
+    assert not [
+        line for line in map(str, translation.complaints) if "left out" in line or "may decide" in line
+    ]
+
+
+@pytest.mark.parametrize("table", ["PROCESS", "NEEDLESS", "LOST"])
+def test_no_directive_of_the_tables_leaves_a_server_out(folder: Path, table: str) -> None:
+    for name in sorted(getattr(vocabulary, table)):
+        assert restricts(Directive(name, ("x",), "nginx.conf", 1)) is None, name
+
+
+def test_no_directive_stands_in_two_tables() -> None:
+    tables = [vocabulary.CARRIED, vocabulary.PROCESS, vocabulary.NEEDLESS, vocabulary.LOST]
+    names = [name for table in tables for name in table]
+    assert len(names) == len(set(names))
+    assert set(vocabulary.RESTRICTING) & set(names) == {"include"}  # restricts only where the file is missing
 
 
 # --- what is no configuration
