@@ -11,11 +11,23 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from OpenSSL import crypto
 from twisted.internet.ssl import CertificateOptions, TLSVersion
 
 LIFETIME = datetime.timedelta(days=3650)
+_KEY_USAGE = x509.KeyUsage(
+    digital_signature=True,
+    key_encipherment=False,
+    key_cert_sign=True,
+    crl_sign=False,
+    content_commitment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+"""A TLS server's key that also signs a certificate: its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +61,13 @@ class Certificate:
 
 
 def make() -> Certificate:
-    """A fresh self-signed certificate for localhost, 127.0.0.1 and ::1."""
+    """Make a self-signed certificate for localhost, 127.0.0.1 and ::1.
+
+    It has what OpenSSL's strict checks require (``VERIFY_X509_STRICT``, Python's default since 3.13).
+    A client that has it as its only authority accepts it.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
+    public = key.public_key()
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     # X.509 needs the world's time, not a test's clock.
     now = datetime.datetime.now(datetime.UTC)
@@ -65,12 +82,16 @@ def make() -> Certificate:
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
-        .public_key(key.public_key())
+        .public_key(public)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + LIFETIME)
         .add_extension(names, critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_KEY_USAGE, critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(public), critical=False)
         .sign(key, hashes.SHA256())
     )
     return Certificate(

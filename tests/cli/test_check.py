@@ -106,7 +106,8 @@ def test_wrong_usage_exits_with_2(arguments, capsys):
     assert capsys.readouterr().err.startswith("usage: esxiproxy")
 
 
-def test_help_names_every_subcommand(capsys):
+def test_help_names_every_subcommand(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")  # argparse would wrap a help text, at another word in each Python
     with pytest.raises(SystemExit) as caught:
         main(["--help"])
     assert caught.value.code == 0
