@@ -37,7 +37,7 @@ lint: $(VENV)/lint.done
 	$(BIN)/mypy esxiproxy
 
 long: $(VENV)/test.done $(BIN)/sslyze
-	ESXIPROXY_LONG=1 $(BIN)/python -m pytest $(ARGS)
+	ESXIPROXY_LONG=1 $(BIN)/python -m pytest -o timeout=7200 $(ARGS)
 
 $(BIN)/python:
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

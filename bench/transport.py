@@ -199,7 +199,11 @@ def main() -> None:
         servers = {}
         for kind in KINDS:
             arguments = [sys.executable, __file__, "serve", kind, certificate.path, certificate.key_path]
-            environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+            environment = {
+                **os.environ,
+                "PYTHONUNBUFFERED": "1",
+                "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
+            }
             server = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, env=environment)
             assert server.stdout is not None
             servers[kind] = (server, [int(port) for port in server.stdout.readline().split()])

@@ -13,7 +13,7 @@ import pytest
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
-from tests import programs
+from tests import packages, programs
 
 FORBIDDEN = ("Unhandled", programs.TICKET)
 MOST = 50
@@ -58,7 +58,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say what was found."""
+    """Say what was found, and what to install for the tests that were skipped."""
+    reasons = [
+        report.longrepr[2].removeprefix("Skipped: ")
+        for report in terminalreporter.stats.get("skipped", [])
+        if isinstance(report.longrepr, tuple)
+    ]
+    if reasons and (line := packages.advice(reasons, packages.missing())):
+        terminalreporter.line(line, yellow=True)
     if _found:
         terminalreporter.section("logs with an Unhandled or a ticket", red=True)
         for line in _found[:MOST]:

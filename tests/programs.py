@@ -45,6 +45,15 @@ def need(program: str, package: str) -> str:
     pytest.skip(reason)
 
 
+def environment(**variables: str) -> dict[str, str]:
+    """Return this process's environment, in which a Python child writes its lines at once.
+
+    Without it a child that prints into a pipe keeps its lines until they fill a buffer, and a test that waits
+    for one of them waits for ever.
+    """
+    return {**os.environ, "PYTHONUNBUFFERED": "1", **variables}
+
+
 def free_ports(count: int) -> list[int]:
     """As many different ports on 127.0.0.1 that nobody has right now."""
     with contextlib.ExitStack() as stack:
@@ -120,7 +129,6 @@ class Program(Seen):
 
     def start(self, seconds: float = 20.0) -> Self:
         """Start it and wait until it is ready; if it is not in time, fail with what it wrote."""
-        environment = os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(
                 [str(part) for part in self.command()],
@@ -128,7 +136,7 @@ class Program(Seen):
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
-                env=environment,
+                env=environment(PYTHONPATH=str(ROOT)),
             )
         RUNNING.append(self)
         try:

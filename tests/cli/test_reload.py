@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from esxiproxy.cli.main import main
+from tests.programs import environment
 
 GOOD = "[listener a]\nlisten = 127.0.0.1:0\nupstream = u\n[upstream u]\nurl = ws://192.0.2.1\n"
 WAITS = (
@@ -31,7 +32,7 @@ def folder(tmp_path, monkeypatch):
 def program(*arguments):
     """A process with these in its command line, which says which signal it got."""
     command = [sys.executable, "-c", WAITS, *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as running:
         try:
             assert running.stdout.readline() == "ready\n"
             yield running

@@ -7,15 +7,14 @@ import json
 import subprocess
 import sys
 import urllib.request
-from pathlib import Path
 
 import pytest
 
 from esxiproxy.cli import sim
 from esxiproxy.sim.__main__ import options_of
 from esxiproxy.sim.faults import Fault
+from tests.programs import ROOT, environment
 
-ROOT = Path(__file__).resolve().parents[2]
 CODE = (
     "import argparse, sys; from esxiproxy.cli import sim; parser = argparse.ArgumentParser(); "
     "sim.add_arguments(parser); sys.exit(sim.run(parser.parse_args()))"
@@ -66,6 +65,7 @@ def test_a_host_runs_until_it_is_told_to_stop() -> None:
         stderr=subprocess.DEVNULL,
         text=True,
         cwd=ROOT,
+        env=environment(),
     ) as process:
         try:
             assert process.stdout is not None

@@ -21,7 +21,7 @@ from tests.faults import mishaps
 from tests.faults.acts import GET, OPENING, TARGET
 from tests.integration.crowd import children
 from tests.probe import ProbedProxy
-from tests.programs import Proxy, accepts, need, until
+from tests.programs import Proxy, accepts, environment, need, until
 from tests.wsclient import BINARY, CLOSE, Client, ScriptedUpstream, silent
 
 TEXT = """
@@ -402,7 +402,10 @@ reactor.run()
 
 def test_raising_observer(upstream: ScriptedUpstream) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", OBSERVED, str(upstream.port)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", OBSERVED, str(upstream.port)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
     ) as program:
         try:
             assert program.stdout is not None

@@ -31,6 +31,8 @@ CASES = 301 if LONG else 247
 WAYS = [(1, "ours"), (2, "ours"), (1, "python"), (1, "twisted")] if LONG else [(1, "ours")]
 """Workers, and the transports that they run on."""
 SECONDS = 1800 if LONG else 180
+pytestmark = pytest.mark.timeout(2 * SECONDS + 600)
+"""The cases, those that failed once more, and before the first test the suite that has to be made."""
 LISTENERS = """
 [proxy]
 workers = {workers}

@@ -21,7 +21,7 @@ import pytest
 from tests.certificates import Certificate
 from tests.integration import flooding
 from tests.integration.test_memory import Sender, receive
-from tests.programs import TICKET, Proxy, until
+from tests.programs import TICKET, Proxy, environment, until
 from tests.wsclient import (
     BINARY,
     PING,
@@ -427,7 +427,9 @@ def test_a_flood_of_endless_heads_does_not_disturb_a_console(scene: Scene) -> No
             for each in (client, other):
                 each.open(TARGET, ["binary"])
             arguments = [str(scene.proxy.ports["plain"]), str(SECONDS), "6"]
-            with subprocess.Popen([sys.executable, flooding.__file__, *arguments]) as flood:
+            with subprocess.Popen(
+                [sys.executable, flooding.__file__, *arguments], env=environment()
+            ) as flood:
                 deadline = time.monotonic() + SECONDS
                 while time.monotonic() < deadline:
                     flooded.append(echo(client))

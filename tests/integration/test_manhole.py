@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.programs import Program, need, until
+from tests.programs import Program, environment, need, until
 from tests.wsclient import BINARY, Client
 
 
@@ -233,7 +233,9 @@ def test_a_trace_shows_headers_and_no_payload(operator: Operator, manhole: Manho
     with client:
         name = only_session(operator, manhole)
         command = operator.command(manhole, f"trace({name!r}, frames=4, seconds=20)")
-        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as ssh:
+        with subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, env=environment()
+        ) as ssh:
             assert ssh.stdout is not None
             assert ssh.stdout.readline().startswith(f"session {name}: 4 frames or 20 s")
             ssh.stdout.readline()

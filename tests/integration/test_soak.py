@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from tests.load.proxied import staged
 from tests.load.soak import Plan, fill, growth, samples
 
@@ -15,6 +17,7 @@ WARM = 1500
 
 What has ended waits for that turn, and the memory that it took is reused and not given back.
 """
+pytestmark = pytest.mark.timeout(7200 if LONG else 900)
 MARGIN = 0.05
 """Of the memory after the warm-up: 3 MiB.  If what ended stayed, the short form would grow by 30 MiB."""
 PINGS = "ping_interval = 5s"

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.certificates import Authority, Certificate
+from tests.programs import ROOT, environment
 
-ROOT = Path(__file__).resolve().parents[2]
 DEADLINE = 180
 """Seconds for one scan, which takes about ten."""
 
@@ -64,6 +64,7 @@ def serving(certificate: Certificate, weaken: str = "") -> Iterator[int]:
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
+        env=environment(),
     )
     try:
         assert process.stdout is not None

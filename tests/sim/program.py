@@ -7,10 +7,9 @@ import subprocess
 import sys
 import urllib.request
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.programs import ROOT, environment
 
 
 @dataclass
@@ -42,7 +41,11 @@ class Host:
 
 def start(*arguments: str) -> Host:
     process = subprocess.Popen(
-        [sys.executable, "-m", "esxiproxy.sim", *arguments], stdout=subprocess.PIPE, text=True, cwd=ROOT
+        [sys.executable, "-m", "esxiproxy.sim", *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=environment(),
     )
     assert process.stdout is not None
     line = process.stdout.readline()

@@ -25,6 +25,7 @@ from esxiproxy.state.ledger import Ledger
 from esxiproxy.state.opening import check
 from esxiproxy.state.sqlite import PATIENCE, SqliteState
 from esxiproxy.state.times import Times
+from tests.programs import environment
 from tests.state.world import Held, SqliteWorld, result
 
 ONE = Slots("max_connections", "upstream 192.0.2.10", 1)
@@ -398,10 +399,8 @@ sys.stdin.readline()
 
 def test_real_processes_that_start_at_once_share_one_limit(tmp_path):
     command = [sys.executable, "-c", _RACER, str(tmp_path / "state.sqlite")]
-    racers = [
-        subprocess.Popen([*command, str(n)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for n in range(6)
-    ]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment()}
+    racers = [subprocess.Popen([*command, str(n)], **pipes) for n in range(6)]
     for racer in racers:
         racer.stdin.write("go\n"), racer.stdin.flush()
     won = [int(racer.stdout.readline()) for racer in racers]

@@ -14,9 +14,10 @@ from OpenSSL import SSL
 from esxiproxy.core.frames import FrameWalker, control_frame
 from esxiproxy.net.transport import passage
 from esxiproxy.net.transport.outbox import Outbox
+from tests.packages import NO_COMPILER
 from tests.wsclient import frame
 
-compiled = pytest.mark.skipif(passage._compiled is None, reason="there was no compiler")
+compiled = pytest.mark.skipif(passage._compiled is None, reason=NO_COMPILER)
 
 PING = 9
 LENGTHS = (0, 1, 64, 125, 126, 127, 1000, 4096, 16384, 65535, 65536, 70000, 300_000)

@@ -9,9 +9,10 @@ import pytest
 from esxiproxy.core.frames import FrameWalker
 from esxiproxy.net.transport import passage
 from tests.net.transport.test_passage import Ends
+from tests.packages import NO_COMPILER
 from tests.wsclient import frame
 
-pytestmark = pytest.mark.skipif(passage.compiled() is None, reason="there was no compiler")
+pytestmark = pytest.mark.skipif(passage.compiled() is None, reason=NO_COMPILER)
 
 ERROR_SSL, WANT_READ, WANT_WRITE, SYSCALL = 1, 2, 3, 5
 SOURCE, TARGET = 1, 2

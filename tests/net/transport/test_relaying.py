@@ -17,6 +17,7 @@ from esxiproxy.net.transport import passage
 from esxiproxy.net.transport.stream import HIGH_WATER, Stream
 from tests.net.transport.loop import Net, Peer
 from tests.net.transport.test_passage import MASK, PING, message
+from tests.packages import NO_COMPILER
 from tests.wsclient import frame
 
 
@@ -96,7 +97,7 @@ def way(request, monkeypatch):
     if request.param == "python":
         monkeypatch.setattr(passage, "_PART", None)
     elif passage._compiled is None:
-        pytest.skip("there was no compiler")
+        pytest.skip(NO_COMPILER)
     else:
         monkeypatch.setattr(passage, "_PART", passage._compiled)
     return request.param

@@ -15,6 +15,7 @@ from esxiproxy.net.transport import passage
 from esxiproxy.net.transport.outbox import Outbox
 from esxiproxy.net.transport.ring import TURNS, Ring
 from tests.net.transport.loop import Peer
+from tests.packages import NO_COMPILER
 from tests.wsclient import frame
 
 
@@ -23,7 +24,7 @@ def way(request, monkeypatch):
     if request.param == "python":
         monkeypatch.setenv("ESXIPROXY_TRANSPORTS", "python")
     elif passage.compiled() is None:
-        pytest.skip("there was no compiler")
+        pytest.skip(NO_COMPILER)
     return request.param
 
 
@@ -178,7 +179,7 @@ class Passing(Greedy):
         self.lost = reason.value
 
 
-compiled = pytest.mark.skipif(passage.compiled() is None, reason="there was no compiler")
+compiled = pytest.mark.skipif(passage.compiled() is None, reason=NO_COMPILER)
 
 
 @compiled
