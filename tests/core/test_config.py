@@ -214,6 +214,9 @@ def test_the_first_example_is_the_three_listeners(tmp_path):
         for listener in config.listeners
     ]
     assert story == [("0.0.0.0:80", False, False), ("0.0.0.0:81", False, True), ("0.0.0.0:82", True, True)]
+    # It forwards the API, whose clients wait minutes for an answer (WaitForUpdatesEx).
+    assert {listener.edge.http for listener in config.listeners} == {Http.FORWARD}
+    assert {listener.limits.response_timeout for listener in config.listeners} == {600.0}
 
 
 def test_a_listener_says_what_it_lets_in(folder):
