@@ -15,6 +15,7 @@ _URL = re.compile(r"(?i)(https?)://([^/?#]*)(.*)")
 _BOUND = re.compile(r"\[[^\]]*\](?::\d+)?|[^:]+(?::\d+)?")
 # Of the only server of a block they mean nothing (nginx's own words), or nothing without a balancer.
 _SERVER_NEEDLESS = ("weight=", "max_fails=", "fail_timeout=", "slow_start=")
+_CODE = ("balancer_by_", "js_", "perl")
 
 Blocks = Mapping[str, Directive]
 """The ``upstream`` blocks by their names."""
@@ -86,6 +87,11 @@ def target_of(passing: Directive, path: str, scope: Scope, blocks: Blocks, compl
 
 def _of_block(block: Directive, secure: bool, complaints: Complaints) -> Target:
     """The one server of an upstream block, or the first of several."""
+    for directive in block.block or ():
+        if directive.name.startswith(_CODE):
+            raise _refused(
+                directive, complaints, f"it says where {block.args[0]} leads at run time: write a router"
+            )
     servers = [directive for directive in block.block or () if directive.name == "server" and directive.args]
     usable = [server for server in servers if not {"down", "backup"} & set(server.args)]
     if not usable:

@@ -294,6 +294,11 @@ UPSTREAMS = {
         "upstream esxi { server 192.0.2.10 down; }" + location("proxy_pass http://esxi;"),
         "1: upstream: esxi has no server that is up",
     ),
+    "block_that_code_balances": left_out(
+        "upstream esxi { server 0.0.0.1; balancer_by_lua_file balance.lua; }"
+        + location("proxy_pass http://esxi;"),
+        "1: balancer_by_lua_file: it says where esxi leads at run time: write a router",
+    ),
     "block_of_a_socket": left_out(
         "upstream esxi { server unix:/run/esxi.sock; }" + location("proxy_pass http://esxi;"),
         "1: server: an upstream is reached by TCP, not by a unix socket",
