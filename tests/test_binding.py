@@ -13,6 +13,7 @@ from twisted.internet.selectreactor import SelectReactor
 from esxiproxy.binding import Binding, remove_stale
 from esxiproxy.core.problem import Unbound
 from esxiproxy.net.transport.reactor import streaming
+from tests.programs import environment
 
 KILLED = """
 import os, socket, sys
@@ -43,6 +44,7 @@ def leave_behind(path, pid):
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        env=environment(),
     ) as child:
         assert child.stdout.readline() == "bound\n"
         child.send_signal(signal.SIGKILL)
