@@ -63,9 +63,11 @@ class Binding:
     def _bound(self, port: IListeningPort) -> None:
         self.port = port
 
-    def release(self) -> Deferred[None]:
-        """Listen no longer."""
+    def release(self, shared: bool = False) -> Deferred[None]:
+        """Listen no longer.  Processes with which the socket is ``shared`` may go on accepting on it."""
         port, self.port = self.port, None
+        if shared and port is not None:
+            cast(Any, port)._shouldShutdown = False
         return succeed(None) if port is None else maybeDeferred(cast(Any, port.stopListening))
 
     @property

@@ -54,7 +54,19 @@ class Listeners(MultiService):
         """From the next connection on serve this."""
         for listener, port, factory in bound:
             port.label = listener.name
+            port.answers_health = listener.health is not None
             port.serve(factory)
+
+    @property
+    def draining(self) -> Sequence[ListenerService]:
+        """The ports that go on accepting in a drain: those with a health check."""
+        return [port for port in cast(Iterable[ListenerService], self) if port.answers_health]
+
+    async def drain(self) -> None:
+        """Close the ports without a health check; the others refuse new sessions and say why."""
+        for port in cast(Iterable[ListenerService], self):
+            if not port.answers_health:
+                await maybeDeferred(cast(Any, port.stopService))
 
     async def close_others(self, bound: Bound) -> None:
         """Close the ports that are not among these; who came in through them stays."""
@@ -65,6 +77,7 @@ class Listeners(MultiService):
     def _new(self, listener: Listener, factory: Any, undo: AsyncExitStack) -> ListenerService:
         socket = self._inherited.get(listener.name)
         port = ListenerService(listener.name, listener.endpoint, factory, self._reactor, socket, self._room)
+        port.answers_health = listener.health is not None
         undo.push_async_callback(self._drop, port)
         port.setServiceParent(self)
         return port

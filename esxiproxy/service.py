@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock, maybeDeferred, succeed
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.logger import Logger
 
 from esxiproxy.beside import Beside
@@ -39,8 +39,9 @@ _FOR_GOOD = ("state", "workers")
 class ProxyService(MultiService):
     """The proxy of a configuration, its listeners, and the services that run beside it.
 
-    ``stopService`` closes the listeners, then drains the sessions, then stops the rest, the logs last.  It
-    has its time as well: after that it waits for nobody who does not stop.
+    ``stopService`` closes the listeners, then drains the sessions, then stops the rest, the logs last.  A
+    listener with a health check is closed after the drain.  The stop has its time as well: after that it
+    waits for nobody who does not stop.
     ``inherited`` has sockets that listen already, by the listener's name, the manhole's as ``MANHOLE``: they
     go on listening for whoever shares them.
     """
@@ -141,6 +142,11 @@ class ProxyService(MultiService):
         await maybeDeferred(cast(Any, self._listeners.stopService))
         await self.proxy.retire(self._config.upgrade_timeout)
 
+    @property
+    def draining_ports(self) -> list[IListeningPort]:
+        """The ports that go on accepting in a drain."""
+        return [service.port for service in self._listeners.draining if service.port is not None]
+
     def startService(self) -> None:
         self._aborted = False
         self._warn()
@@ -161,9 +167,9 @@ class ProxyService(MultiService):
         seconds = limits.drain_timeout + limits.close_timeout + _OVERTIME
         self.systemd.stopping(seconds)
         overtime: IDelayedCall = self._reactor.callLater(seconds, self._late, seconds)
-        await self._step(self._listeners.stopService)
+        await self._step(lambda: Deferred.fromCoroutine(self._listeners.drain()))
         await self._step(partial(self._turn.run, lambda: None))  # a reload that goes on
-        for service in (self.proxy, self._beside, self._loop_lag, self.systemd):
+        for service in (self.proxy, self._listeners, self._beside, self._loop_lag, self.systemd):
             await self._step(service.stopService)
         if overtime.active():
             overtime.cancel()

@@ -38,6 +38,8 @@ class ListenerService(Service):
     ) -> None:
         self.label = name
         """The listener's name; a configuration that is read again may give it another one."""
+        self.answers_health = False
+        """Whether it goes on accepting in a drain, to answer health checks."""
         self.endpoint = endpoint
         self._served = Served(factory)
         self._binding = Binding(endpoint, reactor, inherited)

@@ -90,6 +90,17 @@ class Gate:
             self._pulse.start(PULSE)
         self._wake()
 
+    def drain(self, ports: Iterable[Any]) -> None:
+        """Go on accepting at these ports only, which answer health checks; close when there are none."""
+        kept = tuple(ports)
+        if not kept or not self._opened:
+            self.close()
+            return
+        for port in self._ports:
+            if port not in kept:
+                port.stopReading()
+        self._ports = kept
+
     # What the ports ask
 
     def may_accept(self) -> bool:
@@ -139,7 +150,8 @@ class Gate:
         if self._shut and self._opened and self._within():
             self._shut = False
             for port in self._ports:
-                port.startReading()
+                if port.connected:  # a drain may have ended meanwhile
+                    port.startReading()
 
     def _within(self) -> bool:
         return may_accept(self._number, self._board.shares(), self._nanoseconds() / 1e9)

@@ -72,11 +72,11 @@ class Sockets:
             binding.release()
 
     def release_all(self) -> None:
-        """Close everything."""
+        """Close everything; a worker that drains may go on answering health checks."""
         self.keep({})
         former, self._former = self._former, []
         for binding in former:
-            binding.release()
+            binding.release(shared=True)
 
     def _new(self, name: str, endpoint: str) -> Binding:
         what = "manhole" if name == MANHOLE else f"listener {name}"

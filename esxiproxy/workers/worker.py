@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ class Worker(MultiService):
         self._reactor.callLater(0, self._reports.tell, "ready", self._proxy.proxy.state.holder)
 
     def stopService(self) -> Any:
-        self._shut_gate()
+        self._shut_gate(self._proxy.draining_ports)
         return super().stopService()
 
     def abort(self) -> None:
@@ -99,10 +99,11 @@ class Worker(MultiService):
         retiring.addErrback(lambda failure: self._log.failure("a worker cannot retire", failure))
         retiring.addCallback(lambda _: self._ended())
 
-    def _shut_gate(self) -> None:
+    def _shut_gate(self, kept: Iterable[Any] = ()) -> None:
+        """Accept no more, but at these ports."""
         if not self._shut:
             self._shut = True
-            self._gate.close()
+            self._gate.drain(kept)
             self._reports.tell("shut")
 
     async def _bury(self, holder: str) -> None:

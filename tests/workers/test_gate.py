@@ -30,6 +30,7 @@ class Reactor(Clock):
 class Port:
     gate = None
     reads = True
+    connected = True
 
     def stopReading(self):
         self.reads = False
