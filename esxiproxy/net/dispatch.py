@@ -282,7 +282,9 @@ class Dispatch(Protocol):
             self._http.leave()
         self.dataReceived = self._ignore  # type: ignore[method-assign]
         self._stop()
-        self._call = Linger(self.transport, self.factory.clock, self.factory.limits.close_timeout)
+        limits = self.factory.limits
+        patience = None if self._http is None else limits.stall_timeout
+        self._call = Linger(self.transport, self.factory.clock, limits.close_timeout, patience)
         if unsent(self.transport):
             self.factory.sessions.leaving.add(self)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.internet.interfaces import IPushProducer, IReactorTime
 from zope.interface import implementer
 
 from esxiproxy.core.closing import Side
 from esxiproxy.net.leg import Leg
+from esxiproxy.net.progress import StallTimer
 
 
 @implementer(IPushProducer)
@@ -19,7 +20,7 @@ class Valve:
     stopped transport is closed, before ``connectionLost`` has said why.
 
     A paused transport sees neither FIN nor RST, so every pause has an end: ``stalled`` is called, with the
-    leg's side, when that has taken nothing for ``timeout`` seconds.
+    leg's side, when its peer has taken no octet for ``timeout`` seconds.  A slow reader is none.
     """
 
     def __init__(
@@ -30,8 +31,7 @@ class Valve:
         self._clock = clock
         self._timeout = timeout
         self._stalled = stalled
-        self._since: float | None = None
-        self._call: IDelayedCall | None = None
+        self._stall: StallTimer | None = None
 
     def install(self) -> None:
         """From here on the leg's transport says when it takes no more."""
@@ -39,10 +39,9 @@ class Valve:
 
     def pauseProducing(self) -> None:
         self._leg.blocked = True
-        self._since = self._clock.seconds()
-        # A busy leg is blocked and unblocked all the time: the timer stays and looks, instead of being reset.
-        if self._call is None:
-            self._call = self._clock.callLater(self._timeout, self._check)
+        if self._stall is None:  # most legs never need one
+            self._stall = StallTimer(self._leg.transport, self._clock, self._timeout, self._end)
+        self._stall.blocked()
         twin = self._twin
         if not twin.paused and not twin.lost:
             twin.paused = True
@@ -50,7 +49,8 @@ class Valve:
 
     def resumeProducing(self) -> None:
         self._leg.blocked = False
-        self._since = None
+        if self._stall is not None:
+            self._stall.unblocked()
         if self._leg.held and not self._leg.mid_frame():
             self._leg.release()
         self._resume_twin()
@@ -68,10 +68,9 @@ class Valve:
 
     def forget(self) -> None:
         """The stall is no longer of interest: the session is being closed, under a deadline of its own."""
-        self._since = None
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None
+        stall, self._stall = self._stall, None
+        if stall is not None:
+            stall.cancel()
 
     def _resume_twin(self) -> None:
         twin = self._twin
@@ -80,12 +79,5 @@ class Valve:
             if not twin.lost:
                 twin.transport.resumeProducing()
 
-    def _check(self) -> None:
-        self._call = None
-        if self._since is None:
-            return
-        blocked = self._clock.seconds() - self._since
-        if blocked >= self._timeout:
-            self._stalled(self._leg.side)
-        else:
-            self._call = self._clock.callLater(self._timeout - blocked, self._check)
+    def _end(self) -> None:
+        self._stalled(self._leg.side)

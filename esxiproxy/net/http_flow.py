@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.interfaces import IPushProducer, IReactorTime
 from zope.interface import implementer
 
-from esxiproxy.net.timers import Timers
+from esxiproxy.net.progress import StallTimer
 
 
 def _nothing() -> None:
@@ -21,18 +21,20 @@ class HttpFlow:
 
     ``blocked`` says that the transport takes no more; ``changed`` is called when that changes.  Reading is
     paused while there is a reason to; a paused transport sees neither FIN nor RST, so whoever gives a reason
-    has a deadline.  ``stalled`` is called when the transport was blocked for ``timeout`` seconds on end.
+    has a deadline.  ``stalled`` is called when the transport is blocked and its peer has taken no octet for
+    ``timeout`` seconds.
     """
 
     def __init__(self, transport: Any, clock: IReactorTime, timeout: float) -> None:
         self._transport = transport
-        self._timers = Timers(clock)
+        self._clock = clock
         self._reasons: set[str] = set()
         self._installed = False
         self.timeout = timeout
         self.blocked = False
         self.changed: Callable[[], None] = _nothing
         self.stalled: Callable[[], None] = _nothing
+        self._stall: StallTimer | None = None
 
     @property
     def paused(self) -> bool:
@@ -47,7 +49,7 @@ class HttpFlow:
 
     def remove(self) -> None:
         """The transport is somebody else's from here on, or is being closed: it is read again."""
-        self._timers.clear()
+        self._forget()
         self.blocked = False
         self.part()
         if self._installed:
@@ -61,7 +63,7 @@ class HttpFlow:
 
     def lost(self) -> None:
         """The connection has ended."""
-        self._timers.clear()
+        self._forget()
         self.part()
         self._installed = False
         self._reasons.clear()
@@ -84,16 +86,25 @@ class HttpFlow:
 
     def pauseProducing(self) -> None:
         self.blocked = True
-        self._timers.arm("stall", self.timeout, self._stall)
+        if self._stall is None:  # most connections never need one
+            self._stall = StallTimer(self._transport, self._clock, self.timeout, self._end)
+        self._stall.timeout = self.timeout
+        self._stall.blocked()
         self.changed()
 
     def resumeProducing(self) -> None:
         self.blocked = False
-        self._timers.disarm("stall")
+        if self._stall is not None:
+            self._stall.unblocked()
         self.changed()
 
     def stopProducing(self) -> None:
         """The transport is going away, and will say so itself."""
 
-    def _stall(self) -> None:
+    def _forget(self) -> None:
+        stall, self._stall = self._stall, None
+        if stall is not None:
+            stall.cancel()
+
+    def _end(self) -> None:
         self.stalled()

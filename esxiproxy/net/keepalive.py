@@ -9,6 +9,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from esxiproxy.core.closing import Side
 from esxiproxy.net.leg import PING, Leg
+from esxiproxy.net.progress import Progress
+from esxiproxy.net.unsent import unsent
 from esxiproxy.net.uptake import uptake
 
 
@@ -16,8 +18,8 @@ class Keepalive:
     """Pings a leg every ``interval`` seconds, and gives it up when it is silent for ``timeout`` after one.
 
     Any byte received is life, not only the pong.  The clock starts when the ping is written, which may be
-    after it was sent (a data frame was going out), and stands still while the leg is paused or blocked, or
-    the peer's window is closed.
+    after it was sent (a data frame was going out), and stands still while the leg is paused or blocked, the
+    peer's window is closed, or the peer takes bytes that wait for it: a slow reader has not come to the ping.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Keepalive:
         """Seconds between the last ping and its pong."""
         self._next: IDelayedCall = clock.callLater(interval, self._ping)
         self._pending: IDelayedCall | None = None
+        self._progress: Progress | None = None
 
     def stop(self) -> None:
         """No more pings."""
@@ -61,6 +64,8 @@ class Keepalive:
         if opcode == PING and self._pending is None:
             self._written_at = self._clock.seconds()
             self._leg.heard = False
+            transport = self._leg.transport
+            self._progress = Progress(transport, peer=uptake(transport))
             self._pending = self._clock.callLater(self._timeout, self._due)
 
     def ponged(self, payload: bytes) -> None:
@@ -71,11 +76,16 @@ class Keepalive:
     def _due(self) -> None:
         self._pending = None
         leg = self._leg
-        if leg.paused or leg.blocked:  # it could not be heard, or not yet read the ping
+        if leg.paused or leg.blocked or (not leg.heard and self._waits()):
             self._pending = self._clock.callLater(self._timeout, self._due)
         elif not leg.heard:
-            peer = uptake(leg.transport)
-            if peer is not None and peer.closed:  # nor here, where the ping waits in the kernel
-                self._pending = self._clock.callLater(self._timeout, self._due)
-            else:
-                self._dead(leg.side)
+            self._dead(leg.side)
+
+    def _waits(self) -> bool:
+        """Return whether the ping waits in the kernel, for a peer that does not read or reads slowly."""
+        transport = self._leg.transport
+        peer = uptake(transport)
+        if peer is not None and peer.closed:
+            return True
+        taken = self._progress is not None and self._progress.taken(peer=peer) > 0
+        return taken and bool(unsent(transport) if peer is None else peer.waiting)

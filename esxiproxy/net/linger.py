@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime, ISSLTransport
 
+from esxiproxy.net.progress import SOON, Progress
 from esxiproxy.net.unsent import unsent
 
 SLOWEST = 500
@@ -28,21 +29,28 @@ def half_close(transport: Any) -> None:
 
 
 class Linger:
-    """A connection that has its answer, and the time until it is cut.
+    """A connection that has its answer, and the time until it is aborted.
 
-    It is half-closed, and aborted after ``timeout`` seconds: a peer that does not read never frees the
-    descriptor.  One that still takes what is waiting for it, at ``SLOWEST`` bytes a second or more, gets as
-    much time again.  Whoever has it calls ``cancel`` when the connection is lost.
+    The connection is half-closed, and aborted after ``timeout`` seconds: a peer that does not read never
+    frees the descriptor.  A peer that bytes still wait for gets more time while it takes them, at ``SLOWEST``
+    octets a second or more.  The rate is measured from one moment at which it was kept to the next, which
+    is at most ``patience`` seconds later (``timeout``, if not given): a slow reader with a large receive
+    buffer acknowledges much at once, and then nothing for many seconds.  So a connection lasts for
+    ``patience`` seconds and one second for each ``SLOWEST`` octets that waited, at most.  The owner calls
+    ``cancel`` when the connection is lost.
     """
 
-    def __init__(self, transport: Any, clock: IReactorTime, timeout: float) -> None:
+    def __init__(
+        self, transport: Any, clock: IReactorTime, timeout: float, patience: float | None = None
+    ) -> None:
         self._transport = transport
         self._clock = clock
         self._timeout = timeout
+        self._patience = max(timeout, patience or 0.0)
         half_close(transport)
-        self._left = unsent(transport)
-        self._began = self._last = clock.seconds()
-        self._came = 0
+        self._progress = Progress(transport)
+        self._began = self._last = self._since = clock.seconds()
+        self._came = self._taken = 0
         self._call: IDelayedCall = clock.callLater(timeout, self._look)
 
     def received(self, octets: int) -> None:
@@ -70,12 +78,14 @@ class Linger:
         return min(self._last + self._timeout, self._began + DISCARD) - now
 
     def _look(self) -> None:
+        now = self._clock.seconds()
+        self._taken += self._progress.taken()
+        if self._taken >= SLOWEST * (now - self._since):
+            self._since, self._taken = now, 0
+        left = self._since + self._patience - now
         if self._came and (rest := self._still_comes()) > 0:
             self._call = self._clock.callLater(rest, self._look)
-            return
-        left = unsent(self._transport)
-        if left and left <= self._left - SLOWEST * self._timeout:
-            self._left = left
-            self._call = self._clock.callLater(self._timeout, self._look)
+        elif left >= SOON and unsent(self._transport):
+            self._call = self._clock.callLater(min(left, self._timeout), self._look)
         else:
             self._transport.abortConnection()

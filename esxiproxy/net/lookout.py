@@ -11,7 +11,9 @@ from esxiproxy.core.closing import Side
 from esxiproxy.core.keepalive import SHORTEST
 from esxiproxy.core.limits import Limits
 from esxiproxy.net.leg import Leg
+from esxiproxy.net.progress import Progress
 from esxiproxy.net.timers import Timers
+from esxiproxy.net.unsent import unsent
 from esxiproxy.net.uptake import uptake
 
 _LOOKS = 4
@@ -21,10 +23,10 @@ _LOOKS = 4
 class _Wait:
     """Bytes that one peer has not taken: since when it has taken none of them, or answered nothing."""
 
-    __slots__ = ("acknowledged", "asked", "since")
+    __slots__ = ("asked", "progress", "since")
 
-    def __init__(self, acknowledged: int, since: float) -> None:
-        self.acknowledged = acknowledged
+    def __init__(self, progress: Progress, since: float) -> None:
+        self.progress = progress
         self.since = since
         self.asked: float | None = None
 
@@ -72,13 +74,18 @@ class Lookout:
 
     def _end(self, side: Side, leg: Leg) -> Callable[[Side], None] | None:
         peer = uptake(leg.transport)
-        if peer is None or not peer.waiting:
+        if not (unsent(leg.transport) if peer is None else peer.waiting):
             self._waits.pop(side, None)
             return None
         now = self._clock.seconds()
+        written = self._legs[side.other].octets
         wait = self._waits.get(side)
-        if wait is None or wait.acknowledged != peer.acknowledged:
-            wait = self._waits[side] = _Wait(peer.acknowledged, now)
+        if wait is None:
+            wait = self._waits[side] = _Wait(Progress(leg.transport, written, peer), now)
+        elif wait.progress.taken(written, peer):
+            wait.since, wait.asked = now, None
+        if peer is None:  # no TCP, so nobody says whether it is still there
+            return self._stalled if now - wait.since >= self._limits.stall_timeout else None
         asked = 0.0 if wait.asked is None else now - wait.asked
         unheard = wait.asked is not None and peer.silent >= asked
         # It has had half of the time for an answer, at least; the next look would be too late.

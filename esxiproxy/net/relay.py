@@ -152,7 +152,8 @@ class Relay:
     def _check_idle(self, octets: int, checks: int) -> None:
         timeout = self.session.limits.idle_timeout
         assert timeout is not None
-        if self.octets != octets:
+        # A slow reader takes its time for what waits for it: whether it takes any of it is another timer's.
+        if self.octets != octets or any(leg.blocked for leg in self.legs.values()):
             octets, checks = self.octets, 0
         if checks >= _IDLE_CHECKS:
             self.end(IdleTimeout(f"no data for {timeout:g} s", timeout="idle_timeout"))

@@ -42,6 +42,11 @@ class MemoryTransport:
             self.blocked = True
             self.producer.pauseProducing()
 
+    @property
+    def unsent(self):
+        """Octets that the far end has not taken."""
+        return len(self.queue)
+
     def writeSequence(self, many):
         self.write(b"".join(many))
 
