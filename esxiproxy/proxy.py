@@ -143,13 +143,14 @@ class Proxy(Service):
         return Deferred.fromCoroutine(self._retire(seconds))
 
     def abort(self) -> None:
-        """End every session now and without a word; a drain that goes on waits no longer."""
+        """End every session and connection now and without a word; a drain that goes on waits for nobody.
+
+        What is aborted has ended in the next turn of the reactor, so that its record is written.
+        """
         self._aborted = True
-        for holder in self.sessions:
-            if not holder.session.ended_by:
-                holder.session.failed(Draining("the proxy was told to end at once"))
-            holder.abort()
-        self._clock.callLater(_LAST_WORDS, lambda: self._gone.cancel())
+        self.sessions.abort(Draining("the proxy was told to end at once"))
+        if not self._gone.called:
+            self._gone.addTimeout(_LAST_WORDS, self._clock, onTimeoutCancel=lambda _result, _timeout: None)
 
     async def _start(self) -> None:
         await self.state.start(partial(self._roster.obey, sessions=self.sessions))
@@ -169,12 +170,14 @@ class Proxy(Service):
 
     async def _drain(self, seconds: float | None, timeout: str) -> None:
         await self._empty(seconds)
-        for holder in self.sessions:
-            holder.end(Draining("the proxy is shutting down", timeout=timeout))
-        await self._empty(self.limits.close_timeout)
-        for holder in self.sessions:
-            holder.abort()
-        await self._empty(_LAST_WORDS)
+        if not self._aborted:
+            for holder in self.sessions:
+                holder.end(Draining("the proxy is shutting down", timeout=timeout))
+            await self._empty(self.limits.close_timeout)
+        if not self._aborted:
+            for holder in self.sessions:
+                holder.abort()
+            await self._empty(_LAST_WORDS)
 
     async def _empty(self, seconds: float | None) -> None:
         """Until the last session is gone, or the time is up; None stands for no end of it."""

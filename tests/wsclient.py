@@ -144,7 +144,8 @@ class Peer:
         """Every byte that ever came."""
         self.end: End | None = None
         self._pending = bytearray()
-        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if stream.family != socket.AF_UNIX:
+            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     # sending
 

@@ -285,8 +285,16 @@ class Dispatch(Protocol):
         limits = self.factory.limits
         patience = None if self._http is None else limits.stall_timeout
         self._call = Linger(self.transport, self.factory.clock, limits.close_timeout, patience)
-        if unsent(self.transport):
-            self.factory.sessions.leaving.add(self)
+        if not self.answered():
+            self.factory.sessions.leave(self)
+
+    def answered(self) -> bool:
+        """Return whether the client has acknowledged all that was written."""
+        return not unsent(self.transport)
+
+    def abort(self) -> None:
+        """End the connection without a word."""
+        self.transport.abortConnection()
 
     def _ignore(self, data: bytes) -> None:
         """Discard the rest of an upload, within bounds: its client looks at the answer at its end only."""

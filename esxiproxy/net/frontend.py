@@ -26,6 +26,7 @@ from esxiproxy.net.leg import Leg
 from esxiproxy.net.linger import Linger
 from esxiproxy.net.relay import Relay
 from esxiproxy.net.sessions import Sessions, log_bug
+from esxiproxy.net.unsent import unsent
 
 if TYPE_CHECKING:
     from esxiproxy.net.backend import Backend
@@ -120,6 +121,13 @@ class Frontend(Leg, WebSocketServerProtocol):
         timeout = self.session.limits.close_timeout
         self._abort_call = Linger(self.transport, self.factory.clock, timeout)
         self._gateway.admission.refused(self.session)
+        if not self.answered():
+            self._sessions.leave(self)
+        self._over()
+
+    def answered(self) -> bool:
+        """Return whether the client has acknowledged all that was written."""
+        return not unsent(self.transport)
 
     # The end
 
@@ -129,9 +137,11 @@ class Frontend(Leg, WebSocketServerProtocol):
         if self.relay is not None:
             self.relay.lost(self)
             return
-        if not self._refused:
-            self.session.status = ClientLost.status
-            self.session.failed(ClientLost("the client left before its 101"), "client")
+        if self._refused:
+            self._sessions.gone(self)
+            return
+        self.session.status = ClientLost.status
+        self.session.failed(ClientLost("the client left before its 101"), "client")
         if self._admission is not None:
             self._admission.cancel()
         self._over()

@@ -16,6 +16,7 @@ from esxiproxy.net.gateway import Gateway
 from esxiproxy.net.http_flow import HttpFlow
 from esxiproxy.net.http_upstream import HttpUpstream
 from esxiproxy.net.sessions import Sessions
+from esxiproxy.net.unsent import unsent
 
 
 class HttpClient:
@@ -66,6 +67,7 @@ class HttpClient:
         exchange = Exchange(session, self)
         self._exchange = exchange
         self.flow.install()
+        self.sessions.leave(self)  # a drain must not end between the record and the last write
         exchange.start(rest)
 
     def received(self, octets: bytes) -> None:
@@ -92,6 +94,14 @@ class HttpClient:
         self.flow.remove()
         self._close_idle()
 
+    def answered(self) -> bool:
+        """Return whether no request waits for its answer, and the client has acknowledged all of the last."""
+        return not self.busy and not unsent(self.transport)
+
+    def abort(self) -> None:
+        """End the connection without a word."""
+        self.transport.abortConnection()
+
     # What an exchange tells
 
     def exchange_over(self, rest: bytes, keep: bool) -> None:
@@ -99,12 +109,12 @@ class HttpClient:
         self._exchange = None
         if not keep or self.is_last:
             self._closing()
+            self.sessions.gone(self)
             return
         self._held = rest
         if self.flow.blocked:
             # The next request has to wait: a client that asks and never reads would fill our memory.
             self._draining = True
-            self.sessions.leaving.add(self)
             self.flow.changed = self._drained
             self.flow.stalled = self.transport.abortConnection
         else:

@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from esxiproxy.net.unsent import unsent
 from esxiproxy.net.uptake import Uptake, uptake
 
-_LOOKS = 4
+_LOOKS = 16
 """Looks within one timeout: a stall of a busy transport may be found that part late."""
 SOON = 0.001
 """Seconds before a deadline at which it counts as reached: sums of floating point numbers are not exact."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -18,6 +18,19 @@ from esxiproxy.core.redaction import redact_text
 from esxiproxy.core.request import Request
 from esxiproxy.core.session import Session
 from esxiproxy.interfaces import ISessionObserver
+
+LOOK = 0.05
+"""Seconds between two looks at whether answers have arrived, while a drain waits for nothing else."""
+
+
+class Leaving(Protocol):
+    """A connection whose session is over, and whose client may not have all of the answer."""
+
+    def answered(self) -> bool:
+        """Return whether the client has acknowledged all of the answer."""
+
+    def abort(self) -> None:
+        """End the connection without a word."""
 
 
 class Admitted(Protocol):
@@ -57,6 +70,8 @@ class Sessions:
         self._clock = clock
         self._admitted: dict[str, Admitted] = {}
         self._empty: list[Deferred[None]] = []
+        self._look: IDelayedCall | None = None
+        self._aborted = False
         self.draining = False
         """Whether new sessions are refused, since the proxy is going away."""
         self.retiring = False
@@ -65,7 +80,7 @@ class Sessions:
         """How often the settings have changed."""
         self.waiting: set[Callable[[], None]] = set()
         """Closes a connection that has its answers and may ask again: called when no other may come on it."""
-        self.leaving: set[object] = set()
+        self.leaving: set[Leaving] = set()
         """Connections whose session is over, and whose client has not got all of the answer."""
 
     def __len__(self) -> int:
@@ -97,7 +112,12 @@ class Sessions:
         self._tell("closed", session.record(), session.id)
         self._look_if_empty()
 
-    def gone(self, connection: object) -> None:
+    def leave(self, connection: Leaving) -> None:
+        """Let a drain wait until the client of this connection has its answer, or ``gone`` is called."""
+        if not self._aborted:
+            self.leaving.add(connection)
+
+    def gone(self, connection: Leaving) -> None:
         """It is not among those who are leaving any more, if it was."""
         self.leaving.discard(connection)
         self._look_if_empty()
@@ -105,8 +125,34 @@ class Sessions:
     def _look_if_empty(self) -> None:
         if self._empty and not self._admitted and not self.leaving:
             waiting, self._empty = self._empty, []
+            self._look_no_more()
             for deferred in waiting:
                 deferred.callback(None)
+        elif self._empty and not self._admitted and self._look is None:
+            # No event says that bytes were acknowledged.
+            self._look = self._clock.callLater(LOOK, self._look_for_answered)
+
+    def _look_for_answered(self) -> None:
+        self._look = None
+        self.leaving -= {connection for connection in self.leaving if connection.answered()}
+        self._look_if_empty()
+
+    def _look_no_more(self) -> None:
+        look, self._look = self._look, None
+        if look is not None:
+            look.cancel()
+
+    def abort(self, error: SessionError) -> None:
+        """End every session and every connection now, without a word, and wait for no answer any more."""
+        self._aborted = True
+        for holder in self:
+            if not holder.session.ended_by:
+                holder.session.failed(error)
+            holder.abort()
+        leaving, self.leaving = self.leaving, set()
+        for connection in leaving:
+            connection.abort()
+        self._look_if_empty()
 
     def retire(self) -> None:
         """No second request on any connection from now on; those that are between two are closed at once."""
@@ -134,16 +180,22 @@ class Sessions:
 
     def resume(self) -> None:
         """Take sessions again."""
-        self.draining = self.retiring = False
+        self.draining = self.retiring = self._aborted = False
 
     def empty(self) -> Deferred[None]:
         """Fires when no session and no part of an answer is left; at once when there is none."""
-        deferred: Deferred[None] = Deferred(lambda gone: self._empty.remove(gone))
+        deferred: Deferred[None] = Deferred(self._not_wanted)
         if self._admitted or self.leaving:
             self._empty.append(deferred)
+            self._look_if_empty()
         else:
             deferred.callback(None)
         return deferred
+
+    def _not_wanted(self, deferred: Deferred[None]) -> None:
+        self._empty.remove(deferred)
+        if not self._empty:
+            self._look_no_more()
 
     def _tell(self, event: str, what: object, identity: str) -> None:
         for observer in self._observers:

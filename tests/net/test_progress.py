@@ -164,7 +164,7 @@ def test_a_peer_that_takes_one_octet_now_and_then_never_stalls_and_stalls_when_i
     last = clock.seconds()
     for _ in range(80):
         clock.advance(1)
-    assert len(stalled) == 1 and 60 <= stalled[0] - last <= 60 + 15
+    assert len(stalled) == 1 and 60 <= stalled[0] - last <= 60 + 4
 
 
 def test_one_that_was_unblocked_does_not_stall():
@@ -176,14 +176,14 @@ def test_one_that_was_unblocked_does_not_stall():
     assert not stalled and not clock.getDelayedCalls()
 
 
-def test_a_busy_transport_is_looked_at_four_times_in_a_timeout_at_most():
+def test_a_busy_transport_is_looked_at_a_few_times_in_a_timeout():
     transport = Counted()
     clock, stall, stalled = timer(transport)
     for _ in range(6000):
         stall.blocked()
         clock.advance(0.01)
         stall.unblocked()
-    assert not stalled and transport.looks <= 6
+    assert not stalled and transport.looks <= 1 + 16
 
 
 def test_a_timer_that_was_cancelled_is_gone():
@@ -216,7 +216,7 @@ def test_a_console_whose_peer_reads_slowly_goes_on(side):
     slow.block()
     scene.advance(59)
     assert not scene.recorder.records
-    scene.advance(60 / 4 + 2)
+    scene.advance(6)
     busy.close()
     scene.advance(6)
     assert (scene.record.error, scene.record.timeout) == ("StallTimeout", "stall_timeout")
@@ -269,7 +269,7 @@ def test_an_upload_to_a_slow_reader_goes_on():
     slowly(scene, scene.host, 200)
     assert not scene.records
     scene.host.block()
-    scene.advance(60 + 60 / 4 + 2)
+    scene.advance(60 + 6)
     assert (scene.record.status, scene.record.error) == (504, "UpstreamTimeout")
 
 

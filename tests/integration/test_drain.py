@@ -1,0 +1,122 @@
+"""SIGTERM and clients that have their answer: the process waits for bytes to arrive, for nothing else."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from tests.certificates import Certificate
+from tests.integration.test_process import runs
+from tests.programs import Proxy, accepts, until
+from tests.wsclient import Client, Connection, ScriptedUpstream, answer
+
+SOON = 15.0
+"""Seconds that a busy machine may take for what is done at once: all timeouts below are longer."""
+SIZE = 20_000_000
+"""More than all the buffers on the way take."""
+TEXT = """
+[proxy]
+drain_timeout = 60s
+close_timeout = 60s
+stall_timeout = 60s
+
+[listener plain]
+listen = 127.0.0.1:0
+http = forward
+upstream = host
+
+[listener tls]
+listen = 127.0.0.1:0
+certificate = {own.path}
+private_key = {own.key_path}
+http = forward
+upstream = host
+
+[upstream host]
+url = ws://127.0.0.1:{port}
+"""
+FIELDS = [("Host", "console.test"), ("Connection", "close")]
+
+each_listener = pytest.mark.parametrize("listener", ["plain", "tls"])
+
+
+def large(connection: Connection) -> None:
+    """A host that sends more than its client reads."""
+    connection.read_request()
+    connection.send_raw(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % SIZE)
+    connection.stream.sendall(bytes(SIZE))
+
+
+@pytest.fixture
+def host() -> Iterator[ScriptedUpstream]:
+    with ScriptedUpstream(script=answer(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")) as host:
+        yield host
+
+
+@pytest.fixture
+def proxy(transports: str, host: ScriptedUpstream, listener_certificate: Certificate) -> Iterator[Proxy]:
+    with Proxy(TEXT.format(own=listener_certificate, port=host.port)) as proxy:
+        yield proxy
+
+
+@each_listener
+def test_a_client_that_has_its_answer_and_does_not_close_holds_up_nothing(
+    listener: str, proxy: Proxy
+) -> None:
+    port = proxy.ports[listener]
+    with Client(port, tls=listener == "tls") as client:
+        client.send_request("GET / HTTP/1.1", FIELDS)
+        assert client.recv_body(client.recv_head()) == b"ok"
+        os.kill(proxy.pid, signal.SIGTERM)
+        until(lambda: not runs(proxy.pid), "the process ends", SOON)
+    assert proxy.stop() == 0 and "Traceback" not in proxy.log()
+
+
+@each_listener
+def test_a_client_that_reads_on_gets_all_of_its_answer(
+    listener: str, proxy: Proxy, host: ScriptedUpstream
+) -> None:
+    host.script = large
+    port = proxy.ports[listener]
+    with Client(port, tls=listener == "tls", timeout=60) as client:
+        client.send_request("GET / HTTP/1.1", FIELDS)
+        head = client.recv_head()
+        os.kill(proxy.pid, signal.SIGTERM)
+        until(lambda: not accepts(port), "the port is closed", SOON)
+        assert len(client.recv_body(head)) == SIZE
+        until(lambda: not runs(proxy.pid), "the process ends", SOON)
+    assert proxy.stop() == 0 and "Traceback" not in proxy.log()
+
+
+@each_listener
+def test_a_second_sigterm_waits_for_nobody(listener: str, proxy: Proxy, host: ScriptedUpstream) -> None:
+    """One client reads nothing of what is left of its answer, another one nothing while it comes."""
+    sent = 3_000_000
+
+    def answers(connection: Connection) -> None:
+        connection.read_request()
+        connection.send_raw(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % sent)
+        connection.stream.sendall(bytes(sent))
+
+    host.script = answers
+    port = proxy.ports[listener]
+    with Client(port, tls=listener == "tls") as first:
+        first.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        first.send_request("GET / HTTP/1.1", FIELDS)
+        until(lambda: f"down={sent}" in proxy.log() or host.connection().finished.is_set(), "it is sent")
+        host.script = large
+        with Client(port, tls=listener == "tls") as second:
+            second.send_request("GET / HTTP/1.1", FIELDS)
+            second.recv_head()
+            os.kill(proxy.pid, signal.SIGTERM)
+            until(lambda: not accepts(port), "the port is closed", SOON)
+            assert runs(proxy.pid)
+            os.kill(proxy.pid, signal.SIGTERM)
+            until(lambda: not runs(proxy.pid), "the process ends", SOON)
+            for client in (first, second):
+                client.drop()
+    assert proxy.stop() == 0 and "Traceback" not in proxy.log()

@@ -1,0 +1,190 @@
+"""A client that reads slowly keeps its console and its download; one that reads nothing is ended."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.certificates import Certificate
+from tests.programs import TICKET, Proxy, until
+from tests.wsclient import (
+    BINARY,
+    Client,
+    Connection,
+    Peer,
+    ScriptedUpstream,
+    frame,
+    handshake_fields,
+    head_bytes,
+    trusting_context,
+)
+
+STALL = 2.0
+READS_FOR = 3 * STALL
+EVERY = 0.2
+"""Seconds between two reads of the slow one."""
+TAKES = {"plain": 4096, "tls": 4096, "unix": 65536}
+"""Octets of one read.  A unix socket counts what was read by whole pieces as they were written."""
+BUFFER = 8192
+"""Octets that the clients' kernels take: little, so that what is read is soon acknowledged."""
+ENDLESS = 1 << 40
+PIECE = bytes(65536)
+MARGIN = 20.0
+"""Seconds for a machine that is busy."""
+TEXT = """
+[proxy]
+stall_timeout = 2s
+close_timeout = 1s
+ping_interval = 1s
+ping_timeout = 1s
+idle_timeout = 2s
+max_connections = off
+
+[listener plain]
+listen = 127.0.0.1:0
+http = forward
+upstream = host
+
+[listener tls]
+listen = 127.0.0.1:0
+certificate = {own.path}
+private_key = {own.key_path}
+http = forward
+upstream = host
+
+[listener unix]
+listen = unix:{folder}/listener
+http = forward
+upstream = host
+
+[upstream host]
+url = ws://127.0.0.1:{port}
+"""
+ANSWER = f"HTTP/1.1 200 OK\r\nContent-Length: {ENDLESS}\r\n\r\n".encode()
+
+
+class OnUnixToo(Proxy):
+    """One with a listener that has no port."""
+
+    def is_ready(self) -> bool:
+        self._names = [name for name in self._names if name != "unix"]
+        return super().is_ready() and "listener unix listening on" in self.log()
+
+
+@dataclass
+class Scene:
+    """The proxy, with a host behind it that sends without an end."""
+
+    proxy: Proxy
+    folder: Path
+
+    @contextlib.contextmanager
+    def reader(self, listener: str, kind: str) -> Iterator[Peer]:
+        """A client with a small buffer that has the head of its answer."""
+        family = socket.AF_UNIX if listener == "unix" else socket.AF_INET
+        stream = socket.socket(family)
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
+        stream.settimeout(MARGIN)
+        at = self.folder / "listener" if listener == "unix" else ("127.0.0.1", self.proxy.ports[listener])
+        stream.connect(str(at) if isinstance(at, Path) else at)
+        if listener == "tls":
+            stream = trusting_context().wrap_socket(stream, server_hostname="localhost")
+        with Peer(stream, masks=True) as peer:
+            fields = handshake_fields(["binary"]) if kind == "console" else [("Host", "console.test")]
+            peer.send_raw(head_bytes(f"GET /ticket/{TICKET} HTTP/1.1", fields))
+            assert peer.recv_head().status == (101 if kind == "console" else 200)
+            yield peer
+
+    def stalled(self) -> int:
+        """How many sessions were ended so far since a client took nothing."""
+        return len(re.findall(r"StallTimeout: the client took nothing", self.proxy.log()))
+
+
+def endless(connection: Connection) -> None:
+    """A host that sends a picture, or a file, for as long as somebody wants it."""
+    connection.read_request()
+    assert connection.request is not None
+    if connection.request.one("Upgrade"):
+        connection.accept()
+        piece = frame(BINARY, PIECE)
+    else:
+        connection.send_raw(ANSWER)
+        piece = PIECE
+    with contextlib.suppress(OSError):
+        connection.stream.settimeout(None)
+        while True:
+            connection.stream.sendall(piece)
+
+
+@pytest.fixture(scope="module")
+def scene(
+    transports: str, listener_certificate: Certificate, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Scene]:
+    folder = tmp_path_factory.mktemp("unix")
+    with ScriptedUpstream(script=endless) as host:
+        text = TEXT.format(own=listener_certificate, folder=folder, port=host.port)
+        with OnUnixToo(text) as proxy:
+            yield Scene(proxy, folder)
+
+
+@pytest.mark.parametrize("kind", ["console", "page"])
+@pytest.mark.parametrize("listener", ["plain", "tls", "unix"])
+def test_who_reads_slowly_is_kept_and_who_reads_nothing_is_not(
+    listener: str, kind: str, scene: Scene
+) -> None:
+    """The one that reads nothing is ended in the time in which the other one reads on."""
+    before = scene.stalled()
+    with scene.reader(listener, kind) as slow, scene.reader(listener, kind) as silent:
+        began = time.monotonic()
+        while time.monotonic() - began < READS_FOR or scene.stalled() == before:
+            assert slow.stream.recv(TAKES[listener]), "the slow reader was ended"
+            assert time.monotonic() - began < READS_FOR + MARGIN, "the silent reader was not ended"
+            time.sleep(EVERY)  # this is how slow it is
+        assert scene.stalled() == before + 1
+        silent.stream.settimeout(MARGIN)
+        with contextlib.suppress(ConnectionError):
+            while silent.stream.recv(65536):
+                pass
+        slow.reset()
+    assert "Traceback" not in scene.proxy.log()
+
+
+def test_an_answer_that_was_sent_whole_is_read_slowly_to_its_end(listener_certificate: Certificate) -> None:
+    """All of it is in the kernel when the connection is closed: it takes longer than close_timeout."""
+    size = 400_000
+    text = """
+[proxy]
+close_timeout = 1s
+stall_timeout = 20s
+
+[listener plain]
+listen = 127.0.0.1:0
+http = forward
+upstream = host
+
+[upstream host]
+url = ws://127.0.0.1:{port}
+"""
+
+    def answers(connection: Connection) -> None:
+        connection.read_request()
+        connection.send_raw(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
+
+    with ScriptedUpstream(script=answers) as host, contextlib.ExitStack() as stack:
+        proxy = stack.enter_context(Proxy(text.format(port=host.port)))
+        with Client(proxy.ports["plain"]) as client:
+            client.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
+            fields = [("Host", "console.test"), ("Connection", "close")]
+            client.send_request("GET /file HTTP/1.1", fields)
+            head = client.recv_head()
+            until(lambda: f"down={size}" in proxy.log(), "the request is over")
+            time.sleep(4)  # longer than close_timeout: this reader is busy elsewhere
+            assert len(client.recv_body(head, MARGIN)) == size
+            client.recv_eof()

@@ -1,0 +1,179 @@
+"""A drain ends when the answers have arrived, and waits for nobody once it is to end at once."""
+
+import pytest
+from twisted.internet.task import Clock
+
+from esxiproxy.core.errors import Draining, RouteNotFound
+from esxiproxy.core.record import Kind
+from esxiproxy.net.sessions import LOOK, Sessions
+from tests.net.http_scene import OK, HttpScene, get
+from tests.net.scene import Scene, opening
+from tests.test_proxy import Embedded
+
+BIG = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100_000
+CLOSES = b"Connection: close"
+
+
+class Connection:
+    """One that is leaving; it tells how often it was asked."""
+
+    def __init__(self):
+        self.has_its_answer = self.aborted = False
+        self.asked = 0
+
+    def answered(self):
+        self.asked += 1
+        return self.has_its_answer
+
+    def abort(self):
+        self.aborted = True
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def sessions(clock):
+    return Sessions([], clock)
+
+
+def test_nobody_is_asked_while_nobody_waits(sessions, clock):
+    connection = Connection()
+    sessions.leave(connection)
+    clock.advance(100)
+    assert not connection.asked and not clock.getDelayedCalls()
+
+
+def test_it_is_looked_at_until_the_answer_is_there_and_not_longer(sessions, clock):
+    first, second = Connection(), Connection()
+    sessions.leave(first)
+    sessions.leave(second)
+    empty = sessions.empty()
+    clock.advance(LOOK)
+    first.has_its_answer = True
+    for _ in range(3):
+        clock.advance(LOOK)
+    assert not empty.called and (first.asked, second.asked) == (2, 4)
+    second.has_its_answer = True
+    clock.advance(LOOK)
+    assert empty.called and not clock.getDelayedCalls()
+
+
+def test_a_wait_that_is_given_up_leaves_no_timer(sessions, clock):
+    sessions.leave(Connection())
+    empty = sessions.empty()
+    empty.addErrback(lambda _cancelled: None)
+    empty.cancel()
+    assert not clock.getDelayedCalls()
+
+
+def test_nobody_is_asked_while_a_session_runs():
+    scene, connection = Scene().open(), Connection()
+    scene.sessions.leave(connection)
+    scene.sessions.empty()
+    scene.advance(3)
+    assert not connection.asked
+
+
+def test_an_abort_waits_for_no_answer(sessions, clock):
+    connection = Connection()
+    sessions.leave(connection)
+    empty = sessions.empty()
+    sessions.abort(Draining("at once"))
+    assert connection.aborted and empty.called and not clock.getDelayedCalls()
+    sessions.leave(Connection())
+    assert sessions.empty().called, "nor for one that comes later"
+    sessions.resume()
+    sessions.leave(Connection())
+    assert not sessions.empty().called
+
+
+# The connections themselves
+
+
+def test_a_client_that_has_its_answer_and_stays_does_not_hold_up_a_drain():
+    scene = HttpScene(close_timeout=5)
+    scene.client.block()
+    scene.ask(get(b"/", CLOSES))
+    scene.answer(OK)
+    assert scene.record.status == 200
+    scene.sessions.drain()
+    empty = scene.sessions.empty()
+    scene.advance(3)
+    assert not empty.called, "nothing of the answer has arrived"
+    scene.client.unblock()
+    scene.pump()
+    scene.clock.advance(LOOK)
+    assert empty.called and scene.client.received.endswith(b"ok") and not scene.client.ended
+
+
+def test_a_drain_does_not_end_between_the_record_and_the_last_write():
+    """The answer is written, its record as well, and the connection is not half-closed yet."""
+    scene = HttpScene(close_timeout=5)
+    scene.ask(get())
+    scene.sessions.drain()
+    empty, asked = scene.sessions.empty(), []
+    empty.addCallback(lambda _none: asked.append(scene.client.transport.queue))
+    scene.client.block()
+    scene.answer(BIG)
+    assert len(scene.records) == 1 and not empty.called
+    scene.client.unblock()
+    scene.pump()
+    scene.advance(LOOK * 2)
+    assert asked == [b""] and scene.client.received.endswith(b"x" * 1000)
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_a_refused_opening_does_not_hold_up_a_drain(stays):
+    """Its record is written with the refusal: the client may take its time to close."""
+    scene = Scene(close_timeout=5.0)
+    scene.router.upstream = RouteNotFound("nowhere")
+    scene.client.send(opening())
+    scene.client.pump()
+    assert scene.record.error == "RouteNotFound" and scene.record.kind is Kind.CONSOLE
+    empty = scene.sessions.empty()
+    assert not empty.called, "it has not got the refusal yet"
+    if stays:
+        scene.pump()
+        assert scene.client.received.startswith(b"HTTP/1.1 404 ")
+        scene.clock.advance(LOOK)
+    else:
+        scene.client.reset()
+        scene.pump()
+    assert empty.called and bool(scene.client.ended) is not stays
+    scene.advance(6)
+    assert scene.client.ended and len(scene.recorder.records) == 1
+
+
+def test_a_proxy_that_is_to_end_at_once_ends_in_the_turn_in_which_its_connections_do():
+    scene = Embedded(drain_timeout=3600.0).open()
+    done = scene.stop()
+    connection = Connection()
+    scene.sessions.leave(connection)
+    scene.proxy.abort()
+    scene.pump()
+    assert done == [None] and connection.aborted
+    assert (scene.client.ended, scene.host.ended) == ("aborted", "aborted")
+    assert not scene.clock.getDelayedCalls()
+
+
+def test_a_session_that_does_not_end_is_waited_for_once():
+    """Its plugin holds on to it, or we have a bug: one second, and not one for every stage of the drain."""
+    scene = Embedded(drain_timeout=3600.0).open()
+    done = scene.stop()
+    scene.proxy.abort()
+    scene.clock.advance(1)  # nobody moves the wires
+    assert done == [None]
+
+
+def test_an_opening_that_waits_for_its_upstream_ends_at_once():
+    scene = Embedded(drain_timeout=3600.0)
+    scene.client.send(opening())
+    scene.pump()
+    done = scene.stop()
+    assert not done and len(scene.sessions) == 1
+    scene.proxy.abort()
+    scene.pump()
+    assert done == [None] and scene.client.ended == scene.host.ended == "aborted"
