@@ -6,6 +6,7 @@ from typing import Any
 
 from OpenSSL import SSL
 from twisted.internet.interfaces import IHandshakeListener
+from twisted.internet.main import CONNECTION_LOST
 
 from esxiproxy.net.transport.loop import Why, fault_of
 from esxiproxy.net.transport.resumption import Resumption
@@ -81,12 +82,13 @@ class RecordStream(Stream):
     # The fast path
 
     def doRead(self, came: bytes | None = None) -> Why:
-        if self._fault is not None:  # what comes after it would be a consequence of it
-            return self._fault
+        broken = self._fault
+        if broken is not None and (broken is not CONNECTION_LOST or self._shaking or not self._reading):
+            return broken  # what comes after it would be a consequence of it
         if self._shaking:
             self.heard = True
             return self._shake()
-        if self._write_blocked:
+        if self._write_blocked and broken is None:
             self._write_blocked = False
             if (fault := self._flush()) is not None:
                 return fault
@@ -118,7 +120,13 @@ class RecordStream(Stream):
             if self._resumption is not None:
                 self._remember()
             self.protocol.dataReceived(records[0] if len(records) == 1 else b"".join(records))
-        return self._peer_closed() if closed and self.connected else why
+        if closed and self.connected:
+            return self._peer_closed()
+        if (
+            broken is not None and size <= MOST - RECORD
+        ):  # a write failed, and all that had come before is read
+            return broken
+        return why
 
     def write(self, octets: bytes) -> None:
         if isinstance(octets, str):  # pyOpenSSL would encode it
@@ -148,7 +156,7 @@ class RecordStream(Stream):
 
     def doWrite(self) -> Why:
         if self._fault is not None:
-            return self._fault
+            return self.doRead()
         if self._shaking:
             return self._shake()
         if self._read_blocked:
@@ -181,14 +189,12 @@ class RecordStream(Stream):
     def _shake(self) -> Why:
         try:
             self._connection.do_handshake()
-        except SSL.WantReadError:
-            self._begun = not self._connection.get_state_string().startswith(b"before")
-            self._block(False)
-            return None
-        except SSL.WantWriteError:
-            self._block(True)
-            return None
         except SSL.Error as error:
+            # One call may read the hello, answer it, and find that the client has gone.
+            self._begun = any(self._connection.client_random() or b"")
+            if isinstance(error, SSL.WantReadError | SSL.WantWriteError):
+                self._block(isinstance(error, SSL.WantWriteError))
+                return None
             return fault_of(error)
         self._shaking = self._read_blocked = False
         if IHandshakeListener.providedBy(self.protocol):

@@ -11,6 +11,7 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.python.failure import Failure
 
+from esxiproxy.net.transport.loop import HandshakeCut
 from esxiproxy.net.transport.records import RECORD
 from esxiproxy.net.transport.stream import HIGH_WATER
 from esxiproxy.net.transport.tcp import TCPStream
@@ -50,6 +51,7 @@ class StandIn:
         self.offered = []
         self.sent = b""
         self.waiting = 0
+        self.random = None
 
     def _next(self, script, default):
         answer = script.pop(0) if script else default
@@ -59,8 +61,8 @@ class StandIn:
             raise answer
         return answer
 
-    def get_state_string(self):
-        return b"before SSL initialization"
+    def client_random(self):
+        return self.random
 
     def recv(self, size):
         assert size == RECORD
@@ -266,6 +268,26 @@ def test_a_bad_record_is_itself(scene):
     fault = SSL.Error([("SSL routines", "", "bad record mac")])
     scene.tls.recvs = [fault]
     assert scene.stream.doRead() is fault
+
+
+@pytest.mark.parametrize(("random", "cut"), [(None, False), (bytes(32), False), (b"\x01" * 32, True)])
+def test_a_client_that_leaves_in_the_call_that_read_its_hello_was_in_the_handshake(random, cut):
+    scene = Scene(shaken=False)
+    scene.tls.shakes, scene.tls.random = [SSL.SysCallError(104, "ECONNRESET")], random
+    scene.stream.connectionLost(Failure(scene.stream.doRead()))
+    assert isinstance(scene.peer.lost, HandshakeCut) is cut
+    scene.far.close()
+
+
+def test_what_came_before_a_write_failed_is_delivered(scene):
+    """A host that answers in the middle of an upload and closes: its answer is there when the write fails."""
+    scene.tls.sends = [SSL.SysCallError(32, "EPIPE")]
+    scene.tls.recvs = [bytes(RECORD)] * 8
+    scene.stream.write(b"x")
+    assert scene.writes and not scene.peer.chunks
+    assert scene.stream.doWrite() is None
+    assert scene.stream.doWrite() is CONNECTION_LOST
+    assert sum(scene.peer.chunks) == 8 * RECORD
 
 
 def test_an_eager_write_that_fails_is_left_for_the_loop(scene):
