@@ -1,7 +1,7 @@
 """The head of a request: read once, strictly, on its raw bytes.
 
-A head is admitted only when every reader of it must read the same: ours, Autobahn's and h11's.  So the bytes
-may go on untouched to whichever side serves them, and nothing is smuggled between two readings.
+A head is admitted only when every reader of it must read the same: ours, h11's and the upstream's.  So the
+bytes may go on untouched to whichever side serves them, and nothing is smuggled between two readings.
 RFC 9112 sections 2 to 5, with every "MAY be lenient" answered by no.
 """
 
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from esxiproxy.core.errors import MalformedRequest, MethodRefused
+from esxiproxy.core.redaction import redact
 
 MAX_HEAD = 16 * 1024
 MAX_TARGET = 8 * 1024
@@ -24,9 +25,10 @@ Fields = tuple[tuple[bytes, bytes], ...]
 _END = b"\r\n\r\n"
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE = re.compile(rb"(%b) ([\x21-\x7e]+) HTTP/(\d)\.(\d)" % _TOKEN)
-_FIELD_LINE = re.compile(rb"(%b):[ \t]*(.*?)[ \t]*" % _TOKEN, re.DOTALL)
+_FIELD_NAME = re.compile(_TOKEN)
 # CR and LF alone, and every other control character but the tab.
 _ILLEGAL = re.compile(rb"(?<!\r)\n|\r(?=[^\n])|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_CONTROLS = bytes([*range(9), 11, 12, *range(14, 32), 127])
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]+)(.*)")
 HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+;=%-]+)(?::\d{0,5})?")
 """``host[:port]`` as a Host field may have it (RFC 9110 7.2)."""
@@ -51,6 +53,11 @@ class RequestHead:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_named", by_name(self.fields))
+
+    def __repr__(self) -> str:
+        """What may stand in a log or a traceback: no ticket, and no field's value."""
+        method = self.method.decode("ascii", "replace")
+        return f"<RequestHead {method} {redact(self.target)}, {len(self.fields)} fields>"
 
     def values(self, name: bytes) -> list[bytes]:
         """The values of every field of that name (given in lower case), in their order."""
@@ -87,7 +94,7 @@ class HeadReader:
     """Collects one head, however it arrives, and refuses it as early as it is known to be bad."""
 
     def __init__(self) -> None:
-        self._buffer = b""
+        self._buffer = bytearray()
         self._empty = 0
 
     def __len__(self) -> int:
@@ -98,7 +105,7 @@ class HeadReader:
 
         Eight of them are skipped at most.  A CR at the end is kept until its LF is there.
         """
-        if self._buffer not in (b"", b"\r"):
+        if len(self._buffer) > 1 or self._buffer not in (bytearray(), bytearray(b"\r")):
             return octets
         octets, self._buffer = self._buffer + octets, b""
         while octets.startswith(b"\r\n") and self._empty < _MAX_EMPTY:
@@ -116,21 +123,28 @@ class HeadReader:
         octets = self.skip(octets)
         if not octets:
             return None
-        seen = max(0, len(self._buffer) - 3)
-        self._buffer += octets
-        end = self._buffer.find(_END, seen)
-        whole = self._buffer if end < 0 else self._buffer[: end + len(_END)]
-        _refuse_illegal(whole, max(0, seen - 1))
+        buffer, seen = self._buffer, len(self._buffer)
+        buffer += octets
+        end = buffer.find(_END, max(0, seen - 3), MAX_HEAD + len(_END))
+        size = min(len(buffer), MAX_HEAD + len(_END)) if end < 0 else end + len(_END)
+        _refuse_illegal(buffer, max(0, seen - 1), size)
         if end < 0:
-            _refuse_oversize(whole)
+            _refuse_oversize(buffer)
             return None
-        rest = self._buffer[len(whole) :]
-        self._buffer = b""
+        whole, rest = bytes(buffer[:size]), bytes(buffer[size:])
+        self._buffer = bytearray()
         return parse(whole), rest
 
 
-def _refuse_illegal(octets: bytes, start: int) -> None:
-    if match := _ILLEGAL.search(octets, start):
+def _refuse_illegal(octets: bytearray, start: int, end: int) -> None:
+    """Look at the bytes from ``start`` to ``end``; those before are known to be good."""
+    fresh = octets[start:end]
+    lines = fresh.count(b"\r\n")
+    if lines == fresh.count(b"\r") == fresh.count(b"\n") and len(fresh.translate(None, _CONTROLS)) == len(
+        fresh
+    ):
+        return  # the usual case, without the pattern: 25 in place of 330 us for 16 KiB
+    if match := _ILLEGAL.search(octets, start, end):
         octet = match.group()[0]
         what = {0x0A: "a line feed without its carriage return", 0x0D: "a carriage return alone"}.get(
             octet, f"the control character 0x{octet:02x}"
@@ -138,8 +152,10 @@ def _refuse_illegal(octets: bytes, start: int) -> None:
         raise MalformedRequest(f"the request head has {what}")
 
 
-def _refuse_oversize(octets: bytes) -> None:
-    line_end = octets.find(b"\r\n")
+def _refuse_oversize(octets: bytes | bytearray) -> None:
+    if len(octets) <= MAX_TARGET:
+        return
+    line_end = octets.find(b"\r\n", 0, MAX_TARGET + _MAX_METHOD + 2)
     if (len(octets) if line_end < 0 else line_end) > MAX_TARGET + _MAX_METHOD:
         raise MalformedRequest(f"the request target is longer than {MAX_TARGET} bytes", status=414)
     if len(octets) > MAX_HEAD:
@@ -194,10 +210,10 @@ def _origin_form(head: RequestHead, authority: bytes, rest: bytes) -> bytes:
 
 
 def _field(line: bytes) -> tuple[bytes, bytes]:
-    match = _FIELD_LINE.fullmatch(line)
-    if match is None:
+    name, colon, value = line.partition(b":")
+    if not colon or _FIELD_NAME.fullmatch(name) is None:
         raise MalformedRequest("a field line is not NAME: VALUE")
-    return match.group(1), match.group(2)
+    return name, value.strip(b" \t")
 
 
 def _check_host(head: RequestHead) -> None:

@@ -108,5 +108,5 @@ class Route:
     """Where one session goes; ``target`` replaces the client's request target when it is given."""
 
     upstream: Upstream
-    target: bytes | None = None
+    target: bytes | None = field(default=None, repr=False)
     console: str | None = None

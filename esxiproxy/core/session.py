@@ -16,7 +16,7 @@ from esxiproxy.core.errors import (
 from esxiproxy.core.head import RequestHead
 from esxiproxy.core.limits import Limits
 from esxiproxy.core.record import Kind, Record
-from esxiproxy.core.redaction import redact
+from esxiproxy.core.redaction import redact, redact_text
 from esxiproxy.core.request import Request
 from esxiproxy.core.routing import Principal, Route, Upstream
 
@@ -129,7 +129,7 @@ class Session:
         """
         if not self.error:
             self.error = error.name
-            self.detail = str(error)
+            self.detail = redact_text(str(error))
             self.timeout = error.timeout
             self.ended(ended_by or ("upstream" if isinstance(error, _OF_UPSTREAM) else "proxy"))
 

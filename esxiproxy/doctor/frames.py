@@ -50,35 +50,37 @@ class FrameReader:
 
     def __init__(self) -> None:
         self._buffer = b""
+        self._start = 0
         self._skip = 0
 
     def feed(self, octets: bytes) -> Iterator[Frame]:
         """The frames that can now be told.  Raises FrameError."""
-        self._buffer += octets
+        self._buffer = self._buffer[self._start :] + octets
+        self._start = 0
         while True:
-            skipped = min(self._skip, len(self._buffer))
+            skipped = min(self._skip, len(self._buffer) - self._start)
             self._skip -= skipped
-            self._buffer = self._buffer[skipped:]
+            self._start += skipped
             if self._skip or (frame := self._next()) is None:
                 return
             yield frame
 
     def _next(self) -> Frame | None:
-        buffer = self._buffer
-        if len(buffer) < 2:
+        buffer, begin = self._buffer, self._start
+        if len(buffer) - begin < 2:
             return None
-        first, second = buffer[0], buffer[1]
-        opcode, length, start = first & 0x0F, second & 0x7F, 2
+        first, second = buffer[begin], buffer[begin + 1]
+        opcode, length, start = first & 0x0F, second & 0x7F, begin + 2
         _check(first, second)
         if length >= 126:
-            start = 4 if length == 126 else 10
+            start += 2 if length == 126 else 8
             if len(buffer) < start:
                 return None
-            length = int.from_bytes(buffer[2:start], "big")
+            length = int.from_bytes(buffer[begin + 2 : start], "big")
         shown = min(length, _SHOWN)
         if len(buffer) < start + shown:
             return None
-        self._buffer = buffer[start + shown :]
+        self._start = start + shown
         self._skip = length - shown
         return Frame(opcode, bool(first & 0x80), length, buffer[start : start + shown])
 

@@ -8,12 +8,11 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from esxiproxy.core.head import Fields
-from esxiproxy.core.redaction import redact, redact_text
+from esxiproxy.core.redaction import HIDDEN, is_secret, redact, redact_text
 from esxiproxy.doctor.url import ConsoleUrl
 
-HIDDEN = "***"
-
-_SPLIT = re.compile(rb"[/?&;=]+")
+_SPLITS = (re.compile(rb"[/?&;=]+"), re.compile(rb"[?&;]+"), re.compile(rb"[?&;=/+:-]+"))
+"""Where a target is cut into parts that a host may repeat: whole tickets, and pieces of them."""
 _SHORTEST = 4
 """A part of the target that is shorter is no ticket, and hiding it would make holes in every sentence."""
 _WORDS = frozenset(
@@ -33,6 +32,8 @@ _SECRET_FIELDS = frozenset(
         "x-vmware-vcloud-access-token",
     }
 )
+_OPEN_FIELDS = ("access-control-", "proxy-authenticate", "sec-websocket-", "www-authenticate")
+"""Fields that have nothing secret in them, whatever their names are like."""
 _LINK_FIELDS = frozenset({"content-location", "link", "location", "refresh"})
 
 
@@ -45,11 +46,10 @@ class Veil:
 
     def __init__(self, url: ConsoleUrl) -> None:
         shown = self.target = redact(url.target)
-        secrets: set[str] = set()
-        for part in _SPLIT.split(url.target):
-            if part.decode("ascii") not in shown:
-                secrets.add(part.decode("ascii"))
-                secrets.add(unquote_to_bytes(part).decode("utf-8", "replace"))
+        once = unquote_to_bytes(url.target)
+        targets = (url.target, once, unquote_to_bytes(once))
+        parts = {part for target in targets for split in _SPLITS for part in split.split(target)}
+        secrets = {text for part in parts if (text := part.decode("utf-8", "replace")) not in shown}
         self._secrets = sorted(
             (secret for secret in secrets if len(secret) >= _SHORTEST and secret.lower() not in _WORDS),
             key=len,
@@ -71,7 +71,7 @@ class Veil:
         return [self._field(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields]
 
     def _field(self, name: str, value: str) -> str:
-        if name.lower() in _SECRET_FIELDS:
+        if name.lower() in _SECRET_FIELDS or (is_secret(name) and not name.lower().startswith(_OPEN_FIELDS)):
             value = HIDDEN
         elif name.lower() in _LINK_FIELDS:
             before, mark, _query = value.partition("?")

@@ -12,6 +12,8 @@ from esxiproxy.doctor.deadline import Deadline
 from esxiproxy.net.tls import reason_of
 
 _CHUNK = 65536
+_GREETING = 1024
+"""Bytes of the greeting that are kept: its first line is shown."""
 
 
 class Wire(Protocol):
@@ -37,8 +39,8 @@ class PlainWire:
     def read(self, deadline: Deadline) -> bytes:
         self._socket.settimeout(deadline.left())
         octets = self._socket.recv(_CHUNK)
-        if len(self.greeting) < _CHUNK:
-            self.greeting += octets
+        if len(self.greeting) < _GREETING:
+            self.greeting += octets[:_GREETING]
         return octets
 
     def write(self, octets: bytes, deadline: Deadline) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import h11
@@ -47,8 +47,8 @@ class Opening:
     header that the connection begins with.
     """
 
-    target: bytes
-    fields: Fields
+    target: bytes = field(repr=False)
+    fields: Fields = field(repr=False)
     key: bytes
     offered: tuple[bytes, ...]
     view: View
@@ -85,7 +85,7 @@ class Backend(Leg, WebSocketClientProtocol):
         self._began = False
         self._interim = 0
         self._answer: h11.Response | None = None
-        self._body = b""
+        self._body = bytearray()
         self.acceptance: Acceptance | None = None
         self.opened: Deferred[Backend] | None = Deferred(self._cancelled)
 
@@ -186,8 +186,8 @@ class Backend(Leg, WebSocketClientProtocol):
         except UpstreamRedirect as error:
             self.fail(error)
             return
-        seen = tuple(view.response_fields(fields))
-        self.fail(UpgradeRefused(answer.status_code, answer.reason, seen, self._body[:MAX_REFUSAL]))
+        seen, body = tuple(view.response_fields(fields)), bytes(self._body[:MAX_REFUSAL])
+        self.fail(UpgradeRefused(answer.status_code, answer.reason, seen, body))
 
     def fail(self, error: SessionError) -> None:
         """There will be no session with this connection."""

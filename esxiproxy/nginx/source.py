@@ -16,6 +16,7 @@ _NEEDY = frozenset(
 )
 """Directives that are nothing without an argument."""
 _WILDCARD = re.compile(r"[*?\[]")
+_PLACE = re.compile(r" in \S+:([0-9]{1,9})\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +158,9 @@ def _is_missing_include(fault: Mapping[str, Any], path: str) -> bool:
 
 def _complaint(fault: Mapping[str, Any]) -> Complaint:
     line = fault["line"] or 1
-    text = re.sub(rf" in \S+:{line}\Z", "", str(fault["error"]))
+    text = str(fault["error"])
+    if (place := _PLACE.search(text)) and int(place[1]) == line:
+        text = text[: place.start()]
     if text.startswith("[Errno"):
         text = text.partition("] ")[2]
         text = text if fault["line"] is None else f"include: {text}: what stands there is not carried over"

@@ -2,7 +2,14 @@
 
 import pytest
 
+from esxiproxy.core.errors import SessionError
+from esxiproxy.core.head import RequestHead
+from esxiproxy.core.limits import Limits
 from esxiproxy.core.redaction import redact, redact_text
+from esxiproxy.core.request import Address, Request
+from esxiproxy.core.routing import Route, Upstream
+from esxiproxy.core.session import Session
+from esxiproxy.net.backend import Opening
 
 SECRET = "cst-VCT-5289f8b1-SECRET"
 
@@ -29,19 +36,195 @@ SECRET = "cst-VCT-5289f8b1-SECRET"
         "/ui?t=cst%2DVCT-SECRET",
         "/x?access_token=SECRET",
         "/x?token=SECRET&b=2",
+        "/443;cst-SECRET/SECRET+SECRET=--tp-AA:SECRET:BB--",
+        "/443;cst-a/SECRET",
+        "/443;cst-a=SECRET",
+        "/443;cst-a+SECRET--tp-AA:BB--/x;SECRET",
+        "/902;SECRET",
+        "/443%3Bcst-a/SECRET",
+        "/443;cst%2Da/SECRET",
+        "/443;CST-a/SECRET",
+        "/nfc/SECRET/disk-0.vmdk",
+        "/nfc/52c2/SECRET",
+        "/ha-nfc/SECRET/disk-0.vmdk",
+        "/HA-NFC/SECRET",
+        "/n%66c/SECRET",
+        "/ticket/a/SECRET",
+        "/ticket/a/b;c/SECRET/?x=1",
+        "/ticket/a&SECRET",
+        "/ticket/a'SECRET",
+        '/ticket/a"SECRET',
+        "/ticket;v=1/SECRET",
+        "/ticket;SECRET",
+        "/ticket?SECRET",
+        "\\ticket\\SECRET",
+        "/tickets/SECRET",
+        "/token/SECRET",
+        "/x?path=%3Ftoken%3DSECRET",
+        "/x?path=%253Ftoken%253DSECRET",
+        "/x?path=%25253Ftoken%25253DSECRET",
+        "/x?path=?token=SECRET",
+        "/x?path=token=SECRET",
+        "/x?%%37%34oken=SECRET",
+        "/x?%u0074oken=SECRET",
+        "/x?token%3DSECRET",
+        "/x?token=a;SECRET",
+        "/x?token=a?SECRET",
+        "/x?token=a=SECRET",
+        "/x?token=a'SECRET",
+        "/x?token=a%20SECRET",
+        "/x;jsessionid=SECRET/y",
+        "/x?a=1#access_token=SECRET",
+        "/x#SECRET",
+        "https://user:SECRET@h/ui",
+        "https://user:a@SECRET@h/ui",
+        "https://h/ticket/SECRET",
+        *(
+            f"/x?a=1&{name}=SECRET&b=2"
+            for name in (
+                *(
+                    "token",
+                    "TOKEN",
+                    "access_token",
+                    "id_token",
+                    "refresh-token",
+                    "xToken",
+                    "password",
+                    "Password",
+                ),
+                *(
+                    "passwd",
+                    "pwd",
+                    "passphrase",
+                    "sessionId",
+                    "sessionid",
+                    "session",
+                    "JSESSIONID",
+                    "PHPSESSID",
+                ),
+                *("sid", "SID", "user.sid", "jwt", "auth", "authorization", "oauth_verifier", "code", "sig"),
+                *(
+                    "X-Amz-Signature",
+                    "api_key",
+                    "apikey",
+                    "key",
+                    "secret",
+                    "client_secret",
+                    "credential",
+                    "cookie",
+                ),
+                *(
+                    "SAMLResponse",
+                    "SAMLart",
+                    "csrf",
+                    "otp",
+                    "pin",
+                    "mksTicket",
+                    "ticket",
+                    "vmware-session[0]",
+                ),
+                *("bearer", "assertion", "leaseId", "pass", "sso"),
+            )
+        ),
+        "/x?" + "a=1&" * 300 + "token=SECRET",
+        "/x?" + "token=SECRET&" * 100,
+        "/x?" + "=" * 100 + "token=SECRET",
     ],
 )
 def test_the_secret_is_hidden_in_a_target(target):
     assert "SECRET" not in redact(target.encode())
 
 
-@pytest.mark.parametrize("target", ["/", "/ui/index.html?a=1", "/folder/a%20b.vmx", "/ticketing?x=1"])
+@pytest.mark.parametrize(
+    "target", ["/a/" + "x" * 990 + "/443;cst-SECRET", "/x?a=" + "x" * 1010 + "&token=SECRET"]
+)
+def test_what_is_cut_off_shows_nothing(target):
+    for length in range(len(target) - 30, len(target)):
+        assert "SECRET" not in redact(target[:length].encode())
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("/", "/ui/index.html?a=1", "/folder/a%20b.vmx", "/ticketing?x=1", "/ui/?id=vm-7;locale=de&x=a+b"),
+        *("/sdk/vimService?WSDL", "/ui/%E2%82%AC", "/a?x=100%25", "/auth/login?next=/ui/", "/api/session"),
+        *("https://h:81/ui/?x=1", "/ticket/", "/ui/session.js", "/ui?vmName=a'b"),
+    ],
+)
 def test_what_is_no_secret_is_shown(target):
     assert redact(target.encode()) == target
 
 
 def test_the_rest_of_a_target_stays_readable():
     assert redact(b"/ticket/SECRET?vm=7") == "/ticket/***?vm=7"
+
+
+def test_a_long_target_is_cut():
+    assert redact(b"/ui/" + b"a" * 8000) == "/ui/" + "a" * (1020) + "..."
+
+
+@pytest.mark.parametrize(
+    ("target", "shown"),
+    [
+        ("/443;cst-abc/def+g=--tp-AA:BB--", "/443;***"),
+        ("/nfc/52c2/disk-0.vmdk", "/nfc/***"),
+        ("/ticket;v=1/X", "/ticket;***"),
+        ("/x?a=1&token=X&b=2", "/x?a=1&token=***&b=2"),
+        ("/x?path=%3Ftoken%3DX", "/x?path=***"),
+        ("https://u:p@h/x#y", "https://***@h/x#***"),
+    ],
+)
+def test_what_stands_around_a_secret_is_shown(target, shown):
+    assert redact(target.encode()) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Location: https://h/nfc/SECRET/disk-0.vmdk, see there",
+        "a redirect to wss://h/443;cst-a/SECRET=--tp-AA:BB-- was refused",
+        "GET /x?sid=SECRET HTTP/1.1",
+        "Referer: https://h/x?jwt=SECRET#SECRET",
+        "connect to https://root:SECRET@h/sdk",
+        "{'Authorization': 'Basic SECRET'}",
+        "Cookie: vmware_soap_session=SECRET; a=SECRET",
+        "X-VMware-CSRF-Token: SECRET",
+        "GET /tick%65t/SECRET",
+        "sessionId=SECRET",
+    ],
+)
+def test_the_secret_is_hidden_in_a_text(text):
+    assert "SECRET" not in redact_text(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "paths: /ticket/, /ui",
+        "connection #5 of 7: 50% done",
+        'WWW-Authenticate: Basic realm="x"',
+        "https://h/ui/ answered 404",
+        "location /ticket/: not carried over",
+    ],
+)
+def test_a_text_without_a_secret_stays_as_it_is(text):
+    assert redact_text(text) == text
+
+
+def test_no_repr_shows_a_target():
+    head = RequestHead(b"GET /ticket/SECRET", b"GET", b"/ticket/SECRET", (1, 1), ((b"Cookie", b"SECRET"),))
+    request = Request("s", "l", Address("192.0.2.7", 1), True, head)
+    route = Route(Upstream("u", "h", 443, secure=True), target=b"/ticket/SECRET")
+    opening = Opening(b"/ticket/SECRET", ((b"Cookie", b"SECRET"),), b"key", (), None)
+    assert "SECRET" not in repr((head, request, route, opening))
+
+
+def test_the_detail_of_a_failure_has_no_ticket():
+    """A plugin's own errors become a session's detail."""
+    head = RequestHead(b"", b"GET", b"/", (1, 1), ())
+    session = Session(Request("s", "l", Address("192.0.2.7", 1), True, head), Limits(), lambda: 0.0)
+    session.failed(SessionError("no route for /ticket/SECRET"))
+    assert session.record().detail == "no route for /ticket/***"
 
 
 def test_a_traceback_loses_its_tickets():

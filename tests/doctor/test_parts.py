@@ -140,3 +140,34 @@ def test_frames_byte_by_byte() -> None:
     ]
     assert seen[-1].close == (1000, "bye")
     assert Frame(8, True, 0, b"").close == (1005, "")
+
+
+@pytest.mark.parametrize(
+    ("target", "secrets"),
+    [
+        ("/443;cst-QUJD/REVG+SElK=--tp-AA:BB:CC--", ["QUJD/REVG+SElK=", "QUJD", "REVG", "SElK"]),
+        ("/nfc/52c2aabb/disk-0.vmdk", ["52c2aabb"]),
+        ("/ticket/one/second", ["second"]),
+        ("/ui?path=%3Ftoken%3Dtopsecret", ["topsecret"]),
+        ("/ui?sid=topsecret", ["topsecret"]),
+    ],
+)
+def test_no_part_of_a_ticket_is_shown_again(target, secrets):
+    """A host that repeats a ticket, or a piece of it, does not get it onto the screen."""
+    url = ConsoleUrl.parse(f"wss://esxi1{target}")
+    veil = Veil(url)
+    for secret in secrets:
+        assert secret not in str(url) and secret not in veil.target
+        assert secret not in veil.text(f"no such ticket: {secret}, and {target}")
+        shown = veil.fields(((b"Location", f"https://esxi1{target}".encode()), (b"X-Y", secret.encode())))
+        assert secret not in " ".join(shown)
+
+
+def test_fields_that_carry_secrets_are_shown_without_their_value():
+    veil = Veil(ConsoleUrl.parse("wss://esxi1/ui"))
+    names = ("Set-Cookie", "X-Auth-Token", "X-Session-Id", "X-API-Key", "X-VMWARE-VCLOUD-ACCESS-TOKEN")
+    assert veil.fields(tuple((name.encode(), b"topsecret") for name in names)) == [
+        f"{name}: ***" for name in names
+    ]
+    shown = ((b"WWW-Authenticate", b'Basic realm="x"'), (b"Sec-WebSocket-Key", b"abc"))
+    assert veil.fields(shown) == ['WWW-Authenticate: Basic realm="x"', "Sec-WebSocket-Key: abc"]
