@@ -81,9 +81,6 @@ def upgrade_of(head: RequestHead) -> Upgrade | None:
         raise MethodRefused("an opening handshake is a GET")
     if head.values(b"content-length") not in ([], [b"0"]) or head.values(b"transfer-encoding"):
         raise MalformedRequest("an opening handshake has no body")
-    if b"\x85" in head.raw:
-        # Who splits lines as str.splitlines does, and Autobahn does, takes NEL for a line end.
-        raise MalformedRequest("the byte 0x85 in an opening handshake")
     versions = head.values(b"sec-websocket-version")
     if len(versions) != 1:
         raise MalformedRequest("an opening handshake has one Sec-WebSocket-Version")
