@@ -107,12 +107,12 @@ class HeadReader:
         """
         if len(self._buffer) > 1 or self._buffer not in (bytearray(), bytearray(b"\r")):
             return octets
-        octets, self._buffer = self._buffer + octets, b""
+        octets, self._buffer = bytes(self._buffer) + octets, bytearray()
         while octets.startswith(b"\r\n") and self._empty < _MAX_EMPTY:
             self._empty += 1
             octets = octets[2:]
         if octets == b"\r" and self._empty < _MAX_EMPTY:
-            self._buffer, octets = octets, b""
+            self._buffer, octets = bytearray(octets), b""
         return octets
 
     def feed(self, octets: bytes) -> tuple[RequestHead, bytes] | None:
@@ -139,10 +139,8 @@ class HeadReader:
 def _refuse_illegal(octets: bytearray, start: int, end: int) -> None:
     """Look at the bytes from ``start`` to ``end``; those before are known to be good."""
     fresh = octets[start:end]
-    lines = fresh.count(b"\r\n")
-    if lines == fresh.count(b"\r") == fresh.count(b"\n") and len(fresh.translate(None, _CONTROLS)) == len(
-        fresh
-    ):
+    whole_lines = fresh.count(b"\r\n") == fresh.count(b"\r") == fresh.count(b"\n")
+    if whole_lines and len(fresh.translate(None, _CONTROLS)) == len(fresh):
         return  # the usual case, without the pattern: 25 in place of 330 us for 16 KiB
     if match := _ILLEGAL.search(octets, start, end):
         octet = match.group()[0]

@@ -16,8 +16,8 @@ from esxiproxy.core.request import Address
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 _V1 = b"PROXY "
 _MAX_V1 = 107
-_MAX_V2 = 1024
-"""Bytes of addresses and TLVs that are read; nobody sends that many."""
+MAX_V2 = 4096
+"""Bytes of addresses and TLVs that are read: a client certificate among the TLVs takes 1 to 2 KiB."""
 _LINE = re.compile(rb"PROXY (?:UNKNOWN(?: [\x21-\x7e ]*)?|(TCP[46]) (\S+) (\S+) (\d{1,5}) (\d{1,5}))")
 _LENGTHS = {0x11: 4, 0x21: 16}
 
@@ -49,7 +49,7 @@ class AnnouncementReader:
     """Reads one header of either version, however it arrives."""
 
     def __init__(self) -> None:
-        self._buffer = b""
+        self._buffer = bytearray()
 
     def __len__(self) -> int:
         return len(self._buffer)
@@ -60,7 +60,7 @@ class AnnouncementReader:
         Raises ProxyProtocolError as soon as it can be none.
         """
         self._buffer += octets
-        begin = self._buffer[: len(SIGNATURE)]
+        begin = bytes(self._buffer[: len(SIGNATURE)])
         if SIGNATURE.startswith(begin):
             return self._version_2()
         if _V1.startswith(begin[: len(_V1)]):
@@ -68,7 +68,7 @@ class AnnouncementReader:
         raise ProxyProtocolError("the connection does not begin with a PROXY header")
 
     def _version_1(self) -> tuple[Announcement, bytes] | None:
-        line, end, rest = self._buffer[:_MAX_V1].partition(b"\r\n")
+        line, end, rest = bytes(self._buffer[:_MAX_V1]).partition(b"\r\n")
         if not end:
             if len(self._buffer) >= _MAX_V1:
                 raise ProxyProtocolError("the PROXY header has no end")
@@ -76,7 +76,7 @@ class AnnouncementReader:
         match = _LINE.fullmatch(line)
         if match is None:
             raise ProxyProtocolError("the PROXY header cannot be read")
-        rest = self._buffer[len(line) + 2 :]
+        rest = bytes(self._buffer[len(line) + 2 :])
         family, source, destination, source_port, destination_port = match.groups()
         if family is None:
             return Announcement(), rest
@@ -88,11 +88,11 @@ class AnnouncementReader:
         if len(self._buffer) < 16:
             return None
         version, family, length = struct.unpack("!BBH", self._buffer[12:16])
-        if version not in (0x20, 0x21) or length > _MAX_V2:
+        if version not in (0x20, 0x21) or length > MAX_V2:
             raise ProxyProtocolError("the PROXY header is of an unknown kind or too long")
         if len(self._buffer) < 16 + length:
             return None
-        body, rest = self._buffer[16 : 16 + length], self._buffer[16 + length :]
+        body, rest = bytes(self._buffer[16 : 16 + length]), bytes(self._buffer[16 + length :])
         if version == 0x20 or family not in _LENGTHS:  # LOCAL; AF_UNSPEC, AF_UNIX, UDP
             if family & 0x0F > 2 or family >> 4 > 3:
                 raise ProxyProtocolError("the PROXY header has an unknown family of addresses")
@@ -121,21 +121,26 @@ def _address(host: bytes, port: bytes, family: bytes) -> Address:
 def announce(version: ProxyVersion, source: Address, destination: Address | None) -> bytes:
     """The header for a connection that is made on behalf of ``source``.
 
-    Where the two are not addresses of one family (a unix socket, say) it says that nothing is known.
+    Of two families the IPv4 address is sent as one that is mapped into IPv6.  A header for anything but two
+    addresses (for a unix socket) says that nothing is known.
     """
-    try:
+    try:  # an Address has no mapped host: an IPv4 client is announced as TCP4
         first = ip_address(source.host.partition("%")[0])
         second = ip_address((destination or source).host.partition("%")[0])
     except ValueError:
         return _nothing(version)
     if first.version != second.version:
-        return _nothing(version)
+        first, second = _mapped(first), _mapped(second)
     ports = source.port, (destination or source).port
     if version is ProxyVersion.V1:
         return f"PROXY TCP{first.version} {first} {second} {ports[0]} {ports[1]}\r\n".encode()
     body = first.packed + second.packed + struct.pack("!HH", *ports)
     family = 0x11 if first.version == 4 else 0x21
     return SIGNATURE + struct.pack("!BBH", 0x21, family, len(body)) + body
+
+
+def _mapped(address: IPv4Address | IPv6Address) -> IPv6Address:
+    return address if isinstance(address, IPv6Address) else IPv6Address(f"::ffff:{address}")
 
 
 def _nothing(version: ProxyVersion) -> bytes:

@@ -16,13 +16,13 @@ from zope.interface import directlyProvides, providedBy
 
 from esxiproxy.core.errors import SessionError
 from esxiproxy.core.forwarded import Trust
-from esxiproxy.core.proxyprotocol import Announcement, AnnouncementReader, ProxyProtocolError
+from esxiproxy.core.proxyprotocol import MAX_V2, Announcement, AnnouncementReader, ProxyProtocolError
 from esxiproxy.core.request import Address
 from esxiproxy.net.slot import Slot
 from esxiproxy.net.transport.stream import introduce
 from esxiproxy.net.transport.tcp import TCPStream
 
-_PEEK = 4096
+_PEEK = 16 + MAX_V2
 
 
 class ProxyProtocolWrapper(ProtocolWrapper):
@@ -130,7 +130,7 @@ class ProxyProtocolWrapper(ProtocolWrapper):
         self._reader = None
         self._stop()
         transport = self._connected()
-        self._log.info("{peer} refused: {why}", peer=transport.getPeer(), why=why)
+        self._log.info("{peer} refused: {why}", peer=str(Address.of(transport.getPeer())), why=why)
         transport.abortConnection()
 
     def _stop(self) -> None:

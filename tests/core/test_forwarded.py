@@ -58,11 +58,47 @@ CHAINS = {
         (b"X-Forwarded-For: ::ffff:198.51.100.7",),
         Address("::ffff:10.0.0.1", 1),
         "198.51.100.7",
-        ("198.51.100.7", "::ffff:10.0.0.1"),
+        ("198.51.100.7", "10.0.0.1"),
+    ),
+    "IPv4 in IPv6, in hexadecimal": (
+        (b"X-Forwarded-For: [::ffff:c633:6407]:80",),
+        Address("::FFFF:a00:1", 1),
+        "198.51.100.7",
+        ("198.51.100.7", "10.0.0.1"),
     ),
     "unknown": ((b"X-Forwarded-For: 1.2.3.4, unknown",), PROXY, "10.0.0.1", ("10.0.0.1",)),
     "nonsense": ((b"X-Forwarded-For: 1.2.3.4, <script>",), PROXY, "10.0.0.1", ("10.0.0.1",)),
-    "an empty element": ((b"X-Forwarded-For: 1.2.3.4,",), PROXY, "10.0.0.1", ("10.0.0.1",)),
+    "an empty element": ((b"X-Forwarded-For: 1.2.3.4,",), PROXY, "1.2.3.4", ("1.2.3.4", "10.0.0.1")),
+    **{
+        f"{said!r}": ((said,), PROXY, "1.2.3.4", ("1.2.3.4", "10.0.0.1"))
+        for said in (
+            b"X-Forwarded-For: , 1.2.3.4, ,",
+            b"X-Forwarded-For: 5.6.7.8,,1.2.3.4",
+            b"X-Forwarded-For: 1.2.3.4" + b"," * 100,
+            b"X-Forwarded-For: 1.2.3.4:_p",
+            b"X-Forwarded-For: 1.2.3.4:99999",
+            b'X-Forwarded-For: "1.2.3.4:80"',
+            b'X-Forwarded-For: 5.6.7.8, "1.2.3.4"',
+            b"Forwarded: for=5.6.7.8,,for=1.2.3.4,",
+            b'Forwarded: for="1.2.3.4:_p"',
+            b'Forwarded: for="1.2.3.4:_a.b-c_d"',
+            b'Forwarded: for=5.6.7.8, x="a, for=9.9.9.9";for=1.2.3.4',
+            b'Forwarded: for=1.2.3.4;x="a;for=9.9.9.9"',
+            b'Forwarded: for=1.2.3.4;by="\\", for=9.9.9.9"',
+            b'Forwarded: for="\\1.2.3.4"',
+            b'Forwarded: x="a, for=5.6.7.8, for=1.2.3.4',
+            b'Forwarded: for=5.6.7.8;x="\\", for="1.2.3.4"',
+            b"Forwarded: ; for=5.6.7.8, FOR=1.2.3.4 ; proto=http",
+        )
+    },
+    "an obfuscated port of IPv6": (
+        (b'Forwarded: for="[2001:db9::7]:_p"',),
+        PROXY,
+        "2001:db9::7",
+        ("2001:db9::7", "10.0.0.1"),
+    ),
+    "empty elements only": ((b"X-Forwarded-For: ,, ,",), PROXY, "10.0.0.1", ("10.0.0.1",)),
+    "a name with a port": ((b'Forwarded: for="_hidden:_p"',), PROXY, "10.0.0.1", ("10.0.0.1",)),
     "300 is no octet": ((b"X-Forwarded-For: 1.2.3.300",), PROXY, "10.0.0.1", ("10.0.0.1",)),
     "Forwarded": (
         (b'Forwarded: for=1.2.3.4, for="[2001:db9::7]:80";proto=https',),
@@ -104,6 +140,27 @@ def test_the_chain_is_walked_from_the_right_for_as_long_as_who_speaks_is_believe
         ((b"X-Forwarded-Proto: http, https",), PROXY, True, b"h"),
         ((b"X-Forwarded-Proto: gopher", b"X-Forwarded-Host: a/b"), PROXY, False, b"h"),
         ((b"X-Forwarded-Host: a, b",), PROXY, False, b"b"),
+        ((b"X-Forwarded-Host: a, b, ,",), PROXY, False, b"b"),
+        ((b'Forwarded: for=1.2.3.4;host="x:81"',), PROXY, False, b"x:81"),
+        ((b'Forwarded: for="1.2.3.4, 5";proto="https"',), PROXY, True, b"h"),
+        ((b"X-Forwarded-Port: 8443",), STRANGER, False, b"h"),
+        ((b"X-Forwarded-Port: 8443",), PROXY, False, b"h:8443"),
+        ((b"X-Forwarded-Port: 80",), PROXY, False, b"h"),
+        ((b"X-Forwarded-Port: 443", b"X-Forwarded-Proto: https"), PROXY, True, b"h"),
+        ((b"X-Forwarded-Port: 443, 8443", b"X-Forwarded-Proto: https"), PROXY, True, b"h:8443"),
+        ((b"X-Forwarded-Port: 8443", b"X-Forwarded-Host: x:81"), PROXY, False, b"x:81"),
+        (
+            (b"X-Forwarded-Port: 8443", b"X-Forwarded-Host: [2001:db8::1]"),
+            PROXY,
+            False,
+            b"[2001:db8::1]:8443",
+        ),
+        ((b"X-Forwarded-Port: 8443", b"X-Forwarded-Host: [2001:db8::1]:1"), PROXY, False, b"[2001:db8::1]:1"),
+        *(
+            ((b"X-Forwarded-Port: " + bad,), PROXY, False, b"h")
+            for bad in (b"0", b"65536", b"x", b"-1", b"1 2")
+        ),
+        ((b"X-Forwarded-Port: 8443", b"Forwarded: for=1.2.3.4"), PROXY, False, b"h"),
         ((b"Forwarded: for=1.2.3.4;proto=https;host=x",), PROXY, True, b"x"),
         ((b"Forwarded: proto=https, for=1.2.3.4",), PROXY, False, b"h"),
         ((b"Forwarded: proto=https", b"X-Forwarded-For: 1.2.3.4"), PROXY, False, b"h"),
@@ -118,3 +175,32 @@ def test_a_unix_socket_is_trusted_by_name():
     unix = Address("unix", 0)
     assert origin(b"X-Forwarded-For: 1.2.3.4", peer=unix).client == unix
     assert origin(b"X-Forwarded-For: 1.2.3.4", peer=unix, trust=Trust(unix=True)).client.host == "1.2.3.4"
+
+
+def test_a_network_of_mapped_addresses_is_one_of_ipv4():
+    trust = Trust((ip_network("::ffff:10.0.0.0/104"),))
+    assert trust.believes("10.1.2.3") and trust.believes("::ffff:10.1.2.3") and not trust.believes("11.0.0.1")
+    assert not Trust((ip_network("::/0"),)).believes("10.1.2.3")
+
+
+@pytest.mark.parametrize(
+    ("host", "plain"),
+    [
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("::FFFF:c000:207", "192.0.2.7"),
+        ("0:0:0:0:0:ffff:c000:0207", "192.0.2.7"),
+        ("2001:db8::ffff", "2001:db8::ffff"),
+        ("::1", "::1"),
+        ("fe80::1%eth0", "fe80::1%eth0"),
+        ("::ffff", "::ffff"),
+        ("unix", "unix"),
+    ],
+)
+def test_an_ipv4_client_is_an_ipv4_client(host, plain):
+    assert Address(host, 5).host == plain
+    assert str(Address(host, 5)) in (f"{plain}:5", f"[{plain}]:5", "unix")
+
+
+def test_a_head_shows_no_ticket_and_no_field():
+    head = parse(b"GET /ticket/SECRET HTTP/1.1\r\nHost: h\r\nCookie: a=SECRET\r\n\r\n")
+    assert repr(head) == "<RequestHead GET /ticket/***, 2 fields>"

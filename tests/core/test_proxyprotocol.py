@@ -18,6 +18,7 @@ from esxiproxy.core.request import Address
 
 A4, B4 = Address("192.0.2.7", 40000), Address("198.51.100.1", 443)
 A6, B6 = Address("2001:db8::7", 40000), Address("2001:db8::1", 443)
+MAPPED = b"\0" * 10 + b"\xff\xff"
 V4 = b"\xc0\x00\x02\x07\xc6\x33\x64\x01\x9c\x40\x01\xbb"
 
 
@@ -40,6 +41,18 @@ GOOD = {
             bytes.fromhex("20010db8" + "0" * 23 + "7" + "20010db8" + "0" * 23 + "1") + b"\x9c\x40\x01\xbb",
         ),
         Announcement(A6, B6),
+    ),
+    "v1 TCP6 with mapped addresses": (
+        b"PROXY TCP6 ::ffff:c000:207 ::ffff:198.51.100.1 40000 443\r\n",
+        Announcement(A4, B4),
+    ),
+    "v2 TCP6 with mapped addresses": (
+        v2(0x21, 0x21, MAPPED + V4[:4] + MAPPED + V4[4:]),
+        Announcement(A4, B4),
+    ),
+    "v2 with a client certificate": (
+        v2(0x21, 0x11, V4 + b"\x20" + (4081).to_bytes(2, "big") + b"c" * 4081),
+        Announcement(A4, B4),
     ),
     "v2 LOCAL": (v2(0x20, 0x00, b""), Announcement()),
     "v2 LOCAL with addresses": (v2(0x20, 0x11, V4), Announcement()),
@@ -80,7 +93,7 @@ BAD = {
     "an unknown family": v2(0x21, 0x41, V4),
     "an unknown transport": v2(0x21, 0x13, V4),
     "too short": v2(0x21, 0x11, V4[:8]),
-    "too long": v2(0x21, 0x11, b"", 5000),
+    "too long": v2(0x21, 0x11, b"", 4097),
     "half of a signature": SIGNATURE[:6] + b"x",
 }
 
@@ -113,11 +126,27 @@ def test_what_we_announce_can_be_read(version, hosts, first, second):
 
 
 @pytest.mark.parametrize("version", ProxyVersion)
-@pytest.mark.parametrize(
-    ("source", "destination"), [(Address("unix", 0), B4), (A4, Address("unix", 0)), (A4, B6)]
-)
+@pytest.mark.parametrize(("source", "destination"), [(Address("unix", 0), B4), (A4, Address("unix", 0))])
 def test_what_has_no_pair_of_addresses_is_announced_as_unknown(version, source, destination):
     assert AnnouncementReader().feed(announce(version, source, destination)) == (Announcement(), b"")
+
+
+@pytest.mark.parametrize("version", ProxyVersion)
+def test_a_mapped_client_is_announced_as_ipv4(version):
+    octets = announce(version, Address("::ffff:192.0.2.7", 40000), Address("::ffff:198.51.100.1", 443))
+    assert octets == announce(version, A4, B4) and AnnouncementReader().feed(octets) == (
+        Announcement(A4, B4),
+        b"",
+    )
+
+
+@pytest.mark.parametrize("version", ProxyVersion)
+@pytest.mark.parametrize(("source", "destination"), [(A4, B6), (A6, B4)])
+def test_addresses_of_two_families_are_announced_as_ipv6(version, source, destination):
+    """A client that a proxy in front has named, with another family than our own connection has."""
+    octets = announce(version, source, destination)
+    assert b"PROXY TCP6 " in octets or octets[13] == 0x21
+    assert AnnouncementReader().feed(octets) == (Announcement(source, destination), b"")
 
 
 @given(st.binary(max_size=300))

@@ -4,6 +4,7 @@ from functools import partial
 from ipaddress import ip_network
 
 import pytest
+from twisted.internet.address import IPv6Address
 from twisted.logger import capturedLogs
 
 from esxiproxy.core.edge import Edge, Http
@@ -14,14 +15,14 @@ from esxiproxy.core.request import Address
 from esxiproxy.core.routing import Upstream
 from esxiproxy.net.proxyprotocol import ProxyProtocolFactory
 from tests.net.http_scene import OK, HttpScene, get, read
-from tests.net.memory import Wire
-from tests.net.scene import frame, opening, up
+from tests.net.memory import MemoryTransport, Wire
+from tests.net.scene import UPSTREAM, frame, opening, up
 
 HEADER = b"PROXY TCP4 192.0.2.99 203.0.113.1 5555 443\r\n"
 
 
-def behind(trust=None, quotas=None, **limits):
-    scene = HttpScene(**limits)
+def behind(trust=None, quotas=None, upstream=UPSTREAM, **limits):
+    scene = HttpScene(upstream, **limits)
     factory = ProxyProtocolFactory(
         scene.factory,
         scene.clock,
@@ -51,6 +52,48 @@ def test_the_client_is_who_the_header_names(version, chunk):
 def test_a_header_that_names_nobody_leaves_the_connections_own_address():
     scene = behind()
     assert read(scene.ask(b"PROXY UNKNOWN\r\n" + get())).values(b"X-Forwarded-For") == [b"198.51.100.7"]
+
+
+def test_a_mapped_client_is_an_ipv4_client_everywhere():
+    upstream = Upstream("u", "192.0.2.10", 80, secure=False, send_proxy_protocol=ProxyVersion.V1)
+    announced = []
+    header = b"PROXY TCP6 ::ffff:c000:263 ::ffff:cb00:7101 5555 443\r\n"
+    scene = behind(trust=Trust((ip_network("198.51.100.0/24"),)), upstream=upstream)
+    connect = scene.connector.connect_http
+    scene.connector.connect_http = lambda *args: announced.append(args[2]) or connect(*args)
+    sent = read(scene.ask(header + get()))
+    assert sent.values(b"X-Forwarded-For") == [b"192.0.2.99"]
+    assert announced == [b"PROXY TCP4 192.0.2.99 203.0.113.1 5555 443\r\n"]
+    assert scene.answer(OK) and scene.record.client == Address("192.0.2.99", 5555)
+
+
+def test_the_client_of_a_socket_on_all_addresses_is_an_ipv4_client(monkeypatch):
+    monkeypatch.setattr(
+        MemoryTransport, "getPeer", lambda _: IPv6Address("TCP", "::ffff:198.51.100.7", 40000)
+    )
+    monkeypatch.setattr(MemoryTransport, "getHost", lambda _: IPv6Address("TCP", "::ffff:127.0.0.1", 80))
+    announced = []
+    upstream = Upstream("u", "192.0.2.10", 80, secure=False, send_proxy_protocol=ProxyVersion.V2)
+    edge = Edge(http=Http.FORWARD, trust=Trust((ip_network("198.51.100.0/24"),)))
+    scene = HttpScene(upstream, edge)
+    connect = scene.connector.connect_http
+    scene.connector.connect_http = lambda *args: announced.append(args[2]) or connect(*args)
+    assert read(scene.ask(get())).values(b"X-Forwarded-For") == [b"198.51.100.7"]
+    assert announced == [announce(ProxyVersion.V2, Address("198.51.100.7", 40000), Address("127.0.0.1", 80))]
+    scene.answer(OK)
+    assert scene.record.client == Address("198.51.100.7", 40000)
+    scene.ask(get(b"/", b"X-Forwarded-For: ::ffff:1.2.3.4"))
+    scene.answer(OK)
+    assert scene.records[-1].client.host == "1.2.3.4"
+
+
+@pytest.mark.parametrize("chunk", [None, 1000, 1])
+def test_a_header_with_a_client_certificate_is_read(chunk):
+    plain = announce(ProxyVersion.V2, Address("192.0.2.99", 5555), Address("203.0.113.1", 443))
+    certificate = b"\x20" + (2100).to_bytes(2, "big") + b"c" * 2100
+    header = plain[:14] + (12 + len(certificate)).to_bytes(2, "big") + plain[16:] + certificate
+    sent = read(behind().ask(header + get(), chunk))
+    assert sent.values(b"X-Forwarded-For") == [b"192.0.2.99"]
 
 
 def test_whoever_owes_the_header_is_in_the_opening_handshake():
