@@ -1,0 +1,176 @@
+"""The cost of whatever meets a stranger's bytes is linear in their number: patterns, parsers and readers."""
+
+import re
+from functools import partial
+from ipaddress import ip_network
+
+import pytest
+
+from esxiproxy.core.chunks import Chunks
+from esxiproxy.core.errors import MalformedRequest
+from esxiproxy.core.forwarded import Trust, origin_of
+from esxiproxy.core.frames import FrameWalker
+from esxiproxy.core.handshake import check_acceptance, upgrade_of
+from esxiproxy.core.head import MAX_HEAD, HeadReader, RequestHead, tokens
+from esxiproxy.core.message import forwarded_answer, trailer_fields
+from esxiproxy.core.paths import ambiguous, check_path
+from esxiproxy.core.proxyprotocol import SIGNATURE, AnnouncementReader
+from esxiproxy.core.quota import client_network
+from esxiproxy.core.redaction import redact, redact_text
+from esxiproxy.core.request import Address
+from esxiproxy.core.rewriting import View
+from esxiproxy.core.via import check_loop
+from esxiproxy.doctor.frames import FrameReader
+from esxiproxy.doctor.url import ConsoleUrl
+from esxiproxy.doctor.veil import Veil
+from tests.growth import ENDINGS, UNITS, grows, patterns, runs, seconds
+
+PATTERNS = patterns("esxiproxy.core", "esxiproxy.net", "esxiproxy.nginx", "esxiproxy.doctor", "esxiproxy.ops")
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_a_pattern_is_linear(name):
+    call = PATTERNS[name]
+    for make in runs(call.__self__):
+        assert not grows(call, make, 1000), (name, make(40))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "method"),
+    [
+        (rb"([!-~]+):[ \t]*(.*?)[ \t]*", "fullmatch"),
+        (rb"\s+x", "search"),
+        (rb"a[^=]*=", "search"),
+    ],
+)
+def test_the_measurement_finds_a_pattern_that_is_not(pattern, method):
+    compiled = re.compile(pattern, re.DOTALL)
+    assert any(grows(getattr(compiled, method), make, 1000) for make in runs(compiled))
+
+
+HEAD = b"GET /ticket/abc HTTP/1.1\r\nHost: h\r\n"
+TRUST = Trust((ip_network("10.0.0.0/8"),))
+VIEW = View(b"https", b"h", frozenset({b"h:443"}), b"https", b"proxy.example")
+
+
+def head(name):
+    """A head, as it is after its check, with this value in a field."""
+    return lambda run: RequestHead(b"", b"GET", b"/", (1, 1), ((b"Host", b"h"), (name, run)))
+
+
+def read_head(start, run, step=None):
+    octets = start + run + b"\r\n\r\n"
+    reader = HeadReader()
+    for place in range(0, len(octets), step or len(octets)):
+        reader.feed(octets[place : place + (step or len(octets))])
+
+
+def announce(start, step, run):
+    octets, reader = start + run, AnnouncementReader()
+    for place in range(0, len(octets), step):
+        if reader.feed(octets[place : place + step]) is not None:
+            return
+
+
+def upgrade(name, run):
+    fields = {b"Upgrade": b"websocket", b"Connection": b"Upgrade", b"Sec-WebSocket-Version": b"13"}
+    fields[name] = run + b", websocket, upgrade"
+    upgrade_of(RequestHead(b"", b"GET", b"/", (1, 1), tuple(fields.items())))
+
+
+def origin(name, run):
+    origin_of(head(name)(run), Address("10.0.0.1", 1), True, TRUST)
+
+
+def chunked(start, end, run, step=None):
+    octets, chunks = start + run + end, Chunks(MalformedRequest, "the body")
+    for place in range(0, len(octets), step or len(octets)):
+        chunks.feed(octets[place : place + (step or len(octets))])
+        while chunks.take() and chunks.more:
+            pass
+
+
+def text(run):
+    return run.decode("latin-1")
+
+
+CALLS = {
+    "a field's value": partial(read_head, HEAD + b"X: a"),
+    "a field's name": partial(read_head, HEAD + b"X"),
+    "a Host": partial(read_head, b"GET / HTTP/1.1\r\nHost: "),
+    "a target": partial(read_head, b"GET /"),
+    "an absolute target": partial(read_head, b"GET http://"),
+    "a method": partial(read_head, b"G"),
+    "a head byte by byte": partial(read_head, HEAD + b"X: a", step=1),
+    "a target byte by byte": partial(read_head, b"GET /", step=1),
+    "tokens": lambda run: tokens([run]),
+    **{
+        f"an opening's {name.decode()}": partial(upgrade, name)
+        for name in (b"Connection", b"Upgrade", b"Origin", b"Sec-WebSocket-Key", b"Sec-WebSocket-Protocol")
+    },
+    **{
+        f"{name.decode()} of a trusted proxy": partial(origin, name)
+        for name in (
+            b"Forwarded",
+            b"X-Forwarded-For",
+            b"X-Forwarded-Proto",
+            b"X-Forwarded-Host",
+            b"X-Forwarded-Port",
+        )
+    },
+    "a quoted Forwarded": lambda run: origin(b"Forwarded", b'for="' + run),
+    "Via": lambda run: check_loop(head(b"Via")(run)),
+    "a PROXY header": partial(announce, b"PROXY TCP4 ", 1),
+    "a PROXY header of version 2": partial(announce, SIGNATURE + b"\x21\x11\x10\x00", 1),
+    "a path": lambda run: ambiguous(b"/" + run),
+    "a path below a prefix": lambda run: check_path(b"/ui/" + run, (b"/ui",)),
+    "a target for the log": lambda run: redact(b"/" + run),
+    "a query for the log": lambda run: redact(b"/x?token" + run),
+    "a text for the log": lambda run: redact_text(text(run)),
+    "a text with a ticket for the log": lambda run: redact_text(
+        "GET /ticket/" + text(run) + " token=" + text(run)
+    ),
+    "an address": lambda run: client_network(text(run)),
+    "a Location": lambda run: VIEW.location(b"https://h" + run),
+    "a Set-Cookie": lambda run: VIEW.cookie(b"a=b; " + run),
+    "an answer's Connection": lambda run: forwarded_answer(((b"Connection", run),), 200, b"1.1", VIEW, "s"),
+    "trailers": lambda run: trailer_fields(((b"Connection", run), (b"X", run))),
+    "the end of a chunked body": partial(chunked, b"0\r\nX: ", b"\r\n\r\n"),
+    "trailers byte by byte": partial(chunked, b"0\r\nX: ", b"\r\n\r\n", step=1),
+    "a chunk's extension": partial(chunked, b"1;", b"\r\na\r\n"),
+    "a chunk byte by byte": partial(chunked, b"ffff\r\n", b"", step=1),
+    "small chunks": lambda run: chunked(b"", b"", b"1\r\na\r\n" * len(run)),
+    "a 101": lambda run: check_acceptance(b"1.1", ((b"Upgrade", run), (b"Connection", run)), b"", ()),
+    "frames": lambda run: FrameWalker(masked=False).walk(run),
+    "small frames": lambda run: FrameWalker(masked=True).walk(b"\x82\x80abcd" * len(run)),
+    "the doctor's frames": lambda run: list(FrameReader().feed(run)),
+    "the doctor's small frames": lambda run: list(FrameReader().feed(b"\x82\x00" * len(run))),
+    "a URL of the doctor's": lambda run: ConsoleUrl.parse("wss://" + text(run)),
+    "the doctor's target": lambda run: Veil(ConsoleUrl.parse("wss://h/" + text(run))),
+    "what a host says to the doctor": lambda run: Veil(ConsoleUrl.parse("wss://h/ticket/abcdef")).text(
+        text(run)
+    ),
+    "a field that the doctor shows": lambda run: Veil(ConsoleUrl.parse("wss://h/")).fields(
+        ((b"Location", run),)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_reader_is_linear(name):
+    for unit in UNITS[:: 9 if "byte by byte" in name or "small" in name else 1]:
+        for ending in ENDINGS[:2]:
+
+            def make(size, unit=unit, ending=ending):
+                return unit * (size // len(unit)) + ending
+
+            assert not grows(CALLS[name], make, 1000), (unit, ending)
+
+
+@pytest.mark.parametrize("filler", [b" ", b"a", b",", b"\t", b"a,", b"\x85"])
+def test_the_whole_check_of_a_head_of_16_kib_is_cheap(filler):
+    """Measured against a copy of the head, byte by byte: the check takes less than twice as long."""
+    raw = HEAD + b"X: a" + filler * ((MAX_HEAD - 60) // len(filler)) + b"b\r\n\r\n"
+    check = min(seconds(HeadReader().feed, raw) for _ in range(9))
+    copy = min(seconds(lambda: [octet + 0 for octet in raw]) for _ in range(9))
+    assert check < 2 * copy
