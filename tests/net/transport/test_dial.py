@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import resource
 import socket
@@ -50,6 +51,7 @@ def test_a_host_that_resets_before_we_look_has_reset_and_not_refused(plain):
 
 
 def sockets():
+    gc.collect()  # what other tests have left behind is not to be closed meanwhile
     found = [Path("/proc/self/fd", number) for number in os.listdir("/proc/self/fd")]
     return sum(os.path.exists(each) and os.readlink(each).startswith("socket:") for each in found)
 
