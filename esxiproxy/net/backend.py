@@ -31,6 +31,7 @@ from esxiproxy.core.handshake import Acceptance, check_acceptance, check_refusal
 from esxiproxy.core.head import MAX_HEAD, Fields
 from esxiproxy.core.rewriting import View
 from esxiproxy.net.leg import Leg
+from esxiproxy.net.slot import SlotOwner
 from esxiproxy.net.trust import UpstreamTLS
 
 MAX_REFUSAL = 64 * 1024
@@ -43,8 +44,7 @@ MAX_INTERIM = 5
 class Opening:
     """Our opening handshake to an upstream: the request, and what its answer is checked against.
 
-    ``view`` turns what the upstream says of itself into what the client sees; ``announced`` is the PROXY
-    header that the connection begins with.
+    ``view`` turns what the upstream says of itself into what the client sees.
     """
 
     target: bytes = field(repr=False)
@@ -53,7 +53,6 @@ class Opening:
     offered: tuple[bytes, ...]
     view: View
     max_frame: int | None = None
-    announced: bytes = b""
 
 
 def new_key() -> bytes:
@@ -62,7 +61,7 @@ def new_key() -> bytes:
 
 
 @implementer(IHandshakeListener)
-class Backend(Leg, WebSocketClientProtocol):
+class Backend(SlotOwner, Leg, WebSocketClientProtocol):
     """One WebSocket connection to an upstream.
 
     ``opened`` fires with this backend when the upstream has accepted, in the stack that read its 101, and
@@ -77,8 +76,11 @@ class Backend(Leg, WebSocketClientProtocol):
     serverConnectionDropTimeout = 0
     perMessageCompressionOffers = ()
 
-    def __init__(self, opening: Opening, tls: UpstreamTLS | None) -> None:
+    step = "finish the opening handshake"
+
+    def __init__(self, opening: Opening, factory: BackendFactory, tls: UpstreamTLS | None) -> None:
         super().__init__(FrameWalker(masked=False, max_frame=opening.max_frame))
+        self.factory = factory
         self._opening = opening
         self._tls = tls
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 from collections import OrderedDict
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
 
 from twisted.internet import error as neterror
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import Factory, connectionDone
+from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.python.failure import Failure
 
 from esxiproxy.core.errors import (
@@ -22,14 +24,28 @@ from esxiproxy.core.errors import (
 from esxiproxy.core.limits import Limits
 from esxiproxy.core.routing import Upstream
 from esxiproxy.net.attempt import Stop, attempt
-from esxiproxy.net.backend import Backend, BackendFactory, Opening
-from esxiproxy.net.http_upstream import HttpUpstream
 from esxiproxy.net.names import LookUpTimeout, Names
 from esxiproxy.net.slot import Slot
 from esxiproxy.net.transport.start import TLSFactory
+from esxiproxy.net.transport.stream import hand_over
 from esxiproxy.net.trust import Contexts, UpstreamTLS
 
-P = TypeVar("P", Backend, HttpUpstream)
+
+class Dialled(Protocol):
+    """A protocol that is dialled, as the connector needs it.
+
+    ``opened`` fires with the protocol when its connection may be used, and is None from then on.  ``step``
+    says what the upstream has to do until then, for the message of a timeout.
+    """
+
+    opened: Deferred[Any] | None
+    slot: Slot | None
+
+    @property
+    def step(self) -> str: ...
+
+
+P = TypeVar("P", bound=Dialled)
 
 _REMEMBERED = 1024
 """Upstreams that a router has made up whose TLS is remembered, the last ones that were dialled.
@@ -54,8 +70,8 @@ class _Dial(Factory):
         return protocol
 
 
-class _Announced(Factory):
-    """Writes a PROXY header before anything else, TLS included."""
+class _HeaderFactory(Factory):
+    """Builds protocols whose connection begins with a PROXY header, before TLS."""
 
     noisy = False
 
@@ -64,15 +80,25 @@ class _Announced(Factory):
         self._header = header
 
     def buildProtocol(self, addr: Any) -> Any:
-        protocol = self._factory.buildProtocol(addr)
-        connect = protocol.makeConnection
+        return _HeaderWriter(self._factory.buildProtocol(addr), self._header)
 
-        def announce_and_connect(transport: Any) -> None:
-            transport.write(self._header)
-            connect(transport)
 
-        protocol.makeConnection = announce_and_connect
-        return protocol
+class _HeaderWriter(TwistedProtocol):
+    """Writes the header and hands the connection over; a transport that keeps its protocol calls it still."""
+
+    def __init__(self, protocol: Any, header: bytes) -> None:
+        self._protocol = protocol
+        self._header = header
+
+    def makeConnection(self, transport: Any) -> None:
+        transport.write(self._header)
+        hand_over(transport, self._protocol)
+
+    def dataReceived(self, data: bytes) -> None:
+        self._protocol.dataReceived(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._protocol.connectionLost(reason)
 
 
 class Connector:
@@ -85,7 +111,6 @@ class Connector:
         self._reactor = reactor
         self._clock = clock or reactor
         self._names = names or Names(reactor, self._clock)
-        self._factory = BackendFactory(self._clock)
         self._prepared: dict[str, UpstreamTLS] = {}
         self._tls: OrderedDict[str, UpstreamTLS] = OrderedDict()
         self._contexts = Contexts()
@@ -96,57 +121,36 @@ class Connector:
             self._prepared[upstream.name] = UpstreamTLS(upstream, self._contexts, keep=True)
 
     def connect(
-        self, upstream: Upstream, opening: Opening, limits: Limits, slot: Slot | None = None
-    ) -> Deferred[Backend]:
-        """A backend whose opening handshake was accepted; fails with a SessionError.
-
-        Cancelling it leaves nothing behind.
-        """
-        tls = self._tls_of(upstream)
-        backend = Backend(opening, tls)
-        backend.factory = self._factory
-        return self._dial(upstream, backend, tls, limits, opening.announced, slot)
-
-    def connect_http(
-        self, upstream: Upstream, limits: Limits, announced: bytes = b"", slot: Slot | None = None
-    ) -> Deferred[HttpUpstream]:
-        """A connection for plain HTTP, its certificate checked; fails with a SessionError.
-
-        It begins with ``announced``, a PROXY header.  Cancelling it leaves nothing behind.
-        """
-        tls = self._tls_of(upstream)
-        protocol = HttpUpstream(upstream, limits, tls, self._clock, announced)
-        return self._dial(upstream, protocol, tls, limits, announced, slot)
-
-    def _dial(
         self,
         upstream: Upstream,
-        protocol: P,
-        tls: UpstreamTLS | None,
+        make: Callable[[UpstreamTLS | None], P],
         limits: Limits,
-        announced: bytes,
-        slot: Slot | None,
+        proxy_header: bytes = b"",
+        slot: Slot | None = None,
     ) -> Deferred[P]:
-        """Everything up to the protocol's ``opened``, under one deadline."""
+        """Return a Deferred of the protocol that ``make`` built, when its connection may be used.
+
+        ``make`` is given what checks the upstream's certificate, or None without TLS.  The connection begins
+        with ``proxy_header``.  Fails with a SessionError.  One deadline holds for everything up to the
+        protocol's ``opened``.  Cancelling it leaves nothing behind.
+        """
+        tls = self._tls_of(upstream)
+        protocol = make(tls)
+        protocol.slot = slot
         factory: Any = _Dial(protocol)
         if tls is not None:
             factory = TLSFactory(tls, True, factory, self._clock, tls.resumption)
-        if announced:
-            factory = _Announced(factory, announced)
+        if proxy_header:
+            factory = _HeaderFactory(factory, proxy_header)
         opened: Deferred[P] | None = protocol.opened
         assert opened is not None
-        if slot is not None:
-            slot.follow(protocol)
         given_up: BaseException | None = None
 
         def expire() -> None:
             nonlocal given_up
             waited = f"{limits.upstream_handshake_timeout:g} s"
-            what = "finish the opening handshake"
-            if isinstance(protocol, HttpUpstream):
-                what = "accept the connection" if tls is None else "finish the TLS handshake"
             given_up = UpstreamTimeout(
-                f"{_where(upstream)} did not {what} within {waited}",
+                f"{_where(upstream)} did not {protocol.step} within {waited}",
                 timeout="upstream_handshake_timeout",
             )
             result.cancel()

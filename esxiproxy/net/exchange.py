@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -23,15 +24,39 @@ from esxiproxy.core.forwarding import Forwarding
 from esxiproxy.core.limits import MAX_EARLY
 from esxiproxy.core.message import may_be_repeated, upstream_request
 from esxiproxy.core.refusal import refusal
+from esxiproxy.core.routing import Upstream
 from esxiproxy.core.session import Session
+from esxiproxy.net.gateway import Gateway
 from esxiproxy.net.http_deadlines import HttpDeadlines
 from esxiproxy.net.http_flow import HttpFlow
 from esxiproxy.net.http_upstream import HttpUpstream
-from esxiproxy.net.sessions import log_bug
+from esxiproxy.net.sessions import Sessions, log_bug
 from esxiproxy.net.timers import Timers
 
-if TYPE_CHECKING:
-    from esxiproxy.net.http_client import HttpClient
+
+class Downstream(Protocol):
+    """The downstream connection, as an exchange on it needs it."""
+
+    transport: Any
+    flow: HttpFlow
+    clock: IReactorTime
+    gateway: Gateway
+    sessions: Sessions
+
+    @property
+    def is_last(self) -> bool:
+        """Whether no other request is served behind the one that is."""
+
+    def take_idle(
+        self, upstream: Upstream, proxy_header: bytes, counted: tuple[str, ...]
+    ) -> HttpUpstream | None:
+        """Return the idle upstream connection if the exchange may have it."""
+
+    def keep_idle(self, upstream: HttpUpstream) -> None:
+        """Keep an upstream connection for the next exchange."""
+
+    def exchange_over(self, rest: bytes, keep: bool) -> None:
+        """Go on after the request has its answer; ``rest`` came behind the request."""
 
 
 class Exchange:
@@ -42,7 +67,7 @@ class Exchange:
 
     _log = Logger()
 
-    def __init__(self, session: Session, client: HttpClient) -> None:
+    def __init__(self, session: Session, client: Downstream) -> None:
         self.session = session
         self._client = client
         self._upstream: HttpUpstream | None = None
@@ -52,7 +77,7 @@ class Exchange:
         self._repeated = False
         self._forwarding = Forwarding(session.request, session.limits.max_body)
         self._timers = Timers(client.clock)
-        self.deadlines = HttpDeadlines(self._forwarding, session, client, self.fail)
+        self.deadlines = HttpDeadlines(self._forwarding, session, client.flow, client.clock, self.fail)
 
     def start(self, rest: bytes) -> None:
         """Ask who it is and where to; ``rest`` is what came with the head."""
@@ -73,12 +98,13 @@ class Exchange:
     async def _connection(self) -> HttpUpstream:
         session, client, gateway = self.session, self._client, self._client.gateway
         upstream = (session.route or (await gateway.decide(session))[1]).upstream
-        announced = gateway.announcement(session, upstream)
+        header = gateway.proxy_header(session, upstream)
         counted = gateway.counted(session, upstream)
-        if (idle := client.take_idle(upstream, announced, counted)) is not None:
+        if (idle := client.take_idle(upstream, header, counted)) is not None:
             gateway.admission.dialled(session)
             return idle
-        return await gateway.dial(session, upstream, announced)
+        make = partial(HttpUpstream, upstream, session.limits, client.clock, header)
+        return await gateway.connect(session, upstream, make)
 
     def _begin(self, upstream: HttpUpstream) -> None:
         if self._over:  # the client left in the very turn in which the upstream accepted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from twisted.internet.defer import CancelledError, Deferred
@@ -22,15 +22,14 @@ from esxiproxy.core.handshake import Upgrade, switching_head
 from esxiproxy.core.limits import MAX_EARLY
 from esxiproxy.core.refusal import refusal
 from esxiproxy.core.session import Session
+from esxiproxy.net.backend import Backend, BackendFactory
+from esxiproxy.net.gateway import Gateway
 from esxiproxy.net.leg import Leg
 from esxiproxy.net.linger import Linger
+from esxiproxy.net.opening import open_backend
 from esxiproxy.net.relay import Relay
 from esxiproxy.net.sessions import Sessions, log_bug
 from esxiproxy.net.unsent import unsent
-
-if TYPE_CHECKING:
-    from esxiproxy.net.backend import Backend
-    from esxiproxy.net.gateway import Gateway
 
 
 class Frontend(Leg, WebSocketServerProtocol):
@@ -72,7 +71,9 @@ class Frontend(Leg, WebSocketServerProtocol):
         if self._sessions.draining:
             self.refuse(Draining("the proxy is shutting down"))
             return
-        self._admission = Deferred.fromCoroutine(self._gateway.admit(self.session, self._upgrade))
+        self._admission = Deferred.fromCoroutine(
+            open_backend(self._gateway, self.session, self._upgrade, self.factory.backends)
+        )
         self._admission.addCallback(self._accept).addErrback(self._failed)
 
     def consumeData(self) -> None:
@@ -172,4 +173,5 @@ class FrontendFactory(WebSocketServerFactory):
     def __init__(self, clock: Any) -> None:
         super().__init__(reactor=clock)
         self.clock = clock
+        self.backends = BackendFactory(clock)
         Frontend.allowedOriginsPatterns = self.allowedOriginsPatterns

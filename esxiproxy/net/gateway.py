@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 
 from esxiproxy.core.errors import DecisionTimeout
-from esxiproxy.core.fields import view_of
-from esxiproxy.core.handshake import Upgrade, offered_upstream, opening_fields
 from esxiproxy.core.proxyprotocol import announce
 from esxiproxy.core.quota import Quotas
 from esxiproxy.core.routing import Principal, Route, Upstream
 from esxiproxy.core.session import Session
 from esxiproxy.interfaces import IAuthenticator, IRouter
 from esxiproxy.net.admission import Admission
-from esxiproxy.net.backend import Backend, Opening, new_key
-from esxiproxy.net.connector import Connector
-from esxiproxy.net.http_upstream import HttpUpstream
+from esxiproxy.net.connector import Connector, P
+from esxiproxy.net.trust import UpstreamTLS
 
 
 class Gateway:
@@ -37,31 +35,6 @@ class Gateway:
         self._authenticator = authenticator
         self._router = router
         self._connector = connector
-
-    async def admit(self, session: Session, upgrade: Upgrade) -> Backend:
-        """The open upstream leg for this session.
-
-        Raises a SessionError for every failure that has a name; nothing stays open when it raises or is
-        cancelled.  Nothing is awaited after the connect, so that no frame arrives between the upstream's 101
-        and the join.
-        """
-        principal, route = await self.decide(session)
-        request = session.request
-        offered = offered_upstream(upgrade, route.upstream)
-        key = new_key()
-        opening = Opening(
-            target=request.head.target if route.target is None else route.target,
-            fields=tuple(opening_fields(request, route, principal, offered, key)),
-            key=key,
-            offered=offered,
-            view=view_of(request, route.upstream),
-            max_frame=session.limits.max_frame,
-            announced=self.announcement(session, route.upstream),
-        )
-        slot = await self.admission.connection(session, route.upstream, self._quotas_of(route.upstream))
-        with slot.kept():
-            dialling = self._connector.connect(route.upstream, opening, session.limits, slot)
-        return await dialling
 
     async def decide(self, session: Session) -> tuple[Principal, Route]:
         """Return who asks, and where to; raises a SessionError when the answer is no.
@@ -119,24 +92,25 @@ class Gateway:
     def _quotas_of(self, upstream: Upstream) -> Quotas:
         return self.quotas.overridden_by(upstream.quotas)
 
-    def announcement(self, session: Session, upstream: Upstream) -> bytes:
-        """The PROXY header that begins a connection to this upstream, empty where it wants none."""
+    async def connect(
+        self, session: Session, upstream: Upstream, make: Callable[[UpstreamTLS | None], P]
+    ) -> P:
+        """Take a slot of this upstream, and dial the protocol that ``make`` builds.
+
+        Raises a SessionError; nothing stays open when it raises or is cancelled.
+        """
+        slot = await self.admission.connection(session, upstream, self._quotas_of(upstream))
+        with slot.kept():
+            header = self.proxy_header(session, upstream)
+            dialling = self._connector.connect(upstream, make, session.limits, header, slot)
+        return await dialling
+
+    def proxy_header(self, session: Session, upstream: Upstream) -> bytes:
+        """Return the PROXY header that begins a connection to this upstream, empty where it wants none."""
         version = upstream.send_proxy_protocol
         if version is None:
             return b""
         return announce(version, session.request.client, session.request.listening)
-
-    def dial(self, session: Session, upstream: Upstream, announced: bytes) -> Deferred[HttpUpstream]:
-        """A connection for plain HTTP; cancelling it leaves nothing behind."""
-        return Deferred.fromCoroutine(self._dial(session, upstream, announced))
-
-    async def _dial(self, session: Session, upstream: Upstream, announced: bytes) -> HttpUpstream:
-        slot = await self.admission.connection(session, upstream, self._quotas_of(upstream))
-        with slot.kept():
-            dialling = self._connector.connect_http(upstream, session.limits, announced, slot)
-        connection = await dialling
-        connection.counted = slot.names
-        return connection
 
     def counted(self, session: Session, upstream: Upstream) -> tuple[str, ...]:
         """Return the names under which a connection to this upstream for this request counts."""

@@ -134,14 +134,14 @@ class HttpClient:
     # The idle upstream connection
 
     def take_idle(
-        self, upstream: Upstream, announced: bytes, counted: tuple[str, ...]
+        self, upstream: Upstream, proxy_header: bytes, counted: tuple[str, ...]
     ) -> HttpUpstream | None:
         """Return the connection from before if it leads there and counts under these names.
 
         One that leads elsewhere, or that counts for another client, is closed.
         """
         idle = self._idle
-        if idle is not None and idle.fits(upstream, announced, counted):
+        if idle is not None and idle.fits(upstream, proxy_header, counted):
             self._idle = None
             self.gateway.admission.in_use(idle)
             return idle

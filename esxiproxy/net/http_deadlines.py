@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+
+from twisted.internet.interfaces import IReactorTime
 
 from esxiproxy.core.errors import MalformedRequest, SessionError, UpstreamTimeout
 from esxiproxy.core.forwarding import Forwarding
 from esxiproxy.core.session import Session
+from esxiproxy.net.http_flow import HttpFlow
 from esxiproxy.net.timers import Timers
-
-if TYPE_CHECKING:
-    from esxiproxy.net.http_client import HttpClient
 
 RATE_WINDOW = 10.0
 """Seconds over which ``min_body_rate`` is measured."""
@@ -31,14 +30,16 @@ class HttpDeadlines:
         self,
         forwarding: Forwarding,
         session: Session,
-        client: HttpClient,
+        flow: HttpFlow,
+        clock: IReactorTime,
         fail: Callable[[SessionError], None],
     ) -> None:
         self._forwarding = forwarding
         self._session = session
-        self._client = client
+        self._flow = flow
+        self._clock = clock
         self._fail = fail
-        self._timers = Timers(client.clock)
+        self._timers = Timers(clock)
         self._moved_at = 0.0
         self._paused = False
         self._octets = 0
@@ -64,7 +65,7 @@ class HttpDeadlines:
 
     def answer_moved(self) -> None:
         """Bytes came from the upstream, or it is read again."""
-        self._moved_at = self._client.clock.seconds()
+        self._moved_at = self._clock.seconds()
 
     def client_paused(self) -> None:
         """The client is not read now: what it sends in this while says nothing of its rate."""
@@ -82,7 +83,7 @@ class HttpDeadlines:
 
     def _arm_rate(self) -> None:
         if self._session.limits.min_body_rate is not None:
-            self._paused = self._client.flow.paused
+            self._paused = self._flow.paused
             self._octets = self._forwarding.octets_up
             self._timers.arm("rate", RATE_WINDOW, self._check_rate)
 
@@ -108,9 +109,9 @@ class HttpDeadlines:
         forwarding, limit = self._forwarding, self._session.limits.response_timeout
         if not forwarding.asked and not forwarding.waiting:
             return  # the client sends its body, and is due
-        if self._client.flow.blocked:
+        if self._flow.blocked:
             self.answer_moved()
-        rest = self._moved_at + limit - self._client.clock.seconds()
+        rest = self._moved_at + limit - self._clock.seconds()
         if rest > 0:
             self._timers.arm("answer", rest, self._check_answer)
         else:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import typing
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
@@ -17,16 +18,24 @@ from esxiproxy.core.limits import Limits
 from esxiproxy.core.routing import Upstream
 from esxiproxy.net.http_flow import HttpFlow
 from esxiproxy.net.linger import Linger
+from esxiproxy.net.slot import SlotOwner
 from esxiproxy.net.tcpkeepalive import keep_alive
 from esxiproxy.net.timers import Timers
 from esxiproxy.net.trust import UpstreamTLS
 
-if TYPE_CHECKING:
-    from esxiproxy.net.exchange import Exchange
+
+class AnswerReceiver(typing.Protocol):
+    """The exchange that has an upstream connection, as the connection reports to it."""
+
+    def answer_received(self, octets: bytes) -> None:
+        """Handle bytes from the upstream."""
+
+    def upstream_lost(self, clean: bool, explained: SessionError | None = None) -> None:
+        """Handle the end of the connection; ``clean`` says that it ended with a FIN."""
 
 
 @implementer(IHandshakeListener)
-class HttpUpstream(Protocol):
+class HttpUpstream(SlotOwner, Protocol):
     """One connection, used by one exchange at a time.
 
     ``opened`` fires with it when it may be written to: after TCP, and after the certificate was checked;
@@ -37,13 +46,11 @@ class HttpUpstream(Protocol):
     flow: HttpFlow
 
     def __init__(
-        self, upstream: Upstream, limits: Limits, tls: UpstreamTLS | None, clock: Any, announced: bytes = b""
+        self, upstream: Upstream, limits: Limits, clock: Any, proxy_header: bytes, tls: UpstreamTLS | None
     ) -> None:
         self.upstream = upstream
-        self.announced = announced
-        self.counted: tuple[str, ...] = ()
-        """The names of the claims under which it counts, one client's among them."""
-        self.exchange: Exchange | None = None
+        self.proxy_header = proxy_header
+        self.exchange: AnswerReceiver | None = None
         self.reused = False
         self.lost = False
         self._limits = limits
@@ -52,6 +59,15 @@ class HttpUpstream(Protocol):
         self._timers = Timers(clock)
         self._ending = False
         self.opened: Deferred[HttpUpstream] | None = Deferred(self._cancelled)
+
+    @property
+    def step(self) -> str:
+        return "accept the connection" if self._tls is None else "finish the TLS handshake"
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """The names of the claims under which it counts, one client's among them."""
+        return () if self.slot is None else self.slot.names
 
     def connectionMade(self) -> None:
         with suppress(AttributeError, OSError):  # a unix socket, a transport of a test
@@ -85,6 +101,7 @@ class HttpUpstream(Protocol):
             self.abort()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        super().connectionLost(reason)
         self.lost = True
         self._timers.clear()
         explained = self._tls.explain(reason.value) if self._tls is not None else None
@@ -115,18 +132,18 @@ class HttpUpstream(Protocol):
         self.flow.part()
         self._timers.arm("idle", self._limits.keepalive_timeout, self.close)
 
-    def take(self, exchange: Exchange) -> None:
+    def take(self, exchange: AnswerReceiver) -> None:
         """This exchange has it from now on."""
         self._timers.clear()
         self.exchange = exchange
 
-    def fits(self, upstream: Upstream, announced: bytes, counted: tuple[str, ...]) -> bool:
+    def fits(self, upstream: Upstream, proxy_header: bytes, counted: tuple[str, ...]) -> bool:
         """Return whether an exchange with that upstream, on behalf of that client, may go over it."""
         return (
             not self.lost
             and not self._ending
             and self.upstream == upstream
-            and self.announced == announced
+            and self.proxy_header == proxy_header
             and self.counted == counted
         )
 

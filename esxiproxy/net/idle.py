@@ -9,9 +9,11 @@ from typing import Protocol
 class Idle(Protocol):
     """A connection that nobody uses."""
 
-    counted: tuple[str, ...]
-    """The names of the claims under which it counts."""
     lost: bool
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """The names of the claims under which it counts."""
 
     def abort(self) -> None:
         """Close it at once."""

@@ -41,22 +41,28 @@ class Slot:
             self.give()
             raise
 
-    def follow(self, protocol: Any) -> None:
-        """Before the dial: give it back when the connection of this protocol is closed.
+    def connected(self) -> None:
+        """Note that the connection for which it was taken is made."""
+        self._connected()
 
-        Every transport closes its descriptor before it calls ``connectionLost``.  Where there will be no
-        connection, it is for whoever dials to ``give`` it back.
-        """
-        make, lost = protocol.makeConnection, protocol.connectionLost
 
-        def made(transport: Any) -> None:
-            self._connected()
-            make(transport)
+class SlotOwner:
+    """A protocol that releases its slot when its connection is closed; to be mixed in before the protocol.
 
-        def gone(reason: Failure = connectionDone) -> None:
-            self.give()
-            vars(protocol).pop("makeConnection", None)  # circles
-            vars(protocol).pop("connectionLost", None)
-            lost(reason)
+    Every transport closes its descriptor before it calls ``connectionLost``.  The caller that dials releases
+    the slot of a connection that is never made.
+    """
 
-        protocol.makeConnection, protocol.connectionLost = made, gone
+    __slots__ = ()
+
+    slot: Slot | None = None
+
+    def makeConnection(self, transport: Any) -> None:
+        if self.slot is not None:
+            self.slot.connected()
+        super().makeConnection(transport)  # type: ignore[misc]
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self.slot is not None:
+            self.slot.give()
+        super().connectionLost(reason)  # type: ignore[misc]

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from twisted.internet.defer import Deferred
-
 from esxiproxy.core.edge import Edge, Http
-from esxiproxy.net.http_upstream import HttpUpstream
+from esxiproxy.net.backend import Backend
 from tests.net.memory import Wire
-from tests.net.scene import UPSTREAM, MemoryConnector, Scene, _failed
+from tests.net.scene import UPSTREAM, MemoryConnector, Scene
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -93,20 +91,13 @@ class HttpConnector(MemoryConnector):
         self.slow = False
         self.waiting = []
 
-    def connect_http(self, upstream, limits, announced=b"", slot=None):
-        self.dials += 1
-        if self.failure is not None:
-            return _failed(self.failure)
-        protocol = HttpUpstream(upstream, limits, None, self.scene.clock, announced)
-        if slot is not None:
-            slot.follow(protocol)
-        result = Deferred(lambda _: self._cancel(protocol))
-        protocol.opened.addBoth(lambda outcome: None if result.called else result.callback(outcome))
-        if self.slow:
+    def dialled(self, protocol):
+        if isinstance(protocol, Backend):
+            super().dialled(protocol)
+        elif self.slow:
             self.waiting.append(protocol)
         else:
             self.up(protocol)
-        return result
 
     def up(self, protocol):
         self.scene.host = Wire(protocol)

@@ -13,7 +13,6 @@ from esxiproxy.core.limits import Limits
 from esxiproxy.core.quota import Quotas
 from esxiproxy.core.routing import Principal, Route, Upstream
 from esxiproxy.net.admission import Admission
-from esxiproxy.net.backend import Backend, BackendFactory
 from esxiproxy.net.factory import ListenerFactory
 from esxiproxy.net.gateway import Gateway
 from esxiproxy.net.sessions import Sessions
@@ -95,20 +94,23 @@ class MemoryConnector:
         self.dials = 0
         self.cancelled = 0
         self.failure = None
+        self.headers = []
 
-    def connect(self, upstream, opening, limits, slot=None):
+    def connect(self, upstream, make, limits, proxy_header=b"", slot=None):
         self.dials += 1
+        self.headers.append(proxy_header)
         if self.failure is not None:
             return _failed(self.failure)
-        backend = Backend(opening, None)
-        backend.factory = BackendFactory(self.scene.clock)
-        if slot is not None:
-            slot.follow(backend)
-        result = Deferred(lambda _: self._cancel(backend))
-        backend.opened.addBoth(lambda outcome: None if result.called else result.callback(outcome))
+        protocol = make(None)
+        protocol.slot = slot
+        result = Deferred(lambda _: self._cancel(protocol))
+        protocol.opened.addBoth(lambda outcome: None if result.called else result.callback(outcome))
+        self.dialled(protocol)
+        return result
+
+    def dialled(self, backend):
         self.scene.backend = backend
         self.scene.host = Wire(backend)
-        return result
 
     def _cancel(self, backend):
         self.cancelled += 1

@@ -14,6 +14,7 @@ from esxiproxy.core.request import Address, Request
 from esxiproxy.core.routing import Principal, Upstream
 from esxiproxy.core.session import Session
 from esxiproxy.net.admission import Admission
+from esxiproxy.net.slot import SlotOwner
 from esxiproxy.state.memory import Memory, MemoryState
 from tests.net.memory import Wire
 
@@ -231,10 +232,14 @@ def test_connections_to_a_host_are_limited_whoever_wants_them():
     assert door.dial().refused
 
 
+class Counted(SlotOwner, Protocol):
+    """A protocol with a slot."""
+
+
 def dialling(door, name=None):
     """The protocol of a dial, which its slot follows."""
-    protocol = Protocol()
-    door.dial(name).outcome.follow(protocol)
+    protocol = Counted()
+    protocol.slot = door.dial(name).outcome
     return protocol
 
 

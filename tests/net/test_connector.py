@@ -2,6 +2,7 @@
 
 import errno
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from twisted.internet.address import IPv4Address
@@ -31,8 +32,9 @@ from esxiproxy.core.limits import Limits
 from esxiproxy.core.rewriting import View
 from esxiproxy.core.routing import Upstream
 from esxiproxy.net import connector as connectors
-from esxiproxy.net.backend import Opening
+from esxiproxy.net.backend import Backend, BackendFactory, Opening
 from esxiproxy.net.connector import Connector
+from esxiproxy.net.http_upstream import HttpUpstream
 from esxiproxy.net.slot import Slot
 
 PLAIN = Upstream("esxi1", "192.0.2.10", 80, secure=False)
@@ -109,19 +111,20 @@ class Names:
 class Dial:
     """One call of the connector, on a reactor in memory."""
 
-    def __init__(self, kind, upstream=PLAIN, announced=b"", limits=LIMITS):
+    def __init__(self, kind, upstream=PLAIN, header=b"", limits=LIMITS):
         self.given = []
         slot = Slot(lambda: self.given.append(True))
         self.reactor = MemoryReactorClock()
         self.names = self.reactor.nameResolver = Names()
         connector = Connector(self.reactor)
         if kind == "http":
-            self.result = connector.connect_http(upstream, limits, announced, slot)
+            make = partial(HttpUpstream, upstream, limits, self.reactor, header)
         else:
             fields = ((b"Host", b"192.0.2.10"),)
             view = View.of(upstream, b"192.0.2.10", False, b"proxy.example")
-            opening = Opening(b"/ticket/abc", fields, KEY, offered=(), view=view, announced=announced)
-            self.result = connector.connect(upstream, opening, limits, slot)
+            opening = Opening(b"/ticket/abc", fields, KEY, offered=(), view=view)
+            make = partial(Backend, opening, BackendFactory(self.reactor))
+        self.result = connector.connect(upstream, make, limits, header, slot)
         self.outcomes = []
         self.result.addBoth(self.outcomes.append)
 

@@ -56,14 +56,11 @@ def test_a_header_that_names_nobody_leaves_the_connections_own_address():
 
 def test_a_mapped_client_is_an_ipv4_client_everywhere():
     upstream = Upstream("u", "192.0.2.10", 80, secure=False, send_proxy_protocol=ProxyVersion.V1)
-    announced = []
     header = b"PROXY TCP6 ::ffff:c000:263 ::ffff:cb00:7101 5555 443\r\n"
     scene = behind(trust=Trust((ip_network("198.51.100.0/24"),)), upstream=upstream)
-    connect = scene.connector.connect_http
-    scene.connector.connect_http = lambda *args: announced.append(args[2]) or connect(*args)
     sent = read(scene.ask(header + get()))
     assert sent.values(b"X-Forwarded-For") == [b"192.0.2.99"]
-    assert announced == [b"PROXY TCP4 192.0.2.99 203.0.113.1 5555 443\r\n"]
+    assert scene.connector.headers == [b"PROXY TCP4 192.0.2.99 203.0.113.1 5555 443\r\n"]
     assert scene.answer(OK) and scene.record.client == Address("192.0.2.99", 5555)
 
 
@@ -72,14 +69,13 @@ def test_the_client_of_a_socket_on_all_addresses_is_an_ipv4_client(monkeypatch):
         MemoryTransport, "getPeer", lambda _: IPv6Address("TCP", "::ffff:198.51.100.7", 40000)
     )
     monkeypatch.setattr(MemoryTransport, "getHost", lambda _: IPv6Address("TCP", "::ffff:127.0.0.1", 80))
-    announced = []
     upstream = Upstream("u", "192.0.2.10", 80, secure=False, send_proxy_protocol=ProxyVersion.V2)
     edge = Edge(http=Http.FORWARD, trust=Trust((ip_network("198.51.100.0/24"),)))
     scene = HttpScene(upstream, edge)
-    connect = scene.connector.connect_http
-    scene.connector.connect_http = lambda *args: announced.append(args[2]) or connect(*args)
     assert read(scene.ask(get())).values(b"X-Forwarded-For") == [b"198.51.100.7"]
-    assert announced == [announce(ProxyVersion.V2, Address("198.51.100.7", 40000), Address("127.0.0.1", 80))]
+    assert scene.connector.headers == [
+        announce(ProxyVersion.V2, Address("198.51.100.7", 40000), Address("127.0.0.1", 80))
+    ]
     scene.answer(OK)
     assert scene.record.client == Address("198.51.100.7", 40000)
     scene.ask(get(b"/", b"X-Forwarded-For: ::ffff:1.2.3.4"))
@@ -168,13 +164,12 @@ def test_a_client_that_leaves_before_its_header_is_no_error():
 
 @pytest.mark.parametrize("version", ProxyVersion)
 def test_an_upstream_is_told_who_the_client_is(version):
-    seen = []
     upstream = Upstream("u", "192.0.2.10", 80, secure=False, send_proxy_protocol=version)
     scene = HttpScene(upstream)
-    connect = scene.connector.connect_http
-    scene.connector.connect_http = lambda *args: seen.append(args[2]) or connect(*args)
     scene.ask(get())
-    assert seen == [announce(version, Address("198.51.100.7", 40000), Address("127.0.0.1", 80))]
+    assert scene.connector.headers == [
+        announce(version, Address("198.51.100.7", 40000), Address("127.0.0.1", 80))
+    ]
     scene.answer(OK)
     scene.ask(get())
     assert scene.connector.dials == 1

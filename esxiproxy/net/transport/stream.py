@@ -229,6 +229,12 @@ class Stream(Connected):
         self.protocol = self._owner = None
 
 
+def hand_over(transport: Any, protocol: Any) -> None:
+    """Make this the protocol of the connection, which it has from now on: our streams and Twisted's alike."""
+    transport.protocol = protocol
+    protocol.makeConnection(transport)
+
+
 def introduce(protocol: Any, stream: Any) -> None:
     """Let a protocol have its stream; one that raises has lost it."""
     try:

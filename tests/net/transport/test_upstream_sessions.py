@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from ipaddress import IPv4Address
 
 import pytest
@@ -14,6 +15,7 @@ from esxiproxy.core.errors import UpstreamUntrusted
 from esxiproxy.core.limits import Limits
 from esxiproxy.core.routing import Pin, Upstream, Verify
 from esxiproxy.net.connector import Connector
+from esxiproxy.net.http_upstream import HttpUpstream
 from esxiproxy.net.trust import UpstreamTLS
 from tests import certificates
 from tests.certificates import DAY, Authority, self_signed
@@ -75,7 +77,8 @@ class Hosts:
     def dial(self, upstream):
         """What comes of one connection: None, or why the host was refused."""
         errors = []
-        opened = self.connector.connect_http(upstream, Limits())
+        make = partial(HttpUpstream, upstream, Limits(), self.net.reactor, b"")
+        opened = self.connector.connect(upstream, make, Limits())
         opened.addCallback(lambda host: host.take(Greeted(host)))
         opened.addErrback(lambda failure: errors.append(failure.value))
         peer = self.peers[self._ended]
