@@ -8,7 +8,7 @@ setup(
     ext_modules=[
         Extension(
             "esxiproxy.net.transport._compiled",
-            [HERE + name for name in ("compiled.c", "passage.c", "ring.c", "room.c")],
+            [HERE + name for name in ("compiled.c", "fast_path.c", "epoll_loop.c", "buffer.c")],
             depends=[HERE + "compiled.h"],
             optional=True,
         )

@@ -43,7 +43,7 @@ def serve(kind: str, certificate: str, key: str) -> None:
     from zope.interface import implementer
 
     from esxiproxy.net.transport.reactor import streaming
-    from esxiproxy.net.transport.start import TLSFactory
+    from esxiproxy.net.transport.tls_start import TLSFactory
 
     @implementer(IOpenSSLServerConnectionCreator)
     class Creator:

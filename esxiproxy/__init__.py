@@ -10,7 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from esxiproxy.core.config import Config, ConfigError, load
+    from esxiproxy.app.service import ProxyService
+    from esxiproxy.core.config.loader import Config, ConfigError, load
+    from esxiproxy.core.config.model import ListenerTLS
     from esxiproxy.core.errors import (
         AccessDenied,
         AddressDenied,
@@ -20,18 +22,16 @@ if TYPE_CHECKING:
         SessionError,
         StateUnavailable,
     )
-    from esxiproxy.core.head import RequestHead
-    from esxiproxy.core.limits import Limits
-    from esxiproxy.core.listening import ListenerTLS
-    from esxiproxy.core.record import Record
-    from esxiproxy.core.request import Address, Request
+    from esxiproxy.core.http.head import RequestHead
+    from esxiproxy.core.http.request import Address, Request
     from esxiproxy.core.routing import Pin, Principal, Route, Subprotocol, TLSProfile, Upstream, Verify
-    from esxiproxy.core.session import Session
+    from esxiproxy.core.session.record import Record
+    from esxiproxy.core.session.session import Session
+    from esxiproxy.core.session_limits import Limits
     from esxiproxy.interfaces import IAuthenticator, IRouter, ISessionObserver
-    from esxiproxy.net.tls import CurrentContext, listener_context
+    from esxiproxy.net.tls.server import CurrentContext, listener_context
     from esxiproxy.proxy import Proxy
     from esxiproxy.routers.static import StaticRouter
-    from esxiproxy.service import ProxyService
 
 __all__ = [
     "AccessDenied",
@@ -69,7 +69,7 @@ __all__ = [
 ]
 
 _PLACES = {
-    "core.config": ("Config", "ConfigError", "load"),
+    "core.config.loader": ("Config", "ConfigError", "load"),
     "core.errors": (
         "AccessDenied",
         "AddressDenied",
@@ -79,18 +79,18 @@ _PLACES = {
         "SessionError",
         "StateUnavailable",
     ),
-    "core.head": ("RequestHead",),
-    "core.limits": ("Limits",),
-    "core.listening": ("ListenerTLS",),
-    "core.record": ("Record",),
-    "core.request": ("Address", "Request"),
+    "core.http.head": ("RequestHead",),
+    "core.session_limits": ("Limits",),
+    "core.config.model": ("ListenerTLS",),
+    "core.session.record": ("Record",),
+    "core.http.request": ("Address", "Request"),
     "core.routing": ("Pin", "Principal", "Route", "Subprotocol", "TLSProfile", "Upstream", "Verify"),
-    "core.session": ("Session",),
+    "core.session.session": ("Session",),
     "interfaces": ("IAuthenticator", "IRouter", "ISessionObserver"),
-    "net.tls": ("CurrentContext", "listener_context"),
+    "net.tls.server": ("CurrentContext", "listener_context"),
     "proxy": ("Proxy",),
     "routers.static": ("StaticRouter",),
-    "service": ("ProxyService",),
+    "app.service": ("ProxyService",),
 }
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
 

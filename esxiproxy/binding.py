@@ -20,8 +20,8 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from esxiproxy.core.address import LONGEST_PATH
-from esxiproxy.core.problem import Unbound
+from esxiproxy.core.config.listen_address import LONGEST_PATH
+from esxiproxy.core.startup import Unbound
 
 Bound = TypeVar("Bound")
 

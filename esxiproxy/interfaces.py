@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from zope.interface import Attribute, Interface
 
-from esxiproxy.core.claim import Claim
-from esxiproxy.core.command import Command
-from esxiproxy.core.entry import Entry
-from esxiproxy.core.record import Record
-from esxiproxy.core.request import Request
+from esxiproxy.core.http.request import Request
 from esxiproxy.core.routing import Principal, Route
-from esxiproxy.core.session import Session
+from esxiproxy.core.session.claim import Claim
+from esxiproxy.core.session.command import Command
+from esxiproxy.core.session.entry import Entry
+from esxiproxy.core.session.record import Record
+from esxiproxy.core.session.session import Session
 
 
 class IAuthenticator(Interface):

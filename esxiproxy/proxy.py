@@ -14,24 +14,24 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from esxiproxy.authenticators.anonymous import Anonymous
-from esxiproxy.core.edge import Edge
+from esxiproxy.core.config.model import ListenerTLS
 from esxiproxy.core.errors import Draining
-from esxiproxy.core.limits import Limits
-from esxiproxy.core.listening import ListenerTLS
-from esxiproxy.core.quota import Quotas
+from esxiproxy.core.http.policy import Edge
 from esxiproxy.core.routing import Upstream
+from esxiproxy.core.session.connection_limits import Quotas
+from esxiproxy.core.session_limits import Limits
 from esxiproxy.interfaces import IAuthenticator, IRouter, ISessionObserver, IState
-from esxiproxy.net.admission import Admission, always
-from esxiproxy.net.connector import Connector
-from esxiproxy.net.factory import ListenerFactory
-from esxiproxy.net.gateway import Gateway
-from esxiproxy.net.names import Names
-from esxiproxy.net.proxyprotocol import ProxyProtocolFactory
-from esxiproxy.net.roster import Roster
+from esxiproxy.net.admission.admission import Admission, always
+from esxiproxy.net.listener.factory import ListenerFactory
+from esxiproxy.net.listener.proxy_protocol import ProxyProtocolFactory
+from esxiproxy.net.session_publisher import Roster
 from esxiproxy.net.sessions import Sessions
-from esxiproxy.net.tls import CurrentContext, listener_context
+from esxiproxy.net.tls.server import CurrentContext, listener_context
 from esxiproxy.net.transport.reactor import streaming
-from esxiproxy.net.transport.start import TLSFactory
+from esxiproxy.net.transport.tls_start import TLSFactory
+from esxiproxy.net.upstream.connector import Connector
+from esxiproxy.net.upstream.gateway import Gateway
+from esxiproxy.net.upstream.names import Names
 from esxiproxy.state.memory import MemoryState
 
 _LAST_WORDS = 1.0

@@ -14,17 +14,17 @@ from twisted.internet.error import CannotListenError
 from twisted.logger import ILogObserver
 from twisted.python import usage
 
-from esxiproxy.core.config import ConfigError
-from esxiproxy.core.problem import CannotStart
-from esxiproxy.ops.clock import make_monotonic
-from esxiproxy.ops.collector import Collector
-from esxiproxy.ops.ownlog import OwnLog, own_log
-from esxiproxy.ops.signals import Signals
-from esxiproxy.ops.threads import Threads
-from esxiproxy.preflight import load_checked
-from esxiproxy.reload import Reload
-from esxiproxy.service import ProxyService
-from esxiproxy.workers.master import Master
+from esxiproxy.app.preflight import load_checked
+from esxiproxy.app.reload import Reload
+from esxiproxy.app.service import ProxyService
+from esxiproxy.core.config.loader import ConfigError
+from esxiproxy.core.startup import CannotStart
+from esxiproxy.ops.logs.twistd_log import OwnLog, own_log
+from esxiproxy.ops.process.clock import make_monotonic
+from esxiproxy.ops.process.gc_freeze import Collector
+from esxiproxy.ops.process.signals import Signals
+from esxiproxy.ops.process.threads import Threads
+from esxiproxy.workers.master.master import Master
 from esxiproxy.workers.plan import plan_of
 
 

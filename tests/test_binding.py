@@ -11,7 +11,7 @@ from twisted.internet.protocol import Factory
 from twisted.internet.selectreactor import SelectReactor
 
 from esxiproxy.binding import Binding, remove_stale
-from esxiproxy.core.problem import Unbound
+from esxiproxy.core.startup import Unbound
 from esxiproxy.net.transport.reactor import streaming
 from tests.programs import environment
 

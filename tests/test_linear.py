@@ -6,23 +6,23 @@ from ipaddress import ip_network
 
 import pytest
 
-from esxiproxy.core.chunks import Chunks
 from esxiproxy.core.errors import MalformedRequest
-from esxiproxy.core.forwarded import Trust, origin_of
-from esxiproxy.core.frames import FrameWalker
-from esxiproxy.core.handshake import check_acceptance, upgrade_of
-from esxiproxy.core.head import MAX_HEAD, HeadReader, RequestHead, tokens
-from esxiproxy.core.message import forwarded_answer, trailer_fields
-from esxiproxy.core.paths import ambiguous, check_path
-from esxiproxy.core.proxyprotocol import SIGNATURE, AnnouncementReader
-from esxiproxy.core.quota import client_network
+from esxiproxy.core.http.chunks import Chunks
+from esxiproxy.core.http.forwarded import Trust, origin_of
+from esxiproxy.core.http.head import MAX_HEAD, HeadReader, RequestHead, tokens
+from esxiproxy.core.http.message import forwarded_answer, trailer_fields
+from esxiproxy.core.http.paths import ambiguous, check_path
+from esxiproxy.core.http.request import Address
+from esxiproxy.core.http.rewriting import View
+from esxiproxy.core.http.via import check_loop
+from esxiproxy.core.proxy_protocol import SIGNATURE, AnnouncementReader
 from esxiproxy.core.redaction import redact, redact_text
-from esxiproxy.core.request import Address
-from esxiproxy.core.rewriting import View
-from esxiproxy.core.via import check_loop
+from esxiproxy.core.session.connection_limits import client_network
+from esxiproxy.core.websocket.frames import FrameWalker
+from esxiproxy.core.websocket.handshake import check_acceptance, upgrade_of
 from esxiproxy.doctor.frames import FrameReader
+from esxiproxy.doctor.sanitize import Veil
 from esxiproxy.doctor.url import ConsoleUrl
-from esxiproxy.doctor.veil import Veil
 from tests.growth import ENDINGS, UNITS, grows, patterns, runs, seconds
 
 PATTERNS = patterns("esxiproxy.core", "esxiproxy.net", "esxiproxy.nginx", "esxiproxy.doctor", "esxiproxy.ops")

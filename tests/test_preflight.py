@@ -2,8 +2,8 @@
 
 import pytest
 
-from esxiproxy.core.problem import ConfigError
-from esxiproxy.preflight import load_checked
+from esxiproxy.app.preflight import load_checked
+from esxiproxy.core.startup import ConfigError
 
 REST = "[listener one]\nlisten = 127.0.0.1:81\nupstream = esxi\n[upstream esxi]\nurl = ws://192.0.2.10\n"
 

@@ -4,9 +4,9 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from esxiproxy.core.edge import Edge
-from esxiproxy.core.limits import Limits
-from esxiproxy.core.quota import Quotas
+from esxiproxy.core.http.policy import Edge
+from esxiproxy.core.session.connection_limits import Quotas
+from esxiproxy.core.session_limits import Limits
 from esxiproxy.proxy import Proxy
 from tests.net.memory import Wire
 from tests.net.scene import UPSTREAM, Fixed, MemoryConnector, Scene, close, frame, frames, opening, up

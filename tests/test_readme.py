@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from esxiproxy.core.reference import reference
+from esxiproxy.core.config.reference import reference
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -43,7 +43,7 @@ def test_the_reference_of_the_configuration_is_the_table_in_code() -> None:
     """What stands between the markers is what the table of keys says."""
     content = (ROOT / "README.md").read_text(encoding="utf-8")
     between = content.partition("<!-- reference -->\n")[2].partition("<!-- /reference -->")[0]
-    assert between.strip() == reference().strip(), "run: python -m esxiproxy.core.reference README.md"
+    assert between.strip() == reference().strip(), "run: python -m esxiproxy.core.config.reference README.md"
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=lambda text: text.name)
@@ -53,7 +53,7 @@ def test_every_path_that_is_mentioned_exists(text: Path) -> None:
 
 
 def test_the_architecture_names_files_of_the_package() -> None:
-    """`net/relay.py` there is `esxiproxy/net/relay.py`."""
+    """`net/console/relay.py` there is `esxiproxy/net/console/relay.py`."""
     content = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
     named = set(
         re.findall(r"`((?:core|net|ops|sim|doctor|cli|routers|authenticators|vsphere)/[\w./]+)`", content)

@@ -6,8 +6,8 @@ import pytest
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 
-from esxiproxy.core.problem import Unbound
-from esxiproxy.reload import Reload
+from esxiproxy.app.reload import Reload
+from esxiproxy.core.startup import Unbound
 
 GOOD = "[listener a]\nlisten = 127.0.0.1:0\nupstream = u\n[upstream u]\nurl = ws://192.0.2.1\n"
 

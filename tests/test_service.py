@@ -15,17 +15,17 @@ from twisted.internet.task import deferLater
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import capturedLogs, formatEvent
 
-import esxiproxy.beside
-from esxiproxy.core.config import load
-from esxiproxy.core.handshake import accept_value
-from esxiproxy.core.listening import MANHOLE
-from esxiproxy.core.problem import CannotStart, Unbound
-from esxiproxy.listeners import Listeners
-from esxiproxy.net.connector import Connector
-from esxiproxy.net.factory import ListenerFactory
-from esxiproxy.net.listener import ListenerService
-from esxiproxy.net.pem import TLSFileError
-from esxiproxy.service import ProxyService
+import esxiproxy.app.extra_services
+from esxiproxy.app.listeners import Listeners
+from esxiproxy.app.service import ProxyService
+from esxiproxy.core.config.loader import load
+from esxiproxy.core.config.model import MANHOLE
+from esxiproxy.core.startup import CannotStart, Unbound
+from esxiproxy.core.websocket.handshake import accept_value
+from esxiproxy.net.listener.factory import ListenerFactory
+from esxiproxy.net.listener.service import ListenerService
+from esxiproxy.net.tls.pem import TLSFileError
+from esxiproxy.net.upstream.connector import Connector
 from tests.certificates import self_signed
 from tests.net.memory import Wire
 from tests.net.scene import close, frame, frames, opening, up
@@ -300,7 +300,7 @@ def plugins(monkeypatch):
             made.setdefault(name, []).append(Plugin(name, name == "bad")) or (made[name][-1])
         )
 
-    monkeypatch.setattr(esxiproxy.beside, "plugin", find)
+    monkeypatch.setattr(esxiproxy.app.extra_services, "plugin", find)
     return made
 
 
@@ -598,7 +598,7 @@ def test_a_plugin_that_never_stops_is_not_waited_for_beyond_the_time_of_the_drai
 def test_a_service_that_fails_to_stop_does_not_keep_the_rest(tmp_path, plugins, monkeypatch):
     told = []
     log = SimpleNamespace(failure=lambda text, **_: told.append(text))
-    monkeypatch.setattr(esxiproxy.beside.Beside, "_log", log)
+    monkeypatch.setattr(esxiproxy.app.extra_services.Beside, "_log", log)
     world = World(tmp_path, "[proxy]\naccess_log = access.log\n" + beside("a").partition("\n")[2])
     failing = Deferred()
     failing.errback(RuntimeError("broken"))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from zope.interface import implementer
 
-from esxiproxy.core.config import Config, Listener
-from esxiproxy.core.request import Request
+from esxiproxy.core.config.loader import Config, Listener
+from esxiproxy.core.http.request import Request
 from esxiproxy.core.routing import Principal
 from esxiproxy.interfaces import IAuthenticator
 

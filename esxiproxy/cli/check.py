@@ -6,8 +6,8 @@ import argparse
 import sys
 from collections.abc import Sized
 
-from esxiproxy.core.config import ConfigError
-from esxiproxy.preflight import load_checked
+from esxiproxy.app.preflight import load_checked
+from esxiproxy.core.config.loader import ConfigError
 
 NAME = "check"
 HELP = "check configuration files"

@@ -15,7 +15,7 @@ from esxiproxy.doctor.finding import Finding, exit_status
 from esxiproxy.doctor.report import as_object, conclusion, lines
 from esxiproxy.doctor.trust import BadPin, Trust, parse_pin
 from esxiproxy.doctor.url import BadUrl, ConsoleUrl
-from esxiproxy.net.pem import TLSFileError, read_certificates
+from esxiproxy.net.tls.pem import TLSFileError, read_certificates
 
 NAME = "doctor"
 HELP = "say why a console does not open"

@@ -8,8 +8,8 @@ import signal
 import sys
 from pathlib import Path
 
-from esxiproxy.core.config import ConfigError
-from esxiproxy.preflight import load_checked
+from esxiproxy.app.preflight import load_checked
+from esxiproxy.core.config.loader import ConfigError
 
 NAME = "reload"
 HELP = "have a running proxy read its configuration again"

@@ -39,7 +39,7 @@ PROFILES: Mapping[Profile, Mapping[str, Any]] = MappingProxyType(
         ),
     }
 )
-"""Overrides of :class:`~esxiproxy.core.limits.Limits` by field name; a key that is set itself goes first."""
+"""Overrides of the session limits, by field name; a key that is set itself goes first."""
 
 SHORTEST = 4
 """Seconds within which a peer may be taken for dead, at least: it is asked three times."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from esxiproxy.core.proxyprotocol import ProxyVersion
+from esxiproxy.core.proxy_protocol import ProxyVersion
 
 
 class Verify(Enum):
@@ -61,7 +61,7 @@ class Upstream:
 
     ``host_field`` and ``origin_field`` are ``upstream`` (the upstream's own name), ``client`` (as it came),
     for Origin also ``none``, or the very value to send.  ``overrides`` are the limits that the upstream sets
-    itself, by the names of :class:`esxiproxy.core.limits.Limits`.
+    itself, by the names of :class:`esxiproxy.core.session_limits.Limits`.
     """
 
     name: str

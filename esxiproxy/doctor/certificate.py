@@ -10,8 +10,8 @@ from cryptography import x509
 
 from esxiproxy.core.routing import Pin
 from esxiproxy.core.thumbprint import pin_of
-from esxiproxy.net.pem import UNREADABLE as CANNOT_READ
-from esxiproxy.net.verdict import shown_name
+from esxiproxy.net.tls.errors import shown_name
+from esxiproxy.net.tls.pem import UNREADABLE as CANNOT_READ
 
 UNREADABLE = "cannot be read"
 

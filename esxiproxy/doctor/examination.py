@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from esxiproxy.core.handshake import BINARY
+from esxiproxy.core.websocket.handshake import BINARY
 from esxiproxy.doctor import facts, probe
 from esxiproxy.doctor.addresses import Endpoint, resolve
 from esxiproxy.doctor.console import Console
@@ -16,6 +16,7 @@ from esxiproxy.doctor.deadline import Clock, Deadline
 from esxiproxy.doctor.dial import dial
 from esxiproxy.doctor.finding import Finding, Step
 from esxiproxy.doctor.opening import Answer, Opening, OpeningFault, opening_fields
+from esxiproxy.doctor.sanitize import Veil
 from esxiproxy.doctor.sentences import console as of_console
 from esxiproxy.doctor.sentences import opening as of_opening
 from esxiproxy.doctor.sentences import reach as of_reach
@@ -23,7 +24,6 @@ from esxiproxy.doctor.sentences import tls as of_tls
 from esxiproxy.doctor.tls import TlsFault, TlsVisit, admit, look
 from esxiproxy.doctor.trust import Trust
 from esxiproxy.doctor.url import ConsoleUrl
-from esxiproxy.doctor.veil import Veil
 from esxiproxy.doctor.wire import PlainWire, TlsWire, Wire
 
 PATIENCE = 2.0

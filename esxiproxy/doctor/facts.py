@@ -11,10 +11,10 @@ from esxiproxy.doctor.console import FirstFrame
 from esxiproxy.doctor.dial import Dialled
 from esxiproxy.doctor.frames import OPCODES
 from esxiproxy.doctor.opening import Answer
+from esxiproxy.doctor.sanitize import Veil
 from esxiproxy.doctor.sentences.tls import chain, greeting
 from esxiproxy.doctor.tls import TlsVisit
 from esxiproxy.doctor.trust import OF_NAMES, Trust
-from esxiproxy.doctor.veil import Veil
 
 _BODY = 160
 

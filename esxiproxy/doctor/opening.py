@@ -10,8 +10,8 @@ from typing import Any
 
 import h11
 
-from esxiproxy.core.handshake import accept_value
-from esxiproxy.core.head import MAX_HEAD, Fields, tokens
+from esxiproxy.core.http.head import MAX_HEAD, Fields, tokens
+from esxiproxy.core.websocket.handshake import accept_value
 from esxiproxy.doctor.deadline import Deadline
 from esxiproxy.doctor.url import ConsoleUrl
 from esxiproxy.doctor.wire import Wire

@@ -19,9 +19,9 @@ from esxiproxy.doctor.deadline import Deadline
 from esxiproxy.doctor.trust import Problem, Trust, problems_of
 from esxiproxy.doctor.url import ConsoleUrl
 from esxiproxy.doctor.wire import PlainWire, TlsWire
-from esxiproxy.net.pem import read_certificates
-from esxiproxy.net.tls import CIPHERS, reason_of, trust
-from esxiproxy.net.trust import CHAINS, UpstreamTLS, verify_certificate
+from esxiproxy.net.tls.client import CHAINS, UpstreamTLS, verify_certificate
+from esxiproxy.net.tls.pem import read_certificates
+from esxiproxy.net.tls.server import CIPHERS, reason_of, trust
 
 _MODERN = ("TLSv1.2", "TLSv1.3")
 

@@ -6,7 +6,7 @@ import ipaddress
 import re
 from dataclasses import dataclass
 
-from esxiproxy.core.head import MAX_TARGET
+from esxiproxy.core.http.head import MAX_TARGET
 from esxiproxy.core.redaction import redact
 from esxiproxy.core.routing import Upstream
 

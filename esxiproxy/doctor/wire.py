@@ -9,7 +9,7 @@ from typing import Protocol
 from OpenSSL import SSL
 
 from esxiproxy.doctor.deadline import Deadline
-from esxiproxy.net.tls import reason_of
+from esxiproxy.net.tls.server import reason_of
 
 _CHUNK = 65536
 _GREETING = 1024

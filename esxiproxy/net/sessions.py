@@ -12,11 +12,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from esxiproxy.core.errors import SessionError
-from esxiproxy.core.limits import Limits
-from esxiproxy.core.record import Kind, Record
+from esxiproxy.core.http.request import Request
 from esxiproxy.core.redaction import redact_text
-from esxiproxy.core.request import Request
-from esxiproxy.core.session import Session
+from esxiproxy.core.session.record import Kind, Record
+from esxiproxy.core.session.session import Session
+from esxiproxy.core.session_limits import Limits
 from esxiproxy.interfaces import ISessionObserver
 
 LOOK = 0.05

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from esxiproxy.core.badvalue import BadValue
-from esxiproxy.core.values import host_field, origin_field
+from esxiproxy.core.config.errors import BadValue
+from esxiproxy.core.config.values import host_field, origin_field
 from esxiproxy.nginx.scope import Scope, expanded, unknown
 from esxiproxy.nginx.sections import Entry
 from esxiproxy.nginx.source import Complaints, Directive

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from esxiproxy.core.address import Address, listen_address
-from esxiproxy.core.badvalue import BadValue
+from esxiproxy.core.config.errors import BadValue
+from esxiproxy.core.config.listen_address import Address, listen_address
 from esxiproxy.nginx.source import Complaints, Directive
 
 _ADDRESS = re.compile(r"(?:(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::(\d+))?|(\d+))")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from esxiproxy.core.badvalue import BadValue
-from esxiproxy.core.values import paths
+from esxiproxy.core.config.errors import BadValue
+from esxiproxy.core.config.values import paths
 
 
 def absolute(path: str, folder: str) -> str:

@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from esxiproxy.core.badvalue import BadValue
-from esxiproxy.core.url import UpstreamURL, upstream_url
+from esxiproxy.core.config.errors import BadValue
+from esxiproxy.core.config.url import UpstreamURL, upstream_url
 from esxiproxy.nginx.scope import Scope, expanded, unknown
 from esxiproxy.nginx.source import Complaints, Directive
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from esxiproxy.sim.machine import VirtualMachine
-from esxiproxy.sim.region import Rect
 from esxiproxy.sim.rfb import KeyEvent, RfbServer
+from esxiproxy.sim.screen.region import Rect
 
 
 class Console:

@@ -15,7 +15,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 from twisted.web.static import File
 
-from esxiproxy.core.config import Config, Listener
+from esxiproxy.core.config.loader import Config, Listener
 from esxiproxy.sim.host import SimulatedHost
 from esxiproxy.sim.options import HostOptions
 from esxiproxy.sim.page import Console, novnc, render

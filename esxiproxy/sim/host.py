@@ -20,7 +20,7 @@ from esxiproxy.sim.faults import Fault, FaultPlan
 from esxiproxy.sim.machine import VirtualMachine
 from esxiproxy.sim.options import HostOptions
 from esxiproxy.sim.protocol import TICKET_PATH
-from esxiproxy.sim.screen import Screen
+from esxiproxy.sim.screen.screen import Screen
 from esxiproxy.sim.tickets import TicketBook
 from esxiproxy.sim.web import ANY_ORIGIN, FRONT_PAGE, HTML, JSON, Answer, RequestHead
 

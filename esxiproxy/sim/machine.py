@@ -9,8 +9,8 @@ from typing import Protocol
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 
-from esxiproxy.sim.region import Rect
-from esxiproxy.sim.screen import Screen
+from esxiproxy.sim.screen.region import Rect
+from esxiproxy.sim.screen.screen import Screen
 
 
 class Viewer(Protocol):

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
-from esxiproxy.sim.pixels import PixelFormat, PixelFormatRefused, Translation
-from esxiproxy.sim.region import Rect, Region
-from esxiproxy.sim.screen import PALETTE, Screen
+from esxiproxy.sim.screen.pixels import PixelFormat, PixelFormatRefused, Translation
+from esxiproxy.sim.screen.region import Rect, Region
+from esxiproxy.sim.screen.screen import PALETTE, Screen
 
 VERSION: Final = b"RFB 003.008\n"
 SECURITY_NONE: Final = 1

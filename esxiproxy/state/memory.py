@@ -9,9 +9,9 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
-from esxiproxy.core.claim import Claim, Rate
-from esxiproxy.core.command import Command
-from esxiproxy.core.entry import Entry
+from esxiproxy.core.session.claim import Claim, Rate
+from esxiproxy.core.session.command import Command
+from esxiproxy.core.session.entry import Entry
 from esxiproxy.interfaces import IState
 from esxiproxy.state.lease import LEASE, RENEWALS, UNRECORDED, Repeated
 

@@ -7,8 +7,8 @@ import sqlite3
 from collections.abc import Sequence
 from hashlib import sha256
 
-from esxiproxy.core.claim import Claim, Rate
-from esxiproxy.core.entry import Entry
+from esxiproxy.core.session.claim import Claim, Rate
+from esxiproxy.core.session.entry import Entry
 
 
 def refusing(

@@ -13,14 +13,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from esxiproxy.core.claim import Claim
-from esxiproxy.core.command import Command
-from esxiproxy.core.entry import Entry
 from esxiproxy.core.errors import StateUnavailable
+from esxiproxy.core.session.claim import Claim
+from esxiproxy.core.session.command import Command
+from esxiproxy.core.session.entry import Entry
 from esxiproxy.interfaces import IState
-from esxiproxy.state.debts import Debts, Payment
 from esxiproxy.state.lease import LEASE, RENEWALS, Repeated
-from esxiproxy.state.ledger import Ledger
+from esxiproxy.state.pending_writes import Debts, Payment
+from esxiproxy.state.sqlite_store import Ledger
 from esxiproxy.state.thread import Thread
 from esxiproxy.state.times import Times
 

@@ -15,17 +15,17 @@ from twisted.internet.process import ProcessReader, reapAllProcesses
 from twisted.logger import globalLogBeginner
 from twisted.python.failure import Failure
 
-from esxiproxy.core.config import ConfigError
-from esxiproxy.core.problem import CannotStart
-from esxiproxy.ops.clock import make_monotonic
-from esxiproxy.ops.threads import Threads
-from esxiproxy.preflight import load_checked
-from esxiproxy.workers import deafness
-from esxiproxy.workers.ending import Ending
-from esxiproxy.workers.lines import Lines
-from esxiproxy.workers.order import ORDERS, REPORTS, Order, Word
-from esxiproxy.workers.reports import Reports
-from esxiproxy.workers.worker import Worker
+from esxiproxy.app.preflight import load_checked
+from esxiproxy.core.config.loader import ConfigError
+from esxiproxy.core.startup import CannotStart
+from esxiproxy.ops.process.clock import make_monotonic
+from esxiproxy.ops.process.threads import Threads
+from esxiproxy.workers.shared import signal_mask as deafness
+from esxiproxy.workers.shared.lines import Lines
+from esxiproxy.workers.shared.messages import ORDERS, REPORTS, Order, Word
+from esxiproxy.workers.worker.report_pipe import Reports
+from esxiproxy.workers.worker.shutdown import Ending
+from esxiproxy.workers.worker.worker import Worker
 
 
 class Orders:

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Self
 
-from esxiproxy.core.config import Config, ConfigError
-from esxiproxy.core.listening import MANHOLE
-from esxiproxy.preflight import load_checked
+from esxiproxy.app.preflight import load_checked
+from esxiproxy.core.config.loader import Config, ConfigError
+from esxiproxy.core.config.model import MANHOLE
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from esxiproxy.core.chunks import MANY, MAX_LINE, SMALL, TURN, Chunks
 from esxiproxy.core.errors import MalformedRequest
-from esxiproxy.core.head import MAX_HEAD
+from esxiproxy.core.http.chunks import MANY, MAX_LINE, SMALL, TURN, Chunks
+from esxiproxy.core.http.head import MAX_HEAD
 
 
 def taken(*reads):

@@ -5,8 +5,8 @@ import random
 
 import pytest
 
-from esxiproxy.core.closing import Action, CloseCode, Closing, Phase, Side, Verb, truncated
 from esxiproxy.core.errors import Killed, ProtocolViolation
+from esxiproxy.core.websocket.closing import Action, CloseCode, Closing, Phase, Side, Verb, truncated
 
 CLIENT, UPSTREAM = Side.CLIENT, Side.UPSTREAM
 BYE = CloseCode(4001, b"bye")

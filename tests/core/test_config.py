@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esxiproxy.core.config import Config, ConfigError, Http, ListenerTLS, Severity, TLSVersion, load
-from esxiproxy.core.key import SectionKind
-from esxiproxy.core.keys import KEYS, keys_of
-from esxiproxy.core.limits import Limits
-from esxiproxy.core.proxyprotocol import ProxyVersion
-from esxiproxy.core.quota import Quotas
-from esxiproxy.core.reference import reference
+from esxiproxy.core.config.key import SectionKind
+from esxiproxy.core.config.loader import Config, ConfigError, Http, ListenerTLS, Severity, TLSVersion, load
+from esxiproxy.core.config.reference import reference
+from esxiproxy.core.config.schema import KEYS, keys_of
+from esxiproxy.core.proxy_protocol import ProxyVersion
 from esxiproxy.core.routing import Pin, Subprotocol, Verify
+from esxiproxy.core.session.connection_limits import Quotas
+from esxiproxy.core.session_limits import Limits
 
 CONF = Path(__file__).parents[2] / "conf"
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"

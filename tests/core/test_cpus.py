@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from esxiproxy.core import quantities
-from esxiproxy.core.cpus import usable_cpus
+from esxiproxy.core.config import quantities
+from esxiproxy.core.config.cpus import usable_cpus
 
 V2 = "30 23 0:26 {root} /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
 V1 = (

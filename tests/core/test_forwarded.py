@@ -4,9 +4,9 @@ from ipaddress import ip_network
 
 import pytest
 
-from esxiproxy.core.forwarded import Trust, origin_of
-from esxiproxy.core.head import parse
-from esxiproxy.core.request import Address
+from esxiproxy.core.http.forwarded import Trust, origin_of
+from esxiproxy.core.http.head import parse
+from esxiproxy.core.http.request import Address
 
 TRUST = Trust((ip_network("10.0.0.0/8"), ip_network("2001:db8::/32")))
 PROXY = Address("10.0.0.1", 5000)

@@ -6,7 +6,7 @@ import struct
 import pytest
 
 from esxiproxy.core.errors import FrameTooBig, ProtocolViolation
-from esxiproxy.core.frames import FrameWalker
+from esxiproxy.core.websocket.frames import FrameWalker
 
 
 def frame(opcode, payload, fin=True, mask=b"abcd", rsv=0):

@@ -3,7 +3,7 @@
 import pytest
 
 from esxiproxy.core.errors import MalformedRequest, SessionError
-from esxiproxy.core.head import MAX_FIELDS, HeadReader
+from esxiproxy.core.http.head import MAX_FIELDS, HeadReader
 
 GOOD = b"GET /ticket/abc?a=1;x=1&b= HTTP/1.1\r\nHost: h\r\nX-A:  b c \t\r\nCookie: a=1\r\nCookie: b=2\r\n\r\n"
 

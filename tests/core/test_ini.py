@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esxiproxy.core.ini import Entry, parse
+from esxiproxy.core.config.ini import Entry, parse
 
 
 def problems(raw):

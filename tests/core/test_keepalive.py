@@ -5,7 +5,7 @@ from dataclasses import fields
 import pytest
 
 from esxiproxy.core.keepalive import PROFILES, Profile, probes
-from esxiproxy.core.limits import Limits
+from esxiproxy.core.session_limits import Limits
 
 
 def test_every_profile_sets_limits_that_there_are():

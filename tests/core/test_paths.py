@@ -3,7 +3,7 @@
 import pytest
 
 from esxiproxy.core.errors import RouteNotFound
-from esxiproxy.core.paths import check_path
+from esxiproxy.core.http.paths import check_path
 
 PREFIXES = (b"/ticket/", b"/ui")
 

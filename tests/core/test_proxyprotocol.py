@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esxiproxy.core.proxyprotocol import (
+from esxiproxy.core.http.request import Address
+from esxiproxy.core.proxy_protocol import (
     SIGNATURE,
     Announcement,
     AnnouncementReader,
@@ -14,7 +15,6 @@ from esxiproxy.core.proxyprotocol import (
     ProxyVersion,
     announce,
 )
-from esxiproxy.core.request import Address
 
 A4, B4 = Address("192.0.2.7", 40000), Address("198.51.100.1", 443)
 A6, B6 = Address("2001:db8::7", 40000), Address("2001:db8::1", 443)

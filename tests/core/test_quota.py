@@ -2,12 +2,12 @@
 
 import pytest
 
-from esxiproxy.core.claim import Rate, Slots
-from esxiproxy.core.head import NO_HEAD
-from esxiproxy.core.quota import NOBODY, Quotas, client_network
-from esxiproxy.core.record import Kind
-from esxiproxy.core.request import Address, Request
+from esxiproxy.core.http.head import NO_HEAD
+from esxiproxy.core.http.request import Address, Request
 from esxiproxy.core.routing import Upstream
+from esxiproxy.core.session.claim import Rate, Slots
+from esxiproxy.core.session.connection_limits import NOBODY, Quotas, client_network
+from esxiproxy.core.session.record import Kind
 
 REQUEST = Request("abc", "secure", Address("198.51.100.7", 4711), True, NO_HEAD)
 EVERYTHING = Quotas(

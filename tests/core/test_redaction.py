@@ -3,13 +3,13 @@
 import pytest
 
 from esxiproxy.core.errors import SessionError
-from esxiproxy.core.head import RequestHead
-from esxiproxy.core.limits import Limits
+from esxiproxy.core.http.head import RequestHead
+from esxiproxy.core.http.request import Address, Request
 from esxiproxy.core.redaction import redact, redact_text
-from esxiproxy.core.request import Address, Request
 from esxiproxy.core.routing import Route, Upstream
-from esxiproxy.core.session import Session
-from esxiproxy.net.backend import Opening
+from esxiproxy.core.session.session import Session
+from esxiproxy.core.session_limits import Limits
+from esxiproxy.net.console.backend import Opening
 
 SECRET = "cst-VCT-5289f8b1-SECRET"
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from esxiproxy.core.rewriting import View
+from esxiproxy.core.http.rewriting import View
 from esxiproxy.core.routing import Upstream
 
 SECURE = Upstream("u", "esxi1.lab.example", 443, secure=True)

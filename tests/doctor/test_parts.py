@@ -7,9 +7,9 @@ import pytest
 from esxiproxy.core.routing import Pin
 from esxiproxy.doctor.certificate import read_certificate
 from esxiproxy.doctor.frames import Frame, FrameReader
+from esxiproxy.doctor.sanitize import Veil
 from esxiproxy.doctor.trust import BadPin, Problem, parse_pin, problems_of
 from esxiproxy.doctor.url import BadUrl, ConsoleUrl
-from esxiproxy.doctor.veil import Veil
 from tests.wsclient import frame
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from esxiproxy.core.keys import LIMITS
+from esxiproxy.core.config.schema import LIMITS
 from tests.certificates import Authority
 from tests.faults.document import PATH, document
 from tests.faults.fault import Fault, Stage

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageChops
 
-from esxiproxy.sim.screen import MARK, PALETTE, Screen
+from esxiproxy.sim.screen.screen import MARK, PALETTE, Screen
 from tests.integration.browser import Chromium, Page
 from tests.programs import ROOT, Program, accepts, free_ports, need, until
 

@@ -21,7 +21,7 @@ from tests.wsclient import BINARY, Client, ScriptedUpstream, handshake_fields, h
 
 LIMIT = 200
 RESERVE = 64
-"""`esxiproxy.ops.descriptors.RESERVE`: what is left for everything that is no admitted session."""
+"""`esxiproxy.ops.process.descriptors.RESERVE`: what is left for everything that is no admitted session."""
 TARGET = f"/ticket/{TICKET}"
 FULL = 3.0
 """Seconds for which nothing can be accepted."""

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from twisted.application.service import Service
 
-from esxiproxy.ops.logfile import FileSink, RotatedFile
+from esxiproxy.ops.logs.file_sink import FileSink, RotatedFile
 from tests.probe import Offering
 from tests.programs import TICKET, until
 from tests.wsclient import BINARY, Client, ScriptedUpstream, echo

@@ -356,7 +356,7 @@ def test_a_daemon_ended_at_once_takes_its_pidfile_away(upstream: ScriptedUpstrea
 
 _SIGNALLED_AT_THE_START = """
 import os, signal, sys
-from esxiproxy.net.listener import ListenerService
+from esxiproxy.net.listener.service import ListenerService
 bind = ListenerService.privilegedStartService
 def signalled(self):
     bind(self)

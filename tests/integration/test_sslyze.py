@@ -26,7 +26,7 @@ from twisted.internet import reactor
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.web.resource import Resource
 from twisted.web.server import Site
-from esxiproxy.net.tls import CurrentContext, listener_context
+from esxiproxy.net.tls.server import CurrentContext, listener_context
 
 certificate, private_key, weaken = sys.argv[1:]
 tls = SimpleNamespace(

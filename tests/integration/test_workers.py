@@ -610,7 +610,7 @@ def test_an_upgrade_of_the_package_is_a_reload(text: Text, tmp_path: Path) -> No
     with Installed(text(), tmp_path) as crew:
         port = crew.ports["one"]
         clients = opened(port, 4)
-        sessionlog = tmp_path / "esxiproxy/ops/sessionlog.py"
+        sessionlog = tmp_path / "esxiproxy/ops/logs/session_log.py"
         sessionlog.write_text(sessionlog.read_text().replace("ended by", "upgraded, ended by"))
         reloaded(crew)
         clients += opened(port, 4)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from esxiproxy.core.edge import Edge, Http
-from esxiproxy.net.backend import Backend
+from esxiproxy.core.http.policy import Edge, Http
+from esxiproxy.net.console.backend import Backend
 from tests.net.memory import Wire
 from tests.net.scene import UPSTREAM, MemoryConnector, Scene
 

@@ -8,14 +8,14 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from esxiproxy.core.handshake import accept_value
-from esxiproxy.core.limits import Limits
-from esxiproxy.core.quota import Quotas
 from esxiproxy.core.routing import Principal, Route, Upstream
-from esxiproxy.net.admission import Admission
-from esxiproxy.net.factory import ListenerFactory
-from esxiproxy.net.gateway import Gateway
+from esxiproxy.core.session.connection_limits import Quotas
+from esxiproxy.core.session_limits import Limits
+from esxiproxy.core.websocket.handshake import accept_value
+from esxiproxy.net.admission.admission import Admission
+from esxiproxy.net.listener.factory import ListenerFactory
 from esxiproxy.net.sessions import Sessions
+from esxiproxy.net.upstream.gateway import Gateway
 from esxiproxy.state.memory import MemoryState
 from tests.net.memory import Wire
 

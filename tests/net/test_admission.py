@@ -6,15 +6,15 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 
 from esxiproxy.core.errors import LimitReached, OutOfDescriptors, StateUnavailable
-from esxiproxy.core.head import NO_HEAD
-from esxiproxy.core.limits import Limits
-from esxiproxy.core.quota import Quotas
-from esxiproxy.core.record import Kind
-from esxiproxy.core.request import Address, Request
+from esxiproxy.core.http.head import NO_HEAD
+from esxiproxy.core.http.request import Address, Request
 from esxiproxy.core.routing import Principal, Upstream
-from esxiproxy.core.session import Session
-from esxiproxy.net.admission import Admission
-from esxiproxy.net.slot import SlotOwner
+from esxiproxy.core.session.connection_limits import Quotas
+from esxiproxy.core.session.record import Kind
+from esxiproxy.core.session.session import Session
+from esxiproxy.core.session_limits import Limits
+from esxiproxy.net.admission.admission import Admission
+from esxiproxy.net.admission.slot import SlotOwner
 from esxiproxy.state.memory import Memory, MemoryState
 from tests.net.memory import Wire
 

@@ -38,8 +38,8 @@ def test_the_hook_is_as_we_know_it(owner, name, signature):
 @pytest.mark.parametrize("kind", ["server", "client"])
 def test_every_option_that_autobahn_would_copy_is_set_by_us(kind):
     """Nothing is copied from the factory: an option that we forgot is an AttributeError in mid-session."""
-    from esxiproxy.net.backend import Backend
-    from esxiproxy.net.frontend import Frontend, FrontendFactory
+    from esxiproxy.net.console.backend import Backend
+    from esxiproxy.net.console.frontend import Frontend, FrontendFactory
 
     FrontendFactory(None)
     ours = Frontend if kind == "server" else Backend

@@ -28,14 +28,14 @@ from esxiproxy.core.errors import (
     UpstreamTimeout,
     UpstreamUnresolved,
 )
-from esxiproxy.core.limits import Limits
-from esxiproxy.core.rewriting import View
+from esxiproxy.core.http.rewriting import View
 from esxiproxy.core.routing import Upstream
-from esxiproxy.net import connector as connectors
-from esxiproxy.net.backend import Backend, BackendFactory, Opening
-from esxiproxy.net.connector import Connector
-from esxiproxy.net.http_upstream import HttpUpstream
-from esxiproxy.net.slot import Slot
+from esxiproxy.core.session_limits import Limits
+from esxiproxy.net.admission.slot import Slot
+from esxiproxy.net.console.backend import Backend, BackendFactory, Opening
+from esxiproxy.net.http.upstream import HttpUpstream
+from esxiproxy.net.upstream import connector as connectors
+from esxiproxy.net.upstream.connector import Connector
 
 PLAIN = Upstream("esxi1", "192.0.2.10", 80, secure=False)
 NAMED = Upstream("esxi1", "esxi1.example", 80, secure=False)

@@ -5,9 +5,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import ISSLTransport
 from zope.interface import directlyProvides
 
-from esxiproxy.core.edge import Edge, Http
 from esxiproxy.core.errors import RouteNotFound
-from esxiproxy.core.record import Kind
+from esxiproxy.core.http.policy import Edge, Http
+from esxiproxy.core.session.record import Kind
 from tests.net.http_scene import OK, HttpScene, get, read
 from tests.net.memory import MemoryTransport, Wire
 from tests.net.scene import Scene, opening
@@ -137,7 +137,7 @@ def test_who_goes_on_sending_behind_a_refusal_is_gone_in_time(every, gone):
 
 
 def test_who_sends_too_much_behind_a_refusal_is_not_read_any_more(monkeypatch):
-    monkeypatch.setattr("esxiproxy.net.dispatch._ENOUGH", 1 << 20)
+    monkeypatch.setattr("esxiproxy.net.listener.dispatch._ENOUGH", 1 << 20)
     scene = refused()
     scene.client.send(b"x" * (3 << 20), 65536)
     scene.pump()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from esxiproxy.core.edge import Edge, Http
+from esxiproxy.core.http.policy import Edge, Http
 from tests.net.http_scene import OK, HttpScene, get, read
 from tests.net.scene import KEY, opening
 

@@ -3,9 +3,9 @@
 import pytest
 
 from esxiproxy.core.errors import UpstreamLost, UpstreamRefused
-from esxiproxy.core.record import Kind
+from esxiproxy.core.http.via import RECEIVED_BY
 from esxiproxy.core.routing import Principal, Upstream
-from esxiproxy.core.via import RECEIVED_BY
+from esxiproxy.core.session.record import Kind
 from tests.net.http_scene import OK, HttpScene, get, read
 from tests.net.scene import accept_value, opening
 

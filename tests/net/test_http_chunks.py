@@ -2,8 +2,8 @@
 
 import pytest
 
-from esxiproxy.core.answer import MAX_EMPTY, MAX_INTERIM
-from esxiproxy.core.chunks import MANY, TURN
+from esxiproxy.core.http.chunks import MANY, TURN
+from esxiproxy.core.http.response_reader import MAX_EMPTY, MAX_INTERIM
 from tests.net.http_scene import OK, HttpScene, get, read
 
 ONE = b"1\r\nx\r\n"

@@ -5,11 +5,11 @@ from ipaddress import ip_network
 
 import pytest
 
-from esxiproxy.core.edge import Edge, Http
 from esxiproxy.core.errors import UpstreamInvalid, UpstreamLost, UpstreamRefused, UpstreamTimeout
-from esxiproxy.core.forwarded import Trust
+from esxiproxy.core.http.forwarded import Trust
+from esxiproxy.core.http.policy import Edge, Http
+from esxiproxy.core.http.via import RECEIVED_BY
 from esxiproxy.core.routing import Upstream
-from esxiproxy.core.via import RECEIVED_BY
 from tests.net.http_scene import OK, HttpScene, get, read
 from tests.net.scene import opening
 

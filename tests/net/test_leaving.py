@@ -4,7 +4,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from esxiproxy.core.errors import Draining, RouteNotFound
-from esxiproxy.core.record import Kind
+from esxiproxy.core.session.record import Kind
 from esxiproxy.net.sessions import LOOK, Sessions
 from tests.net.http_scene import OK, HttpScene, get
 from tests.net.scene import Scene, opening

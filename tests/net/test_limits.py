@@ -2,9 +2,9 @@
 
 from ipaddress import ip_network
 
-from esxiproxy.core.edge import Edge, Http
-from esxiproxy.core.forwarded import Trust
-from esxiproxy.core.quota import Quotas
+from esxiproxy.core.http.forwarded import Trust
+from esxiproxy.core.http.policy import Edge, Http
+from esxiproxy.core.session.connection_limits import Quotas
 from tests.net.http_scene import OK, HttpScene, get
 from tests.net.memory import Wire
 from tests.net.scene import Scene, opening

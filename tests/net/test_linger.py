@@ -2,8 +2,8 @@
 
 from twisted.internet.task import Clock
 
-from esxiproxy.net.linger import SLOWEST, Linger
 from esxiproxy.net.sessions import Sessions
+from esxiproxy.net.sockets.linger import SLOWEST, Linger
 
 
 class Slow:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from twisted.internet.protocol import Protocol
 
-from esxiproxy.net.uptake import Uptake, uptake
+from esxiproxy.net.sockets.tcp_info import Uptake, uptake
 from tests.net.memory import Wire
 from tests.net.scene import Scene, up
 from tests.programs import until
@@ -25,7 +25,7 @@ class Kernel:
         self.scene = Scene(**limits).open()
         self.told = RESTS
         self.silent_since = None
-        for name in ("lookout", "keepalive"):
+        for name in ("console.stall_detector", "console.pinger"):
             monkeypatch.setattr(f"esxiproxy.net.{name}.uptake", self._uptake)
 
     def _uptake(self, transport):

@@ -14,8 +14,8 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import DNSLookupError
 from twisted.internet.task import Clock
 
-from esxiproxy.net import names
-from esxiproxy.net.names import DEAD, HANGS, LOOK_UPS, REMEMBERED, LookUpTimeout, Names
+from esxiproxy.net.upstream import names
+from esxiproxy.net.upstream.names import DEAD, HANGS, LOOK_UPS, REMEMBERED, LookUpTimeout, Names
 
 ANSWER = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.10", 0))]
 NO_NAME = socket.gaierror(socket.EAI_NONAME, "Name or service not known")

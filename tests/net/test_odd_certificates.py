@@ -12,15 +12,16 @@ from typing import Any
 import pytest
 from OpenSSL import SSL, crypto
 
+from esxiproxy.app.preflight import load_checked
+from esxiproxy.core.config.model import ListenerTLS
 from esxiproxy.core.errors import UpstreamUntrusted
-from esxiproxy.core.listening import ListenerTLS
-from esxiproxy.core.problem import ConfigError
 from esxiproxy.core.routing import Pin, Upstream, Verify
+from esxiproxy.core.startup import ConfigError
 from esxiproxy.doctor.certificate import UNREADABLE, read_certificate
-from esxiproxy.net import tls, trust
-from esxiproxy.net.trust import UpstreamTLS, verify_certificate
-from esxiproxy.net.verdict import Fault
-from esxiproxy.preflight import load_checked
+from esxiproxy.net.tls import client as trust
+from esxiproxy.net.tls import server as tls
+from esxiproxy.net.tls.client import UpstreamTLS, verify_certificate
+from esxiproxy.net.tls.errors import Fault
 from tests.certificates import Authority
 from tests.net.odd import KINDS, Odd, odd, odd_leaf, pem, server_context, version
 from tests.net.test_trust import ESXI, REQUEST, bare, dial

@@ -5,9 +5,9 @@ from ipaddress import ip_network
 import pytest
 from twisted.internet.defer import Deferred
 
-from esxiproxy.core.edge import Edge, Http
 from esxiproxy.core.errors import RouteNotFound, UpstreamRefused
-from esxiproxy.core.forwarded import Trust
+from esxiproxy.core.http.forwarded import Trust
+from esxiproxy.core.http.policy import Edge, Http
 from esxiproxy.core.routing import Principal, Subprotocol, Upstream
 from tests.net.http_scene import HttpScene, get, read
 from tests.net.scene import UPSTREAM, Scene, close, frames, opening, up

@@ -11,14 +11,14 @@ from twisted.internet.abstract import FileDescriptor
 from twisted.internet.task import Clock
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 
-from esxiproxy.core.closing import Side
-from esxiproxy.core.limits import Limits
-from esxiproxy.net.linger import SLOWEST, Linger
-from esxiproxy.net.lookout import Lookout
-from esxiproxy.net.progress import Progress, StallTimer
-from esxiproxy.net.timers import Timers
-from esxiproxy.net.unsent import unsent
-from esxiproxy.net.uptake import Uptake
+from esxiproxy.core.session_limits import Limits
+from esxiproxy.core.websocket.closing import Side
+from esxiproxy.net.console.stall_detector import Lookout
+from esxiproxy.net.sockets.linger import SLOWEST, Linger
+from esxiproxy.net.sockets.progress import Progress, StallTimer
+from esxiproxy.net.sockets.send_queue import unsent
+from esxiproxy.net.sockets.tcp_info import Uptake
+from esxiproxy.net.sockets.timers import Timers
 from tests.net.http_scene import HttpScene, get
 from tests.net.scene import Scene, frame, up
 
@@ -278,7 +278,7 @@ class Kernels:
 
     def __init__(self, monkeypatch, *says):
         self.says = deque(says)
-        for name in ("lookout", "keepalive", "progress"):
+        for name in ("console.stall_detector", "console.pinger", "sockets.progress"):
             monkeypatch.setattr(f"esxiproxy.net.{name}.uptake", self.uptake)
 
     def uptake(self, _transport):

@@ -7,13 +7,13 @@ import pytest
 from twisted.internet.address import IPv6Address
 from twisted.logger import capturedLogs
 
-from esxiproxy.core.edge import Edge, Http
-from esxiproxy.core.forwarded import Trust
-from esxiproxy.core.proxyprotocol import SIGNATURE, ProxyVersion, announce
-from esxiproxy.core.quota import Quotas
-from esxiproxy.core.request import Address
+from esxiproxy.core.http.forwarded import Trust
+from esxiproxy.core.http.policy import Edge, Http
+from esxiproxy.core.http.request import Address
+from esxiproxy.core.proxy_protocol import SIGNATURE, ProxyVersion, announce
 from esxiproxy.core.routing import Upstream
-from esxiproxy.net.proxyprotocol import ProxyProtocolFactory
+from esxiproxy.core.session.connection_limits import Quotas
+from esxiproxy.net.listener.proxy_protocol import ProxyProtocolFactory
 from tests.net.http_scene import OK, HttpScene, get, read
 from tests.net.memory import MemoryTransport, Wire
 from tests.net.scene import UPSTREAM, frame, opening, up

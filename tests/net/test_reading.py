@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from esxiproxy.core.errors import SessionError
-from esxiproxy.core.handshake import upgrade_of
-from esxiproxy.core.head import HeadReader
+from esxiproxy.core.http.head import HeadReader
+from esxiproxy.core.websocket.handshake import upgrade_of
 from tests.net.scene import KEY, opening
 
 TOKEN = st.text("abcXYZ019!#$%&'*+-.^_`|~", min_size=1, max_size=12).map(str.encode)

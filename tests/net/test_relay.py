@@ -3,7 +3,7 @@
 import pytest
 
 from esxiproxy.core.errors import Killed
-from esxiproxy.net.leg import PONG
+from esxiproxy.net.console.leg import PONG
 from tests.net.scene import Scene, close, frame, frames, opening, up
 
 CLOSE, PING = 8, 9

@@ -4,9 +4,9 @@ from functools import partial
 
 import pytest
 
-from esxiproxy.core.command import Command, Verb
-from esxiproxy.core.entry import Entry
-from esxiproxy.net.roster import Roster
+from esxiproxy.core.session.command import Command, Verb
+from esxiproxy.core.session.entry import Entry
+from esxiproxy.net.session_publisher import Roster
 from esxiproxy.state.memory import Memory, MemoryState
 from tests.net.scene import Scene, close, frames
 

@@ -8,7 +8,7 @@ from OpenSSL import SSL
 from twisted.internet.protocol import Protocol
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 
-from esxiproxy.net.tcpkeepalive import keep_alive, socket_of
+from esxiproxy.net.sockets.tcp_keepalive import keep_alive, socket_of
 from tests.net.memory import Wire
 
 pytestmark = pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux")

@@ -23,8 +23,8 @@ from twisted.internet.testing import StringTransport
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface.verify import verifyObject
 
-from esxiproxy.core.listening import ListenerTLS, TLSVersion
-from esxiproxy.net.tls import CURVES, CurrentContext, TLSFileError, check, listener_context, set_groups
+from esxiproxy.core.config.model import ListenerTLS, TLSVersion
+from esxiproxy.net.tls.server import CURVES, CurrentContext, TLSFileError, check, listener_context, set_groups
 from tests.certificates import Authority, Certificate, self_signed
 from tests.net.pki import issue
 

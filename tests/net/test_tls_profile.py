@@ -11,8 +11,8 @@ from OpenSSL import SSL
 
 from esxiproxy.core.errors import UpstreamInvalid
 from esxiproxy.core.routing import Pin, TLSProfile, Upstream, Verify
-from esxiproxy.net.tls import CIPHERS, OLD_CIPHERS
-from esxiproxy.net.trust import Contexts, UpstreamTLS
+from esxiproxy.net.tls.client import Contexts, UpstreamTLS
+from esxiproxy.net.tls.server import CIPHERS, OLD_CIPHERS
 from tests.certificates import Authority, Certificate, self_signed
 from tests.net.pki import sha1_signed
 from tests.net.test_trust import ESXI, Creator, accepted, bare, dial, refused

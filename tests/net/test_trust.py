@@ -23,7 +23,7 @@ from zope.interface.verify import verifyObject
 
 from esxiproxy.core.errors import SessionError, UpstreamInvalid, UpstreamLost, UpstreamUntrusted
 from esxiproxy.core.routing import Pin, TLSProfile, Upstream, Verify
-from esxiproxy.net.trust import Contexts, UpstreamTLS, check, thumbprints, verify_certificate
+from esxiproxy.net.tls.client import Contexts, UpstreamTLS, check, thumbprints, verify_certificate
 from tests.certificates import DAY, Authority, Certificate, self_signed
 from tests.net.pki import issue, sha1_signed
 

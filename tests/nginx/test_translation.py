@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from esxiproxy.core import ini
-from esxiproxy.core.config import ConfigError
+from esxiproxy.app.preflight import load_checked
+from esxiproxy.core.config import ini
+from esxiproxy.core.config.loader import ConfigError
 from esxiproxy.nginx import vocabulary
 from esxiproxy.nginx.source import Directive, SourceError
 from esxiproxy.nginx.translation import Translation, translate
 from esxiproxy.nginx.vocabulary import restricts
-from esxiproxy.preflight import load_checked
 from tests.certificates import Authority
 from tests.nginx.cases import (
     CASES,

@@ -12,7 +12,7 @@ from twisted.internet import reactor as installed
 from twisted.logger import globalLogBeginner, textFileLogObserver
 
 from esxiproxy.core.routing import Upstream
-from esxiproxy.ops.manhole import ManholeService
+from esxiproxy.ops.manhole.service import ManholeService
 from esxiproxy.proxy import Proxy
 from esxiproxy.routers.static import StaticRouter
 from esxiproxy.sim.host import SimulatedHost

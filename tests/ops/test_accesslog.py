@@ -19,20 +19,20 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent, globalLogPublisher
 from zope.interface.verify import verifyObject
 
-from esxiproxy.core.accesslog import AccessLogging, Format, Place, access_log
-from esxiproxy.core.badvalue import BadValue
-from esxiproxy.core.config import ConfigError, load
-from esxiproxy.core.head import RequestHead
-from esxiproxy.core.limits import Limits
-from esxiproxy.core.record import Kind, Record
-from esxiproxy.core.request import Address, Request
-from esxiproxy.core.session import Session
+from esxiproxy.core.config.access_log import AccessLogging, Format, Place, access_log
+from esxiproxy.core.config.errors import BadValue
+from esxiproxy.core.config.loader import ConfigError, load
+from esxiproxy.core.http.head import RequestHead
+from esxiproxy.core.http.request import Address, Request
+from esxiproxy.core.session.record import Kind, Record
+from esxiproxy.core.session.session import Session
+from esxiproxy.core.session_limits import Limits
 from esxiproxy.interfaces import ISessionObserver
-from esxiproxy.ops.accessline import as_combined, as_json
-from esxiproxy.ops.accesslog import AccessLog, AccessLogError
-from esxiproxy.ops.logdatagram import JournalSink, SyslogSink
-from esxiproxy.ops.logfile import StdoutSink
-from esxiproxy.ops.logsink import MAX_WAITING, QUIET, RETRY, Sink
+from esxiproxy.ops.logs.access_line import as_combined, as_json
+from esxiproxy.ops.logs.access_log import AccessLog, AccessLogError
+from esxiproxy.ops.logs.datagram_sink import JournalSink, SyslogSink
+from esxiproxy.ops.logs.file_sink import StdoutSink
+from esxiproxy.ops.logs.sink import MAX_WAITING, QUIET, RETRY, Sink
 from tests.programs import Proxy, until
 from tests.wsclient import CLOSE, Client, ScriptedUpstream, echo
 

@@ -11,11 +11,11 @@ from twisted.internet.selectreactor import SelectReactor
 from twisted.internet.task import Clock, LoopingCall
 
 import esxiproxy
-from esxiproxy.core.flood import BURST, ControlBudget
+from esxiproxy.core.websocket.control_budget import BURST, ControlBudget
 from esxiproxy.net.transport.reactor import streaming
-from esxiproxy.ops import clock as clock_module
-from esxiproxy.ops.clock import make_monotonic
-from esxiproxy.ops.systemd import SystemdService
+from esxiproxy.ops.process import clock as clock_module
+from esxiproxy.ops.process.clock import make_monotonic
+from esxiproxy.ops.process.systemd import SystemdService
 
 PACKAGE = Path(esxiproxy.__file__).parent
 
@@ -124,14 +124,14 @@ OF_DAY = re.compile(
     r"\btime\.time\b|\bfrom time import .*\btime\b|\bdatetime\.(datetime\.)?(now|utcnow|today)\b"
 )
 WRITTEN_DOWN = {
-    "core/date.py": "the Date of an answer",
-    "net/roster.py": "when a session began, for a list of sessions",
-    "ops/accesslog.py": "when a session began, for its line",
-    "ops/ownlog.py": "the time of a line in syslog",
+    "core/http/date.py": "the Date of an answer",
+    "net/session_publisher.py": "when a session began, for a list of sessions",
+    "ops/logs/access_log.py": "when a session began, for its line",
+    "ops/logs/twistd_log.py": "the time of a line in syslog",
     "sim/certificate.py": "a certificate's validity",
     "sim/host.py": "the clock on the simulated screen",
     "state/times.py": "used tokens and tickets, which outlast a start of the machine",
-    "workers/burial.py": "how long a lost session was there, for its record",
+    "workers/worker/crash_recovery.py": "how long a lost session was there, for its record",
 }
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from esxiproxy.core.routing import Pin, Upstream, Verify
-from esxiproxy.ops.commands import Commands, Mistake
+from esxiproxy.ops.manhole.commands import Commands, Mistake
 from tests.net.memory import Wire
 from tests.net.scene import UPSTREAM, Scene, close, frames, opening, up
 
@@ -154,7 +154,7 @@ def test_an_id_that_nobody_has_is_a_mistake_in_words(wrong):
 
 def test_the_beginning_of_an_id_has_to_be_one_sessions_alone(monkeypatch):
     names = iter(["aa11", "aa22"])
-    monkeypatch.setattr("esxiproxy.net.dispatch.session_id", lambda: next(names))
+    monkeypatch.setattr("esxiproxy.net.listener.dispatch.session_id", lambda: next(names))
     desk = opened()
     second = Wire(desk.scene.factory.buildProtocol(None))
     second.send(opening(SECRET))

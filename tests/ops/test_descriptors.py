@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from esxiproxy.core.problem import CannotStart
-from esxiproxy.ops import descriptors
-from esxiproxy.ops.descriptors import Descriptors, used_descriptors
+from esxiproxy.core.startup import CannotStart
+from esxiproxy.ops.process import descriptors
+from esxiproxy.ops.process.descriptors import Descriptors, used_descriptors
 
 _TWISTD = "import sys; from twisted.scripts.twistd import run; sys.exit(run())"
 
@@ -123,7 +123,7 @@ def test_the_soft_limit_is_raised_to_the_hard_one_and_told():
     program = """
 import sys
 from twisted.logger import globalLogPublisher, formatEvent
-from esxiproxy.ops.descriptors import Descriptors
+from esxiproxy.ops.process.descriptors import Descriptors
 globalLogPublisher.addObserver(lambda event: print(formatEvent(event)))
 files = Descriptors()
 print(files.limit)

@@ -10,10 +10,10 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.logger import Logger, formatEvent, globalLogPublisher
 
-from esxiproxy.ops.logfile import FileSink, RotatedFileSink, StdoutSink
-from esxiproxy.ops.logsink import MAX_WAITING, TAKES_NOTHING, Losses
-from esxiproxy.ops.logthread import CLOSE_TIMEOUT
-from esxiproxy.ops.ownlog import TextLog
+from esxiproxy.ops.logs.file_sink import FileSink, RotatedFileSink, StdoutSink
+from esxiproxy.ops.logs.sink import MAX_WAITING, TAKES_NOTHING, Losses
+from esxiproxy.ops.logs.threaded_sink import CLOSE_TIMEOUT
+from esxiproxy.ops.logs.twistd_log import TextLog
 from tests.programs import until
 
 SECONDS = 30

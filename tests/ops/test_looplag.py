@@ -4,7 +4,7 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.logger import formatEvent, globalLogPublisher
 
-from esxiproxy.ops.looplag import LoopLag
+from esxiproxy.ops.process.loop_lag import LoopLag
 
 
 @pytest.fixture
@@ -12,7 +12,7 @@ def lines():
     found = []
 
     def observe(event):
-        if event.get("log_namespace", "").startswith("esxiproxy.ops.looplag"):
+        if event.get("log_namespace", "").startswith("esxiproxy.ops.process.loop_lag"):
             found.append(formatEvent(event))
 
     globalLogPublisher.addObserver(observe)

@@ -6,10 +6,10 @@ import sys
 import pytest
 from twisted.internet.testing import MemoryReactorClock
 
-from esxiproxy.core.address import manhole_address
-from esxiproxy.core.badvalue import BadValue
+from esxiproxy.core.config.errors import BadValue
+from esxiproxy.core.config.listen_address import manhole_address
 from esxiproxy.net.sessions import Sessions
-from esxiproxy.ops.manhole import ManholeError, ManholeService
+from esxiproxy.ops.manhole.service import ManholeError, ManholeService
 
 PUBLIC = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJcX9ZSxZRsGzzoyLAeJs7S2m4K6m5XlnkYFbWE+vqyX somebody\n"
 
@@ -122,7 +122,7 @@ def test_a_keys_file_that_others_may_write_to_is_refused(tmp_path):
 
 
 def test_without_the_extra_it_says_what_to_install(tmp_path, monkeypatch):
-    for name in [name for name in sys.modules if name.startswith("esxiproxy.ops.ss")]:
+    for name in [name for name in sys.modules if name.startswith("esxiproxy.ops.manhole.ss")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "twisted.conch.ssh.keys", None)
     for name in [name for name in sys.modules if name.startswith("twisted.conch.")]:

@@ -10,11 +10,11 @@ import pytest
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import Logger, LogPublisher, textFileLogObserver
 
-from esxiproxy.core.problem import CannotStart
-from esxiproxy.ops.logdatagram import SyslogSink
-from esxiproxy.ops.logfile import RotatedFileSink, StdoutSink
-from esxiproxy.ops.logsink import MAX_WAITING, RETRY, Losses, Sink
-from esxiproxy.ops.ownlog import SystemLog, TextLog, own_log
+from esxiproxy.core.startup import CannotStart
+from esxiproxy.ops.logs.datagram_sink import SyslogSink
+from esxiproxy.ops.logs.file_sink import RotatedFileSink, StdoutSink
+from esxiproxy.ops.logs.sink import MAX_WAITING, RETRY, Losses, Sink
+from esxiproxy.ops.logs.twistd_log import SystemLog, TextLog, own_log
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 TWISTD = {"nodaemon": True, "logfile": None, "logger": None, "syslog": False, "prefix": "twisted"}
@@ -74,7 +74,7 @@ def test_the_next_line_that_is_written_says_how_many_were_lost():
     for number in range(4):  # lost: a line, and then twice what would have told of it
         scene.logger.info("line {number}", number=number)
     assert scene.lines() == [
-        "[esxiproxy.ops.ownlog#warn] the log itself: 3 lines lost: No space left on device",
+        "[esxiproxy.ops.logs.twistd_log#warn] the log itself: 3 lines lost: No space left on device",
         "[test#info] line 3",
     ]
 

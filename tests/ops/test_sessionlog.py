@@ -6,10 +6,10 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
-from esxiproxy.core.accesslog import Told
-from esxiproxy.core.record import Record
-from esxiproxy.core.request import Address
-from esxiproxy.ops.sessionlog import REFUSALS, SessionLog
+from esxiproxy.core.config.access_log import Told
+from esxiproxy.core.http.request import Address
+from esxiproxy.core.session.record import Record
+from esxiproxy.ops.logs.session_log import REFUSALS, SessionLog
 
 
 @pytest.fixture

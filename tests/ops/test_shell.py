@@ -2,8 +2,8 @@
 
 import re
 
-from esxiproxy.ops.commands import Commands
-from esxiproxy.ops.shell import Command, Pipe, Shell
+from esxiproxy.ops.manhole.commands import Commands
+from esxiproxy.ops.manhole.shell import Command, Pipe, Shell
 from tests.net.scene import frame, up
 from tests.ops.test_commands import opened
 

@@ -7,7 +7,7 @@ import pytest
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.testing import MemoryReactorClock
 
-from esxiproxy.ops.signals import Signals
+from esxiproxy.ops.process.signals import Signals
 
 ALL = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 

@@ -6,7 +6,7 @@ import socket
 import pytest
 from twisted.internet.task import Clock
 
-from esxiproxy.ops.systemd import Notify, SystemdService
+from esxiproxy.ops.process.systemd import Notify, SystemdService
 
 
 class Systemd:

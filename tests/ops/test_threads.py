@@ -7,8 +7,8 @@ import pytest
 from twisted.logger import capturedLogs
 from twisted.python.threadpool import ThreadPool
 
-from esxiproxy.ops import threads
-from esxiproxy.ops.threads import Threads
+from esxiproxy.ops.process import threads
+from esxiproxy.ops.process.threads import Threads
 
 
 @pytest.fixture

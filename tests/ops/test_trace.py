@@ -2,9 +2,9 @@
 
 import pytest
 
-from esxiproxy.core.frames import FrameWalker
-from esxiproxy.ops.commands import Mistake
-from esxiproxy.ops.trace import FrameHeader, TracingWalker
+from esxiproxy.core.websocket.frames import FrameWalker
+from esxiproxy.ops.manhole.commands import Mistake
+from esxiproxy.ops.manhole.trace import FrameHeader, TracingWalker
 from tests.net.scene import close, frame, frames, up
 from tests.ops.test_commands import opened
 

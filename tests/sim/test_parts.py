@@ -15,7 +15,7 @@ from esxiproxy.sim.faults import Fault, FaultPlan
 from esxiproxy.sim.machine import VirtualMachine
 from esxiproxy.sim.options import HostOptions
 from esxiproxy.sim.rfb import RfbError
-from esxiproxy.sim.screen import Screen
+from esxiproxy.sim.screen.screen import Screen
 from esxiproxy.sim.tickets import TicketBook
 from esxiproxy.sim.web import Answer, BadHead, RequestHead
 from tests.sim.test_rfb import GREETING, request

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esxiproxy.sim.region import MAX_RECTS, Rect, Region
+from esxiproxy.sim.screen.region import MAX_RECTS, Rect, Region
 
 small = st.integers(0, 12)
 rects = st.builds(Rect, small, small, st.integers(1, 8), st.integers(1, 8))

@@ -4,10 +4,10 @@ import struct
 
 import pytest
 
-from esxiproxy.sim.pixels import PixelFormat, PixelFormatRefused, Translation
-from esxiproxy.sim.region import Rect
 from esxiproxy.sim.rfb import KeyEvent, Phase, PointerEvent, RfbError, RfbServer
-from esxiproxy.sim.screen import BACKGROUND, PALETTE, Screen
+from esxiproxy.sim.screen.pixels import PixelFormat, PixelFormatRefused, Translation
+from esxiproxy.sim.screen.region import Rect
+from esxiproxy.sim.screen.screen import BACKGROUND, PALETTE, Screen
 
 GREETING = b"RFB 003.008\n\x01\x01"
 

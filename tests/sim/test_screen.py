@@ -2,9 +2,9 @@
 
 from datetime import datetime
 
-from esxiproxy.sim import font
-from esxiproxy.sim.region import Rect
-from esxiproxy.sim.screen import KEY_BACKSPACE, KEY_RETURN, MARK, PALETTE, TEXT, Screen
+from esxiproxy.sim.screen import font
+from esxiproxy.sim.screen.region import Rect
+from esxiproxy.sim.screen.screen import KEY_BACKSPACE, KEY_RETURN, MARK, PALETTE, TEXT, Screen
 
 NOON = datetime(2026, 1, 2, 12, 0, 0)
 

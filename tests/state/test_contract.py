@@ -3,8 +3,8 @@
 import pytest
 from zope.interface.verify import verifyObject
 
-from esxiproxy.core.claim import Rate, Slots
-from esxiproxy.core.command import Command, Verb
+from esxiproxy.core.session.claim import Rate, Slots
+from esxiproxy.core.session.command import Command, Verb
 from esxiproxy.interfaces import IState
 from esxiproxy.state.lease import LEASE, UNRECORDED
 from tests.state.world import MemoryWorld, SqliteWorld, result

@@ -17,13 +17,13 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
-from esxiproxy.core.claim import Slots
 from esxiproxy.core.errors import StateUnavailable
+from esxiproxy.core.session.claim import Slots
 from esxiproxy.state import tables
+from esxiproxy.state.factory import check
 from esxiproxy.state.lease import LEASE
-from esxiproxy.state.ledger import Ledger
-from esxiproxy.state.opening import check
 from esxiproxy.state.sqlite import PATIENCE, SqliteState
+from esxiproxy.state.sqlite_store import Ledger
 from esxiproxy.state.times import Times
 from tests.programs import environment
 from tests.state.world import Held, SqliteWorld, result
@@ -381,9 +381,9 @@ def test_the_loops_own_thread_never_touches_the_database(tmp_path):
 _RACER = """
 import sys
 from pathlib import Path
-from esxiproxy.core.claim import Slots
+from esxiproxy.core.session.claim import Slots
 from esxiproxy.core.errors import StateUnavailable
-from esxiproxy.state.ledger import Ledger
+from esxiproxy.state.sqlite_store import Ledger
 from esxiproxy.state.times import Times
 
 ledger = Ledger(Path(sys.argv[1]), sys.argv[2], Times.of_this_machine())

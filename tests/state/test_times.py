@@ -6,8 +6,8 @@ from contextlib import closing
 
 import pytest
 
-from esxiproxy.core.claim import Rate, Slots
-from esxiproxy.core.command import Command, Verb
+from esxiproxy.core.session.claim import Rate, Slots
+from esxiproxy.core.session.command import Command, Verb
 from esxiproxy.state import times
 from esxiproxy.state.lease import LEASE, UNRECORDED
 from esxiproxy.state.times import Times

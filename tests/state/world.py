@@ -8,8 +8,8 @@ import sqlite3
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from esxiproxy.core.entry import Entry
 from esxiproxy.core.errors import StateUnavailable
+from esxiproxy.core.session.entry import Entry
 from esxiproxy.state.memory import Memory, MemoryState
 from esxiproxy.state.sqlite import SqliteState
 from esxiproxy.state.times import Times

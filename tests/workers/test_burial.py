@@ -3,9 +3,9 @@
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
-from esxiproxy.core.entry import Entry
 from esxiproxy.core.errors import StateUnavailable
-from esxiproxy.workers.burial import AGAIN, Burial
+from esxiproxy.core.session.entry import Entry
+from esxiproxy.workers.worker.crash_recovery import AGAIN, Burial
 
 ENTRY = Entry("5e55", "dead", "one", "[2001:db8::7]:4711", "alice", "/ticket/***", "esxi1", 90.0)
 

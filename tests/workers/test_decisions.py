@@ -10,22 +10,22 @@ import pytest
 from twisted.internet.defer import ensureDeferred
 from twisted.internet.task import Clock
 
-from esxiproxy.core.config import load
-from esxiproxy.core.entry import Entry
-from esxiproxy.core.listening import MANHOLE
-from esxiproxy.core.request import Address
+from esxiproxy.core.config.loader import load
+from esxiproxy.core.config.model import MANHOLE
+from esxiproxy.core.http.request import Address
+from esxiproxy.core.session.entry import Entry
 from esxiproxy.workers.__main__ import _line as first_line
-from esxiproxy.workers.backoff import GOOD_LIFE, LONGEST, Backoff
-from esxiproxy.workers.board import Board
-from esxiproxy.workers.folder import StateFolder
-from esxiproxy.workers.lines import LONGEST as LONGEST_LINE
-from esxiproxy.workers.lines import Lines
-from esxiproxy.workers.lost import record_of
-from esxiproxy.workers.order import Order
+from esxiproxy.workers.master.backoff import GOOD_LIFE, LONGEST, Backoff
+from esxiproxy.workers.master.plan_reader import read_plan
+from esxiproxy.workers.master.state_directory import StateFolder
+from esxiproxy.workers.master.watchdog import PATIENCE, Verdict, Watch
 from esxiproxy.workers.plan import Plan, plan_of
-from esxiproxy.workers.reading import read_plan
-from esxiproxy.workers.spread import STALE, Share, may_accept
-from esxiproxy.workers.watch import PATIENCE, Verdict, Watch
+from esxiproxy.workers.shared.balancing import STALE, Share, may_accept
+from esxiproxy.workers.shared.lines import LONGEST as LONGEST_LINE
+from esxiproxy.workers.shared.lines import Lines
+from esxiproxy.workers.shared.messages import Order
+from esxiproxy.workers.shared.scoreboard import Board
+from esxiproxy.workers.worker.lost import record_of
 
 NOW = 1000.0
 

@@ -7,10 +7,10 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.logger import Logger
 
-from esxiproxy.workers.board import Board
-from esxiproxy.workers.gate import PULSE, Gate
-from esxiproxy.workers.reports import MOST, RETRY, Reports
-from esxiproxy.workers.spread import STALE
+from esxiproxy.workers.shared.balancing import STALE
+from esxiproxy.workers.shared.scoreboard import Board
+from esxiproxy.workers.worker.accept_gate import PULSE, Gate
+from esxiproxy.workers.worker.report_pipe import MOST, RETRY, Reports
 
 
 class Reactor(Clock):

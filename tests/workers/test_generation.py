@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 from twisted.internet.task import Clock
 
-from esxiproxy.core.problem import CannotStart
-from esxiproxy.workers.backoff import GOOD_LIFE
-from esxiproxy.workers.generation import LAST_WORDS, READY, Generation
-from esxiproxy.workers.order import Word
+from esxiproxy.core.startup import CannotStart
+from esxiproxy.workers.master.backoff import GOOD_LIFE
+from esxiproxy.workers.master.generation import LAST_WORDS, READY, Generation
 from esxiproxy.workers.plan import Plan
+from esxiproxy.workers.shared.messages import Word
 
 PLAN = Plan(2, (("one", "tcp:0"),), "", 30.0, "[listener one]")
 

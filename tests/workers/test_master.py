@@ -10,13 +10,13 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 
-from esxiproxy.core.problem import CannotStart, Unbound
-from esxiproxy.workers import master as module
-from esxiproxy.workers.master import OVERTIME, Master
-from esxiproxy.workers.order import Word
+from esxiproxy.core.startup import CannotStart, Unbound
+from esxiproxy.workers.master import master as module
+from esxiproxy.workers.master.master import OVERTIME, Master
+from esxiproxy.workers.master.plan_reader import Refused
+from esxiproxy.workers.master.sockets import Sockets
 from esxiproxy.workers.plan import Plan
-from esxiproxy.workers.reading import Refused
-from esxiproxy.workers.sockets import Sockets
+from esxiproxy.workers.shared.messages import Word
 
 ONE, TWO = ("one", "tcp:81:interface=127.0.0.1"), ("two", "tcp:82:interface=127.0.0.1")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from http import HTTPStatus
 
-from esxiproxy.core.head import MAX_HEAD
+from esxiproxy.core.http.head import MAX_HEAD
 from esxiproxy.doctor.opening import MAX_INTERIM, Answer, OpeningFault
 from esxiproxy.doctor.sentences.tls import greeting
 from esxiproxy.doctor.url import ConsoleUrl

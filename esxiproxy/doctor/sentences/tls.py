@@ -7,7 +7,7 @@ from esxiproxy.doctor.certificate import CertificateFacts, day
 from esxiproxy.doctor.tls import TlsFault, TlsVisit
 from esxiproxy.doctor.trust import OF_NAMES, Problem, Trust
 from esxiproxy.doctor.url import ConsoleUrl
-from esxiproxy.net.verdict import AS_NAME
+from esxiproxy.net.tls.errors import AS_NAME
 
 NOT_SENT = "the request was not sent, since its path is the secret"
 _LISTED = 8

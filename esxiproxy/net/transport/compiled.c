@@ -1,4 +1,4 @@
-/* The module: what room.c, passage.c and ring.c have for Python. */
+/* The module: what buffer.c, fast_path.c and epoll_loop.c have for Python. */
 #include "compiled.h"
 
 PyDoc_STRVAR(openssl_doc, "openssl(read, write, get_error, clear_error): where these functions are.");

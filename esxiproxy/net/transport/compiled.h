@@ -11,13 +11,13 @@ struct end {
     void *ssl;
 };
 
-/* Where in its stream of frames a walker stands (core/frames.py). */
+/* Where in its stream of frames a walker stands (core/websocket/frames.py). */
 struct place {
     int masked, fragmented;
     uint64_t longest, left;
 };
 
-/* room.c: one buffer for all, since the GIL is kept. */
+/* buffer.c: one buffer for all, since the GIL is kept. */
 enum { RECORD = 16 * 1024, ROOM = 6 * RECORD };
 extern unsigned char room[ROOM];
 
@@ -31,13 +31,13 @@ Py_ssize_t room_put(const struct end *sink, Py_ssize_t size);
 void room_openssl(const uintptr_t *found);
 int room_has_openssl(void);
 
-/* passage.c: from one leg's connection to the other's. */
+/* fast_path.c: from one leg's connection to the other's. */
 extern PyTypeObject passage_type;
 PyObject *passage_go(PyObject *passage, int *asked); /* asked: it had to run Python */
 int passage_is_bulky(PyObject *passage);                  /* whether it takes its time */
 int passage_ready(void);
 
-/* ring.c: who of those that are ready has a passage. */
+/* epoll_loop.c: who of those that are ready has a passage. */
 extern const char ring_serve_doc[];
 PyObject *ring_serve(PyObject *module, PyObject *const *args, Py_ssize_t count);
 int ring_ready(void);

@@ -11,7 +11,7 @@ from twisted.internet import tcp, unix
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from esxiproxy.net.transport.loop import Loop, Owner, address_of
+from esxiproxy.net.transport.interfaces import Loop, Owner, address_of
 from esxiproxy.net.transport.stream import introduce
 from esxiproxy.net.transport.tcp import TCPStream
 

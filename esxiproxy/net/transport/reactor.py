@@ -11,10 +11,10 @@ from twisted.internet.error import UnsupportedAddressFamily
 from twisted.internet.posixbase import PosixReactorBase
 from zope.interface import directlyProvides, providedBy
 
-from esxiproxy.net.transport.dial import TCPConnector, UNIXConnector
+from esxiproxy.net.transport.connectors import TCPConnector, UNIXConnector
+from esxiproxy.net.transport.epoll_loop import Ring
 from esxiproxy.net.transport.port import TCPPort, UNIXPort
-from esxiproxy.net.transport.ring import Ring
-from esxiproxy.net.transport.start import TLSFactory
+from esxiproxy.net.transport.tls_start import TLSFactory
 
 
 def streaming(reactor: Any) -> Any:

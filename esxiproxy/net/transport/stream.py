@@ -18,9 +18,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from esxiproxy.net.transport.connected import Connected
-from esxiproxy.net.transport.loop import Loop, Owner, Passage, Why
-from esxiproxy.net.transport.outbox import Outbox
+from esxiproxy.net.transport.connected_socket import Connected
+from esxiproxy.net.transport.interfaces import Loop, Owner, Passage, Why
+from esxiproxy.net.transport.write_buffer import Outbox
 
 HIGH_WATER = 32 * 1024
 """Bytes queued above which a push producer is paused; it is resumed when all of them are gone."""

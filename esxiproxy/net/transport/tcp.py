@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from esxiproxy.net.transport.loop import Loop, Owner, Why
+from esxiproxy.net.transport.interfaces import Loop, Owner, Why
 from esxiproxy.net.transport.stream import Stream
 
 READ_SIZE = 96 * 1024

@@ -11,8 +11,8 @@ from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from esxiproxy.net.transport.loop import HandshakeCut, Why
-from esxiproxy.net.transport.records import RecordStream
+from esxiproxy.net.transport.interfaces import HandshakeCut, Why
+from esxiproxy.net.transport.tls_records import RecordStream
 
 
 @implementer(ISSLTransport, INegotiated)

@@ -19,7 +19,7 @@ from zope.interface import implementer
 
 from esxiproxy.net.transport.reactor import streaming
 from esxiproxy.net.transport.resumption import Resumption
-from esxiproxy.net.transport.start import TLSFactory
+from esxiproxy.net.transport.tls_start import TLSFactory
 
 DEADLINE = 10.0
 

@@ -9,7 +9,7 @@ import pytest
 from twisted.internet import endpoints
 from twisted.python.systemd import ListenFDs
 
-from esxiproxy.net.listener import ListenerService
+from esxiproxy.net.listener.service import ListenerService
 from tests.net.transport.conftest import _fixture
 from tests.net.transport.loop import One, Peer
 

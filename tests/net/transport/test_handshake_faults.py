@@ -8,11 +8,11 @@ import ssl
 import pytest
 from twisted.logger import globalLogPublisher
 
-from esxiproxy.core.limits import Limits
-from esxiproxy.core.listening import ListenerTLS, TLSVersion
+from esxiproxy.core.config.model import ListenerTLS, TLSVersion
 from esxiproxy.core.routing import Upstream
-from esxiproxy.net.transport.start import TLSFactory
-from esxiproxy.ops.sessionlog import REFUSALS, SessionLog
+from esxiproxy.core.session_limits import Limits
+from esxiproxy.net.transport.tls_start import TLSFactory
+from esxiproxy.ops.logs.session_log import REFUSALS, SessionLog
 from esxiproxy.proxy import Proxy
 from esxiproxy.routers.static import StaticRouter
 from tests.certificates import Authority

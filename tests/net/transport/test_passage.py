@@ -11,9 +11,9 @@ import pytest
 from cryptography.hazmat.bindings._rust import _openssl
 from OpenSSL import SSL
 
-from esxiproxy.core.frames import FrameWalker, control_frame
-from esxiproxy.net.transport import passage
-from esxiproxy.net.transport.outbox import Outbox
+from esxiproxy.core.websocket.frames import FrameWalker, control_frame
+from esxiproxy.net.transport import fast_path as passage
+from esxiproxy.net.transport.write_buffer import Outbox
 from tests.packages import NO_COMPILER
 from tests.wsclient import frame
 

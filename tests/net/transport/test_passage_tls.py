@@ -6,8 +6,8 @@ import ctypes
 
 import pytest
 
-from esxiproxy.core.frames import FrameWalker
-from esxiproxy.net.transport import passage
+from esxiproxy.core.websocket.frames import FrameWalker
+from esxiproxy.net.transport import fast_path as passage
 from tests.net.transport.test_passage import Ends
 from tests.packages import NO_COMPILER
 from tests.wsclient import frame

@@ -11,11 +11,11 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.python.failure import Failure
 
-from esxiproxy.net.transport.loop import HandshakeCut
-from esxiproxy.net.transport.records import RECORD
+from esxiproxy.net.transport.interfaces import HandshakeCut
 from esxiproxy.net.transport.stream import HIGH_WATER
 from esxiproxy.net.transport.tcp import TCPStream
 from esxiproxy.net.transport.tls import TLSStream
+from esxiproxy.net.transport.tls_records import RECORD
 from tests.net.transport.loop import Peer
 from tests.net.transport.test_behaviour import Producer
 

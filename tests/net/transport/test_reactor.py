@@ -9,8 +9,8 @@ from twisted.internet.interfaces import IReactorPluggableNameResolver, IReactorS
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactor
 
-from esxiproxy.net.transport.outbox import Outbox
 from esxiproxy.net.transport.reactor import StreamReactor, streaming
+from esxiproxy.net.transport.write_buffer import Outbox
 
 
 def test_it_is_all_that_the_reactor_is():

@@ -11,9 +11,9 @@ from OpenSSL import SSL
 from twisted.internet.interfaces import IHandshakeListener
 from zope.interface import implementer
 
-from esxiproxy.core.frames import FrameWalker, control_frame
-from esxiproxy.net.leg import Leg
-from esxiproxy.net.transport import passage
+from esxiproxy.core.websocket.frames import FrameWalker, control_frame
+from esxiproxy.net.console.leg import Leg
+from esxiproxy.net.transport import fast_path as passage
 from esxiproxy.net.transport.stream import HIGH_WATER, Stream
 from tests.net.transport.loop import Net, Peer
 from tests.net.transport.test_passage import MASK, PING, message

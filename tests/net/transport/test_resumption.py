@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 from OpenSSL import crypto
 
-from esxiproxy.core.listening import ListenerTLS
-from esxiproxy.net.tls import CurrentContext, listener_context
+from esxiproxy.core.config.model import ListenerTLS
+from esxiproxy.net.tls.server import CurrentContext, listener_context
 from tests.certificates import DAY, Authority
 from tests.net.pki import issue
 from tests.net.transport.loop import Peer, in_thread

@@ -10,10 +10,10 @@ import pytest
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import ConnectionLost
 
-from esxiproxy.core.frames import FrameWalker
-from esxiproxy.net.transport import passage
-from esxiproxy.net.transport.outbox import Outbox
-from esxiproxy.net.transport.ring import TURNS, Ring
+from esxiproxy.core.websocket.frames import FrameWalker
+from esxiproxy.net.transport import fast_path as passage
+from esxiproxy.net.transport.epoll_loop import TURNS, Ring
+from esxiproxy.net.transport.write_buffer import Outbox
 from tests.net.transport.loop import Peer
 from tests.packages import NO_COMPILER
 from tests.wsclient import frame

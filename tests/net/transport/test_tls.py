@@ -11,12 +11,12 @@ from twisted.internet import error
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from zope.interface import implementer
 
-from esxiproxy.core.listening import ListenerTLS
+from esxiproxy.core.config.model import ListenerTLS
 from esxiproxy.core.routing import Pin, Upstream, Verify
-from esxiproxy.net.tls import CurrentContext, listener_context
-from esxiproxy.net.transport.start import TLSFactory
+from esxiproxy.net.tls.client import UpstreamTLS
+from esxiproxy.net.tls.server import CurrentContext, listener_context
 from esxiproxy.net.transport.tls import TLSStream
-from esxiproxy.net.trust import UpstreamTLS
+from esxiproxy.net.transport.tls_start import TLSFactory
 from tests.net.transport.loop import One, Peer, client_creator, in_thread, noise
 
 

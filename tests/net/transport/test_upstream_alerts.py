@@ -7,7 +7,7 @@ import socket
 import pytest
 from OpenSSL import SSL
 
-from esxiproxy.core.edge import Edge, Http
+from esxiproxy.core.http.policy import Edge, Http
 from esxiproxy.core.routing import Upstream, Verify
 from esxiproxy.proxy import Proxy
 from esxiproxy.routers.static import StaticRouter

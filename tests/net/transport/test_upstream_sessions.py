@@ -12,11 +12,11 @@ from cryptography import x509
 from OpenSSL import SSL
 
 from esxiproxy.core.errors import UpstreamUntrusted
-from esxiproxy.core.limits import Limits
 from esxiproxy.core.routing import Pin, Upstream, Verify
-from esxiproxy.net.connector import Connector
-from esxiproxy.net.http_upstream import HttpUpstream
-from esxiproxy.net.trust import UpstreamTLS
+from esxiproxy.core.session_limits import Limits
+from esxiproxy.net.http.upstream import HttpUpstream
+from esxiproxy.net.tls.client import UpstreamTLS
+from esxiproxy.net.upstream.connector import Connector
 from tests import certificates
 from tests.certificates import DAY, Authority, self_signed
 from tests.net.pki import issue

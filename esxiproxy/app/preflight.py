@@ -1,0 +1,52 @@
+"""What can be wrong with a configuration beyond its text: certificates, authorities, plugins, a database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from os import PathLike
+
+from esxiproxy.core.config.loader import Config, ConfigError, Problem, load
+from esxiproxy.core.startup import in_order
+from esxiproxy.net.tls import client as trust
+from esxiproxy.net.tls import server as tls
+from esxiproxy.plugins import AUTHENTICATORS, ROUTERS, SERVICES, plugin
+from esxiproxy.state import factory as opening
+
+
+def load_checked(path: str | PathLike[str], content: bytes | None = None) -> Config:
+    """The configuration in a file whose certificates and plugins fit as well.  Raises ConfigError.
+
+    With ``content``, the file is not read: this is what was in it.
+    """
+    config = load(path, content)
+    problems = [*config.warnings, *_problems(config)]
+    if any(problem.is_error for problem in problems):
+        raise ConfigError(problems)
+    return replace(config, warnings=in_order(problems))
+
+
+def _problems(config: Config) -> Iterator[Problem]:
+    if (text := opening.check(config.state)) is not None:
+        yield config.problem("proxy", "state", text)
+    for name in config.beside:
+        yield from _plugin_problems(config, "proxy", "beside", SERVICES, name)
+    for listener in config.listeners:
+        section = f"listener {listener.name}"
+        if listener.tls is not None and (text := tls.check(listener.tls)) is not None:
+            yield config.problem(section, "certificate", text)
+        yield from _plugin_problems(config, section, "router", ROUTERS, listener.router)
+        yield from _plugin_problems(config, section, "authenticator", AUTHENTICATORS, listener.authenticator)
+    contexts = trust.Contexts()
+    for upstream in config.upstreams.values():
+        if upstream.secure and (text := trust.check(upstream, contexts)) is not None:
+            yield config.problem(f"upstream {upstream.name}", "ca", text)
+
+
+def _plugin_problems(config: Config, section: str, key: str, group: str, name: str) -> Iterator[Problem]:
+    try:
+        plugin(group, name)
+    except LookupError as error:
+        yield config.problem(section, key, str(error))
+    except (ImportError, AttributeError) as error:  # installed, and broken
+        yield config.problem(section, key, f"the plugin {name} cannot be loaded: {error}")

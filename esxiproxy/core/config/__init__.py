@@ -1,0 +1,1 @@
+"""The configuration file: schema, parser, checks, and the values that come of it."""

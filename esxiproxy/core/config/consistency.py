@@ -1,0 +1,125 @@
+"""What does not go together: keys of a section, and sections of a file.
+
+Each function yields the key to blame and the text.  A value that cannot be read has its problem already:
+nothing is concluded from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from ipaddress import ip_address
+
+from esxiproxy.core.config.builders import Given
+from esxiproxy.core.config.listen_address import IP, Address
+from esxiproxy.core.routing import TLSProfile, Verify
+
+Conflict = tuple[str, str]
+
+_LOCAL: dict[str, tuple[str, ...]] = {
+    "localhost": ("127.0.0.1", "::1"),
+    "0.0.0.0": ("127.0.0.1",),  # what a client that dials it reaches
+    "::": ("::1",),
+}
+
+
+def proxy_conflicts(proxy: Given) -> Iterator[Conflict]:
+    """Keys of [proxy] that do not go together."""
+    if proxy.has("manhole") and "manhole_keys" not in proxy.present:
+        yield "manhole", "needs manhole_keys beside it: there are no passwords"
+    for key in ("manhole_keys", "manhole_host_key"):
+        if proxy.has(key) and "manhole" not in proxy.present:
+            yield key, "only with a manhole"
+    if proxy.has("state") and not proxy.unread("state") and proxy["state"] is None and proxy["workers"] > 1:
+        yield "state", "memory: is that of one process: several workers need sqlite:PATH, or no such key"
+
+
+def listener_conflicts(listener: Given) -> Iterator[Conflict]:
+    """Keys of a listener that do not go together."""
+    present = listener.present
+    for key, needed in (("certificate", "private_key"), ("private_key", "certificate")):
+        if listener.has(key) and needed not in present:
+            yield key, f"needs a {needed} beside it"
+    for key in ("tls_minimum", "client_ca"):
+        if listener.has(key) and not {"certificate", "private_key"} & present:
+            yield key, "only with a certificate and a private_key"
+    if listener["router"] == "static" and "upstream" not in present and not listener.unread("router"):
+        yield "upstream", "missing: the router static needs one"
+
+
+def listener_warnings(listener: Given) -> Iterator[Conflict]:
+    """Keys of a listener that go together, and open more than their author may know."""
+    if listener["proxy_protocol"] and "trusted_proxies" not in listener.present:
+        yield (
+            "proxy_protocol",
+            "believes everybody: without trusted_proxies whoever connects can give any address as its own",
+        )
+
+
+def upstream_conflicts(upstream: Given) -> Iterator[Conflict]:
+    """Keys of an upstream that do not go together."""
+    verify, url = upstream["verify"], upstream["url"]
+    if upstream.unread("verify"):
+        return
+    if url is not None and not url.secure:
+        for key in ("verify", "pin", "ca"):
+            if upstream.has(key) and not (key == "verify" and verify is Verify.SYSTEM):
+                yield key, "only with wss://: a ws:// upstream has no certificate"
+        if upstream["tls_profile"] is TLSProfile.OLD:
+            yield "tls_profile", "only with wss://: a ws:// upstream speaks no TLS"
+        return
+    for key, needed in (("pin", Verify.PIN), ("ca", Verify.CA)):
+        if upstream.has(key) and verify is not needed:
+            yield key, f"only with verify = {needed.value}"
+        if key not in upstream.present and verify is needed:
+            yield "verify", f"verify = {needed.value} needs a key named {key}"
+
+
+def address_conflicts(listener: Given, earlier: Sequence[Given]) -> Iterator[Conflict]:
+    """An address that a listener further up has taken."""
+    address = listener["listen"]
+    if address is None:
+        return
+    for other in earlier:
+        taken = other["listen"]
+        if taken is not None and address.overlaps(taken):
+            where = f"[{other.section.header}] in line {other.section.line_of('listen')}"
+            yield "listen", f"{address.text} is taken by {where}: {taken.text}"
+            return
+
+
+def target_conflicts(listener: Given, upstreams: Sequence[str]) -> Iterator[Conflict]:
+    """An upstream that does not exist."""
+    wanted = listener["upstream"]
+    if wanted is not None and wanted not in upstreams:
+        there = f"there is {', '.join(upstreams[:8])}" if upstreams else "there is none"
+        yield "upstream", f"no [upstream {wanted}]: {there}{', ...' if len(upstreams) > 8 else ''}"
+
+
+def loop_conflicts(upstream: Given, listeners: Sequence[Given]) -> Iterator[Conflict]:
+    """An upstream that is one of our own listeners, as far as addresses tell; no name is looked up."""
+    url = upstream["url"]
+    if url is None:
+        return
+    for listener in listeners:
+        address: Address | None = listener["listen"]
+        if address is not None and address.port == url.port and any(map(address.takes, _reached(url.host))):
+            # A wildcard takes every address of this machine, and which these are cannot be told from here.
+            if address.ip is not None and address.ip.is_unspecified and not _is_own(url.host):
+                continue
+            yield "url", f"is our own [{listener.section.header}]: the proxy would call itself"
+            return
+
+
+def _is_own(host: str) -> bool:
+    return any(address.is_loopback for address in _reached(host))
+
+
+def _reached(host: str) -> list[IP]:
+    """The addresses that a client of this machine reaches by this name; none if that takes a look-up."""
+    found = []
+    for text in _LOCAL.get(host, (host,)):
+        try:
+            found.append(ip_address(text))
+        except ValueError:
+            continue
+    return found

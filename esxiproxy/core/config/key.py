@@ -1,0 +1,82 @@
+"""What a key of the configuration is: its sections, its type, its default and its meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from esxiproxy.core.config import quantities, values
+
+
+class SectionKind(Enum):
+    """The kinds of sections; the value is a header's first word."""
+
+    PROXY = "proxy"
+    LISTENER = "listener"
+    UPSTREAM = "upstream"
+
+    @property
+    def header(self) -> str:
+        """The header as a reader has to write it."""
+        return "[proxy]" if self is SectionKind.PROXY else f"[{self.value} NAME]"
+
+
+@dataclass(frozen=True, slots=True)
+class Type:
+    """What a value can be: its name for people, and what reads a text in a file of that folder.
+
+    ``parse`` raises :class:`~esxiproxy.core.config.errors.BadValue`.
+    """
+
+    name: str
+    parse: Callable[[str, Path], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key.  ``default`` is what one would write to get it; None if leaving the key out means nothing."""
+
+    name: str
+    sections: tuple[SectionKind, ...]
+    type: Type
+    default: str | None
+    meaning: str
+    required: bool = False
+
+
+def plain(name: str, parse: Callable[[str], Any]) -> Type:
+    """A type whose values have nothing to do with the folder."""
+    return Type(name, lambda text, _folder: parse(text))
+
+
+def choice(words: type[Enum]) -> Type:
+    *others, last = (f"`{word.value}`" for word in words)
+    return plain(f"{', '.join(others)} or {last}", values.choice(words))
+
+
+def pem_file(name: str, block: str) -> Type:
+    return Type(name, partial(values.pem, block=block))
+
+
+def path(name: str) -> Type:
+    return Type(name, lambda text, folder: folder / text)
+
+
+DURATION = plain("duration", quantities.duration)
+DURATION_OR_OFF = plain("duration or `off`", quantities.duration_or_off)
+SIZE_OR_OFF = plain("size or `off`", quantities.size_or_off)
+COUNT = plain("number", quantities.count)
+COUNT_OR_OFF = plain("number or `off`", quantities.count_or_off)
+COUNT_HALF_OR_OFF = plain("number, `half` or `off`", quantities.count_half_or_off)
+RATE_OR_OFF = plain("number or `off`", quantities.rate_or_off)
+NAME = plain("name", values.name)
+NAMES = plain("names", values.names)
+CERTIFICATES = pem_file("PEM file", "CERTIFICATE")
+PRIVATE_KEY = pem_file("PEM file", "PRIVATE KEY")
+
+PROXY, LISTENER, UPSTREAM = (SectionKind.PROXY,), (SectionKind.LISTENER,), (SectionKind.UPSTREAM,)
+EVERYWHERE = PROXY + LISTENER + UPSTREAM

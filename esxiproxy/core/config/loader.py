@@ -1,0 +1,245 @@
+"""The configuration: one INI file, read and checked as a whole before anything is bound."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from os import PathLike, fspath
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from esxiproxy.core.config import ini
+from esxiproxy.core.config.access_log import AccessLogging, Told
+from esxiproxy.core.config.builders import Given, listener_of, proxy_of, upstream_of
+from esxiproxy.core.config.consistency import (
+    Conflict,
+    address_conflicts,
+    listener_conflicts,
+    listener_warnings,
+    loop_conflicts,
+    proxy_conflicts,
+    target_conflicts,
+    upstream_conflicts,
+)
+from esxiproxy.core.config.errors import BadValue
+from esxiproxy.core.config.key import SectionKind
+from esxiproxy.core.config.model import Http, Listener, ListenerTLS, Manhole, TLSVersion
+from esxiproxy.core.config.schema import KEYS, keys_of
+from esxiproxy.core.config.values import name
+from esxiproxy.core.routing import Upstream
+from esxiproxy.core.session.connection_limits import Quotas
+from esxiproxy.core.session_limits import Limits
+from esxiproxy.core.startup import ConfigError, Problem, Severity, in_order
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "Http",
+    "Limits",
+    "Listener",
+    "ListenerTLS",
+    "Problem",
+    "Severity",
+    "TLSVersion",
+    "Upstream",
+    "load",
+]
+
+_LARGEST_FILE = 16 << 20
+
+Lines = Mapping[tuple[str, str | None], int]
+"""Line numbers by section header and key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A whole configuration.
+
+    ``source`` is as it was given; all other paths are absolute, so that a daemon may change its folder.
+    ``beside`` names the plugins that run beside the proxy.  ``workers`` is a number of processes; ``state``
+    the database that they share, None for the memory of one.  ``upgrade_timeout`` is in seconds.  ``lines``
+    has the line of each key, and of each header under the key None; ``content`` is all that was read;
+    ``warnings`` are the problems with which it can be used all the same.
+    """
+
+    source: Path
+    listeners: tuple[Listener, ...]
+    upstreams: Mapping[str, Upstream]
+    limits: Limits = field(default_factory=Limits)
+    beside: tuple[str, ...] = ()
+    manhole: Manhole | None = None
+    access_log: AccessLogging | None = None
+    session_log: Told = Told.ALL
+    quotas: Quotas = field(default_factory=Quotas)
+    workers: int = 1
+    upgrade_timeout: float | None = None
+    state: Path | None = None
+    lines: Lines = field(default_factory=lambda: MappingProxyType({}), repr=False, compare=False)
+    content: bytes = field(default=b"", repr=False, compare=False)
+    warnings: tuple[Problem, ...] = field(default=(), repr=False, compare=False)
+
+    def problem(
+        self, section: str, key: str | None, text: str, severity: Severity = Severity.ERROR
+    ) -> Problem:
+        """What somebody else found wrong with a key, as ``load`` would report it.
+
+        ``section`` is the header without its brackets.  A key that is left to its default has the line of the
+        header, and so has everything in a configuration that was in no file: line 1.
+        """
+        line = self.lines.get((section, key)) or self.lines.get((section, None)) or 1
+        return Problem(str(self.source), line, section, key, text, severity)
+
+
+def load(path: str | PathLike[str], content: bytes | None = None) -> Config:
+    """The configuration in a file.  Raises ConfigError with everything that is wrong with it.
+
+    With ``content``, the file is not read: this is what was in it.
+    """
+    file = fspath(path)
+    if content is None:
+        content = _content(file)
+    sections, problems = ini.parse(content, file)
+    check = _Check(file, problems)
+    config = check.config(sections)
+    if any(problem.is_error for problem in check.problems):
+        raise ConfigError(check.problems)
+    return replace(config, content=content, warnings=in_order(check.problems))
+
+
+def _content(file: str) -> bytes:
+    try:
+        with open(file, "rb") as source:
+            content = source.read(_LARGEST_FILE + 1)
+    except FileNotFoundError:
+        text = "no such file"
+    except IsADirectoryError:
+        text = "is a folder"
+    except OSError as error:
+        text = f"cannot be read: {error.strerror}"
+    except ValueError as error:  # a NUL in the name
+        text = f"cannot be read: {error}"
+    else:
+        if len(content) <= _LARGEST_FILE:
+            return content
+        text = "more than 16 MiB: this is no configuration"
+    raise ConfigError([Problem(file, 1, None, None, text)])
+
+
+class _Check:
+    """One look at one file: collects the problems, and builds what has none."""
+
+    def __init__(self, file: str, problems: Sequence[Problem]) -> None:
+        self.problems = list(problems)
+        self._file = file
+        self._folder = Path(file).parent.absolute()
+
+    def config(self, sections: Sequence[ini.Section]) -> Config:
+        given = [found for section in sections if (found := self._given(section))]
+        listeners = [found for found in given if found.kind is SectionKind.LISTENER]
+        upstreams = [found for found in given if found.kind is SectionKind.UPSTREAM]
+        names = [found.name for found in upstreams]
+        for index, found in enumerate(listeners):
+            self._report_all(found, listener_conflicts(found))
+            self._report_all(found, address_conflicts(found, listeners[:index]))
+            self._report_all(found, target_conflicts(found, names))
+            self._report_all(found, listener_warnings(found), Severity.WARNING)
+        for found in upstreams:
+            self._report_all(found, upstream_conflicts(found))
+            self._report_all(found, loop_conflicts(found, listeners))
+        # A header that cannot be read may be the listener's.
+        readable = len(given) == len(sections) and all(problem.section for problem in self.problems)
+        if readable and not listeners:
+            text = "no listener: without a [listener NAME] section there is nothing to bind"
+            self.problems.append(Problem(self._file, 1, None, None, text))
+        proxy = next((found for found in given if found.kind is SectionKind.PROXY), None)
+        whole: Mapping[str, Any] = {}
+        if proxy is not None:
+            self._report_all(proxy, proxy_conflicts(proxy))
+            whole = proxy_of(proxy, self._folder)
+        limits, quotas = whole.get("limits", Limits()), whole.get("quotas", Quotas())
+        return Config(
+            source=Path(self._file),
+            listeners=tuple(listener_of(found, limits, quotas) for found in listeners if found["listen"]),
+            upstreams=MappingProxyType(
+                {found.name: upstream_of(found) for found in upstreams if found["url"]}
+            ),
+            lines=_lines(sections),
+            **whole,
+        )
+
+    def _given(self, section: ini.Section) -> Given | None:
+        """What the section gives; None if there is no such section."""
+        kind = next((kind for kind in SectionKind if kind.value == section.kind), None)
+        if kind is None:
+            self._report(section, None, _unknown_section(section))
+            return None
+        try:
+            if kind is not SectionKind.PROXY:
+                name(section.name)
+            elif section.name:
+                raise BadValue("takes no name: write [proxy]")
+        except BadValue as error:
+            self._report(section, None, str(error) if section.name else f"has no name: write {kind.header}")
+        keys, values = keys_of(kind), {}
+        present = {*section.entries, *section.faulty}
+        for key, entry in section.entries.items():
+            if key not in keys:
+                meant, text = _unknown_key(key, kind)
+                present.add(meant)
+                self._report(section, key, text)
+            elif not entry.text:
+                self._report(section, key, "has no value")
+            else:
+                try:
+                    values[key] = keys[key].type.parse(entry.text, self._folder)
+                except BadValue as error:
+                    self._report(section, key, str(error))
+        for required in keys.values():
+            if required.required and required.name not in present:
+                self._report(section, required.name, "missing")
+        return Given(section, kind, values, frozenset(present))
+
+    def _report_all(
+        self, found: Given, conflicts: Iterable[Conflict], severity: Severity = Severity.ERROR
+    ) -> None:
+        for key, text in conflicts:
+            self._report(found.section, key, text, severity)
+
+    def _report(
+        self, section: ini.Section, key: str | None, text: str, severity: Severity = Severity.ERROR
+    ) -> None:
+        line = section.line_of(key)
+        self.problems.append(Problem(self._file, line, section.header, key, text, severity))
+
+
+def _lines(sections: Sequence[ini.Section]) -> Lines:
+    lines: dict[tuple[str, str | None], int] = {}
+    for section in sections:
+        lines[section.header, None] = section.line
+        lines.update({(section.header, key): entry.line for key, entry in section.entries.items()})
+    return MappingProxyType(lines)
+
+
+def _unknown_section(section: ini.Section) -> str:
+    close = get_close_matches(section.kind.lower(), [kind.value for kind in SectionKind], n=1)
+    if not close:
+        headers = [kind.header for kind in SectionKind]
+        return f"unknown section: there are {', '.join(headers[:-1])} and {headers[-1]}"
+    meant = SectionKind(close[0])
+    named = meant is not SectionKind.PROXY and section.name
+    return f"unknown section: did you mean {f'[{meant.value} {section.name}]' if named else meant.header}?"
+
+
+def _unknown_key(key: str, kind: SectionKind) -> tuple[str, str]:
+    """The key that was meant, or nothing, and what to say."""
+    keys, plain = keys_of(kind), key.lower().replace("-", "_")
+    elsewhere = [known for known in KEYS if known.name == plain]
+    close = [plain] if plain in keys else [] if elsewhere else get_close_matches(plain, keys, n=1)
+    if close:
+        return close[0], f"unknown key: did you mean {close[0]}?"
+    if elsewhere:
+        places = " and ".join(section.header for section in elsewhere[0].sections)
+        return "", f"not a key of {kind.header}: it belongs in {places}"
+    return "", f"unknown key in {kind.header}"

@@ -1,0 +1,77 @@
+"""An upstream's URL: scheme, host and port, and nothing after them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+
+from esxiproxy.core.config.errors import BadValue, shown
+
+_URL = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*)://)?(.*)")
+_AUTHORITY = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::(.*))?")
+_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+_PORTS = {"ws": 80, "wss": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamURL:
+    """Where an upstream is; ``host`` is in lower case, and an IPv6 address has no brackets."""
+
+    secure: bool
+    host: str
+    port: int
+
+
+def upstream_url(text: str) -> UpstreamURL:
+    """``ws://HOST[:PORT]`` or ``wss://HOST[:PORT]``; raises BadValue."""
+    found = _URL.fullmatch(text)
+    assert found is not None, "a value has one line"
+    scheme, rest = (found[1] or "").lower(), found[2]
+    if scheme not in _PORTS:
+        meant = {"http": "ws://", "https": "wss://"}.get(scheme, "ws:// or wss://")
+        begun = f"begins with {scheme}://" if scheme else "has no scheme"
+        raise BadValue(f"{shown(text)} {begun}: write {meant}")
+    for mark, part in (("?", "query"), ("#", "fragment"), ("/", "path")):
+        if mark in rest:
+            raise BadValue(f"{shown(text)} has a {part}: end after the port, the client's own target is sent")
+    if "@" in rest:
+        raise BadValue("has a user or a password: an upstream takes none")
+    parts = _AUTHORITY.fullmatch(rest)
+    if parts is None:
+        raise BadValue(f"{shown(text)}: an IPv6 address stands in brackets, as in {scheme}://[2001:db8::1]")
+    return UpstreamURL(scheme == "wss", _host(parts[1]), _port(parts[2], _PORTS[scheme]))
+
+
+def port_number(text: str, lowest: int) -> int:
+    """A port; raises BadValue."""
+    if not re.fullmatch(r"[0-9]{1,5}", text) or not lowest <= int(text) <= 65535:
+        raise BadValue(f"{shown(text)} is no port: a number from {lowest} to 65535")
+    return int(text)
+
+
+def _port(text: str | None, default: int) -> int:
+    return default if text is None else port_number(text, 1)
+
+
+def _host(text: str) -> str:
+    if text.startswith("["):
+        try:
+            address = IPv6Address(text[1:-1])
+        except ValueError:
+            raise BadValue(f"{shown(text)} is no IPv6 address")
+        if address.scope_id:
+            raise BadValue(f"{shown(text)} has a zone, which no URL can carry")
+        return str(address)
+    if not text:
+        raise BadValue("has no host")
+    if re.fullmatch(r"[0-9.]+", text):
+        try:
+            return str(IPv4Address(text))
+        except ValueError:
+            raise BadValue(f"{shown(text)} is no IPv4 address")
+    if not text.isascii():
+        raise BadValue(f"{shown(text)}: write the name in its ASCII form, xn--...")
+    if len(text) > 253 or not all(map(_LABEL.fullmatch, text.split("."))):
+        raise BadValue(f"{shown(text)} is no host name")
+    return text.lower()

@@ -1,0 +1,153 @@
+"""The chunked coding of a message body, checked on its raw bytes (RFC 9112 7.1)."""
+
+from __future__ import annotations
+
+import re
+
+from esxiproxy.core.errors import SessionError
+from esxiproxy.core.http.head import MAX_FIELDS, MAX_HEAD
+
+MAX_LINE = 1024
+"""Bytes of the line that begins a chunk, its extensions included."""
+TURN = 256
+"""Chunks that one call of :meth:`Chunks.take` reads."""
+TOGETHER = 64
+"""Chunks in one call that count as many at once: an event stream sends one now and then."""
+MANY = 16 * 1024
+"""Chunks that came together, after which their mean size is looked at."""
+SMALL = 8
+"""Bytes that these chunks hold in the mean; a body whose chunks hold fewer is refused."""
+
+_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\x00-\x08\x0a-\x1f\x7f]*)?\r\n")
+_TRAILER_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\x00-\x08\x0a-\x1f\x7f]*\r\n")
+
+
+class Chunks:
+    """A chunked body on its way to h11.
+
+    h11 accepts more than RFC 9112 does, and makes an event of each chunk.
+
+    The bytes of the body go in with ``feed``.  ``take`` returns the same body with the chunks of one read
+    joined into one, without their extensions.  ``more`` says that ``take`` has left whole chunks for another
+    turn of the reactor.  Errors are of the class ``error``, and their messages begin with ``name``.
+    """
+
+    def __init__(self, error: type[SessionError], name: str) -> None:
+        self._error = error
+        self._name = name
+        self._buffer = b""
+        self._at = 0
+        self._searched = 0
+        self._left = 0
+        self._in_data = self._in_trailers = self._over = False
+        self._trailers: list[bytes] = []
+        self._trailers_size = 0
+        self._many = self._many_octets = 0
+        self.more = False
+
+    def feed(self, octets: bytes) -> None:
+        """Add bytes of the body, as they were read."""
+        if self._at:
+            self._buffer = self._buffer[self._at :]
+            self._searched = max(0, self._searched - self._at)
+            self._at = 0
+        self._buffer = self._buffer + octets if self._buffer else octets
+
+    def take(self) -> bytes:
+        """Return what the next ``TURN`` chunks hold, as one chunk, and the end of the body if it was reached.
+
+        Bytes that follow the body are returned behind its end.
+        Raises ``error`` for a body that is not framed as RFC 9112 says, or whose chunks stay tiny.
+        """
+        pieces: list[bytes] = []
+        count = 0
+        self.more = False
+        while self._at < len(self._buffer) and not self._over:
+            if self._in_data:
+                if not self._payload(pieces):
+                    break
+            elif self._in_trailers:
+                if not self._trailer():
+                    break
+            elif count == TURN:
+                self.more = True
+                break
+            elif not self._line():
+                break
+            else:
+                count += 1
+        data = b"".join(pieces)
+        self._count(count, len(data))
+        octets = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+        if self._over:
+            octets += b"0\r\n%b\r\n%b" % (b"".join(self._trailers), self._buffer[self._at :])
+            self._buffer, self._at, self._trailers = b"", 0, []
+        return octets
+
+    def _line(self) -> bool:
+        """Read the line that begins a chunk; False if it is not complete."""
+        buffer, at = self._buffer, self._at
+        match = _LINE.match(buffer, at)
+        if match is None:
+            if buffer.find(b"\n", at, at + MAX_LINE) >= 0 or len(buffer) - at >= MAX_LINE:
+                self._fail(f"has a chunk whose first line is not SIZE;EXTENSION in {MAX_LINE} bytes")
+            return False
+        if match.end() - at > MAX_LINE:
+            self._fail(f"has a chunk whose first line is not SIZE;EXTENSION in {MAX_LINE} bytes")
+        self._at = match.end()
+        self._left = int(match.group(1), 16)
+        self._in_data = self._left > 0
+        self._in_trailers = self._left == 0
+        return True
+
+    def _payload(self, pieces: list[bytes]) -> bool:
+        """Read the data of a chunk and the line end behind it; False if these are not complete."""
+        buffer, at = self._buffer, self._at
+        if self._left:
+            piece = buffer[at : at + self._left]
+            pieces.append(piece)
+            self._at = at = at + len(piece)
+            self._left -= len(piece)
+            if self._left or at == len(buffer):
+                return False
+        end = buffer[at : at + 2]
+        if end != b"\r\n":
+            if end != b"\r":
+                self._fail("has a chunk that is longer than its size")
+            return False
+        self._at = at + 2
+        self._in_data = False
+        return True
+
+    def _trailer(self) -> bool:
+        """Read one line behind the last chunk; False if it is not complete."""
+        end = self._buffer.find(b"\n", max(self._at, self._searched)) + 1
+        self._searched = end or len(self._buffer)
+        size = (end or len(self._buffer)) - self._at
+        if self._trailers_size + size > MAX_HEAD or len(self._trailers) > MAX_FIELDS:
+            self._fail(f"has trailer fields of more than {MAX_HEAD} bytes, or more than {MAX_FIELDS} of them")
+        if not end:
+            return False
+        line = self._buffer[self._at : end]
+        self._at = end
+        if line == b"\r\n":
+            self._over = True
+            return True
+        if _TRAILER_LINE.fullmatch(line) is None:
+            self._fail("has a trailer field that is not NAME: VALUE")
+        self._trailers.append(line)
+        self._trailers_size += size
+        return True
+
+    def _count(self, chunks: int, octets: int) -> None:
+        if chunks < TOGETHER:
+            return
+        self._many += chunks
+        self._many_octets += octets
+        if self._many >= MANY:
+            if self._many_octets < SMALL * self._many:
+                self._fail(f"has {self._many} chunks with less than {SMALL} bytes each in the mean")
+            self._many = self._many_octets = 0
+
+    def _fail(self, what: str) -> None:
+        raise self._error(f"{self._name} {what}")

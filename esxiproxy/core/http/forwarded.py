@@ -1,0 +1,181 @@
+"""Where a request came from, as far as the word of trusted proxies is taken for it (RFC 7239)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+
+from esxiproxy.core.http.head import HOST, RequestHead
+from esxiproxy.core.http.request import Address
+
+Network = IPv4Network | IPv6Network
+
+MAX_CHAIN = 20
+"""Addresses of X-Forwarded-For that are looked at; nobody has that many proxies."""
+_SECURE = {b"https": True, b"wss": True, b"http": False, b"ws": False}
+_PORT = rb"(?::(?:(\d{1,5})|_[A-Za-z0-9._-]+))?"  # RFC 7239 6.3: a number, or a name in place of it
+_NODE = re.compile(rb"\[([0-9A-Fa-f:.]+)\]%b|([0-9.]+)%b|([0-9A-Fa-f:.]+)".replace(b"%b", _PORT), re.DOTALL)
+_STRING = rb'"(?:[^"\\]|\\.)*"'
+_WELL_QUOTED = re.compile(rb'[^"]*(?:%b[^"]*)*' % _STRING, re.DOTALL)
+_ELEMENT = re.compile(rb'(?:[^",]|%b)+' % _STRING, re.DOTALL)
+_PAIR = re.compile(rb'[ \t]*([A-Za-z0-9_-]+)=(%b|[^";,\s]*)[ \t]*(?:;|\Z)' % _STRING, re.DOTALL)
+_ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
+_NUMBER = re.compile(rb"[0-9]{1,5}")
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """The networks whose forwarded fields are believed; ``unix`` stands for clients of a unix socket.
+
+    A network of mapped addresses (``::ffff:10.0.0.0/104``) is the IPv4 network.
+    """
+
+    networks: tuple[Network, ...] = ()
+    unix: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "networks", tuple(map(_plain_network, self.networks)))
+
+    def believes(self, host: str) -> bool:
+        """Whether the word of a peer with this address is taken."""
+        if host == "unix":
+            return self.unix
+        if not self.networks:
+            return False
+        try:
+            address = _plain(host)
+        except ValueError:
+            return False
+        return any(address in network for network in self.networks if network.version == address.version)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a request came from.
+
+    ``chain`` are the addresses for X-Forwarded-For, the client's first and our own peer's last; ``secure``
+    says whether the client's own connection is TLS, ``host`` what it has in its Host field.
+    """
+
+    client: Address
+    chain: tuple[str, ...]
+    secure: bool
+    host: bytes | None
+
+
+def origin_of(head: RequestHead, peer: Address, secure: bool, trust: Trust) -> Origin:
+    """Walk from our peer toward the client, for as long as whoever speaks is believed.
+
+    Where a request has both, X-Forwarded-For is read: a proxy that sets Forwarded takes a stranger's
+    X-Forwarded-For out, one that sets X-Forwarded-For often knows nothing of Forwarded.
+    """
+    host = head.value(b"host")
+    chain = [peer.host]
+    if not trust.believes(peer.host):
+        return Origin(peer, tuple(chain), secure, host)
+    client = peer
+    nodes, told_secure, told_host, told_port = _told(head)
+    for node in reversed(nodes):
+        found = _address(node)
+        if found is None:  # "unknown", a name, nonsense: nothing beyond it can be known
+            break
+        client = found
+        chain.insert(0, found.host)
+        if not trust.believes(found.host):
+            break
+    if told_host is not None and HOST.fullmatch(told_host):
+        host = told_host
+    secure = secure if told_secure is None else told_secure
+    return Origin(client, tuple(chain), secure, _with_port(host, told_port, secure))
+
+
+def _told(head: RequestHead) -> tuple[list[bytes], bool | None, bytes | None, bytes | None]:
+    """What the nearest proxies say: the nodes, whether it is TLS, the Host, and the port."""
+    if head.values(b"x-forwarded-for") or not head.values(b"forwarded"):
+        names = (b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port")
+        proto, host, port = (_last(head, name) for name in names)
+        return _elements(head, b"x-forwarded-for"), _SECURE.get((proto or b"").lower()), host, port
+    elements = [_pairs(element) for element in _elements(head, b"forwarded")]
+    nodes = [pairs.get(b"for", b"unknown") for pairs in elements]
+    nearest = elements[-1] if elements else {}
+    return nodes, _SECURE.get(nearest.get(b"proto", b"").lower()), nearest.get(b"host"), None
+
+
+def _with_port(host: bytes | None, port: bytes | None, secure: bool) -> bytes | None:
+    """Return the Host with the port of X-Forwarded-Port, unless it has one or the port is the scheme's."""
+    if host is None or port is None or _NUMBER.fullmatch(port) is None or not 0 < int(port) <= 65535:
+        return host
+    if int(port) == (443 if secure else 80) or b":" in host.rpartition(b"]")[2]:
+        return host
+    return b"%b:%d" % (host, int(port))
+
+
+def _elements(head: RequestHead, name: bytes) -> list[bytes]:
+    """The nearest ``MAX_CHAIN`` elements of a list, which stand last, without empty ones (RFC 9110 5.6.1).
+
+    A comma in a quoted string separates nothing.  Quotes that do not fit are taken for ordinary characters:
+    a client that leaves a string open must not swallow what the proxy in front of us has added.
+    """
+    found: list[bytes] = []
+    for value in reversed(head.values(name)):
+        if b'"' in value and _WELL_QUOTED.fullmatch(value):
+            parts = _ELEMENT.findall(value)
+        else:
+            parts = value.split(b",")
+        for part in reversed(parts):
+            if stripped := part.strip():
+                found.append(stripped)
+                if len(found) == MAX_CHAIN:
+                    return found[::-1]
+    return found[::-1]
+
+
+def _last(head: RequestHead, name: bytes) -> bytes | None:
+    """The nearest proxy's word, which stands last."""
+    found = _elements(head, name)
+    return _unquoted(found[-1]) if found else None
+
+
+def _pairs(element: bytes) -> dict[bytes, bytes]:
+    """The parameters of an element of Forwarded, up to the first that is malformed."""
+    pairs: dict[bytes, bytes] = {}
+    place = 0
+    while match := _PAIR.match(element, place):
+        pairs[match[1].lower()] = _unquoted(match[2])
+        place = match.end()
+        if place == len(element):
+            break
+    return pairs
+
+
+def _unquoted(value: bytes) -> bytes:
+    if len(value) < 2 or not value.startswith(b'"') or not value.endswith(b'"'):
+        return value
+    return _ESCAPED.sub(rb"\1", value[1:-1])
+
+
+def _address(node: bytes) -> Address | None:
+    match = _NODE.fullmatch(_unquoted(node))
+    if match is None:
+        return None
+    bracketed, port6, four, port4, bare = match.groups()
+    try:
+        host = str(_plain((bracketed or four or bare).decode("ascii")))
+    except ValueError:
+        return None
+    port = int(port6 or port4 or 0)
+    return Address(host, port if port <= 65535 else 0)
+
+
+def _plain(host: str) -> IPv4Address | IPv6Address:
+    """An IPv4 address that came in through an IPv6 socket is an IPv4 address."""
+    address = ip_address(host.partition("%")[0])
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _plain_network(network: Network) -> Network:
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    if mapped is None or network.prefixlen < 96:
+        return network
+    return IPv4Network((mapped, network.prefixlen - 96))

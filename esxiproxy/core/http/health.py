@@ -1,0 +1,41 @@
+"""The answer to a load balancer that asks whether this process takes new consoles."""
+
+from __future__ import annotations
+
+from esxiproxy.core.errors import MethodRefused
+from esxiproxy.core.http.date import date_field
+from esxiproxy.core.http.head import RequestHead
+
+_METHODS = (b"GET", b"HEAD", b"OPTIONS")  # OPTIONS is what HAProxy's httpchk sends by default
+
+
+def asks_for_health(head: RequestHead, path: bytes | None) -> bool:
+    """Whether this request is a health check: for the path of the listener's ``health``, if it has one.
+
+    Raises MethodRefused for a method that no health check has.
+    """
+    if path is None or head.target.partition(b"?")[0] != path:
+        return False
+    if head.method not in _METHODS:
+        error = MethodRefused("a health check is a GET or a HEAD")
+        error.fields = ((b"Allow", b", ".join(_METHODS)),)
+        raise error
+    return True
+
+
+def health(head: RequestHead, draining: bool) -> bytes:
+    """Return the answer to a health check, after which the connection is closed.
+
+    A worker that only retires answers 200, since its successor takes new consoles on the same port.
+    """
+    line = b"HTTP/1.1 503 Service Unavailable" if draining else b"HTTP/1.1 200 OK"
+    body = b"draining\n" if draining else b"ready\n"
+    fields = [
+        b"Content-Type: text/plain; charset=utf-8",
+        b"Cache-Control: no-store",
+        b"X-Content-Type-Options: nosniff",
+        *(b"%b: %b" % field for field in date_field()),
+        b"Content-Length: %d" % len(body),
+        b"Connection: close",
+    ]
+    return b"\r\n".join([line, *fields]) + b"\r\n\r\n" + (b"" if head.method == b"HEAD" else body)

@@ -1,0 +1,121 @@
+"""A plain HTTP request and its answer, as the other side of the proxy gets them (RFC 9110, RFC 9112)."""
+
+from __future__ import annotations
+
+from esxiproxy.core.errors import MalformedRequest, UpstreamInvalid
+from esxiproxy.core.http.date import date_field
+from esxiproxy.core.http.fields import (
+    NOT_IN_TRAILERS,
+    host_field,
+    page_origin_field,
+    request_fields,
+    response_fields,
+    session_field,
+    upgrade_fields,
+    view_of,
+)
+from esxiproxy.core.http.head import Fields, RequestHead, tokens
+from esxiproxy.core.http.request import Request
+from esxiproxy.core.http.rewriting import View
+from esxiproxy.core.routing import Principal, Route
+
+_IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+
+
+def has_body(head: RequestHead) -> bool:
+    """Whether bytes of a body belong to this request."""
+    lengths = head.values(b"content-length")
+    return bool(head.values(b"transfer-encoding")) or (bool(lengths) and int(lengths[0]) > 0)
+
+
+def may_be_repeated(head: RequestHead) -> bool:
+    """Whether the request may be sent a second time when nobody knows what became of the first (9.2.2)."""
+    return head.method in _IDEMPOTENT and not has_body(head)
+
+
+def max_forwards(head: RequestHead) -> int | None:
+    """Return how often an OPTIONS may still be forwarded (RFC 9110 7.6.2), or None when it does not say.
+
+    Raises MalformedRequest for a value that is no number.
+    """
+    values = head.values(b"max-forwards")
+    if head.method != b"OPTIONS" or not values:
+        return None
+    if len(values) > 1 or not values[0].isdigit() or len(values[0]) > 9:
+        raise MalformedRequest("the Max-Forwards is not one number")
+    return int(values[0])
+
+
+def options_answer(request: Request, methods: bytes) -> bytes:
+    """Return the answer to an OPTIONS that is not to be forwarded, after which the connection is closed."""
+    fields = [
+        (b"Allow", methods),
+        *session_field(request.session),
+        *date_field(),
+        (b"Content-Length", b"0"),
+        (b"Connection", b"close"),
+    ]
+    return b"HTTP/1.1 200 OK\r\n" + b"".join(b"%b: %b\r\n" % field for field in fields) + b"\r\n"
+
+
+def forwarded_request(request: Request, route: Route, principal: Principal | None) -> Fields:
+    """The fields of the request that goes upstream, its framing among them."""
+    head, upstream = request.head, route.upstream
+    dropped = {b"content-length", b"origin"} | (principal.consumed if principal else frozenset())
+    hops = max_forwards(head)
+    if hops is not None:
+        dropped.add(b"max-forwards")
+    if head.version == (1, 0):
+        dropped.add(b"expect")  # RFC 9110 10.1.1: in HTTP/1.0 it says nothing
+    fields = [(b"Host", host_field(request, upstream)), *request_fields(request, frozenset(dropped))]
+    if (origin := page_origin_field(request, upstream)) is not None:
+        fields.append((b"Origin", origin))
+    if hops is not None:
+        fields.append((b"Max-Forwards", b"%d" % max(0, hops - 1)))
+    if b"trailers" in head.tokens(b"te"):
+        fields += [(b"TE", b"trailers"), (b"Connection", b"TE")]
+    if head.values(b"transfer-encoding"):
+        fields.append((b"Transfer-Encoding", b"chunked"))
+    elif (length := head.value(b"content-length")) is not None:
+        fields.append((b"Content-Length", length))
+    return tuple(fields)
+
+
+def upstream_request(
+    request: Request, route: Route, principal: Principal | None
+) -> tuple[bytes, Fields, View]:
+    """The target and the fields of the request that goes upstream, and how its answer is seen."""
+    upstream, target = route.upstream, route.target
+    fields = forwarded_request(request, route, principal)
+    return request.head.target if target is None else target, fields, view_of(request, upstream)
+
+
+def check_answer(version: bytes, fields: Fields) -> None:
+    """Raises UpstreamInvalid for an answer whose end two readers would find in two places (RFC 9112 6)."""
+    framing = {name.lower() for name, _ in fields} & _FRAMING
+    if len(framing) == 2:
+        raise UpstreamInvalid("the upstream's answer has Content-Length and Transfer-Encoding")
+    if framing == {b"transfer-encoding"} and version != b"1.1":
+        raise UpstreamInvalid("the upstream's answer has a Transfer-Encoding in HTTP/1.0")
+
+
+def forwarded_answer(
+    fields: Fields, status: int, version: bytes, view: View, session: str
+) -> list[tuple[bytes, bytes]]:
+    """The fields of the answer that goes to the client; how its body is framed is h11's part."""
+    dropped = frozenset({b"content-length"} if status < 200 or status == 204 else ())
+    minor = 0 if version == b"1.0" else 1
+    kept = view.response_fields(tuple(response_fields(fields, dropped, session, (1, minor))))
+    if status < 200:
+        return kept
+    if upgrades := upgrade_fields(fields, status):
+        kept += [*upgrades, (b"Connection", b"Upgrade")]
+    return kept + date_field(tuple(kept))
+
+
+def trailer_fields(fields: Fields) -> list[tuple[bytes, bytes]]:
+    """The fields behind a chunked body that go on."""
+    named = tokens([value for name, value in fields if name.lower() == b"connection"])
+    gone = NOT_IN_TRAILERS.union(named)
+    return [(name, value) for name, value in fields if name.lower() not in gone]

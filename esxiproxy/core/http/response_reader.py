@@ -1,0 +1,119 @@
+"""The bytes of an upstream's answer, cut where h11 reads them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import h11
+
+from esxiproxy.core.errors import UpstreamInvalid
+from esxiproxy.core.http.chunks import Chunks
+
+MAX_ANSWER_HEAD = 64 * 1024
+"""Bytes of an upstream's response head: some set cookies without end."""
+MAX_INTERIM = 32
+"""Interim answers (1xx) that one read may bring."""
+MAX_EMPTY = 8
+"""Empty lines that may stand before a status line."""
+
+_PROTOCOL = b"HTTP/1."
+_END = re.compile(rb"\n\r?\n")
+_BODILESS = frozenset({204, 304})
+
+
+class AnswerReader:
+    """The answer on one ``h11.Connection``: heads as they are, a chunked body by way of :class:`Chunks`.
+
+    ``heard`` says whether a byte has come.  ``bodiless`` says that the request was a HEAD.
+    """
+
+    def __init__(self, connection: h11.Connection, bodiless: bool) -> None:
+        self._connection = connection
+        self._bodiless = bodiless
+        self._head = b""
+        self._searched = 0
+        self._in_head = True
+        self._chunks: Chunks | None = None
+        self._taken = False
+        self._interim = self._empty = 0
+        self.heard = False
+
+    @property
+    def more(self) -> bool:
+        """Whether whole chunks wait for another turn of the reactor."""
+        return self._chunks is not None and self._chunks.more
+
+    def feed(self, octets: bytes) -> None:
+        """Add what was read, or nothing for another turn.  Raises UpstreamInvalid for what is no HTTP/1.x."""
+        self._taken = False
+        self._interim = 0
+        if not octets:
+            return
+        self.heard = True
+        if self._in_head:
+            self._head += octets
+            self._check_start()
+        elif self._chunks is not None:
+            self._chunks.feed(octets)
+        else:
+            self._connection.receive_data(octets)
+
+    def end(self) -> None:
+        """Note that the upstream has ended the connection."""
+        self._connection.receive_data(b"")
+
+    def next_event(self) -> Any:
+        """Return h11's next event.  Raises UpstreamInvalid, or what h11 raises."""
+        if self._in_head and self._feed_head():
+            event = self._connection.next_event()
+            if isinstance(event, h11.Response):
+                self._body(event)
+            else:
+                self._count_interim()
+            return event
+        event = self._connection.next_event()
+        if event is h11.NEED_DATA and self._chunks is not None and not self._taken:
+            self._taken = True
+            if octets := self._chunks.take():
+                self._connection.receive_data(octets)
+                event = self._connection.next_event()
+        return event
+
+    def _feed_head(self) -> bool:
+        """Hand the next head to h11; False if it is not complete."""
+        self._check_start()
+        match = _END.search(self._head, max(0, self._searched - 2))
+        self._searched = len(self._head)
+        if (len(self._head) if match is None else match.end()) > MAX_ANSWER_HEAD:
+            raise UpstreamInvalid(f"the upstream's answer has a head over {MAX_ANSWER_HEAD} bytes")
+        if match is None:
+            return False
+        head, self._head = self._head[: match.end()], self._head[match.end() :]
+        self._searched = 0
+        self._connection.receive_data(head)
+        return True
+
+    def _check_start(self) -> None:
+        while self._head.startswith(b"\r\n") and self._empty < MAX_EMPTY:
+            self._empty += 1
+            self._head = self._head[2:]
+            self._searched = 0
+        start = self._head[: len(_PROTOCOL)]
+        if not _PROTOCOL.startswith(start) and (start != b"\r" or self._empty == MAX_EMPTY):
+            raise UpstreamInvalid("the upstream's answer is no HTTP/1.1")
+
+    def _body(self, event: h11.Response) -> None:
+        self._in_head = False
+        rest, self._head = self._head, b""
+        chunked = any(name == b"transfer-encoding" for name, _ in event.headers)
+        if chunked and not self._bodiless and event.status_code not in _BODILESS:
+            self._chunks = Chunks(UpstreamInvalid, "the upstream's answer")
+            self._chunks.feed(rest)
+        elif rest:
+            self._connection.receive_data(rest)
+
+    def _count_interim(self) -> None:
+        self._interim += 1
+        if self._interim > MAX_INTERIM:
+            raise UpstreamInvalid(f"the upstream sent more than {MAX_INTERIM} interim answers at once")

@@ -1,0 +1,129 @@
+"""What an upstream says of itself in its answers, turned into what the client sees of it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from esxiproxy.core.http.head import Fields
+from esxiproxy.core.routing import Upstream
+
+_URI = re.compile(rb"(?i)((?:http|ws)s?:)?//([^/?#]*)(.*)", re.DOTALL)
+# A scheme, or what a reader takes for the beginning of an authority: no path of ours.
+_ELSEWHERE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*:|[/\\]{2}")
+_LOCATIONS = frozenset({b"location", b"content-location"})
+_PORTS = {b"http": b"80", b"https": b"443"}
+_WEBSOCKET = {b"ws": b"http", b"wss": b"https"}
+"""The scheme that a WebSocket's URL stands for: its port, and whether it is TLS (RFC 6455 3)."""
+_SOCKETS = {scheme: socket for socket, scheme in _WEBSOCKET.items()}
+# Without Secure a browser drops a cookie that has one of these.
+_NEEDS_SECURE = frozenset({b"samesite=none", b"partitioned"})
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The two sides of one exchange: the names by which the upstream may call itself, and the client's view.
+
+    ``names`` are authorities in lower case with their port; ``scheme`` and ``host`` are what stands in the
+    client's own URL.
+    """
+
+    upstream_scheme: bytes
+    upstream_host: bytes
+    names: frozenset[bytes]
+    scheme: bytes
+    host: bytes
+
+    @classmethod
+    def of(cls, upstream: Upstream, sent_host: bytes, secure: bool, host: bytes | None) -> View:
+        scheme = b"https" if upstream.secure else b"http"
+        own = upstream.authority.lower().encode("idna" if not upstream.authority.isascii() else "ascii")
+        names = frozenset(with_port(name, scheme) for name in (own, sent_host.lower()))
+        return cls(scheme, _hostname(own), names, b"https" if secure else b"http", host or b"")
+
+    def response_fields(self, fields: Fields) -> list[tuple[bytes, bytes]]:
+        """These fields as the client is to see them, each Set-Cookie its own."""
+        return [(name, self._value(name.lower(), value)) for name, value in fields]
+
+    def _value(self, name: bytes, value: bytes) -> bytes:
+        if name in _LOCATIONS:
+            return self.location(value)
+        return self.cookie(value) if name == b"set-cookie" else value
+
+    def location(self, value: bytes) -> bytes:
+        """A URI that names the upstream, with the client's own authority; any other as it is."""
+        match = _URI.fullmatch(value)
+        if match is None or not self.host:
+            return value
+        scheme, authority, rest = match.groups()
+        named = _named(scheme, self.upstream_scheme)
+        if named != self.upstream_scheme or with_port(authority.lower(), named) not in self.names:
+            return value
+        ours = self.scheme if scheme is None or scheme[:2].lower() != b"ws" else _SOCKETS[self.scheme]
+        return (b"" if scheme is None else ours + b":") + b"//" + self.host + rest
+
+    def leads_past(self, value: bytes) -> bool:
+        """Whether a client that follows this Location, rewritten or not, leaves the address that it knows."""
+        match = _URI.fullmatch(self.location(value))
+        if match is None:
+            return _ELSEWHERE.match(b"".join(value.split())) is not None
+        scheme, authority, _ = match.groups()
+        named = _named(scheme, self.scheme)
+        ours = bool(self.host) and with_port(self.host.lower(), self.scheme)
+        return named != self.scheme or with_port(authority.lower(), named) != ours
+
+    def wants_tls(self, value: bytes) -> bool:
+        """Whether this Location is the upstream itself, by TLS, where it was asked without."""
+        match = _URI.fullmatch(value)
+        if match is None or self.upstream_scheme == b"https":
+            return False
+        hosts = {_hostname(name) for name in self.names}
+        return (
+            _named(match.group(1), self.upstream_scheme) == b"https"
+            and _hostname(match.group(2).lower()) in hosts
+        )
+
+    def cookie(self, value: bytes) -> bytes:
+        """A Set-Cookie (RFC 6265 4.1) that the client's browser takes from us."""
+        pair, *attributes = value.split(b";")
+        kept = [attribute for attribute in attributes if not self._refused(attribute.strip().lower())]
+        if self.scheme == b"http" and any(attribute.strip().lower() == b"secure" for attribute in attributes):
+            insecure = _NEEDS_SECURE | {b"secure"}
+            kept = [attribute for attribute in kept if _squeezed(attribute) not in insecure]
+        return b";".join([pair, *kept])
+
+    def _refused(self, attribute: bytes) -> bool:
+        """Whether it is a Domain that is the upstream's own, or one that the client's host is not under."""
+        name, equals, domain = attribute.partition(b"=")
+        if name.strip() != b"domain" or not equals:
+            return False
+        domain = domain.strip().strip(b'"').lstrip(b".")
+        if domain == self.upstream_host:
+            return True
+        host = _hostname(self.host.lower())
+        return _under(self.upstream_host, domain) and not _under(host, domain)
+
+
+def _named(scheme: bytes | None, default: bytes) -> bytes:
+    """Return the scheme of http that a URI with this one (``http:``, ``wss:``, none) is reached by."""
+    name = default if scheme is None else scheme[:-1].lower()
+    return _WEBSOCKET.get(name, name)
+
+
+def _squeezed(attribute: bytes) -> bytes:
+    return b"".join(attribute.lower().split())
+
+
+def _under(host: bytes, domain: bytes) -> bool:
+    return host == domain or host.endswith(b"." + domain)
+
+
+def _hostname(authority: bytes) -> bytes:
+    return re.sub(rb":\d*\Z", b"", authority) if not authority.endswith(b"]") else authority
+
+
+def with_port(authority: bytes, scheme: bytes) -> bytes:
+    """``host:port``, so that https://h and https://h:443 are one name."""
+    host = _hostname(authority)
+    port = authority[len(host) + 1 :] or _PORTS[scheme]
+    return host + b":" + port

@@ -1,0 +1,1 @@
+"""A session's life and its limits, without I/O."""

@@ -1,0 +1,139 @@
+"""How many sessions and connections a listener, a client, a principal, a console and a host may have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from typing import Any, Literal
+
+from esxiproxy.core.http.request import Request
+from esxiproxy.core.routing import Upstream
+from esxiproxy.core.session.claim import Claim, Rate, Slots
+from esxiproxy.core.session.record import Kind
+
+NOBODY = "anonymous"
+"""The name of a principal who is no one in particular: all the clients whom nobody asked share it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quotas:
+    """Every number a listener or an upstream may set; ``None`` stands for *off*.
+
+    ``[proxy]`` gives the defaults, a listener overrides them, and an upstream overrides both.  All of them
+    hold over all processes that share a state; of ``max_handshakes`` each of several workers has its part.
+
+    ``max_sessions``, ``max_sessions_per_`` ``client``, ``principal``, ``console``
+        consoles at the listener, from one client network, of one principal, to one console.
+    ``max_connections``
+        connections to one upstream host, whatever they are for; ESXi itself has 128.
+    ``max_http_connections``
+        connections among these that plain HTTP may have, ``"half"`` of them or a number.
+    ``max_http_connections_per_client``
+        connections to upstreams for the plain HTTP of one client network at the listener.  Both are off when
+        ``max_connections`` is off.
+    ``max_handshakes``
+        connections that the listener has accepted and that are not yet open, refused or served.
+    ``session_rate``, ``session_burst``
+        new consoles a second from one client network at the listener, and how many of them at once.
+    ``queue``
+        seconds that a client waits for a slot before it is refused.
+    """
+
+    max_sessions: int | None = None
+    max_sessions_per_client: int | None = None
+    max_sessions_per_principal: int | None = None
+    max_sessions_per_console: int | None = 20
+    max_connections: int | None = 64
+    max_http_connections: int | Literal["half"] | None = "half"
+    max_http_connections_per_client: int | None = 32
+    max_handshakes: int | None = 1000
+    session_rate: float | None = None
+    session_burst: int = 20
+    queue: float | None = None
+
+    def overridden_by(self, overrides: Mapping[str, Any]) -> Quotas:
+        """These quotas with the given ones (field name to value) in their place."""
+        return replace(self, **overrides) if overrides else self
+
+    def on_arrival(self, request: Request, kind: Kind = Kind.CONSOLE) -> tuple[Claim, ...]:
+        """What a session claims before anybody is asked who the client is.
+
+        A plain HTTP request claims nothing: a page has dozens, each gone in a moment.
+        """
+        if kind is not Kind.CONSOLE:
+            return ()
+        claims: list[Claim] = []
+        network = client_network(request.client.host)
+        if self.session_rate is not None and network is not None:
+            name = f"rate {request.listener} {network}"
+            claims.append(Rate("session_rate", name, self.session_rate, self.session_burst))
+        if self.max_sessions is not None:
+            claims.append(Slots("max_sessions", f"listener {request.listener}", self.max_sessions))
+        if self.max_sessions_per_client is not None and network is not None:
+            claims.append(Slots("max_sessions_per_client", f"client {network}", self.max_sessions_per_client))
+        return tuple(claims)
+
+    def on_decision(
+        self, principal: str, console: str | None, kind: Kind = Kind.CONSOLE
+    ) -> tuple[Claim, ...]:
+        """What it claims when the client and the console are known."""
+        if kind is not Kind.CONSOLE:
+            return ()
+        claims: list[Claim] = []
+        if self.max_sessions_per_principal is not None and principal != NOBODY:
+            claims.append(
+                Slots(
+                    "max_sessions_per_principal",
+                    f"principal {principal}",
+                    self.max_sessions_per_principal,
+                )
+            )
+        if self.max_sessions_per_console is not None and console is not None:
+            claims.append(
+                Slots("max_sessions_per_console", f"console {console}", self.max_sessions_per_console)
+            )
+        return tuple(claims)
+
+    def on_dial(self, upstream: Upstream, request: Request | None = None) -> tuple[Claim, ...]:
+        """Return what a connection to this upstream claims; two upstreams on one host share its connections.
+
+        ``request`` is the plain HTTP request that the connection is made for, None for a console.
+        """
+        if self.max_connections is None:
+            return ()
+        host = upstream.host.lower()
+        claims = [] if request is None else self._on_http_dial(host, request, self.max_connections)
+        return (*claims, Slots("max_connections", f"upstream {host}", self.max_connections))
+
+    def _on_http_dial(self, host: str, request: Request, connections: int) -> list[Slots]:
+        """Return what a connection for plain HTTP claims besides: consoles have the rest for themselves."""
+        claims: list[Slots] = []
+        network, of_client = client_network(request.client.host), self.max_http_connections_per_client
+        if of_client is not None and network is not None:
+            name = f"http client {request.listener} {network}"
+            claims.append(Slots("max_http_connections_per_client", name, of_client))
+        most = self.max_http_connections
+        if most is not None:
+            part = max(1, connections // 2) if most == "half" else most
+            claims.append(Slots("max_http_connections", f"http upstream {host}", part))
+        return claims
+
+
+@lru_cache(maxsize=1024)
+def client_network(host: str) -> str | None:
+    """The network that counts as one client: an IPv4 address, or the /64 that an IPv6 customer has.
+
+    An IPv4 address that came in through an IPv6 socket is an IPv4 address.  None where there is no address,
+    on a unix socket: whoever is in front there counts for itself.
+    """
+    try:
+        address: IPv4Address | IPv6Address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped is None:
+            return str(IPv6Network((int(address) >> 64 << 64, 64)))
+        address = address.ipv4_mapped
+    return f"{address}/32"

@@ -1,0 +1,205 @@
+"""The opening handshake of both sides (RFC 6455 section 4), without a network."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from dataclasses import dataclass
+
+from esxiproxy.core.errors import (
+    MalformedRequest,
+    MethodRefused,
+    UpgradeRequired,
+    UpstreamInvalid,
+    UpstreamRedirect,
+)
+from esxiproxy.core.http.fields import host_field, origin_field, request_fields, response_fields
+from esxiproxy.core.http.head import Fields, RequestHead, by_name, tokens
+from esxiproxy.core.http.request import Request
+from esxiproxy.core.http.rewriting import View
+from esxiproxy.core.routing import Principal, Route, Subprotocol, Upstream
+
+BINARY = b"binary"
+"""The subprotocol that ESXi's consoles want."""
+
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
+_SUBPROTOCOL = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_NEGOTIATED = frozenset(
+    {
+        b"sec-websocket-accept",
+        b"sec-websocket-extensions",
+        b"sec-websocket-key",
+        b"sec-websocket-protocol",
+        b"sec-websocket-version",
+    }
+)
+_REQUEST_OWN = _NEGOTIATED | {b"origin", b"content-length"}
+_RESPONSE_OWN = _NEGOTIATED | {b"content-length"}
+
+
+@dataclass(frozen=True, slots=True)
+class Upgrade:
+    """What a client's opening handshake asks for: its key, and subprotocols in its order of preference."""
+
+    key: bytes
+    subprotocols: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """An upstream's verified 101: what it chose of the subprotocols, and the fields it sent."""
+
+    subprotocol: bytes | None
+    fields: Fields
+
+
+def accept_value(key: bytes) -> bytes:
+    """The Sec-WebSocket-Accept that belongs to a key (RFC 6455 4.2.2)."""
+    return base64.b64encode(hashlib.sha1(key + _GUID).digest())
+
+
+def upgrade_of(head: RequestHead) -> Upgrade | None:
+    """The opening handshake that this request is, or None when it asks for no WebSocket.
+
+    Raises MalformedRequest, MethodRefused or UpgradeRequired for one that asks in a wrong way.  One that a
+    proxy in front has spoiled is refused too: its target is a ticket, which no host must get as a page.
+    """
+    wanted = b"websocket" in head.tokens(b"upgrade")
+    if not wanted and not head.values(b"sec-websocket-key"):
+        return None
+    if spoiled := _spoiled(head, wanted):
+        raise UpgradeRequired(
+            f"this opening handshake came {spoiled}: "
+            "a proxy in front has to pass Upgrade and Connection on, in HTTP/1.1"
+        )
+    if head.absolute:
+        raise MalformedRequest("an opening handshake has its target in origin-form")
+    if head.method != b"GET":
+        raise MethodRefused("an opening handshake is a GET")
+    if head.values(b"content-length") not in ([], [b"0"]) or head.values(b"transfer-encoding"):
+        raise MalformedRequest("an opening handshake has no body")
+    versions = head.values(b"sec-websocket-version")
+    if len(versions) != 1:
+        raise MalformedRequest("an opening handshake has one Sec-WebSocket-Version")
+    if versions[0] != b"13":
+        raise UpgradeRequired("only version 13 of the WebSocket protocol is spoken here")
+    if len(head.values(b"origin")) > 1:
+        raise MalformedRequest("an opening handshake has one Origin")
+    return Upgrade(_key_of(head), _subprotocols_of(head))
+
+
+def _spoiled(head: RequestHead, wanted: bool) -> str:
+    """Return what a proxy in front has done to this opening handshake, empty when it is whole."""
+    if head.version != (1, 1):  # RFC 9110 7.8: an Upgrade in HTTP/1.0 is ignored
+        return "in HTTP/1.0"
+    if not wanted:
+        return "without Upgrade: websocket"
+    return "" if b"upgrade" in head.tokens(b"connection") else "without Connection: upgrade"
+
+
+def _key_of(head: RequestHead) -> bytes:
+    keys = head.values(b"sec-websocket-key")
+    if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
+        raise MalformedRequest("an opening handshake has one Sec-WebSocket-Key of 16 bytes")
+    try:
+        base64.b64decode(keys[0], validate=True)
+    except binascii.Error:  # pragma: no cover - the pattern admits nothing of the kind
+        raise MalformedRequest("the Sec-WebSocket-Key is no base64") from None
+    return keys[0]
+
+
+def _subprotocols_of(head: RequestHead) -> tuple[bytes, ...]:
+    listed = [
+        part.strip()
+        for value in head.values(b"sec-websocket-protocol")
+        for part in value.split(b",")
+        if part.strip()
+    ]
+    if len(set(listed)) != len(listed):
+        raise MalformedRequest("a subprotocol is offered twice")
+    if not all(map(_SUBPROTOCOL.fullmatch, listed)):
+        raise MalformedRequest("the name of a subprotocol is no token")
+    return tuple(listed)
+
+
+def offered_upstream(upgrade: Upgrade, upstream: Upstream) -> tuple[bytes, ...]:
+    """The subprotocols to offer: the client's own, or ``binary`` in place of none where we bridge."""
+    if not upgrade.subprotocols and upstream.subprotocol is Subprotocol.BRIDGE:
+        return (BINARY,)
+    return upgrade.subprotocols
+
+
+def opening_fields(
+    request: Request, route: Route, principal: Principal, offered: tuple[bytes, ...], key: bytes
+) -> list[tuple[bytes, bytes]]:
+    """The fields of our own opening handshake to the upstream, with a key of our own."""
+    upstream = route.upstream
+    fields = [(b"Host", host_field(request, upstream))]
+    fields += request_fields(request, _REQUEST_OWN | principal.consumed)
+    if (origin := origin_field(request, upstream)) is not None:
+        fields.append((b"Origin", origin))
+    fields += [
+        (b"Upgrade", b"websocket"),
+        (b"Connection", b"Upgrade"),
+        (b"Sec-WebSocket-Version", b"13"),
+        (b"Sec-WebSocket-Key", key),
+    ]
+    if offered:
+        fields.append((b"Sec-WebSocket-Protocol", b", ".join(offered)))
+    return fields
+
+
+def check_acceptance(
+    status_version: bytes, fields: Fields, key: bytes, offered: tuple[bytes, ...]
+) -> Acceptance:
+    """The acceptance that an upstream's 101 is.  Raises UpstreamInvalid (the steps of RFC 6455 4.1)."""
+    named = by_name(fields)
+    if status_version != b"1.1":
+        raise UpstreamInvalid("the upstream accepted in another version than HTTP/1.1")
+    if tokens(named.get(b"upgrade", [])) != [b"websocket"] or b"upgrade" not in tokens(
+        named.get(b"connection", [])
+    ):
+        raise UpstreamInvalid("the upstream's 101 does not upgrade to websocket")
+    if named.get(b"sec-websocket-accept") != [accept_value(key)]:
+        raise UpstreamInvalid("the upstream's 101 has a wrong Sec-WebSocket-Accept")
+    if b"sec-websocket-extensions" in named:
+        raise UpstreamInvalid("the upstream chose an extension, and none was offered")
+    chosen = named.get(b"sec-websocket-protocol", [])
+    if len(chosen) > 1 or (chosen and chosen[0] not in offered):
+        raise UpstreamInvalid("the upstream chose a subprotocol that was not offered")
+    return Acceptance(chosen[0] if chosen else None, fields)
+
+
+def check_refusal(status: int, fields: Fields, view: View) -> None:
+    """Raise UpstreamRedirect for a refusal that sends the client past the proxy.
+
+    Many clients follow a redirect of an opening handshake, and its target is the ticket.
+    """
+    if not 300 <= status < 400:
+        return
+    for location in by_name(fields).get(b"location", ()):
+        if view.leads_past(location):
+            said = f"the upstream answered {status} to the opening handshake, a redirect past this proxy"
+            if view.wants_tls(location):
+                raise UpstreamRedirect(f"{said} to the upstream's TLS port: use wss:// in the upstream's url")
+            raise UpstreamRedirect(
+                f"{said}, which is not passed on: check the upstream's url, and whether it has to be wss://"
+            )
+
+
+def switching_head(upgrade: Upgrade, acceptance: Acceptance, session: str) -> bytes:
+    """Our own 101 to the client: the upstream's choice, its end-to-end fields, and the session's id."""
+    lines = [
+        b"HTTP/1.1 101 Switching Protocols",
+        b"Upgrade: websocket",
+        b"Connection: Upgrade",
+        b"Sec-WebSocket-Accept: " + accept_value(upgrade.key),
+    ]
+    if acceptance.subprotocol in upgrade.subprotocols:
+        lines.append(b"Sec-WebSocket-Protocol: " + (acceptance.subprotocol or b""))
+    fields = response_fields(acceptance.fields, _RESPONSE_OWN, session)
+    lines += [name + b": " + value for name, value in fields]
+    return b"\r\n".join(lines) + b"\r\n\r\n"

@@ -1,0 +1,1 @@
+"""Limits on sessions and connections, and the queue before them."""

@@ -1,0 +1,1 @@
+"""WebSocket consoles: the two legs and the relay between them."""

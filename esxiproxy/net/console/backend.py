@@ -1,0 +1,232 @@
+"""The upstream leg: Autobahn's client protocol, with an opening handshake of our own.
+
+Autobahn's appends the port to Host, takes no repeated fields, recodes bytes and drops a refusal's body; h11
+writes the request and reads the answer instead (RFC 9112), byte for byte.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import h11
+from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IHandshakeListener
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from esxiproxy.core.errors import (
+    SessionError,
+    UpgradeRefused,
+    UpstreamInvalid,
+    UpstreamLost,
+    UpstreamRedirect,
+)
+from esxiproxy.core.http.head import MAX_HEAD, Fields
+from esxiproxy.core.http.rewriting import View
+from esxiproxy.core.websocket.closing import Side
+from esxiproxy.core.websocket.frames import FrameWalker
+from esxiproxy.core.websocket.handshake import Acceptance, check_acceptance, check_refusal
+from esxiproxy.net.admission.slot import SlotOwner
+from esxiproxy.net.console.leg import Leg
+from esxiproxy.net.tls.client import UpstreamTLS
+
+MAX_REFUSAL = 64 * 1024
+"""Bytes of a refusal's body that are passed on."""
+MAX_INTERIM = 5
+"""1xx answers that are skipped before the 101."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """Our opening handshake to an upstream: the request, and what its answer is checked against.
+
+    ``view`` turns what the upstream says of itself into what the client sees.
+    """
+
+    target: bytes = field(repr=False)
+    fields: Fields = field(repr=False)
+    key: bytes
+    offered: tuple[bytes, ...]
+    view: View
+    max_frame: int | None = None
+
+
+def new_key() -> bytes:
+    """A Sec-WebSocket-Key: 16 random bytes in base64 (RFC 6455 4.1)."""
+    return base64.b64encode(os.urandom(16))
+
+
+@implementer(IHandshakeListener)
+class Backend(SlotOwner, Leg, WebSocketClientProtocol):
+    """One WebSocket connection to an upstream.
+
+    ``opened`` fires with this backend when the upstream has accepted, in the stack that read its 101, and
+    fails with a SessionError otherwise.  ``tls`` checks the upstream's certificate, before the request goes
+    out: its target is a secret.
+    """
+
+    side = Side.UPSTREAM
+    version = 18
+    acceptMaskedServerFrames = False
+    maskClientFrames = True
+    serverConnectionDropTimeout = 0
+    perMessageCompressionOffers = ()
+
+    step = "finish the opening handshake"
+
+    def __init__(self, opening: Opening, factory: BackendFactory, tls: UpstreamTLS | None) -> None:
+        super().__init__(FrameWalker(masked=False, max_frame=opening.max_frame))
+        self.factory = factory
+        self._opening = opening
+        self._tls = tls
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
+        self._began = False
+        self._interim = 0
+        self._answer: h11.Response | None = None
+        self._body = bytearray()
+        self.acceptance: Acceptance | None = None
+        self.opened: Deferred[Backend] | None = Deferred(self._cancelled)
+
+    def begin(self) -> None:
+        """Without TLS the request goes out at once."""
+        if self._tls is None:
+            self._request()
+
+    def handshakeCompleted(self) -> None:
+        """TLS is up: now the upstream has to be the one that was meant."""
+        assert self._tls is not None
+        try:
+            self._tls.verify_peer(self.transport)
+        except SessionError as error:
+            self.fail(error)
+        else:
+            self._request()
+
+    def _request(self) -> None:
+        opening = self._opening
+        request = h11.Request(method=b"GET", target=opening.target, headers=list(opening.fields))
+        octets = self._http.send(request)
+        assert octets is not None
+        self._http.send(h11.EndOfMessage())
+        self.transport.write(octets)
+
+    def processHandshake(self) -> None:
+        """Read what there is of the upstream's answer."""
+        octets, self.data = self.data, b""
+        if self.opened is not None:
+            self._read(octets)
+
+    def _read(self, octets: bytes) -> None:
+        """``b""`` stands for the end of the stream, as h11 has it."""
+        if not self._began and octets:
+            self._began = True
+            if octets[:5] != b"HTTP/"[: len(octets)]:  # h11 waits for the end of a head, and SSH has none
+                self.fail(UpstreamInvalid("the upstream's answer is no HTTP/1.1"))
+                return
+        try:
+            self._http.receive_data(octets)
+            while self.opened is not None:
+                event = self._http.next_event()
+                if event is h11.NEED_DATA or event is h11.PAUSED:
+                    return
+                self._take(event)
+        except h11.RemoteProtocolError as error:
+            if self._answer is not None:
+                self._refused()  # its body was cut off: what came is better than nothing
+            elif error.error_status_hint == 431:
+                self.fail(UpstreamInvalid(f"the upstream's answer has a head of more than {MAX_HEAD} bytes"))
+            else:
+                self.fail(UpstreamInvalid("the upstream's answer is no HTTP/1.1"))
+
+    def _take(self, event: Any) -> None:
+        if isinstance(event, h11.InformationalResponse):
+            if event.status_code == 101:
+                self._accepted(event)
+            else:
+                self._interim += 1
+                if self._interim > MAX_INTERIM:
+                    self.fail(UpstreamInvalid(f"the upstream sent more than {MAX_INTERIM} interim answers"))
+        elif isinstance(event, h11.Response):
+            self._answer = event
+        elif isinstance(event, h11.Data):
+            self._body += event.data
+            if len(self._body) >= MAX_REFUSAL:
+                self._refused()
+        elif isinstance(event, h11.EndOfMessage):
+            self._refused()
+        else:
+            self.fail(UpstreamLost("the upstream ended the connection without an answer"))
+
+    def _accepted(self, answer: h11.InformationalResponse) -> None:
+        opening, fields = self._opening, tuple(answer.headers.raw_items())
+        try:
+            acceptance = check_acceptance(answer.http_version, fields, opening.key, opening.offered)
+        except UpstreamInvalid as error:
+            self.fail(error)
+            return
+        self.acceptance = replace(acceptance, fields=tuple(opening.view.response_fields(fields)))
+        early, _closed = self._http.trailing_data
+        del self._http, self._opening  # a console lasts for days
+        self.open()
+        opened, self.opened = self.opened, None
+        assert opened is not None
+        opened.callback(self)
+        self.data = early + self.data
+        if early and not self.lost:
+            self.consumeData()
+
+    def _refused(self) -> None:
+        answer = self._answer
+        assert answer is not None
+        view, fields = self._opening.view, tuple(answer.headers.raw_items())
+        try:
+            check_refusal(answer.status_code, fields, view)
+        except UpstreamRedirect as error:
+            self.fail(error)
+            return
+        seen, body = tuple(view.response_fields(fields)), bytes(self._body[:MAX_REFUSAL])
+        self.fail(UpgradeRefused(answer.status_code, answer.reason, seen, body))
+
+    def fail(self, error: SessionError) -> None:
+        """There will be no session with this connection."""
+        opened, self.opened = self.opened, None
+        self._abort()
+        if opened is not None:
+            opened.errback(Failure(error))
+
+    def _cancelled(self, _opened: Deferred[Backend]) -> None:
+        self.opened = None
+        self._abort()
+
+    def _abort(self) -> None:
+        if not self.lost and self.transport is not None:
+            self.transport.abortConnection()
+
+    def left(self, reason: Failure) -> None:
+        if self.relay is not None:
+            self.relay.lost(self)
+        elif self.opened is not None:
+            if self._answer is not None:
+                self._read(b"")
+            if self.opened is not None:
+                self.fail(self._loss(reason))
+
+    def _loss(self, reason: Failure) -> SessionError:
+        if self._tls is not None:
+            explained = self._tls.explain(reason.value)
+            if explained is not None:
+                return explained
+        return UpstreamLost("the upstream ended the connection without an answer")
+
+
+class BackendFactory(WebSocketClientFactory):
+    """What Autobahn wants to know of an upstream: one a proxy, shared by all backends."""
+
+    noisy = False
+
+    def __init__(self, clock: Any) -> None:
+        super().__init__("ws://upstream.invalid", reactor=clock)

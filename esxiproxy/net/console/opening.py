@@ -1,0 +1,35 @@
+"""The opening of a console, from the decision to the upstream's 101."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from esxiproxy.core.http.fields import view_of
+from esxiproxy.core.session.session import Session
+from esxiproxy.core.websocket.handshake import Upgrade, offered_upstream, opening_fields
+from esxiproxy.net.console.backend import Backend, BackendFactory, Opening, new_key
+from esxiproxy.net.upstream.gateway import Gateway
+
+
+async def open_backend(
+    gateway: Gateway, session: Session, upgrade: Upgrade, factory: BackendFactory
+) -> Backend:
+    """Return the open upstream leg for this session.
+
+    Raises a SessionError for every failure that has a name.  Nothing stays open when it raises or is
+    cancelled.  Nothing is awaited after the connect, so that no frame arrives between the upstream's 101 and
+    the join.
+    """
+    principal, route = await gateway.decide(session)
+    request = session.request
+    offered = offered_upstream(upgrade, route.upstream)
+    key = new_key()
+    opening = Opening(
+        target=request.head.target if route.target is None else route.target,
+        fields=tuple(opening_fields(request, route, principal, offered, key)),
+        key=key,
+        offered=offered,
+        view=view_of(request, route.upstream),
+        max_frame=session.limits.max_frame,
+    )
+    return await gateway.connect(session, route.upstream, partial(Backend, opening, factory))

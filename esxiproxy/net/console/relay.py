@@ -1,0 +1,251 @@
+"""The running copy of frames between the two legs of one session, from the join to the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IReactorTime
+
+from esxiproxy.core.errors import (
+    ClientLost,
+    Flood,
+    IdleTimeout,
+    LifetimeReached,
+    SessionError,
+    StallTimeout,
+    UpstreamLost,
+)
+from esxiproxy.core.session.session import Session
+from esxiproxy.core.websocket.closing import Action, CloseCode, Closing, Phase, Side, Verb
+from esxiproxy.core.websocket.control_budget import ControlBudget
+from esxiproxy.net.console.flow_control import Valve
+from esxiproxy.net.console.leg import CLOSE, Leg
+from esxiproxy.net.console.pinger import Keepalive
+from esxiproxy.net.console.stall_detector import Lookout
+from esxiproxy.net.sockets.linger import half_close
+from esxiproxy.net.sockets.tcp_keepalive import keep_alive
+from esxiproxy.net.sockets.timers import Timers
+
+_IDLE_CHECKS = 10
+"""How often within ``idle_timeout`` the counters are looked at: the end may come that part late."""
+
+
+class Relay:
+    """Joins two open legs and ends them together.
+
+    ``ended`` is called once, when both connections are closed.
+    """
+
+    def __init__(
+        self, session: Session, client: Leg, upstream: Leg, clock: IReactorTime, ended: Callable[[], None]
+    ) -> None:
+        self.session = session
+        self.legs = {Side.CLIENT: client, Side.UPSTREAM: upstream}
+        self._clock = clock
+        self._ended = ended
+        self._closing = Closing()
+        self._budgets = {side: ControlBudget(clock.seconds) for side in Side}
+        self._keepalives: dict[Side, Keepalive] = {}
+        self._timers = Timers(clock)
+        self._valves: dict[Side, Valve] = {}
+        self._deadline = 0.0
+        self._staged = Phase.OPEN
+
+    def start(self) -> None:
+        """From here on frames flow."""
+        for side, leg in self.legs.items():
+            leg.twin = leg.sink = self.legs[side.other]
+        limits = self.session.limits
+        stalled = self._stalled  # one object for all who may call it: there are thousands of sessions
+        for side, leg in self.legs.items():
+            leg.relay = self
+            valve = Valve(leg, self.legs[side.other], self._clock, limits.stall_timeout, stalled)
+            self._valves[side] = valve
+            valve.install()
+            keep_alive(leg.transport, limits.tcp_keepalive)
+        Lookout(self.legs, self._clock, self._timers, limits, stalled, self._gone).start()
+        self._keep_alive(Side.CLIENT, limits.ping_interval)
+        self._keep_alive(Side.UPSTREAM, limits.upstream_ping_interval)
+        if limits.max_lifetime is not None:
+            lasted = f"the session lasted for {limits.max_lifetime:g} s"
+            error = LifetimeReached(lasted, timeout="max_lifetime")
+            self._timers.arm("lifetime", limits.max_lifetime, self.end, error)
+        if limits.idle_timeout is not None:
+            self._timers.arm("idle", limits.idle_timeout / _IDLE_CHECKS, self._check_idle, self.octets, 1)
+
+    @property
+    def octets(self) -> int:
+        """Bytes relayed so far, both ways together."""
+        return sum(leg.octets for leg in self.legs.values())
+
+    # What a leg tells
+
+    def close_received(self, leg: Leg, close: CloseCode) -> None:
+        """A Close came."""
+        side = leg.side
+        self.session.ended(side.value, close.code)
+        self._perform(self._closing.close_received(side, close))
+
+    def faulted(self, leg: Leg, error: SessionError) -> None:
+        """The peer broke the protocol."""
+        side = leg.side
+        if self._closing.phase is Phase.OPEN:
+            self.session.failed(error, side.value)
+        self._perform(self._closing.faulted(side, error))
+
+    def lost(self, leg: Leg) -> None:
+        """The connection has ended."""
+        side = leg.side
+        if self._closing.phase is Phase.OPEN:
+            self.session.failed(_loss(side, leg.walker.left > 0), side.value)
+        self._stop(side)
+        self._perform(self._closing.lost(side))
+        if self._closing.phase is Phase.CLOSED:
+            self._finish()
+
+    def spend_control(self, leg: Leg) -> bool:
+        """Whether the peer may send one more control frame now."""
+        side = leg.side
+        if self._budgets[side].spend():
+            return True
+        leg.fault(Flood("too many control frames"))
+        return False
+
+    def control_written(self, leg: Leg, opcode: int) -> None:
+        """A control frame of ours went out on this leg."""
+        side = leg.side
+        if opcode == CLOSE:
+            self._silence(leg)
+        elif side in self._keepalives:
+            self._keepalives[side].written(opcode)
+
+    def ponged(self, leg: Leg, payload: bytes) -> None:
+        """A pong came."""
+        side = leg.side
+        if keepalive := self._keepalives.get(side):
+            keepalive.ponged(payload)
+            if side is Side.CLIENT:
+                self.session.round_trip = keepalive.round_trip
+
+    # Time
+
+    def _keep_alive(self, side: Side, interval: float | None) -> None:
+        if interval is not None:
+            timeout = self.session.limits.ping_timeout
+            self._keepalives[side] = Keepalive(self.legs[side], self._clock, interval, timeout, self._silent)
+
+    def _silent(self, side: Side) -> None:
+        self._dead(side, "no answer to a ping", "ping_timeout")
+
+    def _gone(self, side: Side) -> None:
+        self._dead(side, "no sign of life", "tcp_keepalive")
+
+    def _dead(self, side: Side, what: str, timeout: str) -> None:
+        what += f" within {getattr(self.session.limits, timeout):g} s"
+        self.session.failed(_loss(side, False, what, timeout), side.value)
+        self.legs[side].transport.abortConnection()
+
+    def _stalled(self, side: Side) -> None:
+        timeout = self.session.limits.stall_timeout
+        self.end(StallTimeout(f"the {side.value} took nothing for {timeout:g} s", timeout="stall_timeout"))
+
+    def _check_idle(self, octets: int, checks: int) -> None:
+        timeout = self.session.limits.idle_timeout
+        assert timeout is not None
+        # A slow reader takes its time for what waits for it: whether it takes any of it is another timer's.
+        if self.octets != octets or any(leg.blocked for leg in self.legs.values()):
+            octets, checks = self.octets, 0
+        if checks >= _IDLE_CHECKS:
+            self.end(IdleTimeout(f"no data for {timeout:g} s", timeout="idle_timeout"))
+        else:
+            self._timers.arm("idle", timeout / _IDLE_CHECKS, self._check_idle, octets, checks + 1)
+
+    # The end
+
+    def end(self, error: SessionError) -> None:
+        """End the session from our side: both peers get a Close with this failure's code and reason."""
+        if self._closing.phase is Phase.OPEN:
+            self.session.failed(error)
+            self.session.close_code = error.close_code
+        self._perform(self._closing.demanded(error))
+
+    def abort(self) -> None:
+        """End it without a word: the process is going away."""
+        for leg in self.legs.values():
+            if not leg.lost:
+                leg.transport.abortConnection()
+
+    def _perform(self, actions: list[Action]) -> None:
+        self._arm_stage()
+        for action in actions:
+            leg = self.legs[action.side]
+            if leg.lost:
+                continue
+            match action.verb:
+                case Verb.SEND_CLOSE:
+                    assert action.close is not None
+                    self._send_close(leg, action.close)
+                case Verb.DROP:
+                    leg.transport.loseConnection()
+                case Verb.LINGER:
+                    half_close(leg.transport)
+                case Verb.ABORT:
+                    leg.transport.abortConnection()
+
+    def _send_close(self, leg: Leg, close: CloseCode) -> None:
+        """At a frame boundary.  Where the rest of the frame will never come, no Close can follow it."""
+        twin = leg.twin
+        if leg.mid_frame() and (twin is None or twin.lost or twin.deaf or twin.sink is None):
+            self.session.detail += f"; the {leg.side.value} was left in the middle of a frame"
+            self._silence(leg)
+            leg.transport.loseConnection()
+        else:
+            leg.send_close(close)
+
+    def _silence(self, leg: Leg) -> None:
+        """Our Close is written: nothing may follow it, and the twin need not wait for this leg any more."""
+        twin = leg.twin
+        if twin is not None:
+            twin.sink = None
+        self._stop(leg.side)
+
+    def _stop(self, side: Side) -> None:
+        """Nothing more is relayed to this leg: take the valve out, and whoever waits for it goes on."""
+        if keepalive := self._keepalives.pop(side, None):
+            keepalive.stop()
+        if valve := self._valves.pop(side, None):
+            valve.remove()
+
+    def _arm_stage(self) -> None:
+        phase = self._closing.phase
+        if phase is self._staged or phase is Phase.CLOSED:
+            return
+        now, timeout = self._clock.seconds(), self.session.limits.close_timeout
+        if self._staged is Phase.OPEN:
+            self._deadline = now + timeout
+            self._timers.clear()
+            for valve in self._valves.values():
+                valve.forget()
+        self._staged = phase
+        answering = timeout / 2 if phase is Phase.CARRYING else 0.0
+        self._timers.arm("stage", self._deadline - now - answering, self._expired)
+
+    def _expired(self) -> None:
+        self.session.closed_late()
+        self._perform(self._closing.expired())
+
+    def _finish(self) -> None:
+        self._timers.clear()
+        self.session.octets_up = self.legs[Side.CLIENT].octets
+        self.session.octets_down = self.legs[Side.UPSTREAM].octets
+        self._ended()
+        for leg in self.legs.values():  # circles: every console waits while the collector looks for them
+            leg.relay = leg.twin = leg.sink = None
+
+
+def _loss(side: Side, mid_frame: bool, detail: str = "", timeout: str = "") -> SessionError:
+    """The failure that a lost connection is."""
+    detail = detail or "the connection ended without a Close"
+    if mid_frame:
+        detail += ", in the middle of a frame"
+    return (ClientLost if side is Side.CLIENT else UpstreamLost)(detail, timeout=timeout)

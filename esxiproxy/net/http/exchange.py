@@ -1,0 +1,303 @@
+"""One plain HTTP request and its answer, from the checked head to the record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from esxiproxy.core.errors import (
+    ClientLost,
+    Draining,
+    Internal,
+    SessionError,
+    StallTimeout,
+    UpstreamLost,
+    UpstreamTimeout,
+)
+from esxiproxy.core.http.forwarding import Forwarding
+from esxiproxy.core.http.message import may_be_repeated, upstream_request
+from esxiproxy.core.http.refusal import refusal
+from esxiproxy.core.routing import Upstream
+from esxiproxy.core.session.session import Session
+from esxiproxy.core.session_limits import MAX_EARLY
+from esxiproxy.net.http.deadlines import HttpDeadlines
+from esxiproxy.net.http.flow_control import HttpFlow
+from esxiproxy.net.http.upstream import HttpUpstream
+from esxiproxy.net.sessions import Sessions, log_bug
+from esxiproxy.net.sockets.timers import Timers
+from esxiproxy.net.upstream.gateway import Gateway
+
+
+class Downstream(Protocol):
+    """The downstream connection, as an exchange on it needs it."""
+
+    transport: Any
+    flow: HttpFlow
+    clock: IReactorTime
+    gateway: Gateway
+    sessions: Sessions
+
+    @property
+    def is_last(self) -> bool:
+        """Whether no other request is served behind the one that is."""
+
+    def take_idle(
+        self, upstream: Upstream, proxy_header: bytes, counted: tuple[str, ...]
+    ) -> HttpUpstream | None:
+        """Return the idle upstream connection if the exchange may have it."""
+
+    def keep_idle(self, upstream: HttpUpstream) -> None:
+        """Keep an upstream connection for the next exchange."""
+
+    def exchange_over(self, rest: bytes, keep: bool) -> None:
+        """Go on after the request has its answer; ``rest`` came behind the request."""
+
+
+class Exchange:
+    """Moves one request up and its answer down.
+
+    ``client`` is the downstream connection; it is told of the end with ``exchange_over``, once.
+    """
+
+    _log = Logger()
+
+    def __init__(self, session: Session, client: Downstream) -> None:
+        self.session = session
+        self._client = client
+        self._upstream: HttpUpstream | None = None
+        self._admission: Deferred[HttpUpstream] | None = None
+        self._early = b""
+        self._over = False
+        self._repeated = False
+        self._forwarding = Forwarding(session.request, session.limits.max_body)
+        self._timers = Timers(client.clock)
+        self.deadlines = HttpDeadlines(self._forwarding, session, client.flow, client.clock, self.fail)
+
+    def start(self, rest: bytes) -> None:
+        """Ask who it is and where to; ``rest`` is what came with the head."""
+        client = self._client
+        client.sessions.admitted(self)
+        self._early = rest
+        if client.sessions.draining:
+            return self.fail(Draining("the proxy is shutting down"))
+        client.flow.changed = self._client_changed
+        client.flow.stalled = partial(self._stalled, StallTimeout, "client")
+        client.flow.timeout = self.session.limits.stall_timeout
+        self._admit()
+
+    def _admit(self) -> None:
+        self._admission = Deferred.fromCoroutine(self._connection())
+        self._admission.addCallback(self._begin).addErrback(self._not_admitted)
+
+    async def _connection(self) -> HttpUpstream:
+        session, client, gateway = self.session, self._client, self._client.gateway
+        upstream = (session.route or (await gateway.decide(session))[1]).upstream
+        header = gateway.proxy_header(session, upstream)
+        counted = gateway.counted(session, upstream)
+        if (idle := client.take_idle(upstream, header, counted)) is not None:
+            gateway.admission.dialled(session)
+            return idle
+        make = partial(HttpUpstream, upstream, session.limits, client.clock, header)
+        return await gateway.connect(session, upstream, make)
+
+    def _begin(self, upstream: HttpUpstream) -> None:
+        if self._over:  # the client left in the very turn in which the upstream accepted
+            upstream.abort()
+            return
+        session, route = self.session, self.session.route
+        assert route is not None
+        session.mark("connected")
+        self._upstream = upstream
+        upstream.take(self)
+        upstream.flow.changed = self._upstream_changed
+        upstream.flow.stalled = partial(self._stalled, UpstreamTimeout, "upstream")
+        request = upstream_request(session.request, route, session.principal)
+        upstream.transport.write(self._forwarding.begin(*request))
+        early, self._early = self._early, b""
+        self.deadlines.begun()
+        self._client_changed()
+        self._up(early)
+        self._client.flow.pause("early", False)
+
+    def _not_admitted(self, failure: Failure) -> None:
+        if self._over and failure.check(CancelledError):
+            return
+        if isinstance(failure.value, SessionError):
+            self.fail(failure.value)
+        else:
+            log_bug(self._log, "a plugin or a bug of ours raised", failure, self.session.id)
+            self.fail(Internal("an internal error, see the log of the proxy"))
+
+    # Bytes
+
+    def request_received(self, octets: bytes) -> None:
+        """Bytes from the client: of the body, or what stands behind it."""
+        if self._over:
+            return
+        if self._upstream is None:
+            self._early += octets
+        else:
+            self._up(octets)
+        if len(self._early) + len(self._forwarding.rest) > MAX_EARLY:
+            self._client.flow.pause("early")
+            self.deadlines.client_paused()
+            if self._upstream is None:
+                self.deadlines.held()
+
+    def _up(self, octets: bytes) -> None:
+        assert self._upstream is not None
+        try:
+            sent = self._forwarding.take_request(octets)
+        except SessionError as error:
+            self.fail(error, "client")
+            return
+        if sent:
+            self._upstream.transport.write(sent)
+        self._go_on("request", self._client.flow, self._forwarding.more_request, self._up)
+        self.deadlines.request_moved()
+
+    def answer_received(self, octets: bytes) -> None:
+        """Bytes from the upstream."""
+        assert self._upstream is not None
+        self.deadlines.answer_moved()
+        if self._client.is_last:
+            self._forwarding.closing = True
+        flow = self._upstream.flow
+        try:
+            sent = self._forwarding.take_answer(octets)
+        except SessionError as error:
+            self.fail(error, "upstream")
+            return
+        if not self._forwarding.asked:  # this may have been the 100 that the client waits for
+            self.deadlines.request_moved()
+        self._down(sent)
+        self._go_on("answer", flow, not self._over and self._forwarding.more_answer, self.answer_received)
+
+    def _go_on(self, body: str, flow: HttpFlow, more: bool, take: Callable[[bytes], None]) -> None:
+        """Read the next chunks of a body in another turn of the reactor, and nothing else before that."""
+        if more or flow.paused:
+            flow.pause(body, more)
+        if more:
+            self._timers.arm(body, 0, take, b"")
+
+    def _down(self, sent: bytes) -> None:
+        forwarding, session = self._forwarding, self.session
+        if forwarding.started and not session.status:
+            session.answered(forwarding.status)
+        if sent:
+            self._client.transport.write(sent)
+        if forwarding.answered and not self._over:
+            self._finish()
+
+    def upstream_lost(self, clean: bool, explained: SessionError | None = None) -> None:
+        """The upstream's connection has ended; ``clean`` says, with a FIN.
+
+        ``explained`` is what TLS has to say of the end: in TLS 1.3 a host refuses a client without a
+        certificate when the request is on its way already.
+        """
+        upstream, self._upstream = self._upstream, None
+        assert upstream is not None
+        forwarding = self._forwarding
+        repeatable = forwarding.asked and may_be_repeated(self.session.request.head)
+        if upstream.reused and not forwarding.heard and repeatable and not self._repeated:
+            self._repeated = True  # it had been closed while it was idle
+            self._admit()
+            return
+        self._timers.disarm("answer")
+        try:
+            while forwarding.more_answer:  # one read brought them: they are few
+                self._down(forwarding.take_answer(b""))
+            if not self._over:
+                self._down(forwarding.upstream_ended(clean))
+        except SessionError as error:
+            unheard = isinstance(error, UpstreamLost) and not forwarding.heard
+            self.fail(explained if explained is not None and unheard else error, "upstream")
+
+    # Flow
+
+    def _client_changed(self) -> None:
+        if self._upstream is not None:
+            self._upstream.flow.pause("client", self._client.flow.blocked)
+        self.deadlines.answer_moved()
+
+    def _upstream_changed(self) -> None:
+        assert self._upstream is not None
+        self._client.flow.pause("upstream", self._upstream.flow.blocked)
+        self.deadlines.client_paused()
+
+    def _stalled(self, error: type[SessionError], side: str) -> None:
+        limit = self.session.limits.stall_timeout
+        stalled = error(f"the {side} took nothing for {limit:g} s", timeout="stall_timeout")
+        self.fail(stalled, cut=side == "client")
+
+    # The end
+
+    def _finish(self) -> None:
+        forwarding, upstream = self._forwarding, self._upstream
+        self._upstream = None
+        if upstream is not None and not upstream.lost:
+            if forwarding.keeps_upstream and forwarding.asked:
+                upstream.flow.pause("client", False)
+                upstream.idle()
+                self._client.keep_idle(upstream)
+            else:
+                upstream.abort()
+        self._end()
+        self._client.exchange_over(forwarding.rest, forwarding.keeps_client)
+
+    def fail(self, error: SessionError, ended_by: str = "", cut: bool = False) -> None:
+        """Answer with a refusal, or where an answer has begun, end the connection behind what there is of it.
+
+        A client must never take a part of a body for the whole.  One that sees by the framing of the answer
+        that it is not whole gets all that came, and the end of the connection; any other one gets a reset.
+        ``cut`` asks for the reset in any case.
+        """
+        if self._over:
+            return
+        client, forwarding = self._client, self._forwarding
+        self.session.failed(error, ended_by)
+        started = forwarding.started
+        if not started:
+            self.session.status = error.answer
+        self._end()
+        if started and (cut or not forwarding.delimited):
+            client.transport.abortConnection()
+            return
+        client.transport.write(forwarding.left() if started else refusal(error, self.session.request))
+        client.exchange_over(b"", False)
+
+    def client_lost(self) -> None:
+        """The client's connection has ended."""
+        if self._over:
+            return
+        if not self._forwarding.started:
+            self.session.status = ClientLost.status
+        self.session.failed(ClientLost("the client left before its answer was complete"), "client")
+        self._end()
+
+    def _end(self) -> None:
+        self._over = True
+        self.deadlines.clear()
+        self._timers.clear()
+        self._client.flow.part()
+        if self._admission is not None:
+            self._admission.cancel()
+        if self._upstream is not None:
+            self._upstream.abort()
+        self.session.octets_up = self._forwarding.octets_up
+        self.session.octets_down = self._forwarding.octets_down
+        self._client.sessions.closed(self.session)
+
+    def end(self, error: SessionError) -> None:
+        """End it, since an operator or the proxy's own end wants it."""
+        self.fail(error, cut=True)
+
+    def abort(self) -> None:
+        """End it without a word."""
+        self._client.transport.abortConnection()

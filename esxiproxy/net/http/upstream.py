@@ -1,0 +1,165 @@
+"""The HTTP connection to an upstream that belongs to one downstream connection."""
+
+from __future__ import annotations
+
+import typing
+from contextlib import suppress
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHandshakeListener
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from esxiproxy.core.errors import SessionError, UpstreamLost
+from esxiproxy.core.routing import Upstream
+from esxiproxy.core.session_limits import Limits
+from esxiproxy.net.admission.slot import SlotOwner
+from esxiproxy.net.http.flow_control import HttpFlow
+from esxiproxy.net.sockets.linger import Linger
+from esxiproxy.net.sockets.tcp_keepalive import keep_alive
+from esxiproxy.net.sockets.timers import Timers
+from esxiproxy.net.tls.client import UpstreamTLS
+
+
+class AnswerReceiver(typing.Protocol):
+    """The exchange that has an upstream connection, as the connection reports to it."""
+
+    def answer_received(self, octets: bytes) -> None:
+        """Handle bytes from the upstream."""
+
+    def upstream_lost(self, clean: bool, explained: SessionError | None = None) -> None:
+        """Handle the end of the connection; ``clean`` says that it ended with a FIN."""
+
+
+@implementer(IHandshakeListener)
+class HttpUpstream(SlotOwner, Protocol):
+    """One connection, used by one exchange at a time.
+
+    ``opened`` fires with it when it may be written to: after TCP, and after the certificate was checked;
+    it fails with a SessionError.  ``exchange`` has it now; ``reused`` says that it has served one before.
+    """
+
+    transport: Any
+    flow: HttpFlow
+
+    def __init__(
+        self, upstream: Upstream, limits: Limits, clock: Any, proxy_header: bytes, tls: UpstreamTLS | None
+    ) -> None:
+        self.upstream = upstream
+        self.proxy_header = proxy_header
+        self.exchange: AnswerReceiver | None = None
+        self.reused = False
+        self.lost = False
+        self._limits = limits
+        self._tls = tls
+        self._clock = clock
+        self._timers = Timers(clock)
+        self._ending = False
+        self.opened: Deferred[HttpUpstream] | None = Deferred(self._cancelled)
+
+    @property
+    def step(self) -> str:
+        return "accept the connection" if self._tls is None else "finish the TLS handshake"
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """The names of the claims under which it counts, one client's among them."""
+        return () if self.slot is None else self.slot.names
+
+    def connectionMade(self) -> None:
+        with suppress(AttributeError, OSError):  # a unix socket, a transport of a test
+            self.transport.setTcpNoDelay(True)
+        keep_alive(self.transport, self._limits.tcp_keepalive)
+        if self._tls is None:
+            self._open()
+
+    def handshakeCompleted(self) -> None:
+        """TLS is up: now the upstream has to be the one that was meant, before it hears a word."""
+        assert self._tls is not None
+        try:
+            self._tls.verify_peer(self.transport)
+        except SessionError as error:
+            self._fail(error)
+        else:
+            self._open()
+
+    def _open(self) -> None:
+        opened, self.opened = self.opened, None
+        if opened is None:
+            return
+        self.flow = HttpFlow(self.transport, self._clock, self._limits.stall_timeout)
+        self.flow.install()
+        opened.callback(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.exchange is not None:
+            self.exchange.answer_received(data)
+        elif not self._ending:  # nobody asked for anything
+            self.abort()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        super().connectionLost(reason)
+        self.lost = True
+        self._timers.clear()
+        explained = self._tls.explain(reason.value) if self._tls is not None else None
+        if self.opened is not None:
+            self._fail(explained or UpstreamLost("the upstream ended the connection at once"))
+            return
+        if hasattr(self, "flow"):
+            self.flow.lost()
+        if self.exchange is not None:
+            self.exchange.upstream_lost(bool(reason.check(ConnectionDone)), explained)
+
+    def _fail(self, error: SessionError) -> None:
+        opened, self.opened = self.opened, None
+        self.abort()
+        if opened is not None:
+            opened.errback(Failure(error))
+
+    def _cancelled(self, _opened: Deferred[HttpUpstream]) -> None:
+        self.opened = None
+        self.abort()
+
+    # Between two exchanges
+
+    def idle(self) -> None:
+        """Its exchange is over, and another one may come."""
+        self.exchange = None
+        self.reused = True
+        self.flow.part()
+        self._timers.arm("idle", self._limits.keepalive_timeout, self.close)
+
+    def take(self, exchange: AnswerReceiver) -> None:
+        """This exchange has it from now on."""
+        self._timers.clear()
+        self.exchange = exchange
+
+    def fits(self, upstream: Upstream, proxy_header: bytes, counted: tuple[str, ...]) -> bool:
+        """Return whether an exchange with that upstream, on behalf of that client, may go over it."""
+        return (
+            not self.lost
+            and not self._ending
+            and self.upstream == upstream
+            and self.proxy_header == proxy_header
+            and self.counted == counted
+        )
+
+    def close(self) -> None:
+        """End it in order."""
+        if self.lost or self._ending:
+            return
+        self._ending = True
+        self.exchange = None
+        self.flow.remove()
+        self._timers.adopt("linger", Linger(self.transport, self._clock, self._limits.close_timeout))
+
+    def abort(self) -> None:
+        """End it without a word."""
+        self.exchange = None
+        self._ending = True
+        self._timers.clear()
+        if not self.lost and self.transport is not None:
+            self.transport.abortConnection()

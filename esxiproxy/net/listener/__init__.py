@@ -1,0 +1,1 @@
+"""Accepts connections, reads the request head, and hands the connection on."""

@@ -1,0 +1,43 @@
+"""What all connections of one listener share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.protocol import Factory
+
+from esxiproxy.core.http.policy import Edge
+from esxiproxy.core.session_limits import Limits
+from esxiproxy.net.console.frontend import FrontendFactory
+from esxiproxy.net.listener.dispatch import Dispatch
+from esxiproxy.net.sessions import Sessions
+from esxiproxy.net.upstream.gateway import Gateway
+
+
+class ListenerFactory(Factory):
+    """The protocols of one listener: what is common to all of its connections.
+
+    ``clock`` is a reactor, or a Clock in tests; TLS is around it, not in it.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        name: str,
+        gateway: Gateway,
+        sessions: Sessions,
+        limits: Limits,
+        clock: Any,
+        edge: Edge | None = None,
+    ) -> None:
+        self.name = name
+        self.gateway = gateway
+        self.sessions = sessions
+        self.limits = limits
+        self.clock = clock
+        self.edge = edge or Edge()
+        self.frontends = FrontendFactory(clock)
+
+    def buildProtocol(self, addr: Any) -> Any:
+        return Dispatch(self)

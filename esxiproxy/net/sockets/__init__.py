@@ -1,0 +1,1 @@
+"""What the kernel knows and does: keepalive, TCP_INFO, lingering close, timers."""

@@ -1,0 +1,78 @@
+"""What a stream needs of those around it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, Protocol
+
+from OpenSSL import SSL
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.error import ConnectionLost
+from twisted.internet.main import CONNECTION_LOST
+from twisted.python.failure import Failure
+
+Passage = Callable[[], bytes | None]
+"""Called in the place of reading.  None when all that came went on; else what came, and nobody has looked at.
+
+``b""`` is nothing at all: the leg has something in hand or another walker, its sink takes nothing now, or the
+connection ends.
+"""
+Why = Any
+"""What ``doRead`` and ``doWrite`` answer: None, or the exception that the connection ends with."""
+
+
+class Loop(Protocol):
+    """A reactor, or a :class:`~esxiproxy.net.transport.epoll_loop.Ring`."""
+
+    def addReader(self, stream: Any) -> None: ...
+    def removeReader(self, stream: Any) -> None: ...
+    def addWriter(self, stream: Any) -> None: ...
+    def removeWriter(self, stream: Any) -> None: ...
+    def callLater(self, delay: float, call: Any, *args: Any) -> Any: ...
+
+
+class Relayable(Protocol):
+    """A stream whose bytes may take a passage."""
+
+    def fileno(self) -> int: ...
+    def getHandle(self) -> Any: ...
+
+
+class Owner(Protocol):
+    """A Twisted connector: it holds its connection's transport, and is told of its end."""
+
+    transport: Any
+
+    def connectionLost(self, reason: Failure) -> None: ...
+
+
+def address_of(family: int, name: Any) -> Any:
+    """A socket's name as Twisted's address; IPv6 with its scope, as Twisted has it."""
+    if family == socket.AF_UNIX:
+        return UNIXAddress(name or None)
+    if family == socket.AF_INET6:
+        host = socket.getnameinfo(name, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0]
+        return IPv6Address("TCP", host, *name[1:])
+    return IPv4Address("TCP", *name)
+
+
+@lru_cache(maxsize=1024)
+def family_of(host: str) -> int | None:
+    """The address family of an IP address; None for a name."""
+    if isIPAddress(host):
+        return socket.AF_INET
+    return socket.AF_INET6 if isIPv6Address(host) else None
+
+
+class HandshakeCut(ConnectionLost):
+    """The connection has ended in the middle of the TLS handshake, after the peer had begun it."""
+
+
+def fault_of(error: SSL.Error) -> Exception:
+    """What the protocol hears: a connection that broke is lost, and a fault of TLS is itself."""
+    if isinstance(error, SSL.SysCallError) or not (error.args and error.args[0]):
+        return CONNECTION_LOST
+    return error

@@ -1,0 +1,1 @@
+"""Decides where a session goes, and connects to the host."""

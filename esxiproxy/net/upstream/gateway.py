@@ -1,0 +1,118 @@
+"""The role that admits a client and dials for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+
+from esxiproxy.core.errors import DecisionTimeout
+from esxiproxy.core.proxy_protocol import announce
+from esxiproxy.core.routing import Principal, Route, Upstream
+from esxiproxy.core.session.connection_limits import Quotas
+from esxiproxy.core.session.session import Session
+from esxiproxy.interfaces import IAuthenticator, IRouter
+from esxiproxy.net.admission.admission import Admission
+from esxiproxy.net.tls.client import UpstreamTLS
+from esxiproxy.net.upstream.connector import Connector, P
+
+
+class Gateway:
+    """Who may, where to, and the connection: the decisions of one listener."""
+
+    def __init__(
+        self,
+        authenticator: IAuthenticator,
+        router: IRouter,
+        connector: Connector,
+        admission: Admission,
+        quotas: Quotas,
+    ) -> None:
+        self.admission = admission
+        self.quotas = quotas
+        self._authenticator = authenticator
+        self._router = router
+        self._connector = connector
+
+    async def decide(self, session: Session) -> tuple[Principal, Route]:
+        """Return who asks, and where to; raises a SessionError when the answer is no.
+
+        The authenticator and the router have ``decision_timeout`` each, whatever they wait for.
+        """
+        await self.admission.arrive(session, self.quotas)
+        principal, route = await self._in_time(session, Deferred.fromCoroutine(self._decide(session)))
+        await self.admission.decided(session, route.console, self._quotas_of(route.upstream))
+        return principal, route
+
+    async def _decide(self, session: Session) -> tuple[Principal, Route]:
+        principal = await self._authenticator.authenticate(session.request)
+        session.authenticated(principal)
+        route = await self._router.route(session.request, principal)
+        session.routed(route)
+        return principal, route
+
+    def _in_time(
+        self, session: Session, deciding: Deferred[tuple[Principal, Route]]
+    ) -> Deferred[tuple[Principal, Route]]:
+        """Return what ``deciding`` comes to, or fail with DecisionTimeout, even if it cannot be cancelled."""
+        if deciding.called:
+            return deciding
+        result: Deferred[tuple[Principal, Route]] = Deferred(lambda _: deciding.cancel())
+        seconds = session.limits.decision_timeout
+        deadline: IDelayedCall
+
+        def late() -> None:
+            nonlocal deadline
+            asked = "authenticator" if session.principal is None else "router"
+            if asked == "router" and (rest := seconds - session.since("authenticated")) > 0:
+                deadline = self.admission.clock.callLater(rest, late)  # the router's own time is not over
+                return
+            error = DecisionTimeout(
+                f"the {asked} did not answer within {seconds:g} s", timeout="decision_timeout"
+            )
+            result.errback(error)
+            deciding.cancel()
+
+        deadline = self.admission.clock.callLater(seconds, late)
+
+        def decided(outcome: Any) -> None:
+            if not result.called:
+                result.callback(outcome)
+
+        def over(outcome: Any) -> Any:
+            if deadline.active():
+                deadline.cancel()
+            return outcome
+
+        deciding.addBoth(decided)
+        return result.addBoth(over)
+
+    def _quotas_of(self, upstream: Upstream) -> Quotas:
+        return self.quotas.overridden_by(upstream.quotas)
+
+    async def connect(
+        self, session: Session, upstream: Upstream, make: Callable[[UpstreamTLS | None], P]
+    ) -> P:
+        """Take a slot of this upstream, and dial the protocol that ``make`` builds.
+
+        Raises a SessionError; nothing stays open when it raises or is cancelled.
+        """
+        slot = await self.admission.connection(session, upstream, self._quotas_of(upstream))
+        with slot.kept():
+            header = self.proxy_header(session, upstream)
+            dialling = self._connector.connect(upstream, make, session.limits, header, slot)
+        return await dialling
+
+    def proxy_header(self, session: Session, upstream: Upstream) -> bytes:
+        """Return the PROXY header that begins a connection to this upstream, empty where it wants none."""
+        version = upstream.send_proxy_protocol
+        if version is None:
+            return b""
+        return announce(version, session.request.client, session.request.listening)
+
+    def counted(self, session: Session, upstream: Upstream) -> tuple[str, ...]:
+        """Return the names under which a connection to this upstream for this request counts."""
+        claims = self._quotas_of(upstream).on_dial(upstream, session.request)
+        return tuple(claim.name for claim in claims)

@@ -1,0 +1,1 @@
+"""Access log, session log and twistd's log."""

@@ -1,0 +1,128 @@
+"""The access log: one line for each console and for each HTTP request, when it has ended."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from esxiproxy.core.config.access_log import AccessLogging, Format, Place
+from esxiproxy.core.session.record import Record
+from esxiproxy.core.session.session import Session
+from esxiproxy.core.startup import CannotStart
+from esxiproxy.interfaces import ISessionObserver
+from esxiproxy.ops.logs.access_line import as_combined, as_json
+from esxiproxy.ops.logs.datagram_sink import JournalSink, SyslogSink
+from esxiproxy.ops.logs.file_sink import FileSink, StdoutSink
+from esxiproxy.ops.logs.sink import Sink
+
+_FORMATS = {Format.JSON: as_json, Format.COMBINED: as_combined}
+_SINKS: dict[Place, Callable[[Any], Sink]] = {
+    Place.STDOUT: StdoutSink,
+    Place.SYSLOG: SyslogSink,
+    Place.JOURNALD: JournalSink,
+}
+
+
+class AccessLogError(CannotStart):
+    """The access log cannot be opened, and why."""
+
+
+@implementer(ISessionObserver)
+class AccessLog(Service):
+    """Writes while it runs; it has to be started before the listeners, and stopped after the sessions.
+
+    Opened in ``startService``, when twistd has given up root: who may not open the file now may not reopen
+    it later either.  SIGUSR1 reopens a file; whoever had that signal before (twistd does, for its own log)
+    still gets it.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        logging: AccessLogging,
+        reactor: Any,
+        sink: Sink | None = None,
+        day: Callable[[], float] = time.time,
+    ) -> None:
+        self.setName("access log")
+        self._to = logging.to
+        self._line = _FORMATS[logging.format]
+        self._reactor = reactor
+        self._day = day
+        self._sink = sink or _sink(logging.to, reactor)
+        self._before: Any = None
+
+    def startService(self) -> None:
+        """Raises AccessLogError."""
+        try:
+            self._sink.open()
+        except OSError as error:
+            raise AccessLogError(f"access_log: cannot open {self._to}: {error.strerror}") from error
+        if isinstance(self._to, Path):
+            self._listen()
+        super().startService()
+        self._reactor.callWhenRunning(self._begin)
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        if signal.getsignal(signal.SIGUSR1) == self._signalled and self._before is not None:
+            with suppress(ValueError):  # stopped in another thread than started
+                signal.signal(signal.SIGUSR1, self._before)
+        return self._sink.close()
+
+    def opened(self, session: Session) -> None:
+        """A console has its line when it ends."""
+
+    def closed(self, record: Record) -> None:
+        if not self.running:
+            return
+        now = self._day()
+        line = self._line(record, now - record.phases.get("closed", 0.0))
+        self._sink.send(line, record, now)
+
+    def reopen(self) -> None:
+        """Go on in a new file of the same name; if it cannot be had, in the old one."""
+        if self.running:
+            self._sink.reopen(self._reopened)
+
+    def _reopened(self, error: OSError | None) -> None:
+        if error is not None:
+            self._log.error(
+                "access log: cannot reopen {path}: {why}; the old file is written to",
+                path=self._to,
+                why=error.strerror,
+            )
+        else:
+            self._log.info("access log: {path} reopened", path=self._to)
+
+    def _begin(self) -> None:
+        if self.running:
+            self._sink.begin()
+
+    def _listen(self) -> None:
+        try:
+            self._before = signal.getsignal(signal.SIGUSR1)
+            signal.signal(signal.SIGUSR1, self._signalled)
+        except ValueError:  # embedded, and not in the main thread: whoever embeds calls reopen()
+            self._log.info("access log: not in the main thread, SIGUSR1 does not reopen it")
+
+    def _signalled(self, number: int, frame: FrameType | None) -> None:
+        if self.running:
+            self._reactor.callFromThread(self.reopen)
+        if callable(self._before):
+            self._before(number, frame)
+
+
+def _sink(to: Path | Place, reactor: Any) -> Sink:
+    return FileSink(to, reactor) if isinstance(to, Path) else _SINKS[to](reactor)

@@ -1,0 +1,91 @@
+"""Lines to the machine's own log: syslog, or systemd's journal."""
+
+from __future__ import annotations
+
+import os
+import socket
+from datetime import datetime
+
+from twisted.internet.interfaces import IReactorTime
+
+from esxiproxy.core.session.record import Record
+from esxiproxy.ops.logs.access_line import MONTHS
+from esxiproxy.ops.logs.sink import Losses, Sink
+
+SYSLOG = "/dev/log"
+JOURNAL = "/run/systemd/journal/socket"
+IDENTIFIER = "esxiproxy"
+_INFO = 6
+_DAEMON = 3
+
+
+class DatagramSink(Sink):
+    """One datagram a line, to a unix socket that is looked up each time: its owner may restart."""
+
+    def __init__(self, path: str, clock: IReactorTime, losses: Losses | None = None) -> None:
+        super().__init__(clock, losses)
+        self._path = path
+        self._socket: socket.socket | None = None
+
+    def open(self) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+
+    def _release(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def write(self, octets: bytes) -> int:
+        if self._socket is None:
+            raise OSError("not open")
+        return self._socket.sendto(octets, self._path)
+
+
+class SyslogSink(DatagramSink):
+    """The daemon behind ``/dev/log``, in the form that the C library's ``syslog()`` sends."""
+
+    def __init__(
+        self, clock: IReactorTime, path: str = SYSLOG, losses: Losses | None = None, tag: str = ""
+    ) -> None:
+        super().__init__(path, clock, losses)
+        self._tag = tag
+
+    def wrapped(self, line: str, record: Record, seconds: float) -> bytes:
+        return self.datagram(_DAEMON * 8 + _INFO, line, seconds)
+
+    def datagram(self, priority: int, text: str, seconds: float) -> bytes:
+        """What the daemon wants to see; the priority has the facility in it."""
+        when = datetime.fromtimestamp(seconds)  # local time, as everybody else in there
+        stamp = f"{MONTHS[when.month - 1]} {when.day:2} {when:%H:%M:%S}"
+        tag = self._tag or f"{IDENTIFIER}[{os.getpid()}]"
+        return f"<{priority}>{stamp} {tag}: {text}".encode("utf-8", "backslashreplace")
+
+
+class JournalSink(DatagramSink):
+    """systemd's journal in its native form: ``journalctl ESXIPROXY_SESSION=...`` finds a session."""
+
+    def __init__(self, clock: IReactorTime, path: str = JOURNAL) -> None:
+        super().__init__(path, clock)
+
+    def wrapped(self, line: str, record: Record, seconds: float) -> bytes:
+        fields = {
+            "MESSAGE": line,
+            "PRIORITY": str(_INFO),
+            "SYSLOG_IDENTIFIER": IDENTIFIER,
+            "ESXIPROXY_SESSION": record.session,
+            "ESXIPROXY_LISTENER": record.listener,
+            "ESXIPROXY_UPSTREAM": record.upstream,
+            "ESXIPROXY_STATUS": str(record.status),
+            "ESXIPROXY_ERROR": record.error,
+            "ESXIPROXY_TIMEOUT": record.timeout,
+        }
+        return b"".join(_field(name, value) for name, value in fields.items() if value)
+
+
+def _field(name: str, value: str) -> bytes:
+    """A field of the journal's protocol; a value with a newline has its length in front."""
+    octets = value.encode("utf-8", "backslashreplace")
+    if b"\n" in octets:
+        return b"%b\n%b%b\n" % (name.encode(), len(octets).to_bytes(8, "little"), octets)
+    return b"%b=%b\n" % (name.encode(), octets)

@@ -1,0 +1,74 @@
+"""One line in the log for each session that ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from esxiproxy.core.config.access_log import Told
+from esxiproxy.core.errors import LimitReached, OutOfDescriptors, TLSHandshakeFailed
+from esxiproxy.core.session.record import Record
+from esxiproxy.core.session.session import Session
+from esxiproxy.interfaces import ISessionObserver
+
+REFUSALS = 5
+"""Lines a second for refusals under a limit, failed TLS handshakes and clients that say nothing."""
+_REFUSED = frozenset({LimitReached.__name__, OutOfDescriptors.__name__, TLSHandshakeFailed.__name__})
+_SAID_NOTHING = frozenset({"tls_handshake_timeout", "head_timeout"})
+
+
+@implementer(ISessionObserver)
+class SessionLog:
+    """Tells the operator what became of every opening handshake, or of those only that failed.
+
+    Such refusals beyond ``REFUSALS`` a second are counted; the next one's line says how many there were.
+    """
+
+    _log = Logger()
+
+    def __init__(self, seconds: Callable[[], float], told: Told = Told.ALL) -> None:
+        self.told = told
+        self._seconds = seconds
+        self._second = 0
+        self._told = self._untold = 0
+
+    def opened(self, session: Session) -> None:
+        """An open console is told of when it ends."""
+
+    def closed(self, record: Record) -> None:
+        if self.told is Told.ERRORS and not record.error:
+            return
+        if record.error not in _REFUSED and record.timeout not in _SAID_NOTHING:
+            self._log.info("{line}", line=line(record))
+        elif self._may_tell():
+            untold, self._untold = self._untold, 0
+            more = f" ({untold} more were refused, and not told of)" if untold else ""
+            self._log.info("{line}{more}", line=line(record), more=more)
+        else:
+            self._untold += 1
+
+    def _may_tell(self) -> bool:
+        second = int(self._seconds())
+        if second != self._second:
+            self._second, self._told = second, 0
+        self._told += 1
+        return self._told <= REFUSALS
+
+
+def line(record: Record) -> str:
+    """The record for a person: who, where to, how it ended."""
+    told = [
+        f"session {record.session} {record.listener} {record.client} {record.target}",
+        f"upstream={record.upstream or '-'} status={record.status}",
+        f"up={record.octets_up} down={record.octets_down} seconds={record.phases.get('closed', 0.0):.3f}",
+    ]
+    if record.timeout:
+        told.append(f"timeout={record.timeout}")
+    told.append(f"ended by {record.ended_by or 'nobody'}")
+    if record.close_code is not None:
+        told.append(f"code={record.close_code}")
+    if record.error:
+        told.append(f"{record.error}: {record.detail}")
+    return " ".join(told)

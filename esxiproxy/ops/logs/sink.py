@@ -1,0 +1,234 @@
+"""Lines on their way out of the process, to somebody who may be slow, full or gone."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from threading import RLock
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+
+from esxiproxy.core.session.record import Record
+
+MAX_WAITING = 1 << 20
+"""Bytes of lines that wait for a slow reader; what comes after them is lost."""
+RETRY = 0.1
+"""Seconds until a reader that takes nothing is tried again."""
+QUIET = 60.0
+"""Seconds between two complaints about lost lines."""
+TAKES_NOTHING = "the reader takes nothing"
+"""Why a line is lost that has no place in the queue."""
+
+
+class Sink:
+    """Takes lines and never blocks, never raises: what cannot be written is counted, and told of.
+
+    A subclass says how a line is wrapped and how bytes are written.
+    """
+
+    def __init__(self, clock: Any, losses: Losses | None = None) -> None:
+        self._clock = clock
+        self._losses = losses or ToldLosses(clock)
+        self._waiting: deque[tuple[bytes, int]] = deque()
+        self._size = 0
+        self._begun = self._torn = self._flushing = False
+        self._retry: IDelayedCall | None = None
+
+    def open(self) -> None:
+        """Get ready.  Raises OSError."""
+
+    def begin(self) -> None:
+        """Note that the loop runs, and that it may not stand still from now on."""
+
+    def reopen(self, done: Callable[[OSError | None], None]) -> None:
+        """Begin again where the name leads now.
+
+        ``done`` is called in the loop: with an error everything is as it was.
+        """
+        done(self._reopened())
+
+    def close(self) -> Deferred[None]:
+        """Write what can be written at once, and let go."""
+        self.finish(0.0)
+        self._count_waiting()
+        self._losses.stop()
+        self._release()
+        return succeed(None)
+
+    @property
+    def waits(self) -> bool:
+        """Whether something could not be written yet."""
+        return bool(self._waiting)
+
+    def finish(self, patience: float) -> None:
+        """Write what is taken within so many seconds, when the loop runs no more: no other call waits."""
+        end = self._clock.seconds() + patience
+        while True:
+            self._cancel()
+            self._flush()
+            left = end - self._clock.seconds()
+            if not self._waiting or left <= 0 or not self.takes(left):
+                break
+        self._cancel()
+
+    def send(self, line: str, record: Record, seconds: float) -> None:
+        """Write a record's line as soon as it can be; ``seconds`` is the time of day."""
+        self.put(self.wrapped(line, record, seconds))
+
+    def put(self, octets: bytes, lines: int = 1) -> None:
+        """Write bytes as soon as they can be; so many lines are lost when they are."""
+        if self._size + len(octets) > MAX_WAITING:
+            self._losses.add(lines, TAKES_NOTHING)
+            return
+        self._waiting.append((octets, lines))
+        self._size += len(octets)
+        if self._retry is None:
+            self._flush()
+
+    def wrapped(self, line: str, record: Record, seconds: float) -> bytes:
+        """The bytes of a line, with what has to be around it."""
+        return line.encode("ascii", "backslashreplace") + b"\n"
+
+    def write(self, octets: bytes) -> int:
+        """Write some bytes or all of them; how many.  Raises OSError, BlockingIOError for "not now"."""
+        raise NotImplementedError
+
+    def takes(self, seconds: float) -> bool:
+        """Whether something may be written within so many seconds: waits for that."""
+        return False
+
+    def _reopen(self) -> None:
+        """Begin again where the name leads now.  Raises OSError, and then everything is as it was."""
+
+    def _release(self) -> None:
+        """Let go of what was opened."""
+
+    def _reopened(self) -> OSError | None:
+        try:
+            self._reopen()
+        except OSError as error:
+            return error
+        return None
+
+    def _count_waiting(self) -> None:
+        """Count all that waits as lost."""
+        for _, lines in self._waiting:
+            self._losses.add(lines, TAKES_NOTHING)
+        self._waiting.clear()
+        self._size = 0
+
+    def _cancel(self) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+
+    def _flush(self) -> None:
+        self._retry = None
+        if self._flushing:  # the garbage collector logs, too, and wherever it likes
+            return
+        self._flushing = True
+        try:
+            while self._waiting:
+                self._write_first()
+        except BlockingIOError:
+            self._retry = self._clock.callLater(RETRY, self._flush)
+        finally:
+            self._flushing = False
+
+    def _write_first(self) -> None:
+        octets, lines = self._waiting[0]
+        taken, why = self._written(octets)
+        if why:
+            self._losses.add(lines, why)
+        self._advance(taken)
+
+    def _written(self, octets: bytes) -> tuple[int, str]:
+        """Write a line or a part of it.
+
+        Return how many bytes are done with, and why they are lost when they are.  Raises BlockingIOError.
+        """
+        try:
+            if self._torn:  # half a line stands there: this one does not begin in its middle
+                self.write(b"\n")
+                self._torn = False
+            taken = self.write(octets)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            self._torn, self._begun = self._torn or self._begun, False
+            return len(octets), error.strerror or str(error)
+        self._begun = taken < len(octets)
+        return taken, ""
+
+    def _advance(self, taken: int) -> None:
+        """Take so many bytes of the first line away."""
+        octets, lines = self._waiting[0]
+        self._size -= taken
+        if taken < len(octets):
+            self._waiting[0] = octets[taken:], lines
+        else:
+            self._waiting.popleft()
+
+
+class Losses:
+    """Lines that were lost, and not told of yet."""
+
+    def __init__(self) -> None:
+        self.lines = 0
+        self.why = ""
+        self._lock = RLock()
+
+    def __str__(self) -> str:
+        return f"{self.lines} line{'' if self.lines == 1 else 's'} lost: {self.why}"
+
+    def add(self, lines: int, why: str) -> None:
+        """Count so many more."""
+        with self._lock:
+            self.lines += lines
+            self.why = why
+
+    def add_from_thread(self, lines: int, why: str) -> None:
+        """Count so many more, which a thread has lost."""
+        self.add(lines, why)
+
+    def stop(self) -> None:
+        """No more will come."""
+
+
+class ToldLosses(Losses):
+    """The access log's, of which our own log is told once a minute at most."""
+
+    _log = Logger()
+
+    def __init__(self, clock: Any) -> None:
+        super().__init__()
+        self._clock = clock
+        self._quiet: IDelayedCall | None = None
+
+    def add(self, lines: int, why: str) -> None:
+        super().add(lines, why)
+        if self._quiet is None:
+            self._tell()
+
+    def add_from_thread(self, lines: int, why: str) -> None:
+        self._clock.callFromThread(self.add, lines, why)
+
+    def stop(self) -> None:
+        if self._quiet is not None:
+            self._quiet.cancel()
+            self._quiet = None
+        if self.lines:
+            self._complain()
+
+    def _tell(self) -> None:
+        self._quiet = None
+        if self.lines:
+            self._complain()
+            self._quiet = self._clock.callLater(QUIET, self._tell)
+
+    def _complain(self) -> None:
+        self._log.warn("access log: {losses}", losses=str(self))
+        self.lines = 0

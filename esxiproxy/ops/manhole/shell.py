@@ -1,0 +1,225 @@
+"""An operator's terminal: Python in the proxy's process, and the commands in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.conch.insults.insults import ServerProtocol
+from twisted.conch.interfaces import ISession
+from twisted.conch.manhole import Manhole, ManholeInterpreter
+from twisted.conch.ssh.session import SSHSessionProcessProtocol
+from twisted.internet.error import ProcessDone, ProcessTerminated
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from esxiproxy.core.redaction import redact_text
+from esxiproxy.ops.manhole.commands import Commands, Mistake
+
+MakeCommands = Callable[[Callable[[str], None], Callable[[], None]], Commands]
+"""Takes what shows a later line, and what is called when the last trace has ended."""
+
+
+class Interpreter(ManholeInterpreter):
+    """Runs what the operator types.  All that it shows goes through the redaction of tickets."""
+
+    failed = False
+
+    def runcode(self, code: Any) -> None:
+        try:
+            super().runcode(code)
+        except SystemExit:
+            self.handler.leave()
+
+    def showtraceback(self) -> None:
+        self.failed = True
+        super().showtraceback()
+
+    def showsyntaxerror(self, *args: Any, **kwargs: Any) -> None:
+        self.failed = True
+        super().showsyntaxerror(*args, **kwargs)
+
+    def excepthook(self, kind: Any, value: BaseException, traceback: Any) -> None:
+        if isinstance(value, Mistake):
+            self.write(f"{value}\n")
+        else:
+            super().excepthook(kind, value, traceback)
+
+
+class Shell(Manhole):
+    """The terminal of an interactive session."""
+
+    namespace: Any
+    ps = (b"esxiproxy> ", b"......... > ")
+
+    def __init__(self, make_commands: MakeCommands, ended: Callable[[int], None]) -> None:
+        super().__init__()
+        self.commands = make_commands(self.show, lambda: None)
+        self.namespace = self.commands.names() | {"exit": self.leave, "quit": self.leave}
+        self._ended = ended
+        self._gone = self._busy = False
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        self.interpreter = Interpreter(self, self.namespace)
+
+    def initializeScreen(self) -> None:
+        """Twisted's own clears the screen, and what the operator had on it."""
+        self.setInsertMode()
+        self.terminal.write("esxiproxy: help() says what there is\n")
+        self.terminal.write(self.ps[self.pn])
+
+    def terminalSize(self, width: int, height: int) -> None:
+        self.width, self.height = width, height
+
+    def lineReceived(self, line: bytes) -> None:
+        self._busy = True
+        try:
+            super().lineReceived(line)
+        finally:
+            self._busy = False
+
+    def addOutput(self, data: str, isAsync: bool | None = None) -> None:
+        """Twisted's own fails to draw again what is being typed when something comes in between."""
+        if self._gone:
+            return
+        shown = redact_text(data)
+        if not isAsync or self._busy:
+            super().addOutput(shown)
+            return
+        self.terminal.eraseLine()
+        self.terminal.cursorBackward(self.lineBufferIndex + len(self.ps[self.pn]))
+        self.terminal.write(shown)
+        if self._needsNewline():
+            self.terminal.nextLine()
+        self.drawInputLine()
+        if behind := len(self.lineBuffer) - self.lineBufferIndex:
+            self.terminal.cursorBackward(behind)
+
+    def show(self, line: str) -> None:
+        """A line that comes when it comes, above what is being typed."""
+        self.addOutput(line + "\n", True)
+
+    def leave(self) -> None:
+        """exit(), quit()"""
+        self._ended(0)
+
+    def handle_QUIT(self) -> None:
+        self.terminal.nextLine()
+        self.leave()
+
+    def gone(self) -> None:
+        """The channel is closed."""
+        self._gone = True
+        self.commands.leave()
+
+
+class Command:
+    """One line given to ``ssh`` as its argument: its output, without a terminal; waits for its traces."""
+
+    def __init__(
+        self,
+        line: str,
+        make_commands: MakeCommands,
+        write: Callable[[bytes], None],
+        ended: Callable[[int], None],
+    ) -> None:
+        self._write = write
+        self._ended = ended
+        self._gone = False
+        self._status: int | None = None
+        self.commands = make_commands(self.show, self._idle)
+        self._interpreter = Interpreter(
+            self, self.commands.names() | {"exit": self.leave, "quit": self.leave}
+        )
+        self._line = line
+
+    def run(self) -> None:
+        """Run the line, and end when there is nothing more to be shown."""
+        if self._gone:
+            return
+        unfinished = self._interpreter.push(self._line.encode())
+        if unfinished:
+            self.show("this line has no end")
+        self._status = 1 if unfinished or self._interpreter.failed else 0
+        if not self.commands.tracing:
+            self.leave()
+
+    def show(self, line: str) -> None:
+        self.addOutput(line + "\n")
+
+    def addOutput(self, data: str, isAsync: bool | None = None) -> None:
+        """What the interpreter calls, in Twisted's words."""
+        if not self._gone:
+            ending = "" if data.endswith("\n") else "\n"
+            self._write((redact_text(data) + ending).encode("utf-8", "replace"))
+
+    def leave(self) -> None:
+        self._ended(self._status or 0)
+
+    def gone(self) -> None:
+        self._gone = True
+        self.commands.leave()
+
+    def _idle(self) -> None:
+        if self._status is not None:
+            self.leave()
+
+
+class Pipe:
+    """What Conch calls a transport: takes bytes, and is never asked for anything else."""
+
+    def __init__(self, write: Callable[[bytes], None]) -> None:
+        self.write = write
+
+    def loseConnection(self) -> None:
+        """The channel is closed with the process (:meth:`Channel._ended`), not with its streams."""
+
+
+@implementer(ISession)
+class Channel:
+    """One shell or one command of an operator, on an SSH connection."""
+
+    def __init__(self, make_commands: MakeCommands, clock: IReactorTime) -> None:
+        self._make_commands = make_commands
+        self._clock = clock
+        self._running: Shell | Command | None = None
+        self._process: SSHSessionProcessProtocol | None = None
+        self._size = (24, 80)
+
+    def getPty(self, term: bytes, windowSize: tuple[int, ...], modes: Any) -> None:
+        self._size = (windowSize[0], windowSize[1])
+
+    def openShell(self, process: SSHSessionProcessProtocol) -> None:
+        terminal = ServerProtocol(Shell, self._make_commands, self._ended)
+        self._process = process
+        process.makeConnection(Pipe(terminal.dataReceived))
+        terminal.makeConnection(Pipe(process.write))
+        self._running = terminal.terminalProtocol
+        self.windowChanged(self._size)
+
+    def execCommand(self, process: SSHSessionProcessProtocol, command: bytes) -> None:
+        self._process = process
+        process.makeConnection(Pipe(lambda _octets: None))
+        line = command.decode("utf-8", "replace")
+        self._running = running = Command(line, self._make_commands, process.write, self._ended)
+        self._clock.callLater(0, running.run)  # after the answer to the client's request
+
+    def windowChanged(self, size: tuple[int, ...]) -> None:
+        self._size = (size[0], size[1])
+        if isinstance(self._running, Shell):
+            self._running.terminalSize(size[1], size[0])
+
+    def eofReceived(self) -> None:
+        if isinstance(self._running, Shell):
+            self._ended(0)
+
+    def closed(self) -> None:
+        if self._running is not None:
+            self._running.gone()
+
+    def _ended(self, status: int) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.processEnded(Failure(ProcessTerminated(status) if status else ProcessDone(0)))

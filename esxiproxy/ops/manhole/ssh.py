@@ -1,0 +1,178 @@
+"""The manhole's SSH side: public keys and nothing else, one kind of channel, no forwarding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.conch.avatar import ConchUser
+from twisted.conch.checkers import SSHPublicKeyChecker
+from twisted.conch.interfaces import IConchUser, ISession
+from twisted.conch.ssh.connection import SSHConnection
+from twisted.conch.ssh.factory import SSHFactory
+from twisted.conch.ssh.keys import Key
+from twisted.conch.ssh.session import SSHSession
+from twisted.conch.ssh.transport import SSHServerTransport
+from twisted.conch.ssh.userauth import SSHUserAuthServer
+from twisted.cred.portal import IRealm, Portal
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import (
+    FilteringLogObserver,
+    Logger,
+    LogLevel,
+    LogLevelFilterPredicate,
+    LogPublisher,
+    globalLogPublisher,
+)
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from esxiproxy.ops.manhole.commands import Commands
+from esxiproxy.ops.manhole.shell import Channel
+from esxiproxy.ops.manhole.ssh_keys import AuthorizedKeys, fingerprint
+
+_SIGNATURES = (
+    b"ssh-ed25519,sk-ssh-ed25519@openssh.com,sk-ecdsa-sha2-nistp256@openssh.com,"
+    b"ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521,rsa-sha2-512,rsa-sha2-256"
+)
+"""What an operator's key may sign with: no SHA-1."""
+_ERRORS = FilteringLogObserver(globalLogPublisher, [LogLevelFilterPredicate(LogLevel.error)])
+_NOTHING = LogPublisher()
+"""Conch tells of every packet's name, and calls an ordinary goodbye an error."""
+
+LOGIN_TIMEOUT = 30.0
+"""Seconds from the connection to a key that is admitted."""
+ATTEMPTS = 6
+
+CommandsFor = Callable[[str, Callable[[str], None], Callable[[], None]], Commands]
+"""Takes who the operator is, what shows a later line, and what is called when the last trace has ended."""
+
+
+class KeyChecker(SSHPublicKeyChecker):
+    """Admits whoever has the private part of an authorized key; says who it is by name and fingerprint."""
+
+    _log = Logger()
+
+    def requestAvatarId(self, credentials: Any) -> Deferred[bytes]:
+        return super().requestAvatarId(credentials).addCallback(self._admitted, credentials)
+
+    def _admitted(self, user: bytes, credentials: Any) -> bytes:
+        who = f"{user.decode('utf-8', 'replace')!r} with key {fingerprint(Key.fromString(credentials.blob))}"
+        self._log.info("manhole: {who} is in", who=who)
+        return who.encode()
+
+
+@implementer(IRealm)
+class Realm:
+    """Makes an avatar of whoever is admitted."""
+
+    def __init__(self, commands_for: CommandsFor, clock: IReactorTime) -> None:
+        self._commands_for = commands_for
+        self._clock = clock
+
+    def requestAvatar(self, avatarId: bytes | tuple[()], mind: Any, *interfaces: Any) -> Any:
+        assert IConchUser in interfaces and isinstance(avatarId, bytes)
+        return IConchUser, Operator(avatarId.decode(), self._commands_for, self._clock), lambda: None
+
+
+class Operator(ConchUser):
+    """Somebody who is in.  There is no forwarding of ports or agents, and no subsystem."""
+
+    def __init__(self, name: str, commands_for: CommandsFor, clock: IReactorTime) -> None:
+        super().__init__()
+        self.channelLookup[b"session"] = SSHSession
+        self._name = name
+        self._commands_for = commands_for
+        self._clock = clock
+
+    def __conform__(self, interface: Any) -> Channel | None:
+        if interface is not ISession:
+            return None
+        return Channel(lambda show, idle: self._commands_for(self._name, show, idle), self._clock)
+
+
+class UserAuth(SSHUserAuthServer):
+    """The login.  The deadline is the connection's, since Conch's own begins after the key exchange."""
+
+    _log = Logger(observer=_ERRORS)
+    attemptsBeforeDisconnect = ATTEMPTS
+    transport: Any
+
+    def serviceStarted(self) -> None:
+        self.clock = self.transport.factory.clock
+        super().serviceStarted()
+
+
+class Channels(SSHConnection):
+    """The channels of one connection."""
+
+    _log = Logger(observer=_ERRORS)
+
+
+class Connection(SSHServerTransport):
+    """One SSH connection, aborted when nobody has logged in on it in time."""
+
+    _log = Logger(observer=_NOTHING)
+    supportedKeyExchanges = [
+        name
+        for name in SSHServerTransport.supportedKeyExchanges
+        if b"group" not in name  # SHA-1, or moduli
+    ]
+    supportedCiphers = [name for name in SSHServerTransport.supportedCiphers if name.endswith(b"-ctr")]
+    supportedMACs = [name for name in SSHServerTransport.supportedMACs if b"sha2" in name]
+    supportedCompressions = [b"none"]
+    ourVersionString = b"SSH-2.0-esxiproxy"
+    factory: SSHListener
+    transport: Any
+    _deadline: IDelayedCall | None = None
+
+    def connectionMade(self) -> None:
+        self._deadline = self.factory.clock.callLater(LOGIN_TIMEOUT, self._late)
+        self.factory.connections.add(self)
+        super().connectionMade()
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        self.factory.connections.discard(self)
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+        super().connectionLost(reason)
+
+    def sendExtInfo(self, extensions: Any) -> None:
+        """RFC 8308 3.1.  Conch names the signatures of its own key, and so keeps other kinds of keys out."""
+        super().sendExtInfo([(b"server-sig-algs", _SIGNATURES)])
+
+    def _late(self) -> None:
+        if not hasattr(self, "avatar"):
+            self.transport.abortConnection()
+
+
+class SSHListener(SSHFactory):
+    """Makes the SSH connections of one manhole, and knows them."""
+
+    noisy = False
+    protocol = Connection
+    services = {b"ssh-userauth": UserAuth, b"ssh-connection": Channels}
+    primes = None
+
+    def __init__(
+        self, keys: AuthorizedKeys, host_key: Key, commands_for: CommandsFor, clock: IReactorTime
+    ) -> None:
+        kind = host_key.sshType()
+        self.privateKeys = {kind: host_key}
+        self.publicKeys = {kind: host_key.public()}
+        self.portal = Portal(Realm(commands_for, clock), [KeyChecker(keys)])
+        self.clock = clock
+        self.connections: set[Connection] = set()
+
+    def buildProtocol(self, addr: Any) -> Any:
+        """Without Conch's remark about moduli, which our key exchanges do not need."""
+        connection = self.protocol()
+        connection.factory = self
+        connection.supportedPublicKeys = list(self.privateKeys)
+        return connection
+
+    def abort_all(self) -> None:
+        """Every connection, now."""
+        for connection in list(self.connections):
+            connection.transport.abortConnection()

@@ -1,0 +1,122 @@
+"""Sessions and upstreams as an operator sees them: no ticket, and nothing that a terminal would obey."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
+
+from esxiproxy.core.errors import SessionError
+from esxiproxy.core.routing import Upstream
+from esxiproxy.core.session.session import Session
+from esxiproxy.core.websocket.closing import Side
+from esxiproxy.ops.manhole.table import age, count, milliseconds, plain, size, table
+
+
+class Holder(Protocol):
+    """Whoever holds a session's client connection."""
+
+    session: Session
+
+    def end(self, error: SessionError) -> None:
+        """End the session and tell both peers why."""
+
+
+class Holders(Protocol):
+    """The sessions that are admitted and have not ended."""
+
+    def __iter__(self) -> Iterator[Holder]: ...
+
+
+def sessions(holders: Iterable[Holder]) -> str:
+    """A table of these sessions, the oldest first."""
+    header = ("id", "listener", "client", "upstream", "age", "bytes", "rtt")
+    rows = [_row(holder) for holder in sorted(holders, key=lambda holder: -_age(holder.session))]
+    return f"{table(header, rows)}\n{count(len(rows), 'session')}" if rows else "no sessions"
+
+
+def session(holder: Holder) -> str:
+    """What is known of one session."""
+    session, relay = holder.session, relay_of(holder)
+    record = session.record()
+    route = session.route
+    phases = (f"{name} {seconds:.3f} s" for name, seconds in record.phases.items() if name != "closed")
+    rows = [
+        ("session", record.session),
+        ("state", "open" if relay is not None else "opening"),
+        ("listener", record.listener + (" (TLS)" if session.request.secure else "")),
+        ("client", str(record.client)),
+        ("principal", record.principal or "-"),
+        ("target", record.target),
+        ("upstream", f"{route.upstream.name} {_url(route.upstream)}" if route else "-"),
+        ("phases", ", ".join(phases) or "-"),
+        ("age", age(_age(session))),
+    ]
+    if relay is not None:
+        up, down = relay.legs[Side.CLIENT], relay.legs[Side.UPSTREAM]
+        blocked = [side.value for side, leg in relay.legs.items() if leg.blocked]
+        rows += [
+            ("bytes up", size(up.octets)),
+            ("bytes down", size(down.octets)),
+            ("rtt", milliseconds(session.round_trip)),
+            ("blocked", f"the {' and the '.join(blocked)} cannot take more" if blocked else "no"),
+            ("traced", "yes" if up.traced else "no"),
+        ]
+    return "\n".join(f"{name:<12}{plain(value)}" for name, value in rows)
+
+
+def upstreams(configured: Iterable[Upstream], holders: Iterable[Holder]) -> str:
+    """A table of these upstreams and of those in use, with their sessions."""
+    known = {upstream.name: upstream for upstream in configured}
+    running: Counter[str] = Counter()
+    octets: Counter[str] = Counter()
+    for holder in holders:
+        if holder.session.route is not None:
+            upstream = holder.session.route.upstream
+            known.setdefault(upstream.name, upstream)
+            running[upstream.name] += 1
+            octets[upstream.name] += _octets(holder)
+    header = ("upstream", "url", "verify", "sessions", "bytes")
+    rows = [
+        (
+            name,
+            _url(upstream),
+            upstream.verify.value if upstream.secure else "-",
+            str(running[name]),
+            size(octets[name]),
+        )
+        for name, upstream in sorted(known.items())
+    ]
+    return table(header, rows) if rows else "no upstreams"
+
+
+def _row(holder: Holder) -> tuple[str, ...]:
+    session = holder.session
+    return (
+        session.id,
+        session.request.listener,
+        str(session.request.client),
+        session.route.upstream.name if session.route else "-",
+        age(_age(session)),
+        size(_octets(holder)),
+        milliseconds(session.round_trip),
+    )
+
+
+def relay_of(holder: Holder) -> Any:
+    """What copies the session's frames; None before a console is open, and for a plain HTTP request."""
+    return getattr(holder, "relay", None)
+
+
+def _octets(holder: Holder) -> int:
+    relay = relay_of(holder)
+    return 0 if relay is None else int(relay.octets)
+
+
+def _age(session: Session) -> float:
+    return session.age
+
+
+def _url(upstream: Upstream) -> str:
+    host = f"[{upstream.host}]" if ":" in upstream.host else upstream.host
+    return f"{'wss' if upstream.secure else 'ws'}://{host}:{upstream.port}"

@@ -1,0 +1,1 @@
+"""The picture of the simulated machine: pixels, text, regions."""

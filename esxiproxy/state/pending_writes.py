@@ -1,0 +1,67 @@
+"""What a holder has still to tell its database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from twisted.internet.defer import Deferred
+
+from esxiproxy.core.session.entry import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """Slots to be given back, sessions to be listed (None: not any more), and who waits for that."""
+
+    given: tuple[str, ...]
+    entries: Mapping[str, Entry | None]
+    waiting: tuple[Deferred[None], ...]
+
+
+class Debts:
+    """The last word on each slot and session, until it is paid.
+
+    However long nobody can pay, they are no more than the slots and sessions that the database knows, and the
+    sessions that are here now: one that has come and gone meanwhile is nothing.
+    """
+
+    def __init__(self) -> None:
+        self._given: set[str] = set()
+        self._entries: dict[str, Entry | None] = {}
+        self._waiting: list[Deferred[None]] = []
+        self._listed: set[str] = set()
+        """The sessions that were to be listed when it was last paid."""
+
+    def __bool__(self) -> bool:
+        return bool(self._given or self._entries or self._waiting)
+
+    def give(self, slot: str) -> None:
+        """It is not taken any more."""
+        self._given.add(slot)
+
+    def publish(self, entry: Entry) -> None:
+        """It is to be listed."""
+        self._entries[entry.session] = entry
+
+    def withdraw(self, session: str) -> None:
+        """It is not to be listed any more; nothing when it never was."""
+        if session in self._listed:
+            self._entries[session] = None
+        else:
+            self._entries.pop(session, None)
+
+    def wait(self, paid: Deferred[None]) -> None:
+        """Fire it with what is owed by now."""
+        self._waiting.append(paid)
+
+    def pay(self) -> Payment:
+        """All of them, which are none from now on."""
+        payment = Payment(tuple(self._given), self._entries, tuple(self._waiting))
+        for session, entry in payment.entries.items():
+            if entry is None:
+                self._listed.discard(session)
+            else:
+                self._listed.add(session)
+        self._given, self._entries, self._waiting = set(), {}, []
+        return payment

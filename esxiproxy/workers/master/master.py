@@ -1,0 +1,258 @@
+"""The master: binds the listeners and starts, watches and replaces the workers; it serves nobody itself."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, ensureDeferred, succeed
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+
+from esxiproxy.core.startup import CannotStart
+from esxiproxy.ops.logs.file_sink import StdoutSink
+from esxiproxy.ops.logs.sink import Losses
+from esxiproxy.ops.process.descriptors import Descriptors
+from esxiproxy.ops.process.systemd import SystemdService
+from esxiproxy.workers.master.generation import LAST_WORDS, Generation
+from esxiproxy.workers.master.plan_reader import Refused, read_plan
+from esxiproxy.workers.master.sockets import Bound, Sockets
+from esxiproxy.workers.master.state_directory import StateFolder
+from esxiproxy.workers.master.worker_process import ERRORS
+from esxiproxy.workers.plan import Plan
+from esxiproxy.workers.shared.messages import Word
+
+OVERTIME = 5.0
+"""Seconds that a drain may take longer than the configuration says, before the workers are ended."""
+
+
+class Master(Service):
+    """Runs the workers of a configuration.
+
+    Binding happens in ``privilegedStartService``, before twistd gives up root.  When the first workers do not
+    get ready, the process ends with status 1.  ``stopService`` has the workers drain; ``abort`` hurries them,
+    ``reload`` exchanges them for those of the configuration as it is then.
+    """
+
+    _log = Logger()
+
+    def __init__(self, path: Path, plan: Plan, reactor: Any, make: Any = Generation) -> None:
+        assert path.is_absolute(), "a daemon changes its folder"
+        self.setName("master")
+        self._path = path
+        self._plan = plan
+        self._reactor = reactor
+        self._make = make
+        self._sockets = Sockets(reactor)
+        self._folder = StateFolder()
+        self._bound: Bound = {}
+        self._current: Generation | None = None
+        self._generations: list[Generation] = []
+        self._reloading = self._again = self._ending = False
+        self._reading: Deferred[Any] = succeed(None)
+        self._before: Any = None
+        self.systemd = SystemdService(reactor, status=self._status)
+
+    def privilegedStartService(self) -> None:
+        """Bind; raises Unbound."""
+        super().privilegedStartService()
+        if not hasattr(os, "memfd_create"):
+            raise CannotStart("several workers need Linux: workers = 1")
+        Descriptors().take_all()  # the workers inherit it, and would say less clearly that it is too low
+        self._bound = self._sockets.bind(self._plan.endpoints)
+        self._sockets.keep(self._bound)
+
+    def startService(self) -> None:
+        super().startService()
+        self._before = signal.getsignal(signal.SIGUSR1)
+        signal.signal(signal.SIGUSR1, self._reopen)
+        self._reactor.callWhenRunning(lambda: Deferred.fromCoroutine(self._start()))
+
+    async def _start(self) -> None:
+        if self._ending:
+            return
+        self._log.info("{workers} workers", workers=self._plan.workers)
+        self._warn(self._plan)
+        try:
+            self._current = await self._started(self._plan, self._bound)
+        except CannotStart as error:
+            if not self._ending:
+                self._give_up(error)
+            return
+        self._current.open()
+        self._log.info("all workers are ready")
+        self.systemd.startService()
+        self._once_more()
+
+    def _give_up(self, error: CannotStart) -> None:
+        self._log.critical("{error}", error=error)
+        with suppress(OSError):  # nobody may read that either
+            said = StdoutSink(self._reactor, ERRORS, Losses())
+            said.open()
+            said.put(f"esxiproxy: {error}\n".encode())
+            said.close()
+        atexit.register(_exit, 1)  # twistd has no other way to say how it went
+        self._reactor.stop()
+
+    async def _started(self, plan: Plan, bound: Bound) -> Generation:
+        """A generation whose workers are ready; if one of them does not get there, there is none."""
+        descriptors = {name: binding.port.fileno() for name, binding in bound.items()}  # type: ignore
+        try:
+            state = plan.state or self._folder.database
+            generation: Generation = self._make(
+                plan, str(self._path), descriptors, state, self._bury, self._reactor
+            )
+        except OSError as error:
+            raise CannotStart(f"the workers have nothing to share: {error}") from error
+        self._generations.append(generation)
+        generation.shut.addCallback(lambda _: self._release())
+        generation.gone.addCallback(lambda _: self._generations.remove(generation))
+        try:
+            await generation.start()
+        except Exception:
+            generation.leave(Word.NOW)
+            raise
+        return generation
+
+    # Reload
+
+    def reload(self) -> Deferred[None]:
+        """Read the configuration, and go on with it if it is good; nobody has to look at the Deferred."""
+        return Deferred.fromCoroutine(self._reload())
+
+    async def _reload(self) -> None:
+        if self._reloading or self._current is None:
+            self._again = True
+            return
+        self._reloading = True
+        self.systemd.reloading()
+        try:
+            await self._exchange(self._current)
+        except Refused as error:
+            for line in error.lines:
+                self._log.error("{line}", line=line)
+            self._stays(error)
+        except (CannotStart, CancelledError) as error:
+            self._stays(error)
+        except Exception:
+            self._log.failure("a bug")
+            self._stays("an internal error")
+        else:
+            self._log.info("reload: {path} is in force", path=self._path)
+        self._reloading = False
+        if not self._ending:
+            self.systemd.ready()
+            self._once_more()
+
+    def _warn(self, plan: Plan) -> None:
+        """Log the warnings on a configuration, for all of its workers."""
+        for warning in plan.warnings:
+            self._log.warn("{line}", line=warning)
+
+    def _once_more(self) -> None:
+        """Somebody has asked while there was no time for it."""
+        if self._again:
+            self._again = False
+            self.reload()
+
+    async def _exchange(self, old: Generation) -> None:
+        self._reading = ensureDeferred(read_plan(self._path, self._reactor))
+        plan = await self._reading
+        bound = self._sockets.bind(plan.endpoints)
+        try:
+            new = await self._started(plan, bound)
+            if self._ending:
+                raise CannotStart("the proxy is shutting down")
+        except Exception:
+            self._sockets.release_new(bound)
+            raise
+        self._current, self._plan = new, plan
+        self._warn(plan)
+        self._sockets.keep(bound)
+        new.open()
+        old.leave(Word.RETIRE)
+        # Whoever comes after the reload finds the new configuration; a worker that hangs comes to it late.
+        await _copy(old.shut).addTimeout(OVERTIME, self._reactor, onTimeoutCancel=lambda *_: None)
+
+    def _release(self) -> None:
+        """Nobody of the old ones accepts any more; those of a generation before may still be about to."""
+        if all(generation.shut.called for generation in self._generations if generation is not self._current):
+            self._sockets.release_others()
+
+    def _stays(self, why: object) -> None:
+        if not self._ending:
+            self._log.error("reload: {why}; everything stays as it was", why=why)
+
+    # The end
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        self._ending = True
+        self._reading.cancel()
+        self.systemd.stopping(self._plan.drain + OVERTIME + LAST_WORDS)
+        for generation in list(self._generations):
+            generation.leave(Word.DRAIN)
+        shut = DeferredList([_copy(generation.shut) for generation in self._generations])
+        gone = DeferredList([_copy(generation.gone) for generation in self._generations])
+        overtime: IDelayedCall = self._reactor.callLater(self._plan.drain + OVERTIME, self.abort)
+        await shut
+        self._sockets.release_all()
+        await gone
+        if overtime.active():
+            overtime.cancel()
+        if self.systemd.running:
+            self.systemd.stopService()
+        self._folder.remove()
+
+    def abort(self) -> None:
+        """End at once what is ending."""
+        for generation in list(self._generations):
+            generation.leave(Word.NOW)
+
+    # What workers and signals want
+
+    def _bury(self, holder: str) -> None:
+        if self._current is None:  # nobody has had a session
+            return
+        if not any(generation.bury(holder) for generation in (self._current, *self._generations)):
+            self._log.error("what a dead worker had is not recorded: nobody is left who could")
+
+    def _reopen(self, number: int, frame: FrameType | None) -> None:
+        if callable(self._before):
+            self._before(number, frame)
+        self._reactor.callFromThread(self._reopen_workers)
+
+    def _reopen_workers(self) -> None:
+        for generation in self._generations:
+            generation.signal(signal.SIGUSR1)
+
+    def _status(self) -> str:
+        connections = sum(generation.connections for generation in self._generations)
+        return f"{self._plan.workers} workers, {connections} connections"
+
+
+def _exit(status: int) -> None:
+    sys.stdout.flush()
+    os._exit(status)
+
+
+def _copy(deferred: Deferred[None]) -> Deferred[None]:
+    """Fires with another one, and leaves it to others as well."""
+    copy: Deferred[None] = Deferred()
+
+    def fire(result: None) -> None:
+        if not copy.called:
+            copy.callback(None)
+
+    deferred.addCallback(fire)
+    return copy

@@ -1,0 +1,180 @@
+"""A worker's process, as the master sees it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, Protocol
+
+from twisted.internet.error import ProcessExitedAlready, ProcessTerminated
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import ProcessProtocol
+from twisted.logger import Logger, LogLevel
+from twisted.python.failure import Failure
+
+from esxiproxy.workers.shared.lines import Lines
+from esxiproxy.workers.shared.messages import ORDERS, REPORTS, Order, Word
+from esxiproxy.workers.shared.signal_mask import born_deaf
+
+OUTPUT, ERRORS = 1, 2
+_LAST_LINES = 0.5
+"""Seconds in which a dead worker's pipes are still read: its own children may have them, too."""
+_NOT_INHERITED = (
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    "LISTEN_PID",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+)
+"""What systemd tells the master, and nobody else."""
+
+
+class Watcher(Protocol):
+    """Whoever started a worker."""
+
+    def ready(self, child: Child) -> None:
+        """It waits for the word to open."""
+
+    def closed(self, child: Child) -> None:
+        """It accepts no more connections."""
+
+    def ended(self, child: Child) -> None:
+        """There is no such process any more."""
+
+
+class Child(ProcessProtocol):
+    """Starts a worker, hears what it has to say, and writes its log lines into the master's log."""
+
+    _log = Logger()
+
+    def __init__(self, order: Order, watcher: Watcher, reactor: Any) -> None:
+        self.number = order.number
+        self.started = reactor.seconds()
+        self.holder = ""
+        """Its name in the shared state, once it is ready."""
+        self.is_shut = False
+        self.burying: set[str] = set()
+        """The dead holders that it was told to record, and has not recorded yet."""
+        self.why = ""
+        """How it ended; empty while it runs, and after an end that was asked for."""
+        self._order = order
+        self._watcher = watcher
+        self._reactor = reactor
+        self._errors, self._reports = Lines(), Lines()
+        self._last = ""
+        self._reason: Failure | None = None
+        self._patience: IDelayedCall | None = None
+
+    def start(self, handed_down: Mapping[int, int]) -> None:
+        """Start the process with these descriptors, the worker's number of each to ours.  Raises OSError."""
+        environment = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
+        command = [sys.executable, "-P", "-m", "esxiproxy.workers", str(self.number), self._order.config]
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        pipes: dict[int, int | str] = {0: nothing, OUTPUT: OUTPUT, ERRORS: "r", ORDERS: "w", REPORTS: "r"}
+        try:
+            with born_deaf():
+                self._reactor.spawnProcess(
+                    self, command[0], command, environment, childFDs={**pipes, **handed_down}
+                )
+        finally:
+            os.close(nothing)
+
+    def tell(self, word: Word, *content: str) -> None:
+        """Say something to it; it may not hear any more."""
+        if word is Word.BURY:
+            self.burying.update(content)
+        self._write(json.dumps([word.value, *content]).encode() + b"\n")
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        with suppress(ProcessExitedAlready):
+            self._process.signalProcess(number.value)
+
+    def __str__(self) -> str:
+        return f"worker {self.number}"
+
+    # What Twisted calls
+
+    def connectionMade(self) -> None:
+        self._write(self._order.line())
+
+    def childDataReceived(self, descriptor: int, octets: bytes) -> None:
+        if descriptor == REPORTS:
+            for message in self._reports.messages(octets):
+                self._reported(*message)
+        else:
+            for line in self._errors.feed(octets):
+                self._said(line)
+
+    def processExited(self, reason: Failure) -> None:
+        self._reason = reason
+        self._patience = self._reactor.callLater(_LAST_LINES, self._ended)
+
+    def processEnded(self, reason: Failure) -> None:
+        self._reason = reason
+        if self._patience is not None and self._patience.active():
+            self._patience.cancel()
+            self._ended()
+
+    # What it comes to
+
+    @property
+    def _process(self) -> Any:
+        return self.transport
+
+    def _write(self, octets: bytes) -> None:
+        with suppress(KeyError):  # the pipe is gone, and the process with it
+            self._process.writeToChild(ORDERS, octets)
+
+    def _reported(self, kind: str, *content: Any) -> None:
+        if kind == "log":
+            self._logged(*content)
+        elif kind == "ready":
+            (self.holder,) = content
+            self._watcher.ready(self)
+        elif kind == "shut":
+            self.is_shut = True
+            self._watcher.closed(self)
+        elif kind == "buried":
+            self.burying.difference_update(content)
+
+    def _logged(self, level: str, system: str, time: float | None, text: str) -> None:
+        event: dict[str, Any] = {
+            "log_level": LogLevel.lookupByName(level),
+            "log_namespace": __name__,
+            "log_system": system,
+            "log_format": "worker {number}: {text}",
+            "number": self.number,
+            "text": text,
+        }
+        if time is not None:
+            event["log_time"] = time
+        self._log.observer(event)
+
+    def _said(self, line: bytes) -> None:
+        text = line.decode("utf-8", "replace").rstrip()
+        if text:
+            self._last = text
+            self._log.warn("worker {number}: {text}", number=self.number, text=text)
+
+    def _ended(self) -> None:
+        assert self._reason is not None
+        for line in self._errors.feed(b"\n"):
+            self._said(line)
+        self.why = _end(self._reason.value)
+        if self.why and self._last:
+            self.why += f": {self._last}"
+        self._watcher.ended(self)
+
+
+def _end(error: BaseException) -> str:
+    if not isinstance(error, ProcessTerminated):
+        return ""
+    if error.signal is not None:
+        return f"killed by {signal.Signals(error.signal).name}"
+    return f"ended with status {error.exitCode}"

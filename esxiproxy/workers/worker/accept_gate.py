@@ -1,0 +1,185 @@
+"""A worker's gate: whether its ports accept, and what came in through them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.internet.task import LoopingCall
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from esxiproxy.workers.shared.balancing import may_accept
+from esxiproxy.workers.shared.scoreboard import Board
+
+PULSE = 0.25
+"""Seconds between two signs of life."""
+
+
+class Entered:
+    """One connection that is counted, until its socket is closed: its stream's owner."""
+
+    __slots__ = ("_gate", "transport")
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self.transport: Any = None
+
+    def connectionLost(self, reason: Failure) -> None:
+        self.transport = None
+        self._gate.left()
+
+
+@implementer(IReadDescriptor)
+class Gate:
+    """Shut while this worker holds more than its share, and while it is not to accept at all.
+
+    All workers have the same sockets.  One that shuts its gate wakes the others, who look then whether they
+    are to open theirs: nobody has to ask again and again.  ``wakes`` has an eventfd for each of them.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        board: Board,
+        wakes: Sequence[int],
+        reactor: Any,
+        nanoseconds: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self._number = number
+        self._board = board
+        self._wakes = wakes
+        self._reactor = reactor
+        self._nanoseconds = nanoseconds
+        self._ports: tuple[Any, ...] = ()
+        self._held = 0
+        self._opened = False
+        self._shut = True
+        self._pulse = LoopingCall(self._beat)
+        self._pulse.clock = reactor
+
+    def put_before(self, ports: Iterable[Any]) -> None:
+        """These ports ask here from now on; none of them accepts before ``open``."""
+        self._ports = tuple(ports)
+        for port in self._ports:
+            port.gate = self
+            port.stopReading()
+
+    def open(self) -> None:
+        """Accept from now on, as far as this worker's share goes."""
+        self._opened = True
+        self._reactor.addReader(self)
+        self._pulse.start(PULSE)
+
+    def close(self) -> None:
+        """Accept no more; nobody waits for this worker from now on.  What it holds it keeps.
+
+        It goes on to give signs of life: somebody has to see whether what it holds is served.
+        """
+        if self._opened:
+            self._opened = False
+            self._reactor.removeReader(self)
+        self._shut_ports()
+        if self._pulse.running:
+            self._beat()
+        else:
+            self._pulse.start(PULSE)
+        self._wake()
+
+    def drain(self, ports: Iterable[Any]) -> None:
+        """Go on accepting at these ports only, which answer health checks; close when there are none."""
+        kept = tuple(ports)
+        if not kept or not self._opened:
+            self.close()
+            return
+        for port in self._ports:
+            if port not in kept:
+                port.stopReading()
+        self._ports = kept
+
+    # What the ports ask
+
+    def may_accept(self) -> bool:
+        """Whether to take one more; if not, they will not be asked again before there is a reason."""
+        if not self._opened or not self._within():
+            self._shut_ports()
+            self._wake()
+            return False
+        return True
+
+    def entered(self) -> Entered:
+        """One more; what is returned has to hear of its end."""
+        self._held += 1
+        self._board.hold(self._number, self._held)
+        return Entered(self)
+
+    def left(self) -> None:
+        """One less."""
+        self._held -= 1
+        self._board.hold(self._number, self._held)
+        self._look()
+
+    # What happens elsewhere
+
+    def fileno(self) -> int:
+        return self._wakes[self._number]
+
+    def doRead(self) -> None:
+        with suppress(BlockingIOError):
+            os.eventfd_read(self.fileno())
+        self._look()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor does not lose an eventfd."""
+
+    def logPrefix(self) -> str:
+        return "gate"
+
+    def _beat(self) -> None:
+        if self._opened:
+            self._board.live(self._number, self._nanoseconds())
+            self._look()
+        else:
+            self._board.linger(self._number, self._nanoseconds())
+
+    def _look(self) -> None:
+        if self._shut and self._opened and self._within():
+            self._shut = False
+            for port in self._ports:
+                if port.connected:  # a drain may have ended meanwhile
+                    port.startReading()
+
+    def _within(self) -> bool:
+        return may_accept(self._number, self._board.shares(), self._nanoseconds() / 1e9)
+
+    def _shut_ports(self) -> None:
+        self._shut = True
+        for port in self._ports:
+            port.stopReading()
+
+    def _wake(self) -> None:
+        wake(wake for number, wake in enumerate(self._wakes) if number != self._number)
+
+
+def new_wakes(count: int) -> tuple[int, ...]:
+    """An eventfd for each of so many workers.  Raises OSError, and then none of them is left."""
+    wakes: list[int] = []
+    try:
+        for _ in range(count):
+            wakes.append(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
+    except OSError:
+        for descriptor in wakes:
+            os.close(descriptor)
+        raise
+    return tuple(wakes)
+
+
+def wake(wakes: Iterable[int]) -> None:
+    """Have these workers look at the board."""
+    for descriptor in wakes:
+        with suppress(BlockingIOError):  # it has been told often enough
+            os.eventfd_write(descriptor, 1)

@@ -1,0 +1,33 @@
+"""The record of a session whose worker died."""
+
+from __future__ import annotations
+
+from esxiproxy.core.errors import SessionError
+from esxiproxy.core.http.request import Address
+from esxiproxy.core.session.entry import Entry
+from esxiproxy.core.session.record import Record
+
+
+class WorkerLost(SessionError):
+    """The process that had the session died, and its connections with it."""
+
+
+def record_of(entry: Entry, now: float) -> Record:
+    """What is known of it: how many bytes went through was the worker's own knowledge."""
+    error = WorkerLost("the worker that had the session died")
+    return Record(
+        session=entry.session,
+        listener=entry.listener,
+        client=Address.read(entry.client),
+        principal=entry.principal,
+        target=entry.target,
+        upstream=entry.upstream,
+        status=101,
+        close_code=None,
+        ended_by="proxy",
+        error=error.name,
+        detail=str(error),
+        octets_up=0,
+        octets_down=0,
+        phases={"closed": max(0.0, now - entry.since)},
+    )

@@ -1,0 +1,119 @@
+"""One worker: the proxy on sockets that it was handed down, and what the master wants of it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import IServiceCollection, MultiService
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from esxiproxy.app.service import ProxyService
+from esxiproxy.core.config.loader import Config
+from esxiproxy.core.startup import CannotStart
+from esxiproxy.net.listener.service import ListenerService
+from esxiproxy.ops.manhole.service import ManholeService
+from esxiproxy.ops.process.gc_freeze import Collector
+from esxiproxy.workers.plan import plan_of
+from esxiproxy.workers.shared.messages import Order, Word
+from esxiproxy.workers.shared.scoreboard import Board
+from esxiproxy.workers.worker.accept_gate import Gate
+from esxiproxy.workers.worker.crash_recovery import Burial
+from esxiproxy.workers.worker.report_pipe import Reports
+
+
+class Worker(MultiService):
+    """Serves from ``open`` on, until it is told to retire or to drain; then ``ended`` is called.
+
+    What it tells the master: ``ready`` with its name as a holder of shared state, ``shut`` when it accepts no
+    more.  A worker that nobody tells anything any more drains: its master is gone.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, order: Order, config: Config, reactor: Any, reports: Reports, ended: Callable[[], None]
+    ) -> None:
+        super().__init__()
+        if plan_of(config).endpoints != order.endpoints:
+            raise CannotStart(f"{order.config} has other listeners than those that are bound")
+        self._sockets = {name: socket.socket(fileno=number) for name, number in order.listeners.items()}
+        board = Board(order.board, len(order.wakes))
+        self._gate = Gate(order.number, board, order.wakes, reactor)
+        self._reactor = reactor
+        self._reports = reports
+        self._ended = ended
+        self._shut = False
+        own = replace(
+            config,
+            state=Path(order.state),
+            # One of these is enough, and two may not go together.
+            beside=config.beside if order.number == 0 else (),
+            warnings=(),  # the master logs them once
+        )
+        self._proxy = ProxyService(own, reactor, inherited=self._sockets)
+        self._proxy.setServiceParent(self)
+        proxy = self._proxy.proxy
+        self._burial = Burial(proxy.state.bury, proxy.sessions.lost, reactor)
+        Collector(reactor).setServiceParent(self)
+
+    def startService(self) -> None:
+        super().startService()
+        ports = [service.port for service in _all(self, ListenerService | ManholeService)]
+        for sock in self._sockets.values():  # the ports have them now
+            sock.close()
+        self._gate.put_before(port for port in ports if port is not None)
+        self._reactor.callLater(0, self._reports.tell, "ready", self._proxy.proxy.state.holder)
+
+    def stopService(self) -> Any:
+        self._shut_gate(self._proxy.draining_ports)
+        return super().stopService()
+
+    def abort(self) -> None:
+        """End at once what is ending."""
+        self._proxy.abort()
+
+    def told(self, word: Word, *content: str) -> None:
+        """Do as the master says."""
+        if word is Word.OPEN:
+            if not self._shut:
+                self._gate.open()
+        elif word is Word.RETIRE:
+            self._retire()
+        elif word is Word.NOW:
+            self._ended()
+            self.abort()
+        elif word is Word.BURY:
+            burying = Deferred.fromCoroutine(self._bury(*content))
+            burying.addErrback(lambda failure: self._log.failure("nobody was buried", failure))
+        else:
+            self._ended()
+
+    def _retire(self) -> None:
+        self._shut_gate()
+        retiring = self._proxy.retire()
+        retiring.addErrback(lambda failure: self._log.failure("a worker cannot retire", failure))
+        retiring.addCallback(lambda _: self._ended())
+
+    def _shut_gate(self, kept: Iterable[Any] = ()) -> None:
+        """Accept no more, but at these ports."""
+        if not self._shut:
+            self._shut = True
+            self._gate.drain(kept)
+            self._reports.tell("shut")
+
+    async def _bury(self, holder: str) -> None:
+        await self._burial.of(holder)
+        self._reports.tell("buried", holder)
+
+
+def _all(services: Any, kind: Any) -> Iterator[Any]:
+    """The services of a kind, however deep they are in the tree."""
+    for service in services:
+        if isinstance(service, kind):
+            yield service
+        yield from _all(IServiceCollection(service, ()), kind)
