@@ -23,11 +23,13 @@ if TYPE_CHECKING:
         StateUnavailable,
     )
     from esxiproxy.core.http.head import RequestHead
-    from esxiproxy.core.http.request import Address, Request
-    from esxiproxy.core.routing import Pin, Principal, Route, Subprotocol, TLSProfile, Upstream, Verify
+    from esxiproxy.core.http.request import Request
+    from esxiproxy.core.peer_address import Address
+    from esxiproxy.core.routing import Principal, Route, Subprotocol, TLSProfile, Upstream, Verify
     from esxiproxy.core.session.record import Record
     from esxiproxy.core.session.session import Session
     from esxiproxy.core.session_limits import Limits
+    from esxiproxy.core.thumbprint import Pin
     from esxiproxy.interfaces import IAuthenticator, IRouter, ISessionObserver
     from esxiproxy.net.tls.server import CurrentContext, listener_context
     from esxiproxy.proxy import Proxy
@@ -69,7 +71,8 @@ __all__ = [
 ]
 
 _PLACES = {
-    "core.config.loader": ("Config", "ConfigError", "load"),
+    "core.config.loader": ("Config", "load"),
+    "core.config.errors": ("ConfigError",),
     "core.errors": (
         "AccessDenied",
         "AddressDenied",
@@ -83,8 +86,10 @@ _PLACES = {
     "core.session_limits": ("Limits",),
     "core.config.model": ("ListenerTLS",),
     "core.session.record": ("Record",),
-    "core.http.request": ("Address", "Request"),
-    "core.routing": ("Pin", "Principal", "Route", "Subprotocol", "TLSProfile", "Upstream", "Verify"),
+    "core.http.request": ("Request",),
+    "core.peer_address": ("Address",),
+    "core.thumbprint": ("Pin",),
+    "core.routing": ("Principal", "Route", "Subprotocol", "TLSProfile", "Upstream", "Verify"),
     "core.session.session": ("Session",),
     "interfaces": ("IAuthenticator", "IRouter", "ISessionObserver"),
     "net.tls.server": ("CurrentContext", "listener_context"),

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "esxiproxy"
 NET_BELOW = {"net.admission", "net.tls", "net.sockets", "net.transport", "net.sessions"}
 ALLOWED = {
     # core: values, rules and state machines.
-    "core": {"core", "core.http"},
+    "core": {"core"},
     "core.http": {"core", "core.http"},
     "core.websocket": {"core", "core.http", "core.websocket"},
     "core.session": {"core", "core.http", "core.session"},

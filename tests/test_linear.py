@@ -12,9 +12,9 @@ from esxiproxy.core.http.forwarded import Trust, origin_of
 from esxiproxy.core.http.head import MAX_HEAD, HeadReader, RequestHead, tokens
 from esxiproxy.core.http.message import forwarded_answer, trailer_fields
 from esxiproxy.core.http.paths import ambiguous, check_path
-from esxiproxy.core.http.request import Address
 from esxiproxy.core.http.rewriting import View
 from esxiproxy.core.http.via import check_loop
+from esxiproxy.core.peer_address import Address
 from esxiproxy.core.proxy_protocol import SIGNATURE, AnnouncementReader
 from esxiproxy.core.redaction import redact, redact_text
 from esxiproxy.core.session.connection_limits import client_network

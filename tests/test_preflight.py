@@ -3,7 +3,7 @@
 import pytest
 
 from esxiproxy.app.preflight import load_checked
-from esxiproxy.core.startup import ConfigError
+from esxiproxy.core.config.errors import ConfigError
 
 REST = "[listener one]\nlisten = 127.0.0.1:81\nupstream = esxi\n[upstream esxi]\nurl = ws://192.0.2.10\n"
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from os import PathLike
 
+from esxiproxy.core.config.errors import in_order
 from esxiproxy.core.config.loader import Config, ConfigError, Problem, load
-from esxiproxy.core.startup import in_order
 from esxiproxy.net.tls import client as trust
 from esxiproxy.net.tls import server as tls
 from esxiproxy.plugins import AUTHENTICATORS, ROUTERS, SERVICES, plugin

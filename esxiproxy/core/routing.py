@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from esxiproxy.core.proxy_protocol import ProxyVersion
+from esxiproxy.core.thumbprint import Pin
 
 
 class Verify(Enum):
@@ -41,18 +42,6 @@ class Subprotocol(Enum):
     """``binary`` is offered upstream in its place, and not mentioned downstream (noVNC from 1.2)."""
     PASS = "pass"
     """Nothing is offered upstream either."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pin:
-    """The thumbprint of a leaf certificate; ``digest`` in lower-case hex without colons."""
-
-    algorithm: str
-    digest: str
-
-    def __str__(self) -> str:
-        pairs = (self.digest[i : i + 2] for i in range(0, len(self.digest), 2))
-        return f"{self.algorithm}:{':'.join(pairs).upper()}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-
-from esxiproxy.core.routing import Pin
+from dataclasses import dataclass
 
 
 def pin_of(der: bytes, algorithm: str) -> Pin:
@@ -27,3 +26,15 @@ def pinned(der: bytes, pins: Iterable[Pin]) -> bool:
 
 def _bare(digest: str) -> str:
     return digest.replace(":", "").lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """The thumbprint of a leaf certificate; ``digest`` in lower-case hex without colons."""
+
+    algorithm: str
+    digest: str
+
+    def __str__(self) -> str:
+        pairs = (self.digest[i : i + 2] for i in range(0, len(self.digest), 2))
+        return f"{self.algorithm}:{':'.join(pairs).upper()}"

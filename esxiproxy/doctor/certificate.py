@@ -8,8 +8,7 @@ from datetime import UTC, datetime
 
 from cryptography import x509
 
-from esxiproxy.core.routing import Pin
-from esxiproxy.core.thumbprint import pin_of
+from esxiproxy.core.thumbprint import Pin, pin_of
 from esxiproxy.net.tls.errors import shown_name
 from esxiproxy.net.tls.pem import UNREADABLE as CANNOT_READ
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from OpenSSL.SSL import X509VerificationCodes as Codes
 
-from esxiproxy.core.routing import Pin, TLSProfile, Upstream, Verify
+from esxiproxy.core.routing import TLSProfile, Upstream, Verify
+from esxiproxy.core.thumbprint import Pin
 from esxiproxy.doctor.url import ConsoleUrl
 
 _PIN = re.compile(r"(?i)(?:(sha-?1|sha-?256):)?((?:[0-9a-f]{2}:?)+)")

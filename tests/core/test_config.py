@@ -14,9 +14,10 @@ from esxiproxy.core.config.loader import Config, ConfigError, Http, ListenerTLS,
 from esxiproxy.core.config.reference import reference
 from esxiproxy.core.config.schema import KEYS, keys_of
 from esxiproxy.core.proxy_protocol import ProxyVersion
-from esxiproxy.core.routing import Pin, Subprotocol, Verify
+from esxiproxy.core.routing import Subprotocol, Verify
 from esxiproxy.core.session.connection_limits import Quotas
 from esxiproxy.core.session_limits import Limits
+from esxiproxy.core.thumbprint import Pin
 
 CONF = Path(__file__).parents[2] / "conf"
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"

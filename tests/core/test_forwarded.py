@@ -6,7 +6,7 @@ import pytest
 
 from esxiproxy.core.http.forwarded import Trust, origin_of
 from esxiproxy.core.http.head import parse
-from esxiproxy.core.http.request import Address
+from esxiproxy.core.peer_address import Address
 
 TRUST = Trust((ip_network("10.0.0.0/8"), ip_network("2001:db8::/32")))
 PROXY = Address("10.0.0.1", 5000)

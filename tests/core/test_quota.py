@@ -3,7 +3,8 @@
 import pytest
 
 from esxiproxy.core.http.head import NO_HEAD
-from esxiproxy.core.http.request import Address, Request
+from esxiproxy.core.http.request import Request
+from esxiproxy.core.peer_address import Address
 from esxiproxy.core.routing import Upstream
 from esxiproxy.core.session.claim import Rate, Slots
 from esxiproxy.core.session.connection_limits import NOBODY, Quotas, client_network

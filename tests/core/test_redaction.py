@@ -4,7 +4,8 @@ import pytest
 
 from esxiproxy.core.errors import SessionError
 from esxiproxy.core.http.head import RequestHead
-from esxiproxy.core.http.request import Address, Request
+from esxiproxy.core.http.request import Request
+from esxiproxy.core.peer_address import Address
 from esxiproxy.core.redaction import redact, redact_text
 from esxiproxy.core.routing import Route, Upstream
 from esxiproxy.core.session.session import Session

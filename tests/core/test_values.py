@@ -8,7 +8,8 @@ from esxiproxy.core.config import quantities, values
 from esxiproxy.core.config.errors import BadValue
 from esxiproxy.core.config.listen_address import listen_address
 from esxiproxy.core.config.url import UpstreamURL, upstream_url
-from esxiproxy.core.routing import Pin, Verify
+from esxiproxy.core.routing import Verify
+from esxiproxy.core.thumbprint import Pin
 
 FOLDER = Path("/etc/esxiproxy")
 SHA1, SHA256 = "0123456789abcdef" * 2 + "01234567", "0123456789abcdef" * 4

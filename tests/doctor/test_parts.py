@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from esxiproxy.core.routing import Pin
+from esxiproxy.core.thumbprint import Pin
 from esxiproxy.doctor.certificate import read_certificate
 from esxiproxy.doctor.frames import Frame, FrameReader
 from esxiproxy.doctor.sanitize import Veil

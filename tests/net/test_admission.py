@@ -7,7 +7,8 @@ from twisted.internet.task import Clock
 
 from esxiproxy.core.errors import LimitReached, OutOfDescriptors, StateUnavailable
 from esxiproxy.core.http.head import NO_HEAD
-from esxiproxy.core.http.request import Address, Request
+from esxiproxy.core.http.request import Request
+from esxiproxy.core.peer_address import Address
 from esxiproxy.core.routing import Principal, Upstream
 from esxiproxy.core.session.connection_limits import Quotas
 from esxiproxy.core.session.record import Kind

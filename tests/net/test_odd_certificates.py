@@ -13,10 +13,11 @@ import pytest
 from OpenSSL import SSL, crypto
 
 from esxiproxy.app.preflight import load_checked
+from esxiproxy.core.config.errors import ConfigError
 from esxiproxy.core.config.model import ListenerTLS
 from esxiproxy.core.errors import UpstreamUntrusted
-from esxiproxy.core.routing import Pin, Upstream, Verify
-from esxiproxy.core.startup import ConfigError
+from esxiproxy.core.routing import Upstream, Verify
+from esxiproxy.core.thumbprint import Pin
 from esxiproxy.doctor.certificate import UNREADABLE, read_certificate
 from esxiproxy.net.tls import client as trust
 from esxiproxy.net.tls import server as tls

@@ -9,7 +9,7 @@ from twisted.logger import capturedLogs
 
 from esxiproxy.core.http.forwarded import Trust
 from esxiproxy.core.http.policy import Edge, Http
-from esxiproxy.core.http.request import Address
+from esxiproxy.core.peer_address import Address
 from esxiproxy.core.proxy_protocol import SIGNATURE, ProxyVersion, announce
 from esxiproxy.core.routing import Upstream
 from esxiproxy.core.session.connection_limits import Quotas

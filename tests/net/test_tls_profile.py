@@ -10,7 +10,8 @@ import pytest
 from OpenSSL import SSL
 
 from esxiproxy.core.errors import UpstreamInvalid
-from esxiproxy.core.routing import Pin, TLSProfile, Upstream, Verify
+from esxiproxy.core.routing import TLSProfile, Upstream, Verify
+from esxiproxy.core.thumbprint import Pin
 from esxiproxy.net.tls.client import Contexts, UpstreamTLS
 from esxiproxy.net.tls.server import CIPHERS, OLD_CIPHERS
 from tests.certificates import Authority, Certificate, self_signed

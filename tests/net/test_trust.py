@@ -22,7 +22,8 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from esxiproxy.core.errors import SessionError, UpstreamInvalid, UpstreamLost, UpstreamUntrusted
-from esxiproxy.core.routing import Pin, TLSProfile, Upstream, Verify
+from esxiproxy.core.routing import TLSProfile, Upstream, Verify
+from esxiproxy.core.thumbprint import Pin
 from esxiproxy.net.tls.client import Contexts, UpstreamTLS, check, thumbprints, verify_certificate
 from tests.certificates import DAY, Authority, Certificate, self_signed
 from tests.net.pki import issue, sha1_signed

@@ -23,7 +23,8 @@ from esxiproxy.core.config.access_log import AccessLogging, Format, Place, acces
 from esxiproxy.core.config.errors import BadValue
 from esxiproxy.core.config.loader import ConfigError, load
 from esxiproxy.core.http.head import RequestHead
-from esxiproxy.core.http.request import Address, Request
+from esxiproxy.core.http.request import Request
+from esxiproxy.core.peer_address import Address
 from esxiproxy.core.session.record import Kind, Record
 from esxiproxy.core.session.session import Session
 from esxiproxy.core.session_limits import Limits

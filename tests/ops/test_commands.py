@@ -2,7 +2,8 @@
 
 import pytest
 
-from esxiproxy.core.routing import Pin, Upstream, Verify
+from esxiproxy.core.routing import Upstream, Verify
+from esxiproxy.core.thumbprint import Pin
 from esxiproxy.ops.manhole.commands import Commands, Mistake
 from tests.net.memory import Wire
 from tests.net.scene import UPSTREAM, Scene, close, frames, opening, up

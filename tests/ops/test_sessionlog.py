@@ -7,7 +7,7 @@ from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
 from esxiproxy.core.config.access_log import Told
-from esxiproxy.core.http.request import Address
+from esxiproxy.core.peer_address import Address
 from esxiproxy.core.session.record import Record
 from esxiproxy.ops.logs.session_log import REFUSALS, SessionLog
 

@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 
 from esxiproxy.core.config.loader import load
 from esxiproxy.core.config.model import MANHOLE
-from esxiproxy.core.http.request import Address
+from esxiproxy.core.peer_address import Address
 from esxiproxy.core.session.entry import Entry
 from esxiproxy.workers.__main__ import _line as first_line
 from esxiproxy.workers.master.backoff import GOOD_LIFE, LONGEST, Backoff

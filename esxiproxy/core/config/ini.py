@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from configparser import ConfigParser
 from dataclasses import dataclass, field
 
-from esxiproxy.core.startup import Problem
+from esxiproxy.core.config.errors import Problem
 
 _COMMENT = re.compile(r"(?:^|\s)[;#]")
 _HEADER = re.compile(r"\[([^\[\]]*)\]")

@@ -23,7 +23,7 @@ from esxiproxy.core.config.consistency import (
     target_conflicts,
     upstream_conflicts,
 )
-from esxiproxy.core.config.errors import BadValue
+from esxiproxy.core.config.errors import BadValue, ConfigError, Problem, Severity, in_order
 from esxiproxy.core.config.key import SectionKind
 from esxiproxy.core.config.model import Http, Listener, ListenerTLS, Manhole, TLSVersion
 from esxiproxy.core.config.schema import KEYS, keys_of
@@ -31,7 +31,6 @@ from esxiproxy.core.config.values import name
 from esxiproxy.core.routing import Upstream
 from esxiproxy.core.session.connection_limits import Quotas
 from esxiproxy.core.session_limits import Limits
-from esxiproxy.core.startup import ConfigError, Problem, Severity, in_order
 
 __all__ = [
     "Config",

@@ -17,7 +17,7 @@ from esxiproxy.core.config.errors import BadValue, shown
 from esxiproxy.core.http.forwarded import Trust
 from esxiproxy.core.http.paths import ambiguous
 from esxiproxy.core.proxy_protocol import ProxyVersion
-from esxiproxy.core.routing import Pin
+from esxiproxy.core.thumbprint import Pin
 
 E = TypeVar("E", bound=Enum)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from esxiproxy.core.http.head import HOST, RequestHead
-from esxiproxy.core.http.request import Address
+from esxiproxy.core.peer_address import Address
 
 Network = IPv4Network | IPv6Network
 

@@ -3,56 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
-from typing import Any, Self
 
 from esxiproxy.core.http.head import RequestHead
-
-
-def plain_host(host: str) -> str:
-    """Return an address as it is written everywhere: one that is IPv4 mapped into IPv6 is IPv4.
-
-    A socket on ``[::]`` gives ``::ffff:192.0.2.7``, a PROXY header of TCP6 may have the same in hexadecimal.
-    """
-    if "ffff" not in host.lower():
-        return host
-    try:
-        address = ip_address(host.partition("%")[0])
-    except ValueError:
-        return host
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return host if mapped is None else str(mapped)
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where a connection comes from; ``host`` is ``unix`` and ``port`` 0 for a unix socket.
-
-    An IPv4 address that is mapped into IPv6 (``::ffff:192.0.2.7``) becomes the IPv4 address.
-    """
-
-    host: str
-    port: int
-
-    def __post_init__(self) -> None:
-        if ":" in self.host:
-            object.__setattr__(self, "host", plain_host(self.host))
-
-    @classmethod
-    def of(cls, end: Any) -> Self:
-        """That of a Twisted address, of whatever kind."""
-        return cls(getattr(end, "host", "unix"), getattr(end, "port", 0))
-
-    @classmethod
-    def read(cls, text: str) -> Self:
-        """What ``str`` has made of one."""
-        host, _, port = text.rpartition(":")
-        return cls(host.strip("[]"), int(port)) if host else cls(text, 0)
-
-    def __str__(self) -> str:
-        if self.host == "unix":
-            return self.host
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+from esxiproxy.core.peer_address import Address
 
 
 @dataclass(frozen=True, slots=True)

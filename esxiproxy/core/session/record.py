@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from esxiproxy.core.http.request import Address
+from esxiproxy.core.peer_address import Address
 
 
 class Kind(Enum):

@@ -18,8 +18,9 @@ from esxiproxy.core.http.message import max_forwards, options_answer
 from esxiproxy.core.http.paths import check_path
 from esxiproxy.core.http.policy import Edge, Http
 from esxiproxy.core.http.refusal import refusal
-from esxiproxy.core.http.request import Address, Request
+from esxiproxy.core.http.request import Request
 from esxiproxy.core.http.via import check_loop
+from esxiproxy.core.peer_address import Address
 from esxiproxy.core.session.record import Kind
 from esxiproxy.core.session_limits import Limits
 from esxiproxy.core.websocket.handshake import Upgrade, upgrade_of

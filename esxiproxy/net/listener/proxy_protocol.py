@@ -16,7 +16,7 @@ from zope.interface import directlyProvides, providedBy
 
 from esxiproxy.core.errors import SessionError
 from esxiproxy.core.http.forwarded import Trust
-from esxiproxy.core.http.request import Address
+from esxiproxy.core.peer_address import Address
 from esxiproxy.core.proxy_protocol import MAX_V2, Announcement, AnnouncementReader, ProxyProtocolError
 from esxiproxy.net.admission.slot import Slot
 from esxiproxy.net.transport.stream import introduce

@@ -23,7 +23,7 @@ from esxiproxy.workers.master.worker_process import Child
 from esxiproxy.workers.plan import Plan
 from esxiproxy.workers.shared.messages import Order, Word
 from esxiproxy.workers.shared.scoreboard import Board
-from esxiproxy.workers.worker.accept_gate import new_wakes, wake
+from esxiproxy.workers.shared.wakeups import new_wakes, wake
 
 READY = 30.0
 """Seconds in which the workers of a new generation have to be ready, and one that replaces another."""

@@ -15,6 +15,7 @@ from zope.interface import implementer
 
 from esxiproxy.workers.shared.balancing import may_accept
 from esxiproxy.workers.shared.scoreboard import Board
+from esxiproxy.workers.shared.wakeups import wake
 
 PULSE = 0.25
 """Seconds between two signs of life."""
@@ -163,23 +164,3 @@ class Gate:
 
     def _wake(self) -> None:
         wake(wake for number, wake in enumerate(self._wakes) if number != self._number)
-
-
-def new_wakes(count: int) -> tuple[int, ...]:
-    """An eventfd for each of so many workers.  Raises OSError, and then none of them is left."""
-    wakes: list[int] = []
-    try:
-        for _ in range(count):
-            wakes.append(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
-    except OSError:
-        for descriptor in wakes:
-            os.close(descriptor)
-        raise
-    return tuple(wakes)
-
-
-def wake(wakes: Iterable[int]) -> None:
-    """Have these workers look at the board."""
-    for descriptor in wakes:
-        with suppress(BlockingIOError):  # it has been told often enough
-            os.eventfd_write(descriptor, 1)

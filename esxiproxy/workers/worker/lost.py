@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from esxiproxy.core.errors import SessionError
-from esxiproxy.core.http.request import Address
+from esxiproxy.core.peer_address import Address
 from esxiproxy.core.session.entry import Entry
 from esxiproxy.core.session.record import Record
 

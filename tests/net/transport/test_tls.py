@@ -12,7 +12,8 @@ from twisted.internet.interfaces import IHalfCloseableProtocol
 from zope.interface import implementer
 
 from esxiproxy.core.config.model import ListenerTLS
-from esxiproxy.core.routing import Pin, Upstream, Verify
+from esxiproxy.core.routing import Upstream, Verify
+from esxiproxy.core.thumbprint import Pin
 from esxiproxy.net.tls.client import UpstreamTLS
 from esxiproxy.net.tls.server import CurrentContext, listener_context
 from esxiproxy.net.transport.tls import TLSStream

@@ -12,8 +12,9 @@ from cryptography import x509
 from OpenSSL import SSL
 
 from esxiproxy.core.errors import UpstreamUntrusted
-from esxiproxy.core.routing import Pin, Upstream, Verify
+from esxiproxy.core.routing import Upstream, Verify
 from esxiproxy.core.session_limits import Limits
+from esxiproxy.core.thumbprint import Pin
 from esxiproxy.net.http.upstream import HttpUpstream
 from esxiproxy.net.tls.client import UpstreamTLS
 from esxiproxy.net.upstream.connector import Connector
