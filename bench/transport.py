@@ -42,7 +42,7 @@ def serve(kind: str, certificate: str, key: str) -> None:
     from twisted.protocols.tls import TLSMemoryBIOFactory
     from zope.interface import implementer
 
-    from esxiproxy.net.transport.reactor import streaming
+    from esxiproxy.net.transport.reactor import with_fast_transports
     from esxiproxy.net.transport.tls_start import TLSFactory
 
     @implementer(IOpenSSLServerConnectionCreator)
@@ -102,7 +102,7 @@ def serve(kind: str, certificate: str, key: str) -> None:
         def stopProducing(self) -> None:
             self.blocked = True
 
-    loop: Any = reactor if kind == "stock" else streaming(reactor)
+    loop: Any = reactor if kind == "stock" else with_fast_transports(reactor)
     if kind == "noring":
         loop._ring = reactor
     factory: Any = Factory.forProtocol(Server)

@@ -23,12 +23,14 @@ if TYPE_CHECKING:
         StateUnavailable,
     )
     from esxiproxy.core.http.head import RequestHead
+    from esxiproxy.core.http.policy import Http, ListenerPolicy
     from esxiproxy.core.http.request import Request
-    from esxiproxy.core.peer_address import Address
+    from esxiproxy.core.peer_address import PeerAddress
     from esxiproxy.core.routing import Principal, Route, Subprotocol, TLSProfile, Upstream, Verify
+    from esxiproxy.core.session.connection_limits import ConnectionLimits
     from esxiproxy.core.session.record import Record
     from esxiproxy.core.session.session import Session
-    from esxiproxy.core.session_limits import Limits
+    from esxiproxy.core.session_limits import SessionLimits
     from esxiproxy.core.thumbprint import Pin
     from esxiproxy.interfaces import IAuthenticator, IRouter, ISessionObserver
     from esxiproxy.net.tls.server import CurrentContext, listener_context
@@ -37,18 +39,20 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AccessDenied",
-    "Address",
     "AddressDenied",
     "Config",
     "ConfigError",
+    "ConnectionLimits",
     "CurrentContext",
+    "Http",
     "IAuthenticator",
     "IRouter",
     "ISessionObserver",
     "Killed",
     "LimitReached",
-    "Limits",
+    "ListenerPolicy",
     "ListenerTLS",
+    "PeerAddress",
     "Pin",
     "Principal",
     "Proxy",
@@ -60,6 +64,7 @@ __all__ = [
     "RouteNotFound",
     "Session",
     "SessionError",
+    "SessionLimits",
     "StateUnavailable",
     "StaticRouter",
     "Subprotocol",
@@ -83,11 +88,13 @@ _PLACES = {
         "StateUnavailable",
     ),
     "core.http.head": ("RequestHead",),
-    "core.session_limits": ("Limits",),
+    "core.session_limits": ("SessionLimits",),
     "core.config.model": ("ListenerTLS",),
     "core.session.record": ("Record",),
+    "core.http.policy": ("Http", "ListenerPolicy"),
     "core.http.request": ("Request",),
-    "core.peer_address": ("Address",),
+    "core.session.connection_limits": ("ConnectionLimits",),
+    "core.peer_address": ("PeerAddress",),
     "core.thumbprint": ("Pin",),
     "core.routing": ("Principal", "Route", "Subprotocol", "TLSProfile", "Upstream", "Verify"),
     "core.session.session": ("Session",),

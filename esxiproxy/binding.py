@@ -21,7 +21,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from esxiproxy.core.config.listen_address import LONGEST_PATH
-from esxiproxy.core.startup import Unbound
+from esxiproxy.core.startup import BindError
 
 Bound = TypeVar("Bound")
 
@@ -95,9 +95,9 @@ def remove_stale(path: str) -> None:
         _unlink_lock(path)
         return
     except OSError as error:
-        raise Unbound(f"{path} cannot be looked at: {error.strerror}") from error
+        raise BindError(f"{path} cannot be looked at: {error.strerror}") from error
     if not stat.S_ISSOCK(mode):
-        raise Unbound(f"{path} is there, and is no socket: remove it, or listen elsewhere")
+        raise BindError(f"{path} is there, and is no socket: remove it, or listen elsewhere")
     _check_stale(path, path)
     aside = os.path.join(os.path.dirname(path), secrets.token_hex(4))
     try:
@@ -105,13 +105,13 @@ def remove_stale(path: str) -> None:
         try:  # another process may have bound the path since
             if len(os.fsencode(aside)) <= LONGEST_PATH:
                 _check_stale(aside, path)
-        except Unbound:
+        except BindError:
             os.rename(aside, path)
             raise
         os.unlink(aside)
         _unlink_lock(path)
     except OSError as error:
-        raise Unbound(f"{path} is a socket without a process, and stays: {error.strerror}") from error
+        raise BindError(f"{path} is a socket without a process, and stays: {error.strerror}") from error
     _log.info("removed {path}, a socket that a process has left behind", path=path)
 
 
@@ -126,10 +126,10 @@ def _check_stale(place: str, path: str) -> None:
         except BlockingIOError:  # its queue is full
             pass
         except OSError as error:
-            raise Unbound(
+            raise BindError(
                 f"{path} is there, and may be in use: {error.strerror}; remove it if no process has it"
             ) from error
-    raise Unbound(f"another process listens on {path}: stop it, or listen elsewhere")
+    raise BindError(f"another process listens on {path}: stop it, or listen elsewhere")
 
 
 def _unlink_lock(path: str) -> None:
@@ -140,7 +140,9 @@ def _unlink_lock(path: str) -> None:
             os.unlink(lock)
 
 
-def kept(wanted: Iterable[tuple[str, str]], bound: Iterable[tuple[str, str, Bound]]) -> dict[str, Bound]:
+def match_endpoints(
+    wanted: Iterable[tuple[str, str]], bound: Iterable[tuple[str, str, Bound]]
+) -> dict[str, Bound]:
     """What each of the wanted (name, endpoint) goes on with, of what is bound (name, endpoint, thing).
 
     That is what has its endpoint and its name, or else one that had another name.

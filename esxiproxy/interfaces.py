@@ -10,7 +10,7 @@ from esxiproxy.core.http.request import Request
 from esxiproxy.core.routing import Principal, Route
 from esxiproxy.core.session.claim import Claim
 from esxiproxy.core.session.command import Command
-from esxiproxy.core.session.entry import Entry
+from esxiproxy.core.session.entry import SessionEntry
 from esxiproxy.core.session.record import Record
 from esxiproxy.core.session.session import Session
 
@@ -107,16 +107,16 @@ class IState(Interface):
     def redeem(ticket: str) -> Awaitable[str | None]:
         """The same, for one caller only: afterwards the ticket is gone."""
 
-    def publish(entry: Entry) -> Awaitable[None]:
+    def publish(entry: SessionEntry) -> Awaitable[None]:
         """List a session of this holder's.  Never fails, as ``give``."""
 
     def withdraw(session: str) -> Awaitable[None]:
         """Take it off the list.  Never fails, as ``give``."""
 
-    def sessions() -> Awaitable[Sequence[Entry]]:
+    def sessions() -> Awaitable[Sequence[SessionEntry]]:
         """The sessions of all holders, the oldest first."""
 
-    def bury(holder: str) -> Awaitable[Sequence[Entry]]:
+    def bury(holder: str) -> Awaitable[Sequence[SessionEntry]]:
         """Take back at once all that a holder had which is known to be dead; the sessions that it had listed.
 
         They are told for a day, whether its lease has run out meanwhile or not.  Whoever is told of a session

@@ -16,27 +16,27 @@ from twisted.logger import Logger
 from esxiproxy.authenticators.anonymous import Anonymous
 from esxiproxy.core.config.model import ListenerTLS
 from esxiproxy.core.errors import Draining
-from esxiproxy.core.http.policy import Edge
+from esxiproxy.core.http.policy import ListenerPolicy
 from esxiproxy.core.routing import Upstream
-from esxiproxy.core.session.connection_limits import Quotas
-from esxiproxy.core.session_limits import Limits
+from esxiproxy.core.session.connection_limits import ConnectionLimits
+from esxiproxy.core.session_limits import SessionLimits
 from esxiproxy.interfaces import IAuthenticator, IRouter, ISessionObserver, IState
 from esxiproxy.net.admission.admission import Admission, always
 from esxiproxy.net.listener.factory import ListenerFactory
 from esxiproxy.net.listener.proxy_protocol import ProxyProtocolFactory
-from esxiproxy.net.session_publisher import Roster
+from esxiproxy.net.session_publisher import SessionPublisher
 from esxiproxy.net.sessions import Sessions
 from esxiproxy.net.tls.server import CurrentContext, listener_context
-from esxiproxy.net.transport.reactor import streaming
+from esxiproxy.net.transport.reactor import with_fast_transports
 from esxiproxy.net.transport.tls_start import TLSFactory
 from esxiproxy.net.upstream.connector import Connector
 from esxiproxy.net.upstream.gateway import Gateway
-from esxiproxy.net.upstream.names import Names
+from esxiproxy.net.upstream.names import NameResolver
 from esxiproxy.state.memory import MemoryState
 
-_LAST_WORDS = 1.0
+_ABORT_TIMEOUT = 1.0
 """Seconds that aborted connections get to say so to their protocols."""
-_LOOK = 0.1
+_CHECK_INTERVAL = 0.1
 """Seconds between two looks at whether somebody is still in the opening handshake."""
 
 
@@ -62,22 +62,22 @@ class Proxy(Service):
         self,
         reactor: Any,
         observers: Iterable[ISessionObserver] = (),
-        limits: Limits | None = None,
-        quotas: Quotas | None = None,
+        limits: SessionLimits | None = None,
+        quotas: ConnectionLimits | None = None,
         state: IState | None = None,
         room: Callable[[int], bool] = always,
         processes: int = 1,
         clock: IReactorTime | None = None,
     ) -> None:
-        self.limits = limits or Limits()
-        self.quotas = quotas or Quotas()
-        self._reactor = streaming(reactor)
+        self.limits = limits or SessionLimits()
+        self.quotas = quotas or ConnectionLimits()
+        self._reactor = with_fast_transports(reactor)
         self._clock: Any = clock or self._reactor
         self.state: IState = state or MemoryState(self._clock)
         self.admission = Admission(self.state, self._clock, room, processes)
-        self._roster = Roster(self.state)
+        self._roster = SessionPublisher(self.state)
         self.sessions = Sessions([*observers, self.admission, self._roster], self._clock)
-        self._names = Names(self._reactor, self._clock)
+        self._names = NameResolver(self._reactor, self._clock)
         self._connector = Connector(self._reactor, self._names, self._clock)
         self._gone: Deferred[None] = succeed(None)
         self._aborted = False
@@ -87,17 +87,17 @@ class Proxy(Service):
         name: str,
         router: IRouter,
         authenticator: IAuthenticator | None = None,
-        limits: Limits | None = None,
+        limits: SessionLimits | None = None,
         tls: ListenerTLS | IOpenSSLServerConnectionCreator | None = None,
-        edge: Edge | None = None,
-        quotas: Quotas | None = None,
+        edge: ListenerPolicy | None = None,
+        quotas: ConnectionLimits | None = None,
     ) -> Any:
         """The factory of one listener, to be given to ``reactor.listenTCP`` or an endpoint.
 
         ``tls`` puts TLS around it: certificate and key in files, or what Twisted's TLS takes.  ``edge`` says
         what is let in beside WebSockets.
         """
-        edge, limits, quotas = edge or Edge(), limits or self.limits, quotas or self.quotas
+        edge, limits, quotas = edge or ListenerPolicy(), limits or self.limits, quotas or self.quotas
         if isinstance(tls, ListenerTLS):
             tls = CurrentContext(listener_context(tls))
         gateway = Gateway(authenticator or Anonymous(), router, self._connector, self.admission, quotas)
@@ -150,7 +150,7 @@ class Proxy(Service):
         self._aborted = True
         self.sessions.abort(Draining("the proxy was told to end at once"))
         if not self._gone.called:
-            self._gone.addTimeout(_LAST_WORDS, self._clock, onTimeoutCancel=lambda _result, _timeout: None)
+            self._gone.addTimeout(_ABORT_TIMEOUT, self._clock, onTimeoutCancel=lambda _result, _timeout: None)
 
     async def _start(self) -> None:
         await self.state.start(partial(self._roster.obey, sessions=self.sessions))
@@ -164,7 +164,7 @@ class Proxy(Service):
         while self.admission.handshakes and not self._aborted:  # nobody else will serve them
             if end is not None and self._clock.seconds() >= end:
                 break
-            await deferLater(self._clock, _LOOK)
+            await deferLater(self._clock, _CHECK_INTERVAL)
         left = None if end is None else max(0.0, end - self._clock.seconds())
         await self._drain(left, "upgrade_timeout")
 
@@ -177,13 +177,13 @@ class Proxy(Service):
         if not self._aborted:
             for holder in self.sessions:
                 holder.abort()
-            await self._empty(_LAST_WORDS)
+            await self._empty(_ABORT_TIMEOUT)
 
     async def _empty(self, seconds: float | None) -> None:
         """Until the last session is gone, or the time is up; None stands for no end of it."""
         self._gone = gone = self.sessions.empty()
         if seconds is not None:
-            seconds = min(seconds, _LAST_WORDS) if self._aborted else seconds
+            seconds = min(seconds, _ABORT_TIMEOUT) if self._aborted else seconds
             gone.addTimeout(seconds, self._clock, onTimeoutCancel=lambda _result, _timeout: None)
         with suppress(CancelledError):
             await gone

@@ -18,10 +18,10 @@ from esxiproxy.app.preflight import load_checked
 from esxiproxy.app.reload import Reload
 from esxiproxy.app.service import ProxyService
 from esxiproxy.core.config.loader import ConfigError
-from esxiproxy.core.startup import CannotStart
-from esxiproxy.ops.logs.twistd_log import OwnLog, own_log
+from esxiproxy.core.startup import StartupError
+from esxiproxy.ops.logs.twistd_log import TwistdLog, twistd_log
 from esxiproxy.ops.process.clock import make_monotonic
-from esxiproxy.ops.process.gc_freeze import Collector
+from esxiproxy.ops.process.gc_freeze import GCFreeze
 from esxiproxy.ops.process.signals import Signals
 from esxiproxy.ops.process.threads import Threads
 from esxiproxy.workers.master.master import Master
@@ -47,7 +47,7 @@ class Options(usage.Options):
 class Process(MultiService):
     """All that runs in the process, whose log goes where it keeps nobody waiting."""
 
-    def __init__(self, log: OwnLog | None) -> None:
+    def __init__(self, log: TwistdLog | None) -> None:
         super().__init__()
         self._own_log = log
 
@@ -77,19 +77,19 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     else:
         service = ProxyService(config, reactor)
         reload = Reload(path, service, reactor)
-    log = own_log(getattr(options, "parent", None), reactor)
+    log = twistd_log(getattr(options, "parent", None), reactor)
     process = Process(log)
     reopen = (lambda: None) if log is None else log.reopen
     Signals(reactor, reload, service.abort, reopen).setServiceParent(process)
     Threads(reactor).setServiceParent(process)
     service.setServiceParent(process)
-    Collector(reactor).setServiceParent(process)
+    GCFreeze(reactor).setServiceParent(process)
     return process
 
 
 def _last_words(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """What ends the start ends twistd: one line says so, which a traceback would hide."""
-    if isinstance(error, CannotStart | CannotListenError):
+    if isinstance(error, StartupError | CannotListenError):
         print(f"esxiproxy: {error}", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, trace)

@@ -58,7 +58,7 @@ services = MultiService()
 services.setServiceParent(application)
 
 counter = Counter()
-proxy = esxiproxy.Proxy(reactor, observers=[counter], limits=esxiproxy.Limits(drain_timeout=10))
+proxy = esxiproxy.Proxy(reactor, observers=[counter], limits=esxiproxy.SessionLimits(drain_timeout=10))
 consoles = proxy.listener("consoles", OneHost(esxi))
 
 # Stopped from the last to the first: the ports, then the proxy, which lets its consoles end.

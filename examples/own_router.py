@@ -13,7 +13,7 @@ from twisted.internet import reactor
 from twisted.logger import globalLogBeginner, textFileLogObserver
 from zope.interface import implementer
 
-from esxiproxy import IRouter, Limits, Principal, Proxy, Request, Route, RouteNotFound, Upstream
+from esxiproxy import IRouter, Principal, Proxy, Request, Route, RouteNotFound, SessionLimits, Upstream
 
 
 @implementer(IRouter)
@@ -46,7 +46,7 @@ def main() -> None:
     options = parser.parse_args()
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)])
 
-    proxy = Proxy(reactor, limits=Limits(drain_timeout=10))
+    proxy = Proxy(reactor, limits=SessionLimits(drain_timeout=10))
     factory = proxy.listener("names", Names(dict(options.consoles)))
     port = reactor.listenTCP(options.port, factory, interface="127.0.0.1")
     print("consoles on port", port.getHost().port, flush=True)

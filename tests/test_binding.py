@@ -11,8 +11,8 @@ from twisted.internet.protocol import Factory
 from twisted.internet.selectreactor import SelectReactor
 
 from esxiproxy.binding import Binding, remove_stale
-from esxiproxy.core.startup import Unbound
-from esxiproxy.net.transport.reactor import streaming
+from esxiproxy.core.startup import BindError
+from esxiproxy.net.transport.reactor import with_fast_transports
 from tests.programs import environment
 
 KILLED = """
@@ -27,7 +27,9 @@ sys.stdin.read()
 """
 
 
-@pytest.fixture(params=[SelectReactor, lambda: streaming(SelectReactor())], ids=["Twisted's", "ours"])
+@pytest.fixture(
+    params=[SelectReactor, lambda: with_fast_transports(SelectReactor())], ids=["Twisted's", "ours"]
+)
 def reactor(request):
     return request.param()
 
@@ -102,7 +104,7 @@ def test_a_socket_that_is_served_stays(path, reactor):
         other.listen(1)
         inode = os.stat(path).st_ino
         for _ in range(4):  # also when its queue is full
-            with pytest.raises(Unbound) as caught:
+            with pytest.raises(BindError) as caught:
                 bind(path, reactor)
             assert str(caught.value) == f"another process listens on {path}: stop it, or listen elsewhere"
         assert os.stat(path).st_ino == inode and os.path.islink(f"{path}.lock")
@@ -120,7 +122,7 @@ def test_what_is_no_socket_stays(path, reactor, kind):
     else:
         os.mkfifo(path)
     before = os.lstat(path)
-    with pytest.raises(Unbound) as caught:
+    with pytest.raises(BindError) as caught:
         bind(path, reactor)
     assert str(caught.value) == f"{path} is there, and is no socket: remove it, or listen elsewhere"
     assert os.lstat(path) == before
@@ -129,7 +131,7 @@ def test_what_is_no_socket_stays(path, reactor, kind):
 def test_a_socket_of_another_kind_stays(path, reactor):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
         other.bind(path)
-        with pytest.raises(Unbound, match="is there, and may be in use: Protocol wrong type for socket"):
+        with pytest.raises(BindError, match="is there, and may be in use: Protocol wrong type for socket"):
             bind(path, reactor)
         assert os.path.exists(path)
 
@@ -147,7 +149,7 @@ def test_one_that_was_bound_meanwhile_is_put_back(path, monkeypatch):
 
     monkeypatch.setattr(os, "rename", late)
     with other:
-        with pytest.raises(Unbound, match="another process listens on"):
+        with pytest.raises(BindError, match="another process listens on"):
             remove_stale(path)
         assert listens(path)
 

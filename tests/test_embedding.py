@@ -11,12 +11,13 @@ import pytest
 import esxiproxy
 
 PUBLIC = {
-    *("Proxy", "ListenerTLS", "CurrentContext", "listener_context", "Limits"),
+    *("Proxy", "ListenerTLS", "CurrentContext", "listener_context", "SessionLimits"),
     *("Upstream", "Verify", "Pin", "Subprotocol", "TLSProfile", "Route", "Principal"),
-    *("Request", "RequestHead", "Address", "Session", "Record"),
+    *("Request", "RequestHead", "PeerAddress", "Session", "Record"),
     *("IRouter", "IAuthenticator", "ISessionObserver"),
     *("SessionError", "AccessDenied", "AddressDenied", "RouteNotFound"),
     *("LimitReached", "StateUnavailable", "Killed"),
+    *("ConnectionLimits", "ListenerPolicy", "Http"),
     *("load", "Config", "ConfigError", "ProxyService", "StaticRouter"),
 }
 ROOT = Path(__file__).parents[1]

@@ -8,20 +8,20 @@ import pytest
 
 from esxiproxy.core.errors import MalformedRequest
 from esxiproxy.core.http.chunks import Chunks
-from esxiproxy.core.http.forwarded import Trust, origin_of
+from esxiproxy.core.http.forwarded import TrustedProxies, origin_of
 from esxiproxy.core.http.head import MAX_HEAD, HeadReader, RequestHead, tokens
 from esxiproxy.core.http.message import forwarded_answer, trailer_fields
 from esxiproxy.core.http.paths import ambiguous, check_path
-from esxiproxy.core.http.rewriting import View
+from esxiproxy.core.http.rewriting import ResponseRewriter
 from esxiproxy.core.http.via import check_loop
-from esxiproxy.core.peer_address import Address
-from esxiproxy.core.proxy_protocol import SIGNATURE, AnnouncementReader
+from esxiproxy.core.peer_address import PeerAddress
+from esxiproxy.core.proxy_protocol import SIGNATURE, ProxyHeaderReader
 from esxiproxy.core.redaction import redact, redact_text
 from esxiproxy.core.session.connection_limits import client_network
 from esxiproxy.core.websocket.frames import FrameWalker
 from esxiproxy.core.websocket.handshake import check_acceptance, upgrade_of
 from esxiproxy.doctor.frames import FrameReader
-from esxiproxy.doctor.sanitize import Veil
+from esxiproxy.doctor.sanitize import Sanitizer
 from esxiproxy.doctor.url import ConsoleUrl
 from tests.growth import ENDINGS, UNITS, grows, patterns, runs, seconds
 
@@ -49,8 +49,8 @@ def test_the_measurement_finds_a_pattern_that_is_not(pattern, method):
 
 
 HEAD = b"GET /ticket/abc HTTP/1.1\r\nHost: h\r\n"
-TRUST = Trust((ip_network("10.0.0.0/8"),))
-VIEW = View(b"https", b"h", frozenset({b"h:443"}), b"https", b"proxy.example")
+TRUST = TrustedProxies((ip_network("10.0.0.0/8"),))
+VIEW = ResponseRewriter(b"https", b"h", frozenset({b"h:443"}), b"https", b"proxy.example")
 
 
 def head(name):
@@ -66,7 +66,7 @@ def read_head(start, run, step=None):
 
 
 def announce(start, step, run):
-    octets, reader = start + run, AnnouncementReader()
+    octets, reader = start + run, ProxyHeaderReader()
     for place in range(0, len(octets), step):
         if reader.feed(octets[place : place + step]) is not None:
             return
@@ -79,7 +79,7 @@ def upgrade(name, run):
 
 
 def origin(name, run):
-    origin_of(head(name)(run), Address("10.0.0.1", 1), True, TRUST)
+    origin_of(head(name)(run), PeerAddress("10.0.0.1", 1), True, TRUST)
 
 
 def chunked(start, end, run, step=None):
@@ -146,11 +146,11 @@ CALLS = {
     "the doctor's frames": lambda run: list(FrameReader().feed(run)),
     "the doctor's small frames": lambda run: list(FrameReader().feed(b"\x82\x00" * len(run))),
     "a URL of the doctor's": lambda run: ConsoleUrl.parse("wss://" + text(run)),
-    "the doctor's target": lambda run: Veil(ConsoleUrl.parse("wss://h/" + text(run))),
-    "what a host says to the doctor": lambda run: Veil(ConsoleUrl.parse("wss://h/ticket/abcdef")).text(
+    "the doctor's target": lambda run: Sanitizer(ConsoleUrl.parse("wss://h/" + text(run))),
+    "what a host says to the doctor": lambda run: Sanitizer(ConsoleUrl.parse("wss://h/ticket/abcdef")).text(
         text(run)
     ),
-    "a field that the doctor shows": lambda run: Veil(ConsoleUrl.parse("wss://h/")).fields(
+    "a field that the doctor shows": lambda run: Sanitizer(ConsoleUrl.parse("wss://h/")).fields(
         ((b"Location", run),)
     ),
 }

@@ -4,9 +4,9 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from esxiproxy.core.http.policy import Edge
-from esxiproxy.core.session.connection_limits import Quotas
-from esxiproxy.core.session_limits import Limits
+from esxiproxy.core.http.policy import ListenerPolicy
+from esxiproxy.core.session.connection_limits import ConnectionLimits
+from esxiproxy.core.session_limits import SessionLimits
 from esxiproxy.proxy import Proxy
 from tests.net.memory import Wire
 from tests.net.scene import UPSTREAM, Fixed, MemoryConnector, Scene, close, frame, frames, opening, up
@@ -17,7 +17,7 @@ class Embedded(Scene):
 
     def __init__(self, **limits):
         self.clock = Clock()
-        self.proxy = Proxy(self.clock, limits=Limits(**limits))
+        self.proxy = Proxy(self.clock, limits=SessionLimits(**limits))
         self.connector = MemoryConnector(self)
         self.proxy._connector = self.connector
         self.factory = self.proxy.listener("embedded", Fixed(UPSTREAM))
@@ -87,9 +87,9 @@ def test_a_new_client_is_refused_while_draining():
 def test_listeners_of_one_proxy_count_their_handshakes_apart():
     """Those who send a PROXY header first are counted at their listener as well."""
     proxy = Proxy(Clock())
-    plain = proxy.listener("public", Fixed(UPSTREAM), quotas=Quotas(max_handshakes=2))
-    edge = Edge(proxy_protocol=True)
-    inner = proxy.listener("inner", Fixed(UPSTREAM), edge=edge, quotas=Quotas(max_handshakes=1))
+    plain = proxy.listener("public", Fixed(UPSTREAM), quotas=ConnectionLimits(max_handshakes=2))
+    edge = ListenerPolicy(proxy_protocol=True)
+    inner = proxy.listener("inner", Fixed(UPSTREAM), edge=edge, quotas=ConnectionLimits(max_handshakes=1))
     silent = [Wire(plain.buildProtocol(None)) for _ in range(3)]
     first, second = (Wire(inner.buildProtocol(None)) for _ in range(2))
     for wire in (*silent, first, second):

@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 
 from esxiproxy.app.reload import Reload
-from esxiproxy.core.startup import Unbound
+from esxiproxy.core.startup import BindError
 
 GOOD = "[listener a]\nlisten = 127.0.0.1:0\nupstream = u\n[upstream u]\nurl = ws://192.0.2.1\n"
 
@@ -87,7 +87,7 @@ def test_a_file_that_is_gone_is_a_problem_like_any_other(scene):
 
 
 def test_why_it_could_not_be_taken_over_is_told_in_one_line(scene):
-    scene.service.answer = fail(Unbound("listener a: Address already in use"))
+    scene.service.answer = fail(BindError("listener a: Address already in use"))
     scene.reload()
     assert scene.lines == ["reload: listener a: Address already in use; everything stays as it was"]
     assert scene.service.told[-1] == "ready"

@@ -20,7 +20,7 @@ from esxiproxy.app.listeners import Listeners
 from esxiproxy.app.service import ProxyService
 from esxiproxy.core.config.loader import load
 from esxiproxy.core.config.model import MANHOLE
-from esxiproxy.core.startup import CannotStart, Unbound
+from esxiproxy.core.startup import BindError, StartupError
 from esxiproxy.core.websocket.handshake import accept_value
 from esxiproxy.net.listener.factory import ListenerFactory
 from esxiproxy.net.listener.service import ListenerService
@@ -207,7 +207,7 @@ def test_a_listener_that_cannot_be_bound_leaves_everything_as_it_was(world):
     world.reactor.taken.add(82)
     three = TWO.replace("two", "three").replace("82", "83")
     error = world.reload("[proxy]\ndrain_timeout = 7s\n" + three + TWO, host=20)
-    assert isinstance(error, Unbound) and "listener two: Couldn't listen on 127.0.0.1:82" in str(error)
+    assert isinstance(error, BindError) and "listener two: Couldn't listen on 127.0.0.1:82" in str(error)
     assert world.ports == [81]
     assert world.service.proxy.limits.drain_timeout == 30
     world.console()
@@ -262,7 +262,7 @@ def test_what_takes_a_restart_is_said_at_every_reload_and_the_rest_is_taken_over
 def test_nothing_is_reloaded_that_does_not_run(world):
     world.service.stopService()
     world.advance(1)
-    assert isinstance(world.reload(TWO), CannotStart)
+    assert isinstance(world.reload(TWO), StartupError)
     assert world.ports == []
 
 
@@ -280,7 +280,7 @@ class Plugin(Service):
     def startService(self):
         self.diary.append(f"{self.label} started")
         if self.fails:
-            raise CannotStart(f"{self.label} cannot start")
+            raise StartupError(f"{self.label} cannot start")
         super().startService()
 
     def stopService(self):
@@ -598,7 +598,7 @@ def test_a_plugin_that_never_stops_is_not_waited_for_beyond_the_time_of_the_drai
 def test_a_service_that_fails_to_stop_does_not_keep_the_rest(tmp_path, plugins, monkeypatch):
     told = []
     log = SimpleNamespace(failure=lambda text, **_: told.append(text))
-    monkeypatch.setattr(esxiproxy.app.extra_services.Beside, "_log", log)
+    monkeypatch.setattr(esxiproxy.app.extra_services.ExtraServices, "_log", log)
     world = World(tmp_path, "[proxy]\naccess_log = access.log\n" + beside("a").partition("\n")[2])
     failing = Deferred()
     failing.errback(RuntimeError("broken"))

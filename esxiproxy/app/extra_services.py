@@ -19,7 +19,7 @@ from esxiproxy.core.session.record import Record
 from esxiproxy.core.session.session import Session
 from esxiproxy.interfaces import ISessionObserver
 from esxiproxy.ops.logs.access_log import AccessLog
-from esxiproxy.ops.manhole.commands import Holders
+from esxiproxy.ops.manhole.commands import LiveSessionsView
 from esxiproxy.ops.manhole.service import ManholeService
 from esxiproxy.plugins import SERVICES, plugin
 
@@ -27,7 +27,7 @@ Setting = tuple[str, Hashable]
 """The key that wants a service, and what it says there: with another one it is another service."""
 
 
-class Place(MultiService):
+class ServiceSlot(MultiService):
     """Where one service stands: two of one name may be there while one takes over from the other."""
 
     def __init__(self, service: Any) -> None:
@@ -41,11 +41,11 @@ class Place(MultiService):
         return self.service.stopService() if running else None
 
 
-Places = Mapping[Setting, Place]
+Places = Mapping[Setting, ServiceSlot]
 
 
 @implementer(ISessionObserver)
-class Beside(MultiService):
+class ExtraServices(MultiService):
     """Runs what a configuration wants beside the proxy.
 
     The access log hears of sessions through it: so it has to be started before the listeners, and stopped
@@ -55,7 +55,7 @@ class Beside(MultiService):
     _log = Logger()
 
     def __init__(
-        self, reactor: Any, sessions: Callable[[], Holders], inherited: Mapping[str, socket.socket]
+        self, reactor: Any, sessions: Callable[[], LiveSessionsView], inherited: Mapping[str, socket.socket]
     ) -> None:
         super().__init__()
         self._inherited = inherited
@@ -67,7 +67,7 @@ class Beside(MultiService):
 
     def fill(self, config: Config) -> None:
         """Make everything, before anything runs."""
-        self._settle({setting: Place(make()) for setting, make in self._wanted(config).items()}, config)
+        self._settle({setting: ServiceSlot(make()) for setting, make in self._wanted(config).items()}, config)
         for place in self._places.values():
             place.setServiceParent(self)
 
@@ -77,7 +77,7 @@ class Beside(MultiService):
         A service that wants the address of an old one has to wait until that one is stopped.  Raises what
         cannot be started.
         """
-        places: dict[Setting, Place] = {}
+        places: dict[Setting, ServiceSlot] = {}
         for setting, make in self._wanted(config).items():
             if setting in self._places:
                 places[setting] = self._places[setting]
@@ -86,7 +86,7 @@ class Beside(MultiService):
                 if _same_address(old, setting):
                     undo.callback(_start, place)
                     await self._stopped(place)
-            places[setting] = place = Place(make())
+            places[setting] = place = ServiceSlot(make())
             undo.push_async_callback(self._drop, place)
             place.setServiceParent(self)
         return places
@@ -138,11 +138,11 @@ class Beside(MultiService):
             self._inherited.get(MANHOLE),
         )
 
-    async def _drop(self, place: Place) -> None:
+    async def _drop(self, place: ServiceSlot) -> None:
         await self._stopped(place)
         place.disownServiceParent()
 
-    async def _stopped(self, place: Place) -> None:
+    async def _stopped(self, place: ServiceSlot) -> None:
         try:
             await maybeDeferred(cast(Any, place.stopService))
         except CancelledError:
@@ -151,7 +151,7 @@ class Beside(MultiService):
             self._log.failure("a service did not stop as it should: {service!r}", service=place.service)
 
 
-def _start(place: Place) -> None:
+def _start(place: ServiceSlot) -> None:
     place.privilegedStartService()
     place.startService()
 

@@ -11,7 +11,7 @@ from twisted.application.service import MultiService
 from twisted.internet.defer import maybeDeferred
 from twisted.logger import Logger
 
-from esxiproxy.binding import kept
+from esxiproxy.binding import match_endpoints
 from esxiproxy.core.config.model import Listener
 from esxiproxy.net.listener.service import ListenerService
 
@@ -44,7 +44,7 @@ class Listeners(MultiService):
         What is served on the bound ones does not change yet.  Raises what cannot be made, read or bound.
         """
         there = [(port.label, port.endpoint, port) for port in cast(Iterable[ListenerService], self)]
-        stay = kept([(listener.name, listener.endpoint) for listener in listeners], there)
+        stay = match_endpoints([(listener.name, listener.endpoint) for listener in listeners], there)
         bound = [(listener, stay.get(listener.name), factory(listener)) for listener in listeners]
         return [
             (listener, port or self._new(listener, served, undo), served) for listener, port, served in bound

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 
 from esxiproxy.app.preflight import load_checked
 from esxiproxy.core.config.loader import Config, ConfigError
-from esxiproxy.core.startup import CannotStart
+from esxiproxy.core.startup import StartupError
 
 
 class Reloadable(Protocol):
@@ -54,7 +54,7 @@ class Reload:
                 log = self._log.error if problem.is_error else self._log.warn
                 log("{problem}", problem=problem)
             self._stays("the file has problems")
-        except (CannotStart, ValueError) as error:
+        except (StartupError, ValueError) as error:
             self._stays(str(error).rstrip("."))
         except Exception:
             self._log.failure("a bug, ours or a plugin's")

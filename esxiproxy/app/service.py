@@ -15,11 +15,11 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredLock, maybe
 from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.logger import Logger
 
-from esxiproxy.app.extra_services import Beside
+from esxiproxy.app.extra_services import ExtraServices
 from esxiproxy.app.listeners import Listeners
 from esxiproxy.core.config.loader import Config, Listener
-from esxiproxy.core.startup import CannotStart
-from esxiproxy.net.transport.reactor import streaming
+from esxiproxy.core.startup import StartupError
+from esxiproxy.net.transport.reactor import with_fast_transports
 from esxiproxy.ops.logs.session_log import SessionLog
 from esxiproxy.ops.process.descriptors import Descriptors
 from esxiproxy.ops.process.loop_lag import LoopLag
@@ -28,11 +28,11 @@ from esxiproxy.plugins import AUTHENTICATORS, ROUTERS, plugin
 from esxiproxy.proxy import Proxy
 from esxiproxy.state.factory import open_state
 
-_PATIENCE = 2.0
+_STOP_TIMEOUT = 2.0
 """Seconds that a service gets to stop when the end is to be at once."""
-_OVERTIME = 3.0
+_DRAIN_GRACE = 3.0
 """Seconds that a stop may take longer than the drain, before it is to be at once."""
-_FOR_GOOD = ("state", "workers")
+_NOT_RELOADABLE = ("state", "workers")
 """What a running process does not change."""
 
 
@@ -55,14 +55,14 @@ class ProxyService(MultiService):
         inherited: Mapping[str, socket.socket] = MappingProxyType({}),
     ) -> None:
         super().__init__()
-        self._reactor = reactor = streaming(reactor)
+        self._reactor = reactor = with_fast_transports(reactor)
         self._config = config
         self._turn = DeferredLock()
         self._stopping: Deferred[Any] = succeed(None)
         self._aborted = False
         descriptors = Descriptors()
         descriptors.raise_limit()
-        self._beside = Beside(reactor, lambda: self.proxy.sessions, inherited)
+        self._beside = ExtraServices(reactor, lambda: self.proxy.sessions, inherited)
         state = open_state(config.state, reactor)
         room = descriptors.may_admit
         self._session_log = SessionLog(reactor.seconds, config.session_log)
@@ -101,7 +101,7 @@ class ProxyService(MultiService):
 
     async def _reload(self, config: Config) -> None:
         if not self.running:
-            raise CannotStart("the proxy does not run")
+            raise StartupError("the proxy does not run")
         self.proxy.renew(config.upstreams.values())
         async with AsyncExitStack() as undo:
             bound = self._listeners.bind(config.listeners, partial(self._factory, config), undo)
@@ -123,7 +123,7 @@ class ProxyService(MultiService):
 
     def _lasting(self, config: Config) -> Config:
         """This configuration with that in it which stays as it was at the start."""
-        stays = {key: getattr(self._config, key) for key in _FOR_GOOD}
+        stays = {key: getattr(self._config, key) for key in _NOT_RELOADABLE}
         for key, value in stays.items():
             if getattr(config, key) != value:
                 text = "has changed, which takes a restart; everything else is taken over"
@@ -164,7 +164,7 @@ class ProxyService(MultiService):
     async def _stop(self) -> None:
         Service.stopService(self)
         limits = self.proxy.limits
-        seconds = limits.drain_timeout + limits.close_timeout + _OVERTIME
+        seconds = limits.drain_timeout + limits.close_timeout + _DRAIN_GRACE
         self.systemd.stopping(seconds)
         overtime: IDelayedCall = self._reactor.callLater(seconds, self._late, seconds)
         await self._step(lambda: Deferred.fromCoroutine(self._listeners.drain()))
@@ -191,4 +191,6 @@ class ProxyService(MultiService):
             self._log.failure("stopping failed, and goes on with the rest")
 
     def _hurry(self) -> None:
-        self._stopping.addTimeout(_PATIENCE, self._reactor, onTimeoutCancel=lambda _result, _timeout: None)
+        self._stopping.addTimeout(
+            _STOP_TIMEOUT, self._reactor, onTimeoutCancel=lambda _result, _timeout: None
+        )

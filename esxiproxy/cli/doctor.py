@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from esxiproxy.core.routing import TLSProfile, Verify
-from esxiproxy.doctor.examination import Examination, Wishes
+from esxiproxy.doctor.examination import Diagnosis, DoctorOptions
 from esxiproxy.doctor.finding import Finding, exit_status
 from esxiproxy.doctor.report import as_object, conclusion, lines
-from esxiproxy.doctor.trust import BadPin, Trust, parse_pin
+from esxiproxy.doctor.trust import BadPin, HostVerification, parse_pin
 from esxiproxy.doctor.url import BadUrl, ConsoleUrl
 from esxiproxy.net.tls.pem import TLSFileError, read_certificates
 
@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Examine; the exit status says which step failed."""
     try:
         url = ConsoleUrl.parse(sys.stdin.readline() if arguments.url == "-" else arguments.url)
-        examination = Examination(url, wishes_of(arguments))
+        examination = Diagnosis(url, wishes_of(arguments))
         if url.has_ticket:
             _warn(listed=arguments.url != "-")
         findings: list[Finding] = []
@@ -105,17 +105,17 @@ def run(arguments: argparse.Namespace) -> int:
     return exit_status(findings)
 
 
-def wishes_of(arguments: argparse.Namespace) -> Wishes:
+def wishes_of(arguments: argparse.Namespace) -> DoctorOptions:
     """What the arguments ask for.  Raises UsageError, BadPin or TLSFileError."""
     if not 0 < arguments.timeout <= 3600:
         raise UsageError("--timeout has to lie between 0 and 3600 seconds")
     trust = replace(_trust(arguments), tls_profile=TLSProfile(arguments.tls_profile))
-    return Wishes(_subprotocols(arguments.subprotocol), trust, arguments.timeout)
+    return DoctorOptions(_subprotocols(arguments.subprotocol), trust, arguments.timeout)
 
 
 def _subprotocols(named: list[str] | None) -> tuple[str, ...]:
     if named is None:
-        return Wishes().subprotocols
+        return DoctorOptions().subprotocols
     names = [name.strip() for text in named for name in text.split(",")]
     if "none" in names:
         if len(names) > 1:
@@ -126,16 +126,16 @@ def _subprotocols(named: list[str] | None) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _trust(arguments: argparse.Namespace) -> Trust:
+def _trust(arguments: argparse.Namespace) -> HostVerification:
     if arguments.insecure:
-        return Trust(Verify.NONE)
+        return HostVerification(Verify.NONE)
     if arguments.pin:
         texts = [text for argument in arguments.pin for text in argument.split(",")]
-        return Trust(Verify.PIN, tuple(map(parse_pin, texts)))
+        return HostVerification(Verify.PIN, tuple(map(parse_pin, texts)))
     if arguments.ca:
         read_certificates(arguments.ca)  # a file that is no use is told before the ticket is spent
-        return Trust(Verify.CA, ca=arguments.ca)
-    return Trust()
+        return HostVerification(Verify.CA, ca=arguments.ca)
+    return HostVerification()
 
 
 def _warn(listed: bool) -> None:

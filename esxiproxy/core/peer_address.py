@@ -23,7 +23,7 @@ def plain_host(host: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class PeerAddress:
     """Where a connection comes from; ``host`` is ``unix`` and ``port`` 0 for a unix socket.
 
     An IPv4 address that is mapped into IPv6 (``::ffff:192.0.2.7``) becomes the IPv4 address.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from esxiproxy.core.peer_address import Address
+from esxiproxy.core.peer_address import PeerAddress
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 _V1 = b"PROXY "
@@ -34,18 +34,18 @@ class ProxyVersion(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Announcement:
+class ProxyHeader:
     """What a header says: the client's address and the one that it connected to.
 
     Both are None when the header says nothing of them (LOCAL, UNKNOWN, a unix socket): then the connection's
     own addresses count.
     """
 
-    source: Address | None = None
-    destination: Address | None = None
+    source: PeerAddress | None = None
+    destination: PeerAddress | None = None
 
 
-class AnnouncementReader:
+class ProxyHeaderReader:
     """Reads one header of either version, however it arrives."""
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class AnnouncementReader:
     def __len__(self) -> int:
         return len(self._buffer)
 
-    def feed(self, octets: bytes) -> tuple[Announcement, bytes] | None:
+    def feed(self, octets: bytes) -> tuple[ProxyHeader, bytes] | None:
         """Take what came; give what the header says and the bytes after it once it is whole.
 
         Raises ProxyProtocolError as soon as it can be none.
@@ -67,7 +67,7 @@ class AnnouncementReader:
             return self._version_1()
         raise ProxyProtocolError("the connection does not begin with a PROXY header")
 
-    def _version_1(self) -> tuple[Announcement, bytes] | None:
+    def _version_1(self) -> tuple[ProxyHeader, bytes] | None:
         line, end, rest = bytes(self._buffer[:_MAX_V1]).partition(b"\r\n")
         if not end:
             if len(self._buffer) >= _MAX_V1:
@@ -79,12 +79,12 @@ class AnnouncementReader:
         rest = bytes(self._buffer[len(line) + 2 :])
         family, source, destination, source_port, destination_port = match.groups()
         if family is None:
-            return Announcement(), rest
-        return Announcement(
+            return ProxyHeader(), rest
+        return ProxyHeader(
             _address(source, source_port, family), _address(destination, destination_port, family)
         ), rest
 
-    def _version_2(self) -> tuple[Announcement, bytes] | None:
+    def _version_2(self) -> tuple[ProxyHeader, bytes] | None:
         if len(self._buffer) < 16:
             return None
         version, family, length = struct.unpack("!BBH", self._buffer[12:16])
@@ -96,18 +96,18 @@ class AnnouncementReader:
         if version == 0x20 or family not in _LENGTHS:  # LOCAL; AF_UNSPEC, AF_UNIX, UDP
             if family & 0x0F > 2 or family >> 4 > 3:
                 raise ProxyProtocolError("the PROXY header has an unknown family of addresses")
-            return Announcement(), rest
+            return ProxyHeader(), rest
         size = _LENGTHS[family]
         if length < 2 * size + 4:
             raise ProxyProtocolError("the PROXY header is too short for its addresses")
         ports = struct.unpack("!HH", body[2 * size : 2 * size + 4])
-        return Announcement(
-            Address(str(ip_address(body[:size])), ports[0]),
-            Address(str(ip_address(body[size : 2 * size])), ports[1]),
+        return ProxyHeader(
+            PeerAddress(str(ip_address(body[:size])), ports[0]),
+            PeerAddress(str(ip_address(body[size : 2 * size])), ports[1]),
         ), rest
 
 
-def _address(host: bytes, port: bytes, family: bytes) -> Address:
+def _address(host: bytes, port: bytes, family: bytes) -> PeerAddress:
     kind = IPv4Address if family == b"TCP4" else IPv6Address
     try:
         address = str(kind(host.decode("ascii")))
@@ -115,10 +115,10 @@ def _address(host: bytes, port: bytes, family: bytes) -> Address:
         raise ProxyProtocolError("the PROXY header has an address that is none")
     if int(port) > 65535 or "%" in address:
         raise ProxyProtocolError("the PROXY header has a port or a zone that is none")
-    return Address(address, int(port))
+    return PeerAddress(address, int(port))
 
 
-def announce(version: ProxyVersion, source: Address, destination: Address | None) -> bytes:
+def encode_proxy_header(version: ProxyVersion, source: PeerAddress, destination: PeerAddress | None) -> bytes:
     """The header for a connection that is made on behalf of ``source``.
 
     Of two families the IPv4 address is sent as one that is mapped into IPv6.  A header for anything but two

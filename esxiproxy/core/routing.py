@@ -50,7 +50,7 @@ class Upstream:
 
     ``host_field`` and ``origin_field`` are ``upstream`` (the upstream's own name), ``client`` (as it came),
     for Origin also ``none``, or the very value to send.  ``overrides`` are the limits that the upstream sets
-    itself, by the names of :class:`esxiproxy.core.session_limits.Limits`.
+    itself, by the names of :class:`esxiproxy.core.session_limits.SessionLimits`.
     """
 
     name: str

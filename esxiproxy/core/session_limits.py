@@ -11,7 +11,7 @@ MAX_EARLY = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class SessionLimits:
     """Every timeout and size a listener or an upstream may set; times in seconds, sizes in bytes.
 
     ``None`` stands for *off*.  ``[proxy]`` gives the defaults, a listener overrides them, and an upstream
@@ -38,6 +38,6 @@ class Limits:
     max_body: int | None = None
     min_body_rate: int | None = 500
 
-    def overridden_by(self, overrides: Mapping[str, Any]) -> Limits:
+    def overridden_by(self, overrides: Mapping[str, Any]) -> SessionLimits:
         """These limits with the given ones (field name to value) in their place."""
         return replace(self, **overrides) if overrides else self

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 
-class CannotStart(Exception):
+class StartupError(Exception):
     """What ends the start, in one line that says why."""
 
 
-class Unbound(CannotStart):
+class BindError(StartupError):
     """A listener's address cannot be bound."""

@@ -55,7 +55,7 @@ class Ended(Exception):
     """The host ended the connection."""
 
 
-class Console:
+class ConsoleConnection:
     """An open WebSocket; ``early`` is what came with the 101."""
 
     def __init__(self, wire: Wire, early: bytes, subprotocol: str | None) -> None:

@@ -11,18 +11,18 @@ from dataclasses import dataclass, field
 from esxiproxy.core.websocket.handshake import BINARY
 from esxiproxy.doctor import facts, probe
 from esxiproxy.doctor.addresses import Endpoint, resolve
-from esxiproxy.doctor.console import Console
+from esxiproxy.doctor.console import ConsoleConnection
 from esxiproxy.doctor.deadline import Clock, Deadline
 from esxiproxy.doctor.dial import dial
 from esxiproxy.doctor.finding import Finding, Step
-from esxiproxy.doctor.opening import Answer, Opening, OpeningFault, opening_fields
-from esxiproxy.doctor.sanitize import Veil
+from esxiproxy.doctor.opening import OpeningFault, UpgradeExchange, UpgradeResponse, opening_fields
+from esxiproxy.doctor.sanitize import Sanitizer
 from esxiproxy.doctor.sentences import console as of_console
 from esxiproxy.doctor.sentences import opening as of_opening
 from esxiproxy.doctor.sentences import reach as of_reach
 from esxiproxy.doctor.sentences import tls as of_tls
 from esxiproxy.doctor.tls import TlsFault, TlsVisit, admit, look
-from esxiproxy.doctor.trust import Trust
+from esxiproxy.doctor.trust import HostVerification
 from esxiproxy.doctor.url import ConsoleUrl
 from esxiproxy.doctor.wire import PlainWire, TlsWire, Wire
 
@@ -34,25 +34,25 @@ _PROBED_OPENING = frozenset({OpeningFault.SILENT, OpeningFault.ENDED, OpeningFau
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class DoctorOptions:
     """How to ask; ``timeout`` is a step's, in seconds."""
 
     subprotocols: tuple[str, ...] = (BINARY.decode(),)
-    trust: Trust = field(default_factory=Trust)
+    trust: HostVerification = field(default_factory=HostVerification)
     timeout: float = 5.0
 
 
-class Examination:
+class Diagnosis:
     """One look at one address.  Iterating over it takes the steps, and gives each finding as it is made.
 
     Raises TLSFileError when the file of authorities cannot be used.
     """
 
-    def __init__(self, url: ConsoleUrl, wishes: Wishes, clock: Clock = time.monotonic) -> None:
+    def __init__(self, url: ConsoleUrl, wishes: DoctorOptions, clock: Clock = time.monotonic) -> None:
         self._url = url
         self._wishes = wishes
         self._clock = clock
-        self._veil = Veil(url)
+        self._veil = Sanitizer(url)
         self._open: list[Wire] = []
         self._begun = clock()
 
@@ -105,11 +105,11 @@ class Examination:
         url, offered = self._url, self._wishes.subprotocols
         key = base64.b64encode(os.urandom(16))
         fields = opening_fields(url, offered, key)
-        answer = Opening(url, fields, key).ask(wire, self._deadline())
+        answer = UpgradeExchange(url, fields, key).ask(wire, self._deadline())
         # nginx and others say 400 in plain where they want TLS.
         odd = answer.fault in _PROBED_OPENING or answer.status == 400
         if odd and not url.secure and self._probe_tls(endpoint):
-            answer = Answer(OpeningFault.TLS)
+            answer = UpgradeResponse(OpeningFault.TLS)
         request = [f"GET {self._veil.target} HTTP/1.1", *self._veil.fields(fields)]
         sentence = of_opening.opening(url, answer, offered, self._wishes.timeout)
         seen = facts.handshake(request, answer, self._veil)
@@ -119,9 +119,9 @@ class Examination:
             right = len(chosen) == 1 and chosen[0] in offered if chosen else not offered
             sentence = of_opening.subprotocol(url, offered, chosen)
             yield self._found(Step.SUBPROTOCOL, right, sentence, facts.subprotocol(offered, chosen))
-            yield from self._watch(Console(wire, answer.early, chosen[0] if chosen else None))
+            yield from self._watch(ConsoleConnection(wire, answer.early, chosen[0] if chosen else None))
 
-    def _watch(self, console: Console) -> Iterator[Finding]:
+    def _watch(self, console: ConsoleConnection) -> Iterator[Finding]:
         """The frames.  A wrong subprotocol does not keep us from looking at them."""
         url, timeout = self._url, self._wishes.timeout
         waited = min(timeout, PATIENCE)

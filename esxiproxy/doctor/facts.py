@@ -10,11 +10,11 @@ from esxiproxy.doctor.certificate import day
 from esxiproxy.doctor.console import FirstFrame
 from esxiproxy.doctor.dial import Dialled
 from esxiproxy.doctor.frames import OPCODES
-from esxiproxy.doctor.opening import Answer
-from esxiproxy.doctor.sanitize import Veil
+from esxiproxy.doctor.opening import UpgradeResponse
+from esxiproxy.doctor.sanitize import Sanitizer
 from esxiproxy.doctor.sentences.tls import chain, greeting
 from esxiproxy.doctor.tls import TlsVisit
-from esxiproxy.doctor.trust import OF_NAMES, Trust
+from esxiproxy.doctor.trust import OF_NAMES, HostVerification
 
 _BODY = 160
 
@@ -30,7 +30,7 @@ def tcp(dialled: Dialled) -> dict[str, Any]:
     }
 
 
-def tls(visit: TlsVisit, trust: Trust, sent: bool) -> dict[str, Any]:
+def tls(visit: TlsVisit, trust: HostVerification, sent: bool) -> dict[str, Any]:
     """``pin`` is ready to be pasted into the configuration."""
     facts: dict[str, Any] = {}
     if visit.version:
@@ -52,7 +52,7 @@ def tls(visit: TlsVisit, trust: Trust, sent: bool) -> dict[str, Any]:
     return facts | {"verify": trust.verify.value, "request_sent": sent}
 
 
-def handshake(request: Sequence[str], answer: Answer, veil: Veil) -> dict[str, Any]:
+def handshake(request: Sequence[str], answer: UpgradeResponse, veil: Sanitizer) -> dict[str, Any]:
     facts: dict[str, Any] = {"request": list(request), "status": answer.status or None}
     if answer.status:
         facts["fields"] = veil.fields(answer.fields)
@@ -82,7 +82,7 @@ def closing(closed: tuple[int, str] | None) -> dict[str, Any]:
     return {"answered": True, "close_code": closed[0], "close_reason": closed[1]}
 
 
-def _first_line(answer: Answer) -> str:
+def _first_line(answer: UpgradeResponse) -> str:
     """The first line of a refusal's text that has words in it."""
     lines = (line.strip() for line in answer.body.decode("utf-8", "replace").splitlines())
     return next((line for line in lines if line), "")[:_BODY]

@@ -42,7 +42,7 @@ class OpeningFault(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class UpgradeResponse:
     """What came back.  ``early`` is what followed the 101: the first frames' bytes."""
 
     fault: OpeningFault | None
@@ -80,7 +80,7 @@ def opening_fields(url: ConsoleUrl, offered: Sequence[str], key: bytes) -> Field
     return tuple(fields)
 
 
-class Opening:
+class UpgradeExchange:
     """One request and its answer."""
 
     def __init__(self, url: ConsoleUrl, fields: Fields, key: bytes) -> None:
@@ -92,7 +92,7 @@ class Opening:
         self._body = b""
         self._interim = 0
 
-    def ask(self, wire: Wire, deadline: Deadline) -> Answer:
+    def ask(self, wire: Wire, deadline: Deadline) -> UpgradeResponse:
         """Send the request and read the answer, until the deadline."""
         octets = self._http.send(self._request)
         assert octets is not None
@@ -112,7 +112,7 @@ class Opening:
         except OSError as error:
             return self._refused() or self._unanswered(OpeningFault.RESET, error.strerror or str(error))
 
-    def _read(self, octets: bytes) -> Answer | None:
+    def _read(self, octets: bytes) -> UpgradeResponse | None:
         """``b""`` is the end of the stream."""
         try:
             self._http.receive_data(octets)
@@ -126,15 +126,15 @@ class Opening:
             if self._answer is not None:
                 return self._refused()
             if error.error_status_hint == 431:
-                return Answer(OpeningFault.ENDLESS_HEAD, first=self._first)
+                return UpgradeResponse(OpeningFault.ENDLESS_HEAD, first=self._first)
             return self._unanswered(OpeningFault.GARBAGE if octets else OpeningFault.ENDED, str(error))
 
-    def _take(self, event: Any) -> Answer | None:
+    def _take(self, event: Any) -> UpgradeResponse | None:
         if isinstance(event, h11.InformationalResponse):
             if event.status_code == 101:
                 return self._judged(event)
             self._interim += 1
-            return Answer(OpeningFault.INTERIM) if self._interim > MAX_INTERIM else None
+            return UpgradeResponse(OpeningFault.INTERIM) if self._interim > MAX_INTERIM else None
         if isinstance(event, h11.Response):
             self._answer = event
             return None
@@ -145,10 +145,10 @@ class Opening:
             return self._refused()
         return self._unanswered(OpeningFault.ENDED)
 
-    def _judged(self, event: h11.InformationalResponse) -> Answer:
+    def _judged(self, event: h11.InformationalResponse) -> UpgradeResponse:
         early, _closed = self._http.trailing_data
         fields = tuple(event.headers.raw_items())
-        answer = Answer(None, 101, event.reason.decode("latin-1"), fields, early=early)
+        answer = UpgradeResponse(None, 101, event.reason.decode("latin-1"), fields, early=early)
         right = answer.values(b"sec-websocket-accept") == [accept_value(self._key)]
         fault = None
         if event.http_version != b"1.1":
@@ -163,15 +163,15 @@ class Opening:
             fault = OpeningFault.EXTENSION
         return replace(answer, fault=fault, accept_right=right)
 
-    def _refused(self) -> Answer | None:
+    def _refused(self) -> UpgradeResponse | None:
         if self._answer is None:
             return None
         reason = self._answer.reason.decode("latin-1")
         fields = tuple(self._answer.headers.raw_items())
         body = self._body[:MAX_BODY]
-        return Answer(OpeningFault.STATUS, self._answer.status_code, reason, fields, body)
+        return UpgradeResponse(OpeningFault.STATUS, self._answer.status_code, reason, fields, body)
 
-    def _unanswered(self, fault: OpeningFault, detail: str = "") -> Answer:
+    def _unanswered(self, fault: OpeningFault, detail: str = "") -> UpgradeResponse:
         """The fault, or what the first bytes show it to be."""
         first = self._first
         if first[:1] in (b"\x15", b"\x16") and first[1:2] == b"\x03":
@@ -180,4 +180,4 @@ class Opening:
             fault = OpeningFault.GARBAGE
         elif first and fault in (OpeningFault.SILENT, OpeningFault.ENDED, OpeningFault.RESET):
             fault = OpeningFault.CUT
-        return Answer(fault, first=first, detail=detail)
+        return UpgradeResponse(fault, first=first, detail=detail)

@@ -37,7 +37,7 @@ _OPEN_FIELDS = ("access-control-", "proxy-authenticate", "sec-websocket-", "www-
 _LINK_FIELDS = frozenset({"content-location", "link", "location", "refresh"})
 
 
-class Veil:
+class Sanitizer:
     """Hides one address's secrets, wherever they turn up.
 
     Secret is what :func:`esxiproxy.core.redaction.redact` leaves out of the target: a host that repeats the

@@ -16,12 +16,12 @@ from esxiproxy.core.errors import SessionError, UpstreamUntrusted
 from esxiproxy.core.routing import TLSProfile, Upstream, Verify
 from esxiproxy.doctor.certificate import CertificateFacts, read_certificate
 from esxiproxy.doctor.deadline import Deadline
-from esxiproxy.doctor.trust import Problem, Trust, problems_of
+from esxiproxy.doctor.trust import CertificateProblem, HostVerification, problems_of
 from esxiproxy.doctor.url import ConsoleUrl
 from esxiproxy.doctor.wire import PlainWire, TlsWire
 from esxiproxy.net.tls.client import CHAINS, UpstreamTLS, verify_certificate
 from esxiproxy.net.tls.pem import read_certificates
-from esxiproxy.net.tls.server import CIPHERS, reason_of, trust
+from esxiproxy.net.tls.server import CIPHERS, add_authorities, reason_of
 
 _MODERN = ("TLSv1.2", "TLSv1.3")
 
@@ -57,7 +57,7 @@ class TlsVisit:
     version: str = ""
     cipher: str = ""
     certificate: CertificateFacts | None = None
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[CertificateProblem, ...] = ()
 
 
 def look(url: ConsoleUrl, plain: PlainWire, ca: Path | None, deadline: Deadline) -> TlsVisit:
@@ -71,7 +71,7 @@ def look(url: ConsoleUrl, plain: PlainWire, ca: Path | None, deadline: Deadline)
 
 
 def admit(
-    url: ConsoleUrl, plain: PlainWire, trusted: Trust, visit: TlsVisit, deadline: Deadline
+    url: ConsoleUrl, plain: PlainWire, trusted: HostVerification, visit: TlsVisit, deadline: Deadline
 ) -> tuple[TlsVisit, TlsWire | None]:
     """The wire for the request, if the proxy itself would send one; else the visit with its fault."""
     tls = UpstreamTLS(trusted.upstream(url))
@@ -124,7 +124,7 @@ def _lenient_context(ca: Path | None, errors: list[tuple[int, int]]) -> SSL.Cont
     if ca is None:
         context.set_default_verify_paths()
     else:
-        trust(context, read_certificates(ca), ca)
+        add_authorities(context, read_certificates(ca), ca)
 
     def note(
         _connection: SSL.Connection, _certificate: crypto.X509, number: int, depth: int, ok: int
@@ -165,9 +165,11 @@ def _seen(url: ConsoleUrl, connection: SSL.Connection, errors: list[tuple[int, i
     der = crypto.dump_certificate(crypto.FILETYPE_ASN1, leaf)
     certificate, problems = read_certificate(der), problems_of(errors)
     if not certificate.readable:
-        return TlsVisit(None, "", b"", version, cipher, certificate, (*problems, Problem.UNREADABLE))
+        return TlsVisit(
+            None, "", b"", version, cipher, certificate, (*problems, CertificateProblem.UNREADABLE)
+        )
     try:
         verify_certificate(der, Upstream("upstream", url.host, url.port, True))
     except UpstreamUntrusted:
-        problems += (Problem.NAME,)
+        problems += (CertificateProblem.NAME,)
     return TlsVisit(None, "", b"", version, cipher, certificate, problems)

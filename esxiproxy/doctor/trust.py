@@ -23,7 +23,7 @@ class BadPin(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Trust:
+class HostVerification:
     """How the host shows who it is, as an upstream's ``verify`` says it."""
 
     verify: Verify = Verify.SYSTEM
@@ -45,7 +45,7 @@ class Trust:
         )
 
 
-class Problem(Enum):
+class CertificateProblem(Enum):
     """What is wrong with a certificate; the value goes on after "the certificate"."""
 
     EXPIRED = "has expired"
@@ -61,32 +61,36 @@ class Problem(Enum):
     NAME = "is for another name"
 
 
-OF_NAMES = frozenset({Problem.UNREADABLE, Problem.NAME})
+OF_NAMES = frozenset({CertificateProblem.UNREADABLE, CertificateProblem.NAME})
 """What is wrong with the names of a certificate, and not with its chain."""
 
 _BY_NUMBER = {
-    Codes.ERR_CERT_SIGNATURE_FAILURE: Problem.BAD_SIGNATURE,
-    Codes.ERR_CERT_NOT_YET_VALID: Problem.NOT_YET_VALID,
-    Codes.ERR_CERT_HAS_EXPIRED: Problem.EXPIRED,
-    Codes.ERR_DEPTH_ZERO_SELF_SIGNED_CERT: Problem.SELF_SIGNED,
-    Codes.ERR_SELF_SIGNED_CERT_IN_CHAIN: Problem.UNKNOWN_AUTHORITY,
-    Codes.ERR_UNABLE_TO_GET_ISSUER_CERT: Problem.UNKNOWN_AUTHORITY,
-    Codes.ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY: Problem.UNKNOWN_AUTHORITY,
-    Codes.ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE: Problem.UNKNOWN_AUTHORITY,
-    Codes.ERR_INVALID_PURPOSE: Problem.PURPOSE,
-    66: Problem.WEAK,  # X509_V_ERR_EE_KEY_TOO_SMALL, CA_KEY_TOO_SMALL, CA_MD_TOO_WEAK
-    67: Problem.WEAK,
-    68: Problem.WEAK,
+    Codes.ERR_CERT_SIGNATURE_FAILURE: CertificateProblem.BAD_SIGNATURE,
+    Codes.ERR_CERT_NOT_YET_VALID: CertificateProblem.NOT_YET_VALID,
+    Codes.ERR_CERT_HAS_EXPIRED: CertificateProblem.EXPIRED,
+    Codes.ERR_DEPTH_ZERO_SELF_SIGNED_CERT: CertificateProblem.SELF_SIGNED,
+    Codes.ERR_SELF_SIGNED_CERT_IN_CHAIN: CertificateProblem.UNKNOWN_AUTHORITY,
+    Codes.ERR_UNABLE_TO_GET_ISSUER_CERT: CertificateProblem.UNKNOWN_AUTHORITY,
+    Codes.ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY: CertificateProblem.UNKNOWN_AUTHORITY,
+    Codes.ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE: CertificateProblem.UNKNOWN_AUTHORITY,
+    Codes.ERR_INVALID_PURPOSE: CertificateProblem.PURPOSE,
+    66: CertificateProblem.WEAK,  # X509_V_ERR_EE_KEY_TOO_SMALL, CA_KEY_TOO_SMALL, CA_MD_TOO_WEAK
+    67: CertificateProblem.WEAK,
+    68: CertificateProblem.WEAK,
 }
 
 
-def problems_of(errors: Sequence[tuple[int, int]]) -> tuple[Problem, ...]:
+def problems_of(errors: Sequence[tuple[int, int]]) -> tuple[CertificateProblem, ...]:
     """What OpenSSL's (number, depth) pairs mean, each once, the dates first; 0 is the leaf's depth."""
     found = set()
     for number, depth in errors:
-        problem = _BY_NUMBER.get(number, Problem.OTHER)
-        found.add(Problem.AUTHORITY_EXPIRED if problem is Problem.EXPIRED and depth else problem)
-    return tuple(problem for problem in Problem if problem in found)
+        problem = _BY_NUMBER.get(number, CertificateProblem.OTHER)
+        found.add(
+            CertificateProblem.AUTHORITY_EXPIRED
+            if problem is CertificateProblem.EXPIRED and depth
+            else problem
+        )
+    return tuple(problem for problem in CertificateProblem if problem in found)
 
 
 def parse_pin(text: str) -> Pin:

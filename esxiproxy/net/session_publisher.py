@@ -18,7 +18,7 @@ from esxiproxy.net.sessions import Sessions
 
 
 @implementer(ISessionObserver)
-class Roster:
+class SessionPublisher:
     """Publishes a console when it is open, and takes it off the list with its record."""
 
     _log = Logger()

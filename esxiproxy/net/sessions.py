@@ -16,7 +16,7 @@ from esxiproxy.core.http.request import Request
 from esxiproxy.core.redaction import redact_text
 from esxiproxy.core.session.record import Kind, Record
 from esxiproxy.core.session.session import Session
-from esxiproxy.core.session_limits import Limits
+from esxiproxy.core.session_limits import SessionLimits
 from esxiproxy.interfaces import ISessionObserver
 
 LOOK = 0.05
@@ -33,7 +33,7 @@ class Leaving(Protocol):
         """End the connection without a word."""
 
 
-class Admitted(Protocol):
+class LiveSession(Protocol):
     """Whoever holds a session's client connection."""
 
     session: Session
@@ -68,7 +68,7 @@ class Sessions:
     def __init__(self, observers: Iterable[ISessionObserver], clock: IReactorTime) -> None:
         self._observers = tuple(observers)
         self._clock = clock
-        self._admitted: dict[str, Admitted] = {}
+        self._admitted: dict[str, LiveSession] = {}
         self._empty: list[Deferred[None]] = []
         self._look: IDelayedCall | None = None
         self._aborted = False
@@ -86,17 +86,17 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._admitted)
 
-    def __iter__(self) -> Iterator[Admitted]:
+    def __iter__(self) -> Iterator[LiveSession]:
         return iter(list(self._admitted.values()))
 
-    def __getitem__(self, identity: str) -> Admitted:
+    def __getitem__(self, identity: str) -> LiveSession:
         return self._admitted[identity]
 
-    def new(self, request: Request, limits: Limits, kind: Kind = Kind.CONSOLE) -> Session:
+    def new(self, request: Request, limits: SessionLimits, kind: Kind = Kind.CONSOLE) -> Session:
         """A session for this request, running from now."""
         return Session(request, limits, self._clock.seconds, kind)
 
-    def admitted(self, holder: Admitted) -> None:
+    def admitted(self, holder: LiveSession) -> None:
         """The session's upstream is being asked for."""
         self._admitted[holder.session.id] = holder
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from esxiproxy.core.config.errors import BadValue
 from esxiproxy.core.config.values import host_field, origin_field
 from esxiproxy.nginx.scope import Scope, expanded, unknown
-from esxiproxy.nginx.sections import Entry
+from esxiproxy.nginx.sections import OutputEntry
 from esxiproxy.nginx.source import Complaints, Directive
 from esxiproxy.nginx.target import Target
 
@@ -20,7 +20,7 @@ _FORWARDED = {
 _OWN = ("upgrade", "connection")
 
 
-def field_entries(scope: Scope, target: Target, complaints: Complaints) -> Iterator[Entry]:
+def field_entries(scope: Scope, target: Target, complaints: Complaints) -> Iterator[OutputEntry]:
     """``host`` and ``origin``; everything else is sent in any case, or complained of."""
     constants = scope.constants() | {"proxy_host": target.proxy_host, "proxy_port": str(target.url.port)}
     given = _given(scope)
@@ -43,10 +43,10 @@ def _given(scope: Scope) -> dict[str, Directive]:
 
 def _host(
     directive: Directive | None, target: Target, constants: dict[str, str], complaints: Complaints
-) -> Iterator[Entry]:
+) -> Iterator[OutputEntry]:
     value = expanded(directive.args[1], constants) if directive else target.proxy_host
     if value in _CLIENTS_HOST:
-        yield Entry("host", "client", _CLIENTS_HOST[value])
+        yield OutputEntry("host", "client", _CLIENTS_HOST[value])
     elif value.lower() != target.own_host.lower():
         comment = "" if directive else "nginx's own choice, the name in proxy_pass"
         yield from _constant("host", value, comment, directive, host_field, complaints)
@@ -54,16 +54,16 @@ def _host(
 
 def _origin(
     directive: Directive | None, target: Target, constants: dict[str, str], complaints: Complaints
-) -> Iterator[Entry]:
+) -> Iterator[OutputEntry]:
     if directive is None:
-        yield Entry("origin", "client", "as nginx passed it")
+        yield OutputEntry("origin", "client", "as nginx passed it")
         return
     value = expanded(directive.args[1], constants)
     own = f"{'https' if target.url.secure else 'http'}://{target.own_host}"
     if value == "$http_origin":
-        yield Entry("origin", "client")
+        yield OutputEntry("origin", "client")
     elif not value:
-        yield Entry("origin", "none")
+        yield OutputEntry("origin", "none")
     elif value.lower() != own.lower():
         yield from _constant("origin", value, "", directive, origin_field, complaints)
 
@@ -75,9 +75,9 @@ def _constant(
     directive: Directive | None,
     parse: object,
     complaints: Complaints,
-) -> Iterator[Entry]:
+) -> Iterator[OutputEntry]:
     """The value itself, where it can be sent."""
-    entry = Entry(key, value, comment)
+    entry = OutputEntry(key, value, comment)
     try:
         if variables := unknown(value):
             raise BadValue(f"what {', '.join(variables)} says at run time cannot be carried over")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from esxiproxy.core.config.errors import BadValue
-from esxiproxy.core.config.listen_address import Address, listen_address
+from esxiproxy.core.config.listen_address import ListenAddress, listen_address
 from esxiproxy.nginx.source import Complaints, Directive
 
 _ADDRESS = re.compile(r"(?:(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::(\d+))?|(\d+))")
@@ -56,7 +56,7 @@ class Listen:
         return f"tcp:port={self.port}:interface={host}:backlog={self.backlog}"
 
     @property
-    def address(self) -> Address:
+    def address(self) -> ListenAddress:
         """What would be bound."""
         return listen_address(self.text, Path("/"))
 

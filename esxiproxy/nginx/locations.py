@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from esxiproxy.nginx.fields import upgrades
 from esxiproxy.nginx.paths import lies_under, prefix_problem
 from esxiproxy.nginx.scope import Scope
-from esxiproxy.nginx.sections import Section
+from esxiproxy.nginx.sections import OutputSection
 from esxiproxy.nginx.source import Complaints, Directive
 from esxiproxy.nginx.target import NotCarried
 from esxiproxy.nginx.upstreams import UpstreamWriter
@@ -43,7 +43,7 @@ class Forwarded:
     """What a server forwards: path prefixes (none for everything), and the upstream of all of them."""
 
     prefixes: tuple[str, ...]
-    upstream: Section
+    upstream: OutputSection
     comments: tuple[str, ...]
 
 
@@ -98,7 +98,7 @@ def forwarded(
 _NO_UPGRADE = "nginx let no WebSocket through here (no Upgrade field): esxiproxy does"
 
 
-def _upstream(location: Location, writer: UpstreamWriter, complaints: Complaints) -> Section | None:
+def _upstream(location: Location, writer: UpstreamWriter, complaints: Complaints) -> OutputSection | None:
     """Where a location leads; None if it leads nowhere, or cannot be carried over."""
     passing = location.scope.own("proxy_pass")
     if not passing:

@@ -12,7 +12,7 @@ _UNWRITABLE = re.compile(r"\s[;#]|^[;#]|^\s|\s$|^$")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class OutputEntry:
     """A key with its value, and a comment behind it."""
 
     key: str
@@ -29,12 +29,12 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
+class OutputSection:
     """A section; ``comments`` stand under its header, ``off`` puts all of it into comments."""
 
     kind: str
     name: str
-    entries: tuple[Entry, ...]
+    entries: tuple[OutputEntry, ...]
     comments: tuple[str, ...] = ()
     off: bool = False
 
@@ -70,16 +70,18 @@ class Names:
         return name
 
 
-def shared(sections: Sequence[Section], names: Names) -> dict[tuple[tuple[str, str], ...], Section]:
+def shared(
+    sections: Sequence[OutputSection], names: Names
+) -> dict[tuple[tuple[str, str], ...], OutputSection]:
     """Sections that mean the same, once each and by its meaning, under names of their own."""
-    found: dict[tuple[tuple[str, str], ...], Section] = {}
+    found: dict[tuple[tuple[str, str], ...], OutputSection] = {}
     for section in sections:
         if section.meaning not in found:
             found[section.meaning] = replace(section, name=names.new(section.name))
     return found
 
 
-def rendered(source: str, sections: Iterable[Section]) -> str:
+def rendered(source: str, sections: Iterable[OutputSection]) -> str:
     """The text of a configuration."""
     head = f"; From {_plain(source)}, by esxiproxy import-nginx.\n"
     return "\n".join((head, *map(str, sections)))

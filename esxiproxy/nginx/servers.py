@@ -10,20 +10,20 @@ from esxiproxy.nginx.locations import Forwarded, forwarded
 from esxiproxy.nginx.paths import absolute
 from esxiproxy.nginx.quantities import LONGEST, duration, milliseconds, size
 from esxiproxy.nginx.scope import Scope
-from esxiproxy.nginx.sections import Entry, Section
+from esxiproxy.nginx.sections import OutputEntry, OutputSection
 from esxiproxy.nginx.source import Complaints, Directive
 from esxiproxy.nginx.upstreams import UpstreamWriter
 from esxiproxy.nginx.vocabulary import restricts
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class ServedAddress:
     """One address of a server that can be carried over, with its listener and its upstream."""
 
     server: Directive
     listen: Listen
-    listener: Section
-    upstream: Section
+    listener: OutputSection
+    upstream: OutputSection
 
 
 class ServerWriter:
@@ -34,7 +34,7 @@ class ServerWriter:
         self._upstreams = upstreams
         self._complaints = complaints
 
-    def served(self, server: Directive, outer: Scope) -> list[Served]:
+    def served(self, server: Directive, outer: Scope) -> list[ServedAddress]:
         """Every address; none if the server has to be left out, of which there is a complaint."""
         scope = Scope(server.block or (), outer)
         for block in scope.chain():
@@ -49,21 +49,23 @@ class ServerWriter:
         found = []
         for listen in listens_of(server, always, self._complaints):
             if (listener := self._listener(server, scope, listen, what)) is not None:
-                found.append(Served(server, listen, listener, what.upstream))
+                found.append(ServedAddress(server, listen, listener, what.upstream))
         return found
 
-    def _listener(self, server: Directive, scope: Scope, listen: Listen, what: Forwarded) -> Section | None:
+    def _listener(
+        self, server: Directive, scope: Scope, listen: Listen, what: Forwarded
+    ) -> OutputSection | None:
         tls = self._tls(scope, listen) if listen.secure else []
         if tls is None:
             return None
         names = [name for directive in scope.own("server_name") for name in directive.args]
         usual = [name for name in names if name != "_" and not name.startswith(("~", "*", ".")) and name]
-        entries = [Entry("listen", listen.text, listen.comment), *tls]
+        entries = [OutputEntry("listen", listen.text, listen.comment), *tls]
         if listen.proxy_protocol:
-            entries.append(Entry("proxy_protocol", "yes"))
-        entries.append(Entry("http", "forward"))
+            entries.append(OutputEntry("proxy_protocol", "yes"))
+        entries.append(OutputEntry("http", "forward"))
         if what.prefixes:
-            entries.append(Entry("paths", ", ".join(what.prefixes)))
+            entries.append(OutputEntry("paths", ", ".join(what.prefixes)))
         entries += self._limits(scope)
         for entry in entries:
             if not entry.writable:
@@ -74,9 +76,9 @@ class ServerWriter:
         if names and names != ["_"]:
             comments.append(f"server_name {' '.join(names)}: a listener takes every name")
         name = f"{usual[0]}{suffix}" if usual else listen.name
-        return Section("listener", name, tuple(entries), tuple(comments))
+        return OutputSection("listener", name, tuple(entries), tuple(comments))
 
-    def _tls(self, scope: Scope, listen: Listen) -> list[Entry] | None:
+    def _tls(self, scope: Scope, listen: Listen) -> list[OutputEntry] | None:
         """The listener's certificate and what it asks of clients; None if there can be no listener."""
         entries = []
         for key, name in (("certificate", "ssl_certificate"), ("private_key", "ssl_certificate_key")):
@@ -90,11 +92,11 @@ class ServerWriter:
             if "$" in path or path.startswith(("data:", "engine:", "store:")):
                 self._complaints.add(found[0], f"{path} is no file: the listener is left out")
                 return None
-            entries.append(Entry(key, absolute(path, self._folder)))
+            entries.append(OutputEntry(key, absolute(path, self._folder)))
         entries += self._minimum(scope)
         return self._clients(scope, entries)
 
-    def _minimum(self, scope: Scope) -> Iterator[Entry]:
+    def _minimum(self, scope: Scope) -> Iterator[OutputEntry]:
         protocols = scope.nearest("ssl_protocols")
         if protocols is None:
             return
@@ -105,9 +107,9 @@ class ServerWriter:
         if "TLSv1.3" not in given:
             self._complaints.add(protocols, "TLS 1.3 is spoken in any case")
         if given == {"TLSv1.3"}:
-            yield Entry("tls_minimum", "1.3")
+            yield OutputEntry("tls_minimum", "1.3")
 
-    def _clients(self, scope: Scope, entries: list[Entry]) -> list[Entry] | None:
+    def _clients(self, scope: Scope, entries: list[OutputEntry]) -> list[OutputEntry] | None:
         authorities, verify = scope.nearest("ssl_client_certificate"), scope.nearest("ssl_verify_client")
         if verify is None or verify.args == ("off",):
             return entries
@@ -118,9 +120,9 @@ class ServerWriter:
         if authorities is None:
             self._complaints.add(verify, "on, without ssl_client_certificate: the listener is left out")
             return None
-        return [*entries, Entry("client_ca", absolute(authorities.args[0], self._folder))]
+        return [*entries, OutputEntry("client_ca", absolute(authorities.args[0], self._folder))]
 
-    def _limits(self, scope: Scope) -> Iterator[Entry]:
+    def _limits(self, scope: Scope) -> Iterator[OutputEntry]:
         for key, name in (
             ("head_timeout", "client_header_timeout"),
             ("keepalive_timeout", "keepalive_timeout"),
@@ -129,7 +131,7 @@ class ServerWriter:
             if directive is not None and directive.args:
                 time = milliseconds(directive.args[0])
                 if time:
-                    yield Entry(key, duration(min(time, LONGEST)))
+                    yield OutputEntry(key, duration(min(time, LONGEST)))
                 else:
                     self._complaints.add(directive, f"{directive.args[0]} cannot be carried over")
         body = scope.nearest("client_max_body_size")
@@ -138,4 +140,4 @@ class ServerWriter:
             if largest is None:
                 self._complaints.add(body, f"{body.args[0]} is no size")
             else:
-                yield Entry("max_body", largest)
+                yield OutputEntry("max_body", largest)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 from esxiproxy.nginx.listening import Listen, listens_of
 from esxiproxy.nginx.scope import Scope
-from esxiproxy.nginx.sections import Entry, Names, Section, rendered, shared
-from esxiproxy.nginx.servers import Served, ServerWriter
+from esxiproxy.nginx.sections import Names, OutputEntry, OutputSection, rendered, shared
+from esxiproxy.nginx.servers import ServedAddress, ServerWriter
 from esxiproxy.nginx.source import Complaint, Complaints, Directive, read
 from esxiproxy.nginx.upstreams import UpstreamWriter
 from esxiproxy.nginx.vocabulary import is_unknown, loss
@@ -38,7 +38,7 @@ def translate(path: str, keep_insecure: bool = False) -> Translation:
     complaints.take(missing)
     folder = os.path.dirname(os.path.abspath(path))
     top = Scope(tree)
-    found: list[Served] = []
+    found: list[ServedAddress] = []
     seen: list[Directive] = []
     shut: list[Listen] = []
     for scope in [top, *(Scope(http.block or ()) for http in top.own("http"))]:
@@ -72,10 +72,10 @@ def _surveyed(directives: Sequence[Directive], kept: Sequence[Directive]) -> Ite
             yield from _surveyed(directive.block, kept)
 
 
-def _told_apart(found: Sequence[Served], complaints: Complaints) -> list[tuple[Served, bool]]:
+def _told_apart(found: Sequence[ServedAddress], complaints: Complaints) -> list[tuple[ServedAddress, bool]]:
     """Each of them, and whether it can be bound beside the others."""
     order = sorted(found, key=lambda one: (not one.listen.default, one.listen.host not in ("*", "[::]")))
-    bound: list[Served] = []
+    bound: list[ServedAddress] = []
     for served in order:
         taken = next((other for other in bound if _collide(served, other)), None)
         if taken is None:
@@ -93,7 +93,7 @@ def _told_apart(found: Sequence[Served], complaints: Complaints) -> list[tuple[S
     ]
 
 
-def _complain_of_shut(shut: Sequence[Listen], bound: Sequence[Served], complaints: Complaints) -> None:
+def _complain_of_shut(shut: Sequence[Listen], bound: Sequence[ServedAddress], complaints: Complaints) -> None:
     """Complain of each address of a server that is left out, whose requests another server takes now."""
     for listen in shut:
         taken = next((one for one in bound if one.listen.address.overlaps(listen.address)), None)
@@ -106,11 +106,11 @@ def _complain_of_shut(shut: Sequence[Listen], bound: Sequence[Served], complaint
             )
 
 
-def _collide(one: Served, other: Served) -> bool:
+def _collide(one: ServedAddress, other: ServedAddress) -> bool:
     return one.listen.address.overlaps(other.listen.address)
 
 
-def _same(one: Served, other: Served) -> bool:
+def _same(one: ServedAddress, other: ServedAddress) -> bool:
     """Whether it makes no difference that the other one takes the requests of this one."""
     ours, theirs = one.listen.address, other.listen.address
     covered = ours.path == theirs.path if ours.ip is None else theirs.takes(ours.ip)
@@ -118,15 +118,15 @@ def _same(one: Served, other: Served) -> bool:
     return covered and means[0] == means[1]
 
 
-def _without_address(listener: Section) -> list[tuple[str, str]]:
+def _without_address(listener: OutputSection) -> list[tuple[str, str]]:
     return [entry for entry in listener.meaning if entry[0] != "listen"]
 
 
-def _sections(served: Sequence[tuple[Served, bool]]) -> list[Section]:
+def _sections(served: Sequence[tuple[ServedAddress, bool]]) -> list[OutputSection]:
     upstreams = shared([one.upstream for one, _ in served], Names())
     names, sections = Names(), []
     for one, on in served:
-        entry = Entry("upstream", upstreams[one.upstream.meaning].name)
+        entry = OutputEntry("upstream", upstreams[one.upstream.meaning].name)
         name = names.new(one.listener.name)
         sections.append(replace(one.listener, name=name, entries=(*one.listener.entries, entry), off=not on))
     return [*sections, *upstreams.values()]

@@ -8,7 +8,7 @@ from esxiproxy.nginx.fields import field_entries
 from esxiproxy.nginx.paths import absolute
 from esxiproxy.nginx.quantities import LONGEST, duration, milliseconds
 from esxiproxy.nginx.scope import Scope
-from esxiproxy.nginx.sections import Entry, Section
+from esxiproxy.nginx.sections import OutputEntry, OutputSection
 from esxiproxy.nginx.source import Complaints, Directive
 from esxiproxy.nginx.target import Blocks, NotCarried, Target, target_of
 
@@ -27,7 +27,7 @@ class UpstreamWriter:
         self._keep_insecure = keep_insecure
         self._complaints = complaints
 
-    def section(self, passing: Directive, path: str, scope: Scope) -> Section:
+    def section(self, passing: Directive, path: str, scope: Scope) -> OutputSection:
         """The upstream of a location with this path prefix.  Raises NotCarried."""
         target = target_of(passing, path, scope, self._blocks, self._complaints)
         entries, comments = [self._url(target)], [passing.place, *target.comments]
@@ -42,32 +42,34 @@ class UpstreamWriter:
                 self._complaints.add(passing, f"{entry.key}: {entry.value!r} cannot stand in an INI file")
                 raise NotCarried(entry.value)
         name = target.block or (target.url.host if self._is_usual(target) else target.authority)
-        return Section("upstream", name, tuple(entries), tuple(comments))
+        return OutputSection("upstream", name, tuple(entries), tuple(comments))
 
-    def _url(self, target: Target) -> Entry:
-        return Entry("url", f"{'wss' if target.url.secure else 'ws'}://{target.authority}")
+    def _url(self, target: Target) -> OutputEntry:
+        return OutputEntry("url", f"{'wss' if target.url.secure else 'ws'}://{target.authority}")
 
     def _is_usual(self, target: Target) -> bool:
         return target.url.secure and target.url.port == 443
 
-    def _trust(self, passing: Directive, scope: Scope, target: Target) -> tuple[list[Entry], list[str]]:
+    def _trust(self, passing: Directive, scope: Scope, target: Target) -> tuple[list[OutputEntry], list[str]]:
         """How the upstream shows who it is, and comments on it."""
         verify = scope.nearest("proxy_ssl_verify")
         if verify is not None and verify.args == ("on",):
             return self._verified(verify, scope, target), []
         if self._keep_insecure:
-            return [Entry("verify", "none", "as nginx had it: anybody may answer in the host's name")], []
+            return [
+                OutputEntry("verify", "none", "as nginx had it: anybody may answer in the host's name")
+            ], []
         self._complaints.add(
             passing,
             f"nginx did not verify {target.authority} (proxy_ssl_verify): its thumbprint has to be filled "
             "in, or --keep-insecure be given",
         )
-        return [Entry("verify", "pin"), Entry("pin", PLACEHOLDER)], [
+        return [OutputEntry("verify", "pin"), OutputEntry("pin", PLACEHOLDER)], [
             "nginx did not verify this host.  Put its thumbprint below, which this shows:",
             f"  esxiproxy doctor wss://{target.authority}/",
         ]
 
-    def _verified(self, verify: Directive, scope: Scope, target: Target) -> list[Entry]:
+    def _verified(self, verify: Directive, scope: Scope, target: Target) -> list[OutputEntry]:
         trusted = scope.nearest("proxy_ssl_trusted_certificate")
         if trusted is None:
             self._complaints.add(verify, "on, without proxy_ssl_trusted_certificate: nginx would not start")
@@ -77,21 +79,21 @@ class UpstreamWriter:
         if wanted.lower() != target.url.host and wanted != "$proxy_host":
             told = f"nginx wanted a certificate for {wanted}; here it has to be for {target.url.host}"
             self._complaints.add(name or verify, told)
-        return [Entry("verify", "ca"), Entry("ca", absolute(trusted.args[0], self._folder))]
+        return [OutputEntry("verify", "ca"), OutputEntry("ca", absolute(trusted.args[0], self._folder))]
 
-    def _times(self, scope: Scope) -> Iterator[Entry]:
+    def _times(self, scope: Scope) -> Iterator[OutputEntry]:
         connect = self._time(scope, "proxy_connect_timeout")
         if connect:
-            yield Entry("connect_timeout", duration(min(connect, LONGEST)))
+            yield OutputEntry("connect_timeout", duration(min(connect, LONGEST)))
             if connect > _MARGIN:
                 whole = duration(min(connect + _MARGIN, LONGEST))
-                yield Entry("upstream_handshake_timeout", whole, "it bounds connect_timeout, too")
+                yield OutputEntry("upstream_handshake_timeout", whole, "it bounds connect_timeout, too")
         read = self._time(scope, "proxy_read_timeout")
         if read:
             told = "proxy_read_timeout: of a console's silence"
-            yield Entry("idle_timeout", "off" if read > LONGEST else duration(read), told)
+            yield OutputEntry("idle_timeout", "off" if read > LONGEST else duration(read), told)
             if read != 60_000:
-                yield Entry("response_timeout", duration(min(read, LONGEST)), "and of an HTTP answer's")
+                yield OutputEntry("response_timeout", duration(min(read, LONGEST)), "and of an HTTP answer's")
 
     def _time(self, scope: Scope, name: str) -> int | None:
         directive = scope.nearest(name)

@@ -10,7 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from esxiproxy.sim.faults import Fault, FaultPlan
+from esxiproxy.sim.faults import FaultPlan, SimFault
 from esxiproxy.sim.host import SimulatedHost
 from esxiproxy.sim.options import HostOptions
 
@@ -48,7 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--ticket-lifetime", type=float, default=default.ticket_lifetime, help="seconds (%(default)s)")
     add("--ticket-endpoint", action=flag, default=True, help="GET /sim/ticket gives tickets")
     add("--allow-fault-query", action=flag, default=True, help="?fault=NAME makes one request fail")
-    add("--fault", type=Fault, metavar="NAME", help="one of " + ", ".join(fault.value for fault in Fault))
+    add(
+        "--fault",
+        type=SimFault,
+        metavar="NAME",
+        help="one of " + ", ".join(fault.value for fault in SimFault),
+    )
     add("--fault-seconds", type=float, default=plan.seconds, help="delay, or time after the 101")
     add("--fault-status", type=int, default=plan.status)
     add("--fault-body", default=plan.body)

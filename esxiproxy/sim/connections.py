@@ -56,7 +56,7 @@ class Connections:
         return gone
 
 
-class Door(WrappingFactory[ProtocolWrapper]):
+class ConnectionLimiter(WrappingFactory[ProtocolWrapper]):
     """A port's factory: it stands below TLS, so that a connection counts from the moment TCP accepts it."""
 
     noisy = False
@@ -81,12 +81,12 @@ class Door(WrappingFactory[ProtocolWrapper]):
         self._connections.leave(p)
 
 
-class Mute(Protocol):
+class SilentProtocol(Protocol):
     """Takes every byte and says nothing."""
 
 
-class MuteFactory(Factory):
+class SilentFactory(Factory):
     """What stands behind the door of a host that is silent after TCP's connect."""
 
     noisy = False
-    protocol = Mute
+    protocol = SilentProtocol

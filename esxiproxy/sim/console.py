@@ -9,7 +9,7 @@ from esxiproxy.sim.rfb import KeyEvent, RfbServer
 from esxiproxy.sim.screen.region import Rect
 
 
-class Console:
+class ViewerConsole:
     """Carries bytes between a viewer and the machine; `send` takes what the viewer gets.
 
     At most one update waits for a transport that is not drained, since a viewer gets none that it has not

@@ -18,7 +18,7 @@ from twisted.web.static import File
 from esxiproxy.core.config.loader import Config, Listener
 from esxiproxy.sim.host import SimulatedHost
 from esxiproxy.sim.options import HostOptions
-from esxiproxy.sim.page import Console, novnc, render
+from esxiproxy.sim.page import PageConsole, novnc, render
 
 PAGE_PORT = 8000
 """Where the page is; the environment's ``ESXIPROXY_DEMO_PORT`` names another one."""
@@ -58,7 +58,7 @@ class DemoService(MultiService):
     log = Logger()
 
     def __init__(
-        self, options: HostOptions, page_port: int, consoles: Sequence[Console], reactor: Any
+        self, options: HostOptions, page_port: int, consoles: Sequence[PageConsole], reactor: Any
     ) -> None:
         super().__init__()
         self.host = SimulatedHost(options, reactor)
@@ -68,7 +68,7 @@ class DemoService(MultiService):
         self._port: IListeningPort | None = None
         self._site = self._make_site(consoles, novnc())
 
-    def _make_site(self, consoles: Sequence[Console], viewer: Path | None) -> Site:
+    def _make_site(self, consoles: Sequence[PageConsole], viewer: Path | None) -> Site:
         root = Resource()
         page = render(consoles, viewer is not None)
         root.putChild(b"", _Text("text/html; charset=utf-8", lambda: page))
@@ -118,9 +118,9 @@ def from_config(config: Config, reactor: Any) -> DemoService:
     return DemoService(options, int(os.environ.get("ESXIPROXY_DEMO_PORT", PAGE_PORT)), consoles, reactor)
 
 
-def _console(listener: Listener, config: Config) -> Console:
+def _console(listener: Listener, config: Config) -> PageConsole:
     scheme = "wss" if listener.tls else "ws"
     upstream = config.upstreams[listener.upstream or ""]
     port = listener.address.rpartition(":")[2]
     title = f"{scheme} in, {'wss' if upstream.secure else 'ws'} out · port {port}"
-    return Console(title, f"{scheme}://localhost:{port}")
+    return PageConsole(title, f"{scheme}://localhost:{port}")

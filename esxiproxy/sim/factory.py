@@ -7,14 +7,14 @@ from typing import Any
 from autobahn.twisted.websocket import WebSocketServerFactory
 
 from esxiproxy.sim.protocol import MAX_MESSAGE, ConsoleProtocol, Host
-from esxiproxy.sim.silentlog import SilentLog
+from esxiproxy.sim.silentlog import NullLogger
 
 
 class ConsoleFactory(WebSocketServerFactory):
     """Makes the protocols of a host's two ports."""
 
     protocol = ConsoleProtocol
-    log = SilentLog()
+    log = NullLogger()
     noisy = False
     reactor: Any
 

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any, Final
 
 
-class Fault(Enum):
+class SimFault(Enum):
     """One misbehaviour; the value is its name in a query and on the command line."""
 
     SILENT_CONNECT = "silent-connect"
@@ -44,18 +44,18 @@ class Fault(Enum):
 
 
 BEFORE_101: Final = frozenset(
-    {Fault.SILENT_REQUEST, Fault.REFUSE, Fault.GARBAGE, Fault.ENDLESS_HEAD, Fault.DELAY}
+    {SimFault.SILENT_REQUEST, SimFault.REFUSE, SimFault.GARBAGE, SimFault.ENDLESS_HEAD, SimFault.DELAY}
 )
 """These act before the ticket is looked at; except for DELAY it is not used up."""
 
 AFTER_101: Final = frozenset(
     {
-        Fault.DROP,
-        Fault.DROP_MID_FRAME,
-        Fault.CLOSE,
-        Fault.CLOSE_LINGER,
-        Fault.BAD_FRAME,
-        Fault.STALL,
+        SimFault.DROP,
+        SimFault.DROP_MID_FRAME,
+        SimFault.CLOSE,
+        SimFault.CLOSE_LINGER,
+        SimFault.BAD_FRAME,
+        SimFault.STALL,
     }
 )
 """These act `seconds` after the 101; until then the console works."""
@@ -72,7 +72,7 @@ BAD_FRAME: Final = b"\x83\x00"
 class FaultPlan:
     """A fault and its numbers; without a fault the host behaves."""
 
-    fault: Fault | None = None
+    fault: SimFault | None = None
     seconds: float = 0.0
     status: int = 503
     body: str = "refused by the simulated host\n"
@@ -94,8 +94,8 @@ class FaultPlan:
         """A request's plan: this one, with what the query says instead. ValueError if it says nonsense."""
         if "fault" not in query:
             return self
-        fault = Fault(query["fault"][-1])
-        if fault is Fault.SILENT_CONNECT:
+        fault = SimFault(query["fault"][-1])
+        if fault is SimFault.SILENT_CONNECT:
             raise ValueError("silent-connect is a fault of a whole host")
         plan = replace(self, fault=fault)
         if "seconds" in query:

@@ -14,15 +14,15 @@ from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from esxiproxy.sim import certificate
-from esxiproxy.sim.connections import Connections, Door, MuteFactory
+from esxiproxy.sim.connections import ConnectionLimiter, Connections, SilentFactory
 from esxiproxy.sim.factory import ConsoleFactory
-from esxiproxy.sim.faults import Fault, FaultPlan
+from esxiproxy.sim.faults import FaultPlan, SimFault
 from esxiproxy.sim.machine import VirtualMachine
 from esxiproxy.sim.options import HostOptions
 from esxiproxy.sim.protocol import TICKET_PATH
 from esxiproxy.sim.screen.screen import Screen
-from esxiproxy.sim.tickets import TicketBook
-from esxiproxy.sim.web import ANY_ORIGIN, FRONT_PAGE, HTML, JSON, Answer, RequestHead
+from esxiproxy.sim.tickets import TicketStore
+from esxiproxy.sim.web import ANY_ORIGIN, FRONT_PAGE, HTML, JSON, SimRequestHead, SimResponse
 
 
 class SimulatedHost(Service):
@@ -35,7 +35,7 @@ class SimulatedHost(Service):
 
     def __init__(self, options: HostOptions, reactor: Any, now: Callable[[], datetime] | None = None) -> None:
         self.options = options
-        self.tickets = TicketBook(reactor.seconds, options.ticket_lifetime)
+        self.tickets = TicketStore(reactor.seconds, options.ticket_lifetime)
         self.connections = Connections(options.max_connections)
         self.machine = VirtualMachine(
             Screen(options.width, options.height, options.name),
@@ -87,8 +87,8 @@ class SimulatedHost(Service):
         secured: IProtocolFactory = TLSMemoryBIOFactory(
             self.certificate.context_factory(), False, factory, self._reactor
         )
-        if self.options.fault.fault is Fault.SILENT_CONNECT:
-            factory = secured = MuteFactory()
+        if self.options.fault.fault is SimFault.SILENT_CONNECT:
+            factory = secured = SilentFactory()
         if self.options.tls_port is not None:
             self._tls = self._listen(self.options.tls_port, secured)
         if self.options.port is not None:
@@ -103,7 +103,7 @@ class SimulatedHost(Service):
         closed = gatherResults([maybeDeferred(port.stopListening) for port in ports])
         return closed.addCallback(lambda _: self.connections.abort_all())
 
-    def plan(self, head: RequestHead) -> FaultPlan:
+    def plan(self, head: SimRequestHead) -> FaultPlan:
         """What goes wrong with this request. ValueError when its query names no fault."""
         if self.options.allow_fault_query:
             return self.options.fault.for_query(head.query)
@@ -122,19 +122,19 @@ class SimulatedHost(Service):
             "tickets_refused": self.tickets.refused,
         }
 
-    def page(self, head: RequestHead) -> Answer:
+    def page(self, head: SimRequestHead) -> SimResponse:
         """The answer to a request that opens no console."""
         if head.path.startswith(TICKET_PATH):
-            return Answer(426, "a WebSocket is spoken here\n", fields=(("Upgrade", "websocket"),))
+            return SimResponse(426, "a WebSocket is spoken here\n", fields=(("Upgrade", "websocket"),))
         if head.method not in ("GET", "HEAD"):
-            return Answer(405, "GET and HEAD only\n", fields=(("Allow", "GET, HEAD"),))
+            return SimResponse(405, "GET and HEAD only\n", fields=(("Allow", "GET, HEAD"),))
         if head.path == "/":
-            return Answer(200, FRONT_PAGE, HTML)
+            return SimResponse(200, FRONT_PAGE, HTML)
         if head.path == "/sim/ticket" and self.options.ticket_endpoint:
-            return Answer(200, self.issue_ticket(), fields=ANY_ORIGIN)
+            return SimResponse(200, self.issue_ticket(), fields=ANY_ORIGIN)
         if head.path == "/sim/stats":
-            return Answer(200, json.dumps(self.stats()) + "\n", JSON, ANY_ORIGIN)
-        return Answer(404, "there is nothing here\n")
+            return SimResponse(200, json.dumps(self.stats()) + "\n", JSON, ANY_ORIGIN)
+        return SimResponse(404, "there is nothing here\n")
 
     @property
     def _authority(self) -> str:
@@ -144,7 +144,7 @@ class SimulatedHost(Service):
 
     def _listen(self, port: int, factory: IProtocolFactory) -> IListeningPort:
         listening: IListeningPort = self._reactor.listenTCP(
-            port, Door(factory, self.connections), backlog=512, interface=self.options.interface
+            port, ConnectionLimiter(factory, self.connections), backlog=512, interface=self.options.interface
         )
         return listening
 

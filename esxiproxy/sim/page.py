@@ -23,7 +23,7 @@ _PAGE = Template((Path(__file__).parent / "page.html").read_text(encoding="utf-8
 
 
 @dataclass(frozen=True, slots=True)
-class Console:
+class PageConsole:
     """One console on the page: what it shows, and the listener's own URL without a path."""
 
     title: str
@@ -37,7 +37,7 @@ def novnc(places: Sequence[Path] = NOVNC) -> Path | None:
     return next((place.resolve() for place in candidates if (place / "core" / "rfb.js").is_file()), None)
 
 
-def render(consoles: Sequence[Console], viewer: bool) -> str:
+def render(consoles: Sequence[PageConsole], viewer: bool) -> str:
     """The page.  Without a viewer it says what to install."""
     listed = [{"title": console.title, "url": console.url} for console in consoles]
     return _PAGE.substitute(

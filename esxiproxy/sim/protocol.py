@@ -15,21 +15,21 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
 from esxiproxy.sim import faults, subprotocols
-from esxiproxy.sim.console import Console
-from esxiproxy.sim.faults import Fault, FaultPlan
+from esxiproxy.sim.console import ViewerConsole
+from esxiproxy.sim.faults import FaultPlan, SimFault
 from esxiproxy.sim.machine import VirtualMachine
 from esxiproxy.sim.options import HostOptions
 from esxiproxy.sim.rfb import RfbError
-from esxiproxy.sim.silentlog import SilentLog
-from esxiproxy.sim.tickets import TicketBook
-from esxiproxy.sim.web import Answer, BadHead, RequestHead
+from esxiproxy.sim.silentlog import NullLogger
+from esxiproxy.sim.tickets import TicketStore
+from esxiproxy.sim.web import BadHead, SimRequestHead, SimResponse
 
 MAX_HEAD, MAX_HELD = 16 * 1024, 64 * 1024
 MAX_MESSAGE: Final = 1 << 20
 TICKET_PATH: Final = "/ticket/"
 
 
-class Reading(Enum):
+class IncomingBytes(Enum):
     """What becomes of the bytes that arrive."""
 
     READ = auto()
@@ -41,13 +41,13 @@ class Host(Protocol):
     """The simulated host, as one of its connections needs it."""
 
     options: HostOptions
-    tickets: TicketBook
+    tickets: TicketStore
     machine: VirtualMachine
 
-    def plan(self, head: RequestHead) -> FaultPlan:
+    def plan(self, head: SimRequestHead) -> FaultPlan:
         """Return the fault that this request meets.  Raises ValueError when its query names none."""
 
-    def page(self, head: RequestHead) -> Answer:
+    def page(self, head: SimRequestHead) -> SimResponse:
         """Return the answer to a request that opens no console."""
 
 
@@ -61,7 +61,7 @@ class HostFactory(Protocol):
 class ConsoleProtocol(WebSocketServerProtocol):
     """Autobahn's server protocol with the host's own HTTP, its tickets and its faults."""
 
-    log = SilentLog()
+    log = NullLogger()
     factory: HostFactory
     transport: Any
 
@@ -70,8 +70,8 @@ class ConsoleProtocol(WebSocketServerProtocol):
         self.peer = "client"
         self._host = self.factory.host
         self._plan = faults.NO_FAULT
-        self._reading = Reading.READ
-        self._console: Console | None = None
+        self._reading = IncomingBytes.READ
+        self._console: ViewerConsole | None = None
         self._full = False
         self._timers: list[IDelayedCall] = []
         self.transport.setTcpNoDelay(True)
@@ -85,11 +85,11 @@ class ConsoleProtocol(WebSocketServerProtocol):
         self._connectionLost(reason)
 
     def dataReceived(self, data: bytes) -> None:
-        if self._reading is not Reading.IGNORED:
+        if self._reading is not IncomingBytes.IGNORED:
             self._dataReceived(data)
 
     def consumeData(self) -> None:
-        if self._reading is Reading.READ:
+        if self._reading is IncomingBytes.READ:
             super().consumeData()
         elif len(self.data) > MAX_HELD:
             self.dropConnection(abort=True)
@@ -97,12 +97,12 @@ class ConsoleProtocol(WebSocketServerProtocol):
     def processHandshake(self) -> None:
         end = self.data.find(b"\r\n\r\n")
         if end > MAX_HEAD or (end < 0 and len(self.data) > MAX_HEAD):
-            self._answer(Answer(431, "the request's head is too large\n"))
+            self._answer(SimResponse(431, "the request's head is too large\n"))
         elif end >= 0:
             try:
-                head = RequestHead.parse(self.data[:end])
+                head = SimRequestHead.parse(self.data[:end])
             except BadHead as error:
-                self._answer(Answer(400, f"{error}\n"))
+                self._answer(SimResponse(400, f"{error}\n"))
             else:
                 self._request(head)
 
@@ -110,9 +110,9 @@ class ConsoleProtocol(WebSocketServerProtocol):
         if not self._host.tickets.redeem(request.path.removeprefix(TICKET_PATH)):
             raise ConnectionDeny(403, "no such ticket, or it was used or has expired")
         self._subprotocol = subprotocols.choose(request.protocols, self._host.options.subprotocols)
-        if self._plan.fault is Fault.WRONG_ACCEPT:
+        if self._plan.fault is SimFault.WRONG_ACCEPT:
             self._wskey = "bm90IHlvdXIga2V5IGF0IGFsbA=="
-        elif self._plan.fault is Fault.WRONG_SUBPROTOCOL:
+        elif self._plan.fault is SimFault.WRONG_SUBPROTOCOL:
             # Autobahn would not let us, if it did not take this for the client's offer.
             self.websocket_protocols = ["nobody-offered-this"]
             return "nobody-offered-this"
@@ -124,7 +124,7 @@ class ConsoleProtocol(WebSocketServerProtocol):
                 self._break()
                 return
             self._later(self._plan.seconds, self._break)
-        self._console = Console(self._host.machine, self._host.options.name, self._carry)
+        self._console = ViewerConsole(self._host.machine, self._host.options.name, self._carry)
         # A full transport holds back the next update.
         self.registerProducer(self, True)
         self._console.start()
@@ -142,19 +142,19 @@ class ConsoleProtocol(WebSocketServerProtocol):
 
     def onCloseFrame(self, code: int | None, reasonRaw: bytes | None) -> bool | None:
         self._stop_console()
-        if self._plan.fault in (Fault.IGNORE_CLOSE, Fault.CLOSE_LINGER):
+        if self._plan.fault in (SimFault.IGNORE_CLOSE, SimFault.CLOSE_LINGER):
             return None
         return super().onCloseFrame(code, reasonRaw)
 
     def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
         # Autobahn's own logs the reason, puts it into the status line and sends no body.
-        self._answer(Answer(code, f"{reason}\n", fields=tuple(responseHeaders or ())))
+        self._answer(SimResponse(code, f"{reason}\n", fields=tuple(responseHeaders or ())))
 
     def sendCloseFrame(
         self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False
     ) -> None:
         super().sendCloseFrame(code=code, reasonUtf8=reasonUtf8, isReply=isReply)
-        if self._plan.fault is not Fault.CLOSE_LINGER:
+        if self._plan.fault is not SimFault.CLOSE_LINGER:
             self._later(self._host.options.close_timeout, self.transport.abortConnection)
 
     def _onOpen(self) -> None:
@@ -181,39 +181,39 @@ class ConsoleProtocol(WebSocketServerProtocol):
     def stopProducing(self) -> None:
         self._stop_console()
 
-    def _request(self, head: RequestHead) -> None:
+    def _request(self, head: SimRequestHead) -> None:
         if not (head.upgrades and head.path.startswith(TICKET_PATH)):
             self._answer(self._host.page(head), head.method == "HEAD")
             return
         try:
             self._plan = self._host.plan(head)
         except ValueError as error:
-            self._answer(Answer(400, f"no such fault: {error}\n"))
+            self._answer(SimResponse(400, f"no such fault: {error}\n"))
         else:
             (self._misbehave if self._plan.fault in faults.BEFORE_101 else self._shake_hands)(head)
 
-    def _shake_hands(self, head: RequestHead) -> None:
+    def _shake_hands(self, head: SimRequestHead) -> None:
         options, offered = self._host.options, head.listed("sec-websocket-protocol")
-        self._reading = Reading.READ
+        self._reading = IncomingBytes.READ
         if options.require_subprotocol and subprotocols.choose(offered, options.subprotocols) is None:
             self.dropConnection()
         else:
             super().processHandshake()
 
-    def _misbehave(self, head: RequestHead) -> None:
+    def _misbehave(self, head: SimRequestHead) -> None:
         """Do what is wrong before the 101."""
-        if self._plan.fault is Fault.DELAY:
-            self._reading = Reading.HELD
+        if self._plan.fault is SimFault.DELAY:
+            self._reading = IncomingBytes.HELD
             self._later(self._plan.seconds, self._shake_hands, head)
             return
-        self._reading = Reading.IGNORED
+        self._reading = IncomingBytes.IGNORED
         match self._plan.fault:
-            case Fault.REFUSE:
-                self._answer(Answer(self._plan.status, self._plan.body))
-            case Fault.GARBAGE:
+            case SimFault.REFUSE:
+                self._answer(SimResponse(self._plan.status, self._plan.body))
+            case SimFault.GARBAGE:
                 self.transport.write(faults.GARBAGE)
                 self.dropConnection()
-            case Fault.ENDLESS_HEAD:
+            case SimFault.ENDLESS_HEAD:
                 self.transport.write(faults.ENDLESS_START)
                 self.transport.registerProducer(faults.EndlessHead(self.transport), False)
 
@@ -221,20 +221,20 @@ class ConsoleProtocol(WebSocketServerProtocol):
         """Do what is wrong after the 101."""
         self._stop_console()
         match self._plan.fault:
-            case Fault.DROP:
+            case SimFault.DROP:
                 self._drop_tcp()
-            case Fault.DROP_MID_FRAME:
+            case SimFault.DROP_MID_FRAME:
                 self.transport.write(faults.HALF_FRAME)
                 self._drop_tcp()
-            case Fault.BAD_FRAME:
+            case SimFault.BAD_FRAME:
                 self.transport.write(faults.BAD_FRAME)
-            case Fault.STALL:
+            case SimFault.STALL:
                 self.transport.pauseProducing()
             case _:
                 self._close(self._plan.code, self._plan.reason)
 
     def _drop_tcp(self) -> None:
-        self._reading, transport = Reading.IGNORED, self.transport
+        self._reading, transport = IncomingBytes.IGNORED, self.transport
         if not isinstance(transport, TLSMemoryBIOProtocol) or transport.transport is None:
             self.dropConnection()
             return
@@ -248,8 +248,8 @@ class ConsoleProtocol(WebSocketServerProtocol):
         # sendClose would not let 1001 and 1011 pass.
         self.sendCloseFrame(code=code, reasonUtf8=reason.encode("utf-8")[:123])
 
-    def _answer(self, answer: Answer, head_only: bool = False) -> None:
-        self._reading = Reading.IGNORED
+    def _answer(self, answer: SimResponse, head_only: bool = False) -> None:
+        self._reading = IncomingBytes.IGNORED
         self.transport.write(answer.encode(head_only))
         self.dropConnection()
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
-from esxiproxy.sim.screen.pixels import PixelFormat, PixelFormatRefused, Translation
+from esxiproxy.sim.screen.pixels import PixelFormat, PixelFormatRefused, PixelTranslation
 from esxiproxy.sim.screen.region import Rect, Region
 from esxiproxy.sim.screen.screen import PALETTE, Screen
 
@@ -50,7 +50,7 @@ class PointerEvent:
 Event = KeyEvent | PointerEvent
 
 
-class Phase(Enum):
+class RfbPhase(Enum):
     """What the viewer must send next."""
 
     VERSION = auto()
@@ -63,7 +63,7 @@ class RfbServer:
     """One viewer's state. `receive` takes its bytes, `bytes_to_send` gives the answers."""
 
     def __init__(self, screen: Screen, name: str) -> None:
-        self.phase = Phase.VERSION
+        self.phase = RfbPhase.VERSION
         self.pixel_format = PixelFormat()
         self.encodings: tuple[int, ...] = ()
         self._screen = screen
@@ -73,12 +73,12 @@ class RfbServer:
         self._skip = 0
         self._dirty = Region()
         self._asked: Rect | None = None
-        self._translation = Translation(self.pixel_format, PALETTE)
-        self._steps: dict[Phase, Callable[[], Iterator[Event] | None]] = {
-            Phase.VERSION: self._version,
-            Phase.SECURITY: self._security,
-            Phase.CLIENT_INIT: self._client_init,
-            Phase.NORMAL: self._message,
+        self._translation = PixelTranslation(self.pixel_format, PALETTE)
+        self._steps: dict[RfbPhase, Callable[[], Iterator[Event] | None]] = {
+            RfbPhase.VERSION: self._version,
+            RfbPhase.SECURITY: self._security,
+            RfbPhase.CLIENT_INIT: self._client_init,
+            RfbPhase.NORMAL: self._message,
         }
 
     def receive(self, received: bytes) -> list[Event]:
@@ -138,7 +138,7 @@ class RfbServer:
         if int(number[-1]) < 8:
             raise RfbError("RFB before 3.8")
         self._out += bytes((1, SECURITY_NONE))
-        self.phase = Phase.SECURITY
+        self.phase = RfbPhase.SECURITY
         return iter(())
 
     def _security(self) -> Iterator[Event] | None:
@@ -147,7 +147,7 @@ class RfbServer:
         if chosen[0] != SECURITY_NONE:
             raise RfbError(f"security type {chosen[0]} was not offered")
         self._out += struct.pack("!I", 0)
-        self.phase = Phase.CLIENT_INIT
+        self.phase = RfbPhase.CLIENT_INIT
         return iter(())
 
     def _client_init(self) -> Iterator[Event] | None:
@@ -157,7 +157,7 @@ class RfbServer:
         self._out += struct.pack("!HH", bounds.width, bounds.height) + self.pixel_format.encode()
         self._out += struct.pack("!I", len(self._name)) + self._name
         self._dirty.add(bounds)
-        self.phase = Phase.NORMAL
+        self.phase = RfbPhase.NORMAL
         return iter(())
 
     def _message(self) -> Iterator[Event] | None:
@@ -179,7 +179,7 @@ class RfbServer:
                 self.pixel_format = PixelFormat.decode(message[4:])
             except PixelFormatRefused as refused:
                 raise RfbError(str(refused)) from refused
-            self._translation = Translation(self.pixel_format, PALETTE)
+            self._translation = PixelTranslation(self.pixel_format, PALETTE)
         elif kind == _SET_ENCODINGS:
             self.encodings = struct.unpack(f"!{len(message) // 4 - 1}i", message[4:])
         elif kind == _UPDATE_REQUEST:

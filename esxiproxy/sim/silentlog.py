@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 
-class SilentLog:
+class NullLogger:
     """A log that keeps nothing: Autobahn's lines hold request targets, and those hold tickets."""
 
     def __getattr__(self, level: str) -> Callable[..., None]:

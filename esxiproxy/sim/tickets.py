@@ -12,7 +12,7 @@ LIFETIME: Final = 30 * 60.0
 MAX_OUTSTANDING: Final = 100_000
 
 
-class TicketBook:
+class TicketStore:
     """The tickets that were issued and not yet used. `clock` gives seconds."""
 
     def __init__(self, clock: Callable[[], float], lifetime: float = LIFETIME) -> None:

@@ -26,7 +26,7 @@ class BadHead(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class RequestHead:
+class SimRequestHead:
     """A request line and its fields; repeated fields are joined with a comma."""
 
     method: str
@@ -35,7 +35,7 @@ class RequestHead:
     fields: Mapping[str, str]
 
     @classmethod
-    def parse(cls, head: bytes) -> RequestHead:
+    def parse(cls, head: bytes) -> SimRequestHead:
         """Read a head without its empty last line. Raises `BadHead`."""
         request_line, *lines = head.decode("latin-1").split("\r\n")
         parts = request_line.split(" ")
@@ -66,7 +66,7 @@ class RequestHead:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class SimResponse:
     """A whole HTTP answer; the connection ends after it."""
 
     status: int

@@ -21,7 +21,7 @@ RENEWALS = 3
 """How often within a lease it is renewed: two may fail."""
 
 
-class Repeated:
+class PeriodicTask:
     """Calls something every so many seconds, one call at a time, whatever becomes of it.
 
     A state that is gone is told of once, and once when it is back: not with every call.

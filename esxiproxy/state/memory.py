@@ -9,11 +9,11 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
-from esxiproxy.core.session.claim import Claim, Rate
+from esxiproxy.core.session.claim import Claim, RateClaim
 from esxiproxy.core.session.command import Command
-from esxiproxy.core.session.entry import Entry
+from esxiproxy.core.session.entry import SessionEntry
 from esxiproxy.interfaces import IState
-from esxiproxy.state.lease import LEASE, RENEWALS, UNRECORDED, Repeated
+from esxiproxy.state.lease import LEASE, RENEWALS, UNRECORDED, PeriodicTask
 
 
 class Memory:
@@ -25,13 +25,13 @@ class Memory:
     def __init__(self) -> None:
         self.states: dict[str, tuple[MemoryState, float]] = {}
         self.slots: dict[str, dict[str, str]] = {}
-        self.entries: dict[str, Entry] = {}
-        self.lost: dict[str, tuple[Entry, float]] = {}
+        self.entries: dict[str, SessionEntry] = {}
+        self.lost: dict[str, tuple[SessionEntry, float]] = {}
         self.buckets: dict[str, float] = {}
         self.tokens: dict[str, float] = {}
         self.tickets: dict[str, tuple[str, float]] = {}
 
-    def drop(self, holder: str) -> Sequence[Entry]:
+    def drop(self, holder: str) -> Sequence[SessionEntry]:
         """Take away all that this holder has or had; its sessions, the oldest first."""
         listed = [entry for entry in self.entries.values() if entry.holder == holder]
         listed += [entry for entry, _expires in self.lost.values() if entry.holder == holder]
@@ -68,9 +68,9 @@ class MemoryState:
         self._clock = clock
         self._memory = memory if memory is not None else Memory()
         self._obey: Callable[[Command], None] = lambda command: None
-        self._renewal = Repeated(self._renew, "renewing", clock)
+        self._renewal = PeriodicTask(self._renew, "renewing", clock)
         self._slots: dict[str, set[str]] = {}
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, SessionEntry] = {}
 
     def start(self, obey: Callable[[Command], None]) -> Deferred[None]:
         self._obey = obey
@@ -119,7 +119,7 @@ class MemoryState:
 
     def _refusing(self, slot: str, claims: Sequence[Claim], now: float) -> Claim | None:
         for claim in claims:
-            if isinstance(claim, Rate):
+            if isinstance(claim, RateClaim):
                 if claim.spend(self._memory.buckets.get(claim.name, 0.0), now) is None:
                     return claim
             elif slot not in (taken := self._memory.slots.get(claim.name, {})) and len(taken) >= claim.most:
@@ -128,7 +128,7 @@ class MemoryState:
 
     def _take(self, slot: str, claim: Claim, now: float) -> None:
         memory = self._memory
-        if isinstance(claim, Rate):
+        if isinstance(claim, RateClaim):
             full_at = claim.spend(memory.buckets.get(claim.name, 0.0), now)
             assert full_at is not None, "it was not refused"
             memory.buckets[claim.name] = full_at
@@ -173,7 +173,7 @@ class MemoryState:
 
     # Sessions
 
-    def publish(self, entry: Entry) -> Deferred[None]:
+    def publish(self, entry: SessionEntry) -> Deferred[None]:
         self._alive()
         self._entries[entry.session] = self._memory.entries[entry.session] = entry
         return succeed(None)
@@ -184,11 +184,11 @@ class MemoryState:
             self._memory.entries.pop(session, None)
         return succeed(None)
 
-    def sessions(self) -> Deferred[Sequence[Entry]]:
+    def sessions(self) -> Deferred[Sequence[SessionEntry]]:
         self._memory.bury(self._alive())
         return succeed(sorted(self._memory.entries.values(), key=lambda entry: entry.since))
 
-    def bury(self, holder: str) -> Deferred[Sequence[Entry]]:
+    def bury(self, holder: str) -> Deferred[Sequence[SessionEntry]]:
         self._alive()
         return succeed(self._memory.drop(holder))
 

@@ -7,19 +7,19 @@ from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred
 
-from esxiproxy.core.session.entry import Entry
+from esxiproxy.core.session.entry import SessionEntry
 
 
 @dataclass(frozen=True, slots=True)
-class Payment:
+class WriteBatch:
     """Slots to be given back, sessions to be listed (None: not any more), and who waits for that."""
 
     given: tuple[str, ...]
-    entries: Mapping[str, Entry | None]
+    entries: Mapping[str, SessionEntry | None]
     waiting: tuple[Deferred[None], ...]
 
 
-class Debts:
+class PendingWrites:
     """The last word on each slot and session, until it is paid.
 
     However long nobody can pay, they are no more than the slots and sessions that the database knows, and the
@@ -28,7 +28,7 @@ class Debts:
 
     def __init__(self) -> None:
         self._given: set[str] = set()
-        self._entries: dict[str, Entry | None] = {}
+        self._entries: dict[str, SessionEntry | None] = {}
         self._waiting: list[Deferred[None]] = []
         self._listed: set[str] = set()
         """The sessions that were to be listed when it was last paid."""
@@ -40,7 +40,7 @@ class Debts:
         """It is not taken any more."""
         self._given.add(slot)
 
-    def publish(self, entry: Entry) -> None:
+    def publish(self, entry: SessionEntry) -> None:
         """It is to be listed."""
         self._entries[entry.session] = entry
 
@@ -55,9 +55,9 @@ class Debts:
         """Fire it with what is owed by now."""
         self._waiting.append(paid)
 
-    def pay(self) -> Payment:
+    def pay(self) -> WriteBatch:
         """All of them, which are none from now on."""
-        payment = Payment(tuple(self._given), self._entries, tuple(self._waiting))
+        payment = WriteBatch(tuple(self._given), self._entries, tuple(self._waiting))
         for session, entry in payment.entries.items():
             if entry is None:
                 self._listed.discard(session)

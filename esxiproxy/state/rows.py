@@ -7,8 +7,8 @@ import sqlite3
 from collections.abc import Sequence
 from hashlib import sha256
 
-from esxiproxy.core.session.claim import Claim, Rate
-from esxiproxy.core.session.entry import Entry
+from esxiproxy.core.session.claim import Claim, RateClaim
+from esxiproxy.core.session.entry import SessionEntry
 
 
 def refusing(
@@ -16,7 +16,7 @@ def refusing(
 ) -> Claim | None:
     """The first claim that cannot be had now."""
     for claim in claims:
-        if isinstance(claim, Rate):
+        if isinstance(claim, RateClaim):
             if claim.spend(full_at(db, claim.name, boot), now) is None:
                 return claim
         elif used(db, claim.name) >= claim.most:
@@ -38,16 +38,16 @@ def full_at(db: sqlite3.Connection, name: str, boot: str) -> float:
     return float(found[0]) if found else 0.0
 
 
-def write_entry(db: sqlite3.Connection, entry: Entry) -> None:
+def write_entry(db: sqlite3.Connection, entry: SessionEntry) -> None:
     """List a session."""
     row = (entry.session, entry.holder, entry.since, json.dumps(entry.fields()))
     db.execute("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?)", row)
 
 
-def read_entries(db: sqlite3.Connection) -> Sequence[Entry]:
+def read_entries(db: sqlite3.Connection) -> Sequence[SessionEntry]:
     """All that are listed, the oldest first."""
     rows = db.execute("SELECT entry FROM sessions ORDER BY since").fetchall()
-    return [Entry(**json.loads(text)) for (text,) in rows]
+    return [SessionEntry(**json.loads(text)) for (text,) in rows]
 
 
 def expired(db: sqlite3.Connection, boot: str, now: float, day: float, longest: float) -> Sequence[str]:
@@ -72,7 +72,7 @@ def drop(db: sqlite3.Connection, holder: str, but: str = "") -> None:
             db.execute(f"DELETE FROM {table} WHERE holder = ?", (holder,))
 
 
-def give_up(db: sqlite3.Connection, holder: str, expires: float) -> None:
+def release_expired(db: sqlite3.Connection, holder: str, expires: float) -> None:
     """Take away all that a holder has, and keep its sessions for whoever finds out what became of it."""
     columns = "session, holder, since, entry"
     db.execute(
@@ -81,13 +81,13 @@ def give_up(db: sqlite3.Connection, holder: str, expires: float) -> None:
     drop(db, holder, but="lost")
 
 
-def read_lost(db: sqlite3.Connection, holder: str) -> Sequence[Entry]:
+def read_lost(db: sqlite3.Connection, holder: str) -> Sequence[SessionEntry]:
     """All that this holder had listed, the oldest first."""
     both = " UNION ALL ".join(
         f"SELECT since, entry FROM {table} WHERE holder = :holder" for table in ("sessions", "lost")
     )
     rows = db.execute(f"SELECT entry FROM ({both}) ORDER BY since", {"holder": holder}).fetchall()
-    return [Entry(**json.loads(text)) for (text,) in rows]
+    return [SessionEntry(**json.loads(text)) for (text,) in rows]
 
 
 def digest(secret: str) -> bytes:

@@ -16,20 +16,20 @@ from zope.interface import implementer
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.core.session.claim import Claim
 from esxiproxy.core.session.command import Command
-from esxiproxy.core.session.entry import Entry
+from esxiproxy.core.session.entry import SessionEntry
 from esxiproxy.interfaces import IState
-from esxiproxy.state.lease import LEASE, RENEWALS, Repeated
-from esxiproxy.state.pending_writes import Debts, Payment
-from esxiproxy.state.sqlite_store import Ledger
+from esxiproxy.state.lease import LEASE, RENEWALS, PeriodicTask
+from esxiproxy.state.pending_writes import PendingWrites, WriteBatch
+from esxiproxy.state.sqlite_store import SqliteStore
 from esxiproxy.state.thread import Thread
 from esxiproxy.state.times import Times
 
-PATIENCE = 3.0
+CALL_TIMEOUT = 3.0
 """Seconds that anybody waits for an answer; the database gives up sooner, unless its disk does not answer."""
 POLL = 1.0
 """Seconds between two looks for commands."""
 
-_SLOW = f"the shared state did not answer within {PATIENCE:g} s"
+_SLOW = f"the shared state did not answer within {CALL_TIMEOUT:g} s"
 _STOPPED = "the shared state was stopped"
 
 T = TypeVar("T")
@@ -48,14 +48,14 @@ class SqliteState:
     def __init__(self, path: Path, reactor: Any, pool: Any = None, times: Times | None = None) -> None:
         self.holder = secrets.token_hex(8)
         self._reactor = reactor
-        self._ledger = Ledger(path, self.holder, times or Times.of_this_machine())
+        self._ledger = SqliteStore(path, self.holder, times or Times.of_this_machine())
         self._pool: Any = pool if pool is not None else Thread("state")
         self._obey: Callable[[Command], None] = lambda command: None
-        self._renewal = Repeated(lambda: self._ask(self._ledger.renew), "renewing", reactor)
-        self._poll = Repeated(self._look, "looking for commands", reactor)
-        self._debts = Debts()
+        self._renewal = PeriodicTask(lambda: self._ask(self._ledger.renew), "renewing", reactor)
+        self._poll = PeriodicTask(self._look, "looking for commands", reactor)
+        self._debts = PendingWrites()
         self._paying = False
-        self._unearthed: dict[str, list[Entry]] = {}
+        self._unearthed: dict[str, list[SessionEntry]] = {}
         """What dead holders had, by the holder, that came too late for whoever asked."""
         self._silent = ""
         """Why there will be no answer; empty while the thread gives them."""
@@ -74,7 +74,7 @@ class SqliteState:
     async def _stop(self) -> None:
         self._renewal.stop()
         self._poll.stop()
-        patience = 0.0 if self._silent else PATIENCE
+        patience = 0.0 if self._silent else CALL_TIMEOUT
         closing = deferToThreadPool(self._reactor, self._pool, self._ledger.close)
         try:
             await closing.addTimeout(patience, self._reactor, onTimeoutCancel=lambda *_: None)
@@ -119,7 +119,7 @@ class SqliteState:
     def redeem(self, ticket: str) -> Deferred[str | None]:
         return self._ask(self._ledger.kept, ticket, True)
 
-    def publish(self, entry: Entry) -> Deferred[None]:
+    def publish(self, entry: SessionEntry) -> Deferred[None]:
         self._debts.publish(entry)
         return self._owed()
 
@@ -127,11 +127,11 @@ class SqliteState:
         self._debts.withdraw(session)
         return self._owed()
 
-    def sessions(self) -> Deferred[Sequence[Entry]]:
+    def sessions(self) -> Deferred[Sequence[SessionEntry]]:
         return self._ask(self._ledger.sessions)
 
-    def bury(self, holder: str) -> Deferred[Sequence[Entry]]:
-        def late(lost: Sequence[Entry]) -> None:
+    def bury(self, holder: str) -> Deferred[Sequence[SessionEntry]]:
+        def late(lost: Sequence[SessionEntry]) -> None:
             self._unearthed.setdefault(holder, []).extend(lost)
 
         burying = self._ask(self._ledger.bury, holder, late=late)
@@ -150,7 +150,7 @@ class SqliteState:
         paid: Deferred[None] = Deferred()
         self._debts.wait(paid)
         self._pay()
-        return paid.addTimeout(PATIENCE, self._reactor, onTimeoutCancel=self._late)
+        return paid.addTimeout(CALL_TIMEOUT, self._reactor, onTimeoutCancel=self._late)
 
     def _pay(self) -> None:
         """Have the thread pay, once at a time: what comes meanwhile is paid together, afterwards."""
@@ -174,8 +174,8 @@ class SqliteState:
     ) -> Deferred[T]:
         """The answer of the thread, or StateUnavailable in its place.
 
-        Cancelled, or after ``PATIENCE``, a call that has not begun is not made; the outcome of one that has
-        goes to ``late``.  While the thread owes an answer for so long, it is asked for no other.
+        Cancelled, or after ``CALL_TIMEOUT``, a call that has not begun is not made; the outcome of one that
+        has goes to ``late``.  While the thread owes an answer for so long, it is asked for no other.
         """
         if self._silent:
             return fail(StateUnavailable(self._silent))
@@ -205,7 +205,7 @@ class SqliteState:
 
         answer: Deferred[T] = Deferred(give_up)
         deferToThreadPool(self._reactor, self._pool, made).addCallbacks(done, failed)
-        return answer.addTimeout(PATIENCE, self._reactor, onTimeoutCancel=self._overdue)
+        return answer.addTimeout(CALL_TIMEOUT, self._reactor, onTimeoutCancel=self._overdue)
 
     def _overdue(self, _outcome: Any, _seconds: float) -> Any:
         self._silent = self._silent or _SLOW
@@ -223,7 +223,7 @@ class SqliteState:
             self._log.failure("a bug in the state", failure)
 
 
-def _paid(payment: Payment) -> None:
+def _paid(payment: WriteBatch) -> None:
     for waiting in payment.waiting:
         waiting.callback(None)
 

@@ -9,19 +9,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from esxiproxy.core.errors import StateUnavailable
-from esxiproxy.core.session.claim import Claim, Rate
-from esxiproxy.core.session.command import Command, Verb
-from esxiproxy.core.session.entry import Entry
+from esxiproxy.core.session.claim import Claim, RateClaim
+from esxiproxy.core.session.command import Command, CommandKind
+from esxiproxy.core.session.entry import SessionEntry
 from esxiproxy.state.lease import LEASE, UNRECORDED
 from esxiproxy.state.rows import (
     digest,
     drop,
     expired,
     full_at,
-    give_up,
     read_entries,
     read_lost,
     refusing,
+    release_expired,
     used,
     write_entry,
 )
@@ -32,7 +32,7 @@ _COMMAND_LIFE = 60.0
 """Seconds after which a holder of an older version does not obey a command; others do while they live."""
 
 
-class Ledger:
+class SqliteStore:
     """Knows what its holder has, and sees to it that the database does.
 
     No two of its calls may run at once.  What a transaction could not write, since the database was away, is
@@ -44,7 +44,7 @@ class Ledger:
         self._holder = holder
         self._times = times
         self._slots: dict[str, set[str]] = {}
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, SessionEntry] = {}
         self._written = 0
         """The generation of the database that has all of it; 0 when none has."""
         self._seen: tuple[int, int] | None = None
@@ -103,10 +103,10 @@ class Ledger:
             holder for holder in expired(db, self._times.boot, now, day, 2 * LEASE) if holder != self._holder
         ]
         for holder in dead:
-            give_up(db, holder, day + UNRECORDED)
+            release_expired(db, holder, day + UNRECORDED)
         return bool(dead)
 
-    def pay(self, slots: Sequence[str], entries: Mapping[str, Entry | None]) -> None:
+    def pay(self, slots: Sequence[str], entries: Mapping[str, SessionEntry | None]) -> None:
         """Give back slots, list sessions or (None) list them no more; the database may learn of it later."""
         given = [(slot,) for slot in slots if self._slots.pop(slot, None)]
         listed = [entry for entry in entries.values() if entry is not None]
@@ -141,9 +141,11 @@ class Ledger:
             if full is not None:
                 return full, ()
             had = self._slots.get(slot, set())
-            names = [claim.name for claim in claims if not isinstance(claim, Rate) and claim.name not in had]
+            names = [
+                claim.name for claim in claims if not isinstance(claim, RateClaim) and claim.name not in had
+            ]
             for claim in claims:
-                if isinstance(claim, Rate):
+                if isinstance(claim, RateClaim):
                     after = claim.spend(full_at(db, claim.name, self._times.boot), now)
                     row = (claim.name, self._times.boot, after)
                     db.execute("INSERT OR REPLACE INTO rates VALUES (?, ?, ?)", row)
@@ -197,13 +199,13 @@ class Ledger:
 
     # Sessions
 
-    def sessions(self) -> Sequence[Entry]:
+    def sessions(self) -> Sequence[SessionEntry]:
         """All of them, the oldest first."""
         with self._transaction() as (db, now):
             self._bury(db, now)
             return read_entries(db)
 
-    def bury(self, holder: str) -> Sequence[Entry]:
+    def bury(self, holder: str) -> Sequence[SessionEntry]:
         """Take away all that a dead holder has or had; its sessions, the oldest first."""
         with self._transaction() as (db, _now):
             lost = read_lost(db, holder)
@@ -238,4 +240,4 @@ class Ledger:
             db.execute("DELETE FROM commands WHERE holder = ?", (self._holder,))
         self._seen = seen
         found = (json.loads(text) for (text,) in rows)
-        return [Command(Verb(verb), session, reason) for verb, session, reason in found]
+        return [Command(CommandKind(verb), session, reason) for verb, session, reason in found]

@@ -17,18 +17,18 @@ from twisted.python.failure import Failure
 
 from esxiproxy.app.preflight import load_checked
 from esxiproxy.core.config.loader import ConfigError
-from esxiproxy.core.startup import CannotStart
+from esxiproxy.core.startup import StartupError
 from esxiproxy.ops.process.clock import make_monotonic
 from esxiproxy.ops.process.threads import Threads
 from esxiproxy.workers.shared import signal_mask as deafness
 from esxiproxy.workers.shared.lines import Lines
-from esxiproxy.workers.shared.messages import ORDERS, REPORTS, Order, Word
-from esxiproxy.workers.worker.report_pipe import Reports
-from esxiproxy.workers.worker.shutdown import Ending
+from esxiproxy.workers.shared.messages import COMMANDS_FD, REPORTS_FD, WorkerCommand, WorkerConfig
+from esxiproxy.workers.worker.report_pipe import ReportPipe
+from esxiproxy.workers.worker.shutdown import Shutdown
 from esxiproxy.workers.worker.worker import Worker
 
 
-class Orders:
+class CommandReader:
     """Reads what the master says, which ends with the master."""
 
     def __init__(self, worker: Worker) -> None:
@@ -37,39 +37,39 @@ class Orders:
 
     def childDataReceived(self, name: Any, octets: bytes) -> None:
         for word, *content in self._lines.messages(octets):
-            self._worker.told(Word(word), *content)
+            self._worker.told(WorkerCommand(word), *content)
 
     def childConnectionLost(self, name: Any, reason: Failure) -> None:
-        self._worker.told(Word.DRAIN)
+        self._worker.told(WorkerCommand.DRAIN)
 
 
 def main() -> int:
     """Run until the worker has ended; the exit status."""
-    for descriptor in (ORDERS, REPORTS):
+    for descriptor in (COMMANDS_FD, REPORTS_FD):
         os.set_inheritable(descriptor, False)
     # Importing the reactor installs it: only a program of its own may do that.
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
     make_monotonic(reactor)
-    reports = Reports(REPORTS, reactor)
+    reports = ReportPipe(REPORTS_FD, reactor)
     globalLogBeginner.beginLoggingTo([reports], redirectStandardIO=False)
-    ending = Ending(reactor)
+    ending = Shutdown(reactor)
     _hear(ending, reactor)
-    line, more = _line(ORDERS)
-    order = Order.read(line)
+    line, more = _line(COMMANDS_FD)
+    order = WorkerConfig.read(line)
     try:
         config = load_checked(order.config, order.content.encode() or None)
         worker = Worker(order, config, reactor, reports, ending.begin)
         Threads(reactor).startService()
         worker.privilegedStartService()
         worker.startService()
-    except (ConfigError, CannotStart) as error:
+    except (ConfigError, StartupError) as error:
         print(error, file=sys.stderr)
         return 1
     reactor.addSystemEventTrigger("before", "shutdown", worker.stopService)
-    orders = Orders(worker)
-    ProcessReader(reactor, orders, "orders", ORDERS)
+    orders = CommandReader(worker)
+    ProcessReader(reactor, orders, "orders", COMMANDS_FD)
     reactor.callWhenRunning(orders.childDataReceived, "orders", more)
     ending.abort = worker.abort
     reactor.run(installSignalHandlers=False)
@@ -77,7 +77,7 @@ def main() -> int:
     return 0
 
 
-def _hear(ending: Ending, reactor: Any) -> None:
+def _hear(ending: Shutdown, reactor: Any) -> None:
     """Give every signal its meaning, and then hear those that have come.
 
     Twisted would give SIGTERM and SIGINT its own, and a child's end none without them.
@@ -86,7 +86,7 @@ def _hear(ending: Ending, reactor: Any) -> None:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, lambda *_: reactor.callFromThread(reapAllProcesses))
     ending.listen()
-    deafness.listen()
+    deafness.unblock_signals()
 
 
 def _line(descriptor: int) -> tuple[bytes, bytes]:

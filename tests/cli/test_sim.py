@@ -12,7 +12,7 @@ import pytest
 
 from esxiproxy.cli import sim
 from esxiproxy.sim.__main__ import options_of
-from esxiproxy.sim.faults import Fault
+from esxiproxy.sim.faults import SimFault
 from tests.programs import ROOT, environment
 
 CODE = (
@@ -48,7 +48,7 @@ def test_every_option_of_the_host_is_there() -> None:
     )
     assert options.answer_pings and options.max_connections == 3 and options.ticket_lifetime == 9
     assert options.subprotocols == ("binary", "uint8utf8")
-    assert options.fault.fault is Fault.REFUSE and options.fault.status == 418
+    assert options.fault.fault is SimFault.REFUSE and options.fault.status == 418
 
 
 def test_options_that_contradict_each_other(capsys: pytest.CaptureFixture[str]) -> None:

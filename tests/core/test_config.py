@@ -15,8 +15,8 @@ from esxiproxy.core.config.reference import reference
 from esxiproxy.core.config.schema import KEYS, keys_of
 from esxiproxy.core.proxy_protocol import ProxyVersion
 from esxiproxy.core.routing import Subprotocol, Verify
-from esxiproxy.core.session.connection_limits import Quotas
-from esxiproxy.core.session_limits import Limits
+from esxiproxy.core.session.connection_limits import ConnectionLimits
+from esxiproxy.core.session_limits import SessionLimits
 from esxiproxy.core.thumbprint import Pin
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -67,7 +67,7 @@ def test_a_small_file_gets_every_default(folder):
     )
     assert (listener.tls, listener.upstream, listener.router) == (None, "u", "static")
     assert (listener.authenticator, listener.http) == ("anonymous", Http.REFUSE)
-    assert listener.limits == config.limits == Limits()
+    assert listener.limits == config.limits == SessionLimits()
     upstream = config.upstreams["u"]
     assert (upstream.host, upstream.port, upstream.secure) == ("192.0.2.10", 80, False)
     assert (upstream.verify, upstream.pins, upstream.ca) == (Verify.SYSTEM, (), None)
@@ -136,7 +136,7 @@ def test_a_keepalive_profile_is_a_word_for_four_keys_and_each_of_them_goes_first
     assert keepalive(own) == (5, None, 30)
     nearer = read("[proxy]\nping_interval = 5s\n" + A + "keepalive = off\n" + U + "keepalive = console\n")
     assert keepalive(nearer.listeners[0].limits) == (None, None, None)
-    assert keepalive(Limits().overridden_by(nearer.upstreams["u"].overrides)) == (25, None, 60)
+    assert keepalive(SessionLimits().overridden_by(nearer.upstreams["u"].overrides)) == (25, None, 60)
 
 
 def test_quotas_go_from_the_proxy_to_the_listener_to_the_upstream(folder):
@@ -245,7 +245,7 @@ def test_a_listener_says_what_it_lets_in(folder):
 def test_every_limit_is_a_key_with_its_default():
     table = {key.name: key for key in KEYS}
     assert len(table) == len(KEYS)
-    for field in (*fields(Limits), *fields(Quotas)):
+    for field in (*fields(SessionLimits), *fields(ConnectionLimits)):
         key = table[field.name]
         assert key.type.parse(key.default, Path()) == field.default
         alone = field.name == "drain_timeout"  # the proxy drains as a whole
@@ -271,7 +271,7 @@ def test_the_reference_has_a_row_for_every_key():
 
 
 def test_an_upstream_has_the_limits_that_are_its_own():
-    limits = {field.name for field in fields(Limits)}
+    limits = {field.name for field in fields(SessionLimits)}
     assert limits - set(keys_of(SectionKind.UPSTREAM)) == {
         "head_timeout",
         "tls_handshake_timeout",

@@ -4,13 +4,13 @@ from ipaddress import ip_network
 
 import pytest
 
-from esxiproxy.core.http.forwarded import Trust, origin_of
+from esxiproxy.core.http.forwarded import TrustedProxies, origin_of
 from esxiproxy.core.http.head import parse
-from esxiproxy.core.peer_address import Address
+from esxiproxy.core.peer_address import PeerAddress
 
-TRUST = Trust((ip_network("10.0.0.0/8"), ip_network("2001:db8::/32")))
-PROXY = Address("10.0.0.1", 5000)
-STRANGER = Address("198.51.100.7", 40000)
+TRUST = TrustedProxies((ip_network("10.0.0.0/8"), ip_network("2001:db8::/32")))
+PROXY = PeerAddress("10.0.0.1", 5000)
+STRANGER = PeerAddress("198.51.100.7", 40000)
 
 
 def origin(*fields, peer=PROXY, trust=TRUST, secure=False):
@@ -56,13 +56,13 @@ CHAINS = {
     ),
     "IPv4 in IPv6": (
         (b"X-Forwarded-For: ::ffff:198.51.100.7",),
-        Address("::ffff:10.0.0.1", 1),
+        PeerAddress("::ffff:10.0.0.1", 1),
         "198.51.100.7",
         ("198.51.100.7", "10.0.0.1"),
     ),
     "IPv4 in IPv6, in hexadecimal": (
         (b"X-Forwarded-For: [::ffff:c633:6407]:80",),
-        Address("::FFFF:a00:1", 1),
+        PeerAddress("::FFFF:a00:1", 1),
         "198.51.100.7",
         ("198.51.100.7", "10.0.0.1"),
     ),
@@ -172,15 +172,18 @@ def test_a_trusted_proxy_says_how_its_client_came(fields, peer, secure, host):
 
 
 def test_a_unix_socket_is_trusted_by_name():
-    unix = Address("unix", 0)
+    unix = PeerAddress("unix", 0)
     assert origin(b"X-Forwarded-For: 1.2.3.4", peer=unix).client == unix
-    assert origin(b"X-Forwarded-For: 1.2.3.4", peer=unix, trust=Trust(unix=True)).client.host == "1.2.3.4"
+    assert (
+        origin(b"X-Forwarded-For: 1.2.3.4", peer=unix, trust=TrustedProxies(unix=True)).client.host
+        == "1.2.3.4"
+    )
 
 
 def test_a_network_of_mapped_addresses_is_one_of_ipv4():
-    trust = Trust((ip_network("::ffff:10.0.0.0/104"),))
+    trust = TrustedProxies((ip_network("::ffff:10.0.0.0/104"),))
     assert trust.believes("10.1.2.3") and trust.believes("::ffff:10.1.2.3") and not trust.believes("11.0.0.1")
-    assert not Trust((ip_network("::/0"),)).believes("10.1.2.3")
+    assert not TrustedProxies((ip_network("::/0"),)).believes("10.1.2.3")
 
 
 @pytest.mark.parametrize(
@@ -197,8 +200,8 @@ def test_a_network_of_mapped_addresses_is_one_of_ipv4():
     ],
 )
 def test_an_ipv4_client_is_an_ipv4_client(host, plain):
-    assert Address(host, 5).host == plain
-    assert str(Address(host, 5)) in (f"{plain}:5", f"[{plain}]:5", "unix")
+    assert PeerAddress(host, 5).host == plain
+    assert str(PeerAddress(host, 5)) in (f"{plain}:5", f"[{plain}]:5", "unix")
 
 
 def test_a_head_shows_no_ticket_and_no_field():

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esxiproxy.core.config.ini import Entry, parse
+from esxiproxy.core.config.ini import IniEntry, parse
 
 
 def problems(raw):
@@ -21,7 +21,7 @@ def test_sections_keys_and_their_lines_are_read():
         "x",
         5,
     )
-    assert proxy.entries == {"a": Entry(3, "1")} and listener.entries == {"b": Entry(7, "2 = 3")}
+    assert proxy.entries == {"a": IniEntry(3, "1")} and listener.entries == {"b": IniEntry(7, "2 = 3")}
     assert (listener.line_of("b"), listener.line_of("c"), listener.line_of(None)) == (7, 5, 5)
     assert found == ()
 
@@ -33,13 +33,13 @@ def test_only_a_mark_after_a_space_begins_a_comment():
 
 def test_nothing_is_interpolated_and_keys_keep_their_case():
     (section,), _ = parse(b"[a]\nKey = %(home)s\nkey: = 1\n", "x")
-    assert section.entries == {"Key": Entry(2, "%(home)s"), "key:": Entry(3, "1")}
+    assert section.entries == {"Key": IniEntry(2, "%(home)s"), "key:": IniEntry(3, "1")}
 
 
 def test_a_bom_and_any_line_ending_are_accepted():
     for end in (b"\n", b"\r\n", b"\r"):
         (section,), found = parse(b"\xef\xbb\xbf[a]" + end + b"k = v" + end, "x")
-        assert section.entries == {"k": Entry(2, "v")} and found == ()
+        assert section.entries == {"k": IniEntry(2, "v")} and found == ()
 
 
 def test_other_separators_of_unicode_end_no_line():

@@ -5,11 +5,11 @@ from dataclasses import fields
 import pytest
 
 from esxiproxy.core.keepalive import PROFILES, Profile, probes
-from esxiproxy.core.session_limits import Limits
+from esxiproxy.core.session_limits import SessionLimits
 
 
 def test_every_profile_sets_limits_that_there_are():
-    names = {field.name for field in fields(Limits)} | {"tcp_keepalive"}
+    names = {field.name for field in fields(SessionLimits)} | {"tcp_keepalive"}
     assert set(PROFILES) == set(Profile)
     for overrides in PROFILES.values():
         assert set(overrides) <= names
@@ -17,7 +17,7 @@ def test_every_profile_sets_limits_that_there_are():
 
 def test_the_profile_console_is_the_default_of_every_limit():
     for name, value in PROFILES[Profile.CONSOLE].items():
-        assert getattr(Limits(), name, 60.0) == value
+        assert getattr(SessionLimits(), name, 60.0) == value
 
 
 def test_off_sends_nothing():

@@ -4,14 +4,14 @@ import pytest
 
 from esxiproxy.core.http.head import NO_HEAD
 from esxiproxy.core.http.request import Request
-from esxiproxy.core.peer_address import Address
+from esxiproxy.core.peer_address import PeerAddress
 from esxiproxy.core.routing import Upstream
-from esxiproxy.core.session.claim import Rate, Slots
-from esxiproxy.core.session.connection_limits import NOBODY, Quotas, client_network
+from esxiproxy.core.session.claim import RateClaim, SlotClaim
+from esxiproxy.core.session.connection_limits import NOBODY, ConnectionLimits, client_network
 from esxiproxy.core.session.record import Kind
 
-REQUEST = Request("abc", "secure", Address("198.51.100.7", 4711), True, NO_HEAD)
-EVERYTHING = Quotas(
+REQUEST = Request("abc", "secure", PeerAddress("198.51.100.7", 4711), True, NO_HEAD)
+EVERYTHING = ConnectionLimits(
     max_sessions=100,
     max_sessions_per_client=10,
     max_sessions_per_principal=5,
@@ -37,21 +37,21 @@ def test_one_client_is_an_ipv4_address_or_an_ipv6_customers_network(host, networ
 
 def test_a_session_claims_its_rate_first_then_its_listener_and_its_network():
     assert EVERYTHING.on_arrival(REQUEST) == (
-        Rate("session_rate", "rate secure 198.51.100.7/32", 2.5, 20),
-        Slots("max_sessions", "listener secure", 100),
-        Slots("max_sessions_per_client", "client 198.51.100.7/32", 10),
+        RateClaim("session_rate", "rate secure 198.51.100.7/32", 2.5, 20),
+        SlotClaim("max_sessions", "listener secure", 100),
+        SlotClaim("max_sessions_per_client", "client 198.51.100.7/32", 10),
     )
 
 
 def test_a_client_without_an_address_counts_for_the_listener_only():
-    request = Request("abc", "local", Address("unix", 0), False, NO_HEAD)
+    request = Request("abc", "local", PeerAddress("unix", 0), False, NO_HEAD)
     assert [claim.limit for claim in EVERYTHING.on_arrival(request)] == ["max_sessions"]
 
 
 def test_principal_and_console_are_claimed_when_they_are_known():
     assert EVERYTHING.on_decision("alice", "vm-42") == (
-        Slots("max_sessions_per_principal", "principal alice", 5),
-        Slots("max_sessions_per_console", "console vm-42", 20),
+        SlotClaim("max_sessions_per_principal", "principal alice", 5),
+        SlotClaim("max_sessions_per_console", "console vm-42", 20),
     )
     assert EVERYTHING.on_decision("alice", None) == EVERYTHING.on_decision("alice", "vm-42")[:1]
 
@@ -67,17 +67,17 @@ def test_plain_http_claims_connections_only():
 
 def test_two_upstreams_on_one_host_share_its_connections():
     plain, secure = Upstream("a", "ESXi1.lan", 80, False), Upstream("b", "esxi1.lan", 443, True)
-    assert Quotas().on_dial(plain) == Quotas().on_dial(secure)
-    assert Quotas().on_dial(plain) == (Slots("max_connections", "upstream esxi1.lan", 64),)
+    assert ConnectionLimits().on_dial(plain) == ConnectionLimits().on_dial(secure)
+    assert ConnectionLimits().on_dial(plain) == (SlotClaim("max_connections", "upstream esxi1.lan", 64),)
 
 
 @pytest.mark.parametrize(("connections", "part"), [(64, 32), (5, 2), (2, 1), (1, 1)])
 def test_plain_http_has_half_of_the_connections_and_one_at_least(connections, part):
-    quotas = Quotas(max_connections=connections)
+    quotas = ConnectionLimits(max_connections=connections)
     assert quotas.on_dial(Upstream("a", "ESXi1.lan", 80, False), REQUEST) == (
-        Slots("max_http_connections_per_client", "http client secure 198.51.100.7/32", 32),
-        Slots("max_http_connections", "http upstream esxi1.lan", part),
-        Slots("max_connections", "upstream esxi1.lan", connections),
+        SlotClaim("max_http_connections_per_client", "http client secure 198.51.100.7/32", 32),
+        SlotClaim("max_http_connections", "http upstream esxi1.lan", part),
+        SlotClaim("max_connections", "upstream esxi1.lan", connections),
     )
 
 
@@ -95,32 +95,34 @@ def test_plain_http_has_half_of_the_connections_and_one_at_least(connections, pa
     ],
 )
 def test_the_part_of_plain_http_can_be_set_and_is_off_with_max_connections(overrides, claimed):
-    quotas = Quotas(max_connections=10, max_http_connections_per_client=None).overridden_by(overrides)
+    quotas = ConnectionLimits(max_connections=10, max_http_connections_per_client=None).overridden_by(
+        overrides
+    )
     claims = quotas.on_dial(Upstream("a", "h", 80, False), REQUEST)
     assert {claim.limit: claim.most for claim in claims} == claimed
 
 
 def test_a_client_without_an_address_is_not_one_client_of_plain_http():
-    request = Request("abc", "local", Address("unix", 0), False, NO_HEAD)
-    claims = Quotas().on_dial(Upstream("a", "h", 80, False), request)
+    request = Request("abc", "local", PeerAddress("unix", 0), False, NO_HEAD)
+    claims = ConnectionLimits().on_dial(Upstream("a", "h", 80, False), request)
     assert [claim.limit for claim in claims] == ["max_http_connections", "max_connections"]
 
 
 def test_what_is_off_claims_nothing():
-    off = Quotas().overridden_by({"max_connections": None, "max_sessions_per_console": None})
+    off = ConnectionLimits().overridden_by({"max_connections": None, "max_sessions_per_console": None})
     assert off.on_dial(Upstream("a", "h", 80, False)) == ()
     assert off.on_decision("alice", "vm-42") == () == off.on_arrival(REQUEST)
 
 
 def test_a_refusal_names_the_limit_and_nothing_of_ours():
-    slots = Slots("max_connections", "upstream esxi1.secret.lan", 64)
+    slots = SlotClaim("max_connections", "upstream esxi1.secret.lan", 64)
     assert slots.refusal.told == "max_connections: all 64 are in use"
     assert (slots.refusal.status, slots.refusal.close_code) == (503, 1013)
-    assert Rate("session_rate", "rate x", 2.5, 20).refusal.told == "session_rate: more than 2.5 a second"
+    assert RateClaim("session_rate", "rate x", 2.5, 20).refusal.told == "session_rate: more than 2.5 a second"
 
 
 def test_a_bucket_that_is_full_gives_its_burst_and_then_its_rate():
-    rate, full_at, now = Rate("session_rate", "rate", 10.0, 5), 0.0, 1_700_000_000.0
+    rate, full_at, now = RateClaim("session_rate", "rate", 10.0, 5), 0.0, 1_700_000_000.0
     for _ in range(5):
         full_at = rate.spend(full_at, now)
         assert full_at is not None
@@ -130,5 +132,5 @@ def test_a_bucket_that_is_full_gives_its_burst_and_then_its_rate():
 
 
 def test_a_clock_that_is_set_back_locks_nobody_out():
-    rate = Rate("session_rate", "rate", 10.0, 5)
+    rate = RateClaim("session_rate", "rate", 10.0, 5)
     assert rate.spend(1_700_003_600.0, 1_700_000_000.0) is not None

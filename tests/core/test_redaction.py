@@ -5,12 +5,12 @@ import pytest
 from esxiproxy.core.errors import SessionError
 from esxiproxy.core.http.head import RequestHead
 from esxiproxy.core.http.request import Request
-from esxiproxy.core.peer_address import Address
+from esxiproxy.core.peer_address import PeerAddress
 from esxiproxy.core.redaction import redact, redact_text
 from esxiproxy.core.routing import Route, Upstream
 from esxiproxy.core.session.session import Session
-from esxiproxy.core.session_limits import Limits
-from esxiproxy.net.console.backend import Opening
+from esxiproxy.core.session_limits import SessionLimits
+from esxiproxy.net.console.backend import OpeningRequest
 
 SECRET = "cst-VCT-5289f8b1-SECRET"
 
@@ -214,16 +214,18 @@ def test_a_text_without_a_secret_stays_as_it_is(text):
 
 def test_no_repr_shows_a_target():
     head = RequestHead(b"GET /ticket/SECRET", b"GET", b"/ticket/SECRET", (1, 1), ((b"Cookie", b"SECRET"),))
-    request = Request("s", "l", Address("192.0.2.7", 1), True, head)
+    request = Request("s", "l", PeerAddress("192.0.2.7", 1), True, head)
     route = Route(Upstream("u", "h", 443, secure=True), target=b"/ticket/SECRET")
-    opening = Opening(b"/ticket/SECRET", ((b"Cookie", b"SECRET"),), b"key", (), None)
+    opening = OpeningRequest(b"/ticket/SECRET", ((b"Cookie", b"SECRET"),), b"key", (), None)
     assert "SECRET" not in repr((head, request, route, opening))
 
 
 def test_the_detail_of_a_failure_has_no_ticket():
     """A plugin's own errors become a session's detail."""
     head = RequestHead(b"", b"GET", b"/", (1, 1), ())
-    session = Session(Request("s", "l", Address("192.0.2.7", 1), True, head), Limits(), lambda: 0.0)
+    session = Session(
+        Request("s", "l", PeerAddress("192.0.2.7", 1), True, head), SessionLimits(), lambda: 0.0
+    )
     session.failed(SessionError("no route for /ticket/SECRET"))
     assert session.record().detail == "no route for /ticket/***"
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from esxiproxy.core.http.rewriting import View
+from esxiproxy.core.http.rewriting import ResponseRewriter
 from esxiproxy.core.routing import Upstream
 
 SECURE = Upstream("u", "esxi1.lab.example", 443, secure=True)
@@ -10,7 +10,7 @@ PORT = Upstream("u", "esxi1.lab.example", 8443, secure=True)
 
 
 def view(upstream=SECURE, sent=None, secure=False, host=b"proxy.example:81"):
-    return View.of(upstream, sent or upstream.authority.encode(), secure, host)
+    return ResponseRewriter.of(upstream, sent or upstream.authority.encode(), secure, host)
 
 
 LOCATIONS = {

@@ -7,8 +7,8 @@ import pytest
 from esxiproxy.core.thumbprint import Pin
 from esxiproxy.doctor.certificate import read_certificate
 from esxiproxy.doctor.frames import Frame, FrameReader
-from esxiproxy.doctor.sanitize import Veil
-from esxiproxy.doctor.trust import BadPin, Problem, parse_pin, problems_of
+from esxiproxy.doctor.sanitize import Sanitizer
+from esxiproxy.doctor.trust import BadPin, CertificateProblem, parse_pin, problems_of
 from esxiproxy.doctor.url import BadUrl, ConsoleUrl
 from tests.wsclient import frame
 
@@ -75,7 +75,7 @@ def test_a_url_shows_no_ticket() -> None:
 )
 def test_what_a_host_repeats_is_hidden(target: str) -> None:
     """The bare secret too, decoded or not, with everything else left."""
-    veil = Veil(ConsoleUrl.parse(f"ws://esxi1{target}"))
+    veil = Sanitizer(ConsoleUrl.parse(f"ws://esxi1{target}"))
     secret = target.rpartition("/")[2].removeprefix("x?token=").partition("&")[0]
     shown = veil.text(f"the ticket {secret} or topsecret is unknown")
     assert "secret" not in shown and shown.startswith("the ticket ***")
@@ -83,13 +83,13 @@ def test_what_a_host_repeats_is_hidden(target: str) -> None:
 
 def test_a_ticket_of_vcloud_is_hidden() -> None:
     """It is known by its first letters, anywhere."""
-    veil = Veil(ConsoleUrl.parse("ws://esxi1/a/cst-topsecret--tp-1"))
+    veil = Sanitizer(ConsoleUrl.parse("ws://esxi1/a/cst-topsecret--tp-1"))
     assert veil.text("no cst-topsecret--tp-1 and no cst-other") == "no *** and no cst-***"
 
 
 def test_an_ordinary_text_stays() -> None:
     """Where there is no secret, nothing is hidden; what a terminal would obey is shown escaped."""
-    veil = Veil(ConsoleUrl.parse("ws://esxi1/console/one"))
+    veil = Sanitizer(ConsoleUrl.parse("ws://esxi1/console/one"))
     assert veil.text("console one\x1b[2J“ü”") == "console one\\x1b[2J“ü”"
     assert veil.fields(((b"Location", b"/login?token=abc"), (b"Cookie", b"a=b"))) == [
         "Location: /login?***",
@@ -114,9 +114,12 @@ def test_no_pin(text: str) -> None:
 
 def test_problems() -> None:
     """Each once, the dates first; an authority's date is the authority's."""
-    assert problems_of([(20, 0), (21, 0), (10, 0)]) == (Problem.EXPIRED, Problem.UNKNOWN_AUTHORITY)
-    assert problems_of([(10, 1)]) == (Problem.AUTHORITY_EXPIRED,)
-    assert problems_of([(999, 0)]) == (Problem.OTHER,)
+    assert problems_of([(20, 0), (21, 0), (10, 0)]) == (
+        CertificateProblem.EXPIRED,
+        CertificateProblem.UNKNOWN_AUTHORITY,
+    )
+    assert problems_of([(10, 1)]) == (CertificateProblem.AUTHORITY_EXPIRED,)
+    assert problems_of([(999, 0)]) == (CertificateProblem.OTHER,)
 
 
 def test_a_certificate_that_cannot_be_read() -> None:
@@ -155,7 +158,7 @@ def test_frames_byte_by_byte() -> None:
 def test_no_part_of_a_ticket_is_shown_again(target, secrets):
     """A host that repeats a ticket, or a piece of it, does not get it onto the screen."""
     url = ConsoleUrl.parse(f"wss://esxi1{target}")
-    veil = Veil(url)
+    veil = Sanitizer(url)
     for secret in secrets:
         assert secret not in str(url) and secret not in veil.target
         assert secret not in veil.text(f"no such ticket: {secret}, and {target}")
@@ -164,7 +167,7 @@ def test_no_part_of_a_ticket_is_shown_again(target, secrets):
 
 
 def test_fields_that_carry_secrets_are_shown_without_their_value():
-    veil = Veil(ConsoleUrl.parse("wss://esxi1/ui"))
+    veil = Sanitizer(ConsoleUrl.parse("wss://esxi1/ui"))
     names = ("Set-Cookie", "X-Auth-Token", "X-Session-Id", "X-API-Key", "X-VMWARE-VCLOUD-ACCESS-TOKEN")
     assert veil.fields(tuple((name.encode(), b"topsecret") for name in names)) == [
         f"{name}: ***" for name in names

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from esxiproxy.core.http.policy import Edge, Http
+from esxiproxy.core.http.policy import Http, ListenerPolicy
 from esxiproxy.net.console.backend import Backend
 from tests.net.memory import Wire
 from tests.net.scene import UPSTREAM, MemoryConnector, Scene
@@ -112,7 +112,7 @@ class HttpScene(Scene):
         super().__init__(upstream, **limits)
         self.connector.__class__ = HttpConnector
         self.connector.slow, self.connector.waiting = False, []
-        self.factory.edge = edge or Edge(http=Http.FORWARD)
+        self.factory.edge = edge or ListenerPolicy(http=Http.FORWARD)
 
     def pump(self):
         for _ in range(1000000):

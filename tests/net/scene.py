@@ -9,8 +9,8 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from esxiproxy.core.routing import Principal, Route, Upstream
-from esxiproxy.core.session.connection_limits import Quotas
-from esxiproxy.core.session_limits import Limits
+from esxiproxy.core.session.connection_limits import ConnectionLimits
+from esxiproxy.core.session_limits import SessionLimits
 from esxiproxy.core.websocket.handshake import accept_value
 from esxiproxy.net.admission.admission import Admission
 from esxiproxy.net.listener.factory import ListenerFactory
@@ -163,8 +163,8 @@ class Scene:
         self.connector = MemoryConnector(self)
         self.authenticator = Anybody()
         self.router = Fixed(upstream)
-        gateway = Gateway(self.authenticator, self.router, self.connector, self.admission, Quotas())
-        self.factory = ListenerFactory("test", gateway, self.sessions, Limits(**limits), self.clock)
+        gateway = Gateway(self.authenticator, self.router, self.connector, self.admission, ConnectionLimits())
+        self.factory = ListenerFactory("test", gateway, self.sessions, SessionLimits(**limits), self.clock)
         self.host = None
         self.backend = None
         self.client = Wire(self.factory.buildProtocol(None))

@@ -8,12 +8,12 @@ from twisted.internet.task import Clock
 from esxiproxy.core.errors import LimitReached, OutOfDescriptors, StateUnavailable
 from esxiproxy.core.http.head import NO_HEAD
 from esxiproxy.core.http.request import Request
-from esxiproxy.core.peer_address import Address
+from esxiproxy.core.peer_address import PeerAddress
 from esxiproxy.core.routing import Principal, Upstream
-from esxiproxy.core.session.connection_limits import Quotas
+from esxiproxy.core.session.connection_limits import ConnectionLimits
 from esxiproxy.core.session.record import Kind
 from esxiproxy.core.session.session import Session
-from esxiproxy.core.session_limits import Limits
+from esxiproxy.core.session_limits import SessionLimits
 from esxiproxy.net.admission.admission import Admission
 from esxiproxy.net.admission.slot import SlotOwner
 from esxiproxy.state.memory import Memory, MemoryState
@@ -29,12 +29,12 @@ class Door:
         self.clock = clock or Clock()
         self.state = MemoryState(self.clock, memory)
         self.admission = Admission(self.state, self.clock, room, processes)
-        self.quotas = Quotas(**quotas)
+        self.quotas = ConnectionLimits(**quotas)
         self.sessions = {}
 
     def session(self, name, host="198.51.100.7", principal="alice", kind=Kind.CONSOLE, listener="secure"):
-        request = Request(name, listener, Address(host, 4711), True, NO_HEAD)
-        session = self.sessions[name] = Session(request, Limits(), self.clock.seconds, kind)
+        request = Request(name, listener, PeerAddress(host, 4711), True, NO_HEAD)
+        session = self.sessions[name] = Session(request, SessionLimits(), self.clock.seconds, kind)
         session.authenticated(Principal(principal))
         return session
 
@@ -191,7 +191,7 @@ def test_each_of_several_processes_has_its_part_of_them_and_one_at_least(most, p
 
 def test_each_listener_has_its_own_count_of_handshakes():
     """Silent connections at a public listener locked an inner one."""
-    door, inner = Door(max_handshakes=20), Quotas(max_handshakes=2)
+    door, inner = Door(max_handshakes=20), ConnectionLimits(max_handshakes=2)
     slots = [door.admission.handshake("public", door.quotas) for _ in range(20)]
     door.admission.handshake("inner", inner), door.admission.handshake("inner", inner)
     for name, quotas in ("public", door.quotas), ("inner", inner):
@@ -215,7 +215,7 @@ def test_a_lenient_listener_pays_no_debt_at_a_strict_one(processes):
     for number in range(6):
         door = strict[number % processes]
         refused.append(door.arrive(f"{number}").refused is not None)
-        strict_quotas, door.quotas = door.quotas, Quotas(session_rate=1000.0, session_burst=2000)
+        strict_quotas, door.quotas = door.quotas, ConnectionLimits(session_rate=1000.0, session_burst=2000)
         assert door.arrive(f"lenient {number}", listener="lenient").refused is None
         door.quotas = strict_quotas
     assert refused == [False] * 2 + [True] * 4
@@ -377,7 +377,7 @@ def test_a_console_without_a_queue_is_not_refused_for_http_that_waits():
     slots = [door.dial().outcome, door.dial().outcome]
     assert http(door, "a").waits
     door.state.give(f"{door.state.holder} connection 1")
-    door.quotas = Quotas(max_connections=2)
+    door.quotas = ConnectionLimits(max_connections=2)
     assert door.dial().refused is None and slots
 
 
@@ -435,7 +435,7 @@ def test_one_without_patience_does_not_overtake_either():
     door = Door(max_sessions=1, queue=5.0)
     door.arrive("a"), door.arrive("b")
     door.state.give("a")
-    door.quotas = Quotas(max_sessions=1)
+    door.quotas = ConnectionLimits(max_sessions=1)
     assert door.arrive("c").refused
 
 

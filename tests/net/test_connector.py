@@ -28,11 +28,11 @@ from esxiproxy.core.errors import (
     UpstreamTimeout,
     UpstreamUnresolved,
 )
-from esxiproxy.core.http.rewriting import View
+from esxiproxy.core.http.rewriting import ResponseRewriter
 from esxiproxy.core.routing import Upstream
-from esxiproxy.core.session_limits import Limits
+from esxiproxy.core.session_limits import SessionLimits
 from esxiproxy.net.admission.slot import Slot
-from esxiproxy.net.console.backend import Backend, BackendFactory, Opening
+from esxiproxy.net.console.backend import Backend, BackendFactory, OpeningRequest
 from esxiproxy.net.http.upstream import HttpUpstream
 from esxiproxy.net.upstream import connector as connectors
 from esxiproxy.net.upstream.connector import Connector
@@ -41,7 +41,7 @@ PLAIN = Upstream("esxi1", "192.0.2.10", 80, secure=False)
 NAMED = Upstream("esxi1", "esxi1.example", 80, secure=False)
 SECURE = Upstream("esxi1", "192.0.2.10", 443, secure=True, verify="insecure")
 SIXTH = Upstream("esxi1", "2001:db8::10", 80, secure=False)
-LIMITS = Limits(connect_timeout=5.0, upstream_handshake_timeout=10.0)
+LIMITS = SessionLimits(connect_timeout=5.0, upstream_handshake_timeout=10.0)
 HEADER = b"PROXY TCP4 198.51.100.7 127.0.0.1 40000 80\r\n"
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 
@@ -121,8 +121,8 @@ class Dial:
             make = partial(HttpUpstream, upstream, limits, self.reactor, header)
         else:
             fields = ((b"Host", b"192.0.2.10"),)
-            view = View.of(upstream, b"192.0.2.10", False, b"proxy.example")
-            opening = Opening(b"/ticket/abc", fields, KEY, offered=(), view=view)
+            view = ResponseRewriter.of(upstream, b"192.0.2.10", False, b"proxy.example")
+            opening = OpeningRequest(b"/ticket/abc", fields, KEY, offered=(), view=view)
             make = partial(Backend, opening, BackendFactory(self.reactor))
         self.result = connector.connect(upstream, make, limits, header, slot)
         self.outcomes = []

@@ -20,7 +20,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from esxiproxy.net.transport.reactor import streaming
+from esxiproxy.net.transport.reactor import with_fast_transports
 from tests.net.memory import HIGH_WATER, Wire
 
 KIB = 1024
@@ -124,7 +124,7 @@ class Real:
         self._reading = True
         self._core = EPollReactor()
         self._core.startRunning(installSignalHandlers=False)
-        reactor = streaming(self._core) if ours else self._core
+        reactor = with_fast_transports(self._core) if ours else self._core
         self._port = reactor.listenTCP(0, Accepting(self.near), interface="127.0.0.1")
         self._far = socket.socket()
         self._far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)

@@ -6,7 +6,7 @@ from twisted.internet.interfaces import ISSLTransport
 from zope.interface import directlyProvides
 
 from esxiproxy.core.errors import RouteNotFound
-from esxiproxy.core.http.policy import Edge, Http
+from esxiproxy.core.http.policy import Http, ListenerPolicy
 from esxiproxy.core.session.record import Kind
 from tests.net.http_scene import OK, HttpScene, get, read
 from tests.net.memory import MemoryTransport, Wire
@@ -38,13 +38,13 @@ def test_what_cannot_be_read_leaves_a_record_too(octets):
 
 
 def test_a_refused_opening_handshake_is_a_consoles_record():
-    scene = HttpScene(edge=Edge(paths=(b"/ticket/",)))
+    scene = HttpScene(edge=ListenerPolicy(paths=(b"/ticket/",)))
     scene.ask(opening(b"/sdk"))
     assert (scene.record.kind, scene.record.status) == (Kind.CONSOLE, 404)
 
 
 def test_a_path_that_is_let_through_is_served():
-    scene = HttpScene(edge=Edge(http=Http.FORWARD, paths=(b"/ticket/", b"/ui/")))
+    scene = HttpScene(edge=ListenerPolicy(http=Http.FORWARD, paths=(b"/ticket/", b"/ui/")))
     scene.ask(get(b"/ui/x"))
     assert read(scene.answer(OK)).body == b"ok"
     scene.ask(opening(b"/ticket/abc"))
@@ -73,7 +73,7 @@ def test_bytes_behind_an_opening_handshake_wait_for_the_101():
     [(Http.REFUSE, b"GET"), (Http.FORWARD, b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")],
 )
 def test_a_refused_method_is_told_which_ones_are_served(http, methods):
-    scene = HttpScene(edge=Edge(http=http))
+    scene = HttpScene(edge=ListenerPolicy(http=http))
     scene.ask(get(method=b"TRACE"))
     found = read(scene.client.received)
     assert (found.status, found.values(b"Allow")) == (405, [methods])
@@ -137,7 +137,7 @@ def test_who_goes_on_sending_behind_a_refusal_is_gone_in_time(every, gone):
 
 
 def test_who_sends_too_much_behind_a_refusal_is_not_read_any_more(monkeypatch):
-    monkeypatch.setattr("esxiproxy.net.listener.dispatch._ENOUGH", 1 << 20)
+    monkeypatch.setattr("esxiproxy.net.listener.dispatch._MAX_DISCARDED", 1 << 20)
     scene = refused()
     scene.client.send(b"x" * (3 << 20), 65536)
     scene.pump()
@@ -253,7 +253,7 @@ def test_an_opening_that_a_proxy_in_front_has_spoiled_is_a_426_and_goes_nowhere(
     for change in changes:
         assert change[0] in octets
         octets = octets.replace(*change)
-    scene = HttpScene(edge=Edge(http=http))
+    scene = HttpScene(edge=ListenerPolicy(http=http))
     assert scene.ask(octets) is None and scene.connector.dials == 0
     found = read(scene.client.received)
     assert (found.status, found.values(b"Upgrade")) == (426, [b"websocket"])
@@ -274,7 +274,7 @@ def test_a_page_that_asks_for_another_protocol_is_a_page(field):
     assert scene.ask(get(b"/ui/", field)).startswith(b"GET /ui/ HTTP/1.1")
 
 
-HEALTH = Edge(health=b"/readyz", paths=(b"/ticket/",))
+HEALTH = ListenerPolicy(health=b"/readyz", paths=(b"/ticket/",))
 
 
 def probed(octets, edge=HEALTH, draining=False):
@@ -306,7 +306,7 @@ def probed(octets, edge=HEALTH, draining=False):
 )
 def test_a_health_check_says_whether_new_consoles_are_taken(http, octets):
     for draining, status, body in ((False, 200, b"ready\n"), (True, 503, b"draining\n")):
-        found = read(probed(octets, Edge(http, HEALTH.paths, health=b"/readyz"), draining))
+        found = read(probed(octets, ListenerPolicy(http, HEALTH.paths, health=b"/readyz"), draining))
         assert (found.status, found.body, found.rest) == (status, body, b"")
         assert found.values(b"Connection") == [b"close"] and found.values(b"Cache-Control") == [b"no-store"]
 
@@ -317,7 +317,7 @@ def test_a_health_check_by_head_has_no_body():
 
 
 def test_a_health_check_may_come_behind_another_request():
-    scene = HttpScene(edge=Edge(Http.FORWARD, health=b"/readyz"))
+    scene = HttpScene(edge=ListenerPolicy(Http.FORWARD, health=b"/readyz"))
     scene.ask(get(b"/ui/"))
     scene.answer(OK)
     scene.clear()

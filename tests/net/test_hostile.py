@@ -4,14 +4,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from esxiproxy.core.http.policy import Edge, Http
+from esxiproxy.core.http.policy import Http, ListenerPolicy
 from tests.net.http_scene import OK, HttpScene, get, read
 from tests.net.scene import KEY, opening
 
-FORWARD = Edge(http=Http.FORWARD)
-REFUSE = Edge()
-PATHS = Edge(http=Http.FORWARD, paths=(b"/ticket/", b"/ui/"))
-HARDENED = Edge(paths=(b"/ticket/",))
+FORWARD = ListenerPolicy(http=Http.FORWARD)
+REFUSE = ListenerPolicy()
+PATHS = ListenerPolicy(http=Http.FORWARD, paths=(b"/ticket/", b"/ui/"))
+HARDENED = ListenerPolicy(paths=(b"/ticket/",))
 
 SMUGGLED = b"GET /admin HTTP/1.1\r\nHost: h\r\n\r\n"
 

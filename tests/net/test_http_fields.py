@@ -6,14 +6,14 @@ from ipaddress import ip_network
 import pytest
 
 from esxiproxy.core.errors import UpstreamInvalid, UpstreamLost, UpstreamRefused, UpstreamTimeout
-from esxiproxy.core.http.forwarded import Trust
-from esxiproxy.core.http.policy import Edge, Http
+from esxiproxy.core.http.forwarded import TrustedProxies
+from esxiproxy.core.http.policy import Http, ListenerPolicy
 from esxiproxy.core.http.via import RECEIVED_BY
 from esxiproxy.core.routing import Upstream
 from tests.net.http_scene import OK, HttpScene, get, read
 from tests.net.scene import opening
 
-TRUSTING = Edge(http=Http.FORWARD, trust=Trust((ip_network("198.51.100.0/24"),)))
+TRUSTING = ListenerPolicy(http=Http.FORWARD, trust=TrustedProxies((ip_network("198.51.100.0/24"),)))
 
 
 def sent(*fields, edge=None, upstream=None, **kwargs):
@@ -254,7 +254,7 @@ def test_an_answer_of_ours_has_a_date(octets):
 
 
 def test_an_answer_to_a_health_check_has_a_date():
-    scene = HttpScene(edge=Edge(health=b"/readyz"))
+    scene = HttpScene(edge=ListenerPolicy(health=b"/readyz"))
     scene.ask(get(b"/readyz"))
     (date,) = read(scene.client.received).values(b"Date")
     assert DATE.fullmatch(date)

@@ -2,16 +2,16 @@
 
 from ipaddress import ip_network
 
-from esxiproxy.core.http.forwarded import Trust
-from esxiproxy.core.http.policy import Edge, Http
-from esxiproxy.core.session.connection_limits import Quotas
+from esxiproxy.core.http.forwarded import TrustedProxies
+from esxiproxy.core.http.policy import Http, ListenerPolicy
+from esxiproxy.core.session.connection_limits import ConnectionLimits
 from tests.net.http_scene import OK, HttpScene, get
 from tests.net.memory import Wire
 from tests.net.scene import Scene, opening
 
 
 def limited(scene, **quotas):
-    scene.factory.gateway.quotas = Quotas(**quotas)
+    scene.factory.gateway.quotas = ConnectionLimits(**quotas)
     return scene
 
 
@@ -182,13 +182,13 @@ def test_slow_bodies_leave_connections_to_consoles():
 
 def test_a_connection_of_one_client_is_not_used_for_another_one():
     """Behind a proxy that mixes its clients on one connection, each request counts for its own client."""
-    trust = Trust((ip_network("198.51.100.7/32"),))
-    scene = limited(HttpScene(edge=Edge(http=Http.FORWARD, trust=trust)), max_connections=8)
+    trust = TrustedProxies((ip_network("198.51.100.7/32"),))
+    scene = limited(HttpScene(edge=ListenerPolicy(http=Http.FORWARD, trust=trust)), max_connections=8)
     for client, dials in (b"198.51.100.1", 1), (b"198.51.100.1", 1), (b"198.51.100.2", 2):
         scene.ask(get(b"/ui/", b"X-Forwarded-For: " + client))
         scene.answer(OK)
         assert scene.connector.dials == dials
-    scene.factory.gateway.quotas = Quotas(max_http_connections_per_client=None)
+    scene.factory.gateway.quotas = ConnectionLimits(max_http_connections_per_client=None)
     for client in (b"198.51.100.3", b"198.51.100.4"):
         scene.ask(get(b"/ui/", b"X-Forwarded-For: " + client))
         scene.answer(OK)

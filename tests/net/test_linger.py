@@ -3,7 +3,7 @@
 from twisted.internet.task import Clock
 
 from esxiproxy.net.sessions import Sessions
-from esxiproxy.net.sockets.linger import SLOWEST, Linger
+from esxiproxy.net.sockets.linger import MIN_RATE, Linger
 
 
 class Slow:
@@ -39,7 +39,7 @@ def test_a_peer_that_takes_its_answer_gets_all_of_it():
 
 def test_a_peer_that_takes_next_to_nothing_is_cut():
     clock, transport, _linger = lingering(600_000)
-    transport.unsent -= int(SLOWEST * 5) - 1
+    transport.unsent -= int(MIN_RATE * 5) - 1
     clock.advance(5)
     assert transport.aborted and not clock.getDelayedCalls()
 

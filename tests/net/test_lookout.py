@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 from twisted.internet.protocol import Protocol
 
-from esxiproxy.net.sockets.tcp_info import Uptake, uptake
+from esxiproxy.net.sockets.tcp_info import TCPInfo, tcp_info
 from tests.net.memory import Wire
 from tests.net.scene import Scene, up
 from tests.programs import until
 
-RESTS = Uptake(acknowledged=1000, waiting=False, closed=False, unanswered=False, silent=0.0)
+RESTS = TCPInfo(acknowledged=1000, waiting=False, closed=False, unanswered=False, silent=0.0)
 CLOSED = replace(RESTS, waiting=True, closed=True)
 """It answers the kernel's probes."""
 GONE = replace(RESTS, waiting=True, unanswered=True)
@@ -26,7 +26,7 @@ class Kernel:
         self.told = RESTS
         self.silent_since = None
         for name in ("console.stall_detector", "console.pinger"):
-            monkeypatch.setattr(f"esxiproxy.net.{name}.uptake", self._uptake)
+            monkeypatch.setattr(f"esxiproxy.net.{name}.tcp_info", self._uptake)
 
     def _uptake(self, transport):
         if transport is not self.scene.client.transport:
@@ -143,7 +143,7 @@ def test_where_nobody_tells_a_session_goes_on():
     scene.advance(1000)
     scene.client.send(up(9, b"still here"))
     scene.pump()
-    assert not scene.recorder.records and uptake(scene.client.transport) is None
+    assert not scene.recorder.records and tcp_info(scene.client.transport) is None
 
 
 # The kernel itself
@@ -156,23 +156,23 @@ def test_the_kernel_tells_what_a_peer_takes():
         near = socket.create_connection(port.getsockname())
         far, _address = port.accept()
     with near, far:
-        found = uptake(near)
+        found = tcp_info(near)
         assert not (found.waiting or found.closed or found.unanswered)
         near.sendall(b"x" * 100)
-        until(lambda: not uptake(near).waiting, "the kernel of the other one has them")
-        assert uptake(near).acknowledged == found.acknowledged + 100
+        until(lambda: not tcp_info(near).waiting, "the kernel of the other one has them")
+        assert tcp_info(near).acknowledged == found.acknowledged + 100
         near.sendall(b"x" * 50_000)
-        until(lambda: uptake(near).closed, "its window is closed")
-        assert uptake(near).waiting and uptake(near).acknowledged < found.acknowledged + 50_100
+        until(lambda: tcp_info(near).closed, "its window is closed")
+        assert tcp_info(near).waiting and tcp_info(near).acknowledged < found.acknowledged + 50_100
         got = b""
         while len(got) < 50_100:
             got += far.recv(65536)
-        until(lambda: not uptake(near).waiting, "it has read them")
-        assert uptake(near).acknowledged == found.acknowledged + 50_100
+        until(lambda: not tcp_info(near).waiting, "it has read them")
+        assert tcp_info(near).acknowledged == found.acknowledged + 50_100
 
 
 def test_what_has_no_tcp_tells_nothing():
     near, far = socket.socketpair()
     with near, far:
-        assert uptake(near) is None
-    assert uptake(near) is None and uptake(Wire(Protocol()).transport) is None
+        assert tcp_info(near) is None
+    assert tcp_info(near) is None and tcp_info(Wire(Protocol()).transport) is None

@@ -15,7 +15,7 @@ from twisted.internet.error import DNSLookupError
 from twisted.internet.task import Clock
 
 from esxiproxy.net.upstream import names
-from esxiproxy.net.upstream.names import DEAD, HANGS, LOOK_UPS, REMEMBERED, LookUpTimeout, Names
+from esxiproxy.net.upstream.names import DEAD, HANGS, LOOK_UPS, REMEMBERED, LookUpTimeout, NameResolver
 
 ANSWER = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.10", 0))]
 NO_NAME = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -58,7 +58,7 @@ class World:
     def __init__(self, **answers):
         self.reactor = Reactor()
         self.resolver = Resolver(**answers)
-        self.names = Names(self.reactor, getaddrinfo=self.resolver)
+        self.names = NameResolver(self.reactor, getaddrinfo=self.resolver)
 
     def look_up(self, host):
         outcome = []

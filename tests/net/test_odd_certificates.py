@@ -22,7 +22,7 @@ from esxiproxy.doctor.certificate import UNREADABLE, read_certificate
 from esxiproxy.net.tls import client as trust
 from esxiproxy.net.tls import server as tls
 from esxiproxy.net.tls.client import UpstreamTLS, verify_certificate
-from esxiproxy.net.tls.errors import Fault
+from esxiproxy.net.tls.errors import ChainFault
 from tests.certificates import Authority
 from tests.net.odd import KINDS, Odd, odd, odd_leaf, pem, server_context, version
 from tests.net.test_trust import ESXI, REQUEST, bare, dial
@@ -88,7 +88,7 @@ class TestUpstream:
 def test_an_odd_authority_above_a_good_leaf(authority: Authority, tmp_path: Path) -> None:
     """A fault at a certificate that cannot be read is told without its name."""
     der = odd(authority.own, authority.own, version(3), "odd-ca").der
-    fault = Fault.of(crypto.load_certificate(crypto.FILETYPE_ASN1, der), 19, 1)
+    fault = ChainFault.of(crypto.load_certificate(crypto.FILETYPE_ASN1, der), 19, 1)
     assert (fault.subject, fault.until) == ("a certificate that cannot be read", None)
 
 
@@ -192,7 +192,7 @@ def test_every_certificate_with_one_changed_byte(authority: Authority, tmp_path:
         lambda der: tls.check(ListenerTLS(leaf.path, leaf.key_path, client_ca=path)),
         lambda der: trust.check(upstream),
         lambda der: _told(lambda: verify_certificate(der, upstream)),
-        lambda der: Fault.of(crypto.load_certificate(crypto.FILETYPE_ASN1, der), 20, 0),
+        lambda der: ChainFault.of(crypto.load_certificate(crypto.FILETYPE_ASN1, der), 20, 0),
         read_certificate,
     ]
     with warnings.catch_warnings():

@@ -6,8 +6,8 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from esxiproxy.core.errors import RouteNotFound, UpstreamRefused
-from esxiproxy.core.http.forwarded import Trust
-from esxiproxy.core.http.policy import Edge, Http
+from esxiproxy.core.http.forwarded import TrustedProxies
+from esxiproxy.core.http.policy import Http, ListenerPolicy
 from esxiproxy.core.routing import Principal, Subprotocol, Upstream
 from tests.net.http_scene import HttpScene, get, read
 from tests.net.scene import UPSTREAM, Scene, close, frames, opening, up
@@ -130,7 +130,7 @@ def test_a_foreign_origin_stays_foreign(page, origin):
     assert _origin_sent(page, b"Origin: " + origin) == [origin]
 
 
-TRUSTED = Edge(http=Http.FORWARD, trust=Trust((ip_network("198.51.100.0/24"),)))
+TRUSTED = ListenerPolicy(http=Http.FORWARD, trust=TrustedProxies((ip_network("198.51.100.0/24"),)))
 OWN_ORIGINS = [
     (None, b"http://proxy.example:81", ()),
     (None, b"HTTP://Proxy.Example:81", ()),
@@ -271,7 +271,7 @@ def test_a_refusals_body_is_cut_at_64_kib():
 
 
 REDIRECT = b"HTTP/1.1 %b Moved\r\nLocation: %b\r\nContent-Length: 0\r\n\r\n"
-BEHIND_TLS = Edge(trust=Trust((ip_network("198.51.100.0/24"),)))
+BEHIND_TLS = ListenerPolicy(trust=TrustedProxies((ip_network("198.51.100.0/24"),)))
 
 
 def redirected(location, status=b"301", upstream=UPSTREAM, told=()):

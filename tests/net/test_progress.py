@@ -11,13 +11,13 @@ from twisted.internet.abstract import FileDescriptor
 from twisted.internet.task import Clock
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 
-from esxiproxy.core.session_limits import Limits
+from esxiproxy.core.session_limits import SessionLimits
 from esxiproxy.core.websocket.closing import Side
-from esxiproxy.net.console.stall_detector import Lookout
-from esxiproxy.net.sockets.linger import SLOWEST, Linger
+from esxiproxy.net.console.stall_detector import StallDetector
+from esxiproxy.net.sockets.linger import MIN_RATE, Linger
 from esxiproxy.net.sockets.progress import Progress, StallTimer
-from esxiproxy.net.sockets.send_queue import unsent
-from esxiproxy.net.sockets.tcp_info import Uptake
+from esxiproxy.net.sockets.send_queue import unsent_bytes
+from esxiproxy.net.sockets.tcp_info import TCPInfo
 from esxiproxy.net.sockets.timers import Timers
 from tests.net.http_scene import HttpScene, get
 from tests.net.scene import Scene, frame, up
@@ -57,7 +57,7 @@ class Counted(Slow):
 
 
 def tcp(acknowledged):
-    return Uptake(acknowledged, waiting=True, closed=False, unanswered=False, silent=0.0)
+    return TCPInfo(acknowledged, waiting=True, closed=False, unanswered=False, silent=0.0)
 
 
 # What is counted
@@ -97,7 +97,7 @@ def test_a_kernel_that_tells_no_more_is_no_progress():
 
 def test_a_transport_that_tells_nothing_makes_no_progress():
     progress = Progress(object())
-    assert progress.taken() == 0 and unsent(object()) == 0
+    assert progress.taken() == 0 and unsent_bytes(object()) == 0
 
 
 def test_the_buffers_of_twisteds_transports_count():
@@ -105,11 +105,11 @@ def test_the_buffers_of_twisteds_transports_count():
     plain.connected = True
     plain.dataBuffer, plain.offset = b"x" * 100, 30
     plain.write(b"y" * 50)
-    assert unsent(plain) == 120
+    assert unsent_bytes(plain) == 120
 
     assert "_appSendBuffer = []" in inspect.getsource(TLSMemoryBIOProtocol), "Twisted has renamed it"
     wrapped = SimpleNamespace(_appSendBuffer=[b"z" * 7, b"z"], transport=plain)
-    assert unsent(wrapped) == 128
+    assert unsent_bytes(wrapped) == 128
 
 
 class Bare(Slow):
@@ -129,9 +129,9 @@ def test_the_queue_of_a_unix_socket_counts():
     with near, far:
         progress = Progress(Bare(near))
         near.sendall(b"x" * 5000)
-        assert unsent(Bare(near)) >= 5000 and progress.taken() == 0
+        assert unsent_bytes(Bare(near)) >= 5000 and progress.taken() == 0
         assert far.recv(10_000)
-        assert progress.taken() >= 5000 and unsent(Bare(near)) == 0
+        assert progress.taken() >= 5000 and unsent_bytes(Bare(near)) == 0
 
 
 # The timer
@@ -279,7 +279,7 @@ class Kernels:
     def __init__(self, monkeypatch, *says):
         self.says = deque(says)
         for name in ("console.stall_detector", "console.pinger", "sockets.progress"):
-            monkeypatch.setattr(f"esxiproxy.net.{name}.uptake", self.uptake)
+            monkeypatch.setattr(f"esxiproxy.net.{name}.tcp_info", self.uptake)
 
     def uptake(self, _transport):
         return self.says[0] if len(self.says) == 1 else self.says.popleft()
@@ -299,10 +299,10 @@ def test_a_slow_reader_has_not_come_to_the_ping_yet(monkeypatch):
 
 def test_a_client_that_has_the_ping_owes_the_pong(monkeypatch):
     scene = Scene(ping_interval=25.0, ping_timeout=20.0, tcp_keepalive=None).open()
-    at_rest = Uptake(1000, waiting=False, closed=False, unanswered=False, silent=0.0)
+    at_rest = TCPInfo(1000, waiting=False, closed=False, unanswered=False, silent=0.0)
     kernel = Kernels(monkeypatch, at_rest)
     scene.advance(26)
-    kernel.says = deque([Uptake(2000, waiting=False, closed=False, unanswered=False, silent=0.0)])
+    kernel.says = deque([TCPInfo(2000, waiting=False, closed=False, unanswered=False, silent=0.0)])
     scene.advance(25)
     assert scene.record.timeout == "ping_timeout"
 
@@ -322,7 +322,7 @@ def test_where_there_is_no_tcp_the_queue_is_looked_at(taken):
     legs = {Side.CLIENT: Leg(Slow(5000)), Side.UPSTREAM: Leg(Slow(0))}
     stalled = lambda side: ended.append((side, clock.seconds()))  # noqa: E731
     timers = Timers(clock)
-    Lookout(legs, clock, timers, Limits(stall_timeout=60.0), stalled, stalled).start()
+    StallDetector(legs, clock, timers, SessionLimits(stall_timeout=60.0), stalled, stalled).start()
     for _ in range(100):
         clock.advance(1)
         legs[Side.UPSTREAM].octets += 20  # from there to the client, whose queue grows
@@ -362,7 +362,7 @@ def test_one_that_takes_too_little_has_an_end():
     clock, transport = Clock(), Slow(10**9)
     Linger(transport, clock, 5.0, patience=60.0)
     for _ in range(70):
-        transport.unsent -= SLOWEST - 1
+        transport.unsent -= MIN_RATE - 1
         clock.advance(1)
     assert transport.aborted
 

@@ -7,12 +7,12 @@ import pytest
 from twisted.internet.address import IPv6Address
 from twisted.logger import capturedLogs
 
-from esxiproxy.core.http.forwarded import Trust
-from esxiproxy.core.http.policy import Edge, Http
-from esxiproxy.core.peer_address import Address
-from esxiproxy.core.proxy_protocol import SIGNATURE, ProxyVersion, announce
+from esxiproxy.core.http.forwarded import TrustedProxies
+from esxiproxy.core.http.policy import Http, ListenerPolicy
+from esxiproxy.core.peer_address import PeerAddress
+from esxiproxy.core.proxy_protocol import SIGNATURE, ProxyVersion, encode_proxy_header
 from esxiproxy.core.routing import Upstream
-from esxiproxy.core.session.connection_limits import Quotas
+from esxiproxy.core.session.connection_limits import ConnectionLimits
 from esxiproxy.net.listener.proxy_protocol import ProxyProtocolFactory
 from tests.net.http_scene import OK, HttpScene, get, read
 from tests.net.memory import MemoryTransport, Wire
@@ -28,7 +28,7 @@ def behind(trust=None, quotas=None, upstream=UPSTREAM, **limits):
         scene.clock,
         scene.factory.limits.head_timeout,
         trust,
-        partial(scene.admission.handshake, "test", quotas or Quotas()),
+        partial(scene.admission.handshake, "test", quotas or ConnectionLimits()),
     )
     scene.client = Wire(factory.buildProtocol(None))
     scene.clock.calls[:1] = []  # the deadline of the connection that the scene came with
@@ -39,11 +39,11 @@ def behind(trust=None, quotas=None, upstream=UPSTREAM, **limits):
 @pytest.mark.parametrize("version", ProxyVersion)
 def test_the_client_is_who_the_header_names(version, chunk):
     scene = behind()
-    header = announce(version, Address("192.0.2.99", 5555), Address("203.0.113.1", 443))
+    header = encode_proxy_header(version, PeerAddress("192.0.2.99", 5555), PeerAddress("203.0.113.1", 443))
     sent = read(scene.ask(header + get(), chunk))
     assert sent.values(b"X-Forwarded-For") == [b"192.0.2.99"]
     assert read(scene.answer(OK)).body == b"ok"
-    assert scene.record.client == Address("192.0.2.99", 5555)
+    assert scene.record.client == PeerAddress("192.0.2.99", 5555)
     scene.client.close()
     scene.advance(10)
     assert scene.at_rest()
@@ -57,11 +57,11 @@ def test_a_header_that_names_nobody_leaves_the_connections_own_address():
 def test_a_mapped_client_is_an_ipv4_client_everywhere():
     upstream = Upstream("u", "192.0.2.10", 80, secure=False, send_proxy_protocol=ProxyVersion.V1)
     header = b"PROXY TCP6 ::ffff:c000:263 ::ffff:cb00:7101 5555 443\r\n"
-    scene = behind(trust=Trust((ip_network("198.51.100.0/24"),)), upstream=upstream)
+    scene = behind(trust=TrustedProxies((ip_network("198.51.100.0/24"),)), upstream=upstream)
     sent = read(scene.ask(header + get()))
     assert sent.values(b"X-Forwarded-For") == [b"192.0.2.99"]
     assert scene.connector.headers == [b"PROXY TCP4 192.0.2.99 203.0.113.1 5555 443\r\n"]
-    assert scene.answer(OK) and scene.record.client == Address("192.0.2.99", 5555)
+    assert scene.answer(OK) and scene.record.client == PeerAddress("192.0.2.99", 5555)
 
 
 def test_the_client_of_a_socket_on_all_addresses_is_an_ipv4_client(monkeypatch):
@@ -70,14 +70,14 @@ def test_the_client_of_a_socket_on_all_addresses_is_an_ipv4_client(monkeypatch):
     )
     monkeypatch.setattr(MemoryTransport, "getHost", lambda _: IPv6Address("TCP", "::ffff:127.0.0.1", 80))
     upstream = Upstream("u", "192.0.2.10", 80, secure=False, send_proxy_protocol=ProxyVersion.V2)
-    edge = Edge(http=Http.FORWARD, trust=Trust((ip_network("198.51.100.0/24"),)))
+    edge = ListenerPolicy(http=Http.FORWARD, trust=TrustedProxies((ip_network("198.51.100.0/24"),)))
     scene = HttpScene(upstream, edge)
     assert read(scene.ask(get())).values(b"X-Forwarded-For") == [b"198.51.100.7"]
     assert scene.connector.headers == [
-        announce(ProxyVersion.V2, Address("198.51.100.7", 40000), Address("127.0.0.1", 80))
+        encode_proxy_header(ProxyVersion.V2, PeerAddress("198.51.100.7", 40000), PeerAddress("127.0.0.1", 80))
     ]
     scene.answer(OK)
-    assert scene.record.client == Address("198.51.100.7", 40000)
+    assert scene.record.client == PeerAddress("198.51.100.7", 40000)
     scene.ask(get(b"/", b"X-Forwarded-For: ::ffff:1.2.3.4"))
     scene.answer(OK)
     assert scene.records[-1].client.host == "1.2.3.4"
@@ -85,7 +85,9 @@ def test_the_client_of_a_socket_on_all_addresses_is_an_ipv4_client(monkeypatch):
 
 @pytest.mark.parametrize("chunk", [None, 1000, 1])
 def test_a_header_with_a_client_certificate_is_read(chunk):
-    plain = announce(ProxyVersion.V2, Address("192.0.2.99", 5555), Address("203.0.113.1", 443))
+    plain = encode_proxy_header(
+        ProxyVersion.V2, PeerAddress("192.0.2.99", 5555), PeerAddress("203.0.113.1", 443)
+    )
     certificate = b"\x20" + (2100).to_bytes(2, "big") + b"c" * 2100
     header = plain[:14] + (12 + len(certificate)).to_bytes(2, "big") + plain[16:] + certificate
     sent = read(behind().ask(header + get(), chunk))
@@ -93,11 +95,11 @@ def test_a_header_with_a_client_certificate_is_read(chunk):
 
 
 def test_whoever_owes_the_header_is_in_the_opening_handshake():
-    scene = behind(quotas=Quotas(max_handshakes=2))
+    scene = behind(quotas=ConnectionLimits(max_handshakes=2))
     assert scene.admission.handshakes == 2, "the one that the scene came with, and this one"
     scene.ask(HEADER + get())
     assert scene.admission.handshakes == 1
-    crowded = behind(quotas=Quotas(max_handshakes=1))
+    crowded = behind(quotas=ConnectionLimits(max_handshakes=1))
     crowded.pump()
     assert crowded.client.ended == "aborted" and crowded.admission.refusals == {"max_handshakes": 1}
 
@@ -148,10 +150,10 @@ def test_a_connection_that_never_begins_its_header_is_ended_without_a_line(octet
 
 
 def test_only_trusted_proxies_may_connect_where_there_are_any():
-    scene = behind(Trust((ip_network("10.0.0.0/8"),)))
+    scene = behind(TrustedProxies((ip_network("10.0.0.0/8"),)))
     scene.pump()
     assert scene.client.ended == "aborted"
-    scene = behind(Trust((ip_network("198.51.100.0/24"),)))
+    scene = behind(TrustedProxies((ip_network("198.51.100.0/24"),)))
     assert scene.ask(HEADER + get())
 
 
@@ -168,7 +170,7 @@ def test_an_upstream_is_told_who_the_client_is(version):
     scene = HttpScene(upstream)
     scene.ask(get())
     assert scene.connector.headers == [
-        announce(version, Address("198.51.100.7", 40000), Address("127.0.0.1", 80))
+        encode_proxy_header(version, PeerAddress("198.51.100.7", 40000), PeerAddress("127.0.0.1", 80))
     ]
     scene.answer(OK)
     scene.ask(get())
@@ -177,7 +179,7 @@ def test_an_upstream_is_told_who_the_client_is(version):
 
 def test_a_connection_that_was_announced_for_one_client_is_not_used_for_another():
     upstream = Upstream("u", "192.0.2.10", 80, secure=False, send_proxy_protocol=ProxyVersion.V2)
-    edge = Edge(http=Http.FORWARD, trust=Trust((ip_network("198.51.100.0/24"),)))
+    edge = ListenerPolicy(http=Http.FORWARD, trust=TrustedProxies((ip_network("198.51.100.0/24"),)))
     scene = HttpScene(upstream, edge)
     for client, dials in ((b"1.2.3.4", 1), (b"1.2.3.4", 1), (b"1.2.3.5", 2)):
         scene.ask(get(b"/", b"X-Forwarded-For: " + client))

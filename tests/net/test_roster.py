@@ -4,9 +4,9 @@ from functools import partial
 
 import pytest
 
-from esxiproxy.core.session.command import Command, Verb
-from esxiproxy.core.session.entry import Entry
-from esxiproxy.net.session_publisher import Roster
+from esxiproxy.core.session.command import Command, CommandKind
+from esxiproxy.core.session.entry import SessionEntry
+from esxiproxy.net.session_publisher import SessionPublisher
 from esxiproxy.state.memory import Memory, MemoryState
 from tests.net.scene import Scene, close, frames
 
@@ -18,7 +18,7 @@ class Listed(Scene):
         super().__init__()
         memory = Memory()
         self.state, self.other = (MemoryState(self.clock, memory) for _ in range(2))
-        roster = Roster(self.state, self.clock.seconds)
+        roster = SessionPublisher(self.state, self.clock.seconds)
         self.sessions._observers += (roster,)
         self.state.start(partial(roster.obey, sessions=self.sessions))
 
@@ -34,7 +34,7 @@ def test_a_console_is_listed_while_it_is_open():
     scene.open()
     (entry,) = scene.listed()
     (session,) = (holder.session for holder in scene.sessions)
-    assert entry == Entry(
+    assert entry == SessionEntry(
         session.id,
         scene.state.holder,
         "test",
@@ -53,8 +53,8 @@ def test_a_console_is_listed_while_it_is_open():
 @pytest.mark.parametrize(
     ("verb", "payload", "error"),
     [
-        (Verb.KILL, close(1008, b"at noon"), "Killed"),
-        (Verb.DRAIN, close(1001, b"at noon"), "Draining"),
+        (CommandKind.KILL, close(1008, b"at noon"), "Killed"),
+        (CommandKind.DRAIN, close(1001, b"at noon"), "Draining"),
     ],
 )
 def test_another_process_ends_a_console(verb, payload, error):
@@ -70,4 +70,4 @@ def test_another_process_ends_a_console(verb, payload, error):
 
 def test_a_command_for_a_session_that_is_gone_is_nothing():
     scene = Listed()
-    Roster(scene.state).obey(Command(Verb.KILL, "gone"), scene.sessions)
+    SessionPublisher(scene.state).obey(Command(CommandKind.KILL, "gone"), scene.sessions)

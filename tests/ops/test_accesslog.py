@@ -19,21 +19,21 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent, globalLogPublisher
 from zope.interface.verify import verifyObject
 
-from esxiproxy.core.config.access_log import AccessLogging, Format, Place, access_log
+from esxiproxy.core.config.access_log import AccessLogConfig, AccessLogFormat, LogTarget, access_log
 from esxiproxy.core.config.errors import BadValue
 from esxiproxy.core.config.loader import ConfigError, load
 from esxiproxy.core.http.head import RequestHead
 from esxiproxy.core.http.request import Request
-from esxiproxy.core.peer_address import Address
+from esxiproxy.core.peer_address import PeerAddress
 from esxiproxy.core.session.record import Kind, Record
 from esxiproxy.core.session.session import Session
-from esxiproxy.core.session_limits import Limits
+from esxiproxy.core.session_limits import SessionLimits
 from esxiproxy.interfaces import ISessionObserver
 from esxiproxy.ops.logs.access_line import as_combined, as_json
 from esxiproxy.ops.logs.access_log import AccessLog, AccessLogError
 from esxiproxy.ops.logs.datagram_sink import JournalSink, SyslogSink
 from esxiproxy.ops.logs.file_sink import StdoutSink
-from esxiproxy.ops.logs.sink import MAX_WAITING, QUIET, RETRY, Sink
+from esxiproxy.ops.logs.sink import LOG_INTERVAL, MAX_WAITING, RETRY, Sink
 from tests.programs import Proxy, until
 from tests.wsclient import CLOSE, Client, ScriptedUpstream, echo
 
@@ -41,7 +41,7 @@ NOON = 1767268800.0  # 2026-01-01T12:00:00Z
 RECORD = Record(
     session="5e55101d",
     listener="secure",
-    client=Address("192.0.2.77", 50123),
+    client=PeerAddress("192.0.2.77", 50123),
     principal="anonymous",
     target="/ticket/***",
     upstream="esxi1",
@@ -117,9 +117,9 @@ def told():
 
 
 @contextlib.contextmanager
-def running(to, reactor=None, form=Format.JSON, sink=None):
+def running(to, reactor=None, form=AccessLogFormat.JSON, sink=None):
     reactor = reactor or Reactor()
-    log = AccessLog(AccessLogging(to, form), reactor, sink, reactor.seconds)
+    log = AccessLog(AccessLogConfig(to, form), reactor, sink, reactor.seconds)
     log.startService()
     try:
         yield log
@@ -166,7 +166,7 @@ def test_a_failed_request_has_its_error_and_no_close_code():
 
 def test_what_there_is_none_of_is_null():
     empty = replace(
-        RECORD, client=Address("unix", 0), principal="", target="", upstream="", status=0, ended_by="",
+        RECORD, client=PeerAddress("unix", 0), principal="", target="", upstream="", status=0, ended_by="",
         method="", phases=MappingProxyType({}),
     )  # fmt: skip
     line = json.loads(as_json(empty, NOON))
@@ -228,11 +228,13 @@ _PLACES = st.sampled_from(
 )
 
 
-@given(_TICKET, _PLACES, st.sampled_from(Format), st.booleans())
+@given(_TICKET, _PLACES, st.sampled_from(AccessLogFormat), st.booleans())
 def test_no_part_of_a_ticket_is_in_a_line(ticket, place, form, raw):
     target = place.replace("{}", ticket)
     head = RequestHead(b"", b"GET", target.encode(), (1, 1), ())
-    session = Session(Request("5e55", "secure", Address("::1", 5), True, head), Limits(), lambda: 0.0)
+    session = Session(
+        Request("5e55", "secure", PeerAddress("::1", 5), True, head), SessionLimits(), lambda: 0.0
+    )
     session.error, session.detail = "Internal", f"a plugin that raised at {target}"
     record = session.record()
     if raw:  # an observer of the site's own that hides nothing
@@ -242,7 +244,7 @@ def test_no_part_of_a_ticket_is_in_a_line(ticket, place, form, raw):
     clock = Reactor()
     sink = Reader(clock)
     for wrap in (sink, SyslogSink(clock), JournalSink(clock)):
-        line = {Format.JSON: as_json, Format.COMBINED: as_combined}[form](record, NOON)
+        line = {AccessLogFormat.JSON: as_json, AccessLogFormat.COMBINED: as_combined}[form](record, NOON)
         octets = wrap.wrapped(line, record, NOON)
         parts = {ticket[i : i + 6].encode() for i in range(len(ticket) - 5)}
         if set(ticket) - set(string.digits):
@@ -258,7 +260,7 @@ def lines_of(path):
 
 
 def test_it_is_an_observer(tmp_path):
-    assert verifyObject(ISessionObserver, AccessLog(AccessLogging(tmp_path / "a"), Reactor()))
+    assert verifyObject(ISessionObserver, AccessLog(AccessLogConfig(tmp_path / "a"), Reactor()))
 
 
 def test_a_line_has_the_time_of_day_at_which_the_request_came(tmp_path):
@@ -275,7 +277,7 @@ def test_a_line_has_the_time_of_day_at_which_the_request_came(tmp_path):
 def test_a_file_is_appended_to_and_is_not_for_everybodys_eyes(tmp_path):
     path = tmp_path / "access.log"
     for _ in range(2):
-        with running(path, form=Format.COMBINED) as log:
+        with running(path, form=AccessLogFormat.COMBINED) as log:
             log.closed(RECORD)
     assert len(path.read_text().splitlines()) == 2
     assert path.stat().st_mode & 0o007 == 0
@@ -283,7 +285,7 @@ def test_a_file_is_appended_to_and_is_not_for_everybodys_eyes(tmp_path):
 
 def test_a_file_that_cannot_be_opened_is_an_error_of_the_start(tmp_path):
     with pytest.raises(AccessLogError, match=r"access_log: cannot open .*/access\.log: No such file"):
-        AccessLog(AccessLogging(tmp_path / "gone" / "access.log"), Reactor()).startService()
+        AccessLog(AccessLogConfig(tmp_path / "gone" / "access.log"), Reactor()).startService()
 
 
 def test_after_reopening_lines_go_to_the_new_file_and_none_is_lost(tmp_path):
@@ -345,12 +347,12 @@ def test_a_full_disk_drops_lines_and_says_so_once_a_minute():
             for _ in range(3):
                 log.closed(RECORD)
             assert lines == ["access log: 1 line lost: No space left on device"]
-            reactor.advance(QUIET - 1)
+            reactor.advance(LOG_INTERVAL - 1)
             log.closed(RECORD)
             assert len(lines) == 1
             reactor.advance(1)
             assert lines[1:] == ["access log: 3 lines lost: No space left on device"]
-            reactor.advance(QUIET)
+            reactor.advance(LOG_INTERVAL)
             assert len(lines) == 2
             log.closed(RECORD)
             log.closed(RECORD)
@@ -362,7 +364,7 @@ def test_a_full_disk_drops_lines_and_says_so_once_a_minute():
 
 
 def wire(sink, reactor=None):
-    return running(Place.STDOUT, reactor, sink=sink)
+    return running(LogTarget.STDOUT, reactor, sink=sink)
 
 
 def test_a_reader_that_takes_nothing_now_gets_the_line_later():
@@ -426,7 +428,7 @@ def test_what_still_waits_at_the_end_is_tried_once_more_and_then_counted():
 
 
 def test_a_record_before_the_start_or_after_the_end_is_no_error(tmp_path):
-    log = AccessLog(AccessLogging(tmp_path / "access.log"), Reactor())
+    log = AccessLog(AccessLogConfig(tmp_path / "access.log"), Reactor())
     log.closed(RECORD)
     log.startService()
     log.stopService()
@@ -442,7 +444,7 @@ def test_a_full_pipe_never_blocks_and_its_reader_gets_whole_lines():
     reactor = Reactor()
     try:
         long = replace(RECORD, detail="x" * 6000)
-        with told(), running(Place.STDOUT, reactor, sink=StdoutSink(reactor, writer)) as log:
+        with told(), running(LogTarget.STDOUT, reactor, sink=StdoutSink(reactor, writer)) as log:
             for _ in range(40):
                 log.closed(long)
             got = b""
@@ -466,7 +468,7 @@ def test_a_pipe_without_a_reader_loses_lines_and_nothing_else():
     os.close(reader)
     reactor = Reactor()
     try:
-        with told() as lines, running(Place.STDOUT, reactor, sink=StdoutSink(reactor, writer)) as log:
+        with told() as lines, running(LogTarget.STDOUT, reactor, sink=StdoutSink(reactor, writer)) as log:
             log.closed(RECORD)
             assert lines == ["access log: 1 line lost: Broken pipe"]
     finally:
@@ -478,7 +480,7 @@ def test_standard_output_may_be_a_socket():
     reactor = Reactor()
     with ours, theirs:
         sink = StdoutSink(reactor, ours.fileno())
-        with running(Place.STDOUT, reactor, sink=sink) as log:
+        with running(LogTarget.STDOUT, reactor, sink=sink) as log:
             log.closed(RECORD)
             assert json.loads(theirs.recv(1 << 16))["status"] == 101
             with told() as lines:
@@ -488,7 +490,7 @@ def test_standard_output_may_be_a_socket():
 
 
 def test_standard_output_is_the_real_one(capfd):
-    with running(Place.STDOUT) as log:
+    with running(LogTarget.STDOUT) as log:
         log.closed(RECORD)
     assert json.loads(capfd.readouterr().out)["session"] == "5e55101d"
 
@@ -509,7 +511,7 @@ def daemon(tmp_path):
 def test_syslog_gets_daemon_info_with_our_name_and_process(daemon):
     listening, path = daemon
     reactor = Reactor()
-    with running(Place.SYSLOG, reactor, sink=SyslogSink(reactor, path)) as log:
+    with running(LogTarget.SYSLOG, reactor, sink=SyslogSink(reactor, path)) as log:
         log.closed(RECORD)
     got = listening.recv(1 << 16).decode()
     head, line = got.split(": ", 1)
@@ -520,7 +522,7 @@ def test_syslog_gets_daemon_info_with_our_name_and_process(daemon):
 def test_the_journal_gets_fields_by_which_a_session_is_found(daemon):
     listening, path = daemon
     reactor = Reactor()
-    with running(Place.JOURNALD, reactor, sink=JournalSink(reactor, path)) as log:
+    with running(LogTarget.JOURNALD, reactor, sink=JournalSink(reactor, path)) as log:
         log.closed(PAGE)
     fields = dict(line.split("=", 1) for line in listening.recv(1 << 16).decode().splitlines())
     message = json.loads(fields.pop("MESSAGE"))
@@ -543,7 +545,7 @@ def test_a_journal_field_with_a_newline_cannot_begin_another_field():
 
 def test_a_syslog_that_is_gone_loses_lines_and_one_that_comes_back_gets_them_again(tmp_path):
     path, reactor = str(tmp_path / "log"), Reactor()
-    with told() as lines, running(Place.SYSLOG, reactor, sink=SyslogSink(reactor, path)) as log:
+    with told() as lines, running(LogTarget.SYSLOG, reactor, sink=SyslogSink(reactor, path)) as log:
         log.closed(RECORD)
         assert lines == ["access log: 1 line lost: No such file or directory"]
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
@@ -557,7 +559,7 @@ def test_a_syslog_that_is_gone_loses_lines_and_one_that_comes_back_gets_them_aga
 def test_a_syslog_that_does_not_read_never_blocks(daemon):
     listening, path = daemon
     reactor = Reactor()
-    with running(Place.SYSLOG, reactor, sink=SyslogSink(reactor, path)) as log:
+    with running(LogTarget.SYSLOG, reactor, sink=SyslogSink(reactor, path)) as log:
         while not reactor.getDelayedCalls():
             log.closed(RECORD)
         log.closed(PAGE)
@@ -575,11 +577,11 @@ LISTENER = "[listener a]\nlisten = :80\nupstream = u\n[upstream u]\nurl = ws://1
     [
         ("", None),
         ("[proxy]\naccess_log = off\n", None),
-        ("[proxy]\naccess_log = stdout\n", AccessLogging(Place.STDOUT)),
-        ("[proxy]\naccess_log = syslog\n", AccessLogging(Place.SYSLOG)),
+        ("[proxy]\naccess_log = stdout\n", AccessLogConfig(LogTarget.STDOUT)),
+        ("[proxy]\naccess_log = syslog\n", AccessLogConfig(LogTarget.SYSLOG)),
         (
             "[proxy]\naccess_log = journald\naccess_log_format = combined\n",
-            AccessLogging(Place.JOURNALD, Format.COMBINED),
+            AccessLogConfig(LogTarget.JOURNALD, AccessLogFormat.COMBINED),
         ),
     ],
 )
@@ -590,7 +592,7 @@ def test_the_configuration_says_where_and_how(tmp_path, text, wanted):
 
 def test_a_file_is_relative_to_the_configuration(tmp_path):
     (tmp_path / "x.ini").write_text("[proxy]\naccess_log = access.log\n" + LISTENER)
-    assert load(tmp_path / "x.ini").access_log == AccessLogging(tmp_path / "access.log")
+    assert load(tmp_path / "x.ini").access_log == AccessLogConfig(tmp_path / "access.log")
 
 
 def test_a_format_that_there_is_not_is_refused(tmp_path):

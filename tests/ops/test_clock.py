@@ -12,7 +12,7 @@ from twisted.internet.task import Clock, LoopingCall
 
 import esxiproxy
 from esxiproxy.core.websocket.control_budget import BURST, ControlBudget
-from esxiproxy.net.transport.reactor import streaming
+from esxiproxy.net.transport.reactor import with_fast_transports
 from esxiproxy.ops.process import clock as clock_module
 from esxiproxy.ops.process.clock import make_monotonic
 from esxiproxy.ops.process.systemd import SystemdService
@@ -83,7 +83,7 @@ def test_a_call_that_is_armed_already_keeps_the_time_that_it_has_left(machine):
 def test_streams_of_ours_have_the_same_clock(monkeypatch):
     machine = Machine(monkeypatch)
     make_monotonic(machine.reactor)
-    assert streaming(machine.reactor).seconds() == 5_000.0
+    assert with_fast_transports(machine.reactor).seconds() == 5_000.0
 
 
 @pytest.mark.parametrize("step", [-10.0, 120.0])
@@ -146,7 +146,7 @@ def test_the_time_of_day_is_read_only_for_what_is_written_down():
 
 def test_an_embedded_proxy_measures_on_the_clock_that_it_is_given():
     reactor, clock = Clock(), Clock()
-    proxy = esxiproxy.Proxy(reactor, limits=esxiproxy.Limits(drain_timeout=10), clock=clock)
+    proxy = esxiproxy.Proxy(reactor, limits=esxiproxy.SessionLimits(drain_timeout=10), clock=clock)
     factory = proxy.listener("one", esxiproxy.StaticRouter(esxiproxy.Upstream("u", "192.0.2.10", 443, False)))
     assert factory.clock is clock
     proxy.startService()

@@ -4,7 +4,7 @@ import pytest
 
 from esxiproxy.core.routing import Upstream, Verify
 from esxiproxy.core.thumbprint import Pin
-from esxiproxy.ops.manhole.commands import Commands, Mistake
+from esxiproxy.ops.manhole.commands import CommandError, Commands
 from tests.net.memory import Wire
 from tests.net.scene import UPSTREAM, Scene, close, frames, opening, up
 
@@ -74,7 +74,7 @@ def test_a_session_whose_upstream_has_not_accepted_is_shown_as_opening():
     desk = Desk(scene)
     assert "state       opening" in desk.commands.session(desk.id)
     assert desk.id in desk.commands.sessions()
-    with pytest.raises(Mistake, match="no frames yet"):
+    with pytest.raises(CommandError, match="no frames yet"):
         desk.commands.trace(desk.id)
 
 
@@ -148,7 +148,7 @@ def test_close_before_the_101_refuses_the_client():
 def test_an_id_that_nobody_has_is_a_mistake_in_words(wrong):
     desk = opened()
     for command in (desk.commands.session, desk.commands.close, desk.commands.trace):
-        with pytest.raises(Mistake, match="no session"):
+        with pytest.raises(CommandError, match="no session"):
             command(wrong)
     assert len(desk.scene.sessions) == 1
 
@@ -160,7 +160,7 @@ def test_the_beginning_of_an_id_has_to_be_one_sessions_alone(monkeypatch):
     second = Wire(desk.scene.factory.buildProtocol(None))
     second.send(opening(SECRET))
     second.pump()
-    with pytest.raises(Mistake, match="2 sessions begin with 'aa'"):
+    with pytest.raises(CommandError, match="2 sessions begin with 'aa'"):
         desk.commands.close("aa")
     assert desk.commands.session("aa2").startswith("session     aa22")
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from esxiproxy.core.startup import CannotStart
+from esxiproxy.core.startup import StartupError
 from esxiproxy.ops.process import descriptors
 from esxiproxy.ops.process.descriptors import Descriptors, used_descriptors
 
@@ -80,7 +80,7 @@ def test_a_platform_without_such_a_folder_refuses_nobody(monkeypatch):
 def test_a_limit_that_serves_nobody_is_an_error(monkeypatch, limit):
     monkeypatch.setattr(descriptors, "_limits", lambda: (limit, limit))
     files = Bounded(limit, used=7)
-    with pytest.raises(CannotStart) as caught:
+    with pytest.raises(StartupError) as caught:
         files.raise_limit()
     assert str(caught.value).startswith(
         f"the limit on open files, {limit}, leaves none for a session: 7 are open and 64 are reserved, so at "

@@ -10,11 +10,11 @@ import pytest
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import Logger, LogPublisher, textFileLogObserver
 
-from esxiproxy.core.startup import CannotStart
+from esxiproxy.core.startup import StartupError
 from esxiproxy.ops.logs.datagram_sink import SyslogSink
 from esxiproxy.ops.logs.file_sink import RotatedFileSink, StdoutSink
 from esxiproxy.ops.logs.sink import MAX_WAITING, RETRY, Losses, Sink
-from esxiproxy.ops.logs.twistd_log import SystemLog, TextLog, own_log
+from esxiproxy.ops.logs.twistd_log import SystemLog, TextLog, twistd_log
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 TWISTD = {"nodaemon": True, "logfile": None, "logger": None, "syslog": False, "prefix": "twisted"}
@@ -252,15 +252,15 @@ def test_syslog_gets_what_twistd_sends(tmp_path):
 )
 def test_it_goes_where_twistd_is_told(options, sink, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
-    log = own_log(TWISTD | options, Reactor())
+    log = twistd_log(TWISTD | options, Reactor())
     assert sink is None if log is None else type(log._sink) is sink
 
 
 @pytest.mark.parametrize("options", [None, {"log": "something else than twistd"}])
 def test_whoever_embeds_us_keeps_the_log(options):
-    assert own_log(options, Reactor()) is None
+    assert twistd_log(options, Reactor()) is None
 
 
 def test_a_file_that_cannot_be_opened_is_an_error_of_the_start(tmp_path):
-    with pytest.raises(CannotStart, match=r"the log cannot be opened: .*gone/own.log"):
-        own_log(TWISTD | {"logfile": str(tmp_path / "gone" / "own.log")}, Reactor())
+    with pytest.raises(StartupError, match=r"the log cannot be opened: .*gone/own.log"):
+        twistd_log(TWISTD | {"logfile": str(tmp_path / "gone" / "own.log")}, Reactor())

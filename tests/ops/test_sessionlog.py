@@ -6,8 +6,8 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
-from esxiproxy.core.config.access_log import Told
-from esxiproxy.core.peer_address import Address
+from esxiproxy.core.config.access_log import SessionLogFilter
+from esxiproxy.core.peer_address import PeerAddress
 from esxiproxy.core.session.record import Record
 from esxiproxy.ops.logs.session_log import REFUSALS, SessionLog
 
@@ -24,7 +24,7 @@ def record(error, timeout=""):
     return Record(
         session="5e55101d",
         listener="secure",
-        client=Address("192.0.2.77", 50123),
+        client=PeerAddress("192.0.2.77", 50123),
         principal="",
         target="/ticket/***",
         upstream="",
@@ -65,13 +65,13 @@ def test_a_flood_of_clients_that_say_nothing_is_a_few_lines_a_second_as_well(tol
 
 
 def test_where_nobody_wants_to_know_more_only_failures_have_a_line(told):
-    log = SessionLog(Clock().seconds, Told.ERRORS)
+    log = SessionLog(Clock().seconds, SessionLogFilter.ERRORS)
     log.closed(record(""))
     assert not told
     log.closed(record("UpstreamRefused"))
     log.closed(record("LimitReached"))
     assert len(told) == 2
-    log.told = Told.ALL
+    log.told = SessionLogFilter.ALL
     log.closed(record(""))
     assert len(told) == 3
 

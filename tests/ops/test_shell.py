@@ -3,7 +3,7 @@
 import re
 
 from esxiproxy.ops.manhole.commands import Commands
-from esxiproxy.ops.manhole.shell import Command, Pipe, Shell
+from esxiproxy.ops.manhole.shell import OneCommand, Pipe, Shell
 from tests.net.scene import frame, up
 from tests.ops.test_commands import opened
 
@@ -44,7 +44,7 @@ class Terminal:
 def run(desk, line):
     """The output and the status of one line that was given to ssh."""
     written, ended = [], []
-    command = Command(line, Terminal._commands.__get__(Holding(desk)), written.append, ended.append)
+    command = OneCommand(line, Terminal._commands.__get__(Holding(desk)), written.append, ended.append)
     command.run()
     return command, written, ended
 

@@ -29,7 +29,7 @@ def test_what_is_done_soon_is_waited_for(pool):
 
 
 def test_what_hangs_is_not_nor_is_what_waits_behind_it(pool, monkeypatch):
-    monkeypatch.setattr(threads, "PATIENCE", 0.05)
+    monkeypatch.setattr(threads, "STOP_TIMEOUT", 0.05)
     released = threading.Event()
     for _ in range(5):
         pool.callInThread(released.wait, 30)

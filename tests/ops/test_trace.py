@@ -3,7 +3,7 @@
 import pytest
 
 from esxiproxy.core.websocket.frames import FrameWalker
-from esxiproxy.ops.manhole.commands import Mistake
+from esxiproxy.ops.manhole.commands import CommandError
 from esxiproxy.ops.manhole.trace import FrameHeader, TracingWalker
 from tests.net.scene import close, frame, frames, up
 from tests.ops.test_commands import opened
@@ -126,7 +126,7 @@ def test_a_trace_ends_when_it_is_told_to():
     assert f"untrace('{desk.id}')" in shown and "100 frames or 60 s" in shown
     desk.commands.untrace(desk.id[:4])
     assert desk.lines == ["trace ended after 0 frames: as you wish"]
-    with pytest.raises(Mistake, match="you trace no session"):
+    with pytest.raises(CommandError, match="you trace no session"):
         desk.commands.untrace(desk.id)
 
 
@@ -166,7 +166,7 @@ def test_a_fault_is_shown_by_its_name():
 def test_a_session_has_one_trace_at_a_time():
     desk = opened()
     desk.commands.trace(desk.id)
-    with pytest.raises(Mistake, match="traced already"):
+    with pytest.raises(CommandError, match="traced already"):
         desk.commands.trace(desk.id)
     assert "traced      yes" in desk.commands.session(desk.id)
 
@@ -174,7 +174,7 @@ def test_a_session_has_one_trace_at_a_time():
 @pytest.mark.parametrize("bounds", [{"frames": 0}, {"frames": 10**6}, {"seconds": 0}, {"seconds": 1e9}])
 def test_a_trace_has_bounds(bounds):
     desk = opened()
-    with pytest.raises(Mistake, match="a trace has"):
+    with pytest.raises(CommandError, match="a trace has"):
         desk.commands.trace(desk.id, **bounds)
     assert desk.commands.tracing == 0
 

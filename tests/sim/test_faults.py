@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from esxiproxy.sim.faults import Fault
+from esxiproxy.sim.faults import SimFault
 from tests.sim.client import ACCEPT, BINARY, CLOSE, Client
 from tests.sim.program import Host
 
@@ -187,5 +187,5 @@ def test_an_unknown_fault_is_400(client: Client, host: Host) -> None:
 
 def test_every_fault_has_a_test() -> None:
     """This file holds one by each name."""
-    for fault in Fault:
+    for fault in SimFault:
         assert f"test_{fault.name.lower()}" in globals()

@@ -10,20 +10,20 @@ from twisted.internet.task import Clock
 
 from esxiproxy.sim import certificate, subprotocols, tickets
 from esxiproxy.sim.__main__ import run
-from esxiproxy.sim.console import Console
-from esxiproxy.sim.faults import Fault, FaultPlan
+from esxiproxy.sim.console import ViewerConsole
+from esxiproxy.sim.faults import FaultPlan, SimFault
 from esxiproxy.sim.machine import VirtualMachine
 from esxiproxy.sim.options import HostOptions
 from esxiproxy.sim.rfb import RfbError
 from esxiproxy.sim.screen.screen import Screen
-from esxiproxy.sim.tickets import TicketBook
-from esxiproxy.sim.web import Answer, BadHead, RequestHead
+from esxiproxy.sim.tickets import TicketStore
+from esxiproxy.sim.web import BadHead, SimRequestHead, SimResponse
 from tests.sim.test_rfb import GREETING, request
 
 
 def test_a_ticket_opens_once() -> None:
     """The second use is refused, and so is a ticket that was never issued."""
-    book = TicketBook(Clock().seconds)
+    book = TicketStore(Clock().seconds)
     ticket = book.issue()
     assert re.fullmatch("[0-9a-f]{32}", ticket) and ticket != book.issue()
     assert book.redeem(ticket) is True
@@ -35,7 +35,7 @@ def test_a_ticket_opens_once() -> None:
 def test_a_ticket_expires() -> None:
     """Half an hour is its life."""
     clock = Clock()
-    book = TicketBook(clock.seconds)
+    book = TicketStore(clock.seconds)
     early, late = book.issue(), book.issue()
     clock.advance(1799)
     assert book.redeem(early)
@@ -46,7 +46,7 @@ def test_a_ticket_expires() -> None:
 def test_the_ticket_book_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Past its size the oldest tickets go."""
     monkeypatch.setattr(tickets, "MAX_OUTSTANDING", 3)
-    book = TicketBook(Clock().seconds)
+    book = TicketStore(Clock().seconds)
     issued = [book.issue() for _ in range(5)]
     assert [book.redeem(ticket) for ticket in issued] == [False, False, True, True, True]
 
@@ -84,27 +84,27 @@ def test_the_hosts_order_chooses_the_subprotocol() -> None:
 
 def test_a_head_is_read() -> None:
     """Path and query part, repeated fields join, names have no case."""
-    head = RequestHead.parse(b"GET /a%2f;x=1?fault=drop&b= HTTP/1.1\r\nUpgrade: WebSocket\r\nA: 1\r\na: 2")
+    head = SimRequestHead.parse(b"GET /a%2f;x=1?fault=drop&b= HTTP/1.1\r\nUpgrade: WebSocket\r\nA: 1\r\na: 2")
     assert (head.method, head.path, dict(head.query)) == ("GET", "/a%2f;x=1", {"fault": ["drop"], "b": [""]})
     assert head.listed("a") == ["1", "2"] and head.upgrades
     for broken in (b"", b"GET /", b"GET x HTTP/1.1", b"GET / HTTP/2", b"GET / HTTP/1.1\r\nno", b"\xff\xfe"):
         with pytest.raises(BadHead):
-            RequestHead.parse(broken)
+            SimRequestHead.parse(broken)
 
 
 def test_an_answer_has_its_length() -> None:
     """HEAD gets the same head without the body."""
-    whole = Answer(599, "né\n").encode()
+    whole = SimResponse(599, "né\n").encode()
     assert whole.startswith(b"HTTP/1.1 599 Unnamed\r\n") and b"Content-Length: 4\r\n" in whole
-    assert whole.removesuffix("né\n".encode()) == Answer(599, "né\n").encode(head_only=True)
+    assert whole.removesuffix("né\n".encode()) == SimResponse(599, "né\n").encode(head_only=True)
 
 
 def test_a_query_overrides_the_hosts_fault() -> None:
     """Names and numbers of the query win; nonsense is a ValueError."""
-    plan = FaultPlan(Fault.DROP)
+    plan = FaultPlan(SimFault.DROP)
     assert plan.for_query({}) is plan
     query = {"fault": ["close"], "code": ["4001"], "reason": ["bye"], "seconds": ["2.5"], "status": ["404"]}
-    assert plan.for_query(query | {"body": ["no"]}) == FaultPlan(Fault.CLOSE, 2.5, 404, "no", 4001, "bye")
+    assert plan.for_query(query | {"body": ["no"]}) == FaultPlan(SimFault.CLOSE, 2.5, 404, "no", 4001, "bye")
     for wrong in (
         {"fault": ["nonsense"]},
         {"fault": ["silent-connect"]},
@@ -167,7 +167,7 @@ class TestConsole:
             self.screen, self.clock, 0.1, lambda: datetime.fromtimestamp(self.clock.seconds())
         )
         self.sent: list[bytes] = []
-        self.console = Console(self.machine, "VM", self.sent.append)
+        self.console = ViewerConsole(self.machine, "VM", self.sent.append)
         self.console.start()
         self.console.receive(GREETING)
         self.sent.clear()

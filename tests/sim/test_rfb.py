@@ -4,8 +4,8 @@ import struct
 
 import pytest
 
-from esxiproxy.sim.rfb import KeyEvent, Phase, PointerEvent, RfbError, RfbServer
-from esxiproxy.sim.screen.pixels import PixelFormat, PixelFormatRefused, Translation
+from esxiproxy.sim.rfb import KeyEvent, PointerEvent, RfbError, RfbPhase, RfbServer
+from esxiproxy.sim.screen.pixels import PixelFormat, PixelFormatRefused, PixelTranslation
 from esxiproxy.sim.screen.region import Rect
 from esxiproxy.sim.screen.screen import BACKGROUND, PALETTE, Screen
 
@@ -33,7 +33,7 @@ def test_the_handshake_byte_by_byte() -> None:
     expected = b"\x01\x01" + bytes(4) + struct.pack("!HH", 64, 48)
     expected += bytes.fromhex("20180001 00ff00ff00ff 100800 000000") + struct.pack("!I", 2) + b"VM"
     assert rfb.bytes_to_send() == expected
-    assert rfb.phase is Phase.NORMAL
+    assert rfb.phase is RfbPhase.NORMAL
 
 
 @pytest.mark.parametrize(
@@ -127,4 +127,4 @@ def test_a_translation_keeps_the_order() -> None:
     """Each index becomes its own pixel."""
     format_ = PixelFormat()
     pixels = [format_.pixel(colour) for colour in PALETTE]
-    assert Translation(format_, PALETTE).apply(bytes(range(7))) == b"".join(pixels)
+    assert PixelTranslation(format_, PALETTE).apply(bytes(range(7))) == b"".join(pixels)

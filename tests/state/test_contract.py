@@ -3,14 +3,14 @@
 import pytest
 from zope.interface.verify import verifyObject
 
-from esxiproxy.core.session.claim import Rate, Slots
-from esxiproxy.core.session.command import Command, Verb
+from esxiproxy.core.session.claim import RateClaim, SlotClaim
+from esxiproxy.core.session.command import Command, CommandKind
 from esxiproxy.interfaces import IState
 from esxiproxy.state.lease import LEASE, UNRECORDED
 from tests.state.world import MemoryWorld, SqliteWorld, result
 
-TWO = Slots("max_sessions", "listener secure", 2)
-ONE = Slots("max_sessions_per_console", "console vm-42", 1)
+TWO = SlotClaim("max_sessions", "listener secure", 2)
+ONE = SlotClaim("max_sessions_per_console", "console vm-42", 1)
 NAMES = (TWO.name, ONE.name)
 
 
@@ -84,14 +84,14 @@ class TestState:
     def test_each_holder_goes_by_its_own_number(self, world):
         state = world.new()
         result(state.take("a", [ONE]))
-        assert result(state.take("b", [Slots("other", ONE.name, 2)])) is None
-        assert result(state.take("c", [Slots("other", ONE.name, 2)])) is not None
+        assert result(state.take("b", [SlotClaim("other", ONE.name, 2)])) is None
+        assert result(state.take("c", [SlotClaim("other", ONE.name, 2)])) is not None
 
     # Rates
 
     def test_a_bucket_holds_a_burst_for_all_processes_and_fills_again(self, world):
         one, other = world.new(), world.new()
-        rate = Rate("session_rate", "rate 198.51.100.7/32", 2.0, 3)
+        rate = RateClaim("session_rate", "rate 198.51.100.7/32", 2.0, 3)
         takes = [result(state.take("x", [rate])) for state in (one, other, one, other)]
         assert takes == [None, None, None, rate]
         world.advance(0.5)
@@ -102,7 +102,7 @@ class TestState:
 
     def test_a_refused_start_costs_nothing(self, world):
         state = world.new()
-        rate = Rate("session_rate", "rate", 1.0, 1)
+        rate = RateClaim("session_rate", "rate", 1.0, 1)
         result(state.take("a", [ONE]))
         assert [result(state.take("b", [rate, ONE])) for _ in range(3)] == [ONE] * 3
         assert result(state.take("b", [rate])) is None
@@ -237,7 +237,10 @@ class TestState:
         one, other = world.new(), world.new()
         mine, theirs = world.entry(one), world.entry(other)
         result(one.publish(mine)), result(other.publish(theirs))
-        kill, drain = Command(Verb.KILL, theirs.session, "at noon"), Command(Verb.DRAIN, mine.session)
+        kill, drain = (
+            Command(CommandKind.KILL, theirs.session, "at noon"),
+            Command(CommandKind.DRAIN, mine.session),
+        )
         assert result(one.tell(kill)) is True
         assert result(one.tell(drain)) is True
         assert world.obeyed == []
@@ -252,15 +255,17 @@ class TestState:
         result(one.publish(entry))
         world.kill(one)
         world.advance(2 * LEASE)
-        assert result(other.tell(Command(Verb.KILL, entry.session))) is False
-        assert result(other.tell(Command(Verb.KILL, "nobody's"))) is False
+        assert result(other.tell(Command(CommandKind.KILL, entry.session))) is False
+        assert result(other.tell(Command(CommandKind.KILL, "nobody's"))) is False
 
     def test_commands_keep_their_order(self, world):
         one, other = world.new(), world.new()
         entries = [world.entry(one) for _ in range(5)]
         for entry in entries:
             result(one.publish(entry))
-        commands = [Command(Verb.KILL, entry.session, str(number)) for number, entry in enumerate(entries)]
+        commands = [
+            Command(CommandKind.KILL, entry.session, str(number)) for number, entry in enumerate(entries)
+        ]
         for command in commands:
             result(other.tell(command))
         world.advance(2)
@@ -301,7 +306,7 @@ class TestState:
         assert self.in_use(one) == (0, 0)
         assert result(one.take("b", [ONE])) is None
         assert list(result(one.sessions())) == [living]
-        assert result(one.tell(Command(Verb.KILL, first.session))) is False
+        assert result(one.tell(Command(CommandKind.KILL, first.session))) is False
         assert list(result(one.bury(dead.holder))) == [first, second]
         assert list(result(other.bury(dead.holder))) == []
         assert self.in_use(one) == (0, 1)

@@ -18,17 +18,17 @@ from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
 from esxiproxy.core.errors import StateUnavailable
-from esxiproxy.core.session.claim import Slots
+from esxiproxy.core.session.claim import SlotClaim
 from esxiproxy.state import tables
 from esxiproxy.state.factory import check
 from esxiproxy.state.lease import LEASE
-from esxiproxy.state.sqlite import PATIENCE, SqliteState
-from esxiproxy.state.sqlite_store import Ledger
+from esxiproxy.state.sqlite import CALL_TIMEOUT, SqliteState
+from esxiproxy.state.sqlite_store import SqliteStore
 from esxiproxy.state.times import Times
 from tests.programs import environment
 from tests.state.world import Held, SqliteWorld, result
 
-ONE = Slots("max_connections", "upstream 192.0.2.10", 1)
+ONE = SlotClaim("max_connections", "upstream 192.0.2.10", 1)
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_after_a_failure_nobody_waits_for_the_next_one(world):
 def test_of_many_who_find_it_locked_one_waits(tmp_path, monkeypatch):
     for name in ("BUSY", "RETRY"):
         monkeypatch.setattr(tables, name, 0.5)
-    ledger = Ledger(tmp_path / "state.sqlite", "holder", Times.of_this_machine())
+    ledger = SqliteStore(tmp_path / "state.sqlite", "holder", Times.of_this_machine())
     ledger.renew()
     with closing(sqlite3.connect(tmp_path / "state.sqlite", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -198,7 +198,7 @@ def test_a_thread_that_does_not_come_back_is_not_waited_for(world):
     world.pool = Held
     state = world.new()
     taking = state.take("a", [ONE])
-    world.advance(PATIENCE)
+    world.advance(CALL_TIMEOUT)
     with pytest.raises(StateUnavailable, match="did not answer within 3 s"):
         result(taking)
 
@@ -219,7 +219,7 @@ def test_what_a_burial_finds_too_late_is_found_by_the_next_one(world):
     burying = state.bury(dead.holder)
     done, call, args = pool.calls.pop()
     outcome = call(*args)  # the thread has it, and the loop only when nobody waits any more
-    world.advance(PATIENCE)
+    world.advance(CALL_TIMEOUT)
     with pytest.raises(StateUnavailable):
         result(burying)
     done(True, outcome)
@@ -231,7 +231,7 @@ def test_what_a_burial_finds_too_late_is_found_by_the_next_one(world):
 def test_while_one_answer_is_overdue_nobody_waits_for_another(world):
     state, pool = held(world)
     first = state.take("a", [ONE])
-    world.advance(PATIENCE)
+    world.advance(CALL_TIMEOUT)
     with pytest.raises(StateUnavailable):
         result(first)
     queued = len(pool.calls)
@@ -319,7 +319,7 @@ def test_giving_back_is_done_even_when_nobody_waits_for_it(world):
     pool.run()
     assert result(taking) is None
     giving = state.give("a")
-    world.advance(PATIENCE)
+    world.advance(CALL_TIMEOUT)
     assert result(giving) is None
     pool.run()
     asking = state.in_use([ONE.name])
@@ -381,16 +381,16 @@ def test_the_loops_own_thread_never_touches_the_database(tmp_path):
 _RACER = """
 import sys
 from pathlib import Path
-from esxiproxy.core.session.claim import Slots
+from esxiproxy.core.session.claim import SlotClaim
 from esxiproxy.core.errors import StateUnavailable
-from esxiproxy.state.sqlite_store import Ledger
+from esxiproxy.state.sqlite_store import SqliteStore
 from esxiproxy.state.times import Times
 
-ledger = Ledger(Path(sys.argv[1]), sys.argv[2], Times.of_this_machine())
+ledger = SqliteStore(Path(sys.argv[1]), sys.argv[2], Times.of_this_machine())
 sys.stdin.readline()
 won = 0
 for number in range(50):
-    full, _names = ledger.take(f"{sys.argv[2]}-{number}", [Slots("max_sessions", "listener", 100)])
+    full, _names = ledger.take(f"{sys.argv[2]}-{number}", [SlotClaim("max_sessions", "listener", 100)])
     won += full is None
 print(won)
 sys.stdin.readline()

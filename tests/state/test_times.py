@@ -6,15 +6,15 @@ from contextlib import closing
 
 import pytest
 
-from esxiproxy.core.session.claim import Rate, Slots
-from esxiproxy.core.session.command import Command, Verb
+from esxiproxy.core.session.claim import RateClaim, SlotClaim
+from esxiproxy.core.session.command import Command, CommandKind
 from esxiproxy.state import times
 from esxiproxy.state.lease import LEASE, UNRECORDED
 from esxiproxy.state.times import Times
 from tests.state.world import SqliteWorld, result
 
-ONE = Slots("max_connections", "upstream 192.0.2.10", 1)
-RATE = Rate("session_rate", "client 192.0.2.7", 1.0, 3)
+ONE = SlotClaim("max_connections", "upstream 192.0.2.10", 1)
+RATE = RateClaim("session_rate", "client 192.0.2.7", 1.0, 3)
 STEPS = (-86400.0, -10.0, 120.0, 2 * UNRECORDED)
 
 
@@ -78,7 +78,7 @@ def test_a_step_of_the_time_of_day_loses_no_command(world, step):
     entry = world.entry(one)
     result(one.publish(entry))
     process = world.freeze(one)
-    kill = Command(Verb.KILL, entry.session, "at noon")
+    kill = Command(CommandKind.KILL, entry.session, "at noon")
     assert result(other.tell(kill)) is True
     world.day += step
     world.advance(LEASE / 2)  # the others take away what has expired

@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from esxiproxy.core.errors import StateUnavailable
-from esxiproxy.core.session.entry import Entry
+from esxiproxy.core.session.entry import SessionEntry
 from esxiproxy.state.memory import Memory, MemoryState
 from esxiproxy.state.sqlite import SqliteState
 from esxiproxy.state.times import Times
@@ -117,7 +117,7 @@ class World:
             "upstream": "esxi1",
             "since": self._now,
         }
-        return Entry(**{**fields, **changed})
+        return SessionEntry(**{**fields, **changed})
 
 
 class MemoryWorld(World):

@@ -4,10 +4,10 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
 from esxiproxy.core.errors import StateUnavailable
-from esxiproxy.core.session.entry import Entry
-from esxiproxy.workers.worker.crash_recovery import AGAIN, Burial
+from esxiproxy.core.session.entry import SessionEntry
+from esxiproxy.workers.worker.crash_recovery import RETRY_INTERVAL, CrashRecorder
 
-ENTRY = Entry("5e55", "dead", "one", "[2001:db8::7]:4711", "alice", "/ticket/***", "esxi1", 90.0)
+ENTRY = SessionEntry("5e55", "dead", "one", "[2001:db8::7]:4711", "alice", "/ticket/***", "esxi1", 90.0)
 
 
 class State:
@@ -26,7 +26,7 @@ class State:
 def test_each_session_has_its_record_once():
     clock, records = Clock(), []
     clock.advance(100)
-    burial = Burial(State().bury, records.append, clock, clock.seconds)
+    burial = CrashRecorder(State().bury, records.append, clock, clock.seconds)
     for _ in range(2):
         done = Deferred.fromCoroutine(burial.of("dead"))
         assert done.called
@@ -37,10 +37,10 @@ def test_each_session_has_its_record_once():
 def test_a_state_that_is_gone_is_asked_again_until_it_answers():
     clock, records, state = Clock(), [], State()
     state.gone = True
-    done = Deferred.fromCoroutine(Burial(state.bury, records.append, clock, clock.seconds).of("dead"))
-    clock.pump([AGAIN] * 100)
+    done = Deferred.fromCoroutine(CrashRecorder(state.bury, records.append, clock, clock.seconds).of("dead"))
+    clock.pump([RETRY_INTERVAL] * 100)
     assert not done.called and records == []
     state.gone = False
-    clock.advance(AGAIN)
+    clock.advance(RETRY_INTERVAL)
     assert done.called
     assert [record.session for record in records] == ["5e55"]

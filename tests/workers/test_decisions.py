@@ -12,26 +12,26 @@ from twisted.internet.task import Clock
 
 from esxiproxy.core.config.loader import load
 from esxiproxy.core.config.model import MANHOLE
-from esxiproxy.core.peer_address import Address
-from esxiproxy.core.session.entry import Entry
+from esxiproxy.core.peer_address import PeerAddress
+from esxiproxy.core.session.entry import SessionEntry
 from esxiproxy.workers.__main__ import _line as first_line
-from esxiproxy.workers.master.backoff import GOOD_LIFE, LONGEST, Backoff
+from esxiproxy.workers.master.backoff import LONGEST, STABLE_AFTER, Backoff
 from esxiproxy.workers.master.plan_reader import read_plan
-from esxiproxy.workers.master.state_directory import StateFolder
-from esxiproxy.workers.master.watchdog import PATIENCE, Verdict, Watch
+from esxiproxy.workers.master.state_directory import StateDirectory
+from esxiproxy.workers.master.watchdog import HEARTBEAT_TIMEOUT, Watchdog, WorkerHealth
 from esxiproxy.workers.plan import Plan, plan_of
-from esxiproxy.workers.shared.balancing import STALE, Share, may_accept
+from esxiproxy.workers.shared.balancing import STALE, WorkerLoad, may_accept
 from esxiproxy.workers.shared.lines import LONGEST as LONGEST_LINE
 from esxiproxy.workers.shared.lines import Lines
-from esxiproxy.workers.shared.messages import Order
-from esxiproxy.workers.shared.scoreboard import Board
+from esxiproxy.workers.shared.messages import WorkerConfig
+from esxiproxy.workers.shared.scoreboard import Scoreboard
 from esxiproxy.workers.worker.lost import record_of
 
 NOW = 1000.0
 
 
 def shares(*held, seen=NOW):
-    return [Share(count, seen) for count in held]
+    return [WorkerLoad(count, seen) for count in held]
 
 
 class TestSpread:
@@ -53,17 +53,17 @@ class TestSpread:
             assert max(held) <= 1.2 * 1000 / workers, held
 
     def test_who_gives_no_sign_of_life_is_not_waited_for(self):
-        mine, dead = Share(10, NOW), Share(0, NOW - STALE - 0.1)
+        mine, dead = WorkerLoad(10, NOW), WorkerLoad(0, NOW - STALE - 0.1)
         assert may_accept(0, [mine, dead], NOW)
-        assert not may_accept(0, [mine, Share(0, NOW - STALE / 2)], NOW)
+        assert not may_accept(0, [mine, WorkerLoad(0, NOW - STALE / 2)], NOW)
 
     def test_who_takes_no_connections_does_not_count(self):
-        assert may_accept(0, [Share(10, NOW), Share(0, 0.0)], NOW)
-        assert may_accept(0, [Share(10, NOW), Share(0, -NOW)], NOW)
+        assert may_accept(0, [WorkerLoad(10, NOW), WorkerLoad(0, 0.0)], NOW)
+        assert may_accept(0, [WorkerLoad(10, NOW), WorkerLoad(0, -NOW)], NOW)
 
     def test_one_that_is_late_itself_still_knows_what_it_holds(self):
-        assert may_accept(0, [Share(10, NOW - 9), Share(10, NOW)], NOW)
-        assert not may_accept(0, [Share(20, 0.0), Share(10, NOW)], NOW)
+        assert may_accept(0, [WorkerLoad(10, NOW - 9), WorkerLoad(10, NOW)], NOW)
+        assert not may_accept(0, [WorkerLoad(20, 0.0), WorkerLoad(10, NOW)], NOW)
 
 
 class TestBackoff:
@@ -77,45 +77,45 @@ class TestBackoff:
         backoff = Backoff()
         for _ in range(5):
             backoff.died(1.0)
-        assert backoff.died(GOOD_LIFE) == 0.0
+        assert backoff.died(STABLE_AFTER) == 0.0
         assert backoff.died(1.0) == 0.1
 
 
 class TestWatch:
     def test_a_worker_that_is_silent_is_told_of_once_and_then_given_up(self):
-        watch, told = Watch(), []
-        for look in range(PATIENCE + 3):
+        watch, told = Watchdog(), []
+        for look in range(HEARTBEAT_TIMEOUT + 3):
             told.append(watch.look({0: 5.0, 1: float(look + 1)}))
-        assert told[1] == {0: Verdict.SILENT}
-        assert told[PATIENCE] == {0: Verdict.LOST}
-        assert [verdict for verdict in told if verdict] == [told[1], told[PATIENCE]]
+        assert told[1] == {0: WorkerHealth.SILENT}
+        assert told[HEARTBEAT_TIMEOUT] == {0: WorkerHealth.LOST}
+        assert [verdict for verdict in told if verdict] == [told[1], told[HEARTBEAT_TIMEOUT]]
 
     def test_one_that_comes_back_is_told_of(self):
-        watch = Watch()
+        watch = Watchdog()
         assert [watch.look({0: sign}) for sign in (1.0, 1.0, 1.0, 2.0, 3.0)] == [
             {},
-            {0: Verdict.SILENT},
+            {0: WorkerHealth.SILENT},
             {},
-            {0: Verdict.BACK},
+            {0: WorkerHealth.BACK},
             {},
         ]
 
     def test_a_successor_begins_anew(self):
-        watch = Watch()
-        assert watch.look({0: 1.0}) == {} and watch.look({0: 1.0}) == {0: Verdict.SILENT}
+        watch = Watchdog()
+        assert watch.look({0: 1.0}) == {} and watch.look({0: 1.0}) == {0: WorkerHealth.SILENT}
         assert watch.look({}) == {}
         assert watch.look({0: 1.0}) == {}
 
 
 class TestBoard:
     def test_what_one_process_writes_the_others_read(self):
-        one = Board.new(3)
-        other = Board(os.dup(one.descriptor), 3)
+        one = Scoreboard.new(3)
+        other = Scoreboard(os.dup(one.descriptor), 3)
         other.hold(1, 17)
         other.live(1, 5_000_000_000)
-        assert one.shares() == [Share(0, 0.0), Share(17, 5.0), Share(0, 0.0)]
+        assert one.shares() == [WorkerLoad(0, 0.0), WorkerLoad(17, 5.0), WorkerLoad(0, 0.0)]
         one.clear(1)
-        assert other.shares() == [Share(0, 0.0)] * 3
+        assert other.shares() == [WorkerLoad(0, 0.0)] * 3
         one.close(), other.close()
 
     def test_one_that_cannot_be_mapped_leaves_no_descriptor(self, monkeypatch):
@@ -125,14 +125,14 @@ class TestBoard:
         monkeypatch.setattr("mmap.mmap", no_memory)
         before = set(os.listdir("/proc/self/fd"))
         with pytest.raises(OSError, match="Cannot allocate memory"):
-            Board.new(3)
+            Scoreboard.new(3)
         assert set(os.listdir("/proc/self/fd")) == before
 
 
 class TestStateFolder:
     @pytest.fixture
     def folder(self, tmp_path):
-        folder = StateFolder({"RUNTIME_DIRECTORY": f"{tmp_path}:/other"})
+        folder = StateDirectory({"RUNTIME_DIRECTORY": f"{tmp_path}:/other"})
         yield folder
         folder.remove()
         assert [path for path in tmp_path.iterdir() if path.name.startswith("esxiproxy-")] == []
@@ -209,10 +209,10 @@ class TestPlan:
         file = tmp_path / "proxy.ini"
         file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes() + "; schön\r\n".encode())
         plan = Plan.read(plan_of(load(file)).text())
-        order = Order(0, str(file), plan.endpoints, {}, "", 5, (6,), plan.content)
+        order = WorkerConfig(0, str(file), plan.endpoints, {}, "", 5, (6,), plan.content)
         wanted = load(file)
         file.write_text("[listener half")
-        content = Order.read(order.line()).content.encode()
+        content = WorkerConfig.read(order.line()).content.encode()
         assert content == wanted.content and load(file, content) == wanted
         assert wanted.manhole == config.manhole
 
@@ -238,26 +238,28 @@ class TestPlan:
             Plan.read(text)
 
     def test_an_order_survives_its_line(self):
-        order = Order(1, "/proxy.ini", (("one", "tcp:1"),), {"one": 5}, "/state", 6, (7, 8))
-        assert Order.read(order.line()) == order
+        order = WorkerConfig(1, "/proxy.ini", (("one", "tcp:1"),), {"one": 5}, "/state", 6, (7, 8))
+        assert WorkerConfig.read(order.line()) == order
 
 
 def test_an_order_of_any_length_is_read_with_what_has_come_behind_it(tmp_path):
-    line = Order(1, "/proxy.ini", (), {}, "/state", 5, (6,), "; x\n" * 50_000).line()
+    line = WorkerConfig(1, "/proxy.ini", (), {}, "/state", 5, (6,), "; x\n" * 50_000).line()
     (tmp_path / "orders").write_bytes(line + b'["open"]\n["ret')
     with open(tmp_path / "orders", "rb") as orders:
         assert first_line(orders.fileno()) == (line[:-1], b'["open"]\n["ret')
 
 
 @pytest.mark.parametrize(
-    "client", [Address("192.0.2.1", 7), Address("2001:db8::1", 7), Address("unix", 0)], ids=str
+    "client", [PeerAddress("192.0.2.1", 7), PeerAddress("2001:db8::1", 7), PeerAddress("unix", 0)], ids=str
 )
 def test_an_address_is_read_as_it_was_written(client):
-    assert Address.read(str(client)) == client
+    assert PeerAddress.read(str(client)) == client
 
 
 def test_the_record_of_a_lost_session_says_so():
-    entry = Entry("5e55", "holder", "one", "[2001:db8::1]:4711", "alice", "/ticket/***", "esxi1", 100.0)
+    entry = SessionEntry(
+        "5e55", "holder", "one", "[2001:db8::1]:4711", "alice", "/ticket/***", "esxi1", 100.0
+    )
     record = record_of(entry, 160.5)
     assert (record.session, record.error, record.status) == ("5e55", "WorkerLost", 101)
     assert (record.client.host, record.client.port) == ("2001:db8::1", 4711)

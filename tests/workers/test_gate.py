@@ -8,9 +8,9 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger
 
 from esxiproxy.workers.shared.balancing import STALE
-from esxiproxy.workers.shared.scoreboard import Board
-from esxiproxy.workers.worker.accept_gate import PULSE, Gate
-from esxiproxy.workers.worker.report_pipe import MOST, RETRY, Reports
+from esxiproxy.workers.shared.scoreboard import Scoreboard
+from esxiproxy.workers.worker.accept_gate import HEARTBEAT_INTERVAL, AcceptGate
+from esxiproxy.workers.worker.report_pipe import MOST, RETRY, ReportPipe
 
 
 class Reactor(Clock):
@@ -43,12 +43,12 @@ class Crowd:
     """Two gates with a port each; the one of number 1 has a clock of its own, which can stand still."""
 
     def __init__(self):
-        self.board = Board.new(2)
+        self.board = Scoreboard.new(2)
         self.wakes = [os.eventfd(0, os.EFD_NONBLOCK) for _ in range(2)]
         self.reactors = Reactor(), Reactor()
         self.advance(10)
         self.gates = [
-            Gate(n, self.board, self.wakes, reactor, lambda: int(self.reactors[0].seconds() * 1e9))
+            AcceptGate(n, self.board, self.wakes, reactor, lambda: int(self.reactors[0].seconds() * 1e9))
             for n, reactor in enumerate(self.reactors)
         ]
         self.ports = Port(), Port()
@@ -117,7 +117,7 @@ class TestGate:
     def test_nobody_waits_for_a_worker_that_hangs(self, crowd):
         crowd.open()
         crowd.enter(0, 50)
-        crowd.reactors[0].pump([PULSE] * int(STALE / PULSE + 2))
+        crowd.reactors[0].pump([HEARTBEAT_INTERVAL] * int(STALE / HEARTBEAT_INTERVAL + 2))
         assert crowd.ports[0].reads and len(crowd.enter(0, 50)) == 50
 
     def test_nobody_waits_for_a_worker_that_is_closed(self, crowd):
@@ -126,7 +126,7 @@ class TestGate:
         crowd.gates[1].close()
         crowd.wake()
         assert (crowd.ports[0].reads, crowd.ports[1].reads) == (True, False)
-        crowd.advance(10 * PULSE)
+        crowd.advance(10 * HEARTBEAT_INTERVAL)
         assert not crowd.ports[1].reads and crowd.reactors[1].readers == set()
 
     @pytest.mark.parametrize("opened", [True, False])
@@ -137,7 +137,7 @@ class TestGate:
         crowd.gates[1].close()
         seen = []
         for _ in range(3):
-            crowd.advance(PULSE)
+            crowd.advance(HEARTBEAT_INTERVAL)
             seen.append(crowd.board.shares()[1].seen)
             assert not crowd.gates[1].may_accept() and len(crowd.enter(0, 50)) == 50
         assert len(set(seen)) == 3 and max(seen) < 0
@@ -146,7 +146,7 @@ class TestGate:
         crowd.open()
         assert len(crowd.reactors[0].getDelayedCalls()) == 1
         before = crowd.board.shares()[0].seen
-        crowd.advance(PULSE)
+        crowd.advance(HEARTBEAT_INTERVAL)
         assert crowd.board.shares()[0].seen > before
 
 
@@ -167,7 +167,7 @@ class TestReports:
             return octets
 
     def test_an_event_is_one_line(self, pipe):
-        reports = Reports(pipe[1], Clock())
+        reports = ReportPipe(pipe[1], Clock())
         log = Logger(namespace="esxiproxy.test", observer=reports)
         log.warn("{count} things\nhappened", count=2)
         (line,) = self.told(pipe[0]).splitlines()
@@ -175,7 +175,7 @@ class TestReports:
         assert (kind, level, system, text) == ("log", "warn", "esxiproxy.test#warn", "2 things\nhappened")
 
     def test_a_traceback_comes_along(self, pipe):
-        reports = Reports(pipe[1], Clock())
+        reports = ReportPipe(pipe[1], Clock())
         try:
             raise RuntimeError("a bug")
         except RuntimeError:
@@ -185,7 +185,7 @@ class TestReports:
 
     def test_a_master_that_reads_nothing_costs_log_lines_and_nothing_else(self, pipe):
         clock = Clock()
-        reports = Reports(pipe[1], clock)
+        reports = ReportPipe(pipe[1], clock)
         log = Logger(observer=reports)
         for _ in range(3000):
             log.info("{text}", text="x" * 1000)
@@ -204,7 +204,7 @@ class TestReports:
     def test_a_master_that_is_gone_hears_nothing(self):
         read, write = os.pipe()
         os.close(read)
-        reports = Reports(write, Clock())
+        reports = ReportPipe(write, Clock())
         reports.tell("shut")
         reports.tell("shut")
         os.close(write)

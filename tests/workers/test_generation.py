@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 from twisted.internet.task import Clock
 
-from esxiproxy.core.startup import CannotStart
-from esxiproxy.workers.master.backoff import GOOD_LIFE
-from esxiproxy.workers.master.generation import LAST_WORDS, READY, Generation
+from esxiproxy.core.startup import StartupError
+from esxiproxy.workers.master.backoff import STABLE_AFTER
+from esxiproxy.workers.master.generation import ABORT_TIMEOUT, READY, Generation
 from esxiproxy.workers.plan import Plan
-from esxiproxy.workers.shared.messages import Word
+from esxiproxy.workers.shared.messages import WorkerCommand
 
 PLAN = Plan(2, (("one", "tcp:0"),), "", 30.0, "[listener one]")
 
@@ -33,7 +33,7 @@ class FakeChild:
         self.handed_down = handed_down
 
     def tell(self, word, *content):
-        if word is Word.BURY:
+        if word is WorkerCommand.BURY:
             self.burying.update(content)
         self.told.append((word, *content))
 
@@ -87,7 +87,7 @@ class Scene:
 def scene():
     scene = Scene()
     yield scene
-    scene.generation.leave(Word.NOW)
+    scene.generation.leave(WorkerCommand.NOW)
     for child in scene.generation:
         child.ends()
     assert scene.generation.gone.called
@@ -105,7 +105,7 @@ def test_it_is_ready_when_all_workers_are_and_none_accepts_before(scene):
     second.gets_ready()
     assert scene.outcome == [None] and second.told == []
     scene.generation.open()
-    assert first.told == second.told == [(Word.OPEN,)]
+    assert first.told == second.told == [(WorkerCommand.OPEN,)]
 
 
 def test_each_worker_has_its_number_the_sockets_and_what_they_share(scene):
@@ -122,7 +122,7 @@ def test_one_that_dies_while_they_start_is_the_end_of_the_start(scene):
     scene.born[0].gets_ready()
     scene.born[1].ends("ended with status 1: no such file")
     (failure,) = scene.outcome
-    assert isinstance(failure.value, CannotStart)
+    assert isinstance(failure.value, StartupError)
     assert str(failure.value) == "worker 1 ended with status 1: no such file"
     assert len(scene.born) == 2
 
@@ -130,19 +130,19 @@ def test_one_that_dies_while_they_start_is_the_end_of_the_start(scene):
 def test_one_that_is_late_is_the_end_of_the_start(scene):
     scene.born[0].gets_ready()
     scene.clock.advance(READY)
-    assert scene.outcome[0].check(CannotStart)
+    assert scene.outcome[0].check(StartupError)
 
 
 def test_one_that_dies_is_replaced_at_once_after_a_good_life(serving):
     first, second = serving.born
-    serving.clock.advance(GOOD_LIFE)
+    serving.clock.advance(STABLE_AFTER)
     first.ends("killed by SIGKILL")
     serving.clock.advance(0)
     third = serving.born[2]
     assert third.number == 0
     third.gets_ready()
-    assert third.told == [(Word.OPEN,)]
-    assert second.told == [(Word.OPEN,)]
+    assert third.told == [(WorkerCommand.OPEN,)]
+    assert second.told == [(WorkerCommand.OPEN,)]
 
 
 def test_one_that_dies_young_again_and_again_has_to_wait_longer_each_time(serving):
@@ -183,7 +183,7 @@ def test_the_dead_are_told_of(serving):
 def test_a_living_worker_records_what_a_dead_one_had(serving):
     _first, second = serving.born
     serving.generation.bury("dead")
-    assert (Word.BURY, "dead") in serving.born[0].told + second.told
+    assert (WorkerCommand.BURY, "dead") in serving.born[0].told + second.told
 
 
 def test_who_dies_with_a_burial_undone_leaves_it_to_another(serving):
@@ -200,16 +200,16 @@ def test_when_nobody_can_bury_the_next_one_does(serving):
     serving.generation.bury("dead")
     serving.clock.advance(0.1)
     serving.born[2].gets_ready()
-    assert serving.born[2].told == [(Word.OPEN,), (Word.BURY, "dead")]
+    assert serving.born[2].told == [(WorkerCommand.OPEN,), (WorkerCommand.BURY, "dead")]
 
 
 def test_in_a_drain_the_dead_are_buried_by_whoever_is_left(serving):
     first, second = serving.born
-    serving.generation.leave(Word.DRAIN)
+    serving.generation.leave(WorkerCommand.DRAIN)
     first.shuts(), second.shuts()
     first.ends("killed by SIGKILL")
     assert serving.buried == [first.holder]
-    assert serving.generation.bury("dead") and second.told[-1] == (Word.BURY, "dead")
+    assert serving.generation.bury("dead") and second.told[-1] == (WorkerCommand.BURY, "dead")
     second.ends()
     assert serving.buried == [first.holder, "dead"]
     assert not serving.generation.bury("dead")
@@ -217,8 +217,8 @@ def test_in_a_drain_the_dead_are_buried_by_whoever_is_left(serving):
 
 def test_those_who_retire_are_not_replaced(serving):
     first, second = serving.born
-    serving.generation.leave(Word.RETIRE)
-    assert first.told[-1] == second.told[-1] == (Word.RETIRE,)
+    serving.generation.leave(WorkerCommand.RETIRE)
+    assert first.told[-1] == second.told[-1] == (WorkerCommand.RETIRE,)
     first.shuts()
     assert not serving.generation.shut.called
     second.ends("killed by SIGKILL")
@@ -231,20 +231,20 @@ def test_those_who_retire_are_not_replaced(serving):
 
 def test_one_that_waits_for_its_successor_gets_none_when_they_leave(serving):
     serving.born[0].ends("killed by SIGKILL")
-    serving.generation.leave(Word.DRAIN)
+    serving.generation.leave(WorkerCommand.DRAIN)
     serving.clock.advance(60)
     assert len(serving.born) == 2
 
 
 def test_who_does_not_end_at_once_is_killed(serving):
     first, second = serving.born
-    serving.generation.leave(Word.DRAIN)
+    serving.generation.leave(WorkerCommand.DRAIN)
     serving.clock.advance(60)
     assert first.signals == []
-    serving.generation.leave(Word.NOW)
-    assert first.told[-2:] == [(Word.DRAIN,), (Word.NOW,)]
+    serving.generation.leave(WorkerCommand.NOW)
+    assert first.told[-2:] == [(WorkerCommand.DRAIN,), (WorkerCommand.NOW,)]
     second.ends()
-    serving.clock.advance(LAST_WORDS)
+    serving.clock.advance(ABORT_TIMEOUT)
     assert (first.signals, second.signals) == ([signal.SIGKILL], [])
 
 
@@ -279,7 +279,7 @@ def test_one_that_replaces_another_and_is_ready_in_time_is_left_alone(serving):
 def test_one_that_is_stuck_while_it_retires_is_killed(serving, shut):
     """Its consoles are frozen, and without it the generation is never gone."""
     first, second = serving.born
-    serving.generation.leave(Word.RETIRE)
+    serving.generation.leave(WorkerCommand.RETIRE)
     if shut:
         first.shuts()
     for look in range(14):
@@ -315,6 +315,6 @@ def test_a_system_out_of_descriptors_costs_none(left, monkeypatch):
 
 
 def test_leaving_ends_the_start(scene):
-    scene.generation.leave(Word.DRAIN)
-    assert scene.outcome[0].check(CannotStart)
-    assert scene.born[0].told == [(Word.DRAIN,)]
+    scene.generation.leave(WorkerCommand.DRAIN)
+    assert scene.outcome[0].check(StartupError)
+    assert scene.born[0].told == [(WorkerCommand.DRAIN,)]

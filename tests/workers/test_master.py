@@ -10,13 +10,13 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 
-from esxiproxy.core.startup import CannotStart, Unbound
+from esxiproxy.core.startup import BindError, StartupError
 from esxiproxy.workers.master import master as module
-from esxiproxy.workers.master.master import OVERTIME, Master
-from esxiproxy.workers.master.plan_reader import Refused
+from esxiproxy.workers.master.master import DRAIN_GRACE, Master
+from esxiproxy.workers.master.plan_reader import PlanRefused
 from esxiproxy.workers.master.sockets import Sockets
 from esxiproxy.workers.plan import Plan
-from esxiproxy.workers.shared.messages import Word
+from esxiproxy.workers.shared.messages import WorkerCommand
 
 ONE, TWO = ("one", "tcp:81:interface=127.0.0.1"), ("two", "tcp:82:interface=127.0.0.1")
 
@@ -73,12 +73,12 @@ class FakeGeneration:
         return self.ready
 
     def open(self):
-        self.told.append(Word.OPEN)
+        self.told.append(WorkerCommand.OPEN)
 
     def leave(self, word):
         self.told.append(word)
         if not self.ready.called:
-            self.ready.errback(CannotStart("told to leave"))
+            self.ready.errback(StartupError("told to leave"))
 
     def signal(self, number):
         self.signals.append(number)
@@ -145,7 +145,7 @@ class TestStart:
         (first,) = scene.generations
         assert first.told == []
         first.ready.callback(None)
-        assert first.told == [Word.OPEN]
+        assert first.told == [WorkerCommand.OPEN]
 
     def test_a_reload_that_is_asked_for_meanwhile_comes_after_it(self, scene):
         scene.master.reload()
@@ -195,26 +195,26 @@ class TestReload:
         serving.master._make = none_left
         serving.master.reload()
         serving.readings[0].callback(plan(ONE, TWO))
-        assert serving.reactor.bound == [81] and serving.generations[0].told == [Word.OPEN]
+        assert serving.reactor.bound == [81] and serving.generations[0].told == [WorkerCommand.OPEN]
 
     def test_the_old_ones_retire_when_the_new_ones_accept(self, serving):
         new = serving.reload(plan(ONE, workers=3))
         old = serving.generations[0]
-        assert old.told == [Word.OPEN] and new.told == []
+        assert old.told == [WorkerCommand.OPEN] and new.told == []
         new.ready.callback(None)
-        assert new.told == [Word.OPEN] and old.told == [Word.OPEN, Word.RETIRE]
+        assert new.told == [WorkerCommand.OPEN] and old.told == [WorkerCommand.OPEN, WorkerCommand.RETIRE]
         assert new.sockets == old.sockets and serving.reactor.bound == [81]
 
     def test_a_file_with_problems_changes_nothing(self, serving):
         serving.master.reload()
-        serving.readings[0].errback(Refused(["proxy.ini:3: no such key"]))
-        assert len(serving.generations) == 1 and serving.generations[0].told == [Word.OPEN]
+        serving.readings[0].errback(PlanRefused(["proxy.ini:3: no such key"]))
+        assert len(serving.generations) == 1 and serving.generations[0].told == [WorkerCommand.OPEN]
 
     def test_workers_that_do_not_get_ready_change_nothing(self, serving):
         new = serving.reload(plan(ONE, TWO))
         assert serving.reactor.bound == [81, 82]
-        new.ready.errback(CannotStart("worker 1 ended with status 1"))
-        assert new.told == [Word.NOW] and serving.generations[0].told == [Word.OPEN]
+        new.ready.errback(StartupError("worker 1 ended with status 1"))
+        assert new.told == [WorkerCommand.NOW] and serving.generations[0].told == [WorkerCommand.OPEN]
         assert serving.reactor.bound == [81]
 
     def test_an_address_that_cannot_be_bound_changes_nothing(self, serving):
@@ -233,7 +233,7 @@ class TestReload:
     def test_a_listener_that_is_gone_is_closed_although_a_reload_failed_meanwhile(self, serving):
         """Whoever is the last to have a socket, and never served it, is waited for as well."""
         bad = serving.reload(plan(TWO))
-        bad.ready.errback(CannotStart("worker 1 ended with status 1"))
+        bad.ready.errback(StartupError("worker 1 ended with status 1"))
         serving.reload(plan(TWO)).ready.callback(None)
         serving.generations[0].leaves()
         assert serving.reactor.bound == [81, 82]
@@ -248,9 +248,9 @@ class TestReload:
 
     def test_a_listener_that_comes_back_before_it_was_closed_keeps_its_socket(self, serving):
         serving.reload(plan(TWO)).ready.callback(None)
-        serving.reactor.advance(OVERTIME)
+        serving.reactor.advance(DRAIN_GRACE)
         serving.reload(plan(ONE)).ready.callback(None)
-        serving.reactor.advance(OVERTIME)
+        serving.reactor.advance(DRAIN_GRACE)
         for generation in serving.generations[:2]:
             generation.shut.callback(None)
         assert serving.reactor.bound == [81] and len(serving.reactor.ports) == 2
@@ -260,9 +260,9 @@ class TestReload:
         serving.master.reload()
         serving.master.reload()
         assert len(serving.readings) == 1
-        serving.readings[0].errback(Refused(["no"]))
+        serving.readings[0].errback(PlanRefused(["no"]))
         assert len(serving.readings) == 2
-        serving.readings[1].errback(Refused(["no"]))
+        serving.readings[1].errback(PlanRefused(["no"]))
         assert len(serving.readings) == 2
 
     def test_the_dead_of_an_old_generation_are_buried_by_the_new_one(self, serving):
@@ -298,7 +298,7 @@ class TestStop:
     def test_it_ends_with_the_last_worker(self, serving):
         stopped = serving.master.stopService()
         (first,) = serving.generations
-        assert first.told == [Word.OPEN, Word.DRAIN] and serving.reactor.bound == [81]
+        assert first.told == [WorkerCommand.OPEN, WorkerCommand.DRAIN] and serving.reactor.bound == [81]
         first.shut.callback(None)
         assert serving.reactor.bound == [] and not stopped.called
         first.gone.callback(None)
@@ -307,7 +307,10 @@ class TestStop:
     def test_old_generations_end_as_well(self, serving):
         serving.reload(plan(ONE)).ready.callback(None)
         stopped = serving.master.stopService()
-        assert [generation.told[-1] for generation in serving.generations] == [Word.DRAIN, Word.DRAIN]
+        assert [generation.told[-1] for generation in serving.generations] == [
+            WorkerCommand.DRAIN,
+            WorkerCommand.DRAIN,
+        ]
         serving.generations[0].leaves()
         assert not stopped.called
         serving.generations[1].leaves()
@@ -316,7 +319,7 @@ class TestStop:
     def test_a_reload_that_goes_on_comes_to_nothing(self, serving):
         new = serving.reload(plan(ONE, TWO))
         stopped = serving.master.stopService()
-        assert new.told == [Word.DRAIN, Word.NOW]
+        assert new.told == [WorkerCommand.DRAIN, WorkerCommand.NOW]
         for generation in serving.generations:
             generation.leaves()
         assert stopped.called and serving.reactor.bound == []
@@ -329,18 +332,18 @@ class TestStop:
 
     def test_who_takes_longer_than_the_drain_may_is_ended(self, serving):
         serving.master.stopService()
-        serving.reactor.advance(30 + OVERTIME)
-        assert serving.generations[0].told[-1] is Word.NOW
+        serving.reactor.advance(30 + DRAIN_GRACE)
+        assert serving.generations[0].told[-1] is WorkerCommand.NOW
 
     def test_asked_again_it_is_at_once(self, serving):
         serving.master.stopService()
         serving.master.abort()
-        assert serving.generations[0].told[-1] is Word.NOW
+        assert serving.generations[0].told[-1] is WorkerCommand.NOW
 
     def test_it_may_come_before_the_workers_are_ready(self, scene):
         stopped = scene.master.stopService()
         (first,) = scene.generations
-        assert first.told[0] is Word.DRAIN
+        assert first.told[0] is WorkerCommand.DRAIN
         first.leaves()
         assert stopped.called
 
@@ -353,7 +356,7 @@ def test_sigusr1_goes_to_all_workers(serving):
 def test_sockets_that_cannot_all_be_bound_are_all_given_back():
     reactor = Reactor()
     reactor.bound.append(82)
-    with pytest.raises(Unbound, match=r"listener two: .*already in use"):
+    with pytest.raises(BindError, match=r"listener two: .*already in use"):
         Sockets(reactor).bind([ONE, TWO])
     assert reactor.bound == [82]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from esxiproxy.core.config.errors import BadValue, shown
 
 
-class Place(Enum):
+class LogTarget(Enum):
     """Where an access log can go that is no file."""
 
     STDOUT = "stdout"
@@ -19,7 +19,7 @@ class Place(Enum):
     """systemd's journal, with fields of its own beside the line."""
 
 
-class Format(Enum):
+class AccessLogFormat(Enum):
     """How a line reads."""
 
     JSON = "json"
@@ -27,7 +27,7 @@ class Format(Enum):
     """What Apache and nginx call so: for the tools that read nothing else."""
 
 
-class Told(Enum):
+class SessionLogFilter(Enum):
     """Whose end has a line in twistd's own log."""
 
     ALL = "all"
@@ -36,23 +36,23 @@ class Told(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class AccessLogging:
+class AccessLogConfig:
     """Where the lines go, and how they read."""
 
-    to: Path | Place
-    format: Format = Format.JSON
+    to: Path | LogTarget
+    format: AccessLogFormat = AccessLogFormat.JSON
 
 
-_WORDS = [place.value for place in Place]
+_WORDS = [place.value for place in LogTarget]
 _NOWHERE = frozenset({"on", "yes", "true", "no", "none", "false"})
 
 
-def access_log(text: str, folder: Path) -> Path | Place | None:
+def access_log(text: str, folder: Path) -> Path | LogTarget | None:
     """``off`` (None), ``stdout``, ``syslog``, ``journald``, or a file.  Raises BadValue."""
     if text == "off":
         return None
     if text in _WORDS:
-        return Place(text)
+        return LogTarget(text)
     word = text.partition(":")[0].lower()
     if word in _WORDS or text.lower() == "off":
         raise BadValue(f"{shown(text)}: write {word}, or ./{text} for a file of that name")

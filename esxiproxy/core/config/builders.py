@@ -8,27 +8,27 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from esxiproxy.core.config.access_log import AccessLogging
-from esxiproxy.core.config.ini import Section
+from esxiproxy.core.config.access_log import AccessLogConfig
+from esxiproxy.core.config.ini import IniSection
 from esxiproxy.core.config.key import SectionKind
 from esxiproxy.core.config.model import Listener, ListenerTLS, Manhole
 from esxiproxy.core.config.schema import LIMITS, QUOTAS, keys_of
-from esxiproxy.core.http.forwarded import Trust
+from esxiproxy.core.http.forwarded import TrustedProxies
 from esxiproxy.core.keepalive import PROFILES
 from esxiproxy.core.routing import Upstream
-from esxiproxy.core.session.connection_limits import Quotas
-from esxiproxy.core.session_limits import Limits
+from esxiproxy.core.session.connection_limits import ConnectionLimits
+from esxiproxy.core.session_limits import SessionLimits
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class SectionValues:
     """A section of a known kind, with the values that could be read.
 
     ``present`` has every key that somebody meant to write, those with bad values and misspelt ones included:
     nobody should call them missing.
     """
 
-    section: Section
+    section: IniSection
     kind: SectionKind
     values: Mapping[str, Any]
     present: frozenset[str]
@@ -53,19 +53,19 @@ class Given:
         return None if known.default is None else known.type.parse(known.default, Path())
 
 
-def limits_of(given: Given) -> Mapping[str, Any]:
+def limits_of(given: SectionValues) -> Mapping[str, Any]:
     """The limits that a section sets itself: a word for several of them goes behind each one's own key."""
     profile = PROFILES[given.values["keepalive"]] if "keepalive" in given.values else {}
     own = {key: value for key, value in given.values.items() if key in LIMITS}
     return MappingProxyType({**profile, **own})
 
 
-def quotas_of(given: Given) -> Mapping[str, Any]:
+def quotas_of(given: SectionValues) -> Mapping[str, Any]:
     """The quotas that a section sets itself."""
     return MappingProxyType({key: value for key, value in given.values.items() if key in QUOTAS})
 
 
-def manhole_of(given: Given, folder: Path) -> Manhole | None:
+def manhole_of(given: SectionValues, folder: Path) -> Manhole | None:
     """The manhole of [proxy]; its host key is beside the configuration where the file does not say."""
     address, keys = given["manhole"], given["manhole_keys"]
     if address is None or keys is None:
@@ -73,17 +73,17 @@ def manhole_of(given: Given, folder: Path) -> Manhole | None:
     return Manhole(address.endpoint, keys, given["manhole_host_key"] or folder / "manhole_host_key")
 
 
-def access_log_of(given: Given) -> AccessLogging | None:
+def access_log_of(given: SectionValues) -> AccessLogConfig | None:
     """The access log of [proxy]."""
     to = given["access_log"]
-    return None if to is None else AccessLogging(to, given["access_log_format"])
+    return None if to is None else AccessLogConfig(to, given["access_log_format"])
 
 
-def proxy_of(given: Given, folder: Path) -> Mapping[str, Any]:
+def proxy_of(given: SectionValues, folder: Path) -> Mapping[str, Any]:
     """What [proxy] says of the whole configuration, by the names of its fields."""
     return {
-        "limits": Limits().overridden_by(limits_of(given)),
-        "quotas": Quotas().overridden_by(quotas_of(given)),
+        "limits": SessionLimits().overridden_by(limits_of(given)),
+        "quotas": ConnectionLimits().overridden_by(quotas_of(given)),
         "beside": given["beside"] or (),
         "manhole": manhole_of(given, folder),
         "access_log": access_log_of(given),
@@ -94,7 +94,7 @@ def proxy_of(given: Given, folder: Path) -> Mapping[str, Any]:
     }
 
 
-def listener_of(given: Given, limits: Limits, quotas: Quotas) -> Listener:
+def listener_of(given: SectionValues, limits: SessionLimits, quotas: ConnectionLimits) -> Listener:
     """The listener of a section, with the limits and quotas of [proxy] where it has none itself."""
     address, certificate, private_key = given["listen"], given["certificate"], given["private_key"]
     tls = None
@@ -112,13 +112,13 @@ def listener_of(given: Given, limits: Limits, quotas: Quotas) -> Listener:
         limits=limits.overridden_by(limits_of(given)),
         quotas=quotas.overridden_by(quotas_of(given)),
         paths=given["paths"] or (),
-        trusted_proxies=given["trusted_proxies"] or Trust(),
+        trusted_proxies=given["trusted_proxies"] or TrustedProxies(),
         proxy_protocol=given["proxy_protocol"],
         health=given["health"],
     )
 
 
-def upstream_of(given: Given) -> Upstream:
+def upstream_of(given: SectionValues) -> Upstream:
     """The upstream of a section."""
     url = given["url"]
     return Upstream(

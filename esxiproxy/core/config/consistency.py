@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 
-from esxiproxy.core.config.builders import Given
-from esxiproxy.core.config.listen_address import IP, Address
+from esxiproxy.core.config.builders import SectionValues
+from esxiproxy.core.config.listen_address import IP, ListenAddress
 from esxiproxy.core.routing import TLSProfile, Verify
 
 Conflict = tuple[str, str]
@@ -22,7 +22,7 @@ _LOCAL: dict[str, tuple[str, ...]] = {
 }
 
 
-def proxy_conflicts(proxy: Given) -> Iterator[Conflict]:
+def proxy_conflicts(proxy: SectionValues) -> Iterator[Conflict]:
     """Keys of [proxy] that do not go together."""
     if proxy.has("manhole") and "manhole_keys" not in proxy.present:
         yield "manhole", "needs manhole_keys beside it: there are no passwords"
@@ -33,7 +33,7 @@ def proxy_conflicts(proxy: Given) -> Iterator[Conflict]:
         yield "state", "memory: is that of one process: several workers need sqlite:PATH, or no such key"
 
 
-def listener_conflicts(listener: Given) -> Iterator[Conflict]:
+def listener_conflicts(listener: SectionValues) -> Iterator[Conflict]:
     """Keys of a listener that do not go together."""
     present = listener.present
     for key, needed in (("certificate", "private_key"), ("private_key", "certificate")):
@@ -46,7 +46,7 @@ def listener_conflicts(listener: Given) -> Iterator[Conflict]:
         yield "upstream", "missing: the router static needs one"
 
 
-def listener_warnings(listener: Given) -> Iterator[Conflict]:
+def listener_warnings(listener: SectionValues) -> Iterator[Conflict]:
     """Keys of a listener that go together, and open more than their author may know."""
     if listener["proxy_protocol"] and "trusted_proxies" not in listener.present:
         yield (
@@ -55,7 +55,7 @@ def listener_warnings(listener: Given) -> Iterator[Conflict]:
         )
 
 
-def upstream_conflicts(upstream: Given) -> Iterator[Conflict]:
+def upstream_conflicts(upstream: SectionValues) -> Iterator[Conflict]:
     """Keys of an upstream that do not go together."""
     verify, url = upstream["verify"], upstream["url"]
     if upstream.unread("verify"):
@@ -74,7 +74,7 @@ def upstream_conflicts(upstream: Given) -> Iterator[Conflict]:
             yield "verify", f"verify = {needed.value} needs a key named {key}"
 
 
-def address_conflicts(listener: Given, earlier: Sequence[Given]) -> Iterator[Conflict]:
+def address_conflicts(listener: SectionValues, earlier: Sequence[SectionValues]) -> Iterator[Conflict]:
     """An address that a listener further up has taken."""
     address = listener["listen"]
     if address is None:
@@ -87,7 +87,7 @@ def address_conflicts(listener: Given, earlier: Sequence[Given]) -> Iterator[Con
             return
 
 
-def target_conflicts(listener: Given, upstreams: Sequence[str]) -> Iterator[Conflict]:
+def target_conflicts(listener: SectionValues, upstreams: Sequence[str]) -> Iterator[Conflict]:
     """An upstream that does not exist."""
     wanted = listener["upstream"]
     if wanted is not None and wanted not in upstreams:
@@ -95,13 +95,13 @@ def target_conflicts(listener: Given, upstreams: Sequence[str]) -> Iterator[Conf
         yield "upstream", f"no [upstream {wanted}]: {there}{', ...' if len(upstreams) > 8 else ''}"
 
 
-def loop_conflicts(upstream: Given, listeners: Sequence[Given]) -> Iterator[Conflict]:
+def loop_conflicts(upstream: SectionValues, listeners: Sequence[SectionValues]) -> Iterator[Conflict]:
     """An upstream that is one of our own listeners, as far as addresses tell; no name is looked up."""
     url = upstream["url"]
     if url is None:
         return
     for listener in listeners:
-        address: Address | None = listener["listen"]
+        address: ListenAddress | None = listener["listen"]
         if address is not None and address.port == url.port and any(map(address.takes, _reached(url.host))):
             # A wildcard takes every address of this machine, and which these are cannot be told from here.
             if address.ip is not None and address.ip.is_unspecified and not _is_own(url.host):

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration: one value, one problem with its place, and the error that carries all."""
+"""What is wrong with a configuration: a value, a problem with its place, and the error that has all."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ _HEADER = re.compile(r"\[([^\[\]]*)\]")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class IniEntry:
     """The text of a key, and its line."""
 
     line: int
@@ -29,7 +29,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
+class IniSection:
     """A section: its header without brackets, the header's line, its keys.
 
     ``faulty`` names keys whose line cannot be read: they are there, so nobody should call them missing.
@@ -37,7 +37,7 @@ class Section:
 
     header: str
     line: int
-    entries: Mapping[str, Entry]
+    entries: Mapping[str, IniEntry]
     faulty: frozenset[str] = frozenset()
 
     @property
@@ -157,7 +157,7 @@ class _Scan:
         self.problems.append(Problem(self._file, line, section, key, text))
 
 
-def parse(raw: bytes, file: str) -> tuple[tuple[Section, ...], tuple[Problem, ...]]:
+def parse(raw: bytes, file: str) -> tuple[tuple[IniSection, ...], tuple[Problem, ...]]:
     """The sections of a file in their order, and what is wrong with its lines.
 
     ``file`` is what the problems call it.
@@ -170,10 +170,10 @@ def parse(raw: bytes, file: str) -> tuple[tuple[Section, ...], tuple[Problem, ..
     parser = _Parser()
     parser.read_file(scan.good)
     return tuple(
-        Section(
+        IniSection(
             section.header,
             section.line,
-            {key: Entry(line, parser[str(number)][key]) for key, line in section.keys.items()},
+            {key: IniEntry(line, parser[str(number)][key]) for key, line in section.keys.items()},
             frozenset(section.faulty),
         )
         for number, section in enumerate(scan.sections)

@@ -32,7 +32,7 @@ _WRITE = "write 0.0.0.0:82, :82, [::]:82, unix:/PATH or a Twisted endpoint"
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class ListenAddress:
     """Where a listener is bound.
 
     ``ip`` and ``port``, or ``path``, are known of TCP and unix endpoints; of others there is ``endpoint``
@@ -45,7 +45,7 @@ class Address:
     port: int = 0
     path: Path | None = None
 
-    def overlaps(self, other: Address) -> bool:
+    def overlaps(self, other: ListenAddress) -> bool:
         """Whether one of the two could not be bound beside the other."""
         if self.ip is not None and other.ip is not None:
             return self.port == other.port != 0 and (self.takes(other.ip) or other.takes(self.ip))
@@ -65,7 +65,7 @@ class Address:
         return self.ip == ip
 
 
-def listen_address(text: str, folder: Path) -> Address:
+def listen_address(text: str, folder: Path) -> ListenAddress:
     """What ``listen`` says; the path of a unix socket is relative to the folder.  Raises BadValue."""
     if found := _SHORT.fullmatch(text):
         six, four, digits = found.groups()
@@ -76,22 +76,22 @@ def listen_address(text: str, folder: Path) -> Address:
             raise BadValue(f"{shown(four or f'[{six}]')} is no IP address: {_WRITE}")
         kind = "tcp" if ip.version == 4 else "tcp6"
         endpoint = f"{kind}:port={port}:interface={_escaped(str(ip))}:backlog={BACKLOG}"
-        return Address(text, endpoint, ip, port)
+        return ListenAddress(text, endpoint, ip, port)
     found = _ENDPOINT.fullmatch(text)
     if found is not None and found[1] == "ssl":
         raise BadValue("TLS comes from certificate and private_key: write tcp: for ssl:")
     if found is None or (found[1] not in _ARGUMENTS and re.fullmatch("[0-9]+", found[2])):
         raise BadValue(f"{shown(text)} is no address: {_WRITE}")
     if found[1] not in _ARGUMENTS:
-        return Address(text, text)
+        return ListenAddress(text, text)
     return _endpoint(text, folder, found[1], _arguments(found[1], found[2]))
 
 
-def _endpoint(text: str, folder: Path, kind: str, arguments: dict[str, str]) -> Address:
+def _endpoint(text: str, folder: Path, kind: str, arguments: dict[str, str]) -> ListenAddress:
     if kind == "systemd":
         if ("index" in arguments) == ("name" in arguments):
             raise BadValue("systemd: takes either an index or a name")
-        return Address(text, text)
+        return ListenAddress(text, text)
     if not re.fullmatch("[0-9]+", arguments.get("backlog", "50")):
         raise BadValue(f"{shown(arguments['backlog'])} is no backlog: a number")
     if kind == "unix":
@@ -99,18 +99,18 @@ def _endpoint(text: str, folder: Path, kind: str, arguments: dict[str, str]) -> 
     port = port_number(arguments["port"], 0)
     interface = arguments.get("interface") or ("0.0.0.0" if kind == "tcp" else "::")
     try:
-        return Address(text, text, ip_address(interface), port)
+        return ListenAddress(text, text, ip_address(interface), port)
     except ValueError:
         raise BadValue(f"{shown(interface)} is no IP address, in interface=")
 
 
-def manhole_address(text: str, folder: Path) -> Address:
+def manhole_address(text: str, folder: Path) -> ListenAddress:
     """What ``manhole`` may say: as ``listen``, but a port alone is on loopback.  Raises BadValue."""
     bare = _PORT.fullmatch(text)
     return listen_address(f"127.0.0.1:{bare[1]}" if bare else text, folder)
 
 
-def _unix(text: str, folder: Path, arguments: dict[str, str]) -> Address:
+def _unix(text: str, folder: Path, arguments: dict[str, str]) -> ListenAddress:
     if not re.fullmatch("[0-7]{3,4}", arguments.get("mode", "666")):
         raise BadValue(f"{shown(arguments['mode'])} is no mode: octal digits, as in mode=660")
     path = Path(os.path.normpath(folder / arguments.pop("address")))
@@ -118,7 +118,7 @@ def _unix(text: str, folder: Path, arguments: dict[str, str]) -> Address:
         raise BadValue(f"the path of a unix socket has at most {LONGEST_PATH} bytes: {path}")
     arguments.setdefault("backlog", str(BACKLOG))
     rest = "".join(f":{name}={_escaped(value)}" for name, value in arguments.items())
-    return Address(text, f"unix:{_escaped(str(path))}{rest}", path=path)
+    return ListenAddress(text, f"unix:{_escaped(str(path))}{rest}", path=path)
 
 
 def _arguments(kind: str, text: str) -> dict[str, str]:

@@ -11,8 +11,8 @@ from types import MappingProxyType
 from typing import Any
 
 from esxiproxy.core.config import ini
-from esxiproxy.core.config.access_log import AccessLogging, Told
-from esxiproxy.core.config.builders import Given, listener_of, proxy_of, upstream_of
+from esxiproxy.core.config.access_log import AccessLogConfig, SessionLogFilter
+from esxiproxy.core.config.builders import SectionValues, listener_of, proxy_of, upstream_of
 from esxiproxy.core.config.consistency import (
     Conflict,
     address_conflicts,
@@ -29,17 +29,17 @@ from esxiproxy.core.config.model import Http, Listener, ListenerTLS, Manhole, TL
 from esxiproxy.core.config.schema import KEYS, keys_of
 from esxiproxy.core.config.values import name
 from esxiproxy.core.routing import Upstream
-from esxiproxy.core.session.connection_limits import Quotas
-from esxiproxy.core.session_limits import Limits
+from esxiproxy.core.session.connection_limits import ConnectionLimits
+from esxiproxy.core.session_limits import SessionLimits
 
 __all__ = [
     "Config",
     "ConfigError",
     "Http",
-    "Limits",
     "Listener",
     "ListenerTLS",
     "Problem",
+    "SessionLimits",
     "Severity",
     "TLSVersion",
     "Upstream",
@@ -66,12 +66,12 @@ class Config:
     source: Path
     listeners: tuple[Listener, ...]
     upstreams: Mapping[str, Upstream]
-    limits: Limits = field(default_factory=Limits)
+    limits: SessionLimits = field(default_factory=SessionLimits)
     beside: tuple[str, ...] = ()
     manhole: Manhole | None = None
-    access_log: AccessLogging | None = None
-    session_log: Told = Told.ALL
-    quotas: Quotas = field(default_factory=Quotas)
+    access_log: AccessLogConfig | None = None
+    session_log: SessionLogFilter = SessionLogFilter.ALL
+    quotas: ConnectionLimits = field(default_factory=ConnectionLimits)
     workers: int = 1
     upgrade_timeout: float | None = None
     state: Path | None = None
@@ -134,7 +134,7 @@ class _Check:
         self._file = file
         self._folder = Path(file).parent.absolute()
 
-    def config(self, sections: Sequence[ini.Section]) -> Config:
+    def config(self, sections: Sequence[ini.IniSection]) -> Config:
         given = [found for section in sections if (found := self._given(section))]
         listeners = [found for found in given if found.kind is SectionKind.LISTENER]
         upstreams = [found for found in given if found.kind is SectionKind.UPSTREAM]
@@ -157,7 +157,7 @@ class _Check:
         if proxy is not None:
             self._report_all(proxy, proxy_conflicts(proxy))
             whole = proxy_of(proxy, self._folder)
-        limits, quotas = whole.get("limits", Limits()), whole.get("quotas", Quotas())
+        limits, quotas = whole.get("limits", SessionLimits()), whole.get("quotas", ConnectionLimits())
         return Config(
             source=Path(self._file),
             listeners=tuple(listener_of(found, limits, quotas) for found in listeners if found["listen"]),
@@ -168,7 +168,7 @@ class _Check:
             **whole,
         )
 
-    def _given(self, section: ini.Section) -> Given | None:
+    def _given(self, section: ini.IniSection) -> SectionValues | None:
         """What the section gives; None if there is no such section."""
         kind = next((kind for kind in SectionKind if kind.value == section.kind), None)
         if kind is None:
@@ -198,22 +198,22 @@ class _Check:
         for required in keys.values():
             if required.required and required.name not in present:
                 self._report(section, required.name, "missing")
-        return Given(section, kind, values, frozenset(present))
+        return SectionValues(section, kind, values, frozenset(present))
 
     def _report_all(
-        self, found: Given, conflicts: Iterable[Conflict], severity: Severity = Severity.ERROR
+        self, found: SectionValues, conflicts: Iterable[Conflict], severity: Severity = Severity.ERROR
     ) -> None:
         for key, text in conflicts:
             self._report(found.section, key, text, severity)
 
     def _report(
-        self, section: ini.Section, key: str | None, text: str, severity: Severity = Severity.ERROR
+        self, section: ini.IniSection, key: str | None, text: str, severity: Severity = Severity.ERROR
     ) -> None:
         line = section.line_of(key)
         self.problems.append(Problem(self._file, line, section.header, key, text, severity))
 
 
-def _lines(sections: Sequence[ini.Section]) -> Lines:
+def _lines(sections: Sequence[ini.IniSection]) -> Lines:
     lines: dict[tuple[str, str | None], int] = {}
     for section in sections:
         lines[section.header, None] = section.line
@@ -221,7 +221,7 @@ def _lines(sections: Sequence[ini.Section]) -> Lines:
     return MappingProxyType(lines)
 
 
-def _unknown_section(section: ini.Section) -> str:
+def _unknown_section(section: ini.IniSection) -> str:
     close = get_close_matches(section.kind.lower(), [kind.value for kind in SectionKind], n=1)
     if not close:
         headers = [kind.header for kind in SectionKind]

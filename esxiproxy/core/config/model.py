@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from esxiproxy.core.http.forwarded import Trust
-from esxiproxy.core.http.policy import Edge as Edge
+from esxiproxy.core.http.forwarded import TrustedProxies
 from esxiproxy.core.http.policy import Http as Http
-from esxiproxy.core.session.connection_limits import Quotas
-from esxiproxy.core.session_limits import Limits
+from esxiproxy.core.http.policy import ListenerPolicy as ListenerPolicy
+from esxiproxy.core.session.connection_limits import ConnectionLimits
+from esxiproxy.core.session_limits import SessionLimits
 
 
 class TLSVersion(Enum):
@@ -65,14 +65,14 @@ class Listener:
     router: str = "static"
     authenticator: str = "anonymous"
     http: Http = Http.REFUSE
-    limits: Limits = field(default_factory=Limits)
-    quotas: Quotas = field(default_factory=Quotas)
+    limits: SessionLimits = field(default_factory=SessionLimits)
+    quotas: ConnectionLimits = field(default_factory=ConnectionLimits)
     paths: tuple[bytes, ...] = ()
-    trusted_proxies: Trust = field(default_factory=Trust)
+    trusted_proxies: TrustedProxies = field(default_factory=TrustedProxies)
     proxy_protocol: bool = False
     health: bytes | None = None
 
     @property
-    def edge(self) -> Edge:
+    def edge(self) -> ListenerPolicy:
         """What the listener lets in."""
-        return Edge(self.http, self.paths, self.trusted_proxies, self.proxy_protocol, self.health)
+        return ListenerPolicy(self.http, self.paths, self.trusted_proxies, self.proxy_protocol, self.health)

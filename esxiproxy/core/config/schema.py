@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 from esxiproxy.core.config import quantities, values
-from esxiproxy.core.config.access_log import Format, Told, access_log
+from esxiproxy.core.config.access_log import AccessLogFormat, SessionLogFilter, access_log
 from esxiproxy.core.config.key import (
     CERTIFICATES,
     DURATION_OR_OFF,
@@ -27,8 +27,8 @@ from esxiproxy.core.config.listen_address import listen_address, manhole_address
 from esxiproxy.core.config.model import Http, TLSVersion
 from esxiproxy.core.config.url import upstream_url
 from esxiproxy.core.routing import Subprotocol, TLSProfile, Verify
-from esxiproxy.core.session.connection_limits import Quotas
-from esxiproxy.core.session_limits import Limits
+from esxiproxy.core.session.connection_limits import ConnectionLimits
+from esxiproxy.core.session_limits import SessionLimits
 
 KEYS = (
     Key(
@@ -74,14 +74,14 @@ KEYS = (
     Key(
         "access_log_format",
         PROXY,
-        choice(Format),
+        choice(AccessLogFormat),
         "json",
         "JSON objects, or what Apache and nginx call combined",
     ),
     Key(
         "session_log",
         PROXY,
-        choice(Told),
+        choice(SessionLogFilter),
         "all",
         "which sessions have a line in twistd's own log when they end: `all`, or those with an error",
     ),
@@ -219,8 +219,8 @@ KEYS = (
     ),
 )
 
-LIMITS = frozenset(field.name for field in fields(Limits))
-QUOTAS = frozenset(field.name for field in fields(Quotas))
+LIMITS = frozenset(field.name for field in fields(SessionLimits))
+QUOTAS = frozenset(field.name for field in fields(ConnectionLimits))
 """The keys that are limits of one session, and limits on their number."""
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from esxiproxy.core.config.errors import BadValue, shown
-from esxiproxy.core.http.forwarded import Trust
+from esxiproxy.core.http.forwarded import TrustedProxies
 from esxiproxy.core.http.paths import ambiguous
 from esxiproxy.core.proxy_protocol import ProxyVersion
 from esxiproxy.core.thumbprint import Pin
@@ -85,10 +85,10 @@ def _path(text: str, wanted: str = "path prefix: write /ticket/ or /ui/, percent
     return path
 
 
-def trust(text: str) -> Trust:
+def trust(text: str) -> TrustedProxies:
     """Networks in CIDR notation, addresses, and ``unix``, separated by commas."""
     parts = [part.strip() for part in text.split(",")]
-    return Trust(tuple(_network(part) for part in parts if part != "unix"), "unix" in parts)
+    return TrustedProxies(tuple(_network(part) for part in parts if part != "unix"), "unix" in parts)
 
 
 def _network(text: str) -> IPv4Network | IPv6Network:

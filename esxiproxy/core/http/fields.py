@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from esxiproxy.core.http.head import Fields, tokens
 from esxiproxy.core.http.request import Request
-from esxiproxy.core.http.rewriting import View, with_port
+from esxiproxy.core.http.rewriting import ResponseRewriter, with_port
 from esxiproxy.core.http.via import via
 from esxiproxy.core.routing import Upstream
 
@@ -123,10 +123,10 @@ def host_field(request: Request, upstream: Upstream) -> bytes:
             return value.encode("latin-1")
 
 
-def view_of(request: Request, upstream: Upstream) -> View:
+def view_of(request: Request, upstream: Upstream) -> ResponseRewriter:
     """Return how the client of this request sees what the upstream says of itself."""
     host = request.public_host or request.head.value(b"host")
-    return View.of(upstream, host_field(request, upstream), request.secure, host)
+    return ResponseRewriter.of(upstream, host_field(request, upstream), request.secure, host)
 
 
 def origin_field(request: Request, upstream: Upstream) -> bytes | None:

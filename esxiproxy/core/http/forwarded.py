@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from esxiproxy.core.http.head import HOST, RequestHead
-from esxiproxy.core.peer_address import Address
+from esxiproxy.core.peer_address import PeerAddress
 
 Network = IPv4Network | IPv6Network
 
@@ -25,7 +25,7 @@ _NUMBER = re.compile(rb"[0-9]{1,5}")
 
 
 @dataclass(frozen=True, slots=True)
-class Trust:
+class TrustedProxies:
     """The networks whose forwarded fields are believed; ``unix`` stands for clients of a unix socket.
 
     A network of mapped addresses (``::ffff:10.0.0.0/104``) is the IPv4 network.
@@ -51,20 +51,20 @@ class Trust:
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class ForwardedClient:
     """Where a request came from.
 
     ``chain`` are the addresses for X-Forwarded-For, the client's first and our own peer's last; ``secure``
     says whether the client's own connection is TLS, ``host`` what it has in its Host field.
     """
 
-    client: Address
+    client: PeerAddress
     chain: tuple[str, ...]
     secure: bool
     host: bytes | None
 
 
-def origin_of(head: RequestHead, peer: Address, secure: bool, trust: Trust) -> Origin:
+def origin_of(head: RequestHead, peer: PeerAddress, secure: bool, trust: TrustedProxies) -> ForwardedClient:
     """Walk from our peer toward the client, for as long as whoever speaks is believed.
 
     Where a request has both, X-Forwarded-For is read: a proxy that sets Forwarded takes a stranger's
@@ -73,7 +73,7 @@ def origin_of(head: RequestHead, peer: Address, secure: bool, trust: Trust) -> O
     host = head.value(b"host")
     chain = [peer.host]
     if not trust.believes(peer.host):
-        return Origin(peer, tuple(chain), secure, host)
+        return ForwardedClient(peer, tuple(chain), secure, host)
     client = peer
     nodes, told_secure, told_host, told_port = _told(head)
     for node in reversed(nodes):
@@ -87,7 +87,7 @@ def origin_of(head: RequestHead, peer: Address, secure: bool, trust: Trust) -> O
     if told_host is not None and HOST.fullmatch(told_host):
         host = told_host
     secure = secure if told_secure is None else told_secure
-    return Origin(client, tuple(chain), secure, _with_port(host, told_port, secure))
+    return ForwardedClient(client, tuple(chain), secure, _with_port(host, told_port, secure))
 
 
 def _told(head: RequestHead) -> tuple[list[bytes], bool | None, bytes | None, bytes | None]:
@@ -155,7 +155,7 @@ def _unquoted(value: bytes) -> bytes:
     return _ESCAPED.sub(rb"\1", value[1:-1])
 
 
-def _address(node: bytes) -> Address | None:
+def _address(node: bytes) -> PeerAddress | None:
     match = _NODE.fullmatch(_unquoted(node))
     if match is None:
         return None
@@ -165,7 +165,7 @@ def _address(node: bytes) -> Address | None:
     except ValueError:
         return None
     port = int(port6 or port4 or 0)
-    return Address(host, port if port <= 65535 else 0)
+    return PeerAddress(host, port if port <= 65535 else 0)
 
 
 def _plain(host: str) -> IPv4Address | IPv6Address:

@@ -16,8 +16,8 @@ from esxiproxy.core.http.chunks import Chunks
 from esxiproxy.core.http.head import MAX_HEAD, Fields
 from esxiproxy.core.http.message import check_answer, forwarded_answer, trailer_fields
 from esxiproxy.core.http.request import Request
-from esxiproxy.core.http.response_reader import MAX_ANSWER_HEAD, AnswerReader
-from esxiproxy.core.http.rewriting import View
+from esxiproxy.core.http.response_reader import MAX_ANSWER_HEAD, ResponseReader
+from esxiproxy.core.http.rewriting import ResponseRewriter
 
 
 class Forwarding:
@@ -46,7 +46,7 @@ class Forwarding:
             self._chunked = Chunks(MalformedRequest, "the request's body")
         self._server = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
         self._connect()
-        self._view: View | None = None
+        self._view: ResponseRewriter | None = None
         self._made: list[bytes] = []
         self.asked = self.started = self.answered = self.closing = self.delimited = False
         self.rest = b""
@@ -96,7 +96,7 @@ class Forwarding:
         both_done = states[h11.CLIENT] is h11.DONE and states[h11.SERVER] is h11.DONE
         return both_done and not beyond and not ended
 
-    def begin(self, target: bytes, fields: Fields, view: View) -> bytes:
+    def begin(self, target: bytes, fields: Fields, view: ResponseRewriter) -> bytes:
         """The head of the request to the upstream; again, for a second try on another connection."""
         self._connect()
         self._view = view
@@ -108,7 +108,7 @@ class Forwarding:
 
     def _connect(self) -> None:
         self._client = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_ANSWER_HEAD)
-        self._reader = AnswerReader(self._client, self._head.method == b"HEAD")
+        self._reader = ResponseReader(self._client, self._head.method == b"HEAD")
 
     # The request
 

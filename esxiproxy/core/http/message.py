@@ -16,7 +16,7 @@ from esxiproxy.core.http.fields import (
 )
 from esxiproxy.core.http.head import Fields, RequestHead, tokens
 from esxiproxy.core.http.request import Request
-from esxiproxy.core.http.rewriting import View
+from esxiproxy.core.http.rewriting import ResponseRewriter
 from esxiproxy.core.routing import Principal, Route
 
 _IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
@@ -84,7 +84,7 @@ def forwarded_request(request: Request, route: Route, principal: Principal | Non
 
 def upstream_request(
     request: Request, route: Route, principal: Principal | None
-) -> tuple[bytes, Fields, View]:
+) -> tuple[bytes, Fields, ResponseRewriter]:
     """The target and the fields of the request that goes upstream, and how its answer is seen."""
     upstream, target = route.upstream, route.target
     fields = forwarded_request(request, route, principal)
@@ -101,7 +101,7 @@ def check_answer(version: bytes, fields: Fields) -> None:
 
 
 def forwarded_answer(
-    fields: Fields, status: int, version: bytes, view: View, session: str
+    fields: Fields, status: int, version: bytes, view: ResponseRewriter, session: str
 ) -> list[tuple[bytes, bytes]]:
     """The fields of the answer that goes to the client; how its body is framed is h11's part."""
     dropped = frozenset({b"content-length"} if status < 200 or status == 204 else ())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from esxiproxy.core.http.forwarded import Trust
+from esxiproxy.core.http.forwarded import TrustedProxies
 
 
 class Http(Enum):
@@ -18,7 +18,7 @@ class Http(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Edge:
+class ListenerPolicy:
     """The policy of one listener.
 
     ``paths`` are the prefixes that are served, WebSocket and HTTP alike, all when it is empty; ``trust`` says
@@ -28,7 +28,7 @@ class Edge:
 
     http: Http = Http.REFUSE
     paths: tuple[bytes, ...] = ()
-    trust: Trust = field(default_factory=Trust)
+    trust: TrustedProxies = field(default_factory=TrustedProxies)
     proxy_protocol: bool = False
     health: bytes | None = None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from esxiproxy.core.http.head import RequestHead
-from esxiproxy.core.peer_address import Address
+from esxiproxy.core.peer_address import PeerAddress
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +20,9 @@ class Request:
 
     session: str
     listener: str
-    client: Address
+    client: PeerAddress
     secure: bool
     head: RequestHead
     forwarded_for: tuple[str, ...] = ()
     public_host: bytes | None = None
-    listening: Address | None = None
+    listening: PeerAddress | None = None

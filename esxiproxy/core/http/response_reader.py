@@ -22,7 +22,7 @@ _END = re.compile(rb"\n\r?\n")
 _BODILESS = frozenset({204, 304})
 
 
-class AnswerReader:
+class ResponseReader:
     """The answer on one ``h11.Connection``: heads as they are, a chunked body by way of :class:`Chunks`.
 
     ``heard`` says whether a byte has come.  ``bodiless`` says that the request was a HEAD.

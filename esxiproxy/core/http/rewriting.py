@@ -21,7 +21,7 @@ _NEEDS_SECURE = frozenset({b"samesite=none", b"partitioned"})
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class ResponseRewriter:
     """The two sides of one exchange: the names by which the upstream may call itself, and the client's view.
 
     ``names`` are authorities in lower case with their port; ``scheme`` and ``host`` are what stands in the
@@ -35,7 +35,7 @@ class View:
     host: bytes
 
     @classmethod
-    def of(cls, upstream: Upstream, sent_host: bytes, secure: bool, host: bytes | None) -> View:
+    def of(cls, upstream: Upstream, sent_host: bytes, secure: bool, host: bytes | None) -> ResponseRewriter:
         scheme = b"https" if upstream.secure else b"http"
         own = upstream.authority.lower().encode("idna" if not upstream.authority.isascii() else "ascii")
         names = frozenset(with_port(name, scheme) for name in (own, sent_host.lower()))

@@ -8,7 +8,7 @@ from esxiproxy.core.errors import LimitReached
 
 
 @dataclass(frozen=True, slots=True)
-class Slots:
+class SlotClaim:
     """One of at most ``most`` slots under ``name``, which all who claim under that name share.
 
     ``limit`` is the key of the configuration that sets it: the name that an answer, the log and the metrics
@@ -26,7 +26,7 @@ class Slots:
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
+class RateClaim:
     """One more start out of a bucket that holds ``burst`` and gets ``per_second`` new ones."""
 
     limit: str
@@ -52,4 +52,4 @@ class Rate:
         return after if after - now <= most else None
 
 
-Claim = Slots | Rate
+Claim = SlotClaim | RateClaim

@@ -8,7 +8,7 @@ from enum import Enum
 from esxiproxy.core.errors import Draining, Killed, SessionError
 
 
-class Verb(Enum):
+class CommandKind(Enum):
     """What is to become of the session."""
 
     KILL = "kill"
@@ -21,13 +21,13 @@ class Verb(Enum):
 class Command:
     """A verb for a session, and the reason that both peers are told."""
 
-    verb: Verb
+    verb: CommandKind
     session: str
     reason: str = ""
 
     @property
     def error(self) -> SessionError:
         """The failure that the session ends with."""
-        if self.verb is Verb.DRAIN:
+        if self.verb is CommandKind.DRAIN:
             return Draining(self.reason or "the proxy is shutting down")
         return Killed(self.reason or "ended by an operator")

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.routing import Upstream
-from esxiproxy.core.session.claim import Claim, Rate, Slots
+from esxiproxy.core.session.claim import Claim, RateClaim, SlotClaim
 from esxiproxy.core.session.record import Kind
 
 NOBODY = "anonymous"
@@ -18,7 +18,7 @@ NOBODY = "anonymous"
 
 
 @dataclass(frozen=True, slots=True)
-class Quotas:
+class ConnectionLimits:
     """Every number a listener or an upstream may set; ``None`` stands for *off*.
 
     ``[proxy]`` gives the defaults, a listener overrides them, and an upstream overrides both.  All of them
@@ -53,7 +53,7 @@ class Quotas:
     session_burst: int = 20
     queue: float | None = None
 
-    def overridden_by(self, overrides: Mapping[str, Any]) -> Quotas:
+    def overridden_by(self, overrides: Mapping[str, Any]) -> ConnectionLimits:
         """These quotas with the given ones (field name to value) in their place."""
         return replace(self, **overrides) if overrides else self
 
@@ -68,11 +68,13 @@ class Quotas:
         network = client_network(request.client.host)
         if self.session_rate is not None and network is not None:
             name = f"rate {request.listener} {network}"
-            claims.append(Rate("session_rate", name, self.session_rate, self.session_burst))
+            claims.append(RateClaim("session_rate", name, self.session_rate, self.session_burst))
         if self.max_sessions is not None:
-            claims.append(Slots("max_sessions", f"listener {request.listener}", self.max_sessions))
+            claims.append(SlotClaim("max_sessions", f"listener {request.listener}", self.max_sessions))
         if self.max_sessions_per_client is not None and network is not None:
-            claims.append(Slots("max_sessions_per_client", f"client {network}", self.max_sessions_per_client))
+            claims.append(
+                SlotClaim("max_sessions_per_client", f"client {network}", self.max_sessions_per_client)
+            )
         return tuple(claims)
 
     def on_decision(
@@ -84,7 +86,7 @@ class Quotas:
         claims: list[Claim] = []
         if self.max_sessions_per_principal is not None and principal != NOBODY:
             claims.append(
-                Slots(
+                SlotClaim(
                     "max_sessions_per_principal",
                     f"principal {principal}",
                     self.max_sessions_per_principal,
@@ -92,7 +94,7 @@ class Quotas:
             )
         if self.max_sessions_per_console is not None and console is not None:
             claims.append(
-                Slots("max_sessions_per_console", f"console {console}", self.max_sessions_per_console)
+                SlotClaim("max_sessions_per_console", f"console {console}", self.max_sessions_per_console)
             )
         return tuple(claims)
 
@@ -105,19 +107,19 @@ class Quotas:
             return ()
         host = upstream.host.lower()
         claims = [] if request is None else self._on_http_dial(host, request, self.max_connections)
-        return (*claims, Slots("max_connections", f"upstream {host}", self.max_connections))
+        return (*claims, SlotClaim("max_connections", f"upstream {host}", self.max_connections))
 
-    def _on_http_dial(self, host: str, request: Request, connections: int) -> list[Slots]:
+    def _on_http_dial(self, host: str, request: Request, connections: int) -> list[SlotClaim]:
         """Return what a connection for plain HTTP claims besides: consoles have the rest for themselves."""
-        claims: list[Slots] = []
+        claims: list[SlotClaim] = []
         network, of_client = client_network(request.client.host), self.max_http_connections_per_client
         if of_client is not None and network is not None:
             name = f"http client {request.listener} {network}"
-            claims.append(Slots("max_http_connections_per_client", name, of_client))
+            claims.append(SlotClaim("max_http_connections_per_client", name, of_client))
         most = self.max_http_connections
         if most is not None:
             part = max(1, connections // 2) if most == "half" else most
-            claims.append(Slots("max_http_connections", f"http upstream {host}", part))
+            claims.append(SlotClaim("max_http_connections", f"http upstream {host}", part))
         return claims
 
 

@@ -9,7 +9,7 @@ from esxiproxy.core.session.session import Session
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class SessionEntry:
     """A session in a list of sessions.
 
     ``holder`` is the process that has it, ``since`` the wall clock's time at which it began.  ``target`` is
@@ -30,9 +30,9 @@ class Entry:
         return asdict(self)
 
 
-def entry_of(session: Session, holder: str, now: float) -> Entry:
+def entry_of(session: Session, holder: str, now: float) -> SessionEntry:
     """The entry of a session that this holder has now."""
-    return Entry(
+    return SessionEntry(
         session=session.id,
         holder=holder,
         listener=session.request.listener,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from esxiproxy.core.peer_address import Address
+from esxiproxy.core.peer_address import PeerAddress
 
 
 class Kind(Enum):
@@ -45,7 +45,7 @@ class Record:
 
     session: str
     listener: str
-    client: Address
+    client: PeerAddress
     principal: str
     target: str
     upstream: str

@@ -18,7 +18,7 @@ from esxiproxy.core.http.request import Request
 from esxiproxy.core.redaction import redact, redact_text
 from esxiproxy.core.routing import Principal, Route, Upstream
 from esxiproxy.core.session.record import Kind, Record
-from esxiproxy.core.session_limits import Limits
+from esxiproxy.core.session_limits import SessionLimits
 
 _OF_UPSTREAM = (UpgradeRefused, UpstreamInvalid, UpstreamLost, UpstreamRedirect)
 """What an upstream does once it is connected; that it cannot be, or may not, is found out by us."""
@@ -55,7 +55,7 @@ class Session:
     def __init__(
         self,
         request: Request,
-        limits: Limits,
+        limits: SessionLimits,
         seconds: Callable[[], float],
         kind: Kind = Kind.CONSOLE,
     ) -> None:

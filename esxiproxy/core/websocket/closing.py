@@ -29,7 +29,7 @@ class Side(Enum):
         return Side.UPSTREAM if self is Side.CLIENT else Side.CLIENT
 
 
-class Phase(Enum):
+class ClosingPhase(Enum):
     """How far the end has come."""
 
     OPEN = auto()
@@ -40,7 +40,7 @@ class Phase(Enum):
     CLOSED = auto()
 
 
-class Verb(Enum):
+class LegAction(Enum):
     """What is done to a leg."""
 
     SEND_CLOSE = auto()
@@ -60,14 +60,14 @@ def may_be_sent(code: int) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class CloseCode:
+class Close:
     """What a Close frame carries: a code and a reason of at most 123 bytes, or neither (``code`` None)."""
 
     code: int | None = None
     reason: bytes = b""
 
     @classmethod
-    def of(cls, error: SessionError, code: int | None = None) -> CloseCode:
+    def of(cls, error: SessionError, code: int | None = None) -> Close:
         """The Close that tells a peer of this failure."""
         return cls(error.close_code if code is None else code, truncated(error.detail))
 
@@ -76,9 +76,9 @@ class CloseCode:
 class Action:
     """One thing to be done to one leg."""
 
-    verb: Verb
+    verb: LegAction
     side: Side
-    close: CloseCode | None = None
+    close: Close | None = None
 
 
 def truncated(reason: str, limit: int = 123) -> bytes:
@@ -86,12 +86,12 @@ def truncated(reason: str, limit: int = 123) -> bytes:
     return reason.encode("utf-8")[:limit].decode("utf-8", "ignore").encode("utf-8")
 
 
-def peer_notice(side: Side, error: SessionError) -> CloseCode:
+def peer_notice(side: Side, error: SessionError) -> Close:
     """What the other peer is told when this side was lost or broke the protocol.
 
     An upstream learns that its client is going away (1001), a client that its server failed (1011).
     """
-    return CloseCode.of(error, 1001 if side is Side.CLIENT else 1011)
+    return Close.of(error, 1001 if side is Side.CLIENT else 1011)
 
 
 _NOBODY: frozenset[Side] = frozenset()
@@ -107,29 +107,29 @@ class Closing:
     __slots__ = ("_answer", "_first", "_gone", "_heard", "_told", "phase")
 
     def __init__(self) -> None:
-        self.phase = Phase.OPEN
+        self.phase = ClosingPhase.OPEN
         self._first: Side | None = None
-        self._answer = CloseCode()
+        self._answer = Close()
         self._told = _NOBODY
         self._heard = _NOBODY
         self._gone = _NOBODY
 
     def forwards_from(self, side: Side) -> bool:
         """Whether data of this side still goes to the other one."""
-        if self.phase is Phase.OPEN:
+        if self.phase is ClosingPhase.OPEN:
             return True
-        return self.phase is Phase.CARRYING and side is not self._first
+        return self.phase is ClosingPhase.CARRYING and side is not self._first
 
     def is_gone(self, side: Side) -> bool:
         """Whether the connection of this side has ended."""
         return side in self._gone
 
-    def close_received(self, side: Side, close: CloseCode) -> list[Action]:
+    def close_received(self, side: Side, close: Close) -> list[Action]:
         """A Close frame came from this side."""
         self._heard |= {side}
-        if self.phase is Phase.OPEN:
+        if self.phase is ClosingPhase.OPEN:
             return self._carry(side, answer=close, notice=close)
-        if self.phase is Phase.CARRYING and side is not self._first:
+        if self.phase is ClosingPhase.CARRYING and side is not self._first:
             if self._first in self._heard:  # it began with a Close: the answer is the other peer's own
                 self._answer = close
             return self._settle()
@@ -137,9 +137,9 @@ class Closing:
 
     def faulted(self, side: Side, error: SessionError) -> list[Action]:
         """This side broke the protocol: nothing that it sends from here on can be read."""
-        if self.phase is Phase.OPEN:
-            return self._carry(side, answer=CloseCode.of(error), notice=peer_notice(side, error))
-        if self.phase is Phase.CARRYING and side is not self._first:
+        if self.phase is ClosingPhase.OPEN:
+            return self._carry(side, answer=Close.of(error), notice=peer_notice(side, error))
+        if self.phase is ClosingPhase.CARRYING and side is not self._first:
             return self._settle()
         return self._part(side)
 
@@ -147,35 +147,35 @@ class Closing:
         """The connection of this side has ended."""
         self._gone |= {side}
         if len(self._gone) == 2:
-            self.phase = Phase.CLOSED
+            self.phase = ClosingPhase.CLOSED
             return []
-        if self.phase is Phase.OPEN:
+        if self.phase is ClosingPhase.OPEN:
             error: SessionError = ClientLost("the client is gone")
             if side is Side.UPSTREAM:
                 error = UpstreamLost("the host is gone")
-            self.phase = Phase.ANSWERING
-            return self._tell(side.other, CloseCode.of(error))
-        if self.phase is Phase.CARRYING and side is not self._first:
+            self.phase = ClosingPhase.ANSWERING
+            return self._tell(side.other, Close.of(error))
+        if self.phase is ClosingPhase.CARRYING and side is not self._first:
             return self._settle()
         return []
 
     def demanded(self, error: SessionError) -> list[Action]:
         """We end the session ourselves.  Once an end has begun, it is left to take its course."""
-        if self.phase is not Phase.OPEN:
+        if self.phase is not ClosingPhase.OPEN:
             return []
-        self.phase = Phase.ANSWERING
-        close = CloseCode.of(error)
+        self.phase = ClosingPhase.ANSWERING
+        close = Close.of(error)
         return [*self._tell(Side.CLIENT, close), *self._tell(Side.UPSTREAM, close)]
 
     def expired(self) -> list[Action]:
         """The time of this stage is up."""
-        if self.phase is Phase.CARRYING:
+        if self.phase is ClosingPhase.CARRYING:
             assert self._first is not None
             return [*self._abort(self._first.other), *self._settle()]
         return [*self._abort(Side.CLIENT), *self._abort(Side.UPSTREAM)]
 
-    def _carry(self, side: Side, answer: CloseCode, notice: CloseCode) -> list[Action]:
-        self.phase = Phase.CARRYING
+    def _carry(self, side: Side, answer: Close, notice: Close) -> list[Action]:
+        self.phase = ClosingPhase.CARRYING
         self._first = side
         self._answer = answer
         return self._tell(side.other, notice)
@@ -183,23 +183,23 @@ class Closing:
     def _settle(self) -> list[Action]:
         """The other leg has had its say: answer the first one, and part from both."""
         assert self._first is not None
-        self.phase = Phase.ANSWERING
+        self.phase = ClosingPhase.ANSWERING
         first = self._first
         return [*self._tell(first, self._answer), *self._part(first), *self._part(first.other)]
 
-    def _tell(self, side: Side, close: CloseCode) -> list[Action]:
+    def _tell(self, side: Side, close: Close) -> list[Action]:
         if side in self._told or side in self._gone:
             return []
         self._told |= {side}
-        return [Action(Verb.SEND_CLOSE, side, close)]
+        return [Action(LegAction.SEND_CLOSE, side, close)]
 
     def _part(self, side: Side) -> list[Action]:
         """After a full closing handshake the server closes (RFC 6455 7.1.1): we to the client, they to us."""
         if side in self._gone:
             return []
         if side in self._heard and side in self._told:
-            return [Action(Verb.DROP, side)] if side is Side.CLIENT else []
-        return [Action(Verb.LINGER, side)]
+            return [Action(LegAction.DROP, side)] if side is Side.CLIENT else []
+        return [Action(LegAction.LINGER, side)]
 
     def _abort(self, side: Side) -> list[Action]:
-        return [] if side in self._gone else [Action(Verb.ABORT, side)]
+        return [] if side in self._gone else [Action(LegAction.ABORT, side)]

@@ -18,7 +18,7 @@ from esxiproxy.core.errors import (
 from esxiproxy.core.http.fields import host_field, origin_field, request_fields, response_fields
 from esxiproxy.core.http.head import Fields, RequestHead, by_name, tokens
 from esxiproxy.core.http.request import Request
-from esxiproxy.core.http.rewriting import View
+from esxiproxy.core.http.rewriting import ResponseRewriter
 from esxiproxy.core.routing import Principal, Route, Subprotocol, Upstream
 
 BINARY = b"binary"
@@ -173,7 +173,7 @@ def check_acceptance(
     return Acceptance(chosen[0] if chosen else None, fields)
 
 
-def check_refusal(status: int, fields: Fields, view: View) -> None:
+def check_refusal(status: int, fields: Fields, view: ResponseRewriter) -> None:
     """Raise UpstreamRedirect for a refusal that sends the client past the proxy.
 
     Many clients follow a redirect of an opening handshake, and its target is the ticket.

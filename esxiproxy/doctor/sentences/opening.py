@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from http import HTTPStatus
 
 from esxiproxy.core.http.head import MAX_HEAD
-from esxiproxy.doctor.opening import MAX_INTERIM, Answer, OpeningFault
+from esxiproxy.doctor.opening import MAX_INTERIM, OpeningFault, UpgradeResponse
 from esxiproxy.doctor.sentences.tls import greeting
 from esxiproxy.doctor.url import ConsoleUrl
 
@@ -30,7 +30,7 @@ _BY_STATUS = {
 }
 
 
-def opening(url: ConsoleUrl, answer: Answer, offered: Sequence[str], timeout: float) -> str:
+def opening(url: ConsoleUrl, answer: UpgradeResponse, offered: Sequence[str], timeout: float) -> str:
     """On the answer to the request."""
     where = url.place
     match answer.fault:
@@ -112,7 +112,7 @@ def subprotocol(url: ConsoleUrl, offered: Sequence[str], chosen: Sequence[str]) 
     return f"{where} chose {chosen[0]}"
 
 
-def _status(url: ConsoleUrl, answer: Answer) -> str:
+def _status(url: ConsoleUrl, answer: UpgradeResponse) -> str:
     try:
         phrase = HTTPStatus(answer.status).phrase
     except ValueError:
@@ -135,7 +135,7 @@ def _status(url: ConsoleUrl, answer: Answer) -> str:
     return f"{asked}: {_BY_STATUS.get(answer.status, fallback)}"
 
 
-def _ended(url: ConsoleUrl, answer: Answer, offered: Sequence[str]) -> str:
+def _ended(url: ConsoleUrl, answer: UpgradeResponse, offered: Sequence[str]) -> str:
     if "certificate required" in answer.detail:
         return (
             f"{url.place} wants a certificate of its client ({answer.detail}), and the proxy shows none to "

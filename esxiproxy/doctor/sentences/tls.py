@@ -5,7 +5,7 @@ from __future__ import annotations
 from esxiproxy.core.routing import Verify
 from esxiproxy.doctor.certificate import CertificateFacts, day
 from esxiproxy.doctor.tls import TlsFault, TlsVisit
-from esxiproxy.doctor.trust import OF_NAMES, Problem, Trust
+from esxiproxy.doctor.trust import OF_NAMES, CertificateProblem, HostVerification
 from esxiproxy.doctor.url import ConsoleUrl
 from esxiproxy.net.tls.errors import AS_NAME
 
@@ -13,7 +13,7 @@ NOT_SENT = "the request was not sent, since its path is the secret"
 _LISTED = 8
 
 
-def tls(url: ConsoleUrl, visit: TlsVisit, trust: Trust, timeout: float) -> str:
+def tls(url: ConsoleUrl, visit: TlsVisit, trust: HostVerification, timeout: float) -> str:
     """On a TLS handshake and the certificate that was seen in it."""
     where = url.place
     match visit.fault:
@@ -61,7 +61,7 @@ def tls(url: ConsoleUrl, visit: TlsVisit, trust: Trust, timeout: float) -> str:
             )
 
 
-def chain(problems: tuple[Problem, ...], trust: Trust) -> str:
+def chain(problems: tuple[CertificateProblem, ...], trust: HostVerification) -> str:
     """Whether the chain verifies, and why not, for the facts."""
     against = f"the authorities in {trust.ca}" if trust.ca else "the system's authorities"
     wrong = [problem.value for problem in problems if problem not in OF_NAMES]
@@ -75,19 +75,19 @@ def greeting(octets: bytes) -> str:
     return repr(octets[:40].partition(b"\r\n")[0])[1:]
 
 
-def _admitted(url: ConsoleUrl, visit: TlsVisit, trust: Trust) -> str:
+def _admitted(url: ConsoleUrl, visit: TlsVisit, trust: HostVerification) -> str:
     spoken = f"{visit.version} with {visit.cipher}"
     if trust.verify is Verify.NONE:
         if not visit.problems:
             return f"{spoken}; the certificate is all right, and --insecure would not be needed"
         return f"{spoken}; {_wrong(url, visit, trust)}, and goes unverified since --insecure says so"
     if trust.verify is Verify.PIN:
-        late = visit.problems and visit.problems[0] is Problem.EXPIRED
+        late = visit.problems and visit.problems[0] is CertificateProblem.EXPIRED
         return f"{spoken}; the certificate is the pinned one" + (" (it has expired)" if late else "")
     return f"{spoken}; the certificate is for {url.host} and its chain verifies"
 
 
-def _wrong_pin(where: str, visit: TlsVisit, trust: Trust) -> str:
+def _wrong_pin(where: str, visit: TlsVisit, trust: HostVerification) -> str:
     certificate = visit.certificate
     assert certificate is not None
     wanted = " or ".join(map(str, trust.pins))
@@ -101,7 +101,7 @@ def _wrong_pin(where: str, visit: TlsVisit, trust: Trust) -> str:
     )
 
 
-def _untrusted(url: ConsoleUrl, visit: TlsVisit, trust: Trust) -> str:
+def _untrusted(url: ConsoleUrl, visit: TlsVisit, trust: HostVerification) -> str:
     certificate = visit.certificate
     assert certificate is not None
     wrong = _wrong(url, visit, trust) if visit.problems else visit.detail
@@ -111,7 +111,7 @@ def _untrusted(url: ConsoleUrl, visit: TlsVisit, trust: Trust) -> str:
     )
 
 
-def _wrong(url: ConsoleUrl, visit: TlsVisit, trust: Trust) -> str:
+def _wrong(url: ConsoleUrl, visit: TlsVisit, trust: HostVerification) -> str:
     """The certificate of HOST has expired (2020-..) and is for another name (..)."""
     certificate = visit.certificate
     assert certificate is not None
@@ -120,18 +120,20 @@ def _wrong(url: ConsoleUrl, visit: TlsVisit, trust: Trust) -> str:
     return f"the certificate of {url.place} {listed}"
 
 
-def _part(problem: Problem, url: ConsoleUrl, certificate: CertificateFacts, trust: Trust) -> str:
+def _part(
+    problem: CertificateProblem, url: ConsoleUrl, certificate: CertificateFacts, trust: HostVerification
+) -> str:
     match problem:
-        case Problem.EXPIRED:
+        case CertificateProblem.EXPIRED:
             return f"has expired on {day(certificate.not_after)}"
-        case Problem.NOT_YET_VALID:
+        case CertificateProblem.NOT_YET_VALID:
             return f"is not valid before {day(certificate.not_before)}"
-        case Problem.UNKNOWN_AUTHORITY:
+        case CertificateProblem.UNKNOWN_AUTHORITY:
             known = f"that is not in {trust.ca}" if trust.ca else "that this machine does not know"
             return f"is signed by an authority {known} ({certificate.issuer})"
-        case Problem.UNREADABLE:
+        case CertificateProblem.UNREADABLE:
             return "has names that cannot be read"
-        case Problem.NAME:
+        case CertificateProblem.NAME:
             names = ", ".join(certificate.names[:_LISTED]) or "no name at all"
             return f"is for another name: it names {names}, not {url.host}"
         case _:
@@ -141,15 +143,15 @@ def _part(problem: Problem, url: ConsoleUrl, certificate: CertificateFacts, trus
 def _remedy(url: ConsoleUrl, visit: TlsVisit) -> str:
     """What would make the certificate good; the pin, which needs nothing of the kind, is the other way."""
     problems = visit.problems
-    if Problem.EXPIRED in problems or Problem.AUTHORITY_EXPIRED in problems:
+    if CertificateProblem.EXPIRED in problems or CertificateProblem.AUTHORITY_EXPIRED in problems:
         return "Renew it, or "
-    if Problem.NOT_YET_VALID in problems:
+    if CertificateProblem.NOT_YET_VALID in problems:
         return "Compare the clocks of the two machines, or "
-    if Problem.SELF_SIGNED in problems or Problem.UNKNOWN_AUTHORITY in problems:
+    if CertificateProblem.SELF_SIGNED in problems or CertificateProblem.UNKNOWN_AUTHORITY in problems:
         return "Name the file of its authority (verify = ca and ca = FILE, here --ca FILE), or "
-    if Problem.NAME in problems and f"{url.host}{AS_NAME}" in _names(visit):
+    if CertificateProblem.NAME in problems and f"{url.host}{AS_NAME}" in _names(visit):
         return "Renew it with the address as an IP address in its subjectAltName, or "
-    if Problem.NAME in problems:
+    if CertificateProblem.NAME in problems:
         return "Use a name that it has, or "
     return "Replace it, or "
 

@@ -14,12 +14,12 @@ from zope.interface import implementer
 from esxiproxy.core.errors import LimitReached, OutOfDescriptors
 from esxiproxy.core.routing import Upstream
 from esxiproxy.core.session.claim import Claim
-from esxiproxy.core.session.connection_limits import Quotas
+from esxiproxy.core.session.connection_limits import ConnectionLimits
 from esxiproxy.core.session.record import Kind, Record
 from esxiproxy.core.session.session import Session
 from esxiproxy.interfaces import ISessionObserver, IState
 from esxiproxy.net.admission.idle_connections import Idle, IdleConnections
-from esxiproxy.net.admission.queue import Waiting
+from esxiproxy.net.admission.queue import SlotQueue
 from esxiproxy.net.admission.slot import Slot
 
 _CLOSING = 1.0
@@ -52,7 +52,7 @@ class Admission:
         self._state = state
         self._room = room
         self._processes = processes
-        self._waiting = Waiting(clock)
+        self._waiting = SlotQueue(clock)
         self._idle = IdleConnections()
         self._taken: dict[str, tuple[str, ...]] = {}
         self._dials: set[str] = set()
@@ -77,7 +77,7 @@ class Admission:
 
     # The steps of a session
 
-    def handshake(self, listener: str, quotas: Quotas) -> Slot:
+    def handshake(self, listener: str, quotas: ConnectionLimits) -> Slot:
         """Count a connection that this listener has accepted, until it is open, refused or gone.
 
         Raises LimitReached.  Each listener has its own count.  Synchronous: under a flood of connections
@@ -99,7 +99,7 @@ class Admission:
         """This session is what the connection wants: the slot is its own until it is open or has ended."""
         self._shaking[session.id] = handshake
 
-    async def arrive(self, session: Session, quotas: Quotas) -> None:
+    async def arrive(self, session: Session, quotas: ConnectionLimits) -> None:
         """Before anybody is asked who the client is.  Raises LimitReached, StateUnavailable."""
         if not self._room(self.dialling):
             self.refusals["descriptors"] += 1
@@ -108,13 +108,13 @@ class Admission:
         self._dials.add(session.id)
         await self._more(session, quotas.on_arrival(session.request, session.kind), quotas.queue)
 
-    async def decided(self, session: Session, console: str | None, quotas: Quotas) -> None:
+    async def decided(self, session: Session, console: str | None, quotas: ConnectionLimits) -> None:
         """When the client and the console are known.  Raises LimitReached, StateUnavailable."""
         assert session.principal is not None
         claims = quotas.on_decision(session.principal.name, console, session.kind)
         await self._more(session, claims, quotas.queue)
 
-    async def connection(self, session: Session | None, upstream: Upstream, quotas: Quotas) -> Slot:
+    async def connection(self, session: Session | None, upstream: Upstream, quotas: ConnectionLimits) -> Slot:
         """One more connection to this upstream, for a session or for nobody's.
 
         The slot is the dialled protocol's: see :class:`~esxiproxy.net.admission.slot.SlotOwner`.  Where all

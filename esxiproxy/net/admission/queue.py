@@ -10,7 +10,7 @@ from itertools import count
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from esxiproxy.core.session.claim import Claim, Rate
+from esxiproxy.core.session.claim import Claim, RateClaim
 
 POLL = 0.25
 """Seconds after which the first of each line tries again unasked: other processes give back in silence."""
@@ -29,7 +29,7 @@ class _Waiter:
     """Whether something was given back while it tried: the answer may be an old one."""
 
 
-class Waiting:
+class SlotQueue:
     """One line for each limit that is full.
 
     Who claims under several limits stands in the line of the one that refused it.  Nobody who comes later
@@ -54,14 +54,14 @@ class Waiting:
         Without ``seconds`` there is one attempt, and whoever waits already goes first.
         """
         full = self._behind(claims, last) or await attempt()
-        if full is None or seconds is None or isinstance(full, Rate):  # a flood does not get a queue
+        if full is None or seconds is None or isinstance(full, RateClaim):  # a flood does not get a queue
             return full
         waiter, deadline = _Waiter(last, next(self._numbers)), self._clock.seconds() + seconds
         while full is not None:
             if (left := deadline - self._clock.seconds()) <= 0:
                 return full
             full = await self._wait(waiter, full, left, claims, attempt)
-            if isinstance(full, Rate):
+            if isinstance(full, RateClaim):
                 break
         return full
 

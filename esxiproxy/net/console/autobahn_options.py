@@ -5,7 +5,7 @@ from __future__ import annotations
 from autobahn.websocket.protocol import WebSocketProtocol
 
 
-class Options:
+class AutobahnOptions:
     """What Autobahn would copy from its factory and set up at each connection, once and for all.
 
     No web page, no draft versions, no compression, no drop in place of a close code.  All timers are off:

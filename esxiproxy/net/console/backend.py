@@ -26,7 +26,7 @@ from esxiproxy.core.errors import (
     UpstreamRedirect,
 )
 from esxiproxy.core.http.head import MAX_HEAD, Fields
-from esxiproxy.core.http.rewriting import View
+from esxiproxy.core.http.rewriting import ResponseRewriter
 from esxiproxy.core.websocket.closing import Side
 from esxiproxy.core.websocket.frames import FrameWalker
 from esxiproxy.core.websocket.handshake import Acceptance, check_acceptance, check_refusal
@@ -41,7 +41,7 @@ MAX_INTERIM = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
+class OpeningRequest:
     """Our opening handshake to an upstream: the request, and what its answer is checked against.
 
     ``view`` turns what the upstream says of itself into what the client sees.
@@ -51,7 +51,7 @@ class Opening:
     fields: Fields = field(repr=False)
     key: bytes
     offered: tuple[bytes, ...]
-    view: View
+    view: ResponseRewriter
     max_frame: int | None = None
 
 
@@ -78,7 +78,7 @@ class Backend(SlotOwner, Leg, WebSocketClientProtocol):
 
     step = "finish the opening handshake"
 
-    def __init__(self, opening: Opening, factory: BackendFactory, tls: UpstreamTLS | None) -> None:
+    def __init__(self, opening: OpeningRequest, factory: BackendFactory, tls: UpstreamTLS | None) -> None:
         super().__init__(FrameWalker(masked=False, max_frame=opening.max_frame))
         self.factory = factory
         self._opening = opening

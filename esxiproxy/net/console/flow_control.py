@@ -13,7 +13,7 @@ from esxiproxy.net.sockets.progress import StallTimer
 
 
 @implementer(IPushProducer)
-class Valve:
+class LegFlowControl:
     """Stands as the producer of a leg's transport, and is its twin's tap.
 
     The twin itself is no producer of that transport: a producer is stopped when its transport goes, and a

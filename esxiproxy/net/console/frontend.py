@@ -28,7 +28,7 @@ from esxiproxy.net.console.opening import open_backend
 from esxiproxy.net.console.relay import Relay
 from esxiproxy.net.sessions import Sessions, log_bug
 from esxiproxy.net.sockets.linger import Linger
-from esxiproxy.net.sockets.send_queue import unsent
+from esxiproxy.net.sockets.send_queue import unsent_bytes
 from esxiproxy.net.upstream.gateway import Gateway
 
 
@@ -128,7 +128,7 @@ class Frontend(Leg, WebSocketServerProtocol):
 
     def answered(self) -> bool:
         """Return whether the client has acknowledged all that was written."""
-        return not unsent(self.transport)
+        return not unsent_bytes(self.transport)
 
     # The end
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from autobahn.websocket.protocol import WebSocketProtocol
 
 from esxiproxy.core.errors import InvalidPayload, ProtocolViolation, SessionError
-from esxiproxy.core.websocket.closing import CloseCode, Side, may_be_sent
+from esxiproxy.core.websocket.closing import Close, Side, may_be_sent
 from esxiproxy.core.websocket.frames import FrameWalker, control_frame
-from esxiproxy.net.console.autobahn_options import Options
-from esxiproxy.net.console.null_logger import Silence
-from esxiproxy.net.transport.fast_path import passage
+from esxiproxy.net.console.autobahn_options import AutobahnOptions
+from esxiproxy.net.console.null_logger import NullLogger
+from esxiproxy.net.transport.fast_path import fast_path_for
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -35,7 +35,7 @@ CLOSE, PING, PONG = 8, 9, 10
 class LegEvents(Protocol):
     """The relay that joins a leg to its peer, as the leg reports to it."""
 
-    def close_received(self, leg: Leg, close: CloseCode) -> None:
+    def close_received(self, leg: Leg, close: Close) -> None:
         """Handle a Close frame from this leg."""
 
     def faulted(self, leg: Leg, error: SessionError) -> None:
@@ -54,7 +54,7 @@ class LegEvents(Protocol):
         """Handle a Pong frame from this leg."""
 
 
-class Leg(Options, _Autobahn):
+class Leg(AutobahnOptions, _Autobahn):
     """Mixed into Autobahn's server and client protocol.
 
     ``side``
@@ -80,7 +80,7 @@ class Leg(Options, _Autobahn):
     # What a passage looks at for every frame (net/transport/fast_path.c): slots are read where they lie.
     __slots__ = ("current_frame", "data", "heard", "held", "octets", "sink", "walker")
 
-    log = Silence()
+    log = NullLogger()
     transport: Any
     factory: Any
     side: Side
@@ -158,7 +158,7 @@ class Leg(Options, _Autobahn):
         """A run has gone on past this walker: the transport may have a shorter way for the next ones."""
         self.carried = self.walker
         if hasattr(type(self.transport), "read_by"):  # not that of a transport within it
-            self.transport.read_by(passage(self, sink))
+            self.transport.read_by(fast_path_for(self, sink))
 
     def _forward_around(self, sink: Leg, run: bytes) -> None:
         """What is held goes in at the first frame boundary; behind a Close nothing follows."""
@@ -225,7 +225,7 @@ class Leg(Options, _Autobahn):
             else:
                 self._write_control(opcode, held[opcode])
 
-    def send_close(self, close: CloseCode) -> None:
+    def send_close(self, close: Close) -> None:
         """Start or answer the closing handshake; a code that may not be sent is left out."""
         code = close.code if close.code is not None and may_be_sent(close.code) else None
         self.sendCloseFrame(code=code, reasonUtf8=close.reason if code is not None else None, isReply=True)
@@ -250,7 +250,7 @@ class Leg(Options, _Autobahn):
             return self._invalid_payload("close reason is no UTF-8")
         self.deaf = True
         if self.relay is not None:
-            self.relay.close_received(self, CloseCode(code, reason))
+            self.relay.close_received(self, Close(code, reason))
         return True
 
     def _protocol_violation(self, reason: str) -> bool:

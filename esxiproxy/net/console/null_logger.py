@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-class Silence:
+class NullLogger:
     """Stands where Autobahn's protocols have their logger.
 
     Autobahn logs request targets, which are tickets, and formats its arguments on every call whether anybody

@@ -7,7 +7,7 @@ from functools import partial
 from esxiproxy.core.http.fields import view_of
 from esxiproxy.core.session.session import Session
 from esxiproxy.core.websocket.handshake import Upgrade, offered_upstream, opening_fields
-from esxiproxy.net.console.backend import Backend, BackendFactory, Opening, new_key
+from esxiproxy.net.console.backend import Backend, BackendFactory, OpeningRequest, new_key
 from esxiproxy.net.upstream.gateway import Gateway
 
 
@@ -24,7 +24,7 @@ async def open_backend(
     request = session.request
     offered = offered_upstream(upgrade, route.upstream)
     key = new_key()
-    opening = Opening(
+    opening = OpeningRequest(
         target=request.head.target if route.target is None else route.target,
         fields=tuple(opening_fields(request, route, principal, offered, key)),
         key=key,

@@ -10,11 +10,11 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from esxiproxy.core.websocket.closing import Side
 from esxiproxy.net.console.leg import PING, Leg
 from esxiproxy.net.sockets.progress import Progress
-from esxiproxy.net.sockets.send_queue import unsent
-from esxiproxy.net.sockets.tcp_info import uptake
+from esxiproxy.net.sockets.send_queue import unsent_bytes
+from esxiproxy.net.sockets.tcp_info import tcp_info
 
 
-class Keepalive:
+class Pinger:
     """Pings a leg every ``interval`` seconds, and gives it up when it is silent for ``timeout`` after one.
 
     Any byte received is life, not only the pong.  The clock starts when the ping is written, which may be
@@ -65,7 +65,7 @@ class Keepalive:
             self._written_at = self._clock.seconds()
             self._leg.heard = False
             transport = self._leg.transport
-            self._progress = Progress(transport, peer=uptake(transport))
+            self._progress = Progress(transport, peer=tcp_info(transport))
             self._pending = self._clock.callLater(self._timeout, self._due)
 
     def ponged(self, payload: bytes) -> None:
@@ -84,8 +84,8 @@ class Keepalive:
     def _waits(self) -> bool:
         """Return whether the ping waits in the kernel, for a peer that does not read or reads slowly."""
         transport = self._leg.transport
-        peer = uptake(transport)
+        peer = tcp_info(transport)
         if peer is not None and peer.closed:
             return True
         taken = self._progress is not None and self._progress.taken(peer=peer) > 0
-        return taken and bool(unsent(transport) if peer is None else peer.waiting)
+        return taken and bool(unsent_bytes(transport) if peer is None else peer.waiting)

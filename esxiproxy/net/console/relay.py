@@ -16,12 +16,12 @@ from esxiproxy.core.errors import (
     UpstreamLost,
 )
 from esxiproxy.core.session.session import Session
-from esxiproxy.core.websocket.closing import Action, CloseCode, Closing, Phase, Side, Verb
+from esxiproxy.core.websocket.closing import Action, Close, Closing, ClosingPhase, LegAction, Side
 from esxiproxy.core.websocket.control_budget import ControlBudget
-from esxiproxy.net.console.flow_control import Valve
+from esxiproxy.net.console.flow_control import LegFlowControl
 from esxiproxy.net.console.leg import CLOSE, Leg
-from esxiproxy.net.console.pinger import Keepalive
-from esxiproxy.net.console.stall_detector import Lookout
+from esxiproxy.net.console.pinger import Pinger
+from esxiproxy.net.console.stall_detector import StallDetector
 from esxiproxy.net.sockets.linger import half_close
 from esxiproxy.net.sockets.tcp_keepalive import keep_alive
 from esxiproxy.net.sockets.timers import Timers
@@ -45,11 +45,11 @@ class Relay:
         self._ended = ended
         self._closing = Closing()
         self._budgets = {side: ControlBudget(clock.seconds) for side in Side}
-        self._keepalives: dict[Side, Keepalive] = {}
+        self._keepalives: dict[Side, Pinger] = {}
         self._timers = Timers(clock)
-        self._valves: dict[Side, Valve] = {}
+        self._valves: dict[Side, LegFlowControl] = {}
         self._deadline = 0.0
-        self._staged = Phase.OPEN
+        self._staged = ClosingPhase.OPEN
 
     def start(self) -> None:
         """From here on frames flow."""
@@ -59,11 +59,11 @@ class Relay:
         stalled = self._stalled  # one object for all who may call it: there are thousands of sessions
         for side, leg in self.legs.items():
             leg.relay = self
-            valve = Valve(leg, self.legs[side.other], self._clock, limits.stall_timeout, stalled)
+            valve = LegFlowControl(leg, self.legs[side.other], self._clock, limits.stall_timeout, stalled)
             self._valves[side] = valve
             valve.install()
             keep_alive(leg.transport, limits.tcp_keepalive)
-        Lookout(self.legs, self._clock, self._timers, limits, stalled, self._gone).start()
+        StallDetector(self.legs, self._clock, self._timers, limits, stalled, self._gone).start()
         self._keep_alive(Side.CLIENT, limits.ping_interval)
         self._keep_alive(Side.UPSTREAM, limits.upstream_ping_interval)
         if limits.max_lifetime is not None:
@@ -80,7 +80,7 @@ class Relay:
 
     # What a leg tells
 
-    def close_received(self, leg: Leg, close: CloseCode) -> None:
+    def close_received(self, leg: Leg, close: Close) -> None:
         """A Close came."""
         side = leg.side
         self.session.ended(side.value, close.code)
@@ -89,18 +89,18 @@ class Relay:
     def faulted(self, leg: Leg, error: SessionError) -> None:
         """The peer broke the protocol."""
         side = leg.side
-        if self._closing.phase is Phase.OPEN:
+        if self._closing.phase is ClosingPhase.OPEN:
             self.session.failed(error, side.value)
         self._perform(self._closing.faulted(side, error))
 
     def lost(self, leg: Leg) -> None:
         """The connection has ended."""
         side = leg.side
-        if self._closing.phase is Phase.OPEN:
+        if self._closing.phase is ClosingPhase.OPEN:
             self.session.failed(_loss(side, leg.walker.left > 0), side.value)
         self._stop(side)
         self._perform(self._closing.lost(side))
-        if self._closing.phase is Phase.CLOSED:
+        if self._closing.phase is ClosingPhase.CLOSED:
             self._finish()
 
     def spend_control(self, leg: Leg) -> bool:
@@ -132,7 +132,7 @@ class Relay:
     def _keep_alive(self, side: Side, interval: float | None) -> None:
         if interval is not None:
             timeout = self.session.limits.ping_timeout
-            self._keepalives[side] = Keepalive(self.legs[side], self._clock, interval, timeout, self._silent)
+            self._keepalives[side] = Pinger(self.legs[side], self._clock, interval, timeout, self._silent)
 
     def _silent(self, side: Side) -> None:
         self._dead(side, "no answer to a ping", "ping_timeout")
@@ -164,7 +164,7 @@ class Relay:
 
     def end(self, error: SessionError) -> None:
         """End the session from our side: both peers get a Close with this failure's code and reason."""
-        if self._closing.phase is Phase.OPEN:
+        if self._closing.phase is ClosingPhase.OPEN:
             self.session.failed(error)
             self.session.close_code = error.close_code
         self._perform(self._closing.demanded(error))
@@ -182,17 +182,17 @@ class Relay:
             if leg.lost:
                 continue
             match action.verb:
-                case Verb.SEND_CLOSE:
+                case LegAction.SEND_CLOSE:
                     assert action.close is not None
                     self._send_close(leg, action.close)
-                case Verb.DROP:
+                case LegAction.DROP:
                     leg.transport.loseConnection()
-                case Verb.LINGER:
+                case LegAction.LINGER:
                     half_close(leg.transport)
-                case Verb.ABORT:
+                case LegAction.ABORT:
                     leg.transport.abortConnection()
 
-    def _send_close(self, leg: Leg, close: CloseCode) -> None:
+    def _send_close(self, leg: Leg, close: Close) -> None:
         """At a frame boundary.  Where the rest of the frame will never come, no Close can follow it."""
         twin = leg.twin
         if leg.mid_frame() and (twin is None or twin.lost or twin.deaf or twin.sink is None):
@@ -218,16 +218,16 @@ class Relay:
 
     def _arm_stage(self) -> None:
         phase = self._closing.phase
-        if phase is self._staged or phase is Phase.CLOSED:
+        if phase is self._staged or phase is ClosingPhase.CLOSED:
             return
         now, timeout = self._clock.seconds(), self.session.limits.close_timeout
-        if self._staged is Phase.OPEN:
+        if self._staged is ClosingPhase.OPEN:
             self._deadline = now + timeout
             self._timers.clear()
             for valve in self._valves.values():
                 valve.forget()
         self._staged = phase
-        answering = timeout / 2 if phase is Phase.CARRYING else 0.0
+        answering = timeout / 2 if phase is ClosingPhase.CARRYING else 0.0
         self._timers.arm("stage", self._deadline - now - answering, self._expired)
 
     def _expired(self) -> None:

@@ -8,19 +8,19 @@ from collections.abc import Callable, Mapping
 from twisted.internet.interfaces import IReactorTime
 
 from esxiproxy.core.keepalive import SHORTEST
-from esxiproxy.core.session_limits import Limits
+from esxiproxy.core.session_limits import SessionLimits
 from esxiproxy.core.websocket.closing import Side
 from esxiproxy.net.console.leg import Leg
 from esxiproxy.net.sockets.progress import Progress
-from esxiproxy.net.sockets.send_queue import unsent
-from esxiproxy.net.sockets.tcp_info import uptake
+from esxiproxy.net.sockets.send_queue import unsent_bytes
+from esxiproxy.net.sockets.tcp_info import tcp_info
 from esxiproxy.net.sockets.timers import Timers
 
-_LOOKS = 4
+_CHECKS = 4
 """How often within the shorter of the two times: either end may come that part late."""
 
 
-class _Wait:
+class _PendingAck:
     """Bytes that one peer has not taken: since when it has taken none of them, or answered nothing."""
 
     __slots__ = ("asked", "progress", "since")
@@ -31,7 +31,7 @@ class _Wait:
         self.asked: float | None = None
 
 
-class Lookout:
+class StallDetector:
     """Ends a wait that nobody else sees: no leg is ``blocked`` by bytes that the kernel has room for.
 
     ``stalled`` is called for a peer that took nothing of them for ``stall_timeout``, ``gone`` for one that
@@ -47,7 +47,7 @@ class Lookout:
         legs: Mapping[Side, Leg],
         clock: IReactorTime,
         timers: Timers,
-        limits: Limits,
+        limits: SessionLimits,
         stalled: Callable[[Side], None],
         gone: Callable[[Side], None],
     ) -> None:
@@ -58,8 +58,8 @@ class Lookout:
         self._stalled = stalled
         self._gone = gone
         self._within = math.inf if limits.tcp_keepalive is None else max(SHORTEST, limits.tcp_keepalive)
-        self._every = min(limits.stall_timeout, self._within) / _LOOKS
-        self._waits: dict[Side, _Wait] = {}
+        self._every = min(limits.stall_timeout, self._within) / _CHECKS
+        self._waits: dict[Side, _PendingAck] = {}
 
     def start(self) -> None:
         """From here on until the timers are cleared."""
@@ -73,15 +73,15 @@ class Lookout:
                 return end(side)
 
     def _end(self, side: Side, leg: Leg) -> Callable[[Side], None] | None:
-        peer = uptake(leg.transport)
-        if not (unsent(leg.transport) if peer is None else peer.waiting):
+        peer = tcp_info(leg.transport)
+        if not (unsent_bytes(leg.transport) if peer is None else peer.waiting):
             self._waits.pop(side, None)
             return None
         now = self._clock.seconds()
         written = self._legs[side.other].octets
         wait = self._waits.get(side)
         if wait is None:
-            wait = self._waits[side] = _Wait(Progress(leg.transport, written, peer), now)
+            wait = self._waits[side] = _PendingAck(Progress(leg.transport, written, peer), now)
         elif wait.progress.taken(written, peer):
             wait.since, wait.asked = now, None
         if peer is None:  # no TCP, so nobody says whether it is still there

@@ -15,11 +15,11 @@ from esxiproxy.net.http.exchange import Exchange
 from esxiproxy.net.http.flow_control import HttpFlow
 from esxiproxy.net.http.upstream import HttpUpstream
 from esxiproxy.net.sessions import Sessions
-from esxiproxy.net.sockets.send_queue import unsent
+from esxiproxy.net.sockets.send_queue import unsent_bytes
 from esxiproxy.net.upstream.gateway import Gateway
 
 
-class HttpClient:
+class HttpDownstream:
     """Serves one request at a time, and keeps the one idle upstream connection between them.
 
     ``over`` is called when a request has its answer and the next head may be read, with the bytes that came
@@ -96,7 +96,7 @@ class HttpClient:
 
     def answered(self) -> bool:
         """Return whether no request waits for its answer, and the client has acknowledged all of the last."""
-        return not self.busy and not unsent(self.transport)
+        return not self.busy and not unsent_bytes(self.transport)
 
     def abort(self) -> None:
         """End the connection without a word."""

@@ -15,7 +15,7 @@ from zope.interface import implementer
 
 from esxiproxy.core.errors import SessionError, UpstreamLost
 from esxiproxy.core.routing import Upstream
-from esxiproxy.core.session_limits import Limits
+from esxiproxy.core.session_limits import SessionLimits
 from esxiproxy.net.admission.slot import SlotOwner
 from esxiproxy.net.http.flow_control import HttpFlow
 from esxiproxy.net.sockets.linger import Linger
@@ -46,7 +46,12 @@ class HttpUpstream(SlotOwner, Protocol):
     flow: HttpFlow
 
     def __init__(
-        self, upstream: Upstream, limits: Limits, clock: Any, proxy_header: bytes, tls: UpstreamTLS | None
+        self,
+        upstream: Upstream,
+        limits: SessionLimits,
+        clock: Any,
+        proxy_header: bytes,
+        tls: UpstreamTLS | None,
     ) -> None:
         self.upstream = upstream
         self.proxy_header = proxy_header

@@ -16,24 +16,24 @@ from esxiproxy.core.http.head import NO_HEAD, HeadReader, RequestHead
 from esxiproxy.core.http.health import asks_for_health, health
 from esxiproxy.core.http.message import max_forwards, options_answer
 from esxiproxy.core.http.paths import check_path
-from esxiproxy.core.http.policy import Edge, Http
+from esxiproxy.core.http.policy import Http, ListenerPolicy
 from esxiproxy.core.http.refusal import refusal
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.http.via import check_loop
-from esxiproxy.core.peer_address import Address
+from esxiproxy.core.peer_address import PeerAddress
 from esxiproxy.core.session.record import Kind
-from esxiproxy.core.session_limits import Limits
+from esxiproxy.core.session_limits import SessionLimits
 from esxiproxy.core.websocket.handshake import Upgrade, upgrade_of
 from esxiproxy.net.admission.slot import Slot
 from esxiproxy.net.console.frontend import Frontend, FrontendFactory
-from esxiproxy.net.http.downstream import HttpClient
+from esxiproxy.net.http.downstream import HttpDownstream
 from esxiproxy.net.sessions import Sessions, session_id
 from esxiproxy.net.sockets.linger import Linger
-from esxiproxy.net.sockets.send_queue import unsent
+from esxiproxy.net.sockets.send_queue import unsent_bytes
 from esxiproxy.net.tls.handshake_fault import handshake_fault
 from esxiproxy.net.upstream.gateway import Gateway
 
-_ENOUGH = 1024 * 1024 * 1024
+_MAX_DISCARDED = 1024 * 1024 * 1024
 """Bytes that are read and discarded behind the last answer of a connection."""
 
 
@@ -43,9 +43,9 @@ class Listener(typing.Protocol):
     name: str
     gateway: Gateway
     sessions: Sessions
-    limits: Limits
+    limits: SessionLimits
     clock: Any
-    edge: Edge
+    edge: ListenerPolicy
     frontends: FrontendFactory
 
 
@@ -65,7 +65,7 @@ class Dispatch(Protocol):
         self.factory = factory
         self._reader = HeadReader()
         self._call: IDelayedCall | Linger | None = None
-        self._http: HttpClient | None = None
+        self._http: HttpDownstream | None = None
         self._ignored = 0
         self._slot: Slot | None = None
         self._shaking = False
@@ -148,7 +148,7 @@ class Dispatch(Protocol):
 
     def _request(self, head: RequestHead) -> Request:
         factory, secure = self.factory, bool(ISSLTransport.providedBy(self.transport))
-        origin = origin_of(head, Address.of(self.transport.getPeer()), secure, factory.edge.trust)
+        origin = origin_of(head, PeerAddress.of(self.transport.getPeer()), secure, factory.edge.trust)
         return Request(
             session_id(),
             factory.name,
@@ -185,7 +185,7 @@ class Dispatch(Protocol):
             return self._answer_options(request)
         self._shaken()
         if self._http is None:
-            self._http = HttpClient(
+            self._http = HttpDownstream(
                 self.transport,
                 factory.gateway,
                 factory.sessions,
@@ -291,7 +291,7 @@ class Dispatch(Protocol):
 
     def answered(self) -> bool:
         """Return whether the client has acknowledged all that was written."""
-        return not unsent(self.transport)
+        return not unsent_bytes(self.transport)
 
     def abort(self) -> None:
         """End the connection without a word."""
@@ -302,7 +302,7 @@ class Dispatch(Protocol):
         self._ignored += len(data)
         if isinstance(self._call, Linger):
             self._call.received(len(data))
-        if self._ignored > _ENOUGH:
+        if self._ignored > _MAX_DISCARDED:
             self.transport.pauseProducing()
 
     def _wait(self, seconds: float, call: Any) -> None:
@@ -314,9 +314,9 @@ class Dispatch(Protocol):
             self._call.cancel()
 
 
-def _listening(transport: Any) -> Address | None:
+def _listening(transport: Any) -> PeerAddress | None:
     """Return the address of ours that a connection came in at; None when its socket is closed already."""
     try:
-        return Address.of(transport.getHost())
+        return PeerAddress.of(transport.getHost())
     except (OSError, AttributeError):  # AttributeError is Twisted's own transports'
         return None

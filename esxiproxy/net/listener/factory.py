@@ -6,8 +6,8 @@ from typing import Any
 
 from twisted.internet.protocol import Factory
 
-from esxiproxy.core.http.policy import Edge
-from esxiproxy.core.session_limits import Limits
+from esxiproxy.core.http.policy import ListenerPolicy
+from esxiproxy.core.session_limits import SessionLimits
 from esxiproxy.net.console.frontend import FrontendFactory
 from esxiproxy.net.listener.dispatch import Dispatch
 from esxiproxy.net.sessions import Sessions
@@ -27,16 +27,16 @@ class ListenerFactory(Factory):
         name: str,
         gateway: Gateway,
         sessions: Sessions,
-        limits: Limits,
+        limits: SessionLimits,
         clock: Any,
-        edge: Edge | None = None,
+        edge: ListenerPolicy | None = None,
     ) -> None:
         self.name = name
         self.gateway = gateway
         self.sessions = sessions
         self.limits = limits
         self.clock = clock
-        self.edge = edge or Edge()
+        self.edge = edge or ListenerPolicy()
         self.frontends = FrontendFactory(clock)
 
     def buildProtocol(self, addr: Any) -> Any:

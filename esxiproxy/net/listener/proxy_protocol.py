@@ -15,11 +15,11 @@ from twisted.python.failure import Failure
 from zope.interface import directlyProvides, providedBy
 
 from esxiproxy.core.errors import SessionError
-from esxiproxy.core.http.forwarded import Trust
-from esxiproxy.core.peer_address import Address
-from esxiproxy.core.proxy_protocol import MAX_V2, Announcement, AnnouncementReader, ProxyProtocolError
+from esxiproxy.core.http.forwarded import TrustedProxies
+from esxiproxy.core.peer_address import PeerAddress
+from esxiproxy.core.proxy_protocol import MAX_V2, ProxyHeader, ProxyHeaderReader, ProxyProtocolError
 from esxiproxy.net.admission.slot import Slot
-from esxiproxy.net.transport.stream import introduce
+from esxiproxy.net.transport.stream import attach_protocol
 from esxiproxy.net.transport.tcp import TCPStream
 
 _PEEK = 16 + MAX_V2
@@ -39,8 +39,8 @@ class ProxyProtocolWrapper(ProtocolWrapper):
     def __init__(self, factory: ProxyProtocolFactory, protocol: Any) -> None:
         super().__init__(factory, protocol)  # type: ignore[arg-type]
         self._inside = False
-        self._reader: AnnouncementReader | None = AnnouncementReader()
-        self._announced = Announcement()
+        self._reader: ProxyHeaderReader | None = ProxyHeaderReader()
+        self._announced = ProxyHeader()
         self._call: IDelayedCall | None = None
         self._slot: Slot | None = None
 
@@ -73,7 +73,7 @@ class ProxyProtocolWrapper(ProtocolWrapper):
             stream.read_by(None)
             stream.stand_for(_endpoint(self._announced.source), _endpoint(self._announced.destination))
             stream.protocol = self.wrappedProtocol
-            introduce(self.wrappedProtocol, stream)
+            attach_protocol(self.wrappedProtocol, stream)
         return None
 
     def dataReceived(self, data: bytes) -> None:
@@ -130,7 +130,7 @@ class ProxyProtocolWrapper(ProtocolWrapper):
         self._reader = None
         self._stop()
         transport = self._connected()
-        self._log.info("{peer} refused: {why}", peer=str(Address.of(transport.getPeer())), why=why)
+        self._log.info("{peer} refused: {why}", peer=str(PeerAddress.of(transport.getPeer())), why=why)
         transport.abortConnection()
 
     def _stop(self) -> None:
@@ -156,24 +156,24 @@ class ProxyProtocolFactory(WrappingFactory):
         factory: Factory,
         clock: IReactorTime,
         timeout: float,
-        trust: Trust | None,
+        trust: TrustedProxies | None,
         handshake: Callable[[], Slot],
     ) -> None:
         super().__init__(factory)
         self.handshake = handshake
         self.clock = clock
         self.timeout = timeout
-        self.trust = trust if trust is not None and (trust.networks or trust.unix) else Everybody()
+        self.trust = trust if trust is not None and (trust.networks or trust.unix) else TrustEverybody()
 
 
-class Everybody(Trust):
+class TrustEverybody(TrustedProxies):
     """Believes everybody."""
 
     def believes(self, host: str) -> bool:
         return True
 
 
-def _endpoint(address: Address | None) -> Any:
+def _endpoint(address: PeerAddress | None) -> Any:
     if address is None:
         return None
     kind = IPv6Address if ":" in address.host else IPv4Address

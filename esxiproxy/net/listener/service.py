@@ -13,7 +13,7 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
 from esxiproxy.binding import Binding
-from esxiproxy.core.startup import Unbound
+from esxiproxy.core.startup import BindError
 
 
 class ListenerService(Service):
@@ -41,7 +41,7 @@ class ListenerService(Service):
         self.answers_health = False
         """Whether it goes on accepting in a drain, to answer health checks."""
         self.endpoint = endpoint
-        self._served = Served(factory)
+        self._served = CurrentFactory(factory)
         self._binding = Binding(endpoint, reactor, inherited)
         self._room = room
 
@@ -60,7 +60,7 @@ class ListenerService(Service):
         try:
             self._binding.bind(self._served)
         except Exception as error:
-            raise Unbound(f"listener {self.label}: {error}") from error
+            raise BindError(f"listener {self.label}: {error}") from error
         if self.port is not None:
             cast(Any, self.port).room = self._room
             self._log.info("listener {name} listening on {address}", name=self.label, address=self.address())
@@ -79,7 +79,7 @@ class ListenerService(Service):
         return self._binding.address
 
 
-class Served(Factory):
+class CurrentFactory(Factory):
     """What a port builds its protocols with, whatever that is at the moment."""
 
     noisy = False

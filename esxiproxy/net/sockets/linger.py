@@ -7,9 +7,9 @@ from typing import Any
 from twisted.internet.interfaces import IDelayedCall, IReactorTime, ISSLTransport
 
 from esxiproxy.net.sockets.progress import SOON, Progress
-from esxiproxy.net.sockets.send_queue import unsent
+from esxiproxy.net.sockets.send_queue import unsent_bytes
 
-SLOWEST = 500
+MIN_RATE = 500
 """Bytes a second: slower than that, and it is an attack."""
 DISCARD = 30.0
 """Seconds for which a peer that goes on sending keeps its connection."""
@@ -32,11 +32,11 @@ class Linger:
     """A connection that has its answer, and the time until it is aborted.
 
     The connection is half-closed, and aborted after ``timeout`` seconds: a peer that does not read never
-    frees the descriptor.  A peer that bytes still wait for gets more time while it takes them, at ``SLOWEST``
-    octets a second or more.  The rate is measured from one moment at which it was kept to the next, which
+    frees the descriptor.  A peer that bytes still wait for gets more time while it takes them, at
+    ``MIN_RATE`` octets a second or more.  The rate is measured from one moment at which it was kept to the next, which
     is at most ``patience`` seconds later (``timeout``, if not given): a slow reader with a large receive
     buffer acknowledges much at once, and then nothing for many seconds.  So a connection lasts for
-    ``patience`` seconds and one second for each ``SLOWEST`` octets that waited, at most.  The owner calls
+    ``patience`` seconds and one second for each ``MIN_RATE`` octets that waited, at most.  The owner calls
     ``cancel`` when the connection is lost.
     """
 
@@ -57,7 +57,7 @@ class Linger:
         """Note that the peer has sent so many bytes, which were discarded (RFC 9112 9.6).
 
         The connection is kept until ``timeout`` seconds after the last of them, for ``DISCARD`` seconds in
-        all, as long as they come at ``SLOWEST`` bytes a second.
+        all, as long as they come at ``MIN_RATE`` bytes a second.
         """
         self._came += octets
         self._last = self._clock.seconds()
@@ -73,19 +73,19 @@ class Linger:
     def _still_comes(self) -> float:
         """Seconds left for a peer that goes on sending."""
         now = self._clock.seconds()
-        if self._came < SLOWEST * (now - self._began):
+        if self._came < MIN_RATE * (now - self._began):
             return 0.0
         return min(self._last + self._timeout, self._began + DISCARD) - now
 
     def _look(self) -> None:
         now = self._clock.seconds()
         self._taken += self._progress.taken()
-        if self._taken >= SLOWEST * (now - self._since):
+        if self._taken >= MIN_RATE * (now - self._since):
             self._since, self._taken = now, 0
         left = self._since + self._patience - now
         if self._came and (rest := self._still_comes()) > 0:
             self._call = self._clock.callLater(rest, self._look)
-        elif left >= SOON and unsent(self._transport):
+        elif left >= SOON and unsent_bytes(self._transport):
             self._call = self._clock.callLater(min(left, self._timeout), self._look)
         else:
             self._transport.abortConnection()

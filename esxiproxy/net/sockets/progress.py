@@ -7,8 +7,8 @@ from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from esxiproxy.net.sockets.send_queue import unsent
-from esxiproxy.net.sockets.tcp_info import Uptake, uptake
+from esxiproxy.net.sockets.send_queue import unsent_bytes
+from esxiproxy.net.sockets.tcp_info import TCPInfo, tcp_info
 
 _LOOKS = 16
 """Looks within one timeout: a stall of a busy transport may be found that part late."""
@@ -27,11 +27,11 @@ class Progress:
 
     __slots__ = ("_reading", "_transport")
 
-    def __init__(self, transport: Any, written: int = 0, peer: Uptake | None = None) -> None:
+    def __init__(self, transport: Any, written: int = 0, peer: TCPInfo | None = None) -> None:
         self._transport = transport
         self._reading = self._read(written, peer)
 
-    def taken(self, written: int = 0, peer: Uptake | None = None) -> int:
+    def taken(self, written: int = 0, peer: TCPInfo | None = None) -> int:
         """Return the number of octets that the peer took since the last call.
 
         ``peer`` is what the kernel says of the peer, where the caller has asked it already.
@@ -39,11 +39,11 @@ class Progress:
         (counted, before), self._reading = self._reading, self._read(written, peer)
         return max(0, self._reading[1] - before) if counted is self._reading[0] else 0
 
-    def _read(self, written: int, peer: Uptake | None) -> tuple[bool, int]:
-        peer = peer or uptake(self._transport)
+    def _read(self, written: int, peer: TCPInfo | None) -> tuple[bool, int]:
+        peer = peer or tcp_info(self._transport)
         if peer is not None:
             return True, peer.acknowledged
-        return False, written - unsent(self._transport)
+        return False, written - unsent_bytes(self._transport)
 
 
 class StallTimer:

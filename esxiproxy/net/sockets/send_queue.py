@@ -16,7 +16,7 @@ _DEEPEST = 4
 """Transports within a transport, at most."""
 
 
-def unsent(transport: Any) -> int:
+def unsent_bytes(transport: Any) -> int:
     """Return the number of octets that the peer has not taken: those queued here, and the kernel's.
 
     Of the kernel's those count that TCP's peer has not acknowledged, and on a unix socket those that the peer

@@ -18,7 +18,7 @@ _WINDOW = struct.Struct("=228xI")
 
 
 @dataclass(frozen=True, slots=True)
-class Uptake:
+class TCPInfo:
     """What TCP knows of one peer at this moment.
 
     ``acknowledged``
@@ -40,7 +40,7 @@ class Uptake:
     silent: float
 
 
-def uptake(transport: Any) -> Uptake | None:
+def tcp_info(transport: Any) -> TCPInfo | None:
     """What the peer of this transport does; None where there is no TCP, or the platform does not tell."""
     sock = socket_of(transport)
     if sock is None or sys.platform != "linux":
@@ -54,7 +54,7 @@ def uptake(transport: Any) -> Uptake | None:
     probes, unacked, sent, received, acked, acknowledged, unsent = _KNOWN.unpack_from(told)
     window = _WINDOW.unpack(told)[0] if len(told) == _WINDOW.size else 1
     silent = min(received, acked)
-    return Uptake(
+    return TCPInfo(
         acknowledged,
         waiting=unacked > 0 or unsent > 0,
         closed=unsent > 0 and (unacked == 0 or window == 0),

@@ -22,9 +22,9 @@ from esxiproxy.core.errors import SessionError, UpstreamUntrusted
 from esxiproxy.core.routing import TLSProfile, Upstream, Verify
 from esxiproxy.core.thumbprint import pin_of, pinned, thumbprint
 from esxiproxy.net.tls import errors as verdict
-from esxiproxy.net.tls.errors import CertificateRejected, Fault, label
+from esxiproxy.net.tls.errors import CertificateRejected, ChainFault, label
 from esxiproxy.net.tls.pem import UNREADABLE, TLSFileError, read_certificates
-from esxiproxy.net.tls.server import HTTP, OLD_CIPHERS, new_context, trust
+from esxiproxy.net.tls.server import HTTP, OLD_CIPHERS, add_authorities, new_context
 from esxiproxy.net.transport.resumption import Resumption
 
 _By = tuple[Verify | None, Path | None, TLSProfile]
@@ -42,7 +42,7 @@ class UpstreamConnection(SSL.Connection):
     def __init__(self, context: SSL.Context, socket: Any = None) -> None:
         super().__init__(context, socket)
         self.leaf: bytes | None = None
-        self.fault: Fault | None = None
+        self.fault: ChainFault | None = None
 
 
 @implementer(IOpenSSLClientConnectionCreator)
@@ -94,7 +94,7 @@ class UpstreamTLS:
         try:
             crypto.X509StoreContext(store, certificate, connection.get_peer_cert_chain()).verify_certificate()
         except crypto.X509StoreContextError as error:
-            fault = Fault.of(error.certificate, *error.errors[:2])
+            fault = ChainFault.of(error.certificate, *error.errors[:2])
             leaf = crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
             raise verdict.rejected(self.upstream, fault, leaf) from None
 
@@ -181,7 +181,7 @@ def _client_context(upstream: Upstream) -> SSL.Context:
         elif upstream.ca is None:
             raise TLSFileError(f"upstream {upstream.name} has verify = ca and no ca file")
         else:
-            trust(context, read_certificates(upstream.ca), upstream.ca)
+            add_authorities(context, read_certificates(upstream.ca), upstream.ca)
     else:
         # A pin says everything about a certificate: who signed it, with what, and until when it was meant to
         # last do not matter then.  The callback overrules OpenSSL's security level 2 as well, which would
@@ -212,7 +212,7 @@ def _judge(connection: SSL.Connection, certificate: crypto.X509, code: int, dept
     if depth == 0:
         connection.leaf = crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
     if not ok and connection.fault is None:
-        connection.fault = Fault.of(certificate, code, depth)
+        connection.fault = ChainFault.of(certificate, code, depth)
     if connection.fault is not None and connection.leaf is not None:
         # pyOpenSSL raises it from this very connection's do_handshake; Twisted hands it to connectionLost.
         raise CertificateRejected(connection.fault, connection.leaf)

@@ -29,7 +29,7 @@ UNKNOWN_ISSUER = {
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class ChainFault:
     """What OpenSSL found wrong with one certificate of a chain (RFC 5280 6.1)."""
 
     code: int
@@ -40,7 +40,7 @@ class Fault:
     until: datetime | None
 
     @classmethod
-    def of(cls, certificate: crypto.X509, code: int, depth: int) -> Fault:
+    def of(cls, certificate: crypto.X509, code: int, depth: int) -> ChainFault:
         try:
             parsed = certificate.to_cryptography()
             subject = printable(parsed.subject.rfc4514_string())
@@ -52,7 +52,7 @@ class Fault:
 class CertificateRejected(SSL.Error):
     """A handshake that ended because of the upstream's chain: what the verify callback saw of it."""
 
-    def __init__(self, fault: Fault, leaf: bytes) -> None:
+    def __init__(self, fault: ChainFault, leaf: bytes) -> None:
         # Twisted reads a reason out of an error's queue, so there has to be one.
         super().__init__([("esxiproxy", "", f"certificate verify failed ({fault.code})")])
         self.fault = fault
@@ -103,7 +103,7 @@ OLD_REASONS = (
 """The same for an upstream with ``tls_profile = old``; the first part that fits counts."""
 
 
-def rejected(upstream: Upstream, fault: Fault, leaf: bytes | None) -> UpstreamUntrusted:
+def rejected(upstream: Upstream, fault: ChainFault, leaf: bytes | None) -> UpstreamUntrusted:
     """A chain that does not verify, as an error that says what to do."""
     if fault.code == Codes.ERR_CERT_HAS_EXPIRED:
         what = f"expired on {fault.until:%Y-%m-%d}" if fault.until else "has expired"

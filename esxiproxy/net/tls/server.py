@@ -92,7 +92,7 @@ def listener_context(tls: ListenerTLS) -> SSL.Context:
     except (SSL.Error, *UNREADABLE) as error:
         raise TLSFileError(f"OpenSSL does not take {tls.certificate}: {reason_of(error)}") from error
     if tls.client_ca is not None:
-        trust(context, authorities, tls.client_ca)
+        add_authorities(context, authorities, tls.client_ca)
         for authority in authorities:
             context.add_client_ca(authority)
         context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
@@ -185,7 +185,7 @@ def set_groups(context: SSL.Context) -> None:
         context.set_tmp_ecdh(ec.SECP256R1())
 
 
-def trust(context: SSL.Context, authorities: Sequence[x509.Certificate], path: Path) -> None:
+def add_authorities(context: SSL.Context, authorities: Sequence[x509.Certificate], path: Path) -> None:
     """Let chains end at these authorities, which were read from that file.  Raises TLSFileError."""
     store = context.get_cert_store()
     assert store is not None

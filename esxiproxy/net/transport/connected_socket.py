@@ -12,7 +12,7 @@ from esxiproxy.net.transport.interfaces import address_of
 
 
 @implementer(ISystemHandle)
-class Connected:
+class ConnectedSocket:
     """A socket with two ends; a proxy in front of it may have said that these are others."""
 
     __slots__ = ()

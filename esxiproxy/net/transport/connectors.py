@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from esxiproxy.net.transport.interfaces import Loop, address_of, family_of
-from esxiproxy.net.transport.stream import introduce
+from esxiproxy.net.transport.stream import attach_protocol
 from esxiproxy.net.transport.tcp import TCPStream
 
 _STREAM = socket.SOCK_STREAM | getattr(socket, "SOCK_NONBLOCK", 0)
@@ -45,7 +45,7 @@ def _connected(connector: Any, sock: socket.socket, peer: Any, dial: Any = None)
     if protocol is None:
         stream.loseConnection()
     else:
-        introduce(protocol, stream)
+        attach_protocol(protocol, stream)
 
 
 class _Dial:

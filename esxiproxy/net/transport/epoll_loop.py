@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from esxiproxy.net.transport.fast_path import compiled
-from esxiproxy.net.transport.interfaces import Why
+from esxiproxy.net.transport.interfaces import DoReadResult
 
 IN, OUT = select.EPOLLIN, select.EPOLLOUT
 GONE = select.EPOLLHUP | select.EPOLLERR
@@ -28,7 +28,7 @@ _DONE, _LOST = Failure(CONNECTION_DONE), Failure(CONNECTION_LOST)
 
 
 @implementer(IReadDescriptor)
-class Ring:
+class EpollLoop:
     """Serves every stream that is ready in one plain loop.
 
     The reactor spends more on an event than the event itself costs: a logging context, a prefix, three calls.
@@ -111,7 +111,7 @@ class Ring:
             self._lose(stream, why, read)
 
     @staticmethod
-    def _left(stream: Any, came: Any) -> Why:
+    def _left(stream: Any, came: Any) -> DoReadResult:
         """Go on where a passage ended: with what it has read, or because of what it raised."""
         if isinstance(came, bytes):
             return stream.doRead(came)

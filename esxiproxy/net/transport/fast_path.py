@@ -9,7 +9,7 @@ from cryptography.hazmat.bindings._rust import _openssl
 from OpenSSL import SSL
 
 from esxiproxy.core.websocket.frames import FrameWalker
-from esxiproxy.net.transport.interfaces import Passage, Relayable
+from esxiproxy.net.transport.interfaces import FastPath, Relayable
 
 try:
     from esxiproxy.net.transport import _compiled  # type: ignore[attr-defined]
@@ -48,7 +48,7 @@ _PART = compiled()
 _WITH_TLS = _PART is not None and _openssl_found()
 
 
-def passage(leg: Any, sink: Any) -> Passage | None:
+def fast_path_for(leg: Any, sink: Any) -> FastPath | None:
     """The short way from a leg's stream to its sink's; None where there is none."""
     source, target, walker = leg.transport, sink.transport, leg.walker
     if _PART is None or not hasattr(type(target), "BUSY"):
@@ -60,7 +60,7 @@ def passage(leg: Any, sink: Any) -> Passage | None:
         return None
     longest = _NO_LIMIT if walker.max_frame is None else walker.max_frame
     handles = source.getHandle(), target.getHandle()  # while they are held, the addresses are good
-    made: Passage = _PART.Passage(
+    made: FastPath = _PART.Passage(
         leg, sink, walker, source, target, handles, here, there, walker.masked, longest
     )
     return made

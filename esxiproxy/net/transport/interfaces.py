@@ -14,18 +14,18 @@ from twisted.internet.error import ConnectionLost
 from twisted.internet.main import CONNECTION_LOST
 from twisted.python.failure import Failure
 
-Passage = Callable[[], bytes | None]
+FastPath = Callable[[], bytes | None]
 """Called in the place of reading.  None when all that came went on; else what came, and nobody has looked at.
 
 ``b""`` is nothing at all: the leg has something in hand or another walker, its sink takes nothing now, or the
 connection ends.
 """
-Why = Any
+DoReadResult = Any
 """What ``doRead`` and ``doWrite`` answer: None, or the exception that the connection ends with."""
 
 
 class Loop(Protocol):
-    """A reactor, or a :class:`~esxiproxy.net.transport.epoll_loop.Ring`."""
+    """A reactor, or a :class:`~esxiproxy.net.transport.epoll_loop.EpollLoop`."""
 
     def addReader(self, stream: Any) -> None: ...
     def removeReader(self, stream: Any) -> None: ...
@@ -41,7 +41,7 @@ class Relayable(Protocol):
     def getHandle(self) -> Any: ...
 
 
-class Owner(Protocol):
+class ConnectionOwner(Protocol):
     """A Twisted connector: it holds its connection's transport, and is told of its end."""
 
     transport: Any

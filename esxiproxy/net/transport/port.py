@@ -11,15 +11,15 @@ from twisted.internet import tcp, unix
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from esxiproxy.net.transport.interfaces import Loop, Owner, address_of
-from esxiproxy.net.transport.stream import introduce
+from esxiproxy.net.transport.interfaces import ConnectionOwner, Loop, address_of
+from esxiproxy.net.transport.stream import attach_protocol
 from esxiproxy.net.transport.tcp import TCPStream
 
 BATCH = 64
 """Connections accepted in a turn: whoever is connected already is not kept waiting by a crowd at the door."""
-REST = 0.1
+ACCEPT_RETRY = 0.1
 """Seconds until a port tries again when there is nothing left to accept with."""
-QUIET = 5.0
+LOG_INTERVAL = 5.0
 """Seconds between two complaints, whichever port has them: what is short is short for all of them."""
 
 _OF_ONE_CLIENT = frozenset(
@@ -50,7 +50,7 @@ class Gate(Protocol):
     def may_accept(self) -> bool:
         """Whether to accept; after a no, it is the gate that has the port read again."""
 
-    def entered(self) -> Owner:
+    def entered(self) -> ConnectionOwner:
         """One was accepted; what is returned hears of its end."""
 
 
@@ -103,7 +103,7 @@ class _Accepting:
 
     def _take(self, sock: Any, name: Any) -> None:
         """Give an accepted connection its protocol; one that cannot have any is closed and counts no more."""
-        owner: Owner | None = None
+        owner: ConnectionOwner | None = None
         try:
             sock.setblocking(False)
             address = address_of(self.addressFamily, name)
@@ -118,13 +118,13 @@ class _Accepting:
             if owner is not None:
                 owner.connectionLost(Failure())
             raise
-        introduce(protocol, stream)
+        attach_protocol(protocol, stream)
 
     def _rest(self, why: str) -> None:
         self.stopReading()
-        self.reactor.callLater(REST, self._wake)
+        self.reactor.callLater(ACCEPT_RETRY, self._wake)
         now = self.reactor.seconds()
-        if not _complained or not 0 <= now - _complained[0] < QUIET:
+        if not _complained or not 0 <= now - _complained[0] < LOG_INTERVAL:
             _complained[:] = [now]
             _log.error("connections have to wait until there is room for them: {why}", why=why)
 

@@ -12,12 +12,12 @@ from twisted.internet.posixbase import PosixReactorBase
 from zope.interface import directlyProvides, providedBy
 
 from esxiproxy.net.transport.connectors import TCPConnector, UNIXConnector
-from esxiproxy.net.transport.epoll_loop import Ring
+from esxiproxy.net.transport.epoll_loop import EpollLoop
 from esxiproxy.net.transport.port import TCPPort, UNIXPort
 from esxiproxy.net.transport.tls_start import TLSFactory
 
 
-def streaming(reactor: Any) -> Any:
+def with_fast_transports(reactor: Any) -> Any:
     """The reactor with streams of ours; the reactor itself where they cannot be, or nobody wants them.
 
     ``ESXIPROXY_TRANSPORTS=twisted`` in the environment is for the day on which they are the suspect, and
@@ -38,7 +38,7 @@ class StreamReactor:
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
-        self._ring = Ring(reactor)
+        self._ring = EpollLoop(reactor)
         self.callLater, self.seconds = reactor.callLater, reactor.seconds
         directlyProvides(self, *providedBy(reactor))
 

@@ -18,9 +18,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from esxiproxy.net.transport.connected_socket import Connected
-from esxiproxy.net.transport.interfaces import Loop, Owner, Passage, Why
-from esxiproxy.net.transport.write_buffer import Outbox
+from esxiproxy.net.transport.connected_socket import ConnectedSocket
+from esxiproxy.net.transport.interfaces import ConnectionOwner, DoReadResult, FastPath, Loop
+from esxiproxy.net.transport.write_buffer import WriteBuffer
 
 HIGH_WATER = 32 * 1024
 """Bytes queued above which a push producer is paused; it is resumed when all of them are gone."""
@@ -30,7 +30,7 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 @implementer(IConsumer, IPushProducer, IReadWriteDescriptor, ILoggingContext)
-class Stream(Connected):
+class Stream(ConnectedSocket):
     """A connected socket, which the loop serves, with a protocol on it.
 
     ``connectionLost`` of the protocol is never called in the stack of a call of the protocol's: whatever goes
@@ -62,7 +62,7 @@ class Stream(Connected):
     """What is false, or None, of a stream whose bytes may take a passage: names of slots."""
 
     def __init__(
-        self, sock: socket.socket, protocol: Any, loop: Loop, peer: Any, owner: Owner | None = None
+        self, sock: socket.socket, protocol: Any, loop: Loop, peer: Any, owner: ConnectionOwner | None = None
     ) -> None:
         self.socket = sock
         self.fileno = sock.fileno
@@ -72,20 +72,20 @@ class Stream(Connected):
         self.producer: Any = None
         self._streaming = self._producer_paused = self._aborting = False
         self._reading = True
-        self._outbox = Outbox()
+        self._outbox = WriteBuffer()
         self._loop, self._owner = loop, owner
         self._peer, self._host = peer, None
-        self._passage: Passage | None = None
+        self._passage: FastPath | None = None
         if owner is not None:
             owner.transport = self
 
     # The loop asks
 
-    def doRead(self, came: bytes | None = None) -> Why:
+    def doRead(self, came: bytes | None = None) -> DoReadResult:
         """Read; ``came`` is what a passage has read, and left to the protocol: it may be nothing."""
         raise NotImplementedError
 
-    def doWrite(self) -> Why:
+    def doWrite(self) -> DoReadResult:
         raise NotImplementedError
 
     def logPrefix(self) -> str:
@@ -104,7 +104,7 @@ class Stream(Connected):
     def writeSequence(self, pieces: Any) -> None:
         self.write(b"".join(pieces))
 
-    def read_by(self, way: Passage | None) -> None:
+    def read_by(self, way: FastPath | None) -> None:
         """Read in another way from here on; None is the usual one."""
         self._passage = way
 
@@ -117,7 +117,7 @@ class Stream(Connected):
             self._producer_paused = True
             self.producer.pauseProducing()
 
-    def _drained(self) -> Why:
+    def _drained(self) -> DoReadResult:
         """The queue is empty: whoever waited for that goes on.  Answers as ``doWrite`` does."""
         self._stop_writing()
         if self.producer is not None and (self._producer_paused or not self._streaming):
@@ -126,7 +126,7 @@ class Stream(Connected):
             return None
         return self._written()
 
-    def _written(self) -> Why:
+    def _written(self) -> DoReadResult:
         """Nothing is queued and no producer waits: end what is to be ended."""
         raise NotImplementedError
 
@@ -235,7 +235,7 @@ def hand_over(transport: Any, protocol: Any) -> None:
     protocol.makeConnection(transport)
 
 
-def introduce(protocol: Any, stream: Any) -> None:
+def attach_protocol(protocol: Any, stream: Any) -> None:
     """Let a protocol have its stream; one that raises has lost it."""
     try:
         protocol.makeConnection(stream)

@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from esxiproxy.net.transport.interfaces import Loop, Owner, Why
+from esxiproxy.net.transport.interfaces import ConnectionOwner, DoReadResult, Loop
 from esxiproxy.net.transport.stream import Stream
 
 READ_SIZE = 96 * 1024
@@ -37,7 +37,7 @@ class TCPStream(Stream):
     BUSY = ("_half_closed",)
 
     def __init__(
-        self, sock: socket.socket, protocol: Any, loop: Loop, peer: Any, owner: Owner | None = None
+        self, sock: socket.socket, protocol: Any, loop: Loop, peer: Any, owner: ConnectionOwner | None = None
     ) -> None:
         super().__init__(sock, protocol, loop, peer, owner)
         self._half_closing = self._half_closed = False
@@ -45,7 +45,7 @@ class TCPStream(Stream):
 
     # The fast path
 
-    def doRead(self, came: bytes | None = None) -> Why:
+    def doRead(self, came: bytes | None = None) -> DoReadResult:
         passage = self._passage
         try:
             if came is None:
@@ -77,7 +77,7 @@ class TCPStream(Stream):
             octets = octets[sent:] if sent else octets
         self._queue(bytes(octets))
 
-    def doWrite(self) -> Why:
+    def doWrite(self) -> DoReadResult:
         outbox = self._outbox
         if outbox.size:
             try:
@@ -92,7 +92,7 @@ class TCPStream(Stream):
 
     # The end
 
-    def _written(self) -> Why:
+    def _written(self) -> DoReadResult:
         if self.disconnecting:
             return CONNECTION_DONE
         if self._half_closing and not self._half_closed:

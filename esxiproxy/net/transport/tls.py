@@ -11,7 +11,7 @@ from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from esxiproxy.net.transport.interfaces import HandshakeCut, Why
+from esxiproxy.net.transport.interfaces import DoReadResult, HandshakeCut
 from esxiproxy.net.transport.tls_records import RecordStream
 
 
@@ -28,7 +28,7 @@ class TLSStream(RecordStream):
 
     # The short way
 
-    def doRead(self, came: bytes | None = None) -> Why:
+    def doRead(self, came: bytes | None = None) -> DoReadResult:
         passage = self._passage
         if came is None and passage is not None and self._reading:
             came = passage()
@@ -58,19 +58,19 @@ class TLSStream(RecordStream):
             self._reading = True
             self._start_reading()
 
-    def _drained(self) -> Why:
+    def _drained(self) -> DoReadResult:
         """Behind the peer's close_notify nothing comes: the queue was the last of it, whoever has more."""
         if self._peer_notified:
             self._notify()
             return CONNECTION_DONE
         return super()._drained()
 
-    def _written(self) -> Why:
+    def _written(self) -> DoReadResult:
         if self.disconnecting and self.producer is None and not self._notified:
             return self._notify()
         return None
 
-    def _notify(self) -> Why:
+    def _notify(self) -> DoReadResult:
         try:
             both = self._connection.shutdown()
         except SSL.WantWriteError:
@@ -83,7 +83,7 @@ class TLSStream(RecordStream):
         self._notified = True
         return CONNECTION_DONE if both else None
 
-    def _peer_closed(self) -> Why:
+    def _peer_closed(self) -> DoReadResult:
         """The peer's close_notify: nothing more comes; what is queued still goes out."""
         self._peer_notified = True
         self._reading = False

@@ -8,7 +8,7 @@ from OpenSSL import SSL
 from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.main import CONNECTION_LOST
 
-from esxiproxy.net.transport.interfaces import Why, fault_of
+from esxiproxy.net.transport.interfaces import DoReadResult, fault_of
 from esxiproxy.net.transport.resumption import Resumption
 from esxiproxy.net.transport.stream import Stream
 
@@ -16,7 +16,7 @@ RECORD = 16 * 1024
 """The largest plaintext of a record (RFC 8446 5.1): with this much room nothing stays behind in OpenSSL."""
 RECORDS = 6
 """Full records that one event may write before the others have their turn."""
-MOST = RECORDS * RECORD
+MAX_READ = RECORDS * RECORD
 """Bytes that one event may read; they go on as one piece."""
 BULK = 1024
 """Bytes of a record behind which another one is looked for at once."""
@@ -69,7 +69,7 @@ class RecordStream(Stream):
         self._begun = False
         self._read_blocked = self._write_blocked = self._writing = False
         self._notified = self._peer_notified = False
-        self._fault: Why = None
+        self._fault: DoReadResult = None
         self.heard = False
         self._arm()
         plain._hand_over()
@@ -81,7 +81,7 @@ class RecordStream(Stream):
 
     # The fast path
 
-    def doRead(self, came: bytes | None = None) -> Why:
+    def doRead(self, came: bytes | None = None) -> DoReadResult:
         broken = self._fault
         if broken is not None and (broken is not CONNECTION_LOST or self._shaking or not self._reading):
             return broken  # what comes after it would be a consequence of it
@@ -94,10 +94,10 @@ class RecordStream(Stream):
                 return fault
             self._arm()
         records: list[bytes] = []
-        why: Why = None
+        why: DoReadResult = None
         closed = False
         size = 0
-        while self._reading and size <= MOST - RECORD:
+        while self._reading and size <= MAX_READ - RECORD:
             try:
                 octets = self._connection.recv(RECORD)
             except SSL.WantReadError:
@@ -123,7 +123,7 @@ class RecordStream(Stream):
         if closed and self.connected:
             return self._peer_closed()
         if (
-            broken is not None and size <= MOST - RECORD
+            broken is not None and size <= MAX_READ - RECORD
         ):  # a write failed, and all that had come before is read
             return broken
         return why
@@ -154,7 +154,7 @@ class RecordStream(Stream):
         elif self.producer is not None and not self._streaming:
             self._start_writing()
 
-    def doWrite(self) -> Why:
+    def doWrite(self) -> DoReadResult:
         if self._fault is not None:
             return self.doRead()
         if self._shaking:
@@ -167,7 +167,7 @@ class RecordStream(Stream):
                 return why
         return self._flush()
 
-    def _flush(self) -> Why:
+    def _flush(self) -> DoReadResult:
         outbox = self._outbox
         for _ in range(RECORDS):
             if not outbox.size:
@@ -186,7 +186,7 @@ class RecordStream(Stream):
 
     # The handshake
 
-    def _shake(self) -> Why:
+    def _shake(self) -> DoReadResult:
         try:
             self._connection.do_handshake()
         except SSL.Error as error:
@@ -254,12 +254,12 @@ class RecordStream(Stream):
             self._writing = False
             self._arm()
 
-    def _fail(self, why: Why) -> None:
+    def _fail(self, why: DoReadResult) -> None:
         """Leave what went wrong for the loop, which is not in the protocol's stack."""
         if why is not None and self._fault is None:
             self._fault = why
             self._arm()
 
-    def _peer_closed(self) -> Why:
+    def _peer_closed(self) -> DoReadResult:
         """A close_notify came."""
         raise NotImplementedError

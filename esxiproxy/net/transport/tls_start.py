@@ -9,7 +9,7 @@ from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 
 from esxiproxy.net.transport.resumption import Resumption
-from esxiproxy.net.transport.stream import introduce
+from esxiproxy.net.transport.stream import attach_protocol
 from esxiproxy.net.transport.tcp import TCPStream
 from esxiproxy.net.transport.tls import TLSStream
 
@@ -48,7 +48,7 @@ class TLSStart(BufferingTLSTransport):
             factory.resumption.offer(connection)
         stream = TLSStream(transport, protocol, connection, factory.resumption)
         TwistedProtocol.makeConnection(self, stream)
-        introduce(protocol, stream)
+        attach_protocol(protocol, stream)
         stream.start(factory.is_client)
 
 

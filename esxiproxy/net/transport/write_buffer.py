@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Outbox:
+class WriteBuffer:
     """A queue of bytes with one front piece, which stays as it is until it is taken whole.
 
     OpenSSL wants that: after WANT_WRITE the same bytes have to be offered again, no fewer, and nothing may

@@ -22,13 +22,13 @@ from esxiproxy.core.errors import (
     UpstreamUnresolved,
 )
 from esxiproxy.core.routing import Upstream
-from esxiproxy.core.session_limits import Limits
+from esxiproxy.core.session_limits import SessionLimits
 from esxiproxy.net.admission.slot import Slot
 from esxiproxy.net.tls.client import Contexts, UpstreamTLS
 from esxiproxy.net.transport.stream import hand_over
 from esxiproxy.net.transport.tls_start import TLSFactory
-from esxiproxy.net.upstream.dial import Stop, attempt
-from esxiproxy.net.upstream.names import LookUpTimeout, Names
+from esxiproxy.net.upstream.dial import Stop, dial
+from esxiproxy.net.upstream.names import LookUpTimeout, NameResolver
 
 
 class Dialled(Protocol):
@@ -107,10 +107,10 @@ class Connector:
     What the configuration's upstreams need is kept, and of those that a router makes up, the last ones.
     """
 
-    def __init__(self, reactor: Any, names: Names | None = None, clock: Any = None) -> None:
+    def __init__(self, reactor: Any, names: NameResolver | None = None, clock: Any = None) -> None:
         self._reactor = reactor
         self._clock = clock or reactor
-        self._names = names or Names(reactor, self._clock)
+        self._names = names or NameResolver(reactor, self._clock)
         self._prepared: dict[str, UpstreamTLS] = {}
         self._tls: OrderedDict[str, UpstreamTLS] = OrderedDict()
         self._contexts = Contexts()
@@ -124,7 +124,7 @@ class Connector:
         self,
         upstream: Upstream,
         make: Callable[[UpstreamTLS | None], P],
-        limits: Limits,
+        limits: SessionLimits,
         proxy_header: bytes = b"",
         slot: Slot | None = None,
     ) -> Deferred[P]:
@@ -181,7 +181,7 @@ class Connector:
                 result.callback(outcome)
 
         opened.addBoth(done)
-        stop: Stop = attempt(
+        stop: Stop = dial(
             self._reactor, self._names, upstream, limits.connect_timeout, factory, protocol, not_connected
         )
         return result
@@ -206,7 +206,7 @@ def _where(upstream: Upstream) -> str:
     return f"{upstream.name} ({upstream.authority})"
 
 
-def _named(failure: Failure, upstream: Upstream, limits: Limits) -> BaseException:
+def _named(failure: Failure, upstream: Upstream, limits: SessionLimits) -> BaseException:
     """The failure's name in the error table.  What is not known there stays what it is: a bug of ours."""
     error = failure.value
     where = _where(upstream)

@@ -14,16 +14,16 @@ from zope.interface import directlyProvides, providedBy
 from esxiproxy.core.routing import Upstream
 from esxiproxy.net.transport.interfaces import family_of
 from esxiproxy.net.transport.tcp import TCPStream
-from esxiproxy.net.upstream.names import Found, Names
+from esxiproxy.net.upstream.names import Found, NameResolver
 
 Failed = Callable[[Failure], None]
 Stop = Callable[[], None]
 """Ends an attempt; once there is a connection, it does nothing."""
 
 
-def attempt(
+def dial(
     reactor: Any,
-    names: Names,
+    names: NameResolver,
     upstream: Upstream,
     timeout: float,
     factory: Any,

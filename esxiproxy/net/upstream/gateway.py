@@ -9,9 +9,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 
 from esxiproxy.core.errors import DecisionTimeout
-from esxiproxy.core.proxy_protocol import announce
+from esxiproxy.core.proxy_protocol import encode_proxy_header
 from esxiproxy.core.routing import Principal, Route, Upstream
-from esxiproxy.core.session.connection_limits import Quotas
+from esxiproxy.core.session.connection_limits import ConnectionLimits
 from esxiproxy.core.session.session import Session
 from esxiproxy.interfaces import IAuthenticator, IRouter
 from esxiproxy.net.admission.admission import Admission
@@ -28,7 +28,7 @@ class Gateway:
         router: IRouter,
         connector: Connector,
         admission: Admission,
-        quotas: Quotas,
+        quotas: ConnectionLimits,
     ) -> None:
         self.admission = admission
         self.quotas = quotas
@@ -89,7 +89,7 @@ class Gateway:
         deciding.addBoth(decided)
         return result.addBoth(over)
 
-    def _quotas_of(self, upstream: Upstream) -> Quotas:
+    def _quotas_of(self, upstream: Upstream) -> ConnectionLimits:
         return self.quotas.overridden_by(upstream.quotas)
 
     async def connect(
@@ -110,7 +110,7 @@ class Gateway:
         version = upstream.send_proxy_protocol
         if version is None:
             return b""
-        return announce(version, session.request.client, session.request.listening)
+        return encode_proxy_header(version, session.request.client, session.request.listening)
 
     def counted(self, session: Session, upstream: Upstream) -> tuple[str, ...]:
         """Return the names under which a connection to this upstream for this request counts."""

@@ -78,7 +78,7 @@ class _LookUp:
                 waiter.callback(outcome)
 
 
-class Names:
+class NameResolver:
     """Looks up names: one look-up a name at a time, which everybody who wants that name shares.
 
     ``getaddrinfo`` is called in daemon threads that nothing else uses, at most ``LOOK_UPS`` of them.  A name

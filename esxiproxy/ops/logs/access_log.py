@@ -15,25 +15,25 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from esxiproxy.core.config.access_log import AccessLogging, Format, Place
+from esxiproxy.core.config.access_log import AccessLogConfig, AccessLogFormat, LogTarget
 from esxiproxy.core.session.record import Record
 from esxiproxy.core.session.session import Session
-from esxiproxy.core.startup import CannotStart
+from esxiproxy.core.startup import StartupError
 from esxiproxy.interfaces import ISessionObserver
 from esxiproxy.ops.logs.access_line import as_combined, as_json
 from esxiproxy.ops.logs.datagram_sink import JournalSink, SyslogSink
 from esxiproxy.ops.logs.file_sink import FileSink, StdoutSink
 from esxiproxy.ops.logs.sink import Sink
 
-_FORMATS = {Format.JSON: as_json, Format.COMBINED: as_combined}
-_SINKS: dict[Place, Callable[[Any], Sink]] = {
-    Place.STDOUT: StdoutSink,
-    Place.SYSLOG: SyslogSink,
-    Place.JOURNALD: JournalSink,
+_FORMATS = {AccessLogFormat.JSON: as_json, AccessLogFormat.COMBINED: as_combined}
+_SINKS: dict[LogTarget, Callable[[Any], Sink]] = {
+    LogTarget.STDOUT: StdoutSink,
+    LogTarget.SYSLOG: SyslogSink,
+    LogTarget.JOURNALD: JournalSink,
 }
 
 
-class AccessLogError(CannotStart):
+class AccessLogError(StartupError):
     """The access log cannot be opened, and why."""
 
 
@@ -50,7 +50,7 @@ class AccessLog(Service):
 
     def __init__(
         self,
-        logging: AccessLogging,
+        logging: AccessLogConfig,
         reactor: Any,
         sink: Sink | None = None,
         day: Callable[[], float] = time.time,
@@ -124,5 +124,5 @@ class AccessLog(Service):
             self._before(number, frame)
 
 
-def _sink(to: Path | Place, reactor: Any) -> Sink:
+def _sink(to: Path | LogTarget, reactor: Any) -> Sink:
     return FileSink(to, reactor) if isinstance(to, Path) else _SINKS[to](reactor)

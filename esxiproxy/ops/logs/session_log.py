@@ -7,7 +7,7 @@ from collections.abc import Callable
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from esxiproxy.core.config.access_log import Told
+from esxiproxy.core.config.access_log import SessionLogFilter
 from esxiproxy.core.errors import LimitReached, OutOfDescriptors, TLSHandshakeFailed
 from esxiproxy.core.session.record import Record
 from esxiproxy.core.session.session import Session
@@ -28,7 +28,7 @@ class SessionLog:
 
     _log = Logger()
 
-    def __init__(self, seconds: Callable[[], float], told: Told = Told.ALL) -> None:
+    def __init__(self, seconds: Callable[[], float], told: SessionLogFilter = SessionLogFilter.ALL) -> None:
         self.told = told
         self._seconds = seconds
         self._second = 0
@@ -38,7 +38,7 @@ class SessionLog:
         """An open console is told of when it ends."""
 
     def closed(self, record: Record) -> None:
-        if self.told is Told.ERRORS and not record.error:
+        if self.told is SessionLogFilter.ERRORS and not record.error:
             return
         if record.error not in _REFUSED and record.timeout not in _SAID_NOTHING:
             self._log.info("{line}", line=line(record))

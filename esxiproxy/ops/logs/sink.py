@@ -17,7 +17,7 @@ MAX_WAITING = 1 << 20
 """Bytes of lines that wait for a slow reader; what comes after them is lost."""
 RETRY = 0.1
 """Seconds until a reader that takes nothing is tried again."""
-QUIET = 60.0
+LOG_INTERVAL = 60.0
 """Seconds between two complaints about lost lines."""
 TAKES_NOTHING = "the reader takes nothing"
 """Why a line is lost that has no place in the queue."""
@@ -31,7 +31,7 @@ class Sink:
 
     def __init__(self, clock: Any, losses: Losses | None = None) -> None:
         self._clock = clock
-        self._losses = losses or ToldLosses(clock)
+        self._losses = losses or ReportedLosses(clock)
         self._waiting: deque[tuple[bytes, int]] = deque()
         self._size = 0
         self._begun = self._torn = self._flushing = False
@@ -198,7 +198,7 @@ class Losses:
         """No more will come."""
 
 
-class ToldLosses(Losses):
+class ReportedLosses(Losses):
     """The access log's, of which our own log is told once a minute at most."""
 
     _log = Logger()
@@ -227,7 +227,7 @@ class ToldLosses(Losses):
         self._quiet = None
         if self.lines:
             self._complain()
-            self._quiet = self._clock.callLater(QUIET, self._tell)
+            self._quiet = self._clock.callLater(LOG_INTERVAL, self._tell)
 
     def _complain(self) -> None:
         self._log.warn("access log: {losses}", losses=str(self))

@@ -20,17 +20,17 @@ from twisted.logger import (
 from twisted.python.syslog import SyslogObserver
 from zope.interface import implementer
 
-from esxiproxy.core.startup import CannotStart
+from esxiproxy.core.startup import StartupError
 from esxiproxy.ops.logs.datagram_sink import SyslogSink
 from esxiproxy.ops.logs.file_sink import RotatedFileSink, StdoutSink
 from esxiproxy.ops.logs.sink import Losses, Sink
 
-PATIENCE = 1.0
+STOP_TIMEOUT = 1.0
 """Seconds that a slow reader has, at the end of the process, for what still waits."""
 
 
 @implementer(ILogObserver)
-class OwnLog:
+class TwistdLog:
     """Takes twistd's place as the observer of its log; an event looks as twistd's own would make it look.
 
     What is lost is told of in the log itself, when everything before it has been written.
@@ -42,7 +42,7 @@ class OwnLog:
         self._sink = sink
         self._losses = losses
         self._lines = 1
-        self._patience = PATIENCE
+        self._patience = STOP_TIMEOUT
         self._log = Logger(namespace=__name__, observer=cast(ILogObserver, self._write))
         sink.open()
 
@@ -89,7 +89,7 @@ class OwnLog:
         raise NotImplementedError
 
 
-class TextLog(OwnLog):
+class TextLog(TwistdLog):
     """A file, or the standard output."""
 
     def __init__(self, reactor: Any, sink: Sink, losses: Losses, encoding: str = "utf-8") -> None:
@@ -102,11 +102,11 @@ class TextLog(OwnLog):
             self._put(text.encode(self._encoding, "backslashreplace"))
 
 
-class SystemLog(OwnLog, SyslogObserver):
+class SystemLog(TwistdLog, SyslogObserver):
     """Syslog; Twisted's observer makes the lines, and would have the C library send them, which waits."""
 
     def __init__(self, reactor: Any, sink: SyslogSink, losses: Losses) -> None:
-        OwnLog.__init__(self, reactor, sink, losses)
+        TwistdLog.__init__(self, reactor, sink, losses)
         self._datagram = sink.datagram
         self._legacy = LegacyLogObserverWrapper(cast(Any, self.emit))
 
@@ -119,20 +119,20 @@ class SystemLog(OwnLog, SyslogObserver):
         self._legacy(event)
 
 
-def own_log(twistd: Mapping[str, Any] | None, reactor: Any) -> OwnLog | None:
+def twistd_log(twistd: Mapping[str, Any] | None, reactor: Any) -> TwistdLog | None:
     """The log that twistd's options ask for; None where that is not ours to say.  Raises CannotStart."""
     if twistd is None or "nodaemon" not in twistd or twistd["logger"]:
         return None
     try:
         log = _log(twistd, reactor)
     except OSError as error:
-        raise CannotStart(f"the log cannot be opened: {error}") from error
+        raise StartupError(f"the log cannot be opened: {error}") from error
     if log is not None:
         log.finish_with_the_process()
     return log
 
 
-def _log(twistd: Mapping[str, Any], reactor: Any) -> OwnLog | None:
+def _log(twistd: Mapping[str, Any], reactor: Any) -> TwistdLog | None:
     losses = Losses()
     if twistd["syslog"]:
         if sys.platform != "linux":  # who knows where it is there, and of what kind

@@ -11,16 +11,16 @@ from twisted.logger import Logger
 from esxiproxy.core.errors import Killed
 from esxiproxy.core.routing import Upstream
 from esxiproxy.ops.manhole import views
-from esxiproxy.ops.manhole.table import Shown, count
+from esxiproxy.ops.manhole.table import PlainText, count
 from esxiproxy.ops.manhole.trace import Trace
-from esxiproxy.ops.manhole.views import Holder, Holders
+from esxiproxy.ops.manhole.views import LiveSessionsView, LiveSessionView
 
 MAX_FRAMES = 10_000
 MAX_SECONDS = 3600.0
 """What one trace may show, and for how long, at most."""
 
 
-class Mistake(Exception):
+class CommandError(Exception):
     """The operator asked for something that there is not; a sentence says what, and no traceback."""
 
 
@@ -39,7 +39,7 @@ class Commands:
     def __init__(
         self,
         operator: str,
-        sessions: Holders,
+        sessions: LiveSessionsView,
         upstreams: Upstreams,
         clock: IReactorTime,
         show: Callable[[str], None],
@@ -78,15 +78,15 @@ class Commands:
 
     # What an operator types
 
-    def sessions(self) -> Shown:
+    def sessions(self) -> PlainText:
         """sessions(): a table of the sessions, the oldest first"""
-        return Shown(views.sessions(self._sessions))
+        return PlainText(views.sessions(self._sessions))
 
-    def session(self, identity: str) -> Shown:
+    def session(self, identity: str) -> PlainText:
         """session(id): what is known of one session; the beginning of its id is enough"""
-        return Shown(views.session(self._find(identity)))
+        return PlainText(views.session(self._find(identity)))
 
-    def close(self, identity: str, reason: str = "closed by an operator") -> Shown:
+    def close(self, identity: str, reason: str = "closed by an operator") -> PlainText:
         """close(id, 'reason'): end a console; both peers get close code 1008 with the reason"""
         holder = self._find(identity)
         self._log.info(
@@ -96,22 +96,24 @@ class Commands:
             reason=reason,
         )
         holder.end(Killed(str(reason)))
-        return Shown(f"session {holder.session.id} is being closed")
+        return PlainText(f"session {holder.session.id} is being closed")
 
-    def upstreams(self) -> Shown:
+    def upstreams(self) -> PlainText:
         """upstreams(): a table of the upstreams, with their sessions"""
-        return Shown(views.upstreams(self._upstreams(), self._sessions))
+        return PlainText(views.upstreams(self._upstreams(), self._sessions))
 
-    def trace(self, identity: str, frames: int = 100, seconds: float = 60.0) -> Shown:
+    def trace(self, identity: str, frames: int = 100, seconds: float = 60.0) -> PlainText:
         """trace(id, frames=100, seconds=60): show a session's frames by their headers, as they pass"""
         holder = self._find(identity)
         if views.relay_of(holder) is None:
-            raise Mistake(f"session {holder.session.id} has no frames yet: its upstream has not accepted")
+            raise CommandError(
+                f"session {holder.session.id} has no frames yet: its upstream has not accepted"
+            )
         if not (1 <= frames <= MAX_FRAMES and 0 < seconds <= MAX_SECONDS):
-            raise Mistake(f"a trace has 1 to {MAX_FRAMES} frames and at most {MAX_SECONDS:g} seconds")
+            raise CommandError(f"a trace has 1 to {MAX_FRAMES} frames and at most {MAX_SECONDS:g} seconds")
         legs = views.relay_of(holder).legs
         if any(leg.traced for leg in legs.values()):
-            raise Mistake(f"session {holder.session.id} is being traced already")
+            raise CommandError(f"session {holder.session.id} is being traced already")
         name = holder.session.id
         trace = Trace(
             legs,
@@ -125,22 +127,24 @@ class Commands:
         self._traces[name] = trace
         trace.start()
         until = f"{count(frames, 'frame')} or {seconds:g} s"
-        return Shown(f"session {name}: {until}, or untrace('{name}')\n  seconds  direction            frame")
+        return PlainText(
+            f"session {name}: {until}, or untrace('{name}')\n  seconds  direction            frame"
+        )
 
-    def untrace(self, identity: str) -> Shown:
+    def untrace(self, identity: str) -> PlainText:
         """untrace(id): end a trace of yours"""
         found = [name for name in self._traces if name.startswith(str(identity))]
         if len(found) != 1 or not identity:
-            raise Mistake(f"you trace {', '.join(self._traces) or 'no session'}")
+            raise CommandError(f"you trace {', '.join(self._traces) or 'no session'}")
         self._traces[found[0]].stop("as you wish")
-        return Shown("")
+        return PlainText("")
 
-    def help(self) -> Shown:
+    def help(self) -> PlainText:
         """help(): this"""
         lines = [(command.__doc__ or "").partition(": ") for command in self.names().values()]
         width = max(len(call) for call, _, _ in lines)
         text = "\n".join(f"{call:<{width}}  {meaning}" for call, _, meaning in lines)
-        return Shown(
+        return PlainText(
             f"{text}\n\nThis is Python in the proxy's process: what blocks here blocks every console."
         )
 
@@ -149,10 +153,10 @@ class Commands:
         if not self._traces:
             self._idle()
 
-    def _find(self, identity: str) -> Holder:
+    def _find(self, identity: str) -> LiveSessionView:
         found = [holder for holder in self._sessions if holder.session.id.startswith(str(identity))]
         if not identity or not found:
-            raise Mistake(f"no session {str(identity)!r}")
+            raise CommandError(f"no session {str(identity)!r}")
         if len(found) > 1:
-            raise Mistake(f"{len(found)} sessions begin with {str(identity)!r}")
+            raise CommandError(f"{len(found)} sessions begin with {str(identity)!r}")
         return found[0]

@@ -14,11 +14,11 @@ from twisted.logger import Logger
 
 from esxiproxy.binding import Binding
 from esxiproxy.core.routing import Upstream
-from esxiproxy.core.startup import CannotStart
-from esxiproxy.ops.manhole.commands import Commands, Holders
+from esxiproxy.core.startup import StartupError
+from esxiproxy.ops.manhole.commands import Commands, LiveSessionsView
 
 
-class ManholeError(CannotStart):
+class ManholeError(StartupError):
     """The manhole cannot be opened, and why."""
 
 
@@ -40,7 +40,7 @@ class ManholeService(Service):
         endpoint: str,
         keys: Path,
         host_key: Path,
-        sessions: Holders,
+        sessions: LiveSessionsView,
         reactor: Any,
         upstreams: Callable[[], Iterable[Upstream]] = tuple,
         inherited: socket.socket | None = None,

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from esxiproxy.core.redaction import redact_text
-from esxiproxy.ops.manhole.commands import Commands, Mistake
+from esxiproxy.ops.manhole.commands import CommandError, Commands
 
 MakeCommands = Callable[[Callable[[str], None], Callable[[], None]], Commands]
 """Takes what shows a later line, and what is called when the last trace has ended."""
@@ -41,7 +41,7 @@ class Interpreter(ManholeInterpreter):
         super().showsyntaxerror(*args, **kwargs)
 
     def excepthook(self, kind: Any, value: BaseException, traceback: Any) -> None:
-        if isinstance(value, Mistake):
+        if isinstance(value, CommandError):
             self.write(f"{value}\n")
         else:
             super().excepthook(kind, value, traceback)
@@ -115,7 +115,7 @@ class Shell(Manhole):
         self.commands.leave()
 
 
-class Command:
+class OneCommand:
     """One line given to ``ssh`` as its argument: its output, without a terminal; waits for its traces."""
 
     def __init__(
@@ -184,7 +184,7 @@ class Channel:
     def __init__(self, make_commands: MakeCommands, clock: IReactorTime) -> None:
         self._make_commands = make_commands
         self._clock = clock
-        self._running: Shell | Command | None = None
+        self._running: Shell | OneCommand | None = None
         self._process: SSHSessionProcessProtocol | None = None
         self._size = (24, 80)
 
@@ -203,7 +203,7 @@ class Channel:
         self._process = process
         process.makeConnection(Pipe(lambda _octets: None))
         line = command.decode("utf-8", "replace")
-        self._running = running = Command(line, self._make_commands, process.write, self._ended)
+        self._running = running = OneCommand(line, self._make_commands, process.write, self._ended)
         self._clock.callLater(0, running.run)  # after the answer to the client's request
 
     def windowChanged(self, size: tuple[int, ...]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 
-class Shown(str):
+class PlainText(str):
     """A text that an interactive session shows as it is, and not as a Python string."""
 
     __slots__ = ()

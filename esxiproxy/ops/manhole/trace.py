@@ -21,7 +21,7 @@ from esxiproxy.ops.manhole.table import count
 
 _NAMES = {0: "continuation", 1: "text", 2: "binary", 8: "close", 9: "ping", 10: "pong"}
 _CONTROL, _OPCODE, _FIN, _MASKED, _LENGTH = 0x08, 0x0F, 0x80, 0x80, 0x7F
-_LOOK = 1.0
+_CHECK_INTERVAL = 1.0
 """Seconds between two looks at whether the session is still there."""
 
 
@@ -91,7 +91,7 @@ class TracingWalker(FrameWalker):
         return run
 
 
-class Leg(Protocol):
+class TracedLeg(Protocol):
     """What a trace wants of a leg."""
 
     walker: FrameWalker
@@ -110,7 +110,7 @@ class Trace:
 
     def __init__(
         self,
-        legs: Mapping[Side, Leg],
+        legs: Mapping[Side, TracedLeg],
         clock: IReactorTime,
         show: Callable[[str], None],
         alive: Callable[[], bool],
@@ -133,7 +133,7 @@ class Trace:
         """From here on frames are shown."""
         self._running = True
         self._started = self._clock.seconds()
-        self._call: IDelayedCall = self._clock.callLater(min(_LOOK, self._seconds), self._look)
+        self._call: IDelayedCall = self._clock.callLater(min(_CHECK_INTERVAL, self._seconds), self._look)
         for side, leg in self._legs.items():
             passed, faulted = partial(self._passed, side), partial(self._faulted, side)
             self._walkers[side] = leg.walker = TracingWalker(leg.walker, passed, faulted)
@@ -185,4 +185,4 @@ class Trace:
         elif left <= 0:
             self.stop(f"{self._seconds:g} s are over")
         else:
-            self._call = self._clock.callLater(min(_LOOK, left), self._look)
+            self._call = self._clock.callLater(min(_CHECK_INTERVAL, left), self._look)

@@ -13,7 +13,7 @@ from esxiproxy.core.websocket.closing import Side
 from esxiproxy.ops.manhole.table import age, count, milliseconds, plain, size, table
 
 
-class Holder(Protocol):
+class LiveSessionView(Protocol):
     """Whoever holds a session's client connection."""
 
     session: Session
@@ -22,20 +22,20 @@ class Holder(Protocol):
         """End the session and tell both peers why."""
 
 
-class Holders(Protocol):
+class LiveSessionsView(Protocol):
     """The sessions that are admitted and have not ended."""
 
-    def __iter__(self) -> Iterator[Holder]: ...
+    def __iter__(self) -> Iterator[LiveSessionView]: ...
 
 
-def sessions(holders: Iterable[Holder]) -> str:
+def sessions(holders: Iterable[LiveSessionView]) -> str:
     """A table of these sessions, the oldest first."""
     header = ("id", "listener", "client", "upstream", "age", "bytes", "rtt")
     rows = [_row(holder) for holder in sorted(holders, key=lambda holder: -_age(holder.session))]
     return f"{table(header, rows)}\n{count(len(rows), 'session')}" if rows else "no sessions"
 
 
-def session(holder: Holder) -> str:
+def session(holder: LiveSessionView) -> str:
     """What is known of one session."""
     session, relay = holder.session, relay_of(holder)
     record = session.record()
@@ -65,7 +65,7 @@ def session(holder: Holder) -> str:
     return "\n".join(f"{name:<12}{plain(value)}" for name, value in rows)
 
 
-def upstreams(configured: Iterable[Upstream], holders: Iterable[Holder]) -> str:
+def upstreams(configured: Iterable[Upstream], holders: Iterable[LiveSessionView]) -> str:
     """A table of these upstreams and of those in use, with their sessions."""
     known = {upstream.name: upstream for upstream in configured}
     running: Counter[str] = Counter()
@@ -90,7 +90,7 @@ def upstreams(configured: Iterable[Upstream], holders: Iterable[Holder]) -> str:
     return table(header, rows) if rows else "no upstreams"
 
 
-def _row(holder: Holder) -> tuple[str, ...]:
+def _row(holder: LiveSessionView) -> tuple[str, ...]:
     session = holder.session
     return (
         session.id,
@@ -103,12 +103,12 @@ def _row(holder: Holder) -> tuple[str, ...]:
     )
 
 
-def relay_of(holder: Holder) -> Any:
+def relay_of(holder: LiveSessionView) -> Any:
     """What copies the session's frames; None before a console is open, and for a plain HTTP request."""
     return getattr(holder, "relay", None)
 
 
-def _octets(holder: Holder) -> int:
+def _octets(holder: LiveSessionView) -> int:
     relay = relay_of(holder)
     return 0 if relay is None else int(relay.octets)
 

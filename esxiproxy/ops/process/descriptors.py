@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 from twisted.logger import Logger
 
-from esxiproxy.core.startup import CannotStart
+from esxiproxy.core.startup import StartupError
 
 RESERVE = 64
 """Descriptors that no session gets: clients that are being refused, the log, the state, name look-ups."""
 _FOLDER = "/proc/self/fd"
-_SELDOM = 64
+_RECOUNT_EVERY = 64
 """Questions that one count is good for, at most."""
 _SESSION = 2
 """Descriptors of a session: its client and its upstream."""
@@ -32,7 +32,7 @@ class Descriptors:
     def __init__(self, used: Callable[[], int] | None = None, reserve: int = RESERVE) -> None:
         self._used = used or used_descriptors
         self._reserve = reserve
-        self._count, self._asked = 0, _SELDOM
+        self._count, self._asked = 0, _RECOUNT_EVERY
         self.limit = _limits()[0]
         """How many there may be; infinite where the platform has no limit."""
 
@@ -61,7 +61,7 @@ class Descriptors:
         used = self._used()
         if not self._have(_SESSION, self._reserve):
             needed = used + self._reserve + _SESSION
-            raise CannotStart(
+            raise StartupError(
                 f"the limit on open files, {self.limit:g}, leaves none for a session: {used} are open and "
                 f"{self._reserve} are reserved, so at least {needed} are needed: raise it "
                 "(LimitNOFILE= in systemd, ulimit -n in a shell, --ulimit nofile= in a container)"
@@ -83,7 +83,7 @@ class Descriptors:
 
     def _have(self, more: int, reserve: int) -> bool:
         self._asked += 1
-        if self._asked < _SELDOM and self._count + _EACH * self._asked + more <= self.limit - reserve:
+        if self._asked < _RECOUNT_EVERY and self._count + _EACH * self._asked + more <= self.limit - reserve:
             return True
         self._count, self._asked = self._used(), 0
         return self._count + more <= self.limit - reserve

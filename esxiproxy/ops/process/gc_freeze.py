@@ -8,7 +8,7 @@ from twisted.application.service import Service
 from twisted.internet.interfaces import IReactorTime
 
 
-class Collector(Service):
+class GCFreeze(Service):
     """Sets aside what there is when everything has started: modules, the configuration, the listeners.
 
     A full collection looks at every object that is not set aside, and no console moves meanwhile: sessions

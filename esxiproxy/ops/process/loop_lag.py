@@ -9,7 +9,7 @@ from twisted.logger import Logger
 STALL = 0.25
 """Seconds of standing still that are told of."""
 _INTERVAL = 0.05
-_QUIET = 10.0
+_LOG_INTERVAL = 10.0
 """Seconds between two lines, at least."""
 
 
@@ -59,7 +59,7 @@ class LoopLag(Service):
             self.stalls += 1
             self.longest = max(self.longest, stall)
             self._untold.append(stall)
-        if self._untold and now - self._told_at >= _QUIET:
+        if self._untold and now - self._told_at >= _LOG_INTERVAL:
             self._tell(now)
         self._arm()
 

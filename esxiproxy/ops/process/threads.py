@@ -9,7 +9,7 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.logger import Logger
 
-PATIENCE = 1.0
+STOP_TIMEOUT = 1.0
 """Seconds that whatever is done in them gets, once all services have stopped."""
 
 
@@ -37,6 +37,6 @@ class Threads(Service):
     def _stop(self, join: Any) -> None:
         joining = Thread(target=join, daemon=True)
         joining.start()
-        joining.join(PATIENCE)
+        joining.join(STOP_TIMEOUT)
         if joining.is_alive():
             self._log.warn("the end does not wait for threads that are busy")

@@ -77,7 +77,7 @@ class PixelFormat:
         return ((value | ~used) & mask).to_bytes(self.bits // 8, "big" if self.big_endian else "little")
 
 
-class Translation:
+class PixelTranslation:
     """A palette in one pixel format, applied to many pixels at once.
 
     A table of 256 bytes for every byte of a pixel, and strided slices: the loop over the pixels runs in C.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 FIRST = 0.1
 LONGEST = 30.0
-GOOD_LIFE = 10.0
+STABLE_AFTER = 10.0
 """Seconds after which a death is an accident, and no part of a crash loop."""
 
 
@@ -16,7 +16,7 @@ class Backoff:
 
     def died(self, lived: float) -> float:
         """Seconds until the next one is started, after one that lived for so long."""
-        if lived >= GOOD_LIFE:
+        if lived >= STABLE_AFTER:
             self._next = FIRST
             return 0.0
         delay, self._next = self._next, min(2 * self._next, LONGEST)

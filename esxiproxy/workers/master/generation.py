@@ -15,23 +15,23 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from esxiproxy.core.startup import CannotStart
+from esxiproxy.core.startup import StartupError
 from esxiproxy.workers.master.backoff import Backoff
 from esxiproxy.workers.master.deadline import within
-from esxiproxy.workers.master.watchdog import INTERVAL, Verdict, Watch
-from esxiproxy.workers.master.worker_process import Child
+from esxiproxy.workers.master.watchdog import CHECK_INTERVAL, Watchdog, WorkerHealth
+from esxiproxy.workers.master.worker_process import WorkerProcess
 from esxiproxy.workers.plan import Plan
-from esxiproxy.workers.shared.messages import Order, Word
-from esxiproxy.workers.shared.scoreboard import Board
+from esxiproxy.workers.shared.messages import WorkerCommand, WorkerConfig
+from esxiproxy.workers.shared.scoreboard import Scoreboard
 from esxiproxy.workers.shared.wakeups import new_wakes, wake
 
 READY = 30.0
 """Seconds in which the workers of a new generation have to be ready, and one that replaces another."""
-LAST_WORDS = 5.0
+ABORT_TIMEOUT = 5.0
 """Seconds that a worker gets to end at once."""
 
 
-class Phase(Enum):
+class GenerationPhase(Enum):
     """What a generation is up to."""
 
     STARTING = 1
@@ -56,7 +56,7 @@ class Generation:
         state: str,
         bury: Callable[[str], None],
         reactor: Any,
-        child: Callable[[Order, Generation, Any], Child] = Child,
+        child: Callable[[WorkerConfig, Generation, Any], WorkerProcess] = WorkerProcess,
     ) -> None:
         self.plan = plan
         self.shut: Deferred[None] = Deferred()
@@ -67,24 +67,24 @@ class Generation:
         self._bury = bury
         self._reactor = reactor
         self._child = child
-        self._phase = Phase.STARTING
-        self._board = Board.new(plan.workers)
+        self._phase = GenerationPhase.STARTING
+        self._board = Scoreboard.new(plan.workers)
         try:
             self._wakes = new_wakes(plan.workers)
         except OSError:
             self._board.close()
             raise
         self._backoffs = [Backoff() for _ in range(plan.workers)]
-        self._children: dict[int, Child] = {}
+        self._children: dict[int, WorkerProcess] = {}
         self._waiting: dict[int, IDelayedCall] = {}
-        self._watch = Watch()
+        self._watch = Watchdog()
         self._looking = LoopingCall(self._watch_them)
         self._looking.clock = reactor
         self._ready: Deferred[None] = Deferred()
         self._owed: list[str] = []
         """Dead holders that nobody could bury yet."""
 
-    def __iter__(self) -> Iterator[Child]:
+    def __iter__(self) -> Iterator[WorkerProcess]:
         return iter(list(self._children.values()))
 
     @property
@@ -96,30 +96,30 @@ class Generation:
         """Start all of them; fires when they are ready, or fails with CannotStart."""
         for number in range(self.plan.workers):
             self._start(number)
-        late = CannotStart(f"the workers were not ready within {READY:g} s")
+        late = StartupError(f"the workers were not ready within {READY:g} s")
         return within(READY, self._ready, late, self._reactor)
 
     def open(self) -> None:
         """Accept connections from now on."""
-        self._phase = Phase.SERVING
+        self._phase = GenerationPhase.SERVING
         for child in self:
             self._open(child)
-        self._looking.start(INTERVAL, now=False)
+        self._looking.start(CHECK_INTERVAL, now=False)
 
-    def leave(self, word: Word) -> None:
+    def leave(self, word: WorkerCommand) -> None:
         """Have them all leave, in the way that the word says; may be said again, with another one."""
-        self._phase = Phase.LEAVING
+        self._phase = GenerationPhase.LEAVING
         for call in self._waiting.values():
             call.cancel()
         self._waiting.clear()
-        self._settle(CannotStart("the proxy is shutting down"))
+        self._settle(StartupError("the proxy is shutting down"))
         owed, self._owed = self._owed, []
         for holder in owed:
             self._bury(holder)
         self._tell(word)
-        if word is Word.NOW:
+        if word is WorkerCommand.NOW:
             for child in self:
-                self._reactor.callLater(LAST_WORDS, self._kill, child)
+                self._reactor.callLater(ABORT_TIMEOUT, self._kill, child)
         self._look()
 
     def signal(self, number: signal.Signals) -> None:
@@ -129,7 +129,7 @@ class Generation:
 
     def bury(self, holder: str) -> bool:
         """Have one of them record what a dead holder had, when one is able to; False: nobody will be."""
-        if self._phase is Phase.LEAVING and not any(child.holder for child in self):
+        if self._phase is GenerationPhase.LEAVING and not any(child.holder for child in self):
             return False
         self._owed.append(holder)
         self._pay()
@@ -137,18 +137,18 @@ class Generation:
 
     # What the children tell
 
-    def ready(self, child: Child) -> None:
-        if self._phase is Phase.SERVING:
+    def ready(self, child: WorkerProcess) -> None:
+        if self._phase is GenerationPhase.SERVING:
             self._open(child)
             self._log.info("{child} is ready", child=child)
             self._pay()
-        elif self._phase is Phase.STARTING and all(child.holder for child in self):
+        elif self._phase is GenerationPhase.STARTING and all(child.holder for child in self):
             self._settle(None)
 
-    def closed(self, child: Child) -> None:
+    def closed(self, child: WorkerProcess) -> None:
         self._look()
 
-    def ended(self, child: Child) -> None:
+    def ended(self, child: WorkerProcess) -> None:
         del self._children[child.number]
         self._board.clear(child.number)
         wake(self._wakes)
@@ -158,46 +158,46 @@ class Generation:
                 self._bury(child.holder)
         for holder in child.burying:
             self._bury(holder)
-        if self._phase is Phase.STARTING:
-            self._settle(CannotStart(f"{child} {child.why or 'has ended'}"))
-        elif self._phase is Phase.SERVING:
+        if self._phase is GenerationPhase.STARTING:
+            self._settle(StartupError(f"{child} {child.why or 'has ended'}"))
+        elif self._phase is GenerationPhase.SERVING:
             self._replace(child.number, self._reactor.seconds() - child.started)
         self._look()
 
     # How it is done
 
-    def _open(self, child: Child) -> None:
+    def _open(self, child: WorkerProcess) -> None:
         """From now on it counts, although it may need a moment to hear of it."""
         self._board.live(child.number, time.monotonic_ns())
-        child.tell(Word.OPEN)
+        child.tell(WorkerCommand.OPEN)
 
     def _pay(self) -> None:
         able = sorted((child for child in self if child.holder), key=lambda child: child.is_shut)
-        if able and (self._phase is Phase.LEAVING or not able[0].is_shut):
+        if able and (self._phase is GenerationPhase.LEAVING or not able[0].is_shut):
             owed, self._owed = self._owed, []
             for holder in owed:
-                able[0].tell(Word.BURY, holder)
+                able[0].tell(WorkerCommand.BURY, holder)
 
     def _start(self, number: int) -> None:
         self._waiting.pop(number, None)
         shared = self._config, self._sockets, self._state, self._board.descriptor, self._wakes
-        order, handed_down = Order.handing_down(number, self.plan, *shared)
+        order, handed_down = WorkerConfig.handing_down(number, self.plan, *shared)
         child = self._child(order, self, self._reactor)
         try:
             child.start(handed_down)
         except OSError as error:
             why = f"{child} cannot be started: {sys.executable}: {error.strerror}"
             self._log.error("{why}", why=why)
-            if self._phase is Phase.STARTING:
-                self._settle(CannotStart(why))
+            if self._phase is GenerationPhase.STARTING:
+                self._settle(StartupError(why))
             else:
                 self._replace(number, 0.0)
         else:
             self._children[number] = child
-            if self._phase is Phase.SERVING:
+            if self._phase is GenerationPhase.SERVING:
                 self._reactor.callLater(READY, self._late, child)
 
-    def _late(self, child: Child) -> None:
+    def _late(self, child: WorkerProcess) -> None:
         if not child.holder and child in self._children.values():
             self._log.error("{child} was not ready within {time:g} s", child=child, time=READY)
             child.signal(signal.SIGKILL)
@@ -207,7 +207,7 @@ class Generation:
         signs = {child.number: shares[child.number].seen for child in self if child.holder}
         for number, verdict in self._watch.look(signs).items():
             self._log.error("worker {number} {verdict}", number=number, verdict=verdict.value)
-            if verdict is Verdict.LOST:
+            if verdict is WorkerHealth.LOST:
                 self._children[number].signal(signal.SIGKILL)
 
     def _replace(self, number: int, lived: float) -> None:
@@ -216,7 +216,7 @@ class Generation:
         self._log.error("worker {number} is started again {again}", number=number, again=again)
         self._waiting[number] = self._reactor.callLater(delay, self._start, number)
 
-    def _settle(self, error: CannotStart | None) -> None:
+    def _settle(self, error: StartupError | None) -> None:
         if self._ready.called:
             return
         if error is None:
@@ -224,16 +224,16 @@ class Generation:
         else:
             self._ready.errback(error)
 
-    def _tell(self, word: Word) -> None:
+    def _tell(self, word: WorkerCommand) -> None:
         for child in self:
             child.tell(word)
 
-    def _kill(self, child: Child) -> None:
+    def _kill(self, child: WorkerProcess) -> None:
         if child in self._children.values():
             child.signal(signal.SIGKILL)
 
     def _look(self) -> None:
-        if self._phase is not Phase.LEAVING:
+        if self._phase is not GenerationPhase.LEAVING:
             return
         if not self.shut.called and all(child.is_shut for child in self):
             self.shut.callback(None)

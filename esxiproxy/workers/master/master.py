@@ -16,20 +16,20 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList, ensur
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-from esxiproxy.core.startup import CannotStart
+from esxiproxy.core.startup import StartupError
 from esxiproxy.ops.logs.file_sink import StdoutSink
 from esxiproxy.ops.logs.sink import Losses
 from esxiproxy.ops.process.descriptors import Descriptors
 from esxiproxy.ops.process.systemd import SystemdService
-from esxiproxy.workers.master.generation import LAST_WORDS, Generation
-from esxiproxy.workers.master.plan_reader import Refused, read_plan
+from esxiproxy.workers.master.generation import ABORT_TIMEOUT, Generation
+from esxiproxy.workers.master.plan_reader import PlanRefused, read_plan
 from esxiproxy.workers.master.sockets import Bound, Sockets
-from esxiproxy.workers.master.state_directory import StateFolder
+from esxiproxy.workers.master.state_directory import StateDirectory
 from esxiproxy.workers.master.worker_process import ERRORS
 from esxiproxy.workers.plan import Plan
-from esxiproxy.workers.shared.messages import Word
+from esxiproxy.workers.shared.messages import WorkerCommand
 
-OVERTIME = 5.0
+DRAIN_GRACE = 5.0
 """Seconds that a drain may take longer than the configuration says, before the workers are ended."""
 
 
@@ -51,7 +51,7 @@ class Master(Service):
         self._reactor = reactor
         self._make = make
         self._sockets = Sockets(reactor)
-        self._folder = StateFolder()
+        self._folder = StateDirectory()
         self._bound: Bound = {}
         self._current: Generation | None = None
         self._generations: list[Generation] = []
@@ -64,7 +64,7 @@ class Master(Service):
         """Bind; raises Unbound."""
         super().privilegedStartService()
         if not hasattr(os, "memfd_create"):
-            raise CannotStart("several workers need Linux: workers = 1")
+            raise StartupError("several workers need Linux: workers = 1")
         Descriptors().take_all()  # the workers inherit it, and would say less clearly that it is too low
         self._bound = self._sockets.bind(self._plan.endpoints)
         self._sockets.keep(self._bound)
@@ -82,7 +82,7 @@ class Master(Service):
         self._warn(self._plan)
         try:
             self._current = await self._started(self._plan, self._bound)
-        except CannotStart as error:
+        except StartupError as error:
             if not self._ending:
                 self._give_up(error)
             return
@@ -91,7 +91,7 @@ class Master(Service):
         self.systemd.startService()
         self._once_more()
 
-    def _give_up(self, error: CannotStart) -> None:
+    def _give_up(self, error: StartupError) -> None:
         self._log.critical("{error}", error=error)
         with suppress(OSError):  # nobody may read that either
             said = StdoutSink(self._reactor, ERRORS, Losses())
@@ -110,14 +110,14 @@ class Master(Service):
                 plan, str(self._path), descriptors, state, self._bury, self._reactor
             )
         except OSError as error:
-            raise CannotStart(f"the workers have nothing to share: {error}") from error
+            raise StartupError(f"the workers have nothing to share: {error}") from error
         self._generations.append(generation)
         generation.shut.addCallback(lambda _: self._release())
         generation.gone.addCallback(lambda _: self._generations.remove(generation))
         try:
             await generation.start()
         except Exception:
-            generation.leave(Word.NOW)
+            generation.leave(WorkerCommand.NOW)
             raise
         return generation
 
@@ -135,11 +135,11 @@ class Master(Service):
         self.systemd.reloading()
         try:
             await self._exchange(self._current)
-        except Refused as error:
+        except PlanRefused as error:
             for line in error.lines:
                 self._log.error("{line}", line=line)
             self._stays(error)
-        except (CannotStart, CancelledError) as error:
+        except (StartupError, CancelledError) as error:
             self._stays(error)
         except Exception:
             self._log.failure("a bug")
@@ -169,7 +169,7 @@ class Master(Service):
         try:
             new = await self._started(plan, bound)
             if self._ending:
-                raise CannotStart("the proxy is shutting down")
+                raise StartupError("the proxy is shutting down")
         except Exception:
             self._sockets.release_new(bound)
             raise
@@ -177,9 +177,9 @@ class Master(Service):
         self._warn(plan)
         self._sockets.keep(bound)
         new.open()
-        old.leave(Word.RETIRE)
+        old.leave(WorkerCommand.RETIRE)
         # Whoever comes after the reload finds the new configuration; a worker that hangs comes to it late.
-        await _copy(old.shut).addTimeout(OVERTIME, self._reactor, onTimeoutCancel=lambda *_: None)
+        await _copy(old.shut).addTimeout(DRAIN_GRACE, self._reactor, onTimeoutCancel=lambda *_: None)
 
     def _release(self) -> None:
         """Nobody of the old ones accepts any more; those of a generation before may still be about to."""
@@ -199,12 +199,12 @@ class Master(Service):
     async def _stop(self) -> None:
         self._ending = True
         self._reading.cancel()
-        self.systemd.stopping(self._plan.drain + OVERTIME + LAST_WORDS)
+        self.systemd.stopping(self._plan.drain + DRAIN_GRACE + ABORT_TIMEOUT)
         for generation in list(self._generations):
-            generation.leave(Word.DRAIN)
+            generation.leave(WorkerCommand.DRAIN)
         shut = DeferredList([_copy(generation.shut) for generation in self._generations])
         gone = DeferredList([_copy(generation.gone) for generation in self._generations])
-        overtime: IDelayedCall = self._reactor.callLater(self._plan.drain + OVERTIME, self.abort)
+        overtime: IDelayedCall = self._reactor.callLater(self._plan.drain + DRAIN_GRACE, self.abort)
         await shut
         self._sockets.release_all()
         await gone
@@ -217,7 +217,7 @@ class Master(Service):
     def abort(self) -> None:
         """End at once what is ending."""
         for generation in list(self._generations):
-            generation.leave(Word.NOW)
+            generation.leave(WorkerCommand.NOW)
 
     # What workers and signals want
 

@@ -13,16 +13,16 @@ from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
-from esxiproxy.core.startup import CannotStart
+from esxiproxy.core.startup import StartupError
 from esxiproxy.workers.master.deadline import within
 from esxiproxy.workers.plan import Plan
-from esxiproxy.workers.shared.signal_mask import born_deaf
+from esxiproxy.workers.shared.signal_mask import signals_blocked
 
-PATIENCE = 30.0
+READ_TIMEOUT = 30.0
 """Seconds that reading may take."""
 
 
-class Refused(CannotStart):
+class PlanRefused(StartupError):
     """The file has problems, or cannot be read by what is installed; ``lines`` says all of it."""
 
     def __init__(self, lines: list[str]) -> None:
@@ -58,14 +58,14 @@ async def read_plan(path: Path, reactor: Any) -> Plan:
     reading = _Reading()
     command = [sys.executable, "-P", "-m", "esxiproxy.workers.plan", str(path)]
     try:
-        with born_deaf():  # for good: it is short, and killed when nobody wants it any more
+        with signals_blocked():  # for good: it is short, and killed when nobody wants it any more
             reactor.spawnProcess(reading, command[0], command, dict(os.environ))
     except OSError as error:
-        raise Refused([f"{path} cannot be read: {sys.executable}: {error.strerror}"]) from error
-    late = Refused([f"{path} could not be read within {PATIENCE:g} s"])
-    await within(PATIENCE, reading.ended, late, reactor)
+        raise PlanRefused([f"{path} cannot be read: {sys.executable}: {error.strerror}"]) from error
+    late = PlanRefused([f"{path} could not be read within {READ_TIMEOUT:g} s"])
+    await within(READ_TIMEOUT, reading.ended, late, reactor)
     try:
         return Plan.read(reading.out.decode())
     except ValueError:
         lines = reading.err.decode("utf-8", "replace").splitlines()
-        raise Refused(lines or [f"{path} cannot be read"]) from None
+        raise PlanRefused(lines or [f"{path} cannot be read"]) from None

@@ -8,9 +8,9 @@ from typing import Any
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
-from esxiproxy.binding import Binding, kept
+from esxiproxy.binding import Binding, match_endpoints
 from esxiproxy.core.config.model import MANHOLE
-from esxiproxy.core.startup import Unbound
+from esxiproxy.core.startup import BindError
 
 Endpoints = Sequence[tuple[str, str]]
 Bound = Mapping[str, Binding]
@@ -39,14 +39,14 @@ class Sockets:
     def bind(self, endpoints: Endpoints) -> Bound:
         """A socket for each of these, by name.  Raises Unbound, and then none of the new ones is left."""
         there = [*self._bound.items(), *(("", binding) for binding in self._former)]
-        bound = kept(endpoints, [(name, binding.endpoint, binding) for name, binding in there])
+        bound = match_endpoints(endpoints, [(name, binding.endpoint, binding) for name, binding in there])
         new: list[Binding] = []
         try:
             for name, endpoint in endpoints:
                 if name not in bound:
                     bound[name] = self._new(name, endpoint)
                     new.append(bound[name])
-        except Unbound:
+        except BindError:
             for binding in new:
                 binding.release()
             raise
@@ -84,13 +84,13 @@ class Sockets:
         try:
             binding.bind(_Nothing())
         except Exception as error:
-            raise Unbound(f"{what}: {error}") from error
+            raise BindError(f"{what}: {error}") from error
         port: Any = binding.port
         try:
             port.stopReading()
             port.fileno()
         except AttributeError as error:
             binding.release()
-            raise Unbound(f"{what}: workers cannot share {endpoint}: it has no socket") from error
+            raise BindError(f"{what}: workers cannot share {endpoint}: it has no socket") from error
         self._log.info("{what} listening on {address}", what=what, address=binding.address)
         return binding

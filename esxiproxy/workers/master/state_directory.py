@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 
-class StateFolder:
+class StateDirectory:
     """A private folder, made when it is asked for: systemd's RUNTIME_DIRECTORY, or a temporary one.
 
     It is locked, which keeps systemd-tmpfiles out of it.  One that was removed all the same is made anew.

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 
-INTERVAL = 5.0
+CHECK_INTERVAL = 5.0
 """Seconds between two looks."""
-PATIENCE = 12
+HEARTBEAT_TIMEOUT = 12
 """Looks in a row without a sign, after which a worker is given up: no browser waits for longer than that."""
 
 
-class Verdict(Enum):
+class WorkerHealth(Enum):
     """What is new about a worker."""
 
     SILENT = "gives no sign of life"
@@ -19,7 +19,7 @@ class Verdict(Enum):
     LOST = "is given up"
 
 
-class Watch:
+class Watchdog:
     """Compares what it sees with what it saw.
 
     It counts looks and not seconds: when the whole machine stood still, everybody has had none of them.
@@ -28,18 +28,18 @@ class Watch:
     def __init__(self) -> None:
         self._seen: dict[int, tuple[float, int]] = {}
 
-    def look(self, signs: Mapping[int, float]) -> Mapping[int, Verdict]:
+    def look(self, signs: Mapping[int, float]) -> Mapping[int, WorkerHealth]:
         """What is new about the workers, given when each of them was last alive."""
-        verdicts: dict[int, Verdict] = {}
+        verdicts: dict[int, WorkerHealth] = {}
         before, self._seen = self._seen, {}
         for number, sign in signs.items():
             last, missed = before.get(number, (0.0, 0))
             now = missed + 1 if sign == last else 0
             self._seen[number] = (sign, now)
             if now == 1:
-                verdicts[number] = Verdict.SILENT
-            elif now == PATIENCE:
-                verdicts[number] = Verdict.LOST
+                verdicts[number] = WorkerHealth.SILENT
+            elif now == HEARTBEAT_TIMEOUT:
+                verdicts[number] = WorkerHealth.LOST
             elif missed and not now:
-                verdicts[number] = Verdict.BACK
+                verdicts[number] = WorkerHealth.BACK
         return verdicts

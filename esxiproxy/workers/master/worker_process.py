@@ -17,8 +17,8 @@ from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from esxiproxy.workers.shared.lines import Lines
-from esxiproxy.workers.shared.messages import ORDERS, REPORTS, Order, Word
-from esxiproxy.workers.shared.signal_mask import born_deaf
+from esxiproxy.workers.shared.messages import COMMANDS_FD, REPORTS_FD, WorkerCommand, WorkerConfig
+from esxiproxy.workers.shared.signal_mask import signals_blocked
 
 OUTPUT, ERRORS = 1, 2
 _LAST_LINES = 0.5
@@ -34,25 +34,25 @@ _NOT_INHERITED = (
 """What systemd tells the master, and nobody else."""
 
 
-class Watcher(Protocol):
+class WorkerEvents(Protocol):
     """Whoever started a worker."""
 
-    def ready(self, child: Child) -> None:
+    def ready(self, child: WorkerProcess) -> None:
         """It waits for the word to open."""
 
-    def closed(self, child: Child) -> None:
+    def closed(self, child: WorkerProcess) -> None:
         """It accepts no more connections."""
 
-    def ended(self, child: Child) -> None:
+    def ended(self, child: WorkerProcess) -> None:
         """There is no such process any more."""
 
 
-class Child(ProcessProtocol):
+class WorkerProcess(ProcessProtocol):
     """Starts a worker, hears what it has to say, and writes its log lines into the master's log."""
 
     _log = Logger()
 
-    def __init__(self, order: Order, watcher: Watcher, reactor: Any) -> None:
+    def __init__(self, order: WorkerConfig, watcher: WorkerEvents, reactor: Any) -> None:
         self.number = order.number
         self.started = reactor.seconds()
         self.holder = ""
@@ -75,18 +75,24 @@ class Child(ProcessProtocol):
         environment = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
         command = [sys.executable, "-P", "-m", "esxiproxy.workers", str(self.number), self._order.config]
         nothing = os.open(os.devnull, os.O_RDONLY)
-        pipes: dict[int, int | str] = {0: nothing, OUTPUT: OUTPUT, ERRORS: "r", ORDERS: "w", REPORTS: "r"}
+        pipes: dict[int, int | str] = {
+            0: nothing,
+            OUTPUT: OUTPUT,
+            ERRORS: "r",
+            COMMANDS_FD: "w",
+            REPORTS_FD: "r",
+        }
         try:
-            with born_deaf():
+            with signals_blocked():
                 self._reactor.spawnProcess(
                     self, command[0], command, environment, childFDs={**pipes, **handed_down}
                 )
         finally:
             os.close(nothing)
 
-    def tell(self, word: Word, *content: str) -> None:
+    def tell(self, word: WorkerCommand, *content: str) -> None:
         """Say something to it; it may not hear any more."""
-        if word is Word.BURY:
+        if word is WorkerCommand.BURY:
             self.burying.update(content)
         self._write(json.dumps([word.value, *content]).encode() + b"\n")
 
@@ -104,7 +110,7 @@ class Child(ProcessProtocol):
         self._write(self._order.line())
 
     def childDataReceived(self, descriptor: int, octets: bytes) -> None:
-        if descriptor == REPORTS:
+        if descriptor == REPORTS_FD:
             for message in self._reports.messages(octets):
                 self._reported(*message)
         else:
@@ -129,7 +135,7 @@ class Child(ProcessProtocol):
 
     def _write(self, octets: bytes) -> None:
         with suppress(KeyError):  # the pipe is gone, and the process with it
-            self._process.writeToChild(ORDERS, octets)
+            self._process.writeToChild(COMMANDS_FD, octets)
 
     def _reported(self, kind: str, *content: Any) -> None:
         if kind == "log":

@@ -12,7 +12,7 @@ SLACK = 0.04
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class WorkerLoad:
     """What one worker says of itself: the connections that it holds, and when it last said so.
 
     ``seen`` is in seconds of a clock that all of them share, negative when the worker takes no connections,
@@ -23,7 +23,7 @@ class Share:
     seen: float
 
 
-def may_accept(number: int, shares: Sequence[Share], now: float) -> bool:
+def may_accept(number: int, shares: Sequence[WorkerLoad], now: float) -> bool:
     """Whether this worker holds no more than its share of what all hold.
 
     Consoles last for hours, so whoever happens to wake first may not take them all.  Of those that are alive

@@ -11,15 +11,15 @@ from typing import Self
 
 from esxiproxy.workers.plan import Plan
 
-ORDERS = 3
+COMMANDS_FD = 3
 """The worker reads here; at its end the master is gone."""
-REPORTS = 4
+REPORTS_FD = 4
 """The worker writes here."""
 FIRST = 5
 """The first of the descriptors that are handed down."""
 
 
-class Word(Enum):
+class WorkerCommand(Enum):
     """What the master says after the order."""
 
     OPEN = "open"
@@ -35,7 +35,7 @@ class Word(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class WorkerConfig:
     """One worker's part: the configuration's path, and the descriptors of what it shares.
 
     ``listeners`` has the listening sockets by name and ``wakes`` an eventfd for each worker.  ``endpoints``

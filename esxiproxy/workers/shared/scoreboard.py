@@ -5,14 +5,14 @@ from __future__ import annotations
 import mmap
 import os
 
-from esxiproxy.workers.shared.balancing import Share
+from esxiproxy.workers.shared.balancing import WorkerLoad
 
 _FIELDS = 2
 _SIZE = 8
 _NANOSECONDS = 1e9
 
 
-class Board:
+class Scoreboard:
     """Two numbers for each worker, which it alone writes: the connections held, and the time of writing.
 
     The time is negative when the worker is alive and takes no connections any more.  Each number is eight
@@ -27,7 +27,7 @@ class Board:
         self._memory = memoryview(self._map).cast("q")
 
     @classmethod
-    def new(cls, workers: int) -> Board:
+    def new(cls, workers: int) -> Scoreboard:
         """A board on which nobody is alive yet.  Raises OSError."""
         descriptor = os.memfd_create("esxiproxy-workers")
         try:
@@ -37,11 +37,11 @@ class Board:
             os.close(descriptor)
             raise
 
-    def shares(self) -> list[Share]:
+    def shares(self) -> list[WorkerLoad]:
         """What all of them say."""
         memory = self._memory
         return [
-            Share(memory[index], memory[index + 1] / _NANOSECONDS)
+            WorkerLoad(memory[index], memory[index + 1] / _NANOSECONDS)
             for index in range(0, self._workers * _FIELDS, _FIELDS)
         ]
 

@@ -14,19 +14,19 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from esxiproxy.workers.shared.balancing import may_accept
-from esxiproxy.workers.shared.scoreboard import Board
+from esxiproxy.workers.shared.scoreboard import Scoreboard
 from esxiproxy.workers.shared.wakeups import wake
 
-PULSE = 0.25
+HEARTBEAT_INTERVAL = 0.25
 """Seconds between two signs of life."""
 
 
-class Entered:
+class CountedConnection:
     """One connection that is counted, until its socket is closed: its stream's owner."""
 
     __slots__ = ("_gate", "transport")
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: AcceptGate) -> None:
         self._gate = gate
         self.transport: Any = None
 
@@ -36,7 +36,7 @@ class Entered:
 
 
 @implementer(IReadDescriptor)
-class Gate:
+class AcceptGate:
     """Shut while this worker holds more than its share, and while it is not to accept at all.
 
     All workers have the same sockets.  One that shuts its gate wakes the others, who look then whether they
@@ -46,7 +46,7 @@ class Gate:
     def __init__(
         self,
         number: int,
-        board: Board,
+        board: Scoreboard,
         wakes: Sequence[int],
         reactor: Any,
         nanoseconds: Callable[[], int] = time.monotonic_ns,
@@ -74,7 +74,7 @@ class Gate:
         """Accept from now on, as far as this worker's share goes."""
         self._opened = True
         self._reactor.addReader(self)
-        self._pulse.start(PULSE)
+        self._pulse.start(HEARTBEAT_INTERVAL)
 
     def close(self) -> None:
         """Accept no more; nobody waits for this worker from now on.  What it holds it keeps.
@@ -88,7 +88,7 @@ class Gate:
         if self._pulse.running:
             self._beat()
         else:
-            self._pulse.start(PULSE)
+            self._pulse.start(HEARTBEAT_INTERVAL)
         self._wake()
 
     def drain(self, ports: Iterable[Any]) -> None:
@@ -112,11 +112,11 @@ class Gate:
             return False
         return True
 
-    def entered(self) -> Entered:
+    def entered(self) -> CountedConnection:
         """One more; what is returned has to hear of its end."""
         self._held += 1
         self._board.hold(self._number, self._held)
-        return Entered(self)
+        return CountedConnection(self)
 
     def left(self) -> None:
         """One less."""

@@ -10,22 +10,22 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from esxiproxy.core.errors import StateUnavailable
-from esxiproxy.core.session.entry import Entry
+from esxiproxy.core.session.entry import SessionEntry
 from esxiproxy.core.session.record import Record
 from esxiproxy.workers.worker.lost import record_of
 
-AGAIN = 1.0
+RETRY_INTERVAL = 1.0
 """Seconds until a state that could not be reached is asked again."""
 
 
-class Burial:
+class CrashRecorder:
     """Records what dead holders had, each session once, however long the state cannot tell of it."""
 
     _log = Logger()
 
     def __init__(
         self,
-        bury: Callable[[str], Awaitable[Sequence[Entry]]],
+        bury: Callable[[str], Awaitable[Sequence[SessionEntry]]],
         record: Callable[[Record], object],
         clock: Any,
         day: Callable[[], float] = time.time,
@@ -45,7 +45,7 @@ class Burial:
             except Exception:
                 self._log.failure("a dead worker's session {session} has no record", session=entry.session)
 
-    async def _lost(self, holder: str) -> Sequence[Entry]:
+    async def _lost(self, holder: str) -> Sequence[SessionEntry]:
         told = False
         while True:
             try:
@@ -54,4 +54,4 @@ class Burial:
                 if not told:
                     self._log.error("what a dead worker had is not known yet: {error}", error=error)
                 told = True
-            await deferLater(self._clock, AGAIN)
+            await deferLater(self._clock, RETRY_INTERVAL)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from esxiproxy.core.errors import SessionError
-from esxiproxy.core.peer_address import Address
-from esxiproxy.core.session.entry import Entry
+from esxiproxy.core.peer_address import PeerAddress
+from esxiproxy.core.session.entry import SessionEntry
 from esxiproxy.core.session.record import Record
 
 
@@ -12,13 +12,13 @@ class WorkerLost(SessionError):
     """The process that had the session died, and its connections with it."""
 
 
-def record_of(entry: Entry, now: float) -> Record:
+def record_of(entry: SessionEntry, now: float) -> Record:
     """What is known of it: how many bytes went through was the worker's own knowledge."""
     error = WorkerLost("the worker that had the session died")
     return Record(
         session=entry.session,
         listener=entry.listener,
-        client=Address.read(entry.client),
+        client=PeerAddress.read(entry.client),
         principal=entry.principal,
         target=entry.target,
         upstream=entry.upstream,

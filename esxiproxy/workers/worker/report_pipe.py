@@ -17,7 +17,7 @@ RETRY = 0.05
 
 
 @implementer(ILogObserver)
-class Reports:
+class ReportPipe:
     """Writes lines into a pipe, and keeps what it does not take; a master that is gone hears nothing.
 
     It is an observer of Twisted's logger.  What a full pipe has cost is told when it is read again.

@@ -8,7 +8,7 @@ from types import FrameType
 from typing import Any
 
 
-class Ending:
+class Shutdown:
     """Stops the loop once, for the master's word and for the first signal; the second signal is in a hurry.
 
     A signal to the whole process group comes to the worker from both sides: the master's word is not counted

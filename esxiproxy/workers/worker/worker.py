@@ -14,16 +14,16 @@ from twisted.logger import Logger
 
 from esxiproxy.app.service import ProxyService
 from esxiproxy.core.config.loader import Config
-from esxiproxy.core.startup import CannotStart
+from esxiproxy.core.startup import StartupError
 from esxiproxy.net.listener.service import ListenerService
 from esxiproxy.ops.manhole.service import ManholeService
-from esxiproxy.ops.process.gc_freeze import Collector
+from esxiproxy.ops.process.gc_freeze import GCFreeze
 from esxiproxy.workers.plan import plan_of
-from esxiproxy.workers.shared.messages import Order, Word
-from esxiproxy.workers.shared.scoreboard import Board
-from esxiproxy.workers.worker.accept_gate import Gate
-from esxiproxy.workers.worker.crash_recovery import Burial
-from esxiproxy.workers.worker.report_pipe import Reports
+from esxiproxy.workers.shared.messages import WorkerCommand, WorkerConfig
+from esxiproxy.workers.shared.scoreboard import Scoreboard
+from esxiproxy.workers.worker.accept_gate import AcceptGate
+from esxiproxy.workers.worker.crash_recovery import CrashRecorder
+from esxiproxy.workers.worker.report_pipe import ReportPipe
 
 
 class Worker(MultiService):
@@ -36,14 +36,19 @@ class Worker(MultiService):
     _log = Logger()
 
     def __init__(
-        self, order: Order, config: Config, reactor: Any, reports: Reports, ended: Callable[[], None]
+        self,
+        order: WorkerConfig,
+        config: Config,
+        reactor: Any,
+        reports: ReportPipe,
+        ended: Callable[[], None],
     ) -> None:
         super().__init__()
         if plan_of(config).endpoints != order.endpoints:
-            raise CannotStart(f"{order.config} has other listeners than those that are bound")
+            raise StartupError(f"{order.config} has other listeners than those that are bound")
         self._sockets = {name: socket.socket(fileno=number) for name, number in order.listeners.items()}
-        board = Board(order.board, len(order.wakes))
-        self._gate = Gate(order.number, board, order.wakes, reactor)
+        board = Scoreboard(order.board, len(order.wakes))
+        self._gate = AcceptGate(order.number, board, order.wakes, reactor)
         self._reactor = reactor
         self._reports = reports
         self._ended = ended
@@ -58,8 +63,8 @@ class Worker(MultiService):
         self._proxy = ProxyService(own, reactor, inherited=self._sockets)
         self._proxy.setServiceParent(self)
         proxy = self._proxy.proxy
-        self._burial = Burial(proxy.state.bury, proxy.sessions.lost, reactor)
-        Collector(reactor).setServiceParent(self)
+        self._burial = CrashRecorder(proxy.state.bury, proxy.sessions.lost, reactor)
+        GCFreeze(reactor).setServiceParent(self)
 
     def startService(self) -> None:
         super().startService()
@@ -77,17 +82,17 @@ class Worker(MultiService):
         """End at once what is ending."""
         self._proxy.abort()
 
-    def told(self, word: Word, *content: str) -> None:
+    def told(self, word: WorkerCommand, *content: str) -> None:
         """Do as the master says."""
-        if word is Word.OPEN:
+        if word is WorkerCommand.OPEN:
             if not self._shut:
                 self._gate.open()
-        elif word is Word.RETIRE:
+        elif word is WorkerCommand.RETIRE:
             self._retire()
-        elif word is Word.NOW:
+        elif word is WorkerCommand.NOW:
             self._ended()
             self.abort()
-        elif word is Word.BURY:
+        elif word is WorkerCommand.BURY:
             burying = Deferred.fromCoroutine(self._bury(*content))
             burying.addErrback(lambda failure: self._log.failure("nobody was buried", failure))
         else:

@@ -17,7 +17,7 @@ from twisted.internet.protocol import ClientFactory, Protocol
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
-from esxiproxy.net.transport.reactor import streaming
+from esxiproxy.net.transport.reactor import with_fast_transports
 from esxiproxy.net.transport.resumption import Resumption
 from esxiproxy.net.transport.tls_start import TLSFactory
 
@@ -141,7 +141,7 @@ class Net:
         self.tls = tls
         self.core = EPollReactor()
         self.core.startRunning(installSignalHandlers=False)
-        self.reactor = streaming(self.core) if ours else self.core
+        self.reactor = with_fast_transports(self.core) if ours else self.core
         self.server = server_creator(certificate)
         self.client = client_creator()
         self.resumption = Resumption()

@@ -10,7 +10,7 @@ from twisted.logger import globalLogPublisher
 
 from esxiproxy.core.config.model import ListenerTLS, TLSVersion
 from esxiproxy.core.routing import Upstream
-from esxiproxy.core.session_limits import Limits
+from esxiproxy.core.session_limits import SessionLimits
 from esxiproxy.net.transport.tls_start import TLSFactory
 from esxiproxy.ops.logs.session_log import REFUSALS, SessionLog
 from esxiproxy.proxy import Proxy
@@ -39,7 +39,7 @@ class Listening:
         self.net = net
         self.seen = Records()
         router = StaticRouter(Upstream("esxi1", "127.0.0.1", 9, secure=False))
-        proxy = Proxy(net.reactor, [self.seen, *observers], limits=Limits(**limits))
+        proxy = Proxy(net.reactor, [self.seen, *observers], limits=SessionLimits(**limits))
         factory = proxy.listener("secure", router, tls=tls)
         assert isinstance(factory, TLSFactory)
         if not net.ours:

@@ -13,7 +13,7 @@ from OpenSSL import SSL
 
 from esxiproxy.core.websocket.frames import FrameWalker, control_frame
 from esxiproxy.net.transport import fast_path as passage
-from esxiproxy.net.transport.write_buffer import Outbox
+from esxiproxy.net.transport.write_buffer import WriteBuffer
 from tests.packages import NO_COMPILER
 from tests.wsclient import frame
 
@@ -57,7 +57,7 @@ class Ends:
     BUSY = ("stuck", "waits")
 
     def __init__(self):
-        self._outbox, self.late = Outbox(), b""
+        self._outbox, self.late = WriteBuffer(), b""
         self._streaming = self.connected = True
         self.stuck, self.waits = False, None
 

@@ -89,7 +89,7 @@ def test_a_port_that_is_closed_while_it_rests_stays_closed(ours, complaints):
     port.stopListening().addCallback(lambda _: done.append(True))
     ours.until(lambda: done)
     before, woken = asked.asked, []
-    ours.reactor.callLater(3 * ports.REST, woken.append, True)
+    ours.reactor.callLater(3 * ports.ACCEPT_RETRY, woken.append, True)
     ours.until(lambda: woken)
     assert asked.asked == before
 

@@ -9,33 +9,33 @@ from twisted.internet.interfaces import IReactorPluggableNameResolver, IReactorS
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactor
 
-from esxiproxy.net.transport.reactor import StreamReactor, streaming
-from esxiproxy.net.transport.write_buffer import Outbox
+from esxiproxy.net.transport.reactor import StreamReactor, with_fast_transports
+from esxiproxy.net.transport.write_buffer import WriteBuffer
 
 
 def test_it_is_all_that_the_reactor_is():
     core = EPollReactor()
-    reactor = streaming(core)
+    reactor = with_fast_transports(core)
     assert isinstance(reactor, StreamReactor)
     for interface in (IReactorTCP, IReactorSSL, IReactorTime, IReactorPluggableNameResolver):
         assert interface.providedBy(reactor)
     assert reactor.nameResolver is core.nameResolver
-    assert streaming(reactor) is reactor
+    assert with_fast_transports(reactor) is reactor
 
 
 def test_without_epoll_the_reactor_stays_as_it_is(monkeypatch):
     core = EPollReactor()
     monkeypatch.delattr(select, "epoll")
-    assert streaming(core) is core
+    assert with_fast_transports(core) is core
 
 
 def test_what_has_no_descriptors_stays_as_it_is():
     for reactor in (MemoryReactor(), Clock()):
-        assert streaming(reactor) is reactor
+        assert with_fast_transports(reactor) is reactor
 
 
 def test_a_front_stays_until_it_is_taken():
-    outbox = Outbox()
+    outbox = WriteBuffer()
     outbox.put(b"one")
     front = outbox.front()
     outbox.put(b"two")

@@ -12,8 +12,8 @@ from twisted.internet.error import ConnectionLost
 
 from esxiproxy.core.websocket.frames import FrameWalker
 from esxiproxy.net.transport import fast_path as passage
-from esxiproxy.net.transport.epoll_loop import TURNS, Ring
-from esxiproxy.net.transport.write_buffer import Outbox
+from esxiproxy.net.transport.epoll_loop import TURNS, EpollLoop
+from esxiproxy.net.transport.write_buffer import WriteBuffer
 from tests.net.transport.loop import Peer
 from tests.packages import NO_COMPILER
 from tests.wsclient import frame
@@ -31,7 +31,7 @@ def way(request, monkeypatch):
 @pytest.fixture
 def ring(way):
     core = EPollReactor()
-    ring = Ring(core)
+    ring = EpollLoop(core)
     ring.streams = []
     yield ring
     for stream in ring.streams:
@@ -164,7 +164,7 @@ class Passing(Greedy):
     def __init__(self, ring, number=None):
         super().__init__(ring)
         self.octets, self.heard, self.data, self.current_frame, self.held = 0, False, b"", None, {}
-        self._outbox, self._streaming, self.connected = Outbox(), True, True
+        self._outbox, self._streaming, self.connected = WriteBuffer(), True, True
         self.walker, self.sink, self.lost, self.left = FrameWalker(False), self, None, None
         end = self.fileno() if number is None else number, 0
         self._passage = passage._compiled.Passage(

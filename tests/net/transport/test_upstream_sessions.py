@@ -13,7 +13,7 @@ from OpenSSL import SSL
 
 from esxiproxy.core.errors import UpstreamUntrusted
 from esxiproxy.core.routing import Upstream, Verify
-from esxiproxy.core.session_limits import Limits
+from esxiproxy.core.session_limits import SessionLimits
 from esxiproxy.core.thumbprint import Pin
 from esxiproxy.net.http.upstream import HttpUpstream
 from esxiproxy.net.tls.client import UpstreamTLS
@@ -78,8 +78,8 @@ class Hosts:
     def dial(self, upstream):
         """What comes of one connection: None, or why the host was refused."""
         errors = []
-        make = partial(HttpUpstream, upstream, Limits(), self.net.reactor, b"")
-        opened = self.connector.connect(upstream, make, Limits())
+        make = partial(HttpUpstream, upstream, SessionLimits(), self.net.reactor, b"")
+        opened = self.connector.connect(upstream, make, SessionLimits())
         opened.addCallback(lambda host: host.take(Greeted(host)))
         opened.addErrback(lambda failure: errors.append(failure.value))
         peer = self.peers[self._ended]
