@@ -70,7 +70,7 @@ class IState(Interface):
     with :class:`~esxiproxy.core.errors.StateUnavailable`.  Nothing on the way of a frame calls any of this.
     """
 
-    holder: str = Attribute("The name of this process, which no other one has.")
+    instance_id: str = Attribute("The name of this process, which no other one has.")
 
     def start(obey: Callable[[Command], None]) -> Awaitable[None]:
         """Take part.  From now on ``obey`` is called with every command for a session published here."""
@@ -116,7 +116,7 @@ class IState(Interface):
     def sessions() -> Awaitable[Sequence[SessionEntry]]:
         """The sessions of all holders, the oldest first."""
 
-    def bury(holder: str) -> Awaitable[Sequence[SessionEntry]]:
+    def reclaim(holder: str) -> Awaitable[Sequence[SessionEntry]]:
         """Take back at once all that a holder had which is known to be dead; the sessions that it had listed.
 
         They are told for a day, whether its lease has run out meanwhile or not.  Whoever is told of a session

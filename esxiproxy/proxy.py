@@ -75,11 +75,11 @@ class Proxy(Service):
         self._clock: Any = clock or self._reactor
         self.state: IState = state or MemoryState(self._clock)
         self.admission = Admission(self.state, self._clock, room, processes)
-        self._roster = SessionPublisher(self.state)
-        self.sessions = Sessions([*observers, self.admission, self._roster], self._clock)
+        self._publisher = SessionPublisher(self.state)
+        self.sessions = Sessions([*observers, self.admission, self._publisher], self._clock)
         self._names = NameResolver(self._reactor, self._clock)
         self._connector = Connector(self._reactor, self._names, self._clock)
-        self._gone: Deferred[None] = succeed(None)
+        self._when_empty: Deferred[None] = succeed(None)
         self._aborted = False
 
     def listener(
@@ -105,7 +105,7 @@ class Proxy(Service):
         if tls is not None:
             factory = TLSFactory(tls, False, factory, self._clock)
         if edge.proxy_protocol:
-            handshake = partial(self.admission.handshake, name, quotas)
+            handshake = partial(self.admission.take_handshake_slot, name, quotas)
             factory = ProxyProtocolFactory(factory, self._clock, limits.head_timeout, edge.trust, handshake)
         return factory
 
@@ -139,7 +139,7 @@ class Proxy(Service):
         any, are closed as at the end of a drain, and so are those that are still in the opening handshake.
         Without ``seconds`` each opening handshake ends by its own timeouts.
         """
-        self.sessions.retire()
+        self.sessions.close_idle()
         return Deferred.fromCoroutine(self._retire(seconds))
 
     def abort(self) -> None:
@@ -149,11 +149,13 @@ class Proxy(Service):
         """
         self._aborted = True
         self.sessions.abort(Draining("the proxy was told to end at once"))
-        if not self._gone.called:
-            self._gone.addTimeout(_ABORT_TIMEOUT, self._clock, onTimeoutCancel=lambda _result, _timeout: None)
+        if not self._when_empty.called:
+            self._when_empty.addTimeout(
+                _ABORT_TIMEOUT, self._clock, onTimeoutCancel=lambda _result, _timeout: None
+            )
 
     async def _start(self) -> None:
-        await self.state.start(partial(self._roster.obey, sessions=self.sessions))
+        await self.state.start(partial(self._publisher.execute, sessions=self.sessions))
 
     async def _stop(self) -> None:
         await self._drain(self.limits.drain_timeout, "drain_timeout")
@@ -169,19 +171,19 @@ class Proxy(Service):
         await self._drain(left, "upgrade_timeout")
 
     async def _drain(self, seconds: float | None, timeout: str) -> None:
-        await self._empty(seconds)
+        await self._wait_until_empty(seconds)
         if not self._aborted:
             for holder in self.sessions:
                 holder.end(Draining("the proxy is shutting down", timeout=timeout))
-            await self._empty(self.limits.close_timeout)
+            await self._wait_until_empty(self.limits.close_timeout)
         if not self._aborted:
             for holder in self.sessions:
                 holder.abort()
-            await self._empty(_ABORT_TIMEOUT)
+            await self._wait_until_empty(_ABORT_TIMEOUT)
 
-    async def _empty(self, seconds: float | None) -> None:
+    async def _wait_until_empty(self, seconds: float | None) -> None:
         """Until the last session is gone, or the time is up; None stands for no end of it."""
-        self._gone = gone = self.sessions.empty()
+        self._when_empty = gone = self.sessions.when_empty()
         if seconds is not None:
             seconds = min(seconds, _ABORT_TIMEOUT) if self._aborted else seconds
             gone.addTimeout(seconds, self._clock, onTimeoutCancel=lambda _result, _timeout: None)

@@ -589,7 +589,7 @@ def test_a_plugin_that_never_stops_is_not_waited_for_beyond_the_time_of_the_drai
     assert not stopped
     with capturedLogs() as told:
         world.advance(20)
-    assert stopped == [None] and not world.service._beside._access_log.running
+    assert stopped == [None] and not world.service._extra_services._access_log.running
     errors = [event["log_format"] for event in told if event["log_level"].name == "error"]
     assert len(errors) == 2 and "nobody waits any longer for {service!r} to stop" in errors
     assert not world.reactor.getDelayedCalls()
@@ -607,7 +607,7 @@ def test_a_service_that_fails_to_stop_does_not_keep_the_rest(tmp_path, plugins, 
     world.service.stopService().addCallback(stopped.append)
     world.advance(1)
     assert stopped == [None] and len(told) == 1
-    assert not world.service._beside._access_log.running
+    assert not world.service._extra_services._access_log.running
 
 
 def test_many_reloads_leave_nothing_behind(world, monkeypatch):

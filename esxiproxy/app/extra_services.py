@@ -61,14 +61,16 @@ class ExtraServices(MultiService):
         self._inherited = inherited
         self._reactor = reactor
         self._sessions = sessions
-        self._places: Places = {}
+        self._slots: Places = {}
         self._config: Config | None = None
         self._access_log: AccessLog | None = None
 
-    def fill(self, config: Config) -> None:
+    def create(self, config: Config) -> None:
         """Make everything, before anything runs."""
-        self._settle({setting: ServiceSlot(make()) for setting, make in self._wanted(config).items()}, config)
-        for place in self._places.values():
+        self._log_failed(
+            {setting: ServiceSlot(make()) for setting, make in self._wanted(config).items()}, config
+        )
+        for place in self._slots.values():
             place.setServiceParent(self)
 
     async def start(self, config: Config, undo: AsyncExitStack) -> Places:
@@ -79,10 +81,10 @@ class ExtraServices(MultiService):
         """
         places: dict[Setting, ServiceSlot] = {}
         for setting, make in self._wanted(config).items():
-            if setting in self._places:
-                places[setting] = self._places[setting]
+            if setting in self._slots:
+                places[setting] = self._slots[setting]
                 continue
-            for old, place in self._places.items():
+            for old, place in self._slots.items():
                 if _same_address(old, setting):
                     undo.callback(_start, place)
                     await self._stopped(place)
@@ -91,16 +93,16 @@ class ExtraServices(MultiService):
             place.setServiceParent(self)
         return places
 
-    async def keep(self, places: Places, config: Config) -> None:
+    async def commit(self, places: Places, config: Config) -> None:
         """From now on this is what runs: everything else is stopped."""
-        gone = [place for setting, place in self._places.items() if setting not in places]
-        self._settle(places, config)
+        gone = [place for setting, place in self._slots.items() if setting not in places]
+        self._log_failed(places, config)
         for place in gone:
             await self._drop(place)
 
     def stopService(self) -> Deferred[Any]:
         super(MultiService, self).stopService()
-        return DeferredList([Deferred.fromCoroutine(self._stopped(place)) for place in self._places.values()])
+        return DeferredList([Deferred.fromCoroutine(self._stopped(place)) for place in self._slots.values()])
 
     # The observer
 
@@ -112,8 +114,8 @@ class ExtraServices(MultiService):
         if self._access_log is not None:
             self._access_log.closed(record)
 
-    def _settle(self, places: Places, config: Config) -> None:
-        self._places, self._config = places, config
+    def _log_failed(self, places: Places, config: Config) -> None:
+        self._slots, self._config = places, config
         found = [place.service for (key, _), place in places.items() if key == "access_log"]
         self._access_log = found[0] if found else None
 

@@ -33,7 +33,7 @@ class Listeners(MultiService):
     ) -> None:
         super().__init__()
         self._reactor = reactor
-        self._room = room
+        self._has_descriptors = room
         self._inherited = inherited
 
     def bind(
@@ -76,7 +76,9 @@ class Listeners(MultiService):
 
     def _new(self, listener: Listener, factory: Any, undo: AsyncExitStack) -> ListenerService:
         socket = self._inherited.get(listener.name)
-        port = ListenerService(listener.name, listener.endpoint, factory, self._reactor, socket, self._room)
+        port = ListenerService(
+            listener.name, listener.endpoint, factory, self._reactor, socket, self._has_descriptors
+        )
         port.answers_health = listener.health is not None
         undo.push_async_callback(self._drop, port)
         port.setServiceParent(self)

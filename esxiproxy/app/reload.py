@@ -53,15 +53,15 @@ class Reload:
             for problem in error.problems:
                 log = self._log.error if problem.is_error else self._log.warn
                 log("{problem}", problem=problem)
-            self._stays("the file has problems")
+            self._log_rejected("the file has problems")
         except (StartupError, ValueError) as error:
-            self._stays(str(error).rstrip("."))
+            self._log_rejected(str(error).rstrip("."))
         except Exception:
             self._log.failure("a bug, ours or a plugin's")
-            self._stays("an internal error")
+            self._log_rejected("an internal error")
         else:
             self._log.info("reload: {path} is in force", path=self._path)
         self._service.systemd.ready()
 
-    def _stays(self, why: str) -> None:
+    def _log_rejected(self, why: str) -> None:
         self._log.error("reload: {why}; everything stays as it was", why=why)

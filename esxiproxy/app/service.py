@@ -62,22 +62,22 @@ class ProxyService(MultiService):
         self._aborted = False
         descriptors = Descriptors()
         descriptors.raise_limit()
-        self._beside = ExtraServices(reactor, lambda: self.proxy.sessions, inherited)
+        self._extra_services = ExtraServices(reactor, lambda: self.proxy.sessions, inherited)
         state = open_state(config.state, reactor)
         room = descriptors.may_admit
         self._session_log = SessionLog(reactor.seconds, config.session_log)
-        observers = [self._session_log, self._beside]
+        observers = [self._session_log, self._extra_services]
         self.proxy = Proxy(reactor, observers, config.limits, config.quotas, state, room, config.workers)
         self._listeners = Listeners(
             reactor, inherited, lambda: descriptors.may_accept(self.proxy.admission.dialling)
         )
         self.systemd = SystemdService(reactor, status=lambda: f"{len(self.proxy.sessions)} sessions")
         self._loop_lag = LoopLag(reactor)
-        for service in (self._beside, self._loop_lag, self.proxy, self._listeners, self.systemd):
+        for service in (self._extra_services, self._loop_lag, self.proxy, self._listeners, self.systemd):
             service.setServiceParent(self)
         self.proxy.renew(config.upstreams.values())
         self._listeners.bind(config.listeners, partial(self._factory, config), AsyncExitStack())
-        self._beside.fill(config)
+        self._extra_services.create(config)
 
     def _factory(self, config: Config, listener: Listener) -> Any:
         return self.proxy.listener(
@@ -105,15 +105,15 @@ class ProxyService(MultiService):
         self.proxy.renew(config.upstreams.values())
         async with AsyncExitStack() as undo:
             bound = self._listeners.bind(config.listeners, partial(self._factory, config), undo)
-            places = await self._beside.start(config, undo)
+            places = await self._extra_services.start(config, undo)
             undo.pop_all()
         self.proxy.limits, self.proxy.quotas = config.limits, config.quotas
-        self._session_log.told = config.session_log
+        self._session_log.filter = config.session_log
         self._listeners.serve(bound)
-        self.proxy.sessions.outdate()
+        self.proxy.sessions.start_epoch()
         self._config = self._lasting(config)
         self._warn()
-        await self._beside.keep(places, config)
+        await self._extra_services.commit(places, config)
         await self._listeners.close_others(bound)
 
     def _warn(self) -> None:
@@ -159,22 +159,22 @@ class ProxyService(MultiService):
         """End a stop at once: every session now, and every service that is still to stop soon."""
         self._aborted = True
         self.proxy.abort()
-        self._hurry()
+        self._abort_stop()
 
     async def _stop(self) -> None:
         Service.stopService(self)
         limits = self.proxy.limits
         seconds = limits.drain_timeout + limits.close_timeout + _DRAIN_GRACE
         self.systemd.stopping(seconds)
-        overtime: IDelayedCall = self._reactor.callLater(seconds, self._late, seconds)
+        overtime: IDelayedCall = self._reactor.callLater(seconds, self._on_stop_timeout, seconds)
         await self._step(lambda: Deferred.fromCoroutine(self._listeners.drain()))
         await self._step(partial(self._turn.run, lambda: None))  # a reload that goes on
-        for service in (self.proxy, self._listeners, self._beside, self._loop_lag, self.systemd):
+        for service in (self.proxy, self._listeners, self._extra_services, self._loop_lag, self.systemd):
             await self._step(service.stopService)
         if overtime.active():
             overtime.cancel()
 
-    def _late(self, seconds: float) -> None:
+    def _on_stop_timeout(self, seconds: float) -> None:
         self._log.error("the end takes longer than {seconds:g} s: at once, then", seconds=seconds)
         self.abort()
 
@@ -182,7 +182,7 @@ class ProxyService(MultiService):
         """One step of the stop: it may take its time, unless the end is to be at once."""
         self._stopping = maybeDeferred(step)
         if self._aborted:
-            self._hurry()
+            self._abort_stop()
         try:
             await self._stopping
         except CancelledError:
@@ -190,7 +190,7 @@ class ProxyService(MultiService):
         except Exception:
             self._log.failure("stopping failed, and goes on with the rest")
 
-    def _hurry(self) -> None:
+    def _abort_stop(self) -> None:
         self._stopping.addTimeout(
             _STOP_TIMEOUT, self._reactor, onTimeoutCancel=lambda _result, _timeout: None
         )

@@ -23,14 +23,14 @@ class SessionError(Exception):
     retry_after: ClassVar[int | None] = None
     """Seconds for a Retry-After field (RFC 9110 10.2.3), when trying again makes sense."""
     fields: tuple[tuple[bytes, bytes], ...] = ()  # that the status calls for
-    discreet: ClassVar[bool] = False
+    hide_detail: ClassVar[bool] = False
     """Whether the detail is for our log only: it names hosts that the client has no business with."""
 
     def __init__(self, detail: str = "", *, status: int | None = None, timeout: str = "") -> None:
         super().__init__(detail)
         self.detail = detail
         self.timeout = timeout  # the key of the configuration whose time was up, where it is just that
-        self.answer = self.status if status is None else status
+        self.status_code = self.status if status is None else status
         """The status of this very refusal: one name may have several (400, 408, 414, 431)."""
 
     @property
@@ -39,9 +39,9 @@ class SessionError(Exception):
         return type(self).__name__
 
     @property
-    def told(self) -> str:
+    def public_message(self) -> str:
         """What the client is told: the detail, or where that is not its business, what such a failure is."""
-        return (type(self).__doc__ or "").partition("\n")[0] if self.discreet else str(self)
+        return (type(self).__doc__ or "").partition("\n")[0] if self.hide_detail else str(self)
 
     def __str__(self) -> str:
         return self.detail or self.name
@@ -139,7 +139,7 @@ class UpstreamError(SessionError):
     """The upstream cannot be had."""
 
     status = 502
-    discreet = True
+    hide_detail = True
 
 
 class UpstreamUnresolved(UpstreamError):
@@ -186,7 +186,7 @@ class UpstreamRedirect(UpstreamError):
     """The upstream answered the opening handshake with a redirect that leads past the proxy."""
 
     proxy_error = "http_upgrade_failed"
-    discreet = False
+    hide_detail = False
 
 
 class UpstreamInvalid(UpstreamError):

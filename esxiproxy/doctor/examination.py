@@ -50,11 +50,11 @@ class Diagnosis:
 
     def __init__(self, url: ConsoleUrl, wishes: DoctorOptions, clock: Clock = time.monotonic) -> None:
         self._url = url
-        self._wishes = wishes
+        self._options = wishes
         self._clock = clock
-        self._veil = Sanitizer(url)
+        self._sanitizer = Sanitizer(url)
         self._open: list[Wire] = []
-        self._begun = clock()
+        self._started = clock()
 
     def __iter__(self) -> Iterator[Finding]:
         try:
@@ -64,7 +64,7 @@ class Diagnosis:
                 wire.close()
 
     def _reach(self) -> Iterator[Finding]:
-        url, timeout = self._url, self._wishes.timeout
+        url, timeout = self._url, self._options.timeout
         resolution = resolve(url.host, url.port, self._deadline())
         sentence = of_reach.dns(url, resolution, timeout)
         yield self._found(Step.DNS, resolution.fault is None, sentence, facts.dns(resolution))
@@ -85,7 +85,7 @@ class Diagnosis:
             yield from self._ask(dialled.chosen.endpoint, plain)
 
     def _secure(self, endpoint: Endpoint, plain: PlainWire) -> Iterator[Finding]:
-        trust, deadline = self._wishes.trust, self._deadline()
+        trust, deadline = self._options.trust, self._deadline()
         visit = look(self._url, plain, trust.ca, deadline)
         wire: TlsWire | None = None
         if visit.fault is None and (again := self._again(endpoint, deadline)) is not None:
@@ -94,7 +94,7 @@ class Diagnosis:
             visit = TlsVisit(TlsFault.ENDED, "a second connection was not taken")
         elif visit.fault in _PROBED_TLS and self._probe_http(endpoint):
             visit = TlsVisit(TlsFault.PLAIN_HTTP, greeting=visit.greeting)
-        sentence = of_tls.tls(self._url, visit, trust, self._wishes.timeout)
+        sentence = of_tls.tls(self._url, visit, trust, self._options.timeout)
         if wire is not None:
             self._open.append(wire)
         yield self._found(Step.TLS, wire is not None, sentence, facts.tls(visit, trust, wire is not None))
@@ -102,7 +102,7 @@ class Diagnosis:
             yield from self._ask(endpoint, wire)
 
     def _ask(self, endpoint: Endpoint, wire: Wire) -> Iterator[Finding]:
-        url, offered = self._url, self._wishes.subprotocols
+        url, offered = self._url, self._options.subprotocols
         key = base64.b64encode(os.urandom(16))
         fields = opening_fields(url, offered, key)
         answer = UpgradeExchange(url, fields, key).ask(wire, self._deadline())
@@ -110,9 +110,9 @@ class Diagnosis:
         odd = answer.fault in _PROBED_OPENING or answer.status == 400
         if odd and not url.secure and self._probe_tls(endpoint):
             answer = UpgradeResponse(OpeningFault.TLS)
-        request = [f"GET {self._veil.target} HTTP/1.1", *self._veil.fields(fields)]
-        sentence = of_opening.opening(url, answer, offered, self._wishes.timeout)
-        seen = facts.handshake(request, answer, self._veil)
+        request = [f"GET {self._sanitizer.target} HTTP/1.1", *self._sanitizer.fields(fields)]
+        sentence = of_opening.opening(url, answer, offered, self._options.timeout)
+        seen = facts.handshake(request, answer, self._sanitizer)
         yield self._found(Step.HANDSHAKE, answer.fault is None, sentence, seen)
         if answer.fault is None:
             chosen = answer.subprotocols
@@ -123,7 +123,7 @@ class Diagnosis:
 
     def _watch(self, console: ConsoleConnection) -> Iterator[Finding]:
         """The frames.  A wrong subprotocol does not keep us from looking at them."""
-        url, timeout = self._url, self._wishes.timeout
+        url, timeout = self._url, self._options.timeout
         waited = min(timeout, PATIENCE)
         first = console.first_frame(self._deadline())
         sentence = of_console.first_frame(url, first, console.closed, timeout)
@@ -141,14 +141,14 @@ class Diagnosis:
 
     def _deadline(self, at_most: float | None = None) -> Deadline:
         """The end of the step that begins now."""
-        self._begun = self._clock()
-        seconds = self._wishes.timeout if at_most is None else min(self._wishes.timeout, at_most)
+        self._started = self._clock()
+        seconds = self._options.timeout if at_most is None else min(self._options.timeout, at_most)
         return Deadline(seconds, self._clock)
 
     def _found(self, step: Step, ok: bool, sentence: str, seen: dict[str, object]) -> Finding:
         """The finding, as it may be shown."""
-        seconds = 0.0 if step is Step.SUBPROTOCOL else self._clock() - self._begun
-        return Finding(step, ok, seconds, self._veil.text(sentence), self._veil.facts(seen))
+        seconds = 0.0 if step is Step.SUBPROTOCOL else self._clock() - self._started
+        return Finding(step, ok, seconds, self._sanitizer.text(sentence), self._sanitizer.facts(seen))
 
     def _again(self, endpoint: Endpoint, deadline: Deadline) -> PlainWire | None:
         """Another connection to the same address."""
@@ -159,11 +159,11 @@ class Diagnosis:
         return wire
 
     def _probe_http(self, endpoint: Endpoint) -> bool:
-        deadline = Deadline(min(self._wishes.timeout, probe.SECONDS), self._clock)
+        deadline = Deadline(min(self._options.timeout, probe.SECONDS), self._clock)
         wire = self._again(endpoint, deadline)
         return wire is not None and probe.speaks_http(self._url, wire, deadline)
 
     def _probe_tls(self, endpoint: Endpoint) -> bool:
-        deadline = Deadline(min(self._wishes.timeout, probe.SECONDS), self._clock)
+        deadline = Deadline(min(self._options.timeout, probe.SECONDS), self._clock)
         wire = self._again(endpoint, deadline)
         return wire is not None and probe.speaks_tls(self._url, wire, deadline)

@@ -31,14 +31,14 @@ class SessionPublisher:
     def opened(self, session: Session) -> None:
         if session.kind is Kind.CONSOLE:
             self._published.add(session.id)
-            self._ask(self._state.publish(entry_of(session, self._state.holder, self._day())))
+            self._ask(self._state.publish(entry_of(session, self._state.instance_id, self._day())))
 
     def closed(self, record: Record) -> None:
         if record.session in self._published:
             self._published.discard(record.session)
             self._ask(self._state.withdraw(record.session))
 
-    def obey(self, command: Command, sessions: Sessions) -> None:
+    def execute(self, command: Command, sessions: Sessions) -> None:
         """End the session that is meant; it may have ended by itself."""
         try:
             holder = sessions[command.session]
@@ -47,7 +47,7 @@ class SessionPublisher:
         self._log.info(
             "session {session}: {verb}, as another process asks: {reason}",
             session=command.session,
-            verb=command.verb.value,
+            verb=command.kind.value,
             reason=command.reason or "-",
         )
         holder.end(command.error)

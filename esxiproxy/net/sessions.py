@@ -68,8 +68,8 @@ class Sessions:
     def __init__(self, observers: Iterable[ISessionObserver], clock: IReactorTime) -> None:
         self._observers = tuple(observers)
         self._clock = clock
-        self._admitted: dict[str, LiveSession] = {}
-        self._empty: list[Deferred[None]] = []
+        self._live: dict[str, LiveSession] = {}
+        self._when_empty: list[Deferred[None]] = []
         self._look: IDelayedCall | None = None
         self._aborted = False
         self.draining = False
@@ -78,19 +78,19 @@ class Sessions:
         """Whether a connection is closed when it has its answer, since another process takes the next one."""
         self.epoch = 0
         """How often the settings have changed."""
-        self.waiting: set[Callable[[], None]] = set()
+        self.idle_connections: set[Callable[[], None]] = set()
         """Closes a connection that has its answers and may ask again: called when no other may come on it."""
-        self.leaving: set[Leaving] = set()
+        self.flushing: set[Leaving] = set()
         """Connections whose session is over, and whose client has not got all of the answer."""
 
     def __len__(self) -> int:
-        return len(self._admitted)
+        return len(self._live)
 
     def __iter__(self) -> Iterator[LiveSession]:
-        return iter(list(self._admitted.values()))
+        return iter(list(self._live.values()))
 
     def __getitem__(self, identity: str) -> LiveSession:
-        return self._admitted[identity]
+        return self._live[identity]
 
     def new(self, request: Request, limits: SessionLimits, kind: Kind = Kind.CONSOLE) -> Session:
         """A session for this request, running from now."""
@@ -98,44 +98,44 @@ class Sessions:
 
     def admitted(self, holder: LiveSession) -> None:
         """The session's upstream is being asked for."""
-        self._admitted[holder.session.id] = holder
+        self._live[holder.session.id] = holder
 
     def opened(self, session: Session) -> None:
         """The session's console is open."""
         session.opened()
-        self._tell("opened", session, session.id)
+        self._notify("opened", session, session.id)
         session.forget_head()
 
     def closed(self, session: Session) -> None:
         """The session has ended, whether it was ever open or not."""
-        self._admitted.pop(session.id, None)
-        self._tell("closed", session.record(), session.id)
-        self._look_if_empty()
+        self._live.pop(session.id, None)
+        self._notify("closed", session.record(), session.id)
+        self._check_empty()
 
     def leave(self, connection: Leaving) -> None:
         """Let a drain wait until the client of this connection has its answer, or ``gone`` is called."""
         if not self._aborted:
-            self.leaving.add(connection)
+            self.flushing.add(connection)
 
-    def gone(self, connection: Leaving) -> None:
+    def flushed(self, connection: Leaving) -> None:
         """It is not among those who are leaving any more, if it was."""
-        self.leaving.discard(connection)
-        self._look_if_empty()
+        self.flushing.discard(connection)
+        self._check_empty()
 
-    def _look_if_empty(self) -> None:
-        if self._empty and not self._admitted and not self.leaving:
-            waiting, self._empty = self._empty, []
+    def _check_empty(self) -> None:
+        if self._when_empty and not self._live and not self.flushing:
+            waiting, self._when_empty = self._when_empty, []
             self._look_no_more()
             for deferred in waiting:
                 deferred.callback(None)
-        elif self._empty and not self._admitted and self._look is None:
+        elif self._when_empty and not self._live and self._look is None:
             # No event says that bytes were acknowledged.
             self._look = self._clock.callLater(LOOK, self._look_for_answered)
 
     def _look_for_answered(self) -> None:
         self._look = None
-        self.leaving -= {connection for connection in self.leaving if connection.answered()}
-        self._look_if_empty()
+        self.flushing -= {connection for connection in self.flushing if connection.answered()}
+        self._check_empty()
 
     def _look_no_more(self) -> None:
         look, self._look = self._look, None
@@ -149,55 +149,55 @@ class Sessions:
             if not holder.session.ended_by:
                 holder.session.failed(error)
             holder.abort()
-        leaving, self.leaving = self.leaving, set()
+        leaving, self.flushing = self.flushing, set()
         for connection in leaving:
             connection.abort()
-        self._look_if_empty()
+        self._check_empty()
 
-    def retire(self) -> None:
+    def close_idle(self) -> None:
         """No second request on any connection from now on; those that are between two are closed at once."""
         self.retiring = True
-        self.outdate()
+        self.start_epoch()
 
-    def outdate(self) -> None:
+    def start_epoch(self) -> None:
         """The settings have changed: the same for the connections that came under the ones before."""
         self.epoch += 1
-        for close in list(self.waiting):
+        for close in list(self.idle_connections):
             close()
 
-    def are_over(self, epoch: int) -> bool:
+    def is_stale(self, epoch: int) -> bool:
         """Whether a connection of that epoch is closed when it has its answer."""
         return self.retiring or epoch != self.epoch
 
     def drain(self) -> None:
         """The same, and new sessions are refused."""
         self.draining = True
-        self.retire()
+        self.close_idle()
 
-    def lost(self, record: Record) -> None:
+    def record_lost(self, record: Record) -> None:
         """A session of another process has ended with it; the observers here are told of it."""
-        self._tell("closed", record, record.session)
+        self._notify("closed", record, record.session)
 
     def resume(self) -> None:
         """Take sessions again."""
         self.draining = self.retiring = self._aborted = False
 
-    def empty(self) -> Deferred[None]:
+    def when_empty(self) -> Deferred[None]:
         """Fires when no session and no part of an answer is left; at once when there is none."""
         deferred: Deferred[None] = Deferred(self._not_wanted)
-        if self._admitted or self.leaving:
-            self._empty.append(deferred)
-            self._look_if_empty()
+        if self._live or self.flushing:
+            self._when_empty.append(deferred)
+            self._check_empty()
         else:
             deferred.callback(None)
         return deferred
 
     def _not_wanted(self, deferred: Deferred[None]) -> None:
-        self._empty.remove(deferred)
-        if not self._empty:
+        self._when_empty.remove(deferred)
+        if not self._when_empty:
             self._look_no_more()
 
-    def _tell(self, event: str, what: object, identity: str) -> None:
+    def _notify(self, event: str, what: object, identity: str) -> None:
         for observer in self._observers:
             try:
                 getattr(observer, event)(what)

@@ -113,7 +113,7 @@ def _collide(one: ServedAddress, other: ServedAddress) -> bool:
 def _same(one: ServedAddress, other: ServedAddress) -> bool:
     """Whether it makes no difference that the other one takes the requests of this one."""
     ours, theirs = one.listen.address, other.listen.address
-    covered = ours.path == theirs.path if ours.ip is None else theirs.takes(ours.ip)
+    covered = ours.path == theirs.path if ours.ip is None else theirs.accepts(ours.ip)
     means = [(_without_address(served.listener), served.upstream.meaning) for served in (one, other)]
     return covered and means[0] == means[1]
 

@@ -46,9 +46,9 @@ class PeriodicTask:
             self._loop.stop()
 
     def _once(self) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._guarded())
+        return Deferred.fromCoroutine(self._run_guarded())
 
-    async def _guarded(self) -> None:
+    async def _run_guarded(self) -> None:
         try:
             await self._call()
         except StateUnavailable as error:

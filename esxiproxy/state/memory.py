@@ -42,7 +42,7 @@ class Memory:
         self.states.pop(holder, None)
         return sorted(listed, key=lambda entry: entry.since)
 
-    def bury(self, now: float) -> None:
+    def expire_leases(self, now: float) -> None:
         """Take away what the holders have whose lease has run out, and keep their sessions for ``lost``."""
         for holder, (_state, expires) in list(self.states.items()):
             if expires <= now:
@@ -51,7 +51,7 @@ class Memory:
 
     def sweep(self, now: float) -> None:
         """Take away all that has expired."""
-        self.bury(now)
+        self.expire_leases(now)
         self.slots = {name: taken for name, taken in self.slots.items() if taken}
         self.buckets = {name: full_at for name, full_at in self.buckets.items() if full_at > now}
         self.tokens = {token: expires for token, expires in self.tokens.items() if expires > now}
@@ -64,16 +64,16 @@ class MemoryState:
     """One holder.  Without a ``memory`` of several it is the only one."""
 
     def __init__(self, clock: IReactorTime, memory: Memory | None = None) -> None:
-        self.holder = secrets.token_hex(8)
+        self.instance_id = secrets.token_hex(8)
         self._clock = clock
         self._memory = memory if memory is not None else Memory()
-        self._obey: Callable[[Command], None] = lambda command: None
+        self._execute: Callable[[Command], None] = lambda command: None
         self._renewal = PeriodicTask(self._renew, "renewing", clock)
         self._slots: dict[str, set[str]] = {}
         self._entries: dict[str, SessionEntry] = {}
 
     def start(self, obey: Callable[[Command], None]) -> Deferred[None]:
-        self._obey = obey
+        self._execute = obey
         self._renewal.start(LEASE / RENEWALS)
         return self._renew()
 
@@ -81,17 +81,17 @@ class MemoryState:
         self._renewal.stop()
         self._slots.clear()
         self._entries.clear()
-        self._memory.drop(self.holder)
+        self._memory.drop(self.instance_id)
         return succeed(None)
 
     def _renew(self) -> Deferred[None]:
         memory, now = self._memory, self._clock.seconds()
-        if self.holder not in memory.states:  # or it was taken for dead
-            memory.drop(self.holder)
-        memory.states[self.holder] = (self, now + LEASE)
+        if self.instance_id not in memory.states:  # or it was taken for dead
+            memory.drop(self.instance_id)
+        memory.states[self.instance_id] = (self, now + LEASE)
         for slot, names in self._slots.items():
             for name in names:
-                memory.slots.setdefault(name, {})[slot] = self.holder
+                memory.slots.setdefault(name, {})[slot] = self.instance_id
         memory.entries.update(self._entries)
         memory.sweep(now)
         return succeed(None)
@@ -99,7 +99,7 @@ class MemoryState:
     def _alive(self) -> float:
         """The time; another holder may have taken this one for dead, and whoever speaks is not."""
         now = self._clock.seconds()
-        _state, expires = self._memory.states.get(self.holder, (self, 0.0))
+        _state, expires = self._memory.states.get(self.instance_id, (self, 0.0))
         if expires <= now:
             self._renew()
         return now
@@ -110,7 +110,7 @@ class MemoryState:
         now = self._alive()
         full = self._refusing(slot, claims, now)
         if full is not None:
-            self._memory.bury(now)
+            self._memory.expire_leases(now)
             full = self._refusing(slot, claims, now)
         if full is None:
             for claim in claims:
@@ -122,7 +122,10 @@ class MemoryState:
             if isinstance(claim, RateClaim):
                 if claim.spend(self._memory.buckets.get(claim.name, 0.0), now) is None:
                     return claim
-            elif slot not in (taken := self._memory.slots.get(claim.name, {})) and len(taken) >= claim.most:
+            elif (
+                slot not in (taken := self._memory.slots.get(claim.name, {}))
+                and len(taken) >= claim.limit_value
+            ):
                 return claim
         return None
 
@@ -133,7 +136,7 @@ class MemoryState:
             assert full_at is not None, "it was not refused"
             memory.buckets[claim.name] = full_at
         else:
-            memory.slots.setdefault(claim.name, {})[slot] = self.holder
+            memory.slots.setdefault(claim.name, {})[slot] = self.instance_id
             self._slots.setdefault(slot, set()).add(claim.name)
 
     def give(self, slot: str) -> Deferred[None]:
@@ -146,7 +149,7 @@ class MemoryState:
         return succeed(None)
 
     def in_use(self, names: Sequence[str]) -> Deferred[Mapping[str, int]]:
-        self._memory.bury(self._alive())
+        self._memory.expire_leases(self._alive())
         return succeed({name: len(self._memory.slots.get(name, ())) for name in names})
 
     # Tokens and tickets
@@ -185,19 +188,19 @@ class MemoryState:
         return succeed(None)
 
     def sessions(self) -> Deferred[Sequence[SessionEntry]]:
-        self._memory.bury(self._alive())
+        self._memory.expire_leases(self._alive())
         return succeed(sorted(self._memory.entries.values(), key=lambda entry: entry.since))
 
-    def bury(self, holder: str) -> Deferred[Sequence[SessionEntry]]:
+    def reclaim(self, holder: str) -> Deferred[Sequence[SessionEntry]]:
         self._alive()
         return succeed(self._memory.drop(holder))
 
     def tell(self, command: Command) -> Deferred[bool]:
-        self._memory.bury(self._alive())
+        self._memory.expire_leases(self._alive())
         entry = self._memory.entries.get(command.session)
         if entry is None:
             return succeed(False)
         holder, _expires = self._memory.states[entry.holder]
         # Later, as between processes: whoever tells is not called back in the same stack.
-        self._clock.callLater(0, holder._obey, command)
+        self._clock.callLater(0, holder._execute, command)
         return succeed(True)

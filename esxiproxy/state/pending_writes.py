@@ -14,7 +14,7 @@ from esxiproxy.core.session.entry import SessionEntry
 class WriteBatch:
     """Slots to be given back, sessions to be listed (None: not any more), and who waits for that."""
 
-    given: tuple[str, ...]
+    released: tuple[str, ...]
     entries: Mapping[str, SessionEntry | None]
     waiting: tuple[Deferred[None], ...]
 
@@ -27,18 +27,18 @@ class PendingWrites:
     """
 
     def __init__(self) -> None:
-        self._given: set[str] = set()
+        self._released: set[str] = set()
         self._entries: dict[str, SessionEntry | None] = {}
         self._waiting: list[Deferred[None]] = []
         self._listed: set[str] = set()
         """The sessions that were to be listed when it was last paid."""
 
     def __bool__(self) -> bool:
-        return bool(self._given or self._entries or self._waiting)
+        return bool(self._released or self._entries or self._waiting)
 
     def give(self, slot: str) -> None:
         """It is not taken any more."""
-        self._given.add(slot)
+        self._released.add(slot)
 
     def publish(self, entry: SessionEntry) -> None:
         """It is to be listed."""
@@ -55,13 +55,13 @@ class PendingWrites:
         """Fire it with what is owed by now."""
         self._waiting.append(paid)
 
-    def pay(self) -> WriteBatch:
+    def flush(self) -> WriteBatch:
         """All of them, which are none from now on."""
-        payment = WriteBatch(tuple(self._given), self._entries, tuple(self._waiting))
+        payment = WriteBatch(tuple(self._released), self._entries, tuple(self._waiting))
         for session, entry in payment.entries.items():
             if entry is None:
                 self._listed.discard(session)
             else:
                 self._listed.add(session)
-        self._given, self._entries, self._waiting = set(), {}, []
+        self._released, self._entries, self._waiting = set(), {}, []
         return payment

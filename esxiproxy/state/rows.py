@@ -19,7 +19,7 @@ def refusing(
         if isinstance(claim, RateClaim):
             if claim.spend(full_at(db, claim.name, boot), now) is None:
                 return claim
-        elif used(db, claim.name) >= claim.most:
+        elif used(db, claim.name) >= claim.limit_value:
             row = (claim.name, slot)
             if db.execute("SELECT 1 FROM slots WHERE name = ? AND slot = ?", row).fetchone() is None:
                 return claim

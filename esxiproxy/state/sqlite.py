@@ -46,27 +46,27 @@ class SqliteState:
     _log = Logger()
 
     def __init__(self, path: Path, reactor: Any, pool: Any = None, times: Times | None = None) -> None:
-        self.holder = secrets.token_hex(8)
+        self.instance_id = secrets.token_hex(8)
         self._reactor = reactor
-        self._ledger = SqliteStore(path, self.holder, times or Times.of_this_machine())
+        self._store = SqliteStore(path, self.instance_id, times or Times.of_this_machine())
         self._pool: Any = pool if pool is not None else Thread("state")
-        self._obey: Callable[[Command], None] = lambda command: None
-        self._renewal = PeriodicTask(lambda: self._ask(self._ledger.renew), "renewing", reactor)
-        self._poll = PeriodicTask(self._look, "looking for commands", reactor)
-        self._debts = PendingWrites()
-        self._paying = False
-        self._unearthed: dict[str, list[SessionEntry]] = {}
+        self._execute: Callable[[Command], None] = lambda command: None
+        self._renewal = PeriodicTask(lambda: self._ask(self._store.renew), "renewing", reactor)
+        self._poll = PeriodicTask(self._poll_commands, "looking for commands", reactor)
+        self._pending = PendingWrites()
+        self._flushing = False
+        self._reclaimed: dict[str, list[SessionEntry]] = {}
         """What dead holders had, by the holder, that came too late for whoever asked."""
-        self._silent = ""
+        self._is_silent = ""
         """Why there will be no answer; empty while the thread gives them."""
 
     def start(self, obey: Callable[[Command], None]) -> Deferred[None]:
-        self._obey = obey
-        self._silent = ""
+        self._execute = obey
+        self._is_silent = ""
         self._pool.start()
         self._renewal.start(LEASE / RENEWALS)
         self._poll.start(POLL)
-        return self._ask(self._ledger.renew)
+        return self._ask(self._store.renew)
 
     def stop(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._stop())
@@ -74,19 +74,19 @@ class SqliteState:
     async def _stop(self) -> None:
         self._renewal.stop()
         self._poll.stop()
-        patience = 0.0 if self._silent else CALL_TIMEOUT
-        closing = deferToThreadPool(self._reactor, self._pool, self._ledger.close)
+        patience = 0.0 if self._is_silent else CALL_TIMEOUT
+        closing = deferToThreadPool(self._reactor, self._pool, self._store.close)
         try:
             await closing.addTimeout(patience, self._reactor, onTimeoutCancel=lambda *_: None)
         finally:  # also when nobody waits for it any more
             self._pool.stop()
-            self._silent = _STOPPED
-            _paid(self._debts.pay())
+            self._is_silent = _STOPPED
+            _paid(self._pending.flush())
 
-    async def _look(self) -> None:
-        for command in await self._ask(self._ledger.commands):
+    async def _poll_commands(self) -> None:
+        for command in await self._ask(self._store.commands):
             try:
-                self._obey(command)
+                self._execute(command)
             except Exception:
                 self._log.failure("a command could not be obeyed", Failure())
 
@@ -95,79 +95,79 @@ class SqliteState:
     def take(self, slot: str, claims: Sequence[Claim]) -> Deferred[Claim | None]:
         def undo(outcome: tuple[Claim | None, Sequence[str]]) -> None:
             if outcome[1]:
-                self._pool.callInThreadWithCallback(_ignored, self._ledger.untake, slot, outcome[1])
+                self._pool.callInThreadWithCallback(_ignored, self._store.untake, slot, outcome[1])
 
-        taking = self._ask(self._ledger.take, slot, tuple(claims), late=undo)
+        taking = self._ask(self._store.take, slot, tuple(claims), late=undo)
         return taking.addCallback(lambda outcome: outcome[0])
 
     def give(self, slot: str) -> Deferred[None]:
-        self._debts.give(slot)
-        return self._owed()
+        self._pending.give(slot)
+        return self._deferred_write()
 
     def in_use(self, names: Sequence[str]) -> Deferred[Mapping[str, int]]:
-        return self._ask(self._ledger.in_use, tuple(names))
+        return self._ask(self._store.in_use, tuple(names))
 
     def use(self, token: str, seconds: float) -> Deferred[bool]:
-        return self._ask(self._ledger.use, token, seconds)
+        return self._ask(self._store.use, token, seconds)
 
     def keep(self, ticket: str, content: str, seconds: float) -> Deferred[None]:
-        return self._ask(self._ledger.keep, ticket, content, seconds)
+        return self._ask(self._store.keep, ticket, content, seconds)
 
     def kept(self, ticket: str) -> Deferred[str | None]:
-        return self._ask(self._ledger.kept, ticket)
+        return self._ask(self._store.kept, ticket)
 
     def redeem(self, ticket: str) -> Deferred[str | None]:
-        return self._ask(self._ledger.kept, ticket, True)
+        return self._ask(self._store.kept, ticket, True)
 
     def publish(self, entry: SessionEntry) -> Deferred[None]:
-        self._debts.publish(entry)
-        return self._owed()
+        self._pending.publish(entry)
+        return self._deferred_write()
 
     def withdraw(self, session: str) -> Deferred[None]:
-        self._debts.withdraw(session)
-        return self._owed()
+        self._pending.withdraw(session)
+        return self._deferred_write()
 
     def sessions(self) -> Deferred[Sequence[SessionEntry]]:
-        return self._ask(self._ledger.sessions)
+        return self._ask(self._store.sessions)
 
-    def bury(self, holder: str) -> Deferred[Sequence[SessionEntry]]:
+    def reclaim(self, holder: str) -> Deferred[Sequence[SessionEntry]]:
         def late(lost: Sequence[SessionEntry]) -> None:
-            self._unearthed.setdefault(holder, []).extend(lost)
+            self._reclaimed.setdefault(holder, []).extend(lost)
 
-        burying = self._ask(self._ledger.bury, holder, late=late)
-        return burying.addCallback(lambda lost: [*self._unearthed.pop(holder, ()), *lost])
+        burying = self._ask(self._store.reclaim, holder, late=late)
+        return burying.addCallback(lambda lost: [*self._reclaimed.pop(holder, ()), *lost])
 
     def tell(self, command: Command) -> Deferred[bool]:
-        return self._ask(self._ledger.tell, command)
+        return self._ask(self._store.tell, command)
 
     # The thread
 
-    def _owed(self) -> Deferred[None]:
+    def _deferred_write(self) -> Deferred[None]:
         """Fires when all that is owed is paid, or when that takes too long: it is paid later then."""
-        if self._silent:
-            self._pay()
+        if self._is_silent:
+            self._flush()
             return succeed(None)
         paid: Deferred[None] = Deferred()
-        self._debts.wait(paid)
-        self._pay()
-        return paid.addTimeout(CALL_TIMEOUT, self._reactor, onTimeoutCancel=self._late)
+        self._pending.wait(paid)
+        self._flush()
+        return paid.addTimeout(CALL_TIMEOUT, self._reactor, onTimeoutCancel=self._on_timeout)
 
-    def _pay(self) -> None:
+    def _flush(self) -> None:
         """Have the thread pay, once at a time: what comes meanwhile is paid together, afterwards."""
-        if self._paying or not self._debts:
+        if self._flushing or not self._pending:
             return
-        self._paying = True
-        payment = self._debts.pay()
+        self._flushing = True
+        payment = self._pending.flush()
 
         def done(_outcome: None) -> None:
-            self._paying = False
-            self._heard()
+            self._flushing = False
+            self._on_answer()
             _paid(payment)
-            self._pay()
+            self._flush()
 
-        what = payment.given, payment.entries
-        paying = deferToThreadPool(self._reactor, self._pool, self._ledger.pay, *what)
-        paying.addErrback(self._not_paid).addCallback(done)
+        what = payment.released, payment.entries
+        paying = deferToThreadPool(self._reactor, self._pool, self._store.flush, *what)
+        paying.addErrback(self._on_flush_failed).addCallback(done)
 
     def _ask(
         self, call: Callable[..., T], *args: Any, late: Callable[[T], None] = lambda outcome: None
@@ -177,8 +177,8 @@ class SqliteState:
         Cancelled, or after ``CALL_TIMEOUT``, a call that has not begun is not made; the outcome of one that
         has goes to ``late``.  While the thread owes an answer for so long, it is asked for no other.
         """
-        if self._silent:
-            return fail(StateUnavailable(self._silent))
+        if self._is_silent:
+            return fail(StateUnavailable(self._is_silent))
         given_up = False
 
         def give_up(_answer: Deferred[T]) -> None:
@@ -189,7 +189,7 @@ class SqliteState:
             return (False, None) if given_up else (True, call(*args))
 
         def done(outcome: tuple[bool, Any]) -> None:
-            self._heard()
+            self._on_answer()
             begun, value = outcome
             if not given_up:
                 answer.callback(value)
@@ -197,28 +197,28 @@ class SqliteState:
                 late(value)
 
         def failed(failure: Failure) -> None:
-            self._heard()
+            self._on_answer()
             if not given_up:
                 answer.errback(failure)
             else:
-                self._not_paid(failure)
+                self._on_flush_failed(failure)
 
         answer: Deferred[T] = Deferred(give_up)
         deferToThreadPool(self._reactor, self._pool, made).addCallbacks(done, failed)
         return answer.addTimeout(CALL_TIMEOUT, self._reactor, onTimeoutCancel=self._overdue)
 
     def _overdue(self, _outcome: Any, _seconds: float) -> Any:
-        self._silent = self._silent or _SLOW
+        self._is_silent = self._is_silent or _SLOW
         raise StateUnavailable(_SLOW)
 
-    def _late(self, _outcome: Any, _seconds: float) -> None:
-        self._silent = self._silent or _SLOW
+    def _on_timeout(self, _outcome: Any, _seconds: float) -> None:
+        self._is_silent = self._is_silent or _SLOW
 
-    def _heard(self) -> None:
-        if self._silent != _STOPPED:
-            self._silent = ""
+    def _on_answer(self) -> None:
+        if self._is_silent != _STOPPED:
+            self._is_silent = ""
 
-    def _not_paid(self, failure: Failure) -> None:
+    def _on_flush_failed(self, failure: Failure) -> None:
         if not failure.check(StateUnavailable):
             self._log.failure("a bug in the state", failure)
 

@@ -41,7 +41,7 @@ class SqliteStore:
 
     def __init__(self, path: Path, holder: str, times: Times) -> None:
         self._tables = Tables(path, times.lasting)
-        self._holder = holder
+        self._instance_id = holder
         self._times = times
         self._slots: dict[str, set[str]] = {}
         self._entries: dict[str, SessionEntry] = {}
@@ -56,24 +56,24 @@ class SqliteStore:
             now = self._times.lasting()
             # Another process may have taken this one for dead.
             both = "SELECT 1 FROM holders JOIN leases USING (holder) WHERE holder = ?"
-            found = db.execute(both, (self._holder,)).fetchone()
+            found = db.execute(both, (self._instance_id,)).fetchone()
             if found is None or self._written != self._tables.generation:
                 self._write_all(db, now)
             yield db, now
         self._written = self._tables.generation
 
     def _write_all(self, db: sqlite3.Connection, now: float) -> None:
-        drop(db, self._holder, but="commands")
+        drop(db, self._instance_id, but="commands")
         self._write_lease(db, now)
-        rows = [(name, slot, self._holder) for slot, names in self._slots.items() for name in names]
+        rows = [(name, slot, self._instance_id) for slot, names in self._slots.items() for name in names]
         db.executemany("INSERT OR IGNORE INTO slots VALUES (?, ?, ?)", rows)
         for entry in self._entries.values():
             write_entry(db, entry)
 
     def _write_lease(self, db: sqlite3.Connection, now: float) -> None:
-        lease = (self._holder, self._times.boot, now + LEASE)
+        lease = (self._instance_id, self._times.boot, now + LEASE)
         db.execute("INSERT OR REPLACE INTO leases VALUES (?, ?, ?)", lease)
-        by_day = (self._holder, self._times.day() + LEASE)
+        by_day = (self._instance_id, self._times.day() + LEASE)
         db.execute("INSERT OR REPLACE INTO holders VALUES (?, ?)", by_day)
 
     def renew(self) -> None:
@@ -81,7 +81,7 @@ class SqliteStore:
         self._tables.check_file()
         with self._transaction() as (db, now):
             self._write_lease(db, now)
-            self._bury(db, now)
+            self._expire_leases(db, now)
             for table in ("tokens", "tickets", "lost"):
                 db.execute(f"DELETE FROM {table} WHERE expires <= ?", (self._times.day(),))
             for table in ("leases", "commands"):  # those of holders that an older version has buried
@@ -93,20 +93,22 @@ class SqliteStore:
         self._slots.clear()
         self._entries.clear()
         with suppress(StateUnavailable), self._tables.transaction() as db:
-            drop(db, self._holder)
+            drop(db, self._instance_id)
         self._tables.close()
 
-    def _bury(self, db: sqlite3.Connection, now: float) -> bool:
+    def _expire_leases(self, db: sqlite3.Connection, now: float) -> bool:
         """Whether there was a holder whose lease has run out."""
         day = self._times.day()
         dead = [
-            holder for holder in expired(db, self._times.boot, now, day, 2 * LEASE) if holder != self._holder
+            holder
+            for holder in expired(db, self._times.boot, now, day, 2 * LEASE)
+            if holder != self._instance_id
         ]
         for holder in dead:
             release_expired(db, holder, day + UNRECORDED)
         return bool(dead)
 
-    def pay(self, slots: Sequence[str], entries: Mapping[str, SessionEntry | None]) -> None:
+    def flush(self, slots: Sequence[str], entries: Mapping[str, SessionEntry | None]) -> None:
         """Give back slots, list sessions or (None) list them no more; the database may learn of it later."""
         given = [(slot,) for slot in slots if self._slots.pop(slot, None)]
         listed = [entry for entry in entries.values() if entry is not None]
@@ -114,14 +116,14 @@ class SqliteStore:
         ended = [(session,) for session in others if self._entries.pop(session, None)]
         self._entries.update((entry.session, entry) for entry in listed)
         if given or listed or ended:
-            with self._owing() as db:
+            with self._with_pending() as db:
                 db.executemany("DELETE FROM slots WHERE slot = ?", given)
                 db.executemany("DELETE FROM sessions WHERE session = ?", ended)
                 for entry in listed:
                     write_entry(db, entry)
 
     @contextmanager
-    def _owing(self) -> Iterator[sqlite3.Connection]:
+    def _with_pending(self) -> Iterator[sqlite3.Connection]:
         """A transaction with what is so already: when it fails, the next one writes it."""
         try:
             with self._transaction() as (db, _now):
@@ -136,7 +138,7 @@ class SqliteStore:
         """The first claim that cannot be had; and if there is none, the names that are new to the slot."""
         with self._transaction() as (db, now):
             full = refusing(db, slot, claims, self._times.boot, now)
-            if full is not None and self._bury(db, now):
+            if full is not None and self._expire_leases(db, now):
                 full = refusing(db, slot, claims, self._times.boot, now)
             if full is not None:
                 return full, ()
@@ -149,7 +151,7 @@ class SqliteStore:
                     after = claim.spend(full_at(db, claim.name, self._times.boot), now)
                     row = (claim.name, self._times.boot, after)
                     db.execute("INSERT OR REPLACE INTO rates VALUES (?, ?, ?)", row)
-            rows = [(name, slot, self._holder) for name in names]
+            rows = [(name, slot, self._instance_id) for name in names]
             db.executemany("INSERT OR IGNORE INTO slots VALUES (?, ?, ?)", rows)
         if names:
             self._slots.setdefault(slot, set()).update(names)
@@ -162,14 +164,14 @@ class SqliteStore:
             self._slots[slot] = left
         else:
             self._slots.pop(slot, None)
-        with self._owing() as db:
+        with self._with_pending() as db:
             rows = [(slot, name) for name in names]
             db.executemany("DELETE FROM slots WHERE slot = ? AND name = ?", rows)
 
     def in_use(self, names: Sequence[str]) -> Mapping[str, int]:
         """Slots taken, by name."""
         with self._transaction() as (db, now):
-            self._bury(db, now)
+            self._expire_leases(db, now)
             return {name: used(db, name) for name in names}
 
     # Tokens and tickets
@@ -202,10 +204,10 @@ class SqliteStore:
     def sessions(self) -> Sequence[SessionEntry]:
         """All of them, the oldest first."""
         with self._transaction() as (db, now):
-            self._bury(db, now)
+            self._expire_leases(db, now)
             return read_entries(db)
 
-    def bury(self, holder: str) -> Sequence[SessionEntry]:
+    def reclaim(self, holder: str) -> Sequence[SessionEntry]:
         """Take away all that a dead holder has or had; its sessions, the oldest first."""
         with self._transaction() as (db, _now):
             lost = read_lost(db, holder)
@@ -215,12 +217,12 @@ class SqliteStore:
     def tell(self, command: Command) -> bool:
         """Leave a command for whoever has the session."""
         with self._transaction() as (db, now):
-            self._bury(db, now)
+            self._expire_leases(db, now)
             row = (command.session,)
             found = db.execute("SELECT holder FROM sessions WHERE session = ?", row).fetchone()
             if found is None:
                 return False
-            text = json.dumps([command.verb.value, command.session, command.reason])
+            text = json.dumps([command.kind.value, command.session, command.reason])
             db.execute(
                 "INSERT INTO commands (holder, command, expires) VALUES (?, ?, ?)",
                 (found[0], text, self._times.day() + _COMMAND_LIFE),
@@ -235,9 +237,9 @@ class SqliteStore:
             return ()
         with self._transaction() as (db, _now):
             rows = db.execute(
-                "SELECT command FROM commands WHERE holder = ? ORDER BY number", (self._holder,)
+                "SELECT command FROM commands WHERE holder = ? ORDER BY number", (self._instance_id,)
             ).fetchall()
-            db.execute("DELETE FROM commands WHERE holder = ?", (self._holder,))
+            db.execute("DELETE FROM commands WHERE holder = ?", (self._instance_id,))
         self._seen = seen
         found = (json.loads(text) for (text,) in rows)
         return [Command(CommandKind(verb), session, reason) for verb, session, reason in found]

@@ -37,10 +37,10 @@ class CommandReader:
 
     def childDataReceived(self, name: Any, octets: bytes) -> None:
         for word, *content in self._lines.messages(octets):
-            self._worker.told(WorkerCommand(word), *content)
+            self._worker.command_received(WorkerCommand(word), *content)
 
     def childConnectionLost(self, name: Any, reason: Failure) -> None:
-        self._worker.told(WorkerCommand.DRAIN)
+        self._worker.command_received(WorkerCommand.DRAIN)
 
 
 def main() -> int:
@@ -85,7 +85,7 @@ def _hear(ending: Shutdown, reactor: Any) -> None:
     for number in (signal.SIGUSR1, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, lambda *_: reactor.callFromThread(reapAllProcesses))
-    ending.listen()
+    ending.install_handlers()
     deafness.unblock_signals()
 
 

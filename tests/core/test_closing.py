@@ -15,7 +15,7 @@ WRONG = ProtocolViolation("RSV bits set")
 
 
 def sent(actions):
-    return {action.side: action.close for action in actions if action.verb is LegAction.SEND_CLOSE}
+    return {action.side: action.close for action in actions if action.action is LegAction.SEND_CLOSE}
 
 
 @pytest.mark.parametrize("first", Side)
@@ -27,7 +27,7 @@ def test_a_close_goes_to_the_other_side_first_and_its_answer_comes_back(first):
     actions = closing.close_received(first.other, ECHO)
     assert actions[0] == Action(LegAction.SEND_CLOSE, first, ECHO)
     assert Action(LegAction.DROP, CLIENT) in actions
-    assert not any(action.side is UPSTREAM and action.verb is LegAction.DROP for action in actions)
+    assert not any(action.side is UPSTREAM and action.action is LegAction.DROP for action in actions)
     assert closing.lost(CLIENT) == [] and closing.lost(UPSTREAM) == []
     assert closing.phase is ClosingPhase.CLOSED
 
@@ -106,7 +106,7 @@ def test_whatever_happens_each_side_gets_at_most_one_close_and_two_timers_end_it
         told += list(sent(actions))
     assert len(told) == len(set(told))
     actions = closing.expired() + closing.expired()
-    aborted = {action.side for action in actions if action.verb is LegAction.ABORT}
+    aborted = {action.side for action in actions if action.action is LegAction.ABORT}
     assert aborted == {side for side in Side if not closing.is_gone(side)}
 
 

@@ -99,7 +99,7 @@ def test_the_part_of_plain_http_can_be_set_and_is_off_with_max_connections(overr
         overrides
     )
     claims = quotas.on_dial(Upstream("a", "h", 80, False), REQUEST)
-    assert {claim.limit: claim.most for claim in claims} == claimed
+    assert {claim.limit: claim.limit_value for claim in claims} == claimed
 
 
 def test_a_client_without_an_address_is_not_one_client_of_plain_http():
@@ -116,9 +116,12 @@ def test_what_is_off_claims_nothing():
 
 def test_a_refusal_names_the_limit_and_nothing_of_ours():
     slots = SlotClaim("max_connections", "upstream esxi1.secret.lan", 64)
-    assert slots.refusal.told == "max_connections: all 64 are in use"
+    assert slots.refusal.public_message == "max_connections: all 64 are in use"
     assert (slots.refusal.status, slots.refusal.close_code) == (503, 1013)
-    assert RateClaim("session_rate", "rate x", 2.5, 20).refusal.told == "session_rate: more than 2.5 a second"
+    assert (
+        RateClaim("session_rate", "rate x", 2.5, 20).refusal.public_message
+        == "session_rate: more than 2.5 a second"
+    )
 
 
 def test_a_bucket_that_is_full_gives_its_burst_and_then_its_rate():

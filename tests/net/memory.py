@@ -43,7 +43,7 @@ class MemoryTransport:
             self.producer.pauseProducing()
 
     @property
-    def unsent(self):
+    def unsent_bytes(self):
         """Octets that the far end has not taken."""
         return len(self.queue)
 

@@ -39,13 +39,13 @@ class Door:
         return session
 
     def arrive(self, name, **kwargs):
-        return self._do(self.admission.arrive(self.session(name, **kwargs), self.quotas))
+        return self._do(self.admission.check_arrival(self.session(name, **kwargs), self.quotas))
 
     def decide(self, name, console=None, **kwargs):
-        return self._do(self.admission.decided(self.session(name, **kwargs), console, self.quotas))
+        return self._do(self.admission.check_decision(self.session(name, **kwargs), console, self.quotas))
 
     def dial(self, name=None):
-        return self._do(self.admission.connection(self.sessions.get(name), UPSTREAM, self.quotas))
+        return self._do(self.admission.take_connection_slot(self.sessions.get(name), UPSTREAM, self.quotas))
 
     def end(self, name):
         self.admission.closed(self.sessions[name].record())
@@ -170,36 +170,36 @@ def _failing(error):
 
 def test_connections_in_the_opening_handshake_are_limited():
     door = Door(max_handshakes=2)
-    first = door.admission.handshake("secure", door.quotas)
-    door.admission.handshake("secure", door.quotas)
+    first = door.admission.take_handshake_slot("secure", door.quotas)
+    door.admission.take_handshake_slot("secure", door.quotas)
     with pytest.raises(LimitReached, match="max_handshakes: all 2 are in use"):
-        door.admission.handshake("secure", door.quotas)
+        door.admission.take_handshake_slot("secure", door.quotas)
     assert door.admission.refusals == {"max_handshakes": 1}
-    first.give(), first.give()
+    first.release(), first.release()
     assert door.admission.handshakes == 1
-    door.admission.handshake("secure", door.quotas)
+    door.admission.take_handshake_slot("secure", door.quotas)
 
 
 @pytest.mark.parametrize(("most", "part"), [(9, 2), (8, 2), (4, 1), (1, 1)])
 def test_each_of_several_processes_has_its_part_of_them_and_one_at_least(most, part):
     door = Door(processes=4, max_handshakes=most)
     for _ in range(part):
-        door.admission.handshake("secure", door.quotas)
+        door.admission.take_handshake_slot("secure", door.quotas)
     with pytest.raises(LimitReached, match=f"max_handshakes: all {most} are in use"):
-        door.admission.handshake("secure", door.quotas)
+        door.admission.take_handshake_slot("secure", door.quotas)
 
 
 def test_each_listener_has_its_own_count_of_handshakes():
     """Silent connections at a public listener locked an inner one."""
     door, inner = Door(max_handshakes=20), ConnectionLimits(max_handshakes=2)
-    slots = [door.admission.handshake("public", door.quotas) for _ in range(20)]
-    door.admission.handshake("inner", inner), door.admission.handshake("inner", inner)
+    slots = [door.admission.take_handshake_slot("public", door.quotas) for _ in range(20)]
+    door.admission.take_handshake_slot("inner", inner), door.admission.take_handshake_slot("inner", inner)
     for name, quotas in ("public", door.quotas), ("inner", inner):
         with pytest.raises(LimitReached):
-            door.admission.handshake(name, quotas)
+            door.admission.take_handshake_slot(name, quotas)
     assert door.admission.handshakes == 22
     for slot in slots:
-        slot.give()
+        slot.release()
     assert door.admission.handshakes == 2 and list(door.admission._handshakes) == ["inner"]
 
 
@@ -228,7 +228,7 @@ def test_connections_to_a_host_are_limited_whoever_wants_them():
     door = Door(max_connections=2)
     slots = [door.dial().outcome, door.dial().outcome]
     assert door.dial().refused == "max_connections: all 2 are in use"
-    slots[0].give(), slots[0].give()
+    slots[0].release(), slots[0].release()
     assert door.dial().refused is None
     assert door.dial().refused
 
@@ -283,7 +283,7 @@ def test_plain_http_leaves_connections_of_a_host_to_consoles():
     assert {step.refused for step in requests[4:]} == {"max_http_connections: all 4 are in use"}
     assert [door.dial().refused for _ in range(4)] == [None] * 4, "the consoles"
     assert door.dial().refused == "max_connections: all 8 are in use"
-    requests[0].outcome.give()
+    requests[0].outcome.release()
     assert door.dial().refused is None, "a console may have what HTTP leaves"
     assert http(door, "h9").refused == "max_connections: all 8 are in use"
 
@@ -302,7 +302,7 @@ def test_one_client_has_so_many_connections_for_plain_http():
     assert http(door, "c").refused == "max_http_connections_per_client: all 2 are in use"
     assert http(door, "d", "203.0.113.1").refused is None
     assert door.dial().refused is None, "a console is not one of them"
-    first[0].outcome.give()
+    first[0].outcome.release()
     assert http(door, "e").refused is None
     assert door.admission.refusals == {"max_http_connections_per_client": 1}
 
@@ -317,12 +317,12 @@ class Idle:
 
     def abort(self):
         self.lost = True
-        self.slot.give()
+        self.slot.release()
 
 
 def kept(door, name, **kwargs):
     idle = Idle(http(door, name, **kwargs).outcome)
-    door.admission.idle(idle)
+    door.admission.mark_idle(idle)
     return idle
 
 
@@ -352,10 +352,10 @@ def test_consoles_are_the_first_in_a_queue_for_connections():
     requests = [http(door, name) for name in "ab"]
     console = door.dial()
     assert console.waits
-    slots[0].give()
+    slots[0].release()
     door.advance(0.5)
     assert console.outcome and all(step.waits for step in requests)
-    slots[1].give()
+    slots[1].release()
     door.advance(0.5)
     assert [step.waits for step in requests] == [False, True]
 
@@ -364,10 +364,10 @@ def test_plain_http_in_a_queue_of_its_own_overtakes_no_console():
     door = Door(max_connections=2, max_http_connections=1, queue=5.0)
     first, slot = http(door, "a").outcome, door.dial().outcome
     request, console = http(door, "b"), door.dial()
-    door.state.give(f"{door.state.holder} connection 1")  # without a word to the queue
+    door.state.give(f"{door.state.instance_id} connection 1")  # without a word to the queue
     door.advance(0.3)
     assert console.outcome and request.waits
-    slot.give(), first.give()
+    slot.release(), first.release()
     door.advance(0.3)
     assert request.outcome
 
@@ -376,7 +376,7 @@ def test_a_console_without_a_queue_is_not_refused_for_http_that_waits():
     door = Door(max_connections=2, max_http_connections=2, queue=5.0)
     slots = [door.dial().outcome, door.dial().outcome]
     assert http(door, "a").waits
-    door.state.give(f"{door.state.holder} connection 1")
+    door.state.give(f"{door.state.instance_id} connection 1")
     door.quotas = ConnectionLimits(max_connections=2)
     assert door.dial().refused is None and slots
 

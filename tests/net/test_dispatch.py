@@ -188,7 +188,7 @@ def test_an_empty_line_behind_a_request_begins_no_other(rest, early):
 def test_an_empty_line_behind_the_last_request_keeps_no_connection():
     scene = HttpScene()
     scene.ask(get() + b"\r\n")
-    scene.sessions.outdate()
+    scene.sessions.start_epoch()
     scene.answer(OK)
     assert scene.client.saw_fin
 
@@ -328,7 +328,7 @@ def test_a_health_check_may_come_behind_another_request():
 
 def test_a_worker_that_retires_is_ready_since_its_successor_is():
     scene = HttpScene(edge=HEALTH)
-    scene.sessions.retire()
+    scene.sessions.close_idle()
     scene.ask(get(b"/readyz"))
     found = read(scene.client.received)
     assert (found.status, found.values(b"Connection")) == (200, [b"close"])

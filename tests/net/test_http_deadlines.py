@@ -241,7 +241,7 @@ def test_a_drain_closes_idle_connections_at_once():
     scene.host.close()
     scene.client.close()
     scene.pump()
-    assert scene.at_rest() and not scene.sessions.waiting
+    assert scene.at_rest() and not scene.sessions.idle_connections
 
 
 @pytest.mark.parametrize("asked", [b"", get()[:5], get(), opening()])
@@ -253,7 +253,7 @@ def test_a_drain_leaves_a_connection_that_is_not_idle(asked):
         scene.ask(asked)
     scene.sessions.drain()
     scene.pump()
-    assert not scene.client.saw_fin and not scene.sessions.waiting
+    assert not scene.client.saw_fin and not scene.sessions.idle_connections
 
 
 def test_a_connection_that_becomes_idle_during_a_drain_is_closed():
@@ -267,17 +267,17 @@ def test_a_connection_that_becomes_idle_during_a_drain_is_closed():
     assert not scene.client.transport.half_closed
     scene.client.unblock()
     scene.pump()
-    assert scene.client.saw_fin and not scene.sessions.waiting
+    assert scene.client.saw_fin and not scene.sessions.idle_connections
 
 
 def test_an_ended_connection_is_not_waited_for():
     scene = HttpScene()
     scene.ask(get())
     scene.answer(OK)
-    assert len(scene.sessions.waiting) == 1
+    assert len(scene.sessions.idle_connections) == 1
     scene.client.close()
     scene.pump()
-    assert not scene.sessions.waiting
+    assert not scene.sessions.idle_connections
 
 
 def test_an_idle_connection_gets_a_503_while_the_proxy_drains():

@@ -50,7 +50,7 @@ def test_it_is_looked_at_until_the_answer_is_there_and_not_longer(sessions, cloc
     first, second = Connection(), Connection()
     sessions.leave(first)
     sessions.leave(second)
-    empty = sessions.empty()
+    empty = sessions.when_empty()
     clock.advance(LOOK)
     first.has_its_answer = True
     for _ in range(3):
@@ -63,7 +63,7 @@ def test_it_is_looked_at_until_the_answer_is_there_and_not_longer(sessions, cloc
 
 def test_a_wait_that_is_given_up_leaves_no_timer(sessions, clock):
     sessions.leave(Connection())
-    empty = sessions.empty()
+    empty = sessions.when_empty()
     empty.addErrback(lambda _cancelled: None)
     empty.cancel()
     assert not clock.getDelayedCalls()
@@ -72,7 +72,7 @@ def test_a_wait_that_is_given_up_leaves_no_timer(sessions, clock):
 def test_nobody_is_asked_while_a_session_runs():
     scene, connection = Scene().open(), Connection()
     scene.sessions.leave(connection)
-    scene.sessions.empty()
+    scene.sessions.when_empty()
     scene.advance(3)
     assert not connection.asked
 
@@ -80,14 +80,14 @@ def test_nobody_is_asked_while_a_session_runs():
 def test_an_abort_waits_for_no_answer(sessions, clock):
     connection = Connection()
     sessions.leave(connection)
-    empty = sessions.empty()
+    empty = sessions.when_empty()
     sessions.abort(Draining("at once"))
     assert connection.aborted and empty.called and not clock.getDelayedCalls()
     sessions.leave(Connection())
-    assert sessions.empty().called, "nor for one that comes later"
+    assert sessions.when_empty().called, "nor for one that comes later"
     sessions.resume()
     sessions.leave(Connection())
-    assert not sessions.empty().called
+    assert not sessions.when_empty().called
 
 
 # The connections themselves
@@ -100,7 +100,7 @@ def test_a_client_that_has_its_answer_and_stays_does_not_hold_up_a_drain():
     scene.answer(OK)
     assert scene.record.status == 200
     scene.sessions.drain()
-    empty = scene.sessions.empty()
+    empty = scene.sessions.when_empty()
     scene.advance(3)
     assert not empty.called, "nothing of the answer has arrived"
     scene.client.unblock()
@@ -114,7 +114,7 @@ def test_a_drain_does_not_end_between_the_record_and_the_last_write():
     scene = HttpScene(close_timeout=5)
     scene.ask(get())
     scene.sessions.drain()
-    empty, asked = scene.sessions.empty(), []
+    empty, asked = scene.sessions.when_empty(), []
     empty.addCallback(lambda _none: asked.append(scene.client.transport.queue))
     scene.client.block()
     scene.answer(BIG)
@@ -133,7 +133,7 @@ def test_a_refused_opening_does_not_hold_up_a_drain(stays):
     scene.client.send(opening())
     scene.client.pump()
     assert scene.record.error == "RouteNotFound" and scene.record.kind is Kind.CONSOLE
-    empty = scene.sessions.empty()
+    empty = scene.sessions.when_empty()
     assert not empty.called, "it has not got the refusal yet"
     if stays:
         scene.pump()

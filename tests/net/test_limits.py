@@ -121,7 +121,7 @@ def test_clients_in_the_opening_handshake_are_limited_and_those_that_are_through
 
 def test_no_descriptor_for_one_more_session_is_a_503_before_anybody_is_dialled():
     scene = Scene()
-    scene.admission._room = lambda dials: False
+    scene.admission._has_descriptors = lambda dials: False
     scene.client.send(opening())
     scene.pump()
     assert scene.client.received.startswith(b"HTTP/1.1 503 ")

@@ -10,7 +10,7 @@ class Slow:
     """A transport whose peer takes what it takes."""
 
     def __init__(self, unsent):
-        self.unsent = unsent
+        self.unsent_bytes = unsent
         self.aborted = self.half_closed = False
 
     def loseWriteConnection(self):
@@ -29,17 +29,17 @@ def test_a_peer_that_takes_its_answer_gets_all_of_it():
     clock, transport, linger = lingering(600_000)
     assert transport.half_closed
     for _ in range(9):
-        transport.unsent -= 64_000
+        transport.unsent_bytes -= 64_000
         clock.advance(5)
         assert not transport.aborted and linger.active()
-    transport.unsent = 0
+    transport.unsent_bytes = 0
     clock.advance(5)
     assert transport.aborted and not clock.getDelayedCalls()
 
 
 def test_a_peer_that_takes_next_to_nothing_is_cut():
     clock, transport, _linger = lingering(600_000)
-    transport.unsent -= int(MIN_RATE * 5) - 1
+    transport.unsent_bytes -= int(MIN_RATE * 5) - 1
     clock.advance(5)
     assert transport.aborted and not clock.getDelayedCalls()
 
@@ -52,10 +52,10 @@ def test_it_can_be_called_off():
 
 def test_a_proxy_is_empty_when_those_who_leave_are_gone():
     sessions, connection = Sessions([], Clock()), object()
-    sessions.leaving.add(connection)
-    empty = sessions.empty()
+    sessions.flushing.add(connection)
+    empty = sessions.when_empty()
     assert not empty.called
-    sessions.gone(object())
+    sessions.flushed(object())
     assert not empty.called
-    sessions.gone(connection)
+    sessions.flushed(connection)
     assert empty.called

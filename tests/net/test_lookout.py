@@ -12,10 +12,16 @@ from tests.net.memory import Wire
 from tests.net.scene import Scene, up
 from tests.programs import until
 
-RESTS = TCPInfo(acknowledged=1000, waiting=False, closed=False, unanswered=False, silent=0.0)
-CLOSED = replace(RESTS, waiting=True, closed=True)
+RESTS = TCPInfo(
+    acknowledged=1000,
+    has_unacked=False,
+    window_closed=False,
+    has_unanswered_probe=False,
+    seconds_since_heard=0.0,
+)
+CLOSED = replace(RESTS, has_unacked=True, window_closed=True)
 """It answers the kernel's probes."""
-GONE = replace(RESTS, waiting=True, unanswered=True)
+GONE = replace(RESTS, has_unacked=True, has_unanswered_probe=True)
 
 
 class Kernel:
@@ -33,7 +39,7 @@ class Kernel:
             return RESTS
         if self.silent_since is None:
             return self.told
-        return replace(self.told, silent=self.scene.clock.seconds() - self.silent_since)
+        return replace(self.told, seconds_since_heard=self.scene.clock.seconds() - self.silent_since)
 
     def goes(self):
         """The client's link is cut, and something is on its way to it."""
@@ -157,17 +163,17 @@ def test_the_kernel_tells_what_a_peer_takes():
         far, _address = port.accept()
     with near, far:
         found = tcp_info(near)
-        assert not (found.waiting or found.closed or found.unanswered)
+        assert not (found.has_unacked or found.window_closed or found.has_unanswered_probe)
         near.sendall(b"x" * 100)
-        until(lambda: not tcp_info(near).waiting, "the kernel of the other one has them")
+        until(lambda: not tcp_info(near).has_unacked, "the kernel of the other one has them")
         assert tcp_info(near).acknowledged == found.acknowledged + 100
         near.sendall(b"x" * 50_000)
-        until(lambda: tcp_info(near).closed, "its window is closed")
-        assert tcp_info(near).waiting and tcp_info(near).acknowledged < found.acknowledged + 50_100
+        until(lambda: tcp_info(near).window_closed, "its window is closed")
+        assert tcp_info(near).has_unacked and tcp_info(near).acknowledged < found.acknowledged + 50_100
         got = b""
         while len(got) < 50_100:
             got += far.recv(65536)
-        until(lambda: not tcp_info(near).waiting, "it has read them")
+        until(lambda: not tcp_info(near).has_unacked, "it has read them")
         assert tcp_info(near).acknowledged == found.acknowledged + 50_100
 
 

@@ -31,7 +31,7 @@ class Slow:
     """A transport whose peer takes what it takes."""
 
     def __init__(self, unsent=100_000):
-        self.unsent = unsent
+        self.unsent_bytes = unsent
         self.aborted = False
 
     def loseWriteConnection(self):
@@ -47,17 +47,23 @@ class Counted(Slow):
     looks = 0
 
     @property
-    def unsent(self):
+    def unsent_bytes(self):
         self.looks += 1
         return self._unsent
 
-    @unsent.setter
-    def unsent(self, octets):
+    @unsent_bytes.setter
+    def unsent_bytes(self, octets):
         self._unsent = octets
 
 
 def tcp(acknowledged):
-    return TCPInfo(acknowledged, waiting=True, closed=False, unanswered=False, silent=0.0)
+    return TCPInfo(
+        acknowledged,
+        has_unacked=True,
+        window_closed=False,
+        has_unanswered_probe=False,
+        seconds_since_heard=0.0,
+    )
 
 
 # What is counted
@@ -67,25 +73,25 @@ def test_what_leaves_the_write_buffer_was_taken():
     transport = Slow(1000)
     progress = Progress(transport)
     assert progress.taken() == 0
-    transport.unsent = 400
+    transport.unsent_bytes = 400
     assert (progress.taken(), progress.taken()) == (600, 0)
-    transport.unsent = 900
+    transport.unsent_bytes = 900
     assert progress.taken() == 0
 
 
 def test_what_is_written_meanwhile_hides_nothing_where_its_number_is_known():
     transport = Slow(1000)
     progress = Progress(transport, written=5000)
-    transport.unsent = 1300
+    transport.unsent_bytes = 1300
     assert progress.taken(written=5300) == 0
-    transport.unsent = 1500
+    transport.unsent_bytes = 1500
     assert progress.taken(written=6000) == 500
 
 
 def test_tcp_counts_what_was_acknowledged_and_nothing_else():
     transport = Slow(1000)
     progress = Progress(transport, peer=tcp(70))
-    transport.unsent = 0  # our buffer went into the kernel's
+    transport.unsent_bytes = 0  # our buffer went into the kernel's
     assert progress.taken(peer=tcp(70)) == 0
     assert progress.taken(peer=tcp(75)) == 5
 
@@ -159,7 +165,7 @@ def test_a_peer_that_takes_one_octet_now_and_then_never_stalls_and_stalls_when_i
     stall.blocked()
     for _ in range(100):
         clock.advance(59)
-        transport.unsent -= 1
+        transport.unsent_bytes -= 1
     assert not stalled
     last = clock.seconds()
     for _ in range(80):
@@ -299,10 +305,22 @@ def test_a_slow_reader_has_not_come_to_the_ping_yet(monkeypatch):
 
 def test_a_client_that_has_the_ping_owes_the_pong(monkeypatch):
     scene = Scene(ping_interval=25.0, ping_timeout=20.0, tcp_keepalive=None).open()
-    at_rest = TCPInfo(1000, waiting=False, closed=False, unanswered=False, silent=0.0)
+    at_rest = TCPInfo(
+        1000, has_unacked=False, window_closed=False, has_unanswered_probe=False, seconds_since_heard=0.0
+    )
     kernel = Kernels(monkeypatch, at_rest)
     scene.advance(26)
-    kernel.says = deque([TCPInfo(2000, waiting=False, closed=False, unanswered=False, silent=0.0)])
+    kernel.says = deque(
+        [
+            TCPInfo(
+                2000,
+                has_unacked=False,
+                window_closed=False,
+                has_unanswered_probe=False,
+                seconds_since_heard=0.0,
+            )
+        ]
+    )
     scene.advance(25)
     assert scene.record.timeout == "ping_timeout"
 
@@ -326,7 +344,7 @@ def test_where_there_is_no_tcp_the_queue_is_looked_at(taken):
     for _ in range(100):
         clock.advance(1)
         legs[Side.UPSTREAM].octets += 20  # from there to the client, whose queue grows
-        legs[Side.CLIENT].transport.unsent += 20 - taken
+        legs[Side.CLIENT].transport.unsent_bytes += 20 - taken
     timers.clear()
     assert bool(ended) is not bool(taken)
     if ended:
@@ -342,7 +360,7 @@ def test_a_reader_with_a_large_buffer_takes_much_at_once_and_gets_all_of_it():
     for _ in range(10):
         clock.advance(40)
         assert not transport.aborted
-        transport.unsent -= 40_000
+        transport.unsent_bytes -= 40_000
     clock.advance(5)
     assert transport.aborted and not clock.getDelayedCalls()
 
@@ -362,7 +380,7 @@ def test_one_that_takes_too_little_has_an_end():
     clock, transport = Clock(), Slow(10**9)
     Linger(transport, clock, 5.0, patience=60.0)
     for _ in range(70):
-        transport.unsent -= MIN_RATE - 1
+        transport.unsent_bytes -= MIN_RATE - 1
         clock.advance(1)
     assert transport.aborted
 

@@ -28,7 +28,7 @@ def behind(trust=None, quotas=None, upstream=UPSTREAM, **limits):
         scene.clock,
         scene.factory.limits.head_timeout,
         trust,
-        partial(scene.admission.handshake, "test", quotas or ConnectionLimits()),
+        partial(scene.admission.take_handshake_slot, "test", quotas or ConnectionLimits()),
     )
     scene.client = Wire(factory.buildProtocol(None))
     scene.clock.calls[:1] = []  # the deadline of the connection that the scene came with

@@ -116,7 +116,7 @@ def test_a_pong_that_waits_for_a_blocked_leg_goes_out_when_it_has_drained(scene)
     scene.pump()
     scene.client.send(up(PING, b"now"))
     scene.pump()
-    assert scene.backend.twin.blocked and scene.backend.twin.held
+    assert scene.backend.peer_leg.blocked and scene.backend.peer_leg.held
     scene.client.unblock()
     scene.pump()
     assert scene.client.received == picture + frame(PONG, b"now")

@@ -20,7 +20,7 @@ class Listed(Scene):
         self.state, self.other = (MemoryState(self.clock, memory) for _ in range(2))
         roster = SessionPublisher(self.state, self.clock.seconds)
         self.sessions._observers += (roster,)
-        self.state.start(partial(roster.obey, sessions=self.sessions))
+        self.state.start(partial(roster.execute, sessions=self.sessions))
 
     def listed(self):
         outcome = []
@@ -36,7 +36,7 @@ def test_a_console_is_listed_while_it_is_open():
     (session,) = (holder.session for holder in scene.sessions)
     assert entry == SessionEntry(
         session.id,
-        scene.state.holder,
+        scene.state.instance_id,
         "test",
         "198.51.100.7:40000",
         "anybody",
@@ -70,4 +70,4 @@ def test_another_process_ends_a_console(verb, payload, error):
 
 def test_a_command_for_a_session_that_is_gone_is_nothing():
     scene = Listed()
-    SessionPublisher(scene.state).obey(Command(CommandKind.KILL, "gone"), scene.sessions)
+    SessionPublisher(scene.state).execute(Command(CommandKind.KILL, "gone"), scene.sessions)

@@ -71,7 +71,7 @@ def test_where_nobody_wants_to_know_more_only_failures_have_a_line(told):
     log.closed(record("UpstreamRefused"))
     log.closed(record("LimitReached"))
     assert len(told) == 2
-    log.told = SessionLogFilter.ALL
+    log.filter = SessionLogFilter.ALL
     log.closed(record(""))
     assert len(told) == 3
 

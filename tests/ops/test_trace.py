@@ -102,7 +102,7 @@ def test_an_ended_trace_leaves_a_plain_walker_and_no_timer():
     assert desk.commands.tracing == 1
     desk.scene.client.send(up(2, b"x") + up(2, b"y"))
     desk.scene.pump()
-    assert all(type(leg.walker) is FrameWalker and leg.traced is None for leg in legs)
+    assert all(type(leg.walker) is FrameWalker and leg.on_control_written is None for leg in legs)
     assert (desk.commands.tracing, desk.idle) == (0, 1)
     assert desk.scene.clock.getDelayedCalls() == timers
     assert len(desk.lines) == 2

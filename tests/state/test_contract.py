@@ -28,7 +28,7 @@ class TestState:
         assert verifyObject(IState, world.new())
 
     def test_holders_have_names_of_their_own(self, world):
-        assert world.new().holder != world.new().holder
+        assert world.new().instance_id != world.new().instance_id
 
     # Slots
 
@@ -245,7 +245,9 @@ class TestState:
         assert result(one.tell(drain)) is True
         assert world.obeyed == []
         world.advance(2)
-        assert sorted(world.obeyed, key=str) == sorted([(other.holder, kill), (one.holder, drain)], key=str)
+        assert sorted(world.obeyed, key=str) == sorted(
+            [(other.instance_id, kill), (one.instance_id, drain)], key=str
+        )
         world.advance(10)
         assert len(world.obeyed) == 2
 
@@ -281,7 +283,7 @@ class TestState:
         assert result(one.take("a", [TWO, ONE])) is None
         assert result(other.take("b", [TWO])) is None
         world.kill(one)
-        assert list(result(other.bury(one.holder))) == [first, second]
+        assert list(result(other.reclaim(one.instance_id))) == [first, second]
         assert list(result(other.sessions())) == [living]
         assert self.in_use(other) == (1, 0)
 
@@ -289,9 +291,9 @@ class TestState:
         one, other, third = world.new(), world.new(), world.new()
         result(one.publish(world.entry(one)))
         world.kill(one)
-        assert len(result(other.bury(one.holder))) == 1
-        assert list(result(third.bury(one.holder))) == []
-        assert list(result(other.bury("nobody"))) == []
+        assert len(result(other.reclaim(one.instance_id))) == 1
+        assert list(result(third.reclaim(one.instance_id))) == []
+        assert list(result(other.reclaim("nobody"))) == []
 
     def test_what_a_holder_had_is_told_however_long_after_its_lease_somebody_knows_that_it_is_dead(
         self, world
@@ -307,8 +309,8 @@ class TestState:
         assert result(one.take("b", [ONE])) is None
         assert list(result(one.sessions())) == [living]
         assert result(one.tell(Command(CommandKind.KILL, first.session))) is False
-        assert list(result(one.bury(dead.holder))) == [first, second]
-        assert list(result(other.bury(dead.holder))) == []
+        assert list(result(one.reclaim(dead.instance_id))) == [first, second]
+        assert list(result(other.reclaim(dead.instance_id))) == []
         assert self.in_use(one) == (0, 1)
 
     def test_what_nobody_asked_for_within_a_day_is_forgotten(self, world):
@@ -317,7 +319,7 @@ class TestState:
         world.kill(dead)
         world.advance(2 * LEASE)
         world.leap(UNRECORDED)
-        assert list(result(alive.bury(dead.holder))) == []
+        assert list(result(alive.reclaim(dead.instance_id))) == []
 
     def test_a_holder_that_woke_up_again_has_lost_nothing(self, world):
         sleepy, other = world.new(), world.new()
@@ -331,8 +333,8 @@ class TestState:
         result(sleepy.withdraw(ended.session)), result(sleepy.give("a"))
         assert list(result(other.sessions())) == [stays]
         assert self.in_use(other) == (1, 0)
-        assert list(result(other.bury(sleepy.holder))) == [stays]
-        assert list(result(other.bury(sleepy.holder))) == []
+        assert list(result(other.reclaim(sleepy.instance_id))) == [stays]
+        assert list(result(other.reclaim(sleepy.instance_id))) == []
 
     def test_who_woke_up_and_stops_leaves_nobody_to_be_buried(self, world):
         sleepy, other = world.new(), world.new()
@@ -341,14 +343,14 @@ class TestState:
         world.advance(2 * LEASE)
         world.thaw(sleepy, process)
         result(sleepy.stop())
-        assert list(result(other.bury(sleepy.holder))) == []
+        assert list(result(other.reclaim(sleepy.instance_id))) == []
 
     def test_whoever_was_buried_alive_has_its_things_again(self, world):
         one, other = world.new(), world.new()
         entry = world.entry(one)
         result(one.publish(entry))
         assert result(one.take("a", [TWO])) is None
-        assert list(result(other.bury(one.holder))) == [entry]
+        assert list(result(other.reclaim(one.instance_id))) == [entry]
         world.advance(LEASE)
         assert list(result(other.sessions())) == [entry]
         assert self.in_use(other) == (1, 0)

@@ -184,14 +184,14 @@ def test_a_database_of_another_version_is_refused(world):
 def test_a_database_without_the_last_of_the_tables_gets_it(world):
     result(world.new().stop())
     world.another_program().execute("DROP TABLE lost")
-    assert list(result(world.new().bury("nobody"))) == []
+    assert list(result(world.new().reclaim("nobody"))) == []
 
 
 def test_a_folder_that_is_not_there_is_unavailable_and_not_named_to_clients(world):
     world.path = world.path.parent / "nowhere" / "state.sqlite"
     with pytest.raises(StateUnavailable) as refused:
         result(world.new().take("a", [ONE]))
-    assert refused.value.told == "the shared state cannot be reached: No such file or directory"
+    assert refused.value.public_message == "the shared state cannot be reached: No such file or directory"
 
 
 def test_a_thread_that_does_not_come_back_is_not_waited_for(world):
@@ -216,14 +216,14 @@ def test_what_a_burial_finds_too_late_is_found_by_the_next_one(world):
     dead = SqliteWorld(world.path.parent).new()
     entry = world.entry(dead)
     result(dead.publish(entry))
-    burying = state.bury(dead.holder)
+    burying = state.reclaim(dead.instance_id)
     done, call, args = pool.calls.pop()
     outcome = call(*args)  # the thread has it, and the loop only when nobody waits any more
     world.advance(CALL_TIMEOUT)
     with pytest.raises(StateUnavailable):
         result(burying)
     done(True, outcome)
-    burying = state.bury(dead.holder)
+    burying = state.reclaim(dead.instance_id)
     pool.run()
     assert list(result(burying)) == [entry]
 
@@ -271,7 +271,7 @@ def test_a_session_that_comes_and_goes_while_the_thread_is_busy_leaves_nothing_t
     for _ in range(1000):
         entry = world.entry(state)
         state.publish(entry), state.withdraw(entry.session)
-    with mock.patch.object(state._ledger, "pay") as pay:
+    with mock.patch.object(state._store, "flush") as pay:
         pool.run(1)
         pool.run(1)
     assert pay.call_args_list == [mock.call((), {})]

@@ -84,7 +84,7 @@ def test_a_step_of_the_time_of_day_loses_no_command(world, step):
     world.advance(LEASE / 2)  # the others take away what has expired
     world.thaw(one, process)
     world.advance(2)
-    assert world.obeyed == [(one.holder, kill)] and third
+    assert world.obeyed == [(one.instance_id, kill)] and third
 
 
 def test_used_tokens_and_tickets_outlast_a_start_of_the_machine(world):
@@ -110,7 +110,7 @@ def test_what_was_held_before_the_machine_started_is_over(world, uptime):
     state = world.new()
     assert used(state) == 0 and list(result(state.sessions())) == []
     assert [result(state.take(slot, [ONE, RATE])) for slot in "d"] == [None]
-    assert list(result(state.bury(before.holder))) == [entry]
+    assert list(result(state.reclaim(before.instance_id))) == [entry]
 
 
 def test_another_start_of_the_machine_has_another_name(monkeypatch, tmp_path):
@@ -139,7 +139,9 @@ def test_a_holder_of_an_older_version_has_its_lease_by_the_time_of_day(world, ol
 def test_an_older_version_sees_a_lease_as_it_would_have_written_it(world, older):
     state = world.new()
     world.advance(7 * LEASE)
-    ((expires,),) = older.execute("SELECT expires FROM holders WHERE holder = ?", (state.holder,)).fetchall()
+    ((expires,),) = older.execute(
+        "SELECT expires FROM holders WHERE holder = ?", (state.instance_id,)
+    ).fetchall()
     day = world.day + world._now
     assert day < expires <= day + LEASE
 
@@ -149,7 +151,7 @@ def test_a_holder_that_an_older_version_has_buried_has_its_things_again(world, o
     entry = world.entry(one)
     result(one.publish(entry)), result(one.take("a", [ONE]))
     for table in ("slots", "sessions", "holders", "commands", "lost"):
-        older.execute(f"DELETE FROM {table} WHERE holder = ?", (one.holder,))
+        older.execute(f"DELETE FROM {table} WHERE holder = ?", (one.instance_id,))
     world.advance(LEASE)
     assert used(other) == 1 and list(result(other.sessions())) == [entry]
 
@@ -157,7 +159,7 @@ def test_a_holder_that_an_older_version_has_buried_has_its_things_again(world, o
 def test_what_an_older_version_leaves_of_a_dead_holder_is_taken_away(world, older):
     one, _other = world.new(), world.new()
     world.kill(one)
-    older.execute("DELETE FROM holders WHERE holder = ?", (one.holder,))
+    older.execute("DELETE FROM holders WHERE holder = ?", (one.instance_id,))
     world.advance(LEASE)
-    found = older.execute("SELECT * FROM leases WHERE holder = ?", (one.holder,)).fetchall()
+    found = older.execute("SELECT * FROM leases WHERE holder = ?", (one.instance_id,)).fetchall()
     assert found == []

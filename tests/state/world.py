@@ -70,7 +70,7 @@ class World:
         process = Process()
         process.rightNow = self._now
         state = self.make(process)
-        started = state.start(lambda command: self.obeyed.append((state.holder, command)))
+        started = state.start(lambda command: self.obeyed.append((state.instance_id, command)))
         started.addErrback(lambda failure: failure.trap(StateUnavailable))
         self._processes[state] = process
         return state
@@ -109,7 +109,7 @@ class World:
         """A session of this process."""
         fields = {
             "session": f"session{next(self._numbers)}",
-            "holder": state.holder,
+            "holder": state.instance_id,
             "listener": "secure",
             "client": "198.51.100.7:4711",
             "principal": "alice",

@@ -85,14 +85,14 @@ class TestWatch:
     def test_a_worker_that_is_silent_is_told_of_once_and_then_given_up(self):
         watch, told = Watchdog(), []
         for look in range(HEARTBEAT_TIMEOUT + 3):
-            told.append(watch.look({0: 5.0, 1: float(look + 1)}))
+            told.append(watch.check({0: 5.0, 1: float(look + 1)}))
         assert told[1] == {0: WorkerHealth.SILENT}
         assert told[HEARTBEAT_TIMEOUT] == {0: WorkerHealth.LOST}
         assert [verdict for verdict in told if verdict] == [told[1], told[HEARTBEAT_TIMEOUT]]
 
     def test_one_that_comes_back_is_told_of(self):
         watch = Watchdog()
-        assert [watch.look({0: sign}) for sign in (1.0, 1.0, 1.0, 2.0, 3.0)] == [
+        assert [watch.check({0: sign}) for sign in (1.0, 1.0, 1.0, 2.0, 3.0)] == [
             {},
             {0: WorkerHealth.SILENT},
             {},
@@ -102,17 +102,17 @@ class TestWatch:
 
     def test_a_successor_begins_anew(self):
         watch = Watchdog()
-        assert watch.look({0: 1.0}) == {} and watch.look({0: 1.0}) == {0: WorkerHealth.SILENT}
-        assert watch.look({}) == {}
-        assert watch.look({0: 1.0}) == {}
+        assert watch.check({0: 1.0}) == {} and watch.check({0: 1.0}) == {0: WorkerHealth.SILENT}
+        assert watch.check({}) == {}
+        assert watch.check({0: 1.0}) == {}
 
 
 class TestBoard:
     def test_what_one_process_writes_the_others_read(self):
         one = Scoreboard.new(3)
         other = Scoreboard(os.dup(one.descriptor), 3)
-        other.hold(1, 17)
-        other.live(1, 5_000_000_000)
+        other.set_connections(1, 17)
+        other.heartbeat(1, 5_000_000_000)
         assert one.shares() == [WorkerLoad(0, 0.0), WorkerLoad(17, 5.0), WorkerLoad(0, 0.0)]
         one.clear(1)
         assert other.shares() == [WorkerLoad(0, 0.0)] * 3

@@ -53,7 +53,7 @@ class Crowd:
         ]
         self.ports = Port(), Port()
         for gate, port in zip(self.gates, self.ports, strict=True):
-            gate.put_before([port])
+            gate.attach([port])
 
     def advance(self, seconds):
         for reactor in self.reactors:
@@ -64,7 +64,9 @@ class Crowd:
             gate.open()
 
     def enter(self, number, count):
-        return [self.gates[number].entered() for _ in range(count) if self.gates[number].may_accept()]
+        return [
+            self.gates[number].count_connection() for _ in range(count) if self.gates[number].may_accept()
+        ]
 
     def wake(self):
         """Whatever eventfd is readable is read."""
@@ -110,9 +112,9 @@ class TestGate:
         first.transport = object()
         first.connectionLost(None)
         assert first.transport is None and crowd.ports[0].reads
-        assert crowd.board.shares()[0].held == 1
+        assert crowd.board.shares()[0].connections == 1
         second.connectionLost(None)
-        assert crowd.board.shares()[0].held == 0
+        assert crowd.board.shares()[0].connections == 0
 
     def test_nobody_waits_for_a_worker_that_hangs(self, crowd):
         crowd.open()
@@ -138,16 +140,16 @@ class TestGate:
         seen = []
         for _ in range(3):
             crowd.advance(HEARTBEAT_INTERVAL)
-            seen.append(crowd.board.shares()[1].seen)
+            seen.append(crowd.board.shares()[1].heartbeat_at)
             assert not crowd.gates[1].may_accept() and len(crowd.enter(0, 50)) == 50
         assert len(set(seen)) == 3 and max(seen) < 0
 
     def test_an_idle_gate_does_nothing_but_say_that_it_is_alive(self, crowd):
         crowd.open()
         assert len(crowd.reactors[0].getDelayedCalls()) == 1
-        before = crowd.board.shares()[0].seen
+        before = crowd.board.shares()[0].heartbeat_at
         crowd.advance(HEARTBEAT_INTERVAL)
-        assert crowd.board.shares()[0].seen > before
+        assert crowd.board.shares()[0].heartbeat_at > before
 
 
 class TestReports:
@@ -189,7 +191,7 @@ class TestReports:
         log = Logger(observer=reports)
         for _ in range(3000):
             log.info("{text}", text="x" * 1000)
-        reports.tell("shut")
+        reports.send("shut")
         octets = b""
         for _ in range(2 * MOST // (1 << 16)):
             octets += self.told(pipe[0])
@@ -205,6 +207,6 @@ class TestReports:
         read, write = os.pipe()
         os.close(read)
         reports = ReportPipe(write, Clock())
-        reports.tell("shut")
-        reports.tell("shut")
+        reports.send("shut")
+        reports.send("shut")
         os.close(write)

@@ -22,8 +22,8 @@ class FakeChild:
     def __init__(self, order, watcher, clock):
         self.order, self.number, self.started = order, order.number, clock.seconds()
         self.watcher = watcher
-        self.holder, self.is_shut, self.why = "", False, ""
-        self.burying = set()
+        self.instance_id, self.is_shut, self.why = "", False, ""
+        self.recording = set()
         self.told, self.signals, self.handed_down = [], [], None
         self.fails = False
 
@@ -32,9 +32,9 @@ class FakeChild:
             raise OSError(24, "Too many open files")
         self.handed_down = handed_down
 
-    def tell(self, word, *content):
-        if word is WorkerCommand.BURY:
-            self.burying.update(content)
+    def send_command(self, word, *content):
+        if word is WorkerCommand.RECORD_LOST:
+            self.recording.update(content)
         self.told.append((word, *content))
 
     def signal(self, number):
@@ -46,7 +46,7 @@ class FakeChild:
     # What it does
 
     def gets_ready(self):
-        self.holder = f"holder {id(self)}"
+        self.instance_id = f"holder {id(self)}"
         self.watcher.ready(self)
 
     def shuts(self):
@@ -177,30 +177,30 @@ def test_the_system_that_can_start_no_process_is_asked_again(serving):
 def test_the_dead_are_told_of(serving):
     first = serving.born[0]
     first.ends("killed by SIGKILL")
-    assert serving.buried == [first.holder]
+    assert serving.buried == [first.instance_id]
 
 
 def test_a_living_worker_records_what_a_dead_one_had(serving):
     _first, second = serving.born
-    serving.generation.bury("dead")
-    assert (WorkerCommand.BURY, "dead") in serving.born[0].told + second.told
+    serving.generation.record_lost("dead")
+    assert (WorkerCommand.RECORD_LOST, "dead") in serving.born[0].told + second.told
 
 
 def test_who_dies_with_a_burial_undone_leaves_it_to_another(serving):
     first = serving.born[0]
-    serving.generation.bury("dead")
-    assert first.burying == {"dead"}
+    serving.generation.record_lost("dead")
+    assert first.recording == {"dead"}
     first.ends("killed by SIGKILL")
-    assert serving.buried == [first.holder, "dead"]
+    assert serving.buried == [first.instance_id, "dead"]
 
 
 def test_when_nobody_can_bury_the_next_one_does(serving):
     for child in serving.born[:2]:
         child.ends("killed by SIGKILL")
-    serving.generation.bury("dead")
+    serving.generation.record_lost("dead")
     serving.clock.advance(0.1)
     serving.born[2].gets_ready()
-    assert serving.born[2].told == [(WorkerCommand.OPEN,), (WorkerCommand.BURY, "dead")]
+    assert serving.born[2].told == [(WorkerCommand.OPEN,), (WorkerCommand.RECORD_LOST, "dead")]
 
 
 def test_in_a_drain_the_dead_are_buried_by_whoever_is_left(serving):
@@ -208,11 +208,11 @@ def test_in_a_drain_the_dead_are_buried_by_whoever_is_left(serving):
     serving.generation.leave(WorkerCommand.DRAIN)
     first.shuts(), second.shuts()
     first.ends("killed by SIGKILL")
-    assert serving.buried == [first.holder]
-    assert serving.generation.bury("dead") and second.told[-1] == (WorkerCommand.BURY, "dead")
+    assert serving.buried == [first.instance_id]
+    assert serving.generation.record_lost("dead") and second.told[-1] == (WorkerCommand.RECORD_LOST, "dead")
     second.ends()
-    assert serving.buried == [first.holder, "dead"]
-    assert not serving.generation.bury("dead")
+    assert serving.buried == [first.instance_id, "dead"]
+    assert not serving.generation.record_lost("dead")
 
 
 def test_those_who_retire_are_not_replaced(serving):
@@ -283,7 +283,7 @@ def test_one_that_is_stuck_while_it_retires_is_killed(serving, shut):
     if shut:
         first.shuts()
     for look in range(14):
-        serving.generation._board.linger(second.number, look + 1)
+        serving.generation._scoreboard.heartbeat_draining(second.number, look + 1)
         serving.clock.advance(5.0)
     assert (first.signals, second.signals) == ([signal.SIGKILL], [])
     first.ends("killed by SIGKILL")

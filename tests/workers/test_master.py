@@ -83,7 +83,7 @@ class FakeGeneration:
     def signal(self, number):
         self.signals.append(number)
 
-    def bury(self, holder):
+    def record_lost(self, holder):
         if not self.shut.called:
             self.buried.append(holder)
         return not self.shut.called

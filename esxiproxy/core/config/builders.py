@@ -41,7 +41,7 @@ class SectionValues:
         """Whether the key is there under its own name, whatever its value."""
         return key in self.section.entries
 
-    def unread(self, key: str) -> bool:
+    def is_invalid(self, key: str) -> bool:
         """Whether the key is there, with a value that nobody can read."""
         return key in self.present and key not in self.values
 

@@ -29,7 +29,12 @@ def proxy_conflicts(proxy: SectionValues) -> Iterator[Conflict]:
     for key in ("manhole_keys", "manhole_host_key"):
         if proxy.has(key) and "manhole" not in proxy.present:
             yield key, "only with a manhole"
-    if proxy.has("state") and not proxy.unread("state") and proxy["state"] is None and proxy["workers"] > 1:
+    if (
+        proxy.has("state")
+        and not proxy.is_invalid("state")
+        and proxy["state"] is None
+        and proxy["workers"] > 1
+    ):
         yield "state", "memory: is that of one process: several workers need sqlite:PATH, or no such key"
 
 
@@ -42,7 +47,7 @@ def listener_conflicts(listener: SectionValues) -> Iterator[Conflict]:
     for key in ("tls_minimum", "client_ca"):
         if listener.has(key) and not {"certificate", "private_key"} & present:
             yield key, "only with a certificate and a private_key"
-    if listener["router"] == "static" and "upstream" not in present and not listener.unread("router"):
+    if listener["router"] == "static" and "upstream" not in present and not listener.is_invalid("router"):
         yield "upstream", "missing: the router static needs one"
 
 
@@ -58,7 +63,7 @@ def listener_warnings(listener: SectionValues) -> Iterator[Conflict]:
 def upstream_conflicts(upstream: SectionValues) -> Iterator[Conflict]:
     """Keys of an upstream that do not go together."""
     verify, url = upstream["verify"], upstream["url"]
-    if upstream.unread("verify"):
+    if upstream.is_invalid("verify"):
         return
     if url is not None and not url.secure:
         for key in ("verify", "pin", "ca"):
@@ -102,7 +107,7 @@ def loop_conflicts(upstream: SectionValues, listeners: Sequence[SectionValues]) 
         return
     for listener in listeners:
         address: ListenAddress | None = listener["listen"]
-        if address is not None and address.port == url.port and any(map(address.takes, _reached(url.host))):
+        if address is not None and address.port == url.port and any(map(address.accepts, _reached(url.host))):
             # A wildcard takes every address of this machine, and which these are cannot be told from here.
             if address.ip is not None and address.ip.is_unspecified and not _is_own(url.host):
                 continue

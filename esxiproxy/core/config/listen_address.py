@@ -48,12 +48,12 @@ class ListenAddress:
     def overlaps(self, other: ListenAddress) -> bool:
         """Whether one of the two could not be bound beside the other."""
         if self.ip is not None and other.ip is not None:
-            return self.port == other.port != 0 and (self.takes(other.ip) or other.takes(self.ip))
+            return self.port == other.port != 0 and (self.accepts(other.ip) or other.accepts(self.ip))
         if self.path is not None or other.path is not None:
             return self.path == other.path
         return self.ip is None and other.ip is None and self.endpoint == other.endpoint
 
-    def takes(self, ip: IP) -> bool:
+    def accepts(self, ip: IP) -> bool:
         """Whether a connection to this IP address and our port would come here.
 
         ``[::]`` takes IPv4 as well: Twisted leaves IPV6_V6ONLY off, and Linux does so by default.

@@ -37,7 +37,7 @@ class TrustedProxies:
     def __post_init__(self) -> None:
         object.__setattr__(self, "networks", tuple(map(_plain_network, self.networks)))
 
-    def believes(self, host: str) -> bool:
+    def contains(self, host: str) -> bool:
         """Whether the word of a peer with this address is taken."""
         if host == "unix":
             return self.unix
@@ -72,7 +72,7 @@ def origin_of(head: RequestHead, peer: PeerAddress, secure: bool, trust: Trusted
     """
     host = head.value(b"host")
     chain = [peer.host]
-    if not trust.believes(peer.host):
+    if not trust.contains(peer.host):
         return ForwardedClient(peer, tuple(chain), secure, host)
     client = peer
     nodes, told_secure, told_host, told_port = _told(head)
@@ -82,7 +82,7 @@ def origin_of(head: RequestHead, peer: PeerAddress, secure: bool, trust: Trusted
             break
         client = found
         chain.insert(0, found.host)
-        if not trust.believes(found.host):
+        if not trust.contains(found.host):
             break
     if told_host is not None and HOST.fullmatch(told_host):
         host = told_host

@@ -48,8 +48,8 @@ class Forwarding:
         self._connect()
         self._view: ResponseRewriter | None = None
         self._made: list[bytes] = []
-        self.asked = self.started = self.answered = self.closing = self.delimited = False
-        self.rest = b""
+        self.request_complete = self.started = self.response_complete = self.closing = self.delimited = False
+        self.trailing_data = b""
         self.status = 0
         self.octets_up = self.octets_down = 0
         length = head.value(b"content-length")
@@ -64,12 +64,12 @@ class Forwarding:
             raise MalformedRequest("the request head cannot be read")
 
     @property
-    def waiting(self) -> bool:
+    def expects_continue(self) -> bool:
         """Whether the client sends its body only after a 100 (RFC 9110 10.1.1)."""
         return self._server.they_are_waiting_for_100_continue
 
     @property
-    def heard(self) -> bool:
+    def response_started(self) -> bool:
         """Whether the upstream has sent anything for this request."""
         return self._reader.heard
 
@@ -102,7 +102,7 @@ class Forwarding:
         self._view = view
         request = h11.Request(method=self._head.method, target=target, headers=list(fields))
         octets = self._client.send(request)
-        if self.asked:  # it has no body: that is why there may be a second try
+        if self.request_complete:  # it has no body: that is why there may be a second try
             octets += self._client.send(h11.EndOfMessage())
         return octets
 
@@ -114,8 +114,8 @@ class Forwarding:
 
     def take_request(self, octets: bytes) -> bytes:
         """What came from the client, as the upstream gets it.  Raises MalformedRequest."""
-        if self.asked:
-            self.rest += octets
+        if self.request_complete:
+            self.trailing_data += octets
             return b""
         if self._chunked is not None:
             self._chunked.feed(octets)
@@ -124,7 +124,7 @@ class Forwarding:
             self._server.receive_data(octets)
         sent: list[bytes] = []
         try:
-            while not self.asked:
+            while not self.request_complete:
                 event = self._server.next_event()
                 if event is h11.NEED_DATA or event is h11.PAUSED:
                     break
@@ -140,8 +140,8 @@ class Forwarding:
                 raise BodyTooLarge(f"the body has more than {self._max_body} bytes")
             sent.append(self._up(event))
         elif isinstance(event, h11.EndOfMessage):
-            self.asked = True
-            self.rest = self._server.trailing_data[0]
+            self.request_complete = True
+            self.trailing_data = self._server.trailing_data[0]
             trailers = tuple(event.headers.raw_items())
             sent.append(self._up(h11.EndOfMessage(headers=trailer_fields(trailers))))
 
@@ -174,13 +174,13 @@ class Forwarding:
             sent = self._answer()
         except UpstreamInvalid:
             raise UpstreamLost("the upstream ended the connection before the answer was complete")
-        if not self.answered:
+        if not self.response_complete:
             raise UpstreamLost("the upstream ended the connection without an answer")
         return sent
 
     def _answer(self) -> bytes:
         try:
-            while not self.answered:
+            while not self.response_complete:
                 event = self._reader.next_event()
                 if event is h11.NEED_DATA or event is h11.PAUSED or isinstance(event, h11.ConnectionClosed):
                     break
@@ -204,12 +204,12 @@ class Forwarding:
         if isinstance(event, h11.Data):
             self.octets_down += len(event.data)
             return self._server.send(h11.Data(data=event.data))
-        self.answered = True
+        self.response_complete = True
         return self._server.send(h11.EndOfMessage(headers=self._trailers(event)))
 
     def _response(self, event: h11.Response) -> bytes:
         fields = self._answer_fields(event)
-        if self.closing or not self.asked:
+        if self.closing or not self.request_complete:
             # Who has its answer may never send the rest of its request: there is no next one here.
             self.closing = True
             fields.append((b"Connection", b"close"))

@@ -23,10 +23,10 @@ def refusal(error: SessionError, request: Request) -> bytes:
         reason = error.reason
         body = error.body
         fields = response_fields(error.upstream_fields, _FRAMING, request.session)
-        fields += upgrade_fields(error.upstream_fields, error.answer)
+        fields += upgrade_fields(error.upstream_fields, error.status_code)
     else:
-        reason = _phrase(error.answer)
-        body = f"{error.answer} {reason.decode()}: {error.told}\n".encode()
+        reason = _phrase(error.status_code)
+        body = f"{error.status_code} {reason.decode()}: {error.public_message}\n".encode()
         fields = [
             (b"Content-Type", b"text/plain; charset=utf-8"),
             (b"Cache-Control", b"no-store"),
@@ -36,16 +36,19 @@ def refusal(error: SessionError, request: Request) -> bytes:
         ]
         if error.retry_after is not None:
             fields.append((b"Retry-After", str(error.retry_after).encode()))
-        if isinstance(error, AccessDenied) and error.answer == 401:
+        if isinstance(error, AccessDenied) and error.status_code == 401:
             fields.append((b"WWW-Authenticate", b'Basic realm="esxiproxy"'))
-    bodiless = error.answer in (204, 304)
+    bodiless = error.status_code in (204, 304)
     upgrades = any(name.lower() == b"upgrade" for name, _ in fields)
     fields += date_field(tuple(fields))
     fields.append((b"Proxy-Status", _proxy_status(error)))
     if not bodiless:  # RFC 9110 8.6
         fields.append((b"Content-Length", str(len(body)).encode()))
     fields.append((b"Connection", b"Upgrade, close" if upgrades else b"close"))
-    lines = [b"HTTP/1.1 %d %b" % (error.answer, reason), *(name + b": " + value for name, value in fields)]
+    lines = [
+        b"HTTP/1.1 %d %b" % (error.status_code, reason),
+        *(name + b": " + value for name, value in fields),
+    ]
     bodiless = bodiless or request.head.method == b"HEAD"
     return b"\r\n".join(lines) + b"\r\n\r\n" + (b"" if bodiless else body)
 
@@ -61,5 +64,5 @@ def _proxy_status(error: SessionError) -> bytes:
     """RFC 9209 2: who refused, and why; the detail stays in our log."""
     value = b"%b; error=%b" % (PSEUDONYM, error.proxy_error.encode())
     if isinstance(error, UpgradeRefused):
-        value += b"; received-status=%d" % error.answer
+        value += b"; received-status=%d" % error.status_code
     return value

@@ -86,13 +86,13 @@ class ResponseRewriter:
     def cookie(self, value: bytes) -> bytes:
         """A Set-Cookie (RFC 6265 4.1) that the client's browser takes from us."""
         pair, *attributes = value.split(b";")
-        kept = [attribute for attribute in attributes if not self._refused(attribute.strip().lower())]
+        kept = [attribute for attribute in attributes if not self._cookie_refused(attribute.strip().lower())]
         if self.scheme == b"http" and any(attribute.strip().lower() == b"secure" for attribute in attributes):
             insecure = _NEEDS_SECURE | {b"secure"}
             kept = [attribute for attribute in kept if _squeezed(attribute) not in insecure]
         return b";".join([pair, *kept])
 
-    def _refused(self, attribute: bytes) -> bool:
+    def _cookie_refused(self, attribute: bytes) -> bool:
         """Whether it is a Domain that is the upstream's own, or one that the client's host is not under."""
         name, equals, domain = attribute.partition(b"=")
         if name.strip() != b"domain" or not equals:

@@ -17,12 +17,12 @@ class SlotClaim:
 
     limit: str
     name: str
-    most: int
+    limit_value: int
 
     @property
     def refusal(self) -> LimitReached:
         """What the client is told when there is none left."""
-        return LimitReached(f"{self.limit}: all {self.most} are in use")
+        return LimitReached(f"{self.limit}: all {self.limit_value} are in use")
 
 
 @dataclass(frozen=True, slots=True)

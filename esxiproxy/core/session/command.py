@@ -21,13 +21,13 @@ class CommandKind(Enum):
 class Command:
     """A verb for a session, and the reason that both peers are told."""
 
-    verb: CommandKind
+    kind: CommandKind
     session: str
     reason: str = ""
 
     @property
     def error(self) -> SessionError:
         """The failure that the session ends with."""
-        if self.verb is CommandKind.DRAIN:
+        if self.kind is CommandKind.DRAIN:
             return Draining(self.reason or "the proxy is shutting down")
         return Killed(self.reason or "ended by an operator")

@@ -76,7 +76,7 @@ class Close:
 class Action:
     """One thing to be done to one leg."""
 
-    verb: LegAction
+    action: LegAction
     side: Side
     close: Close | None = None
 
@@ -104,15 +104,15 @@ class Closing:
     stage is up: ``close_timeout`` / 2 after ``phase`` changed to CARRYING and again to ANSWERING.
     """
 
-    __slots__ = ("_answer", "_first", "_gone", "_heard", "_told", "phase")
+    __slots__ = ("_answer", "_close_received", "_close_sent", "_disconnected", "_first", "phase")
 
     def __init__(self) -> None:
         self.phase = ClosingPhase.OPEN
         self._first: Side | None = None
         self._answer = Close()
-        self._told = _NOBODY
-        self._heard = _NOBODY
-        self._gone = _NOBODY
+        self._close_sent = _NOBODY
+        self._close_received = _NOBODY
+        self._disconnected = _NOBODY
 
     def forwards_from(self, side: Side) -> bool:
         """Whether data of this side still goes to the other one."""
@@ -122,18 +122,20 @@ class Closing:
 
     def is_gone(self, side: Side) -> bool:
         """Whether the connection of this side has ended."""
-        return side in self._gone
+        return side in self._disconnected
 
     def close_received(self, side: Side, close: Close) -> list[Action]:
         """A Close frame came from this side."""
-        self._heard |= {side}
+        self._close_received |= {side}
         if self.phase is ClosingPhase.OPEN:
             return self._carry(side, answer=close, notice=close)
         if self.phase is ClosingPhase.CARRYING and side is not self._first:
-            if self._first in self._heard:  # it began with a Close: the answer is the other peer's own
+            if (
+                self._first in self._close_received
+            ):  # it began with a Close: the answer is the other peer's own
                 self._answer = close
             return self._settle()
-        return self._part(side)
+        return self._drop(side)
 
     def faulted(self, side: Side, error: SessionError) -> list[Action]:
         """This side broke the protocol: nothing that it sends from here on can be read."""
@@ -141,12 +143,12 @@ class Closing:
             return self._carry(side, answer=Close.of(error), notice=peer_notice(side, error))
         if self.phase is ClosingPhase.CARRYING and side is not self._first:
             return self._settle()
-        return self._part(side)
+        return self._drop(side)
 
     def lost(self, side: Side) -> list[Action]:
         """The connection of this side has ended."""
-        self._gone |= {side}
-        if len(self._gone) == 2:
+        self._disconnected |= {side}
+        if len(self._disconnected) == 2:
             self.phase = ClosingPhase.CLOSED
             return []
         if self.phase is ClosingPhase.OPEN:
@@ -154,7 +156,7 @@ class Closing:
             if side is Side.UPSTREAM:
                 error = UpstreamLost("the host is gone")
             self.phase = ClosingPhase.ANSWERING
-            return self._tell(side.other, Close.of(error))
+            return self._send_close(side.other, Close.of(error))
         if self.phase is ClosingPhase.CARRYING and side is not self._first:
             return self._settle()
         return []
@@ -165,7 +167,7 @@ class Closing:
             return []
         self.phase = ClosingPhase.ANSWERING
         close = Close.of(error)
-        return [*self._tell(Side.CLIENT, close), *self._tell(Side.UPSTREAM, close)]
+        return [*self._send_close(Side.CLIENT, close), *self._send_close(Side.UPSTREAM, close)]
 
     def expired(self) -> list[Action]:
         """The time of this stage is up."""
@@ -178,28 +180,28 @@ class Closing:
         self.phase = ClosingPhase.CARRYING
         self._first = side
         self._answer = answer
-        return self._tell(side.other, notice)
+        return self._send_close(side.other, notice)
 
     def _settle(self) -> list[Action]:
         """The other leg has had its say: answer the first one, and part from both."""
         assert self._first is not None
         self.phase = ClosingPhase.ANSWERING
         first = self._first
-        return [*self._tell(first, self._answer), *self._part(first), *self._part(first.other)]
+        return [*self._send_close(first, self._answer), *self._drop(first), *self._drop(first.other)]
 
-    def _tell(self, side: Side, close: Close) -> list[Action]:
-        if side in self._told or side in self._gone:
+    def _send_close(self, side: Side, close: Close) -> list[Action]:
+        if side in self._close_sent or side in self._disconnected:
             return []
-        self._told |= {side}
+        self._close_sent |= {side}
         return [Action(LegAction.SEND_CLOSE, side, close)]
 
-    def _part(self, side: Side) -> list[Action]:
+    def _drop(self, side: Side) -> list[Action]:
         """After a full closing handshake the server closes (RFC 6455 7.1.1): we to the client, they to us."""
-        if side in self._gone:
+        if side in self._disconnected:
             return []
-        if side in self._heard and side in self._told:
+        if side in self._close_received and side in self._close_sent:
             return [Action(LegAction.DROP, side)] if side is Side.CLIENT else []
         return [Action(LegAction.LINGER, side)]
 
     def _abort(self, side: Side) -> list[Action]:
-        return [] if side in self._gone else [Action(LegAction.ABORT, side)]
+        return [] if side in self._disconnected else [Action(LegAction.ABORT, side)]

@@ -50,13 +50,13 @@ class Admission:
         """Connections that were closed without a record, since they had sent nothing in time."""
         self.clock = clock
         self._state = state
-        self._room = room
+        self._has_descriptors = room
         self._processes = processes
-        self._waiting = SlotQueue(clock)
+        self._queue = SlotQueue(clock)
         self._idle = IdleConnections()
         self._taken: dict[str, tuple[str, ...]] = {}
         self._dials: set[str] = set()
-        self._shaking: dict[str, Slot] = {}
+        self._handshake_slots: dict[str, Slot] = {}
         self._connections = 0
         self._handshakes: Counter[str] = Counter()
 
@@ -68,7 +68,7 @@ class Admission:
     @property
     def waiting(self) -> int:
         """Sessions that wait for a slot."""
-        return len(self._waiting)
+        return len(self._queue)
 
     @property
     def dialling(self) -> int:
@@ -77,7 +77,7 @@ class Admission:
 
     # The steps of a session
 
-    def handshake(self, listener: str, quotas: ConnectionLimits) -> Slot:
+    def take_handshake_slot(self, listener: str, quotas: ConnectionLimits) -> Slot:
         """Count a connection that this listener has accepted, until it is open, refused or gone.
 
         Raises LimitReached.  Each listener has its own count.  Synchronous: under a flood of connections
@@ -88,33 +88,35 @@ class Admission:
             self.refusals["max_handshakes"] += 1
             raise LimitReached(f"max_handshakes: all {most} are in use")
         self._handshakes[listener] += 1
-        return Slot(partial(self._shaken, listener))
+        return Slot(partial(self._handshake_over, listener))
 
-    def _shaken(self, listener: str) -> None:
+    def _handshake_over(self, listener: str) -> None:
         self._handshakes[listener] -= 1
         if not self._handshakes[listener]:
             del self._handshakes[listener]
 
     def opening(self, session: Session, handshake: Slot) -> None:
         """This session is what the connection wants: the slot is its own until it is open or has ended."""
-        self._shaking[session.id] = handshake
+        self._handshake_slots[session.id] = handshake
 
-    async def arrive(self, session: Session, quotas: ConnectionLimits) -> None:
+    async def check_arrival(self, session: Session, quotas: ConnectionLimits) -> None:
         """Before anybody is asked who the client is.  Raises LimitReached, StateUnavailable."""
-        if not self._room(self.dialling):
+        if not self._has_descriptors(self.dialling):
             self.refusals["descriptors"] += 1
             raise OutOfDescriptors("no file descriptor left for one more session")
         self._taken[session.id] = ()
         self._dials.add(session.id)
         await self._more(session, quotas.on_arrival(session.request, session.kind), quotas.queue)
 
-    async def decided(self, session: Session, console: str | None, quotas: ConnectionLimits) -> None:
+    async def check_decision(self, session: Session, console: str | None, quotas: ConnectionLimits) -> None:
         """When the client and the console are known.  Raises LimitReached, StateUnavailable."""
         assert session.principal is not None
         claims = quotas.on_decision(session.principal.name, console, session.kind)
         await self._more(session, claims, quotas.queue)
 
-    async def connection(self, session: Session | None, upstream: Upstream, quotas: ConnectionLimits) -> Slot:
+    async def take_connection_slot(
+        self, session: Session | None, upstream: Upstream, quotas: ConnectionLimits
+    ) -> Slot:
         """One more connection to this upstream, for a session or for nobody's.
 
         The slot is the dialled protocol's: see :class:`~esxiproxy.net.admission.slot.SlotOwner`.  Where all
@@ -123,7 +125,7 @@ class Admission:
         """
         request = session.request if session is not None and session.kind is Kind.HTTP else None
         self._connections += 1
-        name = f"{self._state.holder} connection {self._connections}"
+        name = f"{self._state.instance_id} connection {self._connections}"
         claims = quotas.on_dial(upstream, request)
         names = tuple(claim.name for claim in claims)
         queue = quotas.queue or (_CLOSING if self._idle.has(names) else None)
@@ -134,21 +136,21 @@ class Admission:
             if session is not None:
                 self.dialled(session)
 
-        return Slot(lambda: self._give(name, names), connected, names)
+        return Slot(lambda: self._release(name, names), connected, names)
 
     def dialled(self, session: Session) -> None:
         """It has the descriptor of its upstream connection, or needs none."""
         self._dials.discard(session.id)
 
-    def idle(self, connection: Idle) -> None:
+    def mark_idle(self, connection: Idle) -> None:
         """This HTTP connection is kept in case of a next request, and may be closed when it is in the way."""
         self._idle.add(connection)
 
-    def in_use(self, connection: Idle) -> None:
+    def mark_in_use(self, connection: Idle) -> None:
         """It is not idle any more."""
         self._idle.discard(connection)
 
-    def refused(self, session: Session) -> None:
+    def release(self, session: Session) -> None:
         """It has its answer: what it had is free, even if the client stays for a while."""
         self._over(session.id)
 
@@ -165,11 +167,11 @@ class Admission:
         self._dials.discard(session)
         self._open_or_over(session)
         if (names := self._taken.pop(session, None)) is not None:
-            self._give(session, names)
+            self._release(session, names)
 
     def _open_or_over(self, session: str) -> None:
-        if (handshake := self._shaking.pop(session, None)) is not None:
-            handshake.give()
+        if (handshake := self._handshake_slots.pop(session, None)) is not None:
+            handshake.release()
 
     # Slots
 
@@ -179,7 +181,7 @@ class Admission:
         if (taken := self._taken.get(session.id)) is not None:
             self._taken[session.id] = taken + names
         else:  # its record was written meanwhile
-            self._give(session.id, names)
+            self._release(session.id, names)
 
     async def _take(
         self,
@@ -198,16 +200,16 @@ class Admission:
                 make_room(full)
             return full
 
-        full = await self._waiting.take(claims, queue, attempt, last)
+        full = await self._queue.take(claims, queue, attempt, last)
         if full is not None:
             self.refusals[full.limit] += 1
             raise full.refusal
 
-    def _give(self, slot: str, names: Collection[str]) -> None:
+    def _release(self, slot: str, names: Collection[str]) -> None:
         if names:
-            giving = Deferred.fromCoroutine(self._given(slot, names))
+            giving = Deferred.fromCoroutine(self._released(slot, names))
             giving.addErrback(lambda failure: self._log.failure("a slot could not be given back", failure))
 
-    async def _given(self, slot: str, names: Collection[str]) -> None:
+    async def _released(self, slot: str, names: Collection[str]) -> None:
         await self._state.give(slot)
-        self._waiting.given_back(names)
+        self._queue.slot_released(names)

@@ -39,12 +39,12 @@ class SlotQueue:
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
-        self._lines: dict[str, list[_Waiter]] = {}
+        self._queues: dict[str, list[_Waiter]] = {}
         self._numbers = count()
         self._poll: IDelayedCall | None = None
 
     def __len__(self) -> int:
-        return sum(len(line) for line in self._lines.values())
+        return sum(len(line) for line in self._queues.values())
 
     async def take(
         self, claims: Sequence[Claim], seconds: float | None, attempt: Try, last: bool = False
@@ -53,7 +53,7 @@ class SlotQueue:
 
         Without ``seconds`` there is one attempt, and whoever waits already goes first.
         """
-        full = self._behind(claims, last) or await attempt()
+        full = self._first_queued(claims, last) or await attempt()
         if full is None or seconds is None or isinstance(full, RateClaim):  # a flood does not get a queue
             return full
         waiter, deadline = _Waiter(last, next(self._numbers)), self._clock.seconds() + seconds
@@ -69,7 +69,7 @@ class SlotQueue:
         self, waiter: _Waiter, full: Claim, seconds: float, claims: Sequence[Claim], attempt: Try
     ) -> Claim | None:
         """Stand in one line until its first answer: what refuses then, in this line or another."""
-        line = self._lines.setdefault(full.name, [])
+        line = self._queues.setdefault(full.name, [])
         insort(line, waiter)
         self._arm()
         refused: Claim | None = full
@@ -86,13 +86,13 @@ class SlotQueue:
         finally:
             line.remove(waiter)
             if not line:
-                del self._lines[full.name]
+                del self._queues[full.name]
             elif not stays:
                 # There may be more than one slot, or it is another limit that this one waits for now.  Not in
                 # this stack: it would grow with everybody who gets one.
                 self._clock.callLater(0, self._call_first, full.name)
-            if not self._lines:
-                self._rest()
+            if not self._queues:
+                self._cancel_poll()
 
     async def _turn(self, waiter: _Waiter, seconds: float) -> bool:
         """Whether it may try, within that time."""
@@ -111,27 +111,27 @@ class SlotQueue:
             waiter.turn = None
         return not late
 
-    def given_back(self, names: Iterable[str]) -> None:
+    def slot_released(self, names: Iterable[str]) -> None:
         """Under these names there is a slot."""
         for name in names:
             self._call_first(name)
 
-    def _behind(self, claims: Sequence[Claim], last: bool) -> Claim | None:
+    def _first_queued(self, claims: Sequence[Claim], last: bool) -> Claim | None:
         """Return the claim under which somebody waits who goes first."""
         if not last:
             return self._before_the_last(claims)
-        return next((claim for claim in claims if claim.name in self._lines), None)
+        return next((claim for claim in claims if claim.name in self._queues), None)
 
     def _before_the_last(self, claims: Sequence[Claim]) -> Claim | None:
         """Return the claim under which somebody waits who is not to be the last."""
         for claim in claims:
-            line = self._lines.get(claim.name)
+            line = self._queues.get(claim.name)
             if line and not line[0].last:
                 return claim
         return None
 
     def _call_first(self, name: str) -> None:
-        line = self._lines.get(name)
+        line = self._queues.get(name)
         if not line:
             return
         waiter = line[0]
@@ -142,16 +142,16 @@ class SlotQueue:
             waiter.again = True
 
     def _arm(self) -> None:
-        if self._poll is None and self._lines:
-            self._poll = self._clock.callLater(POLL, self._look)
+        if self._poll is None and self._queues:
+            self._poll = self._clock.callLater(POLL, self._retry)
 
-    def _look(self) -> None:
+    def _retry(self) -> None:
         self._poll = None
-        for name in list(self._lines):
+        for name in list(self._queues):
             self._call_first(name)
         self._arm()
 
-    def _rest(self) -> None:
+    def _cancel_poll(self) -> None:
         """Nobody waits, and nobody has to be looked after."""
         if self._poll is not None:
             self._poll.cancel()

@@ -23,27 +23,27 @@ class Slot:
         names: tuple[str, ...] = (),
     ) -> None:
         self.names = names
-        self._given: Callable[[], None] | None = given
-        self._connected = connected
+        self._on_release: Callable[[], None] | None = given
+        self._on_connected = connected
 
-    def give(self) -> None:
+    def release(self) -> None:
         """Somebody else may have it."""
-        given, self._given = self._given, None
+        given, self._on_release = self._on_release, None
         if given is not None:
             given()
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
+    def released_on_error(self) -> Iterator[None]:
         """Given back by what is raised in the block."""
         try:
             yield
         except BaseException:
-            self.give()
+            self.release()
             raise
 
     def connected(self) -> None:
         """Note that the connection for which it was taken is made."""
-        self._connected()
+        self._on_connected()
 
 
 class SlotOwner:
@@ -64,5 +64,5 @@ class SlotOwner:
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self.slot is not None:
-            self.slot.give()
+            self.slot.release()
         super().connectionLost(reason)  # type: ignore[misc]

@@ -206,7 +206,7 @@ class Backend(SlotOwner, Leg, WebSocketClientProtocol):
         if not self.lost and self.transport is not None:
             self.transport.abortConnection()
 
-    def left(self, reason: Failure) -> None:
+    def connection_ended(self, reason: Failure) -> None:
         if self.relay is not None:
             self.relay.lost(self)
         elif self.opened is not None:

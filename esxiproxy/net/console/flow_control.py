@@ -27,7 +27,7 @@ class LegFlowControl:
         self, leg: Leg, twin: Leg, clock: IReactorTime, timeout: float, stalled: Callable[[Side], None]
     ) -> None:
         self._leg = leg
-        self._twin = twin
+        self._peer = twin
         self._clock = clock
         self._timeout = timeout
         self._stalled = stalled
@@ -42,7 +42,7 @@ class LegFlowControl:
         if self._stall is None:  # most legs never need one
             self._stall = StallTimer(self._leg.transport, self._clock, self._timeout, self._end)
         self._stall.blocked()
-        twin = self._twin
+        twin = self._peer
         if not twin.paused and not twin.lost:
             twin.paused = True
             twin.transport.pauseProducing()
@@ -52,8 +52,8 @@ class LegFlowControl:
         if self._stall is not None:
             self._stall.unblocked()
         if self._leg.held and not self._leg.mid_frame():
-            self._leg.release()
-        self._resume_twin()
+            self._leg.write_held()
+        self._resume_peer()
 
     def stopProducing(self) -> None:
         """The transport is going away, and will say so itself."""
@@ -64,7 +64,7 @@ class LegFlowControl:
         self.forget()
         if not self._leg.lost:
             self._leg.transport.unregisterProducer()
-        self._resume_twin()
+        self._resume_peer()
 
     def forget(self) -> None:
         """The stall is no longer of interest: the session is being closed, under a deadline of its own."""
@@ -72,8 +72,8 @@ class LegFlowControl:
         if stall is not None:
             stall.cancel()
 
-    def _resume_twin(self) -> None:
-        twin = self._twin
+    def _resume_peer(self) -> None:
+        twin = self._peer
         if twin.paused:
             twin.paused = False
             if not twin.lost:

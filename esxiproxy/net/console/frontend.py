@@ -113,7 +113,7 @@ class Frontend(Leg, WebSocketServerProtocol):
         if self._refused or self.lost:
             return
         self._refused = True
-        self.session.status = error.answer
+        self.session.status = error.status_code
         self.session.failed(error)
         if self._admission is not None:
             self._admission.cancel()
@@ -121,7 +121,7 @@ class Frontend(Leg, WebSocketServerProtocol):
         self.transport.write(refusal(error, self.session.request))
         timeout = self.session.limits.close_timeout
         self._abort_call = Linger(self.transport, self.factory.clock, timeout)
-        self._gateway.admission.refused(self.session)
+        self._gateway.admission.release(self.session)
         if not self.answered():
             self._sessions.leave(self)
         self._over()
@@ -132,14 +132,14 @@ class Frontend(Leg, WebSocketServerProtocol):
 
     # The end
 
-    def left(self, reason: Failure) -> None:
+    def connection_ended(self, reason: Failure) -> None:
         if self._abort_call is not None and self._abort_call.active():
             self._abort_call.cancel()
         if self.relay is not None:
             self.relay.lost(self)
             return
         if self._refused:
-            self._sessions.gone(self)
+            self._sessions.flushed(self)
             return
         self.session.status = ClientLost.status
         self.session.failed(ClientLost("the client left before its 101"), "client")

@@ -85,10 +85,10 @@ class Leg(AutobahnOptions, _Autobahn):
     factory: Any
     side: Side
     relay: LegEvents | None = None
-    twin: Leg | None = None
+    peer_leg: Leg | None = None
     blocked = paused = deaf = lost = False
-    carried: FrameWalker | None = None
-    traced: Callable[[int, int], None] | None = None
+    fast_path_walker: FrameWalker | None = None
+    on_control_written: Callable[[int, int], None] | None = None
 
     def __init__(self, walker: FrameWalker) -> None:
         """Autobahn's own makes Deferreds and validators that nobody uses here."""
@@ -112,9 +112,9 @@ class Leg(AutobahnOptions, _Autobahn):
     def connectionLost(self, reason: Failure) -> None:
         self.lost = True
         self.state = WebSocketProtocol.STATE_CLOSED
-        self.left(reason)
+        self.connection_ended(reason)
 
-    def left(self, reason: Failure) -> None:
+    def connection_ended(self, reason: Failure) -> None:
         """The connection has ended: the relay is told, where there is one."""
         if self.relay is not None:
             self.relay.lost(self)
@@ -144,8 +144,8 @@ class Leg(AutobahnOptions, _Autobahn):
                     self._forward_around(sink, run)
                 else:
                     sink.transport.write(run)
-                    if self.carried is not walker:
-                        self._carry(sink)
+                    if self.fast_path_walker is not walker:
+                        self._request_fast_path(sink)
             if count == len(octets):
                 return False
         self.data = octets[count:]
@@ -154,18 +154,18 @@ class Leg(AutobahnOptions, _Autobahn):
             return False
         return walker.control and bool(super().processData())
 
-    def _carry(self, sink: Leg) -> None:
+    def _request_fast_path(self, sink: Leg) -> None:
         """A run has gone on past this walker: the transport may have a shorter way for the next ones."""
-        self.carried = self.walker
-        if hasattr(type(self.transport), "read_by"):  # not that of a transport within it
-            self.transport.read_by(fast_path_for(self, sink))
+        self.fast_path_walker = self.walker
+        if hasattr(type(self.transport), "set_fast_path"):  # not that of a transport within it
+            self.transport.set_fast_path(fast_path_for(self, sink))
 
     def _forward_around(self, sink: Leg, run: bytes) -> None:
         """What is held goes in at the first frame boundary; behind a Close nothing follows."""
         cut = self.walker.boundary
         if cut >= 0:
             sink.transport.write(run[:cut])
-            sink.release()
+            sink.write_held()
             run = run[cut:]
         if self.sink is not None:
             sink.transport.write(run)
@@ -191,7 +191,7 @@ class Leg(AutobahnOptions, _Autobahn):
 
     def mid_frame(self) -> bool:
         """Whether what was last written to this leg is a part of a data frame."""
-        return self.twin is not None and self.twin.walker.left > 0
+        return self.peer_leg is not None and self.peer_leg.walker.left > 0
 
     def sendFrame(self, opcode: int, payload: bytes = b"", **kwargs: Any) -> None:
         """The one door for control frames: a frame waits here until the stream is at a boundary.
@@ -209,12 +209,12 @@ class Leg(AutobahnOptions, _Autobahn):
     def _write_control(self, opcode: int, payload: bytes) -> None:
         mask = b"" if self.factory.isServer else os.urandom(4)
         self.transport.write(control_frame(opcode, payload, mask))
-        if self.traced is not None:
-            self.traced(opcode, len(payload))
+        if self.on_control_written is not None:
+            self.on_control_written(opcode, len(payload))
         if self.relay is not None:
             self.relay.control_written(self, opcode)
 
-    def release(self) -> None:
+    def write_held(self) -> None:
         """Write what was held; a Close last, for nothing may follow it."""
         held, self.held = self.held, {}
         for opcode in (PONG, PING, CLOSE):

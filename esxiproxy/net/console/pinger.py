@@ -59,25 +59,25 @@ class Pinger:
         self._payload = os.urandom(8)
         self._leg.sendPing(self._payload)
 
-    def written(self, opcode: int) -> None:
+    def control_written(self, opcode: int) -> None:
         """A control frame went out: when it is our ping, the pong is due from now on."""
         if opcode == PING and self._pending is None:
             self._written_at = self._clock.seconds()
             self._leg.heard = False
             transport = self._leg.transport
             self._progress = Progress(transport, peer=tcp_info(transport))
-            self._pending = self._clock.callLater(self._timeout, self._due)
+            self._pending = self._clock.callLater(self._timeout, self._on_timeout)
 
     def ponged(self, payload: bytes) -> None:
         """A pong came; ours tells the round-trip time, any other is allowed and means nothing."""
         if payload == self._payload and self._pending is not None:
             self.round_trip = self._clock.seconds() - self._written_at
 
-    def _due(self) -> None:
+    def _on_timeout(self) -> None:
         self._pending = None
         leg = self._leg
         if leg.paused or leg.blocked or (not leg.heard and self._waits()):
-            self._pending = self._clock.callLater(self._timeout, self._due)
+            self._pending = self._clock.callLater(self._timeout, self._on_timeout)
         elif not leg.heard:
             self._dead(leg.side)
 
@@ -85,7 +85,7 @@ class Pinger:
         """Return whether the ping waits in the kernel, for a peer that does not read or reads slowly."""
         transport = self._leg.transport
         peer = tcp_info(transport)
-        if peer is not None and peer.closed:
+        if peer is not None and peer.window_closed:
             return True
         taken = self._progress is not None and self._progress.taken(peer=peer) > 0
-        return taken and bool(unsent_bytes(transport) if peer is None else peer.waiting)
+        return taken and bool(unsent_bytes(transport) if peer is None else peer.has_unacked)

@@ -45,27 +45,29 @@ class Relay:
         self._ended = ended
         self._closing = Closing()
         self._budgets = {side: ControlBudget(clock.seconds) for side in Side}
-        self._keepalives: dict[Side, Pinger] = {}
+        self._pingers: dict[Side, Pinger] = {}
         self._timers = Timers(clock)
-        self._valves: dict[Side, LegFlowControl] = {}
+        self._flow_controls: dict[Side, LegFlowControl] = {}
         self._deadline = 0.0
-        self._staged = ClosingPhase.OPEN
+        self._stage = ClosingPhase.OPEN
 
     def start(self) -> None:
         """From here on frames flow."""
         for side, leg in self.legs.items():
-            leg.twin = leg.sink = self.legs[side.other]
+            leg.peer_leg = leg.sink = self.legs[side.other]
         limits = self.session.limits
-        stalled = self._stalled  # one object for all who may call it: there are thousands of sessions
+        stalled = self._on_stall  # one object for all who may call it: there are thousands of sessions
         for side, leg in self.legs.items():
             leg.relay = self
             valve = LegFlowControl(leg, self.legs[side.other], self._clock, limits.stall_timeout, stalled)
-            self._valves[side] = valve
+            self._flow_controls[side] = valve
             valve.install()
             keep_alive(leg.transport, limits.tcp_keepalive)
-        StallDetector(self.legs, self._clock, self._timers, limits, stalled, self._gone).start()
-        self._keep_alive(Side.CLIENT, limits.ping_interval)
-        self._keep_alive(Side.UPSTREAM, limits.upstream_ping_interval)
+        StallDetector(
+            self.legs, self._clock, self._timers, limits, stalled, self._on_keepalive_timeout
+        ).start()
+        self._start_pinger(Side.CLIENT, limits.ping_interval)
+        self._start_pinger(Side.UPSTREAM, limits.upstream_ping_interval)
         if limits.max_lifetime is not None:
             lasted = f"the session lasted for {limits.max_lifetime:g} s"
             error = LifetimeReached(lasted, timeout="max_lifetime")
@@ -98,7 +100,7 @@ class Relay:
         side = leg.side
         if self._closing.phase is ClosingPhase.OPEN:
             self.session.failed(_loss(side, leg.walker.left > 0), side.value)
-        self._stop(side)
+        self._stop_side(side)
         self._perform(self._closing.lost(side))
         if self._closing.phase is ClosingPhase.CLOSED:
             self._finish()
@@ -115,37 +117,39 @@ class Relay:
         """A control frame of ours went out on this leg."""
         side = leg.side
         if opcode == CLOSE:
-            self._silence(leg)
-        elif side in self._keepalives:
-            self._keepalives[side].written(opcode)
+            self._stop_relaying_to(leg)
+        elif side in self._pingers:
+            self._pingers[side].control_written(opcode)
 
     def ponged(self, leg: Leg, payload: bytes) -> None:
         """A pong came."""
         side = leg.side
-        if keepalive := self._keepalives.get(side):
+        if keepalive := self._pingers.get(side):
             keepalive.ponged(payload)
             if side is Side.CLIENT:
                 self.session.round_trip = keepalive.round_trip
 
     # Time
 
-    def _keep_alive(self, side: Side, interval: float | None) -> None:
+    def _start_pinger(self, side: Side, interval: float | None) -> None:
         if interval is not None:
             timeout = self.session.limits.ping_timeout
-            self._keepalives[side] = Pinger(self.legs[side], self._clock, interval, timeout, self._silent)
+            self._pingers[side] = Pinger(
+                self.legs[side], self._clock, interval, timeout, self._on_ping_timeout
+            )
 
-    def _silent(self, side: Side) -> None:
-        self._dead(side, "no answer to a ping", "ping_timeout")
+    def _on_ping_timeout(self, side: Side) -> None:
+        self._end_dead(side, "no answer to a ping", "ping_timeout")
 
-    def _gone(self, side: Side) -> None:
-        self._dead(side, "no sign of life", "tcp_keepalive")
+    def _on_keepalive_timeout(self, side: Side) -> None:
+        self._end_dead(side, "no sign of life", "tcp_keepalive")
 
-    def _dead(self, side: Side, what: str, timeout: str) -> None:
+    def _end_dead(self, side: Side, what: str, timeout: str) -> None:
         what += f" within {getattr(self.session.limits, timeout):g} s"
         self.session.failed(_loss(side, False, what, timeout), side.value)
         self.legs[side].transport.abortConnection()
 
-    def _stalled(self, side: Side) -> None:
+    def _on_stall(self, side: Side) -> None:
         timeout = self.session.limits.stall_timeout
         self.end(StallTimeout(f"the {side.value} took nothing for {timeout:g} s", timeout="stall_timeout"))
 
@@ -181,7 +185,7 @@ class Relay:
             leg = self.legs[action.side]
             if leg.lost:
                 continue
-            match action.verb:
+            match action.action:
                 case LegAction.SEND_CLOSE:
                     assert action.close is not None
                     self._send_close(leg, action.close)
@@ -194,43 +198,43 @@ class Relay:
 
     def _send_close(self, leg: Leg, close: Close) -> None:
         """At a frame boundary.  Where the rest of the frame will never come, no Close can follow it."""
-        twin = leg.twin
+        twin = leg.peer_leg
         if leg.mid_frame() and (twin is None or twin.lost or twin.deaf or twin.sink is None):
             self.session.detail += f"; the {leg.side.value} was left in the middle of a frame"
-            self._silence(leg)
+            self._stop_relaying_to(leg)
             leg.transport.loseConnection()
         else:
             leg.send_close(close)
 
-    def _silence(self, leg: Leg) -> None:
+    def _stop_relaying_to(self, leg: Leg) -> None:
         """Our Close is written: nothing may follow it, and the twin need not wait for this leg any more."""
-        twin = leg.twin
+        twin = leg.peer_leg
         if twin is not None:
             twin.sink = None
-        self._stop(leg.side)
+        self._stop_side(leg.side)
 
-    def _stop(self, side: Side) -> None:
+    def _stop_side(self, side: Side) -> None:
         """Nothing more is relayed to this leg: take the valve out, and whoever waits for it goes on."""
-        if keepalive := self._keepalives.pop(side, None):
+        if keepalive := self._pingers.pop(side, None):
             keepalive.stop()
-        if valve := self._valves.pop(side, None):
+        if valve := self._flow_controls.pop(side, None):
             valve.remove()
 
     def _arm_stage(self) -> None:
         phase = self._closing.phase
-        if phase is self._staged or phase is ClosingPhase.CLOSED:
+        if phase is self._stage or phase is ClosingPhase.CLOSED:
             return
         now, timeout = self._clock.seconds(), self.session.limits.close_timeout
-        if self._staged is ClosingPhase.OPEN:
+        if self._stage is ClosingPhase.OPEN:
             self._deadline = now + timeout
             self._timers.clear()
-            for valve in self._valves.values():
+            for valve in self._flow_controls.values():
                 valve.forget()
-        self._staged = phase
+        self._stage = phase
         answering = timeout / 2 if phase is ClosingPhase.CARRYING else 0.0
-        self._timers.arm("stage", self._deadline - now - answering, self._expired)
+        self._timers.arm("stage", self._deadline - now - answering, self._on_stage_timeout)
 
-    def _expired(self) -> None:
+    def _on_stage_timeout(self) -> None:
         self.session.closed_late()
         self._perform(self._closing.expired())
 
@@ -240,7 +244,7 @@ class Relay:
         self.session.octets_down = self.legs[Side.UPSTREAM].octets
         self._ended()
         for leg in self.legs.values():  # circles: every console waits while the collector looks for them
-            leg.relay = leg.twin = leg.sink = None
+            leg.relay = leg.peer_leg = leg.sink = None
 
 
 def _loss(side: Side, mid_frame: bool, detail: str = "", timeout: str = "") -> SessionError:

@@ -40,7 +40,17 @@ class StallDetector:
     too, and once it is set, Linux asks it instead of the number of keepalive's probes; so it is left alone.
     """
 
-    __slots__ = ("_clock", "_every", "_gone", "_legs", "_limits", "_stalled", "_timers", "_waits", "_within")
+    __slots__ = (
+        "_clock",
+        "_dead",
+        "_every",
+        "_legs",
+        "_limits",
+        "_pending",
+        "_stalled",
+        "_timers",
+        "_within",
+    )
 
     def __init__(
         self,
@@ -56,43 +66,43 @@ class StallDetector:
         self._timers = timers
         self._limits = limits
         self._stalled = stalled
-        self._gone = gone
+        self._dead = gone
         self._within = math.inf if limits.tcp_keepalive is None else max(SHORTEST, limits.tcp_keepalive)
         self._every = min(limits.stall_timeout, self._within) / _CHECKS
-        self._waits: dict[Side, _PendingAck] = {}
+        self._pending: dict[Side, _PendingAck] = {}
 
     def start(self) -> None:
         """From here on until the timers are cleared."""
-        self._timers.arm("look", self._every, self._look)
+        self._timers.arm("look", self._every, self._check)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         self.start()
         for side, leg in self._legs.items():
-            end = self._end(side, leg)
+            end = self._verdict(side, leg)
             if end is not None:
                 return end(side)
 
-    def _end(self, side: Side, leg: Leg) -> Callable[[Side], None] | None:
+    def _verdict(self, side: Side, leg: Leg) -> Callable[[Side], None] | None:
         peer = tcp_info(leg.transport)
-        if not (unsent_bytes(leg.transport) if peer is None else peer.waiting):
-            self._waits.pop(side, None)
+        if not (unsent_bytes(leg.transport) if peer is None else peer.has_unacked):
+            self._pending.pop(side, None)
             return None
         now = self._clock.seconds()
         written = self._legs[side.other].octets
-        wait = self._waits.get(side)
+        wait = self._pending.get(side)
         if wait is None:
-            wait = self._waits[side] = _PendingAck(Progress(leg.transport, written, peer), now)
+            wait = self._pending[side] = _PendingAck(Progress(leg.transport, written, peer), now)
         elif wait.progress.taken(written, peer):
             wait.since, wait.asked = now, None
         if peer is None:  # no TCP, so nobody says whether it is still there
             return self._stalled if now - wait.since >= self._limits.stall_timeout else None
         asked = 0.0 if wait.asked is None else now - wait.asked
-        unheard = wait.asked is not None and peer.silent >= asked
+        unheard = wait.asked is not None and peer.seconds_since_heard >= asked
         # It has had half of the time for an answer, at least; the next look would be too late.
-        if unheard and asked >= self._within / 2 and peer.silent >= self._within - self._every:
-            return self._gone
+        if unheard and asked >= self._within / 2 and peer.seconds_since_heard >= self._within - self._every:
+            return self._dead
         if now - wait.since >= self._limits.stall_timeout:
             return self._stalled
         if not unheard:
-            wait.asked = now if peer.unanswered else None
+            wait.asked = now if peer.has_unanswered_probe else None
         return None

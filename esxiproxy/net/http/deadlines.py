@@ -48,7 +48,7 @@ class HttpDeadlines:
         """The exchange is over."""
         self._timers.clear()
 
-    def begun(self) -> None:
+    def request_forwarded(self) -> None:
         """The request's head is with the upstream."""
         self._timers.disarm("held")
         self.request_moved()
@@ -56,11 +56,11 @@ class HttpDeadlines:
     def request_moved(self) -> None:
         """Bytes came from the client, or may come from now on."""
         forwarding = self._forwarding
-        if forwarding.asked:
+        if forwarding.request_complete:
             self._timers.disarm("rate")
-        elif not forwarding.waiting and "rate" not in self._timers:
+        elif not forwarding.expects_continue and "rate" not in self._timers:
             self._arm_rate()
-        if forwarding.asked or forwarding.waiting:
+        if forwarding.request_complete or forwarding.expects_continue:
             self._expect_answer()
 
     def answer_moved(self) -> None:
@@ -71,7 +71,7 @@ class HttpDeadlines:
         """The client is not read now: what it sends in this while says nothing of its rate."""
         self._paused = True
 
-    def held(self) -> None:
+    def request_held(self) -> None:
         """The client is not read, and there is no upstream yet."""
         if "held" not in self._timers:
             limit = self._session.limits.stall_timeout
@@ -107,7 +107,7 @@ class HttpDeadlines:
     def _check_answer(self) -> None:
         self._timers.disarm("answer")
         forwarding, limit = self._forwarding, self._session.limits.response_timeout
-        if not forwarding.asked and not forwarding.waiting:
+        if not forwarding.request_complete and not forwarding.expects_continue:
             return  # the client sends its body, and is due
         if self._flow.blocked:
             self.answer_moved()

@@ -60,7 +60,7 @@ class HttpDownstream:
     @property
     def is_last(self) -> bool:
         """Whether no other request is served behind the one that is."""
-        return self.sessions.are_over(self._epoch)
+        return self.sessions.is_stale(self._epoch)
 
     def serve(self, session: Session, rest: bytes) -> None:
         """Forward this request; raises a SessionError for one that is refused as it stands."""
@@ -85,10 +85,10 @@ class HttpDownstream:
         if exchange is not None:
             exchange.client_lost()
         self.flow.lost()
-        self.sessions.gone(self)
+        self.sessions.flushed(self)
         self._close_idle()
 
-    def leave(self) -> None:
+    def stop(self) -> None:
         """No more HTTP on this connection: it becomes a WebSocket, or is closed."""
         self._exchange = None
         self.flow.remove()
@@ -109,7 +109,7 @@ class HttpDownstream:
         self._exchange = None
         if not keep or self.is_last:
             self._closing()
-            self.sessions.gone(self)
+            self.sessions.flushed(self)
             return
         self._held = rest
         if self.flow.blocked:
@@ -124,12 +124,12 @@ class HttpDownstream:
         if self.flow.blocked:
             return
         self._draining = False
-        self.flow.part()
+        self.flow.forget_exchange()
         held, self._held = self._held, b""
         for reason in ("early", "upstream"):
             self.flow.pause(reason, False)
         self._over(held)
-        self.sessions.gone(self)
+        self.sessions.flushed(self)
 
     # The idle upstream connection
 
@@ -143,7 +143,7 @@ class HttpDownstream:
         idle = self._idle
         if idle is not None and idle.fits(upstream, proxy_header, counted):
             self._idle = None
-            self.gateway.admission.in_use(idle)
+            self.gateway.admission.mark_in_use(idle)
             return idle
         self._close_idle()
         return None
@@ -152,10 +152,10 @@ class HttpDownstream:
         """Its exchange is over: the next one may have it."""
         self._close_idle()
         self._idle = upstream
-        self.gateway.admission.idle(upstream)
+        self.gateway.admission.mark_idle(upstream)
 
     def _close_idle(self) -> None:
         idle, self._idle = self._idle, None
         if idle is not None:
-            self.gateway.admission.in_use(idle)
+            self.gateway.admission.mark_in_use(idle)
             idle.close()

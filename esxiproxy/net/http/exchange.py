@@ -120,9 +120,9 @@ class Exchange:
         request = upstream_request(session.request, route, session.principal)
         upstream.transport.write(self._forwarding.begin(*request))
         early, self._early = self._early, b""
-        self.deadlines.begun()
+        self.deadlines.request_forwarded()
         self._client_changed()
-        self._up(early)
+        self._forward_request(early)
         self._client.flow.pause("early", False)
 
     def _not_admitted(self, failure: Failure) -> None:
@@ -143,14 +143,14 @@ class Exchange:
         if self._upstream is None:
             self._early += octets
         else:
-            self._up(octets)
-        if len(self._early) + len(self._forwarding.rest) > MAX_EARLY:
+            self._forward_request(octets)
+        if len(self._early) + len(self._forwarding.trailing_data) > MAX_EARLY:
             self._client.flow.pause("early")
             self.deadlines.client_paused()
             if self._upstream is None:
-                self.deadlines.held()
+                self.deadlines.request_held()
 
-    def _up(self, octets: bytes) -> None:
+    def _forward_request(self, octets: bytes) -> None:
         assert self._upstream is not None
         try:
             sent = self._forwarding.take_request(octets)
@@ -159,7 +159,7 @@ class Exchange:
             return
         if sent:
             self._upstream.transport.write(sent)
-        self._go_on("request", self._client.flow, self._forwarding.more_request, self._up)
+        self._go_on("request", self._client.flow, self._forwarding.more_request, self._forward_request)
         self.deadlines.request_moved()
 
     def answer_received(self, octets: bytes) -> None:
@@ -174,9 +174,9 @@ class Exchange:
         except SessionError as error:
             self.fail(error, "upstream")
             return
-        if not self._forwarding.asked:  # this may have been the 100 that the client waits for
+        if not self._forwarding.request_complete:  # this may have been the 100 that the client waits for
             self.deadlines.request_moved()
-        self._down(sent)
+        self._forward_response(sent)
         self._go_on("answer", flow, not self._over and self._forwarding.more_answer, self.answer_received)
 
     def _go_on(self, body: str, flow: HttpFlow, more: bool, take: Callable[[bytes], None]) -> None:
@@ -186,13 +186,13 @@ class Exchange:
         if more:
             self._timers.arm(body, 0, take, b"")
 
-    def _down(self, sent: bytes) -> None:
+    def _forward_response(self, sent: bytes) -> None:
         forwarding, session = self._forwarding, self.session
         if forwarding.started and not session.status:
             session.answered(forwarding.status)
         if sent:
             self._client.transport.write(sent)
-        if forwarding.answered and not self._over:
+        if forwarding.response_complete and not self._over:
             self._finish()
 
     def upstream_lost(self, clean: bool, explained: SessionError | None = None) -> None:
@@ -204,19 +204,19 @@ class Exchange:
         upstream, self._upstream = self._upstream, None
         assert upstream is not None
         forwarding = self._forwarding
-        repeatable = forwarding.asked and may_be_repeated(self.session.request.head)
-        if upstream.reused and not forwarding.heard and repeatable and not self._repeated:
+        repeatable = forwarding.request_complete and may_be_repeated(self.session.request.head)
+        if upstream.reused and not forwarding.response_started and repeatable and not self._repeated:
             self._repeated = True  # it had been closed while it was idle
             self._admit()
             return
         self._timers.disarm("answer")
         try:
             while forwarding.more_answer:  # one read brought them: they are few
-                self._down(forwarding.take_answer(b""))
+                self._forward_response(forwarding.take_answer(b""))
             if not self._over:
-                self._down(forwarding.upstream_ended(clean))
+                self._forward_response(forwarding.upstream_ended(clean))
         except SessionError as error:
-            unheard = isinstance(error, UpstreamLost) and not forwarding.heard
+            unheard = isinstance(error, UpstreamLost) and not forwarding.response_started
             self.fail(explained if explained is not None and unheard else error, "upstream")
 
     # Flow
@@ -242,14 +242,14 @@ class Exchange:
         forwarding, upstream = self._forwarding, self._upstream
         self._upstream = None
         if upstream is not None and not upstream.lost:
-            if forwarding.keeps_upstream and forwarding.asked:
+            if forwarding.keeps_upstream and forwarding.request_complete:
                 upstream.flow.pause("client", False)
                 upstream.idle()
                 self._client.keep_idle(upstream)
             else:
                 upstream.abort()
         self._end()
-        self._client.exchange_over(forwarding.rest, forwarding.keeps_client)
+        self._client.exchange_over(forwarding.trailing_data, forwarding.keeps_client)
 
     def fail(self, error: SessionError, ended_by: str = "", cut: bool = False) -> None:
         """Answer with a refusal, or where an answer has begun, end the connection behind what there is of it.
@@ -264,7 +264,7 @@ class Exchange:
         self.session.failed(error, ended_by)
         started = forwarding.started
         if not started:
-            self.session.status = error.answer
+            self.session.status = error.status_code
         self._end()
         if started and (cut or not forwarding.delimited):
             client.transport.abortConnection()
@@ -285,7 +285,7 @@ class Exchange:
         self._over = True
         self.deadlines.clear()
         self._timers.clear()
-        self._client.flow.part()
+        self._client.flow.forget_exchange()
         if self._admission is not None:
             self._admission.cancel()
         if self._upstream is not None:

@@ -34,7 +34,7 @@ class HttpFlow:
         self.blocked = False
         self.changed: Callable[[], None] = _nothing
         self.stalled: Callable[[], None] = _nothing
-        self._stall: StallTimer | None = None
+        self._on_stall: StallTimer | None = None
 
     @property
     def paused(self) -> bool:
@@ -51,20 +51,20 @@ class HttpFlow:
         """The transport is somebody else's from here on, or is being closed: it is read again."""
         self._forget()
         self.blocked = False
-        self.part()
+        self.forget_exchange()
         if self._installed:
             self._installed = False
             self._transport.unregisterProducer()
         self._release()
 
-    def part(self) -> None:
+    def forget_exchange(self) -> None:
         """The exchange is over that wanted to know."""
         self.changed = self.stalled = _nothing
 
     def lost(self) -> None:
         """The connection has ended."""
         self._forget()
-        self.part()
+        self.forget_exchange()
         self._installed = False
         self._reasons.clear()
 
@@ -86,23 +86,23 @@ class HttpFlow:
 
     def pauseProducing(self) -> None:
         self.blocked = True
-        if self._stall is None:  # most connections never need one
-            self._stall = StallTimer(self._transport, self._clock, self.timeout, self._end)
-        self._stall.timeout = self.timeout
-        self._stall.blocked()
+        if self._on_stall is None:  # most connections never need one
+            self._on_stall = StallTimer(self._transport, self._clock, self.timeout, self._end)
+        self._on_stall.timeout = self.timeout
+        self._on_stall.blocked()
         self.changed()
 
     def resumeProducing(self) -> None:
         self.blocked = False
-        if self._stall is not None:
-            self._stall.unblocked()
+        if self._on_stall is not None:
+            self._on_stall.unblocked()
         self.changed()
 
     def stopProducing(self) -> None:
         """The transport is going away, and will say so itself."""
 
     def _forget(self) -> None:
-        stall, self._stall = self._stall, None
+        stall, self._on_stall = self._on_stall, None
         if stall is not None:
             stall.cancel()
 

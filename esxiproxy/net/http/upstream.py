@@ -134,7 +134,7 @@ class HttpUpstream(SlotOwner, Protocol):
         """Its exchange is over, and another one may come."""
         self.exchange = None
         self.reused = True
-        self.flow.part()
+        self.flow.forget_exchange()
         self._timers.arm("idle", self._limits.keepalive_timeout, self.close)
 
     def take(self, exchange: AnswerReceiver) -> None:

@@ -64,9 +64,9 @@ class Dispatch(Protocol):
     def __init__(self, factory: Listener) -> None:
         self.factory = factory
         self._reader = HeadReader()
-        self._call: IDelayedCall | Linger | None = None
+        self._timer: IDelayedCall | Linger | None = None
         self._http: HttpDownstream | None = None
-        self._ignored = 0
+        self._discarded = 0
         self._slot: Slot | None = None
         self._shaking = False
         """Whether the TLS handshake goes on."""
@@ -74,32 +74,32 @@ class Dispatch(Protocol):
 
     def connectionMade(self) -> None:
         limits = self.factory.limits
-        if not self._shake():
+        if not self._take_handshake_slot():
             return
         if ISSLTransport.providedBy(self.transport):
             self._shaking = True
-            self._wait(limits.tls_handshake_timeout, self._never_shook)
+            self._arm(limits.tls_handshake_timeout, self._on_tls_timeout)
         else:
-            self._wait(limits.head_timeout, self._late)
+            self._arm(limits.head_timeout, self._on_head_timeout)
 
     def handshakeCompleted(self) -> None:
         """TLS is up; from now on the head is due, if it is not refused already."""
         self._shaking = False
         if self._slot is not None:
-            self._wait(self.factory.limits.head_timeout, self._late)
+            self._arm(self.factory.limits.head_timeout, self._on_head_timeout)
 
     def dataReceived(self, data: bytes) -> None:
         if self._http is not None and self._http.busy:
             self._http.received(data)
             return
-        if self._between:
+        if self._is_idle:
             data = self._reader.skip(data)  # some clients send an empty line behind a body: no request
             if not data:
                 return
-            self._begun()
-            if not self._shake():
+            self._mark_busy()
+            if not self._take_handshake_slot():
                 return
-            self._wait(self.factory.limits.head_timeout, self._late)
+            self._arm(self.factory.limits.head_timeout, self._on_head_timeout)
         try:
             read = self._reader.feed(data)
         except SessionError as error:
@@ -108,16 +108,16 @@ class Dispatch(Protocol):
             self._refuse(error, self._request(NO_HEAD), Kind.HTTP)
         else:
             if read is not None:
-                self._stop()
+                self._disarm()
                 self._serve(*read)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._begun()
-        self._stop()
-        self._shaken()
+        self._mark_busy()
+        self._disarm()
+        self._release_handshake_slot()
         if self._shaking and (fault := handshake_fault(reason.value)) is not None:
             self._record(fault[0], self._request(NO_HEAD), Kind.HTTP, fault[1])
-        self.factory.sessions.gone(self)
+        self.factory.sessions.flushed(self)
         self.__dict__.pop("dataReceived", None)  # a circle that somebody would have to collect
         if self._http is not None:
             self._http.lost()
@@ -168,7 +168,7 @@ class Dispatch(Protocol):
         frontend = Frontend(session, upgrade, factory.gateway, factory.sessions)
         frontend.factory = factory.frontends
         if self._http is not None:
-            self._http.leave()
+            self._http.stop()
         self._hand_to(frontend)
         if rest and not frontend.lost:
             frontend.dataReceived(rest)
@@ -183,14 +183,14 @@ class Dispatch(Protocol):
         factory = self.factory
         if max_forwards(request.head) == 0:
             return self._answer_options(request)
-        self._shaken()
+        self._release_handshake_slot()
         if self._http is None:
             self._http = HttpDownstream(
                 self.transport,
                 factory.gateway,
                 factory.sessions,
                 factory.clock,
-                self._next,
+                self._await_next_request,
                 self._close,
                 self._epoch,
             )
@@ -204,44 +204,44 @@ class Dispatch(Protocol):
         self.transport.write(options_answer(request, self.factory.edge.methods))
         self._close()
 
-    def _next(self, rest: bytes) -> None:
+    def _await_next_request(self, rest: bytes) -> None:
         """A request has its answer; the next one is read as the first one was."""
         self._reader = HeadReader()
         rest = self._reader.skip(rest)
-        self._wait(self.factory.limits.keepalive_timeout, self._close)
+        self._arm(self.factory.limits.keepalive_timeout, self._close)
         sessions = self.factory.sessions
-        if sessions.are_over(self._epoch) and not rest:
+        if sessions.is_stale(self._epoch) and not rest:
             return self._close()
-        sessions.waiting.add(self._close)
+        sessions.idle_connections.add(self._close)
         if rest:
             self.dataReceived(rest)
 
     @property
-    def _between(self) -> bool:
+    def _is_idle(self) -> bool:
         """Whether an answer is done and nothing of another request has come."""
-        return self._close in self.factory.sessions.waiting
+        return self._close in self.factory.sessions.idle_connections
 
-    def _begun(self) -> None:
+    def _mark_busy(self) -> None:
         """Something of another request has come, or no other will."""
-        self.factory.sessions.waiting.discard(self._close)
+        self.factory.sessions.idle_connections.discard(self._close)
 
-    def _shake(self) -> bool:
+    def _take_handshake_slot(self) -> bool:
         """Begin an opening handshake, which is over with the head; False when there are too many of them."""
         gateway = self.factory.gateway
         try:
-            self._slot = gateway.admission.handshake(self.factory.name, gateway.quotas)
+            self._slot = gateway.admission.take_handshake_slot(self.factory.name, gateway.quotas)
         except SessionError as error:
             self._refuse(error, self._request(NO_HEAD), Kind.HTTP)
             return False
         return True
 
-    def _shaken(self) -> None:
+    def _release_handshake_slot(self) -> None:
         """It is no longer in the opening handshake."""
         slot, self._slot = self._slot, None
         if slot is not None:
-            slot.give()
+            slot.release()
 
-    def _late(self) -> None:
+    def _on_head_timeout(self) -> None:
         if not self._reader:  # browsers connect ahead, and there is nothing to answer
             self.factory.gateway.admission.silent += 1
             self._close()
@@ -250,7 +250,7 @@ class Dispatch(Protocol):
         error = MalformedRequest(late, status=408, timeout="head_timeout")
         self._refuse(error, self._request(NO_HEAD), Kind.HTTP)
 
-    def _never_shook(self) -> None:
+    def _on_tls_timeout(self) -> None:
         """There is no TLS to answer in, so the record has no status."""
         self._shaking = False
         if not getattr(self.transport, "heard", True):
@@ -271,21 +271,21 @@ class Dispatch(Protocol):
         """This is all that there was of a session."""
         factory = self.factory
         session = factory.sessions.new(request, factory.limits, kind)
-        session.status = error.answer
+        session.status = error.status_code
         session.failed(error, ended_by)
         factory.sessions.closed(session)
 
     def _close(self) -> None:
         """Nothing more is served here; what still comes is read so that the answer is not reset away."""
-        self._begun()
-        self._shaken()
+        self._mark_busy()
+        self._release_handshake_slot()
         if self._http is not None:
-            self._http.leave()
-        self.dataReceived = self._ignore  # type: ignore[method-assign]
-        self._stop()
+            self._http.stop()
+        self.dataReceived = self._discard  # type: ignore[method-assign]
+        self._disarm()
         limits = self.factory.limits
         patience = None if self._http is None else limits.stall_timeout
-        self._call = Linger(self.transport, self.factory.clock, limits.close_timeout, patience)
+        self._timer = Linger(self.transport, self.factory.clock, limits.close_timeout, patience)
         if not self.answered():
             self.factory.sessions.leave(self)
 
@@ -297,21 +297,21 @@ class Dispatch(Protocol):
         """End the connection without a word."""
         self.transport.abortConnection()
 
-    def _ignore(self, data: bytes) -> None:
+    def _discard(self, data: bytes) -> None:
         """Discard the rest of an upload, within bounds: its client looks at the answer at its end only."""
-        self._ignored += len(data)
-        if isinstance(self._call, Linger):
-            self._call.received(len(data))
-        if self._ignored > _MAX_DISCARDED:
+        self._discarded += len(data)
+        if isinstance(self._timer, Linger):
+            self._timer.received(len(data))
+        if self._discarded > _MAX_DISCARDED:
             self.transport.pauseProducing()
 
-    def _wait(self, seconds: float, call: Any) -> None:
-        self._stop()
-        self._call = self.factory.clock.callLater(seconds, call)
+    def _arm(self, seconds: float, call: Any) -> None:
+        self._disarm()
+        self._timer = self.factory.clock.callLater(seconds, call)
 
-    def _stop(self) -> None:
-        if self._call is not None and self._call.active():
-            self._call.cancel()
+    def _disarm(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
 
 
 def _listening(transport: Any) -> PeerAddress | None:

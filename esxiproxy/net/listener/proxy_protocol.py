@@ -40,7 +40,7 @@ class ProxyProtocolWrapper(ProtocolWrapper):
         super().__init__(factory, protocol)  # type: ignore[arg-type]
         self._inside = False
         self._reader: ProxyHeaderReader | None = ProxyHeaderReader()
-        self._announced = ProxyHeader()
+        self._proxy_header = ProxyHeader()
         self._call: IDelayedCall | None = None
         self._slot: Slot | None = None
 
@@ -48,7 +48,7 @@ class ProxyProtocolWrapper(ProtocolWrapper):
         directlyProvides(self, providedBy(transport))
         Protocol.makeConnection(self, transport)
         self.factory.registerProtocol(self)
-        if not self.factory.trust.believes(getattr(transport.getPeer(), "host", "unix")):
+        if not self.factory.trust.contains(getattr(transport.getPeer(), "host", "unix")):
             self._refuse("not one of the trusted proxies")
             return
         try:
@@ -57,7 +57,7 @@ class ProxyProtocolWrapper(ProtocolWrapper):
             self._refuse(str(error))
             return
         if isinstance(transport, TCPStream):
-            transport.read_by(self._peek)
+            transport.set_fast_path(self._peek)
         self._call = self.factory.clock.callLater(self.factory.timeout, self._late)
 
     def _peek(self) -> bytes | None:
@@ -66,12 +66,14 @@ class ProxyProtocolWrapper(ProtocolWrapper):
         octets = stream.socket.recv(_PEEK, socket.MSG_PEEK)
         if not octets:
             return b""
-        rest = self._header(octets)
+        rest = self._read_header(octets)
         stream.socket.recv(len(octets) - len(rest or b""))
         if rest is not None:  # and then this wrapper has nothing more to do with it
             self.factory.unregisterProtocol(self)
-            stream.read_by(None)
-            stream.stand_for(_endpoint(self._announced.source), _endpoint(self._announced.destination))
+            stream.set_fast_path(None)
+            stream.set_addresses(
+                _endpoint(self._proxy_header.source), _endpoint(self._proxy_header.destination)
+            )
             stream.protocol = self.wrappedProtocol
             attach_protocol(self.wrappedProtocol, stream)
         return None
@@ -79,13 +81,13 @@ class ProxyProtocolWrapper(ProtocolWrapper):
     def dataReceived(self, data: bytes) -> None:
         if self._inside:
             self.wrappedProtocol.dataReceived(data)
-        elif (rest := self._header(data)) is not None:
+        elif (rest := self._read_header(data)) is not None:
             self._inside = True
             self.wrappedProtocol.makeConnection(self)  # type: ignore[arg-type]
             if rest:
                 self.wrappedProtocol.dataReceived(rest)
 
-    def _header(self, octets: bytes) -> bytes | None:
+    def _read_header(self, octets: bytes) -> bytes | None:
         """What stands behind the header; None while there is more of it to come, or after a refusal."""
         if self._reader is None:
             return None
@@ -96,22 +98,22 @@ class ProxyProtocolWrapper(ProtocolWrapper):
             return None
         if read is None:
             return None
-        self._announced, rest = read
+        self._proxy_header, rest = read
         self._reader = None
-        self._stop()
+        self._disarm()
         return rest
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._stop()
+        self._disarm()
         self.factory.unregisterProtocol(self)
         if self._inside:
             self.wrappedProtocol.connectionLost(reason)
 
     def getPeer(self) -> Any:
-        return _endpoint(self._announced.source) or self._connected().getPeer()
+        return _endpoint(self._proxy_header.source) or self._connected().getPeer()
 
     def getHost(self) -> Any:
-        return _endpoint(self._announced.destination) or self._connected().getHost()
+        return _endpoint(self._proxy_header.destination) or self._connected().getHost()
 
     def _connected(self) -> Any:
         assert self.transport is not None
@@ -123,21 +125,21 @@ class ProxyProtocolWrapper(ProtocolWrapper):
             self._refuse(f"no whole PROXY header in {self.factory.timeout:g} s")
         else:
             self._reader = None
-            self._stop()
+            self._disarm()
             self._connected().abortConnection()
 
     def _refuse(self, why: str) -> None:
         self._reader = None
-        self._stop()
+        self._disarm()
         transport = self._connected()
         self._log.info("{peer} refused: {why}", peer=str(PeerAddress.of(transport.getPeer())), why=why)
         transport.abortConnection()
 
-    def _stop(self) -> None:
+    def _disarm(self) -> None:
         if self._call is not None and self._call.active():
             self._call.cancel()
         if self._slot is not None:
-            self._slot.give()
+            self._slot.release()
 
 
 class ProxyProtocolFactory(WrappingFactory):
@@ -169,7 +171,7 @@ class ProxyProtocolFactory(WrappingFactory):
 class TrustEverybody(TrustedProxies):
     """Believes everybody."""
 
-    def believes(self, host: str) -> bool:
+    def contains(self, host: str) -> bool:
         return True
 
 

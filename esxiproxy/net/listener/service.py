@@ -43,7 +43,7 @@ class ListenerService(Service):
         self.endpoint = endpoint
         self._served = CurrentFactory(factory)
         self._binding = Binding(endpoint, reactor, inherited)
-        self._room = room
+        self._has_descriptors = room
 
     @property
     def port(self) -> IListeningPort | None:
@@ -62,7 +62,7 @@ class ListenerService(Service):
         except Exception as error:
             raise BindError(f"listener {self.label}: {error}") from error
         if self.port is not None:
-            cast(Any, self.port).room = self._room
+            cast(Any, self.port).has_descriptors = self._has_descriptors
             self._log.info("listener {name} listening on {address}", name=self.label, address=self.address())
 
     def startService(self) -> None:

@@ -32,12 +32,12 @@ class Linger:
     """A connection that has its answer, and the time until it is aborted.
 
     The connection is half-closed, and aborted after ``timeout`` seconds: a peer that does not read never
-    frees the descriptor.  A peer that bytes still wait for gets more time while it takes them, at
-    ``MIN_RATE`` octets a second or more.  The rate is measured from one moment at which it was kept to the next, which
-    is at most ``patience`` seconds later (``timeout``, if not given): a slow reader with a large receive
-    buffer acknowledges much at once, and then nothing for many seconds.  So a connection lasts for
-    ``patience`` seconds and one second for each ``MIN_RATE`` octets that waited, at most.  The owner calls
-    ``cancel`` when the connection is lost.
+    frees the descriptor. A peer that bytes still wait for gets more time while it takes them, at
+    ``MIN_RATE`` octets a second or more. The rate is measured from one moment at which it was kept to the
+    next, which is at most ``patience`` seconds later (``timeout``, if not given): a slow reader with a
+    large receive buffer acknowledges much at once, and then nothing for many seconds. So a connection
+    lasts for ``patience`` seconds and one second for each ``MIN_RATE`` octets that waited, at most. The
+    owner calls ``cancel`` when the connection is lost.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Linger:
         self._progress = Progress(transport)
         self._began = self._last = self._since = clock.seconds()
         self._came = self._taken = 0
-        self._call: IDelayedCall = clock.callLater(timeout, self._look)
+        self._call: IDelayedCall = clock.callLater(timeout, self._check)
 
     def received(self, octets: int) -> None:
         """Note that the peer has sent so many bytes, which were discarded (RFC 9112 9.6).
@@ -77,15 +77,15 @@ class Linger:
             return 0.0
         return min(self._last + self._timeout, self._began + DISCARD) - now
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         now = self._clock.seconds()
         self._taken += self._progress.taken()
         if self._taken >= MIN_RATE * (now - self._since):
             self._since, self._taken = now, 0
         left = self._since + self._patience - now
         if self._came and (rest := self._still_comes()) > 0:
-            self._call = self._clock.callLater(rest, self._look)
+            self._call = self._clock.callLater(rest, self._check)
         elif left >= SOON and unsent_bytes(self._transport):
-            self._call = self._clock.callLater(min(left, self._timeout), self._look)
+            self._call = self._clock.callLater(min(left, self._timeout), self._check)
         else:
             self._transport.abortConnection()

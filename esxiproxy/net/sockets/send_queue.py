@@ -38,7 +38,7 @@ def _queued(transport: Any) -> int:
     """Return the number of octets in the write buffer of a transport, ours or one of Twisted's."""
     queued = 0
     for _ in range(_DEEPEST):
-        if (own := getattr(transport, "unsent", None)) is not None:
+        if (own := getattr(transport, "unsent_bytes", None)) is not None:
             return queued + int(own)
         if hasattr(transport, "dataBuffer"):  # Twisted's own, which has no public name for this
             waiting = len(transport.dataBuffer) - getattr(transport, "offset", 0)

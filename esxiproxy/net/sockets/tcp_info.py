@@ -34,10 +34,10 @@ class TCPInfo:
     """
 
     acknowledged: int
-    waiting: bool
-    closed: bool
-    unanswered: bool
-    silent: float
+    has_unacked: bool
+    window_closed: bool
+    has_unanswered_probe: bool
+    seconds_since_heard: float
 
 
 def tcp_info(transport: Any) -> TCPInfo | None:
@@ -56,8 +56,8 @@ def tcp_info(transport: Any) -> TCPInfo | None:
     silent = min(received, acked)
     return TCPInfo(
         acknowledged,
-        waiting=unacked > 0 or unsent > 0,
-        closed=unsent > 0 and (unacked == 0 or window == 0),
-        unanswered=probes > 0 or silent > sent,
-        silent=silent / 1000,
+        has_unacked=unacked > 0 or unsent > 0,
+        window_closed=unsent > 0 and (unacked == 0 or window == 0),
+        has_unanswered_probe=probes > 0 or silent > sent,
+        seconds_since_heard=silent / 1000,
     )

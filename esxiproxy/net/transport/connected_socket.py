@@ -49,6 +49,6 @@ class ConnectedSocket:
     def _tcp(self) -> bool:
         return self.socket.family != socket.AF_UNIX
 
-    def stand_for(self, peer: Any, host: Any) -> None:
+    def set_addresses(self, peer: Any, host: Any) -> None:
         """It is the connection of this peer, to this address of ours; None leaves either as it is."""
         self._peer, self._host = peer or self._peer, host or self._host

@@ -142,5 +142,5 @@ PyObject *ring_serve(PyObject *module, PyObject *const *args, Py_ssize_t count) 
 }
 
 int ring_ready(void) {
-    return (passage_name = PyUnicode_InternFromString("_passage")) ? 0 : -1;
+    return (passage_name = PyUnicode_InternFromString("_fast_path")) ? 0 : -1;
 }

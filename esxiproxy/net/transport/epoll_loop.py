@@ -91,7 +91,7 @@ class EpollLoop:
         read = event & mask & IN
         try:
             if came is not None:
-                read, why = IN, self._left(stream, came)
+                read, why = IN, self._resume_python(stream, came)
             elif read:
                 why = stream.doRead()
                 if why is None and event & OUT and entry[1] & OUT:
@@ -111,7 +111,7 @@ class EpollLoop:
             self._lose(stream, why, read)
 
     @staticmethod
-    def _left(stream: Any, came: Any) -> DoReadResult:
+    def _resume_python(stream: Any, came: Any) -> DoReadResult:
         """Go on where a passage ended: with what it has read, or because of what it raised."""
         if isinstance(came, bytes):
             return stream.doRead(came)

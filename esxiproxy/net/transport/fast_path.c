@@ -25,7 +25,7 @@ static Py_ssize_t slot_of(PyObject *object, PyObject *name) {
 
 #define NAMES(X) \
     X(sink) X(walker) X(data) X(current_frame) X(held) X(octets) X(heard) X(left) X(fragmented) \
-    X(connected) X(_streaming) X(_outbox) X(size) X(BUSY) X(write)
+    X(connected) X(_streaming) X(_write_buffer) X(size) X(FAST_PATH_BLOCKERS) X(write)
 #define DECLARE(name) static PyObject *name##_name;
 NAMES(DECLARE)
 
@@ -50,7 +50,7 @@ typedef struct {
     unsigned long long longest;
 } Passage;
 
-/* Whether it is connected with somebody who feeds it, and none of what its class calls BUSY is so. */
+/* Whether it is connected with somebody who feeds it, and none of what its class names in FAST_PATH_BLOCKERS is so. */
 static int is_free(const struct way *way) {
     if (AT(way->stream, way->connected) != Py_True || AT(way->stream, way->streaming) != Py_True) return 0;
     for (int i = 0; i < way->count; i++) {
@@ -155,15 +155,15 @@ static PyObject *call(PyObject *self, PyObject *args, PyObject *named) {
 
 /* Finds the slots of a stream; -1 when it is none of ours. */
 static int learn(struct way *way, PyObject *stream) {
-    PyObject *outbox = PyObject_GetAttr(stream, _outbox_name);
-    PyObject *busy = outbox ? PyObject_GetAttr(stream, BUSY_name) : NULL;
+    PyObject *outbox = PyObject_GetAttr(stream, _write_buffer_name);
+    PyObject *busy = outbox ? PyObject_GetAttr(stream, FAST_PATH_BLOCKERS_name) : NULL;
     if (busy && (!PyTuple_CheckExact(busy) || PyTuple_GET_SIZE(busy) > BUSY))
-        PyErr_Format(PyExc_TypeError, "BUSY is no tuple of at most %d names", BUSY);
+        PyErr_Format(PyExc_TypeError, "FAST_PATH_BLOCKERS is no tuple of at most %d names", BUSY);
     if (busy && !PyErr_Occurred()) {
         way->stream = stream;
         way->count = (int)PyTuple_GET_SIZE(busy);
         way->connected = slot_of(stream, connected_name), way->streaming = slot_of(stream, _streaming_name);
-        way->outbox = slot_of(stream, _outbox_name), way->size = slot_of(outbox, size_name);
+        way->outbox = slot_of(stream, _write_buffer_name), way->size = slot_of(outbox, size_name);
         for (int i = 0; i < way->count; i++) way->busy[i] = slot_of(stream, PyTuple_GET_ITEM(busy, i));
     }
     Py_XDECREF(busy);

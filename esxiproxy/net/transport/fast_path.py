@@ -51,7 +51,7 @@ _WITH_TLS = _PART is not None and _openssl_found()
 def fast_path_for(leg: Any, sink: Any) -> FastPath | None:
     """The short way from a leg's stream to its sink's; None where there is none."""
     source, target, walker = leg.transport, sink.transport, leg.walker
-    if _PART is None or not hasattr(type(target), "BUSY"):
+    if _PART is None or not hasattr(type(target), "FAST_PATH_BLOCKERS"):
         return None
     if type(walker) is not FrameWalker:  # one that wants to see what passes
         return None

@@ -50,7 +50,7 @@ class Gate(Protocol):
     def may_accept(self) -> bool:
         """Whether to accept; after a no, it is the gate that has the port read again."""
 
-    def entered(self) -> ConnectionOwner:
+    def count_connection(self) -> ConnectionOwner:
         """One was accepted; what is returned hears of its end."""
 
 
@@ -75,15 +75,15 @@ class _Accepting:
     startReading: Callable[[], None]
     stopReading: Callable[[], None]
 
-    room: Callable[[], bool] = staticmethod(lambda: True)
+    has_descriptors: Callable[[], bool] = staticmethod(lambda: True)
     gate: Gate | None = None
 
     def doRead(self) -> None:
         for _ in range(BATCH):
             if self.disconnecting or not self.connected:  # a protocol has stopped us
                 return
-            if not self.room():
-                self._rest("few descriptors are left")
+            if not self.has_descriptors():
+                self._pause_accepting("few descriptors are left")
                 return
             if self.gate is not None and not self.gate.may_accept():
                 return
@@ -94,14 +94,14 @@ class _Accepting:
             except OSError as error:
                 if error.errno in _OF_ONE_CLIENT:
                     continue
-                self._rest(os.strerror(error.errno or 0))
+                self._pause_accepting(os.strerror(error.errno or 0))
                 return
             try:
-                self._take(sock, name)
+                self._accept(sock, name)
             except Exception:
                 _log.failure("a connection was accepted, could not be served, and is closed")
 
-    def _take(self, sock: Any, name: Any) -> None:
+    def _accept(self, sock: Any, name: Any) -> None:
         """Give an accepted connection its protocol; one that cannot have any is closed and counts no more."""
         owner: ConnectionOwner | None = None
         try:
@@ -111,7 +111,7 @@ class _Accepting:
             if protocol is None:
                 sock.close()
                 return
-            owner = None if self.gate is None else self.gate.entered()
+            owner = None if self.gate is None else self.gate.count_connection()
             stream = TCPStream(sock, protocol, self.loop, address, owner)
         except BaseException:
             sock.close()
@@ -120,15 +120,15 @@ class _Accepting:
             raise
         attach_protocol(protocol, stream)
 
-    def _rest(self, why: str) -> None:
+    def _pause_accepting(self, why: str) -> None:
         self.stopReading()
-        self.reactor.callLater(ACCEPT_RETRY, self._wake)
+        self.reactor.callLater(ACCEPT_RETRY, self._resume_accepting)
         now = self.reactor.seconds()
         if not _complained or not 0 <= now - _complained[0] < LOG_INTERVAL:
             _complained[:] = [now]
             _log.error("connections have to wait until there is room for them: {why}", why=why)
 
-    def _wake(self) -> None:
+    def _resume_accepting(self) -> None:
         if self.connected and not self.disconnecting:
             self.startReading()
 

@@ -40,15 +40,15 @@ class Stream(ConnectedSocket):
     __slots__ = (
         "__weakref__",
         "_aborting",
+        "_fast_path",
         "_host",
         "_loop",
-        "_outbox",
         "_owner",
-        "_passage",
         "_peer",
         "_producer_paused",
         "_reading",
         "_streaming",
+        "_write_buffer",
         "connected",
         "disconnected",
         "disconnecting",
@@ -58,7 +58,7 @@ class Stream(ConnectedSocket):
         "socket",
     )
 
-    BUSY: tuple[str, ...]
+    FAST_PATH_BLOCKERS: tuple[str, ...]
     """What is false, or None, of a stream whose bytes may take a passage: names of slots."""
 
     def __init__(
@@ -72,10 +72,10 @@ class Stream(ConnectedSocket):
         self.producer: Any = None
         self._streaming = self._producer_paused = self._aborting = False
         self._reading = True
-        self._outbox = WriteBuffer()
+        self._write_buffer = WriteBuffer()
         self._loop, self._owner = loop, owner
         self._peer, self._host = peer, None
-        self._passage: FastPath | None = None
+        self._fast_path: FastPath | None = None
         if owner is not None:
             owner.transport = self
 
@@ -97,20 +97,20 @@ class Stream(ConnectedSocket):
         raise NotImplementedError
 
     @property
-    def unsent(self) -> int:
+    def unsent_bytes(self) -> int:
         """Bytes that wait for the socket."""
-        return self._outbox.size
+        return self._write_buffer.size
 
     def writeSequence(self, pieces: Any) -> None:
         self.write(b"".join(pieces))
 
-    def read_by(self, way: FastPath | None) -> None:
+    def set_fast_path(self, way: FastPath | None) -> None:
         """Read in another way from here on; None is the usual one."""
-        self._passage = way
+        self._fast_path = way
 
     def _queue(self, octets: bytes | memoryview) -> None:
         """The slow half of a write: the socket takes no more now."""
-        outbox = self._outbox
+        outbox = self._write_buffer
         outbox.put(octets)
         self._start_writing()
         if outbox.size > HIGH_WATER and self._streaming and not self._producer_paused:
@@ -205,12 +205,12 @@ class Stream(ConnectedSocket):
             producer.stopProducing()
         self._loop.removeReader(self)
         self._loop.removeWriter(self)
-        self._outbox.clear()
+        self._write_buffer.clear()
         if self._aborting:
             _reset_on_close(self.socket)
         self._close()
         protocol, owner = self.protocol, self._owner
-        self.protocol = self._owner = self._passage = None
+        self.protocol = self._owner = self._fast_path = None
         try:
             protocol.connectionLost(reason)
         finally:

@@ -34,7 +34,7 @@ class TCPStream(Stream):
 
     __slots__ = ("_half_closed", "_half_closing")
 
-    BUSY = ("_half_closed",)
+    FAST_PATH_BLOCKERS = ("_half_closed",)
 
     def __init__(
         self, sock: socket.socket, protocol: Any, loop: Loop, peer: Any, owner: ConnectionOwner | None = None
@@ -46,7 +46,7 @@ class TCPStream(Stream):
     # The fast path
 
     def doRead(self, came: bytes | None = None) -> DoReadResult:
-        passage = self._passage
+        passage = self._fast_path
         try:
             if came is None:
                 came = passage() if passage is not None else b""
@@ -65,7 +65,7 @@ class TCPStream(Stream):
     def write(self, octets: bytes) -> None:
         if not self.connected or self._half_closed:
             return
-        if not self._outbox.size:
+        if not self._write_buffer.size:
             try:
                 sent = self.socket.send(octets)
             except OSError:  # full, or broken: then the loop will find out
@@ -78,7 +78,7 @@ class TCPStream(Stream):
         self._queue(bytes(octets))
 
     def doWrite(self) -> DoReadResult:
-        outbox = self._outbox
+        outbox = self._write_buffer
         if outbox.size:
             try:
                 outbox.taken(self.socket.send(outbox.front()))
@@ -99,7 +99,7 @@ class TCPStream(Stream):
             self._half_closed = True
             with suppress(OSError):
                 self.socket.shutdown(socket.SHUT_WR)
-            self._tell("writeConnectionLost")
+            self._notify("writeConnectionLost")
         return None
 
     def loseConnection(self) -> None:
@@ -118,13 +118,13 @@ class TCPStream(Stream):
 
     def readConnectionLost(self, reason: Failure) -> None:
         """The peer sent a FIN: the end for whoever has not said that it can do with half a connection."""
-        if not self._tell("readConnectionLost"):
+        if not self._notify("readConnectionLost"):
             self.connectionLost(reason)
 
     def writeConnectionLost(self, reason: Failure) -> None:
         self.connectionLost(reason)
 
-    def _tell(self, half: str) -> bool:
+    def _notify(self, half: str) -> bool:
         protocol = IHalfCloseableProtocol(self.protocol, None)
         if protocol is None:
             return False

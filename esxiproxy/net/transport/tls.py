@@ -24,12 +24,12 @@ class TLSStream(RecordStream):
 
     __slots__ = ()
 
-    BUSY = ("_fault", "_notified", "_read_blocked", "_shaking", "_write_blocked")
+    FAST_PATH_BLOCKERS = ("_fault", "_notified", "_read_blocked", "_handshaking", "_write_blocked")
 
     # The short way
 
     def doRead(self, came: bytes | None = None) -> DoReadResult:
-        passage = self._passage
+        passage = self._fast_path
         if came is None and passage is not None and self._reading:
             came = passage()
             if came is None:
@@ -44,7 +44,7 @@ class TLSStream(RecordStream):
         """Write what is queued, then our close_notify; the connection ends with the peer's."""
         if not self.connected or self.disconnecting:
             return
-        if self._shaking and not self._outbox.size:
+        if self._handshaking and not self._write_buffer.size:
             self.abortConnection()
         self.disconnecting = True
         self._start_writing()
@@ -87,9 +87,9 @@ class TLSStream(RecordStream):
         """The peer's close_notify: nothing more comes; what is queued still goes out."""
         self._peer_notified = True
         self._reading = False
-        if self._outbox.size:
+        if self._write_buffer.size:
             self.disconnecting = True
-            self._arm()
+            self._update_interest()
             return None
         self._notify()
         return CONNECTION_DONE
@@ -104,7 +104,7 @@ class TLSStream(RecordStream):
         """An end without the peer's close_notify may be an attacker's cut: it is no clean one."""
         if reason.check(ConnectionDone) and not self._peer_notified:
             reason = Failure(CONNECTION_LOST)
-        if self._shaking and self._begun and reason.check(ConnectionLost) and not self._aborting:
+        if self._handshaking and self._begun and reason.check(ConnectionLost) and not self._aborting:
             reason = Failure(HandshakeCut())
         super().connectionLost(reason)
 

@@ -48,11 +48,11 @@ class RecordStream(Stream):
         "_begun",
         "_connection",
         "_fault",
+        "_handshaking",
         "_notified",
         "_peer_notified",
         "_read_blocked",
         "_resumption",
-        "_shaking",
         "_write_blocked",
         "_writing",
         "heard",
@@ -65,34 +65,34 @@ class RecordStream(Stream):
         self._host = plain._host
         self._connection = connection
         self._resumption = resumption
-        self._shaking = True
+        self._handshaking = True
         self._begun = False
         self._read_blocked = self._write_blocked = self._writing = False
         self._notified = self._peer_notified = False
         self._fault: DoReadResult = None
         self.heard = False
-        self._arm()
+        self._update_interest()
         plain._hand_over()
 
     def start(self, client: bool) -> None:
         """Begin the handshake; a server waits for the client's hello."""
         if client and self.connected:
-            self._fail(self._shake())
+            self._fail(self._handshake())
 
     # The fast path
 
     def doRead(self, came: bytes | None = None) -> DoReadResult:
         broken = self._fault
-        if broken is not None and (broken is not CONNECTION_LOST or self._shaking or not self._reading):
+        if broken is not None and (broken is not CONNECTION_LOST or self._handshaking or not self._reading):
             return broken  # what comes after it would be a consequence of it
-        if self._shaking:
+        if self._handshaking:
             self.heard = True
-            return self._shake()
+            return self._handshake()
         if self._write_blocked and broken is None:
             self._write_blocked = False
             if (fault := self._flush()) is not None:
                 return fault
-            self._arm()
+            self._update_interest()
         records: list[bytes] = []
         why: DoReadResult = None
         closed = False
@@ -104,7 +104,7 @@ class RecordStream(Stream):
                 break
             except SSL.WantWriteError:
                 self._read_blocked = True
-                self._arm()
+                self._update_interest()
                 break
             except SSL.ZeroReturnError:
                 closed = True
@@ -135,7 +135,7 @@ class RecordStream(Stream):
             return
         if self.disconnecting and self.producer is None:  # as Twisted's TLS
             return
-        if self._outbox.size or self._shaking or self._read_blocked or self._fault is not None:
+        if self._write_buffer.size or self._handshaking or self._read_blocked or self._fault is not None:
             self._queue(bytes(octets))
             return
         sent = 0
@@ -157,18 +157,18 @@ class RecordStream(Stream):
     def doWrite(self) -> DoReadResult:
         if self._fault is not None:
             return self.doRead()
-        if self._shaking:
-            return self._shake()
+        if self._handshaking:
+            return self._handshake()
         if self._read_blocked:
             self._read_blocked = False
-            self._arm()
+            self._update_interest()
             why = self.doRead()
             if why is not None or self._read_blocked:
                 return why
         return self._flush()
 
     def _flush(self) -> DoReadResult:
-        outbox = self._outbox
+        outbox = self._write_buffer
         for _ in range(RECORDS):
             if not outbox.size:
                 break
@@ -178,7 +178,7 @@ class RecordStream(Stream):
                 return None
             except SSL.WantReadError:
                 self._write_blocked = True
-                self._arm()
+                self._update_interest()
                 return None
             except SSL.Error as error:
                 return fault_of(error)
@@ -186,26 +186,26 @@ class RecordStream(Stream):
 
     # The handshake
 
-    def _shake(self) -> DoReadResult:
+    def _handshake(self) -> DoReadResult:
         try:
             self._connection.do_handshake()
         except SSL.Error as error:
             # One call may read the hello, answer it, and find that the client has gone.
             self._begun = any(self._connection.client_random() or b"")
             if isinstance(error, SSL.WantReadError | SSL.WantWriteError):
-                self._block(isinstance(error, SSL.WantWriteError))
+                self._set_read_blocked(isinstance(error, SSL.WantWriteError))
                 return None
             return fault_of(error)
-        self._shaking = self._read_blocked = False
+        self._handshaking = self._read_blocked = False
         if IHandshakeListener.providedBy(self.protocol):
             self.protocol.handshakeCompleted()
-        self._arm()
+        self._update_interest()
         return None
 
-    def _block(self, blocked: bool) -> None:
+    def _set_read_blocked(self, blocked: bool) -> None:
         if self._read_blocked is not blocked:
             self._read_blocked = blocked
-            self._arm()
+            self._update_interest()
 
     def _remember(self) -> None:
         """TLS 1.3's tickets come after the handshake, so the first application data is when to look.
@@ -218,23 +218,23 @@ class RecordStream(Stream):
 
     # Interest
 
-    def _arm(self) -> None:
+    def _update_interest(self) -> None:
         """Ask the loop for what can be acted upon, and for nothing else: epoll would spin."""
         if not self.connected:
             return
-        if (self._shaking or self._reading or self._write_blocked) and not self._read_blocked:
+        if (self._handshaking or self._reading or self._write_blocked) and not self._read_blocked:
             self._loop.addReader(self)
         else:
             self._loop.removeReader(self)
-        ready = self._writing and not self._shaking and not self._write_blocked
+        ready = self._writing and not self._handshaking and not self._write_blocked
         if ready or self._read_blocked or self._fault is not None:
             self._loop.addWriter(self)
         else:
             self._loop.removeWriter(self)
 
     def _start_reading(self) -> None:
-        self._arm()
-        if not self._shaking and self._connection.pending():  # epoll does not know of these
+        self._update_interest()
+        if not self._handshaking and self._connection.pending():  # epoll does not know of these
             self._loop.callLater(0, self._read_pending)
 
     def _read_pending(self) -> None:
@@ -242,23 +242,23 @@ class RecordStream(Stream):
             self._fail(why)
 
     def _stop_reading(self) -> None:
-        self._arm()
+        self._update_interest()
 
     def _start_writing(self) -> None:
         if not self._writing:
             self._writing = True
-            self._arm()
+            self._update_interest()
 
     def _stop_writing(self) -> None:
         if self._writing:
             self._writing = False
-            self._arm()
+            self._update_interest()
 
     def _fail(self, why: DoReadResult) -> None:
         """Leave what went wrong for the loop, which is not in the protocol's stack."""
         if why is not None and self._fault is None:
             self._fault = why
-            self._arm()
+            self._update_interest()
 
     def _peer_closed(self) -> DoReadResult:
         """A close_notify came."""

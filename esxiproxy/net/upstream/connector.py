@@ -164,7 +164,7 @@ class Connector:
 
         def not_connected(failure: Failure) -> None:
             if slot is not None:
-                slot.give()
+                slot.release()
             if protocol.opened is not None:
                 protocol.opened = None
                 opened.errback(failure)

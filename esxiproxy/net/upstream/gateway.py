@@ -41,9 +41,9 @@ class Gateway:
 
         The authenticator and the router have ``decision_timeout`` each, whatever they wait for.
         """
-        await self.admission.arrive(session, self.quotas)
+        await self.admission.check_arrival(session, self.quotas)
         principal, route = await self._in_time(session, Deferred.fromCoroutine(self._decide(session)))
-        await self.admission.decided(session, route.console, self._quotas_of(route.upstream))
+        await self.admission.check_decision(session, route.console, self._quotas_of(route.upstream))
         return principal, route
 
     async def _decide(self, session: Session) -> tuple[Principal, Route]:
@@ -99,8 +99,8 @@ class Gateway:
 
         Raises a SessionError; nothing stays open when it raises or is cancelled.
         """
-        slot = await self.admission.connection(session, upstream, self._quotas_of(upstream))
-        with slot.kept():
+        slot = await self.admission.take_connection_slot(session, upstream, self._quotas_of(upstream))
+        with slot.released_on_error():
             header = self.proxy_header(session, upstream)
             dialling = self._connector.connect(upstream, make, session.limits, header, slot)
         return await dialling

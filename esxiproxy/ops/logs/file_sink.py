@@ -35,8 +35,8 @@ class FileSink(ThreadedSink):
         """After somebody has renamed the file: write to a new one of its name."""
         old, self._descriptor = self._descriptor, os.open(self._path, _FLAGS, _MODE)
         os.close(old)
-        if not self._begun:  # whatever was torn was torn there
-            self._torn = False
+        if not self._write_in_progress:  # whatever was torn was torn there
+            self._partial_line = False
 
     def may_hang(self) -> bool:
         return _is_on_a_disk(self._descriptor)
@@ -92,7 +92,7 @@ class RotatedFileSink(ThreadedSink):
             self._file.rotate()
         else:
             self._file.reopen()
-        self._torn = False  # whatever was torn was torn there
+        self._partial_line = False  # whatever was torn was torn there
 
     def may_hang(self) -> bool:
         return self._file.is_on_a_disk

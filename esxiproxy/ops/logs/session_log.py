@@ -29,32 +29,32 @@ class SessionLog:
     _log = Logger()
 
     def __init__(self, seconds: Callable[[], float], told: SessionLogFilter = SessionLogFilter.ALL) -> None:
-        self.told = told
+        self.filter = told
         self._seconds = seconds
         self._second = 0
-        self._told = self._untold = 0
+        self._logged = self._suppressed = 0
 
     def opened(self, session: Session) -> None:
         """An open console is told of when it ends."""
 
     def closed(self, record: Record) -> None:
-        if self.told is SessionLogFilter.ERRORS and not record.error:
+        if self.filter is SessionLogFilter.ERRORS and not record.error:
             return
         if record.error not in _REFUSED and record.timeout not in _SAID_NOTHING:
             self._log.info("{line}", line=line(record))
-        elif self._may_tell():
-            untold, self._untold = self._untold, 0
+        elif self._may_log():
+            untold, self._suppressed = self._suppressed, 0
             more = f" ({untold} more were refused, and not told of)" if untold else ""
             self._log.info("{line}{more}", line=line(record), more=more)
         else:
-            self._untold += 1
+            self._suppressed += 1
 
-    def _may_tell(self) -> bool:
+    def _may_log(self) -> bool:
         second = int(self._seconds())
         if second != self._second:
-            self._second, self._told = second, 0
-        self._told += 1
-        return self._told <= REFUSALS
+            self._second, self._logged = second, 0
+        self._logged += 1
+        return self._logged <= REFUSALS
 
 
 def line(record: Record) -> str:

@@ -34,7 +34,7 @@ class Sink:
         self._losses = losses or ReportedLosses(clock)
         self._waiting: deque[tuple[bytes, int]] = deque()
         self._size = 0
-        self._begun = self._torn = self._flushing = False
+        self._write_in_progress = self._partial_line = self._flushing = False
         self._retry: IDelayedCall | None = None
 
     def open(self) -> None:
@@ -151,16 +151,16 @@ class Sink:
         Return how many bytes are done with, and why they are lost when they are.  Raises BlockingIOError.
         """
         try:
-            if self._torn:  # half a line stands there: this one does not begin in its middle
+            if self._partial_line:  # half a line stands there: this one does not begin in its middle
                 self.write(b"\n")
-                self._torn = False
+                self._partial_line = False
             taken = self.write(octets)
         except BlockingIOError:
             raise
         except OSError as error:
-            self._torn, self._begun = self._torn or self._begun, False
+            self._partial_line, self._write_in_progress = self._partial_line or self._write_in_progress, False
             return len(octets), error.strerror or str(error)
-        self._begun = taken < len(octets)
+        self._write_in_progress = taken < len(octets)
         return taken, ""
 
     def _advance(self, taken: int) -> None:
@@ -211,7 +211,7 @@ class ReportedLosses(Losses):
     def add(self, lines: int, why: str) -> None:
         super().add(lines, why)
         if self._quiet is None:
-            self._tell()
+            self._report()
 
     def add_from_thread(self, lines: int, why: str) -> None:
         self._clock.callFromThread(self.add, lines, why)
@@ -221,14 +221,14 @@ class ReportedLosses(Losses):
             self._quiet.cancel()
             self._quiet = None
         if self.lines:
-            self._complain()
+            self._log_losses()
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         self._quiet = None
         if self.lines:
-            self._complain()
-            self._quiet = self._clock.callLater(LOG_INTERVAL, self._tell)
+            self._log_losses()
+            self._quiet = self._clock.callLater(LOG_INTERVAL, self._report)
 
-    def _complain(self) -> None:
+    def _log_losses(self) -> None:
         self._log.warn("access log: {losses}", losses=str(self))
         self.lines = 0

@@ -112,7 +112,7 @@ class Commands:
         if not (1 <= frames <= MAX_FRAMES and 0 < seconds <= MAX_SECONDS):
             raise CommandError(f"a trace has 1 to {MAX_FRAMES} frames and at most {MAX_SECONDS:g} seconds")
         legs = views.relay_of(holder).legs
-        if any(leg.traced for leg in legs.values()):
+        if any(leg.on_control_written for leg in legs.values()):
             raise CommandError(f"session {holder.session.id} is being traced already")
         name = holder.session.id
         trace = Trace(

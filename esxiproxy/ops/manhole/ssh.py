@@ -128,7 +128,7 @@ class Connection(SSHServerTransport):
     _deadline: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
-        self._deadline = self.factory.clock.callLater(LOGIN_TIMEOUT, self._late)
+        self._deadline = self.factory.clock.callLater(LOGIN_TIMEOUT, self._on_login_timeout)
         self.factory.connections.add(self)
         super().connectionMade()
 
@@ -142,7 +142,7 @@ class Connection(SSHServerTransport):
         """RFC 8308 3.1.  Conch names the signatures of its own key, and so keeps other kinds of keys out."""
         super().sendExtInfo([(b"server-sig-algs", _SIGNATURES)])
 
-    def _late(self) -> None:
+    def _on_login_timeout(self) -> None:
         if not hasattr(self, "avatar"):
             self.transport.abortConnection()
 

@@ -95,7 +95,7 @@ class TracedLeg(Protocol):
     """What a trace wants of a leg."""
 
     walker: FrameWalker
-    traced: Callable[[int, int], None] | None
+    on_control_written: Callable[[int, int], None] | None
     """Told of each control frame that we write to this leg: its opcode and length."""
 
 
@@ -133,11 +133,11 @@ class Trace:
         """From here on frames are shown."""
         self._running = True
         self._started = self._clock.seconds()
-        self._call: IDelayedCall = self._clock.callLater(min(_CHECK_INTERVAL, self._seconds), self._look)
+        self._call: IDelayedCall = self._clock.callLater(min(_CHECK_INTERVAL, self._seconds), self._check)
         for side, leg in self._legs.items():
             passed, faulted = partial(self._passed, side), partial(self._faulted, side)
             self._walkers[side] = leg.walker = TracingWalker(leg.walker, passed, faulted)
-            leg.traced = partial(self._written, side)
+            leg.on_control_written = partial(self._written, side)
 
     def stop(self, why: str) -> None:
         """Show nothing more, and leave the legs as they were found."""
@@ -147,10 +147,10 @@ class Trace:
         if self._call.active():
             self._call.cancel()
         for side, leg in self._legs.items():
-            leg.traced = None
+            leg.on_control_written = None
             if leg.walker is self._walkers[side]:
                 leg.walker = FrameWalker(True).resume(leg.walker)
-        self._say(f"trace ended after {count(self._seen, 'frame')}: {why}")
+        self._show_line(f"trace ended after {count(self._seen, 'frame')}: {why}")
         self._ended()
 
     def _passed(self, side: Side, header: FrameHeader) -> None:
@@ -167,22 +167,22 @@ class Trace:
         if not self._running:
             return
         self._seen += 1
-        self._say(f"{self._clock.seconds() - self._started:+9.3f}  {source:>8} > {target:<8}  {text}")
+        self._show_line(f"{self._clock.seconds() - self._started:+9.3f}  {source:>8} > {target:<8}  {text}")
         if self._seen >= self._frames:
             self.stop("that was the number asked for")
 
-    def _say(self, text: str) -> None:
+    def _show_line(self, text: str) -> None:
         """A terminal that is broken must not break the console that it looks at."""
         try:
             self._show(text)
         except Exception:
             self._log.failure("a trace cannot be shown")
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         left = self._started + self._seconds - self._clock.seconds()
         if not self._alive():
             self.stop("the session has ended")
         elif left <= 0:
             self.stop(f"{self._seconds:g} s are over")
         else:
-            self._call = self._clock.callLater(min(_CHECK_INTERVAL, left), self._look)
+            self._call = self._clock.callLater(min(_CHECK_INTERVAL, left), self._check)

@@ -60,7 +60,7 @@ def session(holder: LiveSessionView) -> str:
             ("bytes down", size(down.octets)),
             ("rtt", milliseconds(session.round_trip)),
             ("blocked", f"the {' and the '.join(blocked)} cannot take more" if blocked else "no"),
-            ("traced", "yes" if up.traced else "no"),
+            ("traced", "yes" if up.on_control_written else "no"),
         ]
     return "\n".join(f"{name:<12}{plain(value)}" for name, value in rows)
 

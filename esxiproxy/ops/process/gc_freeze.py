@@ -20,8 +20,8 @@ class GCFreeze(Service):
 
     def startService(self) -> None:
         super().startService()
-        self._clock.callLater(0, self._set_aside)
+        self._clock.callLater(0, self._freeze)
 
-    def _set_aside(self) -> None:
+    def _freeze(self) -> None:
         gc.collect()
         gc.freeze()

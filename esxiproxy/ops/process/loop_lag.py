@@ -32,8 +32,8 @@ class LoopLag(Service):
         self._clock = clock
         self._call: IDelayedCall | None = None
         self._last = 0.0
-        self._told_at = float("-inf")
-        self._untold: list[float] = []
+        self._logged_at = float("-inf")
+        self._unlogged: list[float] = []
 
     def startService(self) -> None:
         super().startService()
@@ -44,33 +44,33 @@ class LoopLag(Service):
         if self._call is not None:
             self._call.cancel()
             self._call = None
-        if self._untold:
-            self._tell(self._clock.seconds())
+        if self._unlogged:
+            self._log_stall(self._clock.seconds())
 
     def _arm(self) -> None:
         self._last = self._clock.seconds()
-        self._call = self._clock.callLater(_INTERVAL, self._look)
+        self._call = self._clock.callLater(_INTERVAL, self._check)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         now = self._clock.seconds()
         # The stall began at some time in the interval: counted from its start none is missed.
         stall = now - self._last
         if stall > STALL:
             self.stalls += 1
             self.longest = max(self.longest, stall)
-            self._untold.append(stall)
-        if self._untold and now - self._told_at >= _LOG_INTERVAL:
-            self._tell(now)
+            self._unlogged.append(stall)
+        if self._unlogged and now - self._logged_at >= _LOG_INTERVAL:
+            self._log_stall(now)
         self._arm()
 
-    def _tell(self, now: float) -> None:
-        latest = self._untold[-1]
-        more = f"; {len(self._untold)} since the last line" if len(self._untold) > 1 else ""
+    def _log_stall(self, now: float) -> None:
+        latest = self._unlogged[-1]
+        more = f"; {len(self._unlogged)} since the last line" if len(self._unlogged) > 1 else ""
         self._log.warn(
             "the event loop stood still for {latest:.2f} s{more}, the longest {longest:.2f} s",
             latest=latest,
             more=more,
-            longest=max(self._untold),
+            longest=max(self._unlogged),
         )
-        self._told_at = now
-        self._untold.clear()
+        self._logged_at = now
+        self._unlogged.clear()

@@ -89,9 +89,9 @@ class SystemdService(Service):
         if not self._notify:
             return
         self._clock.callLater(0, self._running)
-        self._repeat(self._show, _STATUS)
+        self._repeat(self._show_status, _STATUS)
         if self._notify.watchdog is not None:
-            self._repeat(self._alive, self._notify.watchdog / 2)
+            self._repeat(self._ping_watchdog, self._notify.watchdog / 2)
 
     def stopService(self) -> None:
         super().stopService()
@@ -109,35 +109,35 @@ class SystemdService(Service):
         if self._ending:
             return
         self._shown = self._status()
-        self._tell(READY=1, STATUS=_line(self._shown))
+        self._notify_state(READY=1, STATUS=_line(self._shown))
 
     def reloading(self) -> None:
         """The configuration is being read again; ``ready`` follows."""
         if self._ending:
             return
-        self._tell(RELOADING=1, MONOTONIC_USEC=self._monotonic() // 1000)
+        self._notify_state(RELOADING=1, MONOTONIC_USEC=self._monotonic() // 1000)
 
     def stopping(self, seconds: float) -> None:
         """The drain begins; it may take so long, and systemd is not to kill us before."""
         self._ending = True
-        self._tell(
+        self._notify_state(
             STOPPING=1,
             STATUS=_line(f"draining, for {seconds:g} s at most"),
             EXTEND_TIMEOUT_USEC=int((seconds + 5) * 1e6),
         )
         self._shown = self._status()
 
-    def _show(self) -> None:
+    def _show_status(self) -> None:
         status = self._status()
         if self._unsent:  # one of them has a status, which would arrive after this one
             return
         if status != self._shown and self._notify.send(STATUS=_line(status)):
             self._shown = status
 
-    def _alive(self) -> None:
+    def _ping_watchdog(self) -> None:
         self._notify.send(WATCHDOG=1)
 
-    def _tell(self, **fields: str | int) -> None:
+    def _notify_state(self, **fields: str | int) -> None:
         """Send a message after all that could not be sent yet: systemd believes the last one."""
         self._unsent.append(fields)
         if len(self._unsent) == 1:

@@ -64,33 +64,33 @@ class Generation:
         self._config = config
         self._sockets = dict(sockets)
         self._state = state
-        self._bury = bury
+        self._on_crash = bury
         self._reactor = reactor
-        self._child = child
+        self._make_process = child
         self._phase = GenerationPhase.STARTING
-        self._board = Scoreboard.new(plan.workers)
+        self._scoreboard = Scoreboard.new(plan.workers)
         try:
             self._wakes = new_wakes(plan.workers)
         except OSError:
-            self._board.close()
+            self._scoreboard.close()
             raise
         self._backoffs = [Backoff() for _ in range(plan.workers)]
-        self._children: dict[int, WorkerProcess] = {}
+        self._processes: dict[int, WorkerProcess] = {}
         self._waiting: dict[int, IDelayedCall] = {}
-        self._watch = Watchdog()
-        self._looking = LoopingCall(self._watch_them)
+        self._watchdog = Watchdog()
+        self._looking = LoopingCall(self._start_watchdog)
         self._looking.clock = reactor
         self._ready: Deferred[None] = Deferred()
-        self._owed: list[str] = []
+        self._unrecorded: list[str] = []
         """Dead holders that nobody could bury yet."""
 
     def __iter__(self) -> Iterator[WorkerProcess]:
-        return iter(list(self._children.values()))
+        return iter(list(self._processes.values()))
 
     @property
     def connections(self) -> int:
         """How many clients are connected to them."""
-        return sum(share.held for share in self._board.shares())
+        return sum(share.connections for share in self._scoreboard.shares())
 
     def start(self) -> Deferred[None]:
         """Start all of them; fires when they are ready, or fails with CannotStart."""
@@ -113,26 +113,26 @@ class Generation:
             call.cancel()
         self._waiting.clear()
         self._settle(StartupError("the proxy is shutting down"))
-        owed, self._owed = self._owed, []
+        owed, self._unrecorded = self._unrecorded, []
         for holder in owed:
-            self._bury(holder)
-        self._tell(word)
+            self._on_crash(holder)
+        self._send_all(word)
         if word is WorkerCommand.NOW:
             for child in self:
                 self._reactor.callLater(ABORT_TIMEOUT, self._kill, child)
-        self._look()
+        self._check_heartbeats()
 
     def signal(self, number: signal.Signals) -> None:
         """Send all of them a signal."""
         for child in self:
             child.signal(number)
 
-    def bury(self, holder: str) -> bool:
+    def record_lost(self, holder: str) -> bool:
         """Have one of them record what a dead holder had, when one is able to; False: nobody will be."""
-        if self._phase is GenerationPhase.LEAVING and not any(child.holder for child in self):
+        if self._phase is GenerationPhase.LEAVING and not any(child.instance_id for child in self):
             return False
-        self._owed.append(holder)
-        self._pay()
+        self._unrecorded.append(holder)
+        self._flush_recordings()
         return True
 
     # What the children tell
@@ -141,48 +141,48 @@ class Generation:
         if self._phase is GenerationPhase.SERVING:
             self._open(child)
             self._log.info("{child} is ready", child=child)
-            self._pay()
-        elif self._phase is GenerationPhase.STARTING and all(child.holder for child in self):
+            self._flush_recordings()
+        elif self._phase is GenerationPhase.STARTING and all(child.instance_id for child in self):
             self._settle(None)
 
     def closed(self, child: WorkerProcess) -> None:
-        self._look()
+        self._check_heartbeats()
 
     def ended(self, child: WorkerProcess) -> None:
-        del self._children[child.number]
-        self._board.clear(child.number)
+        del self._processes[child.number]
+        self._scoreboard.clear(child.number)
         wake(self._wakes)
         if child.why:
             self._log.error("{child} {why}", child=child, why=child.why)
-            if child.holder:
-                self._bury(child.holder)
-        for holder in child.burying:
-            self._bury(holder)
+            if child.instance_id:
+                self._on_crash(child.instance_id)
+        for holder in child.recording:
+            self._on_crash(holder)
         if self._phase is GenerationPhase.STARTING:
             self._settle(StartupError(f"{child} {child.why or 'has ended'}"))
         elif self._phase is GenerationPhase.SERVING:
             self._replace(child.number, self._reactor.seconds() - child.started)
-        self._look()
+        self._check_heartbeats()
 
     # How it is done
 
     def _open(self, child: WorkerProcess) -> None:
         """From now on it counts, although it may need a moment to hear of it."""
-        self._board.live(child.number, time.monotonic_ns())
-        child.tell(WorkerCommand.OPEN)
+        self._scoreboard.heartbeat(child.number, time.monotonic_ns())
+        child.send_command(WorkerCommand.OPEN)
 
-    def _pay(self) -> None:
-        able = sorted((child for child in self if child.holder), key=lambda child: child.is_shut)
+    def _flush_recordings(self) -> None:
+        able = sorted((child for child in self if child.instance_id), key=lambda child: child.is_shut)
         if able and (self._phase is GenerationPhase.LEAVING or not able[0].is_shut):
-            owed, self._owed = self._owed, []
+            owed, self._unrecorded = self._unrecorded, []
             for holder in owed:
-                able[0].tell(WorkerCommand.BURY, holder)
+                able[0].send_command(WorkerCommand.RECORD_LOST, holder)
 
     def _start(self, number: int) -> None:
         self._waiting.pop(number, None)
-        shared = self._config, self._sockets, self._state, self._board.descriptor, self._wakes
+        shared = self._config, self._sockets, self._state, self._scoreboard.descriptor, self._wakes
         order, handed_down = WorkerConfig.handing_down(number, self.plan, *shared)
-        child = self._child(order, self, self._reactor)
+        child = self._make_process(order, self, self._reactor)
         try:
             child.start(handed_down)
         except OSError as error:
@@ -193,22 +193,22 @@ class Generation:
             else:
                 self._replace(number, 0.0)
         else:
-            self._children[number] = child
+            self._processes[number] = child
             if self._phase is GenerationPhase.SERVING:
-                self._reactor.callLater(READY, self._late, child)
+                self._reactor.callLater(READY, self._on_start_timeout, child)
 
-    def _late(self, child: WorkerProcess) -> None:
-        if not child.holder and child in self._children.values():
+    def _on_start_timeout(self, child: WorkerProcess) -> None:
+        if not child.instance_id and child in self._processes.values():
             self._log.error("{child} was not ready within {time:g} s", child=child, time=READY)
             child.signal(signal.SIGKILL)
 
-    def _watch_them(self) -> None:
-        shares = self._board.shares()
-        signs = {child.number: shares[child.number].seen for child in self if child.holder}
-        for number, verdict in self._watch.look(signs).items():
+    def _start_watchdog(self) -> None:
+        shares = self._scoreboard.shares()
+        signs = {child.number: shares[child.number].heartbeat_at for child in self if child.instance_id}
+        for number, verdict in self._watchdog.check(signs).items():
             self._log.error("worker {number} {verdict}", number=number, verdict=verdict.value)
             if verdict is WorkerHealth.LOST:
-                self._children[number].signal(signal.SIGKILL)
+                self._processes[number].signal(signal.SIGKILL)
 
     def _replace(self, number: int, lived: float) -> None:
         delay = self._backoffs[number].died(lived)
@@ -224,23 +224,23 @@ class Generation:
         else:
             self._ready.errback(error)
 
-    def _tell(self, word: WorkerCommand) -> None:
+    def _send_all(self, word: WorkerCommand) -> None:
         for child in self:
-            child.tell(word)
+            child.send_command(word)
 
     def _kill(self, child: WorkerProcess) -> None:
-        if child in self._children.values():
+        if child in self._processes.values():
             child.signal(signal.SIGKILL)
 
-    def _look(self) -> None:
+    def _check_heartbeats(self) -> None:
         if self._phase is not GenerationPhase.LEAVING:
             return
         if not self.shut.called and all(child.is_shut for child in self):
             self.shut.callback(None)
-        if not self.gone.called and not self._children:
+        if not self.gone.called and not self._processes:
             if self._looking.running:
                 self._looking.stop()
             for descriptor in self._wakes:
                 os.close(descriptor)
-            self._board.close()
+            self._scoreboard.close()
             self.gone.callback(None)

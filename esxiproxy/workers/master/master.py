@@ -51,7 +51,7 @@ class Master(Service):
         self._reactor = reactor
         self._make = make
         self._sockets = Sockets(reactor)
-        self._folder = StateDirectory()
+        self._state_directory = StateDirectory()
         self._bound: Bound = {}
         self._current: Generation | None = None
         self._generations: list[Generation] = []
@@ -89,7 +89,7 @@ class Master(Service):
         self._current.open()
         self._log.info("all workers are ready")
         self.systemd.startService()
-        self._once_more()
+        self._reload_again()
 
     def _give_up(self, error: StartupError) -> None:
         self._log.critical("{error}", error=error)
@@ -105,9 +105,9 @@ class Master(Service):
         """A generation whose workers are ready; if one of them does not get there, there is none."""
         descriptors = {name: binding.port.fileno() for name, binding in bound.items()}  # type: ignore
         try:
-            state = plan.state or self._folder.database
+            state = plan.state or self._state_directory.database
             generation: Generation = self._make(
-                plan, str(self._path), descriptors, state, self._bury, self._reactor
+                plan, str(self._path), descriptors, state, self._record_crashed, self._reactor
             )
         except OSError as error:
             raise StartupError(f"the workers have nothing to share: {error}") from error
@@ -138,25 +138,25 @@ class Master(Service):
         except PlanRefused as error:
             for line in error.lines:
                 self._log.error("{line}", line=line)
-            self._stays(error)
+            self._log_rejected(error)
         except (StartupError, CancelledError) as error:
-            self._stays(error)
+            self._log_rejected(error)
         except Exception:
             self._log.failure("a bug")
-            self._stays("an internal error")
+            self._log_rejected("an internal error")
         else:
             self._log.info("reload: {path} is in force", path=self._path)
         self._reloading = False
         if not self._ending:
             self.systemd.ready()
-            self._once_more()
+            self._reload_again()
 
     def _warn(self, plan: Plan) -> None:
         """Log the warnings on a configuration, for all of its workers."""
         for warning in plan.warnings:
             self._log.warn("{line}", line=warning)
 
-    def _once_more(self) -> None:
+    def _reload_again(self) -> None:
         """Somebody has asked while there was no time for it."""
         if self._again:
             self._again = False
@@ -186,7 +186,7 @@ class Master(Service):
         if all(generation.shut.called for generation in self._generations if generation is not self._current):
             self._sockets.release_others()
 
-    def _stays(self, why: object) -> None:
+    def _log_rejected(self, why: object) -> None:
         if not self._ending:
             self._log.error("reload: {why}; everything stays as it was", why=why)
 
@@ -212,7 +212,7 @@ class Master(Service):
             overtime.cancel()
         if self.systemd.running:
             self.systemd.stopService()
-        self._folder.remove()
+        self._state_directory.remove()
 
     def abort(self) -> None:
         """End at once what is ending."""
@@ -221,10 +221,10 @@ class Master(Service):
 
     # What workers and signals want
 
-    def _bury(self, holder: str) -> None:
+    def _record_crashed(self, holder: str) -> None:
         if self._current is None:  # nobody has had a session
             return
-        if not any(generation.bury(holder) for generation in (self._current, *self._generations)):
+        if not any(generation.record_lost(holder) for generation in (self._current, *self._generations)):
             self._log.error("what a dead worker had is not recorded: nobody is left who could")
 
     def _reopen(self, number: int, frame: FrameType | None) -> None:

@@ -18,7 +18,7 @@ class StateDirectory:
     """
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
-        self._above = environ.get("RUNTIME_DIRECTORY", "").partition(":")[0] or None
+        self._parent = environ.get("RUNTIME_DIRECTORY", "").partition(":")[0] or None
         self._path: Path | None = None
         self._descriptor: int | None = None
 
@@ -27,7 +27,7 @@ class StateDirectory:
         """The path of the database in it.  Raises OSError."""
         if self._path is None or not self._is_ours(self._path):
             self.remove()
-            path = Path(tempfile.mkdtemp(prefix="esxiproxy-", dir=self._above))
+            path = Path(tempfile.mkdtemp(prefix="esxiproxy-", dir=self._parent))
             try:
                 self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
             except OSError:

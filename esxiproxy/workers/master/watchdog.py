@@ -28,7 +28,7 @@ class Watchdog:
     def __init__(self) -> None:
         self._seen: dict[int, tuple[float, int]] = {}
 
-    def look(self, signs: Mapping[int, float]) -> Mapping[int, WorkerHealth]:
+    def check(self, signs: Mapping[int, float]) -> Mapping[int, WorkerHealth]:
         """What is new about the workers, given when each of them was last alive."""
         verdicts: dict[int, WorkerHealth] = {}
         before, self._seen = self._seen, {}

@@ -55,25 +55,25 @@ class WorkerProcess(ProcessProtocol):
     def __init__(self, order: WorkerConfig, watcher: WorkerEvents, reactor: Any) -> None:
         self.number = order.number
         self.started = reactor.seconds()
-        self.holder = ""
+        self.instance_id = ""
         """Its name in the shared state, once it is ready."""
         self.is_shut = False
-        self.burying: set[str] = set()
+        self.recording: set[str] = set()
         """The dead holders that it was told to record, and has not recorded yet."""
         self.why = ""
         """How it ended; empty while it runs, and after an end that was asked for."""
-        self._order = order
-        self._watcher = watcher
+        self._config = order
+        self._events = watcher
         self._reactor = reactor
         self._errors, self._reports = Lines(), Lines()
-        self._last = ""
+        self._last_lines = ""
         self._reason: Failure | None = None
         self._patience: IDelayedCall | None = None
 
     def start(self, handed_down: Mapping[int, int]) -> None:
         """Start the process with these descriptors, the worker's number of each to ours.  Raises OSError."""
         environment = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
-        command = [sys.executable, "-P", "-m", "esxiproxy.workers", str(self.number), self._order.config]
+        command = [sys.executable, "-P", "-m", "esxiproxy.workers", str(self.number), self._config.config]
         nothing = os.open(os.devnull, os.O_RDONLY)
         pipes: dict[int, int | str] = {
             0: nothing,
@@ -90,10 +90,10 @@ class WorkerProcess(ProcessProtocol):
         finally:
             os.close(nothing)
 
-    def tell(self, word: WorkerCommand, *content: str) -> None:
+    def send_command(self, word: WorkerCommand, *content: str) -> None:
         """Say something to it; it may not hear any more."""
-        if word is WorkerCommand.BURY:
-            self.burying.update(content)
+        if word is WorkerCommand.RECORD_LOST:
+            self.recording.update(content)
         self._write(json.dumps([word.value, *content]).encode() + b"\n")
 
     def signal(self, number: signal.Signals) -> None:
@@ -107,7 +107,7 @@ class WorkerProcess(ProcessProtocol):
     # What Twisted calls
 
     def connectionMade(self) -> None:
-        self._write(self._order.line())
+        self._write(self._config.line())
 
     def childDataReceived(self, descriptor: int, octets: bytes) -> None:
         if descriptor == REPORTS_FD:
@@ -141,13 +141,13 @@ class WorkerProcess(ProcessProtocol):
         if kind == "log":
             self._logged(*content)
         elif kind == "ready":
-            (self.holder,) = content
-            self._watcher.ready(self)
+            (self.instance_id,) = content
+            self._events.ready(self)
         elif kind == "shut":
             self.is_shut = True
-            self._watcher.closed(self)
+            self._events.closed(self)
         elif kind == "buried":
-            self.burying.difference_update(content)
+            self.recording.difference_update(content)
 
     def _logged(self, level: str, system: str, time: float | None, text: str) -> None:
         event: dict[str, Any] = {
@@ -165,7 +165,7 @@ class WorkerProcess(ProcessProtocol):
     def _said(self, line: bytes) -> None:
         text = line.decode("utf-8", "replace").rstrip()
         if text:
-            self._last = text
+            self._last_lines = text
             self._log.warn("worker {number}: {text}", number=self.number, text=text)
 
     def _ended(self) -> None:
@@ -173,9 +173,9 @@ class WorkerProcess(ProcessProtocol):
         for line in self._errors.feed(b"\n"):
             self._said(line)
         self.why = _end(self._reason.value)
-        if self.why and self._last:
-            self.why += f": {self._last}"
-        self._watcher.ended(self)
+        if self.why and self._last_lines:
+            self.why += f": {self._last_lines}"
+        self._events.ended(self)
 
 
 def _end(error: BaseException) -> str:

@@ -19,8 +19,8 @@ class WorkerLoad:
     and 0 when it is not there.
     """
 
-    held: int
-    seen: float
+    connections: int
+    heartbeat_at: float
 
 
 def may_accept(number: int, shares: Sequence[WorkerLoad], now: float) -> bool:
@@ -30,9 +30,9 @@ def may_accept(number: int, shares: Sequence[WorkerLoad], now: float) -> bool:
     the one with the fewest always may: there is always somebody who accepts.
     """
     live = [
-        share.held
+        share.connections
         for index, share in enumerate(shares)
-        if index == number or (share.seen > 0 and now - share.seen <= STALE)
+        if index == number or (share.heartbeat_at > 0 and now - share.heartbeat_at <= STALE)
     ]
     mean = sum(live) / len(live)
-    return shares[number].held < mean + max(1.0, mean * SLACK)
+    return shares[number].connections < mean + max(1.0, mean * SLACK)

@@ -30,7 +30,7 @@ class WorkerCommand(Enum):
     """Accept no more, and end within the time of the drain."""
     NOW = "now"
     """End at once."""
-    BURY = "bury"
+    RECORD_LOST = "bury"
     """Record what the holder of this name had: it is dead."""
 
 

@@ -45,22 +45,22 @@ class Scoreboard:
             for index in range(0, self._workers * _FIELDS, _FIELDS)
         ]
 
-    def hold(self, number: int, connections: int) -> None:
+    def set_connections(self, number: int, connections: int) -> None:
         """Say how many it holds."""
         self._memory[number * _FIELDS] = connections
 
-    def live(self, number: int, nanoseconds: int) -> None:
+    def heartbeat(self, number: int, nanoseconds: int) -> None:
         """Say that it is alive at this time, and takes connections; 0: it is not."""
         self._memory[number * _FIELDS + 1] = nanoseconds
 
-    def linger(self, number: int, nanoseconds: int) -> None:
+    def heartbeat_draining(self, number: int, nanoseconds: int) -> None:
         """Say that it is alive at this time, and takes no connections."""
         self._memory[number * _FIELDS + 1] = -nanoseconds
 
     def clear(self, number: int) -> None:
         """There is no such worker."""
-        self.live(number, 0)
-        self.hold(number, 0)
+        self.heartbeat(number, 0)
+        self.set_connections(number, 0)
 
     def close(self) -> None:
         """Let go of it; the memory itself goes with the last process that has it."""

@@ -32,7 +32,7 @@ class CountedConnection:
 
     def connectionLost(self, reason: Failure) -> None:
         self.transport = None
-        self._gate.left()
+        self._gate.connection_closed()
 
 
 @implementer(IReadDescriptor)
@@ -52,18 +52,18 @@ class AcceptGate:
         nanoseconds: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._number = number
-        self._board = board
+        self._scoreboard = board
         self._wakes = wakes
         self._reactor = reactor
         self._nanoseconds = nanoseconds
         self._ports: tuple[Any, ...] = ()
-        self._held = 0
+        self._connections = 0
         self._opened = False
-        self._shut = True
-        self._pulse = LoopingCall(self._beat)
-        self._pulse.clock = reactor
+        self._is_shut = True
+        self._heartbeat_timer = LoopingCall(self._heartbeat)
+        self._heartbeat_timer.clock = reactor
 
-    def put_before(self, ports: Iterable[Any]) -> None:
+    def attach(self, ports: Iterable[Any]) -> None:
         """These ports ask here from now on; none of them accepts before ``open``."""
         self._ports = tuple(ports)
         for port in self._ports:
@@ -74,7 +74,7 @@ class AcceptGate:
         """Accept from now on, as far as this worker's share goes."""
         self._opened = True
         self._reactor.addReader(self)
-        self._pulse.start(HEARTBEAT_INTERVAL)
+        self._heartbeat_timer.start(HEARTBEAT_INTERVAL)
 
     def close(self) -> None:
         """Accept no more; nobody waits for this worker from now on.  What it holds it keeps.
@@ -85,10 +85,10 @@ class AcceptGate:
             self._opened = False
             self._reactor.removeReader(self)
         self._shut_ports()
-        if self._pulse.running:
-            self._beat()
+        if self._heartbeat_timer.running:
+            self._heartbeat()
         else:
-            self._pulse.start(HEARTBEAT_INTERVAL)
+            self._heartbeat_timer.start(HEARTBEAT_INTERVAL)
         self._wake()
 
     def drain(self, ports: Iterable[Any]) -> None:
@@ -106,23 +106,23 @@ class AcceptGate:
 
     def may_accept(self) -> bool:
         """Whether to take one more; if not, they will not be asked again before there is a reason."""
-        if not self._opened or not self._within():
+        if not self._opened or not self._is_balanced():
             self._shut_ports()
             self._wake()
             return False
         return True
 
-    def entered(self) -> CountedConnection:
+    def count_connection(self) -> CountedConnection:
         """One more; what is returned has to hear of its end."""
-        self._held += 1
-        self._board.hold(self._number, self._held)
+        self._connections += 1
+        self._scoreboard.set_connections(self._number, self._connections)
         return CountedConnection(self)
 
-    def left(self) -> None:
+    def connection_closed(self) -> None:
         """One less."""
-        self._held -= 1
-        self._board.hold(self._number, self._held)
-        self._look()
+        self._connections -= 1
+        self._scoreboard.set_connections(self._number, self._connections)
+        self._check()
 
     # What happens elsewhere
 
@@ -132,7 +132,7 @@ class AcceptGate:
     def doRead(self) -> None:
         with suppress(BlockingIOError):
             os.eventfd_read(self.fileno())
-        self._look()
+        self._check()
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor does not lose an eventfd."""
@@ -140,25 +140,25 @@ class AcceptGate:
     def logPrefix(self) -> str:
         return "gate"
 
-    def _beat(self) -> None:
+    def _heartbeat(self) -> None:
         if self._opened:
-            self._board.live(self._number, self._nanoseconds())
-            self._look()
+            self._scoreboard.heartbeat(self._number, self._nanoseconds())
+            self._check()
         else:
-            self._board.linger(self._number, self._nanoseconds())
+            self._scoreboard.heartbeat_draining(self._number, self._nanoseconds())
 
-    def _look(self) -> None:
-        if self._shut and self._opened and self._within():
-            self._shut = False
+    def _check(self) -> None:
+        if self._is_shut and self._opened and self._is_balanced():
+            self._is_shut = False
             for port in self._ports:
                 if port.connected:  # a drain may have ended meanwhile
                     port.startReading()
 
-    def _within(self) -> bool:
-        return may_accept(self._number, self._board.shares(), self._nanoseconds() / 1e9)
+    def _is_balanced(self) -> bool:
+        return may_accept(self._number, self._scoreboard.shares(), self._nanoseconds() / 1e9)
 
     def _shut_ports(self) -> None:
-        self._shut = True
+        self._is_shut = True
         for port in self._ports:
             port.stopReading()
 

@@ -30,7 +30,7 @@ class CrashRecorder:
         clock: Any,
         day: Callable[[], float] = time.time,
     ) -> None:
-        self._bury = bury
+        self._reclaim = bury
         self._record = record
         self._clock = clock
         self._day = day
@@ -49,7 +49,7 @@ class CrashRecorder:
         told = False
         while True:
             try:
-                return await self._bury(holder)
+                return await self._reclaim(holder)
             except StateUnavailable as error:
                 if not told:
                     self._log.error("what a dead worker had is not known yet: {error}", error=error)

@@ -32,7 +32,7 @@ class ReportPipe:
         self._retry: IDelayedCall | None = None
         os.set_blocking(descriptor, False)
 
-    def tell(self, kind: str, *content: Any) -> None:
+    def send(self, kind: str, *content: Any) -> None:
         """Send one report."""
         self._waiting.append(json.dumps([kind, *content]).encode() + b"\n")
         self._size += len(self._waiting[-1])
@@ -47,7 +47,7 @@ class ReportPipe:
         level = event.get("log_level") or LogLevel.info
         text = eventAsText(event, includeTimestamp=False, includeSystem=False)
         system = event.get("log_system") or f"{event.get('log_namespace', '-')}#{level.name}"
-        self.tell("log", level.name, str(system), event.get("log_time"), text)
+        self.send("log", level.name, str(system), event.get("log_time"), text)
 
     def flush(self) -> None:
         """Write what can be written now."""
@@ -68,4 +68,4 @@ class ReportPipe:
                 return
         if self._lost:
             lost, self._lost = self._lost, 0
-            self.tell("log", "warn", __name__, None, f"{lost} log lines lost: the master reads none")
+            self.send("log", "warn", __name__, None, f"{lost} log lines lost: the master reads none")

@@ -17,25 +17,25 @@ class Shutdown:
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
-        self._begun = self._signalled = False
+        self._has_begun = self._signalled = False
         self.abort: Callable[[], None] = lambda: None
         """Called when the end is to be at once."""
 
     def begin(self) -> None:
         """Stop, if that has not begun."""
-        if not self._begun:
-            self._begun = True
+        if not self._has_begun:
+            self._has_begun = True
             self._reactor.stop()
 
-    def listen(self) -> None:
+    def install_handlers(self) -> None:
         """Obey SIGTERM and SIGINT from now on, as soon as the loop runs."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._caught)
+            signal.signal(number, self._on_signal)
 
-    def _caught(self, number: int, frame: FrameType | None) -> None:
-        self._reactor.callFromThread(self._asked)
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._reactor.callFromThread(self._stop_reactor)
 
-    def _asked(self) -> None:
+    def _stop_reactor(self) -> None:
         if self._signalled:
             self.abort()
         self._signalled = True

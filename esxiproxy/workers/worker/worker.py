@@ -63,7 +63,7 @@ class Worker(MultiService):
         self._proxy = ProxyService(own, reactor, inherited=self._sockets)
         self._proxy.setServiceParent(self)
         proxy = self._proxy.proxy
-        self._burial = CrashRecorder(proxy.state.bury, proxy.sessions.lost, reactor)
+        self._crash_recorder = CrashRecorder(proxy.state.reclaim, proxy.sessions.record_lost, reactor)
         GCFreeze(reactor).setServiceParent(self)
 
     def startService(self) -> None:
@@ -71,8 +71,8 @@ class Worker(MultiService):
         ports = [service.port for service in _all(self, ListenerService | ManholeService)]
         for sock in self._sockets.values():  # the ports have them now
             sock.close()
-        self._gate.put_before(port for port in ports if port is not None)
-        self._reactor.callLater(0, self._reports.tell, "ready", self._proxy.proxy.state.holder)
+        self._gate.attach(port for port in ports if port is not None)
+        self._reactor.callLater(0, self._reports.send, "ready", self._proxy.proxy.state.instance_id)
 
     def stopService(self) -> Any:
         self._shut_gate(self._proxy.draining_ports)
@@ -82,7 +82,7 @@ class Worker(MultiService):
         """End at once what is ending."""
         self._proxy.abort()
 
-    def told(self, word: WorkerCommand, *content: str) -> None:
+    def command_received(self, word: WorkerCommand, *content: str) -> None:
         """Do as the master says."""
         if word is WorkerCommand.OPEN:
             if not self._shut:
@@ -92,8 +92,8 @@ class Worker(MultiService):
         elif word is WorkerCommand.NOW:
             self._ended()
             self.abort()
-        elif word is WorkerCommand.BURY:
-            burying = Deferred.fromCoroutine(self._bury(*content))
+        elif word is WorkerCommand.RECORD_LOST:
+            burying = Deferred.fromCoroutine(self._record_crashed(*content))
             burying.addErrback(lambda failure: self._log.failure("nobody was buried", failure))
         else:
             self._ended()
@@ -109,11 +109,11 @@ class Worker(MultiService):
         if not self._shut:
             self._shut = True
             self._gate.drain(kept)
-            self._reports.tell("shut")
+            self._reports.send("shut")
 
-    async def _bury(self, holder: str) -> None:
-        await self._burial.of(holder)
-        self._reports.tell("buried", holder)
+    async def _record_crashed(self, holder: str) -> None:
+        await self._crash_recorder.of(holder)
+        self._reports.send("buried", holder)
 
 
 def _all(services: Any, kind: Any) -> Iterator[Any]:

@@ -53,11 +53,11 @@ def test_a_word_in_the_environment_takes_it_out(monkeypatch):
 class Ends:
     """What the compiled part sees of a stream: the place of its slots, and how to write what is left."""
 
-    __slots__ = ("_outbox", "_streaming", "connected", "late", "stuck", "waits")
-    BUSY = ("stuck", "waits")
+    __slots__ = ("_streaming", "_write_buffer", "connected", "late", "stuck", "waits")
+    FAST_PATH_BLOCKERS = ("stuck", "waits")
 
     def __init__(self):
-        self._outbox, self.late = WriteBuffer(), b""
+        self._write_buffer, self.late = WriteBuffer(), b""
         self._streaming = self.connected = True
         self.stuck, self.waits = False, None
 
@@ -202,7 +202,7 @@ CHANGES = {
     "a control frame in the making": lambda one: setattr(one, "current_frame", object()),
     "another walker": lambda one: setattr(one, "walker", FrameWalker(True)),
     "a frame held": lambda one: one.held.update({PING: b""}),
-    "bytes queued": lambda one: one.target._outbox.put(b"x"),
+    "bytes queued": lambda one: one.target._write_buffer.put(b"x"),
     "nobody feeds the target": lambda one: setattr(one.target, "_streaming", False),
     "the target has ended": lambda one: setattr(one.target, "connected", False),
     "the source has ended": lambda one: setattr(one.source, "connected", False),
@@ -251,7 +251,7 @@ def test_arguments_of_another_kind_are_refused(going):
     "busy", [["stuck"], ("__init__",), ("stuck",) * 9], ids=["list", "no slot", "too many"]
 )
 def test_a_stream_that_says_it_in_another_way_is_refused(going, busy, monkeypatch):
-    monkeypatch.setattr(Ends, "BUSY", busy)
+    monkeypatch.setattr(Ends, "FAST_PATH_BLOCKERS", busy)
     with pytest.raises(TypeError):
         going().passage()
 

@@ -66,7 +66,7 @@ def test_whoever_knows_that_there_is_no_room_is_believed(ours, complaints):
     """The connection is not even accepted: it would take the descriptor of somebody who was let in."""
     server, room = Peer(), [False, False, True]
     port = listening(ours, [server])
-    port.room = lambda: room.pop(0) if room else True
+    port.has_descriptors = lambda: room.pop(0) if room else True
     ours.dial(port, Peer())
     ours.until(lambda: server.made)
     assert complaints == ["few descriptors are left"] and not room
@@ -136,7 +136,7 @@ class Gate:
     def may_accept(self):
         return True
 
-    def entered(self):
+    def count_connection(self):
         self.held += 1
         return SimpleNamespace(transport=None, connectionLost=self._left)
 

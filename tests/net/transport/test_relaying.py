@@ -53,11 +53,11 @@ class Relayed(Leg):
     def handshakeCompleted(self):
         self.shaken += 1
 
-    def left(self, reason):
+    def connection_ended(self, reason):
         self.reason = reason.value
-        if not self.twin.lost:
-            self.twin.transport.unregisterProducer()
-            self.twin.transport.loseConnection()
+        if not self.peer_leg.lost:
+            self.peer_leg.transport.unregisterProducer()
+            self.peer_leg.transport.loseConnection()
 
     def fault(self, error):
         self.faults.append(error)
@@ -67,14 +67,14 @@ class Relayed(Leg):
 
     def pauseProducing(self):
         self.blocked = True
-        self.twin.transport.pauseProducing()
+        self.peer_leg.transport.pauseProducing()
 
     def resumeProducing(self):
         self.blocked = False
         if self.held and not self.mid_frame():
-            self.release()
-        if not self.twin.lost:
-            self.twin.transport.resumeProducing()
+            self.write_held()
+        if not self.peer_leg.lost:
+            self.peer_leg.transport.resumeProducing()
 
     def stopProducing(self):
         pass
@@ -119,8 +119,8 @@ class Relay:
         self.nets[0].pair(self.client, down)
         down.transport.pauseProducing()
         self.nets[1].pair(self.upstream, up)
-        down.twin = down.sink = up
-        up.twin = up.sink = down
+        down.peer_leg = down.sink = up
+        up.peer_leg = up.sink = down
         for each in (down, up, self.client, self.upstream):
             size = rng.choice((20_000, 200_000))
             each.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
@@ -188,7 +188,7 @@ def test_data_frames_pass_verbatim_and_control_frames_at_boundaries(relay, way, 
         assert b"".join(octets for opcode, octets in frames_of(far.got) if opcode < 8) == expected
     assert not any(leg.faults for leg in scene.legs)
     assert [leg.octets for leg in scene.legs] == [len(each) for each in sent]
-    assert all((leg.transport._passage is not None) == (way == "compiled") for leg in scene.legs)
+    assert all((leg.transport._fast_path is not None) == (way == "compiled") for leg in scene.legs)
 
 
 @pytest.mark.parametrize("kinds", KINDS)
@@ -199,7 +199,7 @@ def test_a_session_whose_ends_read_nothing_holds_256_kib(relay, way, kinds, monk
 
     def watch(stream, octets):
         queue(stream, octets)
-        most[stream] = max(most.get(stream, 0), stream.unsent)
+        most[stream] = max(most.get(stream, 0), stream.unsent_bytes)
 
     monkeypatch.setattr(Stream, "_queue", watch)
     scene = relay(kinds, random.Random(1))
@@ -288,7 +288,7 @@ def test_a_walker_that_takes_the_place_of_another_sees_all_that_passes_from_then
         scene.until(lambda: len(scene.upstream.got) == before + len(octets))
 
     def is_short():
-        return leg.transport._passage is not None
+        return leg.transport._fast_path is not None
 
     send(whole), send(whole[:30_000])
     assert is_short() == (way == "compiled")

@@ -157,17 +157,17 @@ class Passing(Greedy):
 
     __slots__ = (
         *("current_frame", "data", "heard", "held", "octets", "sink", "walker"),
-        *("_outbox", "_streaming", "connected"),
+        *("_write_buffer", "_streaming", "connected"),
     )
-    BUSY = ()
+    FAST_PATH_BLOCKERS = ()
 
     def __init__(self, ring, number=None):
         super().__init__(ring)
         self.octets, self.heard, self.data, self.current_frame, self.held = 0, False, b"", None, {}
-        self._outbox, self._streaming, self.connected = WriteBuffer(), True, True
+        self._write_buffer, self._streaming, self.connected = WriteBuffer(), True, True
         self.walker, self.sink, self.lost, self.left = FrameWalker(False), self, None, None
         end = self.fileno() if number is None else number, 0
-        self._passage = passage._compiled.Passage(
+        self._fast_path = passage._compiled.Passage(
             self, self, self.walker, self, self, None, end, end, False, 1 << 20
         )
 
