@@ -209,7 +209,8 @@ def expired(crew: Crew) -> None:
     """Everybody's lease runs out, as by the time; whoever is alive takes a new one."""
     database = next(crew.folder.glob("esxiproxy-*/state.sqlite"))
     with contextlib.closing(sqlite3.connect(database, timeout=10)) as connection, connection:
-        connection.execute("UPDATE holders SET expires = 1")
+        for table in ("holders", "leases"):
+            connection.execute(f"UPDATE {table} SET expires = 1")
 
 
 def test_a_crash_loop_backs_off_and_is_loud(text: Text) -> None:
