@@ -12,6 +12,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tarfile
 import unittest.mock
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import programs
 from tests.integration.crowd import (
     TARGET,
     Crew,
@@ -621,6 +623,47 @@ def test_an_upgrade_of_the_package_is_a_reload(text: Text, tmp_path: Path) -> No
         assert (
             crew.log().count(" ended by client") == 8 and crew.log().count(" upgraded, ended by client") == 4
         )
+        clean(crew)
+
+
+BEFORE = "b6e62a3a8c1eb64e220a55e6bac35d06d74aff84"
+"""The last commit before files and classes got their present names."""
+
+
+def test_an_older_master_starts_the_workers_of_this_version(text: Text, tmp_path: Path) -> None:
+    """What master and workers say to each other has kept its words; no console ends."""
+    archive = tmp_path / "before.tar"
+    made = subprocess.run(
+        ["git", "-C", ROOT, "archive", "--output", archive, BEFORE, "esxiproxy", "twisted"],
+        env=programs.environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    if made.returncode:
+        pytest.skip(f"git does not have the commit {BEFORE[:12]}: {made.stderr.strip()}")
+    package = tmp_path / "package"
+    with tarfile.open(archive) as tar:
+        tar.extractall(package, filter="data")
+    with Installed(text(), package) as crew:
+        port, old = crew.ports["one"], crew.workers()
+        clients = opened(port, 4)
+        for part in ("esxiproxy", "twisted"):
+            shutil.rmtree(package / part)
+            ignored = shutil.ignore_patterns("__pycache__", "*.cache")
+            shutil.copytree(ROOT / part, package / part, ignore=ignored)
+        reloaded(crew)
+        new = sorted(set(crew.workers()) - set(old))
+        assert len(new) == 2
+        clients += opened(port, 4)
+        assert all(echoes(client) for client in clients)
+        lost = held(port, new)[0]
+        published(crew, 8)
+        os.kill(new[0], signal.SIGKILL)
+        until(lambda: len(records(crew)) == lost, "the crashed worker's sessions have their records")
+        let_go(clients)
+        until(lambda: crew.log().count(": session ") == 8, "eight records")
+        assert crew.stop() == 0
         clean(crew)
 
 
