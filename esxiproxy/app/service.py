@@ -63,7 +63,7 @@ class ProxyService(MultiService):
         descriptors = Descriptors()
         descriptors.raise_limit()
         self._extra_services = ExtraServices(reactor, lambda: self.proxy.sessions, inherited)
-        state = open_state(config.state, reactor)
+        state = open_state(config.state, reactor, reactor)
         room = descriptors.may_admit
         self._session_log = SessionLog(reactor.seconds, config.session_log)
         observers = [self._session_log, self._extra_services]

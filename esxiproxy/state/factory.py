@@ -8,6 +8,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
+
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.interfaces import IState
 from esxiproxy.state.memory import MemoryState
@@ -15,9 +17,12 @@ from esxiproxy.state.sqlite import SqliteState
 from esxiproxy.state.tables import BUSY, identify, is_busy
 
 
-def open_state(path: Path | None, reactor: Any) -> IState:
-    """The state in a database that several processes share, or that of one process."""
-    state: IState = MemoryState(reactor) if path is None else SqliteState(path, reactor)
+def open_state(path: Path | None, reactor: Any, clock: IReactorTime) -> IState:
+    """Return the state in the database at ``path``, or without a path one in the memory of this process.
+
+    ``clock`` measures its durations; the reactor takes the calls from its thread.
+    """
+    state: IState = MemoryState(clock) if path is None else SqliteState(path, reactor, clock=clock)
     return state
 
 

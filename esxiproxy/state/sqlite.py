@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -39,20 +40,29 @@ T = TypeVar("T")
 class SqliteState:
     """One process's holder in the database at ``path``.
 
-    All calls go through one thread, in their order: the reactor waits for no disk and for no other process.
-    What is written there is measured on the clocks of the machine, and not on the reactor's.
+    All calls run in one thread, in order, so that the reactor waits for no disk and for no other process.
+    ``clock`` measures renewals, polls and timeouts; without it the reactor does.  Expiry times in the
+    database are measured on the machine's clocks, ``times``.
     """
 
     _log = Logger()
 
-    def __init__(self, path: Path, reactor: Any, pool: Any = None, times: Times | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        reactor: Any,
+        pool: Any = None,
+        times: Times | None = None,
+        clock: IReactorTime | None = None,
+    ) -> None:
         self.instance_id = secrets.token_hex(8)
         self._reactor = reactor
+        self._clock: IReactorTime = clock or reactor
         self._store = SqliteStore(path, self.instance_id, times or Times.of_this_machine())
         self._pool: Any = pool if pool is not None else Thread("state")
         self._execute: Callable[[Command], None] = lambda command: None
-        self._renewal = PeriodicTask(lambda: self._ask(self._store.renew), "renewing", reactor)
-        self._poll = PeriodicTask(self._poll_commands, "looking for commands", reactor)
+        self._renewal = PeriodicTask(lambda: self._ask(self._store.renew), "renewing", self._clock)
+        self._poll = PeriodicTask(self._poll_commands, "looking for commands", self._clock)
         self._pending = PendingWrites()
         self._flushing = False
         self._reclaimed: dict[str, list[SessionEntry]] = {}
@@ -77,7 +87,7 @@ class SqliteState:
         patience = 0.0 if self._is_silent else CALL_TIMEOUT
         closing = deferToThreadPool(self._reactor, self._pool, self._store.close)
         try:
-            await closing.addTimeout(patience, self._reactor, onTimeoutCancel=lambda *_: None)
+            await closing.addTimeout(patience, self._clock, onTimeoutCancel=lambda *_: None)
         finally:  # also when nobody waits for it any more
             self._pool.stop()
             self._is_silent = _STOPPED
@@ -150,7 +160,7 @@ class SqliteState:
         paid: Deferred[None] = Deferred()
         self._pending.wait(paid)
         self._flush()
-        return paid.addTimeout(CALL_TIMEOUT, self._reactor, onTimeoutCancel=self._on_timeout)
+        return paid.addTimeout(CALL_TIMEOUT, self._clock, onTimeoutCancel=self._on_timeout)
 
     def _flush(self) -> None:
         """Have the thread pay, once at a time: what comes meanwhile is paid together, afterwards."""
@@ -205,7 +215,7 @@ class SqliteState:
 
         answer: Deferred[T] = Deferred(give_up)
         deferToThreadPool(self._reactor, self._pool, made).addCallbacks(done, failed)
-        return answer.addTimeout(CALL_TIMEOUT, self._reactor, onTimeoutCancel=self._overdue)
+        return answer.addTimeout(CALL_TIMEOUT, self._clock, onTimeoutCancel=self._overdue)
 
     def _overdue(self, _outcome: Any, _seconds: float) -> Any:
         self._is_silent = self._is_silent or _SLOW

@@ -20,8 +20,8 @@ from twisted.logger import globalLogPublisher
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.core.session.claim import SlotClaim
 from esxiproxy.state import tables
-from esxiproxy.state.factory import check
-from esxiproxy.state.lease import LEASE
+from esxiproxy.state.factory import check, open_state
+from esxiproxy.state.lease import LEASE, RENEWALS
 from esxiproxy.state.sqlite import CALL_TIMEOUT, SqliteState
 from esxiproxy.state.sqlite_store import SqliteStore
 from esxiproxy.state.times import Times
@@ -376,6 +376,25 @@ def test_the_loops_own_thread_never_touches_the_database(tmp_path):
     finally:
         loop.until(state.stop())
     assert loop.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("path", ["state.sqlite", None])
+def test_renewals_polls_and_timeouts_run_on_the_given_clock(tmp_path, path):
+    reactor, clock = Loop(), Clock()
+    state = open_state(tmp_path / path if path else None, reactor, clock)
+    try:
+        started = state.start(lambda command: None)
+        assert reactor.getDelayedCalls() == [] and clock.getDelayedCalls() != []
+        reactor.until(started)
+        renewed = []
+        state._renewal._call = lambda: renewed.append(clock.seconds())
+        reactor.advance(LEASE)
+        assert renewed == []
+        clock.advance(LEASE / RENEWALS)
+        assert renewed == [LEASE / RENEWALS]
+    finally:
+        reactor.until(state.stop())
+    assert clock.getDelayedCalls() == reactor.getDelayedCalls() == []
 
 
 _RACER = """
