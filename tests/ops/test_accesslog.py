@@ -119,7 +119,8 @@ def told():
 @contextlib.contextmanager
 def running(to, reactor=None, form=AccessLogFormat.JSON, sink=None):
     reactor = reactor or Reactor()
-    log = AccessLog(AccessLogConfig(to, form), reactor, sink, reactor.seconds)
+    make_sink = None if sink is None else lambda: sink
+    log = AccessLog(AccessLogConfig(to, form), reactor, make_sink, reactor.seconds)
     log.startService()
     try:
         yield log

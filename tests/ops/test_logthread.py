@@ -5,11 +5,14 @@ import os
 import queue
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from twisted.internet.task import Clock
 from twisted.logger import Logger, formatEvent, globalLogPublisher
 
+from esxiproxy.core.config.access_log import AccessLogConfig
+from esxiproxy.ops.logs.access_log import AccessLog
 from esxiproxy.ops.logs.file_sink import FileSink, RotatedFileSink, StdoutSink
 from esxiproxy.ops.logs.sink import MAX_WAITING, TAKES_NOTHING, Losses
 from esxiproxy.ops.logs.threaded_sink import CLOSE_TIMEOUT
@@ -304,6 +307,37 @@ def test_a_pipe_that_becomes_a_file_gets_its_thread(tmp_path):
     sink.finish(SECONDS)
     assert path.read_text() == "one\n"
     os.close(reader)
+
+
+def test_an_access_log_that_starts_again_is_not_closed_by_its_old_thread(tmp_path):
+    loop, disks = Loop(), []
+
+    def make_sink():
+        sink = FileSink(tmp_path / "some.log", loop)
+        disks.append(Disk(sink))
+        sink.wrapped = lambda line, record, seconds: line
+        return sink
+
+    log = AccessLog(AccessLogConfig(tmp_path / "some.log"), loop, make_sink)
+    log._line = lambda record, started: record.line
+    log.startService()
+    disks[0].hang()
+    log.closed(SimpleNamespace(line=b"one\n", phases={}))
+    assert disks[0].reached.acquire(timeout=SECONDS)
+    old = log._sink
+    stopped = []
+    log.stopService().addCallback(stopped.append)
+    loop.advance(CLOSE_TIMEOUT)
+    assert stopped == [None]
+    thread = old._thread
+    log.startService()
+    disks[0].goes.set()
+    thread.join(SECONDS)
+    assert old._descriptor == -1
+    log.closed(SimpleNamespace(line=b"two\n", phases={}))
+    log.stopService().addCallback(stopped.append)
+    loop.until(lambda: len(stopped) == 2)
+    assert (tmp_path / "some.log").read_text() == "one\ntwo\n"
 
 
 # The process's own log

@@ -6,12 +6,13 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -52,7 +53,7 @@ class AccessLog(Service):
         self,
         logging: AccessLogConfig,
         reactor: Any,
-        sink: Sink | None = None,
+        make_sink: Callable[[], Sink] | None = None,
         day: Callable[[], float] = time.time,
     ) -> None:
         self.setName("access log")
@@ -60,15 +61,19 @@ class AccessLog(Service):
         self._line = _FORMATS[logging.format]
         self._reactor = reactor
         self._day = day
-        self._sink = sink or _sink(logging.to, reactor)
+        self._make_sink = make_sink or partial(_sink, logging.to, reactor)
+        self._sink: Sink | None = None
         self._before: Any = None
 
     def startService(self) -> None:
         """Raises AccessLogError."""
+        # A new sink for each start: the thread of a stopped one may still be writing to its own descriptor.
+        sink = self._make_sink()
         try:
-            self._sink.open()
+            sink.open()
         except OSError as error:
             raise AccessLogError(f"access_log: cannot open {self._to}: {error.strerror}") from error
+        self._sink = sink
         if isinstance(self._to, Path):
             self._listen()
         super().startService()
@@ -79,13 +84,14 @@ class AccessLog(Service):
         if signal.getsignal(signal.SIGUSR1) == self._signalled and self._before is not None:
             with suppress(ValueError):  # stopped in another thread than started
                 signal.signal(signal.SIGUSR1, self._before)
-        return self._sink.close()
+        sink, self._sink = self._sink, None
+        return sink.close() if sink is not None else succeed(None)
 
     def opened(self, session: Session) -> None:
         """A console has its line when it ends."""
 
     def closed(self, record: Record) -> None:
-        if not self.running:
+        if self._sink is None:
             return
         now = self._day()
         line = self._line(record, now - record.phases.get("closed", 0.0))
@@ -93,7 +99,7 @@ class AccessLog(Service):
 
     def reopen(self) -> None:
         """Go on in a new file of the same name; if it cannot be had, in the old one."""
-        if self.running:
+        if self._sink is not None:
             self._sink.reopen(self._reopened)
 
     def _reopened(self, error: OSError | None) -> None:
@@ -107,7 +113,7 @@ class AccessLog(Service):
             self._log.info("access log: {path} reopened", path=self._to)
 
     def _begin(self) -> None:
-        if self.running:
+        if self._sink is not None:
             self._sink.begin()
 
     def _listen(self) -> None:
