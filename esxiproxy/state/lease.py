@@ -9,7 +9,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from esxiproxy.core.errors import StateUnavailable
 
@@ -56,7 +55,7 @@ class PeriodicTask:
                 self._log.error("the shared state is gone, {what}: {error}", what=self._what, error=error)
             self._lost = True
         except Exception:
-            self._log.failure("a bug, {what}", Failure(), what=self._what)
+            self._log.failure("a bug, {what}", what=self._what)
         else:
             if self._lost:
                 self._log.info("the shared state is back, {what}", what=self._what)

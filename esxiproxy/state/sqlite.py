@@ -98,7 +98,7 @@ class SqliteState:
             try:
                 self._execute(command)
             except Exception:
-                self._log.failure("a command could not be obeyed", Failure())
+                self._log.failure("a command could not be obeyed")
 
     # IState
 
@@ -229,7 +229,7 @@ class SqliteState:
             self._is_silent = ""
 
     def _on_flush_failed(self, failure: Failure) -> None:
-        if not failure.check(StateUnavailable):
+        if not isinstance(failure.value, StateUnavailable):
             self._log.failure("a bug in the state", failure)
 
 

@@ -43,7 +43,7 @@ def _work(calls: SimpleQueue[Any]) -> None:
         try:
             outcome: Any = call(*args)
         except BaseException:
-            done(False, Failure())
+            done(False, Failure())  # type: ignore[no-untyped-call]
         else:
             done(True, outcome)
         asked = done = call = args = outcome = None  # what it holds is not needed until the next one comes
