@@ -14,7 +14,7 @@ from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.interfaces import IState
 from esxiproxy.state.memory import MemoryState
 from esxiproxy.state.sqlite import SqliteState
-from esxiproxy.state.tables import BUSY, identify, is_busy
+from esxiproxy.state.tables import BUSY_TIMEOUT, check_application, is_busy
 
 
 def open_state(path: Path | None, reactor: Any, clock: IReactorTime) -> IState:
@@ -38,8 +38,8 @@ def check(path: Path | None) -> str | None:
         return f"{path} may not be read and written"
     try:
         uri = f"{path.absolute().as_uri()}?mode=ro"
-        with closing(sqlite3.connect(uri, timeout=BUSY, uri=True)) as connection:
-            identify(connection)
+        with closing(sqlite3.connect(uri, timeout=BUSY_TIMEOUT, uri=True)) as connection:
+            check_application(connection)
     except StateUnavailable as error:
         return f"{path}: {error.detail}"
     except sqlite3.Error as error:

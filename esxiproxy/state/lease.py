@@ -14,9 +14,9 @@ from esxiproxy.core.errors import StateUnavailable
 
 LEASE = 15.0
 """Seconds after which what a killed process had comes back."""
-UNRECORDED = 86400.0
+LOST_SESSION_RETENTION = 86400.0
 """Seconds after that in which its sessions are kept for whoever records them: later nobody will."""
-RENEWALS = 3
+RENEWALS_PER_LEASE = 3
 """How often within a lease it is renewed: two may fail."""
 
 
@@ -33,7 +33,7 @@ class PeriodicTask:
         self._what = what
         self._loop = LoopingCall(self._once)
         self._loop.clock = clock
-        self._lost = False
+        self._is_unavailable = False
 
     def start(self, interval: float) -> None:
         """Call it from now on, for the first time after one interval."""
@@ -51,12 +51,12 @@ class PeriodicTask:
         try:
             await self._call()
         except StateUnavailable as error:
-            if not self._lost:
+            if not self._is_unavailable:
                 self._log.error("the shared state is gone, {what}: {error}", what=self._what, error=error)
-            self._lost = True
+            self._is_unavailable = True
         except Exception:
             self._log.failure("a bug, {what}", what=self._what)
         else:
-            if self._lost:
+            if self._is_unavailable:
                 self._log.info("the shared state is back, {what}", what=self._what)
-            self._lost = False
+            self._is_unavailable = False

@@ -13,7 +13,7 @@ from esxiproxy.core.session.claim import Claim, RateClaim
 from esxiproxy.core.session.command import Command
 from esxiproxy.core.session.entry import SessionEntry
 from esxiproxy.interfaces import IState
-from esxiproxy.state.lease import LEASE, RENEWALS, UNRECORDED, PeriodicTask
+from esxiproxy.state.lease import LEASE, LOST_SESSION_RETENTION, RENEWALS_PER_LEASE, PeriodicTask
 
 
 class Memory:
@@ -47,7 +47,7 @@ class Memory:
         for holder, (_state, expires) in list(self.states.items()):
             if expires <= now:
                 for entry in self.drop(holder):
-                    self.lost[entry.session] = entry, now + UNRECORDED
+                    self.lost[entry.session] = entry, now + LOST_SESSION_RETENTION
 
     def sweep(self, now: float) -> None:
         """Take away all that has expired."""
@@ -74,7 +74,7 @@ class MemoryState:
 
     def start(self, obey: Callable[[Command], None]) -> Deferred[None]:
         self._execute = obey
-        self._renewal.start(LEASE / RENEWALS)
+        self._renewal.start(LEASE / RENEWALS_PER_LEASE)
         return self._renew()
 
     def stop(self) -> Deferred[None]:
@@ -96,7 +96,7 @@ class MemoryState:
         memory.sweep(now)
         return succeed(None)
 
-    def _alive(self) -> float:
+    def _ensure_lease(self) -> float:
         """The time; another holder may have taken this one for dead, and whoever speaks is not."""
         now = self._clock.seconds()
         _state, expires = self._memory.states.get(self.instance_id, (self, 0.0))
@@ -107,17 +107,17 @@ class MemoryState:
     # Slots
 
     def take(self, slot: str, claims: Sequence[Claim]) -> Deferred[Claim | None]:
-        now = self._alive()
-        full = self._refusing(slot, claims, now)
+        now = self._ensure_lease()
+        full = self._first_refused(slot, claims, now)
         if full is not None:
             self._memory.expire_leases(now)
-            full = self._refusing(slot, claims, now)
+            full = self._first_refused(slot, claims, now)
         if full is None:
             for claim in claims:
                 self._take(slot, claim, now)
         return succeed(full)
 
-    def _refusing(self, slot: str, claims: Sequence[Claim], now: float) -> Claim | None:
+    def _first_refused(self, slot: str, claims: Sequence[Claim], now: float) -> Claim | None:
         for claim in claims:
             if isinstance(claim, RateClaim):
                 if claim.spend(self._memory.buckets.get(claim.name, 0.0), now) is None:
@@ -140,7 +140,7 @@ class MemoryState:
             self._slots.setdefault(slot, set()).add(claim.name)
 
     def give(self, slot: str) -> Deferred[None]:
-        self._alive()
+        self._ensure_lease()
         for name in self._slots.pop(slot, ()):
             taken = self._memory.slots.get(name, {})
             taken.pop(slot, None)
@@ -149,25 +149,25 @@ class MemoryState:
         return succeed(None)
 
     def in_use(self, names: Sequence[str]) -> Deferred[Mapping[str, int]]:
-        self._memory.expire_leases(self._alive())
+        self._memory.expire_leases(self._ensure_lease())
         return succeed({name: len(self._memory.slots.get(name, ())) for name in names})
 
     # Tokens and tickets
 
     def use(self, token: str, seconds: float) -> Deferred[bool]:
-        now, tokens = self._alive(), self._memory.tokens
+        now, tokens = self._ensure_lease(), self._memory.tokens
         first = tokens.get(token, now) <= now
         if first:
             tokens[token] = now + seconds
         return succeed(first)
 
     def keep(self, ticket: str, content: str, seconds: float) -> Deferred[None]:
-        self._memory.tickets[ticket] = (content, self._alive() + seconds)
+        self._memory.tickets[ticket] = (content, self._ensure_lease() + seconds)
         return succeed(None)
 
     def kept(self, ticket: str) -> Deferred[str | None]:
         content, expires = self._memory.tickets.get(ticket, (None, 0.0))
-        return succeed(content if expires > self._alive() else None)
+        return succeed(content if expires > self._ensure_lease() else None)
 
     def redeem(self, ticket: str) -> Deferred[str | None]:
         found = self.kept(ticket)
@@ -177,26 +177,26 @@ class MemoryState:
     # Sessions
 
     def publish(self, entry: SessionEntry) -> Deferred[None]:
-        self._alive()
+        self._ensure_lease()
         self._entries[entry.session] = self._memory.entries[entry.session] = entry
         return succeed(None)
 
     def withdraw(self, session: str) -> Deferred[None]:
-        self._alive()
+        self._ensure_lease()
         if self._entries.pop(session, None) is not None:
             self._memory.entries.pop(session, None)
         return succeed(None)
 
     def sessions(self) -> Deferred[Sequence[SessionEntry]]:
-        self._memory.expire_leases(self._alive())
+        self._memory.expire_leases(self._ensure_lease())
         return succeed(sorted(self._memory.entries.values(), key=lambda entry: entry.since))
 
     def reclaim(self, holder: str) -> Deferred[Sequence[SessionEntry]]:
-        self._alive()
+        self._ensure_lease()
         return succeed(self._memory.drop(holder))
 
     def tell(self, command: Command) -> Deferred[bool]:
-        self._memory.expire_leases(self._alive())
+        self._memory.expire_leases(self._ensure_lease())
         entry = self._memory.entries.get(command.session)
         if entry is None:
             return succeed(False)

@@ -16,7 +16,7 @@ class WriteBatch:
 
     released: tuple[str, ...]
     entries: Mapping[str, SessionEntry | None]
-    waiting: tuple[Deferred[None], ...]
+    waiters: tuple[Deferred[None], ...]
 
 
 class PendingWrites:
@@ -29,14 +29,14 @@ class PendingWrites:
     def __init__(self) -> None:
         self._released: set[str] = set()
         self._entries: dict[str, SessionEntry | None] = {}
-        self._waiting: list[Deferred[None]] = []
-        self._listed: set[str] = set()
+        self._waiters: list[Deferred[None]] = []
+        self._published: set[str] = set()
         """The sessions that were to be listed when it was last paid."""
 
     def __bool__(self) -> bool:
-        return bool(self._released or self._entries or self._waiting)
+        return bool(self._released or self._entries or self._waiters)
 
-    def give(self, slot: str) -> None:
+    def release(self, slot: str) -> None:
         """It is not taken any more."""
         self._released.add(slot)
 
@@ -46,22 +46,22 @@ class PendingWrites:
 
     def withdraw(self, session: str) -> None:
         """It is not to be listed any more; nothing when it never was."""
-        if session in self._listed:
+        if session in self._published:
             self._entries[session] = None
         else:
             self._entries.pop(session, None)
 
-    def wait(self, paid: Deferred[None]) -> None:
+    def add_waiter(self, paid: Deferred[None]) -> None:
         """Fire it with what is owed by now."""
-        self._waiting.append(paid)
+        self._waiters.append(paid)
 
-    def flush(self) -> WriteBatch:
+    def take_batch(self) -> WriteBatch:
         """All of them, which are none from now on."""
-        payment = WriteBatch(tuple(self._released), self._entries, tuple(self._waiting))
+        payment = WriteBatch(tuple(self._released), self._entries, tuple(self._waiters))
         for session, entry in payment.entries.items():
             if entry is None:
-                self._listed.discard(session)
+                self._published.discard(session)
             else:
-                self._listed.add(session)
-        self._released, self._entries, self._waiting = set(), {}, []
+                self._published.add(session)
+        self._released, self._entries, self._waiters = set(), {}, []
         return payment

@@ -11,7 +11,7 @@ from esxiproxy.core.session.claim import Claim, RateClaim
 from esxiproxy.core.session.entry import SessionEntry
 
 
-def refusing(
+def first_refused(
     db: sqlite3.Connection, slot: str, claims: Sequence[Claim], boot: str, now: float
 ) -> Claim | None:
     """The first claim that cannot be had now."""
@@ -19,14 +19,14 @@ def refusing(
         if isinstance(claim, RateClaim):
             if claim.spend(full_at(db, claim.name, boot), now) is None:
                 return claim
-        elif used(db, claim.name) >= claim.limit_value:
+        elif slots_used(db, claim.name) >= claim.limit_value:
             row = (claim.name, slot)
             if db.execute("SELECT 1 FROM slots WHERE name = ? AND slot = ?", row).fetchone() is None:
                 return claim
     return None
 
 
-def used(db: sqlite3.Connection, name: str) -> int:
+def slots_used(db: sqlite3.Connection, name: str) -> int:
     """Slots taken under this name."""
     found = db.execute("SELECT used FROM counts WHERE name = ?", (name,)).fetchone()
     return int(found[0]) if found else 0
@@ -50,7 +50,9 @@ def read_entries(db: sqlite3.Connection) -> Sequence[SessionEntry]:
     return [SessionEntry(**json.loads(text)) for (text,) in rows]
 
 
-def expired(db: sqlite3.Connection, boot: str, now: float, day: float, longest: float) -> Sequence[str]:
+def expired_holders(
+    db: sqlite3.Connection, boot: str, now: float, day: float, longest: float
+) -> Sequence[str]:
     """The holders whose lease has run out, or was given on a clock that does not run any more.
 
     A holder of an older version has its lease by the time of day.  One that is further away than the
@@ -65,7 +67,7 @@ def expired(db: sqlite3.Connection, boot: str, now: float, day: float, longest: 
     return [holder for (holder,) in rows]
 
 
-def drop(db: sqlite3.Connection, holder: str, but: str = "") -> None:
+def delete_holder(db: sqlite3.Connection, holder: str, but: str = "") -> None:
     """Take away all that a holder has or had, but for one of the tables."""
     for table in ("slots", "sessions", "holders", "leases", "commands", "lost"):
         if table != but:
@@ -78,7 +80,7 @@ def release_expired(db: sqlite3.Connection, holder: str, expires: float) -> None
     db.execute(
         f"INSERT OR REPLACE INTO lost SELECT {columns}, ? FROM sessions WHERE holder = ?", (expires, holder)
     )
-    drop(db, holder, but="lost")
+    delete_holder(db, holder, but="lost")
 
 
 def read_lost(db: sqlite3.Connection, holder: str) -> Sequence[SessionEntry]:

@@ -19,15 +19,15 @@ from esxiproxy.core.session.claim import Claim
 from esxiproxy.core.session.command import Command
 from esxiproxy.core.session.entry import SessionEntry
 from esxiproxy.interfaces import IState
-from esxiproxy.state.lease import LEASE, RENEWALS, PeriodicTask
+from esxiproxy.state.lease import LEASE, RENEWALS_PER_LEASE, PeriodicTask
 from esxiproxy.state.pending_writes import PendingWrites, WriteBatch
 from esxiproxy.state.sqlite_store import SqliteStore
-from esxiproxy.state.thread import Thread
+from esxiproxy.state.thread import DatabaseThread
 from esxiproxy.state.times import Times
 
 CALL_TIMEOUT = 3.0
 """Seconds that anybody waits for an answer; the database gives up sooner, unless its disk does not answer."""
-POLL = 1.0
+POLL_INTERVAL = 1.0
 """Seconds between two looks for commands."""
 
 _SLOW = f"the shared state did not answer within {CALL_TIMEOUT:g} s"
@@ -59,24 +59,24 @@ class SqliteState:
         self._reactor = reactor
         self._clock: IReactorTime = clock or reactor
         self._store = SqliteStore(path, self.instance_id, times or Times.of_this_machine())
-        self._pool: Any = pool if pool is not None else Thread("state")
+        self._pool: Any = pool if pool is not None else DatabaseThread("state")
         self._execute: Callable[[Command], None] = lambda command: None
-        self._renewal = PeriodicTask(lambda: self._ask(self._store.renew), "renewing", self._clock)
+        self._renewal = PeriodicTask(lambda: self._call(self._store.renew), "renewing", self._clock)
         self._poll = PeriodicTask(self._poll_commands, "looking for commands", self._clock)
         self._pending = PendingWrites()
         self._flushing = False
         self._reclaimed: dict[str, list[SessionEntry]] = {}
         """What dead holders had, by the holder, that came too late for whoever asked."""
-        self._is_silent = ""
+        self._unavailable_reason = ""
         """Why there will be no answer; empty while the thread gives them."""
 
     def start(self, obey: Callable[[Command], None]) -> Deferred[None]:
         self._execute = obey
-        self._is_silent = ""
+        self._unavailable_reason = ""
         self._pool.start()
-        self._renewal.start(LEASE / RENEWALS)
-        self._poll.start(POLL)
-        return self._ask(self._store.renew)
+        self._renewal.start(LEASE / RENEWALS_PER_LEASE)
+        self._poll.start(POLL_INTERVAL)
+        return self._call(self._store.renew)
 
     def stop(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._stop())
@@ -84,17 +84,17 @@ class SqliteState:
     async def _stop(self) -> None:
         self._renewal.stop()
         self._poll.stop()
-        patience = 0.0 if self._is_silent else CALL_TIMEOUT
+        patience = 0.0 if self._unavailable_reason else CALL_TIMEOUT
         closing = deferToThreadPool(self._reactor, self._pool, self._store.close)
         try:
             await closing.addTimeout(patience, self._clock, onTimeoutCancel=lambda *_: None)
         finally:  # also when nobody waits for it any more
             self._pool.stop()
-            self._is_silent = _STOPPED
-            _paid(self._pending.flush())
+            self._unavailable_reason = _STOPPED
+            _fire_waiters(self._pending.take_batch())
 
     async def _poll_commands(self) -> None:
-        for command in await self._ask(self._store.commands):
+        for command in await self._call(self._store.commands):
             try:
                 self._execute(command)
             except Exception:
@@ -105,29 +105,29 @@ class SqliteState:
     def take(self, slot: str, claims: Sequence[Claim]) -> Deferred[Claim | None]:
         def undo(outcome: tuple[Claim | None, Sequence[str]]) -> None:
             if outcome[1]:
-                self._pool.callInThreadWithCallback(_ignored, self._store.untake, slot, outcome[1])
+                self._pool.callInThreadWithCallback(_ignored, self._store.undo_take, slot, outcome[1])
 
-        taking = self._ask(self._store.take, slot, tuple(claims), late=undo)
+        taking = self._call(self._store.take, slot, tuple(claims), late=undo)
         return taking.addCallback(lambda outcome: outcome[0])
 
     def give(self, slot: str) -> Deferred[None]:
-        self._pending.give(slot)
+        self._pending.release(slot)
         return self._deferred_write()
 
     def in_use(self, names: Sequence[str]) -> Deferred[Mapping[str, int]]:
-        return self._ask(self._store.in_use, tuple(names))
+        return self._call(self._store.in_use, tuple(names))
 
     def use(self, token: str, seconds: float) -> Deferred[bool]:
-        return self._ask(self._store.use, token, seconds)
+        return self._call(self._store.use, token, seconds)
 
     def keep(self, ticket: str, content: str, seconds: float) -> Deferred[None]:
-        return self._ask(self._store.keep, ticket, content, seconds)
+        return self._call(self._store.keep, ticket, content, seconds)
 
     def kept(self, ticket: str) -> Deferred[str | None]:
-        return self._ask(self._store.kept, ticket)
+        return self._call(self._store.kept, ticket)
 
     def redeem(self, ticket: str) -> Deferred[str | None]:
-        return self._ask(self._store.kept, ticket, True)
+        return self._call(self._store.kept, ticket, True)
 
     def publish(self, entry: SessionEntry) -> Deferred[None]:
         self._pending.publish(entry)
@@ -138,48 +138,48 @@ class SqliteState:
         return self._deferred_write()
 
     def sessions(self) -> Deferred[Sequence[SessionEntry]]:
-        return self._ask(self._store.sessions)
+        return self._call(self._store.sessions)
 
     def reclaim(self, holder: str) -> Deferred[Sequence[SessionEntry]]:
         def late(lost: Sequence[SessionEntry]) -> None:
             self._reclaimed.setdefault(holder, []).extend(lost)
 
-        burying = self._ask(self._store.reclaim, holder, late=late)
+        burying = self._call(self._store.reclaim, holder, late=late)
         return burying.addCallback(lambda lost: [*self._reclaimed.pop(holder, ()), *lost])
 
     def tell(self, command: Command) -> Deferred[bool]:
-        return self._ask(self._store.tell, command)
+        return self._call(self._store.tell, command)
 
     # The thread
 
     def _deferred_write(self) -> Deferred[None]:
         """Fires when all that is owed is paid, or when that takes too long: it is paid later then."""
-        if self._is_silent:
+        if self._unavailable_reason:
             self._flush()
             return succeed(None)
         paid: Deferred[None] = Deferred()
-        self._pending.wait(paid)
+        self._pending.add_waiter(paid)
         self._flush()
-        return paid.addTimeout(CALL_TIMEOUT, self._clock, onTimeoutCancel=self._on_timeout)
+        return paid.addTimeout(CALL_TIMEOUT, self._clock, onTimeoutCancel=self._stop_waiting)
 
     def _flush(self) -> None:
         """Have the thread pay, once at a time: what comes meanwhile is paid together, afterwards."""
         if self._flushing or not self._pending:
             return
         self._flushing = True
-        payment = self._pending.flush()
+        payment = self._pending.take_batch()
 
         def done(_outcome: None) -> None:
             self._flushing = False
             self._on_answer()
-            _paid(payment)
+            _fire_waiters(payment)
             self._flush()
 
         what = payment.released, payment.entries
         paying = deferToThreadPool(self._reactor, self._pool, self._store.flush, *what)
-        paying.addErrback(self._on_flush_failed).addCallback(done)
+        paying.addErrback(self._log_failure).addCallback(done)
 
-    def _ask(
+    def _call(
         self, call: Callable[..., T], *args: Any, late: Callable[[T], None] = lambda outcome: None
     ) -> Deferred[T]:
         """The answer of the thread, or StateUnavailable in its place.
@@ -187,8 +187,8 @@ class SqliteState:
         Cancelled, or after ``CALL_TIMEOUT``, a call that has not begun is not made; the outcome of one that
         has goes to ``late``.  While the thread owes an answer for so long, it is asked for no other.
         """
-        if self._is_silent:
-            return fail(StateUnavailable(self._is_silent))
+        if self._unavailable_reason:
+            return fail(StateUnavailable(self._unavailable_reason))
         given_up = False
 
         def give_up(_answer: Deferred[T]) -> None:
@@ -211,30 +211,30 @@ class SqliteState:
             if not given_up:
                 answer.errback(failure)
             else:
-                self._on_flush_failed(failure)
+                self._log_failure(failure)
 
         answer: Deferred[T] = Deferred(give_up)
         deferToThreadPool(self._reactor, self._pool, made).addCallbacks(done, failed)
-        return answer.addTimeout(CALL_TIMEOUT, self._clock, onTimeoutCancel=self._overdue)
+        return answer.addTimeout(CALL_TIMEOUT, self._clock, onTimeoutCancel=self._fail_overdue)
 
-    def _overdue(self, _outcome: Any, _seconds: float) -> Any:
-        self._is_silent = self._is_silent or _SLOW
+    def _fail_overdue(self, _outcome: Any, _seconds: float) -> Any:
+        self._unavailable_reason = self._unavailable_reason or _SLOW
         raise StateUnavailable(_SLOW)
 
-    def _on_timeout(self, _outcome: Any, _seconds: float) -> None:
-        self._is_silent = self._is_silent or _SLOW
+    def _stop_waiting(self, _outcome: Any, _seconds: float) -> None:
+        self._unavailable_reason = self._unavailable_reason or _SLOW
 
     def _on_answer(self) -> None:
-        if self._is_silent != _STOPPED:
-            self._is_silent = ""
+        if self._unavailable_reason != _STOPPED:
+            self._unavailable_reason = ""
 
-    def _on_flush_failed(self, failure: Failure) -> None:
+    def _log_failure(self, failure: Failure) -> None:
         if not isinstance(failure.value, StateUnavailable):
             self._log.failure("a bug in the state", failure)
 
 
-def _paid(payment: WriteBatch) -> None:
-    for waiting in payment.waiting:
+def _fire_waiters(payment: WriteBatch) -> None:
+    for waiting in payment.waiters:
         waiting.callback(None)
 
 

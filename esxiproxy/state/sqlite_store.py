@@ -12,17 +12,17 @@ from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.core.session.claim import Claim, RateClaim
 from esxiproxy.core.session.command import Command, CommandKind
 from esxiproxy.core.session.entry import SessionEntry
-from esxiproxy.state.lease import LEASE, UNRECORDED
+from esxiproxy.state.lease import LEASE, LOST_SESSION_RETENTION
 from esxiproxy.state.rows import (
+    delete_holder,
     digest,
-    drop,
-    expired,
+    expired_holders,
+    first_refused,
     full_at,
     read_entries,
     read_lost,
-    refusing,
     release_expired,
-    used,
+    slots_used,
     write_entry,
 )
 from esxiproxy.state.tables import Tables
@@ -40,30 +40,30 @@ class SqliteStore:
     """
 
     def __init__(self, path: Path, holder: str, times: Times) -> None:
-        self._tables = Tables(path, times.lasting)
+        self._tables = Tables(path, times.since_boot)
         self._instance_id = holder
         self._times = times
         self._slots: dict[str, set[str]] = {}
         self._entries: dict[str, SessionEntry] = {}
-        self._written = 0
+        self._written_generation = 0
         """The generation of the database that has all of it; 0 when none has."""
-        self._seen: tuple[int, int] | None = None
+        self._empty_version: tuple[int, int] | None = None
         """The state of the database in which there was no command for us."""
 
     @contextmanager
     def _transaction(self) -> Iterator[tuple[sqlite3.Connection, float]]:
         with self._tables.transaction() as db:
-            now = self._times.lasting()
+            now = self._times.since_boot()
             # Another process may have taken this one for dead.
             both = "SELECT 1 FROM holders JOIN leases USING (holder) WHERE holder = ?"
             found = db.execute(both, (self._instance_id,)).fetchone()
-            if found is None or self._written != self._tables.generation:
+            if found is None or self._written_generation != self._tables.generation:
                 self._write_all(db, now)
             yield db, now
-        self._written = self._tables.generation
+        self._written_generation = self._tables.generation
 
     def _write_all(self, db: sqlite3.Connection, now: float) -> None:
-        drop(db, self._instance_id, but="commands")
+        delete_holder(db, self._instance_id, but="commands")
         self._write_lease(db, now)
         rows = [(name, slot, self._instance_id) for slot, names in self._slots.items() for name in names]
         db.executemany("INSERT OR IGNORE INTO slots VALUES (?, ?, ?)", rows)
@@ -73,7 +73,7 @@ class SqliteStore:
     def _write_lease(self, db: sqlite3.Connection, now: float) -> None:
         lease = (self._instance_id, self._times.boot, now + LEASE)
         db.execute("INSERT OR REPLACE INTO leases VALUES (?, ?, ?)", lease)
-        by_day = (self._instance_id, self._times.day() + LEASE)
+        by_day = (self._instance_id, self._times.wall_clock() + LEASE)
         db.execute("INSERT OR REPLACE INTO holders VALUES (?, ?)", by_day)
 
     def renew(self) -> None:
@@ -83,7 +83,7 @@ class SqliteStore:
             self._write_lease(db, now)
             self._expire_leases(db, now)
             for table in ("tokens", "tickets", "lost"):
-                db.execute(f"DELETE FROM {table} WHERE expires <= ?", (self._times.day(),))
+                db.execute(f"DELETE FROM {table} WHERE expires <= ?", (self._times.wall_clock(),))
             for table in ("leases", "commands"):  # those of holders that an older version has buried
                 db.execute(f"DELETE FROM {table} WHERE holder NOT IN (SELECT holder FROM holders)")
             db.execute("DELETE FROM rates WHERE boot != ? OR full_at <= ?", (self._times.boot, now))
@@ -93,19 +93,19 @@ class SqliteStore:
         self._slots.clear()
         self._entries.clear()
         with suppress(StateUnavailable), self._tables.transaction() as db:
-            drop(db, self._instance_id)
+            delete_holder(db, self._instance_id)
         self._tables.close()
 
     def _expire_leases(self, db: sqlite3.Connection, now: float) -> bool:
         """Whether there was a holder whose lease has run out."""
-        day = self._times.day()
+        day = self._times.wall_clock()
         dead = [
             holder
-            for holder in expired(db, self._times.boot, now, day, 2 * LEASE)
+            for holder in expired_holders(db, self._times.boot, now, day, 2 * LEASE)
             if holder != self._instance_id
         ]
         for holder in dead:
-            release_expired(db, holder, day + UNRECORDED)
+            release_expired(db, holder, day + LOST_SESSION_RETENTION)
         return bool(dead)
 
     def flush(self, slots: Sequence[str], entries: Mapping[str, SessionEntry | None]) -> None:
@@ -129,7 +129,7 @@ class SqliteStore:
             with self._transaction() as (db, _now):
                 yield db
         except StateUnavailable:
-            self._written = 0
+            self._written_generation = 0
             raise
 
     # Slots
@@ -137,9 +137,9 @@ class SqliteStore:
     def take(self, slot: str, claims: Sequence[Claim]) -> tuple[Claim | None, Sequence[str]]:
         """The first claim that cannot be had; and if there is none, the names that are new to the slot."""
         with self._transaction() as (db, now):
-            full = refusing(db, slot, claims, self._times.boot, now)
+            full = first_refused(db, slot, claims, self._times.boot, now)
             if full is not None and self._expire_leases(db, now):
-                full = refusing(db, slot, claims, self._times.boot, now)
+                full = first_refused(db, slot, claims, self._times.boot, now)
             if full is not None:
                 return full, ()
             had = self._slots.get(slot, set())
@@ -157,7 +157,7 @@ class SqliteStore:
             self._slots.setdefault(slot, set()).update(names)
         return None, names
 
-    def untake(self, slot: str, names: Sequence[str]) -> None:
+    def undo_take(self, slot: str, names: Sequence[str]) -> None:
         """Undo a ``take`` that nobody waits for any more."""
         left = self._slots.get(slot, set()).difference(names)
         if left:
@@ -172,14 +172,14 @@ class SqliteStore:
         """Slots taken, by name."""
         with self._transaction() as (db, now):
             self._expire_leases(db, now)
-            return {name: used(db, name) for name in names}
+            return {name: slots_used(db, name) for name in names}
 
     # Tokens and tickets
 
     def use(self, token: str, seconds: float) -> bool:
         """Whether this is the first use."""
         with self._transaction() as (db, _now):
-            day = self._times.day()
+            day = self._times.wall_clock()
             db.execute("DELETE FROM tokens WHERE token = ? AND expires <= ?", (digest(token), day))
             row = (digest(token), day + seconds)
             return db.execute("INSERT OR IGNORE INTO tokens VALUES (?, ?)", row).rowcount == 1
@@ -187,13 +187,13 @@ class SqliteStore:
     def keep(self, ticket: str, content: str, seconds: float) -> None:
         """Keep it, or its new content."""
         with self._transaction() as (db, _now):
-            row = (digest(ticket), content, self._times.day() + seconds)
+            row = (digest(ticket), content, self._times.wall_clock() + seconds)
             db.execute("INSERT OR REPLACE INTO tickets VALUES (?, ?, ?)", row)
 
     def kept(self, ticket: str, redeem: bool = False) -> str | None:
         """Its content, and with ``redeem`` for the last time."""
         with self._transaction() as (db, _now):
-            row = (digest(ticket), self._times.day())
+            row = (digest(ticket), self._times.wall_clock())
             found = db.execute("SELECT content FROM tickets WHERE ticket = ? AND expires > ?", row).fetchone()
             if redeem:
                 db.execute("DELETE FROM tickets WHERE ticket = ?", row[:1])
@@ -211,7 +211,7 @@ class SqliteStore:
         """Take away all that a dead holder has or had; its sessions, the oldest first."""
         with self._transaction() as (db, _now):
             lost = read_lost(db, holder)
-            drop(db, holder)
+            delete_holder(db, holder)
         return lost
 
     def tell(self, command: Command) -> bool:
@@ -225,21 +225,25 @@ class SqliteStore:
             text = json.dumps([command.kind.value, command.session, command.reason])
             db.execute(
                 "INSERT INTO commands (holder, command, expires) VALUES (?, ?, ?)",
-                (found[0], text, self._times.day() + _COMMAND_LIFE),
+                (found[0], text, self._times.wall_clock() + _COMMAND_LIFE),
             )
-        self._seen = None  # it may be for ourselves
+        self._empty_version = None  # it may be for ourselves
         return True
 
     def commands(self) -> Sequence[Command]:
         """What is to be done, told once."""
         seen = self._tables.version()
-        if seen is not None and seen == self._seen and self._written == self._tables.generation:
+        if (
+            seen is not None
+            and seen == self._empty_version
+            and self._written_generation == self._tables.generation
+        ):
             return ()
         with self._transaction() as (db, _now):
             rows = db.execute(
                 "SELECT command FROM commands WHERE holder = ? ORDER BY number", (self._instance_id,)
             ).fetchall()
             db.execute("DELETE FROM commands WHERE holder = ?", (self._instance_id,))
-        self._seen = seen
+        self._empty_version = seen
         found = (json.loads(text) for (text,) in rows)
         return [Command(CommandKind(verb), session, reason) for verb, session, reason in found]

@@ -11,15 +11,15 @@ from pathlib import Path
 
 from esxiproxy.core.errors import StateUnavailable
 
-BUSY = 1.0
+BUSY_TIMEOUT = 1.0
 """Seconds that a transaction waits for those of other processes."""
-RETRY = 1.0
+RETRY_DELAY = 1.0
 """Seconds after a failure in which nothing is tried: everybody behind it would wait as long as it did."""
-VERSION = 1
-APPLICATION = 0x65737870
+SCHEMA_VERSION = 1
+APPLICATION_ID = 0x65737870
 """What marks a database as ours: ``esxp``."""
 
-_making = threading.Lock()
+_creation_lock = threading.Lock()
 
 # Holders of an older version read and write the first table alone, and by the time of day: during an upgrade
 # both are there.  What their version kept under other names is not touched.
@@ -73,7 +73,7 @@ class Tables:
         self._connection: sqlite3.Connection | None = None
         self._inode = 0
         self._down_until = float("-inf")
-        self._why = ""
+        self._failure = ""
         self.generation = 0
         """Goes up with each time that the database was opened: what was in it may be gone."""
 
@@ -82,7 +82,7 @@ class Tables:
         """Everything or nothing; no other process writes meanwhile.  Raises StateUnavailable."""
         now = self._seconds()
         if now < self._down_until:
-            raise StateUnavailable(self._why)
+            raise StateUnavailable(self._failure)
         try:
             connection = self._open()
             connection.execute("BEGIN IMMEDIATE")
@@ -94,13 +94,13 @@ class Tables:
                     connection.execute("ROLLBACK")
                 raise
         except (sqlite3.Error, OSError) as error:
-            self._down_until = self._seconds() + RETRY  # from now: the failure took its time
+            self._down_until = self._seconds() + RETRY_DELAY  # from now: the failure took its time
             if not is_busy(error):
                 self.close()
             # An error of the system names the file, and the client is told this.
             text = error.strerror if isinstance(error, OSError) else error
-            self._why = f"the shared state cannot be reached: {text}"
-            raise StateUnavailable(self._why) from error
+            self._failure = f"the shared state cannot be reached: {text}"
+            raise StateUnavailable(self._failure) from error
 
     def version(self) -> tuple[int, int] | None:
         """Something else whenever another process has written; cheap to ask.  None when it cannot be told."""
@@ -131,8 +131,10 @@ class Tables:
     def _open(self) -> sqlite3.Connection:
         if self._connection is not None:
             return self._connection
-        _make(self._path)
-        connection = sqlite3.connect(self._path, timeout=BUSY, isolation_level=None, check_same_thread=False)
+        _create_file(self._path)
+        connection = sqlite3.connect(
+            self._path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
+        )
         try:
             _prepare(connection)
             self._inode = os.stat(self._path).st_ino
@@ -144,7 +146,7 @@ class Tables:
         return connection
 
 
-def _make(path: Path) -> None:
+def _create_file(path: Path) -> None:
     """Make an empty file for its owner alone, unless there is one.  Raises OSError.
 
     A file that exists is not opened: to close one of its descriptors takes away the POSIX locks that another
@@ -153,30 +155,33 @@ def _make(path: Path) -> None:
     # O_EXCL follows no symbolic link.
     place, flags = os.path.realpath(path), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     # The lock: no other state of this process opens the new file before it is closed here.
-    with _making, suppress(FileExistsError):
+    with _creation_lock, suppress(FileExistsError):
         os.close(os.open(place, flags, 0o600))
 
 
-def identify(connection: sqlite3.Connection) -> None:
+def check_application(connection: sqlite3.Connection) -> None:
     """Raises StateUnavailable for a database that is neither ours nor empty."""
-    filled = _number(connection, "schema_version")  # first: another process may be filling it just now
-    application, version = _number(connection, "application_id"), _number(connection, "user_version")
-    if application == APPLICATION and version != VERSION:
-        raise StateUnavailable(f"the shared state is of version {version}, and this is {VERSION}")
-    if application != APPLICATION and filled:
+    filled = _read_pragma(connection, "schema_version")  # first: another process may be filling it just now
+    application, version = (
+        _read_pragma(connection, "application_id"),
+        _read_pragma(connection, "user_version"),
+    )
+    if application == APPLICATION_ID and version != SCHEMA_VERSION:
+        raise StateUnavailable(f"the shared state is of version {version}, and this is {SCHEMA_VERSION}")
+    if application != APPLICATION_ID and filled:
         raise StateUnavailable("the shared state is the database of another program")
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
-    identify(connection)
+    check_application(connection)
     connection.execute("PRAGMA journal_mode = WAL")
     # What a machine's crash can take away is a lease or a used token of the last moments, never the file.
     connection.execute("PRAGMA synchronous = NORMAL")
     # One that is ours may be older than the last of the tables, which those who made it never ask for.
-    connection.executescript(_SCHEMA.format(application=APPLICATION, version=VERSION))
+    connection.executescript(_SCHEMA.format(application=APPLICATION_ID, version=SCHEMA_VERSION))
 
 
-def _number(connection: sqlite3.Connection, pragma: str) -> int:
+def _read_pragma(connection: sqlite3.Connection, pragma: str) -> int:
     (number,) = connection.execute(f"PRAGMA {pragma}").fetchone()
     return int(number)
 

@@ -10,7 +10,7 @@ from typing import Any
 from twisted.python.failure import Failure
 
 
-class Thread:
+class DatabaseThread:
     """Does one call after the other, in their order, from ``start`` to ``stop``.
 
     Nobody ever waits for it, not even the end of the process: Twisted's thread pool is joined by who stops

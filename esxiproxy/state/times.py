@@ -20,8 +20,8 @@ class Times:
     """
 
     boot: str
-    lasting: Callable[[], float]
-    day: Callable[[], float] = time.time
+    since_boot: Callable[[], float]
+    wall_clock: Callable[[], float] = time.time
 
     @classmethod
     def of_this_machine(cls) -> Times:

@@ -33,7 +33,7 @@ from esxiproxy.ops.logs.access_line import as_combined, as_json
 from esxiproxy.ops.logs.access_log import AccessLog, AccessLogError
 from esxiproxy.ops.logs.datagram_sink import JournalSink, SyslogSink
 from esxiproxy.ops.logs.file_sink import StdoutSink
-from esxiproxy.ops.logs.sink import LOG_INTERVAL, MAX_WAITING, RETRY, Sink
+from esxiproxy.ops.logs.sink import LOG_INTERVAL, MAX_QUEUED, RETRY_DELAY, Sink
 from tests.programs import Proxy, until
 from tests.wsclient import CLOSE, Client, ScriptedUpstream, echo
 
@@ -246,7 +246,7 @@ def test_no_part_of_a_ticket_is_in_a_line(ticket, place, form, raw):
     sink = Reader(clock)
     for wrap in (sink, SyslogSink(clock), JournalSink(clock)):
         line = {AccessLogFormat.JSON: as_json, AccessLogFormat.COMBINED: as_combined}[form](record, NOON)
-        octets = wrap.wrapped(line, record, NOON)
+        octets = wrap.encode(line, record, NOON)
         parts = {ticket[i : i + 6].encode() for i in range(len(ticket) - 5)}
         if set(ticket) - set(string.digits):
             parts = {part for part in parts if not part.isdigit()}
@@ -375,7 +375,7 @@ def test_a_reader_that_takes_nothing_now_gets_the_line_later():
         log.closed(RECORD)
         log.closed(PAGE)
         assert sink.got == b""
-        reactor.advance(RETRY)
+        reactor.advance(RETRY_DELAY)
         assert [json.loads(line)["status"] for line in sink.got.splitlines()] == [101, 502]
 
 
@@ -384,7 +384,7 @@ def test_a_line_that_is_taken_in_parts_stays_whole():
     sink = Reader(reactor, 10, BlockingIOError(), 5)
     with wire(sink, reactor) as log:
         log.closed(RECORD)
-        reactor.advance(RETRY)
+        reactor.advance(RETRY_DELAY)
     assert json.loads(sink.got)["session"] == "5e55101d" and sink.got.count(b"\n") == 1
 
 
@@ -405,13 +405,13 @@ def test_what_waits_is_bounded():
     size = len(as_json(RECORD, NOON)) + 1
     with told() as lines:
         with wire(sink, reactor) as log:
-            for _ in range(MAX_WAITING // size + 5):
+            for _ in range(MAX_QUEUED // size + 5):
                 log.closed(RECORD)
             assert lines == ["access log: 1 line lost: the reader takes nothing"]
-            reactor.advance(RETRY)
+            reactor.advance(RETRY_DELAY)
             sink.answers.clear()
-            reactor.advance(RETRY)
-            assert len(sink.got) == MAX_WAITING // size * size
+            reactor.advance(RETRY_DELAY)
+            assert len(sink.got) == MAX_QUEUED // size * size
         assert lines[1:] == ["access log: 4 lines lost: the reader takes nothing"]
     assert not reactor.getDelayedCalls()
 
@@ -451,7 +451,7 @@ def test_a_full_pipe_never_blocks_and_its_reader_gets_whole_lines():
             got = b""
             while reactor.getDelayedCalls():
                 got += os.read(reader, 1 << 20)
-                reactor.advance(RETRY)
+                reactor.advance(RETRY_DELAY)
             assert os.get_blocking(writer), "it is not ours alone"
         os.close(writer)
         writer = -1
@@ -540,7 +540,7 @@ def test_the_journal_gets_fields_by_which_a_session_is_found(daemon):
 
 
 def test_a_journal_field_with_a_newline_cannot_begin_another_field():
-    octets = JournalSink(Reactor()).wrapped("{}", replace(RECORD, upstream="a\nPRIORITY=0"), NOON)
+    octets = JournalSink(Reactor()).encode("{}", replace(RECORD, upstream="a\nPRIORITY=0"), NOON)
     assert b"ESXIPROXY_UPSTREAM\n\x0c\x00\x00\x00\x00\x00\x00\x00a\nPRIORITY=0\n" in octets
 
 
@@ -565,7 +565,7 @@ def test_a_syslog_that_does_not_read_never_blocks(daemon):
             log.closed(RECORD)
         log.closed(PAGE)
         while b'"status":502' not in listening.recv(1 << 16):
-            reactor.advance(RETRY)
+            reactor.advance(RETRY_DELAY)
 
 
 # --- the configuration

@@ -14,7 +14,7 @@ from twisted.logger import Logger, formatEvent, globalLogPublisher
 from esxiproxy.core.config.access_log import AccessLogConfig
 from esxiproxy.ops.logs.access_log import AccessLog
 from esxiproxy.ops.logs.file_sink import FileSink, RotatedFileSink, StdoutSink
-from esxiproxy.ops.logs.sink import MAX_WAITING, TAKES_NOTHING, Losses
+from esxiproxy.ops.logs.sink import MAX_QUEUED, READER_STALLED, Losses
 from esxiproxy.ops.logs.threaded_sink import CLOSE_TIMEOUT
 from esxiproxy.ops.logs.twistd_log import TextLog
 from tests.programs import until
@@ -103,7 +103,7 @@ class Scene:
         """Until the thread has nothing to do."""
         with self.sink._changed:
             thread = self.sink._thread
-        self.sink.finish(SECONDS)
+        self.sink.flush_blocking(SECONDS)
         assert thread is not None and not thread.is_alive()
 
 
@@ -117,54 +117,54 @@ def scene(request, tmp_path):
 def test_a_write_that_hangs_keeps_nobody_waiting_and_the_order_stays(scene):
     scene.sink.put(b"before the loop\n")
     assert scene.written() == ["before the loop"]
-    scene.sink.begin()
+    scene.sink.reactor_started()
     scene.disk.hang()
     for number in range(1000):
         scene.sink.put(b"%d\n" % number)  # would stand still here
-    assert scene.sink.waits and scene.written() == ["before the loop"]
+    assert scene.sink.has_queued and scene.written() == ["before the loop"]
     scene.disk.goes.set()
     scene.idle()
     assert scene.written() == ["before the loop", *map(str, range(1000))]
-    assert len(scene.disk.threads) == 2 and not scene.sink.waits
+    assert len(scene.disk.threads) == 2 and not scene.sink.has_queued
 
 
 def test_what_waits_is_bounded_and_the_rest_is_counted(tmp_path):
     losses = Losses()
     scene = Scene(RotatedFileSink, tmp_path, losses)
-    scene.sink.begin()
+    scene.sink.reactor_started()
     scene.disk.hang()
     line = b"x" * 1023 + b"\n"
-    for _ in range(MAX_WAITING // 1024 + 7):
+    for _ in range(MAX_QUEUED // 1024 + 7):
         scene.sink.put(line)
-    assert str(losses) == f"7 lines lost: {TAKES_NOTHING}"
+    assert str(losses) == f"7 lines lost: {READER_STALLED}"
     scene.disk.goes.set()
     scene.idle()
-    assert len(scene.written()) == MAX_WAITING // 1024
+    assert len(scene.written()) == MAX_QUEUED // 1024
 
 
 def test_after_the_loop_lines_are_written_at_once(scene):
-    scene.sink.begin()
+    scene.sink.reactor_started()
     scene.sink.put(b"one\n")
-    scene.sink.finish(SECONDS)
+    scene.sink.flush_blocking(SECONDS)
     scene.sink.put(b"two\n")
     assert scene.written() == ["one", "two"]
 
 
 def test_the_end_does_not_wait_for_a_disk_for_long(scene):
-    scene.sink.begin()
+    scene.sink.reactor_started()
     scene.disk.hang()
     scene.sink.put(b"one\n")
-    scene.sink.finish(0.01)
+    scene.sink.flush_blocking(0.01)
     scene.sink.put(b"two\n")
-    scene.sink.finish(0.0)
+    scene.sink.flush_blocking(0.0)
     assert scene.written() == []
     scene.disk.goes.set()
-    scene.sink.finish(SECONDS)
+    scene.sink.flush_blocking(SECONDS)
     assert scene.written() == ["one", "two"]
 
 
 def test_closing_fires_when_all_is_written(scene):
-    scene.sink.begin()
+    scene.sink.reactor_started()
     scene.disk.hang()
     scene.sink.put(b"one\n")
     closed = []
@@ -177,7 +177,7 @@ def test_closing_fires_when_all_is_written(scene):
 
 def test_closing_has_its_end_and_the_thread_keeps_what_it_writes_to(tmp_path):
     scene = Scene(FileSink, tmp_path)
-    scene.sink.begin()
+    scene.sink.reactor_started()
     scene.disk.hang()
     scene.sink.put(b"one\n")
     assert scene.disk.reached.acquire(timeout=SECONDS)
@@ -187,7 +187,7 @@ def test_closing_has_its_end_and_the_thread_keeps_what_it_writes_to(tmp_path):
         scene.sink.close().addCallback(closed.append)
         scene.loop.advance(CLOSE_TIMEOUT)
     assert closed == [None] and scene.loop.getDelayedCalls() == []
-    assert lines == [f"access log: 1 line lost: {TAKES_NOTHING}"] * 2
+    assert lines == [f"access log: 1 line lost: {READER_STALLED}"] * 2
     assert os.path.samestat(os.fstat(descriptor), scene.path.stat())
     scene.disk.goes.set()
     thread.join(SECONDS)
@@ -196,7 +196,7 @@ def test_closing_has_its_end_and_the_thread_keeps_what_it_writes_to(tmp_path):
 
 def test_reopening_waits_for_the_lines_in_front_of_it(tmp_path):
     scene = Scene(FileSink, tmp_path)
-    scene.sink.begin()
+    scene.sink.reactor_started()
     scene.disk.hang()
     scene.sink.put(b"old\n")
     moved, done = tmp_path / "moved", []
@@ -215,7 +215,7 @@ def test_a_file_that_cannot_be_reopened_is_written_to_further(tmp_path):
     folder = tmp_path / "logs"
     folder.mkdir()
     scene, done = Scene(FileSink, folder), []
-    scene.sink.begin()
+    scene.sink.reactor_started()
     folder.rename(tmp_path / "moved")
     scene.sink.reopen(done.append)
     scene.sink.put(b"on\n")
@@ -227,7 +227,7 @@ def test_a_file_that_cannot_be_reopened_is_written_to_further(tmp_path):
 
 def test_a_rotated_file_is_rotated_in_the_thread(tmp_path):
     scene, done = Scene(RotatedFileSink, tmp_path), []
-    scene.sink.begin()
+    scene.sink.reactor_started()
     scene.sink.put(b"old\n")
     scene.sink.reopen(done.append)
     scene.sink.put(b"new\n")
@@ -240,7 +240,7 @@ def test_a_rotated_file_is_rotated_in_the_thread(tmp_path):
 def test_a_line_that_the_disk_refuses_is_counted_and_the_next_one_is_written(tmp_path, error):
     losses, errors = Losses(), [error]
     scene = Scene(RotatedFileSink, tmp_path, losses)
-    scene.sink.begin()
+    scene.sink.reactor_started()
     write = scene.sink.write
 
     def fails(octets):
@@ -252,12 +252,12 @@ def test_a_line_that_the_disk_refuses_is_counted_and_the_next_one_is_written(tmp
     scene.sink.put(b"one\n"), scene.sink.put(b"two\n")
     scene.idle()
     assert losses.lines == 1 and scene.written() == ["two"]
-    assert losses.why == (error.strerror if isinstance(error, OSError) else f"a bug: {error!r}")
+    assert losses.reason == (error.strerror if isinstance(error, OSError) else f"a bug: {error!r}")
 
 
 def test_the_access_logs_losses_are_told_by_the_loop(tmp_path):
     scene = Scene(FileSink, tmp_path)
-    scene.sink.begin()
+    scene.sink.reactor_started()
 
     def fails(octets):
         raise OSError(28, "No space left on device")
@@ -286,7 +286,7 @@ def test_what_poll_knows_needs_no_thread(tmp_path, kind):
         sink = FileSink(Path(os.devnull), Loop())
     try:
         sink.open()
-        sink.begin()
+        sink.reactor_started()
         assert sink._thread is None
         sink.close()
     finally:
@@ -299,12 +299,12 @@ def test_a_pipe_that_becomes_a_file_gets_its_thread(tmp_path):
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     sink, done = FileSink(path, Loop()), []
     sink.open()
-    sink.begin()
+    sink.reactor_started()
     path.unlink()
     sink.reopen(done.append)
     assert done == [None] and sink._thread is not None
     sink.put(b"one\n")
-    sink.finish(SECONDS)
+    sink.flush_blocking(SECONDS)
     assert path.read_text() == "one\n"
     os.close(reader)
 
@@ -315,7 +315,7 @@ def test_an_access_log_that_starts_again_is_not_closed_by_its_old_thread(tmp_pat
     def make_sink():
         sink = FileSink(tmp_path / "some.log", loop)
         disks.append(Disk(sink))
-        sink.wrapped = lambda line, record, seconds: line
+        sink.encode = lambda line, record, seconds: line
         return sink
 
     log = AccessLog(AccessLogConfig(tmp_path / "some.log"), loop, make_sink)
@@ -348,26 +348,26 @@ def test_its_own_log_tells_of_one_gap_when_the_disk_goes_on(tmp_path):
     scene = Scene(RotatedFileSink, tmp_path, losses)
     log = TextLog(scene.loop, scene.sink, losses)
     logger = Logger(namespace="test", observer=log)
-    log.finish_with_the_process()
+    log.flush_at_exit()
     scene.disk = Disk(scene.sink)
     scene.disk.hang()
-    for number in range(2 * MAX_WAITING // 1000):
+    for number in range(2 * MAX_QUEUED // 1000):
         logger.info("{text}", text=f"{number:1000}")
     lost = losses.lines
     scene.disk.goes.set()
-    until(lambda: not scene.sink.waits, "the disk has taken all")
+    until(lambda: not scene.sink.has_queued, "the disk has taken all")
     logger.info("again")
     log._finish()
     lines = scene.written()
-    assert 0 < lost == 2 * MAX_WAITING // 1000 - (len(lines) - 2)
-    assert f"the log itself: {lost} lines lost: {TAKES_NOTHING}" in lines[-2] and lines[-1].endswith("again")
+    assert 0 < lost == 2 * MAX_QUEUED // 1000 - (len(lines) - 2)
+    assert f"the log itself: {lost} lines lost: {READER_STALLED}" in lines[-2] and lines[-1].endswith("again")
 
 
 def test_what_was_lost_last_is_told_at_the_end(tmp_path):
     losses = Losses()
     scene = Scene(RotatedFileSink, tmp_path, losses)
     log = TextLog(scene.loop, scene.sink, losses)
-    log.finish_with_the_process()
-    losses.add(3, TAKES_NOTHING)
+    log.flush_at_exit()
+    losses.add(3, READER_STALLED)
     log._finish()
     assert "the log itself: 3 lines lost" in scene.written()[-1]

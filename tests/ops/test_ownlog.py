@@ -13,7 +13,7 @@ from twisted.logger import Logger, LogPublisher, textFileLogObserver
 from esxiproxy.core.startup import StartupError
 from esxiproxy.ops.logs.datagram_sink import SyslogSink
 from esxiproxy.ops.logs.file_sink import RotatedFileSink, StdoutSink
-from esxiproxy.ops.logs.sink import MAX_WAITING, RETRY, Losses, Sink
+from esxiproxy.ops.logs.sink import MAX_QUEUED, RETRY_DELAY, Losses, Sink
 from esxiproxy.ops.logs.twistd_log import SystemLog, TextLog, twistd_log
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
@@ -81,12 +81,12 @@ def test_the_next_line_that_is_written_says_how_many_were_lost():
 
 def test_a_reader_that_is_stuck_makes_one_gap():
     scene = Scene(*[BlockingIOError()] * 2)
-    count = MAX_WAITING // 1000
+    count = MAX_QUEUED // 1000
     for number in range(count + 10):
         scene.logger.info("{text}", text=f"{number:1000}")
         scene.logger.info("short")
-    scene.reactor.advance(RETRY)
-    scene.reactor.advance(RETRY)
+    scene.reactor.advance(RETRY_DELAY)
+    scene.reactor.advance(RETRY_DELAY)
     scene.logger.info("again")
     lines = scene.lines()
     assert "lines lost: the reader takes nothing" in lines[-2] and lines[-1] == "[test#info] again"
@@ -125,9 +125,9 @@ def test_at_the_end_a_slow_reader_gets_what_waits():
         losses, reactor = Losses(), Reactor()
         sink = StdoutSink(reactor, writer, losses)
         log = TextLog(reactor, sink, losses)
-        log.finish_with_the_process()
+        log.flush_at_exit()
         logger = Logger(namespace="test", observer=log)
-        while not sink.waits:
+        while not sink.has_queued:
             logger.info("{text}", text="x" * 1000)
         got = bytearray()
 
@@ -141,7 +141,7 @@ def test_at_the_end_a_slow_reader_gets_what_waits():
         ((finish, _, _),) = reactor.triggers["after"]["shutdown"]
         finish()
         thread.join(10)
-        assert not sink.waits and got.endswith(b"the last\n")
+        assert not sink.has_queued and got.endswith(b"the last\n")
         sink.close()
     finally:
         os.close(reader)

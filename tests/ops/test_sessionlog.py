@@ -9,7 +9,7 @@ from twisted.logger import globalLogPublisher
 from esxiproxy.core.config.access_log import SessionLogFilter
 from esxiproxy.core.peer_address import PeerAddress
 from esxiproxy.core.session.record import Record
-from esxiproxy.ops.logs.session_log import REFUSALS, SessionLog
+from esxiproxy.ops.logs.session_log import MAX_REFUSAL_LINES, SessionLog
 
 
 @pytest.fixture
@@ -46,10 +46,10 @@ def test_a_flood_of_refusals_is_a_few_lines_a_second_and_the_rest_is_counted(tol
     log = SessionLog(clock.seconds)
     for _ in range(1000):
         log.closed(record(error))
-    assert len(told) == REFUSALS
+    assert len(told) == MAX_REFUSAL_LINES
     clock.advance(1)
     log.closed(record(error))
-    assert told[-1]["more"] == f" ({1000 - REFUSALS} more were refused, and not told of)"
+    assert told[-1]["more"] == f" ({1000 - MAX_REFUSAL_LINES} more were refused, and not told of)"
     log.closed(record(error))
     assert told[-1]["more"] == ""
 
@@ -59,9 +59,12 @@ def test_a_flood_of_clients_that_say_nothing_is_a_few_lines_a_second_as_well(tol
     log = SessionLog(Clock().seconds)
     for _ in range(1000):
         log.closed(record("MalformedRequest", timeout))
-    assert len(told) == REFUSALS and f"timeout={timeout} ended by proxy MalformedRequest: " in told[0]["line"]
+    assert (
+        len(told) == MAX_REFUSAL_LINES
+        and f"timeout={timeout} ended by proxy MalformedRequest: " in told[0]["line"]
+    )
     log.closed(record("MalformedRequest"))
-    assert len(told) == REFUSALS + 1
+    assert len(told) == MAX_REFUSAL_LINES + 1
 
 
 def test_where_nobody_wants_to_know_more_only_failures_have_a_line(told):

@@ -3,7 +3,7 @@
 import re
 
 from esxiproxy.ops.manhole.commands import Commands
-from esxiproxy.ops.manhole.shell import OneCommand, Pipe, Shell
+from esxiproxy.ops.manhole.shell import OneCommand, OutputTransport, Shell
 from tests.net.scene import frame, up
 from tests.ops.test_commands import opened
 
@@ -18,7 +18,7 @@ class Terminal:
         self.octets = b""
         self.status = None
         self.protocol = ServerProtocol(Shell, self._commands, self._ended)
-        self.protocol.makeConnection(Pipe(self._write))
+        self.protocol.makeConnection(OutputTransport(self._write))
         self.shell = self.protocol.terminalProtocol
 
     def _commands(self, show, idle):
@@ -117,10 +117,10 @@ def test_who_has_left_is_shown_nothing_and_traces_nothing():
     terminal = Terminal(desk)
     terminal.type(f"trace('{desk.id}')\r")
     terminal.octets = b""
-    terminal.shell.gone()
+    terminal.shell.on_closed()
     desk.scene.client.send(up(2, b"x"))
     desk.scene.pump()
-    assert terminal.octets == b"" and not terminal.shell.commands.tracing
+    assert terminal.octets == b"" and not terminal.shell.commands.running_traces
 
 
 def test_a_resized_window_changes_nothing_that_is_shown():

@@ -99,11 +99,11 @@ def test_an_ended_trace_leaves_a_plain_walker_and_no_timer():
     legs = next(iter(desk.scene.sessions)).relay.legs.values()
     desk.commands.trace(desk.id, frames=1)
     assert all(type(leg.walker) is TracingWalker for leg in legs)
-    assert desk.commands.tracing == 1
+    assert desk.commands.running_traces == 1
     desk.scene.client.send(up(2, b"x") + up(2, b"y"))
     desk.scene.pump()
     assert all(type(leg.walker) is FrameWalker and leg.on_control_written is None for leg in legs)
-    assert (desk.commands.tracing, desk.idle) == (0, 1)
+    assert (desk.commands.running_traces, desk.idle) == (0, 1)
     assert desk.scene.clock.getDelayedCalls() == timers
     assert len(desk.lines) == 2
     desk.scene.client.send(up(3))
@@ -151,8 +151,8 @@ def test_a_trace_ends_with_its_session_and_shows_the_end():
 def test_a_trace_ends_when_its_operator_leaves():
     desk = opened()
     desk.commands.trace(desk.id)
-    desk.commands.leave()
-    assert desk.commands.tracing == 0 and desk.lines[-1].endswith("the operator has left")
+    desk.commands.stop_traces()
+    assert desk.commands.running_traces == 0 and desk.lines[-1].endswith("the operator has left")
 
 
 def test_a_fault_is_shown_by_its_name():
@@ -176,7 +176,7 @@ def test_a_trace_has_bounds(bounds):
     desk = opened()
     with pytest.raises(CommandError, match="a trace has"):
         desk.commands.trace(desk.id, **bounds)
-    assert desk.commands.tracing == 0
+    assert desk.commands.running_traces == 0
 
 
 def test_a_broken_terminal_does_not_break_the_console():

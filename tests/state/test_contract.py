@@ -6,7 +6,7 @@ from zope.interface.verify import verifyObject
 from esxiproxy.core.session.claim import RateClaim, SlotClaim
 from esxiproxy.core.session.command import Command, CommandKind
 from esxiproxy.interfaces import IState
-from esxiproxy.state.lease import LEASE, UNRECORDED
+from esxiproxy.state.lease import LEASE, LOST_SESSION_RETENTION
 from tests.state.world import MemoryWorld, SqliteWorld, result
 
 TWO = SlotClaim("max_sessions", "listener secure", 2)
@@ -318,7 +318,7 @@ class TestState:
         result(dead.publish(world.entry(dead)))
         world.kill(dead)
         world.advance(2 * LEASE)
-        world.leap(UNRECORDED)
+        world.leap(LOST_SESSION_RETENTION)
         assert list(result(alive.reclaim(dead.instance_id))) == []
 
     def test_a_holder_that_woke_up_again_has_lost_nothing(self, world):

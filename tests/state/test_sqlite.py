@@ -21,7 +21,7 @@ from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.core.session.claim import SlotClaim
 from esxiproxy.state import tables
 from esxiproxy.state.factory import check, open_state
-from esxiproxy.state.lease import LEASE, RENEWALS
+from esxiproxy.state.lease import LEASE, RENEWALS_PER_LEASE
 from esxiproxy.state.sqlite import CALL_TIMEOUT, SqliteState
 from esxiproxy.state.sqlite_store import SqliteStore
 from esxiproxy.state.times import Times
@@ -33,7 +33,7 @@ ONE = SlotClaim("max_connections", "upstream 192.0.2.10", 1)
 
 @pytest.fixture
 def world(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "BUSY", 0.01)
+    monkeypatch.setattr(tables, "BUSY_TIMEOUT", 0.01)
     return SqliteWorld(tmp_path)
 
 
@@ -117,7 +117,7 @@ def test_after_a_failure_nobody_waits_for_the_next_one(world):
 
 
 def test_of_many_who_find_it_locked_one_waits(tmp_path, monkeypatch):
-    for name in ("BUSY", "RETRY"):
+    for name in ("BUSY_TIMEOUT", "RETRY_DELAY"):
         monkeypatch.setattr(tables, name, 0.5)
     ledger = SqliteStore(tmp_path / "state.sqlite", "holder", Times.of_this_machine())
     ledger.renew()
@@ -390,8 +390,8 @@ def test_renewals_polls_and_timeouts_run_on_the_given_clock(tmp_path, path):
         state._renewal._call = lambda: renewed.append(clock.seconds())
         reactor.advance(LEASE)
         assert renewed == []
-        clock.advance(LEASE / RENEWALS)
-        assert renewed == [LEASE / RENEWALS]
+        clock.advance(LEASE / RENEWALS_PER_LEASE)
+        assert renewed == [LEASE / RENEWALS_PER_LEASE]
     finally:
         reactor.until(state.stop())
     assert clock.getDelayedCalls() == reactor.getDelayedCalls() == []
@@ -452,7 +452,9 @@ def test_a_place_where_a_database_can_be_made_or_is_has_nothing_wrong(world, tmp
 def test_a_place_that_cannot_be_a_state_says_why(tmp_path, place, problem):
     (tmp_path / "text").write_text("this is no database, and long enough to be sure of it" * 20)
     _database(tmp_path / "foreign", "CREATE TABLE somebodys (column TEXT)")
-    _database(tmp_path / "later", f"PRAGMA application_id = {tables.APPLICATION}", "PRAGMA user_version = 7")
+    _database(
+        tmp_path / "later", f"PRAGMA application_id = {tables.APPLICATION_ID}", "PRAGMA user_version = 7"
+    )
     found = check(tmp_path / place)
     assert found is not None and re.search(problem, found), found
 

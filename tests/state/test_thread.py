@@ -6,12 +6,12 @@ import threading
 
 import pytest
 
-from esxiproxy.state.thread import Thread
+from esxiproxy.state.thread import DatabaseThread
 
 
 @pytest.fixture
 def thread():
-    thread = Thread("state")
+    thread = DatabaseThread("state")
     thread.start()
     yield thread
     thread.stop()
@@ -52,7 +52,7 @@ def test_what_a_call_raises_is_its_outcome_and_the_next_one_is_made(thread):
 
 
 def test_it_can_be_asked_before_it_has_started_and_ends_when_it_has_done_all():
-    thread, done = Thread("state"), Outcomes(2)
+    thread, done = DatabaseThread("state"), Outcomes(2)
     worked = []
     thread.callInThreadWithCallback(done, lambda: worked.append(threading.current_thread()))
     thread.start()
@@ -75,9 +75,9 @@ def test_stopping_it_waits_for_no_call(thread):
 
 _STUCK = """
 import threading
-from esxiproxy.state.thread import Thread
+from esxiproxy.state.thread import DatabaseThread
 
-thread, begun = Thread("state"), threading.Event()
+thread, begun = DatabaseThread("state"), threading.Event()
 thread.callInThreadWithCallback(print, lambda: begun.set() or threading.Event().wait())
 thread.start()
 begun.wait()

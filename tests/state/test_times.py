@@ -9,13 +9,13 @@ import pytest
 from esxiproxy.core.session.claim import RateClaim, SlotClaim
 from esxiproxy.core.session.command import Command, CommandKind
 from esxiproxy.state import times
-from esxiproxy.state.lease import LEASE, UNRECORDED
+from esxiproxy.state.lease import LEASE, LOST_SESSION_RETENTION
 from esxiproxy.state.times import Times
 from tests.state.world import SqliteWorld, result
 
 ONE = SlotClaim("max_connections", "upstream 192.0.2.10", 1)
 RATE = RateClaim("session_rate", "client 192.0.2.7", 1.0, 3)
-STEPS = (-86400.0, -10.0, 120.0, 2 * UNRECORDED)
+STEPS = (-86400.0, -10.0, 120.0, 2 * LOST_SESSION_RETENTION)
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_what_was_held_before_the_machine_started_is_over(world, uptime):
 def test_another_start_of_the_machine_has_another_name(monkeypatch, tmp_path):
     here = Times.of_this_machine()
     assert here == Times.of_this_machine() and len(here.boot) == 36
-    assert abs(here.lasting() - time.clock_gettime(time.CLOCK_BOOTTIME)) < 60
+    assert abs(here.since_boot() - time.clock_gettime(time.CLOCK_BOOTTIME)) < 60
     monkeypatch.setattr(times, "_BOOT_ID", tmp_path / "none")
     assert Times.of_this_machine().boot == ""
 

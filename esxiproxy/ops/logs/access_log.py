@@ -60,10 +60,10 @@ class AccessLog(Service):
         self._to = logging.to
         self._line = _FORMATS[logging.format]
         self._reactor = reactor
-        self._day = day
-        self._make_sink = make_sink or partial(_sink, logging.to, reactor)
+        self._wall_clock = day
+        self._make_sink = make_sink or partial(_create_sink, logging.to, reactor)
         self._sink: Sink | None = None
-        self._before: Any = None
+        self._previous_action: Any = None
 
     def startService(self) -> None:
         """Raises AccessLogError."""
@@ -75,15 +75,15 @@ class AccessLog(Service):
             raise AccessLogError(f"access_log: cannot open {self._to}: {error.strerror}") from error
         self._sink = sink
         if isinstance(self._to, Path):
-            self._listen()
+            self._catch_sigusr1()
         super().startService()
-        self._reactor.callWhenRunning(self._begin)
+        self._reactor.callWhenRunning(self._on_reactor_start)
 
     def stopService(self) -> Deferred[None]:
         super().stopService()
-        if signal.getsignal(signal.SIGUSR1) == self._signalled and self._before is not None:
+        if signal.getsignal(signal.SIGUSR1) == self._on_signal and self._previous_action is not None:
             with suppress(ValueError):  # stopped in another thread than started
-                signal.signal(signal.SIGUSR1, self._before)
+                signal.signal(signal.SIGUSR1, self._previous_action)
         sink, self._sink = self._sink, None
         return sink.close() if sink is not None else succeed(None)
 
@@ -93,16 +93,16 @@ class AccessLog(Service):
     def closed(self, record: Record) -> None:
         if self._sink is None:
             return
-        now = self._day()
+        now = self._wall_clock()
         line = self._line(record, now - record.phases.get("closed", 0.0))
         self._sink.send(line, record, now)
 
     def reopen(self) -> None:
         """Go on in a new file of the same name; if it cannot be had, in the old one."""
         if self._sink is not None:
-            self._sink.reopen(self._reopened)
+            self._sink.reopen(self._log_reopened)
 
-    def _reopened(self, error: OSError | None) -> None:
+    def _log_reopened(self, error: OSError | None) -> None:
         if error is not None:
             self._log.error(
                 "access log: cannot reopen {path}: {why}; the old file is written to",
@@ -112,23 +112,23 @@ class AccessLog(Service):
         else:
             self._log.info("access log: {path} reopened", path=self._to)
 
-    def _begin(self) -> None:
+    def _on_reactor_start(self) -> None:
         if self._sink is not None:
-            self._sink.begin()
+            self._sink.reactor_started()
 
-    def _listen(self) -> None:
+    def _catch_sigusr1(self) -> None:
         try:
-            self._before = signal.getsignal(signal.SIGUSR1)
-            signal.signal(signal.SIGUSR1, self._signalled)
+            self._previous_action = signal.getsignal(signal.SIGUSR1)
+            signal.signal(signal.SIGUSR1, self._on_signal)
         except ValueError:  # embedded, and not in the main thread: whoever embeds calls reopen()
             self._log.info("access log: not in the main thread, SIGUSR1 does not reopen it")
 
-    def _signalled(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.running:
             self._reactor.callFromThread(self.reopen)
-        if callable(self._before):
-            self._before(number, frame)
+        if callable(self._previous_action):
+            self._previous_action(number, frame)
 
 
-def _sink(to: Path | LogTarget, reactor: Any) -> Sink:
+def _create_sink(to: Path | LogTarget, reactor: Any) -> Sink:
     return FileSink(to, reactor) if isinstance(to, Path) else _SINKS[to](reactor)

@@ -51,7 +51,7 @@ class SyslogSink(DatagramSink):
         super().__init__(path, clock, losses)
         self._tag = tag
 
-    def wrapped(self, line: str, record: Record, seconds: float) -> bytes:
+    def encode(self, line: str, record: Record, seconds: float) -> bytes:
         return self.datagram(_DAEMON * 8 + _INFO, line, seconds)
 
     def datagram(self, priority: int, text: str, seconds: float) -> bytes:
@@ -68,7 +68,7 @@ class JournalSink(DatagramSink):
     def __init__(self, clock: IReactorTime, path: str = JOURNAL) -> None:
         super().__init__(path, clock)
 
-    def wrapped(self, line: str, record: Record, seconds: float) -> bytes:
+    def encode(self, line: str, record: Record, seconds: float) -> bytes:
         fields = {
             "MESSAGE": line,
             "PRIORITY": str(_INFO),

@@ -16,7 +16,7 @@ from esxiproxy.ops.logs.sink import Losses
 from esxiproxy.ops.logs.threaded_sink import ThreadedSink
 
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-_ANEW = os.O_WRONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+_REOPEN_FLAGS = os.O_WRONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _MODE = 0o640
 
 
@@ -39,7 +39,7 @@ class FileSink(ThreadedSink):
             self._partial_line = False
 
     def may_hang(self) -> bool:
-        return _is_on_a_disk(self._descriptor)
+        return _is_on_disk(self._descriptor)
 
     def _release(self) -> None:
         if self._descriptor >= 0:
@@ -62,9 +62,9 @@ class RotatedFile(LogFile):
         return False
 
     @property
-    def is_on_a_disk(self) -> bool:
+    def is_on_disk(self) -> bool:
         """Whether a write waits for a disk."""
-        return not self._file.closed and _is_on_a_disk(self._file.fileno())
+        return not self._file.closed and _is_on_disk(self._file.fileno())
 
     def write(self, octets: bytes) -> int:
         if self._file.closed:  # it was rotated, and could not be opened anew
@@ -95,7 +95,7 @@ class RotatedFileSink(ThreadedSink):
         self._partial_line = False  # whatever was torn was torn there
 
     def may_hang(self) -> bool:
-        return self._file.is_on_a_disk
+        return self._file.is_on_disk
 
     def write(self, octets: bytes) -> int:
         return int(self._file.write(octets))
@@ -111,25 +111,25 @@ class StdoutSink(ThreadedSink):
 
     def __init__(self, clock: Any, descriptor: int = 1, losses: Losses | None = None) -> None:
         super().__init__(clock, losses)
-        self._given = descriptor
+        self._original = descriptor
         self._descriptor = -1
         self._socket: socket.socket | None = None
-        self._ours_alone = False
+        self._is_private = False
         self._poll = select.poll()
 
     def open(self) -> None:
-        kind = os.fstat(self._given).st_mode
+        kind = os.fstat(self._original).st_mode
         if stat.S_ISFIFO(kind) or stat.S_ISCHR(kind):
-            self._descriptor = self._opened_anew()
-        self._ours_alone = self._descriptor >= 0
-        if not self._ours_alone:
-            self._descriptor = os.dup(self._given)
+            self._descriptor = self._reopen_private()
+        self._is_private = self._descriptor >= 0
+        if not self._is_private:
+            self._descriptor = os.dup(self._original)
         if stat.S_ISSOCK(kind):  # systemd's, for one
             self._socket = socket.socket(fileno=self._descriptor)
         self._poll.register(self._descriptor, select.POLLOUT)
 
     def may_hang(self) -> bool:
-        return _is_on_a_disk(self._descriptor)
+        return _is_on_disk(self._descriptor)
 
     def _release(self) -> None:
         if self._descriptor >= 0:
@@ -143,24 +143,24 @@ class StdoutSink(ThreadedSink):
     def write(self, octets: bytes) -> int:
         if self._socket is not None:
             return self._socket.send(octets, socket.MSG_DONTWAIT)
-        if self._ours_alone:
+        if self._is_private:
             return os.write(self._descriptor, octets)
-        if self._descriptor >= 0 and not self.takes(0):
+        if self._descriptor >= 0 and not self.wait_writable(0):
             raise BlockingIOError
         return os.write(self._descriptor, octets[: select.PIPE_BUF])
 
-    def takes(self, seconds: float) -> bool:
+    def wait_writable(self, seconds: float) -> bool:
         return bool(self._poll.poll(seconds * 1000))
 
-    def _opened_anew(self) -> int:
+    def _reopen_private(self) -> int:
         """A descriptor of our own; -1 where there is no Linux, no permission, or nobody who reads."""
         try:
-            return os.open(f"/proc/self/fd/{self._given}", _ANEW)
+            return os.open(f"/proc/self/fd/{self._original}", _REOPEN_FLAGS)
         except OSError:
             return -1
 
 
-def _is_on_a_disk(descriptor: int) -> bool:
+def _is_on_disk(descriptor: int) -> bool:
     """Whether poll(2) and O_NONBLOCK say nothing about it: a write waits for its disk."""
     try:
         kind = os.fstat(descriptor).st_mode

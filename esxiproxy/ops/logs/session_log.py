@@ -13,17 +13,18 @@ from esxiproxy.core.session.record import Record
 from esxiproxy.core.session.session import Session
 from esxiproxy.interfaces import ISessionObserver
 
-REFUSALS = 5
+MAX_REFUSAL_LINES = 5
 """Lines a second for refusals under a limit, failed TLS handshakes and clients that say nothing."""
 _REFUSED = frozenset({LimitReached.__name__, OutOfDescriptors.__name__, TLSHandshakeFailed.__name__})
-_SAID_NOTHING = frozenset({"tls_handshake_timeout", "head_timeout"})
+_SILENT_CLIENT_TIMEOUTS = frozenset({"tls_handshake_timeout", "head_timeout"})
 
 
 @implementer(ISessionObserver)
 class SessionLog:
-    """Tells the operator what became of every opening handshake, or of those only that failed.
+    """The observer that logs a line for each session that ends, or only for those that failed.
 
-    Such refusals beyond ``REFUSALS`` a second are counted; the next one's line says how many there were.
+    At most ``MAX_REFUSAL_LINES`` lines a second are logged for refusals under a limit, failed TLS handshakes
+    and clients that sent nothing.  The next such line has the number of the lines left out.
     """
 
     _log = Logger()
@@ -40,7 +41,7 @@ class SessionLog:
     def closed(self, record: Record) -> None:
         if self.filter is SessionLogFilter.ERRORS and not record.error:
             return
-        if record.error not in _REFUSED and record.timeout not in _SAID_NOTHING:
+        if record.error not in _REFUSED and record.timeout not in _SILENT_CLIENT_TIMEOUTS:
             self._log.info("{line}", line=line(record))
         elif self._may_log():
             untold, self._suppressed = self._suppressed, 0
@@ -54,7 +55,7 @@ class SessionLog:
         if second != self._second:
             self._second, self._logged = second, 0
         self._logged += 1
-        return self._logged <= REFUSALS
+        return self._logged <= MAX_REFUSAL_LINES
 
 
 def line(record: Record) -> str:

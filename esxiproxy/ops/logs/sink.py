@@ -13,13 +13,13 @@ from twisted.logger import Logger
 
 from esxiproxy.core.session.record import Record
 
-MAX_WAITING = 1 << 20
+MAX_QUEUED = 1 << 20
 """Bytes of lines that wait for a slow reader; what comes after them is lost."""
-RETRY = 0.1
+RETRY_DELAY = 0.1
 """Seconds until a reader that takes nothing is tried again."""
 LOG_INTERVAL = 60.0
 """Seconds between two complaints about lost lines."""
-TAKES_NOTHING = "the reader takes nothing"
+READER_STALLED = "the reader takes nothing"
 """Why a line is lost that has no place in the queue."""
 
 
@@ -32,7 +32,7 @@ class Sink:
     def __init__(self, clock: Any, losses: Losses | None = None) -> None:
         self._clock = clock
         self._losses = losses or ReportedLosses(clock)
-        self._waiting: deque[tuple[bytes, int]] = deque()
+        self._queue: deque[tuple[bytes, int]] = deque()
         self._size = 0
         self._write_in_progress = self._partial_line = self._flushing = False
         self._retry: IDelayedCall | None = None
@@ -40,7 +40,7 @@ class Sink:
     def open(self) -> None:
         """Get ready.  Raises OSError."""
 
-    def begin(self) -> None:
+    def reactor_started(self) -> None:
         """Note that the loop runs, and that it may not stand still from now on."""
 
     def reopen(self, done: Callable[[OSError | None], None]) -> None:
@@ -48,47 +48,47 @@ class Sink:
 
         ``done`` is called in the loop: with an error everything is as it was.
         """
-        done(self._reopened())
+        done(self._try_reopen())
 
     def close(self) -> Deferred[None]:
         """Write what can be written at once, and let go."""
-        self.finish(0.0)
-        self._count_waiting()
+        self.flush_blocking(0.0)
+        self._discard_queue()
         self._losses.stop()
         self._release()
         return succeed(None)
 
     @property
-    def waits(self) -> bool:
+    def has_queued(self) -> bool:
         """Whether something could not be written yet."""
-        return bool(self._waiting)
+        return bool(self._queue)
 
-    def finish(self, patience: float) -> None:
+    def flush_blocking(self, patience: float) -> None:
         """Write what is taken within so many seconds, when the loop runs no more: no other call waits."""
         end = self._clock.seconds() + patience
         while True:
             self._cancel()
             self._flush()
             left = end - self._clock.seconds()
-            if not self._waiting or left <= 0 or not self.takes(left):
+            if not self._queue or left <= 0 or not self.wait_writable(left):
                 break
         self._cancel()
 
     def send(self, line: str, record: Record, seconds: float) -> None:
         """Write a record's line as soon as it can be; ``seconds`` is the time of day."""
-        self.put(self.wrapped(line, record, seconds))
+        self.put(self.encode(line, record, seconds))
 
     def put(self, octets: bytes, lines: int = 1) -> None:
         """Write bytes as soon as they can be; so many lines are lost when they are."""
-        if self._size + len(octets) > MAX_WAITING:
-            self._losses.add(lines, TAKES_NOTHING)
+        if self._size + len(octets) > MAX_QUEUED:
+            self._losses.add(lines, READER_STALLED)
             return
-        self._waiting.append((octets, lines))
+        self._queue.append((octets, lines))
         self._size += len(octets)
         if self._retry is None:
             self._flush()
 
-    def wrapped(self, line: str, record: Record, seconds: float) -> bytes:
+    def encode(self, line: str, record: Record, seconds: float) -> bytes:
         """The bytes of a line, with what has to be around it."""
         return line.encode("ascii", "backslashreplace") + b"\n"
 
@@ -96,7 +96,7 @@ class Sink:
         """Write some bytes or all of them; how many.  Raises OSError, BlockingIOError for "not now"."""
         raise NotImplementedError
 
-    def takes(self, seconds: float) -> bool:
+    def wait_writable(self, seconds: float) -> bool:
         """Whether something may be written within so many seconds: waits for that."""
         return False
 
@@ -106,18 +106,18 @@ class Sink:
     def _release(self) -> None:
         """Let go of what was opened."""
 
-    def _reopened(self) -> OSError | None:
+    def _try_reopen(self) -> OSError | None:
         try:
             self._reopen()
         except OSError as error:
             return error
         return None
 
-    def _count_waiting(self) -> None:
+    def _discard_queue(self) -> None:
         """Count all that waits as lost."""
-        for _, lines in self._waiting:
-            self._losses.add(lines, TAKES_NOTHING)
-        self._waiting.clear()
+        for _, lines in self._queue:
+            self._losses.add(lines, READER_STALLED)
+        self._queue.clear()
         self._size = 0
 
     def _cancel(self) -> None:
@@ -131,21 +131,21 @@ class Sink:
             return
         self._flushing = True
         try:
-            while self._waiting:
+            while self._queue:
                 self._write_first()
         except BlockingIOError:
-            self._retry = self._clock.callLater(RETRY, self._flush)
+            self._retry = self._clock.callLater(RETRY_DELAY, self._flush)
         finally:
             self._flushing = False
 
     def _write_first(self) -> None:
-        octets, lines = self._waiting[0]
-        taken, why = self._written(octets)
+        octets, lines = self._queue[0]
+        taken, why = self._write_line(octets)
         if why:
             self._losses.add(lines, why)
         self._advance(taken)
 
-    def _written(self, octets: bytes) -> tuple[int, str]:
+    def _write_line(self, octets: bytes) -> tuple[int, str]:
         """Write a line or a part of it.
 
         Return how many bytes are done with, and why they are lost when they are.  Raises BlockingIOError.
@@ -165,12 +165,12 @@ class Sink:
 
     def _advance(self, taken: int) -> None:
         """Take so many bytes of the first line away."""
-        octets, lines = self._waiting[0]
+        octets, lines = self._queue[0]
         self._size -= taken
         if taken < len(octets):
-            self._waiting[0] = octets[taken:], lines
+            self._queue[0] = octets[taken:], lines
         else:
-            self._waiting.popleft()
+            self._queue.popleft()
 
 
 class Losses:
@@ -178,17 +178,17 @@ class Losses:
 
     def __init__(self) -> None:
         self.lines = 0
-        self.why = ""
+        self.reason = ""
         self._lock = RLock()
 
     def __str__(self) -> str:
-        return f"{self.lines} line{'' if self.lines == 1 else 's'} lost: {self.why}"
+        return f"{self.lines} line{'' if self.lines == 1 else 's'} lost: {self.reason}"
 
     def add(self, lines: int, why: str) -> None:
         """Count so many more."""
         with self._lock:
             self.lines += lines
-            self.why = why
+            self.reason = why
 
     def add_from_thread(self, lines: int, why: str) -> None:
         """Count so many more, which a thread has lost."""
@@ -206,28 +206,28 @@ class ReportedLosses(Losses):
     def __init__(self, clock: Any) -> None:
         super().__init__()
         self._clock = clock
-        self._quiet: IDelayedCall | None = None
+        self._report_timer: IDelayedCall | None = None
 
     def add(self, lines: int, why: str) -> None:
         super().add(lines, why)
-        if self._quiet is None:
+        if self._report_timer is None:
             self._report()
 
     def add_from_thread(self, lines: int, why: str) -> None:
         self._clock.callFromThread(self.add, lines, why)
 
     def stop(self) -> None:
-        if self._quiet is not None:
-            self._quiet.cancel()
-            self._quiet = None
+        if self._report_timer is not None:
+            self._report_timer.cancel()
+            self._report_timer = None
         if self.lines:
             self._log_losses()
 
     def _report(self) -> None:
-        self._quiet = None
+        self._report_timer = None
         if self.lines:
             self._log_losses()
-            self._quiet = self._clock.callLater(LOG_INTERVAL, self._report)
+            self._report_timer = self._clock.callLater(LOG_INTERVAL, self._report)
 
     def _log_losses(self) -> None:
         self._log.warn("access log: {losses}", losses=str(self))

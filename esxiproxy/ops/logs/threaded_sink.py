@@ -9,7 +9,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from esxiproxy.ops.logs.sink import MAX_WAITING, RETRY, TAKES_NOTHING, Losses, Sink
+from esxiproxy.ops.logs.sink import MAX_QUEUED, READER_STALLED, RETRY_DELAY, Losses, Sink
 
 CLOSE_TIMEOUT = 1.0
 """Seconds in which the thread has to write what still waits when the sink is closed."""
@@ -26,7 +26,7 @@ class ThreadedSink(Sink):
         super().__init__(clock, losses)
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
-        self._looping = self._ending = self._closing = False
+        self._reactor_runs = self._ending = self._closing = False
         self._jobs: deque[Callable[[], None]] = deque()
         """What the thread is to do beside writing; an empty line in the queue stands for each."""
         self._closed: Deferred[None] | None = None
@@ -35,9 +35,9 @@ class ThreadedSink(Sink):
         """Whether a write may take as long as it likes."""
         raise NotImplementedError
 
-    def begin(self) -> None:
+    def reactor_started(self) -> None:
         """Write in a thread from now on; to be called by the loop when it runs."""
-        self._looping = True
+        self._reactor_runs = True
         if self._thread is None and self.may_hang():
             self._cancel()
             self._ending = False
@@ -48,16 +48,16 @@ class ThreadedSink(Sink):
         with self._changed:
             if self._thread is None:
                 fits = None
-            elif fits := self._size + len(octets) <= MAX_WAITING:
+            elif fits := self._size + len(octets) <= MAX_QUEUED:
                 self._enqueue(octets, lines)
         if fits is None:
             super().put(octets, lines)
         elif not fits:
-            self._losses.add(lines, TAKES_NOTHING)
+            self._losses.add(lines, READER_STALLED)
 
     def reopen(self, done: Callable[[OSError | None], None]) -> None:
         def job() -> None:
-            self._clock.callFromThread(done, self._reopened())
+            self._clock.callFromThread(done, self._try_reopen())
 
         with self._changed:
             if threaded := self._thread is not None:
@@ -65,50 +65,50 @@ class ThreadedSink(Sink):
                 self._enqueue(b"", 0)
         if not threaded:
             super().reopen(done)
-            if self._looping:  # what was a pipe may be a file now
-                self.begin()
+            if self._reactor_runs:  # what was a pipe may be a file now
+                self.reactor_started()
 
-    def finish(self, patience: float) -> None:
-        self._looping = False
-        thread = self._end()
+    def flush_blocking(self, patience: float) -> None:
+        self._reactor_runs = False
+        thread = self._end_thread()
         if thread is not None:
             thread.join(patience)
         if self._thread is None:
-            super().finish(patience)
+            super().flush_blocking(patience)
 
     def close(self) -> Deferred[None]:
         """Let go when the thread has written what waits, or when its time is up."""
         closed: Deferred[None] = Deferred()
         with self._changed:
-            thread = self._end()
+            thread = self._end_thread()
             self._closing = thread is not None
             self._closed = closed
         if thread is None:
             return super().close()
-        closed.addTimeout(CLOSE_TIMEOUT, self._clock, onTimeoutCancel=lambda *_: self._count_waiting())
+        closed.addTimeout(CLOSE_TIMEOUT, self._clock, onTimeoutCancel=lambda *_: self._discard_queue())
         return closed.addCallback(lambda _: self._losses.stop())
 
-    def _end(self) -> threading.Thread | None:
+    def _end_thread(self) -> threading.Thread | None:
         with self._changed:
             self._ending = True
             self._changed.notify()
             return self._thread
 
     def _enqueue(self, octets: bytes, lines: int) -> None:
-        self._waiting.append((octets, lines))
+        self._queue.append((octets, lines))
         self._size += len(octets)
         self._changed.notify()
 
     # In the thread
 
     def _run(self) -> None:
-        while (first := self._first()) is not None:
+        while (first := self._next_item()) is not None:
             try:
                 self._write_or_do(*first)
             except BlockingIOError:
                 with self._changed:
                     if not self._ending:
-                        self._changed.wait(RETRY)
+                        self._changed.wait(RETRY_DELAY)
                         continue
                     self._thread = None
                 break
@@ -116,14 +116,14 @@ class ThreadedSink(Sink):
             self._release()
             self._clock.callFromThread(self._on_thread_end)
 
-    def _first(self) -> tuple[bytes, int, Callable[[], None] | None] | None:
+    def _next_item(self) -> tuple[bytes, int, Callable[[], None] | None] | None:
         """Wait for a line, or for something else to do; None when this thread is to end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._ending)
-            if not self._waiting:
+            self._changed.wait_for(lambda: self._queue or self._ending)
+            if not self._queue:
                 self._thread = None
                 return None
-            octets, lines = self._waiting[0]
+            octets, lines = self._queue[0]
             return octets, lines, None if octets else self._jobs.popleft()
 
     def _write_or_do(self, octets: bytes, lines: int, job: Callable[[], None] | None) -> None:
@@ -132,7 +132,7 @@ class ThreadedSink(Sink):
             if job is not None:
                 job()
             else:
-                taken, why = self._written(octets)
+                taken, why = self._write_line(octets)
         except BlockingIOError:
             raise
         except Exception as error:  # without its thread nothing would be written any more
@@ -140,15 +140,15 @@ class ThreadedSink(Sink):
         if why:
             self._losses.add_from_thread(lines, why)
         with self._changed:
-            if self._waiting:  # or nobody waits for them any more
+            if self._queue:  # or nobody waits for them any more
                 self._advance(taken)
 
     def _on_thread_end(self) -> None:
         if self._closed is not None and not self._closed.called:
-            self._count_waiting()
+            self._discard_queue()
             self._closed.callback(None)
 
-    def _count_waiting(self) -> None:
+    def _discard_queue(self) -> None:
         with self._changed:
-            super()._count_waiting()
+            super()._discard_queue()
             self._jobs.clear()

@@ -42,22 +42,24 @@ class TwistdLog:
         self._sink = sink
         self._losses = losses
         self._lines = 1
-        self._patience = STOP_TIMEOUT
+        self._exit_timeout = STOP_TIMEOUT
         self._log = Logger(namespace=__name__, observer=cast(ILogObserver, self._write))
         sink.open()
 
     def __call__(self, event: LogEvent) -> None:
         """Write an event, or count it."""
-        if threading.current_thread() is not threading.main_thread() and self._patience:
+        if threading.current_thread() is not threading.main_thread() and self._exit_timeout:
             self._reactor.callFromThread(self, event)  # while there is a loop, which is in the main thread
             return
-        if self._losses.lines and self._sink.waits:  # one gap, and not one for each line that has no place
-            self._losses.add(1, self._losses.why)
+        if (
+            self._losses.lines and self._sink.has_queued
+        ):  # one gap, and not one for each line that has no place
+            self._losses.add(1, self._losses.reason)
             return
-        self._tell()
+        self._report_losses()
         self._write(event)
 
-    def _tell(self) -> None:
+    def _report_losses(self) -> None:
         if self._losses.lines:
             told, self._lines, self._losses.lines = str(self._losses), self._losses.lines, 0
             self._log.warn("the log itself: {losses}", losses=told)
@@ -67,20 +69,20 @@ class TwistdLog:
         """Go on in a new file, where it is a file."""
         self._sink.reopen(_reopened)
 
-    def finish_with_the_process(self) -> None:
+    def flush_at_exit(self) -> None:
         """Write in a thread while the loop runs, and wait for a slow reader when loop or process has ended.
 
         The wait happens once, and not for long.
         """
-        self._reactor.callWhenRunning(self._sink.begin)
+        self._reactor.callWhenRunning(self._sink.reactor_started)
         self._reactor.addSystemEventTrigger("after", "shutdown", self._finish)
         atexit.register(self._finish)
 
     def _finish(self) -> None:
-        patience, self._patience = self._patience, 0.0
-        self._sink.finish(patience)
-        if not self._sink.waits:
-            self._tell()
+        patience, self._exit_timeout = self._exit_timeout, 0.0
+        self._sink.flush_blocking(patience)
+        if not self._sink.has_queued:
+            self._report_losses()
 
     def _put(self, octets: bytes) -> None:
         self._sink.put(octets, self._lines)
@@ -128,7 +130,7 @@ def twistd_log(twistd: Mapping[str, Any] | None, reactor: Any) -> TwistdLog | No
     except OSError as error:
         raise StartupError(f"the log cannot be opened: {error}") from error
     if log is not None:
-        log.finish_with_the_process()
+        log.flush_at_exit()
     return log
 
 

@@ -15,8 +15,8 @@ from esxiproxy.ops.manhole.table import PlainText, count
 from esxiproxy.ops.manhole.trace import Trace
 from esxiproxy.ops.manhole.views import LiveSessionsView, LiveSessionView
 
-MAX_FRAMES = 10_000
-MAX_SECONDS = 3600.0
+MAX_TRACE_FRAMES = 10_000
+MAX_TRACE_SECONDS = 3600.0
 """What one trace may show, and for how long, at most."""
 
 
@@ -54,7 +54,7 @@ class Commands:
         self._traces: dict[str, Trace] = {}
 
     @property
-    def tracing(self) -> int:
+    def running_traces(self) -> int:
         """How many traces run."""
         return len(self._traces)
 
@@ -71,7 +71,7 @@ class Commands:
         )
         return {command.__name__: command for command in commands}
 
-    def leave(self) -> None:
+    def stop_traces(self) -> None:
         """The operator is gone: nobody looks at the traces any more."""
         for trace in list(self._traces.values()):
             trace.stop("the operator has left")
@@ -109,8 +109,10 @@ class Commands:
             raise CommandError(
                 f"session {holder.session.id} has no frames yet: its upstream has not accepted"
             )
-        if not (1 <= frames <= MAX_FRAMES and 0 < seconds <= MAX_SECONDS):
-            raise CommandError(f"a trace has 1 to {MAX_FRAMES} frames and at most {MAX_SECONDS:g} seconds")
+        if not (1 <= frames <= MAX_TRACE_FRAMES and 0 < seconds <= MAX_TRACE_SECONDS):
+            raise CommandError(
+                f"a trace has 1 to {MAX_TRACE_FRAMES} frames and at most {MAX_TRACE_SECONDS:g} seconds"
+            )
         legs = views.relay_of(holder).legs
         if any(leg.on_control_written for leg in legs.values()):
             raise CommandError(f"session {holder.session.id} is being traced already")
@@ -120,7 +122,7 @@ class Commands:
             self._clock,
             self._show,
             alive=lambda: holder in list(self._sessions),
-            ended=lambda: self._ended(name),
+            ended=lambda: self._on_trace_ended(name),
             frames=frames,
             seconds=seconds,
         )
@@ -148,7 +150,7 @@ class Commands:
             f"{text}\n\nThis is Python in the proxy's process: what blocks here blocks every console."
         )
 
-    def _ended(self, name: str) -> None:
+    def _on_trace_ended(self, name: str) -> None:
         del self._traces[name]
         if not self._traces:
             self._idle()

@@ -58,7 +58,7 @@ class Shell(Manhole):
         self.commands = make_commands(self.show, lambda: None)
         self.namespace = self.commands.names() | {"exit": self.leave, "quit": self.leave}
         self._ended = ended
-        self._gone = self._busy = False
+        self._is_closed = self._busy = False
 
     def connectionMade(self) -> None:
         super().connectionMade()
@@ -82,7 +82,7 @@ class Shell(Manhole):
 
     def addOutput(self, data: str, isAsync: bool | None = None) -> None:
         """Twisted's own fails to draw again what is being typed when something comes in between."""
-        if self._gone:
+        if self._is_closed:
             return
         shown = redact_text(data)
         if not isAsync or self._busy:
@@ -109,10 +109,10 @@ class Shell(Manhole):
         self.terminal.nextLine()
         self.leave()
 
-    def gone(self) -> None:
+    def on_closed(self) -> None:
         """The channel is closed."""
-        self._gone = True
-        self.commands.leave()
+        self._is_closed = True
+        self.commands.stop_traces()
 
 
 class OneCommand:
@@ -127,7 +127,7 @@ class OneCommand:
     ) -> None:
         self._write = write
         self._ended = ended
-        self._gone = False
+        self._is_closed = False
         self._status: int | None = None
         self.commands = make_commands(self.show, self._idle)
         self._interpreter = Interpreter(
@@ -137,13 +137,13 @@ class OneCommand:
 
     def run(self) -> None:
         """Run the line, and end when there is nothing more to be shown."""
-        if self._gone:
+        if self._is_closed:
             return
         unfinished = self._interpreter.push(self._line.encode())
         if unfinished:
             self.show("this line has no end")
         self._status = 1 if unfinished or self._interpreter.failed else 0
-        if not self.commands.tracing:
+        if not self.commands.running_traces:
             self.leave()
 
     def show(self, line: str) -> None:
@@ -151,23 +151,23 @@ class OneCommand:
 
     def addOutput(self, data: str, isAsync: bool | None = None) -> None:
         """What the interpreter calls, in Twisted's words."""
-        if not self._gone:
+        if not self._is_closed:
             ending = "" if data.endswith("\n") else "\n"
             self._write((redact_text(data) + ending).encode("utf-8", "replace"))
 
     def leave(self) -> None:
         self._ended(self._status or 0)
 
-    def gone(self) -> None:
-        self._gone = True
-        self.commands.leave()
+    def on_closed(self) -> None:
+        self._is_closed = True
+        self.commands.stop_traces()
 
     def _idle(self) -> None:
         if self._status is not None:
             self.leave()
 
 
-class Pipe:
+class OutputTransport:
     """What Conch calls a transport: takes bytes, and is never asked for anything else."""
 
     def __init__(self, write: Callable[[bytes], None]) -> None:
@@ -194,14 +194,14 @@ class Channel:
     def openShell(self, process: SSHSessionProcessProtocol) -> None:
         terminal = ServerProtocol(Shell, self._make_commands, self._ended)
         self._process = process
-        process.makeConnection(Pipe(terminal.dataReceived))
-        terminal.makeConnection(Pipe(process.write))
+        process.makeConnection(OutputTransport(terminal.dataReceived))
+        terminal.makeConnection(OutputTransport(process.write))
         self._running = terminal.terminalProtocol
         self.windowChanged(self._size)
 
     def execCommand(self, process: SSHSessionProcessProtocol, command: bytes) -> None:
         self._process = process
-        process.makeConnection(Pipe(lambda _octets: None))
+        process.makeConnection(OutputTransport(lambda _octets: None))
         line = command.decode("utf-8", "replace")
         self._running = running = OneCommand(line, self._make_commands, process.write, self._ended)
         self._clock.callLater(0, running.run)  # after the answer to the client's request
@@ -217,7 +217,7 @@ class Channel:
 
     def closed(self) -> None:
         if self._running is not None:
-            self._running.gone()
+            self._running.on_closed()
 
     def _ended(self, status: int) -> None:
         process, self._process = self._process, None

@@ -37,13 +37,13 @@ _SIGNATURES = (
     b"ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521,rsa-sha2-512,rsa-sha2-256"
 )
 """What an operator's key may sign with: no SHA-1."""
-_ERRORS = FilteringLogObserver(globalLogPublisher, [LogLevelFilterPredicate(LogLevel.error)])
-_NOTHING = LogPublisher()
+_ERRORS_ONLY = FilteringLogObserver(globalLogPublisher, [LogLevelFilterPredicate(LogLevel.error)])
+_DISCARD = LogPublisher()
 """Conch tells of every packet's name, and calls an ordinary goodbye an error."""
 
 LOGIN_TIMEOUT = 30.0
 """Seconds from the connection to a key that is admitted."""
-ATTEMPTS = 6
+MAX_LOGIN_ATTEMPTS = 6
 
 CommandsFor = Callable[[str, Callable[[str], None], Callable[[], None]], Commands]
 """Takes who the operator is, what shows a later line, and what is called when the last trace has ended."""
@@ -95,8 +95,8 @@ class Operator(ConchUser):
 class UserAuth(SSHUserAuthServer):
     """The login.  The deadline is the connection's, since Conch's own begins after the key exchange."""
 
-    _log = Logger(observer=_ERRORS)
-    attemptsBeforeDisconnect = ATTEMPTS
+    _log = Logger(observer=_ERRORS_ONLY)
+    attemptsBeforeDisconnect = MAX_LOGIN_ATTEMPTS
     transport: Any
 
     def serviceStarted(self) -> None:
@@ -107,13 +107,13 @@ class UserAuth(SSHUserAuthServer):
 class Channels(SSHConnection):
     """The channels of one connection."""
 
-    _log = Logger(observer=_ERRORS)
+    _log = Logger(observer=_ERRORS_ONLY)
 
 
-class Connection(SSHServerTransport):
+class ManholeConnection(SSHServerTransport):
     """One SSH connection, aborted when nobody has logged in on it in time."""
 
-    _log = Logger(observer=_NOTHING)
+    _log = Logger(observer=_DISCARD)
     supportedKeyExchanges = [
         name
         for name in SSHServerTransport.supportedKeyExchanges
@@ -151,7 +151,7 @@ class SSHListener(SSHFactory):
     """Makes the SSH connections of one manhole, and knows them."""
 
     noisy = False
-    protocol = Connection
+    protocol = ManholeConnection
     services = {b"ssh-userauth": UserAuth, b"ssh-connection": Channels}
     primes = None
 
@@ -163,7 +163,7 @@ class SSHListener(SSHFactory):
         self.publicKeys = {kind: host_key.public()}
         self.portal = Portal(Realm(commands_for, clock), [KeyChecker(keys)])
         self.clock = clock
-        self.connections: set[Connection] = set()
+        self.connections: set[ManholeConnection] = set()
 
     def buildProtocol(self, addr: Any) -> Any:
         """Without Conch's remark about moduli, which our key exchanges do not need."""

@@ -12,7 +12,7 @@ from esxiproxy.core.config.model import ListenerTLS, TLSVersion
 from esxiproxy.core.routing import Upstream
 from esxiproxy.core.session_limits import SessionLimits
 from esxiproxy.net.transport.tls_start import TLSFactory
-from esxiproxy.ops.logs.session_log import REFUSALS, SessionLog
+from esxiproxy.ops.logs.session_log import MAX_REFUSAL_LINES, SessionLog
 from esxiproxy.proxy import Proxy
 from esxiproxy.routers.static import StaticRouter
 from tests.certificates import Authority
@@ -225,7 +225,7 @@ def test_a_scanner_does_not_flood_the_log(ours_secure, own):
         ours_secure.until(lambda: len(listening.seen.records) == 20)
     finally:
         globalLogPublisher.removeObserver(note)
-    assert len(told) == REFUSALS and log._suppressed == 20 - REFUSALS
+    assert len(told) == MAX_REFUSAL_LINES and log._suppressed == 20 - MAX_REFUSAL_LINES
     assert "TLSHandshakeFailed: the TLS handshake failed: http request" in told[0]["line"]
 
 
