@@ -1,1 +1,1 @@
-"""Implementations of IState, one a file."""
+"""Implementations of IState: in memory for one process, in SQLite for several."""

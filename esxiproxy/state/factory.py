@@ -1,4 +1,4 @@
-"""The state that a configuration names."""
+"""Makes the state that a configuration names, and checks its database before the start."""
 
 from __future__ import annotations
 
@@ -27,15 +27,18 @@ def open_state(path: Path | None, reactor: Any, clock: IReactorTime) -> IState:
 
 
 def check(path: Path | None) -> str | None:
-    """What is wrong with the place of a database, as a sentence; None if nothing is.  Nothing is made."""
+    """Return why no database can be used at ``path``, as a sentence, or None if one can be.
+
+    Nothing is created or changed.  A database that another process has locked counts as usable.
+    """
     if path is None:
         return None
     if not path.exists():
         return _check_folder(path.absolute().parent)
     if not path.is_file():
-        return f"{path} is no file"
+        return f"{path} is not a file"
     if not os.access(path, os.R_OK | os.W_OK):
-        return f"{path} may not be read and written"
+        return f"{path} is not readable and writable"
     try:
         uri = f"{path.absolute().as_uri()}?mode=ro"
         with closing(sqlite3.connect(uri, timeout=BUSY_TIMEOUT, uri=True)) as connection:
@@ -44,10 +47,10 @@ def check(path: Path | None) -> str | None:
         return f"{path}: {error.detail}"
     except sqlite3.Error as error:
         return None if is_busy(error) else f"{path}: {error}"
-    return _check_folder(path.absolute().parent)  # where the journal stands
+    return _check_folder(path.absolute().parent)  # SQLite creates its journal there
 
 
 def _check_folder(folder: Path) -> str | None:
     if not os.access(folder, os.W_OK | os.X_OK):
-        return f"the folder {folder} may not be written to"
+        return f"the folder {folder} is not writable"
     return None

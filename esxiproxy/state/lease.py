@@ -1,4 +1,4 @@
-"""What keeps a holder's lease, and asks for its commands, while it takes part."""
+"""Durations of a process's lease on shared state, and the task that renews it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from twisted.logger import Logger
 from esxiproxy.core.errors import StateUnavailable
 
 LEASE = 15.0
-"""Seconds after which what a killed process had comes back."""
+"""Seconds from a renewal until the slots and sessions of a process are released."""
 LOST_SESSION_RETENTION = 86400.0
-"""Seconds after that in which its sessions are kept for whoever records them: later nobody will."""
+"""Seconds after a lease expired for which ``reclaim`` still returns the sessions of its process."""
 RENEWALS_PER_LEASE = 3
-"""How often within a lease it is renewed: two may fail."""
+"""Renewals within one lease, so that two in a row may fail."""
 
 
 class PeriodicTask:
-    """Calls something every so many seconds, one call at a time, whatever becomes of it.
+    """A call that is repeated at an interval, one at a time, also after it failed.
 
-    A state that is gone is told of once, and once when it is back: not with every call.
+    The first StateUnavailable in a row is logged, and so is the first success after it.  ``what`` describes
+    the call in these messages.
     """
 
     _log = Logger()
@@ -36,11 +37,11 @@ class PeriodicTask:
         self._is_unavailable = False
 
     def start(self, interval: float) -> None:
-        """Call it from now on, for the first time after one interval."""
+        """Start the calls, the first one after ``interval`` seconds."""
         self._loop.start(interval, now=False)
 
     def stop(self) -> None:
-        """Do not call it any more."""
+        """Stop the calls; one that is running is not cancelled."""
         if self._loop.running:
             self._loop.stop()
 
@@ -52,11 +53,15 @@ class PeriodicTask:
             await self._call()
         except StateUnavailable as error:
             if not self._is_unavailable:
-                self._log.error("the shared state is gone, {what}: {error}", what=self._what, error=error)
+                self._log.error(
+                    "shared state unavailable, {what} failed and will be retried: {error}",
+                    what=self._what,
+                    error=error,
+                )
             self._is_unavailable = True
         except Exception:
-            self._log.failure("a bug, {what}", what=self._what)
+            self._log.failure("bug: {what} failed and will be retried", what=self._what)
         else:
             if self._is_unavailable:
-                self._log.info("the shared state is back, {what}", what=self._what)
+                self._log.info("shared state available again, {what} succeeded", what=self._what)
             self._is_unavailable = False

@@ -1,4 +1,4 @@
-"""The state of one process: ``state = memory:``."""
+"""The state in the memory of one process: ``state = memory:``."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from esxiproxy.state.lease import LEASE, LOST_SESSION_RETENTION, RENEWALS_PER_LE
 
 
 class Memory:
-    """What the states of one process share, when there are several.
+    """The data that several states in one process share.
 
-    ``slots`` has the holder of each slot by the claims' names; the times are the clock's.
+    ``slots`` maps a claim's name to its slots, and each slot to the ID of the instance that took it.
+    ``states`` has each instance with the expiry of its lease.  All times are seconds of the clock.
     """
 
     def __init__(self) -> None:
@@ -32,7 +33,7 @@ class Memory:
         self.tickets: dict[str, tuple[str, float]] = {}
 
     def drop(self, holder: str) -> Sequence[SessionEntry]:
-        """Take away all that this holder has or had; its sessions, the oldest first."""
+        """Delete everything of an instance and return its sessions, published and lost, oldest first."""
         listed = [entry for entry in self.entries.values() if entry.holder == holder]
         listed += [entry for entry, _expires in self.lost.values() if entry.holder == holder]
         for name, taken in list(self.slots.items()):
@@ -43,14 +44,14 @@ class Memory:
         return sorted(listed, key=lambda entry: entry.since)
 
     def expire_leases(self, now: float) -> None:
-        """Take away what the holders have whose lease has run out, and keep their sessions for ``lost``."""
+        """Delete everything of the instances whose lease has expired, and move their sessions to ``lost``."""
         for holder, (_state, expires) in list(self.states.items()):
             if expires <= now:
                 for entry in self.drop(holder):
                     self.lost[entry.session] = entry, now + LOST_SESSION_RETENTION
 
     def sweep(self, now: float) -> None:
-        """Take away all that has expired."""
+        """Delete everything that has expired by ``now``."""
         self.expire_leases(now)
         self.slots = {name: taken for name, taken in self.slots.items() if taken}
         self.buckets = {name: full_at for name, full_at in self.buckets.items() if full_at > now}
@@ -61,19 +62,19 @@ class Memory:
 
 @implementer(IState)
 class MemoryState:
-    """One holder.  Without a ``memory`` of several it is the only one."""
+    """The state of one instance; several share data when they are given one ``memory``."""
 
     def __init__(self, clock: IReactorTime, memory: Memory | None = None) -> None:
         self.instance_id = secrets.token_hex(8)
         self._clock = clock
         self._memory = memory if memory is not None else Memory()
         self._execute: Callable[[Command], None] = lambda command: None
-        self._renewal = PeriodicTask(self._renew, "renewing", clock)
+        self._renewal = PeriodicTask(self._renew, "renewing the lease", clock)
         self._slots: dict[str, set[str]] = {}
         self._entries: dict[str, SessionEntry] = {}
 
-    def start(self, obey: Callable[[Command], None]) -> Deferred[None]:
-        self._execute = obey
+    def start(self, execute: Callable[[Command], None]) -> Deferred[None]:
+        self._execute = execute
         self._renewal.start(LEASE / RENEWALS_PER_LEASE)
         return self._renew()
 
@@ -86,7 +87,7 @@ class MemoryState:
 
     def _renew(self) -> Deferred[None]:
         memory, now = self._memory, self._clock.seconds()
-        if self.instance_id not in memory.states:  # or it was taken for dead
+        if self.instance_id not in memory.states:  # never registered, or its lease expired
             memory.drop(self.instance_id)
         memory.states[self.instance_id] = (self, now + LEASE)
         for slot, names in self._slots.items():
@@ -97,7 +98,7 @@ class MemoryState:
         return succeed(None)
 
     def _ensure_lease(self) -> float:
-        """The time; another holder may have taken this one for dead, and whoever speaks is not."""
+        """Renew a lease that has expired, since this instance is alive, and return the time."""
         now = self._clock.seconds()
         _state, expires = self._memory.states.get(self.instance_id, (self, 0.0))
         if expires <= now:
@@ -201,6 +202,6 @@ class MemoryState:
         if entry is None:
             return succeed(False)
         holder, _expires = self._memory.states[entry.holder]
-        # Later, as between processes: whoever tells is not called back in the same stack.
+        # In a later turn, as between processes: no command runs within the call of its sender.
         self._clock.callLater(0, holder._execute, command)
         return succeed(True)

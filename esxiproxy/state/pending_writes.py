@@ -1,4 +1,4 @@
-"""What a holder has still to tell its database."""
+"""Buffer of the writes that a process has not yet made in its database."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from esxiproxy.core.session.entry import SessionEntry
 
 @dataclass(frozen=True, slots=True)
 class WriteBatch:
-    """Slots to be given back, sessions to be listed (None: not any more), and who waits for that."""
+    """The writes of one transaction.
+
+    ``released`` are slots to free.  ``entries`` has sessions to publish, or None for a session to withdraw.
+    ``waiters`` fire after the transaction.
+    """
 
     released: tuple[str, ...]
     entries: Mapping[str, SessionEntry | None]
@@ -20,10 +24,10 @@ class WriteBatch:
 
 
 class PendingWrites:
-    """The last word on each slot and session, until it is paid.
+    """A buffer of the latest state of each slot and session that is not written yet.
 
-    However long nobody can pay, they are no more than the slots and sessions that the database knows, and the
-    sessions that are here now: one that has come and gone meanwhile is nothing.
+    Its size is bounded by the number of slots and sessions, however long the database is unavailable: a
+    session that was published and withdrawn in between leaves no entry.
     """
 
     def __init__(self) -> None:
@@ -31,37 +35,37 @@ class PendingWrites:
         self._entries: dict[str, SessionEntry | None] = {}
         self._waiters: list[Deferred[None]] = []
         self._published: set[str] = set()
-        """The sessions that were to be listed when it was last paid."""
+        """The sessions that the batches taken so far have published and not withdrawn."""
 
     def __bool__(self) -> bool:
         return bool(self._released or self._entries or self._waiters)
 
     def release(self, slot: str) -> None:
-        """It is not taken any more."""
+        """Add a slot to free."""
         self._released.add(slot)
 
     def publish(self, entry: SessionEntry) -> None:
-        """It is to be listed."""
+        """Add a session to publish."""
         self._entries[entry.session] = entry
 
     def withdraw(self, session: str) -> None:
-        """It is not to be listed any more; nothing when it never was."""
+        """Add a session to withdraw, or forget one that was never taken for publishing."""
         if session in self._published:
             self._entries[session] = None
         else:
             self._entries.pop(session, None)
 
-    def add_waiter(self, paid: Deferred[None]) -> None:
-        """Fire it with what is owed by now."""
-        self._waiters.append(paid)
+    def add_waiter(self, written: Deferred[None]) -> None:
+        """Add a Deferred to fire when everything that is pending now has been written."""
+        self._waiters.append(written)
 
     def take_batch(self) -> WriteBatch:
-        """All of them, which are none from now on."""
-        payment = WriteBatch(tuple(self._released), self._entries, tuple(self._waiters))
-        for session, entry in payment.entries.items():
+        """Empty the buffer and return its content."""
+        batch = WriteBatch(tuple(self._released), self._entries, tuple(self._waiters))
+        for session, entry in batch.entries.items():
             if entry is None:
                 self._published.discard(session)
             else:
                 self._published.add(session)
         self._released, self._entries, self._waiters = set(), {}, []
-        return payment
+        return batch

@@ -1,4 +1,4 @@
-"""Single statements on the tables of a shared state, within somebody's transaction."""
+"""Single SQL statements on the tables of a shared state; the caller opens the transaction."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from esxiproxy.core.session.entry import SessionEntry
 def first_refused(
     db: sqlite3.Connection, slot: str, claims: Sequence[Claim], boot: str, now: float
 ) -> Claim | None:
-    """The first claim that cannot be had now."""
+    """Return the first claim that would exceed its limit now, or None."""
     for claim in claims:
         if isinstance(claim, RateClaim):
             if claim.spend(full_at(db, claim.name, boot), now) is None:
@@ -27,25 +27,25 @@ def first_refused(
 
 
 def slots_used(db: sqlite3.Connection, name: str) -> int:
-    """Slots taken under this name."""
+    """Return the number of slots taken under a claim's name."""
     found = db.execute("SELECT used FROM counts WHERE name = ?", (name,)).fetchone()
     return int(found[0]) if found else 0
 
 
 def full_at(db: sqlite3.Connection, name: str, boot: str) -> float:
-    """When this bucket will be full again; one of another start of the machine is full."""
+    """Return the time since boot at which a token bucket is full; 0 for a bucket of an earlier boot."""
     found = db.execute("SELECT full_at FROM rates WHERE name = ? AND boot = ?", (name, boot)).fetchone()
     return float(found[0]) if found else 0.0
 
 
 def write_entry(db: sqlite3.Connection, entry: SessionEntry) -> None:
-    """List a session."""
+    """Insert or replace a published session."""
     row = (entry.session, entry.holder, entry.since, json.dumps(entry.fields()))
     db.execute("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?)", row)
 
 
 def read_entries(db: sqlite3.Connection) -> Sequence[SessionEntry]:
-    """All that are listed, the oldest first."""
+    """Return all published sessions, oldest first."""
     rows = db.execute("SELECT entry FROM sessions ORDER BY since").fetchall()
     return [SessionEntry(**json.loads(text)) for (text,) in rows]
 
@@ -53,10 +53,11 @@ def read_entries(db: sqlite3.Connection) -> Sequence[SessionEntry]:
 def expired_holders(
     db: sqlite3.Connection, boot: str, now: float, day: float, longest: float
 ) -> Sequence[str]:
-    """The holders whose lease has run out, or was given on a clock that does not run any more.
+    """Return the IDs of the instances whose lease has expired.
 
-    A holder of an older version has its lease by the time of day.  One that is further away than the
-    ``longest`` was given before that was set back.
+    ``now`` is in seconds since boot.  A lease of another boot has expired.  Versions without the table
+    ``leases`` have a lease by the time of day, ``day``.  A lease that ends more than ``longest`` seconds
+    ahead counts as expired, since it was written before a clock was set back.
     """
     rows = db.execute(
         "SELECT holder FROM holders LEFT JOIN leases USING (holder) WHERE CASE WHEN boot IS NULL"
@@ -68,14 +69,14 @@ def expired_holders(
 
 
 def delete_holder(db: sqlite3.Connection, holder: str, but: str = "") -> None:
-    """Take away all that a holder has or had, but for one of the tables."""
+    """Delete the rows of an instance in all tables except ``but``."""
     for table in ("slots", "sessions", "holders", "leases", "commands", "lost"):
         if table != but:
             db.execute(f"DELETE FROM {table} WHERE holder = ?", (holder,))
 
 
 def release_expired(db: sqlite3.Connection, holder: str, expires: float) -> None:
-    """Take away all that a holder has, and keep its sessions for whoever finds out what became of it."""
+    """Delete the rows of an instance and keep its sessions in the table ``lost`` until ``expires``."""
     columns = "session, holder, since, entry"
     db.execute(
         f"INSERT OR REPLACE INTO lost SELECT {columns}, ? FROM sessions WHERE holder = ?", (expires, holder)
@@ -84,7 +85,7 @@ def release_expired(db: sqlite3.Connection, holder: str, expires: float) -> None
 
 
 def read_lost(db: sqlite3.Connection, holder: str) -> Sequence[SessionEntry]:
-    """All that this holder had listed, the oldest first."""
+    """Return the sessions of an instance, published and lost, oldest first."""
     both = " UNION ALL ".join(
         f"SELECT since, entry FROM {table} WHERE holder = :holder" for table in ("sessions", "lost")
     )
@@ -93,5 +94,5 @@ def read_lost(db: sqlite3.Connection, holder: str) -> Sequence[SessionEntry]:
 
 
 def digest(secret: str) -> bytes:
-    """What stands in the file for a token or a ticket: whoever reads it can use none of them."""
+    """Return the SHA-256 digest that is stored for a token or ticket, so that the file has no secrets."""
     return sha256(secret.encode("utf-8", "surrogatepass")).digest()

@@ -26,9 +26,9 @@ from esxiproxy.state.thread import DatabaseThread
 from esxiproxy.state.times import Times
 
 CALL_TIMEOUT = 3.0
-"""Seconds that anybody waits for an answer; the database gives up sooner, unless its disk does not answer."""
+"""Seconds after which a call fails.  SQLite's own timeout is shorter, but does not cover a hanging disk."""
 POLL_INTERVAL = 1.0
-"""Seconds between two looks for commands."""
+"""Seconds between two polls for commands."""
 
 _SLOW = f"the shared state did not answer within {CALL_TIMEOUT:g} s"
 _STOPPED = "the shared state was stopped"
@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 @implementer(IState)
 class SqliteState:
-    """One process's holder in the database at ``path``.
+    """The state of one process in the database at ``path``.
 
     All calls run in one thread, in order, so that the reactor waits for no disk and for no other process.
     ``clock`` measures renewals, polls and timeouts; without it the reactor does.  Expiry times in the
@@ -61,17 +61,18 @@ class SqliteState:
         self._store = SqliteStore(path, self.instance_id, times or Times.of_this_machine())
         self._pool: Any = pool if pool is not None else DatabaseThread("state")
         self._execute: Callable[[Command], None] = lambda command: None
-        self._renewal = PeriodicTask(lambda: self._call(self._store.renew), "renewing", self._clock)
-        self._poll = PeriodicTask(self._poll_commands, "looking for commands", self._clock)
+        self._renewal = PeriodicTask(lambda: self._call(self._store.renew), "renewing the lease", self._clock)
+        self._poll = PeriodicTask(self._poll_commands, "polling for commands", self._clock)
         self._pending = PendingWrites()
         self._flushing = False
         self._reclaimed: dict[str, list[SessionEntry]] = {}
-        """What dead holders had, by the holder, that came too late for whoever asked."""
+        """Results of ``reclaim`` that arrived after its timeout, by the instance reclaimed; the next call
+        returns them."""
         self._unavailable_reason = ""
-        """Why there will be no answer; empty while the thread gives them."""
+        """Why calls fail at once: a call is overdue, or the state was stopped; empty while calls are made."""
 
-    def start(self, obey: Callable[[Command], None]) -> Deferred[None]:
-        self._execute = obey
+    def start(self, execute: Callable[[Command], None]) -> Deferred[None]:
+        self._execute = execute
         self._unavailable_reason = ""
         self._pool.start()
         self._renewal.start(LEASE / RENEWALS_PER_LEASE)
@@ -84,11 +85,11 @@ class SqliteState:
     async def _stop(self) -> None:
         self._renewal.stop()
         self._poll.stop()
-        patience = 0.0 if self._unavailable_reason else CALL_TIMEOUT
+        timeout = 0.0 if self._unavailable_reason else CALL_TIMEOUT
         closing = deferToThreadPool(self._reactor, self._pool, self._store.close)
         try:
-            await closing.addTimeout(patience, self._clock, onTimeoutCancel=lambda *_: None)
-        finally:  # also when nobody waits for it any more
+            await closing.addTimeout(timeout, self._clock, onTimeoutCancel=lambda *_: None)
+        finally:  # also when this coroutine is cancelled
             self._pool.stop()
             self._unavailable_reason = _STOPPED
             _fire_waiters(self._pending.take_batch())
@@ -98,7 +99,7 @@ class SqliteState:
             try:
                 self._execute(command)
             except Exception:
-                self._log.failure("a command could not be obeyed")
+                self._log.failure("executing a command for a session failed")
 
     # IState
 
@@ -144,8 +145,8 @@ class SqliteState:
         def late(lost: Sequence[SessionEntry]) -> None:
             self._reclaimed.setdefault(holder, []).extend(lost)
 
-        burying = self._call(self._store.reclaim, holder, late=late)
-        return burying.addCallback(lambda lost: [*self._reclaimed.pop(holder, ()), *lost])
+        reclaiming = self._call(self._store.reclaim, holder, late=late)
+        return reclaiming.addCallback(lambda lost: [*self._reclaimed.pop(holder, ()), *lost])
 
     def tell(self, command: Command) -> Deferred[bool]:
         return self._call(self._store.tell, command)
@@ -153,69 +154,73 @@ class SqliteState:
     # The thread
 
     def _deferred_write(self) -> Deferred[None]:
-        """Fires when all that is owed is paid, or when that takes too long: it is paid later then."""
+        """Return a Deferred that fires when all pending writes are made, or after ``CALL_TIMEOUT``.
+
+        Writes that are late are not lost: they are made as soon as the thread can.
+        """
         if self._unavailable_reason:
             self._flush()
             return succeed(None)
-        paid: Deferred[None] = Deferred()
-        self._pending.add_waiter(paid)
+        written: Deferred[None] = Deferred()
+        self._pending.add_waiter(written)
         self._flush()
-        return paid.addTimeout(CALL_TIMEOUT, self._clock, onTimeoutCancel=self._stop_waiting)
+        return written.addTimeout(CALL_TIMEOUT, self._clock, onTimeoutCancel=self._stop_waiting)
 
     def _flush(self) -> None:
-        """Have the thread pay, once at a time: what comes meanwhile is paid together, afterwards."""
+        """Make the pending writes in the thread; those added while a batch is written form the next batch."""
         if self._flushing or not self._pending:
             return
         self._flushing = True
-        payment = self._pending.take_batch()
+        batch = self._pending.take_batch()
 
         def done(_outcome: None) -> None:
             self._flushing = False
             self._on_answer()
-            _fire_waiters(payment)
+            _fire_waiters(batch)
             self._flush()
 
-        what = payment.released, payment.entries
-        paying = deferToThreadPool(self._reactor, self._pool, self._store.flush, *what)
-        paying.addErrback(self._log_failure).addCallback(done)
+        what = batch.released, batch.entries
+        writing = deferToThreadPool(self._reactor, self._pool, self._store.flush, *what)
+        writing.addErrback(self._log_failure).addCallback(done)
 
     def _call(
         self, call: Callable[..., T], *args: Any, late: Callable[[T], None] = lambda outcome: None
     ) -> Deferred[T]:
-        """The answer of the thread, or StateUnavailable in its place.
+        """Make a call in the thread, and return a Deferred of its result.
 
-        Cancelled, or after ``CALL_TIMEOUT``, a call that has not begun is not made; the outcome of one that
-        has goes to ``late``.  While the thread owes an answer for so long, it is asked for no other.
+        It fails with StateUnavailable after ``CALL_TIMEOUT``.  After a timeout or a cancellation, a call that
+        has not begun is not made, and the result of one that has begun is passed to ``late``.  While a call
+        is overdue, other calls fail at once.
         """
         if self._unavailable_reason:
             return fail(StateUnavailable(self._unavailable_reason))
-        given_up = False
+        abandoned = False
 
-        def give_up(_answer: Deferred[T]) -> None:
-            nonlocal given_up
-            given_up = True
+        def abandon(_result: Deferred[T]) -> None:
+            nonlocal abandoned
+            abandoned = True
 
-        def made() -> tuple[bool, Any]:
-            return (False, None) if given_up else (True, call(*args))
+        def run() -> tuple[bool, Any]:
+            return (False, None) if abandoned else (True, call(*args))
 
         def done(outcome: tuple[bool, Any]) -> None:
             self._on_answer()
             begun, value = outcome
-            if not given_up:
-                answer.callback(value)
+            if not abandoned:
+                result.callback(value)
             elif begun:
                 late(value)
 
         def failed(failure: Failure) -> None:
             self._on_answer()
-            if not given_up:
-                answer.errback(failure)
+            if not abandoned:
+                result.errback(failure)
             else:
                 self._log_failure(failure)
 
-        answer: Deferred[T] = Deferred(give_up)
-        deferToThreadPool(self._reactor, self._pool, made).addCallbacks(done, failed)
-        return answer.addTimeout(CALL_TIMEOUT, self._clock, onTimeoutCancel=self._fail_overdue)
+        result: Deferred[T] = Deferred(abandon)
+        deferToThreadPool(self._reactor, self._pool, run).addCallbacks(done, failed)
+        return result.addTimeout(CALL_TIMEOUT, self._clock, onTimeoutCancel=self._fail_overdue)
 
     def _fail_overdue(self, _outcome: Any, _seconds: float) -> Any:
         self._unavailable_reason = self._unavailable_reason or _SLOW
@@ -230,13 +235,13 @@ class SqliteState:
 
     def _log_failure(self, failure: Failure) -> None:
         if not isinstance(failure.value, StateUnavailable):
-            self._log.failure("a bug in the state", failure)
+            self._log.failure("bug: a call of the shared state raised an unexpected error", failure)
 
 
-def _fire_waiters(payment: WriteBatch) -> None:
-    for waiting in payment.waiters:
-        waiting.callback(None)
+def _fire_waiters(batch: WriteBatch) -> None:
+    for waiter in batch.waiters:
+        waiter.callback(None)
 
 
 def _ignored(_success: bool, _outcome: Any) -> None:
-    """Nobody waits for it; what was not written is owed."""
+    """Ignore the outcome; the next transaction makes the writes of one that failed."""

@@ -1,4 +1,4 @@
-"""A holder's share of the database: every call one transaction, made in a thread."""
+"""The blocking calls of a shared state, each of them one transaction on the database."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from esxiproxy.state.tables import Tables
 from esxiproxy.state.times import Times
 
 _COMMAND_LIFE = 60.0
-"""Seconds after which a holder of an older version does not obey a command; others do while they live."""
+"""Seconds after which processes of older versions ignore a command; later versions never do."""
 
 
 class SqliteStore:
-    """Knows what its holder has, and sees to it that the database does.
+    """The slots and sessions of one instance, in memory and in the database.
 
-    No two of its calls may run at once.  What a transaction could not write, since the database was away, is
-    written by the first one that can.
+    Calls must not run concurrently.  After a transaction failed or the file was replaced, the next one
+    writes all slots and sessions of the instance again.
     """
 
     def __init__(self, path: Path, holder: str, times: Times) -> None:
@@ -46,15 +46,15 @@ class SqliteStore:
         self._slots: dict[str, set[str]] = {}
         self._entries: dict[str, SessionEntry] = {}
         self._written_generation = 0
-        """The generation of the database that has all of it; 0 when none has."""
+        """The generation of the database that has all slots and sessions of this instance; 0 for none."""
         self._empty_version: tuple[int, int] | None = None
-        """The state of the database in which there was no command for us."""
+        """The ``Tables.version`` at which this instance had no commands."""
 
     @contextmanager
     def _transaction(self) -> Iterator[tuple[sqlite3.Connection, float]]:
         with self._tables.transaction() as db:
             now = self._times.since_boot()
-            # Another process may have taken this one for dead.
+            # Another process deletes this instance after a late renewal.
             both = "SELECT 1 FROM holders JOIN leases USING (holder) WHERE holder = ?"
             found = db.execute(both, (self._instance_id,)).fetchone()
             if found is None or self._written_generation != self._tables.generation:
@@ -77,19 +77,19 @@ class SqliteStore:
         db.execute("INSERT OR REPLACE INTO holders VALUES (?, ?)", by_day)
 
     def renew(self) -> None:
-        """Keep the lease, and take away what has expired, other holders among it."""
+        """Renew the lease, and delete everything that has expired, other instances included."""
         self._tables.check_file()
         with self._transaction() as (db, now):
             self._write_lease(db, now)
             self._expire_leases(db, now)
             for table in ("tokens", "tickets", "lost"):
                 db.execute(f"DELETE FROM {table} WHERE expires <= ?", (self._times.wall_clock(),))
-            for table in ("leases", "commands"):  # those of holders that an older version has buried
+            for table in ("leases", "commands"):  # of instances that an older version deleted
                 db.execute(f"DELETE FROM {table} WHERE holder NOT IN (SELECT holder FROM holders)")
             db.execute("DELETE FROM rates WHERE boot != ? OR full_at <= ?", (self._times.boot, now))
 
     def close(self) -> None:
-        """Leave nothing behind, as far as that can be done."""
+        """Delete everything of this instance if the database is available, and close the connection."""
         self._slots.clear()
         self._entries.clear()
         with suppress(StateUnavailable), self._tables.transaction() as db:
@@ -97,7 +97,7 @@ class SqliteStore:
         self._tables.close()
 
     def _expire_leases(self, db: sqlite3.Connection, now: float) -> bool:
-        """Whether there was a holder whose lease has run out."""
+        """Release everything of other instances with an expired lease; return whether there were any."""
         day = self._times.wall_clock()
         dead = [
             holder
@@ -109,7 +109,10 @@ class SqliteStore:
         return bool(dead)
 
     def flush(self, slots: Sequence[str], entries: Mapping[str, SessionEntry | None]) -> None:
-        """Give back slots, list sessions or (None) list them no more; the database may learn of it later."""
+        """Release slots, and publish sessions or withdraw those whose entry is None.
+
+        Raises StateUnavailable; the next transaction makes the writes then.
+        """
         given = [(slot,) for slot in slots if self._slots.pop(slot, None)]
         listed = [entry for entry in entries.values() if entry is not None]
         others = [session for session, entry in entries.items() if entry is None]
@@ -124,7 +127,7 @@ class SqliteStore:
 
     @contextmanager
     def _with_pending(self) -> Iterator[sqlite3.Connection]:
-        """A transaction with what is so already: when it fails, the next one writes it."""
+        """Open a transaction; if it fails, the next one writes all slots and sessions again."""
         try:
             with self._transaction() as (db, _now):
                 yield db
@@ -135,7 +138,11 @@ class SqliteStore:
     # Slots
 
     def take(self, slot: str, claims: Sequence[Claim]) -> tuple[Claim | None, Sequence[str]]:
-        """The first claim that cannot be had; and if there is none, the names that are new to the slot."""
+        """Take all claims for a slot, or none.
+
+        Returns the first claim that was refused, or None, and the names of the claims that are new to the
+        slot.
+        """
         with self._transaction() as (db, now):
             full = first_refused(db, slot, claims, self._times.boot, now)
             if full is not None and self._expire_leases(db, now):
@@ -158,7 +165,7 @@ class SqliteStore:
         return None, names
 
     def undo_take(self, slot: str, names: Sequence[str]) -> None:
-        """Undo a ``take`` that nobody waits for any more."""
+        """Undo a ``take`` whose caller was cancelled or timed out."""
         left = self._slots.get(slot, set()).difference(names)
         if left:
             self._slots[slot] = left
@@ -169,7 +176,7 @@ class SqliteStore:
             db.executemany("DELETE FROM slots WHERE slot = ? AND name = ?", rows)
 
     def in_use(self, names: Sequence[str]) -> Mapping[str, int]:
-        """Slots taken, by name."""
+        """Return the number of slots taken, by the claim's name."""
         with self._transaction() as (db, now):
             self._expire_leases(db, now)
             return {name: slots_used(db, name) for name in names}
@@ -177,7 +184,7 @@ class SqliteStore:
     # Tokens and tickets
 
     def use(self, token: str, seconds: float) -> bool:
-        """Whether this is the first use."""
+        """Mark a token as used for so many seconds; return whether this is its first use."""
         with self._transaction() as (db, _now):
             day = self._times.wall_clock()
             db.execute("DELETE FROM tokens WHERE token = ? AND expires <= ?", (digest(token), day))
@@ -185,13 +192,13 @@ class SqliteStore:
             return db.execute("INSERT OR IGNORE INTO tokens VALUES (?, ?)", row).rowcount == 1
 
     def keep(self, ticket: str, content: str, seconds: float) -> None:
-        """Keep it, or its new content."""
+        """Store a ticket, or replace its content, for so many seconds."""
         with self._transaction() as (db, _now):
             row = (digest(ticket), content, self._times.wall_clock() + seconds)
             db.execute("INSERT OR REPLACE INTO tickets VALUES (?, ?, ?)", row)
 
     def kept(self, ticket: str, redeem: bool = False) -> str | None:
-        """Its content, and with ``redeem`` for the last time."""
+        """Return the content of a ticket, or None; delete the ticket if ``redeem`` is set."""
         with self._transaction() as (db, _now):
             row = (digest(ticket), self._times.wall_clock())
             found = db.execute("SELECT content FROM tickets WHERE ticket = ? AND expires > ?", row).fetchone()
@@ -202,20 +209,20 @@ class SqliteStore:
     # Sessions
 
     def sessions(self) -> Sequence[SessionEntry]:
-        """All of them, the oldest first."""
+        """Return the sessions of all instances, oldest first."""
         with self._transaction() as (db, now):
             self._expire_leases(db, now)
             return read_entries(db)
 
     def reclaim(self, holder: str) -> Sequence[SessionEntry]:
-        """Take away all that a dead holder has or had; its sessions, the oldest first."""
+        """Delete everything of a dead instance and return its sessions, oldest first."""
         with self._transaction() as (db, _now):
             lost = read_lost(db, holder)
             delete_holder(db, holder)
         return lost
 
     def tell(self, command: Command) -> bool:
-        """Leave a command for whoever has the session."""
+        """Store a command for the instance that has the session; return whether one has it."""
         with self._transaction() as (db, now):
             self._expire_leases(db, now)
             row = (command.session,)
@@ -227,11 +234,11 @@ class SqliteStore:
                 "INSERT INTO commands (holder, command, expires) VALUES (?, ?, ?)",
                 (found[0], text, self._times.wall_clock() + _COMMAND_LIFE),
             )
-        self._empty_version = None  # it may be for ourselves
+        self._empty_version = None  # the command may be for this instance
         return True
 
     def commands(self) -> Sequence[Command]:
-        """What is to be done, told once."""
+        """Return the commands for this instance and delete them."""
         seen = self._tables.version()
         if (
             seen is not None

@@ -1,4 +1,4 @@
-"""The database of a shared state: its tables, and a connection that comes back after a failure."""
+"""The database of a shared state: its schema, and a connection that is reopened after a failure."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from pathlib import Path
 from esxiproxy.core.errors import StateUnavailable
 
 BUSY_TIMEOUT = 1.0
-"""Seconds that a transaction waits for those of other processes."""
+"""Seconds that a transaction waits for the lock of another process."""
 RETRY_DELAY = 1.0
-"""Seconds after a failure in which nothing is tried: everybody behind it would wait as long as it did."""
+"""Seconds after a failure in which calls fail at once, since each would wait as long as the failed one."""
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x65737870
-"""What marks a database as ours: ``esxp``."""
+"""SQLite's ``application_id`` of the databases of esxiproxy: ``esxp``."""
 
 _creation_lock = threading.Lock()
 
-# Holders of an older version read and write the first table alone, and by the time of day: during an upgrade
-# both are there.  What their version kept under other names is not touched.
+# During an upgrade, processes of an older version use the same database.  Of the leases they know only the
+# table "holders", whose times are the time of day.  Tables that only older versions use are left alone.
 _SCHEMA = """
 BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS holders (holder TEXT PRIMARY KEY, expires REAL NOT NULL) WITHOUT ROWID;
@@ -63,8 +63,8 @@ COMMIT;
 class Tables:
     """One connection to the database, used by one thread at a time.
 
-    The file is made with mode 0600 when it is not there: it holds what tickets stand for.  A file that was
-    taken away while it was open is made again.
+    A missing file is created with mode 0600, since it stores the content of tickets, also when it was removed
+    while it was open.  ``seconds`` is a clock that cannot be set.
     """
 
     def __init__(self, path: Path, seconds: Callable[[], float]) -> None:
@@ -75,11 +75,14 @@ class Tables:
         self._down_until = float("-inf")
         self._failure = ""
         self.generation = 0
-        """Goes up with each time that the database was opened: what was in it may be gone."""
+        """How often the database was opened; after each time its earlier content may be missing."""
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Everything or nothing; no other process writes meanwhile.  Raises StateUnavailable."""
+        """Open a write transaction; commit it at the end of the block, or roll it back when the block raises.
+
+        Raises StateUnavailable when the database fails, and for ``RETRY_DELAY`` seconds after that.
+        """
         now = self._seconds()
         if now < self._down_until:
             raise StateUnavailable(self._failure)
@@ -94,16 +97,19 @@ class Tables:
                     connection.execute("ROLLBACK")
                 raise
         except (sqlite3.Error, OSError) as error:
-            self._down_until = self._seconds() + RETRY_DELAY  # from now: the failure took its time
+            self._down_until = self._seconds() + RETRY_DELAY  # read again: the failure may have taken seconds
             if not is_busy(error):
                 self.close()
-            # An error of the system names the file, and the client is told this.
+            # Without the path in the text of an OSError, since clients get this message.
             text = error.strerror if isinstance(error, OSError) else error
             self._failure = f"the shared state cannot be reached: {text}"
             raise StateUnavailable(self._failure) from error
 
     def version(self) -> tuple[int, int] | None:
-        """Something else whenever another process has written; cheap to ask.  None when it cannot be told."""
+        """Return a value that changes whenever another process has written, or None if it is unknown.
+
+        The query reads no table and takes no lock.
+        """
         if self._connection is None:
             return None
         try:
@@ -113,14 +119,14 @@ class Tables:
         return self.generation, int(number)
 
     def close(self) -> None:
-        """Let go of the file; the next transaction opens it again."""
+        """Close the connection; the next transaction opens a new one."""
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(sqlite3.Error):
                 connection.close()
 
     def check_file(self) -> None:
-        """Let go of a file that is no longer the one at the path."""
+        """Close the connection if its file was removed or replaced."""
         try:
             inode = os.stat(self._path).st_ino
         except OSError:
@@ -147,27 +153,29 @@ class Tables:
 
 
 def _create_file(path: Path) -> None:
-    """Make an empty file for its owner alone, unless there is one.  Raises OSError.
+    """Create an empty file with mode 0600, unless it exists.  Raises OSError.
 
-    A file that exists is not opened: to close one of its descriptors takes away the POSIX locks that another
-    connection of this process holds on it (fcntl(2)).
+    An existing file is not opened: closing any descriptor of it releases the POSIX locks that other
+    connections of this process have on it (fcntl(2)).
     """
-    # O_EXCL follows no symbolic link.
+    # O_EXCL does not follow symbolic links.
     place, flags = os.path.realpath(path), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    # The lock: no other state of this process opens the new file before it is closed here.
+    # The lock keeps other states of this process from opening the new file before it is closed here.
     with _creation_lock, suppress(FileExistsError):
         os.close(os.open(place, flags, 0o600))
 
 
 def check_application(connection: sqlite3.Connection) -> None:
-    """Raises StateUnavailable for a database that is neither ours nor empty."""
-    filled = _read_pragma(connection, "schema_version")  # first: another process may be filling it just now
+    """Raise StateUnavailable for a database of another program or of another schema version."""
+    filled = _read_pragma(connection, "schema_version")  # first: another process may be creating the tables
     application, version = (
         _read_pragma(connection, "application_id"),
         _read_pragma(connection, "user_version"),
     )
     if application == APPLICATION_ID and version != SCHEMA_VERSION:
-        raise StateUnavailable(f"the shared state is of version {version}, and this is {SCHEMA_VERSION}")
+        raise StateUnavailable(
+            f"the shared state has schema version {version}; this version of esxiproxy needs {SCHEMA_VERSION}"
+        )
     if application != APPLICATION_ID and filled:
         raise StateUnavailable("the shared state is the database of another program")
 
@@ -175,9 +183,9 @@ def check_application(connection: sqlite3.Connection) -> None:
 def _prepare(connection: sqlite3.Connection) -> None:
     check_application(connection)
     connection.execute("PRAGMA journal_mode = WAL")
-    # What a machine's crash can take away is a lease or a used token of the last moments, never the file.
+    # A crash of the machine may lose the last transactions, but does not corrupt the file.
     connection.execute("PRAGMA synchronous = NORMAL")
-    # One that is ours may be older than the last of the tables, which those who made it never ask for.
+    # The file may have been created by an older version, without the newest tables.
     connection.executescript(_SCHEMA.format(application=APPLICATION_ID, version=SCHEMA_VERSION))
 
 
@@ -187,5 +195,5 @@ def _read_pragma(connection: sqlite3.Connection, pragma: str) -> int:
 
 
 def is_busy(error: Exception) -> bool:
-    """Whether the connection is good, and only somebody else was too long at it."""
+    """Return whether the error only means that another process kept its lock too long."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)

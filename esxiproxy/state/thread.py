@@ -1,4 +1,4 @@
-"""The thread in which a state waits for its database."""
+"""The thread that makes the blocking calls of a shared state."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from twisted.python.failure import Failure
 
 
 class DatabaseThread:
-    """Does one call after the other, in their order, from ``start`` to ``stop``.
+    """A daemon thread that makes calls in order, from ``start`` to ``stop``.
 
-    Nobody ever waits for it, not even the end of the process: Twisted's thread pool is joined by who stops
-    it, and its threads by the interpreter, for as long as a lock is held or a disk does not answer.
+    It is never joined, so that a locked database or a hanging disk cannot delay the exit of the process.
+    The threads of Twisted's thread pool are joined when the pool stops and when the interpreter exits.
     """
 
     def __init__(self, name: str) -> None:
@@ -22,28 +22,31 @@ class DatabaseThread:
         self._calls: SimpleQueue[Any] = SimpleQueue()
 
     def start(self) -> None:
-        """Begin with what was asked for so far."""
+        """Start the thread, which begins with the calls that are queued already."""
         threading.Thread(target=_work, args=(self._calls,), name=self._name, daemon=True).start()
 
     def stop(self) -> None:
-        """Let it end when it has done what was asked for so far."""
+        """Let the thread exit after the calls that are queued now."""
         self._calls.put(None)
         self._calls = SimpleQueue()
 
     def callInThreadWithCallback(
         self, done: Callable[[bool, Any], None], call: Callable[..., Any], *args: Any
     ) -> None:
-        """As in Twisted's thread pool: ``done`` is called there with whether it went well and its outcome."""
+        """Queue a call, as Twisted's ThreadPool does.
+
+        ``done`` is called in the thread, with True and the result or with False and a Failure.
+        """
         self._calls.put((done, call, args))
 
 
 def _work(calls: SimpleQueue[Any]) -> None:
-    while (asked := calls.get()) is not None:
-        done, call, args = asked
+    while (item := calls.get()) is not None:
+        done, call, args = item
         try:
             outcome: Any = call(*args)
         except BaseException:
             done(False, Failure())  # type: ignore[no-untyped-call]
         else:
             done(True, outcome)
-        asked = done = call = args = outcome = None  # what it holds is not needed until the next one comes
+        item = done = call = args = outcome = None  # keep no references while waiting for the next call

@@ -1,4 +1,4 @@
-"""The clocks that the processes of one machine have in common."""
+"""The clocks that all processes of one machine share."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """What a state in a file measures with.
+    """The clocks that a shared state measures with, in seconds.
 
-    ``lasting`` counts from the machine's start, a suspend included, and nobody sets it: leases run on it.
-    ``boot`` names that start, for the numbers of another one mean nothing.  ``day`` is the time of day: what
-    has to outlast a restart of the machine is kept by it.
+    ``since_boot`` counts from the boot of the machine, includes suspends and cannot be set: leases use it.
+    ``boot`` identifies the boot, since values of another boot cannot be compared.  ``wall_clock`` is the time
+    of day, for what has to survive a reboot.
     """
 
     boot: str
@@ -25,7 +25,7 @@ class Times:
 
     @classmethod
     def of_this_machine(cls) -> Times:
-        """Return the kernel's clocks; without Linux the closest that there is."""
+        """Return the kernel's clocks, or on systems other than Linux the closest equivalents."""
         try:
             boot = _BOOT_ID.read_text("ascii").strip()
         except (OSError, ValueError):

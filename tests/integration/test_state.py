@@ -33,7 +33,7 @@ upstream = esxi1
 [upstream esxi1]
 url = ws://127.0.0.1:{port}
 """
-GONE, BACK = "the shared state is gone", "the shared state is back"
+GONE, BACK = "shared state unavailable", "shared state available again"
 
 
 @pytest.fixture(scope="module")

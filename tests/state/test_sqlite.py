@@ -339,8 +339,8 @@ def test_a_lost_state_is_logged_once_and_once_when_it_is_back(world):
         world.advance(LEASE)
     finally:
         globalLogPublisher.removeObserver(lines.append)
-    told = [line["log_format"].split(",")[0] for line in lines if line.get("what") == "renewing"]
-    assert told == ["the shared state is gone", "the shared state is back"]
+    told = [line["log_format"].split(",")[0] for line in lines if line.get("what") == "renewing the lease"]
+    assert told == ["shared state unavailable", "shared state available again"]
 
 
 class Loop(Clock):
@@ -443,10 +443,10 @@ def test_a_place_where_a_database_can_be_made_or_is_has_nothing_wrong(world, tmp
 @pytest.mark.parametrize(
     ("place", "problem"),
     [
-        ("", "is no file"),
+        ("", "is not a file"),
         ("text", "text: file is not a database"),
         ("foreign", "foreign: the shared state is the database of another program"),
-        ("later", "later: the shared state is of version 7, and this is 1"),
+        ("later", "later: the shared state has schema version 7; this version of esxiproxy needs 1"),
     ],
 )
 def test_a_place_that_cannot_be_a_state_says_why(tmp_path, place, problem):
@@ -462,8 +462,8 @@ def test_a_place_that_cannot_be_a_state_says_why(tmp_path, place, problem):
 def test_a_place_that_may_not_be_written_says_so(tmp_path, monkeypatch):
     (tmp_path / "state").touch()
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may everywhere
-    assert check(tmp_path / "state") == f"{tmp_path}/state may not be read and written"
-    assert check(tmp_path / "new") == f"the folder {tmp_path} may not be written to"
+    assert check(tmp_path / "state") == f"{tmp_path}/state is not readable and writable"
+    assert check(tmp_path / "new") == f"the folder {tmp_path} is not writable"
 
 
 def _database(path, *statements):
