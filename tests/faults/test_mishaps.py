@@ -179,13 +179,13 @@ def test_full_disk_under_the_log(upstream: ScriptedUpstream, disk: Path) -> None
         carries(proxy, 40)
         filler.unlink()
         carries(proxy)
-        told = sentence(proxy, "the log itself:", "lines lost: No space left on device")
-        assert re.match(r"\S+ \[esxiproxy\.ops\.ownlog#warn\] the log itself: \d+ lines", told)
+        told = sentence(proxy, "process log:", "lines lost: No space left on device")
+        assert re.match(r"\S+ \[esxiproxy\.ops\.logs\.twistd_log#warn\] process log: \d+ lines", told)
         echoes(running)
         closes(running)
         assert proxy.stop() == 0
         whole = re.findall(r"^\S+ \[[^]]*SessionLog#info\] session .* code=1000$", proxy.log(), re.M)
-        (lost,) = re.findall(r"the log itself: (\d+) lines lost", proxy.log())
+        (lost,) = re.findall(r"process log: (\d+) lines lost", proxy.log())
         assert len(whole) + int(lost) == 42
         clean(proxy)
 
@@ -208,7 +208,7 @@ def test_vanished_folder(upstream: ScriptedUpstream, tmp_path: Path) -> None:
         with (folder / "access.log").open() as log:
             shutil.rmtree(folder)
             os.kill(proxy.pid, signal.SIGUSR1)
-            sentence(proxy, "cannot reopen", "No such file or directory", "the old file is written to")
+            sentence(proxy, "cannot reopen", "No such file or directory", "writing to the old file continues")
             carries(proxy)
             echoes(running)
             closes(running)
@@ -254,14 +254,14 @@ def test_stuck_reader(upstream: ScriptedUpstream) -> None:
         requests(proxy, 760)  # 64 KiB in the pipe, 1 MiB behind it, and some that have no place
         running = opened(proxy)
         echoes(running)
-        sentence(proxy, "access log: 1 line lost: the reader takes nothing")
+        sentence(proxy, "access log: 1 line lost: the reader accepts no data")
         got = bytearray()
         until(lambda: len(got_more(got, proxy.held)) > 1 << 20, "what has waited")
         closes(running)
         until(lambda: b'"console"' in got_more(got, proxy.held), "a line again")
         assert proxy.stop() == 0
         lines = [json.loads(line)["kind"] for line in got_more(got, proxy.held).splitlines()]
-        lost = re.findall(r"access log: (\d+) lines? lost: the reader takes nothing", proxy.log())
+        lost = re.findall(r"access log: (\d+) lines? lost: the reader accepts no data", proxy.log())
         assert lines[-1] == "console" and len(lines) > 700
         assert len(lines) + sum(map(int, lost)) == 761
         clean(proxy)
@@ -311,7 +311,7 @@ def test_unread_log(upstream: ScriptedUpstream) -> None:
         proxy.is_read = True
         closes(running)
         sessions = 1402
-        while not (told := re.search(r"the log itself: (\d+) lines lost: the reader takes", proxy.log())):
+        while not (told := re.search(r"process log: (\d+) lines lost: the reader accepts", proxy.log())):
             carries(proxy)
             sessions += 1
         assert proxy.stop() == 0

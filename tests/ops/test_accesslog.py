@@ -310,7 +310,7 @@ def test_a_file_that_cannot_be_reopened_is_written_to_further(tmp_path):
     assert len(lines_of(tmp_path / "moved" / "access.log")) == 1
     assert lines == [
         f"access log: cannot reopen {folder}/access.log: No such file or directory; "
-        "the old file is written to"
+        "writing to the old file continues"
     ]
 
 
@@ -407,12 +407,12 @@ def test_what_waits_is_bounded():
         with wire(sink, reactor) as log:
             for _ in range(MAX_QUEUED // size + 5):
                 log.closed(RECORD)
-            assert lines == ["access log: 1 line lost: the reader takes nothing"]
+            assert lines == ["access log: 1 line lost: the reader accepts no data"]
             reactor.advance(RETRY_DELAY)
             sink.answers.clear()
             reactor.advance(RETRY_DELAY)
             assert len(sink.got) == MAX_QUEUED // size * size
-        assert lines[1:] == ["access log: 4 lines lost: the reader takes nothing"]
+        assert lines[1:] == ["access log: 4 lines lost: the reader accepts no data"]
     assert not reactor.getDelayedCalls()
 
 
@@ -424,7 +424,7 @@ def test_what_still_waits_at_the_end_is_tried_once_more_and_then_counted():
             for _ in range(3):
                 log.closed(RECORD)
         assert sink.got.count(b"\n") == 1
-        assert lines == ["access log: 1 line lost: the reader takes nothing"] * 2
+        assert lines == ["access log: 1 line lost: the reader accepts no data"] * 2
     assert not reactor.getDelayedCalls()
 
 

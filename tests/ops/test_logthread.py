@@ -252,7 +252,7 @@ def test_a_line_that_the_disk_refuses_is_counted_and_the_next_one_is_written(tmp
     scene.sink.put(b"one\n"), scene.sink.put(b"two\n")
     scene.idle()
     assert losses.lines == 1 and scene.written() == ["two"]
-    assert losses.reason == (error.strerror if isinstance(error, OSError) else f"a bug: {error!r}")
+    assert losses.reason == (error.strerror if isinstance(error, OSError) else f"bug: {error!r}")
 
 
 def test_the_access_logs_losses_are_told_by_the_loop(tmp_path):
@@ -360,7 +360,7 @@ def test_its_own_log_tells_of_one_gap_when_the_disk_goes_on(tmp_path):
     log._finish()
     lines = scene.written()
     assert 0 < lost == 2 * MAX_QUEUED // 1000 - (len(lines) - 2)
-    assert f"the log itself: {lost} lines lost: {READER_STALLED}" in lines[-2] and lines[-1].endswith("again")
+    assert f"process log: {lost} lines lost: {READER_STALLED}" in lines[-2] and lines[-1].endswith("again")
 
 
 def test_what_was_lost_last_is_told_at_the_end(tmp_path):
@@ -370,4 +370,4 @@ def test_what_was_lost_last_is_told_at_the_end(tmp_path):
     log.flush_at_exit()
     losses.add(3, READER_STALLED)
     log._finish()
-    assert "the log itself: 3 lines lost" in scene.written()[-1]
+    assert "process log: 3 lines lost" in scene.written()[-1]

@@ -74,7 +74,7 @@ def test_the_next_line_that_is_written_says_how_many_were_lost():
     for number in range(4):  # lost: a line, and then twice what would have told of it
         scene.logger.info("line {number}", number=number)
     assert scene.lines() == [
-        "[esxiproxy.ops.logs.twistd_log#warn] the log itself: 3 lines lost: No space left on device",
+        "[esxiproxy.ops.logs.twistd_log#warn] process log: 3 lines lost: No space left on device",
         "[test#info] line 3",
     ]
 
@@ -89,8 +89,8 @@ def test_a_reader_that_is_stuck_makes_one_gap():
     scene.reactor.advance(RETRY_DELAY)
     scene.logger.info("again")
     lines = scene.lines()
-    assert "lines lost: the reader takes nothing" in lines[-2] and lines[-1] == "[test#info] again"
-    assert len(lines) - 2 + int(lines[-2].split()[4]) == 2 * (count + 10)
+    assert "lines lost: the reader accepts no data" in lines[-2] and lines[-1] == "[test#info] again"
+    assert len(lines) - 2 + int(lines[-2].split()[3]) == 2 * (count + 10)
 
 
 def test_what_is_logged_while_a_line_is_written_comes_behind_it():
@@ -209,7 +209,7 @@ def test_a_rotation_that_found_no_room_is_made_good_by_the_next_line(tmp_path):
     full = False
     logger.info("written")
     lost, written = (tmp_path / "own.log").read_text().splitlines()
-    assert "the log itself: 1 line lost: No space left on device" in lost and written.endswith("written")
+    assert "process log: 1 line lost: No space left on device" in lost and written.endswith("written")
 
 
 # --- syslog
@@ -229,7 +229,7 @@ def test_syslog_gets_what_twistd_sends(tmp_path):
         got = [daemon.recv(1 << 16).decode() for _ in range(3)]
     assert [line.partition(">")[0] for line in got] == ["<14", "<9", "<9"]
     assert [line.split(" twisted: ")[1] for line in got] == [
-        "[-] the log itself: 1 line lost: No such file or directory",
+        "[-] process log: 1 line lost: No such file or directory",
         "[-] one",
         "[-] \ttwo",
     ]

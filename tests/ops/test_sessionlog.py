@@ -49,7 +49,7 @@ def test_a_flood_of_refusals_is_a_few_lines_a_second_and_the_rest_is_counted(tol
     assert len(told) == MAX_REFUSAL_LINES
     clock.advance(1)
     log.closed(record(error))
-    assert told[-1]["more"] == f" ({1000 - MAX_REFUSAL_LINES} more were refused, and not told of)"
+    assert told[-1]["more"] == f" ({1000 - MAX_REFUSAL_LINES} more refusals were not logged)"
     log.closed(record(error))
     assert told[-1]["more"] == ""
 

@@ -1,4 +1,4 @@
-"""One session or one HTTP request as a line of the access log."""
+"""Formats a record, of a console or an HTTP request, as a line of the access log."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _UNSAFE = re.compile(r"[^!#-\[\]-~]")
 
 
 def as_json(record: Record, started: float) -> str:
-    """The record as one JSON object; every key is always there, and what there is none of is null.
+    """Return the record as one JSON object, in which every key is present and a missing value is null.
 
-    ``started`` is the time of day, in seconds since 1970.
+    ``started`` is the time of day at which the session began, in seconds since 1970.
     """
     return json.dumps(
         {
@@ -49,10 +49,9 @@ def as_json(record: Record, started: float) -> str:
 
 
 def as_combined(record: Record, started: float) -> str:
-    """The record as Apache and nginx write it, in UTC.
+    """Return the record in the combined format of Apache and nginx, in UTC.
 
-    A record has neither the HTTP version nor Referer and User-Agent: the one is always 1.1 here, the others
-    are ``-``.
+    A record has no HTTP version, Referer and User-Agent: the line has 1.1, ``-`` and ``-`` for them.
     """
     when = datetime.fromtimestamp(started, UTC)
     stamp = f"{when.day:02}/{MONTHS[when.month - 1]}/{when:%Y:%H:%M:%S} +0000"
@@ -65,7 +64,7 @@ def as_combined(record: Record, started: float) -> str:
 
 
 def durations(phases: Mapping[str, float]) -> dict[str, float]:
-    """Seconds that each phase took: from the step before it to the one that it is named after."""
+    """Return the seconds from the previous phase to each phase, by the phase's name."""
     took, before = {}, 0.0
     for name, at in sorted(phases.items(), key=lambda phase: phase[1]):
         took[name] = round(at - before, 6)
@@ -74,10 +73,10 @@ def durations(phases: Mapping[str, float]) -> dict[str, float]:
 
 
 def _target(record: Record) -> str:
-    """The target; whoever made the record should have hidden its tickets, and here they are hidden again."""
+    """Return the target without tickets; they are redacted in the record already, and here once more."""
     return redact(record.target.encode("utf-8", "surrogateescape"))
 
 
 def _escaped(found: re.Match[str]) -> str:
-    """As nginx does it: ``\\xHH`` for each byte."""
+    """Return the character as nginx escapes it, ``\\xHH`` for each byte."""
     return "".join(f"\\x{octet:02X}" for octet in found[0].encode("utf-8", "surrogatepass"))

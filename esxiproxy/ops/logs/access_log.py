@@ -1,4 +1,4 @@
-"""The access log: one line for each console and for each HTTP request, when it has ended."""
+"""The access log: one line for each console and each HTTP request, written when it ends."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ _SINKS: dict[LogTarget, Callable[[Any], Sink]] = {
 
 
 class AccessLogError(StartupError):
-    """The access log cannot be opened, and why."""
+    """The access log cannot be opened."""
 
 
 @implementer(ISessionObserver)
 class AccessLog(Service):
-    """Writes while it runs; it has to be started before the listeners, and stopped after the sessions.
+    """The service that writes the access log; start it before the listeners, and stop it after the sessions.
 
-    Opened in ``startService``, when twistd has given up root: who may not open the file now may not reopen
-    it later either.  SIGUSR1 reopens a file; whoever had that signal before (twistd does, for its own log)
-    still gets it.
+    The file is opened in ``startService``, after twistd has dropped root, so that a file that cannot be
+    reopened later cannot be opened at the start either.  SIGUSR1 reopens a file; the previous handler of the
+    signal, twistd's for its own log, is called as well.  ``day`` returns the time of day.
     """
 
     _log = Logger()
@@ -66,8 +66,8 @@ class AccessLog(Service):
         self._previous_action: Any = None
 
     def startService(self) -> None:
-        """Raises AccessLogError."""
-        # A new sink for each start: the thread of a stopped one may still be writing to its own descriptor.
+        """Open the log.  Raises AccessLogError."""
+        # A new sink for each start: the thread of the previous one may still be writing to its descriptor.
         sink = self._make_sink()
         try:
             sink.open()
@@ -82,13 +82,13 @@ class AccessLog(Service):
     def stopService(self) -> Deferred[None]:
         super().stopService()
         if signal.getsignal(signal.SIGUSR1) == self._on_signal and self._previous_action is not None:
-            with suppress(ValueError):  # stopped in another thread than started
+            with suppress(ValueError):  # not the main thread
                 signal.signal(signal.SIGUSR1, self._previous_action)
         sink, self._sink = self._sink, None
         return sink.close() if sink is not None else succeed(None)
 
     def opened(self, session: Session) -> None:
-        """A console has its line when it ends."""
+        """Ignore the start of a session: its line is written when it ends."""
 
     def closed(self, record: Record) -> None:
         if self._sink is None:
@@ -98,16 +98,16 @@ class AccessLog(Service):
         self._sink.send(line, record, now)
 
     def reopen(self) -> None:
-        """Go on in a new file of the same name; if it cannot be had, in the old one."""
+        """Open the file of the log's name again, or keep the old one if that fails."""
         if self._sink is not None:
             self._sink.reopen(self._log_reopened)
 
     def _log_reopened(self, error: OSError | None) -> None:
         if error is not None:
             self._log.error(
-                "access log: cannot reopen {path}: {why}; the old file is written to",
+                "access log: cannot reopen {path}: {reason}; writing to the old file continues",
                 path=self._to,
-                why=error.strerror,
+                reason=error.strerror,
             )
         else:
             self._log.info("access log: {path} reopened", path=self._to)
@@ -120,8 +120,8 @@ class AccessLog(Service):
         try:
             self._previous_action = signal.getsignal(signal.SIGUSR1)
             signal.signal(signal.SIGUSR1, self._on_signal)
-        except ValueError:  # embedded, and not in the main thread: whoever embeds calls reopen()
-            self._log.info("access log: not in the main thread, SIGUSR1 does not reopen it")
+        except ValueError:  # signal handlers can only be set in the main thread
+            self._log.info("access log: not in the main thread, so SIGUSR1 does not reopen it; call reopen()")
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.running:

@@ -1,4 +1,4 @@
-"""Lines to the machine's own log: syslog, or systemd's journal."""
+"""Sinks for the logs of the machine: syslog and systemd's journal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ _DAEMON = 3
 
 
 class DatagramSink(Sink):
-    """One datagram a line, to a unix socket that is looked up each time: its owner may restart."""
+    """A sink that sends a datagram for each line to a unix socket.
+
+    The path is looked up for each datagram, since the receiver may restart.
+    """
 
     def __init__(self, path: str, clock: IReactorTime, losses: Losses | None = None) -> None:
         super().__init__(clock, losses)
@@ -43,7 +46,10 @@ class DatagramSink(Sink):
 
 
 class SyslogSink(DatagramSink):
-    """The daemon behind ``/dev/log``, in the form that the C library's ``syslog()`` sends."""
+    """A sink that sends to ``/dev/log`` in the format of the C library's ``syslog()``.
+
+    ``tag`` replaces the default, ``esxiproxy[PID]``.
+    """
 
     def __init__(
         self, clock: IReactorTime, path: str = SYSLOG, losses: Losses | None = None, tag: str = ""
@@ -55,15 +61,18 @@ class SyslogSink(DatagramSink):
         return self.datagram(_DAEMON * 8 + _INFO, line, seconds)
 
     def datagram(self, priority: int, text: str, seconds: float) -> bytes:
-        """What the daemon wants to see; the priority has the facility in it."""
-        when = datetime.fromtimestamp(seconds)  # local time, as everybody else in there
+        """Return a datagram; ``priority`` is facility and severity, ``seconds`` the time of day."""
+        when = datetime.fromtimestamp(seconds)  # syslog has local time
         stamp = f"{MONTHS[when.month - 1]} {when.day:2} {when:%H:%M:%S}"
         tag = self._tag or f"{IDENTIFIER}[{os.getpid()}]"
         return f"<{priority}>{stamp} {tag}: {text}".encode("utf-8", "backslashreplace")
 
 
 class JournalSink(DatagramSink):
-    """systemd's journal in its native form: ``journalctl ESXIPROXY_SESSION=...`` finds a session."""
+    """A sink for systemd's journal in its native format.
+
+    ``journalctl ESXIPROXY_SESSION=...`` finds the line of a session.
+    """
 
     def __init__(self, clock: IReactorTime, path: str = JOURNAL) -> None:
         super().__init__(path, clock)
@@ -84,7 +93,7 @@ class JournalSink(DatagramSink):
 
 
 def _field(name: str, value: str) -> bytes:
-    """A field of the journal's protocol; a value with a newline has its length in front."""
+    """Return a field in the journal's format, which puts the length before a value with a newline."""
     octets = value.encode("utf-8", "backslashreplace")
     if b"\n" in octets:
         return b"%b\n%b%b\n" % (name.encode(), len(octets).to_bytes(8, "little"), octets)

@@ -1,4 +1,4 @@
-"""Lines into a file, or to the standard output."""
+"""Sinks for files and for standard output."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MODE = 0o640
 
 
 class FileSink(ThreadedSink):
-    """Appends to a file, each line with one write: several processes may share it."""
+    """A sink that appends to a file with one write a line, so that several processes can share the file."""
 
     def __init__(self, path: Path, clock: Any) -> None:
         super().__init__(clock)
@@ -32,10 +32,10 @@ class FileSink(ThreadedSink):
         self._descriptor = os.open(self._path, _FLAGS, _MODE)
 
     def _reopen(self) -> None:
-        """After somebody has renamed the file: write to a new one of its name."""
+        """Open the path again, which is a new file if the old one was renamed."""
         old, self._descriptor = self._descriptor, os.open(self._path, _FLAGS, _MODE)
         os.close(old)
-        if not self._write_in_progress:  # whatever was torn was torn there
+        if not self._write_in_progress:  # a line that was cut off is in the old file
             self._partial_line = False
 
     def may_hang(self) -> bool:
@@ -51,10 +51,10 @@ class FileSink(ThreadedSink):
 
 
 class RotatedFile(LogFile):
-    """A file of twistd's that says how much it has taken, which a full disk makes less than all."""
+    """twistd's LogFile whose ``write`` returns the number of bytes written, fewer than all on a full disk."""
 
     def is_in_place(self) -> bool:
-        """Whether its name still leads to it."""
+        """Return whether the path still names the open file."""
         with suppress(FileNotFoundError):
             return not self._file.closed and os.path.samestat(
                 os.stat(self.path), os.fstat(self._file.fileno())
@@ -63,11 +63,11 @@ class RotatedFile(LogFile):
 
     @property
     def is_on_disk(self) -> bool:
-        """Whether a write waits for a disk."""
+        """Whether a write may wait for a disk."""
         return not self._file.closed and _is_on_disk(self._file.fileno())
 
     def write(self, octets: bytes) -> int:
-        if self._file.closed:  # it was rotated, and could not be opened anew
+        if self._file.closed:  # opening it failed after a rotation
             self._openFile()
         if self.shouldRotate():
             self.rotate()
@@ -77,7 +77,7 @@ class RotatedFile(LogFile):
 
 
 class RotatedFileSink(ThreadedSink):
-    """Appends to a file that twistd rotates: at a size, and when it is asked to."""
+    """A sink that appends to twistd's log file, which is rotated at a size and by ``reopen``."""
 
     def __init__(self, path: str, clock: Any, losses: Losses) -> None:
         super().__init__(clock, losses)
@@ -87,12 +87,12 @@ class RotatedFileSink(ThreadedSink):
         self._file = RotatedFile.fromFullPath(self._path)
 
     def _reopen(self) -> None:
-        """Write to a new file of the name; the one before is renamed, unless somebody has done that."""
+        """Rotate the file, or only open the path again if the file was renamed already."""
         if self._file.is_in_place():
             self._file.rotate()
         else:
             self._file.reopen()
-        self._partial_line = False  # whatever was torn was torn there
+        self._partial_line = False  # a line that was cut off is in the old file
 
     def may_hang(self) -> bool:
         return self._file.is_on_disk
@@ -102,11 +102,11 @@ class RotatedFileSink(ThreadedSink):
 
 
 class StdoutSink(ThreadedSink):
-    """Writes to the standard output, whatever that is.
+    """A sink that writes to standard output: a file, a pipe, a terminal or a socket.
 
-    It belongs to others, too: to make it non-blocking would do so for the shell that has started us.  A
-    socket can be told so with each call, a pipe or a terminal can be opened once more for us alone.  If it
-    cannot, it is asked first, and gets no more than a pipe takes at once.
+    Other processes share it, such as the shell, so that it must not be made non-blocking.  A socket is
+    written to with MSG_DONTWAIT.  A pipe or a terminal is opened again as a private, non-blocking descriptor.
+    If that fails, it is polled before each write, which has at most PIPE_BUF bytes then.
     """
 
     def __init__(self, clock: Any, descriptor: int = 1, losses: Losses | None = None) -> None:
@@ -124,7 +124,7 @@ class StdoutSink(ThreadedSink):
         self._is_private = self._descriptor >= 0
         if not self._is_private:
             self._descriptor = os.dup(self._original)
-        if stat.S_ISSOCK(kind):  # systemd's, for one
+        if stat.S_ISSOCK(kind):  # as under systemd
             self._socket = socket.socket(fileno=self._descriptor)
         self._poll.register(self._descriptor, select.POLLOUT)
 
@@ -153,7 +153,7 @@ class StdoutSink(ThreadedSink):
         return bool(self._poll.poll(seconds * 1000))
 
     def _reopen_private(self) -> int:
-        """A descriptor of our own; -1 where there is no Linux, no permission, or nobody who reads."""
+        """Return a private descriptor, or -1 without Linux or permission, or for a pipe without reader."""
         try:
             return os.open(f"/proc/self/fd/{self._original}", _REOPEN_FLAGS)
         except OSError:
@@ -161,7 +161,7 @@ class StdoutSink(ThreadedSink):
 
 
 def _is_on_disk(descriptor: int) -> bool:
-    """Whether poll(2) and O_NONBLOCK say nothing about it: a write waits for its disk."""
+    """Return whether a descriptor is a file or block device, where writes block despite O_NONBLOCK."""
     try:
         kind = os.fstat(descriptor).st_mode
     except OSError:

@@ -1,4 +1,4 @@
-"""One line in the log for each session that ends."""
+"""The session log: one line in the process's log for each session that ends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from esxiproxy.core.session.session import Session
 from esxiproxy.interfaces import ISessionObserver
 
 MAX_REFUSAL_LINES = 5
-"""Lines a second for refusals under a limit, failed TLS handshakes and clients that say nothing."""
+"""Lines a second for refusals under a limit, failed TLS handshakes and clients that sent nothing."""
 _REFUSED = frozenset({LimitReached.__name__, OutOfDescriptors.__name__, TLSHandshakeFailed.__name__})
 _SILENT_CLIENT_TIMEOUTS = frozenset({"tls_handshake_timeout", "head_timeout"})
 
@@ -29,14 +29,16 @@ class SessionLog:
 
     _log = Logger()
 
-    def __init__(self, seconds: Callable[[], float], told: SessionLogFilter = SessionLogFilter.ALL) -> None:
-        self.filter = told
+    def __init__(
+        self, seconds: Callable[[], float], session_filter: SessionLogFilter = SessionLogFilter.ALL
+    ) -> None:
+        self.filter = session_filter
         self._seconds = seconds
         self._second = 0
         self._logged = self._suppressed = 0
 
     def opened(self, session: Session) -> None:
-        """An open console is told of when it ends."""
+        """Ignore the start of a session: its line is logged when it ends."""
 
     def closed(self, record: Record) -> None:
         if self.filter is SessionLogFilter.ERRORS and not record.error:
@@ -44,8 +46,8 @@ class SessionLog:
         if record.error not in _REFUSED and record.timeout not in _SILENT_CLIENT_TIMEOUTS:
             self._log.info("{line}", line=line(record))
         elif self._may_log():
-            untold, self._suppressed = self._suppressed, 0
-            more = f" ({untold} more were refused, and not told of)" if untold else ""
+            suppressed, self._suppressed = self._suppressed, 0
+            more = f" ({suppressed} more refusals were not logged)" if suppressed else ""
             self._log.info("{line}{more}", line=line(record), more=more)
         else:
             self._suppressed += 1
@@ -59,17 +61,17 @@ class SessionLog:
 
 
 def line(record: Record) -> str:
-    """The record for a person: who, where to, how it ended."""
-    told = [
+    """Return the record as a line for people: the client, the upstream and how the session ended."""
+    parts = [
         f"session {record.session} {record.listener} {record.client} {record.target}",
         f"upstream={record.upstream or '-'} status={record.status}",
         f"up={record.octets_up} down={record.octets_down} seconds={record.phases.get('closed', 0.0):.3f}",
     ]
     if record.timeout:
-        told.append(f"timeout={record.timeout}")
-    told.append(f"ended by {record.ended_by or 'nobody'}")
+        parts.append(f"timeout={record.timeout}")
+    parts.append(f"ended by {record.ended_by or '-'}")
     if record.close_code is not None:
-        told.append(f"code={record.close_code}")
+        parts.append(f"code={record.close_code}")
     if record.error:
-        told.append(f"{record.error}: {record.detail}")
-    return " ".join(told)
+        parts.append(f"{record.error}: {record.detail}")
+    return " ".join(parts)

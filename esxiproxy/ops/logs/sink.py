@@ -1,4 +1,4 @@
-"""Lines on their way out of the process, to somebody who may be slow, full or gone."""
+"""Base class of log sinks: lines to a reader that may be slow or unavailable."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from twisted.logger import Logger
 from esxiproxy.core.session.record import Record
 
 MAX_QUEUED = 1 << 20
-"""Bytes of lines that wait for a slow reader; what comes after them is lost."""
+"""Maximum number of queued bytes; further lines are lost."""
 RETRY_DELAY = 0.1
-"""Seconds until a reader that takes nothing is tried again."""
+"""Seconds after which a write that would have blocked is retried."""
 LOG_INTERVAL = 60.0
-"""Seconds between two complaints about lost lines."""
-READER_STALLED = "the reader takes nothing"
-"""Why a line is lost that has no place in the queue."""
+"""Minimum number of seconds between two log messages about lost lines."""
+READER_STALLED = "the reader accepts no data"
+"""The reason for lines that are lost because the queue is full, or not written when the sink is closed."""
 
 
 class Sink:
-    """Takes lines and never blocks, never raises: what cannot be written is counted, and told of.
+    """A destination of log lines that never blocks and never raises.
 
-    A subclass says how a line is wrapped and how bytes are written.
+    Lines that cannot be written now are queued; lines that are lost are counted in ``losses``.  A subclass
+    defines how a line is encoded and how bytes are written.
     """
 
     def __init__(self, clock: Any, losses: Losses | None = None) -> None:
@@ -38,20 +39,20 @@ class Sink:
         self._retry: IDelayedCall | None = None
 
     def open(self) -> None:
-        """Get ready.  Raises OSError."""
+        """Open the destination.  Raises OSError."""
 
     def reactor_started(self) -> None:
-        """Note that the loop runs, and that it may not stand still from now on."""
+        """Note that the reactor runs, so that writes must not block it from now on."""
 
     def reopen(self, done: Callable[[OSError | None], None]) -> None:
-        """Begin again where the name leads now.
+        """Open the destination again, after its file was renamed.
 
-        ``done`` is called in the loop: with an error everything is as it was.
+        ``done`` is called in the reactor's thread with None, or with the error if the old one stays in use.
         """
         done(self._try_reopen())
 
     def close(self) -> Deferred[None]:
-        """Write what can be written at once, and let go."""
+        """Write what can be written without blocking, count the rest as lost, and close the destination."""
         self.flush_blocking(0.0)
         self._discard_queue()
         self._losses.stop()
@@ -60,12 +61,15 @@ class Sink:
 
     @property
     def has_queued(self) -> bool:
-        """Whether something could not be written yet."""
+        """Whether lines are queued."""
         return bool(self._queue)
 
-    def flush_blocking(self, patience: float) -> None:
-        """Write what is taken within so many seconds, when the loop runs no more: no other call waits."""
-        end = self._clock.seconds() + patience
+    def flush_blocking(self, timeout: float) -> None:
+        """Write the queued lines, and block for them up to ``timeout`` seconds.
+
+        To be called when the reactor does not run any more.
+        """
+        end = self._clock.seconds() + timeout
         while True:
             self._cancel()
             self._flush()
@@ -75,11 +79,11 @@ class Sink:
         self._cancel()
 
     def send(self, line: str, record: Record, seconds: float) -> None:
-        """Write a record's line as soon as it can be; ``seconds`` is the time of day."""
+        """Write or queue the line of a record; ``seconds`` is the time of day."""
         self.put(self.encode(line, record, seconds))
 
     def put(self, octets: bytes, lines: int = 1) -> None:
-        """Write bytes as soon as they can be; so many lines are lost when they are."""
+        """Write or queue bytes; ``lines`` is the number of lines that count as lost if they are."""
         if self._size + len(octets) > MAX_QUEUED:
             self._losses.add(lines, READER_STALLED)
             return
@@ -89,22 +93,25 @@ class Sink:
             self._flush()
 
     def encode(self, line: str, record: Record, seconds: float) -> bytes:
-        """The bytes of a line, with what has to be around it."""
+        """Return the bytes of a line as the destination expects them."""
         return line.encode("ascii", "backslashreplace") + b"\n"
 
     def write(self, octets: bytes) -> int:
-        """Write some bytes or all of them; how many.  Raises OSError, BlockingIOError for "not now"."""
+        """Write all or some of the bytes and return how many.
+
+        Raises BlockingIOError if none can be written now, and OSError if they are lost.
+        """
         raise NotImplementedError
 
     def wait_writable(self, seconds: float) -> bool:
-        """Whether something may be written within so many seconds: waits for that."""
+        """Block until the destination is writable, up to ``seconds``; return whether it is."""
         return False
 
     def _reopen(self) -> None:
-        """Begin again where the name leads now.  Raises OSError, and then everything is as it was."""
+        """Open the destination again.  Raises OSError, and the old one stays in use then."""
 
     def _release(self) -> None:
-        """Let go of what was opened."""
+        """Close the destination."""
 
     def _try_reopen(self) -> OSError | None:
         try:
@@ -114,7 +121,7 @@ class Sink:
         return None
 
     def _discard_queue(self) -> None:
-        """Count all that waits as lost."""
+        """Count all queued lines as lost and empty the queue."""
         for _, lines in self._queue:
             self._losses.add(lines, READER_STALLED)
         self._queue.clear()
@@ -127,7 +134,7 @@ class Sink:
 
     def _flush(self) -> None:
         self._retry = None
-        if self._flushing:  # the garbage collector logs, too, and wherever it likes
+        if self._flushing:  # a line that the garbage collector logged within a write
             return
         self._flushing = True
         try:
@@ -140,18 +147,19 @@ class Sink:
 
     def _write_first(self) -> None:
         octets, lines = self._queue[0]
-        taken, why = self._write_line(octets)
-        if why:
-            self._losses.add(lines, why)
+        taken, reason = self._write_line(octets)
+        if reason:
+            self._losses.add(lines, reason)
         self._advance(taken)
 
     def _write_line(self, octets: bytes) -> tuple[int, str]:
         """Write a line or a part of it.
 
-        Return how many bytes are done with, and why they are lost when they are.  Raises BlockingIOError.
+        Returns the number of bytes that were written or lost, and the reason of a loss or "".  Raises
+        BlockingIOError.
         """
         try:
-            if self._partial_line:  # half a line stands there: this one does not begin in its middle
+            if self._partial_line:  # the previous line was cut off: begin a new one
                 self.write(b"\n")
                 self._partial_line = False
             taken = self.write(octets)
@@ -164,7 +172,7 @@ class Sink:
         return taken, ""
 
     def _advance(self, taken: int) -> None:
-        """Take so many bytes of the first line away."""
+        """Remove ``taken`` bytes from the front of the queue."""
         octets, lines = self._queue[0]
         self._size -= taken
         if taken < len(octets):
@@ -174,7 +182,7 @@ class Sink:
 
 
 class Losses:
-    """Lines that were lost, and not told of yet."""
+    """The number of lines that were lost since the last message about it, and the reason of the last loss."""
 
     def __init__(self) -> None:
         self.lines = 0
@@ -184,22 +192,22 @@ class Losses:
     def __str__(self) -> str:
         return f"{self.lines} line{'' if self.lines == 1 else 's'} lost: {self.reason}"
 
-    def add(self, lines: int, why: str) -> None:
-        """Count so many more."""
+    def add(self, lines: int, reason: str) -> None:
+        """Count lost lines."""
         with self._lock:
             self.lines += lines
-            self.reason = why
+            self.reason = reason
 
-    def add_from_thread(self, lines: int, why: str) -> None:
-        """Count so many more, which a thread has lost."""
-        self.add(lines, why)
+    def add_from_thread(self, lines: int, reason: str) -> None:
+        """Count lost lines; to be called in another thread than the reactor's."""
+        self.add(lines, reason)
 
     def stop(self) -> None:
-        """No more will come."""
+        """End the counting."""
 
 
 class ReportedLosses(Losses):
-    """The access log's, of which our own log is told once a minute at most."""
+    """Losses of the access log, which are logged every ``LOG_INTERVAL`` seconds at most."""
 
     _log = Logger()
 
@@ -208,13 +216,13 @@ class ReportedLosses(Losses):
         self._clock = clock
         self._report_timer: IDelayedCall | None = None
 
-    def add(self, lines: int, why: str) -> None:
-        super().add(lines, why)
+    def add(self, lines: int, reason: str) -> None:
+        super().add(lines, reason)
         if self._report_timer is None:
             self._report()
 
-    def add_from_thread(self, lines: int, why: str) -> None:
-        self._clock.callFromThread(self.add, lines, why)
+    def add_from_thread(self, lines: int, reason: str) -> None:
+        self._clock.callFromThread(self.add, lines, reason)
 
     def stop(self) -> None:
         if self._report_timer is not None:

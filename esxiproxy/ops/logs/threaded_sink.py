@@ -1,4 +1,4 @@
-"""Lines into something that may hang, as a file does with its disk: a thread of its own writes them."""
+"""Base class of sinks whose writes may hang, as those to a disk: a thread makes them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from twisted.internet.defer import Deferred
 from esxiproxy.ops.logs.sink import MAX_QUEUED, READER_STALLED, RETRY_DELAY, Losses, Sink
 
 CLOSE_TIMEOUT = 1.0
-"""Seconds in which the thread has to write what still waits when the sink is closed."""
+"""Seconds that ``close`` waits for the thread to write the queued lines."""
 
 
 class ThreadedSink(Sink):
-    """A sink that writes in a thread once ``begin`` was called, if its writes may hang.
+    """A sink that writes in a thread while the reactor runs, if its writes may hang.
 
-    Before that, and after ``finish``, it writes at once like every other sink: no loop runs that would stand
-    still.  The thread must not exist when the process becomes a daemon, since a fork leaves threads behind.
+    Before ``reactor_started`` and after ``flush_blocking`` it writes in the calling thread.  The thread must
+    not be started before the process becomes a daemon, since a fork does not copy threads.
     """
 
     def __init__(self, clock: Any, losses: Losses | None = None) -> None:
@@ -28,15 +28,15 @@ class ThreadedSink(Sink):
         self._thread: threading.Thread | None = None
         self._reactor_runs = self._ending = self._closing = False
         self._jobs: deque[Callable[[], None]] = deque()
-        """What the thread is to do beside writing; an empty line in the queue stands for each."""
+        """Calls for the thread to make between writes; the queue has an empty line at the place of each."""
         self._closed: Deferred[None] | None = None
 
     def may_hang(self) -> bool:
-        """Whether a write may take as long as it likes."""
+        """Return whether a write may hang, so that it needs a thread."""
         raise NotImplementedError
 
     def reactor_started(self) -> None:
-        """Write in a thread from now on; to be called by the loop when it runs."""
+        """Start the thread if writes may hang; to be called in the reactor's thread."""
         self._reactor_runs = True
         if self._thread is None and self.may_hang():
             self._cancel()
@@ -65,19 +65,22 @@ class ThreadedSink(Sink):
                 self._enqueue(b"", 0)
         if not threaded:
             super().reopen(done)
-            if self._reactor_runs:  # what was a pipe may be a file now
+            if self._reactor_runs:  # a pipe may have been replaced by a file, which needs the thread
                 self.reactor_started()
 
-    def flush_blocking(self, patience: float) -> None:
+    def flush_blocking(self, timeout: float) -> None:
         self._reactor_runs = False
         thread = self._end_thread()
         if thread is not None:
-            thread.join(patience)
+            thread.join(timeout)
         if self._thread is None:
-            super().flush_blocking(patience)
+            super().flush_blocking(timeout)
 
     def close(self) -> Deferred[None]:
-        """Let go when the thread has written what waits, or when its time is up."""
+        """Close the destination when the thread has written the queue, or after ``CLOSE_TIMEOUT``.
+
+        A thread that still hangs then closes the destination when its write returns.
+        """
         closed: Deferred[None] = Deferred()
         with self._changed:
             thread = self._end_thread()
@@ -112,12 +115,12 @@ class ThreadedSink(Sink):
                         continue
                     self._thread = None
                 break
-        if self._closing:  # which is not said any more to a thread that has ended
+        if self._closing:  # set only while this thread runs
             self._release()
             self._clock.callFromThread(self._on_thread_end)
 
     def _next_item(self) -> tuple[bytes, int, Callable[[], None] | None] | None:
-        """Wait for a line, or for something else to do; None when this thread is to end."""
+        """Wait for a line or a call, and return it; return None when the thread is to exit."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._ending)
             if not self._queue:
@@ -127,20 +130,20 @@ class ThreadedSink(Sink):
             return octets, lines, None if octets else self._jobs.popleft()
 
     def _write_or_do(self, octets: bytes, lines: int, job: Callable[[], None] | None) -> None:
-        taken, why = 0, ""
+        taken, reason = 0, ""
         try:
             if job is not None:
                 job()
             else:
-                taken, why = self._write_line(octets)
+                taken, reason = self._write_line(octets)
         except BlockingIOError:
             raise
-        except Exception as error:  # without its thread nothing would be written any more
-            taken, why = len(octets), f"a bug: {error!r}"
-        if why:
-            self._losses.add_from_thread(lines, why)
+        except Exception as error:  # the thread must survive, or no further line would be written
+            taken, reason = len(octets), f"bug: {error!r}"
+        if reason:
+            self._losses.add_from_thread(lines, reason)
         with self._changed:
-            if self._queue:  # or nobody waits for them any more
+            if self._queue:  # not discarded meanwhile by close()
                 self._advance(taken)
 
     def _on_thread_end(self) -> None:

@@ -1,4 +1,4 @@
-"""The process's own log, twistd's: it goes where twistd is told to write it, and nobody waits for that."""
+"""Observers that write the process's log where twistd's options say, without blocking the reactor."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from esxiproxy.ops.logs.file_sink import RotatedFileSink, StdoutSink
 from esxiproxy.ops.logs.sink import Losses, Sink
 
 STOP_TIMEOUT = 1.0
-"""Seconds that a slow reader has, at the end of the process, for what still waits."""
+"""Seconds that the exit of the process waits for a slow reader of the log."""
 
 
 @implementer(ILogObserver)
 class TwistdLog:
-    """Takes twistd's place as the observer of its log; an event looks as twistd's own would make it look.
+    """The log observer that replaces twistd's, with the same format of lines.
 
-    What is lost is told of in the log itself, when everything before it has been written.
+    After lines were lost, a line with their number is written as soon as the queue is empty.
     """
 
     def __init__(self, reactor: Any, sink: Sink, losses: Losses) -> None:
-        """The sink, whose losses these are, is opened; raises OSError."""
+        """Open the sink, which counts into ``losses``.  Raises OSError."""
         self._reactor = reactor
         self._sink = sink
         self._losses = losses
@@ -47,13 +47,13 @@ class TwistdLog:
         sink.open()
 
     def __call__(self, event: LogEvent) -> None:
-        """Write an event, or count it."""
+        """Write an event, or count it as lost; other threads pass it on to the main thread."""
         if threading.current_thread() is not threading.main_thread() and self._exit_timeout:
-            self._reactor.callFromThread(self, event)  # while there is a loop, which is in the main thread
+            self._reactor.callFromThread(self, event)  # the reactor runs in the main thread
             return
         if (
             self._losses.lines and self._sink.has_queued
-        ):  # one gap, and not one for each line that has no place
+        ):  # until the queue is empty, so that the log has one gap
             self._losses.add(1, self._losses.reason)
             return
         self._report_losses()
@@ -61,26 +61,26 @@ class TwistdLog:
 
     def _report_losses(self) -> None:
         if self._losses.lines:
-            told, self._lines, self._losses.lines = str(self._losses), self._losses.lines, 0
-            self._log.warn("the log itself: {losses}", losses=told)
+            text, self._lines, self._losses.lines = str(self._losses), self._losses.lines, 0
+            self._log.warn("process log: {losses}", losses=text)
             self._lines = 1
 
     def reopen(self) -> None:
-        """Go on in a new file, where it is a file."""
+        """Rotate the log if it is a file."""
         self._sink.reopen(_reopened)
 
     def flush_at_exit(self) -> None:
-        """Write in a thread while the loop runs, and wait for a slow reader when loop or process has ended.
+        """Write in a thread while the reactor runs, and flush when the reactor stops or the process exits.
 
-        The wait happens once, and not for long.
+        The first flush waits for a slow reader up to ``STOP_TIMEOUT``, a later one does not wait.
         """
         self._reactor.callWhenRunning(self._sink.reactor_started)
         self._reactor.addSystemEventTrigger("after", "shutdown", self._finish)
         atexit.register(self._finish)
 
     def _finish(self) -> None:
-        patience, self._exit_timeout = self._exit_timeout, 0.0
-        self._sink.flush_blocking(patience)
+        timeout, self._exit_timeout = self._exit_timeout, 0.0
+        self._sink.flush_blocking(timeout)
         if not self._sink.has_queued:
             self._report_losses()
 
@@ -92,7 +92,7 @@ class TwistdLog:
 
 
 class TextLog(TwistdLog):
-    """A file, or the standard output."""
+    """The log in a file or on standard output."""
 
     def __init__(self, reactor: Any, sink: Sink, losses: Losses, encoding: str = "utf-8") -> None:
         super().__init__(reactor, sink, losses)
@@ -105,7 +105,10 @@ class TextLog(TwistdLog):
 
 
 class SystemLog(TwistdLog, SyslogObserver):
-    """Syslog; Twisted's observer makes the lines, and would have the C library send them, which waits."""
+    """The log in syslog.
+
+    Twisted's SyslogObserver formats the lines.  The sink sends them, as the C library's ``syslog()`` blocks.
+    """
 
     def __init__(self, reactor: Any, sink: SyslogSink, losses: Losses) -> None:
         TwistdLog.__init__(self, reactor, sink, losses)
@@ -113,7 +116,7 @@ class SystemLog(TwistdLog, SyslogObserver):
         self._legacy = LegacyLogObserverWrapper(cast(Any, self.emit))
 
     def syslog(self, priority: int, line: str) -> None:
-        """What ``emit`` calls for each line."""
+        """Send a line; SyslogObserver's ``emit`` calls this in place of ``syslog.syslog``."""
         facility = priority & ~7 or syslog.LOG_USER
         self._put(self._datagram(facility | priority & 7, line, time.time()))
 
@@ -122,7 +125,10 @@ class SystemLog(TwistdLog, SyslogObserver):
 
 
 def twistd_log(twistd: Mapping[str, Any] | None, reactor: Any) -> TwistdLog | None:
-    """The log that twistd's options ask for; None where that is not ours to say.  Raises CannotStart."""
+    """Return the log for twistd's options, or None where twistd's own observer is to be used.
+
+    ``twistd`` has twistd's parsed options.  Raises StartupError if the log cannot be opened.
+    """
     if twistd is None or "nodaemon" not in twistd or twistd["logger"]:
         return None
     try:
@@ -137,17 +143,19 @@ def twistd_log(twistd: Mapping[str, Any] | None, reactor: Any) -> TwistdLog | No
 def _log(twistd: Mapping[str, Any], reactor: Any) -> TwistdLog | None:
     losses = Losses()
     if twistd["syslog"]:
-        if sys.platform != "linux":  # who knows where it is there, and of what kind
+        if sys.platform != "linux":  # its socket has another path and kind elsewhere
             return None
         return SystemLog(reactor, SyslogSink(reactor, losses=losses, tag=twistd["prefix"]), losses)
     path = twistd["logfile"]
     if path != "-" and (path or not twistd["nodaemon"]):
         return TextLog(reactor, RotatedFileSink(path or "twistd.log", reactor, losses), losses)
-    if sys.stdout is None or not twistd["nodaemon"]:  # twistd knows what to say of that
+    if sys.stdout is None or not twistd["nodaemon"]:  # twistd reports the error
         return None
     return TextLog(reactor, StdoutSink(reactor, losses=losses), losses, sys.stdout.encoding)
 
 
 def _reopened(error: OSError | None) -> None:
     if error is not None:
-        Logger(namespace=__name__).error("the log cannot be rotated: {why}", why=error.strerror)
+        Logger(namespace=__name__).error(
+            "the log cannot be rotated: {reason}; writing to the old file continues", reason=error.strerror
+        )
