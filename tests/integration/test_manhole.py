@@ -171,7 +171,7 @@ def test_a_keys_file_that_others_may_write_lets_nobody_in(operator: Operator, ma
         assert operator.run(manhole, "help()").returncode == 255
     finally:
         keys.chmod(0o600)
-    assert "others than its owner may write to it" in manhole.log()
+    assert "users other than its owner can write to it" in manhole.log()
 
 
 def test_the_host_key_is_made_for_its_owner_and_stays(operator: Operator) -> None:
@@ -246,7 +246,7 @@ def test_a_trace_shows_headers_and_no_payload(operator: Operator, manhole: Manho
     assert re.search(r"\+ *0\.\d{3} +client > proxy +ping +fin +9 +masked\n", lines)
     assert re.search(r"proxy > client +pong +fin +9\n", lines)
     assert re.search(r"client > upstream +binary +fin +12 +masked\n", lines)
-    assert lines.endswith("trace ended after 4 frames: that was the number asked for\n")
+    assert lines.endswith("trace ended after 4 frames: limit of frames reached\n")
     assert "RFB" not in lines and "swordfish" not in lines
     until(lambda: gone(operator, manhole), "the session is gone")
 

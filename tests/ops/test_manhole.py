@@ -88,7 +88,7 @@ def test_a_host_key_that_others_can_read_is_refused(tmp_path):
     site.service().startService()
     site.host_key.chmod(0o640)
     site.reactor = MemoryReactorClock()
-    assert "others than its owner can read it" in site.problem()
+    assert "users other than its owner can read it" in site.problem()
 
 
 @pytest.mark.parametrize(
@@ -105,10 +105,10 @@ def test_a_host_key_that_is_none_is_refused(content, tmp_path):
     ("keys", "says"),
     [
         (None, "No such file"),
-        ("", "no public key"),
-        ("# nobody\n", "no public key"),
-        ("nonsense\n", "no public key"),
-        (f'from="192.0.2.1" {PUBLIC}', "no public key"),
+        ("", "no valid public key"),
+        ("# nobody\n", "no valid public key"),
+        ("nonsense\n", "no valid public key"),
+        (f'from="192.0.2.1" {PUBLIC}', "no valid public key"),
     ],
 )
 def test_without_a_key_nothing_is_bound(keys, says, tmp_path):
@@ -118,7 +118,7 @@ def test_without_a_key_nothing_is_bound(keys, says, tmp_path):
 def test_a_keys_file_that_others_may_write_to_is_refused(tmp_path):
     site = Site(tmp_path)
     site.keys.chmod(0o620)
-    assert "others than its owner may write to it" in site.problem()
+    assert "users other than its owner can write to it" in site.problem()
 
 
 def test_without_the_extra_it_says_what_to_install(tmp_path, monkeypatch):

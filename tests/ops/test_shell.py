@@ -56,7 +56,7 @@ class Holding:
 
 def test_it_greets_and_does_not_clear_the_screen():
     terminal = Terminal(opened())
-    assert b"\x1bc" not in terminal.octets and "help() says what there is" in terminal.text
+    assert b"\x1bc" not in terminal.octets and "help() lists the commands" in terminal.text
     assert terminal.text.endswith("esxiproxy> ")
 
 
@@ -102,7 +102,7 @@ def test_a_trace_shows_its_lines_above_what_is_being_typed():
     assert "swordfish" not in terminal.text
     assert "\nno sessions" not in terminal.type("ions()\r") and desk.id in terminal.text
     shown = terminal.type(f"untrace('{desk.id}')\r")
-    assert shown.endswith("trace ended after 1 frame: as you wish\nesxiproxy> ")
+    assert shown.endswith("trace ended after 1 frame: stopped by untrace()\nesxiproxy> ")
 
 
 def test_exit_and_control_d_leave_and_the_proxy_goes_on():

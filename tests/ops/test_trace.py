@@ -90,7 +90,7 @@ def test_what_passes_is_the_same_with_a_trace_in_the_middle_of_a_frame(chunk):
         "client > upstream text ... 70000 masked",
         "client > upstream continuation fin 1 masked",
     ]
-    assert desk.lines[2] == "trace ended after 2 frames: that was the number asked for"
+    assert desk.lines[2] == "trace ended after 2 frames: limit of frames reached"
 
 
 def test_an_ended_trace_leaves_a_plain_walker_and_no_timer():
@@ -117,7 +117,7 @@ def test_a_trace_ends_after_its_seconds():
     desk.scene.advance(2.4)
     assert not desk.lines
     desk.scene.advance(0.2)
-    assert desk.lines == ["trace ended after 0 frames: 2.5 s are over"]
+    assert desk.lines == ["trace ended after 0 frames: limit of 2.5 s reached"]
 
 
 def test_a_trace_ends_when_it_is_told_to():
@@ -125,8 +125,8 @@ def test_a_trace_ends_when_it_is_told_to():
     shown = desk.commands.trace(desk.id)
     assert f"untrace('{desk.id}')" in shown and "100 frames or 60 s" in shown
     desk.commands.untrace(desk.id[:4])
-    assert desk.lines == ["trace ended after 0 frames: as you wish"]
-    with pytest.raises(CommandError, match="you trace no session"):
+    assert desk.lines == ["trace ended after 0 frames: stopped by untrace()"]
+    with pytest.raises(CommandError, match="this shell traces no session"):
         desk.commands.untrace(desk.id)
 
 
@@ -152,7 +152,7 @@ def test_a_trace_ends_when_its_operator_leaves():
     desk = opened()
     desk.commands.trace(desk.id)
     desk.commands.stop_traces()
-    assert desk.commands.running_traces == 0 and desk.lines[-1].endswith("the operator has left")
+    assert desk.commands.running_traces == 0 and desk.lines[-1].endswith("the operator has disconnected")
 
 
 def test_a_fault_is_shown_by_its_name():
@@ -166,7 +166,7 @@ def test_a_fault_is_shown_by_its_name():
 def test_a_session_has_one_trace_at_a_time():
     desk = opened()
     desk.commands.trace(desk.id)
-    with pytest.raises(CommandError, match="traced already"):
+    with pytest.raises(CommandError, match="already being traced"):
         desk.commands.trace(desk.id)
     assert "traced      yes" in desk.commands.session(desk.id)
 

@@ -1,1 +1,1 @@
-"""An operator's shell over SSH."""
+"""The manhole: an operator's Python shell in the running process, over SSH."""

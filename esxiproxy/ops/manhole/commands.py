@@ -1,4 +1,4 @@
-"""What an operator can do to the sessions of a running proxy."""
+"""The commands with which an operator inspects and closes the sessions of a running proxy."""
 
 from __future__ import annotations
 
@@ -16,22 +16,24 @@ from esxiproxy.ops.manhole.trace import Trace
 from esxiproxy.ops.manhole.views import LiveSessionsView, LiveSessionView
 
 MAX_TRACE_FRAMES = 10_000
+"""Maximum number of frames of one trace."""
 MAX_TRACE_SECONDS = 3600.0
-"""What one trace may show, and for how long, at most."""
+"""Maximum duration of one trace."""
 
 
 class CommandError(Exception):
-    """The operator asked for something that there is not; a sentence says what, and no traceback."""
+    """A command with an argument that cannot be used; its message is shown without a traceback."""
 
 
 Upstreams = Callable[[], Iterable[Upstream]]
 
 
 class Commands:
-    """The names in one operator's interactive session.
+    """The commands in the namespace of one operator's shell.
 
-    ``operator`` is who it is, for our log; ``show`` takes what comes later than an answer, a trace's lines;
-    ``idle`` is called when the last trace has ended.
+    ``operator`` names the operator in the log.  ``show`` prints a line that is no return value, such as a
+    trace's.  ``idle`` is called when the last trace has ended.  The shell's ``help()`` prints the docstrings
+    of the commands.
     """
 
     _log = Logger()
@@ -55,11 +57,11 @@ class Commands:
 
     @property
     def running_traces(self) -> int:
-        """How many traces run."""
+        """The number of running traces."""
         return len(self._traces)
 
     def names(self) -> dict[str, Any]:
-        """The names by which an operator calls these."""
+        """Return the commands by the names under which an operator calls them."""
         commands = (
             self.sessions,
             self.session,
@@ -72,56 +74,56 @@ class Commands:
         return {command.__name__: command for command in commands}
 
     def stop_traces(self) -> None:
-        """The operator is gone: nobody looks at the traces any more."""
+        """Stop all traces, after the operator has disconnected."""
         for trace in list(self._traces.values()):
-            trace.stop("the operator has left")
+            trace.stop("the operator has disconnected")
 
-    # What an operator types
+    # Commands: the docstrings are the lines of help()
 
     def sessions(self) -> PlainText:
-        """sessions(): a table of the sessions, the oldest first"""
+        """sessions(): list the sessions, oldest first"""
         return PlainText(views.sessions(self._sessions))
 
     def session(self, identity: str) -> PlainText:
-        """session(id): what is known of one session; the beginning of its id is enough"""
+        """session(id): show the details of a session; a unique prefix of the id is enough"""
         return PlainText(views.session(self._find(identity)))
 
     def close(self, identity: str, reason: str = "closed by an operator") -> PlainText:
-        """close(id, 'reason'): end a console; both peers get close code 1008 with the reason"""
-        holder = self._find(identity)
+        """close(id, 'reason'): close a console; both peers get close code 1008 with the reason"""
+        live = self._find(identity)
         self._log.info(
             "manhole: {operator} closes session {session}: {reason}",
             operator=self._operator,
-            session=holder.session.id,
+            session=live.session.id,
             reason=reason,
         )
-        holder.end(Killed(str(reason)))
-        return PlainText(f"session {holder.session.id} is being closed")
+        live.end(Killed(str(reason)))
+        return PlainText(f"session {live.session.id} is being closed")
 
     def upstreams(self) -> PlainText:
-        """upstreams(): a table of the upstreams, with their sessions"""
+        """upstreams(): list the upstreams with the number of their sessions"""
         return PlainText(views.upstreams(self._upstreams(), self._sessions))
 
     def trace(self, identity: str, frames: int = 100, seconds: float = 60.0) -> PlainText:
-        """trace(id, frames=100, seconds=60): show a session's frames by their headers, as they pass"""
-        holder = self._find(identity)
-        if views.relay_of(holder) is None:
+        """trace(id, frames=100, seconds=60): show the headers of a session's frames as they are relayed"""
+        live = self._find(identity)
+        if views.relay_of(live) is None:
             raise CommandError(
-                f"session {holder.session.id} has no frames yet: its upstream has not accepted"
+                f"session {live.session.id} has no frames yet: its upstream has not accepted the console"
             )
         if not (1 <= frames <= MAX_TRACE_FRAMES and 0 < seconds <= MAX_TRACE_SECONDS):
             raise CommandError(
-                f"a trace has 1 to {MAX_TRACE_FRAMES} frames and at most {MAX_TRACE_SECONDS:g} seconds"
+                f"a trace has 1 to {MAX_TRACE_FRAMES} frames and lasts up to {MAX_TRACE_SECONDS:g} seconds"
             )
-        legs = views.relay_of(holder).legs
+        legs = views.relay_of(live).legs
         if any(leg.on_control_written for leg in legs.values()):
-            raise CommandError(f"session {holder.session.id} is being traced already")
-        name = holder.session.id
+            raise CommandError(f"session {live.session.id} is already being traced")
+        name = live.session.id
         trace = Trace(
             legs,
             self._clock,
             self._show,
-            alive=lambda: holder in list(self._sessions),
+            alive=lambda: live in list(self._sessions),
             ended=lambda: self._on_trace_ended(name),
             frames=frames,
             seconds=seconds,
@@ -134,20 +136,20 @@ class Commands:
         )
 
     def untrace(self, identity: str) -> PlainText:
-        """untrace(id): end a trace of yours"""
+        """untrace(id): stop a trace of this shell"""
         found = [name for name in self._traces if name.startswith(str(identity))]
         if len(found) != 1 or not identity:
-            raise CommandError(f"you trace {', '.join(self._traces) or 'no session'}")
-        self._traces[found[0]].stop("as you wish")
+            raise CommandError(f"this shell traces {', '.join(self._traces) or 'no session'}")
+        self._traces[found[0]].stop("stopped by untrace()")
         return PlainText("")
 
     def help(self) -> PlainText:
-        """help(): this"""
+        """help(): list the commands"""
         lines = [(command.__doc__ or "").partition(": ") for command in self.names().values()]
         width = max(len(call) for call, _, _ in lines)
         text = "\n".join(f"{call:<{width}}  {meaning}" for call, _, meaning in lines)
         return PlainText(
-            f"{text}\n\nThis is Python in the proxy's process: what blocks here blocks every console."
+            f"{text}\n\nThis is Python in the proxy's process: a statement that blocks stops every console."
         )
 
     def _on_trace_ended(self, name: str) -> None:
@@ -156,7 +158,7 @@ class Commands:
             self._idle()
 
     def _find(self, identity: str) -> LiveSessionView:
-        found = [holder for holder in self._sessions if holder.session.id.startswith(str(identity))]
+        found = [live for live in self._sessions if live.session.id.startswith(str(identity))]
         if not identity or not found:
             raise CommandError(f"no session {str(identity)!r}")
         if len(found) > 1:

@@ -1,4 +1,4 @@
-"""A way into the running process: an interactive session over SSH, for whoever has one of the keys."""
+"""The manhole's service: an SSH listener that gives authorized operators a shell in the process."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ from esxiproxy.ops.manhole.commands import Commands, LiveSessionsView
 
 
 class ManholeError(StartupError):
-    """The manhole cannot be opened, and why."""
+    """The manhole cannot be started."""
 
 
 class ManholeService(Service):
-    """Listens for SSH while it runs.
+    """The service that listens for SSH connections of operators.
 
     ``endpoint`` is a Twisted endpoint description.  ``keys`` is an ``authorized_keys`` file; there are no
-    passwords.  ``host_key`` is made at the first start.  ``upstreams`` gives those of the configuration;
-    without it the operator sees those that are in use.  An ``inherited`` socket listens already.
+    passwords.  ``host_key`` is created at the first start if it is missing.  ``upstreams`` returns the
+    configured upstreams; by default, operators see only those in use.  ``inherited`` is a socket that listens
+    already.
 
-    Whoever is in runs Python in this process, with all that the process may do: hence loopback, keys, and off
-    by default.
+    An operator can run any Python code with the permissions of the process.  Therefore the manhole is off by
+    default, needs keys and should listen on loopback only.
     """
 
     _log = Logger()
@@ -56,13 +57,13 @@ class ManholeService(Service):
 
     @property
     def port(self) -> IListeningPort | None:
-        """The bound port, once it is."""
+        """The bound port, or None before it is bound."""
         return self._binding.port
 
     def privilegedStartService(self) -> None:
-        """Bind, with the other listeners; raises ManholeError."""
+        """Bind the port, together with the other listeners.  Raises ManholeError."""
         super().privilegedStartService()
-        # Here and not above: who has no manhole needs no Conch, and Conch's login imports the reactor.
+        # Imported here, since Conch is an optional dependency and its login imports the reactor.
         try:
             from esxiproxy.ops.manhole.ssh import SSHListener
             from esxiproxy.ops.manhole.ssh_keys import AuthorizedKeys, KeyFileError, fingerprint, host_key
@@ -88,19 +89,19 @@ class ManholeService(Service):
         )
 
     def startService(self) -> None:
-        if self.port is None:  # embedded: nobody called privilegedStartService
+        if self.port is None:  # embedded without a call of privilegedStartService
             self.privilegedStartService()
         super().startService()
 
     def stopService(self) -> Deferred[None]:
-        """Close the port and everybody's session."""
+        """Close the port and abort all SSH connections."""
         super().stopService()
         if self._listener is not None:
             self._listener.abort_all()
         return self._binding.release()
 
     def address(self) -> str:
-        """Where it listens, as a person would write it."""
+        """Return the listening address as text."""
         return self._binding.address
 
     def _commands(self, operator: str, show: Callable[[str], None], idle: Callable[[], None]) -> Commands:

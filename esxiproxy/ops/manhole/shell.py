@@ -1,4 +1,4 @@
-"""An operator's terminal: Python in the proxy's process, and the commands in it."""
+"""An operator's shell: a Python interpreter in the proxy's process, with the manhole's commands."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from esxiproxy.core.redaction import redact_text
 from esxiproxy.ops.manhole.commands import CommandError, Commands
 
 MakeCommands = Callable[[Callable[[str], None], Callable[[], None]], Commands]
-"""Takes what shows a later line, and what is called when the last trace has ended."""
+"""Makes a shell's commands from the function that prints a line and one to call when traces have ended."""
 
 
 class Interpreter(ManholeInterpreter):
-    """Runs what the operator types.  All that it shows goes through the redaction of tickets."""
+    """The interpreter of the operator's input; tickets in its output are redacted."""
 
     failed = False
 
@@ -48,7 +48,7 @@ class Interpreter(ManholeInterpreter):
 
 
 class Shell(Manhole):
-    """The terminal of an interactive session."""
+    """The shell with a terminal, for ``ssh`` without a command."""
 
     namespace: Any
     ps = (b"esxiproxy> ", b"......... > ")
@@ -65,9 +65,9 @@ class Shell(Manhole):
         self.interpreter = Interpreter(self, self.namespace)
 
     def initializeScreen(self) -> None:
-        """Twisted's own clears the screen, and what the operator had on it."""
+        """Write the greeting, without clearing the operator's screen as Twisted's own method does."""
         self.setInsertMode()
-        self.terminal.write("esxiproxy: help() says what there is\n")
+        self.terminal.write("esxiproxy: help() lists the commands\n")
         self.terminal.write(self.ps[self.pn])
 
     def terminalSize(self, width: int, height: int) -> None:
@@ -81,7 +81,7 @@ class Shell(Manhole):
             self._busy = False
 
     def addOutput(self, data: str, isAsync: bool | None = None) -> None:
-        """Twisted's own fails to draw again what is being typed when something comes in between."""
+        """Write output above the input line, which Twisted's own method does not redraw correctly."""
         if self._is_closed:
             return
         shown = redact_text(data)
@@ -98,11 +98,11 @@ class Shell(Manhole):
             self.terminal.cursorBackward(behind)
 
     def show(self, line: str) -> None:
-        """A line that comes when it comes, above what is being typed."""
+        """Write a line at any time, above the input line."""
         self.addOutput(line + "\n", True)
 
     def leave(self) -> None:
-        """exit(), quit()"""
+        """Close the shell, for ``exit()`` and ``quit()``."""
         self._ended(0)
 
     def handle_QUIT(self) -> None:
@@ -110,13 +110,13 @@ class Shell(Manhole):
         self.leave()
 
     def on_closed(self) -> None:
-        """The channel is closed."""
+        """Stop the traces and the output, after the SSH channel was closed."""
         self._is_closed = True
         self.commands.stop_traces()
 
 
 class OneCommand:
-    """One line given to ``ssh`` as its argument: its output, without a terminal; waits for its traces."""
+    """The interpreter of a single line, the argument of ``ssh``; it ends with the last trace of the line."""
 
     def __init__(
         self,
@@ -136,12 +136,12 @@ class OneCommand:
         self._line = line
 
     def run(self) -> None:
-        """Run the line, and end when there is nothing more to be shown."""
+        """Run the line, and close the channel unless traces are running."""
         if self._is_closed:
             return
         unfinished = self._interpreter.push(self._line.encode())
         if unfinished:
-            self.show("this line has no end")
+            self.show("the command is incomplete Python")
         self._status = 1 if unfinished or self._interpreter.failed else 0
         if not self.commands.running_traces:
             self.leave()
@@ -150,7 +150,7 @@ class OneCommand:
         self.addOutput(line + "\n")
 
     def addOutput(self, data: str, isAsync: bool | None = None) -> None:
-        """What the interpreter calls, in Twisted's words."""
+        """Write output; the interpreter calls this method of Twisted's Manhole."""
         if not self._is_closed:
             ending = "" if data.endswith("\n") else "\n"
             self._write((redact_text(data) + ending).encode("utf-8", "replace"))
@@ -168,18 +168,18 @@ class OneCommand:
 
 
 class OutputTransport:
-    """What Conch calls a transport: takes bytes, and is never asked for anything else."""
+    """A transport for Conch that only passes bytes on."""
 
     def __init__(self, write: Callable[[bytes], None]) -> None:
         self.write = write
 
     def loseConnection(self) -> None:
-        """The channel is closed with the process (:meth:`Channel._ended`), not with its streams."""
+        """Ignore the call, since the channel is closed with the process in :meth:`Channel._ended`."""
 
 
 @implementer(ISession)
 class Channel:
-    """One shell or one command of an operator, on an SSH connection."""
+    """One SSH session channel, with a shell or a single command."""
 
     def __init__(self, make_commands: MakeCommands, clock: IReactorTime) -> None:
         self._make_commands = make_commands
@@ -204,7 +204,7 @@ class Channel:
         process.makeConnection(OutputTransport(lambda _octets: None))
         line = command.decode("utf-8", "replace")
         self._running = running = OneCommand(line, self._make_commands, process.write, self._ended)
-        self._clock.callLater(0, running.run)  # after the answer to the client's request
+        self._clock.callLater(0, running.run)  # after Conch has answered the client's request
 
     def windowChanged(self, size: tuple[int, ...]) -> None:
         self._size = (size[0], size[1])

@@ -1,4 +1,4 @@
-"""The manhole's SSH side: public keys and nothing else, one kind of channel, no forwarding."""
+"""The manhole's SSH server: logins with public keys only, session channels only, no forwarding."""
 
 from __future__ import annotations
 
@@ -36,21 +36,25 @@ _SIGNATURES = (
     b"ssh-ed25519,sk-ssh-ed25519@openssh.com,sk-ecdsa-sha2-nistp256@openssh.com,"
     b"ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521,rsa-sha2-512,rsa-sha2-256"
 )
-"""What an operator's key may sign with: no SHA-1."""
+"""The signature algorithms that an operator's key may use, without SHA-1."""
 _ERRORS_ONLY = FilteringLogObserver(globalLogPublisher, [LogLevelFilterPredicate(LogLevel.error)])
 _DISCARD = LogPublisher()
-"""Conch tells of every packet's name, and calls an ordinary goodbye an error."""
+"""A publisher without observers: Conch logs each packet, and an ordinary disconnect as an error."""
 
 LOGIN_TIMEOUT = 30.0
-"""Seconds from the connection to a key that is admitted."""
+"""Seconds from the connection to a successful login."""
 MAX_LOGIN_ATTEMPTS = 6
 
 CommandsFor = Callable[[str, Callable[[str], None], Callable[[], None]], Commands]
-"""Takes who the operator is, what shows a later line, and what is called when the last trace has ended."""
+"""Makes the commands of a shell from the operator's name, the function that prints a line, and one to call
+when traces have ended."""
 
 
 class KeyChecker(SSHPublicKeyChecker):
-    """Admits whoever has the private part of an authorized key; says who it is by name and fingerprint."""
+    """The checker of logins with an authorized key.
+
+    An operator is named by the user name and the fingerprint of the key.
+    """
 
     _log = Logger()
 
@@ -59,13 +63,13 @@ class KeyChecker(SSHPublicKeyChecker):
 
     def _admitted(self, user: bytes, credentials: Any) -> bytes:
         who = f"{user.decode('utf-8', 'replace')!r} with key {fingerprint(Key.fromString(credentials.blob))}"
-        self._log.info("manhole: {who} is in", who=who)
+        self._log.info("manhole: {who} has logged in", who=who)
         return who.encode()
 
 
 @implementer(IRealm)
 class Realm:
-    """Makes an avatar of whoever is admitted."""
+    """The realm that makes the avatar of an operator who has logged in."""
 
     def __init__(self, commands_for: CommandsFor, clock: IReactorTime) -> None:
         self._commands_for = commands_for
@@ -77,7 +81,7 @@ class Realm:
 
 
 class Operator(ConchUser):
-    """Somebody who is in.  There is no forwarding of ports or agents, and no subsystem."""
+    """An operator who has logged in, without port forwarding, agent forwarding and subsystems."""
 
     def __init__(self, name: str, commands_for: CommandsFor, clock: IReactorTime) -> None:
         super().__init__()
@@ -93,7 +97,10 @@ class Operator(ConchUser):
 
 
 class UserAuth(SSHUserAuthServer):
-    """The login.  The deadline is the connection's, since Conch's own begins after the key exchange."""
+    """The login of a connection.
+
+    The connection has the deadline, since Conch's own begins only after the key exchange.
+    """
 
     _log = Logger(observer=_ERRORS_ONLY)
     attemptsBeforeDisconnect = MAX_LOGIN_ATTEMPTS
@@ -111,13 +118,13 @@ class Channels(SSHConnection):
 
 
 class ManholeConnection(SSHServerTransport):
-    """One SSH connection, aborted when nobody has logged in on it in time."""
+    """One SSH connection, aborted when its login takes longer than ``LOGIN_TIMEOUT``."""
 
     _log = Logger(observer=_DISCARD)
     supportedKeyExchanges = [
         name
         for name in SSHServerTransport.supportedKeyExchanges
-        if b"group" not in name  # SHA-1, or moduli
+        if b"group" not in name  # these need SHA-1 or a file of moduli
     ]
     supportedCiphers = [name for name in SSHServerTransport.supportedCiphers if name.endswith(b"-ctr")]
     supportedMACs = [name for name in SSHServerTransport.supportedMACs if b"sha2" in name]
@@ -139,7 +146,10 @@ class ManholeConnection(SSHServerTransport):
         super().connectionLost(reason)
 
     def sendExtInfo(self, extensions: Any) -> None:
-        """RFC 8308 3.1.  Conch names the signatures of its own key, and so keeps other kinds of keys out."""
+        """Send the signature algorithms that are accepted (RFC 8308 3.1).
+
+        Conch would send only those of the host key's type, which keeps keys of other types out.
+        """
         super().sendExtInfo([(b"server-sig-algs", _SIGNATURES)])
 
     def _on_login_timeout(self) -> None:
@@ -148,7 +158,7 @@ class ManholeConnection(SSHServerTransport):
 
 
 class SSHListener(SSHFactory):
-    """Makes the SSH connections of one manhole, and knows them."""
+    """The factory of a manhole's SSH connections."""
 
     noisy = False
     protocol = ManholeConnection
@@ -166,13 +176,13 @@ class SSHListener(SSHFactory):
         self.connections: set[ManholeConnection] = set()
 
     def buildProtocol(self, addr: Any) -> Any:
-        """Without Conch's remark about moduli, which our key exchanges do not need."""
+        """Make a connection, without Conch's warning about missing moduli, which are not needed."""
         connection = self.protocol()
         connection.factory = self
         connection.supportedPublicKeys = list(self.privateKeys)
         return connection
 
     def abort_all(self) -> None:
-        """Every connection, now."""
+        """Abort all connections."""
         for connection in list(self.connections):
             connection.transport.abortConnection()

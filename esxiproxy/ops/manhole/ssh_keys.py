@@ -1,4 +1,4 @@
-"""The keys of the manhole, as OpenSSH keeps them: who may come in, and the host's own."""
+"""The key files of the manhole, in OpenSSH's formats: authorized keys and the host key."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from zope.interface import implementer
 
 
 class KeyFileError(Exception):
-    """A key file cannot be used, and why."""
+    """A key file cannot be used."""
 
 
 def fingerprint(key: Key) -> str:
-    """``SHA256:...``, as ``ssh-keygen -l`` shows it."""
+    """Return the fingerprint of a key as ``ssh-keygen -l`` shows it, ``SHA256:...``."""
     digest: str = key.fingerprint(FingerprintFormats.SHA256_BASE64)
     return f"SHA256:{digest.rstrip('=')}"
 
 
 @implementer(IAuthorizedKeysDB)
 class AuthorizedKeys:
-    """The keys of one file in the format of ``authorized_keys``, read anew at every login.
+    """The keys of a file in the format of ``authorized_keys``, which is read at every login.
 
-    A key with options in front of it (``from=``, ``command=``) is not admitted: we could not keep to them.
+    A key with options (``from=``, ``command=``) is ignored, since the options would not be enforced.
     """
 
     _log = Logger()
@@ -38,7 +38,10 @@ class AuthorizedKeys:
         self._path = path
 
     def read(self) -> list[Key]:
-        """The keys in the file.  Raises KeyFileError when it has none, or when strangers may write to it."""
+        """Return the keys in the file.
+
+        Raises KeyFileError when the file has no key, or when others than its owner can write to it.
+        """
         try:
             with open(self._path, "rb") as source:
                 mode = os.fstat(source.fileno()).st_mode
@@ -46,37 +49,41 @@ class AuthorizedKeys:
         except OSError as error:
             raise KeyFileError(f"{self._path}: {error.strerror}") from error
         if mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise KeyFileError(f"{self._path}: others than its owner may write to it (chmod go-w)")
+            raise KeyFileError(f"{self._path}: users other than its owner can write to it; run chmod go-w")
         keys, unread = [], []
         for number, line in enumerate(lines, 1):
             if line.strip() and not line.strip().startswith(b"#"):
                 key = _public_key(line.strip())
                 keys.append(key) if key is not None else unread.append(number)
         if not keys:
-            raise KeyFileError(f"{self._path}: no public key in it that can be read (options are not taken)")
+            raise KeyFileError(f"{self._path}: has no valid public key (keys with options are ignored)")
         for number in unread:
-            self._log.warn("{path}:{line}: this is no public key", path=str(self._path), line=number)
+            self._log.warn(
+                "manhole: {path}:{line}: not a valid public key, the line is ignored",
+                path=str(self._path),
+                line=number,
+            )
         return keys
 
     def getAuthorizedKeys(self, username: bytes) -> Iterable[Key]:
-        """Every user name is as good as any other: the key says who it is."""
+        """Return the keys for any user name, since the key alone identifies the operator."""
         try:
             return self.read()
         except KeyFileError as error:
-            self._log.error("manhole: nobody comes in: {error}", error=error)
+            self._log.error("manhole: login refused, the keys cannot be read: {error}", error=error)
             return ()
 
 
 def _public_key(line: bytes) -> Key | None:
     try:
         key: Key = Key.fromString(line)
-    except Exception:  # Conch has no one class for what it cannot read
+    except Exception:  # Conch raises errors of several classes
         return None
     return key if key.isPublic() else None
 
 
 def host_key(path: Path) -> Key:
-    """The key in the file; made there, for its owner alone, if there is none.  Raises KeyFileError."""
+    """Return the key in the file, which is created with mode 0600 if it is missing.  Raises KeyFileError."""
     try:
         if not path.exists():
             _make(path)
@@ -86,23 +93,25 @@ def host_key(path: Path) -> Key:
     except OSError as error:
         raise KeyFileError(f"{path}: {error.strerror}") from error
     if mode & 0o077:
-        raise KeyFileError(f"{path}: others than its owner can read it: remove it, and a new one is made")
+        raise KeyFileError(
+            f"{path}: users other than its owner can read it; remove it, and the next start creates a new key"
+        )
     try:
         key: Key = Key.fromString(content)
     except EncryptedKeyError as error:
-        raise KeyFileError(f"{path}: has a passphrase, and nobody is there to type it") from error
+        raise KeyFileError(f"{path}: the key has a passphrase; a host key must have none") from error
     except (BadKeyError, ValueError, IndexError, AssertionError) as error:
-        raise KeyFileError(f"{path}: no private key that can be read") from error
+        raise KeyFileError(f"{path}: not a valid private key") from error
     if key.isPublic():
-        raise KeyFileError(f"{path}: a public key; the private one is needed")
+        raise KeyFileError(f"{path}: is a public key, but the private key is needed")
     return key
 
 
 def _make(path: Path) -> None:
-    """Whole or not at all, whoever else makes it at the same moment."""
+    """Create the file atomically, also when another process creates it at the same time."""
     new = path.with_name(f".{path.name}.{os.getpid()}")
     with suppress(FileNotFoundError):
-        new.unlink()  # left by a process of our number that was killed here
+        new.unlink()  # left by a process with the same PID that was killed
     file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with open(file, "wb") as target:

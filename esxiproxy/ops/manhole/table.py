@@ -1,4 +1,4 @@
-"""Text for a person at a terminal: tables, ages, sizes."""
+"""Formats tables, ages and sizes as text for a terminal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 
 class PlainText(str):
-    """A text that an interactive session shows as it is, and not as a Python string."""
+    """A string that the interpreter shows without quotes and escapes."""
 
     __slots__ = ()
 
@@ -15,7 +15,7 @@ class PlainText(str):
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns that are as wide as their widest cell."""
+    """Return a table whose columns are as wide as their widest cell."""
     lines = [[plain(cell) for cell in line] for line in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
@@ -25,12 +25,12 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def plain(text: str) -> str:
-    """The text without what a terminal would obey: a name may come from a stranger."""
+    """Return the text with escaped control characters, which a client could use against the terminal."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def age(seconds: float) -> str:
-    """``9s``, ``4m 12s``, ``3h 04m``, ``2d 07h``."""
+    """Return a duration such as ``9s``, ``4m 12s``, ``3h 04m`` or ``2d 07h``."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
@@ -42,7 +42,7 @@ def age(seconds: float) -> str:
 
 
 def size(octets: int) -> str:
-    """``512``, ``1.5 KiB``, ``12 MiB``."""
+    """Return a number of bytes such as ``512``, ``1.5 KiB`` or ``12 MiB``."""
     if octets < 1024:
         return str(octets)
     number = octets / 1024
@@ -54,10 +54,10 @@ def size(octets: int) -> str:
 
 
 def milliseconds(seconds: float | None) -> str:
-    """``12 ms``; ``-`` when nothing is known."""
+    """Return a duration such as ``12 ms`` or ``1.5 s``, and ``-`` for None."""
     return "-" if seconds is None else f"{seconds * 1000:.3g} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
 def count(number: int, noun: str) -> str:
-    """``1 session``, ``2 sessions``."""
+    """Return a number with its noun, such as ``1 session`` or ``2 sessions``."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,7 +1,7 @@
-"""The frames of one session as they pass, by their headers: never a payload, never a mask key.
+"""Traces a session: shows the headers of its frames as they are relayed, never a payload or a masking key.
 
-A session that is not traced pays nothing: a trace puts a walker of its own in the place of each leg's, and
-puts a plain one back when it ends.
+A trace replaces the frame walker of each leg and puts a plain one back at its end, so that sessions without
+a trace have no cost.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from esxiproxy.ops.manhole.table import count
 _NAMES = {0: "continuation", 1: "text", 2: "binary", 8: "close", 9: "ping", 10: "pong"}
 _CONTROL, _OPCODE, _FIN, _MASKED, _LENGTH = 0x08, 0x0F, 0x80, 0x80, 0x7F
 _CHECK_INTERVAL = 1.0
-"""Seconds between two looks at whether the session is still there."""
+"""Seconds between two checks whether the session has ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class FrameHeader:
-    """What may be seen of a frame (RFC 6455 5.2)."""
+    """The header of a frame without its masking key (RFC 6455 5.2)."""
 
     opcode: int
     fin: bool
@@ -41,7 +41,7 @@ class FrameHeader:
 
 
 def header_at(octets: bytes, position: int) -> tuple[FrameHeader, int] | None:
-    """The frame header there, and where its payload begins; None when not all of it is there."""
+    """Return the frame header at ``position`` and where its payload begins, or None if it is incomplete."""
     if len(octets) - position < 2:
         return None
     first, second = octets[position], octets[position + 1]
@@ -58,7 +58,10 @@ def header_at(octets: bytes, position: int) -> tuple[FrameHeader, int] | None:
 
 
 class TracingWalker(FrameWalker):
-    """A walker that tells of every frame header which it passes, and of the fault at which it stops."""
+    """A frame walker that reports each frame header, and the fault at which it stops.
+
+    It takes over the state of ``walker``.
+    """
 
     __slots__ = ("_faulted", "_passed")
 
@@ -75,12 +78,12 @@ class TracingWalker(FrameWalker):
     def walk(self, octets: bytes) -> int:
         position = self.left
         run = super().walk(octets)
-        # Only now: whoever is told may take this walker out, with the state that it has after the walk.
+        # Reported after the walk, since a callback may replace this walker and continue with its state.
         headers = []
         while position < run and (found := header_at(octets, position)):
             headers.append(found[0])
             position = found[1] + found[0].length
-        # A control frame whose header is not whole yet will be met again.
+        # An incomplete header of a control frame is found again in the next walk.
         if self.control and (found := header_at(octets, run)):
             headers.append(found[0])
         fault = self.fault
@@ -92,18 +95,19 @@ class TracingWalker(FrameWalker):
 
 
 class TracedLeg(Protocol):
-    """What a trace wants of a leg."""
+    """The part of a leg that a trace uses."""
 
     walker: FrameWalker
     on_control_written: Callable[[int, int], None] | None
-    """Told of each control frame that we write to this leg: its opcode and length."""
+    """Called with opcode and length of each control frame that the proxy writes to this leg."""
 
 
 class Trace:
-    """One session being watched, until so many frames or seconds have passed.
+    """The trace of one session, which ends after ``frames`` frames or ``seconds`` seconds.
 
-    ``show`` takes the lines; ``alive`` says whether the session is still there; ``ended`` is called once.
-    Data frames go from peer to peer; control frames are hop by hop, so one end of them is the proxy.
+    ``show`` prints a line, ``alive`` returns whether the session has not ended, and ``ended`` is called once,
+    at the end of the trace.  Data frames are shown from peer to peer, control frames between a peer and the
+    proxy.
     """
 
     _log = Logger()
@@ -130,7 +134,7 @@ class Trace:
         self._walkers: dict[Side, TracingWalker] = {}
 
     def start(self) -> None:
-        """From here on frames are shown."""
+        """Start to show frames."""
         self._running = True
         self._started = self._clock.seconds()
         self._call: IDelayedCall = self._clock.callLater(min(_CHECK_INTERVAL, self._seconds), self._check)
@@ -139,8 +143,8 @@ class Trace:
             self._walkers[side] = leg.walker = TracingWalker(leg.walker, passed, faulted)
             leg.on_control_written = partial(self._written, side)
 
-    def stop(self, why: str) -> None:
-        """Show nothing more, and leave the legs as they were found."""
+    def stop(self, reason: str) -> None:
+        """Show the reason, stop the trace and restore the legs; do nothing if it has ended."""
         if not self._running:
             return
         self._running = False
@@ -150,7 +154,7 @@ class Trace:
             leg.on_control_written = None
             if leg.walker is self._walkers[side]:
                 leg.walker = FrameWalker(True).resume(leg.walker)
-        self._show_line(f"trace ended after {count(self._seen, 'frame')}: {why}")
+        self._show_line(f"trace ended after {count(self._seen, 'frame')}: {reason}")
         self._ended()
 
     def _passed(self, side: Side, header: FrameHeader) -> None:
@@ -169,20 +173,20 @@ class Trace:
         self._seen += 1
         self._show_line(f"{self._clock.seconds() - self._started:+9.3f}  {source:>8} > {target:<8}  {text}")
         if self._seen >= self._frames:
-            self.stop("that was the number asked for")
+            self.stop("limit of frames reached")
 
     def _show_line(self, text: str) -> None:
-        """A terminal that is broken must not break the console that it looks at."""
+        """Show a line; an error of the terminal is logged and does not reach the console."""
         try:
             self._show(text)
         except Exception:
-            self._log.failure("a trace cannot be shown")
+            self._log.failure("showing a line of a trace failed")
 
     def _check(self) -> None:
         left = self._started + self._seconds - self._clock.seconds()
         if not self._alive():
             self.stop("the session has ended")
         elif left <= 0:
-            self.stop(f"{self._seconds:g} s are over")
+            self.stop(f"limit of {self._seconds:g} s reached")
         else:
             self._call = self._clock.callLater(min(_CHECK_INTERVAL, left), self._check)

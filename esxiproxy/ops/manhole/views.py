@@ -1,4 +1,4 @@
-"""Sessions and upstreams as an operator sees them: no ticket, and nothing that a terminal would obey."""
+"""Formats sessions and upstreams for an operator, without tickets and control characters."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from esxiproxy.ops.manhole.table import age, count, milliseconds, plain, size, t
 
 
 class LiveSessionView(Protocol):
-    """Whoever holds a session's client connection."""
+    """A live session: the object that owns a session's client connection."""
 
     session: Session
 
     def end(self, error: SessionError) -> None:
-        """End the session and tell both peers why."""
+        """End the session with the error, which both peers get as an answer or a close code."""
 
 
 class LiveSessionsView(Protocol):
-    """The sessions that are admitted and have not ended."""
+    """All sessions that are admitted and have not ended."""
 
     def __iter__(self) -> Iterator[LiveSessionView]: ...
 
 
-def sessions(holders: Iterable[LiveSessionView]) -> str:
-    """A table of these sessions, the oldest first."""
+def sessions(live_sessions: Iterable[LiveSessionView]) -> str:
+    """Return a table of sessions, oldest first."""
     header = ("id", "listener", "client", "upstream", "age", "bytes", "rtt")
-    rows = [_row(holder) for holder in sorted(holders, key=lambda holder: -_age(holder.session))]
+    rows = [_row(live) for live in sorted(live_sessions, key=lambda live: -_age(live.session))]
     return f"{table(header, rows)}\n{count(len(rows), 'session')}" if rows else "no sessions"
 
 
-def session(holder: LiveSessionView) -> str:
-    """What is known of one session."""
-    session, relay = holder.session, relay_of(holder)
+def session(live: LiveSessionView) -> str:
+    """Return the details of a session, one a line."""
+    session, relay = live.session, relay_of(live)
     record = session.record()
     route = session.route
     phases = (f"{name} {seconds:.3f} s" for name, seconds in record.phases.items() if name != "closed")
@@ -59,23 +59,23 @@ def session(holder: LiveSessionView) -> str:
             ("bytes up", size(up.octets)),
             ("bytes down", size(down.octets)),
             ("rtt", milliseconds(session.round_trip)),
-            ("blocked", f"the {' and the '.join(blocked)} cannot take more" if blocked else "no"),
+            ("blocked", f"waiting for the {' and the '.join(blocked)} to read" if blocked else "no"),
             ("traced", "yes" if up.on_control_written else "no"),
         ]
     return "\n".join(f"{name:<12}{plain(value)}" for name, value in rows)
 
 
-def upstreams(configured: Iterable[Upstream], holders: Iterable[LiveSessionView]) -> str:
-    """A table of these upstreams and of those in use, with their sessions."""
+def upstreams(configured: Iterable[Upstream], live_sessions: Iterable[LiveSessionView]) -> str:
+    """Return a table of the configured upstreams and those in use, with their number of sessions."""
     known = {upstream.name: upstream for upstream in configured}
     running: Counter[str] = Counter()
     octets: Counter[str] = Counter()
-    for holder in holders:
-        if holder.session.route is not None:
-            upstream = holder.session.route.upstream
+    for live in live_sessions:
+        if live.session.route is not None:
+            upstream = live.session.route.upstream
             known.setdefault(upstream.name, upstream)
             running[upstream.name] += 1
-            octets[upstream.name] += _octets(holder)
+            octets[upstream.name] += _octets(live)
     header = ("upstream", "url", "verify", "sessions", "bytes")
     rows = [
         (
@@ -90,26 +90,26 @@ def upstreams(configured: Iterable[Upstream], holders: Iterable[LiveSessionView]
     return table(header, rows) if rows else "no upstreams"
 
 
-def _row(holder: LiveSessionView) -> tuple[str, ...]:
-    session = holder.session
+def _row(live: LiveSessionView) -> tuple[str, ...]:
+    session = live.session
     return (
         session.id,
         session.request.listener,
         str(session.request.client),
         session.route.upstream.name if session.route else "-",
         age(_age(session)),
-        size(_octets(holder)),
+        size(_octets(live)),
         milliseconds(session.round_trip),
     )
 
 
-def relay_of(holder: LiveSessionView) -> Any:
-    """What copies the session's frames; None before a console is open, and for a plain HTTP request."""
-    return getattr(holder, "relay", None)
+def relay_of(live: LiveSessionView) -> Any:
+    """Return the relay of a console, or None before the console is open and for an HTTP request."""
+    return getattr(live, "relay", None)
 
 
-def _octets(holder: LiveSessionView) -> int:
-    relay = relay_of(holder)
+def _octets(live: LiveSessionView) -> int:
+    relay = relay_of(live)
     return 0 if relay is None else int(relay.octets)
 
 
