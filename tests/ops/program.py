@@ -1,4 +1,4 @@
-"""`python -m tests.ops.program FOLDER`: a simulated host, a proxy before it, and a manhole into the proxy."""
+"""`python -m tests.ops.program FOLDER`: runs a simulated host, a proxy for it, and the proxy's manhole."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ reactor: Any = installed
 
 
 def main(folder: Path) -> None:
-    """Run all three until SIGTERM; the ports go to the file `ready` in the folder."""
+    """Run all three until SIGTERM, and write the ports to the file `ready` in the folder."""
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
     services = MultiService()
     host = SimulatedHost(HostOptions(tls_port=None, frame_interval=0.05), reactor)

@@ -1,4 +1,4 @@
-"""The access log: what a line says, what it never says, and where lines go when nobody takes them."""
+"""The access log: its formats, redaction, targets, and lines that cannot be written."""
 
 import contextlib
 import errno
@@ -70,7 +70,7 @@ PAGE = replace(
 
 
 class Reactor(Clock):
-    """A clock that stands at noon and calls at once what comes from another thread."""
+    """A clock that starts at noon and makes calls from other threads at once."""
 
     def __init__(self):
         super().__init__()
@@ -78,7 +78,7 @@ class Reactor(Clock):
         self.threaded = []
 
     def callWhenRunning(self, function):
-        """It does not run: every line is written at once."""
+        """Ignore the call, so that lines are written at once and not in a thread."""
 
     def callFromThread(self, function, *arguments):
         self.threaded.append(function)
@@ -86,7 +86,7 @@ class Reactor(Clock):
 
 
 class Reader(Sink):
-    """A sink whose reader answers as the test says: a number of bytes, an error, or everything."""
+    """A sink whose writes have the results that the test sets: a number of bytes, an error, or all bytes."""
 
     def __init__(self, clock, *answers):
         super().__init__(clock)
@@ -103,7 +103,7 @@ class Reader(Sink):
 
 @contextlib.contextmanager
 def told():
-    """The lines that our own log gets, as one list."""
+    """Collect the lines of the process's log."""
     lines = []
 
     def observer(event):
@@ -128,10 +128,10 @@ def running(to, reactor=None, form=AccessLogFormat.JSON, sink=None):
         log.stopService()
 
 
-# --- what a line says
+# --- formats
 
 
-def test_a_console_is_one_json_object_with_everything_in_it():
+def test_the_json_line_of_a_console_has_every_key():
     assert json.loads(as_json(RECORD, NOON - 60)) == {
         "time": "2026-01-01T11:59:00.000Z",
         "kind": "console",
@@ -165,7 +165,7 @@ def test_a_failed_request_has_its_error_and_no_close_code():
     assert late["timeout"] == "connect_timeout"
 
 
-def test_what_there_is_none_of_is_null():
+def test_missing_values_are_null():
     empty = replace(
         RECORD, client=PeerAddress("unix", 0), principal="", target="", upstream="", status=0, ended_by="",
         method="", phases=MappingProxyType({}),
@@ -176,25 +176,25 @@ def test_what_there_is_none_of_is_null():
     assert (line["client"], line["seconds"], line["phases"]) == ("unix", 0.0, {})
 
 
-def test_combined_is_what_apache_and_nginx_write():
+def test_combined_is_the_format_of_apache_and_nginx():
     assert as_combined(RECORD, NOON - 60) == (
         '192.0.2.77 - anonymous [01/Jan/2026:11:59:00 +0000] "GET /ticket/*** HTTP/1.1" 101 45678 "-" "-"'
     )
 
 
-def test_combined_of_a_head_that_could_not_be_read_has_a_dash():
+def test_the_combined_line_of_an_unreadable_head_has_a_dash():
     line = as_combined(replace(RECORD, method="", target="", principal="", status=400), NOON)
     assert line == '192.0.2.77 - - [01/Jan/2026:12:00:00 +0000] "-" 400 45678 "-" "-"'
 
 
-def test_combined_stays_one_line_of_nine_parts_whatever_a_principal_is_called():
+def test_a_combined_line_has_nine_parts_for_any_principal():
     line = as_combined(replace(RECORD, principal='a "b"\n\\c Å'), NOON)
     assert line.startswith(r"192.0.2.77 - a\x20\x22b\x22\x0A\x5Cc\x20\xC3\x85 [")
     assert re.fullmatch(r'\S+ - \S+ \[[^]]+\] "[^"]*" \d{3} \d+ "-" "-"', line)
 
 
 @given(st.text(), st.text(), st.text())
-def test_a_line_is_one_line_of_ascii_and_json_can_be_read_again(principal, target, detail):
+def test_a_line_is_one_line_of_ascii_and_its_json_can_be_parsed(principal, target, detail):
     record = replace(RECORD, principal=principal, target=target, detail=detail)
     for line in (as_json(record, NOON), as_combined(record, NOON)):
         assert line.isascii() and line.isprintable()
@@ -230,7 +230,7 @@ _PLACES = st.sampled_from(
 
 
 @given(_TICKET, _PLACES, st.sampled_from(AccessLogFormat), st.booleans())
-def test_no_part_of_a_ticket_is_in_a_line(ticket, place, form, raw):
+def test_a_line_has_no_part_of_a_ticket(ticket, place, form, raw):
     target = place.replace("{}", ticket)
     head = RequestHead(b"", b"GET", target.encode(), (1, 1), ())
     session = Session(
@@ -238,7 +238,7 @@ def test_no_part_of_a_ticket_is_in_a_line(ticket, place, form, raw):
     )
     session.error, session.detail = "Internal", f"a plugin that raised at {target}"
     record = session.record()
-    if raw:  # an observer of the site's own that hides nothing
+    if raw:  # an observer of an embedding application that redacts nothing
         record = replace(record, target=target, principal=f"who asked for {target}")
     if "%" in target:
         record = replace(record, detail="", principal="")
@@ -260,11 +260,11 @@ def lines_of(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_it_is_an_observer(tmp_path):
+def test_the_access_log_is_a_session_observer(tmp_path):
     assert verifyObject(ISessionObserver, AccessLog(AccessLogConfig(tmp_path / "a"), Reactor()))
 
 
-def test_a_line_has_the_time_of_day_at_which_the_request_came(tmp_path):
+def test_a_line_has_the_time_of_day_at_which_the_request_began(tmp_path):
     with running(tmp_path / "access.log") as log:
         log.opened(None)
         log.closed(RECORD)
@@ -275,7 +275,7 @@ def test_a_line_has_the_time_of_day_at_which_the_request_came(tmp_path):
         ]
 
 
-def test_a_file_is_appended_to_and_is_not_for_everybodys_eyes(tmp_path):
+def test_a_file_is_appended_to_and_created_without_access_for_others(tmp_path):
     path = tmp_path / "access.log"
     for _ in range(2):
         with running(path, form=AccessLogFormat.COMBINED) as log:
@@ -284,12 +284,12 @@ def test_a_file_is_appended_to_and_is_not_for_everybodys_eyes(tmp_path):
     assert path.stat().st_mode & 0o007 == 0
 
 
-def test_a_file_that_cannot_be_opened_is_an_error_of_the_start(tmp_path):
+def test_a_file_that_cannot_be_opened_fails_the_start(tmp_path):
     with pytest.raises(AccessLogError, match=r"access_log: cannot open .*/access\.log: No such file"):
         AccessLog(AccessLogConfig(tmp_path / "gone" / "access.log"), Reactor()).startService()
 
 
-def test_after_reopening_lines_go_to_the_new_file_and_none_is_lost(tmp_path):
+def test_after_a_reopening_lines_go_to_the_new_file_and_none_is_lost(tmp_path):
     path, old = tmp_path / "access.log", tmp_path / "access.log.1"
     with running(path) as log:
         log.closed(RECORD)
@@ -300,7 +300,7 @@ def test_after_reopening_lines_go_to_the_new_file_and_none_is_lost(tmp_path):
     assert (len(lines_of(old)), len(lines_of(path))) == (2, 1)
 
 
-def test_a_file_that_cannot_be_reopened_is_written_to_further(tmp_path):
+def test_a_file_that_cannot_be_reopened_stays_in_use(tmp_path):
     folder = tmp_path / "logs"
     folder.mkdir()
     with running(folder / "access.log") as log, told() as lines:
@@ -314,7 +314,7 @@ def test_a_file_that_cannot_be_reopened_is_written_to_further(tmp_path):
     ]
 
 
-def test_sigusr1_reopens_and_whoever_had_the_signal_before_still_gets_it(tmp_path):
+def test_sigusr1_reopens_the_file_and_calls_the_previous_handler(tmp_path):
     path, rotated = tmp_path / "access.log", []
     before = signal.signal(signal.SIGUSR1, lambda number, frame: rotated.append(number))
     theirs = signal.getsignal(signal.SIGUSR1)
@@ -331,7 +331,7 @@ def test_sigusr1_reopens_and_whoever_had_the_signal_before_still_gets_it(tmp_pat
         signal.signal(signal.SIGUSR1, before)
 
 
-def test_sigusr1_without_anybody_before_us_is_survived(tmp_path):
+def test_sigusr1_works_without_a_previous_handler(tmp_path):
     before = signal.signal(signal.SIGUSR1, signal.SIG_DFL)
     try:
         with running(tmp_path / "access.log"):
@@ -341,7 +341,7 @@ def test_sigusr1_without_anybody_before_us_is_survived(tmp_path):
         signal.signal(signal.SIGUSR1, before)
 
 
-def test_a_full_disk_drops_lines_and_says_so_once_a_minute():
+def test_a_full_disk_drops_lines_and_is_logged_once_a_minute():
     reactor = Reactor()
     with told() as lines:
         with running(Path("/dev/full"), reactor) as log:
@@ -368,7 +368,7 @@ def wire(sink, reactor=None):
     return running(LogTarget.STDOUT, reactor, sink=sink)
 
 
-def test_a_reader_that_takes_nothing_now_gets_the_line_later():
+def test_a_line_for_a_busy_reader_is_written_later():
     reactor = Reactor()
     sink = Reader(reactor, BlockingIOError())
     with wire(sink, reactor) as log:
@@ -379,7 +379,7 @@ def test_a_reader_that_takes_nothing_now_gets_the_line_later():
         assert [json.loads(line)["status"] for line in sink.got.splitlines()] == [101, 502]
 
 
-def test_a_line_that_is_taken_in_parts_stays_whole():
+def test_a_line_that_is_written_in_parts_stays_whole():
     reactor = Reactor()
     sink = Reader(reactor, 10, BlockingIOError(), 5)
     with wire(sink, reactor) as log:
@@ -388,7 +388,7 @@ def test_a_line_that_is_taken_in_parts_stays_whole():
     assert json.loads(sink.got)["session"] == "5e55101d" and sink.got.count(b"\n") == 1
 
 
-def test_a_line_after_one_that_was_cut_short_begins_on_its_own():
+def test_a_line_after_one_that_was_cut_off_begins_on_a_new_line():
     full = OSError(errno.ENOSPC, "No space left on device")
     reactor = Reactor()
     sink = Reader(reactor, 10, full, full)
@@ -399,7 +399,7 @@ def test_a_line_after_one_that_was_cut_short_begins_on_its_own():
     assert len(torn) == 10 and [json.loads(line)["status"] for line in whole] == [502, 502]
 
 
-def test_what_waits_is_bounded():
+def test_the_queue_is_bounded():
     reactor = Reactor()
     sink = Reader(reactor, *[BlockingIOError()] * 100)
     size = len(as_json(RECORD, NOON)) + 1
@@ -416,7 +416,7 @@ def test_what_waits_is_bounded():
     assert not reactor.getDelayedCalls()
 
 
-def test_what_still_waits_at_the_end_is_tried_once_more_and_then_counted():
+def test_queued_lines_are_written_once_more_at_the_end_and_then_counted_as_lost():
     reactor = Reactor()
     sink = Reader(reactor, BlockingIOError(), 1 << 16, BlockingIOError())
     with told() as lines:
@@ -428,7 +428,7 @@ def test_what_still_waits_at_the_end_is_tried_once_more_and_then_counted():
     assert not reactor.getDelayedCalls()
 
 
-def test_a_record_before_the_start_or_after_the_end_is_no_error(tmp_path):
+def test_records_before_the_start_and_after_the_stop_are_ignored(tmp_path):
     log = AccessLog(AccessLogConfig(tmp_path / "access.log"), Reactor())
     log.closed(RECORD)
     log.startService()
@@ -440,7 +440,7 @@ def test_a_record_before_the_start_or_after_the_end_is_no_error(tmp_path):
 # --- standard output
 
 
-def test_a_full_pipe_never_blocks_and_its_reader_gets_whole_lines():
+def test_a_full_pipe_does_not_block_and_its_reader_gets_whole_lines():
     reader, writer = os.pipe()
     reactor = Reactor()
     try:
@@ -464,7 +464,7 @@ def test_a_full_pipe_never_blocks_and_its_reader_gets_whole_lines():
             os.close(writer)
 
 
-def test_a_pipe_without_a_reader_loses_lines_and_nothing_else():
+def test_a_pipe_without_a_reader_only_loses_lines():
     reader, writer = os.pipe()
     os.close(reader)
     reactor = Reactor()
@@ -490,7 +490,7 @@ def test_standard_output_may_be_a_socket():
             assert lines == []
 
 
-def test_standard_output_is_the_real_one(capfd):
+def test_standard_output_is_descriptor_1(capfd):
     with running(LogTarget.STDOUT) as log:
         log.closed(RECORD)
     assert json.loads(capfd.readouterr().out)["session"] == "5e55101d"
@@ -501,7 +501,7 @@ def test_standard_output_is_the_real_one(capfd):
 
 @pytest.fixture
 def daemon(tmp_path):
-    """A log daemon's socket and its path."""
+    """Yield the socket of a log daemon and its path."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         path = str(tmp_path / "log")
         listening.bind(path)
@@ -509,7 +509,7 @@ def daemon(tmp_path):
         yield listening, path
 
 
-def test_syslog_gets_daemon_info_with_our_name_and_process(daemon):
+def test_syslog_gets_facility_severity_name_and_pid(daemon):
     listening, path = daemon
     reactor = Reactor()
     with running(LogTarget.SYSLOG, reactor, sink=SyslogSink(reactor, path)) as log:
@@ -520,7 +520,7 @@ def test_syslog_gets_daemon_info_with_our_name_and_process(daemon):
     assert json.loads(line)["status"] == 101 and "\n" not in got
 
 
-def test_the_journal_gets_fields_by_which_a_session_is_found(daemon):
+def test_the_journal_gets_fields_that_identify_the_session(daemon):
     listening, path = daemon
     reactor = Reactor()
     with running(LogTarget.JOURNALD, reactor, sink=JournalSink(reactor, path)) as log:
@@ -544,7 +544,7 @@ def test_a_journal_field_with_a_newline_cannot_begin_another_field():
     assert b"ESXIPROXY_UPSTREAM\n\x0c\x00\x00\x00\x00\x00\x00\x00a\nPRIORITY=0\n" in octets
 
 
-def test_a_syslog_that_is_gone_loses_lines_and_one_that_comes_back_gets_them_again(tmp_path):
+def test_lines_are_lost_while_syslog_is_down_and_written_when_it_is_back(tmp_path):
     path, reactor = str(tmp_path / "log"), Reactor()
     with told() as lines, running(LogTarget.SYSLOG, reactor, sink=SyslogSink(reactor, path)) as log:
         log.closed(RECORD)
@@ -553,11 +553,11 @@ def test_a_syslog_that_is_gone_loses_lines_and_one_that_comes_back_gets_them_aga
             listening.bind(path)
             log.closed(PAGE)
             assert b'"status":502' in listening.recv(1 << 16)
-        log.closed(RECORD)  # the file of the socket is still there, and nobody behind it
+        log.closed(RECORD)  # the socket file exists without a receiver
     assert lines[1:] == ["access log: 1 line lost: Connection refused"]
 
 
-def test_a_syslog_that_does_not_read_never_blocks(daemon):
+def test_a_stalled_syslog_does_not_block(daemon):
     listening, path = daemon
     reactor = Reactor()
     with running(LogTarget.SYSLOG, reactor, sink=SyslogSink(reactor, path)) as log:
@@ -586,17 +586,17 @@ LISTENER = "[listener a]\nlisten = :80\nupstream = u\n[upstream u]\nurl = ws://1
         ),
     ],
 )
-def test_the_configuration_says_where_and_how(tmp_path, text, wanted):
+def test_the_configuration_sets_target_and_format(tmp_path, text, wanted):
     (tmp_path / "x.ini").write_text(text + LISTENER)
     assert load(tmp_path / "x.ini").access_log == wanted
 
 
-def test_a_file_is_relative_to_the_configuration(tmp_path):
+def test_the_path_is_relative_to_the_configuration_file(tmp_path):
     (tmp_path / "x.ini").write_text("[proxy]\naccess_log = access.log\n" + LISTENER)
     assert load(tmp_path / "x.ini").access_log == AccessLogConfig(tmp_path / "access.log")
 
 
-def test_a_format_that_there_is_not_is_refused(tmp_path):
+def test_an_unknown_format_is_refused(tmp_path):
     (tmp_path / "x.ini").write_text("[proxy]\naccess_log_format = apache\n" + LISTENER)
     with pytest.raises(ConfigError, match="access_log_format: 'apache' is not json or combined"):
         load(tmp_path / "x.ini")
@@ -613,17 +613,17 @@ def test_a_format_that_there_is_not_is_refused(tmp_path):
         (".", "is a folder: ."),
     ],
 )
-def test_a_place_that_cannot_be_meant_is_refused(tmp_path, text, complaint):
+def test_an_invalid_target_is_refused(tmp_path, text, complaint):
     with pytest.raises(BadValue) as caught:
         access_log(text, tmp_path)
     assert str(caught.value).startswith(complaint)
 
 
-def test_a_file_may_be_called_like_a_place(tmp_path):
+def test_a_file_may_have_the_name_of_a_target(tmp_path):
     assert access_log("./stdout", tmp_path) == tmp_path / "stdout"
 
 
-def test_nothing_of_this_goes_to_our_own_log_when_all_is_well(tmp_path):
+def test_the_access_log_logs_nothing_in_normal_operation(tmp_path):
     with capturedLogs() as events, running(tmp_path / "access.log") as log:
         log.closed(RECORD)
     assert not [event for event in events if "access log" in str(event.get("log_format"))]
@@ -633,7 +633,7 @@ def test_nothing_of_this_goes_to_our_own_log_when_all_is_well(tmp_path):
 
 
 class Logged(Proxy):
-    """twistd with a log file of its own, which takes SIGUSR1 for that, too."""
+    """twistd with a log file, which it rotates on SIGUSR1."""
 
     def command(self):
         twistd, *rest = super().command()
@@ -665,7 +665,7 @@ def console(port, ticket):
 
 
 @pytest.mark.parametrize("program", [Proxy, Logged])
-def test_twistd_writes_it_and_reopens_it_on_sigusr1_beside_its_own_log(program):
+def test_twistd_writes_the_access_log_and_reopens_it_on_sigusr1_together_with_its_own(program):
     with ScriptedUpstream(echo()) as host, program(INI.format(port=host.port)) as proxy:
         path, old = proxy.folder / "access.log", proxy.folder / "access.log.1"
 
@@ -692,8 +692,8 @@ def test_twistd_writes_it_and_reopens_it_on_sigusr1_beside_its_own_log(program):
         assert "access log: " in written and "QXZJ" not in written
 
 
-def test_twistd_says_in_a_line_what_cannot_be_opened():
-    with contextlib.suppress(AssertionError):  # it may end before anybody sees it ready
+def test_twistd_reports_in_one_line_that_the_file_cannot_be_opened():
+    with contextlib.suppress(AssertionError):  # the process may exit before it is seen ready
         proxy = Proxy(INI.format(port=1).replace("access.log", "folder/access.log"))
         (proxy.folder / "folder").mkdir()
         (proxy.folder / "folder" / "access.log").symlink_to("nowhere/access.log")

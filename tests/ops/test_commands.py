@@ -1,4 +1,4 @@
-"""What an operator sees of the sessions, and can do to them."""
+"""The manhole's commands for sessions and upstreams."""
 
 import pytest
 
@@ -12,7 +12,7 @@ SECRET = b"/ticket/cafe1234cafe1234"
 
 
 class Desk:
-    """An operator's commands on a scene, and the lines that came later."""
+    """An operator's commands on a scene, and the lines that ``show`` got."""
 
     def __init__(self, scene, *configured):
         self.scene = scene
@@ -63,7 +63,7 @@ def test_sessions_is_a_table_with_a_line_for_each():
     assert line.split()[4:] == ["26s", "2.0", "KiB", "1.4", "s"] and total == "1 session"
 
 
-def test_no_sessions_are_told_in_words():
+def test_sessions_says_that_there_are_none():
     assert Desk(Scene()).commands.sessions() == "no sessions"
 
 
@@ -78,7 +78,7 @@ def test_a_session_whose_upstream_has_not_accepted_is_shown_as_opening():
         desk.commands.trace(desk.id)
 
 
-def test_session_tells_what_is_known_and_hides_the_ticket():
+def test_session_shows_the_details_and_hides_the_ticket():
     desk = opened()
     desk.scene.client.send(up(2, b"x" * 100))
     desk.scene.pump()
@@ -97,7 +97,7 @@ def test_session_tells_what_is_known_and_hides_the_ticket():
         assert line in shown.splitlines()
 
 
-def test_nothing_that_is_shown_has_the_ticket():
+def test_no_output_has_the_ticket():
     desk = opened()
     for shown in (
         desk.commands.sessions(),
@@ -111,7 +111,7 @@ def test_nothing_that_is_shown_has_the_ticket():
         assert "cafe1234" not in shown
 
 
-def test_a_name_cannot_give_orders_to_the_terminal():
+def test_control_characters_in_a_name_are_escaped():
     scene = Scene(upstream=Upstream("\x1b]0;owned\x07", "192.0.2.10", 80, secure=False))
     scene.client.send(opening(SECRET))
     scene.pump()
@@ -145,7 +145,7 @@ def test_close_before_the_101_refuses_the_client():
 
 
 @pytest.mark.parametrize("wrong", ["nobody", "", None])
-def test_an_id_that_nobody_has_is_a_mistake_in_words(wrong):
+def test_an_unknown_id_is_a_command_error(wrong):
     desk = opened()
     for command in (desk.commands.session, desk.commands.close, desk.commands.trace):
         with pytest.raises(CommandError, match="no session"):
@@ -153,7 +153,7 @@ def test_an_id_that_nobody_has_is_a_mistake_in_words(wrong):
     assert len(desk.scene.sessions) == 1
 
 
-def test_the_beginning_of_an_id_has_to_be_one_sessions_alone(monkeypatch):
+def test_the_prefix_of_an_id_must_be_unique(monkeypatch):
     names = iter(["aa11", "aa22"])
     monkeypatch.setattr("esxiproxy.net.listener.dispatch.session_id", lambda: next(names))
     desk = opened()
@@ -165,7 +165,7 @@ def test_the_beginning_of_an_id_has_to_be_one_sessions_alone(monkeypatch):
     assert desk.commands.session("aa2").startswith("session     aa22")
 
 
-def test_upstreams_are_the_configured_ones_and_those_in_use():
+def test_upstreams_lists_those_configured_and_those_in_use():
     pin = Pin("sha256", "ab" * 32)
     spare = Upstream("esxi2", "2001:db8::2", 443, secure=True, verify=Verify.PIN, pins=(pin,))
     desk = Desk(opened().scene, UPSTREAM, spare)
@@ -182,6 +182,6 @@ def test_help_has_a_line_for_every_command():
         assert f"\n{name}(" in f"\n{commands.help()}"
 
 
-def test_an_answer_is_shown_as_it_is():
+def test_output_is_shown_without_quotes():
     commands = Desk(Scene()).commands
     assert repr(commands.help()) == str(commands.help())

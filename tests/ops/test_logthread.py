@@ -1,4 +1,4 @@
-"""A log on a disk that hangs: the loop goes on, and what is lost is counted and told."""
+"""A log on a hanging disk: the reactor is not blocked, and lost lines are counted and reported."""
 
 import contextlib
 import os
@@ -20,11 +20,11 @@ from esxiproxy.ops.logs.twistd_log import TextLog
 from tests.programs import until
 
 SECONDS = 30
-"""No test comes near."""
+"""The timeout of each wait, which no passing test reaches."""
 
 
 class Loop(Clock):
-    """The reactor of the test's own thread: what other threads bring is done when the test asks for it."""
+    """A reactor whose calls from other threads run when the test calls ``until``."""
 
     def __init__(self):
         super().__init__()
@@ -34,7 +34,7 @@ class Loop(Clock):
         call()
 
     def addSystemEventTrigger(self, *trigger):
-        """It does not end."""
+        """Ignore the trigger: this reactor does not stop."""
 
     def callFromThread(self, call, *arguments):
         self._brought.put((call, arguments))
@@ -46,7 +46,7 @@ class Loop(Clock):
 
 
 class Disk:
-    """Hangs under what is written in the thread, until it is told to go on."""
+    """A disk under a sink, whose writes hang after ``hang`` until ``goes`` is set."""
 
     def __init__(self, sink):
         self.goes = threading.Event()
@@ -95,12 +95,12 @@ class Scene:
         self.disk = Disk(self.sink)
 
     def written(self):
-        before = self.path.with_name(f"{self.path.name}.1")  # twistd begins a new one at 1 MB
+        before = self.path.with_name(f"{self.path.name}.1")  # twistd rotates at 1 MB
         texts = [path.read_text() for path in (before, self.path) if path.exists()]
         return "".join(texts).splitlines()
 
     def idle(self):
-        """Until the thread has nothing to do."""
+        """Wait until the thread has written all lines and exited."""
         with self.sink._changed:
             thread = self.sink._thread
         self.sink.flush_blocking(SECONDS)
@@ -114,13 +114,13 @@ def scene(request, tmp_path):
     scene.disk.goes.set()
 
 
-def test_a_write_that_hangs_keeps_nobody_waiting_and_the_order_stays(scene):
+def test_a_hanging_write_does_not_block_and_lines_stay_in_order(scene):
     scene.sink.put(b"before the loop\n")
     assert scene.written() == ["before the loop"]
     scene.sink.reactor_started()
     scene.disk.hang()
     for number in range(1000):
-        scene.sink.put(b"%d\n" % number)  # would stand still here
+        scene.sink.put(b"%d\n" % number)  # must not block
     assert scene.sink.has_queued and scene.written() == ["before the loop"]
     scene.disk.goes.set()
     scene.idle()
@@ -128,7 +128,7 @@ def test_a_write_that_hangs_keeps_nobody_waiting_and_the_order_stays(scene):
     assert len(scene.disk.threads) == 2 and not scene.sink.has_queued
 
 
-def test_what_waits_is_bounded_and_the_rest_is_counted(tmp_path):
+def test_the_queue_of_the_thread_is_bounded_and_lost_lines_are_counted(tmp_path):
     losses = Losses()
     scene = Scene(RotatedFileSink, tmp_path, losses)
     scene.sink.reactor_started()
@@ -142,7 +142,7 @@ def test_what_waits_is_bounded_and_the_rest_is_counted(tmp_path):
     assert len(scene.written()) == MAX_QUEUED // 1024
 
 
-def test_after_the_loop_lines_are_written_at_once(scene):
+def test_after_the_reactor_has_stopped_lines_are_written_at_once(scene):
     scene.sink.reactor_started()
     scene.sink.put(b"one\n")
     scene.sink.flush_blocking(SECONDS)
@@ -150,7 +150,7 @@ def test_after_the_loop_lines_are_written_at_once(scene):
     assert scene.written() == ["one", "two"]
 
 
-def test_the_end_does_not_wait_for_a_disk_for_long(scene):
+def test_the_last_flush_waits_for_a_disk_up_to_its_timeout(scene):
     scene.sink.reactor_started()
     scene.disk.hang()
     scene.sink.put(b"one\n")
@@ -163,7 +163,7 @@ def test_the_end_does_not_wait_for_a_disk_for_long(scene):
     assert scene.written() == ["one", "two"]
 
 
-def test_closing_fires_when_all_is_written(scene):
+def test_close_fires_when_all_lines_are_written(scene):
     scene.sink.reactor_started()
     scene.disk.hang()
     scene.sink.put(b"one\n")
@@ -175,7 +175,7 @@ def test_closing_fires_when_all_is_written(scene):
     assert scene.written() == ["one"] and scene.loop.getDelayedCalls() == []
 
 
-def test_closing_has_its_end_and_the_thread_keeps_what_it_writes_to(tmp_path):
+def test_close_has_a_timeout_and_the_thread_closes_the_file_later(tmp_path):
     scene = Scene(FileSink, tmp_path)
     scene.sink.reactor_started()
     scene.disk.hang()
@@ -194,7 +194,7 @@ def test_closing_has_its_end_and_the_thread_keeps_what_it_writes_to(tmp_path):
     assert scene.written() == ["one"] and scene.sink._descriptor == -1
 
 
-def test_reopening_waits_for_the_lines_in_front_of_it(tmp_path):
+def test_a_reopening_waits_for_the_lines_queued_before_it(tmp_path):
     scene = Scene(FileSink, tmp_path)
     scene.sink.reactor_started()
     scene.disk.hang()
@@ -211,7 +211,7 @@ def test_reopening_waits_for_the_lines_in_front_of_it(tmp_path):
     assert (moved.read_text(), scene.path.read_text()) == ("old\n", "new\n")
 
 
-def test_a_file_that_cannot_be_reopened_is_written_to_further(tmp_path):
+def test_a_file_that_cannot_be_reopened_stays_in_use(tmp_path):
     folder = tmp_path / "logs"
     folder.mkdir()
     scene, done = Scene(FileSink, folder), []
@@ -237,7 +237,7 @@ def test_a_rotated_file_is_rotated_in_the_thread(tmp_path):
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("a closed file")])
-def test_a_line_that_the_disk_refuses_is_counted_and_the_next_one_is_written(tmp_path, error):
+def test_a_failed_write_is_counted_and_the_next_line_is_written(tmp_path, error):
     losses, errors = Losses(), [error]
     scene = Scene(RotatedFileSink, tmp_path, losses)
     scene.sink.reactor_started()
@@ -255,7 +255,7 @@ def test_a_line_that_the_disk_refuses_is_counted_and_the_next_one_is_written(tmp
     assert losses.reason == (error.strerror if isinstance(error, OSError) else f"bug: {error!r}")
 
 
-def test_the_access_logs_losses_are_told_by_the_loop(tmp_path):
+def test_losses_of_the_access_log_are_logged_in_the_reactor_thread(tmp_path):
     scene = Scene(FileSink, tmp_path)
     scene.sink.reactor_started()
 
@@ -276,7 +276,7 @@ def test_the_access_logs_losses_are_told_by_the_loop(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device"])
-def test_what_poll_knows_needs_no_thread(tmp_path, kind):
+def test_pipes_and_devices_need_no_thread(tmp_path, kind):
     if kind == "pipe":
         os.mkfifo(tmp_path / "log")
         reader = os.open(tmp_path / "log", os.O_RDONLY | os.O_NONBLOCK)
@@ -293,7 +293,7 @@ def test_what_poll_knows_needs_no_thread(tmp_path, kind):
         os.close(reader)
 
 
-def test_a_pipe_that_becomes_a_file_gets_its_thread(tmp_path):
+def test_a_pipe_that_is_replaced_by_a_file_gets_a_thread(tmp_path):
     path = tmp_path / "log"
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -343,7 +343,7 @@ def test_an_access_log_that_starts_again_is_not_closed_by_its_old_thread(tmp_pat
 # The process's own log
 
 
-def test_its_own_log_tells_of_one_gap_when_the_disk_goes_on(tmp_path):
+def test_the_process_log_reports_one_gap_after_the_disk_recovers(tmp_path):
     losses = Losses()
     scene = Scene(RotatedFileSink, tmp_path, losses)
     log = TextLog(scene.loop, scene.sink, losses)
@@ -363,7 +363,7 @@ def test_its_own_log_tells_of_one_gap_when_the_disk_goes_on(tmp_path):
     assert f"process log: {lost} lines lost: {READER_STALLED}" in lines[-2] and lines[-1].endswith("again")
 
 
-def test_what_was_lost_last_is_told_at_the_end(tmp_path):
+def test_the_last_losses_are_reported_at_the_end(tmp_path):
     losses = Losses()
     scene = Scene(RotatedFileSink, tmp_path, losses)
     log = TextLog(scene.loop, scene.sink, losses)

@@ -1,4 +1,4 @@
-"""The manhole opens on loopback, for the keys of a file, or says why it does not."""
+"""The manhole's service: its address, its key files, and errors at the start."""
 
 import stat
 import sys
@@ -15,7 +15,7 @@ PUBLIC = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJcX9ZSxZRsGzzoyLAeJs7S2m4K6m5Xlnk
 
 
 class Site:
-    """A folder with the files of a manhole, and a reactor that binds nothing."""
+    """A folder with the files of a manhole, and a reactor in memory."""
 
     def __init__(self, folder, keys=PUBLIC):
         self.reactor = MemoryReactorClock()
@@ -51,12 +51,12 @@ def test_a_bare_port_means_loopback(text, host, port, tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "localhost", "70000", "ssh"])
-def test_an_address_that_is_none_is_a_bad_value(text, tmp_path):
+def test_an_invalid_address_is_a_bad_value(text, tmp_path):
     with pytest.raises(BadValue):
         manhole_address(text, tmp_path)
 
 
-def test_it_binds_with_the_other_listeners_and_once(tmp_path):
+def test_the_port_is_bound_once_together_with_the_listeners(tmp_path):
     site = Site(tmp_path)
     service = site.service()
     service.privilegedStartService()
@@ -66,13 +66,13 @@ def test_it_binds_with_the_other_listeners_and_once(tmp_path):
     assert service.stopService().called and service.port is None
 
 
-def test_embedded_it_binds_at_the_start(tmp_path):
+def test_the_port_is_bound_at_the_start_when_embedded(tmp_path):
     site = Site(tmp_path)
     site.service().startService()
     assert len(site.reactor.tcpServers) == 1
 
 
-def test_the_host_key_is_made_once_for_its_owner_alone(tmp_path):
+def test_the_host_key_is_created_once_with_mode_0600(tmp_path):
     site = Site(tmp_path)
     site.service().startService()
     first = site.host_key.read_bytes()
@@ -94,7 +94,7 @@ def test_a_host_key_that_others_can_read_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "content", [b"", b"nonsense", b"-----BEGIN OPENSSH PRIVATE KEY-----\n", PUBLIC.encode()]
 )
-def test_a_host_key_that_is_none_is_refused(content, tmp_path):
+def test_an_invalid_host_key_is_refused(content, tmp_path):
     site = Site(tmp_path)
     site.host_key.write_bytes(content)
     site.host_key.chmod(0o600)
@@ -115,13 +115,13 @@ def test_without_a_key_nothing_is_bound(keys, says, tmp_path):
     assert says in Site(tmp_path, keys).problem()
 
 
-def test_a_keys_file_that_others_may_write_to_is_refused(tmp_path):
+def test_a_keys_file_that_others_can_write_to_is_refused(tmp_path):
     site = Site(tmp_path)
     site.keys.chmod(0o620)
     assert "users other than its owner can write to it" in site.problem()
 
 
-def test_without_the_extra_it_says_what_to_install(tmp_path, monkeypatch):
+def test_without_conch_the_error_names_the_extra_to_install(tmp_path, monkeypatch):
     for name in [name for name in sys.modules if name.startswith("esxiproxy.ops.manhole.ss")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "twisted.conch.ssh.keys", None)
@@ -130,7 +130,7 @@ def test_without_the_extra_it_says_what_to_install(tmp_path, monkeypatch):
     assert "pip install 'esxiproxy[manhole]'" in Site(tmp_path).problem()
 
 
-def test_who_does_not_log_in_is_dropped_in_time(tmp_path):
+def test_a_connection_without_login_is_aborted_after_the_timeout(tmp_path):
     site = Site(tmp_path)
     site.service().startService()
     factory = site.reactor.tcpServers[0][1]

@@ -1,4 +1,4 @@
-"""The process's own log: what a line looks like, what is said of lost ones, and whose log it is."""
+"""The process's log: its format, lost lines, rotation, and twistd's options."""
 
 import errno
 import io
@@ -21,7 +21,7 @@ TWISTD = {"nodaemon": True, "logfile": None, "logger": None, "syslog": False, "p
 
 
 class Reactor(MemoryReactorClock):
-    """Calls at once what comes from another thread, and knows what that was."""
+    """A reactor that makes calls from other threads at once and records them."""
 
     def __init__(self):
         super().__init__()
@@ -32,7 +32,7 @@ class Reactor(MemoryReactorClock):
 
 
 class Reader(Sink):
-    """A sink whose reader answers as the test says: a number of bytes, an error, or everything."""
+    """A sink whose writes have the results that the test sets: a number of bytes, an error, or all bytes."""
 
     def __init__(self, clock, losses, *answers):
         super().__init__(clock, losses)
@@ -58,7 +58,7 @@ class Scene:
         return [line.partition(" ")[2] for line in self.sink.got.decode().splitlines()]
 
 
-def test_a_line_is_what_twistd_itself_would_write():
+def test_a_line_has_twistds_format():
     scene, written = Scene(), io.StringIO()
     logger = Logger(namespace="test", observer=LogPublisher(scene.log, textFileLogObserver(written)))
     logger.info("one\ntwo {name}", name="ä")
@@ -69,9 +69,9 @@ def test_a_line_is_what_twistd_itself_would_write():
     assert scene.sink.got.decode() == written.getvalue() != ""
 
 
-def test_the_next_line_that_is_written_says_how_many_were_lost():
+def test_the_number_of_lost_lines_is_written_before_the_next_line():
     scene = Scene(*[FULL] * 5)
-    for number in range(4):  # lost: a line, and then twice what would have told of it
+    for number in range(4):  # lost: a line, and twice the message about it
         scene.logger.info("line {number}", number=number)
     assert scene.lines() == [
         "[esxiproxy.ops.logs.twistd_log#warn] process log: 3 lines lost: No space left on device",
@@ -79,7 +79,7 @@ def test_the_next_line_that_is_written_says_how_many_were_lost():
     ]
 
 
-def test_a_reader_that_is_stuck_makes_one_gap():
+def test_a_stalled_reader_causes_one_gap():
     scene = Scene(*[BlockingIOError()] * 2)
     count = MAX_QUEUED // 1000
     for number in range(count + 10):
@@ -93,8 +93,8 @@ def test_a_reader_that_is_stuck_makes_one_gap():
     assert len(lines) - 2 + int(lines[-2].split()[3]) == 2 * (count + 10)
 
 
-def test_what_is_logged_while_a_line_is_written_comes_behind_it():
-    """The garbage collector logs what nobody looked at, wherever it strikes."""
+def test_a_line_that_is_logged_within_a_write_follows_it():
+    """The garbage collector may log an unhandled error at any point."""
     scene = Scene()
     write = scene.sink.write
 
@@ -108,7 +108,7 @@ def test_what_is_logged_while_a_line_is_written_comes_behind_it():
     assert scene.lines() == ["[test#info] first", "[test#info] second"]
 
 
-def test_another_thread_leaves_it_to_the_loop():
+def test_events_of_other_threads_are_written_in_the_main_thread():
     scene = Scene()
     thread = threading.Thread(target=scene.logger.info, args=("elsewhere",))
     thread.start()
@@ -119,7 +119,7 @@ def test_another_thread_leaves_it_to_the_loop():
     assert scene.lines() == ["[test#info] elsewhere"]
 
 
-def test_at_the_end_a_slow_reader_gets_what_waits():
+def test_the_queue_is_flushed_to_a_slow_reader_at_the_end():
     reader, writer = os.pipe()
     try:
         losses, reactor = Losses(), Reactor()
@@ -151,7 +151,7 @@ def test_at_the_end_a_slow_reader_gets_what_waits():
 # --- a file
 
 
-def test_a_file_is_rotated_when_it_is_asked_for(tmp_path):
+def test_reopen_rotates_a_file(tmp_path):
     reactor, losses = Reactor(), Losses()
     log = TextLog(reactor, RotatedFileSink(str(tmp_path / "own.log"), reactor, losses), losses)
     logger = Logger(namespace="test", observer=log)
@@ -163,8 +163,8 @@ def test_a_file_is_rotated_when_it_is_asked_for(tmp_path):
 
 
 @pytest.mark.parametrize("created", [False, True])
-def test_a_file_that_somebody_has_renamed_is_left(tmp_path, created):
-    """As logrotate does it, which may make the new one itself."""
+def test_a_renamed_file_is_not_rotated(tmp_path, created):
+    """logrotate renames the file and may create the new one."""
     reactor, losses = Reactor(), Losses()
     path = tmp_path / "own.log"
     log = TextLog(reactor, RotatedFileSink(str(path), reactor, losses), losses)
@@ -180,7 +180,7 @@ def test_a_file_that_somebody_has_renamed_is_left(tmp_path, created):
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_when_the_loop_has_ended_a_thread_s_line_is_written_by_itself(tmp_path):
+def test_after_the_reactor_has_stopped_other_threads_write_their_events(tmp_path):
     reactor, losses = Reactor(), Losses()
     log = TextLog(reactor, RotatedFileSink(str(tmp_path / "own.log"), reactor, losses), losses)
     log._finish()
@@ -190,8 +190,8 @@ def test_when_the_loop_has_ended_a_thread_s_line_is_written_by_itself(tmp_path):
     assert (tmp_path / "own.log").read_text().endswith("too late\n")
 
 
-def test_a_rotation_that_found_no_room_is_made_good_by_the_next_line(tmp_path):
-    """The log has no file in between: its lines are counted."""
+def test_a_failed_rotation_is_repeated_with_the_next_line(tmp_path):
+    """Lines between the failed rotation and the repeated one are counted as lost."""
     reactor, losses = Reactor(), Losses()
     sink = RotatedFileSink(str(tmp_path / "own.log"), reactor, losses)
     log = TextLog(reactor, sink, losses)
@@ -215,8 +215,8 @@ def test_a_rotation_that_found_no_room_is_made_good_by_the_next_line(tmp_path):
 # --- syslog
 
 
-def test_syslog_gets_what_twistd_sends(tmp_path):
-    """User facility, an alert for what is an error, the prefix, each line of an event on its own."""
+def test_syslog_gets_the_lines_that_twistd_would_send(tmp_path):
+    """Facility user, severity alert for errors, the prefix, and one datagram for each line of an event."""
     path = str(tmp_path / "log")
     reactor, losses = Reactor(), Losses()
     log = SystemLog(reactor, SyslogSink(reactor, path, losses, "twisted"), losses)
@@ -250,17 +250,17 @@ def test_syslog_gets_what_twistd_sends(tmp_path):
         ({"logger": object}, None),
     ],
 )
-def test_it_goes_where_twistd_is_told(options, sink, tmp_path, monkeypatch, capfd):
+def test_the_sink_follows_twistds_options(options, sink, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     log = twistd_log(TWISTD | options, Reactor())
     assert sink is None if log is None else type(log._sink) is sink
 
 
 @pytest.mark.parametrize("options", [None, {"log": "something else than twistd"}])
-def test_whoever_embeds_us_keeps_the_log(options):
+def test_an_embedding_application_keeps_its_log(options):
     assert twistd_log(options, Reactor()) is None
 
 
-def test_a_file_that_cannot_be_opened_is_an_error_of_the_start(tmp_path):
+def test_a_file_that_cannot_be_opened_fails_the_start(tmp_path):
     with pytest.raises(StartupError, match=r"the log cannot be opened: .*gone/own.log"):
         twistd_log(TWISTD | {"logfile": str(tmp_path / "gone" / "own.log")}, Reactor())

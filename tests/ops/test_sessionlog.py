@@ -1,4 +1,4 @@
-"""The log's line for a session."""
+"""The session log: the lines for sessions, and those left out."""
 
 from types import MappingProxyType
 
@@ -41,7 +41,7 @@ def record(error, timeout=""):
 
 
 @pytest.mark.parametrize("error", ["LimitReached", "OutOfDescriptors"])
-def test_a_flood_of_refusals_is_a_few_lines_a_second_and_the_rest_is_counted(told, error):
+def test_a_flood_of_refusals_has_a_few_lines_a_second_and_the_rest_is_counted(told, error):
     clock = Clock()
     log = SessionLog(clock.seconds)
     for _ in range(1000):
@@ -55,7 +55,7 @@ def test_a_flood_of_refusals_is_a_few_lines_a_second_and_the_rest_is_counted(tol
 
 
 @pytest.mark.parametrize("timeout", ["head_timeout", "tls_handshake_timeout"])
-def test_a_flood_of_clients_that_say_nothing_is_a_few_lines_a_second_as_well(told, timeout):
+def test_a_flood_of_silent_clients_has_a_few_lines_a_second(told, timeout):
     log = SessionLog(Clock().seconds)
     for _ in range(1000):
         log.closed(record("MalformedRequest", timeout))
@@ -67,7 +67,7 @@ def test_a_flood_of_clients_that_say_nothing_is_a_few_lines_a_second_as_well(tol
     assert len(told) == MAX_REFUSAL_LINES + 1
 
 
-def test_where_nobody_wants_to_know_more_only_failures_have_a_line(told):
+def test_with_the_filter_errors_only_failures_have_a_line(told):
     log = SessionLog(Clock().seconds, SessionLogFilter.ERRORS)
     log.closed(record(""))
     assert not told
@@ -79,7 +79,7 @@ def test_where_nobody_wants_to_know_more_only_failures_have_a_line(told):
     assert len(told) == 3
 
 
-def test_every_other_end_has_its_line(told):
+def test_every_other_session_has_its_line(told):
     log = SessionLog(Clock().seconds)
     for _ in range(100):
         log.closed(record("UpstreamRefused"))

@@ -1,4 +1,4 @@
-"""An operator's terminal: Python, the commands, and no ticket in anything that it shows."""
+"""An operator's shell: Python, the commands, and the redaction of its output."""
 
 import re
 
@@ -9,7 +9,7 @@ from tests.ops.test_commands import opened
 
 
 class Terminal:
-    """A shell over a pipe in memory."""
+    """A shell on a transport in memory."""
 
     def __init__(self, desk):
         from twisted.conch.insults.insults import ServerProtocol
@@ -42,7 +42,7 @@ class Terminal:
 
 
 def run(desk, line):
-    """The output and the status of one line that was given to ssh."""
+    """Return the output and the exit status of a line that is the argument of ssh."""
     written, ended = [], []
     command = OneCommand(line, Terminal._commands.__get__(Holding(desk)), written.append, ended.append)
     command.run()
@@ -54,13 +54,13 @@ class Holding:
         self.desk = desk
 
 
-def test_it_greets_and_does_not_clear_the_screen():
+def test_the_shell_writes_a_greeting_and_does_not_clear_the_screen():
     terminal = Terminal(opened())
     assert b"\x1bc" not in terminal.octets and "help() lists the commands" in terminal.text
     assert terminal.text.endswith("esxiproxy> ")
 
 
-def test_an_answer_is_shown_as_it_is_and_a_mistake_without_a_traceback():
+def test_output_has_no_quotes_and_a_command_error_no_traceback():
     desk = opened()
     terminal = Terminal(desk)
     shown = terminal.type("sessions()\r")
@@ -69,7 +69,7 @@ def test_an_answer_is_shown_as_it_is_and_a_mistake_without_a_traceback():
     assert shown.endswith("no session 'nobody'\nesxiproxy> ")
 
 
-def test_it_is_python():
+def test_the_shell_runs_python():
     terminal = Terminal(opened())
     assert "\n42\n" in terminal.type("6 * 7\r")
     terminal.type("for n in range(3):\r    print(n * 11)\r")
@@ -77,7 +77,7 @@ def test_it_is_python():
     assert "ZeroDivisionError" in terminal.type("1 / 0\r")
 
 
-def test_a_ticket_is_hidden_however_it_is_asked_for():
+def test_a_ticket_is_hidden_in_any_output():
     terminal = Terminal(opened())
     terminal.type("request = next(iter(sessions.__self__._sessions)).session.request\r")
     for line in (
@@ -91,7 +91,7 @@ def test_a_ticket_is_hidden_however_it_is_asked_for():
         assert "cafe1234" not in shown and "/ticket/***" in shown, line
 
 
-def test_a_trace_shows_its_lines_above_what_is_being_typed():
+def test_a_trace_shows_its_lines_above_the_input_line():
     desk = opened()
     terminal = Terminal(desk)
     terminal.type(f"trace('{desk.id}')\rsess")
@@ -105,14 +105,14 @@ def test_a_trace_shows_its_lines_above_what_is_being_typed():
     assert shown.endswith("trace ended after 1 frame: stopped by untrace()\nesxiproxy> ")
 
 
-def test_exit_and_control_d_leave_and_the_proxy_goes_on():
+def test_exit_and_control_d_close_the_shell_only():
     for keys in ("exit()\r", "quit()\r", "raise SystemExit\r", "\x04"):
         terminal = Terminal(opened())
         terminal.type(keys)
         assert terminal.status == 0, keys
 
 
-def test_who_has_left_is_shown_nothing_and_traces_nothing():
+def test_a_closed_shell_has_no_output_and_no_traces():
     desk = opened()
     terminal = Terminal(desk)
     terminal.type(f"trace('{desk.id}')\r")
@@ -123,26 +123,26 @@ def test_who_has_left_is_shown_nothing_and_traces_nothing():
     assert terminal.octets == b"" and not terminal.shell.commands.running_traces
 
 
-def test_a_resized_window_changes_nothing_that_is_shown():
+def test_resizing_the_window_changes_no_output():
     terminal = Terminal(opened())
     terminal.octets = b""
     terminal.shell.terminalSize(132, 50)
     assert terminal.octets == b""
 
 
-def test_a_command_ends_with_its_output():
+def test_a_single_command_ends_after_its_output():
     desk = opened()
     _, written, ended = run(desk, "sessions()")
     assert b"".join(written).endswith(b"1 session\n") and ended == [0]
 
 
-def test_a_command_that_failed_says_so_by_its_status():
+def test_a_failed_command_has_exit_status_1():
     for line in ("close('nobody')", "1 / 0", "for", "for x in y:"):
         _, written, ended = run(opened(), line)
         assert ended == [1] and written, line
 
 
-def test_a_command_waits_for_its_trace():
+def test_a_single_command_waits_for_its_trace():
     desk = opened()
     _, written, ended = run(desk, f"trace('{desk.id}', frames=1)")
     assert not ended

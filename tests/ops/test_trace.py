@@ -1,4 +1,4 @@
-"""A trace shows headers as they pass, changes nothing of what passes, and ends."""
+"""A trace shows frame headers, does not change the traffic, and ends."""
 
 import pytest
 
@@ -12,7 +12,7 @@ SECRET = b"my password is swordfish"
 
 
 def said(desk):
-    """The frames, without the times and the spaces."""
+    """Return the shown frames without times and padding."""
     return [" ".join(line.split()[1:]) for line in desk.lines]
 
 
@@ -40,7 +40,7 @@ def test_neither_payload_nor_mask_key_is_shown():
     assert "swordfish" not in shown and "01020304" not in shown and "\\x01" not in shown
 
 
-def test_the_time_is_that_since_the_trace_began():
+def test_the_time_counts_from_the_start_of_the_trace():
     desk = opened()
     desk.scene.advance(5)
     desk.commands.trace(desk.id)
@@ -63,7 +63,7 @@ def test_control_frames_are_shown_with_the_proxy_at_one_end():
     ]
 
 
-def test_a_control_frame_that_comes_byte_by_byte_is_shown_once():
+def test_a_control_frame_received_byte_by_byte_is_shown_once():
     desk = opened()
     desk.commands.trace(desk.id)
     desk.scene.client.send(up(9, b"abc"), chunk=1)
@@ -76,7 +76,7 @@ def test_a_control_frame_that_comes_byte_by_byte_is_shown_once():
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 7, 1000])
-def test_what_passes_is_the_same_with_a_trace_in_the_middle_of_a_frame(chunk):
+def test_a_trace_that_starts_within_a_frame_does_not_change_the_traffic(chunk):
     desk = opened()
     sent = [up(2, bytes(range(200))), up(1, b"a" * 70000, fin=False), up(0, b"b"), up(2)]
     octets = b"".join(sent)
@@ -93,7 +93,7 @@ def test_what_passes_is_the_same_with_a_trace_in_the_middle_of_a_frame(chunk):
     assert desk.lines[2] == "trace ended after 2 frames: limit of frames reached"
 
 
-def test_an_ended_trace_leaves_a_plain_walker_and_no_timer():
+def test_the_end_of_a_trace_restores_the_walker_and_cancels_the_timer():
     desk = opened(ping_interval=None)
     timers = desk.scene.clock.getDelayedCalls()[:]
     legs = next(iter(desk.scene.sessions)).relay.legs.values()
@@ -111,7 +111,7 @@ def test_an_ended_trace_leaves_a_plain_walker_and_no_timer():
     assert [opcode for _, opcode, _ in frames(desk.scene.host.received)] == [2, 2, 8]
 
 
-def test_a_trace_ends_after_its_seconds():
+def test_a_trace_ends_after_its_duration():
     desk = opened()
     desk.commands.trace(desk.id, seconds=2.5)
     desk.scene.advance(2.4)
@@ -120,7 +120,7 @@ def test_a_trace_ends_after_its_seconds():
     assert desk.lines == ["trace ended after 0 frames: limit of 2.5 s reached"]
 
 
-def test_a_trace_ends_when_it_is_told_to():
+def test_untrace_ends_a_trace():
     desk = opened()
     shown = desk.commands.trace(desk.id)
     assert f"untrace('{desk.id}')" in shown and "100 frames or 60 s" in shown
@@ -130,7 +130,7 @@ def test_a_trace_ends_when_it_is_told_to():
         desk.commands.untrace(desk.id)
 
 
-def test_a_trace_ends_with_its_session_and_shows_the_end():
+def test_a_trace_ends_with_its_session_and_shows_the_close():
     desk = opened()
     desk.commands.trace(desk.id)
     desk.scene.client.send(up(8, close(1000)))
@@ -148,7 +148,7 @@ def test_a_trace_ends_with_its_session_and_shows_the_end():
     assert desk.lines[4] == "trace ended after 4 frames: the session has ended"
 
 
-def test_a_trace_ends_when_its_operator_leaves():
+def test_a_trace_ends_when_its_operator_disconnects():
     desk = opened()
     desk.commands.trace(desk.id)
     desk.commands.stop_traces()
@@ -172,14 +172,14 @@ def test_a_session_has_one_trace_at_a_time():
 
 
 @pytest.mark.parametrize("bounds", [{"frames": 0}, {"frames": 10**6}, {"seconds": 0}, {"seconds": 1e9}])
-def test_a_trace_has_bounds(bounds):
+def test_the_frames_and_seconds_of_a_trace_are_bounded(bounds):
     desk = opened()
     with pytest.raises(CommandError, match="a trace has"):
         desk.commands.trace(desk.id, **bounds)
     assert desk.commands.running_traces == 0
 
 
-def test_a_broken_terminal_does_not_break_the_console():
+def test_an_error_of_the_terminal_does_not_reach_the_console():
     desk = opened()
 
     def broken(_line):

@@ -1,4 +1,4 @@
-"""What IState promises, kept by each of its implementations."""
+"""The contract of IState, tested with each implementation."""
 
 import pytest
 from zope.interface.verify import verifyObject
@@ -24,15 +24,15 @@ class TestState:
         found = result(state.in_use(NAMES))
         return tuple(found[name] for name in NAMES)
 
-    def test_it_is_a_state(self, world):
+    def test_it_provides_istate(self, world):
         assert verifyObject(IState, world.new())
 
-    def test_holders_have_names_of_their_own(self, world):
+    def test_each_instance_has_its_own_id(self, world):
         assert world.new().instance_id != world.new().instance_id
 
     # Slots
 
-    def test_a_limit_holds_over_all_processes(self, world):
+    def test_a_limit_applies_to_all_processes_together(self, world):
         one, other = world.new(), world.new()
         assert result(one.take("a", [TWO])) is None
         assert result(other.take("b", [TWO])) is None
@@ -40,32 +40,32 @@ class TestState:
         assert result(other.take("c", [TWO])) == TWO
         assert self.in_use(one) == self.in_use(other) == (2, 0)
 
-    def test_of_several_claims_all_are_taken_or_none(self, world):
+    def test_several_claims_are_all_taken_or_none(self, world):
         state = world.new()
         assert result(state.take("a", [TWO, ONE])) is None
         assert result(state.take("b", [TWO, ONE])) == ONE
         assert self.in_use(state) == (1, 1)
 
-    def test_the_first_claim_that_is_full_is_named(self, world):
+    def test_the_first_refused_claim_is_returned(self, world):
         state = world.new()
         result(state.take("a", [TWO, ONE])), result(state.take("b", [TWO]))
         assert result(state.take("c", [ONE, TWO])) == ONE
         assert result(state.take("c", [TWO, ONE])) == TWO
 
-    def test_what_is_given_back_can_be_taken_again(self, world):
+    def test_a_released_slot_can_be_taken_again(self, world):
         one, other = world.new(), world.new()
         result(one.take("a", [TWO, ONE]))
         result(one.give("a"))
         assert self.in_use(other) == (0, 0)
         assert result(other.take("b", [ONE])) is None
 
-    def test_giving_back_twice_or_what_nobody_took_is_nothing(self, world):
+    def test_releasing_twice_or_an_unknown_slot_has_no_effect(self, world):
         state = world.new()
         result(state.take("a", [TWO])), result(state.take("b", [TWO]))
         result(state.give("a")), result(state.give("a")), result(state.give("never"))
         assert self.in_use(state) == (1, 0)
 
-    def test_a_slot_may_take_more_and_takes_nothing_twice(self, world):
+    def test_a_slot_may_take_more_names_and_takes_none_twice(self, world):
         state = world.new()
         result(state.take("a", [TWO]))
         assert result(state.take("a", [TWO, ONE])) is None
@@ -73,15 +73,15 @@ class TestState:
         result(state.give("a"))
         assert self.in_use(state) == (0, 0)
 
-    def test_a_slot_under_a_full_limit_may_take_more_elsewhere(self, world):
+    def test_a_slot_under_a_full_limit_may_take_other_names(self, world):
         state = world.new()
         result(state.take("a", [TWO])), result(state.take("b", [TWO]))
         assert result(state.take("a", [TWO, ONE])) is None
 
-    def test_claiming_nothing_is_never_refused(self, world):
+    def test_an_empty_claim_is_never_refused(self, world):
         assert result(world.new().take("a", [])) is None
 
-    def test_each_holder_goes_by_its_own_number(self, world):
+    def test_each_instance_applies_its_own_limit_value(self, world):
         state = world.new()
         result(state.take("a", [ONE]))
         assert result(state.take("b", [SlotClaim("other", ONE.name, 2)])) is None
@@ -89,7 +89,7 @@ class TestState:
 
     # Rates
 
-    def test_a_bucket_holds_a_burst_for_all_processes_and_fills_again(self, world):
+    def test_a_bucket_allows_one_burst_for_all_processes_and_refills(self, world):
         one, other = world.new(), world.new()
         rate = RateClaim("session_rate", "rate 198.51.100.7/32", 2.0, 3)
         takes = [result(state.take("x", [rate])) for state in (one, other, one, other)]
@@ -100,7 +100,7 @@ class TestState:
         world.advance(60)
         assert [result(one.take("x", [rate])) for _ in range(4)] == [None, None, None, rate]
 
-    def test_a_refused_start_costs_nothing(self, world):
+    def test_a_refused_take_spends_no_rate(self, world):
         state = world.new()
         rate = RateClaim("session_rate", "rate", 1.0, 1)
         result(state.take("a", [ONE]))
@@ -109,7 +109,7 @@ class TestState:
 
     # Leases
 
-    def test_what_a_killed_process_had_comes_back(self, world):
+    def test_slots_and_sessions_of_a_killed_process_are_released_after_its_lease(self, world):
         dead, alive = world.new(), world.new()
         result(dead.take("a", [TWO, ONE]))
         result(dead.publish(world.entry(dead)))
@@ -121,7 +121,7 @@ class TestState:
         assert self.in_use(alive) == (0, 0)
         assert result(alive.sessions()) == []
 
-    def test_a_full_limit_finds_out_by_itself_that_a_holder_is_dead(self, world):
+    def test_a_full_limit_releases_expired_leases(self, world):
         dead, alive = world.new(), world.new()
         result(dead.take("a", [ONE]))
         world.kill(dead)
@@ -130,13 +130,13 @@ class TestState:
         world.advance(1)
         assert result(alive.take("b", [ONE])) is None
 
-    def test_a_holder_that_is_alive_keeps_what_it_has(self, world):
+    def test_a_running_process_keeps_its_slots_and_sessions(self, world):
         one, other = world.new(), world.new()
         result(one.take("a", [ONE]))
         world.advance(100 * LEASE)
         assert result(other.take("b", [ONE])) == ONE
 
-    def test_a_holder_that_was_asleep_gets_what_it_had(self, world):
+    def test_a_process_that_was_stopped_gets_its_slots_and_sessions_back(self, world):
         sleepy, other = world.new(), world.new()
         entry = world.entry(sleepy)
         result(sleepy.take("a", [ONE, TWO])), result(sleepy.publish(entry))
@@ -146,22 +146,22 @@ class TestState:
         assert result(other.sessions()) == []
         world.thaw(sleepy, process)
         world.advance(LEASE)
-        assert self.in_use(other) == (1, 2)  # over the limit: both are there
+        assert self.in_use(other) == (1, 2)  # over the limit: both processes run
         assert result(other.sessions()) == [entry]
         result(sleepy.give("a"))
         assert self.in_use(other) == (0, 1)
 
-    def test_a_holder_that_was_asleep_is_alive_when_it_speaks(self, world):
+    def test_any_call_renews_an_expired_lease(self, world):
         sleepy, other = world.new(), world.new()
         result(sleepy.take("a", [TWO]))
         process = world.freeze(sleepy)
         world.advance(2 * LEASE)
         assert self.in_use(other) == (0, 0)
-        process.rightNow = world._now  # no timer of its own has run yet
+        process.rightNow = world._now  # its timers have not run yet
         result(sleepy.take("b", [TWO]))
         assert self.in_use(other) == (2, 0)
 
-    def test_who_stops_leaves_nothing(self, world):
+    def test_stop_releases_everything(self, world):
         one, other = world.new(), world.new()
         result(one.take("a", [TWO, ONE])), result(one.publish(world.entry(one)))
         result(one.stop())
@@ -178,7 +178,7 @@ class TestState:
         assert result(one.use("token", 60)) is False
         assert result(one.use("another", 60)) is True
 
-    def test_a_token_is_forgotten_when_nobody_would_accept_it(self, world):
+    def test_a_token_is_deleted_after_its_seconds(self, world):
         state = world.new()
         result(state.use("token", 60))
         world.advance(59)
@@ -186,7 +186,7 @@ class TestState:
         world.advance(2)
         assert result(state.use("token", 60)) is True
 
-    def test_a_token_stays_used_when_its_process_is_gone(self, world):
+    def test_a_token_stays_used_after_its_process_is_killed(self, world):
         one, other = world.new(), world.new()
         result(one.use("token", 600))
         world.kill(one)
@@ -203,7 +203,7 @@ class TestState:
         assert result(other.kept("ticket")) is None
         assert result(other.redeem("ticket")) is None
 
-    def test_a_ticket_can_get_another_content(self, world):
+    def test_the_content_of_a_ticket_can_be_replaced(self, world):
         state = world.new()
         result(state.keep("ticket", "first", 10)), result(state.keep("ticket", "second", 60))
         world.advance(30)
@@ -218,7 +218,7 @@ class TestState:
 
     # Sessions
 
-    def test_the_sessions_of_all_are_listed_the_oldest_first(self, world):
+    def test_the_sessions_of_all_processes_are_listed_oldest_first(self, world):
         one, other = world.new(), world.new()
         young, old = world.entry(one), world.entry(other, since=5.0)
         result(one.publish(young)), result(other.publish(old))
@@ -226,14 +226,14 @@ class TestState:
         result(one.withdraw(young.session))
         assert list(result(other.sessions())) == [old]
 
-    def test_nobody_withdraws_what_is_not_its_own(self, world):
+    def test_a_session_of_another_process_cannot_be_withdrawn(self, world):
         one, other = world.new(), world.new()
         entry = world.entry(one)
         result(one.publish(entry))
         result(other.withdraw(entry.session))
         assert list(result(other.sessions())) == [entry]
 
-    def test_a_command_reaches_whoever_has_the_session(self, world):
+    def test_a_command_reaches_the_process_of_the_session(self, world):
         one, other = world.new(), world.new()
         mine, theirs = world.entry(one), world.entry(other)
         result(one.publish(mine)), result(other.publish(theirs))
@@ -251,7 +251,7 @@ class TestState:
         world.advance(10)
         assert len(world.obeyed) == 2
 
-    def test_there_is_nobody_to_tell_when_nobody_has_the_session(self, world):
+    def test_a_command_for_an_unknown_session_returns_false(self, world):
         one, other = world.new(), world.new()
         entry = world.entry(one)
         result(one.publish(entry))
@@ -273,9 +273,9 @@ class TestState:
         world.advance(2)
         assert [command for _holder, command in world.obeyed] == commands
 
-    # The dead
+    # Reclaiming dead processes
 
-    def test_what_a_dead_holder_had_comes_back_at_once_when_somebody_knows_that_it_is_dead(self, world):
+    def test_reclaim_releases_everything_of_a_dead_process_at_once(self, world):
         one, other = world.new(), world.new()
         first, second, living = world.entry(one), world.entry(one), world.entry(other)
         for state, entry in ((one, first), (one, second), (other, living)):
@@ -287,7 +287,7 @@ class TestState:
         assert list(result(other.sessions())) == [living]
         assert self.in_use(other) == (1, 0)
 
-    def test_a_dead_holder_is_buried_once(self, world):
+    def test_sessions_of_a_dead_process_are_returned_once(self, world):
         one, other, third = world.new(), world.new(), world.new()
         result(one.publish(world.entry(one)))
         world.kill(one)
@@ -295,9 +295,7 @@ class TestState:
         assert list(result(third.reclaim(one.instance_id))) == []
         assert list(result(other.reclaim("nobody"))) == []
 
-    def test_what_a_holder_had_is_told_however_long_after_its_lease_somebody_knows_that_it_is_dead(
-        self, world
-    ):
+    def test_sessions_of_a_dead_process_are_returned_after_its_lease_expired(self, world):
         dead, one, other = world.new(), world.new(), world.new()
         first, second, living = world.entry(dead), world.entry(dead), world.entry(other)
         for state, entry in ((dead, first), (dead, second), (other, living)):
@@ -313,7 +311,7 @@ class TestState:
         assert list(result(other.reclaim(dead.instance_id))) == []
         assert self.in_use(one) == (0, 1)
 
-    def test_what_nobody_asked_for_within_a_day_is_forgotten(self, world):
+    def test_lost_sessions_are_deleted_after_a_day(self, world):
         dead, alive = world.new(), world.new()
         result(dead.publish(world.entry(dead)))
         world.kill(dead)
@@ -321,7 +319,7 @@ class TestState:
         world.leap(LOST_SESSION_RETENTION)
         assert list(result(alive.reclaim(dead.instance_id))) == []
 
-    def test_a_holder_that_woke_up_again_has_lost_nothing(self, world):
+    def test_a_process_that_resumes_has_no_lost_sessions(self, world):
         sleepy, other = world.new(), world.new()
         ended, stays = world.entry(sleepy), world.entry(sleepy)
         result(sleepy.publish(ended)), result(sleepy.publish(stays))
@@ -329,14 +327,14 @@ class TestState:
         process = world.freeze(sleepy)
         world.advance(2 * LEASE)
         assert result(other.sessions()) == [] and self.in_use(other) == (0, 0)
-        process.rightNow = world._now  # no timer of its own has run yet
+        process.rightNow = world._now  # its timers have not run yet
         result(sleepy.withdraw(ended.session)), result(sleepy.give("a"))
         assert list(result(other.sessions())) == [stays]
         assert self.in_use(other) == (1, 0)
         assert list(result(other.reclaim(sleepy.instance_id))) == [stays]
         assert list(result(other.reclaim(sleepy.instance_id))) == []
 
-    def test_who_woke_up_and_stops_leaves_nobody_to_be_buried(self, world):
+    def test_a_process_that_resumes_and_stops_leaves_nothing_to_reclaim(self, world):
         sleepy, other = world.new(), world.new()
         result(sleepy.publish(world.entry(sleepy)))
         process = world.freeze(sleepy)
@@ -345,7 +343,7 @@ class TestState:
         result(sleepy.stop())
         assert list(result(other.reclaim(sleepy.instance_id))) == []
 
-    def test_whoever_was_buried_alive_has_its_things_again(self, world):
+    def test_a_reclaimed_process_that_still_runs_restores_its_slots_and_sessions(self, world):
         one, other = world.new(), world.new()
         entry = world.entry(one)
         result(one.publish(entry))

@@ -1,4 +1,4 @@
-"""What can happen to a database: it is locked, gone, somebody else's, or its disk does not answer."""
+"""Failures of the database: locked, removed, corrupt, of another program, or on a hanging disk."""
 
 import os
 import queue
@@ -41,7 +41,7 @@ def used(state):
     return result(state.in_use([ONE.name]))[ONE.name]
 
 
-def test_the_file_is_for_its_owner_only(world):
+def test_the_database_file_has_mode_0600(world):
     result(world.new().take("a", [ONE]))
     for file in world.path.parent.iterdir():
         assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
@@ -60,7 +60,7 @@ with open(sys.argv[1], "r+b") as file:
 
 
 @pytest.mark.parametrize("seen", ["directly", "by a link"])
-def test_a_second_state_of_a_process_leaves_the_locks_of_the_first(world, seen, tmp_path):
+def test_a_second_state_in_a_process_does_not_release_the_locks_of_the_first(world, seen, tmp_path):
     def locks():
         command = [sys.executable, "-c", _LOCKS, str(world.path)]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
@@ -81,20 +81,20 @@ def test_a_second_state_of_a_process_leaves_the_locks_of_the_first(world, seen, 
     assert locks() == "free"
 
 
-def test_a_link_to_nothing_leads_to_a_file_for_its_owner_only(world, tmp_path):
+def test_the_file_behind_a_dangling_link_is_created_with_mode_0600(world, tmp_path):
     world.path.symlink_to(tmp_path / "elsewhere")
     result(world.new().take("a", [ONE]))
     assert stat.S_IMODE((tmp_path / "elsewhere").stat().st_mode) == 0o600
 
 
-def test_neither_tokens_nor_tickets_stand_in_the_file(world):
+def test_the_file_has_neither_tokens_nor_tickets_in_clear(world):
     state = world.new()
     result(state.use("secret-token", 60)), result(state.keep("secret-ticket-of-ours", "vm-42", 60))
     content = b"".join(file.read_bytes() for file in world.path.parent.iterdir())
     assert b"vm-42" in content and b"secret" not in content
 
 
-def test_a_database_that_somebody_locks_is_unavailable_and_then_there_again(world):
+def test_a_locked_database_is_unavailable_until_it_is_unlocked(world):
     state = world.new()
     other = world.another_program()
     other.execute("BEGIN IMMEDIATE")
@@ -105,18 +105,18 @@ def test_a_database_that_somebody_locks_is_unavailable_and_then_there_again(worl
     assert result(state.take("a", [ONE])) is None
 
 
-def test_after_a_failure_nobody_waits_for_the_next_one(world):
+def test_calls_soon_after_a_failure_fail_at_once(world):
     state = world.new()
     other = world.another_program()
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(StateUnavailable):
         result(state.take("a", [ONE]))
     other.execute("ROLLBACK")
-    with pytest.raises(StateUnavailable):  # though it could be had
+    with pytest.raises(StateUnavailable):  # although the database is unlocked
         result(state.take("a", [ONE]))
 
 
-def test_of_many_who_find_it_locked_one_waits(tmp_path, monkeypatch):
+def test_only_one_of_many_concurrent_calls_waits_for_a_locked_database(tmp_path, monkeypatch):
     for name in ("BUSY_TIMEOUT", "RETRY_DELAY"):
         monkeypatch.setattr(tables, name, 0.5)
     ledger = SqliteStore(tmp_path / "state.sqlite", "holder", Times.of_this_machine())
@@ -133,7 +133,7 @@ def test_of_many_who_find_it_locked_one_waits(tmp_path, monkeypatch):
     assert [wait > 0.25 for wait in waits] == [True] + [False] * 11, waits
 
 
-def test_what_could_not_be_given_back_is_given_back_later(world):
+def test_releases_that_failed_are_made_later(world):
     state, watching = world.new(), world.new()
     entry = world.entry(state)
     result(state.take("a", [ONE])), result(state.publish(entry))
@@ -149,7 +149,7 @@ def test_what_could_not_be_given_back_is_given_back_later(world):
     assert list(result(watching.sessions())) == [late]
 
 
-def test_a_file_that_was_removed_is_made_again_with_all_that_is_held(world):
+def test_a_removed_file_is_created_again_with_all_slots_and_sessions(world):
     one, other = world.new(), world.new()
     result(one.take("a", [ONE]))
     for file in world.path.parent.iterdir():
@@ -159,7 +159,7 @@ def test_a_file_that_was_removed_is_made_again_with_all_that_is_held(world):
     assert result(other.take("b", [ONE])) == ONE
 
 
-def test_a_broken_file_is_unavailable_and_left_alone(world):
+def test_a_corrupt_file_is_unavailable_and_not_changed(world):
     world.path.write_bytes(b"these are somebody's notes\n" * 100)
     state = world.new()
     with pytest.raises(StateUnavailable):
@@ -167,34 +167,34 @@ def test_a_broken_file_is_unavailable_and_left_alone(world):
     assert world.path.read_bytes().startswith(b"these are")
 
 
-def test_another_programs_database_is_left_alone(world):
+def test_the_database_of_another_program_is_not_changed(world):
     sqlite3.connect(world.path).execute("CREATE TABLE theirs (x)").connection.commit()
     state = world.new()
     with pytest.raises(StateUnavailable, match="another program"):
         result(state.take("a", [ONE]))
 
 
-def test_a_database_of_another_version_is_refused(world):
+def test_a_database_of_another_schema_version_is_refused(world):
     result(world.new().stop())
     world.another_program().execute("PRAGMA user_version = 99")
     with pytest.raises(StateUnavailable, match="version 99"):
         result(world.new().take("a", [ONE]))
 
 
-def test_a_database_without_the_last_of_the_tables_gets_it(world):
+def test_a_missing_table_is_created_in_an_older_database(world):
     result(world.new().stop())
     world.another_program().execute("DROP TABLE lost")
     assert list(result(world.new().reclaim("nobody"))) == []
 
 
-def test_a_folder_that_is_not_there_is_unavailable_and_not_named_to_clients(world):
+def test_a_missing_folder_is_unavailable_and_its_path_is_hidden_from_clients(world):
     world.path = world.path.parent / "nowhere" / "state.sqlite"
     with pytest.raises(StateUnavailable) as refused:
         result(world.new().take("a", [ONE]))
     assert refused.value.public_message == "the shared state cannot be reached: No such file or directory"
 
 
-def test_a_thread_that_does_not_come_back_is_not_waited_for(world):
+def test_a_hanging_thread_fails_calls_after_the_timeout(world):
     world.pool = Held
     state = world.new()
     taking = state.take("a", [ONE])
@@ -211,14 +211,14 @@ def held(world):
     return state, pool
 
 
-def test_what_a_burial_finds_too_late_is_found_by_the_next_one(world):
+def test_sessions_reclaimed_after_the_timeout_are_returned_by_the_next_call(world):
     state, pool = held(world)
     dead = SqliteWorld(world.path.parent).new()
     entry = world.entry(dead)
     result(dead.publish(entry))
     burying = state.reclaim(dead.instance_id)
     done, call, args = pool.calls.pop()
-    outcome = call(*args)  # the thread has it, and the loop only when nobody waits any more
+    outcome = call(*args)  # the reactor gets the outcome only after the timeout
     world.advance(CALL_TIMEOUT)
     with pytest.raises(StateUnavailable):
         result(burying)
@@ -228,7 +228,7 @@ def test_what_a_burial_finds_too_late_is_found_by_the_next_one(world):
     assert list(result(burying)) == [entry]
 
 
-def test_while_one_answer_is_overdue_nobody_waits_for_another(world):
+def test_while_a_call_is_overdue_other_calls_fail_at_once(world):
     state, pool = held(world)
     first = state.take("a", [ONE])
     world.advance(CALL_TIMEOUT)
@@ -248,7 +248,7 @@ def test_while_one_answer_is_overdue_nobody_waits_for_another(world):
     assert result(asking) == {ONE.name: 0}
 
 
-def test_what_is_owed_while_the_thread_is_busy_is_one_call_for_all(world):
+def test_writes_that_are_added_while_the_thread_is_busy_form_one_batch(world):
     state, pool = held(world)
     entries = [world.entry(state) for _ in range(100)]
     for entry in entries:
@@ -264,7 +264,7 @@ def test_what_is_owed_while_the_thread_is_busy_is_one_call_for_all(world):
     assert list(result(listing)) == entries[:1]
 
 
-def test_a_session_that_comes_and_goes_while_the_thread_is_busy_leaves_nothing_to_do(world):
+def test_a_session_published_and_withdrawn_while_the_thread_is_busy_is_not_written(world):
     state, pool = held(world)
     stays = world.entry(state)
     state.publish(stays)
@@ -277,7 +277,7 @@ def test_a_session_that_comes_and_goes_while_the_thread_is_busy_leaves_nothing_t
     assert pay.call_args_list == [mock.call((), {})]
 
 
-def test_a_take_that_has_not_begun_when_it_is_cancelled_is_not_made(world):
+def test_a_take_that_is_cancelled_before_it_begins_is_not_made(world):
     state, pool = held(world)
     taking = state.take("a", [ONE])
     taking.cancel()
@@ -288,11 +288,11 @@ def test_a_take_that_has_not_begun_when_it_is_cancelled_is_not_made(world):
     assert result(asking) == {ONE.name: 0}
 
 
-def test_a_take_that_is_cancelled_while_it_is_made_is_undone(world):
+def test_a_take_that_is_cancelled_while_it_runs_is_undone(world):
     state, pool = held(world)
     taking = state.take("a", [ONE])
     done, call, args = pool.calls.pop()
-    outcome = call(*args)  # the thread has it, the loop does not know yet
+    outcome = call(*args)  # the reactor does not have the outcome yet
     taking.cancel()
     with pytest.raises(CancelledError):
         result(taking)
@@ -303,7 +303,7 @@ def test_a_take_that_is_cancelled_while_it_is_made_is_undone(world):
     assert result(asking) == {ONE.name: 0}
 
 
-def test_a_stop_that_nobody_waits_for_any_more_lets_the_thread_go(world):
+def test_a_cancelled_stop_ends_the_thread(world):
     state, pool = held(world)
     stopping = state.stop()
     assert pool.running
@@ -313,7 +313,7 @@ def test_a_stop_that_nobody_waits_for_any_more_lets_the_thread_go(world):
     assert not pool.running
 
 
-def test_giving_back_is_done_even_when_nobody_waits_for_it(world):
+def test_a_cancelled_release_is_made(world):
     state, pool = held(world)
     taking = state.take("a", [ONE])
     pool.run()
@@ -327,7 +327,7 @@ def test_giving_back_is_done_even_when_nobody_waits_for_it(world):
     assert result(asking) == {ONE.name: 0}
 
 
-def test_a_lost_state_is_logged_once_and_once_when_it_is_back(world):
+def test_an_unavailable_state_is_logged_once_and_its_recovery_once(world):
     lines = []
     world.new()
     other = world.another_program()
@@ -344,7 +344,7 @@ def test_a_lost_state_is_logged_once_and_once_when_it_is_back(world):
 
 
 class Loop(Clock):
-    """A reactor as far as threads go: what they bring is done by the test's own thread."""
+    """A reactor whose calls from other threads run in the test's thread."""
 
     def __init__(self):
         super().__init__()
@@ -365,7 +365,7 @@ class Loop(Clock):
         return outcome[0], threads
 
 
-def test_the_loops_own_thread_never_touches_the_database(tmp_path):
+def test_the_reactor_thread_never_uses_the_database(tmp_path):
     loop = Loop()
     state = SqliteState(tmp_path / "state.sqlite", loop)
     try:
@@ -416,7 +416,7 @@ sys.stdin.readline()
 """
 
 
-def test_real_processes_that_start_at_once_share_one_limit(tmp_path):
+def test_real_processes_that_start_concurrently_share_one_limit(tmp_path):
     command = [sys.executable, "-c", _RACER, str(tmp_path / "state.sqlite")]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment()}
     racers = [subprocess.Popen([*command, str(n)], **pipes) for n in range(6)]
@@ -431,7 +431,7 @@ def test_real_processes_that_start_at_once_share_one_limit(tmp_path):
 # Before the start
 
 
-def test_a_place_where_a_database_can_be_made_or_is_has_nothing_wrong(world, tmp_path):
+def test_check_accepts_an_existing_database_and_a_path_for_a_new_one(world, tmp_path):
     assert check(tmp_path / "new") is None and not (tmp_path / "new").exists()
     result(world.new().take("a", [ONE]))
     assert check(world.path) is None
@@ -449,7 +449,7 @@ def test_a_place_where_a_database_can_be_made_or_is_has_nothing_wrong(world, tmp
         ("later", "later: the shared state has schema version 7; this version of esxiproxy needs 1"),
     ],
 )
-def test_a_place_that_cannot_be_a_state_says_why(tmp_path, place, problem):
+def test_check_says_why_a_path_cannot_be_used(tmp_path, place, problem):
     (tmp_path / "text").write_text("this is no database, and long enough to be sure of it" * 20)
     _database(tmp_path / "foreign", "CREATE TABLE somebodys (column TEXT)")
     _database(
@@ -459,9 +459,9 @@ def test_a_place_that_cannot_be_a_state_says_why(tmp_path, place, problem):
     assert found is not None and re.search(problem, found), found
 
 
-def test_a_place_that_may_not_be_written_says_so(tmp_path, monkeypatch):
+def test_check_reports_a_path_without_write_permission(tmp_path, monkeypatch):
     (tmp_path / "state").touch()
-    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may everywhere
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root has access to everything
     assert check(tmp_path / "state") == f"{tmp_path}/state is not readable and writable"
     assert check(tmp_path / "new") == f"the folder {tmp_path} is not writable"
 

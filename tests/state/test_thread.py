@@ -1,4 +1,4 @@
-"""The thread of a state: nobody waits for it."""
+"""The thread of a state, which is never joined."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ def thread():
 
 
 class Outcomes:
-    """What a thread has done, in its order."""
+    """The outcomes of a thread's calls, in order."""
 
     def __init__(self, count):
         self.all = []
@@ -35,14 +35,14 @@ class Outcomes:
         return self.all
 
 
-def test_calls_are_made_in_their_order_in_one_thread(thread):
+def test_calls_are_made_in_order_in_one_thread(thread):
     done = Outcomes(3)
     for number in range(3):
         thread.callInThreadWithCallback(done, divmod, number, 2)
     assert done.wait() == [(True, divmod(number, 2), "state") for number in range(3)]
 
 
-def test_what_a_call_raises_is_its_outcome_and_the_next_one_is_made(thread):
+def test_an_exception_is_the_outcome_of_its_call_and_later_calls_are_made(thread):
     done = Outcomes(2)
     thread.callInThreadWithCallback(done, int, "x")
     thread.callInThreadWithCallback(done, int, "1")
@@ -51,7 +51,7 @@ def test_what_a_call_raises_is_its_outcome_and_the_next_one_is_made(thread):
     assert went and outcome == 1
 
 
-def test_it_can_be_asked_before_it_has_started_and_ends_when_it_has_done_all():
+def test_calls_before_the_start_are_made_and_the_thread_ends_after_the_last():
     thread, done = DatabaseThread("state"), Outcomes(2)
     worked = []
     thread.callInThreadWithCallback(done, lambda: worked.append(threading.current_thread()))
@@ -63,7 +63,7 @@ def test_it_can_be_asked_before_it_has_started_and_ends_when_it_has_done_all():
     assert not worked[0].is_alive()
 
 
-def test_stopping_it_waits_for_no_call(thread):
+def test_stop_does_not_wait_for_a_running_call(thread):
     begun, go_on, done = threading.Event(), threading.Event(), Outcomes(1)
     thread.callInThreadWithCallback(done, lambda: begun.set() or go_on.wait(10))
     assert begun.wait(10)
@@ -85,7 +85,7 @@ print("the end")
 """
 
 
-def test_a_process_ends_whatever_the_thread_waits_for():
+def test_a_process_exits_while_a_call_hangs():
     ended = subprocess.run(
         [sys.executable, "-c", _STUCK], capture_output=True, text=True, timeout=30, check=False
     )

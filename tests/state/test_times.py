@@ -1,4 +1,4 @@
-"""A time of day that is set, a machine that starts again, and a process of an older version."""
+"""Changes of the time of day, reboots, and processes of an older version on the same database."""
 
 import sqlite3
 import time
@@ -25,7 +25,7 @@ def world(tmp_path):
 
 @pytest.fixture
 def older(world):
-    """What a process of the version before sees and writes."""
+    """The statements of a process of the previous version."""
     result(world.new().in_use([]))
     with closing(sqlite3.connect(world.path, isolation_level=None)) as connection:
         yield connection
@@ -36,7 +36,7 @@ def used(state):
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_step_of_the_time_of_day_ends_no_lease_of_a_living_process(world, step):
+def test_setting_the_time_of_day_does_not_expire_the_lease_of_a_running_process(world, step):
     one, other = world.new(), world.new()
     entry = world.entry(one)
     result(one.publish(entry)), result(one.take("a", [ONE]))
@@ -48,7 +48,7 @@ def test_a_step_of_the_time_of_day_ends_no_lease_of_a_living_process(world, step
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_step_of_the_time_of_day_makes_no_lease_longer(world, step):
+def test_setting_the_time_of_day_does_not_extend_a_lease(world, step):
     one, other = world.new(), world.new()
     result(one.take("a", [ONE]))
     world.kill(one)
@@ -60,7 +60,7 @@ def test_a_step_of_the_time_of_day_makes_no_lease_longer(world, step):
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_step_of_the_time_of_day_neither_fills_nor_empties_a_rate(world, step):
+def test_setting_the_time_of_day_does_not_change_a_rate(world, step):
     state = world.new()
     for slot in "abc":
         assert result(state.take(slot, [RATE])) is None
@@ -73,7 +73,7 @@ def test_a_step_of_the_time_of_day_neither_fills_nor_empties_a_rate(world, step)
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_step_of_the_time_of_day_loses_no_command(world, step):
+def test_setting_the_time_of_day_loses_no_command(world, step):
     one, other, third = world.new(), world.new(), world.new()
     entry = world.entry(one)
     result(one.publish(entry))
@@ -81,13 +81,13 @@ def test_a_step_of_the_time_of_day_loses_no_command(world, step):
     kill = Command(CommandKind.KILL, entry.session, "at noon")
     assert result(other.tell(kill)) is True
     world.day += step
-    world.advance(LEASE / 2)  # the others take away what has expired
+    world.advance(LEASE / 2)  # other processes delete what has expired
     world.thaw(one, process)
     world.advance(2)
     assert world.obeyed == [(one.instance_id, kill)] and third
 
 
-def test_used_tokens_and_tickets_outlast_a_start_of_the_machine(world):
+def test_used_tokens_and_tickets_survive_a_reboot(world):
     state = world.new()
     result(state.use("token", 600)), result(state.keep("ticket", "vm-42", 600))
     world.kill(state)
@@ -100,7 +100,7 @@ def test_used_tokens_and_tickets_outlast_a_start_of_the_machine(world):
 
 
 @pytest.mark.parametrize("uptime", [5.0, 1_000_000.0, 1_000_010.0, 9_000_000.0])
-def test_what_was_held_before_the_machine_started_is_over(world, uptime):
+def test_slots_and_sessions_from_before_a_reboot_are_released(world, uptime):
     before = world.new()
     entry = world.entry(before)
     result(before.publish(entry)), result(before.take("a", [ONE, RATE]))
@@ -113,7 +113,7 @@ def test_what_was_held_before_the_machine_started_is_over(world, uptime):
     assert list(result(state.reclaim(before.instance_id))) == [entry]
 
 
-def test_another_start_of_the_machine_has_another_name(monkeypatch, tmp_path):
+def test_each_boot_has_another_identifier(monkeypatch, tmp_path):
     here = Times.of_this_machine()
     assert here == Times.of_this_machine() and len(here.boot) == 36
     assert abs(here.since_boot() - time.clock_gettime(time.CLOCK_BOOTTIME)) < 60
@@ -124,7 +124,7 @@ def test_another_start_of_the_machine_has_another_name(monkeypatch, tmp_path):
 # An older version
 
 
-def test_a_holder_of_an_older_version_has_its_lease_by_the_time_of_day(world, older):
+def test_the_lease_of_an_older_version_is_measured_on_the_time_of_day(world, older):
     state = world.new()
     day = world.day + world._now
     older.execute("INSERT INTO holders VALUES ('older', ?)", (day + LEASE,))
@@ -136,7 +136,7 @@ def test_a_holder_of_an_older_version_has_its_lease_by_the_time_of_day(world, ol
     assert used(state) == 0
 
 
-def test_an_older_version_sees_a_lease_as_it_would_have_written_it(world, older):
+def test_an_older_version_can_read_a_lease(world, older):
     state = world.new()
     world.advance(7 * LEASE)
     ((expires,),) = older.execute(
@@ -146,7 +146,7 @@ def test_an_older_version_sees_a_lease_as_it_would_have_written_it(world, older)
     assert day < expires <= day + LEASE
 
 
-def test_a_holder_that_an_older_version_has_buried_has_its_things_again(world, older):
+def test_an_instance_deleted_by_an_older_version_is_restored(world, older):
     one, other = world.new(), world.new()
     entry = world.entry(one)
     result(one.publish(entry)), result(one.take("a", [ONE]))
@@ -156,7 +156,7 @@ def test_a_holder_that_an_older_version_has_buried_has_its_things_again(world, o
     assert used(other) == 1 and list(result(other.sessions())) == [entry]
 
 
-def test_what_an_older_version_leaves_of_a_dead_holder_is_taken_away(world, older):
+def test_rows_that_an_older_version_leaves_of_a_dead_instance_are_deleted(world, older):
     one, _other = world.new(), world.new()
     world.kill(one)
     older.execute("DELETE FROM holders WHERE holder = ?", (one.instance_id,))

@@ -1,4 +1,4 @@
-"""Several processes that share a state, in one process, with time that the test moves."""
+"""Simulated processes that share a state, on a clock that the test advances."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from esxiproxy.state.times import Times
 
 
 class Process(Clock):
-    """The reactor of one process: a clock that stands still when the process is killed."""
+    """The reactor of one simulated process: a clock that stops when the process is killed."""
 
     def callFromThread(self, call, *args):
         call(*args)
 
 
 class Immediate:
-    """A thread pool whose threads are done before anybody looks."""
+    """A thread pool that makes each call at once, in the calling thread."""
 
     running = False
 
@@ -43,7 +43,7 @@ class Immediate:
 
 
 class Held(Immediate):
-    """A thread pool whose thread does one call when it is told to."""
+    """A thread pool that makes the queued calls when the test calls ``run``."""
 
     def __init__(self):
         self.calls = []
@@ -58,7 +58,7 @@ class Held(Immediate):
 
 
 class World:
-    """``new()`` starts one more process; ``advance`` lets time pass in all that are alive."""
+    """The simulated processes: ``new`` starts one, ``advance`` advances the clocks of those that run."""
 
     def __init__(self):
         self._processes = {}
@@ -79,11 +79,11 @@ class World:
         raise NotImplementedError
 
     def kill(self, state):
-        """SIGKILL."""
+        """Kill the process, as SIGKILL does."""
         del self._processes[state]
 
     def freeze(self, state):
-        """SIGSTOP; what it gives is what ``thaw`` takes."""
+        """Stop the process, as SIGSTOP does, and return what ``thaw`` takes."""
         return self._processes.pop(state)
 
     def thaw(self, state, process):
@@ -97,7 +97,7 @@ class World:
                 process.advance(0.25)
 
     def leap(self, seconds):
-        """As after a sleep of the whole machine: all of it at once."""
+        """Advance all clocks in one step, as after a suspend of the machine."""
         self._now += seconds
         for process in list(self._processes.values()):
             process.advance(seconds)
@@ -106,7 +106,7 @@ class World:
         return self._processes[state].getDelayedCalls()
 
     def entry(self, state, **changed):
-        """A session of this process."""
+        """Return a new session entry of this process."""
         fields = {
             "session": f"session{next(self._numbers)}",
             "holder": state.instance_id,
@@ -136,13 +136,13 @@ class SqliteWorld(World):
         self.pool = Immediate
         self.boot = "a boot"
         self.day = 1_700_000_000.0
-        """The time of day when the machine started; the test sets it."""
+        """The time of day of the boot, which the test sets."""
 
     def make(self, process):
         return SqliteState(self.path, process, self.pool(), self.times(process))
 
     def restart(self, seconds, uptime=1_000_000.0):
-        """The machine starts again, which takes so long; all that counts from its start is another number."""
+        """Reboot the machine, which takes ``seconds``; the new time since boot is ``uptime``."""
         day = self.day + self._now
         self._processes.clear()
         self.boot += ", and another"
@@ -153,12 +153,12 @@ class SqliteWorld(World):
         return Times(self.boot, process.seconds, lambda: process.seconds() + self.day)
 
     def another_program(self):
-        """A connection that is none of ours."""
+        """Return a connection of another program."""
         return sqlite3.connect(self.path, isolation_level=None)
 
 
 def result(deferred):
-    """What it has fired with."""
+    """Return the result of a Deferred that has fired, or raise its exception."""
     outcome = []
     deferred.addBoth(outcome.append)
     assert outcome, "it has not fired"
