@@ -24,10 +24,10 @@ from esxiproxy.interfaces import ISessionObserver
 from esxiproxy.ops.logs.access_line import as_combined, as_json
 from esxiproxy.ops.logs.datagram_sink import JournalSink, SyslogSink
 from esxiproxy.ops.logs.file_sink import FileSink, StdoutSink
-from esxiproxy.ops.logs.sink import Sink
+from esxiproxy.ops.logs.sink import LogReactor, Sink, SinkReactor
 
 _FORMATS = {AccessLogFormat.JSON: as_json, AccessLogFormat.COMBINED: as_combined}
-_SINKS: dict[LogTarget, Callable[[Any], Sink]] = {
+_SINKS: dict[LogTarget, Callable[[SinkReactor], Sink]] = {
     LogTarget.STDOUT: StdoutSink,
     LogTarget.SYSLOG: SyslogSink,
     LogTarget.JOURNALD: JournalSink,
@@ -52,7 +52,7 @@ class AccessLog(Service):
     def __init__(
         self,
         logging: AccessLogConfig,
-        reactor: Any,
+        reactor: LogReactor,
         make_sink: Callable[[], Sink] | None = None,
         day: Callable[[], float] = time.time,
     ) -> None:
@@ -63,7 +63,7 @@ class AccessLog(Service):
         self._wall_clock = day
         self._make_sink = make_sink or partial(_create_sink, logging.to, reactor)
         self._sink: Sink | None = None
-        self._previous_action: Any = None
+        self._previous_action: Callable[[int, FrameType | None], Any] | int | None = None
 
     def startService(self) -> None:
         """Open the log.  Raises AccessLogError."""
@@ -130,5 +130,5 @@ class AccessLog(Service):
             self._previous_action(number, frame)
 
 
-def _create_sink(to: Path | LogTarget, reactor: Any) -> Sink:
+def _create_sink(to: Path | LogTarget, reactor: SinkReactor) -> Sink:
     return FileSink(to, reactor) if isinstance(to, Path) else _SINKS[to](reactor)

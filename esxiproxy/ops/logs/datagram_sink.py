@@ -6,11 +6,9 @@ import os
 import socket
 from datetime import datetime
 
-from twisted.internet.interfaces import IReactorTime
-
 from esxiproxy.core.session.record import Record
 from esxiproxy.ops.logs.access_line import MONTHS
-from esxiproxy.ops.logs.sink import Losses, Sink
+from esxiproxy.ops.logs.sink import Losses, Sink, SinkReactor
 
 SYSLOG = "/dev/log"
 JOURNAL = "/run/systemd/journal/socket"
@@ -25,7 +23,7 @@ class DatagramSink(Sink):
     The path is looked up for each datagram, since the receiver may restart.
     """
 
-    def __init__(self, path: str, clock: IReactorTime, losses: Losses | None = None) -> None:
+    def __init__(self, path: str, clock: SinkReactor, losses: Losses | None = None) -> None:
         super().__init__(clock, losses)
         self._path = path
         self._socket: socket.socket | None = None
@@ -52,7 +50,7 @@ class SyslogSink(DatagramSink):
     """
 
     def __init__(
-        self, clock: IReactorTime, path: str = SYSLOG, losses: Losses | None = None, tag: str = ""
+        self, clock: SinkReactor, path: str = SYSLOG, losses: Losses | None = None, tag: str = ""
     ) -> None:
         super().__init__(path, clock, losses)
         self._tag = tag
@@ -74,7 +72,7 @@ class JournalSink(DatagramSink):
     ``journalctl ESXIPROXY_SESSION=...`` finds the line of a session.
     """
 
-    def __init__(self, clock: IReactorTime, path: str = JOURNAL) -> None:
+    def __init__(self, clock: SinkReactor, path: str = JOURNAL) -> None:
         super().__init__(path, clock)
 
     def encode(self, line: str, record: Record, seconds: float) -> bytes:

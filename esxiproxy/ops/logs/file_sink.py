@@ -8,11 +8,10 @@ import socket
 import stat
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from twisted.python.logfile import LogFile
 
-from esxiproxy.ops.logs.sink import Losses
+from esxiproxy.ops.logs.sink import Losses, SinkReactor
 from esxiproxy.ops.logs.threaded_sink import ThreadedSink
 
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
@@ -23,7 +22,7 @@ _MODE = 0o640
 class FileSink(ThreadedSink):
     """A sink that appends to a file with one write a line, so that several processes can share the file."""
 
-    def __init__(self, path: Path, clock: Any) -> None:
+    def __init__(self, path: Path, clock: SinkReactor) -> None:
         super().__init__(clock)
         self._path = path
         self._descriptor = -1
@@ -79,7 +78,7 @@ class RotatedFile(LogFile):
 class RotatedFileSink(ThreadedSink):
     """A sink that appends to twistd's log file, which is rotated at a size and by ``reopen``."""
 
-    def __init__(self, path: str, clock: Any, losses: Losses) -> None:
+    def __init__(self, path: str, clock: SinkReactor, losses: Losses) -> None:
         super().__init__(clock, losses)
         self._path = path
 
@@ -109,7 +108,7 @@ class StdoutSink(ThreadedSink):
     If that fails, it is polled before each write, which has at most PIPE_BUF bytes then.
     """
 
-    def __init__(self, clock: Any, descriptor: int = 1, losses: Losses | None = None) -> None:
+    def __init__(self, clock: SinkReactor, descriptor: int = 1, losses: Losses | None = None) -> None:
         super().__init__(clock, losses)
         self._original = descriptor
         self._descriptor = -1

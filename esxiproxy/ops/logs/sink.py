@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from threading import RLock
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
@@ -23,6 +23,31 @@ READER_STALLED = "the reader accepts no data"
 """The reason for lines that are lost because the queue is full, or not written when the sink is closed."""
 
 
+class SinkReactor(Protocol):
+    """The part of a reactor that a sink uses."""
+
+    def seconds(self) -> float:
+        """Return the reactor's time."""
+
+    def callLater(self, delay: float, callable: Callable[..., Any], *args: object) -> IDelayedCall:
+        """Call ``callable`` after ``delay`` seconds."""
+
+    def callFromThread(self, callable: Callable[..., Any], *args: object) -> None:
+        """Call ``callable`` in the reactor's thread."""
+
+
+class LogReactor(SinkReactor, Protocol):
+    """The part of a reactor that a log uses."""
+
+    def callWhenRunning(self, callable: Callable[..., Any], *args: object) -> object:
+        """Call ``callable`` when the reactor runs."""
+
+    def addSystemEventTrigger(
+        self, phase: str, eventType: str, callable: Callable[..., Any], *args: object
+    ) -> object:
+        """Call ``callable`` at an event of the reactor, such as after its shutdown."""
+
+
 class Sink:
     """A destination of log lines that never blocks and never raises.
 
@@ -30,7 +55,7 @@ class Sink:
     defines how a line is encoded and how bytes are written.
     """
 
-    def __init__(self, clock: Any, losses: Losses | None = None) -> None:
+    def __init__(self, clock: SinkReactor, losses: Losses | None = None) -> None:
         self._clock = clock
         self._losses = losses or ReportedLosses(clock)
         self._queue: deque[tuple[bytes, int]] = deque()
@@ -211,7 +236,7 @@ class ReportedLosses(Losses):
 
     _log = Logger()
 
-    def __init__(self, clock: Any) -> None:
+    def __init__(self, clock: SinkReactor) -> None:
         super().__init__()
         self._clock = clock
         self._report_timer: IDelayedCall | None = None

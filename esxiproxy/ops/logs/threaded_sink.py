@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import cast
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 
-from esxiproxy.ops.logs.sink import MAX_QUEUED, READER_STALLED, RETRY_DELAY, Losses, Sink
+from esxiproxy.ops.logs.sink import MAX_QUEUED, READER_STALLED, RETRY_DELAY, Losses, Sink, SinkReactor
 
 CLOSE_TIMEOUT = 1.0
 """Seconds that ``close`` waits for the thread to write the queued lines."""
@@ -22,7 +23,7 @@ class ThreadedSink(Sink):
     not be started before the process becomes a daemon, since a fork does not copy threads.
     """
 
-    def __init__(self, clock: Any, losses: Losses | None = None) -> None:
+    def __init__(self, clock: SinkReactor, losses: Losses | None = None) -> None:
         super().__init__(clock, losses)
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -88,7 +89,8 @@ class ThreadedSink(Sink):
             self._closed = closed
         if thread is None:
             return super().close()
-        closed.addTimeout(CLOSE_TIMEOUT, self._clock, onTimeoutCancel=lambda *_: self._discard_queue())
+        clock = cast(IReactorTime, self._clock)
+        closed.addTimeout(CLOSE_TIMEOUT, clock, onTimeoutCancel=lambda *_: self._discard_queue())
         return closed.addCallback(lambda _: self._losses.stop())
 
     def _end_thread(self) -> threading.Thread | None:

@@ -23,7 +23,7 @@ from zope.interface import implementer
 from esxiproxy.core.startup import StartupError
 from esxiproxy.ops.logs.datagram_sink import SyslogSink
 from esxiproxy.ops.logs.file_sink import RotatedFileSink, StdoutSink
-from esxiproxy.ops.logs.sink import Losses, Sink
+from esxiproxy.ops.logs.sink import LogReactor, Losses, Sink
 
 STOP_TIMEOUT = 1.0
 """Seconds that the exit of the process waits for a slow reader of the log."""
@@ -36,7 +36,7 @@ class TwistdLog:
     After lines were lost, a line with their number is written as soon as the queue is empty.
     """
 
-    def __init__(self, reactor: Any, sink: Sink, losses: Losses) -> None:
+    def __init__(self, reactor: LogReactor, sink: Sink, losses: Losses) -> None:
         """Open the sink, which counts into ``losses``.  Raises OSError."""
         self._reactor = reactor
         self._sink = sink
@@ -94,7 +94,7 @@ class TwistdLog:
 class TextLog(TwistdLog):
     """The log in a file or on standard output."""
 
-    def __init__(self, reactor: Any, sink: Sink, losses: Losses, encoding: str = "utf-8") -> None:
+    def __init__(self, reactor: LogReactor, sink: Sink, losses: Losses, encoding: str = "utf-8") -> None:
         super().__init__(reactor, sink, losses)
         self._encoding = encoding
 
@@ -110,7 +110,7 @@ class SystemLog(TwistdLog, SyslogObserver):
     Twisted's SyslogObserver formats the lines.  The sink sends them, as the C library's ``syslog()`` blocks.
     """
 
-    def __init__(self, reactor: Any, sink: SyslogSink, losses: Losses) -> None:
+    def __init__(self, reactor: LogReactor, sink: SyslogSink, losses: Losses) -> None:
         TwistdLog.__init__(self, reactor, sink, losses)
         self._datagram = sink.datagram
         self._legacy = LegacyLogObserverWrapper(cast(Any, self.emit))
@@ -124,7 +124,7 @@ class SystemLog(TwistdLog, SyslogObserver):
         self._legacy(event)
 
 
-def twistd_log(twistd: Mapping[str, Any] | None, reactor: Any) -> TwistdLog | None:
+def twistd_log(twistd: Mapping[str, Any] | None, reactor: LogReactor) -> TwistdLog | None:
     """Return the log for twistd's options, or None where twistd's own observer is to be used.
 
     ``twistd`` has twistd's parsed options.  Raises StartupError if the log cannot be opened.
@@ -140,7 +140,7 @@ def twistd_log(twistd: Mapping[str, Any] | None, reactor: Any) -> TwistdLog | No
     return log
 
 
-def _log(twistd: Mapping[str, Any], reactor: Any) -> TwistdLog | None:
+def _log(twistd: Mapping[str, Any], reactor: LogReactor) -> TwistdLog | None:
     losses = Losses()
     if twistd["syslog"]:
         if sys.platform != "linux":  # its socket has another path and kind elsewhere
