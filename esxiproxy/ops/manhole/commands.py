@@ -107,7 +107,8 @@ class Commands:
     def trace(self, identity: str, frames: int = 100, seconds: float = 60.0) -> PlainText:
         """trace(id, frames=100, seconds=60): show the headers of a session's frames as they are relayed"""
         live = self._find(identity)
-        if views.relay_of(live) is None:
+        relay = views.relay_of(live)
+        if relay is None:
             raise CommandError(
                 f"session {live.session.id} has no frames yet: its upstream has not accepted the console"
             )
@@ -115,7 +116,7 @@ class Commands:
             raise CommandError(
                 f"a trace has 1 to {MAX_TRACE_FRAMES} frames and lasts up to {MAX_TRACE_SECONDS:g} seconds"
             )
-        legs = views.relay_of(live).legs
+        legs = relay.legs
         if any(leg.on_control_written for leg in legs.values()):
             raise CommandError(f"session {live.session.id} is already being traced")
         name = live.session.id

@@ -3,14 +3,39 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Protocol
 
 from esxiproxy.core.errors import SessionError
 from esxiproxy.core.routing import Upstream
 from esxiproxy.core.session.session import Session
 from esxiproxy.core.websocket.closing import Side
 from esxiproxy.ops.manhole.table import age, count, milliseconds, plain, size, table
+from esxiproxy.ops.manhole.trace import TracedLeg
+
+
+class LegView(TracedLeg, Protocol):
+    """The part of a leg that is shown."""
+
+    @property
+    def octets(self) -> int:
+        """The number of bytes relayed from this leg."""
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the peer of this leg accepts no more bytes."""
+
+
+class RelayView(Protocol):
+    """The part of a console's relay that is shown and traced."""
+
+    @property
+    def legs(self) -> Mapping[Side, LegView]:
+        """The legs by their sides."""
+
+    @property
+    def octets(self) -> int:
+        """The number of bytes relayed in both directions."""
 
 
 class LiveSessionView(Protocol):
@@ -103,14 +128,15 @@ def _row(live: LiveSessionView) -> tuple[str, ...]:
     )
 
 
-def relay_of(live: LiveSessionView) -> Any:
+def relay_of(live: LiveSessionView) -> RelayView | None:
     """Return the relay of a console, or None before the console is open and for an HTTP request."""
-    return getattr(live, "relay", None)
+    relay: RelayView | None = getattr(live, "relay", None)
+    return relay
 
 
 def _octets(live: LiveSessionView) -> int:
     relay = relay_of(live)
-    return 0 if relay is None else int(relay.octets)
+    return 0 if relay is None else relay.octets
 
 
 def _age(session: Session) -> float:
