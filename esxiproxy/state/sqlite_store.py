@@ -39,9 +39,9 @@ class SqliteStore:
     writes all slots and sessions of the instance again.
     """
 
-    def __init__(self, path: Path, holder: str, times: Times) -> None:
+    def __init__(self, path: Path, instance_id: str, times: Times) -> None:
         self._tables = Tables(path, times.since_boot)
-        self._instance_id = holder
+        self._instance_id = instance_id
         self._times = times
         self._slots: dict[str, set[str]] = {}
         self._entries: dict[str, SessionEntry] = {}
@@ -54,7 +54,7 @@ class SqliteStore:
     def _transaction(self) -> Iterator[tuple[sqlite3.Connection, float]]:
         with self._tables.transaction() as db:
             now = self._times.since_boot()
-            # Another process deletes this instance after a late renewal.
+            # Another process has deleted the rows of this instance if its lease was renewed too late.
             both = "SELECT 1 FROM holders JOIN leases USING (holder) WHERE holder = ?"
             found = db.execute(both, (self._instance_id,)).fetchone()
             if found is None or self._written_generation != self._tables.generation:
@@ -253,4 +253,4 @@ class SqliteStore:
             db.execute("DELETE FROM commands WHERE holder = ?", (self._instance_id,))
         self._empty_version = seen
         found = (json.loads(text) for (text,) in rows)
-        return [Command(CommandKind(verb), session, reason) for verb, session, reason in found]
+        return [Command(CommandKind(kind), session, reason) for kind, session, reason in found]

@@ -21,6 +21,7 @@ APPLICATION_ID = 0x65737870
 
 _creation_lock = threading.Lock()
 
+# A holder is an instance: one process's share of the state, by its ID.
 # During an upgrade, processes of an older version use the same database.  Of the leases they know only the
 # table "holders", whose times are the time of day.  Tables that only older versions use are left alone.
 _SCHEMA = """

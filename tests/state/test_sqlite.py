@@ -119,17 +119,17 @@ def test_calls_soon_after_a_failure_fail_at_once(world):
 def test_only_one_of_many_concurrent_calls_waits_for_a_locked_database(tmp_path, monkeypatch):
     for name in ("BUSY_TIMEOUT", "RETRY_DELAY"):
         monkeypatch.setattr(tables, name, 0.5)
-    ledger = SqliteStore(tmp_path / "state.sqlite", "holder", Times.of_this_machine())
-    ledger.renew()
+    store = SqliteStore(tmp_path / "state.sqlite", "holder", Times.of_this_machine())
+    store.renew()
     with closing(sqlite3.connect(tmp_path / "state.sqlite", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         waits = []
         for number in range(12):
             before = time.monotonic()
             with pytest.raises(StateUnavailable, match="locked"):
-                ledger.take(str(number), [ONE])
+                store.take(str(number), [ONE])
             waits.append(time.monotonic() - before)
-    ledger.close()
+    store.close()
     assert [wait > 0.25 for wait in waits] == [True] + [False] * 11, waits
 
 
@@ -405,11 +405,11 @@ from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.state.sqlite_store import SqliteStore
 from esxiproxy.state.times import Times
 
-ledger = SqliteStore(Path(sys.argv[1]), sys.argv[2], Times.of_this_machine())
+store = SqliteStore(Path(sys.argv[1]), sys.argv[2], Times.of_this_machine())
 sys.stdin.readline()
 won = 0
 for number in range(50):
-    full, _names = ledger.take(f"{sys.argv[2]}-{number}", [SlotClaim("max_sessions", "listener", 100)])
+    full, _names = store.take(f"{sys.argv[2]}-{number}", [SlotClaim("max_sessions", "listener", 100)])
     won += full is None
 print(won)
 sys.stdin.readline()
