@@ -15,8 +15,10 @@ from twisted.internet.error import (
     ConnectionRefusedError,
     NoRouteError,
     TimeoutError,
+    UserError,
 )
 from twisted.internet.interfaces import IHostnameResolver, ITransport
+from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -111,12 +113,12 @@ class Names:
 class Dial:
     """One call of the connector, on a reactor in memory."""
 
-    def __init__(self, kind, upstream=PLAIN, header=b"", limits=LIMITS):
+    def __init__(self, kind, upstream=PLAIN, header=b"", limits=LIMITS, clock=None):
         self.given = []
         slot = Slot(lambda: self.given.append(True))
         self.reactor = MemoryReactorClock()
         self.names = self.reactor.nameResolver = Names()
-        connector = Connector(self.reactor)
+        connector = Connector(self.reactor, clock=clock)
         if kind == "http":
             make = partial(HttpUpstream, upstream, limits, self.reactor, header)
         else:
@@ -176,8 +178,33 @@ def test_a_failure_to_connect_has_its_name(kind, reason, named):
 def test_an_address_is_dialled_as_it_stands(kind, upstream, host):
     dial = Dial(kind, upstream)
     ((dialled, port, _factory, timeout, _bind),) = dial.reactor.tcpClients
-    assert (dialled, port, timeout) == (host, 80, 5.0) and not dial.names.receivers
-    dial.result.cancel()
+    assert (dialled, port, timeout) == (host, 80, None) and not dial.names.receivers
+    dial.reactor.advance(4.9)
+    assert not dial.reactor.connectors[-1].stoppedConnecting
+    dial.reactor.advance(0.2)
+    assert dial.reactor.connectors[-1].stoppedConnecting, "5 s are over"
+    dial.failed(UserError())
+    assert dial.error(UpstreamTimeout).timeout == "connect_timeout" and dial.given == [True]
+
+
+@both
+@pytest.mark.parametrize("upstream", [PLAIN, NAMED])
+def test_a_dial_measures_time_on_the_clock_of_the_proxy(kind, upstream):
+    """The reactor's own clock may be set, and then nothing that it times ends in time."""
+    clock = Clock()
+    dial = Dial(kind, upstream, clock=clock)
+    if upstream is NAMED:
+        dial.names.answer("192.0.2.1", "192.0.2.2")
+        clock.advance(0.4)
+        assert [client[0] for client in dial.reactor.tcpClients] == ["192.0.2.1", "192.0.2.2"]
+    dial.reactor.advance(3600)
+    assert not any(connector.stoppedConnecting for connector in dial.reactor.connectors)
+    clock.advance(5.5)
+    assert all(connector.stoppedConnecting for connector in dial.reactor.connectors)
+    for connector, client in zip(dial.reactor.connectors, dial.reactor.tcpClients, strict=True):
+        client[2].clientConnectionFailed(connector, Failure(UserError()))
+    clock.advance(1)
+    assert dial.error(UpstreamTimeout).timeout == "connect_timeout" and not clock.getDelayedCalls()
 
 
 @both

@@ -182,7 +182,14 @@ class Connector:
 
         opened.addBoth(done)
         stop: Stop = dial(
-            self._reactor, self._names, upstream, limits.connect_timeout, factory, protocol, not_connected
+            self._reactor,
+            self._clock,
+            self._names,
+            upstream,
+            limits.connect_timeout,
+            factory,
+            protocol,
+            not_connected,
         )
         return result
 
