@@ -70,6 +70,49 @@ def test_a_client_that_leaves_waits_for_nobody(stubborn):
     assert scene.record.error == "ClientLost" and plugin.cancelled == 1 and scene.at_rest()
 
 
+class Late(Hanging):
+    """An authenticator that answers in the place of ending, when it is cancelled or afterwards."""
+
+    def __init__(self, answer):
+        super().__init__()
+        self.answer = answer
+
+    async def _never(self):
+        try:
+            await Deferred()
+        except CancelledError:
+            self.cancelled += 1
+            await self.answer
+        return Principal("alice")
+
+
+@pytest.mark.parametrize("answer", ["when it is cancelled", "afterwards"])
+@pytest.mark.parametrize("ending", ["timeout", "the client leaves"])
+def test_the_router_is_not_asked_for_a_session_that_is_over(ending, answer):
+    scene = Scene(decision_timeout=20.0)
+    answered = Deferred()
+    if answer == "when it is cancelled":
+        answered.callback(None)
+    authenticator = scene.factory.gateway._authenticator = Late(answered)
+    router = hanging(scene, "router")
+    asked = []
+    router.route = lambda *_: asked.append(True)
+    scene.client.send(opening())
+    scene.pump()
+    if ending == "timeout":
+        scene.advance(20.1)
+    else:
+        scene.client.reset()
+        scene.pump()
+    if not answered.called:
+        answered.callback(None)
+    scene.client.close()
+    scene.advance(6)
+    assert authenticator.cancelled and not asked and not scene.record.principal
+    assert scene.record.error == ("DecisionTimeout" if ending == "timeout" else "ClientLost")
+    assert scene.at_rest() and not scene.connector.dials
+
+
 def test_a_decision_that_is_there_at_once_leaves_no_timer():
     scene = Scene()
     scene.client.send(opening())
@@ -77,7 +120,7 @@ def test_a_decision_that_is_there_at_once_leaves_no_timer():
     scene.accept()
     scene.pump()
     assert scene.client.received.startswith(b"HTTP/1.1 101 ")
-    delays = [call for call in scene.clock.getDelayedCalls() if "late" in repr(call)]
+    delays = [call for call in scene.clock.getDelayedCalls() if "expire" in repr(call)]
     assert not delays
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
 
 from esxiproxy.core.errors import DecisionTimeout
@@ -37,57 +37,68 @@ class Gateway:
         self._connector = connector
 
     async def decide(self, session: Session) -> tuple[Principal, Route]:
-        """Return who asks, and where to; raises a SessionError when the answer is no.
+        """Return the client's principal and the route of the session.
 
-        The authenticator and the router have ``decision_timeout`` each, whatever they wait for.
+        The authenticator and the router have ``decision_timeout`` seconds each.  Raises a SessionError when
+        the client is refused or a deadline expires.
         """
         await self.admission.check_arrival(session, self.quotas)
-        principal, route = await self._in_time(session, Deferred.fromCoroutine(self._decide(session)))
+        principal, route = await self._in_time(session)
         await self.admission.check_decision(session, route.console, self._quotas_of(route.upstream))
         return principal, route
 
-    async def _decide(self, session: Session) -> tuple[Principal, Route]:
+    async def _decide(
+        self, session: Session, decision: Deferred[tuple[Principal, Route]]
+    ) -> tuple[Principal, Route]:
+        """Ask the authenticator, and then the router unless the decision was given up meanwhile."""
         principal = await self._authenticator.authenticate(session.request)
+        if decision.called:  # the authenticator has ignored its cancellation
+            raise CancelledError
         session.authenticated(principal)
         route = await self._router.route(session.request, principal)
+        if decision.called:
+            raise CancelledError
         session.routed(route)
         return principal, route
 
-    def _in_time(
-        self, session: Session, deciding: Deferred[tuple[Principal, Route]]
-    ) -> Deferred[tuple[Principal, Route]]:
-        """Return what ``deciding`` comes to, or fail with DecisionTimeout, even if it cannot be cancelled."""
-        if deciding.called:
-            return deciding
-        result: Deferred[tuple[Principal, Route]] = Deferred(lambda _: deciding.cancel())
+    def _in_time(self, session: Session) -> Deferred[tuple[Principal, Route]]:
+        """Return the decision, or fail with DecisionTimeout, even if a plugin ignores its cancellation."""
+        deciding: Deferred[tuple[Principal, Route]]
+        result: Deferred[tuple[Principal, Route]] = Deferred(lambda _: give_up(CancelledError()))
         seconds = session.limits.decision_timeout
         deadline: IDelayedCall
 
-        def late() -> None:
-            nonlocal deadline
-            asked = "authenticator" if session.principal is None else "router"
-            if asked == "router" and (rest := seconds - session.since("authenticated")) > 0:
-                deadline = self.admission.clock.callLater(rest, late)  # the router's own time is not over
-                return
-            error = DecisionTimeout(
-                f"the {asked} did not answer within {seconds:g} s", timeout="decision_timeout"
-            )
+        def give_up(error: Exception) -> None:
             result.errback(error)
             deciding.cancel()
 
-        deadline = self.admission.clock.callLater(seconds, late)
+        def expire() -> None:
+            nonlocal deadline
+            asked = "authenticator" if session.principal is None else "router"
+            if asked == "router" and (rest := seconds - session.since("authenticated")) > 0:
+                deadline = self.admission.clock.callLater(rest, expire)  # the router has its own deadline
+                return
+            give_up(
+                DecisionTimeout(
+                    f"the {asked} did not answer within {seconds:g} s", timeout="decision_timeout"
+                )
+            )
 
         def decided(outcome: Any) -> None:
             if not result.called:
                 result.callback(outcome)
 
-        def over(outcome: Any) -> Any:
+        def disarm(outcome: Any) -> Any:
             if deadline.active():
                 deadline.cancel()
             return outcome
 
+        deciding = Deferred.fromCoroutine(self._decide(session, result))
+        if deciding.called:
+            return deciding
+        deadline = self.admission.clock.callLater(seconds, expire)
         deciding.addBoth(decided)
-        return result.addBoth(over)
+        return result.addBoth(disarm)
 
     def _quotas_of(self, upstream: Upstream) -> ConnectionLimits:
         return self.quotas.overridden_by(upstream.quotas)
