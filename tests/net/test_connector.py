@@ -319,6 +319,28 @@ def test_a_proxy_header_goes_before_anything_else(kind, upstream):
         dial.result.cancel()
 
 
+@both
+def test_a_reactor_that_raises_fails_the_dial(kind, monkeypatch):
+    def raises(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(MemoryReactorClock, "connectTCP", raises)
+    dial = Dial(kind)
+    dial.error(ZeroDivisionError)
+    assert dial.given == [True]
+
+
+@both
+def test_a_resolver_that_raises_fails_the_dial(kind, monkeypatch):
+    def raises(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Names, "resolveHostName", raises)
+    dial = Dial(kind, NAMED)
+    dial.reactor.advance(0)
+    assert "esxi1.example" in str(dial.error(UpstreamUnresolved)) and dial.given == [True]
+
+
 def test_what_is_no_failure_of_the_net_stays_what_it_is():
     dial = Dial("http")
     dial.failed(ZeroDivisionError())

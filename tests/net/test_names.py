@@ -270,6 +270,21 @@ def test_a_resolver_that_is_installed_in_the_reactor_is_asked(world):
     assert resolver.cancelled == 2 and not world.resolver.count and not world.reactor.getDelayedCalls()
 
 
+class Raising:
+    def resolveHostName(self, receiver, name, *args, **kwargs):
+        raise ZeroDivisionError
+
+
+def test_an_installed_resolver_that_raises_is_a_name_without_an_address(world):
+    world.reactor.nameResolver = Raising()
+    first, second = world.look_up("esxi1"), world.look_up("esxi1")
+    world.reactor.advance(0)
+    (error,) = first.outcome
+    assert type(error) is DNSLookupError and "raised ZeroDivisionError" in error.args[0]
+    assert second.outcome == first.outcome
+    assert not world.reactor.getDelayedCalls() and not world.names._running and not world.names._look_ups
+
+
 def test_the_resolver_of_a_stock_reactor_is_the_one_that_is_replaced():
     """The class is Twisted's private one."""
     assert isinstance(running_reactor.nameResolver, GAIResolver)

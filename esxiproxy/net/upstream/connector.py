@@ -145,6 +145,7 @@ class Connector:
         opened: Deferred[P] | None = protocol.opened
         assert opened is not None
         given_up: BaseException | None = None
+        stop: Stop = _nothing_to_stop
 
         def expire() -> None:
             nonlocal given_up
@@ -181,16 +182,19 @@ class Connector:
                 result.callback(outcome)
 
         opened.addBoth(done)
-        stop: Stop = dial(
-            self._reactor,
-            self._clock,
-            self._names,
-            upstream,
-            limits.connect_timeout,
-            factory,
-            protocol,
-            not_connected,
-        )
+        try:
+            stop = dial(
+                self._reactor,
+                self._clock,
+                self._names,
+                upstream,
+                limits.connect_timeout,
+                factory,
+                protocol,
+                not_connected,
+            )
+        except Exception:
+            not_connected(Failure())
         return result
 
     def _tls_of(self, upstream: Upstream) -> UpstreamTLS | None:
@@ -207,6 +211,10 @@ class Connector:
                 self._tls.popitem(last=False)
         self._tls.move_to_end(name)
         return known
+
+
+def _nothing_to_stop() -> None:
+    """Stand for the cancellation of an attempt that has not begun."""
 
 
 def _where(upstream: Upstream) -> str:

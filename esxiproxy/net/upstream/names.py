@@ -14,6 +14,7 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import DNSLookupError
 from twisted.internet.interfaces import IDelayedCall, IResolutionReceiver
+from twisted.logger import Logger
 from zope.interface import implementer
 
 LOOK_UPS = 64
@@ -26,6 +27,8 @@ DEAD = 10.0
 """Seconds in which a name that had no address is not looked up again."""
 REMEMBERED = 1024
 """Names without an address that are remembered."""
+
+_log = Logger()
 
 Found = tuple[IPv4Address | IPv6Address, ...]
 
@@ -155,7 +158,13 @@ class NameResolver:
         installed = getattr(self._reactor, "nameResolver", None)
         if installed is not None and not isinstance(installed, GAIResolver):
             receiver = _Receiver(lambda found: self._answered(look_up, found))
-            resolution = installed.resolveHostName(receiver, look_up.host)
+            try:
+                resolution = installed.resolveHostName(receiver, look_up.host)
+            except Exception as error:
+                _log.failure("the installed resolver raised when it looked up {host}", host=look_up.host)
+                raised = DNSLookupError(f"the installed resolver raised {type(error).__name__}")
+                self._clock.callLater(0, self._answered, look_up, raised)
+                return
             look_up.stop = getattr(resolution, "cancel", None) or (lambda: None)
             return
         try:
