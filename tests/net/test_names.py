@@ -208,6 +208,27 @@ def test_names_that_hung_the_last_time_leave_threads_for_the_others(world, monke
     assert good.outcome and world.names._running == 2
 
 
+def test_names_that_are_new_leave_threads_for_those_that_resolved_the_last_time(world, monkeypatch):
+    monkeypatch.setattr(names, "LOOK_UPS", 2)
+    monkeypatch.setattr(names, "RESERVED_LOOK_UPS", 1)
+    world.look_up("good")
+    world.ended()
+    for number in range(4):
+        world.look_up(f"new{number}")
+    assert world.names._running == 2
+    good = world.look_up("good")
+    assert world.names._running == 3
+    world.ended()
+    assert good.outcome and world.names._running == 2
+    world.resolver.answers["good"] = NO_NAME
+    world.look_up("good")
+    world.ended()
+    world.reactor.advance(DEAD - 1)
+    assert world.names._running == 2
+    world.reactor.advance(1.1)
+    assert not world.look_up("good").outcome and world.names._running == 2, "it has no address any more"
+
+
 def test_a_look_up_that_no_caller_waits_for_does_not_begin(world, monkeypatch):
     monkeypatch.setattr(names, "LOOK_UPS", 1)
     world.look_up("slow")
@@ -226,6 +247,11 @@ def test_a_router_that_makes_up_names_fills_no_memory(world, monkeypatch):
         world.look_up(f"n{number}")
         world.ended()
     assert len(world.names._dead) == 8 < REMEMBERED and not world.names._look_ups
+    for number in range(32):
+        world.resolver.answers[f"m{number}"] = ANSWER
+        world.look_up(f"m{number}")
+        world.ended()
+    assert len(world.names._resolved) == 8 and not world.names._look_ups
 
 
 def test_no_thread_is_a_name_without_an_address(world, monkeypatch):

@@ -18,15 +18,17 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 LOOK_UPS = 64
-"""Look-ups that run at once, each in a thread of its own."""
+"""Maximum number of concurrent look-ups; each has its own thread."""
 SUSPECT_LOOK_UPS = LOOK_UPS // 2
-"""Look-ups among these of names whose last look-up did not end in time."""
+"""Maximum number among these for names whose last look-up timed out."""
+RESERVED_LOOK_UPS = 8
+"""Additional look-ups for names that were resolved by their last look-up."""
 HANGS = 10.0
-"""Seconds after which a look-up counts as one that hangs, and everybody who waits for it is answered."""
+"""Seconds after which a look-up fails for all its callers."""
 DEAD = 10.0
-"""Seconds in which a name that had no address is not looked up again."""
+"""Seconds for which a name without an address is not looked up again."""
 REMEMBERED = 1024
-"""Names without an address that are remembered."""
+"""Maximum number of names without an address that are remembered, and of names that were resolved."""
 
 _log = Logger()
 
@@ -48,10 +50,12 @@ class _Dead:
 class _LookUp:
     """One look-up of one name, with everybody who waits for it."""
 
-    def __init__(self, host: str, suspect: bool, unwanted: Callable[[_LookUp], None]) -> None:
+    def __init__(self, host: str, suspect: bool, resolved: bool, unwanted: Callable[[_LookUp], None]) -> None:
         self.host = host
         self.suspect = suspect
-        """Whether the name hangs now, or hung when it was looked up the last time."""
+        """Whether this look-up, or the last one of the name, timed out."""
+        self.resolved = resolved
+        """Whether the last look-up of the name has found an address."""
         self.waiting: list[Deferred[Found]] = []
         self.running = False
         self.began = 0.0
@@ -82,14 +86,15 @@ class _LookUp:
 
 
 class NameResolver:
-    """Looks up names: one look-up a name at a time, which everybody who wants that name shares.
+    """A resolver of host names that runs one look-up per name at a time and shares it between callers.
 
-    ``getaddrinfo`` is called in daemon threads that nothing else uses, at most ``LOOK_UPS`` of them.  A name
-    that hangs holds one thread.  A name without an address, and one that hangs, fails at once for ``DEAD``
-    seconds.  An address is not kept: the next connection looks the name up again.
+    ``getaddrinfo`` is called in daemon threads of its own: at most ``LOOK_UPS``, and ``RESERVED_LOOK_UPS``
+    more for names that were resolved by their last look-up.  A look-up that times out keeps its thread until
+    ``getaddrinfo`` returns.  A name without an address, or whose look-up timed out, fails at once for
+    ``DEAD`` seconds.  Addresses are not cached: each connection looks the name up again.
 
-    ``clock`` times the look-ups; it is the reactor when there is none.  A resolver that an
-    application has installed in its reactor is asked in place of ``getaddrinfo``.
+    Look-ups are timed by ``clock``, by default the reactor.  If the application has installed a resolver in
+    the reactor, it is used instead of ``getaddrinfo``.
     """
 
     def __init__(self, reactor: Any, clock: Any = None, getaddrinfo: Any = None) -> None:
@@ -99,9 +104,11 @@ class NameResolver:
         self._look_ups: dict[str, _LookUp] = {}
         self._queue: dict[str, _LookUp] = {}
         self._suspects_queue: dict[str, _LookUp] = {}
+        self._resolved_queue: dict[str, _LookUp] = {}
         self._running = 0
         self._suspects = 0
         self._dead: OrderedDict[str, _Dead] = OrderedDict()
+        self._resolved: OrderedDict[str, None] = OrderedDict()
 
     def look_up(self, host: str) -> Deferred[Found]:
         """Return the addresses of a name, with port 0; fails with a DNSLookupError.
@@ -116,7 +123,8 @@ class NameResolver:
         look_up = self._look_ups.get(host)
         if look_up is None:
             suspect = dead is not None and isinstance(dead.why, LookUpTimeout)
-            look_up = self._look_ups[host] = _LookUp(host, suspect, self._unwanted)
+            resolved = host in self._resolved
+            look_up = self._look_ups[host] = _LookUp(host, suspect, resolved, self._unwanted)
             self._queue_of(look_up)[host] = look_up
         waiter = look_up.join()
         self._start()
@@ -134,10 +142,12 @@ class NameResolver:
             self._start()
 
     def _queue_of(self, look_up: _LookUp) -> dict[str, _LookUp]:
-        return self._suspects_queue if look_up.suspect else self._queue
+        if look_up.suspect:
+            return self._suspects_queue
+        return self._resolved_queue if look_up.resolved else self._queue
 
     def _start(self) -> None:
-        while self._running < LOOK_UPS and (look_up := self._next()) is not None:
+        while (look_up := self._next()) is not None:
             self._running += 1
             self._suspects += look_up.suspect
             look_up.running, look_up.began = True, self._clock.seconds()
@@ -145,13 +155,21 @@ class NameResolver:
             self._ask(look_up)
 
     def _next(self) -> _LookUp | None:
-        """Return the first look-up in a queue that may begin.
+        """Remove and return the look-up that may begin next, or None.
 
-        Names that hung the last time have a part of the threads only, so that the others have some.
+        The queues are served in this order: names that were resolved the last time, which have threads in
+        reserve; names that were not; names whose last look-up timed out, which have a part of the threads.
         """
-        queue = self._queue
-        if not queue and self._suspects < SUSPECT_LOOK_UPS:
+        if self._resolved_queue and self._running < LOOK_UPS + RESERVED_LOOK_UPS:
+            queue = self._resolved_queue
+        elif self._running >= LOOK_UPS:
+            return None
+        elif self._queue:
+            queue = self._queue
+        elif self._suspects < SUSPECT_LOOK_UPS:
             queue = self._suspects_queue
+        else:
+            return None
         return queue.pop(next(iter(queue))) if queue else None
 
     def _ask(self, look_up: _LookUp) -> None:
@@ -208,7 +226,7 @@ class NameResolver:
             why = _timeout() if hung else outcome
             self._remember(host, why, self._clock.seconds() + DEAD)
         else:
-            self._dead.pop(host, None)
+            self._remember_resolved(host)
         look_up.tell(outcome)
         self._start()
 
@@ -224,10 +242,18 @@ class NameResolver:
         return hung
 
     def _remember(self, host: str, why: DNSLookupError, until: float) -> None:
+        self._resolved.pop(host, None)
         self._dead[host] = _Dead(why, until)
         self._dead.move_to_end(host)
         while len(self._dead) > REMEMBERED:
             self._dead.popitem(last=False)
+
+    def _remember_resolved(self, host: str) -> None:
+        self._dead.pop(host, None)
+        self._resolved[host] = None
+        self._resolved.move_to_end(host)
+        while len(self._resolved) > REMEMBERED:
+            self._resolved.popitem(last=False)
 
 
 @implementer(IResolutionReceiver)
