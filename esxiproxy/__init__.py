@@ -1,7 +1,8 @@
 """A WebSocket console proxy for VMware ESXi.
 
-The names below are what another Twisted application builds with; ``docs/embedding.md`` explains them.  A name
-is looked up when it is first used, so that ``import esxiproxy`` costs nothing and installs no reactor.
+The names in ``__all__`` are the public API for Twisted applications that embed the proxy; they are described
+in ``docs/embedding.md``.  Each name is imported when it is first used, so that ``import esxiproxy`` is cheap
+and installs no reactor.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ __all__ = [
     "load",
 ]
 
-_PLACES = {
+_MODULES = {
     "core.config.loader": ("Config", "load"),
     "core.config.errors": ("ConfigError",),
     "core.errors": (
@@ -104,15 +105,15 @@ _PLACES = {
     "routers.static": ("StaticRouter",),
     "app.service": ("ProxyService",),
 }
-_PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    """PEP 562: a public name, from where it lives."""
-    place = _PLACE_OF.get(name)
-    if place is None:
+    """Import a public name from its module when it is first used (PEP 562)."""
+    module = _MODULE_OF.get(name)
+    if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{place}"), name)
+    value = getattr(import_module(f"{__name__}.{module}"), name)
     globals()[name] = value
     return value
 

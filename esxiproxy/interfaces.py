@@ -1,4 +1,4 @@
-"""The seams: what a router, an authenticator, an observer and a state promise, and what they are given."""
+"""The interfaces of authenticators, routers, session observers and shared state."""
 
 from __future__ import annotations
 
@@ -16,112 +16,122 @@ from esxiproxy.core.session.session import Session
 
 
 class IAuthenticator(Interface):
-    """Says who a client is."""
+    """An object that identifies the client of a request."""
 
     def authenticate(request: Request) -> Awaitable[Principal]:
-        """Who sends this request.
+        """Return the principal that sends this request.
 
-        Called once a session, before anything is dialled; has ``decision_timeout`` for it,
-        and is cancelled after that, and when the client leaves.  Raises
-        :class:`~esxiproxy.core.errors.AccessDenied`; any other exception counts as a bug and is answered with
-        500.  The fields that the answer was read from belong into
-        :attr:`~esxiproxy.core.routing.Principal.consumed`, so that they do not go upstream.
+        Called once for each session, before the upstream is dialled.  The call is cancelled when the client
+        disconnects and after ``decision_timeout`` seconds.
+
+        Raise :class:`~esxiproxy.core.errors.AccessDenied` to refuse the client.  Any other exception is
+        logged as a bug and answered with status 500.
+
+        Put the names of the header fields that carry credentials for the proxy into
+        :attr:`~esxiproxy.core.routing.Principal.consumed`: they are not forwarded to the upstream.
         """
 
 
 class IRouter(Interface):
-    """Says where a session goes."""
+    """An object that selects the upstream of a session."""
 
     def route(request: Request, principal: Principal) -> Awaitable[Route]:
-        """The upstream, and the target to ask it for.
+        """Return the upstream of this session and, optionally, the request target to send to it.
 
-        Raises :class:`~esxiproxy.core.errors.RouteNotFound`; any other exception counts as a bug and is
-        answered with 500.  Cancelled when the client leaves, or ``decision_timeout`` is over.
+        Called once for each session, after ``authenticate``.  The call is cancelled when the client
+        disconnects and after ``decision_timeout`` seconds.
+
+        Raise :class:`~esxiproxy.core.errors.RouteNotFound` when there is no upstream for the request.  Any
+        other exception is logged as a bug and answered with status 500.
         """
 
 
 class ISessionObserver(Interface):
-    """Is told of every session; must not block, and what it raises is logged and changes nothing."""
+    """An object that is notified when a session opens and when it ends.
+
+    The methods must not block.  An exception that they raise is logged and does not affect the session.
+    """
 
     def opened(session: Session) -> None:
-        """The console is open: both sides have their 101.
+        """Handle the opening of a console: client and upstream have both completed the WebSocket handshake.
 
-        Later on the head of ``session.request`` has no fields any more.
+        The header fields of ``session.request`` are discarded after this call.
         """
 
     def closed(record: Record) -> None:
-        """The session has ended, or was refused.
+        """Handle the end of a session, or its refusal.
 
-        Called once for every opening handshake and for every plain HTTP request, those with an unreadable
-        head among them: ``record.kind`` tells them apart.
+        Called once for every opening handshake and every plain HTTP request, also if its head could not be
+        parsed.  ``record.kind`` distinguishes consoles from HTTP requests.
         """
 
 
 class IState(Interface):
-    """What several processes agree on: slots, used tokens, tickets, who has which session, and commands.
+    """The state that several processes share: slots, used tokens, tickets, live sessions and commands.
 
-    Each process has one of these, which is a *holder*.  What it has, slots and entries, it has on a lease
-    that the state renews by itself from ``start`` to ``stop``; when a holder is killed, its lease runs out,
-    and all of it comes back: its slots are free, and its sessions are listed no more.  Nobody calls them lost
-    before somebody knows that it is dead, and has it buried.  A holder that was only slow (a stopped process,
-    a machine that slept) gets what it had again, even if a limit is exceeded by that: its sessions are there.
+    Each process has one instance, which is called a *holder*.  Slots and published sessions belong to their
+    holder for the time of a lease, which the instance renews between ``start`` and ``stop``.  After a holder
+    has crashed, its lease expires: its slots become free and its sessions are no longer listed.  These
+    sessions are not reported as lost until another process calls ``reclaim`` for the holder.  A holder that
+    was only suspended gets its slots and sessions back when it continues, even if that exceeds a limit.
 
-    Every call is asynchronous and ends within a few seconds.  When what is shared cannot be reached, it fails
-    with :class:`~esxiproxy.core.errors.StateUnavailable`.  Nothing on the way of a frame calls any of this.
+    Every call is asynchronous and ends within a few seconds.  It fails with
+    :class:`~esxiproxy.core.errors.StateUnavailable` when the shared storage cannot be reached.  No call is
+    made while a frame is relayed.
     """
 
-    instance_id: str = Attribute("The name of this process, which no other one has.")
+    instance_id: str = Attribute("The unique name of this process.")
 
     def start(obey: Callable[[Command], None]) -> Awaitable[None]:
-        """Take part.  From now on ``obey`` is called with every command for a session published here."""
+        """Begin to take part; ``obey`` is called with each command for a session that is published here."""
 
     def stop() -> Awaitable[None]:
-        """Give everything back, and take no further part.  Never fails."""
+        """Release everything that this holder has, and stop to take part.  Never fails."""
 
     def take(slot: str, claims: Sequence[Claim]) -> Awaitable[Claim | None]:
-        """Take what is claimed, all of it or nothing, and have it under the name ``slot``.
+        """Acquire all of the claims or none of them, under the name ``slot``.
 
-        None when it is taken, and otherwise the first claim that could not be had.  A slot may take more
-        later; what it has already under a name, it does not take twice.  Cancelled or failed, nothing of this
-        call stays taken.
+        Return None on success, and otherwise the first claim that could not be acquired.  Further claims may
+        be added to a slot later; a claim that the slot already has is not acquired twice.  If the call is
+        cancelled or fails, the slot keeps none of its claims.
         """
 
     def give(slot: str) -> Awaitable[None]:
-        """Give back all that is taken under this name, or nothing where there is none.
+        """Release all claims of this slot; do nothing if it has none.
 
-        Never fails: what cannot be given back now is given back as soon as the state is there again.
+        Never fails: if the storage cannot be reached, the slot is released when it is reachable again.
         """
 
     def in_use(names: Sequence[str]) -> Awaitable[Mapping[str, int]]:
-        """How many slots are taken under each of these names of claims."""
+        """Return the number of slots that are in use for each of these claim names."""
 
     def use(token: str, seconds: float) -> Awaitable[bool]:
-        """Mark a token as used, for so long as anybody might accept it.  True the first time only."""
+        """Mark a token as used for so many seconds, and return whether this call was the first to do so."""
 
     def keep(ticket: str, content: str, seconds: float) -> Awaitable[None]:
-        """Keep what a ticket stands for until it expires; one that is kept already gets a new content."""
+        """Store the content of a ticket for so many seconds, and replace what was stored before."""
 
     def kept(ticket: str) -> Awaitable[str | None]:
-        """What the ticket stands for; None if there is none, or none any more."""
+        """Return the content of a ticket; None if the ticket is unknown or has expired."""
 
     def redeem(ticket: str) -> Awaitable[str | None]:
-        """The same, for one caller only: afterwards the ticket is gone."""
+        """Return the content of a ticket as ``kept`` does, and delete it; only one caller receives it."""
 
     def publish(entry: SessionEntry) -> Awaitable[None]:
-        """List a session of this holder's.  Never fails, as ``give``."""
+        """Add a session of this holder to the list of live sessions.  Never fails, as ``give``."""
 
     def withdraw(session: str) -> Awaitable[None]:
-        """Take it off the list.  Never fails, as ``give``."""
+        """Remove a session of this holder from the list of live sessions.  Never fails, as ``give``."""
 
     def sessions() -> Awaitable[Sequence[SessionEntry]]:
-        """The sessions of all holders, the oldest first."""
+        """Return the live sessions of all holders, the oldest first."""
 
     def reclaim(holder: str) -> Awaitable[Sequence[SessionEntry]]:
-        """Take back at once all that a holder had which is known to be dead; the sessions that it had listed.
+        """Release everything held by a dead process and return the sessions it had published, oldest first.
 
-        They are told for a day, whether its lease has run out meanwhile or not.  Whoever is told of a session
-        here is the only one: a second call finds nothing.  A call that fails takes nothing from the next one.
+        Each session is returned by one call only, for up to a day after its lease has expired.  If a call
+        fails, the next one returns the sessions.
         """
 
     def tell(command: Command) -> Awaitable[bool]:
-        """Pass a command to whoever has the session, within seconds; False when nobody has it."""
+        """Deliver a command to the holder of its session within seconds; return False if there is none."""

@@ -1,4 +1,4 @@
-"""The proxy itself, without a configuration file: what another Twisted application embeds."""
+"""The proxy as a Twisted service that other applications can embed; it needs no configuration file."""
 
 from __future__ import annotations
 
@@ -35,25 +35,35 @@ from esxiproxy.net.upstream.names import NameResolver
 from esxiproxy.state.memory import MemoryState
 
 _ABORT_TIMEOUT = 1.0
-"""Seconds that aborted connections get to say so to their protocols."""
+"""Seconds to wait for the protocols of aborted connections to be notified."""
 _CHECK_INTERVAL = 0.1
-"""Seconds between two looks at whether somebody is still in the opening handshake."""
+"""Seconds between two checks for connections that are still in the opening handshake."""
 
 
 class Proxy(Service):
-    """Makes the factories of listeners, and knows every session that came in through them.
+    """A service that builds the factories of listeners and keeps track of their sessions.
 
-    ``stopService`` drains: new sessions are refused with 503, connections that wait
-    for another HTTP request are closed, sessions that run may go on for ``drain_timeout``,
-    those that are left get a Close 1001, and what does not go by itself within ``close_timeout`` is aborted.
-    Its Deferred fires when no session is left.  The ports are the application's, which stops them first.
+    ``stopService`` drains the proxy.  New sessions are refused with status 503, and idle HTTP connections are
+    closed.  Running sessions may continue for ``drain_timeout`` seconds and are then closed with code 1001.
+    Connections that do not end within ``close_timeout`` seconds are aborted.  The Deferred fires when no
+    session is left.  The application owns the ports and has to stop them first.
 
-    ``quotas`` says how many sessions and connections there may be, and ``state`` is what counts them: without
-    one, the memory of this process.  ``room`` is asked whether there is a descriptor left for one more
-    session, with so many to be dialled for still.  ``processes`` serve the same ports, this one among them.
-
-    ``clock`` measures every duration; it should be one that nobody sets.  Without one the reactor does, and
-    Twisted's own run on the time of day.
+    ``observers``
+        objects that are notified of every session (:class:`~esxiproxy.interfaces.ISessionObserver`).
+    ``limits``
+        the default durations and sizes of a session.
+    ``quotas``
+        the default maximum numbers of sessions and connections.
+    ``state``
+        counts sessions and connections, for several processes if it is shared; by default in memory.
+    ``has_descriptors``
+        is called with the number of sessions that have no upstream connection yet, and returns whether there
+        are enough file descriptors for one more session.
+    ``processes``
+        the number of processes that serve the same ports, including this one.
+    ``clock``
+        measures every duration.  It should be monotonic; the default is the reactor, which in Twisted
+        follows the time of day.
     """
 
     _log = Logger()
@@ -65,7 +75,7 @@ class Proxy(Service):
         limits: SessionLimits | None = None,
         quotas: ConnectionLimits | None = None,
         state: IState | None = None,
-        room: Callable[[int], bool] = always,
+        has_descriptors: Callable[[int], bool] = always,
         processes: int = 1,
         clock: IReactorTime | None = None,
     ) -> None:
@@ -74,7 +84,7 @@ class Proxy(Service):
         self._reactor = with_fast_transports(reactor)
         self._clock: Any = clock or self._reactor
         self.state: IState = state or MemoryState(self._clock)
-        self.admission = Admission(self.state, self._clock, room, processes)
+        self.admission = Admission(self.state, self._clock, has_descriptors, processes)
         self._publisher = SessionPublisher(self.state)
         self.sessions = Sessions([*observers, self.admission, self._publisher], self._clock)
         self._names = NameResolver(self._reactor, self._clock)
@@ -92,10 +102,14 @@ class Proxy(Service):
         edge: ListenerPolicy | None = None,
         quotas: ConnectionLimits | None = None,
     ) -> Any:
-        """The factory of one listener, to be given to ``reactor.listenTCP`` or an endpoint.
+        """Return the protocol factory of one listener, for ``reactor.listenTCP`` or an endpoint.
 
-        ``tls`` puts TLS around it: certificate and key in files, or what Twisted's TLS takes.  ``edge`` says
-        what is let in beside WebSockets.
+        ``router`` selects the upstream of each session, after ``authenticator`` has identified its client; by
+        default every client is admitted.  ``limits`` and ``quotas`` replace those of the proxy.  ``tls`` adds
+        TLS: either certificate and key files or a Twisted connection creator.  ``edge`` is the policy of the
+        listener, for example whether it forwards plain HTTP.
+
+        Raises TLSFileError when a certificate or key file cannot be used.
         """
         edge, limits, quotas = edge or ListenerPolicy(), limits or self.limits, quotas or self.quotas
         if isinstance(tls, ListenerTLS):
@@ -110,10 +124,11 @@ class Proxy(Service):
         return factory
 
     def renew(self, upstreams: Iterable[Upstream]) -> None:
-        """Let the listeners that are made from now on read everything that they dial with anew.
+        """Read the TLS files of the upstreams again, for listeners that are built after this call.
 
-        The files of these upstreams are read now, those of others when they are first dialled.  Raises
-        TLSFileError, and then nothing has changed.
+        The files of ``upstreams`` are read now, those of other upstreams when they are first dialled.
+        Existing listeners are not affected.  Raises TLSFileError when a file cannot be used; nothing has
+        changed then.
         """
         connector = Connector(self._reactor, self._names, self._clock)
         for upstream in upstreams:
@@ -125,7 +140,12 @@ class Proxy(Service):
         self._aborted = False
         super().startService()
         starting = Deferred.fromCoroutine(self._start())
-        starting.addErrback(lambda failure: self._log.error("{error}", error=failure.value))
+        starting.addErrback(
+            lambda failure: self._log.error(
+                "start of the shared state failed, sessions are refused until it can be reached: {error}",
+                error=failure.value,
+            )
+        )
 
     def stopService(self) -> Deferred[None]:
         super().stopService()
@@ -133,22 +153,23 @@ class Proxy(Service):
         return Deferred.fromCoroutine(self._stop())
 
     def retire(self, seconds: float | None) -> Deferred[None]:
-        """Let everybody who is here stay, since somebody else takes those who come.
+        """Serve the existing sessions to their end, while another process accepts new connections.
 
-        To be called when the ports are closed.  Fires when nobody is left; those left after ``seconds``, if
-        any, are closed as at the end of a drain, and so are those that are still in the opening handshake.
-        Without ``seconds`` each opening handshake ends by its own timeouts.
+        Call it when the ports are closed.  The Deferred fires when no session is left.  After ``seconds``,
+        sessions and opening handshakes that remain are closed as at the end of a drain.  If ``seconds`` is
+        None, sessions may run for any time and opening handshakes end by their own timeouts.
         """
         self.sessions.close_idle()
         return Deferred.fromCoroutine(self._retire(seconds))
 
     def abort(self) -> None:
-        """End every session and connection now and without a word; a drain that goes on waits for nobody.
+        """Abort every session and connection immediately, also during a drain.
 
-        What is aborted has ended in the next turn of the reactor, so that its record is written.
+        No Close frame is sent.  The sessions end in the next iteration of the reactor, which writes their
+        records.
         """
         self._aborted = True
-        self.sessions.abort(Draining("the proxy was told to end at once"))
+        self.sessions.abort(Draining("the proxy was aborted"))
         if not self._when_empty.called:
             self._when_empty.addTimeout(
                 _ABORT_TIMEOUT, self._clock, onTimeoutCancel=lambda _result, _timeout: None
@@ -163,7 +184,7 @@ class Proxy(Service):
 
     async def _retire(self, seconds: float | None) -> None:
         end = None if seconds is None else self._clock.seconds() + seconds
-        while self.admission.handshakes and not self._aborted:  # nobody else will serve them
+        while self.admission.handshakes and not self._aborted:  # no other process serves them
             if end is not None and self._clock.seconds() >= end:
                 break
             await deferLater(self._clock, _CHECK_INTERVAL)
@@ -173,19 +194,19 @@ class Proxy(Service):
     async def _drain(self, seconds: float | None, timeout: str) -> None:
         await self._wait_until_empty(seconds)
         if not self._aborted:
-            for holder in self.sessions:
-                holder.end(Draining("the proxy is shutting down", timeout=timeout))
+            for live in self.sessions:
+                live.end(Draining("the proxy is shutting down", timeout=timeout))
             await self._wait_until_empty(self.limits.close_timeout)
         if not self._aborted:
-            for holder in self.sessions:
-                holder.abort()
+            for live in self.sessions:
+                live.abort()
             await self._wait_until_empty(_ABORT_TIMEOUT)
 
     async def _wait_until_empty(self, seconds: float | None) -> None:
-        """Until the last session is gone, or the time is up; None stands for no end of it."""
-        self._when_empty = gone = self.sessions.when_empty()
+        """Wait until no session is left, or so many seconds have passed; None means no deadline."""
+        self._when_empty = empty = self.sessions.when_empty()
         if seconds is not None:
             seconds = min(seconds, _ABORT_TIMEOUT) if self._aborted else seconds
-            gone.addTimeout(seconds, self._clock, onTimeoutCancel=lambda _result, _timeout: None)
+            empty.addTimeout(seconds, self._clock, onTimeoutCancel=lambda _result, _timeout: None)
         with suppress(CancelledError):
-            await gone
+            await empty

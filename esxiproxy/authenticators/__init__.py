@@ -1,1 +1,1 @@
-"""Who a client is: one implementation of IAuthenticator a file."""
+"""Authenticators: each module implements IAuthenticator."""

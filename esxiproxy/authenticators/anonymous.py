@@ -1,4 +1,4 @@
-"""The authenticator that lets everybody in: the ticket in the target is what opens a console."""
+"""An authenticator that admits every client; the ESXi ticket in the target authorizes the console."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ ANONYMOUS = Principal("anonymous")
 
 @implementer(IAuthenticator)
 class Anonymous:
-    """Everybody is the same nobody."""
+    """An authenticator that returns one anonymous principal for every client."""
 
     async def authenticate(self, request: Request) -> Principal:
         return ANONYMOUS
 
 
 def from_config(config: Config, listener: Listener) -> Anonymous:
-    """There is nothing to configure."""
+    """Return the authenticator; it has no settings."""
     return Anonymous()

@@ -1,1 +1,1 @@
-"""Where a session goes: one implementation of IRouter a file."""
+"""Routers: each module implements IRouter."""

@@ -1,4 +1,4 @@
-"""The router that sends everything to one upstream."""
+"""A router that sends all sessions to one upstream."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from esxiproxy.interfaces import IRouter
 
 @implementer(IRouter)
 class StaticRouter:
-    """Every session goes to the same upstream, with the client's own target."""
+    """A router that sends all sessions to one upstream, with the request target of the client."""
 
     def __init__(self, upstream: Upstream) -> None:
         self._route = Route(upstream)
@@ -22,6 +22,6 @@ class StaticRouter:
 
 
 def from_config(config: Config, listener: Listener) -> StaticRouter:
-    """The router of a listener that names an upstream."""
+    """Return the router of a listener that has an ``upstream`` in the configuration."""
     assert listener.upstream is not None, "the configuration was checked"
     return StaticRouter(config.upstreams[listener.upstream])
