@@ -173,7 +173,7 @@ def test_an_upstream_that_takes_no_connection_is_502() -> None:
     port = free_port()
     status, why, log = ask(TEXT.format(url=f"ws://127.0.0.1:{port}", keys=""))
     assert (status, why) == (502, "esxiproxy; error=connection_refused")
-    assert f"UpstreamRefused: esxi1 (127.0.0.1:{port}) takes no connection" in log
+    assert f"UpstreamRefused: esxi1 (127.0.0.1:{port}) refused the connection" in log
 
 
 def test_a_name_without_an_address_is_502() -> None:

@@ -581,7 +581,7 @@ def test_the_record_says_who_broke_off_the_dial(failure, side):
 
 def test_an_upstream_that_cannot_be_reached_is_a_502_with_its_name():
     scene = HttpScene()
-    scene.connector.failure = UpstreamRefused("esxi1 (192.0.2.10) takes no connection")
+    scene.connector.failure = UpstreamRefused("esxi1 (192.0.2.10) refused the connection")
     scene.ask(get())
     found = read(scene.client.received)
     assert found.status == 502 and b"192.0.2.10" not in scene.client.received

@@ -15,7 +15,14 @@ from twisted.internet.error import DNSLookupError
 from twisted.internet.task import Clock
 
 from esxiproxy.net.upstream import names
-from esxiproxy.net.upstream.names import DEAD, HANGS, LOOK_UPS, REMEMBERED, LookUpTimeout, NameResolver
+from esxiproxy.net.upstream.names import (
+    LOOK_UP_TIMEOUT,
+    LOOK_UPS,
+    REMEMBERED,
+    RETRY_AFTER,
+    LookUpTimeout,
+    NameResolver,
+)
 
 ANSWER = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.10", 0))]
 NO_NAME = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -135,12 +142,12 @@ def test_the_threads_end_with_the_process(world):
 
 def test_a_look_up_that_hangs_ends_for_those_who_wait_and_holds_one_thread(world):
     first = world.look_up("slow")
-    world.reactor.advance(HANGS)
+    world.reactor.advance(LOOK_UP_TIMEOUT)
     assert isinstance(first.outcome[0], LookUpTimeout)
     for _ in range(100):
         late = world.look_up("slow")
         assert isinstance(late.outcome[0], LookUpTimeout), "it fails at once"
-    world.reactor.advance(10 * DEAD)
+    world.reactor.advance(10 * RETRY_AFTER)
     assert world.look_up("slow").outcome, "its thread is still busy"
     assert world.resolver.count == 1 and not world.reactor.getDelayedCalls()
 
@@ -149,12 +156,12 @@ def test_a_look_up_that_hangs_ends_for_those_who_wait_and_holds_one_thread(world
 def test_the_late_end_of_a_look_up_that_hung_counts(world, answer):
     world.look_up("slow")
     world.began()
-    world.reactor.advance(HANGS)
+    world.reactor.advance(LOOK_UP_TIMEOUT)
     world.answer("slow", answer)
     again = world.look_up("slow")
     if answer is NO_NAME:
         assert isinstance(again.outcome[0], LookUpTimeout)
-        world.reactor.advance(DEAD)
+        world.reactor.advance(RETRY_AFTER)
         again = world.look_up("slow")
     assert world.began()[0] == "slow"
     world.ended()
@@ -175,7 +182,7 @@ def test_a_name_without_an_address_fails_fast_for_some_seconds(world, error, why
     first = world.look_up("gone")
     world.ended()
     assert isinstance(first.outcome[0], DNSLookupError) and first.outcome[0].args == (why,)
-    world.reactor.advance(DEAD - 1)
+    world.reactor.advance(RETRY_AFTER - 1)
     again = world.look_up("gone")
     assert again.outcome[0].args == (f"{why} (not looked up again for 1 s)",) and world.resolver.count == 1
     world.resolver.answers["gone"] = ANSWER
@@ -191,7 +198,7 @@ def test_names_that_hung_the_last_time_leave_threads_for_the_others(world, monke
     for number in range(4):
         world.look_up(f"dead{number}")
         world.began()
-    world.reactor.advance(HANGS)
+    world.reactor.advance(LOOK_UP_TIMEOUT)
     waiting = world.look_up("good")
     assert not waiting.outcome, "all threads are busy"
     for number in range(4):
@@ -200,7 +207,7 @@ def test_names_that_hung_the_last_time_leave_threads_for_the_others(world, monke
     world.ended()
     assert waiting.outcome
     world.resolver.released.clear()
-    world.reactor.advance(DEAD + 1)
+    world.reactor.advance(RETRY_AFTER + 1)
     for number in range(4):
         world.look_up(f"dead{number}")
     good = world.look_up("good")
@@ -223,7 +230,7 @@ def test_names_that_are_new_leave_threads_for_those_that_resolved_the_last_time(
     world.resolver.answers["good"] = NO_NAME
     world.look_up("good")
     world.ended()
-    world.reactor.advance(DEAD - 1)
+    world.reactor.advance(RETRY_AFTER - 1)
     assert world.names._running == 2
     world.reactor.advance(1.1)
     assert not world.look_up("good").outcome and world.names._running == 2, "it has no address any more"
@@ -288,10 +295,10 @@ def test_a_resolver_that_is_installed_in_the_reactor_is_asked(world):
     receiver.resolutionComplete()
     assert first.outcome == second.outcome == [(IPv4Address("TCP", "192.0.2.1", 0),)]
     late = world.look_up("esxi1")
-    world.reactor.advance(HANGS)
+    world.reactor.advance(LOOK_UP_TIMEOUT)
     assert isinstance(late.outcome[0], LookUpTimeout) and resolver.cancelled == 1
     assert world.look_up("esxi1").outcome and len(resolver.receivers) == 2
-    world.reactor.advance(DEAD)
+    world.reactor.advance(RETRY_AFTER)
     world.look_up("esxi1").waiter.cancel()
     assert resolver.cancelled == 2 and not world.resolver.count and not world.reactor.getDelayedCalls()
 

@@ -455,7 +455,7 @@ def test_a_router_that_raises_is_answered_by_name(failure, expected):
 
 def test_a_dial_that_fails_is_answered_by_name():
     scene = Scene()
-    scene.connector.failure = UpstreamRefused("esxi1 (192.0.2.10) takes no connection")
+    scene.connector.failure = UpstreamRefused("esxi1 (192.0.2.10) refused the connection")
     scene.client.send(opening())
     scene.pump()
     assert status(scene.client.received) == 502

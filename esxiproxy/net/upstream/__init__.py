@@ -1,1 +1,1 @@
-"""Decides where a session goes, and connects to the host."""
+"""Selects the upstream of a session and connects to it."""

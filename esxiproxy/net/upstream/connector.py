@@ -1,4 +1,4 @@
-"""Dials an upstream: address, TLS, identity and opening handshake, all under one deadline."""
+"""Connects to an upstream: name look-up, TCP, TLS and opening handshake, under one deadline."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ from esxiproxy.net.upstream.names import LookUpTimeout, NameResolver
 
 
 class Dialled(Protocol):
-    """A protocol that is dialled, as the connector needs it.
+    """The interface that the connector needs from a protocol that it connects.
 
-    ``opened`` fires with the protocol when its connection may be used, and is None from then on.  ``step``
-    says what the upstream has to do until then, for the message of a timeout.
+    ``opened`` fires with the protocol when its connection can be used, and is None from then on.  ``step``
+    is a phrase for the message of a timeout: what the upstream has to do before ``opened`` fires.
     """
 
     opened: Deferred[Any] | None
@@ -48,17 +48,17 @@ class Dialled(Protocol):
 P = TypeVar("P", bound=Dialled)
 
 _REMEMBERED = 1024
-"""Upstreams that a router has made up whose TLS is remembered, the last ones that were dialled.
+"""Maximum number of upstreams outside the configuration whose TLS settings and session are cached.
 
-Each has a TLS session, of some KiB, and the next connection to it resumes that session.
+A cached TLS session takes some KiB, and is resumed by the next connection to the upstream.
 """
 
 _RESET = frozenset({errno.ECONNRESET, errno.EPIPE})
-"""A socket's errors when its connection was made and ended before we looked; a refused one has its own."""
+"""Errors of a socket whose connection was established and reset before the reactor handled it."""
 
 
-class _Dial(Factory):
-    """Builds the one protocol of one dial."""
+class _DialFactory(Factory):
+    """A factory that returns the one protocol of one dial."""
 
     noisy = False
 
@@ -71,7 +71,7 @@ class _Dial(Factory):
 
 
 class _HeaderFactory(Factory):
-    """Builds protocols whose connection begins with a PROXY header, before TLS."""
+    """A factory of protocols that send a PROXY header before TLS and before everything else."""
 
     noisy = False
 
@@ -84,7 +84,10 @@ class _HeaderFactory(Factory):
 
 
 class _HeaderWriter(TwistedProtocol):
-    """Writes the header and hands the connection over; a transport that keeps its protocol calls it still."""
+    """A protocol that sends the header and makes another one the protocol of the transport.
+
+    It forwards the events of transports whose protocol cannot be replaced.
+    """
 
     def __init__(self, protocol: Any, header: bytes) -> None:
         self._protocol = protocol
@@ -102,9 +105,9 @@ class _HeaderWriter(TwistedProtocol):
 
 
 class Connector:
-    """Opens legs to upstreams.  What can be built once per upstream is: its TLS context above all.
+    """A connector to upstreams, which builds the TLS settings of each upstream once.
 
-    What the configuration's upstreams need is kept, and of those that a router makes up, the last ones.
+    Those of upstreams in the configuration are kept; of other upstreams, the most recently used are cached.
     """
 
     def __init__(self, reactor: Any, names: NameResolver | None = None, clock: Any = None) -> None:
@@ -116,7 +119,10 @@ class Connector:
         self._contexts = Contexts()
 
     def prepare(self, upstream: Upstream) -> None:
-        """Read its authorities now, while the process may: ``twistd --uid`` gives that right away."""
+        """Read the CA file of the upstream now, before ``twistd --uid`` drops the permission to do so.
+
+        Raises TLSFileError.
+        """
         if upstream.secure:
             self._prepared[upstream.name] = UpstreamTLS(upstream, self._contexts, keep=True)
 
@@ -128,16 +134,18 @@ class Connector:
         proxy_header: bytes = b"",
         slot: Slot | None = None,
     ) -> Deferred[P]:
-        """Return a Deferred of the protocol that ``make`` built, when its connection may be used.
+        """Connect the protocol that ``make`` builds, and return it when its connection can be used.
 
-        ``make`` is given what checks the upstream's certificate, or None without TLS.  The connection begins
-        with ``proxy_header``.  Fails with a SessionError.  One deadline holds for everything up to the
-        protocol's ``opened``.  Cancelling it leaves nothing behind.
+        ``make`` is called with the TLS settings of the upstream, or None if it has no TLS.  ``proxy_header``
+        is sent first.  ``upstream_handshake_timeout`` is the deadline for all steps until the protocol's
+        ``opened`` fires.  ``slot`` is released when the connection fails or ends.
+
+        The Deferred fails with a SessionError.  Cancelling it closes the connection.
         """
         tls = self._tls_of(upstream)
         protocol = make(tls)
         protocol.slot = slot
-        factory: Any = _Dial(protocol)
+        factory: Any = _DialFactory(protocol)
         if tls is not None:
             factory = TLSFactory(tls, True, factory, self._clock, tls.resumption)
         if proxy_header:
@@ -158,7 +166,7 @@ class Connector:
 
         def cancel(_result: Deferred[P]) -> None:
             nonlocal given_up
-            # Whatever they fail with now: a name that is being looked up says that it has no address.
+            # The reason to report: a cancelled look-up fails with DNSLookupError.
             given_up = given_up or CancelledError()
             stop()
             opened.cancel()
@@ -177,7 +185,7 @@ class Connector:
             if deadline.active():
                 deadline.cancel()
             if isinstance(outcome, Failure):
-                outcome = Failure(given_up or _named(outcome, upstream, limits))
+                outcome = Failure(given_up or _session_error(outcome, upstream, limits))
             if not result.called:
                 result.callback(outcome)
 
@@ -214,33 +222,33 @@ class Connector:
 
 
 def _nothing_to_stop() -> None:
-    """Stand for the cancellation of an attempt that has not begun."""
+    """Do nothing: the attempt to connect has not begun yet."""
 
 
 def _where(upstream: Upstream) -> str:
     return f"{upstream.name} ({upstream.authority})"
 
 
-def _named(failure: Failure, upstream: Upstream, limits: SessionLimits) -> BaseException:
-    """The failure's name in the error table.  What is not known there stays what it is: a bug of ours."""
+def _session_error(failure: Failure, upstream: Upstream, limits: SessionLimits) -> BaseException:
+    """Return the SessionError for a failure to connect; an unknown exception is returned as it is."""
     error = failure.value
     where = _where(upstream)
     if isinstance(error, SessionError):
         return error
     if isinstance(error, LookUpTimeout):
-        return UpstreamTimeout(f"the look-up of the name of {where} had {error.args[0]}")
+        return UpstreamTimeout(f"name look-up for {where} failed: {error.args[0]}")
     if isinstance(error, neterror.DNSLookupError):
         why = f": {error.args[0]}" if error.args and error.args[0] else ""
-        return UpstreamUnresolved(f"the name of {where} has no address{why}")
+        return UpstreamUnresolved(f"host name of {where} has no address{why}")
     if isinstance(error, neterror.TimeoutError):
         waited = f"{limits.connect_timeout:g} s"
         return UpstreamTimeout(
-            f"{where} did not take the connection within {waited}", timeout="connect_timeout"
+            f"{where} did not accept the connection within {waited}", timeout="connect_timeout"
         )
     if isinstance(error, neterror.ConnectError):
         if error.osError in (errno.EMFILE, errno.ENFILE):
-            return OutOfDescriptors("no file descriptor left to dial with")
+            return OutOfDescriptors("no file descriptor left for the connection to the upstream")
         if error.osError in _RESET:
-            return UpstreamLost(f"{where} took the connection and reset it at once")
-        return UpstreamRefused(f"{where} takes no connection")
+            return UpstreamLost(f"{where} accepted the connection and reset it at once")
+        return UpstreamRefused(f"{where} refused the connection")
     return error

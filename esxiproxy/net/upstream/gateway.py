@@ -1,4 +1,4 @@
-"""The role that admits a client and dials for it."""
+"""Decides who a client is and where its session goes, and connects to the upstream."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from esxiproxy.net.upstream.connector import Connector, P
 
 
 class Gateway:
-    """Who may, where to, and the connection: the decisions of one listener."""
+    """The authenticator, router, limits and connector of one listener."""
 
     def __init__(
         self,
@@ -106,9 +106,9 @@ class Gateway:
     async def connect(
         self, session: Session, upstream: Upstream, make: Callable[[UpstreamTLS | None], P]
     ) -> P:
-        """Take a slot of this upstream, and dial the protocol that ``make`` builds.
+        """Acquire a connection slot of this upstream, and connect the protocol that ``make`` builds.
 
-        Raises a SessionError; nothing stays open when it raises or is cancelled.
+        Raises a SessionError.  If this fails or is cancelled, the slot is released and no connection is left.
         """
         slot = await self.admission.take_connection_slot(session, upstream, self._quotas_of(upstream))
         with slot.released_on_error():
@@ -117,13 +117,13 @@ class Gateway:
         return await dialling
 
     def proxy_header(self, session: Session, upstream: Upstream) -> bytes:
-        """Return the PROXY header that begins a connection to this upstream, empty where it wants none."""
+        """Return the PROXY header for a connection to this upstream; empty if the upstream expects none."""
         version = upstream.send_proxy_protocol
         if version is None:
             return b""
         return encode_proxy_header(version, session.request.client, session.request.listening)
 
     def counted(self, session: Session, upstream: Upstream) -> tuple[str, ...]:
-        """Return the names under which a connection to this upstream for this request counts."""
+        """Return the names of the claims that a connection to this upstream for this session needs."""
         claims = self._quotas_of(upstream).on_dial(upstream, session.request)
         return tuple(claim.name for claim in claims)

@@ -1,4 +1,4 @@
-"""The addresses of upstreams that are configured by name."""
+"""Resolves the host names of upstreams, in threads of its own."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ SUSPECT_LOOK_UPS = LOOK_UPS // 2
 """Maximum number among these for names whose last look-up timed out."""
 RESERVED_LOOK_UPS = 8
 """Additional look-ups for names that were resolved by their last look-up."""
-HANGS = 10.0
+LOOK_UP_TIMEOUT = 10.0
 """Seconds after which a look-up fails for all its callers."""
-DEAD = 10.0
+RETRY_AFTER = 10.0
 """Seconds for which a name without an address is not looked up again."""
 REMEMBERED = 1024
 """Maximum number of names without an address that are remembered, and of names that were resolved."""
@@ -36,19 +36,19 @@ Found = tuple[IPv4Address | IPv6Address, ...]
 
 
 class LookUpTimeout(DNSLookupError):
-    """A look-up that has no answer within ``HANGS``."""
+    """A look-up that was not answered within ``LOOK_UP_TIMEOUT`` seconds."""
 
 
 @dataclass(slots=True)
 class _Dead:
-    """A name without an address: the reason, and the time until which it is not looked up again."""
+    """A name without an address: the reason, and the time when it may be looked up again."""
 
     why: DNSLookupError
     until: float
 
 
 class _LookUp:
-    """One look-up of one name, with everybody who waits for it."""
+    """One look-up of one name, with the Deferreds of its callers."""
 
     def __init__(self, host: str, suspect: bool, resolved: bool, unwanted: Callable[[_LookUp], None]) -> None:
         self.host = host
@@ -59,9 +59,9 @@ class _LookUp:
         self.waiting: list[Deferred[Found]] = []
         self.running = False
         self.began = 0.0
-        self.hangs: IDelayedCall | None = None
+        self.deadline: IDelayedCall | None = None
         self.stop: Callable[[], None] | None = None
-        """Ends the look-up in a resolver that an application has installed; None in a thread."""
+        """Cancels the look-up in an installed resolver; None for a look-up in a thread."""
         self._unwanted = unwanted
 
     def join(self) -> Deferred[Found]:
@@ -75,8 +75,8 @@ class _LookUp:
         if not self.waiting:
             self._unwanted(self)
 
-    def tell(self, outcome: Found | DNSLookupError) -> None:
-        """Answer everybody who waits."""
+    def finish(self, outcome: Found | DNSLookupError) -> None:
+        """Fire the Deferreds of all callers."""
         waiting, self.waiting = self.waiting, []
         for waiter in waiting:
             if isinstance(outcome, DNSLookupError):
@@ -91,7 +91,7 @@ class NameResolver:
     ``getaddrinfo`` is called in daemon threads of its own: at most ``LOOK_UPS``, and ``RESERVED_LOOK_UPS``
     more for names that were resolved by their last look-up.  A look-up that times out keeps its thread until
     ``getaddrinfo`` returns.  A name without an address, or whose look-up timed out, fails at once for
-    ``DEAD`` seconds.  Addresses are not cached: each connection looks the name up again.
+    ``RETRY_AFTER`` seconds.  Addresses are not cached: each connection looks the name up again.
 
     Look-ups are timed by ``clock``, by default the reactor.  If the application has installed a resolver in
     the reactor, it is used instead of ``getaddrinfo``.
@@ -111,9 +111,9 @@ class NameResolver:
         self._resolved: OrderedDict[str, None] = OrderedDict()
 
     def look_up(self, host: str) -> Deferred[Found]:
-        """Return the addresses of a name, with port 0; fails with a DNSLookupError.
+        """Return the addresses of a host name, with port 0, or fail with a DNSLookupError.
 
-        The caller has a deadline of its own, and cancels.
+        The caller cancels the Deferred when its own deadline expires.
         """
         host = host.lower()
         dead = self._dead.get(host)
@@ -131,13 +131,13 @@ class NameResolver:
         return waiter
 
     def _unwanted(self, look_up: _LookUp) -> None:
-        """Drop a look-up that no caller waits for, unless it runs in a thread, which cannot be stopped."""
+        """Drop a look-up that has no caller left, unless it runs in a thread, which cannot be stopped."""
         if not look_up.running:
             del self._queue_of(look_up)[look_up.host], self._look_ups[look_up.host]
         elif look_up.stop is not None:
             look_up.stop()
-            if self._clock.seconds() - look_up.began >= HANGS:
-                self._remember(look_up.host, _timeout(), self._clock.seconds() + DEAD)
+            if self._clock.seconds() - look_up.began >= LOOK_UP_TIMEOUT:
+                self._remember(look_up.host, _timeout(), self._clock.seconds() + RETRY_AFTER)
             self._forget(look_up)
             self._start()
 
@@ -151,7 +151,7 @@ class NameResolver:
             self._running += 1
             self._suspects += look_up.suspect
             look_up.running, look_up.began = True, self._clock.seconds()
-            look_up.hangs = self._clock.callLater(HANGS, self._hangs, look_up)
+            look_up.deadline = self._clock.callLater(LOOK_UP_TIMEOUT, self._expire, look_up)
             self._ask(look_up)
 
     def _next(self) -> _LookUp | None:
@@ -175,21 +175,23 @@ class NameResolver:
     def _ask(self, look_up: _LookUp) -> None:
         installed = getattr(self._reactor, "nameResolver", None)
         if installed is not None and not isinstance(installed, GAIResolver):
-            receiver = _Receiver(lambda found: self._answered(look_up, found))
+            receiver = _Receiver(lambda found: self._finished(look_up, found))
             try:
                 resolution = installed.resolveHostName(receiver, look_up.host)
             except Exception as error:
-                _log.failure("the installed resolver raised when it looked up {host}", host=look_up.host)
+                _log.failure(
+                    "the installed resolver raised for {host}, which gets no address", host=look_up.host
+                )
                 raised = DNSLookupError(f"the installed resolver raised {type(error).__name__}")
-                self._clock.callLater(0, self._answered, look_up, raised)
+                self._clock.callLater(0, self._finished, look_up, raised)
                 return
             look_up.stop = getattr(resolution, "cancel", None) or (lambda: None)
             return
         try:
             Thread(target=self._in_thread, args=(look_up,), name="name look-up", daemon=True).start()
         except RuntimeError as error:  # the system has no thread left
-            failed = DNSLookupError(f"no thread for the look-up: {error}")
-            self._clock.callLater(0, self._answered, look_up, failed)
+            failed = DNSLookupError(f"no thread available for the look-up: {error}")
+            self._clock.callLater(0, self._finished, look_up, failed)
 
     def _in_thread(self, look_up: _LookUp) -> None:
         found: Found | DNSLookupError
@@ -198,44 +200,44 @@ class NameResolver:
             found = tuple(_address(entry[0], entry[4]) for entry in entries) or DNSLookupError("")
         except socket.gaierror as error:
             found = DNSLookupError(error.strerror or "")
-        except Exception as error:  # no name at all, for one: UnicodeError
+        except Exception as error:  # UnicodeError, for example: not a valid host name
             found = DNSLookupError(f"{type(error).__name__}")
-        self._reactor.callFromThread(self._answered, look_up, found)
+        self._reactor.callFromThread(self._finished, look_up, found)
 
-    def _hangs(self, look_up: _LookUp) -> None:
-        """Answer everybody who waits for a look-up that does not end.
+    def _expire(self, look_up: _LookUp) -> None:
+        """Fail a look-up that has timed out, for all its callers.
 
-        A thread cannot be stopped: the name stays dead for as long as its thread is busy.
+        A thread cannot be stopped, so the name fails at once until the thread ends.
         """
         why = _timeout()
         if look_up.stop is not None:
             look_up.stop()
-            self._answered(look_up, why)
+            self._finished(look_up, why)
             return
         self._suspects += not look_up.suspect
         look_up.suspect = True
         self._remember(look_up.host, why, float("inf"))
-        look_up.tell(why)
+        look_up.finish(why)
 
-    def _answered(self, look_up: _LookUp, outcome: Found | DNSLookupError) -> None:
+    def _finished(self, look_up: _LookUp, outcome: Found | DNSLookupError) -> None:
         host = look_up.host
-        if self._look_ups.get(host) is not look_up:  # it was given up
+        if self._look_ups.get(host) is not look_up:  # it was dropped
             return
         hung = self._forget(look_up)
         if isinstance(outcome, DNSLookupError):
             why = _timeout() if hung else outcome
-            self._remember(host, why, self._clock.seconds() + DEAD)
+            self._remember(host, why, self._clock.seconds() + RETRY_AFTER)
         else:
             self._remember_resolved(host)
-        look_up.tell(outcome)
+        look_up.finish(outcome)
         self._start()
 
     def _forget(self, look_up: _LookUp) -> bool:
-        """Take a look-up that ran off the list; return whether it hung."""
-        assert look_up.hangs is not None
-        hung = not look_up.hangs.active()
+        """Remove a look-up that was running, and return whether it had timed out."""
+        assert look_up.deadline is not None
+        hung = not look_up.deadline.active()
         if not hung:
-            look_up.hangs.cancel()
+            look_up.deadline.cancel()
         del self._look_ups[look_up.host]
         self._running -= 1
         self._suspects -= look_up.suspect
@@ -258,7 +260,7 @@ class NameResolver:
 
 @implementer(IResolutionReceiver)
 class _Receiver:
-    """Collects the addresses that an installed resolver finds."""
+    """A receiver of the addresses that an installed resolver finds."""
 
     def __init__(self, done: Callable[[Found | DNSLookupError], None]) -> None:
         self._done = done
@@ -275,7 +277,7 @@ class _Receiver:
 
 
 def _timeout() -> LookUpTimeout:
-    return LookUpTimeout(f"no answer within {HANGS:g} s")
+    return LookUpTimeout(f"no answer within {LOOK_UP_TIMEOUT:g} s")
 
 
 def _address(family: int, name: Sequence[Any]) -> IPv4Address | IPv6Address:
