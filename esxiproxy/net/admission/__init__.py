@@ -1,1 +1,1 @@
-"""Limits on sessions and connections, and the queue before them."""
+"""Applies the limits on sessions and connections, with a queue for each limit that is reached."""

@@ -1,4 +1,4 @@
-"""Who gets in: the limits on sessions and connections, applied as a session goes on."""
+"""Applies the limits on sessions and connections at each step of a session."""
 
 from __future__ import annotations
 
@@ -22,35 +22,44 @@ from esxiproxy.net.admission.idle_connections import Idle, IdleConnections
 from esxiproxy.net.admission.queue import SlotQueue
 from esxiproxy.net.admission.slot import Slot
 
-_CLOSING = 1.0
-"""Seconds that an idle connection gets to make room."""
+_CLOSE_TIMEOUT = 1.0
+"""Seconds to wait for the slot of an idle connection that is closed to free it."""
 
 
 def always(_dials: int) -> bool:
+    """Return True: file descriptors are not limited."""
     return True
 
 
 @implementer(ISessionObserver)
 class Admission:
-    """Takes slots for sessions and connections, and gives them back when these end.
+    """The owner of the slots that sessions and connections of one process have acquired.
 
-    It is one of the proxy's observers: what a session has is given back when its record is written, whatever
-    came of it.  ``room`` is asked whether there is a descriptor left for one more session, with so many to be
-    dialled for still.  ``processes`` serve the same listeners, and this is the admission of one of them.
+    Slots of a session are released when its record is written, because this is one of the session observers.
+
+    ``has_descriptors``
+        is called with the number of sessions that have no upstream connection yet, and returns whether there
+        are enough file descriptors for one more session.
+    ``processes``
+        the number of processes that serve the same listeners, including this one.
     """
 
     _log = Logger()
 
     def __init__(
-        self, state: IState, clock: IReactorTime, room: Callable[[int], bool] = always, processes: int = 1
+        self,
+        state: IState,
+        clock: IReactorTime,
+        has_descriptors: Callable[[int], bool] = always,
+        processes: int = 1,
     ) -> None:
         self.refusals: Counter[str] = Counter()
-        """How often each limit said no, by the key that sets it."""
+        """Number of refusals by each limit, by the configuration key of the limit."""
         self.silent = 0
-        """Connections that were closed without a record, since they had sent nothing in time."""
+        """Number of connections that were closed without a record because they had sent nothing in time."""
         self.clock = clock
         self._state = state
-        self._has_descriptors = room
+        self._has_descriptors = has_descriptors
         self._processes = processes
         self._queue = SlotQueue(clock)
         self._idle = IdleConnections()
@@ -62,73 +71,81 @@ class Admission:
 
     @property
     def handshakes(self) -> int:
-        """Connections in the opening handshake, at all listeners."""
+        """Number of connections in the opening handshake, at all listeners."""
         return self._handshakes.total()
 
     @property
     def waiting(self) -> int:
-        """Sessions that wait for a slot."""
+        """Number of sessions that wait for a slot."""
         return len(self._queue)
 
     @property
     def dialling(self) -> int:
-        """Sessions that were let in and have no descriptor for their upstream yet."""
+        """Number of admitted sessions that have no upstream connection, and no descriptor for one, yet."""
         return len(self._dials)
 
     # The steps of a session
 
     def take_handshake_slot(self, listener: str, quotas: ConnectionLimits) -> Slot:
-        """Count a connection that this listener has accepted, until it is open, refused or gone.
+        """Acquire a handshake slot for a connection that this listener has accepted.
 
-        Raises LimitReached.  Each listener has its own count.  Synchronous: under a flood of connections
-        nobody is asked, and each process has its part of them.
+        The slot is released when the session opens or ends.  Each listener is counted separately.  The count
+        is local, so that a flood of connections does not reach the shared state; each process has an equal
+        share of ``max_handshakes``.  Raises LimitReached.
         """
         most = quotas.max_handshakes
         if most is not None and self._handshakes[listener] >= max(1, most // self._processes):
             self.refusals["max_handshakes"] += 1
             raise LimitReached(f"max_handshakes: all {most} are in use")
         self._handshakes[listener] += 1
-        return Slot(partial(self._handshake_over, listener))
+        return Slot(partial(self._handshake_ended, listener))
 
-    def _handshake_over(self, listener: str) -> None:
+    def _handshake_ended(self, listener: str) -> None:
         self._handshakes[listener] -= 1
         if not self._handshakes[listener]:
             del self._handshakes[listener]
 
     def opening(self, session: Session, handshake: Slot) -> None:
-        """This session is what the connection wants: the slot is its own until it is open or has ended."""
+        """Assign the handshake slot of a connection to its session, until the session opens or ends."""
         self._handshake_slots[session.id] = handshake
 
     async def check_arrival(self, session: Session, quotas: ConnectionLimits) -> None:
-        """Before anybody is asked who the client is.  Raises LimitReached, StateUnavailable."""
+        """Acquire the slots that a new session needs before its client is authenticated.
+
+        Raises OutOfDescriptors, LimitReached or StateUnavailable.
+        """
         if not self._has_descriptors(self.dialling):
             self.refusals["descriptors"] += 1
             raise OutOfDescriptors("no file descriptor left for one more session")
         self._taken[session.id] = ()
         self._dials.add(session.id)
-        await self._more(session, quotas.on_arrival(session.request, session.kind), quotas.queue)
+        await self._take_for(session, quotas.on_arrival(session.request, session.kind), quotas.queue)
 
     async def check_decision(self, session: Session, console: str | None, quotas: ConnectionLimits) -> None:
-        """When the client and the console are known.  Raises LimitReached, StateUnavailable."""
+        """Acquire the slots that a session needs when its principal and console are known.
+
+        Raises LimitReached or StateUnavailable.
+        """
         assert session.principal is not None
         claims = quotas.on_decision(session.principal.name, console, session.kind)
-        await self._more(session, claims, quotas.queue)
+        await self._take_for(session, claims, quotas.queue)
 
     async def take_connection_slot(
         self, session: Session | None, upstream: Upstream, quotas: ConnectionLimits
     ) -> Slot:
-        """One more connection to this upstream, for a session or for nobody's.
+        """Acquire a slot for one more connection to this upstream.
 
-        The slot is the dialled protocol's: see :class:`~esxiproxy.net.admission.slot.SlotOwner`.  Where all
-        are in use, one that is only kept for a next HTTP request has to go.  A console waits in front of all
-        plain HTTP requests.  Raises LimitReached, StateUnavailable.
+        ``session`` is None for a connection that belongs to no session.  The slot is released by the protocol
+        of the connection: see :class:`~esxiproxy.net.admission.slot.SlotOwner`.  If all slots are in use, an
+        idle HTTP connection is closed to free one.  In the queue, consoles precede plain HTTP requests.
+        Raises LimitReached or StateUnavailable.
         """
         request = session.request if session is not None and session.kind is Kind.HTTP else None
         self._connections += 1
         name = f"{self._state.instance_id} connection {self._connections}"
         claims = quotas.on_dial(upstream, request)
         names = tuple(claim.name for claim in claims)
-        queue = quotas.queue or (_CLOSING if self._idle.has(names) else None)
+        queue = quotas.queue or (_CLOSE_TIMEOUT if self._idle.has(names) else None)
         last = request is not None
         await self._take(name, claims, queue, lambda full: self._idle.close_one(full.name), last)
 
@@ -139,48 +156,48 @@ class Admission:
         return Slot(lambda: self._release(name, names), connected, names)
 
     def dialled(self, session: Session) -> None:
-        """It has the descriptor of its upstream connection, or needs none."""
+        """Note that a session has the descriptor of its upstream connection, or needs none."""
         self._dials.discard(session.id)
 
     def mark_idle(self, connection: Idle) -> None:
-        """This HTTP connection is kept in case of a next request, and may be closed when it is in the way."""
+        """Note that an HTTP connection is idle, so that it may be closed to free its slot."""
         self._idle.add(connection)
 
     def mark_in_use(self, connection: Idle) -> None:
-        """It is not idle any more."""
+        """Note that an HTTP connection is no longer idle."""
         self._idle.discard(connection)
 
     def release(self, session: Session) -> None:
-        """It has its answer: what it had is free, even if the client stays for a while."""
-        self._over(session.id)
+        """Release the slots of a session whose response is complete; the client may still be connected."""
+        self._release_all(session.id)
 
-    # The observer
+    # ISessionObserver
 
     def opened(self, session: Session) -> None:
         self.dialled(session)
-        self._open_or_over(session.id)
+        self._release_handshake(session.id)
 
     def closed(self, record: Record) -> None:
-        self._over(record.session)
+        self._release_all(record.session)
 
-    def _over(self, session: str) -> None:
+    def _release_all(self, session: str) -> None:
         self._dials.discard(session)
-        self._open_or_over(session)
+        self._release_handshake(session)
         if (names := self._taken.pop(session, None)) is not None:
             self._release(session, names)
 
-    def _open_or_over(self, session: str) -> None:
+    def _release_handshake(self, session: str) -> None:
         if (handshake := self._handshake_slots.pop(session, None)) is not None:
             handshake.release()
 
     # Slots
 
-    async def _more(self, session: Session, claims: Sequence[Claim], queue: float | None) -> None:
+    async def _take_for(self, session: Session, claims: Sequence[Claim], queue: float | None) -> None:
         await self._take(session.id, claims, queue)
         names = tuple(claim.name for claim in claims)
         if (taken := self._taken.get(session.id)) is not None:
             self._taken[session.id] = taken + names
-        else:  # its record was written meanwhile
+        else:  # the session has ended during the wait
             self._release(session.id, names)
 
     async def _take(
@@ -188,7 +205,7 @@ class Admission:
         slot: str,
         claims: Sequence[Claim],
         queue: float | None,
-        make_room: Callable[[Claim], None] = lambda full: None,
+        free_one: Callable[[Claim], None] = lambda full: None,
         last: bool = False,
     ) -> None:
         if not claims:
@@ -197,7 +214,7 @@ class Admission:
         async def attempt() -> Claim | None:
             full = await self._state.take(slot, claims)
             if full is not None:
-                make_room(full)
+                free_one(full)
             return full
 
         full = await self._queue.take(claims, queue, attempt, last)
@@ -208,7 +225,11 @@ class Admission:
     def _release(self, slot: str, names: Collection[str]) -> None:
         if names:
             giving = Deferred.fromCoroutine(self._released(slot, names))
-            giving.addErrback(lambda failure: self._log.failure("a slot could not be given back", failure))
+            giving.addErrback(
+                lambda failure: self._log.failure(
+                    "release of slot {slot} failed, it stays in use", failure, slot=slot
+                )
+            )
 
     async def _released(self, slot: str, names: Collection[str]) -> None:
         await self._state.give(slot)

@@ -1,4 +1,4 @@
-"""HTTP connections that are kept in case of a next request, by the limits under which they count."""
+"""Idle upstream HTTP connections, indexed by the limits that count them."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from typing import Protocol
 
 
 class Idle(Protocol):
-    """A connection that nobody uses."""
+    """An upstream HTTP connection that no request uses."""
 
     lost: bool
 
     @property
     def counted(self) -> tuple[str, ...]:
-        """The names of the claims under which it counts."""
+        """The names of the claims that the connection holds."""
 
     def abort(self) -> None:
-        """Close it at once."""
+        """Close the connection immediately."""
 
 
 class IdleConnections:
-    """They count as connections of their host: one that is in the way of somebody else is closed."""
+    """The idle connections of one process, which are closed when another session needs their slot."""
 
     def __init__(self) -> None:
         self._by_name: dict[str, dict[Idle, None]] = {}
 
     def add(self, connection: Idle) -> None:
-        """It is idle from now on."""
+        """Add a connection that has become idle."""
         for name in connection.counted:
             self._by_name.setdefault(name, {})[connection] = None
 
     def discard(self, connection: Idle) -> None:
-        """It is in use, or gone."""
+        """Remove a connection that is in use again, or closed."""
         for name in connection.counted:
             idle = self._by_name.get(name, {})
             idle.pop(connection, None)
@@ -39,11 +39,11 @@ class IdleConnections:
                 self._by_name.pop(name, None)
 
     def has(self, names: Iterable[str]) -> bool:
-        """Whether one of them counts under one of these names."""
+        """Return whether an idle connection holds one of these claims."""
         return any(not connection.lost for name in names for connection in self._by_name.get(name, ()))
 
     def close_one(self, name: str) -> None:
-        """Close the one that has been idle for longest, of those that count under this name."""
+        """Close the connection that has been idle for longest among those that hold this claim."""
         for connection in list(self._by_name.get(name, ())):
             self.discard(connection)
             if not connection.lost:

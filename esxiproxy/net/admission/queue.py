@@ -1,4 +1,4 @@
-"""Those who wait for a slot, in the order in which they came."""
+"""Queues of sessions that wait for a slot."""
 
 from __future__ import annotations
 
@@ -13,28 +13,30 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from esxiproxy.core.session.claim import Claim, RateClaim
 
 POLL = 0.25
-"""Seconds after which the first of each line tries again unasked: other processes give back in silence."""
+"""Seconds between two attempts of the first waiter of each queue, since other processes release slots too."""
 
-Try = Callable[[], Awaitable[Claim | None]]
+Attempt = Callable[[], Awaitable[Claim | None]]
+"""Tries to acquire the claims: returns None, or the claim that could not be acquired."""
 
 
 @dataclass(order=True, slots=True)
 class _Waiter:
+    """A place in a queue; waiters are ordered by ``last`` and then by their number."""
+
     last: bool
-    """Whether all others go first."""
+    """Whether all waiters without this flag precede this one."""
     number: int
     turn: Deferred[None] | None = field(default=None, compare=False)
-    """Fires when it may try; None while it tries."""
+    """Fires when the waiter may try to acquire its claims; None during the attempt."""
     again: bool = field(default=False, compare=False)
-    """Whether something was given back while it tried: the answer may be an old one."""
+    """Whether a slot was released during the attempt, whose result may be out of date."""
 
 
 class SlotQueue:
-    """One line for each limit that is full.
+    """One queue for each limit that is reached.
 
-    Who claims under several limits stands in the line of the one that refused it.  Nobody who comes later
-    tries before it under that limit; under others everybody goes on.  Those who are to be the last stand
-    behind all others.
+    A session waits in the queue of the limit that refused it.  Each queue is first come, first served, except
+    that waiters with ``last`` follow all others.  Queues do not affect each other.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
@@ -44,17 +46,19 @@ class SlotQueue:
         self._poll: IDelayedCall | None = None
 
     def __len__(self) -> int:
-        return sum(len(line) for line in self._queues.values())
+        return sum(len(queue) for queue in self._queues.values())
 
     async def take(
-        self, claims: Sequence[Claim], seconds: float | None, attempt: Try, last: bool = False
+        self, claims: Sequence[Claim], seconds: float | None, attempt: Attempt, last: bool = False
     ) -> Claim | None:
-        """None when the attempt took what is claimed, the claim that refused it when the time is up.
+        """Acquire the claims by ``attempt``, and wait up to so many seconds for them.
 
-        Without ``seconds`` there is one attempt, and whoever waits already goes first.
+        Return None on success, otherwise the claim that could not be acquired.  If ``seconds`` is None, there
+        is one attempt at most, and none if another session waits for one of the claims.  A rate limit is not
+        waited for.
         """
         full = self._first_queued(claims, last) or await attempt()
-        if full is None or seconds is None or isinstance(full, RateClaim):  # a flood does not get a queue
+        if full is None or seconds is None or isinstance(full, RateClaim):
             return full
         waiter, deadline = _Waiter(last, next(self._numbers)), self._clock.seconds() + seconds
         while full is not None:
@@ -66,75 +70,75 @@ class SlotQueue:
         return full
 
     async def _wait(
-        self, waiter: _Waiter, full: Claim, seconds: float, claims: Sequence[Claim], attempt: Try
+        self, waiter: _Waiter, full: Claim, seconds: float, claims: Sequence[Claim], attempt: Attempt
     ) -> Claim | None:
-        """Stand in one line until its first answer: what refuses then, in this line or another."""
-        line = self._queues.setdefault(full.name, [])
-        insort(line, waiter)
+        """Wait in the queue of one claim for a turn, and return the claim that is refused then, if any."""
+        queue = self._queues.setdefault(full.name, [])
+        insort(queue, waiter)
         self._arm()
         refused: Claim | None = full
-        stays = False
+        keeps_place = False
         try:
             if await self._turn(waiter, seconds):
                 waiter.again = True
                 while waiter.again and refused is not None:
                     waiter.again = False
-                    before = self._before_the_last(claims) if waiter.last else None
+                    before = self._first_ahead_of_last(claims) if waiter.last else None
                     refused = before or await attempt()
-                stays = refused is not None and refused.name == full.name
+                keeps_place = refused is not None and refused.name == full.name
             return refused
         finally:
-            line.remove(waiter)
-            if not line:
+            queue.remove(waiter)
+            if not queue:
                 del self._queues[full.name]
-            elif not stays:
-                # There may be more than one slot, or it is another limit that this one waits for now.  Not in
-                # this stack: it would grow with everybody who gets one.
+            elif not keeps_place:
+                # There may be more than one free slot, or this waiter continues in another queue.  In a later
+                # call, because each waiter that succeeds would deepen the stack.
                 self._clock.callLater(0, self._call_first, full.name)
             if not self._queues:
                 self._cancel_poll()
 
     async def _turn(self, waiter: _Waiter, seconds: float) -> bool:
-        """Whether it may try, within that time."""
+        """Wait for the turn of this waiter, and return whether it came within so many seconds."""
         turn: Deferred[None] = Deferred()
         waiter.turn = turn
-        late = False
+        expired = False
 
-        def expired(_result: object, _seconds: float) -> None:
-            nonlocal late
-            late = True
+        def on_timeout(_result: object, _seconds: float) -> None:
+            nonlocal expired
+            expired = True
 
-        turn.addTimeout(seconds, self._clock, onTimeoutCancel=expired)
+        turn.addTimeout(seconds, self._clock, onTimeoutCancel=on_timeout)
         try:
             await turn
         finally:
             waiter.turn = None
-        return not late
+        return not expired
 
     def slot_released(self, names: Iterable[str]) -> None:
-        """Under these names there is a slot."""
+        """Give the first waiter of each of these claims its turn."""
         for name in names:
             self._call_first(name)
 
     def _first_queued(self, claims: Sequence[Claim], last: bool) -> Claim | None:
-        """Return the claim under which somebody waits who goes first."""
+        """Return the first claim with a waiter that precedes a new one; None if there is none."""
         if not last:
-            return self._before_the_last(claims)
+            return self._first_ahead_of_last(claims)
         return next((claim for claim in claims if claim.name in self._queues), None)
 
-    def _before_the_last(self, claims: Sequence[Claim]) -> Claim | None:
-        """Return the claim under which somebody waits who is not to be the last."""
+    def _first_ahead_of_last(self, claims: Sequence[Claim]) -> Claim | None:
+        """Return the first claim with a waiter that has no ``last``; None if there is none."""
         for claim in claims:
-            line = self._queues.get(claim.name)
-            if line and not line[0].last:
+            queue = self._queues.get(claim.name)
+            if queue and not queue[0].last:
                 return claim
         return None
 
     def _call_first(self, name: str) -> None:
-        line = self._queues.get(name)
-        if not line:
+        queue = self._queues.get(name)
+        if not queue:
             return
-        waiter = line[0]
+        waiter = queue[0]
         if waiter.turn is not None:
             turn, waiter.turn = waiter.turn, None
             turn.callback(None)
@@ -152,7 +156,7 @@ class SlotQueue:
         self._arm()
 
     def _cancel_poll(self) -> None:
-        """Nobody waits, and nobody has to be looked after."""
+        """Cancel the timer when no queue is left."""
         if self._poll is not None:
             self._poll.cancel()
             self._poll = None

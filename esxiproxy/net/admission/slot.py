@@ -1,4 +1,4 @@
-"""Something taken under a limit, which is given back once."""
+"""A unit of a limit that is in use, and is released once."""
 
 from __future__ import annotations
 
@@ -11,30 +11,31 @@ from twisted.python.failure import Failure
 
 
 class Slot:
-    """Taken, until ``give`` is called; after that it does nothing.
+    """A unit of one or more limits, which is in use until ``release`` is called.
 
-    ``names`` are the names of the claims under which it is taken.
+    ``on_release`` is called by the first ``release``; further calls have no effect.  ``on_connected`` is
+    called when the connection that the slot is for is made.  ``names`` are the names of its claims.
     """
 
     def __init__(
         self,
-        given: Callable[[], None],
-        connected: Callable[[], None] = lambda: None,
+        on_release: Callable[[], None],
+        on_connected: Callable[[], None] = lambda: None,
         names: tuple[str, ...] = (),
     ) -> None:
         self.names = names
-        self._on_release: Callable[[], None] | None = given
-        self._on_connected = connected
+        self._on_release: Callable[[], None] | None = on_release
+        self._on_connected = on_connected
 
     def release(self) -> None:
-        """Somebody else may have it."""
-        given, self._on_release = self._on_release, None
-        if given is not None:
-            given()
+        """Release the slot, if it is not released yet."""
+        on_release, self._on_release = self._on_release, None
+        if on_release is not None:
+            on_release()
 
     @contextmanager
     def released_on_error(self) -> Iterator[None]:
-        """Given back by what is raised in the block."""
+        """Release the slot if the block raises an exception."""
         try:
             yield
         except BaseException:
@@ -42,15 +43,15 @@ class Slot:
             raise
 
     def connected(self) -> None:
-        """Note that the connection for which it was taken is made."""
+        """Note that the connection that the slot is for is made."""
         self._on_connected()
 
 
 class SlotOwner:
-    """A protocol that releases its slot when its connection is closed; to be mixed in before the protocol.
+    """A mixin for protocols that release their slot when the connection is closed.
 
-    Every transport closes its descriptor before it calls ``connectionLost``.  The caller that dials releases
-    the slot of a connection that is never made.
+    It precedes the protocol class in the bases.  Transports close their descriptor before they call
+    ``connectionLost``.  The slot of a connection that is never made is released by the connector.
     """
 
     __slots__ = ()
