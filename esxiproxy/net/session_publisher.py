@@ -1,4 +1,4 @@
-"""This process's consoles in the list of all processes, and what others want done with them."""
+"""Publishes the consoles of this process in the shared state, and executes commands of other processes."""
 
 from __future__ import annotations
 
@@ -19,44 +19,50 @@ from esxiproxy.net.sessions import Sessions
 
 @implementer(ISessionObserver)
 class SessionPublisher:
-    """Publishes a console when it is open, and takes it off the list with its record."""
+    """An observer that publishes each console when it opens, and withdraws it when it ends."""
 
     _log = Logger()
 
-    def __init__(self, state: IState, day: Callable[[], float] = time.time) -> None:
+    def __init__(self, state: IState, time_of_day: Callable[[], float] = time.time) -> None:
         self._state = state
-        self._day = day
+        self._time_of_day = time_of_day
         self._published: set[str] = set()
 
     def opened(self, session: Session) -> None:
         if session.kind is Kind.CONSOLE:
             self._published.add(session.id)
-            self._ask(self._state.publish(entry_of(session, self._state.instance_id, self._day())))
+            self._log_failure(
+                self._state.publish(entry_of(session, self._state.instance_id, self._time_of_day()))
+            )
 
     def closed(self, record: Record) -> None:
         if record.session in self._published:
             self._published.discard(record.session)
-            self._ask(self._state.withdraw(record.session))
+            self._log_failure(self._state.withdraw(record.session))
 
     def execute(self, command: Command, sessions: Sessions) -> None:
-        """End the session that is meant; it may have ended by itself."""
+        """End the session of this command; do nothing if it has ended already."""
         try:
-            holder = sessions[command.session]
+            live = sessions[command.session]
         except KeyError:
             return
         self._log.info(
-            "session {session}: {verb}, as another process asks: {reason}",
+            "session {session} is ended by a command of another process: {verb}, reason: {reason}",
             session=command.session,
             verb=command.kind.value,
             reason=command.reason or "-",
         )
-        holder.end(command.error)
+        live.end(command.error)
 
-    def _ask(self, answer: Awaitable[None]) -> None:
+    def _log_failure(self, answer: Awaitable[None]) -> None:
         if isinstance(answer, Deferred) and answer.called and answer.result is None:
-            return  # as a rule, in the memory of one process
+            return  # the usual case: state in memory
         asked = answer if isinstance(answer, Deferred) else Deferred.fromCoroutine(_awaited(answer))
-        asked.addErrback(lambda failure: self._log.failure("the list of sessions is wrong", failure))
+        asked.addErrback(
+            lambda failure: self._log.failure(
+                "update of the session list failed, the list may be wrong", failure
+            )
+        )
 
 
 async def _awaited(answer: Awaitable[None]) -> None:

@@ -1,4 +1,4 @@
-"""The sessions of one proxy, from admission to record."""
+"""Keeps track of the sessions of one proxy, and notifies the session observers."""
 
 from __future__ import annotations
 
@@ -19,39 +19,39 @@ from esxiproxy.core.session.session import Session
 from esxiproxy.core.session_limits import SessionLimits
 from esxiproxy.interfaces import ISessionObserver
 
-LOOK = 0.05
-"""Seconds between two looks at whether answers have arrived, while a drain waits for nothing else."""
+CHECK_INTERVAL = 0.05
+"""Seconds between two checks of whether responses are acknowledged, when a drain waits only for these."""
 
 
-class Leaving(Protocol):
-    """A connection whose session is over, and whose client may not have all of the answer."""
+class FlushingConnection(Protocol):
+    """A client connection whose session has ended, but whose response is not acknowledged yet."""
 
-    def answered(self) -> bool:
-        """Return whether the client has acknowledged all of the answer."""
+    def is_flushed(self) -> bool:
+        """Return whether the client has acknowledged the whole response."""
 
     def abort(self) -> None:
-        """End the connection without a word."""
+        """Abort the connection."""
 
 
 class LiveSession(Protocol):
-    """Whoever holds a session's client connection."""
+    """The client connection of a session."""
 
     session: Session
 
     def end(self, error: SessionError) -> None:
-        """End the session and tell both peers why."""
+        """End the session with this error, and send its close code or status to both peers."""
 
     def abort(self) -> None:
-        """End it without a word."""
+        """Abort the connections of the session."""
 
 
 def session_id() -> str:
-    """A name that no other session has, on any machine."""
+    """Return a new session id, which is unique across machines."""
     return os.urandom(8).hex()
 
 
 def log_bug(log: Logger, what: str, failure: Failure, session: str = "-") -> None:
-    """A traceback for whoever has to mend it, the tickets in it hidden."""
+    """Log the traceback of a bug, with tickets and other secrets removed."""
     log.error(
         "{what} in session {session}: {traceback}",
         what=what,
@@ -61,7 +61,7 @@ def log_bug(log: Logger, what: str, failure: Failure, session: str = "-") -> Non
 
 
 class Sessions:
-    """Knows every session that is admitted and has not ended, and tells the observers."""
+    """The live sessions of one proxy, by their id."""
 
     _log = Logger()
 
@@ -70,18 +70,18 @@ class Sessions:
         self._clock = clock
         self._live: dict[str, LiveSession] = {}
         self._when_empty: list[Deferred[None]] = []
-        self._look: IDelayedCall | None = None
+        self._check: IDelayedCall | None = None
         self._aborted = False
         self.draining = False
-        """Whether new sessions are refused, since the proxy is going away."""
+        """Whether new sessions are refused because the proxy is draining."""
         self.retiring = False
-        """Whether a connection is closed when it has its answer, since another process takes the next one."""
+        """Whether connections are closed after their response because another process serves new ones."""
         self.epoch = 0
-        """How often the settings have changed."""
+        """Number of configuration changes so far."""
         self.idle_connections: set[Callable[[], None]] = set()
-        """Closes a connection that has its answers and may ask again: called when no other may come on it."""
-        self.flushing: set[Leaving] = set()
-        """Connections whose session is over, and whose client has not got all of the answer."""
+        """One function for each idle client connection, which closes that connection."""
+        self.flushing: set[FlushingConnection] = set()
+        """Client connections whose session has ended and whose response is not acknowledged yet."""
 
     def __len__(self) -> int:
         return len(self._live)
@@ -93,98 +93,98 @@ class Sessions:
         return self._live[identity]
 
     def new(self, request: Request, limits: SessionLimits, kind: Kind = Kind.CONSOLE) -> Session:
-        """A session for this request, running from now."""
+        """Return a new session for this request, which begins now."""
         return Session(request, limits, self._clock.seconds, kind)
 
-    def admitted(self, holder: LiveSession) -> None:
-        """The session's upstream is being asked for."""
-        self._live[holder.session.id] = holder
+    def add(self, live: LiveSession) -> None:
+        """Add a live session; ``closed`` removes it."""
+        self._live[live.session.id] = live
 
     def opened(self, session: Session) -> None:
-        """The session's console is open."""
+        """Note that the console of this session is open, and notify the observers."""
         session.opened()
         self._notify("opened", session, session.id)
         session.forget_head()
 
     def closed(self, session: Session) -> None:
-        """The session has ended, whether it was ever open or not."""
+        """Remove a session that has ended or was refused, and notify the observers."""
         self._live.pop(session.id, None)
         self._notify("closed", session.record(), session.id)
         self._check_empty()
 
-    def leave(self, connection: Leaving) -> None:
-        """Let a drain wait until the client of this connection has its answer, or ``gone`` is called."""
+    def wait_for_flush(self, connection: FlushingConnection) -> None:
+        """Let a drain wait until the response of this connection is acknowledged or ``flushed`` is called."""
         if not self._aborted:
             self.flushing.add(connection)
 
-    def flushed(self, connection: Leaving) -> None:
-        """It is not among those who are leaving any more, if it was."""
+    def flushed(self, connection: FlushingConnection) -> None:
+        """Let a drain no longer wait for this connection."""
         self.flushing.discard(connection)
         self._check_empty()
 
     def _check_empty(self) -> None:
         if self._when_empty and not self._live and not self.flushing:
             waiting, self._when_empty = self._when_empty, []
-            self._look_no_more()
+            self._cancel_check()
             for deferred in waiting:
                 deferred.callback(None)
-        elif self._when_empty and not self._live and self._look is None:
-            # No event says that bytes were acknowledged.
-            self._look = self._clock.callLater(LOOK, self._look_for_answered)
+        elif self._when_empty and not self._live and self._check is None:
+            # The kernel reports no event when bytes are acknowledged.
+            self._check = self._clock.callLater(CHECK_INTERVAL, self._check_flushed)
 
-    def _look_for_answered(self) -> None:
-        self._look = None
-        self.flushing -= {connection for connection in self.flushing if connection.answered()}
+    def _check_flushed(self) -> None:
+        self._check = None
+        self.flushing -= {connection for connection in self.flushing if connection.is_flushed()}
         self._check_empty()
 
-    def _look_no_more(self) -> None:
-        look, self._look = self._look, None
-        if look is not None:
-            look.cancel()
+    def _cancel_check(self) -> None:
+        check, self._check = self._check, None
+        if check is not None:
+            check.cancel()
 
     def abort(self, error: SessionError) -> None:
-        """End every session and every connection now, without a word, and wait for no answer any more."""
+        """Abort every session and connection immediately; a drain does not wait for responses any more."""
         self._aborted = True
-        for holder in self:
-            if not holder.session.ended_by:
-                holder.session.failed(error)
-            holder.abort()
-        leaving, self.flushing = self.flushing, set()
-        for connection in leaving:
+        for live in self:
+            if not live.session.ended_by:
+                live.session.failed(error)
+            live.abort()
+        flushing, self.flushing = self.flushing, set()
+        for connection in flushing:
             connection.abort()
         self._check_empty()
 
     def close_idle(self) -> None:
-        """No second request on any connection from now on; those that are between two are closed at once."""
+        """Close idle client connections now, and all others after their current response."""
         self.retiring = True
         self.start_epoch()
 
     def start_epoch(self) -> None:
-        """The settings have changed: the same for the connections that came under the ones before."""
+        """Close connections that were accepted with an earlier configuration, as ``close_idle`` does."""
         self.epoch += 1
         for close in list(self.idle_connections):
             close()
 
     def is_stale(self, epoch: int) -> bool:
-        """Whether a connection of that epoch is closed when it has its answer."""
+        """Return whether a connection that was accepted in this epoch closes after its current response."""
         return self.retiring or epoch != self.epoch
 
     def drain(self) -> None:
-        """The same, and new sessions are refused."""
+        """Refuse new sessions and close idle connections."""
         self.draining = True
         self.close_idle()
 
     def record_lost(self, record: Record) -> None:
-        """A session of another process has ended with it; the observers here are told of it."""
+        """Notify the observers of a session that ended because its process crashed."""
         self._notify("closed", record, record.session)
 
     def resume(self) -> None:
-        """Take sessions again."""
+        """Accept sessions again after a drain."""
         self.draining = self.retiring = self._aborted = False
 
     def when_empty(self) -> Deferred[None]:
-        """Fires when no session and no part of an answer is left; at once when there is none."""
-        deferred: Deferred[None] = Deferred(self._not_wanted)
+        """Return a Deferred that fires when no session and no unacknowledged response is left."""
+        deferred: Deferred[None] = Deferred(self._on_cancel)
         if self._live or self.flushing:
             self._when_empty.append(deferred)
             self._check_empty()
@@ -192,14 +192,14 @@ class Sessions:
             deferred.callback(None)
         return deferred
 
-    def _not_wanted(self, deferred: Deferred[None]) -> None:
+    def _on_cancel(self, deferred: Deferred[None]) -> None:
         self._when_empty.remove(deferred)
         if not self._when_empty:
-            self._look_no_more()
+            self._cancel_check()
 
-    def _notify(self, event: str, what: object, identity: str) -> None:
+    def _notify(self, event: str, subject: object, identity: str) -> None:
         for observer in self._observers:
             try:
-                getattr(observer, event)(what)
+                getattr(observer, event)(subject)
             except Exception:
-                log_bug(self._log, f"an observer raised ({observer!r})", Failure(), identity)
+                log_bug(self._log, f"bug in a session observer ({observer!r})", Failure(), identity)

@@ -5,7 +5,7 @@ from twisted.internet.task import Clock
 
 from esxiproxy.core.errors import Draining, RouteNotFound
 from esxiproxy.core.session.record import Kind
-from esxiproxy.net.sessions import LOOK, Sessions
+from esxiproxy.net.sessions import CHECK_INTERVAL, Sessions
 from tests.net.http_scene import OK, HttpScene, get
 from tests.net.scene import Scene, opening
 from tests.test_proxy import Embedded
@@ -21,7 +21,7 @@ class Connection:
         self.has_its_answer = self.aborted = False
         self.asked = 0
 
-    def answered(self):
+    def is_flushed(self):
         self.asked += 1
         return self.has_its_answer
 
@@ -41,28 +41,28 @@ def sessions(clock):
 
 def test_nobody_is_asked_while_nobody_waits(sessions, clock):
     connection = Connection()
-    sessions.leave(connection)
+    sessions.wait_for_flush(connection)
     clock.advance(100)
     assert not connection.asked and not clock.getDelayedCalls()
 
 
 def test_it_is_looked_at_until_the_answer_is_there_and_not_longer(sessions, clock):
     first, second = Connection(), Connection()
-    sessions.leave(first)
-    sessions.leave(second)
+    sessions.wait_for_flush(first)
+    sessions.wait_for_flush(second)
     empty = sessions.when_empty()
-    clock.advance(LOOK)
+    clock.advance(CHECK_INTERVAL)
     first.has_its_answer = True
     for _ in range(3):
-        clock.advance(LOOK)
+        clock.advance(CHECK_INTERVAL)
     assert not empty.called and (first.asked, second.asked) == (2, 4)
     second.has_its_answer = True
-    clock.advance(LOOK)
+    clock.advance(CHECK_INTERVAL)
     assert empty.called and not clock.getDelayedCalls()
 
 
 def test_a_wait_that_is_given_up_leaves_no_timer(sessions, clock):
-    sessions.leave(Connection())
+    sessions.wait_for_flush(Connection())
     empty = sessions.when_empty()
     empty.addErrback(lambda _cancelled: None)
     empty.cancel()
@@ -71,7 +71,7 @@ def test_a_wait_that_is_given_up_leaves_no_timer(sessions, clock):
 
 def test_nobody_is_asked_while_a_session_runs():
     scene, connection = Scene().open(), Connection()
-    scene.sessions.leave(connection)
+    scene.sessions.wait_for_flush(connection)
     scene.sessions.when_empty()
     scene.advance(3)
     assert not connection.asked
@@ -79,14 +79,14 @@ def test_nobody_is_asked_while_a_session_runs():
 
 def test_an_abort_waits_for_no_answer(sessions, clock):
     connection = Connection()
-    sessions.leave(connection)
+    sessions.wait_for_flush(connection)
     empty = sessions.when_empty()
     sessions.abort(Draining("at once"))
     assert connection.aborted and empty.called and not clock.getDelayedCalls()
-    sessions.leave(Connection())
+    sessions.wait_for_flush(Connection())
     assert sessions.when_empty().called, "nor for one that comes later"
     sessions.resume()
-    sessions.leave(Connection())
+    sessions.wait_for_flush(Connection())
     assert not sessions.when_empty().called
 
 
@@ -105,7 +105,7 @@ def test_a_client_that_has_its_answer_and_stays_does_not_hold_up_a_drain():
     assert not empty.called, "nothing of the answer has arrived"
     scene.client.unblock()
     scene.pump()
-    scene.clock.advance(LOOK)
+    scene.clock.advance(CHECK_INTERVAL)
     assert empty.called and scene.client.received.endswith(b"ok") and not scene.client.ended
 
 
@@ -121,7 +121,7 @@ def test_a_drain_does_not_end_between_the_record_and_the_last_write():
     assert len(scene.records) == 1 and not empty.called
     scene.client.unblock()
     scene.pump()
-    scene.advance(LOOK * 2)
+    scene.advance(CHECK_INTERVAL * 2)
     assert asked == [b""] and scene.client.received.endswith(b"x" * 1000)
 
 
@@ -138,7 +138,7 @@ def test_a_refused_opening_does_not_hold_up_a_drain(stays):
     if stays:
         scene.pump()
         assert scene.client.received.startswith(b"HTTP/1.1 404 ")
-        scene.clock.advance(LOOK)
+        scene.clock.advance(CHECK_INTERVAL)
     else:
         scene.client.reset()
         scene.pump()
@@ -151,7 +151,7 @@ def test_a_proxy_that_is_to_end_at_once_ends_in_the_turn_in_which_its_connection
     scene = Embedded(drain_timeout=3600.0).open()
     done = scene.stop()
     connection = Connection()
-    scene.sessions.leave(connection)
+    scene.sessions.wait_for_flush(connection)
     scene.proxy.abort()
     scene.pump()
     assert done == [None] and connection.aborted

@@ -67,7 +67,7 @@ class Frontend(Leg, WebSocketServerProtocol):
 
     def begin(self) -> None:
         """The head is read, so the upstream can be asked: its answer is the client's."""
-        self._sessions.admitted(self)
+        self._sessions.add(self)
         if self._sessions.draining:
             self.refuse(Draining("the proxy is shutting down"))
             return
@@ -122,11 +122,11 @@ class Frontend(Leg, WebSocketServerProtocol):
         timeout = self.session.limits.close_timeout
         self._abort_call = Linger(self.transport, self.factory.clock, timeout)
         self._gateway.admission.release(self.session)
-        if not self.answered():
-            self._sessions.leave(self)
+        if not self.is_flushed():
+            self._sessions.wait_for_flush(self)
         self._over()
 
-    def answered(self) -> bool:
+    def is_flushed(self) -> bool:
         """Return whether the client has acknowledged all that was written."""
         return not unsent_bytes(self.transport)
 

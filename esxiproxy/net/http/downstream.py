@@ -67,7 +67,7 @@ class HttpDownstream:
         exchange = Exchange(session, self)
         self._exchange = exchange
         self.flow.install()
-        self.sessions.leave(self)  # a drain must not end between the record and the last write
+        self.sessions.wait_for_flush(self)  # a drain must not end between the record and the last write
         exchange.start(rest)
 
     def received(self, octets: bytes) -> None:
@@ -94,7 +94,7 @@ class HttpDownstream:
         self.flow.remove()
         self._close_idle()
 
-    def answered(self) -> bool:
+    def is_flushed(self) -> bool:
         """Return whether no request waits for its answer, and the client has acknowledged all of the last."""
         return not self.busy and not unsent_bytes(self.transport)
 

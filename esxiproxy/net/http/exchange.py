@@ -82,7 +82,7 @@ class Exchange:
     def start(self, rest: bytes) -> None:
         """Ask who it is and where to; ``rest`` is what came with the head."""
         client = self._client
-        client.sessions.admitted(self)
+        client.sessions.add(self)
         self._early = rest
         if client.sessions.draining:
             return self.fail(Draining("the proxy is shutting down"))

@@ -286,10 +286,10 @@ class Dispatch(Protocol):
         limits = self.factory.limits
         patience = None if self._http is None else limits.stall_timeout
         self._timer = Linger(self.transport, self.factory.clock, limits.close_timeout, patience)
-        if not self.answered():
-            self.factory.sessions.leave(self)
+        if not self.is_flushed():
+            self.factory.sessions.wait_for_flush(self)
 
-    def answered(self) -> bool:
+    def is_flushed(self) -> bool:
         """Return whether the client has acknowledged all that was written."""
         return not unsent_bytes(self.transport)
 
