@@ -72,38 +72,38 @@ def tcp(acknowledged):
 def test_what_leaves_the_write_buffer_was_taken():
     transport = Slow(1000)
     progress = Progress(transport)
-    assert progress.taken() == 0
+    assert progress.count_received() == 0
     transport.unsent_bytes = 400
-    assert (progress.taken(), progress.taken()) == (600, 0)
+    assert (progress.count_received(), progress.count_received()) == (600, 0)
     transport.unsent_bytes = 900
-    assert progress.taken() == 0
+    assert progress.count_received() == 0
 
 
 def test_what_is_written_meanwhile_hides_nothing_where_its_number_is_known():
     transport = Slow(1000)
     progress = Progress(transport, written=5000)
     transport.unsent_bytes = 1300
-    assert progress.taken(written=5300) == 0
+    assert progress.count_received(written=5300) == 0
     transport.unsent_bytes = 1500
-    assert progress.taken(written=6000) == 500
+    assert progress.count_received(written=6000) == 500
 
 
 def test_tcp_counts_what_was_acknowledged_and_nothing_else():
     transport = Slow(1000)
     progress = Progress(transport, peer=tcp(70))
     transport.unsent_bytes = 0  # our buffer went into the kernel's
-    assert progress.taken(peer=tcp(70)) == 0
-    assert progress.taken(peer=tcp(75)) == 5
+    assert progress.count_received(peer=tcp(70)) == 0
+    assert progress.count_received(peer=tcp(75)) == 5
 
 
 def test_a_kernel_that_tells_no_more_is_no_progress():
     progress = Progress(Slow(1000), peer=tcp(70))
-    assert (progress.taken(), progress.taken(peer=tcp(900))) == (0, 0)
+    assert (progress.count_received(), progress.count_received(peer=tcp(900))) == (0, 0)
 
 
 def test_a_transport_that_tells_nothing_makes_no_progress():
     progress = Progress(object())
-    assert progress.taken() == 0 and unsent_bytes(object()) == 0
+    assert progress.count_received() == 0 and unsent_bytes(object()) == 0
 
 
 def test_the_buffers_of_twisteds_transports_count():
@@ -135,9 +135,9 @@ def test_the_queue_of_a_unix_socket_counts():
     with near, far:
         progress = Progress(Bare(near))
         near.sendall(b"x" * 5000)
-        assert unsent_bytes(Bare(near)) >= 5000 and progress.taken() == 0
+        assert unsent_bytes(Bare(near)) >= 5000 and progress.count_received() == 0
         assert far.recv(10_000)
-        assert progress.taken() >= 5000 and unsent_bytes(Bare(near)) == 0
+        assert progress.count_received() >= 5000 and unsent_bytes(Bare(near)) == 0
 
 
 # The timer

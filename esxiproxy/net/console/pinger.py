@@ -87,5 +87,5 @@ class Pinger:
         peer = tcp_info(transport)
         if peer is not None and peer.window_closed:
             return True
-        taken = self._progress is not None and self._progress.taken(peer=peer) > 0
+        taken = self._progress is not None and self._progress.count_received(peer=peer) > 0
         return taken and bool(unsent_bytes(transport) if peer is None else peer.has_unacked)

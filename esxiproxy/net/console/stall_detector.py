@@ -92,7 +92,7 @@ class StallDetector:
         wait = self._pending.get(side)
         if wait is None:
             wait = self._pending[side] = _PendingAck(Progress(leg.transport, written, peer), now)
-        elif wait.progress.taken(written, peer):
+        elif wait.progress.count_received(written, peer):
             wait.since, wait.asked = now, None
         if peer is None:  # no TCP, so nobody says whether it is still there
             return self._stalled if now - wait.since >= self._limits.stall_timeout else None

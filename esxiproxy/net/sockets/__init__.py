@@ -1,1 +1,1 @@
-"""What the kernel knows and does: keepalive, TCP_INFO, lingering close, timers."""
+"""Socket options and state: keepalive, TCP_INFO, send queue, lingering close, timers."""

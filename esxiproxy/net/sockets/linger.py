@@ -1,4 +1,4 @@
-"""The end of a connection that is given time, and never more than that."""
+"""Closes a connection after its last response, with a limited time for the client to receive it."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from esxiproxy.net.sockets.progress import SOON, Progress
 from esxiproxy.net.sockets.send_queue import unsent_bytes
 
 MIN_RATE = 500
-"""Bytes a second: slower than that, and it is an attack."""
-DISCARD = 30.0
-"""Seconds for which a peer that goes on sending keeps its connection."""
+"""Minimum rate, in bytes a second, at which a lingering peer has to receive or send."""
+DISCARD_TIMEOUT = 30.0
+"""Maximum number of seconds for which bytes of a peer that continues to send are discarded."""
 
 
 def half_close(transport: Any) -> None:
-    """Say that nothing more will come, after what is queued, and go on reading.
+    """Close the write side of a connection after the queued bytes, and continue to read.
 
-    Closing a socket that has unread input resets the connection, and the reset may overtake the answer that
-    tells the peer why.  TCP has the half-close for that; TLS sends its close_notify and waits for the peer's.
-    (A TLS transport offers TCP's ``loseWriteConnection`` too, but past the encryption: never call it.)
+    Closing a socket with unread input resets the connection, and the peer may receive the reset before the
+    response.  On TCP the write side is shut down; TLS sends its close_notify and waits for that of the peer.
+    The ``loseWriteConnection`` of a TLS transport is not used: it would bypass the encryption.
     """
     if ISSLTransport.providedBy(transport) or not hasattr(transport, "loseWriteConnection"):
         transport.loseConnection()
@@ -29,15 +29,16 @@ def half_close(transport: Any) -> None:
 
 
 class Linger:
-    """A connection that has its answer, and the time until it is aborted.
+    """A half-closed connection, and the timer that aborts it.
 
-    The connection is half-closed, and aborted after ``timeout`` seconds: a peer that does not read never
-    frees the descriptor. A peer that bytes still wait for gets more time while it takes them, at
-    ``MIN_RATE`` octets a second or more. The rate is measured from one moment at which it was kept to the
-    next, which is at most ``patience`` seconds later (``timeout``, if not given): a slow reader with a
-    large receive buffer acknowledges much at once, and then nothing for many seconds. So a connection
-    lasts for ``patience`` seconds and one second for each ``MIN_RATE`` octets that waited, at most. The
-    owner calls ``cancel`` when the connection is lost.
+    The connection is aborted after ``timeout`` seconds, because a peer that does not read would keep its
+    descriptor in use.  While unsent bytes remain, the connection is kept as long as the peer receives them
+    at ``MIN_RATE`` bytes a second or more.  This rate is measured over up to ``patience`` seconds (by default
+    ``timeout``), because a slow reader with a large receive buffer acknowledges many bytes at once and then
+    none for a long time.  The connection lasts at most ``patience`` seconds, and one second more for each
+    ``MIN_RATE`` bytes that were unsent.
+
+    The owner calls ``cancel`` when the connection is lost.
     """
 
     def __init__(
@@ -50,40 +51,40 @@ class Linger:
         half_close(transport)
         self._progress = Progress(transport)
         self._began = self._last = self._since = clock.seconds()
-        self._came = self._taken = 0
+        self._received = self._taken = 0
         self._call: IDelayedCall = clock.callLater(timeout, self._check)
 
     def received(self, octets: int) -> None:
-        """Note that the peer has sent so many bytes, which were discarded (RFC 9112 9.6).
+        """Note that this many bytes of the peer were read and discarded (RFC 9112 9.6).
 
-        The connection is kept until ``timeout`` seconds after the last of them, for ``DISCARD`` seconds in
-        all, as long as they come at ``MIN_RATE`` bytes a second.
+        The connection is kept until ``timeout`` seconds after the last byte, but for ``DISCARD_TIMEOUT``
+        seconds at most, and only if the peer sends at ``MIN_RATE`` bytes a second or more.
         """
-        self._came += octets
+        self._received += octets
         self._last = self._clock.seconds()
 
     def active(self) -> bool:
-        """Whether the connection is still to be cut."""
+        """Return whether the connection has not ended and has not been aborted yet."""
         return bool(self._call.active())
 
     def cancel(self) -> None:
-        """It has ended by itself."""
+        """Stop the timer: the connection has ended."""
         self._call.cancel()
 
-    def _still_comes(self) -> float:
-        """Seconds left for a peer that goes on sending."""
+    def _time_left_to_send(self) -> float:
+        """Return the seconds left for a peer that continues to send; 0 or less if there are none."""
         now = self._clock.seconds()
-        if self._came < MIN_RATE * (now - self._began):
+        if self._received < MIN_RATE * (now - self._began):
             return 0.0
-        return min(self._last + self._timeout, self._began + DISCARD) - now
+        return min(self._last + self._timeout, self._began + DISCARD_TIMEOUT) - now
 
     def _check(self) -> None:
         now = self._clock.seconds()
-        self._taken += self._progress.taken()
+        self._taken += self._progress.count_received()
         if self._taken >= MIN_RATE * (now - self._since):
             self._since, self._taken = now, 0
         left = self._since + self._patience - now
-        if self._came and (rest := self._still_comes()) > 0:
+        if self._received and (rest := self._time_left_to_send()) > 0:
             self._call = self._clock.callLater(rest, self._check)
         elif left >= SOON and unsent_bytes(self._transport):
             self._call = self._clock.callLater(min(left, self._timeout), self._check)

@@ -1,4 +1,4 @@
-"""Progress of a peer: the octets that it takes, and the timer that ends a peer that takes none."""
+"""Measures how many bytes a peer receives, and detects a peer that receives none."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from esxiproxy.net.sockets.send_queue import unsent_bytes
 from esxiproxy.net.sockets.tcp_info import TCPInfo, tcp_info
 
-_LOOKS = 16
-"""Looks within one timeout: a stall of a busy transport may be found that part late."""
+_CHECKS = 16
+"""Checks per timeout: a stall of a busy transport is detected late by up to this part of the timeout."""
 SOON = 0.001
-"""Seconds before a deadline at which it counts as reached: sums of floating point numbers are not exact."""
+"""Seconds before a deadline at which it counts as reached, because floating point sums are not exact."""
 
 
 class Progress:
-    """The octets that the peer of one transport took between two looks.
+    """A counter of the bytes that the peer of one transport has received.
 
-    TCP on Linux counts the octets that the peer acknowledged.  Elsewhere (unix sockets, other platforms,
-    transports without a socket) an octet is taken when it has left the write buffer and the kernel's queue.
-    There, ``written`` is the number of octets that were written to the transport so far, if it is known:
-    without it, octets that are written between two looks hide as many that were taken.
+    For TCP on Linux, these are the acknowledged bytes.  In other cases (unix sockets, other platforms,
+    transports without a socket), a byte counts as received when it has left the write buffer and the kernel's
+    send queue.  ``written`` is the number of bytes that were written to the transport so far.  Without it,
+    bytes that are written between two calls hide the same number of received bytes.
     """
 
     __slots__ = ("_reading", "_transport")
@@ -31,10 +31,10 @@ class Progress:
         self._transport = transport
         self._reading = self._read(written, peer)
 
-    def taken(self, written: int = 0, peer: TCPInfo | None = None) -> int:
-        """Return the number of octets that the peer took since the last call.
+    def count_received(self, written: int = 0, peer: TCPInfo | None = None) -> int:
+        """Return the number of bytes that the peer has received since the last call.
 
-        ``peer`` is what the kernel says of the peer, where the caller has asked it already.
+        ``peer`` is the TCP_INFO of the transport, if the caller has read it already.
         """
         (counted, before), self._reading = self._reading, self._read(written, peer)
         return max(0, self._reading[1] - before) if counted is self._reading[0] else 0
@@ -47,10 +47,12 @@ class Progress:
 
 
 class StallTimer:
-    """Calls ``stalled`` when a blocked transport's peer takes nothing for ``timeout`` seconds.
+    """A timer that ends a full transport whose peer receives nothing for ``timeout`` seconds.
 
-    A busy transport is blocked and unblocked all the time.  So the timer runs on when the transport is
-    unblocked, and the kernel is asked when the timer fires, not when a frame is written.
+    ``stalled`` is called when that time has passed.
+
+    A busy transport becomes full and writable many times a second.  Therefore the timer continues to run
+    when the transport becomes writable, and the kernel is queried when the timer fires.
     """
 
     __slots__ = ("_call", "_clock", "_progress", "_since", "_stalled", "_transport", "timeout")
@@ -67,33 +69,33 @@ class StallTimer:
         self.timeout = timeout
 
     def blocked(self) -> None:
-        """Start to measure: the transport takes no more."""
+        """Start to measure: the write buffer of the transport is full."""
         self._since = self._clock.seconds()
         if self._call is None:
             self._progress = Progress(self._transport)
             self._arm(self.timeout)
 
     def unblocked(self) -> None:
-        """Stop to measure: the transport takes more again."""
+        """Stop to measure: the transport is writable again."""
         self._since = None
 
     def cancel(self) -> None:
-        """Stop to measure for good."""
+        """Stop to measure, and cancel the timer."""
         self._since = self._progress = None
         if self._call is not None:
             self._call.cancel()
             self._call = None
 
     def _arm(self, left: float) -> None:
-        self._call = self._clock.callLater(min(left, self.timeout / _LOOKS), self._look)
+        self._call = self._clock.callLater(min(left, self.timeout / _CHECKS), self._check)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         self._call = None
         if self._since is None or self._progress is None:
             self._progress = None
             return
         now = self._clock.seconds()
-        if self._progress.taken():
+        if self._progress.count_received():
             self._since = now
         left = self._since + self.timeout - now
         if left < SOON:

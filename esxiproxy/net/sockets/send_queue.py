@@ -1,4 +1,4 @@
-"""How much of what was written has not reached the peer."""
+"""Counts the bytes that were written to a transport and that its peer has not received."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ if sys.platform == "linux":
     import termios
 
 _DEEPEST = 4
-"""Transports within a transport, at most."""
+"""Maximum number of transports that are wrapped in each other."""
 
 
 def unsent_bytes(transport: Any) -> int:
-    """Return the number of octets that the peer has not taken: those queued here, and the kernel's.
+    """Return the number of unsent bytes: those in the write buffer and those in the kernel's send queue.
 
-    Of the kernel's those count that TCP's peer has not acknowledged, and on a unix socket those that the peer
-    has not read (with the kernel's own overhead).  A FIN that is not acknowledged counts as one octet.
+    For TCP, the send queue contains the bytes that the peer has not acknowledged; an unacknowledged FIN
+    counts as one byte.  For a unix socket, it contains the bytes that the peer has not read, plus the
+    kernel's overhead.
     """
     queued = _queued(transport)
     sock = socket_of(transport)
@@ -29,18 +30,18 @@ def unsent_bytes(transport: Any) -> int:
     count = array.array("i", [0])
     try:
         fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, count)
-    except (OSError, ValueError):  # closed already
+    except (OSError, ValueError):  # the socket is closed
         return queued
     return queued + count[0]
 
 
 def _queued(transport: Any) -> int:
-    """Return the number of octets in the write buffer of a transport, ours or one of Twisted's."""
+    """Return the number of bytes in the write buffer of a transport, of this package or of Twisted."""
     queued = 0
     for _ in range(_DEEPEST):
         if (own := getattr(transport, "unsent_bytes", None)) is not None:
             return queued + int(own)
-        if hasattr(transport, "dataBuffer"):  # Twisted's own, which has no public name for this
+        if hasattr(transport, "dataBuffer"):  # Twisted's transports have no public name for this
             waiting = len(transport.dataBuffer) - getattr(transport, "offset", 0)
             return queued + waiting + getattr(transport, "_tempDataLen", 0)
         queued += sum(map(len, getattr(transport, "_appSendBuffer", ())))  # Twisted's TLS

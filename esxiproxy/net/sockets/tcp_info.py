@@ -1,4 +1,4 @@
-"""How a peer takes the bytes that were written to it, as the kernel knows it."""
+"""Reads TCP_INFO: what the kernel knows of the peer of a connection."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from typing import Any
 from esxiproxy.net.sockets.tcp_keepalive import socket_of
 
 _KNOWN = struct.Struct("=3xB20xI16xI4xII60xQ16xI")
-"""Of Linux's ``struct tcp_info``, which only grows at its end: probes, unacked, last_data_sent,
+"""Fields of Linux's ``struct tcp_info``, which only grows at its end: probes, unacked, last_data_sent,
 last_data_recv, last_ack_recv, bytes_acked, notsent_bytes."""
 _WINDOW = struct.Struct("=228xI")
-"""The peer's window, which Linux tells since 5.4."""
+"""The receive window of the peer, which Linux reports since 5.4."""
 
 
 @dataclass(frozen=True, slots=True)
 class TCPInfo:
-    """What TCP knows of one peer at this moment.
+    """A snapshot of the TCP state of one peer.
 
     ``acknowledged``
-        how many bytes it has taken so far.
-    ``waiting``
-        whether there are others that it has not.
-    ``closed``
-        whether they wait since its window is closed: it is there, and does not read.
-    ``unanswered``
-        whether something was sent to it since it was heard.
-    ``silent``
-        seconds since it was heard: an acknowledgement, the answer to a probe, bytes of its own.
+        the number of bytes that the peer has acknowledged so far.
+    ``has_unacked``
+        whether there are bytes that the peer has not acknowledged.
+    ``window_closed``
+        whether these bytes wait because the receive window is closed: the peer is alive, but does not read.
+    ``has_unanswered_probe``
+        whether a probe or other bytes were sent since the last packet of the peer.
+    ``seconds_since_heard``
+        seconds since the last packet of the peer: an acknowledgement, the answer to a probe, or data.
     """
 
     acknowledged: int
@@ -41,18 +41,18 @@ class TCPInfo:
 
 
 def tcp_info(transport: Any) -> TCPInfo | None:
-    """What the peer of this transport does; None where there is no TCP, or the platform does not tell."""
+    """Return the TCP state of a transport's peer; None without TCP, or if the platform has no TCP_INFO."""
     sock = socket_of(transport)
     if sock is None or sys.platform != "linux":
         return None
     try:
-        told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _WINDOW.size)
-    except (OSError, ValueError):  # a unix socket, or closed already
+        packed = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _WINDOW.size)
+    except (OSError, ValueError):  # a unix socket, or a closed one
         return None
-    if len(told) < _KNOWN.size:
+    if len(packed) < _KNOWN.size:
         return None
-    probes, unacked, sent, received, acked, acknowledged, unsent = _KNOWN.unpack_from(told)
-    window = _WINDOW.unpack(told)[0] if len(told) == _WINDOW.size else 1
+    probes, unacked, sent, received, acked, acknowledged, unsent = _KNOWN.unpack_from(packed)
+    window = _WINDOW.unpack(packed)[0] if len(packed) == _WINDOW.size else 1
     silent = min(received, acked)
     return TCPInfo(
         acknowledged,

@@ -1,4 +1,4 @@
-"""TCP's own keepalive on a connection, as far as the platform has it."""
+"""Sets the TCP keepalive options of a connection."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ Option = tuple[int, int, int]
 """Level, name and value, as ``setsockopt`` takes them."""
 
 _DEEPEST = 5
-"""Transports that are wrapped in each other, at most."""
+"""Maximum number of transports that are wrapped in each other."""
 
 
 def keep_alive(transport: Any, within: float | None) -> None:
-    """See to it that a dead peer is found within so many seconds; None leaves it to chance.
+    """Enable TCP keepalive so that a dead peer is detected within so many seconds; None disables it.
 
-    One that bytes wait for is not probed (RFC 9293 3.8.4): see :mod:`esxiproxy.net.console.stall_detector`.
-    Takes a transport, TLS or not, or a socket.  What has no TCP under it (a unix socket, a test's transport)
-    and options that the platform does not know are left alone.
+    ``transport`` is a transport, with or without TLS, or a socket.  Without TCP (a unix socket, or a
+    transport of a test), nothing is done.  Options that the platform does not have are omitted.
+
+    TCP does not probe a peer with unacknowledged bytes (RFC 9293 3.8.4); these are covered by
+    :mod:`esxiproxy.net.console.stall_detector`.
     """
     sock = socket_of(transport)
     if sock is not None and sock.family != getattr(socket, "AF_UNIX", None):
@@ -29,16 +31,16 @@ def keep_alive(transport: Any, within: float | None) -> None:
 
 
 def socket_of(transport: Any) -> Any:
-    """The socket under a transport; None if there is none.
+    """Return the socket of a transport, or an object with its options and ``fileno``; None if there is none.
 
-    A TLS transport's handle is the TLS connection: one on a socket passes ``getsockopt`` on to it, one on a
-    memory BIO has none, and there the transport that is wrapped is asked.
+    The handle of a TLS transport is the TLS connection.  If that is on a socket, it forwards the socket's
+    methods.  If it is on a memory BIO, the socket is that of the wrapped transport.
     """
     for _ in range(_DEEPEST):
         if isinstance(transport, socket.socket):
             return transport
         handle = _handle(transport)
-        if hasattr(handle, "setsockopt"):  # pyOpenSSL passes it on
+        if hasattr(handle, "setsockopt"):  # pyOpenSSL forwards it
             return handle
         transport = getattr(transport, "transport", None)
         if transport is None:
@@ -58,7 +60,7 @@ def _options(within: float | None) -> tuple[Option, ...]:
     if within is None:
         return _known((socket.SOL_SOCKET, "SO_KEEPALIVE", 0))
     found = probes(within)
-    idle = "TCP_KEEPIDLE" if hasattr(socket, "TCP_KEEPIDLE") else "TCP_KEEPALIVE"  # as macOS calls it
+    idle = "TCP_KEEPIDLE" if hasattr(socket, "TCP_KEEPIDLE") else "TCP_KEEPALIVE"  # its name on macOS
     return _known(
         (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
         (socket.IPPROTO_TCP, idle, found.idle),
@@ -68,7 +70,7 @@ def _options(within: float | None) -> tuple[Option, ...]:
 
 
 def _known(*options: tuple[int, str, int]) -> tuple[Option, ...]:
-    """Those that the platform has."""
+    """Return the options that the platform has, with their numbers."""
     return tuple(
         (level, getattr(socket, name), value) for level, name, value in options if hasattr(socket, name)
     )
@@ -76,7 +78,7 @@ def _known(*options: tuple[int, str, int]) -> tuple[Option, ...]:
 
 def _set(sock: Any, options: Iterable[Option]) -> None:
     for level, number, value in options:
-        try:  # eight times a session, and `suppress` costs more than the call
+        try:  # `suppress` costs more than this call, which runs 8 times a session
             sock.setsockopt(level, number, value)
-        except OSError:  # no TCP, not known to this kernel, or closed already
+        except OSError:  # no TCP, an option that this kernel does not have, or a closed socket
             continue

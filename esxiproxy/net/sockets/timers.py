@@ -1,4 +1,4 @@
-"""The running timers of one session, by name."""
+"""Keeps the running timers of one session by name."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from twisted.internet.interfaces import IReactorTime
 
 
 class Armed(Protocol):
-    """A call that is to come, such as an IDelayedCall."""
+    """A scheduled call, such as an IDelayedCall."""
 
     def active(self) -> bool:
-        """Whether it is still to come."""
+        """Return whether the call is still scheduled."""
 
     def cancel(self) -> None:
-        """Do not, after all."""
+        """Cancel the call."""
 
 
 class Timers:
-    """At most one timer of each name; arming it again takes the place of the one before."""
+    """Scheduled calls by name; a new call replaces the one with the same name."""
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
@@ -29,22 +29,22 @@ class Timers:
         return name in self._calls
 
     def arm(self, name: str, seconds: float, call: Callable[..., None], *args: Any) -> None:
-        """Call that in so many seconds."""
+        """Schedule a call in so many seconds, in place of the one with this name."""
         self.disarm(name)
         self._calls[name] = self._clock.callLater(max(0.0, seconds), call, *args)
 
     def adopt(self, name: str, call: Armed) -> None:
-        """Take over a call that somebody else has armed."""
+        """Keep an already scheduled call under this name."""
         self.disarm(name)
         self._calls[name] = call
 
     def disarm(self, name: str) -> None:
-        """Do not, after all."""
+        """Cancel the call with this name, if it is still scheduled."""
         call = self._calls.pop(name, None)
         if call is not None and call.active():
             call.cancel()
 
     def clear(self) -> None:
-        """None of them any more."""
+        """Cancel all calls."""
         for name in list(self._calls):
             self.disarm(name)
