@@ -71,7 +71,7 @@ def wrong(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> dic
         ("self-signed", "verify = pin\npin = sha1:" + "00" * 20, "the configuration pins sha1:00:00"),
         ("expired", "verify = ca\nca = {ca}", "expired on"),
         ("not yet valid", "verify = ca\nca = {ca}", "not valid yet"),
-        ("other name", "verify = ca\nca = {ca}", "is for other.test, 192.0.2.1; not for 127.0.0.1"),
+        ("other name", "verify = ca\nca = {ca}", "is for other.test, 192.0.2.1, not for 127.0.0.1"),
         ("other name", "verify = system", "authority"),
     ],
 )

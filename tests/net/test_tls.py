@@ -457,7 +457,7 @@ def test_keys(pki: Pki, tmp_path: Path, kind: str) -> None:
         return
     named = kind if kind == "a DSA key" else f"on the curve {kind}"
     assert check(tls) == (
-        f"the key of {path} is {named}, which no TLS client offers to accept: "
+        f"the key of {path} is {named}, which no TLS client accepts: "
         "get a certificate with an RSA key, or one on P-256 or P-384"
     )
 
@@ -514,7 +514,7 @@ class TestFiles:
     def test_wrong_order(self, pki: Pki, tmp_path: Path) -> None:
         chain = tmp_path / "chain.crt"
         chain.write_text(pki.authority.own.pem + pki.server.pem)
-        assert f"{chain} begins with another certificate than that of {pki.server.key_path}" in (
+        assert f"the first certificate in {chain} does not belong to the key in {pki.server.key_path}" in (
             check(replace(pki.tls, certificate=chain)) or ""
         )
 

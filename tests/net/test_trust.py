@@ -182,13 +182,13 @@ class TestName:
     )
     def test_another(self, authority: Authority, good: Certificate, host: str) -> None:
         sentence = refused(under(authority, host), good)
-        assert "is for esxi1.test, *.wild.test, 192.0.2.10, 2001:db8::10; not for " + host in sentence
+        assert "is for esxi1.test, *.wild.test, 192.0.2.10, 2001:db8::10, not for " + host in sentence
         assert f"pin = sha256:{good.sha256}" in sentence
 
     def test_sentence(self, authority: Authority, good: Certificate) -> None:
         assert refused(under(authority, "192.0.2.11"), good) == (
-            "certificate of esxi1 (192.0.2.11:443) is for esxi1.test, *.wild.test, 192.0.2.10, 2001:db8::10; "
-            "not for 192.0.2.11: use a name that it has, or pin it with "
+            "certificate of esxi1 (192.0.2.11:443) is for esxi1.test, *.wild.test, 192.0.2.10, 2001:db8::10, "
+            "not for 192.0.2.11: use one of its names as the host, or pin it with "
             f"verify = pin, pin = sha256:{good.sha256}"
         )
         assert "of esxi1 ([2001:db8::11]:443) is for" in refused(under(authority, "2001:db8::11"), good)
@@ -209,12 +209,15 @@ class TestName:
         """An address in a DNS name does not count as an address (RFC 9525 6.4)."""
         leaf = issue(authority.own, tmp_path, "dns", names=[x509.DNSName("192.0.2.10")])
         assert refused(under(authority, "192.0.2.10"), leaf) == (
-            "certificate of esxi1 (192.0.2.10:443) is for 192.0.2.10 (as a DNS name); not for 192.0.2.10: "
+            "certificate of esxi1 (192.0.2.10:443) is for 192.0.2.10 (as a DNS name), not for 192.0.2.10: "
             "renew it with the address as an IP address in its subjectAltName (RFC 9525 6.4), or pin it with "
             f"verify = pin, pin = sha256:{leaf.sha256}"
         )
         sentence = refused(under(authority, "192.0.2.11"), leaf)
-        assert "is for 192.0.2.10 (as a DNS name); not for 192.0.2.11: use a name that it has" in sentence
+        assert (
+            "is for 192.0.2.10 (as a DNS name), not for 192.0.2.11: use one of its names as the host"
+            in sentence
+        )
 
     def test_no_certificate(self, authority: Authority) -> None:
         with pytest.raises(UpstreamUntrusted, match="no certificate"):
@@ -329,7 +332,7 @@ class TestSystem:
     ) -> None:
         upstream = replace(ESXI, verify=Verify.SYSTEM)
         sentence = refused(upstream, good)
-        assert "is signed by an authority that this machine does not know" in sentence
+        assert "is signed by an authority that is not known to this machine" in sentence
         assert "verify = ca" in sentence and good.sha256 in sentence
         monkeypatch.setenv("SSL_CERT_FILE", str(authority.path))
         accepted(upstream, good)
@@ -363,13 +366,13 @@ class TestPin:
     def test_wrong(self, good: Certificate) -> None:
         """The sentence has both thumbprints, each in the algorithm that is pinned."""
         assert refused(pinning(Pin("sha256", "bb" * 32)), good) == (
-            f"certificate of esxi1 (192.0.2.10:443) is sha256:{good.sha256}; "
+            f"certificate of esxi1 (192.0.2.10:443) is sha256:{good.sha256}, but "
             f"the configuration pins sha256:{':'.join(['BB'] * 32)}"
         )
         sentence = refused(pinning(Pin("sha1", "bb" * 20)), good)
-        assert f"is sha1:{good.sha1}; the configuration pins sha1:BB" in sentence
+        assert f"is sha1:{good.sha1}, but the configuration pins sha1:BB" in sentence
         sentence = refused(pinning(Pin("sha1", bare(good.sha256)), Pin("sha256", bare(good.sha1))), good)
-        assert f"is sha1:{good.sha1} sha256:{good.sha256}; the configuration pins sha1:" in sentence
+        assert f"is sha1:{good.sha1} sha256:{good.sha256}, but the configuration pins sha1:" in sentence
 
     def test_an_authority_is_no_leaf(self, authority: Authority, good: Certificate) -> None:
         """The pin of a certificate further up does not count."""
@@ -377,7 +380,9 @@ class TestPin:
 
     def test_no_pin(self, good: Certificate) -> None:
         """Without a pin nobody is trusted."""
-        assert refused(pinning(), good).endswith(f"is sha256:{good.sha256}; the configuration pins nothing")
+        assert refused(pinning(), good).endswith(
+            f"is sha256:{good.sha256}, but the configuration pins nothing"
+        )
 
     @pytest.mark.parametrize("bits", [1024, 2048])
     def test_sha1_signature(self, authority: Authority, bits: int) -> None:
@@ -464,7 +469,7 @@ class TestOtherFailures:
 
         client, _ = dial(UpstreamTLS(under(authority)), Creator(good, settings=demand))
         assert isinstance(client.error, UpstreamInvalid)
-        assert "wants a certificate of its client" in str(client.error)
+        assert "requires a client certificate" in str(client.error)
 
     def test_leaves(self, authority: Authority) -> None:
         """A host that just goes is no failure of TLS, unless OpenSSL itself noticed."""
@@ -507,13 +512,13 @@ class TestFiles:
     ) -> None:
         """Those of the configuration stay: the process may not be allowed to read them again."""
         contexts, own = Contexts(), replace(under(authority), ca=tmp_path / "own.crt")
-        files = [tmp_path / f"{number}.crt" for number in range(3 * contexts.MOST)]
+        files = [tmp_path / f"{number}.crt" for number in range(3 * contexts.MAX_CACHED)]
         for file in (own.ca, *files):
             assert file is not None
             file.write_bytes(authority.path.read_bytes())
         first = contexts.of(own, keep=True)
         built = [contexts.of(replace(own, ca=file)) for file in files]
-        assert len(contexts._built) == contexts.MOST
+        assert len(contexts._cached) == contexts.MAX_CACHED
         assert contexts.of(replace(own, ca=files[-1])) is built[-1]
         assert contexts.of(own) is first
 

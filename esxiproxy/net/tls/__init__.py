@@ -1,1 +1,1 @@
-"""TLS contexts for listeners and upstreams."""
+"""TLS contexts, certificates and errors of listeners and upstreams."""

@@ -1,7 +1,7 @@
-"""Who an upstream is: the TLS that it is dialled with, and the check of its certificate.
+"""Builds the TLS of connections to upstreams, and verifies their certificates.
 
-The request target is a bearer secret, so all of it happens before the first byte of a request.  Nothing here
-knows what carries the TLS records.
+The request target contains a bearer secret, so the certificate is verified before a request is sent.  This
+module does not depend on the transport that carries the TLS records.
 """
 
 from __future__ import annotations
@@ -21,22 +21,23 @@ from zope.interface import implementer
 from esxiproxy.core.errors import SessionError, UpstreamUntrusted
 from esxiproxy.core.routing import TLSProfile, Upstream, Verify
 from esxiproxy.core.thumbprint import pin_of, pinned, thumbprint
-from esxiproxy.net.tls import errors as verdict
+from esxiproxy.net.tls import errors as tls_errors
 from esxiproxy.net.tls.errors import CertificateRejected, ChainFault, label
 from esxiproxy.net.tls.pem import UNREADABLE, TLSFileError, read_certificates
 from esxiproxy.net.tls.server import HTTP, OLD_CIPHERS, add_authorities, new_context
 from esxiproxy.net.transport.resumption import Resumption
 
-_By = tuple[Verify | None, Path | None, TLSProfile]
-"""What upstreams with one context have in common."""
+_ContextKey = tuple[Verify | None, Path | None, TLSProfile]
+"""The settings that upstreams with one TLS context have in common."""
 CHAINS = (Verify.SYSTEM, Verify.CA)
-"""What is verified by a chain and a name."""
+"""The values of ``verify`` for which the certificate chain and the name are verified."""
 
 
 class UpstreamConnection(SSL.Connection):
-    """A connection that remembers what the verification of its own chain has come across.
+    """A TLS connection with the result of the verification of its chain.
 
-    Not in its app data: Twisted keeps its own protocol there.
+    ``leaf`` is the upstream's certificate in DER, and ``fault`` the first fault in its chain.  They are not
+    stored in the app data of the connection, because Twisted stores its protocol there.
     """
 
     def __init__(self, context: SSL.Context, socket: Any = None) -> None:
@@ -47,21 +48,22 @@ class UpstreamConnection(SSL.Connection):
 
 @implementer(IOpenSSLClientConnectionCreator)
 class UpstreamTLS:
-    """The TLS of one upstream: built once, used for every connection to it.  Raises TLSFileError.
+    """The TLS settings of one upstream, which all connections to it share.
 
-    Give it to Twisted's ``TLSMemoryBIOFactory(..., isClient=True)``, or ask for a ``connection``.
+    Use it with Twisted's ``TLSMemoryBIOFactory(..., isClient=True)``, or call ``connection``.  The
+    constructor raises TLSFileError when the CA file cannot be used.
     """
 
     def __init__(self, upstream: Upstream, contexts: Contexts | None = None, keep: bool = False) -> None:
         self.upstream = upstream
         self.resumption = Resumption()
         self._context = (contexts or Contexts()).of(upstream, keep)
-        self._server_name = None if verdict.address_of(upstream.host) else _ascii(upstream.host).encode()
+        self._server_name = None if tls_errors.address_of(upstream.host) else _ascii(upstream.host).encode()
 
     def connection(self, socket: Any = None) -> UpstreamConnection:
-        """A client's connection that has not begun its handshake: on a socket, or on memory."""
+        """Return a new client connection before its handshake, on a socket or on a memory BIO."""
         connection = UpstreamConnection(self._context, socket)
-        if self._server_name is not None:  # RFC 6066 3: an address is no server name
+        if self._server_name is not None:  # RFC 6066 3: an IP address is not a server name
             connection.set_tlsext_host_name(self._server_name)
         connection.set_connect_state()
         return connection
@@ -70,13 +72,13 @@ class UpstreamTLS:
         return self.connection()
 
     def verify_peer(self, peer: Any) -> None:
-        """Raise UpstreamUntrusted unless this is the upstream that was meant.
+        """Verify the certificate of the upstream; raise UpstreamUntrusted if it is not the expected one.
 
-        To be called when the handshake is done; ``peer`` is the connection, or a Twisted transport over it.
+        Call it after the handshake.  ``peer`` is the connection, or a Twisted transport with it.
         """
         connection = peer if isinstance(peer, UpstreamConnection) else peer.getHandle()
-        if connection.fault is not None:  # never: the handshake would have failed
-            raise verdict.rejected(self.upstream, connection.fault, connection.leaf)
+        if connection.fault is not None:  # not expected: the handshake would have failed
+            raise tls_errors.rejected(self.upstream, connection.fault, connection.leaf)
         certificate = connection.get_peer_certificate()
         der = None if certificate is None else crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
         try:
@@ -84,11 +86,14 @@ class UpstreamTLS:
             if certificate is not None and connection.leaf is None and self.upstream.verify in CHAINS:
                 self._verify_again(connection, certificate)
         except UpstreamUntrusted:
-            self.resumption = Resumption()  # the next handshake is a whole one: the host may have been mended
+            self.resumption = Resumption()  # a full handshake next: the certificate may be replaced
             raise
 
     def _verify_again(self, connection: SSL.Connection, certificate: crypto.X509) -> None:
-        """A resumed handshake shows no chain, and OpenSSL judges none: it may have expired meanwhile."""
+        """Verify the chain of a resumed session, which OpenSSL does not: it may have expired since.
+
+        Raises UpstreamUntrusted.
+        """
         store = self._context.get_cert_store()
         assert store is not None
         try:
@@ -96,53 +101,53 @@ class UpstreamTLS:
         except crypto.X509StoreContextError as error:
             fault = ChainFault.of(error.certificate, *error.errors[:2])
             leaf = crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
-            raise verdict.rejected(self.upstream, fault, leaf) from None
+            raise tls_errors.rejected(self.upstream, fault, leaf) from None
 
     def explain(self, error: BaseException) -> SessionError | None:
-        """A failure of the handshake by its name in the error table; None if it is no failure of TLS."""
-        return verdict.explain(error, self.upstream)
+        """Return the SessionError for a failure of the handshake; None if it is not a TLS error."""
+        return tls_errors.explain(error, self.upstream)
 
 
 class Contexts:
-    """One context for all upstreams of a TLS profile and the same authorities, whose file is read once.
+    """The TLS contexts of upstreams; upstreams with the same CA file and TLS profile share one.
 
-    The authorities of a machine are most of a megabyte and ten milliseconds: thousands of hosts share them.
-    Contexts that are not to be kept are forgotten when others are used more recently.
+    The system's CA certificates take almost 1 MB and 10 ms to load.  Contexts that are not requested with
+    ``keep`` are discarded when more than ``MAX_CACHED`` others were used more recently.
     """
 
-    MOST = 16
-    """Contexts that are remembered beside those that are to be kept."""
+    MAX_CACHED = 16
+    """Maximum number of cached contexts, without those that are kept."""
 
     def __init__(self) -> None:
-        self._kept: dict[_By, SSL.Context] = {}
-        self._built: OrderedDict[_By, SSL.Context] = OrderedDict()
+        self._kept: dict[_ContextKey, SSL.Context] = {}
+        self._cached: OrderedDict[_ContextKey, SSL.Context] = OrderedDict()
 
     def of(self, upstream: Upstream, keep: bool = False) -> SSL.Context:
-        """Return the upstream's context.  Raises TLSFileError."""
+        """Return the context of an upstream.  Raises TLSFileError."""
         verify = upstream.verify if upstream.verify in CHAINS else None
-        by = (verify, upstream.ca if verify is Verify.CA else None, upstream.tls_profile)
-        if by in self._kept:
-            return self._kept[by]
-        context = self._built.pop(by, None) or _client_context(upstream)
+        key = (verify, upstream.ca if verify is Verify.CA else None, upstream.tls_profile)
+        if key in self._kept:
+            return self._kept[key]
+        context = self._cached.pop(key, None) or _client_context(upstream)
         if keep:
-            self._kept[by] = context
+            self._kept[key] = context
             return context
-        self._built[by] = context
-        if len(self._built) > self.MOST:
-            self._built.popitem(last=False)
+        self._cached[key] = context
+        if len(self._cached) > self.MAX_CACHED:
+            self._cached.popitem(last=False)
         return context
 
 
 def verify_certificate(der: bytes | None, upstream: Upstream) -> None:
-    """Raise UpstreamUntrusted unless this leaf certificate is the upstream's.
+    """Raise UpstreamUntrusted unless this leaf certificate, in DER, belongs to the upstream.
 
-    A pin is compared here; of a chain, which the handshake has verified, it is the name (RFC 9525) or the
-    address.
+    With ``verify = pin`` its thumbprint is compared.  With a chain, which the handshake has verified, the
+    host name (RFC 9525) or IP address is compared.
     """
     if upstream.verify is Verify.NONE:
         return
     if der is None:
-        raise UpstreamUntrusted(f"{label(upstream)} has shown no certificate")
+        raise UpstreamUntrusted(f"{label(upstream)} sent no certificate")
     if upstream.verify is Verify.PIN:
         _check_pin(der, upstream)
     else:
@@ -150,7 +155,7 @@ def verify_certificate(der: bytes | None, upstream: Upstream) -> None:
 
 
 def thumbprints(certificate: x509.Certificate | crypto.X509) -> tuple[str, str]:
-    """A certificate's SHA-1 and SHA-256 thumbprints, ``AA:BB:..``, as vSphere shows them."""
+    """Return the SHA-1 and SHA-256 thumbprints of a certificate, as ``AA:BB:..`` like in vSphere."""
     if isinstance(certificate, x509.Certificate):
         certificate = crypto.X509.from_cryptography(certificate)
     der = crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
@@ -158,7 +163,7 @@ def thumbprints(certificate: x509.Certificate | crypto.X509) -> tuple[str, str]:
 
 
 def check(upstream: Upstream, contexts: Contexts | None = None) -> str | None:
-    """What is wrong with an upstream's file of authorities, as a sentence; None if nothing is."""
+    """Return a sentence about the fault in the CA file of an upstream; None if there is no fault."""
     try:
         UpstreamTLS(upstream, contexts)
     except TLSFileError as error:
@@ -175,38 +180,40 @@ def _client_context(upstream: Upstream) -> SSL.Context:
         context.set_cipher_list(OLD_CIPHERS)
         context.set_options(SSL.OP_LEGACY_SERVER_CONNECT)
     if upstream.verify in CHAINS:
-        context.set_verify(SSL.VERIFY_PEER, _judge_old if old else _judge)
+        context.set_verify(SSL.VERIFY_PEER, _verify_callback_old if old else _verify_callback)
         if upstream.verify is Verify.SYSTEM:
-            _trust_system(context)
+            _add_system_authorities(context)
         elif upstream.ca is None:
             raise TLSFileError(f"upstream {upstream.name} has verify = ca and no ca file")
         else:
             add_authorities(context, read_certificates(upstream.ca), upstream.ca)
     else:
-        # A pin says everything about a certificate: who signed it, with what, and until when it was meant to
-        # last do not matter then.  The callback overrules OpenSSL's security level 2 as well, which would
-        # refuse what ESXi may have had since it was installed: a SHA-1 signature, an RSA key of 1024 bits.
+        # A pin identifies the certificate, so its issuer, signature and dates are not verified.  The callback
+        # also overrides OpenSSL's security level 2, which refuses certificates that ESXi may have had since
+        # its installation: a SHA-1 signature, or an RSA key of 1024 bits.
         context.set_verify(SSL.VERIFY_PEER, lambda *_: True)
     return context
 
 
-def _trust_system(context: SSL.Context) -> None:
-    """The machine's authorities; SSL_CERT_FILE and SSL_CERT_DIR are heeded."""
+def _add_system_authorities(context: SSL.Context) -> None:
+    """Load the CA certificates of the system, or those in SSL_CERT_FILE and SSL_CERT_DIR."""
     context.set_default_verify_paths()
     found = ssl.get_default_verify_paths()
     if found.cafile is None and found.capath is None:
         try:
             import certifi
         except ImportError:
-            return  # then no chain ends anywhere, and the refusal says what to do
+            return  # no chain verifies then, and the error says what to do
         context.load_verify_locations(certifi.where())
 
 
-def _judge(connection: SSL.Connection, certificate: crypto.X509, code: int, depth: int, ok: int) -> bool:
-    """OpenSSL's verify callback: keeps what goes wrong, and which leaf it was.
+def _verify_callback(
+    connection: SSL.Connection, certificate: crypto.X509, code: int, depth: int, ok: int
+) -> bool:
+    """Record the first fault in a chain and its leaf certificate (OpenSSL's verify callback).
 
-    A fault above the leaf is met before the leaf is shown, and the leaf's thumbprint is what the operator
-    needs: so the walk goes on down to it, and is refused there.
+    OpenSSL verifies the authorities before the leaf.  The error message contains the thumbprint of the leaf,
+    so a fault in an authority is raised only when the leaf is reached.
     """
     assert isinstance(connection, UpstreamConnection)
     if depth == 0:
@@ -214,16 +221,18 @@ def _judge(connection: SSL.Connection, certificate: crypto.X509, code: int, dept
     if not ok and connection.fault is None:
         connection.fault = ChainFault.of(certificate, code, depth)
     if connection.fault is not None and connection.leaf is not None:
-        # pyOpenSSL raises it from this very connection's do_handshake; Twisted hands it to connectionLost.
+        # pyOpenSSL raises it from this connection's do_handshake; Twisted passes it to connectionLost.
         raise CertificateRejected(connection.fault, connection.leaf)
     return True
 
 
-def _judge_old(connection: SSL.Connection, certificate: crypto.X509, code: int, depth: int, ok: int) -> bool:
-    """Hold a chain to OpenSSL's security level 2, where the level of the TLS around it is 0."""
-    if ok and (weakness := verdict.weakness_of(certificate, depth)) is not None:
+def _verify_callback_old(
+    connection: SSL.Connection, certificate: crypto.X509, code: int, depth: int, ok: int
+) -> bool:
+    """Apply OpenSSL's security level 2 to a chain, where the TLS connection has level 0."""
+    if ok and (weakness := tls_errors.weakness_of(certificate, depth)) is not None:
         code, ok = weakness, 0
-    return _judge(connection, certificate, code, depth, ok)
+    return _verify_callback(connection, certificate, code, depth, ok)
 
 
 def _check_pin(der: bytes, upstream: Upstream) -> None:
@@ -232,34 +241,34 @@ def _check_pin(der: bytes, upstream: Upstream) -> None:
     algorithms = dict.fromkeys(pin.algorithm.lower() for pin in upstream.pins)
     shown = " ".join(str(pin_of(der, algorithm)) for algorithm in algorithms or ("sha256",))
     pins = ", ".join(str(pin) for pin in upstream.pins) or "nothing"
-    raise UpstreamUntrusted(f"certificate of {label(upstream)} is {shown}; the configuration pins {pins}")
+    raise UpstreamUntrusted(f"certificate of {label(upstream)} is {shown}, but the configuration pins {pins}")
 
 
 def _check_name(der: bytes, upstream: Upstream) -> None:
     host = upstream.host
     try:
         certificate = x509.load_der_x509_certificate(der)
-        address = verdict.address_of(host)
+        address = tls_errors.address_of(host)
         if address is not None:
             verify_certificate_ip_address(certificate, address)
         else:
             verify_certificate_hostname(certificate, _ascii(host))
     except (service_identity.VerificationError, service_identity.CertificateError):
-        names = verdict.names(certificate)
-        advice = "use a name that it has"
-        if address is not None and f"{address}{verdict.AS_NAME}" in names.split(", "):
+        names = tls_errors.names(certificate)
+        advice = "use one of its names as the host"
+        if address is not None and f"{address}{tls_errors.AS_NAME}" in names.split(", "):
             advice = "renew it with the address as an IP address in its subjectAltName (RFC 9525 6.4)"
         raise UpstreamUntrusted(
-            f"certificate of {label(upstream)} is for {names}; not for {host}: "
-            f"{advice}, or pin it with {verdict.pin_setting(der)}"
+            f"certificate of {label(upstream)} is for {names}, not for {host}: "
+            f"{advice}, or pin it with {tls_errors.pin_setting(der)}"
         ) from None
     except UNREADABLE:
         raise UpstreamUntrusted(
             f"certificate of {label(upstream)} has names that cannot be read: "
-            f"pin it with {verdict.pin_setting(der)}"
+            f"pin it with {tls_errors.pin_setting(der)}"
         ) from None
 
 
 def _ascii(host: str) -> str:
-    """A name as DNS and TLS have it: A-labels, and no final dot (RFC 6066 3)."""
+    """Return a host name as DNS and TLS use it: with A-labels and without a final dot (RFC 6066 3)."""
     return host.rstrip(".").encode("idna").decode()

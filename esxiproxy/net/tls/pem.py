@@ -1,6 +1,6 @@
-"""The PEM files (RFC 7468) that a configuration names: certificates and private keys.
+"""Reads the PEM files (RFC 7468) of a configuration: certificates and private keys.
 
-Each is read once, by us and not by OpenSSL: its errors name neither the file nor what is wrong with it.
+They are not read by OpenSSL, because its errors contain neither the name of the file nor the fault.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ UNREADABLE = (
 )
 """All errors of ``cryptography`` and pyOpenSSL for a certificate, or a part of one, that cannot be read.
 
-Half of these are no ValueError, and parts of a certificate are parsed only when they are asked for.
+Some of these are not ValueErrors.  Parts of a certificate are parsed when they are first accessed.
 """
 
 
 class TLSFileError(ValueError):
-    """A certificate or key file that cannot be used; ``str()`` is a sentence that names it."""
+    """A certificate or key file that cannot be used; the message names the file and the fault."""
 
 
 def read_certificates(path: Path) -> list[x509.Certificate]:
-    """Every certificate of a file, in its order; at least one."""
+    """Return the certificates of a file in their order, at least one.  Raises TLSFileError."""
     text = _read(path)
     try:
         return x509.load_pem_x509_certificates(text)
@@ -44,17 +44,17 @@ def read_certificates(path: Path) -> list[x509.Certificate]:
 
 
 def read_private_key(path: Path) -> Any:
-    """The private key of a file, in whatever kind of key ``cryptography`` makes of it."""
+    """Return the private key of a file as a key object of ``cryptography``.  Raises TLSFileError."""
     text = _read(path)
-    # One file may hold both, as HAProxy wants it; the key may come after the certificates there.
+    # A file may contain certificates before the key, as HAProxy requires.
     start = max(text.find(b"-----BEGIN " + kind) for kind in KEY_KINDS)
     if start < 0:
         raise TLSFileError(f"{path} has no PEM private key")
     try:
         return load_pem_private_key(text[start:], password=None)
-    except TypeError as error:  # cryptography's way to say that it wants a password
+    except TypeError as error:  # cryptography raises this for an encrypted key
         raise TLSFileError(
-            f"{path} is encrypted, and a daemon has nobody to ask for the passphrase: "
+            f"{path} is encrypted, and the proxy cannot ask for the passphrase: "
             "store the key without one, readable by its owner only"
         ) from error
     except UNREADABLE as error:

@@ -1,6 +1,6 @@
-"""A listener's TLS: Mozilla's *intermediate* profile (version 5.7), and nothing that a file can weaken.
+"""Builds the TLS contexts of listeners: Mozilla's *intermediate* profile (version 5.7).
 
-Twisted's own ``CertificateOptions`` cannot do it: its ciphers admit RSA key exchange, and its groups
+Twisted's ``CertificateOptions`` is not used: its ciphers include RSA key exchange, and its groups include
 secp521r1 and X448.
 """
 
@@ -26,7 +26,7 @@ CIPHERS = (
     b"ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:"
     b"ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
 )
-"""TLS 1.2.  Mozilla's DHE suites are left out: they need parameters of our own, for clients that are gone."""
+"""The ciphers of TLS 1.2, without Mozilla's DHE suites, which need parameters and have no clients left."""
 OLD_CIPHERS = CIPHERS + (
     b":DHE-RSA-AES128-GCM-SHA256:DHE-RSA-AES256-GCM-SHA384:DHE-RSA-CHACHA20-POLY1305"
     b":ECDHE-ECDSA-AES128-SHA256:ECDHE-RSA-AES128-SHA256:ECDHE-ECDSA-AES128-SHA:ECDHE-RSA-AES128-SHA"
@@ -35,36 +35,37 @@ OLD_CIPHERS = CIPHERS + (
     b":AES128-GCM-SHA256:AES256-GCM-SHA384:AES128-SHA256:AES256-SHA256:AES128-SHA:AES256-SHA:DES-CBC3-SHA"
     b":@SECLEVEL=0"
 )
-"""Mozilla's *old* profile and DHE with SHA-1, for an upstream that is asked for so.
+"""Mozilla's *old* profile and DHE with SHA-1, for upstreams with ``tls_profile = old``.
 
-OpenSSL builds without 3DES leave it out.  TLS 1.0 and 1.1 sign with MD5 and SHA-1, which takes security level
-0; the certificates are held to level 2 all the same (``net/tls/client.py``).
+OpenSSL builds without 3DES omit it.  TLS 1.0 and 1.1 sign with MD5 and SHA-1, which needs security level 0;
+certificates are still checked at level 2 (``net/tls/client.py``).
 """
 SUITES = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
-"""TLS 1.3."""
+"""The cipher suites of TLS 1.3."""
 GROUPS = b"X25519:P-256:P-384"
+"""The key exchange groups."""
 HTTP = b"http/1.1"
-"""The protocol that is spoken behind our TLS, by its ALPN name (RFC 7301 6)."""
-SERVED = (HTTP, b"http/1.0")
-"""What a listener takes of a client's ALPN list, the best first: ``curl -0`` offers nothing but HTTP/1.0."""
+"""The ALPN name of the protocol over TLS (RFC 7301 6)."""
+ACCEPTED_PROTOCOLS = (HTTP, b"http/1.0")
+"""ALPN names that a listener accepts, the preferred one first; ``curl -0`` offers only HTTP/1.0."""
 CURVES = ("secp256r1", "secp384r1", "secp521r1")
-"""The curves of certificates that clients offer to accept (RFC 8446 4.2.3); OpenSSL knows more."""
+"""The curves of certificates that clients accept (RFC 8446 4.2.3); OpenSSL supports more."""
 OPTIONS = SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION
 
 
 class ProtocolNotOffered(SSL.Error):
-    """A client's ALPN list has neither ``http/1.1`` nor ``http/1.0``."""
+    """An error for a client whose ALPN list has neither ``http/1.1`` nor ``http/1.0``."""
 
     def __init__(self) -> None:
-        # Twisted reads a reason out of an error's queue, so there has to be one.
+        # Twisted reads the reason from the queue in the arguments.
         super().__init__([("esxiproxy", "", "no application protocol")])
 
 
 def listener_context(tls: ListenerTLS) -> SSL.Context:
-    """A new context out of the files as they are now; raises TLSFileError.
+    """Return a new context from the current files.  Raises TLSFileError.
 
-    It is never changed afterwards: pyOpenSSL forbids it once there was a connection, and connections from
-    before and after a change would differ with nobody able to tell which is which.
+    The context is never changed: pyOpenSSL forbids changes after the first connection, and connections before
+    and after a change would differ.
     """
     chain = read_certificates(tls.certificate)
     key = read_private_key(tls.private_key)
@@ -77,11 +78,11 @@ def listener_context(tls: ListenerTLS) -> SSL.Context:
         context.set_min_proto_version(SSL.TLS1_3_VERSION)
     set_groups(context)
     context.set_alpn_select_callback(_select_protocol)
-    # For clients of TLS 1.2 without tickets: all others keep their sessions themselves.  OpenSSL holds 20,480
-    # at most, and pyOpenSSL has no call for another number.  Keys and cache are this context's own: whoever
-    # was let in under other files has to shake hands anew.
+    # The cache is for TLS 1.2 clients without tickets; other clients store their sessions themselves.
+    # OpenSSL caches up to 20,480 sessions, and pyOpenSSL cannot change that.  Keys and cache belong to this
+    # context, so a session from before a change of the files needs a full handshake.
     context.set_session_cache_mode(SSL.SESS_CACHE_SERVER)
-    # Without an id nothing is resumed where clients show certificates.
+    # Without an id, sessions with client certificates are not resumed.
     context.set_session_id(b"esxiproxy")
     try:
         context.use_certificate(chain[0])
@@ -90,7 +91,7 @@ def listener_context(tls: ListenerTLS) -> SSL.Context:
         context.use_privatekey(key)
         context.check_privatekey()
     except (SSL.Error, *UNREADABLE) as error:
-        raise TLSFileError(f"OpenSSL does not take {tls.certificate}: {reason_of(error)}") from error
+        raise TLSFileError(f"OpenSSL does not accept {tls.certificate}: {reason_of(error)}") from error
     if tls.client_ca is not None:
         add_authorities(context, authorities, tls.client_ca)
         for authority in authorities:
@@ -100,10 +101,11 @@ def listener_context(tls: ListenerTLS) -> SSL.Context:
 
 
 class ListenerConnection(SSL.Connection):
-    """A server's connection, which lets no client in again whose certificate has expired meanwhile.
+    """A server connection that refuses a resumed session whose client certificate has expired.
 
-    In a resumed handshake OpenSSL judges no certificate, and in TLS 1.3 each one brings a fresh ticket: there
-    would be no end to it.  A ticket holds the client's own certificate and none of those above it.
+    OpenSSL does not verify the certificate of a resumed session.  In TLS 1.3 each resumption issues a new
+    ticket, so a client could resume for ever.  A ticket contains the client's certificate, but not its
+    issuers.
     """
 
     def do_handshake(self) -> None:
@@ -116,12 +118,12 @@ class ListenerConnection(SSL.Connection):
         except UNREADABLE:
             fault = "the dates of the client's certificate cannot be read"
         if fault:
-            # Twisted reads a reason out of an error's queue, so there has to be one.
+            # Twisted reads the reason from the queue in the arguments.
             raise SSL.Error([("esxiproxy", "", fault)])
 
 
 def check(tls: ListenerTLS) -> str | None:
-    """What is wrong with a listener's files, as a sentence; None if nothing is."""
+    """Return a sentence about the fault in the TLS files of a listener; None if there is no fault."""
     try:
         listener_context(tls)
     except TLSFileError as error:
@@ -131,21 +133,21 @@ def check(tls: ListenerTLS) -> str | None:
 
 @implementer(IOpenSSLServerConnectionCreator)
 class CurrentContext:
-    """The context that a listener's next connection gets.
+    """The TLS context for new connections of a listener, which can be replaced.
 
-    Give it to Twisted's ``TLSMemoryBIOFactory(..., isClient=False)``.  Renewed files come in as a whole new
-    context: connections that stand keep theirs.
+    Use it with Twisted's ``TLSMemoryBIOFactory(..., isClient=False)``.  Existing connections keep the context
+    that they began with.
     """
 
     def __init__(self, context: SSL.Context) -> None:
         self._context = context
 
     def replace(self, context: SSL.Context) -> None:
-        """From the next connection on, this context."""
+        """Use this context for new connections."""
         self._context = context
 
     def connection(self, socket: Any = None) -> SSL.Connection:
-        """A server's connection that waits for its handshake: on a socket, or on memory."""
+        """Return a new server connection before its handshake, on a socket or on a memory BIO."""
         connection = ListenerConnection(self._context, socket)
         connection.set_accept_state()
         return connection
@@ -155,25 +157,25 @@ class CurrentContext:
 
 
 def new_context(method: int) -> SSL.Context:
-    """A context with what a listener's and an upstream's have in common."""
+    """Return a context with the settings that listeners and upstreams have in common."""
     context = SSL.Context(method)
-    # Explicit, because the system's openssl.cnf may say something else.
+    # Set explicitly, because the system's openssl.cnf may have another value.
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
-    # No OP_CIPHER_SERVER_PREFERENCE, as Mozilla says: every cipher here is good, and the client knows whether
-    # its processor does AES.
+    # Without OP_CIPHER_SERVER_PREFERENCE, as Mozilla recommends: all ciphers are strong, and the client
+    # prefers the one that is fast on its processor.
     context.set_cipher_list(CIPHERS)
     context.set_tls13_ciphersuites(SUITES)
     context.set_options(OPTIONS)
-    # A console is idle most of the time: without this, each TLS connection keeps 34 KiB of empty buffers.
+    # Without this, each idle TLS connection keeps 34 KiB of empty buffers.
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     return context
 
 
 def set_groups(context: SSL.Context) -> None:
-    """Admit Mozilla's three key exchange groups (RFC 8446 4.2.7) and no others.
+    """Set Mozilla's three key exchange groups (RFC 8446 4.2.7).
 
-    This is the one place where we reach behind pyOpenSSL, which has no public call for the list.  Should it
-    be gone one day, P-256 alone is left, which every client has.
+    pyOpenSSL has no public call for a list of groups, so this uses a private one.  If a version of pyOpenSSL
+    does not have it, only P-256 is set, which all clients support.
     """
     from OpenSSL import _util
 
@@ -186,7 +188,7 @@ def set_groups(context: SSL.Context) -> None:
 
 
 def add_authorities(context: SSL.Context, authorities: Sequence[x509.Certificate], path: Path) -> None:
-    """Let chains end at these authorities, which were read from that file.  Raises TLSFileError."""
+    """Trust these CA certificates, which were read from ``path``.  Raises TLSFileError."""
     store = context.get_cert_store()
     assert store is not None
     try:
@@ -199,7 +201,7 @@ def add_authorities(context: SSL.Context, authorities: Sequence[x509.Certificate
 
 
 def reason_of(error: Exception) -> str:
-    """The last reason in the queue of an OpenSSL error, in OpenSSL's words."""
+    """Return the last reason in the queue of an OpenSSL error."""
     queue = error.args[0] if error.args else None
     if isinstance(queue, list) and queue:
         return str(queue[-1][-1])
@@ -207,20 +209,19 @@ def reason_of(error: Exception) -> str:
 
 
 def _select_protocol(_connection: SSL.Connection, offered: list[bytes]) -> bytes:
-    """ALPN (RFC 7301 3.2).  A client that sends none never comes here.
+    """Select a protocol of the client's ALPN list (RFC 7301 3.2); not called for clients without ALPN.
 
-    Whoever offers others only is refused with the alert ``no_application_protocol``: the RFC says SHALL,
-    nginx does so since 1.21.4, and a client that was led from an FTP or mail port to ours (ALPACA) does not
-    get to speak.
+    A client that offers only other protocols is refused with the alert ``no_application_protocol``, as the
+    RFC requires.  This also prevents cross-protocol attacks (ALPACA).
     """
-    for protocol in SERVED:
+    for protocol in ACCEPTED_PROTOCOLS:
         if protocol in offered:
             return protocol
-    raise ProtocolNotOffered  # pyOpenSSL makes it the fatal alert, and raises it from the handshake
+    raise ProtocolNotOffered  # pyOpenSSL sends the fatal alert, and raises it from the handshake
 
 
 def _check_pair(chain: Sequence[x509.Certificate], key: Any, tls: ListenerTLS) -> None:
-    """Raise TLSFileError unless the key is the first certificate's."""
+    """Raise TLSFileError unless the key belongs to the first certificate."""
     public = key.public_key()
     try:
         chain[0].public_key()
@@ -231,8 +232,8 @@ def _check_pair(chain: Sequence[x509.Certificate], key: Any, tls: ListenerTLS) -
         return
     if any(belongs):
         raise TLSFileError(
-            f"{tls.certificate} begins with another certificate than that of {tls.private_key}: "
-            "the listener's own comes first, then the one that signed it, and so on"
+            f"the first certificate in {tls.certificate} does not belong to the key in {tls.private_key}: "
+            "the listener's certificate has to be first, then the one of its issuer, and so on"
         )
     raise TLSFileError(
         f"the key in {tls.private_key} does not belong to the certificate in {tls.certificate}"
@@ -240,7 +241,7 @@ def _check_pair(chain: Sequence[x509.Certificate], key: Any, tls: ListenerTLS) -
 
 
 def _check_kind(public: Any, tls: ListenerTLS) -> None:
-    """Raise TLSFileError for a certificate that OpenSSL takes and no client: every handshake would fail."""
+    """Raise TLSFileError for a kind of key that OpenSSL accepts, but no client: all handshakes would fail."""
     if isinstance(public, ec.EllipticCurvePublicKey) and public.curve.name not in CURVES:
         kind = f"on the curve {public.curve.name}"
     elif isinstance(public, dsa.DSAPublicKey):
@@ -248,13 +249,13 @@ def _check_kind(public: Any, tls: ListenerTLS) -> None:
     else:
         return
     raise TLSFileError(
-        f"the key of {tls.certificate} is {kind}, which no TLS client offers to accept: "
+        f"the key of {tls.certificate} is {kind}, which no TLS client accepts: "
         "get a certificate with an RSA key, or one on P-256 or P-384"
     )
 
 
 def _public_key(certificate: x509.Certificate) -> Any:
-    """Return a certificate's key; None for one of a kind that is not known here."""
+    """Return the public key of a certificate; None if its kind is not supported."""
     try:
         return certificate.public_key()
     except UNREADABLE:

@@ -49,5 +49,5 @@ def test_a_host_that_wants_a_certificate(secure, request_head, version):
     secure.until(lambda: seen.records)
     (record,) = seen.records
     assert (record.error, record.ended_by) == ("UpstreamInvalid", "upstream")
-    wants = "wants a certificate of its client" if version == SSL.TLS1_3_VERSION else "client certificate"
+    wants = "requires a client certificate" if version == SSL.TLS1_3_VERSION else "client certificate"
     assert wants in record.detail
