@@ -52,7 +52,7 @@ class Proxy(Service):
         objects that are notified of every session (:class:`~esxiproxy.interfaces.ISessionObserver`).
     ``limits``
         the default durations and sizes of a session.
-    ``quotas``
+    ``connection_limits``
         the default maximum numbers of sessions and connections.
     ``state``
         counts sessions and connections, for several processes if it is shared; by default in memory.
@@ -73,14 +73,14 @@ class Proxy(Service):
         reactor: Any,
         observers: Iterable[ISessionObserver] = (),
         limits: SessionLimits | None = None,
-        quotas: ConnectionLimits | None = None,
+        connection_limits: ConnectionLimits | None = None,
         state: IState | None = None,
         has_descriptors: Callable[[int], bool] = always,
         processes: int = 1,
         clock: IReactorTime | None = None,
     ) -> None:
         self.limits = limits or SessionLimits()
-        self.quotas = quotas or ConnectionLimits()
+        self.connection_limits = connection_limits or ConnectionLimits()
         self._reactor = with_fast_transports(reactor)
         self._clock: Any = clock or self._reactor
         self.state: IState = state or MemoryState(self._clock)
@@ -99,28 +99,31 @@ class Proxy(Service):
         authenticator: IAuthenticator | None = None,
         limits: SessionLimits | None = None,
         tls: ListenerTLS | IOpenSSLServerConnectionCreator | None = None,
-        edge: ListenerPolicy | None = None,
-        quotas: ConnectionLimits | None = None,
+        policy: ListenerPolicy | None = None,
+        connection_limits: ConnectionLimits | None = None,
     ) -> Any:
         """Return the protocol factory of one listener, for ``reactor.listenTCP`` or an endpoint.
 
         ``router`` selects the upstream of each session, after ``authenticator`` has identified its client; by
-        default every client is admitted.  ``limits`` and ``quotas`` replace those of the proxy.  ``tls`` adds
-        TLS: either certificate and key files or a Twisted connection creator.  ``edge`` is the policy of the
-        listener, for example whether it forwards plain HTTP.
+        default every client is admitted.  ``limits`` and ``connection_limits`` replace those of the proxy.
+        ``tls`` adds TLS: either certificate and key files or a Twisted connection creator.  ``policy`` sets
+        what the listener serves, for example whether it forwards plain HTTP.
 
         Raises TLSFileError when a certificate or key file cannot be used.
         """
-        edge, limits, quotas = edge or ListenerPolicy(), limits or self.limits, quotas or self.quotas
+        policy, limits = policy or ListenerPolicy(), limits or self.limits
+        connection_limits = connection_limits or self.connection_limits
         if isinstance(tls, ListenerTLS):
             tls = CurrentContext(listener_context(tls))
-        gateway = Gateway(authenticator or Anonymous(), router, self._connector, self.admission, quotas)
-        factory: Any = ListenerFactory(name, gateway, self.sessions, limits, self._clock, edge)
+        gateway = Gateway(
+            authenticator or Anonymous(), router, self._connector, self.admission, connection_limits
+        )
+        factory: Any = ListenerFactory(name, gateway, self.sessions, limits, self._clock, policy)
         if tls is not None:
             factory = TLSFactory(tls, False, factory, self._clock)
-        if edge.proxy_protocol:
-            handshake = partial(self.admission.take_handshake_slot, name, quotas)
-            factory = ProxyProtocolFactory(factory, self._clock, limits.head_timeout, edge.trust, handshake)
+        if policy.proxy_protocol:
+            handshake = partial(self.admission.take_handshake_slot, name, connection_limits)
+            factory = ProxyProtocolFactory(factory, self._clock, limits.head_timeout, policy.trust, handshake)
         return factory
 
     def renew(self, upstreams: Iterable[Upstream]) -> None:

@@ -87,9 +87,11 @@ def test_a_new_client_is_refused_while_draining():
 def test_listeners_of_one_proxy_count_their_handshakes_apart():
     """Those who send a PROXY header first are counted at their listener as well."""
     proxy = Proxy(Clock())
-    plain = proxy.listener("public", Fixed(UPSTREAM), quotas=ConnectionLimits(max_handshakes=2))
+    plain = proxy.listener("public", Fixed(UPSTREAM), connection_limits=ConnectionLimits(max_handshakes=2))
     edge = ListenerPolicy(proxy_protocol=True)
-    inner = proxy.listener("inner", Fixed(UPSTREAM), edge=edge, quotas=ConnectionLimits(max_handshakes=1))
+    inner = proxy.listener(
+        "inner", Fixed(UPSTREAM), policy=edge, connection_limits=ConnectionLimits(max_handshakes=1)
+    )
     silent = [Wire(plain.buildProtocol(None)) for _ in range(3)]
     first, second = (Wire(inner.buildProtocol(None)) for _ in range(2))
     for wire in (*silent, first, second):

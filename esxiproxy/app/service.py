@@ -86,8 +86,8 @@ class ProxyService(MultiService):
             authenticator=plugin(AUTHENTICATORS, listener.authenticator)(config, listener),
             limits=listener.limits,
             tls=listener.tls,
-            edge=listener.edge,
-            quotas=listener.quotas,
+            policy=listener.edge,
+            connection_limits=listener.quotas,
         )
 
     def reload(self, config: Config) -> Deferred[None]:
@@ -107,7 +107,7 @@ class ProxyService(MultiService):
             bound = self._listeners.bind(config.listeners, partial(self._factory, config), undo)
             places = await self._extra_services.start(config, undo)
             undo.pop_all()
-        self.proxy.limits, self.proxy.quotas = config.limits, config.quotas
+        self.proxy.limits, self.proxy.connection_limits = config.limits, config.quotas
         self._session_log.filter = config.session_log
         self._listeners.serve(bound)
         self.proxy.sessions.start_epoch()

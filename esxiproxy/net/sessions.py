@@ -79,7 +79,7 @@ class Sessions:
         self.epoch = 0
         """Number of configuration changes so far."""
         self.idle_connections: set[Callable[[], None]] = set()
-        """One function for each idle client connection, which closes that connection."""
+        """Functions that close an idle client connection, one for each."""
         self.flushing: set[FlushingConnection] = set()
         """Client connections whose session has ended and whose response is not acknowledged yet."""
 

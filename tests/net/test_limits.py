@@ -11,7 +11,7 @@ from tests.net.scene import Scene, opening
 
 
 def limited(scene, **quotas):
-    scene.factory.gateway.quotas = ConnectionLimits(**quotas)
+    scene.factory.gateway.connection_limits = ConnectionLimits(**quotas)
     return scene
 
 
@@ -188,7 +188,7 @@ def test_a_connection_of_one_client_is_not_used_for_another_one():
         scene.ask(get(b"/ui/", b"X-Forwarded-For: " + client))
         scene.answer(OK)
         assert scene.connector.dials == dials
-    scene.factory.gateway.quotas = ConnectionLimits(max_http_connections_per_client=None)
+    scene.factory.gateway.connection_limits = ConnectionLimits(max_http_connections_per_client=None)
     for client in (b"198.51.100.3", b"198.51.100.4"):
         scene.ask(get(b"/ui/", b"X-Forwarded-For: " + client))
         scene.answer(OK)

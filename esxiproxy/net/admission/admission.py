@@ -86,14 +86,14 @@ class Admission:
 
     # The steps of a session
 
-    def take_handshake_slot(self, listener: str, quotas: ConnectionLimits) -> Slot:
+    def take_handshake_slot(self, listener: str, limits: ConnectionLimits) -> Slot:
         """Acquire a handshake slot for a connection that this listener has accepted.
 
         The slot is released when the session opens or ends.  Each listener is counted separately.  The count
         is local, so that a flood of connections does not reach the shared state; each process has an equal
         share of ``max_handshakes``.  Raises LimitReached.
         """
-        most = quotas.max_handshakes
+        most = limits.max_handshakes
         if most is not None and self._handshakes[listener] >= max(1, most // self._processes):
             self.refusals["max_handshakes"] += 1
             raise LimitReached(f"max_handshakes: all {most} are in use")
@@ -109,7 +109,7 @@ class Admission:
         """Assign the handshake slot of a connection to its session, until the session opens or ends."""
         self._handshake_slots[session.id] = handshake
 
-    async def check_arrival(self, session: Session, quotas: ConnectionLimits) -> None:
+    async def check_arrival(self, session: Session, limits: ConnectionLimits) -> None:
         """Acquire the slots that a new session needs before its client is authenticated.
 
         Raises OutOfDescriptors, LimitReached or StateUnavailable.
@@ -119,19 +119,19 @@ class Admission:
             raise OutOfDescriptors("no file descriptor left for one more session")
         self._taken[session.id] = ()
         self._dials.add(session.id)
-        await self._take_for(session, quotas.on_arrival(session.request, session.kind), quotas.queue)
+        await self._take_for(session, limits.on_arrival(session.request, session.kind), limits.queue)
 
-    async def check_decision(self, session: Session, console: str | None, quotas: ConnectionLimits) -> None:
+    async def check_decision(self, session: Session, console: str | None, limits: ConnectionLimits) -> None:
         """Acquire the slots that a session needs when its principal and console are known.
 
         Raises LimitReached or StateUnavailable.
         """
         assert session.principal is not None
-        claims = quotas.on_decision(session.principal.name, console, session.kind)
-        await self._take_for(session, claims, quotas.queue)
+        claims = limits.on_decision(session.principal.name, console, session.kind)
+        await self._take_for(session, claims, limits.queue)
 
     async def take_connection_slot(
-        self, session: Session | None, upstream: Upstream, quotas: ConnectionLimits
+        self, session: Session | None, upstream: Upstream, limits: ConnectionLimits
     ) -> Slot:
         """Acquire a slot for one more connection to this upstream.
 
@@ -143,9 +143,9 @@ class Admission:
         request = session.request if session is not None and session.kind is Kind.HTTP else None
         self._connections += 1
         name = f"{self._state.instance_id} connection {self._connections}"
-        claims = quotas.on_dial(upstream, request)
+        claims = limits.on_dial(upstream, request)
         names = tuple(claim.name for claim in claims)
-        queue = quotas.queue or (_CLOSE_TIMEOUT if self._idle.has(names) else None)
+        queue = limits.queue or (_CLOSE_TIMEOUT if self._idle.has(names) else None)
         last = request is not None
         await self._take(name, claims, queue, lambda full: self._idle.close_one(full.name), last)
 

@@ -33,7 +33,7 @@ class _Waiter:
 
 
 class SlotQueue:
-    """One queue for each limit that is reached.
+    """A set of queues, one for each limit that is reached.
 
     A session waits in the queue of the limit that refused it.  Each queue is first come, first served, except
     that waiters with ``last`` follow all others.  Queues do not affect each other.

@@ -229,7 +229,7 @@ class Dispatch(Protocol):
         """Begin an opening handshake, which is over with the head; False when there are too many of them."""
         gateway = self.factory.gateway
         try:
-            self._slot = gateway.admission.take_handshake_slot(self.factory.name, gateway.quotas)
+            self._slot = gateway.admission.take_handshake_slot(self.factory.name, gateway.connection_limits)
         except SessionError as error:
             self._refuse(error, self._request(NO_HEAD), Kind.HTTP)
             return False

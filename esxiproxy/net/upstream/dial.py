@@ -88,7 +88,7 @@ class _Resolved:
 
 
 class _Attempt(ClientFactory):
-    """One attempt to connect to one address, with its deadline.
+    """An attempt to connect to one address, with its deadline.
 
     Used in place of Twisted's endpoints, which wrap each protocol and query all its interfaces.  The
     reactor's connectors have a deadline too, but it runs on the reactor and not on the clock.

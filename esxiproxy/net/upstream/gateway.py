@@ -28,10 +28,10 @@ class Gateway:
         router: IRouter,
         connector: Connector,
         admission: Admission,
-        quotas: ConnectionLimits,
+        connection_limits: ConnectionLimits,
     ) -> None:
         self.admission = admission
-        self.quotas = quotas
+        self.connection_limits = connection_limits
         self._authenticator = authenticator
         self._router = router
         self._connector = connector
@@ -42,9 +42,11 @@ class Gateway:
         The authenticator and the router have ``decision_timeout`` seconds each.  Raises a SessionError when
         the client is refused or a deadline expires.
         """
-        await self.admission.check_arrival(session, self.quotas)
+        await self.admission.check_arrival(session, self.connection_limits)
         principal, route = await self._in_time(session)
-        await self.admission.check_decision(session, route.console, self._quotas_of(route.upstream))
+        await self.admission.check_decision(
+            session, route.console, self._connection_limits_of(route.upstream)
+        )
         return principal, route
 
     async def _decide(
@@ -100,8 +102,8 @@ class Gateway:
         deciding.addBoth(decided)
         return result.addBoth(disarm)
 
-    def _quotas_of(self, upstream: Upstream) -> ConnectionLimits:
-        return self.quotas.overridden_by(upstream.quotas)
+    def _connection_limits_of(self, upstream: Upstream) -> ConnectionLimits:
+        return self.connection_limits.overridden_by(upstream.quotas)
 
     async def connect(
         self, session: Session, upstream: Upstream, make: Callable[[UpstreamTLS | None], P]
@@ -110,7 +112,9 @@ class Gateway:
 
         Raises a SessionError.  If this fails or is cancelled, the slot is released and no connection is left.
         """
-        slot = await self.admission.take_connection_slot(session, upstream, self._quotas_of(upstream))
+        slot = await self.admission.take_connection_slot(
+            session, upstream, self._connection_limits_of(upstream)
+        )
         with slot.released_on_error():
             header = self.proxy_header(session, upstream)
             dialling = self._connector.connect(upstream, make, session.limits, header, slot)
@@ -125,5 +129,5 @@ class Gateway:
 
     def counted(self, session: Session, upstream: Upstream) -> tuple[str, ...]:
         """Return the names of the claims that a connection to this upstream for this session needs."""
-        claims = self._quotas_of(upstream).on_dial(upstream, session.request)
+        claims = self._connection_limits_of(upstream).on_dial(upstream, session.request)
         return tuple(claim.name for claim in claims)

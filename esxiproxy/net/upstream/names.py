@@ -48,7 +48,7 @@ class _Dead:
 
 
 class _LookUp:
-    """One look-up of one name, with the Deferreds of its callers."""
+    """A look-up of one name, with the Deferreds of its callers."""
 
     def __init__(self, host: str, suspect: bool, resolved: bool, unwanted: Callable[[_LookUp], None]) -> None:
         self.host = host

@@ -36,7 +36,7 @@ def test_a_host_that_wants_a_certificate(secure, request_head, version):
     seen = Records()
     proxy = Proxy(secure.reactor, [seen])
     router = StaticRouter(Upstream("esxi1", "127.0.0.1", host.port, True, Verify.NONE))
-    factory = proxy.listener("one", router, edge=ListenerPolicy(http=Http.FORWARD))
+    factory = proxy.listener("one", router, policy=ListenerPolicy(http=Http.FORWARD))
     port = secure.reactor.listenTCP(0, factory, interface="127.0.0.1")
     secure._open.append(port)
 
