@@ -39,10 +39,12 @@ class Door:
         return session
 
     def arrive(self, name, **kwargs):
-        return self._do(self.admission.check_arrival(self.session(name, **kwargs), self.quotas))
+        return self._do(self.admission.take_arrival_slots(self.session(name, **kwargs), self.quotas))
 
     def decide(self, name, console=None, **kwargs):
-        return self._do(self.admission.check_decision(self.session(name, **kwargs), console, self.quotas))
+        return self._do(
+            self.admission.take_decision_slots(self.session(name, **kwargs), console, self.quotas)
+        )
 
     def dial(self, name=None):
         return self._do(self.admission.take_connection_slot(self.sessions.get(name), UPSTREAM, self.quotas))
@@ -313,7 +315,7 @@ class Idle:
     lost = False
 
     def __init__(self, slot):
-        self.slot, self.counted = slot, slot.names
+        self.slot, self.claim_names = slot, slot.names
 
     def abort(self):
         self.lost = True

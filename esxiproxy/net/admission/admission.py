@@ -84,7 +84,7 @@ class Admission:
         """Number of admitted sessions that have no upstream connection, and no descriptor for one, yet."""
         return len(self._dials)
 
-    # The steps of a session
+    # Steps of a session, in order
 
     def take_handshake_slot(self, listener: str, limits: ConnectionLimits) -> Slot:
         """Acquire a handshake slot for a connection that this listener has accepted.
@@ -105,11 +105,11 @@ class Admission:
         if not self._handshakes[listener]:
             del self._handshakes[listener]
 
-    def opening(self, session: Session, handshake: Slot) -> None:
+    def assign_handshake_slot(self, session: Session, handshake: Slot) -> None:
         """Assign the handshake slot of a connection to its session, until the session opens or ends."""
         self._handshake_slots[session.id] = handshake
 
-    async def check_arrival(self, session: Session, limits: ConnectionLimits) -> None:
+    async def take_arrival_slots(self, session: Session, limits: ConnectionLimits) -> None:
         """Acquire the slots that a new session needs before its client is authenticated.
 
         Raises OutOfDescriptors, LimitReached or StateUnavailable.
@@ -121,7 +121,9 @@ class Admission:
         self._dials.add(session.id)
         await self._take_for(session, limits.on_arrival(session.request, session.kind), limits.queue)
 
-    async def check_decision(self, session: Session, console: str | None, limits: ConnectionLimits) -> None:
+    async def take_decision_slots(
+        self, session: Session, console: str | None, limits: ConnectionLimits
+    ) -> None:
         """Acquire the slots that a session needs when its principal and console are known.
 
         Raises LimitReached or StateUnavailable.
@@ -151,11 +153,11 @@ class Admission:
 
         def connected() -> None:
             if session is not None:
-                self.dialled(session)
+                self.mark_dialled(session)
 
         return Slot(lambda: self._release(name, names), connected, names)
 
-    def dialled(self, session: Session) -> None:
+    def mark_dialled(self, session: Session) -> None:
         """Note that a session has the descriptor of its upstream connection, or needs none."""
         self._dials.discard(session.id)
 
@@ -174,7 +176,7 @@ class Admission:
     # ISessionObserver
 
     def opened(self, session: Session) -> None:
-        self.dialled(session)
+        self.mark_dialled(session)
         self._release_handshake(session.id)
 
     def closed(self, record: Record) -> None:

@@ -12,7 +12,7 @@ class Idle(Protocol):
     lost: bool
 
     @property
-    def counted(self) -> tuple[str, ...]:
+    def claim_names(self) -> tuple[str, ...]:
         """The names of the claims that the connection holds."""
 
     def abort(self) -> None:
@@ -27,12 +27,12 @@ class IdleConnections:
 
     def add(self, connection: Idle) -> None:
         """Add a connection that has become idle."""
-        for name in connection.counted:
+        for name in connection.claim_names:
             self._by_name.setdefault(name, {})[connection] = None
 
     def discard(self, connection: Idle) -> None:
         """Remove a connection that is in use again, or closed."""
-        for name in connection.counted:
+        for name in connection.claim_names:
             idle = self._by_name.get(name, {})
             idle.pop(connection, None)
             if not idle:

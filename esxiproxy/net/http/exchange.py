@@ -99,9 +99,9 @@ class Exchange:
         session, client, gateway = self.session, self._client, self._client.gateway
         upstream = (session.route or (await gateway.decide(session))[1]).upstream
         header = gateway.proxy_header(session, upstream)
-        counted = gateway.counted(session, upstream)
+        counted = gateway.claim_names(session, upstream)
         if (idle := client.take_idle(upstream, header, counted)) is not None:
-            gateway.admission.dialled(session)
+            gateway.admission.mark_dialled(session)
             return idle
         make = partial(HttpUpstream, upstream, session.limits, client.clock, header)
         return await gateway.connect(session, upstream, make)

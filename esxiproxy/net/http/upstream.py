@@ -70,7 +70,7 @@ class HttpUpstream(SlotOwner, Protocol):
         return "accept the connection" if self._tls is None else "finish the TLS handshake"
 
     @property
-    def counted(self) -> tuple[str, ...]:
+    def claim_names(self) -> tuple[str, ...]:
         """The names of the claims under which it counts, one client's among them."""
         return () if self.slot is None else self.slot.names
 
@@ -149,7 +149,7 @@ class HttpUpstream(SlotOwner, Protocol):
             and not self._ending
             and self.upstream == upstream
             and self.proxy_header == proxy_header
-            and self.counted == counted
+            and self.claim_names == counted
         )
 
     def close(self) -> None:

@@ -164,7 +164,7 @@ class Dispatch(Protocol):
         factory = self.factory
         session = factory.sessions.new(request, factory.limits)
         if self._slot is not None:
-            factory.gateway.admission.opening(session, self._slot)
+            factory.gateway.admission.assign_handshake_slot(session, self._slot)
         frontend = Frontend(session, upgrade, factory.gateway, factory.sessions)
         frontend.factory = factory.frontends
         if self._http is not None:

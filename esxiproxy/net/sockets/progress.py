@@ -47,9 +47,9 @@ class Progress:
 
 
 class StallTimer:
-    """A timer that ends a full transport whose peer receives nothing for ``timeout`` seconds.
+    """A timer that calls ``stalled`` when a peer receives nothing for ``timeout`` seconds.
 
-    ``stalled`` is called when that time has passed.
+    The time is measured only while the write buffer of the transport is full.
 
     A busy transport becomes full and writable many times a second.  Therefore the timer continues to run
     when the transport becomes writable, and the kernel is queried when the timer fires.

@@ -42,9 +42,9 @@ class Gateway:
         The authenticator and the router have ``decision_timeout`` seconds each.  Raises a SessionError when
         the client is refused or a deadline expires.
         """
-        await self.admission.check_arrival(session, self.connection_limits)
-        principal, route = await self._in_time(session)
-        await self.admission.check_decision(
+        await self.admission.take_arrival_slots(session, self.connection_limits)
+        principal, route = await self._decide_in_time(session)
+        await self.admission.take_decision_slots(
             session, route.console, self._connection_limits_of(route.upstream)
         )
         return principal, route
@@ -63,7 +63,7 @@ class Gateway:
         session.routed(route)
         return principal, route
 
-    def _in_time(self, session: Session) -> Deferred[tuple[Principal, Route]]:
+    def _decide_in_time(self, session: Session) -> Deferred[tuple[Principal, Route]]:
         """Return the decision, or fail with DecisionTimeout, even if a plugin ignores its cancellation."""
         deciding: Deferred[tuple[Principal, Route]]
         result: Deferred[tuple[Principal, Route]] = Deferred(lambda _: give_up(CancelledError()))
@@ -127,7 +127,7 @@ class Gateway:
             return b""
         return encode_proxy_header(version, session.request.client, session.request.listening)
 
-    def counted(self, session: Session, upstream: Upstream) -> tuple[str, ...]:
+    def claim_names(self, session: Session, upstream: Upstream) -> tuple[str, ...]:
         """Return the names of the claims that a connection to this upstream for this session needs."""
         claims = self._connection_limits_of(upstream).on_dial(upstream, session.request)
         return tuple(claim.name for claim in claims)
