@@ -16,7 +16,7 @@ from esxiproxy.net.tls.client import Contexts, UpstreamTLS
 from esxiproxy.net.tls.server import CIPHERS, OLD_CIPHERS
 from tests.certificates import Authority, Certificate, self_signed
 from tests.net.pki import sha1_signed
-from tests.net.test_trust import ESXI, Creator, accepted, bare, dial, refused
+from tests.net.test_tls_client import ESXI, Creator, accepted, bare, dial, refused
 
 Settings = Callable[[SSL.Context], None]
 DH1024 = """\
