@@ -1,4 +1,4 @@
-"""The proxy as an application embeds it: it drains when it is stopped."""
+"""The embedded proxy: listeners, drain, retirement and abort."""
 
 import pytest
 from twisted.internet.defer import Deferred
@@ -13,7 +13,7 @@ from tests.net.scene import UPSTREAM, Fixed, MemoryConnector, Scene, close, fram
 
 
 class Embedded(Scene):
-    """A scene whose listener was made by a Proxy."""
+    """A scene with the listener of a Proxy."""
 
     def __init__(self, **limits):
         self.clock = Clock()
@@ -85,7 +85,7 @@ def test_a_new_client_is_refused_while_draining():
 
 
 def test_listeners_of_one_proxy_count_their_handshakes_apart():
-    """Those who send a PROXY header first are counted at their listener as well."""
+    """Connections that begin with a PROXY header are counted at their listener."""
     proxy = Proxy(Clock())
     plain = proxy.listener("public", Fixed(UPSTREAM), connection_limits=ConnectionLimits(max_handshakes=2))
     edge = ListenerPolicy(proxy_protocol=True)
@@ -109,7 +109,7 @@ class NoRouter:
 
 @pytest.mark.parametrize(("seconds", "waits"), [(None, 10.0), (7.0, 7.0)])
 def test_who_retires_waits_for_no_handshake_whose_router_hangs(seconds, waits):
-    """Without a time of its own, it is the handshake's own that ends it."""
+    """Without ``seconds``, an opening handshake ends by its own timeout."""
     scene = Embedded()
     scene.factory.gateway._router = NoRouter()
     scene.client.send(opening())

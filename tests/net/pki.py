@@ -1,4 +1,4 @@
-"""What tests/certificates.py does not make: an intermediate authority, and a leaf as old as some hosts."""
+"""Test certificates beside tests/certificates.py: an intermediate authority, and a leaf with SHA-1."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def issue(
     names: Sequence[x509.GeneralName] = (),
     extensions: Sequence[x509.ExtensionType] = (),
 ) -> Certificate:
-    """A certificate that this issuer signs, whatever the issuer is."""
+    """Return a certificate signed by this issuer, which need not be a certificate authority."""
     key = ec.generate_private_key(ec.SECP256R1())
     now = datetime.now(UTC)
     builder = (
@@ -59,7 +59,7 @@ def issue(
 
 
 def sha1_signed(authority: Authority, bits: int = 2048) -> Certificate | None:
-    """An RSA leaf that was signed with SHA-1; None without openssl(1): cryptography signs no such thing."""
+    """Return an RSA leaf that is signed with SHA-1 by openssl(1); None without that program."""
     openssl = shutil.which("openssl")
     if openssl is None:
         return None

@@ -1,4 +1,4 @@
-"""Limits, the queue before them, and that everything comes back."""
+"""The limits and their queue; every slot that is acquired is released."""
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
@@ -23,7 +23,7 @@ UPSTREAM = Upstream("esxi1", "192.0.2.10", 443, secure=True)
 
 
 class Door:
-    """An admission with the sessions that want in."""
+    """An admission with the sessions of one test."""
 
     def __init__(self, room=lambda dials: True, memory=None, clock=None, processes=1, **quotas):
         self.clock = clock or Clock()
@@ -129,7 +129,7 @@ def test_new_sessions_of_one_client_come_at_a_rate():
     assert [door.arrive(name).refused for name in "abc"] == [
         None,
         None,
-        "session_rate: more than 1 a second",  # at once: a flood does not get a queue
+        "session_rate: more than 1 a second",  # at once: a rate limit has no queue
     ]
     assert door.arrive("d", host="203.0.113.1").refused is None
     door.advance(1.1)
@@ -147,7 +147,7 @@ def test_without_a_descriptor_nobody_arrives():
     door.arrive("a"), door.arrive("b")
     assert isinstance(door.arrive("c").outcome, OutOfDescriptors)
     assert door.admission.refusals == {"descriptors": 1}
-    door.admission.opened(door.sessions["a"])  # it has dialled: what it needs, it has
+    door.admission.opened(door.sessions["a"])  # it has the descriptor of its upstream
     assert door.arrive("d").outcome is None
     door.end("b"), door.end("d"), door.end("c")
     door.arrive("e")
@@ -192,7 +192,7 @@ def test_each_of_several_processes_has_its_part_of_them_and_one_at_least(most, p
 
 
 def test_each_listener_has_its_own_count_of_handshakes():
-    """Silent connections at a public listener locked an inner one."""
+    """Silent connections at a public listener must not block an internal listener."""
     door, inner = Door(max_handshakes=20), ConnectionLimits(max_handshakes=2)
     slots = [door.admission.take_handshake_slot("public", door.quotas) for _ in range(20)]
     door.admission.take_handshake_slot("inner", inner), door.admission.take_handshake_slot("inner", inner)
@@ -207,7 +207,7 @@ def test_each_listener_has_its_own_count_of_handshakes():
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_lenient_listener_pays_no_debt_at_a_strict_one(processes):
-    """A client that took turns between the two had as many consoles as it liked at both."""
+    """A client that alternates between two listeners is limited at both."""
     strict = [Door(session_rate=1.0, session_burst=2)]
     strict += [
         Door(session_rate=1.0, session_burst=2, memory=strict[0].state._memory, clock=strict[0].clock)
@@ -240,7 +240,7 @@ class Counted(SlotOwner, Protocol):
 
 
 def dialling(door, name=None):
-    """The protocol of a dial, which its slot follows."""
+    """The protocol of an upstream connection, which releases its slot."""
     protocol = Counted()
     protocol.slot = door.dial(name).outcome
     return protocol
@@ -272,13 +272,13 @@ def test_a_session_that_has_dialled_needs_no_more_descriptors():
 
 
 def http(door, name, host="198.51.100.7"):
-    """A connection for a plain HTTP request of this client."""
+    """Acquire a connection slot for a plain HTTP request of this client."""
     door.session(name, host=host, kind=Kind.HTTP)
     return door.dial(name)
 
 
 def test_plain_http_leaves_connections_of_a_host_to_consoles():
-    """One client that sends slow bodies took them all."""
+    """One client with slow request bodies must not acquire all connections."""
     door = Door(max_connections=8)
     requests = [http(door, f"h{number}", f"198.51.100.{number}") for number in range(6)]
     assert [step.refused for step in requests[:4]] == [None] * 4
@@ -310,7 +310,7 @@ def test_one_client_has_so_many_connections_for_plain_http():
 
 
 class Idle:
-    """A connection that is kept for a next request."""
+    """An idle HTTP connection."""
 
     lost = False
 
@@ -366,7 +366,7 @@ def test_plain_http_in_a_queue_of_its_own_overtakes_no_console():
     door = Door(max_connections=2, max_http_connections=1, queue=5.0)
     first, slot = http(door, "a").outcome, door.dial().outcome
     request, console = http(door, "b"), door.dial()
-    door.state.give(f"{door.state.instance_id} connection 1")  # without a word to the queue
+    door.state.give(f"{door.state.instance_id} connection 1")  # the queue is not notified
     door.advance(0.3)
     assert console.outcome and request.waits
     slot.release(), first.release()
@@ -426,7 +426,7 @@ def test_nobody_overtakes_those_who_wait():
     door = Door(max_sessions=1, queue=5.0)
     door.arrive("a")
     waiting = door.arrive("b")
-    door.state.give("a")  # without a word to this process: another one had it
+    door.state.give("a")  # this process is not notified: another one had the slot
     late = door.arrive("c")
     assert late.waits
     door.advance(0.3)
@@ -504,7 +504,7 @@ def test_a_long_queue_is_served_without_a_deep_stack():
 
 
 class Slow:
-    """A state whose answers come when the test says so."""
+    """A state whose answers are given by the test."""
 
     holder = "slow"
 
@@ -542,9 +542,9 @@ def test_what_is_given_back_during_a_try_is_tried_again():
     step = door.arrive("b")
     (claim,) = door.quotas.on_arrival(door.sessions["b"].request)
     state.answers.pop().callback(claim)
-    door.advance(0.3)  # its turn: it tries
+    door.advance(0.3)  # its turn: the attempt begins
     door.end("a")
-    state.answers.pop().callback(claim)  # an answer from before
+    state.answers.pop().callback(claim)  # an outdated answer
     assert step.waits
     state.answers.pop().callback(None)
     assert step.outcome is None

@@ -1,4 +1,4 @@
-"""Dialling: everything that can go wrong has its name, and nothing is left of what was given up."""
+"""The connector: each failure has its SessionError, and a cancelled connection leaves nothing behind."""
 
 import errno
 from dataclasses import replace
@@ -50,7 +50,7 @@ KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 
 @implementer(ITransport)
 class Connected:
-    """A connection that came up; keeps what is written and how it was ended."""
+    """A transport that records what is written and how it was closed."""
 
     def __init__(self, protocol):
         self.protocol = protocol
@@ -93,7 +93,7 @@ class Connected:
 
 @implementer(IHostnameResolver)
 class Names:
-    """Answers when the test says so."""
+    """A resolver whose answers are given by the test."""
 
     def __init__(self):
         self.receivers = []
@@ -111,7 +111,7 @@ class Names:
 
 
 class Dial:
-    """One call of the connector, on a reactor in memory."""
+    """One call of ``Connector.connect`` on a reactor in memory."""
 
     def __init__(self, kind, upstream=PLAIN, header=b"", limits=LIMITS, clock=None):
         self.given = []
@@ -131,19 +131,19 @@ class Dial:
         self.result.addBoth(self.outcomes.append)
 
     def failed(self, reason):
-        """The reactor says that the connection could not be made."""
+        """Fail the last connection attempt with this reason."""
         factory = self.reactor.tcpClients[-1][2]
         factory.clientConnectionFailed(self.reactor.connectors[-1], Failure(reason))
 
     def connected(self):
-        """The connection comes up."""
+        """Establish the last connection, and return its transport."""
         protocol = self.reactor.tcpClients[-1][2].buildProtocol(IPv4Address("TCP", "192.0.2.10", 80))
         transport = Connected(protocol)
         protocol.makeConnection(transport)
         return transport
 
     def error(self, expected):
-        """The one outcome, which has to be this failure; no timer is left of the dial."""
+        """Check that the only outcome is this failure and that no timer is left; return the exception."""
         (outcome,) = self.outcomes
         assert isinstance(outcome, Failure) and outcome.check(expected), outcome
         assert not self.reactor.getDelayedCalls()
@@ -190,7 +190,7 @@ def test_an_address_is_dialled_as_it_stands(kind, upstream, host):
 @both
 @pytest.mark.parametrize("upstream", [PLAIN, NAMED])
 def test_a_dial_measures_time_on_the_clock_of_the_proxy(kind, upstream):
-    """The reactor's own clock may be set, and then nothing that it times ends in time."""
+    """The clock of the reactor may be set, which would delay its timers."""
     clock = Clock()
     dial = Dial(kind, upstream, clock=clock)
     if upstream is NAMED:
@@ -348,7 +348,7 @@ def test_what_is_no_failure_of_the_net_stays_what_it_is():
 
 
 def test_upstreams_that_a_router_makes_up_fill_no_memory(monkeypatch):
-    """The configuration's own stay, and of the others those that were dialled last."""
+    """Upstreams of the configuration are kept, and of the others the most recently used."""
     monkeypatch.setattr(connectors, "_REMEMBERED", 8)
     connector = Connector(MemoryReactorClock())
     made_up = [replace(SECURE, name=f"vm{number}", host=f"vm{number}.example") for number in range(32)]

@@ -1,4 +1,4 @@
-"""An authenticator or a router that does not answer: the opening handshake and the request end anyway."""
+"""An authenticator or router that does not answer: the session ends after ``decision_timeout``."""
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
@@ -9,7 +9,7 @@ from tests.net.scene import Scene, opening
 
 
 class Hanging:
-    """A plugin that never answers; a stubborn one goes on waiting when it is cancelled."""
+    """A plugin that never answers; a stubborn one continues to wait when it is cancelled."""
 
     def __init__(self, stubborn=False):
         self.stubborn = stubborn
@@ -71,7 +71,7 @@ def test_a_client_that_leaves_waits_for_nobody(stubborn):
 
 
 class Late(Hanging):
-    """An authenticator that answers in the place of ending, when it is cancelled or afterwards."""
+    """An authenticator that ignores its cancellation, and answers during it or afterwards."""
 
     def __init__(self, answer):
         super().__init__()

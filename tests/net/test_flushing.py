@@ -1,4 +1,4 @@
-"""A drain ends when the answers have arrived, and waits for nobody once it is to end at once."""
+"""A drain ends when all responses are acknowledged, and an abort ends it immediately."""
 
 import pytest
 from twisted.internet.task import Clock
@@ -15,7 +15,7 @@ CLOSES = b"Connection: close"
 
 
 class Connection:
-    """One that is leaving; it tells how often it was asked."""
+    """A flushing connection that counts the calls of ``is_flushed``."""
 
     def __init__(self):
         self.has_its_answer = self.aborted = False
@@ -110,7 +110,7 @@ def test_a_client_that_has_its_answer_and_stays_does_not_hold_up_a_drain():
 
 
 def test_a_drain_does_not_end_between_the_record_and_the_last_write():
-    """The answer is written, its record as well, and the connection is not half-closed yet."""
+    """Response and record are written, and the connection is not half-closed yet."""
     scene = HttpScene(close_timeout=5)
     scene.ask(get())
     scene.sessions.drain()
@@ -127,7 +127,7 @@ def test_a_drain_does_not_end_between_the_record_and_the_last_write():
 
 @pytest.mark.parametrize("stays", [True, False])
 def test_a_refused_opening_does_not_hold_up_a_drain(stays):
-    """Its record is written with the refusal: the client may take its time to close."""
+    """The record is written with the refusal, even if the client closes much later."""
     scene = Scene(close_timeout=5.0)
     scene.router.upstream = RouteNotFound("nowhere")
     scene.client.send(opening())
@@ -160,11 +160,11 @@ def test_a_proxy_that_is_to_end_at_once_ends_in_the_turn_in_which_its_connection
 
 
 def test_a_session_that_does_not_end_is_waited_for_once():
-    """Its plugin holds on to it, or we have a bug: one second, and not one for every stage of the drain."""
+    """A session that cannot end delays an abort by one second, and not by one for each stage."""
     scene = Embedded(drain_timeout=3600.0).open()
     done = scene.stop()
     scene.proxy.abort()
-    scene.clock.advance(1)  # nobody moves the wires
+    scene.clock.advance(1)  # without a pump of the wires
     assert done == [None]
 
 

@@ -1,4 +1,4 @@
-"""The end of a connection that has its answer, and of a proxy that has such connections."""
+"""Lingering connections, and the drain of a proxy that has such connections."""
 
 from twisted.internet.task import Clock
 
@@ -7,7 +7,7 @@ from esxiproxy.net.sockets.linger import MIN_RATE, Linger
 
 
 class Slow:
-    """A transport whose peer takes what it takes."""
+    """A transport whose unsent bytes are set by the test."""
 
     def __init__(self, unsent):
         self.unsent_bytes = unsent

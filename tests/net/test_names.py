@@ -1,4 +1,4 @@
-"""Looking up names: a dead name fails fast and keeps no other name waiting."""
+"""Name look-ups: a name without an address fails at once and does not delay other names."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DEADLINE = 20
 
 
 class Reactor(Clock):
-    """A clock that the threads of a look-up can call."""
+    """A clock with ``callFromThread``; the test runs the calls."""
 
     def __init__(self):
         super().__init__()
@@ -41,7 +41,7 @@ class Reactor(Clock):
 
 
 class Resolver:
-    """The system's resolver: a name hangs until the test answers it, unless an answer is there already."""
+    """A fake ``getaddrinfo``, which blocks until the test has set an answer for the name."""
 
     def __init__(self, **answers):
         self.answers = dict(answers)
@@ -74,11 +74,11 @@ class World:
         return SimpleNamespace(waiter=waiter, outcome=outcome)
 
     def began(self):
-        """The next name that a thread asks for, and the thread."""
+        """Return the next name that a thread looks up, and the thread."""
         return self.resolver.asked.get(timeout=DEADLINE)
 
     def ended(self):
-        """Let the reactor hear of one look-up that ended in its thread."""
+        """Run the reactor call of one look-up that has ended in its thread."""
         call, args = self.reactor.called.get(timeout=DEADLINE)
         call(*args)
 
@@ -127,7 +127,7 @@ def test_everybody_who_wants_a_name_shares_its_one_look_up(world):
 
 @pytest.mark.parametrize("count", [12, LOOK_UPS - 2])
 def test_names_that_nobody_answers_keep_no_other_name_waiting(world, count):
-    """Twelve clients of one dead name were enough for the reactor's ten threads."""
+    """Twelve clients of one dead name would block the ten threads of a reactor."""
     dead = [world.look_up("dead") for _ in range(count)]
     others = [world.look_up(f"dead{number}") for number in range(count)]
     good = world.look_up("good")

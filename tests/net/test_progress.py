@@ -1,4 +1,4 @@
-"""Who takes something now and then is a slow reader, and is kept; who takes nothing is ended in time."""
+"""A slow reader keeps its connection; a reader that receives nothing is closed in time."""
 
 import inspect
 import socket
@@ -24,11 +24,11 @@ from tests.net.scene import Scene, frame, up
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has these queues")
 SLOW = 1000
-"""Octets that a slow reader takes in a second."""
+"""Bytes that a slow reader receives in a second."""
 
 
 class Slow:
-    """A transport whose peer takes what it takes."""
+    """A transport whose unsent bytes are set by the test."""
 
     def __init__(self, unsent=100_000):
         self.unsent_bytes = unsent
@@ -42,7 +42,7 @@ class Slow:
 
 
 class Counted(Slow):
-    """One that tells how often it was looked at."""
+    """A transport that counts how often it was queried."""
 
     looks = 0
 
@@ -91,7 +91,7 @@ def test_what_is_written_meanwhile_hides_nothing_where_its_number_is_known():
 def test_tcp_counts_what_was_acknowledged_and_nothing_else():
     transport = Slow(1000)
     progress = Progress(transport, peer=tcp(70))
-    transport.unsent_bytes = 0  # our buffer went into the kernel's
+    transport.unsent_bytes = 0  # the write buffer was moved to the kernel
     assert progress.count_received(peer=tcp(70)) == 0
     assert progress.count_received(peer=tcp(75)) == 5
 
@@ -119,7 +119,7 @@ def test_the_buffers_of_twisteds_transports_count():
 
 
 class Bare(Slow):
-    """A transport on a socket, with nothing in its own buffer."""
+    """A transport on a socket, with an empty write buffer."""
 
     def __init__(self, sock):
         super().__init__(0)
@@ -204,7 +204,7 @@ def test_a_timer_that_was_cancelled_is_gone():
 
 
 def slowly(scene, wire, seconds):
-    """Let the far end of this wire take a little every second."""
+    """Let the far end of this wire receive a little every second."""
     for _ in range(seconds):
         wire.unblock(SLOW)
         scene.advance(1)
@@ -255,7 +255,7 @@ def test_a_download_by_a_slow_reader_goes_on_to_its_end():
 
 
 def test_a_whole_answer_that_is_read_slowly_comes_to_its_end():
-    """The exchange is over and the next request waits for the client to read."""
+    """The exchange is complete, and the next request waits until the client reads."""
     scene = HttpScene(stall_timeout=60)
     scene.client.block()
     scene.ask(get())
@@ -280,7 +280,7 @@ def test_an_upload_to_a_slow_reader_goes_on():
 
 
 class Kernels:
-    """What the kernel says of a peer, in turn; the last of it for good."""
+    """Successive TCP_INFO values of a peer; the last one is repeated."""
 
     def __init__(self, monkeypatch, *says):
         self.says = deque(says)
@@ -292,14 +292,14 @@ class Kernels:
 
 
 def test_a_slow_reader_has_not_come_to_the_ping_yet(monkeypatch):
-    """The ping waits in the kernel behind what the client takes little by little."""
+    """The ping waits in the send queue behind bytes that the client receives slowly."""
     scene = Scene(ping_interval=25.0, ping_timeout=20.0, tcp_keepalive=None).open()
     kernel = Kernels(monkeypatch, tcp(0))
     for second in range(600):
         kernel.says = deque([tcp(second // 10)])
         scene.advance(1)
     assert not scene.recorder.records
-    scene.advance(45 + 20)  # it takes nothing any more: no answer to a ping, since its window is open
+    scene.advance(45 + 20)  # no bytes acknowledged and no pong, though its window is open
     assert (scene.record.error, scene.record.timeout) == ("ClientLost", "ping_timeout")
 
 
@@ -326,7 +326,7 @@ def test_a_client_that_has_the_ping_owes_the_pong(monkeypatch):
 
 
 class Leg:
-    """What the lookout looks at of one."""
+    """The attributes of a leg that the stall detector uses."""
 
     def __init__(self, transport):
         self.transport = transport
@@ -335,7 +335,7 @@ class Leg:
 
 @pytest.mark.parametrize("taken", [0, 10])
 def test_where_there_is_no_tcp_the_queue_is_looked_at(taken):
-    """A unix socket: nothing is blocked, since what waits fits into the kernel."""
+    """A unix socket: no leg is blocked, because the unsent bytes fit into the kernel's buffer."""
     clock, ended = Clock(), []
     legs = {Side.CLIENT: Leg(Slow(5000)), Side.UPSTREAM: Leg(Slow(0))}
     stalled = lambda side: ended.append((side, clock.seconds()))  # noqa: E731
@@ -343,7 +343,7 @@ def test_where_there_is_no_tcp_the_queue_is_looked_at(taken):
     StallDetector(legs, clock, timers, SessionLimits(stall_timeout=60.0), stalled, stalled).start()
     for _ in range(100):
         clock.advance(1)
-        legs[Side.UPSTREAM].octets += 20  # from there to the client, whose queue grows
+        legs[Side.UPSTREAM].octets += 20  # these bytes increase the send queue of the client
         legs[Side.CLIENT].transport.unsent_bytes += 20 - taken
     timers.clear()
     assert bool(ended) is not bool(taken)
@@ -376,7 +376,7 @@ def test_one_that_takes_nothing_is_cut_after_its_patience():
 
 
 def test_one_that_takes_too_little_has_an_end():
-    """An octet now and then is progress for a console, and none for a connection that is over."""
+    """A few bytes are progress for a console, but not for a lingering connection."""
     clock, transport = Clock(), Slow(10**9)
     Linger(transport, clock, 5.0, patience=60.0)
     for _ in range(70):
@@ -399,7 +399,7 @@ def test_the_last_answer_of_a_connection_is_delivered_to_a_slow_reader():
     scene.ask(get(b"/", b"Connection: close"))
     scene.client.block()
     scene.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100_000)
-    for _ in range(10):  # much at once, and then nothing for longer than close_timeout
+    for _ in range(10):  # many bytes at once, then none for longer than close_timeout
         scene.client.unblock(9_000)
         scene.pump()
         scene.client.block()

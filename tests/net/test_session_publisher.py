@@ -1,4 +1,4 @@
-"""Open consoles are listed for all processes, and end when another process asks for it."""
+"""Open consoles are published to all processes, and can be ended by a command of another process."""
 
 from functools import partial
 
@@ -12,7 +12,7 @@ from tests.net.scene import Scene, close, frames
 
 
 class Listed(Scene):
-    """A scene whose sessions are in a list, and another process that reads it."""
+    """A scene with published sessions, and another process that reads the list."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""The options are on the socket, whatever is wrapped around it."""
+"""TCP keepalive options reach the socket of every kind of transport."""
 
 import contextlib
 import socket
@@ -30,7 +30,7 @@ def options(sock):
 
 
 class Plain:
-    """Twisted's and our own plain transports, as far as handles go."""
+    """A plain transport, of Twisted or of this package."""
 
     def __init__(self, handle):
         self._handle = handle
@@ -40,12 +40,12 @@ class Plain:
 
 
 def tls_on_the_socket(sock):
-    """Our own TLS transport: pyOpenSSL's connection on the socket is its handle."""
+    """A TLS transport of this package: its handle is pyOpenSSL's connection on the socket."""
     return Plain(SSL.Connection(SSL.Context(SSL.TLS_METHOD), sock))
 
 
 def tls_in_memory(sock):
-    """Twisted's: a connection without a socket, around a transport that has one."""
+    """A TLS transport of Twisted: a connection without a socket, and a wrapped transport with one."""
     transport = TLSMemoryBIOProtocol.__new__(TLSMemoryBIOProtocol)
     transport._tlsConnection = SSL.Connection(SSL.Context(SSL.TLS_METHOD), None)
     transport.transport = Plain(sock)
