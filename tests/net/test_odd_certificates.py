@@ -1,4 +1,4 @@
-"""Certificates that cryptography or OpenSSL cannot read: each has its sentence, and none has a traceback."""
+"""Certificates that cryptography or OpenSSL cannot read: each has an error message and no traceback."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from tests.net.test_tls_client import ESXI, REQUEST, bare, dial
 
 pytestmark = pytest.mark.filterwarnings("ignore:Parsed a serial number")
 UNSHOWN = {"unknown curve"}
-"""No server can show these: OpenSSL does not load them beside their key."""
+"""Certificates that OpenSSL does not load with their key, so that a server cannot send them."""
 ACCEPTED = {"negative serial"}
-"""All that is compared of these can be read."""
+"""Certificates whose compared parts can be read."""
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def leaves(authority: Authority) -> dict[str, Odd]:
 
 
 class OddCreator:
-    """A host's TLS with a certificate that its own tools do not mind."""
+    """The TLS of a host with such a certificate."""
 
     def __init__(self, certificate: Odd) -> None:
         self.context = server_context(certificate)
@@ -74,7 +74,7 @@ class TestUpstream:
     def test_a_chain_is_refused_by_name(
         self, authority: Authority, leaves: dict[str, Odd], tmp_path: Path, kind: str, known: bool
     ) -> None:
-        """UpstreamUntrusted with the pin to write, whether its authority is known or not."""
+        """The error is UpstreamUntrusted with a pin, whether the authority is known or not."""
         leaf = leaves[kind]
         ca = authority.path if known else Authority(tmp_path, "another CA").path
         client, received = outcome(replace(ESXI, ca=ca), leaf)
@@ -86,7 +86,7 @@ class TestUpstream:
 
 
 def test_an_odd_authority_above_a_good_leaf(authority: Authority, tmp_path: Path) -> None:
-    """A fault at a certificate that cannot be read is told without its name."""
+    """A fault of a certificate that cannot be read is reported without its name."""
     der = odd(authority.own, authority.own, version(3), "odd-ca").der
     fault = ChainFault.of(crypto.load_certificate(crypto.FILETYPE_ASN1, der), 19, 1)
     assert (fault.subject, fault.until) == ("a certificate that cannot be read", None)
@@ -142,7 +142,7 @@ def test_check_and_start_name_the_line(authority: Authority, leaves: dict[str, O
 
 
 def test_a_client_with_an_odd_certificate_comes_in(authority: Authority) -> None:
-    """OpenSSL verifies a client's chain, and nothing of ours has to read the certificate."""
+    """The chain of a client is verified by OpenSSL alone."""
     own = authority.server("own")
     client_leaf = odd(authority.own, authority.client("alice"), version(3), "odd-alice")
     context = tls.listener_context(ListenerTLS(own.path, own.key_path, client_ca=authority.path))
@@ -164,7 +164,7 @@ def test_a_client_with_an_odd_certificate_comes_in(authority: Authority) -> None
 def test_a_client_certificate_without_a_readable_date(
     authority: Authority, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    """A handshake fails with a reason, and never with another exception than OpenSSL's."""
+    """A handshake fails with an exception of OpenSSL and a reason."""
 
     class Undated:
         def has_expired(self) -> bool:
@@ -183,7 +183,7 @@ def test_a_client_certificate_without_a_readable_date(
 
 
 def test_every_certificate_with_one_changed_byte(authority: Authority, tmp_path: Path) -> None:
-    """Wherever a certificate is read, whatever is wrong with it has a sentence."""
+    """Each fault of a certificate has a message, wherever the certificate is read."""
     leaf = authority.server("changed", ["esxi1.test"], ["192.0.2.10"])
     path = tmp_path / "changed.crt"
     upstream = replace(ESXI, ca=path)

@@ -1,4 +1,4 @@
-"""An upstream's identity: real handshakes between Twisted's TLS on both sides, in memory."""
+"""Verification of upstreams: real handshakes in memory, with Twisted's TLS on both sides."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def good(authority: Authority) -> Certificate:
 
 
 class Host(Protocol):
-    """The upstream: keeps what arrives, and what it learnt of the client."""
+    """The upstream, which records what arrives and the SNI and ALPN of the client."""
 
     transport: Any
     received = b""
@@ -62,7 +62,7 @@ class Host(Protocol):
 
 @implementer(IHandshakeListener)
 class Client(Protocol):
-    """A backend in small: the request goes out when the peer is verified, and not before."""
+    """A small backend: it sends the request after the peer is verified."""
 
     transport: Any
     error: SessionError | None = None
@@ -87,7 +87,7 @@ class Client(Protocol):
 
 
 class Creator:
-    """A server's TLS without any demands of its own."""
+    """The TLS of a server without requirements of its own."""
 
     def __init__(self, *chain: Certificate, settings: Any = lambda context: None) -> None:
         self.context = SSL.Context(SSL.TLS_SERVER_METHOD)
@@ -115,7 +115,7 @@ def wrapped(creator: Any, is_client: bool, protocol: Protocol, clock: Clock) -> 
 
 
 def dial(tls: UpstreamTLS, creator: Any, host: Protocol | None = None) -> tuple[Client, Any]:
-    """What comes of a connection to a server with this TLS; None stands for a server without any."""
+    """Connect to a server with this TLS, or without TLS for None; return both protocols."""
     clock, client, host = Clock(), Client(tls), host or Host()
     near = wrapped(tls, True, client, clock)
     far = host if creator is None else wrapped(creator, False, host, clock)
@@ -139,7 +139,7 @@ def accepted(upstream: Upstream, *chain: Certificate, **more: Any) -> Host:
 
 
 def refused(upstream: Upstream, *chain: Certificate, **more: Any) -> str:
-    """The sentence with which this upstream is refused; nothing of the request has reached it."""
+    """Check that this upstream is refused before it receives the request; return the message."""
     client, host = dial(UpstreamTLS(upstream), Creator(*chain, **more))
     assert host.received == b""
     assert isinstance(client.error, UpstreamUntrusted), client.raw
@@ -174,7 +174,7 @@ class TestName:
         accepted(under(authority, host), good)
 
     def test_zone(self, authority: Authority) -> None:
-        """A zone is this machine's matter; no certificate has one."""
+        """The zone of an address is local and is not compared."""
         accepted(under(authority, "fe80::1%eth0"), authority.server("zone", [], ["fe80::1"]))
 
     @pytest.mark.parametrize(
@@ -194,19 +194,19 @@ class TestName:
         assert "of esxi1 ([2001:db8::11]:443) is for" in refused(under(authority, "2001:db8::11"), good)
 
     def test_common_name_only(self, authority: Authority, tmp_path: Path) -> None:
-        """A common name is no name (RFC 9525 2): such a certificate has to be pinned."""
+        """A common name is not compared (RFC 9525 2): such a certificate has to be pinned."""
         leaf = issue(authority.own, tmp_path, "esxi1.test")
         assert "is for no name (it has no subjectAltName)" in refused(under(authority), leaf)
         accepted(pinning(Pin("sha256", bare(leaf.sha256))), leaf)
 
     def test_hostile_names(self, authority: Authority, tmp_path: Path) -> None:
-        """Names are cleaned and counted before they come into a log."""
+        """Names are sanitized and limited in number before they are logged."""
         names = [x509.DNSName(f"a\n{number}\x1b.test") for number in range(20)]
         sentence = refused(under(authority), issue(authority.own, tmp_path, "hostile", names=names))
         assert "a?0?.test" in sentence and "12 more" in sentence and sentence.isprintable()
 
     def test_an_address_as_a_name(self, authority: Authority, tmp_path: Path) -> None:
-        """An address in a DNS name does not count as an address (RFC 9525 6.4)."""
+        """An IP address in a DNS name does not match as an address (RFC 9525 6.4)."""
         leaf = issue(authority.own, tmp_path, "dns", names=[x509.DNSName("192.0.2.10")])
         assert refused(under(authority, "192.0.2.10"), leaf) == (
             "certificate of esxi1 (192.0.2.10:443) is for 192.0.2.10 (as a DNS name), not for 192.0.2.10: "
@@ -227,7 +227,7 @@ class TestName:
 
 
 class TestChain:
-    """With verify = ca or system the chain ends at an authority that was named."""
+    """With verify = ca or system the chain has to end at a trusted authority."""
 
     def test_expired(self, authority: Authority) -> None:
         late = authority.server("late", ["esxi1.test"], not_before=-9 * DAY, not_after=-2 * DAY)
@@ -248,7 +248,7 @@ class TestChain:
         accepted(replace(under(authority), ca=own.path), own)
 
     def test_unknown(self, authority: Authority, tmp_path: Path) -> None:
-        """An authority that nobody named is refused whether it is sent along or not, with the leaf's pin."""
+        """An unknown authority is refused, whether it is sent or not; the message has the leaf's pin."""
         other = Authority(tmp_path, "another CA")
         leaf = other.server("leaf", ["esxi1.test"])
         for chain in ([leaf], [leaf, other.own]):
@@ -258,7 +258,7 @@ class TestChain:
         assert "(CN=another CA, 1 above it)" in sentence
 
     def test_expired_authority(self, tmp_path: Path) -> None:
-        """A fault above the leaf fails the handshake as well, and the sentence has the leaf's thumbprint."""
+        """A fault in an authority fails the handshake, and the message has the leaf's thumbprint."""
         from tests import certificates
 
         authority = Authority(tmp_path)
@@ -272,7 +272,7 @@ class TestChain:
 
     @pytest.mark.parametrize("depth", [0, 1])
     def test_name_constraints(self, authority: Authority, tmp_path: Path, depth: int) -> None:
-        """OpenSSL checks these after the leaf's turn: they are refused all the same, at any depth."""
+        """Faults that OpenSSL checks after the leaf are refused too, at any depth."""
         constraint = x509.NameConstraints([x509.DNSName("other.test")], None)
         top = issue(authority.own, tmp_path, "top", authority=True, extensions=[constraint])
         name = [x509.DNSName("esxi1.test")]
@@ -287,7 +287,7 @@ class TestChain:
         assert "does not verify: permitted violation" in sentence
 
     def test_client_certificate(self, authority: Authority) -> None:
-        """A certificate that was made for clients is no server's."""
+        """A certificate for clients is refused as a server's."""
         assert "invalid purpose" in refused(under(authority), authority.client("alice"))
 
     def test_intermediate(self, authority: Authority, tmp_path: Path) -> None:
@@ -299,7 +299,7 @@ class TestChain:
     def test_each_connection_for_itself(
         self, authority: Authority, good: Certificate, tmp_path: Path
     ) -> None:
-        """What one connection's chain showed is never told of another's, though both share a context."""
+        """The fault of one connection does not appear in another one of the same context."""
         tls = UpstreamTLS(under(authority))
         own, late = self_signed(tmp_path), authority.server("late2", not_after=-DAY / 2)
         clock = Clock()
@@ -325,7 +325,7 @@ class TestChain:
 
 
 class TestSystem:
-    """verify = system: the machine's own authorities."""
+    """verify = system: the authorities of the machine."""
 
     def test_environment(
         self, authority: Authority, good: Certificate, monkeypatch: pytest.MonkeyPatch
@@ -339,7 +339,7 @@ class TestSystem:
         refused(replace(upstream, host="esxi2.test"), good)
 
     def test_certifi(self, authority: Authority, good: Certificate, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Without authorities of the machine those of certifi are taken, if it is there."""
+        """Without authorities of the machine those of certifi are used, if it is installed."""
         nothing = types.SimpleNamespace(cafile=None, capath=None)
         monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: nothing)
         monkeypatch.setitem(sys.modules, "certifi", None)
@@ -364,7 +364,7 @@ class TestPin:
         accepted(pinning(Pin("sha256", "00" * 32), Pin("sha1", "11" * 20), Pin(algorithm, bare(shown))), leaf)
 
     def test_wrong(self, good: Certificate) -> None:
-        """The sentence has both thumbprints, each in the algorithm that is pinned."""
+        """The message has both thumbprints, in the algorithms of the pins."""
         assert refused(pinning(Pin("sha256", "bb" * 32)), good) == (
             f"certificate of esxi1 (192.0.2.10:443) is sha256:{good.sha256}, but "
             f"the configuration pins sha256:{':'.join(['BB'] * 32)}"
@@ -375,11 +375,11 @@ class TestPin:
         assert f"is sha1:{good.sha1} sha256:{good.sha256}, but the configuration pins sha1:" in sentence
 
     def test_an_authority_is_no_leaf(self, authority: Authority, good: Certificate) -> None:
-        """The pin of a certificate further up does not count."""
+        """The pin of an issuer does not match."""
         refused(pinning(Pin("sha256", bare(authority.own.sha256))), good, authority.own)
 
     def test_no_pin(self, good: Certificate) -> None:
-        """Without a pin nobody is trusted."""
+        """Without a pin every certificate is refused."""
         assert refused(pinning(), good).endswith(
             f"is sha256:{good.sha256}, but the configuration pins nothing"
         )
@@ -397,12 +397,12 @@ class TestPin:
 
 
 def test_none(tmp_path: Path) -> None:
-    """verify = none takes anybody."""
+    """verify = none accepts every certificate."""
     accepted(replace(ESXI, verify=Verify.NONE), self_signed(tmp_path, not_after=-DAY / 2))
 
 
 def test_no_buffers_are_kept(authority: Authority) -> None:
-    """An idle connection gives its buffers back, however its upstream is verified."""
+    """An idle connection releases its buffers, with each ``verify``."""
     for upstream in (under(authority), pinning(), replace(ESXI, verify=Verify.SYSTEM)):
         assert Contexts().of(upstream).set_mode(0) & SSL.MODE_RELEASE_BUFFERS
 
@@ -424,7 +424,7 @@ def test_server_name_and_alpn(authority: Authority, good: Certificate) -> None:
 
 @pytest.mark.parametrize("version", [SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION])
 def test_versions(authority: Authority, good: Certificate, version: int) -> None:
-    """TLS 1.2 and 1.3 are spoken with upstreams, and judged alike."""
+    """TLS 1.2 and 1.3 are used with upstreams, and verified in the same way."""
     accepted(under(authority), good, settings=lambda context: context.set_max_proto_version(version))
     refused(
         under(authority, "no.test"), good, settings=lambda context: context.set_max_proto_version(version)
@@ -432,7 +432,7 @@ def test_versions(authority: Authority, good: Certificate, version: int) -> None
 
 
 class TestOtherFailures:
-    """A handshake that fails for other reasons has another name, and a sentence that says what to do."""
+    """A handshake that fails for other reasons has another error, with advice in its message."""
 
     def test_plain_http(self, authority: Authority) -> None:
         class Plain(Protocol):
@@ -462,7 +462,7 @@ class TestOtherFailures:
         assert host.received == b""
 
     def test_wants_a_certificate(self, authority: Authority, good: Certificate) -> None:
-        """In TLS 1.3 this alert comes after the request has gone out: the host was verified by then."""
+        """In TLS 1.3 this alert arrives after the request was sent, to a verified host."""
 
         def demand(context: SSL.Context) -> None:
             context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
@@ -472,7 +472,7 @@ class TestOtherFailures:
         assert "requires a client certificate" in str(client.error)
 
     def test_leaves(self, authority: Authority) -> None:
-        """A host that just goes is no failure of TLS, unless OpenSSL itself noticed."""
+        """A closed connection is a TLS error only if OpenSSL reports it."""
 
         class Gone(Protocol):
             transport: Any
@@ -489,7 +489,7 @@ class TestOtherFailures:
 
 
 class TestFiles:
-    """A file of authorities that cannot be used is refused with a sentence."""
+    """A CA file that cannot be used is refused with a message."""
 
     def test_authorities_are_read_once_for_all_who_share_them(
         self, authority: Authority, tmp_path: Path
@@ -510,7 +510,7 @@ class TestFiles:
     def test_files_of_authorities_that_a_router_makes_up_fill_no_memory(
         self, authority: Authority, tmp_path: Path
     ) -> None:
-        """Those of the configuration stay: the process may not be allowed to read them again."""
+        """Contexts of the configuration are kept, because the process may not read their files again."""
         contexts, own = Contexts(), replace(under(authority), ca=tmp_path / "own.crt")
         files = [tmp_path / f"{number}.crt" for number in range(3 * contexts.MAX_CACHED)]
         for file in (own.ca, *files):
@@ -535,7 +535,7 @@ class TestFiles:
 
 
 def test_over_a_socket(authority: Authority, good: Certificate) -> None:
-    """`connection` serves another transport as well: the same judgement without anything of Twisted."""
+    """`connection` works with other transports: verification does not depend on Twisted."""
     tls = UpstreamTLS(under(authority))
     client, server = tls.connection(), SSL.Connection(Creator(good).context, None)
     server.set_accept_state()

@@ -1,4 +1,4 @@
-"""`tls_profile = old`: hosts with TLS 1.0 or 1.1, or without ECDHE, are reachable where that is asked for."""
+"""`tls_profile = old`: hosts with TLS 1.0 or 1.1, or without ECDHE, can be reached with it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def rsa(authority: Authority) -> Certificate:
 
 
 def speaking(version: int, ciphers: bytes = b"ALL") -> Settings:
-    """A host that speaks this version and these ciphers."""
+    """A host with this TLS version and these ciphers."""
 
     def settings(context: SSL.Context) -> None:
         context.set_min_proto_version(version)
@@ -77,7 +77,7 @@ HOSTS = {
 
 @pytest.mark.parametrize("host", HOSTS)
 def test_an_old_host(authority: Authority, rsa: Certificate, host: str) -> None:
-    """It is reachable with `old`, however it is verified, and without it the sentence says what to write."""
+    """The host is reachable with `old` and any `verify`; without it the error message advises it."""
     settings = HOSTS[host]
     pinning = replace(ESXI, verify=Verify.PIN, pins=(Pin("sha1", bare(rsa.sha1)),))
     for upstream in (replace(ESXI, ca=authority.path), pinning, replace(ESXI, verify=Verify.NONE)):
@@ -89,18 +89,18 @@ def test_an_old_host(authority: Authority, rsa: Certificate, host: str) -> None:
 
 
 def test_a_small_group_for_dhe(rsa: Certificate, tmp_path: Path) -> None:
-    """1,024 bits, as they were usual."""
+    """Diffie-Hellman parameters of 1,024 bits, as old hosts use them."""
     accepted(of(replace(ESXI, verify=Verify.NONE)), rsa, settings=small_dh(tmp_path))
 
 
 @pytest.mark.parametrize("version", [SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION])
 def test_a_new_host(authority: Authority, rsa: Certificate, version: int) -> None:
-    """`old` is no less for a host that is not."""
+    """With `old`, a modern host still gets its best TLS version."""
     accepted(of(replace(ESXI, ca=authority.path)), rsa, settings=speaking(version))
 
 
 def test_a_host_that_is_too_old(rsa: Certificate) -> None:
-    """The advice is not given to who has taken it."""
+    """The error message does not advise `old` if it is set already."""
     upstream = of(replace(ESXI, verify=Verify.NONE))
     client, _ = dial(UpstreamTLS(upstream), Creator(rsa, settings=speaking(SSL.TLS1_2_VERSION, b"PSK")))
     assert isinstance(client.error, UpstreamInvalid) and "tls_profile" not in str(client.error)
@@ -109,7 +109,7 @@ def test_a_host_that_is_too_old(rsa: Certificate) -> None:
 
 @pytest.mark.parametrize(("bits", "words"), [(1024, "its key is too short"), (2048, "for example SHA-1")])
 def test_certificates_are_judged_as_before(authority: Authority, bits: int, words: str) -> None:
-    """Security level 0 is for the TLS: an identity by a chain needs level 2, and a pin nothing."""
+    """Security level 0 is for the connection only: a chain needs level 2, and a pin needs none."""
     leaf = sha1_signed(authority, bits)
     if leaf is None:
         pytest.skip("install Debian package openssl")
@@ -122,7 +122,7 @@ def test_certificates_are_judged_as_before(authority: Authority, bits: int, word
 
 
 def test_a_self_signed_authority(tmp_path: Path) -> None:
-    """A chain of one certificate verifies as with the other profile."""
+    """A chain of one certificate verifies as with the default profile."""
     own = self_signed(tmp_path, names=["esxi1.test"], key="rsa")
     accepted(of(replace(ESXI, ca=own.path)), own, settings=speaking(SSL.TLS1_VERSION))
 
@@ -152,7 +152,7 @@ def test_what_old_adds() -> None:
 
 
 def test_a_host_without_secure_renegotiation() -> None:
-    """OpenSSL cannot be made to serve so: its client's error has the advice."""
+    """The error of OpenSSL's client is made by hand, because its server has no such mode."""
     tls = UpstreamTLS(replace(ESXI, verify=Verify.NONE))
     error = SSL.Error([("SSL routines", "", "unsafe legacy renegotiation disabled")])
     assert "has no secure renegotiation (RFC 5746): update it, or write tls_profile = old" in (

@@ -62,7 +62,7 @@ class Line:
         self.tls.makeConnection(self.transport)
 
     def exchange(self, octets: bytes) -> bytes:
-        """What the server answers to these bytes."""
+        """Send these bytes, and return what the server answers."""
         if octets and not self.transport.disconnecting:
             self.tls.dataReceived(octets)
         answer = self.transport.value()
@@ -87,7 +87,7 @@ class Echo(Protocol):
 
 
 class Client:
-    """A stdlib client in memory: nothing of pyOpenSSL is on this side."""
+    """A client in memory with the TLS of the standard library, without pyOpenSSL."""
 
     def __init__(self, context: ssl.SSLContext, line: Line, name: str | None = "localhost") -> None:
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -110,7 +110,7 @@ class Client:
         raise AssertionError("the handshake does not end")
 
     def shake(self) -> Client:
-        """Handshake and one echo: in TLS 1.3 a server's refusal comes after the client's own success."""
+        """Do a handshake and one echo, because in TLS 1.3 a server refuses after the client has finished."""
         self.run(self.tls.do_handshake)
         self.tls.write(b"ping")
         assert self.run(lambda: self.tls.read(4)) == b"ping"
@@ -132,7 +132,7 @@ def dial(pki: Pki, tls: ListenerTLS | None = None, context: ssl.SSLContext | Non
 
 
 def pump(client: SSL.Connection, line: Line) -> None:
-    """Bytes both ways until neither side has any."""
+    """Move bytes in both directions until neither side has any."""
     while True:
         try:
             octets = client.bio_read(65536)
@@ -146,7 +146,7 @@ def pump(client: SSL.Connection, line: Line) -> None:
 
 
 def open_client(context: SSL.Context, line: Line) -> SSL.Connection:
-    """A pyOpenSSL client, for what the standard library cannot be made to do."""
+    """A pyOpenSSL client, for cases that the standard library does not support."""
     client = SSL.Connection(context, None)
     client.set_connect_state()
     with pytest.raises(SSL.WantReadError):
@@ -172,7 +172,7 @@ def test_versions(pki: Pki, version: ssl.TLSVersion, kind: str) -> None:
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
 def test_old_versions_are_refused(pki: Pki, version: ssl.TLSVersion) -> None:
-    """Nobody gets TLS 1.0 or 1.1."""
+    """TLS 1.0 and 1.1 are refused."""
     context = trusting(pki, minimum_version=version, maximum_version=version)
     with pytest.raises(ssl.SSLError, match=r"(?i)protocol version|unsupported protocol"):
         dial(pki, context=context)
@@ -187,7 +187,7 @@ def test_minimum(pki: Pki) -> None:
 
 
 def test_chain(pki: Pki, tmp_path: Path) -> None:
-    """The whole chain of the file is sent: a client that knows the root alone can verify it."""
+    """The whole chain of the file is sent, so that a client with only the root can verify it."""
     middle = issue(pki.authority.own, tmp_path, "middle", authority=True)
     leaf = Authority.__new__(Authority)
     leaf.folder, leaf.own, leaf.path = tmp_path, middle, middle.path
@@ -201,7 +201,7 @@ def test_chain(pki: Pki, tmp_path: Path) -> None:
 
 
 def test_key_exchange_with_rsa_is_refused(pki: Pki) -> None:
-    """Cipher suites without forward secrecy, or with CBC, are not spoken."""
+    """Cipher suites without forward secrecy, or with CBC, are refused."""
     for suite in ("AES128-GCM-SHA256", "ECDHE-RSA-AES128-SHA256", "DHE-RSA-AES128-GCM-SHA256"):
         context = trusting(pki, maximum_version=ssl.TLSVersion.TLSv1_2)
         context.set_ciphers(f"{suite}:@SECLEVEL=0")
@@ -210,7 +210,7 @@ def test_key_exchange_with_rsa_is_refused(pki: Pki) -> None:
 
 
 def test_the_client_chooses_the_cipher(pki: Pki) -> None:
-    """The client's order counts: it knows whether its processor does AES."""
+    """The client's order of ciphers is used."""
     for wanted in ("ECDHE-ECDSA-CHACHA20-POLY1305", "ECDHE-ECDSA-AES128-GCM-SHA256"):
         context = trusting(pki, maximum_version=ssl.TLSVersion.TLSv1_2)
         context.set_ciphers(f"{wanted}:ECDHE-ECDSA-AES256-GCM-SHA384")
@@ -231,7 +231,7 @@ def with_groups(groups: bytes, version: int) -> SSL.Context:
 @pytest.mark.parametrize("version", [SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION])
 def test_groups(pki: Pki, version: int) -> None:
     """X25519, P-256 and P-384 are the groups, in both versions; others alone are refused."""
-    # With RSA: in TLS 1.2 the list would count for the curve of an ECDSA certificate as well (RFC 8422 5.1).
+    # With RSA, because in TLS 1.2 the list also applies to the curve of an ECDSA certificate (RFC 8422 5.1).
     creator = CurrentContext(listener_context(serve(pki.rsa)))
     for group, name in ((b"X25519", "x25519"), (b"P-256", "secp256r1"), (b"P-384", "secp384r1")):
         client = open_client(with_groups(group, version), Line(creator))
@@ -242,7 +242,7 @@ def test_groups(pki: Pki, version: int) -> None:
 
 
 class Without:
-    """cffi's library as it would be without one of its functions."""
+    """The cffi library without one of its functions."""
 
     def __init__(self, name: str, replacement: Any = None) -> None:
         self._name, self._replacement, self._lib = name, replacement, _util.lib
@@ -268,14 +268,14 @@ def test_groups_without_the_private_call(pki: Pki, monkeypatch: pytest.MonkeyPat
 
 
 def test_the_private_call_is_there() -> None:
-    """pyOpenSSL still has what set_groups uses: should this fail, the listeners are down to P-256."""
+    """pyOpenSSL has the private call of set_groups; without it, listeners have only P-256."""
     assert callable(_util.lib.SSL_CTX_set1_curves_list)
     assert SSL.Context(SSL.TLS_METHOD)._context is not None
     set_groups(SSL.Context(SSL.TLS_METHOD))
 
 
 def test_alpn(pki: Pki) -> None:
-    """http/1.1 is chosen wherever it stands, and a client without ALPN gets no answer about it."""
+    """http/1.1 is selected at any position, and a client without ALPN gets no ALPN answer."""
     context = trusting(pki)
     assert dial(pki, context=context).tls.selected_alpn_protocol() is None
     context.set_alpn_protocols(["h2", "http/1.1"])
@@ -283,7 +283,7 @@ def test_alpn(pki: Pki) -> None:
 
 
 def test_alpn_without_http(pki: Pki) -> None:
-    """A client that offers others only gets RFC 7301's alert; the next client is not touched by it."""
+    """A client that offers only other protocols gets RFC 7301's alert; the next client is not affected."""
     creator = CurrentContext(listener_context(pki.tls))
     context = trusting(pki)
     context.set_alpn_protocols(["h2", "ftp"])
@@ -295,7 +295,7 @@ def test_alpn_without_http(pki: Pki) -> None:
 
 
 def test_renegotiation_is_refused(pki: Pki) -> None:
-    """A client that asks for a renegotiation (TLS 1.2) is told no_renegotiation (RFC 5246 7.2.2)."""
+    """A client that asks for a renegotiation (TLS 1.2) gets the alert no_renegotiation (RFC 5246 7.2.2)."""
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.set_max_proto_version(SSL.TLS1_2_VERSION)
     line = Line(CurrentContext(listener_context(pki.tls)))
@@ -316,7 +316,7 @@ def test_no_compression(pki: Pki) -> None:
 
 
 def test_no_buffers_are_kept(pki: Pki) -> None:
-    """An idle connection gives its buffers back: 34 KiB of each console otherwise."""
+    """An idle connection releases its buffers of 34 KiB."""
     assert SSL.Context(SSL.TLS_SERVER_METHOD).set_mode(0) & SSL.MODE_RELEASE_BUFFERS == 0
     assert listener_context(pki.tls).set_mode(0) & SSL.MODE_RELEASE_BUFFERS
 
@@ -340,11 +340,11 @@ def test_client_certificate(pki: Pki, tmp_path: Path, version: ssl.TLSVersion) -
     with pytest.raises(ssl.SSLError):
         attempt(Authority(tmp_path / "other", "another CA").client("mallory"))
     with pytest.raises(ssl.SSLError):
-        attempt(pki.server)  # of the right authority, but for servers
+        attempt(pki.server)  # the right authority, but a certificate for servers
 
 
 def test_sessions_resume_with_client_certificates(pki: Pki) -> None:
-    """A resumption works (it needs a session id context) and still knows the client's certificate."""
+    """A session is resumed, and the connection still has the client's certificate."""
     context = trusting(pki, maximum_version=ssl.TLSVersion.TLSv1_2)
     alice = pki.authority.client("alice")
     context.load_cert_chain(alice.path, alice.key_path)
@@ -360,7 +360,7 @@ def test_sessions_resume_with_client_certificates(pki: Pki) -> None:
 
 
 def test_replace(pki: Pki, tmp_path: Path) -> None:
-    """A new context is for new connections; those that stand keep theirs."""
+    """A new context is used for new connections; existing ones keep theirs."""
     renewed = pki.authority.server("renewed")
     creator = CurrentContext(listener_context(pki.tls))
     old = Client(trusting(pki), Line(creator)).shake()
@@ -373,7 +373,7 @@ def test_replace(pki: Pki, tmp_path: Path) -> None:
 
 
 def test_a_used_context_cannot_be_changed(pki: Pki) -> None:
-    """pyOpenSSL itself refuses to change a context that has had a connection."""
+    """pyOpenSSL refuses to change a context after its first connection."""
     context = listener_context(pki.tls)
     CurrentContext(context).connection()
     with pytest.raises(ValueError, match="cannot be mutated"):
@@ -426,7 +426,7 @@ KEYS: dict[str, Any] = {
 
 @pytest.mark.parametrize("kind", KEYS)
 def test_keys(pki: Pki, tmp_path: Path, kind: str) -> None:
-    """A certificate whose key no client offers to accept is refused, and every other one serves."""
+    """A certificate whose kind of key no client accepts is refused; all others are served."""
     key = KEYS[kind]()
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.now(UTC)
