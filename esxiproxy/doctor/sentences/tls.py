@@ -7,7 +7,7 @@ from esxiproxy.doctor.certificate import CertificateFacts, day
 from esxiproxy.doctor.tls import TlsFault, TlsVisit
 from esxiproxy.doctor.trust import OF_NAMES, CertificateProblem, HostVerification
 from esxiproxy.doctor.url import ConsoleUrl
-from esxiproxy.net.tls.errors import AS_NAME
+from esxiproxy.net.tls.errors import DNS_NAME_SUFFIX
 
 NOT_SENT = "the request was not sent, since its path is the secret"
 _LISTED = 8
@@ -149,7 +149,7 @@ def _remedy(url: ConsoleUrl, visit: TlsVisit) -> str:
         return "Compare the clocks of the two machines, or "
     if CertificateProblem.SELF_SIGNED in problems or CertificateProblem.UNKNOWN_AUTHORITY in problems:
         return "Name the file of its authority (verify = ca and ca = FILE, here --ca FILE), or "
-    if CertificateProblem.NAME in problems and f"{url.host}{AS_NAME}" in _names(visit):
+    if CertificateProblem.NAME in problems and f"{url.host}{DNS_NAME_SUFFIX}" in _names(visit):
         return "Renew it with the address as an IP address in its subjectAltName, or "
     if CertificateProblem.NAME in problems:
         return "Use a name that it has, or "

@@ -78,7 +78,7 @@ class UpstreamTLS:
         """
         connection = peer if isinstance(peer, UpstreamConnection) else peer.getHandle()
         if connection.fault is not None:  # not expected: the handshake would have failed
-            raise tls_errors.rejected(self.upstream, connection.fault, connection.leaf)
+            raise tls_errors.untrusted_chain(self.upstream, connection.fault, connection.leaf)
         certificate = connection.get_peer_certificate()
         der = None if certificate is None else crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
         try:
@@ -101,7 +101,7 @@ class UpstreamTLS:
         except crypto.X509StoreContextError as error:
             fault = ChainFault.of(error.certificate, *error.errors[:2])
             leaf = crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
-            raise tls_errors.rejected(self.upstream, fault, leaf) from None
+            raise tls_errors.untrusted_chain(self.upstream, fault, leaf) from None
 
     def explain(self, error: BaseException) -> SessionError | None:
         """Return the SessionError for a failure of the handshake; None if it is not a TLS error."""
@@ -254,9 +254,9 @@ def _check_name(der: bytes, upstream: Upstream) -> None:
         else:
             verify_certificate_hostname(certificate, _ascii(host))
     except (service_identity.VerificationError, service_identity.CertificateError):
-        names = tls_errors.names(certificate)
+        names = tls_errors.names_of(certificate)
         advice = "use one of its names as the host"
-        if address is not None and f"{address}{tls_errors.AS_NAME}" in names.split(", "):
+        if address is not None and f"{address}{tls_errors.DNS_NAME_SUFFIX}" in names.split(", "):
             advice = "renew it with the address as an IP address in its subjectAltName (RFC 9525 6.4)"
         raise UpstreamUntrusted(
             f"certificate of {label(upstream)} is for {names}, not for {host}: "

@@ -18,7 +18,7 @@ from esxiproxy.net.tls.server import reason_of
 
 MAX_NAMES = 8
 """Maximum number of names of a certificate that an error message lists."""
-AS_NAME = " (as a DNS name)"
+DNS_NAME_SUFFIX = " (as a DNS name)"
 """Suffix of an IP address that a certificate has as a DNS name, which does not match it (RFC 9525 6.4)."""
 UNKNOWN_ISSUER = {
     Codes.ERR_SELF_SIGNED_CERT_IN_CHAIN,
@@ -39,9 +39,11 @@ class ChainFault:
     """The position in the chain: 0 is the upstream's certificate, 1 that of its issuer."""
     subject: str
     until: datetime | None
+    """The end of the certificate's validity; None if the certificate cannot be read."""
 
     @classmethod
     def of(cls, certificate: crypto.X509, code: int, depth: int) -> ChainFault:
+        """Return the fault of a certificate with OpenSSL's code for it."""
         try:
             parsed = certificate.to_cryptography()
             subject = printable(parsed.subject.rfc4514_string())
@@ -64,21 +66,21 @@ class CertificateRejected(SSL.Error):
 def explain(error: BaseException, upstream: Upstream) -> SessionError | None:
     """Return the SessionError for a failure of the handshake; None if it is not a TLS error."""
     if isinstance(error, CertificateRejected):
-        return rejected(upstream, error.fault, error.leaf)
+        return untrusted_chain(upstream, error.fault, error.leaf)
     if not isinstance(error, SSL.Error):
         return None
     where = label(upstream)
     if isinstance(error, SSL.SysCallError | SSL.ZeroReturnError):
         return UpstreamLost(f"{where} closed the connection during the TLS handshake")
     reason = reason_of(error)
-    reasons = OLD_REASONS if upstream.tls_profile is TLSProfile.OLD else REASONS
+    reasons = OLD_EXPLANATIONS if upstream.tls_profile is TLSProfile.OLD else EXPLANATIONS
     for part, sentence in reasons:
         if part in reason:
             return UpstreamInvalid(f"{where} {sentence} ({reason})")
     return UpstreamInvalid(f"TLS handshake with {where} failed: {reason}")
 
 
-REASONS = (
+EXPLANATIONS = (
     (
         "wrong version number",
         "does not answer with TLS: if it is plain HTTP, write ws:// in its url, or use another port",
@@ -95,19 +97,19 @@ REASONS = (
     ),
 )
 """Parts of OpenSSL's reasons, each with an explanation for an operator."""
-OLD_REASONS = (
+OLD_EXPLANATIONS = (
     ("protocol version", "has no TLS from 1.0 to 1.3: update it"),
     ("unsupported protocol", "has no TLS from 1.0 to 1.3: update it"),
     (
         "handshake failure",
         "refuses the handshake: there is no cipher in common, or it requires a client certificate",
     ),
-    *REASONS,
+    *EXPLANATIONS,
 )
 """The reasons for an upstream with ``tls_profile = old``; the first matching part is used."""
 
 
-def rejected(upstream: Upstream, fault: ChainFault, leaf: bytes | None) -> UpstreamUntrusted:
+def untrusted_chain(upstream: Upstream, fault: ChainFault, leaf: bytes | None) -> UpstreamUntrusted:
     """Return the error for a chain that does not verify, with advice in its message."""
     if fault.code == Codes.ERR_CERT_HAS_EXPIRED:
         what = f"expired on {fault.until:%Y-%m-%d}" if fault.until else "has expired"
@@ -121,7 +123,7 @@ def rejected(upstream: Upstream, fault: ChainFault, leaf: bytes | None) -> Upstr
         what = f"is signed by an authority that {known}"
         advice = "name the authority's file with verify = ca and ca = FILE"
     else:
-        what, advice = f"does not verify: {_openssl_words(fault.code)}", ""
+        what, advice = f"does not verify: {_description_of(fault.code)}", ""
     if fault.depth > 0:
         what = f"{what} ({fault.subject}, {fault.depth} above it)"
     pin = "" if leaf is None else f"if it is the right host, pin it with {pin_setting(leaf)}"
@@ -140,7 +142,7 @@ def pin_setting(leaf: bytes) -> str:
     return f"verify = pin, pin = {pin_of(leaf, 'sha256')}"
 
 
-def names(certificate: x509.Certificate) -> str:
+def names_of(certificate: x509.Certificate) -> str:
     """Return a list of the DNS names and IP addresses in a certificate (RFC 5280 4.2.1.6)."""
     try:
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -154,7 +156,7 @@ def names(certificate: x509.Certificate) -> str:
 
 def shown_name(name: str) -> str:
     """Return a DNS name of a certificate for an error message, marked if it is an IP address."""
-    return f"{name}{AS_NAME}" if address_of(name) is not None else name
+    return f"{name}{DNS_NAME_SUFFIX}" if address_of(name) is not None else name
 
 
 def address_of(host: str) -> str | None:
@@ -172,7 +174,7 @@ def printable(text: str) -> str:
 
 UNKNOWN_STRENGTH = 1
 """OpenSSL's X509_V_ERR_UNSPECIFIED."""
-WEAK = {
+WEAKNESSES = {
     UNKNOWN_STRENGTH: "it cannot be read, so its strength is unknown",
     66: "its key is too short",
     67: "an authority's key is too short",
@@ -181,9 +183,9 @@ WEAK = {
 """Explanations of X509_V_ERR_EE_KEY_TOO_SMALL and the next two codes, which pyOpenSSL does not name."""
 
 
-STRONG_BITS = {crypto.TYPE_RSA: 2048, crypto.TYPE_DSA: 2048, crypto.TYPE_EC: 224}
+MIN_KEY_BITS = {crypto.TYPE_RSA: 2048, crypto.TYPE_DSA: 2048, crypto.TYPE_EC: 224}
 """Minimum number of bits of a key for OpenSSL's security level 2; other kinds have a fixed strength."""
-STRONG_DIGEST = 28
+MIN_DIGEST_BYTES = 28
 """Minimum number of bytes of a signature's digest for that level; SHA-1 and MD5 have less."""
 
 
@@ -191,7 +193,7 @@ def weakness_of(certificate: crypto.X509, depth: int) -> int | None:
     """Return OpenSSL's error code for a certificate that is too weak for security level 2; None otherwise."""
     try:
         key = certificate.get_pubkey()
-        if key.bits() < STRONG_BITS.get(key.type(), 0):
+        if key.bits() < MIN_KEY_BITS.get(key.type(), 0):
             return 67 if depth else 66
         parsed = certificate.to_cryptography()
         digest = parsed.signature_hash_algorithm
@@ -199,12 +201,12 @@ def weakness_of(certificate: crypto.X509, depth: int) -> int | None:
         own = parsed.subject == parsed.issuer
     except UNREADABLE:
         return UNKNOWN_STRENGTH
-    return 68 if not own and digest is not None and digest.digest_size < STRONG_DIGEST else None
+    return 68 if not own and digest is not None and digest.digest_size < MIN_DIGEST_BYTES else None
 
 
-def _openssl_words(code: int) -> str:
-    if code in WEAK:
-        return WEAK[code]
+def _description_of(code: int) -> str:
+    if code in WEAKNESSES:
+        return WEAKNESSES[code]
     for name, value in vars(Codes).items():
         if value == code and name.startswith("ERR_"):
             return name.removeprefix("ERR_").replace("_", " ").lower()

@@ -8,7 +8,7 @@ from esxiproxy.core.errors import TLSHandshakeFailed
 from esxiproxy.net.tls.server import reason_of
 from esxiproxy.net.transport.interfaces import HandshakeCut
 
-REASONS = (
+EXPLANATIONS = (
     ("http request", "the client sent plain HTTP to a TLS listener"),
     ("https proxy request", "the client sent a request for an HTTP proxy to a TLS listener"),
     ("wrong version number", "the client did not send TLS to a TLS listener"),
@@ -44,6 +44,6 @@ def handshake_fault(error: BaseException) -> tuple[TLSHandshakeFailed, str] | No
     reason = reason_of(error)
     if "unexpected eof" in reason:  # Twisted's TLS reports this also for a client that sent nothing
         return None
-    sentence = next((sentence for part, sentence in REASONS if part in reason), "")
+    sentence = next((sentence for part, sentence in EXPLANATIONS if part in reason), "")
     detail = f"TLS handshake failed: {reason}{': ' if sentence else ''}{sentence}"
     return TLSHandshakeFailed(detail, status=0), "client" if " alert " in reason else "proxy"
