@@ -4,8 +4,11 @@ from ipaddress import ip_network
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
 
 from esxiproxy.core.errors import RouteNotFound, UpstreamRefused
+from esxiproxy.core.http.chunks import TURN
 from esxiproxy.core.http.forwarded import TrustedProxies
 from esxiproxy.core.http.policy import Http, ListenerPolicy
 from esxiproxy.core.routing import Principal, Subprotocol, Upstream
@@ -261,6 +264,65 @@ def test_a_refusal_of_the_upstream_is_passed_on_with_fields_and_body(answer):
     assert scene.at_rest()
 
 
+@pytest.mark.parametrize("before", [b"\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n\r\n"])
+@pytest.mark.parametrize("accepts", [True, False])
+@pytest.mark.parametrize("chunk", [1, 65536])
+def test_an_empty_line_before_a_status_line_is_skipped(before, accepts, chunk):
+    scene = Scene()
+    asked(scene)
+    scene.host.send(before, chunk)
+    scene.pump()
+    if accepts:
+        scene.accept(extra=b"\x82\x02hi")
+    else:
+        scene.host.send(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 5\r\n\r\nspent", chunk)
+    scene.pump()
+    assert status(scene.client.received) == (101 if accepts else 403)
+    assert scene.client.received.endswith(b"\r\n\r\n" + (b"\x82\x02hi" if accepts else b"spent"))
+
+
+def test_a_refusal_with_many_chunks_is_read_over_several_turns():
+    scene = Scene()
+    asked(scene)
+    scene.host.send(b"HTTP/1.1 403 Forbidden\r\nTransfer-Encoding: chunked\r\n\r\n", 65536)
+    calls, later = [], scene.clock.callLater
+    scene.clock.callLater = lambda seconds, *call: calls.append(seconds) or later(seconds, *call)
+    body = b"9\r\n123456789\r\n" * 4 * TURN
+    scene.host.send(body, len(body))
+    scene.pump()
+    assert not scene.host.transport.reading and calls == [0]
+    scene.clock.advance(0)
+    assert scene.host.transport.reading and calls == [0, 0, 0]
+    scene.host.send(b"0\r\n\r\n")
+    scene.pump()
+    assert status(scene.client.received) == 403 and scene.client.received.endswith(b"123456789" * 4 * TURN)
+    scene.client.close()
+    scene.advance(6)
+    assert scene.at_rest()
+
+
+def test_a_refusal_with_tiny_chunks_without_end_is_502():
+    scene = Scene()
+    asked(scene)
+    scene.host.send(b"HTTP/1.1 403 Forbidden\r\nTransfer-Encoding: chunked\r\n\r\n", 65536)
+    scene.host.send(b"1\r\nx\r\n" * 70_000, 1 << 20)
+    scene.advance(10)
+    assert status(scene.client.received) == 502 and scene.record.error == "UpstreamInvalid"
+
+
+def test_a_connection_that_ends_between_two_turns_leaves_the_part_that_was_read():
+    scene = Scene()
+    asked(scene)
+    scene.host.send(b"HTTP/1.1 403 Forbidden\r\nTransfer-Encoding: chunked\r\n\r\n", 65536)
+    body = b"9\r\n123456789\r\n" * 2 * TURN
+    scene.host.send(body, len(body))
+    scene.pump()
+    scene.backend.connectionLost(Failure(ConnectionDone()))
+    scene.pump()
+    assert status(scene.client.received) == 403 and scene.client.received.endswith(b"123456789" * 2 * TURN)
+    scene.clock.advance(0)
+
+
 def test_a_refusals_body_is_cut_at_64_kib():
     scene = Scene()
     asked(scene)
@@ -394,6 +456,8 @@ INVALID = {
     "wrong accept value": ACCEPTED + b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
     "endless head": b"HTTP/1.1 200 OK\r\n" + b"X: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n" * 1000,
     "endless interim answers": b"HTTP/1.1 100 Continue\r\n\r\n" * 6,
+    "empty lines without end": b"\r\n" * 9,
+    "NUL in a chunk's extension": b"HTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\n1;a=\x00\r\nx\r\n",
 }
 
 

@@ -25,12 +25,14 @@ _BODILESS = frozenset({204, 304})
 class ResponseReader:
     """The answer on one ``h11.Connection``: heads as they are, a chunked body by way of :class:`Chunks`.
 
-    ``heard`` says whether a byte has come.  ``bodiless`` says that the request was a HEAD.
+    ``heard`` says whether a byte has come.  ``bodiless`` says that the request was a HEAD.  ``max_head`` is
+    the limit for the bytes of one head.
     """
 
-    def __init__(self, connection: h11.Connection, bodiless: bool) -> None:
+    def __init__(self, connection: h11.Connection, bodiless: bool, max_head: int = MAX_ANSWER_HEAD) -> None:
         self._connection = connection
         self._bodiless = bodiless
+        self._max_head = max_head
         self._head = b""
         self._searched = 0
         self._in_head = True
@@ -43,6 +45,11 @@ class ResponseReader:
     def more(self) -> bool:
         """Whether whole chunks wait for another turn of the reactor."""
         return self._chunks is not None and self._chunks.more
+
+    @property
+    def unread(self) -> bytes:
+        """The bytes that follow the last head: after a 101, the first frames."""
+        return self._connection.trailing_data[0] + self._head
 
     def feed(self, octets: bytes) -> None:
         """Add what was read, or nothing for another turn.  Raises UpstreamInvalid for what is no HTTP/1.x."""
@@ -85,8 +92,8 @@ class ResponseReader:
         self._check_start()
         match = _END.search(self._head, max(0, self._searched - 2))
         self._searched = len(self._head)
-        if (len(self._head) if match is None else match.end()) > MAX_ANSWER_HEAD:
-            raise UpstreamInvalid(f"the upstream's answer has a head over {MAX_ANSWER_HEAD} bytes")
+        if (len(self._head) if match is None else match.end()) > self._max_head:
+            raise UpstreamInvalid(f"the upstream's answer has a head over {self._max_head} bytes")
         if match is None:
             return False
         head, self._head = self._head[: match.end()], self._head[match.end() :]

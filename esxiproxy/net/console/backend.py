@@ -26,6 +26,7 @@ from esxiproxy.core.errors import (
     UpstreamRedirect,
 )
 from esxiproxy.core.http.head import MAX_HEAD, Fields
+from esxiproxy.core.http.response_reader import ResponseReader
 from esxiproxy.core.http.rewriting import ResponseRewriter
 from esxiproxy.core.websocket.closing import Side
 from esxiproxy.core.websocket.frames import FrameWalker
@@ -84,7 +85,7 @@ class Backend(SlotOwner, Leg, WebSocketClientProtocol):
         self._opening = opening
         self._tls = tls
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
-        self._began = False
+        self._reader = ResponseReader(self._http, bodiless=False, max_head=MAX_HEAD)
         self._interim = 0
         self._answer: h11.Response | None = None
         self._body = bytearray()
@@ -115,32 +116,49 @@ class Backend(SlotOwner, Leg, WebSocketClientProtocol):
         self.transport.write(octets)
 
     def processHandshake(self) -> None:
-        """Read what there is of the upstream's answer."""
+        """Read the bytes of the upstream's answer that were received."""
         octets, self.data = self.data, b""
         if self.opened is not None:
             self._read(octets)
 
     def _read(self, octets: bytes) -> None:
-        """``b""`` stands for the end of the stream, as h11 has it."""
-        if not self._began and octets:
-            self._began = True
-            if octets[:5] != b"HTTP/"[: len(octets)]:  # h11 waits for the end of a head, and SSH has none
-                self.fail(UpstreamInvalid("the upstream's answer is no HTTP/1.1"))
-                return
+        """Read one turn's part of the answer; pause the transport until the next turn if there is more."""
         try:
-            self._http.receive_data(octets)
-            while self.opened is not None:
-                event = self._http.next_event()
-                if event is h11.NEED_DATA or event is h11.PAUSED:
-                    return
-                self._take(event)
-        except h11.RemoteProtocolError as error:
-            if self._answer is not None:
-                self._refused()  # its body was cut off: what came is better than nothing
-            elif error.error_status_hint == 431:
-                self.fail(UpstreamInvalid(f"the upstream's answer has a head of more than {MAX_HEAD} bytes"))
-            else:
-                self.fail(UpstreamInvalid("the upstream's answer is no HTTP/1.1"))
+            self._reader.feed(octets)
+            self._take_events()
+        except UpstreamInvalid as error:
+            self.fail(error)
+        except h11.RemoteProtocolError:
+            self.fail(UpstreamInvalid("the upstream's answer is no HTTP/1.1"))
+        if self.opened is not None and self._reader.more:
+            self.transport.pauseProducing()
+            self.factory.clock.callLater(0, self._read_on)
+
+    def _read_on(self) -> None:
+        if self.opened is None:
+            return
+        self._read(b"")
+        if self.opened is not None and not self._reader.more:
+            self.transport.resumeProducing()
+
+    def _read_end(self) -> None:
+        """Read what is left of a refusal after the end of the connection."""
+        while self.opened is not None and self._reader.more:  # the bytes of one read
+            self._read(b"")
+        if self.opened is None:
+            return
+        try:
+            self._reader.end()
+            self._take_events()
+        except h11.RemoteProtocolError:
+            self._refused()  # its body was cut off: the part that was received is passed on
+
+    def _take_events(self) -> None:
+        while self.opened is not None:
+            event = self._reader.next_event()
+            if event is h11.NEED_DATA or event is h11.PAUSED:
+                return
+            self._take(event)
 
     def _take(self, event: Any) -> None:
         if isinstance(event, h11.InformationalResponse):
@@ -169,8 +187,8 @@ class Backend(SlotOwner, Leg, WebSocketClientProtocol):
             self.fail(error)
             return
         self.acceptance = replace(acceptance, fields=tuple(opening.view.response_fields(fields)))
-        early, _closed = self._http.trailing_data
-        del self._http, self._opening  # a console lasts for days
+        early = self._reader.unread
+        del self._http, self._reader, self._opening  # a console lasts for days
         self.open()
         opened, self.opened = self.opened, None
         assert opened is not None
@@ -211,7 +229,7 @@ class Backend(SlotOwner, Leg, WebSocketClientProtocol):
             self.relay.lost(self)
         elif self.opened is not None:
             if self._answer is not None:
-                self._read(b"")
+                self._read_end()
             if self.opened is not None:
                 self.fail(self._loss(reason))
 
@@ -230,3 +248,4 @@ class BackendFactory(WebSocketClientFactory):
 
     def __init__(self, clock: Any) -> None:
         super().__init__("ws://upstream.invalid", reactor=clock)
+        self.clock = clock
