@@ -125,6 +125,22 @@ def test_a_drain_does_not_end_between_the_record_and_the_last_write():
     assert asked == [b""] and scene.client.received.endswith(b"x" * 1000)
 
 
+def test_a_drain_waits_for_the_last_write_of_a_pipelined_request():
+    scene = HttpScene(close_timeout=5)
+    scene.ask(get(b"/first") + get(b"/second"))
+    scene.answer(OK)
+    scene.sessions.drain()
+    empty, left = scene.sessions.when_empty(), []
+    empty.addCallback(lambda _none: left.append(scene.client.transport.queue))
+    scene.client.block()
+    scene.answer(BIG)
+    assert len(scene.records) == 2 and not empty.called
+    scene.client.unblock()
+    scene.pump()
+    scene.advance(LOOK * 2)
+    assert left == [b""] and scene.client.received.endswith(b"x" * 1000)
+
+
 @pytest.mark.parametrize("stays", [True, False])
 def test_a_refused_opening_does_not_hold_up_a_drain(stays):
     """The record is written with the refusal, even if the client closes much later."""

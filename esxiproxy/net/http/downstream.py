@@ -129,7 +129,8 @@ class HttpDownstream:
         for reason in ("early", "upstream"):
             self.flow.pause(reason, False)
         self._over(held)
-        self.sessions.flushed(self)
+        if not self.busy:  # the next request may have begun: its answer is waited for, too
+            self.sessions.flushed(self)
 
     # The idle upstream connection
 
