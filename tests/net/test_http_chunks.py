@@ -174,3 +174,12 @@ def test_other_things_before_a_status_line_are_no_http(before):
     scene.ask(get())
     scene.answer(before + OK, 1)
     assert read(scene.client.received).status == 502 and scene.record.error == "UpstreamInvalid"
+
+
+def test_a_fault_in_the_read_that_brings_the_head_leaves_the_status_in_the_record():
+    scene = HttpScene()
+    scene.ask(get())
+    scene.answer(b"HTTP/1.1 207 Multi-Status\r\nTransfer-Encoding: chunked\r\n\r\n" + b"no size\r\n", 65536)
+    assert scene.record.status == 207 and scene.record.phases["answered"] == 0.0
+    assert scene.record.error == "UpstreamInvalid"
+    assert scene.client.received.startswith(b"HTTP/1.1 207 ")

@@ -265,6 +265,8 @@ class Exchange:
         started = forwarding.started
         if not started:
             self.session.status = error.status_code
+        elif not self.session.status:  # head and fault came in one read
+            self.session.answered(forwarding.status)
         self._end()
         if started and (cut or not forwarding.delimited):
             client.transport.abortConnection()
