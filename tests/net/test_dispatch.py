@@ -136,6 +136,24 @@ def test_who_goes_on_sending_behind_a_refusal_is_gone_in_time(every, gone):
     assert scene.client.ended == "aborted" and scene.at_rest()
 
 
+def test_few_connections_at_once_get_more_time_for_the_rest_of_an_upload(monkeypatch):
+    monkeypatch.setattr("esxiproxy.net.listener.dispatch.MAX_DISCARDING", 1)
+    scene = refused()
+    scene.client.send(b"x" * 10_000)
+    scene.pump()
+    first, scene.client = scene.client, Wire(scene.factory.buildProtocol(None))
+    scene.client.send(b"GET / HTTP/1.1\r\n\r\n")
+    for _ in range(8):
+        first.send(b"x" * 10_000)
+        scene.client.send(b"x" * 10_000)
+        first.pump()
+        scene.advance(1)
+    assert scene.client.ended == "aborted" and not first.ended
+    first.close()
+    first.pump()
+    assert first.ended and not scene.factory.discarding and scene.at_rest()
+
+
 def test_who_sends_too_much_behind_a_refusal_is_not_read_any_more(monkeypatch):
     monkeypatch.setattr("esxiproxy.net.listener.dispatch._MAX_DISCARDED", 1 << 20)
     scene = refused()

@@ -35,6 +35,8 @@ from esxiproxy.net.upstream.gateway import Gateway
 
 _MAX_DISCARDED = 1024 * 1024 * 1024
 """Bytes that are read and discarded behind the last answer of a connection."""
+MAX_DISCARDING = 256
+"""Connections of a listener that get more than ``close_timeout`` for the rest of an upload."""
 
 
 class Listener(typing.Protocol):
@@ -47,6 +49,7 @@ class Listener(typing.Protocol):
     clock: Any
     edge: ListenerPolicy
     frontends: FrontendFactory
+    discarding: set[Any]
 
 
 @implementer(IHandshakeListener)
@@ -118,6 +121,7 @@ class Dispatch(Protocol):
         if self._shaking and (fault := handshake_fault(reason.value)) is not None:
             self._record(fault[0], self._request(NO_HEAD), Kind.HTTP, fault[1])
         self.factory.sessions.flushed(self)
+        self.factory.discarding.discard(self)
         self.__dict__.pop("dataReceived", None)  # a circle that somebody would have to collect
         if self._http is not None:
             self._http.lost()
@@ -298,9 +302,16 @@ class Dispatch(Protocol):
         self.transport.abortConnection()
 
     def _discard(self, data: bytes) -> None:
-        """Discard the rest of an upload, within bounds: its client looks at the answer at its end only."""
+        """Discard the rest of an upload, since its client may read the answer only at its end.
+
+        The bounds are the bytes, the time (see ``Linger.received``) and the number of such connections:
+        beyond ``MAX_DISCARDING`` of them a connection is ended after ``close_timeout``.
+        """
         self._discarded += len(data)
-        if isinstance(self._timer, Linger):
+        discarding = self.factory.discarding
+        if len(discarding) < MAX_DISCARDING:
+            discarding.add(self)
+        if isinstance(self._timer, Linger) and self in discarding:
             self._timer.received(len(data))
         if self._discarded > _MAX_DISCARDED:
             self.transport.pauseProducing()

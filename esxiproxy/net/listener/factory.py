@@ -38,6 +38,8 @@ class ListenerFactory(Factory):
         self.clock = clock
         self.edge = edge or ListenerPolicy()
         self.frontends = FrontendFactory(clock)
+        self.discarding: set[Any] = set()
+        """Connections whose client goes on sending after its last answer."""
 
     def buildProtocol(self, addr: Any) -> Any:
         return Dispatch(self)
