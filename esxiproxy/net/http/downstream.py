@@ -12,7 +12,7 @@ from esxiproxy.core.routing import Upstream
 from esxiproxy.core.session.session import Session
 from esxiproxy.core.session_limits import MAX_EARLY
 from esxiproxy.net.http.exchange import Exchange
-from esxiproxy.net.http.flow_control import HttpFlow
+from esxiproxy.net.http.flow_control import HttpFlow, PauseReason
 from esxiproxy.net.http.upstream import HttpUpstream
 from esxiproxy.net.sessions import Sessions
 from esxiproxy.net.sockets.send_queue import unsent_bytes
@@ -77,7 +77,7 @@ class HttpDownstream:
             return
         self._held += octets
         if len(self._held) > MAX_EARLY:
-            self.flow.pause("early")
+            self.flow.set_paused(PauseReason.HELD, True)
 
     def lost(self) -> None:
         """The client's connection has ended."""
@@ -115,19 +115,24 @@ class HttpDownstream:
         if self.flow.blocked:
             # The next request has to wait: a client that asks and never reads would fill our memory.
             self._draining = True
-            self.flow.changed = self._drained
-            self.flow.stalled = self.transport.abortConnection
+            self.flow.observe(self)
         else:
             self._drained()
 
+    def flow_changed(self, flow: HttpFlow) -> None:
+        """Await the next request when the last answer has left the transport's buffer."""
+        if not flow.blocked:
+            self._drained()
+
+    def flow_stalled(self, flow: HttpFlow) -> None:
+        """Abort the connection: the client does not take its last answer."""
+        self.transport.abortConnection()
+
     def _drained(self) -> None:
-        if self.flow.blocked:
-            return
         self._draining = False
-        self.flow.forget_exchange()
+        self.flow.unobserve()
         held, self._held = self._held, b""
-        for reason in ("early", "upstream"):
-            self.flow.pause(reason, False)
+        self.flow.resume()
         self._over(held)
         if not self.busy:  # the next request may have begun: its answer is waited for, too
             self.sessions.flushed(self)

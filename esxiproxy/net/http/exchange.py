@@ -27,7 +27,7 @@ from esxiproxy.core.routing import Upstream
 from esxiproxy.core.session.session import Session
 from esxiproxy.core.session_limits import MAX_EARLY
 from esxiproxy.net.http.deadlines import HttpDeadlines
-from esxiproxy.net.http.flow_control import HttpFlow
+from esxiproxy.net.http.flow_control import HttpFlow, PauseReason
 from esxiproxy.net.http.upstream import HttpUpstream
 from esxiproxy.net.sessions import Sessions, log_bug
 from esxiproxy.net.sockets.timers import Timers
@@ -86,8 +86,7 @@ class Exchange:
         self._early = rest
         if client.sessions.draining:
             return self.fail(Draining("the proxy is shutting down"))
-        client.flow.changed = self._client_changed
-        client.flow.stalled = partial(self._stalled, StallTimeout, "client")
+        client.flow.observe(self)
         client.flow.timeout = self.session.limits.stall_timeout
         self._admit()
 
@@ -115,15 +114,14 @@ class Exchange:
         session.mark("connected")
         self._upstream = upstream
         upstream.take(self)
-        upstream.flow.changed = self._upstream_changed
-        upstream.flow.stalled = partial(self._stalled, UpstreamTimeout, "upstream")
+        upstream.flow.observe(self)
         request = upstream_request(session.request, route, session.principal)
         upstream.transport.write(self._forwarding.begin(*request))
         early, self._early = self._early, b""
         self.deadlines.request_forwarded()
-        self._client_changed()
+        self.flow_changed(self._client.flow)
         self._forward_request(early)
-        self._client.flow.pause("early", False)
+        self._client.flow.set_paused(PauseReason.HELD, False)
 
     def _not_admitted(self, failure: Failure) -> None:
         if self._over and failure.check(CancelledError):
@@ -145,7 +143,7 @@ class Exchange:
         else:
             self._forward_request(octets)
         if len(self._early) + len(self._forwarding.trailing_data) > MAX_EARLY:
-            self._client.flow.pause("early")
+            self._client.flow.set_paused(PauseReason.HELD, True)
             self.deadlines.client_paused()
             if self._upstream is None:
                 self.deadlines.request_held()
@@ -182,7 +180,7 @@ class Exchange:
     def _go_on(self, body: str, flow: HttpFlow, more: bool, take: Callable[[bytes], None]) -> None:
         """Read the next chunks of a body in another turn of the reactor, and nothing else before that."""
         if more or flow.paused:
-            flow.pause(body, more)
+            flow.set_paused(PauseReason.NEXT_TURN, more)
         if more:
             self._timers.arm(body, 0, take, b"")
 
@@ -221,20 +219,23 @@ class Exchange:
 
     # Flow
 
-    def _client_changed(self) -> None:
+    def flow_changed(self, flow: HttpFlow) -> None:
+        """Pause reading one connection while the transport of the other one is full."""
+        if flow is not self._client.flow:
+            self._client.flow.set_paused(PauseReason.PEER_BLOCKED, flow.blocked)
+            self.deadlines.client_paused()
+            return
         if self._upstream is not None:
-            self._upstream.flow.pause("client", self._client.flow.blocked)
+            self._upstream.flow.set_paused(PauseReason.PEER_BLOCKED, flow.blocked)
         self.deadlines.answer_moved()
 
-    def _upstream_changed(self) -> None:
-        assert self._upstream is not None
-        self._client.flow.pause("upstream", self._upstream.flow.blocked)
-        self.deadlines.client_paused()
-
-    def _stalled(self, error: type[SessionError], side: str) -> None:
+    def flow_stalled(self, flow: HttpFlow) -> None:
+        """End the exchange: one side has acknowledged nothing for ``stall_timeout``."""
+        is_client = flow is self._client.flow
+        error, side = (StallTimeout, "client") if is_client else (UpstreamTimeout, "upstream")
         limit = self.session.limits.stall_timeout
         stalled = error(f"the {side} took nothing for {limit:g} s", timeout="stall_timeout")
-        self.fail(stalled, cut=side == "client")
+        self.fail(stalled, cut=is_client)
 
     # The end
 
@@ -243,7 +244,6 @@ class Exchange:
         self._upstream = None
         if upstream is not None and not upstream.lost:
             if forwarding.keeps_upstream and forwarding.request_complete:
-                upstream.flow.pause("client", False)
                 upstream.idle()
                 self._client.keep_idle(upstream)
             else:
@@ -287,7 +287,7 @@ class Exchange:
         self._over = True
         self.deadlines.clear()
         self._timers.clear()
-        self._client.flow.forget_exchange()
+        self._client.flow.unobserve()
         if self._admission is not None:
             self._admission.cancel()
         if self._upstream is not None:

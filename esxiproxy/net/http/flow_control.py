@@ -1,9 +1,9 @@
-"""Flow control of an HTTP connection: whether its transport takes more, and who wants it not to be read."""
+"""Flow control of one HTTP connection: why it is not read, and whether its transport is full."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from enum import Enum, auto
+from typing import Any, Protocol
 
 from twisted.internet.interfaces import IPushProducer, IReactorTime
 from zope.interface import implementer
@@ -11,30 +11,56 @@ from zope.interface import implementer
 from esxiproxy.net.sockets.progress import StallTimer
 
 
-def _nothing() -> None:
-    """Nobody is interested."""
+class PauseReason(Enum):
+    """Why a connection is not read.
+
+    ``HttpFlow`` keeps the reasons of its connection.  The exchange sets and clears them while it runs, and
+    ``HttpDownstream`` between two exchanges.  A paused transport reports neither FIN nor RST, so each reason
+    has a deadline.
+
+    ``HELD``
+        The client has sent more than ``MAX_EARLY`` bytes that cannot be forwarded yet.  Before there is an
+        upstream, ``stall_timeout`` ends the wait (``HttpDeadlines.request_held``).  Bytes behind the request
+        wait for the end of the exchange, which has its own deadlines.
+    ``PEER_BLOCKED``
+        The transport of the exchange's other connection is full.  The stall timer of that connection ends
+        the wait.
+    ``NEXT_TURN``
+        Chunks that were read are forwarded in the next turn of the reactor, which a timer of 0 s begins.
+    """
+
+    HELD = auto()
+    PEER_BLOCKED = auto()
+    NEXT_TURN = auto()
+
+
+class FlowObserver(Protocol):
+    """The exchange on a connection, or the connection itself between two exchanges."""
+
+    def flow_changed(self, flow: HttpFlow) -> None:
+        """Handle that ``flow.blocked`` has changed."""
+
+    def flow_stalled(self, flow: HttpFlow) -> None:
+        """Handle that the peer has acknowledged nothing for ``flow.timeout`` seconds while blocked."""
 
 
 @implementer(IPushProducer)
 class HttpFlow:
-    """Stands as the producer of one transport, for as long as HTTP is spoken on it.
+    """The producer of one transport, for as long as the connection carries HTTP.
 
-    ``blocked`` says that the transport takes no more; ``changed`` is called when that changes.  Reading is
-    paused while there is a reason to; a paused transport sees neither FIN nor RST, so whoever gives a reason
-    has a deadline.  ``stalled`` is called when the transport is blocked and its peer has taken no octet for
-    ``timeout`` seconds.
+    ``blocked`` is whether the transport's buffer is full.  ``timeout`` is the time in seconds that the peer
+    has for acknowledging a byte while the transport is blocked.
     """
 
     def __init__(self, transport: Any, clock: IReactorTime, timeout: float) -> None:
         self._transport = transport
         self._clock = clock
-        self._reasons: set[str] = set()
+        self._reasons: set[PauseReason] = set()
         self._installed = False
+        self._observer: FlowObserver | None = None
+        self._stall_timer: StallTimer | None = None
         self.timeout = timeout
         self.blocked = False
-        self.changed: Callable[[], None] = _nothing
-        self.stalled: Callable[[], None] = _nothing
-        self._on_stall: StallTimer | None = None
 
     @property
     def paused(self) -> bool:
@@ -42,36 +68,40 @@ class HttpFlow:
         return bool(self._reasons)
 
     def install(self) -> None:
-        """From here on the transport says when it takes no more."""
+        """Register with the transport, once."""
         if not self._installed:
             self._installed = True
             self._transport.registerProducer(self, True)
 
     def remove(self) -> None:
-        """The transport is somebody else's from here on, or is being closed: it is read again."""
-        self._forget()
+        """Unregister from the transport and resume reading: another protocol takes it, or it is closed."""
+        self._cancel_stall_timer()
         self.blocked = False
-        self.forget_exchange()
+        self.unobserve()
         if self._installed:
             self._installed = False
             self._transport.unregisterProducer()
-        self._release()
-
-    def forget_exchange(self) -> None:
-        """The exchange is over that wanted to know."""
-        self.changed = self.stalled = _nothing
+        self.resume()
 
     def lost(self) -> None:
-        """The connection has ended."""
-        self._forget()
-        self.forget_exchange()
+        """Forget everything, since the connection has ended."""
+        self._cancel_stall_timer()
+        self.unobserve()
         self._installed = False
         self._reasons.clear()
 
-    def pause(self, reason: str, wanted: bool = True) -> None:
-        """Read nothing for this reason, or not for this reason any more."""
+    def observe(self, observer: FlowObserver) -> None:
+        """Report changes and stalls to ``observer`` from now on, and to no other."""
+        self._observer = observer
+
+    def unobserve(self) -> None:
+        """Report to no observer any more."""
+        self._observer = None
+
+    def set_paused(self, reason: PauseReason, paused: bool) -> None:
+        """Set or clear one reason; read the transport if none is left."""
         before = self.paused
-        if wanted:
+        if paused:
             self._reasons.add(reason)
         else:
             self._reasons.discard(reason)
@@ -80,31 +110,37 @@ class HttpFlow:
         elif before and not self.paused:
             self._transport.resumeProducing()
 
-    def _release(self) -> None:
+    def resume(self) -> None:
+        """Clear all reasons."""
         for reason in list(self._reasons):
-            self.pause(reason, False)
+            self.set_paused(reason, False)
 
     def pauseProducing(self) -> None:
         self.blocked = True
-        if self._on_stall is None:  # most connections never need one
-            self._on_stall = StallTimer(self._transport, self._clock, self.timeout, self._end)
-        self._on_stall.timeout = self.timeout
-        self._on_stall.blocked()
-        self.changed()
+        if self._stall_timer is None:  # most connections never need one
+            self._stall_timer = StallTimer(self._transport, self._clock, self.timeout, self._on_stall)
+        self._stall_timer.timeout = self.timeout
+        self._stall_timer.blocked()
+        self._report_change()
 
     def resumeProducing(self) -> None:
         self.blocked = False
-        if self._on_stall is not None:
-            self._on_stall.unblocked()
-        self.changed()
+        if self._stall_timer is not None:
+            self._stall_timer.unblocked()
+        self._report_change()
 
     def stopProducing(self) -> None:
-        """The transport is going away, and will say so itself."""
+        """Do nothing: the transport reports its end to the protocol."""
 
-    def _forget(self) -> None:
-        stall, self._on_stall = self._on_stall, None
-        if stall is not None:
-            stall.cancel()
+    def _report_change(self) -> None:
+        if self._observer is not None:
+            self._observer.flow_changed(self)
 
-    def _end(self) -> None:
-        self.stalled()
+    def _on_stall(self) -> None:
+        if self._observer is not None:
+            self._observer.flow_stalled(self)
+
+    def _cancel_stall_timer(self) -> None:
+        timer, self._stall_timer = self._stall_timer, None
+        if timer is not None:
+            timer.cancel()

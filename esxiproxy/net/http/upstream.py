@@ -134,7 +134,8 @@ class HttpUpstream(SlotOwner, Protocol):
         """Its exchange is over, and another one may come."""
         self.exchange = None
         self.reused = True
-        self.flow.forget_exchange()
+        self.flow.unobserve()
+        self.flow.resume()
         self._timers.arm("idle", self._limits.keepalive_timeout, self.close)
 
     def take(self, exchange: AnswerReceiver) -> None:
