@@ -155,7 +155,7 @@ def test_few_connections_at_once_get_more_time_for_the_rest_of_an_upload(monkeyp
 
 
 def test_who_sends_too_much_behind_a_refusal_is_not_read_any_more(monkeypatch):
-    monkeypatch.setattr("esxiproxy.net.listener.dispatch._MAX_DISCARDED", 1 << 20)
+    monkeypatch.setattr("esxiproxy.net.listener.dispatch.MAX_DISCARDED", 1 << 20)
     scene = refused()
     scene.client.send(b"x" * (3 << 20), 65536)
     scene.pump()

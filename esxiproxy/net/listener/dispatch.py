@@ -1,4 +1,4 @@
-"""Reads the request heads of a connection, and hands it to whoever serves them."""
+"""Reads the request heads of a connection, and chooses what serves each request."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from esxiproxy.net.sockets.send_queue import unsent_bytes
 from esxiproxy.net.tls.handshake_fault import handshake_fault
 from esxiproxy.net.upstream.gateway import Gateway
 
-_MAX_DISCARDED = 1024 * 1024 * 1024
-"""Bytes that are read and discarded behind the last answer of a connection."""
+MAX_DISCARDED = 1024 * 1024 * 1024
+"""Bytes that are read and discarded after the last response on a connection."""
 MAX_DISCARDING = 256
-"""Connections of a listener that get more than ``close_timeout`` for the rest of an upload."""
+"""Connections of a listener that get more time than ``close_timeout`` for the rest of an upload."""
 
 
 class Listener(typing.Protocol):
-    """The listener that a connection came in through, as dispatch needs it."""
+    """The listener that accepted a connection, as dispatch needs it."""
 
     name: str
     gateway: Gateway
@@ -54,11 +54,11 @@ class Listener(typing.Protocol):
 
 @implementer(IHandshakeListener)
 class Dispatch(Protocol):
-    """One accepted connection: reads a head, and hands the connection to whoever serves it.
+    """The first protocol of an accepted connection.
 
-    The head is checked on its raw bytes and handed on untouched, so that there is one reading of it.  A
-    frontend takes the place of this protocol on the transport, for good; a plain HTTP request gives the
-    connection back when it has its answer, with what the client has sent behind it.
+    It reads a request head, checks its raw bytes and passes it on unchanged, so that the head is parsed in
+    one place only.  For a WebSocket request a frontend replaces this protocol for good.  A plain HTTP
+    request is served by ``HttpDownstream``.  After its response the next head is read here.
     """
 
     transport: Any
@@ -67,12 +67,12 @@ class Dispatch(Protocol):
     def __init__(self, factory: Listener) -> None:
         self.factory = factory
         self._reader = HeadReader()
-        self._timer: IDelayedCall | Linger | None = None
+        self._deadline: IDelayedCall | Linger | None = None
         self._http: HttpDownstream | None = None
         self._discarded = 0
-        self._slot: Slot | None = None
-        self._shaking = False
-        """Whether the TLS handshake goes on."""
+        self._handshake_slot: Slot | None = None
+        self._in_tls_handshake = False
+        """Whether the TLS handshake has begun and not ended."""
         self._epoch = factory.sessions.epoch
 
     def connectionMade(self) -> None:
@@ -80,15 +80,15 @@ class Dispatch(Protocol):
         if not self._take_handshake_slot():
             return
         if ISSLTransport.providedBy(self.transport):
-            self._shaking = True
+            self._in_tls_handshake = True
             self._arm(limits.tls_handshake_timeout, self._on_tls_timeout)
         else:
             self._arm(limits.head_timeout, self._on_head_timeout)
 
     def handshakeCompleted(self) -> None:
-        """TLS is up; from now on the head is due, if it is not refused already."""
-        self._shaking = False
-        if self._slot is not None:
+        """Start the deadline of the request head, unless the connection is refused already."""
+        self._in_tls_handshake = False
+        if self._handshake_slot is not None:
             self._arm(self.factory.limits.head_timeout, self._on_head_timeout)
 
     def dataReceived(self, data: bytes) -> None:
@@ -96,7 +96,7 @@ class Dispatch(Protocol):
             self._http.received(data)
             return
         if self._is_idle:
-            data = self._reader.skip(data)  # some clients send an empty line behind a body: no request
+            data = self._reader.skip(data)  # RFC 9112 2.2: some clients send an empty line after a body
             if not data:
                 return
             self._mark_busy()
@@ -118,11 +118,11 @@ class Dispatch(Protocol):
         self._mark_busy()
         self._disarm()
         self._release_handshake_slot()
-        if self._shaking and (fault := handshake_fault(reason.value)) is not None:
+        if self._in_tls_handshake and (fault := handshake_fault(reason.value)) is not None:
             self._record(fault[0], self._request(NO_HEAD), Kind.HTTP, fault[1])
         self.factory.sessions.flushed(self)
         self.factory.discarding.discard(self)
-        self.__dict__.pop("dataReceived", None)  # a circle that somebody would have to collect
+        self.__dict__.pop("dataReceived", None)  # breaks a reference cycle
         if self._http is not None:
             self._http.lost()
 
@@ -130,7 +130,7 @@ class Dispatch(Protocol):
         request, kind = self._request(head), Kind.HTTP
         try:
             if asks_for_health(head, self.factory.edge.health):
-                self._tell_health(head)
+                self._answer_health_check(head)
                 return
             upgrade = upgrade_of(head)
             kind = Kind.HTTP if upgrade is None else Kind.CONSOLE
@@ -145,8 +145,8 @@ class Dispatch(Protocol):
         except SessionError as error:
             self._refuse(error, request, kind)
 
-    def _tell_health(self, head: RequestHead) -> None:
-        """Answer a health check: it is no session, so no limit counts it and no log has it."""
+    def _answer_health_check(self, head: RequestHead) -> None:
+        """Answer a health check.  It is no session: it is neither logged nor counted by a session limit."""
         self.transport.write(health(head, self.factory.sessions.draining))
         self._close()
 
@@ -167,18 +167,22 @@ class Dispatch(Protocol):
     def _upgrade(self, request: Request, upgrade: Upgrade, rest: bytes) -> None:
         factory = self.factory
         session = factory.sessions.new(request, factory.limits)
-        if self._slot is not None:
-            factory.gateway.admission.assign_handshake_slot(session, self._slot)
+        if self._handshake_slot is not None:
+            factory.gateway.admission.assign_handshake_slot(session, self._handshake_slot)
         frontend = Frontend(session, upgrade, factory.gateway, factory.sessions)
         frontend.factory = factory.frontends
         if self._http is not None:
             self._http.stop()
-        self._hand_to(frontend)
+        self._hand_over(frontend)
         if rest and not frontend.lost:
             frontend.dataReceived(rest)
 
-    def _hand_to(self, protocol: Protocol) -> None:
-        """The transport knows its protocol by our name: its calls go on to the new one, at no cost."""
+    def _hand_over(self, protocol: Protocol) -> None:
+        """Let ``protocol`` receive this connection's events in place of this object.
+
+        Twisted's transports keep the protocol that they were made with, so its methods are stored here.  A
+        delegating method would cost one more call for each read.
+        """
         self.dataReceived = protocol.dataReceived  # type: ignore[method-assign]
         self.connectionLost = protocol.connectionLost  # type: ignore[method-assign]
         protocol.makeConnection(self.transport)
@@ -201,7 +205,7 @@ class Dispatch(Protocol):
         self._http.serve(factory.sessions.new(request, factory.limits, Kind.HTTP), rest)
 
     def _answer_options(self, request: Request) -> None:
-        """Answer an OPTIONS that has reached its last recipient."""
+        """Answer an OPTIONS request whose Max-Forwards is 0 (RFC 9110 7.6.2)."""
         session = self.factory.sessions.new(request, self.factory.limits, Kind.HTTP)
         session.answered(200)
         self.factory.sessions.closed(session)
@@ -209,7 +213,7 @@ class Dispatch(Protocol):
         self._close()
 
     def _await_next_request(self, rest: bytes) -> None:
-        """A request has its answer; the next one is read as the first one was."""
+        """Read the next request head after a response; ``rest`` was received after the last request."""
         self._reader = HeadReader()
         rest = self._reader.skip(rest)
         self._arm(self.factory.limits.keepalive_timeout, self._close)
@@ -222,47 +226,47 @@ class Dispatch(Protocol):
 
     @property
     def _is_idle(self) -> bool:
-        """Whether an answer is done and nothing of another request has come."""
+        """Whether the last response is complete and no byte of another request was received."""
         return self._close in self.factory.sessions.idle_connections
 
     def _mark_busy(self) -> None:
-        """Something of another request has come, or no other will."""
+        """Note that another request has begun, or that the connection is being closed."""
         self.factory.sessions.idle_connections.discard(self._close)
 
     def _take_handshake_slot(self) -> bool:
-        """Begin an opening handshake, which is over with the head; False when there are too many of them."""
+        """Take a handshake slot of the listener; refuse the connection and return False without one."""
         gateway = self.factory.gateway
         try:
-            self._slot = gateway.admission.take_handshake_slot(self.factory.name, gateway.connection_limits)
+            self._handshake_slot = gateway.admission.take_handshake_slot(self.factory.name, gateway.connection_limits)
         except SessionError as error:
             self._refuse(error, self._request(NO_HEAD), Kind.HTTP)
             return False
         return True
 
     def _release_handshake_slot(self) -> None:
-        """It is no longer in the opening handshake."""
-        slot, self._slot = self._slot, None
+        """Release the handshake slot, if this connection has one."""
+        slot, self._handshake_slot = self._handshake_slot, None
         if slot is not None:
             slot.release()
 
     def _on_head_timeout(self) -> None:
-        if not self._reader:  # browsers connect ahead, and there is nothing to answer
+        if not self._reader:  # browsers open spare connections
             self.factory.gateway.admission.silent += 1
             self._close()
             return
-        late = f"no whole request head within {self.factory.limits.head_timeout:g} s"
-        error = MalformedRequest(late, status=408, timeout="head_timeout")
+        what = f"no complete request head within {self.factory.limits.head_timeout:g} s"
+        error = MalformedRequest(what, status=408, timeout="head_timeout")
         self._refuse(error, self._request(NO_HEAD), Kind.HTTP)
 
     def _on_tls_timeout(self) -> None:
-        """There is no TLS to answer in, so the record has no status."""
-        self._shaking = False
+        """Abort the connection.  Without TLS there is no response, so the record's status is 0."""
+        self._in_tls_handshake = False
         if not getattr(self.transport, "heard", True):
             self.factory.gateway.admission.silent += 1
             self.transport.abortConnection()
             return
-        late = f"no TLS handshake within {self.factory.limits.tls_handshake_timeout:g} s"
-        error = MalformedRequest(late, status=0, timeout="tls_handshake_timeout")
+        what = f"no complete TLS handshake within {self.factory.limits.tls_handshake_timeout:g} s"
+        error = MalformedRequest(what, status=0, timeout="tls_handshake_timeout")
         self._record(error, self._request(NO_HEAD), Kind.HTTP)
         self.transport.abortConnection()
 
@@ -272,7 +276,7 @@ class Dispatch(Protocol):
         self._close()
 
     def _record(self, error: SessionError, request: Request, kind: Kind, ended_by: str = "") -> None:
-        """This is all that there was of a session."""
+        """Write the record of a session that ends before it was admitted."""
         factory = self.factory
         session = factory.sessions.new(request, factory.limits, kind)
         session.status = error.status_code
@@ -280,7 +284,10 @@ class Dispatch(Protocol):
         factory.sessions.closed(session)
 
     def _close(self) -> None:
-        """Nothing more is served here; what still comes is read so that the answer is not reset away."""
+        """Half-close the connection, and discard input until the client closes or a deadline expires.
+
+        Closing a socket with unread input would reset the connection, and the client would lose the response.
+        """
         self._mark_busy()
         self._release_handshake_slot()
         if self._http is not None:
@@ -289,45 +296,45 @@ class Dispatch(Protocol):
         self._disarm()
         limits = self.factory.limits
         patience = None if self._http is None else limits.stall_timeout
-        self._timer = Linger(self.transport, self.factory.clock, limits.close_timeout, patience)
+        self._deadline = Linger(self.transport, self.factory.clock, limits.close_timeout, patience)
         if not self.is_flushed():
             self.factory.sessions.wait_for_flush(self)
 
     def is_flushed(self) -> bool:
-        """Return whether the client has acknowledged all that was written."""
+        """Return whether the client has acknowledged all bytes that were written."""
         return not unsent_bytes(self.transport)
 
     def abort(self) -> None:
-        """End the connection without a word."""
+        """Close the connection at once."""
         self.transport.abortConnection()
 
     def _discard(self, data: bytes) -> None:
-        """Discard the rest of an upload, since its client may read the answer only at its end.
+        """Discard the rest of an upload: its client may read the response only after it.
 
-        The bounds are the bytes, the time (see ``Linger.received``) and the number of such connections:
-        beyond ``MAX_DISCARDING`` of them a connection is ended after ``close_timeout``.
+        The bytes are bounded by ``MAX_DISCARDED`` and the time by ``Linger.received``.  When the listener has
+        ``MAX_DISCARDING`` such connections, the next ones are closed after ``close_timeout``.
         """
         self._discarded += len(data)
         discarding = self.factory.discarding
         if len(discarding) < MAX_DISCARDING:
             discarding.add(self)
-        if isinstance(self._timer, Linger) and self in discarding:
-            self._timer.received(len(data))
-        if self._discarded > _MAX_DISCARDED:
+        if isinstance(self._deadline, Linger) and self in discarding:
+            self._deadline.received(len(data))
+        if self._discarded > MAX_DISCARDED:
             self.transport.pauseProducing()
 
     def _arm(self, seconds: float, call: Any) -> None:
         self._disarm()
-        self._timer = self.factory.clock.callLater(seconds, call)
+        self._deadline = self.factory.clock.callLater(seconds, call)
 
     def _disarm(self) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
 
 
 def _listening(transport: Any) -> PeerAddress | None:
-    """Return the address of ours that a connection came in at; None when its socket is closed already."""
+    """Return the local address of a connection, or None if its socket is closed already."""
     try:
         return PeerAddress.of(transport.getHost())
-    except (OSError, AttributeError):  # AttributeError is Twisted's own transports'
+    except (OSError, AttributeError):  # Twisted's transports raise AttributeError
         return None

@@ -1,4 +1,4 @@
-"""What all connections of one listener share."""
+"""The factory for the connections of one listener."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from esxiproxy.net.upstream.gateway import Gateway
 
 
 class ListenerFactory(Factory):
-    """The protocols of one listener: what is common to all of its connections.
+    """The factory of one listener, and the objects that all its connections share.
 
-    ``clock`` is a reactor, or a Clock in tests; TLS is around it, not in it.
+    ``clock`` is a reactor, or a Clock in tests.  For TLS, another factory is wrapped around this one.
     """
 
     noisy = False
@@ -39,7 +39,7 @@ class ListenerFactory(Factory):
         self.edge = edge or ListenerPolicy()
         self.frontends = FrontendFactory(clock)
         self.discarding: set[Any] = set()
-        """Connections whose client goes on sending after its last answer."""
+        """Connections whose client sends more after the last response."""
 
     def buildProtocol(self, addr: Any) -> Any:
         return Dispatch(self)

@@ -1,4 +1,4 @@
-"""PROXY protocol on a listener: the header is taken off before anything else is, TLS included."""
+"""The PROXY protocol on a listener: reads the header, which precedes everything else, even TLS."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from esxiproxy.net.admission.slot import Slot
 from esxiproxy.net.transport.stream import attach_protocol
 from esxiproxy.net.transport.tcp import TCPStream
 
-_PEEK = 16 + MAX_V2
+_PEEK_SIZE = 16 + MAX_V2
 
 
 class ProxyProtocolWrapper(ProtocolWrapper):
-    """One connection that has to begin with a PROXY header.
+    """A connection that begins with a PROXY header.
 
-    The protocol behind it is connected only when the header is read: its peer is who the header names.  On
-    other transports than ours the wrapper stays between the two.  A
-    connection without a header is aborted without a word, since whoever sends none is no proxy of ours.
+    The wrapped protocol is connected after the header was read, and sees the addresses that the header
+    names.  On a ``TCPStream`` it then gets the transport itself.  On any other transport this wrapper stays
+    between the two.  A connection without a valid header is aborted without a response.
     """
 
     _log = Logger()
@@ -38,37 +38,37 @@ class ProxyProtocolWrapper(ProtocolWrapper):
 
     def __init__(self, factory: ProxyProtocolFactory, protocol: Any) -> None:
         super().__init__(factory, protocol)  # type: ignore[arg-type]
-        self._inside = False
+        self._header_read = False
         self._reader: ProxyHeaderReader | None = ProxyHeaderReader()
         self._proxy_header = ProxyHeader()
-        self._call: IDelayedCall | None = None
-        self._slot: Slot | None = None
+        self._deadline: IDelayedCall | None = None
+        self._handshake_slot: Slot | None = None
 
     def makeConnection(self, transport: Any) -> None:
         directlyProvides(self, providedBy(transport))
         Protocol.makeConnection(self, transport)
         self.factory.registerProtocol(self)
         if not self.factory.trust.contains(getattr(transport.getPeer(), "host", "unix")):
-            self._refuse("not one of the trusted proxies")
+            self._refuse("the peer is not one of trusted_proxies")
             return
         try:
-            self._slot = self.factory.handshake()
+            self._handshake_slot = self.factory.handshake()
         except SessionError as error:
             self._refuse(str(error))
             return
         if isinstance(transport, TCPStream):
             transport.set_fast_path(self._peek)
-        self._call = self.factory.clock.callLater(self.factory.timeout, self._late)
+        self._deadline = self.factory.clock.callLater(self.factory.timeout, self._on_timeout)
 
     def _peek(self) -> bytes | None:
-        """On a stream of ours the header alone is read: TLS reads the rest from the socket itself."""
+        """Read the header, and nothing after it, from the socket: TLS reads the rest from there itself."""
         stream: Any = self.transport
-        octets = stream.socket.recv(_PEEK, socket.MSG_PEEK)
+        octets = stream.socket.recv(_PEEK_SIZE, socket.MSG_PEEK)
         if not octets:
             return b""
         rest = self._read_header(octets)
         stream.socket.recv(len(octets) - len(rest or b""))
-        if rest is not None:  # and then this wrapper has nothing more to do with it
+        if rest is not None:  # the wrapped protocol takes the transport over
             self.factory.unregisterProtocol(self)
             stream.set_fast_path(None)
             stream.set_addresses(
@@ -79,16 +79,16 @@ class ProxyProtocolWrapper(ProtocolWrapper):
         return None
 
     def dataReceived(self, data: bytes) -> None:
-        if self._inside:
+        if self._header_read:
             self.wrappedProtocol.dataReceived(data)
         elif (rest := self._read_header(data)) is not None:
-            self._inside = True
+            self._header_read = True
             self.wrappedProtocol.makeConnection(self)  # type: ignore[arg-type]
             if rest:
                 self.wrappedProtocol.dataReceived(rest)
 
     def _read_header(self, octets: bytes) -> bytes | None:
-        """What stands behind the header; None while there is more of it to come, or after a refusal."""
+        """Return the bytes after the header; None while it is incomplete, or after a refusal."""
         if self._reader is None:
             return None
         try:
@@ -106,48 +106,50 @@ class ProxyProtocolWrapper(ProtocolWrapper):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._disarm()
         self.factory.unregisterProtocol(self)
-        if self._inside:
+        if self._header_read:
             self.wrappedProtocol.connectionLost(reason)
 
     def getPeer(self) -> Any:
-        return _endpoint(self._proxy_header.source) or self._connected().getPeer()
+        return _endpoint(self._proxy_header.source) or self._connected_transport().getPeer()
 
     def getHost(self) -> Any:
-        return _endpoint(self._proxy_header.destination) or self._connected().getHost()
+        return _endpoint(self._proxy_header.destination) or self._connected_transport().getHost()
 
-    def _connected(self) -> Any:
+    def _connected_transport(self) -> Any:
         assert self.transport is not None
         return self.transport
 
-    def _late(self) -> None:
-        """End a connection whose header is late, without a word where nothing at all has come."""
+    def _on_timeout(self) -> None:
+        """Abort the connection, and log it unless nothing at all was received."""
         if self._reader:
-            self._refuse(f"no whole PROXY header in {self.factory.timeout:g} s")
+            self._refuse(f"no complete PROXY header within {self.factory.timeout:g} s")
         else:
             self._reader = None
             self._disarm()
-            self._connected().abortConnection()
+            self._connected_transport().abortConnection()
 
     def _refuse(self, why: str) -> None:
         self._reader = None
         self._disarm()
-        transport = self._connected()
-        self._log.info("{peer} refused: {why}", peer=str(PeerAddress.of(transport.getPeer())), why=why)
+        transport = self._connected_transport()
+        self._log.info(
+            "connection of {peer} aborted: {why}", peer=str(PeerAddress.of(transport.getPeer())), why=why
+        )
         transport.abortConnection()
 
     def _disarm(self) -> None:
-        if self._call is not None and self._call.active():
-            self._call.cancel()
-        if self._slot is not None:
-            self._slot.release()
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+        if self._handshake_slot is not None:
+            self._handshake_slot.release()
 
 
 class ProxyProtocolFactory(WrappingFactory):
-    """Stands around a listener's factory, TLS and all.
+    """A wrapper around a listener's factory, outside of TLS.
 
-    ``trust`` says whose headers are believed: without networks everybody's, since such a port is for proxies
-    alone.  ``timeout`` is the time for the whole header.  ``handshake`` is asked for a slot for as long as
-    that takes, and may raise LimitReached.
+    ``trust`` names the proxies whose headers are accepted.  Without networks any peer is accepted, since such
+    a port is meant for proxies only.  ``timeout`` is the time in seconds for the complete header.
+    ``handshake`` returns a handshake slot, which is kept until the header is read, or raises LimitReached.
     """
 
     protocol = ProxyProtocolWrapper
@@ -165,11 +167,11 @@ class ProxyProtocolFactory(WrappingFactory):
         self.handshake = handshake
         self.clock = clock
         self.timeout = timeout
-        self.trust = trust if trust is not None and (trust.networks or trust.unix) else TrustEverybody()
+        self.trust = trust if trust is not None and (trust.networks or trust.unix) else TrustAll()
 
 
-class TrustEverybody(TrustedProxies):
-    """Believes everybody."""
+class TrustAll(TrustedProxies):
+    """The trusted proxies of a listener that names none: every peer is one."""
 
     def contains(self, host: str) -> bool:
         return True

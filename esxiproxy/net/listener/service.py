@@ -1,4 +1,4 @@
-"""A bound port, with what is served on it."""
+"""The Twisted service that binds one listener's address and serves it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from esxiproxy.core.startup import BindError
 
 
 class ListenerService(Service):
-    """Binds one address while it runs, or takes over an ``inherited`` socket that listens there already.
+    """A service that listens on one address while it runs.
 
-    Binding happens in ``privilegedStartService``: before twistd gives up root, so that port 80 and ``--uid``
-    go together.  An address that cannot be bound is an error of the start, not a line in the log.
+    It binds ``endpoint``, or takes over the ``inherited`` socket that listens there already.  It does so in
+    ``privilegedStartService``, before twistd gives up root, so that port 80 and ``--uid`` work together.
 
-    ``room`` says whether there is a descriptor for one more client; without, who comes waits in the kernel.
+    ``room`` returns whether there is a file descriptor for one more client.  Without one, new connections
+    wait in the kernel's accept queue.
     """
 
     _log = Logger()
@@ -37,28 +38,28 @@ class ListenerService(Service):
         room: Callable[[], bool] = lambda: True,
     ) -> None:
         self.label = name
-        """The listener's name; a configuration that is read again may give it another one."""
+        """The listener's name, which a reload may change."""
         self.answers_health = False
-        """Whether it goes on accepting in a drain, to answer health checks."""
+        """Whether the listener accepts connections during a drain, to answer health checks."""
         self.endpoint = endpoint
-        self._served = CurrentFactory(factory)
+        self._factory = CurrentFactory(factory)
         self._binding = Binding(endpoint, reactor, inherited)
         self._has_descriptors = room
 
     @property
     def port(self) -> IListeningPort | None:
-        """The bound port, once it is."""
+        """The bound port, None before the start."""
         return self._binding.port
 
     def serve(self, factory: Any) -> None:
-        """Build the protocols of new connections with this; those that stand keep theirs."""
-        self._served.current = factory
+        """Build the protocols of new connections with ``factory``.  Open connections keep theirs."""
+        self._factory.current = factory
 
     def privilegedStartService(self) -> None:
-        """Bind; raises Unbound."""
+        """Bind the address.  Raises BindError, which ends the start."""
         super().privilegedStartService()
         try:
-            self._binding.bind(self._served)
+            self._binding.bind(self._factory)
         except Exception as error:
             raise BindError(f"listener {self.label}: {error}") from error
         if self.port is not None:
@@ -66,7 +67,7 @@ class ListenerService(Service):
             self._log.info("listener {name} listening on {address}", name=self.label, address=self.address())
 
     def startService(self) -> None:
-        if self.port is None:  # embedded: nobody called privilegedStartService
+        if self.port is None:  # embedded applications do not call privilegedStartService
             self.privilegedStartService()
         super().startService()
 
@@ -75,12 +76,12 @@ class ListenerService(Service):
         return self._binding.release()
 
     def address(self) -> str:
-        """Where it listens, as a person would write it."""
+        """Return the address of the listener as text."""
         return self._binding.address
 
 
 class CurrentFactory(Factory):
-    """What a port builds its protocols with, whatever that is at the moment."""
+    """The factory of a port: it delegates to ``current``, which a reload replaces."""
 
     noisy = False
 
