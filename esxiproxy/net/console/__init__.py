@@ -1,1 +1,1 @@
-"""WebSocket consoles: the two legs and the relay between them."""
+"""WebSocket consoles: the two connections of a session and the relay between them."""

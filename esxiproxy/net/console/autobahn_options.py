@@ -1,4 +1,4 @@
-"""Autobahn's options and its state at the start, as both legs have them."""
+"""The Autobahn options and the initial state that both legs share."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from autobahn.websocket.protocol import WebSocketProtocol
 
 
 class AutobahnOptions:
-    """What Autobahn would copy from its factory and set up at each connection, once and for all.
+    """Class attributes in place of those that Autobahn copies from its factory for each connection.
 
-    No web page, no draft versions, no compression, no drop in place of a close code.  All timers are off:
-    Autobahn's ignore the reactor that they were given.
+    They switch off the status page, draft versions, compression and the drop in place of a Close frame.
+    Autobahn's timers are off, since they ignore the reactor that was passed to the factory.
     """
 
     logOctets = logFrames = trackTimings = False

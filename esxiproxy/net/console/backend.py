@@ -1,7 +1,7 @@
-"""The upstream leg: Autobahn's client protocol, with an opening handshake of our own.
+"""The upstream leg: Autobahn's client protocol, with its own opening handshake.
 
-Autobahn's appends the port to Host, takes no repeated fields, recodes bytes and drops a refusal's body; h11
-writes the request and reads the answer instead (RFC 9112), byte for byte.
+Autobahn's handshake appends the port to Host, refuses repeated fields, recodes bytes and drops the body of a
+refusal.  Here h11 writes the request and reads the response (RFC 9112) without changing a byte.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ from esxiproxy.net.console.leg import Leg
 from esxiproxy.net.tls.client import UpstreamTLS
 
 MAX_REFUSAL = 64 * 1024
-"""Bytes of a refusal's body that are passed on."""
+"""Bytes of a refusal's body that are passed to the client."""
 MAX_INTERIM = 5
-"""1xx answers that are skipped before the 101."""
+"""Interim responses (1xx) that are skipped before the 101."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpeningRequest:
-    """Our opening handshake to an upstream: the request, and what its answer is checked against.
+    """The opening handshake that is sent to an upstream, and the values that its response is checked against.
 
-    ``view`` turns what the upstream says of itself into what the client sees.
+    ``view`` rewrites the upstream's names in the response to those that the client knows.
     """
 
     target: bytes = field(repr=False)
@@ -57,17 +57,17 @@ class OpeningRequest:
 
 
 def new_key() -> bytes:
-    """A Sec-WebSocket-Key: 16 random bytes in base64 (RFC 6455 4.1)."""
+    """Return a new Sec-WebSocket-Key: 16 random bytes in base64 (RFC 6455 4.1)."""
     return base64.b64encode(os.urandom(16))
 
 
 @implementer(IHandshakeListener)
 class Backend(SlotOwner, Leg, WebSocketClientProtocol):
-    """One WebSocket connection to an upstream.
+    """The WebSocket connection to one upstream.
 
-    ``opened`` fires with this backend when the upstream has accepted, in the stack that read its 101, and
-    fails with a SessionError otherwise.  ``tls`` checks the upstream's certificate, before the request goes
-    out: its target is a secret.
+    ``opened`` fires with this backend when the upstream's 101 is read, and fails with a SessionError
+    otherwise.  ``tls`` verifies the upstream's certificate before the request is sent, since the request
+    target may be a ticket.
     """
 
     side = Side.UPSTREAM
@@ -93,21 +93,21 @@ class Backend(SlotOwner, Leg, WebSocketClientProtocol):
         self.opened: Deferred[Backend] | None = Deferred(self._cancelled)
 
     def begin(self) -> None:
-        """Without TLS the request goes out at once."""
+        """Send the request, unless TLS comes first."""
         if self._tls is None:
-            self._request()
+            self._send_request()
 
     def handshakeCompleted(self) -> None:
-        """TLS is up: now the upstream has to be the one that was meant."""
+        """Verify the upstream's certificate, and send the request."""
         assert self._tls is not None
         try:
             self._tls.verify_peer(self.transport)
         except SessionError as error:
             self.fail(error)
         else:
-            self._request()
+            self._send_request()
 
-    def _request(self) -> None:
+    def _send_request(self) -> None:
         opening = self._opening
         request = h11.Request(method=b"GET", target=opening.target, headers=list(opening.fields))
         octets = self._http.send(request)
@@ -188,7 +188,7 @@ class Backend(SlotOwner, Leg, WebSocketClientProtocol):
             return
         self.acceptance = replace(acceptance, fields=tuple(opening.view.response_fields(fields)))
         early = self._reader.unread
-        del self._http, self._reader, self._opening  # a console lasts for days
+        del self._http, self._reader, self._opening  # frees memory: a console lasts for days
         self.open()
         opened, self.opened = self.opened, None
         assert opened is not None
@@ -210,7 +210,7 @@ class Backend(SlotOwner, Leg, WebSocketClientProtocol):
         self.fail(UpgradeRefused(answer.status_code, answer.reason, seen, body))
 
     def fail(self, error: SessionError) -> None:
-        """There will be no session with this connection."""
+        """Abort the connection, and fail ``opened`` with ``error``."""
         opened, self.opened = self.opened, None
         self._abort()
         if opened is not None:
@@ -231,9 +231,9 @@ class Backend(SlotOwner, Leg, WebSocketClientProtocol):
             if self._answer is not None:
                 self._read_end()
             if self.opened is not None:
-                self.fail(self._loss(reason))
+                self.fail(self._lost_error(reason))
 
-    def _loss(self, reason: Failure) -> SessionError:
+    def _lost_error(self, reason: Failure) -> SessionError:
         if self._tls is not None:
             explained = self._tls.explain(reason.value)
             if explained is not None:
@@ -242,7 +242,7 @@ class Backend(SlotOwner, Leg, WebSocketClientProtocol):
 
 
 class BackendFactory(WebSocketClientFactory):
-    """What Autobahn wants to know of an upstream: one a proxy, shared by all backends."""
+    """The Autobahn factory that all backends share."""
 
     noisy = False
 

@@ -1,4 +1,4 @@
-"""Flow control between two legs: who cannot write is the reason why the other is not read."""
+"""Flow control between two legs: a leg is not read while its peer cannot be written to."""
 
 from __future__ import annotations
 
@@ -14,52 +14,53 @@ from esxiproxy.net.sockets.progress import StallTimer
 
 @implementer(IPushProducer)
 class LegFlowControl:
-    """Stands as the producer of a leg's transport, and is its twin's tap.
+    """The producer of one leg's transport: it pauses and resumes the peer leg.
 
-    The twin itself is no producer of that transport: a producer is stopped when its transport goes, and a
-    stopped transport is closed, before ``connectionLost`` has said why.
+    The peer's transport is not registered as the producer itself.  Twisted stops the producer of a lost
+    transport, which would close the peer before ``connectionLost`` has reported the reason.
 
-    A paused transport sees neither FIN nor RST, so every pause has an end: ``stalled`` is called, with the
-    leg's side, when its peer has taken no octet for ``timeout`` seconds.  A slow reader is none.
+    A paused transport reports neither FIN nor RST, so each pause has a deadline.  ``stalled`` is called with
+    the leg's side when the remote end has acknowledged no byte for ``timeout`` seconds.  A slow reader does
+    not stall.
     """
 
     def __init__(
-        self, leg: Leg, twin: Leg, clock: IReactorTime, timeout: float, stalled: Callable[[Side], None]
+        self, leg: Leg, peer: Leg, clock: IReactorTime, timeout: float, stalled: Callable[[Side], None]
     ) -> None:
         self._leg = leg
-        self._peer = twin
+        self._peer = peer
         self._clock = clock
         self._timeout = timeout
-        self._stalled = stalled
-        self._stall: StallTimer | None = None
+        self._report_stall = stalled
+        self._stall_timer: StallTimer | None = None
 
     def install(self) -> None:
-        """From here on the leg's transport says when it takes no more."""
+        """Register with the leg's transport."""
         self._leg.transport.registerProducer(self, True)
 
     def pauseProducing(self) -> None:
         self._leg.blocked = True
-        if self._stall is None:  # most legs never need one
-            self._stall = StallTimer(self._leg.transport, self._clock, self._timeout, self._end)
-        self._stall.blocked()
-        twin = self._peer
-        if not twin.paused and not twin.lost:
-            twin.paused = True
-            twin.transport.pauseProducing()
+        if self._stall_timer is None:  # most legs never need one
+            self._stall_timer = StallTimer(self._leg.transport, self._clock, self._timeout, self._on_stall)
+        self._stall_timer.blocked()
+        peer = self._peer
+        if not peer.paused and not peer.lost:
+            peer.paused = True
+            peer.transport.pauseProducing()
 
     def resumeProducing(self) -> None:
         self._leg.blocked = False
-        if self._stall is not None:
-            self._stall.unblocked()
+        if self._stall_timer is not None:
+            self._stall_timer.unblocked()
         if self._leg.held and not self._leg.mid_frame():
             self._leg.write_held()
         self._resume_peer()
 
     def stopProducing(self) -> None:
-        """The transport is going away, and will say so itself."""
+        """Do nothing: the transport reports its end to the leg."""
 
     def remove(self) -> None:
-        """Nothing more is relayed to this leg; whoever waits for it goes on."""
+        """Unregister, since nothing more is relayed to this leg, and resume the peer."""
         self._leg.blocked = False
         self.forget()
         if not self._leg.lost:
@@ -67,17 +68,17 @@ class LegFlowControl:
         self._resume_peer()
 
     def forget(self) -> None:
-        """The stall is no longer of interest: the session is being closed, under a deadline of its own."""
-        stall, self._stall = self._stall, None
+        """Stop the stall timer, since the closing session has its own deadline."""
+        stall, self._stall_timer = self._stall_timer, None
         if stall is not None:
             stall.cancel()
 
     def _resume_peer(self) -> None:
-        twin = self._peer
-        if twin.paused:
-            twin.paused = False
-            if not twin.lost:
-                twin.transport.resumeProducing()
+        peer = self._peer
+        if peer.paused:
+            peer.paused = False
+            if not peer.lost:
+                peer.transport.resumeProducing()
 
-    def _end(self) -> None:
-        self._stalled(self._leg.side)
+    def _on_stall(self) -> None:
+        self._report_stall(self._leg.side)

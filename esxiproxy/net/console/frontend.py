@@ -1,4 +1,4 @@
-"""The downstream leg: Autobahn's server protocol, its 101 withheld until the upstream has accepted."""
+"""The downstream leg: Autobahn's server protocol, which sends its 101 after the upstream's."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ from esxiproxy.net.upstream.gateway import Gateway
 
 
 class Frontend(Leg, WebSocketServerProtocol):
-    """One client's WebSocket connection.
+    """The WebSocket connection of one client.
 
-    It is handed a connection whose request head dispatch has read and checked, and begins with the answer.
+    Dispatch has read and checked the request head.  The frontend opens the upstream leg, and then answers
+    with a 101 or a refusal.
     """
 
     side = Side.CLIENT
@@ -61,12 +62,12 @@ class Frontend(Leg, WebSocketServerProtocol):
         self._sessions = sessions
         self._admission: Deferred[Backend] | None = None
         self._refused = False
-        self._abort_call: Linger | None = None
+        self._linger: Linger | None = None
 
     # Opening handshake
 
     def begin(self) -> None:
-        """The head is read, so the upstream can be asked: its answer is the client's."""
+        """Open the upstream leg, or refuse the request while the proxy drains."""
         self._sessions.add(self)
         if self._sessions.draining:
             self.refuse(Draining("the proxy is shutting down"))
@@ -77,7 +78,7 @@ class Frontend(Leg, WebSocketServerProtocol):
         self._admission.addCallback(self._accept).addErrback(self._failed)
 
     def consumeData(self) -> None:
-        """Before the 101, what the client sends is held: a pause would hide that it left."""
+        """Buffer up to ``MAX_EARLY`` bytes before the 101.  A pause would hide the client's disconnection."""
         if self.state != self.STATE_CONNECTING:
             super().consumeData()
         elif self._refused:
@@ -86,7 +87,7 @@ class Frontend(Leg, WebSocketServerProtocol):
             self.refuse(MalformedRequest(f"more than {MAX_EARLY} bytes before the 101"))
 
     def _accept(self, backend: Backend) -> None:
-        if self.lost or self._refused:  # it left in the very turn in which the upstream accepted
+        if self.lost or self._refused:  # the client disconnected in the turn in which the upstream accepted
             backend.transport.abortConnection()
             return
         assert backend.acceptance is not None
@@ -95,7 +96,7 @@ class Frontend(Leg, WebSocketServerProtocol):
         self.open()
         backend.acceptance = None
         self._sessions.opened(self.session)
-        relay = Relay(self.session, self, backend, self.factory.clock, self._over)
+        relay = Relay(self.session, self, backend, self.factory.clock, self._close_session)
         relay.start()
         self.consumeData()
 
@@ -105,11 +106,11 @@ class Frontend(Leg, WebSocketServerProtocol):
         if isinstance(failure.value, SessionError):
             self.refuse(failure.value)
         else:
-            log_bug(self._log, "a plugin or a bug of ours raised", failure, self.session.id)
+            log_bug(self._log, "unexpected exception while opening a console", failure, self.session.id)
             self.end(Internal("an internal error, see the log of the proxy"))
 
     def refuse(self, error: SessionError) -> None:
-        """Answer in place of a 101, and close."""
+        """Answer with an HTTP error in place of the 101, and close the connection."""
         if self._refused or self.lost:
             return
         self._refused = True
@@ -120,21 +121,21 @@ class Frontend(Leg, WebSocketServerProtocol):
         self.data = b""
         self.transport.write(refusal(error, self.session.request))
         timeout = self.session.limits.close_timeout
-        self._abort_call = Linger(self.transport, self.factory.clock, timeout)
+        self._linger = Linger(self.transport, self.factory.clock, timeout)
         self._gateway.admission.release(self.session)
         if not self.is_flushed():
             self._sessions.wait_for_flush(self)
-        self._over()
+        self._close_session()
 
     def is_flushed(self) -> bool:
-        """Return whether the client has acknowledged all that was written."""
+        """Return whether the client has acknowledged all bytes that were written."""
         return not unsent_bytes(self.transport)
 
-    # The end
+    # Closing
 
     def connection_ended(self, reason: Failure) -> None:
-        if self._abort_call is not None and self._abort_call.active():
-            self._abort_call.cancel()
+        if self._linger is not None and self._linger.active():
+            self._linger.cancel()
         if self.relay is not None:
             self.relay.lost(self)
             return
@@ -142,23 +143,23 @@ class Frontend(Leg, WebSocketServerProtocol):
             self._sessions.flushed(self)
             return
         self.session.status = ClientLost.status
-        self.session.failed(ClientLost("the client left before its 101"), "client")
+        self.session.failed(ClientLost("the client disconnected before the 101"), "client")
         if self._admission is not None:
             self._admission.cancel()
-        self._over()
+        self._close_session()
 
-    def _over(self) -> None:
+    def _close_session(self) -> None:
         self._sessions.closed(self.session)
 
     def end(self, error: SessionError) -> None:
-        """End the session: with a Close when it is open, with a refusal before."""
+        """End the session: send a Close if it is open, and refuse the request otherwise."""
         if self.relay is not None:
             self.relay.end(error)
         else:
             self.refuse(error)
 
     def abort(self) -> None:
-        """End the session without a word."""
+        """Abort the connections of the session."""
         if self.relay is not None:
             self.relay.abort()
         else:
@@ -166,7 +167,7 @@ class Frontend(Leg, WebSocketServerProtocol):
 
 
 class FrontendFactory(WebSocketServerFactory):
-    """What Autobahn wants to know of a listener: one a listener, shared by all of its frontends."""
+    """The Autobahn factory that all frontends of one listener share."""
 
     noisy = False
 

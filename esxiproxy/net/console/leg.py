@@ -1,8 +1,8 @@
-"""One of a session's two WebSocket connections: what frontend and backend have in common.
+"""The base class of a session's two WebSocket connections, the frontend and the backend.
 
-Data frames pass as bytes (:class:`~esxiproxy.core.websocket.frames.FrameWalker` finds their ends); control
-frames are Autobahn's.  The Autobahn hooks overridden here are private: ``tests/net/test_autobahn_hooks.py``
-names them.
+Data frames are forwarded as bytes, whose ends :class:`~esxiproxy.core.websocket.frames.FrameWalker` finds.
+Control frames are parsed by Autobahn.  The Autobahn hooks that are overridden here are private:
+``tests/net/test_autobahn_hooks.py`` lists them.
 """
 
 from __future__ import annotations
@@ -33,51 +33,53 @@ CLOSE, PING, PONG = 8, 9, 10
 
 
 class LegEvents(Protocol):
-    """The relay that joins a leg to its peer, as the leg reports to it."""
+    """The relay, as a leg reports to it."""
 
     def close_received(self, leg: Leg, close: Close) -> None:
         """Handle a Close frame from this leg."""
 
     def faulted(self, leg: Leg, error: SessionError) -> None:
-        """Handle a protocol error of this leg's peer."""
+        """Handle a protocol error of this leg's remote end."""
 
     def lost(self, leg: Leg) -> None:
         """Handle the end of this leg's connection."""
 
     def spend_control(self, leg: Leg) -> bool:
-        """Return whether this leg's peer may send one more control frame now."""
+        """Return whether this leg's remote end may send one more control frame."""
 
     def control_written(self, leg: Leg, opcode: int) -> None:
-        """Note that a control frame of ours was written to this leg."""
+        """Note that the proxy has written a control frame to this leg."""
 
     def ponged(self, leg: Leg, payload: bytes) -> None:
         """Handle a Pong frame from this leg."""
 
 
 class Leg(AutobahnOptions, _Autobahn):
-    """Mixed into Autobahn's server and client protocol.
+    """A mixin for Autobahn's server and client protocols.
 
     ``side``
-        which one of the two it is.
-    ``twin``
-        the other leg, once the relay has joined them.
+        the side of the session: client or upstream.
+    ``peer_leg``
+        the other leg of the session, set while the relay joins the two.
     ``sink``
-        the twin while data goes on to it; None before and after.
+        the peer leg while data is forwarded to it, else None.
     ``octets``
-        bytes of data frames, headers included, that were forwarded from this leg.
+        the bytes of data frames, headers included, that were forwarded from this leg.
     ``heard``
-        set at every byte received; whoever wants to know clears it.
+        whether a byte was received since the pinger cleared this flag.
     ``blocked``, ``paused``
-        the transport takes no more; we do not read from it, since the twin is blocked.
+        whether the transport's buffer is full; whether the transport is not read, since the peer is blocked.
+    ``ignores_input``
+        whether received bytes are discarded: after a Close frame or a protocol error.
     ``held``
-        control frames that wait for a frame boundary or for the transport: opcode to payload.
-    ``carried``
-        the walker for which the transport was asked for a shorter way.
-    ``traced``
-        told of each control frame of ours that is written, by opcode and length; None when nobody watches.
+        the control frames that wait for a frame boundary or for the transport, as opcode to payload.
+    ``fast_path_walker``
+        the walker for which a fast path was requested from the transport.
+    ``on_control_written``
+        called with the opcode and length of each control frame that the proxy writes, if not None.
     """
 
-    # What a passage looks at for every frame (net/transport/fast_path.c): slots are read where they lie.
+    # The fast path (net/transport/fast_path.c) reads these for every frame, by the offset of their slots.
     __slots__ = ("current_frame", "data", "heard", "held", "octets", "sink", "walker")
 
     log = NullLogger()
@@ -86,12 +88,12 @@ class Leg(AutobahnOptions, _Autobahn):
     side: Side
     relay: LegEvents | None = None
     peer_leg: Leg | None = None
-    blocked = paused = deaf = lost = False
+    blocked = paused = ignores_input = lost = False
     fast_path_walker: FrameWalker | None = None
     on_control_written: Callable[[int, int], None] | None = None
 
     def __init__(self, walker: FrameWalker) -> None:
-        """Autobahn's own makes Deferreds and validators that nobody uses here."""
+        """Set the initial state.  Autobahn's method makes Deferreds and validators that are not used here."""
         self.walker = walker
         self.sink: Leg | None = None
         self.octets = 0
@@ -101,13 +103,16 @@ class Leg(AutobahnOptions, _Autobahn):
         self.current_frame: Any = None
 
     def connectionMade(self) -> None:
-        """Autobahn's own refuses TLS transports that it does not know, and sets up what nobody uses here."""
-        with suppress(AttributeError, OSError):  # a unix socket, a transport of a test
+        """Begin the opening handshake.
+
+        Autobahn's method refuses unknown TLS transports, and sets up objects that are not used here.
+        """
+        with suppress(AttributeError, OSError):  # a unix socket or a test's transport
             self.transport.setTcpNoDelay(True)
         self.begin()
 
     def begin(self) -> None:
-        """The connection is there."""
+        """Begin the opening handshake, after the connection was made."""
 
     def connectionLost(self, reason: Failure) -> None:
         self.lost = True
@@ -115,12 +120,12 @@ class Leg(AutobahnOptions, _Autobahn):
         self.connection_ended(reason)
 
     def connection_ended(self, reason: Failure) -> None:
-        """The connection has ended: the relay is told, where there is one."""
+        """Report the end of the connection to the relay, if there is one."""
         if self.relay is not None:
             self.relay.lost(self)
 
     def dataReceived(self, octets: bytes) -> None:
-        """The fast path: nothing is kept back, no control frame is in the making, and somebody reads."""
+        """Forward the bytes directly, or buffer them if no sink is set or a frame is incomplete."""
         self.heard = True
         if self.sink is None or self.data or self.current_frame is not None:
             self.data = self.data + octets if self.data else octets
@@ -129,14 +134,14 @@ class Leg(AutobahnOptions, _Autobahn):
             self.consumeData()
 
     def _walk(self, octets: bytes) -> bool:
-        """Forward whole runs of data frames; leave control frames to Autobahn.
+        """Forward the data frames up to the next control frame, which Autobahn parses.
 
-        True asks to be called again: something was consumed and there is more.
+        Return whether a control frame was parsed and more bytes follow it.
         """
         walker = self.walker
         count = walker.walk(octets)
         if count:
-            run = octets[:count]  # all of them as a rule, and then no copy
+            run = octets[:count]  # mostly all of them, which does not copy
             sink = self.sink
             if sink is not None:
                 self.octets += count
@@ -155,13 +160,14 @@ class Leg(AutobahnOptions, _Autobahn):
         return walker.control and bool(super().processData())
 
     def _request_fast_path(self, sink: Leg) -> None:
-        """A run has gone on past this walker: the transport may have a shorter way for the next ones."""
+        """Request a fast path from the transport, once for each walker, after the first forwarded frames."""
         self.fast_path_walker = self.walker
-        if hasattr(type(self.transport), "set_fast_path"):  # not that of a transport within it
+        # Look at the class, since a wrapper passes the attributes of the transport that it wraps.
+        if hasattr(type(self.transport), "set_fast_path"):
             self.transport.set_fast_path(fast_path_for(self, sink))
 
     def _forward_around(self, sink: Leg, run: bytes) -> None:
-        """What is held goes in at the first frame boundary; behind a Close nothing follows."""
+        """Write held control frames at the first frame boundary in ``run``; nothing may follow a Close."""
         cut = self.walker.boundary
         if cut >= 0:
             sink.transport.write(run[:cut])
@@ -171,8 +177,8 @@ class Leg(AutobahnOptions, _Autobahn):
             sink.transport.write(run)
 
     def processData(self) -> bool:
-        """What Autobahn calls for whatever stands in ``data``."""
-        if self.deaf:
+        """Parse the buffered bytes in ``data``; overrides Autobahn's method."""
+        if self.ignores_input:
             self.data = b""
             return False
         if self.current_frame is not None:
@@ -181,8 +187,8 @@ class Leg(AutobahnOptions, _Autobahn):
         return self._walk(octets)
 
     def fault(self, error: SessionError) -> None:
-        """Nothing that comes from here can be read any more."""
-        self.deaf = True
+        """Ignore all further input of this leg, and report ``error`` to the relay."""
+        self.ignores_input = True
         self.data = b""
         if self.relay is not None:
             self.relay.faulted(self, error)
@@ -190,14 +196,14 @@ class Leg(AutobahnOptions, _Autobahn):
     # Control frames
 
     def mid_frame(self) -> bool:
-        """Whether what was last written to this leg is a part of a data frame."""
+        """Return whether the last write to this leg ended within a data frame."""
         return self.peer_leg is not None and self.peer_leg.walker.left > 0
 
     def sendFrame(self, opcode: int, payload: bytes = b"", **kwargs: Any) -> None:
-        """The one door for control frames: a frame waits here until the stream is at a boundary.
+        """Write a control frame, or hold it until the next frame boundary.
 
-        On a blocked leg one Ping and the newest Pong wait (RFC 6455 5.5.3); a Close is written behind what is
-        queued, since nothing follows it.
+        Every control frame is written by this method.  On a blocked leg one Ping and the newest Pong are
+        held (RFC 6455 5.5.3).  A Close is written even then, since nothing follows it.
         """
         if self.lost:
             return
@@ -215,7 +221,7 @@ class Leg(AutobahnOptions, _Autobahn):
             self.relay.control_written(self, opcode)
 
     def write_held(self) -> None:
-        """Write what was held; a Close last, for nothing may follow it."""
+        """Write the held control frames, a Close last, since nothing may follow it."""
         held, self.held = self.held, {}
         for opcode in (PONG, PING, CLOSE):
             if opcode not in held:
@@ -226,7 +232,7 @@ class Leg(AutobahnOptions, _Autobahn):
                 self._write_control(opcode, held[opcode])
 
     def send_close(self, close: Close) -> None:
-        """Start or answer the closing handshake; a code that may not be sent is left out."""
+        """Start or answer the closing handshake.  Leave out a code that may not be sent (RFC 6455 7.4)."""
         code = close.code if close.code is not None and may_be_sent(close.code) else None
         self.sendCloseFrame(code=code, reasonUtf8=close.reason if code is not None else None, isReply=True)
 
@@ -240,7 +246,10 @@ class Leg(AutobahnOptions, _Autobahn):
             self.relay.ponged(self, payload)
 
     def onCloseFrame(self, code: int | None, reasonRaw: bytes | None) -> bool:
-        """Autobahn's own answers at once and drops the connection; here the Close is carried through."""
+        """Check a Close frame and report it to the relay, which forwards it.
+
+        Autobahn's method would answer it and drop the connection.
+        """
         reason = reasonRaw or b""
         if code is not None and not may_be_sent(code):
             return self._protocol_violation(f"invalid close code {code}")
@@ -248,7 +257,7 @@ class Leg(AutobahnOptions, _Autobahn):
             reason.decode("utf-8")
         except UnicodeDecodeError:
             return self._invalid_payload("close reason is no UTF-8")
-        self.deaf = True
+        self.ignores_input = True
         if self.relay is not None:
             self.relay.close_received(self, Close(code, reason))
         return True
@@ -262,8 +271,8 @@ class Leg(AutobahnOptions, _Autobahn):
         return True
 
     def _onOpen(self) -> None:
-        """Autobahn's own asks the transport for its TLS channel id: nobody here wants it."""
+        """Do nothing.  Autobahn's method queries the transport's TLS channel id, which is not used here."""
 
     def open(self) -> None:
-        """Enter the state in which frames flow."""
+        """Enter Autobahn's open state, in which frames are parsed."""
         self.state = WebSocketProtocol.STATE_OPEN

@@ -1,4 +1,4 @@
-"""A logger that says nothing, for Autobahn."""
+"""A null logger for Autobahn's protocols."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Any
 
 
 class NullLogger:
-    """Stands where Autobahn's protocols have their logger.
+    """A logger that discards every message.
 
-    Autobahn logs request targets, which are tickets, and formats its arguments on every call whether anybody
-    listens or not.  What is worth telling of a session stands in its record.
+    Autobahn logs request targets, which contain tickets, and formats its arguments on every call.  The record
+    of a session has what is needed.
     """
 
     def debug(self, *_args: Any, **_kwargs: Any) -> None:
-        """Say nothing."""
+        """Discard the message."""
 
     trace = info = warn = error = critical = failure = debug

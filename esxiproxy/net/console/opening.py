@@ -1,4 +1,4 @@
-"""The opening of a console, from the decision to the upstream's 101."""
+"""Opens a console: from the routing decision to the upstream's 101."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from esxiproxy.net.upstream.gateway import Gateway
 async def open_backend(
     gateway: Gateway, session: Session, upgrade: Upgrade, factory: BackendFactory
 ) -> Backend:
-    """Return the open upstream leg for this session.
+    """Authenticate and route the session, connect to its upstream, and return the open upstream leg.
 
-    Raises a SessionError for every failure that has a name.  Nothing stays open when it raises or is
-    cancelled.  Nothing is awaited after the connect, so that no frame arrives between the upstream's 101 and
-    the join.
+    Raises a SessionError.  No connection stays open when it raises or is cancelled.  Nothing is awaited after
+    ``connect``, so that no frame is received before the relay has joined the legs.
     """
     principal, route = await gateway.decide(session)
     request = session.request

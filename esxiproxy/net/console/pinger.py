@@ -1,4 +1,4 @@
-"""Pings on one leg, on our own clock."""
+"""Sends pings on one leg, and detects a peer that does not answer."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from esxiproxy.net.sockets.tcp_info import tcp_info
 
 
 class Pinger:
-    """Pings a leg every ``interval`` seconds, and gives it up when it is silent for ``timeout`` after one.
+    """Pings a leg every ``interval`` seconds, and calls ``dead`` if nothing follows within ``timeout``.
 
-    Any byte received is life, not only the pong.  The clock starts when the ping is written, which may be
-    after it was sent (a data frame was going out), and stands still while the leg is paused or blocked, the
-    peer's window is closed, or the peer takes bytes that wait for it: a slow reader has not come to the ping.
+    Any received byte counts as an answer, not only the pong.  The timeout starts when the ping is written to
+    the transport: after ``sendPing``, if a data frame is being written.  It is extended while the leg is
+    paused or blocked, while the peer's TCP window is closed, and while the peer acknowledges queued bytes,
+    since a slow reader has not read the ping yet.
     """
 
     def __init__(
@@ -34,55 +35,55 @@ class Pinger:
         self._clock = clock
         self._interval = interval
         self._timeout = timeout
-        self._dead = dead
+        self._on_dead = dead
         self._payload = b""
         self._written_at = 0.0
         self.round_trip: float | None = None
         """Seconds between the last ping and its pong."""
-        self._next: IDelayedCall = clock.callLater(interval, self._ping)
-        self._pending: IDelayedCall | None = None
+        self._next_call: IDelayedCall = clock.callLater(interval, self._ping)
+        self._timeout_call: IDelayedCall | None = None
         self._progress: Progress | None = None
 
     def stop(self) -> None:
-        """No more pings."""
-        for call in (self._next, self._pending):
+        """Send no more pings."""
+        for call in (self._next_call, self._timeout_call):
             if call is not None and call.active():
                 call.cancel()
 
     def _ping(self) -> None:
-        self._next = self._clock.callLater(self._interval, self._ping)
-        if self._pending is not None:
+        self._next_call = self._clock.callLater(self._interval, self._ping)
+        if self._timeout_call is not None:
             if not self._leg.heard:
-                return  # another ping would start the clock anew
-            self._pending.cancel()
-            self._pending = None
+                return  # another ping would restart the timeout
+            self._timeout_call.cancel()
+            self._timeout_call = None
         self._payload = os.urandom(8)
         self._leg.sendPing(self._payload)
 
     def control_written(self, opcode: int) -> None:
-        """A control frame went out: when it is our ping, the pong is due from now on."""
-        if opcode == PING and self._pending is None:
+        """Start the timeout if the control frame that was written is a ping."""
+        if opcode == PING and self._timeout_call is None:
             self._written_at = self._clock.seconds()
             self._leg.heard = False
             transport = self._leg.transport
             self._progress = Progress(transport, peer=tcp_info(transport))
-            self._pending = self._clock.callLater(self._timeout, self._on_timeout)
+            self._timeout_call = self._clock.callLater(self._timeout, self._on_timeout)
 
     def ponged(self, payload: bytes) -> None:
-        """A pong came; ours tells the round-trip time, any other is allowed and means nothing."""
-        if payload == self._payload and self._pending is not None:
+        """Measure the round-trip time; ignore an unsolicited pong (RFC 6455 5.5.3)."""
+        if payload == self._payload and self._timeout_call is not None:
             self.round_trip = self._clock.seconds() - self._written_at
 
     def _on_timeout(self) -> None:
-        self._pending = None
+        self._timeout_call = None
         leg = self._leg
-        if leg.paused or leg.blocked or (not leg.heard and self._waits()):
-            self._pending = self._clock.callLater(self._timeout, self._on_timeout)
+        if leg.paused or leg.blocked or (not leg.heard and self._ping_is_unread()):
+            self._timeout_call = self._clock.callLater(self._timeout, self._on_timeout)
         elif not leg.heard:
-            self._dead(leg.side)
+            self._on_dead(leg.side)
 
-    def _waits(self) -> bool:
-        """Return whether the ping waits in the kernel, for a peer that does not read or reads slowly."""
+    def _ping_is_unread(self) -> bool:
+        """Return whether the ping is still queued in the kernel, since the peer reads slowly or never."""
         transport = self._leg.transport
         peer = tcp_info(transport)
         if peer is not None and peer.window_closed:

@@ -1,4 +1,4 @@
-"""The running copy of frames between the two legs of one session, from the join to the end."""
+"""Relays frames between the two legs of one session, until both connections are closed."""
 
 from __future__ import annotations
 
@@ -27,13 +27,14 @@ from esxiproxy.net.sockets.tcp_keepalive import keep_alive
 from esxiproxy.net.sockets.timers import Timers
 
 _IDLE_CHECKS = 10
-"""How often within ``idle_timeout`` the counters are looked at: the end may come that part late."""
+"""Checks within ``idle_timeout``; an idle session is detected by one such part late."""
 
 
 class Relay:
-    """Joins two open legs and ends them together.
+    """The relay between two open legs.
 
-    ``ended`` is called once, when both connections are closed.
+    It implements ``LegEvents``: it joins the legs, closes them together, and calls ``ended`` once when both
+    connections are closed.
     """
 
     def __init__(
@@ -49,19 +50,21 @@ class Relay:
         self._timers = Timers(clock)
         self._flow_controls: dict[Side, LegFlowControl] = {}
         self._deadline = 0.0
-        self._stage = ClosingPhase.OPEN
+        self._armed_phase = ClosingPhase.OPEN
 
     def start(self) -> None:
-        """From here on frames flow."""
+        """Join the legs, and start the timers and the pings of the session."""
         for side, leg in self.legs.items():
             leg.peer_leg = leg.sink = self.legs[side.other]
         limits = self.session.limits
-        stalled = self._on_stall  # one object for all who may call it: there are thousands of sessions
+        stalled = self._on_stall  # one bound method, since there are thousands of sessions
         for side, leg in self.legs.items():
             leg.relay = self
-            valve = LegFlowControl(leg, self.legs[side.other], self._clock, limits.stall_timeout, stalled)
-            self._flow_controls[side] = valve
-            valve.install()
+            flow_control = LegFlowControl(
+                leg, self.legs[side.other], self._clock, limits.stall_timeout, stalled
+            )
+            self._flow_controls[side] = flow_control
+            flow_control.install()
             keep_alive(leg.transport, limits.tcp_keepalive)
         StallDetector(
             self.legs, self._clock, self._timers, limits, stalled, self._on_keepalive_timeout
@@ -77,36 +80,36 @@ class Relay:
 
     @property
     def octets(self) -> int:
-        """Bytes relayed so far, both ways together."""
+        """The bytes relayed so far in both directions."""
         return sum(leg.octets for leg in self.legs.values())
 
-    # What a leg tells
+    # Events of a leg
 
     def close_received(self, leg: Leg, close: Close) -> None:
-        """A Close came."""
+        """Handle a Close frame from this leg."""
         side = leg.side
         self.session.ended(side.value, close.code)
         self._perform(self._closing.close_received(side, close))
 
     def faulted(self, leg: Leg, error: SessionError) -> None:
-        """The peer broke the protocol."""
+        """Handle a protocol error of this leg's remote end."""
         side = leg.side
         if self._closing.phase is ClosingPhase.OPEN:
             self.session.failed(error, side.value)
         self._perform(self._closing.faulted(side, error))
 
     def lost(self, leg: Leg) -> None:
-        """The connection has ended."""
+        """Handle the end of this leg's connection."""
         side = leg.side
         if self._closing.phase is ClosingPhase.OPEN:
-            self.session.failed(_loss(side, leg.walker.left > 0), side.value)
+            self.session.failed(_lost_error(side, leg.walker.left > 0), side.value)
         self._stop_side(side)
         self._perform(self._closing.lost(side))
         if self._closing.phase is ClosingPhase.CLOSED:
             self._finish()
 
     def spend_control(self, leg: Leg) -> bool:
-        """Whether the peer may send one more control frame now."""
+        """Return whether this leg's remote end may send one more control frame; fault the leg if not."""
         side = leg.side
         if self._budgets[side].spend():
             return True
@@ -114,7 +117,7 @@ class Relay:
         return False
 
     def control_written(self, leg: Leg, opcode: int) -> None:
-        """A control frame of ours went out on this leg."""
+        """Note that the proxy has written a control frame to this leg."""
         side = leg.side
         if opcode == CLOSE:
             self._stop_relaying_to(leg)
@@ -122,14 +125,14 @@ class Relay:
             self._pingers[side].control_written(opcode)
 
     def ponged(self, leg: Leg, payload: bytes) -> None:
-        """A pong came."""
+        """Handle a Pong frame from this leg."""
         side = leg.side
-        if keepalive := self._pingers.get(side):
-            keepalive.ponged(payload)
+        if pinger := self._pingers.get(side):
+            pinger.ponged(payload)
             if side is Side.CLIENT:
-                self.session.round_trip = keepalive.round_trip
+                self.session.round_trip = pinger.round_trip
 
-    # Time
+    # Timeouts
 
     def _start_pinger(self, side: Side, interval: float | None) -> None:
         if interval is not None:
@@ -139,14 +142,14 @@ class Relay:
             )
 
     def _on_ping_timeout(self, side: Side) -> None:
-        self._end_dead(side, "no answer to a ping", "ping_timeout")
+        self._abort_dead(side, "no answer to a ping", "ping_timeout")
 
     def _on_keepalive_timeout(self, side: Side) -> None:
-        self._end_dead(side, "no sign of life", "tcp_keepalive")
+        self._abort_dead(side, "no TCP segment was received", "tcp_keepalive")
 
-    def _end_dead(self, side: Side, what: str, timeout: str) -> None:
+    def _abort_dead(self, side: Side, what: str, timeout: str) -> None:
         what += f" within {getattr(self.session.limits, timeout):g} s"
-        self.session.failed(_loss(side, False, what, timeout), side.value)
+        self.session.failed(_lost_error(side, False, what, timeout), side.value)
         self.legs[side].transport.abortConnection()
 
     def _on_stall(self, side: Side) -> None:
@@ -156,7 +159,7 @@ class Relay:
     def _check_idle(self, octets: int, checks: int) -> None:
         timeout = self.session.limits.idle_timeout
         assert timeout is not None
-        # A slow reader takes its time for what waits for it: whether it takes any of it is another timer's.
+        # A slow reader is not idle.  Whether it acknowledges any byte is checked for stall_timeout.
         if self.octets != octets or any(leg.blocked for leg in self.legs.values()):
             octets, checks = self.octets, 0
         if checks >= _IDLE_CHECKS:
@@ -164,23 +167,23 @@ class Relay:
         else:
             self._timers.arm("idle", timeout / _IDLE_CHECKS, self._check_idle, octets, checks + 1)
 
-    # The end
+    # Closing
 
     def end(self, error: SessionError) -> None:
-        """End the session from our side: both peers get a Close with this failure's code and reason."""
+        """Close the session: send a Close with the code and reason of ``error`` to both peers."""
         if self._closing.phase is ClosingPhase.OPEN:
             self.session.failed(error)
             self.session.close_code = error.close_code
         self._perform(self._closing.demanded(error))
 
     def abort(self) -> None:
-        """End it without a word: the process is going away."""
+        """Abort both connections, without a Close."""
         for leg in self.legs.values():
             if not leg.lost:
                 leg.transport.abortConnection()
 
     def _perform(self, actions: list[Action]) -> None:
-        self._arm_stage()
+        self._arm_closing_deadline()
         for action in actions:
             leg = self.legs[action.side]
             if leg.lost:
@@ -197,9 +200,9 @@ class Relay:
                     leg.transport.abortConnection()
 
     def _send_close(self, leg: Leg, close: Close) -> None:
-        """At a frame boundary.  Where the rest of the frame will never come, no Close can follow it."""
-        twin = leg.peer_leg
-        if leg.mid_frame() and (twin is None or twin.lost or twin.deaf or twin.sink is None):
+        """Send a Close at the next frame boundary; drop the connection if there will be none."""
+        peer = leg.peer_leg
+        if leg.mid_frame() and (peer is None or peer.lost or peer.ignores_input or peer.sink is None):
             self.session.detail += f"; the {leg.side.value} was left in the middle of a frame"
             self._stop_relaying_to(leg)
             leg.transport.loseConnection()
@@ -207,34 +210,34 @@ class Relay:
             leg.send_close(close)
 
     def _stop_relaying_to(self, leg: Leg) -> None:
-        """Our Close is written: nothing may follow it, and the twin need not wait for this leg any more."""
-        twin = leg.peer_leg
-        if twin is not None:
-            twin.sink = None
+        """Relay nothing more to this leg: no frame may follow a Close (RFC 6455 5.5.1)."""
+        peer = leg.peer_leg
+        if peer is not None:
+            peer.sink = None
         self._stop_side(leg.side)
 
     def _stop_side(self, side: Side) -> None:
-        """Nothing more is relayed to this leg: take the valve out, and whoever waits for it goes on."""
-        if keepalive := self._pingers.pop(side, None):
-            keepalive.stop()
-        if valve := self._flow_controls.pop(side, None):
-            valve.remove()
+        """Stop the pings of this leg, and resume its peer if that was paused for it."""
+        if pinger := self._pingers.pop(side, None):
+            pinger.stop()
+        if flow_control := self._flow_controls.pop(side, None):
+            flow_control.remove()
 
-    def _arm_stage(self) -> None:
+    def _arm_closing_deadline(self) -> None:
         phase = self._closing.phase
-        if phase is self._stage or phase is ClosingPhase.CLOSED:
+        if phase is self._armed_phase or phase is ClosingPhase.CLOSED:
             return
         now, timeout = self._clock.seconds(), self.session.limits.close_timeout
-        if self._stage is ClosingPhase.OPEN:
+        if self._armed_phase is ClosingPhase.OPEN:
             self._deadline = now + timeout
             self._timers.clear()
-            for valve in self._flow_controls.values():
-                valve.forget()
-        self._stage = phase
+            for flow_control in self._flow_controls.values():
+                flow_control.forget()
+        self._armed_phase = phase
         answering = timeout / 2 if phase is ClosingPhase.CARRYING else 0.0
-        self._timers.arm("stage", self._deadline - now - answering, self._on_stage_timeout)
+        self._timers.arm("stage", self._deadline - now - answering, self._on_closing_timeout)
 
-    def _on_stage_timeout(self) -> None:
+    def _on_closing_timeout(self) -> None:
         self.session.closed_late()
         self._perform(self._closing.expired())
 
@@ -243,12 +246,12 @@ class Relay:
         self.session.octets_up = self.legs[Side.CLIENT].octets
         self.session.octets_down = self.legs[Side.UPSTREAM].octets
         self._ended()
-        for leg in self.legs.values():  # circles: every console waits while the collector looks for them
+        for leg in self.legs.values():  # breaks reference cycles: collecting them would stop all sessions
             leg.relay = leg.peer_leg = leg.sink = None
 
 
-def _loss(side: Side, mid_frame: bool, detail: str = "", timeout: str = "") -> SessionError:
-    """The failure that a lost connection is."""
+def _lost_error(side: Side, mid_frame: bool, detail: str = "", timeout: str = "") -> SessionError:
+    """Return the error for a connection that ended without a Close."""
     detail = detail or "the connection ended without a Close"
     if mid_frame:
         detail += ", in the middle of a frame"

@@ -1,4 +1,4 @@
-"""Looks now and then whether both peers of a session take what waits for them in the kernel."""
+"""Detects a peer that acknowledges none of the bytes in the kernel's send queue."""
 
 from __future__ import annotations
 
@@ -17,11 +17,15 @@ from esxiproxy.net.sockets.tcp_info import tcp_info
 from esxiproxy.net.sockets.timers import Timers
 
 _CHECKS = 4
-"""How often within the shorter of the two times: either end may come that part late."""
+"""Checks within the shorter of the two timeouts; either may be detected by one such part late."""
 
 
 class _PendingAck:
-    """Bytes that one peer has not taken: since when it has taken none of them, or answered nothing."""
+    """The unacknowledged bytes of one peer.
+
+    ``since`` is the time of its last acknowledgement.  ``asked`` is the time since which the kernel probes it
+    without an answer, None if it does not.
+    """
 
     __slots__ = ("asked", "progress", "since")
 
@@ -32,24 +36,27 @@ class _PendingAck:
 
 
 class StallDetector:
-    """Ends a wait that nobody else sees: no leg is ``blocked`` by bytes that the kernel has room for.
+    """Checks the send queues of both legs periodically.
 
-    ``stalled`` is called for a peer that took nothing of them for ``stall_timeout``, ``gone`` for one that
-    TCP has had no answer from for ``tcp_keepalive``: the kernel's own keepalive does not ask a peer that
-    bytes wait for.  TCP_USER_TIMEOUT cannot tell the two apart.  It ends a living peer with a closed window,
-    too, and once it is set, Linux asks it instead of the number of keepalive's probes; so it is left alone.
+    A leg is not ``blocked`` while its bytes fit into the kernel's send queue, so flow control does not see
+    that the peer acknowledges none of them.  ``stalled`` is called when a peer has acknowledged no byte for
+    ``stall_timeout``.  ``dead`` is called when TCP has received nothing at all for ``tcp_keepalive``, since
+    the kernel's keepalive does not probe a peer that has unacknowledged bytes.
+
+    TCP_USER_TIMEOUT is not set.  It would also end a living peer with a closed window, and Linux applies it
+    in place of the number of keepalive probes.
     """
 
     __slots__ = (
         "_clock",
-        "_dead",
-        "_every",
+        "_interval",
+        "_keepalive_timeout",
         "_legs",
         "_limits",
+        "_on_dead",
+        "_on_stall",
         "_pending",
-        "_stalled",
         "_timers",
-        "_within",
     )
 
     def __init__(
@@ -59,30 +66,32 @@ class StallDetector:
         timers: Timers,
         limits: SessionLimits,
         stalled: Callable[[Side], None],
-        gone: Callable[[Side], None],
+        dead: Callable[[Side], None],
     ) -> None:
         self._legs = legs
         self._clock = clock
         self._timers = timers
         self._limits = limits
-        self._stalled = stalled
-        self._dead = gone
-        self._within = math.inf if limits.tcp_keepalive is None else max(SHORTEST, limits.tcp_keepalive)
-        self._every = min(limits.stall_timeout, self._within) / _CHECKS
+        self._on_stall = stalled
+        self._on_dead = dead
+        self._keepalive_timeout = (
+            math.inf if limits.tcp_keepalive is None else max(SHORTEST, limits.tcp_keepalive)
+        )
+        self._interval = min(limits.stall_timeout, self._keepalive_timeout) / _CHECKS
         self._pending: dict[Side, _PendingAck] = {}
 
     def start(self) -> None:
-        """From here on until the timers are cleared."""
-        self._timers.arm("look", self._every, self._check)
+        """Check periodically until the timers are cleared."""
+        self._timers.arm("send queues", self._interval, self._check)
 
     def _check(self) -> None:
         self.start()
         for side, leg in self._legs.items():
-            end = self._verdict(side, leg)
+            end = self._expired(side, leg)
             if end is not None:
                 return end(side)
 
-    def _verdict(self, side: Side, leg: Leg) -> Callable[[Side], None] | None:
+    def _expired(self, side: Side, leg: Leg) -> Callable[[Side], None] | None:
         peer = tcp_info(leg.transport)
         if not (unsent_bytes(leg.transport) if peer is None else peer.has_unacked):
             self._pending.pop(side, None)
@@ -94,15 +103,19 @@ class StallDetector:
             wait = self._pending[side] = _PendingAck(Progress(leg.transport, written, peer), now)
         elif wait.progress.count_received(written, peer):
             wait.since, wait.asked = now, None
-        if peer is None:  # no TCP, so nobody says whether it is still there
-            return self._stalled if now - wait.since >= self._limits.stall_timeout else None
+        if peer is None:  # not TCP: nothing shows whether the peer lives
+            return self._on_stall if now - wait.since >= self._limits.stall_timeout else None
         asked = 0.0 if wait.asked is None else now - wait.asked
         unheard = wait.asked is not None and peer.seconds_since_heard >= asked
-        # It has had half of the time for an answer, at least; the next look would be too late.
-        if unheard and asked >= self._within / 2 and peer.seconds_since_heard >= self._within - self._every:
-            return self._dead
+        # The peer was probed for half of the time at least, and the next check would be too late.
+        if (
+            unheard
+            and asked >= self._keepalive_timeout / 2
+            and peer.seconds_since_heard >= self._keepalive_timeout - self._interval
+        ):
+            return self._on_dead
         if now - wait.since >= self._limits.stall_timeout:
-            return self._stalled
+            return self._on_stall
         if not unheard:
             wait.asked = now if peer.has_unanswered_probe else None
         return None
