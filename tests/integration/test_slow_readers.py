@@ -103,8 +103,8 @@ class Scene:
             yield peer
 
     def stalled(self) -> int:
-        """How many sessions were ended so far since a client took nothing."""
-        return len(re.findall(r"StallTimeout: the client took nothing", self.proxy.log()))
+        """How many sessions were ended so far since a client acknowledged nothing."""
+        return len(re.findall(r"StallTimeout: the client acknowledged nothing", self.proxy.log()))
 
 
 def endless(connection: Connection) -> None:

@@ -59,6 +59,7 @@ def test_a_living_client_that_takes_nothing_is_kept_until_stall_timeout(monkeypa
     kernel.told = CLOSED
     assert 600 <= kernel.ended_after() < 600 + 2 * 15
     assert (kernel.scene.record.error, kernel.scene.record.timeout) == ("StallTimeout", "stall_timeout")
+    assert kernel.scene.record.detail == "the client acknowledged nothing for 600 s (bytes in the send queue)"
 
 
 def test_a_client_that_takes_something_now_and_then_does_not_stall(monkeypatch):

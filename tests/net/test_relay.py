@@ -168,7 +168,8 @@ def test_a_leg_that_takes_nothing_for_stall_timeout_ends_the_session(scene):
     scene.advance(59)
     assert not scene.recorder.records
     scene.advance(2)
-    assert frames(scene.host.received)[-1] == (True, CLOSE, close(1008, b"the client took nothing for 60 s"))
+    reason = b"the client acknowledged nothing for 60 s (write buffer full)"
+    assert frames(scene.host.received)[-1] == (True, CLOSE, close(1008, reason))
     scene.host.close()
     scene.advance(5.2)
     assert scene.record.error == "StallTimeout"

@@ -57,7 +57,7 @@ class Relay:
         for side, leg in self.legs.items():
             leg.peer_leg = leg.sink = self.legs[side.other]
         limits = self.session.limits
-        stalled = self._on_stall  # one bound method, since there are thousands of sessions
+        stalled = self._on_write_stall  # one bound method, since there are thousands of sessions
         for side, leg in self.legs.items():
             leg.relay = self
             flow_control = LegFlowControl(
@@ -67,7 +67,7 @@ class Relay:
             flow_control.install()
             keep_alive(leg.transport, limits.tcp_keepalive)
         StallDetector(
-            self.legs, self._clock, self._timers, limits, stalled, self._on_keepalive_timeout
+            self.legs, self._clock, self._timers, limits, self._on_queue_stall, self._on_keepalive_timeout
         ).start()
         self._start_pinger(Side.CLIENT, limits.ping_interval)
         self._start_pinger(Side.UPSTREAM, limits.upstream_ping_interval)
@@ -152,9 +152,15 @@ class Relay:
         self.session.failed(_lost_error(side, False, what, timeout), side.value)
         self.legs[side].transport.abortConnection()
 
-    def _on_stall(self, side: Side) -> None:
-        timeout = self.session.limits.stall_timeout
-        self.end(StallTimeout(f"the {side.value} took nothing for {timeout:g} s", timeout="stall_timeout"))
+    def _on_write_stall(self, side: Side) -> None:
+        self._end_stalled(side, "write buffer full")
+
+    def _on_queue_stall(self, side: Side) -> None:
+        self._end_stalled(side, "bytes in the send queue")
+
+    def _end_stalled(self, side: Side, check: str) -> None:
+        what = f"the {side.value} acknowledged nothing for {self.session.limits.stall_timeout:g} s ({check})"
+        self.end(StallTimeout(what, timeout="stall_timeout"))
 
     def _check_idle(self, octets: int, checks: int) -> None:
         timeout = self.session.limits.idle_timeout

@@ -234,7 +234,9 @@ class Exchange:
         is_client = flow is self._client.flow
         error, side = (StallTimeout, "client") if is_client else (UpstreamTimeout, "upstream")
         limit = self.session.limits.stall_timeout
-        stalled = error(f"the {side} took nothing for {limit:g} s", timeout="stall_timeout")
+        stalled = error(
+            f"the {side} acknowledged nothing for {limit:g} s (write buffer full)", timeout="stall_timeout"
+        )
         self.fail(stalled, cut=is_client)
 
     # The end
