@@ -1,1 +1,1 @@
-"""Plain HTTP requests and their responses."""
+"""Plain HTTP: forwards requests and their responses."""

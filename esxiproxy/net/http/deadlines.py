@@ -1,4 +1,4 @@
-"""The deadlines of one HTTP exchange: who is due, and for how long nothing has come."""
+"""The deadlines of one HTTP exchange."""
 
 from __future__ import annotations
 
@@ -13,17 +13,22 @@ from esxiproxy.net.http.flow_control import HttpFlow
 from esxiproxy.net.sockets.timers import Timers
 
 RATE_WINDOW = 10.0
-"""Seconds over which ``min_body_rate`` is measured."""
+"""The seconds over which ``min_body_rate`` is measured."""
 
 
 class HttpDeadlines:
-    """At any time of an exchange one of the two sides is due.
+    """The deadlines of the side that has to send next; ``fail`` is called when one has expired.
 
-    The client is while its body comes: it keeps to ``min_body_rate``, measured over ten seconds in which we
-    read from it all the time.  The upstream is when the request is complete, or the client waits for a 100:
-    it is silent for no longer than ``response_timeout``, the time not counted in which we do not read it.
-    A client that is not read since too much is held has ``stall_timeout``.  Looks are taken now and then,
-    so that nothing is armed again for every chunk.
+    ``min_body_rate``
+        The client sends the request's body.  Its rate is measured over ``RATE_WINDOW`` seconds, and only
+        while its connection is never paused.
+    ``response_timeout``
+        The request is complete, or the client waits for a 100 (Continue).  The upstream may send nothing for
+        this time.  The time in which the upstream is not read does not count.
+    ``stall_timeout``
+        The client is not read, since its body exceeds the buffer and there is no upstream yet.
+
+    The timers check periodically, so that no timer is armed again for every chunk.
     """
 
     def __init__(
@@ -41,20 +46,20 @@ class HttpDeadlines:
         self._fail = fail
         self._timers = Timers(clock)
         self._moved_at = 0.0
-        self._paused = False
-        self._octets = 0
+        self._was_paused = False
+        self._octets_before = 0
 
     def clear(self) -> None:
-        """The exchange is over."""
+        """Cancel all deadlines, at the end of the exchange."""
         self._timers.clear()
 
     def request_forwarded(self) -> None:
-        """The request's head is with the upstream."""
+        """Note that the request's head was written to the upstream."""
         self._timers.disarm("held")
         self.request_moved()
 
     def request_moved(self) -> None:
-        """Bytes came from the client, or may come from now on."""
+        """Note that bytes were received from the client, or may be from now on."""
         forwarding = self._forwarding
         if forwarding.request_complete:
             self._timers.disarm("rate")
@@ -64,40 +69,42 @@ class HttpDeadlines:
             self._expect_answer()
 
     def answer_moved(self) -> None:
-        """Bytes came from the upstream, or it is read again."""
+        """Note that bytes were received from the upstream, or that it is read again."""
         self._moved_at = self._clock.seconds()
 
     def client_paused(self) -> None:
-        """The client is not read now: what it sends in this while says nothing of its rate."""
-        self._paused = True
+        """Note that the client is not read, so that its rate is not judged in this window."""
+        self._was_paused = True
 
     def request_held(self) -> None:
-        """The client is not read, and there is no upstream yet."""
+        """Note that the client is not read since there is no upstream yet."""
         if "held" not in self._timers:
             limit = self._session.limits.stall_timeout
-            waited = f"no upstream for the request's body within {limit:g} s"
+            waited = (
+                f"no connection to an upstream within {limit:g} s, and the request's body fills the buffer"
+            )
             error = UpstreamTimeout(waited, timeout="stall_timeout")
             self._timers.arm("held", limit, self._fail, error)
 
-    # The client's part
+    # The client's deadline
 
     def _arm_rate(self) -> None:
         if self._session.limits.min_body_rate is not None:
-            self._paused = self._flow.paused
-            self._octets = self._forwarding.octets_up
+            self._was_paused = self._flow.paused
+            self._octets_before = self._forwarding.octets_up
             self._timers.arm("rate", RATE_WINDOW, self._check_rate)
 
     def _check_rate(self) -> None:
         rate = self._session.limits.min_body_rate
-        came = self._forwarding.octets_up - self._octets
-        if rate is not None and not self._paused and came < rate * RATE_WINDOW:
-            slow = f"the body came with less than {rate} bytes a second"
+        came = self._forwarding.octets_up - self._octets_before
+        if rate is not None and not self._was_paused and came < rate * RATE_WINDOW:
+            slow = f"the request's body was slower than min_body_rate ({rate} bytes per second)"
             self._fail(MalformedRequest(slow, status=408))
         else:
             self._timers.disarm("rate")
             self._arm_rate()
 
-    # The upstream's part
+    # The upstream's deadline
 
     def _expect_answer(self) -> None:
         self.answer_moved()
@@ -108,12 +115,12 @@ class HttpDeadlines:
         self._timers.disarm("answer")
         forwarding, limit = self._forwarding, self._session.limits.response_timeout
         if not forwarding.request_complete and not forwarding.expects_continue:
-            return  # the client sends its body, and is due
+            return  # the client sends its body
         if self._flow.blocked:
             self.answer_moved()
         rest = self._moved_at + limit - self._clock.seconds()
         if rest > 0:
             self._timers.arm("answer", rest, self._check_answer)
         else:
-            silent = f"the upstream said nothing for {limit:g} s"
+            silent = f"the upstream sent nothing for {limit:g} s"
             self._fail(UpstreamTimeout(silent, timeout="response_timeout"))

@@ -1,4 +1,4 @@
-"""A downstream connection as its HTTP exchanges see it, one after the other."""
+"""The downstream connection of plain HTTP, which carries one exchange after the other."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from esxiproxy.net.upstream.gateway import Gateway
 
 
 class HttpDownstream:
-    """Serves one request at a time, and keeps the one idle upstream connection between them.
+    """A client's connection that serves one request at a time, and keeps one idle upstream connection.
 
-    ``over`` is called when a request has its answer and the next head may be read, with the bytes that came
-    in the meantime; ``closing`` when the connection is to be closed.  ``epoch`` is the one in which it came.
+    ``ready`` is called when the next request head may be read, with the bytes that were received after the
+    last request.  ``close`` is called when the connection is to be closed.  ``epoch`` is the epoch of
+    ``sessions`` in which the connection was accepted.
     """
 
     def __init__(
@@ -32,8 +33,8 @@ class HttpDownstream:
         gateway: Gateway,
         sessions: Sessions,
         clock: IReactorTime,
-        over: Callable[[bytes], None],
-        closing: Callable[[], None],
+        ready: Callable[[bytes], None],
+        close: Callable[[], None],
         epoch: int,
     ) -> None:
         self.transport = transport
@@ -41,29 +42,32 @@ class HttpDownstream:
         self.sessions = sessions
         self.clock = clock
         self.flow = HttpFlow(transport, clock, 0.0)
-        with suppress(AttributeError, OSError):  # a unix socket, a transport of a test
+        with suppress(AttributeError, OSError):  # a unix socket or a test's transport
             transport.setTcpNoDelay(True)
-        self._over = over
-        self._closing = closing
+        self._on_ready = ready
+        self._close = close
         self._epoch = epoch
         self._idle: HttpUpstream | None = None
         self._exchange: Exchange | None = None
         self._held = b""
-        self._draining = False
-        """Whether the last answer is not yet with the client."""
+        self._flushing = False
+        """Whether bytes of the last response are in the transport's write buffer."""
 
     @property
     def busy(self) -> bool:
-        """Whether what comes belongs to a request, or has to wait for one to be done."""
-        return self._exchange is not None or self._draining
+        """Whether received bytes belong to the current request, or are buffered behind it."""
+        return self._exchange is not None or self._flushing
 
     @property
     def is_last(self) -> bool:
-        """Whether no other request is served behind the one that is."""
+        """Whether the connection is closed after the current request."""
         return self.sessions.is_stale(self._epoch)
 
     def serve(self, session: Session, rest: bytes) -> None:
-        """Forward this request; raises a SessionError for one that is refused as it stands."""
+        """Forward the request of ``session``; ``rest`` was received after its head.
+
+        Raises a SessionError for a request that is refused without an upstream.
+        """
         exchange = Exchange(session, self)
         self._exchange = exchange
         self.flow.install()
@@ -71,7 +75,7 @@ class HttpDownstream:
         exchange.start(rest)
 
     def received(self, octets: bytes) -> None:
-        """Bytes that came while busy."""
+        """Handle bytes that were received while the connection is busy."""
         if self._exchange is not None:
             self._exchange.request_received(octets)
             return
@@ -80,7 +84,7 @@ class HttpDownstream:
             self.flow.set_paused(PauseReason.HELD, True)
 
     def lost(self) -> None:
-        """The client's connection has ended."""
+        """Handle the end of the client's connection."""
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.client_lost()
@@ -89,52 +93,52 @@ class HttpDownstream:
         self._close_idle()
 
     def stop(self) -> None:
-        """No more HTTP on this connection: it becomes a WebSocket, or is closed."""
+        """Serve no more HTTP, since the connection becomes a WebSocket or is closed."""
         self._exchange = None
         self.flow.remove()
         self._close_idle()
 
     def is_flushed(self) -> bool:
-        """Return whether no request waits for its answer, and the client has acknowledged all of the last."""
+        """Return whether no request is unanswered, and the client has acknowledged the last response."""
         return not self.busy and not unsent_bytes(self.transport)
 
     def abort(self) -> None:
-        """End the connection without a word."""
+        """Abort the connection."""
         self.transport.abortConnection()
 
-    # What an exchange tells
+    # Events of the exchange
 
     def exchange_over(self, rest: bytes, keep: bool) -> None:
-        """The request has its answer; ``rest`` came behind it."""
+        """Handle the end of the exchange; ``rest`` was received after its request."""
         self._exchange = None
         if not keep or self.is_last:
-            self._closing()
+            self._close()
             self.sessions.flushed(self)
             return
         self._held = rest
         if self.flow.blocked:
-            # The next request has to wait: a client that asks and never reads would fill our memory.
-            self._draining = True
+            # A client that sends requests and never reads would fill the memory: its next request waits.
+            self._flushing = True
             self.flow.observe(self)
         else:
-            self._drained()
+            self._become_ready()
 
     def flow_changed(self, flow: HttpFlow) -> None:
-        """Await the next request when the last answer has left the transport's buffer."""
+        """Read the next request when the last response has left the write buffer."""
         if not flow.blocked:
-            self._drained()
+            self._become_ready()
 
     def flow_stalled(self, flow: HttpFlow) -> None:
-        """Abort the connection: the client does not take its last answer."""
+        """Abort the connection, since the client does not read its last response."""
         self.transport.abortConnection()
 
-    def _drained(self) -> None:
-        self._draining = False
+    def _become_ready(self) -> None:
+        self._flushing = False
         self.flow.unobserve()
         held, self._held = self._held, b""
         self.flow.resume()
-        self._over(held)
-        if not self.busy:  # the next request may have begun: its answer is waited for, too
+        self._on_ready(held)
+        if not self.busy:  # the next request may have begun
             self.sessions.flushed(self)
 
     # The idle upstream connection
@@ -142,9 +146,9 @@ class HttpDownstream:
     def take_idle(
         self, upstream: Upstream, proxy_header: bytes, counted: tuple[str, ...]
     ) -> HttpUpstream | None:
-        """Return the connection from before if it leads there and counts under these names.
+        """Return the idle connection to ``upstream`` that counts under these names, or None.
 
-        One that leads elsewhere, or that counts for another client, is closed.
+        An idle connection to another upstream, or that counts for another client, is closed.
         """
         idle = self._idle
         if idle is not None and idle.fits(upstream, proxy_header, counted):
@@ -155,7 +159,7 @@ class HttpDownstream:
         return None
 
     def keep_idle(self, upstream: HttpUpstream) -> None:
-        """Its exchange is over: the next one may have it."""
+        """Keep this upstream connection for the next exchange."""
         self._close_idle()
         self._idle = upstream
         self.gateway.admission.mark_idle(upstream)

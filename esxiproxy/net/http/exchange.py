@@ -1,4 +1,4 @@
-"""One plain HTTP request and its answer, from the checked head to the record."""
+"""One plain HTTP request and its response, from the checked head to the record."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from esxiproxy.net.upstream.gateway import Gateway
 
 
 class Downstream(Protocol):
-    """The downstream connection, as an exchange on it needs it."""
+    """The downstream connection, as its exchange needs it."""
 
     transport: Any
     flow: HttpFlow
@@ -45,24 +45,25 @@ class Downstream(Protocol):
 
     @property
     def is_last(self) -> bool:
-        """Whether no other request is served behind the one that is."""
+        """Whether the connection is closed after the current request."""
 
     def take_idle(
         self, upstream: Upstream, proxy_header: bytes, counted: tuple[str, ...]
     ) -> HttpUpstream | None:
-        """Return the idle upstream connection if the exchange may have it."""
+        """Return the idle connection to ``upstream`` that counts under these names, or None."""
 
     def keep_idle(self, upstream: HttpUpstream) -> None:
         """Keep an upstream connection for the next exchange."""
 
     def exchange_over(self, rest: bytes, keep: bool) -> None:
-        """Go on after the request has its answer; ``rest`` came behind the request."""
+        """Handle the end of the exchange; ``rest`` was received after its request."""
 
 
 class Exchange:
-    """Moves one request up and its answer down.
+    """Forwards one request to its upstream, and the response to the client.
 
-    ``client`` is the downstream connection; it is told of the end with ``exchange_over``, once.
+    ``client`` is the downstream connection.  Its ``exchange_over`` is called once, at the end, unless the
+    client's connection has ended.
     """
 
     _log = Logger()
@@ -72,7 +73,7 @@ class Exchange:
         self._client = client
         self._upstream: HttpUpstream | None = None
         self._admission: Deferred[HttpUpstream] | None = None
-        self._early = b""
+        self._held = b""
         self._over = False
         self._repeated = False
         self._forwarding = Forwarding(session.request, session.limits.max_body)
@@ -80,21 +81,21 @@ class Exchange:
         self.deadlines = HttpDeadlines(self._forwarding, session, client.flow, client.clock, self.fail)
 
     def start(self, rest: bytes) -> None:
-        """Ask who it is and where to; ``rest`` is what came with the head."""
+        """Admit the session and connect to its upstream; ``rest`` was received with the request head."""
         client = self._client
         client.sessions.add(self)
-        self._early = rest
+        self._held = rest
         if client.sessions.draining:
             return self.fail(Draining("the proxy is shutting down"))
         client.flow.observe(self)
         client.flow.timeout = self.session.limits.stall_timeout
-        self._admit()
+        self._connect()
 
-    def _admit(self) -> None:
-        self._admission = Deferred.fromCoroutine(self._connection())
-        self._admission.addCallback(self._begin).addErrback(self._not_admitted)
+    def _connect(self) -> None:
+        self._admission = Deferred.fromCoroutine(self._open_upstream())
+        self._admission.addCallback(self._forward_head).addErrback(self._on_admission_failed)
 
-    async def _connection(self) -> HttpUpstream:
+    async def _open_upstream(self) -> HttpUpstream:
         session, client, gateway = self.session, self._client, self._client.gateway
         upstream = (session.route or (await gateway.decide(session))[1]).upstream
         header = gateway.proxy_header(session, upstream)
@@ -105,8 +106,8 @@ class Exchange:
         make = partial(HttpUpstream, upstream, session.limits, client.clock, header)
         return await gateway.connect(session, upstream, make)
 
-    def _begin(self, upstream: HttpUpstream) -> None:
-        if self._over:  # the client left in the very turn in which the upstream accepted
+    def _forward_head(self, upstream: HttpUpstream) -> None:
+        if self._over:  # the client disconnected in the turn in which the upstream accepted
             upstream.abort()
             return
         session, route = self.session, self.session.route
@@ -117,32 +118,32 @@ class Exchange:
         upstream.flow.observe(self)
         request = upstream_request(session.request, route, session.principal)
         upstream.transport.write(self._forwarding.begin(*request))
-        early, self._early = self._early, b""
+        held, self._held = self._held, b""
         self.deadlines.request_forwarded()
         self.flow_changed(self._client.flow)
-        self._forward_request(early)
+        self._forward_request(held)
         self._client.flow.set_paused(PauseReason.HELD, False)
 
-    def _not_admitted(self, failure: Failure) -> None:
+    def _on_admission_failed(self, failure: Failure) -> None:
         if self._over and failure.check(CancelledError):
             return
         if isinstance(failure.value, SessionError):
             self.fail(failure.value)
         else:
-            log_bug(self._log, "a plugin or a bug of ours raised", failure, self.session.id)
+            log_bug(self._log, "unexpected exception while forwarding a request", failure, self.session.id)
             self.fail(Internal("an internal error, see the log of the proxy"))
 
-    # Bytes
+    # Forwarding
 
     def request_received(self, octets: bytes) -> None:
-        """Bytes from the client: of the body, or what stands behind it."""
+        """Handle bytes from the client: the request's body, or the next request."""
         if self._over:
             return
         if self._upstream is None:
-            self._early += octets
+            self._held += octets
         else:
             self._forward_request(octets)
-        if len(self._early) + len(self._forwarding.trailing_data) > MAX_EARLY:
+        if len(self._held) + len(self._forwarding.trailing_data) > MAX_EARLY:
             self._client.flow.set_paused(PauseReason.HELD, True)
             self.deadlines.client_paused()
             if self._upstream is None:
@@ -157,11 +158,13 @@ class Exchange:
             return
         if sent:
             self._upstream.transport.write(sent)
-        self._go_on("request", self._client.flow, self._forwarding.more_request, self._forward_request)
+        self._schedule_next_turn(
+            "request", self._client.flow, self._forwarding.more_request, self._forward_request
+        )
         self.deadlines.request_moved()
 
     def answer_received(self, octets: bytes) -> None:
-        """Bytes from the upstream."""
+        """Handle bytes from the upstream."""
         assert self._upstream is not None
         self.deadlines.answer_moved()
         if self._client.is_last:
@@ -172,13 +175,17 @@ class Exchange:
         except SessionError as error:
             self.fail(error, "upstream")
             return
-        if not self._forwarding.request_complete:  # this may have been the 100 that the client waits for
+        if not self._forwarding.request_complete:  # a 100 (Continue) makes the client send its body
             self.deadlines.request_moved()
         self._forward_response(sent)
-        self._go_on("answer", flow, not self._over and self._forwarding.more_answer, self.answer_received)
+        self._schedule_next_turn(
+            "answer", flow, not self._over and self._forwarding.more_answer, self.answer_received
+        )
 
-    def _go_on(self, body: str, flow: HttpFlow, more: bool, take: Callable[[bytes], None]) -> None:
-        """Read the next chunks of a body in another turn of the reactor, and nothing else before that."""
+    def _schedule_next_turn(
+        self, body: str, flow: HttpFlow, more: bool, take: Callable[[bytes], None]
+    ) -> None:
+        """Forward the remaining chunks in the next turn of the reactor; pause the connection until then."""
         if more or flow.paused:
             flow.set_paused(PauseReason.NEXT_TURN, more)
         if more:
@@ -193,31 +200,31 @@ class Exchange:
         if forwarding.response_complete and not self._over:
             self._finish()
 
-    def upstream_lost(self, clean: bool, explained: SessionError | None = None) -> None:
-        """The upstream's connection has ended; ``clean`` says, with a FIN.
+    def upstream_lost(self, clean: bool, tls_error: SessionError | None = None) -> None:
+        """Handle the end of the upstream's connection; ``clean`` is whether it ended with a FIN.
 
-        ``explained`` is what TLS has to say of the end: in TLS 1.3 a host refuses a client without a
-        certificate when the request is on its way already.
+        ``tls_error`` is the TLS failure that ended it, if any.  In TLS 1.3 a host refuses a missing client
+        certificate after the request may have been sent.
         """
         upstream, self._upstream = self._upstream, None
         assert upstream is not None
         forwarding = self._forwarding
         repeatable = forwarding.request_complete and may_be_repeated(self.session.request.head)
         if upstream.reused and not forwarding.response_started and repeatable and not self._repeated:
-            self._repeated = True  # it had been closed while it was idle
-            self._admit()
+            self._repeated = True  # the upstream has closed the idle connection
+            self._connect()
             return
         self._timers.disarm("answer")
         try:
-            while forwarding.more_answer:  # one read brought them: they are few
+            while forwarding.more_answer:  # at most the chunks of one read
                 self._forward_response(forwarding.take_answer(b""))
             if not self._over:
                 self._forward_response(forwarding.upstream_ended(clean))
         except SessionError as error:
-            unheard = isinstance(error, UpstreamLost) and not forwarding.response_started
-            self.fail(explained if explained is not None and unheard else error, "upstream")
+            unanswered = isinstance(error, UpstreamLost) and not forwarding.response_started
+            self.fail(tls_error if tls_error is not None and unanswered else error, "upstream")
 
-    # Flow
+    # Flow control
 
     def flow_changed(self, flow: HttpFlow) -> None:
         """Pause reading one connection while the transport of the other one is full."""
@@ -239,7 +246,7 @@ class Exchange:
         )
         self.fail(stalled, cut=is_client)
 
-    # The end
+    # Ending
 
     def _finish(self) -> None:
         forwarding, upstream = self._forwarding, self._upstream
@@ -250,15 +257,15 @@ class Exchange:
                 self._client.keep_idle(upstream)
             else:
                 upstream.abort()
-        self._end()
+        self._close_session()
         self._client.exchange_over(forwarding.trailing_data, forwarding.keeps_client)
 
     def fail(self, error: SessionError, ended_by: str = "", cut: bool = False) -> None:
-        """Answer with a refusal, or where an answer has begun, end the connection behind what there is of it.
+        """End the exchange with ``error``: refuse the request, or cut the response off if it has begun.
 
-        A client must never take a part of a body for the whole.  One that sees by the framing of the answer
-        that it is not whole gets all that came, and the end of the connection; any other one gets a reset.
-        ``cut`` asks for the reset in any case.
+        A client must not take a part of a body for the whole.  If the response's framing shows that it is
+        incomplete, the client gets the bytes that were received, and the connection is closed.  Otherwise,
+        or with ``cut``, the connection is reset.
         """
         if self._over:
             return
@@ -267,9 +274,9 @@ class Exchange:
         started = forwarding.started
         if not started:
             self.session.status = error.status_code
-        elif not self.session.status:  # head and fault came in one read
+        elif not self.session.status:  # the head and the fault were in one read
             self.session.answered(forwarding.status)
-        self._end()
+        self._close_session()
         if started and (cut or not forwarding.delimited):
             client.transport.abortConnection()
             return
@@ -277,15 +284,15 @@ class Exchange:
         client.exchange_over(b"", False)
 
     def client_lost(self) -> None:
-        """The client's connection has ended."""
+        """Handle the end of the client's connection."""
         if self._over:
             return
         if not self._forwarding.started:
             self.session.status = ClientLost.status
-        self.session.failed(ClientLost("the client left before its answer was complete"), "client")
-        self._end()
+        self.session.failed(ClientLost("the client disconnected before the response was complete"), "client")
+        self._close_session()
 
-    def _end(self) -> None:
+    def _close_session(self) -> None:
         self._over = True
         self.deadlines.clear()
         self._timers.clear()
@@ -299,9 +306,9 @@ class Exchange:
         self._client.sessions.closed(self.session)
 
     def end(self, error: SessionError) -> None:
-        """End it, since an operator or the proxy's own end wants it."""
+        """End the exchange for an operator or a drain."""
         self.fail(error, cut=True)
 
     def abort(self) -> None:
-        """End it without a word."""
+        """Abort the client's connection."""
         self._client.transport.abortConnection()

@@ -1,4 +1,4 @@
-"""The HTTP connection to an upstream that belongs to one downstream connection."""
+"""The HTTP connection to an upstream, which belongs to one downstream connection."""
 
 from __future__ import annotations
 
@@ -25,21 +25,22 @@ from esxiproxy.net.tls.client import UpstreamTLS
 
 
 class AnswerReceiver(typing.Protocol):
-    """The exchange that has an upstream connection, as the connection reports to it."""
+    """The exchange on an upstream connection, as the connection reports to it."""
 
     def answer_received(self, octets: bytes) -> None:
         """Handle bytes from the upstream."""
 
-    def upstream_lost(self, clean: bool, explained: SessionError | None = None) -> None:
-        """Handle the end of the connection; ``clean`` says that it ended with a FIN."""
+    def upstream_lost(self, clean: bool, tls_error: SessionError | None = None) -> None:
+        """Handle the end of the connection; ``clean`` is whether it ended with a FIN."""
 
 
 @implementer(IHandshakeListener)
 class HttpUpstream(SlotOwner, Protocol):
-    """One connection, used by one exchange at a time.
+    """A connection to an upstream, used by one exchange at a time.
 
-    ``opened`` fires with it when it may be written to: after TCP, and after the certificate was checked;
-    it fails with a SessionError.  ``exchange`` has it now; ``reused`` says that it has served one before.
+    ``opened`` fires with this object when a request may be written: after the TCP connect, and with TLS
+    after the certificate was verified.  It fails with a SessionError.  ``exchange`` is the current exchange.
+    ``reused`` is whether an exchange has used the connection before.
     """
 
     transport: Any
@@ -62,7 +63,7 @@ class HttpUpstream(SlotOwner, Protocol):
         self._tls = tls
         self._clock = clock
         self._timers = Timers(clock)
-        self._ending = False
+        self._is_closing = False
         self.opened: Deferred[HttpUpstream] | None = Deferred(self._cancelled)
 
     @property
@@ -70,19 +71,19 @@ class HttpUpstream(SlotOwner, Protocol):
         return "accept the connection" if self._tls is None else "finish the TLS handshake"
 
     @property
-    def claim_names(self) -> tuple[str, ...]:
-        """The names of the claims under which it counts, one client's among them."""
+    def counted(self) -> tuple[str, ...]:
+        """The names of the claims under which the connection counts, among them those of one client."""
         return () if self.slot is None else self.slot.names
 
     def connectionMade(self) -> None:
-        with suppress(AttributeError, OSError):  # a unix socket, a transport of a test
+        with suppress(AttributeError, OSError):  # a unix socket or a test's transport
             self.transport.setTcpNoDelay(True)
         keep_alive(self.transport, self._limits.tcp_keepalive)
         if self._tls is None:
             self._open()
 
     def handshakeCompleted(self) -> None:
-        """TLS is up: now the upstream has to be the one that was meant, before it hears a word."""
+        """Verify the upstream's certificate before a byte of the request is sent."""
         assert self._tls is not None
         try:
             self._tls.verify_peer(self.transport)
@@ -102,21 +103,23 @@ class HttpUpstream(SlotOwner, Protocol):
     def dataReceived(self, data: bytes) -> None:
         if self.exchange is not None:
             self.exchange.answer_received(data)
-        elif not self._ending:  # nobody asked for anything
+        elif not self._is_closing:  # there was no request
             self.abort()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)
         self.lost = True
         self._timers.clear()
-        explained = self._tls.explain(reason.value) if self._tls is not None else None
+        tls_error = self._tls.explain(reason.value) if self._tls is not None else None
         if self.opened is not None:
-            self._fail(explained or UpstreamLost("the upstream ended the connection at once"))
+            self._fail(
+                tls_error or UpstreamLost("the upstream closed the connection before a request was sent")
+            )
             return
         if hasattr(self, "flow"):
             self.flow.lost()
         if self.exchange is not None:
-            self.exchange.upstream_lost(bool(reason.check(ConnectionDone)), explained)
+            self.exchange.upstream_lost(bool(reason.check(ConnectionDone)), tls_error)
 
     def _fail(self, error: SessionError) -> None:
         opened, self.opened = self.opened, None
@@ -131,7 +134,7 @@ class HttpUpstream(SlotOwner, Protocol):
     # Between two exchanges
 
     def idle(self) -> None:
-        """Its exchange is over, and another one may come."""
+        """End the use by an exchange; close after ``keepalive_timeout`` without another one."""
         self.exchange = None
         self.reused = True
         self.flow.unobserve()
@@ -139,33 +142,33 @@ class HttpUpstream(SlotOwner, Protocol):
         self._timers.arm("idle", self._limits.keepalive_timeout, self.close)
 
     def take(self, exchange: AnswerReceiver) -> None:
-        """This exchange has it from now on."""
+        """Begin the use by ``exchange``."""
         self._timers.clear()
         self.exchange = exchange
 
     def fits(self, upstream: Upstream, proxy_header: bytes, counted: tuple[str, ...]) -> bool:
-        """Return whether an exchange with that upstream, on behalf of that client, may go over it."""
+        """Return whether an exchange with this upstream, counted under these names, may use it."""
         return (
             not self.lost
-            and not self._ending
+            and not self._is_closing
             and self.upstream == upstream
             and self.proxy_header == proxy_header
             and self.claim_names == counted
         )
 
     def close(self) -> None:
-        """End it in order."""
-        if self.lost or self._ending:
+        """Close the connection, and abort it after ``close_timeout``."""
+        if self.lost or self._is_closing:
             return
-        self._ending = True
+        self._is_closing = True
         self.exchange = None
         self.flow.remove()
         self._timers.adopt("linger", Linger(self.transport, self._clock, self._limits.close_timeout))
 
     def abort(self) -> None:
-        """End it without a word."""
+        """Abort the connection."""
         self.exchange = None
-        self._ending = True
+        self._is_closing = True
         self._timers.clear()
         if not self.lost and self.transport is not None:
             self.transport.abortConnection()
