@@ -62,12 +62,12 @@ class LegFlowControl:
     def remove(self) -> None:
         """Unregister, since nothing more is relayed to this leg, and resume the peer."""
         self._leg.blocked = False
-        self.forget()
+        self.stop_timer()
         if not self._leg.lost:
             self._leg.transport.unregisterProducer()
         self._resume_peer()
 
-    def forget(self) -> None:
+    def stop_timer(self) -> None:
         """Stop the stall timer, since the closing session has its own deadline."""
         stall, self._stall_timer = self._stall_timer, None
         if stall is not None:

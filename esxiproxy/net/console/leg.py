@@ -50,7 +50,7 @@ class LegEvents(Protocol):
     def control_written(self, leg: Leg, opcode: int) -> None:
         """Note that the proxy has written a control frame to this leg."""
 
-    def ponged(self, leg: Leg, payload: bytes) -> None:
+    def pong_received(self, leg: Leg, payload: bytes) -> None:
         """Handle a Pong frame from this leg."""
 
 
@@ -243,7 +243,7 @@ class Leg(AutobahnOptions, _Autobahn):
 
     def onPong(self, payload: bytes) -> None:
         if self.relay is not None:
-            self.relay.ponged(self, payload)
+            self.relay.pong_received(self, payload)
 
     def onCloseFrame(self, code: int | None, reasonRaw: bytes | None) -> bool:
         """Check a Close frame and report it to the relay, which forwards it.

@@ -69,7 +69,7 @@ class Pinger:
             self._progress = Progress(transport, peer=tcp_info(transport))
             self._timeout_call = self._clock.callLater(self._timeout, self._on_timeout)
 
-    def ponged(self, payload: bytes) -> None:
+    def pong_received(self, payload: bytes) -> None:
         """Measure the round-trip time; ignore an unsolicited pong (RFC 6455 5.5.3)."""
         if payload == self._payload and self._timeout_call is not None:
             self.round_trip = self._clock.seconds() - self._written_at

@@ -124,11 +124,11 @@ class Relay:
         elif side in self._pingers:
             self._pingers[side].control_written(opcode)
 
-    def ponged(self, leg: Leg, payload: bytes) -> None:
+    def pong_received(self, leg: Leg, payload: bytes) -> None:
         """Handle a Pong frame from this leg."""
         side = leg.side
         if pinger := self._pingers.get(side):
-            pinger.ponged(payload)
+            pinger.pong_received(payload)
             if side is Side.CLIENT:
                 self.session.round_trip = pinger.round_trip
 
@@ -238,7 +238,7 @@ class Relay:
             self._deadline = now + timeout
             self._timers.clear()
             for flow_control in self._flow_controls.values():
-                flow_control.forget()
+                flow_control.stop_timer()
         self._armed_phase = phase
         answering = timeout / 2 if phase is ClosingPhase.CARRYING else 0.0
         self._timers.arm("stage", self._deadline - now - answering, self._on_closing_timeout)

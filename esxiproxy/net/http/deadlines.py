@@ -20,8 +20,8 @@ class HttpDeadlines:
     """The deadlines of the side that has to send next; ``fail`` is called when one has expired.
 
     ``min_body_rate``
-        The client sends the request's body.  Its rate is measured over ``RATE_WINDOW`` seconds, and only
-        while its connection is never paused.
+        The client sends the request's body.  Its rate is measured over ``RATE_WINDOW`` seconds.  A
+        window in which its connection was paused does not count.
     ``response_timeout``
         The request is complete, or the client waits for a 100 (Continue).  The upstream may send nothing for
         this time.  The time in which the upstream is not read does not count.
@@ -45,7 +45,7 @@ class HttpDeadlines:
         self._clock = clock
         self._fail = fail
         self._timers = Timers(clock)
-        self._moved_at = 0.0
+        self._response_progressed_at = 0.0
         self._was_paused = False
         self._octets_before = 0
 
@@ -56,9 +56,9 @@ class HttpDeadlines:
     def request_forwarded(self) -> None:
         """Note that the request's head was written to the upstream."""
         self._timers.disarm("held")
-        self.request_moved()
+        self.request_progressed()
 
-    def request_moved(self) -> None:
+    def request_progressed(self) -> None:
         """Note that bytes were received from the client, or may be from now on."""
         forwarding = self._forwarding
         if forwarding.request_complete:
@@ -68,9 +68,9 @@ class HttpDeadlines:
         if forwarding.request_complete or forwarding.expects_continue:
             self._expect_answer()
 
-    def answer_moved(self) -> None:
+    def response_progressed(self) -> None:
         """Note that bytes were received from the upstream, or that it is read again."""
-        self._moved_at = self._clock.seconds()
+        self._response_progressed_at = self._clock.seconds()
 
     def client_paused(self) -> None:
         """Note that the client is not read, so that its rate is not judged in this window."""
@@ -107,7 +107,7 @@ class HttpDeadlines:
     # The upstream's deadline
 
     def _expect_answer(self) -> None:
-        self.answer_moved()
+        self.response_progressed()
         if "answer" not in self._timers:
             self._timers.arm("answer", self._session.limits.response_timeout, self._check_answer)
 
@@ -117,8 +117,8 @@ class HttpDeadlines:
         if not forwarding.request_complete and not forwarding.expects_continue:
             return  # the client sends its body
         if self._flow.blocked:
-            self.answer_moved()
-        rest = self._moved_at + limit - self._clock.seconds()
+            self.response_progressed()
+        rest = self._response_progressed_at + limit - self._clock.seconds()
         if rest > 0:
             self._timers.arm("answer", rest, self._check_answer)
         else:

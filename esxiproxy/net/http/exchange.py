@@ -63,7 +63,7 @@ class Exchange:
     """Forwards one request to its upstream, and the response to the client.
 
     ``client`` is the downstream connection.  Its ``exchange_over`` is called once, at the end, unless the
-    client's connection has ended.
+    client's connection was lost or aborted.
     """
 
     _log = Logger()
@@ -114,7 +114,7 @@ class Exchange:
         assert route is not None
         session.mark("connected")
         self._upstream = upstream
-        upstream.take(self)
+        upstream.acquire(self)
         upstream.flow.observe(self)
         request = upstream_request(session.request, route, session.principal)
         upstream.transport.write(self._forwarding.begin(*request))
@@ -161,12 +161,12 @@ class Exchange:
         self._schedule_next_turn(
             "request", self._client.flow, self._forwarding.more_request, self._forward_request
         )
-        self.deadlines.request_moved()
+        self.deadlines.request_progressed()
 
     def answer_received(self, octets: bytes) -> None:
         """Handle bytes from the upstream."""
         assert self._upstream is not None
-        self.deadlines.answer_moved()
+        self.deadlines.response_progressed()
         if self._client.is_last:
             self._forwarding.closing = True
         flow = self._upstream.flow
@@ -176,7 +176,7 @@ class Exchange:
             self.fail(error, "upstream")
             return
         if not self._forwarding.request_complete:  # a 100 (Continue) makes the client send its body
-            self.deadlines.request_moved()
+            self.deadlines.request_progressed()
         self._forward_response(sent)
         self._schedule_next_turn(
             "answer", flow, not self._over and self._forwarding.more_answer, self.answer_received
@@ -234,7 +234,7 @@ class Exchange:
             return
         if self._upstream is not None:
             self._upstream.flow.set_paused(PauseReason.PEER_BLOCKED, flow.blocked)
-        self.deadlines.answer_moved()
+        self.deadlines.response_progressed()
 
     def flow_stalled(self, flow: HttpFlow) -> None:
         """End the exchange: one side has acknowledged nothing for ``stall_timeout``."""
@@ -253,7 +253,7 @@ class Exchange:
         self._upstream = None
         if upstream is not None and not upstream.lost:
             if forwarding.keeps_upstream and forwarding.request_complete:
-                upstream.idle()
+                upstream.release()
                 self._client.keep_idle(upstream)
             else:
                 upstream.abort()

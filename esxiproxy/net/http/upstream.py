@@ -133,7 +133,7 @@ class HttpUpstream(SlotOwner, Protocol):
 
     # Between two exchanges
 
-    def idle(self) -> None:
+    def release(self) -> None:
         """End the use by an exchange; close after ``keepalive_timeout`` without another one."""
         self.exchange = None
         self.reused = True
@@ -141,7 +141,7 @@ class HttpUpstream(SlotOwner, Protocol):
         self.flow.resume()
         self._timers.arm("idle", self._limits.keepalive_timeout, self.close)
 
-    def take(self, exchange: AnswerReceiver) -> None:
+    def acquire(self, exchange: AnswerReceiver) -> None:
         """Begin the use by ``exchange``."""
         self._timers.clear()
         self.exchange = exchange

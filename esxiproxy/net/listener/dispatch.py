@@ -180,8 +180,8 @@ class Dispatch(Protocol):
     def _hand_over(self, protocol: Protocol) -> None:
         """Let ``protocol`` receive this connection's events in place of this object.
 
-        Twisted's transports keep the protocol that they were made with, so its methods are stored here.  A
-        delegating method would cost one more call for each read.
+        The transport keeps this object as its protocol, so the methods of ``protocol`` are stored here.  A
+        method that delegates would cost one more call for each read.
         """
         self.dataReceived = protocol.dataReceived  # type: ignore[method-assign]
         self.connectionLost = protocol.connectionLost  # type: ignore[method-assign]

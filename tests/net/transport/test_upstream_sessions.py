@@ -80,7 +80,7 @@ class Hosts:
         errors = []
         make = partial(HttpUpstream, upstream, SessionLimits(), self.net.reactor, b"")
         opened = self.connector.connect(upstream, make, SessionLimits())
-        opened.addCallback(lambda host: host.take(Greeted(host)))
+        opened.addCallback(lambda host: host.acquire(Greeted(host)))
         opened.addErrback(lambda failure: errors.append(failure.value))
         peer = self.peers[self._ended]
         self._ended += 1
