@@ -13,7 +13,7 @@ from tests.net.memory import MemoryTransport, Wire
 from tests.net.scene import Scene, opening
 
 
-def test_plain_http_is_refused_unless_it_is_asked_for():
+def test_plain_http_is_refused_unless_it_is_configured():
     scene = Scene()
     scene.client.send(get(b"/ticket/secret"))
     scene.pump()
@@ -29,7 +29,7 @@ def test_plain_http_is_refused_unless_it_is_asked_for():
 
 
 @pytest.mark.parametrize("octets", [b"\x16\x03\x01\0\0", b"GET / HTTP/1.1\nHost: h\n\n"])
-def test_what_cannot_be_read_leaves_a_record_too(octets):
+def test_an_unreadable_head_is_recorded(octets):
     scene = HttpScene()
     scene.ask(octets)
     record = scene.record
@@ -53,7 +53,7 @@ def test_a_path_that_is_let_through_is_served():
     assert b"HTTP/1.1 101 " in scene.client.received
 
 
-def test_a_connection_that_says_nothing_and_leaves_has_no_record():
+def test_a_connection_closed_without_a_byte_has_no_record():
     scene = HttpScene()
     scene.client.close()
     scene.pump()
@@ -72,7 +72,7 @@ def test_bytes_behind_an_opening_handshake_wait_for_the_101():
     ("http", "methods"),
     [(Http.REFUSE, b"GET"), (Http.FORWARD, b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")],
 )
-def test_a_refused_method_is_told_which_ones_are_served(http, methods):
+def test_a_refused_method_is_answered_with_the_allowed_ones(http, methods):
     scene = HttpScene(edge=ListenerPolicy(http=http))
     scene.ask(get(method=b"TRACE"))
     found = read(scene.client.received)
@@ -112,7 +112,7 @@ def test_an_upload_behind_a_refusal_is_read_to_its_end(octets):
     assert scene.client.ended == "far" and scene.at_rest()
 
 
-def test_who_stops_sending_behind_a_refusal_is_gone_in_time():
+def test_a_refused_client_that_stops_sending_is_aborted_in_time():
     scene = refused()
     scene.advance(3)
     scene.client.send(b"x" * 10_000)
@@ -124,7 +124,7 @@ def test_who_stops_sending_behind_a_refusal_is_gone_in_time():
 
 
 @pytest.mark.parametrize(("every", "gone"), [(100_000, 30), (400, 5)])
-def test_who_goes_on_sending_behind_a_refusal_is_gone_in_time(every, gone):
+def test_a_refused_client_that_keeps_sending_is_aborted_in_time(every, gone):
     scene = refused()
     for _ in range(gone - 1):
         scene.client.send(b"x" * every)
@@ -136,7 +136,7 @@ def test_who_goes_on_sending_behind_a_refusal_is_gone_in_time(every, gone):
     assert scene.client.ended == "aborted" and scene.at_rest()
 
 
-def test_few_connections_at_once_get_more_time_for_the_rest_of_an_upload(monkeypatch):
+def test_a_bounded_number_of_connections_gets_more_time_for_an_upload(monkeypatch):
     monkeypatch.setattr("esxiproxy.net.listener.dispatch.MAX_DISCARDING", 1)
     scene = refused()
     scene.client.send(b"x" * 10_000)
@@ -154,7 +154,7 @@ def test_few_connections_at_once_get_more_time_for_the_rest_of_an_upload(monkeyp
     assert first.ended and not scene.factory.discarding and scene.at_rest()
 
 
-def test_who_sends_too_much_behind_a_refusal_is_not_read_any_more(monkeypatch):
+def test_a_refused_client_that_sends_too_much_is_not_read(monkeypatch):
     monkeypatch.setattr("esxiproxy.net.listener.dispatch.MAX_DISCARDED", 1 << 20)
     scene = refused()
     scene.client.send(b"x" * (3 << 20), 65536)
@@ -223,7 +223,7 @@ def test_an_empty_line_and_nothing_else_is_closed_in_time():
     assert scene.client.ended == "aborted" and len(scene.records) == 1
 
 
-def test_a_connection_that_was_refused_leaves_no_circle_for_the_collector():
+def test_a_refused_connection_leaves_no_reference_cycle():
     scene = Scene()
     dispatch = scene.client.protocol
     scene.client.send(b"no head at all\r\n\r\n")
@@ -266,7 +266,7 @@ SPOILED = {
 
 @pytest.mark.parametrize(("changes", "what"), SPOILED.values(), ids=SPOILED.keys())
 @pytest.mark.parametrize("http", Http)
-def test_an_opening_that_a_proxy_in_front_has_spoiled_is_a_426_and_goes_nowhere(http, changes, what):
+def test_an_opening_without_its_upgrade_fields_is_a_426(http, changes, what):
     octets = opening(b"/ticket/secret")
     for change in changes:
         assert change[0] in octets
@@ -287,7 +287,7 @@ def test_an_opening_that_a_proxy_in_front_has_spoiled_is_a_426_and_goes_nowhere(
 @pytest.mark.parametrize(
     "field", [b"Upgrade: h2c", b"Connection: Upgrade", b"Upgrade: h2c\r\nConnection: upgrade"]
 )
-def test_a_page_that_asks_for_another_protocol_is_a_page(field):
+def test_a_request_to_upgrade_to_another_protocol_is_plain_http(field):
     scene = HttpScene()
     assert scene.ask(get(b"/ui/", field)).startswith(b"GET /ui/ HTTP/1.1")
 
@@ -322,7 +322,7 @@ def probed(octets, edge=HEALTH, draining=False):
         get(b"/readyz", b"Upgrade: websocket"),
     ],
 )
-def test_a_health_check_says_whether_new_consoles_are_taken(http, octets):
+def test_a_health_check_reports_whether_new_consoles_are_accepted(http, octets):
     for draining, status, body in ((False, 200, b"ready\n"), (True, 503, b"draining\n")):
         found = read(probed(octets, ListenerPolicy(http, HEALTH.paths, health=b"/readyz"), draining))
         assert (found.status, found.body, found.rest) == (status, body, b"")
@@ -334,7 +334,7 @@ def test_a_health_check_by_head_has_no_body():
     assert (found.status, found.values(b"Content-Length"), found.rest) == (200, [b"6"], b"")
 
 
-def test_a_health_check_may_come_behind_another_request():
+def test_a_health_check_may_follow_another_request():
     scene = HttpScene(edge=ListenerPolicy(Http.FORWARD, health=b"/readyz"))
     scene.ask(get(b"/ui/"))
     scene.answer(OK)
@@ -372,7 +372,7 @@ def test_a_health_check_is_no_post():
     assert scene.connector.dials == 0
 
 
-def test_a_connection_that_never_says_a_byte_is_closed_without_a_word():
+def test_a_connection_without_a_byte_is_closed_without_a_response():
     scene = HttpScene(head_timeout=10)
     scene.advance(9)
     assert not scene.client.transport.half_closed
@@ -391,7 +391,7 @@ def test_a_silent_connection_that_does_not_go_is_aborted():
 
 
 @pytest.mark.parametrize("some", [b"G", b"GET / HTTP/1.1\r\nHost: h\r\n"])
-def test_a_connection_that_has_said_a_part_of_a_head_gets_its_408(some):
+def test_an_incomplete_head_is_answered_with_408(some):
     scene = HttpScene(head_timeout=10)
     scene.ask(some)
     scene.advance(11)
@@ -416,7 +416,7 @@ def test_a_tls_client_that_never_begins_its_handshake_leaves_no_record(heard, re
     dispatch.connectionLost()
 
 
-def test_a_client_that_says_nothing_behind_its_tls_handshake_leaves_no_record():
+def test_a_client_that_is_silent_after_its_tls_handshake_leaves_no_record():
     scene = HttpScene(head_timeout=10)
     scene.client.protocol.handshakeCompleted()
     scene.advance(11)

@@ -39,14 +39,14 @@ def sessions(clock):
     return Sessions([], clock)
 
 
-def test_nobody_is_asked_while_nobody_waits(sessions, clock):
+def test_connections_are_not_checked_while_no_drain_waits(sessions, clock):
     connection = Connection()
     sessions.wait_for_flush(connection)
     clock.advance(100)
     assert not connection.asked and not clock.getDelayedCalls()
 
 
-def test_it_is_looked_at_until_the_answer_is_there_and_not_longer(sessions, clock):
+def test_a_connection_is_checked_until_its_response_is_acknowledged(sessions, clock):
     first, second = Connection(), Connection()
     sessions.wait_for_flush(first)
     sessions.wait_for_flush(second)
@@ -61,7 +61,7 @@ def test_it_is_looked_at_until_the_answer_is_there_and_not_longer(sessions, cloc
     assert empty.called and not clock.getDelayedCalls()
 
 
-def test_a_wait_that_is_given_up_leaves_no_timer(sessions, clock):
+def test_a_cancelled_wait_leaves_no_timer(sessions, clock):
     sessions.wait_for_flush(Connection())
     empty = sessions.when_empty()
     empty.addErrback(lambda _cancelled: None)
@@ -69,7 +69,7 @@ def test_a_wait_that_is_given_up_leaves_no_timer(sessions, clock):
     assert not clock.getDelayedCalls()
 
 
-def test_nobody_is_asked_while_a_session_runs():
+def test_connections_are_not_checked_while_a_session_runs():
     scene, connection = Scene().open(), Connection()
     scene.sessions.wait_for_flush(connection)
     scene.sessions.when_empty()
@@ -93,7 +93,7 @@ def test_an_abort_waits_for_no_answer(sessions, clock):
 # The connections themselves
 
 
-def test_a_client_that_has_its_answer_and_stays_does_not_hold_up_a_drain():
+def test_a_client_with_its_response_does_not_delay_a_drain():
     scene = HttpScene(close_timeout=5)
     scene.client.block()
     scene.ask(get(b"/", CLOSES))
@@ -142,8 +142,8 @@ def test_a_drain_waits_for_the_last_write_of_a_pipelined_request():
 
 
 @pytest.mark.parametrize("stays", [True, False])
-def test_a_refused_opening_does_not_hold_up_a_drain(stays):
-    """The record is written with the refusal, even if the client closes much later."""
+def test_a_refused_opening_does_not_delay_a_drain(stays):
+    """Its record is written with the refusal: the client may take its time to close."""
     scene = Scene(close_timeout=5.0)
     scene.router.upstream = RouteNotFound("nowhere")
     scene.client.send(opening())
@@ -163,7 +163,7 @@ def test_a_refused_opening_does_not_hold_up_a_drain(stays):
     assert scene.client.ended and len(scene.recorder.records) == 1
 
 
-def test_a_proxy_that_is_to_end_at_once_ends_in_the_turn_in_which_its_connections_do():
+def test_an_abort_ends_in_the_turn_in_which_the_connections_end():
     scene = Embedded(drain_timeout=3600.0).open()
     done = scene.stop()
     connection = Connection()
@@ -175,8 +175,8 @@ def test_a_proxy_that_is_to_end_at_once_ends_in_the_turn_in_which_its_connection
     assert not scene.clock.getDelayedCalls()
 
 
-def test_a_session_that_does_not_end_is_waited_for_once():
-    """A session that cannot end delays an abort by one second, and not by one for each stage."""
+def test_a_session_that_does_not_end_is_awaited_once():
+    """Its plugin holds on to it, or we have a bug: one second, and not one for every stage of the drain."""
     scene = Embedded(drain_timeout=3600.0).open()
     done = scene.stop()
     scene.proxy.abort()
@@ -184,7 +184,7 @@ def test_a_session_that_does_not_end_is_waited_for_once():
     assert done == [None]
 
 
-def test_an_opening_that_waits_for_its_upstream_ends_at_once():
+def test_an_abort_ends_an_opening_that_waits_for_its_upstream():
     scene = Embedded(drain_timeout=3600.0)
     scene.client.send(opening())
     scene.pump()

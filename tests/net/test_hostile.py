@@ -193,7 +193,7 @@ KEPT = {name: case for name, case in HOSTILE.items() if case[0].http is Http.FOR
 
 @pytest.mark.parametrize("pipelined", [False, True])
 @pytest.mark.parametrize(("edge", "octets", "status"), KEPT.values(), ids=KEPT.keys())
-def test_a_hostile_request_is_refused_behind_a_good_one_as_well(edge, octets, status, pipelined):
+def test_a_hostile_request_after_a_good_one_is_refused(edge, octets, status, pipelined):
     scene = HttpScene(edge=edge)
     scene.ask(get(b"/ui/") + octets * pipelined)
     scene.host.received = b""
@@ -299,7 +299,7 @@ ENDS = st.sampled_from([b"\r\n", b"\r\n", b"\r\n", b"\n", b"\r", b"\r\n "])
     st.binary(max_size=40),
 )
 @example([], b"")
-def test_whatever_is_sent_the_upstream_reads_whole_requests_that_we_framed(fields, body):
+def test_the_upstream_gets_only_complete_requests_framed_by_the_proxy(fields, body):
     """Each request that goes up is one to the plainest reader, and nothing stands behind it."""
     head = b"POST /sdk HTTP/1.1\r\nHost: h\r\n" + b"".join(b"".join(field) for field in fields) + b"\r\n"
     scene = HttpScene()

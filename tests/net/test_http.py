@@ -290,7 +290,7 @@ def served(octets, bodiless):
 
 @pytest.mark.parametrize("chunk", [None, 1, 7])
 @pytest.mark.parametrize(("asked", "upstream", "answer", "ends", "client"), GOOD.values(), ids=GOOD.keys())
-def test_a_request_and_its_answer_pass(asked, upstream, answer, ends, client, chunk):
+def test_a_request_and_its_response_are_forwarded(asked, upstream, answer, ends, client, chunk):
     scene = HttpScene()
     sent = read(scene.ask(asked, chunk))
     assert (sent.line, sent.body) == upstream and sent.whole and not sent.rest
@@ -326,7 +326,7 @@ def test_requests_of_a_connection_share_an_upstream_connection():
     assert len({record.session for record in scene.records}) == 3
 
 
-def test_an_answer_in_small_pieces_is_not_held_back():
+def test_a_response_in_small_pieces_is_not_delayed():
     """Nagle's algorithm and delayed acknowledgements would take 40 ms for them."""
     scene = HttpScene()
     scene.ask(get())
@@ -512,7 +512,7 @@ def test_a_request_that_may_be_repeated_is_tried_on_a_fresh_connection_once(meth
         get(b"/again", method=b"PATCH"),
     ],
 )
-def test_a_request_that_may_have_done_something_is_not_repeated(request_):
+def test_an_unsafe_request_is_not_repeated(request_):
     scene = HttpScene()
     again(scene, request_)
     scene.client.pump()
@@ -549,7 +549,7 @@ def test_another_upstream_gets_another_connection():
     assert first.saw_fin and scene.host is not first
 
 
-def test_what_an_idle_upstream_says_unasked_ends_its_connection():
+def test_bytes_of_an_idle_upstream_end_its_connection():
     scene = HttpScene()
     scene.ask(get())
     scene.answer(OK)
@@ -560,7 +560,7 @@ def test_what_an_idle_upstream_says_unasked_ends_its_connection():
     assert read(scene.answer(OK)).body == b"ok" and scene.connector.dials == 2
 
 
-def test_what_an_upstream_says_behind_its_answer_reaches_nobody():
+def test_bytes_after_a_response_are_not_forwarded():
     scene = HttpScene()
     scene.ask(get())
     found = read(scene.answer(OK + b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"))
@@ -571,7 +571,7 @@ def test_what_an_upstream_says_behind_its_answer_reaches_nobody():
 
 
 @pytest.mark.parametrize(("failure", "side"), [(UpstreamRefused, "proxy"), (UpstreamLost, "upstream")])
-def test_the_record_says_who_broke_off_the_dial(failure, side):
+def test_the_record_names_the_side_that_ended_the_dial(failure, side):
     """What an upstream does once it is connected, in its TLS handshake say, is its own doing."""
     scene = HttpScene()
     scene.connector.failure = failure("x")
@@ -624,7 +624,7 @@ CUT = {
 
 @pytest.mark.parametrize("how", ["close", "reset"])
 @pytest.mark.parametrize("answer", CUT.values(), ids=CUT.keys())
-def test_a_body_that_is_cut_off_never_looks_whole(answer, how):
+def test_a_truncated_body_never_looks_complete(answer, how):
     scene = HttpScene()
     scene.ask(get())
     scene.answer(answer)
@@ -651,7 +651,7 @@ def test_a_body_that_is_cut_off_never_looks_whole(answer, how):
         (b"1.0", b"", "reset"),
     ],
 )
-def test_a_client_gets_a_reset_only_where_a_part_looks_like_the_whole(version, length, end):
+def test_a_client_gets_a_reset_only_where_a_part_looks_complete(version, length, end):
     """HTTP/1.1 without a length is sent in chunks: the last one is missing then."""
     scene = HttpScene()
     scene.ask(get(version=version))
@@ -666,7 +666,7 @@ def test_a_client_gets_a_reset_only_where_a_part_looks_like_the_whole(version, l
         assert not read(scene.client.received).whole
 
 
-def test_a_long_answer_that_ends_short_is_delivered_as_far_as_it_came():
+def test_a_truncated_response_is_delivered_as_far_as_it_was_received():
     """A broken download is resumed from there; a length that is too large by one byte loses nothing."""
     scene = HttpScene()
     scene.ask(get())
@@ -692,7 +692,7 @@ def test_a_bad_chunk_in_the_middle_of_an_answer_ends_the_connection():
 
 
 @pytest.mark.parametrize("when", ["dialling", "asked", "answering"])
-def test_a_client_that_leaves_takes_its_upstream_connection_along(when):
+def test_the_upstream_connection_ends_when_the_client_disconnects(when):
     scene = HttpScene()
     scene.connector.slow = when == "dialling"
     scene.ask(get())
@@ -707,7 +707,7 @@ def test_a_client_that_leaves_takes_its_upstream_connection_along(when):
     assert scene.at_rest()
 
 
-def test_a_plugin_that_raises_is_a_500_without_its_words():
+def test_a_plugin_that_raises_is_a_500_without_its_message():
     scene = HttpScene()
     scene.router.upstream = ValueError("the secret")
     scene.ask(get())

@@ -45,7 +45,7 @@ def side(request):
     return Side(request.param)
 
 
-def test_what_a_turn_reads_goes_on_in_one_write(side):
+def test_the_chunks_of_one_turn_are_forwarded_in_one_write(side):
     side.send(ONE * TURN)
     assert side.writes == [b"%x\r\n%b\r\n" % (TURN, b"x" * TURN)]
 
@@ -75,7 +75,7 @@ def test_a_long_body_of_tiny_chunks_is_refused(side):
     assert side.scene.at_rest()
 
 
-def test_events_one_at_a_time_go_on_for_ever(side):
+def test_single_chunks_are_forwarded_without_a_limit(side):
     for _ in range(2 * MANY):
         side.sender.protocol.dataReceived(ONE)
     assert not side.scene.records
@@ -84,7 +84,7 @@ def test_events_one_at_a_time_go_on_for_ever(side):
 
 @pytest.mark.parametrize("who", ["client", "host"])
 @pytest.mark.parametrize("how", ["close", "reset"])
-def test_an_end_in_the_middle_leaves_no_call_behind(side, who, how):
+def test_a_connection_lost_between_two_turns_leaves_no_timer(side, who, how):
     side.send(ONE * 4 * TURN)
     wire = getattr(side.scene, who)
     wire.transport.reading = True
@@ -96,7 +96,7 @@ def test_an_end_in_the_middle_leaves_no_call_behind(side, who, how):
     assert side.scene.at_rest() and len(side.scene.records) == 1
 
 
-def test_a_whole_answer_in_front_of_an_early_end_is_whole():
+def test_a_complete_response_before_an_unclean_end_is_complete():
     """TLS may tell the end of a connection in the same turn as the bytes before it."""
     side = Side("answer")
     side.send(ONE * 4 * TURN + b"0\r\n\r\n")
@@ -117,7 +117,7 @@ def test_requests_behind_many_chunks_are_served():
     assert read(scene.host.received).line == b"GET /next HTTP/1.1"
 
 
-def test_an_answer_behind_many_chunks_leaves_its_connection_to_the_next():
+def test_a_connection_is_reused_after_a_response_of_many_chunks():
     scene = HttpScene()
     scene.ask(get())
     scene.answer(CHUNKED + ONE * 3 * TURN + b"0\r\n\r\n")
@@ -139,7 +139,7 @@ def test_a_chunk_with_a_bad_line_ends_the_exchange(side, before, chunk):
     assert not side.receiver.received.endswith(b"0\r\n\r\n")
 
 
-def test_what_came_in_front_of_a_bad_chunk_is_delivered():
+def test_the_chunks_before_a_bad_one_are_delivered():
     scene = HttpScene()
     scene.ask(get())
     scene.answer(CHUNKED + b"5\r\nhello\r\n" * TURN + b"XX\r\n")
@@ -176,7 +176,7 @@ def test_other_things_before_a_status_line_are_no_http(before):
     assert read(scene.client.received).status == 502 and scene.record.error == "UpstreamInvalid"
 
 
-def test_a_fault_in_the_read_that_brings_the_head_leaves_the_status_in_the_record():
+def test_the_record_has_the_status_when_head_and_fault_are_in_one_read():
     scene = HttpScene()
     scene.ask(get())
     scene.answer(b"HTTP/1.1 207 Multi-Status\r\nTransfer-Encoding: chunked\r\n\r\n" + b"no size\r\n", 65536)

@@ -40,7 +40,7 @@ def test_the_head_of_a_further_request_has_its_time_from_its_first_byte():
     assert read(scene.client.received).status == 408
 
 
-def test_an_idle_connection_is_closed_without_a_word():
+def test_an_idle_connection_is_closed_without_a_response():
     scene = HttpScene(keepalive_timeout=60)
     scene.ask(get())
     scene.answer(OK)
@@ -127,7 +127,7 @@ def test_a_client_that_does_not_read_is_given_up():
     assert scene.at_rest()
 
 
-def test_a_client_that_reads_nothing_of_a_whole_answer_is_given_up():
+def test_a_client_that_reads_nothing_of_a_complete_response_is_aborted():
     scene = HttpScene(stall_timeout=60)
     scene.client.block()
     scene.ask(get())
@@ -164,14 +164,14 @@ def test_a_body_keeps_to_a_rate(every, late):
         assert scene.host.ended == "aborted"
 
 
-def test_a_body_that_never_comes_is_late():
+def test_a_body_that_is_not_sent_expires():
     scene = HttpScene(min_body_rate=500)
     scene.ask(PUT)
     scene.advance(11)
     refused(scene, 408, "MalformedRequest")
 
 
-def test_a_body_may_come_at_any_rate_where_none_is_asked_for():
+def test_a_body_may_have_any_rate_without_min_body_rate():
     scene = HttpScene(min_body_rate=None)
     scene.ask(PUT)
     scene.advance(600)
@@ -187,7 +187,7 @@ def test_the_rate_is_not_measured_while_the_upstream_blocks():
     assert not scene.records
 
 
-def test_who_waits_for_a_100_waits_for_the_upstream():
+def test_response_timeout_applies_while_the_client_waits_for_a_100():
     scene = HttpScene(response_timeout=60, min_body_rate=500)
     scene.ask(get(b"/x", b"Content-Length: 3", b"Expect: 100-continue", method=b"PUT"))
     scene.advance(59)
@@ -222,7 +222,7 @@ def test_an_answered_connection_that_is_not_closed_is_aborted():
     assert scene.client.ended == "aborted" and scene.at_rest()
 
 
-def test_a_drain_lets_a_request_end_and_takes_no_other():
+def test_a_drain_finishes_a_request_and_accepts_no_other():
     scene = HttpScene()
     scene.ask(get(b"/1"))
     scene.sessions.drain()

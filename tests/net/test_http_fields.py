@@ -75,7 +75,7 @@ def test_hop_by_hop_fields_of_an_answer_stay_here():
     assert found.values(b"Set-Cookie") == [b"a=b", b"c=d"]
 
 
-def test_what_the_upstream_says_of_itself_is_turned_into_ours():
+def test_the_upstreams_own_names_are_rewritten():
     found = answered(
         b"Location: http://192.0.2.10/ui/", b"Set-Cookie: a=b; Domain=192.0.2.10; Secure; Path=/"
     )
@@ -83,7 +83,7 @@ def test_what_the_upstream_says_of_itself_is_turned_into_ours():
     assert found.values(b"Set-Cookie") == [b"a=b; Path=/"]
 
 
-def test_where_a_request_came_from_is_told_and_a_stranger_is_not_believed():
+def test_forwarded_fields_are_written_and_those_of_untrusted_clients_dropped():
     found = sent(
         b"X-Forwarded-For: 1.2.3.4", b"X-Forwarded-Proto: https", b"Forwarded: for=x", b"X-Real-IP: 1"
     )
@@ -120,7 +120,7 @@ def test_a_console_behind_a_trusted_proxy_has_its_real_client():
     assert scene.record.client.host == "1.2.3.4"
 
 
-def test_via_names_us_and_the_version_that_came_in():
+def test_via_names_the_proxy_and_the_received_version():
     assert sent(b"Via: 1.0 fred").values(b"Via") == [b"1.0 fred", b"1.1 " + RECEIVED_BY]
     assert sent(version=b"1.0").values(b"Via") == [b"1.0 " + RECEIVED_BY]
     scene = HttpScene()
@@ -131,7 +131,7 @@ def test_via_names_us_and_the_version_that_came_in():
 
 @pytest.mark.parametrize("via", [b"1.1 " + RECEIVED_BY, b"1.0 fred, HTTP/1.1 %b (x), 1.1 p" % RECEIVED_BY])
 @pytest.mark.parametrize("make", [get, opening])
-def test_a_request_that_comes_back_is_refused(via, make):
+def test_a_looping_request_is_refused(via, make):
     scene = HttpScene()
     scene.ask(make(b"/", b"Via: " + via))
     found = read(scene.client.received)
@@ -168,12 +168,12 @@ def test_host_follows_the_upstreams_rule(rule, seen):
     assert sent(upstream=Upstream("u", "192.0.2.10", 80, False, host_field=rule)).values(b"Host") == [seen]
 
 
-def test_te_goes_up_for_trailers_alone():
+def test_te_is_forwarded_for_trailers_only():
     assert sent(b"TE: gzip, trailers", b"Connection: TE").values(b"TE") == [b"trailers"]
     assert not sent(b"TE: gzip", b"Connection: TE").values(b"TE")
 
 
-def test_expect_says_nothing_in_http_1_0():
+def test_expect_is_ignored_in_http_1_0():
     assert not sent(b"Expect: 100-continue", b"Content-Length: 0", version=b"1.0").values(b"Expect")
 
 
@@ -291,7 +291,7 @@ def test_an_options_with_no_forwards_left_is_answered_here(target, value):
 
 
 @pytest.mark.parametrize(("value", "forwarded"), [(b"1", b"0"), (b"10", b"9"), (b"007", b"6")])
-def test_an_options_has_one_forward_less_behind_us(value, forwarded):
+def test_max_forwards_of_an_options_is_decremented(value, forwarded):
     found = sent(b"Max-Forwards: " + value, method=b"OPTIONS")
     assert found.values(b"Max-Forwards") == [forwarded]
 
@@ -303,7 +303,7 @@ def test_a_max_forwards_that_is_no_number_is_refused(fields):
     assert read(scene.client.received).status == 400 and scene.connector.dials == 0
 
 
-def test_max_forwards_says_nothing_of_other_methods():
+def test_max_forwards_is_ignored_for_other_methods():
     assert sent(b"Max-Forwards: 0").values(b"Max-Forwards") == [b"0"]
 
 
@@ -315,7 +315,7 @@ def test_a_trace_is_never_forwarded():
 
 @pytest.mark.parametrize("asked", [get(), get(version=b"1.0"), opening()])
 @pytest.mark.parametrize("upgrades", [[b"TLS/1.3", b"websocket"], []])
-def test_a_426_says_what_to_upgrade_to(asked, upgrades):
+def test_a_426_names_the_protocol_to_upgrade_to(asked, upgrades):
     scene = HttpScene()
     scene.ask(asked)
     fields = b"".join(b"Upgrade: " + value + b"\r\n" for value in upgrades)
@@ -329,7 +329,7 @@ def test_a_426_says_what_to_upgrade_to(asked, upgrades):
 
 
 @pytest.mark.parametrize("failure", [UpstreamTimeout, UpstreamInvalid, UpstreamLost, UpstreamRefused])
-def test_a_page_is_not_told_of_a_websocket(failure):
+def test_a_failed_page_does_not_mention_websockets(failure):
     scene = HttpScene()
     scene.connector.failure = failure("the detail")
     scene.ask(get())

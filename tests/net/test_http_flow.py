@@ -76,7 +76,7 @@ def test_an_upstream_that_does_not_read_stops_the_client(framing):
     assert scene.record.octets_up == 64 * MIB and not scene.record.error
 
 
-def test_a_body_that_comes_during_the_dial_is_held_in_bounds():
+def test_a_body_received_during_the_dial_is_buffered_within_bounds():
     scene = HttpScene()
     scene.connector.slow = True
     scene.ask(get(b"/x", b"Content-Length: %d" % MIB, method=b"PUT"))
@@ -90,7 +90,7 @@ def test_a_body_that_comes_during_the_dial_is_held_in_bounds():
     assert scene.record.octets_up == MIB and read(scene.client.received).body == b"ok"
 
 
-def test_requests_behind_a_request_are_held_in_bounds():
+def test_pipelined_requests_are_buffered_within_bounds():
     scene = HttpScene()
     scene.ask(get(b"/first"))
     many = get(b"/more") * 3000
@@ -103,7 +103,7 @@ def test_requests_behind_a_request_are_held_in_bounds():
     assert not any(record.error for record in scene.records)
 
 
-def test_a_client_that_asks_and_never_reads_gets_no_further_answers_made():
+def test_a_client_that_never_reads_gets_no_further_requests_forwarded():
     scene = HttpScene()
     scene.client.block()
     scene.client.send(get() * 100)

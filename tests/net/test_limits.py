@@ -32,7 +32,7 @@ def refused(answer, limit):
     return head.startswith(b"HTTP/1.1 503 ") and b"Retry-After:" in head and limit in answer
 
 
-def test_a_console_beyond_max_sessions_gets_503_and_one_that_ends_makes_room():
+def test_a_console_beyond_max_sessions_is_a_503_until_another_one_ends():
     scene = limited(Scene(), max_sessions=1).open()
     second = another(scene)
     assert refused(ask(scene, second), b"max_sessions")
@@ -72,7 +72,7 @@ def test_a_dial_that_fails_gives_its_connection_back():
     assert not ask(scene, another(scene))
 
 
-def test_a_client_that_leaves_while_it_waits_in_the_queue_takes_no_slot():
+def test_a_client_that_disconnects_in_the_queue_takes_no_slot():
     scene = limited(Scene(), max_sessions=1, queue=5.0).open()
     second, third = another(scene), another(scene)
     ask(scene, second), ask(scene, third)
@@ -119,7 +119,7 @@ def test_clients_in_the_opening_handshake_are_limited_and_those_that_are_through
     assert scene.admission.handshakes == 0
 
 
-def test_no_descriptor_for_one_more_session_is_a_503_before_anybody_is_dialled():
+def test_no_descriptor_for_a_session_is_a_503_before_the_dial():
     scene = Scene()
     scene.admission._has_descriptors = lambda dials: False
     scene.client.send(opening())

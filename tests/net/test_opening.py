@@ -84,7 +84,7 @@ def test_hop_by_hop_fields_stay_here():
     assert values(sent, b"Connection") == [b"Upgrade"]
 
 
-def test_where_a_request_came_from_is_told_and_never_believed():
+def test_forwarded_fields_are_written_and_those_of_clients_dropped():
     _, sent = asked(
         Scene(), b"/", b"X-Forwarded-For: 10.0.0.1", b"X-Forwarded-Proto: https", b"Forwarded: for=10.0.0.1"
     )
@@ -154,7 +154,7 @@ def test_our_own_origin_becomes_the_upstreams_however_its_port_is_written(page, 
     assert _origin_sent(page, b"Origin: " + origin, *told, edge=edge) == [b"http://192.0.2.10"]
 
 
-def test_a_stranger_does_not_say_which_origin_is_our_own():
+def test_an_untrusted_client_does_not_choose_the_own_origin():
     told = (b"X-Forwarded-Host: evil.example", b"X-Forwarded-Proto: https")
     sent = _origin_sent(False, b"Origin: https://evil.example", *told)
     assert sent == [b"https://evil.example"]
@@ -201,7 +201,7 @@ def test_what_the_authenticator_took_stays_here():
         (None, Subprotocol.PASS, [], None, []),
     ],
 )
-def test_the_clients_offer_goes_up_in_its_order_and_the_choice_comes_back(
+def test_the_offered_subprotocols_are_forwarded_in_order_and_the_choice_returned(
     offered, rule, up_list, chosen, mirrored
 ):
     scene = Scene(Upstream("u", "192.0.2.10", 80, False, subprotocol=rule))
@@ -226,7 +226,7 @@ def test_no_101_before_the_upstreams():
     assert values(fields(scene.client.received), b"Sec-WebSocket-Accept") == [b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="]
 
 
-def test_fields_of_the_upstreams_101_come_down_each_set_cookie_its_own():
+def test_fields_of_the_upstreams_101_are_forwarded_each_set_cookie_its_own():
     scene = Scene()
     asked(scene)
     scene.accept(b"binary", b"Set-Cookie: a=1, x", b"Set-Cookie: b=\xe9", b"Keep-Alive: 5", b"Server: ESXi")
@@ -310,7 +310,7 @@ def test_a_refusal_with_tiny_chunks_without_end_is_502():
     assert status(scene.client.received) == 502 and scene.record.error == "UpstreamInvalid"
 
 
-def test_a_connection_that_ends_between_two_turns_leaves_the_part_that_was_read():
+def test_a_refusal_cut_off_between_two_turns_is_passed_on_in_part():
     scene = Scene()
     asked(scene)
     scene.host.send(b"HTTP/1.1 403 Forbidden\r\nTransfer-Encoding: chunked\r\n\r\n", 65536)
@@ -360,7 +360,7 @@ def redirected(location, status=b"301", upstream=UPSTREAM, told=()):
         (b"", b""),
     ],
 )
-def test_a_redirect_of_the_opening_comes_back_to_us(location, seen):
+def test_a_redirect_of_the_opening_is_rewritten_to_the_proxy(location, seen):
     scene = redirected(location)
     assert status(scene.client.received) == 301
     assert values(fields(scene.client.received), b"Location") == [seen]
@@ -396,7 +396,7 @@ PAST = [
 
 @pytest.mark.parametrize(("location", "advice"), PAST)
 @pytest.mark.parametrize("code", [b"301", b"302", b"303", b"307", b"308"])
-def test_a_redirect_of_the_opening_past_us_is_a_502_that_says_what_to_do(code, location, advice):
+def test_a_redirect_of_the_opening_past_the_proxy_is_a_502_with_advice(code, location, advice):
     scene = redirected(location, code)
     assert status(scene.client.received) == 502
     assert advice.encode() in scene.client.received and scene.record.detail.endswith(advice)
@@ -413,7 +413,7 @@ def test_a_redirect_of_a_tls_upstream_to_plain_is_a_502():
     assert status(redirected(b"https://192.0.2.10/ui/", upstream=secure).client.received) == 301
 
 
-def test_one_of_two_locations_that_leads_past_us_is_enough():
+def test_one_of_two_locations_past_the_proxy_is_enough():
     scene = redirected(b"/ui/\r\nLocation: https://192.0.2.10/ticket/secret")
     assert status(scene.client.received) == 502
 
@@ -483,7 +483,7 @@ def test_an_answer_that_is_no_opening_handshake_is_502(answer):
         (b"binary", b"Upgrade: h2c"),
     ],
 )
-def test_a_101_with_what_nobody_offered_is_502(extra):
+def test_a_101_with_an_unoffered_choice_is_502(extra):
     scene = Scene()
     asked(scene)
     scene.accept(*extra)
@@ -491,7 +491,7 @@ def test_a_101_with_what_nobody_offered_is_502(extra):
     assert status(scene.client.received) == 502 and scene.host.ended == "aborted"
 
 
-def test_an_upstream_that_goes_without_an_answer_is_502():
+def test_an_upstream_that_disconnects_without_a_response_is_502():
     scene = Scene()
     asked(scene)
     scene.host.close()
@@ -549,7 +549,7 @@ def test_a_dial_that_fails_is_answered_by_name():
         ((b"Host: ", b"Origin: http://a.example\r\nOrigin: http://b.example\r\nHost: "), 400),
     ],
 )
-def test_an_opening_handshake_that_is_wrong_dials_nobody(change, expected):
+def test_an_invalid_opening_handshake_is_refused_before_the_dial(change, expected):
     scene = Scene()
     scene.client.send(opening().replace(*change) + up(2, b"x"))
     scene.pump()
@@ -584,7 +584,7 @@ def test_a_426_names_the_version_that_is_spoken():
     assert values(got, b"Sec-WebSocket-Version") == [b"13"] and values(got, b"Upgrade") == [b"websocket"]
 
 
-def test_a_head_that_does_not_come_is_408():
+def test_a_missing_head_is_408():
     scene = Scene()
     for octet in opening()[:90]:
         scene.client.send(bytes([octet]))
@@ -596,7 +596,7 @@ def test_a_head_that_does_not_come_is_408():
 # While we dial
 
 
-def test_a_client_that_leaves_cancels_the_dial():
+def test_a_client_that_disconnects_cancels_the_dial():
     scene = Scene()
     asked(scene)
     scene.client.close()
@@ -606,7 +606,7 @@ def test_a_client_that_leaves_cancels_the_dial():
     assert scene.at_rest()
 
 
-def test_a_client_that_leaves_while_the_authenticator_thinks_is_not_dialled_for():
+def test_a_client_that_disconnects_during_authentication_is_not_dialled_for():
     scene = Scene()
     scene.authenticator.answer = Deferred()
     scene.client.send(opening())
@@ -630,7 +630,7 @@ def test_a_second_head_behind_the_first_does_not_dial_twice():
     assert frames(scene.host.received.partition(b"\r\n\r\n")[2])[0][2][:2] == close(1001)
 
 
-def test_64_kib_before_the_101_are_held_and_more_is_refused():
+def test_64_kib_before_the_101_are_buffered_and_more_is_refused():
     scene = Scene()
     asked(scene)
     scene.client.send(b"x" * 65536)
@@ -644,7 +644,7 @@ def test_64_kib_before_the_101_are_held_and_more_is_refused():
     assert scene.at_rest()
 
 
-def test_a_refused_client_that_goes_on_sending_is_read_and_then_gone():
+def test_a_refused_client_that_keeps_sending_is_read_and_then_aborted():
     scene = Scene(RouteNotFound("nothing here"))
     scene.client.send(opening())
     scene.pump()

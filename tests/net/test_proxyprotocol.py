@@ -37,7 +37,7 @@ def behind(trust=None, quotas=None, upstream=UPSTREAM, **limits):
 
 @pytest.mark.parametrize("chunk", [None, 1])
 @pytest.mark.parametrize("version", ProxyVersion)
-def test_the_client_is_who_the_header_names(version, chunk):
+def test_the_header_names_the_client(version, chunk):
     scene = behind()
     header = encode_proxy_header(version, PeerAddress("192.0.2.99", 5555), PeerAddress("203.0.113.1", 443))
     sent = read(scene.ask(header + get(), chunk))
@@ -49,7 +49,7 @@ def test_the_client_is_who_the_header_names(version, chunk):
     assert scene.at_rest()
 
 
-def test_a_header_that_names_nobody_leaves_the_connections_own_address():
+def test_a_header_without_addresses_leaves_the_connections_own():
     scene = behind()
     assert read(scene.ask(b"PROXY UNKNOWN\r\n" + get())).values(b"X-Forwarded-For") == [b"198.51.100.7"]
 
@@ -94,7 +94,7 @@ def test_a_header_with_a_client_certificate_is_read(chunk):
     assert sent.values(b"X-Forwarded-For") == [b"192.0.2.99"]
 
 
-def test_whoever_owes_the_header_is_in_the_opening_handshake():
+def test_a_connection_without_its_header_counts_as_a_handshake():
     scene = behind(quotas=ConnectionLimits(max_handshakes=2))
     assert scene.admission.handshakes == 2, "the one that the scene came with, and this one"
     scene.ask(HEADER + get())
@@ -104,7 +104,7 @@ def test_whoever_owes_the_header_is_in_the_opening_handshake():
     assert crowded.client.ended == "aborted" and crowded.admission.refusals == {"max_handshakes": 1}
 
 
-def test_a_websocket_goes_through():
+def test_a_websocket_is_forwarded():
     scene = behind()
     scene.ask(HEADER + opening())
     scene.accept()
@@ -157,7 +157,7 @@ def test_only_trusted_proxies_may_connect_where_there_are_any():
     assert scene.ask(HEADER + get())
 
 
-def test_a_client_that_leaves_before_its_header_is_no_error():
+def test_a_client_that_disconnects_before_its_header_is_no_error():
     scene = behind()
     scene.client.close()
     scene.pump()
@@ -165,7 +165,7 @@ def test_a_client_that_leaves_before_its_header_is_no_error():
 
 
 @pytest.mark.parametrize("version", ProxyVersion)
-def test_an_upstream_is_told_who_the_client_is(version):
+def test_an_upstream_gets_the_clients_address(version):
     upstream = Upstream("u", "192.0.2.10", 80, secure=False, send_proxy_protocol=version)
     scene = HttpScene(upstream)
     scene.ask(get())

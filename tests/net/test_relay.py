@@ -29,7 +29,7 @@ def test_data_frames_pass_verbatim_both_ways(scene, chunk):
     assert scene.client.received == got
 
 
-def test_a_frame_is_forwarded_before_it_is_whole(scene):
+def test_a_frame_is_forwarded_before_it_is_complete(scene):
     sent = up(2, b"x" * 1000)
     scene.client.send(sent[:500])
     scene.pump()
@@ -67,7 +67,7 @@ def test_a_ping_is_answered_on_its_own_leg_and_not_passed_on(scene):
     assert scene.host.received[1] & 0x80, "a client's frame is masked"
 
 
-def test_an_unasked_pong_is_ignored(scene):
+def test_an_unsolicited_pong_is_ignored(scene):
     scene.client.send(up(PONG, b"a"))
     scene.pump()
     assert scene.client.received == scene.host.received == b""
@@ -85,7 +85,7 @@ def test_a_pong_waits_for_the_end_of_the_frame_that_is_going_out(scene):
     assert scene.client.received == picture + frame(PONG, b"now")
 
 
-def test_a_pong_gets_in_between_frames_that_come_without_a_break(scene):
+def test_a_pong_is_written_between_frames_that_follow_without_a_break(scene):
     one, two = frame(2, b"1" * 1000), frame(2, b"2" * 1000)
     stream = one + two
     scene.host.send(stream[:500])
@@ -109,7 +109,7 @@ def test_a_leg_in_the_middle_of_a_frame_keeps_only_the_newest_pong(scene):
     assert scene.client.received == picture + frame(PONG, b"99")
 
 
-def test_a_pong_that_waits_for_a_blocked_leg_goes_out_when_it_has_drained(scene):
+def test_a_pong_held_for_a_blocked_leg_is_written_when_it_has_drained(scene):
     picture = frame(2, b"p" * 100_000)
     scene.client.block()
     scene.host.send(picture)
@@ -161,7 +161,7 @@ def test_a_host_that_does_not_read_stops_its_client(scene):
     assert len(scene.host.received) == 1_000_014
 
 
-def test_a_leg_that_takes_nothing_for_stall_timeout_ends_the_session(scene):
+def test_a_leg_that_acknowledges_nothing_for_stall_timeout_ends_the_session(scene):
     scene.client.block()
     scene.host.send(frame(2, b"p" * 1000) * 300, 65536)
     scene.pump()
@@ -176,7 +176,7 @@ def test_a_leg_that_takes_nothing_for_stall_timeout_ends_the_session(scene):
     assert scene.client.ended == "aborted" and scene.at_rest()
 
 
-def test_a_leg_that_takes_something_now_and_then_does_not_stall():
+def test_a_leg_that_reads_slowly_does_not_stall():
     scene = Scene(ping_interval=None).open()
     scene.client.block()
     scene.host.send(frame(2, b"p" * 500_000), 65536)
@@ -231,7 +231,7 @@ def test_nothing_behind_a_close_is_forwarded(scene):
     assert frames(scene.host.received) == [(True, CLOSE, close(1000))]
 
 
-def test_a_host_that_sends_close_and_keeps_tcp_open_is_gone_in_time(scene):
+def test_a_host_that_sends_close_and_keeps_tcp_open_is_aborted_in_time(scene):
     scene.host.send(frame(CLOSE, close(1000)))
     scene.pump()
     scene.client.send(up(CLOSE, close(1000)))
@@ -241,14 +241,14 @@ def test_a_host_that_sends_close_and_keeps_tcp_open_is_gone_in_time(scene):
     assert scene.host.ended == "aborted" and scene.at_rest()
 
 
-def test_a_client_that_never_answers_a_close_is_gone_in_time(scene):
+def test_a_client_that_never_answers_a_close_is_aborted_in_time(scene):
     scene.host.send(frame(CLOSE, close(1000)))
     scene.advance(5.2)
     assert frames(scene.host.received) == [(True, CLOSE, close(1000))]
     assert scene.client.ended == "aborted" and scene.at_rest()
 
 
-def test_a_client_that_never_reads_is_gone_in_time(scene):
+def test_a_client_that_never_reads_is_aborted_in_time(scene):
     scene.client.block()
     scene.host.send(frame(2, b"p" * 1000) * 300, 65536)
     scene.pump()
@@ -260,7 +260,7 @@ def test_a_client_that_never_reads_is_gone_in_time(scene):
 
 
 @pytest.mark.parametrize("how", ["close", "reset"])
-def test_a_lost_client_is_told_upstream_with_1001(scene, how):
+def test_a_lost_client_is_reported_upstream_with_1001(scene, how):
     getattr(scene.client, how)()
     scene.pump()
     assert frames(scene.host.received) == [(True, CLOSE, close(1001, b"the client is gone"))]
@@ -271,7 +271,7 @@ def test_a_lost_client_is_told_upstream_with_1001(scene, how):
 
 
 @pytest.mark.parametrize("how", ["close", "reset"])
-def test_a_lost_host_is_told_to_the_client_with_1011(scene, how):
+def test_a_lost_host_is_reported_to_the_client_with_1011(scene, how):
     getattr(scene.host, how)()
     scene.pump()
     assert frames(scene.client.received) == [(True, CLOSE, close(1011, b"the host is gone"))]
@@ -280,7 +280,7 @@ def test_a_lost_host_is_told_to_the_client_with_1011(scene, how):
     assert scene.at_rest() and scene.record.error == "UpstreamLost"
 
 
-def test_a_host_that_dies_in_the_middle_of_a_frame_takes_the_client_with_it(scene):
+def test_a_host_lost_within_a_frame_ends_the_clients_connection(scene):
     scene.host.send(frame(2, b"p" * 1000)[:500])
     scene.host.close()
     scene.pump()
@@ -336,7 +336,7 @@ BAD = {
 
 @pytest.mark.parametrize(("bad", "code"), BAD.values(), ids=BAD.keys())
 @pytest.mark.parametrize("chunk", [None, 1])
-def test_a_fault_of_the_client_is_answered_behind_what_came_before(scene, bad, code, chunk):
+def test_a_client_fault_is_answered_after_the_frames_before_it(scene, bad, code, chunk):
     scene.client.send(up(2, b"good") + bad + up(2, b"unread"), chunk)
     scene.pump()
     got = frames(scene.host.received)
@@ -484,7 +484,7 @@ def test_no_clock_runs_while_we_do_not_read_from_the_client(scene):
     assert not scene.recorder.records
 
 
-def test_upstream_pings_go_out_when_asked_for():
+def test_upstream_pings_are_sent_when_configured():
     scene = Scene(upstream_ping_interval=30.0, ping_interval=None).open()
     scene.advance(31)
     assert [opcode for _, opcode, _ in frames(scene.host.received)] == [PING]

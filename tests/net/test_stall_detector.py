@@ -54,7 +54,7 @@ class Kernel:
         return self.scene.clock.seconds() - began
 
 
-def test_a_living_client_that_takes_nothing_is_kept_until_stall_timeout(monkeypatch):
+def test_a_living_client_that_acknowledges_nothing_is_kept_until_stall_timeout(monkeypatch):
     kernel = Kernel(monkeypatch, ping_interval=None, stall_timeout=600.0)
     kernel.told = CLOSED
     assert 600 <= kernel.ended_after() < 600 + 2 * 15
@@ -62,7 +62,7 @@ def test_a_living_client_that_takes_nothing_is_kept_until_stall_timeout(monkeypa
     assert kernel.scene.record.detail == "the client acknowledged nothing for 600 s (bytes in the send queue)"
 
 
-def test_a_client_that_takes_something_now_and_then_does_not_stall(monkeypatch):
+def test_a_slow_reader_does_not_stall(monkeypatch):
     kernel = Kernel(monkeypatch, ping_interval=None)
     for taken in range(20):
         kernel.told = replace(CLOSED, acknowledged=taken)
@@ -70,7 +70,7 @@ def test_a_client_that_takes_something_now_and_then_does_not_stall(monkeypatch):
     assert not kernel.scene.recorder.records
 
 
-def test_a_client_that_has_taken_everything_may_rest_for_good(monkeypatch):
+def test_a_client_that_has_acknowledged_everything_does_not_stall(monkeypatch):
     kernel = Kernel(monkeypatch, ping_interval=None)
     for _ in range(20):
         kernel.told = CLOSED
@@ -80,7 +80,7 @@ def test_a_client_that_has_taken_everything_may_rest_for_good(monkeypatch):
     assert not kernel.scene.recorder.records
 
 
-def test_a_client_that_is_gone_is_found_within_tcp_keepalive(monkeypatch):
+def test_a_dead_client_is_detected_within_tcp_keepalive(monkeypatch):
     kernel = Kernel(monkeypatch, ping_interval=None, stall_timeout=600.0)
     kernel.scene.advance(100)
     kernel.goes()
@@ -89,7 +89,7 @@ def test_a_client_that_is_gone_is_found_within_tcp_keepalive(monkeypatch):
     assert (record.error, record.timeout, record.ended_by) == ("ClientLost", "tcp_keepalive", "client")
 
 
-def test_one_that_answers_late_is_not_gone(monkeypatch):
+def test_a_client_that_answers_late_is_not_dead(monkeypatch):
     kernel = Kernel(monkeypatch, ping_interval=None, stall_timeout=600.0)
     for _ in range(8):
         kernel.goes()
@@ -97,7 +97,7 @@ def test_one_that_answers_late_is_not_gone(monkeypatch):
     assert not kernel.scene.recorder.records
 
 
-def test_one_that_was_quiet_has_half_of_the_time_to_answer_all_the_same(monkeypatch):
+def test_a_client_that_was_idle_has_half_of_the_time_to_answer(monkeypatch):
     """It was heard 24 s before the first byte that it does not get: that it was quiet means nothing."""
     kernel = Kernel(monkeypatch, ping_interval=None, stall_timeout=600.0)
     kernel.scene.advance(24)
@@ -109,7 +109,7 @@ def test_one_that_was_quiet_has_half_of_the_time_to_answer_all_the_same(monkeypa
     assert not kernel.scene.recorder.records
 
 
-def test_nobody_is_gone_within_less_than_4_s(monkeypatch):
+def test_no_client_is_dead_within_4_s(monkeypatch):
     """A round trip takes its time, whatever tcp_keepalive says: the kernel's own probes take as long."""
     kernel = Kernel(monkeypatch, ping_interval=None, tcp_keepalive=1.0)
     for _ in range(20):
@@ -120,7 +120,7 @@ def test_nobody_is_gone_within_less_than_4_s(monkeypatch):
     assert not kernel.scene.recorder.records
 
 
-def test_without_tcp_keepalive_nobody_is_gone_before_stall_timeout(monkeypatch):
+def test_without_tcp_keepalive_no_client_is_dead_before_stall_timeout(monkeypatch):
     kernel = Kernel(monkeypatch, ping_interval=None, tcp_keepalive=None, stall_timeout=100.0)
     kernel.goes()
     assert 100 <= kernel.ended_after() <= 100 + 25 + 6
@@ -145,7 +145,7 @@ def test_a_ping_that_is_on_its_way_is_due(monkeypatch):
     assert kernel.scene.record.timeout == "ping_timeout"
 
 
-def test_where_nobody_tells_a_session_goes_on():
+def test_a_session_continues_where_the_kernel_reports_nothing():
     scene = Scene(ping_interval=None).open()
     scene.advance(1000)
     scene.client.send(up(9, b"still here"))
@@ -157,7 +157,7 @@ def test_where_nobody_tells_a_session_goes_on():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux tells")
-def test_the_kernel_tells_what_a_peer_takes():
+def test_the_kernel_reports_what_a_peer_acknowledges():
     with socket.create_server(("127.0.0.1", 0)) as port:
         port.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         near = socket.create_connection(port.getsockname())
