@@ -1,4 +1,4 @@
-"""HTTP exchanges in memory: a client, the proxy, and an upstream that the test speaks for."""
+"""HTTP exchanges in memory: a client, the proxy, and an upstream that the test plays."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 def get(target=b"/ui/", *fields, method=b"GET", version=b"1.1", body=b"", host=b"proxy.example:81"):
-    """A request as a browser sends it."""
+    """Return a request as a browser sends it."""
     lines = [b"%b %b HTTP/%b" % (method, target, version), b"Host: " + host, *fields]
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
 
 
 @dataclass
 class Message:
-    """A request or an answer, read in the plainest way; ``rest`` is what stands behind it."""
+    """A parsed request or response; ``rest`` has the bytes after it."""
 
     line: bytes
     fields: list
@@ -38,7 +38,7 @@ class Message:
 
 
 def read(octets, bodiless=False):
-    """The first message in these bytes; one without a framing goes to the end."""
+    """Parse the first message in ``octets``; one without a framing extends to the end."""
     head, end, rest = octets.partition(b"\r\n\r\n")
     assert end, octets
     line, *lines = head.split(b"\r\n")
@@ -84,7 +84,7 @@ def _read_chunks(found, rest):
 
 
 class HttpConnector(MemoryConnector):
-    """Its connections hang on wires in memory; ``slow`` ones come up when the test says so."""
+    """A connector to wires in memory; with ``slow``, the test calls ``up`` for each connection."""
 
     def __init__(self, scene):
         super().__init__(scene)
@@ -105,7 +105,7 @@ class HttpConnector(MemoryConnector):
 
 
 class HttpScene(Scene):
-    """``client`` and ``host`` are the wires to the browser and to the upstream; ``hosts`` are all of them."""
+    """A scene with wires to the client (``client``), the last upstream (``host``) and all (``hosts``)."""
 
     def __init__(self, upstream=UPSTREAM, edge=None, **limits):
         self.hosts = []
@@ -126,19 +126,19 @@ class HttpScene(Scene):
         raise AssertionError("the wires never came to rest")
 
     def ask(self, octets, chunk=None):
-        """Send that; give what the upstream has received of it."""
+        """Send ``octets`` as the client; return the bytes that the upstream has received."""
         self.client.send(octets, chunk)
         self.pump()
         return None if self.host is None else self.host.received
 
     def answer(self, octets, chunk=None):
-        """Let the upstream send that; give what the client has received."""
+        """Send ``octets`` as the upstream; return the bytes that the client has received."""
         self.host.send(octets, chunk)
         self.pump()
         return self.client.received
 
     def clear(self):
-        """Forget what was received."""
+        """Clear the received bytes of all wires."""
         self.client.received = b""
         for host in self.hosts:
             host.received = b""

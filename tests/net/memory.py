@@ -1,7 +1,7 @@
-"""A connection in memory, for the tests of the net: bounded, honours pause, tells an abort from a loss.
+"""An in-memory connection with bounded buffers, which honours pauses and tells an abort from a close.
 
-(Twisted's iosim transports ignore pause and resume, and abort like they lose.)  Our protocol is at the near
-end; the test holds the far end and decides what it sends, reads, and when it goes.
+Twisted's iosim transports ignore pause and resume, and close when they are aborted.  The tested protocol is
+at the near end.  The test controls the far end: what it sends and reads, and when it disconnects.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ HIGH_WATER = 65536
 
 @implementer(ITransport)
 class MemoryTransport:
-    """The near end.  Nothing is delivered before ``Wire.pump`` is called."""
+    """The transport of the near end.  ``Wire.pump`` delivers the bytes."""
 
     def __init__(self, wire):
         self.wire = wire
@@ -44,7 +44,7 @@ class MemoryTransport:
 
     @property
     def unsent_bytes(self):
-        """Octets that the far end has not taken."""
+        """The number of bytes that the far end has not received."""
         return len(self.queue)
 
     def writeSequence(self, many):
@@ -83,7 +83,7 @@ class MemoryTransport:
 
 
 class Wire:
-    """One connection: the near end is our protocol's transport, the far end is the test's."""
+    """One connection, with the tested protocol at the near end and the test at the far end."""
 
     def __init__(self, protocol):
         self.protocol = protocol
@@ -99,35 +99,35 @@ class Wire:
     # The far end
 
     def send(self, octets, chunk=None):
-        """Bytes for our protocol, in one piece or in chunks of that size."""
+        """Send bytes to the protocol, in one piece or in chunks of that size."""
         step = chunk or len(octets) or 1
         self.incoming += [octets[i : i + step] for i in range(0, len(octets), step)]
 
     def close(self):
-        """FIN."""
+        """Send a FIN."""
         self.far_closed = Failure(ConnectionDone())
 
     def reset(self):
-        """RST."""
+        """Send an RST."""
         self.far_closed = Failure(ConnectionLost())
 
     def block(self):
-        """Read nothing any more."""
+        """Stop reading."""
         self.takes = 0
 
     def unblock(self, takes=None):
-        """Read again: everything, or so many bytes."""
+        """Read again, without a limit or up to so many bytes."""
         self.takes = takes
 
     @property
     def saw_fin(self):
-        """Whether our side has ended in order, with everything that it wrote delivered."""
+        """Whether the near end has closed, and all its bytes were delivered."""
         return (self.ended == "lost" or self.transport.half_closed) and not self.transport.queue
 
     # The wire
 
     def pump(self):
-        """Move what can be moved; whether anything was."""
+        """Deliver all bytes that can be delivered; return whether there were any."""
         if self.ended:
             return False
         moved = False

@@ -1,4 +1,4 @@
-"""A whole session in memory: a client, our two legs, an upstream, a fake clock."""
+"""A whole session in memory: a client, the two legs, an upstream, and a fake clock."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ UPSTREAM = Upstream("esxi1", "192.0.2.10", 80, secure=False)
 
 
 def opening(target=b"/ticket/abc", *fields, protocol=b"binary"):
-    """A browser's opening handshake."""
+    """Return a browser's opening handshake."""
     lines = [
         b"GET " + target + b" HTTP/1.1",
         b"Host: proxy.example:81",
@@ -39,7 +39,7 @@ def opening(target=b"/ticket/abc", *fields, protocol=b"binary"):
 
 
 def frame(opcode, payload=b"", fin=True, mask=None, rsv=0, length=None):
-    """A frame as it stands on the wire; ``length`` announces another one than the payload's."""
+    """Return a frame in its wire format; ``length`` replaces the payload's length in its header."""
     first = (0x80 if fin else 0) | rsv << 4 | opcode
     flag = 0x80 if mask else 0
     size = len(payload) if length is None else length
@@ -55,17 +55,17 @@ def frame(opcode, payload=b"", fin=True, mask=None, rsv=0, length=None):
 
 
 def up(opcode, payload=b"", **kwargs):
-    """A client's frame."""
+    """Return a masked frame, as a client sends it."""
     return frame(opcode, payload, mask=b"\x01\x02\x03\x04", **kwargs)
 
 
 def close(code=None, reason=b""):
-    """The payload of a Close."""
+    """Return the payload of a Close."""
     return b"" if code is None else struct.pack("!H", code) + reason
 
 
 def frames(octets):
-    """The frames in these bytes, unmasked: (fin, opcode, payload); a part of one at the end stays out."""
+    """Return the complete frames in ``octets``, unmasked, as (fin, opcode, payload)."""
     found = []
     while len(octets) >= 2:
         size, start = octets[1] & 0x7F, 2
@@ -87,7 +87,7 @@ def frames(octets):
 
 
 class MemoryConnector:
-    """Stands where the connector is: its backends hang on wires in memory."""
+    """A connector to wires in memory."""
 
     def __init__(self, scene):
         self.scene = scene
@@ -153,7 +153,7 @@ class Recorder:
 
 
 class Scene:
-    """``client`` and ``host`` are the wires to the browser and to the ESXi host."""
+    """A listener with wires to the browser (``client``) and to the ESXi host (``host``)."""
 
     def __init__(self, upstream=UPSTREAM, **limits):
         self.clock = Clock()
@@ -170,7 +170,7 @@ class Scene:
         self.client = Wire(self.factory.buildProtocol(None))
 
     def pump(self):
-        """Move everything that can move."""
+        """Deliver all bytes that can be delivered."""
         for _ in range(100000):
             moved = self.client.pump()
             if self.host is not None:
@@ -180,19 +180,19 @@ class Scene:
         raise AssertionError("the wires never came to rest")
 
     def advance(self, seconds):
-        """Let time pass, in small steps, with everything moving."""
+        """Advance the clock in small steps, and deliver all bytes after each."""
         steps = max(1, int(seconds * 10))
         for _ in range(steps):
             self.clock.advance(seconds / steps)
             self.pump()
 
     def request(self):
-        """The opening handshake that the upstream got, as (request line, [fields])."""
+        """Return the opening handshake that the upstream received, as (request line, [fields])."""
         head = self.host.received.partition(b"\r\n\r\n")[0].split(b"\r\n")
         return head[0], [tuple(line.split(b": ", 1)) for line in head[1:]]
 
     def accept(self, protocol=b"binary", *fields, extra=b""):
-        """The upstream's 101."""
+        """Send the upstream's 101."""
         key = dict(self.request()[1])[b"Sec-WebSocket-Key"]
         lines = [
             b"HTTP/1.1 101 Switching Protocols",
@@ -205,7 +205,7 @@ class Scene:
         self.host.send(b"\r\n".join(lines) + b"\r\n\r\n" + extra)
 
     def open(self):
-        """Both opening handshakes done, and their bytes forgotten."""
+        """Complete both opening handshakes, and clear the received bytes."""
         self.client.send(opening())
         self.pump()
         self.accept()
@@ -220,7 +220,7 @@ class Scene:
         return record
 
     def at_rest(self):
-        """Nothing is left: no connection, no session, no timer."""
+        """Return whether no connection, session or timer is left."""
         ended = self.client.ended and (self.host is None or self.host.ended)
         return bool(ended) and not len(self.sessions) and not self.clock.getDelayedCalls()
 

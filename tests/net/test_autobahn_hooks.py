@@ -1,4 +1,4 @@
-"""The private hooks of Autobahn that esxiproxy overrides or calls: this fails by name when one changes."""
+"""Autobahn's private hooks that esxiproxy overrides or calls still exist."""
 
 import inspect
 
@@ -37,7 +37,7 @@ def test_the_hook_is_as_we_know_it(owner, name, signature):
 
 @pytest.mark.parametrize("kind", ["server", "client"])
 def test_every_option_that_autobahn_would_copy_is_set_by_us(kind):
-    """Nothing is copied from the factory: an option that we forgot is an AttributeError in mid-session."""
+    """Nothing is copied from the factory, so a missing option is an AttributeError during a session."""
     from esxiproxy.net.console.backend import Backend
     from esxiproxy.net.console.frontend import Frontend, FrontendFactory
 

@@ -1,4 +1,4 @@
-"""One connection, from its first byte to whoever serves it."""
+"""A connection from its first byte to the protocol that serves it."""
 
 import pytest
 from twisted.internet.defer import Deferred
@@ -99,7 +99,7 @@ def refused(octets=b"no head at all\r\n\r\n"):
     [b"no head at all\r\n\r\n", get(b"/", b"Content-Length: 30000000", b"TE: \0", method=b"PUT")],
 )
 def test_an_upload_behind_a_refusal_is_read_to_its_end(octets):
-    """Its client looks at the answer when it has sent everything: a reset would take the answer away."""
+    """The client reads the response after it has sent everything: a reset would discard the response."""
     scene = refused(octets)
     for _ in range(24):
         scene.client.send(b"x" * (1 << 20), 65536)
@@ -167,7 +167,7 @@ def test_a_refused_client_that_sends_too_much_is_not_read(monkeypatch):
 
 @pytest.mark.parametrize("answer", [True, False])
 def test_an_answer_before_the_end_of_an_upload_reaches_the_client(answer):
-    """The upstream's own 401, or our 413."""
+    """The response is the upstream's 401, or the proxy's 413."""
     scene = HttpScene(max_body=None if answer else 10)
     body = b"Content-Length: 30000000" if answer else b"Transfer-Encoding: chunked"
     scene.ask(get(b"/", body, method=b"PUT"))
@@ -188,7 +188,7 @@ def test_an_answer_before_the_end_of_an_upload_reaches_the_client(answer):
 @pytest.mark.parametrize("rest", [(b"\r\n",), (b"\r", b"\n"), (b"\r\n\r", b"\n")])
 @pytest.mark.parametrize("early", [False, True])
 def test_an_empty_line_behind_a_request_begins_no_other(rest, early):
-    """It is no 408 with a record after ``head_timeout``: the connection stays idle."""
+    """The connection stays idle: no 408 and no record follow after ``head_timeout``."""
     scene = HttpScene(head_timeout=10, keepalive_timeout=60)
     post = get(b"/", b"Content-Length: 1", method=b"POST", body=b"x")
     scene.ask(post + (b"".join(rest) if early else b""))
@@ -240,7 +240,7 @@ SPOILED = {
         [(b" HTTP/1.1", b" HTTP/1.0"), (b": keep-alive, Upgrade", b": keep-alive")],
         b"in HTTP/1.0",
     ),
-    # nginx, as it is when nobody has told it anything
+    # nginx with its defaults
     "HTTP/1.0 without Upgrade": (
         [
             (b" HTTP/1.1", b" HTTP/1.0"),

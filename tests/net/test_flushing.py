@@ -1,4 +1,4 @@
-"""A drain ends when all responses are acknowledged, and an abort ends it immediately."""
+"""A drain ends when the responses are acknowledged, or at once when it is aborted."""
 
 import pytest
 from twisted.internet.task import Clock
@@ -15,7 +15,7 @@ CLOSES = b"Connection: close"
 
 
 class Connection:
-    """A flushing connection that counts the calls of ``is_flushed``."""
+    """A connection that flushes its response, and counts the calls of ``answered``."""
 
     def __init__(self):
         self.has_its_answer = self.aborted = False
@@ -110,7 +110,7 @@ def test_a_client_with_its_response_does_not_delay_a_drain():
 
 
 def test_a_drain_does_not_end_between_the_record_and_the_last_write():
-    """Response and record are written, and the connection is not half-closed yet."""
+    """The response and its record are written, and the connection is not half-closed yet."""
     scene = HttpScene(close_timeout=5)
     scene.ask(get())
     scene.sessions.drain()
@@ -143,7 +143,7 @@ def test_a_drain_waits_for_the_last_write_of_a_pipelined_request():
 
 @pytest.mark.parametrize("stays", [True, False])
 def test_a_refused_opening_does_not_delay_a_drain(stays):
-    """Its record is written with the refusal: the client may take its time to close."""
+    """The record is written with the refusal, and the client may close later."""
     scene = Scene(close_timeout=5.0)
     scene.router.upstream = RouteNotFound("nowhere")
     scene.client.send(opening())
@@ -176,11 +176,11 @@ def test_an_abort_ends_in_the_turn_in_which_the_connections_end():
 
 
 def test_a_session_that_does_not_end_is_awaited_once():
-    """Its plugin holds on to it, or we have a bug: one second, and not one for every stage of the drain."""
+    """A plugin or a bug keeps a session: the wait is one second, not one for each stage of the drain."""
     scene = Embedded(drain_timeout=3600.0).open()
     done = scene.stop()
     scene.proxy.abort()
-    scene.clock.advance(1)  # without a pump of the wires
+    scene.clock.advance(1)  # the wires are not pumped
     assert done == [None]
 
 

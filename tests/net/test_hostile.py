@@ -1,4 +1,4 @@
-"""What a hostile client sends is refused with a status line, and nothing of it reaches an upstream."""
+"""Requests of hostile clients are refused with a status line, and do not reach an upstream."""
 
 import pytest
 from hypothesis import example, given, settings
@@ -21,7 +21,7 @@ def post(*fields, body=b"", version=b"1.1"):
 
 
 def ws(*fields, drop=(), replace=(), line=None):
-    """A browser's opening handshake with something wrong about it."""
+    """Return a browser's opening handshake with an error in it."""
     lines = opening(b"/ticket/abc", *fields)[:-4].split(b"\r\n")
     lines = [each for each in lines if each.split(b":")[0] not in drop]
     for old, new in replace:
@@ -258,7 +258,7 @@ def test_a_body_that_is_too_large_is_a_413(known):
 
 @pytest.mark.parametrize("answer", [b"HTTP/1.1 426 Upgrade Required\r\nContent-Length: 0\r\n\r\n", OK])
 def test_a_refused_upgrade_is_no_tunnel(answer):
-    """After an upstream's refusal of an opening handshake nothing that the client sends reaches it."""
+    """After a refused opening handshake, no byte of the client reaches the upstream."""
     scene = HttpScene()
     scene.ask(opening() + SMUGGLED)
     scene.answer(answer)
@@ -300,7 +300,7 @@ ENDS = st.sampled_from([b"\r\n", b"\r\n", b"\r\n", b"\n", b"\r", b"\r\n "])
 )
 @example([], b"")
 def test_the_upstream_gets_only_complete_requests_framed_by_the_proxy(fields, body):
-    """Each request that goes up is one to the plainest reader, and nothing stands behind it."""
+    """Each forwarded request is one request to a simple parser, and no byte follows it."""
     head = b"POST /sdk HTTP/1.1\r\nHost: h\r\n" + b"".join(b"".join(field) for field in fields) + b"\r\n"
     scene = HttpScene()
     scene.ask(head + body + b"\r\n" + SMUGGLED)

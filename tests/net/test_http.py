@@ -1,4 +1,4 @@
-"""A plain HTTP request goes up, and its answer comes down."""
+"""Plain HTTP: the request is forwarded to the upstream, and the response to the client."""
 
 import pytest
 
@@ -281,7 +281,7 @@ GOOD = {
 
 
 def served(octets, bodiless):
-    """The final answer in what the client got."""
+    """Return the final response that the client received."""
     found = read(octets, bodiless)
     while 100 <= found.status < 200:
         found = read(found.rest, bodiless)
@@ -572,7 +572,7 @@ def test_bytes_after_a_response_are_not_forwarded():
 
 @pytest.mark.parametrize(("failure", "side"), [(UpstreamRefused, "proxy"), (UpstreamLost, "upstream")])
 def test_the_record_names_the_side_that_ended_the_dial(failure, side):
-    """What an upstream does once it is connected, in its TLS handshake say, is its own doing."""
+    """A failure after the TCP connect, as in the TLS handshake, is ended by the upstream."""
     scene = HttpScene()
     scene.connector.failure = failure("x")
     scene.ask(get())
@@ -652,7 +652,7 @@ def test_a_truncated_body_never_looks_complete(answer, how):
     ],
 )
 def test_a_client_gets_a_reset_only_where_a_part_looks_complete(version, length, end):
-    """HTTP/1.1 without a length is sent in chunks: the last one is missing then."""
+    """HTTP/1.1 without a length is sent in chunks, so the last chunk is missing."""
     scene = HttpScene()
     scene.ask(get(version=version))
     body = b"5\r\nhello\r\n" if b"chunked" in length else b"hello"
@@ -667,7 +667,7 @@ def test_a_client_gets_a_reset_only_where_a_part_looks_complete(version, length,
 
 
 def test_a_truncated_response_is_delivered_as_far_as_it_was_received():
-    """A broken download is resumed from there; a length that is too large by one byte loses nothing."""
+    """A download can be resumed there, and a length that is too large by one byte loses nothing."""
     scene = HttpScene()
     scene.ask(get())
     scene.client.block()

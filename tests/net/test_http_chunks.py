@@ -1,4 +1,4 @@
-"""Many chunks in few bytes cost little, and hold nobody else up, whichever side sends them."""
+"""Many small chunks of either side cost little, and do not delay other connections."""
 
 import pytest
 
@@ -13,14 +13,14 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 def turns(scene):
-    """Let the reactor turn until nothing is left to be done at once."""
+    """Run the calls that are due, until none is left."""
     while any(call.getTime() <= scene.clock.seconds() for call in scene.clock.getDelayedCalls()):
         scene.clock.advance(0)
         scene.pump()
 
 
 class Side:
-    """The side that sends chunks, and the one that gets them."""
+    """The wire of the side that sends chunks, and that of the side that receives them."""
 
     def __init__(self, name):
         self.scene = scene = HttpScene()
@@ -97,7 +97,7 @@ def test_a_connection_lost_between_two_turns_leaves_no_timer(side, who, how):
 
 
 def test_a_complete_response_before_an_unclean_end_is_complete():
-    """TLS may tell the end of a connection in the same turn as the bytes before it."""
+    """TLS may report the end of a connection in the same turn as the bytes before it."""
     side = Side("answer")
     side.send(ONE * 4 * TURN + b"0\r\n\r\n")
     side.scene.host.transport.reading = True

@@ -1,4 +1,4 @@
-"""Nothing of an HTTP exchange lasts forever: every wait has its time, on a fake clock."""
+"""The deadlines of an HTTP exchange, on a fake clock."""
 
 import pytest
 

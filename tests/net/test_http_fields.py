@@ -1,4 +1,4 @@
-"""The fields of requests and answers on their way through."""
+"""The fields of forwarded requests and responses."""
 
 import re
 from ipaddress import ip_network
@@ -263,7 +263,7 @@ def test_an_answer_to_a_health_check_has_a_date():
 @pytest.mark.parametrize("date", [b"", b"Date: Tue, 15 Nov 1994 08:12:31 GMT\r\n"])
 @pytest.mark.parametrize("status", [204, 304])
 def test_a_refusal_without_a_body_has_no_length(status, date):
-    """RFC 9110 8.6; a 304 would say with it that the page is empty."""
+    """RFC 9110 8.6: with it, a 304 would mean that the page is empty."""
     scene = HttpScene()
     scene.ask(opening())
     scene.answer(b"HTTP/1.1 %d No\r\n%b\r\n" % (status, date))

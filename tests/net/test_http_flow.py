@@ -1,4 +1,4 @@
-"""Whoever does not read stops the other one from sending, and little is held in between."""
+"""A side that does not read pauses the other side, and little is buffered in between."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from tests.net.http_scene import OK, HttpScene, get, read
 
 MIB = 1 << 20
 BOUND = 192 * 1024
-"""Both directions of a connection: what one read brings, on top of a transport that has just been filled."""
+"""Both directions of a connection: the bytes of one read beyond a full transport."""
 
 
 def held(wire):
@@ -14,7 +14,7 @@ def held(wire):
 
 
 class Hose:
-    """A peer that sends a body of any length without making it first; counts what it could send."""
+    """A peer that sends a body of any length, and counts the bytes that it could send."""
 
     def __init__(self, scene, wire, total):
         self.scene, self.wire, self.left = scene, wire, total

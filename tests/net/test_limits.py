@@ -1,4 +1,4 @@
-"""The limits of a listener, of an upstream and of plain HTTP, in whole scenes."""
+"""The connection limits: at the accept, before the dial, and in plain HTTP."""
 
 from ipaddress import ip_network
 
@@ -16,7 +16,7 @@ def limited(scene, **quotas):
 
 
 def another(scene):
-    """Connect one more client to the same listener."""
+    """Connect one more client to the listener."""
     return Wire(scene.factory.buildProtocol(None))
 
 
@@ -160,7 +160,7 @@ def test_a_connection_that_is_kept_for_a_next_request_makes_room_for_a_console()
 
 
 def test_slow_bodies_leave_connections_to_consoles():
-    """A client with many slow requests gets half of the connections; the others are left for consoles."""
+    """Slow uploads get half of the connections, and consoles the other half."""
     scene = limited(HttpScene(), max_connections=4)
     clients = [another(scene) for _ in range(4)]
     for client in clients:
@@ -181,7 +181,7 @@ def test_slow_bodies_leave_connections_to_consoles():
 
 
 def test_a_connection_of_one_client_is_not_used_for_another_one():
-    """Requests of several clients on one connection of a front proxy are counted for each client."""
+    """A proxy in front mixes its clients on one connection: each request counts for its own client."""
     trust = TrustedProxies((ip_network("198.51.100.7/32"),))
     scene = limited(HttpScene(edge=ListenerPolicy(http=Http.FORWARD, trust=trust)), max_connections=8)
     for client, dials in (b"198.51.100.1", 1), (b"198.51.100.1", 1), (b"198.51.100.2", 2):

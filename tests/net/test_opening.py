@@ -1,4 +1,4 @@
-"""The opening handshake: the client's 101 is withheld until the upstream has accepted."""
+"""The opening handshake: the client's 101 follows the upstream's."""
 
 from ipaddress import ip_network
 
@@ -502,7 +502,7 @@ def test_an_upstream_that_disconnects_without_a_response_is_502():
     assert scene.record.error == "UpstreamLost"
 
 
-# Refusals of our own
+# Refusals of the proxy
 
 
 @pytest.mark.parametrize(
@@ -562,7 +562,7 @@ def test_an_invalid_opening_handshake_is_refused_before_the_dial(change, expecte
 @pytest.mark.parametrize("text", ["Å", "ą", "公", "元", "\x85", "\x80\xff", "🖥"])
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
 def test_a_field_may_hold_any_byte_beyond_ascii(text, encoding):
-    """RFC 9110 5.5: obs-text.  The host gets the bytes as they came, and so does the client."""
+    """RFC 9110 5.5, obs-text: the host and the client get the bytes unchanged."""
     value = b"a=" + text.encode(encoding, "ignore") + b"; b=2"
     scene = Scene()
     scene.client.send(opening(b"/ticket/abc", b"Cookie: " + value, b"Remote-Name: " + value))
@@ -593,7 +593,7 @@ def test_a_missing_head_is_408():
     assert scene.connector.dials == 0
 
 
-# While we dial
+# During the dial
 
 
 def test_a_client_that_disconnects_cancels_the_dial():

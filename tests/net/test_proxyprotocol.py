@@ -1,4 +1,4 @@
-"""PROXY protocol in front of a listener, and in front of an upstream."""
+"""The PROXY protocol: received by a listener, and sent to an upstream."""
 
 from functools import partial
 from ipaddress import ip_network
@@ -31,7 +31,7 @@ def behind(trust=None, quotas=None, upstream=UPSTREAM, **limits):
         partial(scene.admission.take_handshake_slot, "test", quotas or ConnectionLimits()),
     )
     scene.client = Wire(factory.buildProtocol(None))
-    scene.clock.calls[:1] = []  # the deadline of the connection that the scene came with
+    scene.clock.calls[:1] = []  # the deadline of the scene's own connection
     return scene
 
 

@@ -1,4 +1,4 @@
-"""No head that is admitted is read in two ways: ours and h11's readings are one."""
+"""The proxy and h11 parse every accepted head alike."""
 
 from contextlib import suppress
 
@@ -43,7 +43,7 @@ HOSTS = st.one_of(
 
 
 def heads():
-    """Opening handshakes with everything possible put into them."""
+    """Generate opening handshakes with arbitrary fields."""
     return st.tuples(TARGET, HOSTS, st.lists(LINE, max_size=6), st.sampled_from([b"\r\n"] * 9 + [b"\n"])).map(
         _head
     )

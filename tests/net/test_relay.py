@@ -1,4 +1,4 @@
-"""The relay: what goes in on one leg comes out on the other, and both end together."""
+"""The relay: frames of one leg are written to the other, and both close together."""
 
 import pytest
 
@@ -373,7 +373,7 @@ def test_max_frame_is_1009():
     assert scene.record.error == "FrameTooBig"
 
 
-# Ends of our own
+# Timeouts of the proxy
 
 
 def test_a_killed_session_tells_both_sides_why(scene):

@@ -1,4 +1,4 @@
-"""What waits in the kernel is looked after: a peer that takes none of it, and one that is gone."""
+"""The stall detector finds a peer that acknowledges nothing, and a dead one."""
 
 import socket
 import sys
@@ -20,12 +20,15 @@ RESTS = TCPInfo(
     seconds_since_heard=0.0,
 )
 CLOSED = replace(RESTS, has_unacked=True, window_closed=True)
-"""It answers the kernel's probes."""
+"""The TCP state of a peer that answers the kernel's probes."""
 GONE = replace(RESTS, has_unacked=True, has_unanswered_probe=True)
 
 
 class Kernel:
-    """What it tells of the client; ``silent_since`` is when it was last heard."""
+    """A stand-in for the kernel's state of the client's connection.
+
+    ``silent_since`` is the time of the last received segment.
+    """
 
     def __init__(self, monkeypatch, **limits):
         self.scene = Scene(**limits).open()
@@ -42,11 +45,11 @@ class Kernel:
         return replace(self.told, seconds_since_heard=self.scene.clock.seconds() - self.silent_since)
 
     def goes(self):
-        """The client's link is cut, and something is on its way to it."""
+        """Cut the client's link while bytes are unacknowledged."""
         self.told, self.silent_since = GONE, self.scene.clock.seconds()
 
     def ended_after(self):
-        """Seconds until there is a record."""
+        """Advance the clock until there is a record; return the seconds."""
         began = self.scene.clock.seconds()
         while not self.scene.recorder.records:
             assert self.scene.clock.seconds() - began < 1000
@@ -98,7 +101,7 @@ def test_a_client_that_answers_late_is_not_dead(monkeypatch):
 
 
 def test_a_client_that_was_idle_has_half_of_the_time_to_answer(monkeypatch):
-    """It was heard 24 s before the first byte that it does not get: that it was quiet means nothing."""
+    """Its last segment was 24 s before the first lost byte: idle time before that byte does not count."""
     kernel = Kernel(monkeypatch, ping_interval=None, stall_timeout=600.0)
     kernel.scene.advance(24)
     kernel.silent_since = kernel.scene.clock.seconds() - 24
@@ -110,7 +113,7 @@ def test_a_client_that_was_idle_has_half_of_the_time_to_answer(monkeypatch):
 
 
 def test_no_client_is_dead_within_4_s(monkeypatch):
-    """A round trip takes its time, whatever tcp_keepalive says: the kernel's own probes take as long."""
+    """A short tcp_keepalive still leaves time for a round trip, as the kernel's own probes do."""
     kernel = Kernel(monkeypatch, ping_interval=None, tcp_keepalive=1.0)
     for _ in range(20):
         kernel.goes()
