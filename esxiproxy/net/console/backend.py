@@ -14,7 +14,7 @@ from typing import Any
 import h11
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IHandshakeListener
+from twisted.internet.interfaces import IHandshakeListener, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -246,6 +246,6 @@ class BackendFactory(WebSocketClientFactory):
 
     noisy = False
 
-    def __init__(self, clock: Any) -> None:
+    def __init__(self, clock: IReactorTime) -> None:
         super().__init__("ws://upstream.invalid", reactor=clock)
         self.clock = clock

@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IHandshakeListener
+from twisted.internet.interfaces import IHandshakeListener, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -50,7 +50,7 @@ class HttpUpstream(SlotOwner, Protocol):
         self,
         upstream: Upstream,
         limits: SessionLimits,
-        clock: Any,
+        clock: IReactorTime,
         proxy_header: bytes,
         tls: UpstreamTLS | None,
     ) -> None:

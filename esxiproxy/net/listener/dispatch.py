@@ -5,7 +5,7 @@ from __future__ import annotations
 import typing
 from typing import Any
 
-from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, ISSLTransport
+from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IReactorTime, ISSLTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -46,7 +46,7 @@ class Listener(typing.Protocol):
     gateway: Gateway
     sessions: Sessions
     limits: SessionLimits
-    clock: Any
+    clock: IReactorTime
     edge: ListenerPolicy
     frontends: FrontendFactory
     discarding: set[Any]

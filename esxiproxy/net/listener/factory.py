@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Factory
 
 from esxiproxy.core.http.policy import ListenerPolicy
@@ -28,7 +29,7 @@ class ListenerFactory(Factory):
         gateway: Gateway,
         sessions: Sessions,
         limits: SessionLimits,
-        clock: Any,
+        clock: IReactorTime,
         edge: ListenerPolicy | None = None,
     ) -> None:
         self.name = name
