@@ -137,7 +137,7 @@ def test_a_drain_waits_for_the_last_write_of_a_pipelined_request():
     assert len(scene.records) == 2 and not empty.called
     scene.client.unblock()
     scene.pump()
-    scene.advance(LOOK * 2)
+    scene.advance(CHECK_INTERVAL * 2)
     assert left == [b""] and scene.client.received.endswith(b"x" * 1000)
 
 

@@ -144,14 +144,14 @@ class HttpDownstream:
     # The idle upstream connection
 
     def take_idle(
-        self, upstream: Upstream, proxy_header: bytes, counted: tuple[str, ...]
+        self, upstream: Upstream, proxy_header: bytes, claim_names: tuple[str, ...]
     ) -> HttpUpstream | None:
         """Return the idle connection to ``upstream`` that counts under these names, or None.
 
         An idle connection to another upstream, or that counts for another client, is closed.
         """
         idle = self._idle
-        if idle is not None and idle.fits(upstream, proxy_header, counted):
+        if idle is not None and idle.fits(upstream, proxy_header, claim_names):
             self._idle = None
             self.gateway.admission.mark_in_use(idle)
             return idle

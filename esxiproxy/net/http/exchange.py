@@ -48,7 +48,7 @@ class Downstream(Protocol):
         """Whether the connection is closed after the current request."""
 
     def take_idle(
-        self, upstream: Upstream, proxy_header: bytes, counted: tuple[str, ...]
+        self, upstream: Upstream, proxy_header: bytes, claim_names: tuple[str, ...]
     ) -> HttpUpstream | None:
         """Return the idle connection to ``upstream`` that counts under these names, or None."""
 
@@ -99,8 +99,8 @@ class Exchange:
         session, client, gateway = self.session, self._client, self._client.gateway
         upstream = (session.route or (await gateway.decide(session))[1]).upstream
         header = gateway.proxy_header(session, upstream)
-        counted = gateway.claim_names(session, upstream)
-        if (idle := client.take_idle(upstream, header, counted)) is not None:
+        claim_names = gateway.claim_names(session, upstream)
+        if (idle := client.take_idle(upstream, header, claim_names)) is not None:
             gateway.admission.mark_dialled(session)
             return idle
         make = partial(HttpUpstream, upstream, session.limits, client.clock, header)

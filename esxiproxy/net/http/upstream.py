@@ -71,7 +71,7 @@ class HttpUpstream(SlotOwner, Protocol):
         return "accept the connection" if self._tls is None else "finish the TLS handshake"
 
     @property
-    def counted(self) -> tuple[str, ...]:
+    def claim_names(self) -> tuple[str, ...]:
         """The names of the claims under which the connection counts, among them those of one client."""
         return () if self.slot is None else self.slot.names
 
@@ -146,14 +146,14 @@ class HttpUpstream(SlotOwner, Protocol):
         self._timers.clear()
         self.exchange = exchange
 
-    def fits(self, upstream: Upstream, proxy_header: bytes, counted: tuple[str, ...]) -> bool:
+    def fits(self, upstream: Upstream, proxy_header: bytes, claim_names: tuple[str, ...]) -> bool:
         """Return whether an exchange with this upstream, counted under these names, may use it."""
         return (
             not self.lost
             and not self._is_closing
             and self.upstream == upstream
             and self.proxy_header == proxy_header
-            and self.claim_names == counted
+            and self.claim_names == claim_names
         )
 
     def close(self) -> None:

@@ -237,7 +237,8 @@ class Dispatch(Protocol):
         """Take a handshake slot of the listener; refuse the connection and return False without one."""
         gateway = self.factory.gateway
         try:
-            self._handshake_slot = gateway.admission.take_handshake_slot(self.factory.name, gateway.connection_limits)
+            limits = gateway.connection_limits
+            self._handshake_slot = gateway.admission.take_handshake_slot(self.factory.name, limits)
         except SessionError as error:
             self._refuse(error, self._request(NO_HEAD), Kind.HTTP)
             return False
