@@ -31,6 +31,7 @@ from esxiproxy.net.sessions import Sessions, session_id
 from esxiproxy.net.sockets.linger import Linger
 from esxiproxy.net.sockets.send_queue import unsent_bytes
 from esxiproxy.net.tls.handshake_fault import handshake_fault
+from esxiproxy.net.transport.stream import Stream, hand_over
 from esxiproxy.net.upstream.gateway import Gateway
 
 MAX_DISCARDED = 1024 * 1024 * 1024
@@ -178,11 +179,12 @@ class Dispatch(Protocol):
             frontend.dataReceived(rest)
 
     def _hand_over(self, protocol: Protocol) -> None:
-        """Let ``protocol`` receive this connection's events in place of this object.
-
-        The transport keeps this object as its protocol, so the methods of ``protocol`` are stored here.  A
-        method that delegates would cost one more call for each read.
-        """
+        """Make ``protocol`` the protocol of this connection."""
+        if isinstance(self.transport, Stream):
+            hand_over(self.transport, protocol)
+            return
+        # A transport with a protocol of its own in between (Twisted's TLS, a wrapper) goes on calling this
+        # object.  Replacing its methods saves one Python call for each read that a forwarding method costs.
         self.dataReceived = protocol.dataReceived  # type: ignore[method-assign]
         self.connectionLost = protocol.connectionLost  # type: ignore[method-assign]
         protocol.makeConnection(self.transport)

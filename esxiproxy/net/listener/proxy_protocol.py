@@ -74,7 +74,6 @@ class ProxyProtocolWrapper(ProtocolWrapper):
             stream.set_addresses(
                 _endpoint(self._proxy_header.source), _endpoint(self._proxy_header.destination)
             )
-            stream.protocol = self.wrappedProtocol
             attach_protocol(self.wrappedProtocol, stream)
         return None
 

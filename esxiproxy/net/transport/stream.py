@@ -221,24 +221,45 @@ class Stream(ConnectedSocket):
     def _close(self) -> None:
         self.socket.close()
 
-    def _hand_over(self) -> None:
-        """Another stream goes on with the socket: from here on this one does nothing."""
+    def _give_up_socket(self) -> None:
+        """Leave the loop without closing the socket, which another stream serves from now on."""
         self._loop.removeReader(self)
         self._loop.removeWriter(self)
         self.connected, self.disconnected = False, True
         self.protocol = self._owner = None
 
 
-def hand_over(transport: Any, protocol: Any) -> None:
-    """Make this the protocol of the connection, which it has from now on: our streams and Twisted's alike."""
+def hand_over(transport: Any, protocol: Any, connect: bool = True) -> None:
+    """Make ``protocol`` the protocol of a connection, and call its ``makeConnection``.
+
+    The transport calls ``dataReceived`` and ``connectionLost`` of this protocol from now on, and of no other.
+    A connection has several protocols while it is opened, one after the other:
+
+    * An accepted connection: the PROXY header's ``ProxyProtocolWrapper``, then ``TLSStart``, then
+      ``Dispatch``, then the ``Frontend`` of a console.  Plain HTTP stays with ``Dispatch``.
+    * A dialled connection: the wrapper of Twisted's endpoint, then the PROXY header's ``_HeaderWriter``, then
+      ``TLSStart``, then the protocol that was dialled.
+
+    Each of them calls this function when it has done its part, and is not called again.  ``TLSStart`` moves
+    the socket to a ``TLSStream`` as well, and the protocol is handed over to that stream.
+
+    ``connect`` is False for a protocol whose ``makeConnection`` is called elsewhere: before, by the wrapper
+    of Twisted's endpoint, or later, with the ``TLSStream``.  An exception of ``makeConnection`` is
+    raised; the protocol keeps the connection and gets its ``connectionLost``.
+
+    ``transport`` is a :class:`Stream` or a TCP transport of Twisted's.  A transport that passes its calls
+    through a protocol of its own (Twisted's TLS, ``ProtocolWrapper``) keeps that protocol: ``Dispatch`` and
+    ``_HeaderWriter`` forward the calls of such a transport.
+    """
     transport.protocol = protocol
-    protocol.makeConnection(transport)
+    if connect:
+        protocol.makeConnection(transport)
 
 
 def attach_protocol(protocol: Any, stream: Any) -> None:
-    """Let a protocol have its stream; one that raises has lost it."""
+    """Hand a stream over to a protocol; log an exception of ``makeConnection`` and end the stream."""
     try:
-        protocol.makeConnection(stream)
+        hand_over(stream, protocol)
     except Exception:
         failure = Failure()
         _log.failure("a protocol raised in makeConnection", failure)

@@ -72,7 +72,7 @@ class RecordStream(Stream):
         self._fault: DoReadResult = None
         self.heard = False
         self._update_interest()
-        plain._hand_over()
+        plain._give_up_socket()
 
     def start(self, client: bool) -> None:
         """Begin the handshake; a server waits for the client's hello."""

@@ -9,7 +9,7 @@ from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 
 from esxiproxy.net.transport.resumption import Resumption
-from esxiproxy.net.transport.stream import attach_protocol
+from esxiproxy.net.transport.stream import attach_protocol, hand_over
 from esxiproxy.net.transport.tcp import TCPStream
 from esxiproxy.net.transport.tls import TLSStream
 
@@ -41,8 +41,8 @@ class TLSStart(BufferingTLSTransport):
             super().makeConnection(transport)
             return
         protocol = self.wrappedProtocol
-        vars(self).clear()  # what Twisted's TLS has made for itself is a circle
-        transport.protocol = protocol  # should there be no TLS, it hears of the end
+        vars(self).clear()  # breaks a reference cycle that Twisted's TLS made in __init__
+        hand_over(transport, protocol, connect=False)  # if no TLSStream is made, it gets connectionLost
         connection = factory.creator.connection(transport.socket)
         if factory.is_client and factory.resumption is not None:
             factory.resumption.offer(connection)

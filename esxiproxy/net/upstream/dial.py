@@ -14,6 +14,7 @@ from zope.interface import directlyProvides, providedBy
 
 from esxiproxy.core.routing import Upstream
 from esxiproxy.net.transport.interfaces import family_of
+from esxiproxy.net.transport.stream import hand_over
 from esxiproxy.net.transport.tcp import TCPStream
 from esxiproxy.net.upstream.names import Found, NameResolver
 
@@ -171,4 +172,4 @@ def _detach_endpoint(protocol: Any) -> None:
     """
     transport = protocol.transport
     if isinstance(transport, TCPStream):
-        transport.protocol = protocol
+        hand_over(transport, protocol, connect=False)
