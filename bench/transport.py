@@ -27,7 +27,7 @@ CHUNK = bytes(65536)
 VOLUME = 512 * 1024 * 1024
 TRIPS = 5000
 CONNECTIONS = 50
-KINDS = ("stock", "ours", "noring")
+KINDS = ("stock", "ours", "no_loop")
 
 
 def serve(kind: str, certificate: str, key: str) -> None:
@@ -103,8 +103,8 @@ def serve(kind: str, certificate: str, key: str) -> None:
             self.blocked = True
 
     loop: Any = reactor if kind == "stock" else with_fast_transports(reactor)
-    if kind == "noring":
-        loop._ring = reactor
+    if kind == "no_loop":
+        loop._epoll_loop = reactor
     factory: Any = Factory.forProtocol(Server)
     plain = loop.listenTCP(0, factory, interface="127.0.0.1")
     tls: Any = (TLSMemoryBIOFactory if kind == "stock" else TLSFactory)(Creator(), False, factory, reactor)

@@ -5,9 +5,9 @@
 #include <errno.h>
 #include <sys/socket.h>
 
-enum { BULK = 1024, WANT_READ = 2 };
+enum { SMALL_RECORD = 1024, WANT_READ = 2 };
 
-unsigned char room[ROOM];
+unsigned char buffer[BUFFER_SIZE];
 
 /* OpenSSL as pyOpenSSL has it: it lies inside of cryptography's module, and its addresses come from there. */
 static int (*ssl_read)(void *, void *, int);
@@ -15,18 +15,18 @@ static int (*ssl_write)(void *, const void *, int);
 static int (*ssl_get_error)(void *, int);
 static void (*err_clear_error)(void);
 
-Py_ssize_t room_take(const struct end *source, int *more) {
+Py_ssize_t buffer_fill(const struct connection *source, int *more) {
     Py_ssize_t size = 0;
     if (source->ssl == NULL) {
-        size = recv(source->fd, room, ROOM, MSG_DONTWAIT);
-        *more = size == ROOM;
+        size = recv(source->fd, buffer, BUFFER_SIZE, MSG_DONTWAIT);
+        *more = size == BUFFER_SIZE;
         return size;
     }
-    while (size <= ROOM - RECORD) { /* with room for a whole record nothing stays behind in OpenSSL */
-        int count = ssl_read(source->ssl, room + size, RECORD);
+    while (size <= BUFFER_SIZE - RECORD_SIZE) { /* with room for a whole record nothing stays behind in OpenSSL */
+        int count = ssl_read(source->ssl, buffer + size, RECORD_SIZE);
         if (count > 0) {
             size += count;
-            if (count >= BULK) continue;
+            if (count >= SMALL_RECORD) continue;
         } else if (ssl_get_error(source->ssl, count) != WANT_READ) {
             if (size > 0) err_clear_error(); /* else Python reads next, and finds what it was */
             *more = -1;
@@ -41,14 +41,14 @@ Py_ssize_t room_take(const struct end *source, int *more) {
     return size;
 }
 
-Py_ssize_t room_put(const struct end *sink, Py_ssize_t size) {
+Py_ssize_t buffer_flush(const struct connection *sink, Py_ssize_t size) {
     if (sink->ssl == NULL) {
-        Py_ssize_t count = send(sink->fd, room, (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL);
+        Py_ssize_t count = send(sink->fd, buffer, (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL);
         return count < 0 ? 0 : count;
     }
     Py_ssize_t sent = 0;
     while (sent < size) { /* a record at a time */
-        int count = ssl_write(sink->ssl, room + sent, (int)(size - sent));
+        int count = ssl_write(sink->ssl, buffer + sent, (int)(size - sent));
         if (count <= 0) {
             err_clear_error();
             break;
@@ -58,19 +58,19 @@ Py_ssize_t room_put(const struct end *sink, Py_ssize_t size) {
     return sent;
 }
 
-static uint64_t number(const unsigned char *at, int octets) {
+static uint64_t big_endian(const unsigned char *at, int octets) {
     uint64_t value = 0;
     while (octets-- > 0) value = value << 8 | *at++;
     return value;
 }
 
-int room_walk(struct place *place, uint64_t size) {
+int buffer_scan(struct scan_state *place, uint64_t size) {
     uint64_t position = place->left;
     int fragmented = place->fragmented;
     while (position < size) {
         uint64_t have = size - position, header = place->masked ? 6 : 2;
         if (have < header) return 0;
-        const unsigned char *at = room + position;
+        const unsigned char *at = buffer + position;
         int opcode = at[0] & 0x0f;
         uint64_t length = at[1] & 0x7f;
         if (at[0] & 0x70 || opcode > 2 || (opcode == 0) != fragmented) return 0;
@@ -79,7 +79,7 @@ int room_walk(struct place *place, uint64_t size) {
             int octets = length == 126 ? 2 : 8;
             header += octets;
             if (have < header) return 0;
-            length = number(at + 2, octets);
+            length = big_endian(at + 2, octets);
             if (length < (octets == 2 ? 126 : 65536) || length >> 63) return 0;
         }
         if (length > place->longest) return 0;
@@ -91,13 +91,13 @@ int room_walk(struct place *place, uint64_t size) {
     return 1;
 }
 
-void room_openssl(const uintptr_t *found) {
-    ssl_read = (int (*)(void *, void *, int))found[0];
-    ssl_write = (int (*)(void *, const void *, int))found[1];
-    ssl_get_error = (int (*)(void *, int))found[2];
-    err_clear_error = (void (*)(void))found[3];
+void buffer_set_openssl(const uintptr_t *addresses) {
+    ssl_read = (int (*)(void *, void *, int))addresses[0];
+    ssl_write = (int (*)(void *, const void *, int))addresses[1];
+    ssl_get_error = (int (*)(void *, int))addresses[2];
+    err_clear_error = (void (*)(void))addresses[3];
 }
 
-int room_has_openssl(void) {
+int buffer_has_openssl(void) {
     return ssl_read != NULL;
 }

@@ -7,14 +7,14 @@ static PyObject *openssl(PyObject *module, PyObject *args) {
     (void)module;
     unsigned long long read, write, get_error, clear_error;
     if (!PyArg_ParseTuple(args, "KKKK", &read, &write, &get_error, &clear_error)) return NULL;
-    uintptr_t found[] = {(uintptr_t)read, (uintptr_t)write, (uintptr_t)get_error, (uintptr_t)clear_error};
-    room_openssl(found);
+    uintptr_t addresses[] = {(uintptr_t)read, (uintptr_t)write, (uintptr_t)get_error, (uintptr_t)clear_error};
+    buffer_set_openssl(addresses);
     Py_RETURN_NONE;
 }
 
 static PyMethodDef methods[] = {
     {"openssl", openssl, METH_VARARGS, openssl_doc},
-    {"serve", (PyCFunction)(void (*)(void))ring_serve, METH_FASTCALL, ring_serve_doc},
+    {"serve", (PyCFunction)(void (*)(void))epoll_loop_serve, METH_FASTCALL, epoll_loop_serve_doc},
     {NULL, NULL, 0, NULL},
 };
 
@@ -22,8 +22,8 @@ static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT, .m_name = "_compiled", .m_size = -1, .m_methods = methods};
 
 PyMODINIT_FUNC PyInit__compiled(void) {
-    if (passage_ready() < 0 || ring_ready() < 0) return NULL;
+    if (fast_path_init() < 0 || epoll_loop_init() < 0) return NULL;
     PyObject *module = PyModule_Create(&definition);
-    if (module && PyModule_AddObjectRef(module, "Passage", (PyObject *)&passage_type) < 0) Py_CLEAR(module);
+    if (module && PyModule_AddObjectRef(module, "FastPath", (PyObject *)&fast_path_type) < 0) Py_CLEAR(module);
     return module;
 }

@@ -6,40 +6,40 @@
 #include <stdint.h>
 
 /* One connection.  `ssl` is OpenSSL's part of it, NULL when it is plain. */
-struct end {
+struct connection {
     int fd;
     void *ssl;
 };
 
 /* Where in its stream of frames a walker stands (core/websocket/frames.py). */
-struct place {
+struct scan_state {
     int masked, fragmented;
     uint64_t longest, left;
 };
 
 /* buffer.c: one buffer for all, since the GIL is kept. */
-enum { RECORD = 16 * 1024, ROOM = 6 * RECORD };
-extern unsigned char room[ROOM];
+enum { RECORD_SIZE = 16 * 1024, BUFFER_SIZE = 6 * RECORD_SIZE };
+extern unsigned char buffer[BUFFER_SIZE];
 
 /* What is there to be read: its size, 0 when Python has to look, -1 with errno.  `more`: there may be more. */
-Py_ssize_t room_take(const struct end *source, int *more);
+Py_ssize_t buffer_fill(const struct connection *source, int *more);
 /* Whether all that is in the room is data frames without a fault; then the place is behind them. */
-int room_walk(struct place *place, uint64_t size);
+int buffer_scan(struct scan_state *place, uint64_t size);
 /* How much of it was taken; why not all of it is for Python to find out, which offers the rest again. */
-Py_ssize_t room_put(const struct end *sink, Py_ssize_t size);
+Py_ssize_t buffer_flush(const struct connection *sink, Py_ssize_t size);
 /* OpenSSL as pyOpenSSL has it: where its read, write, get_error and clear_error are. */
-void room_openssl(const uintptr_t *found);
-int room_has_openssl(void);
+void buffer_set_openssl(const uintptr_t *addresses);
+int buffer_has_openssl(void);
 
 /* fast_path.c: from one leg's connection to the other's. */
-extern PyTypeObject passage_type;
-PyObject *passage_go(PyObject *passage, int *asked); /* asked: it had to run Python */
-int passage_is_bulky(PyObject *passage);                  /* whether it takes its time */
-int passage_ready(void);
+extern PyTypeObject fast_path_type;
+PyObject *fast_path_run(PyObject *fast_path, int *ran_python); /* ran_python: it had to run Python */
+int fast_path_is_bulk(PyObject *fast_path);                  /* whether it takes its time */
+int fast_path_init(void);
 
-/* epoll_loop.c: who of those that are ready has a passage. */
-extern const char ring_serve_doc[];
-PyObject *ring_serve(PyObject *module, PyObject *const *args, Py_ssize_t count);
-int ring_ready(void);
+/* epoll_loop.c: who of those that are ready has a fast_path. */
+extern const char epoll_loop_serve_doc[];
+PyObject *epoll_loop_serve(PyObject *module, PyObject *const *args, Py_ssize_t count);
+int epoll_loop_init(void);
 
 #endif

@@ -16,11 +16,11 @@ from esxiproxy.net.transport.interfaces import DoReadResult
 
 IN, OUT = select.EPOLLIN, select.EPOLLOUT
 GONE = select.EPOLLHUP | select.EPOLLERR
-BATCH = 256
+MAX_EVENTS = 256
 """Streams served in a turn, at most."""
-TURNS = 64
+STREAMS_PER_TURN = 64
 """Streams served before the reactor has its turn; the turn that comes to so many is the last."""
-LAST_TURNS = 3
+DISCONNECT_ROUNDS = 3
 """How often those that are left at the end are told: what begins in answer to that is not told for ever."""
 
 _log = Logger()
@@ -54,7 +54,7 @@ class EpollLoop:
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor has stopped, and each stream is told.  One that begins later is served again."""
-        for _ in range(LAST_TURNS):  # a dial may have become a stream in this very moment
+        for _ in range(DISCONNECT_ROUNDS):  # a dial may have become a stream in this very moment
             for stream, _, _ in list(self._entries.values()):
                 self._lose(stream, CONNECTION_LOST, 0)
         if self._epoll is not None:
@@ -67,7 +67,7 @@ class EpollLoop:
     def doRead(self) -> None:
         """A few busy streams are served several times: the reactor's turn costs as much as some of theirs."""
         served = 0
-        while served < TURNS and (ready := self._ready()):
+        while served < STREAMS_PER_TURN and (ready := self._ready()):
             served += ready
 
     def _ready(self) -> int:
@@ -77,21 +77,21 @@ class EpollLoop:
         self._turn += 1
         if self._compiled is not None:
             return int(self._compiled.serve(self._epoll.fileno(), self._entries, self._turn, self._serve))
-        events = self._epoll.poll(0, BATCH)
+        events = self._epoll.poll(0, MAX_EVENTS)
         for fd, event in events:
             self._serve(fd, event)
         return len(events)
 
-    def _serve(self, fd: int, event: int, came: Any = None) -> None:
-        """One stream, which a passage may have served in part: then ``came`` is what it left to be done."""
+    def _serve(self, fd: int, event: int, octets: Any = None) -> None:
+        """Serve one stream; ``octets`` is what its fast path has left, if it has one."""
         entry = self._entries.get(fd)
         if entry is None or entry[2] == self._turn:  # gone in this turn, or another's since
             return
         stream, mask, _ = entry
         read = event & mask & IN
         try:
-            if came is not None:
-                read, why = IN, self._resume_python(stream, came)
+            if octets is not None:
+                read, why = IN, self._resume_python(stream, octets)
             elif read:
                 why = stream.doRead()
                 if why is None and event & OUT and entry[1] & OUT:
@@ -111,16 +111,16 @@ class EpollLoop:
             self._lose(stream, why, read)
 
     @staticmethod
-    def _resume_python(stream: Any, came: Any) -> DoReadResult:
-        """Go on where a passage ended: with what it has read, or because of what it raised."""
-        if isinstance(came, bytes):
-            return stream.doRead(came)
-        if isinstance(came, OSError):
+    def _resume_python(stream: Any, octets: Any) -> DoReadResult:
+        """Go on where a fast path ended: with what it has read, or because of what it raised."""
+        if isinstance(octets, bytes):
+            return stream.doRead(octets)
+        if isinstance(octets, OSError):
             return CONNECTION_LOST
-        raise came
+        raise octets
 
     def _lose(self, stream: Any, why: BaseException, read: int) -> None:
-        """End one stream.  Nothing may get out of here: the reactor would drop the ring, and with it all."""
+        """End one stream.  Nothing may get out of here: the reactor would drop the loop, and with it all."""
         self.removeReader(stream)
         try:
             if why is CONNECTION_DONE and read and IHalfCloseableDescriptor.providedBy(stream):

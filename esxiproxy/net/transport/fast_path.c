@@ -1,18 +1,18 @@
 /* The relay's inner loop: from one leg's connection to the other's while good data frames come, and nothing else.
 
    Whatever is out of the ordinary (a control frame, a fault, a header in two pieces, the end) is given back as
-   bytes that nobody has looked at, and Python does with them what it does without this file.  So there is no
+   bytes that nobody has checked at, and Python does with them what it does without this file.  So there is no
    rule here that core/websocket/frames.py does not have, and no state but what a walker holds. */
 #include "compiled.h"
 #include <errno.h>
 #include <structmember.h>
 
-enum { ROUNDS = 2 }; /* rooms full at a time */
+enum { FILLS_PER_CALL = 2 }; /* rooms full at a time */
 
 /* An attribute that is a slot (`__slots__`) lies at the same place in every object of its class: no look-up is made. */
 #define AT(object, slot) (*(PyObject **)((char *)(object) + (slot)))
 
-static Py_ssize_t slot_of(PyObject *object, PyObject *name) {
+static Py_ssize_t slot_offset(PyObject *object, PyObject *name) {
     PyObject *found = PyObject_GetAttr((PyObject *)Py_TYPE(object), name);
     Py_ssize_t slot = -1;
     if (found && Py_TYPE(found) == &PyMemberDescr_Type)
@@ -29,49 +29,49 @@ static Py_ssize_t slot_of(PyObject *object, PyObject *name) {
 #define DECLARE(name) static PyObject *name##_name;
 NAMES(DECLARE)
 
-enum { BUSY = 8 };
+enum { MAX_BLOCKERS = 8 };
 
 /* A stream, and the slots that say whether there is a way through it. */
-struct way {
+struct stream_slots {
     PyObject *stream;
-    Py_ssize_t connected, streaming, outbox, size, busy[BUSY];
+    Py_ssize_t connected, streaming, write_buffer, size, blockers[MAX_BLOCKERS];
     int count;
 };
 
 typedef struct {
     PyObject_HEAD
     PyObject *leg, *sink, *walker, *source, *target, *handles; /* the handles keep what `ssl` is */
-    struct end here, there;
-    struct way in, out;
+    struct connection here, there;
+    struct stream_slots in, out;
     Py_ssize_t sink_slot, walker_slot, data_slot, frame_slot, octets_slot, heard_slot; /* the leg's */
     Py_ssize_t held_slot;                                                              /* the sink's */
     Py_ssize_t left_slot, fragmented_slot;                                             /* the walker's */
-    int masked, bulky;
+    int masked, bulk;
     unsigned long long longest;
-} Passage;
+} FastPath;
 
 /* Whether it is connected with somebody who feeds it, and none of what its class names in FAST_PATH_BLOCKERS is so. */
-static int is_free(const struct way *way) {
+static int is_unblocked(const struct stream_slots *way) {
     if (AT(way->stream, way->connected) != Py_True || AT(way->stream, way->streaming) != Py_True) return 0;
     for (int i = 0; i < way->count; i++) {
-        PyObject *busy = AT(way->stream, way->busy[i]);
+        PyObject *busy = AT(way->stream, way->blockers[i]);
         if (busy != Py_False && busy != Py_None) return 0;
     }
     return 1;
 }
 
 /* Whether the leg has nothing in hand, its walker and its sink are those of old, and the way is free. */
-static int is_open(const Passage *self) {
+static int may_forward(const FastPath *self) {
     PyObject *leg = self->leg, *octets = AT(leg, self->data_slot), *held = AT(self->sink, self->held_slot);
-    PyObject *outbox = AT(self->target, self->out.outbox);
+    PyObject *write_buffer = AT(self->target, self->out.write_buffer);
     return AT(leg, self->sink_slot) == self->sink && AT(leg, self->walker_slot) == self->walker &&
            AT(leg, self->frame_slot) == Py_None && octets && PyBytes_CheckExact(octets) &&
            PyBytes_GET_SIZE(octets) == 0 && held && PyDict_CheckExact(held) && PyDict_GET_SIZE(held) == 0 &&
-           outbox && PyObject_IsTrue(AT(outbox, self->out.size)) == 0 && is_free(&self->in) && is_free(&self->out);
+           write_buffer && PyObject_IsTrue(AT(write_buffer, self->out.size)) == 0 && is_unblocked(&self->in) && is_unblocked(&self->out);
 }
 
 /* Sets a slot to a value that is given away. */
-static int set(PyObject *object, Py_ssize_t slot, PyObject *value) {
+static int set_slot(PyObject *object, Py_ssize_t slot, PyObject *value) {
     PyObject *old = AT(object, slot);
     if (value == NULL) return -1;
     AT(object, slot) = value;
@@ -80,50 +80,50 @@ static int set(PyObject *object, Py_ssize_t slot, PyObject *value) {
 }
 
 /* What Leg.dataReceived would have done for so many octets. */
-static int store(Passage *self, Py_ssize_t moved, const struct place *old, const struct place *new) {
+static int update_leg(FastPath *self, Py_ssize_t moved, const struct scan_state *old, const struct scan_state *new) {
     PyObject *walker = self->walker;
     unsigned long long octets = PyLong_AsUnsignedLongLong(AT(self->leg, self->octets_slot));
-    if (PyErr_Occurred() || set(self->leg, self->heard_slot, Py_NewRef(Py_True)) < 0) return -1;
-    if (set(self->leg, self->octets_slot, PyLong_FromUnsignedLongLong(octets + moved)) < 0) return -1;
-    if (old->left != new->left && set(walker, self->left_slot, PyLong_FromUnsignedLongLong(new->left)) < 0) return -1;
+    if (PyErr_Occurred() || set_slot(self->leg, self->heard_slot, Py_NewRef(Py_True)) < 0) return -1;
+    if (set_slot(self->leg, self->octets_slot, PyLong_FromUnsignedLongLong(octets + moved)) < 0) return -1;
+    if (old->left != new->left && set_slot(walker, self->left_slot, PyLong_FromUnsignedLongLong(new->left)) < 0) return -1;
     if (old->fragmented == new->fragmented) return 0;
-    return set(walker, self->fragmented_slot, PyBool_FromLong(new->fragmented));
+    return set_slot(walker, self->fragmented_slot, PyBool_FromLong(new->fragmented));
 }
 
-PyObject *passage_go(PyObject *passage, int *asked) {
-    Passage *self = (Passage *)passage;
-    if (!is_open(self)) return PyBytes_FromStringAndSize(NULL, 0);
-    struct place place = {
+PyObject *fast_path_run(PyObject *fast_path, int *ran_python) {
+    FastPath *self = (FastPath *)fast_path;
+    if (!may_forward(self)) return PyBytes_FromStringAndSize(NULL, 0);
+    struct scan_state place = {
         .masked = self->masked,
         .longest = self->longest,
         .left = PyLong_AsUnsignedLongLong(AT(self->walker, self->left_slot)),
         .fragmented = AT(self->walker, self->fragmented_slot) == Py_True,
     };
     if (PyErr_Occurred()) return NULL;
-    struct place before = place;
+    struct scan_state before = place;
     Py_ssize_t moved = 0;
-    PyObject *unseen = NULL, *unsent = NULL;
+    PyObject *unread = NULL, *unsent = NULL;
     int more = 1, fault = 0;
-    for (int round = 0; round < ROUNDS && more > 0 && unsent == NULL; round++) {
-        Py_ssize_t size = room_take(&self->here, &more);
+    for (int round = 0; round < FILLS_PER_CALL && more > 0 && unsent == NULL; round++) {
+        Py_ssize_t size = buffer_fill(&self->here, &more);
         if (size < 0) {
             fault = errno == EAGAIN || errno == EINTR ? 0 : errno;
             break;
         }
-        if (size == 0 || more < 0 || !room_walk(&place, (uint64_t)size)) {
-            if ((unseen = PyBytes_FromStringAndSize((char *)room, size)) == NULL) return NULL;
+        if (size == 0 || more < 0 || !buffer_scan(&place, (uint64_t)size)) {
+            if ((unread = PyBytes_FromStringAndSize((char *)buffer, size)) == NULL) return NULL;
             break;
         }
-        Py_ssize_t sent = room_put(&self->there, size);
-        if (sent < size && (unsent = PyBytes_FromStringAndSize((char *)room + sent, size - sent)) == NULL)
+        Py_ssize_t sent = buffer_flush(&self->there, size);
+        if (sent < size && (unsent = PyBytes_FromStringAndSize((char *)buffer + sent, size - sent)) == NULL)
             return NULL;
         moved += size;
     }
-    self->bulky = moved > RECORD;
-    PyObject *answer = unseen ? unseen : Py_NewRef(Py_None);
-    if (moved > 0 && store(self, moved, &before, &place) < 0) Py_CLEAR(answer);
+    self->bulk = moved > RECORD_SIZE;
+    PyObject *answer = unread ? unread : Py_NewRef(Py_None);
+    if (moved > 0 && update_leg(self, moved, &before, &place) < 0) Py_CLEAR(answer);
     if (unsent) { /* the last: it runs Python, which may end either leg */
-        *asked = 1;
+        *ran_python = 1;
         PyObject *result = answer ? PyObject_CallMethodOneArg(self->target, write_name, unsent) : NULL;
         if (result == NULL) Py_CLEAR(answer);
         Py_XDECREF(result);
@@ -137,37 +137,37 @@ PyObject *passage_go(PyObject *passage, int *asked) {
     return answer;
 }
 
-int passage_is_bulky(PyObject *passage) {
-    return ((Passage *)passage)->bulky;
+int fast_path_is_bulk(PyObject *fast_path) {
+    return ((FastPath *)fast_path)->bulk;
 }
 
-PyDoc_STRVAR(passage_doc,
-    "Passage(leg, sink, walker, source, target, handles, (source_fd, source_ssl), (target_fd, target_ssl),\n"
+PyDoc_STRVAR(fast_path_doc,
+    "FastPath(leg, sink, walker, source, target, handles, (source_fd, source_ssl), (target_fd, target_ssl),\n"
     "        masked, longest)\n\n"
     "Call it to move what is there, some rooms full at most.  None: all of it went on, or into the target's\n"
-    "`write` when the socket took no more.  Octets: nobody has looked at them.  No octet: read, and see.");
+    "`write` when the socket took no more.  Octets: nobody has checked at them.  No octet: read, and see.");
 
 static PyObject *call(PyObject *self, PyObject *args, PyObject *named) {
-    if (PyTuple_GET_SIZE(args) || named) return PyErr_Format(PyExc_TypeError, "a passage takes no arguments");
-    int asked;
-    return passage_go(self, &asked);
+    if (PyTuple_GET_SIZE(args) || named) return PyErr_Format(PyExc_TypeError, "a fast_path takes no arguments");
+    int ran_python;
+    return fast_path_run(self, &ran_python);
 }
 
 /* Finds the slots of a stream; -1 when it is none of ours. */
-static int learn(struct way *way, PyObject *stream) {
-    PyObject *outbox = PyObject_GetAttr(stream, _write_buffer_name);
-    PyObject *busy = outbox ? PyObject_GetAttr(stream, FAST_PATH_BLOCKERS_name) : NULL;
-    if (busy && (!PyTuple_CheckExact(busy) || PyTuple_GET_SIZE(busy) > BUSY))
-        PyErr_Format(PyExc_TypeError, "FAST_PATH_BLOCKERS is no tuple of at most %d names", BUSY);
+static int find_slots(struct stream_slots *way, PyObject *stream) {
+    PyObject *write_buffer = PyObject_GetAttr(stream, _write_buffer_name);
+    PyObject *busy = write_buffer ? PyObject_GetAttr(stream, FAST_PATH_BLOCKERS_name) : NULL;
+    if (busy && (!PyTuple_CheckExact(busy) || PyTuple_GET_SIZE(busy) > MAX_BLOCKERS))
+        PyErr_Format(PyExc_TypeError, "FAST_PATH_BLOCKERS is no tuple of at most %d names", MAX_BLOCKERS);
     if (busy && !PyErr_Occurred()) {
         way->stream = stream;
         way->count = (int)PyTuple_GET_SIZE(busy);
-        way->connected = slot_of(stream, connected_name), way->streaming = slot_of(stream, _streaming_name);
-        way->outbox = slot_of(stream, _write_buffer_name), way->size = slot_of(outbox, size_name);
-        for (int i = 0; i < way->count; i++) way->busy[i] = slot_of(stream, PyTuple_GET_ITEM(busy, i));
+        way->connected = slot_offset(stream, connected_name), way->streaming = slot_offset(stream, _streaming_name);
+        way->write_buffer = slot_offset(stream, _write_buffer_name), way->size = slot_offset(write_buffer, size_name);
+        for (int i = 0; i < way->count; i++) way->blockers[i] = slot_offset(stream, PyTuple_GET_ITEM(busy, i));
     }
     Py_XDECREF(busy);
-    Py_XDECREF(outbox);
+    Py_XDECREF(write_buffer);
     return PyErr_Occurred() ? -1 : 0;
 }
 
@@ -175,53 +175,53 @@ static PyObject *make(PyTypeObject *type, PyObject *args, PyObject *named) {
     PyObject *leg, *sink, *walker, *source, *target, *handles;
     unsigned long long into, out, longest;
     int here, there, masked;
-    if (named) return PyErr_Format(PyExc_TypeError, "a passage's arguments have no names");
+    if (named) return PyErr_Format(PyExc_TypeError, "a fast_path's arguments have no names");
     if (!PyArg_ParseTuple(args, "OOOOOO(iK)(iK)pK", &leg, &sink, &walker, &source, &target, &handles, &here, &into,
                           &there, &out, &masked, &longest))
         return NULL;
-    if ((into || out) && !room_has_openssl()) return PyErr_Format(PyExc_RuntimeError, "no OpenSSL was given");
-    Passage *self = (Passage *)type->tp_alloc(type, 0);
+    if ((into || out) && !buffer_has_openssl()) return PyErr_Format(PyExc_RuntimeError, "no OpenSSL was given");
+    FastPath *self = (FastPath *)type->tp_alloc(type, 0);
     if (self == NULL) return NULL;
     self->leg = Py_NewRef(leg), self->sink = Py_NewRef(sink), self->walker = Py_NewRef(walker);
     self->source = Py_NewRef(source), self->target = Py_NewRef(target), self->handles = Py_NewRef(handles);
-    self->here = (struct end){here, (void *)(uintptr_t)into};
-    self->there = (struct end){there, (void *)(uintptr_t)out};
+    self->here = (struct connection){here, (void *)(uintptr_t)into};
+    self->there = (struct connection){there, (void *)(uintptr_t)out};
     self->masked = masked, self->longest = longest;
-    self->sink_slot = slot_of(leg, sink_name), self->walker_slot = slot_of(leg, walker_name);
-    self->data_slot = slot_of(leg, data_name), self->frame_slot = slot_of(leg, current_frame_name);
-    self->octets_slot = slot_of(leg, octets_name), self->heard_slot = slot_of(leg, heard_name);
-    self->held_slot = slot_of(sink, held_name);
-    self->left_slot = slot_of(walker, left_name), self->fragmented_slot = slot_of(walker, fragmented_name);
-    if (PyErr_Occurred() || learn(&self->in, source) < 0 || learn(&self->out, target) < 0) Py_CLEAR(self);
+    self->sink_slot = slot_offset(leg, sink_name), self->walker_slot = slot_offset(leg, walker_name);
+    self->data_slot = slot_offset(leg, data_name), self->frame_slot = slot_offset(leg, current_frame_name);
+    self->octets_slot = slot_offset(leg, octets_name), self->heard_slot = slot_offset(leg, heard_name);
+    self->held_slot = slot_offset(sink, held_name);
+    self->left_slot = slot_offset(walker, left_name), self->fragmented_slot = slot_offset(walker, fragmented_name);
+    if (PyErr_Occurred() || find_slots(&self->in, source) < 0 || find_slots(&self->out, target) < 0) Py_CLEAR(self);
     return (PyObject *)self;
 }
 
-/* A stream has its passage, which has the stream: the collector is told, should nobody take it out. */
-#define HELD(X) X(leg) X(sink) X(walker) X(source) X(target) X(handles)
+/* A stream has its fast_path, which has the stream: the collector is arguments, should nobody take it out. */
+#define OWNED(X) X(leg) X(sink) X(walker) X(source) X(target) X(handles)
 
-static int traverse(PyObject *passage, visitproc visit, void *arg) {
-#define VISIT(name) Py_VISIT(((Passage *)passage)->name);
-    HELD(VISIT)
+static int traverse(PyObject *fast_path, visitproc visit, void *arg) {
+#define VISIT(name) Py_VISIT(((FastPath *)fast_path)->name);
+    OWNED(VISIT)
     return 0;
 }
 
-static int clear(PyObject *passage) {
-#define CLEAR(name) Py_CLEAR(((Passage *)passage)->name);
-    HELD(CLEAR)
+static int clear(PyObject *fast_path) {
+#define CLEAR(name) Py_CLEAR(((FastPath *)fast_path)->name);
+    OWNED(CLEAR)
     return 0;
 }
 
-static void dealloc(PyObject *passage) {
-    PyObject_GC_UnTrack(passage);
-    clear(passage);
-    Py_TYPE(passage)->tp_free(passage);
+static void dealloc(PyObject *fast_path) {
+    PyObject_GC_UnTrack(fast_path);
+    clear(fast_path);
+    Py_TYPE(fast_path)->tp_free(fast_path);
 }
 
-PyTypeObject passage_type = {
+PyTypeObject fast_path_type = {
     PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "esxiproxy.net.transport._compiled.Passage",
-    .tp_doc = passage_doc,
-    .tp_basicsize = sizeof(Passage),
+    .tp_name = "esxiproxy.net.transport._compiled.FastPath",
+    .tp_doc = fast_path_doc,
+    .tp_basicsize = sizeof(FastPath),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
     .tp_new = make,
     .tp_call = call,
@@ -230,9 +230,9 @@ PyTypeObject passage_type = {
     .tp_dealloc = dealloc,
 };
 
-int passage_ready(void) {
+int fast_path_init(void) {
 #define INTERN(name) \
     if ((name##_name = PyUnicode_InternFromString(#name)) == NULL) return -1;
     NAMES(INTERN)
-    return PyType_Ready(&passage_type);
+    return PyType_Ready(&fast_path_type);
 }

@@ -44,14 +44,14 @@ def _openssl_found() -> bool:
     return True
 
 
-_PART = compiled()
-_WITH_TLS = _PART is not None and _openssl_found()
+_IN_USE = compiled()
+_WITH_TLS = _IN_USE is not None and _openssl_found()
 
 
 def fast_path_for(leg: Any, sink: Any) -> FastPath | None:
     """The short way from a leg's stream to its sink's; None where there is none."""
     source, target, walker = leg.transport, sink.transport, leg.walker
-    if _PART is None or not hasattr(type(target), "FAST_PATH_BLOCKERS"):
+    if _IN_USE is None or not hasattr(type(target), "FAST_PATH_BLOCKERS"):
         return None
     if type(walker) is not FrameWalker:  # one that wants to see what passes
         return None
@@ -60,7 +60,7 @@ def fast_path_for(leg: Any, sink: Any) -> FastPath | None:
         return None
     longest = _NO_LIMIT if walker.max_frame is None else walker.max_frame
     handles = source.getHandle(), target.getHandle()  # while they are held, the addresses are good
-    made: FastPath = _PART.Passage(
+    made: FastPath = _IN_USE.FastPath(
         leg, sink, walker, source, target, handles, here, there, walker.masked, longest
     )
     return made

@@ -35,7 +35,7 @@ class Loop(Protocol):
 
 
 class Relayable(Protocol):
-    """A stream whose bytes may take a passage."""
+    """A stream whose bytes may take a fast path."""
 
     def fileno(self) -> int: ...
     def getHandle(self) -> Any: ...

@@ -15,7 +15,7 @@ from esxiproxy.net.transport.interfaces import ConnectionOwner, Loop, address_of
 from esxiproxy.net.transport.stream import attach_protocol
 from esxiproxy.net.transport.tcp import TCPStream
 
-BATCH = 64
+ACCEPTS_PER_TURN = 64
 """Connections accepted in a turn: whoever is connected already is not kept waiting by a crowd at the door."""
 ACCEPT_RETRY = 0.1
 """Seconds until a port tries again when there is nothing left to accept with."""
@@ -79,7 +79,7 @@ class _Accepting:
     gate: Gate | None = None
 
     def doRead(self) -> None:
-        for _ in range(BATCH):
+        for _ in range(ACCEPTS_PER_TURN):
             if self.disconnecting or not self.connected:  # a protocol has stopped us
                 return
             if not self.has_descriptors():

@@ -38,7 +38,7 @@ class StreamReactor:
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
-        self._ring = EpollLoop(reactor)
+        self._epoll_loop = EpollLoop(reactor)
         self.callLater, self.seconds = reactor.callLater, reactor.seconds
         directlyProvides(self, *providedBy(reactor))
 
@@ -99,11 +99,11 @@ class StreamReactor:
         return self._listening(port)
 
     def _listening(self, port: Any) -> Any:
-        port.loop = self._ring
+        port.loop = self._epoll_loop
         port.startListening()
         return port
 
     def _dialled(self, connector: Any) -> Any:
-        connector.loop = self._ring
+        connector.loop = self._epoll_loop
         connector.connect()
         return connector

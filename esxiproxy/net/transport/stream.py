@@ -59,7 +59,7 @@ class Stream(ConnectedSocket):
     )
 
     FAST_PATH_BLOCKERS: tuple[str, ...]
-    """What is false, or None, of a stream whose bytes may take a passage: names of slots."""
+    """What is false, or None, of a stream whose bytes may take a fast path: names of slots."""
 
     def __init__(
         self, sock: socket.socket, protocol: Any, loop: Loop, peer: Any, owner: ConnectionOwner | None = None
@@ -81,8 +81,8 @@ class Stream(ConnectedSocket):
 
     # The loop asks
 
-    def doRead(self, came: bytes | None = None) -> DoReadResult:
-        """Read; ``came`` is what a passage has read, and left to the protocol: it may be nothing."""
+    def doRead(self, octets: bytes | None = None) -> DoReadResult:
+        """Read; ``octets`` is what a fast path has read, and left to the protocol: it may be nothing."""
         raise NotImplementedError
 
     def doWrite(self) -> DoReadResult:

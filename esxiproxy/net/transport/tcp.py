@@ -45,14 +45,14 @@ class TCPStream(Stream):
 
     # The fast path
 
-    def doRead(self, came: bytes | None = None) -> DoReadResult:
-        passage = self._fast_path
+    def doRead(self, octets: bytes | None = None) -> DoReadResult:
+        fast_path = self._fast_path
         try:
-            if came is None:
-                came = passage() if passage is not None else b""
-                if came is None:
+            if octets is None:
+                octets = fast_path() if fast_path is not None else b""
+                if octets is None:
                     return None
-            octets = came or self.socket.recv(READ_SIZE)
+            octets = octets or self.socket.recv(READ_SIZE)
         except BlockingIOError:
             return None
         except OSError:

@@ -28,14 +28,14 @@ class TLSStream(RecordStream):
 
     # The short way
 
-    def doRead(self, came: bytes | None = None) -> DoReadResult:
-        passage = self._fast_path
-        if came is None and passage is not None and self._reading:
-            came = passage()
-            if came is None:
+    def doRead(self, octets: bytes | None = None) -> DoReadResult:
+        fast_path = self._fast_path
+        if octets is None and fast_path is not None and self._reading:
+            octets = fast_path()
+            if octets is None:
                 return None
-        if came:
-            self.protocol.dataReceived(came)
+        if octets:
+            self.protocol.dataReceived(octets)
         return super().doRead()
 
     # The end

@@ -94,7 +94,7 @@ def test_a_factory_that_raises_costs_its_connection_and_no_turns(ours_plain):
 
     factory.buildProtocol = build
     ours_plain.until(lambda: server.made and server.lost is not None)
-    assert not ours_plain.reactor._ring._entries
+    assert not ours_plain.reactor._epoll_loop._entries
 
 
 def test_a_dial_that_is_on_its_way_when_the_reactor_stops_fails(ours_plain):
@@ -153,14 +153,14 @@ def test_a_connection_that_the_loop_does_not_take_is_a_dial_that_failed(ours_pla
     def no_room(*_args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    before, ring = sockets(), ours_plain.reactor._ring
+    before, loop = sockets(), ours_plain.reactor._epoll_loop
     with socket.create_server(("127.0.0.1", 0)) as listening:
         factory = One(Peer())
         with monkeypatch.context() as broken:
-            broken.setattr(ring, "addReader", no_room)
+            broken.setattr(loop, "addReader", no_room)
             ours_plain.reactor.connectTCP(*listening.getsockname(), factory, 5.0)
             ours_plain.until(lambda: factory.failed)
-        assert factory.failed.errno == errno.ENOSPC and not ring._entries
+        assert factory.failed.errno == errno.ENOSPC and not loop._entries
         peer = Peer()
         ours_plain.reactor.connectTCP(*listening.getsockname(), One(peer), 5.0)
         ours_plain.until(lambda: peer.made)

@@ -117,7 +117,7 @@ def test_a_protocol_that_cannot_be_built_ends_that_connection_only(ours, monkeyp
 
 def test_a_crowd_is_let_in_by_turns(ours):
     """A turn accepts so many at most, and the next one goes on."""
-    count = ports.BATCH + 10
+    count = ports.ACCEPTS_PER_TURN + 10
     servers = [Peer() for _ in range(count)]
     port = listening(ours, servers)
     port.socket.listen(count)

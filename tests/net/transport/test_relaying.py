@@ -13,10 +13,10 @@ from zope.interface import implementer
 
 from esxiproxy.core.websocket.frames import FrameWalker, control_frame
 from esxiproxy.net.console.leg import Leg
-from esxiproxy.net.transport import fast_path as passage
+from esxiproxy.net.transport import fast_path
 from esxiproxy.net.transport.stream import HIGH_WATER, Stream
 from tests.net.transport.loop import Net, Peer
-from tests.net.transport.test_passage import MASK, PING, message
+from tests.net.transport.test_fast_path import MASK, PING, message
 from tests.packages import NO_COMPILER
 from tests.wsclient import frame
 
@@ -95,11 +95,11 @@ class Up(Relayed, WebSocketClientProtocol):
 @pytest.fixture(params=["compiled", "python"])
 def way(request, monkeypatch):
     if request.param == "python":
-        monkeypatch.setattr(passage, "_PART", None)
-    elif passage._compiled is None:
+        monkeypatch.setattr(fast_path, "_IN_USE", None)
+    elif fast_path._compiled is None:
         pytest.skip(NO_COMPILER)
     else:
-        monkeypatch.setattr(passage, "_PART", passage._compiled)
+        monkeypatch.setattr(fast_path, "_IN_USE", fast_path._compiled)
     return request.param
 
 
@@ -111,7 +111,7 @@ class Relay:
 
     def __init__(self, certificate, kinds, rng):
         self.nets = [Net(True, tls, certificate) for tls in kinds]
-        # Both connections are served by one ring, as in a proxy.
+        # Both connections are served by one loop, as in a proxy.
         self.nets[1].core._poller.close()
         self.nets[1].core, self.nets[1].reactor = self.nets[0].core, self.nets[0].reactor
         self.client, self.upstream = Peer(), Peer()

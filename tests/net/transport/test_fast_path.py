@@ -12,12 +12,12 @@ from cryptography.hazmat.bindings._rust import _openssl
 from OpenSSL import SSL
 
 from esxiproxy.core.websocket.frames import FrameWalker, control_frame
-from esxiproxy.net.transport import fast_path as passage
+from esxiproxy.net.transport import fast_path
 from esxiproxy.net.transport.write_buffer import WriteBuffer
 from tests.packages import NO_COMPILER
 from tests.wsclient import frame
 
-compiled = pytest.mark.skipif(passage._compiled is None, reason=NO_COMPILER)
+compiled = pytest.mark.skipif(fast_path._compiled is None, reason=NO_COMPILER)
 
 PING = 9
 LENGTHS = (0, 1, 64, 125, 126, 127, 1000, 4096, 16384, 65535, 65536, 70000, 300_000)
@@ -33,7 +33,7 @@ def message(rng, masked):
         yield frame(opcode, part, mask=mask, fin=number == len(parts) - 1)
 
 
-@pytest.mark.parametrize(("name", "signature"), passage.OPENSSL.items())
+@pytest.mark.parametrize(("name", "signature"), fast_path.OPENSSL.items())
 def test_what_is_called_of_openssl_is_as_we_know_it(name, signature):
     found = _openssl.ffi.addressof(_openssl.lib, name)
     assert _openssl.ffi.typeof(found).cname == signature
@@ -45,9 +45,9 @@ def test_want_read_is_the_number_that_is_compiled_in():
 
 def test_a_word_in_the_environment_takes_it_out(monkeypatch):
     monkeypatch.setenv("ESXIPROXY_TRANSPORTS", "python")
-    assert passage.compiled() is None
+    assert fast_path.compiled() is None
     monkeypatch.delenv("ESXIPROXY_TRANSPORTS")
-    assert passage.compiled() is passage._compiled
+    assert fast_path.compiled() is fast_path._compiled
 
 
 class Ends:
@@ -83,18 +83,18 @@ class Going:
         self.source, self.target = Ends(), Ends()
 
     def arguments(self):
-        longest = passage._NO_LIMIT if self.walker.max_frame is None else self.walker.max_frame
+        longest = fast_path._NO_LIMIT if self.walker.max_frame is None else self.walker.max_frame
         ends = (self.near_in.fileno(), 0), (self.near_out.fileno(), 0)
         streams = self.source, self.target
         return [self, self, self.walker, *streams, None, *ends, self.walker.masked, longest]
 
-    def passage(self):
-        return passage._compiled.Passage(*self.arguments())
+    def fast_path(self):
+        return fast_path._compiled.FastPath(*self.arguments())
 
     def go(self, chunk=b""):
         if chunk:
             assert self.far_in.send(chunk) == len(chunk)
-        return self.passage()()
+        return self.fast_path()()
 
     @property
     def late(self):
@@ -216,7 +216,7 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_it_reads_nothing_while_something_is_in_the_way(going, change):
     one = going()
-    way, octets = one.passage(), frame(2, b"x", mask=MASK)
+    way, octets = one.fast_path(), frame(2, b"x", mask=MASK)
     one.far_in.send(octets)
     change(one)
     assert way() == b"" and not one.heard
@@ -226,7 +226,7 @@ def test_it_reads_nothing_while_something_is_in_the_way(going, change):
 @compiled
 def test_a_number_that_is_none_is_raised(going):
     one = going()
-    way = one.passage()
+    way = one.fast_path()
     one.walker.left = "0"
     with pytest.raises(TypeError):
         way()
@@ -238,12 +238,12 @@ def test_arguments_of_another_kind_are_refused(going):
     good = one.arguments()
     for place, wrong in ((6, 0), (7, (0,)), (9, "long"), (2, object()), (3, object())):
         with pytest.raises((TypeError, AttributeError)):
-            passage._compiled.Passage(*good[:place], wrong, *good[place + 1 :])
+            fast_path._compiled.FastPath(*good[:place], wrong, *good[place + 1 :])
     for arguments, named in (((), {}), (good, {"leg": one})):
         with pytest.raises(TypeError):
-            passage._compiled.Passage(*arguments, **named)
+            fast_path._compiled.FastPath(*arguments, **named)
     with pytest.raises(TypeError):
-        one.passage()(1)
+        one.fast_path()(1)
 
 
 @compiled
@@ -253,11 +253,11 @@ def test_arguments_of_another_kind_are_refused(going):
 def test_a_stream_that_says_it_in_another_way_is_refused(going, busy, monkeypatch):
     monkeypatch.setattr(Ends, "FAST_PATH_BLOCKERS", busy)
     with pytest.raises(TypeError):
-        going().passage()
+        going().fast_path()
 
 
 @compiled
-def test_a_passage_that_nobody_took_out_is_collected(going):
+def test_a_fast_path_that_nobody_took_out_is_collected(going):
     one = going()
 
     class Held:
@@ -266,7 +266,7 @@ def test_a_passage_that_nobody_took_out_is_collected(going):
     held = Held()
     arguments = one.arguments()
     arguments[5] = held
-    held.way = passage._compiled.Passage(*arguments)
+    held.way = fast_path._compiled.FastPath(*arguments)
     gone = weakref.ref(held)
     del held, arguments
     gc.collect()

@@ -1,4 +1,4 @@
-"""The ring serves the streams that are ready, with its compiled part and without it."""
+"""The epoll loop serves the streams that are ready, with its compiled part and without it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import ConnectionLost
 
 from esxiproxy.core.websocket.frames import FrameWalker
-from esxiproxy.net.transport import fast_path as passage
-from esxiproxy.net.transport.epoll_loop import TURNS, EpollLoop
+from esxiproxy.net.transport import fast_path
+from esxiproxy.net.transport.epoll_loop import STREAMS_PER_TURN, EpollLoop
 from esxiproxy.net.transport.write_buffer import WriteBuffer
 from tests.net.transport.loop import Peer
 from tests.packages import NO_COMPILER
@@ -23,20 +23,20 @@ from tests.wsclient import frame
 def way(request, monkeypatch):
     if request.param == "python":
         monkeypatch.setenv("ESXIPROXY_TRANSPORTS", "python")
-    elif passage.compiled() is None:
+    elif fast_path.compiled() is None:
         pytest.skip(NO_COMPILER)
     return request.param
 
 
 @pytest.fixture
-def ring(way):
+def loop(way):
     core = EPollReactor()
-    ring = EpollLoop(core)
-    ring.streams = []
-    yield ring
-    for stream in ring.streams:
-        ring.removeReader(stream)
-        ring.removeWriter(stream)
+    loop = EpollLoop(core)
+    loop.streams = []
+    yield loop
+    for stream in loop.streams:
+        loop.removeReader(stream)
+        loop.removeWriter(stream)
         stream.near.close()
         stream.far.close()
     core.removeAll()
@@ -46,13 +46,13 @@ def ring(way):
 class Greedy:
     """A stream that leaves what is there for the next time."""
 
-    def __init__(self, ring):
+    def __init__(self, loop):
         self.near, self.far = socket.socketpair()
         self.fileno = self.near.fileno
         self.served = 0
         self.far.send(b"x")
-        ring.addReader(self)
-        ring.streams.append(self)
+        loop.addReader(self)
+        loop.streams.append(self)
 
     def doRead(self):
         self.served += 1
@@ -69,14 +69,14 @@ class Heir:
         self.served += 1
 
 
-def test_streams_that_are_always_ready_are_served_in_turns_and_leave_the_reactor_its_own(ring):
-    streams = [Greedy(ring) for _ in range(4)]
-    ring.doRead()
-    assert [stream.served for stream in streams] == [TURNS // 4] * 4
+def test_streams_that_are_always_ready_are_served_in_turns_and_leave_the_reactor_its_own(loop):
+    streams = [Greedy(loop) for _ in range(4)]
+    loop.doRead()
+    assert [stream.served for stream in streams] == [STREAMS_PER_TURN // 4] * 4
 
 
 def test_a_stream_paused_by_another_in_the_same_batch_reads_nothing(way, ours):
-    """Both were ready when the ring looked; the first to be served pauses the other, as a relay does."""
+    """Both were ready when the loop looked; the first to be served pauses the other, as a relay does."""
     left, right = Peer(), Peer()
     a, _ = ours.pair(server=left)
     b, _ = ours.pair(server=right)
@@ -88,72 +88,72 @@ def test_a_stream_paused_by_another_in_the_same_batch_reads_nothing(way, ours):
     assert len(left.got) + len(right.got) == 1
 
 
-def test_a_descriptor_is_served_to_whoever_asked_last_and_the_one_before_has_no_say_in_it(ring):
-    before = Greedy(ring)
+def test_a_descriptor_is_served_to_whoever_asked_last_and_the_one_before_has_no_say_in_it(loop):
+    before = Greedy(loop)
     heir = Heir(before)
-    ring.addReader(heir)
-    ring.removeReader(before)
-    ring.doRead()
-    assert heir.served == TURNS and not before.served
-    ring.removeReader(heir)
-    ring.doRead()
-    assert heir.served == TURNS
+    loop.addReader(heir)
+    loop.removeReader(before)
+    loop.doRead()
+    assert heir.served == STREAMS_PER_TURN and not before.served
+    loop.removeReader(heir)
+    loop.doRead()
+    assert heir.served == STREAMS_PER_TURN
 
 
-def test_whoever_gives_its_descriptor_away_while_it_is_read_is_not_asked_to_write_any_more(ring):
-    before, written = Greedy(ring), []
-    ring.addWriter(before)
+def test_whoever_gives_its_descriptor_away_while_it_is_read_is_not_asked_to_write_any_more(loop):
+    before, written = Greedy(loop), []
+    loop.addWriter(before)
     before.doWrite = lambda: written.append("before")
     heir = Heir(before)
-    heir.doWrite = lambda: (written.append("heir"), ring.removeWriter(heir))[0]
-    before.doRead = lambda: (ring.addReader(heir), ring.addWriter(heir))[0]
-    ring.doRead()
+    heir.doWrite = lambda: (written.append("heir"), loop.removeWriter(heir))[0]
+    before.doRead = lambda: (loop.addReader(heir), loop.addWriter(heir))[0]
+    loop.doRead()
     assert written == ["heir"]
-    ring.removeReader(heir)
+    loop.removeReader(heir)
 
 
-def test_a_descriptor_that_is_another_s_since_is_not_served_for_the_one_before(ring):
+def test_a_descriptor_that_is_another_s_since_is_not_served_for_the_one_before(loop):
     """Closed and made anew within a turn: what was ready was the old one."""
-    one, two = Greedy(ring), Greedy(ring)
+    one, two = Greedy(loop), Greedy(loop)
     made = []
 
     def replace(other):
         number = other.fileno()
-        ring.removeReader(other)
+        loop.removeReader(other)
         other.near.close()
-        fresh = Greedy(ring)
+        fresh = Greedy(loop)
         if fresh.fileno() != number:
-            ring.removeReader(fresh)
+            loop.removeReader(fresh)
             os.dup2(fresh.near.fileno(), number)
             fresh.near.close()
             fresh.near = socket.socket(fileno=number)
             fresh.fileno = fresh.near.fileno
-            ring.addReader(fresh)
+            loop.addReader(fresh)
         made.append(fresh)
 
     one.doRead = lambda: replace(two) if not made else None
     two.doRead = lambda: replace(one) if not made else None
-    ring._ready()
+    loop._ready()
     (fresh,) = made
     assert fresh.served == 0
-    ring._ready()
+    loop._ready()
     assert fresh.served == 1
 
 
-def test_a_stream_may_stop_the_reactor_which_is_the_end_of_all_of_them(ring):
-    one, other = Greedy(ring), Greedy(ring)
+def test_a_stream_may_stop_the_reactor_which_is_the_end_of_all_of_them(loop):
+    one, other = Greedy(loop), Greedy(loop)
     lost = []
     for each in (one, other):
         each.connectionLost = lost.append
-        each.doRead = ring._reactor.disconnectAll
-    ring.doRead()
-    assert len(lost) == 2 and ring.fileno() == -1
-    ring.addReader(other)
-    assert ring.fileno() >= 0
+        each.doRead = loop._reactor.disconnectAll
+    loop.doRead()
+    assert len(lost) == 2 and loop.fileno() == -1
+    loop.addReader(other)
+    assert loop.fileno() >= 0
 
 
 class Passing(Greedy):
-    """A stream with a passage to itself, and its own leg."""
+    """A stream with a fast path to itself, and its own leg."""
 
     __slots__ = (
         *("current_frame", "data", "heard", "held", "octets", "sink", "walker"),
@@ -161,44 +161,44 @@ class Passing(Greedy):
     )
     FAST_PATH_BLOCKERS = ()
 
-    def __init__(self, ring, number=None):
-        super().__init__(ring)
+    def __init__(self, loop, number=None):
+        super().__init__(loop)
         self.octets, self.heard, self.data, self.current_frame, self.held = 0, False, b"", None, {}
         self._write_buffer, self._streaming, self.connected = WriteBuffer(), True, True
         self.walker, self.sink, self.lost, self.left = FrameWalker(False), self, None, None
         end = self.fileno() if number is None else number, 0
-        self._fast_path = passage._compiled.Passage(
+        self._fast_path = fast_path._compiled.FastPath(
             self, self, self.walker, self, self, None, end, end, False, 1 << 20
         )
 
-    def doRead(self, came=None):
+    def doRead(self, octets=None):
         self.served += 1
-        self.left = came
+        self.left = octets
 
     def connectionLost(self, reason):
         self.lost = reason.value
 
 
-compiled = pytest.mark.skipif(passage.compiled() is None, reason=NO_COMPILER)
+compiled = pytest.mark.skipif(fast_path.compiled() is None, reason=NO_COMPILER)
 
 
 @compiled
 @pytest.mark.parametrize("way", ["compiled"], indirect=True)
-def test_where_all_that_comes_is_for_passages_the_next_is_waited_for_and_then_nobody_is_left(ring):
+def test_where_all_that_comes_is_for_fast_paths_the_next_is_waited_for_and_then_nobody_is_left(loop):
     """A message and its answer: the peer has it ready before the reactor would have had its turn."""
-    stream = Passing(ring)
+    stream = Passing(loop)
     stream.near.recv(1)
     stream.far.send(frame(2, b"one"))
-    assert ring._ready() == 0
+    assert loop._ready() == 0
     assert stream.octets == len(frame(2, b"one")) and not stream.served
-    stream.far.send(frame(9, b"no passage takes a ping"))
-    assert ring._ready() == 1 and stream.served == 1
+    stream.far.send(frame(9, b"no fast path takes a ping"))
+    assert loop._ready() == 1 and stream.served == 1
 
 
 @compiled
 @pytest.mark.parametrize("way", ["compiled"], indirect=True)
-def test_what_is_quick_waits_for_one_that_is_slow_and_not_for_all_of_them(ring):
-    passing, slow = Passing(ring), [Greedy(ring) for _ in range(4)]
+def test_what_is_quick_waits_for_one_that_is_slow_and_not_for_all_of_them(loop):
+    passing, slow = Passing(loop), [Greedy(loop) for _ in range(4)]
     passing.near.recv(1)
     octets = frame(2, b"a key")
     passed = []
@@ -213,54 +213,54 @@ def test_what_is_quick_waits_for_one_that_is_slow_and_not_for_all_of_them(ring):
     for stream in slow:
         stream.doRead = read
     passing.far.send(octets)
-    ring._ready()
+    loop._ready()
     assert passed == [count * len(octets) for count in (1, 2, 3, 4)]
 
 
 @compiled
 @pytest.mark.parametrize("way", ["compiled"], indirect=True)
-def test_passages_that_always_have_something_leave_the_reactor_its_turn(ring):
+def test_fast_paths_that_always_have_something_leave_the_reactor_its_turn(loop):
     """A frame that goes to and fro for ever: each end of a connection sends back what comes."""
-    one = Passing(ring)
+    one = Passing(loop)
     one.near.recv(1)
-    other = Passing(ring, number=one.far.fileno())
-    ring.removeReader(other)
+    other = Passing(loop, number=one.far.fileno())
+    loop.removeReader(other)
     other.fileno = one.far.fileno
-    ring.addReader(other)
+    loop.addReader(other)
     octets = frame(2, b"to and fro")
     one.far.send(octets)
-    ring.doRead()
-    assert one.octets + other.octets >= TURNS * len(octets)
+    loop.doRead()
+    assert one.octets + other.octets >= STREAMS_PER_TURN * len(octets)
 
 
 @compiled
 @pytest.mark.parametrize("way", ["compiled"], indirect=True)
-def test_what_a_passage_leaves_is_the_stream_s_to_read(ring):
-    stream = Passing(ring)
-    ring._ready()
+def test_what_a_fast_path_leaves_is_the_stream_s_to_read(loop):
+    stream = Passing(loop)
+    loop._ready()
     assert stream.left == b"x" and stream.lost is None
 
 
 @compiled
 @pytest.mark.parametrize("way", ["compiled"], indirect=True)
-def test_an_error_of_the_socket_under_a_passage_is_a_lost_connection(ring):
-    stream = Passing(ring, number=-1)
-    ring._ready()
+def test_an_error_of_the_socket_under_a_fast_path_is_a_lost_connection(loop):
+    stream = Passing(loop, number=-1)
+    loop._ready()
     assert isinstance(stream.lost, ConnectionLost) and not stream.served
 
 
 @compiled
 @pytest.mark.parametrize("way", ["compiled"], indirect=True)
-def test_what_else_a_passage_raises_ends_its_stream_alone(ring):
-    stream, other = Passing(ring), Greedy(ring)
+def test_what_else_a_fast_path_raises_ends_its_stream_alone(loop):
+    stream, other = Passing(loop), Greedy(loop)
     stream.walker.left = "none"
-    ring._ready()
+    loop._ready()
     assert isinstance(stream.lost, TypeError) and not stream.served and other.served == 1
 
 
 @compiled
 def test_the_compiled_part_takes_nothing_else():
-    serve = passage._compiled.serve
+    serve = fast_path._compiled.serve
     for arguments in ((), (0, [], 0, print), ("0", {}, 0, print)):
         with pytest.raises(TypeError):
             serve(*arguments)

@@ -7,12 +7,12 @@ import ctypes
 import pytest
 
 from esxiproxy.core.websocket.frames import FrameWalker
-from esxiproxy.net.transport import fast_path as passage
-from tests.net.transport.test_passage import Ends
+from esxiproxy.net.transport import fast_path
+from tests.net.transport.test_fast_path import Ends
 from tests.packages import NO_COMPILER
 from tests.wsclient import frame
 
-pytestmark = pytest.mark.skipif(passage.compiled() is None, reason=NO_COMPILER)
+pytestmark = pytest.mark.skipif(fast_path.compiled() is None, reason=NO_COMPILER)
 
 ERROR_SSL, WANT_READ, WANT_WRITE, SYSCALL = 1, 2, 3, 5
 SOURCE, TARGET = 1, 2
@@ -32,7 +32,7 @@ class StandIn:
         self.reads, self.writes = [], []
         self.sent, self.cleared, self._error = b"", 0, 0
         self._kept = IO(self._read), IO(self._write), GET_ERROR(self._get_error), CLEAR(self._clear)
-        passage._compiled.openssl(*(ctypes.cast(each, ctypes.c_void_p).value for each in self._kept))
+        fast_path._compiled.openssl(*(ctypes.cast(each, ctypes.c_void_p).value for each in self._kept))
 
     def _read(self, ssl, buffer, size):
         assert ssl == SOURCE
@@ -74,7 +74,7 @@ class Scene:
     def __init__(self):
         self.tls, self.leg, self.target = StandIn(), Leg(), Ends()
         streams = Ends(), self.target
-        self.go = passage._compiled.Passage(
+        self.go = fast_path._compiled.FastPath(
             self.leg, self.leg, self.leg.walker, *streams, None, (-1, SOURCE), (-1, TARGET), False, 1 << 40
         )
 
@@ -82,7 +82,7 @@ class Scene:
 @pytest.fixture
 def scene():
     yield Scene()
-    assert passage._openssl_found()
+    assert fast_path._openssl_found()
 
 
 SMALL, LARGE = frame(2, b"x" * 100), frame(2, b"y" * 16_000)
