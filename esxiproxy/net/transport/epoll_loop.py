@@ -11,15 +11,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from esxiproxy.net.transport.constants import MAX_EVENTS, STREAMS_PER_TURN
 from esxiproxy.net.transport.fast_path import compiled
-from esxiproxy.net.transport.interfaces import DoReadResult
+from esxiproxy.net.transport.interfaces import DoReadResult, Unfinished
 
 IN, OUT = select.EPOLLIN, select.EPOLLOUT
 GONE = select.EPOLLHUP | select.EPOLLERR
-MAX_EVENTS = 256
-"""Streams served in a turn, at most."""
-STREAMS_PER_TURN = 64
-"""Streams served before the reactor has its turn; the turn that comes to so many is the last."""
 DISCONNECT_ROUNDS = 3
 """How often those that are left at the end are told: what begins in answer to that is not told for ever."""
 
@@ -82,7 +79,7 @@ class EpollLoop:
             self._serve(fd, event)
         return len(events)
 
-    def _serve(self, fd: int, event: int, octets: Any = None) -> None:
+    def _serve(self, fd: int, event: int, octets: Unfinished | None = None) -> None:
         """Serve one stream; ``octets`` is what its fast path has left, if it has one."""
         entry = self._entries.get(fd)
         if entry is None or entry[2] == self._turn:  # gone in this turn, or another's since
@@ -111,7 +108,7 @@ class EpollLoop:
             self._lose(stream, why, read)
 
     @staticmethod
-    def _resume_python(stream: Any, octets: Any) -> DoReadResult:
+    def _resume_python(stream: Any, octets: Unfinished) -> DoReadResult:
         """Go on where a fast path ended: with what it has read, or because of what it raised."""
         if isinstance(octets, bytes):
             return stream.doRead(octets)

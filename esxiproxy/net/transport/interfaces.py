@@ -14,14 +14,27 @@ from twisted.internet.error import ConnectionLost
 from twisted.internet.main import CONNECTION_LOST
 from twisted.python.failure import Failure
 
-FastPath = Callable[[], bytes | None]
-"""Called in the place of reading.  None when all that came went on; else what came, and nobody has looked at.
+FastPathResult = bytes | None
+"""What a fast path leaves to Python after it has read from its stream's socket.
 
-``b""`` is nothing at all: the leg has something in hand or another walker, its sink takes nothing now, or the
-connection ends.
+``None``
+    Nothing.  All bytes that were read are forwarded, or the socket had none.  The event is served.
+``b""``
+    The read itself.  The fast path may not read now, or it saw the end of the connection.  The stream reads
+    from its socket as it does without a fast path.
+other bytes
+    These bytes, which were read and are not examined.  The stream passes them to its protocol before it reads
+    again.
+
+An ``OSError`` that is raised is an error of the socket, which ends the connection with CONNECTION_LOST.  Any
+other exception is a bug, and ends the connection with itself.  ``compiled.h`` says the same in C.
 """
+FastPath = Callable[[], FastPathResult]
+"""A function that a stream calls in place of reading from its socket."""
+Unfinished = bytes | BaseException
+"""What the compiled loop leaves to Python for one event: the bytes of a FastPathResult, or its exception."""
 DoReadResult = Any
-"""What ``doRead`` and ``doWrite`` answer: None, or the exception that the connection ends with."""
+"""The result of ``doRead`` and ``doWrite``: None, or the exception with which the connection ends."""
 
 
 class Loop(Protocol):

@@ -19,11 +19,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from esxiproxy.net.transport.connected_socket import ConnectedSocket
+from esxiproxy.net.transport.constants import HIGH_WATER
 from esxiproxy.net.transport.interfaces import ConnectionOwner, DoReadResult, FastPath, Loop
 from esxiproxy.net.transport.write_buffer import WriteBuffer
-
-HIGH_WATER = 32 * 1024
-"""Bytes queued above which a push producer is paused; it is resumed when all of them are gone."""
 
 _log = Logger()
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)

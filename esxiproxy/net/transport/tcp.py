@@ -16,14 +16,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from esxiproxy.net.transport.constants import READ_SIZE
 from esxiproxy.net.transport.interfaces import ConnectionOwner, DoReadResult, Loop
 from esxiproxy.net.transport.stream import Stream
-
-READ_SIZE = 96 * 1024
-"""Bytes read per event, which a write of the twin may queue beyond its mark: 128 KiB a direction, with that.
-
-Twisted has 64 KiB for both.  Larger reads and a lower mark hold as much, and copy a third faster.
-"""
 
 _log = Logger()
 

@@ -8,18 +8,10 @@ from OpenSSL import SSL
 from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.main import CONNECTION_LOST
 
+from esxiproxy.net.transport.constants import RECORD_SIZE, RECORDS_PER_EVENT, SMALL_RECORD, TLS_READ_SIZE
 from esxiproxy.net.transport.interfaces import DoReadResult, fault_of
 from esxiproxy.net.transport.resumption import Resumption
 from esxiproxy.net.transport.stream import Stream
-
-RECORD = 16 * 1024
-"""The largest plaintext of a record (RFC 8446 5.1): with this much room nothing stays behind in OpenSSL."""
-RECORDS = 6
-"""Full records that one event may write before the others have their turn."""
-MAX_READ = RECORDS * RECORD
-"""Bytes that one event may read; they go on as one piece."""
-BULK = 1024
-"""Bytes of a record behind which another one is looked for at once."""
 
 
 class RecordStream(Stream):
@@ -97,9 +89,9 @@ class RecordStream(Stream):
         why: DoReadResult = None
         closed = False
         size = 0
-        while self._reading and size <= MAX_READ - RECORD:
+        while self._reading and size <= TLS_READ_SIZE - RECORD_SIZE:
             try:
-                octets = self._connection.recv(RECORD)
+                octets = self._connection.recv(RECORD_SIZE)
             except SSL.WantReadError:
                 break
             except SSL.WantWriteError:
@@ -114,7 +106,7 @@ class RecordStream(Stream):
                 break
             records.append(octets)
             size += len(octets)
-            if len(octets) < BULK:  # most likely the last: epoll says so if it was not
+            if len(octets) < SMALL_RECORD:  # most likely the last: epoll says so if it was not
                 break
         if records:
             if self._resumption is not None:
@@ -123,7 +115,7 @@ class RecordStream(Stream):
         if closed and self.connected:
             return self._peer_closed()
         if (
-            broken is not None and size <= MAX_READ - RECORD
+            broken is not None and size <= TLS_READ_SIZE - RECORD_SIZE
         ):  # a write failed, and all that had come before is read
             return broken
         return why
@@ -169,7 +161,7 @@ class RecordStream(Stream):
 
     def _flush(self) -> DoReadResult:
         outbox = self._write_buffer
-        for _ in range(RECORDS):
+        for _ in range(RECORDS_PER_EVENT):
             if not outbox.size:
                 break
             try:

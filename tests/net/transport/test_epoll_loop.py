@@ -12,7 +12,8 @@ from twisted.internet.error import ConnectionLost
 
 from esxiproxy.core.websocket.frames import FrameWalker
 from esxiproxy.net.transport import fast_path
-from esxiproxy.net.transport.epoll_loop import STREAMS_PER_TURN, EpollLoop
+from esxiproxy.net.transport.constants import STREAMS_PER_TURN
+from esxiproxy.net.transport.epoll_loop import EpollLoop
 from esxiproxy.net.transport.write_buffer import WriteBuffer
 from tests.net.transport.loop import Peer
 from tests.packages import NO_COMPILER

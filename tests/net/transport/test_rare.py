@@ -11,11 +11,10 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.python.failure import Failure
 
+from esxiproxy.net.transport.constants import HIGH_WATER, RECORD_SIZE
 from esxiproxy.net.transport.interfaces import HandshakeCut
-from esxiproxy.net.transport.stream import HIGH_WATER
 from esxiproxy.net.transport.tcp import TCPStream
 from esxiproxy.net.transport.tls import TLSStream
-from esxiproxy.net.transport.tls_records import RECORD
 from tests.net.transport.loop import Peer
 from tests.net.transport.test_behaviour import Producer
 
@@ -65,7 +64,7 @@ class StandIn:
         return self.random
 
     def recv(self, size):
-        assert size == RECORD
+        assert size == RECORD_SIZE
         return self._next(self.recvs, SSL.WantReadError)
 
     def send(self, octets):
@@ -235,13 +234,13 @@ def test_a_resume_looks_at_what_is_pending(scene):
 
 
 def test_one_event_reads_a_bounded_number_of_bytes_and_hands_them_on_as_one(scene):
-    scene.tls.recvs = [bytes(RECORD)] * 100
+    scene.tls.recvs = [bytes(RECORD_SIZE)] * 100
     scene.stream.doRead()
-    assert scene.peer.chunks == [6 * RECORD]
+    assert scene.peer.chunks == [6 * RECORD_SIZE]
 
 
 def test_a_pause_ends_the_read_loop(scene):
-    scene.tls.recvs = [bytes(RECORD)] * 9
+    scene.tls.recvs = [bytes(RECORD_SIZE)] * 9
     scene.peer.on_octets = lambda peer, _octets: peer.transport.pauseProducing()
     scene.stream.doRead()
     scene.stream.doRead()
@@ -249,9 +248,9 @@ def test_a_pause_ends_the_read_loop(scene):
 
 
 def test_what_came_before_a_fault_is_delivered(scene):
-    scene.tls.recvs = [bytes(RECORD), SSL.SysCallError(104, "ECONNRESET")]
+    scene.tls.recvs = [bytes(RECORD_SIZE), SSL.SysCallError(104, "ECONNRESET")]
     assert scene.stream.doRead() is CONNECTION_LOST
-    assert scene.peer.chunks == [RECORD]
+    assert scene.peer.chunks == [RECORD_SIZE]
 
 
 @pytest.mark.parametrize(
@@ -282,12 +281,12 @@ def test_a_client_that_leaves_in_the_call_that_read_its_hello_was_in_the_handsha
 def test_what_came_before_a_write_failed_is_delivered(scene):
     """A host that answers in the middle of an upload and closes: its answer is there when the write fails."""
     scene.tls.sends = [SSL.SysCallError(32, "EPIPE")]
-    scene.tls.recvs = [bytes(RECORD)] * 8
+    scene.tls.recvs = [bytes(RECORD_SIZE)] * 8
     scene.stream.write(b"x")
     assert scene.writes and not scene.peer.chunks
     assert scene.stream.doWrite() is None
     assert scene.stream.doWrite() is CONNECTION_LOST
-    assert sum(scene.peer.chunks) == 8 * RECORD
+    assert sum(scene.peer.chunks) == 8 * RECORD_SIZE
 
 
 def test_an_eager_write_that_fails_is_left_for_the_loop(scene):

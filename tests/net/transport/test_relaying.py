@@ -14,7 +14,8 @@ from zope.interface import implementer
 from esxiproxy.core.websocket.frames import FrameWalker, control_frame
 from esxiproxy.net.console.leg import Leg
 from esxiproxy.net.transport import fast_path
-from esxiproxy.net.transport.stream import HIGH_WATER, Stream
+from esxiproxy.net.transport.constants import HIGH_WATER
+from esxiproxy.net.transport.stream import Stream
 from tests.net.transport.loop import Net, Peer
 from tests.net.transport.test_fast_path import MASK, PING, message
 from tests.packages import NO_COMPILER
