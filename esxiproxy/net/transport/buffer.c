@@ -1,15 +1,15 @@
-/* The one buffer of all passages: what is read into it, whether good frames are in it, and what is written from it.
+/* The buffer that all fast paths share: read into it, check the frames in it, write from it.
 
-   No call here blocks, and none runs Python. */
+   No function of this file blocks or runs Python code. */
 #include "compiled.h"
 #include <errno.h>
 #include <sys/socket.h>
 
-enum { SMALL_RECORD = 1024, WANT_READ = 2 };
+enum { WANT_READ = 2 }; /* OpenSSL's SSL_ERROR_WANT_READ */
 
 unsigned char buffer[BUFFER_SIZE];
 
-/* OpenSSL as pyOpenSSL has it: it lies inside of cryptography's module, and its addresses come from there. */
+/* Functions of the OpenSSL that pyOpenSSL uses.  It is linked into cryptography's module, so Python passes them. */
 static int (*ssl_read)(void *, void *, int);
 static int (*ssl_write)(void *, const void *, int);
 static int (*ssl_get_error)(void *, int);
@@ -22,13 +22,13 @@ Py_ssize_t buffer_fill(const struct connection *source, int *more) {
         *more = size == BUFFER_SIZE;
         return size;
     }
-    while (size <= BUFFER_SIZE - RECORD_SIZE) { /* with room for a whole record nothing stays behind in OpenSSL */
+    while (size <= BUFFER_SIZE - RECORD_SIZE) { /* space for a whole record: no plaintext stays in OpenSSL */
         int count = ssl_read(source->ssl, buffer + size, RECORD_SIZE);
         if (count > 0) {
             size += count;
             if (count >= SMALL_RECORD) continue;
         } else if (ssl_get_error(source->ssl, count) != WANT_READ) {
-            if (size > 0) err_clear_error(); /* else Python reads next, and finds what it was */
+            if (size > 0) err_clear_error(); /* with no bytes, Python reads next and needs the error */
             *more = -1;
             return size;
         }
@@ -47,7 +47,7 @@ Py_ssize_t buffer_flush(const struct connection *sink, Py_ssize_t size) {
         return count < 0 ? 0 : count;
     }
     Py_ssize_t sent = 0;
-    while (sent < size) { /* a record at a time */
+    while (sent < size) { /* SSL_write takes one record at a time */
         int count = ssl_write(sink->ssl, buffer + sent, (int)(size - sent));
         if (count <= 0) {
             err_clear_error();
@@ -64,17 +64,17 @@ static uint64_t big_endian(const unsigned char *at, int octets) {
     return value;
 }
 
-int buffer_scan(struct scan_state *place, uint64_t size) {
-    uint64_t position = place->left;
-    int fragmented = place->fragmented;
+int buffer_scan(struct scan_state *state, uint64_t size) {
+    uint64_t position = state->left;
+    int fragmented = state->fragmented;
     while (position < size) {
-        uint64_t have = size - position, header = place->masked ? 6 : 2;
+        uint64_t have = size - position, header = state->masked ? 6 : 2;
         if (have < header) return 0;
         const unsigned char *at = buffer + position;
         int opcode = at[0] & 0x0f;
         uint64_t length = at[1] & 0x7f;
         if (at[0] & 0x70 || opcode > 2 || (opcode == 0) != fragmented) return 0;
-        if ((at[1] >> 7) != place->masked) return 0;
+        if ((at[1] >> 7) != state->masked) return 0;
         if (length >= 126) {
             int octets = length == 126 ? 2 : 8;
             header += octets;
@@ -82,12 +82,12 @@ int buffer_scan(struct scan_state *place, uint64_t size) {
             length = big_endian(at + 2, octets);
             if (length < (octets == 2 ? 126 : 65536) || length >> 63) return 0;
         }
-        if (length > place->longest) return 0;
+        if (length > state->longest) return 0;
         fragmented = !(at[0] & 0x80);
         position += header + length;
     }
-    place->left = position - size;
-    place->fragmented = fragmented;
+    state->left = position - size;
+    state->fragmented = fragmented;
     return 1;
 }
 

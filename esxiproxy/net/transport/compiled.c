@@ -1,7 +1,8 @@
-/* The module: what buffer.c, fast_path.c and epoll_loop.c have for Python. */
+/* The extension module: the functions of buffer.c, fast_path.c and epoll_loop.c that Python calls. */
 #include "compiled.h"
 
-PyDoc_STRVAR(openssl_doc, "openssl(read, write, get_error, clear_error): where these functions are.");
+PyDoc_STRVAR(openssl_doc,
+    "openssl(read, write, get_error, clear_error)\n\nSet the addresses of these OpenSSL functions.");
 
 static PyObject *openssl(PyObject *module, PyObject *args) {
     (void)module;

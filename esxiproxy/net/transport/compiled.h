@@ -1,43 +1,71 @@
-/* What the compiled parts know of each other. */
+/* The interface between the compiled parts, with the bounds of their work. */
 #ifndef ESXIPROXY_COMPILED_H
 #define ESXIPROXY_COMPILED_H
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <stdint.h>
 
-/* One connection.  `ssl` is OpenSSL's part of it, NULL when it is plain. */
+/* Bounds that constants.py explains.  BUFFER_SIZE is its READ_SIZE, and its TLS_READ_SIZE. */
+enum {
+    RECORD_SIZE = 16 * 1024,
+    RECORDS_PER_EVENT = 6,
+    BUFFER_SIZE = RECORDS_PER_EVENT * RECORD_SIZE,
+    SMALL_RECORD = 1024,
+    MAX_EVENTS = 256,
+    STREAMS_PER_TURN = 64,
+};
+
+/* Bounds of the compiled part alone. */
+enum {
+    FILLS_PER_CALL = 2, /* buffers that one call of a fast path forwards, at most */
+    MAX_BLOCKERS = 8,   /* names in a stream class's FAST_PATH_BLOCKERS, at most */
+    WAIT_US = 50,       /* microseconds that the loop waits for the next event before it returns to the reactor */
+    RECHECK_US = 100,   /* microseconds of slow streams after which the loop serves newly ready fast streams */
+    MAX_TURN_US = 1000, /* microseconds after which the loop returns to the reactor, and limit of all rechecks */
+};
+
+/* A connection.  `ssl` is its OpenSSL object, NULL for a plain connection. */
 struct connection {
     int fd;
     void *ssl;
 };
 
-/* Where in its stream of frames a walker stands (core/websocket/frames.py). */
+/* The state of a FrameWalker (core/websocket/frames.py): its position in a stream of frames. */
 struct scan_state {
     int masked, fragmented;
     uint64_t longest, left;
 };
 
-/* buffer.c: one buffer for all, since the GIL is kept. */
-enum { RECORD_SIZE = 16 * 1024, BUFFER_SIZE = 6 * RECORD_SIZE };
+/* buffer.c: one buffer, shared by all fast paths.  The GIL is not released while it is in use. */
 extern unsigned char buffer[BUFFER_SIZE];
 
-/* What is there to be read: its size, 0 when Python has to look, -1 with errno.  `more`: there may be more. */
+/* Read from a connection into the buffer, and return the number of bytes; 0 at the end of a plain connection.
+   Return -1 with errno for an error of the socket, EAGAIN included.  `*more` is 1 if there may be more to read,
+   0 if not, and -1 if Python has to read next: a TLS connection has ended, failed or has to write. */
 Py_ssize_t buffer_fill(const struct connection *source, int *more);
-/* Whether all that is in the room is data frames without a fault; then the place is behind them. */
-int buffer_scan(struct scan_state *place, uint64_t size);
-/* How much of it was taken; why not all of it is for Python to find out, which offers the rest again. */
+/* Return whether the first `size` bytes are valid data frames only, and advance the state if they are. */
+int buffer_scan(struct scan_state *state, uint64_t size);
+/* Write the first `size` bytes, and return the number of bytes written.  An error is reported as a short write: the
+   rest is given to the target's `write`, which finds the same error. */
 Py_ssize_t buffer_flush(const struct connection *sink, Py_ssize_t size);
-/* OpenSSL as pyOpenSSL has it: where its read, write, get_error and clear_error are. */
+/* Set the addresses of pyOpenSSL's SSL_read, SSL_write, SSL_get_error and ERR_clear_error. */
 void buffer_set_openssl(const uintptr_t *addresses);
 int buffer_has_openssl(void);
 
-/* fast_path.c: from one leg's connection to the other's. */
+/* fast_path.c: forwards data frames from one leg's connection to the other's. */
 extern PyTypeObject fast_path_type;
-PyObject *fast_path_run(PyObject *fast_path, int *ran_python); /* ran_python: it had to run Python */
-int fast_path_is_bulk(PyObject *fast_path);                  /* whether it takes its time */
+/* Forward the bytes that are ready, and return a FastPathResult (interfaces.py), which is what is left to Python:
+     None         nothing: all bytes were forwarded, or there were none
+     b""          the read itself: the fast path may not read now, or saw the end of the connection
+     other bytes  these bytes, which were read and are not examined
+     NULL         an exception: OSError for an error of the socket, any other for a bug
+   `*ran_python` is set to 1 if Python code was run, which may have changed any stream. */
+PyObject *fast_path_run(PyObject *fast_path, int *ran_python);
+/* Whether the last call forwarded more than a record: such a stream is served after those with little data. */
+int fast_path_is_bulk(PyObject *fast_path);
 int fast_path_init(void);
 
-/* epoll_loop.c: who of those that are ready has a fast_path. */
+/* epoll_loop.c: serves the streams that are ready. */
 extern const char epoll_loop_serve_doc[];
 PyObject *epoll_loop_serve(PyObject *module, PyObject *const *args, Py_ssize_t count);
 int epoll_loop_init(void);

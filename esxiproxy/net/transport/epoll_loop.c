@@ -1,4 +1,4 @@
-/* The ring's loop over the streams that are ready: those with a fast_path are served here, and nobody asks Python. */
+/* The loop over the streams that are ready, in C: streams with a fast path are served without Python. */
 #include "compiled.h"
 #include <errno.h>
 #include <sys/epoll.h>
@@ -6,32 +6,29 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Between a message and its answer there is less time than the reactor's turn takes.  So long as all that comes is
-   for passages, the next is waited for here: WAIT_US, RECHECK_US and MAX_TURN_US in microseconds, STREAMS_PER_TURN streams served. */
-enum { MAX_EVENTS = 256, WAIT_US = 50, RECHECK_US = 100, MAX_TURN_US = 1000, STREAMS_PER_TURN = 64 };
-
 static PyObject *fast_path_name;
 
 const char epoll_loop_serve_doc[] =
     "serve(epoll_fd, entries, turn, other)\n\n"
-    "Serve what is ready, and say how many that were; 0 when nobody is left.  `entries` has a list for each\n"
-    "descriptor: its stream, what it waits for, and the turn in which it began to: in that turn it is left alone.\n"
-    "`other(fd, event, leftover)` is called for what has no fast_path, with None, and for what a fast_path did not carry\n"
-    "through: with the octets that leftover, or with the exception.";
+    "Serve the streams that are ready, and return how many they were; 0 when none is left.  `entries` maps each\n"
+    "descriptor to a list: the stream, the events it waits for, and the turn in which it was registered.\n"
+    "A stream is not served in that turn.  `other(fd, event, octets)` is called with the bytes or the exception\n"
+    "that a fast path leaves, and with None for every event that no fast path serves.";
 
-/* The fast_path of the stream behind this entry, when it is to be read now and for no other cause: a new reference. */
+/* Return a new reference to the fast path of an entry's stream.  Return NULL without an exception if the stream has
+   none, or if the event is not EPOLLIN alone. */
 static PyObject *fast_path_of(PyObject *entry, uint32_t event, long turn) {
     if (event != EPOLLIN || !PyList_CheckExact(entry) || PyList_GET_SIZE(entry) != 3) return NULL;
     if (!(PyLong_AsLong(PyList_GET_ITEM(entry, 1)) & EPOLLIN)) return NULL;
     if (PyLong_AsLong(PyList_GET_ITEM(entry, 2)) == turn) return NULL;
-    PyObject *way = PyObject_GetAttr(PyList_GET_ITEM(entry, 0), fast_path_name);
-    if (way && Py_TYPE(way) == &fast_path_type) return way;
-    Py_XDECREF(way);
-    PyErr_Clear(); /* not one of our streams */
+    PyObject *fast_path = PyObject_GetAttr(PyList_GET_ITEM(entry, 0), fast_path_name);
+    if (fast_path && Py_TYPE(fast_path) == &fast_path_type) return fast_path;
+    Py_XDECREF(fast_path);
+    PyErr_Clear(); /* not a Stream */
     return NULL;
 }
 
-/* What a fast_path left, NULL when it left nothing: octets, or what was raised.  `ran_python`: it has run Python. */
+/* Run a fast path.  Return a new reference to the bytes or the exception that it leaves; NULL if it leaves nothing. */
 static PyObject *run_fast_path(PyObject *fast_path, int *ran_python) {
     PyObject *leftover = fast_path_run(fast_path, ran_python);
     if (leftover == Py_None) Py_CLEAR(leftover);
@@ -45,9 +42,14 @@ static PyObject *run_fast_path(PyObject *fast_path, int *ran_python) {
     return leftover;
 }
 
+/* The outcome of one event, or of a batch of events.
+     FAILED      an exception is set
+     SERVED      fast paths alone have served it
+     RAN_PYTHON  Python code was run, so entries may have changed, and the reactor gets its turn
+     SLOW        the event was not served: only a fast one was wanted */
 enum outcome { FAILED = -1, SERVED, RAN_PYTHON, SLOW };
 
-/* Serve one that is ready.  RAN_PYTHON: Python had to do it.  SLOW: only a quick one was wanted, and it was left alone. */
+/* Serve one event.  With `quick`, leave it if it has no fast path or its fast path last forwarded bulk data. */
 static enum outcome serve_one(PyObject *entries, const struct epoll_event *ready, long turn, PyObject *other,
                               int quick) {
     PyObject *fd = PyLong_FromLong(ready->data.fd);
@@ -76,9 +78,9 @@ static long long microseconds(void) {
     return now.tv_sec * 1000000LL + now.tv_nsec / 1000;
 }
 
-/* Serve all of them, the quick ones first, and those that have become ready again now and then between those that are
-   slow: a key press waits neither for many sessions that begin nor for somebody's film.  That may take MAX_TURN_US in
-   all, since the slow ones have to come to their end as well. */
+/* Serve a batch of events: first those of fast paths that last forwarded little, then the slow ones.  Between slow
+   ones, every RECHECK_US, serve fast streams that have become ready since, so that a key press does not wait for bulk
+   data or new sessions.  These rechecks take MAX_TURN_US at most. */
 static enum outcome serve_all(PyObject *entries, int poller, const struct epoll_event *events, int ready, long turn,
                               PyObject *other, int *served) {
     struct epoll_event again[MAX_EVENTS];
@@ -109,7 +111,8 @@ static enum outcome serve_all(PyObject *entries, int poller, const struct epoll_
     return all;
 }
 
-/* Who is ready, or becomes so very soon; 0 where the system cannot wait for so short a time. */
+/* Wait WAIT_US for events: an answer is often ready before the reactor's turn ends.  Return the number of events;
+   0 after a timeout or an error, and where the system has no epoll_pwait2. */
 static int wait_for(int poller, struct epoll_event *events) {
     int ready = 0;
 #ifdef SYS_epoll_pwait2
@@ -125,18 +128,19 @@ PyObject *epoll_loop_serve(PyObject *module, PyObject *const *args, Py_ssize_t c
     (void)module;
     struct epoll_event events[MAX_EVENTS];
     if (count != 4 || !PyDict_CheckExact(args[1]))
-        return PyErr_Format(PyExc_TypeError, "serve() takes a descriptor, a dict, a number and a callable");
+        return PyErr_Format(PyExc_TypeError, "serve() takes a descriptor, a dict, an integer and a callable");
     long turn = PyLong_AsLong(args[2]);
     int poller = (int)PyLong_AsLong(args[0]), ready, served = 0;
     if (PyErr_Occurred()) return NULL;
     if ((ready = epoll_wait(poller, events, MAX_EVENTS, 0)) < 0) {
-        if (errno == EINTR) return PyLong_FromLong(0); /* the reactor comes again */
+        if (errno == EINTR) return PyLong_FromLong(0); /* the reactor calls again */
         return PyErr_SetFromErrno(PyExc_OSError);
     }
     for (long long end = microseconds() + MAX_TURN_US; ready > 0; ready = wait_for(poller, events)) {
         enum outcome all = serve_all(args[1], poller, events, ready, turn, args[3], &served);
         if (all == FAILED) return NULL;
-        if (all == RAN_PYTHON || served >= STREAMS_PER_TURN || microseconds() >= end) return PyLong_FromLong(served);
+        if (all == RAN_PYTHON || served >= STREAMS_PER_TURN || microseconds() >= end)
+            return PyLong_FromLong(served);
     }
     return PyLong_FromLong(0);
 }

@@ -1,15 +1,14 @@
-/* The relay's inner loop: from one leg's connection to the other's while good data frames come, and nothing else.
+/* The relay's inner loop: forwards valid data frames from one leg's connection to the other's.
 
-   Whatever is out of the ordinary (a control frame, a fault, a header in two pieces, the end) is given back as
-   bytes that nobody has checked at, and Python does with them what it does without this file.  So there is no
-   rule here that core/websocket/frames.py does not have, and no state but what a walker holds. */
+   Everything else (a control frame, a protocol error, a header that is split between two reads, the end of the
+   connection) is returned to Python as bytes that are not examined, and Python processes them as it does without
+   this file.  So every rule here is a rule of core/websocket/frames.py as well, and all state is that of a
+   FrameWalker. */
 #include "compiled.h"
 #include <errno.h>
 #include <structmember.h>
 
-enum { FILLS_PER_CALL = 2 }; /* rooms full at a time */
-
-/* An attribute that is a slot (`__slots__`) lies at the same place in every object of its class: no look-up is made. */
+/* An attribute of `__slots__` has the same offset in every object of its class, so it is read without a look-up. */
 #define AT(object, slot) (*(PyObject **)((char *)(object) + (slot)))
 
 static Py_ssize_t slot_offset(PyObject *object, PyObject *name) {
@@ -18,7 +17,7 @@ static Py_ssize_t slot_offset(PyObject *object, PyObject *name) {
     if (found && Py_TYPE(found) == &PyMemberDescr_Type)
         slot = ((PyMemberDescrObject *)found)->d_member->offset;
     else if (found)
-        PyErr_Format(PyExc_TypeError, "%U of %R is no slot", name, Py_TYPE(object));
+        PyErr_Format(PyExc_TypeError, "%U of %R is not a slot", name, Py_TYPE(object));
     Py_XDECREF(found);
     return slot;
 }
@@ -29,9 +28,7 @@ static Py_ssize_t slot_offset(PyObject *object, PyObject *name) {
 #define DECLARE(name) static PyObject *name##_name;
 NAMES(DECLARE)
 
-enum { MAX_BLOCKERS = 8 };
-
-/* A stream, and the slots that say whether there is a way through it. */
+/* A stream, with the offsets of the slots that say whether a fast path may use it. */
 struct stream_slots {
     PyObject *stream;
     Py_ssize_t connected, streaming, write_buffer, size, blockers[MAX_BLOCKERS];
@@ -40,8 +37,8 @@ struct stream_slots {
 
 typedef struct {
     PyObject_HEAD
-    PyObject *leg, *sink, *walker, *source, *target, *handles; /* the handles keep what `ssl` is */
-    struct connection here, there;
+    PyObject *leg, *sink, *walker, *source, *target, *handles; /* the handles keep each `ssl` alive */
+    struct connection from, to;
     struct stream_slots in, out;
     Py_ssize_t sink_slot, walker_slot, data_slot, frame_slot, octets_slot, heard_slot; /* the leg's */
     Py_ssize_t held_slot;                                                              /* the sink's */
@@ -50,27 +47,29 @@ typedef struct {
     unsigned long long longest;
 } FastPath;
 
-/* Whether it is connected with somebody who feeds it, and none of what its class names in FAST_PATH_BLOCKERS is so. */
-static int is_unblocked(const struct stream_slots *way) {
-    if (AT(way->stream, way->connected) != Py_True || AT(way->stream, way->streaming) != Py_True) return 0;
-    for (int i = 0; i < way->count; i++) {
-        PyObject *busy = AT(way->stream, way->blockers[i]);
-        if (busy != Py_False && busy != Py_None) return 0;
+/* Whether a stream is connected, has a push producer, and has none of its class's FAST_PATH_BLOCKERS set. */
+static int is_unblocked(const struct stream_slots *slots) {
+    if (AT(slots->stream, slots->connected) != Py_True || AT(slots->stream, slots->streaming) != Py_True) return 0;
+    for (int i = 0; i < slots->count; i++) {
+        PyObject *blocker = AT(slots->stream, slots->blockers[i]);
+        if (blocker != Py_False && blocker != Py_None) return 0;
     }
     return 1;
 }
 
-/* Whether the leg has nothing in hand, its walker and its sink are those of old, and the way is free. */
+/* Whether bytes may be forwarded: the leg still has this walker and this sink and no unprocessed input, the sink has no
+   control frame to send and no bytes to write, and neither stream is blocked. */
 static int may_forward(const FastPath *self) {
     PyObject *leg = self->leg, *octets = AT(leg, self->data_slot), *held = AT(self->sink, self->held_slot);
     PyObject *write_buffer = AT(self->target, self->out.write_buffer);
     return AT(leg, self->sink_slot) == self->sink && AT(leg, self->walker_slot) == self->walker &&
            AT(leg, self->frame_slot) == Py_None && octets && PyBytes_CheckExact(octets) &&
            PyBytes_GET_SIZE(octets) == 0 && held && PyDict_CheckExact(held) && PyDict_GET_SIZE(held) == 0 &&
-           write_buffer && PyObject_IsTrue(AT(write_buffer, self->out.size)) == 0 && is_unblocked(&self->in) && is_unblocked(&self->out);
+           write_buffer && PyObject_IsTrue(AT(write_buffer, self->out.size)) == 0 && is_unblocked(&self->in) &&
+           is_unblocked(&self->out);
 }
 
-/* Sets a slot to a value that is given away. */
+/* Set a slot; takes the reference to the value.  Return -1 if the value is NULL. */
 static int set_slot(PyObject *object, Py_ssize_t slot, PyObject *value) {
     PyObject *old = AT(object, slot);
     if (value == NULL) return -1;
@@ -79,13 +78,15 @@ static int set_slot(PyObject *object, Py_ssize_t slot, PyObject *value) {
     return 0;
 }
 
-/* What Leg.dataReceived would have done for so many octets. */
-static int update_leg(FastPath *self, Py_ssize_t moved, const struct scan_state *old, const struct scan_state *new) {
+/* Update the leg and its walker as Leg.dataReceived does after it has forwarded `moved` bytes. */
+static int update_leg(FastPath *self, Py_ssize_t moved, const struct scan_state *old,
+                      const struct scan_state *new) {
     PyObject *walker = self->walker;
     unsigned long long octets = PyLong_AsUnsignedLongLong(AT(self->leg, self->octets_slot));
     if (PyErr_Occurred() || set_slot(self->leg, self->heard_slot, Py_NewRef(Py_True)) < 0) return -1;
     if (set_slot(self->leg, self->octets_slot, PyLong_FromUnsignedLongLong(octets + moved)) < 0) return -1;
-    if (old->left != new->left && set_slot(walker, self->left_slot, PyLong_FromUnsignedLongLong(new->left)) < 0) return -1;
+    if (old->left != new->left && set_slot(walker, self->left_slot, PyLong_FromUnsignedLongLong(new->left)) < 0)
+        return -1;
     if (old->fragmented == new->fragmented) return 0;
     return set_slot(walker, self->fragmented_slot, PyBool_FromLong(new->fragmented));
 }
@@ -93,48 +94,48 @@ static int update_leg(FastPath *self, Py_ssize_t moved, const struct scan_state 
 PyObject *fast_path_run(PyObject *fast_path, int *ran_python) {
     FastPath *self = (FastPath *)fast_path;
     if (!may_forward(self)) return PyBytes_FromStringAndSize(NULL, 0);
-    struct scan_state place = {
+    struct scan_state state = {
         .masked = self->masked,
         .longest = self->longest,
         .left = PyLong_AsUnsignedLongLong(AT(self->walker, self->left_slot)),
         .fragmented = AT(self->walker, self->fragmented_slot) == Py_True,
     };
     if (PyErr_Occurred()) return NULL;
-    struct scan_state before = place;
+    struct scan_state before = state;
     Py_ssize_t moved = 0;
     PyObject *unread = NULL, *unsent = NULL;
     int more = 1, fault = 0;
     for (int round = 0; round < FILLS_PER_CALL && more > 0 && unsent == NULL; round++) {
-        Py_ssize_t size = buffer_fill(&self->here, &more);
+        Py_ssize_t size = buffer_fill(&self->from, &more);
         if (size < 0) {
             fault = errno == EAGAIN || errno == EINTR ? 0 : errno;
             break;
         }
-        if (size == 0 || more < 0 || !buffer_scan(&place, (uint64_t)size)) {
+        if (size == 0 || more < 0 || !buffer_scan(&state, (uint64_t)size)) {
             if ((unread = PyBytes_FromStringAndSize((char *)buffer, size)) == NULL) return NULL;
             break;
         }
-        Py_ssize_t sent = buffer_flush(&self->there, size);
+        Py_ssize_t sent = buffer_flush(&self->to, size);
         if (sent < size && (unsent = PyBytes_FromStringAndSize((char *)buffer + sent, size - sent)) == NULL)
             return NULL;
         moved += size;
     }
     self->bulk = moved > RECORD_SIZE;
-    PyObject *answer = unread ? unread : Py_NewRef(Py_None);
-    if (moved > 0 && update_leg(self, moved, &before, &place) < 0) Py_CLEAR(answer);
-    if (unsent) { /* the last: it runs Python, which may end either leg */
+    PyObject *leftover = unread ? unread : Py_NewRef(Py_None);
+    if (moved > 0 && update_leg(self, moved, &before, &state) < 0) Py_CLEAR(leftover);
+    if (unsent) { /* comes last: write() runs Python code, which may close either leg */
         *ran_python = 1;
-        PyObject *result = answer ? PyObject_CallMethodOneArg(self->target, write_name, unsent) : NULL;
-        if (result == NULL) Py_CLEAR(answer);
+        PyObject *result = leftover ? PyObject_CallMethodOneArg(self->target, write_name, unsent) : NULL;
+        if (result == NULL) Py_CLEAR(leftover);
         Py_XDECREF(result);
         Py_DECREF(unsent);
     }
-    if (answer && fault) {
-        Py_CLEAR(answer);
+    if (leftover && fault) {
+        Py_CLEAR(leftover);
         errno = fault;
         PyErr_SetFromErrno(PyExc_OSError);
     }
-    return answer;
+    return leftover;
 }
 
 int fast_path_is_bulk(PyObject *fast_path) {
@@ -144,48 +145,53 @@ int fast_path_is_bulk(PyObject *fast_path) {
 PyDoc_STRVAR(fast_path_doc,
     "FastPath(leg, sink, walker, source, target, handles, (source_fd, source_ssl), (target_fd, target_ssl),\n"
     "        masked, longest)\n\n"
-    "Call it to move what is there, some rooms full at most.  None: all of it went on, or into the target's\n"
-    "`write` when the socket took no more.  Octets: nobody has checked at them.  No octet: read, and see.");
+    "Call it to forward the bytes that are ready.  Bytes that the socket does not take are passed to the target's\n"
+    "`write`.  The result is a FastPathResult (esxiproxy.net.transport.interfaces).");
 
 static PyObject *call(PyObject *self, PyObject *args, PyObject *named) {
-    if (PyTuple_GET_SIZE(args) || named) return PyErr_Format(PyExc_TypeError, "a fast_path takes no arguments");
+    if (PyTuple_GET_SIZE(args) || named)
+        return PyErr_Format(PyExc_TypeError, "FastPath.__call__() takes no arguments");
     int ran_python;
     return fast_path_run(self, &ran_python);
 }
 
-/* Finds the slots of a stream; -1 when it is none of ours. */
-static int find_slots(struct stream_slots *way, PyObject *stream) {
+/* Find the slots of a stream.  Return -1 with an exception if its class has not all of them. */
+static int find_slots(struct stream_slots *slots, PyObject *stream) {
     PyObject *write_buffer = PyObject_GetAttr(stream, _write_buffer_name);
-    PyObject *busy = write_buffer ? PyObject_GetAttr(stream, FAST_PATH_BLOCKERS_name) : NULL;
-    if (busy && (!PyTuple_CheckExact(busy) || PyTuple_GET_SIZE(busy) > MAX_BLOCKERS))
-        PyErr_Format(PyExc_TypeError, "FAST_PATH_BLOCKERS is no tuple of at most %d names", MAX_BLOCKERS);
-    if (busy && !PyErr_Occurred()) {
-        way->stream = stream;
-        way->count = (int)PyTuple_GET_SIZE(busy);
-        way->connected = slot_offset(stream, connected_name), way->streaming = slot_offset(stream, _streaming_name);
-        way->write_buffer = slot_offset(stream, _write_buffer_name), way->size = slot_offset(write_buffer, size_name);
-        for (int i = 0; i < way->count; i++) way->blockers[i] = slot_offset(stream, PyTuple_GET_ITEM(busy, i));
+    PyObject *blockers = write_buffer ? PyObject_GetAttr(stream, FAST_PATH_BLOCKERS_name) : NULL;
+    if (blockers && (!PyTuple_CheckExact(blockers) || PyTuple_GET_SIZE(blockers) > MAX_BLOCKERS))
+        PyErr_Format(PyExc_TypeError, "FAST_PATH_BLOCKERS is not a tuple of at most %d names", MAX_BLOCKERS);
+    if (blockers && !PyErr_Occurred()) {
+        slots->stream = stream;
+        slots->count = (int)PyTuple_GET_SIZE(blockers);
+        slots->connected = slot_offset(stream, connected_name);
+        slots->streaming = slot_offset(stream, _streaming_name);
+        slots->write_buffer = slot_offset(stream, _write_buffer_name);
+        slots->size = slot_offset(write_buffer, size_name);
+        for (int i = 0; i < slots->count; i++)
+            slots->blockers[i] = slot_offset(stream, PyTuple_GET_ITEM(blockers, i));
     }
-    Py_XDECREF(busy);
+    Py_XDECREF(blockers);
     Py_XDECREF(write_buffer);
     return PyErr_Occurred() ? -1 : 0;
 }
 
 static PyObject *make(PyTypeObject *type, PyObject *args, PyObject *named) {
     PyObject *leg, *sink, *walker, *source, *target, *handles;
-    unsigned long long into, out, longest;
-    int here, there, masked;
-    if (named) return PyErr_Format(PyExc_TypeError, "a fast_path's arguments have no names");
-    if (!PyArg_ParseTuple(args, "OOOOOO(iK)(iK)pK", &leg, &sink, &walker, &source, &target, &handles, &here, &into,
-                          &there, &out, &masked, &longest))
+    unsigned long long source_ssl, target_ssl, longest;
+    int source_fd, target_fd, masked;
+    if (named) return PyErr_Format(PyExc_TypeError, "FastPath() takes no keyword arguments");
+    if (!PyArg_ParseTuple(args, "OOOOOO(iK)(iK)pK", &leg, &sink, &walker, &source, &target, &handles, &source_fd,
+                          &source_ssl, &target_fd, &target_ssl, &masked, &longest))
         return NULL;
-    if ((into || out) && !buffer_has_openssl()) return PyErr_Format(PyExc_RuntimeError, "no OpenSSL was given");
+    if ((source_ssl || target_ssl) && !buffer_has_openssl())
+        return PyErr_Format(PyExc_RuntimeError, "openssl() was not called, which a TLS connection needs");
     FastPath *self = (FastPath *)type->tp_alloc(type, 0);
     if (self == NULL) return NULL;
     self->leg = Py_NewRef(leg), self->sink = Py_NewRef(sink), self->walker = Py_NewRef(walker);
     self->source = Py_NewRef(source), self->target = Py_NewRef(target), self->handles = Py_NewRef(handles);
-    self->here = (struct connection){here, (void *)(uintptr_t)into};
-    self->there = (struct connection){there, (void *)(uintptr_t)out};
+    self->from = (struct connection){source_fd, (void *)(uintptr_t)source_ssl};
+    self->to = (struct connection){target_fd, (void *)(uintptr_t)target_ssl};
     self->masked = masked, self->longest = longest;
     self->sink_slot = slot_offset(leg, sink_name), self->walker_slot = slot_offset(leg, walker_name);
     self->data_slot = slot_offset(leg, data_name), self->frame_slot = slot_offset(leg, current_frame_name);
@@ -196,7 +202,7 @@ static PyObject *make(PyTypeObject *type, PyObject *args, PyObject *named) {
     return (PyObject *)self;
 }
 
-/* A stream has its fast_path, which has the stream: the collector is arguments, should nobody take it out. */
+/* A stream refers to its fast path, which refers to the stream: the cycle collector has to see these references. */
 #define OWNED(X) X(leg) X(sink) X(walker) X(source) X(target) X(handles)
 
 static int traverse(PyObject *fast_path, visitproc visit, void *arg) {
