@@ -1,1 +1,4 @@
-"""Transports that try the socket at once, with TLS on the socket itself; Twisted's own stand in elsewhere."""
+"""Transports that write to the socket at once, with TLS on the socket itself.
+
+Twisted's own transports are used where these cannot be (:mod:`~esxiproxy.net.transport.reactor`).
+"""

@@ -1,4 +1,4 @@
-"""What a connected socket is, for whoever has it as a transport."""
+"""The addresses and options of a connected socket, as Twisted's transports have them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from esxiproxy.net.transport.interfaces import address_of
 
 @implementer(ISystemHandle)
 class ConnectedSocket:
-    """A socket with two ends; a proxy in front of it may have said that these are others."""
+    """The addresses and options of a transport's socket.
+
+    Both addresses may be those of a PROXY header in place of the socket's own.
+    """
 
     __slots__ = ()
 
@@ -50,5 +53,5 @@ class ConnectedSocket:
         return self.socket.family != socket.AF_UNIX
 
     def set_addresses(self, peer: Any, host: Any) -> None:
-        """It is the connection of this peer, to this address of ours; None leaves either as it is."""
+        """Set the addresses of the peer and of this end; None leaves an address unchanged."""
         self._peer, self._host = peer or self._peer, host or self._host

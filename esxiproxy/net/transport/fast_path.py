@@ -1,4 +1,7 @@
-"""The short way through a relay, from one leg's connection to the other's: compiled, where that could be."""
+"""Fast paths of a relay, which forward data frames from one leg's connection to the other's in C.
+
+Without the compiled part there are none, and the legs forward all data.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from esxiproxy.net.transport.interfaces import FastPath, Relayable
 
 try:
     from esxiproxy.net.transport import _compiled  # type: ignore[attr-defined]
-except ImportError:  # no compiler when it was installed
+except ImportError:  # there was no compiler at installation
     _compiled = None
 
 OPENSSL = {
@@ -22,17 +25,21 @@ OPENSSL = {
     "SSL_get_error": "int(*)(SSL *, int)",
     "ERR_clear_error": "void(*)()",
 }
-"""What the compiled part calls of pyOpenSSL's OpenSSL.  This is no public interface: a test names it."""
+"""OpenSSL functions that the compiled part calls, with their types in pyOpenSSL's private bindings.
+
+A test checks that the bindings still have them.
+"""
 _NO_LIMIT = 2**64 - 1
+"""Maximum frame length in bytes that the compiled part is given when the walker has none."""
 
 
 def compiled() -> Any:
-    """The compiled part, or None; ``ESXIPROXY_TRANSPORTS=python`` is for when it is the suspect."""
+    """Return the compiled part, or None without it and with ``ESXIPROXY_TRANSPORTS=python``."""
     return None if os.environ.get("ESXIPROXY_TRANSPORTS") == "python" else _compiled
 
 
 def _openssl_found() -> bool:
-    """Tell the compiled part where OpenSSL is; False when it is not as we know it."""
+    """Pass OpenSSL's addresses to the compiled part, and return whether their types are as expected."""
     try:
         ffi, lib = _openssl.ffi, _openssl.lib
         found = [ffi.addressof(lib, name) for name in OPENSSL]
@@ -49,17 +56,21 @@ _WITH_TLS = _IN_USE is not None and _openssl_found()
 
 
 def fast_path_for(leg: Any, sink: Any) -> FastPath | None:
-    """The short way from a leg's stream to its sink's; None where there is none."""
+    """Return a fast path from a leg's stream to its sink's, or None if there cannot be one.
+
+    There is none without the compiled part, for other transports than streams, and for a walker of another
+    class than FrameWalker, such as a trace, which examines the bytes.
+    """
     source, target, walker = leg.transport, sink.transport, leg.walker
     if _IN_USE is None or not hasattr(type(target), "FAST_PATH_BLOCKERS"):
         return None
-    if type(walker) is not FrameWalker:  # one that wants to see what passes
+    if type(walker) is not FrameWalker:
         return None
     here, there = _end(source), _end(target)
     if not _WITH_TLS and (here[1] or there[1]):
         return None
     longest = _NO_LIMIT if walker.max_frame is None else walker.max_frame
-    handles = source.getHandle(), target.getHandle()  # while they are held, the addresses are good
+    handles = source.getHandle(), target.getHandle()  # keep OpenSSL's objects alive
     made: FastPath = _IN_USE.FastPath(
         leg, sink, walker, source, target, handles, here, there, walker.masked, longest
     )
@@ -67,7 +78,7 @@ def fast_path_for(leg: Any, sink: Any) -> FastPath | None:
 
 
 def _end(stream: Relayable) -> tuple[int, int]:
-    """A stream's descriptor, and where OpenSSL has its part of a TLS stream; 0 for a plain one."""
+    """Return a stream's descriptor and the address of its OpenSSL object, which is 0 for a plain stream."""
     handle = stream.getHandle()
     if not isinstance(handle, SSL.Connection):
         return stream.fileno(), 0

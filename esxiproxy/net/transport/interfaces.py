@@ -1,4 +1,4 @@
-"""What a stream needs of those around it."""
+"""Types that streams share with their loop, their fast path and their owner."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ DoReadResult = Any
 
 
 class Loop(Protocol):
-    """A reactor, or a :class:`~esxiproxy.net.transport.epoll_loop.EpollLoop`."""
+    """The loop of a stream: a reactor or an :class:`~esxiproxy.net.transport.epoll_loop.EpollLoop`."""
 
     def addReader(self, stream: Any) -> None: ...
     def removeReader(self, stream: Any) -> None: ...
@@ -48,14 +48,14 @@ class Loop(Protocol):
 
 
 class Relayable(Protocol):
-    """A stream whose bytes may take a fast path."""
+    """A stream whose bytes a fast path may forward."""
 
     def fileno(self) -> int: ...
     def getHandle(self) -> Any: ...
 
 
 class ConnectionOwner(Protocol):
-    """A Twisted connector: it holds its connection's transport, and is told of its end."""
+    """A Twisted connector, which refers to its connection's transport and is notified of its end."""
 
     transport: Any
 
@@ -63,7 +63,7 @@ class ConnectionOwner(Protocol):
 
 
 def address_of(family: int, name: Any) -> Any:
-    """A socket's name as Twisted's address; IPv6 with its scope, as Twisted has it."""
+    """Return a socket's name as a Twisted address; an IPv6 address includes its scope."""
     if family == socket.AF_UNIX:
         return UNIXAddress(name or None)
     if family == socket.AF_INET6:
@@ -74,18 +74,21 @@ def address_of(family: int, name: Any) -> Any:
 
 @lru_cache(maxsize=1024)
 def family_of(host: str) -> int | None:
-    """The address family of an IP address; None for a name."""
+    """Return the address family of an IP address, or None for a host name."""
     if isIPAddress(host):
         return socket.AF_INET
     return socket.AF_INET6 if isIPv6Address(host) else None
 
 
 class HandshakeCut(ConnectionLost):
-    """The connection has ended in the middle of the TLS handshake, after the peer had begun it."""
+    """The end of a connection during the TLS handshake, after the peer's first handshake message."""
 
 
 def fault_of(error: SSL.Error) -> Exception:
-    """What the protocol hears: a connection that broke is lost, and a fault of TLS is itself."""
+    """Return the reason of ``connectionLost`` for an OpenSSL error.
+
+    It is CONNECTION_LOST for an error of the socket, and the error itself for an error of TLS.
+    """
     if isinstance(error, SSL.SysCallError) or not (error.args and error.args[0]):
         return CONNECTION_LOST
     return error

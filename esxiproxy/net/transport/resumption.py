@@ -1,4 +1,4 @@
-"""The one TLS session of an upstream that is remembered, so that the next handshake is short."""
+"""The TLS session of an upstream, kept so that the next handshake is abbreviated (RFC 8446 2.2)."""
 
 from __future__ import annotations
 
@@ -6,24 +6,25 @@ from OpenSSL import SSL
 
 
 class Resumption:
-    """Belongs to one address, one verify rule and one set of pins: to one creator of connections.
+    """The last TLS session with one upstream.
 
-    OpenSSL takes a session only for the context that it came from.  A resumed session brings its certificate
-    along, and the protocol checks that again each time.
+    An object belongs to one creator of connections: to one address, one verify rule and one set of pins.
+    OpenSSL accepts a session only for the context that created it.  A resumed session includes its
+    certificate, which the protocol checks again for each connection.
     """
 
     def __init__(self) -> None:
         self._session: SSL.Session | None = None
 
     def offer(self, connection: SSL.Connection) -> None:
-        """Before a handshake."""
+        """Set the session on a connection, before its handshake."""
         session = self._session
         if session is not None:
             try:
                 connection.set_session(session)
-            except ValueError:  # of another context: the files were renewed
+            except ValueError:  # the context is another one, since its files were renewed
                 self._session = None
 
     def remember(self, connection: SSL.Connection) -> None:
-        """After a handshake, and after the peer's certificate was accepted."""
+        """Keep the session of a connection, after its handshake and after its certificate was accepted."""
         self._session = connection.get_session()

@@ -1,4 +1,4 @@
-"""What the plain and the TLS transport have in common: the queue, producers, and the end."""
+"""The base class of the plain and the TLS transport: write buffer, producers, and closing."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 @implementer(IConsumer, IPushProducer, IReadWriteDescriptor, ILoggingContext)
 class Stream(ConnectedSocket):
-    """A connected socket, which the loop serves, with a protocol on it.
+    """A transport on a connected socket, which the loop serves.
 
-    ``connectionLost`` of the protocol is never called in the stack of a call of the protocol's: whatever goes
-    wrong there is left for the loop to find.
+    The protocol's ``connectionLost`` is never called while the protocol calls the transport.  The loop
+    reports an error of such a call.
     """
 
     __slots__ = (
@@ -57,7 +57,7 @@ class Stream(ConnectedSocket):
     )
 
     FAST_PATH_BLOCKERS: tuple[str, ...]
-    """What is false, or None, of a stream whose bytes may take a fast path: names of slots."""
+    """Names of the slots that are all False or None while a fast path may use the stream."""
 
     def __init__(
         self, sock: socket.socket, protocol: Any, loop: Loop, peer: Any, owner: ConnectionOwner | None = None
@@ -77,10 +77,13 @@ class Stream(ConnectedSocket):
         if owner is not None:
             owner.transport = self
 
-    # The loop asks
+    # Events from the loop
 
     def doRead(self, octets: bytes | None = None) -> DoReadResult:
-        """Read; ``octets`` is what a fast path has read, and left to the protocol: it may be nothing."""
+        """Read from the socket, and pass the bytes to the protocol.
+
+        ``octets`` is a FastPathResult other than None, if a fast path was called for this event already.
+        """
         raise NotImplementedError
 
     def doWrite(self) -> DoReadResult:
@@ -96,18 +99,18 @@ class Stream(ConnectedSocket):
 
     @property
     def unsent_bytes(self) -> int:
-        """Bytes that wait for the socket."""
+        """Number of bytes in the write buffer."""
         return self._write_buffer.size
 
     def writeSequence(self, pieces: Any) -> None:
         self.write(b"".join(pieces))
 
-    def set_fast_path(self, way: FastPath | None) -> None:
-        """Read in another way from here on; None is the usual one."""
-        self._fast_path = way
+    def set_fast_path(self, fast_path: FastPath | None) -> None:
+        """Call this function in place of reading from the socket; None ends that."""
+        self._fast_path = fast_path
 
     def _queue(self, octets: bytes | memoryview) -> None:
-        """The slow half of a write: the socket takes no more now."""
+        """Append bytes to the write buffer, and pause the producer above the high-water mark."""
         outbox = self._write_buffer
         outbox.put(octets)
         self._start_writing()
@@ -116,7 +119,7 @@ class Stream(ConnectedSocket):
             self.producer.pauseProducing()
 
     def _drained(self) -> DoReadResult:
-        """The queue is empty: whoever waited for that goes on.  Answers as ``doWrite`` does."""
+        """Resume the producer, or continue closing, after the write buffer was emptied."""
         self._stop_writing()
         if self.producer is not None and (self._producer_paused or not self._streaming):
             self._producer_paused = False
@@ -125,7 +128,7 @@ class Stream(ConnectedSocket):
         return self._written()
 
     def _written(self) -> DoReadResult:
-        """Nothing is queued and no producer waits: end what is to be ended."""
+        """Continue closing, if that was requested: nothing is left to be written."""
         raise NotImplementedError
 
     # Consumer
@@ -163,7 +166,7 @@ class Stream(ConnectedSocket):
     def stopProducing(self) -> None:
         self.loseConnection()
 
-    # Interest.  TLS has its own view of it.
+    # Registration with the loop, which a TLS stream overrides
 
     def _start_reading(self) -> None:
         self._loop.addReader(self)
@@ -178,13 +181,16 @@ class Stream(ConnectedSocket):
     def _stop_writing(self) -> None:
         self._loop.removeWriter(self)
 
-    # The end
+    # Closing
 
     def loseConnection(self) -> None:
         raise NotImplementedError
 
     def abortConnection(self) -> None:
-        """Drop everything, with a reset; the protocol hears of it in the next turn."""
+        """Discard the write buffer and reset the connection.
+
+        The protocol's ``connectionLost`` is called in the next turn of the reactor.
+        """
         if not self.connected:
             return
         self._aborting = True
@@ -194,7 +200,7 @@ class Stream(ConnectedSocket):
         self._loop.callLater(0, self.connectionLost, Failure(ConnectionAborted()))
 
     def connectionLost(self, reason: Failure) -> None:
-        """The end: called by the loop, once, whatever the cause."""
+        """Close the socket, and notify the protocol and the owner; ignore a second call."""
         if self.disconnected:
             return
         self.disconnected, self.connected, self._reading = True, False, False
@@ -260,7 +266,7 @@ def attach_protocol(protocol: Any, stream: Any) -> None:
         hand_over(stream, protocol)
     except Exception:
         failure = Failure()
-        _log.failure("a protocol raised in makeConnection", failure)
+        _log.failure("a protocol raised an exception in makeConnection, its connection is closed", failure)
         stream.connectionLost(failure)
 
 

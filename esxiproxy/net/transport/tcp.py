@@ -1,4 +1,4 @@
-"""A plain stream: TCP, or a unix socket."""
+"""The transport without TLS, for TCP and unix sockets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _log = Logger()
 
 @implementer(ITCPTransport, IHalfCloseableDescriptor)
 class TCPStream(Stream):
-    """A socket with nothing on it but the protocol."""
+    """A transport that reads and writes its socket without TLS."""
 
     __slots__ = ("_half_closed", "_half_closing")
 
@@ -63,11 +63,11 @@ class TCPStream(Stream):
         if not self._write_buffer.size:
             try:
                 sent = self.socket.send(octets)
-            except OSError:  # full, or broken: then the loop will find out
+            except OSError:  # full, or an error, which the loop reports
                 sent = 0
             if sent == len(octets):
                 if self.producer is not None and not self._streaming:
-                    self._start_writing()  # a pull producer is asked for more in the next turn
+                    self._start_writing()  # resumes a pull producer in the next turn
                 return
             octets = octets[sent:] if sent else octets
         self._queue(bytes(octets))
@@ -85,7 +85,7 @@ class TCPStream(Stream):
                 return None
         return self._drained()
 
-    # The end
+    # Closing
 
     def _written(self) -> DoReadResult:
         if self.disconnecting:
@@ -98,7 +98,7 @@ class TCPStream(Stream):
         return None
 
     def loseConnection(self) -> None:
-        """Write what is queued, then close.  Nothing is read any more."""
+        """Stop reading, write the buffered bytes, then close."""
         if self.connected and not self.disconnecting:
             self.disconnecting = True
             self._reading = False
@@ -106,13 +106,13 @@ class TCPStream(Stream):
             self._stop_reading()
 
     def loseWriteConnection(self) -> None:
-        """Write what is queued, then send a FIN; reading goes on."""
+        """Write the buffered bytes, then send a FIN.  Reading continues."""
         if self.connected:
             self._half_closing = True
             self._start_writing()
 
     def readConnectionLost(self, reason: Failure) -> None:
-        """The peer sent a FIN: the end for whoever has not said that it can do with half a connection."""
+        """Handle the peer's FIN: close the connection, unless the protocol is an IHalfCloseableProtocol."""
         if not self._notify("readConnectionLost"):
             self.connectionLost(reason)
 
@@ -120,6 +120,7 @@ class TCPStream(Stream):
         self.connectionLost(reason)
 
     def _notify(self, half: str) -> bool:
+        """Call this method of an IHalfCloseableProtocol, and return whether the protocol is one."""
         protocol = IHalfCloseableProtocol(self.protocol, None)
         if protocol is None:
             return False
@@ -127,6 +128,8 @@ class TCPStream(Stream):
             getattr(protocol, half)()
         except Exception:
             failure = Failure()
-            _log.failure("a protocol raised in {half}", failure, half=half)
+            _log.failure(
+                "a protocol raised an exception in {half}, its connection is closed", failure, half=half
+            )
             self.connectionLost(failure)
         return True

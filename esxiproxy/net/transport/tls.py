@@ -1,4 +1,4 @@
-"""A TLS stream: pyOpenSSL's connection on the socket itself, with no memory BIO between."""
+"""The transport with TLS: a pyOpenSSL connection on the socket itself, without a memory BIO."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from esxiproxy.net.transport.tls_records import RecordStream
 
 @implementer(ISSLTransport, INegotiated)
 class TLSStream(RecordStream):
-    """A whole TLS transport.
+    """A TLS transport.
 
-    Half a connection is for TCP only: TLS says its end with a close_notify and waits for the peer's.
+    It cannot be half-closed.  To close, it sends a close_notify and waits for the peer's.
     """
 
     __slots__ = ()
 
     FAST_PATH_BLOCKERS = ("_fault", "_notified", "_read_blocked", "_handshaking", "_write_blocked")
 
-    # The short way
+    # The fast path
 
     def doRead(self, octets: bytes | None = None) -> DoReadResult:
         fast_path = self._fast_path
@@ -38,10 +38,13 @@ class TLSStream(RecordStream):
             self.protocol.dataReceived(octets)
         return super().doRead()
 
-    # The end
+    # Closing
 
     def loseConnection(self) -> None:
-        """Write what is queued, then our close_notify; the connection ends with the peer's."""
+        """Write the buffered bytes and a close_notify, then wait for the peer's close_notify.
+
+        During the handshake the connection is aborted, unless there are bytes to be written.
+        """
         if not self.connected or self.disconnecting:
             return
         if self._handshaking and not self._write_buffer.size:
@@ -53,13 +56,13 @@ class TLSStream(RecordStream):
         self.loseConnection()
 
     def resumeProducing(self) -> None:
-        """Also while we wait for the peer's close_notify, which has to be read."""
+        """Resume reading, also while closing: the peer's close_notify has to be read."""
         if self.connected and not self._peer_notified:
             self._reading = True
             self._start_reading()
 
     def _drained(self) -> DoReadResult:
-        """Behind the peer's close_notify nothing comes: the queue was the last of it, whoever has more."""
+        """Close the connection if the peer has sent its close_notify, whether or not a producer has more."""
         if self._peer_notified:
             self._notify()
             return CONNECTION_DONE
@@ -71,6 +74,7 @@ class TLSStream(RecordStream):
         return None
 
     def _notify(self) -> DoReadResult:
+        """Send our close_notify; return CONNECTION_DONE if the peer's is received already."""
         try:
             both = self._connection.shutdown()
         except SSL.WantWriteError:
@@ -84,7 +88,7 @@ class TLSStream(RecordStream):
         return CONNECTION_DONE if both else None
 
     def _peer_closed(self) -> DoReadResult:
-        """The peer's close_notify: nothing more comes; what is queued still goes out."""
+        """Handle the peer's close_notify: stop reading, write the buffered bytes, and close."""
         self._peer_notified = True
         self._reading = False
         if self._write_buffer.size:
@@ -101,7 +105,10 @@ class TLSStream(RecordStream):
         self.connectionLost(reason)
 
     def connectionLost(self, reason: Failure) -> None:
-        """An end without the peer's close_notify may be an attacker's cut: it is no clean one."""
+        """End the connection; report an end without the peer's close_notify as a loss.
+
+        An attacker can cut a connection, but cannot forge a close_notify (RFC 8446 6.1).
+        """
         if reason.check(ConnectionDone) and not self._peer_notified:
             reason = Failure(CONNECTION_LOST)
         if self._handshaking and self._begun and reason.check(ConnectionLost) and not self._aborting:
@@ -112,7 +119,7 @@ class TLSStream(RecordStream):
         super()._close()
         self._connection = self._resumption = None  # type: ignore[assignment]
 
-    # What it is
+    # Properties
 
     def getHandle(self) -> SSL.Connection:
         return self._connection
@@ -122,6 +129,6 @@ class TLSStream(RecordStream):
 
     @property
     def negotiatedProtocol(self) -> bytes | None:
-        """By ALPN (RFC 7301); None before the handshake and without it."""
+        """The protocol that ALPN has chosen (RFC 7301); None before the handshake and without ALPN."""
         connection = self._connection
         return (connection.get_alpn_proto_negotiated() or None) if connection is not None else None

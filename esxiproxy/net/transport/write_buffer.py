@@ -1,13 +1,13 @@
-"""What a socket has not taken yet."""
+"""Bytes that a socket has not taken yet."""
 
 from __future__ import annotations
 
 
 class WriteBuffer:
-    """A queue of bytes with one front piece, which stays as it is until it is taken whole.
+    """A queue of bytes whose front piece stays unchanged until all of it is taken.
 
-    OpenSSL wants that: after WANT_WRITE the same bytes have to be offered again, no fewer, and nothing may
-    overtake them.  What comes in meanwhile waits behind the front, and is joined once.
+    OpenSSL requires this: after WANT_WRITE the same bytes have to be written again, and no others first.
+    Bytes that are added meanwhile are joined into the next front piece.
     """
 
     __slots__ = ("_front", "_rest", "size")
@@ -18,25 +18,25 @@ class WriteBuffer:
         self._rest: list[bytes | memoryview] = []
 
     def put(self, octets: bytes | memoryview) -> None:
-        """Append; a view has to be one of immutable bytes."""
+        """Append bytes, or a view of immutable bytes."""
         self._rest.append(octets)
         self.size += len(octets)
 
     def front(self) -> memoryview:
-        """What is to be offered next; ask only when there is something."""
+        """Return the bytes to be written next; the buffer must not be empty."""
         if self._front is None:
             self._front = memoryview(b"".join(self._rest))
             self._rest.clear()
         return self._front
 
     def taken(self, count: int) -> None:
-        """So many bytes of the front are gone."""
+        """Remove this number of bytes from the front."""
         assert self._front is not None
         self.size -= count
         self._front = self._front[count:] if count < len(self._front) else None
 
     def clear(self) -> None:
-        """Forget it all."""
+        """Discard all bytes."""
         self.size = 0
         self._front = None
         self._rest.clear()
