@@ -91,7 +91,7 @@ class Scene:
             assert len(self.crowd) < 2 * LIMIT
             return self.complaints() > said
 
-        until(more, "it says that connections have to wait", 30)
+        until(more, "it logs that accepting is paused", 30)
 
     def leave(self) -> None:
         """Everybody goes, some of them without a word."""
@@ -103,8 +103,8 @@ class Scene:
         self.crowd.clear()
 
     def complaints(self) -> int:
-        """How often it said that connections have to wait."""
-        return self.proxy.log().count("connections have to wait")
+        """How often it logged that accepting is paused."""
+        return self.proxy.log().count("accepting connections is paused")
 
     def records(self) -> list[dict[str, object]]:
         """The access log."""

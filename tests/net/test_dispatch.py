@@ -407,7 +407,7 @@ def test_a_tls_client_that_never_begins_its_handshake_leaves_no_record(heard, re
     dispatch = scene.factory.buildProtocol(None)
     transport = MemoryTransport(wire)
     directlyProvides(transport, ISSLTransport)
-    transport.heard = heard
+    transport.has_received = heard
     wire.aborted = False
     dispatch.makeConnection(transport)
     scene.clock.advance(11)

@@ -264,7 +264,7 @@ class Dispatch(Protocol):
     def _on_tls_timeout(self) -> None:
         """Abort the connection.  Without TLS there is no response, so the record's status is 0."""
         self._in_tls_handshake = False
-        if not getattr(self.transport, "heard", True):
+        if not getattr(self.transport, "has_received", True):
             self.factory.gateway.admission.silent += 1
             self.transport.abortConnection()
             return

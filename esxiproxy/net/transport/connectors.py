@@ -1,4 +1,4 @@
-"""Connectors whose connections are streams: a socket that is being connected, and who connects it."""
+"""Connectors whose connections are streams, and the sockets that they connect."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ from esxiproxy.net.transport.stream import attach_protocol
 from esxiproxy.net.transport.tcp import TCPStream
 
 _STREAM = socket.SOCK_STREAM | getattr(socket, "SOCK_NONBLOCK", 0)
-_BEGUN = frozenset({0, errno.EINPROGRESS, errno.EWOULDBLOCK})
+_IN_PROGRESS = frozenset({0, errno.EINPROGRESS, errno.EWOULDBLOCK})
 
 _log = Logger()
 
 
 def _connected(connector: Any, sock: socket.socket, peer: Any, dial: Any = None) -> None:
-    """Make a stream of a connected socket, whose ``dial`` is in the loop so far.
+    """Make a stream of a connected socket, and attach the connector's protocol.
 
-    Where the loop takes no stream, the connector is told that there is no connection.
+    ``dial`` is registered with the loop for this socket until the stream is.  If the loop cannot register the
+    stream, the connector's ``connectionFailed`` is called.
     """
     try:
         protocol = connector.buildProtocol(peer)
     except Exception:
-        _log.failure("a factory raised when its connection was made")
+        _log.failure("a factory raised an exception in buildProtocol, its connection is closed")
         protocol = None
     try:
         stream = TCPStream(sock, protocol or Protocol(), connector.loop, peer, connector)
-    except Exception:  # no memory for one more descriptor in the loop
+    except Exception:  # epoll has no memory for another descriptor
         failure = Failure()
         if dial is not None:
             connector.loop.removeWriter(dial)
@@ -49,10 +50,10 @@ def _connected(connector: Any, sock: socket.socket, peer: Any, dial: Any = None)
 
 
 class _Dial:
-    """A socket on its way to an address, in the loop of the streams.
+    """A socket that is being connected to an IP address.
 
-    Twisted's own spends three turns of the reactor on it, and looks for a name to be resolved.  What fails is
-    told in a later turn, since the connector does not know its dial before.
+    It needs one turn of the reactor; Twisted's client needs three.  A failure in the constructor is reported
+    in a later turn, since the connector has no reference to this object before.
     """
 
     def __init__(self, connector: Any, family: int, address: tuple[str, int]) -> None:
@@ -64,10 +65,10 @@ class _Dial:
             self._socket = sock = socket.socket(family, _STREAM)
             self.fileno = sock.fileno
             number = sock.connect_ex(self._name)
-        except OSError as problem:  # no descriptor left, no such interface
+        except OSError as problem:  # no descriptor left, unknown IPv6 scope
             self._fail_later(ConnectBindError(problem.errno, problem.strerror))
             return
-        if number in _BEGUN:
+        if number in _IN_PROGRESS:
             connector.loop.addWriter(self)
         else:
             self._fail_later(getConnectError((number, os.strerror(number))))
@@ -76,11 +77,14 @@ class _Dial:
         self._connector.loop.callLater(0, self.failIfNotConnected, error)
 
     def doWrite(self) -> None:
-        """It is connected, or never will be."""
-        self._done(0)
+        """Finish the connect, which has succeeded or failed."""
+        self._finish(0)
 
-    def _done(self, otherwise: int) -> None:
-        """The socket knows what became of it, and forgets it when it is asked."""
+    def _finish(self, otherwise: int) -> None:
+        """Read the result of the connect from the socket; ``otherwise`` is an errno that is used if it is 0.
+
+        SO_ERROR is cleared when it is read.
+        """
         sock, connector = self._socket, self._connector
         if sock is None:
             return
@@ -93,7 +97,7 @@ class _Dial:
         _connected(connector, sock, peer, self)
 
     def connectionLost(self, reason: Failure) -> None:
-        """The loop saw an error or a hang-up; or it has stopped, and there is no peer yet."""
+        """Handle an error or a hang-up of the socket, or the stop of the loop."""
         sock, otherwise = self._socket, 0
         if sock is None:
             return
@@ -101,10 +105,10 @@ class _Dial:
             sock.getpeername()
         except OSError as problem:
             otherwise = problem.errno or 0
-        self._done(otherwise)
+        self._finish(otherwise)
 
     def failIfNotConnected(self, error: Exception) -> None:
-        """Give up, for this reason: a connector's time is up, or its user does not want it any more."""
+        """Close the socket, and report this error to the connector.  Do nothing after the connect."""
         sock, connector = self._socket, self._connector
         if connector is None:
             return
@@ -115,40 +119,40 @@ class _Dial:
         connector.connectionFailed(Failure(error))
 
 
-class _Giving:
-    """A client of Twisted's that gives its socket away when it is connected."""
+class _ConnectingClient:
+    """A client of Twisted's that hands its socket over to a stream when it is connected."""
 
     connector: Any
     socket: Any
     getPeer: Any
-    _given = False
+    _handed_over = False
 
     def _connectDone(self) -> None:
         connector, sock = self.connector, self.socket
         peer = self.getPeer()
-        self.connected = self._given = True
-        del self.connector, self.socket  # the stream's, from here on
-        self.doRead = self.doWrite = _nothing
+        self.connected = self._handed_over = True
+        del self.connector, self.socket  # the stream owns them from now on
+        self.doRead = self.doWrite = _ignore_event
         _connected(connector, sock, peer)
 
     def connectionLost(self, reason: Failure) -> None:
-        """The reactor looks once more in the turn of the connect: the stream may be gone by then."""
-        if not self._given:
+        """Ignore the end of a socket that the stream owns; the reactor may report it in this turn."""
+        if not self._handed_over:
             super().connectionLost(reason)  # type: ignore[misc]
 
 
-class _TCPClient(_Giving, tcp.Client):  # type: ignore[misc]
+class _TCPClient(_ConnectingClient, tcp.Client):  # type: ignore[misc]
     pass
 
 
-class _UNIXClient(_Giving, unix.Client):  # type: ignore[misc]
+class _UNIXClient(_ConnectingClient, unix.Client):  # type: ignore[misc]
     pass
 
 
 class TCPConnector(tcp.Connector):
-    """One attempt to connect, and the connection that comes of it.
+    """A TCP connector whose connection is a stream.
 
-    Names, and whoever wants an end of ours to be bound, are left to Twisted's own client.
+    Twisted's client connects to host names, and from a bound local address.
     """
 
     loop: Loop
@@ -161,7 +165,7 @@ class TCPConnector(tcp.Connector):
 
 
 class UNIXConnector(unix.Connector):
-    """The same to a unix socket."""
+    """A connector to a unix socket whose connection is a stream."""
 
     loop: Loop
 
@@ -170,11 +174,11 @@ class UNIXConnector(unix.Connector):
 
 
 def _numeric(host: str, port: int) -> Any:
-    """An IPv6 socket's name, its scope as a number."""
+    """Return the name of an IPv6 socket, with its scope as a number."""
     flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
     found = socket.getaddrinfo(host, port, socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, flags)
     return found[0][4]
 
 
-def _nothing() -> None:
-    """The socket is the stream's: what the reactor still wants of it in this turn is not ours to do."""
+def _ignore_event() -> None:
+    """Ignore an event that the reactor still reports in this turn: the stream owns the socket."""

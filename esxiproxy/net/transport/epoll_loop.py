@@ -1,4 +1,4 @@
-"""The loop that serves the streams: an epoll, which the reactor sees as one readable descriptor."""
+"""The loop that serves the streams: an epoll instance, which is one readable descriptor to the reactor."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from esxiproxy.net.transport.interfaces import DoReadResult, Unfinished
 IN, OUT = select.EPOLLIN, select.EPOLLOUT
 GONE = select.EPOLLHUP | select.EPOLLERR
 DISCONNECT_ROUNDS = 3
-"""How often those that are left at the end are told: what begins in answer to that is not told for ever."""
+"""Rounds of ``connectionLost`` when the reactor stops, since protocols may open connections in each round."""
 
 _log = Logger()
 _DONE, _LOST = Failure(CONNECTION_DONE), Failure(CONNECTION_LOST)
@@ -26,12 +26,12 @@ _DONE, _LOST = Failure(CONNECTION_DONE), Failure(CONNECTION_LOST)
 
 @implementer(IReadDescriptor)
 class EpollLoop:
-    """Serves every stream that is ready in one plain loop.
+    """A loop over all streams that are ready, inside one event of the reactor.
 
-    The reactor spends more on an event than the event itself costs: a logging context, a prefix, three calls.
-    Here that is spent once for all streams that are ready together.  What the reactor promises is kept:
-    the same order of read, write and loss, a bug in one protocol ends that one connection, and timers and
-    other descriptors have their turn after every batch.
+    The reactor's cost for an event (a logging context, a prefix, three calls) is paid once for all streams
+    that are ready together.  The reactor's guarantees are kept.  The order of read, write and loss is the
+    same, a bug in a protocol ends its own connection only, and timers and other descriptors are served after
+    every batch.
     """
 
     def __init__(self, reactor: Any) -> None:
@@ -39,7 +39,7 @@ class EpollLoop:
         self.callLater = reactor.callLater
         self._epoll: Any = None
         self._entries: dict[int, list[Any]] = {}
-        """By descriptor: a stream, what it waits for, and the turn in which it began to."""
+        """By descriptor: the stream, the events it waits for, and the turn in which it was registered."""
         self._turn = 0
         self._compiled = compiled()
 
@@ -50,8 +50,8 @@ class EpollLoop:
         return "streams"
 
     def connectionLost(self, reason: Failure) -> None:
-        """The reactor has stopped, and each stream is told.  One that begins later is served again."""
-        for _ in range(DISCONNECT_ROUNDS):  # a dial may have become a stream in this very moment
+        """End all streams when the reactor stops.  A stream that is registered later is served again."""
+        for _ in range(DISCONNECT_ROUNDS):  # a connector may have made a stream in this round
             for stream, _, _ in list(self._entries.values()):
                 self._lose(stream, CONNECTION_LOST, 0)
         if self._epoll is not None:
@@ -62,14 +62,14 @@ class EpollLoop:
     # The fast path
 
     def doRead(self) -> None:
-        """A few busy streams are served several times: the reactor's turn costs as much as some of theirs."""
+        """Serve the streams that are ready, until there are none or STREAMS_PER_TURN are served."""
         served = 0
         while served < STREAMS_PER_TURN and (ready := self._ready()):
             served += ready
 
     def _ready(self) -> int:
-        """Serve those that are ready, once each; how many they were, 0 when nobody is left."""
-        if self._epoll is None:  # one of the turn before has stopped the reactor
+        """Serve each stream that is ready once, and return how many they were; 0 when none is left."""
+        if self._epoll is None:  # a stream has stopped the reactor
             return 0
         self._turn += 1
         if self._compiled is not None:
@@ -80,9 +80,9 @@ class EpollLoop:
         return len(events)
 
     def _serve(self, fd: int, event: int, octets: Unfinished | None = None) -> None:
-        """Serve one stream; ``octets`` is what its fast path has left, if it has one."""
+        """Serve one event of a stream; ``octets`` is what its fast path has left, None if none was called."""
         entry = self._entries.get(fd)
-        if entry is None or entry[2] == self._turn:  # gone in this turn, or another's since
+        if entry is None or entry[2] == self._turn:  # unregistered or registered anew in this turn
             return
         stream, mask, _ = entry
         read = event & mask & IN
@@ -102,14 +102,14 @@ class EpollLoop:
             else:  # paused by an earlier event of this turn
                 return
         except BaseException as error:
-            _log.failure("a protocol raised")
+            _log.failure("a protocol raised an exception, its connection is closed")
             why = error
         if why is not None:
             self._lose(stream, why, read)
 
     @staticmethod
     def _resume_python(stream: Any, octets: Unfinished) -> DoReadResult:
-        """Go on where a fast path ended: with what it has read, or because of what it raised."""
+        """Continue where a fast path ended: read with its bytes, or handle its exception."""
         if isinstance(octets, bytes):
             return stream.doRead(octets)
         if isinstance(octets, OSError):
@@ -117,7 +117,7 @@ class EpollLoop:
         raise octets
 
     def _lose(self, stream: Any, why: BaseException, read: int) -> None:
-        """End one stream.  Nothing may get out of here: the reactor would drop the loop, and with it all."""
+        """End one stream.  No exception may leave this method, or the reactor would end all streams."""
         self.removeReader(stream)
         try:
             if why is CONNECTION_DONE and read and IHalfCloseableDescriptor.providedBy(stream):
@@ -127,9 +127,10 @@ class EpollLoop:
             else:
                 stream.connectionLost(_LOST if why is CONNECTION_LOST else Failure(why))
         except BaseException:
-            _log.failure("a protocol raised in connectionLost")
+            _log.failure("a protocol raised an exception in connectionLost")
 
-    # Interest.  A descriptor is whose that asked last: a dial's becomes its stream's, and that TLS's.
+    # Registration.  A descriptor belongs to the last object that registered it, so that a connector can hand
+    # its socket over to a stream, and a stream to a TLS stream.
 
     def addReader(self, stream: Any) -> None:
         self._want(stream, IN)
@@ -154,7 +155,7 @@ class EpollLoop:
             self._entries[fd] = [stream, bit, self._turn]
         elif entry[0] is not stream:
             self._epoll.modify(fd, bit)
-            entry[1] = 0  # whoever is being served by it has nothing more to do
+            entry[1] = 0  # the stream before gets no further event of this batch
             self._entries[fd] = [stream, bit, self._turn]
         elif not entry[1] & bit:
             self._epoll.modify(fd, entry[1] | bit)

@@ -1,4 +1,4 @@
-"""Listening ports whose connections are streams, and which wait where nothing can be accepted."""
+"""Listening ports whose connections are streams, and which pause when no descriptor is left."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from esxiproxy.net.transport.stream import attach_protocol
 from esxiproxy.net.transport.tcp import TCPStream
 
 ACCEPTS_PER_TURN = 64
-"""Connections accepted in a turn: whoever is connected already is not kept waiting by a crowd at the door."""
+"""Maximum connections accepted in a turn of the reactor, so that existing connections are served between."""
 ACCEPT_RETRY = 0.1
-"""Seconds until a port tries again when there is nothing left to accept with."""
+"""Seconds until a port tries again after it ran out of descriptors or memory."""
 LOG_INTERVAL = 5.0
-"""Seconds between two complaints, whichever port has them: what is short is short for all of them."""
+"""Minimum seconds between two log messages about paused ports, for all ports together."""
 
-_OF_ONE_CLIENT = frozenset(
+_CONNECTION_ERRORS = frozenset(
     {
         errno.ECONNABORTED,
-        errno.EPERM,  # the packet filter's no
+        errno.EPERM,  # refused by the packet filter
         errno.EINTR,
-        # accept(2): Linux passes on what has befallen the new connection.
+        # accept(2): Linux reports the network errors of the new connection.
         errno.ENETDOWN,
         errno.EPROTO,
         errno.ENOPROTOOPT,
@@ -38,31 +38,30 @@ _OF_ONE_CLIENT = frozenset(
         getattr(errno, "ENONET", errno.EPROTO),  # Linux only
     }
 )
-"""That connection is gone; the next one may be well."""
+"""Errors of ``accept`` that concern the one new connection; the next one is accepted at once."""
 
 _log = Logger()
-_complained: list[float] = []
+_last_logged: list[float] = []
 
 
 class Gate(Protocol):
-    """Says whether the next connection is for this process, and counts those that came."""
+    """A gate before ``accept`` that shares connections between processes and counts them."""
 
     def may_accept(self) -> bool:
-        """Whether to accept; after a no, it is the gate that has the port read again."""
+        """Return whether to accept a connection now.  After False, the gate has to resume the port."""
 
     def count_connection(self) -> ConnectionOwner:
-        """One was accepted; what is returned hears of its end."""
+        """Count an accepted connection, and return the owner that is notified of its end."""
 
 
 class _Accepting:
-    """Accepts connections while it may.
+    """A mix-in of ports that accepts connections and makes streams of them.
 
-    Where the system has no descriptor or no memory left for one more (EMFILE, ENFILE, ENOBUFS, ENOMEM), it
-    rests and tries again.  Connections wait in the kernel's queue meanwhile: Twisted's own port accepts and
-    drops all of them, with a line in the log for each.
+    When the system has no descriptor or no memory left (EMFILE, ENFILE, ENOBUFS, ENOMEM), the port pauses for
+    ACCEPT_RETRY, and new connections wait in the kernel's queue.  Twisted's own port accepts and drops them.
 
-    ``room`` is asked before each connection whether there is a descriptor for it, so that none is taken from
-    those who were let in before.  A ``gate`` is asked as well, where several processes share the socket.
+    ``has_descriptors`` is called before each connection, so that descriptors are left for the connections
+    that are accepted already.  A ``gate`` is called as well, if several processes share the socket.
     """
 
     loop: Loop
@@ -80,7 +79,7 @@ class _Accepting:
 
     def doRead(self) -> None:
         for _ in range(ACCEPTS_PER_TURN):
-            if self.disconnecting or not self.connected:  # a protocol has stopped us
+            if self.disconnecting or not self.connected:  # a protocol has closed this port
                 return
             if not self.has_descriptors():
                 self._pause_accepting("few descriptors are left")
@@ -92,17 +91,17 @@ class _Accepting:
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno in _OF_ONE_CLIENT:
+                if error.errno in _CONNECTION_ERRORS:
                     continue
                 self._pause_accepting(os.strerror(error.errno or 0))
                 return
             try:
                 self._accept(sock, name)
             except Exception:
-                _log.failure("a connection was accepted, could not be served, and is closed")
+                _log.failure("an accepted connection could not be attached to its protocol, it is closed")
 
     def _accept(self, sock: Any, name: Any) -> None:
-        """Give an accepted connection its protocol; one that cannot have any is closed and counts no more."""
+        """Attach an accepted connection to its protocol; close it, and do not count it, if that fails."""
         owner: ConnectionOwner | None = None
         try:
             sock.setblocking(False)
@@ -124,9 +123,11 @@ class _Accepting:
         self.stopReading()
         self.reactor.callLater(ACCEPT_RETRY, self._resume_accepting)
         now = self.reactor.seconds()
-        if not _complained or not 0 <= now - _complained[0] < LOG_INTERVAL:
-            _complained[:] = [now]
-            _log.error("connections have to wait until there is room for them: {why}", why=why)
+        if not _last_logged or not 0 <= now - _last_logged[0] < LOG_INTERVAL:
+            _last_logged[:] = [now]
+            _log.error(
+                "accepting connections is paused, new connections wait in the kernel's queue: {why}", why=why
+            )
 
     def _resume_accepting(self) -> None:
         if self.connected and not self.disconnecting:
@@ -138,10 +139,11 @@ class TCPPort(_Accepting, tcp.Port):  # type: ignore[misc]
 
 
 class UNIXPort(_Accepting, unix.Port):  # type: ignore[misc]
-    """A unix socket's port.
+    """A port on a unix socket.
 
-    One that was taken over leaves its socket and its name to whoever made them: Twisted's own would set the
-    name's mode, remove the name at its end, and shut the socket down for everybody who shares it.
+    A port that adopts a listening socket leaves the socket and its path to the process that created them.
+    Twisted's own port would set the path's mode, remove the path when it is closed, and shut the socket down
+    for all processes that share it.
     """
 
     _adopted = False

@@ -1,4 +1,4 @@
-"""A reactor whose streams are ours."""
+"""A wrapper of Twisted's reactor that uses the transports of this package."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from esxiproxy.net.transport.tls_start import TLSFactory
 
 
 def with_fast_transports(reactor: Any) -> Any:
-    """The reactor with streams of ours; the reactor itself where they cannot be, or nobody wants them.
+    """Return the reactor with streams for transports, or the reactor itself if it cannot have them.
 
-    ``ESXIPROXY_TRANSPORTS=twisted`` in the environment is for the day on which they are the suspect, and
-    ``=python`` takes out the compiled part only.
+    They need epoll and a PosixReactorBase.  For troubleshooting, the environment variable
+    ``ESXIPROXY_TRANSPORTS=twisted`` selects Twisted's transports, and ``=python`` disables the compiled part.
     """
     if isinstance(reactor, StreamReactor) or os.environ.get("ESXIPROXY_TRANSPORTS") == "twisted":
         return reactor
@@ -31,9 +31,10 @@ def with_fast_transports(reactor: Any) -> Any:
 
 
 class StreamReactor:
-    """Stands for a reactor wherever one is asked for, Twisted's endpoints among them.
+    """A reactor whose ports and connectors make streams.
 
-    What listens, connects or is adopted here makes streams of ours; everything else is the reactor's.
+    It can be passed wherever a reactor is expected, to Twisted's endpoints for example.  Every other
+    attribute is that of the wrapped reactor.
     """
 
     def __init__(self, reactor: Any) -> None:
@@ -48,12 +49,12 @@ class StreamReactor:
     # IReactorTCP
 
     def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
-        return self._listening(TCPPort(port, factory, backlog, interface, self._reactor))
+        return self._start_listening(TCPPort(port, factory, backlog, interface, self._reactor))
 
     def connectTCP(
         self, host: str, port: int, factory: Any, timeout: float = 30.0, bindAddress: Any = None
     ) -> Any:
-        return self._dialled(TCPConnector(host, port, factory, timeout, bindAddress, self._reactor))
+        return self._start_connecting(TCPConnector(host, port, factory, timeout, bindAddress, self._reactor))
 
     # IReactorSSL
 
@@ -82,10 +83,10 @@ class StreamReactor:
     def listenUNIX(
         self, address: Any, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: bool = False
     ) -> Any:
-        return self._listening(UNIXPort(address, factory, backlog, mode, self._reactor, wantPID))
+        return self._start_listening(UNIXPort(address, factory, backlog, mode, self._reactor, wantPID))
 
     def connectUNIX(self, address: Any, factory: Any, timeout: float = 30.0, checkPID: bool = False) -> Any:
-        return self._dialled(UNIXConnector(address, factory, timeout, self._reactor, checkPID))
+        return self._start_connecting(UNIXConnector(address, factory, timeout, self._reactor, checkPID))
 
     # IReactorSocket
 
@@ -96,14 +97,14 @@ class StreamReactor:
             port = UNIXPort._fromListeningDescriptor(self._reactor, fileDescriptor, factory)
         else:
             port = TCPPort._fromListeningDescriptor(self._reactor, fileDescriptor, addressFamily, factory)
-        return self._listening(port)
+        return self._start_listening(port)
 
-    def _listening(self, port: Any) -> Any:
+    def _start_listening(self, port: Any) -> Any:
         port.loop = self._epoll_loop
         port.startListening()
         return port
 
-    def _dialled(self, connector: Any) -> Any:
+    def _start_connecting(self, connector: Any) -> Any:
         connector.loop = self._epoll_loop
         connector.connect()
         return connector

@@ -111,23 +111,23 @@ class Stream(ConnectedSocket):
 
     def _queue(self, octets: bytes | memoryview) -> None:
         """Append bytes to the write buffer, and pause the producer above the high-water mark."""
-        outbox = self._write_buffer
-        outbox.put(octets)
+        buffer = self._write_buffer
+        buffer.append(octets)
         self._start_writing()
-        if outbox.size > HIGH_WATER and self._streaming and not self._producer_paused:
+        if buffer.size > HIGH_WATER and self._streaming and not self._producer_paused:
             self._producer_paused = True
             self.producer.pauseProducing()
 
-    def _drained(self) -> DoReadResult:
+    def _resume_or_close(self) -> DoReadResult:
         """Resume the producer, or continue closing, after the write buffer was emptied."""
         self._stop_writing()
         if self.producer is not None and (self._producer_paused or not self._streaming):
             self._producer_paused = False
             self.producer.resumeProducing()
             return None
-        return self._written()
+        return self._continue_closing()
 
-    def _written(self) -> DoReadResult:
+    def _continue_closing(self) -> DoReadResult:
         """Continue closing, if that was requested: nothing is left to be written."""
         raise NotImplementedError
 

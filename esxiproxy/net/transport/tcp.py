@@ -73,21 +73,21 @@ class TCPStream(Stream):
         self._queue(bytes(octets))
 
     def doWrite(self) -> DoReadResult:
-        outbox = self._write_buffer
-        if outbox.size:
+        buffer = self._write_buffer
+        if buffer.size:
             try:
-                outbox.taken(self.socket.send(outbox.front()))
+                buffer.consume(self.socket.send(buffer.front()))
             except BlockingIOError:
                 return None
             except OSError:
                 return CONNECTION_LOST
-            if outbox.size:
+            if buffer.size:
                 return None
-        return self._drained()
+        return self._resume_or_close()
 
     # Closing
 
-    def _written(self) -> DoReadResult:
+    def _continue_closing(self) -> DoReadResult:
         if self.disconnecting:
             return CONNECTION_DONE
         if self._half_closing and not self._half_closed:

@@ -61,14 +61,14 @@ class TLSStream(RecordStream):
             self._reading = True
             self._start_reading()
 
-    def _drained(self) -> DoReadResult:
+    def _resume_or_close(self) -> DoReadResult:
         """Close the connection if the peer has sent its close_notify, whether or not a producer has more."""
         if self._peer_notified:
             self._notify()
             return CONNECTION_DONE
-        return super()._drained()
+        return super()._resume_or_close()
 
-    def _written(self) -> DoReadResult:
+    def _continue_closing(self) -> DoReadResult:
         if self.disconnecting and self.producer is None and not self._notified:
             return self._notify()
         return None

@@ -1,4 +1,4 @@
-"""The records of a TLS stream: the handshake, reading and writing, and what each of them waits for."""
+"""The handshake, reading and writing of a TLS stream, and its registration with the loop."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from esxiproxy.net.transport.stream import Stream
 
 
 class RecordStream(Stream):
-    """Takes the place of a plain stream, whose socket, loop and owner it goes on with.
+    """A stream of TLS records, which takes over the socket, loop and owner of a plain stream.
 
-    ``_shaking``
-        the handshake goes on; nothing is read or written for the protocol.
+    ``_handshaking``
+        the handshake is not complete; nothing is read or written for the protocol.
     ``_begun``
-        a whole message of the handshake was read or written.
+        a whole handshake message was read or written.
     ``_read_blocked``
-        a read, or the handshake, has something to write that the socket does not take: until it does, no
-        read is tried (epoll would spin) and no write (it would overtake).
+        a read, or the handshake, has bytes to write that the socket does not take.  Until it takes them, no
+        read is tried, because epoll would spin, and no write, because its bytes would be sent first.
     ``_write_blocked``
-        a write waits for something to be read: until then the socket being writable says nothing.
+        a write waits until something is read; before that, a writable socket does not help it.
     ``_writing``
-        something is queued, or is to be ended.
+        bytes are in the write buffer, or the connection is to be closed.
     ``_notified``, ``_peer_notified``
-        our close_notify is out; the peer's is in.
+        our close_notify was sent; the peer's was received.
     ``_fault``
-        what a call of the protocol's ran into: the loop picks it up in ``doWrite``.
-    ``heard``
-        the peer has sent something in the handshake, were it only a part of its first record.
+        the error of a call by the protocol, which ``doWrite`` returns to the loop.
+    ``has_received``
+        the peer has sent at least one byte of the handshake.
     """
 
     __slots__ = (
@@ -47,7 +47,7 @@ class RecordStream(Stream):
         "_resumption",
         "_write_blocked",
         "_writing",
-        "heard",
+        "has_received",
     )
 
     def __init__(
@@ -62,12 +62,12 @@ class RecordStream(Stream):
         self._read_blocked = self._write_blocked = self._writing = False
         self._notified = self._peer_notified = False
         self._fault: DoReadResult = None
-        self.heard = False
+        self.has_received = False
         self._update_interest()
         plain._give_up_socket()
 
     def start(self, client: bool) -> None:
-        """Begin the handshake; a server waits for the client's hello."""
+        """Send the ClientHello of a client; a server waits for it."""
         if client and self.connected:
             self._fail(self._handshake())
 
@@ -76,9 +76,9 @@ class RecordStream(Stream):
     def doRead(self, came: bytes | None = None) -> DoReadResult:
         broken = self._fault
         if broken is not None and (broken is not CONNECTION_LOST or self._handshaking or not self._reading):
-            return broken  # what comes after it would be a consequence of it
+            return broken  # a later error would only be a consequence of this one
         if self._handshaking:
-            self.heard = True
+            self.has_received = True
             return self._handshake()
         if self._write_blocked and broken is None:
             self._write_blocked = False
@@ -106,7 +106,7 @@ class RecordStream(Stream):
                 break
             records.append(octets)
             size += len(octets)
-            if len(octets) < SMALL_RECORD:  # most likely the last: epoll says so if it was not
+            if len(octets) < SMALL_RECORD:  # probably the last one; if not, epoll reports the next
                 break
         if records:
             if self._resumption is not None:
@@ -116,13 +116,13 @@ class RecordStream(Stream):
             return self._peer_closed()
         if (
             broken is not None and size <= TLS_READ_SIZE - RECORD_SIZE
-        ):  # a write failed, and all that had come before is read
+        ):  # a write failed, and all received bytes are read
             return broken
         return why
 
     def write(self, octets: bytes) -> None:
-        if isinstance(octets, str):  # pyOpenSSL would encode it
-            raise TypeError("octets are bytes")
+        if isinstance(octets, str):  # which pyOpenSSL would encode
+            raise TypeError("write() takes bytes, not str")
         if not octets or not self.connected or self._notified:
             return
         if self.disconnecting and self.producer is None:  # as Twisted's TLS
@@ -133,7 +133,7 @@ class RecordStream(Stream):
         sent = 0
         try:
             sent = self._connection.send(octets)
-            while sent < len(octets):  # a record at a time
+            while sent < len(octets):  # OpenSSL takes one record at a time
                 sent += self._connection.send(memoryview(octets)[sent:])
         except SSL.WantWriteError:
             pass
@@ -160,12 +160,13 @@ class RecordStream(Stream):
         return self._flush()
 
     def _flush(self) -> DoReadResult:
-        outbox = self._write_buffer
+        """Write RECORDS_PER_EVENT records of the write buffer at most."""
+        buffer = self._write_buffer
         for _ in range(RECORDS_PER_EVENT):
-            if not outbox.size:
+            if not buffer.size:
                 break
             try:
-                outbox.taken(self._connection.send(outbox.front()))
+                buffer.consume(self._connection.send(buffer.front()))
             except SSL.WantWriteError:
                 return None
             except SSL.WantReadError:
@@ -174,15 +175,16 @@ class RecordStream(Stream):
                 return None
             except SSL.Error as error:
                 return fault_of(error)
-        return None if outbox.size else self._drained()
+        return None if buffer.size else self._resume_or_close()
 
     # The handshake
 
     def _handshake(self) -> DoReadResult:
+        """Continue the handshake as far as the socket allows."""
         try:
             self._connection.do_handshake()
         except SSL.Error as error:
-            # One call may read the hello, answer it, and find that the client has gone.
+            # One call may read the ClientHello, answer it, and fail because the client has disconnected.
             self._begun = any(self._connection.client_random() or b"")
             if isinstance(error, SSL.WantReadError | SSL.WantWriteError):
                 self._set_read_blocked(isinstance(error, SSL.WantWriteError))
@@ -200,18 +202,19 @@ class RecordStream(Stream):
             self._update_interest()
 
     def _remember(self) -> None:
-        """TLS 1.3's tickets come after the handshake, so the first application data is when to look.
+        """Keep the TLS session for resumption.
 
-        By then the protocol has accepted the certificate, or it would not read.
+        This is called at the first application data: TLS 1.3 sends its tickets after the handshake
+        (RFC 8446 4.6.1), and the protocol has accepted the certificate by then.
         """
         resumption, self._resumption = self._resumption, None
         assert resumption is not None
         resumption.remember(self._connection)
 
-    # Interest
+    # Registration with the loop
 
     def _update_interest(self) -> None:
-        """Ask the loop for what can be acted upon, and for nothing else: epoll would spin."""
+        """Register with the loop for the events that can be handled now; epoll would spin on others."""
         if not self.connected:
             return
         if (self._handshaking or self._reading or self._write_blocked) and not self._read_blocked:
@@ -226,10 +229,11 @@ class RecordStream(Stream):
 
     def _start_reading(self) -> None:
         self._update_interest()
-        if not self._handshaking and self._connection.pending():  # epoll does not know of these
+        if not self._handshaking and self._connection.pending():  # in OpenSSL, unknown to epoll
             self._loop.callLater(0, self._read_pending)
 
     def _read_pending(self) -> None:
+        """Read the plaintext that is left in OpenSSL."""
         if self._reading and not self._read_blocked and (why := self.doRead()) is not None:
             self._fail(why)
 
@@ -247,11 +251,11 @@ class RecordStream(Stream):
             self._update_interest()
 
     def _fail(self, why: DoReadResult) -> None:
-        """Leave what went wrong for the loop, which is not in the protocol's stack."""
+        """Keep an error for the loop to report, since the protocol's call is still on the stack."""
         if why is not None and self._fault is None:
             self._fault = why
             self._update_interest()
 
     def _peer_closed(self) -> DoReadResult:
-        """A close_notify came."""
+        """Handle the peer's close_notify."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Puts TLS on a stream, whatever the stream is."""
+"""Starts TLS on an accepted or dialled connection."""
 
 from __future__ import annotations
 
@@ -15,24 +15,29 @@ from esxiproxy.net.transport.tls import TLSStream
 
 
 class Creator(Protocol):
-    """What makes connections on a socket (:class:`~esxiproxy.net.tls.server.CurrentContext`, for one).
+    """A creator of OpenSSL connections on a socket.
 
-    It is a connection creator of Twisted's as well, for where there is no stream of ours.
+    :class:`~esxiproxy.net.tls.server.CurrentContext` is one.  A creator has to be a connection creator of
+    Twisted's as well, for transports that are not streams.
     """
 
     def connection(self, socket: Any = None) -> SSL.Connection:
-        """A fresh connection in its connect or accept state, server name and all."""
+        """Return a new connection in its connect or accept state, with the server name set."""
 
 
 class TLSStart(BufferingTLSTransport):
-    """On a stream of ours it gives way to a TLSStream; on any other transport it is Twisted's own TLS."""
+    """The start of TLS on a transport.
+
+    It replaces a TCPStream by a TLSStream, and then is not called again.  On any other transport it is
+    Twisted's TLS.
+    """
 
     factory: TLSFactory
-    heard = False
-    """As a TLSStream has it."""
+    has_received = False
+    """Whether the peer has sent at least one byte, as in a TLSStream."""
 
     def dataReceived(self, data: bytes) -> None:
-        self.heard = True
+        self.has_received = True
         super().dataReceived(data)
 
     def makeConnection(self, transport: Any) -> None:
@@ -53,9 +58,9 @@ class TLSStart(BufferingTLSTransport):
 
 
 class TLSFactory(TLSMemoryBIOFactory):
-    """Stands where ``TLSMemoryBIOFactory`` would: TLS on the socket where that can be, and else Twisted's.
+    """A replacement of ``TLSMemoryBIOFactory`` with TLS on the socket itself where that is possible.
 
-    Twisted's own creators know memory only, and so they get Twisted's TLS.
+    A creator without a ``connection`` method, such as Twisted's own, gets Twisted's TLS.
     """
 
     protocol = TLSStart
@@ -70,6 +75,6 @@ class TLSFactory(TLSMemoryBIOFactory):
         self.resumption = resumption if is_client else None
 
     def buildProtocol(self, addr: Any) -> Any:
-        """None where the wrapped factory wants no connection, which Twisted's does not know of."""
+        """Return the protocol, or None if the wrapped factory does; Twisted's method requires a protocol."""
         wrapped = self.wrappedFactory.buildProtocol(addr)
         return None if wrapped is None else self.protocol(self, wrapped)

@@ -17,7 +17,7 @@ class WriteBuffer:
         self._front: memoryview | None = None
         self._rest: list[bytes | memoryview] = []
 
-    def put(self, octets: bytes | memoryview) -> None:
+    def append(self, octets: bytes | memoryview) -> None:
         """Append bytes, or a view of immutable bytes."""
         self._rest.append(octets)
         self.size += len(octets)
@@ -29,7 +29,7 @@ class WriteBuffer:
             self._rest.clear()
         return self._front
 
-    def taken(self, count: int) -> None:
+    def consume(self, count: int) -> None:
         """Remove this number of bytes from the front."""
         assert self._front is not None
         self.size -= count

@@ -202,7 +202,7 @@ CHANGES = {
     "a control frame in the making": lambda one: setattr(one, "current_frame", object()),
     "another walker": lambda one: setattr(one, "walker", FrameWalker(True)),
     "a frame held": lambda one: one.held.update({PING: b""}),
-    "bytes queued": lambda one: one.target._write_buffer.put(b"x"),
+    "bytes queued": lambda one: one.target._write_buffer.append(b"x"),
     "nobody feeds the target": lambda one: setattr(one.target, "_streaming", False),
     "the target has ended": lambda one: setattr(one.target, "connected", False),
     "the source has ended": lambda one: setattr(one.source, "connected", False),

@@ -32,7 +32,7 @@ class Listening:
 def complaints(monkeypatch):
     """What the log was told."""
     told = []
-    monkeypatch.setattr(ports, "_complained", [])
+    monkeypatch.setattr(ports, "_last_logged", [])
     monkeypatch.setattr(ports._log, "error", lambda text, why: told.append(why))
     return told
 

@@ -35,14 +35,14 @@ def test_what_has_no_descriptors_stays_as_it_is():
 
 
 def test_a_front_stays_until_it_is_taken():
-    outbox = WriteBuffer()
-    outbox.put(b"one")
-    front = outbox.front()
-    outbox.put(b"two")
-    assert outbox.front() is front and outbox.size == 6
-    outbox.taken(1)
-    assert bytes(outbox.front()) == b"ne"
-    outbox.taken(2)
-    assert bytes(outbox.front()) == b"two"
-    outbox.taken(3)
-    assert outbox.size == 0
+    buffer = WriteBuffer()
+    buffer.append(b"one")
+    front = buffer.front()
+    buffer.append(b"two")
+    assert buffer.front() is front and buffer.size == 6
+    buffer.consume(1)
+    assert bytes(buffer.front()) == b"ne"
+    buffer.consume(2)
+    assert bytes(buffer.front()) == b"two"
+    buffer.consume(3)
+    assert buffer.size == 0

@@ -347,8 +347,8 @@ def test_whether_a_client_has_sent_anything_is_known_before_its_handshake_is_ove
         secure.until(lambda: server.made)
         secure.settle()
         transport = server.transport
-        assert transport.heard is False
+        assert transport.has_received is False
         client.sendall(first)
-        secure.until(lambda: transport.heard)
+        secure.until(lambda: transport.has_received)
     secure.until(lambda: server.lost)
     port.stopListening()
