@@ -1,9 +1,11 @@
-"""Twisted's own transports beside ours, on loopback: an echo, a source and a sink.
+"""Compares Twisted's transports with those of ``net/transport``, on loopback.
 
     python bench/transport.py [--turns 5]
 
-Each figure is the median of the turns; the two kinds take turns.  The client is plain Python sockets in
-another process, so both figures have its cost in them.
+A server of each kind runs in its own process: Twisted's transports (``stock``), ours (``ours``), and ours
+served by Twisted's reactor in place of the epoll loop (``no_loop``).  The servers are measured in turns, and
+each figure is the median of all turns.  The client is Python code on plain sockets, and its cost is part of
+every figure.
 """
 
 from __future__ import annotations
@@ -25,13 +27,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 CHUNK = bytes(65536)
 VOLUME = 512 * 1024 * 1024
+"""Bytes that one measurement of throughput transfers."""
 TRIPS = 5000
+"""Round trips of one measurement; the first tenth is not counted."""
 CONNECTIONS = 50
+"""Connections of one measurement of messages per second."""
 KINDS = ("stock", "ours", "no_loop")
 
 
 def serve(kind: str, certificate: str, key: str) -> None:
-    """The server's process: prints its port, serves until its input ends."""
+    """Print the ports of a plain and a TLS listener, and serve until the process is terminated."""
     from OpenSSL import SSL
     from twisted.internet import epollreactor
 
@@ -62,7 +67,7 @@ def serve(kind: str, certificate: str, key: str) -> None:
             return self.connection()
 
     class Server(Protocol):
-        """The first byte says what it is: an echo, a source or a sink."""
+        """A server that the first byte makes an echo (E), a source (D) or a sink (U)."""
 
         mode = b""
         count = 0
@@ -114,6 +119,7 @@ def serve(kind: str, certificate: str, key: str) -> None:
 
 
 def connect(port: int, tls: bool, mode: bytes) -> Any:
+    """Return a connected socket, after sending the byte that selects the server's mode."""
     sock: Any = socket.create_connection(("127.0.0.1", port))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if tls:
@@ -126,7 +132,7 @@ def connect(port: int, tls: bool, mode: bytes) -> Any:
 
 
 def round_trip(port: int, tls: bool) -> float:
-    """Microseconds, the median of many."""
+    """Return the median round trip of a 64-byte message, in microseconds."""
     sock = connect(port, tls, b"E")
     message = bytes(64)
     times = []
@@ -140,7 +146,7 @@ def round_trip(port: int, tls: bool) -> float:
 
 
 def messages(port: int, tls: bool) -> float:
-    """Echoes a second, one under way on each of the connections."""
+    """Return the echoes per second, with one message in flight on each of the connections."""
     poll = select.epoll()
     socks = {}
     for _ in range(CONNECTIONS):
@@ -163,20 +169,20 @@ def messages(port: int, tls: bool) -> float:
 
 
 def down(port: int, tls: bool) -> float:
-    """Megabytes a second that the server writes."""
+    """Return the megabytes per second that the server writes."""
     sock = connect(port, tls, b"D")
-    room = bytearray(262144)
+    buffer = bytearray(262144)
     start = time.perf_counter()
     left = VOLUME
     while left:
-        left -= sock.recv_into(room)
+        left -= sock.recv_into(buffer)
     spent = time.perf_counter() - start
     sock.close()
     return VOLUME / spent / 1e6
 
 
 def up(port: int, tls: bool) -> float:
-    """Megabytes a second that the server reads."""
+    """Return the megabytes per second that the server reads."""
     sock = connect(port, tls, b"U")
     start = time.perf_counter()
     for _ in range(VOLUME // len(CHUNK)):
