@@ -1,4 +1,4 @@
-"""Every behaviour is shown over Twisted's own transports and over ours."""
+"""Fixtures that run each test over Twisted's transports and over ours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real reactor that a test turns by hand, over Twisted's own transports or over ours, plain or with TLS."""
+"""A real reactor whose turns a test runs, with Twisted's transports or ours, plain or with TLS."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DEADLINE = 10.0
 
 @implementer(IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator)
 class Creator:
-    """Connections of one context."""
+    """A creator of connections with one TLS context."""
 
     def __init__(self, context, client, name=None):
         self.context = context
@@ -69,7 +69,7 @@ def client_creator(version=None):
 
 @implementer(IHandshakeListener)
 class Peer(Protocol):
-    """A protocol that keeps what happens to it, and does what a test hangs on it."""
+    """A protocol that records its events and calls the hooks that a test sets."""
 
     def __init__(self):
         self.got = bytearray()
@@ -109,7 +109,7 @@ class Peer(Protocol):
         self._do(self.on_lost, reason)
 
     def do(self, call, *args):
-        """Call something of the transport's as a protocol would."""
+        """Call a method of the transport."""
         self.in_call += 1
         try:
             return call(*args)
@@ -134,7 +134,7 @@ class One(ClientFactory):
 
 
 class Net:
-    """One reactor, and both ends of what it serves."""
+    """A reactor, with both ends of the connections that it serves."""
 
     def __init__(self, ours, tls, certificate):
         self.ours = ours
@@ -168,7 +168,7 @@ class Net:
         return factory
 
     def pair(self, client=None, server=None):
-        """A connection that is up."""
+        """Connect two peers, and return them when the connection is established."""
         client, server = client or Peer(), server or Peer()
         self.dial(self.listen(server), client)
         self.until(lambda: client.made and server.made)
@@ -182,14 +182,14 @@ class Net:
         self.core.doIteration(timeout if until is None else min(timeout, until))
 
     def until(self, true, deadline=DEADLINE):
-        """Turn the reactor until something is so."""
+        """Run turns of the reactor until a condition is true."""
         end = time.monotonic() + deadline
         while not true():
             assert time.monotonic() < end, "it did not happen"
             self.turn(0.01)
 
     def settle(self, turns=20):
-        """As many turns as anything on loopback can take."""
+        """Run as many turns as any event on loopback can need."""
         for _ in range(turns):
             self.turn(0.002)
 
@@ -205,7 +205,7 @@ class Net:
 
 
 def in_thread(net, call, *args):
-    """What a blocking call answers, while the reactor turns."""
+    """Return the result of a blocking call in a thread while the reactor runs."""
     outcome = []
 
     def run():

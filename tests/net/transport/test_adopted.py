@@ -1,4 +1,4 @@
-"""A listener on a socket that somebody else has bound, and that others share."""
+"""Tests of ports on a socket that another process has bound and that is shared."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_another_factory_serves_the_next_connection(plain):
 
 
 def test_a_socket_of_systemd_may_be_wanted_again(plain, monkeypatch):
-    """Its number is all that a description has of it, and would be somebody else's if it were closed."""
+    """An endpoint description has only the descriptor's number, which a close would release to others."""
     bound = socket.create_server(("127.0.0.1", 0))
     sockets = ListenFDs([bound.detach()], ["console"])
     monkeypatch.setattr(endpoints._SystemdParser, "_sddaemon", sockets)

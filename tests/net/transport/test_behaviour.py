@@ -1,4 +1,4 @@
-"""What a transport does, whoever made it."""
+"""Tests of a transport's behaviour, over Twisted's transports and ours."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BIG = 3_000_000
 
 
 class Producer:
-    """Counts what it is told."""
+    """A producer that counts its calls."""
 
     def __init__(self):
         self.calls = []
@@ -39,7 +39,7 @@ class Producer:
 
 
 def test_an_echo_comes_back(net):
-    """What is written arrives, in order, both ways."""
+    """Written bytes arrive in order in both directions."""
     client, server = net.pair()
     server.on_octets = lambda peer, octets: peer.transport.write(octets)
     sent = noise(BIG)
@@ -158,7 +158,7 @@ def test_a_refused_connection_says_so(net):
 
 
 def test_connecting_has_a_timeout(net):
-    """A full backlog answers nothing."""
+    """A full backlog does not answer."""
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
@@ -261,7 +261,7 @@ def test_nothing_happens_after_the_end(net):
 
 
 def test_a_broken_write_is_found_by_the_loop(net):
-    """The peer has reset: a write says nothing of it, and the loss comes in another turn."""
+    """After a reset by the peer, a write raises nothing, and connectionLost is called in a later turn."""
     client, server = net.pair()
     client.transport.pauseProducing()
     server.transport.abortConnection()
@@ -328,7 +328,7 @@ def test_a_bug_in_connection_lost_ends_nothing_else(ours):
 
 
 def test_half_a_connection(plain):
-    """TCP can say that nothing more comes, and go on reading."""
+    """A TCP connection can be half-closed and still read."""
 
     @implementer(IHalfCloseableProtocol)
     class Half(Peer):
@@ -460,7 +460,7 @@ def test_a_paused_transport_sees_no_end(plain):
 
 
 def test_an_idle_connection_costs_no_turns(net):
-    """Nothing is armed that is always ready: epoll would spin."""
+    """No event is registered that is always ready, since epoll would spin."""
     client, server = net.pair()
     client.transport.write(b"x")
     net.until(lambda: server.got)

@@ -1,4 +1,4 @@
-"""A dial: what comes of it, and what it does in the turn in which it connects."""
+"""Tests of connectors: their results, and the turn in which they connect."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.net.transport.loop import One, Peer
 
 
 def test_a_host_that_speaks_before_we_look_is_heard_once_and_without_a_complaint(plain):
-    """Readable and writable in one event: the reactor reads, which connects, and then writes once more."""
+    """In one event, the read finishes the connect, and the reactor then calls doWrite again."""
     events = []
     globalLogPublisher.addObserver(events.append)
     try:
@@ -38,7 +38,7 @@ def test_a_host_that_speaks_before_we_look_is_heard_once_and_without_a_complaint
 
 
 def test_a_host_that_resets_before_we_look_has_reset_and_not_refused(plain):
-    """The kernel tells the two apart, and so do we: one is a host that listens."""
+    """The kernel reports a refused and a reset connection with different errors."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         factory = One(Peer())
         plain.reactor.connectTCP(*listening.getsockname(), factory, 5.0)
@@ -84,7 +84,7 @@ def test_without_a_descriptor_the_dial_fails_and_not_its_caller(plain):
 
 
 def test_a_factory_that_raises_costs_its_connection_and_no_turns(ours_plain):
-    """The socket must not stay with the loop: it would be ready for ever."""
+    """The socket must be unregistered from the loop, where it would always be ready."""
     server = Peer()
     port = ours_plain.listen(server)
     factory = ours_plain.dial(port, Peer())
@@ -133,7 +133,7 @@ def test_a_name_and_an_address_of_ours_are_left_to_twisted(plain):
 
 
 def test_a_host_that_is_gone_again_at_once_is_connected_and_lost(plain):
-    """The error of a socket that was connected is the connection's, or the dial's: one of them, once."""
+    """The error of a connected socket is reported once, by the connection or by the connector."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         peer = Peer()
         factory = One(peer)
@@ -148,7 +148,7 @@ def test_a_host_that_is_gone_again_at_once_is_connected_and_lost(plain):
 
 
 def test_a_connection_that_the_loop_does_not_take_is_a_dial_that_failed(ours_plain, monkeypatch):
-    """Nobody would ever hear of it, and it would count as a connection of its host for ever."""
+    """An unreported failure would be counted as a connection of its host for ever."""
 
     def no_room(*_args):
         raise OSError(errno.ENOSPC, "No space left on device")

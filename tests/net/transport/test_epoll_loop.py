@@ -1,4 +1,4 @@
-"""The epoll loop serves the streams that are ready, with its compiled part and without it."""
+"""Tests of the epoll loop, with the compiled part and without it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def loop(way):
 
 
 class Greedy:
-    """A stream that leaves what is there for the next time."""
+    """A stream that never reads its socket, and so is always ready."""
 
     def __init__(self, loop):
         self.near, self.far = socket.socketpair()
@@ -60,7 +60,7 @@ class Greedy:
 
 
 class Heir:
-    """Takes the descriptor of another one over."""
+    """A stream that takes over the descriptor of another stream."""
 
     def __init__(self, before):
         self.fileno = before.fileno
@@ -77,7 +77,7 @@ def test_streams_that_are_always_ready_are_served_in_turns_and_leave_the_reactor
 
 
 def test_a_stream_paused_by_another_in_the_same_batch_reads_nothing(way, ours):
-    """Both were ready when the loop looked; the first to be served pauses the other, as a relay does."""
+    """Both streams are ready in one batch; the first one pauses the other, as a relay does."""
     left, right = Peer(), Peer()
     a, _ = ours.pair(server=left)
     b, _ = ours.pair(server=right)
@@ -114,7 +114,7 @@ def test_whoever_gives_its_descriptor_away_while_it_is_read_is_not_asked_to_writ
 
 
 def test_a_descriptor_that_is_another_s_since_is_not_served_for_the_one_before(loop):
-    """Closed and made anew within a turn: what was ready was the old one."""
+    """A descriptor is closed and reused within a turn; the event belongs to the old stream."""
     one, two = Greedy(loop), Greedy(loop)
     made = []
 
@@ -154,7 +154,7 @@ def test_a_stream_may_stop_the_reactor_which_is_the_end_of_all_of_them(loop):
 
 
 class Passing(Greedy):
-    """A stream with a fast path to itself, and its own leg."""
+    """A stream with a fast path to itself, which is its own leg as well."""
 
     __slots__ = (
         *("current_frame", "data", "heard", "held", "octets", "sink", "walker"),
@@ -186,7 +186,7 @@ compiled = pytest.mark.skipif(fast_path.compiled() is None, reason=NO_COMPILER)
 @compiled
 @pytest.mark.parametrize("way", ["compiled"], indirect=True)
 def test_where_all_that_comes_is_for_fast_paths_the_next_is_waited_for_and_then_nobody_is_left(loop):
-    """A message and its answer: the peer has it ready before the reactor would have had its turn."""
+    """The answer to a message is often ready before the reactor's turn ends."""
     stream = Passing(loop)
     stream.near.recv(1)
     stream.far.send(frame(2, b"one"))
@@ -221,7 +221,7 @@ def test_what_is_quick_waits_for_one_that_is_slow_and_not_for_all_of_them(loop):
 @compiled
 @pytest.mark.parametrize("way", ["compiled"], indirect=True)
 def test_fast_paths_that_always_have_something_leave_the_reactor_its_turn(loop):
-    """A frame that goes to and fro for ever: each end of a connection sends back what comes."""
+    """Each end of a connection sends a frame back, so that one of them is always ready."""
     one = Passing(loop)
     one.near.recv(1)
     other = Passing(loop, number=one.far.fileno())

@@ -1,4 +1,4 @@
-"""The compiled part alone passes just what the walker passes, and gives back the rest as it came."""
+"""Tests of the fast path against FrameWalker: it forwards the same bytes and returns the others."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MASK = b"\x5a\xc3\x17\x8e"
 
 
 def message(rng, masked):
-    """The data frames of one message."""
+    """Yield the data frames of one random message."""
     parts = [rng.randbytes(rng.choice(LENGTHS)) for _ in range(rng.choice((1, 1, 1, 3)))]
     mask = MASK if masked else None
     for number, part in enumerate(parts):
@@ -51,7 +51,7 @@ def test_a_word_in_the_environment_takes_it_out(monkeypatch):
 
 
 class Ends:
-    """What the compiled part sees of a stream: the place of its slots, and how to write what is left."""
+    """A stream as the compiled part sees it: its slots, and ``write`` for unsent bytes."""
 
     __slots__ = ("_streaming", "_write_buffer", "connected", "late", "stuck", "waits")
     FAST_PATH_BLOCKERS = ("stuck", "waits")
@@ -67,7 +67,7 @@ class Ends:
 
 
 class Going:
-    """A leg and its sink, as the compiled part sees them, between two pairs of sockets."""
+    """A leg and its sink as the compiled part sees them, between two pairs of sockets."""
 
     __slots__ = ("__dict__", "current_frame", "data", "heard", "held", "octets", "sink", "walker")
 
@@ -119,7 +119,7 @@ def going():
 
 
 def stream(rng, masked):
-    """Good frames as a rule, and now and then anything."""
+    """Return random frames, some of which are control frames or invalid."""
     pieces = []
     for _ in range(12):
         pieces += message(rng, masked)

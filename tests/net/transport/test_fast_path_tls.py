@@ -1,4 +1,4 @@
-"""What OpenSSL may answer and hardly ever does, shown to the compiled part with stand-ins."""
+"""Tests of the fast path with rare results of OpenSSL, which scripted functions return."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ pytestmark = pytest.mark.skipif(fast_path.compiled() is None, reason=NO_COMPILER
 
 ERROR_SSL, WANT_READ, WANT_WRITE, SYSCALL = 1, 2, 3, 5
 SOURCE, TARGET = 1, 2
-"""Where the connections would be: nobody looks there."""
+"""Addresses of the OpenSSL objects, which are not dereferenced."""
 IO = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int)
 GET_ERROR = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int)
 CLEAR = ctypes.CFUNCTYPE(None)
 
 
 class StandIn:
-    """Answers from scripts: bytes that are read, how many are taken, or what SSL_get_error is to say then.
+    """OpenSSL functions that return scripted bytes, counts or errors.
 
-    A script that is used up answers WANT_READ to reads, and takes all that is written.
+    Without a script, reads return WANT_READ and writes take all bytes.
     """
 
     def __init__(self):
@@ -111,7 +111,7 @@ def test_a_read_that_fails_is_python_s_and_its_error_is_left_to_be_found(scene, 
 
 @pytest.mark.parametrize("error", [ERROR_SSL, WANT_WRITE, SYSCALL])
 def test_what_came_before_a_failure_is_python_s_as_well_and_the_error_disturbs_nobody(scene, error):
-    """It is delivered first, and that may write to another connection."""
+    """These bytes are delivered first, and delivery may write to another connection."""
     scene.tls.reads = [LARGE, error]
     assert scene.go() == LARGE and scene.tls.cleared == 1
     assert not scene.tls.sent and scene.leg.walker.left == 0

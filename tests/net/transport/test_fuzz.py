@@ -1,4 +1,4 @@
-"""Random chunks and random pauses on both ends: what goes in is what comes out."""
+"""Tests that random chunks with random pauses at both ends arrive unchanged."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TOTAL = 1_000_000
 
 
 class End:
-    """Writes a random stream in random chunks while it may, and pauses and resumes its own reading."""
+    """A peer that writes random chunks while it may, and pauses and resumes its reading at random."""
 
     def __init__(self, rng, total):
         self.rng = rng

@@ -1,4 +1,4 @@
-"""A failed TLS handshake of a client leaves one record with OpenSSL's reason, over Twisted's TLS and ours."""
+"""Tests that a failed TLS handshake leaves one record with OpenSSL's reason, over both kinds of TLS."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.net.transport.loop import in_thread
 
 
 class Records:
-    """An observer that keeps what it is told."""
+    """An observer that keeps the sessions it is called with."""
 
     def __init__(self):
         self.records = []
@@ -33,7 +33,7 @@ class Records:
 
 
 class Listening:
-    """A listener with TLS on a real socket, on transports of the net that it is given."""
+    """A TLS listener on a real socket, with the transports of a given net."""
 
     def __init__(self, net, tls, *observers, **limits):
         self.net = net
@@ -50,7 +50,7 @@ class Listening:
         self.sessions = proxy.sessions
 
     def do(self, act):
-        """Run a client's blocking part; what it raised, or answered."""
+        """Run a blocking client in a thread, and return its result or exception."""
         return in_thread(self.net, self._connected, act)
 
     def _connected(self, act):
@@ -58,7 +58,7 @@ class Listening:
             return act(sock)
 
     def fault(self, act):
-        """The one record that this client leaves."""
+        """Return the only record that this client leaves."""
         self.do(act)
         self.net.until(lambda: self.seen.records)
         self.net.settle()
@@ -114,7 +114,7 @@ def reset(sock):
 
 
 def hello():
-    """A whole ClientHello."""
+    """Return a complete ClientHello."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = anybody().wrap_bio(incoming, outgoing, server_hostname="localhost")
     with pytest.raises(ssl.SSLWantReadError):
@@ -230,7 +230,7 @@ def test_a_scanner_does_not_flood_the_log(ours_secure, own):
 
 
 def test_http_1_0_by_alpn(secure, own):
-    """As `curl -0` asks; the request itself is served as any other one."""
+    """A request as ``curl -0`` sends it is served as any other request."""
     context = anybody()
     context.set_alpn_protocols(["http/1.0"])
     listening = Listening(secure, files(own))

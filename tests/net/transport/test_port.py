@@ -1,4 +1,4 @@
-"""A port that can accept nothing rests, says so seldom, and goes on by itself."""
+"""Tests that a port without descriptors pauses, logs it once in LOG_INTERVAL, and resumes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.net.transport.loop import Peer
 
 
 class Listening:
-    """A listening socket that fails as often as a test wants, and counts how often it is asked."""
+    """A listening socket whose ``accept`` fails a given number of times and counts its calls."""
 
     def __init__(self, sock, *numbers):
         self._socket, self.numbers, self.asked = sock, list(numbers), 0
@@ -30,7 +30,7 @@ class Listening:
 
 @pytest.fixture
 def complaints(monkeypatch):
-    """What the log was told."""
+    """The reasons of the logged errors."""
     told = []
     monkeypatch.setattr(ports, "_last_logged", [])
     monkeypatch.setattr(ports._log, "error", lambda text, why: told.append(why))
@@ -45,7 +45,7 @@ def listening(net, peers, *numbers):
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS])
 def test_a_client_waits_while_there_is_nothing_to_accept_with(ours, complaints, number):
-    """Nothing spins meanwhile: the port asks once a rest, and complains once for all of them."""
+    """A paused port calls accept once in ACCEPT_RETRY, and logs one error."""
     server, client = Peer(), Peer()
     port = listening(ours, [server], *[number] * 3)
     ours.dial(port, client)
@@ -63,7 +63,7 @@ def test_a_connection_that_was_aborted_in_the_queue_costs_nobody_anything(ours, 
 
 
 def test_whoever_knows_that_there_is_no_room_is_believed(ours, complaints):
-    """The connection is not even accepted: it would take the descriptor of somebody who was let in."""
+    """The connection is not accepted, since it would take the descriptor of an accepted client."""
     server, room = Peer(), [False, False, True]
     port = listening(ours, [server])
     port.has_descriptors = lambda: room.pop(0) if room else True
@@ -116,7 +116,7 @@ def test_a_protocol_that_cannot_be_built_ends_that_connection_only(ours, monkeyp
 
 
 def test_a_crowd_is_let_in_by_turns(ours):
-    """A turn accepts so many at most, and the next one goes on."""
+    """A turn accepts ACCEPTS_PER_TURN connections at most, and the next turn continues."""
     count = ports.ACCEPTS_PER_TURN + 10
     servers = [Peer() for _ in range(count)]
     port = listening(ours, servers)
@@ -128,7 +128,7 @@ def test_a_crowd_is_let_in_by_turns(ours):
 
 
 class Gate:
-    """Counts as a worker's gate does."""
+    """A gate that counts connections as a worker's gate does."""
 
     def __init__(self):
         self.held = 0
@@ -158,7 +158,7 @@ def _no_room(*_args):
 
 @pytest.mark.parametrize("fails", [_in_the_stream, _in_the_factory])
 def test_a_connection_that_cannot_be_served_is_closed_and_counts_no_more(ours, monkeypatch, fails):
-    """The loop may have no memory for one more descriptor; the next connection is served again."""
+    """After the loop had no memory for a descriptor, the next connection is served."""
     told, server = [], Peer()
     monkeypatch.setattr(ports._log, "failure", told.append)
     port = listening(ours, [Peer(), server])

@@ -1,4 +1,4 @@
-"""What OpenSSL may answer and hardly ever does, shown with a stand-in for its connection."""
+"""Tests of a TLS stream with rare results of OpenSSL, which a scripted connection returns."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HOST = IPv4Address("TCP", "127.0.0.1", 1)
 
 
 class Loop:
-    """Keeps what it is asked to look at."""
+    """A loop that keeps what is registered with it."""
 
     def __init__(self):
         self.reads, self.writes = set(), set()
@@ -40,7 +40,7 @@ class Loop:
 
 
 class StandIn:
-    """Answers from a script: an exception class or value is raised, anything else returned.
+    """An OpenSSL connection that raises scripted exceptions and returns other scripted values.
 
     A script that is used up answers WANT_READ to reads and takes all that is written.
     """
@@ -119,7 +119,7 @@ def scene():
 
 
 def test_a_client_whose_first_step_fails_ends_with_that_and_not_with_what_follows_from_it():
-    """The host's answer was there before the first step: its certificate is refused in `start`."""
+    """The upstream's answer is received before the first step, so ``start`` rejects its certificate."""
     scene = Scene(shaken=False)
     rejected = SSL.Error([("esxiproxy", "", "certificate verify failed")])
     scene.tls.shakes = [rejected, SSL.Error([])]
@@ -131,7 +131,7 @@ def test_a_client_whose_first_step_fails_ends_with_that_and_not_with_what_follow
 
 
 def test_a_blocked_record_is_offered_again_whole_and_first(scene):
-    """After WANT_WRITE the retry begins with the same bytes and has no fewer."""
+    """After WANT_WRITE, the retry writes at least the same bytes."""
     scene.tls.sends = [SSL.WantWriteError, SSL.WantWriteError]
     scene.stream.write(b"first")
     scene.stream.write(b"second")
@@ -152,7 +152,7 @@ def test_a_short_write_goes_on_with_the_rest(scene):
 
 
 def test_a_write_that_wants_to_read_waits_for_a_read(scene):
-    """The socket is writable all the time: epoll would spin."""
+    """The socket is always writable, so epoll would spin."""
     scene.tls.sends = [SSL.WantReadError]
     scene.stream.write(b"blocked")
     assert not scene.writes and scene.reads
@@ -185,7 +185,7 @@ def test_a_queued_write_that_wants_to_read_disarms(scene):
 
 
 def test_a_read_that_wants_to_write_waits_for_the_socket(scene):
-    """No read is tried meanwhile (epoll would spin), and no write (it would overtake)."""
+    """No read is tried, since epoll would spin, and no write, since its bytes would be sent first."""
     scene.tls.recvs = [SSL.WantWriteError, b"after"]
     assert scene.stream.doRead() is None
     assert scene.writes and not scene.reads
@@ -208,7 +208,7 @@ def test_a_read_that_wants_to_write_twice(scene):
 
 
 def test_a_pause_while_a_read_wants_to_write(scene):
-    """The blocked answer still goes out; nothing is delivered before the resume."""
+    """The blocked bytes are still written; nothing is delivered before reading resumes."""
     scene.tls.recvs = [SSL.WantWriteError]
     scene.stream.doRead()
     scene.stream.pauseProducing()
@@ -223,7 +223,7 @@ def test_a_pause_while_a_read_wants_to_write(scene):
 
 
 def test_a_resume_looks_at_what_is_pending(scene):
-    """Epoll does not know of it; and the resume's caller gets nothing in its own stack."""
+    """Epoll does not report these bytes, and they are not delivered inside resumeProducing()."""
     scene.stream.pauseProducing()
     scene.tls.waiting = 5
     scene.tls.recvs = [b"stood"]
@@ -279,7 +279,7 @@ def test_a_client_that_leaves_in_the_call_that_read_its_hello_was_in_the_handsha
 
 
 def test_what_came_before_a_write_failed_is_delivered(scene):
-    """A host that answers in the middle of an upload and closes: its answer is there when the write fails."""
+    """An upstream answers during an upload and closes; its answer is delivered although the write fails."""
     scene.tls.sends = [SSL.SysCallError(32, "EPIPE")]
     scene.tls.recvs = [bytes(RECORD_SIZE)] * 8
     scene.stream.write(b"x")
@@ -318,7 +318,7 @@ def test_the_peers_close_notify_lets_the_queue_out_first(scene):
 
 
 def test_behind_the_peers_close_notify_the_queue_is_the_last_whoever_has_more(scene):
-    """A producer that was paused would be resumed, and nothing would ever look at the connection again."""
+    """A paused producer would be resumed, and the connection would never be served again."""
     producer = Producer()
     scene.stream.registerProducer(producer, True)
     scene.tls.sends = [SSL.WantWriteError]

@@ -1,4 +1,4 @@
-"""The reactor that makes our streams."""
+"""Tests of the reactor with streams, and of the write buffer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two legs over real streams, with the compiled way between them and without it: byte for byte the same."""
+"""Tests of two legs over real streams, with the fast path and without it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.wsclient import frame
 
 
 def frames_of(octets):
-    """Whole frames as they came, by opcode."""
+    """Yield the opcode and the bytes of each frame."""
     octets, at = bytes(octets), 0
     while at < len(octets):
         first, second = octets[at : at + 2]
@@ -37,7 +37,7 @@ def frames_of(octets):
 
 @implementer(IHandshakeListener)
 class Relayed(Leg):
-    """A leg whose session is nothing but its relay."""
+    """A leg without a session."""
 
     made, shaken, reason = False, 0, None
 
@@ -64,7 +64,7 @@ class Relayed(Leg):
         self.faults.append(error)
         super().fault(error)
 
-    # The valve
+    # Flow control
 
     def pauseProducing(self):
         self.blocked = True
@@ -82,13 +82,13 @@ class Relayed(Leg):
 
 
 class Down(Relayed, WebSocketServerProtocol):
-    """Toward the client."""
+    """The leg to the client."""
 
     requireMaskedClientFrames = True
 
 
 class Up(Relayed, WebSocketClientProtocol):
-    """Toward the upstream."""
+    """The leg to the upstream."""
 
     acceptMaskedServerFrames = False
 
@@ -108,7 +108,7 @@ KINDS = [(False, False), (False, True), (True, True), (True, False)]
 
 
 class Relay:
-    """Two connections with a relay between them: the far ends are the test's."""
+    """Two connections with a relay between them, whose far ends are peers of the test."""
 
     def __init__(self, certificate, kinds, rng):
         self.nets = [Net(True, tls, certificate) for tls in kinds]
@@ -149,7 +149,7 @@ def relay(certificate):
 
 
 def pour(rng, far, pieces):
-    """Write a stream in random pieces; what is left of it."""
+    """Write a random number of bytes, and remove them from ``pieces``."""
     size = min(rng.choice((1, 2, 7, 64, 1000, 20_000, 200_000)), len(pieces))
     far.transport.write(bytes(pieces[:size]))
     del pieces[:size]
@@ -194,7 +194,7 @@ def test_data_frames_pass_verbatim_and_control_frames_at_boundaries(relay, way, 
 
 @pytest.mark.parametrize("kinds", KINDS)
 def test_a_session_whose_ends_read_nothing_holds_256_kib(relay, way, kinds, monkeypatch):
-    """A direction holds what is queued: a write below the mark, and what one event reads on top of it."""
+    """A direction queues bytes up to the high-water mark, and the bytes that one more event reads."""
     most = {}
     queue = Stream._queue
 
@@ -265,7 +265,7 @@ def test_a_sink_that_goes_in_mid_stream_is_never_written_to_again(relay, way, ki
 
 
 class Watching(FrameWalker):
-    """Sees all that passes, as a trace does."""
+    """A walker that counts the bytes it is given, as a trace does."""
 
     def __init__(self):
         super().__init__(True)

@@ -1,4 +1,4 @@
-"""TLS sessions of clients that come again: by ticket and by id, over both transports."""
+"""Tests of TLS session resumption by ticket and by id, over both kinds of transport."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Pki:
     authority: Authority
     tls: ListenerTLS
     guarded: ListenerTLS
-    """The same, and clients show certificates."""
+    """A listener whose clients have certificates."""
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def way(request):
 
 
 class Later(datetime):
-    """pyOpenSSL's clock, ten days on."""
+    """pyOpenSSL's clock, set ten days ahead."""
 
     @classmethod
     def now(cls, tz=None):
@@ -54,7 +54,7 @@ class Later(datetime):
 
 
 class Caller:
-    """A client of the standard library's, which offers the session of its last call."""
+    """A client of the standard library that offers the session of its last connection."""
 
     def __init__(self, pki, way, certificate=None):
         self.context = ssl.create_default_context(cafile=pki.authority.path)
@@ -67,7 +67,7 @@ class Caller:
         self.session = None
 
     def call(self, net, port):
-        """Whether the session was resumed; the error where there was none."""
+        """Return whether the session was resumed, or the error of the connection."""
         return in_thread(net, self._talk, port.getHost().port)
 
     def _talk(self, number):
@@ -84,7 +84,7 @@ class Caller:
 
 
 class Door:
-    """A listening port with a listener's TLS; ``shown`` has the name in each client's certificate."""
+    """A listening port with a listener's TLS; ``shown`` has the name of each client's certificate."""
 
     def __init__(self, net, tls, clients=2):
         self.creator = net.server = CurrentContext(listener_context(tls))
@@ -109,7 +109,7 @@ class Door:
 
 
 def test_a_session_is_resumed(secure, pki, way):
-    """By ticket, and by the id of a session in our cache for a client without tickets."""
+    """Resumption is by ticket, or by the id of a cached session for a client without tickets."""
     door, caller = Door(secure, pki.tls, 3), Caller(pki, way)
     assert [caller.call(secure, door.port) for _ in range(3)] == [False, True, True]
 
@@ -121,7 +121,7 @@ def test_a_resumed_session_has_the_clients_certificate(secure, pki, way):
 
 
 def test_a_session_from_before_client_certificates_were_asked_for_opens_nothing(secure, pki, way):
-    """A reload that sets client_ca is a new context, which knows no session of the old one."""
+    """A reload that sets client_ca makes a new context without the sessions of the old one."""
     door, caller = Door(secure, pki.tls), Caller(pki, way)
     assert caller.call(secure, door.port) is False
     door.creator.replace(listener_context(pki.guarded))
@@ -130,7 +130,7 @@ def test_a_session_from_before_client_certificates_were_asked_for_opens_nothing(
 
 
 def test_a_session_under_another_authority_opens_nothing(secure, pki, way, tmp_path):
-    """A reload that changes client_ca: who was let in by the old authority is judged by the new one."""
+    """After a reload changes client_ca, an old authority's certificate is verified by the new one."""
     other = Authority(tmp_path, "another CA")
     door, caller = Door(secure, pki.guarded), Caller(pki, way, pki.authority.client("alice"))
     assert caller.call(secure, door.port) is False
@@ -141,7 +141,7 @@ def test_a_session_under_another_authority_opens_nothing(secure, pki, way, tmp_p
 
 
 def test_a_certificate_is_not_carried_to_where_none_is_asked_for(secure, pki, way):
-    """A reload without client_ca: nobody is known by a certificate any more."""
+    """After a reload without client_ca, no client is identified by a certificate."""
     door, caller = Door(secure, pki.guarded), Caller(pki, way, pki.authority.client("alice"))
     assert caller.call(secure, door.port) is False
     door.creator.replace(listener_context(pki.tls))
@@ -150,7 +150,7 @@ def test_a_certificate_is_not_carried_to_where_none_is_asked_for(secure, pki, wa
 
 
 def test_a_client_whose_certificate_has_expired_meanwhile_is_refused(secure, pki, way, monkeypatch):
-    """OpenSSL judges no certificate in a resumed handshake: we do."""
+    """OpenSSL does not verify a certificate in a resumed handshake, so esxiproxy does."""
     alice = pki.authority.client("alice", not_after=5 * DAY)
     door, caller = Door(secure, pki.guarded, 3), Caller(pki, way, alice)
     assert [caller.call(secure, door.port) for _ in range(2)] == [False, True]
@@ -161,7 +161,7 @@ def test_a_client_whose_certificate_has_expired_meanwhile_is_refused(secure, pki
 
 
 def test_a_client_with_an_authority_between_is_let_in_again(secure, pki, way, tmp_path):
-    """An intermediate authority that only the first handshake has shown."""
+    """Only the first handshake sends the intermediate certificate."""
     middle = issue(pki.authority.own, tmp_path, "middle", authority=True)
     leaf = issue(middle, tmp_path, "bob")
     leaf.path.write_text(leaf.pem + middle.pem)
@@ -171,7 +171,7 @@ def test_a_client_with_an_authority_between_is_let_in_again(secure, pki, way, tm
 
 
 def test_a_session_of_another_listener_opens_nothing(secure, pki, way):
-    """Two listeners of one process share neither keys nor cache."""
+    """Two listeners of one process share neither ticket keys nor cache."""
     caller = Caller(pki, way)
     assert caller.call(secure, Door(secure, pki.tls).port) is False
     door = Door(secure, pki.guarded, 1)

@@ -1,4 +1,4 @@
-"""What TLS adds: identity, the handshake, and an end that can be told from a cut."""
+"""Tests of the TLS transport: identity, handshake, and close_notify."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_the_first_write_may_be_in_handshake_completed(secure):
 
 
 def test_an_abort_in_handshake_completed_sends_nothing(secure):
-    """This is how an upstream with the wrong certificate is left."""
+    """An upstream with the wrong certificate is disconnected in this way."""
     client, server = Peer(), Peer()
     client.on_shaken = lambda peer: peer.transport.abortConnection()
     secure.dial(secure.listen(server), client)
@@ -85,7 +85,7 @@ def test_both_versions_carry_and_close(secure, version):
 
 
 def test_an_end_without_close_notify_is_a_loss(secure):
-    """Anybody on the way can send a FIN."""
+    """Any host on the path can send a FIN."""
     server = Peer()
     port = secure.listen(server)
 
@@ -118,7 +118,7 @@ def test_our_close_notify_is_sent(secure):
 
 
 def test_a_close_waits_for_the_peers_close_notify(secure):
-    """What the peer was sending still arrives; a peer that says nothing is the caller's to abort."""
+    """Bytes that the peer sends still arrive; the caller has to abort if the peer sends no close_notify."""
     server = Peer()
     port = secure.listen(server)
 
@@ -142,7 +142,7 @@ def test_a_close_waits_for_the_peers_close_notify(secure):
 
 
 def test_half_a_close_is_a_whole_one(ours_secure):
-    """TLS has no half: what was written goes out, then our close_notify; the peer's is the end."""
+    """Written bytes and a close_notify are sent; the peer's close_notify ends the connection."""
     server = Peer()
     port = ours_secure.listen(server)
 
@@ -166,7 +166,7 @@ def test_half_a_close_is_a_whole_one(ours_secure):
 
 
 def test_half_a_close_of_the_peers_is_a_whole_one(ours_secure):
-    """Whoever could go on writing over TCP hears of the end, and of no half of it."""
+    """An IHalfCloseableProtocol gets connectionLost, and no call for one half."""
     halves = []
 
     @implementer(IHalfCloseableProtocol)
@@ -253,7 +253,7 @@ def test_a_close_behind_early_bytes_waits_for_the_handshake(secure):
 
 
 def test_tls_that_cannot_be_made_is_the_end_for_the_protocol(ours_secure):
-    """What it holds under a limit comes back with ``connectionLost``."""
+    """``connectionLost`` releases the slots of a connection."""
     client, server = Peer(), Peer()
     port = ours_secure.listen(server)
 
@@ -268,7 +268,7 @@ def test_tls_that_cannot_be_made_is_the_end_for_the_protocol(ours_secure):
 
 @pytest.mark.parametrize("version", [SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION])
 def test_an_upstreams_session_is_resumed(ours_secure, version):
-    """The second handshake is short, and the certificate is there to be checked again."""
+    """The second handshake is abbreviated, and its certificate can be checked again."""
     net = ours_secure
     net.client = client_creator(version)
     resumed = []
@@ -284,7 +284,7 @@ def test_an_upstreams_session_is_resumed(ours_secure, version):
 
 
 def test_a_session_is_not_remembered_before_anything_was_read(ours_secure):
-    """A certificate that the protocol turns away leaves nothing behind."""
+    """After the protocol rejects a certificate, no session is kept."""
     client, server = Peer(), Peer()
     client.on_shaken = lambda peer: peer.transport.abortConnection()
     ours_secure.dial(ours_secure.listen(server), client)
@@ -303,7 +303,7 @@ def test_nothing_stays_behind_in_openssl(ours_secure):
 
 
 def test_the_reactors_own_calls_put_tls_on_the_socket(ours_secure, certificate):
-    """listenSSL and connectSSL take the creators of a listener and of an upstream."""
+    """listenSSL and connectSSL accept the creators of a listener and of an upstream."""
     net = ours_secure
     listening = CurrentContext(listener_context(ListenerTLS(certificate.path, certificate.key_path)))
     pin = Pin("sha256", certificate.sha256)
@@ -324,7 +324,7 @@ def test_the_reactors_own_calls_put_tls_on_the_socket(ours_secure, certificate):
 
 
 def test_the_tls_of_twisteds_creators_is_twisteds(ours_secure):
-    """They make connections on memory only; everything works, more slowly."""
+    """Twisted's creators need memory BIOs, so Twisted's TLS is used."""
     from twisted.internet.ssl import CertificateOptions
 
     net = ours_secure

@@ -1,4 +1,4 @@
-"""An upstream's TLS alert behind our handshake is told by its name, for consoles and for plain HTTP."""
+"""Tests that an upstream's TLS alert after the handshake is reported by name, for consoles and HTTP."""
 
 from __future__ import annotations
 

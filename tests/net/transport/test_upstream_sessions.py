@@ -1,4 +1,4 @@
-"""The remembered TLS session of an upstream: whose it is, and that its certificate is checked each time."""
+"""Tests of the TLS session kept for an upstream, whose certificate is checked for each connection."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def authority(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def certificate(authority):
-    """What the host shows; it has five days left, and those who signed it thirty."""
+    """The upstream's certificate is valid for five more days, and its authorities' for thirty."""
     return authority.server("host", not_after=5 * DAY)
 
 
 class Greeted:
-    """Ends a connection in order when the host has said something: by then its session is remembered."""
+    """A protocol that closes its connection after the first bytes, when the TLS session is kept."""
 
     def __init__(self, host):
         self._host = host
@@ -48,7 +48,7 @@ class Greeted:
 
 
 class Hosts:
-    """A port that resumes whatever session it once gave out, and a connector that dials it."""
+    """A port that resumes every session it has issued, and a connector to it."""
 
     def __init__(self, net, *chain, version=SSL.TLS1_3_VERSION):
         context = SSL.Context(SSL.TLS_SERVER_METHOD)
@@ -76,7 +76,7 @@ class Hosts:
         return Upstream(name, "127.0.0.1", self.port.getHost().port, True, verify, **more)
 
     def dial(self, upstream):
-        """What comes of one connection: None, or why the host was refused."""
+        """Connect once, and return None or the reason for which the certificate was rejected."""
         errors = []
         make = partial(HttpUpstream, upstream, SessionLimits(), self.net.reactor, b"")
         opened = self.connector.connect(upstream, make, SessionLimits())
@@ -89,7 +89,7 @@ class Hosts:
         return errors[0] if errors else None
 
     def store(self, upstream):
-        """What the upstream's chains end at: its clock can be set."""
+        """The trust store of the upstream, whose clock can be set."""
         return self.connector._tls_of(upstream)._context.get_cert_store()
 
 
@@ -129,7 +129,7 @@ def test_a_certificate_that_is_its_own_authority_resumes(ours_secure, tmp_path):
 
 
 def test_another_pin_or_rule_does_not_offer_the_session(hosts, authority, certificate):
-    """The host would have taken it, and the three last ones even share a context."""
+    """The upstream would accept the session, and the last three upstreams share a context."""
     first = hosts.upstream(verify=Verify.CA, ca=authority.path)
     pinned = replace(first, verify=Verify.PIN, pins=(pin(certificate),))
     more = replace(pinned, pins=(pin(certificate), Pin("sha256", "00" * 32)))
@@ -151,7 +151,7 @@ def test_two_upstreams_of_one_context_share_no_session(hosts):
 
 
 def test_a_reload_begins_without_sessions(hosts):
-    """Its connector is a new one."""
+    """A reload makes a new connector."""
     upstream = hosts.upstream()
     hosts.dial(upstream)
     hosts.connector = Connector(hosts.net.reactor)
@@ -161,7 +161,7 @@ def test_a_reload_begins_without_sessions(hosts):
 
 @pytest.mark.parametrize("change", ["pin", "name"])
 def test_a_resumed_handshake_is_refused_for_its_certificate(hosts, authority, certificate, change):
-    """Should a session get there by mistake, the certificate that it brings along is judged all the same."""
+    """The certificate of a session that belongs to another upstream is checked as well."""
     if change == "pin":
         upstream = hosts.upstream(verify=Verify.PIN, pins=(pin(certificate),))
         changed = replace(upstream, pins=(Pin("sha256", "00" * 32),))
@@ -179,7 +179,7 @@ def test_a_resumed_handshake_is_refused_for_its_certificate(hosts, authority, ce
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_certificate_that_has_expired_meanwhile_is_refused(ours_secure, authority, certificate, version):
-    """OpenSSL judges no chain in a resumed handshake.  The next one is whole: the host may be mended."""
+    """OpenSSL verifies no chain in a resumed handshake.  The next handshake is a full one."""
     hosts = Hosts(ours_secure, certificate, version=version)
     upstream = hosts.upstream(verify=Verify.CA, ca=authority.path)
     assert hosts.dial(upstream) is None
@@ -214,7 +214,7 @@ def test_with_the_machines_own_authorities_as_well(hosts, authority, monkeypatch
 
 
 def test_a_pinned_certificate_may_expire(hosts, certificate):
-    """A pin says everything about a certificate."""
+    """A pin is sufficient to accept a certificate."""
     upstream = hosts.upstream(verify=Verify.PIN, pins=(pin(certificate),))
     hosts.dial(upstream)
     hosts.store(upstream).set_time(datetime.now(UTC) + 10 * DAY)
