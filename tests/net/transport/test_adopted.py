@@ -36,7 +36,7 @@ def dial(shared):
     return client
 
 
-def test_it_serves_who_comes(plain, shared):
+def test_an_adopted_port_serves_clients(plain, shared):
     server = Peer()
     service = ListenerService("one", "ignored", One(server), plain.reactor, shared)
     service.startService()

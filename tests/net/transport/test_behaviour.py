@@ -38,7 +38,7 @@ class Producer:
         self.calls.append("stop")
 
 
-def test_an_echo_comes_back(net):
+def test_an_echo_arrives(net):
     """Written bytes arrive in order in both directions."""
     client, server = net.pair()
     server.on_octets = lambda peer, octets: peer.transport.write(octets)
@@ -148,7 +148,7 @@ def test_socket_options(net):
 # Connecting
 
 
-def test_a_refused_connection_says_so(net):
+def test_a_refused_connection_is_reported(net):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         factory = One(Peer())

@@ -17,7 +17,7 @@ from twisted.logger import globalLogPublisher
 from tests.net.transport.loop import One, Peer
 
 
-def test_a_host_that_speaks_before_we_look_is_heard_once_and_without_a_complaint(plain):
+def test_bytes_that_arrive_before_the_connect_is_handled_are_delivered_once(plain):
     """In one event, the read finishes the connect, and the reactor then calls doWrite again."""
     events = []
     globalLogPublisher.addObserver(events.append)

@@ -89,7 +89,7 @@ def test_a_stream_paused_by_another_in_the_same_batch_reads_nothing(way, ours):
     assert len(left.got) + len(right.got) == 1
 
 
-def test_a_descriptor_is_served_to_whoever_asked_last_and_the_one_before_has_no_say_in_it(loop):
+def test_a_descriptor_belongs_to_the_last_stream_that_registered_it(loop):
     before = Greedy(loop)
     heir = Heir(before)
     loop.addReader(heir)
@@ -101,7 +101,7 @@ def test_a_descriptor_is_served_to_whoever_asked_last_and_the_one_before_has_no_
     assert heir.served == STREAMS_PER_TURN
 
 
-def test_whoever_gives_its_descriptor_away_while_it_is_read_is_not_asked_to_write_any_more(loop):
+def test_a_stream_that_hands_its_descriptor_over_in_a_read_is_not_written(loop):
     before, written = Greedy(loop), []
     loop.addWriter(before)
     before.doWrite = lambda: written.append("before")
@@ -113,7 +113,7 @@ def test_whoever_gives_its_descriptor_away_while_it_is_read_is_not_asked_to_writ
     loop.removeReader(heir)
 
 
-def test_a_descriptor_that_is_another_s_since_is_not_served_for_the_one_before(loop):
+def test_an_event_of_a_closed_stream_is_not_served_by_a_new_one_with_its_descriptor(loop):
     """A descriptor is closed and reused within a turn; the event belongs to the old stream."""
     one, two = Greedy(loop), Greedy(loop)
     made = []
@@ -185,7 +185,7 @@ compiled = pytest.mark.skipif(fast_path.compiled() is None, reason=NO_COMPILER)
 
 @compiled
 @pytest.mark.parametrize("way", ["compiled"], indirect=True)
-def test_where_all_that_comes_is_for_fast_paths_the_next_is_waited_for_and_then_nobody_is_left(loop):
+def test_the_loop_waits_for_the_next_event_while_fast_paths_alone_are_served(loop):
     """The answer to a message is often ready before the reactor's turn ends."""
     stream = Passing(loop)
     stream.near.recv(1)
@@ -198,7 +198,7 @@ def test_where_all_that_comes_is_for_fast_paths_the_next_is_waited_for_and_then_
 
 @compiled
 @pytest.mark.parametrize("way", ["compiled"], indirect=True)
-def test_what_is_quick_waits_for_one_that_is_slow_and_not_for_all_of_them(loop):
+def test_a_fast_stream_waits_for_one_slow_stream_at_most(loop):
     passing, slow = Passing(loop), [Greedy(loop) for _ in range(4)]
     passing.near.recv(1)
     octets = frame(2, b"a key")
@@ -220,7 +220,7 @@ def test_what_is_quick_waits_for_one_that_is_slow_and_not_for_all_of_them(loop):
 
 @compiled
 @pytest.mark.parametrize("way", ["compiled"], indirect=True)
-def test_fast_paths_that_always_have_something_leave_the_reactor_its_turn(loop):
+def test_fast_paths_that_are_always_ready_leave_the_reactor_its_turn(loop):
     """Each end of a connection sends a frame back, so that one of them is always ready."""
     one = Passing(loop)
     one.near.recv(1)
@@ -236,7 +236,7 @@ def test_fast_paths_that_always_have_something_leave_the_reactor_its_turn(loop):
 
 @compiled
 @pytest.mark.parametrize("way", ["compiled"], indirect=True)
-def test_what_a_fast_path_leaves_is_the_stream_s_to_read(loop):
+def test_bytes_that_a_fast_path_leaves_are_passed_to_the_stream(loop):
     stream = Passing(loop)
     loop._ready()
     assert stream.left == b"x" and stream.lost is None
@@ -252,7 +252,7 @@ def test_an_error_of_the_socket_under_a_fast_path_is_a_lost_connection(loop):
 
 @compiled
 @pytest.mark.parametrize("way", ["compiled"], indirect=True)
-def test_what_else_a_fast_path_raises_ends_its_stream_alone(loop):
+def test_another_exception_of_a_fast_path_ends_its_stream_alone(loop):
     stream, other = Passing(loop), Greedy(loop)
     stream.walker.left = "none"
     loop._ready()
@@ -260,7 +260,7 @@ def test_what_else_a_fast_path_raises_ends_its_stream_alone(loop):
 
 
 @compiled
-def test_the_compiled_part_takes_nothing_else():
+def test_serve_rejects_invalid_arguments():
     serve = fast_path._compiled.serve
     for arguments in ((), (0, [], 0, print), ("0", {}, 0, print)):
         with pytest.raises(TypeError):

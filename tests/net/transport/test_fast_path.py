@@ -34,7 +34,7 @@ def message(rng, masked):
 
 
 @pytest.mark.parametrize(("name", "signature"), fast_path.OPENSSL.items())
-def test_what_is_called_of_openssl_is_as_we_know_it(name, signature):
+def test_openssl_functions_have_the_expected_types(name, signature):
     found = _openssl.ffi.addressof(_openssl.lib, name)
     assert _openssl.ffi.typeof(found).cname == signature
 
@@ -43,7 +43,7 @@ def test_want_read_is_the_number_that_is_compiled_in():
     assert SSL._lib.SSL_ERROR_WANT_READ == 2
 
 
-def test_a_word_in_the_environment_takes_it_out(monkeypatch):
+def test_an_environment_variable_disables_it(monkeypatch):
     monkeypatch.setenv("ESXIPROXY_TRANSPORTS", "python")
     assert fast_path.compiled() is None
     monkeypatch.delenv("ESXIPROXY_TRANSPORTS")
@@ -133,7 +133,7 @@ def stream(rng, masked):
 
 @compiled
 @pytest.mark.parametrize("seed", range(60))
-def test_it_passes_just_what_the_walker_passes_and_gives_back_the_rest_as_it_came(going, seed):
+def test_it_forwards_the_bytes_that_the_walker_forwards_and_returns_the_others(going, seed):
     rng = random.Random(seed)
     masked, max_frame = rng.random() < 0.5, rng.choice((None, None, 100_000, 1000))
     one, other = going(masked, max_frame), FrameWalker(masked, max_frame)
@@ -154,7 +154,7 @@ def test_it_passes_just_what_the_walker_passes_and_gives_back_the_rest_as_it_cam
 
 
 @compiled
-def test_what_the_sink_does_not_take_is_written_the_other_way(going):
+def test_bytes_that_the_socket_does_not_take_are_passed_to_write(going):
     one = going()
     one.near_out.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 5000)
     octets = frame(2, random.Random(1).randbytes(60_000), mask=MASK)
@@ -224,7 +224,7 @@ def test_it_reads_nothing_while_something_is_in_the_way(going, change):
 
 
 @compiled
-def test_a_number_that_is_none_is_raised(going):
+def test_a_walker_with_an_invalid_number_raises(going):
     one = going()
     way = one.fast_path()
     one.walker.left = "0"
@@ -250,14 +250,14 @@ def test_arguments_of_another_kind_are_refused(going):
 @pytest.mark.parametrize(
     "busy", [["stuck"], ("__init__",), ("stuck",) * 9], ids=["list", "no slot", "too many"]
 )
-def test_a_stream_that_says_it_in_another_way_is_refused(going, busy, monkeypatch):
+def test_a_stream_with_invalid_blockers_is_refused(going, busy, monkeypatch):
     monkeypatch.setattr(Ends, "FAST_PATH_BLOCKERS", busy)
     with pytest.raises(TypeError):
         going().fast_path()
 
 
 @compiled
-def test_a_fast_path_that_nobody_took_out_is_collected(going):
+def test_a_fast_path_that_was_not_removed_is_collected(going):
     one = going()
 
     class Held:

@@ -98,19 +98,19 @@ def test_nothing_there_is_no_end(scene):
     assert scene.go() is None and not scene.leg.heard and not scene.tls.cleared
 
 
-def test_behind_a_small_record_nobody_looks_for_another(scene):
+def test_a_small_record_is_the_last_one_read(scene):
     scene.tls.reads = [SMALL, AssertionError]
     assert scene.go() is None and scene.tls.sent == SMALL
 
 
 @pytest.mark.parametrize("error", [ERROR_SSL, WANT_WRITE, SYSCALL])
-def test_a_read_that_fails_is_python_s_and_its_error_is_left_to_be_found(scene, error):
+def test_a_failed_read_is_returned_to_python_with_its_error(scene, error):
     scene.tls.reads = [error]
     assert scene.go() == b"" and not scene.tls.cleared and not scene.leg.heard
 
 
 @pytest.mark.parametrize("error", [ERROR_SSL, WANT_WRITE, SYSCALL])
-def test_what_came_before_a_failure_is_python_s_as_well_and_the_error_disturbs_nobody(scene, error):
+def test_bytes_before_a_failure_are_returned_and_the_error_is_cleared(scene, error):
     """These bytes are delivered first, and delivery may write to another connection."""
     scene.tls.reads = [LARGE, error]
     assert scene.go() == LARGE and scene.tls.cleared == 1

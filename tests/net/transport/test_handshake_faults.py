@@ -164,7 +164,7 @@ def test_no_client_certificate(secure, authority, own, version):
     assert "client_ca is set, and the client sent no certificate" in record.detail
 
 
-def test_a_certificate_of_somebody_else(secure, authority, own, tmp_path):
+def test_a_certificate_of_another_host(secure, authority, own, tmp_path):
     mallory = Authority(tmp_path, "another CA").client("mallory")
     context = anybody()
     context.load_cert_chain(mallory.path, mallory.key_path)
@@ -193,7 +193,7 @@ def test_a_client_that_leaves_behind_its_hello(ours_secure, own, end):
 
 
 @pytest.mark.parametrize("end", [reset, lambda sock: None], ids=["reset", "fin"])
-def test_a_probe_that_says_nothing_leaves_no_record(secure, own, end):
+def test_a_probe_that_sends_nothing_leaves_no_record(secure, own, end):
     listening = Listening(secure, files(own))
     for _ in range(3):
         listening.do(end)

@@ -29,12 +29,12 @@ class Listening:
 
 
 @pytest.fixture
-def complaints(monkeypatch):
+def reasons(monkeypatch):
     """The reasons of the logged errors."""
-    told = []
+    reasons = []
     monkeypatch.setattr(ports, "_last_logged", [])
-    monkeypatch.setattr(ports._log, "error", lambda text, why: told.append(why))
-    return told
+    monkeypatch.setattr(ports._log, "error", lambda text, why: reasons.append(why))
+    return reasons
 
 
 def listening(net, peers, *numbers):
@@ -44,46 +44,46 @@ def listening(net, peers, *numbers):
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS])
-def test_a_client_waits_while_there_is_nothing_to_accept_with(ours, complaints, number):
+def test_a_client_waits_while_no_descriptor_is_left(ours, reasons, number):
     """A paused port calls accept once in ACCEPT_RETRY, and logs one error."""
     server, client = Peer(), Peer()
     port = listening(ours, [server], *[number] * 3)
     ours.dial(port, client)
     ours.until(lambda: server.made)
     assert client.made and client.lost is None
-    assert len(complaints) == 1 and port.socket.asked <= 5
+    assert len(reasons) == 1 and port.socket.asked <= 5
 
 
-def test_a_connection_that_was_aborted_in_the_queue_costs_nobody_anything(ours, complaints):
+def test_a_connection_that_was_aborted_in_the_queue_does_not_pause_the_port(ours, reasons):
     server = Peer()
     port = listening(ours, [server], errno.ECONNABORTED, errno.EPERM)
     ours.dial(port, Peer())
     ours.until(lambda: server.made)
-    assert not complaints
+    assert not reasons
 
 
-def test_whoever_knows_that_there_is_no_room_is_believed(ours, complaints):
+def test_a_port_pauses_while_has_descriptors_is_false(ours, reasons):
     """The connection is not accepted, since it would take the descriptor of an accepted client."""
     server, room = Peer(), [False, False, True]
     port = listening(ours, [server])
     port.has_descriptors = lambda: room.pop(0) if room else True
     ours.dial(port, Peer())
     ours.until(lambda: server.made)
-    assert complaints == ["few descriptors are left"] and not room
+    assert reasons == ["few descriptors are left"] and not room
 
 
-def test_two_ports_complain_once_for_both(ours, complaints):
+def test_two_ports_log_one_error(ours, reasons):
     ends = [Peer(), Peer()]
     for end in ends:
         ours.dial(listening(ours, [end], errno.EMFILE), Peer())
     ours.until(lambda: all(end.made for end in ends))
-    assert len(complaints) == 1
+    assert len(reasons) == 1
 
 
-def test_a_port_that_is_closed_while_it_rests_stays_closed(ours, complaints):
+def test_a_port_that_is_closed_while_it_is_paused_stays_closed(ours, reasons):
     port = listening(ours, [Peer()], *[errno.EMFILE] * 1000)
     ours.dial(port, Peer())
-    ours.until(lambda: complaints)
+    ours.until(lambda: reasons)
     asked = port.socket
     done = []
     port.stopListening().addCallback(lambda _: done.append(True))
@@ -95,8 +95,8 @@ def test_a_port_that_is_closed_while_it_rests_stays_closed(ours, complaints):
 
 
 def test_a_protocol_that_cannot_be_built_ends_that_connection_only(ours, monkeypatch):
-    told, server = [], Peer()
-    monkeypatch.setattr(ports._log, "failure", told.append)
+    reasons, server = [], Peer()
+    monkeypatch.setattr(ports._log, "failure", reasons.append)
     port = listening(ours, [server])
     build, calls = port.factory.buildProtocol, []
 
@@ -112,7 +112,7 @@ def test_a_protocol_that_cannot_be_built_ends_that_connection_only(ours, monkeyp
     ours.until(lambda: first.lost)
     ours.dial(port, Peer())
     ours.until(lambda: server.made)
-    assert len(told) == 1
+    assert len(reasons) == 1
 
 
 def test_a_crowd_is_let_in_by_turns(ours):
@@ -159,16 +159,16 @@ def _no_room(*_args):
 @pytest.mark.parametrize("fails", [_in_the_stream, _in_the_factory])
 def test_a_connection_that_cannot_be_served_is_closed_and_counts_no_more(ours, monkeypatch, fails):
     """After the loop had no memory for a descriptor, the next connection is served."""
-    told, server = [], Peer()
-    monkeypatch.setattr(ports._log, "failure", told.append)
+    reasons, server = [], Peer()
+    monkeypatch.setattr(ports._log, "failure", reasons.append)
     port = listening(ours, [Peer(), server])
     port.gate = gate = Gate()
     address = ("127.0.0.1", port.getHost().port)
     with monkeypatch.context() as broken, socket.create_connection(address) as client:
         client.settimeout(10)
         fails(port, broken)
-        ours.until(lambda: told)
+        ours.until(lambda: reasons)
         assert client.recv(1) == b"" and gate.held == 0
     ours.dial(port, Peer())
     ours.until(lambda: server.made or gate.held)
-    assert gate.held == 1 and len(told) == 1
+    assert gate.held == 1 and len(reasons) == 1

@@ -247,7 +247,7 @@ def test_a_pause_ends_the_read_loop(scene):
     assert len(scene.peer.chunks) == 1
 
 
-def test_what_came_before_a_fault_is_delivered(scene):
+def test_bytes_before_an_error_are_delivered(scene):
     scene.tls.recvs = [bytes(RECORD_SIZE), SSL.SysCallError(104, "ECONNRESET")]
     assert scene.stream.doRead() is CONNECTION_LOST
     assert scene.peer.chunks == [RECORD_SIZE]
@@ -278,7 +278,7 @@ def test_a_client_that_leaves_in_the_call_that_read_its_hello_was_in_the_handsha
     scene.far.close()
 
 
-def test_what_came_before_a_write_failed_is_delivered(scene):
+def test_bytes_before_a_failed_write_are_delivered(scene):
     """An upstream answers during an upload and closes; its answer is delivered although the write fails."""
     scene.tls.sends = [SSL.SysCallError(32, "EPIPE")]
     scene.tls.recvs = [bytes(RECORD_SIZE)] * 8
@@ -317,7 +317,7 @@ def test_the_peers_close_notify_lets_the_queue_out_first(scene):
     assert scene.tls.sent == b"queued"
 
 
-def test_behind_the_peers_close_notify_the_queue_is_the_last_whoever_has_more(scene):
+def test_after_the_peers_close_notify_the_write_buffer_is_the_last_even_with_a_producer(scene):
     """A paused producer would be resumed, and the connection would never be served again."""
     producer = Producer()
     scene.stream.registerProducer(producer, True)

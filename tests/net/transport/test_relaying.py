@@ -214,7 +214,7 @@ def test_a_session_whose_ends_read_nothing_holds_256_kib(relay, way, kinds, monk
 
 
 @pytest.mark.parametrize("kinds", KINDS)
-def test_what_comes_right_before_the_end_arrives_and_the_end_after_it(relay, way, kinds):
+def test_bytes_right_before_the_end_arrive_before_it(relay, way, kinds):
     scene = relay(kinds, random.Random(1))
     whole = frame(2, b"x" * 1000, mask=MASK)
     scene.client.transport.write(whole)
@@ -250,7 +250,7 @@ def test_a_bad_record_ends_the_leg_with_the_error_that_it_is(relay, way, kinds):
 
 
 @pytest.mark.parametrize("kinds", KINDS)
-def test_a_sink_that_goes_in_mid_stream_is_never_written_to_again(relay, way, kinds):
+def test_a_closed_sink_is_never_written_to_again(relay, way, kinds):
     scene = relay(kinds, random.Random(1))
     whole = frame(2, b"x" * 60_000, mask=MASK)
     scene.client.transport.write(whole)

@@ -141,7 +141,7 @@ def test_a_close_waits_for_the_peers_close_notify(secure):
     assert isinstance(server.lost, error.ConnectionDone)
 
 
-def test_half_a_close_is_a_whole_one(ours_secure):
+def test_a_half_close_closes_the_connection(ours_secure):
     """Written bytes and a close_notify are sent; the peer's close_notify ends the connection."""
     server = Peer()
     port = ours_secure.listen(server)
@@ -165,7 +165,7 @@ def test_half_a_close_is_a_whole_one(ours_secure):
     assert isinstance(server.lost, error.ConnectionDone)
 
 
-def test_half_a_close_of_the_peers_is_a_whole_one(ours_secure):
+def test_a_half_close_of_the_peer_closes_the_connection(ours_secure):
     """An IHalfCloseableProtocol gets connectionLost, and no call for one half."""
     halves = []
 
