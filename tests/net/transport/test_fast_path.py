@@ -6,13 +6,14 @@ import gc
 import random
 import socket
 import weakref
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.bindings._rust import _openssl
 from OpenSSL import SSL
 
 from esxiproxy.core.websocket.frames import FrameWalker, control_frame
-from esxiproxy.net.transport import fast_path
+from esxiproxy.net.transport import constants, fast_path
 from esxiproxy.net.transport.write_buffer import WriteBuffer
 from tests.packages import NO_COMPILER
 from tests.wsclient import frame
@@ -41,6 +42,15 @@ def test_openssl_functions_have_the_expected_types(name, signature):
 
 def test_want_read_is_the_number_that_is_compiled_in():
     assert SSL._lib.SSL_ERROR_WANT_READ == 2
+
+
+def test_the_compiled_part_has_the_bounds_of_the_python_part():
+    header = (Path(constants.__file__).parent / "compiled.h").read_text()
+    for name in ("RECORDS_PER_EVENT", "SMALL_RECORD", "MAX_EVENTS", "STREAMS_PER_TURN"):
+        assert f" {name} = {getattr(constants, name)}," in header
+    assert " RECORD_SIZE = 16 * 1024," in header and constants.RECORD_SIZE == 16 * 1024
+    assert " BUFFER_SIZE = RECORDS_PER_EVENT * RECORD_SIZE," in header
+    assert constants.READ_SIZE == constants.TLS_READ_SIZE == 6 * 16 * 1024
 
 
 def test_an_environment_variable_disables_it(monkeypatch):
