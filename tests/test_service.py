@@ -665,3 +665,19 @@ def test_a_health_check_in_a_drain_is_a_503_and_leaves_no_record(tmp_path):
     assert not world.service.running and not len(world.service.proxy.sessions)
     assert not [event for event in told if "SessionLog" in str(event["log_namespace"])]
     assert (tmp_path / "access.log").read_bytes() == b""
+
+
+def test_all_ports_are_closed_while_the_sessions_stay_open(tmp_path):
+    world = World(tmp_path, ONE + "health = /readyz\n" + TWO)
+    client, host = world.console()
+    closed = []
+    world.service.close_ports().addCallback(closed.append)
+    world.advance(0.1)
+    assert closed and world.ports == [] and world.service.draining_ports == []
+    host.send(frame(2, b"still here"))
+    world.pump()
+    assert b"still here" in client.received
+    client.close()
+    world.service.stopService()
+    world.advance(1)
+    assert not world.service.running

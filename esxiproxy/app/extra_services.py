@@ -104,6 +104,11 @@ class ExtraServices(MultiService):
         super(MultiService, self).stopService()
         return DeferredList([Deferred.fromCoroutine(self._stopped(place)) for place in self._slots.values()])
 
+    def stop_manhole(self) -> Deferred[Any]:
+        """Close the port of the manhole, and the operators' connections."""
+        places = [place for (key, _), place in self._slots.items() if key == "manhole"]
+        return DeferredList([Deferred.fromCoroutine(self._stopped(place)) for place in places])
+
     # The observer
 
     def opened(self, session: Session) -> None:

@@ -11,7 +11,14 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from twisted.application.service import MultiService, Service
-from twisted.internet.defer import CancelledError, Deferred, DeferredLock, maybeDeferred, succeed
+from twisted.internet.defer import (
+    CancelledError,
+    Deferred,
+    DeferredList,
+    DeferredLock,
+    maybeDeferred,
+    succeed,
+)
 from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.logger import Logger
 
@@ -141,6 +148,10 @@ class ProxyService(MultiService):
     async def _retire(self) -> None:
         await maybeDeferred(cast(Any, self._listeners.stopService))
         await self.proxy.retire(self._config.upgrade_timeout)
+
+    def close_ports(self) -> Deferred[Any]:
+        """Close every listener and the manhole; the sessions stay open."""
+        return DeferredList([maybeDeferred(self._listeners.stopService), self._extra_services.stop_manhole()])
 
     @property
     def draining_ports(self) -> list[IListeningPort]:

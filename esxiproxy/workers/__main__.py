@@ -40,7 +40,7 @@ class CommandReader:
             self._worker.command_received(WorkerCommand(word), *content)
 
     def childConnectionLost(self, name: Any, reason: Failure) -> None:
-        self._worker.command_received(WorkerCommand.DRAIN)
+        self._worker.master_lost()
 
 
 def main() -> int:

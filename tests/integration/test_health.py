@@ -67,3 +67,24 @@ def test_a_drain_answers_503_where_there_is_a_health_check(workers: int, tmp_pat
             assert crew._process is not None and crew._process.wait(15) == 0
             assert not accepts(public)
         assert "readyz" not in log.read_text() + crew.log()
+
+
+@pytest.mark.parametrize("draining", [False, True], ids=["serving", "draining"])
+def test_workers_without_a_master_free_the_port_of_the_health_check(draining: bool, tmp_path) -> None:
+    """A new master can bind it at once, while the workers drain."""
+    with (
+        EchoUpstream() as upstream,
+        Crew(TEXT.format(workers=2, port=upstream.port, log=tmp_path / "access.log")) as crew,
+    ):
+        public, inner = crew.ports["public"], crew.ports["inner"]
+        clients = opened(public, 4)
+        if draining:
+            os.kill(crew.pid, signal.SIGTERM)
+            until(lambda: not accepts(inner), "the drain has begun")
+            assert accepts(public)
+        os.kill(crew.pid, signal.SIGKILL)
+        until(lambda: not accepts(public), "no worker listens any more", 5)
+        assert all(echoes(client) for client in clients)
+        with socket.create_server(("127.0.0.1", public)):
+            pass
+        let_go(clients)

@@ -98,6 +98,14 @@ class Worker(MultiService):
         else:
             self._ended()
 
+    def master_lost(self) -> None:
+        """Drain without any listening socket, so that a new master can bind all addresses at once."""
+        self._shut_gate()
+        self._gate.close()  # a drain may have left ports open that answer health checks
+        closing = self._proxy.close_ports()
+        closing.addErrback(lambda failure: self._log.failure("closing the listeners failed", failure))
+        self._ended()
+
     def _retire(self) -> None:
         self._shut_gate()
         retiring = self._proxy.retire()
