@@ -92,6 +92,12 @@ def remove_stale(path: str) -> None:
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:
+        holder = _other_holder(path)
+        if holder is not None:
+            raise BindError(
+                f"process {holder} has locked {path}, whose socket was removed: stop that process, "
+                f"or remove {path}.lock if the process is not a proxy"
+            ) from None
         _unlink_lock(path)
         return
     except OSError as error:
@@ -130,6 +136,20 @@ def _check_stale(place: str, path: str) -> None:
                 f"{path} is there, and may be in use: {error.strerror}; remove it if no process has it"
             ) from error
     raise BindError(f"another process listens on {path}: stop it, or listen elsewhere")
+
+
+def _other_holder(path: str) -> int | None:
+    """Return the PID in the lock file of a socket if it is a running process other than this one."""
+    try:
+        holder = int(os.readlink(f"{path}.lock"))
+        if holder == os.getpid():
+            return None
+        os.kill(holder, 0)
+    except PermissionError:  # it runs as another user
+        return holder
+    except (OSError, ValueError, OverflowError):
+        return None
+    return holder
 
 
 def _unlink_lock(path: str) -> None:

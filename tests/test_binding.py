@@ -166,3 +166,40 @@ def test_a_path_as_long_as_they_may_be(tmp_path, reactor, name):
 
 def test_an_abstract_address_is_nobody_s_file(reactor):
     remove_stale("\0esxiproxy-test")
+
+
+@pytest.fixture
+def ours():
+    return with_fast_transports(SelectReactor())
+
+
+def test_the_socket_of_another_process_stays_when_this_one_ends(path, ours):
+    binding = bind(path, ours)
+    os.unlink(path)
+    leave_behind(path + "x", os.getppid())
+    os.replace(path + "x", path)
+    os.replace(f"{path}x.lock", f"{path}.lock")
+    inode = os.stat(path).st_ino
+    release(binding, ours)
+    assert os.stat(path).st_ino == inode and os.readlink(f"{path}.lock") == str(os.getppid())
+
+
+def test_a_socket_that_was_removed_is_no_obstacle_to_the_end(path, ours):
+    binding = bind(path, ours)
+    os.unlink(path)
+    release(binding, ours)
+    assert os.listdir(os.path.dirname(path)) == []
+
+
+def test_a_lock_of_a_process_that_runs_is_an_error(path, reactor):
+    """That process still listens, and would remove the new socket when it ends."""
+    os.symlink(str(os.getppid()), f"{path}.lock")
+    with pytest.raises(BindError, match=rf"process {os.getppid()} has locked {path}, whose socket was "):
+        bind(path, reactor)
+    assert os.readlink(f"{path}.lock") == str(os.getppid())
+
+
+@pytest.mark.parametrize("holder", [str(1 << 22), str(1 << 80), "elsewhere"])
+def test_a_lock_of_no_process_is_removed(path, reactor, holder):
+    os.symlink(holder, f"{path}.lock")
+    release(bind(path, reactor), reactor)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Protocol
 
 from twisted.internet import tcp, unix
@@ -147,10 +148,13 @@ class UNIXPort(_Accepting, unix.Port):  # type: ignore[misc]
     """
 
     _adopted = False
+    _bound_file: os.stat_result | None = None
 
     def startListening(self) -> None:
         if self._preexistingSocket is None:
             super().startListening()
+            with suppress(OSError):  # an abstract address has no file
+                self._bound_file = os.lstat(self._bindPath)
             return
         self._adopted, self._shouldShutdown = True, False
         tcp._reservedFD.reserve()
@@ -161,5 +165,12 @@ class UNIXPort(_Accepting, unix.Port):  # type: ignore[misc]
         self.startReading()
 
     def connectionLost(self, reason: Any) -> None:
-        lost = tcp.Port.connectionLost if self._adopted else unix.Port.connectionLost
-        lost(self, reason)
+        """Close the socket, and remove its file unless another process has bound the path since."""
+        if not self._adopted:
+            with suppress(OSError):
+                if self._bound_file and os.path.samestat(os.lstat(self._bindPath), self._bound_file):
+                    os.unlink(self._bindPath)
+            if self.lockFile is not None:
+                with suppress(OSError, ValueError):  # ValueError: the lock is another process's now
+                    self.lockFile.unlock()
+        tcp.Port.connectionLost(self, reason)
