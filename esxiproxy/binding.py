@@ -6,6 +6,7 @@ import os
 import secrets
 import socket
 import stat
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, TypeVar, cast
@@ -24,6 +25,8 @@ from esxiproxy.core.config.listen_address import LONGEST_PATH
 from esxiproxy.core.startup import BindError
 
 Bound = TypeVar("Bound")
+_LISTEN_DELAY = 0.05
+"""Seconds after which a socket that a running process has bound is probed again."""
 
 _log = Logger()
 
@@ -122,20 +125,34 @@ def remove_stale(path: str) -> None:
 
 
 def _check_stale(place: str, path: str) -> None:
-    """Raise Unbound unless the kernel says that no process listens on the socket."""
+    """Raise BindError unless the kernel says that no process listens on the socket at ``place``.
+
+    A process that starts binds its socket a moment before it listens.  So when the process that holds the
+    lock is running, the socket is probed a second time.
+    """
+    refused = _refuses(place, path)
+    if refused and _other_holder(path) is not None:
+        time.sleep(_LISTEN_DELAY)
+        refused = _refuses(place, path)
+    if not refused:
+        raise BindError(f"another process listens on {path}: stop it, or listen elsewhere")
+
+
+def _refuses(place: str, path: str) -> bool:
+    """Whether a connection to the socket is refused; raises BindError when that cannot be found out."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.setblocking(False)
         try:
             probe.connect(place)
         except ConnectionRefusedError:
-            return
+            return True
         except BlockingIOError:  # its queue is full
-            pass
+            return False
         except OSError as error:
             raise BindError(
                 f"{path} is there, and may be in use: {error.strerror}; remove it if no process has it"
             ) from error
-    raise BindError(f"another process listens on {path}: stop it, or listen elsewhere")
+    return False
 
 
 def _other_holder(path: str) -> int | None:

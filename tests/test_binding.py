@@ -203,3 +203,24 @@ def test_a_lock_of_a_process_that_runs_is_an_error(path, reactor):
 def test_a_lock_of_no_process_is_removed(path, reactor, holder):
     os.symlink(holder, f"{path}.lock")
     release(bind(path, reactor), reactor)
+
+
+def test_a_socket_that_is_bound_and_listens_a_moment_later_stays(path, monkeypatch):
+    os.symlink(str(os.getppid()), f"{path}.lock")
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(path)
+        monkeypatch.setattr("time.sleep", lambda seconds: other.listen())
+        with pytest.raises(BindError, match="another process listens on"):
+            remove_stale(path)
+        assert listens(path)
+
+
+@pytest.mark.parametrize("holder", [str(os.getpid()), str(1 << 22), ""])
+def test_nothing_is_waited_for_when_no_other_process_holds_the_lock(path, monkeypatch, holder):
+    leave_behind(path, os.getpid())
+    os.unlink(f"{path}.lock")
+    if holder:
+        os.symlink(holder, f"{path}.lock")
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("it waits"))
+    remove_stale(path)
+    assert os.listdir(os.path.dirname(path)) == []
