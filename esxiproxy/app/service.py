@@ -67,7 +67,7 @@ class ProxyService(MultiService):
         self._turn = DeferredLock()
         self._stopping: Deferred[Any] = succeed(None)
         self._aborted = False
-        descriptors = Descriptors()
+        self._descriptors = descriptors = Descriptors()
         descriptors.raise_limit()
         self._extra_services = ExtraServices(reactor, lambda: self.proxy.sessions, inherited)
         state = open_state(config.state, reactor, reactor)
@@ -162,6 +162,7 @@ class ProxyService(MultiService):
         self._aborted = False
         self._warn()
         super().startService()
+        self._descriptors.check_started()
 
     def stopService(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._stop())

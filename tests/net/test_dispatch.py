@@ -329,6 +329,14 @@ def test_a_health_check_reports_whether_new_consoles_are_accepted(http, octets):
         assert found.values(b"Connection") == [b"close"] and found.values(b"Cache-Control") == [b"no-store"]
 
 
+def test_a_health_check_says_when_no_descriptor_is_left():
+    scene = HttpScene(edge=HEALTH)
+    scene.admission._has_descriptors = lambda dials: False
+    scene.ask(get(b"/readyz"))
+    found = read(scene.client.received)
+    assert (found.status, found.body) == (503, b"no file descriptors left\n")
+
+
 def test_a_health_check_by_head_has_no_body():
     found = read(probed(get(b"/readyz", method=b"HEAD")), bodiless=True)
     assert (found.status, found.values(b"Content-Length"), found.rest) == (200, [b"6"], b"")

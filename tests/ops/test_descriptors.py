@@ -1,15 +1,19 @@
 """Descriptors are counted, raised to what the system grants, and refused before the kernel refuses them."""
 
+import errno
 import os
 import resource
+import socket
 import subprocess
 import sys
+import time
+from functools import partial
 
 import pytest
 
 from esxiproxy.core.startup import StartupError
 from esxiproxy.ops.process import descriptors
-from esxiproxy.ops.process.descriptors import Descriptors, used_descriptors
+from esxiproxy.ops.process.descriptors import Descriptors, explain, used_descriptors
 
 _TWISTD = "import sys; from twisted.scripts.twistd import run; sys.exit(run())"
 
@@ -94,6 +98,75 @@ def test_a_limit_for_one_session_is_none(monkeypatch):
     files.raise_limit()
     files.now = 8  # the client
     assert files.may_admit()
+
+
+def test_after_the_start_one_session_and_what_is_opened_later_fit_in():
+    Bounded(76, used=7).check_started()
+    with pytest.raises(StartupError, match="7 are open and 64 are reserved, so at least 76 are needed"):
+        Bounded(75, used=7).check_started()
+
+
+def test_a_limit_that_is_too_low_for_the_workers_is_an_error(monkeypatch):
+    monkeypatch.setattr(descriptors, "_limits", lambda: (100, 100))
+    Bounded(100, used=7).take_all(93)
+    with pytest.raises(StartupError) as caught:
+        Bounded(100, used=7).take_all(94)
+    assert str(caught.value).startswith(
+        "the limit on open files, 100, is too low for the workers: 7 are open and the workers need 94, so at "
+        "least 101 are needed: raise it (LimitNOFILE= in systemd, "
+    )
+
+
+@pytest.mark.parametrize("number", [errno.EBADF, errno.EMFILE])
+def test_an_error_that_the_limit_has_caused_names_it(monkeypatch, number):
+    monkeypatch.setattr(descriptors, "_limits", lambda: (100, 100))
+    said = explain(OSError(number, "as the kernel says"))
+    assert said.startswith("as the kernel says; the limit on open files is 100: raise it (LimitNOFILE= in ")
+    assert explain(FileNotFoundError(errno.ENOENT, "no such file")) == "no such file"
+
+
+@pytest.mark.parametrize(("workers", "enough"), [(1, 80), (2, 90)])
+def test_at_any_limit_it_ends_or_answers_for_consoles(tmp_path, workers, enough):
+    """With a limit at which it stays, it is ready for a console; with a lower one the last line says why."""
+    path = tmp_path / "proxy.ini"
+    path.write_text(
+        f"[proxy]\nworkers = {workers}\n[listener one]\nlisten = unix:{tmp_path}/socket\nupstream = esxi\n"
+        "health = /readyz\n[upstream esxi]\nurl = ws://192.0.2.10\n"
+    )
+    command = [sys.executable, "-c", _TWISTD, "-n", "--pidfile=", "esxiproxy", "--config", str(path)]
+    served = 0
+    for limit in range(enough - 10, enough + 1, 2):
+        with open(tmp_path / "log", "w+") as log:
+            process = subprocess.Popen(
+                command,
+                preexec_fn=partial(resource.setrlimit, resource.RLIMIT_NOFILE, (limit, limit)),
+                stdout=log,
+                stderr=log,
+            )
+            while process.poll() is None and not (answer := probed(tmp_path / "socket")):
+                time.sleep(0.05)
+            process.terminate()
+            process.wait(30)
+            said = (tmp_path / "log").read_text()
+        if process.returncode:
+            assert served == 0, said
+            assert "esxiproxy: " in said and f"the limit on open files, {limit}, leaves none for" in said
+        else:
+            assert answer.startswith(b"HTTP/1.1 200 "), (limit, answer, said)
+            served += 1
+    assert served
+
+
+def probed(path):
+    """The answer to a health check; empty when none came."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(5)
+        try:
+            client.connect(str(path))
+            client.sendall(b"GET /readyz HTTP/1.0\r\n\r\n")
+            return client.recv(4096)
+        except OSError:
+            return b""
 
 
 @pytest.mark.parametrize("workers", [1, 2])

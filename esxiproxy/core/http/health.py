@@ -23,13 +23,15 @@ def asks_for_health(head: RequestHead, path: bytes | None) -> bool:
     return True
 
 
-def health(head: RequestHead, draining: bool) -> bytes:
+def health(head: RequestHead, draining: bool, has_descriptors: bool = True) -> bytes:
     """Return the answer to a health check, after which the connection is closed.
 
+    It is 503 in a drain, and while no file descriptor is left for one more session; 200 otherwise.
     A worker that only retires answers 200, since its successor takes new consoles on the same port.
     """
-    line = b"HTTP/1.1 503 Service Unavailable" if draining else b"HTTP/1.1 200 OK"
-    body = b"draining\n" if draining else b"ready\n"
+    ready = has_descriptors and not draining
+    line = b"HTTP/1.1 200 OK" if ready else b"HTTP/1.1 503 Service Unavailable"
+    body = b"ready\n" if ready else b"draining\n" if draining else b"no file descriptors left\n"
     fields = [
         b"Content-Type: text/plain; charset=utf-8",
         b"Cache-Control: no-store",

@@ -84,6 +84,11 @@ class Admission:
         """Number of admitted sessions that have no upstream connection, and no descriptor for one, yet."""
         return len(self._dials)
 
+    @property
+    def has_descriptors(self) -> bool:
+        """Whether a file descriptor is left to dial with for one more session."""
+        return self._has_descriptors(self.dialling)
+
     # Steps of a session, in order
 
     def take_handshake_slot(self, listener: str, limits: ConnectionLimits) -> Slot:
@@ -114,7 +119,7 @@ class Admission:
 
         Raises OutOfDescriptors, LimitReached or StateUnavailable.
         """
-        if not self._has_descriptors(self.dialling):
+        if not self.has_descriptors:
             self.refusals["descriptors"] += 1
             raise OutOfDescriptors("no file descriptor left for one more session")
         self._taken[session.id] = ()

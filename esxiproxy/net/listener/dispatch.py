@@ -148,7 +148,9 @@ class Dispatch(Protocol):
 
     def _answer_health_check(self, head: RequestHead) -> None:
         """Answer a health check.  It is no session: it is neither logged nor counted by a session limit."""
-        self.transport.write(health(head, self.factory.sessions.draining))
+        factory = self.factory
+        has_descriptors = factory.gateway.admission.has_descriptors
+        self.transport.write(health(head, factory.sessions.draining, has_descriptors))
         self._close()
 
     def _request(self, head: RequestHead) -> Request:

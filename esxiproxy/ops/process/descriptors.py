@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 
@@ -16,8 +17,13 @@ _RECOUNT_EVERY = 64
 """Questions that one count is good for, at most."""
 _SESSION = 2
 """Descriptors of a session: its client and its upstream."""
+_OPENED_LATER = 3
+"""Descriptors that are opened after the start and stay open: the reactor's pair of sockets for signals, and
+with the first connection the epoll set of the transports."""
 _EACH = 3
 """Descriptors that may have been opened since for each of them: a client, its upstream, a name look-up."""
+
+_HOW_TO_RAISE = "raise it (LimitNOFILE= in systemd, ulimit -n in a shell, --ulimit nofile= in a container)"
 
 
 class Descriptors:
@@ -52,19 +58,35 @@ class Descriptors:
             sessions="any number of" if self.sessions is None else self.sessions,
         )
 
-    def take_all(self) -> None:
-        """Raise the limit to what the system grants.  Raises CannotStart if no session can be served."""
+    def take_all(self, children: int = 0) -> None:
+        """Raise the limit to what the system grants.
+
+        ``children`` is the number of descriptors that this process opens for its child processes.  Raises
+        StartupError when the limit is too low for one session or for the child processes.
+        """
         soft, hard = _limits()
         if soft < hard and not _set_limit(hard):
             self._log.warn("the limit on open files stays at {soft:g}, below {hard:g}", soft=soft, hard=hard)
         self.limit = _limits()[0]
+        self._require(_SESSION)
         used = self._used()
-        if not self._have(_SESSION, self._reserve):
-            needed = used + self._reserve + _SESSION
+        if used + children > self.limit:
+            raise StartupError(
+                f"the limit on open files, {self.limit:g}, is too low for the workers: {used} are open and "
+                f"the workers need {children}, so at least {used + children} are needed: {_HOW_TO_RAISE}"
+            )
+
+    def check_started(self) -> None:
+        """Raise StartupError if no session can be served, now that all that runs all the time is open."""
+        self._require(_SESSION + _OPENED_LATER)
+
+    def _require(self, more: int) -> None:
+        used = self._used()
+        if used + more > self.limit - self._reserve:
+            needed = used + self._reserve + more
             raise StartupError(
                 f"the limit on open files, {self.limit:g}, leaves none for a session: {used} are open and "
-                f"{self._reserve} are reserved, so at least {needed} are needed: raise it "
-                "(LimitNOFILE= in systemd, ulimit -n in a shell, --ulimit nofile= in a container)"
+                f"{self._reserve} are reserved, so at least {needed} are needed: {_HOW_TO_RAISE}"
             )
 
     def may_admit(self, dials: int = 0) -> bool:
@@ -99,6 +121,16 @@ def used_descriptors() -> int:
         return os.stat(_FOLDER).st_size or len(os.listdir(_FOLDER)) - 1
     except OSError:
         return 0
+
+
+def explain(error: OSError) -> str:
+    """Return the text of an error, with the limit on open files when that is the cause.
+
+    posix_spawn(3) fails with EBADF for a descriptor that was opened before the limit was lowered below it.
+    """
+    if error.errno in (errno.EBADF, errno.EMFILE):
+        return f"{error.strerror}; the limit on open files is {_limits()[0]:g}: {_HOW_TO_RAISE}"
+    return str(error.strerror)
 
 
 def _limits() -> tuple[float, float]:

@@ -16,6 +16,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from esxiproxy.core.startup import StartupError
+from esxiproxy.ops.process.descriptors import explain
 from esxiproxy.workers.master.backoff import Backoff
 from esxiproxy.workers.master.deadline import within
 from esxiproxy.workers.master.watchdog import CHECK_INTERVAL, Watchdog, WorkerHealth
@@ -29,6 +30,15 @@ READY = 30.0
 """Seconds in which the workers of a new generation have to be ready, and one that replaces another."""
 ABORT_TIMEOUT = 5.0
 """Seconds that a worker gets to end at once."""
+_OF_A_WORKER = 4
+"""Descriptors in the master for each worker: three pipes and an eventfd."""
+_OF_A_GENERATION = 2
+"""Descriptors in the master for the scoreboard: the memory and its mapping."""
+
+
+def descriptors_needed(workers: int) -> int:
+    """Return how many descriptors of the master a generation of so many workers takes."""
+    return workers * _OF_A_WORKER + _OF_A_GENERATION
 
 
 class GenerationPhase(Enum):
@@ -186,7 +196,7 @@ class Generation:
         try:
             child.start(handed_down)
         except OSError as error:
-            why = f"{child} cannot be started: {sys.executable}: {error.strerror}"
+            why = f"{child} cannot be started: {sys.executable}: {explain(error)}"
             self._log.error("{why}", why=why)
             if self._phase is GenerationPhase.STARTING:
                 self._settle(StartupError(why))

@@ -21,7 +21,7 @@ from esxiproxy.ops.logs.file_sink import StdoutSink
 from esxiproxy.ops.logs.sink import Losses
 from esxiproxy.ops.process.descriptors import Descriptors
 from esxiproxy.ops.process.systemd import SystemdService
-from esxiproxy.workers.master.generation import ABORT_TIMEOUT, Generation
+from esxiproxy.workers.master.generation import ABORT_TIMEOUT, Generation, descriptors_needed
 from esxiproxy.workers.master.plan_reader import PlanRefused, read_plan
 from esxiproxy.workers.master.sockets import Bound, Sockets
 from esxiproxy.workers.master.state_directory import StateDirectory
@@ -31,6 +31,8 @@ from esxiproxy.workers.shared.messages import WorkerCommand
 
 DRAIN_GRACE = 5.0
 """Seconds that a drain may take longer than the configuration says, before the workers are ended."""
+_OTHER_DESCRIPTORS = 16
+"""Descriptors that the master opens besides: the state directory, pipes while a process is started."""
 
 
 class Master(Service):
@@ -65,7 +67,9 @@ class Master(Service):
         super().privilegedStartService()
         if not hasattr(os, "memfd_create"):
             raise StartupError("several workers need Linux: workers = 1")
-        Descriptors().take_all()  # the workers inherit it, and would say less clearly that it is too low
+        # Two generations: a reload starts the new one before the old one ends.
+        workers = 2 * descriptors_needed(self._plan.workers)
+        Descriptors().take_all(workers + len(self._plan.endpoints) + _OTHER_DESCRIPTORS)
         self._bound = self._sockets.bind(self._plan.endpoints)
         self._sockets.keep(self._bound)
 
