@@ -1,1 +1,1 @@
-"""Several processes that serve the same listeners, and the master that starts and watches them."""
+"""Several worker processes that serve the same listeners, and the master that starts and monitors them."""

@@ -1,6 +1,7 @@
-"""``python -m esxiproxy.workers NUMBER CONFIG``: a worker, for the master that has started it.
+"""``python -m esxiproxy.workers NUMBER CONFIG``: the program of a worker, which only the master starts.
 
-The arguments are for whoever looks at a list of processes; what counts is the order on descriptor 3.
+The arguments only identify the worker in a list of processes.  The worker reads its configuration from
+descriptor 3.
 """
 
 from __future__ import annotations
@@ -20,47 +21,50 @@ from esxiproxy.core.config.loader import ConfigError
 from esxiproxy.core.startup import StartupError
 from esxiproxy.ops.process.clock import make_monotonic
 from esxiproxy.ops.process.threads import Threads
-from esxiproxy.workers.shared import signal_mask as deafness
 from esxiproxy.workers.shared.lines import Lines
 from esxiproxy.workers.shared.messages import COMMANDS_FD, REPORTS_FD, WorkerCommand, WorkerConfig
+from esxiproxy.workers.shared.signal_mask import unblock_signals
 from esxiproxy.workers.worker.report_pipe import ReportPipe
 from esxiproxy.workers.worker.shutdown import Shutdown
 from esxiproxy.workers.worker.worker import Worker
 
 
 class CommandReader:
-    """Reads what the master says, which ends with the master."""
+    """The process protocol that passes the master's commands to the worker.
+
+    The pipe is closed when the master exits.
+    """
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._lines = Lines()
 
     def childDataReceived(self, name: Any, octets: bytes) -> None:
-        for word, *content in self._lines.messages(octets):
-            self._worker.command_received(WorkerCommand(word), *content)
+        for command, *arguments in self._lines.messages(octets):
+            self._worker.command_received(WorkerCommand(command), *arguments)
 
     def childConnectionLost(self, name: Any, reason: Failure) -> None:
         self._worker.master_lost()
 
 
 def main() -> int:
-    """Run until the worker has ended; the exit status."""
+    """Run a worker until it has ended, and return the exit status: 1 when it cannot start, 0 otherwise."""
     for descriptor in (COMMANDS_FD, REPORTS_FD):
         os.set_inheritable(descriptor, False)
-    # Importing the reactor installs it: only a program of its own may do that.
+    # The import installs the reactor, which only a program may do, not a library.
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
     make_monotonic(reactor)
     reports = ReportPipe(REPORTS_FD, reactor)
     globalLogBeginner.beginLoggingTo([reports], redirectStandardIO=False)
-    ending = Shutdown(reactor)
-    _hear(ending, reactor)
-    line, more = _line(COMMANDS_FD)
-    order = WorkerConfig.read(line)
+    shutdown = Shutdown(reactor)
+    _install_signal_handlers(shutdown, reactor)
+    line, rest = _read_first_line(COMMANDS_FD)
+    worker_config = WorkerConfig.read(line)
     try:
-        config = load_checked(order.config, order.content.encode() or None)
-        worker = Worker(order, config, reactor, reports, ending.begin)
+        config = load_checked(worker_config.config, worker_config.content.encode() or None)
+        worker = Worker(worker_config, config, reactor, reports, shutdown.begin)
         Threads(reactor).startService()
         worker.privilegedStartService()
         worker.startService()
@@ -68,36 +72,37 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     reactor.addSystemEventTrigger("before", "shutdown", worker.stopService)
-    orders = CommandReader(worker)
-    ProcessReader(reactor, orders, "orders", COMMANDS_FD)
-    reactor.callWhenRunning(orders.childDataReceived, "orders", more)
-    ending.abort = worker.abort
+    commands = CommandReader(worker)
+    ProcessReader(reactor, commands, "commands", COMMANDS_FD)
+    reactor.callWhenRunning(commands.childDataReceived, "commands", rest)
+    shutdown.abort = worker.abort
     reactor.run(installSignalHandlers=False)
     reports.flush()
     return 0
 
 
-def _hear(ending: Shutdown, reactor: Any) -> None:
-    """Give every signal its meaning, and then hear those that have come.
+def _install_signal_handlers(shutdown: Shutdown, reactor: Any) -> None:
+    """Install all signal handlers, then unblock the signals.
 
-    Twisted would give SIGTERM and SIGINT its own, and a child's end none without them.
+    Twisted's own handlers are not used: those for SIGTERM and SIGINT do not distinguish the first signal from
+    the second, and Twisted installs the one for SIGCHLD only together with them.
     """
     for number in (signal.SIGUSR1, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, lambda *_: reactor.callFromThread(reapAllProcesses))
-    ending.install_handlers()
-    deafness.unblock_signals()
+    shutdown.install_handlers()
+    unblock_signals()
 
 
-def _line(descriptor: int) -> tuple[bytes, bytes]:
-    """The first line, and what has come with it of those that follow."""
+def _read_first_line(descriptor: int) -> tuple[bytes, bytes]:
+    """Read until the first line is complete, and return it with the bytes that were read after it."""
     octets = bytearray()
-    while b"\n" not in (some := os.read(descriptor, 1 << 16)):
-        if not some:
-            sys.exit(0)  # the master is gone already
-        octets += some
-    line, _, more = bytes(octets + some).partition(b"\n")
-    return line, more
+    while b"\n" not in (chunk := os.read(descriptor, 1 << 16)):
+        if not chunk:
+            sys.exit(0)  # the master has exited
+        octets += chunk
+    line, _, rest = bytes(octets + chunk).partition(b"\n")
+    return line, rest
 
 
 if __name__ == "__main__":

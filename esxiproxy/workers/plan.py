@@ -1,7 +1,8 @@
-"""What the master has to know of a configuration; ``python -m esxiproxy.workers.plan FILE`` says it.
+"""The plan of a configuration: what the master needs of it.
 
-The master runs for as long as the service does, and the package may be upgraded under it.  So it reads no
-configuration again itself: a fresh process of the installed code does, and tells it this.
+``python -m esxiproxy.workers.plan FILE`` checks a configuration and prints its plan.  The package may be
+upgraded while the master runs, so the master starts this program to read a configuration with the installed
+code.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from esxiproxy.core.config.model import MANHOLE
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How many workers there are, and what they share.
+    """The number of workers, and what they share.
 
-    ``endpoints`` are Twisted endpoint descriptions by name.  ``state`` is the path of the database, empty
-    when the configuration names none.  ``drain`` is how long a stop may take, in seconds.  ``content`` is the
-    file as it was read: a worker that is started later has the same one; empty when nobody knows.
-    ``warnings`` are the configuration's, as text: a line each.
+    ``endpoints`` are pairs of a listener's name and its Twisted endpoint description.  ``state`` is the path
+    of the database, empty when the configuration has none.  ``drain`` is the longest duration of a stop, in
+    seconds.  ``content`` is the text of the configuration file, so that a worker that is started later uses
+    the same one; it is empty in the plan of an older version.  ``warnings`` are the warnings on the
+    configuration, one line each.
     """
 
     workers: int
@@ -35,12 +37,12 @@ class Plan:
     warnings: tuple[str, ...] = ()
 
     def text(self) -> str:
-        """The plan in one line."""
+        """Return the plan as one line of JSON."""
         return json.dumps(asdict(self))
 
     @classmethod
     def read(cls, text: str) -> Self:
-        """The plan of a line; one of a later version may have more to say.  Raises ValueError."""
+        """Parse a plan, and ignore unknown fields, which a later version may have.  Raises ValueError."""
         found = json.loads(text)
         try:
             endpoints = tuple((str(name), str(endpoint)) for name, endpoint in found["endpoints"])
@@ -53,11 +55,11 @@ class Plan:
                 tuple(map(str, found.get("warnings", ()))),
             )
         except (KeyError, TypeError) as error:
-            raise ValueError(f"no plan: {error}") from error
+            raise ValueError(f"not a plan: {error}") from error
 
 
 def plan_of(config: Config) -> Plan:
-    """The plan of a configuration."""
+    """Return the plan of a configuration."""
     endpoints = [(listener.name, listener.endpoint) for listener in config.listeners]
     if config.manhole is not None:
         endpoints.append((MANHOLE, config.manhole.endpoint))
@@ -73,7 +75,10 @@ def plan_of(config: Config) -> Plan:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Check the file: 0 and its plan on standard output, or 1 and its problems on standard error."""
+    """Check a configuration, and return the exit status.
+
+    It is 0, with the plan on standard output, or 1, with the problems on standard error.
+    """
     (path,) = arguments
     try:
         config = load_checked(path)

@@ -14,18 +14,17 @@ from esxiproxy.core.config.loader import load
 from esxiproxy.core.config.model import MANHOLE
 from esxiproxy.core.peer_address import PeerAddress
 from esxiproxy.core.session.entry import SessionEntry
-from esxiproxy.workers.__main__ import _line as first_line
+from esxiproxy.workers.__main__ import _read_first_line as first_line
 from esxiproxy.workers.master.backoff import LONGEST, STABLE_AFTER, Backoff
 from esxiproxy.workers.master.plan_reader import read_plan
 from esxiproxy.workers.master.state_directory import StateDirectory
 from esxiproxy.workers.master.watchdog import HEARTBEAT_TIMEOUT, Watchdog, WorkerHealth
 from esxiproxy.workers.plan import Plan, plan_of
 from esxiproxy.workers.shared.balancing import STALE, WorkerLoad, may_accept
-from esxiproxy.workers.shared.lines import LONGEST as LONGEST_LINE
-from esxiproxy.workers.shared.lines import Lines
+from esxiproxy.workers.shared.lines import MAX_LINE, Lines
 from esxiproxy.workers.shared.messages import WorkerConfig
 from esxiproxy.workers.shared.scoreboard import Scoreboard
-from esxiproxy.workers.worker.lost import record_of
+from esxiproxy.workers.worker.crash_recovery import record_of
 
 NOW = 1000.0
 
@@ -181,8 +180,8 @@ class TestLines:
 
     def test_a_line_without_an_end_is_cut(self):
         lines = Lines()
-        assert lines.feed(b"x" * LONGEST_LINE) == []
-        assert [len(line) for line in lines.feed(b"y")] == [LONGEST_LINE + 1]
+        assert lines.feed(b"x" * MAX_LINE) == []
+        assert [len(line) for line in lines.feed(b"y")] == [MAX_LINE + 1]
         assert lines.feed(b"z\n") == [b"z"]
 
 

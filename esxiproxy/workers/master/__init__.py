@@ -1,1 +1,1 @@
-"""The master process."""
+"""The master process, which binds the listeners and starts the workers."""

@@ -1,1 +1,1 @@
-"""What master and workers share."""
+"""Code that both the master and the workers run."""

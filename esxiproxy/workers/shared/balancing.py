@@ -1,4 +1,4 @@
-"""Which worker takes the next connection."""
+"""Balances connections over the workers."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 STALE = 1.0
-"""Seconds after which a worker that gave no sign of life is not waited for."""
+"""Seconds after its last heartbeat when a worker is ignored in the balance."""
 SLACK = 0.04
-"""What a worker may hold beyond the mean, as a part of it: less, and they would take turns all the time."""
+"""The fraction by which a worker may exceed the mean; with a smaller one the gates would change too often."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerLoad:
-    """What one worker says of itself: the connections that it holds, and when it last said so.
+    """The load of one worker: its open connections, and the time of its last heartbeat.
 
-    ``seen`` is in seconds of a clock that all of them share, negative when the worker takes no connections,
-    and 0 when it is not there.
+    ``heartbeat_at`` is in seconds of the monotonic clock.  It is negative when the worker accepts no
+    connections, and 0 when there is no such worker.
     """
 
     connections: int
@@ -24,10 +24,11 @@ class WorkerLoad:
 
 
 def may_accept(number: int, shares: Sequence[WorkerLoad], now: float) -> bool:
-    """Whether this worker holds no more than its share of what all hold.
+    """Return whether a worker has no more than its share of all connections.
 
-    Consoles last for hours, so whoever happens to wake first may not take them all.  Of those that are alive
-    the one with the fewest always may: there is always somebody who accepts.
+    Consoles last for hours, so the worker that wakes first must not accept all of them.  The live worker with
+    the fewest connections always may accept, so at least one worker accepts at any time.  ``number`` is the
+    index of the worker in ``shares``; ``now`` is in seconds of the monotonic clock.
     """
     live = [
         share.connections

@@ -1,4 +1,4 @@
-"""Lines out of a stream of bytes, as they come through a pipe."""
+"""Splits the bytes from a pipe into lines."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-LONGEST = 1 << 20
-"""Bytes of a line; one that is longer is cut."""
+MAX_LINE = 1 << 20
+"""Bytes of a line; a longer line is split."""
 
 
 class Lines:
-    """Cuts what it is fed into lines."""
+    """A splitter of a stream of bytes into lines."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def feed(self, octets: bytes) -> list[bytes]:
-        """The lines that are complete now."""
+        """Add bytes, and return the lines that are complete now, without their line ends."""
         *lines, self._rest = (self._rest + octets).split(b"\n")
-        if len(self._rest) > LONGEST:
+        if len(self._rest) > MAX_LINE:
             lines.append(self._rest)
             self._rest = b""
         return lines
 
     def messages(self, octets: bytes) -> Iterator[list[Any]]:
-        """The lines as JSON lists; whatever is something else was written by nobody of ours."""
+        """Add bytes, and yield each complete line that is a JSON list; ignore all other lines."""
         for line in self.feed(octets):
             try:
                 found = json.loads(line)

@@ -1,4 +1,4 @@
-"""What a worker is told when it starts, and on which descriptors it talks with the master."""
+"""The messages between the master and a worker, and the descriptors of their pipes."""
 
 from __future__ import annotations
 
@@ -12,35 +12,36 @@ from typing import Self
 from esxiproxy.workers.plan import Plan
 
 COMMANDS_FD = 3
-"""The worker reads here; at its end the master is gone."""
+"""The descriptor on which the worker reads its configuration and then commands, until the master exits."""
 REPORTS_FD = 4
-"""The worker writes here."""
-FIRST = 5
-"""The first of the descriptors that are handed down."""
+"""The descriptor on which the worker writes reports and log lines."""
+FIRST_INHERITED_FD = 5
+"""The first of the descriptors that the worker inherits."""
 
 
 class WorkerCommand(Enum):
-    """What the master says after the order."""
+    """A command of the master to a worker.  Its value is the text on the pipe."""
 
     OPEN = "open"
-    """Accept connections from now on."""
+    """Start accepting connections."""
     RETIRE = "retire"
-    """Accept no more, and end with the last console."""
+    """Stop accepting, and exit when the last session has ended."""
     DRAIN = "drain"
-    """Accept no more, and end within the time of the drain."""
+    """Stop accepting, and exit within ``drain_timeout``."""
     NOW = "now"
-    """End at once."""
+    """Close all sessions, and exit."""
     RECORD_LOST = "bury"
-    """Record what the holder of this name had: it is dead."""
+    """Record the sessions of the crashed worker with this instance ID."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerConfig:
-    """One worker's part: the configuration's path, and the descriptors of what it shares.
+    """The configuration of one worker: its number, the path of the file, and inherited descriptors.
 
-    ``listeners`` has the listening sockets by name and ``wakes`` an eventfd for each worker.  ``endpoints``
-    are what the sockets were made for.  ``content`` is the file as it is in force, which may have changed
-    since; when it is empty the file is read.
+    ``listeners`` has the descriptor of each listening socket by the listener's name, ``board`` is that of
+    the scoreboard, and ``wakes`` has an eventfd for each worker.  ``endpoints`` are the names and the
+    Twisted endpoint descriptions of the bound sockets.  ``state`` is the path of the database.  ``content``
+    is the text of the configuration file that is in force; when it is empty, the worker reads the file.
     """
 
     number: int
@@ -63,22 +64,24 @@ class WorkerConfig:
         board: int,
         wakes: Sequence[int],
     ) -> tuple[Self, dict[int, int]]:
-        """The order of a worker, and which of our descriptors it gets under which number of its own."""
-        own = count(FIRST)
-        listeners = {name: next(own) for name in sockets}
-        handed = {listeners[name]: descriptor for name, descriptor in sockets.items()}
-        its_board, its_wakes = next(own), tuple(next(own) for _ in wakes)
-        handed |= {its_board: board, **dict(zip(its_wakes, wakes, strict=True))}
-        order = cls(number, config, plan.endpoints, listeners, state, its_board, its_wakes, plan.content)
-        return order, handed
+        """Return the configuration of a worker, and a map of its descriptors to those of this process."""
+        child_fds = count(FIRST_INHERITED_FD)
+        child_listeners = {name: next(child_fds) for name in sockets}
+        inherited = {child_listeners[name]: descriptor for name, descriptor in sockets.items()}
+        child_board, child_wakes = next(child_fds), tuple(next(child_fds) for _ in wakes)
+        inherited |= {child_board: board, **dict(zip(child_wakes, wakes, strict=True))}
+        worker = cls(
+            number, config, plan.endpoints, child_listeners, state, child_board, child_wakes, plan.content
+        )
+        return worker, inherited
 
     def line(self) -> bytes:
-        """The order as it is sent."""
+        """Return the configuration as one line of JSON."""
         return json.dumps(asdict(self)).encode() + b"\n"
 
     @classmethod
     def read(cls, line: bytes) -> Self:
-        """The order in a line."""
+        """Parse the line of a configuration."""
         found = json.loads(line)
         endpoints = tuple((name, endpoint) for name, endpoint in found.pop("endpoints"))
         return cls(endpoints=endpoints, wakes=tuple(found.pop("wakes")), **found)

@@ -1,4 +1,4 @@
-"""The memory that the workers of a generation share: who holds how many connections, and who is alive."""
+"""The shared memory of a generation: the connections and the last heartbeat of each worker."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ _NANOSECONDS = 1e9
 
 
 class Scoreboard:
-    """Two numbers for each worker, which it alone writes: the connections held, and the time of writing.
+    """Two numbers for each worker: its open connections, and the time of its last heartbeat.
 
-    The time is negative when the worker is alive and takes no connections any more.  Each number is eight
-    bytes at a multiple of eight, so that nobody ever reads half of one.  One that is a moment old does no
-    harm: it is one connection more or less.
+    Only the worker itself writes its numbers, and the master clears them when it has exited.  The time is
+    negative when the worker accepts no more connections.  Each number is eight bytes and aligned, so a read
+    never returns a part of an old and a part of a new number.  Slightly stale values are acceptable: the
+    balance is off by one connection at most.
     """
 
     def __init__(self, descriptor: int, workers: int) -> None:
@@ -28,7 +29,7 @@ class Scoreboard:
 
     @classmethod
     def new(cls, workers: int) -> Scoreboard:
-        """A board on which nobody is alive yet.  Raises OSError."""
+        """Create a scoreboard without heartbeats.  Raises OSError."""
         descriptor = os.memfd_create("esxiproxy-workers")
         try:
             os.ftruncate(descriptor, workers * _FIELDS * _SIZE)
@@ -38,7 +39,7 @@ class Scoreboard:
             raise
 
     def shares(self) -> list[WorkerLoad]:
-        """What all of them say."""
+        """Return the load of each worker, by number."""
         memory = self._memory
         return [
             WorkerLoad(memory[index], memory[index + 1] / _NANOSECONDS)
@@ -46,24 +47,24 @@ class Scoreboard:
         ]
 
     def set_connections(self, number: int, connections: int) -> None:
-        """Say how many it holds."""
+        """Write the number of open connections of a worker."""
         self._memory[number * _FIELDS] = connections
 
     def heartbeat(self, number: int, nanoseconds: int) -> None:
-        """Say that it is alive at this time, and takes connections; 0: it is not."""
+        """Write the time of a heartbeat of a worker that accepts connections."""
         self._memory[number * _FIELDS + 1] = nanoseconds
 
     def heartbeat_draining(self, number: int, nanoseconds: int) -> None:
-        """Say that it is alive at this time, and takes no connections."""
+        """Write the time of a heartbeat of a worker that accepts no connections."""
         self._memory[number * _FIELDS + 1] = -nanoseconds
 
     def clear(self, number: int) -> None:
-        """There is no such worker."""
+        """Clear the numbers of a worker that has exited."""
         self.heartbeat(number, 0)
         self.set_connections(number, 0)
 
     def close(self) -> None:
-        """Let go of it; the memory itself goes with the last process that has it."""
+        """Close the memory in this process; the kernel frees it when all processes have closed it."""
         self._memory.release()
-        self._map.close()  # it has a descriptor of its own
+        self._map.close()  # the mapping has its own descriptor
         os.close(self.descriptor)

@@ -1,4 +1,4 @@
-"""Signals that a process is born deaf to: they are kept for it until it knows what they mean."""
+"""Blocks signals in a new process until it has installed its handlers."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 BLOCKED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
-"""What is sent to the master, and to everybody around it; all of them end a process that is new."""
+"""Signals that operators send to the process group of the master, and that end a process without handlers."""
 
 
 @contextmanager
 def signals_blocked() -> Iterator[None]:
-    """Who is started meanwhile inherits the mask through its exec: there is no moment without it.
+    """Block the signals in this context; a process that is spawned in it starts with them blocked.
 
-    Dispositions would not do: Twisted gives a new process the default ones.
+    Ignoring the signals would have no effect, since Twisted restores the default handlers in a new process.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
     try:
@@ -24,5 +24,5 @@ def signals_blocked() -> Iterator[None]:
 
 
 def unblock_signals() -> None:
-    """Hear what was kept, unless it is ignored by now, and what comes."""
+    """Unblock the signals, and deliver those that are pending and not ignored."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED)

@@ -1,4 +1,4 @@
-"""Eventfds that wake the workers which share a socket."""
+"""Eventfds with which workers wake each other to check their balance."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 
 
 def new_wakes(count: int) -> tuple[int, ...]:
-    """An eventfd for each of so many workers.  Raises OSError, and then none of them is left."""
+    """Create ``count`` eventfds.  Raises OSError, and closes those that were created already."""
     wakes: list[int] = []
     try:
         for _ in range(count):
@@ -21,7 +21,7 @@ def new_wakes(count: int) -> tuple[int, ...]:
 
 
 def wake(wakes: Iterable[int]) -> None:
-    """Have these workers look at the board."""
+    """Wake the workers with these eventfds, so that they read the scoreboard."""
     for descriptor in wakes:
-        with suppress(BlockingIOError):  # it has been told often enough
+        with suppress(BlockingIOError):  # the counter is full: the worker wakes anyway
             os.eventfd_write(descriptor, 1)

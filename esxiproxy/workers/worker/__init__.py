@@ -1,1 +1,1 @@
-"""A worker process."""
+"""A worker process, which serves the listeners that the master has bound."""

@@ -1,4 +1,4 @@
-"""A worker's gate: whether its ports accept, and what came in through them."""
+"""Decides whether the ports of a worker accept, and counts the accepted connections."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from esxiproxy.workers.shared.scoreboard import Scoreboard
 from esxiproxy.workers.shared.wakeups import wake
 
 HEARTBEAT_INTERVAL = 0.25
-"""Seconds between two signs of life."""
+"""Seconds between two heartbeats."""
 
 
 class CountedConnection:
-    """One connection that is counted, until its socket is closed: its stream's owner."""
+    """The owner of a stream, which counts its connection until the socket is closed."""
 
     __slots__ = ("_gate", "transport")
 
@@ -37,10 +37,11 @@ class CountedConnection:
 
 @implementer(IReadDescriptor)
 class AcceptGate:
-    """Shut while this worker holds more than its share, and while it is not to accept at all.
+    """A gate for accept(), which is shut while the worker has more than its share of all connections.
 
-    All workers have the same sockets.  One that shuts its gate wakes the others, who look then whether they
-    are to open theirs: nobody has to ask again and again.  ``wakes`` has an eventfd for each of them.
+    All workers share the listening sockets.  A worker that shuts its gate wakes the others, which then check
+    whether to open theirs, so that no worker has to poll.  ``wakes`` has an eventfd for each worker.  The
+    gate is also shut before ``open`` and after ``close``.
     """
 
     def __init__(
@@ -64,22 +65,22 @@ class AcceptGate:
         self._heartbeat_timer.clock = reactor
 
     def attach(self, ports: Iterable[Any]) -> None:
-        """These ports ask here from now on; none of them accepts before ``open``."""
+        """Make this the gate of the ports, which do not accept before ``open``."""
         self._ports = tuple(ports)
         for port in self._ports:
             port.gate = self
             port.stopReading()
 
     def open(self) -> None:
-        """Accept from now on, as far as this worker's share goes."""
+        """Start accepting, and start the heartbeat."""
         self._opened = True
         self._reactor.addReader(self)
         self._heartbeat_timer.start(HEARTBEAT_INTERVAL)
 
     def close(self) -> None:
-        """Accept no more; nobody waits for this worker from now on.  What it holds it keeps.
+        """Stop accepting, and keep the open connections.
 
-        It goes on to give signs of life: somebody has to see whether what it holds is served.
+        The heartbeat continues, so that the master detects when the worker hangs.
         """
         if self._opened:
             self._opened = False
@@ -92,7 +93,7 @@ class AcceptGate:
         self._wake()
 
     def drain(self, ports: Iterable[Any]) -> None:
-        """Go on accepting at these ports only, which answer health checks; close when there are none."""
+        """Accept only at these ports, which answer health checks; close the gate when there are none."""
         kept = tuple(ports)
         if not kept or not self._opened:
             self.close()
@@ -102,10 +103,10 @@ class AcceptGate:
                 port.stopReading()
         self._ports = kept
 
-    # What the ports ask
+    # Called by the ports
 
     def may_accept(self) -> bool:
-        """Whether to take one more; if not, they will not be asked again before there is a reason."""
+        """Whether to accept a connection; if not, the gate resumes the ports when that changes."""
         if not self._opened or not self._is_balanced():
             self._shut_ports()
             self._wake()
@@ -113,18 +114,18 @@ class AcceptGate:
         return True
 
     def count_connection(self) -> CountedConnection:
-        """One more; what is returned has to hear of its end."""
+        """Count an accepted connection, and return the owner that has to be informed of its end."""
         self._connections += 1
         self._scoreboard.set_connections(self._number, self._connections)
         return CountedConnection(self)
 
     def connection_closed(self) -> None:
-        """One less."""
+        """Count a closed connection, and check whether to accept again."""
         self._connections -= 1
         self._scoreboard.set_connections(self._number, self._connections)
         self._check()
 
-    # What happens elsewhere
+    # Called by the reactor
 
     def fileno(self) -> int:
         return self._wakes[self._number]
@@ -135,7 +136,7 @@ class AcceptGate:
         self._check()
 
     def connectionLost(self, reason: Failure) -> None:
-        """The reactor does not lose an eventfd."""
+        """Do nothing: an eventfd has no connection."""
 
     def logPrefix(self) -> str:
         return "gate"
@@ -151,7 +152,7 @@ class AcceptGate:
         if self._is_shut and self._opened and self._is_balanced():
             self._is_shut = False
             for port in self._ports:
-                if port.connected:  # a drain may have ended meanwhile
+                if port.connected:  # a drain may have closed it
                     port.startReading()
 
     def _is_balanced(self) -> bool:

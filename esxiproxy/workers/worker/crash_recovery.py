@@ -1,4 +1,4 @@
-"""What is done about a holder of shared state that died: its sessions get their records."""
+"""Writes the missing session records of a crashed worker."""
 
 from __future__ import annotations
 
@@ -9,49 +9,86 @@ from typing import Any
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from esxiproxy.core.errors import StateUnavailable
+from esxiproxy.core.errors import SessionError, StateUnavailable
+from esxiproxy.core.peer_address import PeerAddress
 from esxiproxy.core.session.entry import SessionEntry
 from esxiproxy.core.session.record import Record
-from esxiproxy.workers.worker.lost import record_of
 
 RETRY_INTERVAL = 1.0
-"""Seconds until a state that could not be reached is asked again."""
+"""Seconds between two attempts to read a shared state that is unavailable."""
+
+
+class WorkerLost(SessionError):
+    """The worker process of the session crashed, and its connections were closed."""
 
 
 class CrashRecorder:
-    """Records what dead holders had, each session once, however long the state cannot tell of it."""
+    """Writer of the records of sessions whose worker crashed.
+
+    ``reclaim`` releases what a crashed instance held in the shared state and returns the sessions that it had
+    published; ``record`` takes a record.  ``day`` returns the time of day in seconds since the epoch.
+    """
 
     _log = Logger()
 
     def __init__(
         self,
-        bury: Callable[[str], Awaitable[Sequence[SessionEntry]]],
+        reclaim: Callable[[str], Awaitable[Sequence[SessionEntry]]],
         record: Callable[[Record], object],
         clock: Any,
         day: Callable[[], float] = time.time,
     ) -> None:
-        self._reclaim = bury
+        self._reclaim = reclaim
         self._record = record
         self._clock = clock
         self._day = day
 
-    async def of(self, holder: str) -> None:
-        """Until it is done."""
-        lost = await self._lost(holder)
+    async def record_sessions(self, instance_id: str) -> None:
+        """Record each session of a crashed instance once; retry while the shared state is unavailable."""
+        lost = await self._lost_sessions(instance_id)
         now = self._day()
         for entry in lost:
             try:
                 self._record(record_of(entry, now))
             except Exception:
-                self._log.failure("a dead worker's session {session} has no record", session=entry.session)
+                self._log.failure(
+                    "cannot write the record of session {session} of a crashed worker", session=entry.session
+                )
 
-    async def _lost(self, holder: str) -> Sequence[SessionEntry]:
-        told = False
+    async def _lost_sessions(self, instance_id: str) -> Sequence[SessionEntry]:
+        is_logged = False
         while True:
             try:
-                return await self._reclaim(holder)
+                return await self._reclaim(instance_id)
             except StateUnavailable as error:
-                if not told:
-                    self._log.error("what a dead worker had is not known yet: {error}", error=error)
-                told = True
+                if not is_logged:
+                    self._log.error(
+                        "cannot read the sessions of a crashed worker, will retry: {error}", error=error
+                    )
+                is_logged = True
             await deferLater(self._clock, RETRY_INTERVAL)
+
+
+def record_of(entry: SessionEntry, now: float) -> Record:
+    """Return the record of a session whose worker crashed.
+
+    The number of bytes is 0, since only the crashed worker counted them.  ``now`` is in seconds since the
+    epoch.
+    """
+    error = WorkerLost("the worker process of the session crashed")
+    return Record(
+        session=entry.session,
+        listener=entry.listener,
+        client=PeerAddress.read(entry.client),
+        principal=entry.principal,
+        target=entry.target,
+        upstream=entry.upstream,
+        status=101,
+        close_code=None,
+        ended_by="proxy",
+        error=error.name,
+        detail=str(error),
+        octets_up=0,
+        octets_down=0,
+        phases={"closed": max(0.0, now - entry.since)},
+    )

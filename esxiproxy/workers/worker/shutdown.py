@@ -1,4 +1,4 @@
-"""How a worker comes to its end, whoever asks for it."""
+"""Stops the reactor of a worker, on a signal or on a command of the master."""
 
 from __future__ import annotations
 
@@ -9,26 +9,27 @@ from typing import Any
 
 
 class Shutdown:
-    """Stops the loop once, for the master's word and for the first signal; the second signal is in a hurry.
+    """The shutdown of a worker process.
 
-    A signal to the whole process group comes to the worker from both sides: the master's word is not counted
-    beside it.
+    The first signal, or the master's command, stops the reactor.  A second signal aborts.  A command does not
+    count as the first of two signals, since a signal to the whole process group arrives at the worker once
+    directly and once as a command.
     """
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self._has_begun = self._signalled = False
         self.abort: Callable[[], None] = lambda: None
-        """Called when the end is to be at once."""
+        """The function that a second signal calls."""
 
     def begin(self) -> None:
-        """Stop, if that has not begun."""
+        """Stop the reactor, unless it is being stopped already."""
         if not self._has_begun:
             self._has_begun = True
             self._reactor.stop()
 
     def install_handlers(self) -> None:
-        """Obey SIGTERM and SIGINT from now on, as soon as the loop runs."""
+        """Install handlers for SIGTERM and SIGINT, which take effect as soon as the reactor runs."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
 

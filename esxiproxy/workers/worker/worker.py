@@ -1,4 +1,4 @@
-"""One worker: the proxy on sockets that it was handed down, and what the master wants of it."""
+"""A worker: serves inherited sockets, and executes the commands of the master."""
 
 from __future__ import annotations
 
@@ -27,37 +27,38 @@ from esxiproxy.workers.worker.report_pipe import ReportPipe
 
 
 class Worker(MultiService):
-    """Serves from ``open`` on, until it is told to retire or to drain; then ``ended`` is called.
+    """The proxy in a worker process, controlled by the master.
 
-    What it tells the master: ``ready`` with its name as a holder of shared state, ``shut`` when it accepts no
-    more.  A worker that nobody tells anything any more drains: its master is gone.
+    It accepts connections from the command ``open`` on.  A command that ends the worker calls ``stop``.  The
+    worker reports ``ready`` with its instance ID in the shared state, ``shut`` when it stops accepting, and
+    ``buried`` with the instance ID of a crashed worker whose sessions are recorded.
     """
 
     _log = Logger()
 
     def __init__(
         self,
-        order: WorkerConfig,
+        worker: WorkerConfig,
         config: Config,
         reactor: Any,
         reports: ReportPipe,
-        ended: Callable[[], None],
+        stop: Callable[[], None],
     ) -> None:
         super().__init__()
-        if plan_of(config).endpoints != order.endpoints:
-            raise StartupError(f"{order.config} has other listeners than those that are bound")
-        self._sockets = {name: socket.socket(fileno=number) for name, number in order.listeners.items()}
-        board = Scoreboard(order.board, len(order.wakes))
-        self._gate = AcceptGate(order.number, board, order.wakes, reactor)
+        if plan_of(config).endpoints != worker.endpoints:
+            raise StartupError(f"the listeners of {worker.config} are not those that the master has bound")
+        self._sockets = {name: socket.socket(fileno=number) for name, number in worker.listeners.items()}
+        scoreboard = Scoreboard(worker.board, len(worker.wakes))
+        self._gate = AcceptGate(worker.number, scoreboard, worker.wakes, reactor)
         self._reactor = reactor
         self._reports = reports
-        self._ended = ended
-        self._shut = False
+        self._stop = stop
+        self._is_shut = False
         own = replace(
             config,
-            state=Path(order.state),
-            # One of these is enough, and two may not go together.
-            beside=config.beside if order.number == 0 else (),
+            state=Path(worker.state),
+            # Several instances of a service may conflict, so only the first worker runs them.
+            beside=config.beside if worker.number == 0 else (),
             warnings=(),  # the master logs them once
         )
         self._proxy = ProxyService(own, reactor, inherited=self._sockets)
@@ -69,7 +70,7 @@ class Worker(MultiService):
     def startService(self) -> None:
         super().startService()
         ports = [service.port for service in _all(self, ListenerService | ManholeService)]
-        for sock in self._sockets.values():  # the ports have them now
+        for sock in self._sockets.values():  # the ports have duplicates
             sock.close()
         self._gate.attach(port for port in ports if port is not None)
         self._reactor.callLater(0, self._reports.send, "ready", self._proxy.proxy.state.instance_id)
@@ -79,53 +80,55 @@ class Worker(MultiService):
         return super().stopService()
 
     def abort(self) -> None:
-        """End at once what is ending."""
+        """Finish a stop at once: close all sessions."""
         self._proxy.abort()
 
-    def command_received(self, word: WorkerCommand, *content: str) -> None:
-        """Do as the master says."""
-        if word is WorkerCommand.OPEN:
-            if not self._shut:
+    def command_received(self, command: WorkerCommand, *arguments: str) -> None:
+        """Execute a command of the master."""
+        if command is WorkerCommand.OPEN:
+            if not self._is_shut:
                 self._gate.open()
-        elif word is WorkerCommand.RETIRE:
+        elif command is WorkerCommand.RETIRE:
             self._retire()
-        elif word is WorkerCommand.NOW:
-            self._ended()
+        elif command is WorkerCommand.NOW:
+            self._stop()
             self.abort()
-        elif word is WorkerCommand.RECORD_LOST:
-            burying = Deferred.fromCoroutine(self._record_crashed(*content))
-            burying.addErrback(lambda failure: self._log.failure("nobody was buried", failure))
+        elif command is WorkerCommand.RECORD_LOST:
+            recording = Deferred.fromCoroutine(self._record_crashed(*arguments))
+            recording.addErrback(
+                lambda failure: self._log.failure("cannot record the sessions of a crashed worker", failure)
+            )
         else:
-            self._ended()
+            self._stop()
 
     def master_lost(self) -> None:
         """Drain without any listening socket, so that a new master can bind all addresses at once."""
         self._shut_gate()
         self._gate.close()  # a drain may have left ports open that answer health checks
         closing = self._proxy.close_ports()
-        closing.addErrback(lambda failure: self._log.failure("closing the listeners failed", failure))
-        self._ended()
+        closing.addErrback(lambda failure: self._log.failure("cannot close the listeners", failure))
+        self._stop()
 
     def _retire(self) -> None:
         self._shut_gate()
         retiring = self._proxy.retire()
-        retiring.addErrback(lambda failure: self._log.failure("a worker cannot retire", failure))
-        retiring.addCallback(lambda _: self._ended())
+        retiring.addErrback(lambda failure: self._log.failure("cannot close the idle sessions", failure))
+        retiring.addCallback(lambda _: self._stop())
 
     def _shut_gate(self, kept: Iterable[Any] = ()) -> None:
-        """Accept no more, but at these ports."""
-        if not self._shut:
-            self._shut = True
+        """Stop accepting at all ports but the ``kept`` ones, which answer health checks."""
+        if not self._is_shut:
+            self._is_shut = True
             self._gate.drain(kept)
             self._reports.send("shut")
 
-    async def _record_crashed(self, holder: str) -> None:
-        await self._crash_recorder.of(holder)
-        self._reports.send("buried", holder)
+    async def _record_crashed(self, instance_id: str) -> None:
+        await self._crash_recorder.record_sessions(instance_id)
+        self._reports.send("buried", instance_id)
 
 
 def _all(services: Any, kind: Any) -> Iterator[Any]:
-    """The services of a kind, however deep they are in the tree."""
+    """Yield the services of a type at any depth of the tree."""
     for service in services:
         if isinstance(service, kind):
             yield service

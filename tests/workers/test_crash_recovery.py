@@ -1,4 +1,4 @@
-"""What dead holders had is recorded."""
+"""The sessions of a crashed worker are recorded, with a state that the test makes up."""
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
@@ -17,7 +17,7 @@ class State:
         self.gone = False
         self.had = {"dead": [ENTRY]}
 
-    def bury(self, holder):
+    def reclaim(self, holder):
         if self.gone:
             return fail(StateUnavailable("the shared state cannot be reached"))
         return succeed(self.had.pop(holder, []))
@@ -26,9 +26,9 @@ class State:
 def test_each_session_has_its_record_once():
     clock, records = Clock(), []
     clock.advance(100)
-    burial = CrashRecorder(State().bury, records.append, clock, clock.seconds)
+    recorder = CrashRecorder(State().reclaim, records.append, clock, clock.seconds)
     for _ in range(2):
-        done = Deferred.fromCoroutine(burial.of("dead"))
+        done = Deferred.fromCoroutine(recorder.record_sessions("dead"))
         assert done.called
     (record,) = records
     assert (record.session, record.error, record.phases) == ("5e55", "WorkerLost", {"closed": 10.0})
@@ -37,7 +37,9 @@ def test_each_session_has_its_record_once():
 def test_a_state_that_is_gone_is_asked_again_until_it_answers():
     clock, records, state = Clock(), [], State()
     state.gone = True
-    done = Deferred.fromCoroutine(CrashRecorder(state.bury, records.append, clock, clock.seconds).of("dead"))
+    done = Deferred.fromCoroutine(
+        CrashRecorder(state.reclaim, records.append, clock, clock.seconds).record_sessions("dead")
+    )
     clock.pump([RETRY_INTERVAL] * 100)
     assert not done.called and records == []
     state.gone = False
