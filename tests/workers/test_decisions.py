@@ -15,7 +15,7 @@ from esxiproxy.core.config.model import MANHOLE
 from esxiproxy.core.peer_address import PeerAddress
 from esxiproxy.core.session.entry import SessionEntry
 from esxiproxy.workers.__main__ import _read_first_line as first_line
-from esxiproxy.workers.master.backoff import LONGEST, STABLE_AFTER, Backoff
+from esxiproxy.workers.master.backoff import LONGEST_DELAY, STABLE_AFTER, Backoff
 from esxiproxy.workers.master.plan_reader import read_plan
 from esxiproxy.workers.master.state_directory import StateDirectory
 from esxiproxy.workers.master.watchdog import HEARTBEAT_TIMEOUT, Watchdog, WorkerHealth
@@ -68,16 +68,16 @@ class TestSpread:
 class TestBackoff:
     def test_it_doubles_up_to_half_a_minute(self):
         backoff = Backoff()
-        delays = [backoff.died(0.5) for _ in range(12)]
+        delays = [backoff.next_delay(0.5) for _ in range(12)]
         assert delays[:4] == [0.1, 0.2, 0.4, 0.8]
-        assert delays[-2:] == [LONGEST, LONGEST]
+        assert delays[-2:] == [LONGEST_DELAY, LONGEST_DELAY]
 
     def test_after_a_good_life_it_is_at_once_and_begins_again(self):
         backoff = Backoff()
         for _ in range(5):
-            backoff.died(1.0)
-        assert backoff.died(STABLE_AFTER) == 0.0
-        assert backoff.died(1.0) == 0.1
+            backoff.next_delay(1.0)
+        assert backoff.next_delay(STABLE_AFTER) == 0.0
+        assert backoff.next_delay(1.0) == 0.1
 
 
 class TestWatch:
@@ -112,9 +112,9 @@ class TestBoard:
         other = Scoreboard(os.dup(one.descriptor), 3)
         other.set_connections(1, 17)
         other.heartbeat(1, 5_000_000_000)
-        assert one.shares() == [WorkerLoad(0, 0.0), WorkerLoad(17, 5.0), WorkerLoad(0, 0.0)]
+        assert one.loads() == [WorkerLoad(0, 0.0), WorkerLoad(17, 5.0), WorkerLoad(0, 0.0)]
         one.clear(1)
-        assert other.shares() == [WorkerLoad(0, 0.0)] * 3
+        assert other.loads() == [WorkerLoad(0, 0.0)] * 3
         one.close(), other.close()
 
     def test_one_that_cannot_be_mapped_leaves_no_descriptor(self, monkeypatch):

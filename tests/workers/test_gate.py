@@ -112,9 +112,9 @@ class TestGate:
         first.transport = object()
         first.connectionLost(None)
         assert first.transport is None and crowd.ports[0].reads
-        assert crowd.board.shares()[0].connections == 1
+        assert crowd.board.loads()[0].connections == 1
         second.connectionLost(None)
-        assert crowd.board.shares()[0].connections == 0
+        assert crowd.board.loads()[0].connections == 0
 
     def test_nobody_waits_for_a_worker_that_hangs(self, crowd):
         crowd.open()
@@ -140,16 +140,16 @@ class TestGate:
         seen = []
         for _ in range(3):
             crowd.advance(HEARTBEAT_INTERVAL)
-            seen.append(crowd.board.shares()[1].heartbeat_at)
+            seen.append(crowd.board.loads()[1].heartbeat_at)
             assert not crowd.gates[1].may_accept() and len(crowd.enter(0, 50)) == 50
         assert len(set(seen)) == 3 and max(seen) < 0
 
     def test_an_idle_gate_does_nothing_but_say_that_it_is_alive(self, crowd):
         crowd.open()
         assert len(crowd.reactors[0].getDelayedCalls()) == 1
-        before = crowd.board.shares()[0].heartbeat_at
+        before = crowd.board.loads()[0].heartbeat_at
         crowd.advance(HEARTBEAT_INTERVAL)
-        assert crowd.board.shares()[0].heartbeat_at > before
+        assert crowd.board.loads()[0].heartbeat_at > before
 
 
 class TestReports:

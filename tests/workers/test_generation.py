@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 
 from esxiproxy.core.startup import StartupError
 from esxiproxy.workers.master.backoff import STABLE_AFTER
-from esxiproxy.workers.master.generation import ABORT_TIMEOUT, READY, Generation
+from esxiproxy.workers.master.generation import ABORT_TIMEOUT, START_TIMEOUT, Generation
 from esxiproxy.workers.plan import Plan
 from esxiproxy.workers.shared.messages import WorkerCommand
 
@@ -20,9 +20,9 @@ class FakeChild:
     """A process that does as the test says."""
 
     def __init__(self, order, watcher, clock):
-        self.order, self.number, self.started = order, order.number, clock.seconds()
+        self.order, self.number, self.started_at = order, order.number, clock.seconds()
         self.watcher = watcher
-        self.instance_id, self.is_shut, self.why = "", False, ""
+        self.instance_id, self.is_shut, self.exit_reason = "", False, ""
         self.recording = set()
         self.told, self.signals, self.handed_down = [], [], None
         self.fails = False
@@ -54,7 +54,7 @@ class FakeChild:
         self.watcher.closed(self)
 
     def ends(self, why=""):
-        self.why = why
+        self.exit_reason = why
         self.watcher.ended(self)
 
 
@@ -87,10 +87,10 @@ class Scene:
 def scene():
     scene = Scene()
     yield scene
-    scene.generation.leave(WorkerCommand.NOW)
+    scene.generation.stop(WorkerCommand.NOW)
     for child in scene.generation:
         child.ends()
-    assert scene.generation.gone.called
+    assert scene.generation.exited.called
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_one_that_dies_while_they_start_is_the_end_of_the_start(scene):
 
 def test_one_that_is_late_is_the_end_of_the_start(scene):
     scene.born[0].gets_ready()
-    scene.clock.advance(READY)
+    scene.clock.advance(START_TIMEOUT)
     assert scene.outcome[0].check(StartupError)
 
 
@@ -205,7 +205,7 @@ def test_when_nobody_can_bury_the_next_one_does(serving):
 
 def test_in_a_drain_the_dead_are_buried_by_whoever_is_left(serving):
     first, second = serving.born
-    serving.generation.leave(WorkerCommand.DRAIN)
+    serving.generation.stop(WorkerCommand.DRAIN)
     first.shuts(), second.shuts()
     first.ends("killed by SIGKILL")
     assert serving.buried == [first.instance_id]
@@ -217,31 +217,31 @@ def test_in_a_drain_the_dead_are_buried_by_whoever_is_left(serving):
 
 def test_those_who_retire_are_not_replaced(serving):
     first, second = serving.born
-    serving.generation.leave(WorkerCommand.RETIRE)
+    serving.generation.stop(WorkerCommand.RETIRE)
     assert first.told[-1] == second.told[-1] == (WorkerCommand.RETIRE,)
     first.shuts()
-    assert not serving.generation.shut.called
+    assert not serving.generation.stopped_accepting.called
     second.ends("killed by SIGKILL")
-    assert serving.generation.shut.called and not serving.generation.gone.called
+    assert serving.generation.stopped_accepting.called and not serving.generation.exited.called
     first.ends()
-    assert serving.generation.gone.called
+    assert serving.generation.exited.called
     serving.clock.advance(60)
     assert len(serving.born) == 2
 
 
 def test_one_that_waits_for_its_successor_gets_none_when_they_leave(serving):
     serving.born[0].ends("killed by SIGKILL")
-    serving.generation.leave(WorkerCommand.DRAIN)
+    serving.generation.stop(WorkerCommand.DRAIN)
     serving.clock.advance(60)
     assert len(serving.born) == 2
 
 
 def test_who_does_not_end_at_once_is_killed(serving):
     first, second = serving.born
-    serving.generation.leave(WorkerCommand.DRAIN)
+    serving.generation.stop(WorkerCommand.DRAIN)
     serving.clock.advance(60)
     assert first.signals == []
-    serving.generation.leave(WorkerCommand.NOW)
+    serving.generation.stop(WorkerCommand.NOW)
     assert first.told[-2:] == [(WorkerCommand.DRAIN,), (WorkerCommand.NOW,)]
     second.ends()
     serving.clock.advance(ABORT_TIMEOUT)
@@ -258,9 +258,9 @@ def test_one_that_replaces_another_and_is_not_ready_in_time_is_killed_and_replac
     serving.born[0].ends("killed by SIGKILL")
     serving.clock.advance(0.1)
     late = serving.born[2]
-    serving.clock.advance(READY * 0.9)
+    serving.clock.advance(START_TIMEOUT * 0.9)
     assert late.signals == []
-    serving.clock.advance(READY * 0.2)
+    serving.clock.advance(START_TIMEOUT * 0.2)
     assert late.signals == [signal.SIGKILL]
     late.ends("killed by SIGKILL")
     serving.clock.advance(1)
@@ -271,7 +271,7 @@ def test_one_that_replaces_another_and_is_ready_in_time_is_left_alone(serving):
     serving.born[0].ends("killed by SIGKILL")
     serving.clock.advance(0.1)
     serving.born[2].gets_ready()
-    serving.clock.advance(READY)
+    serving.clock.advance(START_TIMEOUT)
     assert serving.born[2].signals == []
 
 
@@ -279,7 +279,7 @@ def test_one_that_replaces_another_and_is_ready_in_time_is_left_alone(serving):
 def test_one_that_is_stuck_while_it_retires_is_killed(serving, shut):
     """Its consoles are frozen, and without it the generation is never gone."""
     first, second = serving.born
-    serving.generation.leave(WorkerCommand.RETIRE)
+    serving.generation.stop(WorkerCommand.RETIRE)
     if shut:
         first.shuts()
     for look in range(14):
@@ -288,7 +288,7 @@ def test_one_that_is_stuck_while_it_retires_is_killed(serving, shut):
     assert (first.signals, second.signals) == ([signal.SIGKILL], [])
     first.ends("killed by SIGKILL")
     second.ends()
-    assert serving.generation.gone.called and serving.generation.shut.called
+    assert serving.generation.exited.called and serving.generation.stopped_accepting.called
 
 
 @pytest.mark.parametrize("left", range(6))
@@ -315,6 +315,6 @@ def test_a_system_out_of_descriptors_costs_none(left, monkeypatch):
 
 
 def test_leaving_ends_the_start(scene):
-    scene.generation.leave(WorkerCommand.DRAIN)
+    scene.generation.stop(WorkerCommand.DRAIN)
     assert scene.outcome[0].check(StartupError)
     assert scene.born[0].told == [(WorkerCommand.DRAIN,)]

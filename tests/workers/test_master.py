@@ -66,7 +66,7 @@ class FakeGeneration:
 
     def __init__(self, plan, config, sockets, state, bury, reactor):
         self.plan, self.sockets, self.state, self.bury_elsewhere = plan, sockets, state, bury
-        self.shut, self.gone, self.ready = Deferred(), Deferred(), Deferred()
+        self.stopped_accepting, self.exited, self.ready = Deferred(), Deferred(), Deferred()
         self.told, self.signals, self.buried, self.connections = [], [], [], 3
 
     def start(self):
@@ -75,7 +75,7 @@ class FakeGeneration:
     def open(self):
         self.told.append(WorkerCommand.OPEN)
 
-    def leave(self, word):
+    def stop(self, word):
         self.told.append(word)
         if not self.ready.called:
             self.ready.errback(StartupError("told to leave"))
@@ -84,12 +84,12 @@ class FakeGeneration:
         self.signals.append(number)
 
     def record_lost(self, holder):
-        if not self.shut.called:
+        if not self.stopped_accepting.called:
             self.buried.append(holder)
-        return not self.shut.called
+        return not self.stopped_accepting.called
 
     def leaves(self):
-        for deferred in (self.shut, self.gone):
+        for deferred in (self.stopped_accepting, self.exited):
             if not deferred.called:
                 deferred.callback(None)
 
@@ -227,7 +227,7 @@ class TestReload:
         new = serving.reload(plan(TWO))
         new.ready.callback(None)
         assert serving.reactor.bound == [81, 82]
-        serving.generations[0].shut.callback(None)
+        serving.generations[0].stopped_accepting.callback(None)
         assert serving.reactor.bound == [82]
 
     def test_a_listener_that_is_gone_is_closed_although_a_reload_failed_meanwhile(self, serving):
@@ -243,7 +243,7 @@ class TestReload:
     def test_a_listener_with_another_name_keeps_its_socket(self, serving):
         new = serving.reload(plan(("other", ONE[1])))
         new.ready.callback(None)
-        serving.generations[0].shut.callback(None)
+        serving.generations[0].stopped_accepting.callback(None)
         assert new.sockets == {"other": 1081} and serving.reactor.bound == [81]
 
     def test_a_listener_that_comes_back_before_it_was_closed_keeps_its_socket(self, serving):
@@ -252,7 +252,7 @@ class TestReload:
         serving.reload(plan(ONE)).ready.callback(None)
         serving.reactor.advance(DRAIN_GRACE)
         for generation in serving.generations[:2]:
-            generation.shut.callback(None)
+            generation.stopped_accepting.callback(None)
         assert serving.reactor.bound == [81] and len(serving.reactor.ports) == 2
 
     def test_reloads_come_one_after_the_other_and_not_more_of_them_than_are_needed(self, serving):
@@ -278,7 +278,7 @@ class TestReload:
         new.leaves()
         old.bury_elsewhere("dead")
         assert old.buried == ["dead"] and new.buried == []
-        old.shut.callback(None)
+        old.stopped_accepting.callback(None)
         with capturedLogs() as told:
             old.bury_elsewhere("last")
         assert old.buried == ["dead"] and "nobody is left" in told[0]["log_format"]
@@ -299,9 +299,9 @@ class TestStop:
         stopped = serving.master.stopService()
         (first,) = serving.generations
         assert first.told == [WorkerCommand.OPEN, WorkerCommand.DRAIN] and serving.reactor.bound == [81]
-        first.shut.callback(None)
+        first.stopped_accepting.callback(None)
         assert serving.reactor.bound == [] and not stopped.called
-        first.gone.callback(None)
+        first.exited.callback(None)
         assert stopped.called and serving.reactor.getDelayedCalls() == []
 
     def test_old_generations_end_as_well(self, serving):

@@ -9,7 +9,9 @@ from twisted.internet.defer import Deferred
 Result = TypeVar("Result")
 
 
-def within(seconds: float, deferred: Deferred[Result], error: Exception, reactor: Any) -> Deferred[Result]:
+def with_timeout(
+    seconds: float, deferred: Deferred[Result], error: Exception, reactor: Any
+) -> Deferred[Result]:
     """The same Deferred, which fails with this error when it takes longer."""
 
     def late(_result: object, _timeout: float) -> NoReturn:

@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from esxiproxy.core.startup import StartupError
 from esxiproxy.ops.process.descriptors import explain
 from esxiproxy.workers.master.backoff import Backoff
-from esxiproxy.workers.master.deadline import within
+from esxiproxy.workers.master.deadline import with_timeout
 from esxiproxy.workers.master.watchdog import CHECK_INTERVAL, Watchdog, WorkerHealth
 from esxiproxy.workers.master.worker_process import WorkerProcess
 from esxiproxy.workers.plan import Plan
@@ -26,7 +26,7 @@ from esxiproxy.workers.shared.messages import WorkerCommand, WorkerConfig
 from esxiproxy.workers.shared.scoreboard import Scoreboard
 from esxiproxy.workers.shared.wakeups import new_wakes, wake
 
-READY = 30.0
+START_TIMEOUT = 30.0
 """Seconds in which the workers of a new generation have to be ready, and one that replaces another."""
 ABORT_TIMEOUT = 5.0
 """Seconds that a worker gets to end at once."""
@@ -46,7 +46,7 @@ class GenerationPhase(Enum):
 
     STARTING = 1
     SERVING = 2
-    LEAVING = 3
+    STOPPING = 3
 
 
 class Generation:
@@ -69,8 +69,8 @@ class Generation:
         child: Callable[[WorkerConfig, Generation, Any], WorkerProcess] = WorkerProcess,
     ) -> None:
         self.plan = plan
-        self.shut: Deferred[None] = Deferred()
-        self.gone: Deferred[None] = Deferred()
+        self.stopped_accepting: Deferred[None] = Deferred()
+        self.exited: Deferred[None] = Deferred()
         self._config = config
         self._sockets = dict(sockets)
         self._state = state
@@ -86,10 +86,10 @@ class Generation:
             raise
         self._backoffs = [Backoff() for _ in range(plan.workers)]
         self._processes: dict[int, WorkerProcess] = {}
-        self._waiting: dict[int, IDelayedCall] = {}
+        self._restarts: dict[int, IDelayedCall] = {}
         self._watchdog = Watchdog()
-        self._looking = LoopingCall(self._start_watchdog)
-        self._looking.clock = reactor
+        self._check_timer = LoopingCall(self._check_heartbeats)
+        self._check_timer.clock = reactor
         self._ready: Deferred[None] = Deferred()
         self._unrecorded: list[str] = []
         """Dead holders that nobody could bury yet."""
@@ -100,29 +100,29 @@ class Generation:
     @property
     def connections(self) -> int:
         """How many clients are connected to them."""
-        return sum(share.connections for share in self._scoreboard.shares())
+        return sum(share.connections for share in self._scoreboard.loads())
 
     def start(self) -> Deferred[None]:
         """Start all of them; fires when they are ready, or fails with CannotStart."""
         for number in range(self.plan.workers):
             self._start(number)
-        late = StartupError(f"the workers were not ready within {READY:g} s")
-        return within(READY, self._ready, late, self._reactor)
+        late = StartupError(f"the workers were not ready within {START_TIMEOUT:g} s")
+        return with_timeout(START_TIMEOUT, self._ready, late, self._reactor)
 
     def open(self) -> None:
         """Accept connections from now on."""
         self._phase = GenerationPhase.SERVING
         for child in self:
             self._open(child)
-        self._looking.start(CHECK_INTERVAL, now=False)
+        self._check_timer.start(CHECK_INTERVAL, now=False)
 
-    def leave(self, word: WorkerCommand) -> None:
+    def stop(self, word: WorkerCommand) -> None:
         """Have them all leave, in the way that the word says; may be said again, with another one."""
-        self._phase = GenerationPhase.LEAVING
-        for call in self._waiting.values():
+        self._phase = GenerationPhase.STOPPING
+        for call in self._restarts.values():
             call.cancel()
-        self._waiting.clear()
-        self._settle(StartupError("the proxy is shutting down"))
+        self._restarts.clear()
+        self._set_ready(StartupError("the proxy is shutting down"))
         owed, self._unrecorded = self._unrecorded, []
         for holder in owed:
             self._on_crash(holder)
@@ -130,7 +130,7 @@ class Generation:
         if word is WorkerCommand.NOW:
             for child in self:
                 self._reactor.callLater(ABORT_TIMEOUT, self._kill, child)
-        self._check_heartbeats()
+        self._check_stopped()
 
     def signal(self, number: signal.Signals) -> None:
         """Send all of them a signal."""
@@ -139,7 +139,7 @@ class Generation:
 
     def record_lost(self, holder: str) -> bool:
         """Have one of them record what a dead holder had, when one is able to; False: nobody will be."""
-        if self._phase is GenerationPhase.LEAVING and not any(child.instance_id for child in self):
+        if self._phase is GenerationPhase.STOPPING and not any(child.instance_id for child in self):
             return False
         self._unrecorded.append(holder)
         self._flush_recordings()
@@ -153,26 +153,26 @@ class Generation:
             self._log.info("{child} is ready", child=child)
             self._flush_recordings()
         elif self._phase is GenerationPhase.STARTING and all(child.instance_id for child in self):
-            self._settle(None)
+            self._set_ready(None)
 
     def closed(self, child: WorkerProcess) -> None:
-        self._check_heartbeats()
+        self._check_stopped()
 
     def ended(self, child: WorkerProcess) -> None:
         del self._processes[child.number]
         self._scoreboard.clear(child.number)
         wake(self._wakes)
-        if child.why:
-            self._log.error("{child} {why}", child=child, why=child.why)
+        if child.exit_reason:
+            self._log.error("{child} {why}", child=child, why=child.exit_reason)
             if child.instance_id:
                 self._on_crash(child.instance_id)
         for holder in child.recording:
             self._on_crash(holder)
         if self._phase is GenerationPhase.STARTING:
-            self._settle(StartupError(f"{child} {child.why or 'has ended'}"))
+            self._set_ready(StartupError(f"{child} {child.exit_reason or 'has ended'}"))
         elif self._phase is GenerationPhase.SERVING:
-            self._replace(child.number, self._reactor.seconds() - child.started)
-        self._check_heartbeats()
+            self._replace(child.number, self._reactor.seconds() - child.started_at)
+        self._check_stopped()
 
     # How it is done
 
@@ -183,13 +183,13 @@ class Generation:
 
     def _flush_recordings(self) -> None:
         able = sorted((child for child in self if child.instance_id), key=lambda child: child.is_shut)
-        if able and (self._phase is GenerationPhase.LEAVING or not able[0].is_shut):
+        if able and (self._phase is GenerationPhase.STOPPING or not able[0].is_shut):
             owed, self._unrecorded = self._unrecorded, []
             for holder in owed:
                 able[0].send_command(WorkerCommand.RECORD_LOST, holder)
 
     def _start(self, number: int) -> None:
-        self._waiting.pop(number, None)
+        self._restarts.pop(number, None)
         shared = self._config, self._sockets, self._state, self._scoreboard.descriptor, self._wakes
         order, handed_down = WorkerConfig.handing_down(number, self.plan, *shared)
         child = self._make_process(order, self, self._reactor)
@@ -199,21 +199,21 @@ class Generation:
             why = f"{child} cannot be started: {sys.executable}: {explain(error)}"
             self._log.error("{why}", why=why)
             if self._phase is GenerationPhase.STARTING:
-                self._settle(StartupError(why))
+                self._set_ready(StartupError(why))
             else:
                 self._replace(number, 0.0)
         else:
             self._processes[number] = child
             if self._phase is GenerationPhase.SERVING:
-                self._reactor.callLater(READY, self._on_start_timeout, child)
+                self._reactor.callLater(START_TIMEOUT, self._on_start_timeout, child)
 
     def _on_start_timeout(self, child: WorkerProcess) -> None:
         if not child.instance_id and child in self._processes.values():
-            self._log.error("{child} was not ready within {time:g} s", child=child, time=READY)
+            self._log.error("{child} was not ready within {time:g} s", child=child, time=START_TIMEOUT)
             child.signal(signal.SIGKILL)
 
-    def _start_watchdog(self) -> None:
-        shares = self._scoreboard.shares()
+    def _check_heartbeats(self) -> None:
+        shares = self._scoreboard.loads()
         signs = {child.number: shares[child.number].heartbeat_at for child in self if child.instance_id}
         for number, verdict in self._watchdog.check(signs).items():
             self._log.error("worker {number} {verdict}", number=number, verdict=verdict.value)
@@ -221,12 +221,12 @@ class Generation:
                 self._processes[number].signal(signal.SIGKILL)
 
     def _replace(self, number: int, lived: float) -> None:
-        delay = self._backoffs[number].died(lived)
+        delay = self._backoffs[number].next_delay(lived)
         again = "at once" if not delay else f"in {delay:g} s"
         self._log.error("worker {number} is started again {again}", number=number, again=again)
-        self._waiting[number] = self._reactor.callLater(delay, self._start, number)
+        self._restarts[number] = self._reactor.callLater(delay, self._start, number)
 
-    def _settle(self, error: StartupError | None) -> None:
+    def _set_ready(self, error: StartupError | None) -> None:
         if self._ready.called:
             return
         if error is None:
@@ -242,15 +242,15 @@ class Generation:
         if child in self._processes.values():
             child.signal(signal.SIGKILL)
 
-    def _check_heartbeats(self) -> None:
-        if self._phase is not GenerationPhase.LEAVING:
+    def _check_stopped(self) -> None:
+        if self._phase is not GenerationPhase.STOPPING:
             return
-        if not self.shut.called and all(child.is_shut for child in self):
-            self.shut.callback(None)
-        if not self.gone.called and not self._processes:
-            if self._looking.running:
-                self._looking.stop()
+        if not self.stopped_accepting.called and all(child.is_shut for child in self):
+            self.stopped_accepting.callback(None)
+        if not self.exited.called and not self._processes:
+            if self._check_timer.running:
+                self._check_timer.stop()
             for descriptor in self._wakes:
                 os.close(descriptor)
             self._scoreboard.close()
-            self.gone.callback(None)
+            self.exited.callback(None)

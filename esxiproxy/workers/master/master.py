@@ -116,12 +116,12 @@ class Master(Service):
         except OSError as error:
             raise StartupError(f"the workers have nothing to share: {error}") from error
         self._generations.append(generation)
-        generation.shut.addCallback(lambda _: self._release())
-        generation.gone.addCallback(lambda _: self._generations.remove(generation))
+        generation.stopped_accepting.addCallback(lambda _: self._release())
+        generation.exited.addCallback(lambda _: self._generations.remove(generation))
         try:
             await generation.start()
         except Exception:
-            generation.leave(WorkerCommand.NOW)
+            generation.stop(WorkerCommand.NOW)
             raise
         return generation
 
@@ -181,13 +181,15 @@ class Master(Service):
         self._warn(plan)
         self._sockets.keep(bound)
         new.open()
-        old.leave(WorkerCommand.RETIRE)
+        old.stop(WorkerCommand.RETIRE)
         # Whoever comes after the reload finds the new configuration; a worker that hangs comes to it late.
-        await _copy(old.shut).addTimeout(DRAIN_GRACE, self._reactor, onTimeoutCancel=lambda *_: None)
+        stopped = _copy(old.stopped_accepting)
+        await stopped.addTimeout(DRAIN_GRACE, self._reactor, onTimeoutCancel=lambda *_: None)
 
     def _release(self) -> None:
         """Nobody of the old ones accepts any more; those of a generation before may still be about to."""
-        if all(generation.shut.called for generation in self._generations if generation is not self._current):
+        old = [generation for generation in self._generations if generation is not self._current]
+        if all(generation.stopped_accepting.called for generation in old):
             self._sockets.release_others()
 
     def _log_rejected(self, why: object) -> None:
@@ -205,9 +207,9 @@ class Master(Service):
         self._reading.cancel()
         self.systemd.stopping(self._plan.drain + DRAIN_GRACE + ABORT_TIMEOUT)
         for generation in list(self._generations):
-            generation.leave(WorkerCommand.DRAIN)
-        shut = DeferredList([_copy(generation.shut) for generation in self._generations])
-        gone = DeferredList([_copy(generation.gone) for generation in self._generations])
+            generation.stop(WorkerCommand.DRAIN)
+        shut = DeferredList([_copy(generation.stopped_accepting) for generation in self._generations])
+        gone = DeferredList([_copy(generation.exited) for generation in self._generations])
         overtime: IDelayedCall = self._reactor.callLater(self._plan.drain + DRAIN_GRACE, self.abort)
         await shut
         self._sockets.release_all()
@@ -221,7 +223,7 @@ class Master(Service):
     def abort(self) -> None:
         """End at once what is ending."""
         for generation in list(self._generations):
-            generation.leave(WorkerCommand.NOW)
+            generation.stop(WorkerCommand.NOW)
 
     # What workers and signals want
 

@@ -14,7 +14,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
 from esxiproxy.core.startup import StartupError
-from esxiproxy.workers.master.deadline import within
+from esxiproxy.workers.master.deadline import with_timeout
 from esxiproxy.workers.plan import Plan
 from esxiproxy.workers.shared.signal_mask import signals_blocked
 
@@ -63,7 +63,7 @@ async def read_plan(path: Path, reactor: Any) -> Plan:
     except OSError as error:
         raise PlanRefused([f"{path} cannot be read: {sys.executable}: {error.strerror}"]) from error
     late = PlanRefused([f"{path} could not be read within {READ_TIMEOUT:g} s"])
-    await within(READ_TIMEOUT, reading.ended, late, reactor)
+    await with_timeout(READ_TIMEOUT, reading.ended, late, reactor)
     try:
         return Plan.read(reading.out.decode())
     except ValueError:

@@ -54,13 +54,13 @@ class WorkerProcess(ProcessProtocol):
 
     def __init__(self, order: WorkerConfig, watcher: WorkerEvents, reactor: Any) -> None:
         self.number = order.number
-        self.started = reactor.seconds()
+        self.started_at = reactor.seconds()
         self.instance_id = ""
         """Its name in the shared state, once it is ready."""
         self.is_shut = False
         self.recording: set[str] = set()
         """The dead holders that it was told to record, and has not recorded yet."""
-        self.why = ""
+        self.exit_reason = ""
         """How it ended; empty while it runs, and after an end that was asked for."""
         self._config = order
         self._events = watcher
@@ -68,7 +68,7 @@ class WorkerProcess(ProcessProtocol):
         self._errors, self._reports = Lines(), Lines()
         self._last_lines = ""
         self._reason: Failure | None = None
-        self._patience: IDelayedCall | None = None
+        self._exit_timer: IDelayedCall | None = None
 
     def start(self, handed_down: Mapping[int, int]) -> None:
         """Start the process with these descriptors, the worker's number of each to ours.  Raises OSError."""
@@ -112,19 +112,19 @@ class WorkerProcess(ProcessProtocol):
     def childDataReceived(self, descriptor: int, octets: bytes) -> None:
         if descriptor == REPORTS_FD:
             for message in self._reports.messages(octets):
-                self._reported(*message)
+                self._report_received(*message)
         else:
             for line in self._errors.feed(octets):
-                self._said(line)
+                self._log_error_line(line)
 
     def processExited(self, reason: Failure) -> None:
         self._reason = reason
-        self._patience = self._reactor.callLater(_LAST_LINES, self._ended)
+        self._exit_timer = self._reactor.callLater(_LAST_LINES, self._ended)
 
     def processEnded(self, reason: Failure) -> None:
         self._reason = reason
-        if self._patience is not None and self._patience.active():
-            self._patience.cancel()
+        if self._exit_timer is not None and self._exit_timer.active():
+            self._exit_timer.cancel()
             self._ended()
 
     # What it comes to
@@ -137,9 +137,9 @@ class WorkerProcess(ProcessProtocol):
         with suppress(KeyError):  # the pipe is gone, and the process with it
             self._process.writeToChild(COMMANDS_FD, octets)
 
-    def _reported(self, kind: str, *content: Any) -> None:
+    def _report_received(self, kind: str, *content: Any) -> None:
         if kind == "log":
-            self._logged(*content)
+            self._forward_log_event(*content)
         elif kind == "ready":
             (self.instance_id,) = content
             self._events.ready(self)
@@ -149,7 +149,7 @@ class WorkerProcess(ProcessProtocol):
         elif kind == "buried":
             self.recording.difference_update(content)
 
-    def _logged(self, level: str, system: str, time: float | None, text: str) -> None:
+    def _forward_log_event(self, level: str, system: str, time: float | None, text: str) -> None:
         event: dict[str, Any] = {
             "log_level": LogLevel.lookupByName(level),
             "log_namespace": __name__,
@@ -162,7 +162,7 @@ class WorkerProcess(ProcessProtocol):
             event["log_time"] = time
         self._log.observer(event)
 
-    def _said(self, line: bytes) -> None:
+    def _log_error_line(self, line: bytes) -> None:
         text = line.decode("utf-8", "replace").rstrip()
         if text:
             self._last_lines = text
@@ -171,14 +171,14 @@ class WorkerProcess(ProcessProtocol):
     def _ended(self) -> None:
         assert self._reason is not None
         for line in self._errors.feed(b"\n"):
-            self._said(line)
-        self.why = _end(self._reason.value)
-        if self.why and self._last_lines:
-            self.why += f": {self._last_lines}"
+            self._log_error_line(line)
+        self.exit_reason = _exit_reason(self._reason.value)
+        if self.exit_reason and self._last_lines:
+            self.exit_reason += f": {self._last_lines}"
         self._events.ended(self)
 
 
-def _end(error: BaseException) -> str:
+def _exit_reason(error: BaseException) -> str:
     if not isinstance(error, ProcessTerminated):
         return ""
     if error.signal is not None:

@@ -23,17 +23,17 @@ class WorkerLoad:
     heartbeat_at: float
 
 
-def may_accept(number: int, shares: Sequence[WorkerLoad], now: float) -> bool:
+def may_accept(number: int, loads: Sequence[WorkerLoad], now: float) -> bool:
     """Return whether a worker has no more than its share of all connections.
 
     Consoles last for hours, so the worker that wakes first must not accept all of them.  The live worker with
     the fewest connections always may accept, so at least one worker accepts at any time.  ``number`` is the
-    index of the worker in ``shares``; ``now`` is in seconds of the monotonic clock.
+    index of the worker in ``loads``; ``now`` is in seconds of the monotonic clock.
     """
     live = [
-        share.connections
-        for index, share in enumerate(shares)
-        if index == number or (share.heartbeat_at > 0 and now - share.heartbeat_at <= STALE)
+        load.connections
+        for index, load in enumerate(loads)
+        if index == number or (load.heartbeat_at > 0 and now - load.heartbeat_at <= STALE)
     ]
     mean = sum(live) / len(live)
-    return shares[number].connections < mean + max(1.0, mean * SLACK)
+    return loads[number].connections < mean + max(1.0, mean * SLACK)

@@ -38,7 +38,7 @@ class Scoreboard:
             os.close(descriptor)
             raise
 
-    def shares(self) -> list[WorkerLoad]:
+    def loads(self) -> list[WorkerLoad]:
         """Return the load of each worker, by number."""
         memory = self._memory
         return [

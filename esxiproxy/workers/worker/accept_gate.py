@@ -156,7 +156,7 @@ class AcceptGate:
                     port.startReading()
 
     def _is_balanced(self) -> bool:
-        return may_accept(self._number, self._scoreboard.shares(), self._nanoseconds() / 1e9)
+        return may_accept(self._number, self._scoreboard.loads(), self._nanoseconds() / 1e9)
 
     def _shut_ports(self) -> None:
         self._is_shut = True
