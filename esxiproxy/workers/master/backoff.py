@@ -1,22 +1,24 @@
-"""How long a worker that died has to wait for its successor."""
+"""Delays the restart of a worker that exits again and again."""
 
 from __future__ import annotations
 
 FIRST_DELAY = 0.1
+"""Seconds until the first restart."""
 LONGEST_DELAY = 30.0
+"""Seconds until any later restart, at most."""
 STABLE_AFTER = 10.0
-"""Seconds after which a death is an accident, and no part of a crash loop."""
+"""Seconds of life after which an exit does not count as part of a crash loop."""
 
 
 class Backoff:
-    """At once after a good life; otherwise twice as long each time."""
+    """An exponential backoff, which is reset by a worker that lived for ``STABLE_AFTER``."""
 
     def __init__(self) -> None:
         self._next = FIRST_DELAY
 
-    def next_delay(self, lived: float) -> float:
-        """Seconds until the next one is started, after one that lived for so long."""
-        if lived >= STABLE_AFTER:
+    def next_delay(self, lifetime: float) -> float:
+        """Return the seconds until a restart, given the lifetime in seconds of the worker that exited."""
+        if lifetime >= STABLE_AFTER:
             self._next = FIRST_DELAY
             return 0.0
         delay, self._next = self._next, min(2 * self._next, LONGEST_DELAY)

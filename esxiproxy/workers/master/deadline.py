@@ -1,4 +1,4 @@
-"""A time within which something has to have happened."""
+"""A timeout for a Deferred, with an error of its own."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Result = TypeVar("Result")
 def with_timeout(
     seconds: float, deferred: Deferred[Result], error: Exception, reactor: Any
 ) -> Deferred[Result]:
-    """The same Deferred, which fails with this error when it takes longer."""
+    """Return the Deferred, which fails with ``error`` when it has not fired after ``seconds``."""
 
-    def late(_result: object, _timeout: float) -> NoReturn:
+    def fail(_result: object, _timeout: float) -> NoReturn:
         raise error
 
-    return deferred.addTimeout(seconds, reactor, onTimeoutCancel=late)
+    return deferred.addTimeout(seconds, reactor, onTimeoutCancel=fail)

@@ -1,4 +1,4 @@
-"""A look at a configuration with the code that is installed now."""
+"""Reads the plan of a configuration with the code that is installed now."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from esxiproxy.workers.plan import Plan
 from esxiproxy.workers.shared.signal_mask import signals_blocked
 
 READ_TIMEOUT = 30.0
-"""Seconds that reading may take."""
+"""Seconds within which the plan has to be read."""
 
 
 class PlanRefused(StartupError):
-    """The file has problems, or cannot be read by what is installed; ``lines`` says all of it."""
+    """The configuration has problems or cannot be read; ``lines`` describe them."""
 
     def __init__(self, lines: list[str]) -> None:
         super().__init__("the file has problems")
         self.lines = lines
 
 
-class _Reading(ProcessProtocol):
-    """Keeps what the process writes, and kills it when it is cancelled."""
+class _PlanProcess(ProcessProtocol):
+    """The protocol of the process that prints a plan; a cancellation of ``ended`` kills the process."""
 
     def __init__(self) -> None:
         self.ended: Deferred[None] = Deferred(lambda _: self._kill())
@@ -54,18 +54,18 @@ class _Reading(ProcessProtocol):
 
 
 async def read_plan(path: Path, reactor: Any) -> Plan:
-    """The plan of the file.  Raises Refused."""
-    reading = _Reading()
+    """Return the plan of a configuration file.  Raises PlanRefused."""
+    process = _PlanProcess()
     command = [sys.executable, "-P", "-m", "esxiproxy.workers.plan", str(path)]
     try:
-        with signals_blocked():  # for good: it is short, and killed when nobody wants it any more
-            reactor.spawnProcess(reading, command[0], command, dict(os.environ))
+        with signals_blocked():  # the process is short and never unblocks them; a cancellation kills it
+            reactor.spawnProcess(process, command[0], command, dict(os.environ))
     except OSError as error:
         raise PlanRefused([f"{path} cannot be read: {sys.executable}: {error.strerror}"]) from error
-    late = PlanRefused([f"{path} could not be read within {READ_TIMEOUT:g} s"])
-    await with_timeout(READ_TIMEOUT, reading.ended, late, reactor)
+    timeout = PlanRefused([f"{path} could not be read within {READ_TIMEOUT:g} s"])
+    await with_timeout(READ_TIMEOUT, process.ended, timeout, reactor)
     try:
-        return Plan.read(reading.out.decode())
+        return Plan.read(process.out.decode())
     except ValueError:
-        lines = reading.err.decode("utf-8", "replace").splitlines()
+        lines = process.err.decode("utf-8", "replace").splitlines()
         raise PlanRefused(lines or [f"{path} cannot be read"]) from None

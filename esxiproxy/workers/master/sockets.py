@@ -1,4 +1,4 @@
-"""The listening sockets: bound once, by the master, and served by the workers."""
+"""The listening sockets, which the master binds and the workers accept on."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ Endpoints = Sequence[tuple[str, str]]
 Bound = Mapping[str, Binding]
 
 
-class _Nothing(Factory):
-    """What the master serves."""
+class _NullFactory(Factory):
+    """A factory for ports that never accept."""
 
     noisy = False
 
 
 class Sockets:
-    """Binds endpoints and accepts nothing: connections wait in the kernel's queue until a worker takes them.
+    """The sockets of all endpoints, on which only the workers accept.
 
-    A socket stays bound for as long as anybody may accept on it, under whatever name: who is bound to an
-    endpoint already, keeps it when the listener is called something else.
+    Until a worker accepts, a connection waits in the kernel's queue.  A socket stays bound while any worker
+    may accept on it.  A renamed listener keeps its socket.
     """
 
     _log = Logger()
@@ -37,7 +37,10 @@ class Sockets:
         self._former: list[Binding] = []
 
     def bind(self, endpoints: Endpoints) -> Bound:
-        """A socket for each of these, by name.  Raises Unbound, and then none of the new ones is left."""
+        """Return a binding for each (name, endpoint), by name; bind those that are new.
+
+        Raises BindError, and then releases the new bindings.
+        """
         there = [*self._bound.items(), *(("", binding) for binding in self._former)]
         bound = match_endpoints(endpoints, [(name, binding.endpoint, binding) for name, binding in there])
         new: list[Binding] = []
@@ -53,26 +56,26 @@ class Sockets:
         return bound
 
     def keep(self, bound: Bound) -> None:
-        """These are the ones from now on; ``release_others`` closes what nobody needs then."""
+        """Make these the current bindings; ``release_others`` closes all others."""
         known = [*self._former, *self._bound.values()]
         self._former = [binding for binding in known if binding not in bound.values()]
         self._bound = dict(bound)
 
     def release_new(self, bound: Bound) -> None:
-        """It comes to nothing: close what was bound for it alone."""
+        """Close those of the bindings that are new, after a reload that failed."""
         for binding in bound.values():
             if binding not in self._bound.values() and binding not in self._former:
                 binding.release()
 
     def release_others(self) -> None:
-        """Close those that are kept no longer."""
+        """Close the bindings that are not current."""
         former, self._former = self._former, []
         for binding in former:
-            self._log.info("{address} is closed", address=binding.address)
+            self._log.info("stopped listening on {address}", address=binding.address)
             binding.release()
 
     def release_all(self) -> None:
-        """Close everything; a worker that drains may go on answering health checks."""
+        """Close all bindings in this process; a draining worker may still accept health checks."""
         self.keep({})
         former, self._former = self._former, []
         for binding in former:
@@ -82,7 +85,7 @@ class Sockets:
         what = "manhole" if name == MANHOLE else f"listener {name}"
         binding = Binding(endpoint, self._reactor)
         try:
-            binding.bind(_Nothing())
+            binding.bind(_NullFactory())
         except Exception as error:
             raise BindError(f"{what}: {error}") from error
         port: Any = binding.port
@@ -91,6 +94,6 @@ class Sockets:
             port.fileno()
         except AttributeError as error:
             binding.release()
-            raise BindError(f"{what}: workers cannot share {endpoint}: it has no socket") from error
+            raise BindError(f"{what}: workers cannot share {endpoint}, since it has no socket") from error
         self._log.info("{what} listening on {address}", what=what, address=binding.address)
         return binding

@@ -1,4 +1,4 @@
-"""Where workers have their shared state when nobody says where."""
+"""The directory of the shared state when the configuration names no database."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from pathlib import Path
 
 
 class StateDirectory:
-    """A private folder, made when it is asked for: systemd's RUNTIME_DIRECTORY, or a temporary one.
+    """A private directory in systemd's RUNTIME_DIRECTORY or in the directory for temporary files.
 
-    It is locked, which keeps systemd-tmpfiles out of it.  One that was removed all the same is made anew.
+    It is created on first use, and created again when it was removed.  A lock on it keeps systemd-tmpfiles
+    from removing its files.
     """
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
@@ -24,7 +25,7 @@ class StateDirectory:
 
     @property
     def database(self) -> str:
-        """The path of the database in it.  Raises OSError."""
+        """The path of the database in the directory, which exists then.  Raises OSError."""
         if self._path is None or not self._is_ours(self._path):
             self.remove()
             path = Path(tempfile.mkdtemp(prefix="esxiproxy-", dir=self._parent))
@@ -34,12 +35,12 @@ class StateDirectory:
                 path.rmdir()
                 raise
             self._path = path
-            with suppress(OSError):  # a file system may know no locks
+            with suppress(OSError):  # not every file system has locks
                 fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         return str(self._path / "state.sqlite")
 
     def remove(self) -> None:
-        """Take it away, with what is in it."""
+        """Remove the directory and everything in it."""
         if self._path is not None and self._is_ours(self._path):
             shutil.rmtree(self._path, ignore_errors=True)
         if self._descriptor is not None:
@@ -47,7 +48,7 @@ class StateDirectory:
         self._path = self._descriptor = None
 
     def _is_ours(self, path: Path) -> bool:
-        """Whether it is there, and not somebody else's of the same name."""
+        """Return whether the directory at the path is the one that this process created."""
         try:
             return self._descriptor is not None and os.path.samestat(path.stat(), os.fstat(self._descriptor))
         except OSError:

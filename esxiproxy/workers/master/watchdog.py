@@ -1,4 +1,4 @@
-"""Whether workers give signs of life: one that is stuck holds its consoles, and serves none of them."""
+"""Detects workers whose event loop hangs: such a worker keeps its consoles open and serves none of them."""
 
 from __future__ import annotations
 
@@ -6,40 +6,40 @@ from collections.abc import Mapping
 from enum import Enum
 
 CHECK_INTERVAL = 5.0
-"""Seconds between two looks."""
+"""Seconds between two checks of the heartbeats."""
 HEARTBEAT_TIMEOUT = 12
-"""Looks in a row without a sign, after which a worker is given up: no browser waits for longer than that."""
+"""Consecutive checks without a heartbeat after which a worker is killed, a minute in all."""
 
 
 class WorkerHealth(Enum):
-    """What is new about a worker."""
+    """A change in the health of a worker, as the text of a log message."""
 
-    SILENT = "gives no sign of life"
-    BACK = "is back"
-    LOST = "is given up"
+    SILENT = "sends no heartbeat"
+    BACK = "sends heartbeats again"
+    LOST = "sent no heartbeat for a minute and is killed"
 
 
 class Watchdog:
-    """Compares what it sees with what it saw.
+    """A comparison of the heartbeats of all workers with those at the previous check.
 
-    It counts looks and not seconds: when the whole machine stood still, everybody has had none of them.
+    It counts checks and not seconds, so a suspended machine makes no worker fail.
     """
 
     def __init__(self) -> None:
         self._seen: dict[int, tuple[float, int]] = {}
 
-    def check(self, signs: Mapping[int, float]) -> Mapping[int, WorkerHealth]:
-        """What is new about the workers, given when each of them was last alive."""
-        verdicts: dict[int, WorkerHealth] = {}
+    def check(self, heartbeats: Mapping[int, float]) -> Mapping[int, WorkerHealth]:
+        """Return the changes by worker number, given the time of the last heartbeat of each worker."""
+        changes: dict[int, WorkerHealth] = {}
         before, self._seen = self._seen, {}
-        for number, sign in signs.items():
-            last, missed = before.get(number, (0.0, 0))
-            now = missed + 1 if sign == last else 0
-            self._seen[number] = (sign, now)
-            if now == 1:
-                verdicts[number] = WorkerHealth.SILENT
-            elif now == HEARTBEAT_TIMEOUT:
-                verdicts[number] = WorkerHealth.LOST
-            elif missed and not now:
-                verdicts[number] = WorkerHealth.BACK
-        return verdicts
+        for number, heartbeat in heartbeats.items():
+            last, missed_before = before.get(number, (0.0, 0))
+            missed = missed_before + 1 if heartbeat == last else 0
+            self._seen[number] = (heartbeat, missed)
+            if missed == 1:
+                changes[number] = WorkerHealth.SILENT
+            elif missed == HEARTBEAT_TIMEOUT:
+                changes[number] = WorkerHealth.LOST
+            elif missed_before and not missed:
+                changes[number] = WorkerHealth.BACK
+        return changes

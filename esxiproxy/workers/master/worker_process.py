@@ -1,4 +1,4 @@
-"""A worker's process, as the master sees it."""
+"""The process of a worker, as a process protocol in the master."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from esxiproxy.workers.shared.messages import COMMANDS_FD, REPORTS_FD, WorkerCom
 from esxiproxy.workers.shared.signal_mask import signals_blocked
 
 OUTPUT, ERRORS = 1, 2
-_LAST_LINES = 0.5
-"""Seconds in which a dead worker's pipes are still read: its own children may have them, too."""
+_LAST_LINES_TIMEOUT = 0.5
+"""Seconds for which the pipes of an exited worker are read, since its own children may keep them open."""
 _NOT_INHERITED = (
     "NOTIFY_SOCKET",
     "WATCHDOG_USEC",
@@ -31,24 +31,27 @@ _NOT_INHERITED = (
     "LISTEN_FDS",
     "LISTEN_FDNAMES",
 )
-"""What systemd tells the master, and nobody else."""
+"""Environment variables of systemd, which are for the master only."""
 
 
 class WorkerEvents(Protocol):
-    """Whoever started a worker."""
+    """The events of a worker, which its generation handles."""
 
     def ready(self, child: WorkerProcess) -> None:
-        """It waits for the word to open."""
+        """Handle that the worker waits for the command to open."""
 
     def closed(self, child: WorkerProcess) -> None:
-        """It accepts no more connections."""
+        """Handle that the worker has stopped accepting connections."""
 
     def ended(self, child: WorkerProcess) -> None:
-        """There is no such process any more."""
+        """Handle that the process has exited."""
 
 
 class WorkerProcess(ProcessProtocol):
-    """Starts a worker, hears what it has to say, and writes its log lines into the master's log."""
+    """A worker process, which receives commands, and whose reports are read.
+
+    Log lines are written into the master's log.
+    """
 
     _log = Logger()
 
@@ -56,12 +59,12 @@ class WorkerProcess(ProcessProtocol):
         self.number = order.number
         self.started_at = reactor.seconds()
         self.instance_id = ""
-        """Its name in the shared state, once it is ready."""
+        """The worker's instance ID in the shared state, empty until the worker is ready."""
         self.is_shut = False
         self.recording: set[str] = set()
-        """The dead holders that it was told to record, and has not recorded yet."""
+        """Instance IDs of crashed workers whose sessions this worker is recording."""
         self.exit_reason = ""
-        """How it ended; empty while it runs, and after an end that was asked for."""
+        """Why the worker exited; empty while it runs and after an exit with status 0."""
         self._config = order
         self._events = watcher
         self._reactor = reactor
@@ -71,7 +74,11 @@ class WorkerProcess(ProcessProtocol):
         self._exit_timer: IDelayedCall | None = None
 
     def start(self, handed_down: Mapping[int, int]) -> None:
-        """Start the process with these descriptors, the worker's number of each to ours.  Raises OSError."""
+        """Start the process.  Raises OSError.
+
+        ``handed_down`` maps each inherited descriptor, as its number in the worker, to a descriptor of this
+        process.
+        """
         environment = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
         command = [sys.executable, "-P", "-m", "esxiproxy.workers", str(self.number), self._config.config]
         nothing = os.open(os.devnull, os.O_RDONLY)
@@ -90,21 +97,21 @@ class WorkerProcess(ProcessProtocol):
         finally:
             os.close(nothing)
 
-    def send_command(self, word: WorkerCommand, *content: str) -> None:
-        """Say something to it; it may not hear any more."""
-        if word is WorkerCommand.RECORD_LOST:
-            self.recording.update(content)
-        self._write(json.dumps([word.value, *content]).encode() + b"\n")
+    def send_command(self, command: WorkerCommand, *arguments: str) -> None:
+        """Send a command; a worker that has exited does not receive it."""
+        if command is WorkerCommand.RECORD_LOST:
+            self.recording.update(arguments)
+        self._write(json.dumps([command.value, *arguments]).encode() + b"\n")
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
+        """Send a signal to the process, unless it has exited."""
         with suppress(ProcessExitedAlready):
             self._process.signalProcess(number.value)
 
     def __str__(self) -> str:
         return f"worker {self.number}"
 
-    # What Twisted calls
+    # Called by Twisted
 
     def connectionMade(self) -> None:
         self._write(self._config.line())
@@ -119,7 +126,7 @@ class WorkerProcess(ProcessProtocol):
 
     def processExited(self, reason: Failure) -> None:
         self._reason = reason
-        self._exit_timer = self._reactor.callLater(_LAST_LINES, self._ended)
+        self._exit_timer = self._reactor.callLater(_LAST_LINES_TIMEOUT, self._ended)
 
     def processEnded(self, reason: Failure) -> None:
         self._reason = reason
@@ -127,14 +134,12 @@ class WorkerProcess(ProcessProtocol):
             self._exit_timer.cancel()
             self._ended()
 
-    # What it comes to
-
     @property
     def _process(self) -> Any:
         return self.transport
 
     def _write(self, octets: bytes) -> None:
-        with suppress(KeyError):  # the pipe is gone, and the process with it
+        with suppress(KeyError):  # the process has exited, and the pipe is closed
             self._process.writeToChild(COMMANDS_FD, octets)
 
     def _report_received(self, kind: str, *content: Any) -> None:
