@@ -371,7 +371,7 @@ def test_who_is_left_in_a_drain_records_what_a_dead_worker_had(text: Text) -> No
         assert lost and left and sum(echoes(client) for client in clients) == left
         os.kill(last, signal.SIGKILL)
         assert crew._process is not None and crew._process.wait(15) == 0
-        assert len(records(crew)) == lost and "nobody is left who could" in crew.log()
+        assert len(records(crew)) == lost and "no other worker is running" in crew.log()
         let_go(clients)
         clean(crew)
 

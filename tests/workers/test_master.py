@@ -97,7 +97,7 @@ class FakeGeneration:
 class Scene:
     def __init__(self, tmp_path, plan):
         self.reactor, self.generations, self.readings = Reactor(), [], []
-        self.master = Master(tmp_path / "proxy.ini", plan, self.reactor, make=self.make)
+        self.master = Master(tmp_path / "proxy.ini", plan, self.reactor, make_generation=self.make)
         self.master.privilegedStartService()
         self.master.startService()
 
@@ -192,7 +192,7 @@ class TestReload:
         def none_left(*_):
             raise OSError(24, "Too many open files")
 
-        serving.master._make = none_left
+        serving.master._make_generation = none_left
         serving.master.reload()
         serving.readings[0].callback(plan(ONE, TWO))
         assert serving.reactor.bound == [81] and serving.generations[0].told == [WorkerCommand.OPEN]
@@ -281,7 +281,7 @@ class TestReload:
         old.stopped_accepting.callback(None)
         with capturedLogs() as told:
             old.bury_elsewhere("last")
-        assert old.buried == ["dead"] and "nobody is left" in told[0]["log_format"]
+        assert old.buried == ["dead"] and "no other worker is running" in told[0]["log_format"]
 
     def test_a_state_folder_that_was_removed_is_healed(self, tmp_path, scene, monkeypatch):
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

@@ -1,4 +1,4 @@
-"""The workers of one configuration: started together, replaced one by one, and gone together."""
+"""A generation: the workers of one configuration, which start together and stop together."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from esxiproxy.workers.shared.scoreboard import Scoreboard
 from esxiproxy.workers.shared.wakeups import new_wakes, wake
 
 START_TIMEOUT = 30.0
-"""Seconds in which the workers of a new generation have to be ready, and one that replaces another."""
+"""Seconds within which the workers of a new generation, and later each new worker, have to be ready."""
 ABORT_TIMEOUT = 5.0
-"""Seconds that a worker gets to end at once."""
+"""Seconds within which a worker has to exit after an abort, before it is killed."""
 _OF_A_WORKER = 4
 """Descriptors in the master for each worker: three pipes and an eventfd."""
 _OF_A_GENERATION = 2
@@ -42,7 +42,7 @@ def descriptors_needed(workers: int) -> int:
 
 
 class GenerationPhase(Enum):
-    """What a generation is up to."""
+    """The phase of a generation."""
 
     STARTING = 1
     SERVING = 2
@@ -50,10 +50,11 @@ class GenerationPhase(Enum):
 
 
 class Generation:
-    """Keeps as many workers as the plan has, from ``open`` until they are told to leave.
+    """The workers of one plan; a worker that exits between ``open`` and ``stop`` is replaced.
 
-    Nobody accepts a connection before all of them are ready.  ``shut`` fires when none of them accepts any
-    more, ``gone`` when there is none left.  ``bury`` is called with the name of each holder that died.
+    No worker accepts a connection before all are ready.  ``stopped_accepting`` fires when no worker accepts
+    any more, and ``exited`` when the last worker has exited.  ``on_crash`` is called with the instance ID of
+    each worker whose sessions have to be recorded.
     """
 
     _log = Logger()
@@ -64,9 +65,9 @@ class Generation:
         config: str,
         sockets: Mapping[str, int],
         state: str,
-        bury: Callable[[str], None],
+        on_crash: Callable[[str], None],
         reactor: Any,
-        child: Callable[[WorkerConfig, Generation, Any], WorkerProcess] = WorkerProcess,
+        make_process: Callable[[WorkerConfig, Generation, Any], WorkerProcess] = WorkerProcess,
     ) -> None:
         self.plan = plan
         self.stopped_accepting: Deferred[None] = Deferred()
@@ -74,9 +75,9 @@ class Generation:
         self._config = config
         self._sockets = dict(sockets)
         self._state = state
-        self._on_crash = bury
+        self._on_crash = on_crash
         self._reactor = reactor
-        self._make_process = child
+        self._make_process = make_process
         self._phase = GenerationPhase.STARTING
         self._scoreboard = Scoreboard.new(plan.workers)
         try:
@@ -92,136 +93,138 @@ class Generation:
         self._check_timer.clock = reactor
         self._ready: Deferred[None] = Deferred()
         self._unrecorded: list[str] = []
-        """Dead holders that nobody could bury yet."""
+        """Instance IDs of crashed workers whose sessions no worker could record yet."""
 
     def __iter__(self) -> Iterator[WorkerProcess]:
         return iter(list(self._processes.values()))
 
     @property
     def connections(self) -> int:
-        """How many clients are connected to them."""
-        return sum(share.connections for share in self._scoreboard.loads())
+        """The number of open client connections of all workers."""
+        return sum(load.connections for load in self._scoreboard.loads())
 
     def start(self) -> Deferred[None]:
-        """Start all of them; fires when they are ready, or fails with CannotStart."""
+        """Start all workers.  The Deferred fires when all are ready, or fails with StartupError."""
         for number in range(self.plan.workers):
             self._start(number)
-        late = StartupError(f"the workers were not ready within {START_TIMEOUT:g} s")
-        return with_timeout(START_TIMEOUT, self._ready, late, self._reactor)
+        timeout = StartupError(f"the workers were not ready within {START_TIMEOUT:g} s")
+        return with_timeout(START_TIMEOUT, self._ready, timeout, self._reactor)
 
     def open(self) -> None:
-        """Accept connections from now on."""
+        """Let all workers accept connections, and start to check their heartbeats."""
         self._phase = GenerationPhase.SERVING
-        for child in self:
-            self._open(child)
+        for worker in self:
+            self._open(worker)
         self._check_timer.start(CHECK_INTERVAL, now=False)
 
-    def stop(self, word: WorkerCommand) -> None:
-        """Have them all leave, in the way that the word says; may be said again, with another one."""
+    def stop(self, command: WorkerCommand) -> None:
+        """Stop all workers by RETIRE, DRAIN or NOW.  A second call with a stricter command is allowed."""
         self._phase = GenerationPhase.STOPPING
         for call in self._restarts.values():
             call.cancel()
         self._restarts.clear()
         self._set_ready(StartupError("the proxy is shutting down"))
-        owed, self._unrecorded = self._unrecorded, []
-        for holder in owed:
-            self._on_crash(holder)
-        self._send_all(word)
-        if word is WorkerCommand.NOW:
-            for child in self:
-                self._reactor.callLater(ABORT_TIMEOUT, self._kill, child)
+        unrecorded, self._unrecorded = self._unrecorded, []
+        for instance_id in unrecorded:
+            self._on_crash(instance_id)
+        self._send_all(command)
+        if command is WorkerCommand.NOW:
+            for worker in self:
+                self._reactor.callLater(ABORT_TIMEOUT, self._kill, worker)
         self._check_stopped()
 
     def signal(self, number: signal.Signals) -> None:
-        """Send all of them a signal."""
-        for child in self:
-            child.signal(number)
+        """Send a signal to all workers."""
+        for worker in self:
+            worker.signal(number)
 
-    def record_lost(self, holder: str) -> bool:
-        """Have one of them record what a dead holder had, when one is able to; False: nobody will be."""
-        if self._phase is GenerationPhase.STOPPING and not any(child.instance_id for child in self):
+    def record_lost(self, instance_id: str) -> bool:
+        """Let a worker record the sessions of a crashed one; return False if no worker ever can."""
+        if self._phase is GenerationPhase.STOPPING and not any(worker.instance_id for worker in self):
             return False
-        self._unrecorded.append(holder)
+        self._unrecorded.append(instance_id)
         self._flush_recordings()
         return True
 
-    # What the children tell
+    # Events of the workers
 
-    def ready(self, child: WorkerProcess) -> None:
+    def ready(self, worker: WorkerProcess) -> None:
         if self._phase is GenerationPhase.SERVING:
-            self._open(child)
-            self._log.info("{child} is ready", child=child)
+            self._open(worker)
+            self._log.info("{worker} is ready", worker=worker)
             self._flush_recordings()
-        elif self._phase is GenerationPhase.STARTING and all(child.instance_id for child in self):
+        elif self._phase is GenerationPhase.STARTING and all(worker.instance_id for worker in self):
             self._set_ready(None)
 
-    def closed(self, child: WorkerProcess) -> None:
+    def closed(self, worker: WorkerProcess) -> None:
         self._check_stopped()
 
-    def ended(self, child: WorkerProcess) -> None:
-        del self._processes[child.number]
-        self._scoreboard.clear(child.number)
+    def ended(self, worker: WorkerProcess) -> None:
+        del self._processes[worker.number]
+        self._scoreboard.clear(worker.number)
         wake(self._wakes)
-        if child.exit_reason:
-            self._log.error("{child} {why}", child=child, why=child.exit_reason)
-            if child.instance_id:
-                self._on_crash(child.instance_id)
-        for holder in child.recording:
-            self._on_crash(holder)
+        if worker.exit_reason:
+            self._log.error("{worker} {why}", worker=worker, why=worker.exit_reason)
+            if worker.instance_id:
+                self._on_crash(worker.instance_id)
+        for instance_id in worker.recording:
+            self._on_crash(instance_id)
         if self._phase is GenerationPhase.STARTING:
-            self._set_ready(StartupError(f"{child} {child.exit_reason or 'has ended'}"))
+            self._set_ready(StartupError(f"{worker} {worker.exit_reason or 'has exited'}"))
         elif self._phase is GenerationPhase.SERVING:
-            self._replace(child.number, self._reactor.seconds() - child.started_at)
+            self._replace(worker.number, self._reactor.seconds() - worker.started_at)
         self._check_stopped()
 
-    # How it is done
-
-    def _open(self, child: WorkerProcess) -> None:
-        """From now on it counts, although it may need a moment to hear of it."""
-        self._scoreboard.heartbeat(child.number, time.monotonic_ns())
-        child.send_command(WorkerCommand.OPEN)
+    def _open(self, worker: WorkerProcess) -> None:
+        """Let a worker accept, and count it in the balance before it has read the command."""
+        self._scoreboard.heartbeat(worker.number, time.monotonic_ns())
+        worker.send_command(WorkerCommand.OPEN)
 
     def _flush_recordings(self) -> None:
-        able = sorted((child for child in self if child.instance_id), key=lambda child: child.is_shut)
-        if able and (self._phase is GenerationPhase.STOPPING or not able[0].is_shut):
-            owed, self._unrecorded = self._unrecorded, []
-            for holder in owed:
-                able[0].send_command(WorkerCommand.RECORD_LOST, holder)
+        candidates = sorted(
+            (worker for worker in self if worker.instance_id), key=lambda worker: worker.is_shut
+        )
+        if candidates and (self._phase is GenerationPhase.STOPPING or not candidates[0].is_shut):
+            unrecorded, self._unrecorded = self._unrecorded, []
+            for instance_id in unrecorded:
+                candidates[0].send_command(WorkerCommand.RECORD_LOST, instance_id)
 
     def _start(self, number: int) -> None:
         self._restarts.pop(number, None)
         shared = self._config, self._sockets, self._state, self._scoreboard.descriptor, self._wakes
-        order, handed_down = WorkerConfig.handing_down(number, self.plan, *shared)
-        child = self._make_process(order, self, self._reactor)
+        worker_config, inherited = WorkerConfig.for_worker(number, self.plan, *shared)
+        worker = self._make_process(worker_config, self, self._reactor)
         try:
-            child.start(handed_down)
+            worker.start(inherited)
         except OSError as error:
-            why = f"{child} cannot be started: {sys.executable}: {explain(error)}"
+            why = f"{worker} cannot be started: {sys.executable}: {explain(error)}"
             self._log.error("{why}", why=why)
             if self._phase is GenerationPhase.STARTING:
                 self._set_ready(StartupError(why))
             else:
                 self._replace(number, 0.0)
         else:
-            self._processes[number] = child
+            self._processes[number] = worker
             if self._phase is GenerationPhase.SERVING:
-                self._reactor.callLater(START_TIMEOUT, self._on_start_timeout, child)
+                self._reactor.callLater(START_TIMEOUT, self._on_start_timeout, worker)
 
-    def _on_start_timeout(self, child: WorkerProcess) -> None:
-        if not child.instance_id and child in self._processes.values():
-            self._log.error("{child} was not ready within {time:g} s", child=child, time=START_TIMEOUT)
-            child.signal(signal.SIGKILL)
+    def _on_start_timeout(self, worker: WorkerProcess) -> None:
+        if not worker.instance_id and worker in self._processes.values():
+            self._log.error("{worker} was not ready within {time:g} s", worker=worker, time=START_TIMEOUT)
+            worker.signal(signal.SIGKILL)
 
     def _check_heartbeats(self) -> None:
-        shares = self._scoreboard.loads()
-        signs = {child.number: shares[child.number].heartbeat_at for child in self if child.instance_id}
-        for number, verdict in self._watchdog.check(signs).items():
-            self._log.error("worker {number} {verdict}", number=number, verdict=verdict.value)
-            if verdict is WorkerHealth.LOST:
+        loads = self._scoreboard.loads()
+        heartbeats = {
+            worker.number: loads[worker.number].heartbeat_at for worker in self if worker.instance_id
+        }
+        for number, health in self._watchdog.check(heartbeats).items():
+            self._log.error("worker {number} {health}", number=number, health=health.value)
+            if health is WorkerHealth.LOST:
                 self._processes[number].signal(signal.SIGKILL)
 
-    def _replace(self, number: int, lived: float) -> None:
-        delay = self._backoffs[number].next_delay(lived)
+    def _replace(self, number: int, lifetime: float) -> None:
+        delay = self._backoffs[number].next_delay(lifetime)
         again = "at once" if not delay else f"in {delay:g} s"
         self._log.error("worker {number} is started again {again}", number=number, again=again)
         self._restarts[number] = self._reactor.callLater(delay, self._start, number)
@@ -234,18 +237,18 @@ class Generation:
         else:
             self._ready.errback(error)
 
-    def _send_all(self, word: WorkerCommand) -> None:
-        for child in self:
-            child.send_command(word)
+    def _send_all(self, command: WorkerCommand) -> None:
+        for worker in self:
+            worker.send_command(command)
 
-    def _kill(self, child: WorkerProcess) -> None:
-        if child in self._processes.values():
-            child.signal(signal.SIGKILL)
+    def _kill(self, worker: WorkerProcess) -> None:
+        if worker in self._processes.values():
+            worker.signal(signal.SIGKILL)
 
     def _check_stopped(self) -> None:
         if self._phase is not GenerationPhase.STOPPING:
             return
-        if not self.stopped_accepting.called and all(child.is_shut for child in self):
+        if not self.stopped_accepting.called and all(worker.is_shut for worker in self):
             self.stopped_accepting.callback(None)
         if not self.exited.called and not self._processes:
             if self._check_timer.running:

@@ -1,4 +1,7 @@
-"""The master: binds the listeners and starts, watches and replaces the workers; it serves nobody itself."""
+"""The master process: binds the listeners, and starts, monitors and replaces the workers.
+
+It accepts no connections itself.
+"""
 
 from __future__ import annotations
 
@@ -30,28 +33,28 @@ from esxiproxy.workers.plan import Plan
 from esxiproxy.workers.shared.messages import WorkerCommand
 
 DRAIN_GRACE = 5.0
-"""Seconds that a drain may take longer than the configuration says, before the workers are ended."""
+"""Seconds by which a drain may exceed the configured time before the workers are aborted."""
 _OTHER_DESCRIPTORS = 16
 """Descriptors that the master opens besides: the state directory, pipes while a process is started."""
 
 
 class Master(Service):
-    """Runs the workers of a configuration.
+    """The service that runs the workers of a configuration.
 
-    Binding happens in ``privilegedStartService``, before twistd gives up root.  When the first workers do not
-    get ready, the process ends with status 1.  ``stopService`` has the workers drain; ``abort`` hurries them,
-    ``reload`` exchanges them for those of the configuration as it is then.
+    ``privilegedStartService`` binds the listeners, before twistd gives up root.  When the first
+    workers do not become ready, the process exits with status 1.  ``reload`` replaces all workers by those of
+    the current configuration file.  ``stopService`` drains the workers, and ``abort`` stops them at once.
     """
 
     _log = Logger()
 
-    def __init__(self, path: Path, plan: Plan, reactor: Any, make: Any = Generation) -> None:
-        assert path.is_absolute(), "a daemon changes its folder"
+    def __init__(self, path: Path, plan: Plan, reactor: Any, make_generation: Any = Generation) -> None:
+        assert path.is_absolute(), "the path has to be absolute, since a daemon changes its directory"
         self.setName("master")
         self._path = path
         self._plan = plan
         self._reactor = reactor
-        self._make = make
+        self._make_generation = make_generation
         self._sockets = Sockets(reactor)
         self._state_directory = StateDirectory()
         self._bound: Bound = {}
@@ -63,10 +66,10 @@ class Master(Service):
         self.systemd = SystemdService(reactor, status=self._status)
 
     def privilegedStartService(self) -> None:
-        """Bind; raises Unbound."""
+        """Bind all listeners.  Raises BindError, or StartupError when workers cannot run here."""
         super().privilegedStartService()
         if not hasattr(os, "memfd_create"):
-            raise StartupError("several workers need Linux: workers = 1")
+            raise StartupError("several workers need Linux: set workers = 1")
         # Two generations: a reload starts the new one before the old one ends.
         workers = 2 * descriptors_needed(self._plan.workers)
         Descriptors().take_all(workers + len(self._plan.endpoints) + _OTHER_DESCRIPTORS)
@@ -97,24 +100,24 @@ class Master(Service):
 
     def _give_up(self, error: StartupError) -> None:
         self._log.critical("{error}", error=error)
-        with suppress(OSError):  # nobody may read that either
-            said = StdoutSink(self._reactor, ERRORS, Losses())
-            said.open()
-            said.put(f"esxiproxy: {error}\n".encode())
-            said.close()
-        atexit.register(_exit, 1)  # twistd has no other way to say how it went
+        with suppress(OSError):  # standard error may be closed
+            output = StdoutSink(self._reactor, ERRORS, Losses())
+            output.open()
+            output.put(f"esxiproxy: {error}\n".encode())
+            output.close()
+        atexit.register(_exit, 1)  # twistd has no other way to set the exit status
         self._reactor.stop()
 
     async def _started(self, plan: Plan, bound: Bound) -> Generation:
-        """A generation whose workers are ready; if one of them does not get there, there is none."""
+        """Start a generation, and return it when all workers are ready.  Raises StartupError."""
         descriptors = {name: binding.port.fileno() for name, binding in bound.items()}  # type: ignore
         try:
             state = plan.state or self._state_directory.database
-            generation: Generation = self._make(
+            generation: Generation = self._make_generation(
                 plan, str(self._path), descriptors, state, self._record_crashed, self._reactor
             )
         except OSError as error:
-            raise StartupError(f"the workers have nothing to share: {error}") from error
+            raise StartupError(f"cannot create what the workers share: {error}") from error
         self._generations.append(generation)
         generation.stopped_accepting.addCallback(lambda _: self._release())
         generation.exited.addCallback(lambda _: self._generations.remove(generation))
@@ -128,7 +131,10 @@ class Master(Service):
     # Reload
 
     def reload(self) -> Deferred[None]:
-        """Read the configuration, and go on with it if it is good; nobody has to look at the Deferred."""
+        """Read the configuration, and replace the workers if it is valid.
+
+        The outcome is logged; the Deferred never fails.
+        """
         return Deferred.fromCoroutine(self._reload())
 
     async def _reload(self) -> None:
@@ -146,7 +152,7 @@ class Master(Service):
         except (StartupError, CancelledError) as error:
             self._log_rejected(error)
         except Exception:
-            self._log.failure("a bug")
+            self._log.failure("reload: internal error")
             self._log_rejected("an internal error")
         else:
             self._log.info("reload: {path} is in force", path=self._path)
@@ -156,12 +162,12 @@ class Master(Service):
             self._reload_again()
 
     def _warn(self, plan: Plan) -> None:
-        """Log the warnings on a configuration, for all of its workers."""
+        """Log the warnings on a configuration once for all workers."""
         for warning in plan.warnings:
             self._log.warn("{line}", line=warning)
 
     def _reload_again(self) -> None:
-        """Somebody has asked while there was no time for it."""
+        """Reload if that was requested during the start or the last reload."""
         if self._again:
             self._again = False
             self.reload()
@@ -182,12 +188,12 @@ class Master(Service):
         self._sockets.keep(bound)
         new.open()
         old.stop(WorkerCommand.RETIRE)
-        # Whoever comes after the reload finds the new configuration; a worker that hangs comes to it late.
+        # After the reload only new workers accept.  An old worker that hangs must not delay it for ever.
         stopped = _copy(old.stopped_accepting)
         await stopped.addTimeout(DRAIN_GRACE, self._reactor, onTimeoutCancel=lambda *_: None)
 
     def _release(self) -> None:
-        """Nobody of the old ones accepts any more; those of a generation before may still be about to."""
+        """Close the sockets that no longer are needed when no old generation accepts any more."""
         old = [generation for generation in self._generations if generation is not self._current]
         if all(generation.stopped_accepting.called for generation in old):
             self._sockets.release_others()
@@ -196,7 +202,7 @@ class Master(Service):
         if not self._ending:
             self._log.error("reload: {why}; everything stays as it was", why=why)
 
-    # The end
+    # Stop
 
     def stopService(self) -> Deferred[None]:
         super().stopService()
@@ -208,30 +214,32 @@ class Master(Service):
         self.systemd.stopping(self._plan.drain + DRAIN_GRACE + ABORT_TIMEOUT)
         for generation in list(self._generations):
             generation.stop(WorkerCommand.DRAIN)
-        shut = DeferredList([_copy(generation.stopped_accepting) for generation in self._generations])
-        gone = DeferredList([_copy(generation.exited) for generation in self._generations])
-        overtime: IDelayedCall = self._reactor.callLater(self._plan.drain + DRAIN_GRACE, self.abort)
-        await shut
+        stopped_accepting = DeferredList(
+            [_copy(generation.stopped_accepting) for generation in self._generations]
+        )
+        exited = DeferredList([_copy(generation.exited) for generation in self._generations])
+        abort_timer: IDelayedCall = self._reactor.callLater(self._plan.drain + DRAIN_GRACE, self.abort)
+        await stopped_accepting
         self._sockets.release_all()
-        await gone
-        if overtime.active():
-            overtime.cancel()
+        await exited
+        if abort_timer.active():
+            abort_timer.cancel()
         if self.systemd.running:
             self.systemd.stopService()
         self._state_directory.remove()
 
     def abort(self) -> None:
-        """End at once what is ending."""
+        """Stop all workers at once."""
         for generation in list(self._generations):
             generation.stop(WorkerCommand.NOW)
 
-    # What workers and signals want
+    # Events of workers and signals
 
-    def _record_crashed(self, holder: str) -> None:
-        if self._current is None:  # nobody has had a session
+    def _record_crashed(self, instance_id: str) -> None:
+        if self._current is None:  # no worker has had a session
             return
-        if not any(generation.record_lost(holder) for generation in (self._current, *self._generations)):
-            self._log.error("what a dead worker had is not recorded: nobody is left who could")
+        if not any(generation.record_lost(instance_id) for generation in (self._current, *self._generations)):
+            self._log.error("cannot record the sessions of a crashed worker: no other worker is running")
 
     def _reopen(self, number: int, frame: FrameType | None) -> None:
         if callable(self._before):
@@ -253,7 +261,7 @@ def _exit(status: int) -> None:
 
 
 def _copy(deferred: Deferred[None]) -> Deferred[None]:
-    """Fires with another one, and leaves it to others as well."""
+    """Return a Deferred that fires when another one does, which other callers can still use."""
     copy: Deferred[None] = Deferred()
 
     def fire(result: None) -> None:

@@ -54,7 +54,7 @@ class WorkerConfig:
     content: str = ""
 
     @classmethod
-    def handing_down(
+    def for_worker(
         cls,
         number: int,
         plan: Plan,
