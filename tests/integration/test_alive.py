@@ -82,7 +82,7 @@ def test_a_loop_that_stood_still_is_in_the_log(upstream: EchoUpstream) -> None:
     with Blocked(TEXT.format(workers=1, more="beside = blocking", port=upstream.port)) as proxy:
 
         def told() -> bool:
-            found = re.findall(r"#warn. the event loop stood still for .*, the longest (\S+) s", proxy.log())
+            found = re.findall(r"#warn. the event loop was blocked for .*, the longest (\S+) s", proxy.log())
             return any(STALL <= float(seconds) < 10 * STALL for seconds in found)
 
         until(told, "the stall is in the log")

@@ -104,4 +104,4 @@ def test_pings_deadlines_and_leases_do_not_see_it(proxy: Stepped, step: float) -
             assert echoes(another)
     log = proxy.log()
     assert "WorkerLost" not in log and "IdleTimeout" not in log, log
-    assert not re.search(r"stood still for \d{4}", log), log
+    assert not re.search(r"was blocked for \d{4}", log), log

@@ -76,7 +76,7 @@ def test_where_there_are_plenty_one_count_serves_for_a_while():
 
 
 def test_a_platform_without_such_a_folder_refuses_nobody(monkeypatch):
-    monkeypatch.setattr(descriptors, "_FOLDER", "/nowhere")
+    monkeypatch.setattr(descriptors, "_FD_DIRECTORY", "/nowhere")
     assert used_descriptors() == 0
 
 

@@ -45,16 +45,18 @@ def test_every_stall_of_more_than_250_ms_is_told_of(lines, into):
     clock.advance(into)
     clock.advance(0.26)
     assert len(lines) == 1 and lag.stalls == 1
-    assert lines[0].startswith("the event loop stood still for 0.")
+    assert lines[0].startswith("the event loop was blocked for 0.")
 
 
 def test_many_stalls_give_one_line_in_ten_seconds_and_none_is_lost(lines):
     clock, lag = started()
     for seconds in (0.5, 0.6, 2.0, 0.4):
         clock.advance(seconds)
-    assert lines == ["the event loop stood still for 0.50 s, the longest 0.50 s"]
+    assert lines == ["the event loop was blocked for 0.50 s, the longest 0.50 s"]
     run(clock, 10)
-    assert lines[1:] == ["the event loop stood still for 0.40 s; 3 since the last line, the longest 2.00 s"]
+    assert lines[1:] == [
+        "the event loop was blocked for 0.40 s; 3 stalls since the last line, the longest 2.00 s"
+    ]
     assert (lag.stalls, lag.longest) == (4, 2.0)
     run(clock, 60)
     assert len(lines) == 2

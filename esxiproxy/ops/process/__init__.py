@@ -1,1 +1,1 @@
-"""The process: signals, descriptors, systemd, event loop."""
+"""What concerns the whole process: signals, file descriptors, systemd, threads, the event loop."""

@@ -1,4 +1,4 @@
-"""The clock of a process's timers."""
+"""Makes the timers of a process independent of changes of the system time."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 
 def make_monotonic(reactor: Any) -> None:
-    """Have a Twisted reactor of our own process measure durations on a clock that nobody sets.
+    """Make a Twisted reactor use the monotonic clock, in a process that belongs to the proxy alone.
 
-    Twisted's timers run on the time of day.  When that is set back, all of them stop for as long: systemd's
-    watchdog, pings and deadlines.  When it is set forward, they all end at once.  Nobody may read the time of
-    day from this reactor any more.  Calls that are armed already keep the time that they have left.
+    Twisted's timers use the system time.  When it is set back, no timer fires for that long: neither
+    systemd's watchdog nor pings nor timeouts.  When it is set forward, all timers fire at once.  After this
+    call ``reactor.seconds()`` is not the time of day.  Pending calls keep their remaining time.
     """
     calls, before = reactor.getDelayedCalls(), reactor.seconds()
     reactor.seconds = time.monotonic

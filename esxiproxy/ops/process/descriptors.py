@@ -1,4 +1,4 @@
-"""File descriptors: how many there may be, and whether there are enough for one more session."""
+"""The limit on open file descriptors, and whether one more session fits into it."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ from twisted.logger import Logger
 from esxiproxy.core.startup import StartupError
 
 RESERVE = 64
-"""Descriptors that no session gets: clients that are being refused, the log, the state, name look-ups."""
-_FOLDER = "/proc/self/fd"
+"""Descriptors that no session uses: for refused clients, the log, the state and name look-ups."""
+_FD_DIRECTORY = "/proc/self/fd"
 _RECOUNT_EVERY = 64
-"""Questions that one count is good for, at most."""
-_SESSION = 2
-"""Descriptors of a session: its client and its upstream."""
+"""Calls after which the open descriptors are counted again, at most."""
+_PER_SESSION = 2
+"""Descriptors of a session: the client's socket and the upstream's."""
 _OPENED_LATER = 3
 """Descriptors that are opened after the start and stay open: the reactor's pair of sockets for signals, and
 with the first connection the epoll set of the transports."""
-_EACH = 3
-"""Descriptors that may have been opened since for each of them: a client, its upstream, a name look-up."""
+_OPENED_PER_CALL = 3
+"""Descriptors that each call since the last count may have opened: client, upstream, name look-up."""
 
 _HOW_TO_RAISE = "raise it (LimitNOFILE= in systemd, ulimit -n in a shell, --ulimit nofile= in a container)"
 
 
 class Descriptors:
-    """The process's limit on open files (RLIMIT_NOFILE), and what is used of it.
+    """The limit of the process on open files (RLIMIT_NOFILE), and the number of open ones.
 
-    ``used`` counts the open descriptors; ``may_admit`` refuses before the kernel does, so that a session that
-    was admitted can always dial.  Where there are plenty, a count serves for a while.
+    ``may_admit`` refuses a session before the kernel refuses a descriptor, so that an admitted session can
+    always dial.  While many descriptors are free, they are not counted at each call.  ``used`` returns the
+    number of open descriptors.
     """
 
     _log = Logger()
@@ -38,19 +39,19 @@ class Descriptors:
     def __init__(self, used: Callable[[], int] | None = None, reserve: int = RESERVE) -> None:
         self._used = used or used_descriptors
         self._reserve = reserve
-        self._count, self._asked = 0, _RECOUNT_EVERY
+        self._count, self._calls = 0, _RECOUNT_EVERY
         self.limit = _limits()[0]
-        """How many there may be; infinite where the platform has no limit."""
+        """The largest number of open descriptors; infinite where the platform has no limit."""
 
     @property
     def sessions(self) -> int | None:
-        """How many sessions that allows, with two descriptors each; None when there is no limit."""
+        """The number of sessions that fit into the limit, None when there is no limit."""
         if self.limit == float("inf"):
             return None
-        return max(0, int(self.limit) - self._reserve) // _SESSION
+        return max(0, int(self.limit) - self._reserve) // _PER_SESSION
 
     def raise_limit(self) -> None:
-        """Do as :meth:`take_all`, and log how many sessions the limit is good for."""
+        """Raise the limit as :meth:`take_all` does, and log how many sessions fit into it."""
         self.take_all()
         self._log.info(
             "open files: {limit}, which is enough for {sessions} sessions",
@@ -68,7 +69,7 @@ class Descriptors:
         if soft < hard and not _set_limit(hard):
             self._log.warn("the limit on open files stays at {soft:g}, below {hard:g}", soft=soft, hard=hard)
         self.limit = _limits()[0]
-        self._require(_SESSION)
+        self._require(_PER_SESSION)
         used = self._used()
         if used + children > self.limit:
             raise StartupError(
@@ -77,8 +78,8 @@ class Descriptors:
             )
 
     def check_started(self) -> None:
-        """Raise StartupError if no session can be served, now that all that runs all the time is open."""
-        self._require(_SESSION + _OPENED_LATER)
+        """Check the limit again when the process has started.  Raises StartupError if no session fits."""
+        self._require(_PER_SESSION + _OPENED_LATER)
 
     def _require(self, more: int) -> None:
         used = self._used()
@@ -90,35 +91,37 @@ class Descriptors:
             )
 
     def may_admit(self, dials: int = 0) -> bool:
-        """Whether one more session, its client being connected, can dial.
+        """Return whether one more session, whose client is connected, can dial its upstream.
 
-        ``dials`` are sessions that were admitted and have yet to dial.
+        ``dials`` is the number of admitted sessions that have not dialled yet.
         """
-        return self._have(dials + 1, self._reserve)
+        return self._fits(dials + 1, self._reserve)
 
     def may_accept(self, dials: int = 0) -> bool:
-        """Whether one more client may come in, if only to be refused.
+        """Return whether one more client may be accepted, if only to be refused.
 
-        It gets none of what ``dials`` admitted sessions need, nor the last half of the reserve.
+        The descriptors for ``dials`` admitted sessions and half of the reserve have to stay free.
         """
-        return self._have(dials + 1, self._reserve // 2)
+        return self._fits(dials + 1, self._reserve // 2)
 
-    def _have(self, more: int, reserve: int) -> bool:
-        self._asked += 1
-        if self._asked < _RECOUNT_EVERY and self._count + _EACH * self._asked + more <= self.limit - reserve:
+    def _fits(self, more: int, reserve: int) -> bool:
+        self._calls += 1
+        if (
+            self._calls < _RECOUNT_EVERY
+            and self._count + _OPENED_PER_CALL * self._calls + more <= self.limit - reserve
+        ):
             return True
-        self._count, self._asked = self._used(), 0
+        self._count, self._calls = self._used(), 0
         return self._count + more <= self.limit - reserve
 
 
 def used_descriptors() -> int:
-    """Open descriptors of this process; 0 where that cannot be told.
+    """Return the number of open descriptors of this process, 0 where the platform does not tell it.
 
-    Since Linux 6.2 the folder's size is their number, which costs a microsecond and no descriptor; before, a
-    millisecond for each few thousand.
+    Since Linux 6.2 the size of /proc/self/fd is that number; on an older kernel the directory is listed.
     """
     try:
-        return os.stat(_FOLDER).st_size or len(os.listdir(_FOLDER)) - 1
+        return os.stat(_FD_DIRECTORY).st_size or len(os.listdir(_FD_DIRECTORY)) - 1
     except OSError:
         return 0
 
@@ -134,10 +137,10 @@ def explain(error: OSError) -> str:
 
 
 def _limits() -> tuple[float, float]:
-    """Soft and hard."""
+    """Return the soft and the hard limit."""
     try:
         import resource
-    except ImportError:  # no such thing there
+    except ImportError:  # Windows
         return float("inf"), float("inf")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     endless = resource.RLIM_INFINITY
@@ -149,6 +152,6 @@ def _set_limit(hard: float) -> bool:
 
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-    except (ValueError, OSError):  # macOS grants less than it says
+    except (ValueError, OSError):  # macOS grants less than its hard limit
         return False
     return _limits()[0] == hard

@@ -1,4 +1,4 @@
-"""Python's garbage collector, kept from stopping every console for what has been there since the start."""
+"""Keeps the garbage collector from scanning the objects that live as long as the process."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from twisted.internet.interfaces import IReactorTime
 
 
 class GCFreeze(Service):
-    """Sets aside what there is when everything has started: modules, the configuration, the listeners.
+    """A service that calls gc.freeze() after the start, for modules, configuration and listeners.
 
-    A full collection looks at every object that is not set aside, and no console moves meanwhile: sessions
-    leave next to no garbage, but each look would cost 30 ms before there is any.
+    A full collection blocks the event loop while it scans all objects that are not frozen (30 ms).
     """
 
     def __init__(self, clock: IReactorTime) -> None:

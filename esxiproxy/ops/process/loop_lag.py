@@ -1,4 +1,4 @@
-"""A watch on the event loop: says when it stood still."""
+"""Detects when the event loop is blocked."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 STALL = 0.25
-"""Seconds of standing still that are told of."""
+"""Seconds for which the event loop has to be blocked to count as a stall."""
 _INTERVAL = 0.05
+"""Seconds between two checks."""
 _LOG_INTERVAL = 10.0
-"""Seconds between two lines, at least."""
+"""Seconds between two log lines, at least."""
 
 
 class LoopLag(Service):
-    """A timer that measures its own lateness.
+    """A service that measures how late its own timer fires.
 
-    While the loop stands still, in a plugin that computes or in a call that waits for a disk, no console gets
-    a byte.  Every stall of more than ``STALL`` is counted; lines in the log are at least ten seconds apart,
-    and the next one says what was left out.
+    While the event loop is blocked, for example by a plugin or by a slow disk, no console transfers data.
+    Each stall longer than ``STALL`` is counted.  There is at most one log line every ten seconds; it has the
+    number of stalls since the line before.
     """
 
     _log = Logger()
@@ -26,9 +27,9 @@ class LoopLag(Service):
     def __init__(self, clock: IReactorTime) -> None:
         self.setName("loop lag")
         self.stalls = 0
-        """How many there were."""
+        """The number of stalls."""
         self.longest = 0.0
-        """Seconds of the longest one."""
+        """The duration of the longest stall, in seconds."""
         self._clock = clock
         self._call: IDelayedCall | None = None
         self._last = 0.0
@@ -53,7 +54,7 @@ class LoopLag(Service):
 
     def _check(self) -> None:
         now = self._clock.seconds()
-        # The stall began at some time in the interval: counted from its start none is missed.
+        # A stall may begin anywhere in the interval; measured from the start of it, no stall is missed.
         stall = now - self._last
         if stall > STALL:
             self.stalls += 1
@@ -65,9 +66,9 @@ class LoopLag(Service):
 
     def _log_stall(self, now: float) -> None:
         latest = self._unlogged[-1]
-        more = f"; {len(self._unlogged)} since the last line" if len(self._unlogged) > 1 else ""
+        more = f"; {len(self._unlogged)} stalls since the last line" if len(self._unlogged) > 1 else ""
         self._log.warn(
-            "the event loop stood still for {latest:.2f} s{more}, the longest {longest:.2f} s",
+            "the event loop was blocked for {latest:.2f} s{more}, the longest {longest:.2f} s",
             latest=latest,
             more=more,
             longest=max(self._unlogged),

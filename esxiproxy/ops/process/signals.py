@@ -1,4 +1,4 @@
-"""What signals mean to the process: its end, another look at the configuration, a new file for its log."""
+"""Handles the signals that stop the process, reload its configuration and reopen its log."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from twisted.application.service import Service
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 
-_END = (signal.SIGTERM, signal.SIGINT)
-_ALL = (*_END, signal.SIGHUP)
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_HANDLED_SIGNALS = (*_STOP_SIGNALS, signal.SIGHUP)
 
 
 class Signals(Service):
-    """Ends the process with status 0 when the services have stopped, and at once when asked again.
+    """The handlers of SIGTERM, SIGINT, SIGHUP and SIGUSR1.
 
-    ``reload`` is called for each SIGHUP, ``abort`` when the end is to be at once, and ``reopen`` for each
-    SIGUSR1, which whoever has another file takes later and passes on.  Twisted's own end the process by the
-    very signal, and take the second one for a bug.  They are installed when the loop begins, so ours are
-    installed again just behind them; what comes in between is held back.
+    The first SIGTERM or SIGINT stops the services, and the process exits with status 0.  The second one calls
+    ``abort``.  SIGHUP calls ``reload``, and SIGUSR1 calls ``reopen``; a handler of SIGUSR1 that is installed
+    later has to call this one.  When the reactor starts, Twisted installs its own handlers, under which the
+    signal kills the process.  So these are installed again after that; in between the signals are blocked.
     """
 
     _log = Logger()
@@ -41,32 +41,32 @@ class Signals(Service):
         self._ending = False
 
     def privilegedStartService(self) -> None:
-        """From here on, whatever comes is done as soon as the loop runs."""
+        """Install the handlers, whose effect is delayed until the reactor runs."""
         super().privilegedStartService()
         self._install()
-        signal.signal(signal.SIGUSR1, self._signalled_to_reopen)
-        self._reactor.addSystemEventTrigger("before", "startup", _mask, signal.SIG_BLOCK)
-        self._reactor.callWhenRunning(self._running)
+        signal.signal(signal.SIGUSR1, self._on_reopen_signal)
+        self._reactor.addSystemEventTrigger("before", "startup", _set_mask, signal.SIG_BLOCK)
+        self._reactor.callWhenRunning(self._on_reactor_running)
 
-    def _running(self) -> None:
+    def _on_reactor_running(self) -> None:
         self._install()
-        _mask(signal.SIG_UNBLOCK)
+        _set_mask(signal.SIG_UNBLOCK)
 
     def _install(self) -> None:
-        for number in _ALL:
-            signal.signal(number, self._signalled)
+        for number in _HANDLED_SIGNALS:
+            signal.signal(number, self._on_signal)
             signal.siginterrupt(number, False)
 
-    def _signalled(self, number: int, _frame: FrameType | None) -> None:
-        self._reactor.callFromThread(self._act, signal.Signals(number))
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        self._reactor.callFromThread(self._handle, signal.Signals(number))
 
-    def _signalled_to_reopen(self, _number: int, _frame: FrameType | None) -> None:
+    def _on_reopen_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._reactor.callFromThread(self._reopen)
 
-    def _act(self, name: signal.Signals) -> None:
-        if name not in _END and self._ending:
-            self._log.info("{name}: not now, it is shutting down", name=name.name)
-        elif name not in _END:
+    def _handle(self, name: signal.Signals) -> None:
+        if name not in _STOP_SIGNALS and self._ending:
+            self._log.info("{name} is ignored, since the process is shutting down", name=name.name)
+        elif name not in _STOP_SIGNALS:
             self._log.info("{name}: reading the configuration again", name=name.name)
             self._reload()
         elif self._ending:
@@ -80,9 +80,9 @@ class Signals(Service):
     def _stop(self) -> None:
         try:
             self._reactor.stop()
-        except ReactorNotRunning:  # somebody else has stopped it, and it still ends
+        except ReactorNotRunning:  # another caller has stopped it
             self._abort()
 
 
-def _mask(how: int) -> None:
-    signal.pthread_sigmask(how, _ALL)
+def _set_mask(how: int) -> None:
+    signal.pthread_sigmask(how, _HANDLED_SIGNALS)

@@ -1,4 +1,4 @@
-"""What systemd is told of the service (sd_notify(3)), without its library."""
+"""Notifies systemd of the state of the service (sd_notify(3)), without libsystemd."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from twisted.application.service import Service
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 
-_RETRY = 0.1
-_STATUS = 5.0
-"""Seconds between two looks at the status, which is sent when it is another one."""
+_RETRY_INTERVAL = 0.1
+"""Seconds between two attempts to send while systemd's queue is full."""
+_STATUS_INTERVAL = 5.0
+"""Seconds between two checks of the status, which is sent when it has changed."""
 
 
 class Notify:
-    """The datagram socket in NOTIFY_SOCKET; without one, everything here does nothing."""
+    """The datagram socket named by NOTIFY_SOCKET; without that variable, nothing is sent."""
 
     def __init__(self, address: str = "", watchdog: float | None = None) -> None:
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self.watchdog = watchdog
-        """Seconds within which systemd wants to hear from us; None when it does not."""
+        """Seconds within which systemd expects a watchdog message; None without a watchdog."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Notify:
-        """What systemd has set for this process; WATCHDOG_PID may mean another one."""
+        """Read NOTIFY_SOCKET and WATCHDOG_USEC, the latter unless WATCHDOG_PID is another process."""
         address = environ.get("NOTIFY_SOCKET", "")
-        if address[:1] not in ("/", "@"):  # vsock, for a whole virtual machine
+        if address[:1] not in ("/", "@"):  # a vsock address is not supported
             return cls()
         try:
             watchdog: float | None = int(environ["WATCHDOG_USEC"]) / 1e6
@@ -43,7 +44,7 @@ class Notify:
         return bool(self._address)
 
     def send(self, **fields: str | int) -> bool:
-        """One datagram with these fields; False when it has to be sent again, since the queue is full."""
+        """Send a datagram with these fields; return False when it did not fit into systemd's queue."""
         if not self._address:
             return True
         text = "\n".join(f"{name}={value}" for name, value in fields.items())
@@ -53,16 +54,16 @@ class Notify:
                 sock.sendto(text.encode(), self._address)
         except BlockingIOError:
             return False
-        except OSError:  # systemd is being upgraded, or gone: the consoles are not
+        except OSError:  # systemd is being upgraded: the proxy continues without it
             pass
         return True
 
 
 class SystemdService(Service):
-    """Tells systemd how it goes: READY when the loop runs, and the watchdog for as long as it does.
+    """A service that sends READY when the event loop runs, and then watchdog messages and the status.
 
-    It starts after the listeners, so that READY means that they are bound.  ``status`` gives the line that
-    ``systemctl status`` shows.
+    It has to start after the listeners, so that READY means that they are bound.  ``status`` returns the line
+    that ``systemctl status`` shows.  ``monotonic`` returns the monotonic time in nanoseconds.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class SystemdService(Service):
         self._ending = False
         self._loops: list[LoopingCall] = []
         self._unsent: deque[Mapping[str, str | int]] = deque()
-        """Messages that did not fit into systemd's queue, oldest first."""
+        """The messages that did not fit into systemd's queue, oldest first."""
 
     def startService(self) -> None:
         super().startService()
@@ -89,7 +90,7 @@ class SystemdService(Service):
         if not self._notify:
             return
         self._clock.callLater(0, self._running)
-        self._repeat(self._show_status, _STATUS)
+        self._repeat(self._show_status, _STATUS_INTERVAL)
         if self._notify.watchdog is not None:
             self._repeat(self._ping_watchdog, self._notify.watchdog / 2)
 
@@ -100,25 +101,25 @@ class SystemdService(Service):
         self._loops.clear()
 
     def _running(self) -> None:
-        """The loop does what it is asked to."""
+        """Send READY, from the running event loop."""
         if self.running:
             self.ready()
 
     def ready(self) -> None:
-        """Everything is there: after the start, and after a reload, whether that went well or not."""
+        """Send READY, after the start and after each reload, whether that succeeded or not."""
         if self._ending:
             return
         self._shown = self._status()
         self._notify_state(READY=1, STATUS=_line(self._shown))
 
     def reloading(self) -> None:
-        """The configuration is being read again; ``ready`` follows."""
+        """Send RELOADING at the start of a reload; ``ready`` has to follow."""
         if self._ending:
             return
         self._notify_state(RELOADING=1, MONOTONIC_USEC=self._monotonic() // 1000)
 
     def stopping(self, seconds: float) -> None:
-        """The drain begins; it may take so long, and systemd is not to kill us before."""
+        """Send STOPPING, and ask systemd to wait for ``seconds`` of drain before it kills the process."""
         self._ending = True
         self._notify_state(
             STOPPING=1,
@@ -129,7 +130,7 @@ class SystemdService(Service):
 
     def _show_status(self) -> None:
         status = self._status()
-        if self._unsent:  # one of them has a status, which would arrive after this one
+        if self._unsent:  # an unsent message has an older status, which would arrive later
             return
         if status != self._shown and self._notify.send(STATUS=_line(status)):
             self._shown = status
@@ -138,7 +139,7 @@ class SystemdService(Service):
         self._notify.send(WATCHDOG=1)
 
     def _notify_state(self, **fields: str | int) -> None:
-        """Send a message after all that could not be sent yet: systemd believes the last one."""
+        """Send a message after all unsent ones, since the last message counts for systemd."""
         self._unsent.append(fields)
         if len(self._unsent) == 1:
             self._send_unsent()
@@ -146,7 +147,7 @@ class SystemdService(Service):
     def _send_unsent(self) -> None:
         while self._unsent:
             if not self._notify.send(**self._unsent[0]):
-                self._clock.callLater(_RETRY, self._send_unsent)
+                self._clock.callLater(_RETRY_INTERVAL, self._send_unsent)
                 return
             self._unsent.popleft()
 

@@ -1,4 +1,4 @@
-"""The reactor's threads, for which the end of the process does not wait for ever."""
+"""Keeps busy threads from blocking the exit of the process."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from twisted.application.service import Service
 from twisted.logger import Logger
 
 STOP_TIMEOUT = 1.0
-"""Seconds that whatever is done in them gets, once all services have stopped."""
+"""Seconds for which the exit waits for busy threads, once all services have stopped."""
 
 
 class Threads(Service):
-    """Has the pool's threads end with the process, done or not.
+    """A service that makes the threads of the reactor's pool daemon threads.
 
-    Plugins use them, and a call that does not return holds one for as long as it takes.  Twisted joins all of
-    them, with everything that waits for them, and Python does so once more.  The services have stopped by
-    then: nobody wants what they find.  This is for a process of our own, not for one that the proxy is
-    embedded in.
+    A plugin's call that does not return keeps a thread busy.  Twisted joins all threads of the pool at the
+    end, and so does Python.  All services have stopped by then, so the results of the threads are not needed.
+    This service must not be used in a program that embeds the proxy.
     """
 
     _log = Logger()
@@ -32,11 +31,13 @@ class Threads(Service):
         super().startService()
         pool = self._reactor.getThreadPool()
         pool.threadFactory = partial(Thread, daemon=True)
-        pool.stop = partial(self._stop, pool.stop)  # which the reactor calls as its last
+        pool.stop = partial(self._stop, pool.stop)  # the reactor calls it at the end
 
     def _stop(self, join: Any) -> None:
         joining = Thread(target=join, daemon=True)
         joining.start()
         joining.join(STOP_TIMEOUT)
         if joining.is_alive():
-            self._log.warn("the end does not wait for threads that are busy")
+            self._log.warn(
+                "threads are still busy after {seconds:g} s: exiting without them", seconds=STOP_TIMEOUT
+            )
