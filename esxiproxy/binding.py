@@ -1,4 +1,4 @@
-"""An address, and the port that is bound to it."""
+"""Binds Twisted endpoints, and takes over unix sockets that a killed process has left."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ _log = Logger()
 
 
 class Binding:
-    """Binds a Twisted endpoint description, and says where that is.
+    """A Twisted endpoint description, and the port that is bound to it.
 
-    With ``inherited``, a socket that listens already, that one is served: the description is not looked at,
-    and the socket goes on listening for whoever shares it when this binding is released.
+    ``inherited`` is a listening socket that is used instead of binding ``endpoint``.  It is not shut down by
+    ``release``, since other processes may share it.
     """
 
     def __init__(self, endpoint: str, reactor: Any, inherited: socket.socket | None = None) -> None:
         self.endpoint = endpoint
         self.port: IListeningPort | None = None
-        """The bound port, once it is."""
+        """The bound port, None while nothing is bound."""
         self._reactor = reactor
         self._inherited = inherited
 
     def bind(self, factory: Any) -> None:
-        """Listen from now on.  Raises Unbound, or what the endpoint fails with."""
+        """Bind, and listen with the factory.  Raises BindError, or the error of the endpoint."""
         if self._inherited is not None:
             self._inherited.setblocking(False)
             descriptor, family = self._inherited.fileno(), self._inherited.family
@@ -54,7 +54,7 @@ class Binding:
             return
         endpoint: Any = serverFromString(self._reactor, self.endpoint)
         if isinstance(endpoint, AdoptedStreamServerEndpoint):
-            # systemd's socket stays open, so that its number means the same when it is wanted again.
+            # systemd's socket stays open, so that a later reload finds it under the same number.
             cast(Any, endpoint)._close = lambda _descriptor: None
         if isinstance(endpoint, UNIXServerEndpoint):
             remove_stale(os.fsdecode(cast(Any, endpoint)._address))
@@ -67,7 +67,7 @@ class Binding:
         self.port = port
 
     def release(self, shared: bool = False) -> Deferred[None]:
-        """Listen no longer.  Processes with which the socket is ``shared`` may go on accepting on it."""
+        """Stop listening.  A ``shared`` socket is not shut down, so that other processes can accept on it."""
         port, self.port = self.port, None
         if shared and port is not None:
             cast(Any, port)._shouldShutdown = False
@@ -75,7 +75,7 @@ class Binding:
 
     @property
     def address(self) -> str:
-        """Where it listens, as a person would write it."""
+        """The bound address as text, such as ``127.0.0.1:443`` or ``unix:/run/proxy.sock``."""
         assert self.port is not None
         host: Any = self.port.getHost()
         if not hasattr(host, "port"):
@@ -85,12 +85,12 @@ class Binding:
 
 
 def remove_stale(path: str) -> None:
-    """Remove a unix socket on which no process listens any more, with the lock file beside it.
+    """Remove a unix socket on which no process listens any more, and its lock file.
 
-    A process that is killed leaves both.  The lock file has its PID, which in a container is soon that of
-    another process, so it proves nothing: the socket is asked.  Raises Unbound when the path is in use.
+    A killed process leaves both.  The PID in the lock file may belong to another process by now, in a
+    container almost always, so a connection to the socket decides.  Raises BindError when the path is in use.
     """
-    if path.startswith("\0"):  # an abstract address ends with its process
+    if path.startswith("\0"):  # an abstract address has no file
         return
     try:
         mode = os.lstat(path).st_mode
@@ -104,9 +104,9 @@ def remove_stale(path: str) -> None:
         _unlink_lock(path)
         return
     except OSError as error:
-        raise BindError(f"{path} cannot be looked at: {error.strerror}") from error
+        raise BindError(f"{path} cannot be examined: {error.strerror}") from error
     if not stat.S_ISSOCK(mode):
-        raise BindError(f"{path} is there, and is no socket: remove it, or listen elsewhere")
+        raise BindError(f"{path} exists and is not a socket: remove it, or listen elsewhere")
     _check_stale(path, path)
     aside = os.path.join(os.path.dirname(path), secrets.token_hex(4))
     try:
@@ -120,8 +120,10 @@ def remove_stale(path: str) -> None:
         os.unlink(aside)
         _unlink_lock(path)
     except OSError as error:
-        raise BindError(f"{path} is a socket without a process, and stays: {error.strerror}") from error
-    _log.info("removed {path}, a socket that a process has left behind", path=path)
+        raise BindError(
+            f"{path} is a socket of no process, and cannot be removed: {error.strerror}"
+        ) from error
+    _log.info("removed {path}, the socket of a process that no longer runs", path=path)
 
 
 def _check_stale(place: str, path: str) -> None:
@@ -150,7 +152,7 @@ def _refuses(place: str, path: str) -> bool:
             return False
         except OSError as error:
             raise BindError(
-                f"{path} is there, and may be in use: {error.strerror}; remove it if no process has it"
+                f"{path} exists and may be in use: {error.strerror}; remove it if no process uses it"
             ) from error
     return False
 
@@ -180,15 +182,16 @@ def _unlink_lock(path: str) -> None:
 def match_endpoints(
     wanted: Iterable[tuple[str, str]], bound: Iterable[tuple[str, str, Bound]]
 ) -> dict[str, Bound]:
-    """What each of the wanted (name, endpoint) goes on with, of what is bound (name, endpoint, thing).
+    """Return the bound thing that each wanted listener keeps, by the listener's name.
 
-    That is what has its endpoint and its name, or else one that had another name.
+    ``wanted`` has (name, endpoint) and ``bound`` has (name, endpoint, thing).  The endpoints have to be
+    equal; a thing of the same name is preferred to one of another name.
     """
     wanted, free, found = list(wanted), list(bound), dict[str, Bound]()
-    for own in (True, False):
+    for same_name in (True, False):
         for name, endpoint in wanted:
             for each in free:
-                if name not in found and each[1] == endpoint and (not own or each[0] == name):
+                if name not in found and each[1] == endpoint and (not same_name or each[0] == name):
                     found[name] = each[2]
                     free.remove(each)
                     break

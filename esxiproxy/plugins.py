@@ -1,12 +1,12 @@
-"""Finds plugins by their name, ours and those of other packages.
+"""Finds plugins by name, those of this package and of others.
 
-A package offers one as an entry point (``[options.entry_points]`` in its setup.cfg) of the group
+A package declares a plugin as an entry point, in its pyproject.toml or setup.cfg, of one of these groups:
 
 ``esxiproxy.routers``, ``esxiproxy.authenticators``
-    a callable that takes the Config and the Listener and gives an IRouter, an IAuthenticator;
+    a callable that takes the Config and the Listener, and returns an IRouter or an IAuthenticator;
 ``esxiproxy.services``
-    a callable that takes the Config and the reactor and gives a Twisted IService, which is kept over a reload
-    for as long as its name is among those in ``beside``.
+    a callable that takes the Config and the reactor, and returns a Twisted IService.  A reload keeps the
+    service while its name is among those in ``beside``.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ SERVICES = "esxiproxy.services"
 
 
 class UnknownPlugin(LookupError):
-    """No installed package offers a plugin of that name."""
+    """No installed package has a plugin of that name."""
 
 
 def plugin(group: str, name: str) -> Any:
-    """The callable that makes the plugin.  Raises UnknownPlugin, which says what there is."""
+    """Return the callable of a plugin.  Raises UnknownPlugin, whose text lists the installed plugins."""
     found = entry_points(group=group, name=name)
     if not found:
         known = ", ".join(sorted({point.name for point in entry_points(group=group)})) or "none"

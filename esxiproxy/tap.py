@@ -1,8 +1,8 @@
-"""What ``twistd esxiproxy`` runs."""
+"""The plugin of twistd: the command ``twistd esxiproxy``."""
 
 from __future__ import annotations
 
-# Every name is looked up with it, and a process that has given root away may not be able to load it any more.
+# Name look-ups need this codec, which may be unreadable for the user to whom twistd switches.
 import encodings.idna  # noqa: F401
 import sys
 from collections.abc import Callable
@@ -36,32 +36,32 @@ class Options(usage.Options):
     optParameters = [["config", "c", "conf/proxy.ini", "The configuration, an INI file."]]
 
     def postOptions(self) -> None:
-        """Read the file here, so that its problems are a usage error and no traceback."""
+        """Load the configuration.  Raises UsageError, whose text lists the problems."""
         try:
             self["configuration"] = load_checked(self["config"])
         except ConfigError as error:
             raise usage.UsageError("\n" + "\n".join(map(str, error.problems)))
-        sys.excepthook = _last_words
+        sys.excepthook = _print_start_error
 
 
 class Process(MultiService):
-    """All that runs in the process, whose log goes where it keeps nobody waiting."""
+    """The parent of all services of the process, which installs the log observer."""
 
     def __init__(self, log: TwistdLog | None) -> None:
         super().__init__()
-        self._own_log = log
+        self._twistd_log = log
 
     def setServiceParent(self, parent: Any) -> None:
-        """What the application has as its observer, twistd takes instead of one of its own."""
+        """Attach to the application, and make twistd use our log observer instead of its own."""
         super().setServiceParent(parent)
-        if self._own_log is not None:
-            parent.setComponent(ILogObserver, self._own_log)
+        if self._twistd_log is not None:
+            parent.setComponent(ILogObserver, self._twistd_log)
 
 
 def makeService(options: Options, reactor: Any = None) -> IService:
-    """Return the proxy that the configuration describes, with what signals mean to it.
+    """Return the service for the configuration: the proxy, or the master of its workers.
 
-    Without a ``reactor`` it is twistd's, whose timers run on a monotonic clock from then on.
+    Without ``reactor``, the reactor of twistd is used, and its timers are set to the monotonic clock.
     """
     if reactor is None:
         from twisted.internet import reactor
@@ -87,8 +87,8 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     return process
 
 
-def _last_words(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """What ends the start ends twistd: one line says so, which a traceback would hide."""
+def _print_start_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print one line instead of a traceback for an error that ends the start."""
     if isinstance(error, StartupError | CannotListenError):
         print(f"esxiproxy: {error}", file=sys.stderr)
     else:

@@ -124,14 +124,14 @@ def test_what_is_no_socket_stays(path, reactor, kind):
     before = os.lstat(path)
     with pytest.raises(BindError) as caught:
         bind(path, reactor)
-    assert str(caught.value) == f"{path} is there, and is no socket: remove it, or listen elsewhere"
+    assert str(caught.value) == f"{path} exists and is not a socket: remove it, or listen elsewhere"
     assert os.lstat(path) == before
 
 
 def test_a_socket_of_another_kind_stays(path, reactor):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
         other.bind(path)
-        with pytest.raises(BindError, match="is there, and may be in use: Protocol wrong type for socket"):
+        with pytest.raises(BindError, match="exists and may be in use: Protocol wrong type for socket"):
             bind(path, reactor)
         assert os.path.exists(path)
 

@@ -591,7 +591,10 @@ def test_a_plugin_that_never_stops_is_not_waited_for_beyond_the_time_of_the_drai
         world.advance(20)
     assert stopped == [None] and not world.service._extra_services._access_log.running
     errors = [event["log_format"] for event in told if event["log_level"].name == "error"]
-    assert len(errors) == 2 and "nobody waits any longer for {service!r} to stop" in errors
+    assert (
+        len(errors) == 2
+        and "timed out waiting for {service!r} to stop; the shutdown continues without it" in errors
+    )
     assert not world.reactor.getDelayedCalls()
 
 

@@ -1,1 +1,1 @@
-"""The proxy as a service of its own: listeners, extra services, reload."""
+"""The proxy as a Twisted service: its listeners, its extra services and its reload."""

@@ -1,4 +1,4 @@
-"""The services that run beside the proxy: access log, manhole, plugins."""
+"""The services that run beside the proxy: the access log, the manhole and plugins."""
 
 from __future__ import annotations
 
@@ -24,11 +24,14 @@ from esxiproxy.ops.manhole.service import ManholeService
 from esxiproxy.plugins import SERVICES, plugin
 
 Setting = tuple[str, Hashable]
-"""The key that wants a service, and what it says there: with another one it is another service."""
+"""The configuration key of a service and its value.  A service with another value is another service."""
 
 
 class ServiceSlot(MultiService):
-    """Where one service stands: two of one name may be there while one takes over from the other."""
+    """The parent of one service.
+
+    Two services of one name have different parents, so an old one can stop while the new one runs.
+    """
 
     def __init__(self, service: Any) -> None:
         super().__init__()
@@ -36,20 +39,20 @@ class ServiceSlot(MultiService):
         service.setServiceParent(self)
 
     def stopService(self) -> Any:
-        """What is stopped already, or has never run, is not stopped again."""
+        """Stop the service, unless it has been stopped or was never started."""
         running, self.running = self.running, 0
         return self.service.stopService() if running else None
 
 
-Places = Mapping[Setting, ServiceSlot]
+ServiceSlots = Mapping[Setting, ServiceSlot]
 
 
 @implementer(ISessionObserver)
 class ExtraServices(MultiService):
-    """Runs what a configuration wants beside the proxy.
+    """The extra services of a configuration.
 
-    The access log hears of sessions through it: so it has to be started before the listeners, and stopped
-    after the sessions.
+    It passes sessions to the access log, so it has to start before the listeners and to stop after the last
+    session has ended.
     """
 
     _log = Logger()
@@ -61,53 +64,53 @@ class ExtraServices(MultiService):
         self._inherited = inherited
         self._reactor = reactor
         self._sessions = sessions
-        self._slots: Places = {}
+        self._slots: ServiceSlots = {}
         self._config: Config | None = None
         self._access_log: AccessLog | None = None
 
     def create(self, config: Config) -> None:
-        """Make everything, before anything runs."""
-        self._log_failed(
+        """Create the services of the first configuration, before any of them runs."""
+        self._set_services(
             {setting: ServiceSlot(make()) for setting, make in self._wanted(config).items()}, config
         )
-        for place in self._slots.values():
-            place.setServiceParent(self)
+        for slot in self._slots.values():
+            slot.setServiceParent(self)
 
-    async def start(self, config: Config, undo: AsyncExitStack) -> Places:
-        """Start what is new here; what is there already stays as it is.
+    async def start(self, config: Config, undo: AsyncExitStack) -> ServiceSlots:
+        """Start the services that are new in a configuration, and return all of its services.
 
-        A service that wants the address of an old one has to wait until that one is stopped.  Raises what
-        cannot be started.
+        A service that needs the address of an old one starts after that has stopped.  ``undo`` collects what
+        has to be done if the reload fails.  Raises the error of a service that cannot start.
         """
-        places: dict[Setting, ServiceSlot] = {}
+        slots: dict[Setting, ServiceSlot] = {}
         for setting, make in self._wanted(config).items():
             if setting in self._slots:
-                places[setting] = self._slots[setting]
+                slots[setting] = self._slots[setting]
                 continue
-            for old, place in self._slots.items():
+            for old, slot in self._slots.items():
                 if _same_address(old, setting):
-                    undo.callback(_start, place)
-                    await self._stopped(place)
-            places[setting] = place = ServiceSlot(make())
-            undo.push_async_callback(self._drop, place)
-            place.setServiceParent(self)
-        return places
+                    undo.callback(_start, slot)
+                    await self._stopped(slot)
+            slots[setting] = slot = ServiceSlot(make())
+            undo.push_async_callback(self._drop, slot)
+            slot.setServiceParent(self)
+        return slots
 
-    async def commit(self, places: Places, config: Config) -> None:
-        """From now on this is what runs: everything else is stopped."""
-        gone = [place for setting, place in self._slots.items() if setting not in places]
-        self._log_failed(places, config)
-        for place in gone:
-            await self._drop(place)
+    async def commit(self, slots: ServiceSlots, config: Config) -> None:
+        """Make these the services of the proxy, and stop all others."""
+        unused = [slot for setting, slot in self._slots.items() if setting not in slots]
+        self._set_services(slots, config)
+        for slot in unused:
+            await self._drop(slot)
 
     def stopService(self) -> Deferred[Any]:
         super(MultiService, self).stopService()
-        return DeferredList([Deferred.fromCoroutine(self._stopped(place)) for place in self._slots.values()])
+        return DeferredList([Deferred.fromCoroutine(self._stopped(slot)) for slot in self._slots.values()])
 
     def stop_manhole(self) -> Deferred[Any]:
         """Close the port of the manhole, and the operators' connections."""
-        places = [place for (key, _), place in self._slots.items() if key == "manhole"]
-        return DeferredList([Deferred.fromCoroutine(self._stopped(place)) for place in places])
+        slots = [slot for (key, _), slot in self._slots.items() if key == "manhole"]
+        return DeferredList([Deferred.fromCoroutine(self._stopped(slot)) for slot in slots])
 
     # The observer
 
@@ -119,9 +122,9 @@ class ExtraServices(MultiService):
         if self._access_log is not None:
             self._access_log.closed(record)
 
-    def _log_failed(self, places: Places, config: Config) -> None:
-        self._slots, self._config = places, config
-        found = [place.service for (key, _), place in places.items() if key == "access_log"]
+    def _set_services(self, slots: ServiceSlots, config: Config) -> None:
+        self._slots, self._config = slots, config
+        found = [slot.service for (key, _), slot in slots.items() if key == "access_log"]
         self._access_log = found[0] if found else None
 
     def _wanted(self, config: Config) -> Mapping[Setting, Callable[[], Any]]:
@@ -145,22 +148,27 @@ class ExtraServices(MultiService):
             self._inherited.get(MANHOLE),
         )
 
-    async def _drop(self, place: ServiceSlot) -> None:
-        await self._stopped(place)
-        place.disownServiceParent()
+    async def _drop(self, slot: ServiceSlot) -> None:
+        await self._stopped(slot)
+        slot.disownServiceParent()
 
-    async def _stopped(self, place: ServiceSlot) -> None:
+    async def _stopped(self, slot: ServiceSlot) -> None:
         try:
-            await maybeDeferred(cast(Any, place.stopService))
+            await maybeDeferred(cast(Any, slot.stopService))
         except CancelledError:
-            self._log.error("nobody waits any longer for {service!r} to stop", service=place.service)
+            self._log.error(
+                "timed out waiting for {service!r} to stop; the shutdown continues without it",
+                service=slot.service,
+            )
         except Exception:
-            self._log.failure("a service did not stop as it should: {service!r}", service=place.service)
+            self._log.failure(
+                "cannot stop {service!r}; the shutdown continues without it", service=slot.service
+            )
 
 
-def _start(place: ServiceSlot) -> None:
-    place.privilegedStartService()
-    place.startService()
+def _start(slot: ServiceSlot) -> None:
+    slot.privilegedStartService()
+    slot.startService()
 
 
 def _plugin(name: str, config: Config, reactor: Any) -> Any:
@@ -168,6 +176,6 @@ def _plugin(name: str, config: Config, reactor: Any) -> Any:
 
 
 def _same_address(old: Setting, new: Setting) -> bool:
-    """Two manholes cannot have one address at a time."""
+    """Return whether both services are manholes on one address, of which only one can run."""
     before, after = old[1], new[1]
     return isinstance(before, Manhole) and isinstance(after, Manhole) and before.endpoint == after.endpoint

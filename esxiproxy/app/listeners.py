@@ -1,4 +1,4 @@
-"""The listeners of a configuration, which may be exchanged for those of another one."""
+"""The listeners of the current configuration, which a reload replaces."""
 
 from __future__ import annotations
 
@@ -16,42 +16,46 @@ from esxiproxy.core.config.model import Listener
 from esxiproxy.net.listener.service import ListenerService
 
 Bound = Sequence[tuple[Listener, ListenerService, Any]]
-"""Each listener with its port, and the factory that is to be served there."""
+"""A listener, its port, and the factory for its connections."""
 
 
 class Listeners(MultiService):
-    """Binds listeners while it runs.
+    """The ports of all listeners.
 
-    ``inherited`` has sockets that listen already, by the listener's name: those are served in place of bound.
-    ``room`` is asked whether there is a descriptor for one more client.
+    ``inherited`` has listening sockets by the listener's name, which are used instead of binding a new one.
+    ``has_descriptors`` returns whether a file descriptor is left for one more client.
     """
 
     _log = Logger()
 
     def __init__(
-        self, reactor: Any, inherited: Mapping[str, socket.socket], room: Callable[[], bool] = lambda: True
+        self,
+        reactor: Any,
+        inherited: Mapping[str, socket.socket],
+        has_descriptors: Callable[[], bool] = lambda: True,
     ) -> None:
         super().__init__()
         self._reactor = reactor
-        self._has_descriptors = room
+        self._has_descriptors = has_descriptors
         self._inherited = inherited
 
     def bind(
         self, listeners: Sequence[Listener], factory: Callable[[Listener], Any], undo: AsyncExitStack
     ) -> Bound:
-        """Have a port for each of these listeners: a bound one that has its endpoint, or else a new one.
+        """Return each listener with its port, which is an existing one of the same endpoint or a new one.
 
-        What is served on the bound ones does not change yet.  Raises what cannot be made, read or bound.
+        The existing ports keep their factories until ``serve``.  ``undo`` collects what has to be done if the
+        reload fails.  Raises the error of a factory that cannot be created, or BindError.
         """
-        there = [(port.label, port.endpoint, port) for port in cast(Iterable[ListenerService], self)]
-        stay = match_endpoints([(listener.name, listener.endpoint) for listener in listeners], there)
-        bound = [(listener, stay.get(listener.name), factory(listener)) for listener in listeners]
+        existing = [(port.label, port.endpoint, port) for port in cast(Iterable[ListenerService], self)]
+        kept = match_endpoints([(listener.name, listener.endpoint) for listener in listeners], existing)
+        bound = [(listener, kept.get(listener.name), factory(listener)) for listener in listeners]
         return [
             (listener, port or self._new(listener, served, undo), served) for listener, port, served in bound
         ]
 
     def serve(self, bound: Bound) -> None:
-        """From the next connection on serve this."""
+        """Use these factories for new connections; open connections keep theirs."""
         for listener, port, factory in bound:
             port.label = listener.name
             port.answers_health = listener.health is not None
@@ -59,20 +63,20 @@ class Listeners(MultiService):
 
     @property
     def draining(self) -> Sequence[ListenerService]:
-        """The ports that go on accepting in a drain: those with a health check."""
+        """The ports with a health check, which accept during a drain."""
         return [port for port in cast(Iterable[ListenerService], self) if port.answers_health]
 
     async def drain(self) -> None:
-        """Close the ports without a health check; the others refuse new sessions and say why."""
+        """Close the ports without a health check; the others answer health checks and refuse sessions."""
         for port in cast(Iterable[ListenerService], self):
             if not port.answers_health:
                 await maybeDeferred(cast(Any, port.stopService))
 
     async def close_others(self, bound: Bound) -> None:
-        """Close the ports that are not among these; who came in through them stays."""
+        """Close all other ports, and keep their open connections."""
         ports = [port for _, port, _ in bound]
-        for gone in [port for port in self if port not in ports]:
-            await self._drop(gone)
+        for unused in [port for port in self if port not in ports]:
+            await self._drop(unused)
 
     def _new(self, listener: Listener, factory: Any, undo: AsyncExitStack) -> ListenerService:
         socket = self._inherited.get(listener.name)
@@ -86,5 +90,7 @@ class Listeners(MultiService):
 
     async def _drop(self, port: ListenerService) -> None:
         if port.port is not None:
-            self._log.info("listener {name} on {address} is closed", name=port.label, address=port.address())
+            self._log.info(
+                "listener {name} stopped listening on {address}", name=port.label, address=port.address()
+            )
         await maybeDeferred(cast(Any, port.disownServiceParent))

@@ -1,4 +1,4 @@
-"""What can be wrong with a configuration beyond its text: certificates, authorities, plugins, a database."""
+"""Checks what a configuration refers to: certificates, authorities, plugins, the database."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from os import PathLike
 
 from esxiproxy.core.config.errors import in_order
 from esxiproxy.core.config.loader import Config, ConfigError, Problem, load
-from esxiproxy.net.tls import client as trust
-from esxiproxy.net.tls import server as tls
+from esxiproxy.net.tls import client as tls_client
+from esxiproxy.net.tls import server as tls_server
 from esxiproxy.plugins import AUTHENTICATORS, ROUTERS, SERVICES, plugin
-from esxiproxy.state import factory as opening
+from esxiproxy.state import factory as state_factory
 
 
 def load_checked(path: str | PathLike[str], content: bytes | None = None) -> Config:
-    """The configuration in a file whose certificates and plugins fit as well.  Raises ConfigError.
+    """Load a configuration, and check what it refers to.  Raises ConfigError.
 
-    With ``content``, the file is not read: this is what was in it.
+    With ``content`` the file at ``path`` is not read, and the content is used instead.
     """
     config = load(path, content)
     problems = [*config.warnings, *_problems(config)]
@@ -27,19 +27,19 @@ def load_checked(path: str | PathLike[str], content: bytes | None = None) -> Con
 
 
 def _problems(config: Config) -> Iterator[Problem]:
-    if (text := opening.check(config.state)) is not None:
+    if (text := state_factory.check(config.state)) is not None:
         yield config.problem("proxy", "state", text)
     for name in config.beside:
         yield from _plugin_problems(config, "proxy", "beside", SERVICES, name)
     for listener in config.listeners:
         section = f"listener {listener.name}"
-        if listener.tls is not None and (text := tls.check(listener.tls)) is not None:
+        if listener.tls is not None and (text := tls_server.check(listener.tls)) is not None:
             yield config.problem(section, "certificate", text)
         yield from _plugin_problems(config, section, "router", ROUTERS, listener.router)
         yield from _plugin_problems(config, section, "authenticator", AUTHENTICATORS, listener.authenticator)
-    contexts = trust.Contexts()
+    contexts = tls_client.Contexts()
     for upstream in config.upstreams.values():
-        if upstream.secure and (text := trust.check(upstream, contexts)) is not None:
+        if upstream.secure and (text := tls_client.check(upstream, contexts)) is not None:
             yield config.problem(f"upstream {upstream.name}", "ca", text)
 
 
@@ -48,5 +48,5 @@ def _plugin_problems(config: Config, section: str, key: str, group: str, name: s
         plugin(group, name)
     except LookupError as error:
         yield config.problem(section, key, str(error))
-    except (ImportError, AttributeError) as error:  # installed, and broken
+    except (ImportError, AttributeError) as error:  # the plugin is installed, but its import fails
         yield config.problem(section, key, f"the plugin {name} cannot be loaded: {error}")

@@ -1,4 +1,4 @@
-"""Reads the configuration again for a service that runs."""
+"""Reloads the configuration of a running service."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from esxiproxy.core.startup import StartupError
 
 
 class Reloadable(Protocol):
-    """What runs from a configuration and can go on with another one (ProxyService, for one)."""
+    """A service with a configuration that can be replaced, such as ProxyService."""
 
     systemd: Any
 
     def reload(self, config: Config) -> Deferred[None]:
-        """Go on with this configuration; fails, and everything is as it was."""
+        """Replace the configuration; when that fails, nothing changes and the Deferred fails."""
 
 
 class Reload:
-    """The file of a running service; each call reads it, and hands it over if nothing is wrong with it.
+    """The reload of a service: each call reads the configuration file and applies it if it is valid.
 
-    ``path`` has to be absolute, since a daemon changes its folder.  Whatever is wrong is in the log, systemd
-    is told of the beginning and of the end, and nobody has to look at the Deferred.  A file with thousands of
-    hosts takes a while: it is read in a thread, while consoles go on.
+    ``path`` has to be absolute, since a daemon changes its directory.  All problems are logged, systemd is
+    notified of the beginning and of the end, and the Deferred never fails.  Concurrent calls are serialised.
+    The file is read in a thread, since a file with thousands of hosts would block the event loop.
     """
 
     _log = Logger()
@@ -38,10 +38,10 @@ class Reload:
         self._path = path
         self._service = service
         self._reactor = reactor
-        self._turn = DeferredLock()
+        self._lock = DeferredLock()
 
     def __call__(self) -> Deferred[None]:
-        return self._turn.run(lambda: Deferred.fromCoroutine(self._reload()))
+        return self._lock.run(lambda: Deferred.fromCoroutine(self._reload()))
 
     async def _reload(self) -> None:
         self._service.systemd.reloading()
@@ -57,7 +57,7 @@ class Reload:
         except (StartupError, ValueError) as error:
             self._log_rejected(str(error).rstrip("."))
         except Exception:
-            self._log.failure("a bug, ours or a plugin's")
+            self._log.failure("reload: internal error in the proxy or in a plugin")
             self._log_rejected("an internal error")
         else:
             self._log.info("reload: {path} is in force", path=self._path)

@@ -1,4 +1,4 @@
-"""Wires the proxy from a Config: knows that everything exists, and does none of it."""
+"""Builds the proxy, its listeners and its extra services from a Config, and starts and stops them."""
 
 from __future__ import annotations
 
@@ -36,21 +36,20 @@ from esxiproxy.proxy import Proxy
 from esxiproxy.state.factory import open_state
 
 _STOP_TIMEOUT = 2.0
-"""Seconds that a service gets to stop when the end is to be at once."""
+"""Seconds within which each service has to stop after an abort."""
 _DRAIN_GRACE = 3.0
-"""Seconds that a stop may take longer than the drain, before it is to be at once."""
+"""Seconds by which a stop may exceed the drain before it is aborted."""
 _NOT_RELOADABLE = ("state", "workers")
-"""What a running process does not change."""
+"""The keys that a reload cannot change."""
 
 
 class ProxyService(MultiService):
-    """The proxy of a configuration, its listeners, and the services that run beside it.
+    """The proxy of a configuration, its listeners, and its extra services.
 
-    ``stopService`` closes the listeners, then drains the sessions, then stops the rest, the logs last.  A
-    listener with a health check is closed after the drain.  The stop has its time as well: after that it
-    waits for nobody who does not stop.
-    ``inherited`` has sockets that listen already, by the listener's name, the manhole's as ``MANHOLE``: they
-    go on listening for whoever shares them.
+    ``stopService`` closes the listeners, drains the sessions and then stops all other services.  A listener
+    with a health check is closed after the drain.  When the stop takes too long, it is aborted.
+    ``inherited`` has listening sockets by the listener's name, and that of the manhole as ``MANHOLE``.  They
+    are not shut down at the end, since other processes may share them.
     """
 
     _log = Logger()
@@ -64,17 +63,19 @@ class ProxyService(MultiService):
         super().__init__()
         self._reactor = reactor = with_fast_transports(reactor)
         self._config = config
-        self._turn = DeferredLock()
+        self._lock = DeferredLock()
         self._stopping: Deferred[Any] = succeed(None)
         self._aborted = False
         self._descriptors = descriptors = Descriptors()
         descriptors.raise_limit()
         self._extra_services = ExtraServices(reactor, lambda: self.proxy.sessions, inherited)
         state = open_state(config.state, reactor, reactor)
-        room = descriptors.may_admit
         self._session_log = SessionLog(reactor.seconds, config.session_log)
+        has_descriptors = descriptors.may_admit
         observers = [self._session_log, self._extra_services]
-        self.proxy = Proxy(reactor, observers, config.limits, config.quotas, state, room, config.workers)
+        self.proxy = Proxy(
+            reactor, observers, config.limits, config.quotas, state, has_descriptors, config.workers
+        )
         self._listeners = Listeners(
             reactor, inherited, lambda: descriptors.may_accept(self.proxy.admission.dialling)
         )
@@ -98,50 +99,50 @@ class ProxyService(MultiService):
         )
 
     def reload(self, config: Config) -> Deferred[None]:
-        """Go on with this configuration: who comes from now on finds it, who is here keeps what there was.
+        """Use this configuration for new connections; open sessions keep the old one.
 
-        Files are read again, sockets that are still wanted are kept, and nothing ends a console.  Fails when
-        something cannot be read, made or bound, and then everything is as it was.  One that comes while
-        another one goes on waits.
+        Certificates and other files are read again.  Sockets of unchanged endpoints are kept.  When something
+        cannot be read, created or bound, nothing changes and the Deferred fails.  Concurrent reloads are
+        serialised.
         """
-        return self._turn.run(lambda: Deferred.fromCoroutine(self._reload(config)))
+        return self._lock.run(lambda: Deferred.fromCoroutine(self._reload(config)))
 
     async def _reload(self, config: Config) -> None:
         if not self.running:
-            raise StartupError("the proxy does not run")
+            raise StartupError("the proxy is not running")
         self.proxy.renew(config.upstreams.values())
         async with AsyncExitStack() as undo:
             bound = self._listeners.bind(config.listeners, partial(self._factory, config), undo)
-            places = await self._extra_services.start(config, undo)
+            slots = await self._extra_services.start(config, undo)
             undo.pop_all()
         self.proxy.limits, self.proxy.connection_limits = config.limits, config.quotas
         self._session_log.filter = config.session_log
         self._listeners.serve(bound)
         self.proxy.sessions.start_epoch()
-        self._config = self._lasting(config)
+        self._config = self._with_fixed_keys(config)
         self._warn()
-        await self._extra_services.commit(places, config)
+        await self._extra_services.commit(slots, config)
         await self._listeners.close_others(bound)
 
     def _warn(self) -> None:
-        """Log the warnings on the configuration that is in force."""
+        """Log the warnings on the current configuration."""
         for warning in self._config.warnings:
             self._log.warn("{problem}", problem=warning)
 
-    def _lasting(self, config: Config) -> Config:
-        """This configuration with that in it which stays as it was at the start."""
-        stays = {key: getattr(self._config, key) for key in _NOT_RELOADABLE}
-        for key, value in stays.items():
+    def _with_fixed_keys(self, config: Config) -> Config:
+        """Return the configuration with the values of the start for the keys that a reload cannot change."""
+        fixed = {key: getattr(self._config, key) for key in _NOT_RELOADABLE}
+        for key, value in fixed.items():
             if getattr(config, key) != value:
-                text = "has changed, which takes a restart; everything else is taken over"
+                text = "has changed, which takes a restart; all other changes are in force"
                 self._log.warn("{problem}", problem=config.problem("proxy", key, text))
-        return replace(config, **stays)
+        return replace(config, **fixed)
 
     def retire(self) -> Deferred[None]:
-        """Accept nobody any more, since another process does, and fire when the last who is here has gone.
+        """Stop accepting, since a new process accepts; the Deferred fires when the last session has ended.
 
-        Sockets that were inherited go on listening.  Consoles that are left after ``upgrade_timeout`` are
-        closed as at the end of a drain.
+        Inherited sockets are not shut down.  Consoles that are open after ``upgrade_timeout`` are closed as
+        at the end of a drain.
         """
         return Deferred.fromCoroutine(self._retire())
 
@@ -155,7 +156,7 @@ class ProxyService(MultiService):
 
     @property
     def draining_ports(self) -> list[IListeningPort]:
-        """The ports that go on accepting in a drain."""
+        """The ports that accept during a drain, since they have a health check."""
         return [service.port for service in self._listeners.draining if service.port is not None]
 
     def startService(self) -> None:
@@ -168,7 +169,7 @@ class ProxyService(MultiService):
         return Deferred.fromCoroutine(self._stop())
 
     def abort(self) -> None:
-        """End a stop at once: every session now, and every service that is still to stop soon."""
+        """Abort a stop: close all sessions, and wait at most 2 s for each service that has yet to stop."""
         self._aborted = True
         self.proxy.abort()
         self._abort_stop()
@@ -178,29 +179,29 @@ class ProxyService(MultiService):
         limits = self.proxy.limits
         seconds = limits.drain_timeout + limits.close_timeout + _DRAIN_GRACE
         self.systemd.stopping(seconds)
-        overtime: IDelayedCall = self._reactor.callLater(seconds, self._on_stop_timeout, seconds)
+        abort_timer: IDelayedCall = self._reactor.callLater(seconds, self._on_stop_timeout, seconds)
         await self._step(lambda: Deferred.fromCoroutine(self._listeners.drain()))
-        await self._step(partial(self._turn.run, lambda: None))  # a reload that goes on
+        await self._step(partial(self._lock.run, lambda: None))  # wait for a reload in progress
         for service in (self.proxy, self._listeners, self._extra_services, self._loop_lag, self.systemd):
             await self._step(service.stopService)
-        if overtime.active():
-            overtime.cancel()
+        if abort_timer.active():
+            abort_timer.cancel()
 
     def _on_stop_timeout(self, seconds: float) -> None:
-        self._log.error("the end takes longer than {seconds:g} s: at once, then", seconds=seconds)
+        self._log.error("the stop takes longer than {seconds:g} s and is aborted", seconds=seconds)
         self.abort()
 
     async def _step(self, step: Any) -> None:
-        """One step of the stop: it may take its time, unless the end is to be at once."""
+        """Wait for one step of the stop, for at most 2 s after an abort; log the error if it fails."""
         self._stopping = maybeDeferred(step)
         if self._aborted:
             self._abort_stop()
         try:
             await self._stopping
         except CancelledError:
-            self._log.warn("the end does not wait for {step!r}", step=step)
+            self._log.warn("timed out waiting for {step!r}; the stop continues without it", step=step)
         except Exception:
-            self._log.failure("stopping failed, and goes on with the rest")
+            self._log.failure("a step of the stop failed; the stop continues")
 
     def _abort_stop(self) -> None:
         self._stopping.addTimeout(

@@ -125,4 +125,4 @@ def test_a_plugin_that_never_stops_does_not_keep_the_process() -> None:
     with crew:
         os.kill(crew.pid, signal.SIGTERM)
         crew.ended(12)
-        assert re.search(r"#error. nobody waits any longer for <\S+Stuck object", crew.log()), crew.log()
+        assert re.search(r"#error. timed out waiting for <\S+Stuck object", crew.log()), crew.log()
