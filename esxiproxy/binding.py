@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 from esxiproxy.core.config.listen_address import LONGEST_PATH
 from esxiproxy.core.startup import BindError
 
-Bound = TypeVar("Bound")
+Thing = TypeVar("Thing")
 _LISTEN_DELAY = 0.05
 """Seconds after which a socket that a running process has bound is probed again."""
 
@@ -95,10 +95,10 @@ def remove_stale(path: str) -> None:
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:
-        holder = _other_holder(path)
-        if holder is not None:
+        owner = _running_lock_owner(path)
+        if owner is not None:
             raise BindError(
-                f"process {holder} has locked {path}, whose socket was removed: stop that process, "
+                f"process {owner} has locked {path}, whose socket was removed: stop that process, "
                 f"or remove {path}.lock if the process is not a proxy"
             ) from None
         _unlink_lock(path)
@@ -133,7 +133,7 @@ def _check_stale(place: str, path: str) -> None:
     lock is running, the socket is probed a second time.
     """
     refused = _refuses(place, path)
-    if refused and _other_holder(path) is not None:
+    if refused and _running_lock_owner(path) is not None:
         time.sleep(_LISTEN_DELAY)
         refused = _refuses(place, path)
     if not refused:
@@ -157,18 +157,18 @@ def _refuses(place: str, path: str) -> bool:
     return False
 
 
-def _other_holder(path: str) -> int | None:
+def _running_lock_owner(path: str) -> int | None:
     """Return the PID in the lock file of a socket if it is a running process other than this one."""
     try:
-        holder = int(os.readlink(f"{path}.lock"))
-        if holder == os.getpid():
+        owner = int(os.readlink(f"{path}.lock"))
+        if owner == os.getpid():
             return None
-        os.kill(holder, 0)
+        os.kill(owner, 0)
     except PermissionError:  # it runs as another user
-        return holder
+        return owner
     except (OSError, ValueError, OverflowError):
         return None
-    return holder
+    return owner
 
 
 def _unlink_lock(path: str) -> None:
@@ -180,14 +180,14 @@ def _unlink_lock(path: str) -> None:
 
 
 def match_endpoints(
-    wanted: Iterable[tuple[str, str]], bound: Iterable[tuple[str, str, Bound]]
-) -> dict[str, Bound]:
+    wanted: Iterable[tuple[str, str]], bound: Iterable[tuple[str, str, Thing]]
+) -> dict[str, Thing]:
     """Return the bound thing that each wanted listener keeps, by the listener's name.
 
     ``wanted`` has (name, endpoint) and ``bound`` has (name, endpoint, thing).  The endpoints have to be
     equal; a thing of the same name is preferred to one of another name.
     """
-    wanted, free, found = list(wanted), list(bound), dict[str, Bound]()
+    wanted, free, found = list(wanted), list(bound), dict[str, Thing]()
     for same_name in (True, False):
         for name, endpoint in wanted:
             for each in free:

@@ -23,7 +23,7 @@ class UnknownPlugin(LookupError):
     """No installed package has a plugin of that name."""
 
 
-def plugin(group: str, name: str) -> Any:
+def load_plugin(group: str, name: str) -> Any:
     """Return the callable of a plugin.  Raises UnknownPlugin, whose text lists the installed plugins."""
     found = entry_points(group=group, name=name)
     if not found:

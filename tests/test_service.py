@@ -300,7 +300,7 @@ def plugins(monkeypatch):
             made.setdefault(name, []).append(Plugin(name, name == "bad")) or (made[name][-1])
         )
 
-    monkeypatch.setattr(esxiproxy.app.extra_services, "plugin", find)
+    monkeypatch.setattr(esxiproxy.app.extra_services, "load_plugin", find)
     return made
 
 

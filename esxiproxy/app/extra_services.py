@@ -21,7 +21,7 @@ from esxiproxy.interfaces import ISessionObserver
 from esxiproxy.ops.logs.access_log import AccessLog
 from esxiproxy.ops.manhole.commands import LiveSessionsView
 from esxiproxy.ops.manhole.service import ManholeService
-from esxiproxy.plugins import SERVICES, plugin
+from esxiproxy.plugins import SERVICES, load_plugin
 
 Setting = tuple[str, Hashable]
 """The configuration key of a service and its value.  A service with another value is another service."""
@@ -132,7 +132,7 @@ class ExtraServices(MultiService):
         if config.access_log is not None:
             wanted["access_log", config.access_log] = partial(AccessLog, config.access_log, self._reactor)
         for name in config.beside:
-            wanted["beside", name] = partial(_plugin, name, config, self._reactor)
+            wanted["beside", name] = partial(_make_plugin, name, config, self._reactor)
         if config.manhole is not None:
             wanted["manhole", config.manhole] = partial(self._manhole, config.manhole)
         return wanted
@@ -171,8 +171,8 @@ def _start(slot: ServiceSlot) -> None:
     slot.startService()
 
 
-def _plugin(name: str, config: Config, reactor: Any) -> Any:
-    return plugin(SERVICES, name)(config, reactor)
+def _make_plugin(name: str, config: Config, reactor: Any) -> Any:
+    return load_plugin(SERVICES, name)(config, reactor)
 
 
 def _same_address(old: Setting, new: Setting) -> bool:

@@ -15,7 +15,7 @@ from esxiproxy.binding import match_endpoints
 from esxiproxy.core.config.model import Listener
 from esxiproxy.net.listener.service import ListenerService
 
-Bound = Sequence[tuple[Listener, ListenerService, Any]]
+BoundListeners = Sequence[tuple[Listener, ListenerService, Any]]
 """A listener, its port, and the factory for its connections."""
 
 
@@ -41,7 +41,7 @@ class Listeners(MultiService):
 
     def bind(
         self, listeners: Sequence[Listener], factory: Callable[[Listener], Any], undo: AsyncExitStack
-    ) -> Bound:
+    ) -> BoundListeners:
         """Return each listener with its port, which is an existing one of the same endpoint or a new one.
 
         The existing ports keep their factories until ``serve``.  ``undo`` collects what has to be done if the
@@ -54,7 +54,7 @@ class Listeners(MultiService):
             (listener, port or self._new(listener, served, undo), served) for listener, port, served in bound
         ]
 
-    def serve(self, bound: Bound) -> None:
+    def serve(self, bound: BoundListeners) -> None:
         """Use these factories for new connections; open connections keep theirs."""
         for listener, port, factory in bound:
             port.label = listener.name
@@ -72,7 +72,7 @@ class Listeners(MultiService):
             if not port.answers_health:
                 await maybeDeferred(cast(Any, port.stopService))
 
-    async def close_others(self, bound: Bound) -> None:
+    async def close_others(self, bound: BoundListeners) -> None:
         """Close all other ports, and keep their open connections."""
         ports = [port for _, port, _ in bound]
         for unused in [port for port in self if port not in ports]:

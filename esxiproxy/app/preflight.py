@@ -10,7 +10,7 @@ from esxiproxy.core.config.errors import in_order
 from esxiproxy.core.config.loader import Config, ConfigError, Problem, load
 from esxiproxy.net.tls import client as tls_client
 from esxiproxy.net.tls import server as tls_server
-from esxiproxy.plugins import AUTHENTICATORS, ROUTERS, SERVICES, plugin
+from esxiproxy.plugins import AUTHENTICATORS, ROUTERS, SERVICES, load_plugin
 from esxiproxy.state import factory as state_factory
 
 
@@ -45,7 +45,7 @@ def _problems(config: Config) -> Iterator[Problem]:
 
 def _plugin_problems(config: Config, section: str, key: str, group: str, name: str) -> Iterator[Problem]:
     try:
-        plugin(group, name)
+        load_plugin(group, name)
     except LookupError as error:
         yield config.problem(section, key, str(error))
     except (ImportError, AttributeError) as error:  # the plugin is installed, but its import fails

@@ -31,7 +31,7 @@ from esxiproxy.ops.logs.session_log import SessionLog
 from esxiproxy.ops.process.descriptors import Descriptors
 from esxiproxy.ops.process.loop_lag import LoopLag
 from esxiproxy.ops.process.systemd import SystemdService
-from esxiproxy.plugins import AUTHENTICATORS, ROUTERS, plugin
+from esxiproxy.plugins import AUTHENTICATORS, ROUTERS, load_plugin
 from esxiproxy.proxy import Proxy
 from esxiproxy.state.factory import open_state
 
@@ -90,8 +90,8 @@ class ProxyService(MultiService):
     def _factory(self, config: Config, listener: Listener) -> Any:
         return self.proxy.listener(
             listener.name,
-            router=plugin(ROUTERS, listener.router)(config, listener),
-            authenticator=plugin(AUTHENTICATORS, listener.authenticator)(config, listener),
+            router=load_plugin(ROUTERS, listener.router)(config, listener),
+            authenticator=load_plugin(AUTHENTICATORS, listener.authenticator)(config, listener),
             limits=listener.limits,
             tls=listener.tls,
             policy=listener.edge,

@@ -21,7 +21,7 @@ from esxiproxy.core.config.loader import ConfigError
 from esxiproxy.core.startup import StartupError
 from esxiproxy.ops.process.clock import make_monotonic
 from esxiproxy.ops.process.threads import Threads
-from esxiproxy.workers.shared.lines import Lines
+from esxiproxy.workers.shared.lines import LineSplitter
 from esxiproxy.workers.shared.messages import COMMANDS_FD, REPORTS_FD, WorkerCommand, WorkerConfig
 from esxiproxy.workers.shared.signal_mask import unblock_signals
 from esxiproxy.workers.worker.report_pipe import ReportPipe
@@ -37,7 +37,7 @@ class CommandReader:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        self._lines = Lines()
+        self._lines = LineSplitter()
 
     def childDataReceived(self, name: Any, octets: bytes) -> None:
         for command, *arguments in self._lines.messages(octets):

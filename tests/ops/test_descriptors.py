@@ -108,9 +108,9 @@ def test_after_the_start_one_session_and_what_is_opened_later_fit_in():
 
 def test_a_limit_that_is_too_low_for_the_workers_is_an_error(monkeypatch):
     monkeypatch.setattr(descriptors, "_limits", lambda: (100, 100))
-    Bounded(100, used=7).take_all(93)
+    Bounded(100, used=7).raise_to_hard_limit(93)
     with pytest.raises(StartupError) as caught:
-        Bounded(100, used=7).take_all(94)
+        Bounded(100, used=7).raise_to_hard_limit(94)
     assert str(caught.value).startswith(
         "the limit on open files, 100, is too low for the workers: 7 are open and the workers need 94, so at "
         "least 101 are needed: raise it (LimitNOFILE= in systemd, "

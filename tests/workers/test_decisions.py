@@ -21,7 +21,7 @@ from esxiproxy.workers.master.state_directory import StateDirectory
 from esxiproxy.workers.master.watchdog import HEARTBEAT_TIMEOUT, Watchdog, WorkerHealth
 from esxiproxy.workers.plan import Plan, plan_of
 from esxiproxy.workers.shared.balancing import STALE, WorkerLoad, may_accept
-from esxiproxy.workers.shared.lines import MAX_LINE, Lines
+from esxiproxy.workers.shared.lines import MAX_LINE, LineSplitter
 from esxiproxy.workers.shared.messages import WorkerConfig
 from esxiproxy.workers.shared.scoreboard import Scoreboard
 from esxiproxy.workers.worker.crash_recovery import record_of
@@ -174,12 +174,12 @@ class TestReading:
 
 class TestLines:
     def test_lines_come_out_however_the_bytes_come_in(self):
-        lines, whole = Lines(), b'["ready", "a"]\n["log", 1]\nno json\n{}\n[]\n["shut"]\n'
+        lines, whole = LineSplitter(), b'["ready", "a"]\n["log", 1]\nno json\n{}\n[]\n["shut"]\n'
         found = [message for byte in whole for message in lines.messages(bytes([byte]))]
         assert found == [["ready", "a"], ["log", 1], ["shut"]]
 
     def test_a_line_without_an_end_is_cut(self):
-        lines = Lines()
+        lines = LineSplitter()
         assert lines.feed(b"x" * MAX_LINE) == []
         assert [len(line) for line in lines.feed(b"y")] == [MAX_LINE + 1]
         assert lines.feed(b"z\n") == [b"z"]

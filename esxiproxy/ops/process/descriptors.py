@@ -51,15 +51,15 @@ class Descriptors:
         return max(0, int(self.limit) - self._reserve) // _PER_SESSION
 
     def raise_limit(self) -> None:
-        """Raise the limit as :meth:`take_all` does, and log how many sessions fit into it."""
-        self.take_all()
+        """Raise the limit as :meth:`raise_to_hard_limit` does, and log how many sessions fit into it."""
+        self.raise_to_hard_limit()
         self._log.info(
             "open files: {limit}, which is enough for {sessions} sessions",
             limit="unlimited" if self.sessions is None else int(self.limit),
             sessions="any number of" if self.sessions is None else self.sessions,
         )
 
-    def take_all(self, children: int = 0) -> None:
+    def raise_to_hard_limit(self, children: int = 0) -> None:
         """Raise the limit to what the system grants.
 
         ``children`` is the number of descriptors that this process opens for its child processes.  Raises

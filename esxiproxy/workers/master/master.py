@@ -26,7 +26,7 @@ from esxiproxy.ops.process.descriptors import Descriptors
 from esxiproxy.ops.process.systemd import SystemdService
 from esxiproxy.workers.master.generation import ABORT_TIMEOUT, Generation, descriptors_needed
 from esxiproxy.workers.master.plan_reader import PlanRefused, read_plan
-from esxiproxy.workers.master.sockets import Bound, Sockets
+from esxiproxy.workers.master.sockets import Bindings, Sockets
 from esxiproxy.workers.master.state_directory import StateDirectory
 from esxiproxy.workers.master.worker_process import ERRORS
 from esxiproxy.workers.plan import Plan
@@ -57,12 +57,12 @@ class Master(Service):
         self._make_generation = make_generation
         self._sockets = Sockets(reactor)
         self._state_directory = StateDirectory()
-        self._bound: Bound = {}
+        self._bound: Bindings = {}
         self._current: Generation | None = None
         self._generations: list[Generation] = []
-        self._reloading = self._again = self._ending = False
-        self._reading: Deferred[Any] = succeed(None)
-        self._before: Any = None
+        self._reloading = self._reload_requested = self._ending = False
+        self._reading_plan: Deferred[Any] = succeed(None)
+        self._previous_handler: Any = None
         self.systemd = SystemdService(reactor, status=self._status)
 
     def privilegedStartService(self) -> None:
@@ -72,13 +72,13 @@ class Master(Service):
             raise StartupError("several workers need Linux: set workers = 1")
         # Two generations: a reload starts the new one before the old one ends.
         workers = 2 * descriptors_needed(self._plan.workers)
-        Descriptors().take_all(workers + len(self._plan.endpoints) + _OTHER_DESCRIPTORS)
+        Descriptors().raise_to_hard_limit(workers + len(self._plan.endpoints) + _OTHER_DESCRIPTORS)
         self._bound = self._sockets.bind(self._plan.endpoints)
         self._sockets.keep(self._bound)
 
     def startService(self) -> None:
         super().startService()
-        self._before = signal.getsignal(signal.SIGUSR1)
+        self._previous_handler = signal.getsignal(signal.SIGUSR1)
         signal.signal(signal.SIGUSR1, self._reopen)
         self._reactor.callWhenRunning(lambda: Deferred.fromCoroutine(self._start()))
 
@@ -88,17 +88,17 @@ class Master(Service):
         self._log.info("{workers} workers", workers=self._plan.workers)
         self._warn(self._plan)
         try:
-            self._current = await self._started(self._plan, self._bound)
+            self._current = await self._start_generation(self._plan, self._bound)
         except StartupError as error:
             if not self._ending:
-                self._give_up(error)
+                self._exit_with_error(error)
             return
         self._current.open()
         self._log.info("all workers are ready")
         self.systemd.startService()
         self._reload_again()
 
-    def _give_up(self, error: StartupError) -> None:
+    def _exit_with_error(self, error: StartupError) -> None:
         self._log.critical("{error}", error=error)
         with suppress(OSError):  # standard error may be closed
             output = StdoutSink(self._reactor, ERRORS, Losses())
@@ -108,7 +108,7 @@ class Master(Service):
         atexit.register(_exit, 1)  # twistd has no other way to set the exit status
         self._reactor.stop()
 
-    async def _started(self, plan: Plan, bound: Bound) -> Generation:
+    async def _start_generation(self, plan: Plan, bound: Bindings) -> Generation:
         """Start a generation, and return it when all workers are ready.  Raises StartupError."""
         descriptors = {name: binding.port.fileno() for name, binding in bound.items()}  # type: ignore
         try:
@@ -119,7 +119,7 @@ class Master(Service):
         except OSError as error:
             raise StartupError(f"cannot create what the workers share: {error}") from error
         self._generations.append(generation)
-        generation.stopped_accepting.addCallback(lambda _: self._release())
+        generation.stopped_accepting.addCallback(lambda _: self._release_unused_sockets())
         generation.exited.addCallback(lambda _: self._generations.remove(generation))
         try:
             await generation.start()
@@ -139,12 +139,12 @@ class Master(Service):
 
     async def _reload(self) -> None:
         if self._reloading or self._current is None:
-            self._again = True
+            self._reload_requested = True
             return
         self._reloading = True
         self.systemd.reloading()
         try:
-            await self._exchange(self._current)
+            await self._replace_generation(self._current)
         except PlanRefused as error:
             for line in error.lines:
                 self._log.error("{line}", line=line)
@@ -168,16 +168,16 @@ class Master(Service):
 
     def _reload_again(self) -> None:
         """Reload if that was requested during the start or the last reload."""
-        if self._again:
-            self._again = False
+        if self._reload_requested:
+            self._reload_requested = False
             self.reload()
 
-    async def _exchange(self, old: Generation) -> None:
-        self._reading = ensureDeferred(read_plan(self._path, self._reactor))
-        plan = await self._reading
+    async def _replace_generation(self, old: Generation) -> None:
+        self._reading_plan = ensureDeferred(read_plan(self._path, self._reactor))
+        plan = await self._reading_plan
         bound = self._sockets.bind(plan.endpoints)
         try:
-            new = await self._started(plan, bound)
+            new = await self._start_generation(plan, bound)
             if self._ending:
                 raise StartupError("the proxy is shutting down")
         except Exception:
@@ -189,10 +189,10 @@ class Master(Service):
         new.open()
         old.stop(WorkerCommand.RETIRE)
         # After the reload only new workers accept.  An old worker that hangs must not delay it for ever.
-        stopped = _copy(old.stopped_accepting)
+        stopped = _fork_deferred(old.stopped_accepting)
         await stopped.addTimeout(DRAIN_GRACE, self._reactor, onTimeoutCancel=lambda *_: None)
 
-    def _release(self) -> None:
+    def _release_unused_sockets(self) -> None:
         """Close the sockets that no longer are needed when no old generation accepts any more."""
         old = [generation for generation in self._generations if generation is not self._current]
         if all(generation.stopped_accepting.called for generation in old):
@@ -210,14 +210,14 @@ class Master(Service):
 
     async def _stop(self) -> None:
         self._ending = True
-        self._reading.cancel()
+        self._reading_plan.cancel()
         self.systemd.stopping(self._plan.drain + DRAIN_GRACE + ABORT_TIMEOUT)
         for generation in list(self._generations):
             generation.stop(WorkerCommand.DRAIN)
         stopped_accepting = DeferredList(
-            [_copy(generation.stopped_accepting) for generation in self._generations]
+            [_fork_deferred(generation.stopped_accepting) for generation in self._generations]
         )
-        exited = DeferredList([_copy(generation.exited) for generation in self._generations])
+        exited = DeferredList([_fork_deferred(generation.exited) for generation in self._generations])
         abort_timer: IDelayedCall = self._reactor.callLater(self._plan.drain + DRAIN_GRACE, self.abort)
         await stopped_accepting
         self._sockets.release_all()
@@ -242,8 +242,8 @@ class Master(Service):
             self._log.error("cannot record the sessions of a crashed worker: no other worker is running")
 
     def _reopen(self, number: int, frame: FrameType | None) -> None:
-        if callable(self._before):
-            self._before(number, frame)
+        if callable(self._previous_handler):
+            self._previous_handler(number, frame)
         self._reactor.callFromThread(self._reopen_workers)
 
     def _reopen_workers(self) -> None:
@@ -260,7 +260,7 @@ def _exit(status: int) -> None:
     os._exit(status)
 
 
-def _copy(deferred: Deferred[None]) -> Deferred[None]:
+def _fork_deferred(deferred: Deferred[None]) -> Deferred[None]:
     """Return a Deferred that fires when another one does, which other callers can still use."""
     copy: Deferred[None] = Deferred()
 

@@ -13,7 +13,7 @@ from esxiproxy.core.config.model import MANHOLE
 from esxiproxy.core.startup import BindError
 
 Endpoints = Sequence[tuple[str, str]]
-Bound = Mapping[str, Binding]
+Bindings = Mapping[str, Binding]
 
 
 class _NullFactory(Factory):
@@ -36,7 +36,7 @@ class Sockets:
         self._bound: dict[str, Binding] = {}
         self._former: list[Binding] = []
 
-    def bind(self, endpoints: Endpoints) -> Bound:
+    def bind(self, endpoints: Endpoints) -> Bindings:
         """Return a binding for each (name, endpoint), by name; bind those that are new.
 
         Raises BindError, and then releases the new bindings.
@@ -55,13 +55,13 @@ class Sockets:
             raise
         return bound
 
-    def keep(self, bound: Bound) -> None:
+    def keep(self, bound: Bindings) -> None:
         """Make these the current bindings; ``release_others`` closes all others."""
         known = [*self._former, *self._bound.values()]
         self._former = [binding for binding in known if binding not in bound.values()]
         self._bound = dict(bound)
 
-    def release_new(self, bound: Bound) -> None:
+    def release_new(self, bound: Bindings) -> None:
         """Close those of the bindings that are new, after a reload that failed."""
         for binding in bound.values():
             if binding not in self._bound.values() and binding not in self._former:

@@ -16,7 +16,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
-from esxiproxy.workers.shared.lines import Lines
+from esxiproxy.workers.shared.lines import LineSplitter
 from esxiproxy.workers.shared.messages import COMMANDS_FD, REPORTS_FD, WorkerCommand, WorkerConfig
 from esxiproxy.workers.shared.signal_mask import signals_blocked
 
@@ -55,8 +55,8 @@ class WorkerProcess(ProcessProtocol):
 
     _log = Logger()
 
-    def __init__(self, order: WorkerConfig, watcher: WorkerEvents, reactor: Any) -> None:
-        self.number = order.number
+    def __init__(self, worker_config: WorkerConfig, events: WorkerEvents, reactor: Any) -> None:
+        self.number = worker_config.number
         self.started_at = reactor.seconds()
         self.instance_id = ""
         """The worker's instance ID in the shared state, empty until the worker is ready."""
@@ -65,10 +65,10 @@ class WorkerProcess(ProcessProtocol):
         """Instance IDs of crashed workers whose sessions this worker is recording."""
         self.exit_reason = ""
         """Why the worker exited; empty while it runs and after an exit with status 0."""
-        self._config = order
-        self._events = watcher
+        self._config = worker_config
+        self._events = events
         self._reactor = reactor
-        self._errors, self._reports = Lines(), Lines()
+        self._errors, self._reports = LineSplitter(), LineSplitter()
         self._last_lines = ""
         self._reason: Failure | None = None
         self._exit_timer: IDelayedCall | None = None

@@ -10,7 +10,7 @@ MAX_LINE = 1 << 20
 """Bytes of a line; a longer line is split."""
 
 
-class Lines:
+class LineSplitter:
     """A splitter of a stream of bytes into lines."""
 
     def __init__(self) -> None:

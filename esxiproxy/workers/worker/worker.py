@@ -69,7 +69,7 @@ class Worker(MultiService):
 
     def startService(self) -> None:
         super().startService()
-        ports = [service.port for service in _all(self, ListenerService | ManholeService)]
+        ports = [service.port for service in _services_of_type(self, ListenerService | ManholeService)]
         for sock in self._sockets.values():  # the ports have duplicates
             sock.close()
         self._gate.attach(port for port in ports if port is not None)
@@ -127,9 +127,9 @@ class Worker(MultiService):
         self._reports.send("buried", instance_id)
 
 
-def _all(services: Any, kind: Any) -> Iterator[Any]:
+def _services_of_type(services: Any, kind: Any) -> Iterator[Any]:
     """Yield the services of a type at any depth of the tree."""
     for service in services:
         if isinstance(service, kind):
             yield service
-        yield from _all(IServiceCollection(service, ()), kind)
+        yield from _services_of_type(IServiceCollection(service, ()), kind)
