@@ -1,4 +1,4 @@
-"""A unix socket that a killed process has left behind is taken over; anything else at its path stays."""
+"""A unix socket of a killed process is replaced; anything else at its path stays."""
 
 import os
 import signal
@@ -40,7 +40,7 @@ def path(tmp_path):
 
 
 def leave_behind(path, pid):
-    """Have a process bind the path and be killed, as one that had this PID."""
+    """Let a real process bind the path, and kill it; its lock file has this PID."""
     with subprocess.Popen(
         [sys.executable, "-c", KILLED, path, str(pid)],
         stdin=subprocess.PIPE,

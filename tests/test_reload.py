@@ -1,4 +1,4 @@
-"""The file of a running service is read again, and whatever is wrong with it is told."""
+"""A reload reads the file of a running service, and logs what is wrong with it."""
 
 from types import SimpleNamespace
 
@@ -13,7 +13,7 @@ GOOD = "[listener a]\nlisten = 127.0.0.1:0\nupstream = u\n[upstream u]\nurl = ws
 
 
 class Reloaded:
-    """A service that only says what it was told."""
+    """A fake service that records its calls."""
 
     def __init__(self):
         self.told, self.answer = [], succeed(None)
@@ -27,7 +27,7 @@ class Reloaded:
 
 
 class Threadless:
-    """A reactor whose threads do everything at once."""
+    """A fake reactor whose threads run each call at once."""
 
     def getThreadPool(self):
         return self

@@ -1,4 +1,4 @@
-"""The service of a configuration: another one takes its place, it retires, it ends at once."""
+"""The service of a configuration: reload, retirement, stop and abort, in one process with a fake reactor."""
 
 import gc
 import signal
@@ -51,7 +51,7 @@ class Port:
 
 
 class Reactor(MemoryReactorClock):
-    """Binds each port once, and not those that are taken."""
+    """A fake reactor that binds each port once, unless it is taken."""
 
     def __init__(self):
         super().__init__()
@@ -68,7 +68,7 @@ class Reactor(MemoryReactorClock):
 
 
 class World:
-    """A service that runs, and whoever comes to its ports."""
+    """A running service, and its fake clients and hosts."""
 
     def __init__(self, folder, text, inherited=()):
         self.folder = folder
@@ -85,7 +85,7 @@ class World:
         return load(path)
 
     def reload(self, text, host=10):
-        """What came of it: None when all is well, or the error."""
+        """Reload, and return None or the error."""
         outcome = []
         self.service.reload(self.config(text, host)).addBoth(outcome.append)
         for _ in range(5):
@@ -112,7 +112,7 @@ class World:
         return wire
 
     def console(self, port=81):
-        """A console that is open: the wires to the client and to the host."""
+        """Open a console, and return the wires to the client and to the host."""
         client = self.connect(port)
         client.send(opening())
         self.pump()
@@ -130,7 +130,7 @@ class World:
         return client, host
 
     def page(self, client):
-        """A request of this client's, and its answer."""
+        """Send a request of this client, and return the answer."""
         self.asks(client)
         self.answers()
         assert client.received.endswith(b"ok")
@@ -167,7 +167,7 @@ class World:
 
 @pytest.fixture(autouse=True)
 def sigusr1():
-    """The handler that an access log sets goes with the test."""
+    """Restore the signal handler that an access log has set."""
     before = signal.getsignal(signal.SIGUSR1)
     yield
     signal.signal(signal.SIGUSR1, before)
@@ -270,7 +270,7 @@ def test_nothing_is_reloaded_that_does_not_run(world):
 
 
 class Plugin(Service):
-    """Keeps a diary."""
+    """A plugin service that records its starts and stops."""
 
     diary: list
 
@@ -291,7 +291,7 @@ class Plugin(Service):
 
 @pytest.fixture
 def plugins(monkeypatch):
-    """The plugins of the tests by their name, made at first use."""
+    """Offer the plugins of the tests, which are created on first use."""
     made = {}
     monkeypatch.setattr(Plugin, "diary", [], raising=False)
 
@@ -453,7 +453,7 @@ def test_inherited_sockets_are_served_in_place_of_bound(tmp_path):
 
 
 def test_a_reload_ends_connections_that_are_between_two_requests(tmp_path):
-    """The next request finds the new settings; one that is under way has its answer, which says so."""
+    """The next request uses the new settings; the response in progress has `Connection: close`."""
     world = World(tmp_path, ONE + "http = forward\n")
     idle, asking = world.connect(), world.connect()
     world.page(idle)
@@ -485,7 +485,7 @@ def test_who_retires_closes_its_ports_and_waits_for_the_last_console(world):
 
 
 def test_who_came_before_is_served_by_who_retires(world):
-    """Connected, but with no request yet: nobody else has this connection."""
+    """A connection that has sent no request yet is served before the retirement ends."""
     early = world.connect()
     done = []
     world.service.retire().addCallback(done.append)

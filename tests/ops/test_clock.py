@@ -1,4 +1,4 @@
-"""The timers of a process of our own run on a clock that nobody sets."""
+"""The timers of a process do not depend on changes of the system time."""
 
 import re
 import time
@@ -21,7 +21,7 @@ PACKAGE = Path(esxiproxy.__file__).parent
 
 
 class Machine:
-    """A reactor whose time of day the test sets, and whose monotonic clock it advances."""
+    """A fake reactor with a system time and a monotonic clock, both set by the test."""
 
     def __init__(self, monkeypatch, kind=SelectReactor):
         self.monotonic, self.day = 5_000.0, 1_700_000_000.0

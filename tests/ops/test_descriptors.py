@@ -1,4 +1,4 @@
-"""Descriptors are counted, raised to what the system grants, and refused before the kernel refuses them."""
+"""File descriptors are counted, their limit is raised, and sessions are refused in time."""
 
 import errno
 import os
@@ -19,7 +19,7 @@ _TWISTD = "import sys; from twisted.scripts.twistd import run; sys.exit(run())"
 
 
 class Bounded(Descriptors):
-    """With a limit of the test's."""
+    """The limit and the count are the test's."""
 
     def __init__(self, limit, used=0, reserve=64):
         super().__init__(lambda: self.now, reserve)
@@ -46,7 +46,7 @@ def test_an_admitted_session_can_always_dial():
 
 @pytest.fixture(params=["size", "list"])
 def way(request, monkeypatch):
-    """With the folder's size, as since Linux 6.2, and without."""
+    """Count by the size of the directory, as since Linux 6.2, and by its listing."""
     if request.param == "list":
         monkeypatch.setattr(descriptors.os, "stat", lambda _path: os.stat_result((0,) * 10))
     elif not os.stat("/proc/self/fd").st_size:
@@ -64,7 +64,7 @@ def test_open_descriptors_are_counted(way):
 
 
 def test_where_there_are_plenty_one_count_serves_for_a_while():
-    """And never for longer than three descriptors for each question have room."""
+    """The count is repeated when three descriptors for each call may have used up the limit."""
     counts = []
     files = Descriptors(lambda: counts.append(1) or 100, reserve=64)
     files.limit = 10_000
@@ -127,7 +127,7 @@ def test_an_error_that_the_limit_has_caused_names_it(monkeypatch, number):
 
 @pytest.mark.parametrize(("workers", "enough"), [(1, 80), (2, 90)])
 def test_at_any_limit_it_ends_or_answers_for_consoles(tmp_path, workers, enough):
-    """With a limit at which it stays, it is ready for a console; with a lower one the last line says why."""
+    """The process either serves consoles, or exits with a line that names the limit."""
     path = tmp_path / "proxy.ini"
     path.write_text(
         f"[proxy]\nworkers = {workers}\n[listener one]\nlisten = unix:{tmp_path}/socket\nupstream = esxi\n"
@@ -158,7 +158,7 @@ def test_at_any_limit_it_ends_or_answers_for_consoles(tmp_path, workers, enough)
 
 
 def probed(path):
-    """The answer to a health check; empty when none came."""
+    """Return the answer to a health check, empty when there was none."""
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(5)
         try:
@@ -171,7 +171,7 @@ def probed(path):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_process_ends_with_one_line(tmp_path, workers):
-    """At a limit of 64, by the command that an operator runs."""
+    """A real twistd is started with a limit of 64."""
     path = tmp_path / "proxy.ini"
     path.write_text(
         f"[proxy]\nworkers = {workers}\n[listener one]\nlisten = 127.0.0.1:0\nupstream = esxi\n"

@@ -1,4 +1,4 @@
-"""A loop that stands still is told of, and not with every stall."""
+"""A blocked event loop is logged, at most every ten seconds."""
 
 import pytest
 from twisted.internet.task import Clock

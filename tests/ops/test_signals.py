@@ -1,4 +1,4 @@
-"""What SIGTERM, SIGINT, SIGHUP and SIGUSR1 do, without a process of their own."""
+"""The handlers of SIGTERM, SIGINT, SIGHUP and SIGUSR1, with a fake reactor."""
 
 import os
 import signal

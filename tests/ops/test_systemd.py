@@ -1,4 +1,4 @@
-"""systemd hears of the start, the reload, the stop and every half of the watchdog's time."""
+"""systemd is notified of the start, the reload and the stop, and gets watchdog messages."""
 
 import os
 import socket
@@ -40,7 +40,7 @@ def systemd(request, tmp_path):
 
 
 class Unit:
-    """A service that systemd watches."""
+    """A service with a systemd watchdog."""
 
     def __init__(self, systemd, **environ):
         self.clock = Clock()

@@ -1,4 +1,4 @@
-"""The pool's threads at the end of the process."""
+"""The threads of the pool do not block the exit of a real process."""
 
 import threading
 from types import SimpleNamespace

@@ -11,7 +11,7 @@ ENTRY = SessionEntry("5e55", "dead", "one", "[2001:db8::7]:4711", "alice", "/tic
 
 
 class State:
-    """A state that can be reached, or not."""
+    """A shared state that may be unavailable."""
 
     def __init__(self):
         self.gone = False

@@ -1,4 +1,4 @@
-"""A worker's gate, and what it tells the master, in one process and with time that the test moves."""
+"""The accept gate and the reports of a worker, in one process and with a fake clock."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from esxiproxy.workers.worker.report_pipe import MAX_BUFFERED, RETRY_INTERVAL, R
 
 
 class Reactor(Clock):
-    """A clock, and descriptors that are read when the test says so."""
+    """A fake clock, and descriptors that are read when the test calls for it."""
 
     def __init__(self):
         super().__init__()
@@ -40,7 +40,7 @@ class Port:
 
 
 class Crowd:
-    """Two gates with a port each; the one of number 1 has a clock of its own, which can stand still."""
+    """Two gates with a port each; gate 1 has a clock of its own, which the test can stop."""
 
     def __init__(self):
         self.board = Scoreboard.new(2)
@@ -69,7 +69,7 @@ class Crowd:
         ]
 
     def wake(self):
-        """Whatever eventfd is readable is read."""
+        """Read every eventfd that is readable."""
         for reactor in self.reactors:
             for reader in list(reactor.readers):
                 reader.doRead()

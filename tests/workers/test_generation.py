@@ -1,4 +1,4 @@
-"""A generation of workers, with processes that the test makes up and time that it moves."""
+"""A generation of workers, with fake processes and a fake clock."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ PLAN = Plan(2, (("one", "tcp:0"),), "", 30.0, "[listener one]")
 
 
 class FakeChild:
-    """A process that does as the test says."""
+    """A fake worker process, controlled by the test."""
 
     def __init__(self, order, watcher, clock):
         self.order, self.number, self.started_at = order, order.number, clock.seconds()
@@ -254,7 +254,7 @@ def test_one_that_is_stuck_for_a_minute_is_killed(serving):
 
 
 def test_one_that_replaces_another_and_is_not_ready_in_time_is_killed_and_replaced(serving):
-    """Nobody would miss it otherwise: it has given no sign of life yet that could stay away."""
+    """The watchdog does not detect it, since it has sent no heartbeat yet."""
     serving.born[0].ends("killed by SIGKILL")
     serving.clock.advance(0.1)
     late = serving.born[2]
@@ -277,7 +277,7 @@ def test_one_that_replaces_another_and_is_ready_in_time_is_left_alone(serving):
 
 @pytest.mark.parametrize("shut", [False, True])
 def test_one_that_is_stuck_while_it_retires_is_killed(serving, shut):
-    """Its consoles are frozen, and without it the generation is never gone."""
+    """Its consoles are frozen, and the generation cannot exit without it."""
     first, second = serving.born
     serving.generation.stop(WorkerCommand.RETIRE)
     if shut:
@@ -293,7 +293,7 @@ def test_one_that_is_stuck_while_it_retires_is_killed(serving, shut):
 
 @pytest.mark.parametrize("left", range(6))
 def test_a_system_out_of_descriptors_costs_none(left, monkeypatch):
-    """However many it still gives: what was made for a generation that comes to nothing is closed."""
+    """Wherever the limit is reached, everything that was created for the failed generation is closed."""
     given = []
     memfd_create, eventfd = os.memfd_create, os.eventfd
 

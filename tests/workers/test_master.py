@@ -1,4 +1,4 @@
-"""The master's decisions, with generations, sockets and readings that the test makes up."""
+"""The decisions of the master, with fake generations, sockets and plans."""
 
 import signal
 from dataclasses import replace
@@ -41,7 +41,7 @@ class Port:
 
 
 class Reactor(Clock):
-    """Binds ports that nobody has bound yet."""
+    """A fake reactor that binds each port once."""
 
     def __init__(self):
         super().__init__()
@@ -62,7 +62,7 @@ class Reactor(Clock):
 
 
 class FakeGeneration:
-    """One that gets ready, and leaves, when the test says so."""
+    """A fake generation that becomes ready, and exits, when the test calls for it."""
 
     def __init__(self, plan, config, sockets, state, bury, reactor):
         self.plan, self.sockets, self.state, self.bury_elsewhere = plan, sockets, state, bury
@@ -110,7 +110,7 @@ class Scene:
         return await self.readings[-1]
 
     def reload(self, plan):
-        """Up to the point at which the new workers start."""
+        """Reload up to the start of the new workers, and return their generation."""
         self.master.reload()
         self.readings[-1].callback(plan)
         return self.generations[-1]
@@ -231,7 +231,7 @@ class TestReload:
         assert serving.reactor.bound == [82]
 
     def test_a_listener_that_is_gone_is_closed_although_a_reload_failed_meanwhile(self, serving):
-        """Whoever is the last to have a socket, and never served it, is waited for as well."""
+        """A socket is closed only when a generation that failed to start has released it, too."""
         bad = serving.reload(plan(TWO))
         bad.ready.errback(StartupError("worker 1 ended with status 1"))
         serving.reload(plan(TWO)).ready.callback(None)
