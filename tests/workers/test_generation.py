@@ -22,7 +22,7 @@ class FakeChild:
     def __init__(self, order, watcher, clock):
         self.order, self.number, self.started_at = order, order.number, clock.seconds()
         self.watcher = watcher
-        self.instance_id, self.is_shut, self.exit_reason = "", False, ""
+        self.instance_id, self.has_stopped_accepting, self.exit_reason = "", False, ""
         self.recording = set()
         self.told, self.signals, self.handed_down = [], [], None
         self.fails = False
@@ -50,7 +50,7 @@ class FakeChild:
         self.watcher.ready(self)
 
     def shuts(self):
-        self.is_shut = True
+        self.has_stopped_accepting = True
         self.watcher.closed(self)
 
     def ends(self, why=""):

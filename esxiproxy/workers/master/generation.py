@@ -182,9 +182,11 @@ class Generation:
 
     def _flush_recordings(self) -> None:
         candidates = sorted(
-            (worker for worker in self if worker.instance_id), key=lambda worker: worker.is_shut
+            (worker for worker in self if worker.instance_id), key=lambda worker: worker.has_stopped_accepting
         )
-        if candidates and (self._phase is GenerationPhase.STOPPING or not candidates[0].is_shut):
+        if candidates and (
+            self._phase is GenerationPhase.STOPPING or not candidates[0].has_stopped_accepting
+        ):
             unrecorded, self._unrecorded = self._unrecorded, []
             for instance_id in unrecorded:
                 candidates[0].send_command(WorkerCommand.RECORD_LOST, instance_id)
@@ -248,7 +250,7 @@ class Generation:
     def _check_stopped(self) -> None:
         if self._phase is not GenerationPhase.STOPPING:
             return
-        if not self.stopped_accepting.called and all(worker.is_shut for worker in self):
+        if not self.stopped_accepting.called and all(worker.has_stopped_accepting for worker in self):
             self.stopped_accepting.callback(None)
         if not self.exited.called and not self._processes:
             if self._check_timer.running:

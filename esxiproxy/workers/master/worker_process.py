@@ -60,7 +60,7 @@ class WorkerProcess(ProcessProtocol):
         self.started_at = reactor.seconds()
         self.instance_id = ""
         """The worker's instance ID in the shared state, empty until the worker is ready."""
-        self.is_shut = False
+        self.has_stopped_accepting = False
         self.recording: set[str] = set()
         """Instance IDs of crashed workers whose sessions this worker is recording."""
         self.exit_reason = ""
@@ -149,7 +149,7 @@ class WorkerProcess(ProcessProtocol):
             (self.instance_id,) = content
             self._events.ready(self)
         elif kind == "shut":
-            self.is_shut = True
+            self.has_stopped_accepting = True
             self._events.closed(self)
         elif kind == "buried":
             self.recording.difference_update(content)
