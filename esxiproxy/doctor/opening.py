@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
@@ -11,6 +12,7 @@ from typing import Any
 import h11
 
 from esxiproxy.core.http.head import MAX_HEAD, Fields, tokens
+from esxiproxy.core.http.response_reader import MAX_EMPTY
 from esxiproxy.core.websocket.handshake import accept_value
 from esxiproxy.doctor.deadline import Deadline
 from esxiproxy.doctor.url import ConsoleUrl
@@ -19,6 +21,9 @@ from esxiproxy.doctor.wire import Wire
 MAX_BODY = 2048
 """Bytes of a refusal's body that are read: its first line says what there is to know."""
 MAX_INTERIM = 5
+_EMPTY_LINES = re.compile(rb"(?:\r\n){0,%d}" % MAX_EMPTY)
+"""Empty lines before a status line, which the proxy accepts too (RFC 9112 2.2)."""
+_HEAD_END = re.compile(rb"\n\r?\n")
 
 
 class OpeningFault(Enum):
@@ -88,6 +93,7 @@ class UpgradeExchange:
         self._key = key
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
         self._first = b""
+        self._head = b""
         self._answer: h11.Response | None = None
         self._body = b""
         self._interim = 0
@@ -115,9 +121,9 @@ class UpgradeExchange:
     def _read(self, octets: bytes) -> UpgradeResponse | None:
         """``b""`` is the end of the stream."""
         try:
-            self._http.receive_data(octets)
+            self._feed(octets)
             while True:
-                event = self._http.next_event()
+                event = self._next_event()
                 if event is h11.NEED_DATA or event is h11.PAUSED:
                     return None
                 if (answer := self._take(event)) is not None:
@@ -129,6 +135,30 @@ class UpgradeExchange:
                 return UpgradeResponse(OpeningFault.ENDLESS_HEAD, first=self._first)
             return self._unanswered(OpeningFault.GARBAGE if octets else OpeningFault.ENDED, str(error))
 
+    def _feed(self, octets: bytes) -> None:
+        """Buffer bytes of a head, pass bytes of a body to h11.  ``b""`` is the end of the stream."""
+        if octets and self._answer is None:
+            self._head += octets
+            return
+        rest, self._head = self._head, b""
+        if rest:
+            self._http.receive_data(rest)
+        self._http.receive_data(octets)
+
+    def _next_event(self) -> Any:
+        """Pass the next whole head to h11 without the empty lines before it, and return h11's next event."""
+        if self._answer is None and self._head:
+            head = _skip_empty_lines(self._head)
+            found = _HEAD_END.search(head)
+            end = 0 if found is None else found.end()
+            # h11 names what is wrong with a head that is too long or begins like no text.
+            if found is None and (len(head) > MAX_HEAD or (head != b"\r" and head[:1] < b"!")):
+                end = len(head)
+            if end:
+                self._http.receive_data(head[:end])
+                self._head = head[end:]
+        return self._http.next_event()
+
     def _take(self, event: Any) -> UpgradeResponse | None:
         if isinstance(event, h11.InformationalResponse):
             if event.status_code == 101:
@@ -137,6 +167,9 @@ class UpgradeExchange:
             return UpgradeResponse(OpeningFault.INTERIM) if self._interim > MAX_INTERIM else None
         if isinstance(event, h11.Response):
             self._answer = event
+            rest, self._head = self._head, b""
+            if rest:
+                self._http.receive_data(rest)
             return None
         if isinstance(event, h11.Data):
             self._body += event.data
@@ -146,9 +179,8 @@ class UpgradeExchange:
         return self._unanswered(OpeningFault.ENDED)
 
     def _judged(self, event: h11.InformationalResponse) -> UpgradeResponse:
-        early, _closed = self._http.trailing_data
         fields = tuple(event.headers.raw_items())
-        answer = UpgradeResponse(None, 101, event.reason.decode("latin-1"), fields, early=early)
+        answer = UpgradeResponse(None, 101, event.reason.decode("latin-1"), fields, early=self._head)
         right = answer.values(b"sec-websocket-accept") == [accept_value(self._key)]
         fault = None
         if event.http_version != b"1.1":
@@ -173,7 +205,7 @@ class UpgradeExchange:
 
     def _unanswered(self, fault: OpeningFault, detail: str = "") -> UpgradeResponse:
         """The fault, or what the first bytes show it to be."""
-        first = self._first
+        first = _skip_empty_lines(self._first)
         if first[:1] in (b"\x15", b"\x16") and first[1:2] == b"\x03":
             fault = OpeningFault.TLS
         elif first and not first.startswith(b"HTTP/1."[: len(first)]):
@@ -181,3 +213,9 @@ class UpgradeExchange:
         elif first and fault in (OpeningFault.SILENT, OpeningFault.ENDED, OpeningFault.RESET):
             fault = OpeningFault.CUT
         return UpgradeResponse(fault, first=first, detail=detail)
+
+
+def _skip_empty_lines(octets: bytes) -> bytes:
+    found = _EMPTY_LINES.match(octets)
+    assert found is not None
+    return octets[found.end() :]

@@ -107,6 +107,9 @@ PLAIN_HOSTS: list[tuple[str, Script, int, str]] = [
     ("silent", silent, 13, "stayed silent: no answer within"),
     ("closes at once", leave, 13, "the connection without an answer"),
     ("closes on the request", drops_before_answer, 13, "closed the connection without an answer"),
+    ("403 after empty lines", answer(b"\r\n\r\nHTTP/1.1 403 Forbidden\r\n\r\n"), 13, "the ticket was used"),
+    ("nine empty lines", answer(b"\r\n" * 9 + b"HTTP/1.1 403 Forbidden\r\n\r\n"), 13, "no HTTP/1.1"),
+    ("cut after an empty line", answer(b"\r\nHTTP/1.1 101 Swit"), 13, "stopped within its head"),
     ("endless head", endless_head, 13, "a head that does not end: more than 16 KiB"),
     ("half a head", answer(b"HTTP/1.1 101 Switching"), 13, "stopped within its head"),
     (

@@ -206,3 +206,21 @@ def test_qemu() -> None:
         outcome = examine(f"ws://127.0.0.1:{machine.port}/")
     assert outcome.status == 0, outcome.out
     assert outcome.step("first frame")["facts"]["rfb"] == "003.008"
+
+
+@pytest.mark.parametrize(
+    "before", [b"\r\n", b"\r\n" * 8, b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n\r\n"]
+)
+def test_empty_lines_before_the_status_line_are_accepted(upstream: StartUpstream, before: bytes) -> None:
+    """They are accepted as the proxy accepts them, after an interim answer too, with the first frame kept."""
+
+    def accept(connection: Connection) -> None:
+        connection.read_request()
+        connection.send_raw(before)
+        connection.accept()
+        connection.send_raw(HELLO)
+        connection.serve()
+
+    outcome = examine(f"ws://127.0.0.1:{upstream(accept).port}{TARGET}")
+    assert outcome.status == 0
+    assert outcome.step("first frame")["facts"]["rfb"] == "003.008"
