@@ -120,6 +120,12 @@ class ServerWriter:
         if authorities is None:
             self._complaints.add(verify, "on, without ssl_client_certificate: the listener is left out")
             return None
+        if (depth := scope.nearest("ssl_verify_depth")) is not None:
+            self._complaints.add(
+                depth,
+                f"client certificates with a chain longer than {' '.join(depth.args)} are accepted: "
+                "esxiproxy does not limit its length",
+            )
         return [*entries, OutputEntry("client_ca", absolute(authorities.args[0], self._folder))]
 
     def _limits(self, scope: Scope) -> Iterator[OutputEntry]:

@@ -50,7 +50,9 @@ def translate(path: str, keep_insecure: bool = False) -> Translation:
             seen += [server] if served else []
             shut += [] if served else listens_of(server, always_secure=False, complaints=Complaints())
     for directive in _surveyed(tree, seen):
-        if is_unknown(directive) and complaints.are_about(directive):
+        if complaints.are_about(directive) and (
+            is_unknown(directive) or directive.name == "ssl_verify_depth"
+        ):
             continue
         if (lost := loss(directive)) is not None:
             complaints.add(directive, lost)

@@ -23,7 +23,8 @@ CARRIED = _words(
 
 PROCESS = _words(
     "user worker_processes pid daemon error_log events worker_rlimit_nofile master_process load_module "
-    "pcre_jit timer_resolution env lock_file worker_priority worker_cpu_affinity thread_pool"
+    "pcre_jit timer_resolution env lock_file worker_priority worker_cpu_affinity thread_pool "
+    "ssl_engine"
 )
 """How nginx runs as a process: twistd's options, systemd's unit."""
 
@@ -41,7 +42,8 @@ NEEDLESS = _words(
     "client_header_buffer_size fastcgi_temp_path scgi_temp_path uwsgi_temp_path underscores_in_headers "
     "reset_timedout_connection lingering_close lingering_time lingering_timeout postpone_output map geo "
     "split_clients limit_req_zone limit_conn_zone proxy_cache_path keepalive_requests "
-    "keepalive_time resolver_timeout index autoindex allow satisfy auth_basic_user_file root"
+    "keepalive_time resolver_timeout index autoindex allow satisfy auth_basic_user_file root "
+    "lua_use_default_type"
 )
 """What tunes nginx, defines what nobody uses here, or is so in any case."""
 

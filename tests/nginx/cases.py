@@ -175,6 +175,24 @@ TLS = {
         client_ca="FOLDER/ca.pem",
         **_TLS,
     ),
+    "client_certificates_with_a_depth": listening(
+        "listen 80 ssl;",
+        "1: ssl_verify_depth: client certificates with a chain longer than 2 are accepted: esxiproxy "
+        "does not limit its length",
+        rest=CERTIFICATE + "ssl_client_certificate ca.pem; ssl_verify_client on; ssl_verify_depth 2;" + ROOT,
+        client_ca="FOLDER/ca.pem",
+        **_TLS,
+    ),
+    "depth_without_client_certificates": listening(
+        "listen 80 ssl;",
+        "1: ssl_verify_depth: esxiproxy has nothing like it",
+        rest=CERTIFICATE + "ssl_verify_depth 2;" + ROOT,
+        **_TLS,
+    ),
+    "harmless": Case(
+        f"ssl_engine pkcs11; http {{ lua_use_default_type off; {server()} }}",
+        both(),
+    ),
     "client_certificates_not_asked_for": listening(
         "listen 80 ssl;", rest=CERTIFICATE + "ssl_client_certificate ca.pem;" + ROOT, **_TLS
     ),
