@@ -101,9 +101,9 @@ def _check(name: str, directive: Directive, value: str, complaints: Complaints) 
         return
     shown = directive.args[0]
     if name in _FORWARDED:
-        text = f"{shown}: it says where the request came from, and nothing else can be put in"
+        text = f"{shown} always describes the client's connection, and no other value can be sent"
     elif not value:
-        text = f"{shown}: a field of the client's is not taken out"
+        text = f"{shown} is not removed from the client's request"
     else:
-        text = f"{shown}: no field can be added but X-Forwarded-For, -Proto and -Host, which always are"
+        text = f"{shown} is not sent: only X-Forwarded-For, -Proto and -Host are added, and they always are"
     complaints.add(directive, text)

@@ -106,3 +106,24 @@ def test_a_ticket_in_the_file_is_not_repeated(folder, capsys):
     assert run("nginx.conf") == 1
     out, error = capsys.readouterr()
     assert "QXZJ" not in out + error and "/ticket/***" in error
+
+
+@pytest.mark.parametrize("name", ["Authorization", "Proxy-Authorization", "Cookie", "X-Csrf-Token"])
+@pytest.mark.parametrize(
+    "value, reason",
+    [
+        ('""', "is not removed from the client's request"),
+        (
+            '"Basic QXZJKVWY"',
+            "is not sent: only X-Forwarded-For, -Proto and -Host are added, and they always are",
+        ),
+    ],
+)
+def test_a_complaint_of_a_field_with_a_secret_is_shown_without_it(folder, capsys, name, value, reason):
+    (folder / "nginx.conf").write_text(
+        f"server {{ location / {{ proxy_pass http://e; proxy_set_header {name} {value}; {UPGRADE} }} }}"
+    )
+    assert run("nginx.conf") == 1
+    out, error = capsys.readouterr()
+    assert error == f"nginx.conf:1: proxy_set_header: {name} {reason}\n"
+    assert "QXZ" not in out + error

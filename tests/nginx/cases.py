@@ -404,23 +404,23 @@ FIELDS = {
         location(PASS, "proxy_set_header X-Forwarded-For 192.0.2.99;"),
         both(),
         (
-            "1: proxy_set_header: X-Forwarded-For: it says where the request came from, and nothing else can "
-            "be put in",
+            "1: proxy_set_header: X-Forwarded-For always describes the client's connection, and no other "
+            "value can be sent",
         ),
     ),
     "real_ip": Case(
         location(PASS, "proxy_set_header X-Real-IP $remote_addr;"),
         both(),
         (
-            "1: proxy_set_header: X-Real-IP: no field can be added but X-Forwarded-For, -Proto and -Host, "
-            "which always are",
+            "1: proxy_set_header: X-Real-IP is not sent: only X-Forwarded-For, -Proto and -Host are added, "
+            "and they always are",
         ),
     ),
     "passed_as_it_is": Case(location(PASS, "proxy_set_header X-Trace $http_x_trace;"), both()),
     "taken_out": Case(
         location(PASS, 'proxy_set_header Accept-Encoding "";'),
         both(),
-        ("1: proxy_set_header: Accept-Encoding: a field of the client's is not taken out",),
+        ("1: proxy_set_header: Accept-Encoding is not removed from the client's request",),
     ),
     "inherited_by_a_location_without_any": Case(
         server(rest=f"proxy_set_header Host $host; {UPGRADE} location / {{ proxy_pass http://192.0.2.10; }}"),
