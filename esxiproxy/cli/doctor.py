@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from esxiproxy.core.routing import TLSProfile, Verify
-from esxiproxy.doctor.examination import Diagnosis, DoctorOptions
+from esxiproxy.doctor.diagnosis import Diagnosis, DoctorOptions
 from esxiproxy.doctor.finding import Finding, exit_status
 from esxiproxy.doctor.report import as_object, conclusion, lines
 from esxiproxy.doctor.trust import BadPin, HostVerification, parse_pin

@@ -10,9 +10,9 @@ from esxiproxy.doctor.certificate import day
 from esxiproxy.doctor.console import FirstFrame
 from esxiproxy.doctor.dial import Dialled
 from esxiproxy.doctor.frames import OPCODES
+from esxiproxy.doctor.messages.tls import chain, greeting
 from esxiproxy.doctor.opening import UpgradeResponse
 from esxiproxy.doctor.sanitize import Sanitizer
-from esxiproxy.doctor.sentences.tls import chain, greeting
 from esxiproxy.doctor.tls import TlsVisit
 from esxiproxy.doctor.trust import OF_NAMES, HostVerification
 

@@ -15,12 +15,12 @@ from esxiproxy.doctor.console import ConsoleConnection
 from esxiproxy.doctor.deadline import Clock, Deadline
 from esxiproxy.doctor.dial import dial
 from esxiproxy.doctor.finding import Finding, Step
+from esxiproxy.doctor.messages import console as of_console
+from esxiproxy.doctor.messages import opening as of_opening
+from esxiproxy.doctor.messages import reach as of_reach
+from esxiproxy.doctor.messages import tls as of_tls
 from esxiproxy.doctor.opening import OpeningFault, UpgradeExchange, UpgradeResponse, opening_fields
 from esxiproxy.doctor.sanitize import Sanitizer
-from esxiproxy.doctor.sentences import console as of_console
-from esxiproxy.doctor.sentences import opening as of_opening
-from esxiproxy.doctor.sentences import reach as of_reach
-from esxiproxy.doctor.sentences import tls as of_tls
 from esxiproxy.doctor.tls import TlsFault, TlsVisit, admit, look
 from esxiproxy.doctor.trust import HostVerification
 from esxiproxy.doctor.url import ConsoleUrl

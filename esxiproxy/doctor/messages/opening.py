@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from http import HTTPStatus
 
 from esxiproxy.core.http.head import MAX_HEAD
+from esxiproxy.doctor.messages.tls import greeting
 from esxiproxy.doctor.opening import MAX_INTERIM, OpeningFault, UpgradeResponse
-from esxiproxy.doctor.sentences.tls import greeting
 from esxiproxy.doctor.url import ConsoleUrl
 
 _BY_STATUS = {
