@@ -88,13 +88,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Examine; the exit status says which step failed."""
     try:
         url = ConsoleUrl.parse(sys.stdin.readline() if arguments.url == "-" else arguments.url)
-        examination = Diagnosis(url, wishes_of(arguments))
+        diagnosis = Diagnosis(url, options_from(arguments))
         if url.has_ticket:
             _warn(listed=arguments.url != "-")
         findings: list[Finding] = []
         if not arguments.json:
             print(url, flush=True)
-        for finding in examination:
+        for finding in diagnosis:
             findings.append(finding)
             if not arguments.json:
                 print(*lines(finding), sep="\n", flush=True)
@@ -105,7 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
     return exit_status(findings)
 
 
-def wishes_of(arguments: argparse.Namespace) -> DoctorOptions:
+def options_from(arguments: argparse.Namespace) -> DoctorOptions:
     """What the arguments ask for.  Raises UsageError, BadPin or TLSFileError."""
     if not 0 < arguments.timeout <= 3600:
         raise UsageError("--timeout has to lie between 0 and 3600 seconds")

@@ -55,7 +55,7 @@ def resolve(host: str, port: int, deadline: Deadline) -> Resolution:
 
     threading.Thread(target=ask, daemon=True).start()
     try:
-        answer = box.get(timeout=deadline.left())
+        answer = box.get(timeout=deadline.remaining())
     except (queue.Empty, TimeoutError):
         return Resolution(fault=DnsFault.TIMED_OUT)
     if isinstance(answer, Exception):

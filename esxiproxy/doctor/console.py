@@ -65,7 +65,7 @@ class ConsoleConnection:
         self._subprotocol = subprotocol
         self.closed: tuple[int, str] | None = None
         """The code and reason of the host's Close, once it has come."""
-        self.gone = False
+        self.ended = False
         """Whether there is nobody left to talk to, or nothing more to understand."""
 
     def first_frame(self, deadline: Deadline) -> FirstFrame:
@@ -109,7 +109,7 @@ class ConsoleConnection:
         """Say Close; whether the host says it too, or had said it."""
         with contextlib.suppress(FrameError, Ended, OSError):
             self._wire.write(close_frame(NORMAL), deadline)
-            while self.closed is None and not self.gone:
+            while self.closed is None and not self.ended:
                 self._frame(deadline)
         return self.closed is not None
 
@@ -124,7 +124,7 @@ class ConsoleConnection:
 
     def _frame(self, deadline: Deadline) -> Frame:
         """The next frame.  Raises TimeoutError, FrameError, Ended or another OSError."""
-        if self.gone:
+        if self.ended:
             raise Ended
         try:
             while (frame := next(self._waiting, None)) is None:
@@ -135,7 +135,7 @@ class ConsoleConnection:
         except TimeoutError:
             raise
         except (FrameError, Ended, OSError):
-            self.gone = True
+            self.ended = True
             raise
         if frame.opcode == CLOSE:
             self.closed = frame.close

@@ -15,14 +15,14 @@ class Deadline:
         self._clock = clock
         self._end = clock() + seconds
 
-    def left(self) -> float:
+    def remaining(self) -> float:
         """Seconds until then, more than none.  Raises TimeoutError when it has passed."""
         seconds = self._end - self._clock()
         if seconds <= 0:
             raise TimeoutError
         return seconds
 
-    def sooner(self, seconds: float) -> Deadline:
+    def capped(self, seconds: float) -> Deadline:
         """This moment, or that many seconds from now, whichever is first."""
         rest = max(0.0, self._end - self._clock())
         return Deadline(min(rest, seconds), self._clock)

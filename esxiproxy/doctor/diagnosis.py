@@ -21,12 +21,12 @@ from esxiproxy.doctor.messages import reach as of_reach
 from esxiproxy.doctor.messages import tls as of_tls
 from esxiproxy.doctor.opening import OpeningFault, UpgradeExchange, UpgradeResponse, opening_fields
 from esxiproxy.doctor.sanitize import Sanitizer
-from esxiproxy.doctor.tls import TlsFault, TlsVisit, admit, look
+from esxiproxy.doctor.tls import TlsFault, TlsReport, connect_verified, inspect_tls
 from esxiproxy.doctor.trust import HostVerification
 from esxiproxy.doctor.url import ConsoleUrl
 from esxiproxy.doctor.wire import PlainWire, TlsWire, Wire
 
-PATIENCE = 2.0
+PING_TIMEOUT = 2.0
 """Seconds at most for an answer to Ping and Close: ESXi gives none to the first."""
 
 _PROBED_TLS = frozenset({TlsFault.SILENT, TlsFault.ENDED, TlsFault.REFUSED})
@@ -48,9 +48,9 @@ class Diagnosis:
     Raises TLSFileError when the file of authorities cannot be used.
     """
 
-    def __init__(self, url: ConsoleUrl, wishes: DoctorOptions, clock: Clock = time.monotonic) -> None:
+    def __init__(self, url: ConsoleUrl, options: DoctorOptions, clock: Clock = time.monotonic) -> None:
         self._url = url
-        self._options = wishes
+        self._options = options
         self._clock = clock
         self._sanitizer = Sanitizer(url)
         self._open: list[Wire] = []
@@ -58,54 +58,54 @@ class Diagnosis:
 
     def __iter__(self) -> Iterator[Finding]:
         try:
-            yield from self._reach()
+            yield from self._examine()
         finally:
             for wire in self._open:
                 wire.close()
 
-    def _reach(self) -> Iterator[Finding]:
+    def _examine(self) -> Iterator[Finding]:
         url, timeout = self._url, self._options.timeout
         resolution = resolve(url.host, url.port, self._deadline())
         sentence = of_reach.dns(url, resolution, timeout)
-        yield self._found(Step.DNS, resolution.fault is None, sentence, facts.dns(resolution))
+        yield self._finding(Step.DNS, resolution.fault is None, sentence, facts.dns(resolution))
         if resolution.fault is not None:
             return
         dialled = dial(resolution.endpoints, self._deadline())
         if dialled.socket is not None:
             self._open.append(PlainWire(dialled.socket))
         sentence = of_reach.tcp(url, dialled, timeout)
-        yield self._found(Step.TCP, dialled.chosen is not None, sentence, facts.tcp(dialled))
+        yield self._finding(Step.TCP, dialled.chosen is not None, sentence, facts.tcp(dialled))
         if dialled.chosen is None:
             return
         plain = self._open[-1]
         assert isinstance(plain, PlainWire)
         if url.secure:
-            yield from self._secure(dialled.chosen.endpoint, plain)
+            yield from self._check_tls(dialled.chosen.endpoint, plain)
         else:
-            yield from self._ask(dialled.chosen.endpoint, plain)
+            yield from self._check_handshake(dialled.chosen.endpoint, plain)
 
-    def _secure(self, endpoint: Endpoint, plain: PlainWire) -> Iterator[Finding]:
+    def _check_tls(self, endpoint: Endpoint, plain: PlainWire) -> Iterator[Finding]:
         trust, deadline = self._options.trust, self._deadline()
-        visit = look(self._url, plain, trust.ca, deadline)
+        report = inspect_tls(self._url, plain, trust.ca, deadline)
         wire: TlsWire | None = None
-        if visit.fault is None and (again := self._again(endpoint, deadline)) is not None:
-            visit, wire = admit(self._url, again, trust, visit, deadline)
-        elif visit.fault is None:
-            visit = TlsVisit(TlsFault.ENDED, "a second connection was not taken")
-        elif visit.fault in _PROBED_TLS and self._probe_http(endpoint):
-            visit = TlsVisit(TlsFault.PLAIN_HTTP, greeting=visit.greeting)
-        sentence = of_tls.tls(self._url, visit, trust, self._options.timeout)
+        if report.fault is None and (again := self._dial_again(endpoint, deadline)) is not None:
+            report, wire = connect_verified(self._url, again, trust, report, deadline)
+        elif report.fault is None:
+            report = TlsReport(TlsFault.ENDED, "a second connection was not taken")
+        elif report.fault in _PROBED_TLS and self._probe_http(endpoint):
+            report = TlsReport(TlsFault.PLAIN_HTTP, greeting=report.greeting)
+        sentence = of_tls.tls(self._url, report, trust, self._options.timeout)
         if wire is not None:
             self._open.append(wire)
-        yield self._found(Step.TLS, wire is not None, sentence, facts.tls(visit, trust, wire is not None))
+        yield self._finding(Step.TLS, wire is not None, sentence, facts.tls(report, trust, wire is not None))
         if wire is not None:
-            yield from self._ask(endpoint, wire)
+            yield from self._check_handshake(endpoint, wire)
 
-    def _ask(self, endpoint: Endpoint, wire: Wire) -> Iterator[Finding]:
+    def _check_handshake(self, endpoint: Endpoint, wire: Wire) -> Iterator[Finding]:
         url, offered = self._url, self._options.subprotocols
         key = base64.b64encode(os.urandom(16))
         fields = opening_fields(url, offered, key)
-        answer = UpgradeExchange(url, fields, key).ask(wire, self._deadline())
+        answer = UpgradeExchange(url, fields, key).perform(wire, self._deadline())
         # nginx and others say 400 in plain where they want TLS.
         odd = answer.fault in _PROBED_OPENING or answer.status == 400
         if odd and not url.secure and self._probe_tls(endpoint):
@@ -113,31 +113,33 @@ class Diagnosis:
         request = [f"GET {self._sanitizer.target} HTTP/1.1", *self._sanitizer.fields(fields)]
         sentence = of_opening.opening(url, answer, offered, self._options.timeout)
         seen = facts.handshake(request, answer, self._sanitizer)
-        yield self._found(Step.HANDSHAKE, answer.fault is None, sentence, seen)
+        yield self._finding(Step.HANDSHAKE, answer.fault is None, sentence, seen)
         if answer.fault is None:
             chosen = answer.subprotocols
             right = len(chosen) == 1 and chosen[0] in offered if chosen else not offered
             sentence = of_opening.subprotocol(url, offered, chosen)
-            yield self._found(Step.SUBPROTOCOL, right, sentence, facts.subprotocol(offered, chosen))
-            yield from self._watch(ConsoleConnection(wire, answer.early, chosen[0] if chosen else None))
+            yield self._finding(Step.SUBPROTOCOL, right, sentence, facts.subprotocol(offered, chosen))
+            yield from self._check_frames(
+                ConsoleConnection(wire, answer.early, chosen[0] if chosen else None)
+            )
 
-    def _watch(self, console: ConsoleConnection) -> Iterator[Finding]:
+    def _check_frames(self, console: ConsoleConnection) -> Iterator[Finding]:
         """The frames.  A wrong subprotocol does not keep us from looking at them."""
         url, timeout = self._url, self._options.timeout
-        waited = min(timeout, PATIENCE)
+        waited = min(timeout, PING_TIMEOUT)
         first = console.first_frame(self._deadline())
         sentence = of_console.first_frame(url, first, console.closed, timeout)
         seen = facts.first_frame(first, console.closed)
-        yield self._found(Step.FIRST_FRAME, first.fault is None, sentence, seen)
-        if console.gone:
+        yield self._finding(Step.FIRST_FRAME, first.fault is None, sentence, seen)
+        if console.ended:
             return
         if console.closed is None:
-            answered = console.ping(self._deadline(PATIENCE))
+            answered = console.ping(self._deadline(PING_TIMEOUT))
             sentence = of_console.ping(answered, waited)
-            yield self._found(Step.PING, True, sentence, {"answered": answered})
-        answered = console.close(self._deadline(PATIENCE))
+            yield self._finding(Step.PING, True, sentence, {"answered": answered})
+        answered = console.close(self._deadline(PING_TIMEOUT))
         sentence = of_console.closing(answered, console.closed, waited)
-        yield self._found(Step.CLOSE, True, sentence, facts.closing(console.closed))
+        yield self._finding(Step.CLOSE, True, sentence, facts.closing(console.closed))
 
     def _deadline(self, at_most: float | None = None) -> Deadline:
         """The end of the step that begins now."""
@@ -145,12 +147,12 @@ class Diagnosis:
         seconds = self._options.timeout if at_most is None else min(self._options.timeout, at_most)
         return Deadline(seconds, self._clock)
 
-    def _found(self, step: Step, ok: bool, sentence: str, seen: dict[str, object]) -> Finding:
+    def _finding(self, step: Step, ok: bool, sentence: str, seen: dict[str, object]) -> Finding:
         """The finding, as it may be shown."""
         seconds = 0.0 if step is Step.SUBPROTOCOL else self._clock() - self._started
         return Finding(step, ok, seconds, self._sanitizer.text(sentence), self._sanitizer.facts(seen))
 
-    def _again(self, endpoint: Endpoint, deadline: Deadline) -> PlainWire | None:
+    def _dial_again(self, endpoint: Endpoint, deadline: Deadline) -> PlainWire | None:
         """Another connection to the same address."""
         opened = dial([endpoint], deadline).socket
         if opened is None:
@@ -160,10 +162,10 @@ class Diagnosis:
 
     def _probe_http(self, endpoint: Endpoint) -> bool:
         deadline = Deadline(min(self._options.timeout, probe.SECONDS), self._clock)
-        wire = self._again(endpoint, deadline)
+        wire = self._dial_again(endpoint, deadline)
         return wire is not None and probe.speaks_http(self._url, wire, deadline)
 
     def _probe_tls(self, endpoint: Endpoint) -> bool:
         deadline = Deadline(min(self._options.timeout, probe.SECONDS), self._clock)
-        wire = self._again(endpoint, deadline)
+        wire = self._dial_again(endpoint, deadline)
         return wire is not None and probe.speaks_tls(self._url, wire, deadline)

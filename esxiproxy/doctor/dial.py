@@ -44,7 +44,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Dialled:
+class DialResult:
     """All attempts in their order, and the open socket of the first that answered."""
 
     attempts: tuple[Attempt, ...]
@@ -52,7 +52,7 @@ class Dialled:
     socket: socket.socket | None
 
 
-def dial(endpoints: Sequence[Endpoint], deadline: Deadline) -> Dialled:
+def dial(endpoints: Sequence[Endpoint], deadline: Deadline) -> DialResult:
     """Connect to each; the caller owns the socket in the answer, all others are closed."""
     reached: dict[Endpoint, Attempt] = {}
     sockets: dict[Endpoint, socket.socket] = {}
@@ -74,7 +74,7 @@ def dial(endpoints: Sequence[Endpoint], deadline: Deadline) -> Dialled:
     kept = None if chosen is None else sockets.pop(chosen.endpoint)
     for left in sockets.values():
         left.close()
-    return Dialled(attempts, chosen, kept)
+    return DialResult(attempts, chosen, kept)
 
 
 def _collect(selector: selectors.BaseSelector, reached: dict[Endpoint, Attempt], deadline: Deadline) -> None:
@@ -82,9 +82,9 @@ def _collect(selector: selectors.BaseSelector, reached: dict[Endpoint, Attempt],
     graced = False
     while selector.get_map():
         if not graced and any(attempt.reach is Reach.ANSWERED for attempt in reached.values()):
-            deadline, graced = deadline.sooner(_GRACE), True
+            deadline, graced = deadline.capped(_GRACE), True
         try:
-            ready = selector.select(deadline.left())
+            ready = selector.select(deadline.remaining())
         except TimeoutError:
             return
         for key, _events in ready:

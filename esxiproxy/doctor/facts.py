@@ -8,36 +8,36 @@ from typing import Any
 from esxiproxy.doctor.addresses import Resolution
 from esxiproxy.doctor.certificate import day
 from esxiproxy.doctor.console import FirstFrame
-from esxiproxy.doctor.dial import Dialled
+from esxiproxy.doctor.dial import DialResult
 from esxiproxy.doctor.frames import OPCODES
 from esxiproxy.doctor.messages.tls import chain, greeting
 from esxiproxy.doctor.opening import UpgradeResponse
 from esxiproxy.doctor.sanitize import Sanitizer
-from esxiproxy.doctor.tls import TlsVisit
+from esxiproxy.doctor.tls import TlsReport
 from esxiproxy.doctor.trust import OF_NAMES, HostVerification
 
-_BODY = 160
+_MAX_BODY = 160
 
 
 def dns(resolution: Resolution) -> dict[str, Any]:
     return {"addresses": [str(endpoint) for endpoint in resolution.endpoints]}
 
 
-def tcp(dialled: Dialled) -> dict[str, Any]:
+def tcp(dialled: DialResult) -> dict[str, Any]:
     return {
         "attempts": [str(attempt) for attempt in dialled.attempts],
         "answered": None if dialled.chosen is None else str(dialled.chosen.endpoint),
     }
 
 
-def tls(visit: TlsVisit, trust: HostVerification, sent: bool) -> dict[str, Any]:
+def tls(report: TlsReport, trust: HostVerification, sent: bool) -> dict[str, Any]:
     """``pin`` is ready to be pasted into the configuration."""
     facts: dict[str, Any] = {}
-    if visit.version:
-        facts |= {"version": visit.version, "cipher": visit.cipher}
-    elif visit.greeting:
-        facts["greeting"] = greeting(visit.greeting)
-    if (certificate := visit.certificate) is not None:
+    if report.version:
+        facts |= {"version": report.version, "cipher": report.cipher}
+    elif report.greeting:
+        facts["greeting"] = greeting(report.greeting)
+    if (certificate := report.certificate) is not None:
         facts |= {
             "subject": certificate.subject,
             "issuer": certificate.issuer,
@@ -45,17 +45,17 @@ def tls(visit: TlsVisit, trust: HostVerification, sent: bool) -> dict[str, Any]:
             "valid_until": day(certificate.not_after),
             "names": list(certificate.names),
             "pin": [str(pin) for pin in certificate.pins],
-            "chain_verifies": not set(visit.problems) - OF_NAMES,
-            "chain": chain(visit.problems, trust),
-            "name_matches": not set(visit.problems) & OF_NAMES,
+            "chain_verifies": not set(report.problems) - OF_NAMES,
+            "chain": chain(report.problems, trust),
+            "name_matches": not set(report.problems) & OF_NAMES,
         }
     return facts | {"verify": trust.verify.value, "request_sent": sent}
 
 
-def handshake(request: Sequence[str], answer: UpgradeResponse, veil: Sanitizer) -> dict[str, Any]:
+def handshake(request: Sequence[str], answer: UpgradeResponse, sanitizer: Sanitizer) -> dict[str, Any]:
     facts: dict[str, Any] = {"request": list(request), "status": answer.status or None}
     if answer.status:
-        facts["fields"] = veil.fields(answer.fields)
+        facts["fields"] = sanitizer.fields(answer.fields)
     elif answer.first:
         facts["began_with"] = greeting(answer.first)
     if answer.status == 101:
@@ -85,4 +85,4 @@ def closing(closed: tuple[int, str] | None) -> dict[str, Any]:
 def _first_line(answer: UpgradeResponse) -> str:
     """The first line of a refusal's text that has words in it."""
     lines = (line.strip() for line in answer.body.decode("utf-8", "replace").splitlines())
-    return next((line for line in lines if line), "")[:_BODY]
+    return next((line for line in lines if line), "")[:_MAX_BODY]

@@ -98,7 +98,7 @@ class UpgradeExchange:
         self._body = b""
         self._interim = 0
 
-    def ask(self, wire: Wire, deadline: Deadline) -> UpgradeResponse:
+    def perform(self, wire: Wire, deadline: Deadline) -> UpgradeResponse:
         """Send the request and read the answer, until the deadline."""
         octets = self._http.send(self._request)
         assert octets is not None
@@ -126,7 +126,7 @@ class UpgradeExchange:
                 event = self._next_event()
                 if event is h11.NEED_DATA or event is h11.PAUSED:
                     return None
-                if (answer := self._take(event)) is not None:
+                if (answer := self._handle(event)) is not None:
                     return answer
         except h11.RemoteProtocolError as error:
             if self._answer is not None:
@@ -159,10 +159,10 @@ class UpgradeExchange:
                 self._head = head[end:]
         return self._http.next_event()
 
-    def _take(self, event: Any) -> UpgradeResponse | None:
+    def _handle(self, event: Any) -> UpgradeResponse | None:
         if isinstance(event, h11.InformationalResponse):
             if event.status_code == 101:
-                return self._judged(event)
+                return self._judge(event)
             self._interim += 1
             return UpgradeResponse(OpeningFault.INTERIM) if self._interim > MAX_INTERIM else None
         if isinstance(event, h11.Response):
@@ -178,7 +178,7 @@ class UpgradeExchange:
             return self._refused()
         return self._unanswered(OpeningFault.ENDED)
 
-    def _judged(self, event: h11.InformationalResponse) -> UpgradeResponse:
+    def _judge(self, event: h11.InformationalResponse) -> UpgradeResponse:
         fields = tuple(event.headers.raw_items())
         answer = UpgradeResponse(None, 101, event.reason.decode("latin-1"), fields, early=self._head)
         right = answer.values(b"sec-websocket-accept") == [accept_value(self._key)]

@@ -7,7 +7,7 @@ import contextlib
 from OpenSSL import SSL
 
 from esxiproxy.doctor.deadline import Deadline
-from esxiproxy.doctor.tls import greet
+from esxiproxy.doctor.tls import client_connection
 from esxiproxy.doctor.url import ConsoleUrl
 from esxiproxy.doctor.wire import PlainWire, TlsWire
 
@@ -27,8 +27,8 @@ def speaks_http(url: ConsoleUrl, plain: PlainWire, deadline: Deadline) -> bool:
 
 def speaks_tls(url: ConsoleUrl, plain: PlainWire, deadline: Deadline) -> bool:
     """Whether a TLS handshake is answered, be it with an alert."""
-    wire = TlsWire(plain, greet(url, SSL.Context(SSL.TLS_CLIENT_METHOD)))
+    wire = TlsWire(plain, client_connection(url, SSL.Context(SSL.TLS_CLIENT_METHOD)))
     with contextlib.suppress(OSError, SSL.Error):
-        wire.shake_hands(deadline)
+        wire.do_handshake(deadline)
     # RFC 8446 5.1: a handshake or an alert record.
     return plain.greeting[:1] in (b"\x15", b"\x16") and plain.greeting[1:2] == b"\x03"

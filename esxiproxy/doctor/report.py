@@ -25,7 +25,7 @@ def conclusion(findings: Sequence[Finding]) -> str:
     first = failed(findings)
     if first is None:
         return "All is well: this console opens."
-    skipped = not_taken(findings)
+    skipped = steps_not_taken(findings)
     after = f" Not tried: {', '.join(skipped)}." if skipped else ""
     return f"It fails at {first.step.value}: {first.sentence}.{after}"
 
@@ -49,11 +49,11 @@ def as_object(url: ConsoleUrl, findings: Sequence[Finding]) -> dict[str, Any]:
             }
             for finding in findings
         ],
-        "not_tried": not_taken(findings),
+        "not_tried": steps_not_taken(findings),
     }
 
 
-def not_taken(findings: Sequence[Finding]) -> list[str]:
+def steps_not_taken(findings: Sequence[Finding]) -> list[str]:
     """The steps that a failure kept us from; TLS is none where the URL has none."""
     taken = {finding.step for finding in findings}
     last = max((list(Step).index(step) for step in taken), default=-1)

@@ -1,7 +1,8 @@
-"""TLS with a host: first a look at everything, whoever it is, and then the proxy's own TLS.
+"""TLS with a host: a lenient inspection, and then a connection with the proxy's own TLS.
 
-The look is lenient on purpose: an old or a wrong host has to be seen to be named.  No request goes out over
-it.  The request takes the wire of :func:`admit`, verified by the code that the proxy itself dials with.
+:func:`inspect_tls` accepts old versions and any certificate, so that the doctor can name what is wrong with
+them.  No request is sent over its connection.  The request is sent over the wire of :func:`connect_verified`,
+which the code verifies that the proxy itself uses for upstreams.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ _OF_IDENTITY = frozenset({TlsFault.WRONG_PIN, TlsFault.UNTRUSTED})
 
 
 @dataclass(frozen=True, slots=True)
-class TlsVisit:
+class TlsReport:
     """What was seen of a host's TLS; ``problems`` are those of chain and name, even if they do not matter."""
 
     fault: TlsFault | None
@@ -60,29 +61,29 @@ class TlsVisit:
     problems: tuple[CertificateProblem, ...] = ()
 
 
-def look(url: ConsoleUrl, plain: PlainWire, ca: Path | None, deadline: Deadline) -> TlsVisit:
+def inspect_tls(url: ConsoleUrl, plain: PlainWire, ca: Path | None, deadline: Deadline) -> TlsReport:
     """Shake hands with whoever it is, and close.  Raises TLSFileError."""
     errors: list[tuple[int, int]] = []
-    connection = greet(url, _lenient_context(ca, errors))
+    connection = client_connection(url, _lenient_context(ca, errors))
     wire = TlsWire(plain, connection)
-    visit = _shaken(plain, wire, deadline) or _seen(url, connection, errors)
+    report = _failed_handshake(plain, wire, deadline) or _inspected(url, connection, errors)
     wire.close()
-    return visit
+    return report
 
 
-def admit(
-    url: ConsoleUrl, plain: PlainWire, trusted: HostVerification, visit: TlsVisit, deadline: Deadline
-) -> tuple[TlsVisit, TlsWire | None]:
-    """The wire for the request, if the proxy itself would send one; else the visit with its fault."""
+def connect_verified(
+    url: ConsoleUrl, plain: PlainWire, trusted: HostVerification, report: TlsReport, deadline: Deadline
+) -> tuple[TlsReport, TlsWire | None]:
+    """The wire for the request, if the proxy itself would send one; else the report with its fault."""
     tls = UpstreamTLS(trusted.upstream(url))
     connection = tls.connection()
     wire = TlsWire(plain, connection)
     try:
-        if wire.shake_hands(deadline):
+        if wire.do_handshake(deadline):
             tls.verify_peer(connection)
             if trusted.verify in CHAINS:  # the proxy knows more authorities than the look did
-                visit = replace(visit, problems=())
-            return visit, wire
+                report = replace(report, problems=())
+            return report, wire
         fault, detail = TlsFault.ENDED, ""
     except TimeoutError:
         fault, detail = TlsFault.SILENT, ""
@@ -93,20 +94,20 @@ def admit(
         fault, detail = TlsFault.REFUSED, str(explained or error)
         if isinstance(explained, UpstreamUntrusted):
             fault = TlsFault.WRONG_PIN if trusted.verify is Verify.PIN else TlsFault.UNTRUSTED
-    if fault not in _OF_IDENTITY and trusted.tls_profile is not TLSProfile.OLD and _is_old(visit):
+    if fault not in _OF_IDENTITY and trusted.tls_profile is not TLSProfile.OLD and _is_old(report):
         fault = TlsFault.OLD
     wire.close()
-    return replace(visit, fault=fault, detail=detail), None
+    return replace(report, fault=fault, detail=detail), None
 
 
-def _is_old(visit: TlsVisit) -> bool:
+def _is_old(report: TlsReport) -> bool:
     """Whether what the host agreed to in the lenient look is outside of the intermediate profile."""
-    if visit.version == "TLSv1.2":
-        return visit.cipher not in CIPHERS.decode().split(":")
-    return visit.version not in _MODERN
+    if report.version == "TLSv1.2":
+        return report.cipher not in CIPHERS.decode().split(":")
+    return report.version not in _MODERN
 
 
-def greet(url: ConsoleUrl, context: SSL.Context) -> SSL.Connection:
+def client_connection(url: ConsoleUrl, context: SSL.Context) -> SSL.Connection:
     """A client's connection in memory; a name, and no address, goes into SNI (RFC 6066 3)."""
     connection = SSL.Connection(context, None)
     connection.set_connect_state()
@@ -137,10 +138,10 @@ def _lenient_context(ca: Path | None, errors: list[tuple[int, int]]) -> SSL.Cont
     return context
 
 
-def _shaken(plain: PlainWire, wire: TlsWire, deadline: Deadline) -> TlsVisit | None:
-    """Shake hands; the visit if that is all there was of it."""
+def _failed_handshake(plain: PlainWire, wire: TlsWire, deadline: Deadline) -> TlsReport | None:
+    """Shake hands; the report if that is all there was of it."""
     try:
-        if wire.shake_hands(deadline):
+        if wire.do_handshake(deadline):
             return None
         fault, detail = TlsFault.ENDED, ""
     except TimeoutError:
@@ -154,22 +155,22 @@ def _shaken(plain: PlainWire, wire: TlsWire, deadline: Deadline) -> TlsVisit | N
         fault = TlsFault.PLAIN_HTTP
     elif greeting and not (20 <= greeting[0] <= 23 and greeting[1:2] in (b"", b"\x03")):  # RFC 8446 5.1
         fault = TlsFault.NO_TLS
-    return TlsVisit(fault, detail, greeting)
+    return TlsReport(fault, detail, greeting)
 
 
-def _seen(url: ConsoleUrl, connection: SSL.Connection, errors: list[tuple[int, int]]) -> TlsVisit:
+def _inspected(url: ConsoleUrl, connection: SSL.Connection, errors: list[tuple[int, int]]) -> TlsReport:
     version, cipher = connection.get_protocol_version_name(), connection.get_cipher_name() or ""
     leaf = connection.get_peer_certificate()
     if leaf is None:
-        return TlsVisit(TlsFault.NO_CERTIFICATE, version=version, cipher=cipher)
+        return TlsReport(TlsFault.NO_CERTIFICATE, version=version, cipher=cipher)
     der = crypto.dump_certificate(crypto.FILETYPE_ASN1, leaf)
     certificate, problems = read_certificate(der), problems_of(errors)
     if not certificate.readable:
-        return TlsVisit(
+        return TlsReport(
             None, "", b"", version, cipher, certificate, (*problems, CertificateProblem.UNREADABLE)
         )
     try:
         verify_certificate(der, Upstream("upstream", url.host, url.port, True))
     except UpstreamUntrusted:
         problems += (CertificateProblem.NAME,)
-    return TlsVisit(None, "", b"", version, cipher, certificate, problems)
+    return TlsReport(None, "", b"", version, cipher, certificate, problems)

@@ -37,14 +37,14 @@ class PlainWire:
         self.greeting = b""
 
     def read(self, deadline: Deadline) -> bytes:
-        self._socket.settimeout(deadline.left())
+        self._socket.settimeout(deadline.remaining())
         octets = self._socket.recv(_CHUNK)
         if len(self.greeting) < _GREETING:
             self.greeting += octets[:_GREETING]
         return octets
 
     def write(self, octets: bytes, deadline: Deadline) -> None:
-        self._socket.settimeout(deadline.left())
+        self._socket.settimeout(deadline.remaining())
         self._socket.sendall(octets)
 
     def close(self) -> None:
@@ -61,7 +61,7 @@ class TlsWire:
         self._plain = plain
         self._connection = connection
 
-    def shake_hands(self, deadline: Deadline) -> bool:
+    def do_handshake(self, deadline: Deadline) -> bool:
         """TLS's handshake; False when the host ended the connection.  Raises SSL.Error and OSErrors."""
         while True:
             try:

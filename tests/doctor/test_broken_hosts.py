@@ -364,7 +364,7 @@ def test_an_old_tls(
     server = old_host(upstream, authority.server("aged", key="rsa"), version, ciphers)
     outcome = examine(https(server.port), "--ca", str(authority.path), timeout=SHORT)
     assert outcome.status == 12
-    assert f"speaks {seen}, and the proxy speaks TLS 1.2 and 1.3 with ECDHE" in outcome.sentence
+    assert f"speaks {seen}. By default the proxy speaks TLS 1.2 and 1.3 with ECDHE" in outcome.sentence
     assert "write tls_profile = old in its [upstream] section (here --tls-profile old)" in outcome.sentence
     options = ("--ca", str(authority.path), "--tls-profile", "old")
     outcome = examine(https(server.port), *options, timeout=SHORT)

@@ -26,7 +26,7 @@ def first_frame(url: ConsoleUrl, seen: FirstFrame, closed: tuple[int, str] | Non
     where = url.place
     match seen.fault:
         case None:
-            return _came(where, seen)
+            return _received(where, seen)
         case ConsoleFault.CLOSED:
             assert closed is not None
             return (
@@ -77,7 +77,7 @@ def close(closed: tuple[int, str]) -> str:
     return f"code {code}{meaning}" + (f" and the reason “{reason}”" if reason else "")
 
 
-def _came(where: str, seen: FirstFrame) -> str:
+def _received(where: str, seen: FirstFrame) -> str:
     assert seen.frame is not None
     kind = f"a {OPCODES[seen.frame.opcode]} frame of {seen.frame.length} bytes"
     if seen.rfb:

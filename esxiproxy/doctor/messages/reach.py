@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from esxiproxy.doctor.addresses import DnsFault, Resolution
-from esxiproxy.doctor.dial import Attempt, Dialled, Reach
+from esxiproxy.doctor.dial import Attempt, DialResult, Reach
 from esxiproxy.doctor.url import ConsoleUrl
 
 _PROXY_SEES = "what counts is the machine on which the proxy runs"
@@ -38,7 +38,7 @@ def dns(url: ConsoleUrl, resolution: Resolution, timeout: float) -> str:
             return f"the name {url.host} does not resolve: {resolution.detail}. Check the system's resolver"
 
 
-def tcp(url: ConsoleUrl, dialled: Dialled, timeout: float) -> str:
+def tcp(url: ConsoleUrl, dialled: DialResult, timeout: float) -> str:
     """On the connections to the addresses."""
     failed = [attempt for attempt in dialled.attempts if attempt.reach is not Reach.ANSWERED]
     if dialled.chosen is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from esxiproxy.core.routing import Verify
 from esxiproxy.doctor.certificate import CertificateFacts, day
-from esxiproxy.doctor.tls import TlsFault, TlsVisit
+from esxiproxy.doctor.tls import TlsFault, TlsReport
 from esxiproxy.doctor.trust import OF_NAMES, CertificateProblem, HostVerification
 from esxiproxy.doctor.url import ConsoleUrl
 from esxiproxy.net.tls.errors import DNS_NAME_SUFFIX
@@ -13,12 +13,12 @@ NOT_SENT = "the request was not sent, since its path is the secret"
 _LISTED = 8
 
 
-def tls(url: ConsoleUrl, visit: TlsVisit, trust: HostVerification, timeout: float) -> str:
+def tls(url: ConsoleUrl, report: TlsReport, trust: HostVerification, timeout: float) -> str:
     """On a TLS handshake and the certificate that was seen in it."""
     where = url.place
-    match visit.fault:
+    match report.fault:
         case None:
-            return _admitted(url, visit, trust)
+            return _verified(url, report, trust)
         case TlsFault.PLAIN_HTTP:
             return (
                 f"{where} speaks plain HTTP, not TLS: take ws:// in the URL, or the port on which the host "
@@ -26,7 +26,7 @@ def tls(url: ConsoleUrl, visit: TlsVisit, trust: HostVerification, timeout: floa
             )
         case TlsFault.NO_TLS:
             return (
-                f"{where} speaks no TLS: it began with {greeting(visit.greeting)}. Some other service "
+                f"{where} speaks no TLS: it began with {greeting(report.greeting)}. Some other service "
                 "listens there: check the port (443 on ESXi)"
             )
         case TlsFault.SILENT:
@@ -35,7 +35,7 @@ def tls(url: ConsoleUrl, visit: TlsVisit, trust: HostVerification, timeout: floa
                 "Either it speaks no TLS on this port, or it hangs: check the port, then the host's services"
             )
         case TlsFault.ENDED:
-            why = f" ({visit.detail})" if visit.detail else ""
+            why = f" ({report.detail})" if report.detail else ""
             return (
                 f"{where} closed the connection during the TLS handshake{why}. It speaks no TLS on this "
                 "port, or has too many connections (ESXi has 128), or a firewall cuts them: check the "
@@ -45,17 +45,17 @@ def tls(url: ConsoleUrl, visit: TlsVisit, trust: HostVerification, timeout: floa
             return f"{where} showed no certificate: nobody can know who it is. Give it one; {NOT_SENT}"
         case TlsFault.OLD:
             return (
-                f"{where} speaks {visit.version} only, with {visit.cipher}, and the proxy speaks TLS 1.2 and "
-                "1.3 with ECDHE where it is not told otherwise: update the host or switch that on there, or "
-                f"write tls_profile = old in its [upstream] section (here --tls-profile old); {NOT_SENT}"
+                f"{where} speaks {report.version} only, with {report.cipher}. By default the proxy speaks TLS "
+                "1.2 and 1.3 with ECDHE. Update the host or enable these there, or write tls_profile = old in "
+                f"its [upstream] section (here --tls-profile old); {NOT_SENT}"
             )
         case TlsFault.WRONG_PIN:
-            return _wrong_pin(where, visit, trust)
+            return _wrong_pin(where, report, trust)
         case TlsFault.UNTRUSTED:
-            return _untrusted(url, visit, trust)
+            return _untrusted(url, report, trust)
         case _:
             return (
-                f"{where} and the proxy's TLS found no agreement: {visit.detail}. Check which versions and "
+                f"{where} and the proxy's TLS found no agreement: {report.detail}. Check which versions and "
                 "ciphers the host offers (TLS 1.2 or 1.3, ECDHE, http/1.1 as ALPN), and whether it wants a "
                 "client certificate"
             )
@@ -75,20 +75,20 @@ def greeting(octets: bytes) -> str:
     return repr(octets[:40].partition(b"\r\n")[0])[1:]
 
 
-def _admitted(url: ConsoleUrl, visit: TlsVisit, trust: HostVerification) -> str:
-    spoken = f"{visit.version} with {visit.cipher}"
+def _verified(url: ConsoleUrl, report: TlsReport, trust: HostVerification) -> str:
+    spoken = f"{report.version} with {report.cipher}"
     if trust.verify is Verify.NONE:
-        if not visit.problems:
+        if not report.problems:
             return f"{spoken}; the certificate is all right, and --insecure would not be needed"
-        return f"{spoken}; {_wrong(url, visit, trust)}, and goes unverified since --insecure says so"
+        return f"{spoken}; {_problems(url, report, trust)}, and goes unverified since --insecure says so"
     if trust.verify is Verify.PIN:
-        late = visit.problems and visit.problems[0] is CertificateProblem.EXPIRED
+        late = report.problems and report.problems[0] is CertificateProblem.EXPIRED
         return f"{spoken}; the certificate is the pinned one" + (" (it has expired)" if late else "")
     return f"{spoken}; the certificate is for {url.host} and its chain verifies"
 
 
-def _wrong_pin(where: str, visit: TlsVisit, trust: HostVerification) -> str:
-    certificate = visit.certificate
+def _wrong_pin(where: str, report: TlsReport, trust: HostVerification) -> str:
+    certificate = report.certificate
     assert certificate is not None
     wanted = " or ".join(map(str, trust.pins))
     algorithms = {pin.algorithm for pin in trust.pins}
@@ -101,26 +101,26 @@ def _wrong_pin(where: str, visit: TlsVisit, trust: HostVerification) -> str:
     )
 
 
-def _untrusted(url: ConsoleUrl, visit: TlsVisit, trust: HostVerification) -> str:
-    certificate = visit.certificate
+def _untrusted(url: ConsoleUrl, report: TlsReport, trust: HostVerification) -> str:
+    certificate = report.certificate
     assert certificate is not None
-    wrong = _wrong(url, visit, trust) if visit.problems else visit.detail
+    wrong = _problems(url, report, trust) if report.problems else report.detail
     return (
-        f"{wrong}. {_remedy(url, visit)}if it is the right host, pin it: verify = pin and "
+        f"{wrong}. {_remedy(url, report)}if it is the right host, pin it: verify = pin and "
         f"pin = {certificate.pins[0]} in the [upstream] section, here --pin {certificate.pins[0]}; {NOT_SENT}"
     )
 
 
-def _wrong(url: ConsoleUrl, visit: TlsVisit, trust: HostVerification) -> str:
+def _problems(url: ConsoleUrl, report: TlsReport, trust: HostVerification) -> str:
     """The certificate of HOST has expired (2020-..) and is for another name (..)."""
-    certificate = visit.certificate
+    certificate = report.certificate
     assert certificate is not None
-    parts = [_part(problem, url, certificate, trust) for problem in visit.problems]
+    parts = [_problem(problem, url, certificate, trust) for problem in report.problems]
     listed = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
     return f"the certificate of {url.place} {listed}"
 
 
-def _part(
+def _problem(
     problem: CertificateProblem, url: ConsoleUrl, certificate: CertificateFacts, trust: HostVerification
 ) -> str:
     match problem:
@@ -140,21 +140,21 @@ def _part(
             return problem.value
 
 
-def _remedy(url: ConsoleUrl, visit: TlsVisit) -> str:
+def _remedy(url: ConsoleUrl, report: TlsReport) -> str:
     """What would make the certificate good; the pin, which needs nothing of the kind, is the other way."""
-    problems = visit.problems
+    problems = report.problems
     if CertificateProblem.EXPIRED in problems or CertificateProblem.AUTHORITY_EXPIRED in problems:
         return "Renew it, or "
     if CertificateProblem.NOT_YET_VALID in problems:
         return "Compare the clocks of the two machines, or "
     if CertificateProblem.SELF_SIGNED in problems or CertificateProblem.UNKNOWN_AUTHORITY in problems:
         return "Name the file of its authority (verify = ca and ca = FILE, here --ca FILE), or "
-    if CertificateProblem.NAME in problems and f"{url.host}{DNS_NAME_SUFFIX}" in _names(visit):
+    if CertificateProblem.NAME in problems and f"{url.host}{DNS_NAME_SUFFIX}" in _names(report):
         return "Renew it with the address as an IP address in its subjectAltName, or "
     if CertificateProblem.NAME in problems:
         return "Use a name that it has, or "
     return "Replace it, or "
 
 
-def _names(visit: TlsVisit) -> tuple[str, ...]:
-    return () if visit.certificate is None else visit.certificate.names
+def _names(report: TlsReport) -> tuple[str, ...]:
+    return () if report.certificate is None else report.certificate.names
