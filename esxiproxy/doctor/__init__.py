@@ -1,1 +1,1 @@
-"""Why a console does not open: a look at every step of the way to it, in their order."""
+"""The diagnosis of consoles that do not open: every step of the connection, checked in order."""

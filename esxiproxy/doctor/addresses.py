@@ -1,4 +1,4 @@
-"""The addresses behind a host's name: the system's resolver is asked, with a deadline."""
+"""The lookup of a host name by the system's resolver, with a deadline."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from esxiproxy.doctor.deadline import Deadline
 
 
 class DnsFault(Enum):
-    """Why a name has no address."""
+    """Reasons why a name has no address."""
 
     UNKNOWN = auto()
-    """Whoever answers for the name says that there is none."""
+    """The name servers answer that the name has no address."""
     NO_ANSWER = auto()
     """No name server answers."""
     TIMED_OUT = auto()
@@ -25,7 +25,7 @@ class DnsFault(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One address of the host, as the socket module takes it."""
+    """One address of the host in the form of the socket module."""
 
     family: socket.AddressFamily
     address: tuple[Any, ...]
@@ -36,7 +36,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """The endpoints, in the order in which the system prefers them; or what went wrong."""
+    """The result of a lookup: the endpoints in the order of the system's preference, or the fault."""
 
     endpoints: tuple[Endpoint, ...] = ()
     fault: DnsFault | None = None
@@ -44,7 +44,10 @@ class Resolution:
 
 
 def resolve(host: str, port: int, deadline: Deadline) -> Resolution:
-    """All addresses of a host.  What comes after the deadline is left to a thread that nobody waits for."""
+    """Look up all addresses of a host until the deadline.
+
+    The lookup runs in a daemon thread.  The thread is not joined when the deadline passes.
+    """
     box: queue.SimpleQueue[list[Any] | Exception] = queue.SimpleQueue()
 
     def ask() -> None:
@@ -70,7 +73,7 @@ def resolve(host: str, port: int, deadline: Deadline) -> Resolution:
 
 def _failed(error: Exception) -> Resolution:
     if isinstance(error, socket.gaierror):
-        # EAI_NODATA: the name is there, but has no address; not every system has it.
+        # EAI_NODATA: the name exists without an address.  Some systems do not define it.
         if error.errno in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", None)):
             return Resolution(fault=DnsFault.UNKNOWN)
         if error.errno == socket.EAI_AGAIN:

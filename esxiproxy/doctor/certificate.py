@@ -1,4 +1,4 @@
-"""What a host's certificate says, read leniently: a doctor has to look at the broken ones above all."""
+"""The contents of a host's certificate, read leniently: broken certificates have to be described too."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UNREADABLE = "cannot be read"
 
 @dataclass(frozen=True, slots=True)
 class CertificateFacts:
-    """A leaf certificate.  The dates are None when they cannot be read; the thumbprints are always right."""
+    """The contents of a leaf certificate.  The dates are None if they cannot be read."""
 
     subject: str
     issuer: str
@@ -25,13 +25,13 @@ class CertificateFacts:
     not_after: datetime | None
     names: tuple[str, ...]
     pins: tuple[Pin, ...]
-    """SHA-256 first, then SHA-1: newer and older vSphere versions hand these out with a ticket."""
+    """The SHA-256 and the SHA-1 thumbprint.  Newer and older vSphere versions issue these with a ticket."""
     readable: bool = True
-    """Whether the proxy can read the names, and so compare them."""
+    """Whether the proxy can read the names and compare them."""
 
 
 def read_certificate(der: bytes) -> CertificateFacts:
-    """The facts in a certificate in DER."""
+    """Read a certificate in DER."""
     pins = (pin_of(der, "sha256"), pin_of(der, "sha1"))
     try:
         certificate = x509.load_der_x509_certificate(der)
@@ -50,7 +50,7 @@ def read_certificate(der: bytes) -> CertificateFacts:
 
 
 def day(moment: datetime | None) -> str:
-    """A date for a sentence."""
+    """Return a date as text for a message."""
     return UNREADABLE if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 

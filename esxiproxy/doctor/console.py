@@ -1,4 +1,4 @@
-"""The WebSocket after its 101: what the host says first, whether it answers a Ping, and the Close."""
+"""The open WebSocket: the host's first frame, its answer to a Ping, and the Close."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ _PROBE = b"doctor"
 
 
 class ConsoleFault(Enum):
-    """Why no first frame came."""
+    """Reasons why there is no first frame."""
 
     SILENT = auto()
     ENDED = auto()
     RESET = auto()
     CLOSED = auto()
-    """A Close came instead."""
+    """The host sent a Close instead."""
     VIOLATION = auto()
 
 
 @dataclass(frozen=True, slots=True)
 class FirstFrame:
-    """The first data frame, or what came in its stead; ``rfb`` is the version of RFC 6143 7.1.1 in it."""
+    """The first data frame, or the fault; ``rfb`` is the RFB version in it (RFC 6143 7.1.1)."""
 
     fault: ConsoleFault | None
     frame: Frame | None = None
@@ -52,11 +52,11 @@ class FirstFrame:
 
 
 class Ended(Exception):
-    """The host ended the connection."""
+    """Raised when the host has ended the connection."""
 
 
 class ConsoleConnection:
-    """An open WebSocket; ``early`` is what came with the 101."""
+    """An open WebSocket; ``early`` are the bytes that followed the 101 in the same read."""
 
     def __init__(self, wire: Wire, early: bytes, subprotocol: str | None) -> None:
         self._wire = wire
@@ -64,12 +64,12 @@ class ConsoleConnection:
         self._waiting: Iterator[Frame] = self._reader.feed(early)
         self._subprotocol = subprotocol
         self.closed: tuple[int, str] | None = None
-        """The code and reason of the host's Close, once it has come."""
+        """The code and reason of the host's Close, once it is received."""
         self.ended = False
-        """Whether there is nobody left to talk to, or nothing more to understand."""
+        """Whether the connection has ended or failed."""
 
     def first_frame(self, deadline: Deadline) -> FirstFrame:
-        """Wait for the first data frame, and for as many more as an RFB version takes."""
+        """Return the first data frame, after as many more as an RFB version needs."""
         first: Frame | None = None
         stream = b""
         try:
@@ -95,7 +95,7 @@ class ConsoleConnection:
         return FirstFrame(None, first, match and match.group(1).decode())
 
     def ping(self, deadline: Deadline) -> bool:
-        """Whether a Ping is answered before the deadline."""
+        """Send a Ping and return whether it is answered before the deadline."""
         try:
             self._wire.write(client_frame(PING, _PROBE), deadline)
             while (frame := self._frame(deadline)).opcode != CLOSE:
@@ -106,7 +106,7 @@ class ConsoleConnection:
         return False
 
     def close(self, deadline: Deadline) -> bool:
-        """Say Close; whether the host says it too, or had said it."""
+        """Send a Close and return whether the host sends one, or has sent one before."""
         with contextlib.suppress(FrameError, Ended, OSError):
             self._wire.write(close_frame(NORMAL), deadline)
             while self.closed is None and not self.ended:
@@ -114,7 +114,7 @@ class ConsoleConnection:
         return self.closed is not None
 
     def _console_frame(self, deadline: Deadline) -> Frame | None:
-        """The next data frame; None when a Close came first."""
+        """Return the next data frame, or None for a Close.  Pings are answered."""
         while (frame := self._frame(deadline)).control:
             if frame.opcode == CLOSE:
                 return None
@@ -123,7 +123,7 @@ class ConsoleConnection:
         return frame
 
     def _frame(self, deadline: Deadline) -> Frame:
-        """The next frame.  Raises TimeoutError, FrameError, Ended or another OSError."""
+        """Return the next frame.  Raises TimeoutError, FrameError, Ended or another OSError."""
         if self.ended:
             raise Ended
         try:
@@ -143,7 +143,7 @@ class ConsoleConnection:
 
 
 def _carried(subprotocol: str | None, payload: bytes) -> bytes:
-    """The console's bytes in a payload: vCloud's text forms are decoded, as far as they can be."""
+    """Return the console's bytes in a payload.  vCloud's text encodings are decoded as far as possible."""
     if subprotocol == "uint8utf8":
         return payload.decode("utf-8", "ignore").encode("latin-1", "ignore")
     if subprotocol == "base64":

@@ -1,4 +1,4 @@
-"""How long a step may still take."""
+"""The deadline of a step."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ Clock = Callable[[], float]
 
 
 class Deadline:
-    """A moment on a clock that only goes forward."""
+    """A point in time on a monotonic clock, ``seconds`` from now."""
 
     def __init__(self, seconds: float, clock: Clock = time.monotonic) -> None:
         self._clock = clock
         self._end = clock() + seconds
 
     def remaining(self) -> float:
-        """Seconds until then, more than none.  Raises TimeoutError when it has passed."""
+        """Return the seconds until the deadline, always above 0.  Raises TimeoutError after it."""
         seconds = self._end - self._clock()
         if seconds <= 0:
             raise TimeoutError
         return seconds
 
     def capped(self, seconds: float) -> Deadline:
-        """This moment, or that many seconds from now, whichever is first."""
+        """Return a deadline in ``seconds``, or this one if it is earlier."""
         rest = max(0.0, self._end - self._clock())
         return Deadline(min(rest, seconds), self._clock)

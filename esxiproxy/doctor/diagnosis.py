@@ -1,4 +1,4 @@
-"""The whole way to a console, step by step, until one of them leads no further."""
+"""The diagnosis of a console: each step from the DNS lookup to the Close, until one fails."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from esxiproxy.doctor.url import ConsoleUrl
 from esxiproxy.doctor.wire import PlainWire, TlsWire, Wire
 
 PING_TIMEOUT = 2.0
-"""Seconds at most for an answer to Ping and Close: ESXi gives none to the first."""
+"""Longest wait in seconds for the answer to a Ping or a Close.  ESXi does not answer a Ping."""
 
 _PROBED_TLS = frozenset({TlsFault.SILENT, TlsFault.ENDED, TlsFault.REFUSED})
 _PROBED_OPENING = frozenset({OpeningFault.SILENT, OpeningFault.ENDED, OpeningFault.RESET})
@@ -35,7 +35,7 @@ _PROBED_OPENING = frozenset({OpeningFault.SILENT, OpeningFault.ENDED, OpeningFau
 
 @dataclass(frozen=True, slots=True)
 class DoctorOptions:
-    """How to ask; ``timeout`` is a step's, in seconds."""
+    """Options of a diagnosis; ``timeout`` limits each step, in seconds."""
 
     subprotocols: tuple[str, ...] = (BINARY.decode(),)
     trust: HostVerification = field(default_factory=HostVerification)
@@ -43,9 +43,9 @@ class DoctorOptions:
 
 
 class Diagnosis:
-    """One look at one address.  Iterating over it takes the steps, and gives each finding as it is made.
+    """A diagnosis of one console.  Iteration runs the steps and yields the finding of each.
 
-    Raises TLSFileError when the file of authorities cannot be used.
+    Iteration raises TLSFileError if the file of authorities cannot be used.
     """
 
     def __init__(self, url: ConsoleUrl, options: DoctorOptions, clock: Clock = time.monotonic) -> None:
@@ -91,7 +91,7 @@ class Diagnosis:
         if report.fault is None and (again := self._dial_again(endpoint, deadline)) is not None:
             report, wire = connect_verified(self._url, again, trust, report, deadline)
         elif report.fault is None:
-            report = TlsReport(TlsFault.ENDED, "a second connection was not taken")
+            report = TlsReport(TlsFault.ENDED, "a second connection failed")
         elif report.fault in _PROBED_TLS and self._probe_http(endpoint):
             report = TlsReport(TlsFault.PLAIN_HTTP, greeting=report.greeting)
         sentence = of_tls.tls(self._url, report, trust, self._options.timeout)
@@ -106,7 +106,7 @@ class Diagnosis:
         key = base64.b64encode(os.urandom(16))
         fields = opening_fields(url, offered, key)
         answer = UpgradeExchange(url, fields, key).perform(wire, self._deadline())
-        # nginx and others say 400 in plain where they want TLS.
+        # nginx and other servers answer a plain request to a TLS port with 400.
         odd = answer.fault in _PROBED_OPENING or answer.status == 400
         if odd and not url.secure and self._probe_tls(endpoint):
             answer = UpgradeResponse(OpeningFault.TLS)
@@ -119,12 +119,11 @@ class Diagnosis:
             right = len(chosen) == 1 and chosen[0] in offered if chosen else not offered
             sentence = of_opening.subprotocol(url, offered, chosen)
             yield self._finding(Step.SUBPROTOCOL, right, sentence, facts.subprotocol(offered, chosen))
-            yield from self._check_frames(
-                ConsoleConnection(wire, answer.early, chosen[0] if chosen else None)
-            )
+            console = ConsoleConnection(wire, answer.early, chosen[0] if chosen else None)
+            yield from self._check_frames(console)
 
     def _check_frames(self, console: ConsoleConnection) -> Iterator[Finding]:
-        """The frames.  A wrong subprotocol does not keep us from looking at them."""
+        """Check the first frame, a Ping and the Close.  A wrong subprotocol does not prevent these checks."""
         url, timeout = self._url, self._options.timeout
         waited = min(timeout, PING_TIMEOUT)
         first = console.first_frame(self._deadline())
@@ -142,18 +141,18 @@ class Diagnosis:
         yield self._finding(Step.CLOSE, True, sentence, facts.closing(console.closed))
 
     def _deadline(self, at_most: float | None = None) -> Deadline:
-        """The end of the step that begins now."""
+        """Start a step and return its deadline, ``at_most`` seconds from now."""
         self._started = self._clock()
         seconds = self._options.timeout if at_most is None else min(self._options.timeout, at_most)
         return Deadline(seconds, self._clock)
 
     def _finding(self, step: Step, ok: bool, sentence: str, seen: dict[str, object]) -> Finding:
-        """The finding, as it may be shown."""
+        """Return the finding of the current step without secrets."""
         seconds = 0.0 if step is Step.SUBPROTOCOL else self._clock() - self._started
         return Finding(step, ok, seconds, self._sanitizer.text(sentence), self._sanitizer.facts(seen))
 
     def _dial_again(self, endpoint: Endpoint, deadline: Deadline) -> PlainWire | None:
-        """Another connection to the same address."""
+        """Open another connection to the same address; return None if that fails."""
         opened = dial([endpoint], deadline).socket
         if opened is None:
             return None

@@ -1,4 +1,4 @@
-"""TCP connections to every address of a host at once, so that each of them is seen within one deadline."""
+"""TCP connections to every address of a host, opened in parallel within one deadline."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from esxiproxy.doctor.addresses import Endpoint
 from esxiproxy.doctor.deadline import Deadline
 
 _GRACE = 0.5
-"""Seconds that the others get once one address has answered."""
+"""Seconds that the other addresses are waited for after one has answered."""
 _PENDING = frozenset({errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR})
 _UNREACHABLE = frozenset(
     {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
@@ -22,7 +22,7 @@ _UNREACHABLE = frozenset(
 
 
 class Reach(Enum):
-    """How one address took the connection."""
+    """The outcome of a connection to one address."""
 
     ANSWERED = "answered"
     REFUSED = "refused"
@@ -33,7 +33,7 @@ class Reach(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One address and what came of it."""
+    """One address and the outcome of the connection to it."""
 
     endpoint: Endpoint
     reach: Reach
@@ -45,7 +45,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class DialResult:
-    """All attempts in their order, and the open socket of the first that answered."""
+    """All attempts in order, and the open socket to the first address that answered."""
 
     attempts: tuple[Attempt, ...]
     chosen: Attempt | None
@@ -53,7 +53,7 @@ class DialResult:
 
 
 def dial(endpoints: Sequence[Endpoint], deadline: Deadline) -> DialResult:
-    """Connect to each; the caller owns the socket in the answer, all others are closed."""
+    """Connect to each endpoint.  The caller owns the returned socket; all others are closed."""
     reached: dict[Endpoint, Attempt] = {}
     sockets: dict[Endpoint, socket.socket] = {}
     with selectors.DefaultSelector() as selector:
@@ -78,7 +78,7 @@ def dial(endpoints: Sequence[Endpoint], deadline: Deadline) -> DialResult:
 
 
 def _collect(selector: selectors.BaseSelector, reached: dict[Endpoint, Attempt], deadline: Deadline) -> None:
-    """Wait for the connections under way, until the deadline or, after the first answer, a little longer."""
+    """Wait for pending connections until the deadline, or for ``_GRACE`` seconds after the first answer."""
     graced = False
     while selector.get_map():
         if not graced and any(attempt.reach is Reach.ANSWERED for attempt in reached.values()):

@@ -1,4 +1,4 @@
-"""What each step saw, as JSON can hold it; the keys are what a script may rely on."""
+"""The facts of each step as JSON values.  Scripts may rely on the keys."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ _MAX_BODY = 160
 
 
 def dns(resolution: Resolution) -> dict[str, Any]:
+    """Return the facts of a lookup."""
     return {"addresses": [str(endpoint) for endpoint in resolution.endpoints]}
 
 
 def tcp(dialled: DialResult) -> dict[str, Any]:
+    """Return the facts of the TCP connections."""
     return {
         "attempts": [str(attempt) for attempt in dialled.attempts],
         "answered": None if dialled.chosen is None else str(dialled.chosen.endpoint),
@@ -31,7 +33,7 @@ def tcp(dialled: DialResult) -> dict[str, Any]:
 
 
 def tls(report: TlsReport, trust: HostVerification, sent: bool) -> dict[str, Any]:
-    """``pin`` is ready to be pasted into the configuration."""
+    """Return the facts of TLS.  The value of ``pin`` can be pasted into the configuration."""
     facts: dict[str, Any] = {}
     if report.version:
         facts |= {"version": report.version, "cipher": report.cipher}
@@ -53,6 +55,7 @@ def tls(report: TlsReport, trust: HostVerification, sent: bool) -> dict[str, Any
 
 
 def handshake(request: Sequence[str], answer: UpgradeResponse, sanitizer: Sanitizer) -> dict[str, Any]:
+    """Return the facts of the opening handshake."""
     facts: dict[str, Any] = {"request": list(request), "status": answer.status or None}
     if answer.status:
         facts["fields"] = sanitizer.fields(answer.fields)
@@ -66,10 +69,12 @@ def handshake(request: Sequence[str], answer: UpgradeResponse, sanitizer: Saniti
 
 
 def subprotocol(offered: Sequence[str], chosen: Sequence[str]) -> dict[str, Any]:
+    """Return the offered and the chosen subprotocols."""
     return {"offered": list(offered), "chosen": ", ".join(chosen) or None}
 
 
 def first_frame(seen: FirstFrame, closed: tuple[int, str] | None) -> dict[str, Any]:
+    """Return the facts of the first frame, or of the Close that replaced it."""
     if seen.frame is None:
         return {} if closed is None else {"close_code": closed[0], "close_reason": closed[1]}
     opcode = f"{seen.frame.opcode} ({OPCODES[seen.frame.opcode]})"
@@ -77,12 +82,13 @@ def first_frame(seen: FirstFrame, closed: tuple[int, str] | None) -> dict[str, A
 
 
 def closing(closed: tuple[int, str] | None) -> dict[str, Any]:
+    """Return the facts of the closing handshake."""
     if closed is None:
         return {"answered": False}
     return {"answered": True, "close_code": closed[0], "close_reason": closed[1]}
 
 
 def _first_line(answer: UpgradeResponse) -> str:
-    """The first line of a refusal's text that has words in it."""
+    """Return the first line of a refusal's body that is not empty."""
     lines = (line.strip() for line in answer.body.decode("utf-8", "replace").splitlines())
     return next((line for line in lines if line), "")[:_MAX_BODY]

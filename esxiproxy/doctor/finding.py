@@ -1,4 +1,4 @@
-"""What the doctor found: one value a step."""
+"""The findings of the doctor: one for each step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Step(Enum):
-    """The steps of the way to a console, in their order; the value is the step's name in the output."""
+    """The steps of a console's connection, in order; the value is the step's name in the output."""
 
     DNS = "dns"
     TCP = "tcp"
@@ -22,7 +22,7 @@ class Step(Enum):
 
     @property
     def exit_status(self) -> int:
-        """The command's exit status when this step failed; the last two only inform."""
+        """The command's exit status if this step fails.  A failure of the last two steps gives 0."""
         return _EXIT_STATUS.get(self, 0)
 
 
@@ -38,9 +38,9 @@ _EXIT_STATUS = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One step: whether it went well, how long it took, what was seen, and what that means in a sentence.
+    """The outcome of one step and its duration in seconds.
 
-    ``facts`` hold what JSON can hold.  ``sentence`` says what happened, where, and what to change.
+    ``facts`` has JSON values.  ``sentence`` says what happened, where, and what to change.
     """
 
     step: Step
@@ -51,11 +51,11 @@ class Finding:
 
 
 def failed(findings: Sequence[Finding]) -> Finding | None:
-    """The first step that went wrong: what comes after it may be its consequence."""
+    """Return the first step that failed.  Failures of later steps may be consequences of it."""
     return next((finding for finding in findings if not finding.ok), None)
 
 
 def exit_status(findings: Sequence[Finding]) -> int:
-    """0, or the status of the first step that went wrong."""
+    """Return 0, or the exit status of the first step that failed."""
     first = failed(findings)
     return 0 if first is None else first.step.exit_status

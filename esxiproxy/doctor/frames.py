@@ -1,4 +1,4 @@
-"""Frames as one looks at them: their header, and as much of the payload as tells something."""
+"""A minimal WebSocket codec: frame headers and the beginning of each payload (RFC 6455 5.2)."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ OPCODES = {
     PONG: "pong",
 }
 _SHOWN = 125
-"""Payload bytes that are kept of a frame: all that a control frame can have (RFC 6455 5.5)."""
+"""Payload bytes of a frame that are kept: the maximum of a control frame (RFC 6455 5.5)."""
 
 
 class FrameError(Exception):
-    """A frame that RFC 6455 does not allow; the text says why."""
+    """A frame that RFC 6455 does not allow; the text gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame from the host; ``start`` are the first bytes of its payload of ``length`` bytes."""
+    """One frame from the host; ``start`` is the beginning of its payload of ``length`` bytes."""
 
     opcode: int
     fin: bool
@@ -35,18 +35,19 @@ class Frame:
 
     @property
     def control(self) -> bool:
+        """Whether this is a control frame."""
         return self.opcode >= CLOSE
 
     @property
     def close(self) -> tuple[int, str]:
-        """Code and reason of a Close; 1005 stands for none, as in RFC 6455 7.1.5."""
+        """The code and reason of a Close; the code is 1005 for an empty payload (RFC 6455 7.1.5)."""
         if len(self.start) < 2:
             return 1005, ""
         return int.from_bytes(self.start[:2], "big"), self.start[2:].decode("utf-8", "replace")
 
 
 class FrameReader:
-    """Cuts a server's stream into frames.  A long frame is given out before its end has come."""
+    """A parser of a server's stream.  A long frame is returned before its end is received."""
 
     def __init__(self) -> None:
         self._buffer = b""
@@ -54,7 +55,7 @@ class FrameReader:
         self._skip = 0
 
     def feed(self, octets: bytes) -> Iterator[Frame]:
-        """The frames that can now be told.  Raises FrameError."""
+        """Yield the frames that ``octets`` complete.  Raises FrameError."""
         self._buffer = self._buffer[self._start :] + octets
         self._start = 0
         while True:
@@ -98,12 +99,12 @@ def _check(first: int, second: int) -> None:
 
 
 def client_frame(opcode: int, payload: bytes) -> bytes:
-    """A control frame of ours, masked as a client's has to be."""
+    """Return a control frame, masked as RFC 6455 5.3 requires of clients."""
     key = os.urandom(4)
     masked = bytes(octet ^ key[place % 4] for place, octet in enumerate(payload))
     return struct.pack("!BB", 0x80 | opcode, 0x80 | len(payload)) + key + masked
 
 
 def close_frame(code: int) -> bytes:
-    """A Close of ours."""
+    """Return a Close frame with this code."""
     return client_frame(CLOSE, struct.pack("!H", code))

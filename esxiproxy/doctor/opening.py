@@ -1,4 +1,4 @@
-"""The opening handshake, asked and judged (RFC 6455 section 4), with every way to answer it wrongly."""
+"""The opening handshake (RFC 6455 section 4): the request, and a check of the answer for known faults."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from esxiproxy.doctor.url import ConsoleUrl
 from esxiproxy.doctor.wire import Wire
 
 MAX_BODY = 2048
-"""Bytes of a refusal's body that are read: its first line says what there is to know."""
+"""Bytes of a refusal's body that are read; its first line is shown."""
 MAX_INTERIM = 5
 _EMPTY_LINES = re.compile(rb"(?:\r\n){0,%d}" % MAX_EMPTY)
 """Empty lines before a status line, which the proxy accepts too (RFC 9112 2.2)."""
@@ -27,16 +27,16 @@ _HEAD_END = re.compile(rb"\n\r?\n")
 
 
 class OpeningFault(Enum):
-    """Why an answer is no acceptance."""
+    """Reasons why an answer does not accept the handshake."""
 
     SILENT = auto()
     ENDED = auto()
     RESET = auto()
     TLS = auto()
-    """The answer is a TLS record: this is a TLS port."""
+    """The answer is a TLS record, so the port expects TLS."""
     GARBAGE = auto()
     CUT = auto()
-    """It stopped within the head."""
+    """The answer ended within its head."""
     ENDLESS_HEAD = auto()
     INTERIM = auto()
     STATUS = auto()
@@ -48,7 +48,7 @@ class OpeningFault(Enum):
 
 @dataclass(frozen=True, slots=True)
 class UpgradeResponse:
-    """What came back.  ``early`` is what followed the 101: the first frames' bytes."""
+    """The answer to the handshake.  ``early`` are the bytes that followed the 101."""
 
     fault: OpeningFault | None
     status: int = 0
@@ -61,17 +61,17 @@ class UpgradeResponse:
     accept_right: bool = False
 
     def values(self, name: bytes) -> list[bytes]:
-        """The values of a field, given in lower case."""
+        """Return the values of a field whose name is given in lower case."""
         return [value for field, value in self.fields if field.lower() == name]
 
     @property
     def subprotocols(self) -> list[str]:
-        """What the host chose: one name, if it is right."""
+        """The subprotocols that the host chose; a correct answer has one at most."""
         return [value.decode("latin-1") for value in self.values(b"sec-websocket-protocol")]
 
 
 def opening_fields(url: ConsoleUrl, offered: Sequence[str], key: bytes) -> Fields:
-    """What a browser would send through the proxy, in short."""
+    """Return the fields that the proxy sends for a browser, without the optional ones."""
     fields = [
         (b"Host", url.authority.encode("ascii")),
         (b"Origin", url.origin.encode("ascii")),
@@ -86,7 +86,7 @@ def opening_fields(url: ConsoleUrl, offered: Sequence[str], key: bytes) -> Field
 
 
 class UpgradeExchange:
-    """One request and its answer."""
+    """One handshake request and its answer."""
 
     def __init__(self, url: ConsoleUrl, fields: Fields, key: bytes) -> None:
         self._request = h11.Request(method=b"GET", target=url.target, headers=list(fields))
@@ -104,7 +104,7 @@ class UpgradeExchange:
         assert octets is not None
         self._http.send(h11.EndOfMessage())
         try:
-            # Who refuses us after TLS's handshake has said so before this fails: it is read below.
+            # A host that refuses a client after the TLS handshake has sent its alert before this fails.
             with contextlib.suppress(ConnectionError):
                 wire.write(octets, deadline)
             while True:
@@ -119,7 +119,7 @@ class UpgradeExchange:
             return self._refused() or self._unanswered(OpeningFault.RESET, error.strerror or str(error))
 
     def _read(self, octets: bytes) -> UpgradeResponse | None:
-        """``b""`` is the end of the stream."""
+        """Process bytes from the host, ``b""`` at their end.  Return the answer once it is known."""
         try:
             self._feed(octets)
             while True:
@@ -151,7 +151,7 @@ class UpgradeExchange:
             head = _skip_empty_lines(self._head)
             found = _HEAD_END.search(head)
             end = 0 if found is None else found.end()
-            # h11 names what is wrong with a head that is too long or begins like no text.
+            # h11 reports the error of a head that is too long or begins with a control character.
             if found is None and (len(head) > MAX_HEAD or (head != b"\r" and head[:1] < b"!")):
                 end = len(head)
             if end:
@@ -204,7 +204,7 @@ class UpgradeExchange:
         return UpgradeResponse(OpeningFault.STATUS, self._answer.status_code, reason, fields, body)
 
     def _unanswered(self, fault: OpeningFault, detail: str = "") -> UpgradeResponse:
-        """The fault, or what the first bytes show it to be."""
+        """Return an answer with this fault, or with the more exact one that the first bytes show."""
         first = _skip_empty_lines(self._first)
         if first[:1] in (b"\x15", b"\x16") and first[1:2] == b"\x03":
             fault = OpeningFault.TLS

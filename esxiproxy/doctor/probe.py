@@ -1,4 +1,4 @@
-"""Whether a port that does not answer as it was asked would have answered otherwise.  No secret is told."""
+"""Probes for the other protocol: plain HTTP on a TLS port and TLS on a plain port.  They send no secret."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from esxiproxy.doctor.url import ConsoleUrl
 from esxiproxy.doctor.wire import PlainWire, TlsWire
 
 SECONDS = 2.0
-"""A probe is worth no more waiting than this."""
+"""Time limit of a probe."""
 
 
 def speaks_http(url: ConsoleUrl, plain: PlainWire, deadline: Deadline) -> bool:
-    """Whether a plain request for the front page is answered."""
+    """Return whether the host answers a plain request for ``/``."""
     request = f"GET / HTTP/1.1\r\nHost: {url.authority}\r\nConnection: close\r\n\r\n"
     with contextlib.suppress(OSError):
         plain.write(request.encode("ascii"), deadline)
@@ -26,7 +26,7 @@ def speaks_http(url: ConsoleUrl, plain: PlainWire, deadline: Deadline) -> bool:
 
 
 def speaks_tls(url: ConsoleUrl, plain: PlainWire, deadline: Deadline) -> bool:
-    """Whether a TLS handshake is answered, be it with an alert."""
+    """Return whether the host answers a TLS handshake, an alert included."""
     wire = TlsWire(plain, client_connection(url, SSL.Context(SSL.TLS_CLIENT_METHOD)))
     with contextlib.suppress(OSError, SSL.Error):
         wire.do_handshake(deadline)

@@ -1,4 +1,4 @@
-"""Findings as somebody reads them, and as a program does."""
+"""The output of findings as text and as JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _INDENT = " " * 9
 
 
 def lines(finding: Finding) -> Iterable[str]:
-    """One step for a person: the sentence first, and under it what was seen, as ``key = value``."""
+    """Yield the lines of one step: its sentence, and then its facts as ``key = value``."""
     mark = "ok" if finding.ok else "FAILED"
     yield f"{mark:<6}  {finding.step.value}, {finding.seconds * 1000:.1f} ms: {finding.sentence}"
     for key, value in finding.facts.items():
@@ -21,17 +21,17 @@ def lines(finding: Finding) -> Iterable[str]:
 
 
 def conclusion(findings: Sequence[Finding]) -> str:
-    """The last line: what it comes to."""
+    """Return the last line, which sums up the findings."""
     first = failed(findings)
     if first is None:
-        return "All is well: this console opens."
+        return "All steps succeeded: this console opens."
     skipped = steps_not_taken(findings)
     after = f" Not tried: {', '.join(skipped)}." if skipped else ""
-    return f"It fails at {first.step.value}: {first.sentence}.{after}"
+    return f"The console fails at {first.step.value}: {first.sentence}.{after}"
 
 
 def as_object(url: ConsoleUrl, findings: Sequence[Finding]) -> dict[str, Any]:
-    """The whole of it for a program."""
+    """Return the findings as a JSON object."""
     first = failed(findings)
     return {
         "url": str(url),
@@ -54,7 +54,7 @@ def as_object(url: ConsoleUrl, findings: Sequence[Finding]) -> dict[str, Any]:
 
 
 def steps_not_taken(findings: Sequence[Finding]) -> list[str]:
-    """The steps that a failure kept us from; TLS is none where the URL has none."""
+    """Return the names of the steps after the last one that was taken."""
     taken = {finding.step for finding in findings}
     last = max((list(Step).index(step) for step in taken), default=-1)
     return [step.value for place, step in enumerate(Step) if place > last]

@@ -1,4 +1,4 @@
-"""What stands between a host's words and somebody's screen: no ticket, no cookie, no terminal escapes."""
+"""The removal of tickets, cookies and terminal escapes from text of a host before it is shown."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from esxiproxy.core.redaction import HIDDEN, is_secret, redact, redact_text
 from esxiproxy.doctor.url import ConsoleUrl
 
 _SPLITS = (re.compile(rb"[/?&;=]+"), re.compile(rb"[?&;]+"), re.compile(rb"[?&;=/+:-]+"))
-"""Where a target is cut into parts that a host may repeat: whole tickets, and pieces of them."""
+"""Patterns that split a target into the parts that a host may repeat: tickets and pieces of tickets."""
 _SHORTEST = 4
-"""A part of the target that is shorter is no ticket, and hiding it would make holes in every sentence."""
+"""Shorter parts of the target are not hidden: they are no tickets and occur in ordinary words."""
 _WORDS = frozenset(
     {"ticket", "mksticket", "sessionticket", "token", "access_token", "auth_token", "password"}
 )
@@ -33,15 +33,15 @@ _SECRET_FIELDS = frozenset(
     }
 )
 _OPEN_FIELDS = ("access-control-", "proxy-authenticate", "sec-websocket-", "www-authenticate")
-"""Fields that have nothing secret in them, whatever their names are like."""
+"""Prefixes of fields that contain no secret, even if the field's name looks like it."""
 _LINK_FIELDS = frozenset({"content-location", "link", "location", "refresh"})
 
 
 class Sanitizer:
-    """Hides one address's secrets, wherever they turn up.
+    """A filter that hides the secrets of one URL in texts.
 
-    Secret is what :func:`esxiproxy.core.redaction.redact` leaves out of the target: a host that repeats the
-    bare ticket in a field, a page or a Close reason does not get it onto the screen either.
+    Secret is what :func:`esxiproxy.core.redaction.redact` removes from the target.  A host may repeat the
+    bare ticket in a field, a page or a Close reason, and it is hidden there as well.
     """
 
     def __init__(self, url: ConsoleUrl) -> None:
@@ -57,17 +57,17 @@ class Sanitizer:
         )
 
     def text(self, text: str) -> str:
-        """A text as it may be shown: one line, printable, without secrets."""
+        """Return a text as one printable line without secrets."""
         for secret in self._secrets:
             text = text.replace(secret, HIDDEN)
         return "".join(char if char.isprintable() else repr(char)[1:-1] for char in redact_text(text))
 
     def facts(self, facts: Mapping[str, Any]) -> dict[str, Any]:
-        """The same for every text in a mapping."""
+        """Return the facts with every text in them sanitized."""
         return {key: self._value(value) for key, value in facts.items()}
 
     def fields(self, fields: Fields) -> list[str]:
-        """A head's fields, ``Name: value``, those that carry secrets without their value."""
+        """Return a head's fields as ``Name: value``, with the values of secret fields hidden."""
         return [self._field(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields]
 
     def _field(self, name: str, value: str) -> str:

@@ -28,18 +28,18 @@ _MODERN = ("TLSv1.2", "TLSv1.3")
 
 
 class TlsFault(Enum):
-    """Why no request can be sent over this connection."""
+    """Reasons why no request can be sent over a connection."""
 
     PLAIN_HTTP = auto()
-    """The host answered in HTTP, or would have."""
+    """The host answers plain HTTP."""
     NO_TLS = auto()
-    """The host speaks something else."""
+    """The host speaks another protocol."""
     SILENT = auto()
     ENDED = auto()
     REFUSED = auto()
-    """The host, or OpenSSL here, did not want it so."""
+    """The host, or OpenSSL here, refused the handshake."""
     OLD = auto()
-    """An older TLS than the proxy speaks unless it is told to: ``tls_profile = old``."""
+    """The host's TLS is so old that the proxy needs ``tls_profile = old`` for it."""
     NO_CERTIFICATE = auto()
     WRONG_PIN = auto()
     UNTRUSTED = auto()
@@ -50,7 +50,7 @@ _OF_IDENTITY = frozenset({TlsFault.WRONG_PIN, TlsFault.UNTRUSTED})
 
 @dataclass(frozen=True, slots=True)
 class TlsReport:
-    """What was seen of a host's TLS; ``problems`` are those of chain and name, even if they do not matter."""
+    """The result of a TLS handshake; ``problems`` of chain and name are listed even if they are accepted."""
 
     fault: TlsFault | None
     detail: str = ""
@@ -62,7 +62,7 @@ class TlsReport:
 
 
 def inspect_tls(url: ConsoleUrl, plain: PlainWire, ca: Path | None, deadline: Deadline) -> TlsReport:
-    """Shake hands with whoever it is, and close.  Raises TLSFileError."""
+    """Perform a lenient handshake, close the connection and return its report.  Raises TLSFileError."""
     errors: list[tuple[int, int]] = []
     connection = client_connection(url, _lenient_context(ca, errors))
     wire = TlsWire(plain, connection)
@@ -74,14 +74,18 @@ def inspect_tls(url: ConsoleUrl, plain: PlainWire, ca: Path | None, deadline: De
 def connect_verified(
     url: ConsoleUrl, plain: PlainWire, trusted: HostVerification, report: TlsReport, deadline: Deadline
 ) -> tuple[TlsReport, TlsWire | None]:
-    """The wire for the request, if the proxy itself would send one; else the report with its fault."""
+    """Connect with the proxy's own TLS and verify the host.
+
+    Return the report and the wire for the request.  If the proxy would refuse the host, the report has the
+    fault and the wire is None.
+    """
     tls = UpstreamTLS(trusted.upstream(url))
     connection = tls.connection()
     wire = TlsWire(plain, connection)
     try:
         if wire.do_handshake(deadline):
             tls.verify_peer(connection)
-            if trusted.verify in CHAINS:  # the proxy knows more authorities than the look did
+            if trusted.verify in CHAINS:  # the proxy may know more authorities than inspect_tls
                 report = replace(report, problems=())
             return report, wire
         fault, detail = TlsFault.ENDED, ""
@@ -101,14 +105,14 @@ def connect_verified(
 
 
 def _is_old(report: TlsReport) -> bool:
-    """Whether what the host agreed to in the lenient look is outside of the intermediate profile."""
+    """Return whether the inspected version and cipher are outside of the intermediate profile."""
     if report.version == "TLSv1.2":
         return report.cipher not in CIPHERS.decode().split(":")
     return report.version not in _MODERN
 
 
 def client_connection(url: ConsoleUrl, context: SSL.Context) -> SSL.Connection:
-    """A client's connection in memory; a name, and no address, goes into SNI (RFC 6066 3)."""
+    """Return a client's TLS connection in memory.  SNI has the host's name, never an address (RFC 6066 3)."""
     connection = SSL.Connection(context, None)
     connection.set_connect_state()
     if not url.literal:
@@ -117,7 +121,7 @@ def client_connection(url: ConsoleUrl, context: SSL.Context) -> SSL.Connection:
 
 
 def _lenient_context(ca: Path | None, errors: list[tuple[int, int]]) -> SSL.Context:
-    """A context that takes anybody, and keeps what OpenSSL says against them."""
+    """Return a context that accepts every certificate and adds OpenSSL's complaints to ``errors``."""
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.set_min_proto_version(SSL.TLS1_VERSION)
     context.set_cipher_list(b"DEFAULT:@SECLEVEL=0")
@@ -139,7 +143,7 @@ def _lenient_context(ca: Path | None, errors: list[tuple[int, int]]) -> SSL.Cont
 
 
 def _failed_handshake(plain: PlainWire, wire: TlsWire, deadline: Deadline) -> TlsReport | None:
-    """Shake hands; the report if that is all there was of it."""
+    """Perform the handshake; return None if it succeeds, else a report with the fault."""
     try:
         if wire.do_handshake(deadline):
             return None

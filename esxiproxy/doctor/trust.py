@@ -1,4 +1,4 @@
-"""Whom the doctor takes for the right host: by a chain and a name, by a pin, or anybody."""
+"""The verification of a host by chain and name, by a pin, or not at all."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _LENGTHS = {"sha1": 40, "sha256": 64}
 
 
 class BadPin(ValueError):
-    """A text that is no pin."""
+    """Raised for a text that is not a pin."""
 
 
 @dataclass(frozen=True, slots=True)
 class HostVerification:
-    """How the host shows who it is, as an upstream's ``verify`` says it."""
+    """The verification of a host, as the ``verify`` key of an upstream describes it."""
 
     verify: Verify = Verify.SYSTEM
     pins: tuple[Pin, ...] = ()
@@ -32,7 +32,7 @@ class HostVerification:
     tls_profile: TLSProfile = TLSProfile.INTERMEDIATE
 
     def upstream(self, url: ConsoleUrl) -> Upstream:
-        """The upstream that a configuration with this trust would make of the URL."""
+        """Return the upstream that a configuration with this verification would have for the URL."""
         return Upstream(
             "upstream",
             url.host,
@@ -46,7 +46,7 @@ class HostVerification:
 
 
 class CertificateProblem(Enum):
-    """What is wrong with a certificate; the value goes on after "the certificate"."""
+    """Faults of a certificate; the value completes a sentence that begins with "the certificate"."""
 
     EXPIRED = "has expired"
     NOT_YET_VALID = "is not valid yet"
@@ -62,7 +62,7 @@ class CertificateProblem(Enum):
 
 
 OF_NAMES = frozenset({CertificateProblem.UNREADABLE, CertificateProblem.NAME})
-"""What is wrong with the names of a certificate, and not with its chain."""
+"""The problems of a certificate's names; all others concern its chain."""
 
 _BY_NUMBER = {
     Codes.ERR_CERT_SIGNATURE_FAILURE: CertificateProblem.BAD_SIGNATURE,
@@ -81,7 +81,10 @@ _BY_NUMBER = {
 
 
 def problems_of(errors: Sequence[tuple[int, int]]) -> tuple[CertificateProblem, ...]:
-    """What OpenSSL's (number, depth) pairs mean, each once, the dates first; 0 is the leaf's depth."""
+    """Return the problems that OpenSSL's (number, depth) pairs mean, each once, those of dates first.
+
+    The depth of the leaf is 0.
+    """
     found = set()
     for number, depth in errors:
         problem = _BY_NUMBER.get(number, CertificateProblem.OTHER)
@@ -94,10 +97,10 @@ def problems_of(errors: Sequence[tuple[int, int]]) -> tuple[CertificateProblem, 
 
 
 def parse_pin(text: str) -> Pin:
-    """``sha256:AA:BB:..`` or ``sha1:..``, or the bare hex of either.  Raises BadPin."""
+    """Parse ``sha256:AA:BB:..`` or ``sha1:..``, or the hex digits of either alone.  Raises BadPin."""
     match = _PIN.fullmatch(text.strip())
     if match is None:
-        raise BadPin("a pin is sha256:AA:BB:.. or sha1:AA:BB:..")
+        raise BadPin("a pin has the form sha256:AA:BB:.. or sha1:AA:BB:..")
     digest = match.group(2).replace(":", "").lower()
     algorithm = (match.group(1) or "").lower().replace("-", "")
     algorithm = algorithm or next((name for name, size in _LENGTHS.items() if size == len(digest)), "")

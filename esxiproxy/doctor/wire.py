@@ -1,4 +1,4 @@
-"""A connection that is read and written with a deadline: plain, or through TLS."""
+"""Blocking connections with a deadline for each read and write, plain and with TLS."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ _GREETING = 1024
 
 
 class Wire(Protocol):
-    """Bytes to and from the host."""
+    """A connection to the host."""
 
     def read(self, deadline: Deadline) -> bytes:
-        """What came, at least one byte; ``b""`` at the end.  Raises TimeoutError or another OSError."""
+        """Return at least one byte, or ``b""`` at the end.  Raises TimeoutError or another OSError."""
 
     def write(self, octets: bytes, deadline: Deadline) -> None:
-        """Send all of it.  Raises TimeoutError or another OSError."""
+        """Send all bytes.  Raises TimeoutError or another OSError."""
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
 
 
 class PlainWire:
-    """A TCP socket.  ``greeting`` is the first that the host said on it."""
+    """A TCP connection.  ``greeting`` are the first bytes that the host sent on it."""
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
@@ -52,9 +52,9 @@ class PlainWire:
 
 
 class TlsWire:
-    """TLS over a plain wire.  OpenSSL works in memory, so that the socket's deadlines hold for it too.
+    """TLS over a plain wire.  OpenSSL works in memory, so that the deadlines of the socket apply to it too.
 
-    What OpenSSL complains about while reading or writing is raised as a ConnectionError with its reason.
+    An error of OpenSSL in ``read`` or ``write`` is raised as a ConnectionError with OpenSSL's reason.
     """
 
     def __init__(self, plain: PlainWire, connection: SSL.Connection) -> None:
@@ -62,7 +62,10 @@ class TlsWire:
         self._connection = connection
 
     def do_handshake(self, deadline: Deadline) -> bool:
-        """TLS's handshake; False when the host ended the connection.  Raises SSL.Error and OSErrors."""
+        """Perform the TLS handshake; return False if the host ended the connection.
+
+        Raises SSL.Error, TimeoutError or another OSError.
+        """
         while True:
             try:
                 self._connection.do_handshake()
@@ -73,7 +76,7 @@ class TlsWire:
                     return False
                 self._connection.bio_write(octets)
             except SSL.Error:
-                # The alert that says why is worth sending, and it is no matter if it cannot be.
+                # Send the alert with the reason if possible.
                 with contextlib.suppress(OSError):
                     self._flush(deadline)
                 raise
@@ -91,7 +94,7 @@ class TlsWire:
                 self._flush(deadline)
                 octets = self._plain.read(deadline)
                 if not octets:
-                    return b""  # without close_notify: to us an end is an end
+                    return b""  # a missing close_notify is ignored
                 self._connection.bio_write(octets)
             except SSL.Error as error:
                 raise ConnectionError(reason_of(error)) from error

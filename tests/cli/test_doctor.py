@@ -51,7 +51,7 @@ def test_a_wrong_url_is_not_repeated(capsys: pytest.CaptureFixture[str]) -> None
     """2, and the ticket in it stays hidden."""
     outcome = examine(f"http://esxi1{TARGET}")
     assert outcome.status == 2 and outcome.out == ""
-    assert "begins with http://, a WebSocket's with ws://" in outcome.err
+    assert "begins with http://; use ws:// for a WebSocket" in outcome.err
 
 
 def test_a_ticket_is_told_to_be_spent() -> None:
@@ -69,7 +69,7 @@ def test_the_output_for_a_person() -> None:
     lines = outcome.out.splitlines()
     assert outcome.status == 0
     assert lines[0] == f"ws://127.0.0.1:{server.port}/ticket/***"
-    assert lines[-1] == "All is well: this console opens."
+    assert lines[-1] == "All steps succeeded: this console opens."
     assert any(line.startswith("ok      first frame, ") and "RFB 003.008" in line for line in lines)
     assert "         rfb = 003.008" in lines
 
@@ -77,7 +77,9 @@ def test_the_output_for_a_person() -> None:
 def test_the_conclusion_of_a_failure() -> None:
     """Which step, why, and what was not tried."""
     outcome = examine(f"wss://127.0.0.1:{free_port()}{TARGET}", json_out=False)
-    assert outcome.out.splitlines()[-1].startswith("It fails at tcp: 127.0.0.1 refused the connection")
+    assert outcome.out.splitlines()[-1].startswith(
+        "The console fails at tcp: 127.0.0.1 refused the connection"
+    )
     assert outcome.out.splitlines()[-1].endswith(
         "Not tried: tls, handshake, subprotocol, first frame, ping, close."
     )

@@ -94,34 +94,34 @@ def redirect(connection: Connection) -> None:
 PLAIN_HOSTS: list[tuple[str, Script, int, str]] = [
     ("403", refuse("403 Forbidden", b"used up"), 13, "the ticket was used already"),
     ("404", refuse("404 Not Found"), 13, "nothing is served at this path"),
-    ("426", refuse("426 Upgrade Required"), 13, "takes the Upgrade field away"),
+    ("426", refuse("426 Upgrade Required"), 13, "removes the Upgrade field"),
     ("200", refuse("200 OK", b"<html>"), 13, "served a page and opened no WebSocket"),
     ("302", redirect, 13, "a redirect to https://sso.example/login"),
-    ("302 to TLS", redirect, 13, "the service wants TLS. Take wss:// in the URL"),
-    ("401", refuse("401 Unauthorized"), 13, "wants to know who asks"),
+    ("302 to TLS", redirect, 13, "the service requires TLS. Use wss:// in the URL"),
+    ("401", refuse("401 Unauthorized"), 13, "it requires authentication"),
     ("503", refuse("503 Service Unavailable"), 13, "too many connections"),
     ("599", refuse("599 Whatever"), 13, "answered 599 Whatever instead of 101"),
     ("wrong accept", wrong_accept, 13, "a wrong Sec-WebSocket-Accept"),
     ("101 without Upgrade", answer(switching("X-A: b")), 13, "101 without Upgrade: websocket"),
     ("six 102", answer(b"HTTP/1.1 102 Processing\r\n\r\n" * 6), 13, "more than 5 interim answers"),
-    ("silent", silent, 13, "stayed silent: no answer within"),
+    ("silent", silent, 13, "did not answer the request within"),
     ("closes at once", leave, 13, "the connection without an answer"),
     ("closes on the request", drops_before_answer, 13, "closed the connection without an answer"),
     ("403 after empty lines", answer(b"\r\n\r\nHTTP/1.1 403 Forbidden\r\n\r\n"), 13, "the ticket was used"),
-    ("nine empty lines", answer(b"\r\n" * 9 + b"HTTP/1.1 403 Forbidden\r\n\r\n"), 13, "no HTTP/1.1"),
+    ("nine empty lines", answer(b"\r\n" * 9 + b"HTTP/1.1 403 Forbidden\r\n\r\n"), 13, "is not HTTP/1.1"),
     ("cut after an empty line", answer(b"\r\nHTTP/1.1 101 Swit"), 13, "stopped within its head"),
-    ("endless head", endless_head, 13, "a head that does not end: more than 16 KiB"),
+    ("endless head", endless_head, 13, "has a head of more than 16 KiB"),
     ("half a head", answer(b"HTTP/1.1 101 Switching"), 13, "stopped within its head"),
     (
         "garbage",
         answer(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"),
         13,
-        "no HTTP/1.1: it began with 'SSH-2.0-OpenSSH_9.2'",
+        "is not HTTP/1.1: it began with 'SSH-2.0-OpenSSH_9.2'",
     ),
     ("VMware's port 902", answer(b"220 VMware Authentication Daemon"), 13, "'220 VMware Authentication"),
     ("no subprotocol", chooses(""), 14, "chose no subprotocol, and binary was offered"),
     ("unoffered subprotocol", chooses("vmware-vvc"), 14, "chose the subprotocol vmware-vvc, which was not"),
-    ("silent after 101", hangs_after_101, 15, "opened the WebSocket and stayed silent"),
+    ("silent after 101", hangs_after_101, 15, "opened the WebSocket and sent no frame within"),
     (
         "Close after 101",
         closes,
@@ -182,7 +182,7 @@ def test_nothing_listens() -> None:
     port = free_port()
     outcome = examine(http(port))
     assert outcome.status == 11
-    assert f"127.0.0.1 refused the connection: nothing listens on port {port}" in outcome.sentence
+    assert f"127.0.0.1 refused the connection: no service listens on port {port}" in outcome.sentence
     assert outcome.step("tcp")["facts"]["attempts"] == ["127.0.0.1 refused"]
 
 
@@ -197,7 +197,7 @@ def test_a_black_hole() -> None:
             client.connect_ex(listening.getsockname())
         outcome = examine(https(listening.getsockname()[1]), timeout=SHORT)
     assert outcome.status == 11
-    assert "timed out: nobody answered within 0.3 s" in outcome.sentence
+    assert "timed out: no answer within 0.3 s" in outcome.sentence
     assert "firewall" in outcome.sentence
 
 
@@ -206,7 +206,7 @@ def test_an_unreachable_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect_ex", lambda *_: errno.ENETUNREACH)
     outcome = examine(f"ws://192.0.2.1{TARGET}")
     assert outcome.status == 11
-    assert "192.0.2.1 is unreachable from here" in outcome.sentence
+    assert "192.0.2.1 is unreachable from this machine" in outcome.sentence
 
 
 def says_400(connection: Connection) -> None:
@@ -224,7 +224,7 @@ def test_plain_http_on_the_tls_port(upstream: StartUpstream, to_tls: Script) -> 
 
     outcome = examine(https(upstream(script).port), timeout=SHORT)
     assert outcome.status == 12
-    assert "speaks plain HTTP, not TLS: take ws://" in outcome.sentence
+    assert "speaks plain HTTP, not TLS: use ws://" in outcome.sentence
 
 
 def test_another_service_on_the_tls_port(upstream: StartUpstream) -> None:
@@ -250,7 +250,7 @@ def test_tls_on_the_plain_port(upstream: StartUpstream, good: Certificate) -> No
     """13: what came back is a TLS alert."""
     outcome = examine(http(upstream(silent, good).port), timeout=SHORT)
     assert outcome.status == 13
-    assert "speaks TLS, and the request came to it in plain: take wss://" in outcome.sentence
+    assert "expects TLS, and the URL has ws://: use wss://" in outcome.sentence
 
 
 def refused_certificate(
@@ -265,7 +265,7 @@ def refused_certificate(
     facts = outcome.step("tls")["facts"]
     assert facts["pin"] == [f"sha256:{certificate.sha256}", f"sha1:{certificate.sha1}"]
     assert facts["request_sent"] is False
-    assert "the request was not sent, since its path is the secret" in outcome.sentence
+    assert "the request was not sent, because its path is secret" in outcome.sentence
     return str(outcome.sentence)
 
 
@@ -326,7 +326,7 @@ def test_a_wrong_pin(upstream: StartUpstream, good: Certificate) -> None:
     wrong = "sha256:" + ":".join(["AB"] * 32)
     sentence = refused_certificate(upstream, good, "--pin", wrong)
     assert "the pin is wrong" in sentence
-    assert f"Pinned is {wrong}, shown is sha256:{good.sha256}" in sentence
+    assert f"The pin is {wrong}, the certificate's is sha256:{good.sha256}" in sentence
 
 
 def test_everything_that_is_wrong_with_a_certificate(upstream: StartUpstream, tmp_path: Path) -> None:

@@ -161,7 +161,7 @@ def test_a_first_frame_that_is_no_rfb(upstream: StartUpstream) -> None:
     outcome = examine(f"ws://127.0.0.1:{upstream(sends(frame(BINARY, bytes(200_000)))).port}/")
     assert outcome.status == 0
     assert outcome.step("first frame")["facts"]["length"] == 200_000
-    assert "no RFB version" in outcome.step("first frame")["sentence"]
+    assert "not an RFB version" in outcome.step("first frame")["sentence"]
 
 
 def test_a_ping_and_a_close_without_an_answer(upstream: StartUpstream) -> None:
@@ -196,8 +196,8 @@ def test_nginx_with_tls(authority: Authority, good: Certificate) -> None:
     )
     with Nginx(text):
         assert "answered 404" in examine(f"wss://127.0.0.1:{secure}/x", "--ca", str(authority.path)).sentence
-        assert "take wss://" in examine(f"ws://127.0.0.1:{secure}/x").sentence
-        assert "take ws://" in examine(f"wss://127.0.0.1:{plain}/x").sentence
+        assert "use wss://" in examine(f"ws://127.0.0.1:{secure}/x").sentence
+        assert "use ws://" in examine(f"wss://127.0.0.1:{plain}/x").sentence
 
 
 def test_qemu() -> None:

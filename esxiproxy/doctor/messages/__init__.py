@@ -1,1 +1,1 @@
-"""What the doctor says: what happened, where, and what to change.  Texts only; nothing here asks anybody."""
+"""Messages of the doctor: what happened, where, and what to change."""

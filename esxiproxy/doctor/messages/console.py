@@ -1,4 +1,4 @@
-"""Sentences on what the console does once it is open."""
+"""Messages about the open WebSocket."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CLOSE_CODES = {
 
 
 def first_frame(url: ConsoleUrl, seen: FirstFrame, closed: tuple[int, str] | None, timeout: float) -> str:
-    """On what came first; ``closed`` is the host's Close, if it came."""
+    """Describe the first frame; ``closed`` is the host's Close if it sent one."""
     where = url.place
     match seen.fault:
         case None:
@@ -31,47 +31,46 @@ def first_frame(url: ConsoleUrl, seen: FirstFrame, closed: tuple[int, str] | Non
             assert closed is not None
             return (
                 f"{where} closed the WebSocket right after the 101, with {close(closed)}. The console "
-                "does not start: check that the virtual machine runs, and how many consoles it has open "
-                "(RemoteDisplay.maxConnections)"
+                "does not start: check that the virtual machine is running and how many of its consoles "
+                "are open (RemoteDisplay.maxConnections)"
             )
         case ConsoleFault.SILENT:
             return (
-                f"{where} opened the WebSocket and stayed silent: no frame within {timeout:g} s, and an RFB "
-                "server speaks first. Check that the virtual machine runs; another subprotocol may be wanted"
+                f"{where} opened the WebSocket and sent no frame within {timeout:g} s. An RFB server sends "
+                "first: check that the virtual machine is running, or try another subprotocol"
             )
         case ConsoleFault.VIOLATION:
             return (
-                f"{where} broke the WebSocket protocol: it sent {seen.detail}. Something in between "
-                "changes the stream, or this is no ESXi host: go to the host directly"
+                f"{where} violated the WebSocket protocol: it sent {seen.detail}. A proxy in between "
+                "changes the stream, or this is not an ESXi host: connect to the host directly"
             )
         case _:
             how = "reset" if seen.fault is ConsoleFault.RESET else "dropped"
             return (
                 f"{where} {how} the connection right after the 101, without a Close. The console does not "
-                "start, or something in between cuts it: check the virtual machine, its log (vmware.log) "
-                "and firewalls"
+                "start, or a proxy or firewall closes the connection: check the virtual machine, its log "
+                "(vmware.log) and the firewalls"
             )
 
 
 def ping(answered: bool, waited: float) -> str:
-    """On whether a Ping is answered."""
+    """Describe whether a Ping was answered."""
     if answered:
-        return "a ping was answered: upstream_ping_interval may be used for this host"
+        return "the host answered a ping: upstream_ping_interval can be used for it"
     return (
-        f"a ping was not answered within {waited:g} s; ESXi answers none either: leave "
-        "upstream_ping_interval off"
+        f"the host did not answer a ping within {waited:g} s, as ESXi does: leave upstream_ping_interval off"
     )
 
 
 def closing(answered: bool, closed: tuple[int, str] | None, waited: float) -> str:
-    """On the closing handshake."""
+    """Describe the closing handshake."""
     if answered and closed is not None:
-        return f"closed, the host's Close has {close(closed)}"
-    return f"our Close was not answered within {waited:g} s, so TCP was closed; the proxy does the same"
+        return f"the WebSocket is closed; the host's Close has {close(closed)}"
+    return f"the host did not answer the Close within {waited:g} s, so TCP was closed, as the proxy does"
 
 
 def close(closed: tuple[int, str]) -> str:
-    """A Close's code and reason."""
+    """Return the code and reason of a Close as text."""
     code, reason = closed
     meaning = f" ({_CLOSE_CODES[code]})" if code in _CLOSE_CODES else ""
     return f"code {code}{meaning}" + (f" and the reason “{reason}”" if reason else "")
@@ -82,4 +81,4 @@ def _received(where: str, seen: FirstFrame) -> str:
     kind = f"a {OPCODES[seen.frame.opcode]} frame of {seen.frame.length} bytes"
     if seen.rfb:
         return f"{where} sent {kind}: RFB {seen.rfb}, a console"
-    return f"{where} sent {kind}, which is no RFB version: another kind of console, or none (noVNC needs RFB)"
+    return f"{where} sent {kind}, which is not an RFB version: noVNC cannot show this console"

@@ -1,4 +1,4 @@
-"""Sentences on TLS and on who the host is."""
+"""Messages about TLS and the host's certificate."""
 
 from __future__ import annotations
 
@@ -9,45 +9,48 @@ from esxiproxy.doctor.trust import OF_NAMES, CertificateProblem, HostVerificatio
 from esxiproxy.doctor.url import ConsoleUrl
 from esxiproxy.net.tls.errors import DNS_NAME_SUFFIX
 
-NOT_SENT = "the request was not sent, since its path is the secret"
+NOT_SENT = "the request was not sent, because its path is secret"
 _LISTED = 8
 
 
 def tls(url: ConsoleUrl, report: TlsReport, trust: HostVerification, timeout: float) -> str:
-    """On a TLS handshake and the certificate that was seen in it."""
+    """Describe a TLS handshake and the host's certificate."""
     where = url.place
     match report.fault:
         case None:
             return _verified(url, report, trust)
         case TlsFault.PLAIN_HTTP:
             return (
-                f"{where} speaks plain HTTP, not TLS: take ws:// in the URL, or the port on which the host "
+                f"{where} speaks plain HTTP, not TLS: use ws:// in the URL, or the port on which the host "
                 "speaks TLS (443 on ESXi)"
             )
         case TlsFault.NO_TLS:
             return (
-                f"{where} speaks no TLS: it began with {greeting(report.greeting)}. Some other service "
-                "listens there: check the port (443 on ESXi)"
+                f"{where} speaks no TLS: it began with {greeting(report.greeting)}. Another service "
+                "listens on this port: check the port (443 on ESXi)"
             )
         case TlsFault.SILENT:
             return (
-                f"{where} took the connection and did not answer the TLS handshake within {timeout:g} s. "
-                "Either it speaks no TLS on this port, or it hangs: check the port, then the host's services"
+                f"{where} accepted the connection and did not answer the TLS handshake within {timeout:g} s. "
+                "The host speaks no TLS on this port, or it hangs: check the port, then the host's services"
             )
         case TlsFault.ENDED:
             why = f" ({report.detail})" if report.detail else ""
             return (
-                f"{where} closed the connection during the TLS handshake{why}. It speaks no TLS on this "
-                "port, or has too many connections (ESXi has 128), or a firewall cuts them: check the "
-                "port first"
+                f"{where} closed the connection during the TLS handshake{why}. The host speaks no TLS on "
+                "this port or has too many connections (ESXi allows 128), or a firewall closes them: check "
+                "the port first"
             )
         case TlsFault.NO_CERTIFICATE:
-            return f"{where} showed no certificate: nobody can know who it is. Give it one; {NOT_SENT}"
+            return (
+                f"{where} sent no certificate, so it cannot be verified. Install a certificate on the host; "
+                f"{NOT_SENT}"
+            )
         case TlsFault.OLD:
             return (
-                f"{where} speaks {report.version} only, with {report.cipher}. By default the proxy speaks TLS "
-                "1.2 and 1.3 with ECDHE. Update the host or enable these there, or write tls_profile = old in "
-                f"its [upstream] section (here --tls-profile old); {NOT_SENT}"
+                f"{where} speaks {report.version} only, with {report.cipher}. By default the proxy speaks "
+                "TLS 1.2 and 1.3 with ECDHE. Update the host or enable these there, or write "
+                f"tls_profile = old in its [upstream] section (here --tls-profile old); {NOT_SENT}"
             )
         case TlsFault.WRONG_PIN:
             return _wrong_pin(where, report, trust)
@@ -55,14 +58,14 @@ def tls(url: ConsoleUrl, report: TlsReport, trust: HostVerification, timeout: fl
             return _untrusted(url, report, trust)
         case _:
             return (
-                f"{where} and the proxy's TLS found no agreement: {report.detail}. Check which versions and "
-                "ciphers the host offers (TLS 1.2 or 1.3, ECDHE, http/1.1 as ALPN), and whether it wants a "
-                "client certificate"
+                f"the TLS handshake with {where} failed: {report.detail}. Check which versions and ciphers "
+                "the host offers (TLS 1.2 or 1.3, ECDHE, http/1.1 as ALPN), and whether it requires a client "
+                "certificate"
             )
 
 
 def chain(problems: tuple[CertificateProblem, ...], trust: HostVerification) -> str:
-    """Whether the chain verifies, and why not, for the facts."""
+    """Return whether the chain verifies, or why not, as text for the facts."""
     against = f"the authorities in {trust.ca}" if trust.ca else "the system's authorities"
     wrong = [problem.value for problem in problems if problem not in OF_NAMES]
     if wrong:
@@ -71,7 +74,7 @@ def chain(problems: tuple[CertificateProblem, ...], trust: HostVerification) -> 
 
 
 def greeting(octets: bytes) -> str:
-    """The first bytes that somebody sent, for a sentence."""
+    """Return the first line that a host sent, quoted for a message."""
     return repr(octets[:40].partition(b"\r\n")[0])[1:]
 
 
@@ -79,8 +82,8 @@ def _verified(url: ConsoleUrl, report: TlsReport, trust: HostVerification) -> st
     spoken = f"{report.version} with {report.cipher}"
     if trust.verify is Verify.NONE:
         if not report.problems:
-            return f"{spoken}; the certificate is all right, and --insecure would not be needed"
-        return f"{spoken}; {_problems(url, report, trust)}, and goes unverified since --insecure says so"
+            return f"{spoken}; the certificate is valid, and --insecure is not needed"
+        return f"{spoken}; {_problems(url, report, trust)}, and is accepted because of --insecure"
     if trust.verify is Verify.PIN:
         late = report.problems and report.problems[0] is CertificateProblem.EXPIRED
         return f"{spoken}; the certificate is the pinned one" + (" (it has expired)" if late else "")
@@ -94,9 +97,9 @@ def _wrong_pin(where: str, report: TlsReport, trust: HostVerification) -> str:
     algorithms = {pin.algorithm for pin in trust.pins}
     shown = " and ".join(str(pin) for pin in certificate.pins if pin.algorithm in algorithms)
     return (
-        f"{where} shows another certificate than the pinned one: the pin is wrong, or this is another "
-        f"host. Pinned is {wanted}, shown is {shown}. If the certificate was renewed, take the new pin "
-        "(ask the host itself: openssl x509 -in /etc/vmware/ssl/rui.crt -noout -fingerprint -sha256); "
+        f"the certificate of {where} is not the pinned one: the pin is wrong, or this is another host. The "
+        f"pin is {wanted}, the certificate's is {shown}. If the certificate was renewed, use the new pin (to "
+        "see it, on the host: openssl x509 -in /etc/vmware/ssl/rui.crt -noout -fingerprint -sha256); "
         f"{NOT_SENT}"
     )
 
@@ -112,7 +115,7 @@ def _untrusted(url: ConsoleUrl, report: TlsReport, trust: HostVerification) -> s
 
 
 def _problems(url: ConsoleUrl, report: TlsReport, trust: HostVerification) -> str:
-    """The certificate of HOST has expired (2020-..) and is for another name (..)."""
+    """Return one clause about all problems: the certificate of HOST has expired .. and is for .."""
     certificate = report.certificate
     assert certificate is not None
     parts = [_problem(problem, url, certificate, trust) for problem in report.problems]
@@ -141,7 +144,7 @@ def _problem(
 
 
 def _remedy(url: ConsoleUrl, report: TlsReport) -> str:
-    """What would make the certificate good; the pin, which needs nothing of the kind, is the other way."""
+    """Return the beginning of a sentence that says how to make the certificate valid."""
     problems = report.problems
     if CertificateProblem.EXPIRED in problems or CertificateProblem.AUTHORITY_EXPIRED in problems:
         return "Renew it, or "
