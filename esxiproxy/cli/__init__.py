@@ -1,1 +1,1 @@
-"""The ``esxiproxy`` command: one file a subcommand."""
+"""The ``esxiproxy`` command: one module for each subcommand."""

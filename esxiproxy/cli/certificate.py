@@ -1,4 +1,4 @@
-"""``esxiproxy certificate``: a self-signed certificate, for a first try and for tests."""
+"""``esxiproxy certificate``: creates self-signed certificates for a first try and for tests."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from pathlib import Path
 from esxiproxy.sim.certificate import load_or_make
 
 NAME = "certificate"
-HELP = "make a self-signed certificate for localhost, for a first try"
+HELP = "create a self-signed certificate for localhost, for a first try"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """FILE.crt ..., each with FILE.key beside it."""
-    parser.add_argument("file", nargs="+", type=Path, help="the certificate; its key goes beside it, as .key")
+    """Declare the arguments."""
+    parser.add_argument(
+        "file", nargs="+", type=Path, help="the certificate's file; its key is written next to it as .key"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Make what is missing; 1 when a file cannot be written or read."""
+    """Create the missing files; return 1 if a file cannot be written or read."""
     for path in arguments.file:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

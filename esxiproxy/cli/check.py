@@ -1,4 +1,4 @@
-"""``esxiproxy check``: everything that is wrong with a configuration, without binding anything."""
+"""``esxiproxy check``: lists all problems of a configuration without binding a port."""
 
 from __future__ import annotations
 
@@ -13,26 +13,25 @@ NAME = "check"
 HELP = "check configuration files"
 
 _DESCRIPTION = """\
-Reads each file as the proxy would and says everything that is wrong with it, one
-problem a line on standard error, or on standard output that it is ok. A warning is
-about a file that can be used, and opens more than it seems to. Nothing is bound, no
-upstream is asked.
+Reads each file as the proxy does and prints its problems on standard error, one per
+line, or "ok" on standard output. A file with warnings can be used, but allows more
+than it seems to. No port is bound and no upstream is contacted.
 """
 _EPILOG = (
-    "exit status: 0 all files can be used, 1 there are problems (with --strict: or warnings), 2 wrong usage"
+    "exit status: 0 all files are valid, 1 there are problems (with --strict: or warnings), 2 wrong usage"
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
+    """Declare the arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
-    parser.add_argument("--strict", action="store_true", help="take a warning for an error")
+    parser.add_argument("--strict", action="store_true", help="treat warnings as errors")
     parser.add_argument("files", nargs="+", metavar="FILE", help="an INI file, such as conf/proxy.ini")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """0, or 1 when a file has problems."""
+    """Check the files; return 0, or 1 if a file has problems."""
     return max([_check(file, arguments.strict) for file in arguments.files])
 
 

@@ -1,4 +1,4 @@
-"""`esxiproxy doctor URL`: why a console does not open."""
+"""``esxiproxy doctor URL``: finds the reason why a console does not open."""
 
 from __future__ import annotations
 
@@ -18,41 +18,41 @@ from esxiproxy.doctor.url import BadUrl, ConsoleUrl
 from esxiproxy.net.tls.pem import TLSFileError, read_certificates
 
 NAME = "doctor"
-HELP = "say why a console does not open"
+HELP = "find the reason why a console does not open"
 USAGE_STATUS = 2
 
 _DESCRIPTION = """\
-Takes every step on the way to a console, says how long each took and what was
-seen, and what to change when one fails. The request, whose path is the secret,
-goes out over TLS only when the host is the one that was meant: its chain and its
-name verify, or --pin matches, or --insecure asks no questions.
+Performs every step of a console's connection and prints the duration and the facts
+of each, and what to change if a step fails. The path of the request is secret. Over
+TLS the request is sent only to a verified host: its chain and name verify, or --pin
+matches, or --insecure switches verification off.
 
-A ticket is spent by asking: fetch a fresh one for the console itself. Give - and
-the URL on standard input, and the ticket does not stand in the process list:
+The request uses up the ticket in the URL: request a new one for the console itself.
+Give - and the URL on standard input to keep the ticket out of the process list:
 
     echo wss://esxi1.example/ticket/... | esxiproxy doctor -
 """
 _EPILOG = """\
 exit status:
-  0   all is well
+  0   all steps succeeded
   2   wrong usage
   10  DNS           the host's name has no address
-  11  TCP           no address takes the connection
-  12  TLS           no TLS there, or not the host that was meant
-  13  handshake     the answer is no right 101
-  14  subprotocol   none of the offered was chosen, or another one
-  15  first frame   the console says nothing, or ends
-Whether a ping and the Close are answered is told, and fails nothing.
+  11  TCP           no address accepts the connection
+  12  TLS           the port speaks no TLS, or the host's certificate is rejected
+  13  handshake     the answer is not a valid 101
+  14  subprotocol   the host chose none of the offered subprotocols
+  15  first frame   the console sends nothing, or closes the connection
+The answers to a ping and to the Close are shown and do not change the exit status.
 """
 _SUBPROTOCOL = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
 class UsageError(ValueError):
-    """Arguments that cannot be meant."""
+    """Raised for arguments that are invalid or contradict each other."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
+    """Declare the arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     add = parser.add_argument
@@ -61,31 +61,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--subprotocol",
         action="append",
         metavar="NAME",
-        help="offer this one, may be repeated; none offers none (binary)",
+        help="offer this subprotocol, or no subprotocol for none; may be repeated (binary)",
     )
     trust = parser.add_mutually_exclusive_group()
     trust.add_argument(
         "--pin",
         action="append",
         metavar="sha256:AA:BB:..",
-        help="the host's certificate has this thumbprint, or sha1:..; may be repeated",
+        help="accept only a certificate with this thumbprint, or sha1:..; may be repeated",
     )
-    trust.add_argument("--ca", type=Path, metavar="FILE", help="trust these authorities, not the system's")
     trust.add_argument(
-        "--insecure", action="store_true", help="send the request, ticket and all, to whoever is there"
+        "--ca", type=Path, metavar="FILE", help="trust these authorities instead of the system's"
+    )
+    trust.add_argument(
+        "--insecure", action="store_true", help="send the request with its ticket to an unverified host"
     )
     add(
         "--tls-profile",
         choices=[profile.value for profile in TLSProfile],
         default=TLSProfile.INTERMEDIATE.value,
-        help="the tls_profile of the upstream's section (%(default)s)",
+        help="TLS versions and ciphers, as the tls_profile key of an upstream (%(default)s)",
     )
-    add("--timeout", type=float, default=5.0, metavar="SECONDS", help="of each step (%(default)s)")
+    add("--timeout", type=float, default=5.0, metavar="SECONDS", help="time limit of each step (%(default)s)")
     add("--json", action="store_true", help="print one JSON object")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Examine; the exit status says which step failed."""
+    """Diagnose the console; return the exit status of the step that failed, or 0."""
     try:
         url = ConsoleUrl.parse(sys.stdin.readline() if arguments.url == "-" else arguments.url)
         diagnosis = Diagnosis(url, options_from(arguments))
@@ -106,9 +108,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def options_from(arguments: argparse.Namespace) -> DoctorOptions:
-    """What the arguments ask for.  Raises UsageError, BadPin or TLSFileError."""
+    """Return the options in the arguments.  Raises UsageError, BadPin or TLSFileError."""
     if not 0 < arguments.timeout <= 3600:
-        raise UsageError("--timeout has to lie between 0 and 3600 seconds")
+        raise UsageError("--timeout must be above 0 and at most 3600 seconds")
     trust = replace(_trust(arguments), tls_profile=TLSProfile(arguments.tls_profile))
     return DoctorOptions(_subprotocols(arguments.subprotocol), trust, arguments.timeout)
 
@@ -119,7 +121,7 @@ def _subprotocols(named: list[str] | None) -> tuple[str, ...]:
     names = [name.strip() for text in named for name in text.split(",")]
     if "none" in names:
         if len(names) > 1:
-            raise UsageError("--subprotocol none goes with no other one")
+            raise UsageError("--subprotocol none cannot be combined with another one")
         return ()
     if not all(map(_SUBPROTOCOL.fullmatch, names)) or len(set(names)) != len(names):
         raise UsageError("--subprotocol takes names without spaces, each once")
@@ -133,20 +135,20 @@ def _trust(arguments: argparse.Namespace) -> HostVerification:
         texts = [text for argument in arguments.pin for text in argument.split(",")]
         return HostVerification(Verify.PIN, tuple(map(parse_pin, texts)))
     if arguments.ca:
-        read_certificates(arguments.ca)  # a file that is no use is told before the ticket is spent
+        read_certificates(arguments.ca)  # reports an unusable file before the ticket is used
         return HostVerification(Verify.CA, ca=arguments.ca)
     return HostVerification()
 
 
 def _warn(listed: bool) -> None:
-    """On standard error, so that the JSON stays JSON."""
+    """Print warnings about the ticket on standard error, so that standard output stays JSON."""
     print(
-        "esxiproxy doctor: asking spends the ticket in this URL: fetch a fresh one for the console itself.",
+        "esxiproxy doctor: this uses up the ticket in the URL; request a new one for the console itself.",
         file=sys.stderr,
     )
     if listed:
         print(
-            "esxiproxy doctor: everybody on this machine can read it in the process list: give - and the URL "
-            "on standard input next time.",
+            "esxiproxy doctor: the process list shows the ticket to every user of this machine; next time "
+            "give - and the URL on standard input.",
             file=sys.stderr,
         )

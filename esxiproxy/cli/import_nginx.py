@@ -1,4 +1,4 @@
-"""``esxiproxy import-nginx``: an nginx configuration as one of ours."""
+"""``esxiproxy import-nginx``: converts an nginx configuration."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from esxiproxy.nginx.source import SourceError
 from esxiproxy.nginx.translation import translate
 
 NAME = "import-nginx"
-HELP = "print the configuration that an nginx.conf amounts to"
+HELP = "convert an nginx configuration"
 
 _DESCRIPTION = """\
-Reads an nginx configuration with its includes and prints the equivalent INI. What
-cannot be carried over is named on standard error, with its file and line, and is not
-guessed: a server that would let more through than nginx did is left out.
+Reads an nginx configuration with its includes and prints the equivalent INI file.
+Directives that cannot be converted are listed on standard error with file and line.
+A server that would allow more than it does in nginx is omitted.
 """
 _EPILOG = """\
-exit status: 0 everything is carried over, 1 something is not, or a thumbprint has to be
-filled in, 2 wrong usage, or no nginx configuration
+exit status: 0 everything is converted, 1 a directive is not, or a thumbprint has to be
+filled in, 2 wrong usage, or the file is not an nginx configuration
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
+    """Declare the arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     parser.add_argument("file", metavar="FILE", help="nginx.conf, or a file with server blocks")
     parser.add_argument(
         "--keep-insecure",
         action="store_true",
-        help="verify = none for upstreams that nginx did not verify, in place of verify = pin",
+        help="write verify = none instead of verify = pin for upstreams that nginx does not verify",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print it; the exit status says whether it is everything."""
+    """Print the converted configuration; return 1 if it is incomplete, 2 if there is none."""
     try:
         translation = translate(arguments.file, arguments.keep_insecure)
     except SourceError as error:

@@ -1,4 +1,4 @@
-"""The ``esxiproxy`` command: finds the subcommand and runs it."""
+"""The ``esxiproxy`` command, which runs a subcommand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from esxiproxy.core.redaction import redact_text
 
 
 class Subcommand(Protocol):
-    """What a module of this package offers."""
+    """The interface of a subcommand's module."""
 
     NAME: str
     HELP: str
@@ -21,11 +21,11 @@ class Subcommand(Protocol):
         """Declare the arguments."""
 
     def run(self, arguments: argparse.Namespace) -> int:
-        """Do it; the exit status."""
+        """Run the subcommand and return the exit status."""
 
 
 class _Parser(argparse.ArgumentParser):
-    """Repeats what it does not understand, but not a ticket in it."""
+    """An argument parser that hides tickets in its error messages."""
 
     def error(self, message: str) -> NoReturn:
         super().error(redact_text(message))
@@ -35,7 +35,7 @@ SUBCOMMANDS: tuple[Subcommand, ...] = (check, reload, certificate, doctor, sim, 
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit status of a command line; one that nobody understands ends with SystemExit(2)."""
+    """Run a command line and return its exit status.  Raises SystemExit(2) for invalid arguments."""
     parser = _Parser(
         prog="esxiproxy",
         description="A WebSocket console proxy for VMware ESXi.",

@@ -1,4 +1,4 @@
-"""`esxiproxy sim`: the simulated ESXi host alone, for a demo or for somebody's CI."""
+"""``esxiproxy sim``: runs the simulated ESXi host alone, for demonstrations and CI."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ NAME = "sim"
 HELP = "run a simulated ESXi host until SIGTERM or SIGINT"
 
 _DESCRIPTION = """\
-A host with tickets, limits, subprotocols and faults on demand, and a console that
-shows a clock. When it is ready it prints one line of JSON: its ws and wss URLs, and
-its certificate with both thumbprints. GET /sim/ticket gives a ticket.
+Simulates a host with tickets, limits, subprotocols and faults on demand, and a console
+that shows a clock. When the host is ready, the command prints one line of JSON: the ws
+and wss URLs, and the certificate with both thumbprints. GET /sim/ticket returns a ticket.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Everything that the host has an option for."""
+    """Declare the arguments."""
     parser.description = _DESCRIPTION
     add_host_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until told to stop; 2 when the options contradict each other, 1 when it cannot listen."""
+    """Serve until SIGTERM or SIGINT; return 2 for contradictory options, 1 if a port cannot be bound."""
     try:
         options = options_of(arguments)
     except ValueError as error:

@@ -58,7 +58,7 @@ def test_a_ticket_is_told_to_be_spent() -> None:
     """First, on standard error; not where there is none; the process list only when it is in it."""
     port = free_port()
     told = examine(f"ws://127.0.0.1:{port}{TARGET}")
-    assert "asking spends the ticket" in told.err and "process list" not in told.err
+    assert "this uses up the ticket" in told.err and "process list" not in told.err
     assert examine(f"ws://127.0.0.1:{port}/console").err == ""
 
 
@@ -108,6 +108,6 @@ def test_the_url_from_standard_input_of_a_process() -> None:
 def test_the_command_knows_doctor_and_sim(capsys: pytest.CaptureFixture[str]) -> None:
     """`esxiproxy doctor` and `esxiproxy sim` come here."""
     assert main(["doctor", f"ws://127.0.0.1:{free_port()}{TARGET}"]) == 11
-    assert "esxiproxy doctor: asking spends the ticket" in (told := capsys.readouterr()).err
+    assert "esxiproxy doctor: this uses up the ticket" in (told := capsys.readouterr()).err
     assert "process list" in told.err and SECRET not in told.err + told.out
     assert main(["sim", "--port", "none", "--tls-port", "none"]) == 2

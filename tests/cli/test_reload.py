@@ -52,7 +52,7 @@ def test_a_proxy_gets_sighup(folder, capsys):
         (folder / "twistd.pid").write_text(f"{running.pid}")
         assert main(["reload"]) == 0
         assert got(running) == "SIGHUP"
-    assert capsys.readouterr() == (f"conf/proxy.ini: ok; process {running.pid} reads it again\n", "")
+    assert capsys.readouterr() == (f"conf/proxy.ini: ok; process {running.pid} reloads it\n", "")
 
 
 def test_pidfile_and_configuration_may_be_elsewhere(folder, capsys):
@@ -87,7 +87,7 @@ def test_a_process_that_has_ended_is_told(folder, capsys):
     (folder / "twistd.pid").write_text(f"{running.pid}")
     assert main(["reload"]) == 1
     assert capsys.readouterr().err == (
-        f"esxiproxy reload: twistd.pid is stale: there is no process {running.pid}\n"
+        f"esxiproxy reload: twistd.pid is stale: process {running.pid} does not exist\n"
     )
 
 
@@ -95,12 +95,12 @@ def test_a_process_that_has_ended_is_told(folder, capsys):
 def test_a_pidfile_without_a_number_is_told(folder, capsys, text):
     (folder / "twistd.pid").write_text(text)
     assert main(["reload"]) == 1
-    assert capsys.readouterr().err == "esxiproxy reload: twistd.pid has no number of a process\n"
+    assert capsys.readouterr().err == "esxiproxy reload: twistd.pid contains no process ID\n"
 
 
 def test_no_pidfile_is_told(folder, capsys):
     assert main(["reload", "--pidfile", "gone.pid"]) == 1
-    assert "no gone.pid: no proxy was started with this pidfile" in capsys.readouterr().err
+    assert "gone.pid does not exist: no proxy was started with this pidfile" in capsys.readouterr().err
 
 
 def test_a_process_of_somebody_else_is_told(folder, capsys, monkeypatch):
@@ -110,7 +110,7 @@ def test_a_process_of_somebody_else_is_told(folder, capsys, monkeypatch):
     (folder / "twistd.pid").write_text("4711")
     monkeypatch.setattr(os, "kill", refuse)
     assert main(["reload"]) == 1
-    assert "process 4711 of twistd.pid is somebody else's" in capsys.readouterr().err
+    assert "process 4711 in twistd.pid belongs to another user" in capsys.readouterr().err
 
 
 def test_a_warning_is_told_and_the_proxy_gets_its_signal(folder, capsys):
