@@ -11,7 +11,7 @@ from esxiproxy.nginx.sections import OutputEntry
 from esxiproxy.nginx.source import Complaints, Directive
 from esxiproxy.nginx.target import Target
 
-_CLIENTS_HOST = {"$http_host": "", "$host": "nginx left its port out", "$host:$server_port": ""}
+_CLIENTS_HOST = {"$http_host": "", "$host": "nginx sends it without the port", "$host:$server_port": ""}
 _FORWARDED = {
     "x-forwarded-for": {"$proxy_add_x_forwarded_for", "$remote_addr"},
     "x-forwarded-proto": {"$scheme"},
@@ -48,7 +48,7 @@ def _host(
     if value in _CLIENTS_HOST:
         yield OutputEntry("host", "client", _CLIENTS_HOST[value])
     elif value.lower() != target.own_host.lower():
-        comment = "" if directive else "nginx's own choice, the name in proxy_pass"
+        comment = "" if directive else "nginx's default, the name in proxy_pass"
         yield from _constant("host", value, comment, directive, host_field, complaints)
 
 
@@ -56,7 +56,7 @@ def _origin(
     directive: Directive | None, target: Target, constants: dict[str, str], complaints: Complaints
 ) -> Iterator[OutputEntry]:
     if directive is None:
-        yield OutputEntry("origin", "client", "as nginx passed it")
+        yield OutputEntry("origin", "client", "as nginx forwards it")
         return
     value = expanded(directive.args[1], constants)
     own = f"{'https' if target.url.secure else 'http'}://{target.own_host}"
@@ -80,11 +80,15 @@ def _constant(
     entry = OutputEntry(key, value, comment)
     try:
         if variables := unknown(value):
-            raise BadValue(f"what {', '.join(variables)} says at run time cannot be carried over")
+            raise BadValue(
+                f"the value of {', '.join(variables)} is known only at run time and cannot be converted"
+            )
         if value in ("upstream", "client", "none"):
-            raise BadValue(f"{value} as a value means something else here")
+            raise BadValue(f"{value} is a keyword of this key and cannot be a value")
         if not value or not entry.writable:
-            raise BadValue("a request without a Host cannot be sent" if not value else "cannot be written")
+            raise BadValue(
+                "esxiproxy sends no request without a Host field" if not value else "cannot be written"
+            )
         assert callable(parse)
         parse(value)
     except BadValue as error:

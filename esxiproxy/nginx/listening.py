@@ -15,12 +15,12 @@ _ADDRESS = re.compile(r"(?:(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::(\d+))?|(\d+))")
 _PORTS = re.compile(r"\d+-\d+")
 _NEEDLESS = frozenset({"default_server", "default", "bind", "ipv6only=off", "ipv6only=on"})
 _LOST = {
-    "http2": "esxiproxy speaks HTTP/1.1, and clients agree to that",
-    "quic": "esxiproxy speaks HTTP/1.1 over TCP",
+    "http2": "esxiproxy speaks only HTTP/1.1, which all clients support",
+    "quic": "esxiproxy speaks only HTTP/1.1 over TCP",
     "spdy": "esxiproxy speaks HTTP/1.1",
-    "reuseport": "a listener has one socket",
+    "reuseport": "esxiproxy opens one socket for a listener",
 }
-_IPV6_TOO = "[::] takes IPv4 as well here, and nginx did not (ipv6only=on)"
+_IPV6_TOO = "esxiproxy accepts IPv4 on [::] as well, and nginx does not (ipv6only=on)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def _listen(directive: Directive, complaints: Complaints) -> Listen | None:
     else:
         found = _ADDRESS.fullmatch(address)
         if found is None or _PORTS.fullmatch(address):
-            complaints.add(directive, f"{address} is no single address")
+            complaints.add(directive, f"{address} is not a single address")
             return None
         host, port, bare = found.groups()
         if host and host.isdigit() and port is None:  # "80" fits both halves of the pattern
@@ -116,7 +116,7 @@ def _with(listen: Listen, parameter: str, complaints: Complaints) -> Listen:
         case "default_server" | "default":
             return replace(listen, default=True)
     if parameter not in _NEEDLESS:
-        text = _LOST.get(parameter, "a listener has nothing like it")
+        text = _LOST.get(parameter, "a listener has no equivalent")
         complaints.add(listen.directive, f"{parameter}: {text}")
     return listen
 
@@ -129,7 +129,9 @@ def _paired(listens: Sequence[Listen], complaints: Complaints) -> list[Listen]:
         if listen.six_only and twin is None:
             complaints.add(listen.directive, _IPV6_TOO)
         if listen.six_only and twin is not None:
-            listen = replace(listen, default=listen.default or twin.default, comment="and every IPv4 address")
+            listen = replace(
+                listen, default=listen.default or twin.default, comment="includes every IPv4 address"
+            )
         if listen.host != "*" or twin is None:
             kept.append(listen)
     return kept

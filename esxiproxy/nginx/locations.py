@@ -72,17 +72,17 @@ def forwarded(
     ]
     if not leading:
         if not any(location.scope.own("proxy_pass") for location in locations):
-            complaints.add(server, "forwards nothing with proxy_pass: left out")
+            complaints.add(server, "no location forwards with proxy_pass: the server is omitted")
         return None
     first, upstream = next((pair for pair in leading if pair[0].path == "/"), leading[0])
     kept = [location for location, found in leading if found.meaning == upstream.meaning]
     for location, found in leading:
         if found.meaning != upstream.meaning:
-            there = f"line {first.directive.line} goes to"
+            there = f"line {first.directive.line}"
             complaints.add(
                 location.directive,
-                f"{location.path} does not go to the upstream that {there}, or not in the same way, and a "
-                "listener has one",
+                f"{location.path} is not forwarded to the upstream of {there} with the same settings, and "
+                "a listener has one upstream",
             )
     prefixes = [location.path for location in kept]
     others = [location for location in locations if location not in kept]
@@ -95,7 +95,7 @@ def forwarded(
     return Forwarded(tuple(dict.fromkeys(prefixes)), upstream, comments)
 
 
-_NO_UPGRADE = "nginx let no WebSocket through here (no Upgrade field): esxiproxy does"
+_NO_UPGRADE = "nginx forwards no WebSocket here (no Upgrade field), and esxiproxy does"
 
 
 def _upstream(location: Location, writer: UpstreamWriter, complaints: Complaints) -> OutputSection | None:
@@ -105,19 +105,19 @@ def _upstream(location: Location, writer: UpstreamWriter, complaints: Complaints
         return None
     if not location.is_prefix:
         kind = "an exact path" if location.modifier == "=" else "a regular expression"
-        complaints.add(location.directive, f"{kind}; paths has prefixes only")
+        complaints.add(location.directive, f"{kind} cannot be converted: paths accepts only prefixes")
         return None
     if problem := prefix_problem(location.path):
         complaints.add(location.directive, problem)
         return None
     for directive in location.scope.own("try_files"):
-        text = f"it says which requests nginx forwards: location {location.path} is left out"
+        text = f"try_files selects the requests that nginx forwards: location {location.path} is omitted"
         complaints.add(directive, text)
         return None
     for block in location.scope.chain():
         for directive in block.directives:
             if why := restricts(directive):
-                complaints.add(directive, f"{why}: location {location.path} is left out")
+                complaints.add(directive, f"{why}: location {location.path} is omitted")
                 return None
     try:
         return writer.section(passing[-1], location.path, location.scope)
@@ -135,12 +135,13 @@ def _is_safe(scope: Scope, others: Sequence[Location], prefixes: list[str], comp
         under = next((prefix for prefix in prefixes if location.may_be_under(prefix)), None)
         if under is None:
             if not location.scope.own("proxy_pass"):
-                complaints.add(location.directive, f"{location.path} is no longer served: 404")
+                complaints.add(location.directive, f"{location.path} is not forwarded: requests get a 404")
             continue
         safe = False
         complaints.add(
             location.directive,
-            f"{location.path} lies under {under}, and would go to the same upstream: the server is left out",
+            f"{location.path} lies under {under} and would be forwarded to the same upstream: the server "
+            "is omitted",
         )
     return safe
 
@@ -148,8 +149,8 @@ def _is_safe(scope: Scope, others: Sequence[Location], prefixes: list[str], comp
 def _complain_of_the_rest(scope: Scope, kept: Sequence[Location], complaints: Complaints) -> None:
     for location in kept:
         if not location.path.endswith("/"):
-            text = f"{location.path} is {location.path} and what follows a / here, not {location.path}..."
+            text = f"esxiproxy forwards {location.path} and the paths below it, not {location.path}..."
             complaints.add(location.directive, text)
     for directive in scope.directives:
         if directive.name in _SERVED:
-            complaints.add(directive, "esxiproxy serves no files: what no location forwards is a 404")
+            complaints.add(directive, "esxiproxy serves no files: other requests get a 404")

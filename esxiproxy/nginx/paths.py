@@ -16,7 +16,7 @@ def absolute(path: str, folder: str) -> str:
 def prefix_problem(prefix: str) -> str | None:
     """Why a location's prefix cannot stand in ``paths``; None if it can."""
     if "," in prefix or "%" in prefix:
-        return f"{prefix!r} cannot stand in paths"
+        return f"{prefix!r} cannot be written in paths"
     try:
         paths(prefix)
     except BadValue as error:

@@ -40,7 +40,7 @@ class ServerWriter:
         for block in scope.chain():
             for directive in block.directives:
                 if why := restricts(directive):
-                    self._complaints.add(directive, f"{why}: the server in line {server.line} is left out")
+                    self._complaints.add(directive, f"{why}: the server in line {server.line} is omitted")
                     return []
         what = forwarded(server, scope, self._upstreams, self._complaints)
         if what is None:
@@ -74,7 +74,7 @@ class ServerWriter:
         suffix = f"-{listen.port}" if listen.port else ""
         comments = [listen.directive.place, *what.comments]
         if names and names != ["_"]:
-            comments.append(f"server_name {' '.join(names)}: a listener takes every name")
+            comments.append(f"server_name {' '.join(names)}: a listener accepts every name")
         name = f"{usual[0]}{suffix}" if usual else listen.name
         return OutputSection("listener", name, tuple(entries), tuple(comments))
 
@@ -84,13 +84,13 @@ class ServerWriter:
         for key, name in (("certificate", "ssl_certificate"), ("private_key", "ssl_certificate_key")):
             found = scope.every(name)
             if not found:
-                self._complaints.add(listen.directive, f"ssl, and no {name}: left out")
+                self._complaints.add(listen.directive, f"ssl without {name}: the listener is omitted")
                 return None
             for another in found[1:]:
-                self._complaints.add(another, f"a listener has one certificate, {found[0].args[0]}")
+                self._complaints.add(another, f"a listener has one certificate, which is {found[0].args[0]}")
             path = found[0].args[0]
             if "$" in path or path.startswith(("data:", "engine:", "store:")):
-                self._complaints.add(found[0], f"{path} is no file: the listener is left out")
+                self._complaints.add(found[0], f"{path} is not a file: the listener is omitted")
                 return None
             entries.append(OutputEntry(key, absolute(path, self._folder)))
         entries += self._minimum(scope)
@@ -102,10 +102,10 @@ class ServerWriter:
             return
         given = set(protocols.args)
         if older := given - {"TLSv1.2", "TLSv1.3"}:
-            told = f"clients that speak no more than {', '.join(sorted(older))} are refused"
+            told = f"clients that support only {', '.join(sorted(older))} are refused"
             self._complaints.add(protocols, told)
         if "TLSv1.3" not in given:
-            self._complaints.add(protocols, "TLS 1.3 is spoken in any case")
+            self._complaints.add(protocols, "esxiproxy always supports TLS 1.3")
         if given == {"TLSv1.3"}:
             yield OutputEntry("tls_minimum", "1.3")
 
@@ -114,11 +114,14 @@ class ServerWriter:
         if verify is None or verify.args == ("off",):
             return entries
         if verify.args != ("on",):
-            text = f"{' '.join(verify.args)}: a listener asks all clients for a certificate, or none; none is"
+            text = (
+                f"{' '.join(verify.args)}: a listener requires a certificate of all clients or of none; it "
+                "requires none"
+            )
             self._complaints.add(verify, text)
             return entries
         if authorities is None:
-            self._complaints.add(verify, "on, without ssl_client_certificate: the listener is left out")
+            self._complaints.add(verify, "on without ssl_client_certificate: the listener is omitted")
             return None
         if (depth := scope.nearest("ssl_verify_depth")) is not None:
             self._complaints.add(
@@ -139,11 +142,11 @@ class ServerWriter:
                 if time:
                     yield OutputEntry(key, duration(min(time, LONGEST)))
                 else:
-                    self._complaints.add(directive, f"{directive.args[0]} cannot be carried over")
+                    self._complaints.add(directive, f"{directive.args[0]} cannot be converted")
         body = scope.nearest("client_max_body_size")
         if body is not None and body.args:
             largest = size(body.args[0])
             if largest is None:
-                self._complaints.add(body, f"{body.args[0]} is no size")
+                self._complaints.add(body, f"{body.args[0]} is not a size")
             else:
                 yield OutputEntry("max_body", largest)

@@ -163,5 +163,5 @@ def _complaint(fault: Mapping[str, Any]) -> Complaint:
         text = text[: place.start()]
     if text.startswith("[Errno"):
         text = text.partition("] ")[2]
-        text = text if fault["line"] is None else f"include: {text}: what stands there is not carried over"
+        text = text if fault["line"] is None else f"include: {text}: its directives are not converted"
     return Complaint(fault["file"], line, text)

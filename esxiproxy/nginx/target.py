@@ -66,16 +66,18 @@ def target_of(passing: Directive, path: str, scope: Scope, blocks: Blocks, compl
     stripped = text.removesuffix("$request_uri").removesuffix("${request_uri}")
     if variables := unknown(stripped):
         names = ", ".join(dict.fromkeys(variables))
-        raise _refused(passing, complaints, f"where {given} leads, {names} says at run time: write a router")
+        raise _refused(
+            passing, complaints, f"the target {given} depends on {names} at run time: write a router"
+        )
     found = _URL.fullmatch(stripped)
     if found is None:
-        raise _refused(passing, complaints, f"{given} is no http:// or https:// URL")
+        raise _refused(passing, complaints, f"{given} is not an http:// or https:// URL")
     scheme, authority, uri = found.groups()
     if authority == "unix:":
-        raise _refused(passing, complaints, "an upstream is reached by TCP, not by a unix socket")
+        raise _refused(passing, complaints, "esxiproxy connects to upstreams by TCP, not by unix sockets")
     changed = uri if stripped == text else uri or None  # with $request_uri nothing is replaced
     if changed and (changed != path or stripped != text):
-        text = f"{path} becomes {changed}: the path is the client's own, byte for byte"
+        text = f"{path} is replaced by {changed}: esxiproxy forwards the client's path byte for byte"
         raise _refused(passing, complaints, text)
     secure = scheme.lower() == "https"
     if authority in blocks:
@@ -90,7 +92,7 @@ def _of_block(block: Directive, secure: bool, complaints: Complaints) -> Target:
     for directive in block.block or ():
         if directive.name.startswith(_CODE):
             raise _refused(
-                directive, complaints, f"it says where {block.args[0]} leads at run time: write a router"
+                directive, complaints, f"the target of {block.args[0]} is chosen at run time: write a router"
             )
     servers = [directive for directive in block.block or () if directive.name == "server" and directive.args]
     usable = [server for server in servers if not {"down", "backup"} & set(server.args)]
@@ -100,25 +102,25 @@ def _of_block(block: Directive, secure: bool, complaints: Complaints) -> Target:
     if len(servers) > 1:
         rest = ", ".join(server.args[0] for server in servers if server is not chosen)
         text = f"{block.args[0]} has {len(servers)} servers, and an upstream is one host"
-        complaints.add(block, f"{text}: {chosen.args[0]} is taken, without {rest}")
-        comments.append(f"chosen from {len(servers)} servers, the first one; left out: {rest}")
+        complaints.add(block, f"{text}: {chosen.args[0]} is used, without {rest}")
+        comments.append(f"the first of {len(servers)} servers; omitted: {rest}")
     for parameter in chosen.args[1:]:
         if not parameter.startswith(_SERVER_NEEDLESS):
-            complaints.add(chosen, f"{parameter}: an upstream has nothing like it")
+            complaints.add(chosen, f"{parameter}: an upstream has no equivalent")
     address = chosen.args[0]
     if address.startswith("unix:"):
-        raise _refused(chosen, complaints, "an upstream is reached by TCP, not by a unix socket")
+        raise _refused(chosen, complaints, "esxiproxy connects to upstreams by TCP, not by unix sockets")
     if not re.search(r":\d+\Z", address):
         address += ":80"
         if secure:
-            comments.append("port 80: nginx's default in an upstream block, for https as well")
+            comments.append("port 80 is nginx's default in an upstream block, also for https")
     return Target(_url(chosen, secure, address, complaints), block.args[0], block.args[0], tuple(comments))
 
 
 def _url(directive: Directive, secure: bool, authority: str, complaints: Complaints) -> UpstreamURL:
     try:
         if not _BOUND.fullmatch(authority):
-            raise BadValue(f"{authority or 'nothing'} is no host")
+            raise BadValue(f"{authority or 'an empty text'} is not a host")
         return upstream_url(f"{'wss' if secure else 'ws'}://{authority}")
     except BadValue as error:
         raise _refused(directive, complaints, str(error))

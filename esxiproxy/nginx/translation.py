@@ -85,8 +85,8 @@ def _told_apart(found: Sequence[ServedAddress], complaints: Complaints) -> list[
         elif not _same(served, taken):
             complaints.add(
                 served.listen.directive,
-                f"{served.listen.text} is also the address of the server in {taken.server.place}: nginx told "
-                "them apart by server_name, here only that one can have it",
+                f"{served.listen.text} is also the address of the server in {taken.server.place}: nginx "
+                "selects by server_name, and here only that listener can have the address",
             )
     return [
         (served, served in bound)
@@ -103,8 +103,8 @@ def _complain_of_shut(shut: Sequence[Listen], bound: Sequence[ServedAddress], co
             complaints.add(
                 listen.directive,
                 f"{listen.text} is also the address of the server in {taken.server.place}, whose listener "
-                "takes every name: requests that this server refused or guarded go to "
-                f"{taken.upstream.value('url')} now",
+                "accepts every name: requests that this server refuses or restricts are forwarded to "
+                f"{taken.upstream.value('url')}",
             )
 
 

@@ -39,7 +39,9 @@ class UpstreamWriter:
         entries += self._times(scope)
         for entry in entries:
             if not entry.writable:
-                self._complaints.add(passing, f"{entry.key}: {entry.value!r} cannot stand in an INI file")
+                self._complaints.add(
+                    passing, f"{entry.key}: {entry.value!r} cannot be written in an INI file"
+                )
                 raise NotCarried(entry.value)
         name = target.block or (target.url.host if self._is_usual(target) else target.authority)
         return OutputSection("upstream", name, tuple(entries), tuple(comments))
@@ -56,28 +58,28 @@ class UpstreamWriter:
         if verify is not None and verify.args == ("on",):
             return self._verified(verify, scope, target), []
         if self._keep_insecure:
-            return [
-                OutputEntry("verify", "none", "as nginx had it: anybody may answer in the host's name")
-            ], []
+            return [OutputEntry("verify", "none", "as in nginx: the host's certificate is not verified")], []
         self._complaints.add(
             passing,
-            f"nginx did not verify {target.authority} (proxy_ssl_verify): its thumbprint has to be filled "
-            "in, or --keep-insecure be given",
+            f"nginx does not verify {target.authority} (proxy_ssl_verify): fill in its thumbprint, or use "
+            "--keep-insecure",
         )
         return [OutputEntry("verify", "pin"), OutputEntry("pin", PLACEHOLDER)], [
-            "nginx did not verify this host.  Put its thumbprint below, which this shows:",
+            "nginx does not verify this host.  Fill in its thumbprint, which this command shows:",
             f"  esxiproxy doctor wss://{target.authority}/",
         ]
 
     def _verified(self, verify: Directive, scope: Scope, target: Target) -> list[OutputEntry]:
         trusted = scope.nearest("proxy_ssl_trusted_certificate")
         if trusted is None:
-            self._complaints.add(verify, "on, without proxy_ssl_trusted_certificate: nginx would not start")
+            self._complaints.add(
+                verify, "on without proxy_ssl_trusted_certificate: nginx does not start with this"
+            )
             raise NotCarried("no authorities")
         name = scope.nearest("proxy_ssl_name")
         wanted = name.args[0] if name and name.args else target.proxy_name
         if wanted.lower() != target.url.host and wanted != "$proxy_host":
-            told = f"nginx wanted a certificate for {wanted}; here it has to be for {target.url.host}"
+            told = f"nginx requires a certificate for {wanted}, and esxiproxy one for {target.url.host}"
             self._complaints.add(name or verify, told)
         return [OutputEntry("verify", "ca"), OutputEntry("ca", absolute(trusted.args[0], self._folder))]
 
@@ -87,13 +89,17 @@ class UpstreamWriter:
             yield OutputEntry("connect_timeout", duration(min(connect, LONGEST)))
             if connect > _MARGIN:
                 whole = duration(min(connect + _MARGIN, LONGEST))
-                yield OutputEntry("upstream_handshake_timeout", whole, "it bounds connect_timeout, too")
+                yield OutputEntry("upstream_handshake_timeout", whole, "includes connect_timeout")
         read = self._time(scope, "proxy_read_timeout")
         if read:
-            told = "proxy_read_timeout: of a console's silence"
+            told = "proxy_read_timeout, for a console without data"
             yield OutputEntry("idle_timeout", "off" if read > LONGEST else duration(read), told)
             if read != 60_000:
-                yield OutputEntry("response_timeout", duration(min(read, LONGEST)), "and of an HTTP answer's")
+                yield OutputEntry(
+                    "response_timeout",
+                    duration(min(read, LONGEST)),
+                    "proxy_read_timeout, for an HTTP answer without data",
+                )
 
     def _time(self, scope: Scope, name: str) -> int | None:
         directive = scope.nearest(name)
@@ -101,6 +107,10 @@ class UpstreamWriter:
             return None
         time = milliseconds(" ".join(directive.args))
         if not time:
-            text = "must be more than 0 here" if time == 0 else f"{' '.join(directive.args)!r} is no time"
+            text = (
+                "the value must be above 0"
+                if time == 0
+                else f"{' '.join(directive.args)!r} is not a duration"
+            )
             self._complaints.add(directive, text)
         return time

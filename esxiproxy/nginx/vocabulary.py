@@ -48,26 +48,26 @@ NEEDLESS = _words(
 """What tunes nginx, defines what nobody uses here, or is so in any case."""
 
 RESTRICTING = {
-    "deny": "esxiproxy does not tell clients apart by their address",
-    "auth_basic": "esxiproxy asks for no password",
-    "auth_request": "esxiproxy asks nobody who may come in",
-    "auth_jwt": "esxiproxy reads no such token",
-    "limit_except": "esxiproxy does not tell methods apart",
-    "internal": "what is reached from nginx alone would be open",
-    "if": "conditions cannot be carried over",
-    "return": "nginx answers by itself here, and esxiproxy only forwards",
-    "rewrite": "the path is the client's own, byte for byte",
-    "ssl_crl": "clients with a revoked certificate would come in",
-    "ssl_reject_handshake": "esxiproxy makes its handshakes",
-    "secure_link": "esxiproxy checks no such link",
-    "modsecurity": "esxiproxy has no such rules",
-    "ssl_ocsp": "clients with a revoked certificate would come in",
-    "proxy_ssl_crl": "a host with a revoked certificate would be believed",
-    "proxy_method": "the method is the client's own",
-    "proxy_set_body": "the body is the client's own",
-    "proxy_pass_request_body": "the body is always passed on",
-    "proxy_pass_request_headers": "the client's fields are always passed on",
-    "include": "the included file is missing, and may restrict who comes in",
+    "deny": "esxiproxy does not restrict clients by address",
+    "auth_basic": "esxiproxy does not check passwords",
+    "auth_request": "esxiproxy makes no authorization subrequests",
+    "auth_jwt": "esxiproxy does not check such tokens",
+    "limit_except": "esxiproxy does not restrict methods",
+    "internal": "a location that only nginx itself can reach would be public",
+    "if": "conditions cannot be converted",
+    "return": "nginx answers these requests itself, and esxiproxy only forwards",
+    "rewrite": "esxiproxy forwards the client's path byte for byte",
+    "ssl_crl": "clients with a revoked certificate would be accepted",
+    "ssl_reject_handshake": "esxiproxy accepts every TLS handshake",
+    "secure_link": "esxiproxy does not check such links",
+    "modsecurity": "esxiproxy does not check such rules",
+    "ssl_ocsp": "clients with a revoked certificate would be accepted",
+    "proxy_ssl_crl": "a host with a revoked certificate would be accepted",
+    "proxy_method": "esxiproxy forwards the client's method",
+    "proxy_set_body": "esxiproxy forwards the client's body",
+    "proxy_pass_request_body": "esxiproxy always forwards the client's body",
+    "proxy_pass_request_headers": "esxiproxy always forwards the client's fields",
+    "include": "the included file is missing and may restrict access",
 }
 """What keeps somebody out or answers by itself: without it a server would let more through than it did."""
 
@@ -125,27 +125,27 @@ _STOCK_FILES = _words("mime.types fastcgi_params fastcgi.conf uwsgi_params scgi_
 """Files of nginx's own that restrict nothing, should they be missing."""
 
 _REASONS = {
-    "access_log": "esxiproxy has one of its own: access_log = FILE in [proxy]; see docs/access-log.md",
-    "error_page": "error pages are esxiproxy's own",
-    "add_header": "fields of the upstream's answers pass as they are, and none is added",
-    "proxy_redirect": "a Location that names the upstream is rewritten to what the client sees, and no other",
-    "proxy_send_timeout": "stall_timeout bounds how long either side may take nothing, 60s by default",
-    "send_timeout": "stall_timeout bounds how long either side may take nothing, 60s by default",
-    "set_real_ip_from": "say trusted_proxies = on the listener",
-    "real_ip_header": "say trusted_proxies = on the listener",
-    "real_ip_recursive": "say trusted_proxies = on the listener",
-    "ssl_ciphers": "TLS is Mozilla's intermediate profile, without a choice of ciphers",
-    "ssl_ecdh_curve": "TLS is Mozilla's intermediate profile, without a choice of curves",
-    "ssl_dhparam": "TLS is Mozilla's intermediate profile, with ECDHE alone",
-    "ssl_password_file": "a private_key has no passphrase here",
-    "gzip": "answers pass as the upstream has compressed them",
-    "http2": "esxiproxy speaks HTTP/1.1, and clients agree to that",
-    "limit_conn": "no number of sessions can be set yet",
-    "limit_req": "no rate of requests can be set yet",
-    "resolver": "names are looked up as the machine does it",
-    "worker_shutdown_timeout": "say drain_timeout = in [proxy]",
-    "stream": "esxiproxy proxies WebSocket and HTTP, and no bare TCP",
-    "mail": "esxiproxy proxies WebSocket and HTTP",
+    "access_log": "esxiproxy has its own access log: set access_log = FILE in [proxy] (docs/access-log.md)",
+    "error_page": "esxiproxy sends its own error pages",
+    "add_header": "esxiproxy adds no fields to the upstream's answers",
+    "proxy_redirect": "esxiproxy rewrites a Location only if it names the upstream",
+    "proxy_send_timeout": "set stall_timeout, which limits a transfer without progress (60s by default)",
+    "send_timeout": "set stall_timeout, which limits a transfer without progress (60s by default)",
+    "set_real_ip_from": "set trusted_proxies in the listener's section",
+    "real_ip_header": "set trusted_proxies in the listener's section",
+    "real_ip_recursive": "set trusted_proxies in the listener's section",
+    "ssl_ciphers": "esxiproxy uses Mozilla's intermediate profile, and its ciphers cannot be chosen",
+    "ssl_ecdh_curve": "esxiproxy uses Mozilla's intermediate profile, and its curves cannot be chosen",
+    "ssl_dhparam": "esxiproxy uses Mozilla's intermediate profile, which has only ECDHE",
+    "ssl_password_file": "esxiproxy reads only private keys without a passphrase",
+    "gzip": "esxiproxy forwards answers with the upstream's compression",
+    "http2": "esxiproxy speaks only HTTP/1.1, which all clients support",
+    "limit_conn": "set max_sessions_per_client in the listener's section",
+    "limit_req": "set session_rate in the listener's section",
+    "resolver": "esxiproxy uses the system's resolver",
+    "worker_shutdown_timeout": "set drain_timeout in [proxy]",
+    "stream": "esxiproxy forwards only WebSocket and HTTP",
+    "mail": "esxiproxy forwards only WebSocket and HTTP",
     "try_files": "esxiproxy serves no files",
     "alias": "esxiproxy serves no files",
 }
@@ -153,7 +153,7 @@ _NOT_OFF = frozenset({"proxy_redirect"})
 """Where ``off`` is a wish of its own."""
 _STATEMENTS = frozenset({"if", "return", "rewrite", "deny", "limit_except", "internal"})
 _DECIDING = ("auth_", "access_by_", "rewrite_by_", "content_by_", "js_", "perl", "oidc", "openidc")
-UNKNOWN = "esxiproxy does not know this directive, and it may decide who comes in"
+UNKNOWN = "esxiproxy does not know this directive, which may restrict access"
 
 
 def restricts(directive: Directive) -> str | None:
@@ -171,7 +171,7 @@ def restricts(directive: Directive) -> str | None:
     if _is_known(directive) or (off and name.startswith("auth_")):
         return None
     if name.startswith(_DECIDING):
-        return "it decides who comes in, and esxiproxy cannot"
+        return "the directive restricts access, which esxiproxy cannot"
     return UNKNOWN
 
 
@@ -203,4 +203,4 @@ def loss(directive: Directive) -> str | None:
         return None
     if name in ("proxy_send_timeout", "send_timeout") and directive.args in (("60",), ("60s",), ("1m",)):
         return None
-    return _REASONS.get(name, "esxiproxy has nothing like it")
+    return _REASONS.get(name, "esxiproxy has no equivalent")

@@ -23,7 +23,7 @@ upstream = 192.0.2.10-80
 [upstream 192.0.2.10-80]
 ; nginx.conf:1
 url = ws://192.0.2.10:80
-origin = client  ; as nginx passed it
+origin = client  ; as nginx forwards it
 """
 
 
@@ -50,21 +50,21 @@ def test_what_is_not_is_named_on_standard_error_and_exits_with_1(folder, capsys)
     assert run("nginx.conf") == 1
     out, error = capsys.readouterr()
     assert out == INI.replace("nginx.conf:1", "nginx.conf:2")
-    assert error == "nginx.conf:3: gzip: answers pass as the upstream has compressed them\n"
+    assert error == "nginx.conf:3: gzip: esxiproxy forwards answers with the upstream's compression\n"
 
 
 def test_a_thumbprint_to_be_filled_in_exits_with_1(folder, capsys):
     (folder / "nginx.conf").write_text(SECURE)
     assert run("nginx.conf") == 1
     out, error = capsys.readouterr()
-    assert "verify = pin\n" in out and "thumbprint has to be filled in" in error
+    assert "verify = pin\n" in out and "fill in its thumbprint" in error
 
 
 def test_an_insecure_upstream_can_be_kept(folder, capsys):
     (folder / "nginx.conf").write_text(SECURE)
     assert run("--keep-insecure", "nginx.conf") == 0
     out, error = capsys.readouterr()
-    assert "verify = none  ; as nginx had it: anybody may answer in the host's name\n" in out and not error
+    assert "verify = none  ; as in nginx: the host's certificate is not verified\n" in out and not error
 
 
 def test_nothing_to_carry_over_prints_nothing(folder, capsys):

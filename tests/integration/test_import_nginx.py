@@ -97,7 +97,7 @@ def test_nothing_but_the_thumbprints_is_missing(
 ) -> None:
     """Of the three blocks and nginx's own settings around them nothing is lost."""
     assert len(imported[1]) == 2
-    assert all(f"nginx did not verify 127.0.0.1:{upstreams.secure}" in line for line in imported[1])
+    assert all(f"nginx does not verify 127.0.0.1:{upstreams.secure}" in line for line in imported[1])
 
 
 def test_the_check_wants_the_thumbprints_and_then_is_content(

@@ -71,7 +71,7 @@ def left_out(text: str, *complaints: str) -> Case:
 
 
 _TLS = {"certificate": "FOLDER/a.crt", "private_key": "FOLDER/a.key"}
-_ONE_PATH = "lies under /, and would go to the same upstream: the server is left out"
+_ONE_PATH = "lies under / and would be forwarded to the same upstream: the server is omitted"
 
 LISTENS = {
     "port": listening("listen 80;"),
@@ -84,7 +84,7 @@ LISTENS = {
     "ipv6_and_ipv4_in_one": listening("listen [::]:80 ipv6only=off;", listen="[::]:80"),
     "ipv6_alone": listening(
         "listen [::]:80;",
-        "1: listen: [::] takes IPv4 as well here, and nginx did not (ipv6only=on)",
+        "1: listen: esxiproxy accepts IPv4 on [::] as well, and nginx does not (ipv6only=on)",
         listen="[::]:80",
     ),
     "unix": listening("listen unix:/run/console.sock;", name="unix-console", listen="unix:/run/console.sock"),
@@ -95,11 +95,13 @@ LISTENS = {
     ),
     "proxy_protocol": listening("listen 80 proxy_protocol;", proxy_protocol="yes"),
     "http2": listening(
-        "listen 80 http2;", "1: listen: http2: esxiproxy speaks HTTP/1.1, and clients agree to that"
+        "listen 80 http2;", "1: listen: http2: esxiproxy speaks only HTTP/1.1, which all clients support"
     ),
-    "reuseport": listening("listen 80 reuseport;", "1: listen: reuseport: a listener has one socket"),
-    "deferred": listening("listen 80 deferred;", "1: listen: deferred: a listener has nothing like it"),
-    "ports": left_out(server("listen 8000-8010;"), "1: listen: 8000-8010 is no single address"),
+    "reuseport": listening(
+        "listen 80 reuseport;", "1: listen: reuseport: esxiproxy opens one socket for a listener"
+    ),
+    "deferred": listening("listen 80 deferred;", "1: listen: deferred: a listener has no equivalent"),
+    "ports": left_out(server("listen 8000-8010;"), "1: listen: 8000-8010 is not a single address"),
     "name": left_out(
         server("listen localhost:80;"),
         "1: listen: 'localhost:80' is no address: write 0.0.0.0:82, :82, [::]:82, unix:/PATH or a Twisted "
@@ -119,8 +121,8 @@ LISTENS = {
         + server("listen 80; server_name b.example;", "location / { proxy_pass http://192.0.2.11; }"),
         listener("a.example-80") | upstream() | upstream("192.0.2.11-80", url="ws://192.0.2.11:80"),
         (
-            "1: listen: 0.0.0.0:80 is also the address of the server in nginx.conf:1: nginx told them apart "
-            "by server_name, here only that one can have it",
+            "1: listen: 0.0.0.0:80 is also the address of the server in nginx.conf:1: nginx selects by "
+            "server_name, and here only that listener can have the address",
         ),
     ),
     "default_server_has_the_address": Case(
@@ -128,8 +130,8 @@ LISTENS = {
         + server("listen 80 default_server; server_name b.example;"),
         listener("b.example-80") | upstream() | upstream("192.0.2.11-80", url="ws://192.0.2.11:80"),
         (
-            "1: listen: 0.0.0.0:80 is also the address of the server in nginx.conf:1: nginx told them apart "
-            "by server_name, here only that one can have it",
+            "1: listen: 0.0.0.0:80 is also the address of the server in nginx.conf:1: nginx selects by "
+            "server_name, and here only that listener can have the address",
         ),
     ),
     "two_names_that_mean_the_same": Case(
@@ -159,15 +161,17 @@ TLS = {
     ),
     "two_certificates": listening(
         "listen 80 ssl;",
-        "1: ssl_certificate: a listener has one certificate, a.crt",
-        "1: ssl_certificate_key: a listener has one certificate, a.key",
+        "1: ssl_certificate: a listener has one certificate, which is a.crt",
+        "1: ssl_certificate_key: a listener has one certificate, which is a.key",
         rest=CERTIFICATE + "ssl_certificate b.crt; ssl_certificate_key b.key;" + ROOT,
         **_TLS,
     ),
-    "no_certificate": left_out(server("listen 80 ssl;"), "1: listen: ssl, and no ssl_certificate: left out"),
+    "no_certificate": left_out(
+        server("listen 80 ssl;"), "1: listen: ssl without ssl_certificate: the listener is omitted"
+    ),
     "certificate_by_name": left_out(
         server("listen 80 ssl;", "ssl_certificate $ssl_server_name.crt; ssl_certificate_key a.key;" + ROOT),
-        "1: ssl_certificate: $ssl_server_name.crt is no file: the listener is left out",
+        "1: ssl_certificate: $ssl_server_name.crt is not a file: the listener is omitted",
     ),
     "client_certificates": listening(
         "listen 80 ssl;",
@@ -185,7 +189,7 @@ TLS = {
     ),
     "depth_without_client_certificates": listening(
         "listen 80 ssl;",
-        "1: ssl_verify_depth: esxiproxy has nothing like it",
+        "1: ssl_verify_depth: esxiproxy has no equivalent",
         rest=CERTIFICATE + "ssl_verify_depth 2;" + ROOT,
         **_TLS,
     ),
@@ -198,17 +202,18 @@ TLS = {
     ),
     "client_certificates_optional": listening(
         "listen 80 ssl;",
-        "1: ssl_verify_client: optional: a listener asks all clients for a certificate, or none; none is",
+        "1: ssl_verify_client: optional: a listener requires a certificate of all clients or of none; it "
+        "requires none",
         rest=CERTIFICATE + "ssl_client_certificate ca.pem; ssl_verify_client optional;" + ROOT,
         **_TLS,
     ),
     "client_certificates_of_nobody": left_out(
         server("listen 80 ssl;", CERTIFICATE + "ssl_verify_client on;" + ROOT),
-        "1: ssl_verify_client: on, without ssl_client_certificate: the listener is left out",
+        "1: ssl_verify_client: on without ssl_client_certificate: the listener is omitted",
     ),
     "client_certificates_revoked": left_out(
         server("listen 80 ssl;", CERTIFICATE + "ssl_crl a.crl;" + ROOT),
-        "1: ssl_crl: clients with a revoked certificate would come in: the server in line 1 is left out",
+        "1: ssl_crl: clients with a revoked certificate would be accepted: the server in line 1 is omitted",
     ),
     "protocols": listening(
         "listen 80 ssl;", rest=CERTIFICATE + "ssl_protocols TLSv1.2 TLSv1.3;" + ROOT, **_TLS
@@ -218,14 +223,14 @@ TLS = {
     ),
     "protocols_old": listening(
         "listen 80 ssl;",
-        "1: ssl_protocols: clients that speak no more than TLSv1, TLSv1.1 are refused",
-        "1: ssl_protocols: TLS 1.3 is spoken in any case",
+        "1: ssl_protocols: clients that support only TLSv1, TLSv1.1 are refused",
+        "1: ssl_protocols: esxiproxy always supports TLS 1.3",
         rest=CERTIFICATE + "ssl_protocols TLSv1 TLSv1.1 TLSv1.2;" + ROOT,
         **_TLS,
     ),
     "ciphers": listening(
         "listen 80 ssl;",
-        "1: ssl_ciphers: TLS is Mozilla's intermediate profile, without a choice of ciphers",
+        "1: ssl_ciphers: esxiproxy uses Mozilla's intermediate profile, and its ciphers cannot be chosen",
         rest=CERTIFICATE + "ssl_ciphers HIGH;" + ROOT,
         **_TLS,
     ),
@@ -245,16 +250,16 @@ UPSTREAMS = {
         location(TLS_PASS),
         secure(verify="pin", ca=None, pin="FILL-IN-AS-SAID-ABOVE"),
         (
-            "1: proxy_pass: nginx did not verify esxi.example.com:443 (proxy_ssl_verify): its thumbprint has "
-            "to be filled in, or --keep-insecure be given",
+            "1: proxy_pass: nginx does not verify esxi.example.com:443 (proxy_ssl_verify): fill in its "
+            "thumbprint, or use --keep-insecure",
         ),
     ),
     "unverified_off": Case(
         location(TLS_PASS, "proxy_ssl_verify off;"),
         secure(verify="pin", ca=None, pin="FILL-IN-AS-SAID-ABOVE"),
         (
-            "1: proxy_pass: nginx did not verify esxi.example.com:443 (proxy_ssl_verify): its thumbprint has "
-            "to be filled in, or --keep-insecure be given",
+            "1: proxy_pass: nginx does not verify esxi.example.com:443 (proxy_ssl_verify): fill in its "
+            "thumbprint, or use --keep-insecure",
         ),
     ),
     "unverified_kept": Case(location(TLS_PASS), secure(verify="none", ca=None), keep_insecure=True),
@@ -265,20 +270,20 @@ UPSTREAMS = {
     ),
     "verified_by_nobody": left_out(
         location(TLS_PASS, "proxy_ssl_verify on;"),
-        "1: proxy_ssl_verify: on, without proxy_ssl_trusted_certificate: nginx would not start",
+        "1: proxy_ssl_verify: on without proxy_ssl_trusted_certificate: nginx does not start with this",
     ),
     "verified_by_another_name": Case(
         location(VERIFIED, "proxy_ssl_name esxi.internal;"),
         secure(),
         (
-            "1: proxy_ssl_name: nginx wanted a certificate for esxi.internal; here it has to be for "
+            "1: proxy_ssl_name: nginx requires a certificate for esxi.internal, and esxiproxy one for "
             "esxi.example.com",
         ),
     ),
     "client_certificate_for_the_upstream": Case(
         location(VERIFIED, "proxy_ssl_certificate a.crt;"),
         secure(),
-        ("1: proxy_ssl_certificate: esxiproxy has nothing like it",),
+        ("1: proxy_ssl_certificate: esxiproxy has no equivalent",),
     ),
     "block": Case(
         "upstream esxi { server 192.0.2.10:8080 max_fails=3 fail_timeout=5s; keepalive 8; }"
@@ -299,14 +304,14 @@ UPSTREAMS = {
         + location("proxy_pass http://esxi;", UPGRADE),
         listener(upstream="esxi") | upstream("esxi", host="esxi"),
         (
-            "1: upstream: esxi has 3 servers, and an upstream is one host: 192.0.2.10 is taken, without "
+            "1: upstream: esxi has 3 servers, and an upstream is one host: 192.0.2.10 is used, without "
             "192.0.2.11, 192.0.2.12",
         ),
     ),
     "block_with_a_limit": Case(
         "upstream esxi { server 192.0.2.10 max_conns=40; }" + location("proxy_pass http://esxi;", UPGRADE),
         listener(upstream="esxi") | upstream("esxi", host="esxi"),
-        ("1: server: max_conns=40: an upstream has nothing like it",),
+        ("1: server: max_conns=40: an upstream has no equivalent",),
     ),
     "block_that_is_down": left_out(
         "upstream esxi { server 192.0.2.10 down; }" + location("proxy_pass http://esxi;"),
@@ -315,15 +320,15 @@ UPSTREAMS = {
     "block_that_code_balances": left_out(
         "upstream esxi { server 0.0.0.1; balancer_by_lua_file balance.lua; }"
         + location("proxy_pass http://esxi;"),
-        "1: balancer_by_lua_file: it says where esxi leads at run time: write a router",
+        "1: balancer_by_lua_file: the target of esxi is chosen at run time: write a router",
     ),
     "block_of_a_socket": left_out(
         "upstream esxi { server unix:/run/esxi.sock; }" + location("proxy_pass http://esxi;"),
-        "1: server: an upstream is reached by TCP, not by a unix socket",
+        "1: server: esxiproxy connects to upstreams by TCP, not by unix sockets",
     ),
     "socket": left_out(
         location("proxy_pass http://unix:/run/esxi.sock;"),
-        "1: proxy_pass: an upstream is reached by TCP, not by a unix socket",
+        "1: proxy_pass: esxiproxy connects to upstreams by TCP, not by unix sockets",
     ),
     "variable": Case(location("set $esxi 192.0.2.10; proxy_pass http://$esxi;", UPGRADE), both()),
     "variable_of_the_server": Case(
@@ -340,18 +345,18 @@ UPSTREAMS = {
     ),
     "variable_of_the_request": left_out(
         location("proxy_pass http://$arg_host:$arg_port;"),
-        "1: proxy_pass: where http://$arg_host:$arg_port leads, $arg_host, $arg_port says at run time: write "
-        "a router",
+        "1: proxy_pass: the target http://$arg_host:$arg_port depends on $arg_host, $arg_port at run "
+        "time: write a router",
     ),
     "variable_of_a_map": left_out(
         "map $host $esxi { default 192.0.2.10; }" + location("proxy_pass http://$esxi;"),
-        "1: proxy_pass: where http://$esxi leads, $esxi says at run time: write a router",
+        "1: proxy_pass: the target http://$esxi depends on $esxi at run time: write a router",
     ),
     "request_uri": Case(location("proxy_pass http://192.0.2.10$request_uri;", UPGRADE), both()),
     "root_for_root": Case(location("proxy_pass http://192.0.2.10/;", UPGRADE), both()),
     "uri": left_out(
         location("proxy_pass http://192.0.2.10/ui/;"),
-        "1: proxy_pass: / becomes /ui/: the path is the client's own, byte for byte",
+        "1: proxy_pass: / is replaced by /ui/: esxiproxy forwards the client's path byte for byte",
     ),
     "name_that_is_none": left_out(
         location("proxy_pass http://es_xi..example;"), "1: proxy_pass: 'es_xi..example' is no host name"
@@ -375,12 +380,12 @@ FIELDS = {
     "host_variable": Case(
         location(PASS, "proxy_set_header Host $arg_x;"),
         both(),
-        ("1: proxy_set_header: Host: what $arg_x says at run time cannot be carried over",),
+        ("1: proxy_set_header: Host: the value of $arg_x is known only at run time and cannot be converted",),
     ),
     "host_empty": Case(
         location(PASS, 'proxy_set_header Host "";'),
         both(),
-        ("1: proxy_set_header: Host: a request without a Host cannot be sent",),
+        ("1: proxy_set_header: Host: esxiproxy sends no request without a Host field",),
     ),
     "origin_value": Case(
         location(PASS, "proxy_set_header Origin https://vc.example.com;"),
@@ -444,10 +449,12 @@ TIMES = {
     "read_nothing": Case(
         location(PASS, "proxy_read_timeout 0;"),
         both(),
-        ("1: proxy_read_timeout: must be more than 0 here",),
+        ("1: proxy_read_timeout: the value must be above 0",),
     ),
     "read_nonsense": Case(
-        location(PASS, "proxy_read_timeout soon;"), both(), ("1: proxy_read_timeout: 'soon' is no time",)
+        location(PASS, "proxy_read_timeout soon;"),
+        both(),
+        ("1: proxy_read_timeout: 'soon' is not a duration",),
     ),
     "connect": Case(location(PASS, "proxy_connect_timeout 500ms;"), both(connect_timeout="500ms")),
     "connect_long": Case(
@@ -458,8 +465,8 @@ TIMES = {
         location(PASS, "proxy_send_timeout 1h;"),
         both(),
         (
-            "1: proxy_send_timeout: stall_timeout bounds how long either side may take nothing, 60s by "
-            "default",
+            "1: proxy_send_timeout: set stall_timeout, which limits a transfer without progress "
+            "(60s by default)",
         ),
     ),
     "send_like_the_default": Case(location(PASS, "proxy_send_timeout 60s;"), both()),
@@ -472,7 +479,7 @@ TIMES = {
     ),
     "no_largest_body": listening("listen 80; client_max_body_size 0;", max_body="off"),
     "no_keepalive": listening(
-        "listen 80; keepalive_timeout 0;", "1: keepalive_timeout: 0 cannot be carried over"
+        "listen 80; keepalive_timeout 0;", "1: keepalive_timeout: 0 cannot be converted"
     ),
 }
 
@@ -493,83 +500,86 @@ LOCATIONS = {
     "prefix_within_a_segment": Case(
         location(PASS, path="/ui"),
         listener(paths="/ui") | upstream(),
-        ("1: location: /ui is /ui and what follows a / here, not /ui...",),
+        ("1: location: esxiproxy forwards /ui and the paths below it, not /ui...",),
     ),
     "prefix_that_is_ambiguous": left_out(
         location(PASS, path="/a//b/"),
         "1: location: '/a//b/' can be read in two ways: no //, no dot segments, no %2F and the like",
     ),
     "exact": left_out(
-        location(PASS, path="= /ticket/1"), "1: location: an exact path; paths has prefixes only"
+        location(PASS, path="= /ticket/1"),
+        "1: location: an exact path cannot be converted: paths accepts only prefixes",
     ),
     "regular_expression": left_out(
-        location(PASS, path="~ ^/ticket/"), "1: location: a regular expression; paths has prefixes only"
+        location(PASS, path="~ ^/ticket/"),
+        "1: location: a regular expression cannot be converted: paths accepts only prefixes",
     ),
     "files_beside": Case(
         server(rest=f"location /ticket/ {{ {PASS} }} location /static/ {{ root /srv; }}"),
         listener(paths="/ticket/") | upstream(),
-        ("1: location: /static/ is no longer served: 404",),
+        ("1: location: /static/ is not forwarded: requests get a 404",),
     ),
     "files_within": left_out(
         server(rest=f"{ROOT} location /static/ {{ root /srv; }}"), f"1: location: /static/ {_ONE_PATH}"
     ),
     "files_by_regular_expression": left_out(
         server(rest=rf"location /ui/ {{ {PASS} }} location ~ \.png$ {{ root /srv; }}"),
-        r"1: location: \.png$ lies under /ui/, and would go to the same upstream: the server is left out",
+        r"1: location: \.png$ lies under /ui/ and would be forwarded to the same upstream: the server is "
+        r"omitted",
     ),
     "error_page": Case(
         server(rest=f"{ROOT} error_page 502 /50x.html; location = /50x.html {{ root /srv; }}"),
         both(),
-        ("1: error_page: error pages are esxiproxy's own",),
+        ("1: error_page: esxiproxy sends its own error pages",),
     ),
     "denied_within": left_out(
         server(rest=f"{ROOT} location /admin/ {{ deny all; }}"), f"1: location: /admin/ {_ONE_PATH}"
     ),
     "denied": left_out(
         server(rest=f"allow 10.0.0.0/8; deny all; {ROOT}"),
-        "1: deny: esxiproxy does not tell clients apart by their address: the server in line 1 is left out",
+        "1: deny: esxiproxy does not restrict clients by address: the server in line 1 is omitted",
     ),
     "denied_everywhere": left_out(
         f"http {{ deny 192.0.2.66; {server()} }}",
-        "1: deny: esxiproxy does not tell clients apart by their address: the server in line 1 is left out",
+        "1: deny: esxiproxy does not restrict clients by address: the server in line 1 is omitted",
     ),
     "denied_above": left_out(
         server(rest=f"location /a/ {{ deny all; location /a/b/ {{ {PASS} }} }}"),
-        "1: deny: esxiproxy does not tell clients apart by their address: location /a/b/ is left out",
+        "1: deny: esxiproxy does not restrict clients by address: location /a/b/ is omitted",
     ),
     "password": left_out(
         location(PASS, "auth_basic console; auth_basic_user_file users;"),
-        "1: auth_basic: esxiproxy asks for no password: location / is left out",
+        "1: auth_basic: esxiproxy does not check passwords: location / is omitted",
     ),
     "no_password": Case(location(PASS, "auth_basic off;"), both()),
     "condition": left_out(
         location(PASS, "if ($arg_x) { return 403; }"),
-        "1: if: conditions cannot be carried over: location / is left out",
+        "1: if: conditions cannot be converted: location / is omitted",
     ),
     "redirection": left_out(
         server(rest="return 301 https://$host$request_uri;"),
-        "1: return: nginx answers by itself here, and esxiproxy only forwards: the server in line 1 is left "
-        "out",
+        "1: return: nginx answers these requests itself, and esxiproxy only forwards: the server in line "
+        "1 is omitted",
     ),
     "rewriting": left_out(
         location("rewrite ^/console/(.*) /$1 break;", PASS),
-        "1: rewrite: the path is the client's own, byte for byte: location / is left out",
+        "1: rewrite: esxiproxy forwards the client's path byte for byte: location / is omitted",
     ),
     "files_alone": left_out(
-        server(rest="root /srv;"), "1: server: forwards nothing with proxy_pass: left out"
+        server(rest="root /srv;"), "1: server: no location forwards with proxy_pass: the server is omitted"
     ),
     "two_upstreams_apart": Case(
         server(rest=f"location /a/ {{ {PASS} }} location /b/ {{ proxy_pass http://192.0.2.11; {UPGRADE} }}"),
         listener(paths="/a/") | upstream(),
         (
-            "1: location: /b/ does not go to the upstream that line 1 goes to, or not in the same way, and a "
-            "listener has one",
+            "1: location: /b/ is not forwarded to the upstream of line 1 with the same settings, and a "
+            "listener has one upstream",
         ),
     ),
     "two_upstreams_one_in_the_other": left_out(
         server(rest=f"{ROOT} location /b/ {{ proxy_pass http://192.0.2.11; {UPGRADE} }}"),
-        "1: location: /b/ does not go to the upstream that line 1 goes to, or not in the same way, and a "
-        "listener has one",
+        "1: location: /b/ is not forwarded to the upstream of line 1 with the same settings, and a "
+        "listener has one upstream",
         f"1: location: /b/ {_ONE_PATH}",
     ),
 }
@@ -581,19 +591,19 @@ WHOLE = {
     "included_complains_with_its_own_name": Case(
         "http { include sites/a.conf; }",
         both(),
-        ("sites/a.conf:2: gzip: answers pass as the upstream has compressed them",),
+        ("sites/a.conf:2: gzip: esxiproxy forwards answers with the upstream's compression",),
         files={"sites/a.conf": "\ngzip on;\n" + server()},
     ),
     "complains_behind_an_include_with_the_right_name": Case(
         "http { include sites/a.conf;\ngzip on; }",
         both(),
-        ("2: gzip: answers pass as the upstream has compressed them",),
+        ("2: gzip: esxiproxy forwards answers with the upstream's compression",),
         files={"sites/a.conf": server()},
     ),
     "include_that_is_not_there": Case(
         f"http {{ include mime.types; {server()} }}",
         both(),
-        ("1: include: No such file or directory: 'mime.types': what stands there is not carried over",),
+        ("1: include: No such file or directory: 'mime.types': its directives are not converted",),
     ),
     "process": Case(
         "user www-data; worker_processes auto; pid /run/nginx.pid; error_log /var/log/nginx/error.log;"
@@ -605,49 +615,46 @@ WHOLE = {
         f"http {{ access_log /var/log/nginx/access.log; {server()} }}",
         both(),
         (
-            "1: access_log: esxiproxy has one of its own: access_log = FILE in [proxy]; see "
-            "docs/access-log.md",
+            "1: access_log: esxiproxy has its own access log: set access_log = FILE in [proxy] "
+            "(docs/access-log.md)",
         ),
     ),
     "off_needs_no_carrying": Case(f"http {{ access_log off; gzip off; {server()} }}", both()),
     "redirects_off": Case(
         location(PASS, "proxy_redirect off;"),
         both(),
-        (
-            "1: proxy_redirect: a Location that names the upstream is rewritten to what the client sees, and "
-            "no other",
-        ),
+        ("1: proxy_redirect: esxiproxy rewrites a Location only if it names the upstream",),
     ),
     "lost": Case(
         location(PASS, "proxy_cookie_path / /;"),
         both(),
-        ("1: proxy_cookie_path: esxiproxy has nothing like it",),
+        ("1: proxy_cookie_path: esxiproxy has no equivalent",),
     ),
     "unknown_to_the_process": Case(
-        f"brand_new 1; http {{ {server()} }}", both(), ("1: brand_new: esxiproxy has nothing like it",)
+        f"brand_new 1; http {{ {server()} }}", both(), ("1: brand_new: esxiproxy has no equivalent",)
     ),
     "stock_file_that_is_not_there": Case(
         server(rest="include fastcgi_params; " + ROOT),
         both(),
-        ("1: include: No such file or directory: 'fastcgi_params': what stands there is not carried over",),
+        ("1: include: No such file or directory: 'fastcgi_params': its directives are not converted",),
     ),
     "field_added": Case(
         location(PASS, "add_header X-A b;"),
         both(),
-        ("1: add_header: fields of the upstream's answers pass as they are, and none is added",),
+        ("1: add_header: esxiproxy adds no fields to the upstream's answers",),
     ),
     "stream": Case(
         "stream { server { listen 9; proxy_pass 192.0.2.1:9; } }" + f"http {{ {server()} }}",
         both(),
-        ("1: stream: esxiproxy proxies WebSocket and HTTP, and no bare TCP",),
+        ("1: stream: esxiproxy forwards only WebSocket and HTTP",),
     ),
     "nothing": left_out(""),
 }
 
-_UNKNOWN = "esxiproxy does not know this directive, and it may decide who comes in"
-_DECIDES = "it decides who comes in, and esxiproxy cannot"
-_SERVER_OUT = "the server in line 1 is left out"
-_RETURNS = f"1: return: nginx answers by itself here, and esxiproxy only forwards: {_SERVER_OUT}"
+_UNKNOWN = "esxiproxy does not know this directive, which may restrict access"
+_DECIDES = "the directive restricts access, which esxiproxy cannot"
+_SERVER_OUT = "the server in line 1 is omitted"
+_RETURNS = f"1: return: nginx answers these requests itself, and esxiproxy only forwards: {_SERVER_OUT}"
 
 
 def takes_all(refusing: str, *complaints: str, by: str = "listen") -> Case:
@@ -657,8 +664,9 @@ def takes_all(refusing: str, *complaints: str, by: str = "listen") -> Case:
         listener("a.example-80") | upstream(),
         (
             *complaints,
-            f"1: {by}: 0.0.0.0:80 is also the address of the server in nginx.conf:2, whose listener takes "
-            "every name: requests that this server refused or guarded go to ws://192.0.2.10:80 now",
+            f"1: {by}: 0.0.0.0:80 is also the address of the server in nginx.conf:2, whose listener "
+            "accepts every name: requests that this server refuses or restricts are forwarded to "
+            "ws://192.0.2.10:80",
         ),
     )
 
@@ -668,7 +676,7 @@ def guarded(directive: str, why: str) -> dict[str, Case]:
     name = directive.split()[0].rstrip(";")
     label = "_".join(re.findall(r"\w+", directive))
     return {
-        label: left_out(location(directive, PASS), f"1: {name}: {why}: location / is left out"),
+        label: left_out(location(directive, PASS), f"1: {name}: {why}: location / is omitted"),
         f"{label}_of_a_server": left_out(server(rest=directive + ROOT), f"1: {name}: {why}: {_SERVER_OUT}"),
         f"{label}_inherited": left_out(
             f"http {{ {directive} {server()} }}", f"1: {name}: {why}: {_SERVER_OUT}"
@@ -685,7 +693,7 @@ GUARDS = {
     **guarded("auth_gss on;", _DECIDES),
     **guarded('auth_digest "console";', _DECIDES),
     **guarded("auth_oidc main;", _DECIDES),
-    **guarded("auth_jwt console;", "esxiproxy reads no such token"),
+    **guarded("auth_jwt console;", "esxiproxy does not check such tokens"),
     **guarded("auth_jwt_key_file keys;", _DECIDES),
     **guarded("js_access main.check;", _DECIDES),
     **guarded("js_content main.answer;", _DECIDES),
@@ -696,18 +704,18 @@ GUARDS = {
     **guarded("app_protect_enable on;", _UNKNOWN),
     **guarded("more_clear_input_headers X-Remote-User;", _UNKNOWN),
     **guarded("proxy_allow_upstream $ok;", _UNKNOWN),
-    **guarded("proxy_method GET;", "the method is the client's own"),
-    **guarded("proxy_pass_request_headers off;", "the client's fields are always passed on"),
-    **guarded("proxy_ssl_crl a.crl;", "a host with a revoked certificate would be believed"),
+    **guarded("proxy_method GET;", "esxiproxy forwards the client's method"),
+    **guarded("proxy_pass_request_headers off;", "esxiproxy always forwards the client's fields"),
+    **guarded("proxy_ssl_crl a.crl;", "a host with a revoked certificate would be accepted"),
     **guarded("proxy_ssl_conf_command VerifyCAFile x;", _UNKNOWN),
     **guarded("ssl_conf_command ClientCAFile x;", _UNKNOWN),
-    **guarded("ssl_ocsp on;", "clients with a revoked certificate would come in"),
+    **guarded("ssl_ocsp on;", "clients with a revoked certificate would be accepted"),
     "ocsp_beside_client_certificates": left_out(
         server(
             "listen 80 ssl;",
             CERTIFICATE + "ssl_client_certificate ca.pem; ssl_verify_client on; ssl_ocsp leaf;" + ROOT,
         ),
-        f"1: ssl_ocsp: clients with a revoked certificate would come in: {_SERVER_OUT}",
+        f"1: ssl_ocsp: clients with a revoked certificate would be accepted: {_SERVER_OUT}",
     ),
     "ocsp_off": Case(server(rest="ssl_ocsp off;" + ROOT), both()),
     "auth_off": Case(location("auth_pam off; auth_ldap off;", PASS), both()),
@@ -715,21 +723,21 @@ GUARDS = {
     "ciphersuites": Case(
         server(rest="ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256;" + ROOT),
         both(),
-        ("1: ssl_conf_command: esxiproxy has nothing like it",),
+        ("1: ssl_conf_command: esxiproxy has no equivalent",),
     ),
     "files_first": left_out(
         location("try_files $uri =404;", PASS),
-        "1: try_files: it says which requests nginx forwards: location / is left out",
+        "1: try_files: try_files selects the requests that nginx forwards: location / is omitted",
     ),
     "one_location_of_two": Case(
         server(rest=f"location /a/ {{ {PASS} }} location /b/ {{ {PASS} auth_pam x; }}"),
         listener(paths="/a/") | upstream(),
-        (f"1: auth_pam: {_DECIDES}: location /b/ is left out",),
+        (f"1: auth_pam: {_DECIDES}: location /b/ is omitted",),
     ),
     "include_that_is_not_there": left_out(
         server(rest="include snippets/auth.conf; " + ROOT),
-        "1: include: No such file or directory: 'snippets/auth.conf': what stands there is not carried over",
-        f"1: include: the included file is missing, and may restrict who comes in: {_SERVER_OUT}",
+        "1: include: No such file or directory: 'snippets/auth.conf': its directives are not converted",
+        f"1: include: the included file is missing and may restrict access: {_SERVER_OUT}",
     ),
     "include_that_matches_nothing": Case(server(rest="include snippets/*.conf; " + ROOT), both()),
     "catch_all_444": takes_all(
@@ -738,15 +746,15 @@ GUARDS = {
     ),
     "catch_all_403": takes_all(
         "listen 80 default_server; location / { return 403; }",
-        "1: server: forwards nothing with proxy_pass: left out",
+        "1: server: no location forwards with proxy_pass: the server is omitted",
     ),
     "catch_all_denied": takes_all(
         f"listen 80 default_server; deny all; {ROOT}",
-        f"1: deny: esxiproxy does not tell clients apart by their address: {_SERVER_OUT}",
+        f"1: deny: esxiproxy does not restrict clients by address: {_SERVER_OUT}",
     ),
     "catch_all_without_a_handshake": takes_all(
         "listen 80 default_server; ssl_reject_handshake on;",
-        "1: ssl_reject_handshake: esxiproxy makes its handshakes: the server in line 1 is left out",
+        "1: ssl_reject_handshake: esxiproxy accepts every TLS handshake: the server in line 1 is omitted",
     ),
     "catch_all_by_its_place": takes_all("return 444;", _RETURNS, by="server"),
     "guarded_name_on_the_same_address": takes_all(

@@ -106,26 +106,15 @@ def test_the_text_says_where_everything_comes_from(folder: Path) -> None:
         "    proxy_pass https://192.0.2.10;\n    proxy_read_timeout 1h;\n  }\n}\n"
     ).text
     assert text == (
-        "; From nginx.conf, by esxiproxy import-nginx.\n"
-        "\n"
-        "[listener console.example.com-80]\n"
-        "; nginx.conf:2\n"
-        "; nginx let no WebSocket through here (no Upgrade field): esxiproxy does\n"
-        "; server_name console.example.com: a listener takes every name\n"
-        "listen = [::]:80  ; and every IPv4 address\n"
-        "http = forward\n"
-        "upstream = 192.0.2.10\n"
-        "\n"
-        "[upstream 192.0.2.10]\n"
-        "; nginx.conf:5\n"
-        "; nginx did not verify this host.  Put its thumbprint below, which this shows:\n"
-        ";   esxiproxy doctor wss://192.0.2.10:443/\n"
-        "url = wss://192.0.2.10:443\n"
-        "verify = pin\n"
-        "pin = FILL-IN-AS-SAID-ABOVE\n"
-        "origin = client  ; as nginx passed it\n"
-        "idle_timeout = 1h  ; proxy_read_timeout: of a console's silence\n"
-        "response_timeout = 1h  ; and of an HTTP answer's\n"
+        "; From nginx.conf, by esxiproxy import-nginx.\n\n[listener console.example.com-80]\n; "
+        "nginx.conf:2\n; nginx forwards no WebSocket here (no Upgrade field), and esxiproxy does\n; "
+        "server_name console.example.com: a listener accepts every name\nlisten = [::]:80  ; includes "
+        "every IPv4 address\nhttp = forward\nupstream = 192.0.2.10\n\n[upstream 192.0.2.10]\n; "
+        "nginx.conf:5\n; nginx does not verify this host.  Fill in its thumbprint, which this command "
+        "shows:\n;   esxiproxy doctor wss://192.0.2.10:443/\nurl = wss://192.0.2.10:443\nverify = "
+        "pin\npin = FILL-IN-AS-SAID-ABOVE\norigin = client  ; as nginx forwards it\nidle_timeout = 1h  ; "
+        "proxy_read_timeout, for a console without data\nresponse_timeout = 1h  ; proxy_read_timeout, "
+        "for an HTTP answer without data\n"
     )
 
 
@@ -133,15 +122,15 @@ def test_the_choice_among_several_servers_is_marked(folder: Path) -> None:
     text = imported(
         "upstream e { server 192.0.2.10:80; server 192.0.2.11:80; }" + location("proxy_pass http://e;")
     ).text
-    assert "; chosen from 2 servers, the first one; left out: 192.0.2.11:80\n" in text
+    assert "; the first of 2 servers; omitted: 192.0.2.11:80\n" in text
 
 
 def test_a_listener_that_cannot_be_bound_stands_there_as_a_comment(folder: Path) -> None:
     other = f"location / {{ proxy_pass http://192.0.2.11; {UPGRADE} }}"
     text = imported(server("listen 80; server_name a;") + server("listen 80; server_name b;", other)).text
     assert (
-        "; [listener b-80]\n; nginx.conf:1\n; server_name b: a listener takes every name\n"
-        "; listen = 0.0.0.0:80\n; http = forward\n; upstream = 192.0.2.11-80\n" in text
+        "; [listener b-80]\n; nginx.conf:1\n; server_name b: a listener accepts every name\n; listen = "
+        "0.0.0.0:80\n; http = forward\n; upstream = 192.0.2.11-80\n" in text
     )
 
 
