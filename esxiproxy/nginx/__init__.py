@@ -1,1 +1,1 @@
-"""An nginx configuration, and what becomes of it here."""
+"""The conversion of an nginx configuration to an INI file."""

@@ -1,4 +1,4 @@
-"""What ``proxy_set_header`` says, as far as an upstream here can say it."""
+"""The conversion of ``proxy_set_header`` to the ``host`` and ``origin`` keys of an upstream."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _OWN = ("upgrade", "connection")
 
 
 def field_entries(scope: Scope, target: Target, complaints: Complaints) -> Iterator[OutputEntry]:
-    """``host`` and ``origin``; everything else is sent in any case, or complained of."""
+    """Yield the entries ``host`` and ``origin``, and complain of fields that cannot be converted."""
     constants = scope.constants() | {"proxy_host": target.proxy_host, "proxy_port": str(target.url.port)}
     given = _given(scope)
     for name, directive in given.items():
@@ -31,8 +31,8 @@ def field_entries(scope: Scope, target: Target, complaints: Complaints) -> Itera
     yield from _origin(given.get("origin"), target, constants, complaints)
 
 
-def upgrades(scope: Scope) -> bool:
-    """Whether nginx let WebSockets through here."""
+def forwards_upgrade(scope: Scope) -> bool:
+    """Return whether nginx forwards the Upgrade field in this scope, and so WebSockets."""
     return "upgrade" in _given(scope)
 
 
@@ -76,7 +76,7 @@ def _constant(
     parse: object,
     complaints: Complaints,
 ) -> Iterator[OutputEntry]:
-    """The value itself, where it can be sent."""
+    """Yield an entry with this value, or complain of a value that cannot be sent."""
     entry = OutputEntry(key, value, comment)
     try:
         if variables := unknown(value):
@@ -99,7 +99,7 @@ def _constant(
 
 
 def _check(name: str, directive: Directive, value: str, complaints: Complaints) -> None:
-    """Complain of a field that would not go upstream as it did."""
+    """Complain of a field that is sent to the upstream in another way than by nginx."""
     own = "$http_" + name.replace("-", "_")
     if value == own or value in _FORWARDED.get(name, ()):
         return

@@ -1,4 +1,4 @@
-"""``listen``: addresses as a listener takes them, and what stands beside them."""
+"""The conversion of ``listen`` directives to the addresses of listeners."""
 
 from __future__ import annotations
 
@@ -57,19 +57,19 @@ class Listen:
 
     @property
     def address(self) -> ListenAddress:
-        """What would be bound."""
+        """The address that the listener binds."""
         return listen_address(self.text, Path("/"))
 
     @property
     def name(self) -> str:
-        """How a listener without a server_name is called."""
+        """The name of a listener whose server has no server_name."""
         if self.path:
             return f"unix-{Path(self.path).stem}"
         return f"port-{self.port}" if self.host in ("*", "[::]") else f"{self.host.strip('[]')}-{self.port}"
 
 
 def listens_of(server: Directive, always_secure: bool, complaints: Complaints) -> list[Listen]:
-    """The addresses of a server; without any it has port 80."""
+    """Return the addresses of a server, port 80 if it has no ``listen`` (nginx's default)."""
     directives = [directive for directive in server.block or () if directive.name == "listen"]
     if not directives:
         return [Listen(server, "*", 80, secure=always_secure, comment="nginx's default")]
@@ -80,7 +80,7 @@ def listens_of(server: Directive, always_secure: bool, complaints: Complaints) -
 
 
 def _listen(directive: Directive, complaints: Complaints) -> Listen | None:
-    """None for an address that cannot be carried over."""
+    """Convert one ``listen``; return None and complain if its address cannot be converted."""
     address, *parameters = directive.args or ("",)
     if address.startswith("unix:"):
         listen = Listen(directive, "", 0, path=address.removeprefix("unix:"))
@@ -94,7 +94,7 @@ def _listen(directive: Directive, complaints: Complaints) -> Listen | None:
             host, bare = None, host
         listen = Listen(directive, host or "*", int(bare or port or 80))
     for parameter in parameters:
-        listen = _with(listen, parameter, complaints)
+        listen = _apply(listen, parameter, complaints)
     if listen.host == "[::]" and "ipv6only=off" not in parameters:
         listen = replace(listen, six_only=True)
     try:
@@ -105,7 +105,7 @@ def _listen(directive: Directive, complaints: Complaints) -> Listen | None:
     return listen
 
 
-def _with(listen: Listen, parameter: str, complaints: Complaints) -> Listen:
+def _apply(listen: Listen, parameter: str, complaints: Complaints) -> Listen:
     match parameter.partition("=")[0]:
         case "ssl":
             return replace(listen, secure=True)
@@ -122,7 +122,7 @@ def _with(listen: Listen, parameter: str, complaints: Complaints) -> Listen:
 
 
 def _paired(listens: Sequence[Listen], complaints: Complaints) -> list[Listen]:
-    """``80`` with ``[::]:80`` beside it as one: our ``[::]:80`` takes both."""
+    """Merge ``80`` and ``[::]:80`` into one address, because our ``[::]:80`` accepts both."""
     kept = []
     for listen in listens:
         twin = _twin(listen, listens)

@@ -1,16 +1,16 @@
-"""The locations of a server: what of them is forwarded, where to, and what would be opened by mistake."""
+"""The locations of a server: which are forwarded, to which upstream, and which would lose a restriction."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from esxiproxy.nginx.fields import upgrades
+from esxiproxy.nginx.fields import forwards_upgrade
 from esxiproxy.nginx.paths import lies_under, prefix_problem
 from esxiproxy.nginx.scope import Scope
 from esxiproxy.nginx.sections import OutputSection
 from esxiproxy.nginx.source import Complaints, Directive
-from esxiproxy.nginx.target import NotCarried
+from esxiproxy.nginx.target import NotConverted
 from esxiproxy.nginx.upstreams import UpstreamWriter
 from esxiproxy.nginx.vocabulary import restricts
 
@@ -28,11 +28,11 @@ class Location:
 
     @property
     def is_prefix(self) -> bool:
-        """Whether it is for everything that begins with its path."""
+        """Whether the location matches every path that begins with its own."""
         return self.modifier in ("", "^~")
 
     def may_be_under(self, prefix: str) -> bool:
-        """Whether a request for it can go through with ``paths = prefix``."""
+        """Return whether ``paths = prefix`` can match a request that nginx gives to this location."""
         if self.modifier.startswith("~"):
             return True
         return lies_under(self.path, prefix) or (self.is_prefix and prefix.startswith(self.path))
@@ -40,7 +40,7 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class Forwarded:
-    """What a server forwards: path prefixes (none for everything), and the upstream of all of them."""
+    """The path prefixes that a server forwards (none means every path), and their upstream."""
 
     prefixes: tuple[str, ...]
     upstream: OutputSection
@@ -48,14 +48,14 @@ class Forwarded:
 
 
 def locations_of(scope: Scope) -> Iterator[Location]:
-    """Every location in a block, nested ones too; named ones are for nginx itself."""
+    """Yield every location in a block and in its locations, except named ones (``@NAME``)."""
     for directive in scope.own("location"):
         if not directive.args or directive.args[-1].startswith("@"):
             continue
         *modifier, path = directive.args
         inner = Scope(directive.block or (), scope)
         sign = modifier[0] if modifier else ""
-        for mark in ("~*", "^~", "~", "="):  # nginx takes them without a space as well
+        for mark in ("~*", "^~", "~", "="):  # nginx accepts them without a space as well
             if not sign and path.startswith(mark):
                 sign, path = mark, path[len(mark) :]
         yield Location(directive, inner, sign, path)
@@ -65,7 +65,7 @@ def locations_of(scope: Scope) -> Iterator[Location]:
 def forwarded(
     server: Directive, scope: Scope, writer: UpstreamWriter, complaints: Complaints
 ) -> Forwarded | None:
-    """What can be carried over of a server; None if it has to be left out."""
+    """Return what can be converted of a server's locations; None if the server has to be omitted."""
     locations = list(locations_of(scope))
     leading = [
         (location, found) for location in locations if (found := _upstream(location, writer, complaints))
@@ -88,7 +88,7 @@ def forwarded(
     others = [location for location in locations if location not in kept]
     if not _is_safe(scope, others, prefixes, complaints):
         return None
-    comments = () if all(upgrades(location.scope) for location in kept) else (_NO_UPGRADE,)
+    comments = () if all(forwards_upgrade(location.scope) for location in kept) else (_NO_UPGRADE,)
     if "/" in prefixes:
         return Forwarded((), upstream, comments)
     _complain_of_the_rest(scope, kept, complaints)
@@ -99,7 +99,7 @@ _NO_UPGRADE = "nginx forwards no WebSocket here (no Upgrade field), and esxiprox
 
 
 def _upstream(location: Location, writer: UpstreamWriter, complaints: Complaints) -> OutputSection | None:
-    """Where a location leads; None if it leads nowhere, or cannot be carried over."""
+    """Return the upstream of a location; None if it has none or cannot be converted."""
     passing = location.scope.own("proxy_pass")
     if not passing:
         return None
@@ -121,17 +121,17 @@ def _upstream(location: Location, writer: UpstreamWriter, complaints: Complaints
                 return None
     try:
         return writer.section(passing[-1], location.path, location.scope)
-    except NotCarried:
+    except NotConverted:
         return None
 
 
 def _is_safe(scope: Scope, others: Sequence[Location], prefixes: list[str], complaints: Complaints) -> bool:
-    """Whether nothing that nginx treated in another way would be forwarded now."""
+    """Return whether no other location's requests would be forwarded; complain of those that would."""
     pages = {directive.args[-1] for directive in scope.own("error_page") if directive.args}
     safe = True
     for location in others:
         if location.modifier == "=" and location.path in pages:
-            continue  # nginx's own error page: nobody asks for it by its name
+            continue  # nginx's own error page, which clients do not request
         under = next((prefix for prefix in prefixes if location.may_be_under(prefix)), None)
         if under is None:
             if not location.scope.own("proxy_pass"):

@@ -1,4 +1,4 @@
-"""Paths of files, and path prefixes of locations, as the configuration takes them."""
+"""Paths of files and path prefixes of locations."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from esxiproxy.core.config.values import paths
 
 
 def absolute(path: str, folder: str) -> str:
-    """The path, which nginx takes relative to the folder of its configuration."""
+    """Return an absolute path.  nginx resolves paths relative to the folder of its configuration."""
     return os.path.normpath(os.path.join(folder, path))
 
 
 def prefix_problem(prefix: str) -> str | None:
-    """Why a location's prefix cannot stand in ``paths``; None if it can."""
+    """Return why a location's prefix cannot be written in ``paths``; None if it can."""
     if "," in prefix or "%" in prefix:
         return f"{prefix!r} cannot be written in paths"
     try:
@@ -25,5 +25,5 @@ def prefix_problem(prefix: str) -> str | None:
 
 
 def lies_under(path: str, prefix: str) -> bool:
-    """Whether requests for this path would go through with ``paths = prefix``."""
+    """Return whether ``paths = prefix`` matches requests for this path."""
     return path.startswith(prefix if prefix.endswith("/") else prefix + "/") or path == prefix

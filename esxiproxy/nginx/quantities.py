@@ -1,4 +1,4 @@
-"""nginx's times and sizes, as the configuration writes them."""
+"""The conversion of nginx's times and sizes."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _MILLISECONDS = {
 }
 _UNITS = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1))
 LONGEST = 365 * 86_400_000
-"""Milliseconds of the longest duration that a configuration takes."""
+"""The longest duration that a configuration accepts, in milliseconds."""
 _SIZE = re.compile(r"([0-9]{1,15})([kKmMgG]?)")
 _LETTERS = {"": "", "k": "KiB", "m": "MiB", "g": "GiB"}
 
 
 def milliseconds(text: str) -> int | None:
-    """What ``90``, ``90s``, ``1m30s`` or ``"1m 30s"`` mean; None for what is no time."""
+    """Parse ``90``, ``90s``, ``1m30s`` or ``1m 30s`` to milliseconds; return None for an invalid time."""
     at, total = 0, 0
     while at < len(text) or not text:
         found = _TIME.match(text, at)
@@ -36,7 +36,7 @@ def milliseconds(text: str) -> int | None:
 
 
 def duration(time: int) -> str:
-    """Milliseconds in the largest unit in which they are a whole number; seconds up to two minutes."""
+    """Format milliseconds in the largest unit that gives a whole number, in seconds up to two minutes."""
     if time % 1000 == 0 and time <= 120_000:
         return f"{time // 1000}s"
     unit, size = next((unit, size) for unit, size in _UNITS if time % size == 0)
@@ -44,7 +44,7 @@ def duration(time: int) -> str:
 
 
 def size(text: str) -> str | None:
-    """``10m`` as ``10MiB``, nothing at all as ``off``; None for what is no size."""
+    """Convert ``10m`` to ``10MiB`` and 0 to ``off``; return None for an invalid size."""
     found = _SIZE.fullmatch(text)
     if found is None:
         return None

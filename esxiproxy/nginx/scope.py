@@ -1,4 +1,4 @@
-"""What holds in a block: its own directives, those that it inherits, and its variables."""
+"""The directives that apply in a block, its own and inherited ones, and its variables."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 
 
 class Scope:
-    """One block in the blocks around it."""
+    """One block and, in ``outer``, the block around it."""
 
     def __init__(self, directives: Iterable[Directive], outer: Scope | None = None) -> None:
         self.directives = tuple(directives)
         self.outer = outer
 
     def own(self, name: str) -> list[Directive]:
-        """The directives of that name in this very block."""
+        """Return the directives with this name in the block itself."""
         return [directive for directive in self.directives if directive.name == name]
 
     def nearest(self, name: str) -> Directive | None:
-        """The directive that holds here: this block's own, or what it inherits."""
+        """Return the last directive with this name in the block, or the inherited one, or None."""
         found = self.every(name)
         return found[-1] if found else None
 
     def every(self, name: str) -> list[Directive]:
-        """The directives that hold here where there may be several: a block with one inherits none."""
+        """Return all directives with this name that apply.  A block with one of its own inherits none."""
         return self.own(name) or (self.outer.every(name) if self.outer else [])
 
     def value(self, name: str, default: str = "") -> str:
-        """The first argument of the directive that holds here."""
+        """Return the first argument of the directive that applies, or the default."""
         found = self.nearest(name)
         return found.args[0] if found and found.args else default
 
     def chain(self) -> list[Scope]:
-        """This block and those around it, the outermost first."""
+        """Return this block and those around it, the outermost first."""
         return [*(self.outer.chain() if self.outer else []), self]
 
     def constants(self) -> dict[str, str]:
-        """The variables whose value can be told from the file: what ``set`` says, from the outside in."""
+        """Return the variables with a constant value: the server_name, and those of ``set``."""
         known: dict[str, str] = {}
         for scope in self.chain():
             names = scope.own("server_name")
@@ -57,10 +57,10 @@ class Scope:
 
 
 def expanded(text: str, known: Mapping[str, str]) -> str:
-    """The text with the known variables in it replaced."""
+    """Replace the known variables in a text."""
     return _VARIABLE.sub(lambda found: known.get(found[1] or found[2], found[0]), text)
 
 
 def unknown(text: str) -> list[str]:
-    """The variables in a text, with their ``$``."""
+    """Return the variables in a text, with their ``$``."""
     return [f"${found[1] or found[2]}" for found in _VARIABLE.finditer(text)]

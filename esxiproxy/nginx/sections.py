@@ -1,4 +1,4 @@
-"""The sections of a configuration that are written for an nginx one."""
+"""The sections of the INI file that is written."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _UNWRITABLE = re.compile(r"\s[;#]|^[;#]|^\s|\s$|^$")
 
 @dataclass(frozen=True, slots=True)
 class OutputEntry:
-    """A key with its value, and a comment behind it."""
+    """A key with its value and an optional comment on the same line."""
 
     key: str
     value: str
@@ -21,7 +21,7 @@ class OutputEntry:
 
     @property
     def writable(self) -> bool:
-        """Whether the value would be read as it stands."""
+        """Whether the INI parser would read the value unchanged."""
         return self.value.isprintable() and not _UNWRITABLE.search(self.value)
 
     def __str__(self) -> str:
@@ -30,7 +30,7 @@ class OutputEntry:
 
 @dataclass(frozen=True, slots=True)
 class OutputSection:
-    """A section; ``comments`` stand under its header, ``off`` puts all of it into comments."""
+    """A section; ``comments`` follow its header, and ``off`` comments all of its lines out."""
 
     kind: str
     name: str
@@ -40,11 +40,11 @@ class OutputSection:
 
     @property
     def meaning(self) -> tuple[tuple[str, str], ...]:
-        """What the proxy reads of it."""
+        """The keys and values, without comments and name."""
         return tuple((entry.key, entry.value) for entry in self.entries)
 
     def value(self, key: str) -> str:
-        """The value of a key, empty if it has none."""
+        """Return the value of a key, empty if the section does not have it."""
         return next((entry.value for entry in self.entries if entry.key == key), "")
 
     def __str__(self) -> str:
@@ -54,13 +54,13 @@ class OutputSection:
 
 
 class Names:
-    """Gives every section a name that no other one has."""
+    """A set of used section names."""
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
 
     def new(self, wish: str) -> str:
-        """The wish, as far as a name may be like that."""
+        """Return an unused valid name that is like ``wish``, and mark it as used."""
         plain = _NO_NAME.sub("-", wish)[:_LONGEST_NAME].strip("._-") or "nameless"
         name, number = plain, 1
         while name in self._taken:
@@ -73,7 +73,7 @@ class Names:
 def shared(
     sections: Sequence[OutputSection], names: Names
 ) -> dict[tuple[tuple[str, str], ...], OutputSection]:
-    """Sections that mean the same, once each and by its meaning, under names of their own."""
+    """Return one section for each meaning, by the meaning, with unique names."""
     found: dict[tuple[tuple[str, str], ...], OutputSection] = {}
     for section in sections:
         if section.meaning not in found:
@@ -82,11 +82,11 @@ def shared(
 
 
 def rendered(source: str, sections: Iterable[OutputSection]) -> str:
-    """The text of a configuration."""
+    """Return the text of an INI file with these sections."""
     head = f"; From {_plain(source)}, by esxiproxy import-nginx.\n"
     return "\n".join((head, *map(str, sections)))
 
 
 def _plain(text: str) -> str:
-    """On one line, whatever stood in the file."""
+    """Replace characters that are not printable, so that the text stays on one line."""
     return "".join(character if character.isprintable() else "?" for character in text)

@@ -1,4 +1,4 @@
-"""A ``server`` block as listeners: one for each of its addresses."""
+"""The conversion of a ``server`` block to a listener for each of its addresses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from esxiproxy.nginx.vocabulary import restricts
 
 @dataclass(frozen=True, slots=True)
 class ServedAddress:
-    """One address of a server that can be carried over, with its listener and its upstream."""
+    """One address of a server that can be converted, with its listener and its upstream."""
 
     server: Directive
     listen: Listen
@@ -27,7 +27,7 @@ class ServedAddress:
 
 
 class ServerWriter:
-    """Writes the listeners of servers; ``folder`` is what relative paths are relative to."""
+    """A writer of listener sections; ``folder`` is the base of relative paths."""
 
     def __init__(self, folder: str, upstreams: UpstreamWriter, complaints: Complaints) -> None:
         self._folder = folder
@@ -35,7 +35,7 @@ class ServerWriter:
         self._complaints = complaints
 
     def served(self, server: Directive, outer: Scope) -> list[ServedAddress]:
-        """Every address; none if the server has to be left out, of which there is a complaint."""
+        """Return the server's addresses; none, and a complaint, if the server has to be omitted."""
         scope = Scope(server.block or (), outer)
         for block in scope.chain():
             for directive in block.directives:
@@ -79,7 +79,7 @@ class ServerWriter:
         return OutputSection("listener", name, tuple(entries), tuple(comments))
 
     def _tls(self, scope: Scope, listen: Listen) -> list[OutputEntry] | None:
-        """The listener's certificate and what it asks of clients; None if there can be no listener."""
+        """Return the listener's TLS entries; None, and a complaint, if there can be no listener."""
         entries = []
         for key, name in (("certificate", "ssl_certificate"), ("private_key", "ssl_certificate_key")):
             found = scope.every(name)
@@ -93,17 +93,17 @@ class ServerWriter:
                 self._complaints.add(found[0], f"{path} is not a file: the listener is omitted")
                 return None
             entries.append(OutputEntry(key, absolute(path, self._folder)))
-        entries += self._minimum(scope)
+        entries += self._tls_minimum(scope)
         return self._clients(scope, entries)
 
-    def _minimum(self, scope: Scope) -> Iterator[OutputEntry]:
+    def _tls_minimum(self, scope: Scope) -> Iterator[OutputEntry]:
         protocols = scope.nearest("ssl_protocols")
         if protocols is None:
             return
         given = set(protocols.args)
         if older := given - {"TLSv1.2", "TLSv1.3"}:
-            told = f"clients that support only {', '.join(sorted(older))} are refused"
-            self._complaints.add(protocols, told)
+            text = f"clients that support only {', '.join(sorted(older))} are refused"
+            self._complaints.add(protocols, text)
         if "TLSv1.3" not in given:
             self._complaints.add(protocols, "esxiproxy always supports TLS 1.3")
         if given == {"TLSv1.3"}:

@@ -1,4 +1,4 @@
-"""An nginx configuration as a tree of directives, each with its file and line; crossplane reads it."""
+"""The parser of nginx configurations: a tree of directives with file and line, read by crossplane."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_NEEDY = frozenset(
+_NEED_ARGUMENT = frozenset(
     {
         *("listen", "location", "proxy_pass", "ssl_certificate", "ssl_certificate_key"),
         *("ssl_client_certificate", "proxy_ssl_trusted_certificate", "include"),
     }
 )
-"""Directives that are nothing without an argument."""
+"""Directives that need an argument."""
 _WILDCARD = re.compile(r"[*?\[]")
 _PLACE = re.compile(r" in \S+:([0-9]{1,9})\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class Directive:
-    """One directive; ``block`` is what stands in its braces, None if it has none."""
+    """One directive; ``block`` are the directives in its braces, None if it has no braces."""
 
     name: str
     args: tuple[str, ...]
@@ -31,16 +31,16 @@ class Directive:
 
     @property
     def place(self) -> str:
-        """``FILE:LINE``."""
+        """The place of the directive as ``FILE:LINE``."""
         return f"{self.file}:{self.line}"
 
     @property
     def text(self) -> str:
-        """The directive without its block, as a reader would know it again."""
+        """The directive's name and arguments, without its block."""
         return " ".join((self.name, *self.args))
 
     def inside(self) -> Iterator[Directive]:
-        """This directive and everything in it, in the file's order."""
+        """Yield this directive and all in its block, in the file's order."""
         yield self
         for directive in self.block or ():
             yield from directive.inside()
@@ -48,7 +48,7 @@ class Directive:
 
 @dataclass(frozen=True, slots=True)
 class Complaint:
-    """What could not be carried over, and where it stands."""
+    """A message about a directive that could not be converted, with its file and line."""
 
     file: str
     line: int
@@ -59,46 +59,47 @@ class Complaint:
 
 
 class Complaints:
-    """Collects what could not be carried over; the same thing is told once."""
+    """The complaints of one conversion, without duplicates."""
 
     def __init__(self) -> None:
         self._found: dict[Complaint, None] = {}
         self._about: set[tuple[str, int, str]] = set()
 
     def add(self, directive: Directive, text: str) -> None:
-        """Of this directive."""
+        """Add a complaint about a directive."""
         self._about.add((directive.file, directive.line, directive.name))
         self._found[Complaint(directive.file, directive.line, f"{directive.name}: {text}")] = None
 
     def are_about(self, directive: Directive) -> bool:
-        """Whether there is a complaint of this directive."""
+        """Return whether there is a complaint about this directive."""
         return (directive.file, directive.line, directive.name) in self._about
 
     def take(self, others: Sequence[Complaint]) -> None:
-        """All of these."""
+        """Add these complaints."""
         self._found.update(dict.fromkeys(others))
 
     def sorted(self) -> list[Complaint]:
-        """By file, as they were first met, and line."""
+        """Return the complaints by file, in the order of their first complaints, and line."""
         files = list(dict.fromkeys(complaint.file for complaint in self._found))
         return sorted(self._found, key=lambda found: (files.index(found.file), found.line))
 
 
 class SourceError(Exception):
-    """There is no nginx configuration to be read; ``str()`` has a line for each reason."""
+    """Raised if the nginx configuration cannot be read; ``str()`` has a line for each reason."""
 
 
 def read(path: str) -> tuple[tuple[Directive, ...], tuple[Complaint, ...]]:
-    """The directives of a file with its includes in their places, and the includes that are not there.
+    """Parse a file and its includes.
 
-    An include that is not there stays a directive in its place.
+    Return the directives, with those of included files in place of each ``include``, and a complaint about
+    each missing file.  An ``include`` of a missing file stays in the tree.
     Raises SourceError.
     """
     try:
         import crossplane
     except ImportError as error:
         raise SourceError("import-nginx needs crossplane: pip install 'esxiproxy[nginx]'") from error
-    # No check of contexts: a file with server blocks alone, as in conf.d, is a configuration, too.
+    # Contexts are not checked, because a file may consist of server blocks only, as in conf.d.
     payload = crossplane.parse(path, check_ctx=False)
     faults: list[Complaint] = []
     missing: list[Complaint] = []
@@ -108,9 +109,9 @@ def read(path: str) -> tuple[tuple[Directive, ...], tuple[Complaint, ...]]:
     if faults:
         raise SourceError("\n".join(map(str, faults)))
     tree = tuple(_Joined(payload["config"]).file(0))
-    # In a file with server blocks alone crossplane counts no arguments.
+    # crossplane does not count arguments in a file that consists of server blocks only.
     for directive in (directive for top in tree for directive in top.inside()):
-        if directive.name in _NEEDY and not directive.args:
+        if directive.name in _NEED_ARGUMENT and not directive.args:
             faults.append(Complaint(directive.file, directive.line, f"{directive.name} has no argument"))
     if faults:
         raise SourceError("\n".join(map(str, faults)))
@@ -118,14 +119,17 @@ def read(path: str) -> tuple[tuple[Directive, ...], tuple[Complaint, ...]]:
 
 
 class _Joined:
-    """Puts included files in their places; crossplane's own way mixes up which file a directive is from."""
+    """The parsed files joined into one tree.
+
+    crossplane's own joining loses the file that a directive is from.
+    """
 
     def __init__(self, files: Sequence[Mapping[str, Any]]) -> None:
         self._files = files
         self._open: list[int] = []
 
     def file(self, number: int) -> Iterator[Directive]:
-        """The directives of a file.  Raises SourceError if it includes itself."""
+        """Yield the directives of a file.  Raises SourceError if the file includes itself."""
         name = self._files[number]["file"]
         if number in self._open:
             raise SourceError(f"{name}:1: the file includes itself")

@@ -1,4 +1,4 @@
-"""Where a ``proxy_pass`` leads: scheme, host and port, through variables and upstream blocks."""
+"""The target of a ``proxy_pass``: scheme, host and port, with variables and upstream blocks resolved."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from esxiproxy.nginx.source import Complaints, Directive
 
 _URL = re.compile(r"(?i)(https?)://([^/?#]*)(.*)")
 _BOUND = re.compile(r"\[[^\]]*\](?::\d+)?|[^:]+(?::\d+)?")
-# Of the only server of a block they mean nothing (nginx's own words), or nothing without a balancer.
+# Parameters without effect for the only server of a block.
 _SERVER_NEEDLESS = ("weight=", "max_fails=", "fail_timeout=", "slow_start=")
 _CODE = ("balancer_by_", "js_", "perl")
 
@@ -21,15 +21,15 @@ Blocks = Mapping[str, Directive]
 """The ``upstream`` blocks by their names."""
 
 
-class NotCarried(Exception):
-    """A location cannot be carried over; a complaint says why."""
+class NotConverted(Exception):
+    """Raised for a location that cannot be converted, after the complaint about it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
     """An upstream's address; ``proxy_host`` is nginx's ``$proxy_host``, ``block`` the upstream block.
 
-    ``comments`` are for whoever reads the section.
+    ``comments`` are written into the upstream's section.
     """
 
     url: UpstreamURL
@@ -39,65 +39,65 @@ class Target:
 
     @property
     def authority(self) -> str:
-        """``HOST:PORT`` with the port in any case."""
+        """The target's ``HOST:PORT``, always with the port."""
         return f"{self.bracketed}:{self.url.port}"
 
     @property
     def bracketed(self) -> str:
-        """The host as a URL has it."""
+        """The host, in brackets if it is an IPv6 address."""
         return f"[{self.url.host}]" if ":" in self.url.host else self.url.host
 
     @property
     def proxy_name(self) -> str:
-        """``$proxy_host`` without a port: the name that nginx wants a certificate for."""
-        return _unported(self.proxy_host).strip("[]")
+        """The ``$proxy_host`` without its port, for which nginx requires a certificate."""
+        return _without_port(self.proxy_host).strip("[]")
 
     @property
     def own_host(self) -> str:
-        """The Host field that the proxy sends by itself."""
+        """The Host field that the proxy sends by default."""
         default = 443 if self.url.secure else 80
         return self.bracketed if self.url.port == default else self.authority
 
 
 def target_of(passing: Directive, path: str, scope: Scope, blocks: Blocks, complaints: Complaints) -> Target:
-    """The target of a location with this path prefix.  Raises NotCarried."""
+    """Return the target of a location with this path prefix.  Raises NotConverted."""
     given = passing.args[0] if passing.args else ""
     text = expanded(given, scope.constants())
     stripped = text.removesuffix("$request_uri").removesuffix("${request_uri}")
     if variables := unknown(stripped):
         names = ", ".join(dict.fromkeys(variables))
-        raise _refused(
+        raise _refuse(
             passing, complaints, f"the target {given} depends on {names} at run time: write a router"
         )
     found = _URL.fullmatch(stripped)
     if found is None:
-        raise _refused(passing, complaints, f"{given} is not an http:// or https:// URL")
+        raise _refuse(passing, complaints, f"{given} is not an http:// or https:// URL")
     scheme, authority, uri = found.groups()
     if authority == "unix:":
-        raise _refused(passing, complaints, "esxiproxy connects to upstreams by TCP, not by unix sockets")
-    changed = uri if stripped == text else uri or None  # with $request_uri nothing is replaced
+        raise _refuse(passing, complaints, "esxiproxy connects to upstreams by TCP, not by unix sockets")
+    changed = uri if stripped == text else uri or None  # with $request_uri nginx does not replace the path
     if changed and (changed != path or stripped != text):
         text = f"{path} is replaced by {changed}: esxiproxy forwards the client's path byte for byte"
-        raise _refused(passing, complaints, text)
+        raise _refuse(passing, complaints, text)
     secure = scheme.lower() == "https"
     if authority in blocks:
         return _of_block(blocks[authority], secure, complaints)
     url = _url(passing, secure, authority, complaints)
-    host = _unported(authority) if url.port == (443 if secure else 80) else authority
+    host = _without_port(authority) if url.port == (443 if secure else 80) else authority
     return Target(url, host)
 
 
 def _of_block(block: Directive, secure: bool, complaints: Complaints) -> Target:
-    """The one server of an upstream block, or the first of several."""
+    """Return the first server of an upstream block, and complain if there are several."""
     for directive in block.block or ():
         if directive.name.startswith(_CODE):
-            raise _refused(
+            raise _refuse(
                 directive, complaints, f"the target of {block.args[0]} is chosen at run time: write a router"
             )
     servers = [directive for directive in block.block or () if directive.name == "server" and directive.args]
     usable = [server for server in servers if not {"down", "backup"} & set(server.args)]
     if not usable:
-        raise _refused(block, complaints, f"{block.args[0]} has no server that is up")
+        raise _refuse(block, complaints, f"{block.args[0]} has no server that is up")
     chosen, comments = usable[0], []
     if len(servers) > 1:
         rest = ", ".join(server.args[0] for server in servers if server is not chosen)
@@ -109,7 +109,7 @@ def _of_block(block: Directive, secure: bool, complaints: Complaints) -> Target:
             complaints.add(chosen, f"{parameter}: an upstream has no equivalent")
     address = chosen.args[0]
     if address.startswith("unix:"):
-        raise _refused(chosen, complaints, "esxiproxy connects to upstreams by TCP, not by unix sockets")
+        raise _refuse(chosen, complaints, "esxiproxy connects to upstreams by TCP, not by unix sockets")
     if not re.search(r":\d+\Z", address):
         address += ":80"
         if secure:
@@ -123,13 +123,13 @@ def _url(directive: Directive, secure: bool, authority: str, complaints: Complai
             raise BadValue(f"{authority or 'an empty text'} is not a host")
         return upstream_url(f"{'wss' if secure else 'ws'}://{authority}")
     except BadValue as error:
-        raise _refused(directive, complaints, str(error))
+        raise _refuse(directive, complaints, str(error))
 
 
-def _refused(directive: Directive, complaints: Complaints, text: str) -> NotCarried:
+def _refuse(directive: Directive, complaints: Complaints, text: str) -> NotConverted:
     complaints.add(directive, text)
-    return NotCarried(text)
+    return NotConverted(text)
 
 
-def _unported(authority: str) -> str:
+def _without_port(authority: str) -> str:
     return re.sub(r":\d+\Z", "", authority)

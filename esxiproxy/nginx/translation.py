@@ -1,4 +1,4 @@
-"""A whole nginx configuration as ours, and what is lost with it."""
+"""The conversion of a whole nginx configuration, with complaints about what is lost."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _NOT_OPENED = frozenset(
         *("upstream", "stream", "mail", "match", "charset_map"),
     }
 )
-"""Blocks whose inside says nothing more than their name, or is read elsewhere."""
+"""Blocks whose directives are not complained of one by one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Translation:
-    """The text of a configuration, and what is not in it."""
+    """The text of the INI file, and the complaints about what is not in it."""
 
     text: str
     complaints: tuple[Complaint, ...]
 
 
 def translate(path: str, keep_insecure: bool = False) -> Translation:
-    """What an nginx configuration file means here.  Raises SourceError."""
+    """Convert an nginx configuration file.  Raises SourceError."""
     tree, missing = read(path)
     complaints = Complaints()
     complaints.take(missing)
@@ -40,7 +40,7 @@ def translate(path: str, keep_insecure: bool = False) -> Translation:
     top = Scope(tree)
     found: list[ServedAddress] = []
     seen: list[Directive] = []
-    shut: list[Listen] = []
+    omitted: list[Listen] = []
     for scope in [top, *(Scope(http.block or ()) for http in top.own("http"))]:
         blocks = {block.args[0]: block for block in scope.own("upstream") if block.args}
         writer = ServerWriter(folder, UpstreamWriter(folder, blocks, keep_insecure, complaints), complaints)
@@ -48,34 +48,34 @@ def translate(path: str, keep_insecure: bool = False) -> Translation:
             served = writer.served(server, scope)
             found += served
             seen += [server] if served else []
-            shut += [] if served else listens_of(server, always_secure=False, complaints=Complaints())
-    for directive in _surveyed(tree, seen):
+            omitted += [] if served else listens_of(server, always_secure=False, complaints=Complaints())
+    for directive in _directives(tree, seen):
         if complaints.are_about(directive) and (
             is_unknown(directive) or directive.name == "ssl_verify_depth"
         ):
             continue
         if (lost := loss(directive)) is not None:
             complaints.add(directive, lost)
-    told_apart = _told_apart(found, complaints)
-    _complain_of_shut(shut, [served for served, on in told_apart if on], complaints)
-    sections = _sections(told_apart)
+    bindable = _bindable(found, complaints)
+    _complain_of_omitted(omitted, [served for served, on in bindable if on], complaints)
+    sections = _sections(bindable)
     text = rendered(path, sections) if sections else ""
     return Translation(text, tuple(complaints.sorted()))
 
 
-def _surveyed(directives: Sequence[Directive], kept: Sequence[Directive]) -> Iterator[Directive]:
-    """Every directive that was read; a server that is left out has its complaint already."""
+def _directives(directives: Sequence[Directive], kept: Sequence[Directive]) -> Iterator[Directive]:
+    """Yield every directive, except those of omitted servers, which have a complaint already."""
     for directive in directives:
         if directive.name == "server" and directive not in kept:
             continue
         yield directive
         closed = directive.name in _NOT_OPENED or is_unknown(directive)
         if directive.block is not None and not closed:
-            yield from _surveyed(directive.block, kept)
+            yield from _directives(directive.block, kept)
 
 
-def _told_apart(found: Sequence[ServedAddress], complaints: Complaints) -> list[tuple[ServedAddress, bool]]:
-    """Each of them, and whether it can be bound beside the others."""
+def _bindable(found: Sequence[ServedAddress], complaints: Complaints) -> list[tuple[ServedAddress, bool]]:
+    """Return each address, and whether its listener can be bound together with the others."""
     order = sorted(found, key=lambda one: (not one.listen.default, one.listen.host not in ("*", "[::]")))
     bound: list[ServedAddress] = []
     for served in order:
@@ -95,9 +95,11 @@ def _told_apart(found: Sequence[ServedAddress], complaints: Complaints) -> list[
     ]
 
 
-def _complain_of_shut(shut: Sequence[Listen], bound: Sequence[ServedAddress], complaints: Complaints) -> None:
-    """Complain of each address of a server that is left out, whose requests another server takes now."""
-    for listen in shut:
+def _complain_of_omitted(
+    omitted: Sequence[Listen], bound: Sequence[ServedAddress], complaints: Complaints
+) -> None:
+    """Complain of each address of an omitted server whose requests another server's listener accepts."""
+    for listen in omitted:
         taken = next((one for one in bound if one.listen.address.overlaps(listen.address)), None)
         if taken is not None:
             complaints.add(
@@ -113,7 +115,7 @@ def _collide(one: ServedAddress, other: ServedAddress) -> bool:
 
 
 def _same(one: ServedAddress, other: ServedAddress) -> bool:
-    """Whether it makes no difference that the other one takes the requests of this one."""
+    """Return whether the other listener treats the requests of this one in the same way."""
     ours, theirs = one.listen.address, other.listen.address
     covered = ours.path == theirs.path if ours.ip is None else theirs.accepts(ours.ip)
     means = [(_without_address(served.listener), served.upstream.meaning) for served in (one, other)]

@@ -1,4 +1,4 @@
-"""A location's ``proxy_pass``, and what holds around it, as an [upstream NAME]."""
+"""The conversion of a location's ``proxy_pass`` to an upstream section."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from esxiproxy.nginx.quantities import LONGEST, duration, milliseconds
 from esxiproxy.nginx.scope import Scope
 from esxiproxy.nginx.sections import OutputEntry, OutputSection
 from esxiproxy.nginx.source import Complaints, Directive
-from esxiproxy.nginx.target import Blocks, NotCarried, Target, target_of
+from esxiproxy.nginx.target import Blocks, NotConverted, Target, target_of
 
 PLACEHOLDER = "FILL-IN-AS-SAID-ABOVE"
-"""Stands where a thumbprint has to: no thumbprint, so that ``esxiproxy check`` refuses it."""
+"""The value of ``pin`` until a thumbprint is filled in; ``esxiproxy check`` rejects it."""
 _MARGIN = 5000
-"""Milliseconds between connect_timeout and upstream_handshake_timeout, as in their defaults."""
+"""Milliseconds from connect_timeout to upstream_handshake_timeout, as between their defaults."""
 
 
 class UpstreamWriter:
-    """Writes upstreams; ``folder`` is what relative paths are relative to."""
+    """A writer of upstream sections; ``folder`` is the base of relative paths."""
 
     def __init__(self, folder: str, blocks: Blocks, keep_insecure: bool, complaints: Complaints) -> None:
         self._folder = folder
@@ -28,13 +28,13 @@ class UpstreamWriter:
         self._complaints = complaints
 
     def section(self, passing: Directive, path: str, scope: Scope) -> OutputSection:
-        """The upstream of a location with this path prefix.  Raises NotCarried."""
+        """Return the upstream of a location with this path prefix.  Raises NotConverted."""
         target = target_of(passing, path, scope, self._blocks, self._complaints)
         entries, comments = [self._url(target)], [passing.place, *target.comments]
         if target.url.secure:
-            more, told = self._trust(passing, scope, target)
+            more, notes = self._verification(passing, scope, target)
             entries += more
-            comments += told
+            comments += notes
         entries += field_entries(scope, target, self._complaints)
         entries += self._times(scope)
         for entry in entries:
@@ -42,7 +42,7 @@ class UpstreamWriter:
                 self._complaints.add(
                     passing, f"{entry.key}: {entry.value!r} cannot be written in an INI file"
                 )
-                raise NotCarried(entry.value)
+                raise NotConverted(entry.value)
         name = target.block or (target.url.host if self._is_usual(target) else target.authority)
         return OutputSection("upstream", name, tuple(entries), tuple(comments))
 
@@ -52,8 +52,10 @@ class UpstreamWriter:
     def _is_usual(self, target: Target) -> bool:
         return target.url.secure and target.url.port == 443
 
-    def _trust(self, passing: Directive, scope: Scope, target: Target) -> tuple[list[OutputEntry], list[str]]:
-        """How the upstream shows who it is, and comments on it."""
+    def _verification(
+        self, passing: Directive, scope: Scope, target: Target
+    ) -> tuple[list[OutputEntry], list[str]]:
+        """Return the entries for the upstream's verification, and comments on them."""
         verify = scope.nearest("proxy_ssl_verify")
         if verify is not None and verify.args == ("on",):
             return self._verified(verify, scope, target), []
@@ -75,12 +77,12 @@ class UpstreamWriter:
             self._complaints.add(
                 verify, "on without proxy_ssl_trusted_certificate: nginx does not start with this"
             )
-            raise NotCarried("no authorities")
+            raise NotConverted("no authorities")
         name = scope.nearest("proxy_ssl_name")
         wanted = name.args[0] if name and name.args else target.proxy_name
         if wanted.lower() != target.url.host and wanted != "$proxy_host":
-            told = f"nginx requires a certificate for {wanted}, and esxiproxy one for {target.url.host}"
-            self._complaints.add(name or verify, told)
+            text = f"nginx requires a certificate for {wanted}, and esxiproxy one for {target.url.host}"
+            self._complaints.add(name or verify, text)
         return [OutputEntry("verify", "ca"), OutputEntry("ca", absolute(trusted.args[0], self._folder))]
 
     def _times(self, scope: Scope) -> Iterator[OutputEntry]:
@@ -92,8 +94,8 @@ class UpstreamWriter:
                 yield OutputEntry("upstream_handshake_timeout", whole, "includes connect_timeout")
         read = self._time(scope, "proxy_read_timeout")
         if read:
-            told = "proxy_read_timeout, for a console without data"
-            yield OutputEntry("idle_timeout", "off" if read > LONGEST else duration(read), told)
+            text = "proxy_read_timeout, for a console without data"
+            yield OutputEntry("idle_timeout", "off" if read > LONGEST else duration(read), text)
             if read != 60_000:
                 yield OutputEntry(
                     "response_timeout",

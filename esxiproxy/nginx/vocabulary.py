@@ -1,6 +1,6 @@
-"""Tables of nginx's directives: carried over, needless, lost without harm, or restricting.
+"""Tables of nginx's directives: converted, unnecessary, lost without harm, or restricting access.
 
-A directive that stands in no table restricts: it may be a module's that decides who comes in.
+A directive in no table counts as restricting, because a third-party module may restrict access.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-CARRIED = _words(
+CONVERTED = _words(
     "http server location listen server_name ssl ssl_certificate ssl_certificate_key ssl_client_certificate "
     "ssl_verify_client ssl_protocols proxy_pass proxy_set_header proxy_ssl_verify "
     "proxy_ssl_trusted_certificate proxy_read_timeout proxy_connect_timeout include upstream set "
@@ -26,7 +26,7 @@ PROCESS = _words(
     "pcre_jit timer_resolution env lock_file worker_priority worker_cpu_affinity thread_pool "
     "ssl_engine"
 )
-"""How nginx runs as a process: twistd's options, systemd's unit."""
+"""Directives about nginx's process, whose counterparts are twistd's options and systemd's unit."""
 
 NEEDLESS = _words(
     "sendfile sendfile_max_chunk tcp_nopush tcp_nodelay types default_type types_hash_max_size "
@@ -45,7 +45,7 @@ NEEDLESS = _words(
     "keepalive_time resolver_timeout index autoindex allow satisfy auth_basic_user_file root "
     "lua_use_default_type"
 )
-"""What tunes nginx, defines what nobody uses here, or is so in any case."""
+"""Directives that tune nginx, define something without using it, or describe what esxiproxy always does."""
 
 RESTRICTING = {
     "deny": "esxiproxy does not restrict clients by address",
@@ -69,10 +69,10 @@ RESTRICTING = {
     "proxy_pass_request_headers": "esxiproxy always forwards the client's fields",
     "include": "the included file is missing and may restrict access",
 }
-"""What keeps somebody out or answers by itself: without it a server would let more through than it did."""
+"""Directives that restrict access or answer requests: without them a server would allow more."""
 
 LOST = _words(
-    # how nginx answers
+    # the answers of nginx
     "absolute_redirect add_after_body add_before_body add_header_inherit add_trailer addition_types "
     "ancient_browser ancient_browser_value charset charset_map charset_types chunked_transfer_encoding "
     "early_hints etag expires gunzip gunzip_buffers if_modified_since max_ranges modern_browser "
@@ -87,7 +87,7 @@ LOST = _words(
     "limit_conn_status limit_rate limit_rate_after limit_req_dry_run limit_req_log_level limit_req_status "
     "limit_zone max_headers merge_slashes output_buffers random_index read_ahead referer_hash_bucket_size "
     "referer_hash_max_size request_pool_size send_lowat subrequest_output_buffer_size "
-    # what goes to the upstream, and what comes from it
+    # requests to the upstream and its answers
     "health_check match mirror mirror_request_body proxy_bind proxy_bind_dynamic proxy_cookie_domain "
     "proxy_cookie_flags proxy_cookie_path proxy_force_ranges proxy_hide_header proxy_ignore_client_abort "
     "proxy_ignore_headers proxy_intercept_errors proxy_limit_rate proxy_pass_header proxy_pass_trailers "
@@ -98,31 +98,31 @@ LOST = _words(
     "http3 ssl_certificate_cache ssl_early_data ssl_ech_file ssl_handshake_timeout ssl_key_log "
     "ssl_object_cache_inheritable ssl_ocsp_cache ssl_ocsp_responder ssl_session_ticket_key ssl_stapling "
     "ssl_stapling_file ssl_stapling_responder ssl_stapling_verify ssl_trusted_certificate ssl_verify_depth "
-    # what defines variables, and zones: only where they are used they decide anything
+    # definitions of variables and zones, which have no effect of their own
     "auth_delay auth_request_set break geoip2 geoip_city geoip_country geoip_org geoip_proxy "
     "geoip_proxy_recursive init_by_lua_block init_by_lua_file init_worker_by_lua_block "
     "init_worker_by_lua_file js_import js_include js_path js_preload_object js_set js_shared_dict_zone "
     "js_var keyval keyval_zone lua_code_cache lua_package_cpath lua_package_path lua_shared_dict "
     "perl_modules perl_require perl_set rewrite_log session_log session_log_format session_log_zone "
     "uninitialized_variable_warn valid_referers "
-    # what counts and traces
+    # metrics and tracing
     "opentracing otel_exporter otel_service_name otel_span_attr otel_span_name otel_trace "
     "otel_trace_context status status_format status_zone vhost_traffic_status vhost_traffic_status_zone"
 )
-"""What esxiproxy has nothing like, and what lets nobody in when it is lost."""
+"""Directives without an equivalent whose loss allows no additional access."""
 
 _LOST_PREFIXES = (
     *("brotli_", "fastcgi_", "grpc_", "memcached_", "scgi_", "uwsgi_", "zstd_"),
     *("autoindex_", "http2_", "http3_", "open_file_cache_", "proxy_cache", "quic_", "ssi_", "xslt_"),
 )
-"""Modules of which no directive but ``..._pass`` decides who comes in."""
+"""Prefixes of modules of which no directive but ``..._pass`` restricts access."""
 _TLS_COMMANDS = _words(
     "options ciphersuites cipherstring groups curves signaturealgorithms clientsignaturealgorithms "
     "minprotocol maxprotocol recordpadding numtickets"
 )
-"""What ``ssl_conf_command`` and ``proxy_ssl_conf_command`` may say without deciding who is believed."""
+"""Commands of ``ssl_conf_command`` and ``proxy_ssl_conf_command`` that do not affect verification."""
 _STOCK_FILES = _words("mime.types fastcgi_params fastcgi.conf uwsgi_params scgi_params")
-"""Files of nginx's own that restrict nothing, should they be missing."""
+"""Files of nginx's own that restrict no access, so that they may be missing."""
 
 _REASONS = {
     "access_log": "esxiproxy has its own access log: set access_log = FILE in [proxy] (docs/access-log.md)",
@@ -150,18 +150,18 @@ _REASONS = {
     "alias": "esxiproxy serves no files",
 }
 _NOT_OFF = frozenset({"proxy_redirect"})
-"""Where ``off`` is a wish of its own."""
+"""Directives for which ``off`` is not the same as their absence."""
 _STATEMENTS = frozenset({"if", "return", "rewrite", "deny", "limit_except", "internal"})
 _DECIDING = ("auth_", "access_by_", "rewrite_by_", "content_by_", "js_", "perl", "oidc", "openidc")
 UNKNOWN = "esxiproxy does not know this directive, which may restrict access"
 
 
 def restricts(directive: Directive) -> str | None:
-    """Why nothing may go through where this holds; None if it is known to keep nobody out."""
+    """Return why a block with this directive has to be omitted; None if it restricts no access."""
     name, off = directive.name, directive.args == ("off",)
     if name in _STATEMENTS:
         return RESTRICTING[name]
-    if name == "include":  # only one that is missing is still there
+    if name == "include":  # an include in the tree is one whose file is missing
         stock = bool(directive.args) and os.path.basename(directive.args[0]) in _STOCK_FILES
         return None if stock else RESTRICTING[name]
     if name in ("proxy_pass_request_body", "proxy_pass_request_headers"):
@@ -176,14 +176,14 @@ def restricts(directive: Directive) -> str | None:
 
 
 def is_unknown(directive: Directive) -> bool:
-    """Whether it stands in no table."""
+    """Return whether the directive is in no table."""
     return directive.name not in RESTRICTING and not _is_known(directive)
 
 
 def _is_known(directive: Directive) -> bool:
-    """Whether it is known to keep nobody out."""
+    """Return whether the directive is known and restricts no access."""
     name = directive.name
-    if name in CARRIED | PROCESS | NEEDLESS | LOST or name in _REASONS:
+    if name in CONVERTED | PROCESS | NEEDLESS | LOST or name in _REASONS:
         return True
     if name in ("ssl_conf_command", "proxy_ssl_conf_command"):
         return bool(directive.args) and directive.args[0].lower() in _TLS_COMMANDS
@@ -191,11 +191,11 @@ def _is_known(directive: Directive) -> bool:
 
 
 def loss(directive: Directive) -> str | None:
-    """What is lost with a directive that is not carried over; None if nothing is."""
+    """Return what is lost without this directive; None if nothing is lost."""
     name = directive.name
-    if name in CARRIED | PROCESS | NEEDLESS or name.startswith("gzip_"):
+    if name in CONVERTED | PROCESS | NEEDLESS or name.startswith("gzip_"):
         return None
-    if name in RESTRICTING:  # told already, with what is left out for it
+    if name in RESTRICTING:  # the complaint about the omitted block names it
         return None
     if directive.args == ("off",) and name not in _NOT_OFF:
         return None

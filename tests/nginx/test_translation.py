@@ -241,7 +241,7 @@ def test_no_directive_of_the_tables_leaves_a_server_out(folder: Path, table: str
 
 
 def test_no_directive_stands_in_two_tables() -> None:
-    tables = [vocabulary.CARRIED, vocabulary.PROCESS, vocabulary.NEEDLESS, vocabulary.LOST]
+    tables = [vocabulary.CONVERTED, vocabulary.PROCESS, vocabulary.NEEDLESS, vocabulary.LOST]
     names = [name for table in tables for name in table]
     assert len(names) == len(set(names))
     assert set(vocabulary.RESTRICTING) & set(names) == {"include"}  # restricts only where the file is missing
