@@ -30,31 +30,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     plan = default.fault
     add = parser.add_argument
     add("--interface", default=default.interface, help="address to bind (%(default)s)")
-    add("--port", type=_port, default=0, help="plain ws port; 0: a free one, none: leave it out")
-    add("--tls-port", type=_port, default=0, help="wss port, likewise")
-    add("--certificate", type=Path, help="PEM file; made there, with its key, if missing")
-    add("--private-key", type=Path, help="its key (the certificate's path with .key)")
+    add("--port", type=_port, default=0, help="plain ws port; 0 for a free port, none for no port")
+    add("--tls-port", type=_port, default=0, help="wss port; 0 for a free port, none for no port")
+    add("--certificate", type=Path, help="PEM file; created together with its key if missing")
+    add("--private-key", type=Path, help="the certificate's key (the certificate's path with .key)")
     add(
         "--subprotocols",
         type=lambda text: tuple(name.strip() for name in text.split(",") if name.strip()),
         default=default.subprotocols,
         metavar="NAME,..",
-        help="what is spoken, best first (binary)",
+        help="supported subprotocols, the preferred one first (binary)",
     )
     flag = argparse.BooleanOptionalAction
-    add("--require-subprotocol", action=flag, default=True, help="drop a client that offers none of them")
-    add("--answer-pings", action=flag, default=False)
+    add(
+        "--require-subprotocol",
+        action=flag,
+        default=True,
+        help="drop a client that offers no supported subprotocol",
+    )
+    add("--answer-pings", action=flag, default=False, help="answer Ping frames, which ESXi does not")
     add("--max-connections", type=int, default=default.max_connections, help="0: no limit (%(default)s)")
     add("--ticket-lifetime", type=float, default=default.ticket_lifetime, help="seconds (%(default)s)")
-    add("--ticket-endpoint", action=flag, default=True, help="GET /sim/ticket gives tickets")
-    add("--allow-fault-query", action=flag, default=True, help="?fault=NAME makes one request fail")
+    add("--ticket-endpoint", action=flag, default=True, help="GET /sim/ticket returns a ticket")
+    add("--allow-fault-query", action=flag, default=True, help="?fault=NAME applies a fault to one request")
     add(
         "--fault",
         type=SimFault,
         metavar="NAME",
-        help="one of " + ", ".join(fault.value for fault in SimFault),
+        help="apply this fault to every request: " + ", ".join(fault.value for fault in SimFault),
     )
-    add("--fault-seconds", type=float, default=plan.seconds, help="delay, or time after the 101")
+    add(
+        "--fault-seconds",
+        type=float,
+        default=plan.seconds,
+        help="seconds before the answer, or after the 101",
+    )
     add("--fault-status", type=int, default=plan.status)
     add("--fault-body", default=plan.body)
     add("--fault-code", type=int, default=plan.code)
@@ -62,13 +72,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--width", type=int, default=default.width)
     add("--height", type=int, default=default.height)
     add("--name", default=default.name, help="the virtual machine's name")
-    add("--frame-interval", type=float, default=default.frame_interval, help="seconds; 0: stands still")
-    add("--message-size", type=int, default=default.message_size, help="bytes; 0: an update a message")
+    add(
+        "--frame-interval",
+        type=float,
+        default=default.frame_interval,
+        help="seconds between updates; 0 for none",
+    )
+    add("--message-size", type=int, default=default.message_size, help="bytes; 0 for one update a message")
     add("--close-timeout", type=float, default=default.close_timeout, help="seconds (%(default)s)")
 
 
 def options_of(arguments: argparse.Namespace) -> HostOptions:
-    """The options in parsed arguments. ValueError when they contradict each other."""
+    """Return the options in parsed arguments. Raises ValueError if they contradict each other."""
     plan = FaultPlan(
         arguments.fault,
         arguments.fault_seconds,
@@ -82,7 +97,7 @@ def options_of(arguments: argparse.Namespace) -> HostOptions:
 
 
 def run(argv: Sequence[str] | None = None) -> int:
-    """Run a host until it is told to stop; one JSON line on stdout says that it is ready."""
+    """Run a host until SIGTERM or SIGINT. It prints one line of JSON on stdout when it is ready."""
     parser = argparse.ArgumentParser(prog="esxiproxy sim", description=__doc__)
     add_arguments(parser)
     arguments = parser.parse_args(argv)
@@ -94,8 +109,8 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 
 def serve(options: HostOptions) -> int:
-    """Run a host with these options in this process's reactor; the exit status."""
-    # Importing the reactor installs it: only a program of its own may do that.
+    """Run a host with these options in this process's reactor and return the exit status."""
+    # The import installs the reactor, which only a program may do and not a library.
     from twisted.internet import reactor as installed
     from twisted.internet.error import CannotListenError
 

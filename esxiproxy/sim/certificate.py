@@ -1,4 +1,4 @@
-"""A simulated host's certificate: self-signed, in memory or kept in files, with vSphere's thumbprints."""
+"""The self-signed certificate of a simulated host, in memory or in files, with vSphere's thumbprints."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _KEY_USAGE = x509.KeyUsage(
     encipher_only=False,
     decipher_only=False,
 )
-"""A TLS server's key that also signs a certificate: its own."""
+"""The key usage of a TLS server whose key also signs its own certificate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +39,21 @@ class Certificate:
 
     @property
     def sha1(self) -> str:
-        """The SHA-1 thumbprint, AA:BB:.., as vSphere writes it."""
+        """The SHA-1 thumbprint in vSphere's form, AA:BB:..."""
         return self._thumbprint(hashes.SHA1())
 
     @property
     def sha256(self) -> str:
-        """The SHA-256 thumbprint, likewise."""
+        """The SHA-256 thumbprint in vSphere's form, AA:BB:..."""
         return self._thumbprint(hashes.SHA256())
 
     def context_factory(self) -> CertificateOptions:
-        """What Twisted's TLS takes."""
+        """Return a context factory for Twisted's TLS."""
         return CertificateOptions(
             privateKey=crypto.load_privatekey(crypto.FILETYPE_PEM, self.key_pem.encode()),
             certificate=crypto.load_certificate(crypto.FILETYPE_PEM, self.pem.encode()),
             raiseMinimumTo=TLSVersion.TLSv1_2,
-            acceptableProtocols=[b"http/1.1"],  # without it, whoever offers ALPN is turned away
+            acceptableProtocols=[b"http/1.1"],  # without it, clients that offer ALPN are rejected
         )
 
     def _thumbprint(self, algorithm: hashes.HashAlgorithm) -> str:
@@ -69,7 +69,7 @@ def make() -> Certificate:
     key = ec.generate_private_key(ec.SECP256R1())
     public = key.public_key()
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    # X.509 needs the world's time, not a test's clock.
+    # The dates of a certificate need the real time, not a test's clock.
     now = datetime.datetime.now(datetime.UTC)
     names = x509.SubjectAlternativeName(
         [
@@ -105,9 +105,9 @@ def make() -> Certificate:
 
 
 def load_or_make(certificate: Path, private_key: Path | None = None) -> Certificate:
-    """The certificate in these files; when both are missing, a fresh one that is put there.
+    """Return the certificate in these files; create both if both are missing.
 
-    One file without the other is an error (FileNotFoundError): making a new pair would destroy half of one.
+    Raises FileNotFoundError if only one of them is missing.
     """
     private_key = private_key or certificate.with_suffix(".key")
     if not certificate.exists() and not private_key.exists():
@@ -119,7 +119,7 @@ def load_or_make(certificate: Path, private_key: Path | None = None) -> Certific
 
 
 def _create(path: Path, text: str, mode: int) -> None:
-    # The mode is there from the first byte: a key must not be readable for a moment.
+    # The file is created with its mode, so that a key is never readable by others.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with open(descriptor, "w", encoding="ascii") as file:
         file.write(text)

@@ -1,4 +1,4 @@
-"""The open TCP connections of a host: counted over both ports, refused past the limit, ended at its stop."""
+"""The open TCP connections of a host: counted over both ports and refused above the limit."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class Connections:
 
     @property
     def full(self) -> bool:
-        """Whether the next one is refused."""
+        """Whether the next connection is refused."""
         return 0 < self._limit <= len(self._open)
 
     def enter(self, connection: ProtocolWrapper) -> None:
-        """A connection was accepted."""
+        """Add an accepted connection."""
         self._open.add(connection)
         self.total += 1
         self.peak = max(self.peak, len(self._open))
 
     def leave(self, connection: ProtocolWrapper) -> None:
-        """A connection is gone."""
+        """Remove a closed connection."""
         self._open.discard(connection)
         if not self._open:
             waiting, self._waiting = self._waiting, []
@@ -44,20 +44,20 @@ class Connections:
                 deferred.callback(None)
 
     def abort_all(self) -> Deferred[None]:
-        """End all of them now; fires when the last one is gone."""
+        """Abort all connections; the Deferred fires when the last one is closed."""
         if not self._open:
             return succeed(None)
         gone: Deferred[None] = Deferred()
         self._waiting.append(gone)
         for connection in tuple(self._open):
-            # Twisted's stubs do not know that a wrapper passes this on to its transport.
+            # Twisted's type stubs do not declare this method of a wrapper.
             wrapper: Any = connection
             wrapper.abortConnection()
         return gone
 
 
 class ConnectionLimiter(WrappingFactory[ProtocolWrapper]):
-    """A port's factory: it stands below TLS, so that a connection counts from the moment TCP accepts it."""
+    """A port's factory below TLS, so that a connection counts from its accept() on."""
 
     noisy = False
 
@@ -82,11 +82,11 @@ class ConnectionLimiter(WrappingFactory[ProtocolWrapper]):
 
 
 class SilentProtocol(Protocol):
-    """Takes every byte and says nothing."""
+    """A protocol that ignores all bytes and sends none."""
 
 
 class SilentFactory(Factory):
-    """What stands behind the door of a host that is silent after TCP's connect."""
+    """The factory of a host that accepts connections and stays silent."""
 
     noisy = False
     protocol = SilentProtocol

@@ -1,4 +1,4 @@
-"""One open console: an RFB server whose picture is the virtual machine's screen."""
+"""One open console: an RFB server that shows the virtual machine's screen."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from esxiproxy.sim.screen.region import Rect
 
 
 class ViewerConsole:
-    """Carries bytes between a viewer and the machine; `send` takes what the viewer gets.
+    """A viewer's connection to the machine; `send` is called with the bytes for the viewer.
 
-    At most one update waits for a transport that is not drained, since a viewer gets none that it has not
-    asked for, and none at all while `pause` holds.
+    At most one update is buffered: a viewer gets one update for each request, and none while paused.
     """
 
     def __init__(self, machine: VirtualMachine, name: str, send: Callable[[bytes], None]) -> None:
@@ -25,17 +24,17 @@ class ViewerConsole:
         self._last_update: float | None = None
 
     def start(self) -> None:
-        """Greet the viewer."""
+        """Send the RFB version and show the screen."""
         self._machine.attach(self)
         self._send(self._rfb.bytes_to_send())
 
     def stop(self) -> None:
-        """Send nothing more."""
+        """Stop sending."""
         self._paused = True
         self._machine.detach(self)
 
     def receive(self, received: bytes) -> None:
-        """Bytes came from the viewer. Raises `RfbError`."""
+        """Process bytes from the viewer. Raises `RfbError`."""
         screen = self._machine.screen
         for event in self._rfb.receive(received):
             if isinstance(event, KeyEvent):
@@ -51,27 +50,27 @@ class ViewerConsole:
             self.flush()
 
     def damage(self, rect: Rect) -> None:
-        """The picture changed here."""
+        """Mark a rectangle of the picture as changed."""
         self._rfb.damage(rect)
 
     def flush(self) -> None:
-        """Send an update if one is due and the transport can take it."""
+        """Send an update if one is due and the transport is not paused."""
         if not self._paused and (update := self._rfb.update()):
             self._last_update = self._machine.clock.seconds()
             self._send(update)
 
     def pause(self) -> None:
-        """The transport is full."""
+        """Stop sending updates until `resume`."""
         self._paused = True
 
     def resume(self) -> None:
-        """The transport is drained."""
+        """Continue sending updates."""
         self._paused = False
         if self._rested:
             self.flush()
 
     @property
     def _rested(self) -> bool:
-        # Between two steps of the picture nothing is sent: the timer's next step brings it.
+        # Between two steps of the picture no update is sent; the timer's next step sends it.
         last = self._last_update
         return last is None or self._machine.clock.seconds() - last >= self._machine.interval

@@ -21,11 +21,11 @@ from esxiproxy.sim.options import HostOptions
 from esxiproxy.sim.page import PageConsole, novnc, render
 
 PAGE_PORT = 8000
-"""Where the page is; the environment's ``ESXIPROXY_DEMO_PORT`` names another one."""
+"""The page's TCP port; the environment variable ``ESXIPROXY_DEMO_PORT`` overrides it."""
 
 
 class _Text(Resource):
-    """One answer, made when it is asked for."""
+    """A resource whose text is computed for each request."""
 
     isLeaf = True
 
@@ -43,16 +43,17 @@ class _Text(Resource):
 
 
 class _QuietSite(Site):
-    """Keeps no access log: it would be of no use here."""
+    """A site without an access log."""
 
     def log(self, request: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 class DemoService(MultiService):
     """A host on two loopback ports, and a page on a third.
 
-    ``page_port`` 0 takes a free one.  The page gives a ticket to whoever asks: it listens on loopback only.
+    A ``page_port`` of 0 means a free port.  The page issues tickets to every client, and so listens on
+    loopback only.
     """
 
     log = Logger()
@@ -83,7 +84,7 @@ class DemoService(MultiService):
 
     @property
     def page_url(self) -> str:
-        """Where the page is, once it is there."""
+        """The page's URL, after the start of the service."""
         assert self._port is not None
         address: Any = self._port.getHost()
         return f"http://localhost:{address.port}/"
@@ -102,10 +103,10 @@ class DemoService(MultiService):
 
 
 def from_config(config: Config, reactor: Any) -> DemoService:
-    """The demo for a configuration: it stands where the upstreams are, and has a console for each listener.
+    """Return the demo for a configuration, with a console for each of its listeners.
 
-    Of the upstreams the first ``ws://`` one and the first ``wss://`` one are simulated; the certificate is
-    the one that the latter is verified with.
+    The first ``ws://`` upstream and the first ``wss://`` upstream are simulated at their ports.  The host's
+    certificate is the ``ca`` file of the latter.
     """
     plain = next((upstream for upstream in config.upstreams.values() if not upstream.secure), None)
     secure = next((upstream for upstream in config.upstreams.values() if upstream.secure), None)

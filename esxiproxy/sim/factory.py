@@ -1,4 +1,4 @@
-"""The factory of a simulated host's connections: Autobahn's options, all in one place."""
+"""The factory of a simulated host's connections, with Autobahn's options."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from esxiproxy.sim.silentlog import NullLogger
 
 
 class ConsoleFactory(WebSocketServerFactory):
-    """Makes the protocols of a host's two ports."""
+    """The factory of the protocols of a host's two ports."""
 
     protocol = ConsoleProtocol
     log = NullLogger()
@@ -26,7 +26,7 @@ class ConsoleFactory(WebSocketServerFactory):
             webStatus=False,
             failByDrop=False,
             maxMessagePayloadSize=MAX_MESSAGE,
-            # Autobahn's timers run on the global reactor, whichever it was given.
+            # Autobahn's timers use the global reactor, not the one that is passed to it.
             openHandshakeTimeout=0,
             closeHandshakeTimeout=0,
             autoPingInterval=0,

@@ -1,4 +1,4 @@
-"""What a simulated host does wrong on demand, for a whole host or for one request (`?fault=NAME`)."""
+"""The faults of a simulated host, for all of its requests or for one (`?fault=NAME`)."""
 
 from __future__ import annotations
 
@@ -12,41 +12,41 @@ class SimFault(Enum):
     """One misbehaviour; the value is its name in a query and on the command line."""
 
     SILENT_CONNECT = "silent-connect"
-    """Accepts TCP and says nothing, not even TLS. Of a whole host only: no request is ever read."""
+    """Accepts TCP and sends nothing, no TLS either. Only for a whole host, because no request is read."""
     SILENT_REQUEST = "silent-request"
     """Reads the request and never answers."""
     REFUSE = "refuse"
     """Answers with `status` and `body` instead of 101."""
     GARBAGE = "garbage"
-    """Answers with bytes that are no HTTP, and drops the connection."""
+    """Answers with bytes that are not HTTP and drops the connection."""
     ENDLESS_HEAD = "endless-head"
-    """Answers 101 with fields that never end."""
+    """Answers 101 with an endless series of fields."""
     DELAY = "delay"
-    """Holds the opening handshake for `seconds`, then goes on as usual."""
+    """Delays the answer to the opening handshake by `seconds`."""
     WRONG_ACCEPT = "wrong-accept"
     """101 with a Sec-WebSocket-Accept that belongs to another key."""
     WRONG_SUBPROTOCOL = "wrong-subprotocol"
-    """101 with a subprotocol that nobody offered."""
+    """101 with a subprotocol that the client did not offer."""
     DROP = "drop"
-    """101, then TCP is dropped without a Close."""
+    """101, then the connection is dropped without a Close."""
     DROP_MID_FRAME = "drop-mid-frame"
-    """101, then TCP is dropped within a data frame."""
+    """101, then the connection is dropped within a data frame."""
     CLOSE = "close"
-    """101, then a Close with `code` and `reason`; TCP is dropped when it was answered."""
+    """101, then a Close with `code` and `reason`; the connection is closed after the client's Close."""
     CLOSE_LINGER = "close-linger"
-    """The same, but TCP stays open for good."""
+    """101, then a Close with `code` and `reason`; the connection stays open."""
     IGNORE_CLOSE = "ignore-close"
-    """Never answers the client's Close and keeps TCP open."""
+    """Does not answer the client's Close and keeps the connection open."""
     BAD_FRAME = "bad-frame"
     """101, then a frame with a reserved opcode."""
     STALL = "stall"
-    """101, then stops reading. (It does not see its client leave either.)"""
+    """101, then stops reading, so that it does not notice the end of the connection either."""
 
 
 BEFORE_101: Final = frozenset(
     {SimFault.SILENT_REQUEST, SimFault.REFUSE, SimFault.GARBAGE, SimFault.ENDLESS_HEAD, SimFault.DELAY}
 )
-"""These act before the ticket is looked at; except for DELAY it is not used up."""
+"""Faults before the ticket is checked. Only DELAY uses the ticket up."""
 
 AFTER_101: Final = frozenset(
     {
@@ -58,19 +58,19 @@ AFTER_101: Final = frozenset(
         SimFault.STALL,
     }
 )
-"""These act `seconds` after the 101; until then the console works."""
+"""Faults `seconds` after the 101. The console works until then."""
 
 GARBAGE: Final = b"SSH-2.0-this_is_no_HTTP\r\n\x00\xff\x16\x03\x01\r\n\r\n"
 ENDLESS_START: Final = b"HTTP/1.1 101 Switching Protocols\r\n"
 ENDLESS_PART: Final = b"".join(b"X-Endless-%d: %s\r\n" % (number, b"x" * 100) for number in range(32))
 HALF_FRAME: Final = b"\x82\x7e\xff\xff" + bytes(100)
-"""A binary frame that announces 65,535 bytes and brings 100."""
+"""A binary frame with a length of 65,535 bytes of which 100 follow."""
 BAD_FRAME: Final = b"\x83\x00"
 
 
 @dataclass(frozen=True, slots=True)
 class FaultPlan:
-    """A fault and its numbers; without a fault the host behaves."""
+    """A fault and its parameters; None means no fault."""
 
     fault: SimFault | None = None
     seconds: float = 0.0
@@ -81,22 +81,22 @@ class FaultPlan:
 
     def __post_init__(self) -> None:
         if not 100 <= self.status <= 599:
-            raise ValueError(f"status {self.status} is no HTTP status")
+            raise ValueError(f"status {self.status} is not an HTTP status (100 to 599)")
         if not 1000 <= self.code <= 4999:
-            raise ValueError(f"code {self.code} is no close code")
+            raise ValueError(f"code {self.code} is not a close code (1000 to 4999)")
         if len(self.reason.encode("utf-8")) > 123:
-            raise ValueError("a close reason has 123 bytes at most")
-        # Written this way round it refuses NaN too, which the reactor would take and never fire.
+            raise ValueError("the close reason is longer than 123 bytes")
+        # This form of the comparison rejects NaN too, for which a timer never fires.
         if not 0 <= self.seconds <= 86400:
-            raise ValueError("seconds must lie between 0 and 86400")
+            raise ValueError("seconds must be between 0 and 86400")
 
     def for_query(self, query: Mapping[str, list[str]]) -> FaultPlan:
-        """A request's plan: this one, with what the query says instead. ValueError if it says nonsense."""
+        """Return this plan with the values in a request's query. Raises ValueError for invalid values."""
         if "fault" not in query:
             return self
         fault = SimFault(query["fault"][-1])
         if fault is SimFault.SILENT_CONNECT:
-            raise ValueError("silent-connect is a fault of a whole host")
+            raise ValueError("silent-connect applies only to a whole host")
         plan = replace(self, fault=fault)
         if "seconds" in query:
             plan = replace(plan, seconds=float(query["seconds"][-1]))
@@ -115,7 +115,7 @@ NO_FAULT: Final = FaultPlan()
 
 
 class EndlessHead:
-    """A pull producer of fields, so that the endless head takes no more memory than the transport's."""
+    """A pull producer of fields, which keeps the memory of an endless head bounded."""
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport
@@ -124,4 +124,4 @@ class EndlessHead:
         self._transport.write(ENDLESS_PART)
 
     def stopProducing(self) -> None:
-        """The client left; there is nothing to give back."""
+        """Ignore the end of the connection."""

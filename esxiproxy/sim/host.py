@@ -26,9 +26,9 @@ from esxiproxy.sim.web import ANY_ORIGIN, FRONT_PAGE, HTML, JSON, SimRequestHead
 
 
 class SimulatedHost(Service):
-    """One host. Its certificate exists from the start, its ports from `startService` on.
+    """One host. It has its certificate at once and its ports after `startService`.
 
-    `reactor` is Twisted's (IReactorTCP, IReactorTime); `now` gives the time that the screen's clock shows.
+    `reactor` provides IReactorTCP and IReactorTime; `now` returns the time that the screen's clock shows.
     """
 
     log = Logger()
@@ -53,32 +53,32 @@ class SimulatedHost(Service):
 
     @property
     def port(self) -> int | None:
-        """The plain port that was bound."""
+        """The plain port that is bound, or None."""
         return None if self._plain is None else _number(self._plain)
 
     @property
     def tls_port(self) -> int | None:
-        """The TLS port that was bound."""
+        """The TLS port that is bound, or None."""
         return None if self._tls is None else _number(self._tls)
 
     @property
     def ws_url(self) -> str | None:
-        """ws://127.0.0.1:PORT"""
+        """The URL of the plain port, ws://127.0.0.1:PORT."""
         return None if self.port is None else f"ws://{self._authority}:{self.port}"
 
     @property
     def wss_url(self) -> str | None:
-        """wss://127.0.0.1:PORT"""
+        """The URL of the TLS port, wss://127.0.0.1:PORT."""
         return None if self.tls_port is None else f"wss://{self._authority}:{self.tls_port}"
 
     @property
     def announcement(self) -> str:
-        """One line that says where it is and how to know it."""
+        """One line with the host's URLs and thumbprint."""
         parts = [self.wss_url and f"{self.wss_url} sha256:{self.certificate.sha256}", self.ws_url]
         return "simulated ESXi host: " + ", ".join(part for part in parts if part)
 
     def issue_ticket(self) -> str:
-        """A fresh one-time ticket."""
+        """Return a new one-time ticket."""
         return self.tickets.issue()
 
     def startService(self) -> None:
@@ -96,7 +96,7 @@ class SimulatedHost(Service):
         self.log.info("{announcement}", announcement=self.announcement)
 
     def stopService(self) -> Deferred[None]:
-        """Close the ports and every connection; fires when all of it is gone."""
+        """Close the ports and abort every connection; the Deferred fires when all are closed."""
         super().stopService()
         ports = [port for port in (self._tls, self._plain) if port is not None]
         self._tls = self._plain = None
@@ -104,13 +104,13 @@ class SimulatedHost(Service):
         return closed.addCallback(lambda _: self.connections.abort_all())
 
     def plan(self, head: SimRequestHead) -> FaultPlan:
-        """What goes wrong with this request. ValueError when its query names no fault."""
+        """Return the fault plan of a request. Raises ValueError if its query has an unknown fault."""
         if self.options.allow_fault_query:
             return self.options.fault.for_query(head.query)
         return self.options.fault
 
     def stats(self) -> dict[str, int]:
-        """The counters of /sim/stats."""
+        """Return the counters of /sim/stats."""
         return {
             "open": len(self.connections),
             "total": self.connections.total,
@@ -123,9 +123,9 @@ class SimulatedHost(Service):
         }
 
     def page(self, head: SimRequestHead) -> SimResponse:
-        """The answer to a request that opens no console."""
+        """Return the answer to a request that opens no console."""
         if head.path.startswith(TICKET_PATH):
-            return SimResponse(426, "a WebSocket is spoken here\n", fields=(("Upgrade", "websocket"),))
+            return SimResponse(426, "this path needs a WebSocket\n", fields=(("Upgrade", "websocket"),))
         if head.method not in ("GET", "HEAD"):
             return SimResponse(405, "GET and HEAD only\n", fields=(("Allow", "GET, HEAD"),))
         if head.path == "/":
@@ -134,7 +134,7 @@ class SimulatedHost(Service):
             return SimResponse(200, self.issue_ticket(), fields=ANY_ORIGIN)
         if head.path == "/sim/stats":
             return SimResponse(200, json.dumps(self.stats()) + "\n", JSON, ANY_ORIGIN)
-        return SimResponse(404, "there is nothing here\n")
+        return SimResponse(404, "nothing is served at this path\n")
 
     @property
     def _authority(self) -> str:

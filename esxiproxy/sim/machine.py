@@ -1,4 +1,4 @@
-"""The one virtual machine of a simulated host: its screen, and the timer that moves it for its viewers."""
+"""The virtual machine of a simulated host: its screen, and the timer that updates it for viewers."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from esxiproxy.sim.screen.screen import Screen
 
 
 class Viewer(Protocol):
-    """Who looks at the screen."""
+    """A viewer of the screen."""
 
     def damage(self, rect: Rect) -> None:
-        """The picture changed here."""
+        """Mark a rectangle as changed."""
 
     def flush(self) -> None:
-        """A step of the picture is complete: now is the time to send it."""
+        """Send the changes of a complete step."""
 
 
 class VirtualMachine:
-    """A screen that all consoles of a host share, as they do on ESXi."""
+    """A machine with one screen, which all consoles of the host share as on ESXi."""
 
     def __init__(
         self, screen: Screen, clock: IReactorTime, interval: float, now: Callable[[], datetime]
@@ -40,18 +40,18 @@ class VirtualMachine:
 
     @property
     def viewers(self) -> int:
-        """How many look."""
+        """The number of viewers."""
         return len(self._viewers)
 
     def attach(self, viewer: Viewer) -> None:
-        """Somebody looks: the first one starts the timer."""
+        """Add a viewer; the first one starts the timer."""
         self._viewers.add(viewer)
         self.screen.listeners.add(viewer.damage)
         if self.interval > 0 and not self._timer.running:
             self._timer.start(self.interval, now=False)
 
     def detach(self, viewer: Viewer) -> None:
-        """Somebody looks no more: the last one stops the timer."""
+        """Remove a viewer; the last one stops the timer."""
         self._viewers.discard(viewer)
         self.screen.listeners.discard(viewer.damage)
         if not self._viewers and self._timer.running:

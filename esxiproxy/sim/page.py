@@ -1,4 +1,4 @@
-"""The demo's page: a console through each listener, in one browser window."""
+"""The demo's page, which shows a console through each listener."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ NOVNC = (
     Path("var/novnc/node_modules/@novnc/novnc"),
     Path("/usr/share/novnc"),
 )
-"""Where the viewer may be: what ``make run`` fetched, or Debian's package."""
+"""Folders of the viewer: the download of ``make run``, and Debian's package."""
 
-_MISSING = """<p class="missing">The consoles need <b>noVNC</b>, and it is not here. Install it with
+_MISSING = """<p class="missing">The consoles need <b>noVNC</b>, which is not installed. Install it with
 <code>npm install --prefix var/novnc @novnc/novnc</code> or <code>apt-get install novnc</code>, then start
 again.</p>"""
 
@@ -24,21 +24,21 @@ _PAGE = Template((Path(__file__).parent / "page.html").read_text(encoding="utf-8
 
 @dataclass(frozen=True, slots=True)
 class PageConsole:
-    """One console on the page: what it shows, and the listener's own URL without a path."""
+    """One console on the page: its title, and the listener's URL without a path."""
 
     title: str
     url: str
 
 
 def novnc(places: Sequence[Path] = NOVNC) -> Path | None:
-    """The folder of the viewer, or None where there is none.  ``ESXIPROXY_NOVNC`` names another one."""
+    """Return the folder of the viewer, or None.  ``ESXIPROXY_NOVNC`` overrides ``places``."""
     named = os.environ.get("ESXIPROXY_NOVNC")
     candidates = [Path(named)] if named else list(places)
     return next((place.resolve() for place in candidates if (place / "core" / "rfb.js").is_file()), None)
 
 
 def render(consoles: Sequence[PageConsole], viewer: bool) -> str:
-    """The page.  Without a viewer it says what to install."""
+    """Return the page.  Without a viewer it says how to install one."""
     listed = [{"title": console.title, "url": console.url} for console in consoles]
     return _PAGE.substitute(
         consoles=json.dumps(listed).replace("<", "\\u003c"),

@@ -1,4 +1,4 @@
-"""One connection of a simulated host: an HTTP request, a refusal, or a WebSocket that carries a console."""
+"""One connection of a simulated host: an HTTP request, a refusal, or a WebSocket with a console."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TICKET_PATH: Final = "/ticket/"
 
 
 class IncomingBytes(Enum):
-    """What becomes of the bytes that arrive."""
+    """The treatment of received bytes."""
 
     READ = auto()
     HELD = auto()
@@ -38,35 +38,35 @@ class IncomingBytes(Enum):
 
 
 class Host(Protocol):
-    """The simulated host, as one of its connections needs it."""
+    """The interface of a simulated host for its connections."""
 
     options: HostOptions
     tickets: TicketStore
     machine: VirtualMachine
 
     def plan(self, head: SimRequestHead) -> FaultPlan:
-        """Return the fault that this request meets.  Raises ValueError when its query names none."""
+        """Return the fault plan of a request.  Raises ValueError if its query has an unknown fault."""
 
     def page(self, head: SimRequestHead) -> SimResponse:
         """Return the answer to a request that opens no console."""
 
 
 class HostFactory(Protocol):
-    """The factory of a host's connections."""
+    """The interface of the factory of a host's connections."""
 
     host: Host
     reactor: Any
 
 
 class ConsoleProtocol(WebSocketServerProtocol):
-    """Autobahn's server protocol with the host's own HTTP, its tickets and its faults."""
+    """Autobahn's server protocol with the host's own HTTP, tickets and faults."""
 
     log = NullLogger()
     factory: HostFactory
     transport: Any
 
     def connectionMade(self) -> None:
-        # Autobahn's own raises on some TLS transports, and what it collects is not needed.
+        # Autobahn's own method raises on some TLS transports, and its results are not needed.
         self.peer = "client"
         self._host = self.factory.host
         self._plan = faults.NO_FAULT
@@ -97,7 +97,7 @@ class ConsoleProtocol(WebSocketServerProtocol):
     def processHandshake(self) -> None:
         end = self.data.find(b"\r\n\r\n")
         if end > MAX_HEAD or (end < 0 and len(self.data) > MAX_HEAD):
-            self._answer(SimResponse(431, "the request's head is too large\n"))
+            self._answer(SimResponse(431, "the request head is too large\n"))
         elif end >= 0:
             try:
                 head = SimRequestHead.parse(self.data[:end])
@@ -108,12 +108,12 @@ class ConsoleProtocol(WebSocketServerProtocol):
 
     def onConnect(self, request: ConnectionRequest) -> str | None:
         if not self._host.tickets.redeem(request.path.removeprefix(TICKET_PATH)):
-            raise ConnectionDeny(403, "no such ticket, or it was used or has expired")
+            raise ConnectionDeny(403, "the ticket is unknown, was used or has expired")
         self._subprotocol = subprotocols.choose(request.protocols, self._host.options.subprotocols)
         if self._plan.fault is SimFault.WRONG_ACCEPT:
             self._wskey = "bm90IHlvdXIga2V5IGF0IGFsbA=="
         elif self._plan.fault is SimFault.WRONG_SUBPROTOCOL:
-            # Autobahn would not let us, if it did not take this for the client's offer.
+            # Autobahn accepts only a subprotocol from the client's offer.
             self.websocket_protocols = ["nobody-offered-this"]
             return "nobody-offered-this"
         return self._subprotocol
@@ -125,7 +125,7 @@ class ConsoleProtocol(WebSocketServerProtocol):
                 return
             self._later(self._plan.seconds, self._break)
         self._console = ViewerConsole(self._host.machine, self._host.options.name, self._carry)
-        # A full transport holds back the next update.
+        # The transport pauses the console while its buffer is full.
         self.registerProducer(self, True)
         self._console.start()
 
@@ -147,7 +147,7 @@ class ConsoleProtocol(WebSocketServerProtocol):
         return super().onCloseFrame(code, reasonRaw)
 
     def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
-        # Autobahn's own logs the reason, puts it into the status line and sends no body.
+        # Autobahn's own method logs the reason, writes it into the status line and sends no body.
         self._answer(SimResponse(code, f"{reason}\n", fields=tuple(responseHeaders or ())))
 
     def sendCloseFrame(
@@ -161,7 +161,7 @@ class ConsoleProtocol(WebSocketServerProtocol):
         self.onOpen()
 
     def _closeConnection(self, abort: bool = False) -> None:
-        # Autobahn aborts when its Close was answered: that would discard what the client has not read yet.
+        # Autobahn aborts after the client's Close, which would discard data that the client has not read.
         if abort and not self.wasClean:
             self.transport.abortConnection()
             return
@@ -188,7 +188,7 @@ class ConsoleProtocol(WebSocketServerProtocol):
         try:
             self._plan = self._host.plan(head)
         except ValueError as error:
-            self._answer(SimResponse(400, f"no such fault: {error}\n"))
+            self._answer(SimResponse(400, f"invalid fault: {error}\n"))
         else:
             (self._misbehave if self._plan.fault in faults.BEFORE_101 else self._shake_hands)(head)
 
@@ -201,7 +201,7 @@ class ConsoleProtocol(WebSocketServerProtocol):
             super().processHandshake()
 
     def _misbehave(self, head: SimRequestHead) -> None:
-        """Do what is wrong before the 101."""
+        """Perform a fault before the 101."""
         if self._plan.fault is SimFault.DELAY:
             self._reading = IncomingBytes.HELD
             self._later(self._plan.seconds, self._shake_hands, head)
@@ -218,7 +218,7 @@ class ConsoleProtocol(WebSocketServerProtocol):
                 self.transport.registerProducer(faults.EndlessHead(self.transport), False)
 
     def _break(self) -> None:
-        """Do what is wrong after the 101."""
+        """Perform a fault after the 101."""
         self._stop_console()
         match self._plan.fault:
             case SimFault.DROP:
@@ -238,14 +238,14 @@ class ConsoleProtocol(WebSocketServerProtocol):
         if not isinstance(transport, TLSMemoryBIOProtocol) or transport.transport is None:
             self.dropConnection()
             return
-        # Below TLS, so that there is no close_notify; a little later, since Twisted gathers small TLS writes.
+        # Close below TLS to send no close_notify, after Twisted has flushed its small TLS writes.
         self.unregisterProducer()
         self._later(0.01, transport.transport.loseConnection)
         self._later(self._host.options.close_timeout, self.transport.abortConnection)
 
     def _close(self, code: int, reason: str) -> None:
         self._stop_console()
-        # sendClose would not let 1001 and 1011 pass.
+        # sendClose rejects the codes 1001 and 1011.
         self.sendCloseFrame(code=code, reasonUtf8=reason.encode("utf-8")[:123])
 
     def _answer(self, answer: SimResponse, head_only: bool = False) -> None:
@@ -259,7 +259,7 @@ class ConsoleProtocol(WebSocketServerProtocol):
             for start in range(0, len(payload), size):
                 self.sendMessage(*subprotocols.encode(self._subprotocol, payload[start : start + size]))
         except Disconnected:
-            # Ours to send, but the connection went down in the same stack.
+            # The connection was lost during this call.
             self._stop_console()
 
     def _stop_console(self) -> None:

@@ -1,7 +1,7 @@
 """The server's side of RFB 3.8 (RFC 6143) without I/O: bytes in, events and bytes out.
 
-Security type None, Raw encoding, true colour. An update is made only when the viewer has asked for one,
-so what is on its way to a viewer is never more than one picture.
+It supports security type None, Raw encoding and true colour. An update is made only at the viewer's
+request, so that at most one picture is buffered for a viewer.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _FIXED: Final = {_SET_PIXEL_FORMAT: 20, _SET_ENCODINGS: 4, _UPDATE_REQUEST: 10, 
 
 
 class RfbError(Exception):
-    """The viewer broke the protocol, or asked for what this server does not speak."""
+    """Raised if the viewer violates the protocol or requests something that is not supported."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyEvent:
-    """A key went down or up; `keysym` is X11's."""
+    """A pressed or released key; `keysym` is X11's number."""
 
     keysym: int
     down: bool
@@ -40,7 +40,7 @@ class KeyEvent:
 
 @dataclass(frozen=True, slots=True)
 class PointerEvent:
-    """The pointer is here with these buttons down, one bit each."""
+    """The pointer's position and its pressed buttons, one bit each."""
 
     x: int
     y: int
@@ -51,7 +51,7 @@ Event = KeyEvent | PointerEvent
 
 
 class RfbPhase(Enum):
-    """What the viewer must send next."""
+    """The message that the viewer must send next."""
 
     VERSION = auto()
     SECURITY = auto()
@@ -60,7 +60,7 @@ class RfbPhase(Enum):
 
 
 class RfbServer:
-    """One viewer's state. `receive` takes its bytes, `bytes_to_send` gives the answers."""
+    """The state of one viewer's connection. `receive` parses its bytes, `bytes_to_send` returns answers."""
 
     def __init__(self, screen: Screen, name: str) -> None:
         self.phase = RfbPhase.VERSION
@@ -82,7 +82,7 @@ class RfbServer:
         }
 
     def receive(self, received: bytes) -> list[Event]:
-        """Take bytes in any chunks; return what the viewer did. Raises `RfbError`."""
+        """Parse bytes in any chunks and return the viewer's events. Raises `RfbError`."""
         self._in += received
         events: list[Event] = []
         while True:
@@ -95,23 +95,23 @@ class RfbServer:
             events.extend(step)
 
     def bytes_to_send(self) -> bytes:
-        """Take what the handshake has to say; updates come from `update`."""
+        """Return and clear the handshake's bytes. Updates are returned by `update`."""
         out = bytes(self._out)
         self._out.clear()
         return out
 
     def damage(self, rect: Rect) -> None:
-        """The picture changed here."""
+        """Mark a rectangle of the picture as changed."""
         self._dirty.add(rect)
 
     @property
     def update_due(self) -> bool:
-        """Whether the viewer waits and something that it waits for has changed."""
+        """Whether the viewer has requested an update and the requested area has changed."""
         asked = self._asked
         return asked is not None and any(not rect.intersection(asked).empty for rect in self._dirty)
 
     def update(self) -> bytes:
-        """One FramebufferUpdate that answers the request, or nothing when none is due."""
+        """Return one FramebufferUpdate that answers the request, or no bytes if none is due."""
         if not self.update_due or self._asked is None:
             return b""
         rects = self._dirty.take(self._asked)
@@ -134,9 +134,9 @@ class RfbServer:
             return None
         number = line[4:11].split(b".")
         if not line.startswith(b"RFB 003.") or line[-1:] != b"\n" or not number[-1].isdigit():
-            raise RfbError("no RFB version")
+            raise RfbError("the viewer sent no RFB version")
         if int(number[-1]) < 8:
-            raise RfbError("RFB before 3.8")
+            raise RfbError("RFB versions before 3.8 are not supported")
         self._out += bytes((1, SECURITY_NONE))
         self.phase = RfbPhase.SECURITY
         return iter(())
@@ -165,7 +165,7 @@ class RfbServer:
             return None
         kind = self._in[0]
         if kind not in _FIXED:
-            raise RfbError(f"message type {kind}")
+            raise RfbError(f"message type {kind} is unknown")
         size = _FIXED[kind]
         if kind == _SET_ENCODINGS and len(self._in) >= size:
             size += 4 * int.from_bytes(self._in[2:4], "big")
@@ -194,7 +194,7 @@ class RfbServer:
         else:
             self._skip = int.from_bytes(message[4:], "big")
             if self._skip > MAX_CUT_TEXT:
-                raise RfbError("cut text too long")
+                raise RfbError("the cut text is too long")
 
     def _request(self, incremental: bool, rect: Rect) -> None:
         rect = rect.intersection(self._screen.bounds)

@@ -1,4 +1,4 @@
-"""The log that Autobahn writes to in a simulated host."""
+"""A log without output, for Autobahn in a simulated host."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 class NullLogger:
-    """A log that keeps nothing: Autobahn's lines hold request targets, and those hold tickets."""
+    """A logger that discards everything, because Autobahn logs request targets with their tickets."""
 
     def __getattr__(self, level: str) -> Callable[..., None]:
         return self._drop

@@ -1,4 +1,4 @@
-"""How a subprotocol carries the console's bytes in WebSocket messages."""
+"""The encodings of the console's bytes in WebSocket messages, by subprotocol."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 
 def choose(offered: Sequence[str], spoken: Sequence[str]) -> str | None:
-    """The first subprotocol spoken here that the client offers, or None."""
+    """Return the first of the supported subprotocols that the client offers, or None."""
     return next((name for name in spoken if name in offered), None)
 
 
 def encode(subprotocol: str | None, payload: bytes) -> tuple[bytes, bool]:
-    """A message's payload, and whether it is a binary one."""
+    """Return a message's payload, and whether the message is binary."""
     if subprotocol == "uint8utf8":
-        # vCloud Director: every byte is the code point of the same number.
+        # vCloud Director sends every byte as the code point with its number.
         return payload.decode("latin-1").encode("utf-8"), False
     if subprotocol == "base64":
         return base64.b64encode(payload), False
@@ -22,7 +22,7 @@ def encode(subprotocol: str | None, payload: bytes) -> tuple[bytes, bool]:
 
 
 def decode(subprotocol: str | None, payload: bytes) -> bytes:
-    """The console's bytes in a message's payload; ValueError when it holds none."""
+    """Return the console's bytes in a message's payload. Raises ValueError for an invalid payload."""
     if subprotocol == "uint8utf8":
         return payload.decode("utf-8").encode("latin-1")
     if subprotocol == "base64":

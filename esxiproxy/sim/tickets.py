@@ -1,4 +1,4 @@
-"""The tickets of a simulated host: each opens one console once, within its life."""
+"""The tickets of a simulated host. Each opens one console once, before it expires."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Final
 
 LIFETIME: Final = 30 * 60.0
-"""Seconds; what ESXi gives at most."""
+"""Seconds; the longest lifetime on ESXi."""
 
 MAX_OUTSTANDING: Final = 100_000
 
 
 class TicketStore:
-    """The tickets that were issued and not yet used. `clock` gives seconds."""
+    """The issued tickets that are not used yet. `clock` returns seconds."""
 
     def __init__(self, clock: Callable[[], float], lifetime: float = LIFETIME) -> None:
         self.issued = 0
@@ -24,7 +24,7 @@ class TicketStore:
         self._expiry: dict[str, float] = {}
 
     def issue(self) -> str:
-        """A fresh ticket."""
+        """Return a new ticket."""
         self._forget()
         ticket = secrets.token_hex(16)
         self._expiry[ticket] = self._clock() + self._lifetime
@@ -32,7 +32,7 @@ class TicketStore:
         return ticket
 
     def redeem(self, ticket: str) -> bool:
-        """Use the ticket up; False when it is unknown, used before or too old."""
+        """Use the ticket up and return True; return False if it is unknown, used or expired."""
         expiry = self._expiry.pop(ticket, None)
         if expiry is None or expiry <= self._clock():
             self.refused += 1
@@ -41,7 +41,7 @@ class TicketStore:
         return True
 
     def _forget(self) -> None:
-        # All lives are equal, so the dictionary's order is the order of expiry.
+        # All lifetimes are equal, so the dictionary's order is the order of expiry.
         now = self._clock()
         while self._expiry:
             oldest = next(iter(self._expiry))

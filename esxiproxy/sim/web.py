@@ -1,4 +1,4 @@
-"""The little HTTP that a simulated host speaks: a request's head read, an answer written."""
+"""The HTTP of a simulated host: a parser of request heads and an encoder of answers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Counters: <a href="/sim/stats">/sim/stats</a>.</p></body></html>
 
 
 class BadHead(ValueError):
-    """A request head that cannot be read."""
+    """Raised for a request head that cannot be parsed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class SimRequestHead:
 
     @classmethod
     def parse(cls, head: bytes) -> SimRequestHead:
-        """Read a head without its empty last line. Raises `BadHead`."""
+        """Parse a head without its empty last line. Raises `BadHead`."""
         request_line, *lines = head.decode("latin-1").split("\r\n")
         parts = request_line.split(" ")
         if len(parts) != 3 or parts[2] not in ("HTTP/1.0", "HTTP/1.1") or not parts[1].startswith("/"):
@@ -56,12 +56,12 @@ class SimRequestHead:
         return cls(parts[0], path, parsed, fields)
 
     def listed(self, field: str) -> list[str]:
-        """The members of a field that is a list."""
+        """Return the members of a list field."""
         return [member.strip() for member in self.fields.get(field, "").split(",") if member.strip()]
 
     @property
     def upgrades(self) -> bool:
-        """Whether a WebSocket is asked for."""
+        """Whether the request asks for a WebSocket."""
         return "websocket" in (member.lower() for member in self.listed("upgrade"))
 
 
@@ -75,7 +75,7 @@ class SimResponse:
     fields: tuple[tuple[str, str], ...] = ()
 
     def encode(self, head_only: bool = False) -> bytes:
-        """The bytes of the wire; `head_only` for HEAD."""
+        """Return the answer's bytes, without the body if `head_only`."""
         try:
             phrase = HTTPStatus(self.status).phrase
         except ValueError:

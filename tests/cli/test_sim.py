@@ -54,7 +54,7 @@ def test_every_option_of_the_host_is_there() -> None:
 def test_options_that_contradict_each_other(capsys: pytest.CaptureFixture[str]) -> None:
     """2, with the reason."""
     assert sim.run(parser().parse_args(["--port", "none", "--tls-port", "none"])) == 2
-    assert "a host needs a port or a tls_port" in capsys.readouterr().err
+    assert "the host needs a port or a tls_port" in capsys.readouterr().err
 
 
 def test_a_host_runs_until_it_is_told_to_stop() -> None:

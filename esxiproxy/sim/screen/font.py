@@ -1,6 +1,6 @@
 """The simulated screen's bitmap font: ASCII 32 to 126, 5 dots wide and 7 high.
 
-The glyphs are drawn here, sixteen to a band in ASCII order, so that a wrong dot can be seen and mended.
+The glyphs are drawn as text, sixteen in a row in ASCII order, so that a wrong dot is visible.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ DRAWING: Final = """
 
 
 def _read(drawing: str) -> dict[str, tuple[str, ...]]:
-    """The glyphs of a drawing, each as HEIGHT strings of WIDTH dots."""
+    """Return the glyphs of a drawing, each as HEIGHT strings of WIDTH dots."""
     glyphs: dict[str, tuple[str, ...]] = {}
     for number, band in enumerate(drawing.strip("\n").split("\n\n")):
         rows = [line.split(" ") for line in band.splitlines()]
@@ -78,5 +78,5 @@ GLYPHS: Final = _read(DRAWING)
 
 
 def glyph(character: str) -> tuple[str, ...]:
-    """The dots of one character; what the font does not have is a question mark."""
+    """Return the dots of one character, or those of a question mark if the font does not have it."""
     return GLYPHS.get(character) or GLYPHS["?"]

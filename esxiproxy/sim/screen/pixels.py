@@ -1,4 +1,4 @@
-"""Pixel formats of RFB (RFC 6143, 7.4): how a palette's colours become the bytes that a viewer asked for."""
+"""Pixel formats of RFB (RFC 6143 7.4): the conversion of palette colours to a viewer's bytes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LAYOUT: Final = struct.Struct("!BBBBHHHBBB3x")
 
 
 class PixelFormatRefused(ValueError):
-    """A pixel format that this server does not speak: a colour map, or an odd number of bits."""
+    """Raised for an unsupported pixel format: a colour map, or an unusual number of bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class PixelFormat:
     blue_shift: int = 0
 
     def encode(self) -> bytes:
-        """The 16 bytes of the wire."""
+        """Return the 16 bytes of the format in RFB."""
         return _LAYOUT.pack(
             self.bits,
             self.depth,
@@ -47,7 +47,7 @@ class PixelFormat:
 
     @classmethod
     def decode(cls, wire: bytes) -> PixelFormat:
-        """The format in 16 bytes of the wire, or `PixelFormatRefused`."""
+        """Parse the 16 bytes of a format in RFB. Raises `PixelFormatRefused`."""
         bits, depth, big_endian, true_colour, *rest = _LAYOUT.unpack(wire)
         if bits not in (8, 16, 32):
             raise PixelFormatRefused(f"{bits} bits a pixel")
@@ -58,9 +58,9 @@ class PixelFormat:
         return cls(bits, depth, bool(big_endian), *rest)
 
     def pixel(self, colour: Colour) -> bytes:
-        """One pixel of a colour.
+        """Return the bytes of one pixel.
 
-        The bits that mean nothing are ones: noVNC 1.3, which is Debian's, takes them for the opacity.
+        Unused bits are ones, because noVNC 1.3 (Debian's) reads them as the opacity.
         """
         red, green, blue = colour
         value = (
@@ -80,7 +80,7 @@ class PixelFormat:
 class PixelTranslation:
     """A palette in one pixel format, applied to many pixels at once.
 
-    A table of 256 bytes for every byte of a pixel, and strided slices: the loop over the pixels runs in C.
+    There is a table of 256 bytes for every byte of a pixel, so that the loop over the pixels runs in C.
     """
 
     def __init__(self, pixel_format: PixelFormat, palette: Sequence[Colour]) -> None:
@@ -91,7 +91,7 @@ class PixelTranslation:
         ]
 
     def apply(self, indexes: bytes) -> bytes:
-        """The pixels of palette indexes."""
+        """Return the pixels of palette indexes."""
         out = bytearray(len(indexes) * self._size)
         for place, table in enumerate(self._tables):
             out[place :: self._size] = indexes.translate(table)

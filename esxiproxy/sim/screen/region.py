@@ -1,4 +1,4 @@
-"""Rectangles of the screen and the set of them that a viewer has not seen yet."""
+"""Rectangles of the screen, and the set of changed rectangles of a viewer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 MAX_RECTS: Final = 32
-"""Past this many rectangles a region becomes its bounding box: a few more pixels, but bounded memory."""
+"""Maximum of rectangles; a region with more becomes its bounding box, which bounds its memory."""
 
 
 class Rect(NamedTuple):
@@ -30,17 +30,17 @@ class Rect(NamedTuple):
         return self.width <= 0 or self.height <= 0
 
     def intersection(self, other: Rect) -> Rect:
-        """What both cover; may be empty."""
+        """Return the area that both cover; it may be empty."""
         x, y = max(self.x, other.x), max(self.y, other.y)
         return Rect(x, y, min(self.right, other.right) - x, min(self.bottom, other.bottom) - y)
 
     def union(self, other: Rect) -> Rect:
-        """The smallest rectangle that covers both."""
+        """Return the smallest rectangle that covers both."""
         x, y = min(self.x, other.x), min(self.y, other.y)
         return Rect(x, y, max(self.right, other.right) - x, max(self.bottom, other.bottom) - y)
 
     def without(self, other: Rect) -> Iterator[Rect]:
-        """What is left of this one when the other is cut out: at most four rectangles."""
+        """Yield the parts of this rectangle outside of the other, at most four."""
         cut = self.intersection(other)
         if cut.empty:
             yield self
@@ -55,7 +55,7 @@ class Rect(NamedTuple):
 
 
 class Region:
-    """A bounded set of disjoint rectangles: what changed and was not sent."""
+    """A bounded set of disjoint rectangles that have changed since the last update."""
 
     def __init__(self) -> None:
         self._rects: list[Rect] = []
@@ -67,7 +67,7 @@ class Region:
         return bool(self._rects)
 
     def add(self, rect: Rect) -> None:
-        """Cover the rectangle too."""
+        """Add a rectangle."""
         if rect.empty:
             return
         self._cut(rect)
@@ -79,7 +79,7 @@ class Region:
             self._rects = [box]
 
     def take(self, window: Rect) -> list[Rect]:
-        """Remove and return what lies inside the window."""
+        """Remove and return the parts inside the window."""
         inside = [part for rect in self._rects if not (part := rect.intersection(window)).empty]
         if inside:
             self._cut(window)

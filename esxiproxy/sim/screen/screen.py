@@ -1,7 +1,7 @@
 """The picture of the simulated virtual machine: a clock, a moving bar, the typed text and a pointer mark.
 
-One byte a pixel, an index into PALETTE. It knows no protocol and no timer: whoever has a clock calls
-`tick`, whoever has a viewer adds a listener and is told every rectangle that changed.
+Each pixel is one byte, an index into PALETTE. `tick` draws the next step. Listeners are called with every
+rectangle that has changed.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ KEY_KEYPAD_ENTER: Final = 0xFF8D
 
 
 class Screen:
-    """A framebuffer and what is drawn on it."""
+    """A framebuffer and the picture's state."""
 
     def __init__(self, width: int = 640, height: int = 400, title: str = "simulated VM") -> None:
         self.width = width
@@ -69,12 +69,12 @@ class Screen:
         return Rect(0, 0, self.width, self.height)
 
     def read(self, rect: Rect) -> bytes:
-        """The palette indexes of a rectangle, row by row, the pointer mark on top."""
+        """Return the palette indexes of a rectangle, row by row, with the pointer mark."""
         rows = bytearray()
         for y in range(rect.y, rect.bottom):
             start = y * self.width + rect.x
             rows += self._pixels[start : start + rect.width]
-        # The mark lies over the picture, not in it: what moves beneath it needs no saved copy.
+        # The mark is not part of the framebuffer, so that the pixels under it need no copy.
         for x, y in self._mark_points():
             if rect.x <= x < rect.right and rect.y <= y < rect.bottom:
                 rows[(y - rect.y) * rect.width + x - rect.x] = MARK
@@ -99,7 +99,7 @@ class Screen:
         self._changed(old.union(self._bar))
 
     def key(self, keysym: int) -> None:
-        """A key went down: printable ASCII is written, BackSpace and Return do what they say."""
+        """Handle a pressed key: printable ASCII, BackSpace or Return."""
         if keysym in (KEY_RETURN, KEY_KEYPAD_ENTER):
             self._new_line()
         elif keysym == KEY_BACKSPACE:
@@ -111,7 +111,7 @@ class Screen:
             self._draw_cell(len(self.lines) - 1, len(self.lines[-1]) - 1)
 
     def point(self, x: int, y: int) -> None:
-        """A button went down at this place: the mark moves there."""
+        """Move the pointer mark to the position of a pressed button."""
         before = self._mark_rect()
         self._mark = (min(x, self.width - 1), min(y, self.height - 1))
         self._changed(before)
