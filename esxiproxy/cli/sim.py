@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from esxiproxy.sim.__main__ import add_arguments as add_host_arguments
-from esxiproxy.sim.__main__ import options_of, serve
+from esxiproxy.sim.__main__ import options_from, serve
 
 NAME = "sim"
 HELP = "run a simulated ESXi host until SIGTERM or SIGINT"
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT; return 2 for contradictory options, 1 if a port cannot be bound."""
     try:
-        options = options_of(arguments)
+        options = options_from(arguments)
     except ValueError as error:
         print(f"esxiproxy sim: {error}", file=sys.stderr)
         return 2

@@ -82,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--close-timeout", type=float, default=default.close_timeout, help="seconds (%(default)s)")
 
 
-def options_of(arguments: argparse.Namespace) -> HostOptions:
+def options_from(arguments: argparse.Namespace) -> HostOptions:
     """Return the options in parsed arguments. Raises ValueError if they contradict each other."""
     plan = FaultPlan(
         arguments.fault,
@@ -102,7 +102,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     add_arguments(parser)
     arguments = parser.parse_args(argv)
     try:
-        options = options_of(arguments)
+        options = options_from(arguments)
     except ValueError as error:
         parser.error(str(error))
     return serve(options)

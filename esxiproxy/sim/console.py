@@ -46,7 +46,7 @@ class ViewerConsole:
                 self._buttons = event.buttons
         if answer := self._rfb.bytes_to_send():
             self._send(answer)
-        if self._rested:
+        if self._interval_elapsed:
             self.flush()
 
     def damage(self, rect: Rect) -> None:
@@ -66,11 +66,11 @@ class ViewerConsole:
     def resume(self) -> None:
         """Continue sending updates."""
         self._paused = False
-        if self._rested:
+        if self._interval_elapsed:
             self.flush()
 
     @property
-    def _rested(self) -> bool:
+    def _interval_elapsed(self) -> bool:
         # Between two steps of the picture no update is sent; the timer's next step sends it.
         last = self._last_update
         return last is None or self._machine.clock.seconds() - last >= self._machine.interval

@@ -42,7 +42,7 @@ class _Text(Resource):
     render_POST = render_GET
 
 
-class _QuietSite(Site):
+class _SiteWithoutLog(Site):
     """A site without an access log."""
 
     def log(self, request: object) -> None:
@@ -78,7 +78,7 @@ class DemoService(MultiService):
             files = File(str(viewer))
             files.contentTypes[".js"] = "text/javascript"
             root.putChild(b"novnc", files)
-        site = _QuietSite(root)
+        site = _SiteWithoutLog(root)
         site.noisy = False
         return site
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from autobahn.twisted.websocket import WebSocketServerFactory
 
+from esxiproxy.sim.null_logger import NullLogger
 from esxiproxy.sim.protocol import MAX_MESSAGE, ConsoleProtocol, Host
-from esxiproxy.sim.silentlog import NullLogger
 
 
 class ConsoleFactory(WebSocketServerFactory):

@@ -18,9 +18,9 @@ from esxiproxy.sim import faults, subprotocols
 from esxiproxy.sim.console import ViewerConsole
 from esxiproxy.sim.faults import FaultPlan, SimFault
 from esxiproxy.sim.machine import VirtualMachine
+from esxiproxy.sim.null_logger import NullLogger
 from esxiproxy.sim.options import HostOptions
 from esxiproxy.sim.rfb import RfbError
-from esxiproxy.sim.silentlog import NullLogger
 from esxiproxy.sim.tickets import TicketStore
 from esxiproxy.sim.web import BadHead, SimRequestHead, SimResponse
 
@@ -121,10 +121,10 @@ class ConsoleProtocol(WebSocketServerProtocol):
     def onOpen(self) -> None:
         if self._plan.fault in faults.AFTER_101:
             if self._plan.seconds <= 0:
-                self._break()
+                self._fault_after_101()
                 return
-            self._later(self._plan.seconds, self._break)
-        self._console = ViewerConsole(self._host.machine, self._host.options.name, self._carry)
+            self._later(self._plan.seconds, self._fault_after_101)
+        self._console = ViewerConsole(self._host.machine, self._host.options.name, self._send_to_viewer)
         # The transport pauses the console while its buffer is full.
         self.registerProducer(self, True)
         self._console.start()
@@ -190,9 +190,9 @@ class ConsoleProtocol(WebSocketServerProtocol):
         except ValueError as error:
             self._answer(SimResponse(400, f"invalid fault: {error}\n"))
         else:
-            (self._misbehave if self._plan.fault in faults.BEFORE_101 else self._shake_hands)(head)
+            (self._fault_before_101 if self._plan.fault in faults.BEFORE_101 else self._start_handshake)(head)
 
-    def _shake_hands(self, head: SimRequestHead) -> None:
+    def _start_handshake(self, head: SimRequestHead) -> None:
         options, offered = self._host.options, head.listed("sec-websocket-protocol")
         self._reading = IncomingBytes.READ
         if options.require_subprotocol and subprotocols.choose(offered, options.subprotocols) is None:
@@ -200,11 +200,11 @@ class ConsoleProtocol(WebSocketServerProtocol):
         else:
             super().processHandshake()
 
-    def _misbehave(self, head: SimRequestHead) -> None:
+    def _fault_before_101(self, head: SimRequestHead) -> None:
         """Perform a fault before the 101."""
         if self._plan.fault is SimFault.DELAY:
             self._reading = IncomingBytes.HELD
-            self._later(self._plan.seconds, self._shake_hands, head)
+            self._later(self._plan.seconds, self._start_handshake, head)
             return
         self._reading = IncomingBytes.IGNORED
         match self._plan.fault:
@@ -217,7 +217,7 @@ class ConsoleProtocol(WebSocketServerProtocol):
                 self.transport.write(faults.ENDLESS_START)
                 self.transport.registerProducer(faults.EndlessHead(self.transport), False)
 
-    def _break(self) -> None:
+    def _fault_after_101(self) -> None:
         """Perform a fault after the 101."""
         self._stop_console()
         match self._plan.fault:
@@ -253,7 +253,7 @@ class ConsoleProtocol(WebSocketServerProtocol):
         self.transport.write(answer.encode(head_only))
         self.dropConnection()
 
-    def _carry(self, payload: bytes) -> None:
+    def _send_to_viewer(self, payload: bytes) -> None:
         size = self._host.options.message_size or len(payload)
         try:
             for start in range(0, len(payload), size):

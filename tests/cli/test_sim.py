@@ -11,7 +11,7 @@ import urllib.request
 import pytest
 
 from esxiproxy.cli import sim
-from esxiproxy.sim.__main__ import options_of
+from esxiproxy.sim.__main__ import options_from
 from esxiproxy.sim.faults import SimFault
 from tests.programs import ROOT, environment
 
@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
 
 def test_every_option_of_the_host_is_there() -> None:
     """Tickets, limits, subprotocols, pongs and faults."""
-    options = options_of(
+    options = options_from(
         parser().parse_args(
             [
                 "--answer-pings",
