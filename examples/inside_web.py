@@ -1,8 +1,8 @@
-"""Consoles beside the pages of a web application, in the same process.
+"""A web application that serves consoles in the same process.
 
     ESXI=192.0.2.10:443 PIN=sha256:... twistd -n --python examples/inside_web.py
 
-The pages are on port 8080 and count the consoles, which are on port 8081.
+The pages are on port 8080 and show the number of consoles.  The consoles are on port 8081.
 """
 
 import os
@@ -19,7 +19,7 @@ import esxiproxy
 
 @implementer(esxiproxy.ISessionObserver)
 class Counter(Resource):
-    """The application's page; it is told of every console."""
+    """The application's page, which is also an observer of all consoles."""
 
     isLeaf = True
     running = ended = refused = 0
@@ -40,7 +40,7 @@ class Counter(Resource):
 
 @implementer(esxiproxy.IRouter)
 class OneHost:
-    """Every console is on the same host, under the target that the client asks for."""
+    """A router that sends every request to one host and keeps the client's target."""
 
     def __init__(self, upstream: esxiproxy.Upstream) -> None:
         self._route = esxiproxy.Route(upstream)
@@ -61,7 +61,7 @@ counter = Counter()
 proxy = esxiproxy.Proxy(reactor, observers=[counter], limits=esxiproxy.SessionLimits(drain_timeout=10))
 consoles = proxy.listener("consoles", OneHost(esxi))
 
-# Stopped from the last to the first: the ports, then the proxy, which lets its consoles end.
+# Services stop in reverse order: the ports first, and then the proxy, which drains its consoles.
 proxy.setServiceParent(services)
 TCPServer(int(os.environ.get("CONSOLES", "8081")), consoles).setServiceParent(services)
 TCPServer(int(os.environ.get("PAGES", "8080")), Site(counter)).setServiceParent(services)

@@ -1,8 +1,8 @@
-"""Consoles by name: a router of one's own, in a program of one's own.
+"""A program with its own router, which selects consoles by name.
 
     python examples/own_router.py --port 8080 vm1=ws://192.0.2.10/ticket/... vm2=...
 
-/vm/NAME on port 8080 is then the console of that name.  SIGTERM lets the open consoles go on for a while.
+/vm/NAME on port 8080 is then the console with that name.  After SIGTERM, open consoles have 10 s to end.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from esxiproxy import IRouter, Principal, Proxy, Request, Route, RouteNotFound, 
 
 @implementer(IRouter)
 class Names:
-    """/vm/NAME goes to the host and the target that stand in a table."""
+    """A router that looks up the host and the target of /vm/NAME in a table."""
 
     def __init__(self, routes: dict[bytes, Route]) -> None:
         self._routes = routes
@@ -26,12 +26,12 @@ class Names:
     async def route(self, request: Request, principal: Principal) -> Route:
         name = request.head.target.removeprefix(b"/vm/")
         if name not in self._routes:
-            raise RouteNotFound("there is no machine of that name")
+            raise RouteNotFound("no machine has this name")
         return self._routes[name]
 
 
 def console(text: str) -> tuple[bytes, Route]:
-    """NAME=ws[s]://HOST[:PORT]/TARGET, as a name and where it leads."""
+    """Parse NAME=ws[s]://HOST[:PORT]/TARGET to a name and its route."""
     name, _, url = text.partition("=")
     parts = urlsplit(url)
     secure = parts.scheme == "wss"
@@ -40,6 +40,7 @@ def console(text: str) -> tuple[bytes, Route]:
 
 
 def main() -> None:
+    """Serve the consoles of the command line until SIGTERM."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("consoles", nargs="+", type=console, metavar="NAME=URL")
@@ -52,7 +53,7 @@ def main() -> None:
     print("consoles on port", port.getHost().port, flush=True)
 
     proxy.startService()
-    # The reactor waits for the Deferred: it fires when the last console has ended.
+    # The reactor waits for this Deferred, which fires when the last console has ended.
     reactor.addSystemEventTrigger("before", "shutdown", proxy.stopService)
     reactor.run()
 
