@@ -1,1 +1,1 @@
-"""esxiproxy beside nginx, HAProxy and websockify, in one run: `python -m bench`."""
+"""A benchmark of esxiproxy, nginx, HAProxy and websockify: `python -m bench`."""

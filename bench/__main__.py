@@ -1,4 +1,4 @@
-"""`python -m bench`: run the benchmark, print its table, keep its results."""
+"""`python -m bench`: runs the benchmark, prints its table and saves its results."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ QUICK_SESSIONS = (500,)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command."""
+    """Run the command and return its exit status."""
     options = _options(arguments)
     cores.raise_descriptors()
     os.sched_setaffinity(0, {cores.LOAD})
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _keep(
     folder: Path, results: Results, place: dict[str, str], settings: dict[str, object], text: str
 ) -> None:
-    """Write table, JSON and picture."""
+    """Write the table, the JSON file and the picture."""
     folder.mkdir(parents=True, exist_ok=True)
     whole = {"machine": place, "settings": settings, "failures": results.failures, "cells": results.plain()}
     (folder / "bench.json").write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
@@ -93,7 +93,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="under three minutes: two short turns, 500 sessions, no websockify",
     )
     parser.add_argument("--turns", type=int, help="turns of each peer in each case (5; quick: 2)")
-    parser.add_argument("--seconds", type=float, help="of one measurement (1; quick: 0.15)")
+    parser.add_argument("--seconds", type=float, help="duration of one measurement (1; quick: 0.15)")
     parser.add_argument("--only", type=several("only"), metavar="CASE,...", help=", ".join(listed["only"]))
     parser.add_argument("--modes", type=several("modes"), default=listed["modes"], help=", ".join(MODES))
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""The two programs of the benchmark, load and upstream: in C where a compiler is, in Python elsewhere."""
+"""The programs of the benchmark, load and upstream: in C if there is a compiler, else in Python."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LIBRARIES = ("-lssl", "-lcrypto", "-lpthread")
 
 @dataclass(frozen=True, slots=True)
 class Programs:
-    """How to call load and upstream, and in which language they are."""
+    """The command lines of load and upstream, and their language."""
 
     language: str
     load: tuple[str, ...]
@@ -27,7 +27,7 @@ class Programs:
 
 
 def programs(pure: bool = False) -> Programs:
-    """The C programs, compiled if they are new; the Python ones where that fails or is asked for."""
+    """Compile the C programs if they have changed; return the Python ones if that fails or if ``pure``."""
     if not pure:
         try:
             load, upstream = (_compiled(name) for name in SOURCES)
@@ -40,7 +40,7 @@ def programs(pure: bool = False) -> Programs:
 
 
 def _compiled(name: str) -> Path:
-    """The program's path; its name has a digest of all sources in it."""
+    """Return the path of a compiled program, whose name contains a digest of all sources."""
     digest = hashlib.sha256()
     for source in sorted(NATIVE.glob("*.[ch]")):
         digest.update(source.read_bytes())

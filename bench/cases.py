@@ -1,4 +1,4 @@
-"""What is measured.  A case gives the figures of one or more rows for one peer at a time."""
+"""The cases of the benchmark.  A case measures the figures of one or more rows for one peer at a time."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Measured = Iterator[tuple[Peer, Figures]]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table.
+    """One row of the table.
 
-    ``scale`` divides a figure for its unit; ``goals`` is the ratio to nginx that each mode must reach;
-    ``capacity`` says that the proxy's CPU is the limit: the figure can be asked for per second of it.
+    ``scale`` divides a figure to its unit.  ``goals`` has the ratio to nginx that each mode must reach.
+    ``capacity`` says that the proxy's CPU limits the figure, which is then also given per CPU second.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What `--only` names.  ``once`` cases do not vary enough to be worth more than one turn."""
+    """A case for `--only`.  A ``once`` case is measured in one turn, because its figures hardly vary."""
 
     name: str
     rows: tuple[Row, ...]
@@ -50,7 +50,7 @@ def _goals(*ratios: float) -> dict[str, float]:
 
 
 def _each(one: Callable[[Stage, Mode, Peer], Figures]) -> Callable[[Stage, Mode, Sequence[Peer]], Measured]:
-    """One peer after the other."""
+    """Return a function that measures one peer after the other."""
 
     def measure(stage: Stage, mode: Mode, peers: Sequence[Peer]) -> Measured:
         for peer in peers:
@@ -95,7 +95,7 @@ def _named(name: str, figures: Figures) -> Figures:
 
 
 def _quiet(stage: Stage, mode: Mode, peer: Peer) -> Figures:
-    """Beside four consoles at full rate."""
+    """Measure round trips while four other consoles transfer at full rate."""
     seconds = stage.seconds + 0.5
     with stage.loading("down", peer, mode, connections=4, size=65536, seconds=seconds):
         time.sleep(0.1)
@@ -103,7 +103,7 @@ def _quiet(stage: Stage, mode: Mode, peer: Peer) -> Figures:
 
 
 def _arrivals(stage: Stage, mode: Mode, peer: Peer) -> Figures:
-    """While fifty sessions a second are opened and closed."""
+    """Measure round trips while fifty sessions a second are opened and closed."""
     seconds = stage.seconds + 0.5
     with stage.loading("open", peer, mode, connections=8, rate=50, seconds=seconds):
         time.sleep(0.1)
@@ -115,9 +115,10 @@ def _latency(name: str, figures: Figures) -> Figures:
 
 
 def _idle(stage: Stage, mode: Mode, peers: Sequence[Peer]) -> Measured:
-    """Memory for each of so many sessions, and all peers' CPU in the same window.
+    """Measure the memory of each idle session, and the CPU of all peers in one window.
 
-    Only the fewest are held by all peers together: the upstream has a descriptor for each.
+    Only the smallest number of sessions is open on all peers together, because the upstream needs a
+    descriptor for each.
     """
     found: dict[str, Figures] = {}
     peers = [peer for peer in peers if peer.pids()]
@@ -140,7 +141,7 @@ def _idle(stage: Stage, mode: Mode, peers: Sequence[Peer]) -> Measured:
 
 @contextlib.contextmanager
 def _held(stage: Stage, mode: Mode, peer: Peer, count: int) -> Iterator[float]:
-    """A fresh process with so many idle sessions: the bytes of memory that it has taken for each."""
+    """Restart a peer, open ``count`` idle sessions and return its bytes of memory for each."""
     peer.stop()
     peer.start(f"{PING_INTERVAL}s")
     before = usage.memory(peer.pids())
@@ -150,7 +151,7 @@ def _held(stage: Stage, mode: Mode, peer: Peer, count: int) -> Iterator[float]:
 
 
 def _window(peers: Sequence[Peer]) -> list[float]:
-    """CPU seconds a second of each peer, over one ping interval."""
+    """Return the CPU seconds per second of each peer, over one ping interval."""
     before = [usage.times(peer.pids()) for peer in peers]
     time.sleep(PING_INTERVAL)
     return [usage.times(peer.pids()).share_since(then)[0] for peer, then in zip(peers, before, strict=True)]
@@ -162,7 +163,7 @@ def _latency_rows(name: str, title: str, goals: Mapping[str, float] | None = Non
 
 
 def cases(sessions: Sequence[int]) -> dict[str, Case]:
-    """Every case by name; `sessions` are the numbers of idle sessions."""
+    """Return all cases by name; `sessions` are the numbers of idle sessions to measure."""
     memory_goals = _goals(1.2, 1.0, 1.0)
     idle = [
         Row(f"memory{count}", f"memory a session, {count:,} idle", "KB", False, 1e3, memory_goals)

@@ -1,4 +1,4 @@
-"""What each proxy is told: the same listeners, the same upstream, nothing logged that need not be."""
+"""The configuration of each proxy: identical listeners and upstreams, with as little logging as possible."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ defaults
 
 
 def esxiproxy(ports: Mapping[Key, int], upstreams: Upstreams, ping_interval: str | None) -> str:
-    """esxiproxy's defaults, but for the time that an upstream is waited for when its client just leaves.
+    """Return esxiproxy's configuration: its defaults with a short ``close_timeout``.
 
-    As nginx and HAProxy do here, it tells of errors only.  A ping is not sent before the last one's timeout
-    is over, so the timeout is shorter than the interval.
+    It logs errors only, like nginx and HAProxy here.  The ping timeout is shorter than the interval, because
+    a ping is sent only after the timeout of the last one.
     """
     lines = ["[proxy]", "session_log = errors", "close_timeout = 1s"]
     lines += ["max_connections = off", "max_handshakes = off"]
@@ -72,7 +72,7 @@ def esxiproxy(ports: Mapping[Key, int], upstreams: Upstreams, ping_interval: str
 
 
 def nginx(ports: Mapping[Key, int], upstreams: Upstreams, folder: Path, big: bool) -> str:
-    """nginx without a log; with 64 KiB buffers where they are wanted."""
+    """Return nginx's configuration without logs, with 64 KiB buffers on request."""
     servers = ""
     for mode, cold in LISTENERS:
         tls = ""
@@ -95,7 +95,7 @@ def nginx(ports: Mapping[Key, int], upstreams: Upstreams, folder: Path, big: boo
 
 
 def haproxy(ports: Mapping[Key, int], upstreams: Upstreams, folder: Path) -> str:
-    """HAProxy's defaults, on one thread."""
+    """Return HAProxy's configuration: its defaults with one thread."""
     text = HAPROXY.format(connections=descriptors() // 2 - 500)
     for mode, cold in LISTENERS:
         bind = f"127.0.0.1:{ports[mode.name, cold]}"

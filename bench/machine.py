@@ -1,4 +1,4 @@
-"""What it was measured on: the machine and the versions of everybody."""
+"""The machine and the versions of the programs that were measured."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PACKAGES = ("twisted", "autobahn", "pyopenssl")
 
 
 def machine() -> dict[str, str]:
-    """Names and what stands for them."""
+    """Return names and values that describe the machine and the programs."""
     found = {
         "cpu": _first(Path("/proc/cpuinfo").read_text(), r"model name\s*:\s*(.+)") or platform.processor(),
         "cores": f"{os.cpu_count()}; proxies on core {cores.PROXY}, load and upstream on core {cores.LOAD}",

@@ -1,4 +1,4 @@
-"""The three listeners that esxiproxy starts as, and where they lead."""
+"""The three kinds of listeners that are measured, and their upstreams."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from tests.certificates import Certificate
 
 Key = tuple[str, bool]
-"""A listener: the name of its mode, and whether its upstream is cold."""
+"""The key of a listener: the name of its mode, and whether its upstream is cold."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """One listener.  With `cold` its upstream resumes no TLS session; `raw` is the same for websockify."""
+    """One kind of listener.  A `cold` upstream resumes no TLS session, a `raw` one is for websockify."""
 
     name: str
     title: str
@@ -21,7 +21,7 @@ class Mode:
     tls_up: bool
 
     def upstream(self, cold: bool = False, raw: bool = False) -> str:
-        """The name of the upstream's port."""
+        """Return the name of the upstream's port."""
         if raw:
             return "raws" if self.tls_up else "raw"
         return ("cold" if cold else "wss") if self.tls_up else "ws"
@@ -37,12 +37,12 @@ MODES = {
 }
 
 LISTENERS = [(mode, cold) for mode in MODES.values() for cold in (False, True) if mode.tls_up or not cold]
-"""Every listener that a proxy of the benchmark has."""
+"""All listeners of each proxy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Upstreams:
-    """The upstream of all listeners: its ports by name, its certificate, and the listeners' own."""
+    """The upstream's ports by name, its certificate, and the listeners' certificate."""
 
     ports: Mapping[str, int]
     certificate: Certificate

@@ -1,4 +1,4 @@
-"""The proxies that are measured, each with all listeners, in one process (websockify: one a listener)."""
+"""The measured proxies.  Each runs all listeners in one process, websockify one process per listener."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PATH = "/usr/sbin:/usr/local/sbin:/sbin"
 
 
 class Pinned(Program):
-    """A proxy's process, on the proxies' core; ready when all its ports take connections."""
+    """A proxy's process on the proxies' core.  It is ready when all its ports accept connections."""
 
     def __init__(self, name: str, ports: Sequence[int], compose: Callable[[Path], Sequence[object]]) -> None:
         self.name = name
@@ -34,9 +34,9 @@ class Pinned(Program):
 
 
 class Peer:
-    """A proxy under measurement.
+    """A measured proxy.
 
-    ``raw`` says that its upstream speaks no WebSocket; ``most_sessions`` is what it is asked to hold.
+    ``raw`` says that its upstream speaks plain TCP; ``most_sessions`` limits its number of sessions.
     """
 
     raw = False
@@ -56,37 +56,37 @@ class Peer:
         return [Pinned(self.name.partition("=")[0], list(self.ports.values()), self._compose)]
 
     def _compose(self, folder: Path) -> Sequence[object]:
-        """Write the configuration; the command that runs with it."""
+        """Write the configuration and return the command that uses it."""
         raise NotImplementedError
 
     def port(self, mode: Mode, cold: bool = False) -> int:
-        """The listener's port."""
+        """Return a listener's port."""
         return self.ports[mode.name, cold]
 
     def pids(self) -> list[int]:
-        """The processes that were started; they may have children."""
+        """Return the IDs of the started processes, which may have children."""
         return [program.pid for program in self.programs]
 
     def start(self, ping_interval: str | None = None) -> None:
-        """Start it; with ``ping_interval`` it pings its clients that often, if it can."""
+        """Start the proxy; it pings its clients every ``ping_interval`` if it supports that."""
         self.ping_interval = ping_interval
         for program in self.programs:
             program.start()
 
     def stop(self) -> None:
-        """End it; it can be started again."""
+        """Stop the proxy, which can be started again."""
         for program in self.programs:
             program.stop(20)
 
     def close(self) -> None:
-        """End it for good."""
+        """Stop the proxy and delete its files."""
         for program in self.programs:
             program.stop(20)
             shutil.rmtree(program.folder, ignore_errors=True)
 
 
 class Direct(Peer):
-    """No proxy at all: how fast load and upstream are with each other, on the one core that they share."""
+    """No proxy: the load connects to the upstream directly, on the core that they share."""
 
     def _programs(self) -> list[Pinned]:
         return []
@@ -108,7 +108,7 @@ class Esxiproxy(Peer):
 
 
 class Nginx(Peer):
-    """nginx with one worker: as it comes, or with 64 KiB buffers (`nginx-64k`)."""
+    """nginx with one worker, with default buffers or with 64 KiB buffers (`nginx-64k`)."""
 
     def _compose(self, folder: Path) -> Sequence[object]:
         text = configurations.nginx(self.ports, self.upstreams, folder, self.name.endswith("64k"))
@@ -127,7 +127,7 @@ class HAProxy(Peer):
 
 
 class Websockify(Peer):
-    """websockify, which forks for each session and unwraps frames: its upstream is TCP, or TLS over it."""
+    """websockify, which forks for each session and unwraps frames; its upstream speaks TCP or TLS."""
 
     raw = True
     most_sessions = 200
@@ -163,12 +163,12 @@ KINDS: dict[str, type[Peer]] = {
 
 
 def peer(name: str, upstreams: Upstreams) -> Peer:
-    """The peer of this name; `esxiproxy=PATH` is the one in another checkout."""
+    """Return the peer with this name; `esxiproxy=PATH` is the proxy of another checkout."""
     return KINDS[name.partition("=")[0]](name, upstreams)
 
 
 def missing(name: str) -> bool:
-    """Whether this machine lacks the program."""
+    """Return whether the program is not installed."""
     program = {"nginx-64k": "nginx"}.get(name, name)
     return name in ("nginx", "nginx-64k", "haproxy", "websockify") and _which(program) is None
 
@@ -185,5 +185,5 @@ def _found(program: str) -> str:
 
 
 def scratch() -> Path:
-    """A folder for certificates."""
+    """Create a folder for certificates."""
     return Path(tempfile.mkdtemp(prefix="bench-"))

@@ -1,4 +1,4 @@
-"""The results as a picture: SVG, written by hand."""
+"""The results as an SVG picture."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WIDTH, LABEL, BAR, GAP = 900, 250, 9, 10
 
 
 def picture(results: Results, machine: dict[str, str]) -> str:
-    """An SVG with a bar for each peer in each row; longer is better, the line at 1 is nginx's best."""
+    """Return an SVG with a bar for each peer and row.  Longer is better; the line at 1 is nginx's best."""
     body, top = [], 70
     for mode in results.modes:
         body.append(_text(10, top, mode.title, "font-weight:bold;font-size:15px"))
@@ -41,7 +41,7 @@ def picture(results: Results, machine: dict[str, str]) -> str:
 
 
 def _place(ratio: float) -> float:
-    """Where a ratio stands, on a logarithmic axis."""
+    """Return the position of a ratio on the logarithmic axis."""
     share = log2(min(max(ratio, LEAST), MOST) / LEAST) / log2(MOST / LEAST)
     return LABEL + share * (WIDTH - LABEL - 60)
 

@@ -1,4 +1,4 @@
-"""Where esxiproxy spends its time in one case, as py-spy sees it."""
+"""A profile of esxiproxy in one case, made by py-spy."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from bench.stage import Stage
 RATE = 500
 SHOWN = 30
 REACTOR = 0.9
-"""What stands in more of the stacks than this is the reactor and twistd, and is left out."""
+"""Functions in a greater share of the stacks belong to the reactor and twistd, and are omitted."""
 
 
 def profile(mode: Mode, case: str, seconds: float, programs: Programs) -> int:
-    """Run the case on esxiproxy alone with py-spy beside it; print the most expensive functions and lines."""
+    """Run a case on esxiproxy under py-spy and print the most expensive functions and lines."""
     spy = shutil.which("py-spy") or shutil.which("py-spy", path=str(Path(sys.executable).parent))
     chosen = cases((1000,))[case]
     if chosen.once:
@@ -56,7 +56,7 @@ def profile(mode: Mode, case: str, seconds: float, programs: Programs) -> int:
 
 
 def report(text: str) -> str:
-    """From collapsed stacks: functions by their own time, by all time below them, and lines by their own."""
+    """Count functions by their own and their cumulative time, and lines by their own, in collapsed stacks."""
     own, whole, lines = Counter[str](), Counter[str](), Counter[str]()
     total = 0
     for stack in text.splitlines():
@@ -79,10 +79,10 @@ def report(text: str) -> str:
 
 
 def _short(frame: str) -> str:
-    """Without what all paths have in common."""
+    """Remove the common prefix of paths from a frame."""
     return re.sub(r"\(.*?(?:site-packages/|(?=esxiproxy/)|python3\.\d+/)", "(", frame)
 
 
 def _function(frame: str) -> str:
-    """A frame without its line number."""
+    """Remove the line number from a frame."""
     return re.sub(r":\d+\)$", ")", frame)

@@ -1,4 +1,4 @@
-"""Everything that runs during a benchmark: upstream, peers, and one load at a time."""
+"""The processes of a benchmark: the upstream, the peers, and one load at a time."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from tests.certificates import Authority, self_signed
 START = 0.03
 """Seconds that the load takes to start."""
 SETTLE = 0.05
-"""Seconds between two loads, in which closing connections go away."""
+"""Seconds between two loads, in which closing connections end."""
 
 Figures = dict[str, float]
 
 
 class LoadFailed(Exception):
-    """The load ended with an error: what it said."""
+    """Raised if the load ends with an error; the text is the load's."""
 
 
 class Stage:
-    """The upstream and the peers; ``seconds`` is how long one measurement lasts, after ``warm`` seconds."""
+    """The upstream and the peers.  A measurement lasts ``seconds``, after a warm-up of ``warm`` seconds."""
 
     def __init__(
         self,
@@ -85,10 +85,10 @@ class Stage:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def load(self, case: str, peer: Peer, mode: Mode, cold: bool = False, **options: float) -> Figures:
-        """Run the load once.
+        """Run the load once and return its figures.
 
-        With its figures come `cpu` and `wanted`: the peer's CPU seconds in each second of it, and how much it
-        would have taken if it had never had to wait for its core.
+        Added are `cpu`, the peer's CPU seconds per second, and `wanted`, the same with the time that the peer
+        waited for its core.
         """
         seconds = options.pop("seconds", self.seconds)
         options.setdefault("warm", self.warm)
@@ -109,7 +109,7 @@ class Stage:
     def loading(
         self, case: str, peer: Peer, mode: Mode, cold: bool = False, **options: float
     ) -> Iterator[subprocess.Popen[str]]:
-        """The load while it runs; it is ended with the block."""
+        """Run the load during the block and stop it at the end."""
         options |= {"port": peer.port(mode, cold), "raw": int(peer.raw), "tls": int(_tls(peer, mode))}
         process = subprocess.Popen(
             [*cores.pinned(cores.LOAD), *self.programs.load, case]
@@ -132,7 +132,7 @@ class Stage:
 
     @contextlib.contextmanager
     def hold(self, peer: Peer, mode: Mode, count: int) -> Iterator[None]:
-        """So many idle sessions while the block runs."""
+        """Hold ``count`` idle sessions open during the block."""
         with self.loading("hold", peer, mode, connections=count) as process:
             assert process.stdout is not None and process.stderr is not None
             if not process.stdout.readline():
@@ -143,5 +143,5 @@ class Stage:
 
 
 def _tls(peer: Peer, mode: Mode) -> bool:
-    """Whether the client speaks TLS; without a proxy it speaks to the upstream itself."""
+    """Return whether the load uses TLS; without a proxy it connects to the upstream."""
     return mode.tls_up if peer.name == "direct" else mode.tls_down

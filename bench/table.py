@@ -1,4 +1,4 @@
-"""The results as text: one table a mode, ratios to nginx's best setting in each row."""
+"""The results as text: a table for each mode with the ratios to nginx's best setting."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from bench.modes import Mode
 from bench.turns import Results
 
 FREE = 0.9
-"""Below this share of its core a proxy was waiting for the load: the ratio says less than it could."""
+"""Share of its core below which a proxy was waiting for the load, so that the ratio is not exact."""
 
 LEGEND = f"""\
 Ratios to nginx's best setting in the row, which stands in the second column; in rows marked < less is better.
@@ -16,7 +16,7 @@ more than {1 - FREE:.0%} of the time; `per CPU` is esxiproxy's ratio by figures 
 
 
 def table(results: Results) -> str:
-    """All tables, and what the columns mean."""
+    """Return all tables, with a legend."""
     parts = [_mode(results, mode) for mode in results.modes]
     parts.append(LEGEND)
     return "\n\n".join(parts)
@@ -45,7 +45,7 @@ def _mode(results: Results, mode: Mode) -> str:
 
 
 def _short(name: str) -> str:
-    """A peer's name without the folders of its path."""
+    """Return a peer's name without the folders of its path."""
     kind, _, path = name.partition("=")
     return f"{kind}={path.rstrip('/').rpartition('/')[2]}" if path else kind
 
@@ -63,7 +63,7 @@ def _figure(value: float) -> str:
 
 
 def _ratio(results: Results, mode: Mode, row: Row, peer: str) -> str:
-    """The ratio, or the figure itself where nginx has none (or nothing at all)."""
+    """Return the ratio as text, or the figure itself if nginx has none."""
     cell, ratio = results.cell(mode, row, peer), results.ratio(mode, row, peer)
     if cell is None:
         return "-"

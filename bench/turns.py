@@ -1,4 +1,4 @@
-"""The run: case by case, every peer in its turn, the turns one after the other."""
+"""The run of a benchmark: for each case several turns, in each of which every peer is measured."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from bench.stage import LoadFailed, Stage
 
 @dataclass(slots=True)
 class Cell:
-    """What one peer reached in one row and mode: a figure a turn, and the CPU that it had for it.
+    """The results of one peer in one row and mode: a figure and the CPU use for each turn.
 
-    ``cpu`` is the share of a core that it had, ``wanted`` what it would have had if nobody else were there.
+    ``cpu`` is the used share of a core, ``wanted`` the share with the time that the peer waited for the core.
     """
 
     values: list[float] = field(default_factory=list)
@@ -30,14 +30,14 @@ class Cell:
 
     @property
     def per_cpu(self) -> float | None:
-        """The figure for each second of its own CPU time."""
+        """The median figure per second of the peer's CPU time."""
         pairs = [value / cpu for value, cpu in zip(self.values, self.cpu, strict=False) if cpu > 0.01]
         return statistics.median(pairs) if len(pairs) == len(self.values) and pairs else None
 
 
 @dataclass(slots=True)
 class Results:
-    """Every cell of a run, by mode, row and peer; ``failures`` are what did not work."""
+    """The cells of a run by mode, row and peer; ``failures`` are messages about failed measurements."""
 
     modes: Sequence[Mode]
     rows: Sequence[Row]
@@ -49,20 +49,20 @@ class Results:
         return self.cells.get((mode.name, row.name, peer))
 
     def reference(self, mode: Mode, row: Row, per_cpu: bool = False) -> float | None:
-        """nginx's best setting."""
+        """Return the figure of nginx's best setting."""
         found = [self.cell(mode, row, peer) for peer in self.peers if peer.startswith("nginx")]
         figures = [cell.per_cpu if per_cpu else cell.median for cell in found if cell is not None]
         known = [figure for figure in figures if figure is not None]
         return (max if row.more else min)(known) if known else None
 
     def ratio(self, mode: Mode, row: Row, peer: str, per_cpu: bool = False) -> float | None:
-        """A peer's figure to nginx's best."""
+        """Return the ratio of a peer's figure to nginx's best."""
         cell, reference = self.cell(mode, row, peer), self.reference(mode, row, per_cpu)
         figure = (cell.per_cpu if per_cpu else cell.median) if cell is not None else None
         return figure / reference if figure is not None and reference else None
 
     def plain(self) -> list[dict[str, Any]]:
-        """The cells as JSON has them."""
+        """Return the cells as JSON values."""
         units = {row.name: row for row in self.rows}
         modes = {mode.name: mode for mode in self.modes}
         return [
@@ -82,7 +82,7 @@ class Results:
 
 
 def run(stage: Stage, modes: Sequence[Mode], cases: Sequence[Case], turns: int) -> Results:
-    """Everything, in turns."""
+    """Run all cases in all modes and return the results."""
     rows = [row for case in cases for row in case.rows]
     results = Results(modes, rows, [peer.name for peer in stage.peers])
     for mode in modes:
@@ -94,9 +94,9 @@ def run(stage: Stage, modes: Sequence[Mode], cases: Sequence[Case], turns: int) 
 
 
 def _turn_of(results: Results, stage: Stage, mode: Mode, case: Case, turn: int) -> None:
-    """One turn of one case; a peer that fails is left out of it, and said to have failed.
+    """Run one turn of a case.  A failed measurement is omitted and added to the failures.
 
-    What load and upstream do with each other is of interest once.
+    Load and upstream without a proxy are measured in the first turn only.
     """
     rows = {row.name for row in case.rows}
     groups = [stage.peers] if case.once else [[one] for one in stage.peers if not turn or one.pids()]

@@ -1,4 +1,4 @@
-"""What the processes of a program use: memory and CPU time, read from /proc."""
+"""The memory and CPU time of a program's processes, read from /proc."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PROC = Path("/proc")
 
 
 def tree(roots: Iterable[int]) -> set[int]:
-    """These processes and all that descend from them."""
+    """Return these processes and all of their descendants."""
     children: dict[int, list[int]] = {}
     for entry in PROC.iterdir():
         if entry.name.isdigit():
@@ -30,7 +30,7 @@ def tree(roots: Iterable[int]) -> set[int]:
 
 
 def memory(roots: Iterable[int]) -> int:
-    """Bytes of the tree: proportional set size, so that what is shared counts once."""
+    """Return the memory of a process tree in bytes, as its proportional set size."""
     total = 0
     for pid in tree(roots):
         try:
@@ -43,21 +43,21 @@ def memory(roots: Iterable[int]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Seconds of CPU that a tree of processes has had, and seconds that it stood in line for a core."""
+    """The CPU seconds of a process tree, and the seconds that it waited for a core."""
 
     had: float
     waited: float
     at: float
 
     def share_since(self, before: Times) -> tuple[float, float]:
-        """Of each second since then: the CPU that it had, and what it would have had on an idle machine."""
+        """Return the CPU use per second since ``before``, without and with the time of waiting for a core."""
         elapsed = self.at - before.at
         had = self.had - before.had
         return had / elapsed, (had + self.waited - before.waited) / elapsed
 
 
 def times(roots: Iterable[int]) -> Times:
-    """By the scheduler's clock; children that have ended count with the ticks that they left behind."""
+    """Return the times of a process tree by the scheduler's clock, ended children by their ticks."""
     had = waited = 0.0
     for pid in tree(roots):
         try:

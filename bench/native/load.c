@@ -91,7 +91,7 @@ static void read_option(const char *text) {
 int main(int count, char **arguments) {
     for (int i = 2; i < count; i++) read_option(arguments[i]);
     signal(SIGPIPE, SIG_IGN);
-    alarm(seconds + warm + 600); /* whatever happens, it ends */
+    alarm(seconds + warm + 600); /* a time limit for the whole program */
     context = tls_context(TLS_client_method());
     for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++)
         if (count > 1 && strcmp(CASES[i].name, arguments[1]) == 0) {

@@ -1,4 +1,4 @@
-/* One client of the load, and what was asked for. */
+/* One client of the load, and the load's options. */
 #ifndef LOAD_H
 #define LOAD_H
 #include "wire.h"
@@ -13,7 +13,7 @@ struct console {
     double since;
 };
 
-/* Opens one console; the socket blocks, for 10 seconds at most. */
+/* Opens one console.  The socket is blocking, with a timeout of 10 seconds. */
 struct wire open_wire(const char *target, SSL_SESSION *session);
 
 void send_all(struct wire *wire, const void *bytes, size_t count);

@@ -1,4 +1,4 @@
-/* The cases that are about sessions as such: open, hold. */
+/* The cases that measure sessions: open, hold. */
 #include <fcntl.h>
 #include <pthread.h>
 
@@ -7,7 +7,7 @@
 static double begin, end;
 static long opened, resumed;
 
-/* Says Close, and waits for the answer or for the end of the connection. */
+/* Sends a Close and waits for the answer or the end of the connection. */
 static void close_session(struct wire *wire) {
     static const unsigned char FRAME[] = {0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8};
     unsigned char text[256];
@@ -49,7 +49,7 @@ void open_sessions(void) {
     printf("{\"rate\": %.1f, \"resumed\": %.3f}\n", opened / seconds, opened ? (double)resumed / opened : 0);
 }
 
-/* Answers a Ping with a Pong; everything else that comes is dropped. */
+/* Answers a Ping with a Pong and drops all other frames. */
 static void listen_to(struct console *console) {
     unsigned char text[4096], frame[139], *at = text, *run;
     ssize_t count = wire_read(&console->wire, text, sizeof text);

@@ -18,7 +18,7 @@ static int poll_all(struct console *consoles, const char *target, uint32_t event
     return poller;
 }
 
-/* Reads once; the payload bytes that came, or -1 when nothing did. */
+/* Reads once.  Returns the number of payload bytes, or -1 if there were none. */
 static ssize_t take(struct console *console) {
     ssize_t count = wire_read(&console->wire, room, sizeof room), total = 0;
     if (count == ENDED) die("the connection has ended");
@@ -99,7 +99,7 @@ void down(void) {
     printf("{\"rate\": %.0f}\n", total / (time - first));
 }
 
-/* Counted where it arrives: between the first and the last word of the sinks. */
+/* Counted at the receiver: between the first and the last report of the sinks. */
 void up(void) {
     struct console *consoles = calloc(connections, sizeof *consoles);
     unsigned char *block = malloc(BLOCK + 65536 + 14), *payload = calloc(1, 65536);

@@ -26,14 +26,14 @@ struct client {
     unsigned char *text; /* the request while it is read, then an echo's message */
     size_t filled;
     struct frames frames;
-    uint64_t counted;             /* a sink's bytes since it last said so */
-    const unsigned char *block;   /* what a source sends again and again */
+    uint64_t counted;             /* a sink's bytes since its last report */
+    const unsigned char *block;   /* a source's data, sent repeatedly */
     size_t block_size, sent;
 };
 
 static int poller;
 
-/* Everything below answers with 1 when something was done, BLOCKED when there is nothing to do, or ENDED. */
+/* The functions below return 1 after progress, BLOCKED if there is nothing to do, or ENDED. */
 
 static void leave(struct client *client) {
     wire_close(&client->wire);
@@ -41,7 +41,7 @@ static void leave(struct client *client) {
     free(client);
 }
 
-/* Writes what is sure to fit: the peer waits for it. */
+/* Writes a few bytes, which always fit because the peer waits for them. */
 static int say(struct client *client, const void *bytes, size_t size) {
     return wire_write(&client->wire, bytes, size) == (ssize_t)size ? 1 : ENDED;
 }
@@ -52,7 +52,7 @@ static int say_frame(struct client *client, int opcode, const void *payload, siz
     return say(client, frame, put_frame(frame, opcode, payload, size, NULL));
 }
 
-/* A source's block: whole frames, BLOCK bytes or a little less; made once for each size. */
+/* Returns a source's block of whole frames, at most BLOCK bytes, made once for each size. */
 static void find_block(struct client *client, size_t size) {
     static struct { size_t size, total; unsigned char *bytes; } known[8];
     static unsigned char zeros[BLOCK];
@@ -85,7 +85,7 @@ static void choose(struct client *client, const char *target) {
     }
 }
 
-/* The opening handshake: the request may come in pieces, and nothing follows it before our answer. */
+/* Reads the opening handshake.  The request may be split, and no data follows it before the answer. */
 static int open_client(struct client *client) {
     size_t most = client->raw ? 1 : LARGEST - 1 - client->filled; /* a message may follow a raw one's line */
     ssize_t count = wire_read(&client->wire, client->text + client->filled, most);

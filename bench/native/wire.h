@@ -1,4 +1,4 @@
-/* What the load and the upstream share: a connection, plain or TLS, and the frames on it (RFC 6455 5.2). */
+/* The common code of load and upstream: connections, plain or TLS, and their frames (RFC 6455 5.2). */
 #ifndef WIRE_H
 #define WIRE_H
 #include <arpa/inet.h>
@@ -18,8 +18,8 @@
 
 enum { BLOCKED = 0, ENDED = -1 };
 enum { TEXT = 1, BINARY = 2, CLOSE = 8, PING = 9, PONG = 10 };
-enum { BLOCK = 1 << 18 };       /* bytes of prebuilt frames, and of room to read into */
-#define GRAIN (UINT64_C(1) << 20) /* a sink says so each time it has taken this many bytes */
+enum { BLOCK = 1 << 18 };       /* bytes of prebuilt frames, and of the read buffer */
+#define GRAIN (UINT64_C(1) << 20) /* a sink reports each time it has received this many bytes */
 
 static unsigned char room[BLOCK];
 static const unsigned char MASK[4] = {0x5a, 0xc3, 0x17, 0x8e};
@@ -56,13 +56,13 @@ static ssize_t tcp_result(ssize_t result) {
     return result < 0 && (errno == EAGAIN || errno == EINTR) ? BLOCKED : ENDED;
 }
 
-/* How many bytes came, or BLOCKED, or ENDED.  A TLS handshake goes on by itself. */
+/* Reads and returns the number of bytes, BLOCKED or ENDED.  It also continues a TLS handshake. */
 static inline ssize_t wire_read(struct wire *wire, void *into, size_t size) {
     if (wire->ssl) return tls_result(wire->ssl, SSL_read(wire->ssl, into, size));
     return tcp_result(recv(wire->fd, into, size, 0));
 }
 
-/* The same for bytes that nobody looks at: plain TCP need not even copy them. */
+/* Reads and discards bytes, which plain TCP does without a copy. */
 static inline ssize_t wire_drop(struct wire *wire) {
     if (wire->ssl) return wire_read(wire, room, sizeof room);
     return tcp_result(recv(wire->fd, room, sizeof room, MSG_TRUNC));
@@ -73,7 +73,7 @@ static inline ssize_t wire_write(struct wire *wire, const void *from, size_t siz
     return tcp_result(send(wire->fd, from, size, MSG_NOSIGNAL));
 }
 
-/* Whether OpenSSL has bytes that epoll knows nothing of. */
+/* Returns whether OpenSSL has buffered bytes, which epoll does not report. */
 static inline int wire_pending(struct wire *wire) { return wire->ssl && SSL_has_pending(wire->ssl); }
 
 static void wire_close(struct wire *wire) {
@@ -91,7 +91,7 @@ static int believe(X509_STORE_CTX *store, void *unused) {
     return 1;
 }
 
-/* One version, one group, one suite, no verifying: a handshake with us costs the proxy, and us little. */
+/* One version, group and suite, and no verification, so that a handshake costs this side little. */
 static SSL_CTX *tls_context(const SSL_METHOD *method) {
     SSL_CTX *context = SSL_CTX_new(method);
     SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION);
@@ -121,10 +121,10 @@ static size_t put_frame(unsigned char *at, int opcode, const void *payload, size
     return at + size - start;
 }
 
-/* Where in a stream of frames we are. */
+/* The position in a stream of frames. */
 struct frames {
     unsigned char head[14];
-    size_t filled; /* bytes of the head that are there */
+    size_t filled; /* bytes of the head that are received */
     int inside;    /* the head is complete, the payload is not */
     int opcode;
     uint64_t length, left; /* of the payload */

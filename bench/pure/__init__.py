@@ -1,1 +1,1 @@
-"""Load and upstream in Python, for machines without a compiler: the same command lines, slower."""
+"""Load and upstream in Python, for machines without a compiler, with the command lines of the C programs."""

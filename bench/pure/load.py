@@ -1,4 +1,4 @@
-"""The load in Python: `native/load.c` says what it does.
+"""The load in Python; `native/load.c` describes it.
 
 python -m bench.pure.load CASE port=PORT [tls=1] [raw=1] [seconds=1] [connections=1] [size=64] ...
 """
@@ -36,7 +36,7 @@ CONTEXT = client_context()
 
 @dataclass(slots=True)
 class Options:
-    """What was asked for; everything is a number."""
+    """The command line's options, which are all numbers."""
 
     port: float = 0
     tls: float = 0
@@ -51,7 +51,7 @@ class Options:
 
 
 def opened(options: Options, target: str, session: object = None) -> Wire:
-    """One open console; its socket blocks, for 10 seconds at most."""
+    """Open a console.  Its socket is blocking, with a timeout of 10 seconds."""
     wire: Wire = socket.create_connection(("127.0.0.1", int(options.port)), timeout=10)
     wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if options.tls:
@@ -75,7 +75,7 @@ def opened(options: Options, target: str, session: object = None) -> Wire:
 
 
 class Ring:
-    """So many consoles in one epoll, between an unmeasured beginning and an end."""
+    """Several consoles in one epoll, measured after a warm-up until the end."""
 
     def __init__(self, options: Options, target: str, events: int) -> None:
         self._poller = select.epoll()
@@ -89,7 +89,7 @@ class Ring:
         self.end = self.begin + options.seconds
 
     def ready(self) -> Iterator[tuple[int, Wire, int]]:
-        """Who is ready, until the end."""
+        """Yield the ready consoles until the end."""
         while time.perf_counter() < self.end:
             events = self._poller.poll(10)
             if not events:
@@ -98,7 +98,7 @@ class Ring:
                 yield fd, self.wires[fd], event
 
     def read(self, wire: Wire) -> Iterator[bytes]:
-        """What there is to be read now."""
+        """Yield the bytes that can be read now."""
         while True:
             octets = take(wire)
             if octets == b"":

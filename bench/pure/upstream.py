@@ -1,4 +1,4 @@
-"""The upstream in Python: `native/upstream.c` says what it does.
+"""The upstream in Python; `native/upstream.c` describes it.
 
 python -m bench.pure.upstream CERTIFICATE KEY
 """
@@ -35,11 +35,11 @@ GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 class Gone(Exception):
-    """The connection has ended, or is to end."""
+    """Raised when a connection has ended or must be closed."""
 
 
 class Client:
-    """One connection; ``serve`` is what it does next."""
+    """One connection; ``serve`` is the function for its current state."""
 
     def __init__(self, wire: Wire, raw: bool, poller: select.epoll) -> None:
         self.wire, self.raw = wire, raw
@@ -129,7 +129,7 @@ class Client:
 
 
 def main() -> None:
-    """Serve until the input ends."""
+    """Serve until the standard input ends."""
     warm, cold = (server_context(*sys.argv[1:3], cold=cold) for cold in (False, True))
     kinds: dict[str, SSLContext | None] = {"ws": None, "wss": warm, "cold": cold, "raw": None, "raws": cold}
     poller = select.epoll()
@@ -168,7 +168,7 @@ def _admit(
     poller: select.epoll,
     clients: dict[int, Client],
 ) -> None:
-    """Take everybody who waits."""
+    """Accept all pending connections."""
     while True:
         try:
             wire: Wire = listener.accept()[0]

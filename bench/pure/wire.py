@@ -1,4 +1,4 @@
-"""What load and upstream share: frames (RFC 6455 5.2), TLS contexts, reading that says why it stops."""
+"""The common code of load and upstream: frames (RFC 6455 5.2), TLS contexts, non-blocking reads."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from collections.abc import Iterator
 BINARY, CLOSE, PING, PONG = 2, 8, 9, 10
 MASK = b"\x5a\xc3\x17\x8e"
 GRAIN = 1 << 20
-"""A sink says so each time it has taken this many bytes."""
+"""A sink reports each time it has received this many bytes."""
 BLOCK = 1 << 18
-"""Bytes of prebuilt frames, and of room to read into."""
+"""Bytes of prebuilt frames, and of the read buffer."""
 
 Wire = socket.socket | ssl.SSLSocket
 BLOCKED = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 def masked(octets: bytes, mask: bytes, offset: int = 0) -> bytes:
-    """The octets under this mask; the same call takes it off again."""
+    """Return the octets with a mask applied, or removed."""
     size = len(octets)
     key = (mask * (size // 4 + 2))[offset % 4 : offset % 4 + size]
     return (int.from_bytes(octets, "big") ^ int.from_bytes(key, "big")).to_bytes(size, "big")
 
 
 def frame(opcode: int, payload: bytes, mask: bytes | None = None) -> bytes:
-    """One frame."""
+    """Return the bytes of a frame."""
     size, bit = len(payload), 0x80 if mask else 0
     head = bytes([0x80 | opcode])
     if size < 126:
@@ -38,7 +38,7 @@ def frame(opcode: int, payload: bytes, mask: bytes | None = None) -> bytes:
 
 
 class Frames:
-    """Takes bytes, gives whole small frames: opcode and payload."""
+    """A parser of small frames, which yields opcode and payload."""
 
     def __init__(self) -> None:
         self._left = b""
@@ -64,7 +64,7 @@ class Frames:
 
 
 def take(wire: Wire, size: int = BLOCK) -> bytes | None:
-    """What came; None when nothing did, b"" at the end."""
+    """Read and return bytes, None if there are none yet, or b"" at the end."""
     try:
         return wire.recv(size)
     except BLOCKED:
@@ -74,7 +74,7 @@ def take(wire: Wire, size: int = BLOCK) -> bytes | None:
 
 
 def give(wire: Wire, octets: bytes | memoryview) -> int:
-    """How many bytes were taken; -1 at the end."""
+    """Write bytes and return how many were accepted, or -1 at the end."""
     try:
         return wire.send(octets)
     except BLOCKED:
@@ -84,12 +84,12 @@ def give(wire: Wire, octets: bytes | memoryview) -> int:
 
 
 def pending(wire: Wire) -> bool:
-    """Whether OpenSSL has bytes that epoll knows nothing of."""
+    """Return whether OpenSSL has buffered bytes, which epoll does not report."""
     return isinstance(wire, ssl.SSLSocket) and wire.pending() > 0
 
 
 def client_context() -> ssl.SSLContext:
-    """TLS that believes any certificate: what is measured is ours."""
+    """Return a TLS context without verification, because all servers are the benchmark's own."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -97,7 +97,7 @@ def client_context() -> ssl.SSLContext:
 
 
 def server_context(certificate: str, key: str, cold: bool) -> ssl.SSLContext:
-    """TLS with this certificate; a cold one resumes no session."""
+    """Return a TLS context with this certificate; a cold one resumes no session."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     if cold:
