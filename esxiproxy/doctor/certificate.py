@@ -49,7 +49,7 @@ def read_certificate(der: bytes) -> CertificateFacts:
     )
 
 
-def day(moment: datetime | None) -> str:
+def format_date(moment: datetime | None) -> str:
     """Return a date as text for a message."""
     return UNREADABLE if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
 

@@ -21,7 +21,7 @@ _UNREACHABLE = frozenset(
 )
 
 
-class Reach(Enum):
+class DialOutcome(Enum):
     """The outcome of a connection to one address."""
 
     ANSWERED = "answered"
@@ -32,29 +32,29 @@ class Reach(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class DialAttempt:
     """One address and the outcome of the connection to it."""
 
     endpoint: Endpoint
-    reach: Reach
+    outcome: DialOutcome
     detail: str = ""
 
     def __str__(self) -> str:
-        return f"{self.endpoint} {self.reach.value}" + (f" ({self.detail})" if self.detail else "")
+        return f"{self.endpoint} {self.outcome.value}" + (f" ({self.detail})" if self.detail else "")
 
 
 @dataclass(frozen=True, slots=True)
 class DialResult:
     """All attempts in order, and the open socket to the first address that answered."""
 
-    attempts: tuple[Attempt, ...]
-    chosen: Attempt | None
+    attempts: tuple[DialAttempt, ...]
+    chosen: DialAttempt | None
     socket: socket.socket | None
 
 
 def dial(endpoints: Sequence[Endpoint], deadline: Deadline) -> DialResult:
     """Connect to each endpoint.  The caller owns the returned socket; all others are closed."""
-    reached: dict[Endpoint, Attempt] = {}
+    reached: dict[Endpoint, DialAttempt] = {}
     sockets: dict[Endpoint, socket.socket] = {}
     with selectors.DefaultSelector() as selector:
         for endpoint in endpoints:
@@ -69,19 +69,23 @@ def dial(endpoints: Sequence[Endpoint], deadline: Deadline) -> DialResult:
             else:
                 reached[endpoint] = _attempt(endpoint, code)
         _collect(selector, reached, deadline)
-    attempts = tuple(reached.get(endpoint, Attempt(endpoint, Reach.TIMED_OUT)) for endpoint in endpoints)
-    chosen = next((attempt for attempt in attempts if attempt.reach is Reach.ANSWERED), None)
+    attempts = tuple(
+        reached.get(endpoint, DialAttempt(endpoint, DialOutcome.TIMED_OUT)) for endpoint in endpoints
+    )
+    chosen = next((attempt for attempt in attempts if attempt.outcome is DialOutcome.ANSWERED), None)
     kept = None if chosen is None else sockets.pop(chosen.endpoint)
     for left in sockets.values():
         left.close()
     return DialResult(attempts, chosen, kept)
 
 
-def _collect(selector: selectors.BaseSelector, reached: dict[Endpoint, Attempt], deadline: Deadline) -> None:
+def _collect(
+    selector: selectors.BaseSelector, reached: dict[Endpoint, DialAttempt], deadline: Deadline
+) -> None:
     """Wait for pending connections until the deadline, or for ``_GRACE`` seconds after the first answer."""
     graced = False
     while selector.get_map():
-        if not graced and any(attempt.reach is Reach.ANSWERED for attempt in reached.values()):
+        if not graced and any(attempt.outcome is DialOutcome.ANSWERED for attempt in reached.values()):
             deadline, graced = deadline.capped(_GRACE), True
         try:
             ready = selector.select(deadline.remaining())
@@ -95,12 +99,14 @@ def _collect(selector: selectors.BaseSelector, reached: dict[Endpoint, Attempt],
             reached[key.data] = _attempt(key.data, code)
 
 
-def _attempt(endpoint: Endpoint, code: int) -> Attempt:
+def _attempt(endpoint: Endpoint, code: int) -> DialAttempt:
     if code == 0:
-        return Attempt(endpoint, Reach.ANSWERED)
+        return DialAttempt(endpoint, DialOutcome.ANSWERED)
     if code == errno.ECONNREFUSED:
-        return Attempt(endpoint, Reach.REFUSED)
+        return DialAttempt(endpoint, DialOutcome.REFUSED)
     if code == errno.ETIMEDOUT:
-        return Attempt(endpoint, Reach.TIMED_OUT)
+        return DialAttempt(endpoint, DialOutcome.TIMED_OUT)
     detail = os.strerror(code)
-    return Attempt(endpoint, Reach.UNREACHABLE if code in _UNREACHABLE else Reach.FAILED, detail)
+    return DialAttempt(
+        endpoint, DialOutcome.UNREACHABLE if code in _UNREACHABLE else DialOutcome.FAILED, detail
+    )

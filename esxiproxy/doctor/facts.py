@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from esxiproxy.doctor.addresses import Resolution
-from esxiproxy.doctor.certificate import day
+from esxiproxy.doctor.certificate import format_date
 from esxiproxy.doctor.console import FirstFrame
 from esxiproxy.doctor.dial import DialResult
 from esxiproxy.doctor.frames import OPCODES
@@ -43,8 +43,8 @@ def tls(report: TlsReport, trust: HostVerification, sent: bool) -> dict[str, Any
         facts |= {
             "subject": certificate.subject,
             "issuer": certificate.issuer,
-            "valid_from": day(certificate.not_before),
-            "valid_until": day(certificate.not_after),
+            "valid_from": format_date(certificate.not_before),
+            "valid_until": format_date(certificate.not_after),
             "names": list(certificate.names),
             "pin": [str(pin) for pin in certificate.pins],
             "chain_verifies": not set(report.problems) - OF_NAMES,

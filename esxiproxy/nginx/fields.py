@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from esxiproxy.core.config.errors import BadValue
 from esxiproxy.core.config.values import host_field, origin_field
-from esxiproxy.nginx.scope import Scope, expanded, unknown
+from esxiproxy.nginx.scope import Scope, expand, unknown_variables
 from esxiproxy.nginx.sections import OutputEntry
 from esxiproxy.nginx.source import Complaints, Directive
 from esxiproxy.nginx.target import Target
@@ -20,13 +20,13 @@ _FORWARDED = {
 _OWN = ("upgrade", "connection")
 
 
-def field_entries(scope: Scope, target: Target, complaints: Complaints) -> Iterator[OutputEntry]:
+def convert_fields(scope: Scope, target: Target, complaints: Complaints) -> Iterator[OutputEntry]:
     """Yield the entries ``host`` and ``origin``, and complain of fields that cannot be converted."""
     constants = scope.constants() | {"proxy_host": target.proxy_host, "proxy_port": str(target.url.port)}
     given = _given(scope)
     for name, directive in given.items():
         if name not in ("host", "origin", *_OWN):
-            _check(name, directive, expanded(directive.args[1], constants), complaints)
+            _check(name, directive, expand(directive.args[1], constants), complaints)
     yield from _host(given.get("host"), target, constants, complaints)
     yield from _origin(given.get("origin"), target, constants, complaints)
 
@@ -44,7 +44,7 @@ def _given(scope: Scope) -> dict[str, Directive]:
 def _host(
     directive: Directive | None, target: Target, constants: dict[str, str], complaints: Complaints
 ) -> Iterator[OutputEntry]:
-    value = expanded(directive.args[1], constants) if directive else target.proxy_host
+    value = expand(directive.args[1], constants) if directive else target.proxy_host
     if value in _CLIENTS_HOST:
         yield OutputEntry("host", "client", _CLIENTS_HOST[value])
     elif value.lower() != target.own_host.lower():
@@ -58,7 +58,7 @@ def _origin(
     if directive is None:
         yield OutputEntry("origin", "client", "as nginx forwards it")
         return
-    value = expanded(directive.args[1], constants)
+    value = expand(directive.args[1], constants)
     own = f"{'https' if target.url.secure else 'http'}://{target.own_host}"
     if value == "$http_origin":
         yield OutputEntry("origin", "client")
@@ -79,7 +79,7 @@ def _constant(
     """Yield an entry with this value, or complain of a value that cannot be sent."""
     entry = OutputEntry(key, value, comment)
     try:
-        if variables := unknown(value):
+        if variables := unknown_variables(value):
             raise BadValue(
                 f"the value of {', '.join(variables)} is known only at run time and cannot be converted"
             )

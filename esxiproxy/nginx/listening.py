@@ -68,7 +68,7 @@ class Listen:
         return f"port-{self.port}" if self.host in ("*", "[::]") else f"{self.host.strip('[]')}-{self.port}"
 
 
-def listens_of(server: Directive, always_secure: bool, complaints: Complaints) -> list[Listen]:
+def parse_listens(server: Directive, always_secure: bool, complaints: Complaints) -> list[Listen]:
     """Return the addresses of a server, port 80 if it has no ``listen`` (nginx's default)."""
     directives = [directive for directive in server.block or () if directive.name == "listen"]
     if not directives:

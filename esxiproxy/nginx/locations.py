@@ -12,7 +12,7 @@ from esxiproxy.nginx.sections import OutputSection
 from esxiproxy.nginx.source import Complaints, Directive
 from esxiproxy.nginx.target import NotConverted
 from esxiproxy.nginx.upstreams import UpstreamWriter
-from esxiproxy.nginx.vocabulary import restricts
+from esxiproxy.nginx.vocabulary import restriction
 
 _SERVED = frozenset({"root", "alias", "try_files", "fastcgi_pass", "uwsgi_pass", "scgi_pass", "grpc_pass"})
 
@@ -39,7 +39,7 @@ class Location:
 
 
 @dataclass(frozen=True, slots=True)
-class Forwarded:
+class ForwardedLocations:
     """The path prefixes that a server forwards (none means every path), and their upstream."""
 
     prefixes: tuple[str, ...]
@@ -47,7 +47,7 @@ class Forwarded:
     comments: tuple[str, ...]
 
 
-def locations_of(scope: Scope) -> Iterator[Location]:
+def find_locations(scope: Scope) -> Iterator[Location]:
     """Yield every location in a block and in its locations, except named ones (``@NAME``)."""
     for directive in scope.own("location"):
         if not directive.args or directive.args[-1].startswith("@"):
@@ -59,14 +59,14 @@ def locations_of(scope: Scope) -> Iterator[Location]:
             if not sign and path.startswith(mark):
                 sign, path = mark, path[len(mark) :]
         yield Location(directive, inner, sign, path)
-        yield from locations_of(inner)
+        yield from find_locations(inner)
 
 
-def forwarded(
+def convert_locations(
     server: Directive, scope: Scope, writer: UpstreamWriter, complaints: Complaints
-) -> Forwarded | None:
+) -> ForwardedLocations | None:
     """Return what can be converted of a server's locations; None if the server has to be omitted."""
-    locations = list(locations_of(scope))
+    locations = list(find_locations(scope))
     leading = [
         (location, found) for location in locations if (found := _upstream(location, writer, complaints))
     ]
@@ -90,9 +90,9 @@ def forwarded(
         return None
     comments = () if all(forwards_upgrade(location.scope) for location in kept) else (_NO_UPGRADE,)
     if "/" in prefixes:
-        return Forwarded((), upstream, comments)
+        return ForwardedLocations((), upstream, comments)
     _complain_of_the_rest(scope, kept, complaints)
-    return Forwarded(tuple(dict.fromkeys(prefixes)), upstream, comments)
+    return ForwardedLocations(tuple(dict.fromkeys(prefixes)), upstream, comments)
 
 
 _NO_UPGRADE = "nginx forwards no WebSocket here (no Upgrade field), and esxiproxy does"
@@ -116,7 +116,7 @@ def _upstream(location: Location, writer: UpstreamWriter, complaints: Complaints
         return None
     for block in location.scope.chain():
         for directive in block.directives:
-            if why := restricts(directive):
+            if why := restriction(directive):
                 complaints.add(directive, f"{why}: location {location.path} is omitted")
                 return None
     try:

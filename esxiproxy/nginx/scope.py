@@ -50,17 +50,17 @@ class Scope:
                 if len(directive.args) == 2:
                     name, value = directive.args
                     known.pop(name.lstrip("$"), None)
-                    text = expanded(value, known)
-                    if not unknown(text):
+                    text = expand(value, known)
+                    if not unknown_variables(text):
                         known[name.lstrip("$")] = text
         return known
 
 
-def expanded(text: str, known: Mapping[str, str]) -> str:
+def expand(text: str, known: Mapping[str, str]) -> str:
     """Replace the known variables in a text."""
     return _VARIABLE.sub(lambda found: known.get(found[1] or found[2], found[0]), text)
 
 
-def unknown(text: str) -> list[str]:
+def unknown_variables(text: str) -> list[str]:
     """Return the variables in a text, with their ``$``."""
     return [f"${found[1] or found[2]}" for found in _VARIABLE.finditer(text)]

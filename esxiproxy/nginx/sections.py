@@ -70,7 +70,7 @@ class Names:
         return name
 
 
-def shared(
+def deduplicate(
     sections: Sequence[OutputSection], names: Names
 ) -> dict[tuple[tuple[str, str], ...], OutputSection]:
     """Return one section for each meaning, by the meaning, with unique names."""
@@ -81,7 +81,7 @@ def shared(
     return found
 
 
-def rendered(source: str, sections: Iterable[OutputSection]) -> str:
+def render(source: str, sections: Iterable[OutputSection]) -> str:
     """Return the text of an INI file with these sections."""
     head = f"; From {_plain(source)}, by esxiproxy import-nginx.\n"
     return "\n".join((head, *map(str, sections)))

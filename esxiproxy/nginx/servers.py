@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from esxiproxy.nginx.listening import Listen, listens_of
-from esxiproxy.nginx.locations import Forwarded, forwarded
+from esxiproxy.nginx.listening import Listen, parse_listens
+from esxiproxy.nginx.locations import ForwardedLocations, convert_locations
 from esxiproxy.nginx.paths import absolute
 from esxiproxy.nginx.quantities import LONGEST, duration, milliseconds, size
 from esxiproxy.nginx.scope import Scope
 from esxiproxy.nginx.sections import OutputEntry, OutputSection
 from esxiproxy.nginx.source import Complaints, Directive
 from esxiproxy.nginx.upstreams import UpstreamWriter
-from esxiproxy.nginx.vocabulary import restricts
+from esxiproxy.nginx.vocabulary import restriction
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +39,21 @@ class ServerWriter:
         scope = Scope(server.block or (), outer)
         for block in scope.chain():
             for directive in block.directives:
-                if why := restricts(directive):
+                if why := restriction(directive):
                     self._complaints.add(directive, f"{why}: the server in line {server.line} is omitted")
                     return []
-        what = forwarded(server, scope, self._upstreams, self._complaints)
+        what = convert_locations(server, scope, self._upstreams, self._complaints)
         if what is None:
             return []
         always = scope.value("ssl") == "on"
         found = []
-        for listen in listens_of(server, always, self._complaints):
+        for listen in parse_listens(server, always, self._complaints):
             if (listener := self._listener(server, scope, listen, what)) is not None:
                 found.append(ServedAddress(server, listen, listener, what.upstream))
         return found
 
     def _listener(
-        self, server: Directive, scope: Scope, listen: Listen, what: Forwarded
+        self, server: Directive, scope: Scope, listen: Listen, what: ForwardedLocations
     ) -> OutputSection | None:
         tls = self._tls(scope, listen) if listen.secure else []
         if tls is None:

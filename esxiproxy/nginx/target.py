@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from esxiproxy.core.config.errors import BadValue
 from esxiproxy.core.config.url import UpstreamURL, upstream_url
-from esxiproxy.nginx.scope import Scope, expanded, unknown
+from esxiproxy.nginx.scope import Scope, expand, unknown_variables
 from esxiproxy.nginx.source import Complaints, Directive
 
 _URL = re.compile(r"(?i)(https?)://([^/?#]*)(.*)")
@@ -59,12 +59,14 @@ class Target:
         return self.bracketed if self.url.port == default else self.authority
 
 
-def target_of(passing: Directive, path: str, scope: Scope, blocks: Blocks, complaints: Complaints) -> Target:
+def resolve_target(
+    passing: Directive, path: str, scope: Scope, blocks: Blocks, complaints: Complaints
+) -> Target:
     """Return the target of a location with this path prefix.  Raises NotConverted."""
     given = passing.args[0] if passing.args else ""
-    text = expanded(given, scope.constants())
+    text = expand(given, scope.constants())
     stripped = text.removesuffix("$request_uri").removesuffix("${request_uri}")
-    if variables := unknown(stripped):
+    if variables := unknown_variables(stripped):
         names = ", ".join(dict.fromkeys(variables))
         raise _refuse(
             passing, complaints, f"the target {given} depends on {names} at run time: write a router"

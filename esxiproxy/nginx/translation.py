@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from esxiproxy.nginx.listening import Listen, listens_of
+from esxiproxy.nginx.listening import Listen, parse_listens
 from esxiproxy.nginx.scope import Scope
-from esxiproxy.nginx.sections import Names, OutputEntry, OutputSection, rendered, shared
+from esxiproxy.nginx.sections import Names, OutputEntry, OutputSection, deduplicate, render
 from esxiproxy.nginx.servers import ServedAddress, ServerWriter
 from esxiproxy.nginx.source import Complaint, Complaints, Directive, read
 from esxiproxy.nginx.upstreams import UpstreamWriter
@@ -48,7 +48,7 @@ def translate(path: str, keep_insecure: bool = False) -> Translation:
             served = writer.served(server, scope)
             found += served
             seen += [server] if served else []
-            omitted += [] if served else listens_of(server, always_secure=False, complaints=Complaints())
+            omitted += [] if served else parse_listens(server, always_secure=False, complaints=Complaints())
     for directive in _directives(tree, seen):
         if complaints.are_about(directive) and (
             is_unknown(directive) or directive.name == "ssl_verify_depth"
@@ -59,7 +59,7 @@ def translate(path: str, keep_insecure: bool = False) -> Translation:
     bindable = _bindable(found, complaints)
     _complain_of_omitted(omitted, [served for served, on in bindable if on], complaints)
     sections = _sections(bindable)
-    text = rendered(path, sections) if sections else ""
+    text = render(path, sections) if sections else ""
     return Translation(text, tuple(complaints.sorted()))
 
 
@@ -127,7 +127,7 @@ def _without_address(listener: OutputSection) -> list[tuple[str, str]]:
 
 
 def _sections(served: Sequence[tuple[ServedAddress, bool]]) -> list[OutputSection]:
-    upstreams = shared([one.upstream for one, _ in served], Names())
+    upstreams = deduplicate([one.upstream for one, _ in served], Names())
     names, sections = Names(), []
     for one, on in served:
         entry = OutputEntry("upstream", upstreams[one.upstream.meaning].name)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from esxiproxy.nginx.fields import field_entries
+from esxiproxy.nginx.fields import convert_fields
 from esxiproxy.nginx.paths import absolute
 from esxiproxy.nginx.quantities import LONGEST, duration, milliseconds
 from esxiproxy.nginx.scope import Scope
 from esxiproxy.nginx.sections import OutputEntry, OutputSection
 from esxiproxy.nginx.source import Complaints, Directive
-from esxiproxy.nginx.target import Blocks, NotConverted, Target, target_of
+from esxiproxy.nginx.target import Blocks, NotConverted, Target, resolve_target
 
 PLACEHOLDER = "FILL-IN-AS-SAID-ABOVE"
 """The value of ``pin`` until a thumbprint is filled in; ``esxiproxy check`` rejects it."""
@@ -29,13 +29,13 @@ class UpstreamWriter:
 
     def section(self, passing: Directive, path: str, scope: Scope) -> OutputSection:
         """Return the upstream of a location with this path prefix.  Raises NotConverted."""
-        target = target_of(passing, path, scope, self._blocks, self._complaints)
+        target = resolve_target(passing, path, scope, self._blocks, self._complaints)
         entries, comments = [self._url(target)], [passing.place, *target.comments]
         if target.url.secure:
             more, notes = self._verification(passing, scope, target)
             entries += more
             comments += notes
-        entries += field_entries(scope, target, self._complaints)
+        entries += convert_fields(scope, target, self._complaints)
         entries += self._times(scope)
         for entry in entries:
             if not entry.writable:

@@ -156,7 +156,7 @@ _DECIDING = ("auth_", "access_by_", "rewrite_by_", "content_by_", "js_", "perl",
 UNKNOWN = "esxiproxy does not know this directive, which may restrict access"
 
 
-def restricts(directive: Directive) -> str | None:
+def restriction(directive: Directive) -> str | None:
     """Return why a block with this directive has to be omitted; None if it restricts no access."""
     name, off = directive.name, directive.args == ("off",)
     if name in _STATEMENTS:

@@ -12,7 +12,7 @@ from esxiproxy.core.config.loader import ConfigError
 from esxiproxy.nginx import vocabulary
 from esxiproxy.nginx.source import Directive, SourceError
 from esxiproxy.nginx.translation import Translation, translate
-from esxiproxy.nginx.vocabulary import restricts
+from esxiproxy.nginx.vocabulary import restriction
 from tests.certificates import Authority
 from tests.nginx.cases import (
     CASES,
@@ -237,7 +237,7 @@ def test_a_configuration_with_ordinary_directives_is_carried_over(folder: Path) 
 @pytest.mark.parametrize("table", ["PROCESS", "NEEDLESS", "LOST"])
 def test_no_directive_of_the_tables_leaves_a_server_out(folder: Path, table: str) -> None:
     for name in sorted(getattr(vocabulary, table)):
-        assert restricts(Directive(name, ("x",), "nginx.conf", 1)) is None, name
+        assert restriction(Directive(name, ("x",), "nginx.conf", 1)) is None, name
 
 
 def test_no_directive_stands_in_two_tables() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from esxiproxy.doctor.addresses import DnsFault, Resolution
-from esxiproxy.doctor.dial import Attempt, DialResult, Reach
+from esxiproxy.doctor.dial import DialAttempt, DialOutcome, DialResult
 from esxiproxy.doctor.url import ConsoleUrl
 
 _PROXY_SEES = "the name has to resolve on the machine on which the proxy runs"
@@ -40,7 +40,7 @@ def dns(url: ConsoleUrl, resolution: Resolution, timeout: float) -> str:
 
 def tcp(url: ConsoleUrl, dialled: DialResult, timeout: float) -> str:
     """Describe the TCP connections to the addresses."""
-    failed = [attempt for attempt in dialled.attempts if attempt.reach is not Reach.ANSWERED]
+    failed = [attempt for attempt in dialled.attempts if attempt.outcome is not DialOutcome.ANSWERED]
     if dialled.chosen is None:
         return _unreached(url, failed, timeout)
     sentence = f"{dialled.chosen.endpoint} port {url.port} answered"
@@ -50,21 +50,21 @@ def tcp(url: ConsoleUrl, dialled: DialResult, timeout: float) -> str:
     return sentence
 
 
-def _unreached(url: ConsoleUrl, failed: list[Attempt], timeout: float) -> str:
-    reaches = {attempt.reach for attempt in failed}
+def _unreached(url: ConsoleUrl, failed: list[DialAttempt], timeout: float) -> str:
+    reaches = {attempt.outcome for attempt in failed}
     where = ", ".join(str(attempt.endpoint) for attempt in failed)
-    if reaches == {Reach.REFUSED}:
+    if reaches == {DialOutcome.REFUSED}:
         return (
             f"{where} refused the connection: no service listens on port {url.port} there. Check the port "
             "(ESXi listens on 443) and whether the service is running"
         )
-    if reaches == {Reach.TIMED_OUT}:
+    if reaches == {DialOutcome.TIMED_OUT}:
         return (
             f"{where} port {url.port} timed out: no answer within {timeout:g} s. The host is down or "
             "overloaded, or a firewall drops the packets: check the host, or have this port opened in the "
             "firewall"
         )
-    if reaches == {Reach.UNREACHABLE}:
+    if reaches == {DialOutcome.UNREACHABLE}:
         return (
             f"{where} is unreachable from this machine ({failed[0].detail}): there is no route. Check the "
             "network, and for an IPv6 address whether this machine has IPv6"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from esxiproxy.core.routing import Verify
-from esxiproxy.doctor.certificate import CertificateFacts, day
+from esxiproxy.doctor.certificate import CertificateFacts, format_date
 from esxiproxy.doctor.tls import TlsFault, TlsReport
 from esxiproxy.doctor.trust import OF_NAMES, CertificateProblem, HostVerification
 from esxiproxy.doctor.url import ConsoleUrl
@@ -128,9 +128,9 @@ def _problem(
 ) -> str:
     match problem:
         case CertificateProblem.EXPIRED:
-            return f"has expired on {day(certificate.not_after)}"
+            return f"has expired on {format_date(certificate.not_after)}"
         case CertificateProblem.NOT_YET_VALID:
-            return f"is not valid before {day(certificate.not_before)}"
+            return f"is not valid before {format_date(certificate.not_before)}"
         case CertificateProblem.UNKNOWN_AUTHORITY:
             known = f"that is not in {trust.ca}" if trust.ca else "that this machine does not know"
             return f"is signed by an authority {known} ({certificate.issuer})"
