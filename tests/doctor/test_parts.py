@@ -75,23 +75,23 @@ def test_a_url_shows_no_ticket() -> None:
 )
 def test_what_a_host_repeats_is_hidden(target: str) -> None:
     """The bare secret too, decoded or not, with everything else left."""
-    veil = Sanitizer(ConsoleUrl.parse(f"ws://esxi1{target}"))
+    sanitizer = Sanitizer(ConsoleUrl.parse(f"ws://esxi1{target}"))
     secret = target.rpartition("/")[2].removeprefix("x?token=").partition("&")[0]
-    shown = veil.text(f"the ticket {secret} or topsecret is unknown")
+    shown = sanitizer.text(f"the ticket {secret} or topsecret is unknown")
     assert "secret" not in shown and shown.startswith("the ticket ***")
 
 
 def test_a_ticket_of_vcloud_is_hidden() -> None:
     """It is known by its first letters, anywhere."""
-    veil = Sanitizer(ConsoleUrl.parse("ws://esxi1/a/cst-topsecret--tp-1"))
-    assert veil.text("no cst-topsecret--tp-1 and no cst-other") == "no *** and no cst-***"
+    sanitizer = Sanitizer(ConsoleUrl.parse("ws://esxi1/a/cst-topsecret--tp-1"))
+    assert sanitizer.text("no cst-topsecret--tp-1 and no cst-other") == "no *** and no cst-***"
 
 
 def test_an_ordinary_text_stays() -> None:
     """Where there is no secret, nothing is hidden; what a terminal would obey is shown escaped."""
-    veil = Sanitizer(ConsoleUrl.parse("ws://esxi1/console/one"))
-    assert veil.text("console one\x1b[2J“ü”") == "console one\\x1b[2J“ü”"
-    assert veil.fields(((b"Location", b"/login?token=abc"), (b"Cookie", b"a=b"))) == [
+    sanitizer = Sanitizer(ConsoleUrl.parse("ws://esxi1/console/one"))
+    assert sanitizer.text("console one\x1b[2J“ü”") == "console one\\x1b[2J“ü”"
+    assert sanitizer.fields(((b"Location", b"/login?token=abc"), (b"Cookie", b"a=b"))) == [
         "Location: /login?***",
         "Cookie: ***",
     ]
@@ -158,19 +158,21 @@ def test_frames_byte_by_byte() -> None:
 def test_no_part_of_a_ticket_is_shown_again(target, secrets):
     """A host that repeats a ticket, or a piece of it, does not get it onto the screen."""
     url = ConsoleUrl.parse(f"wss://esxi1{target}")
-    veil = Sanitizer(url)
+    sanitizer = Sanitizer(url)
     for secret in secrets:
-        assert secret not in str(url) and secret not in veil.target
-        assert secret not in veil.text(f"no such ticket: {secret}, and {target}")
-        shown = veil.fields(((b"Location", f"https://esxi1{target}".encode()), (b"X-Y", secret.encode())))
+        assert secret not in str(url) and secret not in sanitizer.target
+        assert secret not in sanitizer.text(f"no such ticket: {secret}, and {target}")
+        shown = sanitizer.fields(
+            ((b"Location", f"https://esxi1{target}".encode()), (b"X-Y", secret.encode()))
+        )
         assert secret not in " ".join(shown)
 
 
 def test_fields_that_carry_secrets_are_shown_without_their_value():
-    veil = Sanitizer(ConsoleUrl.parse("wss://esxi1/ui"))
+    sanitizer = Sanitizer(ConsoleUrl.parse("wss://esxi1/ui"))
     names = ("Set-Cookie", "X-Auth-Token", "X-Session-Id", "X-API-Key", "X-VMWARE-VCLOUD-ACCESS-TOKEN")
-    assert veil.fields(tuple((name.encode(), b"topsecret") for name in names)) == [
+    assert sanitizer.fields(tuple((name.encode(), b"topsecret") for name in names)) == [
         f"{name}: ***" for name in names
     ]
     shown = ((b"WWW-Authenticate", b'Basic realm="x"'), (b"Sec-WebSocket-Key", b"abc"))
-    assert veil.fields(shown) == ['WWW-Authenticate: Basic realm="x"', "Sec-WebSocket-Key: abc"]
+    assert sanitizer.fields(shown) == ['WWW-Authenticate: Basic realm="x"', "Sec-WebSocket-Key: abc"]
