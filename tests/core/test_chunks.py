@@ -2,9 +2,14 @@
 
 import pytest
 
-from esxiproxy.core.errors import MalformedRequest
+from esxiproxy.core.errors import MalformedRequest, UpstreamInvalid
 from esxiproxy.core.http.chunks import MANY, MAX_LINE, SMALL, TURN, Chunks
-from esxiproxy.core.http.head import MAX_HEAD
+from esxiproxy.core.http.fields import view_of
+from esxiproxy.core.http.forwarding import Forwarding
+from esxiproxy.core.http.head import MAX_HEAD, parse
+from esxiproxy.core.http.request import Request
+from esxiproxy.core.peer_address import PeerAddress
+from esxiproxy.core.routing import Upstream
 
 
 def taken(*reads):
@@ -13,7 +18,7 @@ def taken(*reads):
     for octets in reads:
         chunks.feed(octets)
         out += chunks.take()
-        while chunks.more:
+        while chunks.more or chunks.is_invalid:
             out += chunks.take()
     return out
 
@@ -78,6 +83,29 @@ def test_every_chunk_is_checked(octets, before):
     for reads in ([before + octets], [before, octets], one_by_one(before + octets)):
         with pytest.raises(MalformedRequest, match=r"^the body has a chunk "):
             taken(*reads)
+
+
+@pytest.mark.parametrize("octets", BAD.values(), ids=BAD.keys())
+def test_the_data_in_front_of_a_fault_is_returned_before_the_error(octets):
+    chunks = Chunks(MalformedRequest, "the body")
+    chunks.feed(b"1\r\na\r\n2;x\r\nbc\r\n" + octets)
+    assert chunks.take().partition(b"\r\n")[2].startswith(b"abc")
+    assert chunks.is_invalid and not chunks.more
+    for _ in range(2):
+        with pytest.raises(MalformedRequest, match=r"^the body has a chunk "):
+            chunks.take()
+
+
+def test_the_client_gets_what_an_answer_held_in_front_of_a_bad_chunk():
+    head = parse(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+    request = Request("s", "l", PeerAddress("192.0.2.7", 1), False, head)
+    forwarding = Forwarding(request)
+    forwarding.take_request(b"")
+    forwarding.begin(b"/", ((b"Host", b"u"),), view_of(request, Upstream("u", "u", 80, secure=False)))
+    answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nX\r\n"
+    with pytest.raises(UpstreamInvalid, match="has a chunk"):
+        forwarding.take_answer(answer)
+    assert forwarding.left().endswith(b"\r\n\r\n3\r\nabc\r\n") and forwarding.octets_down == 3
 
 
 @pytest.mark.parametrize(

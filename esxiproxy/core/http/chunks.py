@@ -43,7 +43,13 @@ class Chunks:
         self._trailers: list[bytes] = []
         self._trailers_size = 0
         self._many = self._many_octets = 0
+        self._fault: SessionError | None = None
         self.more = False
+
+    @property
+    def is_invalid(self) -> bool:
+        """Whether the next call of :meth:`take` raises."""
+        return self._fault is not None
 
     def feed(self, octets: bytes) -> None:
         """Add bytes of the body, as they were read."""
@@ -57,11 +63,31 @@ class Chunks:
         """Return what the next ``TURN`` chunks hold, as one chunk, and the end of the body if it was reached.
 
         Bytes that follow the body are returned behind its end.
-        Raises ``error`` for a body that is not framed as RFC 9112 says, or whose chunks stay tiny.
+        Raises ``error`` for a body that is not framed as RFC 9112 says, or whose chunks stay tiny.  When
+        there is data in front of the fault, the call returns this data, and the next call raises.
         """
+        if self._fault is not None:
+            raise self._fault
         pieces: list[bytes] = []
-        count = 0
         self.more = False
+        try:
+            count = self._read(pieces)
+            data = b"".join(pieces)
+            self._count(count, len(data))
+        except self._error as fault:
+            if not pieces:
+                raise
+            self._fault, self.more = fault, False
+            data = b"".join(pieces)
+        octets = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+        if self._over:
+            octets += b"0\r\n%b\r\n%b" % (b"".join(self._trailers), self._buffer[self._at :])
+            self._buffer, self._at, self._trailers = b"", 0, []
+        return octets
+
+    def _read(self, pieces: list[bytes]) -> int:
+        """Append the data of the next chunks to ``pieces`` and return the number of these chunks."""
+        count = 0
         while self._at < len(self._buffer) and not self._over:
             if self._in_data:
                 if not self._payload(pieces):
@@ -76,13 +102,7 @@ class Chunks:
                 break
             else:
                 count += 1
-        data = b"".join(pieces)
-        self._count(count, len(data))
-        octets = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
-        if self._over:
-            octets += b"0\r\n%b\r\n%b" % (b"".join(self._trailers), self._buffer[self._at :])
-            self._buffer, self._at, self._trailers = b"", 0, []
-        return octets
+        return count
 
     def _line(self) -> bool:
         """Read the line that begins a chunk; False if it is not complete."""

@@ -120,6 +120,8 @@ class Forwarding:
         if self._chunked is not None:
             self._chunked.feed(octets)
             octets = self._chunked.take()
+            if self._chunked.is_invalid:
+                self._chunked.take()
         if octets:
             self._server.receive_data(octets)
         sent: list[bytes] = []

@@ -80,9 +80,10 @@ class ResponseReader:
                 self._count_interim()
             return event
         event = self._connection.next_event()
-        if event is h11.NEED_DATA and self._chunks is not None and not self._taken:
+        chunks = self._chunks
+        if event is h11.NEED_DATA and chunks is not None and (chunks.is_invalid or not self._taken):
             self._taken = True
-            if octets := self._chunks.take():
+            if octets := chunks.take():
                 self._connection.receive_data(octets)
                 event = self._connection.next_event()
         return event
