@@ -70,6 +70,18 @@ def test_a_client_without_a_host_sees_what_was_sent():
     assert view(host=None).location(b"https://esxi1.lab.example/") == b"https://esxi1.lab.example/"
 
 
+@pytest.mark.parametrize("control", [b"\x01", b"\0", b"\x1f", b"\x0b", b" ", b"\t", b"\x08\x01 "])
+@pytest.mark.parametrize("target", [b"//evil/y", b"/\\evil", b"https://evil/", b"javascript:x"])
+def test_control_characters_that_a_browser_removes_hide_no_foreign_location(control, target):
+    assert view().leads_past(control + target)
+    assert view().leads_past(target[:1] + control + target[1:])
+
+
+@pytest.mark.parametrize("location", [b"/ui/", b"ui", b"\x01/ui/", b"/ui /x", b"http://proxy.example:81/"])
+def test_a_location_of_ours_leads_nowhere_else(location):
+    assert not view().leads_past(location)
+
+
 COOKIES = {
     b"a=b": (b"a=b", b"a=b"),
     b"a=b; Path=/; Secure; HttpOnly": (b"a=b; Path=/; HttpOnly", b"a=b; Path=/; Secure; HttpOnly"),

@@ -9,6 +9,8 @@ from esxiproxy.core.http.head import Fields
 from esxiproxy.core.routing import Upstream
 
 _URI = re.compile(rb"(?i)((?:http|ws)s?:)?//([^/?#]*)(.*)", re.DOTALL)
+# What the URL parser of a browser removes before it reads a URL (https://url.spec.whatwg.org/#concept-basic-url-parser).
+_STRIPPED = bytes(range(0x21))
 # A scheme, or what a reader takes for the beginning of an authority: no path of ours.
 _ELSEWHERE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*:|[/\\]{2}")
 _LOCATIONS = frozenset({b"location", b"content-location"})
@@ -64,9 +66,10 @@ class ResponseRewriter:
 
     def leads_past(self, value: bytes) -> bool:
         """Whether a client that follows this Location, rewritten or not, leaves the address that it knows."""
+        value = value.translate(None, _STRIPPED)
         match = _URI.fullmatch(self.location(value))
         if match is None:
-            return _ELSEWHERE.match(b"".join(value.split())) is not None
+            return _ELSEWHERE.match(value) is not None
         scheme, authority, _ = match.groups()
         named = _named(scheme, self.scheme)
         ours = bool(self.host) and with_port(self.host.lower(), self.scheme)
