@@ -4,9 +4,12 @@ from ipaddress import ip_network
 
 import pytest
 
+from esxiproxy.core.http.fields import origin_field
 from esxiproxy.core.http.forwarded import TrustedProxies, origin_of
 from esxiproxy.core.http.head import parse
+from esxiproxy.core.http.request import Request
 from esxiproxy.core.peer_address import PeerAddress
+from esxiproxy.core.routing import Upstream
 
 TRUST = TrustedProxies((ip_network("10.0.0.0/8"), ip_network("2001:db8::/32")))
 PROXY = PeerAddress("10.0.0.1", 5000)
@@ -144,10 +147,14 @@ def test_the_chain_is_walked_from_the_right_for_as_long_as_who_speaks_is_believe
         ((b'Forwarded: for=1.2.3.4;host="x:81"',), PROXY, False, b"x:81"),
         ((b'Forwarded: for="1.2.3.4, 5";proto="https"',), PROXY, True, b"h"),
         ((b"X-Forwarded-Port: 8443",), STRANGER, False, b"h"),
-        ((b"X-Forwarded-Port: 8443",), PROXY, False, b"h:8443"),
+        ((b"X-Forwarded-Port: 8443",), PROXY, False, b"h"),
+        ((b"X-Forwarded-Port: 8443", b"X-Forwarded-Host: x"), PROXY, False, b"x:8443"),
+        ((b"X-Forwarded-Port: 80", b"X-Forwarded-Host: x", b"X-Forwarded-Proto: https"), PROXY, True, b"x"),
+        ((b"X-Forwarded-Port: 443", b"X-Forwarded-Host: x"), PROXY, False, b"x"),
+        ((b"X-Forwarded-Port: 80", b"X-Forwarded-Proto: https"), PROXY, True, b"h"),
         ((b"X-Forwarded-Port: 80",), PROXY, False, b"h"),
         ((b"X-Forwarded-Port: 443", b"X-Forwarded-Proto: https"), PROXY, True, b"h"),
-        ((b"X-Forwarded-Port: 443, 8443", b"X-Forwarded-Proto: https"), PROXY, True, b"h:8443"),
+        ((b"X-Forwarded-Port: 443, 8443", b"X-Forwarded-Host: h"), PROXY, False, b"h:8443"),
         ((b"X-Forwarded-Port: 8443", b"X-Forwarded-Host: x:81"), PROXY, False, b"x:81"),
         (
             (b"X-Forwarded-Port: 8443", b"X-Forwarded-Host: [2001:db8::1]"),
@@ -169,6 +176,38 @@ def test_the_chain_is_walked_from_the_right_for_as_long_as_who_speaks_is_believe
 def test_a_trusted_proxy_says_how_its_client_came(fields, peer, secure, host):
     found = origin(*fields, peer=peer)
     assert (found.secure, found.host) == (secure, host)
+
+
+@pytest.mark.parametrize(
+    ("fields", "host", "other"),
+    [
+        ((b"X-Forwarded-Port: 8443",), b"h", b"h:8443"),
+        ((b"X-Forwarded-Port: 8443", b"X-Forwarded-Host: x"), b"x:8443", b"x"),
+        ((b"X-Forwarded-Port: 8443", b"X-Forwarded-Host: x:81"), b"x:81", None),
+        ((b"X-Forwarded-Port: 80", b"X-Forwarded-Proto: https"), b"h", None),
+        ((), b"h", None),
+    ],
+)
+def test_the_clients_own_origin_may_have_the_port_or_not(fields, host, other):
+    found = origin(*fields)
+    assert (found.host, found.other_host) == (host, other)
+
+
+@pytest.mark.parametrize(
+    ("sent", "ours"),
+    [
+        (b"https://h", True),
+        (b"https://h:8443", True),
+        (b"https://H:443", True),
+        (b"https://h:8444", False),
+        (b"http://h:8443", False),
+    ],
+)
+def test_an_origin_with_or_without_the_forwarded_port_becomes_the_upstreams(sent, ours):
+    head = parse(b"GET / HTTP/1.1\r\nHost: h\r\nOrigin: " + sent + b"\r\n\r\n")
+    request = Request("s", "l", PROXY, True, head, public_host=b"h", other_host=b"h:8443")
+    upstream = Upstream("u", "esxi1.lan", 443, secure=True)
+    assert origin_field(request, upstream) == (b"https://esxi1.lan" if ours else sent)
 
 
 def test_a_unix_socket_is_trusted_by_name():

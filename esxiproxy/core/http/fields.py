@@ -157,8 +157,8 @@ def page_origin_field(request: Request, upstream: Upstream) -> bytes | None:
 
 def _is_ours(origin: bytes | None, request: Request) -> bool:
     """Whether this Origin is ours: scheme, host and port as the client has them in its own URL."""
-    host = request.public_host or request.head.value(b"host")
+    hosts = (request.public_host or request.head.value(b"host"), request.other_host)
     scheme, separator, authority = (origin or b"").lower().partition(b"://")
-    if not separator or not host or scheme != (b"https" if request.secure else b"http"):
+    if not separator or scheme != (b"https" if request.secure else b"http"):
         return False
-    return with_port(authority, scheme) == with_port(host.lower(), scheme)
+    return with_port(authority, scheme) in [with_port(host.lower(), scheme) for host in hosts if host]

@@ -55,13 +55,15 @@ class ForwardedClient:
     """Where a request came from.
 
     ``chain`` are the addresses for X-Forwarded-For, the client's first and our own peer's last; ``secure``
-    says whether the client's own connection is TLS, ``host`` what it has in its Host field.
+    says whether the client's own connection is TLS, ``host`` what it has in its Host field.  ``other_host``
+    is the host with the port of X-Forwarded-Port where ``host`` has none, or without it where it has.
     """
 
     client: PeerAddress
     chain: tuple[str, ...]
     secure: bool
     host: bytes | None
+    other_host: bytes | None = None
 
 
 def origin_of(head: RequestHead, peer: PeerAddress, secure: bool, trust: TrustedProxies) -> ForwardedClient:
@@ -84,10 +86,11 @@ def origin_of(head: RequestHead, peer: PeerAddress, secure: bool, trust: Trusted
         chain.insert(0, found.host)
         if not trust.contains(found.host):
             break
-    if told_host is not None and HOST.fullmatch(told_host):
-        host = told_host
     secure = secure if told_secure is None else told_secure
-    return ForwardedClient(client, tuple(chain), secure, _with_port(host, told_port, secure))
+    other = _with_port(host, told_port)  # a Host that the proxy has preserved has the client's own port
+    if told_host is not None and HOST.fullmatch(told_host):
+        other, host = told_host, _with_port(told_host, told_port)
+    return ForwardedClient(client, tuple(chain), secure, host, None if other == host else other)
 
 
 def _told(head: RequestHead) -> tuple[list[bytes], bool | None, bytes | None, bytes | None]:
@@ -102,11 +105,15 @@ def _told(head: RequestHead) -> tuple[list[bytes], bool | None, bytes | None, by
     return nodes, _SECURE.get(nearest.get(b"proto", b"").lower()), nearest.get(b"host"), None
 
 
-def _with_port(host: bytes | None, port: bytes | None, secure: bool) -> bytes | None:
-    """Return the Host with the port of X-Forwarded-Port, unless it has one or the port is the scheme's."""
+def _with_port(host: bytes | None, port: bytes | None) -> bytes | None:
+    """Return the Host with the port of X-Forwarded-Port, or the Host alone.
+
+    A Host that has a port keeps it.  The default port of the scheme is left out, and the default port of the
+    other scheme contradicts X-Forwarded-Proto: it is a port between the proxies.
+    """
     if host is None or port is None or _NUMBER.fullmatch(port) is None or not 0 < int(port) <= 65535:
         return host
-    if int(port) == (443 if secure else 80) or b":" in host.rpartition(b"]")[2]:
+    if int(port) in (80, 443) or b":" in host.rpartition(b"]")[2]:
         return host
     return b"%b:%d" % (host, int(port))
 

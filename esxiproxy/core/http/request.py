@@ -15,7 +15,8 @@ class Request:
     ``session`` is the id under which log and record know it; ``secure`` says whether the client's connection
     is TLS: to the listener, or to a trusted proxy in front of it.  ``forwarded_for`` is what
     X-Forwarded-For will say, the client's address first, ``public_host`` what the client calls us, and
-    ``listening`` the address of ours that the connection came in at.
+    ``listening`` the address of ours that the connection came in at.  ``other_host`` is the same name with or
+    without the port of X-Forwarded-Port, where the client's own Origin may have either.
     """
 
     session: str
@@ -26,3 +27,4 @@ class Request:
     forwarded_for: tuple[str, ...] = ()
     public_host: bytes | None = None
     listening: PeerAddress | None = None
+    other_host: bytes | None = None

@@ -165,6 +165,7 @@ class Dispatch(Protocol):
             origin.chain,
             origin.host,
             _listening(self.transport),
+            origin.other_host,
         )
 
     def _upgrade(self, request: Request, upgrade: Upgrade, rest: bytes) -> None:
