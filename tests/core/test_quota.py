@@ -1,5 +1,7 @@
 """What is claimed at which step, and under which name."""
 
+from dataclasses import replace
+
 import pytest
 
 from esxiproxy.core.http.head import NO_HEAD
@@ -39,8 +41,16 @@ def test_a_session_claims_its_rate_first_then_its_listener_and_its_network():
     assert EVERYTHING.on_arrival(REQUEST) == (
         RateClaim("session_rate", "rate secure 198.51.100.7/32", 2.5, 20),
         SlotClaim("max_sessions", "listener secure", 100),
-        SlotClaim("max_sessions_per_client", "client 198.51.100.7/32", 10),
+        SlotClaim("max_sessions_per_client", "client secure 198.51.100.7/32", 10),
     )
+
+
+def test_a_client_has_its_own_sessions_at_each_listener():
+    """The number is the listener's, so the counter is too."""
+    other = replace(REQUEST, listener="plain")
+    claims = {EVERYTHING.on_arrival(request)[-1] for request in (REQUEST, other)}
+    assert len({claim.name for claim in claims}) == 2
+    assert {claim.limit for claim in claims} == {"max_sessions_per_client"}
 
 
 def test_a_client_without_an_address_counts_for_the_listener_only():

@@ -72,9 +72,8 @@ class ConnectionLimits:
         if self.max_sessions is not None:
             claims.append(SlotClaim("max_sessions", f"listener {request.listener}", self.max_sessions))
         if self.max_sessions_per_client is not None and network is not None:
-            claims.append(
-                SlotClaim("max_sessions_per_client", f"client {network}", self.max_sessions_per_client)
-            )
+            name = f"client {request.listener} {network}"
+            claims.append(SlotClaim("max_sessions_per_client", name, self.max_sessions_per_client))
         return tuple(claims)
 
     def on_decision(
