@@ -712,6 +712,39 @@ def test_what_is_as_it_seems_is_no_warning(folder, more):
     assert read(L + more).warnings == ()
 
 
+NO_CONSOLE = "leaves no connection for consoles: plain HTTP may take {} of the {} to each upstream host; "
+
+
+@pytest.mark.parametrize(
+    ("proxy", "upstream", "where", "part", "connections"),
+    [
+        ("max_connections = 1\n", "", "[proxy] max_connections", 1, 1),
+        ("max_http_connections = 64\n", "", "[proxy] max_http_connections", 64, 64),
+        ("max_http_connections = 9\n", "max_connections = 8\n", "[upstream u] max_connections", 9, 8),
+        ("max_connections = 8\n", "max_http_connections = 8\n", "[upstream u] max_http_connections", 8, 8),
+    ],
+)
+def test_plain_http_that_may_take_every_connection_is_a_warning(
+    folder, proxy, upstream, where, part, connections
+):
+    text = f"[proxy]\n{proxy}{U}{upstream}{A}http = "
+    [warning] = read(text + "forward\n").warnings
+    said = f": warning: {where}: {NO_CONSOLE.format(part, connections)}"
+    assert said in str(warning)
+    assert read(text + "refuse\n").warnings == ()
+
+
+@pytest.mark.parametrize(
+    "upstream",
+    [
+        *("max_connections = 2\n", "max_http_connections = 63\n", "max_connections = off\n"),
+        *("max_connections = 1\nmax_http_connections = off\n", ""),
+    ],
+)
+def test_connections_that_are_left_for_consoles_are_no_warning(folder, upstream):
+    assert read(U + upstream + A + "http = forward\n").warnings == ()
+
+
 def test_a_warning_stands_among_the_errors_in_line_order(folder):
     assert problems(L + "colour = blue\nproxy_protocol = yes\nhttp = perhaps\n") == [
         "x.ini:6: [listener a] colour: unknown key in [listener NAME]",

@@ -12,6 +12,7 @@ from ipaddress import ip_address
 from esxiproxy.core.config.builders import SectionValues
 from esxiproxy.core.config.listen_address import IP, ListenAddress
 from esxiproxy.core.routing import TLSProfile, Verify
+from esxiproxy.core.session.connection_limits import ConnectionLimits
 
 Conflict = tuple[str, str]
 
@@ -58,6 +59,24 @@ def listener_warnings(listener: SectionValues) -> Iterator[Conflict]:
             "proxy_protocol",
             "believes everybody: without trusted_proxies whoever connects can give any address as its own",
         )
+
+
+def connection_warnings(section: SectionValues, quotas: ConnectionLimits) -> Iterator[Conflict]:
+    """Yield a warning when plain HTTP may take every connection to an upstream host.
+
+    ``quotas`` are those of the section with the values of [proxy] where it has none itself.
+    """
+    connections, part = quotas.max_connections, quotas.http_part
+    if connections is None or part is None or part < connections:
+        return
+    for key in ("max_http_connections", "max_connections"):
+        if section.has(key) and not section.is_invalid(key):
+            yield (
+                key,
+                f"leaves no connection for consoles: plain HTTP may take {part} of the {connections} to each "
+                "upstream host; set max_http_connections lower than max_connections",
+            )
+            return
 
 
 def upstream_conflicts(upstream: SectionValues) -> Iterator[Conflict]:

@@ -12,10 +12,11 @@ from typing import Any
 
 from esxiproxy.core.config import ini
 from esxiproxy.core.config.access_log import AccessLogConfig, SessionLogFilter
-from esxiproxy.core.config.builders import SectionValues, listener_of, proxy_of, upstream_of
+from esxiproxy.core.config.builders import SectionValues, listener_of, proxy_of, quotas_of, upstream_of
 from esxiproxy.core.config.consistency import (
     Conflict,
     address_conflicts,
+    connection_warnings,
     listener_conflicts,
     listener_warnings,
     loop_conflicts,
@@ -158,6 +159,10 @@ class _Check:
             self._report_all(proxy, proxy_conflicts(proxy))
             whole = proxy_of(proxy, self._folder)
         limits, quotas = whole.get("limits", SessionLimits()), whole.get("quotas", ConnectionLimits())
+        if any(found["http"] is Http.FORWARD for found in listeners):
+            for found in given:
+                own = quotas.overridden_by(quotas_of(found))
+                self._report_all(found, connection_warnings(found, own), Severity.WARNING)
         return Config(
             source=Path(self._file),
             listeners=tuple(listener_of(found, limits, quotas) for found in listeners if found["listen"]),

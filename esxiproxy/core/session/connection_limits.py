@@ -57,6 +57,15 @@ class ConnectionLimits:
         """These quotas with the given ones (field name to value) in their place."""
         return replace(self, **overrides) if overrides else self
 
+    @property
+    def http_part(self) -> int | None:
+        """The connections to one upstream host that plain HTTP may have, None for no such limit."""
+        if self.max_connections is None or self.max_http_connections is None:
+            return None
+        if self.max_http_connections == "half":
+            return max(1, self.max_connections // 2)
+        return self.max_http_connections
+
     def on_arrival(self, request: Request, kind: Kind = Kind.CONSOLE) -> tuple[Claim, ...]:
         """What a session claims before anybody is asked who the client is.
 
@@ -105,20 +114,18 @@ class ConnectionLimits:
         if self.max_connections is None:
             return ()
         host = upstream.host.lower()
-        claims = [] if request is None else self._on_http_dial(host, request, self.max_connections)
+        claims = [] if request is None else self._on_http_dial(host, request)
         return (*claims, SlotClaim("max_connections", f"upstream {host}", self.max_connections))
 
-    def _on_http_dial(self, host: str, request: Request, connections: int) -> list[SlotClaim]:
+    def _on_http_dial(self, host: str, request: Request) -> list[SlotClaim]:
         """Return what a connection for plain HTTP claims besides: consoles have the rest for themselves."""
         claims: list[SlotClaim] = []
         network, of_client = client_network(request.client.host), self.max_http_connections_per_client
         if of_client is not None and network is not None:
             name = f"http client {request.listener} {network}"
             claims.append(SlotClaim("max_http_connections_per_client", name, of_client))
-        most = self.max_http_connections
-        if most is not None:
-            part = max(1, connections // 2) if most == "half" else most
-            claims.append(SlotClaim("max_http_connections", f"http upstream {host}", part))
+        if self.http_part is not None:
+            claims.append(SlotClaim("max_http_connections", f"http upstream {host}", self.http_part))
         return claims
 
 
