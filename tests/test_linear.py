@@ -130,6 +130,9 @@ CALLS = {
     "a text with a ticket for the log": lambda run: redact_text(
         "GET /ticket/" + text(run) + " token=" + text(run)
     ),
+    "quotes and elements in a text for the log": lambda run: redact_text(
+        "a='" * len(run) + 'b="' * len(run) + "<token>" * len(run) + '"token":"' + text(run)
+    ),
     "an address": lambda run: client_network(text(run)),
     "a Location": lambda run: VIEW.location(b"https://h" + run),
     "a Set-Cookie": lambda run: VIEW.cookie(b"a=b; " + run),

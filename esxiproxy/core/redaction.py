@@ -17,16 +17,29 @@ _HIDDEN = HIDDEN.encode()
 _CUT = b"..."
 # What follows one of these in a path is a secret, up to the query.  Punctuation alone is none.
 _PATH = re.compile(
-    rb"(?i)([/\\](?:tickets?|ha-nfc|nfc|tokens?|jwt|sessions?)[/\\;]|[/\\][0-9]{1,5};|cst-)"
+    rb"(?i)([/\\](?:tickets?|ha-nfc|nfc|tokens?|jwt|sessions?)[/\\;:,]|[/\\][0-9]{1,5};|cst-)"
     rb"(?=[^?#]*[^?#/\\;,:.'\")\]}>*])[^?#]*"
 )
 # In the text around a target everything up to a space is one word.
 _WORD = re.compile(rb"[^\s\"<>]{4,}")
 _FIELD = re.compile(
-    rb"(?i)(\b(?:(?:proxy-)?authorization|(?:set-)?cookie|[a-z]{1,16}-csrf-token)"
+    rb"(?i)(\b(?:(?:proxy-)?authorization|(?:set-)?cookie"
+    rb"|(?:[a-z0-9]{1,16}-){1,6}(?:token|ticket|secret|password|session-?id|api-?key)|x-?api-?key)"
     rb"[\"']?[ \t]{0,8}:[ \t]{0,8})[^\r\n]+"
 )
-_USER = re.compile(rb"://[^/?#\s]*@")
+# name="value", "name": "value" and b'name', b'value', as JSON and Python write them.
+_QUOTED = re.compile(
+    rb"(?<![\w.-])([\w.-]{1,64})((?:[\"'][ \t]{0,8}[:=,]|[ \t]{0,8}[:=])[ \t]{0,8}b?)"
+    rb"(\"(?:[^\"\\\r\n]|\\[^\r\n])+\"?|'(?:[^'\\\r\n]|\\[^\r\n])+'?)"
+)
+# name = value, with spaces: INI and prose.
+_SPACED = re.compile(rb"(?<![\w.-])([\w.-]{1,64})([ \t]{1,8}=[ \t]{0,8}|=[ \t]{1,8})([^\s\"',;]+)")
+_ELEMENT = re.compile(rb"(<(?:[\w.-]{1,32}:)?([\w.-]{1,64})(?:\s[^<>]{0,256})?>)([^<]+)(?=</)")
+_BEARER = re.compile(rb"(?i)(\bbearer[ \t]{1,8})[A-Za-z0-9._~+/=-]{6,}")
+# A file's path in a text is no request target: ESXi and vCenter have no such paths.
+_FILE = re.compile(rb"[('\[]?(?:[a-z0-9]{1,16}:)?/(?:etc|home|opt|root|run|srv|tmp|usr|var)/[^?;&=#%@\\]*")
+_NEVER_FILE = (b"ticket", b"nfc", b"cst-")
+_USER = re.compile(rb"(\A|:)//[^/?#\s]*@")
 # In the name of a parameter they make its value a secret.
 _WORDS = (
     *(
@@ -35,6 +48,8 @@ _WORDS = (
         b"token",
         b"passw",
         b"passphrase",
+        b"passcode",
+        b"pincode",
         b"pwd",
         b"secret",
         b"sess",
@@ -44,12 +59,18 @@ _WORDS = (
     *(b"jwt", b"saml", b"signature", b"cookie", b"csrf", b"xsrf", b"bearer", b"assertion", b"hmac", b"lease"),
 )
 _NAME = re.compile(
-    b"|".join(_WORDS) + rb"|(?:(?:sid|key)|(?:\A|[^a-z])(?:sig|code|otp|pin|pw|pass|sso|jws))\Z"
+    b"|".join(_WORDS) + rb"|(?:sid|key|pass|psk|otp|(?:\A|[^a-z])(?:sig|code|pin|pw|sso|jws))\Z"
 )
+# These make a value a secret in prose too, where "key: ..." and "session: ..." are ordinary words.
+_PLAINLY = re.compile(rb"ticket|token|passw|passphrase|passcode|pwd|secret|credential|jwt|api_?key|psk\Z")
+_PLACE = re.compile(rb"(?i)[/\\](?:tickets?|ha-nfc|nfc)/?\Z")
+_ASSIGNED = re.compile(rb"[=:]")
+_AROUND = b"{}[]()\"' "
+
 _MOST = 64
 """Parameters that are looked at one by one: of a longer list nothing is shown."""
 # Without any of these nothing has to be looked at: finding a word is a tenth of the cost of a pattern.
-_SUSPECT = (*_WORDS, b"cst-", b"nfc", b"=", b";", b"://", b"#")
+_SUSPECT = (*_WORDS, b"cst-", b"nfc", b"=", b";", b"//", b"#", b"sid", b"key", b"pass", b"psk", b"otp")
 _SEPARATOR = re.compile(rb"([?&;#])")
 # One escape, however often it is escaped itself: %74, %2574, %252574.
 _ESCAPE = re.compile(rb"%(?:25)*([0-9A-Fa-f]{2})")
@@ -74,6 +95,10 @@ def redact_text(text: str) -> str:
     octets = text.encode("utf-8", "surrogateescape")
     octets = _FIELD.sub(lambda match: match[1] + _HIDDEN, octets)
     if b"%" in octets or _suspect(octets):
+        octets = _BEARER.sub(rb"\1" + _HIDDEN, octets)
+        octets = _without_quoted(octets)
+        octets = _SPACED.sub(_spaced, octets)
+        octets = _ELEMENT.sub(_element, octets)
         octets = _WORD.sub(lambda match: _shown(match[0]), octets)
     return octets.decode("utf-8", "replace")
 
@@ -81,6 +106,29 @@ def redact_text(text: str) -> str:
 def is_secret(name: str) -> bool:
     """Whether the value of a parameter or a field with this name is hidden."""
     return _NAME.search(name.lower().encode("utf-8", "surrogateescape")) is not None
+
+
+def _without_quoted(octets: bytes) -> bytes:
+    """Return the text without the values in quotes that stand behind the name of a secret."""
+    shown: list[bytes] = []
+    place = 0
+    while match := _QUOTED.search(octets, place):
+        name, separator, value = match.groups()
+        shown.append(octets[place : match.start(3)])
+        place = match.start(3)
+        plain = separator.lstrip().startswith(b":")
+        if (_PLAINLY if plain else _NAME).search(name.lower()):
+            shown.append(value[:1] + _HIDDEN + value[:1])
+            place = match.end()
+    return b"".join(shown) + octets[place:]
+
+
+def _spaced(match: re.Match[bytes]) -> bytes:
+    return match[1] + match[2] + _HIDDEN if _PLAINLY.search(match[1].lower()) else match[0]
+
+
+def _element(match: re.Match[bytes]) -> bytes:
+    return match[1] + _HIDDEN if _NAME.search(match[2].lower()) and match[3].strip() else match[0]
 
 
 def _suspect(octets: bytes) -> bool:
@@ -105,11 +153,14 @@ def _decoded(match: re.Match[bytes]) -> bytes:
 def _hide(octets: bytes, whole: bool) -> bytes:
     if not _suspect(octets):
         return octets
+    if not whole and _FILE.fullmatch(octets) and not any(word in octets.lower() for word in _NEVER_FILE):
+        return octets
     whole = whole or b"://" in octets or octets.startswith(b"/")
-    octets = _PATH.sub(rb"\1" + _HIDDEN, _USER.sub(b"://" + _HIDDEN + b"@", octets))
+    octets = _PATH.sub(rb"\1" + _HIDDEN, _USER.sub(rb"\1//" + _HIDDEN + b"@", octets))
     parts = [b"", *_SEPARATOR.split(octets)]
     if len(parts) > 2 * _MOST or octets.count(b"=") > _MOST:
         return parts[1].partition(b"=")[0] + _HIDDEN
+    bare = _PLACE.search(parts[1]) is not None
     shown: list[bytes] = []
     hiding = False
     for separator, part in zip(parts[::2], parts[1::2], strict=True):
@@ -118,19 +169,23 @@ def _hide(octets: bytes, whole: bool) -> bytes:
             break
         if hiding and separator != b"&":
             continue  # the value goes on: a ticket may have a semicolon in it
-        bare = (
-            separator == b"?" and b"=" not in part and shown[-1].lower().endswith((b"/ticket", b"/tickets"))
-        )
-        visible = b"" if bare and part else _visible(part)
+        if bare and part and separator in (b"?", b"&") and b"=" not in part:
+            visible = b""
+        else:
+            visible = _visible(part, separator != b"")
         hiding = visible is not part
         shown += [separator, visible + _HIDDEN if hiding else part]
     return b"".join(shown)
 
 
-def _visible(part: bytes) -> bytes:
+def _visible(part: bytes, in_query: bool) -> bytes:
     """Return what stands in front of a secret value, or the part itself where it has none."""
-    words = part.split(b"=")
-    for count, word in enumerate(words[:-1], 1):
-        if _NAME.search(word.lower()):
-            return b"=".join(words[:count]) + b"="
+    place = 0
+    for match in _ASSIGNED.finditer(part):
+        if not in_query and match[0] == b":":
+            continue
+        name = part[place : match.start()].strip(_AROUND).lower()
+        if _NAME.search(name):
+            return part[: match.end()]
+        place = match.end()
     return part
