@@ -6,7 +6,7 @@ A package declares a plugin as an entry point, in its pyproject.toml or setup.cf
     a callable that takes the Config and the Listener, and returns an IRouter or an IAuthenticator;
 ``esxiproxy.services``
     a callable that takes the Config and the reactor, and returns a Twisted IService.  A reload keeps the
-    service while its name is among those in ``beside``.
+    service while its name is among those in ``services``.
 """
 
 from __future__ import annotations

@@ -192,7 +192,7 @@ class Proxy(Service):
                 break
             await deferLater(self._clock, _CHECK_INTERVAL)
         left = None if end is None else max(0.0, end - self._clock.seconds())
-        await self._drain(left, "upgrade_timeout")
+        await self._drain(left, "worker_shutdown_timeout")
 
     async def _drain(self, seconds: float | None, timeout: str) -> None:
         await self._wait_until_empty(seconds)

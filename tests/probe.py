@@ -56,7 +56,7 @@ class Offering(Proxy):
 
 
 class ProbedProxy(Offering):
-    """A proxy with `beside = probe` in its text, and with what else is offered.
+    """A proxy with `services = probe` in its text, and with what else is offered.
 
     `before` is what runs it: a command that ends in the command that it is given. With the variable
     `PROBE_COLLECTS=alone` there is no garbage collection but that of the look inside.

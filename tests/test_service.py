@@ -305,7 +305,7 @@ def plugins(monkeypatch):
 
 
 def beside(*names):
-    return f"[proxy]\nbeside = {', '.join(names)}\n" + ONE
+    return f"[proxy]\nservices = {', '.join(names)}\n" + ONE
 
 
 def test_a_plugin_that_stays_is_left_alone(tmp_path, plugins):
@@ -535,7 +535,7 @@ def test_who_has_said_a_part_of_a_request_is_waited_for_by_who_retires(tmp_path,
 
 
 def test_after_upgrade_timeout_the_rest_is_closed_with_1001(tmp_path):
-    world = World(tmp_path, "[proxy]\nupgrade_timeout = 1h\n" + ONE)
+    world = World(tmp_path, "[proxy]\nworker_shutdown_timeout = 1h\n" + ONE)
     client, host = world.console()
     done = []
     world.service.retire().addCallback(done.append)

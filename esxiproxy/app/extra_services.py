@@ -131,8 +131,8 @@ class ExtraServices(MultiService):
         wanted: dict[Setting, Callable[[], Any]] = {}
         if config.access_log is not None:
             wanted["access_log", config.access_log] = partial(AccessLog, config.access_log, self._reactor)
-        for name in config.beside:
-            wanted["beside", name] = partial(_make_plugin, name, config, self._reactor)
+        for name in config.services:
+            wanted["services", name] = partial(_make_plugin, name, config, self._reactor)
         if config.manhole is not None:
             wanted["manhole", config.manhole] = partial(self._manhole, config.manhole)
         return wanted

@@ -29,8 +29,8 @@ def load_checked(path: str | PathLike[str], content: bytes | None = None) -> Con
 def _problems(config: Config) -> Iterator[Problem]:
     if (text := state_factory.check(config.state)) is not None:
         yield config.problem("proxy", "state", text)
-    for name in config.beside:
-        yield from _plugin_problems(config, "proxy", "beside", SERVICES, name)
+    for name in config.services:
+        yield from _plugin_problems(config, "proxy", "services", SERVICES, name)
     for listener in config.listeners:
         section = f"listener {listener.name}"
         if listener.tls is not None and (text := tls_server.check(listener.tls)) is not None:

@@ -141,14 +141,14 @@ class ProxyService(MultiService):
     def retire(self) -> Deferred[None]:
         """Stop accepting, since a new process accepts; the Deferred fires when the last session has ended.
 
-        Inherited sockets are not shut down.  Consoles that are open after ``upgrade_timeout`` are closed as
+        Inherited sockets are not shut down.  Consoles that are open after ``worker_shutdown_timeout`` are closed as
         at the end of a drain.
         """
         return Deferred.fromCoroutine(self._retire())
 
     async def _retire(self) -> None:
         await maybeDeferred(cast(Any, self._listeners.stopService))
-        await self.proxy.retire(self._config.upgrade_timeout)
+        await self.proxy.retire(self._config.worker_shutdown_timeout)
 
     def close_ports(self) -> Deferred[Any]:
         """Close every listener and the manhole; the sessions stay open."""

@@ -85,9 +85,9 @@ def test_a_plugin_that_is_not_installed_is_found(folder, capsys, key):
 
 
 def test_a_service_that_is_not_installed_is_found(folder, capsys):
-    edit("conf/pin.ini", "[listener one]", "[proxy]\nbeside = nobodys\n[listener one]")
+    edit("conf/pin.ini", "[listener one]", "[proxy]\nservices = nobodys\n[listener one]")
     assert main(["check", "conf/pin.ini"]) == 1
-    assert "[proxy] beside: no plugin 'nobodys'" in capsys.readouterr().err
+    assert "[proxy] services: no plugin 'nobodys'" in capsys.readouterr().err
 
 
 def test_several_files_are_checked_each_by_itself(folder, capsys):

@@ -73,12 +73,12 @@ def test_a_small_file_gets_every_default(folder):
     assert (upstream.verify, upstream.pins, upstream.ca) == (Verify.SYSTEM, (), None)
     assert (upstream.host_field, upstream.origin_field) == ("upstream", "upstream")
     assert (upstream.subprotocol, upstream.overrides) == (Subprotocol.BRIDGE, {})
-    assert (config.source, config.beside) == (Path("x.ini"), ())
+    assert (config.source, config.services) == (Path("x.ini"), ())
 
 
 def test_a_file_can_say_everything(folder):
     config = read(
-        "[proxy]\nstate = memory:\nbeside = demo, other\n"
+        "[proxy]\nstate = memory:\nservices = demo, other\n"
         "[listener a]\nlisten = 127.0.0.1:0\ncertificate = crt.pem\nprivate_key = key.pem\n"
         "tls_minimum = 1.3\nclient_ca = both.pem\nrouter = own\nauthenticator = basic\nhttp = refuse\n"
         f"[upstream u]\nurl = wss://esxi:8443\nverify = pin\npin = sha1:{SHA1}, sha256:{SHA256}\n"
@@ -101,7 +101,7 @@ def test_a_file_can_say_everything(folder):
         "vc.example.com:443",
         "none",
     )
-    assert config.beside == ("demo", "other")
+    assert config.services == ("demo", "other")
 
 
 def test_a_listener_overrides_the_proxy_and_an_upstream_only_what_it_says(folder):
@@ -147,16 +147,22 @@ def test_quotas_go_from_the_proxy_to_the_listener_to_the_upstream(folder):
         + U
         + "max_connections = 12\n"
     )
-    assert (config.quotas.max_sessions, config.quotas.queue, config.quotas.session_rate) == (100, 5, 0.5)
+    assert (config.quotas.max_sessions, config.quotas.queue_timeout, config.quotas.session_rate) == (
+        100,
+        5,
+        0.5,
+    )
     quotas = config.listeners[0].quotas
-    assert (quotas.max_sessions, quotas.max_sessions_per_client, quotas.queue) == (None, 3, 5)
+    assert (quotas.max_sessions, quotas.max_sessions_per_client, quotas.queue_timeout) == (None, 3, 5)
     assert quotas.overridden_by(config.upstreams["u"].quotas).max_connections == 12
 
 
 def test_the_state_is_a_file_that_several_workers_may_share(folder):
     assert read(L).state is None
     assert read(L + "[proxy]\nstate = sqlite:state.db\nworkers = 4\n").state == folder / "state.db"
-    assert read(L + "[proxy]\nworkers = 4\nupgrade_timeout = 8h\n").upgrade_timeout == 8 * 3600
+    assert (
+        read(L + "[proxy]\nworkers = 4\nworker_shutdown_timeout = 8h\n").worker_shutdown_timeout == 8 * 3600
+    )
     assert read(L + "[proxy]\nworkers = auto\n").workers >= 1
 
 
@@ -371,7 +377,7 @@ BAD = {
         "3: [upstream u] max_sessions: not a key of [upstream NAME]: "
         "it belongs in [proxy] and [listener NAME]"
     ],
-    L + "[proxy]\nbeside = demo,\n": [f"7: [proxy] beside: '' is no name: {CHARS}"],
+    L + "[proxy]\nservices = demo,\n": [f"7: [proxy] services: '' is no name: {CHARS}"],
     L + "[proxy]\nclose_timeout = 5\n": [
         "7: [proxy] close_timeout: '5' is no duration: write 500ms, 30s, 10m, 1h or 2d"
     ],
@@ -710,6 +716,40 @@ def test_a_warning_is_no_error(folder):
 )
 def test_what_is_as_it_seems_is_no_warning(folder, more):
     assert read(L + more).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "value", "read_value"),
+    [
+        ("beside", "services", "demo", lambda config: config.services),
+        ("upgrade_timeout", "worker_shutdown_timeout", "8h", lambda config: config.worker_shutdown_timeout),
+        ("queue", "queue_timeout", "5s", lambda config: config.quotas.queue_timeout),
+    ],
+)
+def test_the_old_name_of_a_key_works_with_a_warning(folder, old, new, value, read_value):
+    config = read(f"{L}[proxy]\n{old} = {value}\n")
+    assert read_value(config) == read_value(read(f"{L}[proxy]\n{new} = {value}\n"))
+    said = f"old name of {new}: write {new}, the next version does not know {old}"
+    assert [str(warning) for warning in config.warnings] == [f"x.ini:7: warning: [proxy] {old}: {said}"]
+    assert config.warnings[0].severity is Severity.WARNING
+    assert config.problem("proxy", new, "x").line == 7
+    assert read(f"{L}[proxy]\n{new} = {value}\n").warnings == ()
+
+
+def test_an_old_name_beside_the_new_one_is_an_error(folder):
+    assert problems(L + "[proxy]\nqueue = 5s\nqueue_timeout = 6s\n") == [
+        "x.ini:7: [proxy] queue: given twice: this is the old name of queue_timeout, remove it"
+    ]
+
+
+def test_a_bad_value_is_reported_under_the_name_that_the_file_has(folder):
+    assert [
+        problem.split(":")[2:4] for problem in problems(U + "queue = soon\n" + A) if "warning" not in problem
+    ] == [[" [upstream u] queue", " 'soon' is no duration"]]
+
+
+def test_an_old_name_is_known_in_its_own_sections_only(folder):
+    assert "unknown key" in problems(U + "beside = demo\n" + A)[0]
 
 
 NO_CONSOLE = "leaves no connection for consoles: plain HTTP may take {} of the {} to each upstream host; "

@@ -25,7 +25,7 @@ from tests.wsclient import (
 
 PROXY = """
 [proxy]
-beside = probe
+services = probe
 access_log = access.log
 head_timeout = 1s
 tls_handshake_timeout = 1s

@@ -26,7 +26,7 @@ from tests.wsclient import BINARY, CLOSE, Client, ScriptedUpstream, silent
 
 TEXT = """
 [proxy]
-beside = probe
+services = probe
 {keys}
 close_timeout = 1s
 

@@ -79,7 +79,7 @@ class Blocked(Offering):
 
 def test_a_loop_that_stood_still_is_in_the_log(upstream: EchoUpstream) -> None:
     """With how long it did; no console gets a byte meanwhile."""
-    with Blocked(TEXT.format(workers=1, more="beside = blocking", port=upstream.port)) as proxy:
+    with Blocked(TEXT.format(workers=1, more="services = blocking", port=upstream.port)) as proxy:
 
         def told() -> bool:
             found = re.findall(r"#warn. the event loop was blocked for .*, the longest (\S+) s", proxy.log())

@@ -27,7 +27,7 @@ FULL = 3.0
 """Seconds for which nothing can be accepted."""
 TEXT = """
 [proxy]
-beside = probe
+services = probe
 access_log = access.log
 max_connections = off
 head_timeout = 60s

@@ -120,7 +120,7 @@ class Stuck(Service):
 
 def test_a_plugin_that_never_stops_does_not_keep_the_process() -> None:
     """It gets the time of the drain and a little more; the log has its name."""
-    crew = Ending(1, "100ms", "beside = stuck")
+    crew = Ending(1, "100ms", "services = stuck")
     offer(crew.folder, {"esxiproxy.services": {"stuck": f"{__name__}:Stuck"}})
     with crew:
         os.kill(crew.pid, signal.SIGTERM)

@@ -26,7 +26,7 @@ def test_an_ended_session_is_gone_by_itself(
         ScriptedUpstream(echo("binary"), tls=context) as secure,
         dead_port() as nobody,
     ):
-        text = PROXY.replace("[proxy]\n", "[proxy]\nbeside = probe\nmax_connections = off\n").format(
+        text = PROXY.replace("[proxy]\n", "[proxy]\nservices = probe\nmax_connections = off\n").format(
             plain=plain.port,
             secure=secure.port,
             nobody=nobody,

@@ -63,7 +63,7 @@ def proxy() -> Iterator[Logged]:
     with ScriptedUpstream(echo()) as upstream:
         text = f"""
 [proxy]
-beside = hanging
+services = hanging
 access_log = access.log
 [listener one]
 listen = 127.0.0.1:0

@@ -30,7 +30,7 @@ SLACK = 1.02
 """Memory may be so much more than after the warm-up."""
 SETTLING = 20.0
 """Seconds that the last sessions get: `close_timeout` and more."""
-SETTINGS = """beside = probe
+SETTINGS = """services = probe
 max_connections = off
 head_timeout = 3s
 tls_handshake_timeout = 3s

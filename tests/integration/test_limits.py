@@ -82,7 +82,7 @@ def test_two_processes_that_share_a_state_share_its_limits(tmp_path: Path) -> No
 def test_a_console_waits_in_the_queue_until_another_one_ends() -> None:
     with (
         ScriptedUpstream(echo("binary")) as upstream,
-        proxy(upstream, "max_sessions = 1", "queue = 20s") as program,
+        proxy(upstream, "max_sessions = 1", "queue_timeout = 20s") as program,
         Client(program.ports["one"]) as first,
         Client(program.ports["one"]) as second,
     ):

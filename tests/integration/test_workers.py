@@ -261,9 +261,9 @@ def test_a_reload_keeps_every_console_and_brings_new_workers(text: Text) -> None
         clean(crew)
 
 
-def test_old_workers_end_with_upgrade_timeout(text: Text) -> None:
+def test_old_workers_end_with_worker_shutdown_timeout(text: Text) -> None:
     """Consoles that are left in them get a Close 1001, and those of the new ones do not."""
-    with Crew(text(more="upgrade_timeout = 1s")) as crew:
+    with Crew(text(more="worker_shutdown_timeout = 1s")) as crew:
         port, old = crew.ports["one"], crew.workers()
         clients = opened(port, 6)
         reloaded(crew)

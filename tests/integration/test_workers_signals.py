@@ -126,7 +126,7 @@ class Starting(Offering, Crew):
 
 def test_a_worker_hears_of_the_end_of_what_a_plugin_has_started(upstream: EchoUpstream) -> None:
     """No zombie is left; and what it has started hears SIGTERM."""
-    with Starting(TEXT.format(more="beside = starter", port=upstream.port)) as crew:
+    with Starting(TEXT.format(more="services = starter", port=upstream.port)) as crew:
         found = re.search(r"started (\d+)", crew.log())
         assert found, crew.log()
         os.kill(int(found[1]), signal.SIGTERM)

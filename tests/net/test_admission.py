@@ -125,7 +125,7 @@ def test_a_refused_session_gives_back_what_it_had_by_its_record():
 
 
 def test_new_sessions_of_one_client_come_at_a_rate():
-    door = Door(session_rate=1.0, session_burst=2, queue=5.0)
+    door = Door(session_rate=1.0, session_burst=2, queue_timeout=5.0)
     assert [door.arrive(name).refused for name in "abc"] == [
         None,
         None,
@@ -349,7 +349,7 @@ def test_a_console_closes_an_idle_connection_of_its_host():
 
 
 def test_consoles_are_the_first_in_a_queue_for_connections():
-    door = Door(max_connections=2, max_http_connections=2, queue=5.0)
+    door = Door(max_connections=2, max_http_connections=2, queue_timeout=5.0)
     slots = [door.dial().outcome, door.dial().outcome]
     requests = [http(door, name) for name in "ab"]
     console = door.dial()
@@ -363,7 +363,7 @@ def test_consoles_are_the_first_in_a_queue_for_connections():
 
 
 def test_plain_http_in_a_queue_of_its_own_overtakes_no_console():
-    door = Door(max_connections=2, max_http_connections=1, queue=5.0)
+    door = Door(max_connections=2, max_http_connections=1, queue_timeout=5.0)
     first, slot = http(door, "a").outcome, door.dial().outcome
     request, console = http(door, "b"), door.dial()
     door.state.give(f"{door.state.instance_id} connection 1")  # the queue is not notified
@@ -375,7 +375,7 @@ def test_plain_http_in_a_queue_of_its_own_overtakes_no_console():
 
 
 def test_a_console_without_a_queue_is_not_refused_for_http_that_waits():
-    door = Door(max_connections=2, max_http_connections=2, queue=5.0)
+    door = Door(max_connections=2, max_http_connections=2, queue_timeout=5.0)
     slots = [door.dial().outcome, door.dial().outcome]
     assert http(door, "a").waits
     door.state.give(f"{door.state.instance_id} connection 1")
@@ -387,7 +387,7 @@ def test_a_console_without_a_queue_is_not_refused_for_http_that_waits():
 
 
 def test_who_waits_gets_the_slot_that_is_given_back():
-    door = Door(max_sessions=1, queue=5.0)
+    door = Door(max_sessions=1, queue_timeout=5.0)
     door.arrive("a")
     waiting = door.arrive("b")
     door.advance(3)
@@ -400,7 +400,7 @@ def test_who_waits_gets_the_slot_that_is_given_back():
 
 
 def test_who_waited_long_enough_is_refused():
-    door = Door(max_sessions=1, queue=5.0)
+    door = Door(max_sessions=1, queue_timeout=5.0)
     door.arrive("a")
     waiting = door.arrive("b")
     door.advance(4.9)
@@ -412,7 +412,7 @@ def test_who_waited_long_enough_is_refused():
 
 
 def test_the_first_to_come_is_the_first_to_get_in():
-    door = Door(max_sessions=2, queue=5.0)
+    door = Door(max_sessions=2, queue_timeout=5.0)
     door.arrive("a"), door.arrive("b")
     steps = [door.arrive(name) for name in "cdef"]
     door.end("b")
@@ -423,7 +423,7 @@ def test_the_first_to_come_is_the_first_to_get_in():
 
 
 def test_nobody_overtakes_those_who_wait():
-    door = Door(max_sessions=1, queue=5.0)
+    door = Door(max_sessions=1, queue_timeout=5.0)
     door.arrive("a")
     waiting = door.arrive("b")
     door.state.give("a")  # this process is not notified: another one had the slot
@@ -434,7 +434,7 @@ def test_nobody_overtakes_those_who_wait():
 
 
 def test_one_without_patience_does_not_overtake_either():
-    door = Door(max_sessions=1, queue=5.0)
+    door = Door(max_sessions=1, queue_timeout=5.0)
     door.arrive("a"), door.arrive("b")
     door.state.give("a")
     door.quotas = ConnectionLimits(max_sessions=1)
@@ -442,7 +442,7 @@ def test_one_without_patience_does_not_overtake_either():
 
 
 def test_who_leaves_while_it_waits_takes_nothing_and_holds_nobody_up():
-    door = Door(max_sessions=1, queue=5.0)
+    door = Door(max_sessions=1, queue_timeout=5.0)
     door.arrive("a")
     first, second = door.arrive("b"), door.arrive("c")
     first.running.cancel()
@@ -454,7 +454,7 @@ def test_who_leaves_while_it_waits_takes_nothing_and_holds_nobody_up():
 
 
 def test_a_queue_before_one_limit_holds_nobody_up_before_another():
-    door = Door(max_sessions=10, max_sessions_per_console=1, queue=5.0)
+    door = Door(max_sessions=10, max_sessions_per_console=1, queue_timeout=5.0)
     for name in "abc":
         door.arrive(name)
     door.decide("a", "vm-1")
@@ -465,7 +465,7 @@ def test_a_queue_before_one_limit_holds_nobody_up_before_another():
 
 
 def test_who_is_refused_by_another_limit_waits_there_and_lets_the_next_one_go():
-    door = Door(max_sessions=2, max_sessions_per_client=1, queue=5.0)
+    door = Door(max_sessions=2, max_sessions_per_client=1, queue_timeout=5.0)
     door.arrive("a", host="192.0.2.1"), door.arrive("b", host="192.0.2.2")
     first, second = door.arrive("c", host="192.0.2.1"), door.arrive("d", host="192.0.2.3")
     door.end("b")
@@ -478,7 +478,7 @@ def test_who_is_refused_by_another_limit_waits_there_and_lets_the_next_one_go():
 
 def test_several_slots_that_come_back_together_are_all_used():
     memory, clock = Memory(), Clock()
-    door, other = (Door(memory=memory, clock=clock, max_sessions=3, queue=5.0) for _ in range(2))
+    door, other = (Door(memory=memory, clock=clock, max_sessions=3, queue_timeout=5.0) for _ in range(2))
     for name in "abc":
         other.arrive(name)
     steps = [door.arrive(name) for name in "defg"]
@@ -490,7 +490,7 @@ def test_several_slots_that_come_back_together_are_all_used():
 
 def test_a_long_queue_is_served_without_a_deep_stack():
     memory, clock = Memory(), Clock()
-    door = Door(memory=memory, clock=clock, max_sessions=2000, queue=5.0)
+    door = Door(memory=memory, clock=clock, max_sessions=2000, queue_timeout=5.0)
     other = Door(memory=memory, clock=clock, max_sessions=2000)
     for number in range(2000):
         other.arrive(f"old{number}")
@@ -534,7 +534,7 @@ def test_a_session_that_ended_before_the_answer_keeps_nothing():
 
 
 def test_what_is_given_back_during_a_try_is_tried_again():
-    door = Door(max_sessions=1, queue=5.0)
+    door = Door(max_sessions=1, queue_timeout=5.0)
     door.admission._state = state = door.state = Slow()
     first = door.arrive("a")
     state.answers.pop().callback(None)

@@ -73,7 +73,7 @@ def test_a_dial_that_fails_gives_its_connection_back():
 
 
 def test_a_client_that_disconnects_in_the_queue_takes_no_slot():
-    scene = limited(Scene(), max_sessions=1, queue=5.0).open()
+    scene = limited(Scene(), max_sessions=1, queue_timeout=5.0).open()
     second, third = another(scene), another(scene)
     ask(scene, second), ask(scene, third)
     assert scene.admission.waiting == 2
@@ -91,7 +91,7 @@ def test_a_client_that_disconnects_in_the_queue_takes_no_slot():
 
 
 def test_a_client_in_the_queue_is_refused_when_its_time_is_up():
-    scene = limited(Scene(), max_sessions=1, queue=2.0).open()
+    scene = limited(Scene(), max_sessions=1, queue_timeout=2.0).open()
     second = another(scene)
     assert not ask(scene, second)
     scene.advance(1.9)

@@ -153,8 +153,8 @@ def test_equal_upstreams_are_one_and_others_of_the_same_name_are_told_apart(fold
 
 
 def test_no_text_of_the_file_can_begin_a_line_or_a_key(folder: Path) -> None:
-    text = imported(server('listen 80; server_name "a\n[proxy]\nbeside = x";')).text
-    assert set(read(text)) == {"listener a-proxy-beside-x-80", "upstream 192.0.2.10-80"}
+    text = imported(server('listen 80; server_name "a\n[proxy]\nservices = x";')).text
+    assert set(read(text)) == {"listener a-proxy-services-x-80", "upstream 192.0.2.10-80"}
 
 
 @pytest.mark.parametrize("path", ["a ;b.crt", "a #b.crt", "a\nb.crt"])

@@ -84,12 +84,12 @@ def proxy_of(given: SectionValues, folder: Path) -> Mapping[str, Any]:
     return {
         "limits": SessionLimits().overridden_by(limits_of(given)),
         "quotas": ConnectionLimits().overridden_by(quotas_of(given)),
-        "beside": given["beside"] or (),
+        "services": given["services"] or (),
         "manhole": manhole_of(given, folder),
         "access_log": access_log_of(given),
         "session_log": given["session_log"],
         "workers": given["workers"],
-        "upgrade_timeout": given["upgrade_timeout"],
+        "worker_shutdown_timeout": given["worker_shutdown_timeout"],
         "state": given["state"],
     }
 

@@ -38,7 +38,11 @@ class Type:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key.  ``default`` is what one would write to get it; None if leaving the key out means nothing."""
+    """A key of the configuration.
+
+    ``default`` is the text of the default value, None if there is none.  ``old_name`` is the name of the key
+    in the version before: it still works, with a warning.
+    """
 
     name: str
     sections: tuple[SectionKind, ...]
@@ -46,6 +50,7 @@ class Key:
     default: str | None
     meaning: str
     required: bool = False
+    old_name: str = ""
 
 
 def plain(name: str, parse: Callable[[str], Any]) -> Type:

@@ -141,5 +141,12 @@ LIMIT_KEYS = (
         "new consoles a second from one client at one listener",
     ),
     Key("session_burst", PROXY + LISTENER, COUNT, "20", "how many of these at once"),
-    Key("queue", EVERYWHERE, DURATION_OR_OFF, "off", "how long a client waits for a slot before the 503"),
+    Key(
+        "queue_timeout",
+        EVERYWHERE,
+        DURATION_OR_OFF,
+        "off",
+        "how long a client waits for a slot before the 503",
+        old_name="queue",
+    ),
 )

@@ -27,7 +27,7 @@ from esxiproxy.core.config.consistency import (
 from esxiproxy.core.config.errors import BadValue, ConfigError, Problem, Severity, in_order
 from esxiproxy.core.config.key import SectionKind
 from esxiproxy.core.config.model import Http, Listener, ListenerTLS, Manhole, TLSVersion
-from esxiproxy.core.config.schema import KEYS, keys_of
+from esxiproxy.core.config.schema import KEYS, RENAMED, keys_of
 from esxiproxy.core.config.values import name
 from esxiproxy.core.routing import Upstream
 from esxiproxy.core.session.connection_limits import ConnectionLimits
@@ -58,8 +58,9 @@ class Config:
     """A whole configuration.
 
     ``source`` is as it was given; all other paths are absolute, so that a daemon may change its folder.
-    ``beside`` names the plugins that run beside the proxy.  ``workers`` is a number of processes; ``state``
-    the database that they share, None for the memory of one.  ``upgrade_timeout`` is in seconds.  ``lines``
+    ``services`` names the plugins that run beside the proxy.  ``workers`` is a number of processes; ``state``
+    the database that they share, None for the memory of one.  ``worker_shutdown_timeout`` is in
+    seconds.  ``lines``
     has the line of each key, and of each header under the key None; ``content`` is all that was read;
     ``warnings`` are the problems with which it can be used all the same.
     """
@@ -68,13 +69,13 @@ class Config:
     listeners: tuple[Listener, ...]
     upstreams: Mapping[str, Upstream]
     limits: SessionLimits = field(default_factory=SessionLimits)
-    beside: tuple[str, ...] = ()
+    services: tuple[str, ...] = ()
     manhole: Manhole | None = None
     access_log: AccessLogConfig | None = None
     session_log: SessionLogFilter = SessionLogFilter.ALL
     quotas: ConnectionLimits = field(default_factory=ConnectionLimits)
     workers: int = 1
-    upgrade_timeout: float | None = None
+    worker_shutdown_timeout: float | None = None
     state: Path | None = None
     lines: Lines = field(default_factory=lambda: MappingProxyType({}), repr=False, compare=False)
     content: bytes = field(default=b"", repr=False, compare=False)
@@ -188,22 +189,34 @@ class _Check:
             self._report(section, None, str(error) if section.name else f"has no name: write {kind.header}")
         keys, values = keys_of(kind), {}
         present = {*section.entries, *section.faulty}
-        for key, entry in section.entries.items():
+        for written, entry in section.entries.items():
+            key = self._current_name(section, written) if RENAMED.get(written) in keys else written
+            present.add(key)
             if key not in keys:
                 meant, text = _unknown_key(key, kind)
                 present.add(meant)
                 self._report(section, key, text)
             elif not entry.text:
-                self._report(section, key, "has no value")
+                self._report(section, written, "has no value")
             else:
                 try:
                     values[key] = keys[key].type.parse(entry.text, self._folder)
                 except BadValue as error:
-                    self._report(section, key, str(error))
+                    self._report(section, written, str(error))
         for required in keys.values():
             if required.required and required.name not in present:
                 self._report(section, required.name, "missing")
         return SectionValues(section, kind, values, frozenset(present))
+
+    def _current_name(self, section: ini.IniSection, old: str) -> str:
+        """Return the present name of a renamed key, and report the old one."""
+        new = RENAMED[old]
+        if new in section.entries:
+            self._report(section, old, f"given twice: this is the old name of {new}, remove it")
+        else:
+            text = f"old name of {new}: write {new}, the next version does not know {old}"
+            self._report(section, old, text, Severity.WARNING)
+        return new
 
     def _report_all(
         self, found: SectionValues, conflicts: Iterable[Conflict], severity: Severity = Severity.ERROR
@@ -222,7 +235,10 @@ def _lines(sections: Sequence[ini.IniSection]) -> Lines:
     lines: dict[tuple[str, str | None], int] = {}
     for section in sections:
         lines[section.header, None] = section.line
-        lines.update({(section.header, key): entry.line for key, entry in section.entries.items()})
+        for key, entry in section.entries.items():
+            lines[section.header, key] = entry.line
+            if key in RENAMED:
+                lines.setdefault((section.header, RENAMED[key]), entry.line)
     return MappingProxyType(lines)
 
 

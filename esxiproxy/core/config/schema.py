@@ -40,11 +40,12 @@ KEYS = (
         "container's quota among that",
     ),
     Key(
-        "upgrade_timeout",
+        "worker_shutdown_timeout",
         PROXY,
         DURATION_OR_OFF,
         "off",
         "with several workers: how long consoles of the old ones go on after a reload",
+        old_name="upgrade_timeout",
     ),
     Key(
         "state",
@@ -54,7 +55,14 @@ KEYS = (
         "where slots and sessions are kept: `memory:` for one process, a database file for several of one "
         "machine; several workers have one by themselves",
     ),
-    Key("beside", PROXY, NAMES, None, "plugins that run beside the proxy, separated by commas"),
+    Key(
+        "services",
+        PROXY,
+        NAMES,
+        None,
+        "plugins that run beside the proxy, separated by commas",
+        old_name="beside",
+    ),
     Key(
         "manhole",
         PROXY,
@@ -222,6 +230,9 @@ KEYS = (
 LIMITS = frozenset(field.name for field in fields(SessionLimits))
 QUOTAS = frozenset(field.name for field in fields(ConnectionLimits))
 """The keys that are limits of one session, and limits on their number."""
+
+RENAMED = {key.old_name: key.name for key in KEYS if key.old_name}
+"""The new name of each key by its old one, which works for one version."""
 
 
 def keys_of(kind: SectionKind) -> dict[str, Key]:

@@ -37,7 +37,7 @@ class ConnectionLimits:
         connections that the listener has accepted and that are not yet open, refused or served.
     ``session_rate``, ``session_burst``
         new consoles a second from one client network at the listener, and how many of them at once.
-    ``queue``
+    ``queue_timeout``
         seconds that a client waits for a slot before it is refused.
     """
 
@@ -51,7 +51,7 @@ class ConnectionLimits:
     max_handshakes: int | None = 1000
     session_rate: float | None = None
     session_burst: int = 20
-    queue: float | None = None
+    queue_timeout: float | None = None
 
     def overridden_by(self, overrides: Mapping[str, Any]) -> ConnectionLimits:
         """These quotas with the given ones (field name to value) in their place."""

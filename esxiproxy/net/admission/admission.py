@@ -124,7 +124,7 @@ class Admission:
             raise OutOfDescriptors("no file descriptor left for one more session")
         self._taken[session.id] = ()
         self._dials.add(session.id)
-        await self._take_for(session, limits.on_arrival(session.request, session.kind), limits.queue)
+        await self._take_for(session, limits.on_arrival(session.request, session.kind), limits.queue_timeout)
 
     async def take_decision_slots(
         self, session: Session, console: str | None, limits: ConnectionLimits
@@ -135,7 +135,7 @@ class Admission:
         """
         assert session.principal is not None
         claims = limits.on_decision(session.principal.name, console, session.kind)
-        await self._take_for(session, claims, limits.queue)
+        await self._take_for(session, claims, limits.queue_timeout)
 
     async def take_connection_slot(
         self, session: Session | None, upstream: Upstream, limits: ConnectionLimits
@@ -152,7 +152,7 @@ class Admission:
         name = f"{self._state.instance_id} connection {self._connections}"
         claims = limits.on_dial(upstream, request)
         names = tuple(claim.name for claim in claims)
-        queue = limits.queue or (_CLOSE_TIMEOUT if self._idle.has(names) else None)
+        queue = limits.queue_timeout or (_CLOSE_TIMEOUT if self._idle.has(names) else None)
         last = request is not None
         await self._take(name, claims, queue, lambda full: self._idle.close_one(full.name), last)
 

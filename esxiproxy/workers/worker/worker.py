@@ -58,7 +58,7 @@ class Worker(MultiService):
             config,
             state=Path(worker.state),
             # Several instances of a service may conflict, so only the first worker runs them.
-            beside=config.beside if worker.number == 0 else (),
+            services=config.services if worker.number == 0 else (),
             warnings=(),  # the master logs them once
         )
         self._proxy = ProxyService(own, reactor, inherited=self._sockets)
