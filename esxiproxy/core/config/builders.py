@@ -1,56 +1,21 @@
-"""What one section gives, and the listener, the upstream or the limits that come of it."""
+"""Functions that build a listener, an upstream or limits from the values of a section."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from esxiproxy.core.config.access_log import AccessLogConfig
-from esxiproxy.core.config.ini import IniSection
-from esxiproxy.core.config.key import SectionKind
 from esxiproxy.core.config.model import Listener, ListenerTLS, Manhole
-from esxiproxy.core.config.schema import LIMITS, QUOTAS, keys_of
+from esxiproxy.core.config.schema import LIMITS, QUOTAS
+from esxiproxy.core.config.section import SectionValues
 from esxiproxy.core.http.forwarded import TrustedProxies
 from esxiproxy.core.keepalive import PROFILES
 from esxiproxy.core.routing import Upstream
 from esxiproxy.core.session.connection_limits import ConnectionLimits
 from esxiproxy.core.session_limits import SessionLimits
-
-
-@dataclass(frozen=True, slots=True)
-class SectionValues:
-    """A section of a known kind, with the values that could be read.
-
-    ``present`` has every key that somebody meant to write, those with bad values and misspelt ones included:
-    nobody should call them missing.
-    """
-
-    section: IniSection
-    kind: SectionKind
-    values: Mapping[str, Any]
-    present: frozenset[str]
-
-    @property
-    def name(self) -> str:
-        return self.section.name
-
-    def has(self, key: str) -> bool:
-        """Whether the key is there under its own name, whatever its value."""
-        return key in self.section.entries
-
-    def is_invalid(self, key: str) -> bool:
-        """Whether the key is there, with a value that nobody can read."""
-        return key in self.present and key not in self.values
-
-    def __getitem__(self, key: str) -> Any:
-        """The key's value, or its default; None if it has none."""
-        if key in self.values:
-            return self.values[key]
-        known = keys_of(self.kind)[key]
-        return None if known.default is None else known.type.parse(known.default, Path())
 
 
 def limits_of(given: SectionValues) -> Mapping[str, Any]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 
-from esxiproxy.core.config.builders import SectionValues
 from esxiproxy.core.config.listen_address import IP, ListenAddress
+from esxiproxy.core.config.section import SectionValues
 from esxiproxy.core.routing import TLSProfile, Verify
 from esxiproxy.core.session.connection_limits import ConnectionLimits
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from difflib import get_close_matches
 from os import PathLike, fspath
 from pathlib import Path
@@ -11,8 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from esxiproxy.core.config import ini
-from esxiproxy.core.config.access_log import AccessLogConfig, SessionLogFilter
-from esxiproxy.core.config.builders import SectionValues, listener_of, proxy_of, quotas_of, upstream_of
+from esxiproxy.core.config.builders import listener_of, proxy_of, quotas_of, upstream_of
 from esxiproxy.core.config.consistency import (
     Conflict,
     address_conflicts,
@@ -26,8 +25,9 @@ from esxiproxy.core.config.consistency import (
 )
 from esxiproxy.core.config.errors import BadValue, ConfigError, Problem, Severity, in_order
 from esxiproxy.core.config.key import SectionKind
-from esxiproxy.core.config.model import Http, Listener, ListenerTLS, Manhole, TLSVersion
+from esxiproxy.core.config.model import Config, Http, Lines, Listener, ListenerTLS, TLSVersion
 from esxiproxy.core.config.schema import KEYS, RENAMED, keys_of
+from esxiproxy.core.config.section import SectionValues
 from esxiproxy.core.config.values import name
 from esxiproxy.core.routing import Upstream
 from esxiproxy.core.session.connection_limits import ConnectionLimits
@@ -48,49 +48,6 @@ __all__ = [
 ]
 
 _LARGEST_FILE = 16 << 20
-
-Lines = Mapping[tuple[str, str | None], int]
-"""Line numbers by section header and key."""
-
-
-@dataclass(frozen=True, slots=True)
-class Config:
-    """A whole configuration.
-
-    ``source`` is as it was given; all other paths are absolute, so that a daemon may change its folder.
-    ``services`` names the plugins that run beside the proxy.  ``workers`` is a number of processes; ``state``
-    the database that they share, None for the memory of one.  ``worker_shutdown_timeout`` is in
-    seconds.  ``lines``
-    has the line of each key, and of each header under the key None; ``content`` is all that was read;
-    ``warnings`` are the problems with which it can be used all the same.
-    """
-
-    source: Path
-    listeners: tuple[Listener, ...]
-    upstreams: Mapping[str, Upstream]
-    limits: SessionLimits = field(default_factory=SessionLimits)
-    services: tuple[str, ...] = ()
-    manhole: Manhole | None = None
-    access_log: AccessLogConfig | None = None
-    session_log: SessionLogFilter = SessionLogFilter.ALL
-    quotas: ConnectionLimits = field(default_factory=ConnectionLimits)
-    workers: int = 1
-    worker_shutdown_timeout: float | None = None
-    state: Path | None = None
-    lines: Lines = field(default_factory=lambda: MappingProxyType({}), repr=False, compare=False)
-    content: bytes = field(default=b"", repr=False, compare=False)
-    warnings: tuple[Problem, ...] = field(default=(), repr=False, compare=False)
-
-    def problem(
-        self, section: str, key: str | None, text: str, severity: Severity = Severity.ERROR
-    ) -> Problem:
-        """What somebody else found wrong with a key, as ``load`` would report it.
-
-        ``section`` is the header without its brackets.  A key that is left to its default has the line of the
-        header, and so has everything in a configuration that was in no file: line 1.
-        """
-        line = self.lines.get((section, key)) or self.lines.get((section, None)) or 1
-        return Problem(str(self.source), line, section, key, text, severity)
 
 
 def load(path: str | PathLike[str], content: bytes | None = None) -> Config:

@@ -1,14 +1,19 @@
-"""What a configuration says of a listener."""
+"""The values of a configuration file: listeners, upstreams, limits and services."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from types import MappingProxyType
 
+from esxiproxy.core.config.access_log import AccessLogConfig, SessionLogFilter
+from esxiproxy.core.config.errors import Problem, Severity
 from esxiproxy.core.http.forwarded import TrustedProxies
 from esxiproxy.core.http.policy import Http as Http
 from esxiproxy.core.http.policy import ListenerPolicy as ListenerPolicy
+from esxiproxy.core.routing import Upstream
 from esxiproxy.core.session.connection_limits import ConnectionLimits
 from esxiproxy.core.session_limits import SessionLimits
 
@@ -76,3 +81,47 @@ class Listener:
     def edge(self) -> ListenerPolicy:
         """What the listener lets in."""
         return ListenerPolicy(self.http, self.paths, self.trusted_proxies, self.proxy_protocol, self.health)
+
+
+Lines = Mapping[tuple[str, str | None], int]
+"""Line numbers by section header and key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A whole configuration.
+
+    ``source`` is as it was given; all other paths are absolute, so that a daemon may change its folder.
+    ``services`` names the plugins that run beside the proxy.  ``workers`` is a number of processes; ``state``
+    the database that they share, None for the memory of one.  ``worker_shutdown_timeout`` is in
+    seconds.  ``lines``
+    has the line of each key, and of each header under the key None; ``content`` is all that was read;
+    ``warnings`` are the problems with which it can be used all the same.
+    """
+
+    source: Path
+    listeners: tuple[Listener, ...]
+    upstreams: Mapping[str, Upstream]
+    limits: SessionLimits = field(default_factory=SessionLimits)
+    services: tuple[str, ...] = ()
+    manhole: Manhole | None = None
+    access_log: AccessLogConfig | None = None
+    session_log: SessionLogFilter = SessionLogFilter.ALL
+    quotas: ConnectionLimits = field(default_factory=ConnectionLimits)
+    workers: int = 1
+    worker_shutdown_timeout: float | None = None
+    state: Path | None = None
+    lines: Lines = field(default_factory=lambda: MappingProxyType({}), repr=False, compare=False)
+    content: bytes = field(default=b"", repr=False, compare=False)
+    warnings: tuple[Problem, ...] = field(default=(), repr=False, compare=False)
+
+    def problem(
+        self, section: str, key: str | None, text: str, severity: Severity = Severity.ERROR
+    ) -> Problem:
+        """What somebody else found wrong with a key, as ``load`` would report it.
+
+        ``section`` is the header without its brackets.  A key that is left to its default has the line of the
+        header, and so has everything in a configuration that was in no file: line 1.
+        """
+        line = self.lines.get((section, key)) or self.lines.get((section, None)) or 1
+        return Problem(str(self.source), line, section, key, text, severity)
