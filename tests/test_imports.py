@@ -136,10 +136,15 @@ def test_no_module_imports_itself_by_way_of_others():
     assert not graph, f"a circle among {sorted(graph)}"
 
 
+TABLES = {"core/config/schema.py"}
+"""Files that hold a table and nothing else."""
+
+
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_a_file_is_one_noun_that_reads_in_one_sitting(path):
     assert not BANNED & set(path.stem.split("_")), path
-    assert len(path.read_text().splitlines()) <= 400, f"{path} is too long for one sitting"
+    if path.relative_to(PACKAGE).as_posix() not in TABLES:
+        assert len(path.read_text().splitlines()) <= 400, f"{path} is too long for one sitting"
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))

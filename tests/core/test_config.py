@@ -273,7 +273,7 @@ def test_the_reference_has_a_row_for_every_key():
     lines = reference().splitlines()
     assert [line.split(" | ")[0] for line in lines[2:]] == [f"| `{key.name}`" for key in KEYS]
     assert {line.count("|") for line in lines} == {6}
-    assert "| `close_timeout` | `[proxy]`, `[listener]`, `[upstream]` | duration | `5s` |" in reference()
+    assert "| `close_timeout` | duration | `5s` | `[proxy]`, `[listener]`, `[upstream]` |" in reference()
 
 
 def test_an_upstream_has_the_limits_that_are_its_own():

@@ -1,1 +1,1 @@
-"""The configuration file: schema, parser, checks, and the values that come of it."""
+"""The configuration file: its schema, its parser, its checks and its values."""

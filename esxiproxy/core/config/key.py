@@ -1,4 +1,4 @@
-"""What a key of the configuration is: its sections, its type, its default and its meaning."""
+"""The definition of a configuration key: its sections, type, default and meaning."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from esxiproxy.core.config import quantities, values
 
 
 class SectionKind(Enum):
-    """The kinds of sections; the value is a header's first word."""
+    """A kind of section.  The value is the first word of the section's header."""
 
     PROXY = "proxy"
     LISTENER = "listener"
@@ -21,15 +21,16 @@ class SectionKind(Enum):
 
     @property
     def header(self) -> str:
-        """The header as a reader has to write it."""
+        """The header of such a section, with its brackets."""
         return "[proxy]" if self is SectionKind.PROXY else f"[{self.value} NAME]"
 
 
 @dataclass(frozen=True, slots=True)
 class Type:
-    """What a value can be: its name for people, and what reads a text in a file of that folder.
+    """The type of a key's value.
 
-    ``parse`` raises :class:`~esxiproxy.core.config.errors.BadValue`.
+    ``name`` is its name in the documentation.  ``parse`` takes the text of a value and the folder of the
+    configuration file, and returns the value or raises :class:`~esxiproxy.core.config.errors.BadValue`.
     """
 
     name: str
@@ -54,20 +55,23 @@ class Key:
 
 
 def plain(name: str, parse: Callable[[str], Any]) -> Type:
-    """A type whose values have nothing to do with the folder."""
+    """Return a type whose values do not depend on the folder of the configuration file."""
     return Type(name, lambda text, _folder: parse(text))
 
 
 def choice(words: type[Enum]) -> Type:
+    """Return the type of a key that has one of the values of an enum."""
     *others, last = (f"`{word.value}`" for word in words)
     return plain(f"{', '.join(others)} or {last}", values.choice(words))
 
 
 def pem_file(name: str, block: str) -> Type:
+    """Return the type of a PEM file that has a block of this kind."""
     return Type(name, partial(values.pem, block=block))
 
 
 def path(name: str) -> Type:
+    """Return the type of a path, which is relative to the folder of the configuration file."""
     return Type(name, lambda text, folder: folder / text)
 
 

@@ -1,4 +1,4 @@
-"""The reference of the configuration, as the README has it."""
+"""The Markdown table of all configuration keys."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from esxiproxy.core.config.schema import KEYS
 
 
 def reference() -> str:
-    """A Markdown table of every key: section, type, default and meaning."""
-    rows = [("key", "section", "type", "default", "meaning"), ("---",) * 5, *map(_row, KEYS)]
+    """Return a Markdown table of every key: type, default, sections and meaning."""
+    rows = [("key", "type", "default", "section", "meaning"), ("---",) * 5, *map(_row, KEYS)]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def _row(key: Key) -> tuple[str, ...]:
     sections = ", ".join(f"`[{section.value}]`" for section in key.sections)
     default = "required" if key.required else f"`{key.default}`" if key.default else ""
-    return f"`{key.name}`", sections, key.type.name, default, key.meaning
+    return f"`{key.name}`", key.type.name, default, sections, key.meaning
 
 
 def inserted(text: str) -> str:
-    """The text with the table between its markers."""
+    """Return the text with the table between its markers.  Raise ValueError when a marker is missing."""
     before, begin, rest = text.partition("<!-- reference -->\n")
     _, end, after = rest.partition("<!-- /reference -->")
     if not end:
@@ -32,7 +32,7 @@ def inserted(text: str) -> str:
 
 
 def _main(files: Sequence[str]) -> None:
-    """``python -m esxiproxy.core.config.reference README.md`` writes it there; without a file, print it."""
+    """Write the table into each file between its markers, or print it when no file is given."""
     for file in map(Path, files):
         file.write_text(inserted(file.read_text(encoding="utf-8")), encoding="utf-8")
     if not files:

@@ -1,4 +1,4 @@
-"""Every key of the configuration: the one table that the check, the reference and ``conf/`` come from."""
+"""The table of every configuration key: sections, type, default and meaning."""
 
 from __future__ import annotations
 
@@ -43,15 +43,16 @@ KEYS = (
         PROXY,
         plain("number or `auto`", quantities.workers),
         "1",
-        "processes that share the listeners; `auto` is one for each CPU that the process may use, a "
-        "container's quota among that",
+        "Number of processes that share the listeners. `auto` starts one for each CPU that the process "
+        "may use, the CPU quota of its container included.",
     ),
     Key(
         "worker_shutdown_timeout",
         PROXY,
         DURATION_OR_OFF,
         "off",
-        "with several workers: how long consoles of the old ones go on after a reload",
+        "With several workers: time after a reload until the consoles of the old workers are closed. "
+        "`off` waits for their last console.",
         old_name="upgrade_timeout",
     ),
     Key(
@@ -59,15 +60,15 @@ KEYS = (
         PROXY,
         Type("`memory:` or `sqlite:PATH`", values.state),
         "memory:",
-        "where slots and sessions are kept: `memory:` for one process, a database file for several of one "
-        "machine; several workers have one by themselves",
+        "Where slots and sessions are stored. `memory:` serves one process. A database file may be shared"
+        " by several processes of one machine; several workers create one themselves.",
     ),
     Key(
         "services",
         PROXY,
         NAMES,
         None,
-        "plugins that run beside the proxy, separated by commas",
+        "Plugins that run in the proxy's process next to the proxy, separated by commas.",
         old_name="beside",
     ),
     Key(
@@ -75,159 +76,215 @@ KEYS = (
         PROXY,
         Type("address", manhole_address),
         None,
-        "where operators may look inside by SSH: `2222`, which is on 127.0.0.1, or as in `listen`",
+        "Address of the operator shell (SSH). `2222` is that port on 127.0.0.1; other addresses as in "
+        "`listen`.",
     ),
-    Key("manhole_keys", PROXY, path("file"), None, "their keys, an `authorized_keys` file; for `manhole`"),
-    Key("manhole_host_key", PROXY, path("file"), None, "its own; made there at the first start"),
+    Key(
+        "manhole_keys",
+        PROXY,
+        path("file"),
+        None,
+        "An `authorized_keys` file with the operators' SSH keys. Required by `manhole`.",
+    ),
+    Key(
+        "manhole_host_key",
+        PROXY,
+        path("file"),
+        None,
+        "File of the SSH host key. It is created at the first start.",
+    ),
     Key(
         "access_log",
         PROXY,
         Type("file, `stdout`, `syslog`, `journald` or `off`", access_log),
         "off",
-        "a line for each console and HTTP request; a file is reopened on SIGUSR1",
+        "Destination of the access log, which has one line for each console and HTTP request. A file is "
+        "reopened on SIGUSR1.",
     ),
     Key(
         "access_log_format",
         PROXY,
         choice(AccessLogFormat),
         "json",
-        "JSON objects, or what Apache and nginx call combined",
+        "Format of a line of the access log: a JSON object, or the `combined` format of Apache and nginx.",
     ),
     Key(
         "session_log",
         PROXY,
         choice(SessionLogFilter),
         "all",
-        "which sessions have a line in twistd's own log when they end: `all`, or those with an error",
+        "Sessions that write a line to twistd's own log when they end: `all` of them, or those that failed.",
     ),
-    Key("head_timeout", PROXY + LISTENER, DURATION, "10s", "the time for a whole request head to arrive"),
-    Key("tls_handshake_timeout", PROXY + LISTENER, DURATION, "10s", "the time for a client's TLS handshake"),
+    Key("head_timeout", PROXY + LISTENER, DURATION, "10s", "Time for a client to send a whole request head."),
+    Key(
+        "tls_handshake_timeout",
+        PROXY + LISTENER,
+        DURATION,
+        "10s",
+        "Time for a client to complete its TLS handshake.",
+    ),
     Key(
         "decision_timeout",
         PROXY + LISTENER,
         DURATION,
         "10s",
-        "the time for the authenticator to answer, and for the router",
+        "Time for the authenticator to answer, and again for the router.",
     ),
     Key(
         "keepalive_timeout",
         PROXY + LISTENER,
         DURATION,
         "60s",
-        "the longest pause between two plain HTTP requests",
+        "HTTP: time after which an idle client connection is closed between two requests.",
     ),
-    Key("connect_timeout", EVERYWHERE, DURATION, "5s", "the time for the TCP connection to the upstream"),
+    Key("connect_timeout", EVERYWHERE, DURATION, "5s", "Time for the TCP connection to the upstream."),
     Key(
         "upstream_handshake_timeout",
         EVERYWHERE,
         DURATION,
         "10s",
-        "the time for the whole way to the upstream's 101: name, TCP, TLS and opening handshake",
+        "Time until the upstream's 101: name look-up, TCP, TLS and opening handshake together.",
     ),
     Key(
         "keepalive",
         EVERYWHERE,
         choice(Profile),
         "console",
-        "`console`: pings and TCP keepalive; `lan`: TCP keepalive alone; `off`: neither; "
-        "of the next four keys, those that are set go first",
+        "Profile for the next four keys: `console` sets pings and TCP keepalive, `lan` TCP keepalive "
+        "only, `off` neither. A key that is set overrides the profile.",
     ),
-    Key("ping_interval", EVERYWHERE, DURATION_OR_OFF, "25s", "how often a client is pinged"),
-    Key("ping_timeout", EVERYWHERE, DURATION, "20s", "the time for a pinged peer to send anything"),
+    Key("ping_interval", EVERYWHERE, DURATION_OR_OFF, "25s", "Time between two pings to the client."),
+    Key("ping_timeout", EVERYWHERE, DURATION, "20s", "Time for a peer to send any byte after a ping."),
     Key(
         "upstream_ping_interval",
         EVERYWHERE,
         DURATION_OR_OFF,
         "off",
-        "how often the upstream is pinged; ESXi's console seems not to answer",
+        "Time between two pings to the upstream. ESXi's console does not seem to answer them.",
     ),
     Key(
         "tcp_keepalive",
         EVERYWHERE,
         DURATION_OR_OFF,
         "60s",
-        "the time for TCP to find out that a peer is gone",
+        "Time within which TCP keepalive detects a dead peer.",
     ),
-    Key("idle_timeout", EVERYWHERE, DURATION_OR_OFF, "off", "the silence that ends a session"),
-    Key("max_lifetime", EVERYWHERE, DURATION_OR_OFF, "off", "the age at which a session ends in any case"),
-    Key("stall_timeout", EVERYWHERE, DURATION, "60s", "how long a side may take nothing of its bytes"),
-    Key("close_timeout", EVERYWHERE, DURATION, "5s", "the time for both sides to close"),
-    Key("drain_timeout", PROXY, DURATION, "30s", "how long sessions may go on when the proxy is shut down"),
-    Key("max_frame", EVERYWHERE, SIZE_OR_OFF, "off", "the largest frame that is let through"),
-    Key("response_timeout", EVERYWHERE, DURATION, "60s", "HTTP: how long an answer may be silent"),
-    Key("max_body", PROXY + LISTENER, SIZE_OR_OFF, "off", "HTTP: the largest body of a request"),
+    Key(
+        "idle_timeout",
+        EVERYWHERE,
+        DURATION_OR_OFF,
+        "off",
+        "Close a session after this time without a data frame.",
+    ),
+    Key("max_lifetime", EVERYWHERE, DURATION_OR_OFF, "off", "Close a session at this age."),
+    Key(
+        "stall_timeout",
+        EVERYWHERE,
+        DURATION,
+        "60s",
+        "Close a session when a peer has accepted no data for this time.",
+    ),
+    Key(
+        "close_timeout", EVERYWHERE, DURATION, "5s", "Time for both peers to complete the closing handshake."
+    ),
+    Key(
+        "drain_timeout",
+        PROXY,
+        DURATION,
+        "30s",
+        "Time after the start of a shutdown until the remaining sessions are closed.",
+    ),
+    Key("max_frame", EVERYWHERE, SIZE_OR_OFF, "off", "Maximum payload of a WebSocket frame."),
+    Key(
+        "response_timeout",
+        EVERYWHERE,
+        DURATION,
+        "60s",
+        "HTTP: time for the upstream to send the next part of a response.",
+    ),
+    Key("max_body", PROXY + LISTENER, SIZE_OR_OFF, "off", "HTTP: maximum size of a request body."),
     Key(
         "min_body_rate",
         PROXY + LISTENER,
         SIZE_OR_OFF,
         "500",
-        "HTTP: bytes a second, at least, of a request's body",
+        "HTTP: minimum rate of a request body, in bytes per second.",
     ),
-    Key("max_sessions", PROXY + LISTENER, COUNT_OR_OFF, "off", "consoles at one listener"),
+    Key("max_sessions", PROXY + LISTENER, COUNT_OR_OFF, "off", "Maximum number of consoles at one listener."),
     Key(
         "max_sessions_per_client",
         PROXY + LISTENER,
         COUNT_OR_OFF,
         "off",
-        "consoles from one client: an IPv4 address or an IPv6 /64",
+        "Maximum number of consoles of one client at one listener. A client is an IPv4 address or an IPv6"
+        " /64.",
     ),
     Key(
         "max_sessions_per_principal",
         EVERYWHERE,
         COUNT_OR_OFF,
         "off",
-        "consoles of one principal; `anonymous` has no such limit",
+        "Maximum number of consoles of one principal. The principal `anonymous` has no such limit.",
     ),
     Key(
         "max_sessions_per_console",
         EVERYWHERE,
         COUNT_OR_OFF,
         "20",
-        "sessions to one console, where the router names it",
+        "Maximum number of sessions to one console, if the router names the console.",
     ),
     Key(
         "max_connections",
         EVERYWHERE,
         COUNT_OR_OFF,
         "64",
-        "connections to one upstream host, HTTP among them; ESXi itself takes 128",
+        "Maximum number of connections to one upstream host, for consoles and plain HTTP together. ESXi "
+        "itself accepts 128.",
     ),
     Key(
         "max_http_connections",
         EVERYWHERE,
         COUNT_HALF_OR_OFF,
         "half",
-        "HTTP: how many of these plain HTTP may have, idle ones among them; `half` is half of "
-        "`max_connections`, which also switches it off",
+        "HTTP: maximum number of connections out of `max_connections` for plain HTTP, idle ones included."
+        " `half` is half of `max_connections`; `max_connections = off` disables this limit.",
     ),
     Key(
         "max_http_connections_per_client",
         PROXY + LISTENER,
         COUNT_OR_OFF,
         "32",
-        "HTTP: upstream connections for the requests of one client; off with `max_connections = off`",
+        "HTTP: maximum number of upstream connections for the requests of one client at one listener. "
+        "`max_connections = off` disables this limit.",
     ),
     Key(
         "max_handshakes",
         PROXY + LISTENER,
         COUNT_OR_OFF,
         "1000",
-        "clients in the opening handshake at one listener; each of several workers has its part of them",
+        "Maximum number of client connections in the opening handshake at one listener, health checks "
+        "included. It is divided among the workers.",
     ),
     Key(
         "session_rate",
         PROXY + LISTENER,
         RATE_OR_OFF,
         "off",
-        "new consoles a second from one client at one listener",
+        "New consoles per second of one client at one listener.",
     ),
-    Key("session_burst", PROXY + LISTENER, COUNT, "20", "how many of these at once"),
+    Key(
+        "session_burst",
+        PROXY + LISTENER,
+        COUNT,
+        "20",
+        "Number of consoles that a client may open at once before `session_rate` applies.",
+    ),
     Key(
         "queue_timeout",
         EVERYWHERE,
         DURATION_OR_OFF,
         "off",
-        "how long a client waits for a slot before the 503",
+        "Time that a client waits for a slot before it is refused with 503.",
         old_name="queue",
     ),
     Key(
@@ -235,8 +292,9 @@ KEYS = (
         LISTENER,
         Type("address", listen_address),
         None,
-        "where to listen: `0.0.0.0:82`, `:82` (every IPv4 address), `[::]:82` (every IPv6 address, and IPv4 "
-        "too), `127.0.0.1:0` (any free port), `unix:/run/esxiproxy.sock` or a Twisted endpoint string",
+        "Address to listen on: `0.0.0.0:82`, `:82` (every IPv4 address), `[::]:82` (every IPv6 and IPv4 "
+        "address), `127.0.0.1:0` (any free port), `unix:/run/esxiproxy.sock` or a Twisted endpoint "
+        "string.",
         required=True,
     ),
     Key(
@@ -244,67 +302,80 @@ KEYS = (
         LISTENER,
         CERTIFICATES,
         None,
-        "the listener's certificate, then its chain; it speaks TLS",
+        "The listener's certificate, followed by its chain. The listener then speaks TLS.",
     ),
-    Key("private_key", LISTENER, PRIVATE_KEY, None, "the certificate's key, without a passphrase"),
-    Key("tls_minimum", LISTENER, choice(TLSVersion), "1.2", "the oldest TLS version that clients may speak"),
+    Key(
+        "private_key",
+        LISTENER,
+        PRIVATE_KEY,
+        None,
+        "The private key of the certificate, without a passphrase.",
+    ),
+    Key("tls_minimum", LISTENER, choice(TLSVersion), "1.2", "Oldest TLS version that clients may use."),
     Key(
         "client_ca",
         LISTENER,
         CERTIFICATES,
         None,
-        "authorities of client certificates; every client needs one",
+        "Authorities of client certificates. Every client then needs a certificate.",
     ),
     Key(
-        "upstream", LISTENER, NAME, None, "where everything goes: the NAME of an upstream; `static` needs it"
+        "upstream",
+        LISTENER,
+        NAME,
+        None,
+        "NAME of the upstream that the router `static` sends everything to. Required by `static`.",
     ),
-    Key("router", LISTENER, NAME, "static", "the plugin that says where a session goes"),
-    Key("authenticator", LISTENER, NAME, "anonymous", "the plugin that says who a client is"),
+    Key("router", LISTENER, NAME, "static", "Plugin that chooses the upstream of a session."),
+    Key("authenticator", LISTENER, NAME, "anonymous", "Plugin that identifies the client."),
     Key(
         "http",
         LISTENER,
         choice(Http),
         "refuse",
-        "requests that are no WebSocket: `refuse` answers 426, `forward` passes them to the upstream",
+        "Treatment of requests that are no WebSocket: `refuse` answers 426, `forward` passes them to the "
+        "upstream.",
     ),
     Key(
         "paths",
         LISTENER,
         plain("path prefixes", values.paths),
         None,
-        "what is served, WebSocket and HTTP alike, separated by commas, as in `/ticket/, /ui/`; without it "
-        "everything is, with it all else is a 404",
+        "Path prefixes that are served, for WebSocket and HTTP, separated by commas, as in `/ticket/, "
+        "/ui/`. Other paths are answered with 404. Without this key every path is served.",
     ),
     Key(
         "health",
         LISTENER,
         plain("path", values.health),
         None,
-        "the path of a load balancer's readiness check, as in `/readyz`: 200 while new consoles are taken, "
-        "503 in a drain, for everybody, before `paths` and `http`, in no log; not for a liveness probe",
+        "Path of a load balancer's readiness check, as in `/readyz`. It answers 200 while new consoles "
+        "are accepted and 503 during a drain. It applies before `paths` and `http`, to every client, and "
+        "no request is logged. It is not a liveness check.",
     ),
     Key(
         "trusted_proxies",
         LISTENER,
         plain("networks", values.trust),
         None,
-        "whose X-Forwarded-* or Forwarded fields are believed, separated by commas, as in "
-        "`10.0.0.0/8, 2001:db8::1, unix`; with `proxy_protocol`, who may connect",
+        "Networks of proxies whose X-Forwarded-* or Forwarded fields are accepted, separated by commas, "
+        "as in `10.0.0.0/8, 2001:db8::1, unix`. With `proxy_protocol`, only these may connect.",
     ),
     Key(
         "proxy_protocol",
         LISTENER,
         plain("`yes` or `no`", values.yes_or_no),
         "no",
-        "whether every connection begins with a PROXY header, version 1 or 2, that names the client; "
-        "`esxiproxy check` warns when `trusted_proxies` does not say whose is believed",
+        "Whether every connection begins with a PROXY header, version 1 or 2, that names the client. "
+        "`esxiproxy check` warns if `trusted_proxies` does not restrict who may send it.",
     ),
     Key(
         "url",
         UPSTREAM,
         plain("URL", upstream_url),
         None,
-        "`ws://HOST[:PORT]` or `wss://HOST[:PORT]`; the path is the client's",
+        "Address of the upstream, `ws://HOST[:PORT]` or `wss://HOST[:PORT]`. The path of a request is the"
+        " client's.",
         required=True,
     ),
     Key(
@@ -312,65 +383,78 @@ KEYS = (
         UPSTREAM,
         choice(Verify),
         "system",
-        "how a wss upstream shows who it is: by a chain to the machine's authorities, by one to those of "
-        "`ca`, by its certificate's thumbprint, or not at all",
+        "How the certificate of a wss upstream is verified: `system` by the machine's authorities, `ca` "
+        "by those of the key `ca`, `pin` by its thumbprint, `none` not at all.",
     ),
     Key(
         "pin",
         UPSTREAM,
         plain("thumbprints", values.pins),
         None,
-        "`sha256:HEX` or `sha1:HEX`, several separated by commas; for `verify = pin`",
+        "Thumbprints of accepted certificates, `sha256:HEX` or `sha1:HEX`, separated by commas. Required "
+        "by `verify = pin`.",
     ),
-    Key("ca", UPSTREAM, CERTIFICATES, None, "the authorities that may sign the upstream; for `verify = ca`"),
+    Key(
+        "ca",
+        UPSTREAM,
+        CERTIFICATES,
+        None,
+        "Authorities that may sign the upstream's certificate. Required by `verify = ca`.",
+    ),
     Key(
         "tls_profile",
         UPSTREAM,
         choice(TLSProfile),
         "intermediate",
-        "the TLS that a wss upstream may speak: `intermediate` is 1.2 and 1.3 with ECDHE; `old` adds 1.0 and "
-        "1.1, key exchange by RSA and DHE, and hosts without secure renegotiation; `verify` stays as strict",
+        "TLS that a wss upstream may use. `intermediate` is TLS 1.2 and 1.3 with ECDHE. `old` adds TLS "
+        "1.0 and 1.1, key exchange by RSA and DHE, and hosts without secure renegotiation. `verify` is "
+        "equally strict with both.",
     ),
     Key(
         "host",
         UPSTREAM,
         plain("`upstream`, `client` or a name", values.host_field),
         "upstream",
-        "the Host field that is sent: the upstream's own name, the client's, or this one",
+        "Host field sent to the upstream: the upstream's own name, the client's Host, or this value.",
     ),
     Key(
         "origin",
         UPSTREAM,
         plain("`upstream`, `client`, `none` or a value", values.origin_field),
         "upstream",
-        "the Origin field that is sent, if the client sends one: `upstream` turns our own origin into the "
-        "upstream's and passes a foreign one as it is, `client` passes all, `none` drops all; a value "
-        "replaces our own, and in an opening handshake every origin, foreign ones too",
+        "Origin field sent to the upstream, if the client sends one. `upstream` replaces the proxy's own "
+        "origin by the upstream's and passes a foreign one unchanged. `client` passes every origin, "
+        "`none` drops it. A value replaces the proxy's own origin, and in an opening handshake every "
+        "origin. A front proxy that ends TLS has to be in `trusted_proxies`, or the browser's origin "
+        "counts as foreign.",
     ),
     Key(
         "subprotocol",
         UPSTREAM,
         choice(Subprotocol),
         "bridge",
-        "for a client that offers none: `bridge` offers `binary` in its place, `pass` offers none",
+        "For a client that offers no subprotocol: `bridge` offers `binary` to the upstream, `pass` offers"
+        " none.",
     ),
     Key(
         "send_proxy_protocol",
         UPSTREAM,
         plain("`off`, `v1` or `v2`", values.proxy_version_or_off),
         "off",
-        "the PROXY header that a connection begins with, before TLS; ESXi itself does not understand it",
+        "PROXY header sent at the start of each upstream connection, before TLS. ESXi itself does not "
+        "accept one.",
     ),
 )
 
 LIMITS = frozenset(field.name for field in fields(SessionLimits))
+"""The keys of :class:`SessionLimits`."""
 QUOTAS = frozenset(field.name for field in fields(ConnectionLimits))
-"""The keys that are limits of one session, and limits on their number."""
+"""The keys of :class:`ConnectionLimits`."""
 
 RENAMED = {key.old_name: key.name for key in KEYS if key.old_name}
 """The new name of each key by its old one, which works for one version."""
 
 
 def keys_of(kind: SectionKind) -> dict[str, Key]:
-    """The keys of a section, by name."""
+    """Return the keys that a section of this kind may have, by name."""
     return {key.name: key for key in KEYS if kind in key.sections}
