@@ -1,1 +1,1 @@
-"""What is decided without a network: values, rules and state machines; no Twisted in here."""
+"""Values, rules and state machines without I/O.  Nothing in this package imports Twisted."""

@@ -1,7 +1,8 @@
-"""The ways in which a session can fail: one class each, with the answer that goes with it.
+"""The errors that end a session: one class for each way in which a session can fail.
 
-The table is RFC 9209's (Proxy-Status) on the HTTP side and RFC 6455 section 7.4's (close codes) on the
-WebSocket side.  A failure's class name is its name in the log, in a record and in the metrics.
+A class has the HTTP status (with the error type of RFC 9209, Proxy-Status) for a failure before the 101, and
+the close code (RFC 6455 section 7.4) for a failure after it.  The class name stands in the log, in the
+session record and in the metrics.
 """
 
 from __future__ import annotations
@@ -10,37 +11,41 @@ from typing import ClassVar
 
 
 class SessionError(Exception):
-    """A failure of one session, with what the client is told before and after its 101.
+    """A failure of one session, with the answers to the client before and after its 101.
 
-    ``str()`` of an error is safe to log: whoever raises one leaves request targets and fields out of it.
+    ``str()`` of an error may be logged: code that raises one leaves request targets and field values out of
+    the detail.
     """
 
     status: ClassVar[int] = 500  # HTTP status of the refusal, before the 101
     close_code: ClassVar[int] = 1011
-    """Close code (RFC 6455 7.4.1) after the 101."""
+    """The close code (RFC 6455 7.4.1) after the 101."""
     proxy_error: ClassVar[str] = "proxy_internal_error"
-    """RFC 9209 2.3 error type."""
+    """The error type of RFC 9209 2.3."""
     retry_after: ClassVar[int | None] = None
-    """Seconds for a Retry-After field (RFC 9110 10.2.3), when trying again makes sense."""
-    fields: tuple[tuple[bytes, bytes], ...] = ()  # that the status calls for
+    """Seconds in the Retry-After field (RFC 9110 10.2.3), None for no such field."""
+    fields: tuple[tuple[bytes, bytes], ...] = ()
+    """Fields of the refusal that its status requires."""
     hide_detail: ClassVar[bool] = False
-    """Whether the detail is for our log only: it names hosts that the client has no business with."""
+    """Whether the client gets no detail, since the detail names upstream hosts."""
 
     def __init__(self, detail: str = "", *, status: int | None = None, timeout: str = "") -> None:
         super().__init__(detail)
         self.detail = detail
-        self.timeout = timeout  # the key of the configuration whose time was up, where it is just that
+        self.timeout = timeout  # the configuration key of the timeout that expired, or empty
         self.status_code = self.status if status is None else status
-        """The status of this very refusal: one name may have several (400, 408, 414, 431)."""
+        """The status of this refusal.  One class may have several (400, 408, 414, 431)."""
 
     @property
     def name(self) -> str:
-        """The name that log, record and metrics use."""
+        """The name of the failure in the log, the record and the metrics."""
         return type(self).__name__
 
     @property
     def public_message(self) -> str:
-        """What the client is told: the detail, or where that is not its business, what such a failure is."""
+        """The text for the client: the detail, or the description of the class where ``hide_detail`` is
+        set.
+        """
         return (type(self).__doc__ or "").partition("\n")[0] if self.hide_detail else str(self)
 
     def __str__(self) -> str:
@@ -48,7 +53,7 @@ class SessionError(Exception):
 
 
 class MalformedRequest(SessionError):
-    """The request head cannot be read in one way only, is too large, or came too late."""
+    """The request head is ambiguous, too large or incomplete after its timeout."""
 
     status = 400
     proxy_error = "http_request_error"
@@ -61,18 +66,20 @@ class BodyTooLarge(MalformedRequest):
 
 
 class TLSHandshakeFailed(MalformedRequest):
-    """The client's TLS handshake has failed: there is no request, and no answer can be sent."""
+    """The client's TLS handshake failed, so no answer can be sent."""
 
 
 class LoopDetected(SessionError):
-    """The request has been here before: an upstream leads back to us."""
+    """The request has passed this proxy before: an upstream leads back to the proxy."""
 
     status = 502  # as RFC 9209 2.3.27 recommends; 508 is WebDAV's, and for Depth: infinity
     proxy_error = "proxy_loop_detected"
 
 
 class MethodRefused(SessionError):
-    """An upgrade that is no GET, or a method that a proxy does not pass on."""
+    """The request is an upgrade with another method than GET, or has a method that a proxy does not
+    forward.
+    """
 
     status = 405
     proxy_error = "http_request_denied"
@@ -80,7 +87,7 @@ class MethodRefused(SessionError):
 
 
 class UpgradeRequired(SessionError):
-    """A request that is no WebSocket, where only those are served; or another version than 13."""
+    """The request is no WebSocket handshake of version 13, and the listener serves nothing else."""
 
     status = 426
     proxy_error = "http_request_denied"
@@ -91,7 +98,7 @@ class UpgradeRequired(SessionError):
 
 
 class AccessDenied(SessionError):
-    """The client is nobody we know, or may not go there."""
+    """The client is unknown or may not use this console."""
 
     status = 403
     close_code = 1008
@@ -99,7 +106,7 @@ class AccessDenied(SessionError):
 
 
 class AddressDenied(AccessDenied):
-    """The client's address may not come in."""
+    """The client's address is not allowed."""
 
 
 class RouteNotFound(SessionError):
@@ -110,7 +117,7 @@ class RouteNotFound(SessionError):
 
 
 class LimitReached(SessionError):
-    """A configured number of sessions or connections is in use."""
+    """A configured limit on sessions or connections is reached."""
 
     status = 503
     close_code = 1013
@@ -119,24 +126,24 @@ class LimitReached(SessionError):
 
 
 class OutOfDescriptors(LimitReached):
-    """The process has no file descriptor left to dial with."""
+    """The process has no free file descriptor for the upstream connection."""
 
 
 class StateUnavailable(SessionError):
-    """What the processes share cannot be reached."""
+    """The state that the processes share cannot be reached."""
 
     status = 503
     retry_after = 5
 
 
 class DecisionTimeout(SessionError):
-    """The authenticator or the router has not answered in time."""
+    """The authenticator or the router did not answer within ``decision_timeout``."""
 
     status = 504
 
 
 class UpstreamError(SessionError):
-    """The upstream cannot be had."""
+    """The upstream is not available."""
 
     status = 502
     hide_detail = True
@@ -149,7 +156,7 @@ class UpstreamUnresolved(UpstreamError):
 
 
 class UpstreamRefused(UpstreamError):
-    """The upstream's address takes no connection."""
+    """The upstream refuses TCP connections."""
 
     proxy_error = "connection_refused"
 
@@ -162,13 +169,15 @@ class UpstreamTimeout(UpstreamError):
 
 
 class UpstreamUntrusted(UpstreamError):
-    """The upstream's certificate is not the one that the configuration asks for."""
+    """The upstream's certificate does not match the configuration."""
 
     proxy_error = "tls_certificate_error"
 
 
 class UpgradeRefused(SessionError):
-    """The upstream answered the opening handshake with something else than 101; the answer is passed on."""
+    """The upstream answered the opening handshake with another status than 101, and that answer is passed
+    on.
+    """
 
     status = 502
     proxy_error = "http_upgrade_failed"
@@ -183,7 +192,7 @@ class UpgradeRefused(SessionError):
 
 
 class UpstreamRedirect(UpstreamError):
-    """The upstream answered the opening handshake with a redirect that leads past the proxy."""
+    """The upstream answered the opening handshake with a redirect to another server."""
 
     proxy_error = "http_upgrade_failed"
     hide_detail = False
@@ -203,7 +212,7 @@ class UpstreamLost(UpstreamError):
 
 
 class ProtocolViolation(SessionError):
-    """A peer sent what RFC 6455 does not allow."""
+    """A peer violated RFC 6455."""
 
     status = 400
     close_code = 1002
@@ -211,7 +220,7 @@ class ProtocolViolation(SessionError):
 
 
 class InvalidPayload(ProtocolViolation):
-    """A peer sent a Close whose reason is no UTF-8 (RFC 6455 8.1)."""
+    """A peer sent a Close frame whose reason is not UTF-8 (RFC 6455 8.1)."""
 
     close_code = 1007
 
@@ -223,25 +232,25 @@ class FrameTooBig(SessionError):
 
 
 class PolicyViolation(SessionError):
-    """The session was longer, slower or louder than it may be."""
+    """The session exceeded a limit of its duration, its speed or its rate."""
 
     close_code = 1008
 
 
 class Flood(PolicyViolation):
-    """A peer sends control frames faster than any use of them could need."""
+    """A peer sent more control frames per second than the proxy allows."""
 
 
 class StallTimeout(PolicyViolation):
-    """A peer took nothing for ``stall_timeout`` while bytes were waiting for it."""
+    """A peer accepted no data for ``stall_timeout`` while data was waiting for it."""
 
 
 class IdleTimeout(PolicyViolation):
-    """No data frame went either way for ``idle_timeout``."""
+    """No data frame passed in either direction for ``idle_timeout``."""
 
 
 class LifetimeReached(PolicyViolation):
-    """The session lasted for ``max_lifetime``."""
+    """The session reached its ``max_lifetime``."""
 
 
 class Killed(PolicyViolation):
@@ -251,17 +260,17 @@ class Killed(PolicyViolation):
 
 
 class ClientLost(SessionError):
-    """The client's connection ended without a Close; only the upstream can still be told."""
+    """The client's connection ended without a Close frame."""
 
-    status = 499  # nobody is there to read it: nginx's number for the log
+    status = 499  # nginx's number for the log, no client reads it
     close_code = 1001
 
 
 class Draining(LimitReached):
-    """The proxy is going away."""
+    """The proxy is shutting down."""
 
     close_code = 1001
 
 
 class Internal(SessionError):
-    """A bug of ours, or a plugin that raised; the log has the traceback."""
+    """A bug of the proxy or an exception in a plugin, whose traceback is in the log."""

@@ -1,4 +1,4 @@
-"""Keepalive by one word: what each profile sets, and what that means for TCP."""
+"""Keepalive profiles, and the TCP keepalive options that follow from a detection time."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 
 
 class Profile(Enum):
-    """What stands between the proxy and its peers."""
+    """A keepalive profile, named for the network between the proxy and its peers."""
 
     CONSOLE = "console"
-    """NATs, firewalls and proxies that forget a silent connection after a minute: pings, and TCP's own."""
+    """Pings and TCP keepalive, for NATs and firewalls that drop an idle connection after a minute."""
     LAN = "lan"
-    """Nothing that forgets: TCP's own keepalive, which finds dead peers without a byte on the WebSocket."""
+    """TCP keepalive alone, which detects dead peers without traffic on the WebSocket."""
     OFF = "off"
-    """Nothing is sent; a peer that is gone without a word is found out when something is sent to it."""
+    """No probes.  A dead peer is detected only when data is sent to it."""
 
 
 PROFILES: Mapping[Profile, Mapping[str, Any]] = MappingProxyType(
@@ -39,20 +39,21 @@ PROFILES: Mapping[Profile, Mapping[str, Any]] = MappingProxyType(
         ),
     }
 )
-"""Overrides of the session limits, by field name; a key that is set itself goes first."""
+"""Session limits of each profile, by field name.  A configured key overrides its profile."""
 
 SHORTEST = 4
-"""Seconds within which a peer may be taken for dead, at least: it is asked three times."""
+"""Minimum detection time of a dead peer in seconds, since three probes are sent."""
 _PROBES = 3
 _LONGEST = 32_000
-"""Linux takes no option of these beyond 32,767 s."""
+"""Maximum detection time in seconds.  Linux limits these options to 32,767 s."""
 
 
 @dataclass(frozen=True, slots=True)
 class Probes:
-    """TCP keepalive, in whole seconds as the kernel takes them.
+    """TCP keepalive options, in whole seconds.
 
-    After ``idle`` of silence the peer is probed every ``interval``, and given up after ``count`` probes.
+    The kernel probes the peer after ``idle`` seconds without traffic, then every ``interval`` seconds, and
+    ends the connection after ``count`` unanswered probes.
     """
 
     idle: int
@@ -62,11 +63,10 @@ class Probes:
 
 @lru_cache(maxsize=64)
 def probes(within: float) -> Probes:
-    """Probes that find a dead peer in this time, when nothing is under way to it.
+    """Return the probes that detect a dead peer on an idle connection in ``within`` seconds.
 
-    TCP_USER_TIMEOUT (RFC 5482) stays unset: Linux would ask it and no longer the number of probes when an
-    idle peer is to be given up (tried on 6.18: probes that end after 6 s, with a user timeout of 10 s, take
-    10 s).
+    TCP_USER_TIMEOUT (RFC 5482) stays unset: with it, Linux ignores the number of probes on an idle connection
+    (tried on 6.18: probes that end after 6 s take 10 s with a user timeout of 10 s).
     """
     whole = min(max(SHORTEST, int(within)), _LONGEST)
     interval = max(1, whole // 6)

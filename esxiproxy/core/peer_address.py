@@ -8,9 +8,10 @@ from typing import Any, Self
 
 
 def plain_host(host: str) -> str:
-    """Return an address as it is written everywhere: one that is IPv4 mapped into IPv6 is IPv4.
+    """Return an address in its plain form: an IPv4 address that is mapped into IPv6 becomes the IPv4
+    address.
 
-    A socket on ``[::]`` gives ``::ffff:192.0.2.7``, a PROXY header of TCP6 may have the same in hexadecimal.
+    A socket on ``[::]`` reports ``::ffff:192.0.2.7``, and a PROXY header may have the same in hexadecimal.
     """
     if "ffff" not in host.lower():
         return host
@@ -24,7 +25,7 @@ def plain_host(host: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PeerAddress:
-    """Where a connection comes from; ``host`` is ``unix`` and ``port`` 0 for a unix socket.
+    """The address of a connection's end.  For a unix socket, ``host`` is ``unix`` and ``port`` is 0.
 
     An IPv4 address that is mapped into IPv6 (``::ffff:192.0.2.7``) becomes the IPv4 address.
     """
@@ -38,12 +39,12 @@ class PeerAddress:
 
     @classmethod
     def of(cls, end: Any) -> Self:
-        """That of a Twisted address, of whatever kind."""
+        """Return the address for a Twisted address of any kind."""
         return cls(getattr(end, "host", "unix"), getattr(end, "port", 0))
 
     @classmethod
     def read(cls, text: str) -> Self:
-        """What ``str`` has made of one."""
+        """Return the address for a text that ``str`` made of one."""
         host, _, port = text.rpartition(":")
         return cls(host.strip("[]"), int(port)) if host else cls(text, 0)
 

@@ -1,4 +1,4 @@
-"""The PROXY protocol, versions 1 and 2: who a load balancer's connection is for.
+"""The PROXY protocol, versions 1 and 2: the client's address in front of a forwarded connection.
 
 https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt
 """
@@ -17,17 +17,17 @@ SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 _V1 = b"PROXY "
 _MAX_V1 = 107
 MAX_V2 = 4096
-"""Bytes of addresses and TLVs that are read: a client certificate among the TLVs takes 1 to 2 KiB."""
+"""Maximum size of addresses and TLVs in bytes.  A client certificate among the TLVs takes 1 to 2 KiB."""
 _LINE = re.compile(rb"PROXY (?:UNKNOWN(?: [\x21-\x7e ]*)?|(TCP[46]) (\S+) (\S+) (\d{1,5}) (\d{1,5}))")
 _LENGTHS = {0x11: 4, 0x21: 16}
 
 
 class ProxyProtocolError(Exception):
-    """What a connection began with is no PROXY header."""
+    """The first bytes of a connection are no valid PROXY header."""
 
 
 class ProxyVersion(Enum):
-    """The versions of the header that can be sent."""
+    """A version of the PROXY header that can be sent."""
 
     V1 = "v1"
     V2 = "v2"
@@ -35,10 +35,10 @@ class ProxyVersion(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ProxyHeader:
-    """What a header says: the client's address and the one that it connected to.
+    """The content of a PROXY header: the client's address and the address that it connected to.
 
-    Both are None when the header says nothing of them (LOCAL, UNKNOWN, a unix socket): then the connection's
-    own addresses count.
+    Both are None when the header has no addresses (LOCAL, UNKNOWN, a unix socket).  The addresses of the
+    connection itself apply then.
     """
 
     source: PeerAddress | None = None
@@ -46,7 +46,7 @@ class ProxyHeader:
 
 
 class ProxyHeaderReader:
-    """Reads one header of either version, however it arrives."""
+    """An incremental parser of one PROXY header of either version."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -55,9 +55,9 @@ class ProxyHeaderReader:
         return len(self._buffer)
 
     def feed(self, octets: bytes) -> tuple[ProxyHeader, bytes] | None:
-        """Take what came; give what the header says and the bytes after it once it is whole.
+        """Add bytes, and return the header and the bytes behind it once the header is complete, else None.
 
-        Raises ProxyProtocolError as soon as it can be none.
+        Raise ProxyProtocolError as soon as the bytes cannot begin a header.
         """
         self._buffer += octets
         begin = bytes(self._buffer[: len(SIGNATURE)])
@@ -112,19 +112,19 @@ def _address(host: bytes, port: bytes, family: bytes) -> PeerAddress:
     try:
         address = str(kind(host.decode("ascii")))
     except ValueError:
-        raise ProxyProtocolError("the PROXY header has an address that is none")
+        raise ProxyProtocolError("the PROXY header has an invalid address")
     if int(port) > 65535 or "%" in address:
-        raise ProxyProtocolError("the PROXY header has a port or a zone that is none")
+        raise ProxyProtocolError("the PROXY header has an invalid port or a zone")
     return PeerAddress(address, int(port))
 
 
 def encode_proxy_header(version: ProxyVersion, source: PeerAddress, destination: PeerAddress | None) -> bytes:
-    """The header for a connection that is made on behalf of ``source``.
+    """Return the PROXY header for a connection that is made on behalf of ``source``.
 
-    Of two families the IPv4 address is sent as one that is mapped into IPv6.  A header for anything but two
-    addresses (for a unix socket) says that nothing is known.
+    If the families differ, the IPv4 address is mapped into IPv6.  If an end is no IP address, the header has
+    no addresses.
     """
-    try:  # an Address has no mapped host: an IPv4 client is announced as TCP4
+    try:
         first = ip_address(source.host.partition("%")[0])
         second = ip_address((destination or source).host.partition("%")[0])
     except ValueError:
@@ -144,4 +144,5 @@ def _mapped(address: IPv4Address | IPv6Address) -> IPv6Address:
 
 
 def _nothing(version: ProxyVersion) -> bytes:
+    """Return a header without addresses."""
     return b"PROXY UNKNOWN\r\n" if version is ProxyVersion.V1 else SIGNATURE + b"\x20\0\0\0"

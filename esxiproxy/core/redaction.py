@@ -1,8 +1,8 @@
-"""The form of a request target, a URL or a text that may be shown: without tickets, passwords and tokens.
+"""Redaction of request targets, URLs and texts: tickets, passwords and tokens are replaced by ``***``.
 
-An ESXi ticket stands in the path and opens a console.  vCloud Director puts its tickets behind a semicolon,
-vCenter puts them into the query.  A lease of ``/nfc/`` reads and writes disks.  Nothing that leaves this
-process for a person's eyes contains one.  In doubt a part is hidden.
+An ESXi ticket is a path segment and opens a console.  vCloud Director puts its tickets behind a semicolon,
+vCenter puts them into the query.  A lease of ``/nfc/`` reads and writes disks.  All output for people is
+redacted.  In doubt a part is hidden.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ import re
 
 HIDDEN = "***"
 MAX_SHOWN = 1024
-"""Bytes of a target or a URL that are looked at and shown."""
+"""Maximum number of bytes of a target or a URL that are shown."""
 
 _HIDDEN = HIDDEN.encode()
 _CUT = b"..."
-# What follows one of these in a path is a secret, up to the query.  Punctuation alone is none.
+# The rest of a path behind one of these is a secret, unless it is punctuation alone.
 _PATH = re.compile(
     rb"(?i)([/\\](?:tickets?|ha-nfc|nfc|tokens?|jwt|sessions?)[/\\;:,]|[/\\][0-9]{1,5};|cst-)"
     rb"(?=[^?#]*[^?#/\\;,:.'\")\]}>*])[^?#]*"
 )
-# In the text around a target everything up to a space is one word.
+# A word of a text.
 _WORD = re.compile(rb"[^\s\"<>]{4,}")
 _FIELD = re.compile(
     rb"(?i)(\b(?:(?:proxy-)?authorization|(?:set-)?cookie"
@@ -40,7 +40,7 @@ _BEARER = re.compile(rb"(?i)(\bbearer[ \t]{1,8})[A-Za-z0-9._~+/=-]{6,}")
 _FILE = re.compile(rb"[('\[]?(?:[a-z0-9]{1,16}:)?/(?:etc|home|opt|root|run|srv|tmp|usr|var)/[^?;&=#%@\\]*")
 _NEVER_FILE = (b"ticket", b"nfc", b"cst-")
 _USER = re.compile(rb"(\A|:)//[^/?#\s]*@")
-# In the name of a parameter they make its value a secret.
+# Parts of a parameter's name that make its value a secret.
 _WORDS = (
     *(
         b"ticket",
@@ -68,20 +68,20 @@ _ASSIGNED = re.compile(rb"[=:]")
 _AROUND = b"{}[]()\"' "
 
 _MOST = 64
-"""Parameters that are looked at one by one: of a longer list nothing is shown."""
-# Without any of these nothing has to be looked at: finding a word is a tenth of the cost of a pattern.
+"""Maximum number of parameters that are checked.  Of a longer list only the first name is shown."""
+# A text without any of these needs no pattern: a search for a word takes a tenth of the time.
 _SUSPECT = (*_WORDS, b"cst-", b"nfc", b"=", b";", b"//", b"#", b"sid", b"key", b"pass", b"psk", b"otp")
 _SEPARATOR = re.compile(rb"([?&;#])")
-# One escape, however often it is escaped itself: %74, %2574, %252574.
+# A percent-escape that may itself be escaped any number of times: %74, %2574, %252574.
 _ESCAPE = re.compile(rb"%(?:25)*([0-9A-Fa-f]{2})")
 _STILL = re.compile(rb"(?i)%(?:[0-9a-f]{2}|u[0-9a-f]{4})")
 
 
 def redact(target: bytes) -> str:
-    """Return a request target or a URL as it may be logged, ASCII only, with ``***`` in place of secrets.
+    """Return a request target or a URL for the log: ASCII only, with ``***`` in place of secrets.
 
-    A target that is longer than ``MAX_SHOWN`` is cut and ends with ``...``.  A secret behind
-    percent-encoding (``/tick%65t/...``) is hidden with everything after the first ``%``.
+    A target that is longer than ``MAX_SHOWN`` is cut and ends with ``...``.  For a secret behind
+    percent-encoding (``/tick%65t/...``) everything from the first ``%`` on is hidden.
     """
     short = target[:MAX_SHOWN]
     shown = _shown(short, whole=True)
@@ -91,7 +91,7 @@ def redact(target: bytes) -> str:
 
 
 def redact_text(text: str) -> str:
-    """Return a text for the log with the secrets in it hidden, those of every target and URL among them."""
+    """Return a text with the secrets in it hidden, those in its targets and URLs included."""
     octets = text.encode("utf-8", "surrogateescape")
     octets = _FIELD.sub(lambda match: match[1] + _HIDDEN, octets)
     if b"%" in octets or _suspect(octets):
@@ -104,7 +104,7 @@ def redact_text(text: str) -> str:
 
 
 def is_secret(name: str) -> bool:
-    """Whether the value of a parameter or a field with this name is hidden."""
+    """Return whether the value of a parameter or a field with this name is hidden."""
     return _NAME.search(name.lower().encode("utf-8", "surrogateescape")) is not None
 
 
@@ -137,7 +137,10 @@ def _suspect(octets: bytes) -> bool:
 
 
 def _shown(octets: bytes, whole: bool = False) -> bytes:
-    """``whole``: these bytes are a target or a URL, and not a word of a text that may be one."""
+    """Return the bytes with their secrets hidden, percent-encoded ones included.
+
+    ``whole`` means that the bytes are a target or a URL and not a word of a text.
+    """
     if b"%" in octets:
         plain = _ESCAPE.sub(_decoded, octets)
         if _STILL.search(plain) or (plain != octets and _hide(plain, whole) != plain):
@@ -168,7 +171,7 @@ def _hide(octets: bytes, whole: bool) -> bytes:
             shown += [separator, _HIDDEN]
             break
         if hiding and separator != b"&":
-            continue  # the value goes on: a ticket may have a semicolon in it
+            continue  # the value continues: a ticket may have a semicolon in it
         if bare and part and separator in (b"?", b"&") and b"=" not in part:
             visible = b""
         else:
@@ -179,7 +182,9 @@ def _hide(octets: bytes, whole: bool) -> bytes:
 
 
 def _visible(part: bytes, in_query: bool) -> bytes:
-    """Return what stands in front of a secret value, or the part itself where it has none."""
+    """Return the part of ``name=value`` that stands in front of a secret value, or all of it if there is
+    none.
+    """
     place = 0
     for match in _ASSIGNED.finditer(part):
         if not in_query and match[0] == b":":

@@ -1,4 +1,4 @@
-"""What a router answers: which upstream, which target."""
+"""Upstreams, principals and routes: the values that routers and authenticators return."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from esxiproxy.core.thumbprint import Pin
 
 
 class Verify(Enum):
-    """How an upstream shows who it is."""
+    """The way in which an upstream's certificate is verified."""
 
     SYSTEM = "system"
     """A chain to the machine's certificate authorities, and the name."""
     CA = "ca"
     """A chain to the authorities of a file, and the name."""
     PIN = "pin"
-    """The thumbprint of its certificate, and nothing else: the way an ESXi ticket names its host."""
+    """The thumbprint of the certificate alone, as an ESXi ticket names its host."""
     NONE = "none"
-    """Not at all."""
+    """No verification."""
 
 
 class TLSProfile(Enum):
-    """Which TLS an upstream may speak, by Mozilla's names; who the upstream is, ``Verify`` says."""
+    """The TLS versions and ciphers for an upstream, by Mozilla's names."""
 
     INTERMEDIATE = "intermediate"
     """TLS 1.2 and 1.3 with ECDHE."""
@@ -36,21 +36,23 @@ class TLSProfile(Enum):
 
 
 class Subprotocol(Enum):
-    """What happens to a client that offers no subprotocol."""
+    """The treatment of a client that offers no subprotocol."""
 
     BRIDGE = "bridge"
-    """``binary`` is offered upstream in its place, and not mentioned downstream (noVNC from 1.2)."""
+    """Offer ``binary`` upstream and name no subprotocol downstream (noVNC from 1.2)."""
     PASS = "pass"
-    """Nothing is offered upstream either."""
+    """Offer no subprotocol upstream either."""
 
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
     """A configured backend host.
 
-    ``host_field`` and ``origin_field`` are ``upstream`` (the upstream's own name), ``client`` (as it came),
-    for Origin also ``none``, or the very value to send.  ``overrides`` are the limits that the upstream sets
-    itself, by the names of :class:`esxiproxy.core.session_limits.SessionLimits`.
+    ``host_field`` and ``origin_field`` are ``upstream`` (the upstream's own name), ``client`` (the client's
+    field), ``none`` (for Origin only), or the value to send.  ``overrides`` and ``quotas`` are the limits
+    that the upstream's section sets, by the field names of
+    :class:`esxiproxy.core.session_limits.SessionLimits` and
+    :class:`esxiproxy.core.session.connection_limits.ConnectionLimits`.
     """
 
     name: str
@@ -70,22 +72,22 @@ class Upstream:
 
     @property
     def authority(self) -> str:
-        """``host[:port]`` as a Host field has it: the default port of the scheme is left out."""
+        """The Host field of the upstream, ``host[:port]`` without the default port of the scheme."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == (443 if self.secure else 80) else f"{host}:{self.port}"
 
     @property
     def origin(self) -> str:
-        """The upstream's own origin (RFC 6454), as its own pages would send it."""
+        """The upstream's own origin (RFC 6454), as a browser sends it for the upstream's pages."""
         return f"{'https' if self.secure else 'http'}://{self.authority}"
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who the client turned out to be.
+    """The identity of a client.
 
-    ``consumed`` names the request fields (lower case) that the authenticator took its decision from, a
-    password or a token: they are not passed upstream.
+    ``consumed`` has the names (lower case) of the request fields with the client's credentials.  These fields
+    are not passed upstream.
     """
 
     name: str
@@ -94,7 +96,10 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where one session goes; ``target`` replaces the client's request target when it is given."""
+    """The upstream of one session.  ``target`` replaces the client's request target if it is not None.
+
+    ``console`` names the console for ``max_sessions_per_console``.
+    """
 
     upstream: Upstream
     target: bytes | None = field(default=None, repr=False)

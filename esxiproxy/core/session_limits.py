@@ -1,4 +1,4 @@
-"""The times and sizes that one session keeps to."""
+"""Timeouts and sizes that apply to one session."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 MAX_EARLY = 64 * 1024
-"""Bytes that are held for an upstream that is being dialled, or behind a request that is being answered."""
+"""Maximum number of bytes buffered until the upstream is connected, or behind a request in progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class SessionLimits:
-    """Every timeout and size a listener or an upstream may set; times in seconds, sizes in bytes.
+    """The timeouts and sizes of a session, in seconds and bytes.
 
-    ``None`` stands for *off*.  ``[proxy]`` gives the defaults, a listener overrides them, and an upstream
-    overrides both, since it knows its hosts best.
+    ``None`` stands for *off*.  ``[proxy]`` has the defaults, a listener overrides them, and an upstream
+    overrides both.
     """
 
     head_timeout: float = 10.0
@@ -39,5 +39,5 @@ class SessionLimits:
     min_body_rate: int | None = 500
 
     def overridden_by(self, overrides: Mapping[str, Any]) -> SessionLimits:
-        """These limits with the given ones (field name to value) in their place."""
+        """Return these limits with the given values, by field name, in their place."""
         return replace(self, **overrides) if overrides else self

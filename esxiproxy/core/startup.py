@@ -4,8 +4,8 @@ from __future__ import annotations
 
 
 class StartupError(Exception):
-    """What ends the start, in one line that says why."""
+    """An error that ends the start, with a message of one line."""
 
 
 class BindError(StartupError):
-    """A listener's address cannot be bound."""
+    """An error in binding a listener's address."""

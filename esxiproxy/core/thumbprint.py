@@ -1,4 +1,4 @@
-"""Thumbprints: a certificate's digest, as vSphere, ``openssl x509 -fingerprint`` and our pins have it."""
+"""Certificate thumbprints in the form of vSphere, of ``openssl x509 -fingerprint`` and of the key ``pin``."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from dataclasses import dataclass
 
 
 def pin_of(der: bytes, algorithm: str) -> Pin:
-    """The pin that this certificate (DER, the whole of it) would match; ``sha1`` or ``sha256``."""
-    # SHA-1 is what older vSphere versions hand out: there is no second thumbprint to fall back on.
+    """Return the pin that matches this certificate (DER), for the algorithm ``sha1`` or ``sha256``."""
+    # Older vSphere versions give SHA-1 thumbprints only.
     return Pin(algorithm, hashlib.new(algorithm, der, usedforsecurity=False).hexdigest())
 
 
 def thumbprint(der: bytes, algorithm: str) -> str:
-    """``AA:BB:..``, as vSphere writes it."""
+    """Return the thumbprint of a certificate (DER) as ``AA:BB:..``."""
     return str(pin_of(der, algorithm)).partition(":")[2]
 
 
 def pinned(der: bytes, pins: Iterable[Pin]) -> bool:
-    """Whether one of the pins is this certificate's; letter case and colons do not count."""
+    """Return whether one of the pins matches this certificate (DER).  Letter case and colons do not
+    matter.
+    """
     # No constant-time comparison: both sides are public.
     return any(pin_of(der, pin.algorithm.lower()).digest == _bare(pin.digest) for pin in pins)
 
@@ -30,7 +32,7 @@ def _bare(digest: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """The thumbprint of a leaf certificate; ``digest`` in lower-case hex without colons."""
+    """The thumbprint of a leaf certificate.  ``digest`` is in lower-case hex without colons."""
 
     algorithm: str
     digest: str
