@@ -141,8 +141,8 @@ class ProxyService(MultiService):
     def retire(self) -> Deferred[None]:
         """Stop accepting, since a new process accepts; the Deferred fires when the last session has ended.
 
-        Inherited sockets are not shut down.  Consoles that are open after ``worker_shutdown_timeout`` are closed as
-        at the end of a drain.
+        Inherited sockets are not shut down.  Consoles that are open after
+        ``worker_shutdown_timeout`` are closed as at the end of a drain.
         """
         return Deferred.fromCoroutine(self._retire())
 

@@ -1,1 +1,1 @@
-"""HTTP/1.1 without I/O: heads, fields, forwarding, refusals."""
+"""HTTP/1.1 without I/O: request heads, fields, forwarding and refusals."""

@@ -1,4 +1,4 @@
-"""The chunked coding of a message body, checked on its raw bytes (RFC 9112 7.1)."""
+"""A strict reader of the chunked coding of a message body (RFC 9112 7.1)."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from esxiproxy.core.errors import SessionError
 from esxiproxy.core.http.head import MAX_FIELDS, MAX_HEAD
 
 MAX_LINE = 1024
-"""Bytes of the line that begins a chunk, its extensions included."""
+"""Maximum size in bytes of the line that begins a chunk, its extensions included."""
 TURN = 256
-"""Chunks that one call of :meth:`Chunks.take` reads."""
+"""Maximum number of chunks that one call of :meth:`Chunks.take` reads."""
 TOGETHER = 64
-"""Chunks in one call that count as many at once: an event stream sends one now and then."""
+"""Minimum number of chunks in one call that count for ``MANY``, so that an event stream does not count."""
 MANY = 16 * 1024
-"""Chunks that came together, after which their mean size is looked at."""
+"""Number of counted chunks after which their mean size is checked."""
 SMALL = 8
-"""Bytes that these chunks hold in the mean; a body whose chunks hold fewer is refused."""
+"""Minimum mean size in bytes of these chunks.  A body with smaller chunks is refused."""
 
 _LINE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\x00-\x08\x0a-\x1f\x7f]*)?\r\n")
 _TRAILER_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\x00-\x08\x0a-\x1f\x7f]*\r\n")
 
 
 class Chunks:
-    """A chunked body on its way to h11.
+    """A reader that checks a chunked body and joins its chunks for h11.
 
     h11 accepts more than RFC 9112 does, and makes an event of each chunk.
 
-    The bytes of the body go in with ``feed``.  ``take`` returns the same body with the chunks of one read
-    joined into one, without their extensions.  ``more`` says that ``take`` has left whole chunks for another
-    turn of the reactor.  Errors are of the class ``error``, and their messages begin with ``name``.
+    ``feed`` adds bytes of the body.  ``take`` returns the same body with the chunks of one read joined into
+    one chunk, without extensions.  ``more`` is true when ``take`` has left whole chunks for another turn of
+    the reactor.  Errors are of the class ``error``, and their messages begin with ``name``.
     """
 
     def __init__(self, error: type[SessionError], name: str) -> None:
@@ -52,7 +52,7 @@ class Chunks:
         return self._fault is not None
 
     def feed(self, octets: bytes) -> None:
-        """Add bytes of the body, as they were read."""
+        """Add bytes of the body."""
         if self._at:
             self._buffer = self._buffer[self._at :]
             self._searched = max(0, self._searched - self._at)
@@ -60,11 +60,13 @@ class Chunks:
         self._buffer = self._buffer + octets if self._buffer else octets
 
     def take(self) -> bytes:
-        """Return what the next ``TURN`` chunks hold, as one chunk, and the end of the body if it was reached.
+        """Return the data of the next ``TURN`` chunks as one chunk, and the end of the body if it was
+        reached.
 
-        Bytes that follow the body are returned behind its end.
-        Raises ``error`` for a body that is not framed as RFC 9112 says, or whose chunks stay tiny.  When
-        there is data in front of the fault, the call returns this data, and the next call raises.
+        Bytes behind the body are returned behind its end.
+
+        Raise ``error`` for a body that violates the framing of RFC 9112, or whose chunks stay tiny.  If there
+        is data in front of the fault, the call returns this data, and the next call raises.
         """
         if self._fault is not None:
             raise self._fault
@@ -105,7 +107,7 @@ class Chunks:
         return count
 
     def _line(self) -> bool:
-        """Read the line that begins a chunk; False if it is not complete."""
+        """Read the line that begins a chunk.  Return False if it is not complete."""
         buffer, at = self._buffer, self._at
         match = _LINE.match(buffer, at)
         if match is None:
@@ -121,7 +123,7 @@ class Chunks:
         return True
 
     def _payload(self, pieces: list[bytes]) -> bool:
-        """Read the data of a chunk and the line end behind it; False if these are not complete."""
+        """Read the data of a chunk and the line end behind it.  Return False if these are not complete."""
         buffer, at = self._buffer, self._at
         if self._left:
             piece = buffer[at : at + self._left]
@@ -133,14 +135,14 @@ class Chunks:
         end = buffer[at : at + 2]
         if end != b"\r\n":
             if end != b"\r":
-                self._fail("has a chunk that is longer than its size")
+                self._fail("has a chunk that does not end after its size")
             return False
         self._at = at + 2
         self._in_data = False
         return True
 
     def _trailer(self) -> bool:
-        """Read one line behind the last chunk; False if it is not complete."""
+        """Read one line behind the last chunk.  Return False if it is not complete."""
         end = self._buffer.find(b"\n", max(self._at, self._searched)) + 1
         self._searched = end or len(self._buffer)
         size = (end or len(self._buffer)) - self._at
@@ -160,6 +162,7 @@ class Chunks:
         return True
 
     def _count(self, chunks: int, octets: int) -> None:
+        """Count the chunks of one call.  Raise ``error`` for a flood of tiny chunks."""
         if chunks < TOGETHER:
             return
         self._many += chunks

@@ -1,4 +1,4 @@
-"""The Date of an answer (RFC 9110 6.6.1)."""
+"""The Date field of a response (RFC 9110 6.6.1)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from esxiproxy.core.http.head import Fields
 
 
 def date_field(fields: Fields = ()) -> list[tuple[bytes, bytes]]:
-    """Return a Date field with the time of day, or nothing when there is one among these fields."""
+    """Return a Date field with the current time, or nothing if these fields have a Date."""
     if any(name.lower() == b"date" for name, _ in fields):
         return []
     return [(b"Date", _date(int(time.time())))]

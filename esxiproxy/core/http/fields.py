@@ -1,4 +1,4 @@
-"""Which fields pass the proxy, and which it adds (RFC 9110 section 7.6)."""
+"""The fields that the proxy passes on, and the fields that it adds (RFC 9110 section 7.6)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from esxiproxy.core.http.via import via
 from esxiproxy.core.routing import Upstream
 
 SESSION = b"x-request-id"
-"""The session's id, told upstream and downstream, so that the logs of both ends can be joined with ours."""
+"""The field with the session's id, sent to both sides so that their logs can be joined with the proxy's."""
 
 HOP_BY_HOP = frozenset(
     {
@@ -23,7 +23,7 @@ HOP_BY_HOP = frozenset(
         b"upgrade",
     }
 )
-"""RFC 9110 7.6.1, and what RFC 2616 13.5.1 called so before it; Trailer is not: trailers are passed on."""
+"""Hop-by-hop fields of RFC 9110 7.6.1 and RFC 2616 13.5.1, without Trailer, since trailers are passed on."""
 
 FORWARDED = frozenset(
     {
@@ -38,7 +38,7 @@ FORWARDED = frozenset(
         b"x-real-ip",
     }
 )
-"""What says where a request came from: written by us, never taken from a stranger."""
+"""Fields with the origin of a request.  The proxy writes its own and drops the client's."""
 
 NOT_IN_TRAILERS = (
     HOP_BY_HOP
@@ -64,20 +64,23 @@ NOT_IN_TRAILERS = (
         SESSION,
     }
 )
-"""Framing, routing, authentication and the like: RFC 9110 6.5.1 forbids them behind a body."""
+"""Fields that RFC 9110 6.5.1 forbids in trailers: framing, routing, authentication and similar ones."""
 
 _NEVER_UPSTREAM = HOP_BY_HOP | FORWARDED | {b"host", b"http2-settings", SESSION}
 
 
 def end_to_end(fields: Fields, dropped: frozenset[bytes]) -> list[tuple[bytes, bytes]]:
-    """The fields that go on, repeated ones repeated: without ``dropped`` (lower case) and Connection's."""
+    """Return the end-to-end fields, in their order.
+
+    Fields in ``dropped`` (lower case) and fields that Connection names are left out.
+    """
     known = [(name.lower(), name, value) for name, value in fields]
     gone = dropped.union(tokens([value for key, _, value in known if key == b"connection"]))
     return [(name, value) for key, name, value in known if key not in gone]
 
 
 def request_fields(request: Request, dropped: frozenset[bytes]) -> list[tuple[bytes, bytes]]:
-    """The client's fields as an upstream gets them, with where they came from; Host is the caller's part."""
+    """Return the client's fields for the upstream, with the forwarded fields, without Host."""
     fields = end_to_end(request.head.fields, _NEVER_UPSTREAM | dropped)
     chain = request.forwarded_for or (request.client.host,)
     nodes = ("unknown" if node == "unix" else node for node in chain)
@@ -94,26 +97,29 @@ def request_fields(request: Request, dropped: frozenset[bytes]) -> list[tuple[by
 def response_fields(
     fields: Fields, dropped: frozenset[bytes], session: str, version: tuple[int, int] = (1, 1)
 ) -> list[tuple[bytes, bytes]]:
-    """An upstream's response fields as the client gets them, each Set-Cookie its own."""
+    """Return the upstream's response fields for the client, with Via and the session's id.
+
+    ``version`` is the HTTP version of the response.
+    """
     kept = end_to_end(fields, HOP_BY_HOP | {SESSION} | dropped)
     return [*kept, (b"Via", via(version)), *session_field(session)]
 
 
 def upgrade_fields(fields: Fields, status: int) -> list[tuple[bytes, bytes]]:
-    """Return the Upgrade fields of an upstream's 426 (RFC 9110 15.5.22); Connection has to name them.
+    """Return the Upgrade fields of an upstream's 426 (RFC 9110 15.5.22), which Connection has to name.
 
-    In every other answer they are hop by hop.
+    In any other response Upgrade is a hop-by-hop field, and the list is empty.
     """
     return [(name, value) for name, value in fields if status == 426 and name.lower() == b"upgrade"]
 
 
 def session_field(session: str) -> list[tuple[bytes, bytes]]:
-    """The field that names the session: always ours, whatever the other side calls it."""
+    """Return the field with the session's id."""
     return [(b"X-Request-ID", session.encode("ascii"))]
 
 
 def host_field(request: Request, upstream: Upstream) -> bytes:
-    """The Host field that an upstream gets, by its rule."""
+    """Return the Host field for an upstream, by the rule of its section."""
     match upstream.host_field:
         case "upstream":
             return upstream.authority.encode("idna" if not upstream.authority.isascii() else "ascii")
@@ -124,16 +130,17 @@ def host_field(request: Request, upstream: Upstream) -> bytes:
 
 
 def view_of(request: Request, upstream: Upstream) -> ResponseRewriter:
-    """Return how the client of this request sees what the upstream says of itself."""
+    """Return the rewriter of the upstream's response fields for the client of this request."""
     host = request.public_host or request.head.value(b"host")
     return ResponseRewriter.of(upstream, host_field(request, upstream), request.secure, host)
 
 
 def origin_field(request: Request, upstream: Upstream) -> bytes | None:
-    """Return the Origin of an opening handshake; none is made up for a script, which sends none.
+    """Return the Origin field of an opening handshake for the upstream, or None for no such field.
 
-    Only our own origin becomes the upstream's.  A foreign origin passes as it is, since the upstream tells by
-    it whose requests it may believe.  A configured value replaces every Origin, as its key says.
+    A script sends no Origin, and none is added.  The proxy's own origin is replaced by the upstream's.  A
+    foreign origin is not changed, since the upstream uses it to reject cross-site requests.  A configured
+    value replaces every Origin.
     """
     own = request.head.value(b"origin")
     match upstream.origin_field:
@@ -148,7 +155,10 @@ def origin_field(request: Request, upstream: Upstream) -> bytes | None:
 
 
 def page_origin_field(request: Request, upstream: Upstream) -> bytes | None:
-    """Return the Origin of a plain HTTP request: a configured value replaces only our own origin there."""
+    """Return the Origin field of a plain HTTP request for the upstream, or None for no such field.
+
+    A configured value replaces the proxy's own origin only.
+    """
     own = request.head.value(b"origin")
     if upstream.origin_field == "none" or own is None or _is_ours(own, request):
         return origin_field(request, upstream)
@@ -156,7 +166,7 @@ def page_origin_field(request: Request, upstream: Upstream) -> bytes | None:
 
 
 def _is_ours(origin: bytes | None, request: Request) -> bool:
-    """Whether this Origin is ours: scheme, host and port as the client has them in its own URL."""
+    """Return whether an Origin has the scheme, host and port of the proxy's URL as the client sees it."""
     hosts = (request.public_host or request.head.value(b"host"), request.other_host)
     scheme, separator, authority = (origin or b"").lower().partition(b"://")
     if not separator or scheme != (b"https" if request.secure else b"http"):

@@ -1,4 +1,4 @@
-"""Where a request came from, as far as the word of trusted proxies is taken for it (RFC 7239)."""
+"""The client of a request, as far as trusted proxies name it (RFC 7239 and X-Forwarded-*)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from esxiproxy.core.peer_address import PeerAddress
 Network = IPv4Network | IPv6Network
 
 MAX_CHAIN = 20
-"""Addresses of X-Forwarded-For that are looked at; nobody has that many proxies."""
+"""Maximum number of addresses of X-Forwarded-For that are read."""
 _SECURE = {b"https": True, b"wss": True, b"http": False, b"ws": False}
 _PORT = rb"(?::(?:(\d{1,5})|_[A-Za-z0-9._-]+))?"  # RFC 7239 6.3: a number, or a name in place of it
 _NODE = re.compile(rb"\[([0-9A-Fa-f:.]+)\]%b|([0-9.]+)%b|([0-9A-Fa-f:.]+)".replace(b"%b", _PORT), re.DOTALL)
@@ -26,7 +26,7 @@ _NUMBER = re.compile(rb"[0-9]{1,5}")
 
 @dataclass(frozen=True, slots=True)
 class TrustedProxies:
-    """The networks whose forwarded fields are believed; ``unix`` stands for clients of a unix socket.
+    """The networks whose forwarded fields are accepted.  ``unix`` stands for clients of a unix socket.
 
     A network of mapped addresses (``::ffff:10.0.0.0/104``) is the IPv4 network.
     """
@@ -38,7 +38,7 @@ class TrustedProxies:
         object.__setattr__(self, "networks", tuple(map(_plain_network, self.networks)))
 
     def contains(self, host: str) -> bool:
-        """Whether the word of a peer with this address is taken."""
+        """Return whether the peer with this address is a trusted proxy."""
         if host == "unix":
             return self.unix
         if not self.networks:
@@ -52,11 +52,11 @@ class TrustedProxies:
 
 @dataclass(frozen=True, slots=True)
 class ForwardedClient:
-    """Where a request came from.
+    """The origin of a request.
 
-    ``chain`` are the addresses for X-Forwarded-For, the client's first and our own peer's last; ``secure``
-    says whether the client's own connection is TLS, ``host`` what it has in its Host field.  ``other_host``
-    is the host with the port of X-Forwarded-Port where ``host`` has none, or without it where it has.
+    ``chain`` has the addresses for X-Forwarded-For, from the client to the peer.  ``secure`` is whether the
+    client's own connection uses TLS.  ``host`` is the client's Host field.  ``other_host`` is the host with
+    the port of X-Forwarded-Port if ``host`` has none, and without it if ``host`` has it.
     """
 
     client: PeerAddress
@@ -67,10 +67,10 @@ class ForwardedClient:
 
 
 def origin_of(head: RequestHead, peer: PeerAddress, secure: bool, trust: TrustedProxies) -> ForwardedClient:
-    """Walk from our peer toward the client, for as long as whoever speaks is believed.
+    """Return the origin of a request, walking from the peer to the client while each address is trusted.
 
-    Where a request has both, X-Forwarded-For is read: a proxy that sets Forwarded takes a stranger's
-    X-Forwarded-For out, one that sets X-Forwarded-For often knows nothing of Forwarded.
+    If a request has both kinds of fields, X-Forwarded-For is read.  A proxy that sets Forwarded removes a
+    client's X-Forwarded-For, but a proxy that sets X-Forwarded-For often does not know Forwarded.
     """
     host = head.value(b"host")
     chain = [peer.host]
@@ -80,7 +80,7 @@ def origin_of(head: RequestHead, peer: PeerAddress, secure: bool, trust: Trusted
     nodes, told_secure, told_host, told_port = _told(head)
     for node in reversed(nodes):
         found = _address(node)
-        if found is None:  # "unknown", a name, nonsense: nothing beyond it can be known
+        if found is None:  # "unknown", a name or an invalid address ends the chain
             break
         client = found
         chain.insert(0, found.host)
@@ -108,8 +108,8 @@ def _told(head: RequestHead) -> tuple[list[bytes], bool | None, bytes | None, by
 def _with_port(host: bytes | None, port: bytes | None) -> bytes | None:
     """Return the Host with the port of X-Forwarded-Port, or the Host alone.
 
-    A Host that has a port keeps it.  The default port of the scheme is left out, and the default port of the
-    other scheme contradicts X-Forwarded-Proto: it is a port between the proxies.
+    A Host with a port keeps it.  The default port of the scheme is left out.  The default port of the other
+    scheme contradicts X-Forwarded-Proto and is ignored.
     """
     if host is None or port is None or _NUMBER.fullmatch(port) is None or not 0 < int(port) <= 65535:
         return host
@@ -119,10 +119,10 @@ def _with_port(host: bytes | None, port: bytes | None) -> bytes | None:
 
 
 def _elements(head: RequestHead, name: bytes) -> list[bytes]:
-    """The nearest ``MAX_CHAIN`` elements of a list, which stand last, without empty ones (RFC 9110 5.6.1).
+    """Return the last ``MAX_CHAIN`` elements of a list field, without empty ones (RFC 9110 5.6.1).
 
-    A comma in a quoted string separates nothing.  Quotes that do not fit are taken for ordinary characters:
-    a client that leaves a string open must not swallow what the proxy in front of us has added.
+    A comma in a quoted string separates nothing.  Unbalanced quotes count as ordinary characters, so that a
+    client's open string does not hide the addresses that proxies have added.
     """
     found: list[bytes] = []
     for value in reversed(head.values(name)):
@@ -139,13 +139,13 @@ def _elements(head: RequestHead, name: bytes) -> list[bytes]:
 
 
 def _last(head: RequestHead, name: bytes) -> bytes | None:
-    """The nearest proxy's word, which stands last."""
+    """Return the last element of a list field, which the nearest proxy has added."""
     found = _elements(head, name)
     return _unquoted(found[-1]) if found else None
 
 
 def _pairs(element: bytes) -> dict[bytes, bytes]:
-    """The parameters of an element of Forwarded, up to the first that is malformed."""
+    """Return the parameters of an element of Forwarded, up to the first malformed one."""
     pairs: dict[bytes, bytes] = {}
     place = 0
     while match := _PAIR.match(element, place):
@@ -176,7 +176,7 @@ def _address(node: bytes) -> PeerAddress | None:
 
 
 def _plain(host: str) -> IPv4Address | IPv6Address:
-    """An IPv4 address that came in through an IPv6 socket is an IPv4 address."""
+    """Return the address, as an IPv4 address if it is mapped into IPv6."""
     address = ip_address(host.partition("%")[0])
     return getattr(address, "ipv4_mapped", None) or address
 

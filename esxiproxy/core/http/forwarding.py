@@ -1,7 +1,7 @@
-"""One HTTP exchange through the proxy, without a network: bytes of one side in, bytes for the other out.
+"""One HTTP exchange without I/O: bytes of one side go in, bytes for the other side come out.
 
-``h11`` frames both sides.  There is one ``h11.Connection`` a side and a request: what a client sends behind
-its request is given back, so that every head of a connection is checked by :mod:`esxiproxy.core.http.head`.
+``h11`` frames both sides, with one ``h11.Connection`` for each side and request.  Bytes behind a request are
+returned, so that :mod:`esxiproxy.core.http.head` checks every head of a connection.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from esxiproxy.core.http.rewriting import ResponseRewriter
 
 
 class Forwarding:
-    """A request on its way up and its answer on its way down, chunk by chunk.
+    """The forwarding of one request and its response.
 
-    ``asked``, ``started``, ``answered``
-        the request is complete; the answer's head has gone to the client; the answer is complete.
+    ``request_complete``, ``started``, ``response_complete``
+        whether the request is complete, the response's head was sent to the client, the response is complete.
     ``delimited``
-        the client sees by the framing of the answer whether it is whole, not by the end of the connection.
-    ``rest``
-        what the client has sent behind its request.
+        whether the client detects an incomplete response by its framing, without the end of the connection.
+    ``trailing_data``
+        the bytes that the client sent behind its request.
     ``closing``
-        the answer says that the connection will be closed.
+        whether the response announces the end of the connection.
     ``status``
-        the answer's, 0 before it.
+        the status of the response, 0 before it.
     ``octets_up``, ``octets_down``
         bytes of the two bodies so far, without their framing.
     """
@@ -58,51 +58,54 @@ class Forwarding:
         self._server.receive_data(head.raw)
         try:
             event = self._server.next_event()
-        except h11.RemoteProtocolError:  # the strict check admits nothing that h11 refuses
+        except h11.RemoteProtocolError:  # h11 accepts every head that passed the strict parser
             event = None
         if not isinstance(event, h11.Request):
             raise MalformedRequest("the request head cannot be read")
 
     @property
     def expects_continue(self) -> bool:
-        """Whether the client sends its body only after a 100 (RFC 9110 10.1.1)."""
+        """Whether the client waits for a 100 before it sends its body (RFC 9110 10.1.1)."""
         return self._server.they_are_waiting_for_100_continue
 
     @property
     def response_started(self) -> bool:
-        """Whether the upstream has sent anything for this request."""
+        """Whether the upstream has sent any byte for this request."""
         return self._reader.heard
 
     @property
     def more_request(self) -> bool:
-        """Whether the request's body has chunks that ``take_request(b"")`` is to read in another turn."""
+        """Whether ``take_request(b"")`` has to read further chunks of the request's body in another turn."""
         return self._chunked is not None and self._chunked.more
 
     @property
     def more_answer(self) -> bool:
-        """Whether the answer's body has chunks that ``take_answer(b"")`` is to read in another turn."""
+        """Whether ``take_answer(b"")`` has to read further chunks of the response's body in another turn."""
         return self._reader.more
 
     @property
     def keeps_client(self) -> bool:
-        """Whether the client's connection may carry another request."""
+        """Whether the client's connection may be used for another request."""
         states = self._server.states
         return not self.closing and states[h11.CLIENT] is h11.DONE and states[h11.SERVER] is h11.DONE
 
     @property
     def keeps_upstream(self) -> bool:
-        """Whether the upstream's connection may carry another request."""
+        """Whether the upstream's connection may be used for another request."""
         states, (beyond, ended) = self._client.states, self._client.trailing_data
         both_done = states[h11.CLIENT] is h11.DONE and states[h11.SERVER] is h11.DONE
         return both_done and not beyond and not ended
 
     def begin(self, target: bytes, fields: Fields, view: ResponseRewriter) -> bytes:
-        """The head of the request to the upstream; again, for a second try on another connection."""
+        """Return the head of the request for the upstream.
+
+        A second call prepares a second attempt on another connection.
+        """
         self._connect()
         self._view = view
         request = h11.Request(method=self._head.method, target=target, headers=list(fields))
         octets = self._client.send(request)
-        if self.request_complete:  # it has no body: that is why there may be a second try
+        if self.request_complete:  # a request is repeated only if it has no body
             octets += self._client.send(h11.EndOfMessage())
         return octets
 
@@ -113,7 +116,9 @@ class Forwarding:
     # The request
 
     def take_request(self, octets: bytes) -> bytes:
-        """What came from the client, as the upstream gets it.  Raises MalformedRequest."""
+        """Add bytes from the client and return the bytes for the upstream.  Raise MalformedRequest or
+        BodyTooLarge.
+        """
         if self.request_complete:
             self.trailing_data += octets
             return b""
@@ -148,26 +153,27 @@ class Forwarding:
             sent.append(self._up(h11.EndOfMessage(headers=trailer_fields(trailers))))
 
     def _up(self, event: Any) -> bytes:
-        with suppress(h11.LocalProtocolError):  # the upstream has ended the exchange: nobody wants the rest
+        with suppress(h11.LocalProtocolError):  # the upstream has ended the exchange, so the rest is dropped
             return bytes(self._client.send(event))
         return b""
 
     # The answer
 
     def take_answer(self, octets: bytes) -> bytes:
-        """What came from the upstream, as the client gets it.  Raises UpstreamInvalid or UpstreamLost."""
+        """Add bytes from the upstream and return the bytes for the client.  Raise UpstreamInvalid."""
         self._reader.feed(octets)
         return self._answer()
 
     def left(self) -> bytes:
-        """Return what was made of the answer before it failed, and was not returned."""
+        """Return the bytes for the client that ``take_answer`` had produced when it raised."""
         made, self._made = self._made, []
         return b"".join(made)
 
     def upstream_ended(self, clean: bool) -> bytes:
-        """The upstream's connection has ended; ``clean`` says, with a FIN and no reset.
+        """Note the end of the upstream's connection and return the last bytes for the client.
 
-        Raises UpstreamLost when the answer was not complete by that.
+        ``clean`` is whether it ended with a FIN and not with a reset.  Raise UpstreamLost if the response is
+        incomplete.
         """
         if not clean:
             raise UpstreamLost("the upstream's connection was reset before the answer was complete")
@@ -212,7 +218,7 @@ class Forwarding:
     def _response(self, event: h11.Response) -> bytes:
         fields = self._answer_fields(event)
         if self.closing or not self.request_complete:
-            # Who has its answer may never send the rest of its request: there is no next one here.
+            # A client that has its response may never send the rest of its request.
             self.closing = True
             fields.append((b"Connection", b"close"))
         self.status = event.status_code
@@ -230,7 +236,7 @@ class Forwarding:
         return forwarded_answer(fields, event.status_code, event.http_version, self._view, self._session)
 
     def _trailers(self, event: h11.EndOfMessage) -> list[tuple[bytes, bytes]]:
-        """HTTP/1.0 has no place for them."""
+        """Return the trailer fields for the client, which HTTP/1.0 does not know."""
         if self._head.version == (1, 0) or self._head.method == b"HEAD":
             return []
         return trailer_fields(tuple(event.headers.raw_items()))

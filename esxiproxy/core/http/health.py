@@ -1,4 +1,4 @@
-"""The answer to a load balancer that asks whether this process takes new consoles."""
+"""The response to the readiness check of a load balancer."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ _METHODS = (b"GET", b"HEAD", b"OPTIONS")  # OPTIONS is what HAProxy's httpchk se
 
 
 def asks_for_health(head: RequestHead, path: bytes | None) -> bool:
-    """Whether this request is a health check: for the path of the listener's ``health``, if it has one.
+    """Return whether this request is a health check, that is, a request for the listener's ``health``
+    path.
 
-    Raises MethodRefused for a method that no health check has.
+    Raise MethodRefused for another method than GET, HEAD or OPTIONS.
     """
     if path is None or head.target.partition(b"?")[0] != path:
         return False
@@ -24,10 +25,10 @@ def asks_for_health(head: RequestHead, path: bytes | None) -> bool:
 
 
 def health(head: RequestHead, draining: bool, has_descriptors: bool = True) -> bytes:
-    """Return the answer to a health check, after which the connection is closed.
+    """Return the response to a health check.  The connection is closed after it.
 
-    It is 503 in a drain, and while no file descriptor is left for one more session; 200 otherwise.
-    A worker that only retires answers 200, since its successor takes new consoles on the same port.
+    The status is 503 in a drain and while no file descriptor is left for one more session, else 200.  A
+    retiring worker answers 200, since its successor accepts new consoles on the same port.
     """
     ready = has_descriptors and not draining
     line = b"HTTP/1.1 200 OK" if ready else b"HTTP/1.1 503 Service Unavailable"

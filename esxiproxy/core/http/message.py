@@ -1,4 +1,4 @@
-"""A plain HTTP request and its answer, as the other side of the proxy gets them (RFC 9110, RFC 9112)."""
+"""Plain HTTP requests and responses, converted for the other side of the proxy (RFC 9110, RFC 9112)."""
 
 from __future__ import annotations
 
@@ -24,20 +24,22 @@ _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 
 
 def has_body(head: RequestHead) -> bool:
-    """Whether bytes of a body belong to this request."""
+    """Return whether this request has a body."""
     lengths = head.values(b"content-length")
     return bool(head.values(b"transfer-encoding")) or (bool(lengths) and int(lengths[0]) > 0)
 
 
 def may_be_repeated(head: RequestHead) -> bool:
-    """Whether the request may be sent a second time when nobody knows what became of the first (9.2.2)."""
+    """Return whether the request may be sent again if the result of the first attempt is unknown (RFC 9110
+    9.2.2).
+    """
     return head.method in _IDEMPOTENT and not has_body(head)
 
 
 def max_forwards(head: RequestHead) -> int | None:
-    """Return how often an OPTIONS may still be forwarded (RFC 9110 7.6.2), or None when it does not say.
+    """Return the Max-Forwards of an OPTIONS request (RFC 9110 7.6.2), or None if it has none.
 
-    Raises MalformedRequest for a value that is no number.
+    Raise MalformedRequest for a value that is no number.
     """
     values = head.values(b"max-forwards")
     if head.method != b"OPTIONS" or not values:
@@ -48,7 +50,7 @@ def max_forwards(head: RequestHead) -> int | None:
 
 
 def options_answer(request: Request, methods: bytes) -> bytes:
-    """Return the answer to an OPTIONS that is not to be forwarded, after which the connection is closed."""
+    """Return the response to an OPTIONS that is not forwarded.  The connection is closed after it."""
     fields = [
         (b"Allow", methods),
         *session_field(request.session),
@@ -60,7 +62,7 @@ def options_answer(request: Request, methods: bytes) -> bytes:
 
 
 def forwarded_request(request: Request, route: Route, principal: Principal | None) -> Fields:
-    """The fields of the request that goes upstream, its framing among them."""
+    """Return the fields of the request for the upstream, its framing included."""
     head, upstream = request.head, route.upstream
     dropped = {b"content-length", b"origin"} | (principal.consumed if principal else frozenset())
     hops = max_forwards(head)
@@ -85,14 +87,14 @@ def forwarded_request(request: Request, route: Route, principal: Principal | Non
 def upstream_request(
     request: Request, route: Route, principal: Principal | None
 ) -> tuple[bytes, Fields, ResponseRewriter]:
-    """The target and the fields of the request that goes upstream, and how its answer is seen."""
+    """Return the target and the fields of the request for the upstream, and the rewriter of its response."""
     upstream, target = route.upstream, route.target
     fields = forwarded_request(request, route, principal)
     return request.head.target if target is None else target, fields, view_of(request, upstream)
 
 
 def check_answer(version: bytes, fields: Fields) -> None:
-    """Raises UpstreamInvalid for an answer whose end two readers would find in two places (RFC 9112 6)."""
+    """Raise UpstreamInvalid for a response whose end is ambiguous (RFC 9112 6)."""
     framing = {name.lower() for name, _ in fields} & _FRAMING
     if len(framing) == 2:
         raise UpstreamInvalid("the upstream's answer has Content-Length and Transfer-Encoding")
@@ -103,7 +105,7 @@ def check_answer(version: bytes, fields: Fields) -> None:
 def forwarded_answer(
     fields: Fields, status: int, version: bytes, view: ResponseRewriter, session: str
 ) -> list[tuple[bytes, bytes]]:
-    """The fields of the answer that goes to the client; how its body is framed is h11's part."""
+    """Return the fields of the response for the client.  h11 adds the framing of the body."""
     dropped = frozenset({b"content-length"} if status < 200 or status == 204 else ())
     minor = 0 if version == b"1.0" else 1
     kept = view.response_fields(tuple(response_fields(fields, dropped, session, (1, minor))))
@@ -115,7 +117,7 @@ def forwarded_answer(
 
 
 def trailer_fields(fields: Fields) -> list[tuple[bytes, bytes]]:
-    """The fields behind a chunked body that go on."""
+    """Return the trailer fields that are passed on."""
     named = tokens([value for name, value in fields if name.lower() == b"connection"])
     gone = NOT_IN_TRAILERS.union(named)
     return [(name, value) for name, value in fields if name.lower() not in gone]

@@ -1,4 +1,4 @@
-"""What a listener lets in, beside its limits."""
+"""The requests that a listener accepts."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from esxiproxy.core.http.forwarded import TrustedProxies
 
 
 class Http(Enum):
-    """What becomes of requests that are no WebSocket."""
+    """The treatment of requests that are no WebSocket."""
 
     REFUSE = "refuse"
-    """They get an answer of ours, and the connection is closed."""
+    """Answer with 426 and close the connection."""
     FORWARD = "forward"
-    """They go to the upstream as well."""
+    """Forward to the upstream."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListenerPolicy:
     """The policy of one listener.
 
-    ``paths`` are the prefixes that are served, WebSocket and HTTP alike, all when it is empty; ``trust`` says
-    whose forwarded fields are believed; ``proxy_protocol``, that every connection begins with a PROXY header.
-    ``health`` is the path of health checks, None without.
+    ``paths`` are the prefixes that are served, for WebSocket and HTTP; empty serves every path.  ``trust``
+    has the proxies whose forwarded fields are accepted.  ``proxy_protocol`` is whether every connection
+    begins with a PROXY header.  ``health`` is the path of health checks, or None.
     """
 
     http: Http = Http.REFUSE
@@ -34,5 +34,5 @@ class ListenerPolicy:
 
     @property
     def methods(self) -> bytes:
-        """What an Allow field of ours says: what is served; a method unknown to us passes, too."""
+        """The value of the Allow field.  In forward mode other methods pass as well."""
         return b"GET" if self.http is Http.REFUSE else b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"

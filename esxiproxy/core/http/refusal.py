@@ -1,4 +1,4 @@
-"""The bytes of a refusal: what a client reads instead of a 101."""
+"""The bytes of a refusal, the response to a request that fails."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ _FRAMING = frozenset({b"content-length"})
 
 
 def refusal(error: SessionError, request: Request) -> bytes:
-    """A whole HTTP/1.1 response to this request for this failure, after which the connection is closed.
+    """Return the whole HTTP/1.1 response to this request for this failure.  The connection is closed after
+    it.
 
-    An upstream's own refusal goes on as it is, end-to-end fields and body; all others get a line of plain
-    text and a Proxy-Status field (RFC 9209).  All of them name the session.
+    An upstream's own refusal is passed on with its end-to-end fields and body.  Every other failure gets a
+    line of plain text and a Proxy-Status field (RFC 9209).  Each response names the session.
     """
     if isinstance(error, UpgradeRefused):
         reason = error.reason
@@ -61,7 +62,7 @@ def _phrase(status: int) -> bytes:
 
 
 def _proxy_status(error: SessionError) -> bytes:
-    """RFC 9209 2: who refused, and why; the detail stays in our log."""
+    """Return the value of Proxy-Status (RFC 9209 2), without the detail."""
     value = b"%b; error=%b" % (PSEUDONYM, error.proxy_error.encode())
     if isinstance(error, UpgradeRefused):
         value += b"; received-status=%d" % error.status_code

@@ -1,4 +1,4 @@
-"""A client's request, as routers and authenticators see it."""
+"""A client's request, the argument of routers and authenticators."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from esxiproxy.core.peer_address import PeerAddress
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A checked request head, and how it came in.
+    """A checked request head, with the connection that it arrived on.
 
-    ``session`` is the id under which log and record know it; ``secure`` says whether the client's connection
-    is TLS: to the listener, or to a trusted proxy in front of it.  ``forwarded_for`` is what
-    X-Forwarded-For will say, the client's address first, ``public_host`` what the client calls us, and
-    ``listening`` the address of ours that the connection came in at.  ``other_host`` is the same name with or
-    without the port of X-Forwarded-Port, where the client's own Origin may have either.
+    ``session`` is the session's id in log and record.  ``secure`` is whether the client's connection uses
+    TLS, to the listener or to a trusted proxy in front of it.  ``forwarded_for`` has the addresses for
+    X-Forwarded-For, the client's first.  ``public_host`` is the host in the client's URL.  ``other_host`` is
+    this host with or without the port of X-Forwarded-Port, where the client's Origin may have either.
+    ``listening`` is the local address of the connection.
     """
 
     session: str

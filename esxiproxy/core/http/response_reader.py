@@ -1,4 +1,4 @@
-"""The bytes of an upstream's answer, cut where h11 reads them."""
+"""A reader of upstream responses that feeds h11 with checked pieces."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from esxiproxy.core.errors import UpstreamInvalid
 from esxiproxy.core.http.chunks import Chunks
 
 MAX_ANSWER_HEAD = 64 * 1024
-"""Bytes of an upstream's response head: some set cookies without end."""
+"""Maximum size in bytes of a response head, which may have many cookies."""
 MAX_INTERIM = 32
-"""Interim answers (1xx) that one read may bring."""
+"""Maximum number of interim responses (1xx) in one read."""
 MAX_EMPTY = 8
-"""Empty lines that may stand before a status line."""
+"""Maximum number of empty lines in front of a status line."""
 
 _PROTOCOL = b"HTTP/1."
 _END = re.compile(rb"\n\r?\n")
@@ -23,10 +23,10 @@ _BODILESS = frozenset({204, 304})
 
 
 class ResponseReader:
-    """The answer on one ``h11.Connection``: heads as they are, a chunked body by way of :class:`Chunks`.
+    """The reader of the response on one ``h11.Connection``, with :class:`Chunks` for a chunked body.
 
-    ``heard`` says whether a byte has come.  ``bodiless`` says that the request was a HEAD.  ``max_head`` is
-    the limit for the bytes of one head.
+    ``heard`` is whether a byte has arrived.  ``bodiless`` is whether the request is a HEAD.  ``max_head`` is
+    the maximum size in bytes of one head.
     """
 
     def __init__(self, connection: h11.Connection, bodiless: bool, max_head: int = MAX_ANSWER_HEAD) -> None:
@@ -52,7 +52,9 @@ class ResponseReader:
         return self._connection.trailing_data[0] + self._head
 
     def feed(self, octets: bytes) -> None:
-        """Add what was read, or nothing for another turn.  Raises UpstreamInvalid for what is no HTTP/1.x."""
+        """Add bytes, or nothing to continue in another turn.  Raise UpstreamInvalid for what is not
+        HTTP/1.x.
+        """
         self._taken = False
         self._interim = 0
         if not octets:
@@ -67,11 +69,11 @@ class ResponseReader:
             self._connection.receive_data(octets)
 
     def end(self) -> None:
-        """Note that the upstream has ended the connection."""
+        """Note that the upstream has closed the connection."""
         self._connection.receive_data(b"")
 
     def next_event(self) -> Any:
-        """Return h11's next event.  Raises UpstreamInvalid, or what h11 raises."""
+        """Return h11's next event.  Raise UpstreamInvalid or an error of h11."""
         if self._in_head and self._feed_head():
             event = self._connection.next_event()
             if isinstance(event, h11.Response):
@@ -89,7 +91,7 @@ class ResponseReader:
         return event
 
     def _feed_head(self) -> bool:
-        """Hand the next head to h11; False if it is not complete."""
+        """Pass the next head to h11.  Return False if it is not complete."""
         self._check_start()
         match = _END.search(self._head, max(0, self._searched - 2))
         self._searched = len(self._head)

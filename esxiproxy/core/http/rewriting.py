@@ -1,4 +1,4 @@
-"""What an upstream says of itself in its answers, turned into what the client sees of it."""
+"""A rewriter of an upstream's Location and Set-Cookie fields for the client."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from esxiproxy.core.routing import Upstream
 _URI = re.compile(rb"(?i)((?:http|ws)s?:)?//([^/?#]*)(.*)", re.DOTALL)
 # What the URL parser of a browser removes before it reads a URL (https://url.spec.whatwg.org/#concept-basic-url-parser).
 _STRIPPED = bytes(range(0x21))
-# A scheme, or what a reader takes for the beginning of an authority: no path of ours.
+# The beginning of a scheme or, for a browser, of an authority: no path of the proxy.
 _ELSEWHERE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*:|[/\\]{2}")
 _LOCATIONS = frozenset({b"location", b"content-location"})
 _PORTS = {b"http": b"80", b"https": b"443"}
 _WEBSOCKET = {b"ws": b"http", b"wss": b"https"}
-"""The scheme that a WebSocket's URL stands for: its port, and whether it is TLS (RFC 6455 3)."""
+"""The HTTP scheme with the port and TLS of each WebSocket scheme (RFC 6455 3)."""
 _SOCKETS = {scheme: socket for socket, scheme in _WEBSOCKET.items()}
 # Without Secure a browser drops a cookie that has one of these.
 _NEEDS_SECURE = frozenset({b"samesite=none", b"partitioned"})
@@ -24,10 +24,10 @@ _NEEDS_SECURE = frozenset({b"samesite=none", b"partitioned"})
 
 @dataclass(frozen=True, slots=True)
 class ResponseRewriter:
-    """The two sides of one exchange: the names by which the upstream may call itself, and the client's view.
+    """The two sides of one exchange: the names of the upstream, and the proxy's URL as the client sees it.
 
-    ``names`` are authorities in lower case with their port; ``scheme`` and ``host`` are what stands in the
-    client's own URL.
+    ``names`` are the upstream's authorities in lower case with their port.  ``scheme`` and ``host`` are those
+    of the client's URL.
     """
 
     upstream_scheme: bytes
@@ -38,13 +38,17 @@ class ResponseRewriter:
 
     @classmethod
     def of(cls, upstream: Upstream, sent_host: bytes, secure: bool, host: bytes | None) -> ResponseRewriter:
+        """Return the rewriter for an upstream that got the Host field ``sent_host``.
+
+        ``secure`` and ``host`` are the scheme and the host of the client's URL.
+        """
         scheme = b"https" if upstream.secure else b"http"
         own = upstream.authority.lower().encode("idna" if not upstream.authority.isascii() else "ascii")
         names = frozenset(with_port(name, scheme) for name in (own, sent_host.lower()))
         return cls(scheme, _hostname(own), names, b"https" if secure else b"http", host or b"")
 
     def response_fields(self, fields: Fields) -> list[tuple[bytes, bytes]]:
-        """These fields as the client is to see them, each Set-Cookie its own."""
+        """Return these fields as the client gets them, each Set-Cookie by itself."""
         return [(name, self._value(name.lower(), value)) for name, value in fields]
 
     def _value(self, name: bytes, value: bytes) -> bytes:
@@ -53,7 +57,9 @@ class ResponseRewriter:
         return self.cookie(value) if name == b"set-cookie" else value
 
     def location(self, value: bytes) -> bytes:
-        """A URI that names the upstream, with the client's own authority; any other as it is."""
+        """Return a URI with the client's authority in place of the upstream's.  Other URIs are not
+        changed.
+        """
         match = _URI.fullmatch(value)
         if match is None or not self.host:
             return value
@@ -65,7 +71,7 @@ class ResponseRewriter:
         return (b"" if scheme is None else ours + b":") + b"//" + self.host + rest
 
     def leads_past(self, value: bytes) -> bool:
-        """Whether a client that follows this Location, rewritten or not, leaves the address that it knows."""
+        """Return whether a client that follows this Location, after rewriting, leaves the proxy's address."""
         value = value.translate(None, _STRIPPED)
         match = _URI.fullmatch(self.location(value))
         if match is None:
@@ -76,7 +82,7 @@ class ResponseRewriter:
         return named != self.scheme or with_port(authority.lower(), named) != ours
 
     def wants_tls(self, value: bytes) -> bool:
-        """Whether this Location is the upstream itself, by TLS, where it was asked without."""
+        """Return whether this Location is the upstream by TLS, while the upstream is used without TLS."""
         match = _URI.fullmatch(value)
         if match is None or self.upstream_scheme == b"https":
             return False
@@ -87,7 +93,7 @@ class ResponseRewriter:
         )
 
     def cookie(self, value: bytes) -> bytes:
-        """A Set-Cookie (RFC 6265 4.1) that the client's browser takes from us."""
+        """Return a Set-Cookie (RFC 6265 4.1) that the client's browser accepts from the proxy."""
         pair, *attributes = value.split(b";")
         kept = [attribute for attribute in attributes if not self._cookie_refused(attribute.strip().lower())]
         if self.scheme == b"http" and any(attribute.strip().lower() == b"secure" for attribute in attributes):
@@ -96,7 +102,9 @@ class ResponseRewriter:
         return b";".join([pair, *kept])
 
     def _cookie_refused(self, attribute: bytes) -> bool:
-        """Whether it is a Domain that is the upstream's own, or one that the client's host is not under."""
+        """Return whether an attribute is a Domain of the upstream, or a Domain that the proxy's host is
+        not part of.
+        """
         name, equals, domain = attribute.partition(b"=")
         if name.strip() != b"domain" or not equals:
             return False
@@ -108,7 +116,7 @@ class ResponseRewriter:
 
 
 def _named(scheme: bytes | None, default: bytes) -> bytes:
-    """Return the scheme of http that a URI with this one (``http:``, ``wss:``, none) is reached by."""
+    """Return the HTTP scheme of a URI that has this scheme (``http:``, ``wss:``, None)."""
     name = default if scheme is None else scheme[:-1].lower()
     return _WEBSOCKET.get(name, name)
 
@@ -126,7 +134,7 @@ def _hostname(authority: bytes) -> bytes:
 
 
 def with_port(authority: bytes, scheme: bytes) -> bytes:
-    """``host:port``, so that https://h and https://h:443 are one name."""
+    """Return ``host:port`` for an authority, with the default port of the scheme if it has none."""
     host = _hostname(authority)
     port = authority[len(host) + 1 :] or _PORTS[scheme]
     return host + b":" + port
