@@ -1,4 +1,4 @@
-"""What a session asks for under a limit: a slot that comes back, or one more start that does not."""
+"""Claims of a session under a limit: a slot, which is returned at the end, or a start, which is not."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from esxiproxy.core.errors import LimitReached
 
 @dataclass(frozen=True, slots=True)
 class SlotClaim:
-    """One of at most ``most`` slots under ``name``, which all who claim under that name share.
+    """A claim for one of ``limit_value`` slots that all claims of this ``name`` share.
 
-    ``limit`` is the key of the configuration that sets it: the name that an answer, the log and the metrics
-    use.  ``name`` may hold a principal or a host of ours, and stays inside.
+    ``limit`` is the configuration key of the limit, for responses, log and metrics.  ``name`` may contain a
+    principal or an upstream host and is never shown to clients.
     """
 
     limit: str
@@ -21,13 +21,15 @@ class SlotClaim:
 
     @property
     def refusal(self) -> LimitReached:
-        """What the client is told when there is none left."""
+        """The error for a client when every slot is in use."""
         return LimitReached(f"{self.limit}: all {self.limit_value} are in use")
 
 
 @dataclass(frozen=True, slots=True)
 class RateClaim:
-    """One more start out of a bucket that holds ``burst`` and gets ``per_second`` new ones."""
+    """A claim for one start from a token bucket that holds ``burst`` tokens and gets ``per_second`` new
+    ones.
+    """
 
     limit: str
     name: str
@@ -36,16 +38,16 @@ class RateClaim:
 
     @property
     def refusal(self) -> LimitReached:
-        """What the client is told when there were too many."""
+        """The error for a client when the bucket is empty."""
         return LimitReached(f"{self.limit}: more than {self.per_second:g} a second")
 
     def spend(self, full_at: float, now: float) -> float | None:
-        """When the bucket will be full again, after this start; None when it is empty.
+        """Return the time at which the bucket is full again after this start, or None if it is empty.
 
-        The bucket is kept as that one number (GCRA, the leaky bucket as a meter): one in the past, such as 0,
-        is a full bucket.
+        The bucket is stored as this time alone (GCRA, the leaky bucket as a meter).  A time in the past, such
+        as 0, is a full bucket.
         """
-        most = self.burst / self.per_second + 1e-6  # for the rounding of sums with a clock's large number
+        most = self.burst / self.per_second + 1e-6  # tolerance for rounding
         if full_at - now > most:  # the clock was set back, or the rate was changed
             full_at = now
         after = max(full_at, now) + 1 / self.per_second

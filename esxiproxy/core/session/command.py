@@ -1,4 +1,4 @@
-"""What one process may ask another to do with a session that the other one holds."""
+"""Commands that one process sends to the process that owns a session."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from esxiproxy.core.errors import Draining, Killed, SessionError
 
 
 class CommandKind(Enum):
-    """What is to become of the session."""
+    """The kind of a command."""
 
     KILL = "kill"
-    """It ends now: close code 1008."""
+    """End the session with close code 1008."""
     DRAIN = "drain"
-    """It ends as it would at a shutdown, with close code 1001: the client may come back."""
+    """End the session as at a shutdown, with close code 1001, after which a client may reconnect."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A verb for a session, and the reason that both peers are told."""
+    """A command for one session, with the reason that both peers get."""
 
     kind: CommandKind
     session: str
@@ -27,7 +27,7 @@ class Command:
 
     @property
     def error(self) -> SessionError:
-        """The failure that the session ends with."""
+        """The error that the session ends with."""
         if self.kind is CommandKind.DRAIN:
             return Draining(self.reason or "the proxy is shutting down")
         return Killed(self.reason or "ended by an operator")

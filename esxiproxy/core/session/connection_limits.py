@@ -1,4 +1,4 @@
-"""How many sessions and connections a listener, a client, a principal, a console and a host may have."""
+"""Limits on the number of sessions and connections."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from esxiproxy.core.session.claim import Claim, RateClaim, SlotClaim
 from esxiproxy.core.session.record import Kind
 
 NOBODY = "anonymous"
-"""The name of a principal who is no one in particular: all the clients whom nobody asked share it."""
+"""The name of the principal that all unauthenticated clients share."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """Every number a listener or an upstream may set; ``None`` stands for *off*.
+    """The limits on numbers that a listener or an upstream may set.  ``None`` stands for *off*.
 
-    ``[proxy]`` gives the defaults, a listener overrides them, and an upstream overrides both.  All of them
-    hold over all processes that share a state; of ``max_handshakes`` each of several workers has its part.
+    ``[proxy]`` has the defaults, a listener overrides them, and an upstream overrides both.  The limits apply
+    to all processes that share a state together.  ``max_handshakes`` is divided among the workers.
 
     ``max_sessions``, ``max_sessions_per_`` ``client``, ``principal``, ``console``
-        consoles at the listener, from one client network, of one principal, to one console.
+        consoles at the listener, from one client network at the listener, of one principal, to one console.
     ``max_connections``
-        connections to one upstream host, whatever they are for; ESXi itself has 128.
+        connections to one upstream host, for consoles and plain HTTP.  ESXi itself accepts 128.
     ``max_http_connections``
-        connections among these that plain HTTP may have, ``"half"`` of them or a number.
+        connections out of these for plain HTTP, a number or ``"half"`` of them.
     ``max_http_connections_per_client``
-        connections to upstreams for the plain HTTP of one client network at the listener.  Both are off when
-        ``max_connections`` is off.
+        upstream connections for the plain HTTP of one client network at the listener.
+        It and ``max_http_connections`` are off when ``max_connections`` is off.
     ``max_handshakes``
-        connections that the listener has accepted and that are not yet open, refused or served.
+        accepted connections of the listener that are not yet open, refused or served.
     ``session_rate``, ``session_burst``
-        new consoles a second from one client network at the listener, and how many of them at once.
+        new consoles per second from one client network at the listener, and how many may start at once.
     ``queue_timeout``
         seconds that a client waits for a slot before it is refused.
     """
@@ -54,7 +54,7 @@ class ConnectionLimits:
     queue_timeout: float | None = None
 
     def overridden_by(self, overrides: Mapping[str, Any]) -> ConnectionLimits:
-        """These quotas with the given ones (field name to value) in their place."""
+        """Return these limits with the given values, by field name, in their place."""
         return replace(self, **overrides) if overrides else self
 
     @property
@@ -67,9 +67,9 @@ class ConnectionLimits:
         return self.max_http_connections
 
     def on_arrival(self, request: Request, kind: Kind = Kind.CONSOLE) -> tuple[Claim, ...]:
-        """What a session claims before anybody is asked who the client is.
+        """Return the claims of a session before its authentication.
 
-        A plain HTTP request claims nothing: a page has dozens, each gone in a moment.
+        A plain HTTP request has no claims.
         """
         if kind is not Kind.CONSOLE:
             return ()
@@ -88,7 +88,7 @@ class ConnectionLimits:
     def on_decision(
         self, principal: str, console: str | None, kind: Kind = Kind.CONSOLE
     ) -> tuple[Claim, ...]:
-        """What it claims when the client and the console are known."""
+        """Return the claims of a session once its principal and its console are known."""
         if kind is not Kind.CONSOLE:
             return ()
         claims: list[Claim] = []
@@ -107,9 +107,10 @@ class ConnectionLimits:
         return tuple(claims)
 
     def on_dial(self, upstream: Upstream, request: Request | None = None) -> tuple[Claim, ...]:
-        """Return what a connection to this upstream claims; two upstreams on one host share its connections.
+        """Return the claims of a connection to this upstream.  Two upstreams on one host share its
+        connections.
 
-        ``request`` is the plain HTTP request that the connection is made for, None for a console.
+        ``request`` is the plain HTTP request of the connection, None for a console.
         """
         if self.max_connections is None:
             return ()
@@ -118,7 +119,7 @@ class ConnectionLimits:
         return (*claims, SlotClaim("max_connections", f"upstream {host}", self.max_connections))
 
     def _on_http_dial(self, host: str, request: Request) -> list[SlotClaim]:
-        """Return what a connection for plain HTTP claims besides: consoles have the rest for themselves."""
+        """Return the additional claims of a connection for plain HTTP."""
         claims: list[SlotClaim] = []
         network, of_client = client_network(request.client.host), self.max_http_connections_per_client
         if of_client is not None and network is not None:
@@ -131,10 +132,9 @@ class ConnectionLimits:
 
 @lru_cache(maxsize=1024)
 def client_network(host: str) -> str | None:
-    """The network that counts as one client: an IPv4 address, or the /64 that an IPv6 customer has.
+    """Return the network that counts as one client: an IPv4 address or an IPv6 /64.
 
-    An IPv4 address that came in through an IPv6 socket is an IPv4 address.  None where there is no address,
-    on a unix socket: whoever is in front there counts for itself.
+    Return None for a unix socket, whose clients have no address.
     """
     try:
         address: IPv4Address | IPv6Address = ip_address(host.partition("%")[0])

@@ -1,4 +1,4 @@
-"""What all processes know of a session that one of them holds."""
+"""The shared list entry of a session, for all processes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from esxiproxy.core.session.session import Session
 
 @dataclass(frozen=True, slots=True)
 class SessionEntry:
-    """A session in a list of sessions.
+    """A session in the shared list of sessions.
 
-    ``holder`` is the process that has it, ``since`` the wall clock's time at which it began.  ``target`` is
-    redacted: a state may be a file or another machine's memory, and a ticket belongs into neither.
+    ``holder`` is the id of the process that owns it, ``since`` the wall clock's time of its beginning.
+    ``target`` is redacted, since a state is stored in a file.
     """
 
     session: str
@@ -26,12 +26,12 @@ class SessionEntry:
     since: float
 
     def fields(self) -> dict[str, str | float]:
-        """The entry by field names, for whoever has to write it down."""
+        """Return the entry as a dictionary."""
         return asdict(self)
 
 
 def entry_of(session: Session, holder: str, now: float) -> SessionEntry:
-    """The entry of a session that this holder has now."""
+    """Return the entry of a session that this process owns at this time."""
     return SessionEntry(
         session=session.id,
         holder=holder,

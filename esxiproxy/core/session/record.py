@@ -1,4 +1,4 @@
-"""What is kept of a session when it has ended."""
+"""The record of a session, written at its end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from esxiproxy.core.peer_address import PeerAddress
 
 
 class Kind(Enum):
-    """What a session was."""
+    """The kind of a session."""
 
     CONSOLE = "console"
     HTTP = "http"
@@ -18,29 +18,30 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One session, from its opening handshake to the end; or one plain HTTP request with its answer.
+    """One console session, from the opening handshake to its end, or one plain HTTP request with its
+    response.
 
     ``status``
-        the HTTP status that the client got: 101, or the refusal's; 499 when it left before.
+        the HTTP status sent to the client: 101 or a refusal's status; 499 if the client left before.
     ``close_code``
-        the code of the Close that ended the session; None when there was none or it had no code.
+        the code of the Close frame that ended the session; None without a Close or without a code.
     ``ended_by``
-        ``client``, ``upstream`` or ``proxy``: who showed the end first.
+        the side that ended the session first: ``client``, ``upstream`` or ``proxy``.
     ``error``, ``detail``
-        the failure's name in the error table and a sentence about it, both empty for a clean end.
+        the class name of the failure and a sentence about it, both empty after a regular end.
     ``timeout``
-        the key of the configuration whose time was up, empty where none was: what the failure came of, or,
-        for a clean end, ``close_timeout``.
+        the configuration key of the timeout that caused the failure, or ``close_timeout`` after a regular end
+        whose closing handshake timed out, else empty.
     ``octets_up``, ``octets_down``
-        relayed bytes toward the upstream and toward the client: frames with their headers, HTTP bodies
-        without their framing.
+        bytes relayed to the upstream and to the client: frames with their headers, HTTP bodies without
+        framing.
     ``round_trip``
-        seconds that the client's last pong took; None where none came.
+        seconds between the last ping to the client and its pong; None without a pong.
     ``phases``
         seconds from the accepted request to each step that was reached: ``authenticated``, ``routed``,
         ``opened``, ``closed``; for HTTP ``connected`` and ``answered`` in place of ``opened``.
     ``method``
-        the request's; empty when its head could not be read.
+        the method of the request; empty if its head could not be parsed.
     """
 
     session: str

@@ -1,4 +1,4 @@
-"""One admitted client connection, while it lasts."""
+"""One client session from its request to its end."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ from esxiproxy.core.session.record import Kind, Record
 from esxiproxy.core.session_limits import SessionLimits
 
 _OF_UPSTREAM = (UpgradeRefused, UpstreamInvalid, UpstreamLost, UpstreamRedirect)
-"""What an upstream does once it is connected; that it cannot be, or may not, is found out by us."""
+"""Failures that a connected upstream causes.  All others are found by the proxy."""
 
 
 class Session:
-    """What is known of a session so far; :meth:`record` is what stays of it.
+    """The state of a session, from which :meth:`record` makes its record.
 
-    ``id`` is what log, record and operators call it, ``seconds`` a clock's reading function.  The octet
-    counts are kept by the relay, and so is ``round_trip``, the seconds that the client's last pong took.
+    ``id`` is the session's id in log and record.  ``seconds`` is the function that reads the clock.  The
+    relay sets the octet counts and ``round_trip``, the seconds between the last ping to the client and its
+    pong.
     """
 
     __slots__ = (
@@ -84,7 +85,7 @@ class Session:
         return self._seconds() - self._started
 
     def mark(self, phase: str) -> None:
-        """Note that the session has reached this step now."""
+        """Note that the session reaches this step now."""
         self._phases[phase] = self.age
 
     def since(self, phase: str) -> float:
@@ -92,14 +93,16 @@ class Session:
         return self.age - self._phases[phase]
 
     def authenticated(self, principal: Principal) -> None:
-        """The client turned out to be this one.  Raises TypeError for anything else that a plugin answers."""
+        """Set the principal.  Raise TypeError for any other result of an authenticator."""
         if not isinstance(principal, Principal) or not isinstance(principal.name, str):
             raise TypeError(f"an authenticator answered {type(principal).__name__}, no Principal with a name")
         self.principal = principal
         self.mark("authenticated")
 
     def routed(self, route: Route) -> None:
-        """The session goes there, and keeps to that upstream's limits.  Raises TypeError likewise."""
+        """Set the route and apply its upstream's limits.  Raise TypeError for any other result of a
+        router.
+        """
         if not isinstance(route, Route) or not isinstance(route.upstream, Upstream):
             raise TypeError(f"a router answered {type(route).__name__}, no Route to an Upstream")
         self.limits = self.limits.overridden_by(route.upstream.overrides)
@@ -107,25 +110,28 @@ class Session:
         self.mark("routed")
 
     def opened(self) -> None:
-        """The upstream's 101 is here and the client's is on its way."""
+        """Note that the upstream has accepted the handshake with 101."""
         self.status = 101
         self.mark("opened")
 
     def forget_head(self) -> None:
-        """What only the opening handshake needed is let go: a console lasts for days."""
+        """Drop the parts of the request head that only the handshake needs, since a console may last for
+        days.
+        """
         head = self.request.head
         head = RequestHead(b"", head.method, head.target, head.version, (), head.absolute)
         self.request = replace(self.request, head=head)
 
     def answered(self, status: int) -> None:
-        """The head of the upstream's answer is on its way to the client."""
+        """Note the status of the upstream's response, whose head is being sent to the client."""
         self.status = status
         self.mark("answered")
 
     def failed(self, error: SessionError, ended_by: str = "") -> None:
-        """The first failure of a session is the one that is kept: what follows is its consequence.
+        """Note a failure.  Only the first failure of a session is kept, since later ones are its
+        consequences.
 
-        ``ended_by`` is the side that showed it, where the failure itself does not say.
+        ``ended_by`` is the side that caused it, where the class of the failure does not determine the side.
         """
         if not self.error:
             self.error = error.name
@@ -134,18 +140,18 @@ class Session:
             self.ended(ended_by or ("upstream" if isinstance(error, _OF_UPSTREAM) else "proxy"))
 
     def ended(self, ended_by: str, close_code: int | None = None) -> None:
-        """The first sign of the end came from there."""
+        """Note the side that ended the session.  Only the first call counts."""
         if not self.ended_by:
             self.ended_by = ended_by
             self.close_code = close_code
 
     def closed_late(self) -> None:
-        """A side has not closed within ``close_timeout``; the reason of a failure is not this."""
+        """Note that the closing handshake exceeded ``close_timeout``, unless there was a failure before."""
         if not self.error:
             self.timeout = "close_timeout"
 
     def record(self) -> Record:
-        """What there is to be kept, the ticket not among it."""
+        """Return the record of the session.  Its target and detail are redacted."""
         self.mark("closed")
         return Record(
             session=self.request.session,

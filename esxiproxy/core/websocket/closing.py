@@ -1,11 +1,12 @@
-"""How a session ends: the transition table from the first sign of it to two closed connections.
+"""The close handshake through the proxy, as a state machine from the first Close to two closed
+connections.
 
-A Close or a fault is *carried through*: the leg that shows it sends nothing more of its own, the other leg
-gets its Close first, what still comes from there is delivered, and the first leg gets its answer after that.
-So neither peer learns of an end before the other one has had its say (RFC 6455 7.1.2), as if no proxy stood
-between them.  Two stages, each with half of ``close_timeout``; then whatever is left is aborted.
+A Close or a fault of one peer is carried to the other peer first.  The first leg sends nothing more
+meanwhile, and data from the other leg is still delivered.  The first peer gets its answer after the other
+peer has closed, so each peer sees the closing handshake of RFC 6455 7.1.2 as without a proxy.  There are two
+stages, each with half of ``close_timeout``.  After them the remaining connections are aborted.
 
-No I/O in here: events go in, actions come out, and :mod:`esxiproxy.net.console.relay` carries them out.
+This module has no I/O: it turns events into actions, and :mod:`esxiproxy.net.console.relay` performs them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class Side(Enum):
     CLIENT = "client"
     UPSTREAM = "upstream"
 
-    __hash__ = object.__hash__  # Enum's own is Python, and each session asks for it fifty times
+    __hash__ = object.__hash__  # Enum's own is slow, and each session calls it fifty times
 
     @property
     def other(self) -> Side:
@@ -30,24 +31,24 @@ class Side(Enum):
 
 
 class ClosingPhase(Enum):
-    """How far the end has come."""
+    """A stage of the closing handshake."""
 
     OPEN = auto()
     CARRYING = auto()
-    """One leg has shown its end; the other leg has been told and may still speak."""
+    """One leg has ended.  The other leg got its Close and may still send data."""
     ANSWERING = auto()
-    """Nobody has anything more to say; the connections are being closed."""
+    """Both legs have ended, and their connections are being closed."""
     CLOSED = auto()
 
 
 class LegAction(Enum):
-    """What is done to a leg."""
+    """An action on a leg."""
 
     SEND_CLOSE = auto()
     DROP = auto()
-    """Close the connection in order, what is queued first."""
+    """Send the queued bytes and close the connection."""
     LINGER = auto()
-    """Say that nothing more will come, and read to the end: the peer may still be sending."""
+    """Send the queued bytes and a FIN, and read until the peer's end, since it may still be sending."""
     ABORT = auto()
 
 
@@ -55,26 +56,26 @@ _RESERVED_CLOSE_CODES = frozenset({1004, 1005, 1006, 1015})
 
 
 def may_be_sent(code: int) -> bool:
-    """Whether a Close frame may carry this code (RFC 6455 7.4, and IANA's registry up to 1014)."""
+    """Return whether a Close frame may carry this code (RFC 6455 7.4, and IANA's registry up to 1014)."""
     return 3000 <= code <= 4999 or (1000 <= code <= 1014 and code not in _RESERVED_CLOSE_CODES)
 
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """What a Close frame carries: a code and a reason of at most 123 bytes, or neither (``code`` None)."""
+    """The content of a Close frame: a code and a reason of at most 123 bytes, or neither (``code`` None)."""
 
     code: int | None = None
     reason: bytes = b""
 
     @classmethod
     def of(cls, error: SessionError, code: int | None = None) -> Close:
-        """The Close that tells a peer of this failure."""
+        """Return the Close for this failure, with its own code or the given one."""
         return cls(error.close_code if code is None else code, truncated(error.detail))
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One thing to be done to one leg."""
+    """An action on one leg, with the Close to send for SEND_CLOSE."""
 
     action: LegAction
     side: Side
@@ -82,14 +83,16 @@ class Action:
 
 
 def truncated(reason: str, limit: int = 123) -> bytes:
-    """A close reason in UTF-8 that fits a control frame (RFC 6455 5.5), cut between characters."""
+    """Return a close reason in UTF-8 that fits into a control frame (RFC 6455 5.5), cut between
+    characters.
+    """
     return reason.encode("utf-8")[:limit].decode("utf-8", "ignore").encode("utf-8")
 
 
 def peer_notice(side: Side, error: SessionError) -> Close:
-    """What the other peer is told when this side was lost or broke the protocol.
+    """Return the Close for the other peer when this side was lost or violated the protocol.
 
-    An upstream learns that its client is going away (1001), a client that its server failed (1011).
+    An upstream gets 1001 (its client is going away), a client gets 1011 (its server failed).
     """
     return Close.of(error, 1001 if side is Side.CLIENT else 1011)
 
@@ -98,10 +101,11 @@ _NOBODY: frozenset[Side] = frozenset()
 
 
 class Closing:
-    """The end of one session, as a state machine.
+    """The state machine of the end of one session.
 
-    Each event returns the actions that follow from it, in order.  ``expired`` is called when the time of a
-    stage is up: ``close_timeout`` / 2 after ``phase`` changed to CARRYING and again to ANSWERING.
+    Each event returns the actions that follow from it, in order.  The caller calls ``expired`` when a stage
+    has lasted for ``close_timeout`` / 2 since ``phase`` changed to CARRYING, and again since it changed to
+    ANSWERING.
     """
 
     __slots__ = ("_answer", "_close_received", "_close_sent", "_disconnected", "_first", "phase")
@@ -115,30 +119,30 @@ class Closing:
         self._disconnected = _NOBODY
 
     def forwards_from(self, side: Side) -> bool:
-        """Whether data of this side still goes to the other one."""
+        """Return whether data of this side is still forwarded."""
         if self.phase is ClosingPhase.OPEN:
             return True
         return self.phase is ClosingPhase.CARRYING and side is not self._first
 
     def is_gone(self, side: Side) -> bool:
-        """Whether the connection of this side has ended."""
+        """Return whether the connection of this side has ended."""
         return side in self._disconnected
 
     def close_received(self, side: Side, close: Close) -> list[Action]:
-        """A Close frame came from this side."""
+        """Handle a Close frame from this side."""
         self._close_received |= {side}
         if self.phase is ClosingPhase.OPEN:
             return self._carry(side, answer=close, notice=close)
         if self.phase is ClosingPhase.CARRYING and side is not self._first:
             if (
                 self._first in self._close_received
-            ):  # it began with a Close: the answer is the other peer's own
+            ):  # the first leg began with a Close, so it gets the other peer's own answer
                 self._answer = close
             return self._settle()
         return self._drop(side)
 
     def faulted(self, side: Side, error: SessionError) -> list[Action]:
-        """This side broke the protocol: nothing that it sends from here on can be read."""
+        """Handle a protocol violation of this side, after which its data cannot be parsed."""
         if self.phase is ClosingPhase.OPEN:
             return self._carry(side, answer=Close.of(error), notice=peer_notice(side, error))
         if self.phase is ClosingPhase.CARRYING and side is not self._first:
@@ -146,7 +150,7 @@ class Closing:
         return self._drop(side)
 
     def lost(self, side: Side) -> list[Action]:
-        """The connection of this side has ended."""
+        """Handle the end of this side's connection."""
         self._disconnected |= {side}
         if len(self._disconnected) == 2:
             self.phase = ClosingPhase.CLOSED
@@ -162,7 +166,7 @@ class Closing:
         return []
 
     def demanded(self, error: SessionError) -> list[Action]:
-        """We end the session ourselves.  Once an end has begun, it is left to take its course."""
+        """End the session from the proxy.  Do nothing if its end has begun."""
         if self.phase is not ClosingPhase.OPEN:
             return []
         self.phase = ClosingPhase.ANSWERING
@@ -170,7 +174,7 @@ class Closing:
         return [*self._send_close(Side.CLIENT, close), *self._send_close(Side.UPSTREAM, close)]
 
     def expired(self) -> list[Action]:
-        """The time of this stage is up."""
+        """Handle the timeout of the current stage."""
         if self.phase is ClosingPhase.CARRYING:
             assert self._first is not None
             return [*self._abort(self._first.other), *self._settle()]
@@ -183,7 +187,7 @@ class Closing:
         return self._send_close(side.other, notice)
 
     def _settle(self) -> list[Action]:
-        """The other leg has had its say: answer the first one, and part from both."""
+        """Answer the first leg after the end of the other leg, and close both connections."""
         assert self._first is not None
         self.phase = ClosingPhase.ANSWERING
         first = self._first
@@ -196,7 +200,11 @@ class Closing:
         return [Action(LegAction.SEND_CLOSE, side, close)]
 
     def _drop(self, side: Side) -> list[Action]:
-        """After a full closing handshake the server closes (RFC 6455 7.1.1): we to the client, they to us."""
+        """Return the action that ends this side's connection.
+
+        After a full closing handshake the server closes the connection (RFC 6455 7.1.1): the proxy towards
+        the client, and the upstream towards the proxy.
+        """
         if side in self._disconnected:
             return []
         if side in self._close_received and side in self._close_sent:

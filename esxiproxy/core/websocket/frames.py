@@ -1,7 +1,7 @@
-"""Where frames begin and end in a stream of bytes (RFC 6455 section 5.2), without decoding any of them.
+"""A scanner of WebSocket frame boundaries (RFC 6455 section 5.2) that decodes no payload.
 
-Data frames pass the proxy as they came.  All that has to be known of them is how far the bytes at hand may be
-forwarded, and whether the stream then stands at a frame boundary, the only place for a control frame.
+Data frames pass the proxy unchanged.  The proxy needs to know how many bytes it may forward, and whether the
+stream then stands at a frame boundary, the only place for a control frame.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ _FOLLOWS = {
     False: {0x81: False, 0x82: False, 0x01: True, 0x02: True},
     True: {0x80: False, 0x00: True},
 }
-"""Whether a message is unfinished behind a good first byte, by whether it was before."""
+"""Whether a message continues after a frame, by whether it did before and by the frame's first byte."""
 _FIN, _RSV, _OPCODE, _CONTROL, _MASKED, _LENGTH = 0x80, 0x70, 0x0F, 0x08, 0x80, 0x7F
 
 
 def control_frame(opcode: int, payload: bytes, mask: bytes = b"") -> bytes:
-    """A control frame (RFC 6455 5.5): at most 125 bytes of payload, masked when it is a client's."""
+    """Return a control frame (RFC 6455 5.5), masked if there is a mask.  ``payload`` has at most 125
+    bytes.
+    """
     size = len(payload)
     if mask and size:
         key = (mask * (size // 4 + 1))[:size]
@@ -28,23 +30,24 @@ def control_frame(opcode: int, payload: bytes, mask: bytes = b"") -> bytes:
 
 
 class FrameWalker:
-    """Follows one direction of a WebSocket connection.
+    """The scanner of one direction of a WebSocket connection.
 
     ``left``
-        payload bytes of the current data frame that are still to come; 0 at a frame boundary.
+        payload bytes of the current data frame that have not arrived; 0 at a frame boundary.
     ``boundary``
-        where the last :meth:`walk` found its first frame boundary, an offset into the bytes it was given;
-        -1 when it found none.
+        the offset of the first frame boundary in the bytes of the last :meth:`walk`; -1 if there was none.
     ``control``
         whether the walk stopped in front of a control frame.
     ``fault``
-        what the peer did wrong in the frame at which the walk stopped, or None.
+        the protocol violation in the frame at which the walk stopped, or None.
     """
 
     __slots__ = ("_mask", "boundary", "control", "fault", "fragmented", "left", "max_frame")
 
     def __init__(self, masked: bool, max_frame: int | None = None) -> None:
-        """``masked``: whether the sender has to mask, that is, whether it is a client (RFC 6455 5.1)."""
+        """Create a scanner.  ``masked`` is whether the sender has to mask, that is, is a client (RFC 6455
+        5.1).
+        """
         self._mask = _MASKED if masked else 0
         self.max_frame = max_frame
         self.left = 0
@@ -59,15 +62,15 @@ class FrameWalker:
         return self._mask != 0
 
     def resume(self, other: FrameWalker) -> Self:
-        """Go on where the other walker stands, be it in the middle of a frame."""
+        """Copy the position of the other scanner, which may be in the middle of a frame."""
         for name in FrameWalker.__slots__:
             setattr(self, name, getattr(other, name))
         return self
 
     def walk(self, octets: bytes) -> int:
-        """How many of the bytes, from the first, are data frames to be forwarded now.
+        """Return the number of leading bytes that belong to data frames and may be forwarded.
 
-        What is left over begins with an unfinished header, a control frame, or a frame that is wrong.
+        The rest begins with an incomplete header, a control frame or a bad frame.
         """
         end = len(octets)
         position = self.left
@@ -113,9 +116,9 @@ class FrameWalker:
         return position
 
     def _stride(self, octets: bytes, position: int, end: int) -> int:
-        """The fast path: over good frames of less than 64 KiB, to behind the last one or before any other.
+        """Skip good frames of less than 64 KiB and return the position behind them (the fast path).
 
-        A frame that ends behind the bytes at hand gives a position there.
+        A frame that ends behind the given bytes leads to a position there.
         """
         mask, header, longest = self._mask, 6 if self._mask else 2, self.max_frame
         fragmented = self.fragmented
@@ -142,7 +145,7 @@ class FrameWalker:
         return position
 
     def _fault(self, first: int, second: int) -> ProtocolViolation | None:
-        """What is wrong with the first two bytes of a data frame's header."""
+        """Return the violation in the first two bytes of a data frame's header, or None."""
         opcode = first & _OPCODE
         if first & _RSV:
             return ProtocolViolation("RSV bits set, and no extension was negotiated")
@@ -158,7 +161,9 @@ class FrameWalker:
 
     @staticmethod
     def _length_fault(extended: bytes) -> ProtocolViolation | None:
-        """RFC 6455 5.2: the shortest form, and the most significant bit is 0."""
+        """Return a violation unless the length has its shortest form and no most significant bit (RFC 6455
+        5.2).
+        """
         length = int.from_bytes(extended, "big")
         if length < (126 if len(extended) == 2 else 65536):
             return ProtocolViolation("payload length not in its shortest form")

@@ -1,4 +1,4 @@
-"""The opening handshake of both sides (RFC 6455 section 4), without a network."""
+"""The opening handshake of both sides (RFC 6455 section 4), without I/O."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from esxiproxy.core.http.rewriting import ResponseRewriter
 from esxiproxy.core.routing import Principal, Route, Subprotocol, Upstream
 
 BINARY = b"binary"
-"""The subprotocol that ESXi's consoles want."""
+"""The subprotocol of ESXi's consoles."""
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
@@ -42,7 +42,7 @@ _RESPONSE_OWN = _NEGOTIATED | {b"content-length"}
 
 @dataclass(frozen=True, slots=True)
 class Upgrade:
-    """What a client's opening handshake asks for: its key, and subprotocols in its order of preference."""
+    """The client's opening handshake: its key and its subprotocols in order of preference."""
 
     key: bytes
     subprotocols: tuple[bytes, ...]
@@ -50,22 +50,23 @@ class Upgrade:
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """An upstream's verified 101: what it chose of the subprotocols, and the fields it sent."""
+    """An upstream's verified 101: the subprotocol that it chose, and its fields."""
 
     subprotocol: bytes | None
     fields: Fields
 
 
 def accept_value(key: bytes) -> bytes:
-    """The Sec-WebSocket-Accept that belongs to a key (RFC 6455 4.2.2)."""
+    """Return the Sec-WebSocket-Accept for a key (RFC 6455 4.2.2)."""
     return base64.b64encode(hashlib.sha1(key + _GUID).digest())
 
 
 def upgrade_of(head: RequestHead) -> Upgrade | None:
-    """The opening handshake that this request is, or None when it asks for no WebSocket.
+    """Return the opening handshake in this request, or None if the request is no WebSocket handshake.
 
-    Raises MalformedRequest, MethodRefused or UpgradeRequired for one that asks in a wrong way.  One that a
-    proxy in front has spoiled is refused too: its target is a ticket, which no host must get as a page.
+    Raise MalformedRequest, MethodRefused or UpgradeRequired for an invalid handshake.  A handshake without
+    Upgrade or Connection, which a front proxy has removed, is refused as well: its target is a ticket, and
+    plain HTTP would send that ticket to the host.
     """
     wanted = b"websocket" in head.tokens(b"upgrade")
     if not wanted and not head.values(b"sec-websocket-key"):
@@ -85,14 +86,14 @@ def upgrade_of(head: RequestHead) -> Upgrade | None:
     if len(versions) != 1:
         raise MalformedRequest("an opening handshake has one Sec-WebSocket-Version")
     if versions[0] != b"13":
-        raise UpgradeRequired("only version 13 of the WebSocket protocol is spoken here")
+        raise UpgradeRequired("the WebSocket version is not 13")
     if len(head.values(b"origin")) > 1:
         raise MalformedRequest("an opening handshake has one Origin")
     return Upgrade(_key_of(head), _subprotocols_of(head))
 
 
 def _spoiled(head: RequestHead, wanted: bool) -> str:
-    """Return what a proxy in front has done to this opening handshake, empty when it is whole."""
+    """Return what a front proxy did to this opening handshake, or an empty text if it is complete."""
     if head.version != (1, 1):  # RFC 9110 7.8: an Upgrade in HTTP/1.0 is ignored
         return "in HTTP/1.0"
     if not wanted:
@@ -126,7 +127,9 @@ def _subprotocols_of(head: RequestHead) -> tuple[bytes, ...]:
 
 
 def offered_upstream(upgrade: Upgrade, upstream: Upstream) -> tuple[bytes, ...]:
-    """The subprotocols to offer: the client's own, or ``binary`` in place of none where we bridge."""
+    """Return the subprotocols to offer: the client's, or ``binary`` if it has none and the upstream
+    bridges.
+    """
     if not upgrade.subprotocols and upstream.subprotocol is Subprotocol.BRIDGE:
         return (BINARY,)
     return upgrade.subprotocols
@@ -135,7 +138,7 @@ def offered_upstream(upgrade: Upgrade, upstream: Upstream) -> tuple[bytes, ...]:
 def opening_fields(
     request: Request, route: Route, principal: Principal, offered: tuple[bytes, ...], key: bytes
 ) -> list[tuple[bytes, bytes]]:
-    """The fields of our own opening handshake to the upstream, with a key of our own."""
+    """Return the fields of the proxy's opening handshake to the upstream, with the proxy's own key."""
     upstream = route.upstream
     fields = [(b"Host", host_field(request, upstream))]
     fields += request_fields(request, _REQUEST_OWN | principal.consumed)
@@ -155,7 +158,7 @@ def opening_fields(
 def check_acceptance(
     status_version: bytes, fields: Fields, key: bytes, offered: tuple[bytes, ...]
 ) -> Acceptance:
-    """The acceptance that an upstream's 101 is.  Raises UpstreamInvalid (the steps of RFC 6455 4.1)."""
+    """Return the acceptance in an upstream's 101.  Raise UpstreamInvalid (RFC 6455 4.1)."""
     named = by_name(fields)
     if status_version != b"1.1":
         raise UpstreamInvalid("the upstream accepted in another version than HTTP/1.1")
@@ -174,9 +177,9 @@ def check_acceptance(
 
 
 def check_refusal(status: int, fields: Fields, view: ResponseRewriter) -> None:
-    """Raise UpstreamRedirect for a refusal that sends the client past the proxy.
+    """Raise UpstreamRedirect for a refusal that redirects the client to another server.
 
-    Many clients follow a redirect of an opening handshake, and its target is the ticket.
+    Many clients follow a redirect of an opening handshake, and its target contains the ticket.
     """
     if not 300 <= status < 400:
         return
@@ -191,7 +194,9 @@ def check_refusal(status: int, fields: Fields, view: ResponseRewriter) -> None:
 
 
 def switching_head(upgrade: Upgrade, acceptance: Acceptance, session: str) -> bytes:
-    """Our own 101 to the client: the upstream's choice, its end-to-end fields, and the session's id."""
+    """Return the proxy's 101 to the client: the chosen subprotocol, the end-to-end fields and the
+    session's id.
+    """
     lines = [
         b"HTTP/1.1 101 Switching Protocols",
         b"Upgrade: websocket",
