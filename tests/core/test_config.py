@@ -363,7 +363,7 @@ BAD = {
     L + "[proxy]\nstate = sqlite:\n": ["7: [proxy] state: 'sqlite:' is not memory: or sqlite:PATH"],
     L + "[proxy]\nstate = sqlite:none/state.db\n": ["7: [proxy] state: no such folder: none"],
     L + "[proxy]\nworkers = 2\nstate = memory:\n": [
-        "8: [proxy] state: memory: is that of one process: several workers need sqlite:PATH, or no such key"
+        "8: [proxy] state: memory: serves one process only: several workers need sqlite:PATH, or no such key"
     ],
     L + "[proxy]\nworkers = 0\n": ["7: [proxy] workers: '0' is no number of at least 1"],
     L + "[proxy]\nworkers = many\n": ["7: [proxy] workers: 'many' is no number of at least 1"],
@@ -443,8 +443,8 @@ BAD = {
     L + "[listener b]\nlisten = unix:x\nupstream = u\n[listener c]\nlisten = unix:./x\nupstream = u\n": [
         "10: [listener c] listen: unix:./x is taken by [listener b] in line 7: unix:x"
     ],
-    L + "certificate = crt.pem\n": ["6: [listener a] certificate: needs a private_key beside it"],
-    L + "private_key = key.pem\n": ["6: [listener a] private_key: needs a certificate beside it"],
+    L + "certificate = crt.pem\n": ["6: [listener a] certificate: needs a private_key in the same section"],
+    L + "private_key = key.pem\n": ["6: [listener a] private_key: needs a certificate in the same section"],
     L + "tls_minimum = 1.3\n": ["6: [listener a] tls_minimum: only with a certificate and a private_key"],
     L + "client_ca = crt.pem\n": ["6: [listener a] client_ca: only with a certificate and a private_key"],
     TLS + "tls_minimum = 1.1\n" + U: ["6: [listener a] tls_minimum: '1.1' is not 1.2 or 1.3"],
@@ -526,16 +526,16 @@ BAD = {
             "ws://a..b": "'a..b' is no host name",
             "ws://h h": "'h h' is no host name",
             "ws://grün": "'grün': write the name in its ASCII form, xn--...",
-            "ws://localhost:80": "is our own [listener a]: the proxy would call itself",
-            "ws://127.0.0.1": "is our own [listener a]: the proxy would call itself",
-            "ws://0.0.0.0:80": "is our own [listener a]: the proxy would call itself",
+            "ws://localhost:80": "is the proxy's own [listener a]: the proxy would connect to itself",
+            "ws://127.0.0.1": "is the proxy's own [listener a]: the proxy would connect to itself",
+            "ws://0.0.0.0:80": "is the proxy's own [listener a]: the proxy would connect to itself",
         }.items()
     },
     U.replace("192.0.2.10", "[::1]") + A.replace(":80", "[::]:80"): [
-        "2: [upstream u] url: is our own [listener a]: the proxy would call itself"
+        "2: [upstream u] url: is the proxy's own [listener a]: the proxy would connect to itself"
     ],
     U + A.replace(":80", "192.0.2.10:80"): [
-        "2: [upstream u] url: is our own [listener a]: the proxy would call itself"
+        "2: [upstream u] url: is the proxy's own [listener a]: the proxy would connect to itself"
     ],
     L.replace("ws:", "wss:").replace("[listener", "verify = maybe\n[listener"): [
         "3: [upstream u] verify: 'maybe' is not system, ca, pin or none"
@@ -608,7 +608,7 @@ def test_all_problems_come_in_one_go_in_the_order_of_the_lines(folder):
         "x.ini:5: [upstream a] pni: unknown key: did you mean pin?",
         "x.ini:6: [listener s] listen: missing",
         "x.ini:7: [listener s] certificate: no such file: x",
-        "x.ini:7: [listener s] certificate: needs a private_key beside it",
+        "x.ini:7: [listener s] certificate: needs a private_key in the same section",
         "x.ini:8: [listener s] upstream: no [upstream b]: there is a",
         "x.ini:9: [listener t] upstream: missing: the router static needs one",
         f"x.ini:10: [listener t] listen: {INDENTED}",
@@ -698,15 +698,15 @@ def test_load_raises_nothing_but_config_error(tmp_path_factory, text):
 # --- what is only a warning
 
 
-BELIEVES_EVERYBODY = (
-    "x.ini:6: warning: [listener a] proxy_protocol: believes everybody: without trusted_proxies whoever "
-    "connects can give any address as its own"
+ACCEPTS_EVERY_CLIENT = (
+    "x.ini:6: warning: [listener a] proxy_protocol: accepts a PROXY header from every client, which "
+    "can claim any address: set trusted_proxies"
 )
 
 
 def test_a_warning_is_no_error(folder):
     config = read(L + "proxy_protocol = yes\n")
-    assert [str(warning) for warning in config.warnings] == [BELIEVES_EVERYBODY]
+    assert [str(warning) for warning in config.warnings] == [ACCEPTS_EVERY_CLIENT]
     assert [warning.severity for warning in config.warnings] == [Severity.WARNING]
     assert config.listeners[0].proxy_protocol
 
@@ -788,7 +788,7 @@ def test_connections_that_are_left_for_consoles_are_no_warning(folder, upstream)
 def test_a_warning_stands_among_the_errors_in_line_order(folder):
     assert problems(L + "colour = blue\nproxy_protocol = yes\nhttp = perhaps\n") == [
         "x.ini:6: [listener a] colour: unknown key in [listener NAME]",
-        BELIEVES_EVERYBODY.replace("x.ini:6", "x.ini:7"),
+        ACCEPTS_EVERY_CLIENT.replace("x.ini:6", "x.ini:7"),
         "x.ini:8: [listener a] http: 'perhaps' is not refuse or forward",
     ]
     assert problems(L + "proxy_protocol = yes\ntrusted_proxies = nobody\n")[0].startswith(

@@ -1,4 +1,4 @@
-"""What a configuration says of the access log, and of the sessions in twistd's own."""
+"""The values of the keys for the access log and for session lines in twistd's log."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from esxiproxy.core.config.errors import BadValue, shown
 
 
 class LogTarget(Enum):
-    """Where an access log can go that is no file."""
+    """A destination of the access log other than a file."""
 
     STDOUT = "stdout"
     SYSLOG = "syslog"
-    """The daemon that listens on ``/dev/log``, as ``daemon.info``."""
+    """The syslog daemon on ``/dev/log``, with facility and priority ``daemon.info``."""
     JOURNALD = "journald"
-    """systemd's journal, with fields of its own beside the line."""
+    """systemd's journal, with structured fields next to the line."""
 
 
 class AccessLogFormat(Enum):
-    """How a line reads."""
+    """The format of an access log line."""
 
     JSON = "json"
     COMBINED = "combined"
-    """What Apache and nginx call so: for the tools that read nothing else."""
+    """The format of that name in Apache and nginx."""
 
 
 class SessionLogFilter(Enum):
-    """Whose end has a line in twistd's own log."""
+    """The sessions that write a line to twistd's own log when they end."""
 
     ALL = "all"
     ERRORS = "errors"
-    """Of the sessions that failed only: an access log may tell of the others, or nobody wants to know."""
+    """Only the sessions that failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class AccessLogConfig:
-    """Where the lines go, and how they read."""
+    """The destination and the format of the access log."""
 
     to: Path | LogTarget
     format: AccessLogFormat = AccessLogFormat.JSON
@@ -48,7 +48,7 @@ _NOWHERE = frozenset({"on", "yes", "true", "no", "none", "false"})
 
 
 def access_log(text: str, folder: Path) -> Path | LogTarget | None:
-    """``off`` (None), ``stdout``, ``syslog``, ``journald``, or a file.  Raises BadValue."""
+    """Return the destination: None for ``off``, a LogTarget or a path.  Raise BadValue."""
     if text == "off":
         return None
     if text in _WORDS:
@@ -57,7 +57,7 @@ def access_log(text: str, folder: Path) -> Path | LogTarget | None:
     if word in _WORDS or text.lower() == "off":
         raise BadValue(f"{shown(text)}: write {word}, or ./{text} for a file of that name")
     if text.lower() in _NOWHERE:
-        raise BadValue(f"{shown(text)} says not where: write a file, {', '.join(_WORDS)} or off")
+        raise BadValue(f"{shown(text)} names no destination: write a file, {', '.join(_WORDS)} or off")
     path = folder / text
     if path.is_dir():
         raise BadValue(f"is a folder: {text}")

@@ -19,19 +19,24 @@ from esxiproxy.core.session_limits import SessionLimits
 
 
 def limits_of(given: SectionValues) -> Mapping[str, Any]:
-    """The limits that a section sets itself: a word for several of them goes behind each one's own key."""
+    """Return the session limits of a section, by field name.  A key of its own overrides the keepalive
+    profile.
+    """
     profile = PROFILES[given.values["keepalive"]] if "keepalive" in given.values else {}
     own = {key: value for key, value in given.values.items() if key in LIMITS}
     return MappingProxyType({**profile, **own})
 
 
 def quotas_of(given: SectionValues) -> Mapping[str, Any]:
-    """The quotas that a section sets itself."""
+    """Return the connection limits of a section, by field name."""
     return MappingProxyType({key: value for key, value in given.values.items() if key in QUOTAS})
 
 
 def manhole_of(given: SectionValues, folder: Path) -> Manhole | None:
-    """The manhole of [proxy]; its host key is beside the configuration where the file does not say."""
+    """Return the manhole of [proxy], or None.
+
+    The host key is next to the configuration file unless ``manhole_host_key`` says otherwise.
+    """
     address, keys = given["manhole"], given["manhole_keys"]
     if address is None or keys is None:
         return None
@@ -39,13 +44,13 @@ def manhole_of(given: SectionValues, folder: Path) -> Manhole | None:
 
 
 def access_log_of(given: SectionValues) -> AccessLogConfig | None:
-    """The access log of [proxy]."""
+    """Return the access log of [proxy], or None."""
     to = given["access_log"]
     return None if to is None else AccessLogConfig(to, given["access_log_format"])
 
 
 def proxy_of(given: SectionValues, folder: Path) -> Mapping[str, Any]:
-    """What [proxy] says of the whole configuration, by the names of its fields."""
+    """Return the fields of :class:`Config` that [proxy] sets, by name."""
     return {
         "limits": SessionLimits().overridden_by(limits_of(given)),
         "quotas": ConnectionLimits().overridden_by(quotas_of(given)),
@@ -60,7 +65,7 @@ def proxy_of(given: SectionValues, folder: Path) -> Mapping[str, Any]:
 
 
 def listener_of(given: SectionValues, limits: SessionLimits, quotas: ConnectionLimits) -> Listener:
-    """The listener of a section, with the limits and quotas of [proxy] where it has none itself."""
+    """Return the listener of a section, with the limits of [proxy] where the section has none."""
     address, certificate, private_key = given["listen"], given["certificate"], given["private_key"]
     tls = None
     if certificate is not None and private_key is not None:
@@ -84,7 +89,7 @@ def listener_of(given: SectionValues, limits: SessionLimits, quotas: ConnectionL
 
 
 def upstream_of(given: SectionValues) -> Upstream:
-    """The upstream of a section."""
+    """Return the upstream of a section."""
     url = given["url"]
     return Upstream(
         name=given.name,

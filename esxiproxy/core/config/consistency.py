@@ -1,7 +1,7 @@
-"""What does not go together: keys of a section, and sections of a file.
+"""Checks for keys of a section, and for sections of a file, that contradict each other.
 
-Each function yields the key to blame and the text.  A value that cannot be read has its problem already:
-nothing is concluded from it.
+Each function yields the key with the problem and its text.  A value that cannot be parsed has a problem
+already and is not checked here.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ Conflict = tuple[str, str]
 
 _LOCAL: dict[str, tuple[str, ...]] = {
     "localhost": ("127.0.0.1", "::1"),
-    "0.0.0.0": ("127.0.0.1",),  # what a client that dials it reaches
+    "0.0.0.0": ("127.0.0.1",),  # the address that a connection to it reaches
     "::": ("::1",),
 }
 
 
 def proxy_conflicts(proxy: SectionValues) -> Iterator[Conflict]:
-    """Keys of [proxy] that do not go together."""
+    """Yield the problems of keys in [proxy]."""
     if proxy.has("manhole") and "manhole_keys" not in proxy.present:
-        yield "manhole", "needs manhole_keys beside it: there are no passwords"
+        yield "manhole", "needs manhole_keys in the same section: the manhole has no passwords"
     for key in ("manhole_keys", "manhole_host_key"):
         if proxy.has(key) and "manhole" not in proxy.present:
-            yield key, "only with a manhole"
+            yield key, "needs a manhole in the same section"
     if (
         proxy.has("state")
         and not proxy.is_invalid("state")
         and proxy["state"] is None
         and proxy["workers"] > 1
     ):
-        yield "state", "memory: is that of one process: several workers need sqlite:PATH, or no such key"
+        yield "state", "memory: serves one process only: several workers need sqlite:PATH, or no such key"
 
 
 def listener_conflicts(listener: SectionValues) -> Iterator[Conflict]:
-    """Keys of a listener that do not go together."""
+    """Yield the problems of keys in a listener."""
     present = listener.present
     for key, needed in (("certificate", "private_key"), ("private_key", "certificate")):
         if listener.has(key) and needed not in present:
-            yield key, f"needs a {needed} beside it"
+            yield key, f"needs a {needed} in the same section"
     for key in ("tls_minimum", "client_ca"):
         if listener.has(key) and not {"certificate", "private_key"} & present:
             yield key, "only with a certificate and a private_key"
@@ -53,11 +53,11 @@ def listener_conflicts(listener: SectionValues) -> Iterator[Conflict]:
 
 
 def listener_warnings(listener: SectionValues) -> Iterator[Conflict]:
-    """Keys of a listener that go together, and open more than their author may know."""
+    """Yield warnings for keys of a listener that are valid but unsafe."""
     if listener["proxy_protocol"] and "trusted_proxies" not in listener.present:
         yield (
             "proxy_protocol",
-            "believes everybody: without trusted_proxies whoever connects can give any address as its own",
+            "accepts a PROXY header from every client, which can claim any address: set trusted_proxies",
         )
 
 
@@ -80,7 +80,7 @@ def connection_warnings(section: SectionValues, quotas: ConnectionLimits) -> Ite
 
 
 def upstream_conflicts(upstream: SectionValues) -> Iterator[Conflict]:
-    """Keys of an upstream that do not go together."""
+    """Yield the problems of keys in an upstream."""
     verify, url = upstream["verify"], upstream["url"]
     if upstream.is_invalid("verify"):
         return
@@ -99,7 +99,7 @@ def upstream_conflicts(upstream: SectionValues) -> Iterator[Conflict]:
 
 
 def address_conflicts(listener: SectionValues, earlier: Sequence[SectionValues]) -> Iterator[Conflict]:
-    """An address that a listener further up has taken."""
+    """Yield a problem if an earlier listener has the address of this one."""
     address = listener["listen"]
     if address is None:
         return
@@ -112,7 +112,7 @@ def address_conflicts(listener: SectionValues, earlier: Sequence[SectionValues])
 
 
 def target_conflicts(listener: SectionValues, upstreams: Sequence[str]) -> Iterator[Conflict]:
-    """An upstream that does not exist."""
+    """Yield a problem if the upstream of a listener does not exist."""
     wanted = listener["upstream"]
     if wanted is not None and wanted not in upstreams:
         there = f"there is {', '.join(upstreams[:8])}" if upstreams else "there is none"
@@ -120,17 +120,17 @@ def target_conflicts(listener: SectionValues, upstreams: Sequence[str]) -> Itera
 
 
 def loop_conflicts(upstream: SectionValues, listeners: Sequence[SectionValues]) -> Iterator[Conflict]:
-    """An upstream that is one of our own listeners, as far as addresses tell; no name is looked up."""
+    """Yield a problem if an upstream is one of the listeners.  Names are not looked up."""
     url = upstream["url"]
     if url is None:
         return
     for listener in listeners:
         address: ListenAddress | None = listener["listen"]
         if address is not None and address.port == url.port and any(map(address.accepts, _reached(url.host))):
-            # A wildcard takes every address of this machine, and which these are cannot be told from here.
+            # A wildcard listener accepts every address of this machine, but only loopback is known here.
             if address.ip is not None and address.ip.is_unspecified and not _is_own(url.host):
                 continue
-            yield "url", f"is our own [{listener.section.header}]: the proxy would call itself"
+            yield "url", f"is the proxy's own [{listener.section.header}]: the proxy would connect to itself"
             return
 
 
@@ -139,7 +139,7 @@ def _is_own(host: str) -> bool:
 
 
 def _reached(host: str) -> list[IP]:
-    """The addresses that a client of this machine reaches by this name; none if that takes a look-up."""
+    """Return the addresses that a connection to this host reaches, or nothing if that takes a look-up."""
     found = []
     for text in _LOCAL.get(host, (host,)):
         try:

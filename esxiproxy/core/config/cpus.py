@@ -1,4 +1,4 @@
-"""How many CPUs this process may use: its affinity, and the quota of its control groups."""
+"""The number of CPUs that this process may use, by its affinity and the quotas of its control groups."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ _V1, _V2 = "cgroup", "cgroup2"
 
 
 def usable_cpus(root: Path = Path("/")) -> int:
-    """Return the number of CPUs that this process can keep busy, at least 1.
+    """Return the number of CPUs that this process may use, at least 1.
 
-    A quota of half a CPU counts as one: less than one process cannot serve.  ``root`` is the folder of
-    ``proc`` and ``sys``.
+    A quota of half a CPU counts as one.  ``root`` is the folder of ``proc`` and ``sys``.
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([allowed, *_quotas(root)]))
@@ -44,7 +43,7 @@ def _groups(root: Path) -> Iterator[Path]:
             continue
         top, place = PurePosixPath(_plain(fields[3])), root / _plain(fields[4]).lstrip("/")
         path = own[kind]
-        # In a container without a namespace of its own the path is the host's, and so is the mount's root.
+        # In a container without its own namespace the path and the mount's root are those of the host.
         below = path.relative_to(top) if path.is_relative_to(top) and ".." not in path.parts else None
         folder = place if below is None else place / below
         yield folder

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration: a value, a problem with its place, and the error that has all."""
+"""The errors of a configuration: a bad value, a problem with its place, and the error with all problems."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from enum import Enum
 
 
 class BadValue(ValueError):
-    """A text that is no such value; ``str()`` says what would be one."""
+    """An invalid value of a key.  ``str()`` says which values are valid."""
 
 
 def shown(text: str) -> str:
-    """The text in quotes, cut short where it is long."""
+    """Return the text in quotes, cut if it is long."""
     return f"'{text if len(text) <= 60 else text[:57] + '...'}'"
 
 
 class Severity(Enum):
-    """How bad a problem is."""
+    """The severity of a problem."""
 
     ERROR = "error"
     """The configuration cannot be used."""
     WARNING = "warning"
-    """The configuration can be used, and its author may not know what it means."""
+    """The configuration can be used but may have an unexpected effect."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong, said so that an editor can jump to it.
+    """A problem of a configuration, with its place in the form that editors recognise.
 
-    ``file`` is the path as it was given.  ``section`` is the header without its brackets.  What concerns the
-    whole file stands at line 1, and what is missing from a section at the line of its header.
+    ``file`` is the path as it was given.  ``section`` is the header without its brackets.  A problem of the
+    whole file has line 1, and a missing key has the line of its section's header.
     """
 
     file: str
@@ -42,7 +42,7 @@ class Problem:
 
     @property
     def is_error(self) -> bool:
-        """Whether the configuration cannot be used because of it."""
+        """Whether the problem makes the configuration unusable."""
         return self.severity is Severity.ERROR
 
     def __str__(self) -> str:
@@ -53,15 +53,12 @@ class Problem:
 
 
 def in_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
-    """Return these problems as a reader of the file meets them."""
+    """Return these problems in the order of their lines."""
     return tuple(sorted(problems, key=lambda problem: problem.line))
 
 
 class ConfigError(Exception):
-    """A configuration that cannot be used; ``problems`` has everything that is wrong, in line order.
-
-    Warnings are among them, and at least one error.
-    """
+    """An unusable configuration.  ``problems`` has all problems in line order, warnings included."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = in_order(problems)

@@ -1,8 +1,8 @@
-"""An INI file as sections and keys with their line numbers.
+"""A strict parser of INI files that keeps line numbers.
 
-``configparser`` reads the values, but it stops at the first fault, joins an indented line to the one above,
-takes what follows a ``]`` for nothing, and knows no line numbers.  So every line is looked at first, by
-itself; faults become problems, and ``configparser`` is given what is left.
+``configparser`` reads the values.  It stops at the first fault, joins an indented line to the line above,
+ignores text behind a ``]``, and has no line numbers.  Each line is therefore checked first.  Faulty lines
+become problems, and ``configparser`` gets the rest.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _HEADER = re.compile(r"\[([^\[\]]*)\]")
 
 @dataclass(frozen=True, slots=True)
 class IniEntry:
-    """The text of a key, and its line."""
+    """The text of a key and its line number."""
 
     line: int
     text: str
@@ -30,9 +30,9 @@ class IniEntry:
 
 @dataclass(frozen=True, slots=True)
 class IniSection:
-    """A section: its header without brackets, the header's line, its keys.
+    """A section: its header without brackets, the header's line and its keys.
 
-    ``faulty`` names keys whose line cannot be read: they are there, so nobody should call them missing.
+    ``faulty`` has the keys whose lines cannot be parsed, which are not reported as missing.
     """
 
     header: str
@@ -42,21 +42,21 @@ class IniSection:
 
     @property
     def kind(self) -> str:
-        """The header's first word."""
+        """The first word of the header."""
         return self.header.partition(" ")[0]
 
     @property
     def name(self) -> str:
-        """The rest of the header."""
+        """The header without its first word."""
         return self.header.partition(" ")[2]
 
     def line_of(self, key: str | None) -> int:
-        """The key's line, or the header's for a key that is not there."""
+        """Return the line of a key, or the line of the header if the section has no such key."""
         return self.line if key is None or key not in self.entries else self.entries[key].line
 
 
 class _Parser(ConfigParser):
-    """``configparser`` as the design has it: nothing is interpolated, inherited or folded to lower case."""
+    """A ``configparser`` without interpolation, default values and lower-casing of keys."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -74,7 +74,7 @@ class _Parser(ConfigParser):
 
 @dataclass(slots=True)
 class _Open:
-    """The section that lines are added to."""
+    """The section that the next lines belong to."""
 
     header: str
     line: int
@@ -83,7 +83,7 @@ class _Open:
 
 
 class _Scan:
-    """Looks at one line after the other; keeps the good ones, and the problems."""
+    """A check of one line after another that collects good lines and problems."""
 
     def __init__(self, file: str) -> None:
         self._file = file
@@ -128,7 +128,7 @@ class _Scan:
         self._current = _Open(header, line)
         if first is not None:
             self._report(line, None, f"section given twice, first in line {first}")
-        # Each under its number: a section that is given twice is still checked twice.
+        # The parser gets numbers as headers, so that a section that is given twice is checked twice.
         self.good.append(f"[{len(self.sections)}]")
         self.sections.append(self._current)
 
@@ -158,9 +158,9 @@ class _Scan:
 
 
 def parse(raw: bytes, file: str) -> tuple[tuple[IniSection, ...], tuple[Problem, ...]]:
-    """The sections of a file in their order, and what is wrong with its lines.
+    """Return the sections of a file in their order, and the problems of its lines.
 
-    ``file`` is what the problems call it.
+    ``file`` is the name of the file in the problems.
     """
     if raw.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
         return (), (Problem(file, 1, None, None, "UTF-16: save it as UTF-8"),)
@@ -181,7 +181,9 @@ def parse(raw: bytes, file: str) -> tuple[tuple[IniSection, ...], tuple[Problem,
 
 
 def _lines(raw: bytes) -> Iterator[bytes]:
-    """The lines, as an editor counts them: ``str.splitlines`` would split at more than their ends."""
+    """Yield the lines as an editor counts them.  ``str.splitlines`` would split at other characters as
+    well.
+    """
     raw = raw.removeprefix(BOM_UTF8)
     yield from raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
 

@@ -1,4 +1,4 @@
-"""The address of a listener: what ``listen`` may say, and which two of them cannot be bound together."""
+"""The address of a listener: the values of ``listen``, and the check for two equal addresses."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ _ARGUMENTS = {
 }
 """The arguments of Twisted's own server endpoints, in their order; the first is required."""
 BACKLOG = 512
-"""Connections that wait to be accepted: with 50, as Twisted has it, some of a crowd wait a second longer."""
+"""Length of the accept queue.  Twisted's 50 overflow in a burst, and clients retry after 1 s."""
 LONGEST_PATH = 107
-"""Bytes of a unix socket's path, on Linux."""
+"""Maximum length in bytes of a unix socket's path on Linux."""
 _WRITE = "write 0.0.0.0:82, :82, [::]:82, unix:/PATH or a Twisted endpoint"
 
 
 @dataclass(frozen=True, slots=True)
 class ListenAddress:
-    """Where a listener is bound.
+    """The address of a listener.
 
-    ``ip`` and ``port``, or ``path``, are known of TCP and unix endpoints; of others there is ``endpoint``
-    alone, the Twisted description.  ``text`` is what the file says.
+    TCP endpoints have ``ip`` and ``port``, unix endpoints have ``path``, others have ``endpoint`` alone, the
+    Twisted description.  ``text`` is the value in the file.
     """
 
     text: str
@@ -46,7 +46,7 @@ class ListenAddress:
     path: Path | None = None
 
     def overlaps(self, other: ListenAddress) -> bool:
-        """Whether one of the two could not be bound beside the other."""
+        """Return whether the two addresses cannot both be bound."""
         if self.ip is not None and other.ip is not None:
             return self.port == other.port != 0 and (self.accepts(other.ip) or other.accepts(self.ip))
         if self.path is not None or other.path is not None:
@@ -54,9 +54,9 @@ class ListenAddress:
         return self.ip is None and other.ip is None and self.endpoint == other.endpoint
 
     def accepts(self, ip: IP) -> bool:
-        """Whether a connection to this IP address and our port would come here.
+        """Return whether a listener on this address accepts connections to this IP address.
 
-        ``[::]`` takes IPv4 as well: Twisted leaves IPV6_V6ONLY off, and Linux does so by default.
+        ``[::]`` accepts IPv4 as well: Twisted leaves IPV6_V6ONLY off, as Linux does by default.
         """
         if self.ip is None:
             return False
@@ -66,7 +66,10 @@ class ListenAddress:
 
 
 def listen_address(text: str, folder: Path) -> ListenAddress:
-    """What ``listen`` says; the path of a unix socket is relative to the folder.  Raises BadValue."""
+    """Return the address for a value of ``listen``.  Raise BadValue.
+
+    The path of a unix socket is relative to the folder.
+    """
     if found := _SHORT.fullmatch(text):
         six, four, digits = found.groups()
         port = port_number(digits, 0)
@@ -105,7 +108,7 @@ def _endpoint(text: str, folder: Path, kind: str, arguments: dict[str, str]) -> 
 
 
 def manhole_address(text: str, folder: Path) -> ListenAddress:
-    """What ``manhole`` may say: as ``listen``, but a port alone is on loopback.  Raises BadValue."""
+    """Return the address for a value of ``manhole``, where a port alone is on 127.0.0.1.  Raise BadValue."""
     bare = _PORT.fullmatch(text)
     return listen_address(f"127.0.0.1:{bare[1]}" if bare else text, folder)
 
@@ -122,7 +125,7 @@ def _unix(text: str, folder: Path, arguments: dict[str, str]) -> ListenAddress:
 
 
 def _arguments(kind: str, text: str) -> dict[str, str]:
-    """The arguments of an endpoint description, by name, as ``serverFromString`` would take them."""
+    """Return the arguments of an endpoint description by name, as ``serverFromString`` parses them."""
     names = _ARGUMENTS[kind]
     arguments: dict[str, str] = {}
     for index, part in enumerate(_parts(text)):
@@ -141,7 +144,7 @@ def _arguments(kind: str, text: str) -> dict[str, str]:
 
 
 def _parts(text: str) -> list[str]:
-    """What stands between the colons that have no backslash before them."""
+    """Return the parts between colons that have no backslash in front of them."""
     parts, at = [], 0
     while True:
         found = _PART.match(text, at)

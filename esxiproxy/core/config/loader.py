@@ -1,4 +1,4 @@
-"""The configuration: one INI file, read and checked as a whole before anything is bound."""
+"""The loader of the configuration file, which checks the whole file before anything is bound."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ _LARGEST_FILE = 16 << 20
 
 
 def load(path: str | PathLike[str], content: bytes | None = None) -> Config:
-    """The configuration in a file.  Raises ConfigError with everything that is wrong with it.
+    """Return the configuration in a file.  Raise ConfigError with all of its problems.
 
-    With ``content``, the file is not read: this is what was in it.
+    ``content`` is the content of the file if it was read before.
     """
     file = fspath(path)
     if content is None:
@@ -86,7 +86,7 @@ def _content(file: str) -> bytes:
 
 
 class _Check:
-    """One look at one file: collects the problems, and builds what has none."""
+    """A check of one file that collects its problems and builds its sections."""
 
     def __init__(self, file: str, problems: Sequence[Problem]) -> None:
         self.problems = list(problems)
@@ -94,6 +94,7 @@ class _Check:
         self._folder = Path(file).parent.absolute()
 
     def config(self, sections: Sequence[ini.IniSection]) -> Config:
+        """Check the sections and return the configuration without those that have problems."""
         given = [found for section in sections if (found := self._given(section))]
         listeners = [found for found in given if found.kind is SectionKind.LISTENER]
         upstreams = [found for found in given if found.kind is SectionKind.UPSTREAM]
@@ -106,7 +107,7 @@ class _Check:
         for found in upstreams:
             self._report_all(found, upstream_conflicts(found))
             self._report_all(found, loop_conflicts(found, listeners))
-        # A header that cannot be read may be the listener's.
+        # A header that cannot be parsed may be that of a listener.
         readable = len(given) == len(sections) and all(problem.section for problem in self.problems)
         if readable and not listeners:
             text = "no listener: without a [listener NAME] section there is nothing to bind"
@@ -132,7 +133,7 @@ class _Check:
         )
 
     def _given(self, section: ini.IniSection) -> SectionValues | None:
-        """What the section gives; None if there is no such section."""
+        """Return the values of a section, or None if there is no such kind of section."""
         kind = next((kind for kind in SectionKind if kind.value == section.kind), None)
         if kind is None:
             self._report(section, None, _unknown_section(section))
@@ -210,7 +211,7 @@ def _unknown_section(section: ini.IniSection) -> str:
 
 
 def _unknown_key(key: str, kind: SectionKind) -> tuple[str, str]:
-    """The key that was meant, or nothing, and what to say."""
+    """Return the key that was probably meant, or an empty text, and the message."""
     keys, plain = keys_of(kind), key.lower().replace("-", "_")
     elsewhere = [known for known in KEYS if known.name == plain]
     close = [plain] if plain in keys else [] if elsewhere else get_close_matches(plain, keys, n=1)

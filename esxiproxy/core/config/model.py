@@ -19,7 +19,7 @@ from esxiproxy.core.session_limits import SessionLimits
 
 
 class TLSVersion(Enum):
-    """The oldest TLS version that a listener speaks."""
+    """The oldest TLS version that a listener accepts."""
 
     V1_2 = "1.2"
     V1_3 = "1.3"
@@ -27,10 +27,10 @@ class TLSVersion(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ListenerTLS:
-    """A listener's own certificate, and what it asks of clients.
+    """The TLS configuration of a listener.
 
     ``certificate`` has the listener's certificate and then its chain.  With ``client_ca``, a client needs a
-    certificate that one of these authorities has signed.
+    certificate that is signed by one of these authorities.
     """
 
     certificate: Path
@@ -40,12 +40,12 @@ class ListenerTLS:
 
 
 MANHOLE = " manhole"
-"""The name of the manhole's socket among those of the listeners, none of which can have it."""
+"""The name of the manhole's socket.  A listener's name has no space."""
 
 
 @dataclass(frozen=True, slots=True)
 class Manhole:
-    """Where operators may look inside by SSH: a Twisted endpoint description, and the files of keys."""
+    """The operator shell (SSH): a Twisted endpoint description and the key files."""
 
     endpoint: str
     keys: Path
@@ -54,12 +54,12 @@ class Manhole:
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A bound port with its TLS and its policy.
+    """A listener with its TLS and its policy.
 
-    ``endpoint`` is a Twisted server endpoint description of the bare transport, without TLS; ``address`` is
-    what the file says, for people.  ``router`` and ``authenticator`` are names of plugins; ``upstream`` is
-    what the router ``static`` needs.  ``http`` and what stands behind
-    ``limits`` make up its ``edge``.
+    ``endpoint`` is a Twisted server endpoint description of the transport without TLS.  ``address`` is the
+    value in the file.  ``router`` and ``authenticator`` are names of plugins.  ``upstream`` is the upstream
+    of the router ``static``.  ``edge`` combines ``http``, ``paths``, ``trusted_proxies``, ``proxy_protocol``
+    and ``health``.
     """
 
     name: str
@@ -79,7 +79,7 @@ class Listener:
 
     @property
     def edge(self) -> ListenerPolicy:
-        """What the listener lets in."""
+        """The policy of the listener."""
         return ListenerPolicy(self.http, self.paths, self.trusted_proxies, self.proxy_protocol, self.health)
 
 
@@ -91,12 +91,12 @@ Lines = Mapping[tuple[str, str | None], int]
 class Config:
     """A whole configuration.
 
-    ``source`` is as it was given; all other paths are absolute, so that a daemon may change its folder.
-    ``services`` names the plugins that run beside the proxy.  ``workers`` is a number of processes; ``state``
-    the database that they share, None for the memory of one.  ``worker_shutdown_timeout`` is in
-    seconds.  ``lines``
-    has the line of each key, and of each header under the key None; ``content`` is all that was read;
-    ``warnings`` are the problems with which it can be used all the same.
+    ``source`` is the path as it was given.  All other paths are absolute, so that a daemon may change its
+    folder.  ``services`` has the names of service plugins.  ``workers`` is the number of processes.
+    ``state`` is the database that they share, None for the memory of one process.
+    ``worker_shutdown_timeout`` is in seconds.  ``lines`` has the line of each key, and of each header under
+    the key None.  ``content`` is the content of the file.  ``warnings`` are the problems that do not prevent
+    the use of the configuration.
     """
 
     source: Path
@@ -118,10 +118,11 @@ class Config:
     def problem(
         self, section: str, key: str | None, text: str, severity: Severity = Severity.ERROR
     ) -> Problem:
-        """What somebody else found wrong with a key, as ``load`` would report it.
+        """Return a problem that another check found with a key, in the form that ``load`` reports
+        problems.
 
-        ``section`` is the header without its brackets.  A key that is left to its default has the line of the
-        header, and so has everything in a configuration that was in no file: line 1.
+        ``section`` is the header without its brackets.  A key that is not set has the line of its header, and
+        a configuration without a file has line 1.
         """
         line = self.lines.get((section, key)) or self.lines.get((section, None)) or 1
         return Problem(str(self.source), line, section, key, text, severity)

@@ -1,7 +1,6 @@
-"""How long, how large and how many: the quantities of a configuration.
+"""Parsers of durations, sizes and numbers.
 
-Every function takes the text and returns the value, or raises BadValue with a text that says what would be
-right.
+Every function returns the value of a text, or raises BadValue with a text that says which values are valid.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ _LONGEST = 365 * 86400
 _SIZE = re.compile(r"([0-9]{1,19})(KiB|MiB|GiB|)")
 _BYTES = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _LARGEST = (1 << 63) - 1
-"""RFC 6455 5.2: a payload length has 63 bits."""
+"""The maximum size, since a payload length has 63 bits (RFC 6455 5.2)."""
 _RATE = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 _MOST_WORKERS = 256
 
 
 def duration(text: str) -> float:
-    """``500ms``, ``30s``, ``10m``, ``1h`` or ``2d``, in seconds."""
+    """Return the seconds in ``500ms``, ``30s``, ``10m``, ``1h`` or ``2d``."""
     if text == "off":
         raise BadValue("cannot be off")
     if not (found := _DURATION.fullmatch(text)):
@@ -38,14 +37,14 @@ def duration(text: str) -> float:
 
 
 def duration_or_off(text: str) -> float | None:
-    """A duration, or None for ``off``."""
+    """Return the seconds in a duration, or None for ``off``."""
     if text.startswith("0") and (found := _DURATION.fullmatch(text)) and not int(found[1]):
         raise BadValue("must be more than 0, or off")
     return None if text == "off" else duration(text)
 
 
 def size_or_off(text: str) -> int | None:
-    """``64KiB``, ``1MiB``, ``2GiB`` or plain bytes, in bytes; None for ``off``."""
+    """Return the bytes in ``64KiB``, ``1MiB``, ``2GiB`` or a number of bytes, or None for ``off``."""
     if text == "off":
         return None
     if not (found := _SIZE.fullmatch(text)):
@@ -59,24 +58,24 @@ def size_or_off(text: str) -> int | None:
 
 
 def count(text: str) -> int:
-    """A number of things, at least 1."""
+    """Return a number of at least 1."""
     if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text)):
         raise BadValue(f"{shown(text)} is no number of at least 1")
     return int(text)
 
 
 def count_or_off(text: str) -> int | None:
-    """A number of things, or None for ``off``."""
+    """Return a number of at least 1, or None for ``off``."""
     return None if text == "off" else count(text)
 
 
 def count_half_or_off(text: str) -> int | Literal["half"] | None:
-    """A number of things, ``half`` of another number, or None for ``off``."""
+    """Return a number of at least 1, ``half``, or None for ``off``."""
     return "half" if text == "half" else count_or_off(text)
 
 
 def rate_or_off(text: str) -> float | None:
-    """So many a second, ``0.5`` among them; None for ``off``."""
+    """Return a number per second, which may have decimals, or None for ``off``."""
     if text == "off":
         return None
     if not _RATE.fullmatch(text) or not float(text):
@@ -85,7 +84,7 @@ def rate_or_off(text: str) -> float | None:
 
 
 def workers(text: str) -> int:
-    """How many processes; ``auto`` is one for each CPU that this one may use."""
+    """Return the number of processes, which for ``auto`` is the number of usable CPUs."""
     if text == "auto":
         return min(usable_cpus(), _MOST_WORKERS)
     if (number := count(text)) > _MOST_WORKERS:

@@ -14,10 +14,10 @@ from esxiproxy.core.config.schema import keys_of
 
 @dataclass(frozen=True, slots=True)
 class SectionValues:
-    """A section of a known kind, with the values that could be read.
+    """A section of a known kind, with the values that could be parsed.
 
-    ``present`` has every key that somebody meant to write, those with bad values and misspelt ones included:
-    nobody should call them missing.
+    ``present`` has every key that the file has or probably means, with invalid values and misspelt names
+    included, so that none of them is reported as missing.
     """
 
     section: IniSection
@@ -30,15 +30,15 @@ class SectionValues:
         return self.section.name
 
     def has(self, key: str) -> bool:
-        """Whether the key is there under its own name, whatever its value."""
+        """Return whether the section has a key of this name, with any value."""
         return key in self.section.entries
 
     def is_invalid(self, key: str) -> bool:
-        """Whether the key is there, with a value that nobody can read."""
+        """Return whether the section has this key with a value that cannot be parsed."""
         return key in self.present and key not in self.values
 
     def __getitem__(self, key: str) -> Any:
-        """The key's value, or its default; None if it has none."""
+        """Return the key's value, its default, or None if it has no default."""
         if key in self.values:
             return self.values[key]
         known = keys_of(self.kind)[key]

@@ -1,4 +1,4 @@
-"""An upstream's URL: scheme, host and port, and nothing after them."""
+"""The URL of an upstream: scheme, host and port."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PORTS = {"ws": 80, "wss": 443}
 
 @dataclass(frozen=True, slots=True)
 class UpstreamURL:
-    """Where an upstream is; ``host`` is in lower case, and an IPv6 address has no brackets."""
+    """The address of an upstream.  ``host`` is in lower case, and an IPv6 address has no brackets."""
 
     secure: bool
     host: str
@@ -24,7 +24,7 @@ class UpstreamURL:
 
 
 def upstream_url(text: str) -> UpstreamURL:
-    """``ws://HOST[:PORT]`` or ``wss://HOST[:PORT]``; raises BadValue."""
+    """Return the address in ``ws://HOST[:PORT]`` or ``wss://HOST[:PORT]``.  Raise BadValue."""
     found = _URL.fullmatch(text)
     assert found is not None, "a value has one line"
     scheme, rest = (found[1] or "").lower(), found[2]
@@ -44,7 +44,7 @@ def upstream_url(text: str) -> UpstreamURL:
 
 
 def port_number(text: str, lowest: int) -> int:
-    """A port; raises BadValue."""
+    """Return a port of at least ``lowest``.  Raise BadValue."""
     if not re.fullmatch(r"[0-9]{1,5}", text) or not lowest <= int(text) <= 65535:
         raise BadValue(f"{shown(text)} is no port: a number from {lowest} to 65535")
     return int(text)

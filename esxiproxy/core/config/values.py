@@ -1,7 +1,6 @@
-"""What a text in the configuration means: words, names, fields, thumbprints and files.
+"""Parsers of words, names, fields, thumbprints and files.
 
-Every function takes the text and returns the value, or raises BadValue with a text that says what would be
-right.
+Every function returns the value of a text, or raises BadValue with a text that says which values are valid.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _LARGEST_FILE = 16 << 20
 
 
 def choice(words: type[E]) -> Callable[[str], E]:
-    """One of an enum's values."""
+    """Return a parser for the values of an enum."""
 
     def parse(text: str) -> E:
         for word in words:
@@ -42,7 +41,7 @@ def choice(words: type[E]) -> Callable[[str], E]:
 
 
 def state(text: str, folder: Path) -> Path | None:
-    """Where shared state lives: a database file, or None for ``memory:``."""
+    """Return the database file in ``sqlite:PATH``, or None for ``memory:``."""
     scheme, _colon, place = text.partition(":")
     if scheme == "sqlite" and place:
         path = folder / place
@@ -55,24 +54,24 @@ def state(text: str, folder: Path) -> Path | None:
 
 
 def name(text: str) -> str:
-    """The name of a listener, an upstream or a plugin: it stands in logs and in metrics."""
+    """Return the name of a listener, an upstream or a plugin."""
     if not _NAME.fullmatch(text):
         raise BadValue(f"{shown(text)} is no name: letters, digits, '.', '_' and '-', at most 64 of them")
     return text
 
 
 def names(text: str) -> tuple[str, ...]:
-    """Names, separated by commas."""
+    """Return names that are separated by commas."""
     return tuple(name(part.strip()) for part in text.split(","))
 
 
 def paths(text: str) -> tuple[bytes, ...]:
-    """Path prefixes, separated by commas."""
+    """Return path prefixes that are separated by commas."""
     return tuple(_path(part.strip()) for part in text.split(","))
 
 
 def health(text: str) -> bytes:
-    """One path."""
+    """Return one path."""
     return _path(text, "path: write /readyz")
 
 
@@ -86,7 +85,7 @@ def _path(text: str, wanted: str = "path prefix: write /ticket/ or /ui/, percent
 
 
 def trust(text: str) -> TrustedProxies:
-    """Networks in CIDR notation, addresses, and ``unix``, separated by commas."""
+    """Return the trusted proxies in a list of networks, addresses and ``unix``, separated by commas."""
     parts = [part.strip() for part in text.split(",")]
     return TrustedProxies(tuple(_network(part) for part in parts if part != "unix"), "unix" in parts)
 
@@ -100,21 +99,21 @@ def _network(text: str) -> IPv4Network | IPv6Network:
 
 
 def yes_or_no(text: str) -> bool:
-    """``yes`` or ``no``."""
+    """Return True for ``yes`` and False for ``no``."""
     if text not in ("yes", "no"):
         raise BadValue(f"{shown(text)} is not yes or no")
     return text == "yes"
 
 
 def proxy_version_or_off(text: str) -> ProxyVersion | None:
-    """A version of the PROXY protocol, or None for ``off``."""
+    """Return a version of the PROXY protocol, or None for ``off``."""
     if text not in ("off", "v1", "v2"):
         raise BadValue(f"{shown(text)} is not off, v1 or v2")
     return None if text == "off" else ProxyVersion(text)
 
 
 def host_field(text: str) -> str:
-    """``upstream``, ``client``, or a Host to send: a name with its port, if it has one (RFC 9110 7.2)."""
+    """Return ``upstream``, ``client`` or the Host to send, a name with an optional port (RFC 9110 7.2)."""
     if text == "none":
         raise BadValue("cannot be none: every request has a Host")
     if "/" in text or "@" in text:
@@ -123,7 +122,7 @@ def host_field(text: str) -> str:
 
 
 def origin_field(text: str) -> str:
-    """``upstream``, ``client``, ``none``, or an Origin to send (RFC 6454 7)."""
+    """Return ``upstream``, ``client``, ``none`` or the Origin to send (RFC 6454 7)."""
     return _field(text, ("upstream", "client", "none"))
 
 
@@ -136,7 +135,9 @@ def _field(text: str, words: tuple[str, ...]) -> str:
 
 
 def pins(text: str) -> tuple[Pin, ...]:
-    """Thumbprints ``sha1:HEX`` or ``sha256:HEX``, separated by commas; colons and case do not matter."""
+    """Return thumbprints ``sha1:HEX`` or ``sha256:HEX``, separated by commas.  Colons and case do not
+    matter.
+    """
     return tuple(_pin(part.strip()) for part in text.split(","))
 
 
@@ -154,9 +155,10 @@ def _pin(text: str) -> Pin:
 
 
 def pem(text: str, folder: Path, block: str) -> Path:
-    """A PEM file (RFC 7468) that has a block of this kind, ``CERTIFICATE`` or ``PRIVATE KEY``.
+    """Return the path of a PEM file (RFC 7468) with a block of this kind, ``CERTIFICATE`` or ``PRIVATE
+    KEY``.
 
-    A light check; whether the certificate is good, and the key its own, only the TLS library can tell.
+    The TLS library checks later whether the certificate is valid and belongs to the key.
     """
     path = folder / text
     try:
