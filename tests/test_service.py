@@ -637,8 +637,8 @@ def warned(events):
 
 def test_warnings_are_logged_at_the_start_and_at_each_reload(tmp_path):
     believes = ONE + "proxy_protocol = yes\n"
-    warned = "proxy_protocol: accepts a PROXY header from every client"
-    line = f"{tmp_path / 'proxy.ini'}:4: warning: [listener one] {warned}"
+    accepts = "proxy_protocol: accepts a PROXY header from every client"
+    line = f"{tmp_path / 'proxy.ini'}:4: warning: [listener one] {accepts}"
     with capturedLogs() as told:
         world = World(tmp_path, believes)
     assert [text.startswith(line) for text in warned(told)] == [True]

@@ -43,9 +43,7 @@ class SessionError(Exception):
 
     @property
     def public_message(self) -> str:
-        """The text for the client: the detail, or the description of the class where ``hide_detail`` is
-        set.
-        """
+        """The text for the client: the detail, or the class's description where ``hide_detail`` is set."""
         return (type(self).__doc__ or "").partition("\n")[0] if self.hide_detail else str(self)
 
     def __str__(self) -> str:
@@ -77,9 +75,7 @@ class LoopDetected(SessionError):
 
 
 class MethodRefused(SessionError):
-    """The request is an upgrade with another method than GET, or has a method that a proxy does not
-    forward.
-    """
+    """The request is an upgrade that is no GET, or has a method that a proxy does not forward."""
 
     status = 405
     proxy_error = "http_request_denied"
@@ -175,9 +171,7 @@ class UpstreamUntrusted(UpstreamError):
 
 
 class UpgradeRefused(SessionError):
-    """The upstream answered the opening handshake with another status than 101, and that answer is passed
-    on.
-    """
+    """The upstream refused the opening handshake, and its response is passed on."""
 
     status = 502
     proxy_error = "http_upgrade_failed"

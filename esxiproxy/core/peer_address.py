@@ -8,10 +8,9 @@ from typing import Any, Self
 
 
 def plain_host(host: str) -> str:
-    """Return an address in its plain form: an IPv4 address that is mapped into IPv6 becomes the IPv4
-    address.
+    """Return an address, as an IPv4 address if it is mapped into IPv6.
 
-    A socket on ``[::]`` reports ``::ffff:192.0.2.7``, and a PROXY header may have the same in hexadecimal.
+    A socket on ``[::]`` reports ``::ffff:192.0.2.7``.  A PROXY header may have it in hexadecimal.
     """
     if "ffff" not in host.lower():
         return host

@@ -182,9 +182,7 @@ def _hide(octets: bytes, whole: bool) -> bytes:
 
 
 def _visible(part: bytes, in_query: bool) -> bytes:
-    """Return the part of ``name=value`` that stands in front of a secret value, or all of it if there is
-    none.
-    """
+    """Return the part of ``name=value`` in front of a secret value, or all of it."""
     place = 0
     for match in _ASSIGNED.finditer(part):
         if not in_query and match[0] == b":":

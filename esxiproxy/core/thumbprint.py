@@ -19,8 +19,9 @@ def thumbprint(der: bytes, algorithm: str) -> str:
 
 
 def pinned(der: bytes, pins: Iterable[Pin]) -> bool:
-    """Return whether one of the pins matches this certificate (DER).  Letter case and colons do not
-    matter.
+    """Return whether one of the pins matches this certificate (DER).
+
+    Letter case and colons do not matter.
     """
     # No constant-time comparison: both sides are public.
     return any(pin_of(der, pin.algorithm.lower()).digest == _bare(pin.digest) for pin in pins)

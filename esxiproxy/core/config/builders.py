@@ -19,8 +19,9 @@ from esxiproxy.core.session_limits import SessionLimits
 
 
 def limits_of(given: SectionValues) -> Mapping[str, Any]:
-    """Return the session limits of a section, by field name.  A key of its own overrides the keepalive
-    profile.
+    """Return the session limits of a section, by field name.
+
+    A key of its own overrides the keepalive profile.
     """
     profile = PROFILES[given.values["keepalive"]] if "keepalive" in given.values else {}
     own = {key: value for key, value in given.values.items() if key in LIMITS}
@@ -35,7 +36,7 @@ def quotas_of(given: SectionValues) -> Mapping[str, Any]:
 def manhole_of(given: SectionValues, folder: Path) -> Manhole | None:
     """Return the manhole of [proxy], or None.
 
-    The host key is next to the configuration file unless ``manhole_host_key`` says otherwise.
+    Without ``manhole_host_key``, the host key is next to the configuration file.
     """
     address, keys = given["manhole"], given["manhole_keys"]
     if address is None or keys is None:

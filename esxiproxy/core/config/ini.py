@@ -181,8 +181,9 @@ def parse(raw: bytes, file: str) -> tuple[tuple[IniSection, ...], tuple[Problem,
 
 
 def _lines(raw: bytes) -> Iterator[bytes]:
-    """Yield the lines as an editor counts them.  ``str.splitlines`` would split at other characters as
-    well.
+    """Yield the lines as an editor counts them.
+
+    ``str.splitlines`` would split at other characters as well.
     """
     raw = raw.removeprefix(BOM_UTF8)
     yield from raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")

@@ -118,8 +118,7 @@ class Config:
     def problem(
         self, section: str, key: str | None, text: str, severity: Severity = Severity.ERROR
     ) -> Problem:
-        """Return a problem that another check found with a key, in the form that ``load`` reports
-        problems.
+        """Return a problem that another check found with a key, in the form of ``load``.
 
         ``section`` is the header without its brackets.  A key that is not set has the line of its header, and
         a configuration without a file has line 1.

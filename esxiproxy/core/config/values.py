@@ -135,8 +135,9 @@ def _field(text: str, words: tuple[str, ...]) -> str:
 
 
 def pins(text: str) -> tuple[Pin, ...]:
-    """Return thumbprints ``sha1:HEX`` or ``sha256:HEX``, separated by commas.  Colons and case do not
-    matter.
+    """Return thumbprints ``sha1:HEX`` or ``sha256:HEX``, separated by commas.
+
+    Colons and case do not matter.
     """
     return tuple(_pin(part.strip()) for part in text.split(","))
 
@@ -155,10 +156,10 @@ def _pin(text: str) -> Pin:
 
 
 def pem(text: str, folder: Path, block: str) -> Path:
-    """Return the path of a PEM file (RFC 7468) with a block of this kind, ``CERTIFICATE`` or ``PRIVATE
-    KEY``.
+    """Return the path of a PEM file (RFC 7468) that has a block of this kind.
 
-    The TLS library checks later whether the certificate is valid and belongs to the key.
+    ``block`` is ``CERTIFICATE`` or ``PRIVATE KEY``.  The TLS library checks later whether the certificate is
+    valid and belongs to the key.
     """
     path = folder / text
     try:

@@ -60,10 +60,9 @@ class Chunks:
         self._buffer = self._buffer + octets if self._buffer else octets
 
     def take(self) -> bytes:
-        """Return the data of the next ``TURN`` chunks as one chunk, and the end of the body if it was
-        reached.
+        """Return the data of the next chunks as one chunk, and the end of the body if it was reached.
 
-        Bytes behind the body are returned behind its end.
+        One call reads at most ``CHUNKS_PER_TURN`` chunks.  Bytes behind the body are returned behind its end.
 
         Raise ``error`` for a body that violates the framing of RFC 9112, or whose chunks stay tiny.  If there
         is data in front of the fault, the call returns this data, and the next call raises.

@@ -94,7 +94,9 @@ def origin_of(head: RequestHead, peer: PeerAddress, secure: bool, trust: Trusted
 
 
 def _told(head: RequestHead) -> tuple[list[bytes], bool | None, bytes | None, bytes | None]:
-    """What the nearest proxies say: the nodes, whether it is TLS, the Host, and the port."""
+    """Return the last elements of the forwarded fields: the nodes, whether TLS is used, the Host and the
+    port.
+    """
     if head.values(b"x-forwarded-for") or not head.values(b"forwarded"):
         names = (b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port")
         proto, host, port = (_last(head, name) for name in names)

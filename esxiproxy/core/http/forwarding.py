@@ -1,4 +1,4 @@
-"""One HTTP exchange without I/O: bytes of one side go in, bytes for the other side come out.
+"""One HTTP exchange without I/O, which turns bytes of one side into bytes for the other side.
 
 ``h11`` frames both sides, with one ``h11.Connection`` for each side and request.  Bytes behind a request are
 returned, so that :mod:`esxiproxy.core.http.head` checks every head of a connection.
@@ -116,8 +116,9 @@ class Forwarding:
     # The request
 
     def take_request(self, octets: bytes) -> bytes:
-        """Add bytes from the client and return the bytes for the upstream.  Raise MalformedRequest or
-        BodyTooLarge.
+        """Add bytes from the client and return the bytes for the upstream.
+
+        Raise MalformedRequest or BodyTooLarge.
         """
         if self.request_complete:
             self.trailing_data += octets
@@ -236,7 +237,7 @@ class Forwarding:
         return forwarded_answer(fields, event.status_code, event.http_version, self._view, self._session)
 
     def _trailers(self, event: h11.EndOfMessage) -> list[tuple[bytes, bytes]]:
-        """Return the trailer fields for the client, which HTTP/1.0 does not know."""
+        """Return the trailer fields for the client, none for HTTP/1.0."""
         if self._head.version == (1, 0) or self._head.method == b"HEAD":
             return []
         return trailer_fields(tuple(event.headers.raw_items()))

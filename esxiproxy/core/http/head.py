@@ -136,8 +136,9 @@ class HeadReader:
 
 
 def _refuse_illegal(octets: bytearray, start: int, end: int) -> None:
-    """Raise MalformedRequest for a bad byte between ``start`` and ``end``.  Earlier bytes are checked
-    already.
+    """Raise MalformedRequest for a bad byte between ``start`` and ``end``.
+
+    Earlier bytes are checked already.
     """
     fresh = octets[start:end]
     whole_lines = fresh.count(b"\r\n") == fresh.count(b"\r") == fresh.count(b"\n")
@@ -162,8 +163,9 @@ def _refuse_oversize(octets: bytes | bytearray) -> None:
 
 
 def parse(raw: bytes) -> RequestHead:
-    """Return the head in these bytes, which end with its blank line.  Raise MalformedRequest or
-    MethodRefused.
+    """Return the head in these bytes, which end with its blank line.
+
+    Raise MalformedRequest or MethodRefused.
     """
     _refuse_oversize(raw)
     line, *field_lines = raw[: -len(_END)].split(b"\r\n")
@@ -221,8 +223,9 @@ def _field(line: bytes) -> tuple[bytes, bytes]:
 
 
 def _check_host(head: RequestHead) -> None:
-    """Raise MalformedRequest unless HTTP/1.1 has one valid Host field, and HTTP/1.0 at most one (RFC 9112
-    3.2).
+    """Raise MalformedRequest unless the request has one valid Host (RFC 9112 3.2).
+
+    HTTP/1.0 may have none.
     """
     hosts = head.values(b"host")
     if len(hosts) > 1 or (not hosts and head.version == (1, 1)):

@@ -10,8 +10,7 @@ _METHODS = (b"GET", b"HEAD", b"OPTIONS")  # OPTIONS is what HAProxy's httpchk se
 
 
 def asks_for_health(head: RequestHead, path: bytes | None) -> bool:
-    """Return whether this request is a health check, that is, a request for the listener's ``health``
-    path.
+    """Return whether this request is for the listener's ``health`` path.
 
     Raise MethodRefused for another method than GET, HEAD or OPTIONS.
     """

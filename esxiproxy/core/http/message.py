@@ -30,9 +30,7 @@ def has_body(head: RequestHead) -> bool:
 
 
 def may_be_repeated(head: RequestHead) -> bool:
-    """Return whether the request may be sent again if the result of the first attempt is unknown (RFC 9110
-    9.2.2).
-    """
+    """Return whether the request may be sent again after an unknown result (RFC 9110 9.2.2)."""
     return head.method in _IDEMPOTENT and not has_body(head)
 
 

@@ -14,11 +14,11 @@ _FRAMING = frozenset({b"content-length"})
 
 
 def refusal(error: SessionError, request: Request) -> bytes:
-    """Return the whole HTTP/1.1 response to this request for this failure.  The connection is closed after
-    it.
+    """Return the whole HTTP/1.1 response to this request for this failure.
 
-    An upstream's own refusal is passed on with its end-to-end fields and body.  Every other failure gets a
-    line of plain text and a Proxy-Status field (RFC 9209).  Each response names the session.
+    The connection is closed after it.  An upstream's own refusal is passed on with its end-to-end fields and
+    body.  Every other failure gets a line of plain text and a Proxy-Status field (RFC 9209).  Each response
+    names the session.
     """
     if isinstance(error, UpgradeRefused):
         reason = error.reason

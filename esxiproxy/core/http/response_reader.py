@@ -52,8 +52,9 @@ class ResponseReader:
         return self._connection.trailing_data[0] + self._head
 
     def feed(self, octets: bytes) -> None:
-        """Add bytes, or nothing to continue in another turn.  Raise UpstreamInvalid for what is not
-        HTTP/1.x.
+        """Add bytes, or nothing to continue in another turn.
+
+        Raise UpstreamInvalid for what is not HTTP/1.x.
         """
         self._taken = False
         self._interim = 0

@@ -57,8 +57,9 @@ class ResponseRewriter:
         return self.cookie(value) if name == b"set-cookie" else value
 
     def location(self, value: bytes) -> bytes:
-        """Return a URI with the client's authority in place of the upstream's.  Other URIs are not
-        changed.
+        """Return a URI with the client's authority in place of the upstream's.
+
+        Other URIs are not changed.
         """
         match = _URI.fullmatch(value)
         if match is None or not self.host:
@@ -102,9 +103,7 @@ class ResponseRewriter:
         return b";".join([pair, *kept])
 
     def _cookie_refused(self, attribute: bytes) -> bool:
-        """Return whether an attribute is a Domain of the upstream, or a Domain that the proxy's host is
-        not part of.
-        """
+        """Return whether an attribute is a Domain that a browser would refuse from the proxy."""
         name, equals, domain = attribute.partition(b"=")
         if name.strip() != b"domain" or not equals:
             return False

@@ -27,8 +27,9 @@ class SlotClaim:
 
 @dataclass(frozen=True, slots=True)
 class RateClaim:
-    """A claim for one start from a token bucket that holds ``burst`` tokens and gets ``per_second`` new
-    ones.
+    """A claim for one start from a token bucket of ``burst`` tokens.
+
+    The bucket gets ``per_second`` new tokens a second.
     """
 
     limit: str

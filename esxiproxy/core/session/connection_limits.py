@@ -107,10 +107,10 @@ class ConnectionLimits:
         return tuple(claims)
 
     def on_dial(self, upstream: Upstream, request: Request | None = None) -> tuple[Claim, ...]:
-        """Return the claims of a connection to this upstream.  Two upstreams on one host share its
-        connections.
+        """Return the claims of a connection to this upstream.
 
-        ``request`` is the plain HTTP request of the connection, None for a console.
+        Two upstreams on one host share its connections.  ``request`` is the plain HTTP request of the
+        connection, None for a console.
         """
         if self.max_connections is None:
             return ()

@@ -18,8 +18,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One console session, from the opening handshake to its end, or one plain HTTP request with its
-    response.
+    """One console session, or one plain HTTP request with its response.
 
     ``status``
         the HTTP status sent to the client: 101 or a refusal's status; 499 if the client left before.

@@ -100,8 +100,9 @@ class Session:
         self.mark("authenticated")
 
     def routed(self, route: Route) -> None:
-        """Set the route and apply its upstream's limits.  Raise TypeError for any other result of a
-        router.
+        """Set the route and apply its upstream's limits.
+
+        Raise TypeError for any other result of a router.
         """
         if not isinstance(route, Route) or not isinstance(route.upstream, Upstream):
             raise TypeError(f"a router answered {type(route).__name__}, no Route to an Upstream")
@@ -115,8 +116,9 @@ class Session:
         self.mark("opened")
 
     def forget_head(self) -> None:
-        """Drop the parts of the request head that only the handshake needs, since a console may last for
-        days.
+        """Drop the parts of the request head that only the handshake needs.
+
+        A console may last for days.
         """
         head = self.request.head
         head = RequestHead(b"", head.method, head.target, head.version, (), head.absolute)
@@ -128,10 +130,10 @@ class Session:
         self.mark("answered")
 
     def failed(self, error: SessionError, ended_by: str = "") -> None:
-        """Note a failure.  Only the first failure of a session is kept, since later ones are its
-        consequences.
+        """Note a failure.
 
-        ``ended_by`` is the side that caused it, where the class of the failure does not determine the side.
+        Only the first failure of a session is kept, since later ones are its consequences.  ``ended_by`` is
+        the side that caused it, where the class of the failure does not determine the side.
         """
         if not self.error:
             self.error = error.name

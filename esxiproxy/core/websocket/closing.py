@@ -1,5 +1,4 @@
-"""The close handshake through the proxy, as a state machine from the first Close to two closed
-connections.
+"""The close handshake through the proxy, as a state machine.
 
 A Close or a fault of one peer is carried to the other peer first.  The first leg sends nothing more
 meanwhile, and data from the other leg is still delivered.  The first peer gets its answer after the other
@@ -83,9 +82,7 @@ class Action:
 
 
 def truncated(reason: str, limit: int = 123) -> bytes:
-    """Return a close reason in UTF-8 that fits into a control frame (RFC 6455 5.5), cut between
-    characters.
-    """
+    """Return a close reason in UTF-8, cut between characters to ``limit`` bytes (RFC 6455 5.5)."""
     return reason.encode("utf-8")[:limit].decode("utf-8", "ignore").encode("utf-8")
 
 

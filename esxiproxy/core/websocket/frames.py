@@ -19,8 +19,9 @@ _FIN, _RSV, _OPCODE, _CONTROL, _MASKED, _LENGTH = 0x80, 0x70, 0x0F, 0x08, 0x80, 
 
 
 def control_frame(opcode: int, payload: bytes, mask: bytes = b"") -> bytes:
-    """Return a control frame (RFC 6455 5.5), masked if there is a mask.  ``payload`` has at most 125
-    bytes.
+    """Return a control frame (RFC 6455 5.5), masked if there is a mask.
+
+    ``payload`` has at most 125 bytes.
     """
     size = len(payload)
     if mask and size:
@@ -45,8 +46,9 @@ class FrameWalker:
     __slots__ = ("_mask", "boundary", "control", "fault", "fragmented", "left", "max_frame")
 
     def __init__(self, masked: bool, max_frame: int | None = None) -> None:
-        """Create a scanner.  ``masked`` is whether the sender has to mask, that is, is a client (RFC 6455
-        5.1).
+        """Create a scanner.
+
+        ``masked`` is whether the sender has to mask, that is, is a client (RFC 6455 5.1).
         """
         self._mask = _MASKED if masked else 0
         self.max_frame = max_frame
@@ -161,9 +163,7 @@ class FrameWalker:
 
     @staticmethod
     def _length_fault(extended: bytes) -> ProtocolViolation | None:
-        """Return a violation unless the length has its shortest form and no most significant bit (RFC 6455
-        5.2).
-        """
+        """Return a violation unless the length is below 2^63 and in its shortest form (RFC 6455 5.2)."""
         length = int.from_bytes(extended, "big")
         if length < (126 if len(extended) == 2 else 65536):
             return ProtocolViolation("payload length not in its shortest form")

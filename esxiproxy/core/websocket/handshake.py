@@ -127,8 +127,9 @@ def _subprotocols_of(head: RequestHead) -> tuple[bytes, ...]:
 
 
 def offered_upstream(upgrade: Upgrade, upstream: Upstream) -> tuple[bytes, ...]:
-    """Return the subprotocols to offer: the client's, or ``binary`` if it has none and the upstream
-    bridges.
+    """Return the subprotocols to offer to the upstream.
+
+    These are the client's, or ``binary`` if it has none and the upstream bridges.
     """
     if not upgrade.subprotocols and upstream.subprotocol is Subprotocol.BRIDGE:
         return (BINARY,)
@@ -194,8 +195,9 @@ def check_refusal(status: int, fields: Fields, view: ResponseRewriter) -> None:
 
 
 def switching_head(upgrade: Upgrade, acceptance: Acceptance, session: str) -> bytes:
-    """Return the proxy's 101 to the client: the chosen subprotocol, the end-to-end fields and the
-    session's id.
+    """Return the proxy's 101 to the client.
+
+    It has the chosen subprotocol, the end-to-end fields and the session's id.
     """
     lines = [
         b"HTTP/1.1 101 Switching Protocols",
