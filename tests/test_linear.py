@@ -8,7 +8,7 @@ import pytest
 
 from esxiproxy.core.errors import MalformedRequest
 from esxiproxy.core.http.chunks import Chunks
-from esxiproxy.core.http.forwarded import TrustedProxies, origin_of
+from esxiproxy.core.http.forwarded import TrustedProxies, forwarded_client
 from esxiproxy.core.http.head import MAX_HEAD, HeadReader, RequestHead, tokens
 from esxiproxy.core.http.message import forwarded_answer, trailer_fields
 from esxiproxy.core.http.paths import ambiguous, check_path
@@ -79,7 +79,7 @@ def upgrade(name, run):
 
 
 def origin(name, run):
-    origin_of(head(name)(run), PeerAddress("10.0.0.1", 1), True, TRUST)
+    forwarded_client(head(name)(run), PeerAddress("10.0.0.1", 1), True, TRUST)
 
 
 def chunked(start, end, run, step=None):

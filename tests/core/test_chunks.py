@@ -3,8 +3,8 @@
 import pytest
 
 from esxiproxy.core.errors import MalformedRequest, UpstreamInvalid
-from esxiproxy.core.http.chunks import MANY, MAX_LINE, SMALL, TURN, Chunks
-from esxiproxy.core.http.fields import view_of
+from esxiproxy.core.http.chunks import CHUNKS_PER_CHECK, CHUNKS_PER_TURN, MAX_LINE, MIN_MEAN_SIZE, Chunks
+from esxiproxy.core.http.fields import rewriter_for
 from esxiproxy.core.http.forwarding import Forwarding
 from esxiproxy.core.http.head import MAX_HEAD, parse
 from esxiproxy.core.http.request import Request
@@ -101,7 +101,7 @@ def test_the_client_gets_what_an_answer_held_in_front_of_a_bad_chunk():
     request = Request("s", "l", PeerAddress("192.0.2.7", 1), False, head)
     forwarding = Forwarding(request)
     forwarding.take_request(b"")
-    forwarding.begin(b"/", ((b"Host", b"u"),), view_of(request, Upstream("u", "u", 80, secure=False)))
+    forwarding.begin(b"/", ((b"Host", b"u"),), rewriter_for(request, Upstream("u", "u", 80, secure=False)))
     answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nX\r\n"
     with pytest.raises(UpstreamInvalid, match="has a chunk"):
         forwarding.take_answer(answer)
@@ -123,11 +123,11 @@ def test_every_trailer_is_checked(octets):
 
 def test_one_turn_reads_a_bounded_number_of_chunks():
     chunks = Chunks(MalformedRequest, "the body")
-    chunks.feed(b"10\r\n0123456789abcdef\r\n" * (3 * TURN) + b"0\r\n\r\n")
+    chunks.feed(b"10\r\n0123456789abcdef\r\n" * (3 * CHUNKS_PER_TURN) + b"0\r\n\r\n")
     sizes = []
     while chunks.more or not sizes:
         sizes.append(int(chunks.take().partition(b"\r\n")[0], 16))
-    assert sizes == [16 * TURN] * 3 + [0]
+    assert sizes == [16 * CHUNKS_PER_TURN] * 3 + [0]
 
 
 def test_a_large_chunk_passes_as_it_comes():
@@ -143,21 +143,24 @@ def tiny(size):
     return b"%x\r\n%b\r\n" % (size, b"x" * size)
 
 
-@pytest.mark.parametrize("size", [1, 2, SMALL - 1])
+@pytest.mark.parametrize("size", [1, 2, MIN_MEAN_SIZE - 1])
 def test_a_flood_of_tiny_chunks_is_refused(size):
-    with pytest.raises(MalformedRequest, match=f"less than {SMALL} bytes each"):
-        taken(*[tiny(size) * 1000] * (MANY // 1000 + 2))
+    with pytest.raises(MalformedRequest, match=f"less than {MIN_MEAN_SIZE} bytes each"):
+        taken(*[tiny(size) * 1000] * (CHUNKS_PER_CHECK // 1000 + 2))
 
 
 def test_a_body_of_tiny_chunks_that_is_no_flood_passes():
     """A page whose server sends each letter in a chunk of its own."""
-    assert taken(tiny(1) * (MANY - TURN)).count(b"x") == MANY - TURN
+    assert (
+        taken(tiny(1) * (CHUNKS_PER_CHECK - CHUNKS_PER_TURN)).count(b"x")
+        == CHUNKS_PER_CHECK - CHUNKS_PER_TURN
+    )
 
 
 def test_small_chunks_that_are_not_tiny_pass():
-    assert taken(*[tiny(SMALL) * 1000] * 40).count(b"x") == 40_000 * SMALL
+    assert taken(*[tiny(MIN_MEAN_SIZE) * 1000] * 40).count(b"x") == 40_000 * MIN_MEAN_SIZE
 
 
 def test_a_stream_of_events_may_have_tiny_chunks_for_ever():
     """One or a few of them a read: nobody waits for their end."""
-    assert taken(*[tiny(1) * 3] * MANY).count(b"x") == 3 * MANY
+    assert taken(*[tiny(1) * 3] * CHUNKS_PER_CHECK).count(b"x") == 3 * CHUNKS_PER_CHECK

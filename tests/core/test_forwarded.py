@@ -5,7 +5,7 @@ from ipaddress import ip_network
 import pytest
 
 from esxiproxy.core.http.fields import origin_field
-from esxiproxy.core.http.forwarded import TrustedProxies, origin_of
+from esxiproxy.core.http.forwarded import TrustedProxies, forwarded_client
 from esxiproxy.core.http.head import parse
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.peer_address import PeerAddress
@@ -18,7 +18,7 @@ STRANGER = PeerAddress("198.51.100.7", 40000)
 
 def origin(*fields, peer=PROXY, trust=TRUST, secure=False):
     lines = (b"GET / HTTP/1.1", b"Host: h", *fields)
-    return origin_of(parse(b"\r\n".join(lines) + b"\r\n\r\n"), peer, secure, trust)
+    return forwarded_client(parse(b"\r\n".join(lines) + b"\r\n\r\n"), peer, secure, trust)
 
 
 CHAINS = {

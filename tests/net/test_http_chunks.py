@@ -2,7 +2,7 @@
 
 import pytest
 
-from esxiproxy.core.http.chunks import MANY, TURN
+from esxiproxy.core.http.chunks import CHUNKS_PER_CHECK, CHUNKS_PER_TURN
 from esxiproxy.core.http.response_reader import MAX_EMPTY, MAX_INTERIM
 from tests.net.http_scene import OK, HttpScene, get, read
 
@@ -46,14 +46,14 @@ def side(request):
 
 
 def test_the_chunks_of_one_turn_are_forwarded_in_one_write(side):
-    side.send(ONE * TURN)
-    assert side.writes == [b"%x\r\n%b\r\n" % (TURN, b"x" * TURN)]
+    side.send(ONE * CHUNKS_PER_TURN)
+    assert side.writes == [b"%x\r\n%b\r\n" % (CHUNKS_PER_TURN, b"x" * CHUNKS_PER_TURN)]
 
 
 def test_the_work_of_a_turn_is_bounded(side):
-    count = 10 * TURN
+    count = 10 * CHUNKS_PER_TURN
     side.send(ONE * count)
-    assert side.receiver.received.count(b"x") == TURN, "one read, and only the first turn of it"
+    assert side.receiver.received.count(b"x") == CHUNKS_PER_TURN, "one read, and only the first turn of it"
     assert not side.sender.transport.reading
     turns(side.scene)
     assert side.receiver.received.count(b"x") == count and len(side.writes) == 10
@@ -66,7 +66,7 @@ def test_a_long_body_of_tiny_chunks_is_refused(side):
         side.send((ONE * READ)[:READ])
         sent += READ
         turns(side.scene)
-        assert sent < 3 * MANY * len(ONE), "it goes on for ever"
+        assert sent < 3 * CHUNKS_PER_CHECK * len(ONE), "it goes on for ever"
     assert side.scene.record.error == side.error
     assert side.scene.host.ended == "aborted" and side.scene.client.saw_fin
     side.scene.advance(10)
@@ -76,16 +76,16 @@ def test_a_long_body_of_tiny_chunks_is_refused(side):
 
 
 def test_single_chunks_are_forwarded_without_a_limit(side):
-    for _ in range(2 * MANY):
+    for _ in range(2 * CHUNKS_PER_CHECK):
         side.sender.protocol.dataReceived(ONE)
     assert not side.scene.records
-    assert len(side.writes) == 2 * MANY
+    assert len(side.writes) == 2 * CHUNKS_PER_CHECK
 
 
 @pytest.mark.parametrize("who", ["client", "host"])
 @pytest.mark.parametrize("how", ["close", "reset"])
 def test_a_connection_lost_between_two_turns_leaves_no_timer(side, who, how):
-    side.send(ONE * 4 * TURN)
+    side.send(ONE * 4 * CHUNKS_PER_TURN)
     wire = getattr(side.scene, who)
     wire.transport.reading = True
     getattr(wire, how)()
@@ -99,19 +99,19 @@ def test_a_connection_lost_between_two_turns_leaves_no_timer(side, who, how):
 def test_a_complete_response_before_an_unclean_end_is_complete():
     """TLS may report the end of a connection in the same turn as the bytes before it."""
     side = Side("answer")
-    side.send(ONE * 4 * TURN + b"0\r\n\r\n")
+    side.send(ONE * 4 * CHUNKS_PER_TURN + b"0\r\n\r\n")
     side.scene.host.transport.reading = True
     side.scene.host.close()
     side.scene.pump()
     found = read(OK[:17] + b"Transfer-Encoding: chunked\r\n\r\n" + side.receiver.received)
-    assert found.whole and found.body == b"x" * 4 * TURN and not side.scene.record.error
+    assert found.whole and found.body == b"x" * 4 * CHUNKS_PER_TURN and not side.scene.record.error
 
 
 def test_requests_behind_many_chunks_are_served():
     scene = HttpScene()
-    scene.ask(POST + ONE * 3 * TURN + b"0\r\n\r\n" + get(b"/next"))
+    scene.ask(POST + ONE * 3 * CHUNKS_PER_TURN + b"0\r\n\r\n" + get(b"/next"))
     turns(scene)
-    assert read(scene.host.received).body == b"x" * 3 * TURN
+    assert read(scene.host.received).body == b"x" * 3 * CHUNKS_PER_TURN
     scene.clear()
     scene.answer(OK)
     assert read(scene.host.received).line == b"GET /next HTTP/1.1"
@@ -120,9 +120,9 @@ def test_requests_behind_many_chunks_are_served():
 def test_a_connection_is_reused_after_a_response_of_many_chunks():
     scene = HttpScene()
     scene.ask(get())
-    scene.answer(CHUNKED + ONE * 3 * TURN + b"0\r\n\r\n")
+    scene.answer(CHUNKED + ONE * 3 * CHUNKS_PER_TURN + b"0\r\n\r\n")
     turns(scene)
-    assert read(scene.client.received).body == b"x" * 3 * TURN
+    assert read(scene.client.received).body == b"x" * 3 * CHUNKS_PER_TURN
     scene.clear()
     scene.ask(get(b"/next"))
     assert scene.connector.dials == 1 and read(scene.answer(OK)).body == b"ok"
@@ -142,9 +142,9 @@ def test_a_chunk_with_a_bad_line_ends_the_exchange(side, before, chunk):
 def test_the_chunks_before_a_bad_one_are_delivered():
     scene = HttpScene()
     scene.ask(get())
-    scene.answer(CHUNKED + b"5\r\nhello\r\n" * TURN + b"XX\r\n")
+    scene.answer(CHUNKED + b"5\r\nhello\r\n" * CHUNKS_PER_TURN + b"XX\r\n")
     turns(scene)
-    assert scene.client.received.count(b"hello") == TURN and scene.client.saw_fin
+    assert scene.client.received.count(b"hello") == CHUNKS_PER_TURN and scene.client.saw_fin
     assert not read(scene.client.received).whole
 
 

@@ -9,13 +9,13 @@ from esxiproxy.core.http.head import MAX_FIELDS, MAX_HEAD
 
 MAX_LINE = 1024
 """Maximum size in bytes of the line that begins a chunk, its extensions included."""
-TURN = 256
+CHUNKS_PER_TURN = 256
 """Maximum number of chunks that one call of :meth:`Chunks.take` reads."""
-TOGETHER = 64
-"""Minimum number of chunks in one call that count for ``MANY``, so that an event stream does not count."""
-MANY = 16 * 1024
+MIN_COUNTED_CHUNKS = 64
+"""Minimum number of chunks in one call that are counted.  An event stream has fewer."""
+CHUNKS_PER_CHECK = 16 * 1024
 """Number of counted chunks after which their mean size is checked."""
-SMALL = 8
+MIN_MEAN_SIZE = 8
 """Minimum mean size in bytes of these chunks.  A body with smaller chunks is refused."""
 
 _LINE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\x00-\x08\x0a-\x1f\x7f]*)?\r\n")
@@ -36,13 +36,13 @@ class Chunks:
         self._error = error
         self._name = name
         self._buffer = b""
-        self._at = 0
+        self._position = 0
         self._searched = 0
-        self._left = 0
+        self._chunk_left = 0
         self._in_data = self._in_trailers = self._over = False
         self._trailers: list[bytes] = []
         self._trailers_size = 0
-        self._many = self._many_octets = 0
+        self._counted_chunks = self._counted_octets = 0
         self._fault: SessionError | None = None
         self.more = False
 
@@ -53,10 +53,10 @@ class Chunks:
 
     def feed(self, octets: bytes) -> None:
         """Add bytes of the body."""
-        if self._at:
-            self._buffer = self._buffer[self._at :]
-            self._searched = max(0, self._searched - self._at)
-            self._at = 0
+        if self._position:
+            self._buffer = self._buffer[self._position :]
+            self._searched = max(0, self._searched - self._position)
+            self._position = 0
         self._buffer = self._buffer + octets if self._buffer else octets
 
     def take(self) -> bytes:
@@ -82,32 +82,32 @@ class Chunks:
             data = b"".join(pieces)
         octets = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
         if self._over:
-            octets += b"0\r\n%b\r\n%b" % (b"".join(self._trailers), self._buffer[self._at :])
-            self._buffer, self._at, self._trailers = b"", 0, []
+            octets += b"0\r\n%b\r\n%b" % (b"".join(self._trailers), self._buffer[self._position :])
+            self._buffer, self._position, self._trailers = b"", 0, []
         return octets
 
     def _read(self, pieces: list[bytes]) -> int:
         """Append the data of the next chunks to ``pieces`` and return the number of these chunks."""
         count = 0
-        while self._at < len(self._buffer) and not self._over:
+        while self._position < len(self._buffer) and not self._over:
             if self._in_data:
-                if not self._payload(pieces):
+                if not self._read_payload(pieces):
                     break
             elif self._in_trailers:
-                if not self._trailer():
+                if not self._read_trailer():
                     break
-            elif count == TURN:
+            elif count == CHUNKS_PER_TURN:
                 self.more = True
                 break
-            elif not self._line():
+            elif not self._read_size():
                 break
             else:
                 count += 1
         return count
 
-    def _line(self) -> bool:
+    def _read_size(self) -> bool:
         """Read the line that begins a chunk.  Return False if it is not complete."""
-        buffer, at = self._buffer, self._at
+        buffer, at = self._buffer, self._position
         match = _LINE.match(buffer, at)
         if match is None:
             if buffer.find(b"\n", at, at + MAX_LINE) >= 0 or len(buffer) - at >= MAX_LINE:
@@ -115,42 +115,42 @@ class Chunks:
             return False
         if match.end() - at > MAX_LINE:
             self._fail(f"has a chunk whose first line is not SIZE;EXTENSION in {MAX_LINE} bytes")
-        self._at = match.end()
-        self._left = int(match.group(1), 16)
-        self._in_data = self._left > 0
-        self._in_trailers = self._left == 0
+        self._position = match.end()
+        self._chunk_left = int(match.group(1), 16)
+        self._in_data = self._chunk_left > 0
+        self._in_trailers = self._chunk_left == 0
         return True
 
-    def _payload(self, pieces: list[bytes]) -> bool:
+    def _read_payload(self, pieces: list[bytes]) -> bool:
         """Read the data of a chunk and the line end behind it.  Return False if these are not complete."""
-        buffer, at = self._buffer, self._at
-        if self._left:
-            piece = buffer[at : at + self._left]
+        buffer, at = self._buffer, self._position
+        if self._chunk_left:
+            piece = buffer[at : at + self._chunk_left]
             pieces.append(piece)
-            self._at = at = at + len(piece)
-            self._left -= len(piece)
-            if self._left or at == len(buffer):
+            self._position = at = at + len(piece)
+            self._chunk_left -= len(piece)
+            if self._chunk_left or at == len(buffer):
                 return False
         end = buffer[at : at + 2]
         if end != b"\r\n":
             if end != b"\r":
                 self._fail("has a chunk that does not end after its size")
             return False
-        self._at = at + 2
+        self._position = at + 2
         self._in_data = False
         return True
 
-    def _trailer(self) -> bool:
+    def _read_trailer(self) -> bool:
         """Read one line behind the last chunk.  Return False if it is not complete."""
-        end = self._buffer.find(b"\n", max(self._at, self._searched)) + 1
+        end = self._buffer.find(b"\n", max(self._position, self._searched)) + 1
         self._searched = end or len(self._buffer)
-        size = (end or len(self._buffer)) - self._at
+        size = (end or len(self._buffer)) - self._position
         if self._trailers_size + size > MAX_HEAD or len(self._trailers) > MAX_FIELDS:
             self._fail(f"has trailer fields of more than {MAX_HEAD} bytes, or more than {MAX_FIELDS} of them")
         if not end:
             return False
-        line = self._buffer[self._at : end]
-        self._at = end
+        line = self._buffer[self._position : end]
+        self._position = end
         if line == b"\r\n":
             self._over = True
             return True
@@ -162,14 +162,16 @@ class Chunks:
 
     def _count(self, chunks: int, octets: int) -> None:
         """Count the chunks of one call.  Raise ``error`` for a flood of tiny chunks."""
-        if chunks < TOGETHER:
+        if chunks < MIN_COUNTED_CHUNKS:
             return
-        self._many += chunks
-        self._many_octets += octets
-        if self._many >= MANY:
-            if self._many_octets < SMALL * self._many:
-                self._fail(f"has {self._many} chunks with less than {SMALL} bytes each in the mean")
-            self._many = self._many_octets = 0
+        self._counted_chunks += chunks
+        self._counted_octets += octets
+        if self._counted_chunks >= CHUNKS_PER_CHECK:
+            if self._counted_octets < MIN_MEAN_SIZE * self._counted_chunks:
+                self._fail(
+                    f"has {self._counted_chunks} chunks with less than {MIN_MEAN_SIZE} bytes each on average"
+                )
+            self._counted_chunks = self._counted_octets = 0
 
     def _fail(self, what: str) -> None:
         raise self._error(f"{self._name} {what}")

@@ -129,7 +129,7 @@ def host_field(request: Request, upstream: Upstream) -> bytes:
             return value.encode("latin-1")
 
 
-def view_of(request: Request, upstream: Upstream) -> ResponseRewriter:
+def rewriter_for(request: Request, upstream: Upstream) -> ResponseRewriter:
     """Return the rewriter of the upstream's response fields for the client of this request."""
     host = request.public_host or request.head.value(b"host")
     return ResponseRewriter.of(upstream, host_field(request, upstream), request.secure, host)
@@ -149,7 +149,7 @@ def origin_field(request: Request, upstream: Upstream) -> bytes | None:
         case "client":
             return own
         case "upstream":
-            return upstream.origin.encode("ascii") if _is_ours(own, request) else own
+            return upstream.origin.encode("ascii") if _is_own_origin(own, request) else own
         case value:
             return value.encode("latin-1")
 
@@ -160,12 +160,12 @@ def page_origin_field(request: Request, upstream: Upstream) -> bytes | None:
     A configured value replaces the proxy's own origin only.
     """
     own = request.head.value(b"origin")
-    if upstream.origin_field == "none" or own is None or _is_ours(own, request):
+    if upstream.origin_field == "none" or own is None or _is_own_origin(own, request):
         return origin_field(request, upstream)
     return own
 
 
-def _is_ours(origin: bytes | None, request: Request) -> bool:
+def _is_own_origin(origin: bytes | None, request: Request) -> bool:
     """Return whether an Origin has the scheme, host and port of the proxy's URL as the client sees it."""
     hosts = (request.public_host or request.head.value(b"host"), request.other_host)
     scheme, separator, authority = (origin or b"").lower().partition(b"://")

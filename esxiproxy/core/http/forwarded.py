@@ -66,7 +66,9 @@ class ForwardedClient:
     other_host: bytes | None = None
 
 
-def origin_of(head: RequestHead, peer: PeerAddress, secure: bool, trust: TrustedProxies) -> ForwardedClient:
+def forwarded_client(
+    head: RequestHead, peer: PeerAddress, secure: bool, trust: TrustedProxies
+) -> ForwardedClient:
     """Return the origin of a request, walking from the peer to the client while each address is trusted.
 
     If a request has both kinds of fields, X-Forwarded-For is read.  A proxy that sets Forwarded removes a
@@ -77,7 +79,7 @@ def origin_of(head: RequestHead, peer: PeerAddress, secure: bool, trust: Trusted
     if not trust.contains(peer.host):
         return ForwardedClient(peer, tuple(chain), secure, host)
     client = peer
-    nodes, told_secure, told_host, told_port = _told(head)
+    nodes, claimed_secure, claimed_host, claimed_port = _claimed(head)
     for node in reversed(nodes):
         found = _address(node)
         if found is None:  # "unknown", a name or an invalid address ends the chain
@@ -86,17 +88,15 @@ def origin_of(head: RequestHead, peer: PeerAddress, secure: bool, trust: Trusted
         chain.insert(0, found.host)
         if not trust.contains(found.host):
             break
-    secure = secure if told_secure is None else told_secure
-    other = _with_port(host, told_port)  # a Host that the proxy has preserved has the client's own port
-    if told_host is not None and HOST.fullmatch(told_host):
-        other, host = told_host, _with_port(told_host, told_port)
+    secure = secure if claimed_secure is None else claimed_secure
+    other = _with_port(host, claimed_port)  # a Host that the proxy has preserved has the client's own port
+    if claimed_host is not None and HOST.fullmatch(claimed_host):
+        other, host = claimed_host, _with_port(claimed_host, claimed_port)
     return ForwardedClient(client, tuple(chain), secure, host, None if other == host else other)
 
 
-def _told(head: RequestHead) -> tuple[list[bytes], bool | None, bytes | None, bytes | None]:
-    """Return the last elements of the forwarded fields: the nodes, whether TLS is used, the Host and the
-    port.
-    """
+def _claimed(head: RequestHead) -> tuple[list[bytes], bool | None, bytes | None, bytes | None]:
+    """Return the nodes, whether TLS is used, the Host and the port, as the nearest proxies state them."""
     if head.values(b"x-forwarded-for") or not head.values(b"forwarded"):
         names = (b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port")
         proto, host, port = (_last(head, name) for name in names)

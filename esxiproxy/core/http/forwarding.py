@@ -71,7 +71,7 @@ class Forwarding:
     @property
     def response_started(self) -> bool:
         """Whether the upstream has sent any byte for this request."""
-        return self._reader.heard
+        return self._reader.started
 
     @property
     def more_request(self) -> bool:

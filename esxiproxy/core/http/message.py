@@ -10,9 +10,9 @@ from esxiproxy.core.http.fields import (
     page_origin_field,
     request_fields,
     response_fields,
+    rewriter_for,
     session_field,
     upgrade_fields,
-    view_of,
 )
 from esxiproxy.core.http.head import Fields, RequestHead, tokens
 from esxiproxy.core.http.request import Request
@@ -88,7 +88,7 @@ def upstream_request(
     """Return the target and the fields of the request for the upstream, and the rewriter of its response."""
     upstream, target = route.upstream, route.target
     fields = forwarded_request(request, route, principal)
-    return request.head.target if target is None else target, fields, view_of(request, upstream)
+    return request.head.target if target is None else target, fields, rewriter_for(request, upstream)
 
 
 def check_answer(version: bytes, fields: Fields) -> None:

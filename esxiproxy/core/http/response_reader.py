@@ -25,7 +25,7 @@ _BODILESS = frozenset({204, 304})
 class ResponseReader:
     """The reader of the response on one ``h11.Connection``, with :class:`Chunks` for a chunked body.
 
-    ``heard`` is whether a byte has arrived.  ``bodiless`` is whether the request is a HEAD.  ``max_head`` is
+    ``started`` is whether a byte has arrived.  ``bodiless`` is whether the request is a HEAD.  ``max_head`` is
     the maximum size in bytes of one head.
     """
 
@@ -39,7 +39,7 @@ class ResponseReader:
         self._chunks: Chunks | None = None
         self._taken = False
         self._interim = self._empty = 0
-        self.heard = False
+        self.started = False
 
     @property
     def more(self) -> bool:
@@ -60,7 +60,7 @@ class ResponseReader:
         self._interim = 0
         if not octets:
             return
-        self.heard = True
+        self.started = True
         if self._in_head:
             self._head += octets
             self._check_start()

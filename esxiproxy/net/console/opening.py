@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from esxiproxy.core.http.fields import view_of
+from esxiproxy.core.http.fields import rewriter_for
 from esxiproxy.core.session.session import Session
 from esxiproxy.core.websocket.handshake import Upgrade, offered_upstream, opening_fields
 from esxiproxy.net.console.backend import Backend, BackendFactory, OpeningRequest, new_key
@@ -28,7 +28,7 @@ async def open_backend(
         fields=tuple(opening_fields(request, route, principal, offered, key)),
         key=key,
         offered=offered,
-        view=view_of(request, route.upstream),
+        view=rewriter_for(request, route.upstream),
         max_frame=session.limits.max_frame,
     )
     return await gateway.connect(session, route.upstream, partial(Backend, opening, factory))

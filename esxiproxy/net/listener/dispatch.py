@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from esxiproxy.core.errors import MalformedRequest, MethodRefused, SessionError, UpgradeRequired
-from esxiproxy.core.http.forwarded import origin_of
+from esxiproxy.core.http.forwarded import forwarded_client
 from esxiproxy.core.http.head import NO_HEAD, HeadReader, RequestHead
 from esxiproxy.core.http.health import asks_for_health, health
 from esxiproxy.core.http.message import max_forwards, options_answer
@@ -155,7 +155,7 @@ class Dispatch(Protocol):
 
     def _request(self, head: RequestHead) -> Request:
         factory, secure = self.factory, bool(ISSLTransport.providedBy(self.transport))
-        origin = origin_of(head, PeerAddress.of(self.transport.getPeer()), secure, factory.edge.trust)
+        origin = forwarded_client(head, PeerAddress.of(self.transport.getPeer()), secure, factory.edge.trust)
         return Request(
             session_id(),
             factory.name,
