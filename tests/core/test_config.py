@@ -314,10 +314,10 @@ BAD = {
     ],
     L + "\n [proxy]\n": [f"7: [listener a]: {INDENTED}"],
     L + "router = st\x00atic\n": [
-        "6: [listener a] router: a character that cannot be seen: control character, U+0000 in column 12"
+        "6: [listener a] router: invisible character: control character, U+0000 in column 12"
     ],
     L + "router =\u00a0static\n": [
-        "6: [listener a] router: a character that cannot be seen: no-break space, U+00A0 in column 9"
+        "6: [listener a] router: invisible character: no-break space, U+00A0 in column 9"
     ],
     "listen = :80\n" + L: ["1: listen: stands before the first section"],
     L + "listen = :81\n": ["6: [listener a] listen: given twice, first in line 4"],

@@ -44,7 +44,7 @@ def test_a_bom_and_any_line_ending_are_accepted():
 
 def test_other_separators_of_unicode_end_no_line():
     assert problems("[a]\nk = 1\u2028l = 2\n".encode()) == [
-        "x.ini:2: [a] k: a character that cannot be seen: line separator, U+2028 in column 6"
+        "x.ini:2: [a] k: invisible character: line separator, U+2028 in column 6"
     ]
 
 

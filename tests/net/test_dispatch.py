@@ -276,7 +276,7 @@ def test_an_opening_without_its_upgrade_fields_is_a_426(http, changes, what):
     found = read(scene.client.received)
     assert (found.status, found.values(b"Upgrade")) == (426, [b"websocket"])
     assert found.body == (
-        b"426 Upgrade Required: this opening handshake came "
+        b"426 Upgrade Required: the opening handshake arrived "
         + what
         + b": a proxy in front has to pass Upgrade "
         b"and Connection on, in HTTP/1.1\n"

@@ -105,7 +105,7 @@ class _Scan:
             if not character.isprintable() and character != "\t":
                 name = unicodedata.name(character, "control character").lower()
                 where = f"U+{ord(character):04X} in column {column}"
-                self._fault(line, _first_word(text), f"a character that cannot be seen: {name}, {where}")
+                self._fault(line, _first_word(text), f"invisible character: {name}, {where}")
                 return
         if not (content := text.strip()):
             return

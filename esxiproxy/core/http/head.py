@@ -231,7 +231,7 @@ def _check_host(head: RequestHead) -> None:
     if len(hosts) > 1 or (not hosts and head.version == (1, 1)):
         raise MalformedRequest(f"the request has {len(hosts)} Host fields instead of one")
     if hosts and HOST.fullmatch(hosts[0]) is None:
-        raise MalformedRequest("the Host field names no host")
+        raise MalformedRequest("the Host field is not HOST[:PORT]")
 
 
 def _check_framing(head: RequestHead) -> None:

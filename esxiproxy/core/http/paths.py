@@ -48,7 +48,7 @@ def check_path(target: bytes, prefixes: tuple[bytes, ...]) -> None:
     if ambiguous(path):
         raise RouteNotFound("the path is ambiguous, and this listener serves certain paths only")
     if not any(_under(path, prefix) for prefix in prefixes):
-        raise RouteNotFound("this path is not served here")
+        raise RouteNotFound("the listener does not serve this path")
 
 
 def _under(path: bytes, prefix: bytes) -> bool:

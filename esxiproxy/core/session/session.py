@@ -95,7 +95,9 @@ class Session:
     def authenticated(self, principal: Principal) -> None:
         """Set the principal.  Raise TypeError for any other result of an authenticator."""
         if not isinstance(principal, Principal) or not isinstance(principal.name, str):
-            raise TypeError(f"an authenticator answered {type(principal).__name__}, no Principal with a name")
+            raise TypeError(
+                f"the authenticator returned {type(principal).__name__} instead of a Principal with a name"
+            )
         self.principal = principal
         self.mark("authenticated")
 
@@ -105,7 +107,7 @@ class Session:
         Raise TypeError for any other result of a router.
         """
         if not isinstance(route, Route) or not isinstance(route.upstream, Upstream):
-            raise TypeError(f"a router answered {type(route).__name__}, no Route to an Upstream")
+            raise TypeError(f"the router returned {type(route).__name__} instead of a Route to an Upstream")
         self.limits = self.limits.overridden_by(route.upstream.overrides)
         self.route = route
         self.mark("routed")

@@ -73,7 +73,7 @@ def upgrade_of(head: RequestHead) -> Upgrade | None:
         return None
     if spoiled := _spoiled(head, wanted):
         raise UpgradeRequired(
-            f"this opening handshake came {spoiled}: "
+            f"the opening handshake arrived {spoiled}: "
             "a proxy in front has to pass Upgrade and Connection on, in HTTP/1.1"
         )
     if head.absolute:
