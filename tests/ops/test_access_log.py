@@ -608,7 +608,7 @@ def test_an_unknown_format_is_refused(tmp_path):
         ("STDOUT", "'STDOUT': write stdout, or ./STDOUT for a file of that name"),
         ("Off", "'Off': write off, or ./Off for a file of that name"),
         ("syslog:server=unix:/dev/log", "'syslog:server=unix:/dev/log': write syslog, or"),
-        ("on", "'on' says not where: write a file, stdout, syslog, journald or off"),
+        ("on", "'on' names no destination: write a file, stdout, syslog, journald or off"),
         ("gone/access.log", "no such folder: "),
         (".", "is a folder: ."),
     ],
