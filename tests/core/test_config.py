@@ -141,7 +141,7 @@ def test_a_keepalive_profile_is_a_word_for_four_keys_and_each_of_them_goes_first
 
 def test_quotas_go_from_the_proxy_to_the_listener_to_the_upstream(folder):
     config = read(
-        "[proxy]\nmax_sessions = 100\nqueue = 5s\nsession_rate = 0.5\n"
+        "[proxy]\nmax_sessions = 100\nqueue_timeout = 5s\nsession_rate = 0.5\n"
         + A
         + "max_sessions = off\nmax_sessions_per_client = 3\n"
         + U
