@@ -8,7 +8,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
 from esxiproxy.core.errors import RouteNotFound, UpstreamRefused
-from esxiproxy.core.http.chunks import TURN
+from esxiproxy.core.http.chunks import CHUNKS_PER_TURN
 from esxiproxy.core.http.forwarded import TrustedProxies
 from esxiproxy.core.http.policy import Http, ListenerPolicy
 from esxiproxy.core.routing import Principal, Subprotocol, Upstream
@@ -287,7 +287,7 @@ def test_a_refusal_with_many_chunks_is_read_over_several_turns():
     scene.host.send(b"HTTP/1.1 403 Forbidden\r\nTransfer-Encoding: chunked\r\n\r\n", 65536)
     calls, later = [], scene.clock.callLater
     scene.clock.callLater = lambda seconds, *call: calls.append(seconds) or later(seconds, *call)
-    body = b"9\r\n123456789\r\n" * 4 * TURN
+    body = b"9\r\n123456789\r\n" * 4 * CHUNKS_PER_TURN
     scene.host.send(body, len(body))
     scene.pump()
     assert not scene.host.transport.reading and calls == [0]
@@ -295,7 +295,9 @@ def test_a_refusal_with_many_chunks_is_read_over_several_turns():
     assert scene.host.transport.reading and calls == [0, 0, 0]
     scene.host.send(b"0\r\n\r\n")
     scene.pump()
-    assert status(scene.client.received) == 403 and scene.client.received.endswith(b"123456789" * 4 * TURN)
+    assert status(scene.client.received) == 403 and scene.client.received.endswith(
+        b"123456789" * 4 * CHUNKS_PER_TURN
+    )
     scene.client.close()
     scene.advance(6)
     assert scene.at_rest()
@@ -314,12 +316,14 @@ def test_a_refusal_cut_off_between_two_turns_is_passed_on_in_part():
     scene = Scene()
     asked(scene)
     scene.host.send(b"HTTP/1.1 403 Forbidden\r\nTransfer-Encoding: chunked\r\n\r\n", 65536)
-    body = b"9\r\n123456789\r\n" * 2 * TURN
+    body = b"9\r\n123456789\r\n" * 2 * CHUNKS_PER_TURN
     scene.host.send(body, len(body))
     scene.pump()
     scene.backend.connectionLost(Failure(ConnectionDone()))
     scene.pump()
-    assert status(scene.client.received) == 403 and scene.client.received.endswith(b"123456789" * 2 * TURN)
+    assert status(scene.client.received) == 403 and scene.client.received.endswith(
+        b"123456789" * 2 * CHUNKS_PER_TURN
+    )
     scene.clock.advance(0)
 
 

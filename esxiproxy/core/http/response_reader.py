@@ -25,8 +25,8 @@ _BODILESS = frozenset({204, 304})
 class ResponseReader:
     """The reader of the response on one ``h11.Connection``, with :class:`Chunks` for a chunked body.
 
-    ``started`` is whether a byte has arrived.  ``bodiless`` is whether the request is a HEAD.  ``max_head`` is
-    the maximum size in bytes of one head.
+    ``started`` is whether a byte has arrived.  ``bodiless`` is whether the request is a HEAD.  ``max_head``
+    is the maximum size in bytes of one head.
     """
 
     def __init__(self, connection: h11.Connection, bodiless: bool, max_head: int = MAX_ANSWER_HEAD) -> None:
