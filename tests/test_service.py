@@ -534,7 +534,7 @@ def test_who_has_said_a_part_of_a_request_is_waited_for_by_who_retires(tmp_path,
     assert done == [None] and client.saw_fin
 
 
-def test_after_upgrade_timeout_the_rest_is_closed_with_1001(tmp_path):
+def test_after_worker_shutdown_timeout_the_rest_is_closed_with_1001(tmp_path):
     world = World(tmp_path, "[proxy]\nworker_shutdown_timeout = 1h\n" + ONE)
     client, host = world.console()
     done = []
