@@ -1,4 +1,4 @@
-"""What README and docs say of the project is so."""
+"""Check what README and docs say of the project."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def exists(path: str, text: Path) -> bool:
 
 
 def test_the_reference_of_the_configuration_is_the_table_in_code() -> None:
-    """What stands between the markers is what the table of keys says."""
-    content = (ROOT / "README.md").read_text(encoding="utf-8")
+    """The tables between the markers are made of the table of keys."""
+    content = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
     between = content.partition("<!-- reference -->\n")[2].partition("<!-- /reference -->")[0]
-    assert between.strip() == reference().strip(), "run: python -m esxiproxy.core.config.reference README.md"
+    assert between.strip() == reference().strip(), "run: python -m esxiproxy.core.config.reference docs/configuration.md"
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=lambda text: text.name)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from esxiproxy.core.config.key import SectionKind
 from esxiproxy.core.config.loader import Config, ConfigError, Http, ListenerTLS, Severity, TLSVersion, load
-from esxiproxy.core.config.reference import reference
+from esxiproxy.core.config.reference import TOPICS, reference, topic_of
 from esxiproxy.core.config.schema import KEYS, keys_of
 from esxiproxy.core.proxy_protocol import ProxyVersion
 from esxiproxy.core.routing import Subprotocol, Verify
@@ -270,10 +270,17 @@ def test_every_default_can_be_written(folder, key):
 
 
 def test_the_reference_has_a_row_for_every_key():
-    lines = reference().splitlines()
-    assert [line.split(" | ")[0] for line in lines[2:]] == [f"| `{key.name}`" for key in KEYS]
-    assert {line.count("|") for line in lines} == {6}
+    rows = [line for line in reference().splitlines() if line.startswith("|")]
+    names = [row.split(" | ")[0].strip("|` ") for row in rows if row.startswith("| `")]
+    assert sorted(names) == sorted(key.name for key in KEYS)
+    assert {row.count("|") for row in rows} == {6}
     assert "| `close_timeout` | duration | `5s` | `[proxy]`, `[listener]`, `[upstream]` |" in reference()
+
+
+def test_the_reference_has_a_table_for_every_topic():
+    assert {topic_of(key) for key in KEYS} == set(TOPICS)
+    headings = [line.removeprefix("### ") for line in reference().splitlines() if line.startswith("### ")]
+    assert headings == list(TOPICS)
 
 
 def test_an_upstream_has_the_limits_that_are_its_own():
