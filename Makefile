@@ -34,7 +34,7 @@ test: $(VENV)/test.done $(BIN)/sslyze
 bench: $(VENV)/test.done
 	$(BIN)/python -m bench $(ARGS)
 
-# 1,000 consoles for SOAK=1h; docs/soak.md and its picture are made anew.
+# 1,000 consoles for SOAK=1h; docs/test-results.md and its picture are written again.
 SOAK ?= 1h
 soak: $(VENV)/test.done
 	$(BIN)/python -m tests.load --time $(SOAK) $(ARGS)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from esxiproxy.core.thumbprint import Pin
     from esxiproxy.interfaces import IAuthenticator, IRouter, ISessionObserver
     from esxiproxy.net.tls.server import CurrentContext, listener_context
+    from esxiproxy.net.transport.reactor import with_fast_transports
     from esxiproxy.proxy import Proxy
     from esxiproxy.routers.static import StaticRouter
 
@@ -74,6 +75,7 @@ __all__ = [
     "Verify",
     "listener_context",
     "load",
+    "with_fast_transports",
 ]
 
 _MODULES = {
@@ -101,6 +103,7 @@ _MODULES = {
     "core.session.session": ("Session",),
     "interfaces": ("IAuthenticator", "IRouter", "ISessionObserver"),
     "net.tls.server": ("CurrentContext", "listener_context"),
+    "net.transport.reactor": ("with_fast_transports",),
     "proxy": ("Proxy",),
     "routers.static": ("StaticRouter",),
     "app.service": ("ProxyService",),

@@ -12,6 +12,7 @@ import esxiproxy
 
 PUBLIC = {
     *("Proxy", "ListenerTLS", "CurrentContext", "listener_context", "SessionLimits"),
+    "with_fast_transports",
     *("Upstream", "Verify", "Pin", "Subprotocol", "TLSProfile", "Route", "Principal"),
     *("Request", "RequestHead", "PeerAddress", "Session", "Record"),
     *("IRouter", "IAuthenticator", "ISessionObserver"),

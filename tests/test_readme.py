@@ -43,7 +43,9 @@ def test_the_reference_of_the_configuration_is_the_table_in_code() -> None:
     """The tables between the markers are made of the table of keys."""
     content = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
     between = content.partition("<!-- reference -->\n")[2].partition("<!-- /reference -->")[0]
-    assert between.strip() == reference().strip(), "run: python -m esxiproxy.core.config.reference docs/configuration.md"
+    assert between.strip() == reference().strip(), (
+        "run: python -m esxiproxy.core.config.reference docs/configuration.md"
+    )
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=lambda text: text.name)

@@ -1,1 +1,1 @@
-"""How sessions can fail, at each stage: one table, which the tests run and `docs/faults.md` shows."""
+"""How sessions can fail at each stage: one table for the tests and for `docs/troubleshooting.md`."""

@@ -1,29 +1,63 @@
-"""`docs/faults.md`, made of the tables: `python -m tests.faults.document` writes it."""
+"""`docs/troubleshooting.md`, made of the tables: `python -m tests.faults.document` writes it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from esxiproxy.doctor.finding import Step
 from tests.faults.fault import Fault, Stage
 from tests.faults.mishaps import MISHAPS
 from tests.faults.table import FAULTS
 
-PATH = Path(__file__).parents[2] / "docs" / "faults.md"
+PATH = Path(__file__).parents[2] / "docs" / "troubleshooting.md"
 INTRODUCTION = """\
-# What can fail, and what happens then
+# Troubleshooting
 
-Each row is run by the tests (`tests/faults/`) against the real process, and this page is made of the same
-table. After every one of them nothing is left open: no connection on either side, no descriptor, timer or
-object of the session.
+A browser reports close code 1006 for every failed console. The proxy reports the reason in four places: the
+`Proxy-Status` field of its answer (RFC 9209), the log line of the session, the
+[access log](access-log.md) and the close reason. Each reason has the name of an error, such as
+`UpstreamUntrusted`. The tables below list them.
 
-*The client gets* an HTTP status before the 101, and a close code after it; a dash where nobody is there to
-read it. *The upstream gets* the close code that it is told. *The record* has the failure's name (`error` in
-the [access log](access-log.md)), the key of the configuration whose time was up (`timeout`), and who showed
-the end first (`ended_by`); a dash for all three is a connection that never asked for anything, and has no
-record. A leg that is left in the middle of a frame can carry no Close: it is cut off.
+## The doctor
+
+`esxiproxy doctor wss://HOST/PATH` takes each step of the way to a console and says which one fails, and what
+to change. Use `-` for the URL to read it from standard input. A ticket then does not appear in the process
+list.
+
+| exit status | failed step | meaning |
+|---|---|---|
+| 0 | | all steps succeeded |
+| 2 | | wrong usage |
+"""
+DOCTOR = {
+    Step.DNS: "the name of the host has no address",
+    Step.TCP: "no address of the host accepts the connection",
+    Step.TLS: "the host does not speak TLS, or its certificate is not the expected one",
+    Step.HANDSHAKE: "the answer is not a valid 101",
+    Step.SUBPROTOCOL: "the host chose no subprotocol, or one that was not offered",
+    Step.FIRST_FRAME: "the console sends no frame, or closes the connection",
+}
+"""The steps of the doctor that fail the command, and what a failure means."""
+FAILURES = """
+## How to read the tables
+
+The tests run each row against the real process (`tests/faults/`), and this page is generated from the same
+table. No connection, file descriptor, timer or object of the session is left after any of them.
+
+| column | content |
+|---|---|
+| the client gets | the HTTP status before the 101, and the close code after it |
+| the upstream gets | the close code that is sent to the upstream |
+| the record | the name of the failure, `error` in the access log |
+| time up | the configuration key whose time expired, `timeout` in the access log |
+| ended by | the side that ended the session first, `ended_by` in the access log |
+
+A dash stands for nothing: there was no peer to read an answer, or no Close to send. Three dashes for the
+record stand for a connection without a request, which has no record. A leg that ends in the middle of a data
+frame cannot carry a Close. Its connection is aborted.
 """
 MORE = """
-## The process and what it stands on
+## The process and its environment
 
 | what happens | what is seen |
 |---|---|
@@ -31,8 +65,10 @@ MORE = """
 
 
 def document() -> str:
-    """The page."""
+    """Return the page."""
     parts = [INTRODUCTION]
+    parts += [f"| {step.exit_status} | {step.value} | {meaning} |\n" for step, meaning in DOCTOR.items()]
+    parts.append(FAILURES)
     for stage in Stage:
         parts.append(f"\n## {stage.value}\n\n")
         parts.append("| what happens | the client gets | the upstream gets | the record | time up | ")

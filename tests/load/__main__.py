@@ -23,6 +23,8 @@ FIGURES = 12
 FLAT = 0.05
 """Of the memory: what it may grow by."""
 KNOWN = ("cpu", "cores", "kernel", "python", "commit", "twisted", "autobahn", "pyopenssl")
+PAGE = "test-results.md"
+HEADING = "## Soak"
 
 
 def seconds(text: str) -> float:
@@ -33,20 +35,26 @@ def seconds(text: str) -> float:
     return float(int(match[1]) * UNITS[match[2]])
 
 
+def replace_soak(page: Path, section: str) -> None:
+    """Write the section about the soak into the page, from its heading to the end."""
+    before = page.read_text().partition(HEADING)[0] if page.exists() else ""
+    page.write_text(before + section)
+
+
 def report(plan: Plan, workers: int, taken: Sequence[Sample], stage: Stage, found: Sequence[str]) -> str:
     """The figures as Markdown."""
     about = machine()
     rows = [taken[round(step * (len(taken) - 1) / (FIGURES - 1))] for step in range(FIGURES)]
     tally, ended = stage.load.tally, stage.load.ended
     lines = [
-        "# Soak",
+        HEADING,
         "",
         f"{plan.consoles} consoles through ws → ws, ws → wss and wss → wss for {taken[-1].at / 60:.0f} "
         f"minutes on {datetime.now(UTC):%-d %B %Y}, `workers = {workers}`. A console lives for "
         f"{plan.lifetime / 60:g} minutes in the mean; then its client or the upstream ends it, cleanly or "
         f"abruptly, and a new one takes its place. Beside that come {plan.visits:g} short sessions a second. "
-        "Every byte is checked at both ends. `make soak` makes this page and its picture, "
-        "`SOAK=10m make soak` those of a shorter one.",
+        "Every byte is checked at both ends. `make soak` writes this section and its picture, "
+        "`SOAK=10m make soak` those of a shorter run.",
         "",
         "![memory, descriptors and latencies over time](soak.svg)",
         "",
@@ -102,7 +110,12 @@ def main() -> int:
     )
     add("--pace", type=float, default=5.0, help="seconds between two messages of a console (default 5)")
     add("--workers", type=int, default=1, help="as in the configuration (default 1)")
-    add("--out", type=Path, default=ROOT / "docs", help="where soak.svg and soak.md go (default docs/)")
+    add(
+        "--out",
+        type=Path,
+        default=ROOT / "docs",
+        help="where soak.svg and test-results.md go (default docs/)",
+    )
     given = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM):  # the proxy is ended, and what was seen is kept
         signal.signal(number, signal.default_int_handler)
@@ -129,7 +142,7 @@ def main() -> int:
         below = f"{stage.load.tally.opened} sessions. {found[0]} {found[1]}"
         given.out.mkdir(parents=True, exist_ok=True)
         (given.out / "soak.svg").write_text(picture(taken, title, below))
-        (given.out / "soak.md").write_text(report(plan, given.workers, taken, stage, found))
+        replace_soak(given.out / PAGE, report(plan, given.workers, taken, stage, found))
         print("\n".join(found))
         if not good:
             print(stage.load.tally.report(), file=sys.stderr)

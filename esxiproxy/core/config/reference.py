@@ -62,7 +62,7 @@ def _row(key: Key) -> tuple[str, ...]:
 
 
 def inserted(text: str) -> str:
-    """Return the text with the tables between its markers.  Raise ValueError where the markers are missing."""
+    """Return the text with the tables between its markers.  Raise ValueError without markers."""
     before, begin, rest = text.partition("<!-- reference -->\n")
     _, end, after = rest.partition("<!-- /reference -->")
     if not end:
