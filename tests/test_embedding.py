@@ -1,14 +1,19 @@
 """What another Twisted application may rely on: the public names, and that they cost nothing until used."""
 
 import ast
+import inspect
 import json
+import re
+import select
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from twisted.internet.selectreactor import SelectReactor
 
 import esxiproxy
+from esxiproxy.net.transport.port import TCPPort
 
 PUBLIC = {
     *("Proxy", "ListenerTLS", "CurrentContext", "listener_context", "SessionLimits"),
@@ -76,3 +81,57 @@ def test_no_public_name_installs_a_reactor():
 @pytest.mark.parametrize("name", sorted(PUBLIC))
 def test_every_public_name_is_explained(name):
     assert f"`{name}" in (ROOT / "docs" / "embedding.md").read_text()
+
+
+def documented_signatures():
+    """The calls in the first block of the section "Signatures"."""
+    text = (ROOT / "docs" / "embedding.md").read_text().partition("## Signatures")[2]
+    block = text.partition("```python\n")[2].partition("```")[0]
+    written = re.sub(r"\(([^()]*)\*, ", r"(\1", block)  # a bare star is no expression
+    calls = [statement.value for statement in ast.parse(re.sub(r"=\.\.\.", "=Ellipsis", written)).body]
+    return {ast.unparse(call.func): call for call in calls}
+
+
+SIGNATURES = documented_signatures()
+
+
+def found(dotted):
+    value = esxiproxy
+    for name in dotted.split("."):
+        value = getattr(value, name)
+    return value
+
+
+@pytest.mark.parametrize("dotted", sorted(SIGNATURES))
+def test_the_documented_signature_is_the_real_one(dotted):
+    call = SIGNATURES[dotted]
+    parameters = dict(inspect.signature(found(dotted)).parameters)
+    parameters.pop("self", None)
+    names = [ast.unparse(argument) for argument in call.args]
+    defaults = {keyword.arg: keyword.value for keyword in call.keywords}
+    assert [*names, *defaults] == list(parameters)
+    assert all(parameters[name].default is inspect.Parameter.empty for name in names)
+    for name, default in defaults.items():
+        assert parameters[name].default is not inspect.Parameter.empty, name
+        if ast.unparse(default) != "Ellipsis":
+            assert parameters[name].default == ast.literal_eval(default), name
+
+
+def test_the_signatures_that_an_application_needs_are_documented():
+    assert {"Proxy", "Proxy.listener", "ListenerPolicy", "ConnectionLimits", "SessionLimits"} <= set(
+        SIGNATURES
+    )
+
+
+@pytest.mark.skipif(not hasattr(select, "epoll"), reason="needs epoll")
+def test_ports_of_the_wrapped_reactor_have_fast_transports_and_share_the_loop_of_the_proxy(monkeypatch):
+    monkeypatch.delenv("ESXIPROXY_TRANSPORTS", raising=False)
+    reactor = esxiproxy.with_fast_transports(SelectReactor())
+    proxy = esxiproxy.Proxy(reactor)
+    upstream = esxiproxy.Upstream("esxi1", "192.0.2.10", 443, secure=True)
+    port = reactor.listenTCP(0, proxy.listener("a", esxiproxy.StaticRouter(upstream)), interface="127.0.0.1")
+    try:
+        assert isinstance(port, TCPPort)
+        assert proxy._reactor is reactor
+    finally:
+        port.stopListening()
