@@ -13,15 +13,15 @@ ECHO = echo()
 
 
 class Stage(enum.Enum):
-    """How far the session has come; the value is the heading in the documentation."""
+    """The stage of a session; the value is the heading in the documentation."""
 
-    HEAD = "Before and in the request head"
-    DECISION = "Who may, and where to"
+    HEAD = "Request head"
+    DECISION = "Authentication and routing"
     LIMITS = "Limits"
-    DIAL = "On the way to the upstream"
-    OPENING = "The upstream's answer"
-    OPEN = "While the console is open"
-    CLOSING = "While it is being closed"
+    DIAL = "Dialling the upstream"
+    OPENING = "Upstream handshake"
+    OPEN = "Open console"
+    CLOSING = "Closing handshake"
     HTTP = "Plain HTTP"
 
 

@@ -113,10 +113,10 @@ _UNRECORDED = {"status": None, "error": None, "recorded": False}
 
 FAULTS = (
     # Before and in the head
-    _head("the client connects and leaves", ends, **_UNRECORDED),
+    _head("the client connects and disconnects", ends, **_UNRECORDED),
     _head("the client connects and resets", resets, **_UNRECORDED),
-    _head("the client says nothing", waits, **_UNRECORDED),
-    _head("the client leaves in the middle of the head", sends(OPENING[:40], ends), **_UNRECORDED),
+    _head("the client sends nothing", waits, **_UNRECORDED),
+    _head("the client disconnects in the middle of the head", sends(OPENING[:40], ends), **_UNRECORDED),
     _head("the client resets in the middle of the head", sends(OPENING[:40], resets), **_UNRECORDED),
     _head(
         "the client stops in the middle of the head",
@@ -132,22 +132,32 @@ FAULTS = (
     _head("the target is too long", sends(b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n"), status=414),
     _head("the upgrade has no key", sends(OPENING.replace(b"Sec-WebSocket-Key", b"X-Key"))),
     _head(
-        "the upgrade wants another version",
+        "the upgrade asks for another version",
         sends(OPENING.replace(b"Version: 13", b"Version: 8")),
         status=426,
         error="UpgradeRequired",
     ),
     _head(
-        "a proxy in front has spoiled the upgrade",
+        "a proxy in front has damaged the upgrade",
         sends(OPENING.replace(b" HTTP/1.1", b" HTTP/1.0")),
         status=426,
         error="UpgradeRequired",
     ),
-    _head("the upgrade is no GET", sends(b"POST" + OPENING[3:]), status=405, error="MethodRefused"),
-    _head("a page is asked for where only consoles are", sends(GET), status=426, error="UpgradeRequired"),
-    _head("TLS is spoken to a plain listener", sends(HALF_HELLO)),
     _head(
-        "plain HTTP is spoken to a TLS listener",
+        "the method of the upgrade is not GET",
+        sends(b"POST" + OPENING[3:]),
+        status=405,
+        error="MethodRefused",
+    ),
+    _head(
+        "a page is requested from a listener for consoles only",
+        sends(GET),
+        status=426,
+        error="UpgradeRequired",
+    ),
+    _head("the client speaks TLS to a plain listener", sends(HALF_HELLO)),
+    _head(
+        "the client speaks plain HTTP to a TLS listener",
         sends(OPENING),
         raw=True,
         listener="tls",
@@ -155,7 +165,7 @@ FAULTS = (
         error="TLSHandshakeFailed",
     ),
     _head(
-        "the client resets behind its TLS hello",
+        "the client resets after its TLS hello",
         sends(HELLO, resets),
         raw=True,
         listener="tls",
@@ -164,7 +174,7 @@ FAULTS = (
         ended_by="client",
     ),
     _head(
-        "the TLS handshake stops halfway",
+        "the client stops in the middle of the TLS handshake",
         sends(HALF_HELLO),
         raw=True,
         listener="tls",
@@ -172,7 +182,7 @@ FAULTS = (
         timeout="tls_handshake_timeout",
     ),
     _head(
-        "the client says nothing where TLS is spoken",
+        "the client sends nothing to a TLS listener",
         waits,
         raw=True,
         listener="tls",
@@ -186,24 +196,28 @@ FAULTS = (
         **_UNRECORDED,
     ),
     _head(
-        "the client says nothing after the TLS handshake",
+        "the client sends nothing after the TLS handshake",
         waits,
         listener="tls",
         **_UNRECORDED,
     ),
     _head(
-        "the TLS client leaves in the middle of the head",
+        "the TLS client disconnects in the middle of the head",
         sends(OPENING[:40], ends),
         listener="tls",
         **_UNRECORDED,
     ),
     # Who may, and where to
-    _decision("the authenticator raises", "authenticator-raises", 500, "Internal"),
-    _decision("the authenticator answers nonsense", "authenticator-nonsense", 500, "Internal"),
-    _decision("the authenticator does not know the client", "authenticator-denies", 401, "AccessDenied"),
-    _decision("the authenticator is cut off", "authenticator-is-cut-off", 503, "StateUnavailable"),
+    _decision("the authenticator raises an unknown exception", "authenticator-raises", 500, "Internal"),
+    _decision("the authenticator returns an invalid value", "authenticator-nonsense", 500, "Internal"),
     _decision(
-        "the authenticator never answers, and the client leaves",
+        "the authenticator raises `AccessDenied` with status 401", "authenticator-denies", 401, "AccessDenied"
+    ),
+    _decision(
+        "the authenticator raises `StateUnavailable`", "authenticator-is-cut-off", 503, "StateUnavailable"
+    ),
+    _decision(
+        "the authenticator never answers, and the client disconnects",
         "authenticator-never",
         None,
         "ClientLost",
@@ -211,11 +225,11 @@ FAULTS = (
         ended_by="client",
         recorded_status=499,
     ),
-    _decision("the router raises", "router-raises", 500, "Internal"),
-    _decision("the router answers nonsense", "router-nonsense", 500, "Internal"),
-    _decision("the router knows no such console", "router-finds-none", 404, "RouteNotFound"),
-    _decision("the router says no", "router-forbids", 403, "AccessDenied"),
-    _decision("the router has no seat left", "router-is-full", 503, "LimitReached"),
+    _decision("the router raises an unknown exception", "router-raises", 500, "Internal"),
+    _decision("the router returns an invalid value", "router-nonsense", 500, "Internal"),
+    _decision("the router raises `RouteNotFound`", "router-finds-none", 404, "RouteNotFound"),
+    _decision("the router raises `AccessDenied`", "router-forbids", 403, "AccessDenied"),
+    _decision("the router raises `LimitReached`", "router-is-full", 503, "LimitReached"),
     _decision(
         "the router never answers, and the client resets",
         "router-never",
@@ -233,8 +247,13 @@ FAULTS = (
         timeout="decision_timeout",
     ),
     _decision("the router never answers", "router-never", 504, "DecisionTimeout", timeout="decision_timeout"),
-    _decision("the authenticator exits", "authenticator-exits", 500, "Internal"),
-    _decision("the authenticator gives the client no name", "authenticator-named-none", 500, "Internal"),
+    _decision("the authenticator raises `SystemExit`", "authenticator-exits", 500, "Internal"),
+    _decision(
+        "the authenticator returns a principal with an invalid name",
+        "authenticator-named-none",
+        500,
+        "Internal",
+    ),
     # Limits
     Fault(
         Stage.LIMITS,
@@ -262,7 +281,7 @@ FAULTS = (
     ),
     Fault(
         Stage.LIMITS,
-        "a client asks faster than `session_rate`",
+        "a client opens consoles faster than `session_rate`",
         acts.second,
         503,
         None,
@@ -285,9 +304,9 @@ FAULTS = (
     ),
     # On the way to the upstream
     _dial("the upstream's name has no address", "unresolved", 502, "UpstreamUnresolved"),
-    _dial("the upstream takes no connection", "dead", 502, "UpstreamRefused"),
+    _dial("the upstream refuses the connection", "dead", 502, "UpstreamRefused"),
     _dial(
-        "the upstream does not answer the connect",
+        "the upstream does not answer the TCP connect",
         "unreachable",
         504,
         "UpstreamTimeout",
@@ -295,7 +314,7 @@ FAULTS = (
     ),
     _dial("the upstream resets at once", "plain", 502, "UpstreamLost", upstream=acts.resets_at_once),
     _dial(
-        "the upstream speaks no TLS",
+        "the upstream does not speak TLS",
         "no-tls",
         502,
         "UpstreamInvalid",
@@ -317,9 +336,9 @@ FAULTS = (
         upstream=acts.resets_at_once,
     ),
     _dial("the upstream's certificate is not the pinned one", "mispinned", 502, "UpstreamUntrusted"),
-    _dial("the upstream's certificate is of an unknown authority", "unknown-ca", 502, "UpstreamUntrusted"),
+    _dial("the upstream's certificate is from an unknown authority", "unknown-ca", 502, "UpstreamUntrusted"),
     _dial(
-        "the client leaves while the upstream is connected to",
+        "the client disconnects while the upstream is dialled",
         "unreachable",
         None,
         "ClientLost",
@@ -331,26 +350,29 @@ FAULTS = (
     _opening(
         "the upstream never answers", silent, 504, "UpstreamTimeout", timeout="upstream_handshake_timeout"
     ),
-    _opening("the upstream leaves without an answer", drops_before_answer, 502, "UpstreamLost"),
+    _opening("the upstream disconnects without an answer", drops_before_answer, 502, "UpstreamLost"),
     _opening("the upstream resets without an answer", says(b"", breaks), 502, "UpstreamLost"),
     _opening(
-        "the upstream leaves in the middle of the answer", says(b"HTTP/1.1 101 Sw", goes), 502, "UpstreamLost"
+        "the upstream disconnects in the middle of the answer",
+        says(b"HTTP/1.1 101 Sw", goes),
+        502,
+        "UpstreamLost",
     ),
     _opening(
-        "the upstream's answer drips",
+        "the upstream sends its answer too slowly",
         acts.drips,
         504,
         "UpstreamTimeout",
         timeout="upstream_handshake_timeout",
     ),
-    _opening("the upstream's answer is no HTTP", says(b"SSH-2.0-no\r\n", stays), 502, "UpstreamInvalid"),
-    _opening("the upstream's head never ends", acts.endless, 502, "UpstreamInvalid"),
-    _opening("the upstream sends one 1xx after the other", acts.interims, 502, "UpstreamInvalid"),
-    _opening("the upstream's accept value is of another key", wrong_accept, 502, "UpstreamInvalid"),
-    _opening("the upstream chose a subprotocol that nobody offered", echo("mqtt"), 502, "UpstreamInvalid"),
+    _opening("the upstream's answer is not HTTP", says(b"SSH-2.0-no\r\n", stays), 502, "UpstreamInvalid"),
+    _opening("the upstream's response head never ends", acts.endless, 502, "UpstreamInvalid"),
+    _opening("the upstream sends too many 1xx answers", acts.interims, 502, "UpstreamInvalid"),
+    _opening("the upstream's Sec-WebSocket-Accept is wrong", wrong_accept, 502, "UpstreamInvalid"),
+    _opening("the upstream chooses a subprotocol that was not offered", echo("mqtt"), 502, "UpstreamInvalid"),
     _opening("the upstream refuses", says(REFUSAL, stays), 403, "UpgradeRefused", ended_by="upstream"),
     _opening(
-        "the upstream leaves in the middle of a refusal",
+        "the upstream disconnects in the middle of a refusal",
         says(REFUSAL[:-1], goes),
         403,
         "UpgradeRefused",
@@ -366,7 +388,7 @@ FAULTS = (
     ),
     Fault(
         Stage.OPENING,
-        "the client leaves while the upstream thinks",
+        "the client disconnects before the upstream answers",
         sends(OPENING, ends),
         error="ClientLost",
         upstream=silent,
@@ -374,7 +396,7 @@ FAULTS = (
     ),
     Fault(
         Stage.OPENING,
-        "the TLS client resets while the upstream thinks",
+        "the TLS client resets before the upstream answers",
         sends(OPENING, resets),
         error="ClientLost",
         upstream=silent,
@@ -382,11 +404,17 @@ FAULTS = (
         recorded_status=499,
     ),
     # While the console is open: the client
-    _client("the client leaves without a Close", once_open(ends), "ClientLost", upstream_close=1001),
+    _client("the client disconnects without a Close", once_open(ends), "ClientLost", upstream_close=1001),
     _client("the client resets", once_open(resets), "ClientLost", upstream_close=1001),
-    _client("the client leaves in the middle of a frame", once_open(frames(LONG_FRAME), ends), "ClientLost"),
     _client(
-        "the client cuts TLS off", once_open(cuts_tls), "ClientLost", listener="tls", upstream_close=1001
+        "the client disconnects in the middle of a frame", once_open(frames(LONG_FRAME), ends), "ClientLost"
+    ),
+    _client(
+        "the client closes TCP without a TLS close_notify",
+        once_open(cuts_tls),
+        "ClientLost",
+        listener="tls",
+        upstream_close=1001,
     ),
     _client(
         "the client sends a reserved opcode",
@@ -396,7 +424,7 @@ FAULTS = (
         upstream_close=1001,
     ),
     _client(
-        "the client does not mask",
+        "the client sends an unmasked frame",
         once_open(frames(frame(BINARY, b"x"))),
         "ProtocolViolation",
         close=1002,
@@ -410,7 +438,7 @@ FAULTS = (
         upstream_close=1001,
     ),
     _client(
-        "the client continues what it has not begun",
+        "the client continues a message that has not begun",
         once_open(frames(frame(CONTINUATION, b"x", mask=KEY))),
         "ProtocolViolation",
         close=1002,
@@ -447,7 +475,7 @@ FAULTS = (
         timeout="ping_timeout",
     ),
     _client(
-        "the client reads nothing",
+        "the client does not read",
         once_open(acts.never_reads),
         "StallTimeout",
         ended_by="proxy",
@@ -456,7 +484,7 @@ FAULTS = (
         timeout="stall_timeout",
     ),
     _client(
-        "the client reads nothing of what the kernel has room for",
+        "the client does not read data that fits in the kernel's buffers",
         acts.never_reads_a_little,
         "StallTimeout",
         ended_by="proxy",
@@ -465,10 +493,13 @@ FAULTS = (
         timeout="stall_timeout",
     ),
     # While the console is open: the upstream
-    _upstream("the upstream leaves without a Close", opened(goes), "UpstreamLost"),
+    _upstream("the upstream disconnects without a Close", opened(goes), "UpstreamLost"),
     _upstream("the upstream resets", opened(breaks), "UpstreamLost"),
     _upstream(
-        "the upstream leaves in the middle of a frame", accepts(LONG_ANSWER, goes), "UpstreamLost", close=None
+        "the upstream disconnects in the middle of a frame",
+        accepts(LONG_ANSWER, goes),
+        "UpstreamLost",
+        close=None,
     ),
     _upstream("the upstream resets, over TLS", opened(breaks), "UpstreamLost", listener="secure"),
     _upstream(
@@ -478,7 +509,7 @@ FAULTS = (
         upstream_close=1002,
     ),
     _upstream(
-        "the upstream masks",
+        "the upstream sends a masked frame",
         accepts(frame(BINARY, b"x", mask=KEY), serves),
         "ProtocolViolation",
         upstream_close=1002,
@@ -501,7 +532,7 @@ FAULTS = (
         timeout="ping_timeout",
     ),
     _upstream(
-        "nothing is said",
+        "no side sends a data frame",
         opened(serves),
         "IdleTimeout",
         1008,
@@ -511,7 +542,7 @@ FAULTS = (
         timeout="idle_timeout",
     ),
     _upstream(
-        "the session is old",
+        "the session reaches its maximum age",
         opened(serves),
         "LifetimeReached",
         1008,
@@ -523,7 +554,7 @@ FAULTS = (
     # While it is being closed
     Fault(
         Stage.CLOSING,
-        "the client leaves behind its Close",
+        "the client disconnects after its Close",
         once_open(frames(frame(CLOSE, close_payload(1000), mask=KEY)), ends),
         101,
         upstream=opened(serves),
@@ -540,7 +571,7 @@ FAULTS = (
     ),
     Fault(
         Stage.CLOSING,
-        "the client's Close has a code that may not be sent",
+        "the client's Close has an invalid code",
         once_open(frames(frame(CLOSE, close_payload(1005), mask=KEY))),
         101,
         1002,
@@ -550,7 +581,7 @@ FAULTS = (
     ),
     Fault(
         Stage.CLOSING,
-        "the reason of the client's Close is no UTF-8",
+        "the reason of the client's Close is not UTF-8",
         once_open(frames(frame(CLOSE, close_payload(1000, b"\xff"), mask=KEY))),
         101,
         1007,
@@ -579,7 +610,7 @@ FAULTS = (
     ),
     Fault(
         Stage.CLOSING,
-        "the upstream resets for an answer to the Close",
+        "the upstream resets instead of answering the Close",
         once_open(frames(frame(CLOSE, close_payload(1000), mask=KEY))),
         101,
         1000,
@@ -618,7 +649,7 @@ FAULTS = (
         recorded_status=499,
     ),
     _http(
-        "a chunk of the body is none",
+        "a chunk of the body is invalid",
         sends(post(("Transfer-Encoding", "chunked"), body=b"XY\r\n")),
         400,
         "MalformedRequest",
@@ -640,7 +671,7 @@ FAULTS = (
         timeout="response_timeout",
     ),
     _http(
-        "the upstream leaves without an answer",
+        "the upstream disconnects without an answer",
         sends(post(("Content-Length", "0"))),
         502,
         "UpstreamLost",
@@ -648,7 +679,7 @@ FAULTS = (
         ended_by="upstream",
     ),
     _http(
-        "the upstream's answer is no HTTP",
+        "the upstream's answer is not HTTP",
         sends(GET),
         502,
         "UpstreamInvalid",
@@ -656,7 +687,7 @@ FAULTS = (
         ended_by="upstream",
     ),
     _http(
-        "the upstream leaves in the middle of an answer",
+        "the upstream disconnects in the middle of an answer",
         sends(GET),
         200,
         "UpstreamLost",
@@ -672,7 +703,7 @@ FAULTS = (
         timeout="response_timeout",
     ),
     _http(
-        "the client reads nothing of an answer",
+        "the client does not read the answer",
         sends(GET, acts.never_reads),
         200,
         "StallTimeout",
@@ -680,7 +711,7 @@ FAULTS = (
         timeout="stall_timeout",
     ),
     _http(
-        "the upstream reads nothing of a body",
+        "the upstream does not read the body",
         acts.sends_what_is_taken(post(("Content-Length", "30000000"), body=bytes(30_000_000))),
         504,
         "UpstreamTimeout",
@@ -696,5 +727,5 @@ FAULTS = (
         upstream=says(PAGE + b"x", stays),
         ended_by="client",
     ),
-    _http("the upstream takes no connection", sends(GET), 502, "UpstreamRefused", listener="dead"),
+    _http("the upstream refuses the connection", sends(GET), 502, "UpstreamRefused", listener="dead"),
 )
