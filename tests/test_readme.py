@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
 
+from esxiproxy.core.config.loader import load
 from esxiproxy.core.config.reference import reference
+from esxiproxy.sim.certificate import load_or_make
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -72,3 +75,36 @@ def test_links_lead_somewhere() -> None:
             if "://" not in target and not (text.parent / target).exists():
                 broken.append(f"{text.name}: {target}")
     assert broken == []
+
+
+def test_the_readme_is_short() -> None:
+    """Details are on the pages of docs/."""
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
+
+
+def test_every_page_is_in_the_table_of_the_readme() -> None:
+    """A page that is not linked is not found."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [page.name for page in TEXTS[1:] if f"(docs/{page.name})" not in readme] == []
+
+
+@pytest.mark.parametrize("text", [*TEXTS, ROOT / "CHANGELOG.md"], ids=lambda text: text.name)
+def test_the_prose_names_its_subjects(text: Path) -> None:
+    """These words stand for a missing subject, or treat a process as a person (see CONTRIBUTING.md)."""
+    words = r"\b(?:whoever|nobody|somebody|anybody|heard|told|buried|deaf)\b"
+    prose = re.sub(r"`[^`\n]*`|^    .*$", "", text.read_text(encoding="utf-8"), flags=re.M)
+    assert re.findall(words, prose, re.I) == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/configuration.md"])
+def test_the_first_configuration_is_valid(page: str, tmp_path: Path) -> None:
+    """The reader copies it into a file and makes a certificate."""
+    content = (ROOT / page).read_text(encoding="utf-8")
+    block = re.search(r"(?:^    (?:\[|[a-z_]+ = ).*\n|^\n)+", content[content.index("    [") :], re.M)
+    assert block is not None
+    file = tmp_path / "proxy.ini"
+    file.write_text(textwrap.dedent(block.group()), encoding="utf-8")
+    (tmp_path / "tls").mkdir()
+    load_or_make(tmp_path / "tls" / "console.crt")
+    config = load(file)
+    assert [listener.upstream for listener in config.listeners] == ["esxi1"]
