@@ -51,8 +51,8 @@ def report(plan: Plan, workers: int, taken: Sequence[Sample], stage: Stage, foun
         "",
         f"{plan.consoles} consoles through ws → ws, ws → wss and wss → wss for {taken[-1].at / 60:.0f} "
         f"minutes on {datetime.now(UTC):%-d %B %Y}, `workers = {workers}`. A console lives for "
-        f"{plan.lifetime / 60:g} minutes in the mean; then its client or the upstream ends it, cleanly or "
-        f"abruptly, and a new one takes its place. Beside that come {plan.visits:g} short sessions a second. "
+        f"{plan.lifetime / 60:g} minutes on average. Then its client or the upstream ends it, cleanly or "
+        f"abruptly, and a new console is opened. {plan.visits:g} short sessions a second are added. "
         "Every byte is checked at both ends. `make soak` writes this section and its picture, "
         "`SOAK=10m make soak` those of a shorter run.",
         "",
@@ -63,10 +63,10 @@ def report(plan: Plan, workers: int, taken: Sequence[Sample], stage: Stage, foun
         f"({tally.octets / 2**30:.1f} GiB), {tally.pings} pings answered. Of the consoles {ended['client']} "
         f"were ended by their client and {ended['upstream']} by the upstream.",
         "",
-        "Answer: from the last byte of a client's message to the last byte of the upstream's answer. "
-        "Opening: from the connect to the 101, TLS included. Each has p50 / p99 / longest of its interval. "
-        "Memory: what the proxy has asked for, without programs and libraries. "
-        "Load, upstream and proxy share the machine.",
+        "`answer` is the time from the last byte of a client's message to the last byte of the answer. "
+        "`opening` is the time from the connect to the 101, TLS included. Both are p50 / p99 / maximum of "
+        "the interval. `memory` is allocated memory, without programs and libraries. Load, upstream and proxy "
+        "share the machine.",
         "",
         "| minute | consoles | memory, MiB | descriptors | CPU | answer | opening | failed |",
         "|---|---|---|---|---|---|---|---|",
