@@ -65,8 +65,8 @@ def report(plan: Plan, workers: int, taken: Sequence[Sample], stage: Stage, foun
         "",
         "`answer` is the time from the last byte of a client's message to the last byte of the answer. "
         "`opening` is the time from the connect to the 101, TLS included. Both are p50 / p99 / maximum of "
-        "the interval. `memory` is allocated memory, without programs and libraries. Load, upstream and proxy "
-        "share the machine.",
+        "the interval. `memory` is allocated memory, without programs and libraries. Load, upstream and "
+        "proxy share the machine.",
         "",
         "| minute | consoles | memory, MiB | descriptors | CPU | answer | opening | failed |",
         "|---|---|---|---|---|---|---|---|",
