@@ -67,6 +67,14 @@ def test_the_architecture_names_files_of_the_package() -> None:
     assert {path for path in named if not (ROOT / "esxiproxy" / path).exists()} == set()
 
 
+def test_the_page_on_workers_names_files_of_the_package() -> None:
+    """`master/sockets.py` there is `esxiproxy/workers/master/sockets.py`."""
+    table = (ROOT / "docs/workers.md").read_text(encoding="utf-8").partition("## Files")[2]
+    named = set(re.findall(r"`([\w/]+\.py)`", table))
+    assert len(named) > 10
+    assert {path for path in named if not (ROOT / "esxiproxy/workers" / path).exists()} == set()
+
+
 def test_links_lead_somewhere() -> None:
     """A link within the repository, from the file in which it stands."""
     broken = []
