@@ -1,4 +1,4 @@
-"""A web application that also serves consoles, in the same process.
+"""A web application that serves consoles in the same process.
 
     ESXI=192.0.2.10:443 PIN=sha256:... twistd -n --python examples/inside_web.py
 
@@ -19,7 +19,7 @@ import esxiproxy
 
 @implementer(esxiproxy.ISessionObserver)
 class Counter(Resource):
-    """The application's page, which counts every console."""
+    """The application's page, which is also an observer of all consoles."""
 
     isLeaf = True
     running = ended = refused = 0
@@ -40,7 +40,7 @@ class Counter(Resource):
 
 @implementer(esxiproxy.IRouter)
 class OneHost:
-    """A router that sends every console to one host, with the client's target."""
+    """A router that sends every request to one host and keeps the client's target."""
 
     def __init__(self, upstream: esxiproxy.Upstream) -> None:
         self._route = esxiproxy.Route(upstream)
@@ -62,7 +62,7 @@ fast = esxiproxy.with_fast_transports(reactor)
 proxy = esxiproxy.Proxy(fast, observers=[counter], limits=esxiproxy.SessionLimits(drain_timeout=10))
 consoles = proxy.listener("consoles", OneHost(esxi))
 
-# Services are stopped from the last to the first: the ports, then the proxy, which drains.
+# Services stop in reverse order: the ports first, and then the proxy, which drains its consoles.
 proxy.setServiceParent(services)
 TCPServer(int(os.environ.get("CONSOLES", "8081")), consoles, reactor=fast).setServiceParent(services)
 TCPServer(int(os.environ.get("PAGES", "8080")), Site(counter)).setServiceParent(services)

@@ -1,8 +1,8 @@
-"""A program with its own router, which finds consoles by name.
+"""A program with its own router, which selects consoles by name.
 
     python examples/own_router.py --port 8080 vm1=ws://192.0.2.10/ticket/... vm2=...
 
-The console NAME is then at /vm/NAME on port 8080.  SIGTERM drains: open consoles have 10 seconds to end.
+/vm/NAME on port 8080 is then the console with that name.  After SIGTERM, open consoles have 10 s to end.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from esxiproxy import (
 
 @implementer(IRouter)
 class Names:
-    """A router that finds host and target of /vm/NAME in a table."""
+    """A router that looks up the host and the target of /vm/NAME in a table."""
 
     def __init__(self, routes: dict[bytes, Route]) -> None:
         self._routes = routes
@@ -41,7 +41,7 @@ class Names:
 
 
 def console(text: str) -> tuple[bytes, Route]:
-    """Parse NAME=ws[s]://HOST[:PORT]/TARGET and return the name and its route."""
+    """Parse NAME=ws[s]://HOST[:PORT]/TARGET to a name and its route."""
     name, _, url = text.partition("=")
     parts = urlsplit(url)
     secure = parts.scheme == "wss"
@@ -64,7 +64,7 @@ def main() -> None:
     print("consoles on port", port.getHost().port, flush=True)
 
     proxy.startService()
-    # The reactor waits for the Deferred, which fires when the last console has ended.
+    # The reactor waits for this Deferred, which fires when the last console has ended.
     reactor.addSystemEventTrigger("before", "shutdown", proxy.stopService)
     reactor.run()
 
