@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
 
 from esxiproxy.core.errors import DecisionTimeout
 from esxiproxy.core.proxy_protocol import encode_proxy_header
@@ -43,64 +43,12 @@ class Gateway:
         the client is refused or a deadline expires.
         """
         await self.admission.take_arrival_slots(session, self.connection_limits)
-        principal, route = await self._decide_in_time(session)
+        decision = _Decision(session, self._authenticator, self._router, self.admission.clock)
+        principal, route = await decision.start()
         await self.admission.take_decision_slots(
             session, route.console, self._connection_limits_of(route.upstream)
         )
         return principal, route
-
-    async def _decide(
-        self, session: Session, decision: Deferred[tuple[Principal, Route]]
-    ) -> tuple[Principal, Route]:
-        """Ask the authenticator, and then the router unless the decision was given up meanwhile."""
-        principal = await self._authenticator.authenticate(session.request)
-        if decision.called:  # the authenticator has ignored its cancellation
-            raise CancelledError
-        session.authenticated(principal)
-        route = await self._router.route(session.request, principal)
-        if decision.called:
-            raise CancelledError
-        session.routed(route)
-        return principal, route
-
-    def _decide_in_time(self, session: Session) -> Deferred[tuple[Principal, Route]]:
-        """Return the decision, or fail with DecisionTimeout, even if a plugin ignores its cancellation."""
-        deciding: Deferred[tuple[Principal, Route]]
-        result: Deferred[tuple[Principal, Route]] = Deferred(lambda _: give_up(CancelledError()))
-        seconds = session.limits.decision_timeout
-        deadline: IDelayedCall
-
-        def give_up(error: Exception) -> None:
-            result.errback(error)
-            deciding.cancel()
-
-        def expire() -> None:
-            nonlocal deadline
-            asked = "authenticator" if session.principal is None else "router"
-            if asked == "router" and (rest := seconds - session.since("authenticated")) > 0:
-                deadline = self.admission.clock.callLater(rest, expire)  # the router has its own deadline
-                return
-            give_up(
-                DecisionTimeout(
-                    f"the {asked} did not answer within {seconds:g} s", timeout="decision_timeout"
-                )
-            )
-
-        def decided(outcome: Any) -> None:
-            if not result.called:
-                result.callback(outcome)
-
-        def disarm(outcome: Any) -> Any:
-            if deadline.active():
-                deadline.cancel()
-            return outcome
-
-        deciding = Deferred.fromCoroutine(self._decide(session, result))
-        if deciding.called:
-            return deciding
-        deadline = self.admission.clock.callLater(seconds, expire)
-        deciding.addBoth(decided)
-        return result.addBoth(disarm)
 
     def _connection_limits_of(self, upstream: Upstream) -> ConnectionLimits:
         return self.connection_limits.overridden_by(upstream.quotas)
@@ -131,3 +79,71 @@ class Gateway:
         """Return the names of the claims that a connection to this upstream for this session needs."""
         claims = self._connection_limits_of(upstream).on_dial(upstream, session.request)
         return tuple(claim.name for claim in claims)
+
+
+class _Decision:
+    """The decision on one session: the principal, and then the route, each within ``decision_timeout``."""
+
+    def __init__(
+        self, session: Session, authenticator: IAuthenticator, router: IRouter, clock: IReactorTime
+    ) -> None:
+        self._session = session
+        self._authenticator = authenticator
+        self._router = router
+        self._clock = clock
+        self._is_over = False
+        self._deciding: Deferred[tuple[Principal, Route]] | None = None
+        self._result: Deferred[tuple[Principal, Route]] | None = None
+        self._deadline: IDelayedCall | None = None
+
+    def start(self) -> Deferred[tuple[Principal, Route]]:
+        """Return the decision, or fail with DecisionTimeout, even if a plugin ignores its cancellation."""
+        deciding = Deferred.fromCoroutine(self._decide())
+        if deciding.called:
+            return deciding
+        self._deciding = deciding
+        result: Deferred[tuple[Principal, Route]] = Deferred(lambda _: self._give_up(CancelledError()))
+        self._result = result
+        self._deadline = self._clock.callLater(self._session.limits.decision_timeout, self._expire)
+        deciding.addBoth(self._finish)
+        return result
+
+    async def _decide(self) -> tuple[Principal, Route]:
+        """Ask the authenticator, and then the router unless the decision was given up meanwhile."""
+        session = self._session
+        principal = await self._authenticator.authenticate(session.request)
+        self._check_over()
+        session.authenticated(principal)
+        route = await self._router.route(session.request, principal)
+        self._check_over()
+        session.routed(route)
+        return principal, route
+
+    def _check_over(self) -> None:
+        if self._is_over:  # the plugin has ignored its cancellation
+            raise CancelledError
+
+    def _expire(self) -> None:
+        session, seconds = self._session, self._session.limits.decision_timeout
+        asked = "authenticator" if session.principal is None else "router"
+        if asked == "router" and (rest := seconds - session.since("authenticated")) > 0:
+            self._deadline = self._clock.callLater(rest, self._expire)  # the router has its own deadline
+            return
+        message = f"the {asked} did not answer within {seconds:g} s"
+        self._give_up(DecisionTimeout(message, timeout="decision_timeout"))
+
+    def _give_up(self, error: Exception) -> None:
+        deciding = self._deciding
+        self._finish(Failure(error))
+        if deciding is not None:
+            deciding.cancel()
+
+    def _finish(self, outcome: tuple[Principal, Route] | Failure) -> None:
+        """Pass on the outcome, and keep nothing that would be a reference cycle."""
+        result, self._result, self._deciding = self._result, None, None
+        deadline, self._deadline = self._deadline, None
+        self._is_over = True
+        if deadline is not None and deadline.active():
+            deadline.cancel()
+        if result is not None:
+            result.callback(outcome)
