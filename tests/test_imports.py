@@ -1,6 +1,7 @@
 """Imports run one way, as docs/architecture.md draws it."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -153,3 +154,27 @@ def test_names_say_something(path):
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             words = {word.lower() for word in node.name.strip("_").split("_")}
             assert not BANNED & words, f"{path}: {node.name}"
+
+
+def test_a_public_class_has_a_name_of_its_own():
+    """Protocol classes are named for what they want of another class, and may share its name."""
+    found = {}
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                bases = {getattr(base, "id", getattr(base, "attr", "")) for base in node.bases}
+                if "Protocol" not in bases:
+                    found.setdefault(node.name, []).append(str(path.relative_to(PACKAGE)))
+    assert {name: places for name, places in found.items() if len(places) > 1} == {}
+
+
+VAGUE = re.compile(r"\b(whoever|nobody|somebody|anybody)\b", re.IGNORECASE)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_docstring_names_its_subject(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module):
+            text = ast.get_docstring(node) or ""
+            assert not VAGUE.search(text), f"{path}: {text}"
+            assert not re.match(r"(What|Who|Whoever|Where)\b", text), f"{path}: {text}"

@@ -1,1 +1,1 @@
-"""What an operator sees of a running proxy."""
+"""The parts that show a running proxy to its operator: logs, an operator shell, the process."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from autobahn.twisted.websocket import WebSocketServerFactory
 
-from esxiproxy.sim.null_logger import NullLogger
+from esxiproxy.core.null_logger import NullLogger
 from esxiproxy.sim.protocol import MAX_MESSAGE, ConsoleProtocol, Host
 
 

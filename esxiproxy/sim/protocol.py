@@ -14,11 +14,11 @@ from twisted.internet.protocol import connectionDone
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
+from esxiproxy.core.null_logger import NullLogger
 from esxiproxy.sim import faults, subprotocols
 from esxiproxy.sim.console import ViewerConsole
 from esxiproxy.sim.faults import FaultPlan, SimFault
 from esxiproxy.sim.machine import VirtualMachine
-from esxiproxy.sim.null_logger import NullLogger
 from esxiproxy.sim.options import HostOptions
 from esxiproxy.sim.rfb import RfbError
 from esxiproxy.sim.tickets import TicketStore

@@ -9,7 +9,7 @@ from esxiproxy.core.http.request import Request
 from esxiproxy.core.peer_address import PeerAddress
 from esxiproxy.core.routing import Upstream
 from esxiproxy.core.session.claim import RateClaim, SlotClaim
-from esxiproxy.core.session.connection_limits import NOBODY, ConnectionLimits, client_network
+from esxiproxy.core.session.connection_limits import ANONYMOUS_NAME, ConnectionLimits, client_network
 from esxiproxy.core.session.record import Kind
 
 REQUEST = Request("abc", "secure", PeerAddress("198.51.100.7", 4711), True, NO_HEAD)
@@ -67,7 +67,7 @@ def test_principal_and_console_are_claimed_when_they_are_known():
 
 
 def test_those_whom_nobody_asked_are_not_one_principal():
-    assert EVERYTHING.on_decision(NOBODY, None) == ()
+    assert EVERYTHING.on_decision(ANONYMOUS_NAME, None) == ()
 
 
 def test_plain_http_claims_connections_only():

@@ -13,7 +13,7 @@ from esxiproxy.core.routing import Upstream
 from esxiproxy.core.session.claim import Claim, RateClaim, SlotClaim
 from esxiproxy.core.session.record import Kind
 
-NOBODY = "anonymous"
+ANONYMOUS_NAME = "anonymous"
 """The name of the principal that all unauthenticated clients share."""
 
 
@@ -92,7 +92,7 @@ class ConnectionLimits:
         if kind is not Kind.CONSOLE:
             return ()
         claims: list[Claim] = []
-        if self.max_sessions_per_principal is not None and principal != NOBODY:
+        if self.max_sessions_per_principal is not None and principal != ANONYMOUS_NAME:
             claims.append(
                 SlotClaim(
                     "max_sessions_per_principal",

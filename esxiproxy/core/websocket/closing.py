@@ -94,7 +94,7 @@ def peer_notice(side: Side, error: SessionError) -> Close:
     return Close.of(error, 1001 if side is Side.CLIENT else 1011)
 
 
-_NOBODY: frozenset[Side] = frozenset()
+_NO_SIDES: frozenset[Side] = frozenset()
 
 
 class Closing:
@@ -111,9 +111,9 @@ class Closing:
         self.phase = ClosingPhase.OPEN
         self._first: Side | None = None
         self._answer = Close()
-        self._close_sent = _NOBODY
-        self._close_received = _NOBODY
-        self._disconnected = _NOBODY
+        self._close_sent = _NO_SIDES
+        self._close_received = _NO_SIDES
+        self._disconnected = _NO_SIDES
 
     def forwards_from(self, side: Side) -> bool:
         """Return whether data of this side is still forwarded."""

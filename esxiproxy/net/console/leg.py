@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from autobahn.websocket.protocol import WebSocketProtocol
 
 from esxiproxy.core.errors import InvalidPayload, ProtocolViolation, SessionError
+from esxiproxy.core.null_logger import NullLogger
 from esxiproxy.core.websocket.closing import Close, Side, may_be_sent
 from esxiproxy.core.websocket.frames import FrameWalker, control_frame
 from esxiproxy.net.console.autobahn_options import AutobahnOptions
-from esxiproxy.net.console.null_logger import NullLogger
 from esxiproxy.net.transport.fast_path import fast_path_for
 
 if TYPE_CHECKING:

@@ -1,1 +1,1 @@
-"""What concerns the whole process: signals, file descriptors, systemd, threads, the event loop."""
+"""The process as a whole: signals, file descriptors, systemd, threads, the event loop."""
