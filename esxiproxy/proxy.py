@@ -141,7 +141,7 @@ class Proxy(Service):
     def startService(self) -> None:
         self.sessions.resume()
         self._aborted = False
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]
         starting = Deferred.fromCoroutine(self._start())
         starting.addErrback(
             lambda failure: self._log.error(
@@ -151,7 +151,7 @@ class Proxy(Service):
         )
 
     def stopService(self) -> Deferred[None]:
-        super().stopService()
+        super().stopService()  # type: ignore[no-untyped-call]
         self.sessions.drain()
         return Deferred.fromCoroutine(self._stop())
 
