@@ -47,7 +47,6 @@ ALLOWED = {
     "workers.master": {
         "workers.master",
         "workers.shared",
-        "workers.worker",
         "workers.plan",
         "ops",
         "binding",
