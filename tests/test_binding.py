@@ -173,6 +173,10 @@ def ours():
     return with_fast_transports(SelectReactor())
 
 
+def test_an_abstract_address_is_bound(ours):
+    release(bind("\0esxiproxy-test-bound:lockfile=0", ours), ours)
+
+
 def test_the_socket_of_another_process_stays_when_this_one_ends(path, ours):
     binding = bind(path, ours)
     os.unlink(path)

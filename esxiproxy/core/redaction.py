@@ -58,8 +58,11 @@ _WORDS = (
     ),
     *(b"jwt", b"saml", b"signature", b"cookie", b"csrf", b"xsrf", b"bearer", b"assertion", b"hmac", b"lease"),
 )
+# Such a name ends with one of the first, or is one of the second.
+_ENDINGS = (b"sid", b"key", b"pass", b"psk", b"otp")
+_WHOLE = (b"sig", b"code", b"pin", b"pw", b"sso", b"jws")
 _NAME = re.compile(
-    b"|".join(_WORDS) + rb"|(?:sid|key|pass|psk|otp|(?:\A|[^a-z])(?:sig|code|pin|pw|sso|jws))\Z"
+    b"|".join(_WORDS) + rb"|(?:%b|(?:\A|[^a-z])(?:%b))\Z" % (b"|".join(_ENDINGS), b"|".join(_WHOLE))
 )
 # These make a value a secret in prose too, where "key: ..." and "session: ..." are ordinary words.
 _PLAINLY = re.compile(rb"ticket|token|passw|passphrase|passcode|pwd|secret|credential|jwt|api_?key|psk\Z")
@@ -70,7 +73,7 @@ _AROUND = b"{}[]()\"' "
 _MOST = 64
 """Maximum number of parameters that are checked.  Of a longer list only the first name is shown."""
 # A text without any of these needs no pattern: a search for a word takes a tenth of the time.
-_SUSPECT = (*_WORDS, b"cst-", b"nfc", b"=", b";", b"//", b"#", b"sid", b"key", b"pass", b"psk", b"otp")
+_SUSPECT = (*_WORDS, *_ENDINGS, *_WHOLE, b"cst-", b"nfc", b"=", b";", b"//", b"#")
 # Every secret that is hidden stands behind one of these.
 _MARK = re.compile(rb"[=:/\\%<,'\";#]|(?i:bearer|cst-)")
 _TICKET = re.compile(rb"/ticket/[0-9A-Za-z-]{1,256}")

@@ -226,6 +226,14 @@ def test_the_secret_is_hidden_in_a_text(text):
     assert "SECRET" not in redact_text(text)
 
 
+@pytest.mark.parametrize("name", ["pin", "pw", "code", "sso", "sig", "jws", "psk", "otp", "sid"])
+def test_a_short_name_of_a_secret_needs_no_other_mark(name):
+    """The value has no word of a secret in it, which would be a reason to look closer."""
+    assert "9911" not in redact(f"/x?{name}:9911".encode())
+    assert "9911" not in redact(f'/x?{{"{name}":"9911"}}'.encode())
+    assert "9911" not in redact(f"/x?%7B%22{name}%22%3A%229911%22%7D".encode())
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -77,6 +77,14 @@ def test_control_characters_that_a_browser_removes_hide_no_foreign_location(cont
     assert view().leads_past(target[:1] + control + target[1:])
 
 
+@pytest.mark.parametrize("location", [b"\x01%b", b"ht\tt%b", b"%b\t/x"])
+def test_control_characters_hide_no_location_at_the_upstream(location):
+    """A location that is not rewritten is sent as it is, and a browser reads it without the characters."""
+    rest = b"ps://esxi1.lab.example" if location.startswith(b"ht") else b"https://esxi1.lab.example"
+    sent = view().location(location % rest)
+    assert sent == location % rest and view().leads_past(sent)
+
+
 @pytest.mark.parametrize("location", [b"/ui/", b"ui", b"\x01/ui/", b"/ui /x", b"http://proxy.example:81/"])
 def test_a_location_of_ours_leads_nowhere_else(location):
     assert not view().leads_past(location)

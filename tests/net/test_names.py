@@ -303,6 +303,40 @@ def test_a_resolver_that_is_installed_in_the_reactor_is_asked(world):
     assert resolver.cancelled == 2 and not world.resolver.count and not world.reactor.getDelayedCalls()
 
 
+class Stubborn(Installed):
+    """A resolver whose look-ups cannot be cancelled, or that answers or raises when they are."""
+
+    def __init__(self, answer):
+        super().__init__()
+        self.answer = answer
+
+    def cancel(self):
+        super().cancel()
+        self.answer(self)
+
+
+def _cannot_cancel(_resolver):
+    raise NotImplementedError
+
+
+def _raises(_resolver):
+    raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    "answer", [_cannot_cancel, _raises, lambda resolver: resolver.receivers[-1].resolutionComplete()]
+)
+def test_a_resolver_that_cannot_be_cancelled_leaves_nothing(world, answer):
+    world.reactor.nameResolver = resolver = Stubborn(answer)
+    world.look_up("esxi1").waiter.cancel()
+    assert resolver.cancelled == 1
+    assert not world.names._running and not world.names._look_ups and not world.reactor.getDelayedCalls()
+    late = world.look_up("esxi2")
+    world.reactor.advance(LOOK_UP_TIMEOUT)
+    assert isinstance(late.outcome[0], DNSLookupError)
+    assert not world.names._running and not world.names._look_ups
+
+
 class Raising:
     def resolveHostName(self, receiver, name, *args, **kwargs):
         raise ZeroDivisionError

@@ -73,8 +73,8 @@ class ResponseRewriter:
 
     def leads_past(self, value: bytes) -> bool:
         """Return whether a client that follows this Location, after rewriting, leaves the proxy's address."""
-        value = value.translate(None, _STRIPPED)
-        match = _URI.fullmatch(self.location(value))
+        value = self.location(value).translate(None, _STRIPPED)  # as it is sent, and as a client reads it
+        match = _URI.fullmatch(value)
         if match is None:
             return _ELSEWHERE.match(value) is not None
         scheme, authority, _ = match.groups()

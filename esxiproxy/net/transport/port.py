@@ -153,7 +153,7 @@ class UNIXPort(_Accepting, unix.Port):  # type: ignore[misc]
     def startListening(self) -> None:
         if self._preexistingSocket is None:
             super().startListening()
-            with suppress(OSError):  # an abstract address has no file
+            with suppress(OSError, ValueError):  # an abstract address has no file, and a NUL in front
                 self._bound_file = os.lstat(self._bindPath)
             return
         self._adopted, self._shouldShutdown = True, False

@@ -168,8 +168,10 @@ class Connector:
             nonlocal given_up
             # The reason to report: a cancelled look-up fails with DNSLookupError.
             given_up = given_up or CancelledError()
-            stop()
-            opened.cancel()
+            try:
+                stop()
+            finally:
+                opened.cancel()
 
         def not_connected(failure: Failure) -> None:
             if slot is not None:

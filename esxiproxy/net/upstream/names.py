@@ -6,6 +6,7 @@ import socket
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from threading import Thread
 from typing import Any
 
@@ -136,6 +137,8 @@ class NameResolver:
             del self._queue_of(look_up)[look_up.host], self._look_ups[look_up.host]
         elif look_up.stop is not None:
             look_up.stop()
+            if self._look_ups.get(look_up.host) is not look_up:  # the resolver has answered its cancellation
+                return
             if self._clock.seconds() - look_up.began >= LOOK_UP_TIMEOUT:
                 self._remember(look_up.host, _timeout(), self._clock.seconds() + RETRY_AFTER)
             self._forget(look_up)
@@ -185,7 +188,7 @@ class NameResolver:
                 raised = DNSLookupError(f"the installed resolver raised {type(error).__name__}")
                 self._clock.callLater(0, self._finished, look_up, raised)
                 return
-            look_up.stop = getattr(resolution, "cancel", None) or (lambda: None)
+            look_up.stop = partial(_cancel, resolution, look_up.host)
             return
         try:
             Thread(target=self._in_thread, args=(look_up,), name="name look-up", daemon=True).start()
@@ -274,6 +277,16 @@ class _Receiver:
 
     def resolutionComplete(self) -> None:
         self._done(tuple(self._found) or DNSLookupError(""))
+
+
+def _cancel(resolution: Any, host: str) -> None:
+    """Cancel a look-up of an installed resolver, if it can be cancelled; Twisted's wrapper cannot."""
+    try:
+        resolution.cancel()
+    except (AttributeError, NotImplementedError):
+        return
+    except Exception:
+        _log.failure("the installed resolver raised while the look-up of {host} was cancelled", host=host)
 
 
 def _timeout() -> LookUpTimeout:
