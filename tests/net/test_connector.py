@@ -124,7 +124,7 @@ class Dial:
         else:
             fields = ((b"Host", b"192.0.2.10"),)
             view = ResponseRewriter.of(upstream, b"192.0.2.10", False, b"proxy.example")
-            opening = OpeningRequest(b"/ticket/abc", fields, KEY, offered=(), view=view)
+            opening = OpeningRequest(b"/ticket/abc", fields, KEY, offered=(), view=lambda: view)
             make = partial(Backend, opening, BackendFactory(self.reactor))
         self.result = connector.connect(upstream, make, limits, header, slot)
         self.outcomes = []

@@ -14,6 +14,7 @@ _STRIPPED = bytes(range(0x21))
 # The beginning of a scheme or, for a browser, of an authority: no path of the proxy.
 _ELSEWHERE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*:|[/\\]{2}")
 _LOCATIONS = frozenset({b"location", b"content-location"})
+_REWRITTEN = _LOCATIONS | {b"set-cookie"}
 _PORTS = {b"http": b"80", b"https": b"443"}
 _WEBSOCKET = {b"ws": b"http", b"wss": b"https"}
 """The HTTP scheme with the port and TLS of each WebSocket scheme (RFC 6455 3)."""
@@ -137,3 +138,8 @@ def with_port(authority: bytes, scheme: bytes) -> bytes:
     host = _hostname(authority)
     port = authority[len(host) + 1 :] or _PORTS[scheme]
     return host + b":" + port
+
+
+def needs_rewriting(fields: Fields) -> bool:
+    """Return whether a ResponseRewriter may change one of these fields."""
+    return any(name.lower() in _REWRITTEN for name, _ in fields)

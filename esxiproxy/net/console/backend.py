@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,7 +28,7 @@ from esxiproxy.core.errors import (
 )
 from esxiproxy.core.http.head import MAX_HEAD, Fields
 from esxiproxy.core.http.response_reader import ResponseReader
-from esxiproxy.core.http.rewriting import ResponseRewriter
+from esxiproxy.core.http.rewriting import ResponseRewriter, needs_rewriting
 from esxiproxy.core.websocket.closing import Side
 from esxiproxy.core.websocket.frames import FrameWalker
 from esxiproxy.core.websocket.handshake import Acceptance, check_acceptance, check_refusal
@@ -45,14 +46,14 @@ MAX_INTERIM = 5
 class OpeningRequest:
     """The opening handshake that is sent to an upstream, and the values that its response is checked against.
 
-    ``view`` rewrites the upstream's names in the response to those that the client knows.
+    ``view`` returns what rewrites the upstream's names in the response to those that the client knows.
     """
 
     target: bytes = field(repr=False)
     fields: Fields = field(repr=False)
     key: bytes
     offered: tuple[bytes, ...]
-    view: ResponseRewriter
+    view: Callable[[], ResponseRewriter]
     max_frame: int | None = None
 
 
@@ -186,7 +187,9 @@ class Backend(SlotOwner, Leg, WebSocketClientProtocol):
         except UpstreamInvalid as error:
             self.fail(error)
             return
-        self.acceptance = replace(acceptance, fields=tuple(opening.view.response_fields(fields)))
+        if needs_rewriting(fields):
+            acceptance = replace(acceptance, fields=tuple(opening.view().response_fields(fields)))
+        self.acceptance = acceptance
         early = self._reader.unread
         del self._http, self._reader, self._opening  # frees memory: a console lasts for days
         self.open()
@@ -200,7 +203,7 @@ class Backend(SlotOwner, Leg, WebSocketClientProtocol):
     def _refused(self) -> None:
         answer = self._answer
         assert answer is not None
-        view, fields = self._opening.view, tuple(answer.headers.raw_items())
+        view, fields = self._opening.view(), tuple(answer.headers.raw_items())
         try:
             check_refusal(answer.status_code, fields, view)
         except UpstreamRedirect as error:

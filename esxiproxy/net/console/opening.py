@@ -28,7 +28,7 @@ async def open_backend(
         fields=tuple(opening_fields(request, route, principal, offered, key)),
         key=key,
         offered=offered,
-        view=rewriter_for(request, route.upstream),
+        view=partial(rewriter_for, request, route.upstream),
         max_frame=session.limits.max_frame,
     )
     return await gateway.connect(session, route.upstream, partial(Backend, opening, factory))
