@@ -37,7 +37,7 @@ bench: $(VENV)/test.done
 # 1,000 consoles for SOAK=1h; docs/test-results.md and its picture are written again.
 SOAK ?= 1h
 soak: $(VENV)/test.done
-	$(BIN)/python -m tests.load --time $(SOAK) $(ARGS)
+	$(BIN)/python -m bench.soak --time $(SOAK) $(ARGS)
 
 lint: $(VENV)/lint.done
 	$(BIN)/ruff check .

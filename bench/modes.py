@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tests.certificates import Certificate
+from tests.support.certificates import Certificate
 
 Key = tuple[str, bool]
 """The key of a listener: the name of its mode, and whether its upstream is cold."""

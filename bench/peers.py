@@ -12,7 +12,7 @@ from bench import configurations
 from bench.build import ROOT
 from bench.cores import PROXY, pinned
 from bench.modes import LISTENERS, Key, Mode, Upstreams
-from tests.programs import Program, accepts, free_ports
+from tests.support.programs import Program, accepts, free_ports
 
 PATH = "/usr/sbin:/usr/local/sbin:/sbin"
 

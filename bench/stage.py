@@ -15,7 +15,7 @@ from bench import cores, usage
 from bench.build import ROOT, Programs
 from bench.modes import Mode, Upstreams
 from bench.peers import Peer, peer, scratch
-from tests.certificates import Authority, self_signed
+from tests.support.certificates import Authority, self_signed
 
 START = 0.03
 """Seconds that the load takes to start."""

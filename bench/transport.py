@@ -197,7 +197,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--turns", type=int, default=3)
     turns = parser.parse_args().turns
-    from tests.certificates import Authority
+    from tests.support.certificates import Authority
 
     results: dict[tuple[str, bool, str], list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:

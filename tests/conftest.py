@@ -13,7 +13,7 @@ import pytest
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
-from tests import packages, programs
+from tests.support import packages, programs
 
 FORBIDDEN = ("Unhandled", programs.TICKET)
 MOST = 50

@@ -13,7 +13,7 @@ from twisted.internet.selectreactor import SelectReactor
 from esxiproxy.binding import Binding, remove_stale
 from esxiproxy.core.startup import BindError
 from esxiproxy.net.transport.reactor import with_fast_transports
-from tests.programs import environment
+from tests.support.programs import environment
 
 KILLED = """
 import os, socket, sys

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs import ROOT, need
+from tests.support.programs import ROOT, need
 
 CONTRIB = ROOT / "contrib"
 BIN = Path(sys.executable).parent

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs import ROOT, Program, until
-from tests.sim.program import Host, start, stop
-from tests.wsclient import BINARY, CLOSE, Client
+from tests.support.programs import ROOT, Program, until
+from tests.support.sim_program import Host, start, stop
+from tests.support.wsclient import BINARY, CLOSE, Client
 
 EXAMPLES = ROOT / "examples"
 

@@ -23,7 +23,7 @@ from esxiproxy.core.websocket.handshake import check_acceptance, upgrade_of
 from esxiproxy.doctor.frames import FrameReader
 from esxiproxy.doctor.sanitize import Sanitizer
 from esxiproxy.doctor.url import ConsoleUrl
-from tests.growth import ENDINGS, UNITS, grows, patterns, runs, seconds
+from tests.support.growth import ENDINGS, UNITS, grows, patterns, runs, seconds
 
 PATTERNS = patterns("esxiproxy.core", "esxiproxy.net", "esxiproxy.nginx", "esxiproxy.doctor", "esxiproxy.ops")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs import ROOT
+from tests.support.programs import ROOT
 
 FETCHED = "var/novnc/node_modules/@novnc/novnc/core/rfb.js"
 NPM = f"""#!/bin/sh

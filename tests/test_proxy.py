@@ -88,9 +88,9 @@ def test_listeners_of_one_proxy_count_their_handshakes_apart():
     """Connections that begin with a PROXY header are counted at their listener."""
     proxy = Proxy(Clock())
     plain = proxy.listener("public", Fixed(UPSTREAM), connection_limits=ConnectionLimits(max_handshakes=2))
-    edge = ListenerPolicy(proxy_protocol=True)
+    policy = ListenerPolicy(proxy_protocol=True)
     inner = proxy.listener(
-        "inner", Fixed(UPSTREAM), policy=edge, connection_limits=ConnectionLimits(max_handshakes=1)
+        "inner", Fixed(UPSTREAM), policy=policy, connection_limits=ConnectionLimits(max_handshakes=1)
     )
     silent = [Wire(plain.buildProtocol(None)) for _ in range(3)]
     first, second = (Wire(inner.buildProtocol(None)) for _ in range(2))

@@ -26,9 +26,9 @@ from esxiproxy.net.listener.factory import ListenerFactory
 from esxiproxy.net.listener.service import ListenerService
 from esxiproxy.net.tls.pem import TLSFileError
 from esxiproxy.net.upstream.connector import Connector
-from tests.certificates import self_signed
 from tests.net.memory import Wire
 from tests.net.scene import close, frame, frames, opening, up
+from tests.support.certificates import self_signed
 
 ONE = "[listener one]\nlisten = 127.0.0.1:81\nupstream = esxi\n"
 TWO = "[listener two]\nlisten = 127.0.0.1:82\nupstream = esxi\n"

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import packages
-from tests.packages import NO_COMPILER, advice
-from tests.programs import ROOT, environment
+from tests.support import packages
+from tests.support.packages import NO_COMPILER, advice
+from tests.support.programs import ROOT, environment
 
 FILES = [path for folder in ("tests", "bench") for path in sorted((ROOT / folder).rglob("*.py"))]
 
@@ -106,7 +106,8 @@ def test_the_advice_has_every_package_that_is_missing(reasons: list[str], wanted
 def test_the_end_of_a_run_says_what_to_install(tmp_path: Path) -> None:
     """With the conftest of this suite, whose programs cannot be found."""
     test = (
-        "from tests.programs import need\n\ndef test_one():\n    need('no-such-program', 'no-such-package')\n"
+        "from tests.support.programs import need\n\n"
+        "def test_one():\n    need('no-such-program', 'no-such-package')\n"
     )
     said = run(tmp_path, test, "-p", "tests.conftest")
     line = re.search(

@@ -74,7 +74,13 @@ class ProxyService(MultiService):
         has_descriptors = descriptors.may_admit
         observers = [self._session_log, self._extra_services]
         self.proxy = Proxy(
-            reactor, observers, config.limits, config.quotas, state, has_descriptors, config.workers
+            reactor,
+            observers,
+            config.limits,
+            config.connection_limits,
+            state,
+            has_descriptors,
+            config.workers,
         )
         self._listeners = Listeners(
             reactor, inherited, lambda: descriptors.may_accept(self.proxy.admission.dialling)
@@ -94,8 +100,8 @@ class ProxyService(MultiService):
             authenticator=load_plugin(AUTHENTICATORS, listener.authenticator)(config, listener),
             limits=listener.limits,
             tls=listener.tls,
-            policy=listener.edge,
-            connection_limits=listener.quotas,
+            policy=listener.policy,
+            connection_limits=listener.connection_limits,
         )
 
     def reload(self, config: Config) -> Deferred[None]:
@@ -115,7 +121,7 @@ class ProxyService(MultiService):
             bound = self._listeners.bind(config.listeners, partial(self._factory, config), undo)
             slots = await self._extra_services.start(config, undo)
             undo.pop_all()
-        self.proxy.limits, self.proxy.connection_limits = config.limits, config.quotas
+        self.proxy.limits, self.proxy.connection_limits = config.limits, config.connection_limits
         self._session_log.filter = config.session_log
         self._listeners.serve(bound)
         self.proxy.sessions.start_epoch()

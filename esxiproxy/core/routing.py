@@ -49,8 +49,8 @@ class Upstream:
     """A configured backend host.
 
     ``host_field`` and ``origin_field`` are ``upstream`` (the upstream's own name), ``client`` (the client's
-    field), ``none`` (for Origin only), or the value to send.  ``overrides`` and ``quotas`` are the limits
-    that the upstream's section sets, by the field names of
+    field), ``none`` (for Origin only), or the value to send.  ``overrides`` and ``connection_limits``
+    are the limits that the upstream's section sets, by the field names of
     :class:`esxiproxy.core.session_limits.SessionLimits` and
     :class:`esxiproxy.core.session.connection_limits.ConnectionLimits`.
     """
@@ -67,7 +67,7 @@ class Upstream:
     subprotocol: Subprotocol = Subprotocol.BRIDGE
     send_proxy_protocol: ProxyVersion | None = None
     overrides: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
-    quotas: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    connection_limits: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     tls_profile: TLSProfile = TLSProfile.INTERMEDIATE
 
     @property

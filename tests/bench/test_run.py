@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.programs import need
+from tests.support.programs import need
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE = 120

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from esxiproxy.cli.main import SUBCOMMANDS, main
-from tests.certificates import self_signed
+from tests.support.certificates import self_signed
 
 CONF = Path(__file__).parents[2] / "conf"
 

@@ -12,9 +12,9 @@ import pytest
 
 from esxiproxy.cli import doctor
 from esxiproxy.cli.main import main
-from tests.doctor.patient import SECRET, TARGET, examine
-from tests.programs import free_port
-from tests.wsclient import BINARY, ScriptedUpstream, frame, sends
+from tests.support.broken_host import SECRET, TARGET, examine
+from tests.support.programs import free_port
+from tests.support.wsclient import BINARY, ScriptedUpstream, frame, sends
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from esxiproxy.cli.main import main
-from tests.programs import environment
+from tests.support.programs import environment
 
 GOOD = "[listener a]\nlisten = 127.0.0.1:0\nupstream = u\n[upstream u]\nurl = ws://192.0.2.1\n"
 WAITS = (

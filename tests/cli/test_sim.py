@@ -13,7 +13,7 @@ import pytest
 from esxiproxy.cli import sim
 from esxiproxy.sim.__main__ import options_from
 from esxiproxy.sim.faults import SimFault
-from tests.programs import ROOT, environment
+from tests.support.programs import ROOT, environment
 
 CODE = (
     "import argparse, sys; from esxiproxy.cli import sim; parser = argparse.ArgumentParser(); "

@@ -147,14 +147,22 @@ def test_quotas_go_from_the_proxy_to_the_listener_to_the_upstream(folder):
         + U
         + "max_connections = 12\n"
     )
-    assert (config.quotas.max_sessions, config.quotas.queue_timeout, config.quotas.session_rate) == (
+    assert (
+        config.connection_limits.max_sessions,
+        config.connection_limits.queue_timeout,
+        config.connection_limits.session_rate,
+    ) == (
         100,
         5,
         0.5,
     )
-    quotas = config.listeners[0].quotas
-    assert (quotas.max_sessions, quotas.max_sessions_per_client, quotas.queue_timeout) == (None, 3, 5)
-    assert quotas.overridden_by(config.upstreams["u"].quotas).max_connections == 12
+    connection_limits = config.listeners[0].connection_limits
+    assert (
+        connection_limits.max_sessions,
+        connection_limits.max_sessions_per_client,
+        connection_limits.queue_timeout,
+    ) == (None, 3, 5)
+    assert connection_limits.overridden_by(config.upstreams["u"].connection_limits).max_connections == 12
 
 
 def test_the_state_is_a_file_that_several_workers_may_share(folder):
@@ -222,7 +230,7 @@ def test_the_first_example_is_the_three_listeners(tmp_path):
     ]
     assert story == [("0.0.0.0:80", False, False), ("0.0.0.0:81", False, True), ("0.0.0.0:82", True, True)]
     # It forwards the API, whose clients wait minutes for an answer (WaitForUpdatesEx).
-    assert {listener.edge.http for listener in config.listeners} == {Http.FORWARD}
+    assert {listener.policy.http for listener in config.listeners} == {Http.FORWARD}
     assert {listener.limits.response_timeout for listener in config.listeners} == {600.0}
 
 
@@ -231,15 +239,15 @@ def test_a_listener_says_what_it_lets_in(folder):
         L + "http = forward\npaths = /ticket/, /ui\ntrusted_proxies = 10.0.0.0/8, ::1, unix\n"
         "proxy_protocol = yes\n[upstream w]\nurl = ws://w\nsend_proxy_protocol = v2\n"
     )
-    edge = config.listeners[0].edge
-    assert (edge.http, edge.paths, edge.proxy_protocol) == (Http.FORWARD, (b"/ticket/", b"/ui"), True)
-    assert [edge.trust.contains(host) for host in ("10.1.2.3", "::1", "unix", "11.0.0.1")] == [
+    policy = config.listeners[0].policy
+    assert (policy.http, policy.paths, policy.proxy_protocol) == (Http.FORWARD, (b"/ticket/", b"/ui"), True)
+    assert [policy.trust.contains(host) for host in ("10.1.2.3", "::1", "unix", "11.0.0.1")] == [
         *(True, True, True),
         False,
     ]
     assert config.upstreams["w"].send_proxy_protocol is ProxyVersion.V2
-    assert read(L + "health = /readyz\n").listeners[0].edge.health == b"/readyz"
-    plain = read(L).listeners[0].edge
+    assert read(L + "health = /readyz\n").listeners[0].policy.health == b"/readyz"
+    plain = read(L).listeners[0].policy
     assert plain.health is None
     assert (plain.http, plain.paths, plain.proxy_protocol) == (Http.REFUSE, (), False)
     assert not plain.trust.contains("127.0.0.1")
@@ -730,7 +738,7 @@ def test_what_is_as_it_seems_is_no_warning(folder, more):
     [
         ("beside", "services", "demo", lambda config: config.services),
         ("upgrade_timeout", "worker_shutdown_timeout", "8h", lambda config: config.worker_shutdown_timeout),
-        ("queue", "queue_timeout", "5s", lambda config: config.quotas.queue_timeout),
+        ("queue", "queue_timeout", "5s", lambda config: config.connection_limits.queue_timeout),
     ],
 )
 def test_the_old_name_of_a_key_works_with_a_warning(folder, old, new, value, read_value):

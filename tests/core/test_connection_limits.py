@@ -83,8 +83,8 @@ def test_two_upstreams_on_one_host_share_its_connections():
 
 @pytest.mark.parametrize(("connections", "part"), [(64, 32), (5, 2), (2, 1), (1, 1)])
 def test_plain_http_has_half_of_the_connections_and_one_at_least(connections, part):
-    quotas = ConnectionLimits(max_connections=connections)
-    assert quotas.on_dial(Upstream("a", "ESXi1.lan", 80, False), REQUEST) == (
+    connection_limits = ConnectionLimits(max_connections=connections)
+    assert connection_limits.on_dial(Upstream("a", "ESXi1.lan", 80, False), REQUEST) == (
         SlotClaim("max_http_connections_per_client", "http client secure 198.51.100.7/32", 32),
         SlotClaim("max_http_connections", "http upstream esxi1.lan", part),
         SlotClaim("max_connections", "upstream esxi1.lan", connections),
@@ -105,10 +105,10 @@ def test_plain_http_has_half_of_the_connections_and_one_at_least(connections, pa
     ],
 )
 def test_the_part_of_plain_http_can_be_set_and_is_off_with_max_connections(overrides, claimed):
-    quotas = ConnectionLimits(max_connections=10, max_http_connections_per_client=None).overridden_by(
-        overrides
-    )
-    claims = quotas.on_dial(Upstream("a", "h", 80, False), REQUEST)
+    connection_limits = ConnectionLimits(
+        max_connections=10, max_http_connections_per_client=None
+    ).overridden_by(overrides)
+    claims = connection_limits.on_dial(Upstream("a", "h", 80, False), REQUEST)
     assert {claim.limit: claim.limit_value for claim in claims} == claimed
 
 

@@ -10,9 +10,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.certificates import Authority, Certificate
-from tests.sim.program import Host, start, stop
-from tests.wsclient import Script, ScriptedUpstream
+from tests.support.certificates import Authority, Certificate
+from tests.support.sim_program import Host, start, stop
+from tests.support.wsclient import Script, ScriptedUpstream
 
 
 @pytest.fixture(scope="session")

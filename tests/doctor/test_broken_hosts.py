@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.certificates import Authority, Certificate, self_signed
-from tests.doctor.patient import SECRET, TARGET, examine
 from tests.net.odd import Odd, odd_leaf
-from tests.programs import free_port
-from tests.wsclient import (
+from tests.support.broken_host import SECRET, TARGET, examine
+from tests.support.certificates import Authority, Certificate, self_signed
+from tests.support.programs import free_port
+from tests.support.wsclient import (
     BINARY,
     CLOSE,
     Connection,

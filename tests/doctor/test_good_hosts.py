@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.certificates import Authority, Certificate
-from tests.doctor.patient import TARGET, examine
-from tests.programs import Nginx, Qemu, free_port
-from tests.sim.program import Host
-from tests.wsclient import BINARY, PING, Connection, Script, ScriptedUpstream, frame, opened, sends
+from tests.support.broken_host import TARGET, examine
+from tests.support.certificates import Authority, Certificate
+from tests.support.programs import Nginx, Qemu, free_port
+from tests.support.sim_program import Host
+from tests.support.wsclient import BINARY, PING, Connection, Script, ScriptedUpstream, frame, opened, sends
 
 StartUpstream = Callable[..., ScriptedUpstream]
 STEPS = ["dns", "tcp", "handshake", "subprotocol", "first frame", "ping", "close"]

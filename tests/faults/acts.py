@@ -8,8 +8,8 @@ import ssl
 import time
 
 from tests.faults.fault import Act
-from tests.programs import TICKET
-from tests.wsclient import (
+from tests.support.programs import TICKET
+from tests.support.wsclient import (
     BINARY,
     CLOSE,
     Client,

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.certificates import Certificate
 from tests.faults.fault import Fault
 from tests.faults.plugins import ANSWERS, OFFERED
-from tests.probe import ProbedProxy
-from tests.programs import dead_port, until
-from tests.wsclient import (
+from tests.support.certificates import Certificate
+from tests.support.probe import ProbedProxy
+from tests.support.programs import dead_port, until
+from tests.support.wsclient import (
     CLOSE,
     Client,
     NotInTime,

@@ -27,7 +27,7 @@ from tests.faults.acts import (
     waits,
 )
 from tests.faults.fault import Fault, Stage
-from tests.wsclient import (
+from tests.support.wsclient import (
     BINARY,
     CLOSE,
     CONTINUATION,

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import pytest
 
 from esxiproxy.core.config.schema import LIMITS
-from tests.certificates import Authority
-from tests.faults.document import PATH, document
 from tests.faults.fault import Fault, Stage
 from tests.faults.scene import Scene
 from tests.faults.scene import scene as running
 from tests.faults.table import FAULTS
+from tests.support.certificates import Authority
+from tools.document_faults import PATH, document
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_a_fault_has_its_answer_and_its_name_and_leaves_nothing_open(fault: Faul
 
 
 def test_the_document_is_the_table() -> None:
-    """`python -m tests.faults.document` writes it."""
+    """`python -m tools.document_faults` writes it."""
     assert PATH.read_text() == document()
 
 

@@ -19,10 +19,10 @@ import pytest
 
 from tests.faults import mishaps
 from tests.faults.acts import GET, OPENING, TARGET
-from tests.integration.crowd import children
-from tests.probe import ProbedProxy
-from tests.programs import Proxy, accepts, environment, need, until
-from tests.wsclient import BINARY, CLOSE, Client, ScriptedUpstream, silent
+from tests.support.crowd import children
+from tests.support.probe import ProbedProxy
+from tests.support.programs import Proxy, accepts, environment, need, until
+from tests.support.wsclient import BINARY, CLOSE, Client, ScriptedUpstream, silent
 
 TEXT = """
 [proxy]

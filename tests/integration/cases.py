@@ -12,9 +12,9 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from tests.integration.listeners import Listeners
-from tests.programs import TICKET
-from tests.wsclient import (
+from tests.support.listeners import Listeners
+from tests.support.programs import TICKET
+from tests.support.wsclient import (
     BINARY,
     CLOSE,
     CONTINUATION,

@@ -11,8 +11,8 @@ import pytest
 # So that the tests' own modules are found however pytest was started.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests import programs
-from tests.certificates import Authority, Certificate
+from tests.support import programs
+from tests.support.certificates import Authority, Certificate
 
 LINES = 80
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from twisted.application.service import Service
 
-from tests.integration.crowd import Crew, EchoUpstream, Notified, let_go, opened
-from tests.probe import Offering
-from tests.programs import Proxy, until
+from tests.support.crowd import Crew, EchoUpstream, Notified, let_go, opened
+from tests.support.probe import Offering
+from tests.support.programs import Proxy, until
 
 TEXT = """
 [proxy]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.crowd import Crew
-from tests.programs import ROOT, TICKET, Proxy
-from tests.wsclient import BINARY, PING, PONG, Client, ScriptedUpstream, echo
+from tests.support.crowd import Crew
+from tests.support.programs import ROOT, TICKET, Proxy
+from tests.support.wsclient import BINARY, PING, PONG, Client, ScriptedUpstream, echo
 
 STEPPED = """
 import os, time

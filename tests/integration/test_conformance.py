@@ -20,10 +20,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.certificates import Certificate
-from tests.programs import ROOT, Program, Proxy, accepts, free_port
+from tests.support.certificates import Certificate
+from tests.support.programs import ROOT, Program, Proxy, accepts, free_port
 
-WSTEST = ROOT / "tests" / "wstest"
+WSTEST = ROOT / "tools" / "wstest"
 HOME = ROOT / ".cache" / "wstest"
 LONG = os.environ.get("ESXIPROXY_LONG") == "1"
 EXCLUDED = ["12.*", "13.*"] if LONG else ["9.*", "12.*", "13.*"]

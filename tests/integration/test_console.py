@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageChops
 
-from tests.certificates import Authority, Certificate, qemu_folder
-from tests.integration.browser import Chromium, Page, pages
-from tests.integration.listeners import KINDS, PROXIES, Listeners, Upstreams
-from tests.programs import Qemu, dead_port, need, until
+from tests.support.browser import Chromium, Page, pages
+from tests.support.certificates import Authority, Certificate, qemu_folder
+from tests.support.listeners import KINDS, PROXIES, Listeners, Upstreams
+from tests.support.programs import Qemu, dead_port, need, until
 
 NOVNC = Path("/usr/share/novnc")
 

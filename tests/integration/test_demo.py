@@ -16,8 +16,8 @@ import pytest
 from PIL import Image, ImageChops
 
 from esxiproxy.sim.screen.screen import MARK, PALETTE, Screen
-from tests.integration.browser import Chromium, Page
-from tests.programs import ROOT, Program, accepts, free_ports, need, until
+from tests.support.browser import Chromium, Page
+from tests.support.programs import ROOT, Program, accepts, free_ports, need, until
 
 BIN = Path(sys.executable).parent
 WORD = "console"

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.certificates import Certificate
-from tests.probe import ProbedProxy
-from tests.programs import TICKET, need, until
-from tests.wsclient import BINARY, Client, ScriptedUpstream, handshake_fields, head_bytes
+from tests.support.certificates import Certificate
+from tests.support.probe import ProbedProxy
+from tests.support.programs import TICKET, need, until
+from tests.support.wsclient import BINARY, Client, ScriptedUpstream, handshake_fields, head_bytes
 
 LIMIT = 200
 RESERVE = 64

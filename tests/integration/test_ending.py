@@ -12,10 +12,10 @@ import pytest
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 
-from tests.integration.crowd import LINE, Crew, let_go
-from tests.probe import offer
-from tests.programs import ROOT, until
-from tests.wsclient import Client, handshake_fields
+from tests.support.crowd import LINE, Crew, let_go
+from tests.support.probe import offer
+from tests.support.programs import ROOT, until
+from tests.support.wsclient import Client, handshake_fields
 
 TEXT = """
 [proxy]

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.certificates import Certificate
-from tests.integration.fuzzing import NOISE, Party, opened, run
-from tests.integration.listeners import KINDS, PROXY
-from tests.programs import TICKET, Proxy, dead_port, until
-from tests.wsclient import BINARY, CLOSE, PING, close_payload, frame
+from tests.support.certificates import Certificate
+from tests.support.fuzzing import NOISE, Party, opened, run
+from tests.support.listeners import KINDS, PROXY
+from tests.support.programs import TICKET, Proxy, dead_port, until
+from tests.support.wsclient import BINARY, CLOSE, PING, close_payload, frame
 
 LONG = os.environ.get("ESXIPROXY_LONG") == "1"
 SEEDS = range(40 if LONG else 4)

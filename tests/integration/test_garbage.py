@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.certificates import Certificate
-from tests.integration.listeners import KINDS, PROXY
-from tests.probe import ProbedProxy
-from tests.programs import dead_port, until
-from tests.wsclient import BINARY, Client, ScriptedUpstream, echo
+from tests.support.certificates import Certificate
+from tests.support.listeners import KINDS, PROXY
+from tests.support.probe import ProbedProxy
+from tests.support.programs import dead_port, until
+from tests.support.wsclient import BINARY, Client, ScriptedUpstream, echo
 
 SESSIONS = 100
 MOST = 1

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.certificates import Certificate
-from tests.integration.network import Network, network
-from tests.programs import TICKET, Proxy, until
-from tests.wsclient import (
+from tests.support.certificates import Certificate
+from tests.support.network import Network, network
+from tests.support.programs import TICKET, Proxy, until
+from tests.support.wsclient import (
     BINARY,
     CLOSE,
     PING,

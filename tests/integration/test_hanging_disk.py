@@ -14,9 +14,9 @@ import pytest
 from twisted.application.service import Service
 
 from esxiproxy.ops.logs.file_sink import FileSink, RotatedFile
-from tests.probe import Offering
-from tests.programs import TICKET, until
-from tests.wsclient import BINARY, Client, ScriptedUpstream, echo
+from tests.support.probe import Offering
+from tests.support.programs import TICKET, until
+from tests.support.wsclient import BINARY, Client, ScriptedUpstream, echo
 
 HANGS = "hangs"
 """While this file is there, a write to a log does not come back."""

@@ -8,8 +8,8 @@ import socket
 
 import pytest
 
-from tests.integration.crowd import Crew, EchoUpstream, echoes, let_go, opened
-from tests.programs import Proxy, accepts, until
+from tests.support.crowd import Crew, EchoUpstream, echoes, let_go, opened
+from tests.support.programs import Proxy, accepts, until
 
 TEXT = """
 [proxy]

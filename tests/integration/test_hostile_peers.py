@@ -18,11 +18,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.certificates import Certificate
-from tests.integration import flooding
 from tests.integration.test_memory import Sender, receive
-from tests.programs import TICKET, Proxy, environment, until
-from tests.wsclient import (
+from tests.support import flooding
+from tests.support.certificates import Certificate
+from tests.support.programs import TICKET, Proxy, environment, until
+from tests.support.wsclient import (
     BINARY,
     PING,
     Client,

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.certificates import Certificate
-from tests.integration.forwarding import SCHEMES, forwarding
-from tests.integration.listeners import KINDS, Listeners
-from tests.programs import Nginx, free_ports
-from tests.wsclient import Client, Head
+from tests.support.certificates import Certificate
+from tests.support.forwarding import SCHEMES, forwarding
+from tests.support.listeners import KINDS, Listeners
+from tests.support.programs import Nginx, free_ports
+from tests.support.wsclient import Client, Head
 
 OUR_OWN = {
     "Connection": "hop by hop",

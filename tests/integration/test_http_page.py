@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.certificates import Certificate
-from tests.integration.browser import Chromium
-from tests.integration.forwarding import SCHEMES, forwarding
-from tests.integration.listeners import Listeners
-from tests.programs import TICKET, until
-from tests.wsclient import Connection, NotInTime, ScriptedUpstream, StreamEnded
+from tests.support.browser import Chromium
+from tests.support.certificates import Certificate
+from tests.support.forwarding import SCHEMES, forwarding
+from tests.support.listeners import Listeners
+from tests.support.programs import TICKET, until
+from tests.support.wsclient import Connection, NotInTime, ScriptedUpstream, StreamEnded
 
 PAGE = b"""<!doctype html><meta charset=utf-8><title>loading</title>
 <link rel=icon href=/icon.png><script src=/ui/console.js defer></script><p id=said></p>

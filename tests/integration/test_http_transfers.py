@@ -18,11 +18,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.certificates import Certificate
-from tests.integration.forwarding import forwarding
-from tests.integration.listeners import Listeners
-from tests.programs import Nginx, Program, free_ports, until
-from tests.wsclient import Client, Head, head_bytes
+from tests.support.certificates import Certificate
+from tests.support.forwarding import forwarding
+from tests.support.listeners import Listeners
+from tests.support.programs import Nginx, Program, free_ports, until
+from tests.support.wsclient import Client, Head, head_bytes
 
 MIB = 1 << 20
 SIZE = (4096 if os.environ.get("ESXIPROXY_LONG") == "1" else 256) * MIB

@@ -14,10 +14,10 @@ import pytest
 from esxiproxy.cli import import_nginx
 from esxiproxy.cli.main import main
 from esxiproxy.nginx.upstreams import PLACEHOLDER
-from tests.certificates import Certificate
-from tests.integration.listeners import KINDS, Listeners, Upstreams, nginx
-from tests.programs import Proxy, dead_port
-from tests.wsclient import CLOSE, TEXT, Client, Connection, ScriptedUpstream
+from tests.support.certificates import Certificate
+from tests.support.listeners import KINDS, Listeners, Upstreams, nginx
+from tests.support.programs import Proxy, dead_port
+from tests.support.wsclient import CLOSE, TEXT, Client, Connection, ScriptedUpstream
 
 
 def script(connection: Connection) -> None:

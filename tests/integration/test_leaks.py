@@ -15,11 +15,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.certificates import Certificate
-from tests.integration.forwarding import TEXT
-from tests.integration.ways import ABRUPT, CLEAN, Upstream, Way, end
-from tests.probe import ProbedProxy
-from tests.programs import dead_port
+from tests.support.certificates import Certificate
+from tests.support.forwarding import TEXT
+from tests.support.probe import ProbedProxy
+from tests.support.programs import dead_port
+from tests.support.ways import ABRUPT, CLEAN, Upstream, Way, end
 
 LONG = os.environ.get("ESXIPROXY_LONG") == "1"
 SESSIONS, MANY = 2_000, 50_000

@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.programs import Proxy, until
-from tests.wsclient import Client, ScriptedUpstream, echo, handshake_fields
+from tests.support.programs import Proxy, until
+from tests.support.wsclient import Client, ScriptedUpstream, echo, handshake_fields
 
 TEXT = """
 [proxy]

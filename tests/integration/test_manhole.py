@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from tests.programs import Program, environment, need, until
-from tests.wsclient import BINARY, Client
+from tests.support.programs import Program, environment, need, until
+from tests.support.wsclient import BINARY, Client
 
 
 class Manhole(Program):
-    """`python -m tests.ops.program`: a simulated host, a proxy and a manhole."""
+    """`python -m tests.support.ops_program`: a simulated host, a proxy and a manhole."""
 
     name = "manhole"
 
@@ -31,7 +31,7 @@ class Manhole(Program):
         (self.folder / "authorized_keys").chmod(0o600)
 
     def command(self) -> Sequence[str | Path]:
-        return [sys.executable, "-m", "tests.ops.program", self.folder]
+        return [sys.executable, "-m", "tests.support.ops_program", self.folder]
 
     def is_ready(self) -> bool:
         ready = self.folder / "ready"

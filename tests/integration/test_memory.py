@@ -17,10 +17,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.certificates import Certificate
-from tests.integration.listeners import PROXY, Listeners
-from tests.programs import TICKET, Proxy, dead_port, until
-from tests.wsclient import (
+from tests.support.certificates import Certificate
+from tests.support.listeners import PROXY, Listeners
+from tests.support.programs import TICKET, Proxy, dead_port, until
+from tests.support.wsclient import (
     BINARY,
     CLOSE,
     Client,

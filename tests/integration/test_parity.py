@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.certificates import Certificate
 from tests.integration.cases import CASES, Run
-from tests.integration.listeners import KINDS, Listeners, Upstreams, esxiproxy, nginx
-from tests.programs import TICKET, dead_port
-from tests.wsclient import ScriptedUpstream
+from tests.support.certificates import Certificate
+from tests.support.listeners import KINDS, Listeners, Upstreams, esxiproxy, nginx
+from tests.support.programs import TICKET, dead_port
+from tests.support.wsclient import ScriptedUpstream
 
 
 @dataclass(frozen=True)

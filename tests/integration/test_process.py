@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.certificates import Authority, Certificate
-from tests.programs import TICKET, Proxy, accepts, free_port, until
-from tests.wsclient import CLOSE, TEXT, Client, Peer, ScriptedUpstream
+from tests.support.certificates import Authority, Certificate
+from tests.support.programs import TICKET, Proxy, accepts, free_port, until
+from tests.support.wsclient import CLOSE, TEXT, Client, Peer, ScriptedUpstream
 
 TWISTD = Path(sys.executable).parent / "twistd"
 TARGET = f"/ticket/{TICKET}"

@@ -7,9 +7,9 @@ import socket
 
 import pytest
 
-from tests.certificates import Certificate
-from tests.programs import Proxy, until
-from tests.wsclient import BINARY, Client, ScriptedUpstream, echo
+from tests.support.certificates import Certificate
+from tests.support.programs import Proxy, until
+from tests.support.wsclient import BINARY, Client, ScriptedUpstream, echo
 
 TEXT = """
 [proxy]

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.certificates import Authority, Certificate
 from tests.integration.test_process import Daemon, clean, runs
-from tests.programs import TICKET, Proxy, accepts, free_port, free_ports, until
-from tests.wsclient import TEXT, Client, ScriptedUpstream
+from tests.support.certificates import Authority, Certificate
+from tests.support.programs import TICKET, Proxy, accepts, free_port, free_ports, until
+from tests.support.wsclient import TEXT, Client, ScriptedUpstream
 
 TARGET = f"/ticket/{TICKET}"
 BIN = Path(sys.executable).parent

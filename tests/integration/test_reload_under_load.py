@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.soak.proxied import Stage, staged
+from bench.soak.tally import Fault
 from bench.usage import tree
-from tests.load.proxied import Stage, staged
-from tests.load.tally import Fault
 
 LONG = os.environ.get("ESXIPROXY_LONG") == "1"
 RELOADS = 20 if LONG else 6

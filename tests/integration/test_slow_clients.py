@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs import TICKET, Nginx, Program, Proxy, free_port, need
-from tests.wsclient import BINARY, Client, ScriptedUpstream
+from tests.support.programs import TICKET, Nginx, Program, Proxy, free_port, need
+from tests.support.wsclient import BINARY, Client, ScriptedUpstream
 
 CONNECTIONS = 500
 SECONDS = 8

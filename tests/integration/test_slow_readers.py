@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.certificates import Certificate
-from tests.programs import TICKET, Proxy, until
-from tests.wsclient import (
+from tests.support.certificates import Certificate
+from tests.support.programs import TICKET, Proxy, until
+from tests.support.wsclient import (
     BINARY,
     Client,
     Connection,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.load.proxied import staged
-from tests.load.soak import Plan, fill, growth, samples
+from bench.soak.proxied import staged
+from bench.soak.soak import Plan, fill, growth, samples
 
 LONG = os.environ.get("ESXIPROXY_LONG") == "1"
 PLAN = Plan(seconds=600.0 if LONG else 60.0, consoles=1000 if LONG else 200, visits=20.0, lifetime=30.0)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.certificates import Authority, Certificate
-from tests.programs import ROOT, environment
+from tests.support.certificates import Authority, Certificate
+from tests.support.programs import ROOT, environment
 
 DEADLINE = 180
 """Seconds for one scan, which takes about ten."""

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.crowd import LINE, EchoUpstream, echoes, let_go, opened
-from tests.programs import TICKET, Proxy, need, until
-from tests.wsclient import Client, handshake_fields
+from tests.support.crowd import LINE, EchoUpstream, echoes, let_go, opened
+from tests.support.programs import TICKET, Proxy, need, until
+from tests.support.wsclient import Client, handshake_fields
 
 TEXT = """
 [proxy]

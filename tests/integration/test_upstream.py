@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.certificates import Authority, Certificate, self_signed
-from tests.programs import Proxy, free_port, until
-from tests.wsclient import BINARY, Client, Connection, ScriptedUpstream, echo, silent
+from tests.support.certificates import Authority, Certificate, self_signed
+from tests.support.programs import Proxy, free_port, until
+from tests.support.wsclient import BINARY, Client, Connection, ScriptedUpstream, echo, silent
 
 SECRET = "5e1f-secret-ticket"
 TARGET = f"/ticket/{SECRET}"

@@ -20,8 +20,10 @@ from pathlib import Path
 
 import pytest
 
-from tests import programs
-from tests.integration.crowd import (
+from tests.integration.test_manhole import Operator
+from tests.integration.test_process import ROOT_ONLY, AnyClient, Daemon, UnixStream, privileged_port
+from tests.support import programs
+from tests.support.crowd import (
     TARGET,
     Crew,
     EchoUpstream,
@@ -32,10 +34,8 @@ from tests.integration.crowd import (
     let_go,
     opened,
 )
-from tests.integration.test_manhole import Operator
-from tests.integration.test_process import ROOT_ONLY, AnyClient, Daemon, UnixStream, privileged_port
-from tests.programs import ROOT, TICKET, free_port, until
-from tests.wsclient import Client
+from tests.support.programs import ROOT, TICKET, free_port, until
+from tests.support.wsclient import Client
 
 TEXT = """
 [proxy]

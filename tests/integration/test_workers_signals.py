@@ -14,9 +14,9 @@ from twisted.application.service import Service
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 
-from tests.integration.crowd import Crew, EchoUpstream, children, echoes, let_go, opened
-from tests.probe import Offering
-from tests.programs import accepts, until
+from tests.support.crowd import Crew, EchoUpstream, children, echoes, let_go, opened
+from tests.support.probe import Offering
+from tests.support.programs import accepts, until
 
 TEXT = """
 [proxy]

@@ -107,12 +107,12 @@ class HttpConnector(MemoryConnector):
 class HttpScene(Scene):
     """A scene with wires to the client (``client``), the last upstream (``host``) and all (``hosts``)."""
 
-    def __init__(self, upstream=UPSTREAM, edge=None, **limits):
+    def __init__(self, upstream=UPSTREAM, policy=None, **limits):
         self.hosts = []
         super().__init__(upstream, **limits)
         self.connector.__class__ = HttpConnector
         self.connector.slow, self.connector.waiting = False, []
-        self.factory.edge = edge or ListenerPolicy(http=Http.FORWARD)
+        self.factory.policy = policy or ListenerPolicy(http=Http.FORWARD)
 
     def pump(self):
         for _ in range(1000000):

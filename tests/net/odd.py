@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import SSL
 
-from tests.certificates import Authority, Certificate, colons
+from tests.support.certificates import Authority, Certificate, colons
 
 ECDSA_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")
 

@@ -1,4 +1,4 @@
-"""Test certificates beside tests/certificates.py: an intermediate authority, and a leaf with SHA-1."""
+"""Test certificates that `certificates.py` does not make: an intermediate authority and a SHA-1 leaf."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.certificates import Authority, Certificate, _key_usage
+from tests.support.certificates import Authority, Certificate, _key_usage
 
 
 def issue(

@@ -25,11 +25,11 @@ UPSTREAM = Upstream("esxi1", "192.0.2.10", 443, secure=True)
 class Door:
     """An admission with the sessions of one test."""
 
-    def __init__(self, room=lambda dials: True, memory=None, clock=None, processes=1, **quotas):
+    def __init__(self, room=lambda dials: True, memory=None, clock=None, processes=1, **connection_limits):
         self.clock = clock or Clock()
         self.state = MemoryState(self.clock, memory)
         self.admission = Admission(self.state, self.clock, room, processes)
-        self.quotas = ConnectionLimits(**quotas)
+        self.connection_limits = ConnectionLimits(**connection_limits)
         self.sessions = {}
 
     def session(self, name, host="198.51.100.7", principal="alice", kind=Kind.CONSOLE, listener="secure"):
@@ -39,15 +39,19 @@ class Door:
         return session
 
     def arrive(self, name, **kwargs):
-        return self._do(self.admission.take_arrival_slots(self.session(name, **kwargs), self.quotas))
+        return self._do(
+            self.admission.take_arrival_slots(self.session(name, **kwargs), self.connection_limits)
+        )
 
     def decide(self, name, console=None, **kwargs):
         return self._do(
-            self.admission.take_decision_slots(self.session(name, **kwargs), console, self.quotas)
+            self.admission.take_decision_slots(self.session(name, **kwargs), console, self.connection_limits)
         )
 
     def dial(self, name=None):
-        return self._do(self.admission.take_connection_slot(self.sessions.get(name), UPSTREAM, self.quotas))
+        return self._do(
+            self.admission.take_connection_slot(self.sessions.get(name), UPSTREAM, self.connection_limits)
+        )
 
     def end(self, name):
         self.admission.closed(self.sessions[name].record())
@@ -172,33 +176,33 @@ def _failing(error):
 
 def test_connections_in_the_opening_handshake_are_limited():
     door = Door(max_handshakes=2)
-    first = door.admission.take_handshake_slot("secure", door.quotas)
-    door.admission.take_handshake_slot("secure", door.quotas)
+    first = door.admission.take_handshake_slot("secure", door.connection_limits)
+    door.admission.take_handshake_slot("secure", door.connection_limits)
     with pytest.raises(LimitReached, match="max_handshakes: all 2 are in use"):
-        door.admission.take_handshake_slot("secure", door.quotas)
+        door.admission.take_handshake_slot("secure", door.connection_limits)
     assert door.admission.refusals == {"max_handshakes": 1}
     first.release(), first.release()
     assert door.admission.handshakes == 1
-    door.admission.take_handshake_slot("secure", door.quotas)
+    door.admission.take_handshake_slot("secure", door.connection_limits)
 
 
 @pytest.mark.parametrize(("most", "part"), [(9, 2), (8, 2), (4, 1), (1, 1)])
 def test_each_of_several_processes_has_its_part_of_them_and_one_at_least(most, part):
     door = Door(processes=4, max_handshakes=most)
     for _ in range(part):
-        door.admission.take_handshake_slot("secure", door.quotas)
+        door.admission.take_handshake_slot("secure", door.connection_limits)
     with pytest.raises(LimitReached, match=f"max_handshakes: all {most} are in use"):
-        door.admission.take_handshake_slot("secure", door.quotas)
+        door.admission.take_handshake_slot("secure", door.connection_limits)
 
 
 def test_each_listener_has_its_own_count_of_handshakes():
     """Silent connections at a public listener must not block an internal listener."""
     door, inner = Door(max_handshakes=20), ConnectionLimits(max_handshakes=2)
-    slots = [door.admission.take_handshake_slot("public", door.quotas) for _ in range(20)]
+    slots = [door.admission.take_handshake_slot("public", door.connection_limits) for _ in range(20)]
     door.admission.take_handshake_slot("inner", inner), door.admission.take_handshake_slot("inner", inner)
-    for name, quotas in ("public", door.quotas), ("inner", inner):
+    for name, connection_limits in ("public", door.connection_limits), ("inner", inner):
         with pytest.raises(LimitReached):
-            door.admission.take_handshake_slot(name, quotas)
+            door.admission.take_handshake_slot(name, connection_limits)
     assert door.admission.handshakes == 22
     for slot in slots:
         slot.release()
@@ -217,9 +221,12 @@ def test_a_lenient_listener_pays_no_debt_at_a_strict_one(processes):
     for number in range(6):
         door = strict[number % processes]
         refused.append(door.arrive(f"{number}").refused is not None)
-        strict_quotas, door.quotas = door.quotas, ConnectionLimits(session_rate=1000.0, session_burst=2000)
+        strict_limits, door.connection_limits = (
+            door.connection_limits,
+            ConnectionLimits(session_rate=1000.0, session_burst=2000),
+        )
         assert door.arrive(f"lenient {number}", listener="lenient").refused is None
-        door.quotas = strict_quotas
+        door.connection_limits = strict_limits
     assert refused == [False] * 2 + [True] * 4
 
 
@@ -379,7 +386,7 @@ def test_a_console_without_a_queue_is_not_refused_for_http_that_waits():
     slots = [door.dial().outcome, door.dial().outcome]
     assert http(door, "a").waits
     door.state.give(f"{door.state.instance_id} connection 1")
-    door.quotas = ConnectionLimits(max_connections=2)
+    door.connection_limits = ConnectionLimits(max_connections=2)
     assert door.dial().refused is None and slots
 
 
@@ -437,7 +444,7 @@ def test_one_without_patience_does_not_overtake_either():
     door = Door(max_sessions=1, queue_timeout=5.0)
     door.arrive("a"), door.arrive("b")
     door.state.give("a")
-    door.quotas = ConnectionLimits(max_sessions=1)
+    door.connection_limits = ConnectionLimits(max_sessions=1)
     assert door.arrive("c").refused
 
 
@@ -540,7 +547,7 @@ def test_what_is_given_back_during_a_try_is_tried_again():
     state.answers.pop().callback(None)
     assert first.outcome is None
     step = door.arrive("b")
-    (claim,) = door.quotas.on_arrival(door.sessions["b"].request)
+    (claim,) = door.connection_limits.on_arrival(door.sessions["b"].request)
     state.answers.pop().callback(claim)
     door.advance(0.3)  # its turn: the attempt begins
     door.end("a")

@@ -38,13 +38,13 @@ def test_an_unreadable_head_is_recorded(octets):
 
 
 def test_a_refused_opening_handshake_is_a_consoles_record():
-    scene = HttpScene(edge=ListenerPolicy(paths=(b"/ticket/",)))
+    scene = HttpScene(policy=ListenerPolicy(paths=(b"/ticket/",)))
     scene.ask(opening(b"/sdk"))
     assert (scene.record.kind, scene.record.status) == (Kind.CONSOLE, 404)
 
 
 def test_a_path_that_is_let_through_is_served():
-    scene = HttpScene(edge=ListenerPolicy(http=Http.FORWARD, paths=(b"/ticket/", b"/ui/")))
+    scene = HttpScene(policy=ListenerPolicy(http=Http.FORWARD, paths=(b"/ticket/", b"/ui/")))
     scene.ask(get(b"/ui/x"))
     assert read(scene.answer(OK)).body == b"ok"
     scene.ask(opening(b"/ticket/abc"))
@@ -73,7 +73,7 @@ def test_bytes_behind_an_opening_handshake_wait_for_the_101():
     [(Http.REFUSE, b"GET"), (Http.FORWARD, b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")],
 )
 def test_a_refused_method_is_answered_with_the_allowed_ones(http, methods):
-    scene = HttpScene(edge=ListenerPolicy(http=http))
+    scene = HttpScene(policy=ListenerPolicy(http=http))
     scene.ask(get(method=b"TRACE"))
     found = read(scene.client.received)
     assert (found.status, found.values(b"Allow")) == (405, [methods])
@@ -271,7 +271,7 @@ def test_an_opening_without_its_upgrade_fields_is_a_426(http, changes, what):
     for change in changes:
         assert change[0] in octets
         octets = octets.replace(*change)
-    scene = HttpScene(edge=ListenerPolicy(http=http))
+    scene = HttpScene(policy=ListenerPolicy(http=http))
     assert scene.ask(octets) is None and scene.connector.dials == 0
     found = read(scene.client.received)
     assert (found.status, found.values(b"Upgrade")) == (426, [b"websocket"])
@@ -295,8 +295,8 @@ def test_a_request_to_upgrade_to_another_protocol_is_plain_http(field):
 HEALTH = ListenerPolicy(health=b"/readyz", paths=(b"/ticket/",))
 
 
-def probed(octets, edge=HEALTH, draining=False):
-    scene = HttpScene(RouteNotFound("the router is not asked"), edge)
+def probed(octets, policy=HEALTH, draining=False):
+    scene = HttpScene(RouteNotFound("the router is not asked"), policy)
     scene.authenticator.answer = Deferred()
     scene.sessions.draining = draining
     scene.client.send(octets)
@@ -330,7 +330,7 @@ def test_a_health_check_reports_whether_new_consoles_are_accepted(http, octets):
 
 
 def test_a_health_check_says_when_no_descriptor_is_left():
-    scene = HttpScene(edge=HEALTH)
+    scene = HttpScene(policy=HEALTH)
     scene.admission._has_descriptors = lambda dials: False
     scene.ask(get(b"/readyz"))
     found = read(scene.client.received)
@@ -343,7 +343,7 @@ def test_a_health_check_by_head_has_no_body():
 
 
 def test_a_health_check_may_follow_another_request():
-    scene = HttpScene(edge=ListenerPolicy(Http.FORWARD, health=b"/readyz"))
+    scene = HttpScene(policy=ListenerPolicy(Http.FORWARD, health=b"/readyz"))
     scene.ask(get(b"/ui/"))
     scene.answer(OK)
     scene.clear()
@@ -353,7 +353,7 @@ def test_a_health_check_may_follow_another_request():
 
 
 def test_a_worker_that_retires_is_ready_since_its_successor_is():
-    scene = HttpScene(edge=HEALTH)
+    scene = HttpScene(policy=HEALTH)
     scene.sessions.close_idle()
     scene.ask(get(b"/readyz"))
     found = read(scene.client.received)
@@ -362,7 +362,7 @@ def test_a_worker_that_retires_is_ready_since_its_successor_is():
 
 @pytest.mark.parametrize("path", [b"/", b"/readyz/", b"/readyzz", b"/Readyz", b"/%72eadyz", b"//readyz"])
 def test_another_path_is_no_health_check(path):
-    scene = HttpScene(edge=HEALTH)
+    scene = HttpScene(policy=HEALTH)
     scene.ask(get(path))
     assert read(scene.client.received).status == 404 and len(scene.records) == 1
 
@@ -373,7 +373,7 @@ def test_without_the_key_there_is_no_health_check():
 
 
 def test_a_health_check_is_no_post():
-    scene = HttpScene(edge=HEALTH)
+    scene = HttpScene(policy=HEALTH)
     scene.ask(get(b"/readyz", b"Content-Length: 0", method=b"POST"))
     found = read(scene.client.received)
     assert (found.status, found.values(b"Allow")) == (405, [b"GET, HEAD, OPTIONS"])

@@ -33,7 +33,7 @@ def ws(*fields, drop=(), replace=(), line=None):
 
 CL, TE = b"Content-Length: ", b"Transfer-Encoding: "
 
-# name: (edge, what is sent, the status of the answer)
+# name: (policy, what is sent, the status of the answer)
 HOSTILE = {
     # two framings
     "CL.TE": (FORWARD, post(CL + b"6", TE + b"chunked", body=b"0\r\n\r\nG"), 400),
@@ -169,9 +169,9 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("chunk", [None, 3])
-@pytest.mark.parametrize(("edge", "octets", "status"), HOSTILE.values(), ids=HOSTILE.keys())
-def test_a_hostile_request_is_refused_and_nothing_goes_upstream(edge, octets, status, chunk):
-    scene = HttpScene(edge=edge)
+@pytest.mark.parametrize(("policy", "octets", "status"), HOSTILE.values(), ids=HOSTILE.keys())
+def test_a_hostile_request_is_refused_and_nothing_goes_upstream(policy, octets, status, chunk):
+    scene = HttpScene(policy=policy)
     scene.ask(octets, chunk)
     assert scene.connector.dials == 0 and scene.host is None
     found = read(scene.client.received)
@@ -192,9 +192,9 @@ KEPT = {name: case for name, case in HOSTILE.items() if case[0].http is Http.FOR
 
 
 @pytest.mark.parametrize("pipelined", [False, True])
-@pytest.mark.parametrize(("edge", "octets", "status"), KEPT.values(), ids=KEPT.keys())
-def test_a_hostile_request_after_a_good_one_is_refused(edge, octets, status, pipelined):
-    scene = HttpScene(edge=edge)
+@pytest.mark.parametrize(("policy", "octets", "status"), KEPT.values(), ids=KEPT.keys())
+def test_a_hostile_request_after_a_good_one_is_refused(policy, octets, status, pipelined):
+    scene = HttpScene(policy=policy)
     scene.ask(get(b"/ui/") + octets * pipelined)
     scene.host.received = b""
     found = read(scene.answer(OK) + b"")

@@ -16,8 +16,8 @@ from tests.net.scene import opening
 TRUSTING = ListenerPolicy(http=Http.FORWARD, trust=TrustedProxies((ip_network("198.51.100.0/24"),)))
 
 
-def sent(*fields, edge=None, upstream=None, **kwargs):
-    scene = HttpScene(edge=edge) if upstream is None else HttpScene(upstream, edge)
+def sent(*fields, policy=None, upstream=None, **kwargs):
+    scene = HttpScene(policy=policy) if upstream is None else HttpScene(upstream, policy)
     return read(scene.ask(get(b"/", *fields, **kwargs)))
 
 
@@ -94,7 +94,7 @@ def test_forwarded_fields_are_written_and_those_of_untrusted_clients_dropped():
 
 
 def test_a_trusted_proxy_is_believed():
-    scene = HttpScene(edge=TRUSTING)
+    scene = HttpScene(policy=TRUSTING)
     fields = (
         b"X-Forwarded-For: 9.9.9.9, 1.2.3.4",
         b"X-Forwarded-Proto: https",
@@ -112,7 +112,7 @@ def test_a_trusted_proxy_is_believed():
 
 
 def test_a_console_behind_a_trusted_proxy_has_its_real_client():
-    scene = HttpScene(edge=TRUSTING)
+    scene = HttpScene(policy=TRUSTING)
     scene.ask(opening(b"/", b"X-Forwarded-For: 1.2.3.4"))
     assert b"X-Forwarded-For: 1.2.3.4, 198.51.100.7\r\n" in scene.host.received
     scene.client.close()
@@ -254,7 +254,7 @@ def test_an_answer_of_ours_has_a_date(octets):
 
 
 def test_an_answer_to_a_health_check_has_a_date():
-    scene = HttpScene(edge=ListenerPolicy(health=b"/readyz"))
+    scene = HttpScene(policy=ListenerPolicy(health=b"/readyz"))
     scene.ask(get(b"/readyz"))
     (date,) = read(scene.client.received).values(b"Date")
     assert DATE.fullmatch(date)

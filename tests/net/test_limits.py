@@ -10,8 +10,8 @@ from tests.net.memory import Wire
 from tests.net.scene import Scene, opening
 
 
-def limited(scene, **quotas):
-    scene.factory.gateway.connection_limits = ConnectionLimits(**quotas)
+def limited(scene, **connection_limits):
+    scene.factory.gateway.connection_limits = ConnectionLimits(**connection_limits)
     return scene
 
 
@@ -183,7 +183,7 @@ def test_slow_bodies_leave_connections_to_consoles():
 def test_a_connection_of_one_client_is_not_used_for_another_one():
     """A proxy in front mixes its clients on one connection: each request counts for its own client."""
     trust = TrustedProxies((ip_network("198.51.100.7/32"),))
-    scene = limited(HttpScene(edge=ListenerPolicy(http=Http.FORWARD, trust=trust)), max_connections=8)
+    scene = limited(HttpScene(policy=ListenerPolicy(http=Http.FORWARD, trust=trust)), max_connections=8)
     for client, dials in (b"198.51.100.1", 1), (b"198.51.100.1", 1), (b"198.51.100.2", 2):
         scene.ask(get(b"/ui/", b"X-Forwarded-For: " + client))
         scene.answer(OK)

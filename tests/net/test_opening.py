@@ -146,12 +146,12 @@ OWN_ORIGINS = [
 ]
 
 
-@pytest.mark.parametrize(("edge", "origin", "forwarded"), OWN_ORIGINS)
+@pytest.mark.parametrize(("policy", "origin", "forwarded"), OWN_ORIGINS)
 @pytest.mark.parametrize("page", [False, True])
-def test_our_own_origin_becomes_the_upstreams_however_its_port_is_written(page, edge, origin, forwarded):
+def test_our_own_origin_becomes_the_upstreams_however_its_port_is_written(page, policy, origin, forwarded):
     names = (b"X-Forwarded-Host: ", b"X-Forwarded-Proto: ")
     told = [name + value for name, value in zip(names, forwarded, strict=False)]
-    assert _origin_sent(page, b"Origin: " + origin, *told, edge=edge) == [b"http://192.0.2.10"]
+    assert _origin_sent(page, b"Origin: " + origin, *told, policy=policy) == [b"http://192.0.2.10"]
 
 
 def test_an_untrusted_client_does_not_choose_the_own_origin():
@@ -165,8 +165,8 @@ def test_no_origin_is_made_up(page):
     assert _origin_sent(page) == []
 
 
-def _origin_sent(page, *fields, edge=None):
-    scene = HttpScene(edge=edge)
+def _origin_sent(page, *fields, policy=None):
+    scene = HttpScene(policy=policy)
     if page:
         return read(scene.ask(get(b"/", *fields))).values(b"Origin")
     return values(asked(scene, b"/", *fields)[1], b"Origin")
@@ -444,7 +444,7 @@ def test_cookies_of_a_101_and_of_a_refusal_are_those_of_plain_http():
 
 
 def test_cookies_of_a_secure_client_stay_secure():
-    scene = HttpScene(edge=BEHIND_TLS)
+    scene = HttpScene(policy=BEHIND_TLS)
     asked(scene, b"/", b"X-Forwarded-Proto: https")
     scene.accept(b"binary", COOKIE)
     scene.pump()

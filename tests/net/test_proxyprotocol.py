@@ -21,14 +21,14 @@ from tests.net.scene import UPSTREAM, frame, opening, up
 HEADER = b"PROXY TCP4 192.0.2.99 203.0.113.1 5555 443\r\n"
 
 
-def behind(trust=None, quotas=None, upstream=UPSTREAM, **limits):
+def behind(trust=None, connection_limits=None, upstream=UPSTREAM, **limits):
     scene = HttpScene(upstream, **limits)
     factory = ProxyProtocolFactory(
         scene.factory,
         scene.clock,
         scene.factory.limits.head_timeout,
         trust,
-        partial(scene.admission.take_handshake_slot, "test", quotas or ConnectionLimits()),
+        partial(scene.admission.take_handshake_slot, "test", connection_limits or ConnectionLimits()),
     )
     scene.client = Wire(factory.buildProtocol(None))
     scene.clock.calls[:1] = []  # the deadline of the scene's own connection
@@ -70,8 +70,8 @@ def test_the_client_of_a_socket_on_all_addresses_is_an_ipv4_client(monkeypatch):
     )
     monkeypatch.setattr(MemoryTransport, "getHost", lambda _: IPv6Address("TCP", "::ffff:127.0.0.1", 80))
     upstream = Upstream("u", "192.0.2.10", 80, secure=False, send_proxy_protocol=ProxyVersion.V2)
-    edge = ListenerPolicy(http=Http.FORWARD, trust=TrustedProxies((ip_network("198.51.100.0/24"),)))
-    scene = HttpScene(upstream, edge)
+    policy = ListenerPolicy(http=Http.FORWARD, trust=TrustedProxies((ip_network("198.51.100.0/24"),)))
+    scene = HttpScene(upstream, policy)
     assert read(scene.ask(get())).values(b"X-Forwarded-For") == [b"198.51.100.7"]
     assert scene.connector.headers == [
         encode_proxy_header(ProxyVersion.V2, PeerAddress("198.51.100.7", 40000), PeerAddress("127.0.0.1", 80))
@@ -95,11 +95,11 @@ def test_a_header_with_a_client_certificate_is_read(chunk):
 
 
 def test_a_connection_without_its_header_counts_as_a_handshake():
-    scene = behind(quotas=ConnectionLimits(max_handshakes=2))
+    scene = behind(connection_limits=ConnectionLimits(max_handshakes=2))
     assert scene.admission.handshakes == 2, "the one that the scene came with, and this one"
     scene.ask(HEADER + get())
     assert scene.admission.handshakes == 1
-    crowded = behind(quotas=ConnectionLimits(max_handshakes=1))
+    crowded = behind(connection_limits=ConnectionLimits(max_handshakes=1))
     crowded.pump()
     assert crowded.client.ended == "aborted" and crowded.admission.refusals == {"max_handshakes": 1}
 
@@ -179,8 +179,8 @@ def test_an_upstream_gets_the_clients_address(version):
 
 def test_a_connection_that_was_announced_for_one_client_is_not_used_for_another():
     upstream = Upstream("u", "192.0.2.10", 80, secure=False, send_proxy_protocol=ProxyVersion.V2)
-    edge = ListenerPolicy(http=Http.FORWARD, trust=TrustedProxies((ip_network("198.51.100.0/24"),)))
-    scene = HttpScene(upstream, edge)
+    policy = ListenerPolicy(http=Http.FORWARD, trust=TrustedProxies((ip_network("198.51.100.0/24"),)))
+    scene = HttpScene(upstream, policy)
     for client, dials in ((b"1.2.3.4", 1), (b"1.2.3.4", 1), (b"1.2.3.5", 2)):
         scene.ask(get(b"/", b"X-Forwarded-For: " + client))
         scene.answer(OK)

@@ -10,7 +10,7 @@ from twisted.internet.protocol import Protocol
 from esxiproxy.net.sockets.tcp_info import TCPInfo, tcp_info
 from tests.net.memory import Wire
 from tests.net.scene import Scene, up
-from tests.programs import until
+from tests.support.programs import until
 
 RESTS = TCPInfo(
     acknowledged=1000,

@@ -25,8 +25,8 @@ from esxiproxy.core.errors import SessionError, UpstreamInvalid, UpstreamLost, U
 from esxiproxy.core.routing import TLSProfile, Upstream, Verify
 from esxiproxy.core.thumbprint import Pin
 from esxiproxy.net.tls.client import Contexts, UpstreamTLS, check, thumbprints, verify_certificate
-from tests.certificates import DAY, Authority, Certificate, self_signed
 from tests.net.pki import issue, sha1_signed
+from tests.support.certificates import DAY, Authority, Certificate, self_signed
 
 REQUEST = b"GET /ticket/secret HTTP/1.1\r\n\r\n"
 ESXI = Upstream("esxi1", "esxi1.test", 443, True, Verify.CA)
@@ -259,7 +259,7 @@ class TestChain:
 
     def test_expired_authority(self, tmp_path: Path) -> None:
         """A fault in an authority fails the handshake, and the message has the leaf's thumbprint."""
-        from tests import certificates
+        from tests.support import certificates
 
         authority = Authority(tmp_path)
         authority.own = certificates._issue(

@@ -13,7 +13,6 @@ from esxiproxy.nginx import vocabulary
 from esxiproxy.nginx.source import Directive, SourceError
 from esxiproxy.nginx.translation import Translation, translate
 from esxiproxy.nginx.vocabulary import restriction
-from tests.certificates import Authority
 from tests.nginx.cases import (
     CASES,
     CERTIFICATE,
@@ -26,6 +25,7 @@ from tests.nginx.cases import (
     location,
     server,
 )
+from tests.support.certificates import Authority
 
 
 @pytest.fixture(scope="session")

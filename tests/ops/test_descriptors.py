@@ -14,7 +14,7 @@ import pytest
 from esxiproxy.core.startup import StartupError
 from esxiproxy.ops.process import descriptors
 from esxiproxy.ops.process.descriptors import Descriptors, explain, used_descriptors
-from tests.programs import environment
+from tests.support.programs import environment
 
 _TWISTD = "import sys; from twisted.scripts.twistd import run; sys.exit(run())"
 

@@ -17,7 +17,7 @@ from esxiproxy.ops.logs.file_sink import FileSink, RotatedFileSink, StdoutSink
 from esxiproxy.ops.logs.sink import MAX_QUEUED, READER_STALLED, Losses
 from esxiproxy.ops.logs.threaded_sink import CLOSE_TIMEOUT
 from esxiproxy.ops.logs.twistd_log import TextLog
-from tests.programs import until
+from tests.support.programs import until
 
 SECONDS = 30
 """The timeout of each wait, which no passing test reaches."""

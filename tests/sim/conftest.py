@@ -11,7 +11,7 @@ import pytest
 # So that the tests' own modules are found however pytest was started.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.sim.program import Host, start, stop
+from tests.support.sim_program import Host, start, stop
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from esxiproxy.sim.faults import SimFault
-from tests.sim.client import ACCEPT, BINARY, CLOSE, Client
-from tests.sim.program import Host
+from tests.support.rfb_client import ACCEPT, BINARY, CLOSE, Client
+from tests.support.sim_program import Host
 
 HostWith = Callable[..., Host]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.sim.client import BINARY, CLOSE, PING, PONG, TEXT, Client
-from tests.sim.program import Host, start, stop
+from tests.support.rfb_client import BINARY, CLOSE, PING, PONG, TEXT, Client
+from tests.support.sim_program import Host, start, stop
 
 HostWith = Callable[..., Host]
 

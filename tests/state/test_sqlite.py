@@ -25,8 +25,8 @@ from esxiproxy.state.lease import LEASE, RENEWALS_PER_LEASE
 from esxiproxy.state.sqlite import CALL_TIMEOUT, SqliteState
 from esxiproxy.state.sqlite_store import SqliteStore
 from esxiproxy.state.times import Times
-from tests.programs import environment
 from tests.state.world import Held, SqliteWorld, result
+from tests.support.programs import environment
 
 ONE = SlotClaim("max_connections", "upstream 192.0.2.10", 1)
 

@@ -28,7 +28,7 @@ def limits_of(given: SectionValues) -> Mapping[str, Any]:
     return MappingProxyType({**profile, **own})
 
 
-def quotas_of(given: SectionValues) -> Mapping[str, Any]:
+def connection_limits_of(given: SectionValues) -> Mapping[str, Any]:
     """Return the connection limits of a section, by field name."""
     return MappingProxyType({key: value for key, value in given.values.items() if key in QUOTAS})
 
@@ -54,7 +54,7 @@ def proxy_of(given: SectionValues, folder: Path) -> Mapping[str, Any]:
     """Return the fields of :class:`Config` that [proxy] sets, by name."""
     return {
         "limits": SessionLimits().overridden_by(limits_of(given)),
-        "quotas": ConnectionLimits().overridden_by(quotas_of(given)),
+        "connection_limits": ConnectionLimits().overridden_by(connection_limits_of(given)),
         "services": given["services"] or (),
         "manhole": manhole_of(given, folder),
         "access_log": access_log_of(given),
@@ -65,7 +65,7 @@ def proxy_of(given: SectionValues, folder: Path) -> Mapping[str, Any]:
     }
 
 
-def listener_of(given: SectionValues, limits: SessionLimits, quotas: ConnectionLimits) -> Listener:
+def listener_of(given: SectionValues, limits: SessionLimits, connection_limits: ConnectionLimits) -> Listener:
     """Return the listener of a section, with the limits of [proxy] where the section has none."""
     address, certificate, private_key = given["listen"], given["certificate"], given["private_key"]
     tls = None
@@ -81,7 +81,7 @@ def listener_of(given: SectionValues, limits: SessionLimits, quotas: ConnectionL
         authenticator=given["authenticator"],
         http=given["http"],
         limits=limits.overridden_by(limits_of(given)),
-        quotas=quotas.overridden_by(quotas_of(given)),
+        connection_limits=connection_limits.overridden_by(connection_limits_of(given)),
         paths=given["paths"] or (),
         trusted_proxies=given["trusted_proxies"] or TrustedProxies(),
         proxy_protocol=given["proxy_protocol"],
@@ -105,6 +105,6 @@ def upstream_of(given: SectionValues) -> Upstream:
         subprotocol=given["subprotocol"],
         send_proxy_protocol=given["send_proxy_protocol"],
         overrides=limits_of(given),
-        quotas=quotas_of(given),
+        connection_limits=connection_limits_of(given),
         tls_profile=given["tls_profile"],
     )

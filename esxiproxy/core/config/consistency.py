@@ -61,12 +61,12 @@ def listener_warnings(listener: SectionValues) -> Iterator[Conflict]:
         )
 
 
-def connection_warnings(section: SectionValues, quotas: ConnectionLimits) -> Iterator[Conflict]:
+def connection_warnings(section: SectionValues, connection_limits: ConnectionLimits) -> Iterator[Conflict]:
     """Yield a warning when plain HTTP may take every connection to an upstream host.
 
-    ``quotas`` are those of the section with the values of [proxy] where it has none itself.
+    ``connection_limits`` are those of the section with the values of [proxy] where it has none itself.
     """
-    connections, part = quotas.max_connections, quotas.http_part
+    connections, part = connection_limits.max_connections, connection_limits.http_part
     if connections is None or part is None or part < connections:
         return
     for key in ("max_http_connections", "max_connections"):

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from esxiproxy.core.config import ini
-from esxiproxy.core.config.builders import listener_of, proxy_of, quotas_of, upstream_of
+from esxiproxy.core.config.builders import connection_limits_of, listener_of, proxy_of, upstream_of
 from esxiproxy.core.config.consistency import (
     Conflict,
     address_conflicts,
@@ -117,14 +117,19 @@ class _Check:
         if proxy is not None:
             self._report_all(proxy, proxy_conflicts(proxy))
             whole = proxy_of(proxy, self._folder)
-        limits, quotas = whole.get("limits", SessionLimits()), whole.get("quotas", ConnectionLimits())
+        limits, connection_limits = (
+            whole.get("limits", SessionLimits()),
+            whole.get("connection_limits", ConnectionLimits()),
+        )
         if any(found["http"] is Http.FORWARD for found in listeners):
             for found in given:
-                own = quotas.overridden_by(quotas_of(found))
+                own = connection_limits.overridden_by(connection_limits_of(found))
                 self._report_all(found, connection_warnings(found, own), Severity.WARNING)
         return Config(
             source=Path(self._file),
-            listeners=tuple(listener_of(found, limits, quotas) for found in listeners if found["listen"]),
+            listeners=tuple(
+                listener_of(found, limits, connection_limits) for found in listeners if found["listen"]
+            ),
             upstreams=MappingProxyType(
                 {found.name: upstream_of(found) for found in upstreams if found["url"]}
             ),

@@ -58,8 +58,8 @@ class Listener:
 
     ``endpoint`` is a Twisted server endpoint description of the transport without TLS.  ``address`` is the
     value in the file.  ``router`` and ``authenticator`` are names of plugins.  ``upstream`` is the upstream
-    of the router ``static``.  ``edge`` combines ``http``, ``paths``, ``trusted_proxies``, ``proxy_protocol``
-    and ``health``.
+    of the router ``static``.  ``policy`` combines ``http``, ``paths``, ``trusted_proxies``,
+    ``proxy_protocol`` and ``health``.
     """
 
     name: str
@@ -71,14 +71,14 @@ class Listener:
     authenticator: str = "anonymous"
     http: Http = Http.REFUSE
     limits: SessionLimits = field(default_factory=SessionLimits)
-    quotas: ConnectionLimits = field(default_factory=ConnectionLimits)
+    connection_limits: ConnectionLimits = field(default_factory=ConnectionLimits)
     paths: tuple[bytes, ...] = ()
     trusted_proxies: TrustedProxies = field(default_factory=TrustedProxies)
     proxy_protocol: bool = False
     health: bytes | None = None
 
     @property
-    def edge(self) -> ListenerPolicy:
+    def policy(self) -> ListenerPolicy:
         """The policy of the listener."""
         return ListenerPolicy(self.http, self.paths, self.trusted_proxies, self.proxy_protocol, self.health)
 
@@ -107,7 +107,7 @@ class Config:
     manhole: Manhole | None = None
     access_log: AccessLogConfig | None = None
     session_log: SessionLogFilter = SessionLogFilter.ALL
-    quotas: ConnectionLimits = field(default_factory=ConnectionLimits)
+    connection_limits: ConnectionLimits = field(default_factory=ConnectionLimits)
     workers: int = 1
     worker_shutdown_timeout: float | None = None
     state: Path | None = None

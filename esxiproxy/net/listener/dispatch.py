@@ -48,7 +48,7 @@ class Listener(typing.Protocol):
     sessions: Sessions
     limits: SessionLimits
     clock: IReactorTime
-    edge: ListenerPolicy
+    policy: ListenerPolicy
     frontends: FrontendFactory
     discarding: set[Any]
 
@@ -108,7 +108,7 @@ class Dispatch(Protocol):
             read = self._reader.feed(data)
         except SessionError as error:
             if isinstance(error, MethodRefused):
-                error.fields = ((b"Allow", self.factory.edge.methods),)
+                error.fields = ((b"Allow", self.factory.policy.methods),)
             self._refuse(error, self._request(NO_HEAD), Kind.HTTP)
         else:
             if read is not None:
@@ -130,16 +130,16 @@ class Dispatch(Protocol):
     def _serve(self, head: RequestHead, rest: bytes) -> None:
         request, kind = self._request(head), Kind.HTTP
         try:
-            if asks_for_health(head, self.factory.edge.health):
+            if asks_for_health(head, self.factory.policy.health):
                 self._answer_health_check(head)
                 return
             upgrade = upgrade_of(head)
             kind = Kind.HTTP if upgrade is None else Kind.CONSOLE
-            check_path(head.target, self.factory.edge.paths)
+            check_path(head.target, self.factory.policy.paths)
             check_loop(head)
             if upgrade is not None:
                 self._upgrade(request, upgrade, rest)
-            elif self.factory.edge.http is Http.FORWARD:
+            elif self.factory.policy.http is Http.FORWARD:
                 self._forward(request, rest)
             else:
                 raise UpgradeRequired("only WebSocket connections are served here")
@@ -155,7 +155,9 @@ class Dispatch(Protocol):
 
     def _request(self, head: RequestHead) -> Request:
         factory, secure = self.factory, bool(ISSLTransport.providedBy(self.transport))
-        origin = forwarded_client(head, PeerAddress.of(self.transport.getPeer()), secure, factory.edge.trust)
+        origin = forwarded_client(
+            head, PeerAddress.of(self.transport.getPeer()), secure, factory.policy.trust
+        )
         return Request(
             session_id(),
             factory.name,
@@ -214,7 +216,7 @@ class Dispatch(Protocol):
         session = self.factory.sessions.new(request, self.factory.limits, Kind.HTTP)
         session.answered(200)
         self.factory.sessions.closed(session)
-        self.transport.write(options_answer(request, self.factory.edge.methods))
+        self.transport.write(options_answer(request, self.factory.policy.methods))
         self._close()
 
     def _await_next_request(self, rest: bytes) -> None:

@@ -30,14 +30,14 @@ class ListenerFactory(Factory):
         sessions: Sessions,
         limits: SessionLimits,
         clock: IReactorTime,
-        edge: ListenerPolicy | None = None,
+        policy: ListenerPolicy | None = None,
     ) -> None:
         self.name = name
         self.gateway = gateway
         self.sessions = sessions
         self.limits = limits
         self.clock = clock
-        self.edge = edge or ListenerPolicy()
+        self.policy = policy or ListenerPolicy()
         self.frontends = FrontendFactory(clock)
         self.discarding: set[Any] = set()
         """Connections whose client sends more after the last response."""

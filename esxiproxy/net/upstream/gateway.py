@@ -51,7 +51,7 @@ class Gateway:
         return principal, route
 
     def _connection_limits_of(self, upstream: Upstream) -> ConnectionLimits:
-        return self.connection_limits.overridden_by(upstream.quotas)
+        return self.connection_limits.overridden_by(upstream.connection_limits)
 
     async def connect(
         self, session: Session, upstream: Upstream, make: Callable[[UpstreamTLS | None], P]

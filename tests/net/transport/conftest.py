@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.certificates import Authority
 from tests.net.transport.loop import Net
+from tests.support.certificates import Authority
 
 
 @pytest.fixture(scope="session")

@@ -16,8 +16,8 @@ from esxiproxy.net.transport.constants import STREAMS_PER_TURN
 from esxiproxy.net.transport.epoll_loop import EpollLoop
 from esxiproxy.net.transport.write_buffer import WriteBuffer
 from tests.net.transport.loop import Peer
-from tests.packages import NO_COMPILER
-from tests.wsclient import frame
+from tests.support.packages import NO_COMPILER
+from tests.support.wsclient import frame
 
 
 @pytest.fixture(params=["compiled", "python"])

@@ -9,8 +9,8 @@ import pytest
 from esxiproxy.core.websocket.frames import FrameWalker
 from esxiproxy.net.transport import fast_path
 from tests.net.transport.test_fast_path import Ends
-from tests.packages import NO_COMPILER
-from tests.wsclient import frame
+from tests.support.packages import NO_COMPILER
+from tests.support.wsclient import frame
 
 pytestmark = pytest.mark.skipif(fast_path.compiled() is None, reason=NO_COMPILER)
 

@@ -15,8 +15,8 @@ from esxiproxy.net.transport.tls_start import TLSFactory
 from esxiproxy.ops.logs.session_log import MAX_REFUSAL_LINES, SessionLog
 from esxiproxy.proxy import Proxy
 from esxiproxy.routers.static import StaticRouter
-from tests.certificates import Authority
 from tests.net.transport.loop import in_thread
+from tests.support.certificates import Authority
 
 
 class Records:

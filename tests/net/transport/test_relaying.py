@@ -18,8 +18,8 @@ from esxiproxy.net.transport.constants import HIGH_WATER
 from esxiproxy.net.transport.stream import Stream
 from tests.net.transport.loop import Net, Peer
 from tests.net.transport.test_fast_path import MASK, PING, message
-from tests.packages import NO_COMPILER
-from tests.wsclient import frame
+from tests.support.packages import NO_COMPILER
+from tests.support.wsclient import frame
 
 
 def frames_of(octets):

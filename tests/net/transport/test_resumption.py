@@ -13,9 +13,9 @@ from OpenSSL import crypto
 
 from esxiproxy.core.config.model import ListenerTLS
 from esxiproxy.net.tls.server import CurrentContext, listener_context
-from tests.certificates import DAY, Authority
 from tests.net.pki import issue
 from tests.net.transport.loop import Peer, in_thread
+from tests.support.certificates import DAY, Authority
 
 WAYS = {
     "1.3-ticket": (ssl.TLSVersion.TLSv1_3, 0),

@@ -20,9 +20,9 @@ from typing import Any, Self, TypeVar
 import pytest
 from PIL import Image
 
-from tests.kernel import Seen
+from tests.support.kernel import Seen
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 RUNNING: list[Program] = []
 """The programs that run now: a failing test shows the end of what each of them wrote."""
 STOPPED: list[Callable[[Program], None]] = []

@@ -13,7 +13,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from tests.wsclient import (
+from tests.support.wsclient import (
     BINARY,
     CLOSE,
     CONTINUATION,

@@ -9,13 +9,13 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.load.ending import Ending
-from tests.load.loop import Loop
-from tests.load.stream import Stream
-from tests.load.tally import Fault, Tally
-from tests.load.wire import HEAD, KEYSTROKES, NOTHING, UPDATES, Reader, Wrong, content, message
-from tests.programs import TICKET
-from tests.wsclient import (
+from bench.soak.ending import Ending
+from bench.soak.loop import Loop
+from bench.soak.stream import Stream
+from bench.soak.tally import Fault, Tally
+from bench.soak.wire import HEAD, KEYSTROKES, NOTHING, UPDATES, Reader, Wrong, content, message
+from tests.support.programs import TICKET
+from tests.support.wsclient import (
     BINARY,
     CLOSE,
     KEY,

@@ -6,7 +6,7 @@ import random
 import struct
 from collections.abc import Iterator
 
-from tests.wsclient import BINARY, CONTINUATION, frame, masked
+from tests.support.wsclient import BINARY, CONTINUATION, frame, masked
 
 HEAD = struct.Struct("!IQQ")
 NOTHING = (1 << 64) - 1

@@ -14,9 +14,9 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
-from tests.integration.listeners import KINDS
-from tests.programs import TICKET
-from tests.wsclient import (
+from tests.support.listeners import KINDS
+from tests.support.programs import TICKET
+from tests.support.wsclient import (
     BINARY,
     CLOSE,
     Field,

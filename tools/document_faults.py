@@ -1,4 +1,4 @@
-"""`docs/troubleshooting.md`, made of the tables: `python -m tests.faults.document` writes it."""
+"""`docs/troubleshooting.md`, made of the tables: `python -m tools.document_faults` writes it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.faults.fault import Fault, Stage
 from tests.faults.mishaps import MISHAPS
 from tests.faults.table import FAULTS
 
-PATH = Path(__file__).parents[2] / "docs" / "troubleshooting.md"
+PATH = Path(__file__).parents[1] / "docs" / "troubleshooting.md"
 INTRODUCTION = """\
 # Troubleshooting
 

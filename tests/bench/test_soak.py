@@ -7,10 +7,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.load.__main__ import seconds
-from tests.load.chart import PANELS, picture
-from tests.load.soak import Plan, Sample, growth
-from tests.load.tally import Spread
+from bench.soak.__main__ import seconds
+from bench.soak.chart import PANELS, picture
+from bench.soak.soak import Plan, Sample, growth
+from bench.soak.tally import Spread
 
 SVG = "{http://www.w3.org/2000/svg}"
 SPREAD = Spread(9, 0.001, 0.02, 0.3)

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable
 
-from tests.programs import ROOT
+from tests.support.programs import ROOT
 
 LIST = ROOT / ".ci" / "packages"
 """One package a line; `.ci/run` installs them."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import enum
 
-from tests.load.stream import Stream
-from tests.wsclient import BINARY, frame
+from bench.soak.stream import Stream
+from tests.support.wsclient import BINARY, frame
 
 
 class Ending(enum.Enum):

@@ -1,4 +1,4 @@
-"""`python -m tests.ops.program FOLDER`: runs a simulated host, a proxy for it, and the proxy's manhole."""
+"""`python -m tests.support.ops_program FOLDER` runs a simulated host, a proxy for it and its manhole."""
 
 from __future__ import annotations
 

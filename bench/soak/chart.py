@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from math import ceil, floor, log10
 
-from tests.load.soak import Sample
+from bench.soak.soak import Sample
 
 WIDTH, LEFT, RIGHT, HEIGHT, GAP, TOP = 960, 60, 30, 120, 48, 56
 BLUE, GREEN, ORANGE, RED = "#2563eb", "#16a34a", "#c2410c", "#dc2626"

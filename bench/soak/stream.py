@@ -8,7 +8,7 @@ import ssl
 import struct
 from typing import Protocol
 
-from tests.load.loop import Loop
+from bench.soak.loop import Loop
 
 WAIT = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 READ = 1 << 16

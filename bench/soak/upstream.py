@@ -8,12 +8,12 @@ import socket
 import ssl
 import time
 
-from tests.load.ending import Ending
-from tests.load.loop import Loop
-from tests.load.stream import Stream
-from tests.load.tally import Fault, Tally
-from tests.load.wire import KEYSTROKES, NOTHING, UPDATES, Reader, Wrong, content, message
-from tests.wsclient import BINARY, CLOSE, PING, PONG, accept_of, close_payload, frame, head_bytes
+from bench.soak.ending import Ending
+from bench.soak.loop import Loop
+from bench.soak.stream import Stream
+from bench.soak.tally import Fault, Tally
+from bench.soak.wire import KEYSTROKES, NOTHING, UPDATES, Reader, Wrong, content, message
+from tests.support.wsclient import BINARY, CLOSE, PING, PONG, accept_of, close_payload, frame, head_bytes
 
 MOST_WAITING = 1 << 16
 """Bytes; to whoever does not read them nothing is sent on its own."""

@@ -16,8 +16,8 @@ from unittest.mock import patch
 
 import pytest
 
-from tests.programs import TICKET, Proxy
-from tests.wsclient import BINARY, Client, accept_of, handshake_fields
+from tests.support.programs import TICKET, Proxy
+from tests.support.wsclient import BINARY, Client, accept_of, handshake_fields
 
 TARGET = f"/ticket/{TICKET}"
 LINE = f"GET {TARGET} HTTP/1.1"

@@ -22,7 +22,7 @@ from twisted.internet.base import DelayedCall
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
 
-from tests.programs import ROOT, Proxy
+from tests.support.programs import ROOT, Proxy
 
 SOCKET = "probe.sock"
 OTHERS = (Connection, DelayedCall, Deferred, socket.socket)
@@ -69,7 +69,7 @@ class ProbedProxy(Offering):
         before: Sequence[str | Path] = (),
         **variables: str,
     ) -> None:
-        self.plugins = {"esxiproxy.services": {"probe": "tests.probe:Probe"}} | dict(plugins or {})
+        self.plugins = {"esxiproxy.services": {"probe": "tests.support.probe:Probe"}} | dict(plugins or {})
         super().__init__(text)
         self._before = [*before]
         self._variables = variables

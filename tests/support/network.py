@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs import need
+from tests.support.programs import need
 
 CLONE_NEWNET = 0x40000000
 LISTENING, TIME_WAIT = "0A", "06"

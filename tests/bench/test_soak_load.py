@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.certificates import Authority
-from tests.load.console import Door
-from tests.load.load import Load
-from tests.load.loop import Loop
-from tests.load.stream import Stream
-from tests.load.tally import Fault, Spread, Tally
-from tests.load.upstream import Upstream
-from tests.load.wire import Reader, Wrong
-from tests.programs import dead_port
-from tests.wsclient import BINARY, CONTINUATION, PING, frame, trusting_context
+from bench.soak.console import Door
+from bench.soak.load import Load
+from bench.soak.loop import Loop
+from bench.soak.stream import Stream
+from bench.soak.tally import Fault, Spread, Tally
+from bench.soak.upstream import Upstream
+from bench.soak.wire import Reader, Wrong
+from tests.support.certificates import Authority
+from tests.support.programs import dead_port
+from tests.support.wsclient import BINARY, CONTINUATION, PING, frame, trusting_context
 
 PACE = 0.05
 ENOUGH = 30
@@ -138,7 +138,7 @@ def test_a_console_that_is_cut_off_is_lost(scene: Scene) -> None:
 
 def test_an_upstream_that_is_left_behind_is_seen(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """The client has its end, and the other connection stays."""
-    monkeypatch.setattr("tests.load.load.CLOSING", 0.2)
+    monkeypatch.setattr("bench.soak.load.CLOSING", 0.2)
     scene.warmed()
     assert scene.sides[0].stream
     scene.sides[0].stream.reset()

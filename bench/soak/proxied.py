@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.cores import raise_descriptors
+from bench.soak.console import Door
+from bench.soak.load import Load
+from bench.soak.loop import Loop
+from bench.soak.tally import Tally
+from bench.soak.upstream import Upstream
 from bench.usage import tree
-from tests.certificates import Authority, Certificate
-from tests.load.console import Door
-from tests.load.load import Load
-from tests.load.loop import Loop
-from tests.load.tally import Tally
-from tests.load.upstream import Upstream
-from tests.programs import Proxy, until
-from tests.wsclient import trusting_context
+from tests.support.certificates import Authority, Certificate
+from tests.support.programs import Proxy, until
+from tests.support.wsclient import trusting_context
 
 TEXT = """\
 [proxy]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from tests.certificates import Certificate
-from tests.integration.listeners import PROXY, Listeners
-from tests.programs import Proxy, dead_port
+from tests.support.certificates import Certificate
+from tests.support.listeners import PROXY, Listeners
+from tests.support.programs import Proxy, dead_port
 
 TEXT = PROXY.replace("listen = 127.0.0.1:0\n", "listen = 127.0.0.1:0\nhttp = forward\n")
 SCHEMES = {"one": "http", "two": "http", "three": "https"}

@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from bench.soak.proxied import Stage
+from bench.soak.tally import Spread
 from bench.usage import times
-from tests.load.proxied import Stage
-from tests.load.tally import Spread
 
 
 @dataclass(frozen=True, slots=True)

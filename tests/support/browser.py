@@ -17,8 +17,8 @@ from typing import Any
 
 from PIL import Image
 
-from tests.programs import Program, need
-from tests.wsclient import TEXT, Client
+from tests.support.programs import Program, need
+from tests.support.wsclient import TEXT, Client
 
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "

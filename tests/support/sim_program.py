@@ -9,7 +9,7 @@ import urllib.request
 from dataclasses import dataclass
 from typing import Any
 
-from tests.programs import ROOT, environment
+from tests.support.programs import ROOT, environment
 
 
 @dataclass

@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bench.machine import machine
-from tests.load.chart import picture
-from tests.load.proxied import Stage, staged
-from tests.load.soak import Plan, Sample, fill, growth, samples
-from tests.programs import ROOT
+from bench.soak.chart import picture
+from bench.soak.proxied import Stage, staged
+from bench.soak.soak import Plan, Sample, fill, growth, samples
+from tests.support.programs import ROOT
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 FIGURES = 12

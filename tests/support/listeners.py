@@ -6,9 +6,9 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tests.certificates import Certificate
-from tests.programs import Nginx, Proxy, free_ports
-from tests.wsclient import Client
+from tests.support.certificates import Certificate
+from tests.support.programs import Nginx, Proxy, free_ports
+from tests.support.wsclient import Client
 
 KINDS = {"one": "ws to ws", "two": "ws to wss", "three": "wss to wss"}
 

@@ -6,11 +6,11 @@ import random
 import time
 from collections.abc import Callable, Sequence
 
-from tests.load.console import CLOSING, Console, Door
-from tests.load.ending import Ending
-from tests.load.loop import Loop
-from tests.load.tally import Fault, Tally
-from tests.load.upstream import Upstream
+from bench.soak.console import CLOSING, Console, Door
+from bench.soak.ending import Ending
+from bench.soak.loop import Loop
+from bench.soak.tally import Fault, Tally
+from bench.soak.upstream import Upstream
 
 MOST_FAILURES = 1000
 """After so many nothing new is begun."""
