@@ -18,6 +18,11 @@ from esxiproxy.core.session.session import Session
 class IAuthenticator(Interface):
     """An object that identifies the client of a request."""
 
+    ambient: bool = Attribute(
+        "Whether a browser sends these credentials by itself, as it does with cookies and passwords. The "
+        "listener then accepts its own origin only, unless `origins` is set.  A missing attribute is False."
+    )
+
     def authenticate(request: Request) -> Awaitable[Principal]:
         """Return the principal that sends this request.
 
@@ -34,6 +39,11 @@ class IAuthenticator(Interface):
 
 class IRouter(Interface):
     """An object that selects the upstream of a session."""
+
+    ambient: bool = Attribute(
+        "Whether the router reads credentials that a browser sends by itself, such as a cookie. The listener "
+        "then accepts its own origin only, unless `origins` is set.  A missing attribute is False."
+    )
 
     def route(request: Request, principal: Principal) -> Awaitable[Route]:
         """Return the upstream of this session and, optionally, the request target to send to it.

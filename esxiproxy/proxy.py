@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from twisted.logger import Logger
 from esxiproxy.authenticators.anonymous import Anonymous
 from esxiproxy.core.config.model import ListenerTLS
 from esxiproxy.core.errors import Draining
+from esxiproxy.core.http.origins import AllowedOrigins
 from esxiproxy.core.http.policy import ListenerPolicy
 from esxiproxy.core.routing import Upstream
 from esxiproxy.core.session.connection_limits import ConnectionLimits
@@ -113,6 +115,8 @@ class Proxy(Service):
         """
         policy, limits = policy or ListenerPolicy(), limits or self.limits
         connection_limits = connection_limits or self.connection_limits
+        if policy.origins is None and _is_ambient(router, authenticator, tls):
+            policy = replace(policy, origins=AllowedOrigins())
         if isinstance(tls, ListenerTLS):
             tls = CurrentContext(listener_context(tls))
         gateway = Gateway(
@@ -213,3 +217,16 @@ class Proxy(Service):
             empty.addTimeout(seconds, self._clock, onTimeoutCancel=lambda _result, _timeout: None)
         with suppress(CancelledError):
             await empty
+
+
+def _is_ambient(
+    router: IRouter,
+    authenticator: IAuthenticator | None,
+    tls: ListenerTLS | IOpenSSLServerConnectionCreator | None,
+) -> bool:
+    """Return whether a browser sends credentials of this listener by itself, on behalf of any page."""
+    return (
+        getattr(router, "ambient", False)
+        or getattr(authenticator, "ambient", False)
+        or (isinstance(tls, ListenerTLS) and tls.client_ca is not None)
+    )

@@ -16,6 +16,8 @@ ANONYMOUS = Principal("anonymous")
 class Anonymous:
     """An authenticator that returns one anonymous principal for every client."""
 
+    ambient = False
+
     async def authenticate(self, request: Request) -> Principal:
         return ANONYMOUS
 

@@ -105,6 +105,10 @@ class AddressDenied(AccessDenied):
     """The client's address is not allowed."""
 
 
+class OriginRefused(AccessDenied):
+    """The page that opens the console has an origin that ``origins`` does not allow."""
+
+
 class RouteNotFound(SessionError):
     """No upstream belongs to this request."""
 

@@ -14,6 +14,8 @@ from esxiproxy.interfaces import IRouter
 class StaticRouter:
     """A router that sends all sessions to one upstream, with the request target of the client."""
 
+    ambient = False
+
     def __init__(self, upstream: Upstream) -> None:
         self._route = Route(upstream)
 

@@ -63,6 +63,7 @@ LISTENERS = {
     "single": ("single", ""),
     "rated": ("plain", "session_rate = 0.01\nsession_burst = 1\n"),
     "crowded": ("plain", "max_handshakes = 1\n"),
+    "same-origin": ("plain", "origins = same\n"),
 } | {name: ("plain", keys) for name, keys in PLUGINS.items()}
 UPSTREAMS = {
     "plain": "ws://127.0.0.1:{plain}",

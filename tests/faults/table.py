@@ -155,6 +155,14 @@ FAULTS = (
         status=426,
         error="UpgradeRequired",
     ),
+    _head(
+        "a page of an origin that `origins` does not allow opens a console",
+        sends(OPENING[:-2] + b"Origin: https://evil.example\r\n\r\n"),
+        listener="same-origin",
+        status=403,
+        error="OriginRefused",
+        kind="console",
+    ),
     _head("the client speaks TLS to a plain listener", sends(HALF_HELLO)),
     _head(
         "the client speaks plain HTTP to a TLS listener",

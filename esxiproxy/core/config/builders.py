@@ -86,6 +86,7 @@ def listener_of(given: SectionValues, limits: SessionLimits, connection_limits: 
         trusted_proxies=given["trusted_proxies"] or TrustedProxies(),
         proxy_protocol=given["proxy_protocol"],
         health=given["health"],
+        origins=given["origins"],
     )
 
 

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from esxiproxy.core.config.access_log import AccessLogConfig, SessionLogFilter
 from esxiproxy.core.config.errors import Problem, Severity
 from esxiproxy.core.http.forwarded import TrustedProxies
+from esxiproxy.core.http.origins import Origins
 from esxiproxy.core.http.policy import Http as Http
 from esxiproxy.core.http.policy import ListenerPolicy as ListenerPolicy
 from esxiproxy.core.routing import Upstream
@@ -59,7 +60,7 @@ class Listener:
     ``endpoint`` is a Twisted server endpoint description of the transport without TLS.  ``address`` is the
     value in the file.  ``router`` and ``authenticator`` are names of plugins.  ``upstream`` is the upstream
     of the router ``static``.  ``policy`` combines ``http``, ``paths``, ``trusted_proxies``,
-    ``proxy_protocol`` and ``health``.
+    ``proxy_protocol``, ``health`` and ``origins``.
     """
 
     name: str
@@ -76,11 +77,14 @@ class Listener:
     trusted_proxies: TrustedProxies = field(default_factory=TrustedProxies)
     proxy_protocol: bool = False
     health: bytes | None = None
+    origins: Origins | None = None
 
     @property
     def policy(self) -> ListenerPolicy:
         """The policy of the listener."""
-        return ListenerPolicy(self.http, self.paths, self.trusted_proxies, self.proxy_protocol, self.health)
+        return ListenerPolicy(
+            self.http, self.paths, self.trusted_proxies, self.proxy_protocol, self.health, self.origins
+        )
 
 
 Lines = Mapping[tuple[str, str | None], int]

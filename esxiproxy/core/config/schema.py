@@ -370,6 +370,16 @@ KEYS = (
         "`esxiproxy check` warns if `trusted_proxies` does not restrict who may send it.",
     ),
     Key(
+        "origins",
+        LISTENER,
+        plain("`any`, `same` or origins", values.origins),
+        None,
+        "Origins whose pages may open consoles, separated by commas, as in `same, https://portal.example.com`."
+        " `same` is the origin of the listener's own URL, `any` is every origin. The default is `same` if a "
+        "browser sends the credentials by itself (a cookie, a password, a client certificate), and `any` "
+        "otherwise. A request without an Origin field is accepted, since it comes from no page.",
+    ),
+    Key(
         "url",
         UPSTREAM,
         plain("URL", upstream_url),

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from esxiproxy.core.config.errors import BadValue, shown
 from esxiproxy.core.http.forwarded import TrustedProxies
+from esxiproxy.core.http.origins import AllowedOrigins, AnyOrigin, Origins, origin_with_port
 from esxiproxy.core.http.paths import ambiguous
 from esxiproxy.core.proxy_protocol import ProxyVersion
 from esxiproxy.core.thumbprint import Pin
@@ -23,6 +24,7 @@ E = TypeVar("E", bound=Enum)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _VISIBLE = re.compile(r"[!-~]+")
 _DIGITS = {"sha1": 40, "sha256": 64}
+_ORIGIN = re.compile(r"https?://(?:[A-Za-z0-9_-](?:[A-Za-z0-9._-]*)|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----")
 _LARGEST_FILE = 16 << 20
 
@@ -51,6 +53,24 @@ def state(text: str, folder: Path) -> Path | None:
     if text != "memory:":
         raise BadValue(f"{shown(text)} is not memory: or sqlite:PATH")
     return None
+
+
+def origins(text: str) -> Origins:
+    """Return the rule for the Origin field: ``any``, or ``same`` and origins, separated by commas."""
+    words = [word.strip() for word in text.split(",")]
+    if words == ["any"]:
+        return AnyOrigin()
+    listed = [word for word in words if word != "same"]
+    for word in listed:
+        if word == "any":
+            raise BadValue("any stands alone: it accepts every origin")
+        if not _ORIGIN.fullmatch(word):
+            raise BadValue(
+                f"{shown(word)} is no origin: write any, same, or origins as https://portal.example.com"
+            )
+    return AllowedOrigins(
+        "same" in words, frozenset(origin_with_port(word.encode("ascii")) for word in listed)
+    )
 
 
 def name(text: str) -> str:

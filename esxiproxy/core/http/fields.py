@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from esxiproxy.core.http.head import Fields, tokens
+from esxiproxy.core.http.origins import is_own_origin
 from esxiproxy.core.http.request import Request
-from esxiproxy.core.http.rewriting import ResponseRewriter, with_port
+from esxiproxy.core.http.rewriting import ResponseRewriter
 from esxiproxy.core.http.via import via
 from esxiproxy.core.routing import Upstream
 
@@ -149,7 +150,7 @@ def origin_field(request: Request, upstream: Upstream) -> bytes | None:
         case "client":
             return own
         case "upstream":
-            return upstream.origin.encode("ascii") if _is_own_origin(own, request) else own
+            return upstream.origin.encode("ascii") if is_own_origin(own, request) else own
         case value:
             return value.encode("latin-1")
 
@@ -160,15 +161,6 @@ def page_origin_field(request: Request, upstream: Upstream) -> bytes | None:
     A configured value replaces the proxy's own origin only.
     """
     own = request.head.value(b"origin")
-    if upstream.origin_field == "none" or own is None or _is_own_origin(own, request):
+    if upstream.origin_field == "none" or own is None or is_own_origin(own, request):
         return origin_field(request, upstream)
     return own
-
-
-def _is_own_origin(origin: bytes | None, request: Request) -> bool:
-    """Return whether an Origin has the scheme, host and port of the proxy's URL as the client sees it."""
-    hosts = (request.public_host or request.head.value(b"host"), request.other_host)
-    scheme, separator, authority = (origin or b"").lower().partition(b"://")
-    if not separator or scheme != (b"https" if request.secure else b"http"):
-        return False
-    return with_port(authority, scheme) in [with_port(host.lower(), scheme) for host in hosts if host]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from esxiproxy.core.http.forwarded import TrustedProxies
+from esxiproxy.core.http.origins import Origins
 
 
 class Http(Enum):
@@ -23,7 +24,9 @@ class ListenerPolicy:
 
     ``paths`` are the prefixes that are served, for WebSocket and HTTP; empty serves every path.  ``trust``
     has the proxies whose forwarded fields are accepted.  ``proxy_protocol`` is whether every connection
-    begins with a PROXY header.  ``health`` is the path of health checks, or None.
+    begins with a PROXY header.  ``health`` is the path of health checks, or None.  ``origins`` has the
+    origins whose pages may open consoles.  None is the default: the proxy's own origin if a browser sends the
+    credentials of the listener by itself, and every origin otherwise.
     """
 
     http: Http = Http.REFUSE
@@ -31,6 +34,7 @@ class ListenerPolicy:
     trust: TrustedProxies = field(default_factory=TrustedProxies)
     proxy_protocol: bool = False
     health: bytes | None = None
+    origins: Origins | None = None
 
     @property
     def methods(self) -> bytes:

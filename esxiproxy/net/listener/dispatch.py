@@ -138,6 +138,8 @@ class Dispatch(Protocol):
             check_path(head.target, self.factory.policy.paths)
             check_loop(head)
             if upgrade is not None:
+                if (origins := self.factory.policy.origins) is not None:
+                    origins.check(request)
                 self._upgrade(request, upgrade, rest)
             elif self.factory.policy.http is Http.FORWARD:
                 self._forward(request, rest)
