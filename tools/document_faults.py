@@ -16,7 +16,8 @@ INTRODUCTION = """\
 A browser reports close code 1006 for every failed console. The proxy reports the reason in four places: the
 `Proxy-Status` field of its answer (RFC 9209), the log line of the session, the
 [access log](access-log.md) and the close reason. Each reason has the name of an error, such as
-`UpstreamUntrusted`. The tables below list them.
+`UpstreamUntrusted`. The tables below list them. A client that sends `Accept: application/json`
+gets the refusal as a JSON object with `error`, `status`, `message` and `session`.
 
 ## The doctor
 

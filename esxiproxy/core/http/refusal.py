@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from http import HTTPStatus
 
 from esxiproxy.core.errors import AccessDenied, SessionError, UpgradeRefused
@@ -11,14 +13,15 @@ from esxiproxy.core.http.request import Request
 from esxiproxy.core.http.via import PSEUDONYM
 
 _FRAMING = frozenset({b"content-length"})
+_ZERO = re.compile(rb"q\s*=\s*0(?:\.0{0,3})?")
 
 
 def refusal(error: SessionError, request: Request) -> bytes:
     """Return the whole HTTP/1.1 response to this request for this failure.
 
     The connection is closed after it.  An upstream's own refusal is passed on with its end-to-end fields and
-    body.  Every other failure gets a line of plain text and a Proxy-Status field (RFC 9209).  Each response
-    names the session.
+    body.  Every other failure gets a line of plain text, or a JSON object if the client asks for one with
+    Accept, and a Proxy-Status field (RFC 9209).  Each response names the session.
     """
     if isinstance(error, UpgradeRefused):
         reason = error.reason
@@ -27,9 +30,10 @@ def refusal(error: SessionError, request: Request) -> bytes:
         fields += upgrade_fields(error.upstream_fields, error.status_code)
     else:
         reason = _phrase(error.status_code)
-        body = f"{error.status_code} {reason.decode()}: {error.public_message}\n".encode()
+        media_type, body = _json(error, request) if _wants_json(request) else _text(error, reason)
         fields = [
-            (b"Content-Type", b"text/plain; charset=utf-8"),
+            (b"Content-Type", media_type),
+            (b"Vary", b"Accept"),
             (b"Cache-Control", b"no-store"),
             (b"X-Content-Type-Options", b"nosniff"),
             *error.fields,
@@ -52,6 +56,36 @@ def refusal(error: SessionError, request: Request) -> bytes:
     ]
     bodiless = bodiless or request.head.method == b"HEAD"
     return b"\r\n".join(lines) + b"\r\n\r\n" + (b"" if bodiless else body)
+
+
+def _text(error: SessionError, reason: bytes) -> tuple[bytes, bytes]:
+    body = f"{error.status_code} {reason.decode()}: {error.public_message}\n"
+    return b"text/plain; charset=utf-8", body.encode()
+
+
+def _json(error: SessionError, request: Request) -> tuple[bytes, bytes]:
+    """Return the media type and the body of a refusal for a script.
+
+    A browser shows a script neither the status nor the body of a refused opening handshake.  The script can
+    request the same URL with ``fetch`` and read the reason here.
+    """
+    content = {
+        "error": error.name,
+        "status": error.status_code,
+        "message": error.public_message,
+        "session": request.session,
+    }
+    return b"application/json", json.dumps(content).encode() + b"\n"
+
+
+def _wants_json(request: Request) -> bool:
+    """Return whether Accept (RFC 9110 12.5.1) names ``application/json`` with a weight above 0."""
+    for value in request.head.values(b"accept"):
+        for element in value.lower().split(b","):
+            media_type, *parameters = (part.strip() for part in element.split(b";"))
+            if media_type == b"application/json":
+                return not any(_ZERO.fullmatch(parameter) for parameter in parameters)
+    return False
 
 
 def _phrase(status: int) -> bytes:
