@@ -113,15 +113,13 @@ class ServerWriter:
         authorities, verify = scope.nearest("ssl_client_certificate"), scope.nearest("ssl_verify_client")
         if verify is None or verify.args == ("off",):
             return entries
-        if verify.args != ("on",):
-            text = (
-                f"{' '.join(verify.args)}: a listener requires a certificate of all clients or of none; it "
-                "requires none"
-            )
+        if verify.args not in (("on",), ("optional",)):
+            text = f"{' '.join(verify.args)}: esxiproxy has no equivalent; no certificate is requested"
             self._complaints.add(verify, text)
             return entries
         if authorities is None:
-            self._complaints.add(verify, "on without ssl_client_certificate: the listener is omitted")
+            text = f"{verify.args[0]} without ssl_client_certificate: the listener is omitted"
+            self._complaints.add(verify, text)
             return None
         if (depth := scope.nearest("ssl_verify_depth")) is not None:
             self._complaints.add(
@@ -129,7 +127,10 @@ class ServerWriter:
                 f"client certificates with a chain longer than {' '.join(depth.args)} are accepted: "
                 "esxiproxy does not limit its length",
             )
-        return [*entries, OutputEntry("client_ca", absolute(authorities.args[0], self._folder))]
+        entries = [*entries, OutputEntry("client_ca", absolute(authorities.args[0], self._folder))]
+        if verify.args == ("optional",):
+            entries.append(OutputEntry("client_certificates", "optional"))
+        return entries
 
     def _limits(self, scope: Scope) -> Iterator[OutputEntry]:
         for key, name in (

@@ -272,7 +272,7 @@ def test_every_default_can_be_written(folder, key):
     section = {SectionKind.PROXY: "[proxy]\n", SectionKind.LISTENER: A, SectionKind.UPSTREAM: U}[
         key.sections[0]
     ]
-    refused = key.name == "tls_minimum"  # which needs a certificate
+    refused = key.name in ("tls_minimum", "client_certificates")  # which need a certificate
     text = f"{L.replace(section, '')}{section}{key.name} = {key.default}\n"
     assert len(problems(text)) == 1 if refused else read(text)
 
@@ -463,6 +463,9 @@ BAD = {
     L + "tls_minimum = 1.3\n": ["6: [listener a] tls_minimum: only with a certificate and a private_key"],
     L + "client_ca = crt.pem\n": ["6: [listener a] client_ca: only with a certificate and a private_key"],
     TLS + "tls_minimum = 1.1\n" + U: ["6: [listener a] tls_minimum: '1.1' is not 1.2 or 1.3"],
+    TLS + "client_certificates = optional\n" + U: [
+        "6: [listener a] client_certificates: needs a client_ca in the same section"
+    ],
     TLS + "client_ca = ca.pem\n" + U: ["6: [listener a] client_ca: no such file: ca.pem"],
     L + "certificate = tls/x.crt\nprivate_key = tls/x.key\n": [
         "6: [listener a] certificate: no such file: tls/x.crt",

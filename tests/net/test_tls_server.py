@@ -23,7 +23,7 @@ from twisted.internet.testing import StringTransport
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface.verify import verifyObject
 
-from esxiproxy.core.config.model import ListenerTLS, TLSVersion
+from esxiproxy.core.config.model import ClientCertificates, ListenerTLS, TLSVersion
 from esxiproxy.net.tls.server import CURVES, CurrentContext, TLSFileError, check, listener_context, set_groups
 from tests.net.pki import issue
 from tests.support.certificates import Authority, Certificate, self_signed
@@ -341,6 +341,21 @@ def test_client_certificate(pki: Pki, tmp_path: Path, version: ssl.TLSVersion) -
         attempt(Authority(tmp_path / "other", "another CA").client("mallory"))
     with pytest.raises(ssl.SSLError):
         attempt(pki.server)  # the right authority, but a certificate for servers
+
+
+def test_an_optional_client_certificate_is_verified_if_there_is_one(pki: Pki, tmp_path: Path) -> None:
+    tls = serve(pki.server, client_ca=pki.authority.path, client_certificates=ClientCertificates.OPTIONAL)
+
+    def attempt(shown: Certificate | None) -> Any:
+        context = trusting(pki)
+        if shown is not None:
+            context.load_cert_chain(shown.path, shown.key_path)
+        return dial(pki, tls, context).line.tls.getHandle().get_peer_certificate(as_cryptography=True)
+
+    assert attempt(None) is None
+    assert attempt(pki.authority.client("alice")).subject.rfc4514_string() == "CN=alice"
+    with pytest.raises(ssl.SSLError):
+        attempt(Authority(tmp_path / "other", "another CA").client("mallory"))
 
 
 def test_sessions_resume_with_client_certificates(pki: Pki) -> None:

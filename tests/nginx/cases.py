@@ -202,9 +202,15 @@ TLS = {
     ),
     "client_certificates_optional": listening(
         "listen 80 ssl;",
-        "1: ssl_verify_client: optional: a listener requires a certificate of all clients or of none; it "
-        "requires none",
         rest=CERTIFICATE + "ssl_client_certificate ca.pem; ssl_verify_client optional;" + ROOT,
+        client_ca="FOLDER/ca.pem",
+        client_certificates="optional",
+        **_TLS,
+    ),
+    "client_certificates_of_any_issuer": listening(
+        "listen 80 ssl;",
+        "1: ssl_verify_client: optional_no_ca: esxiproxy has no equivalent; no certificate is requested",
+        rest=CERTIFICATE + "ssl_client_certificate ca.pem; ssl_verify_client optional_no_ca;" + ROOT,
         **_TLS,
     ),
     "client_certificates_of_nobody": left_out(

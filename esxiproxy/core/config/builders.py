@@ -70,7 +70,13 @@ def listener_of(given: SectionValues, limits: SessionLimits, connection_limits: 
     address, certificate, private_key = given["listen"], given["certificate"], given["private_key"]
     tls = None
     if certificate is not None and private_key is not None:
-        tls = ListenerTLS(certificate, private_key, given["tls_minimum"], given["client_ca"])
+        tls = ListenerTLS(
+            certificate,
+            private_key,
+            given["tls_minimum"],
+            given["client_ca"],
+            given["client_certificates"],
+        )
     return Listener(
         name=given.name,
         endpoint=address.endpoint,

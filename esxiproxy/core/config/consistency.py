@@ -48,6 +48,8 @@ def listener_conflicts(listener: SectionValues) -> Iterator[Conflict]:
     for key in ("tls_minimum", "client_ca"):
         if listener.has(key) and not {"certificate", "private_key"} & present:
             yield key, "only with a certificate and a private_key"
+    if listener.has("client_certificates") and "client_ca" not in present:
+        yield "client_certificates", "needs a client_ca in the same section"
     if listener["router"] == "static" and "upstream" not in present and not listener.is_invalid("router"):
         yield "upstream", "missing: the router static needs one"
 

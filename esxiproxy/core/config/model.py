@@ -26,18 +26,29 @@ class TLSVersion(Enum):
     V1_3 = "1.3"
 
 
+class ClientCertificates(Enum):
+    """The rule for clients of a listener with ``client_ca`` that have no certificate."""
+
+    REQUIRED = "required"
+    """Their TLS handshake fails."""
+    OPTIONAL = "optional"
+    """They are served.  An authenticator decides about them."""
+
+
 @dataclass(frozen=True, slots=True)
 class ListenerTLS:
     """The TLS configuration of a listener.
 
-    ``certificate`` has the listener's certificate and then its chain.  With ``client_ca``, a client needs a
-    certificate that is signed by one of these authorities.
+    ``certificate`` has the listener's certificate and then its chain.  With ``client_ca``, a certificate of a
+    client has to be signed by one of these authorities, and ``client_certificates`` is whether every client
+    needs one.
     """
 
     certificate: Path
     private_key: Path
     minimum: TLSVersion = TLSVersion.V1_2
     client_ca: Path | None = None
+    client_certificates: ClientCertificates = ClientCertificates.REQUIRED
 
 
 MANHOLE = " manhole"

@@ -30,7 +30,7 @@ from esxiproxy.core.config.key import (
     plain,
 )
 from esxiproxy.core.config.listen_address import listen_address, manhole_address
-from esxiproxy.core.config.model import Http, TLSVersion
+from esxiproxy.core.config.model import ClientCertificates, Http, TLSVersion
 from esxiproxy.core.config.url import upstream_url
 from esxiproxy.core.keepalive import Profile
 from esxiproxy.core.routing import Subprotocol, TLSProfile, Verify
@@ -317,7 +317,16 @@ KEYS = (
         LISTENER,
         CERTIFICATES,
         None,
-        "Authorities of client certificates. Every client then needs a certificate.",
+        "Authorities of client certificates. Every client then needs a certificate, unless "
+        "`client_certificates` is `optional`.",
+    ),
+    Key(
+        "client_certificates",
+        LISTENER,
+        choice(ClientCertificates),
+        "required",
+        "With `client_ca`, whether a client without a certificate is refused in the TLS handshake "
+        "(`required`), or served (`optional`). A certificate that is not valid is refused in both cases.",
     ),
     Key(
         "upstream",

@@ -96,7 +96,8 @@ def listener_context(tls: ListenerTLS) -> SSL.Context:
         add_authorities(context, authorities, tls.client_ca)
         for authority in authorities:
             context.add_client_ca(authority)
-        context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
+        required = tls.client_certificates.value == "required"
+        context.set_verify(SSL.VERIFY_PEER | (SSL.VERIFY_FAIL_IF_NO_PEER_CERT if required else 0))
     return context
 
 
