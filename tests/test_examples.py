@@ -14,7 +14,8 @@ import pytest
 
 from tests.support.programs import ROOT, Program, until
 from tests.support.sim_program import Host, start, stop
-from tests.support.wsclient import BINARY, CLOSE, Client
+from tests.support.websocket import BINARY, CLOSE
+from tests.support.websocket_peers import Client
 
 EXAMPLES = ROOT / "examples"
 

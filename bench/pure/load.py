@@ -14,22 +14,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bench.pure.wire import (
-    BINARY,
-    BLOCK,
-    CLOSE,
-    GRAIN,
-    MASK,
-    PING,
-    PONG,
-    Frames,
-    Wire,
-    client_context,
-    frame,
-    give,
-    pending,
-    take,
-)
+from bench.pure.wire import BLOCK, GRAIN, MASK, Wire, client_context, give, pending, take
+from tests.support.websocket import BINARY, CLOSE, PING, PONG, frame, take_frames
 
 CONTEXT = client_context()
 
@@ -70,7 +56,7 @@ def opened(options: Options, target: str, session: object = None) -> Wire:
     if not answer.startswith(b"HTTP/1.1 101"):
         sys.exit(f"refused: {answer!r}")
     if options.raw:
-        wire.sendall(frame(BINARY, target.encode() + b"\n", MASK))
+        wire.sendall(frame(BINARY, target.encode() + b"\n", mask=MASK))
     return wire
 
 
@@ -112,15 +98,16 @@ class Ring:
 
 def echo(options: Options) -> dict[str, float]:
     ring = Ring(options, "echo", select.EPOLLIN)
-    size, message = int(options.size), frame(BINARY, bytes(int(options.size)), MASK)
-    walkers = {fd: Frames() for fd in ring.wires}
+    size, message = int(options.size), frame(BINARY, bytes(int(options.size)), mask=MASK)
+    buffers = {fd: bytearray() for fd in ring.wires}
     got, since, times = dict.fromkeys(ring.wires, 0), {}, []
     for fd, wire in ring.wires.items():
         since[fd] = time.perf_counter()
         give(wire, message)
     for fd, wire, _event in ring.ready():
         for octets in ring.read(wire):
-            got[fd] += sum(len(part) for opcode, part in walkers[fd].feed(octets) if opcode < CLOSE)
+            buffers[fd] += octets
+            got[fd] += sum(len(taken.payload) for taken in take_frames(buffers[fd]) if taken.opcode < CLOSE)
         if got[fd] >= size:
             now = time.perf_counter()
             if ring.begin <= now < ring.end:
@@ -149,9 +136,9 @@ def down(options: Options) -> dict[str, float]:
 
 def up(options: Options) -> dict[str, float]:
     ring = Ring(options, "sink", select.EPOLLIN | select.EPOLLOUT)
-    one = frame(BINARY, bytes(int(options.size)), MASK)
+    one = frame(BINARY, bytes(int(options.size)), mask=MASK)
     block = memoryview(one * max(1, BLOCK // len(one)))
-    walkers, sent = {fd: Frames() for fd in ring.wires}, dict.fromkeys(ring.wires, 0)
+    buffers, sent = {fd: bytearray() for fd in ring.wires}, dict.fromkeys(ring.wires, 0)
     total, first, last = 0, 0.0, 0.0
     for fd, wire, event in ring.ready():
         if event & select.EPOLLOUT:
@@ -161,7 +148,8 @@ def up(options: Options) -> dict[str, float]:
             sent[fd] = (sent[fd] + count) % len(block)
         for octets in ring.read(wire) if event & select.EPOLLIN else ():
             now = time.perf_counter()
-            came = sum(len(part) for opcode, part in walkers[fd].feed(octets) if opcode < CLOSE)
+            buffers[fd] += octets
+            came = sum(len(taken.payload) for taken in take_frames(buffers[fd]) if taken.opcode < CLOSE)
             if now >= ring.begin:
                 total += came if first else 0
                 first, last = first or now, now
@@ -185,7 +173,7 @@ def open_sessions(options: Options) -> dict[str, float]:
                 resumed.append(int(bool(options.tls and wire.session_reused)))  # type: ignore[union-attr]
             if options.tls:
                 session = wire.session  # type: ignore[union-attr]
-            wire.sendall(frame(CLOSE, b"\x03\xe8", MASK))
+            wire.sendall(frame(CLOSE, b"\x03\xe8", mask=MASK))
             while octets := take(wire):
                 if octets[0] == 0x80 | CLOSE:
                     break
@@ -209,9 +197,9 @@ def hold(options: Options) -> dict[str, float]:
     def answer_pings() -> None:
         while True:
             for fd, _event in poller.poll():
-                for opcode, payload in Frames().feed(take(wires[fd], 4096) or b""):
-                    if opcode == PING:
-                        give(wires[fd], frame(PONG, payload, MASK))
+                for taken in take_frames(bytearray(take(wires[fd], 4096) or b"")):
+                    if taken.opcode == PING:
+                        give(wires[fd], frame(PONG, taken.payload, mask=MASK))
 
     threading.Thread(target=answer_pings, daemon=True).start()
     for _ in range(int(options.connections)):

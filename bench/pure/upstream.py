@@ -5,8 +5,6 @@ python -m bench.pure.upstream CERTIFICATE KEY
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import re
 import select
@@ -15,23 +13,17 @@ import sys
 from collections.abc import Callable
 from ssl import SSLContext
 
-from bench.pure.wire import (
+from bench.pure.wire import BLOCK, GRAIN, Wire, give, pending, server_context, take
+from tests.support.websocket import (
     BINARY,
-    BLOCK,
     CLOSE,
-    GRAIN,
     PING,
     PONG,
-    Frames,
-    Wire,
+    accepting_fields,
     frame,
-    give,
-    pending,
-    server_context,
-    take,
+    head_bytes,
+    take_frames,
 )
-
-GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 class Gone(Exception):
@@ -45,7 +37,7 @@ class Client:
         self.wire, self.raw = wire, raw
         self._poller = poller
         self._text = b""
-        self._frames = Frames()
+        self._received = bytearray()
         self._counted = self._sent = 0
         self._block = memoryview(b"")
         self.serve: Callable[[int], bool] = self._open
@@ -72,13 +64,9 @@ class Client:
             key = re.search(rb"\nsec-websocket-key: *(\S+)", self._text, re.IGNORECASE)
             if key is None:
                 raise Gone
-            accept = base64.b64encode(hashlib.sha1(key[1] + GUID).digest())
             asked = re.search(rb"\nsec-websocket-protocol:", self._text, re.IGNORECASE)
-            self._say(
-                b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                b"Sec-WebSocket-Accept: %s\r\n%s\r\n"
-                % (accept, b"Sec-WebSocket-Protocol: binary\r\n" if asked else b"")
-            )
+            fields = accepting_fields(key[1].decode("ascii"), "binary" if asked else "")
+            self._say(head_bytes("HTTP/1.1 101 Switching Protocols", fields))
             self._choose(self._text.split(b" ")[1].lstrip(b"/"))
         return True
 
@@ -98,10 +86,11 @@ class Client:
         if self.raw:
             self._say(octets)
             return True
-        for opcode, payload in self._frames.feed(octets):
-            if opcode != PONG:
-                self._say(frame(PONG if opcode == PING else opcode, payload))
-            if opcode == CLOSE:
+        self._received += octets
+        for taken in take_frames(self._received):
+            if taken.opcode != PONG:
+                self._say(frame(PONG if taken.opcode == PING else taken.opcode, taken.payload))
+            if taken.opcode == CLOSE:
                 raise Gone
         return True
 

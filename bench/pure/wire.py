@@ -1,12 +1,10 @@
-"""The common code of load and upstream: frames (RFC 6455 5.2), TLS contexts, non-blocking reads."""
+"""The common code of load and upstream: TLS contexts, non-blocking reads and writes."""
 
 from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Iterator
 
-BINARY, CLOSE, PING, PONG = 2, 8, 9, 10
 MASK = b"\x5a\xc3\x17\x8e"
 GRAIN = 1 << 20
 """A sink reports each time it has received this many bytes."""
@@ -15,52 +13,6 @@ BLOCK = 1 << 18
 
 Wire = socket.socket | ssl.SSLSocket
 BLOCKED = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-
-
-def masked(octets: bytes, mask: bytes, offset: int = 0) -> bytes:
-    """Return the octets with a mask applied, or removed."""
-    size = len(octets)
-    key = (mask * (size // 4 + 2))[offset % 4 : offset % 4 + size]
-    return (int.from_bytes(octets, "big") ^ int.from_bytes(key, "big")).to_bytes(size, "big")
-
-
-def frame(opcode: int, payload: bytes, mask: bytes | None = None) -> bytes:
-    """Return the bytes of a frame."""
-    size, bit = len(payload), 0x80 if mask else 0
-    head = bytes([0x80 | opcode])
-    if size < 126:
-        head += bytes([bit | size])
-    elif size < 65536:
-        head += bytes([bit | 126]) + size.to_bytes(2, "big")
-    else:
-        head += bytes([bit | 127]) + size.to_bytes(8, "big")
-    return head + (mask + masked(payload, mask) if mask else payload)
-
-
-class Frames:
-    """A parser of small frames, which yields opcode and payload."""
-
-    def __init__(self) -> None:
-        self._left = b""
-
-    def feed(self, octets: bytes) -> Iterator[tuple[int, bytes]]:
-        left = self._left + octets if self._left else octets
-        while len(left) >= 2:
-            size, start = left[1] & 127, 2
-            if size >= 126:
-                start = 4 if size == 126 else 10
-                if len(left) < start:
-                    break
-                size = int.from_bytes(left[2:start], "big")
-            mask = b""
-            if left[1] & 128:
-                mask, start = left[start : start + 4], start + 4
-            if len(left) < start + size:
-                break
-            payload = left[start : start + size]
-            yield left[0] & 15, masked(payload, mask) if mask else payload
-            left = left[start + size :]
-        self._left = left
 
 
 def take(wire: Wire, size: int = BLOCK) -> bytes | None:

@@ -15,7 +15,7 @@ from bench.soak.stream import Stream
 from bench.soak.tally import Fault, Tally
 from bench.soak.wire import HEAD, KEYSTROKES, NOTHING, UPDATES, Reader, Wrong, content, message
 from tests.support.programs import TICKET
-from tests.support.wsclient import (
+from tests.support.websocket import (
     BINARY,
     CLOSE,
     KEY,

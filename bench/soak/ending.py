@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 
 from bench.soak.stream import Stream
-from tests.support.wsclient import BINARY, frame
+from tests.support.websocket import BINARY, frame
 
 
 class Ending(enum.Enum):

@@ -18,7 +18,7 @@ from bench.soak.upstream import Upstream
 from bench.usage import tree
 from tests.support.certificates import Authority, Certificate
 from tests.support.programs import Proxy, until
-from tests.support.wsclient import trusting_context
+from tests.support.websocket_peers import trusting_context
 
 TEXT = """\
 [proxy]

@@ -13,7 +13,7 @@ from bench.soak.loop import Loop
 from bench.soak.stream import Stream
 from bench.soak.tally import Fault, Tally
 from bench.soak.wire import KEYSTROKES, NOTHING, UPDATES, Reader, Wrong, content, message
-from tests.support.wsclient import BINARY, CLOSE, PING, PONG, accept_of, close_payload, frame, head_bytes
+from tests.support.websocket import BINARY, CLOSE, PING, PONG, accept_of, close_payload, frame, head_bytes
 
 MOST_WAITING = 1 << 16
 """Bytes; to whoever does not read them nothing is sent on its own."""

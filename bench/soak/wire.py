@@ -6,7 +6,7 @@ import random
 import struct
 from collections.abc import Iterator
 
-from tests.support.wsclient import BINARY, CONTINUATION, frame, masked
+from tests.support.websocket import BINARY, CONTINUATION, Frame, frame, take_frames
 
 HEAD = struct.Struct("!IQQ")
 NOTHING = (1 << 64) - 1
@@ -16,6 +16,10 @@ KEYSTROKES = (0, 1, 8, 20, 40, 105, 106, 200)
 """Sizes, beyond the head, of what a client sends."""
 UPDATES = (0, 30, 105, 106, 400, 1400, 1500, 4000, 9000, 30000, 65515, 65516)
 """Sizes, beyond the head, of what an upstream sends: pieces of a screen, and both borders of a length."""
+
+
+LARGEST_FRAME = 1 << 20
+"""Bytes; no message of the load is that large."""
 
 
 class Wrong(Exception):
@@ -44,49 +48,33 @@ class Reader:
 
     def __init__(self, masks: bool) -> None:
         """`masks`: whether the sender has to mask, that is, whether it is a client."""
-        self._mask = 0x80 if masks else 0
+        self._masks = masks
         self._octets = bytearray()
         self._parts: list[bytes] | None = None
 
     def feed(self, octets: bytes) -> Iterator[tuple[int, bytes]]:
-        """Opcode and payload of each that is complete now."""
+        """Yield opcode and payload of each message and control frame that is complete now."""
         self._octets += octets
-        while taken := self._frame():
-            first, payload = taken
-            opcode = first & 0x0F
-            if first & 0x70:
-                raise Wrong(f"a frame begins with {first:#x}")
-            if opcode & 0x08:
-                if not first & 0x80 or len(payload) > 125:
-                    raise Wrong(f"a control frame {first:#x} of {len(payload)} bytes")
-                yield opcode, payload
+        for taken in self._frames():
+            if taken.masked is not self._masks:
+                raise Wrong(f"the mask bit of a frame with opcode {taken.opcode:#x}")
+            if taken.rsv:
+                raise Wrong(f"a frame with the reserved bits {taken.rsv:#x}")
+            if taken.opcode & 0x08:
+                if not taken.fin or len(taken.payload) > 125:
+                    raise Wrong(f"a control frame {taken.opcode:#x} of {len(taken.payload)} bytes")
+                yield taken.opcode, taken.payload
                 continue
-            if (opcode == CONTINUATION) is (self._parts is None):
-                raise Wrong(f"a frame {first:#x} {'without' if self._parts is None else 'inside'} a message")
-            parts = [*(self._parts or ()), payload]
-            self._parts = None if first & 0x80 else parts
-            if first & 0x80:
+            if (taken.opcode == CONTINUATION) is (self._parts is None):
+                where = "without" if self._parts is None else "inside"
+                raise Wrong(f"a frame {taken.opcode:#x} {where} a message")
+            parts = [*(self._parts or ()), taken.payload]
+            self._parts = None if taken.fin else parts
+            if taken.fin:
                 yield BINARY, b"".join(parts)
 
-    def _frame(self) -> tuple[int, bytes] | None:
-        octets = self._octets
-        if len(octets) < 2:
-            return None
-        first, second = octets[0], octets[1]
-        if second & 0x80 != self._mask:
-            raise Wrong(f"the mask bit of {bytes(octets[:16]).hex(' ')}")
-        size, start = second & 0x7F, 2
-        if size > 125:
-            start = 4 if size == 126 else 10
-            if len(octets) < start:
-                return None
-            size = int.from_bytes(octets[2:start], "big")
-            if size > 1 << 20:
-                raise Wrong(f"a frame of {size} bytes")
-        key = bytes(octets[start : start + 4]) if self._mask else b""
-        start += 4 if self._mask else 0
-        if len(octets) < start + size:
-            return None
-        payload = bytes(octets[start : start + size])
-        del octets[: start + size]
-        return first, masked(key, payload) if key else payload
+    def _frames(self) -> Iterator[Frame]:
+        try:
+            yield from take_frames(self._octets, LARGEST_FRAME)
+        except ValueError as problem:
+            raise Wrong(str(problem)) from None

@@ -18,7 +18,8 @@ from bench.soak.upstream import Upstream
 from bench.soak.wire import Reader, Wrong
 from tests.support.certificates import Authority
 from tests.support.programs import dead_port
-from tests.support.wsclient import BINARY, CONTINUATION, PING, frame, trusting_context
+from tests.support.websocket import BINARY, CONTINUATION, PING, frame
+from tests.support.websocket_peers import trusting_context
 
 PACE = 0.05
 ENOUGH = 30

@@ -14,7 +14,8 @@ from esxiproxy.cli import doctor
 from esxiproxy.cli.main import main
 from tests.support.broken_host import SECRET, TARGET, examine
 from tests.support.programs import free_port
-from tests.support.wsclient import BINARY, ScriptedUpstream, frame, sends
+from tests.support.websocket import BINARY, frame
+from tests.support.websocket_peers import ScriptedUpstream, sends
 
 ROOT = Path(__file__).resolve().parents[2]
 

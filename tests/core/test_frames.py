@@ -7,18 +7,12 @@ import pytest
 
 from esxiproxy.core.errors import FrameTooBig, ProtocolViolation
 from esxiproxy.core.websocket.frames import FrameWalker
+from tests.support import websocket
 
 
 def frame(opcode, payload, fin=True, mask=b"abcd", rsv=0):
-    first = (0x80 if fin else 0) | rsv << 4 | opcode
-    flag = 0x80 if mask else 0
-    if len(payload) < 126:
-        head = bytes([first, flag | len(payload)])
-    elif len(payload) < 65536:
-        head = bytes([first, flag | 126]) + struct.pack("!H", len(payload))
-    else:
-        head = bytes([first, flag | 127]) + struct.pack("!Q", len(payload))
-    return head + (mask or b"") + payload
+    """Return a frame, by default one of a client."""
+    return websocket.frame(opcode, payload, fin, rsv, mask)
 
 
 def walk_in_chunks(stream, sizes, masked=True):

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.support.certificates import Authority, Certificate
 from tests.support.sim_program import Host, start, stop
-from tests.support.wsclient import Script, ScriptedUpstream
+from tests.support.websocket_peers import Script, ScriptedUpstream
 
 
 @pytest.fixture(scope="session")

@@ -18,9 +18,8 @@ from tests.net.odd import Odd, odd_leaf
 from tests.support.broken_host import SECRET, TARGET, examine
 from tests.support.certificates import Authority, Certificate, self_signed
 from tests.support.programs import free_port
-from tests.support.wsclient import (
-    BINARY,
-    CLOSE,
+from tests.support.websocket import BINARY, CLOSE, frame
+from tests.support.websocket_peers import (
     Connection,
     NotInTime,
     Script,
@@ -30,7 +29,6 @@ from tests.support.wsclient import (
     drops_before_answer,
     drops_mid_frame,
     endless_head,
-    frame,
     opened,
     refuse,
     sends,

@@ -10,7 +10,7 @@ from esxiproxy.doctor.frames import Frame, FrameReader
 from esxiproxy.doctor.sanitize import Sanitizer
 from esxiproxy.doctor.trust import BadPin, CertificateProblem, parse_pin, problems_of
 from esxiproxy.doctor.url import BadUrl, ConsoleUrl
-from tests.support.wsclient import frame
+from tests.support.websocket import frame
 
 
 @pytest.mark.parametrize(

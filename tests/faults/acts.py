@@ -9,20 +9,8 @@ import time
 
 from tests.faults.fault import Act
 from tests.support.programs import TICKET
-from tests.support.wsclient import (
-    BINARY,
-    CLOSE,
-    Client,
-    Connection,
-    Field,
-    NotInTime,
-    Script,
-    close_payload,
-    frame,
-    handshake_fields,
-    head_bytes,
-    opened,
-)
+from tests.support.websocket import BINARY, CLOSE, Field, close_payload, frame, handshake_fields, head_bytes
+from tests.support.websocket_peers import Client, Connection, NotInTime, Script, opened
 
 TARGET = f"/ticket/{TICKET}"
 OPENING = head_bytes(f"GET {TARGET} HTTP/1.1", handshake_fields(["binary"]))

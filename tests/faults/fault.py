@@ -6,7 +6,7 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.support.wsclient import Client, Script, echo
+from tests.support.websocket_peers import Client, Script, echo
 
 Act = Callable[[Client], object]
 ECHO = echo()

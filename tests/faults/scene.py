@@ -15,13 +15,8 @@ from tests.faults.plugins import ANSWERS, OFFERED
 from tests.support.certificates import Certificate
 from tests.support.probe import ProbedProxy
 from tests.support.programs import dead_port, until
-from tests.support.wsclient import (
-    CLOSE,
-    Client,
-    NotInTime,
-    ScriptedUpstream,
-    StreamEnded,
-)
+from tests.support.websocket import CLOSE
+from tests.support.websocket_peers import Client, NotInTime, ScriptedUpstream, StreamEnded
 
 PROXY = """
 [proxy]

@@ -22,7 +22,8 @@ from tests.faults.acts import GET, OPENING, TARGET
 from tests.support.crowd import children
 from tests.support.probe import ProbedProxy
 from tests.support.programs import Proxy, accepts, environment, need, until
-from tests.support.wsclient import BINARY, CLOSE, Client, ScriptedUpstream, silent
+from tests.support.websocket import BINARY, CLOSE
+from tests.support.websocket_peers import Client, ScriptedUpstream, silent
 
 TEXT = """
 [proxy]

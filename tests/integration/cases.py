@@ -14,18 +14,24 @@ from dataclasses import dataclass, field
 
 from tests.support.listeners import Listeners
 from tests.support.programs import TICKET
-from tests.support.wsclient import (
+from tests.support.websocket import (
     BINARY,
     CLOSE,
     CONTINUATION,
     PING,
     PONG,
     TEXT,
-    Client,
-    Connection,
     Field,
     Frame,
     Head,
+    accepting_fields,
+    frame,
+    handshake_fields,
+    head_bytes,
+)
+from tests.support.websocket_peers import (
+    Client,
+    Connection,
     NotInTime,
     Peer,
     Script,
@@ -35,9 +41,6 @@ from tests.support.wsclient import (
     drops_before_answer,
     echo,
     endless_head,
-    frame,
-    handshake_fields,
-    head_bytes,
     opened,
     refuse,
     sends,
@@ -459,7 +462,7 @@ def frame_right_behind_the_request(run: Run) -> None:
 def frame_right_behind_the_101(run: Run) -> None:
     def script(connection: Connection) -> None:
         connection.read_request()
-        fields = [*connection.upgrade_fields(), ("Sec-WebSocket-Protocol", "binary")]
+        fields = [*accepting_fields(connection.key), ("Sec-WebSocket-Protocol", "binary")]
         connection.send_head("101 Switching Protocols", fields, frame(BINARY, b"RFB 003.008\n"))
         connection.serve()
         connection.close()
@@ -473,7 +476,7 @@ def frame_right_behind_the_101(run: Run) -> None:
 def close_right_behind_the_101(run: Run) -> None:
     def script(connection: Connection) -> None:
         connection.read_request()
-        fields = [*connection.upgrade_fields(), ("Sec-WebSocket-Protocol", "binary")]
+        fields = [*accepting_fields(connection.key), ("Sec-WebSocket-Protocol", "binary")]
         close = frame(CLOSE, b"\x0f\xa1busy")
         connection.send_head("101 Switching Protocols", fields, close)
         connection.next_frame()

@@ -11,7 +11,8 @@ import pytest
 
 from tests.support.crowd import Crew
 from tests.support.programs import ROOT, TICKET, Proxy
-from tests.support.wsclient import BINARY, PING, PONG, Client, ScriptedUpstream, echo
+from tests.support.websocket import BINARY, PING, PONG
+from tests.support.websocket_peers import Client, ScriptedUpstream, echo
 
 STEPPED = """
 import os, time

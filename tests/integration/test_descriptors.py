@@ -17,7 +17,8 @@ import pytest
 from tests.support.certificates import Certificate
 from tests.support.probe import ProbedProxy
 from tests.support.programs import TICKET, need, until
-from tests.support.wsclient import BINARY, Client, ScriptedUpstream, handshake_fields, head_bytes
+from tests.support.websocket import BINARY, handshake_fields, head_bytes
+from tests.support.websocket_peers import Client, ScriptedUpstream
 
 LIMIT = 200
 RESERVE = 64

@@ -12,7 +12,7 @@ import pytest
 from tests.integration.test_process import runs
 from tests.support.certificates import Certificate
 from tests.support.programs import Proxy, accepts, until
-from tests.support.wsclient import Client, Connection, ScriptedUpstream, answer
+from tests.support.websocket_peers import Client, Connection, ScriptedUpstream, answer
 
 SOON = 15.0
 """Seconds that a busy machine may take for what is done at once: all timeouts below are longer."""

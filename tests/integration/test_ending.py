@@ -15,7 +15,8 @@ from twisted.internet.defer import Deferred
 from tests.support.crowd import LINE, Crew, let_go
 from tests.support.probe import offer
 from tests.support.programs import ROOT, until
-from tests.support.wsclient import Client, handshake_fields
+from tests.support.websocket import handshake_fields
+from tests.support.websocket_peers import Client
 
 TEXT = """
 [proxy]

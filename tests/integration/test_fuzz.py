@@ -18,7 +18,7 @@ from tests.support.certificates import Certificate
 from tests.support.fuzzing import NOISE, Party, opened, run
 from tests.support.listeners import KINDS, PROXY
 from tests.support.programs import TICKET, Proxy, dead_port, until
-from tests.support.wsclient import BINARY, CLOSE, PING, close_payload, frame
+from tests.support.websocket import BINARY, CLOSE, PING, close_payload, frame
 
 LONG = os.environ.get("ESXIPROXY_LONG") == "1"
 SEEDS = range(40 if LONG else 4)

@@ -8,7 +8,8 @@ from tests.support.certificates import Certificate
 from tests.support.listeners import KINDS, PROXY
 from tests.support.probe import ProbedProxy
 from tests.support.programs import dead_port, until
-from tests.support.wsclient import BINARY, Client, ScriptedUpstream, echo
+from tests.support.websocket import BINARY
+from tests.support.websocket_peers import Client, ScriptedUpstream, echo
 
 SESSIONS = 100
 MOST = 1

@@ -21,21 +21,8 @@ import pytest
 from tests.support.certificates import Certificate
 from tests.support.network import Network, network
 from tests.support.programs import TICKET, Proxy, until
-from tests.support.wsclient import (
-    BINARY,
-    CLOSE,
-    PING,
-    PONG,
-    Client,
-    Connection,
-    NotInTime,
-    ScriptedUpstream,
-    StreamEnded,
-    frame,
-    handshake_fields,
-    head_bytes,
-    opened,
-)
+from tests.support.websocket import BINARY, CLOSE, PING, PONG, frame, handshake_fields, head_bytes
+from tests.support.websocket_peers import Client, Connection, NotInTime, ScriptedUpstream, StreamEnded, opened
 
 PINGED = 1 + 1
 """Seconds until a ping finds out: ping_interval + ping_timeout."""

@@ -16,7 +16,8 @@ from twisted.application.service import Service
 from esxiproxy.ops.logs.file_sink import FileSink, RotatedFile
 from tests.support.probe import Offering
 from tests.support.programs import TICKET, until
-from tests.support.wsclient import BINARY, Client, ScriptedUpstream, echo
+from tests.support.websocket import BINARY
+from tests.support.websocket_peers import Client, ScriptedUpstream, echo
 
 HANGS = "hangs"
 """While this file is there, a write to a log does not come back."""

@@ -22,18 +22,14 @@ from tests.integration.test_memory import Sender, receive
 from tests.support import flooding
 from tests.support.certificates import Certificate
 from tests.support.programs import TICKET, Proxy, environment, until
-from tests.support.wsclient import (
-    BINARY,
-    PING,
+from tests.support.websocket import BINARY, PING, accepting_fields, frame, handshake_fields, head_bytes
+from tests.support.websocket_peers import (
     Client,
     Connection,
     NotInTime,
     Script,
     ScriptedUpstream,
     endless_head,
-    frame,
-    handshake_fields,
-    head_bytes,
     opened,
     silent,
 )
@@ -280,7 +276,7 @@ def trickles(connection: Connection) -> None:
     connection.read_request()
     with contextlib.suppress(OSError):
         connection.send_bytewise(
-            head_bytes("HTTP/1.1 101 Switching Protocols", connection.upgrade_fields()), 1.0
+            head_bytes("HTTP/1.1 101 Switching Protocols", accepting_fields(connection.key)), 1.0
         )
 
 

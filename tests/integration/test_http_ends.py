@@ -10,7 +10,7 @@ import pytest
 from tests.support.certificates import Certificate
 from tests.support.forwarding import forwarding
 from tests.support.listeners import Listeners
-from tests.support.wsclient import Connection, End, ScriptedUpstream
+from tests.support.websocket_peers import Connection, End, ScriptedUpstream
 
 SIZE = 30 << 20
 PIECE = bytes(256 * 1024)

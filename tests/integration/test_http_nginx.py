@@ -14,7 +14,8 @@ from tests.support.certificates import Certificate
 from tests.support.forwarding import SCHEMES, forwarding
 from tests.support.listeners import KINDS, Listeners
 from tests.support.programs import Nginx, free_ports
-from tests.support.wsclient import Client, Head
+from tests.support.websocket import Head
+from tests.support.websocket_peers import Client
 
 OUR_OWN = {
     "Connection": "hop by hop",

@@ -12,7 +12,7 @@ from tests.support.certificates import Certificate
 from tests.support.forwarding import SCHEMES, forwarding
 from tests.support.listeners import Listeners
 from tests.support.programs import TICKET, until
-from tests.support.wsclient import Connection, NotInTime, ScriptedUpstream, StreamEnded
+from tests.support.websocket_peers import Connection, NotInTime, ScriptedUpstream, StreamEnded
 
 PAGE = b"""<!doctype html><meta charset=utf-8><title>loading</title>
 <link rel=icon href=/icon.png><script src=/ui/console.js defer></script><p id=said></p>

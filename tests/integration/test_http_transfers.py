@@ -22,7 +22,8 @@ from tests.support.certificates import Certificate
 from tests.support.forwarding import forwarding
 from tests.support.listeners import Listeners
 from tests.support.programs import Nginx, Program, free_ports, until
-from tests.support.wsclient import Client, Head, head_bytes
+from tests.support.websocket import Head, head_bytes
+from tests.support.websocket_peers import Client
 
 MIB = 1 << 20
 SIZE = (4096 if os.environ.get("ESXIPROXY_LONG") == "1" else 256) * MIB

@@ -17,7 +17,8 @@ from esxiproxy.nginx.upstreams import PLACEHOLDER
 from tests.support.certificates import Certificate
 from tests.support.listeners import KINDS, Listeners, Upstreams, nginx
 from tests.support.programs import Proxy, dead_port
-from tests.support.wsclient import CLOSE, TEXT, Client, Connection, ScriptedUpstream
+from tests.support.websocket import CLOSE, TEXT
+from tests.support.websocket_peers import Client, Connection, ScriptedUpstream
 
 
 def script(connection: Connection) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.support.programs import Proxy, until
-from tests.support.wsclient import Client, ScriptedUpstream, echo, handshake_fields
+from tests.support.websocket import handshake_fields
+from tests.support.websocket_peers import Client, ScriptedUpstream, echo
 
 TEXT = """
 [proxy]

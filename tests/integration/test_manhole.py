@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from tests.support.programs import Program, environment, need, until
-from tests.support.wsclient import BINARY, Client
+from tests.support.websocket import BINARY
+from tests.support.websocket_peers import Client
 
 
 class Manhole(Program):

@@ -20,16 +20,12 @@ import pytest
 from tests.support.certificates import Certificate
 from tests.support.listeners import PROXY, Listeners
 from tests.support.programs import TICKET, Proxy, dead_port, until
-from tests.support.wsclient import (
-    BINARY,
-    CLOSE,
+from tests.support.websocket import BINARY, CLOSE, close_payload, frame, handshake_fields
+from tests.support.websocket_peers import (
     Client,
     Connection,
     Peer,
     ScriptedUpstream,
-    close_payload,
-    frame,
-    handshake_fields,
     opened,
     refuse,
     sends,

@@ -11,7 +11,7 @@ from tests.integration.cases import CASES, Run
 from tests.support.certificates import Certificate
 from tests.support.listeners import KINDS, Listeners, Upstreams, esxiproxy, nginx
 from tests.support.programs import TICKET, dead_port
-from tests.support.wsclient import ScriptedUpstream
+from tests.support.websocket_peers import ScriptedUpstream
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ import pytest
 
 from tests.support.certificates import Authority, Certificate
 from tests.support.programs import TICKET, Proxy, accepts, free_port, until
-from tests.support.wsclient import CLOSE, TEXT, Client, Peer, ScriptedUpstream
+from tests.support.websocket import CLOSE, TEXT
+from tests.support.websocket_peers import Client, Peer, ScriptedUpstream
 
 TWISTD = Path(sys.executable).parent / "twistd"
 TARGET = f"/ticket/{TICKET}"

@@ -9,7 +9,8 @@ import pytest
 
 from tests.support.certificates import Certificate
 from tests.support.programs import Proxy, until
-from tests.support.wsclient import BINARY, Client, ScriptedUpstream, echo
+from tests.support.websocket import BINARY
+from tests.support.websocket_peers import Client, ScriptedUpstream, echo
 
 TEXT = """
 [proxy]

@@ -20,7 +20,8 @@ import pytest
 from tests.integration.test_process import Daemon, clean, runs
 from tests.support.certificates import Authority, Certificate
 from tests.support.programs import TICKET, Proxy, accepts, free_port, free_ports, until
-from tests.support.wsclient import TEXT, Client, ScriptedUpstream
+from tests.support.websocket import TEXT
+from tests.support.websocket_peers import Client, ScriptedUpstream
 
 TARGET = f"/ticket/{TICKET}"
 BIN = Path(sys.executable).parent

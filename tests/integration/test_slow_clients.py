@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.programs import TICKET, Nginx, Program, Proxy, free_port, need
-from tests.support.wsclient import BINARY, Client, ScriptedUpstream
+from tests.support.websocket import BINARY
+from tests.support.websocket_peers import Client, ScriptedUpstream
 
 CONNECTIONS = 500
 SECONDS = 8

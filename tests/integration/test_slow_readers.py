@@ -14,17 +14,8 @@ import pytest
 
 from tests.support.certificates import Certificate
 from tests.support.programs import TICKET, Proxy, until
-from tests.support.wsclient import (
-    BINARY,
-    Client,
-    Connection,
-    Peer,
-    ScriptedUpstream,
-    frame,
-    handshake_fields,
-    head_bytes,
-    trusting_context,
-)
+from tests.support.websocket import BINARY, frame, handshake_fields, head_bytes
+from tests.support.websocket_peers import Client, Connection, Peer, ScriptedUpstream, trusting_context
 
 STALL = 2.0
 READS_FOR = 3 * STALL

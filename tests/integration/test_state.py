@@ -16,7 +16,8 @@ import pytest
 
 from tests.support.crowd import LINE, EchoUpstream, echoes, let_go, opened
 from tests.support.programs import TICKET, Proxy, need, until
-from tests.support.wsclient import Client, handshake_fields
+from tests.support.websocket import handshake_fields
+from tests.support.websocket_peers import Client
 
 TEXT = """
 [proxy]

@@ -12,7 +12,8 @@ import pytest
 
 from tests.support.certificates import Authority, Certificate, self_signed
 from tests.support.programs import Proxy, free_port, until
-from tests.support.wsclient import BINARY, Client, Connection, ScriptedUpstream, echo, silent
+from tests.support.websocket import BINARY
+from tests.support.websocket_peers import Client, Connection, ScriptedUpstream, echo, silent
 
 SECRET = "5e1f-secret-ticket"
 TARGET = f"/ticket/{SECRET}"

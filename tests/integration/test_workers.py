@@ -35,7 +35,7 @@ from tests.support.crowd import (
     opened,
 )
 from tests.support.programs import ROOT, TICKET, free_port, until
-from tests.support.wsclient import Client
+from tests.support.websocket_peers import Client
 
 TEXT = """
 [proxy]

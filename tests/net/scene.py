@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
@@ -11,15 +9,16 @@ from twisted.python.failure import Failure
 from esxiproxy.core.routing import Principal, Route, Upstream
 from esxiproxy.core.session.connection_limits import ConnectionLimits
 from esxiproxy.core.session_limits import SessionLimits
-from esxiproxy.core.websocket.handshake import accept_value
 from esxiproxy.net.admission.admission import Admission
 from esxiproxy.net.listener.factory import ListenerFactory
 from esxiproxy.net.sessions import Sessions
 from esxiproxy.net.upstream.gateway import Gateway
 from esxiproxy.state.memory import MemoryState
 from tests.net.memory import Wire
+from tests.support import websocket
+from tests.support.websocket import accepting_fields, close_payload, frame, head_bytes, take_frames
 
-KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
+KEY = websocket.KEY.encode()
 UPSTREAM = Upstream("esxi1", "192.0.2.10", 80, secure=False)
 
 
@@ -38,20 +37,7 @@ def opening(target=b"/ticket/abc", *fields, protocol=b"binary"):
     return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
-def frame(opcode, payload=b"", fin=True, mask=None, rsv=0, length=None):
-    """Return a frame in its wire format; ``length`` replaces the payload's length in its header."""
-    first = (0x80 if fin else 0) | rsv << 4 | opcode
-    flag = 0x80 if mask else 0
-    size = len(payload) if length is None else length
-    if size < 126:
-        head = bytes([first, flag | size])
-    elif size < 65536:
-        head = bytes([first, flag | 126]) + struct.pack("!H", size)
-    else:
-        head = bytes([first, flag | 127]) + struct.pack("!Q", size)
-    if mask:
-        payload = bytes(octet ^ mask[i % 4] for i, octet in enumerate(payload))
-    return head + (mask or b"") + payload
+close = close_payload
 
 
 def up(opcode, payload=b"", **kwargs):
@@ -59,31 +45,9 @@ def up(opcode, payload=b"", **kwargs):
     return frame(opcode, payload, mask=b"\x01\x02\x03\x04", **kwargs)
 
 
-def close(code=None, reason=b""):
-    """Return the payload of a Close."""
-    return b"" if code is None else struct.pack("!H", code) + reason
-
-
 def frames(octets):
     """Return the complete frames in ``octets``, unmasked, as (fin, opcode, payload)."""
-    found = []
-    while len(octets) >= 2:
-        size, start = octets[1] & 0x7F, 2
-        if size == 126:
-            size, start = struct.unpack("!H", octets[2:4])[0], 4
-        elif size == 127:
-            size, start = struct.unpack("!Q", octets[2:10])[0], 10
-        mask = b""
-        if octets[1] & 0x80:
-            mask, start = octets[start : start + 4], start + 4
-        payload = octets[start : start + size]
-        if len(payload) < size:
-            break
-        if mask:
-            payload = bytes(octet ^ mask[i % 4] for i, octet in enumerate(payload))
-        found.append((bool(octets[0] & 0x80), octets[0] & 0x0F, payload))
-        octets = octets[start + size :]
-    return found
+    return [(taken.fin, taken.opcode, taken.payload) for taken in take_frames(bytearray(octets))]
 
 
 class MemoryConnector:
@@ -194,15 +158,9 @@ class Scene:
     def accept(self, protocol=b"binary", *fields, extra=b""):
         """Send the upstream's 101."""
         key = dict(self.request()[1])[b"Sec-WebSocket-Key"]
-        lines = [
-            b"HTTP/1.1 101 Switching Protocols",
-            b"Upgrade: websocket",
-            b"Connection: Upgrade",
-            b"Sec-WebSocket-Accept: " + accept_value(key),
-            *([b"Sec-WebSocket-Protocol: " + protocol] if protocol else []),
-            *fields,
-        ]
-        self.host.send(b"\r\n".join(lines) + b"\r\n\r\n" + extra)
+        accepting = accepting_fields(key.decode(), (protocol or b"").decode())
+        more = [tuple(field.split(b": ", 1)) for field in fields]
+        self.host.send(head_bytes("HTTP/1.1 101 Switching Protocols", [*accepting, *more]) + extra)
 
     def open(self):
         """Complete both opening handshakes, and clear the received bytes."""

@@ -7,7 +7,8 @@ from esxiproxy.core.http.via import RECEIVED_BY
 from esxiproxy.core.routing import Principal, Upstream
 from esxiproxy.core.session.record import Kind
 from tests.net.http_scene import OK, HttpScene, get, read
-from tests.net.scene import accept_value, opening
+from tests.net.scene import KEY, opening
+from tests.support.websocket import accept_of
 
 VIA = b"1.1 " + RECEIVED_BY
 
@@ -368,7 +369,7 @@ def test_a_websocket_may_follow_on_the_same_connection():
     scene.accept()
     scene.pump()
     assert scene.client.received.startswith(b"HTTP/1.1 101 ")
-    assert accept_value(b"dGhlIHNhbXBsZSBub25jZQ==") in scene.client.received
+    assert accept_of(KEY.decode()).encode() in scene.client.received
     assert scene.client.transport.producer is not None, "the relay's valve"
 
 

@@ -35,7 +35,8 @@ from esxiproxy.ops.logs.datagram_sink import JournalSink, SyslogSink
 from esxiproxy.ops.logs.file_sink import StdoutSink
 from esxiproxy.ops.logs.sink import LOG_INTERVAL, MAX_QUEUED, RETRY_DELAY, Sink
 from tests.support.programs import Proxy, until
-from tests.support.wsclient import CLOSE, Client, ScriptedUpstream, echo
+from tests.support.websocket import CLOSE
+from tests.support.websocket_peers import Client, ScriptedUpstream, echo
 
 NOON = 1767268800.0  # 2026-01-01T12:00:00Z
 RECORD = Record(

@@ -18,7 +18,8 @@ from typing import Any
 from PIL import Image
 
 from tests.support.programs import Program, need
-from tests.support.wsclient import TEXT, Client
+from tests.support.websocket import TEXT
+from tests.support.websocket_peers import Client
 
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "

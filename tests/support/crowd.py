@@ -17,7 +17,17 @@ from unittest.mock import patch
 import pytest
 
 from tests.support.programs import TICKET, Proxy
-from tests.support.wsclient import BINARY, Client, accept_of, handshake_fields
+from tests.support.websocket import (
+    BINARY,
+    CLOSE,
+    Head,
+    accepting_fields,
+    frame,
+    handshake_fields,
+    head_bytes,
+    take_frames,
+)
+from tests.support.websocket_peers import Client
 
 TARGET = f"/ticket/{TICKET}"
 LINE = f"GET {TARGET} HTTP/1.1"
@@ -68,23 +78,17 @@ class EchoUpstream:
             writer.close()
 
     async def _echo(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-        fields = dict(line.split(": ", 1) for line in head.lower().splitlines()[1:] if line)
-        key = next(line[19:] for line in head.splitlines() if line.lower().startswith("sec-websocket-key: "))
-        chosen = "Sec-WebSocket-Protocol: binary\r\n" if "sec-websocket-protocol" in fields else ""
-        writer.write(
-            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Accept: {accept_of(key)}\r\n{chosen}\r\n".encode()
-        )
-        while True:
-            first, second = await reader.readexactly(2)
-            assert second < 0x80 + 126, "short frames only"
-            mask = await reader.readexactly(4)
-            payload = await reader.readexactly(second & 0x7F)
-            plain = bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
-            writer.write(bytes([first, len(plain)]) + plain)
-            if first & 0x0F == 8:
-                return
+        head = Head.of(await reader.readuntil(b"\r\n\r\n"))
+        chosen = "binary" if head.all("Sec-WebSocket-Protocol") else ""
+        fields = accepting_fields(head.one("Sec-WebSocket-Key") or "", chosen)
+        writer.write(head_bytes("HTTP/1.1 101 Switching Protocols", fields))
+        received = bytearray()
+        while octets := await reader.read(65536):
+            received += octets
+            for taken in take_frames(received):
+                writer.write(frame(taken.opcode, taken.payload, taken.fin))
+                if taken.opcode == CLOSE:
+                    return
 
 
 def opened(port: int, count: int = 1) -> list[Client]:

@@ -13,7 +13,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from tests.support.wsclient import (
+from tests.support.websocket import (
     BINARY,
     CLOSE,
     CONTINUATION,
@@ -26,8 +26,8 @@ from tests.support.wsclient import (
     frame,
     handshake_fields,
     head_bytes,
-    trusting_context,
 )
+from tests.support.websocket_peers import trusting_context
 
 SECONDS = 10.0
 """Each step of an opening handshake may take this long."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tests.support.certificates import Certificate
 from tests.support.programs import Nginx, Proxy, free_ports
-from tests.support.wsclient import Client
+from tests.support.websocket_peers import Client
 
 KINDS = {"one": "ws to ws", "two": "ws to wss", "three": "wss to wss"}
 

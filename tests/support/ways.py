@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from tests.support.listeners import KINDS
 from tests.support.programs import TICKET
-from tests.support.wsclient import (
+from tests.support.websocket import (
     BINARY,
     CLOSE,
     Field,
@@ -25,8 +25,8 @@ from tests.support.wsclient import (
     frame,
     handshake_fields,
     head_bytes,
-    trusting_context,
 )
+from tests.support.websocket_peers import trusting_context
 
 PATIENCE = 40.0
 """Seconds after which the proxy should have ended whatever is left, with much to spare."""

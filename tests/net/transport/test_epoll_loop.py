@@ -17,7 +17,7 @@ from esxiproxy.net.transport.epoll_loop import EpollLoop
 from esxiproxy.net.transport.write_buffer import WriteBuffer
 from tests.net.transport.loop import Peer
 from tests.support.packages import NO_COMPILER
-from tests.support.wsclient import frame
+from tests.support.websocket import frame
 
 
 @pytest.fixture(params=["compiled", "python"])

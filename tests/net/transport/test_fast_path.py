@@ -16,7 +16,7 @@ from esxiproxy.core.websocket.frames import FrameWalker, control_frame
 from esxiproxy.net.transport import constants, fast_path
 from esxiproxy.net.transport.write_buffer import WriteBuffer
 from tests.support.packages import NO_COMPILER
-from tests.support.wsclient import frame
+from tests.support.websocket import frame
 
 compiled = pytest.mark.skipif(fast_path._compiled is None, reason=NO_COMPILER)
 

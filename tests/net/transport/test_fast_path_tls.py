@@ -10,7 +10,7 @@ from esxiproxy.core.websocket.frames import FrameWalker
 from esxiproxy.net.transport import fast_path
 from tests.net.transport.test_fast_path import Ends
 from tests.support.packages import NO_COMPILER
-from tests.support.wsclient import frame
+from tests.support.websocket import frame
 
 pytestmark = pytest.mark.skipif(fast_path.compiled() is None, reason=NO_COMPILER)
 

@@ -19,7 +19,7 @@ from esxiproxy.net.transport.stream import Stream
 from tests.net.transport.loop import Net, Peer
 from tests.net.transport.test_fast_path import MASK, PING, message
 from tests.support.packages import NO_COMPILER
-from tests.support.wsclient import frame
+from tests.support.websocket import frame
 
 
 def frames_of(octets):

@@ -5,11 +5,8 @@ Nothing here checks what it sends: what is malformed is sent as it is asked for.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import enum
-import hashlib
-import os
 import socket
 import ssl
 import struct
@@ -18,14 +15,29 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
-CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
-KEY = "dGhlIHNhbXBsZSBub25jZQ=="
+from tests.support.websocket import (
+    BINARY,
+    CLOSE,
+    KEY,
+    PING,
+    PONG,
+    Field,
+    Frame,
+    Head,
+    Mask,
+    accept_of,
+    accepting_fields,
+    close_code,
+    close_payload,
+    frame,
+    handshake_fields,
+    head_bytes,
+    take_frame,
+)
+
 TIMEOUT = 10.0
-
-Field = tuple[str | bytes, str | bytes]
-Mask = bool | bytes
 
 
 class End(enum.Enum):
@@ -34,16 +46,6 @@ class End(enum.Enum):
     FIN = "FIN"
     NOTIFIED = "close_notify"
     RST = "RST"
-
-
-class Frame(NamedTuple):
-    """One frame as it stood on the wire, unmasked."""
-
-    fin: bool
-    rsv: int
-    opcode: int
-    masked: bool
-    payload: bytes
 
 
 class StreamEnded(AssertionError):
@@ -57,80 +59,6 @@ class StreamEnded(AssertionError):
 
 class NotInTime(AssertionError):
     """Nothing, or not enough, came before the deadline."""
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The head of a request or of a response, its fields in order and repeated as they were."""
-
-    line: str
-    fields: tuple[tuple[str, str], ...]
-    raw: bytes
-
-    @property
-    def status(self) -> int:
-        """A response's status."""
-        return int(self.line.split(" ", 2)[1])
-
-    @property
-    def target(self) -> str:
-        """A request's target."""
-        return self.line.split(" ")[1]
-
-    def all(self, name: str) -> list[str]:
-        """Every value of this field."""
-        return [value for key, value in self.fields if key.lower() == name.lower()]
-
-    def one(self, name: str) -> str | None:
-        """The value of a field that may be there once; None if it is not."""
-        values = self.all(name)
-        assert len(values) <= 1, f"{name} is there {len(values)} times"
-        return values[0] if values else None
-
-
-def accept_of(key: str) -> str:
-    """The `Sec-WebSocket-Accept` value for a key (RFC 6455 4.2.2)."""
-    digest = hashlib.sha1(key.encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
-    return base64.b64encode(digest).decode()
-
-
-def masked(key: bytes, payload: bytes) -> bytes:
-    """The payload masked, or unmasked, with a key of 4 bytes."""
-    size = len(payload)
-    stream = (key * (size // 4 + 1))[:size]
-    return (int.from_bytes(payload, "big") ^ int.from_bytes(stream, "big")).to_bytes(size, "big")
-
-
-def frame(
-    opcode: int,
-    payload: bytes = b"",
-    fin: bool = True,
-    rsv: int = 0,
-    mask: Mask = False,
-    length: int | None = None,
-    length_bytes: int | None = None,
-) -> bytes:
-    """A frame's bytes.
-
-    `mask` is a key, or whether there is one. `length` is announced in the payload's stead, and
-    `length_bytes` (0, 2 or 8) takes another form than the shortest, to make a frame that is wrong.
-    """
-    size = len(payload) if length is None else length
-    if length_bytes is None:
-        length_bytes = 0 if size < 126 else 2 if size < 65536 else 8
-    short = {0: size, 2: 126, 8: 127}[length_bytes]
-    head = bytes([fin << 7 | rsv << 4 | opcode, bool(mask) << 7 | short])
-    head += size.to_bytes(length_bytes, "big") if length_bytes else b""
-    if not mask:
-        return head + payload
-    key = mask if isinstance(mask, bytes) else os.urandom(4)
-    return head + key + masked(key, payload)
-
-
-def close_payload(code: int | None, reason: str | bytes = b"") -> bytes:
-    """The payload of a Close."""
-    text = reason.encode() if isinstance(reason, str) else reason
-    return b"" if code is None else struct.pack("!H", code) + text
 
 
 class Peer:
@@ -197,10 +125,7 @@ class Peer:
 
     def recv_head(self, timeout: float | None = None) -> Head:
         """The next head."""
-        raw = self.recv_until(b"\r\n\r\n", timeout)
-        line, *rest = raw.decode("latin-1").split("\r\n")[:-2]
-        fields = (entry.partition(":") for entry in rest)
-        return Head(line, tuple((name, value.strip(" \t")) for name, _, value in fields), raw)
+        return Head.of(self.recv_until(b"\r\n\r\n", timeout))
 
     def recv_body(self, head: Head, timeout: float | None = None) -> bytes:
         """The body that follows a response's head: by its length, in chunks, or up to the end."""
@@ -216,38 +141,30 @@ class Peer:
         length = head.one("Content-Length")
         if length is not None:
             return self.recv_exactly(int(length), timeout)
+        return self.recv_rest(timeout)
+
+    def recv_answer(self, timeout: float | None = None) -> tuple[Head, bytes]:
+        """The next response: its head and its body."""
+        head = self.recv_head(timeout)
+        return head, self.recv_body(head, timeout)
+
+    def recv_rest(self, timeout: float | None = None) -> bytes:
+        """Everything up to the end of the stream."""
         self.recv_eof(timeout)
         return self._take(len(self._pending))
 
     def recv_frame(self, timeout: float | None = None) -> Frame:
         """The next frame."""
         deadline = self._deadline(timeout)
-
-        def upto(size: int) -> None:
-            while len(self._pending) < size:
-                self._read(deadline)
-
-        upto(2)
-        first, second = self._pending[:2]
-        size, at = second & 0x7F, 2
-        if size > 125:
-            at = 4 if size == 126 else 10
-            upto(at)
-            size = int.from_bytes(self._pending[2:at], "big")
-        has_key = bool(second & 0x80)
-        total = at + 4 * has_key + size
-        upto(total)
-        octets = self._take(total)
-        payload = masked(octets[at : at + 4], octets[at + 4 :]) if has_key else octets[at:]
-        return Frame(bool(first & 0x80), first >> 4 & 7, first & 0x0F, has_key, payload)
+        while (taken := take_frame(self._pending)) is None:
+            self._read(deadline)
+        return taken
 
     def recv_close(self, timeout: float | None = None) -> tuple[int | None, str]:
         """The code and the reason of the next frame, which has to be a Close; (None, "") if it is empty."""
         got = self.recv_frame(timeout)
         assert got.opcode == CLOSE, f"a Close was expected, this came: {got.opcode:#x} {got.payload[:100]!r}"
-        if not got.payload:
-            return None, ""
-        return int.from_bytes(got.payload[:2], "big"), got.payload[2:].decode()
+        return close_code(got.payload), got.payload[2:].decode()
 
     def recv_eof(self, timeout: float | None = None) -> End:
         """How the stream ended; what came before the end stays to be read."""
@@ -337,32 +254,6 @@ class Peer:
         raise StreamEnded(self.end, bytes(self._pending))
 
 
-def handshake_fields(
-    subprotocols: Sequence[str] = (), fields: Iterable[Field] = (), host: str = "console.test", key: str = KEY
-) -> list[Field]:
-    """The fields of an ordinary opening handshake."""
-    offered: list[Field] = [("Sec-WebSocket-Protocol", ", ".join(subprotocols))] if subprotocols else []
-    return [
-        ("Host", host),
-        ("Upgrade", "websocket"),
-        ("Connection", "Upgrade"),
-        ("Sec-WebSocket-Version", "13"),
-        ("Sec-WebSocket-Key", key),
-        *offered,
-        *fields,
-    ]
-
-
-def head_bytes(line: str | bytes, fields: Iterable[Field]) -> bytes:
-    """A head of this first line and these fields, byte for byte."""
-
-    def octets(text: str | bytes) -> bytes:
-        return text if isinstance(text, bytes) else text.encode("latin-1")
-
-    rows = [octets(line), *(octets(name) + b": " + octets(value) for name, value in fields)]
-    return b"\r\n".join(rows) + b"\r\n\r\n"
-
-
 class Client(Peer):
     """A client; `tls` is a context, or True for one that trusts everybody; `before` goes out before that."""
 
@@ -387,6 +278,22 @@ class Client(Peer):
         """Send a request's head."""
         self.send_raw(head_bytes(line, fields))
 
+    def get(self, target: str = "/", *fields: Field, method: str = "GET") -> None:
+        """Send a request that is no upgrade."""
+        self.send_request(f"{method} {target} HTTP/1.1", [("Host", "127.0.0.1"), *fields])
+
+    def send_opening(
+        self,
+        target: str | bytes = "/",
+        subprotocols: Sequence[str] = (),
+        fields: Iterable[Field] = (),
+        host: str = "console.test",
+    ) -> None:
+        """Send an opening handshake."""
+        path = target if isinstance(target, bytes) else target.encode("latin-1")
+        line = b"GET " + path + b" HTTP/1.1"
+        self.send_request(line, handshake_fields(subprotocols, fields, host))
+
     def ask(
         self,
         target: str | bytes = "/",
@@ -395,9 +302,7 @@ class Client(Peer):
         host: str = "console.test",
     ) -> Head:
         """Send an opening handshake; the answer's head, whatever it says."""
-        path = target if isinstance(target, bytes) else target.encode("latin-1")
-        line = b"GET " + path + b" HTTP/1.1"
-        self.send_request(line, handshake_fields(subprotocols, fields, host))
+        self.send_opening(target, subprotocols, fields, host)
         return self.recv_head()
 
     def open(
@@ -445,14 +350,14 @@ class Connection(Peer):
         assert self.request is not None, "the request has not been read"
         if subprotocol is None:
             subprotocol = ", ".join(self.request.all("Sec-WebSocket-Protocol")).split(",")[0].strip()
-        chosen: list[Field] = [("Sec-WebSocket-Protocol", subprotocol)] if subprotocol else []
-        self.send_head("101 Switching Protocols", [*self.upgrade_fields(), *chosen, *fields])
+        fields = [*accepting_fields(self.key, subprotocol), *fields]
+        self.send_head("101 Switching Protocols", fields)
 
-    def upgrade_fields(self) -> list[Field]:
-        """The three fields that every right 101 has."""
+    @property
+    def key(self) -> str:
+        """The key of the opening handshake."""
         assert self.request is not None, "the request has not been read"
-        accept = accept_of(self.request.one("Sec-WebSocket-Key") or "")
-        return [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept)]
+        return self.request.one("Sec-WebSocket-Key") or ""
 
     def send_head(self, status: str, fields: Iterable[Field], body: bytes = b"") -> None:
         """Send a response's head, and a body behind it."""
@@ -616,8 +521,7 @@ def answer(octets: bytes) -> Script:
 def wrong_accept(connection: Connection) -> None:
     """Answer with a 101 whose accept value belongs to another key."""
     connection.read_request()
-    fields = [*connection.upgrade_fields()[:2], ("Sec-WebSocket-Accept", accept_of("another"))]
-    connection.send_head("101 Switching Protocols", fields)
+    connection.send_head("101 Switching Protocols", accepting_fields("another"))
     connection.serve()
 
 
