@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.support import programs
 from tests.support.certificates import Authority, Certificate
+from tests.support.crowd import EchoUpstream
 
 LINES = 80
 
@@ -46,6 +47,13 @@ def upstream_certificate(authority: Authority) -> Certificate:
 def listener_certificate(authority: Authority) -> Certificate:
     """What a listener shows."""
     return authority.server("listener")
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[EchoUpstream]:
+    """An upstream that accepts every console and echoes its frames."""
+    with EchoUpstream() as running:
+        yield running
 
 
 @pytest.fixture(scope="module", params=["ours", "python", "twisted"])

@@ -4,42 +4,24 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from twisted.application.service import Service
 
+from tests.support import config
 from tests.support.crowd import Crew, EchoUpstream, Notified, let_go, opened
 from tests.support.probe import Offering
 from tests.support.programs import Proxy, until
 
-TEXT = """
-[proxy]
-workers = {workers}
-{more}
-
-[listener one]
-listen = 127.0.0.1:0
-upstream = esxi1
-
-[upstream esxi1]
-url = ws://127.0.0.1:{port}
-"""
 WATCHDOG = 1.0
 STALL = 0.4
 
 
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[EchoUpstream]:
-    with EchoUpstream() as running:
-        yield running
-
-
 def test_one_worker_is_one_process(upstream: EchoUpstream) -> None:
     """With `workers = 1` nothing is started beside it."""
-    with Proxy(TEXT.format(workers=1, more="", port=upstream.port)) as proxy:
+    with Proxy(config.ini(config.listener(), config.upstream(upstream.port), workers=1)) as proxy:
         clients = opened(proxy.ports["one"], 4)
         assert not [path for path in Path(f"/proc/{proxy.pid}/task").glob("*/children") if path.read_text()]
         let_go(clients)
@@ -51,7 +33,7 @@ def test_the_watchdog_hears_of_it_while_the_loop_runs(
 ) -> None:
     """`WATCHDOG=1` comes twice in the time that systemd has set, from the process that it has started."""
     monkeypatch.setenv("WATCHDOG_USEC", f"{WATCHDOG * 1e6:.0f}")
-    text = TEXT.format(workers=workers, more="", port=upstream.port)
+    text = config.ini(config.listener(), config.upstream(upstream.port), workers=workers)
     with Notified(monkeypatch) as notified, kind(text) as proxy:
         assert "READY=1" in notified.next()
         begun = time.monotonic()
@@ -79,7 +61,9 @@ class Blocked(Offering):
 
 def test_a_loop_that_stood_still_is_in_the_log(upstream: EchoUpstream) -> None:
     """With how long it did; no console gets a byte meanwhile."""
-    with Blocked(TEXT.format(workers=1, more="services = blocking", port=upstream.port)) as proxy:
+    with Blocked(
+        config.ini(config.listener(), config.upstream(upstream.port), workers=1, services="blocking")
+    ) as proxy:
 
         def told() -> bool:
             found = re.findall(r"#warn. the event loop was blocked for .*, the longest (\S+) s", proxy.log())

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import config
 from tests.support.crowd import Crew
 from tests.support.programs import ROOT, TICKET, Proxy
 from tests.support.websocket import BINARY, PING, PONG
@@ -27,19 +28,9 @@ def stepped():
 
 time.time = stepped
 """
-TEXT = """
-[proxy]
-{workers}
-[listener one]
-listen = 127.0.0.1:0
-upstream = esxi1
-ping_interval = 200ms
-ping_timeout = 30m
-idle_timeout = 30m
 
-[upstream esxi1]
-url = ws://127.0.0.1:{port}
-"""
+
+KEYS = {"ping_interval": "200ms", "ping_timeout": "30m", "idle_timeout": "30m"}
 
 
 class Stepped(Proxy):
@@ -69,7 +60,9 @@ def proxy(request: pytest.FixtureRequest) -> Iterator[Stepped]:
     """One process, or a master with workers."""
     several = request.param == "workers"
     with ScriptedUpstream(echo()) as upstream:
-        text = TEXT.format(workers="workers = 2" if several else "", port=upstream.port)
+        text = config.ini(
+            config.listener(**KEYS), config.upstream(upstream.port), workers=2 if several else 1
+        )
         with SteppedCrew(text) if several else Stepped(text) as proxy:
             yield proxy
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import config
 from tests.support.certificates import Certificate
 from tests.support.programs import ROOT, Program, Proxy, accepts, free_port
 
@@ -33,26 +34,6 @@ WAYS = [(1, "ours"), (2, "ours"), (1, "python"), (1, "twisted")] if LONG else [(
 SECONDS = 1800 if LONG else 180
 pytestmark = pytest.mark.timeout(2 * SECONDS + 600)
 """The cases, those that failed once more, and before the first test the suite that has to be made."""
-LISTENERS = """
-[proxy]
-workers = {workers}
-{state}
-
-[listener plain]
-listen = 127.0.0.1:0
-upstream = suite
-
-[listener secure]
-listen = 127.0.0.1:0
-certificate = {own.path}
-private_key = {own.key_path}
-upstream = suite
-
-[upstream suite]
-url = {url}
-subprotocol = pass
-"""
-PINNED = "verify = pin\npin = sha256:{sha256}\n"
 
 both_kinds = pytest.mark.parametrize("tls", [False, True], ids=["ws to ws", "wss to wss"])
 any_way = pytest.mark.parametrize("way", WAYS, ids=[f"workers={n} {kind}" for n, kind in WAYS])
@@ -205,10 +186,14 @@ def test_the_upstream_leg_passes_every_case(
 
 def configuration(port: int, shown: Certificate | None, own: Certificate, workers: int, folder: Path) -> str:
     """The proxy's, in front of this port, which shows that certificate."""
-    state = f"state = sqlite:{folder}/state.sqlite" if workers > 1 else ""
-    url = f"{'wss' if shown else 'ws'}://127.0.0.1:{port}"
-    text = LISTENERS.format(own=own, url=url, workers=workers, state=state)
-    return text + PINNED.format(sha256=shown.sha256) if shown else text
+    state = f"sqlite:{folder}/state.sqlite" if workers > 1 else None
+    return config.ini(
+        config.listener("plain", "suite"),
+        config.listener("secure", "suite", tls=own),
+        config.upstream(port, "suite", pin=shown, subprotocol="pass"),
+        workers=workers,
+        state=state,
+    )
 
 
 def _url(proxy: Proxy, tls: bool) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import config
 from tests.support.certificates import Certificate
 from tests.support.probe import ProbedProxy
 from tests.support.programs import TICKET, need, until
@@ -26,27 +27,6 @@ RESERVE = 64
 TARGET = f"/ticket/{TICKET}"
 FULL = 3.0
 """Seconds for which nothing can be accepted."""
-TEXT = """
-[proxy]
-services = probe
-access_log = access.log
-max_connections = off
-head_timeout = 60s
-close_timeout = 2s
-
-[listener one]
-listen = 127.0.0.1:0
-upstream = esxi1
-
-[listener three]
-listen = 127.0.0.1:0
-certificate = {certificate}
-private_key = {key}
-upstream = esxi1
-
-[upstream esxi1]
-url = ws://127.0.0.1:{port}
-"""
 
 
 @dataclass
@@ -131,8 +111,15 @@ def echoes(client: Client) -> None:
 def scene(listener_certificate: Certificate) -> Iterator[Scene]:
     prlimit: Path = Path(need("prlimit", "util-linux"))
     with ScriptedUpstream() as upstream:
-        text = TEXT.format(
-            port=upstream.port, certificate=listener_certificate.path, key=listener_certificate.key_path
+        text = config.ini(
+            config.listener(),
+            config.listener("three", tls=listener_certificate),
+            config.upstream(upstream.port),
+            services="probe",
+            access_log="access.log",
+            max_connections="off",
+            head_timeout="60s",
+            close_timeout="2s",
         )
         with ProbedProxy(text, before=[prlimit, f"--nofile={LIMIT}:{LIMIT}"]) as proxy:
             scene = Scene(proxy, upstream)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.integration.test_process import runs
+from tests.support import config
 from tests.support.certificates import Certificate
 from tests.support.programs import Proxy, accepts, until
 from tests.support.websocket_peers import Client, Connection, ScriptedUpstream, answer
@@ -18,27 +19,6 @@ SOON = 15.0
 """Seconds that a busy machine may take for what is done at once: all timeouts below are longer."""
 SIZE = 20_000_000
 """More than all the buffers on the way take."""
-TEXT = """
-[proxy]
-drain_timeout = 60s
-close_timeout = 60s
-stall_timeout = 60s
-
-[listener plain]
-listen = 127.0.0.1:0
-http = forward
-upstream = host
-
-[listener tls]
-listen = 127.0.0.1:0
-certificate = {own.path}
-private_key = {own.key_path}
-http = forward
-upstream = host
-
-[upstream host]
-url = ws://127.0.0.1:{port}
-"""
 FIELDS = [("Host", "console.test"), ("Connection", "close")]
 
 each_listener = pytest.mark.parametrize("listener", ["plain", "tls"])
@@ -59,7 +39,14 @@ def host() -> Iterator[ScriptedUpstream]:
 
 @pytest.fixture
 def proxy(transports: str, host: ScriptedUpstream, listener_certificate: Certificate) -> Iterator[Proxy]:
-    with Proxy(TEXT.format(own=listener_certificate, port=host.port)) as proxy:
+    with Proxy(
+        config.ini(
+            config.listener("plain", "host", http="forward"),
+            config.listener("tls", "host", tls=listener_certificate, http="forward"),
+            config.upstream(host.port, "host"),
+            **dict.fromkeys(("drain_timeout", "close_timeout", "stall_timeout"), "60s"),
+        )
+    ) as proxy:
         yield proxy
 
 

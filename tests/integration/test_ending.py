@@ -12,26 +12,13 @@ import pytest
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 
+from tests.support import config
 from tests.support.crowd import LINE, Crew, let_go
 from tests.support.probe import offer
 from tests.support.programs import ROOT, until
 from tests.support.websocket import handshake_fields
 from tests.support.websocket_peers import Client
 
-TEXT = """
-[proxy]
-workers = {workers}
-drain_timeout = {drain}
-close_timeout = 1s
-{more}
-
-[listener one]
-listen = 127.0.0.1:0
-upstream = esxi1
-
-[upstream esxi1]
-url = ws://host.invalid:9
-"""
 HANGS = """
 import socket, sys, time
 
@@ -51,7 +38,9 @@ class Ending(Crew):
     """esxiproxy in one process or several, and how it ends."""
 
     def __init__(self, workers: int, drain: str, more: str = "") -> None:
-        super().__init__(TEXT.format(workers=workers, drain=drain, more=more))
+        upstream = config.upstream("ws://host.invalid:9")
+        keys = {"workers": workers, "drain_timeout": drain, "close_timeout": "1s"}
+        super().__init__(config.ini(config.listener(), upstream, more=more, **keys))
         self._workers = workers
         self.pidfile = self.folder / "run.pid"
 

@@ -14,6 +14,7 @@ import pytest
 from twisted.application.service import Service
 
 from esxiproxy.ops.logs.file_sink import FileSink, RotatedFile
+from tests.support import config
 from tests.support.probe import Offering
 from tests.support.programs import TICKET, until
 from tests.support.websocket import BINARY
@@ -62,16 +63,9 @@ class Logged(Offering):
 def proxy() -> Iterator[Logged]:
     """A proxy that has started on a disk that works."""
     with ScriptedUpstream(echo()) as upstream:
-        text = f"""
-[proxy]
-services = hanging
-access_log = access.log
-[listener one]
-listen = 127.0.0.1:0
-upstream = esxi1
-[upstream esxi1]
-url = ws://127.0.0.1:{upstream.port}
-"""
+        text = config.ini(
+            config.listener(), config.upstream(upstream.port), services="hanging", access_log="access.log"
+        )
         with Logged(text) as proxy:
             yield proxy
 

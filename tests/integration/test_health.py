@@ -5,30 +5,25 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from pathlib import Path
 
 import pytest
 
+from tests.support import config
 from tests.support.crowd import Crew, EchoUpstream, echoes, let_go, opened
 from tests.support.programs import Proxy, accepts, until
 
-TEXT = """
-[proxy]
-workers = {workers}
-drain_timeout = 20s
-access_log = {log}
 
-[listener public]
-listen = 127.0.0.1:0
-upstream = esxi1
-health = /readyz
-
-[listener inner]
-listen = 127.0.0.1:0
-upstream = esxi1
-
-[upstream esxi1]
-url = ws://127.0.0.1:{port}
-"""
+def text(upstream: EchoUpstream, workers: int, log: Path) -> str:
+    """A listener with a health check, and one without."""
+    return config.ini(
+        config.listener("public", health="/readyz"),
+        config.listener("inner"),
+        config.upstream(upstream.port),
+        workers=workers,
+        drain_timeout="20s",
+        access_log=log,
+    )
 
 
 def asked(port: int, request: bytes) -> bytes:
@@ -48,7 +43,7 @@ def test_a_drain_answers_503_where_there_is_a_health_check(workers: int, tmp_pat
     log = tmp_path / "access.log"
     with EchoUpstream() as upstream:
         process = Proxy if workers == 1 else Crew
-        with process(TEXT.format(workers=workers, port=upstream.port, log=log)) as crew:
+        with process(text(upstream, workers, log)) as crew:
             public, inner = crew.ports["public"], crew.ports["inner"]
             assert asked(public, probe).startswith(b"HTTP/1.1 200 OK\r\n")
             clients = opened(public, 4)
@@ -74,7 +69,7 @@ def test_workers_without_a_master_free_the_port_of_the_health_check(draining: bo
     """A new master can bind it at once, while the workers drain."""
     with (
         EchoUpstream() as upstream,
-        Crew(TEXT.format(workers=2, port=upstream.port, log=tmp_path / "access.log")) as crew,
+        Crew(text(upstream, 2, tmp_path / "access.log")) as crew,
     ):
         public, inner = crew.ports["public"], crew.ports["inner"]
         clients = opened(public, 4)

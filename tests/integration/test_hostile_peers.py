@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.integration.test_memory import Sender, receive
-from tests.support import flooding
+from tests.support import config, flooding
 from tests.support.certificates import Certificate
 from tests.support.programs import TICKET, Proxy, environment, until
 from tests.support.websocket import BINARY, PING, accepting_fields, frame, handshake_fields, head_bytes
@@ -44,41 +44,6 @@ MARGIN = 3.0
 """Seconds for a machine that is busy."""
 TARGET = f"/ticket/{TICKET}"
 REQUEST = head_bytes(f"GET {TARGET} HTTP/1.1", handshake_fields(["binary"]))
-TEXT = """
-[proxy]
-head_timeout = 2s
-tls_handshake_timeout = 2s
-upstream_handshake_timeout = 2s
-stall_timeout = 2s
-close_timeout = 1s
-ping_interval = off
-max_connections = off
-
-[listener plain]
-listen = 127.0.0.1:0
-upstream = plain
-
-[listener tls]
-listen = 127.0.0.1:0
-certificate = {own.path}
-private_key = {own.key_path}
-upstream = secure
-
-[listener good]
-listen = 127.0.0.1:0
-upstream = good
-
-[upstream plain]
-url = ws://127.0.0.1:{plain}
-
-[upstream secure]
-url = wss://127.0.0.1:{secure}
-verify = pin
-pin = sha256:{pin}
-
-[upstream good]
-url = ws://127.0.0.1:{good}
-"""
 
 both_kinds = pytest.mark.parametrize("name", ["plain", "tls"])
 
@@ -138,8 +103,19 @@ def scene(upstream_certificate: Certificate, listener_certificate: Certificate) 
         ScriptedUpstream(tls=upstream_certificate.server_context()) as secure,
         ScriptedUpstream() as good,
     ):
-        ports = {"plain": plain.port, "secure": secure.port, "good": good.port}
-        text = TEXT.format(own=listener_certificate, pin=upstream_certificate.sha256, **ports)
+        text = config.ini(
+            config.listener("plain", "plain"),
+            config.listener("tls", "secure", tls=listener_certificate),
+            config.listener("good", "good"),
+            config.upstream(plain.port, "plain"),
+            config.upstream(secure.port, "secure", pin=upstream_certificate),
+            config.upstream(good.port, "good"),
+            **dict.fromkeys(("head_timeout", "tls_handshake_timeout", "upstream_handshake_timeout"), "2s"),
+            stall_timeout="2s",
+            close_timeout="1s",
+            ping_interval="off",
+            max_connections="off",
+        )
         with Proxy(text) as proxy:
             scene = Scene(proxy, {"plain": plain, "tls": secure, "good": good})
             for name in scene.upstreams:

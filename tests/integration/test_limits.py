@@ -6,29 +6,23 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.support import config
 from tests.support.programs import Proxy, until
 from tests.support.websocket import handshake_fields
 from tests.support.websocket_peers import Client, ScriptedUpstream, echo
-
-TEXT = """
-[proxy]
-close_timeout = 1s
-access_log = stdout
-{keys}
-
-[listener one]
-listen = 127.0.0.1:0
-upstream = esxi1
-
-[upstream esxi1]
-url = ws://127.0.0.1:{port}
-"""
 
 
 @contextlib.contextmanager
 def proxy(upstream: ScriptedUpstream, *keys: str) -> Iterator[Proxy]:
     """The proxy with these lines in its [proxy]."""
-    with Proxy(TEXT.format(keys="\n".join(keys), port=upstream.port)) as program:
+    text = config.ini(
+        config.listener(),
+        config.upstream(upstream.port),
+        more="\n".join(keys),
+        close_timeout="1s",
+        access_log="stdout",
+    )
+    with Proxy(text) as program:
         yield program
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.support import config
 from tests.support.certificates import Certificate
 from tests.support.listeners import PROXY, Listeners
 from tests.support.programs import TICKET, Proxy, dead_port, until
@@ -335,10 +336,14 @@ def black_hole() -> Iterator[int]:
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_nothing_is_left_of_a_dial_that_nobody_answers(host: str) -> None:
     """A client that stays gets 504; one that leaves cancels the dial, and neither is a bug for the log."""
-    limits = "[proxy]\nconnect_timeout = 9s\nupstream_handshake_timeout = 1s\nclose_timeout = 1s\n"
-    listener = "[listener one]\nlisten = 127.0.0.1:0\nupstream = esxi1\n"
     with black_hole() as hole:
-        text = f"{limits}{listener}[upstream esxi1]\nurl = ws://{host}:{hole}\n"
+        text = config.ini(
+            config.listener(),
+            config.upstream(f"ws://{host}:{hole}"),
+            connect_timeout="9s",
+            upstream_handshake_timeout="1s",
+            close_timeout="1s",
+        )
         with Proxy(text) as proxy:
             scene = Scene(Listeners(proxy, proxy.ports), {})
             with scene.listeners.client("one") as client:

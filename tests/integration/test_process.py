@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import config
 from tests.support.certificates import Authority, Certificate
 from tests.support.programs import TICKET, Proxy, accepts, free_port, until
 from tests.support.websocket import CLOSE, TEXT
@@ -23,26 +24,6 @@ from tests.support.websocket_peers import Client, Peer, ScriptedUpstream
 
 TWISTD = Path(sys.executable).parent / "twistd"
 TARGET = f"/ticket/{TICKET}"
-CONSOLES = """
-[listener one]
-listen = {listen}
-upstream = esxi1
-
-[upstream esxi1]
-url = ws://127.0.0.1:{port}
-"""
-TLS_CONSOLES = """
-[listener one]
-listen = {listen}
-certificate = {folder}/own.crt
-private_key = {folder}/own.key
-upstream = esxi1
-
-[upstream esxi1]
-url = wss://localhost:{port}
-verify = ca
-ca = {folder}/ca.crt
-"""
 REASON = "the proxy is shutting down"
 Text = Callable[..., str]
 ROOT_ONLY = pytest.mark.skipif(os.getuid() != 0, reason="only root gives its rights away")
@@ -172,7 +153,7 @@ def text(upstream: ScriptedUpstream) -> Text:
     """A configuration with one listener, which may say where it is."""
 
     def content(listen: str = "127.0.0.1:0") -> str:
-        return CONSOLES.format(listen=listen, port=upstream.port)
+        return config.listener(listen=listen) + config.upstream(upstream.port)
 
     return content
 
@@ -181,6 +162,13 @@ def text(upstream: ScriptedUpstream) -> Text:
 def secure(upstream_certificate: Certificate) -> Iterator[ScriptedUpstream]:
     with ScriptedUpstream(tls=upstream_certificate.server_context()) as running:
         yield running
+
+
+def tls_text(secure: ScriptedUpstream, folder: Path, listen: str = "127.0.0.1:0") -> str:
+    """A TLS listener and a TLS upstream with the files of this folder."""
+    own = {"certificate": folder / "own.crt", "private_key": folder / "own.key"}
+    upstream = config.upstream(f"wss://localhost:{secure.port}", verify="ca", ca=folder / "ca.crt")
+    return config.listener(listen=listen, **own) + upstream
 
 
 @pytest.fixture
@@ -270,7 +258,7 @@ def test_as_a_daemon(text: Text) -> None:
 
 def test_a_daemon_finds_its_files_from_another_folder(tls_folder: Path, secure: ScriptedUpstream) -> None:
     """Paths are relative to the configuration's folder, in which a daemon does not stay."""
-    content = TLS_CONSOLES.format(listen="127.0.0.1:0", port=secure.port, folder="tls")
+    content = tls_text(secure, Path("tls"))
     proxy = Daemon(content, "--rundir=/")
     shutil.copytree(tls_folder, proxy.folder / "tls")
     with proxy:
@@ -283,7 +271,7 @@ def test_a_daemon_finds_its_files_from_another_folder(tls_folder: Path, secure: 
 def test_as_nobody_on_a_privileged_port(tls_folder: Path, secure: ScriptedUpstream) -> None:
     """Port and files are root's; everything else is done as nobody, with none of root's groups."""
     port, nobody = privileged_port(), pwd.getpwnam("nobody")
-    content = TLS_CONSOLES.format(listen=f"127.0.0.1:{port}", port=secure.port, folder=tls_folder)
+    content = tls_text(secure, tls_folder, f"127.0.0.1:{port}")
     assert tls_folder.stat().st_uid == 0 and tls_folder.stat().st_mode & 0o777 == 0o700
     with Daemon(content, "--uid", "nobody") as proxy:
         assert proxy.ports == {"one": port}

@@ -7,24 +7,12 @@ import socket
 
 import pytest
 
+from tests.support import config
 from tests.support.certificates import Certificate
 from tests.support.programs import Proxy, until
 from tests.support.websocket import BINARY
 from tests.support.websocket_peers import Client, ScriptedUpstream, echo
 
-TEXT = """
-[proxy]
-access_log = stdout
-
-[listener one]
-listen = 127.0.0.1:0
-proxy_protocol = yes
-upstream = esxi1
-{tls}
-
-[upstream esxi1]
-url = ws://127.0.0.1:{port}
-"""
 HEADERS = {
     "v1": b"PROXY TCP4 192.0.2.7 203.0.113.1 5555 443\r\n",
     "v2": b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"
@@ -42,11 +30,10 @@ def test_a_console_of_an_announced_client_carries_both_ways(
     tls: bool, version: str, listener_certificate: Certificate
 ) -> None:
     """The header may come in pieces, and with what follows it in one segment."""
-    own = listener_certificate
-    keys = f"certificate = {own.path}\nprivate_key = {own.key_path}" if tls else ""
+    encrypted = config.listener(tls=listener_certificate if tls else None, proxy_protocol=True)
     with (
         ScriptedUpstream(echo("binary")) as upstream,
-        Proxy(TEXT.format(tls=keys, port=upstream.port)) as proxy,
+        Proxy(config.ini(encrypted, config.upstream(upstream.port), access_log="stdout")) as proxy,
     ):
         header = HEADERS[version]
         for cut in (0, 5, len(header)):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import config
 from tests.support.programs import TICKET, Nginx, Program, Proxy, free_port, need
 from tests.support.websocket import BINARY
 from tests.support.websocket_peers import Client, ScriptedUpstream
@@ -37,19 +38,6 @@ HOST = """
         location /form {{ proxy_pass http://127.0.0.1:{port}/taken; }}
         location /taken {{ return 200 "taken"; }}
     }}
-"""
-PROXY = """
-[proxy]
-close_timeout = 1s
-max_connections = off
-
-[listener one]
-listen = 127.0.0.1:0
-http = forward
-upstream = host
-
-[upstream host]
-url = ws://127.0.0.1:{port}
 """
 
 MODES = {
@@ -129,7 +117,9 @@ def scene(descriptors: None, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         hole.truncate(16 << 20)
     with ScriptedUpstream() as console:
         text = HOST.format(port=port, folder=folder, console=console.port)
-        with Nginx(text), Proxy(PROXY.format(port=port)) as proxy:
+        proxied = config.listener(upstream="host", http="forward") + config.upstream(port, "host")
+        limits = config.ini(proxied, close_timeout="1s", max_connections="off")
+        with Nginx(text), Proxy(limits) as proxy:
             yield Scene(proxy, console)
 
 

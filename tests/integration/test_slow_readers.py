@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import config
 from tests.support.certificates import Certificate
 from tests.support.programs import TICKET, Proxy, until
 from tests.support.websocket import BINARY, frame, handshake_fields, head_bytes
@@ -29,35 +30,6 @@ ENDLESS = 1 << 40
 PIECE = bytes(65536)
 MARGIN = 20.0
 """Seconds for a machine that is busy."""
-TEXT = """
-[proxy]
-stall_timeout = 2s
-close_timeout = 1s
-ping_interval = 1s
-ping_timeout = 1s
-idle_timeout = 2s
-max_connections = off
-
-[listener plain]
-listen = 127.0.0.1:0
-http = forward
-upstream = host
-
-[listener tls]
-listen = 127.0.0.1:0
-certificate = {own.path}
-private_key = {own.key_path}
-http = forward
-upstream = host
-
-[listener unix]
-listen = unix:{folder}/listener
-http = forward
-upstream = host
-
-[upstream host]
-url = ws://127.0.0.1:{port}
-"""
 ANSWER = f"HTTP/1.1 200 OK\r\nContent-Length: {ENDLESS}\r\n\r\n".encode()
 
 
@@ -120,7 +92,18 @@ def scene(
 ) -> Iterator[Scene]:
     folder = tmp_path_factory.mktemp("unix")
     with ScriptedUpstream(script=endless) as host:
-        text = TEXT.format(own=listener_certificate, folder=folder, port=host.port)
+        text = config.ini(
+            config.listener("plain", "host", http="forward"),
+            config.listener("tls", "host", tls=listener_certificate, http="forward"),
+            config.listener("unix", "host", listen=f"unix:{folder}/listener", http="forward"),
+            config.upstream(host.port, "host"),
+            stall_timeout="2s",
+            close_timeout="1s",
+            ping_interval="1s",
+            ping_timeout="1s",
+            idle_timeout="2s",
+            max_connections="off",
+        )
         with OnUnixToo(text) as proxy:
             yield Scene(proxy, folder)
 

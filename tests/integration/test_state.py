@@ -14,33 +14,26 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import config
 from tests.support.crowd import LINE, EchoUpstream, echoes, let_go, opened
 from tests.support.programs import TICKET, Proxy, need, until
 from tests.support.websocket import handshake_fields
 from tests.support.websocket_peers import Client
 
-TEXT = """
-[proxy]
-state = sqlite:{state}
-drain_timeout = 1s
-close_timeout = 1s
-max_connections = off
-max_sessions = 3
-
-[listener one]
-listen = 127.0.0.1:0
-upstream = esxi1
-
-[upstream esxi1]
-url = ws://127.0.0.1:{port}
-"""
 GONE, BACK = "shared state unavailable", "shared state available again"
 
 
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[EchoUpstream]:
-    with EchoUpstream() as running:
-        yield running
+def text(path: Path, upstream: EchoUpstream) -> str:
+    """A listener whose shared state is this database."""
+    return config.ini(
+        config.listener(),
+        config.upstream(upstream.port),
+        state=f"sqlite:{path}",
+        drain_timeout="1s",
+        close_timeout="1s",
+        max_connections="off",
+        max_sessions=3,
+    )
 
 
 @pytest.fixture
@@ -50,7 +43,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def proxy(path: Path, upstream: EchoUpstream) -> Iterator[Proxy]:
-    with Proxy(TEXT.format(state=path, port=upstream.port)) as running:
+    with Proxy(text(path, upstream)) as running:
         yield running
         assert not re.search("Unhandled|Traceback", running.log()) and TICKET not in running.log()
 
@@ -176,7 +169,7 @@ def test_a_full_disk_under_the_database_ends_no_console(upstream: EchoUpstream, 
         pytest.skip(f"no disk can be mounted here: {mounted.stderr.decode()}")
     path = tmp_path / "state.sqlite"
     try:
-        with Proxy(TEXT.format(state=path, port=upstream.port)) as proxy:
+        with Proxy(text(path, upstream)) as proxy:
             consoles = opened(proxy.ports["one"], 2)
             until(lambda: listed(path) == 2, "they are listed")
             with (tmp_path / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import config
 from tests.support.certificates import Authority, Certificate, self_signed
 from tests.support.programs import Proxy, free_port, until
 from tests.support.websocket import BINARY
@@ -17,20 +18,17 @@ from tests.support.websocket_peers import Client, Connection, ScriptedUpstream, 
 
 SECRET = "5e1f-secret-ticket"
 TARGET = f"/ticket/{SECRET}"
-TEXT = """
-[proxy]
-connect_timeout = 2s
-upstream_handshake_timeout = 1s
-close_timeout = 1s
 
-[listener one]
-listen = 127.0.0.1:0
-upstream = esxi1
 
-[upstream esxi1]
-url = {url}
-{keys}
-"""
+def text(url: str, keys: str) -> str:
+    """A listener in front of this upstream."""
+    return config.ini(
+        config.listener(),
+        config.upstream(url, more=keys),
+        connect_timeout="2s",
+        upstream_handshake_timeout="1s",
+        close_timeout="1s",
+    )
 
 
 def plain_http(connection: Connection) -> None:
@@ -91,7 +89,7 @@ def test_a_host_with_a_wrong_certificate_gets_no_byte_of_the_request(
 
     with ScriptedUpstream(listen_only, tls=wrong[which].server_context()) as upstream:
         keys = keys.format(ca=authority.path)
-        status, why, log = ask(TEXT.format(url=f"wss://127.0.0.1:{upstream.port}", keys=keys))
+        status, why, log = ask(text(f"wss://127.0.0.1:{upstream.port}", keys))
     assert (status, why) == (502, "esxiproxy; error=tls_certificate_error")
     assert "UpstreamUntrusted" in log and said in log
     assert not any(received)
@@ -106,8 +104,8 @@ def test_a_pinned_host_is_trusted_whatever_else_is_wrong_with_it(
     certificate = wrong["expired"]
     pin = f"{algorithm}:{notation(getattr(certificate, algorithm))}"  # type: ignore[operator]
     with ScriptedUpstream(echo(), tls=certificate.server_context()) as upstream:
-        text = TEXT.format(url=f"wss://127.0.0.1:{upstream.port}", keys=f"verify = pin\npin = {pin}")
-        with Proxy(text) as proxy, Client(proxy.ports["one"]) as client:
+        content = text(f"wss://127.0.0.1:{upstream.port}", f"verify = pin\npin = {pin}")
+        with Proxy(content) as proxy, Client(proxy.ports["one"]) as client:
             client.open(TARGET, ["binary"])
         assert upstream.connection().request.target == TARGET  # type: ignore[union-attr]
 
@@ -119,7 +117,7 @@ def test_an_authority_of_the_sites_own_is_trusted_for_name_and_address(authority
         for host in ("localhost", "127.0.0.1"):
             url = f"wss://{host}:{upstream.port}"
             with (
-                Proxy(TEXT.format(url=url, keys=f"verify = ca\nca = {authority.path}")) as proxy,
+                Proxy(text(url, f"verify = ca\nca = {authority.path}")) as proxy,
                 Client(proxy.ports["one"]) as client,
             ):
                 client.open(TARGET, ["binary"])
@@ -139,14 +137,14 @@ def test_a_host_with_tls_1_0_carries_a_console_where_it_is_asked_for(
         keys = f"verify = ca\nca = {authority.path}"
         url = f"wss://localhost:{upstream.port}"
         with (
-            Proxy(TEXT.format(url=url, keys=f"{keys}\ntls_profile = old")) as proxy,
+            Proxy(text(url, f"{keys}\ntls_profile = old")) as proxy,
             Client(proxy.ports["one"]) as client,
         ):
             client.open(TARGET, ["binary"])
             for size in (1, 100_000):
                 client.send_frame(BINARY, bytes(size))
                 assert client.recv_frame().payload == bytes(size)
-        status, _why, log = ask(TEXT.format(url=url, keys=keys))
+        status, _why, log = ask(text(url, keys))
         assert status == 502 and "write tls_profile = old" in log
 
 
@@ -159,32 +157,32 @@ def quiet() -> Iterator[ScriptedUpstream]:
 
 def test_an_upstream_that_says_nothing_is_504(quiet: ScriptedUpstream) -> None:
     """One deadline stands over the whole opening handshake."""
-    status, why, log = ask(TEXT.format(url=f"ws://127.0.0.1:{quiet.port}", keys=""))
+    status, why, log = ask(text(f"ws://127.0.0.1:{quiet.port}", ""))
     assert (status, why) == (504, "esxiproxy; error=connection_timeout") and "UpstreamTimeout" in log
 
 
 def test_an_upstream_that_says_nothing_instead_of_tls_is_504(quiet: ScriptedUpstream) -> None:
     """The deadline stands over the TLS handshake as well."""
-    status, _, log = ask(TEXT.format(url=f"wss://127.0.0.1:{quiet.port}", keys="verify = none"))
+    status, _, log = ask(text(f"wss://127.0.0.1:{quiet.port}", "verify = none"))
     assert status == 504 and "UpstreamTimeout" in log
 
 
 def test_an_upstream_that_takes_no_connection_is_502() -> None:
     """The log says which one; the client learns no address."""
     port = free_port()
-    status, why, log = ask(TEXT.format(url=f"ws://127.0.0.1:{port}", keys=""))
+    status, why, log = ask(text(f"ws://127.0.0.1:{port}", ""))
     assert (status, why) == (502, "esxiproxy; error=connection_refused")
     assert f"UpstreamRefused: esxi1 (127.0.0.1:{port}) refused the connection" in log
 
 
 def test_a_name_without_an_address_is_502() -> None:
     """RFC 6761 keeps .invalid free of addresses."""
-    status, why, _ = ask(TEXT.format(url="ws://esxi1.invalid:80", keys="upstream_handshake_timeout = 20s"))
+    status, why, _ = ask(text("ws://esxi1.invalid:80", "upstream_handshake_timeout = 20s"))
     assert (status, why) == (502, "esxiproxy; error=dns_error")
 
 
 def test_plain_http_where_tls_was_expected_is_named(tmp_path: Path) -> None:
     """The log says what to change."""
     with ScriptedUpstream(plain_http) as upstream:
-        status, _, log = ask(TEXT.format(url=f"wss://127.0.0.1:{upstream.port}", keys="verify = none"))
+        status, _, log = ask(text(f"wss://127.0.0.1:{upstream.port}", "verify = none"))
     assert status == 502 and "does not answer with TLS" in log

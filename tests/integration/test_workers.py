@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tarfile
 import unittest.mock
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +22,7 @@ import pytest
 
 from tests.integration.test_manhole import Operator
 from tests.integration.test_process import ROOT_ONLY, AnyClient, Daemon, UnixStream, privileged_port
-from tests.support import programs
+from tests.support import config, programs
 from tests.support.crowd import (
     TARGET,
     Crew,
@@ -37,29 +37,7 @@ from tests.support.crowd import (
 from tests.support.programs import ROOT, TICKET, free_port, until
 from tests.support.websocket_peers import Client
 
-TEXT = """
-[proxy]
-workers = {workers}
-drain_timeout = {drain}
-close_timeout = 1s
-max_connections = off
-max_sessions_per_console = off
-{more}
-
-[listener one]
-listen = {listen}
-upstream = esxi1
-
-[upstream esxi1]
-url = ws://127.0.0.1:{port}
-"""
 Text = Callable[..., str]
-
-
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[EchoUpstream]:
-    with EchoUpstream() as running:
-        yield running
 
 
 @pytest.fixture
@@ -67,7 +45,16 @@ def text(upstream: EchoUpstream) -> Text:
     def content(
         workers: int = 2, more: str = "", drain: str = "20s", listen: str = "127.0.0.1:0", rest: str = ""
     ) -> str:
-        return rest + TEXT.format(workers=workers, more=more, drain=drain, listen=listen, port=upstream.port)
+        return rest + config.ini(
+            config.listener(listen=listen),
+            config.upstream(upstream.port),
+            more=more,
+            workers=workers,
+            drain_timeout=drain,
+            close_timeout="1s",
+            max_connections="off",
+            max_sessions_per_console="off",
+        )
 
     return content
 

@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,35 +13,23 @@ from twisted.application.service import Service
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 
+from tests.support import config
 from tests.support.crowd import Crew, EchoUpstream, children, echoes, let_go, opened
 from tests.support.probe import Offering
 from tests.support.programs import accepts, until
 
-TEXT = """
-[proxy]
-workers = 2
-close_timeout = 1s
-{more}
-
-[listener one]
-listen = 127.0.0.1:0
-upstream = esxi1
-
-[upstream esxi1]
-url = ws://127.0.0.1:{port}
-"""
 HARMLESS = (signal.SIGUSR1, signal.SIGHUP)
 
 
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[EchoUpstream]:
-    with EchoUpstream() as running:
-        yield running
+def text_of(upstream: EchoUpstream, **proxy: object) -> str:
+    """A listener of two workers."""
+    sections = config.listener() + config.upstream(upstream.port)
+    return config.ini(sections, workers=2, close_timeout="1s", **proxy)
 
 
 @pytest.fixture
 def text(upstream: EchoUpstream) -> str:
-    return TEXT.format(more="", port=upstream.port)
+    return text_of(upstream)
 
 
 def disturbed(pid: int) -> None:
@@ -126,7 +113,7 @@ class Starting(Offering, Crew):
 
 def test_a_worker_hears_of_the_end_of_what_a_plugin_has_started(upstream: EchoUpstream) -> None:
     """No zombie is left; and what it has started hears SIGTERM."""
-    with Starting(TEXT.format(more="services = starter", port=upstream.port)) as crew:
+    with Starting(text_of(upstream, services="starter")) as crew:
         found = re.search(r"started (\d+)", crew.log())
         assert found, crew.log()
         os.kill(int(found[1]), signal.SIGTERM)
