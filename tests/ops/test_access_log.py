@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
-from twisted.logger import capturedLogs, formatEvent, globalLogPublisher
+from twisted.logger import capturedLogs
 from zope.interface.verify import verifyObject
 
 from esxiproxy.core.config.access_log import AccessLogConfig, AccessLogFormat, LogTarget, access_log
@@ -33,7 +33,8 @@ from esxiproxy.ops.logs.access_line import as_combined, as_json
 from esxiproxy.ops.logs.access_log import AccessLog, AccessLogError
 from esxiproxy.ops.logs.datagram_sink import JournalSink, SyslogSink
 from esxiproxy.ops.logs.file_sink import StdoutSink
-from esxiproxy.ops.logs.sink import LOG_INTERVAL, MAX_QUEUED, RETRY_DELAY, Sink
+from esxiproxy.ops.logs.sink import LOG_INTERVAL, MAX_QUEUED, RETRY_DELAY
+from tests.support.logs import ScriptedSink, process_log
 from tests.support.programs import Proxy, until
 from tests.support.websocket import CLOSE
 from tests.support.websocket_peers import Client, ScriptedUpstream, echo
@@ -84,37 +85,6 @@ class Reactor(Clock):
     def callFromThread(self, function, *arguments):
         self.threaded.append(function)
         function(*arguments)
-
-
-class Reader(Sink):
-    """A sink whose writes have the results that the test sets: a number of bytes, an error, or all bytes."""
-
-    def __init__(self, clock, *answers):
-        super().__init__(clock)
-        self.answers = list(answers)
-        self.got = b""
-
-    def write(self, octets):
-        answer = self.answers.pop(0) if self.answers else len(octets)
-        if isinstance(answer, Exception):
-            raise answer
-        self.got += octets[:answer]
-        return min(answer, len(octets))
-
-
-@contextlib.contextmanager
-def told():
-    """Collect the lines of the process's log."""
-    lines = []
-
-    def observer(event):
-        lines.append(formatEvent(event))
-
-    globalLogPublisher.addObserver(observer)
-    try:
-        yield lines
-    finally:
-        globalLogPublisher.removeObserver(observer)
 
 
 @contextlib.contextmanager
@@ -244,7 +214,7 @@ def test_a_line_has_no_part_of_a_ticket(ticket, place, form, raw):
     if "%" in target:
         record = replace(record, detail="", principal="")
     clock = Reactor()
-    sink = Reader(clock)
+    sink = ScriptedSink(clock)
     for wrap in (sink, SyslogSink(clock), JournalSink(clock)):
         line = {AccessLogFormat.JSON: as_json, AccessLogFormat.COMBINED: as_combined}[form](record, NOON)
         octets = wrap.encode(line, record, NOON)
@@ -304,7 +274,7 @@ def test_after_a_reopening_lines_go_to_the_new_file_and_none_is_lost(tmp_path):
 def test_a_file_that_cannot_be_reopened_stays_in_use(tmp_path):
     folder = tmp_path / "logs"
     folder.mkdir()
-    with running(folder / "access.log") as log, told() as lines:
+    with running(folder / "access.log") as log, process_log() as lines:
         folder.rename(tmp_path / "moved")
         log.reopen()
         log.closed(RECORD)
@@ -344,7 +314,7 @@ def test_sigusr1_works_without_a_previous_handler(tmp_path):
 
 def test_a_full_disk_drops_lines_and_is_logged_once_a_minute():
     reactor = Reactor()
-    with told() as lines:
+    with process_log() as lines:
         with running(Path("/dev/full"), reactor) as log:
             for _ in range(3):
                 log.closed(RECORD)
@@ -371,7 +341,7 @@ def wire(sink, reactor=None):
 
 def test_a_line_for_a_busy_reader_is_written_later():
     reactor = Reactor()
-    sink = Reader(reactor, BlockingIOError())
+    sink = ScriptedSink(reactor, BlockingIOError())
     with wire(sink, reactor) as log:
         log.closed(RECORD)
         log.closed(PAGE)
@@ -382,7 +352,7 @@ def test_a_line_for_a_busy_reader_is_written_later():
 
 def test_a_line_that_is_written_in_parts_stays_whole():
     reactor = Reactor()
-    sink = Reader(reactor, 10, BlockingIOError(), 5)
+    sink = ScriptedSink(reactor, 10, BlockingIOError(), 5)
     with wire(sink, reactor) as log:
         log.closed(RECORD)
         reactor.advance(RETRY_DELAY)
@@ -392,8 +362,8 @@ def test_a_line_that_is_written_in_parts_stays_whole():
 def test_a_line_after_one_that_was_cut_off_begins_on_a_new_line():
     full = OSError(errno.ENOSPC, "No space left on device")
     reactor = Reactor()
-    sink = Reader(reactor, 10, full, full)
-    with told(), wire(sink, reactor) as log:
+    sink = ScriptedSink(reactor, 10, full, full)
+    with process_log(), wire(sink, reactor) as log:
         for record in (RECORD, RECORD, PAGE, PAGE):
             log.closed(record)
     torn, *whole = sink.got.splitlines()
@@ -402,9 +372,9 @@ def test_a_line_after_one_that_was_cut_off_begins_on_a_new_line():
 
 def test_the_queue_is_bounded():
     reactor = Reactor()
-    sink = Reader(reactor, *[BlockingIOError()] * 100)
+    sink = ScriptedSink(reactor, *[BlockingIOError()] * 100)
     size = len(as_json(RECORD, NOON)) + 1
-    with told() as lines:
+    with process_log() as lines:
         with wire(sink, reactor) as log:
             for _ in range(MAX_QUEUED // size + 5):
                 log.closed(RECORD)
@@ -419,8 +389,8 @@ def test_the_queue_is_bounded():
 
 def test_queued_lines_are_written_once_more_at_the_end_and_then_counted_as_lost():
     reactor = Reactor()
-    sink = Reader(reactor, BlockingIOError(), 1 << 16, BlockingIOError())
-    with told() as lines:
+    sink = ScriptedSink(reactor, BlockingIOError(), 1 << 16, BlockingIOError())
+    with process_log() as lines:
         with wire(sink, reactor) as log:
             for _ in range(3):
                 log.closed(RECORD)
@@ -446,7 +416,7 @@ def test_a_full_pipe_does_not_block_and_its_reader_gets_whole_lines():
     reactor = Reactor()
     try:
         long = replace(RECORD, detail="x" * 6000)
-        with told(), running(LogTarget.STDOUT, reactor, sink=StdoutSink(reactor, writer)) as log:
+        with process_log(), running(LogTarget.STDOUT, reactor, sink=StdoutSink(reactor, writer)) as log:
             for _ in range(40):
                 log.closed(long)
             got = b""
@@ -470,7 +440,10 @@ def test_a_pipe_without_a_reader_only_loses_lines():
     os.close(reader)
     reactor = Reactor()
     try:
-        with told() as lines, running(LogTarget.STDOUT, reactor, sink=StdoutSink(reactor, writer)) as log:
+        with (
+            process_log() as lines,
+            running(LogTarget.STDOUT, reactor, sink=StdoutSink(reactor, writer)) as log,
+        ):
             log.closed(RECORD)
             assert lines == ["access log: 1 line lost: Broken pipe"]
     finally:
@@ -485,7 +458,7 @@ def test_standard_output_may_be_a_socket():
         with running(LogTarget.STDOUT, reactor, sink=sink) as log:
             log.closed(RECORD)
             assert json.loads(theirs.recv(1 << 16))["status"] == 101
-            with told() as lines:
+            with process_log() as lines:
                 while not reactor.getDelayedCalls():
                     log.closed(RECORD)
             assert lines == []
@@ -547,7 +520,7 @@ def test_a_journal_field_with_a_newline_cannot_begin_another_field():
 
 def test_lines_are_lost_while_syslog_is_down_and_written_when_it_is_back(tmp_path):
     path, reactor = str(tmp_path / "log"), Reactor()
-    with told() as lines, running(LogTarget.SYSLOG, reactor, sink=SyslogSink(reactor, path)) as log:
+    with process_log() as lines, running(LogTarget.SYSLOG, reactor, sink=SyslogSink(reactor, path)) as log:
         log.closed(RECORD)
         assert lines == ["access log: 1 line lost: No such file or directory"]
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:

@@ -1,6 +1,5 @@
 """A log on a hanging disk: the reactor is not blocked, and lost lines are counted and reported."""
 
-import contextlib
 import os
 import queue
 import threading
@@ -9,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from twisted.internet.task import Clock
-from twisted.logger import Logger, formatEvent, globalLogPublisher
+from twisted.logger import Logger
 
 from esxiproxy.core.config.access_log import AccessLogConfig
 from esxiproxy.ops.logs.access_log import AccessLog
@@ -17,6 +16,7 @@ from esxiproxy.ops.logs.file_sink import FileSink, RotatedFileSink, StdoutSink
 from esxiproxy.ops.logs.sink import MAX_QUEUED, READER_STALLED, Losses
 from esxiproxy.ops.logs.threaded_sink import CLOSE_TIMEOUT
 from esxiproxy.ops.logs.twistd_log import TextLog
+from tests.support.logs import process_log
 from tests.support.programs import until
 
 SECONDS = 30
@@ -63,20 +63,6 @@ class Disk:
 
     def hang(self):
         self.goes.clear()
-
-
-@contextlib.contextmanager
-def told():
-    lines = []
-
-    def observer(event):
-        lines.append(formatEvent(event))
-
-    globalLogPublisher.addObserver(observer)
-    try:
-        yield lines
-    finally:
-        globalLogPublisher.removeObserver(observer)
 
 
 class Scene:
@@ -183,7 +169,7 @@ def test_close_has_a_timeout_and_the_thread_closes_the_file_later(tmp_path):
     assert scene.disk.reached.acquire(timeout=SECONDS)
     scene.sink.put(b"two\n")
     thread, closed, descriptor = scene.sink._thread, [], scene.sink._descriptor
-    with told() as lines:
+    with process_log() as lines:
         scene.sink.close().addCallback(closed.append)
         scene.loop.advance(CLOSE_TIMEOUT)
     assert closed == [None] and scene.loop.getDelayedCalls() == []
@@ -263,7 +249,7 @@ def test_losses_of_the_access_log_are_logged_in_the_reactor_thread(tmp_path):
         raise OSError(28, "No space left on device")
 
     scene.sink.write = fails
-    with told() as lines:
+    with process_log() as lines:
         scene.sink.put(b"one\n")
         with scene.sink._changed:
             assert not lines

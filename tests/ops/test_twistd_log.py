@@ -13,8 +13,9 @@ from twisted.logger import Logger, LogPublisher, textFileLogObserver
 from esxiproxy.core.startup import StartupError
 from esxiproxy.ops.logs.datagram_sink import SyslogSink
 from esxiproxy.ops.logs.file_sink import RotatedFileSink, StdoutSink
-from esxiproxy.ops.logs.sink import MAX_QUEUED, RETRY_DELAY, Losses, Sink
+from esxiproxy.ops.logs.sink import MAX_QUEUED, RETRY_DELAY, Losses
 from esxiproxy.ops.logs.twistd_log import SystemLog, TextLog, twistd_log
+from tests.support.logs import ScriptedSink
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 TWISTD = {"nodaemon": True, "logfile": None, "logger": None, "syslog": False, "prefix": "twisted"}
@@ -31,26 +32,10 @@ class Reactor(MemoryReactorClock):
         self.threaded.append((call, *arguments))
 
 
-class Reader(Sink):
-    """A sink whose writes have the results that the test sets: a number of bytes, an error, or all bytes."""
-
-    def __init__(self, clock, losses, *answers):
-        super().__init__(clock, losses)
-        self.answers = list(answers)
-        self.got = b""
-
-    def write(self, octets):
-        answer = self.answers.pop(0) if self.answers else len(octets)
-        if isinstance(answer, Exception):
-            raise answer
-        self.got += octets[:answer]
-        return min(answer, len(octets))
-
-
 class Scene:
     def __init__(self, *answers):
         self.reactor, losses = Reactor(), Losses()
-        self.sink = Reader(self.reactor, losses, *answers)
+        self.sink = ScriptedSink(self.reactor, *answers, losses=losses)
         self.log = TextLog(self.reactor, self.sink, losses)
         self.logger = Logger(namespace="test", observer=self.log)
 
