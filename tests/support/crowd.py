@@ -86,6 +86,7 @@ class EchoUpstream:
         while octets := await reader.read(65536):
             received += octets
             for taken in take_frames(received):
+                assert taken.masked, "a client's frame is masked"
                 writer.write(frame(taken.opcode, taken.payload, taken.fin))
                 if taken.opcode == CLOSE:
                     return
