@@ -13,7 +13,16 @@ from bench.soak.loop import Loop
 from bench.soak.stream import Stream
 from bench.soak.tally import Fault, Tally
 from bench.soak.wire import KEYSTROKES, NOTHING, UPDATES, Reader, Wrong, content, message
-from tests.support.websocket import BINARY, CLOSE, PING, PONG, accept_of, close_payload, frame, head_bytes
+from tests.support.websocket import (
+    BINARY,
+    CLOSE,
+    PING,
+    PONG,
+    accepting_fields,
+    close_payload,
+    frame,
+    head_bytes,
+)
 
 MOST_WAITING = 1 << 16
 """Bytes; to whoever does not read them nothing is sent on its own."""
@@ -76,12 +85,7 @@ class Session:
         self.number = int(target[1])
         self._head.clear()
         self._upstream.sessions[self.number] = self
-        fields = [
-            ("Upgrade", "websocket"),
-            ("Connection", "Upgrade"),
-            ("Sec-WebSocket-Accept", accept_of(key[1].decode())),
-            ("Sec-WebSocket-Protocol", "binary"),
-        ]
+        fields = accepting_fields(key[1].decode(), "binary")
         self._stream.write(head_bytes("HTTP/1.1 101 Switching Protocols", fields))
         self._later()
 

@@ -21,11 +21,14 @@ from tests.support.websocket import (
     PING,
     PONG,
     TEXT,
+    Head,
     accept_of,
+    accepting_fields,
     close_payload,
     frame,
     handshake_fields,
     head_bytes,
+    masked,
 )
 from tests.support.websocket_peers import trusting_context
 
@@ -387,7 +390,7 @@ class Party:
             return False
         mask, payload = self._in[start : start + key], self._in[start + key : start + key + size]
         if mask:
-            payload = bytearray(octet ^ mask[i % 4] for i, octet in enumerate(payload))
+            payload = masked(bytes(mask), payload)
         del self._in[: start + key + size]
         self._control_came(first & 0x0F, bytes(payload))
         return True
@@ -457,13 +460,9 @@ def opened(
     upstream = Party("upstream", taken, rng, budget)
     client.twin, upstream.twin = upstream, client
     head, behind = _head(taken)
-    key = next(line for line in head.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key:"))
-    fields = [
-        ("Upgrade", "websocket"),
-        ("Connection", "Upgrade"),
-        ("Sec-WebSocket-Accept", accept_of(key.partition(b":")[2].strip().decode())),
-        ("Sec-WebSocket-Protocol", "binary"),
-    ]
+    key = Head.of(head + b"\r\n\r\n").one("Sec-WebSocket-Key")
+    assert key is not None, head
+    fields = accepting_fields(key, "binary")
     taken.sendall(head_bytes("HTTP/1.1 101 Switching Protocols", fields) + upstream.early())
     upstream.feed(behind)
     head, behind = _head(stream)

@@ -20,7 +20,7 @@ from tests.support.websocket import (
     BINARY,
     CLOSE,
     Field,
-    accept_of,
+    accepting_fields,
     close_payload,
     frame,
     handshake_fields,
@@ -94,13 +94,7 @@ class Side:
 
     def accept(self) -> None:
         """The 101; the upstream's."""
-        fields = [
-            ("Upgrade", "websocket"),
-            ("Connection", "Upgrade"),
-            ("Sec-WebSocket-Accept", accept_of(self.key)),
-            ("Sec-WebSocket-Protocol", "binary"),
-        ]
-        self.send(head_bytes("HTTP/1.1 101 Switching Protocols", fields))
+        self.send(head_bytes("HTTP/1.1 101 Switching Protocols", accepting_fields(self.key, "binary")))
 
 
 Script = Callable[[Side], Awaitable[None]]
