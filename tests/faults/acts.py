@@ -1,17 +1,17 @@
 """What a client, or an upstream, does wrong: the verbs that the fault table is written in.
 
-An act is a function of the client, and a script is a function of the connection that the upstream accepted. A row of the
-table names one of each. Six functions build an act or a script out of octets and of further steps:
+An act is a function of the client, and a script is a function of the connection that the upstream accepted.
+A row of the table names one of each. Six functions build an act or a script out of octets and further steps:
 
 - `sends(octets, *then)`: the client sends these octets, and after a short pause takes each next step;
-- `asks_with(*fields)`: the client sends an opening handshake with these fields in addition to the ordinary ones;
+- `asks_with(*fields)`: the client sends an opening handshake with these fields added to the usual ones;
 - `once_open(*then)`: the client opens a console, and takes these steps on the open connection;
 - `frames(*octets)`: the client sends these encoded frames, one write for each;
 - `says(octets, then)`: the upstream reads a request, answers with these octets, and goes on with `then`;
-- `accepts(octets, then)`: the upstream answers with a 101, sends these octets behind it, and goes on with `then`.
+- `accepts(octets, then)`: the upstream answers with a 101, sends these octets, and goes on with `then`.
 
-So `sends(OPENING, ends)` is a client that asks for a console and closes the connection before the answer. Without a
-`then`, an upstream `stays`: it waits until the proxy has closed the connection.
+So `sends(OPENING, ends)` is a client that asks for a console and closes the connection before the answer.
+Without a `then`, an upstream `stays`: it waits until the proxy has closed the connection.
 """
 
 from __future__ import annotations

@@ -5,14 +5,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol
 
 from esxiproxy.core.errors import LimitReached, OutOfDescriptors, StateUnavailable
-from esxiproxy.core.routing import Upstream
 from esxiproxy.core.session.connection_limits import ConnectionLimits
 from esxiproxy.core.session.record import Kind
 from esxiproxy.net.admission.slot import SlotOwner
 from tests.net.admission_scene import Door
 from tests.net.memory import Wire
-
-UPSTREAM = Upstream("esxi1", "192.0.2.10", 443, secure=True)
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,9 @@
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
-from esxiproxy.core.routing import Upstream
 from esxiproxy.core.session.connection_limits import ConnectionLimits
 from esxiproxy.state.memory import Memory
 from tests.net.admission_scene import Door
-
-UPSTREAM = Upstream("esxi1", "192.0.2.10", 443, secure=True)
 
 
 def test_who_waits_gets_the_slot_that_is_given_back():

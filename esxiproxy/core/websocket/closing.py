@@ -131,9 +131,7 @@ class Closing:
         if self.phase is ClosingPhase.OPEN:
             return self._carry(side, answer=close, notice=close)
         if self.phase is ClosingPhase.CARRYING and side is not self._first:
-            if (
-                self._first in self._close_received
-            ):  # the first leg began with a Close, so it gets the other peer's own answer
+            if self._first in self._close_received:  # the first peer gets the answer of the other peer
                 self._answer = close
             return self._settle()
         return self._drop(side)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from OpenSSL import SSL
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 
@@ -67,7 +68,12 @@ class TLSFactory(TLSMemoryBIOFactory):
     noisy = False
 
     def __init__(
-        self, creator: Any, is_client: bool, factory: Any, clock: Any, resumption: Resumption | None = None
+        self,
+        creator: Any,
+        is_client: bool,
+        factory: Any,
+        clock: IReactorTime,
+        resumption: Resumption | None = None,
     ) -> None:
         super().__init__(creator, is_client, factory, clock=clock)
         self.creator: Creator | None = creator if hasattr(creator, "connection") else None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -35,7 +35,7 @@ class CrashRecorder:
         self,
         reclaim: Callable[[str], Awaitable[Sequence[SessionEntry]]],
         record: Callable[[Record], object],
-        clock: Any,
+        clock: IReactorTime,
         day: Callable[[], float] = time.time,
     ) -> None:
         self._reclaim = reclaim

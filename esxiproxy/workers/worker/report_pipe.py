@@ -7,7 +7,7 @@ import os
 from collections import deque
 from typing import Any
 
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText
 from zope.interface import implementer
 
@@ -26,9 +26,9 @@ class ReportPipe:
     dropped.
     """
 
-    def __init__(self, descriptor: int, reactor: Any) -> None:
+    def __init__(self, descriptor: int, clock: IReactorTime) -> None:
         self._descriptor = descriptor
-        self._reactor = reactor
+        self._clock = clock
         self._buffer: deque[bytes] = deque()
         self._size = 0
         self._dropped = 0
@@ -67,7 +67,7 @@ class ReportPipe:
             if taken < len(line):
                 self._buffer.appendleft(line[taken:])
                 self._size += len(line) - taken
-                self._retry = self._reactor.callLater(RETRY_INTERVAL, self.flush)
+                self._retry = self._clock.callLater(RETRY_INTERVAL, self.flush)
                 return
         if self._dropped:
             dropped, self._dropped = self._dropped, 0

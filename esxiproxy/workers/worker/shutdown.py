@@ -5,7 +5,17 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Protocol
+
+
+class StoppableReactor(Protocol):
+    """The methods of a reactor that a shutdown needs."""
+
+    def stop(self) -> None:
+        """Stop the reactor."""
+
+    def callFromThread(self, callable: Callable[..., object], *args: object) -> None:
+        """Call ``callable`` in the next turn of the reactor; safe in a signal handler."""
 
 
 class Shutdown:
@@ -16,7 +26,7 @@ class Shutdown:
     directly and once as a command.
     """
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: StoppableReactor) -> None:
         self._reactor = reactor
         self._has_begun = self._signalled = False
         self.abort: Callable[[], None] = lambda: None
