@@ -8,7 +8,7 @@ from zope.interface import Attribute, Interface
 
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.routing import Principal, Route
-from esxiproxy.core.session.claim import Claim
+from esxiproxy.core.session.claim import Claim, Outcome
 from esxiproxy.core.session.command import Command
 from esxiproxy.core.session.entry import SessionEntry
 from esxiproxy.core.session.record import Record
@@ -91,6 +91,7 @@ class IState(Interface):
     """
 
     instance_id: str = Attribute("The unique name of this process.")
+    since: float = Attribute("The time of day since which no used mark is missing; infinite while unknown.")
 
     def start(obey: Callable[[Command], None]) -> Awaitable[None]:
         """Begin to take part; ``obey`` is called with each command for a session that is published here."""
@@ -106,8 +107,11 @@ class IState(Interface):
         cancelled or fails, the slot keeps none of its claims.
         """
 
-    def give(slot: str) -> Awaitable[None]:
+    def give(slot: str, outcome: Outcome = Outcome.DONE) -> Awaitable[None]:
         """Release all claims of this slot; do nothing if it has none.
+
+        ``outcome`` decides whether its marks may be taken again.  A holder that crashed or stopped has
+        disconnected: the outcome of its slots is ``DONE``.
 
         Never fails: if the storage cannot be reached, the slot is released when it is reachable again.
         """

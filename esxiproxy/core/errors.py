@@ -116,6 +116,15 @@ class RouteNotFound(SessionError):
     proxy_error = "destination_not_found"
 
 
+class LinkUsed(RouteNotFound):
+    """The link works once and was used, or is in use."""
+
+    @property
+    def public_message(self) -> str:
+        """The text for the client, which does not say that there was such a link."""
+        return (RouteNotFound.__doc__ or "").partition("\n")[0]
+
+
 class LimitReached(SessionError):
     """A configured limit on sessions or connections is reached."""
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
-from esxiproxy.core.session.claim import Claim, RateClaim
+from esxiproxy.core.session.claim import Claim, Mark, OnceClaim, Outcome, RateClaim, take_mark
 from esxiproxy.core.session.command import Command
 from esxiproxy.core.session.entry import SessionEntry
 from esxiproxy.interfaces import IState
@@ -20,10 +21,14 @@ class Memory:
     """The data that several states in one process share.
 
     ``slots`` maps a claim's name to its slots, and each slot to the ID of the instance that took it.
-    ``states`` has each instance with the expiry of its lease.  All times are seconds of the clock.
+    ``states`` has each instance with the expiry of its lease.  Times are seconds of the clock, except that
+    marks have times of day.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, time_of_day: Callable[[], float] = time.time) -> None:
+        self.time_of_day = time_of_day
+        self.since = time_of_day()
+        self.marks: dict[str, Mark] = {}
         self.states: dict[str, tuple[MemoryState, float]] = {}
         self.slots: dict[str, dict[str, str]] = {}
         self.entries: dict[str, SessionEntry] = {}
@@ -40,8 +45,19 @@ class Memory:
             self.slots[name] = {slot: whose for slot, whose in taken.items() if whose != holder}
         self.entries = {session: entry for session, entry in self.entries.items() if entry.holder != holder}
         self.lost = {session: kept for session, kept in self.lost.items() if kept[0].holder != holder}
+        for name, mark in list(self.marks.items()):
+            if mark.holder == holder:
+                self.give_mark(name, mark, Outcome.DONE)
         self.states.pop(holder, None)
         return sorted(listed, key=lambda entry: entry.since)
+
+    def give_mark(self, name: str, mark: Mark, outcome: Outcome) -> None:
+        """Release a mark as its slot ends."""
+        left = mark.given(outcome, self.time_of_day())
+        if left is None:
+            del self.marks[name]
+        else:
+            self.marks[name] = left
 
     def expire_leases(self, now: float) -> None:
         """Delete everything of the instances whose lease has expired, and move their sessions to ``lost``."""
@@ -58,6 +74,8 @@ class Memory:
         self.tokens = {token: expires for token, expires in self.tokens.items() if expires > now}
         self.tickets = {ticket: kept for ticket, kept in self.tickets.items() if kept[1] > now}
         self.lost = {session: kept for session, kept in self.lost.items() if kept[1] > now}
+        day = self.time_of_day()
+        self.marks = {name: mark for name, mark in self.marks.items() if mark.expires > day}
 
 
 @implementer(IState)
@@ -71,7 +89,13 @@ class MemoryState:
         self._execute: Callable[[Command], None] = lambda command: None
         self._renewal = PeriodicTask(self._renew, "renewing the lease", clock)
         self._slots: dict[str, set[str]] = {}
+        self._marks: dict[str, dict[str, Mark]] = {}
         self._entries: dict[str, SessionEntry] = {}
+
+    @property
+    def since(self) -> float:
+        """The start of the process, as time of day."""
+        return self._memory.since
 
     def start(self, execute: Callable[[Command], None]) -> Deferred[None]:
         self._execute = execute
@@ -81,6 +105,7 @@ class MemoryState:
     def stop(self) -> Deferred[None]:
         self._renewal.stop()
         self._slots.clear()
+        self._marks.clear()
         self._entries.clear()
         self._memory.drop(self.instance_id)
         return succeed(None)
@@ -93,6 +118,11 @@ class MemoryState:
         for slot, names in self._slots.items():
             for name in names:
                 memory.slots.setdefault(name, {})[slot] = self.instance_id
+        for marks in self._marks.values():
+            for name, mark in marks.items():
+                left = memory.marks.get(name)
+                if left is not None and not left.holder and left.count == mark.count:
+                    memory.marks[name] = mark
         memory.entries.update(self._entries)
         memory.sweep(now)
         return succeed(None)
@@ -123,6 +153,9 @@ class MemoryState:
             if isinstance(claim, RateClaim):
                 if claim.spend(self._memory.buckets.get(claim.name, 0.0), now) is None:
                     return claim
+            elif isinstance(claim, OnceClaim):
+                if self._marked(slot, claim) is None:
+                    return claim
             elif (
                 slot not in (taken := self._memory.slots.get(claim.name, {}))
                 and len(taken) >= claim.limit_value
@@ -130,18 +163,30 @@ class MemoryState:
                 return claim
         return None
 
+    def _marked(self, slot: str, claim: OnceClaim) -> Mark | None:
+        stored, day = self._memory.marks.get(claim.name), self._memory.time_of_day()
+        return take_mark(stored, claim, slot, self.instance_id, day)
+
     def _take(self, slot: str, claim: Claim, now: float) -> None:
         memory = self._memory
         if isinstance(claim, RateClaim):
             full_at = claim.spend(memory.buckets.get(claim.name, 0.0), now)
             assert full_at is not None, "it was not refused"
             memory.buckets[claim.name] = full_at
+        elif isinstance(claim, OnceClaim):
+            mark = self._marked(slot, claim)
+            assert mark is not None, "it was not refused"
+            memory.marks[claim.name] = self._marks.setdefault(slot, {})[claim.name] = mark
         else:
             memory.slots.setdefault(claim.name, {})[slot] = self.instance_id
             self._slots.setdefault(slot, set()).add(claim.name)
 
-    def give(self, slot: str) -> Deferred[None]:
+    def give(self, slot: str, outcome: Outcome = Outcome.DONE) -> Deferred[None]:
         self._ensure_lease()
+        for name in self._marks.pop(slot, ()):
+            mark = self._memory.marks.get(name)
+            if mark is not None and (mark.slot, mark.holder) == (slot, self.instance_id):
+                self._memory.give_mark(name, mark, outcome)
         for name in self._slots.pop(slot, ()):
             taken = self._memory.slots.get(name, {})
             taken.pop(slot, None)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred
 
+from esxiproxy.core.session.claim import Outcome
 from esxiproxy.core.session.entry import SessionEntry
 
 
@@ -14,11 +15,11 @@ from esxiproxy.core.session.entry import SessionEntry
 class WriteBatch:
     """The writes of one transaction.
 
-    ``released`` are slots to free.  ``entries`` has sessions to publish, or None for a session to withdraw.
-    ``waiters`` fire after the transaction.
+    ``released`` has the slots to free, each with its outcome.  ``entries`` has
+    sessions to publish, or None for a session to withdraw.  ``waiters`` fire after the transaction.
     """
 
-    released: tuple[str, ...]
+    released: Mapping[str, Outcome]
     entries: Mapping[str, SessionEntry | None]
     waiters: tuple[Deferred[None], ...]
 
@@ -31,7 +32,7 @@ class PendingWrites:
     """
 
     def __init__(self) -> None:
-        self._released: set[str] = set()
+        self._released: dict[str, Outcome] = {}
         self._entries: dict[str, SessionEntry | None] = {}
         self._waiters: list[Deferred[None]] = []
         self._published: set[str] = set()
@@ -40,9 +41,9 @@ class PendingWrites:
     def __bool__(self) -> bool:
         return bool(self._released or self._entries or self._waiters)
 
-    def release(self, slot: str) -> None:
-        """Add a slot to free."""
-        self._released.add(slot)
+    def release(self, slot: str, outcome: Outcome) -> None:
+        """Add a slot to free, unless it was added before."""
+        self._released.setdefault(slot, outcome)
 
     def publish(self, entry: SessionEntry) -> None:
         """Add a session to publish."""
@@ -61,11 +62,11 @@ class PendingWrites:
 
     def take_batch(self) -> WriteBatch:
         """Empty the buffer and return its content."""
-        batch = WriteBatch(tuple(self._released), self._entries, tuple(self._waiters))
+        batch = WriteBatch(self._released, self._entries, tuple(self._waiters))
         for session, entry in batch.entries.items():
             if entry is None:
                 self._published.discard(session)
             else:
                 self._published.add(session)
-        self._released, self._entries, self._waiters = set(), {}, []
+        self._released, self._entries, self._waiters = {}, {}, []
         return batch

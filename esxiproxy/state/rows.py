@@ -5,19 +5,25 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Sequence
-from hashlib import sha256
 
-from esxiproxy.core.session.claim import Claim, RateClaim
+from esxiproxy.core.session.claim import Claim, OnceClaim, RateClaim
 from esxiproxy.core.session.entry import SessionEntry
+from esxiproxy.state.marks import disconnect, taken_mark
 
 
 def first_refused(
-    db: sqlite3.Connection, slot: str, claims: Sequence[Claim], boot: str, now: float
+    db: sqlite3.Connection, slot: str, claims: Sequence[Claim], boot: str, now: float, holder: str, day: float
 ) -> Claim | None:
-    """Return the first claim that would exceed its limit now, or None."""
+    """Return the first claim that cannot be taken now, or None.
+
+    ``now`` is in seconds since boot, ``day`` the time of day.
+    """
     for claim in claims:
         if isinstance(claim, RateClaim):
             if claim.spend(full_at(db, claim.name, boot), now) is None:
+                return claim
+        elif isinstance(claim, OnceClaim):
+            if taken_mark(db, claim, slot, holder, day) is None:
                 return claim
         elif slots_used(db, claim.name) >= claim.limit_value:
             row = (claim.name, slot)
@@ -68,20 +74,21 @@ def expired_holders(
     return [holder for (holder,) in rows]
 
 
-def delete_holder(db: sqlite3.Connection, holder: str, but: str = "") -> None:
-    """Delete the rows of an instance in all tables except ``but``."""
+def delete_holder(db: sqlite3.Connection, holder: str, day: float, but: str = "") -> None:
+    """Delete the rows of an instance in all tables except ``but``, and release its marks now, at ``day``."""
+    disconnect(db, "holder = ?", (holder,), day)
     for table in ("slots", "sessions", "holders", "leases", "commands", "lost"):
         if table != but:
             db.execute(f"DELETE FROM {table} WHERE holder = ?", (holder,))
 
 
-def release_expired(db: sqlite3.Connection, holder: str, expires: float) -> None:
+def release_expired(db: sqlite3.Connection, holder: str, day: float, expires: float) -> None:
     """Delete the rows of an instance and keep its sessions in the table ``lost`` until ``expires``."""
     columns = "session, holder, since, entry"
     db.execute(
         f"INSERT OR REPLACE INTO lost SELECT {columns}, ? FROM sessions WHERE holder = ?", (expires, holder)
     )
-    delete_holder(db, holder, but="lost")
+    delete_holder(db, holder, day, but="lost")
 
 
 def read_lost(db: sqlite3.Connection, holder: str) -> Sequence[SessionEntry]:
@@ -91,8 +98,3 @@ def read_lost(db: sqlite3.Connection, holder: str) -> Sequence[SessionEntry]:
     )
     rows = db.execute(f"SELECT entry FROM ({both}) ORDER BY since", {"holder": holder}).fetchall()
     return [SessionEntry(**json.loads(text)) for (text,) in rows]
-
-
-def digest(secret: str) -> bytes:
-    """Return the SHA-256 digest that is stored for a token or ticket, so that the file has no secrets."""
-    return sha256(secret.encode("utf-8", "surrogatepass")).digest()

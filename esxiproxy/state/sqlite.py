@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from esxiproxy.core.errors import StateUnavailable
-from esxiproxy.core.session.claim import Claim
+from esxiproxy.core.session.claim import Claim, Outcome
 from esxiproxy.core.session.command import Command
 from esxiproxy.core.session.entry import SessionEntry
 from esxiproxy.interfaces import IState
@@ -71,6 +71,11 @@ class SqliteState:
         self._unavailable_reason = ""
         """Why calls fail at once: a call is overdue, or the state was stopped; empty while calls are made."""
 
+    @property
+    def since(self) -> float:
+        """The time of day at which the table of marks was created."""
+        return self._store.since
+
     def start(self, execute: Callable[[Command], None]) -> Deferred[None]:
         self._execute = execute
         self._unavailable_reason = ""
@@ -111,8 +116,8 @@ class SqliteState:
         taking = self._call(self._store.take, slot, tuple(claims), late=undo)
         return taking.addCallback(lambda outcome: outcome[0])
 
-    def give(self, slot: str) -> Deferred[None]:
-        self._pending.release(slot)
+    def give(self, slot: str, outcome: Outcome = Outcome.DONE) -> Deferred[None]:
+        self._pending.release(slot, outcome)
         return self._deferred_write()
 
     def in_use(self, names: Sequence[str]) -> Deferred[Mapping[str, int]]:

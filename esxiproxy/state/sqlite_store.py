@@ -9,13 +9,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from esxiproxy.core.errors import StateUnavailable
-from esxiproxy.core.session.claim import Claim, RateClaim
+from esxiproxy.core.session.claim import Claim, Mark, OnceClaim, Outcome, RateClaim, SlotClaim
 from esxiproxy.core.session.command import Command, CommandKind
 from esxiproxy.core.session.entry import SessionEntry
 from esxiproxy.state.lease import LEASE, LOST_SESSION_RETENTION
+from esxiproxy.state.marks import digest, disconnect, give_mark, restore_mark, taken_mark, write_mark
 from esxiproxy.state.rows import (
     delete_holder,
-    digest,
     expired_holders,
     first_refused,
     full_at,
@@ -40,33 +40,47 @@ class SqliteStore:
     """
 
     def __init__(self, path: Path, instance_id: str, times: Times) -> None:
-        self._tables = Tables(path, times.since_boot)
+        self._tables = Tables(path, times.since_boot, times.wall_clock)
         self._instance_id = instance_id
         self._times = times
         self._slots: dict[str, set[str]] = {}
+        self._marks: dict[str, dict[str, Mark]] = {}
+        self._given: list[tuple[str, Mark, Outcome]] = []
+        """The marks that were released and are not written yet."""
         self._entries: dict[str, SessionEntry] = {}
         self._written_generation = 0
         """The generation of the database that has all slots and sessions of this instance; 0 for none."""
         self._empty_version: tuple[int, int] | None = None
         """The ``Tables.version`` at which this instance had no commands."""
 
+    @property
+    def since(self) -> float:
+        """The time of day since which no mark is missing, infinite before the database was opened."""
+        return self._tables.since
+
     @contextmanager
-    def _transaction(self) -> Iterator[tuple[sqlite3.Connection, float]]:
-        with self._tables.transaction() as db:
+    def _transaction(self, durable: bool = False) -> Iterator[tuple[sqlite3.Connection, float]]:
+        with self._tables.transaction(durable or bool(self._given)) as db:
             now = self._times.since_boot()
             # Another process has deleted the rows of this instance if its lease was renewed too late.
             both = "SELECT 1 FROM holders JOIN leases USING (holder) WHERE holder = ?"
             found = db.execute(both, (self._instance_id,)).fetchone()
             if found is None or self._written_generation != self._tables.generation:
                 self._write_all(db, now)
+            for name, mark, outcome in self._given:
+                give_mark(db, name, mark, outcome, self._times.wall_clock())
             yield db, now
+        self._given.clear()
         self._written_generation = self._tables.generation
 
     def _write_all(self, db: sqlite3.Connection, now: float) -> None:
-        delete_holder(db, self._instance_id, but="commands")
+        delete_holder(db, self._instance_id, self._times.wall_clock(), but="commands")
         self._write_lease(db, now)
         rows = [(name, slot, self._instance_id) for slot, names in self._slots.items() for name in names]
         db.executemany("INSERT OR IGNORE INTO slots VALUES (?, ?, ?)", rows)
+        for marks in self._marks.values():
+            for name, mark in marks.items():
+                restore_mark(db, name, mark)
         for entry in self._entries.values():
             write_entry(db, entry)
 
@@ -82,8 +96,10 @@ class SqliteStore:
         with self._transaction() as (db, now):
             self._write_lease(db, now)
             self._expire_leases(db, now)
-            for table in ("tokens", "tickets", "lost"):
-                db.execute(f"DELETE FROM {table} WHERE expires <= ?", (self._times.wall_clock(),))
+            day = self._times.wall_clock()
+            for table in ("tokens", "tickets", "lost", "marks"):
+                db.execute(f"DELETE FROM {table} WHERE expires <= ?", (day,))
+            disconnect(db, "holder != '' AND holder NOT IN (SELECT holder FROM holders)", (), day)
             for table in ("leases", "commands"):  # of instances that an older version deleted
                 db.execute(f"DELETE FROM {table} WHERE holder NOT IN (SELECT holder FROM holders)")
             db.execute("DELETE FROM rates WHERE boot != ? OR full_at <= ?", (self._times.boot, now))
@@ -91,9 +107,12 @@ class SqliteStore:
     def close(self) -> None:
         """Delete everything of this instance if the database is available, and close the connection."""
         self._slots.clear()
+        self._marks.clear()
         self._entries.clear()
-        with suppress(StateUnavailable), self._tables.transaction() as db:
-            delete_holder(db, self._instance_id)
+        with suppress(StateUnavailable), self._tables.transaction(bool(self._given)) as db:
+            for name, mark, outcome in self._given:
+                give_mark(db, name, mark, outcome, self._times.wall_clock())
+            delete_holder(db, self._instance_id, self._times.wall_clock())
         self._tables.close()
 
     def _expire_leases(self, db: sqlite3.Connection, now: float) -> bool:
@@ -105,20 +124,23 @@ class SqliteStore:
             if holder != self._instance_id
         ]
         for holder in dead:
-            release_expired(db, holder, day + LOST_SESSION_RETENTION)
+            release_expired(db, holder, day, day + LOST_SESSION_RETENTION)
         return bool(dead)
 
-    def flush(self, slots: Sequence[str], entries: Mapping[str, SessionEntry | None]) -> None:
+    def flush(self, slots: Mapping[str, Outcome], entries: Mapping[str, SessionEntry | None]) -> None:
         """Release slots, and publish sessions or withdraw those whose entry is None.
 
         Raises StateUnavailable; the next transaction makes the writes then.
         """
         given = [(slot,) for slot in slots if self._slots.pop(slot, None)]
+        for slot, outcome in slots.items():
+            marks = self._marks.pop(slot, {})
+            self._given += [(name, mark, outcome) for name, mark in marks.items()]
         listed = [entry for entry in entries.values() if entry is not None]
         others = [session for session, entry in entries.items() if entry is None]
         ended = [(session,) for session in others if self._entries.pop(session, None)]
         self._entries.update((entry.session, entry) for entry in listed)
-        if given or listed or ended:
+        if given or self._given or listed or ended:
             with self._with_pending() as db:
                 db.executemany("DELETE FROM slots WHERE slot = ?", given)
                 db.executemany("DELETE FROM sessions WHERE session = ?", ended)
@@ -143,16 +165,25 @@ class SqliteStore:
         Returns the first claim that was refused, or None, and the names of the claims that are new to the
         slot.
         """
-        with self._transaction() as (db, now):
-            full = first_refused(db, slot, claims, self._times.boot, now)
+        # Without a durable write, a crash of the machine would let a link work again.
+        once = [claim for claim in claims if isinstance(claim, OnceClaim)]
+        with self._transaction(bool(once)) as (db, now):
+            day = self._times.wall_clock()
+            at = self._times.boot, now, self._instance_id, day
+            full = first_refused(db, slot, claims, *at)
             if full is not None and self._expire_leases(db, now):
-                full = first_refused(db, slot, claims, self._times.boot, now)
+                full = first_refused(db, slot, claims, *at)
             if full is not None:
                 return full, ()
             had = self._slots.get(slot, set())
-            names = [
-                claim.name for claim in claims if not isinstance(claim, RateClaim) and claim.name not in had
-            ]
+            names = [claim.name for claim in claims if isinstance(claim, SlotClaim) and claim.name not in had]
+            had_marks, marks = self._marks.get(slot, {}), dict[str, Mark]()
+            for link in once:
+                mark = taken_mark(db, link, slot, self._instance_id, day)
+                assert mark is not None, "it was not refused"
+                if link.name not in had_marks:
+                    marks[link.name] = mark
+                    write_mark(db, link.name, mark)
             for claim in claims:
                 if isinstance(claim, RateClaim):
                     after = claim.spend(full_at(db, claim.name, self._times.boot), now)
@@ -162,7 +193,9 @@ class SqliteStore:
             db.executemany("INSERT OR IGNORE INTO slots VALUES (?, ?, ?)", rows)
         if names:
             self._slots.setdefault(slot, set()).update(names)
-        return None, names
+        if marks:
+            self._marks.setdefault(slot, {}).update(marks)
+        return None, [*names, *marks]
 
     def undo_take(self, slot: str, names: Sequence[str]) -> None:
         """Undo a ``take`` whose caller was cancelled or timed out."""
@@ -171,6 +204,10 @@ class SqliteStore:
             self._slots[slot] = left
         else:
             self._slots.pop(slot, None)
+        marks = self._marks.get(slot, {})
+        self._given += [(name, marks.pop(name), Outcome.UNUSED) for name in names if name in marks]
+        if not marks:
+            self._marks.pop(slot, None)
         with self._with_pending() as db:
             rows = [(slot, name) for name in names]
             db.executemany("DELETE FROM slots WHERE slot = ? AND name = ?", rows)
@@ -218,7 +255,7 @@ class SqliteStore:
         """Delete everything of a dead instance and return its sessions, oldest first."""
         with self._transaction() as (db, _now):
             lost = read_lost(db, holder)
-            delete_holder(db, holder)
+            delete_holder(db, holder, self._times.wall_clock())
         return lost
 
     def tell(self, command: Command) -> bool:

@@ -46,6 +46,13 @@ CREATE TABLE IF NOT EXISTS rates (
 CREATE TABLE IF NOT EXISTS tokens (token BLOB PRIMARY KEY, expires REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS tickets (
     ticket BLOB PRIMARY KEY, content TEXT NOT NULL, expires REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS marks (
+    mark BLOB PRIMARY KEY, expires REAL NOT NULL, reuse REAL NOT NULL, count INTEGER NOT NULL,
+    until REAL NOT NULL, slot TEXT NOT NULL, holder TEXT NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS marks_by_holder ON marks (holder);
+CREATE INDEX IF NOT EXISTS marks_by_expiry ON marks (expires);
+CREATE TABLE IF NOT EXISTS origin (one INTEGER PRIMARY KEY CHECK (one = 1), since REAL NOT NULL);
+INSERT OR IGNORE INTO origin VALUES (1, {day!r});
 CREATE TABLE IF NOT EXISTS sessions (
     session TEXT PRIMARY KEY, holder TEXT NOT NULL, since REAL NOT NULL, entry TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS sessions_by_holder ON sessions (holder);
@@ -65,23 +72,27 @@ class Tables:
     """One connection to the database, used by one thread at a time.
 
     A missing file is created with mode 0600, since it stores the content of tickets, also when it was removed
-    while it was open.  ``seconds`` is a clock that cannot be set.
+    while it was open.  ``seconds`` is a clock that cannot be set, ``wall_clock`` the time of day.
     """
 
-    def __init__(self, path: Path, seconds: Callable[[], float]) -> None:
+    def __init__(self, path: Path, seconds: Callable[[], float], wall_clock: Callable[[], float]) -> None:
         self._path = path
         self._seconds = seconds
+        self._wall_clock = wall_clock
         self._connection: sqlite3.Connection | None = None
         self._inode = 0
         self._down_until = float("-inf")
         self._failure = ""
         self.generation = 0
         """How often the database was opened; after each time its earlier content may be missing."""
+        self.since = float("inf")
+        """The time of day at which the table of marks was created, infinite before it was read."""
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self, durable: bool = False) -> Iterator[sqlite3.Connection]:
         """Open a write transaction; commit it at the end of the block, or roll it back when the block raises.
 
+        A ``durable`` transaction survives a crash of the machine, at the cost of a write to the disk.
         Raises StateUnavailable when the database fails, and for ``RETRY_DELAY`` seconds after that.
         """
         now = self._seconds()
@@ -89,6 +100,7 @@ class Tables:
             raise StateUnavailable(self._failure)
         try:
             connection = self._open()
+            connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -143,7 +155,8 @@ class Tables:
             self._path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
         )
         try:
-            _prepare(connection)
+            _prepare(connection, self._wall_clock())
+            (self.since,) = connection.execute("SELECT since FROM origin").fetchone()
             self._inode = os.stat(self._path).st_ino
         except BaseException:
             connection.close()
@@ -181,13 +194,12 @@ def check_application(connection: sqlite3.Connection) -> None:
         raise StateUnavailable("the shared state is the database of another program")
 
 
-def _prepare(connection: sqlite3.Connection) -> None:
+def _prepare(connection: sqlite3.Connection, day: float) -> None:
     check_application(connection)
+    # A crash of the machine may lose the last transactions that are not durable, but corrupts no file.
     connection.execute("PRAGMA journal_mode = WAL")
-    # A crash of the machine may lose the last transactions, but does not corrupt the file.
-    connection.execute("PRAGMA synchronous = NORMAL")
     # The file may have been created by an older version, without the newest tables.
-    connection.executescript(_SCHEMA.format(application=APPLICATION_ID, version=SCHEMA_VERSION))
+    connection.executescript(_SCHEMA.format(application=APPLICATION_ID, version=SCHEMA_VERSION, day=day))
 
 
 def _read_pragma(connection: sqlite3.Connection, pragma: str) -> int:

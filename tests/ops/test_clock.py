@@ -130,6 +130,7 @@ WRITTEN_DOWN = {
     "ops/logs/twistd_log.py": "the time of a line in syslog",
     "sim/certificate.py": "a certificate's validity",
     "sim/host.py": "the clock on the simulated screen",
+    "state/memory.py": "used links, which expire at a time of day",
     "state/times.py": "used tokens and tickets, which outlast a start of the machine",
     "workers/worker/crash_recovery.py": "how long a lost session was there, for its record",
 }

@@ -274,7 +274,7 @@ def test_a_session_published_and_withdrawn_while_the_thread_is_busy_is_not_writt
     with mock.patch.object(state._store, "flush") as pay:
         pool.run(1)
         pool.run(1)
-    assert pay.call_args_list == [mock.call((), {})]
+    assert pay.call_args_list == [mock.call({}, {})]
 
 
 def test_a_take_that_is_cancelled_before_it_begins_is_not_made(world):

@@ -63,6 +63,8 @@ class World:
     def __init__(self):
         self._processes = {}
         self._now = 1_000_000.0
+        self.day = 1_700_000_000.0
+        """The time of day of the boot, which the test sets."""
         self.obeyed = []
         self._numbers = itertools.count()
 
@@ -102,6 +104,9 @@ class World:
         for process in list(self._processes.values()):
             process.advance(seconds)
 
+    def time_of_day(self):
+        return self.day + self._now
+
     def timers(self, state):
         return self._processes[state].getDelayedCalls()
 
@@ -123,7 +128,7 @@ class World:
 class MemoryWorld(World):
     def __init__(self, folder):
         super().__init__()
-        self._memory = Memory()
+        self._memory = Memory(self.time_of_day)
 
     def make(self, process):
         return MemoryState(process, self._memory)
@@ -135,8 +140,6 @@ class SqliteWorld(World):
         self.path = folder / "state.sqlite"
         self.pool = Immediate
         self.boot = "a boot"
-        self.day = 1_700_000_000.0
-        """The time of day of the boot, which the test sets."""
 
     def make(self, process):
         return SqliteState(self.path, process, self.pool(), self.times(process))

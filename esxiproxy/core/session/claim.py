@@ -1,10 +1,27 @@
-"""Claims of a session under a limit: a slot, which is returned at the end, or a start, which is not."""
+"""Claims of a session: a slot under a limit, a start under a rate, or the mark of a link that works once."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Enum
+from math import isfinite
+from typing import ClassVar
 
-from esxiproxy.core.errors import LimitReached
+from esxiproxy.core.errors import LimitReached, LinkUsed
+
+MARK_LEEWAY = 60.0
+"""Seconds for which a used mark is stored after the expiry of its link, since clocks differ."""
+
+
+class Outcome(Enum):
+    """The way in which a session ended, for the marks that it had taken."""
+
+    DONE = "done"
+    """The console was used and disconnected."""
+    UNUSED = "unused"
+    """Nothing was sent upstream, so the mark is as it was before."""
+    SPENT = "spent"
+    """The mark may never be taken again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,4 +72,78 @@ class RateClaim:
         return after if after - now <= most else None
 
 
-Claim = SlotClaim | RateClaim
+@dataclass(frozen=True, slots=True)
+class OnceClaim:
+    """A claim for the mark of a link that works once.
+
+    ``expires`` is the time of day at which the link expires.  After a disconnect, the mark may be taken again
+    for ``reuse`` seconds, up to ``most`` times in all.  ``name`` identifies the link among all links.
+    """
+
+    limit: ClassVar[str] = "once"
+    name: str
+    expires: float
+    reuse: float = 0.0
+    most: int = 1
+
+    def __post_init__(self) -> None:
+        if not isfinite(self.expires):
+            raise ValueError("expires is no finite time of day")
+        if not isfinite(self.reuse) or self.reuse < 0:
+            raise ValueError("reuse is no finite number of seconds from 0")
+        if self.most < 1:
+            raise ValueError("most is less than 1")
+
+    @property
+    def refusal(self) -> LinkUsed:
+        """The error for a client when the mark cannot be taken."""
+        return LinkUsed("the link was used")
+
+    @property
+    def stored_until(self) -> float:
+        """The time of day until which the mark is stored."""
+        return self.expires + MARK_LEEWAY
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The stored state of an :class:`OnceClaim`.  All times are times of day.
+
+    ``count`` is how often the mark was taken.  ``slot`` and ``holder`` have it now, or are empty.  A mark
+    without a holder may be taken again before ``until``.
+    """
+
+    expires: float
+    reuse: float
+    count: int
+    until: float
+    slot: str
+    holder: str
+
+    def given(self, outcome: Outcome, now: float) -> Mark | None:
+        """Return the mark after its slot was released, or None for one that was never used."""
+        if outcome is Outcome.UNUSED:
+            left = self.count - 1
+            return replace(self, count=left, slot="", holder="") if left else None
+        until = now + self.reuse if outcome is Outcome.DONE and self.reuse else 0.0
+        return replace(self, until=until, slot="", holder="")
+
+
+def take_mark(mark: Mark | None, claim: OnceClaim, slot: str, holder: str, now: float) -> Mark | None:
+    """Return the mark as this slot takes it, or None if it cannot be taken.
+
+    ``mark`` is the stored mark of the claim, None for a link that was not used before.
+    """
+    if now >= claim.stored_until:
+        return None  # the stored mark may be deleted already
+    if mark is None:
+        return Mark(claim.stored_until, claim.reuse, 1, 0.0, slot, holder)
+    if mark.holder:
+        return mark if (mark.slot, mark.holder) == (slot, holder) else None
+    if now >= mark.until or mark.count >= claim.most:
+        return None
+    stored = max(mark.expires, claim.stored_until)
+    return Mark(stored, claim.reuse, mark.count + 1, mark.until, slot, holder)
+
+
+Claim = SlotClaim | RateClaim | OnceClaim

@@ -10,7 +10,7 @@ from itertools import count
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from esxiproxy.core.session.claim import Claim, RateClaim
+from esxiproxy.core.session.claim import Claim, SlotClaim
 
 POLL = 0.25
 """Seconds between two attempts of the first waiter of each queue, since other processes release slots too."""
@@ -54,18 +54,18 @@ class SlotQueue:
         """Acquire the claims by ``attempt``, and wait up to so many seconds for them.
 
         Return None on success, otherwise the claim that could not be acquired.  If ``seconds`` is None, there
-        is one attempt at most, and none if another session waits for one of the claims.  A rate limit is not
-        waited for.
+        is one attempt at most, and none if another session waits for one of the claims.  Only a slot
+        is waited for.
         """
         full = self._first_queued(claims, last) or await attempt()
-        if full is None or seconds is None or isinstance(full, RateClaim):
+        if full is None or seconds is None or not isinstance(full, SlotClaim):
             return full
         waiter, deadline = _Waiter(last, next(self._numbers)), self._clock.seconds() + seconds
         while full is not None:
             if (left := deadline - self._clock.seconds()) <= 0:
                 return full
             full = await self._wait(waiter, full, left, claims, attempt)
-            if isinstance(full, RateClaim):
+            if full is not None and not isinstance(full, SlotClaim):
                 break
         return full
 
