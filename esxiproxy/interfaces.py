@@ -77,7 +77,7 @@ class ISessionObserver(Interface):
 
 
 class IState(Interface):
-    """The state that several processes share: slots, used tokens, tickets, live sessions and commands.
+    """The state that several processes share: slots, marks, items, leaders, live sessions and commands.
 
     Each process has one instance, which is called a *holder*.  Slots and published sessions belong to their
     holder for the time of a lease, which the instance renews between ``start`` and ``stop``.  After a holder
@@ -119,17 +119,34 @@ class IState(Interface):
     def in_use(names: Sequence[str]) -> Awaitable[Mapping[str, int]]:
         """Return the number of slots that are in use for each of these claim names."""
 
-    def use(token: str, seconds: float) -> Awaitable[bool]:
-        """Mark a token as used for so many seconds, and return whether this call was the first to do so."""
+    def put(space: str, key: str, value: str, expires: float, new: bool = False) -> Awaitable[bool]:
+        """Store a value under a key until a time of day, which may be infinite, and return True.
 
-    def keep(ticket: str, content: str, seconds: float) -> Awaitable[None]:
-        """Store the content of a ticket for so many seconds, and replace what was stored before."""
+        A value that was stored before is replaced.  With ``new`` it stays, and the result is False.  The key
+        of a secret is :func:`~esxiproxy.core.sealing.key_of` the secret, and a value that holds a secret is
+        sealed.
+        """
 
-    def kept(ticket: str) -> Awaitable[str | None]:
-        """Return the content of a ticket; None if the ticket is unknown or has expired."""
+    def get(space: str, key: str) -> Awaitable[str | None]:
+        """Return the value of a key; None if there is none or it has expired."""
 
-    def redeem(ticket: str) -> Awaitable[str | None]:
-        """Return the content of a ticket as ``kept`` does, and delete it; only one caller receives it."""
+    def pop(space: str, key: str) -> Awaitable[str | None]:
+        """Return the value of a key as ``get`` does, and delete it; only one caller receives it."""
+
+    def remove(space: str, key: str) -> Awaitable[None]:
+        """Delete the value of a key, if there is one."""
+
+    def items(space: str, after: str, most: int) -> Awaitable[Sequence[tuple[str, str]]]:
+        """Return the keys of a space after this one, with their values, in their order.
+
+        At most ``most`` pairs are returned.  The first page is that after the empty key.
+        """
+
+    def lead(task: str) -> Awaitable[bool]:
+        """Return whether this holder leads a task, which one holder of all does.
+
+        The first holder that asks is the leader until it stops or its lease ends.  Ask before each run.
+        """
 
     def publish(entry: SessionEntry) -> Awaitable[None]:
         """Add a session of this holder to the list of live sessions.  Never fails, as ``give``."""

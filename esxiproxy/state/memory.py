@@ -5,8 +5,9 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
+from heapq import nsmallest
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
@@ -14,6 +15,7 @@ from esxiproxy.core.session.claim import Claim, Mark, OnceClaim, Outcome, RateCl
 from esxiproxy.core.session.command import Command
 from esxiproxy.core.session.entry import SessionEntry
 from esxiproxy.interfaces import IState
+from esxiproxy.state.items import check_expiry
 from esxiproxy.state.lease import LEASE, LOST_SESSION_RETENTION, RENEWALS_PER_LEASE, PeriodicTask
 
 
@@ -22,7 +24,7 @@ class Memory:
 
     ``slots`` maps a claim's name to its slots, and each slot to the ID of the instance that took it.
     ``states`` has each instance with the expiry of its lease.  Times are seconds of the clock, except that
-    marks have times of day.
+    marks and items have times of day.
     """
 
     def __init__(self, time_of_day: Callable[[], float] = time.time) -> None:
@@ -34,8 +36,8 @@ class Memory:
         self.entries: dict[str, SessionEntry] = {}
         self.lost: dict[str, tuple[SessionEntry, float]] = {}
         self.buckets: dict[str, float] = {}
-        self.tokens: dict[str, float] = {}
-        self.tickets: dict[str, tuple[str, float]] = {}
+        self.items: dict[str, dict[str, tuple[str, float]]] = {}
+        self.leaders: dict[str, str] = {}
 
     def drop(self, holder: str) -> Sequence[SessionEntry]:
         """Delete everything of an instance and return its sessions, published and lost, oldest first."""
@@ -48,6 +50,7 @@ class Memory:
         for name, mark in list(self.marks.items()):
             if mark.holder == holder:
                 self.give_mark(name, mark, Outcome.DONE)
+        self.leaders = {task: leader for task, leader in self.leaders.items() if leader != holder}
         self.states.pop(holder, None)
         return sorted(listed, key=lambda entry: entry.since)
 
@@ -71,11 +74,13 @@ class Memory:
         self.expire_leases(now)
         self.slots = {name: taken for name, taken in self.slots.items() if taken}
         self.buckets = {name: full_at for name, full_at in self.buckets.items() if full_at > now}
-        self.tokens = {token: expires for token, expires in self.tokens.items() if expires > now}
-        self.tickets = {ticket: kept for ticket, kept in self.tickets.items() if kept[1] > now}
         self.lost = {session: kept for session, kept in self.lost.items() if kept[1] > now}
         day = self.time_of_day()
         self.marks = {name: mark for name, mark in self.marks.items() if mark.expires > day}
+        for space, found in list(self.items.items()):
+            self.items[space] = {key: item for key, item in found.items() if item[1] > day}
+            if not self.items[space]:
+                del self.items[space]
 
 
 @implementer(IState)
@@ -198,27 +203,47 @@ class MemoryState:
         self._memory.expire_leases(self._ensure_lease())
         return succeed({name: len(self._memory.slots.get(name, ())) for name in names})
 
-    # Tokens and tickets
+    # Items
 
-    def use(self, token: str, seconds: float) -> Deferred[bool]:
-        now, tokens = self._ensure_lease(), self._memory.tokens
-        first = tokens.get(token, now) <= now
-        if first:
-            tokens[token] = now + seconds
-        return succeed(first)
+    def put(self, space: str, key: str, value: str, expires: float, new: bool = False) -> Deferred[bool]:
+        try:
+            check_expiry(expires)
+        except ValueError:
+            return fail()
+        self._ensure_lease()
+        if new and self._item(space, key) is not None:
+            return succeed(False)
+        self._memory.items.setdefault(space, {})[key] = value, expires
+        return succeed(True)
 
-    def keep(self, ticket: str, content: str, seconds: float) -> Deferred[None]:
-        self._memory.tickets[ticket] = (content, self._ensure_lease() + seconds)
+    def get(self, space: str, key: str) -> Deferred[str | None]:
+        self._ensure_lease()
+        return succeed(self._item(space, key))
+
+    def pop(self, space: str, key: str) -> Deferred[str | None]:
+        self._ensure_lease()
+        found = self._item(space, key)
+        self._memory.items.get(space, {}).pop(key, None)
+        return succeed(found)
+
+    def remove(self, space: str, key: str) -> Deferred[None]:
+        self._ensure_lease()
+        self._memory.items.get(space, {}).pop(key, None)
         return succeed(None)
 
-    def kept(self, ticket: str) -> Deferred[str | None]:
-        content, expires = self._memory.tickets.get(ticket, (None, 0.0))
-        return succeed(content if expires > self._ensure_lease() else None)
+    def items(self, space: str, after: str, most: int) -> Deferred[Sequence[tuple[str, str]]]:
+        self._ensure_lease()
+        day, found = self._memory.time_of_day(), self._memory.items.get(space, {})
+        later = (key for key, (_value, expires) in found.items() if key > after and expires > day)
+        return succeed([(key, found[key][0]) for key in nsmallest(max(0, most), later)])
 
-    def redeem(self, ticket: str) -> Deferred[str | None]:
-        found = self.kept(ticket)
-        self._memory.tickets.pop(ticket, None)
-        return found
+    def _item(self, space: str, key: str) -> str | None:
+        value, expires = self._memory.items.get(space, {}).get(key, ("", 0.0))
+        return value if expires > self._memory.time_of_day() else None
+
+    def lead(self, task: str) -> Deferred[bool]:
+        self._memory.expire_leases(self._ensure_lease())
+        return succeed(self._memory.leaders.setdefault(task, self.instance_id) == self.instance_id)
 
     # Sessions
 

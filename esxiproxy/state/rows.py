@@ -77,7 +77,7 @@ def expired_holders(
 def delete_holder(db: sqlite3.Connection, holder: str, day: float, but: str = "") -> None:
     """Delete the rows of an instance in all tables except ``but``, and release its marks now, at ``day``."""
     disconnect(db, "holder = ?", (holder,), day)
-    for table in ("slots", "sessions", "holders", "leases", "commands", "lost"):
+    for table in ("slots", "sessions", "holders", "leases", "commands", "lost", "leaders"):
         if table != but:
             db.execute(f"DELETE FROM {table} WHERE holder = ?", (holder,))
 

@@ -19,6 +19,7 @@ from esxiproxy.core.session.claim import Claim, Outcome
 from esxiproxy.core.session.command import Command
 from esxiproxy.core.session.entry import SessionEntry
 from esxiproxy.interfaces import IState
+from esxiproxy.state.items import check_expiry
 from esxiproxy.state.lease import LEASE, RENEWALS_PER_LEASE, PeriodicTask
 from esxiproxy.state.pending_writes import PendingWrites, WriteBatch
 from esxiproxy.state.sqlite_store import SqliteStore
@@ -123,17 +124,27 @@ class SqliteState:
     def in_use(self, names: Sequence[str]) -> Deferred[Mapping[str, int]]:
         return self._call(self._store.in_use, tuple(names))
 
-    def use(self, token: str, seconds: float) -> Deferred[bool]:
-        return self._call(self._store.use, token, seconds)
+    def put(self, space: str, key: str, value: str, expires: float, new: bool = False) -> Deferred[bool]:
+        try:
+            check_expiry(expires)
+        except ValueError:
+            return fail()
+        return self._call(self._store.put, space, key, value, expires, new)
 
-    def keep(self, ticket: str, content: str, seconds: float) -> Deferred[None]:
-        return self._call(self._store.keep, ticket, content, seconds)
+    def get(self, space: str, key: str) -> Deferred[str | None]:
+        return self._call(self._store.get, space, key)
 
-    def kept(self, ticket: str) -> Deferred[str | None]:
-        return self._call(self._store.kept, ticket)
+    def pop(self, space: str, key: str) -> Deferred[str | None]:
+        return self._call(self._store.pop, space, key)
 
-    def redeem(self, ticket: str) -> Deferred[str | None]:
-        return self._call(self._store.kept, ticket, True)
+    def remove(self, space: str, key: str) -> Deferred[None]:
+        return self._call(self._store.remove, space, key)
+
+    def items(self, space: str, after: str, most: int) -> Deferred[Sequence[tuple[str, str]]]:
+        return self._call(self._store.items, space, after, most)
+
+    def lead(self, task: str) -> Deferred[bool]:
+        return self._call(self._store.lead, task)
 
     def publish(self, entry: SessionEntry) -> Deferred[None]:
         self._pending.publish(entry)

@@ -12,8 +12,9 @@ from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.core.session.claim import Claim, Mark, OnceClaim, Outcome, RateClaim, SlotClaim
 from esxiproxy.core.session.command import Command, CommandKind
 from esxiproxy.core.session.entry import SessionEntry
+from esxiproxy.state.items import get_item, lead_task, list_items, put_item, remove_item
 from esxiproxy.state.lease import LEASE, LOST_SESSION_RETENTION
-from esxiproxy.state.marks import digest, disconnect, give_mark, restore_mark, taken_mark, write_mark
+from esxiproxy.state.marks import disconnect, give_mark, restore_mark, taken_mark, write_mark
 from esxiproxy.state.rows import (
     delete_holder,
     expired_holders,
@@ -97,10 +98,10 @@ class SqliteStore:
             self._write_lease(db, now)
             self._expire_leases(db, now)
             day = self._times.wall_clock()
-            for table in ("tokens", "tickets", "lost", "marks"):
+            for table in ("lost", "marks", "items"):
                 db.execute(f"DELETE FROM {table} WHERE expires <= ?", (day,))
             disconnect(db, "holder != '' AND holder NOT IN (SELECT holder FROM holders)", (), day)
-            for table in ("leases", "commands"):  # of instances that an older version deleted
+            for table in ("leases", "commands", "leaders"):  # of instances that an older version deleted
                 db.execute(f"DELETE FROM {table} WHERE holder NOT IN (SELECT holder FROM holders)")
             db.execute("DELETE FROM rates WHERE boot != ? OR full_at <= ?", (self._times.boot, now))
 
@@ -218,30 +219,40 @@ class SqliteStore:
             self._expire_leases(db, now)
             return {name: slots_used(db, name) for name in names}
 
-    # Tokens and tickets
+    # Items
 
-    def use(self, token: str, seconds: float) -> bool:
-        """Mark a token as used for so many seconds; return whether this is its first use."""
-        with self._transaction() as (db, _now):
-            day = self._times.wall_clock()
-            db.execute("DELETE FROM tokens WHERE token = ? AND expires <= ?", (digest(token), day))
-            row = (digest(token), day + seconds)
-            return db.execute("INSERT OR IGNORE INTO tokens VALUES (?, ?)", row).rowcount == 1
+    def put(self, space: str, key: str, value: str, expires: float, new: bool) -> bool:
+        """Store a value; return False if ``new`` is set and there is one already."""
+        with self._transaction(durable=True) as (db, _now):
+            return put_item(db, space, key, value, expires, new, self._times.wall_clock())
 
-    def keep(self, ticket: str, content: str, seconds: float) -> None:
-        """Store a ticket, or replace its content, for so many seconds."""
+    def get(self, space: str, key: str) -> str | None:
+        """Return a value, or None."""
         with self._transaction() as (db, _now):
-            row = (digest(ticket), content, self._times.wall_clock() + seconds)
-            db.execute("INSERT OR REPLACE INTO tickets VALUES (?, ?, ?)", row)
+            return get_item(db, space, key, self._times.wall_clock())
 
-    def kept(self, ticket: str, redeem: bool = False) -> str | None:
-        """Return the content of a ticket, or None; delete the ticket if ``redeem`` is set."""
+    def pop(self, space: str, key: str) -> str | None:
+        """Return a value, or None, and delete it."""
+        with self._transaction(durable=True) as (db, _now):
+            found = get_item(db, space, key, self._times.wall_clock())
+            remove_item(db, space, key)
+        return found
+
+    def remove(self, space: str, key: str) -> None:
+        """Delete a value."""
+        with self._transaction(durable=True) as (db, _now):
+            remove_item(db, space, key)
+
+    def items(self, space: str, after: str, most: int) -> Sequence[tuple[str, str]]:
+        """Return the first keys after this one with their values."""
         with self._transaction() as (db, _now):
-            row = (digest(ticket), self._times.wall_clock())
-            found = db.execute("SELECT content FROM tickets WHERE ticket = ? AND expires > ?", row).fetchone()
-            if redeem:
-                db.execute("DELETE FROM tickets WHERE ticket = ?", row[:1])
-        return None if found is None else str(found[0])
+            return list_items(db, space, after, most, self._times.wall_clock())
+
+    def lead(self, task: str) -> bool:
+        """Return whether this instance leads a task."""
+        with self._transaction() as (db, now):
+            self._expire_leases(db, now)
+            return lead_task(db, task, self._instance_id)
 
     # Sessions
 

@@ -43,9 +43,11 @@ CREATE TABLE IF NOT EXISTS leases (
     holder TEXT PRIMARY KEY, boot TEXT NOT NULL, expires REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS rates (
     name TEXT PRIMARY KEY, boot TEXT NOT NULL, full_at REAL NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS tokens (token BLOB PRIMARY KEY, expires REAL NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS tickets (
-    ticket BLOB PRIMARY KEY, content TEXT NOT NULL, expires REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS items (
+    space TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, expires REAL NOT NULL,
+    PRIMARY KEY (space, key)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS items_by_expiry ON items (expires);
+CREATE TABLE IF NOT EXISTS leaders (task TEXT PRIMARY KEY, holder TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS marks (
     mark BLOB PRIMARY KEY, expires REAL NOT NULL, reuse REAL NOT NULL, count INTEGER NOT NULL,
     until REAL NOT NULL, slot TEXT NOT NULL, holder TEXT NOT NULL) WITHOUT ROWID;
@@ -71,7 +73,7 @@ COMMIT;
 class Tables:
     """One connection to the database, used by one thread at a time.
 
-    A missing file is created with mode 0600, since it stores the content of tickets, also when it was removed
+    A missing file is created with mode 0600, since it stores the names of clients, also when it was removed
     while it was open.  ``seconds`` is a clock that cannot be set, ``wall_clock`` the time of day.
     """
 

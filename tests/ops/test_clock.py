@@ -131,7 +131,7 @@ WRITTEN_DOWN = {
     "sim/certificate.py": "a certificate's validity",
     "sim/host.py": "the clock on the simulated screen",
     "state/memory.py": "used links, which expire at a time of day",
-    "state/times.py": "used tokens and tickets, which outlast a start of the machine",
+    "state/times.py": "marks and stored values, which outlast a start of the machine",
     "workers/worker/crash_recovery.py": "how long a lost session was there, for its record",
 }
 

@@ -169,53 +169,6 @@ class TestState:
         assert result(other.sessions()) == []
         assert world.timers(one) == []
 
-    # Tokens and tickets
-
-    def test_a_token_is_used_once(self, world):
-        one, other = world.new(), world.new()
-        assert result(one.use("token", 60)) is True
-        assert result(other.use("token", 60)) is False
-        assert result(one.use("token", 60)) is False
-        assert result(one.use("another", 60)) is True
-
-    def test_a_token_is_deleted_after_its_seconds(self, world):
-        state = world.new()
-        result(state.use("token", 60))
-        world.advance(59)
-        assert result(state.use("token", 60)) is False
-        world.advance(2)
-        assert result(state.use("token", 60)) is True
-
-    def test_a_token_stays_used_after_its_process_is_killed(self, world):
-        one, other = world.new(), world.new()
-        result(one.use("token", 600))
-        world.kill(one)
-        world.advance(5 * LEASE)
-        assert result(other.use("token", 600)) is False
-
-    def test_a_ticket_is_kept_until_it_expires(self, world):
-        one, other = world.new(), world.new()
-        result(one.keep("ticket", "vm-42 über", 60))
-        assert result(other.kept("ticket")) == "vm-42 über"
-        world.advance(59)
-        assert result(other.kept("ticket")) == "vm-42 über"
-        world.advance(1)
-        assert result(other.kept("ticket")) is None
-        assert result(other.redeem("ticket")) is None
-
-    def test_the_content_of_a_ticket_can_be_replaced(self, world):
-        state = world.new()
-        result(state.keep("ticket", "first", 10)), result(state.keep("ticket", "second", 60))
-        world.advance(30)
-        assert result(state.kept("ticket")) == "second"
-
-    def test_a_ticket_is_redeemed_once(self, world):
-        one, other = world.new(), world.new()
-        result(one.keep("ticket", "vm-42", 60))
-        assert result(other.redeem("ticket")) == "vm-42"
-        assert result(one.redeem("ticket")) is None
-        assert result(one.kept("ticket")) is None
-
     # Sessions
 
     def test_the_sessions_of_all_processes_are_listed_oldest_first(self, world):

@@ -87,13 +87,6 @@ def test_the_file_behind_a_dangling_link_is_created_with_mode_0600(world, tmp_pa
     assert stat.S_IMODE((tmp_path / "elsewhere").stat().st_mode) == 0o600
 
 
-def test_the_file_has_neither_tokens_nor_tickets_in_clear(world):
-    state = world.new()
-    result(state.use("secret-token", 60)), result(state.keep("secret-ticket-of-ours", "vm-42", 60))
-    content = b"".join(file.read_bytes() for file in world.path.parent.iterdir())
-    assert b"vm-42" in content and b"secret" not in content
-
-
 def test_a_locked_database_is_unavailable_until_it_is_unlocked(world):
     state = world.new()
     other = world.another_program()

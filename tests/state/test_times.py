@@ -87,18 +87,6 @@ def test_setting_the_time_of_day_loses_no_command(world, step):
     assert world.obeyed == [(one.instance_id, kill)] and third
 
 
-def test_used_tokens_and_tickets_survive_a_reboot(world):
-    state = world.new()
-    result(state.use("token", 600)), result(state.keep("ticket", "vm-42", 600))
-    world.kill(state)
-    world.restart(seconds=60)
-    state = world.new()
-    assert result(state.use("token", 600)) is False
-    assert result(state.kept("ticket")) == "vm-42"
-    world.advance(60), world.leap(600)
-    assert result(state.kept("ticket")) is None
-
-
 @pytest.mark.parametrize("uptime", [5.0, 1_000_000.0, 1_000_010.0, 9_000_000.0])
 def test_slots_and_sessions_from_before_a_reboot_are_released(world, uptime):
     before = world.new()
