@@ -94,7 +94,7 @@ class IState(Interface):
     since: float = Attribute("The time of day since which no used mark is missing; infinite while unknown.")
 
     def start(obey: Callable[[Command], None]) -> Awaitable[None]:
-        """Begin to take part; ``obey`` is called with each command for a session that is published here."""
+        """Begin to take part; ``obey`` is called with each command for sessions of this holder."""
 
     def stop() -> Awaitable[None]:
         """Release everything that this holder has, and stop to take part.  Never fails."""
@@ -165,4 +165,7 @@ class IState(Interface):
         """
 
     def tell(command: Command) -> Awaitable[bool]:
-        """Deliver a command to the holder of its session within seconds; return False if there is none."""
+        """Deliver a command to the holder of its session within seconds; return False if there is none.
+
+        A command with a selector is delivered to every holder, this one included, and the result is True.
+        """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -14,7 +14,7 @@ from esxiproxy.core.session.entry import entry_of
 from esxiproxy.core.session.record import Kind, Record
 from esxiproxy.core.session.session import Session
 from esxiproxy.interfaces import ISessionObserver, IState
-from esxiproxy.net.sessions import Sessions
+from esxiproxy.net.sessions import LiveSession, Sessions
 
 
 @implementer(ISessionObserver)
@@ -41,18 +41,23 @@ class SessionPublisher:
             self._log_failure(self._state.withdraw(record.session))
 
     def execute(self, command: Command, sessions: Sessions) -> None:
-        """End the session of this command; do nothing if it has ended already."""
+        """End the sessions that this command is for; do nothing if there are none."""
+        for live in self._selected(command, sessions):
+            self._log.info(
+                "session {session} is ended by a command of another process: {verb}, reason: {reason}",
+                session=live.session.id,
+                verb=command.kind.value,
+                reason=command.reason or "-",
+            )
+            live.end(command.error)
+
+    def _selected(self, command: Command, sessions: Sessions) -> Sequence[LiveSession]:
+        if command.selector is not None:
+            return [live for live in sessions if command.selector.selects(live.session)]
         try:
-            live = sessions[command.session]
+            return [sessions[command.session]]
         except KeyError:
-            return
-        self._log.info(
-            "session {session} is ended by a command of another process: {verb}, reason: {reason}",
-            session=command.session,
-            verb=command.kind.value,
-            reason=command.reason or "-",
-        )
-        live.end(command.error)
+            return []
 
     def _log_failure(self, answer: Awaitable[None]) -> None:
         if isinstance(answer, Deferred) and answer.called and answer.result is None:

@@ -268,6 +268,10 @@ class MemoryState:
 
     def tell(self, command: Command) -> Deferred[bool]:
         self._memory.expire_leases(self._ensure_lease())
+        if command.selector is not None:
+            for state, _expires in self._memory.states.values():
+                self._clock.callLater(0, state._execute, command)
+            return succeed(True)
         entry = self._memory.entries.get(command.session)
         if entry is None:
             return succeed(False)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.core.session.claim import Claim, Mark, OnceClaim, Outcome, RateClaim, SlotClaim
-from esxiproxy.core.session.command import Command, CommandKind
+from esxiproxy.core.session.command import Command
 from esxiproxy.core.session.entry import SessionEntry
 from esxiproxy.state.items import get_item, lead_task, list_items, put_item, remove_item
 from esxiproxy.state.lease import LEASE, LOST_SESSION_RETENTION
@@ -270,20 +270,20 @@ class SqliteStore:
         return lost
 
     def tell(self, command: Command) -> bool:
-        """Store a command for the instance that has the session; return whether one has it."""
+        """Store a command for the instances that it is for; return whether there are any."""
         with self._transaction() as (db, now):
             self._expire_leases(db, now)
-            row = (command.session,)
-            found = db.execute("SELECT holder FROM sessions WHERE session = ?", row).fetchone()
-            if found is None:
-                return False
-            text = json.dumps([command.kind.value, command.session, command.reason])
-            db.execute(
+            query, row = "SELECT holder FROM sessions WHERE session = ?", [command.session]
+            if command.selector is not None:
+                query, row = "SELECT holder FROM holders", []
+            holders = db.execute(query, row).fetchall()
+            text, expires = json.dumps(command.fields()), self._times.wall_clock() + _COMMAND_LIFE
+            db.executemany(
                 "INSERT INTO commands (holder, command, expires) VALUES (?, ?, ?)",
-                (found[0], text, self._times.wall_clock() + _COMMAND_LIFE),
+                [(holder, text, expires) for (holder,) in holders],
             )
         self._empty_version = None  # the command may be for this instance
-        return True
+        return bool(holders)
 
     def commands(self) -> Sequence[Command]:
         """Return the commands for this instance and delete them."""
@@ -300,5 +300,8 @@ class SqliteStore:
             ).fetchall()
             db.execute("DELETE FROM commands WHERE holder = ?", (self._instance_id,))
         self._empty_version = seen
-        found = (json.loads(text) for (text,) in rows)
-        return [Command(CommandKind(kind), session, reason) for kind, session, reason in found]
+        found = []
+        for (text,) in rows:
+            with suppress(ValueError, TypeError):  # of a newer version
+                found.append(Command.from_fields(*json.loads(text)))
+        return found

@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 
-from esxiproxy.core.session.command import Command, CommandKind
+from esxiproxy.core.session.command import Command, CommandKind, Selector, SelectorKind
 from esxiproxy.core.session.entry import SessionEntry
 from esxiproxy.net.session_publisher import SessionPublisher
 from esxiproxy.state.memory import Memory, MemoryState
@@ -71,3 +71,33 @@ def test_another_process_ends_a_console(verb, payload, error):
 def test_a_command_for_a_session_that_is_gone_is_nothing():
     scene = Listed()
     SessionPublisher(scene.state).execute(Command(CommandKind.KILL, "gone"), scene.sessions)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "ends"),
+    [
+        (SelectorKind.PRINCIPAL, "anybody", True),
+        (SelectorKind.PRINCIPAL, "alice", False),
+        (SelectorKind.UPSTREAM, "esxi1", True),
+        (SelectorKind.UPSTREAM, "esxi2", False),
+        (SelectorKind.LISTENER, "test", True),
+        (SelectorKind.LISTENER, "other", False),
+        (SelectorKind.HOST, "elsewhere.example", False),
+        (SelectorKind.ALL, "", True),
+    ],
+)
+def test_another_process_ends_the_consoles_of_a_selector(kind, value, ends):
+    scene = Listed()
+    scene.open()
+    scene.other.tell(Command(CommandKind.KILL, reason="at noon", selector=Selector(kind, value)))
+    scene.advance(0.1)
+    assert frames(scene.client.received) == ([(True, 8, close(1008, b"at noon"))] if ends else [])
+
+
+def test_a_selector_finds_the_host_in_any_case():
+    scene = Listed()
+    scene.open()
+    (live,) = scene.sessions
+    assert Selector(SelectorKind.HOST, live.session.route.upstream.host.upper()).selects(live.session)
+    live.session.route = None
+    assert not Selector(SelectorKind.UPSTREAM, "esxi1").selects(live.session)

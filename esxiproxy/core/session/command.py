@@ -1,4 +1,4 @@
-"""Commands that one process sends to the process that owns a session."""
+"""Commands that one process sends to the processes that own the selected sessions."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from esxiproxy.core.errors import Draining, Killed, SessionError
+from esxiproxy.core.session.session import Session
 
 
 class CommandKind(Enum):
@@ -17,13 +18,65 @@ class CommandKind(Enum):
     """End the session as at a shutdown, with close code 1001, after which a client may reconnect."""
 
 
+class SelectorKind(Enum):
+    """The property of sessions that a selector compares."""
+
+    PRINCIPAL = "principal"
+    HOST = "host"
+    UPSTREAM = "upstream"
+    LISTENER = "listener"
+    ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """The sessions that a command is for: those whose property of this kind has this value."""
+
+    kind: SelectorKind
+    value: str = ""
+
+    def selects(self, session: Session) -> bool:
+        """Return whether this session is selected."""
+        if self.kind is SelectorKind.ALL:
+            return True
+        if self.kind is SelectorKind.LISTENER:
+            return session.request.listener == self.value
+        if self.kind is SelectorKind.PRINCIPAL:
+            return session.principal is not None and session.principal.name == self.value
+        if session.route is None:
+            return False
+        if self.kind is SelectorKind.HOST:
+            return session.route.upstream.host.lower() == self.value.lower()
+        return session.route.upstream.name == self.value
+
+
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command for one session, with the reason that both peers get."""
+    """A command for one session or for all that a selector selects, with the reason that both peers get.
+
+    ``selector`` is None for a command to the session whose id is ``session``.
+    """
 
     kind: CommandKind
-    session: str
+    session: str = ""
     reason: str = ""
+    selector: Selector | None = None
+
+    def fields(self) -> list[str]:
+        """Return the command as three texts.
+
+        Older versions read the second one as the id of a session, and ignore an unknown id.
+        """
+        to = self.session if self.selector is None else f"{self.selector.kind.value}:{self.selector.value}"
+        return [self.kind.value, to, self.reason]
+
+    @classmethod
+    def from_fields(cls, kind: str, to: str, reason: str) -> Command:
+        """Return the command of these texts.  Raises ValueError for a kind of another version."""
+        selector, colon, value = to.partition(":")
+        if not colon:
+            return cls(CommandKind(kind), to, reason)
+        return cls(CommandKind(kind), reason=reason, selector=Selector(SelectorKind(selector), value))
 
     @property
     def error(self) -> SessionError:
