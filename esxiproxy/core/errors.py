@@ -42,6 +42,11 @@ class SessionError(Exception):
         return type(self).__name__
 
     @property
+    def public_name(self) -> str:
+        """The name of the failure for the client."""
+        return self.name
+
+    @property
     def public_message(self) -> str:
         """The text for the client: the detail, or the class's description where ``hide_detail`` is set."""
         return (type(self).__doc__ or "").partition("\n")[0] if self.hide_detail else str(self)
@@ -118,6 +123,11 @@ class RouteNotFound(SessionError):
 
 class LinkUsed(RouteNotFound):
     """The link works once and was used, or is in use."""
+
+    @property
+    def public_name(self) -> str:
+        """The name for the client, which is that of an unknown link."""
+        return RouteNotFound.__name__
 
     @property
     def public_message(self) -> str:

@@ -70,7 +70,7 @@ def _json(error: SessionError, request: Request) -> tuple[bytes, bytes]:
     request the same URL with ``fetch`` and read the reason here.
     """
     content = {
-        "error": error.name,
+        "error": error.public_name,
         "status": error.status_code,
         "message": error.public_message,
         "session": request.session,
