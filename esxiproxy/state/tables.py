@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +14,8 @@ from esxiproxy.core.errors import StateUnavailable
 
 BUSY_TIMEOUT = 1.0
 """Seconds that a transaction waits for the lock of another process."""
+_SWITCH_RETRY_DELAY = 0.005
+"""Seconds between two attempts to switch a new file to a write-ahead log."""
 RETRY_DELAY = 1.0
 """Seconds after a failure in which calls fail at once, since each would wait as long as the failed one."""
 SCHEMA_VERSION = 1
@@ -198,10 +201,27 @@ def check_application(connection: sqlite3.Connection) -> None:
 
 def _prepare(connection: sqlite3.Connection, day: float) -> None:
     check_application(connection)
-    # A crash of the machine may lose the last transactions that are not durable, but corrupts no file.
-    connection.execute("PRAGMA journal_mode = WAL")
+    use_write_ahead_log(connection)
     # The file may have been created by an older version, without the newest tables.
     connection.executescript(_SCHEMA.format(application=APPLICATION_ID, version=SCHEMA_VERSION, day=day))
+
+
+def use_write_ahead_log(connection: sqlite3.Connection) -> None:
+    """Switch the database to a write-ahead log, unless it has one.
+
+    A crash of the machine may then lose the last transactions that are not durable, but corrupts no file.
+    SQLite does not wait for the lock of another process that switches the same new file, so the switch is
+    repeated for ``BUSY_TIMEOUT`` seconds.
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if not is_busy(error) or time.monotonic() >= deadline:
+                raise
+            time.sleep(_SWITCH_RETRY_DELAY)
 
 
 def _read_pragma(connection: sqlite3.Connection, pragma: str) -> int:
