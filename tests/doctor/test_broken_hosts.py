@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.net.odd import Odd, odd_leaf
 from tests.support.broken_host import SECRET, TARGET, examine
 from tests.support.certificates import Authority, Certificate, self_signed
+from tests.support.odd_certificates import Odd, odd_leaf
 from tests.support.programs import free_port
 from tests.support.websocket import BINARY, CLOSE, frame
 from tests.support.websocket_peers import (

@@ -23,9 +23,9 @@ from esxiproxy.net.tls import client as trust
 from esxiproxy.net.tls import server as tls
 from esxiproxy.net.tls.client import UpstreamTLS, verify_certificate
 from esxiproxy.net.tls.errors import ChainFault
-from tests.net.odd import KINDS, Odd, odd, odd_leaf, pem, server_context, version
 from tests.net.test_tls_client import ESXI, REQUEST, bare, dial
 from tests.support.certificates import Authority
+from tests.support.odd_certificates import KINDS, Odd, odd, odd_leaf, pem, server_context, version
 
 pytestmark = pytest.mark.filterwarnings("ignore:Parsed a serial number")
 UNSHOWN = {"unknown curve"}

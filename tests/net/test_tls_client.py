@@ -25,8 +25,7 @@ from esxiproxy.core.errors import SessionError, UpstreamInvalid, UpstreamLost, U
 from esxiproxy.core.routing import TLSProfile, Upstream, Verify
 from esxiproxy.core.thumbprint import Pin
 from esxiproxy.net.tls.client import Contexts, UpstreamTLS, check, thumbprints, verify_certificate
-from tests.net.pki import issue, sha1_signed
-from tests.support.certificates import DAY, Authority, Certificate, self_signed
+from tests.support.certificates import DAY, Authority, Certificate, issue, self_signed, sha1_signed
 
 REQUEST = b"GET /ticket/secret HTTP/1.1\r\n\r\n"
 ESXI = Upstream("esxi1", "esxi1.test", 443, True, Verify.CA)

@@ -14,9 +14,8 @@ from esxiproxy.core.routing import TLSProfile, Upstream, Verify
 from esxiproxy.core.thumbprint import Pin
 from esxiproxy.net.tls.client import Contexts, UpstreamTLS
 from esxiproxy.net.tls.server import CIPHERS, OLD_CIPHERS
-from tests.net.pki import sha1_signed
 from tests.net.test_tls_client import ESXI, Creator, accepted, bare, dial, refused
-from tests.support.certificates import Authority, Certificate, self_signed
+from tests.support.certificates import Authority, Certificate, self_signed, sha1_signed
 
 Settings = Callable[[SSL.Context], None]
 DH1024 = """\

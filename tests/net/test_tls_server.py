@@ -25,8 +25,7 @@ from zope.interface.verify import verifyObject
 
 from esxiproxy.core.config.model import ClientCertificates, ListenerTLS, TLSVersion
 from esxiproxy.net.tls.server import CURVES, CurrentContext, TLSFileError, check, listener_context, set_groups
-from tests.net.pki import issue
-from tests.support.certificates import Authority, Certificate, self_signed
+from tests.support.certificates import Authority, Certificate, issue, self_signed
 
 
 def serve(certificate: Certificate, **more: Any) -> ListenerTLS:

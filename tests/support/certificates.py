@@ -6,6 +6,7 @@ import hashlib
 import ipaddress
 import shutil
 import ssl
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,22 +26,13 @@ def colons(digest: bytes) -> str:
     return digest.hex(":").upper()
 
 
-@dataclass(frozen=True, slots=True)
-class Certificate:
-    """One certificate and its key, as objects and as PEM files."""
+class Shown:
+    """A certificate that a server can show: its DER, and the PEM files of it and of its key."""
 
-    certificate: x509.Certificate
-    key: CertificateIssuerPrivateKeyTypes
+    __slots__ = ()
+    der: bytes
     path: Path
     key_path: Path
-
-    @property
-    def der(self) -> bytes:
-        return self.certificate.public_bytes(serialization.Encoding.DER)
-
-    @property
-    def pem(self) -> str:
-        return self.path.read_text()
 
     @property
     def sha256(self) -> str:
@@ -57,6 +49,24 @@ class Certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.path, self.key_path)
         return context
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate(Shown):
+    """One certificate and its key, as objects and as PEM files."""
+
+    certificate: x509.Certificate
+    key: CertificateIssuerPrivateKeyTypes
+    path: Path
+    key_path: Path
+
+    @property
+    def der(self) -> bytes:  # type: ignore[override]
+        return self.certificate.public_bytes(serialization.Encoding.DER)
+
+    @property
+    def pem(self) -> str:
+        return self.path.read_text()
 
 
 class Authority:
@@ -107,6 +117,40 @@ def self_signed(
     return _issue(folder, file, [*names, file][0], None, names, addresses, not_before, not_after, key, usage)
 
 
+def issue(
+    issuer: Certificate,
+    folder: Path,
+    file: str,
+    *,
+    authority: bool = False,
+    names: Sequence[x509.GeneralName] = (),
+    extensions: Sequence[x509.ExtensionType] = (),
+) -> Certificate:
+    """Return a certificate signed by this issuer, which need not be a certificate authority."""
+    return _issue(folder, file, file, issuer, authority=authority, alternatives=names, extensions=extensions)
+
+
+def sha1_signed(authority: Authority, bits: int = 2048) -> Certificate | None:
+    """Return an RSA leaf that is signed with SHA-1 by openssl(1); None without that program."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        return None
+    folder, file = authority.folder, f"old{bits}"
+    path, key_path, request = folder / f"{file}.crt", folder / f"{file}.key", folder / f"{file}.csr"
+    unlocked = ["-nodes", "-keyout", str(key_path)]
+    signer = ["-CA", str(authority.own.path), "-CAkey", str(authority.own.key_path), "-CAcreateserial"]
+    for arguments in (
+        ["req", "-new", "-newkey", f"rsa:{bits}", "-subj", "/CN=old", *unlocked, "-out", str(request)],
+        ["x509", "-req", "-sha1", "-days", "30", "-in", str(request), "-out", str(path), *signer],
+    ):
+        subprocess.run([openssl, *arguments], check=True, capture_output=True, timeout=60)
+    certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    assert certificate.signature_hash_algorithm is not None
+    assert certificate.signature_hash_algorithm.name == "sha1"
+    key = serialization.load_pem_private_key(key_path.read_bytes(), None)
+    return Certificate(certificate, key, path, key_path)  # type: ignore[arg-type]
+
+
 def qemu_folder(folder: Path, authority: Authority, server: Certificate) -> Path:
     """The folder that QEMU's `tls-creds-x509` wants for `endpoint=server`."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -128,8 +172,13 @@ def _issue(
     key: str = "ec",
     usage: x509.ObjectIdentifier | None = None,
     authority: bool = False,
+    alternatives: Sequence[x509.GeneralName] = (),
+    extensions: Sequence[x509.ExtensionType] = (),
 ) -> Certificate:
-    """Make a key, a certificate for it signed by the issuer (or by itself), and their two files."""
+    """Make a key, a certificate for it signed by the issuer (or by itself), and their two files.
+
+    `alternatives` are further names of other kinds, and `extensions` are critical.
+    """
     private: CertificateIssuerPrivateKeyTypes
     if key == "rsa":
         private = rsa.generate_private_key(65537, 2048)
@@ -153,10 +202,13 @@ def _issue(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
         )
     )
-    alternatives: list[x509.GeneralName] = [x509.DNSName(name) for name in names]
-    alternatives += [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
-    if alternatives:
-        builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+    found: list[x509.GeneralName] = [x509.DNSName(name) for name in names]
+    found += [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
+    found += alternatives
+    if found:
+        builder = builder.add_extension(x509.SubjectAlternativeName(found), critical=False)
+    for extension in extensions:
+        builder = builder.add_extension(extension, critical=True)
     if usage:
         builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
     certificate = builder.sign(signer, hashes.SHA256())

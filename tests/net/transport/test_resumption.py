@@ -13,9 +13,8 @@ from OpenSSL import crypto
 
 from esxiproxy.core.config.model import ListenerTLS
 from esxiproxy.net.tls.server import CurrentContext, listener_context
-from tests.net.pki import issue
 from tests.net.transport.loop import Peer, in_thread
-from tests.support.certificates import DAY, Authority
+from tests.support.certificates import DAY, Authority, issue
 
 WAYS = {
     "1.3-ticket": (ssl.TLSVersion.TLSv1_3, 0),

@@ -18,10 +18,9 @@ from esxiproxy.core.thumbprint import Pin
 from esxiproxy.net.http.upstream import HttpUpstream
 from esxiproxy.net.tls.client import UpstreamTLS
 from esxiproxy.net.upstream.connector import Connector
-from tests.net.pki import issue
 from tests.net.transport.loop import Creator, Peer
 from tests.support import certificates
-from tests.support.certificates import DAY, Authority, self_signed
+from tests.support.certificates import DAY, Authority, issue, self_signed
 
 VERSIONS = [SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION]
 

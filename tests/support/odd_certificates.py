@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import SSL
 
-from tests.support.certificates import Authority, Certificate, colons
+from tests.support.certificates import Authority, Certificate, Shown
 
 ECDSA_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")
 
@@ -56,28 +54,12 @@ KINDS: dict[str, Callable[[bytes], bytes]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Odd:
+class Odd(Shown):
     """A certificate that cryptography may not be able to read, as bytes and as files."""
 
     der: bytes
     path: Path
     key_path: Path
-
-    @property
-    def sha256(self) -> str:
-        """The thumbprint with colons."""
-        return colons(hashlib.sha256(self.der).digest())
-
-    @property
-    def sha1(self) -> str:
-        """The older thumbprint, with colons."""
-        return colons(hashlib.sha1(self.der).digest())
-
-    def server_context(self) -> ssl.SSLContext:
-        """Return a server's context of the standard library that shows this certificate."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.path, self.key_path)
-        return context
 
 
 def odd(issuer: Certificate, leaf: Certificate, change: Callable[[bytes], bytes], file: str = "odd") -> Odd:
