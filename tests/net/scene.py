@@ -116,6 +116,13 @@ class Recorder:
         self.records.append(record)
 
 
+class RefusalRecorder(Recorder):
+    """An observer of a proxy whose sessions are all refused."""
+
+    def opened(self, session):
+        raise AssertionError(session)
+
+
 class Scene:
     """A listener with wires to the browser (``client``) and to the ESXi host (``host``)."""
 

@@ -15,21 +15,9 @@ from esxiproxy.net.transport.tls_start import TLSFactory
 from esxiproxy.ops.logs.session_log import MAX_REFUSAL_LINES, SessionLog
 from esxiproxy.proxy import Proxy
 from esxiproxy.routers.static import StaticRouter
+from tests.net.scene import RefusalRecorder
 from tests.net.transport.loop import in_thread
 from tests.support.certificates import Authority
-
-
-class Records:
-    """An observer that keeps the sessions it is called with."""
-
-    def __init__(self):
-        self.records = []
-
-    def opened(self, session):
-        raise AssertionError(session)
-
-    def closed(self, record):
-        self.records.append(record)
 
 
 class Listening:
@@ -37,7 +25,7 @@ class Listening:
 
     def __init__(self, net, tls, *observers, **limits):
         self.net = net
-        self.seen = Records()
+        self.seen = RefusalRecorder()
         router = StaticRouter(Upstream("esxi1", "127.0.0.1", 9, secure=False))
         proxy = Proxy(net.reactor, [self.seen, *observers], limits=SessionLimits(**limits))
         factory = proxy.listener("secure", router, tls=tls)

@@ -12,19 +12,8 @@ from esxiproxy.core.routing import Upstream, Verify
 from esxiproxy.proxy import Proxy
 from esxiproxy.routers.static import StaticRouter
 from tests.net.http_scene import get
-from tests.net.scene import opening
+from tests.net.scene import RefusalRecorder, opening
 from tests.net.transport.loop import Peer, in_thread
-
-
-class Records:
-    def __init__(self):
-        self.records = []
-
-    def opened(self, session):
-        raise AssertionError(session)
-
-    def closed(self, record):
-        self.records.append(record)
 
 
 @pytest.mark.parametrize("request_head", [get(b"/ui/"), opening()], ids=["http", "console"])
@@ -33,7 +22,7 @@ def test_a_host_that_wants_a_certificate(secure, request_head, version):
     secure.server.context.set_max_proto_version(version)
     secure.server.context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, lambda *_: True)
     host = secure.listen(Peer(), Peer()).getHost()
-    seen = Records()
+    seen = RefusalRecorder()
     proxy = Proxy(secure.reactor, [seen])
     router = StaticRouter(Upstream("esxi1", "127.0.0.1", host.port, True, Verify.NONE))
     factory = proxy.listener("one", router, policy=ListenerPolicy(http=Http.FORWARD))
