@@ -165,6 +165,8 @@ def test_a_client_that_reads_again_in_time_gets_every_byte(name: str, scene: Sce
             sending.join(30)
             assert sending.problem is None and (sending.sent, sending.checksum) == (MUCH, checksum)
             assert scene.proxy.own() - before < MIB
+            client.close()
+            assert connection.recv_close(MARGIN)[0] == 1001  # the proxy has seen the client's end first
 
     scene.again(play, "status=101 ended by client ClientLost")
 

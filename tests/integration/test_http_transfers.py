@@ -21,7 +21,7 @@ import pytest
 from tests.support.certificates import Certificate
 from tests.support.forwarding import forwarding
 from tests.support.listeners import Listeners
-from tests.support.programs import Nginx, Program, free_ports, until
+from tests.support.programs import ROOT, Nginx, Program, free_ports, until
 from tests.support.websocket import Head, head_bytes
 from tests.support.websocket_peers import Client
 
@@ -62,7 +62,7 @@ class Server(Program):
         self.ports: dict[str, int] = {}
 
     def command(self) -> Sequence[str | Path]:
-        script = Path(__file__).with_name("transferring.py")
+        script = ROOT / "tests" / "support" / "transferring.py"
         return [sys.executable, script, self._certificate.path, self._certificate.key_path]
 
     def is_ready(self) -> bool:
