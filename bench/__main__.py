@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import cores
-from bench.build import programs
+from bench.build import BUILT, programs
 from bench.cases import cases
 from bench.machine import machine
 from bench.modes import MODES
@@ -23,6 +23,9 @@ from bench.table import table
 from bench.turns import Results, run
 
 RESULTS = Path(__file__).parent / "results"
+"""The recorded results of a full run, which the documentation quotes."""
+PARTIAL_RESULTS = BUILT / "results"
+"""The results of every other run."""
 SESSIONS = (1000, 5000)
 QUICK_SESSIONS = (500,)
 
@@ -58,8 +61,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     text = table(results)
     print("\n".join(f"{name}: {value}" for name, value in (place | settings).items()), end="\n\n")
     print(text)
-    _keep(options.results, results, place, settings, text)
+    folder = results_folder(options)
+    _keep(folder, results, place, settings, text)
+    print(f"results: {folder}")
     return 1 if results.failures else 0
+
+
+def results_folder(options: argparse.Namespace) -> Path:
+    """Return the folder for the results.
+
+    A run with options, such as one row or shorter turns, does not replace the recorded results.
+    """
+    if options.results is not None:
+        return Path(options.results)
+    shortened = options.quick or options.turns or options.seconds or options.pure
+    chosen = options.only or options.peers or options.modes != list(MODES)
+    return PARTIAL_RESULTS if shortened or chosen else RESULTS
 
 
 def _keep(
@@ -103,7 +120,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--pure", action="store_true", help="load and upstream in Python, not in C")
     parser.add_argument(
-        "--results", type=Path, default=RESULTS, help="the folder for table, JSON and picture"
+        "--results",
+        type=Path,
+        help="the folder for table, JSON and picture (bench/results for a run without other options, "
+        ".cache/bench/results for every other run)",
     )
     parser.add_argument(
         "--profile", nargs=2, metavar=("MODE", "CASE"), help="py-spy on esxiproxy in one case"
