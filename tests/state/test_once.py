@@ -1,7 +1,5 @@
 """Marks of links that work once, with each implementation of the state."""
 
-import subprocess
-import sys
 from contextlib import closing
 
 import pytest
@@ -9,8 +7,8 @@ import pytest
 from esxiproxy.core.errors import LinkUsed
 from esxiproxy.core.session.claim import MARK_LEEWAY, OnceClaim, Outcome, SlotClaim
 from esxiproxy.state.lease import LEASE
+from tests.state.racers import race
 from tests.state.world import MemoryWorld, SqliteWorld, result
-from tests.support.programs import environment
 
 ONE = SlotClaim("max_sessions_per_console", "console vm-42", 1)
 
@@ -254,12 +252,5 @@ sys.stdin.readline()
 
 
 def test_a_thousand_attempts_of_two_processes_have_one_winner(tmp_path):
-    command = [sys.executable, "-c", _RACER, str(tmp_path / "state.sqlite")]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment()}
-    racers = [subprocess.Popen([*command, str(number)], **pipes) for number in range(2)]
-    for racer in racers:
-        racer.stdin.write("go\n"), racer.stdin.flush()
-    won = [int(racer.stdout.readline()) for racer in racers]
-    for racer in racers:
-        racer.communicate("go\n", timeout=30)
+    won = race(_RACER, tmp_path / "state.sqlite", 2)
     assert sum(won) == 1

@@ -25,8 +25,8 @@ from esxiproxy.state.lease import LEASE, RENEWALS_PER_LEASE
 from esxiproxy.state.sqlite import CALL_TIMEOUT, SqliteState
 from esxiproxy.state.sqlite_store import SqliteStore
 from esxiproxy.state.times import Times
+from tests.state.racers import race
 from tests.state.world import Held, SqliteWorld, result
-from tests.support.programs import environment
 
 ONE = SlotClaim("max_connections", "upstream 192.0.2.10", 1)
 
@@ -410,14 +410,7 @@ sys.stdin.readline()
 
 
 def test_real_processes_that_start_concurrently_share_one_limit(tmp_path):
-    command = [sys.executable, "-c", _RACER, str(tmp_path / "state.sqlite")]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment()}
-    racers = [subprocess.Popen([*command, str(n)], **pipes) for n in range(6)]
-    for racer in racers:
-        racer.stdin.write("go\n"), racer.stdin.flush()
-    won = [int(racer.stdout.readline()) for racer in racers]
-    for racer in racers:
-        racer.communicate("go\n", timeout=30)
+    won = race(_RACER, tmp_path / "state.sqlite", 6)
     assert sum(won) == 100
 
 
