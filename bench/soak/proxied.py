@@ -16,37 +16,10 @@ from bench.soak.loop import Loop
 from bench.soak.tally import Tally
 from bench.soak.upstream import Upstream
 from bench.usage import tree
+from tests.support import config
 from tests.support.certificates import Authority, Certificate
 from tests.support.programs import Proxy, until
 from tests.support.websocket_peers import trusting_context
-
-TEXT = """\
-[proxy]
-max_connections = off
-{lines}
-
-[listener ws-ws]
-listen = 127.0.0.1:0
-upstream = plain
-
-[listener ws-wss]
-listen = 127.0.0.1:0
-upstream = secure
-
-[listener wss-wss]
-listen = 127.0.0.1:0
-certificate = {certificate}
-private_key = {key}
-upstream = secure
-
-[upstream plain]
-url = ws://127.0.0.1:{plain}
-
-[upstream secure]
-url = wss://127.0.0.1:{secure}
-verify = pin
-pin = sha256:{pin}
-"""
 
 
 def configuration(upstream: Upstream, shown: Certificate, own: Certificate, lines: str = "") -> str:
@@ -54,13 +27,14 @@ def configuration(upstream: Upstream, shown: Certificate, own: Certificate, line
 
     No limit on connections to one host: a real host has one, this one has all the consoles there are.
     """
-    return TEXT.format(
-        lines=lines,
-        certificate=own.path,
-        key=own.key_path,
-        plain=upstream.plain,
-        secure=upstream.secure,
-        pin=shown.sha256,
+    return config.ini(
+        config.listener("ws-ws", "plain"),
+        config.listener("ws-wss", "secure"),
+        config.listener("wss-wss", "secure", tls=own),
+        config.upstream(upstream.plain, "plain"),
+        config.upstream(upstream.secure, "secure", pin=shown),
+        more=lines,
+        max_connections="off",
     )
 
 
