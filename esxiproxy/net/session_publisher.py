@@ -44,7 +44,7 @@ class SessionPublisher:
         """End the sessions that this command is for; do nothing if there are none."""
         for live in self._selected(command, sessions):
             self._log.info(
-                "session {session} is ended by a command of another process: {verb}, reason: {reason}",
+                "session {session} is ended by a command: {verb}, reason: {reason}",
                 session=live.session.id,
                 verb=command.kind.value,
                 reason=command.reason or "-",

@@ -15,8 +15,8 @@ from esxiproxy.core.session.entry import SessionEntry
 class WriteBatch:
     """The writes of one transaction.
 
-    ``released`` has the slots to free, each with its outcome.  ``entries`` has
-    sessions to publish, or None for a session to withdraw.  ``waiters`` fire after the transaction.
+    ``released`` has the slots to free, each with its outcome.  ``entries`` has sessions to publish, or None
+    for a session to withdraw.  ``waiters`` fire after the transaction.
     """
 
     released: Mapping[str, Outcome]

@@ -68,8 +68,7 @@ class SqliteStore:
             found = db.execute(both, (self._instance_id,)).fetchone()
             if found is None or self._written_generation != self._tables.generation:
                 self._write_all(db, now)
-            for name, mark, outcome in self._given:
-                give_mark(db, name, mark, outcome, self._times.wall_clock())
+            self._write_given(db)
             yield db, now
         self._given.clear()
         self._written_generation = self._tables.generation
@@ -84,6 +83,10 @@ class SqliteStore:
                 restore_mark(db, name, mark)
         for entry in self._entries.values():
             write_entry(db, entry)
+
+    def _write_given(self, db: sqlite3.Connection) -> None:
+        for name, mark, outcome in self._given:
+            give_mark(db, name, mark, outcome, self._times.wall_clock())
 
     def _write_lease(self, db: sqlite3.Connection, now: float) -> None:
         lease = (self._instance_id, self._times.boot, now + LEASE)
@@ -111,8 +114,7 @@ class SqliteStore:
         self._marks.clear()
         self._entries.clear()
         with suppress(StateUnavailable), self._tables.transaction(bool(self._given)) as db:
-            for name, mark, outcome in self._given:
-                give_mark(db, name, mark, outcome, self._times.wall_clock())
+            self._write_given(db)
             delete_holder(db, self._instance_id, self._times.wall_clock())
         self._tables.close()
 

@@ -54,8 +54,8 @@ class SlotQueue:
         """Acquire the claims by ``attempt``, and wait up to so many seconds for them.
 
         Return None on success, otherwise the claim that could not be acquired.  If ``seconds`` is None, there
-        is one attempt at most, and none if another session waits for one of the claims.  Only a slot
-        is waited for.
+        is one attempt at most, and none if another session waits for one of the claims.  A rate and a mark
+        are not waited for.
         """
         full = self._first_queued(claims, last) or await attempt()
         if full is None or seconds is None or not isinstance(full, SlotClaim):
