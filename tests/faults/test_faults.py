@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from esxiproxy.core.config.schema import LIMITS
+from esxiproxy.core.config.schema import SESSION_LIMIT_KEYS
 from tests.faults.fault import Fault, Stage
 from tests.faults.scene import Scene
 from tests.faults.scene import scene as running
@@ -48,7 +48,7 @@ def test_the_document_is_the_table() -> None:
 
 def test_the_table_shows_every_timeout() -> None:
     """All that a session can fail of; a drain's is among the mishaps, a kept connection's is no failure."""
-    keys = {name for name in LIMITS if name.endswith("_timeout")} | {"max_lifetime"}
+    keys = {name for name in SESSION_LIMIT_KEYS if name.endswith("_timeout")} | {"max_lifetime"}
     assert {fault.timeout for fault in FAULTS} - {None} == keys - {"drain_timeout", "keepalive_timeout"}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from esxiproxy.core.config.access_log import AccessLogConfig
 from esxiproxy.core.config.model import Listener, ListenerTLS, Manhole
-from esxiproxy.core.config.schema import LIMITS, QUOTAS
+from esxiproxy.core.config.schema import CONNECTION_LIMIT_KEYS, SESSION_LIMIT_KEYS
 from esxiproxy.core.config.section import SectionValues
 from esxiproxy.core.http.forwarded import TrustedProxies
 from esxiproxy.core.keepalive import PROFILES
@@ -24,13 +24,15 @@ def limits_of(given: SectionValues) -> Mapping[str, Any]:
     A key of its own overrides the keepalive profile.
     """
     profile = PROFILES[given.values["keepalive"]] if "keepalive" in given.values else {}
-    own = {key: value for key, value in given.values.items() if key in LIMITS}
+    own = {key: value for key, value in given.values.items() if key in SESSION_LIMIT_KEYS}
     return MappingProxyType({**profile, **own})
 
 
 def connection_limits_of(given: SectionValues) -> Mapping[str, Any]:
     """Return the connection limits of a section, by field name."""
-    return MappingProxyType({key: value for key, value in given.values.items() if key in QUOTAS})
+    return MappingProxyType(
+        {key: value for key, value in given.values.items() if key in CONNECTION_LIMIT_KEYS}
+    )
 
 
 def manhole_of(given: SectionValues, folder: Path) -> Manhole | None:

@@ -117,10 +117,8 @@ class _Check:
         if proxy is not None:
             self._report_all(proxy, proxy_conflicts(proxy))
             whole = proxy_of(proxy, self._folder)
-        limits, connection_limits = (
-            whole.get("limits", SessionLimits()),
-            whole.get("connection_limits", ConnectionLimits()),
-        )
+        limits = whole.get("limits", SessionLimits())
+        connection_limits = whole.get("connection_limits", ConnectionLimits())
         if any(found["http"] is Http.FORWARD for found in listeners):
             for found in given:
                 own = connection_limits.overridden_by(connection_limits_of(found))

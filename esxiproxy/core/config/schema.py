@@ -465,9 +465,9 @@ KEYS = (
     ),
 )
 
-LIMITS = frozenset(field.name for field in fields(SessionLimits))
+SESSION_LIMIT_KEYS = frozenset(field.name for field in fields(SessionLimits))
 """The keys of :class:`SessionLimits`."""
-QUOTAS = frozenset(field.name for field in fields(ConnectionLimits))
+CONNECTION_LIMIT_KEYS = frozenset(field.name for field in fields(ConnectionLimits))
 """The keys of :class:`ConnectionLimits`."""
 
 RENAMED = {key.old_name: key.name for key in KEYS if key.old_name}
