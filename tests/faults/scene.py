@@ -120,7 +120,7 @@ class Scene:
             close = _read_to_the_end(client) if client.stream.fileno() >= 0 else None
         connections = self.plain.connections + self.secure.connections
         upstream_close = _last_close(connections[-1].frames) if connections else None
-        records = [] if not fault.recorded else until(self._records, f"a record: {fault.how}")
+        records = self.wait_for_records(int(fault.recorded) + fault.beside, fault.how)
         self.rests(fault.how)
         if connections:
             connections[-1].finished.wait(10)
@@ -128,6 +128,17 @@ class Scene:
         head = bytes(client.received)
         status = int(head[9:12]) if head.startswith(b"HTTP/1.1 ") else None
         return Seen(status, close, upstream_close, records + self._records())
+
+    def wait_for_records(self, count: int, what: str) -> list[dict[str, Any]]:
+        """Return the next records of the access log, as soon as there are so many of them."""
+        records: list[dict[str, Any]] = []
+
+        def are_complete() -> bool:
+            records.extend(self._records())
+            return len(records) >= count
+
+        until(are_complete, f"{count} records: {what}")
+        return records
 
     def rests(self, what: str) -> None:
         """Until everything is as it was before anybody came."""
@@ -211,11 +222,9 @@ def scene(shown: Certificate, own: Certificate) -> Iterator[Scene]:
             for name in ("tls", "secure"):  # whatever the first ones open for good is counted as there
                 with Client(proxy.ports[name], tls=name == "tls") as client:
                     client.open("/")
-            until(
-                lambda: proxy.connections() == 0 and scene._records() is not None, "the first ones are gone"
-            )
+            scene.wait_for_records(2, "the first ones")
+            until(lambda: proxy.connections() == 0, "the first ones are gone")
             until(lambda: proxy.inside().get("Session", 0) == 0, "their sessions too")
             scene.idle, scene.before = proxy.descriptors(), proxy.inside()
-            scene._records()
             yield scene
             Path(proxy.folder / "access.log").unlink()
