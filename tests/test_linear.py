@@ -1,17 +1,21 @@
 """The cost of whatever meets a stranger's bytes is linear in their number: patterns, parsers and readers."""
 
 import re
+from contextlib import suppress
 from functools import partial
 from ipaddress import ip_network
 
 import pytest
 
-from esxiproxy.core.errors import MalformedRequest
+from esxiproxy.core.errors import MalformedRequest, OriginRefused, RouteNotFound
 from esxiproxy.core.http.chunks import Chunks
 from esxiproxy.core.http.forwarded import TrustedProxies, forwarded_client
 from esxiproxy.core.http.head import MAX_HEAD, HeadReader, RequestHead, tokens
 from esxiproxy.core.http.message import forwarded_answer, trailer_fields
+from esxiproxy.core.http.origins import AllowedOrigins
 from esxiproxy.core.http.paths import ambiguous, check_path
+from esxiproxy.core.http.refusal import refusal
+from esxiproxy.core.http.request import Request
 from esxiproxy.core.http.rewriting import ResponseRewriter
 from esxiproxy.core.http.via import check_loop
 from esxiproxy.core.peer_address import PeerAddress
@@ -49,6 +53,7 @@ def test_the_measurement_finds_a_pattern_that_is_not(pattern, method):
 
 
 HEAD = b"GET /ticket/abc HTTP/1.1\r\nHost: h\r\n"
+PEER = PeerAddress("10.0.0.1", 1)
 TRUST = TrustedProxies((ip_network("10.0.0.0/8"),))
 VIEW = ResponseRewriter(b"https", b"h", frozenset({b"h:443"}), b"https", b"proxy.example")
 
@@ -79,7 +84,7 @@ def upgrade(name, run):
 
 
 def origin(name, run):
-    forwarded_client(head(name)(run), PeerAddress("10.0.0.1", 1), True, TRUST)
+    forwarded_client(head(name)(run), PEER, True, TRUST)
 
 
 def chunked(start, end, run, step=None):
@@ -92,6 +97,15 @@ def chunked(start, end, run, step=None):
 
 def text(run):
     return run.decode("latin-1")
+
+
+def refused_origin(value):
+    with suppress(OriginRefused):
+        AllowedOrigins().check(Request("s", "l", PEER, True, head(b"Origin")(value), public_host=b"h"))
+
+
+def accepted(value):
+    refusal(RouteNotFound(), Request("s", "l", PEER, True, head(b"Accept")(value)))
 
 
 CALLS = {
@@ -134,6 +148,10 @@ CALLS = {
         "a='" * len(run) + 'b="' * len(run) + "<token>" * len(run) + '"token":"' + text(run)
     ),
     "an address": lambda run: client_network(text(run)),
+    "an Origin": lambda run: refused_origin(b"https://" + run),
+    "the own Origin": lambda run: refused_origin(b"https://h:" + run),
+    "an Accept": lambda run: accepted(b"application/json" + run),
+    "the weight of an Accept": lambda run: accepted(b"application/json;q" + run),
     "a Location": lambda run: VIEW.location(b"https://h" + run),
     "a Set-Cookie": lambda run: VIEW.cookie(b"a=b; " + run),
     "an answer's Connection": lambda run: forwarded_answer(((b"Connection", run),), 200, b"1.1", VIEW, "s"),

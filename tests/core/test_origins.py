@@ -37,6 +37,8 @@ def is_accepted(rule: str, asked: Request) -> bool:
         ("https://Portal.example.com:443", b"https://portal.example.com"),
         ("https://portal.example.com:8443", b"https://portal.example.com:8443"),
         ("http://[2001:db8::1]", b"http://[2001:DB8::1]:80"),
+        ("http://[2001:db8:0:0::1]", b"http://[2001:db8::1]"),
+        ("https://portal.example.com:0443", b"https://portal.example.com"),
         ("same, https://portal.example.com", b"https://consoles.example"),
         ("same, https://portal.example.com", b"https://portal.example.com"),
     ],
@@ -103,6 +105,13 @@ def test_the_value_any_accepts_every_origin() -> None:
         "wss://portal.example.com",
         "same,",
         "https://portal.example.com:123456",
+        "https://portal.example.com:65536",
+        "https://portal.example.com:0",
+        "https://portal.example.com:",
+        "https://portal.example.com?x",
+        "https://[2001:db8::zz]",
+        "https://192.0.2.300",
+        "https://p\u00f6rtal.example.com",
     ],
 )
 def test_a_value_that_is_no_origin_is_a_problem(text: str) -> None:

@@ -1,4 +1,4 @@
-"""The URL of an upstream: scheme, host and port."""
+"""The URL of an upstream and the origin of a page: scheme, host and port."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from esxiproxy.core.config.errors import BadValue, shown
 _URL = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*)://)?(.*)")
 _AUTHORITY = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::(.*))?")
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
-_PORTS = {"ws": 80, "wss": 443}
+_PORTS = {"ws": 80, "wss": 443, "http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ def upstream_url(text: str) -> UpstreamURL:
     found = _URL.fullmatch(text)
     assert found is not None, "a value has one line"
     scheme, rest = (found[1] or "").lower(), found[2]
-    if scheme not in _PORTS:
+    if scheme not in ("ws", "wss"):
         meant = {"http": "ws://", "https": "wss://"}.get(scheme, "ws:// or wss://")
         begun = f"begins with {scheme}://" if scheme else "has no scheme"
         raise BadValue(f"{shown(text)} {begun}: write {meant}")
@@ -37,10 +37,27 @@ def upstream_url(text: str) -> UpstreamURL:
             raise BadValue(f"{shown(text)} has a {part}: end after the port, the client's own target is sent")
     if "@" in rest:
         raise BadValue("has a user or a password: an upstream takes none")
-    parts = _AUTHORITY.fullmatch(rest)
+    return UpstreamURL(scheme == "wss", *_host_and_port(text, scheme, rest))
+
+
+def page_origin(text: str) -> bytes:
+    """Return the origin in ``https://HOST[:PORT]`` in lower case and with its port.  Raise BadValue."""
+    found = _URL.fullmatch(text)
+    assert found is not None, "a value has one line"
+    scheme, rest = (found[1] or "").lower(), found[2]
+    if scheme not in ("http", "https") or re.search("[/?#@]", rest):
+        raise BadValue(
+            f"{shown(text)} is no origin: write any, same, or origins as https://portal.example.com"
+        )
+    host, port = _host_and_port(text, scheme, rest)
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}".encode("ascii")
+
+
+def _host_and_port(text: str, scheme: str, authority: str) -> tuple[str, int]:
+    parts = _AUTHORITY.fullmatch(authority)
     if parts is None:
         raise BadValue(f"{shown(text)}: an IPv6 address stands in brackets, as in {scheme}://[2001:db8::1]")
-    return UpstreamURL(scheme == "wss", _host(parts[1]), _port(parts[2], _PORTS[scheme]))
+    return _host(parts[1]), _port(parts[2], _PORTS[scheme])
 
 
 def port_number(text: str, lowest: int) -> int:
