@@ -33,7 +33,7 @@ from esxiproxy.ops.process.loop_lag import LoopLag
 from esxiproxy.ops.process.systemd import SystemdService
 from esxiproxy.plugins import AUTHENTICATORS, ROUTERS, load_plugin
 from esxiproxy.proxy import Proxy
-from esxiproxy.state.factory import open_state
+from esxiproxy.state.factory import DATABASE_DESCRIPTORS, open_state
 
 _STOP_TIMEOUT = 2.0
 """Seconds within which each service has to stop after an abort."""
@@ -169,7 +169,7 @@ class ProxyService(MultiService):
         self._aborted = False
         self._warn()
         super().startService()
-        self._descriptors.check_started()
+        self._descriptors.check_started(0 if self._config.state is None else DATABASE_DESCRIPTORS)
 
     def stopService(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._stop())

@@ -16,6 +16,9 @@ from esxiproxy.state.memory import MemoryState
 from esxiproxy.state.sqlite import SqliteState
 from esxiproxy.state.tables import BUSY_TIMEOUT, check_application, is_busy
 
+DATABASE_DESCRIPTORS = 3
+"""Descriptors that a state in a database opens after its start: the file, its log and its index."""
+
 
 def open_state(path: Path | None, reactor: Any, clock: IReactorTime) -> IState:
     """Return the state in the database at ``path``, or without a path one in the memory of this process.

@@ -105,6 +105,8 @@ def test_after_the_start_one_session_and_what_is_opened_later_fit_in():
     Bounded(76, used=7).check_started()
     with pytest.raises(StartupError, match="7 are open and 64 are reserved, so at least 76 are needed"):
         Bounded(75, used=7).check_started()
+    with pytest.raises(StartupError, match="so at least 78 are needed"):
+        Bounded(77, used=7).check_started(later=2)
 
 
 def test_a_limit_that_is_too_low_for_the_workers_is_an_error(monkeypatch):

@@ -77,9 +77,12 @@ class Descriptors:
                 f"the workers need {children}, so at least {used + children} are needed: {_HOW_TO_RAISE}"
             )
 
-    def check_started(self) -> None:
-        """Check the limit again when the process has started.  Raises StartupError if no session fits."""
-        self._require(_PER_SESSION + _OPENED_LATER)
+    def check_started(self, later: int = 0) -> None:
+        """Check the limit again when the process has started.  Raises StartupError if no session fits.
+
+        ``later`` is the number of descriptors that a service of the process opens after its start.
+        """
+        self._require(_PER_SESSION + _OPENED_LATER + later)
 
     def _require(self, more: int) -> None:
         used = self._used()
