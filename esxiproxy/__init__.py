@@ -11,8 +11,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from esxiproxy.app.preflight import load
     from esxiproxy.app.service import ProxyService
-    from esxiproxy.core.config.loader import Config, ConfigError, load
+    from esxiproxy.core.config.loader import Config, ConfigError
     from esxiproxy.core.config.model import ListenerTLS
     from esxiproxy.core.errors import (
         AccessDenied,
@@ -79,7 +80,8 @@ __all__ = [
 ]
 
 _MODULES = {
-    "core.config.loader": ("Config", "load"),
+    "core.config.loader": ("Config",),
+    "app.preflight": ("load",),
     "core.config.errors": ("ConfigError",),
     "core.errors": (
         "AccessDenied",

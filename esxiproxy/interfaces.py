@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from zope.interface import Attribute, Interface
 
 from esxiproxy.core.http.request import Request
-from esxiproxy.core.routing import Principal, Route
+from esxiproxy.core.routing import Identity, Principal, Route
 from esxiproxy.core.session.claim import Claim, Outcome
 from esxiproxy.core.session.command import Command
 from esxiproxy.core.session.entry import SessionEntry
@@ -23,17 +25,21 @@ class IAuthenticator(Interface):
         "listener then accepts its own origin only, unless `origins` is set.  A missing attribute is False."
     )
 
-    def authenticate(request: Request) -> Awaitable[Principal]:
-        """Return the principal that sends this request.
+    def authenticate(request: Request) -> Awaitable[Principal | None]:
+        """Return the principal that sends this request, or None if it has no credentials for this object.
 
         Called once for each session, before the upstream is dialled.  The call is cancelled when the client
-        disconnects and after ``decision_timeout`` seconds.
+        disconnects and after ``decision_timeout`` seconds.  After None the listener's next authenticator is
+        asked.  If none knows the client, it is refused with status 401.
 
         Raise :class:`~esxiproxy.core.errors.AccessDenied` to refuse the client.  Any other exception is
         logged as a bug and answered with status 500.
 
         Put the names of the header fields that carry credentials for the proxy into
         :attr:`~esxiproxy.core.routing.Principal.consumed`: they are not forwarded to the upstream.
+
+        An authenticator may also have a method ``challenge(request)``, which returns the
+        :class:`~esxiproxy.core.routing.Challenge` for a client that no authenticator knows, or None.
         """
 
 
@@ -45,14 +51,47 @@ class IRouter(Interface):
         "then accepts its own origin only, unless `origins` is set.  A missing attribute is False."
     )
 
-    def route(request: Request, principal: Principal) -> Awaitable[Route]:
+    def route(request: Request, principal: Principal) -> Awaitable[Route | None]:
         """Return the upstream of this session and, optionally, the request target to send to it.
+
+        None means that the request is not for this router; the listener's next router is asked.
 
         Called once for each session, after ``authenticate``.  The call is cancelled when the client
         disconnects and after ``decision_timeout`` seconds.
 
         Raise :class:`~esxiproxy.core.errors.RouteNotFound` when there is no upstream for the request.  Any
         other exception is logged as a bug and answered with status 500.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to a request of :class:`IHttpClient`: status, fields in their order, and body."""
+
+    status: int
+    fields: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+
+
+class IHttpClient(Interface):
+    """An HTTP client with pooled connections, for requests of the proxy itself."""
+
+    def request(
+        method: str,
+        url: str,
+        fields: Sequence[tuple[bytes, bytes]] = (),
+        body: bytes = b"",
+        timeout: float = 10.0,
+        max_body: int = 1 << 20,
+        identity: Identity | None = None,
+        socket: Path | None = None,
+    ) -> Awaitable[Answer]:
+        """Send a request and return its answer; redirects are not followed.
+
+        ``timeout`` is in seconds and covers everything.  An answer of more than ``max_body`` bytes is an
+        error.  ``identity`` says how the server's certificate is verified, by default by the authorities of
+        the machine.  ``socket`` is the path of a unix socket to connect to.  Raises
+        :class:`~esxiproxy.core.errors.ServiceUnavailable`.
         """
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -20,6 +20,7 @@ from esxiproxy.core.errors import Draining
 from esxiproxy.core.http.origins import AllowedOrigins
 from esxiproxy.core.http.policy import ListenerPolicy
 from esxiproxy.core.routing import Upstream
+from esxiproxy.core.session.command import Command, CommandKind, Selector
 from esxiproxy.core.session.connection_limits import ConnectionLimits
 from esxiproxy.core.session_limits import SessionLimits
 from esxiproxy.interfaces import IAuthenticator, IRouter, ISessionObserver, IState
@@ -32,6 +33,7 @@ from esxiproxy.net.tls.server import CurrentContext, listener_context
 from esxiproxy.net.transport.reactor import with_fast_transports
 from esxiproxy.net.transport.tls_start import TLSFactory
 from esxiproxy.net.upstream.connector import Connector
+from esxiproxy.net.upstream.decision import Plugin
 from esxiproxy.net.upstream.gateway import Gateway
 from esxiproxy.net.upstream.names import NameResolver
 from esxiproxy.state.memory import MemoryState
@@ -97,8 +99,8 @@ class Proxy(Service):
     def listener(
         self,
         name: str,
-        router: IRouter,
-        authenticator: IAuthenticator | None = None,
+        router: IRouter | Sequence[IRouter | Plugin],
+        authenticator: IAuthenticator | Sequence[IAuthenticator | Plugin] | None = None,
         limits: SessionLimits | None = None,
         tls: ListenerTLS | IOpenSSLServerConnectionCreator | None = None,
         policy: ListenerPolicy | None = None,
@@ -107,21 +109,22 @@ class Proxy(Service):
         """Return the protocol factory of one listener, for ``reactor.listenTCP`` or an endpoint.
 
         ``router`` selects the upstream of each session, after ``authenticator`` has identified its client; by
-        default every client is admitted.  ``limits`` and ``connection_limits`` replace those of the proxy.
-        ``tls`` adds TLS: either certificate and key files or a Twisted connection creator.  ``policy`` sets
-        what the listener serves, for example whether it forwards plain HTTP.
+        default every client is admitted.  Several of them, in a sequence, are asked in this order.
+        ``limits`` and ``connection_limits`` replace those of the proxy.  ``tls`` adds TLS: either certificate
+        and key files or a Twisted connection creator.  ``policy`` sets what the listener serves, for example
+        whether it forwards plain HTTP.
 
         Raises TLSFileError when a certificate or key file cannot be used.
         """
         policy, limits = policy or ListenerPolicy(), limits or self.limits
         connection_limits = connection_limits or self.connection_limits
-        if policy.origins is None and _is_ambient(router, authenticator, tls):
+        routers = _plugins("router", router)
+        authenticators = _plugins("authenticator", authenticator or Anonymous())
+        if policy.origins is None and _is_ambient([*routers, *authenticators], tls):
             policy = replace(policy, origins=AllowedOrigins())
         if isinstance(tls, ListenerTLS):
             tls = CurrentContext(listener_context(tls))
-        gateway = Gateway(
-            authenticator or Anonymous(), router, self._connector, self.admission, connection_limits
-        )
+        gateway = Gateway(authenticators, routers, self._connector, self.admission, connection_limits)
         factory: Any = ListenerFactory(name, gateway, self.sessions, limits, self._clock, policy)
         if tls is not None:
             factory = TLSFactory(tls, False, factory, self._clock)
@@ -182,6 +185,10 @@ class Proxy(Service):
                 _ABORT_TIMEOUT, self._clock, onTimeoutCancel=lambda _result, _timeout: None
             )
 
+    def end_sessions(self, selector: Selector, reason: str) -> None:
+        """Close the sessions of this process that a selector selects, with close code 1008."""
+        self._publisher.execute(Command(CommandKind.KILL, reason=reason, selector=selector), self.sessions)
+
     async def _start(self) -> None:
         await self.state.start(partial(self._publisher.execute, sessions=self.sessions))
 
@@ -219,14 +226,14 @@ class Proxy(Service):
             await empty
 
 
-def _is_ambient(
-    router: IRouter,
-    authenticator: IAuthenticator | None,
-    tls: ListenerTLS | IOpenSSLServerConnectionCreator | None,
-) -> bool:
+def _plugins(kind: str, given: Any) -> tuple[Plugin, ...]:
+    """Return the routers or authenticators of a listener, with names for messages."""
+    several = given if isinstance(given, Sequence) else (given,)
+    return tuple(one if isinstance(one, Plugin) else Plugin(kind, one) for one in several)
+
+
+def _is_ambient(plugins: Iterable[Plugin], tls: ListenerTLS | IOpenSSLServerConnectionCreator | None) -> bool:
     """Return whether a browser sends credentials of this listener by itself, on behalf of any page."""
-    return (
-        getattr(router, "ambient", False)
-        or getattr(authenticator, "ambient", False)
-        or (isinstance(tls, ListenerTLS) and tls.client_ca is not None)
+    return any(getattr(plugin.instance, "ambient", False) for plugin in plugins) or (
+        isinstance(tls, ListenerTLS) and tls.client_ca is not None
     )

@@ -111,7 +111,7 @@ class NoRouter:
 def test_who_retires_waits_for_no_handshake_whose_router_hangs(seconds, waits):
     """Without ``seconds``, an opening handshake ends by its own timeout."""
     scene = Embedded()
-    scene.factory.gateway._router = NoRouter()
+    scene.factory.gateway._routers[0].instance = NoRouter()
     scene.client.send(opening())
     scene.pump()
     done = []
@@ -127,7 +127,7 @@ def test_who_retires_waits_for_no_handshake_whose_router_hangs(seconds, waits):
 
 def test_who_is_told_to_end_at_once_waits_for_no_handshake():
     scene = Embedded()
-    scene.factory.gateway._router = NoRouter()
+    scene.factory.gateway._routers[0].instance = NoRouter()
     silent = Wire(scene.factory.buildProtocol(None))
     scene.client.send(opening())
     scene.pump()

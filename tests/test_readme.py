@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from esxiproxy.core.config.loader import load
+from esxiproxy.app.preflight import load
 from esxiproxy.core.config.reference import reference
 from esxiproxy.sim.certificate import load_or_make
 

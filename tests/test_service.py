@@ -17,8 +17,8 @@ from twisted.logger import capturedLogs, formatEvent
 
 import esxiproxy.app.extra_services
 from esxiproxy.app.listeners import Listeners
+from esxiproxy.app.preflight import load
 from esxiproxy.app.service import ProxyService
-from esxiproxy.core.config.loader import load
 from esxiproxy.core.config.model import MANHOLE
 from esxiproxy.core.startup import BindError, StartupError
 from esxiproxy.core.websocket.handshake import accept_value
@@ -295,12 +295,12 @@ def plugins(monkeypatch):
     made = {}
     monkeypatch.setattr(Plugin, "diary", [], raising=False)
 
-    def find(_group, name):
+    def find(name):
         return lambda _config, _reactor: (
             made.setdefault(name, []).append(Plugin(name, name == "bad")) or (made[name][-1])
         )
 
-    monkeypatch.setattr(esxiproxy.app.extra_services, "load_plugin", find)
+    monkeypatch.setattr(esxiproxy.app.extra_services, "load_service", find)
     return made
 
 

@@ -21,7 +21,7 @@ from esxiproxy.interfaces import ISessionObserver
 from esxiproxy.ops.logs.access_log import AccessLog
 from esxiproxy.ops.manhole.commands import LiveSessionsView
 from esxiproxy.ops.manhole.service import ManholeService
-from esxiproxy.plugins import SERVICES, load_plugin
+from esxiproxy.plugins import load_service
 
 Setting = tuple[str, Hashable]
 """The configuration key of a service and its value.  A service with another value is another service."""
@@ -172,7 +172,7 @@ def _start(slot: ServiceSlot) -> None:
 
 
 def _make_plugin(name: str, config: Config, reactor: Any) -> Any:
-    return load_plugin(SERVICES, name)(config, reactor)
+    return load_service(name)(config, reactor)
 
 
 def _same_address(old: Setting, new: Setting) -> bool:

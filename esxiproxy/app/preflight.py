@@ -6,12 +6,21 @@ from collections.abc import Iterator
 from dataclasses import replace
 from os import PathLike
 
+from esxiproxy.core.config import loader
 from esxiproxy.core.config.errors import in_order
-from esxiproxy.core.config.loader import Config, ConfigError, Problem, load
+from esxiproxy.core.config.loader import Config, ConfigError, Problem
 from esxiproxy.net.tls import client as tls_client
 from esxiproxy.net.tls import server as tls_server
-from esxiproxy.plugins import AUTHENTICATORS, ROUTERS, SERVICES, load_plugin
+from esxiproxy.plugins import installed_types, load_service
 from esxiproxy.state import factory as state_factory
+
+
+def load(path: str | PathLike[str], content: bytes | None = None) -> Config:
+    """Load a configuration with the installed types of routers and authenticators.  Raises ConfigError.
+
+    With ``content`` the file at ``path`` is not read, and the content is used instead.
+    """
+    return loader.load(path, content, installed_types())
 
 
 def load_checked(path: str | PathLike[str], content: bytes | None = None) -> Config:
@@ -30,23 +39,21 @@ def _problems(config: Config) -> Iterator[Problem]:
     if (text := state_factory.check(config.state)) is not None:
         yield config.problem("proxy", "state", text)
     for name in config.services:
-        yield from _plugin_problems(config, "proxy", "services", SERVICES, name)
+        yield from _service_problems(config, name)
     for listener in config.listeners:
         section = f"listener {listener.name}"
         if listener.tls is not None and (text := tls_server.check(listener.tls)) is not None:
             yield config.problem(section, "certificate", text)
-        yield from _plugin_problems(config, section, "router", ROUTERS, listener.router)
-        yield from _plugin_problems(config, section, "authenticator", AUTHENTICATORS, listener.authenticator)
     contexts = tls_client.Contexts()
     for upstream in config.upstreams.values():
         if upstream.secure and (text := tls_client.check(upstream, contexts)) is not None:
             yield config.problem(f"upstream {upstream.name}", "ca", text)
 
 
-def _plugin_problems(config: Config, section: str, key: str, group: str, name: str) -> Iterator[Problem]:
+def _service_problems(config: Config, name: str) -> Iterator[Problem]:
     try:
-        load_plugin(group, name)
+        load_service(name)
     except LookupError as error:
-        yield config.problem(section, key, str(error))
+        yield config.problem("proxy", "services", str(error))
     except (ImportError, AttributeError) as error:  # the plugin is installed, but its import fails
-        yield config.problem(section, key, f"the plugin {name} cannot be loaded: {error}")
+        yield config.problem("proxy", "services", f"the plugin {name} cannot be loaded: {error}")

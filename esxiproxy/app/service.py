@@ -21,9 +21,11 @@ from twisted.internet.defer import (
 )
 from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from esxiproxy.app.extra_services import ExtraServices
 from esxiproxy.app.listeners import Listeners
+from esxiproxy.app.plugins import Instances, Plugins
 from esxiproxy.core.config.loader import Config, Listener
 from esxiproxy.core.startup import StartupError
 from esxiproxy.net.transport.reactor import with_fast_transports
@@ -31,9 +33,9 @@ from esxiproxy.ops.logs.session_log import SessionLog
 from esxiproxy.ops.process.descriptors import Descriptors
 from esxiproxy.ops.process.loop_lag import LoopLag
 from esxiproxy.ops.process.systemd import SystemdService
-from esxiproxy.plugins import AUTHENTICATORS, ROUTERS, load_plugin
 from esxiproxy.proxy import Proxy
 from esxiproxy.state.factory import DATABASE_DESCRIPTORS, open_state
+from esxiproxy.web.client import HttpClient
 
 _STOP_TIMEOUT = 2.0
 """Seconds within which each service has to stop after an abort."""
@@ -87,17 +89,24 @@ class ProxyService(MultiService):
         )
         self.systemd = SystemdService(reactor, status=lambda: f"{len(self.proxy.sessions)} sessions")
         self._loop_lag = LoopLag(reactor)
-        for service in (self._extra_services, self._loop_lag, self.proxy, self._listeners, self.systemd):
+        self._plugins = Plugins(reactor, self.proxy, HttpClient(reactor))
+        self.ready: Deferred[bool] = succeed(False)
+        """Fires with True when all plugins of the first configuration are ready, and else with False."""
+        services: tuple[Any, ...] = (self._extra_services, self._loop_lag, self.proxy, self._plugins)
+        for service in (*services, self._listeners, self.systemd):
             service.setServiceParent(self)
         self.proxy.renew(config.upstreams.values())
-        self._listeners.bind(config.listeners, partial(self._factory, config), AsyncExitStack())
+        instances = self._plugins.create(config)
+        self._plugins.begin(instances)
+        self._listeners.bind(config.listeners, partial(self._factory, instances), AsyncExitStack())
         self._extra_services.create(config)
 
-    def _factory(self, config: Config, listener: Listener) -> Any:
+    def _factory(self, instances: Instances, listener: Listener) -> Any:
+        routers, authenticators = self._plugins.of(instances, listener)
         return self.proxy.listener(
             listener.name,
-            router=load_plugin(ROUTERS, listener.router)(config, listener),
-            authenticator=load_plugin(AUTHENTICATORS, listener.authenticator)(config, listener),
+            router=routers,
+            authenticator=authenticators,
             limits=listener.limits,
             tls=listener.tls,
             policy=listener.policy,
@@ -118,12 +127,15 @@ class ProxyService(MultiService):
             raise StartupError("the proxy is not running")
         self.proxy.renew(config.upstreams.values())
         async with AsyncExitStack() as undo:
-            bound = self._listeners.bind(config.listeners, partial(self._factory, config), undo)
+            instances = self._plugins.create(config)
+            await self._plugins.start(instances, undo)
+            bound = self._listeners.bind(config.listeners, partial(self._factory, instances), undo)
             slots = await self._extra_services.start(config, undo)
             undo.pop_all()
         self.proxy.limits, self.proxy.connection_limits = config.limits, config.connection_limits
         self._session_log.filter = config.session_log
         self._listeners.serve(bound)
+        self._plugins.commit(instances)
         self.proxy.sessions.start_epoch()
         self._config = self._with_fixed_keys(config)
         self._warn()
@@ -169,7 +181,19 @@ class ProxyService(MultiService):
         self._aborted = False
         self._warn()
         super().startService()
+        self.ready = Deferred.fromCoroutine(self._plugins.ready())
+        self.ready.addErrback(self._on_start_failed)
         self._descriptors.check_started(0 if self._config.state is None else DATABASE_DESCRIPTORS)
+
+    def _on_start_failed(self, failure: Failure) -> bool:
+        """End the process: a plugin of the first configuration is not ready."""
+        if failure.check(StartupError):
+            self._log.critical("{error}: the process ends", error=failure.value)
+        else:
+            self._log.failure("the start failed: the process ends", failure)
+        if self.running:
+            self._reactor.callLater(0, self._reactor.stop)
+        return False
 
     def stopService(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._stop())
@@ -188,7 +212,14 @@ class ProxyService(MultiService):
         abort_timer: IDelayedCall = self._reactor.callLater(seconds, self._on_stop_timeout, seconds)
         await self._step(lambda: Deferred.fromCoroutine(self._listeners.drain()))
         await self._step(partial(self._lock.run, lambda: None))  # wait for a reload in progress
-        for service in (self.proxy, self._listeners, self._extra_services, self._loop_lag, self.systemd):
+        for service in (
+            self.proxy,
+            self._listeners,
+            self._plugins,
+            self._extra_services,
+            self._loop_lag,
+            self.systemd,
+        ):
             await self._step(service.stopService)
         if abort_timer.active():
             abort_timer.cancel()

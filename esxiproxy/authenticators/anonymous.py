@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from zope.interface import implementer
 
-from esxiproxy.core.config.loader import Config, Listener
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.routing import Principal
 from esxiproxy.interfaces import IAuthenticator
+from esxiproxy.plugins import Context, Key, Names, SectionValues
 
 ANONYMOUS = Principal("anonymous")
 
@@ -22,6 +22,20 @@ class Anonymous:
         return ANONYMOUS
 
 
-def from_config(config: Config, listener: Listener) -> Anonymous:
-    """Return the authenticator; it has no settings."""
-    return Anonymous()
+class AnonymousType:
+    """The type ``anonymous``."""
+
+    name = "anonymous"
+    help = "Admits every client: the ticket in the target authorizes the console."
+    keys: tuple[Key, ...] = ()
+
+    def conflicts(self, settings: SectionValues, names: Names) -> tuple[tuple[str, str], ...]:
+        """Return nothing: there are no keys."""
+        return ()
+
+    def create(self, settings: SectionValues, context: Context) -> Anonymous:
+        """Return the authenticator."""
+        return Anonymous()
+
+
+TYPE = AnonymousType()

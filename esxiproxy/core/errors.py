@@ -155,6 +155,13 @@ class StateUnavailable(SessionError):
     retry_after = 5
 
 
+class ServiceUnavailable(SessionError):
+    """A service that the proxy asks did not answer, or not as it should."""
+
+    status = 502
+    hide_detail = True
+
+
 class DecisionTimeout(SessionError):
     """The authenticator or the router did not answer within ``decision_timeout``."""
 

@@ -83,15 +83,41 @@ class Upstream:
 
 
 @dataclass(frozen=True, slots=True)
+class Identity:
+    """The rule by which the certificate of a host is verified.
+
+    The strongest part that is set decides alone: ``certificate`` (DER), then ``pins`` with SHA-256, then
+    those with SHA-1, then ``verify`` with the authorities in ``ca``.  ``server_name`` is the name for SNI and
+    in the certificate; without it each address has its own host name.
+    """
+
+    verify: Verify = Verify.SYSTEM
+    pins: tuple[Pin, ...] = ()
+    certificate: bytes | None = None
+    ca: Path | None = None
+    server_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Principal:
     """The identity of a client.
 
     ``consumed`` has the names (lower case) of the request fields with the client's credentials.  These fields
-    are not passed upstream.
+    are not passed upstream.  ``groups`` are the client's groups.  ``authenticator`` is the section that
+    identified the client, which the proxy sets.
     """
 
     name: str
     consumed: frozenset[bytes] = frozenset()
+    groups: frozenset[str] = frozenset()
+    authenticator: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """The fields of the 401 for a client without credentials, such as WWW-Authenticate (RFC 9110 11.6.1)."""
+
+    fields: tuple[tuple[bytes, bytes], ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ class OutputSection:
         return "".join(f"{'; ' if self.off and not line.startswith(';') else ''}{line}\n" for line in lines)
 
 
-class Names:
+class SectionNames:
     """A set of used section names."""
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class Names:
 
 
 def deduplicate(
-    sections: Sequence[OutputSection], names: Names
+    sections: Sequence[OutputSection], names: SectionNames
 ) -> dict[tuple[tuple[str, str], ...], OutputSection]:
     """Return one section for each meaning, by the meaning, with unique names."""
     found: dict[tuple[tuple[str, str], ...], OutputSection] = {}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from esxiproxy.nginx.listening import Listen, parse_listens
 from esxiproxy.nginx.scope import Scope
-from esxiproxy.nginx.sections import Names, OutputEntry, OutputSection, deduplicate, render
+from esxiproxy.nginx.sections import OutputEntry, OutputSection, SectionNames, deduplicate, render
 from esxiproxy.nginx.servers import ServedAddress, ServerWriter
 from esxiproxy.nginx.source import Complaint, Complaints, Directive, read
 from esxiproxy.nginx.upstreams import UpstreamWriter
@@ -127,8 +127,8 @@ def _without_address(listener: OutputSection) -> list[tuple[str, str]]:
 
 
 def _sections(served: Sequence[tuple[ServedAddress, bool]]) -> list[OutputSection]:
-    upstreams = deduplicate([one.upstream for one, _ in served], Names())
-    names, sections = Names(), []
+    upstreams = deduplicate([one.upstream for one, _ in served], SectionNames())
+    names, sections = SectionNames(), []
     for one, on in served:
         entry = OutputEntry("upstream", upstreams[one.upstream.meaning].name)
         name = names.new(one.listener.name)

@@ -23,7 +23,7 @@ from esxiproxy.state.items import check_expiry
 from esxiproxy.state.lease import LEASE, RENEWALS_PER_LEASE, PeriodicTask
 from esxiproxy.state.pending_writes import PendingWrites, WriteBatch
 from esxiproxy.state.sqlite_store import SqliteStore
-from esxiproxy.state.thread import DatabaseThread
+from esxiproxy.state.thread import DaemonThreads
 from esxiproxy.state.times import Times
 
 CALL_TIMEOUT = 3.0
@@ -60,7 +60,7 @@ class SqliteState:
         self._reactor = reactor
         self._clock: IReactorTime = clock or reactor
         self._store = SqliteStore(path, self.instance_id, times or Times.of_this_machine())
-        self._pool: Any = pool if pool is not None else DatabaseThread("state")
+        self._pool: Any = pool if pool is not None else DaemonThreads("state")
         self._execute: Callable[[Command], None] = lambda command: None
         self._renewal = PeriodicTask(lambda: self._call(self._store.renew), "renewing the lease", self._clock)
         self._poll = PeriodicTask(self._poll_commands, "polling for commands", self._clock)

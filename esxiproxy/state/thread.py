@@ -1,4 +1,4 @@
-"""The thread that makes the blocking calls of a shared state."""
+"""Daemon threads that make blocking calls."""
 
 from __future__ import annotations
 
@@ -10,24 +10,27 @@ from typing import Any
 from twisted.python.failure import Failure
 
 
-class DatabaseThread:
-    """A daemon thread that makes calls in order, from ``start`` to ``stop``.
+class DaemonThreads:
+    """Daemon threads that make calls, from ``start`` to ``stop``; a single one makes them in order.
 
-    It is never joined, so that a locked database or a hanging disk cannot delay the exit of the process.
+    They are never joined, so that a locked database or a hanging disk cannot delay the exit of the process.
     The threads of Twisted's thread pool are joined when the pool stops and when the interpreter exits.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, threads: int = 1) -> None:
         self._name = name
+        self._threads = threads
         self._calls: SimpleQueue[Any] = SimpleQueue()
 
     def start(self) -> None:
-        """Start the thread, which begins with the calls that are queued already."""
-        threading.Thread(target=_work, args=(self._calls,), name=self._name, daemon=True).start()
+        """Start the threads, which begin with the calls that are queued already."""
+        for _ in range(self._threads):
+            threading.Thread(target=_work, args=(self._calls,), name=self._name, daemon=True).start()
 
     def stop(self) -> None:
-        """Let the thread exit after the calls that are queued now."""
-        self._calls.put(None)
+        """Let the threads exit after the calls that are queued now."""
+        for _ in range(self._threads):
+            self._calls.put(None)
         self._calls = SimpleQueue()
 
     def callInThreadWithCallback(

@@ -79,7 +79,7 @@ def test_a_plugin_that_is_not_installed_is_found(folder, capsys, key):
     edit("conf/pin.ini", "upstream = esxi7", f"upstream = esxi7\n{key} = nobodys")
     assert main(["check", "conf/pin.ini"]) == 1
     assert (
-        f"[listener one] {key}: no plugin 'nobodys' in esxiproxy.{key}s; installed: "
+        f"[listener one] {key}: no [{key} nobodys]: 'nobodys' is no type of {key}: installed types are "
         in capsys.readouterr().err
     )
 
@@ -138,6 +138,6 @@ def test_a_warning_is_an_error_for_who_wants_it_so(folder, capsys):
 
 
 def test_a_warning_stands_beside_what_is_wrong_beyond_the_text(folder, capsys):
-    Path("x.ini").write_text(BELIEVES.replace("upstream = u", "upstream = u\nrouter = nobodys"))
+    Path("x.ini").write_text(BELIEVES.replace("upstream = u", "upstream = u\nauthenticator = nobodys"))
     assert main(["check", "x.ini"]) == 1
     assert [line.split(" ")[0] for line in capsys.readouterr().err.splitlines()] == ["x.ini:4:", "x.ini:5:"]

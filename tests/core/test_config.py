@@ -4,6 +4,7 @@ import re
 import shutil
 from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 from hypothesis import given
@@ -18,6 +19,7 @@ from esxiproxy.core.routing import Subprotocol, Verify
 from esxiproxy.core.session.connection_limits import ConnectionLimits
 from esxiproxy.core.session_limits import SessionLimits
 from esxiproxy.core.thumbprint import Pin
+from tests.support.plugin_types import PluginType, types
 
 CONF = Path(__file__).parents[2] / "conf"
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
@@ -43,14 +45,14 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def read(text):
+def read(text, types=MappingProxyType({})):
     Path("x.ini").write_bytes(text if isinstance(text, bytes) else text.encode())
-    return load("x.ini")
+    return load("x.ini", types=types)
 
 
-def problems(text):
+def problems(text, types=MappingProxyType({})):
     with pytest.raises(ConfigError) as caught:
-        read(text)
+        read(text, types)
     return [str(problem) for problem in caught.value.problems]
 
 
@@ -65,8 +67,8 @@ def test_a_small_file_gets_every_default(folder):
         "tcp:port=80:interface=0.0.0.0:backlog=512",
         ":80",
     )
-    assert (listener.tls, listener.upstream, listener.router) == (None, "u", "static")
-    assert (listener.authenticator, listener.http) == ("anonymous", Http.REFUSE)
+    assert (listener.tls, listener.upstream, listener.routers) == (None, "u", ())
+    assert (listener.authenticators, listener.http) == ((), Http.REFUSE)
     assert listener.limits == config.limits == SessionLimits()
     upstream = config.upstreams["u"]
     assert (upstream.host, upstream.port, upstream.secure) == ("192.0.2.10", 80, False)
@@ -84,13 +86,16 @@ def test_a_file_can_say_everything(folder):
         f"[upstream u]\nurl = wss://esxi:8443\nverify = pin\npin = sha1:{SHA1}, sha256:{SHA256}\n"
         "host = client\norigin = https://vc.example.com\nsubprotocol = pass\n"
         "[upstream v]\nurl = wss://esxi\nverify = ca\nca = crt.pem\nhost = vc.example.com:443\n"
-        "origin = none\n"
+        "origin = none\n",
+        types([PluginType("own")], [PluginType("basic")]),
     )
     (listener,) = config.listeners
     assert listener.tls == ListenerTLS(
         folder / "crt.pem", folder / "key.pem", TLSVersion.V1_3, folder / "both.pem"
     )
-    assert (listener.router, listener.authenticator, listener.upstream) == ("own", "basic", None)
+    assert [router.section for router in listener.routers] == ["router own"]
+    assert [authenticator.section for authenticator in listener.authenticators] == ["authenticator basic"]
+    assert listener.upstream is None
     u, v = config.upstreams["u"], config.upstreams["v"]
     assert (u.verify, u.pins) == (Verify.PIN, (Pin("sha1", SHA1), Pin("sha256", SHA256)))
     assert (u.host_field, u.origin_field) == ("client", "https://vc.example.com")
@@ -274,7 +279,8 @@ def test_every_default_can_be_written(folder, key):
     ]
     refused = key.name in ("tls_minimum", "client_certificates")  # which need a certificate
     text = f"{L.replace(section, '')}{section}{key.name} = {key.default}\n"
-    assert len(problems(text)) == 1 if refused else read(text)
+    anonymous = types(authenticators=[PluginType("anonymous")])
+    assert len(problems(text, anonymous)) == 1 if refused else read(text, anonymous)
 
 
 def test_the_reference_has_a_row_for_every_key():
@@ -345,7 +351,8 @@ BAD = {
     ],
     # sections
     L + "[DEFAULT]\nfoo = 1\n": [
-        "6: [DEFAULT]: unknown section: there are [proxy], [listener NAME] and [upstream NAME]"
+        "6: [DEFAULT]: unknown section: there are [proxy], [listener NAME], [upstream NAME], [router NAME] "
+        "and [authenticator NAME]"
     ],
     U + "[listner a]\n": ["3: [listner a]: unknown section: did you mean [listener a]?"],
     L + "[Upstream x]\n": ["6: [Upstream x]: unknown section: did you mean [upstream x]?"],
@@ -373,7 +380,9 @@ BAD = {
     ],
     U + "[listener a]\nlisten :80\nupstream = u\n": ["4: [listener a] listen: no '=' in this line"],
     "[upstream u]\n" + A: ["1: [upstream u] url: missing"],
-    U + "[listener a]\nlisten = :80\n": ["3: [listener a] upstream: missing: the router static needs one"],
+    U + "[listener a]\nlisten = :80\n": [
+        "3: [listener a] upstream: missing: name an upstream, or a router that chooses one"
+    ],
     # proxy: durations, sizes, state
     L + "[proxy]\nstate = sqlite:\n": ["7: [proxy] state: 'sqlite:' is not memory: or sqlite:PATH"],
     L + "[proxy]\nstate = sqlite:none/state.db\n": ["7: [proxy] state: no such folder: none"],
@@ -628,7 +637,7 @@ def test_all_problems_come_in_one_go_in_the_order_of_the_lines(folder):
         "x.ini:7: [listener s] certificate: no such file: x",
         "x.ini:7: [listener s] certificate: needs a private_key in the same section",
         "x.ini:8: [listener s] upstream: no [upstream b]: there is a",
-        "x.ini:9: [listener t] upstream: missing: the router static needs one",
+        "x.ini:9: [listener t] upstream: missing: name an upstream, or a router that chooses one",
         f"x.ini:10: [listener t] listen: {INDENTED}",
         f"x.ini:10: [listener t] listen: ':x' is no address: {WRITE}",
         "x.ini:11: [listener t] listen: given twice, first in line 10",

@@ -26,6 +26,23 @@ class Plugin:
         return await self._answer(request)
 
 
+class PluginType:
+    """A type of router and of authenticator without keys."""
+
+    help = "Does what plugins should not."
+    keys = ()
+
+    def __init__(self, name: str, answer: Any) -> None:
+        self.name = name
+        self._answer = answer
+
+    def conflicts(self, _settings: Any, _names: Any) -> tuple[()]:
+        return ()
+
+    def create(self, _settings: Any, _context: Any) -> Plugin:
+        return Plugin(self._answer)
+
+
 async def raises(request: Any) -> Any:
     raise RuntimeError(f"a bug, with {request.head.target!r} in it")
 
@@ -84,10 +101,10 @@ ANSWERS = {
 
 
 def __getattr__(name: str) -> Any:
-    """`make_raises` is the entry point of a plugin that raises, and so on."""
+    """`make_raises` is the entry point of a type whose plugins raise, and so on."""
     if name.startswith("make_"):
         answer = ANSWERS[name.removeprefix("make_").replace("_", "-")]
-        return lambda _config, _listener: Plugin(answer)
+        return PluginType(name.removeprefix("make_").replace("_", "-"), answer)
     raise AttributeError(name)
 
 

@@ -59,7 +59,7 @@ LISTENERS = {
     "rated": ("plain", "session_rate = 0.01\nsession_burst = 1\n"),
     "crowded": ("plain", "max_handshakes = 1\n"),
     "same-origin": ("plain", "origins = same\n"),
-} | {name: ("plain", keys) for name, keys in PLUGINS.items()}
+} | {name: ("" if keys.startswith("router") else "plain", keys) for name, keys in PLUGINS.items()}
 UPSTREAMS = {
     "plain": "ws://127.0.0.1:{plain}",
     "secure": "wss://127.0.0.1:{secure}\nverify = pin\npin = sha256:{shown.sha256}",
@@ -80,7 +80,7 @@ WATCHED |= {"TCPStream", "TLSStream", "Slot", "Deferred", "coroutine", "timers",
 def text(**values: Any) -> str:
     """The configuration."""
     listeners = "".join(
-        f"\n[listener {name}]\nlisten = 127.0.0.1:0\nupstream = {upstream}\n{keys}"
+        f"\n[listener {name}]\nlisten = 127.0.0.1:0\n{f'upstream = {upstream}' if upstream else ''}\n{keys}"
         for name, (upstream, keys) in LISTENERS.items()
     )
     upstreams = "".join(f"\n[upstream {name}]\nurl = {keys}\n" for name, keys in UPSTREAMS.items())

@@ -30,6 +30,15 @@ class MemoryTransport:
         self.half_closed = False
         self.no_delay = False
 
+    def getHandle(self):
+        return self
+
+    def get_servername(self):
+        return None
+
+    def get_peer_certificate(self):
+        return None
+
     def setTcpNoDelay(self, enabled):
         self.no_delay = enabled
 

@@ -12,6 +12,7 @@ from esxiproxy.core.session_limits import SessionLimits
 from esxiproxy.net.admission.admission import Admission
 from esxiproxy.net.listener.factory import ListenerFactory
 from esxiproxy.net.sessions import Sessions
+from esxiproxy.net.upstream.decision import Plugin
 from esxiproxy.net.upstream.gateway import Gateway
 from esxiproxy.state.memory import MemoryState
 from tests.net.memory import Wire
@@ -134,7 +135,13 @@ class Scene:
         self.connector = MemoryConnector(self)
         self.authenticator = Anybody()
         self.router = Fixed(upstream)
-        gateway = Gateway(self.authenticator, self.router, self.connector, self.admission, ConnectionLimits())
+        gateway = Gateway(
+            [Plugin("authenticator", self.authenticator)],
+            [Plugin("router", self.router)],
+            self.connector,
+            self.admission,
+            ConnectionLimits(),
+        )
         self.factory = ListenerFactory("test", gateway, self.sessions, SessionLimits(**limits), self.clock)
         self.host = None
         self.backend = None

@@ -31,9 +31,16 @@ class Hanging:
                     raise
 
 
+def replace(scene, seam, instance):
+    """Make this the authenticator or the router of the listener."""
+    (plugin,) = getattr(scene.factory.gateway, f"_{seam}s")
+    plugin.instance = instance
+    return instance
+
+
 def hanging(scene, seam, stubborn=False):
     plugin = Hanging(stubborn)
-    setattr(scene.factory.gateway, f"_{seam}", plugin)
+    replace(scene, seam, plugin)
     return plugin
 
 
@@ -93,7 +100,7 @@ def test_the_router_is_not_asked_for_a_session_that_is_over(ending, answer):
     answered = Deferred()
     if answer == "when it is cancelled":
         answered.callback(None)
-    authenticator = scene.factory.gateway._authenticator = Late(answered)
+    authenticator = replace(scene, "authenticator", Late(answered))
     router = hanging(scene, "router")
     asked = []
     router.route = lambda *_: asked.append(True)

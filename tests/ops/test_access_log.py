@@ -19,9 +19,10 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from zope.interface.verify import verifyObject
 
+from esxiproxy.app.preflight import load
 from esxiproxy.core.config.access_log import AccessLogConfig, AccessLogFormat, LogTarget, access_log
 from esxiproxy.core.config.errors import BadValue
-from esxiproxy.core.config.loader import ConfigError, load
+from esxiproxy.core.config.loader import ConfigError
 from esxiproxy.core.http.head import RequestHead
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.peer_address import PeerAddress

@@ -6,12 +6,12 @@ import threading
 
 import pytest
 
-from esxiproxy.state.thread import DatabaseThread
+from esxiproxy.state.thread import DaemonThreads
 
 
 @pytest.fixture
 def thread():
-    thread = DatabaseThread("state")
+    thread = DaemonThreads("state")
     thread.start()
     yield thread
     thread.stop()
@@ -52,7 +52,7 @@ def test_an_exception_is_the_outcome_of_its_call_and_later_calls_are_made(thread
 
 
 def test_calls_before_the_start_are_made_and_the_thread_ends_after_the_last():
-    thread, done = DatabaseThread("state"), Outcomes(2)
+    thread, done = DaemonThreads("state"), Outcomes(2)
     worked = []
     thread.callInThreadWithCallback(done, lambda: worked.append(threading.current_thread()))
     thread.start()
@@ -75,9 +75,9 @@ def test_stop_does_not_wait_for_a_running_call(thread):
 
 _STUCK = """
 import threading
-from esxiproxy.state.thread import DatabaseThread
+from esxiproxy.state.thread import DaemonThreads
 
-thread, begun = DatabaseThread("state"), threading.Event()
+thread, begun = DaemonThreads("state"), threading.Event()
 thread.callInThreadWithCallback(print, lambda: begun.set() or threading.Event().wait())
 thread.start()
 begun.wait()

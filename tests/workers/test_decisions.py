@@ -10,7 +10,7 @@ import pytest
 from twisted.internet.defer import ensureDeferred
 from twisted.internet.task import Clock
 
-from esxiproxy.core.config.loader import load
+from esxiproxy.app.preflight import load
 from esxiproxy.core.config.model import MANHOLE
 from esxiproxy.core.peer_address import PeerAddress
 from esxiproxy.core.session.entry import SessionEntry

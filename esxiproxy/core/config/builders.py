@@ -9,6 +9,7 @@ from typing import Any
 
 from esxiproxy.core.config.access_log import AccessLogConfig
 from esxiproxy.core.config.model import Listener, ListenerTLS, Manhole
+from esxiproxy.core.config.plugin_type import PluginSection
 from esxiproxy.core.config.schema import CONNECTION_LIMIT_KEYS, SESSION_LIMIT_KEYS
 from esxiproxy.core.config.section import SectionValues
 from esxiproxy.core.http.forwarded import TrustedProxies
@@ -67,7 +68,13 @@ def proxy_of(given: SectionValues, folder: Path) -> Mapping[str, Any]:
     }
 
 
-def listener_of(given: SectionValues, limits: SessionLimits, connection_limits: ConnectionLimits) -> Listener:
+def listener_of(
+    given: SectionValues,
+    limits: SessionLimits,
+    connection_limits: ConnectionLimits,
+    routers: tuple[PluginSection, ...],
+    authenticators: tuple[PluginSection, ...],
+) -> Listener:
     """Return the listener of a section, with the limits of [proxy] where the section has none."""
     address, certificate, private_key = given["listen"], given["certificate"], given["private_key"]
     tls = None
@@ -85,8 +92,8 @@ def listener_of(given: SectionValues, limits: SessionLimits, connection_limits: 
         address=address.text,
         tls=tls,
         upstream=given["upstream"],
-        router=given["router"],
-        authenticator=given["authenticator"],
+        routers=routers,
+        authenticators=authenticators,
         http=given["http"],
         limits=limits.overridden_by(limits_of(given)),
         connection_limits=connection_limits.overridden_by(connection_limits_of(given)),
@@ -99,13 +106,13 @@ def listener_of(given: SectionValues, limits: SessionLimits, connection_limits: 
 
 
 def upstream_of(given: SectionValues) -> Upstream:
-    """Return the upstream of a section."""
+    """Return the upstream of a section.  Without ``url`` its host is empty."""
     url = given["url"]
     return Upstream(
         name=given.name,
-        host=url.host,
-        port=url.port,
-        secure=url.secure,
+        host="" if url is None else url.host,
+        port=0 if url is None else url.port,
+        secure=url is None or url.secure,
         verify=given["verify"],
         pins=given["pin"] or (),
         ca=given["ca"],

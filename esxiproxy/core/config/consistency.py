@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 
 from esxiproxy.core.config.listen_address import IP, ListenAddress
+from esxiproxy.core.config.plugin_type import Names
 from esxiproxy.core.config.section import SectionValues
 from esxiproxy.core.routing import TLSProfile, Verify
 from esxiproxy.core.session.connection_limits import ConnectionLimits
@@ -50,8 +51,10 @@ def listener_conflicts(listener: SectionValues) -> Iterator[Conflict]:
             yield key, "only with a certificate and a private_key"
     if listener.has("client_certificates") and "client_ca" not in present:
         yield "client_certificates", "needs a client_ca in the same section"
-    if listener["router"] == "static" and "upstream" not in present and not listener.is_invalid("router"):
-        yield "upstream", "missing: the router static needs one"
+    if "upstream" not in present and "router" not in present:
+        yield "upstream", "missing: name an upstream, or a router that chooses one"
+    elif listener.has("upstream") and "static" not in (listener["router"] or ("static",)):
+        yield "upstream", "not used: add static to `router`, or remove it and let the routers choose"
 
 
 def listener_warnings(listener: SectionValues) -> Iterator[Conflict]:
@@ -81,9 +84,14 @@ def connection_warnings(section: SectionValues, connection_limits: ConnectionLim
             return
 
 
-def upstream_conflicts(upstream: SectionValues) -> Iterator[Conflict]:
-    """Yield the problems of keys in an upstream."""
+def upstream_conflicts(upstream: SectionValues, is_template: bool = False) -> Iterator[Conflict]:
+    """Yield the problems of keys in an upstream.
+
+    A template, which a router names for the settings of its hosts, needs neither ``url`` nor ``pin``.
+    """
     verify, url = upstream["verify"], upstream["url"]
+    if "url" not in upstream.present and not is_template:
+        yield "url", "missing"
     if upstream.is_invalid("verify"):
         return
     if url is not None and not url.secure:
@@ -96,7 +104,7 @@ def upstream_conflicts(upstream: SectionValues) -> Iterator[Conflict]:
     for key, needed in (("pin", Verify.PIN), ("ca", Verify.CA)):
         if upstream.has(key) and verify is not needed:
             yield key, f"only with verify = {needed.value}"
-        if key not in upstream.present and verify is needed:
+        if key not in upstream.present and verify is needed and not (is_template and key == "pin"):
             yield "verify", f"verify = {needed.value} needs a key named {key}"
 
 
@@ -113,12 +121,34 @@ def address_conflicts(listener: SectionValues, earlier: Sequence[SectionValues])
             return
 
 
-def target_conflicts(listener: SectionValues, upstreams: Sequence[str]) -> Iterator[Conflict]:
-    """Yield a problem if the upstream of a listener does not exist."""
-    wanted = listener["upstream"]
-    if wanted is not None and wanted not in upstreams:
-        there = f"there is {', '.join(upstreams[:8])}" if upstreams else "there is none"
-        yield "upstream", f"no [upstream {wanted}]: {there}{', ...' if len(upstreams) > 8 else ''}"
+def target_conflicts(key: str, section: SectionValues, names: Names) -> Iterator[Conflict]:
+    """Yield a problem if the upstream that a key names does not exist, or has no URL to connect to."""
+    wanted = section[key]
+    if wanted is None:
+        return
+    if (text := target_fault(wanted, names)) is not None:
+        yield key, text
+
+
+def target_fault(wanted: str, names: Names) -> str | None:
+    """Return why sessions cannot be sent to an upstream of this name; None if they can."""
+    if wanted not in names.upstreams:
+        return no_upstream(wanted, names)
+    return f"[upstream {wanted}] has no url to connect to" if wanted in names.templates else None
+
+
+def template_conflicts(key: str, section: SectionValues, names: Names) -> Iterator[Conflict]:
+    """Yield a problem if the upstream that a key names as the template of hosts does not exist."""
+    wanted = section[key]
+    if wanted is not None and wanted not in names.upstreams:
+        yield key, no_upstream(wanted, names)
+
+
+def no_upstream(wanted: str, names: Names) -> str:
+    """Return the text of the problem that there is no upstream of this name."""
+    known = tuple(names.upstreams)
+    there = f"there is {', '.join(known[:8])}" if known else "there is none"
+    return f"no [upstream {wanted}]: {there}{', ...' if len(known) > 8 else ''}"
 
 
 def loop_conflicts(upstream: SectionValues, listeners: Sequence[SectionValues]) -> Iterator[Conflict]:

@@ -18,6 +18,8 @@ class SectionKind(Enum):
     PROXY = "proxy"
     LISTENER = "listener"
     UPSTREAM = "upstream"
+    ROUTER = "router"
+    AUTHENTICATOR = "authenticator"
 
     @property
     def header(self) -> str:
@@ -42,7 +44,8 @@ class Key:
     """A key of the configuration.
 
     ``default`` is the text of the default value, None if there is none.  ``old_name`` is the name of the key
-    in the version before: it still works, with a warning.
+    in the version before: it still works, with a warning.  A name that ends in ``.*`` stands for a family of
+    keys, such as ``match.*`` for ``match.lab`` and ``match.prod``.
     """
 
     name: str
@@ -52,6 +55,11 @@ class Key:
     meaning: str
     required: bool = False
     old_name: str = ""
+
+    @property
+    def is_family(self) -> bool:
+        """Whether the key stands for all keys with its prefix."""
+        return self.name.endswith(".*")
 
 
 def plain(name: str, parse: Callable[[str], Any]) -> Type:
@@ -83,9 +91,12 @@ COUNT_OR_OFF = plain("number or `off`", quantities.count_or_off)
 COUNT_HALF_OR_OFF = plain("number, `half` or `off`", quantities.count_half_or_off)
 RATE_OR_OFF = plain("number or `off`", quantities.rate_or_off)
 NAME = plain("name", values.name)
+TEMPLATE = plain("name of an upstream", values.name)
+"""The type of a key that names the upstream whose settings a router uses.  This upstream needs no ``url``."""
 NAMES = plain("names", values.names)
 CERTIFICATES = pem_file("PEM file", "CERTIFICATE")
 PRIVATE_KEY = pem_file("PEM file", "PRIVATE KEY")
 
 PROXY, LISTENER, UPSTREAM = (SectionKind.PROXY,), (SectionKind.LISTENER,), (SectionKind.UPSTREAM,)
+ROUTER, AUTHENTICATOR = (SectionKind.ROUTER,), (SectionKind.AUTHENTICATOR,)
 EVERYWHERE = PROXY + LISTENER + UPSTREAM

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from os import PathLike, fspath
@@ -24,10 +24,21 @@ from esxiproxy.core.config.consistency import (
     upstream_conflicts,
 )
 from esxiproxy.core.config.errors import BadValue, ConfigError, Problem, Severity, in_order
-from esxiproxy.core.config.key import SectionKind
+from esxiproxy.core.config.key import TEMPLATE, Key, SectionKind
 from esxiproxy.core.config.model import Config, Http, Lines, Listener, ListenerTLS, TLSVersion
+from esxiproxy.core.config.plugin_type import (
+    PLUGIN_KINDS,
+    Names,
+    PluginSection,
+    SectionType,
+    Types,
+    find_type,
+    installed,
+    plugin_keys,
+    without_section,
+)
 from esxiproxy.core.config.schema import KEYS, RENAMED, keys_of
-from esxiproxy.core.config.section import SectionValues
+from esxiproxy.core.config.section import SectionValues, find_key
 from esxiproxy.core.config.values import name
 from esxiproxy.core.routing import Upstream
 from esxiproxy.core.session.connection_limits import ConnectionLimits
@@ -50,16 +61,19 @@ __all__ = [
 _LARGEST_FILE = 16 << 20
 
 
-def load(path: str | PathLike[str], content: bytes | None = None) -> Config:
+def load(
+    path: str | PathLike[str], content: bytes | None = None, types: Types = MappingProxyType({})
+) -> Config:
     """Return the configuration in a file.  Raise ConfigError with all of its problems.
 
-    ``content`` is the content of the file if it was read before.
+    ``content`` is the content of the file if it was read before.  ``types`` has the installed types of
+    routers and authenticators.
     """
     file = fspath(path)
     if content is None:
         content = _content(file)
     sections, problems = ini.parse(content, file)
-    check = _Check(file, problems)
+    check = _Check(file, problems, types)
     config = check.config(sections)
     if any(problem.is_error for problem in check.problems):
         raise ConfigError(check.problems)
@@ -88,24 +102,31 @@ def _content(file: str) -> bytes:
 class _Check:
     """A check of one file that collects its problems and builds its sections."""
 
-    def __init__(self, file: str, problems: Sequence[Problem]) -> None:
+    def __init__(self, file: str, problems: Sequence[Problem], types: Types) -> None:
         self.problems = list(problems)
         self._file = file
         self._folder = Path(file).parent.absolute()
+        self._types = types
 
     def config(self, sections: Sequence[ini.IniSection]) -> Config:
         """Check the sections and return the configuration without those that have problems."""
+        self._headers = [section.header for section in sections]
         given = [found for section in sections if (found := self._given(section))]
         listeners = [found for found in given if found.kind is SectionKind.LISTENER]
         upstreams = [found for found in given if found.kind is SectionKind.UPSTREAM]
-        names = [found.name for found in upstreams]
+        used = frozenset(name for found in given for name in _templates_of(found))
+        templates = {found.name for found in upstreams if found.name in used and "url" not in found.present}
+        names = Names(
+            MappingProxyType({found.name: upstream_of(found) for found in upstreams}), frozenset(templates)
+        )
+        plugins = {kind: self._plugins(kind, given, names) for kind in PLUGIN_KINDS}
         for index, found in enumerate(listeners):
             self._report_all(found, listener_conflicts(found))
             self._report_all(found, address_conflicts(found, listeners[:index]))
-            self._report_all(found, target_conflicts(found, names))
+            self._report_all(found, target_conflicts("upstream", found, names))
             self._report_all(found, listener_warnings(found), Severity.WARNING)
         for found in upstreams:
-            self._report_all(found, upstream_conflicts(found))
+            self._report_all(found, upstream_conflicts(found, found.name in used))
             self._report_all(found, loop_conflicts(found, listeners))
         # A header that cannot be parsed may be that of a listener.
         readable = len(given) == len(sections) and all(problem.section for problem in self.problems)
@@ -126,11 +147,13 @@ class _Check:
         return Config(
             source=Path(self._file),
             listeners=tuple(
-                listener_of(found, limits, connection_limits) for found in listeners if found["listen"]
+                listener_of(found, limits, connection_limits, *self._named(found, plugins, names))
+                for found in listeners
+                if found["listen"]
             ),
-            upstreams=MappingProxyType(
-                {found.name: upstream_of(found) for found in upstreams if found["url"]}
-            ),
+            upstreams=names.upstreams,
+            routers=plugins[SectionKind.ROUTER],
+            authenticators=plugins[SectionKind.AUTHENTICATOR],
             lines=_lines(sections),
             **whole,
         )
@@ -148,26 +171,102 @@ class _Check:
                 raise BadValue("takes no name: write [proxy]")
         except BadValue as error:
             self._report(section, None, str(error) if section.name else f"has no name: write {kind.header}")
-        keys, values = keys_of(kind), {}
+        keys = self._keys_of(section, kind)
+        return SectionValues(section, kind, *self._values(section, kind, keys), keys or {})
+
+    def _keys_of(self, section: ini.IniSection, kind: SectionKind) -> Mapping[str, Key] | None:
+        """Return the keys that a section may have; None if they depend on a type that is not known."""
+        if kind not in PLUGIN_KINDS:
+            return keys_of(kind)
+        entry = section.entries.get("type")
+        if entry is None or not entry.text:
+            if "type" not in section.faulty:
+                self._report(section, "type", f"missing: {installed(self._types, kind)}")
+            return None
+        try:
+            found = find_type(self._types, kind, entry.text)
+        except BadValue as error:
+            self._report(section, "type", str(error))
+            return None
+        return plugin_keys(found)
+
+    def _values(
+        self, section: ini.IniSection, kind: SectionKind, keys: Mapping[str, Key] | None
+    ) -> tuple[Mapping[str, Any], frozenset[str]]:
+        """Return the values of a section, and the keys that it has or probably means."""
+        values: dict[str, Any] = {}
         present = {*section.entries, *section.faulty}
+        if keys is None:
+            return values, frozenset(present)
         for written, entry in section.entries.items():
             key = self._current_name(section, written) if RENAMED.get(written) in keys else written
             present.add(key)
-            if key not in keys:
-                meant, text = _unknown_key(key, kind)
+            known = find_key(keys, key)
+            if known is None:
+                meant, text = _unknown_key(key, kind, keys)
                 present.add(meant)
                 self._report(section, key, text)
             elif not entry.text:
                 self._report(section, written, "has no value")
             else:
                 try:
-                    values[key] = keys[key].type.parse(entry.text, self._folder)
+                    values[key] = known.type.parse(entry.text, self._folder)
                 except BadValue as error:
                     self._report(section, written, str(error))
         for required in keys.values():
             if required.required and required.name not in present:
                 self._report(section, required.name, "missing")
-        return SectionValues(section, kind, values, frozenset(present))
+        return values, frozenset(present)
+
+    def _plugins(
+        self, kind: SectionKind, given: Sequence[SectionValues], names: Names
+    ) -> Mapping[str, PluginSection]:
+        """Return the routers or the authenticators of a file by name, and report their mistakes."""
+        found = {}
+        for settings in given:
+            if settings.kind is kind and "type" in settings.values:
+                section_type = find_type(self._types, kind, settings["type"])
+                if settings.is_complete:
+                    self._report_all(settings, _conflicts(section_type, settings, names))
+                found[settings.name] = PluginSection(settings.section.header, section_type, settings)
+        return MappingProxyType(found)
+
+    def _named(
+        self,
+        listener: SectionValues,
+        plugins: Mapping[SectionKind, Mapping[str, PluginSection]],
+        names: Names,
+    ) -> Iterator[tuple[PluginSection, ...]]:
+        """Yield the routers of a listener, and then its authenticators."""
+        for kind in PLUGIN_KINDS:
+            wanted = () if listener.is_invalid(kind.value) else listener[kind.value] or ("static",)
+            found = (self._find(listener, kind, name, plugins[kind], names) for name in wanted)
+            yield tuple(plugin for plugin in found if plugin is not None)
+
+    def _find(
+        self,
+        listener: SectionValues,
+        kind: SectionKind,
+        name: str,
+        sections: Mapping[str, PluginSection],
+        names: Names,
+    ) -> PluginSection | None:
+        """Return the router or authenticator that a listener names: a section, or a type without settings."""
+        if name in sections:
+            return sections[name]
+        if any(header == f"{kind.value} {name}" for header in self._headers):
+            return None  # a section whose mistakes are reported there
+        try:
+            section_type = find_type(self._types, kind, name)
+            settings = without_section(section_type, kind, listener, self._folder)
+        except BadValue as error:
+            if listener.has(kind.value):
+                self._report(listener.section, kind.value, f"no [{kind.value} {name}]: {error}")
+            return None
+        if listener.has(kind.value):
+            conflicts = _conflicts(section_type, settings, names)
+            self._report_all(listener, [(kind.value, f"{name}: {text}") for _, text in conflicts])
+        return PluginSection(settings.section.header, section_type, settings)
 
     def _current_name(self, section: ini.IniSection, old: str) -> str:
         """Return the present name of a renamed key, and report the old one."""
@@ -192,6 +291,23 @@ class _Check:
         self.problems.append(Problem(self._file, line, section.header, key, text, severity))
 
 
+def _conflicts(section_type: SectionType, settings: SectionValues, names: Names) -> Sequence[Conflict]:
+    """Return the problems that a type finds in a section; an exception of the type is one of them."""
+    try:
+        return [(str(key), str(text)) for key, text in section_type.conflicts(settings, names)]
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        return [("type", f"the type {section_type.name} failed to check the section: {reason}")]
+
+
+def _templates_of(given: SectionValues) -> Iterator[str]:
+    """Yield the upstreams that a section names as templates."""
+    for key, value in given.values.items():
+        known = find_key(given.keys, key)
+        if known is not None and known.type is TEMPLATE:
+            yield value
+
+
 def _lines(sections: Sequence[ini.IniSection]) -> Lines:
     lines: dict[tuple[str, str | None], int] = {}
     for section in sections:
@@ -213,11 +329,12 @@ def _unknown_section(section: ini.IniSection) -> str:
     return f"unknown section: did you mean {f'[{meant.value} {section.name}]' if named else meant.header}?"
 
 
-def _unknown_key(key: str, kind: SectionKind) -> tuple[str, str]:
+def _unknown_key(key: str, kind: SectionKind, keys: Mapping[str, Key]) -> tuple[str, str]:
     """Return the key that was probably meant, or an empty text, and the message."""
-    keys, plain = keys_of(kind), key.lower().replace("-", "_")
+    plain = key.lower().replace("-", "_")
     elsewhere = [known for known in KEYS if known.name == plain]
-    close = [plain] if plain in keys else [] if elsewhere else get_close_matches(plain, keys, n=1)
+    single = [known.name for known in keys.values() if not known.is_family]
+    close = [plain] if plain in single else [] if elsewhere else get_close_matches(plain, single, n=1)
     if close:
         return close[0], f"unknown key: did you mean {close[0]}?"
     if elsewhere:

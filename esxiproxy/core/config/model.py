@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from esxiproxy.core.config.access_log import AccessLogConfig, SessionLogFilter
 from esxiproxy.core.config.errors import Problem, Severity
+from esxiproxy.core.config.plugin_type import PluginSection
 from esxiproxy.core.http.forwarded import TrustedProxies
 from esxiproxy.core.http.origins import Origins
 from esxiproxy.core.http.policy import Http as Http
@@ -69,9 +70,9 @@ class Listener:
     """A listener with its TLS and its policy.
 
     ``endpoint`` is a Twisted server endpoint description of the transport without TLS.  ``address`` is the
-    value in the file.  ``router`` and ``authenticator`` are names of plugins.  ``upstream`` is the upstream
-    of the router ``static``.  ``policy`` combines ``http``, ``paths``, ``trusted_proxies``,
-    ``proxy_protocol``, ``health`` and ``origins``.
+    value in the file.  ``routers`` and ``authenticators`` are asked in their order.  ``upstream`` is the
+    upstream of a router ``static`` that has no section.  ``policy`` combines ``http``, ``paths``,
+    ``trusted_proxies``, ``proxy_protocol``, ``health`` and ``origins``.
     """
 
     name: str
@@ -79,8 +80,8 @@ class Listener:
     address: str
     tls: ListenerTLS | None = None
     upstream: str | None = None
-    router: str = "static"
-    authenticator: str = "anonymous"
+    routers: tuple[PluginSection, ...] = ()
+    authenticators: tuple[PluginSection, ...] = ()
     http: Http = Http.REFUSE
     limits: SessionLimits = field(default_factory=SessionLimits)
     connection_limits: ConnectionLimits = field(default_factory=ConnectionLimits)
@@ -117,6 +118,8 @@ class Config:
     source: Path
     listeners: tuple[Listener, ...]
     upstreams: Mapping[str, Upstream]
+    routers: Mapping[str, PluginSection] = field(default_factory=lambda: MappingProxyType({}))
+    authenticators: Mapping[str, PluginSection] = field(default_factory=lambda: MappingProxyType({}))
     limits: SessionLimits = field(default_factory=SessionLimits)
     services: tuple[str, ...] = ()
     manhole: Manhole | None = None

@@ -128,7 +128,7 @@ KEYS = (
         PROXY + LISTENER,
         DURATION,
         "10s",
-        "Time for the authenticator to answer, and again for the router.",
+        "Time for each authenticator and each router to answer.",
     ),
     Key(
         "keepalive_timeout",
@@ -333,10 +333,25 @@ KEYS = (
         LISTENER,
         NAME,
         None,
-        "NAME of the upstream that the router `static` sends everything to. Required by `static`.",
+        "NAME of the upstream that all sessions go to. With `router`, the upstream of a router `static` that"
+        " has no section.",
     ),
-    Key("router", LISTENER, NAME, "static", "Plugin that chooses the upstream of a session."),
-    Key("authenticator", LISTENER, NAME, "anonymous", "Plugin that identifies the client."),
+    Key(
+        "router",
+        LISTENER,
+        NAMES,
+        None,
+        "Routers that choose the host of a session, separated by commas and asked in this order: names of "
+        "`[router NAME]` sections, or of types that need no keys. Not needed with `upstream`.",
+    ),
+    Key(
+        "authenticator",
+        LISTENER,
+        NAMES,
+        "anonymous",
+        "Authenticators that identify the client, separated by commas and asked in this order: names of "
+        "`[authenticator NAME]` sections, or of types that need no keys.",
+    ),
     Key(
         "http",
         LISTENER,
@@ -394,8 +409,7 @@ KEYS = (
         plain("URL", upstream_url),
         None,
         "Address of the upstream, `ws://HOST[:PORT]` or `wss://HOST[:PORT]`. The path of a request is the"
-        " client's.",
-        required=True,
+        " client's. Required, except for the `template` of a router.",
     ),
     Key(
         "verify",

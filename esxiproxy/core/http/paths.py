@@ -47,9 +47,10 @@ def check_path(target: bytes, prefixes: tuple[bytes, ...]) -> None:
     path = target.partition(b"?")[0]
     if ambiguous(path):
         raise RouteNotFound("the path is ambiguous, and this listener serves certain paths only")
-    if not any(_under(path, prefix) for prefix in prefixes):
+    if not any(is_under(path, prefix) for prefix in prefixes):
         raise RouteNotFound("the listener does not serve this path")
 
 
-def _under(path: bytes, prefix: bytes) -> bool:
+def is_under(path: bytes, prefix: bytes) -> bool:
+    """Return whether a path is the prefix, or lies under it."""
     return path == prefix or path.startswith(prefix if prefix.endswith(b"/") else prefix + b"/")

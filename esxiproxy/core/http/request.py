@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from esxiproxy.core.http.head import RequestHead
 from esxiproxy.core.peer_address import PeerAddress
@@ -16,7 +16,8 @@ class Request:
     TLS, to the listener or to a trusted proxy in front of it.  ``forwarded_for`` has the addresses for
     X-Forwarded-For, the client's first.  ``public_host`` is the host in the client's URL.  ``other_host`` is
     this host with or without the port of X-Forwarded-Port, where the client's Origin may have either.
-    ``listening`` is the local address of the connection.
+    ``listening`` is the local address of the connection.  ``server_name`` is the name in the client's TLS
+    handshake (SNI), and ``certificate`` the client's verified certificate in DER.
     """
 
     session: str
@@ -28,3 +29,14 @@ class Request:
     public_host: bytes | None = None
     listening: PeerAddress | None = None
     other_host: bytes | None = None
+    server_name: str | None = None
+    certificate: bytes | None = field(default=None, repr=False)
+
+    @property
+    def host(self) -> str:
+        """The host name in the client's URL in lower case, without port and final dot; may be empty."""
+        host = (self.public_host or self.head.value(b"host") or b"").decode("latin-1").lower()
+        if not host.endswith("]"):
+            name, colon, port = host.rpartition(":")
+            host = name if colon and (port.isdigit() or not port) else host
+        return host.removesuffix(".")

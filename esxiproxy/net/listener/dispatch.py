@@ -31,6 +31,7 @@ from esxiproxy.net.sessions import Sessions, session_id
 from esxiproxy.net.sockets.linger import Linger
 from esxiproxy.net.sockets.send_queue import unsent_bytes
 from esxiproxy.net.tls.handshake_fault import handshake_fault
+from esxiproxy.net.tls.server import server_name_and_certificate
 from esxiproxy.net.transport.stream import Stream, hand_over
 from esxiproxy.net.upstream.gateway import Gateway
 
@@ -75,6 +76,8 @@ class Dispatch(Protocol):
         self._in_tls_handshake = False
         """Whether the TLS handshake has begun and not ended."""
         self._epoch = factory.sessions.epoch
+        self._server_name: str | None = None
+        self._certificate: bytes | None = None
 
     def connectionMade(self) -> None:
         limits = self.factory.limits
@@ -89,6 +92,7 @@ class Dispatch(Protocol):
     def handshakeCompleted(self) -> None:
         """Start the deadline of the request head, unless the connection is refused already."""
         self._in_tls_handshake = False
+        self._server_name, self._certificate = server_name_and_certificate(self.transport)
         if self._handshake_slot is not None:
             self._arm(self.factory.limits.head_timeout, self._on_head_timeout)
 
@@ -170,6 +174,8 @@ class Dispatch(Protocol):
             origin.host,
             _listening(self.transport),
             origin.other_host,
+            self._server_name,
+            self._certificate,
         )
 
     def _upgrade(self, request: Request, upgrade: Upgrade, rest: bytes) -> None:

@@ -123,6 +123,19 @@ class ListenerConnection(SSL.Connection):
             raise SSL.Error([("esxiproxy", "", fault)])
 
 
+def server_name_and_certificate(transport: Any) -> tuple[str | None, bytes | None]:
+    """Return the client's server name (RFC 6066 3) and its verified certificate in DER, each None without it.
+
+    ``transport`` is that of a connection whose TLS handshake is complete.
+    """
+    connection: SSL.Connection = transport.getHandle()
+    name, certificate = connection.get_servername(), connection.get_peer_certificate()
+    return (
+        None if name is None else name.decode("latin-1"),
+        None if certificate is None else crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate),
+    )
+
+
 def check(tls: ListenerTLS) -> str | None:
     """Return a sentence about the fault in the TLS files of a listener; None if there is no fault."""
     try:

@@ -2,48 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.python.failure import Failure
-
-from esxiproxy.core.errors import DecisionTimeout
 from esxiproxy.core.proxy_protocol import encode_proxy_header
 from esxiproxy.core.routing import Principal, Route, Upstream
 from esxiproxy.core.session.connection_limits import ConnectionLimits
 from esxiproxy.core.session.session import Session
-from esxiproxy.interfaces import IAuthenticator, IRouter
 from esxiproxy.net.admission.admission import Admission
 from esxiproxy.net.tls.client import UpstreamTLS
 from esxiproxy.net.upstream.connector import Connector, P
+from esxiproxy.net.upstream.decision import Decision, Plugin
 
 
 class Gateway:
-    """The authenticator, router, limits and connector of one listener."""
+    """The authenticators, routers, limits and connector of one listener."""
 
     def __init__(
         self,
-        authenticator: IAuthenticator,
-        router: IRouter,
+        authenticators: Sequence[Plugin],
+        routers: Sequence[Plugin],
         connector: Connector,
         admission: Admission,
         connection_limits: ConnectionLimits,
     ) -> None:
         self.admission = admission
         self.connection_limits = connection_limits
-        self._authenticator = authenticator
-        self._router = router
+        self._authenticators = authenticators
+        self._routers = routers
         self._connector = connector
 
     async def decide(self, session: Session) -> tuple[Principal, Route]:
         """Return the client's principal and the route of the session.
 
-        The authenticator and the router have ``decision_timeout`` seconds each.  Raises a SessionError when
-        the client is refused or a deadline expires.
+        Each authenticator and each router has ``decision_timeout`` seconds.  Raises a SessionError when the
+        client is refused or a deadline expires.
         """
         await self.admission.take_arrival_slots(session, self.connection_limits)
-        decision = _Decision(session, self._authenticator, self._router, self.admission.clock)
+        decision = Decision(session, self._authenticators, self._routers, self.admission.clock)
         principal, route = await decision.start()
         await self.admission.take_decision_slots(
             session, route.console, self._connection_limits_of(route.upstream)
@@ -79,71 +74,3 @@ class Gateway:
         """Return the names of the claims that a connection to this upstream for this session needs."""
         claims = self._connection_limits_of(upstream).on_dial(upstream, session.request)
         return tuple(claim.name for claim in claims)
-
-
-class _Decision:
-    """The decision on one session: the principal, and then the route, each within ``decision_timeout``."""
-
-    def __init__(
-        self, session: Session, authenticator: IAuthenticator, router: IRouter, clock: IReactorTime
-    ) -> None:
-        self._session = session
-        self._authenticator = authenticator
-        self._router = router
-        self._clock = clock
-        self._is_over = False
-        self._deciding: Deferred[tuple[Principal, Route]] | None = None
-        self._result: Deferred[tuple[Principal, Route]] | None = None
-        self._deadline: IDelayedCall | None = None
-
-    def start(self) -> Deferred[tuple[Principal, Route]]:
-        """Return the decision, or fail with DecisionTimeout, even if a plugin ignores its cancellation."""
-        deciding = Deferred.fromCoroutine(self._decide())
-        if deciding.called:
-            return deciding
-        self._deciding = deciding
-        result: Deferred[tuple[Principal, Route]] = Deferred(lambda _: self._give_up(CancelledError()))
-        self._result = result
-        self._deadline = self._clock.callLater(self._session.limits.decision_timeout, self._expire)
-        deciding.addBoth(self._finish)
-        return result
-
-    async def _decide(self) -> tuple[Principal, Route]:
-        """Ask the authenticator, and then the router unless the decision was given up meanwhile."""
-        session = self._session
-        principal = await self._authenticator.authenticate(session.request)
-        self._check_over()
-        session.authenticated(principal)
-        route = await self._router.route(session.request, principal)
-        self._check_over()
-        session.routed(route)
-        return principal, route
-
-    def _check_over(self) -> None:
-        if self._is_over:  # the plugin has ignored its cancellation
-            raise CancelledError
-
-    def _expire(self) -> None:
-        session, seconds = self._session, self._session.limits.decision_timeout
-        asked = "authenticator" if session.principal is None else "router"
-        if asked == "router" and (rest := seconds - session.since("authenticated")) > 0:
-            self._deadline = self._clock.callLater(rest, self._expire)  # the router has its own deadline
-            return
-        message = f"the {asked} did not answer within {seconds:g} s"
-        self._give_up(DecisionTimeout(message, timeout="decision_timeout"))
-
-    def _give_up(self, error: Exception) -> None:
-        deciding = self._deciding
-        self._finish(Failure(error))
-        if deciding is not None:
-            deciding.cancel()
-
-    def _finish(self, outcome: tuple[Principal, Route] | Failure) -> None:
-        """Pass on the outcome, and keep nothing that would be a reference cycle."""
-        result, self._result, self._deciding = self._result, None, None
-        deadline, self._deadline = self._deadline, None
-        self._is_over = True
-        if deadline is not None and deadline.active():
-            deadline.cancel()
-        if result is not None:
-            result.callback(outcome)

@@ -73,7 +73,12 @@ class Worker(MultiService):
         for sock in self._sockets.values():  # the ports have duplicates
             sock.close()
         self._gate.attach(port for port in ports if port is not None)
-        self._reactor.callLater(0, self._reports.send, "ready", self._proxy.proxy.state.instance_id)
+        self._proxy.ready.addCallback(self._report_ready)
+
+    def _report_ready(self, ready: bool) -> bool:
+        if ready:
+            self._reactor.callLater(0, self._reports.send, "ready", self._proxy.proxy.state.instance_id)
+        return ready
 
     def stopService(self) -> Any:
         self._shut_gate(self._proxy.draining_ports)

@@ -1,0 +1,55 @@
+"""The threads of one plugin, for its blocking calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.threads import deferToThreadPool
+
+from esxiproxy.core.errors import LimitReached
+from esxiproxy.state.thread import DaemonThreads
+
+THREADS = 2
+"""Calls that run at a time."""
+MAX_WAITING = 64
+"""Calls that wait for a thread."""
+
+
+class PluginThreads(Service):
+    """Two threads for the blocking calls of one plugin.
+
+    They are started by the first call, so that a plugin without such calls has none.
+    """
+
+    def __init__(self, section: str, reactor: Any) -> None:
+        self._section = section
+        self._reactor = reactor
+        self._pool: Any = None
+        self._calls = 0
+
+    def call(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Deferred[Any]:
+        """Call a function in a thread and return its result.
+
+        Fails with LimitReached when as many calls wait as may wait.
+        """
+        if self._calls >= THREADS + MAX_WAITING:
+            return fail(LimitReached(f"[{self._section}] has {MAX_WAITING} calls waiting for a thread"))
+        if self._pool is None:
+            self._pool = DaemonThreads(self._section, THREADS)
+            self._pool.start()
+        self._calls += 1
+        running: Deferred[Any] = deferToThreadPool(self._reactor, self._pool, function, *arguments, **named)
+        return running.addBoth(self._ended)
+
+    def _ended(self, outcome: Any) -> Any:
+        self._calls -= 1
+        return outcome
+
+    def stopService(self) -> None:
+        super().stopService()
+        if self._pool is not None:
+            self._pool.stop()
+            self._pool = None

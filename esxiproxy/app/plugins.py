@@ -1,0 +1,187 @@
+"""The routers and authenticators of a configuration: creates them, starts them, and stops the old ones."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import AsyncExitStack
+from typing import Any, cast
+
+from twisted.application.service import IService, MultiService
+from twisted.internet.defer import Deferred, TimeoutError, maybeDeferred
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from esxiproxy.app.file_watch import FileWatch
+from esxiproxy.app.plugin_threads import PluginThreads
+from esxiproxy.core.config.model import Config, Listener
+from esxiproxy.core.config.plugin_type import PluginSection
+from esxiproxy.core.session.command import Selector
+from esxiproxy.core.startup import StartupError
+from esxiproxy.net.upstream.decision import Plugin
+from esxiproxy.plugins import Context, PluginType
+from esxiproxy.proxy import Proxy
+
+_READY_TIMEOUT = 10.0
+"""Seconds that a plugin has to become ready."""
+_RETIRE_INTERVAL = 1.0
+"""Seconds between two checks for sessions that an old plugin may be asked about."""
+
+
+class PluginService(MultiService):
+    """A router or an authenticator with what it uses: its threads, its watched files, its own service."""
+
+    def __init__(self, plugin: Plugin, type_name: str, parts: Iterable[Any]) -> None:
+        super().__init__()
+        self.plugin = plugin
+        self.type_name = type_name
+        for part in parts:
+            part.setServiceParent(self)
+
+
+Instances = Mapping[str, PluginService]
+"""The routers and authenticators of a configuration by their section."""
+
+
+class Plugins(MultiService):
+    """The routers and authenticators that are in use, one instance for each section."""
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, proxy: Proxy, http: Any) -> None:
+        super().__init__()
+        self._reactor = reactor
+        self._proxy = proxy
+        self._http = http
+        self._instances: Instances = {}
+
+    def create(self, config: Config) -> Instances:
+        """Return an instance for each section that a listener of this configuration names.
+
+        Raises StartupError, which names the section, for an error in a plugin.
+        """
+        found: dict[str, PluginService] = {}
+        for listener in config.listeners:
+            for section in (*listener.routers, *listener.authenticators):
+                if section.section not in found:
+                    found[section.section] = self._create(section, config)
+        return found
+
+    def of(self, instances: Instances, listener: Listener) -> tuple[tuple[Plugin, ...], tuple[Plugin, ...]]:
+        """Return the routers and the authenticators of a listener."""
+
+        def found(sections: Iterable[PluginSection]) -> tuple[Plugin, ...]:
+            return tuple(instances[section.section].plugin for section in sections)
+
+        return found(listener.routers), found(listener.authenticators)
+
+    def begin(self, instances: Instances) -> None:
+        """Use the instances of the first configuration from the start of this service on.
+
+        Sessions wait until they are ready.
+        """
+        for instance in instances.values():
+            instance.setServiceParent(self)
+            instance.plugin.ready = Deferred() if hasattr(instance.plugin.instance, "ready") else None
+        self._instances = instances
+
+    async def ready(self) -> bool:
+        """Wait until the instances of the first configuration are ready, and return True.
+
+        Raises StartupError.
+        """
+        for section, instance in self._instances.items():
+            try:
+                await _ready(section, instance.plugin.instance, self._reactor)
+            finally:
+                ready, instance.plugin.ready = instance.plugin.ready, None
+                if ready is not None:
+                    ready.callback(None)
+        return True
+
+    async def start(self, instances: Instances, undo: AsyncExitStack) -> None:
+        """Start the instances of a reload and wait until they are ready.  Raises StartupError.
+
+        ``undo`` collects what has to be done if the reload fails.
+        """
+        for section, instance in instances.items():
+            undo.push_async_callback(self._drop, section, instance)
+            try:
+                instance.setServiceParent(self)
+            except Exception as error:
+                raise StartupError(
+                    f"[{section}] cannot be started: {error or type(error).__name__}"
+                ) from error
+        for section, instance in instances.items():
+            await _ready(section, instance.plugin.instance, self._reactor)
+
+    def commit(self, instances: Instances) -> None:
+        """Use these instances for new sessions.
+
+        An old one ends when the last session has ended that was opened before this call.
+        """
+        old, self._instances = self._instances, instances
+        before = {live.session.id for live in self._proxy.sessions}
+        retiring = Deferred.fromCoroutine(self._retire(old, before))
+        retiring.addErrback(lambda failure: self._log.failure("cannot stop an old plugin", failure))
+
+    async def _retire(self, old: Instances, before: set[str]) -> None:
+        """Stop the old instances once none of these sessions is left."""
+        while self.running and any(live.session.id in before for live in self._proxy.sessions):
+            await deferLater(self._reactor, _RETIRE_INTERVAL)
+        for section, instance in old.items():
+            await self._drop(section, instance)
+
+    async def _drop(self, section: str, instance: PluginService) -> None:
+        if instance.parent is None:
+            return
+        try:
+            await maybeDeferred(instance.disownServiceParent)
+        except Exception:
+            self._log.failure("[{section}] failed while it stopped", section=section)
+
+    def _create(self, section: PluginSection, config: Config) -> PluginService:
+        before = self._instances.get(section.section)
+        threads = PluginThreads(section.section, self._reactor)
+        files = FileWatch(section.section, self._reactor)
+        context = Context(
+            section=section.section,
+            clock=self._reactor,
+            state=self._proxy.state,
+            upstreams=config.upstreams,
+            http=self._http,
+            log=Logger(namespace=f"esxiproxy.plugin.{section.section.replace(' ', '.')}"),
+            previous=before.plugin.instance if before and before.type_name == section.type.name else None,
+            in_thread=threads.call,
+            watch=files.watch,
+            end_sessions=self._end_sessions,
+        )
+        try:
+            instance = cast(PluginType, section.type).create(section.settings, context)
+        except Exception as error:
+            self._log.debug("[{section}] {error!r}", section=section.section, error=error)
+            raise StartupError(
+                f"[{section.section}] cannot be created: {error or type(error).__name__}"
+            ) from error
+        parts = [threads, files, *([instance] if IService.providedBy(instance) else [])]
+        return PluginService(Plugin(section.section, instance), section.type.name, parts)
+
+    async def _end_sessions(self, selector: Selector, reason: str) -> None:
+        self._proxy.end_sessions(selector, reason)
+
+
+async def _ready(section: str, instance: object, clock: Any) -> None:
+    """Wait until a plugin is ready, for at most 10 s.  Raises StartupError."""
+    ready = getattr(instance, "ready", None)
+    if ready is None:
+        return
+    waiting = Deferred.fromCoroutine(_awaited(ready))
+    try:
+        await waiting.addTimeout(_READY_TIMEOUT, clock)
+    except TimeoutError:
+        raise StartupError(f"[{section}] was not ready within {_READY_TIMEOUT:g} s") from None
+    except Exception as error:
+        raise StartupError(f"[{section}] cannot be started: {error or type(error).__name__}") from error
+
+
+async def _awaited(ready: Callable[[], Awaitable[None]]) -> None:
+    await ready()

@@ -1,0 +1,170 @@
+"""Asks the authenticators and routers of a listener about one session, each within its deadline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from esxiproxy.core.errors import AccessDenied, DecisionTimeout, Internal, RouteNotFound, SessionError
+from esxiproxy.core.routing import Challenge, Principal, Route
+from esxiproxy.core.session.session import Session
+from esxiproxy.net.sessions import log_bug
+
+
+@dataclass(eq=False, slots=True)
+class Plugin:
+    """An authenticator or a router with the name of its section, for messages.
+
+    ``ready`` is set while the plugin starts: no call is made before it fires.
+    """
+
+    section: str
+    instance: Any
+    ready: Deferred[None] | None = None
+
+
+class Decision:
+    """The decision on one session: the principal, and then the route, each call within ``decision_timeout``.
+
+    Authenticators are asked in order until one knows the client, and routers until one has a route.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        session: Session,
+        authenticators: Sequence[Plugin],
+        routers: Sequence[Plugin],
+        clock: IReactorTime,
+    ) -> None:
+        self._session = session
+        self._authenticators = authenticators
+        self._routers = routers
+        self._clock = clock
+        self._is_over = False
+        self._asked = ""
+        self._asked_at = 0.0
+        self._deciding: Deferred[tuple[Principal, Route]] | None = None
+        self._result: Deferred[tuple[Principal, Route]] | None = None
+        self._deadline: IDelayedCall | None = None
+
+    def start(self) -> Deferred[tuple[Principal, Route]]:
+        """Return the decision, or fail with DecisionTimeout, even if a plugin ignores its cancellation."""
+        deciding = Deferred.fromCoroutine(self._decide())
+        if deciding.called:
+            return deciding
+        self._deciding = deciding
+        result: Deferred[tuple[Principal, Route]] = Deferred(lambda _: self._give_up(CancelledError()))
+        self._result = result
+        self._deadline = self._clock.callLater(self._session.limits.decision_timeout, self._expire)
+        deciding.addBoth(self._finish)
+        return result
+
+    async def _decide(self) -> tuple[Principal, Route]:
+        """Ask the authenticators, and then the routers unless the decision was given up meanwhile."""
+        session = self._session
+        principal = await self._authenticate()
+        for plugin in self._routers:
+            await self._begin(plugin)
+            try:
+                route = await plugin.instance.route(session.request, principal)
+                self._check_over()
+                if route is not None:
+                    session.routed(route)
+                    return principal, route
+            except Exception as error:
+                raise self._explained(plugin, error) from None
+        raise RouteNotFound("no router has a host for this request")
+
+    async def _authenticate(self) -> Principal:
+        session = self._session
+        for plugin in self._authenticators:
+            await self._begin(plugin)
+            try:
+                principal: Principal | None = await plugin.instance.authenticate(session.request)
+                self._check_over()
+                if principal is not None:
+                    session.authenticated(principal)
+                    return principal
+            except Exception as error:
+                raise self._explained(plugin, error) from None
+        raise self._unauthenticated()
+
+    async def _begin(self, plugin: Plugin) -> None:
+        """Note which plugin is asked from now on, and wait until it has started."""
+        self._asked, self._asked_at = plugin.section, self._clock.seconds()
+        if plugin.ready is not None:
+            await _fired(plugin.ready)
+            self._check_over()
+
+    def _explained(self, plugin: Plugin, error: Exception) -> Exception:
+        """Return the error to end the session with; log what is not a SessionError as a bug of the plugin."""
+        if isinstance(error, SessionError | CancelledError):
+            return error
+        log_bug(self._log, f"the {plugin.section} failed", Failure(), self._session.id)
+        return Internal("an internal error, see the log of the proxy")
+
+    def _unauthenticated(self) -> AccessDenied:
+        """Return the refusal of a client that no authenticator knows, with the challenges of all of them."""
+        request = self._session.request
+        fields: list[tuple[bytes, bytes]] = []
+        for plugin in self._authenticators:
+            challenge = getattr(plugin.instance, "challenge", None)
+            if challenge is None:
+                continue
+            try:
+                answer: Challenge | None = challenge(request)
+                fields.extend(() if answer is None else answer.fields)
+            except Exception:
+                log_bug(self._log, f"challenge() of the {plugin.section} failed", Failure(), self._session.id)
+        error = AccessDenied("no authenticator knows the client", status=401)
+        error.fields = tuple(fields)
+        return error
+
+    def _check_over(self) -> None:
+        if self._is_over:  # the plugin has ignored its cancellation
+            raise CancelledError
+
+    def _expire(self) -> None:
+        seconds = self._session.limits.decision_timeout
+        if (rest := self._asked_at + seconds - self._clock.seconds()) > 0:
+            self._deadline = self._clock.callLater(rest, self._expire)  # each plugin has its own deadline
+            return
+        message = f"the {self._asked} did not answer within {seconds:g} s"
+        self._give_up(DecisionTimeout(message, timeout="decision_timeout"))
+
+    def _give_up(self, error: Exception) -> None:
+        deciding = self._deciding
+        self._finish(Failure(error))
+        if deciding is not None:
+            deciding.cancel()
+
+    def _finish(self, outcome: tuple[Principal, Route] | Failure) -> None:
+        """Pass on the outcome, and keep nothing that would be a reference cycle."""
+        result, self._result, self._deciding = self._result, None, None
+        deadline, self._deadline = self._deadline, None
+        self._is_over = True
+        if deadline is not None and deadline.active():
+            deadline.cancel()
+        if result is not None:
+            result.callback(outcome)
+
+
+def _fired(event: Deferred[None]) -> Deferred[None]:
+    """Return a Deferred that fires after another one; cancelling it does not cancel the other one."""
+    waiter: Deferred[None] = Deferred()
+
+    def fire(outcome: None) -> None:
+        if not waiter.called:
+            waiter.callback(None)
+        return outcome
+
+    event.addBoth(fire)
+    return waiter

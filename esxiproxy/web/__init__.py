@@ -1,0 +1,1 @@
+"""HTTP of the proxy's own: the client that plugins use."""
