@@ -43,7 +43,7 @@ class OneHost:
     """A router that sends every request to one host and keeps the client's target."""
 
     def __init__(self, upstream: esxiproxy.Upstream) -> None:
-        self._route = esxiproxy.Route(upstream)
+        self._route = esxiproxy.Route.to(upstream)
 
     async def route(self, request: esxiproxy.Request, principal: esxiproxy.Principal) -> esxiproxy.Route:
         return self._route

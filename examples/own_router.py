@@ -46,7 +46,7 @@ def console(text: str) -> tuple[bytes, Route]:
     parts = urlsplit(url)
     secure = parts.scheme == "wss"
     upstream = Upstream(name, parts.hostname or "", parts.port or (443 if secure else 80), secure)
-    return name.encode(), Route(upstream, target=parts.path.encode())
+    return name.encode(), Route.to(upstream, target=parts.path.encode())
 
 
 def main() -> None:

@@ -121,8 +121,8 @@ class RouteNotFound(SessionError):
     proxy_error = "destination_not_found"
 
 
-class LinkUsed(RouteNotFound):
-    """The link works once and was used, or is in use."""
+class LinkInvalid(RouteNotFound):
+    """There is no such link, or its signature or a claim is not valid."""
 
     @property
     def public_name(self) -> str:
@@ -133,6 +133,18 @@ class LinkUsed(RouteNotFound):
     def public_message(self) -> str:
         """The text for the client, which does not say that there was such a link."""
         return (RouteNotFound.__doc__ or "").partition("\n")[0]
+
+
+class LinkUsed(LinkInvalid):
+    """The link works once and was used, or is in use."""
+
+
+class LinkExpired(LinkInvalid):
+    """The link has expired, or is not valid yet."""
+
+
+class LinkRevoked(LinkInvalid):
+    """The link was revoked."""
 
 
 class LimitReached(SessionError):
@@ -275,6 +287,14 @@ class IdleTimeout(PolicyViolation):
 
 class LifetimeReached(PolicyViolation):
     """The session reached its ``max_lifetime``."""
+
+
+class LoginEnded(PolicyViolation):
+    """The login of the session's principal has ended."""
+
+
+class Replaced(PolicyViolation):
+    """Another opening of the same link has replaced the session."""
 
 
 class Killed(PolicyViolation):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from esxiproxy.core.networks import UNCHECKED, Networks
 from esxiproxy.core.proxy_protocol import ProxyVersion
 from esxiproxy.core.thumbprint import Pin
 
@@ -45,41 +46,18 @@ class Subprotocol(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Upstream:
-    """A configured backend host.
+class TCPAddress:
+    """A host, which is a name or an IP address, and its port."""
 
-    ``host_field`` and ``origin_field`` are ``upstream`` (the upstream's own name), ``client`` (the client's
-    field), ``none`` (for Origin only), or the value to send.  ``overrides`` and ``connection_limits``
-    are the limits that the upstream's section sets, by the field names of
-    :class:`esxiproxy.core.session_limits.SessionLimits` and
-    :class:`esxiproxy.core.session.connection_limits.ConnectionLimits`.
-    """
-
-    name: str
     host: str
     port: int
-    secure: bool
-    verify: Verify = Verify.SYSTEM
-    pins: tuple[Pin, ...] = ()
-    ca: Path | None = None
-    host_field: str = "upstream"
-    origin_field: str = "upstream"
-    subprotocol: Subprotocol = Subprotocol.BRIDGE
-    send_proxy_protocol: ProxyVersion | None = None
-    overrides: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
-    connection_limits: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
-    tls_profile: TLSProfile = TLSProfile.INTERMEDIATE
 
-    @property
-    def authority(self) -> str:
-        """The Host field of the upstream, ``host[:port]`` without the default port of the scheme."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == (443 if self.secure else 80) else f"{host}:{self.port}"
 
-    @property
-    def origin(self) -> str:
-        """The upstream's own origin (RFC 6454), as a browser sends it for the upstream's pages."""
-        return f"{'https' if self.secure else 'http'}://{self.authority}"
+@dataclass(frozen=True, slots=True)
+class UnixAddress:
+    """The path of a unix socket."""
+
+    path: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,18 +77,72 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
+class Upstream:
+    """A configured backend host, or the settings of one host of a router.
+
+    ``host_field`` and ``origin_field`` are ``upstream`` (the upstream's own name), ``client`` (the client's
+    field), ``none`` (for Origin only), or the value to send.  ``overrides`` and ``connection_limits``
+    are the limits that the upstream's section sets, by the field names of
+    :class:`esxiproxy.core.session_limits.SessionLimits` and
+    :class:`esxiproxy.core.session.connection_limits.ConnectionLimits`.  ``certificate`` (DER) is the
+    certificate to expect, and precedes ``pins`` and ``verify``.  ``server_name`` is the name for SNI and in
+    the certificate instead of ``host``.  ``further`` are more addresses of the upstream, which are tried by
+    ``balance``.
+    """
+
+    name: str
+    host: str
+    port: int
+    secure: bool
+    verify: Verify = Verify.SYSTEM
+    pins: tuple[Pin, ...] = ()
+    ca: Path | None = None
+    host_field: str = "upstream"
+    origin_field: str = "upstream"
+    subprotocol: Subprotocol = Subprotocol.BRIDGE
+    send_proxy_protocol: ProxyVersion | None = None
+    overrides: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    connection_limits: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    tls_profile: TLSProfile = TLSProfile.INTERMEDIATE
+    certificate: bytes | None = field(default=None, repr=False)
+    server_name: str | None = None
+    further: tuple[TCPAddress, ...] = ()
+
+    @property
+    def identity(self) -> Identity:
+        """The rule by which its certificate is verified."""
+        return Identity(self.verify, self.pins, self.certificate, self.ca, self.server_name)
+
+    @property
+    def authority(self) -> str:
+        """The Host field of the upstream, ``host[:port]`` without the default port of the scheme."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.secure else 80) else f"{host}:{self.port}"
+
+    @property
+    def origin(self) -> str:
+        """The upstream's own origin (RFC 6454), as a browser sends it for the upstream's pages."""
+        return f"{'https' if self.secure else 'http'}://{self.authority}"
+
+
+@dataclass(frozen=True, slots=True)
 class Principal:
     """The identity of a client.
 
     ``consumed`` has the names (lower case) of the request fields with the client's credentials.  These fields
     are not passed upstream.  ``groups`` are the client's groups.  ``authenticator`` is the section that
-    identified the client, which the proxy sets.
+    identified the client, which the proxy sets.  ``expires`` is the time of day at which the login ends, None
+    for no end.  ``consumed_cookies`` are the names of cookies with credentials, which are cut out of the
+    Cookie field.  ``response_fields`` are added to the answer to the client, such as Set-Cookie.
     """
 
     name: str
     consumed: frozenset[bytes] = frozenset()
     groups: frozenset[str] = frozenset()
     authenticator: str = ""
+    expires: float | None = None
+    consumed_cookies: frozenset[bytes] = frozenset()
+    response_fields: tuple[tuple[bytes, bytes], ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +153,96 @@ class Challenge:
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
-    """The upstream of one session.  ``target`` replaces the client's request target if it is not None.
+class Destination:
+    """The host that a session goes to.
 
-    ``console`` names the console for ``max_sessions_per_console``.
+    ``addresses`` are tried by the rule of the template.  ``name`` is the host's name in records.
+    ``template`` has the settings, and its name stands in records and metrics.  ``networks`` are those that
+    may be dialled.
     """
 
-    upstream: Upstream
+    addresses: tuple[TCPAddress | UnixAddress, ...]
+    secure: bool
+    identity: Identity
+    name: str
+    template: Upstream
+    networks: Networks = UNCHECKED
+
+    @classmethod
+    def of(cls, upstream: Upstream) -> Destination:
+        """Return the destination of a configured upstream."""
+        first = TCPAddress(upstream.host, upstream.port)
+        return cls((first, *upstream.further), upstream.secure, upstream.identity, upstream.name, upstream)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The name and the hosts of the destination, in lower case."""
+        hosts = (address.host for address in self.addresses if isinstance(address, TCPAddress))
+        return frozenset(name.lower() for name in (self.name, *hosts))
+
+    def upstream_at(self, address: TCPAddress | UnixAddress) -> Upstream:
+        """Return the settings of a connection to one of the addresses."""
+        template = self.template
+        host, port = (address.host, address.port) if isinstance(address, TCPAddress) else ("localhost", 0)
+        if (
+            (template.host, template.port, template.secure) == (host, port, self.secure)
+            and template.identity == self.identity
+            and not template.further
+        ):
+            return template
+        identity = self.identity
+        return replace(
+            template,
+            host=host,
+            port=port,
+            secure=self.secure,
+            verify=identity.verify,
+            pins=identity.pins,
+            certificate=identity.certificate,
+            ca=identity.ca,
+            server_name=identity.server_name,
+            further=(),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Restrictions of a console.  A restriction that the proxy cannot enforce refuses the session."""
+
+    view: bool = False
+    record: bool = False
+    clipboard: bool = True
+    power: bool = True
+    resize: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The answer of a router: the host of one session.
+
+    ``target`` replaces the client's request target if it is not None.  ``console`` names the console for
+    ``max_sessions_per_console``.  ``principal`` is the client's identity where the router knows it, and has
+    to agree with that of the authenticator.  ``limits`` shorten limits of the session, by their field names.
+    ``claims`` are taken with those of the decision, such as the mark of a link that works once.  ``link`` is
+    the id of the link that the session was opened with.
+    """
+
+    destination: Destination
     target: bytes | None = field(default=None, repr=False)
     console: str | None = None
+    principal: Principal | None = None
+    limits: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    claims: tuple[Any, ...] = ()
+    policy: Policy = Policy()
+    link: str = ""
+    acquire: Callable[[], Awaitable[Route]] | None = field(default=None, compare=False)
+
+    @classmethod
+    def to(cls, upstream: Upstream, target: bytes | None = None, console: str | None = None) -> Route:
+        """Return the route to a configured upstream."""
+        return cls(Destination.of(upstream), target, console)
+
+    @property
+    def upstream(self) -> Upstream:
+        """The upstream whose settings the session has."""
+        return self.destination.template

@@ -41,3 +41,15 @@ class SessionLimits:
     def overridden_by(self, overrides: Mapping[str, Any]) -> SessionLimits:
         """Return these limits with the given values, by field name, in their place."""
         return replace(self, **overrides) if overrides else self
+
+    def shortened_by(self, limits: Mapping[str, Any]) -> SessionLimits:
+        """Return these limits with each given value, by field name, that is smaller than the present one.
+
+        None is larger than every number.
+        """
+        shorter = {
+            name: value
+            for name, value in limits.items()
+            if value is not None and ((present := getattr(self, name)) is None or value < present)
+        }
+        return self.overridden_by(shorter)

@@ -59,8 +59,8 @@ class StaticRouter:
         matches: Sequence[Match] = (),
         upstreams: dict[str, Upstream] | None = None,
     ) -> None:
-        self._route = None if upstream is None else Route(upstream)
-        self._matches = [(match, Route((upstreams or {})[match.upstream])) for match in matches]
+        self._route = None if upstream is None else Route.to(upstream)
+        self._matches = [(match, Route.to((upstreams or {})[match.upstream])) for match in matches]
         self._has_paths = any(match.path for match in matches)
 
     async def route(self, request: Request, principal: Principal) -> Route:

@@ -260,7 +260,7 @@ def test_a_text_without_a_secret_stays_as_it_is(text):
 def test_no_repr_shows_a_target():
     head = RequestHead(b"GET /ticket/SECRET", b"GET", b"/ticket/SECRET", (1, 1), ((b"Cookie", b"SECRET"),))
     request = Request("s", "l", PeerAddress("192.0.2.7", 1), True, head)
-    route = Route(Upstream("u", "h", 443, secure=True), target=b"/ticket/SECRET")
+    route = Route.to(Upstream("u", "h", 443, secure=True), target=b"/ticket/SECRET")
     opening = OpeningRequest(b"/ticket/SECRET", ((b"Cookie", b"SECRET"),), b"key", (), None)
     assert "SECRET" not in repr((head, request, route, opening))
 

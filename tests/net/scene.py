@@ -103,7 +103,7 @@ class Fixed:
     async def route(self, request, principal):
         if isinstance(self.upstream, BaseException):
             raise self.upstream
-        return Route(self.upstream)
+        return Route.to(self.upstream)
 
 
 class Recorder:

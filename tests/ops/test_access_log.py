@@ -48,6 +48,7 @@ RECORD = Record(
     principal="anonymous",
     target="/ticket/***",
     upstream="esxi1",
+    host="esxi1.example.com",
     status=101,
     close_code=1000,
     ended_by="client",
@@ -115,6 +116,7 @@ def test_the_json_line_of_a_console_has_every_key():
         "method": "GET",
         "target": "/ticket/***",
         "upstream": "esxi1",
+        "host": "esxi1.example.com",
         "status": 101,
         "close_code": 1000,
         "ended_by": "client",
@@ -139,8 +141,8 @@ def test_a_failed_request_has_its_error_and_no_close_code():
 
 def test_missing_values_are_null():
     empty = replace(
-        RECORD, client=PeerAddress("unix", 0), principal="", target="", upstream="", status=0, ended_by="",
-        method="", phases=MappingProxyType({}),
+        RECORD, client=PeerAddress("unix", 0), principal="", target="", upstream="", host="", status=0,
+        ended_by="",        method="", phases=MappingProxyType({}),
     )  # fmt: skip
     line = json.loads(as_json(empty, NOON))
     names = ("client_port", "principal", "target", "upstream", "status", "ended_by", "method", "error")

@@ -46,7 +46,7 @@ class Selector:
         if session.route is None:
             return False
         if self.kind is SelectorKind.HOST:
-            return session.route.upstream.host.lower() == self.value.lower()
+            return self.value.lower() in session.route.destination.names
         return session.route.upstream.name == self.value
 
 

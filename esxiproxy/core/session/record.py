@@ -20,6 +20,8 @@ class Kind(Enum):
 class Record:
     """One console session, or one plain HTTP request with its response.
 
+    ``upstream``, ``host``
+        the section of the upstream, whose settings the session had, and the name of its host.
     ``status``
         the HTTP status sent to the client: 101 or a refusal's status; 499 if the client left before.
     ``close_code``
@@ -61,3 +63,4 @@ class Record:
     method: str = "GET"
     round_trip: float | None = None
     timeout: str = ""
+    host: str = ""

@@ -16,7 +16,7 @@ from esxiproxy.core.errors import (
 from esxiproxy.core.http.head import RequestHead
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.redaction import redact, redact_text
-from esxiproxy.core.routing import Principal, Route, Upstream
+from esxiproxy.core.routing import Destination, Principal, Route
 from esxiproxy.core.session.record import Kind, Record
 from esxiproxy.core.session_limits import SessionLimits
 
@@ -106,9 +106,9 @@ class Session:
 
         Raise TypeError for any other result of a router.
         """
-        if not isinstance(route, Route) or not isinstance(route.upstream, Upstream):
-            raise TypeError(f"the router returned {type(route).__name__} instead of a Route to an Upstream")
-        self.limits = self.limits.overridden_by(route.upstream.overrides)
+        if not isinstance(route, Route) or not isinstance(route.destination, Destination):
+            raise TypeError(f"the router returned {type(route).__name__} instead of a Route to a Destination")
+        self.limits = self.limits.overridden_by(route.upstream.overrides).shortened_by(route.limits)
         self.route = route
         self.mark("routed")
 
@@ -164,6 +164,7 @@ class Session:
             principal=self.principal.name if self.principal else "",
             target=redact(self.request.head.target),
             upstream=self.route.upstream.name if self.route else "",
+            host=self.route.destination.name if self.route else "",
             status=self.status,
             close_code=self.close_code,
             ended_by=self.ended_by,

@@ -32,6 +32,7 @@ def as_json(record: Record, started: float) -> str:
             "method": record.method or None,
             "target": _target(record) or None,
             "upstream": record.upstream or None,
+            "host": redact_text(record.host) or None,
             "status": record.status or None,
             "close_code": record.close_code,
             "ended_by": record.ended_by or None,

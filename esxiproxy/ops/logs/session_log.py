@@ -9,6 +9,7 @@ from zope.interface import implementer
 
 from esxiproxy.core.config.access_log import SessionLogFilter
 from esxiproxy.core.errors import LimitReached, OutOfDescriptors, TLSHandshakeFailed
+from esxiproxy.core.redaction import redact_text
 from esxiproxy.core.session.record import Record
 from esxiproxy.core.session.session import Session
 from esxiproxy.interfaces import ISessionObserver
@@ -64,7 +65,7 @@ def line(record: Record) -> str:
     """Return the record as a line for people: the client, the upstream and how the session ended."""
     parts = [
         f"session {record.session} {record.listener} {record.client} {record.target}",
-        f"upstream={record.upstream or '-'} status={record.status}",
+        f"upstream={_place(record)} status={record.status}",
         f"up={record.octets_up} down={record.octets_down} seconds={record.phases.get('closed', 0.0):.3f}",
     ]
     if record.timeout:
@@ -75,3 +76,9 @@ def line(record: Record) -> str:
     if record.error:
         parts.append(f"{record.error}: {record.detail}")
     return " ".join(parts)
+
+
+def _place(record: Record) -> str:
+    """Return the section of the upstream, with the host where that has a name of its own."""
+    own = record.host and record.host != record.upstream
+    return f"{record.upstream}/{redact_text(record.host)}" if own else record.upstream or "-"
