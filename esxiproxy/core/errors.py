@@ -187,6 +187,13 @@ class UpstreamError(SessionError):
     hide_detail = True
 
 
+class UpstreamDenied(UpstreamError):
+    """The upstream's address may not be dialled."""
+
+    status = 403
+    proxy_error = "destination_ip_prohibited"
+
+
 class UpstreamUnresolved(UpstreamError):
     """The upstream's name has no address."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 IP = IPv4Address | IPv6Address
@@ -32,6 +33,7 @@ def embedded(address: IP) -> IP:
     return address
 
 
+@lru_cache(maxsize=4096)
 def canonical(host: str) -> str:
     """Return the text of an IP address by which connections are counted: an IPv4-mapped one as IPv4."""
     address = ip_address(host.partition("%")[0])

@@ -45,6 +45,19 @@ class Subprotocol(Enum):
     """Offer no subprotocol upstream either."""
 
 
+class Balance(Enum):
+    """The order in which several addresses of an upstream are tried."""
+
+    FIRST = "first"
+    """As they are written."""
+    ROUND_ROBIN = "round_robin"
+    """Beginning with the next one for each session."""
+    LEAST_SESSIONS = "least_sessions"
+    """Those with the fewest connections first."""
+    HASH = "hash"
+    """By the network of the client, which keeps its order while addresses come and go."""
+
+
 @dataclass(frozen=True, slots=True)
 class TCPAddress:
     """A host, which is a name or an IP address, and its port."""
@@ -86,8 +99,8 @@ class Upstream:
     :class:`esxiproxy.core.session_limits.SessionLimits` and
     :class:`esxiproxy.core.session.connection_limits.ConnectionLimits`.  ``certificate`` (DER) is the
     certificate to expect, and precedes ``pins`` and ``verify``.  ``server_name`` is the name for SNI and in
-    the certificate instead of ``host``.  ``further`` are more addresses of the upstream, which are tried by
-    ``balance``.
+    the certificate instead of ``host``.  ``further`` are more addresses of the upstream.  ``balance`` is the
+    order in which they are tried, and ``failover_delay`` the seconds that each has alone.
     """
 
     name: str
@@ -107,6 +120,8 @@ class Upstream:
     certificate: bytes | None = field(default=None, repr=False)
     server_name: str | None = None
     further: tuple[TCPAddress, ...] = ()
+    balance: Balance = Balance.FIRST
+    failover_delay: float = 1.0
 
     @property
     def identity(self) -> Identity:

@@ -27,6 +27,12 @@ def pinned(der: bytes, pins: Iterable[Pin]) -> bool:
     return any(pin_of(der, pin.algorithm.lower()).digest == _bare(pin.digest) for pin in pins)
 
 
+def strongest_pins(pins: Iterable[Pin]) -> tuple[Pin, ...]:
+    """Return the SHA-256 pins, or all pins if there is none of them."""
+    given = tuple(pins)
+    return tuple(pin for pin in given if pin.algorithm.lower() == "sha256") or given
+
+
 def _bare(digest: str) -> str:
     return digest.replace(":", "").lower()
 

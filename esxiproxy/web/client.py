@@ -23,7 +23,7 @@ from zope.interface import implementer
 
 from esxiproxy.core.errors import ServiceUnavailable, SessionError
 from esxiproxy.core.routing import Identity, Verify
-from esxiproxy.core.thumbprint import pinned
+from esxiproxy.core.thumbprint import pinned, strongest_pins
 from esxiproxy.interfaces import Answer, IHttpClient
 from esxiproxy.net.tls.pem import TLSFileError, read_certificates
 from esxiproxy.net.tls.server import new_context
@@ -202,7 +202,7 @@ class _PinnedConnections:
         der = crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
         if self._identity.certificate is not None:
             return der == self._identity.certificate
-        return pinned(der, self._identity.pins)
+        return pinned(der, strongest_pins(self._identity.pins))
 
 
 def _where(url: str, socket: Path | None) -> str:

@@ -7,7 +7,6 @@ import pytest
 from esxiproxy.core.http.head import NO_HEAD
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.peer_address import PeerAddress
-from esxiproxy.core.routing import Upstream
 from esxiproxy.core.session.claim import RateClaim, SlotClaim
 from esxiproxy.core.session.connection_limits import ANONYMOUS_NAME, ConnectionLimits, client_network
 from esxiproxy.core.session.record import Kind
@@ -75,19 +74,18 @@ def test_plain_http_claims_connections_only():
     assert EVERYTHING.on_decision("alice", "vm-42", Kind.HTTP) == ()
 
 
-def test_two_upstreams_on_one_host_share_its_connections():
-    plain, secure = Upstream("a", "ESXi1.lan", 80, False), Upstream("b", "esxi1.lan", 443, True)
-    assert ConnectionLimits().on_dial(plain) == ConnectionLimits().on_dial(secure)
-    assert ConnectionLimits().on_dial(plain) == (SlotClaim("max_connections", "upstream esxi1.lan", 64),)
+@pytest.mark.parametrize("host", ["192.0.2.10", "::ffff:192.0.2.10", "::FFFF:c000:20a"])
+def test_connections_count_by_the_address_that_is_dialled(host):
+    assert ConnectionLimits().on_dial(host) == (SlotClaim("max_connections", "upstream 192.0.2.10", 64),)
 
 
 @pytest.mark.parametrize(("connections", "part"), [(64, 32), (5, 2), (2, 1), (1, 1)])
 def test_plain_http_has_half_of_the_connections_and_one_at_least(connections, part):
     connection_limits = ConnectionLimits(max_connections=connections)
-    assert connection_limits.on_dial(Upstream("a", "ESXi1.lan", 80, False), REQUEST) == (
+    assert connection_limits.on_dial("192.0.2.10", REQUEST) == (
         SlotClaim("max_http_connections_per_client", "http client secure 198.51.100.7/32", 32),
-        SlotClaim("max_http_connections", "http upstream esxi1.lan", part),
-        SlotClaim("max_connections", "upstream esxi1.lan", connections),
+        SlotClaim("max_http_connections", "http upstream 192.0.2.10", part),
+        SlotClaim("max_connections", "upstream 192.0.2.10", connections),
     )
 
 
@@ -108,19 +106,19 @@ def test_the_part_of_plain_http_can_be_set_and_is_off_with_max_connections(overr
     connection_limits = ConnectionLimits(
         max_connections=10, max_http_connections_per_client=None
     ).overridden_by(overrides)
-    claims = connection_limits.on_dial(Upstream("a", "h", 80, False), REQUEST)
+    claims = connection_limits.on_dial("192.0.2.10", REQUEST)
     assert {claim.limit: claim.limit_value for claim in claims} == claimed
 
 
 def test_a_client_without_an_address_is_not_one_client_of_plain_http():
     request = Request("abc", "local", PeerAddress("unix", 0), False, NO_HEAD)
-    claims = ConnectionLimits().on_dial(Upstream("a", "h", 80, False), request)
+    claims = ConnectionLimits().on_dial("192.0.2.10", request)
     assert [claim.limit for claim in claims] == ["max_http_connections", "max_connections"]
 
 
 def test_what_is_off_claims_nothing():
     off = ConnectionLimits().overridden_by({"max_connections": None, "max_sessions_per_console": None})
-    assert off.on_dial(Upstream("a", "h", 80, False)) == ()
+    assert off.on_dial("192.0.2.10") == ()
     assert off.on_decision("alice", "vm-42") == () == off.on_arrival(REQUEST)
 
 

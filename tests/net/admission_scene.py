@@ -46,7 +46,9 @@ class Door:
 
     def dial(self, name=None):
         return self._do(
-            self.admission.take_connection_slot(self.sessions.get(name), UPSTREAM, self.connection_limits)
+            self.admission.take_connection_slot(
+                self.sessions.get(name), UPSTREAM.host, self.connection_limits
+            )
         )
 
     def end(self, name):

@@ -59,14 +59,15 @@ class MemoryConnector:
         self.dials = 0
         self.cancelled = 0
         self.failure = None
+        self.names = None
         self.headers = []
 
-    def connect(self, upstream, make, limits, proxy_header=b"", slot=None):
+    def connect(self, upstream, host, make, limits, proxy_header=b"", slot=None, seconds=None, may_send=None):
         self.dials += 1
         self.headers.append(proxy_header)
         if self.failure is not None:
             return _failed(self.failure)
-        protocol = make(None)
+        protocol = make(upstream, None)
         protocol.slot = slot
         result = Deferred(lambda _: self._cancel(protocol))
         protocol.opened.addBoth(lambda outcome: None if result.called else result.callback(outcome))

@@ -360,7 +360,21 @@ class TestPin:
         for digest in (shown, shown.lower(), bare(shown), bare(shown).upper()):
             accepted(pinning(Pin(algorithm, digest)), leaf)
         accepted(pinning(Pin(algorithm.upper(), shown)), leaf)
-        accepted(pinning(Pin("sha256", "00" * 32), Pin("sha1", "11" * 20), Pin(algorithm, bare(shown))), leaf)
+        other = Pin(algorithm, "00" * (32 if algorithm == "sha256" else 20))
+        accepted(pinning(other, Pin("sha1", "11" * 20), Pin(algorithm, bare(shown))), leaf)
+
+    def test_sha1_beside_sha256(self, good: Certificate) -> None:
+        """A SHA-1 thumbprint is not looked at where there is one with SHA-256."""
+        text = refused(pinning(Pin("sha256", "00" * 32), Pin("sha1", bare(good.sha1))), good)
+        assert f"is sha256:{good.sha256}, but" in text
+        accepted(pinning(Pin("sha1", "00" * 20), Pin("sha256", bare(good.sha256))), good)
+
+    def test_a_certificate_that_is_expected_as_it_is(self, good: Certificate, tmp_path: Path) -> None:
+        """It is compared as DER, whatever the pins and the rule are."""
+        der = ssl.PEM_cert_to_DER_cert(Path(good.path).read_text())
+        expecting = replace(pinning(Pin("sha256", "00" * 32)), certificate=der)
+        accepted(expecting, good)
+        assert "which is not the expected one" in refused(expecting, self_signed(tmp_path))
 
     def test_wrong(self, good: Certificate) -> None:
         """The message has both thumbprints, in the algorithms of the pins."""
@@ -371,7 +385,7 @@ class TestPin:
         sentence = refused(pinning(Pin("sha1", "bb" * 20)), good)
         assert f"is sha1:{good.sha1}, but the configuration pins sha1:BB" in sentence
         sentence = refused(pinning(Pin("sha1", bare(good.sha256)), Pin("sha256", bare(good.sha1))), good)
-        assert f"is sha1:{good.sha1} sha256:{good.sha256}, but the configuration pins sha1:" in sentence
+        assert f"is sha256:{good.sha256}, but the configuration pins sha256:" in sentence
 
     def test_an_authority_is_no_leaf(self, authority: Authority, good: Certificate) -> None:
         """The pin of an issuer does not match."""

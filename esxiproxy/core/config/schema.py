@@ -424,8 +424,8 @@ KEYS = (
         UPSTREAM,
         plain("thumbprints", values.pins),
         None,
-        "Thumbprints of accepted certificates, `sha256:HEX` or `sha1:HEX`, separated by commas. Required "
-        "by `verify = pin`.",
+        "Thumbprints of accepted certificates, `sha256:HEX` or `sha1:HEX`, separated by commas. SHA-1 counts "
+        "only if there is no SHA-256. Required by `verify = pin`.",
     ),
     Key(
         "ca",

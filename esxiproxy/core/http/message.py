@@ -17,7 +17,7 @@ from esxiproxy.core.http.fields import (
 from esxiproxy.core.http.head import Fields, RequestHead, tokens
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.http.rewriting import ResponseRewriter
-from esxiproxy.core.routing import Principal, Route
+from esxiproxy.core.routing import Principal, Upstream
 
 _IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
@@ -59,9 +59,9 @@ def options_answer(request: Request, methods: bytes) -> bytes:
     return b"HTTP/1.1 200 OK\r\n" + b"".join(b"%b: %b\r\n" % field for field in fields) + b"\r\n"
 
 
-def forwarded_request(request: Request, route: Route, principal: Principal | None) -> Fields:
+def forwarded_request(request: Request, upstream: Upstream, principal: Principal | None) -> Fields:
     """Return the fields of the request for the upstream, its framing included."""
-    head, upstream = request.head, route.upstream
+    head = request.head
     dropped = {b"content-length", b"origin"} | (principal.consumed if principal else frozenset())
     hops = max_forwards(head)
     if hops is not None:
@@ -83,11 +83,13 @@ def forwarded_request(request: Request, route: Route, principal: Principal | Non
 
 
 def upstream_request(
-    request: Request, route: Route, principal: Principal | None
+    request: Request, upstream: Upstream, target: bytes | None, principal: Principal | None
 ) -> tuple[bytes, Fields, ResponseRewriter]:
-    """Return the target and the fields of the request for the upstream, and the rewriter of its response."""
-    upstream, target = route.upstream, route.target
-    fields = forwarded_request(request, route, principal)
+    """Return the target and the fields of the request for the upstream, and the rewriter of its response.
+
+    ``target`` replaces the request's own if it is not None.
+    """
+    fields = forwarded_request(request, upstream, principal)
     return request.head.target if target is None else target, fields, rewriter_for(request, upstream)
 
 

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Any, Literal
 
 from esxiproxy.core.http.request import Request
-from esxiproxy.core.routing import Upstream
+from esxiproxy.core.networks import canonical
 from esxiproxy.core.session.claim import Claim, RateClaim, SlotClaim
 from esxiproxy.core.session.record import Kind
 
@@ -106,28 +106,27 @@ class ConnectionLimits:
             )
         return tuple(claims)
 
-    def on_dial(self, upstream: Upstream, request: Request | None = None) -> tuple[Claim, ...]:
-        """Return the claims of a connection to this upstream.
+    def on_dial(self, host: str, request: Request | None = None) -> tuple[Claim, ...]:
+        """Return the claims of a connection to this IP address.
 
-        Two upstreams on one host share its connections.  ``request`` is the plain HTTP request of the
-        connection, None for a console.
+        All names of one host share its connections.  ``request`` is the plain HTTP request of the connection,
+        None for a console.
         """
         if self.max_connections is None:
             return ()
-        host = upstream.host.lower()
-        claims = [] if request is None else self._on_http_dial(host, request)
+        host = canonical(host)
+        claims: list[Claim] = [] if request is None else [*self.on_http_client(request)]
+        if request is not None and self.http_part is not None:
+            claims.append(SlotClaim("max_http_connections", f"http upstream {host}", self.http_part))
         return (*claims, SlotClaim("max_connections", f"upstream {host}", self.max_connections))
 
-    def _on_http_dial(self, host: str, request: Request) -> list[SlotClaim]:
-        """Return the additional claims of a connection for plain HTTP."""
-        claims: list[SlotClaim] = []
+    def on_http_client(self, request: Request) -> tuple[SlotClaim, ...]:
+        """Return the claims of a connection for the plain HTTP of this client, to any host."""
         network, of_client = client_network(request.client.host), self.max_http_connections_per_client
-        if of_client is not None and network is not None:
-            name = f"http client {request.listener} {network}"
-            claims.append(SlotClaim("max_http_connections_per_client", name, of_client))
-        if self.http_part is not None:
-            claims.append(SlotClaim("max_http_connections", f"http upstream {host}", self.http_part))
-        return claims
+        if self.max_connections is None or of_client is None or network is None:
+            return ()
+        name = f"http client {request.listener} {network}"
+        return (SlotClaim("max_http_connections_per_client", name, of_client),)
 
 
 @lru_cache(maxsize=1024)

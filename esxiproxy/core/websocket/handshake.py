@@ -19,7 +19,7 @@ from esxiproxy.core.http.fields import host_field, origin_field, request_fields,
 from esxiproxy.core.http.head import Fields, RequestHead, by_name, tokens
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.http.rewriting import ResponseRewriter
-from esxiproxy.core.routing import Principal, Route, Subprotocol, Upstream
+from esxiproxy.core.routing import Principal, Subprotocol, Upstream
 
 BINARY = b"binary"
 """The subprotocol of ESXi's consoles."""
@@ -137,10 +137,9 @@ def offered_upstream(upgrade: Upgrade, upstream: Upstream) -> tuple[bytes, ...]:
 
 
 def opening_fields(
-    request: Request, route: Route, principal: Principal, offered: tuple[bytes, ...], key: bytes
+    request: Request, upstream: Upstream, principal: Principal, offered: tuple[bytes, ...], key: bytes
 ) -> list[tuple[bytes, bytes]]:
     """Return the fields of the proxy's opening handshake to the upstream, with the proxy's own key."""
-    upstream = route.upstream
     fields = [(b"Host", host_field(request, upstream))]
     fields += request_fields(request, _REQUEST_OWN | principal.consumed)
     if (origin := origin_field(request, upstream)) is not None:

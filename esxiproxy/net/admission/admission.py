@@ -12,7 +12,6 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from esxiproxy.core.errors import LimitReached, OutOfDescriptors
-from esxiproxy.core.routing import Upstream
 from esxiproxy.core.session.claim import Claim
 from esxiproxy.core.session.connection_limits import ConnectionLimits
 from esxiproxy.core.session.record import Kind, Record
@@ -138,9 +137,9 @@ class Admission:
         await self._take_for(session, claims, limits.queue_timeout)
 
     async def take_connection_slot(
-        self, session: Session | None, upstream: Upstream, limits: ConnectionLimits
+        self, session: Session | None, host: str, limits: ConnectionLimits
     ) -> Slot:
-        """Acquire a slot for one more connection to this upstream.
+        """Acquire a slot for one more connection to this IP address.
 
         ``session`` is None for a connection that belongs to no session.  The slot is released by the protocol
         of the connection: see :class:`~esxiproxy.net.admission.slot.SlotOwner`.  If all slots are in use, an
@@ -150,7 +149,7 @@ class Admission:
         request = session.request if session is not None and session.kind is Kind.HTTP else None
         self._connections += 1
         name = f"{self._state.instance_id} connection {self._connections}"
-        claims = limits.on_dial(upstream, request)
+        claims = limits.on_dial(host, request)
         names = tuple(claim.name for claim in claims)
         queue = limits.queue_timeout or (_CLOSE_TIMEOUT if self._idle.has(names) else None)
         last = request is not None

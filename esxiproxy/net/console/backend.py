@@ -83,6 +83,7 @@ class Backend(SlotOwner, Leg, WebSocketClientProtocol):
     def __init__(self, opening: OpeningRequest, factory: BackendFactory, tls: UpstreamTLS | None) -> None:
         super().__init__(FrameWalker(masked=False, max_frame=opening.max_frame))
         self.factory = factory
+        self.may_send: Callable[[], bool] = lambda: True
         self._opening = opening
         self._tls = tls
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
@@ -109,6 +110,9 @@ class Backend(SlotOwner, Leg, WebSocketClientProtocol):
             self._send_request()
 
     def _send_request(self) -> None:
+        if not self.may_send():
+            self.fail(UpstreamLost("another address of the upstream was faster"))
+            return
         opening = self._opening
         request = h11.Request(method=b"GET", target=opening.target, headers=list(opening.fields))
         octets = self._http.send(request)

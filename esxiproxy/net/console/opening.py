@@ -5,9 +5,11 @@ from __future__ import annotations
 from functools import partial
 
 from esxiproxy.core.http.fields import rewriter_for
+from esxiproxy.core.routing import Upstream
 from esxiproxy.core.session.session import Session
 from esxiproxy.core.websocket.handshake import Upgrade, offered_upstream, opening_fields
 from esxiproxy.net.console.backend import Backend, BackendFactory, OpeningRequest, new_key
+from esxiproxy.net.tls.client import UpstreamTLS
 from esxiproxy.net.upstream.gateway import Gateway
 
 
@@ -21,14 +23,18 @@ async def open_backend(
     """
     principal, route = await gateway.decide(session)
     request = session.request
-    offered = offered_upstream(upgrade, route.upstream)
-    key = new_key()
-    opening = OpeningRequest(
-        target=request.head.target if route.target is None else route.target,
-        fields=tuple(opening_fields(request, route, principal, offered, key)),
-        key=key,
-        offered=offered,
-        view=partial(rewriter_for, request, route.upstream),
-        max_frame=session.limits.max_frame,
-    )
-    return await gateway.connect(session, route.upstream, partial(Backend, opening, factory))
+
+    def make(upstream: Upstream, tls: UpstreamTLS | None) -> Backend:
+        offered = offered_upstream(upgrade, upstream)
+        key = new_key()
+        opening = OpeningRequest(
+            target=request.head.target if route.target is None else route.target,
+            fields=tuple(opening_fields(request, upstream, principal, offered, key)),
+            key=key,
+            offered=offered,
+            view=partial(rewriter_for, request, upstream),
+            max_frame=session.limits.max_frame,
+        )
+        return Backend(opening, factory, tls)
+
+    return await gateway.connect(session, route.destination, make)

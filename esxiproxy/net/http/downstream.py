@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
-from esxiproxy.core.routing import Upstream
+from esxiproxy.core.routing import Destination
 from esxiproxy.core.session.session import Session
 from esxiproxy.core.session_limits import MAX_EARLY
 from esxiproxy.net.http.exchange import Exchange
@@ -144,14 +144,14 @@ class HttpDownstream:
     # The idle upstream connection
 
     def take_idle(
-        self, upstream: Upstream, proxy_header: bytes, claim_names: tuple[str, ...]
+        self, destination: Destination, proxy_header: bytes, claim_names: tuple[str, ...]
     ) -> HttpUpstream | None:
-        """Return the idle connection to ``upstream`` that counts under these names, or None.
+        """Return the idle connection to ``destination`` that counts under these names, or None.
 
-        An idle connection to another upstream, or that counts for another client, is closed.
+        An idle connection to another destination, or that counts for another client, is closed.
         """
         idle = self._idle
-        if idle is not None and idle.fits(upstream, proxy_header, claim_names):
+        if idle is not None and idle.fits(destination, proxy_header, claim_names):
             self._idle = None
             self.gateway.admission.mark_in_use(idle)
             return idle

@@ -23,7 +23,7 @@ from esxiproxy.core.errors import (
 from esxiproxy.core.http.forwarding import Forwarding
 from esxiproxy.core.http.message import may_be_repeated, upstream_request
 from esxiproxy.core.http.refusal import refusal
-from esxiproxy.core.routing import Upstream
+from esxiproxy.core.routing import Destination
 from esxiproxy.core.session.session import Session
 from esxiproxy.core.session_limits import MAX_EARLY
 from esxiproxy.net.http.deadlines import HttpDeadlines
@@ -48,9 +48,9 @@ class Downstream(Protocol):
         """Whether the connection is closed after the current request."""
 
     def take_idle(
-        self, upstream: Upstream, proxy_header: bytes, claim_names: tuple[str, ...]
+        self, destination: Destination, proxy_header: bytes, claim_names: tuple[str, ...]
     ) -> HttpUpstream | None:
-        """Return the idle connection to ``upstream`` that counts under these names, or None."""
+        """Return the idle connection to ``destination`` that counts under these names, or None."""
 
     def keep_idle(self, upstream: HttpUpstream) -> None:
         """Keep an upstream connection for the next exchange."""
@@ -97,14 +97,14 @@ class Exchange:
 
     async def _open_upstream(self) -> HttpUpstream:
         session, client, gateway = self.session, self._client, self._client.gateway
-        upstream = (session.route or (await gateway.decide(session))[1]).upstream
-        header = gateway.proxy_header(session, upstream)
-        claim_names = gateway.claim_names(session, upstream)
-        if (idle := client.take_idle(upstream, header, claim_names)) is not None:
+        destination = (session.route or (await gateway.decide(session))[1]).destination
+        header = gateway.proxy_header(session, destination.template)
+        claim_names = gateway.claim_names(session, destination.template)
+        if (idle := client.take_idle(destination, header, claim_names)) is not None:
             gateway.admission.mark_dialled(session)
             return idle
-        make = partial(HttpUpstream, upstream, session.limits, client.clock, header)
-        return await gateway.connect(session, upstream, make)
+        make = partial(HttpUpstream, destination, session.limits, client.clock, header)
+        return await gateway.connect(session, destination, make)
 
     def _forward_head(self, upstream: HttpUpstream) -> None:
         if self._over:  # the client disconnected in the turn in which the upstream accepted
@@ -116,7 +116,7 @@ class Exchange:
         self._upstream = upstream
         upstream.acquire(self)
         upstream.flow.observe(self)
-        request = upstream_request(session.request, route, session.principal)
+        request = upstream_request(session.request, upstream.upstream, route.target, session.principal)
         upstream.transport.write(self._forwarding.begin(*request))
         held, self._held = self._held, b""
         self.deadlines.request_forwarded()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -14,7 +15,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from esxiproxy.core.errors import SessionError, UpstreamLost
-from esxiproxy.core.routing import Upstream
+from esxiproxy.core.routing import Destination, Upstream
 from esxiproxy.core.session_limits import SessionLimits
 from esxiproxy.net.admission.slot import SlotOwner
 from esxiproxy.net.http.flow_control import HttpFlow
@@ -40,7 +41,8 @@ class HttpUpstream(SlotOwner, Protocol):
 
     ``opened`` fires with this object when a request may be written: after the TCP connect, and with TLS
     after the certificate was verified.  It fails with a SessionError.  ``exchange`` is the current exchange.
-    ``reused`` is whether an exchange has used the connection before.
+    ``reused`` is whether an exchange has used the connection before.  ``upstream`` has the settings of the
+    address that it is connected to.
     """
 
     transport: Any
@@ -48,14 +50,17 @@ class HttpUpstream(SlotOwner, Protocol):
 
     def __init__(
         self,
-        upstream: Upstream,
+        destination: Destination,
         limits: SessionLimits,
         clock: IReactorTime,
         proxy_header: bytes,
+        upstream: Upstream,
         tls: UpstreamTLS | None,
     ) -> None:
+        self.destination = destination
         self.upstream = upstream
         self.proxy_header = proxy_header
+        self.may_send: Callable[[], bool] = lambda: True
         self.exchange: AnswerReceiver | None = None
         self.reused = False
         self.lost = False
@@ -93,6 +98,9 @@ class HttpUpstream(SlotOwner, Protocol):
             self._open()
 
     def _open(self) -> None:
+        if self.opened is not None and not self.may_send():
+            self._fail(UpstreamLost("another address of the upstream was faster"))
+            return
         opened, self.opened = self.opened, None
         if opened is None:
             return
@@ -146,14 +154,14 @@ class HttpUpstream(SlotOwner, Protocol):
         self._timers.clear()
         self.exchange = exchange
 
-    def fits(self, upstream: Upstream, proxy_header: bytes, claim_names: tuple[str, ...]) -> bool:
-        """Return whether an exchange with this upstream, counted under these names, may use it."""
+    def fits(self, destination: Destination, proxy_header: bytes, claim_names: tuple[str, ...]) -> bool:
+        """Return whether an exchange with this destination, counted under these names, may use it."""
         return (
             not self.lost
             and not self._is_closing
-            and self.upstream == upstream
+            and self.destination == destination
             and self.proxy_header == proxy_header
-            and self.claim_names == claim_names
+            and tuple(name for name in self.claim_names if name.startswith("http client ")) == claim_names
         )
 
     def close(self) -> None:

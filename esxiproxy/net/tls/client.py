@@ -20,7 +20,7 @@ from zope.interface import implementer
 
 from esxiproxy.core.errors import SessionError, UpstreamUntrusted
 from esxiproxy.core.routing import TLSProfile, Upstream, Verify
-from esxiproxy.core.thumbprint import pin_of, pinned, thumbprint
+from esxiproxy.core.thumbprint import pin_of, pinned, strongest_pins, thumbprint
 from esxiproxy.net.tls import errors as tls_errors
 from esxiproxy.net.tls.errors import CertificateRejected, ChainFault, label
 from esxiproxy.net.tls.pem import UNREADABLE, TLSFileError, read_certificates
@@ -58,7 +58,8 @@ class UpstreamTLS:
         self.upstream = upstream
         self.resumption = Resumption()
         self._context = (contexts or Contexts()).of(upstream, keep)
-        self._server_name = None if tls_errors.address_of(upstream.host) else _ascii(upstream.host).encode()
+        name = upstream.server_name or upstream.host
+        self._server_name = None if tls_errors.address_of(name) else _ascii(name).encode()
 
     def connection(self, socket: Any = None) -> UpstreamConnection:
         """Return a new client connection before its handshake, on a socket or on a memory BIO."""
@@ -83,7 +84,7 @@ class UpstreamTLS:
         der = None if certificate is None else crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
         try:
             verify_certificate(der, self.upstream)
-            if certificate is not None and connection.leaf is None and self.upstream.verify in CHAINS:
+            if certificate is not None and connection.leaf is None and _has_chain(self.upstream):
                 self._verify_again(connection, certificate)
         except UpstreamUntrusted:
             self.resumption = Resumption()  # a full handshake next: the certificate may be replaced
@@ -124,7 +125,7 @@ class Contexts:
 
     def of(self, upstream: Upstream, keep: bool = False) -> SSL.Context:
         """Return the context of an upstream.  Raises TLSFileError."""
-        verify = upstream.verify if upstream.verify in CHAINS else None
+        verify = upstream.verify if _has_chain(upstream) else None
         key = (verify, upstream.ca if verify is Verify.CA else None, upstream.tls_profile)
         if key in self._kept:
             return self._kept[key]
@@ -141,17 +142,29 @@ class Contexts:
 def verify_certificate(der: bytes | None, upstream: Upstream) -> None:
     """Raise UpstreamUntrusted unless this leaf certificate, in DER, belongs to the upstream.
 
-    With ``verify = pin`` its thumbprint is compared.  With a chain, which the handshake has verified, the
-    host name (RFC 9525) or IP address is compared.
+    An expected certificate is compared as it is, and nothing else is looked at.  With ``verify = pin`` the
+    thumbprint is compared; if there are SHA-256 thumbprints, only those.  With a chain, which the handshake
+    has verified, the host name (RFC 9525) or IP address is compared.
     """
-    if upstream.verify is Verify.NONE:
+    if upstream.certificate is None and upstream.verify is Verify.NONE:
         return
     if der is None:
         raise UpstreamUntrusted(f"{label(upstream)} sent no certificate")
-    if upstream.verify is Verify.PIN:
+    if upstream.certificate is not None:
+        if der != upstream.certificate:
+            shown = pin_of(der, "sha256")
+            raise UpstreamUntrusted(
+                f"certificate of {label(upstream)} is {shown}, which is not the expected one"
+            )
+    elif upstream.verify is Verify.PIN:
         _check_pin(der, upstream)
     else:
         _check_name(der, upstream)
+
+
+def _has_chain(upstream: Upstream) -> bool:
+    """Return whether the chain and the name of the certificate are verified."""
+    return upstream.certificate is None and upstream.verify in CHAINS
 
 
 def thumbprints(certificate: x509.Certificate | crypto.X509) -> tuple[str, str]:
@@ -179,7 +192,7 @@ def _client_context(upstream: Upstream) -> SSL.Context:
         context.set_min_proto_version(SSL.TLS1_VERSION)
         context.set_cipher_list(OLD_CIPHERS)
         context.set_options(SSL.OP_LEGACY_SERVER_CONNECT)
-    if upstream.verify in CHAINS:
+    if _has_chain(upstream):
         context.set_verify(SSL.VERIFY_PEER, _verify_callback_old if old else _verify_callback)
         if upstream.verify is Verify.SYSTEM:
             _add_system_authorities(context)
@@ -236,16 +249,17 @@ def _verify_callback_old(
 
 
 def _check_pin(der: bytes, upstream: Upstream) -> None:
-    if pinned(der, upstream.pins):
+    strongest = strongest_pins(upstream.pins)
+    if pinned(der, strongest):
         return
-    algorithms = dict.fromkeys(pin.algorithm.lower() for pin in upstream.pins)
+    algorithms = dict.fromkeys(pin.algorithm.lower() for pin in strongest)
     shown = " ".join(str(pin_of(der, algorithm)) for algorithm in algorithms or ("sha256",))
-    pins = ", ".join(str(pin) for pin in upstream.pins) or "nothing"
+    pins = ", ".join(str(pin) for pin in strongest) or "nothing"
     raise UpstreamUntrusted(f"certificate of {label(upstream)} is {shown}, but the configuration pins {pins}")
 
 
 def _check_name(der: bytes, upstream: Upstream) -> None:
-    host = upstream.host
+    host = upstream.server_name or upstream.host
     try:
         certificate = x509.load_der_x509_certificate(der)
         address = tls_errors.address_of(host)

@@ -1,4 +1,4 @@
-"""Connects to an upstream: name look-up, TCP, TLS and opening handshake, under one deadline."""
+"""Connects to one address of an upstream: TCP, TLS and opening handshake, under one deadline."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from esxiproxy.core.errors import (
     UpstreamTimeout,
     UpstreamUnresolved,
 )
-from esxiproxy.core.routing import Upstream
+from esxiproxy.core.routing import Destination, Identity, TLSProfile, Upstream
 from esxiproxy.core.session_limits import SessionLimits
 from esxiproxy.net.admission.slot import Slot
 from esxiproxy.net.tls.client import Contexts, UpstreamTLS
 from esxiproxy.net.transport.stream import hand_over
 from esxiproxy.net.transport.tls_start import TLSFactory
-from esxiproxy.net.upstream.dial import Stop, dial
+from esxiproxy.net.upstream.dial import Dial
 from esxiproxy.net.upstream.names import LookUpTimeout, NameResolver
 
 
@@ -36,10 +36,13 @@ class Dialled(Protocol):
 
     ``opened`` fires with the protocol when its connection can be used, and is None from then on.  ``step``
     is a phrase for the message of a timeout: what the upstream has to do before ``opened`` fires.
+    ``may_send`` is called when the host is verified, before the request is sent.  If it returns False the
+    protocol sends nothing and fails.
     """
 
     opened: Deferred[Any] | None
     slot: Slot | None
+    may_send: Callable[[], bool]
 
     @property
     def step(self) -> str: ...
@@ -47,8 +50,10 @@ class Dialled(Protocol):
 
 P = TypeVar("P", bound=Dialled)
 
+_TLSKey = tuple[str, str, int, Identity, TLSProfile]
+"""What the TLS settings of a host depend on: section, host, port, identity and TLS profile."""
 _REMEMBERED = 1024
-"""Maximum number of upstreams outside the configuration whose TLS settings and session are cached.
+"""Maximum number of hosts outside the configuration whose TLS settings and session are cached.
 
 A cached TLS session takes some KiB, and is resumed by the next connection to the upstream.
 """
@@ -107,15 +112,15 @@ class _HeaderWriter(TwistedProtocol):
 class Connector:
     """A connector to upstreams, which builds the TLS settings of each upstream once.
 
-    Those of upstreams in the configuration are kept; of other upstreams, the most recently used are cached.
+    Those of upstreams in the configuration are kept; of other hosts, the most recently used are cached.
     """
 
     def __init__(self, reactor: Any, names: NameResolver | None = None, clock: Any = None) -> None:
         self._reactor = reactor
         self._clock = clock or reactor
-        self._names = names or NameResolver(reactor, self._clock)
-        self._prepared: dict[str, UpstreamTLS] = {}
-        self._tls: OrderedDict[str, UpstreamTLS] = OrderedDict()
+        self.names = names or NameResolver(reactor, self._clock)
+        self._prepared: dict[_TLSKey, UpstreamTLS] = {}
+        self._tls: OrderedDict[_TLSKey, UpstreamTLS] = OrderedDict()
         self._contexts = Contexts()
 
     def prepare(self, upstream: Upstream) -> None:
@@ -123,28 +128,35 @@ class Connector:
 
         Raises TLSFileError.
         """
-        if upstream.secure:
-            self._prepared[upstream.name] = UpstreamTLS(upstream, self._contexts, keep=True)
+        for address in Destination.of(upstream).addresses if upstream.secure else ():
+            one = Destination.of(upstream).upstream_at(address)
+            self._prepared[_key(one)] = UpstreamTLS(one, self._contexts, keep=True)
 
     def connect(
         self,
         upstream: Upstream,
-        make: Callable[[UpstreamTLS | None], P],
+        host: str,
+        make: Callable[[Upstream, UpstreamTLS | None], P],
         limits: SessionLimits,
         proxy_header: bytes = b"",
         slot: Slot | None = None,
+        seconds: float | None = None,
+        may_send: Callable[[], bool] | None = None,
     ) -> Deferred[P]:
         """Connect the protocol that ``make`` builds, and return it when its connection can be used.
 
-        ``make`` is called with the TLS settings of the upstream, or None if it has no TLS.  ``proxy_header``
-        is sent first.  ``upstream_handshake_timeout`` is the deadline for all steps until the protocol's
-        ``opened`` fires.  ``slot`` is released when the connection fails or ends.
+        ``host`` is the IP address to dial.  ``make`` is called with the upstream and its TLS settings, which
+        are None if it has no TLS.  ``proxy_header`` is sent first.  ``seconds`` is the deadline for all steps
+        until the protocol's ``opened`` fires, by default ``upstream_handshake_timeout``.  ``slot`` is
+        released when the connection fails or ends.  ``may_send`` is asked before the request is sent.
 
         The Deferred fails with a SessionError.  Cancelling it closes the connection.
         """
         tls = self._tls_of(upstream)
-        protocol = make(tls)
+        protocol = make(upstream, tls)
         protocol.slot = slot
+        if may_send is not None:
+            protocol.may_send = may_send
         factory: Any = _DialFactory(protocol)
         if tls is not None:
             factory = TLSFactory(tls, True, factory, self._clock, tls.resumption)
@@ -153,23 +165,21 @@ class Connector:
         opened: Deferred[P] | None = protocol.opened
         assert opened is not None
         given_up: BaseException | None = None
-        stop: Stop = _nothing_to_stop
 
         def expire() -> None:
             nonlocal given_up
             waited = f"{limits.upstream_handshake_timeout:g} s"
             given_up = UpstreamTimeout(
-                f"{_where(upstream)} did not {protocol.step} within {waited}",
+                f"{where(upstream)} did not {protocol.step} within {waited}",
                 timeout="upstream_handshake_timeout",
             )
             result.cancel()
 
         def cancel(_result: Deferred[P]) -> None:
             nonlocal given_up
-            # The reason to report: a cancelled look-up fails with DNSLookupError.
             given_up = given_up or CancelledError()
             try:
-                stop()
+                attempt.stop()
             finally:
                 opened.cancel()
 
@@ -181,28 +191,22 @@ class Connector:
                 opened.errback(failure)
 
         result: Deferred[P] = Deferred(cancel)
-        deadline = self._clock.callLater(limits.upstream_handshake_timeout, expire)
+        attempt = Dial(self._clock, factory, not_connected)
+        deadline = self._clock.callLater(
+            limits.upstream_handshake_timeout if seconds is None else seconds, expire
+        )
 
         def done(outcome: Any) -> None:
             if deadline.active():
                 deadline.cancel()
             if isinstance(outcome, Failure):
-                outcome = Failure(given_up or _session_error(outcome, upstream, limits))
+                outcome = Failure(given_up or session_error(outcome, upstream, limits))
             if not result.called:
                 result.callback(outcome)
 
         opened.addBoth(done)
         try:
-            stop = dial(
-                self._reactor,
-                self._clock,
-                self._names,
-                upstream,
-                limits.connect_timeout,
-                factory,
-                protocol,
-                not_connected,
-            )
+            attempt.start(self._reactor, host, upstream.port, limits.connect_timeout)
         except Exception:
             not_connected(Failure())
         return result
@@ -210,47 +214,48 @@ class Connector:
     def _tls_of(self, upstream: Upstream) -> UpstreamTLS | None:
         if not upstream.secure:
             return None
-        name = upstream.name
-        prepared = self._prepared.get(name)
-        if prepared is not None and prepared.upstream == upstream:
+        key = _key(upstream)
+        prepared = self._prepared.get(key)
+        if prepared is not None:
             return prepared
-        known = self._tls.get(name)
-        if known is None or known.upstream != upstream:
-            known = self._tls[name] = UpstreamTLS(upstream, self._contexts)
+        known = self._tls.get(key)
+        if known is None:
+            known = self._tls[key] = UpstreamTLS(upstream, self._contexts)
             if len(self._tls) > _REMEMBERED:
                 self._tls.popitem(last=False)
-        self._tls.move_to_end(name)
+        self._tls.move_to_end(key)
         return known
 
 
-def _nothing_to_stop() -> None:
-    """Do nothing: the attempt to connect has not begun yet."""
+def _key(upstream: Upstream) -> _TLSKey:
+    return upstream.name, upstream.host, upstream.port, upstream.identity, upstream.tls_profile
 
 
-def _where(upstream: Upstream) -> str:
+def where(upstream: Upstream) -> str:
+    """Return the name and the address of an upstream for a message."""
     return f"{upstream.name} ({upstream.authority})"
 
 
-def _session_error(failure: Failure, upstream: Upstream, limits: SessionLimits) -> BaseException:
+def session_error(failure: Failure, upstream: Upstream, limits: SessionLimits) -> BaseException:
     """Return the SessionError for a failure to connect; an unknown exception is returned as it is."""
     error = failure.value
-    where = _where(upstream)
+    name = where(upstream)
     if isinstance(error, SessionError):
         return error
     if isinstance(error, LookUpTimeout):
-        return UpstreamTimeout(f"name look-up for {where} failed: {error.args[0]}")
+        return UpstreamTimeout(f"name look-up for {name} failed: {error.args[0]}")
     if isinstance(error, neterror.DNSLookupError):
         why = f": {error.args[0]}" if error.args and error.args[0] else ""
-        return UpstreamUnresolved(f"host name of {where} has no address{why}")
+        return UpstreamUnresolved(f"host name of {name} has no address{why}")
     if isinstance(error, neterror.TimeoutError):
         waited = f"{limits.connect_timeout:g} s"
         return UpstreamTimeout(
-            f"{where} did not accept the connection within {waited}", timeout="connect_timeout"
+            f"{name} did not accept the connection within {waited}", timeout="connect_timeout"
         )
     if isinstance(error, neterror.ConnectError):
         if error.osError in (errno.EMFILE, errno.ENFILE):
             return OutOfDescriptors("no file descriptor left for the connection to the upstream")
         if error.osError in _RESET:
-            return UpstreamLost(f"{where} accepted the connection and reset it at once")
-        return UpstreamRefused(f"{where} refused the connection")
+            return UpstreamLost(f"{name} accepted the connection and reset it at once")
+        return UpstreamRefused(f"{name} refused the connection")
     return error

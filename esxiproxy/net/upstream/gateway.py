@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 
 from esxiproxy.core.proxy_protocol import encode_proxy_header
-from esxiproxy.core.routing import Principal, Route, Upstream
+from esxiproxy.core.routing import Destination, Principal, Route, Upstream
 from esxiproxy.core.session.connection_limits import ConnectionLimits
 from esxiproxy.core.session.session import Session
 from esxiproxy.net.admission.admission import Admission
 from esxiproxy.net.tls.client import UpstreamTLS
+from esxiproxy.net.upstream.candidates import Surroundings
 from esxiproxy.net.upstream.connector import Connector, P
 from esxiproxy.net.upstream.decision import Decision, Plugin
+from esxiproxy.net.upstream.failover import connect_first
+from esxiproxy.net.upstream.race import Candidate
 
 
 class Gateway:
-    """The authenticators, routers, limits and connector of one listener."""
+    """The authenticators, routers, limits and connector of one listener.
+
+    ``own_addresses`` returns the addresses and ports of the proxy's listeners.
+    """
 
     def __init__(
         self,
@@ -24,8 +31,10 @@ class Gateway:
         connector: Connector,
         admission: Admission,
         connection_limits: ConnectionLimits,
+        own_addresses: Callable[[], Collection[tuple[str, int]]] = tuple,
     ) -> None:
         self.admission = admission
+        self._own_addresses = own_addresses
         self.connection_limits = connection_limits
         self._authenticators = authenticators
         self._routers = routers
@@ -49,18 +58,46 @@ class Gateway:
         return self.connection_limits.overridden_by(upstream.connection_limits)
 
     async def connect(
-        self, session: Session, upstream: Upstream, make: Callable[[UpstreamTLS | None], P]
+        self, session: Session, destination: Destination, make: Callable[[Upstream, UpstreamTLS | None], P]
     ) -> P:
-        """Acquire a connection slot of this upstream, and connect the protocol that ``make`` builds.
+        """Acquire a connection slot, and connect the protocol that ``make`` builds to the destination.
 
-        Raises a SessionError.  If this fails or is cancelled, the slot is released and no connection is left.
+        Of several addresses the first whose host is verified is used.  Each attempt has a slot of its own.
+        All of them, and the look-up of names, have ``upstream_handshake_timeout`` seconds together.  Raises a
+        SessionError.  If this fails or is cancelled, all slots are released and no connection is left.
         """
-        slot = await self.admission.take_connection_slot(
-            session, upstream, self._connection_limits_of(upstream)
+        return await connect_first(
+            destination,
+            partial(self._attempt, session, make),
+            self._connector.names,
+            self.admission.clock,
+            session.limits.upstream_handshake_timeout,
+            Surroundings(session.request.listening, self._own_addresses),
         )
+
+    async def _attempt(
+        self,
+        session: Session,
+        make: Callable[[Upstream, UpstreamTLS | None], P],
+        candidate: Candidate,
+        seconds: float,
+        may_send: Callable[[], bool] | None,
+    ) -> P:
+        """Acquire a slot of one address and connect to it."""
+        upstream = candidate.upstream
+        limits = self._connection_limits_of(upstream)
+        slot = await self.admission.take_connection_slot(session, candidate.host, limits)
         with slot.released_on_error():
-            header = self.proxy_header(session, upstream)
-            dialling = self._connector.connect(upstream, make, session.limits, header, slot)
+            dialling = self._connector.connect(
+                upstream,
+                candidate.host,
+                make,
+                session.limits,
+                self.proxy_header(session, upstream),
+                slot,
+                seconds,
+                may_send,
+            )
         return await dialling
 
     def proxy_header(self, session: Session, upstream: Upstream) -> bytes:
@@ -71,6 +108,6 @@ class Gateway:
         return encode_proxy_header(version, session.request.client, session.request.listening)
 
     def claim_names(self, session: Session, upstream: Upstream) -> tuple[str, ...]:
-        """Return the names of the claims that a connection to this upstream for this session needs."""
-        claims = self._connection_limits_of(upstream).on_dial(upstream, session.request)
+        """Return the names of the claims under which a connection counts for the client of a request."""
+        claims = self._connection_limits_of(upstream).on_http_client(session.request)
         return tuple(claim.name for claim in claims)

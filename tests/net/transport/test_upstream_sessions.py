@@ -12,7 +12,7 @@ from cryptography import x509
 from OpenSSL import SSL
 
 from esxiproxy.core.errors import UpstreamUntrusted
-from esxiproxy.core.routing import Upstream, Verify
+from esxiproxy.core.routing import Destination, Upstream, Verify
 from esxiproxy.core.session_limits import SessionLimits
 from esxiproxy.core.thumbprint import Pin
 from esxiproxy.net.http.upstream import HttpUpstream
@@ -77,8 +77,8 @@ class Hosts:
     def dial(self, upstream):
         """Connect once, and return None or the reason for which the certificate was rejected."""
         errors = []
-        make = partial(HttpUpstream, upstream, SessionLimits(), self.net.reactor, b"")
-        opened = self.connector.connect(upstream, make, SessionLimits())
+        make = partial(HttpUpstream, Destination.of(upstream), SessionLimits(), self.net.reactor, b"")
+        opened = self.connector.connect(upstream, upstream.host, make, SessionLimits())
         opened.addCallback(lambda host: host.acquire(Greeted(host)))
         opened.addErrback(lambda failure: errors.append(failure.value))
         peer = self.peers[self._ended]

@@ -1,0 +1,51 @@
+"""Connects to a destination: look-up, check of the addresses, and the race between several of them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeVar
+
+from twisted.internet.interfaces import IReactorTime
+
+from esxiproxy.core.routing import Destination
+from esxiproxy.net.upstream.candidates import Surroundings, check_addresses, literal_candidates, resolve
+from esxiproxy.net.upstream.names import NameResolver
+from esxiproxy.net.upstream.race import Candidate, Race
+
+T = TypeVar("T")
+
+
+async def connect_first(
+    destination: Destination,
+    attempt: Callable[[Candidate, float, Callable[[], bool] | None], Awaitable[T]],
+    names: NameResolver,
+    clock: IReactorTime,
+    seconds: float,
+    surroundings: Surroundings,
+) -> T:
+    """Return the connection to the first address of a destination whose host is verified.
+
+    ``attempt`` connects to one address within the given seconds.  Its last argument is called when the host
+    is verified and returns whether the request may be sent there; it is None for a single address.
+    ``seconds`` is the deadline for all of it.  Raises a SessionError.
+    """
+    candidates = literal_candidates(destination)
+    if candidates is None:
+        begun = clock.seconds()
+        candidates = await resolve(destination, names, clock, seconds)
+        seconds -= clock.seconds() - begun
+    check_addresses(candidates, destination, surroundings)
+    if len(candidates) == 1:
+        return await attempt(candidates[0], seconds, None)
+    return await Race(candidates, partial(_attempt, attempt, clock, clock.seconds() + seconds), clock).start()
+
+
+async def _attempt(
+    attempt: Callable[[Candidate, float, Callable[[], bool] | None], Awaitable[T]],
+    clock: IReactorTime,
+    end: float,
+    candidate: Candidate,
+    may_send: Callable[[], bool],
+) -> T:
+    return await attempt(candidate, max(0.0, end - clock.seconds()), may_send)
