@@ -96,7 +96,8 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         config = load(arguments.config)
         router = _router(config, arguments.router)
-        lines = _revoke(config, arguments) if arguments.revoke else _make(config, router, arguments)
+        revokes = arguments.revoke is not None
+        lines = _revoke(config, arguments) if revokes else _make(config, router, arguments)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 1
@@ -106,8 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
     except StateUnavailable as error:
         print(f"esxiproxy link: {config.state}: {error.detail}", file=sys.stderr)
         return 1
-    if lines:
-        print("\n".join(lines))
+    print("\n".join(lines))
     return 0
 
 

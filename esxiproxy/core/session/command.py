@@ -49,7 +49,7 @@ class Selector:
         if self.kind is SelectorKind.HOST:
             return self.value.lower() in session.route.destination.names
         if self.kind is SelectorKind.LINK:
-            return session.route.link == self.value
+            return session.route.link == self.value != ""
         return session.route.upstream.name == self.value
 
 
