@@ -7,7 +7,7 @@ import pytest
 from esxiproxy.core.config import quantities, values
 from esxiproxy.core.config.errors import BadValue
 from esxiproxy.core.config.listen_address import listen_address
-from esxiproxy.core.config.url import UpstreamURL, upstream_url
+from esxiproxy.core.config.url import UpstreamURL, public_url, upstream_url
 from esxiproxy.core.routing import Verify
 from esxiproxy.core.thumbprint import Pin
 
@@ -133,3 +133,39 @@ def test_a_choice_is_an_enum_by_its_value():
     assert values.choice(Verify)("pin") is Verify.PIN
     with pytest.raises(BadValue, match=r"^'Pin' is not system, ca, pin or none$"):
         values.choice(Verify)("Pin")
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("https://consoles.example.com", "https://consoles.example.com"),
+        ("HTTPS://Consoles.Example.com:443/", "https://consoles.example.com"),
+        ("https://consoles.example.com:8443/base/", "https://consoles.example.com:8443/base"),
+        ("http://192.0.2.7:80/A/b", "http://192.0.2.7/A/b"),
+        ("http://[2001:DB8::7]:82", "http://[2001:db8::7]:82"),
+    ],
+)
+def test_a_public_url_has_no_slash_at_its_end(text, url):
+    assert public_url(text) == url
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("consoles.example.com", "is no URL of a page"),
+        ("wss://consoles.example.com", "is no URL of a page"),
+        ("https:///x", "has no host"),
+        ("https://a/?x", "has a query"),
+        ("https://a/#x", "has a fragment"),
+        ("https://user:pw@a/", "has a user"),
+        ("https://a:0", "is no port"),
+        ("https://a/../b", "read in two ways"),
+        ("https://a//b", "read in two ways"),
+        ("https://a/%2fb", "read in two ways"),
+        ("https://a/b c", "read in two ways"),
+        ("https://a/\u00e9", "read in two ways"),
+    ],
+)
+def test_an_odd_public_url_is_refused(text, wrong):
+    with pytest.raises(BadValue, match=wrong):
+        public_url(text)

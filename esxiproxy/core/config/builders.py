@@ -102,6 +102,7 @@ def listener_of(
         proxy_protocol=given["proxy_protocol"],
         health=given["health"],
         origins=given["origins"],
+        public_url=given["public_url"],
     )
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
+from pathlib import Path
 
 from esxiproxy.core.config.listen_address import IP, ListenAddress
-from esxiproxy.core.config.plugin_type import Names
+from esxiproxy.core.config.plugin_type import Names, PluginSection
 from esxiproxy.core.config.section import SectionValues
 from esxiproxy.core.routing import TLSProfile, Verify
 from esxiproxy.core.session.connection_limits import ConnectionLimits
@@ -63,6 +64,16 @@ def listener_warnings(listener: SectionValues) -> Iterator[Conflict]:
         yield (
             "proxy_protocol",
             "accepts a PROXY header from every client, which can claim any address: set trusted_proxies",
+        )
+
+
+def state_warnings(router: PluginSection, state: Path | None) -> Iterator[Conflict]:
+    """Yield a warning for a router whose links do not survive the loss of a state in memory."""
+    if state is None and getattr(router.type, "needs_lasting_state", False):
+        yield (
+            "type",
+            "after a restart, links that work once and were made before it are refused, since the state does "
+            "not survive it: set state = sqlite:PATH in [proxy]",
         )
 
 

@@ -20,6 +20,7 @@ from esxiproxy.core.config.consistency import (
     listener_warnings,
     loop_conflicts,
     proxy_conflicts,
+    state_warnings,
     target_conflicts,
     upstream_conflicts,
 )
@@ -138,6 +139,8 @@ class _Check:
         if proxy is not None:
             self._report_all(proxy, proxy_conflicts(proxy))
             whole = proxy_of(proxy, self._folder)
+        for router in plugins[SectionKind.ROUTER].values():
+            self._report_all(router.settings, state_warnings(router, whole.get("state")), Severity.WARNING)
         limits = whole.get("limits", SessionLimits())
         connection_limits = whole.get("connection_limits", ConnectionLimits())
         if any(found["http"] is Http.FORWARD for found in listeners):

@@ -72,7 +72,8 @@ class Listener:
     ``endpoint`` is a Twisted server endpoint description of the transport without TLS.  ``address`` is the
     value in the file.  ``routers`` and ``authenticators`` are asked in their order.  ``upstream`` is the
     upstream of a router ``static`` that has no section.  ``policy`` combines ``http``, ``paths``,
-    ``trusted_proxies``, ``proxy_protocol``, ``health`` and ``origins``.
+    ``trusted_proxies``, ``proxy_protocol``, ``health`` and ``origins``.  ``public_url`` is the URL of the
+    listener for clients, without a slash at its end.
     """
 
     name: str
@@ -90,6 +91,7 @@ class Listener:
     proxy_protocol: bool = False
     health: bytes | None = None
     origins: Origins | None = None
+    public_url: str | None = None
 
     @property
     def policy(self) -> ListenerPolicy:

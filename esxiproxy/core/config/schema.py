@@ -31,7 +31,7 @@ from esxiproxy.core.config.key import (
 )
 from esxiproxy.core.config.listen_address import listen_address, manhole_address
 from esxiproxy.core.config.model import ClientCertificates, Http, TLSVersion
-from esxiproxy.core.config.url import upstream_url
+from esxiproxy.core.config.url import public_url, upstream_url
 from esxiproxy.core.keepalive import Profile
 from esxiproxy.core.routing import Subprotocol, TLSProfile, Verify
 from esxiproxy.core.session.connection_limits import ConnectionLimits
@@ -402,6 +402,14 @@ KEYS = (
         " `same` is the origin of the listener's own URL, `any` is every origin. The default is `same` if a "
         "browser sends the credentials by itself (a cookie, a password, a client certificate), and `any` "
         "otherwise. A request without an Origin field is accepted, since it comes from no page.",
+    ),
+    Key(
+        "public_url",
+        LISTENER,
+        plain("URL", public_url),
+        None,
+        "URL under which clients reach the listener, as in `https://consoles.example.com`, with the path that"
+        " a proxy in front removes. Links begin with it.",
     ),
     Key(
         "url",

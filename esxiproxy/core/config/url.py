@@ -1,4 +1,4 @@
-"""The URL of an upstream and the origin of a page: scheme, host and port."""
+"""The URL of an upstream, the origin of a page and the URL of a listener."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from esxiproxy.core.config.errors import BadValue, shown
+from esxiproxy.core.http.paths import ambiguous
 
 _URL = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*)://)?(.*)")
 _AUTHORITY = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::(.*))?")
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _PORTS = {"ws": 80, "wss": 443, "http": 80, "https": 443}
+_PAGE_SCHEMES = ("http", "https")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,29 @@ def page_origin(text: str) -> bytes:
         )
     host, port = _host_and_port(text, scheme, rest)
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}".encode("ascii")
+
+
+def public_url(text: str) -> str:
+    """Return ``http://HOST[:PORT][/PATH]`` or https in lower case, without a slash at its end.
+
+    Raise BadValue.
+    """
+    found = _URL.fullmatch(text)
+    assert found is not None, "a value has one line"
+    scheme, (authority, slash, path) = (found[1] or "").lower(), found[2].partition("/")
+    if scheme not in _PAGE_SCHEMES:
+        raise BadValue(f"{shown(text)} is no URL of a page: write https://consoles.example.com")
+    for mark, part in (("?", "query"), ("#", "fragment")):
+        if mark in found[2]:
+            raise BadValue(f"{shown(text)} has a {part}: end after the path")
+    if "@" in authority:
+        raise BadValue("has a user or a password: the URL is given to others")
+    host, port = _host_and_port(text, scheme, authority)
+    path = f"{slash}{path}".rstrip("/")
+    if not re.fullmatch("[!-~]*", path) or ambiguous(path.encode("ascii")):
+        raise BadValue(f"{shown(text)} has a path that can be read in two ways: no //, no dot segments")
+    shown_host = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{shown_host}{'' if port == _PORTS[scheme] else f':{port}'}{path}"
 
 
 def _host_and_port(text: str, scheme: str, authority: str) -> tuple[str, int]:

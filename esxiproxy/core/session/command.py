@@ -25,6 +25,7 @@ class SelectorKind(Enum):
     HOST = "host"
     UPSTREAM = "upstream"
     LISTENER = "listener"
+    LINK = "link"
     ALL = "all"
 
 
@@ -47,6 +48,8 @@ class Selector:
             return False
         if self.kind is SelectorKind.HOST:
             return self.value.lower() in session.route.destination.names
+        if self.kind is SelectorKind.LINK:
+            return session.route.link == self.value != ""
         return session.route.upstream.name == self.value
 
 
