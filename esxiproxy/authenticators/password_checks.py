@@ -11,11 +11,11 @@ from hashlib import sha256
 from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.python.failure import Failure
 
+from esxiproxy.authenticators.loggable import loggable
 from esxiproxy.authenticators.login_throttle import LoginThrottle, too_many_logins
 from esxiproxy.authenticators.password_file import Passwords
 from esxiproxy.core.errors import SessionError
 from esxiproxy.core.passwords import PasswordHash
-from esxiproxy.core.redaction import redact_text
 from esxiproxy.plugins import Context
 
 CACHED = 60.0
@@ -25,7 +25,6 @@ _AT_A_TIME = 2
 """Checks of one network that run at a time in this process."""
 _MAX_WAITING = 32
 """Checks of one network that wait in this process."""
-_MAX_LOGGED = 64
 
 
 @dataclass(eq=False, slots=True)
@@ -164,16 +163,3 @@ class PasswordChecks:
                 "[{section}] cannot check a password", failure, section=self._context.section
             )
         return failure
-
-
-def loggable(name: str) -> str:
-    """Return a name that a client sent for a log line: cut, without secrets and with escapes."""
-    cut = name[:_MAX_LOGGED]
-    shown = "".join(map(_escaped, redact_text(cut.encode("utf-8", "replace").decode())))
-    return shown + ("..." if len(name) > _MAX_LOGGED else "")
-
-
-def _escaped(character: str) -> str:
-    if character.isprintable() and character not in "'\\":
-        return character
-    return character.encode("unicode_escape").decode("ascii") if character != "'" else "\\'"

@@ -8,7 +8,8 @@ from twisted.python.failure import Failure
 
 from esxiproxy.authenticators.htpasswd import TYPE, Htpasswd
 from esxiproxy.authenticators.keys import OnRemoved
-from esxiproxy.authenticators.password_checks import MAX_CACHED, loggable
+from esxiproxy.authenticators.loggable import loggable
+from esxiproxy.authenticators.password_checks import MAX_CACHED
 from esxiproxy.core.apr1 import apr1
 from esxiproxy.core.config.errors import BadValue
 from esxiproxy.core.errors import AccessDenied, LimitReached, SessionError, StateUnavailable
