@@ -131,7 +131,7 @@ def _usable(values: Iterable[str | bytes], source: NameSource | GroupSource) -> 
 
 def _utf8_string(der: bytes) -> str:
     """Return the text of a UTF8String in DER (X.690 8.23).  Raises ValueError."""
-    if len(der) < 2 or der[0] != _UTF8_STRING:
+    if len(der) < 2 or der[0] != _UTF8_STRING or der[1] == 0x80:
         raise ValueError("is no UTF8String")
     length, start = der[1], 2
     if length > 0x80:

@@ -19,7 +19,6 @@ from esxiproxy.plugins import BadValue
 
 _MAX_FILE = 64 << 20
 _BLOCK = re.compile(rb"-----BEGIN X509 CRL-----[^-]*-----END X509 CRL-----")
-_CRITICAL = {x509.IssuingDistributionPoint.oid}
 
 
 class ListUnusable(Exception):
@@ -93,17 +92,20 @@ def _read(path: Path) -> list[RevocationList]:
             return [_list(path, x509.load_der_x509_crl(content))]
         blocks = _BLOCK.findall(content)
         if not blocks or len(blocks) != content.count(b"-----BEGIN"):
-            raise ValueError("has other PEM blocks, or incomplete ones")
+            raise BadValue(f"has something else than complete PEM blocks of X509 CRL: {path}")
         return [_list(path, x509.load_pem_x509_crl(block)) for block in blocks]
-    except UNREADABLE as error:
-        raise BadValue(f"is no list of revoked certificates (CRL), {error}: {path}") from None
+    except BadValue:
+        raise
+    except UNREADABLE:
+        raise BadValue(f"is no list of revoked certificates (CRL), or a damaged one: {path}") from None
 
 
 def _list(path: Path, crl: x509.CertificateRevocationList) -> RevocationList:
-    """Return the list of a CRL.  Raises ValueError for one that covers a part of the certificates."""
+    """Return the list of a CRL.  Raises BadValue for one that covers a part of the certificates."""
     if crl.next_update_utc is None:
-        raise ValueError("it has no time of the next update")
-    _check_scope(crl.extensions)
+        raise BadValue(f"has no time of the next update, so that it would never expire: {path}")
+    if (fault := _fault(crl.extensions)) is not None:
+        raise BadValue(f"{fault}: {path}")
     return RevocationList(
         path,
         crl.issuer,
@@ -114,14 +116,13 @@ def _list(path: Path, crl: x509.CertificateRevocationList) -> RevocationList:
     )
 
 
-def _check_scope(extensions: x509.Extensions) -> None:
+def _fault(extensions: x509.Extensions) -> str | None:
+    """Return why the list does not cover all certificates of its issuer; None if it does."""
     for extension in extensions:
-        if isinstance(extension.value, x509.DeltaCRLIndicator):
-            raise ValueError("it is a delta CRL, and a complete one is needed")
-        if extension.critical and extension.oid not in _CRITICAL:
-            raise ValueError(f"it has a critical extension that is not known, {extension.oid.dotted_string}")
-        if isinstance(extension.value, x509.IssuingDistributionPoint):
-            point = extension.value
+        point = extension.value
+        if isinstance(point, x509.DeltaCRLIndicator):
+            return "is a delta CRL, and a complete one is needed"
+        if isinstance(point, x509.IssuingDistributionPoint):
             if (
                 point.full_name is not None
                 or point.relative_name is not None
@@ -130,7 +131,10 @@ def _check_scope(extensions: x509.Extensions) -> None:
                 or point.indirect_crl
                 or point.only_some_reasons is not None
             ):
-                raise ValueError("it covers only a part of the certificates of its issuer")
+                return "covers only a part of the certificates of its issuer, and a complete one is needed"
+        elif extension.critical:
+            return f"has a critical extension that is not known, {extension.oid.dotted_string}"
+    return None
 
 
 def _key_id(extensions: x509.Extensions) -> bytes | None:

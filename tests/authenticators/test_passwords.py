@@ -15,7 +15,7 @@ from tests.support.programs import environment, need
 
 SHA = "{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ="
 APR1 = "$apr1$abcdefgh$h9FWgUz3n9YxylKLlR5SQ/"
-ARGON2 = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash("secret")
+ARGON2 = "$argon2id$v=19$m=8,t=1,p=1$sOo2wapINa/iGGQxTdmhsw$1JR2pzkYAvq91RYtg86HtGhs+DKPE1h+YrZCBSotccU"
 
 
 def bcrypt_of(password, prefix=b"2b"):
