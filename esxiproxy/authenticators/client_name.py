@@ -110,7 +110,7 @@ def _alternatives(certificate: x509.Certificate, source: NameSource | GroupSourc
     if source is NameSource.URI:
         return names.get_values_for_type(x509.UniformResourceIdentifier)
     others = names.get_values_for_type(x509.OtherName)
-    return [_utf8_string(other.value) for other in others if other.type_id == _UPN]
+    return [utf8_string(other.value) for other in others if other.type_id == _UPN]
 
 
 def _usable(values: Iterable[str | bytes], source: NameSource | GroupSource) -> Iterable[str]:
@@ -129,7 +129,7 @@ def _usable(values: Iterable[str | bytes], source: NameSource | GroupSource) -> 
         yield value
 
 
-def _utf8_string(der: bytes) -> str:
+def utf8_string(der: bytes) -> str:
     """Return the text of a UTF8String in DER (X.690 8.23).  Raises ValueError."""
     if len(der) < 2 or der[0] != _UTF8_STRING or der[1] == 0x80:
         raise ValueError("is no UTF8String")
