@@ -2,17 +2,21 @@
 
 from base64 import b64encode
 
+import pytest
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from esxiproxy.authenticators.watched_files import SETTLE
+from esxiproxy.core.apr1 import apr1
 from esxiproxy.core.config.key import SectionKind
 from esxiproxy.core.config.plugin_type import Names, settings_of
+from esxiproxy.core.errors import AccessDenied
 from esxiproxy.core.http.head import RequestHead
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.peer_address import PeerAddress
+from esxiproxy.core.routing import Principal
 from esxiproxy.plugins import Context
 from esxiproxy.state.memory import Memory, MemoryState
 
@@ -110,3 +114,21 @@ def settings(section_type, folder, **texts):
 def problems(section_type, folder, **texts):
     """What `check` says about a section with these texts."""
     return list(section_type.conflicts(settings(section_type, folder, **texts), Names()))
+
+
+def line(name, password):
+    return f"{name}:$apr1$salt${apr1(password.encode(), b'salt')}\n"
+
+
+USERS = line("alice", "secret") + line("j\u00fcrgen", "p\u00e4ss:w\u00f6rd")
+ALICE = Principal("alice", consumed=frozenset({b"authorization"}))
+
+
+def login(users, name="alice", password="secret", **more):
+    return result(users.authenticate(request(basic(name, password), **more)))
+
+
+def refused(users, name="alice", password="wrong", **more):
+    with pytest.raises(AccessDenied) as caught:
+        login(users, name, password, **more)
+    return caught.value
