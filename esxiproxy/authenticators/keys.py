@@ -1,0 +1,41 @@
+"""Keys that several types of authenticators have."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from esxiproxy.plugins import AUTHENTICATOR, DURATION, DURATION_OR_OFF, Key, choice
+
+
+class OnRemoved(Enum):
+    """The end of a removed user's consoles."""
+
+    KEEP = "keep"
+    """They continue."""
+    END = "end"
+    """They are closed."""
+
+
+ON_REMOVED = Key(
+    "on_removed",
+    AUTHENTICATOR,
+    choice(OnRemoved),
+    "keep",
+    "Consoles of a user that is removed: `end` closes them, `keep` leaves them open.",
+)
+REAUTHENTICATE = Key(
+    "reauthenticate",
+    AUTHENTICATOR,
+    DURATION_OR_OFF,
+    "off",
+    "Time between two checks of the login of an open console. A console whose login has ended is closed.",
+)
+REAUTHENTICATE_GRACE = Key(
+    "reauthenticate_grace",
+    AUTHENTICATOR,
+    DURATION,
+    "15m",
+    "Time for which a console stays open while its login cannot be checked.",
+)
+REAUTHENTICATION = (REAUTHENTICATE, REAUTHENTICATE_GRACE)
+"""The keys of every authenticator that can check a login again."""

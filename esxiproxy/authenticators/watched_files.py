@@ -1,0 +1,66 @@
+"""Reads the files of an authenticator again, in a thread, when they have changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.python.failure import Failure
+
+from esxiproxy.core.errors import LimitReached
+from esxiproxy.plugins import Context
+
+T = TypeVar("T")
+
+SETTLE = 0.5
+"""Seconds between the sight of a change and the reading, since programs write a file in several steps."""
+
+
+class WatchedFiles(Generic[T]):
+    """Files that are read as one value.
+
+    ``read`` is called in a thread after each change.  ``loaded`` is called with its result, and ``failed``
+    with the error that it raised.
+    """
+
+    def __init__(
+        self,
+        paths: Iterable[Path],
+        context: Context,
+        read: Callable[[], T],
+        loaded: Callable[[T], object],
+        failed: Callable[[Failure], object],
+    ) -> None:
+        self._context = context
+        self._read = read
+        self._loaded = loaded
+        self._failed = failed
+        self._timer: IDelayedCall | None = None
+        self._is_reading = False
+        for path in paths:
+            context.watch(path, self._changed)
+
+    def _changed(self) -> None:
+        if self._timer is None:
+            self._timer = self._context.clock.callLater(SETTLE, self._start)
+
+    def _start(self) -> None:
+        self._timer = None
+        if self._is_reading:  # the thread may have read the version before
+            self._changed()
+            return
+        self._is_reading = True
+        reading: Deferred[Any] = self._context.in_thread(self._read)
+        reading.addBoth(self._ended)
+
+    def _ended(self, outcome: T | Failure) -> None:
+        self._is_reading = False
+        if not isinstance(outcome, Failure):
+            self._loaded(outcome)
+        elif isinstance(outcome.value, LimitReached):  # no thread is free
+            self._changed()
+        else:
+            self._failed(outcome)

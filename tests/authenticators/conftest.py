@@ -1,0 +1,24 @@
+"""An authenticator `htpasswd` with two users, in a context that a test controls."""
+
+import pytest
+
+from esxiproxy.authenticators.htpasswd import Htpasswd
+from esxiproxy.authenticators.keys import OnRemoved
+from tests.authenticators.world import USERS, World
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "users"
+    path.write_text(USERS)
+    return path
+
+
+@pytest.fixture
+def users(world, file):
+    return Htpasswd(file, world.context, on_removed=OnRemoved.END, time_of_day=world.time_of_day)
