@@ -201,7 +201,7 @@ class JwtType:
             Type("file or https URL", lambda text, folder: _location(text, folder)),
             None,
             "The JWKS document with the keys that sign tokens. A file is read again when it changes. A URL "
-            "is fetched at the first token, again after 10 minutes, and within 30 seconds for an unknown key.",
+            "is fetched at the first token, again after 10 minutes, and within 30s for an unknown key.",
             required=True,
         ),
         Key(
