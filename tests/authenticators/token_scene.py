@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 from base64 import urlsafe_b64encode
 from collections import Counter
 from typing import Any
 
 import jwt
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 from twisted.logger import Logger, formatEvent
 
+from esxiproxy.authenticators.jwt import BEARER, JwtAuthenticator
+from esxiproxy.authenticators.jwt_keys import KeySetFile
 from esxiproxy.core.http.head import parse
 from esxiproxy.core.http.request import Request
+from esxiproxy.core.login_token import TokenRules
 from esxiproxy.core.peer_address import PeerAddress
 from esxiproxy.interfaces import Answer
 from esxiproxy.plugins import Context
@@ -140,3 +146,31 @@ def result(coroutine: Any) -> Any:
     if hasattr(outcome, "raiseException"):
         outcome.raiseException()
     return outcome
+
+
+PUBLIC_PEM = RSA.public_key().public_bytes(
+    serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+)
+HEADER = {"alg": "RS256", "typ": "JWT", "kid": "rsa"}
+
+
+def make(folder, keys=KEYS, algorithms=ALLOWED, places=(BEARER,), now=lambda: NOW, scene=None, **rules):
+    """An authenticator with the keys of a file."""
+    path = folder / "keys.json"
+    path.write_bytes(keys)
+    source = KeySetFile(path, algorithms, (scene or Scene()).context)
+    found = JwtAuthenticator(source, TokenRules(ISSUER, AUDIENCE, **rules), algorithms, places, now)
+    result(found.ready())
+    return found
+
+
+def hs256(key, kid):
+    """A token with an HMAC of a public key, which PyJWT itself refuses to make."""
+    signed = b".".join(
+        b64(json.dumps(each).encode()) for each in (HEADER | {"alg": "HS256", "kid": kid}, claims())
+    )
+    return signed + b"." + b64(hmac.digest(key, signed, hashlib.sha256))
+
+
+def header(**members):
+    return compact(HEADER | members, claims())
