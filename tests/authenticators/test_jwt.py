@@ -187,7 +187,9 @@ def test_a_bad_cookie_is_denied(tmp_path, cookies, reason):
         result(make(tmp_path, places=(b"sso",)).authenticate(request(*fields)))
 
 
-@pytest.mark.parametrize("value", [b"a=b", b"SSO=" + token(), b"sso", b"sso=", b"xsso=" + token()])
+@pytest.mark.parametrize(
+    "value", [b"a=b", b"SSO=" + token(), b"sso", b"sso=", b"xsso=" + token()], ids=map(str, range(5))
+)
 def test_other_cookies_are_no_tokens(tmp_path, value):
     assert result(make(tmp_path, places=(b"sso",)).authenticate(request((b"Cookie", value)))) is None
 
