@@ -43,12 +43,49 @@ class IAuthenticator(Interface):
         """
 
 
+class IReauthenticator(Interface):
+    """An authenticator that can check the login of an open console again."""
+
+    def remember(request: Request, principal: Principal) -> object:
+        """Return what ``reauthenticate`` needs.
+
+        Called before the head of the request is forgotten, if ``reauthenticate`` is set.
+        """
+
+    def reauthenticate(remembered: object) -> Awaitable[Principal | None]:
+        """Return the principal of a login, or None if the login has ended.
+
+        A login whose service cannot be asked raises
+        :class:`~esxiproxy.core.errors.ServiceUnavailable`; the console then stays open for
+        ``reauthenticate_grace``.
+        """
+
+
+class IPasswordCheck(Interface):
+    """An authenticator that can check a name and a password."""
+
+    def check_password(name: str, password: str, network: str | None) -> Awaitable[Principal | None]:
+        """Return the principal of a name and its password, or None if they do not fit.
+
+        ``network`` is the client's network, whose failures are slowed down.
+        """
+
+
 class IRouter(Interface):
     """An object that selects the upstream of a session."""
 
     ambient: bool = Attribute(
         "Whether the router reads credentials that a browser sends by itself, such as a cookie. The listener "
         "then accepts its own origin only, unless `origins` is set.  A missing attribute is False."
+    )
+    secrets: Sequence[tuple[str, bytes]] = Attribute(
+        "Where the links or tokens of the router stand in a target: pairs of `path` and a prefix, or of "
+        "`query` or `cookie` and a name. They are hidden in every log line and record, and cookies are not "
+        "forwarded.  A missing attribute is empty."
+    )
+    upgrades_only: bool = Attribute(
+        "Whether the router is for consoles only, so that plain requests to its targets are never forwarded. "
+        "A missing attribute is False."
     )
 
     def route(request: Request, principal: Principal) -> Awaitable[Route | None]:

@@ -52,6 +52,8 @@ class StaticRouter:
     """
 
     ambient = False
+    secrets = ()
+    upgrades_only = False
 
     def __init__(
         self,

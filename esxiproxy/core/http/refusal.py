@@ -41,7 +41,8 @@ def refusal(error: SessionError, request: Request) -> bytes:
         ]
         if error.retry_after is not None:
             fields.append((b"Retry-After", str(error.retry_after).encode()))
-        if isinstance(error, AccessDenied) and error.status_code == 401:
+        challenged = any(name.lower() == b"www-authenticate" for name, _ in error.fields)
+        if isinstance(error, AccessDenied) and error.status_code == 401 and not challenged:
             fields.append((b"WWW-Authenticate", b'Basic realm="esxiproxy"'))
     bodiless = error.status_code in (204, 304)
     upgrades = any(name.lower() == b"upgrade" for name, _ in fields)
