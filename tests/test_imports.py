@@ -19,6 +19,8 @@ ALLOWED = {
     "core.locate": {"core", "core.http", "core.config"},
     "core.inventory": {"core", "core.config", "core.inventory_rows"},
     "core.inventory_rows": {"core", "core.config"},
+    "core.websockify_tokens": {"core", "core.config"},
+    "core.resolver_answer": {"core", "core.config"},
     "core.config": {"core", "core.http", "core.session", "core.websocket", "core.config"},
     "interfaces": {"core", "core.http", "core.session", "interfaces"},
     "binding": {"core", "core.config", "binding"},

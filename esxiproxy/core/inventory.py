@@ -174,6 +174,8 @@ class _Builder:
         found, faults = {}, []
         for name, text in own:
             try:
+                if not text.isprintable():
+                    raise BadValue("has a line break or a control character")
                 found[name] = UPSTREAM_KEYS[name].type.parse(text, self._folder)
             except BadValue as error:
                 faults.append(f"{name}: {error}")
@@ -217,6 +219,8 @@ def _address(text: str) -> UpstreamURL:
         raise BadValue("has no address")
     if "@" in text:
         raise BadValue("the address has a user or a password: a host takes none")
+    if not text.isprintable():
+        raise BadValue("the address has a line break or a control character")
     url = upstream_url(text if "://" in text else f"wss://{text}")
     try:
         return replace(url, host=plain_host(url.host))

@@ -191,6 +191,10 @@ BAD = {
         "1: url is no column: write the column address",
         "1: verify is no column: it is the same for all hosts, and belongs to the template",
     ],
+    'name,address,host\na,"b\nc","d\ne"\n': [
+        "2: the address has a line break or a control character",
+        "2: host: has a line break or a control character",
+    ],
     '[{"name": "a", "address": NaN}]': ["1: is no JSON that can be read: NaN is no number"],
 }
 
