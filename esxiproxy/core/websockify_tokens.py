@@ -18,7 +18,7 @@ MAX_FAULTS = 100
 """Maximum number of lines that are reported."""
 
 _SEPARATOR = re.compile(r":\s")
-_URL = re.compile(r"(?i)(wss?)://([^/?#\s]*)([!-~]*)")
+_URL = re.compile(r"(?i)(wss?)://([^/?#\s]*)((?:[/?#][!-~]*)?)")
 _RAW = "is raw TCP and not a WebSocket: write HOST:PORT of a wss server, or a ws:// or wss:// URL"
 
 

@@ -32,7 +32,7 @@ MAX_CACHED = 10_000
 MAX_AGE = 60.0
 """Seconds for which an answer is cached at most."""
 
-_URL = re.compile(r"(?i)(https?)://([^/?#\s]*)([!-~]*)")
+_URL = re.compile(r"(?i)(https?)://([^/?#\s]*)((?:[/?#][!-~]*)?)")
 _PLACE = "{token}"
 _NO_TOKEN = (404, 410)
 _FIELDS = ((b"Accept", b"application/json"),)

@@ -140,9 +140,8 @@ def test_a_dot_segment_is_a_token_in_a_query():
     assert scene.urls == ["http://tokens.lab:81/?token=.."]
 
 
-STATUSES = {404: RouteNotFound, 410: RouteNotFound} | dict.fromkeys(
-    (201, 204, 301, 302, 400, 401, 403, 429, 500, 502, 503), ServiceUnavailable
-)
+FAILURES = (201, 204, 301, 302, 400, 401, 403, 429, 500, 502, 503)
+STATUSES = dict.fromkeys((404, 410), RouteNotFound) | dict.fromkeys(FAILURES, ServiceUnavailable)
 
 
 @pytest.mark.parametrize(("status", "error"), STATUSES.items())
