@@ -17,7 +17,7 @@ from esxiproxy.core.config.key import SectionKind
 from esxiproxy.core.config.section import SectionValues
 from esxiproxy.core.config.url import UpstreamURL, upstream_url
 from esxiproxy.core.host_name import plain_host
-from esxiproxy.core.inventory_rows import UPSTREAM_KEYS, Mistake, Mistakes, Row, rows
+from esxiproxy.core.inventory_rows import UPSTREAM_KEYS, Row, RowMistake, RowMistakes, rows
 from esxiproxy.core.networks import Networks
 from esxiproxy.core.routing import Destination, Route, TCPAddress, TLSProfile, Upstream, Verify
 
@@ -52,7 +52,7 @@ Hosts = Mapping[str, InventoryHost]
 class InventoryError(Exception):
     """A file that is no inventory.  ``mistakes`` has all of its mistakes in the order of their lines."""
 
-    def __init__(self, file: Path, mistakes: Sequence[Mistake]) -> None:
+    def __init__(self, file: Path, mistakes: Sequence[RowMistake]) -> None:
         self.file = file
         self.mistakes = tuple(sorted(mistakes, key=lambda mistake: mistake.line))
         super().__init__(file, self.mistakes)
@@ -78,20 +78,20 @@ def read_inventory(file: Path, template: Upstream, networks: Networks) -> Hosts:
         with file.open("rb") as source:
             content = source.read(MAX_SIZE + 1)
     except FileNotFoundError:
-        raise InventoryError(file, [Mistake(1, "no such file")])
+        raise InventoryError(file, [RowMistake(1, "no such file")])
     except IsADirectoryError:
-        raise InventoryError(file, [Mistake(1, "is a folder: name a CSV or JSON file")])
+        raise InventoryError(file, [RowMistake(1, "is a folder: name a CSV or JSON file")])
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InventoryError(file, [Mistake(1, f"cannot be read: {reason}")])
+        raise InventoryError(file, [RowMistake(1, f"cannot be read: {reason}")])
     if len(content) > MAX_SIZE:
-        raise InventoryError(file, [Mistake(1, f"is larger than {MAX_SIZE >> 20} MiB")])
+        raise InventoryError(file, [RowMistake(1, f"is larger than {MAX_SIZE >> 20} MiB")])
     return parse_inventory(content, template, networks, file)
 
 
 def parse_inventory(content: bytes, template: Upstream, networks: Networks, file: Path) -> Hosts:
     """Return the hosts in the content of a file by name.  Raise InventoryError."""
-    mistakes = Mistakes()
+    mistakes = RowMistakes()
     builder = _Builder(template, networks, file.parent, mistakes)
     hosts: dict[str, InventoryHost] = {}
     for row in rows(content, mistakes):
@@ -115,7 +115,7 @@ def replaced(old: Hosts, new: Hosts) -> tuple[str, ...]:
 class _Builder:
     """A builder of hosts, which adds the mistakes of their rows to ``mistakes``."""
 
-    def __init__(self, template: Upstream, networks: Networks, folder: Path, mistakes: Mistakes) -> None:
+    def __init__(self, template: Upstream, networks: Networks, folder: Path, mistakes: RowMistakes) -> None:
         self._template = template
         self._networks = networks
         self._folder = folder

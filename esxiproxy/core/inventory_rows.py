@@ -38,18 +38,18 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 
 
 @dataclass(frozen=True, slots=True)
-class Mistake:
+class RowMistake:
     """A mistake in a file, with its line."""
 
     line: int
     text: str
 
 
-class Mistakes:
+class RowMistakes:
     """The mistakes that were found in a file.  ``is_full`` is whether no more of them are collected."""
 
     def __init__(self) -> None:
-        self.found: list[Mistake] = []
+        self.found: list[RowMistake] = []
 
     @property
     def is_full(self) -> bool:
@@ -60,7 +60,7 @@ class Mistakes:
         """Add a mistake, unless there are too many already.  Its text becomes one line."""
         if not self.is_full:
             text = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
-            self.found.append(Mistake(line, text))
+            self.found.append(RowMistake(line, text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Row:
     cells: Mapping[str, str]
 
 
-def rows(content: bytes, mistakes: Mistakes) -> Iterator[Row]:
+def rows(content: bytes, mistakes: RowMistakes) -> Iterator[Row]:
     """Yield the rows of a file, and add its mistakes to ``mistakes``.
 
     A file that begins with a bracket is JSON, and every other file is CSV.
@@ -89,7 +89,7 @@ def rows(content: bytes, mistakes: Mistakes) -> Iterator[Row]:
         yield row
 
 
-def _text(content: bytes, mistakes: Mistakes) -> str | None:
+def _text(content: bytes, mistakes: RowMistakes) -> str | None:
     if content.startswith((BOM_UTF16_BE, BOM_UTF16_LE)):
         mistakes.add(1, "the file is UTF-16: save it as UTF-8")
         return None
@@ -104,7 +104,7 @@ def _text(content: bytes, mistakes: Mistakes) -> str | None:
 # CSV
 
 
-def _csv_rows(text: str, mistakes: Mistakes) -> Iterator[Row]:
+def _csv_rows(text: str, mistakes: RowMistakes) -> Iterator[Row]:
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     header: Sequence[str] | None = None
     for line, cells in _csv_lines(reader, mistakes):
@@ -128,7 +128,7 @@ def _csv_rows(text: str, mistakes: Mistakes) -> Iterator[Row]:
         mistakes.add(1, "is empty: write a header as in name,address,pins,labels")
 
 
-def _csv_lines(reader: Any, mistakes: Mistakes) -> Iterator[tuple[int, list[str]]]:
+def _csv_lines(reader: Any, mistakes: RowMistakes) -> Iterator[tuple[int, list[str]]]:
     """Yield the first line and the cells of each row, and add rows that are no CSV to the mistakes."""
     while not mistakes.is_full:
         line = reader.line_num + 1
@@ -172,7 +172,7 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number")
 
 
-def _json_rows(text: str, mistakes: Mistakes) -> Iterator[Row]:
+def _json_rows(text: str, mistakes: RowMistakes) -> Iterator[Row]:
     known: dict[str, str | None] = {}
     for line, found in _json_elements(text, mistakes):
         if not isinstance(found, _Object):
@@ -196,7 +196,7 @@ def _json_rows(text: str, mistakes: Mistakes) -> Iterator[Row]:
             yield Row(line, cells)
 
 
-def _json_elements(text: str, mistakes: Mistakes) -> Iterator[tuple[int, Any]]:
+def _json_elements(text: str, mistakes: RowMistakes) -> Iterator[tuple[int, Any]]:
     """Yield the elements of the list in a JSON text with their lines.
 
     Reading ends at the first place that is no JSON.
