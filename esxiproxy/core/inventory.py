@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -27,6 +27,9 @@ MAX_SIZE = 16 << 20
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _LABEL_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,63}")
 _LONGEST_NAME = 253
+_FIELD_OF = {"host": "host_field", "origin": "origin_field"}
+"""The fields of Upstream whose names are not those of their keys."""
+_FIELDS = frozenset(field.name for field in fields(Upstream))
 _SHOWN_MISTAKES = 3
 
 
@@ -182,13 +185,10 @@ class _Builder:
         template = self._template
         section = IniSection(f"upstream {template.name}", 1, {})
         given = SectionValues(section, SectionKind.UPSTREAM, found, frozenset(found), UPSTREAM_KEYS)
+        set_fields = {_FIELD_OF.get(name, name): value for name, value in found.items()}
         upstream = replace(
             template,
-            host_field=found.get("host", template.host_field),
-            origin_field=found.get("origin", template.origin_field),
-            subprotocol=found.get("subprotocol", template.subprotocol),
-            send_proxy_protocol=found.get("send_proxy_protocol", template.send_proxy_protocol),
-            tls_profile=found.get("tls_profile", template.tls_profile),
+            **{name: value for name, value in set_fields.items() if name in _FIELDS},
             overrides=MappingProxyType({**template.overrides, **limits_of(given)}),
             connection_limits=MappingProxyType({**template.connection_limits, **connection_limits_of(given)}),
         )

@@ -2,15 +2,18 @@
 
 import json
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from esxiproxy.core import inventory_rows
+from esxiproxy.core.config.schema import CONNECTION_LIMIT_KEYS, SESSION_LIMIT_KEYS
 from esxiproxy.core.inventory import InventoryError, parse_inventory, read_inventory, replaced
-from esxiproxy.core.inventory_rows import MAX_MISTAKES
+from esxiproxy.core.inventory_rows import MAX_MISTAKES, UPSTREAM_KEYS
 from esxiproxy.core.networks import Networks
-from esxiproxy.core.routing import Identity, TCPAddress, TLSProfile, Upstream, Verify
+from esxiproxy.core.proxy_protocol import ProxyVersion
+from esxiproxy.core.routing import Identity, Subprotocol, TCPAddress, TLSProfile, Upstream, Verify
 from esxiproxy.core.thumbprint import Pin
 
 A, B = "a" * 64, "b" * 40
@@ -99,6 +102,17 @@ def test_further_columns_are_keys_of_the_upstream():
     assert first.connection_limits == {"max_connections": 9}
     assert (first.host_field, first.tls_profile, first.name) == ("esx.lab", TLSProfile.OLD, "esx")
     assert second is first and third is TEMPLATE
+
+
+def test_every_key_of_the_upstream_is_a_setting_of_its_host():
+    known = {field.name for field in fields(Upstream)} | SESSION_LIMIT_KEYS | CONNECTION_LIMIT_KEYS
+    assert UPSTREAM_KEYS.keys() - known == {"origin", "keepalive"}
+    template = destination("name,address,origin,subprotocol,send_proxy_protocol\na,b,none,pass,v2\n").template
+    assert (template.origin_field, template.subprotocol, template.send_proxy_protocol) == (
+        "none",
+        Subprotocol.PASS,
+        ProxyVersion.V2,
+    )
 
 
 def test_a_number_in_json_is_a_value():
