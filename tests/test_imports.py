@@ -15,6 +15,12 @@ ALLOWED = {
     "core.http": {"core", "core.http"},
     "core.websocket": {"core", "core.http", "core.websocket"},
     "core.session": {"core", "core.http", "core.session"},
+    # values that are read from requests and from files of routers, with the types of keys.
+    "core.locate": {"core", "core.http", "core.config"},
+    "core.inventory": {"core", "core.config", "core.inventory_rows"},
+    "core.inventory_rows": {"core", "core.config"},
+    "core.websockify_tokens": {"core", "core.config"},
+    "core.resolver_answer": {"core", "core.config"},
     "core.config": {"core", "core.http", "core.session", "core.websocket", "core.config"},
     "interfaces": {"core", "core.http", "core.session", "interfaces"},
     "binding": {"core", "core.config", "binding"},
