@@ -212,18 +212,6 @@ def test_a_problem_that_somebody_else_finds_gets_its_line(folder):
     assert Config(Path("y"), (), {}).problem("proxy", "state", "?").line == 1
 
 
-@pytest.mark.parametrize("path", sorted(CONF.glob("*.ini")), ids=lambda path: path.name)
-def test_every_example_loads(path, tmp_path):
-    """With a file in every place where it names one."""
-    copy = tmp_path / "conf" / path.name
-    shutil.copytree(CONF, copy.parent)
-    for key, file in re.findall(r"^(certificate|private_key|ca|client_ca) = (\S+)", path.read_text(), re.M):
-        there = copy.parent / file
-        there.parent.mkdir(parents=True, exist_ok=True)
-        there.write_text(KEY if key == "private_key" else CERTIFICATE)
-    assert load(copy).listeners
-
-
 def test_the_first_example_is_the_three_listeners(tmp_path):
     shutil.copytree(CONF, tmp_path / "conf")
     (tmp_path / "conf/tls").mkdir(exist_ok=True)
