@@ -114,6 +114,8 @@ def test_the_keys_of_a_page_exist(page: Path) -> None:
                 try:
                     key.type.parse(text, Path())
                 except BadValue as error:
-                    assert "no such file" in str(error), f"{page.name}: [{section.header}] {name}: {error}"
+                    assert str(error).startswith("no such "), (
+                        f"{page.name}: [{section.header}] {name}: {error}"
+                    )
                 examined += 1
     assert examined

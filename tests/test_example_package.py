@@ -11,9 +11,11 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -231,3 +233,26 @@ def test_a_plugin_that_fails_disturbs_no_other_request(
         later.open("/console", fields=[("X-Api-Key", KEY)])
         echoes(later)
         echoes(client)
+
+
+def code_blocks() -> list[str]:
+    """Return the Python code on the page about plugins."""
+    page = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+    return re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
+
+
+def test_the_code_of_the_page_is_that_of_the_package() -> None:
+    source = (PACKAGE / "team_consoles.py").read_text()
+    router, authenticator = code_blocks()[0], next(code for code in code_blocks() if "x-api-key" in code)
+    assert router[router.index("@implementer") :] in source
+    assert textwrap.indent(authenticator, "    ") in source
+
+
+def test_the_test_of_the_page_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(PACKAGE)
+    names: dict[str, Any] = {}
+    exec(next(code for code in code_blocks() if "def test_" in code), names)
+    tests = [function for name, function in names.items() if name.startswith("test_")]
+    assert tests
+    for function in tests:
+        function(tmp_path)

@@ -1,6 +1,5 @@
 """The configuration: what is read, and what is refused in which words."""
 
-import re
 import shutil
 from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
