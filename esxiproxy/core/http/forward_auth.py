@@ -138,7 +138,7 @@ def wants_page(head: RequestHead) -> bool:
 
     An upgrade of any kind is none, since a script sees no redirect of it.
     """
-    if head.method != b"GET" or head.values(b"upgrade"):
+    if head.method != b"GET" or head.values(b"upgrade") or head.values(b"sec-websocket-key"):
         return False
     for value in head.values(b"accept"):
         for element in value.lower().split(b","):
