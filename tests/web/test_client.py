@@ -258,8 +258,9 @@ def test_a_certificate_with_another_name(web, authority, name):
 
 
 def test_a_server_without_tls(web):
-    port = web.serve()
-    assert "cannot be asked: " in failure(web, f"https://127.0.0.1:{port}/{SECRET}")
+    port = web.raw(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    text = failure(web, f"https://127.0.0.1:{port}/{SECRET}")
+    assert text == f"https://127.0.0.1:{port} cannot be asked: wrong version number"
 
 
 @pytest.mark.parametrize("content", [None, b"no certificate"])
