@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support.certificates import Authority, self_signed
-from tests.web.loop import Web
+from tests.support.web_server import Web
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from esxiproxy.core.routing import Identity, Verify
 from esxiproxy.core.thumbprint import Pin, pin_of
 from esxiproxy.web import tls as client_tls
 from tests.support.programs import dead_port
-from tests.web.loop import ServerConnections
+from tests.support.web_server import ServerConnections
 
 SECRET = "s3cr3t"
 SYSTEM = Identity()
