@@ -26,10 +26,6 @@ from tools.document_keys import built_in_types
 
 CONF = ROOT / "conf"
 PAGES = [ROOT / "docs" / name for name in ("many-hosts.md", "plugins.md")]
-NOT_YET = {"forward"}
-"""Types that are not in this package yet; their examples are not checked."""
-NOT_YET_KEYS = {"balance", "failover_delay"}
-"""Keys of [upstream] that are not in this package yet."""
 
 
 def types_in(text: str) -> set[str]:
@@ -67,8 +63,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("example", sorted(path.name for path in CONF.glob("*.ini")))
 def test_an_example_is_valid(example: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    if types_in((folder / example).read_text()) & NOT_YET:
-        pytest.skip("its type is in NOT_YET")
     assert main(["check", "--strict", str(folder / example)]) == 0, capsys.readouterr().err
 
 
@@ -77,9 +71,7 @@ def test_every_type_has_an_example() -> None:
     types = built_in_types()
     built_in = {name for found in types.values() for name in found}
     named = {name for path in CONF.glob("*.ini") for name in types_in(path.read_text())}
-    assert named | {"static", "anonymous"} == built_in | NOT_YET
-    assert not built_in & NOT_YET, "remove these types from NOT_YET"
-    assert not set(keys_of(SectionKind.UPSTREAM)) & NOT_YET_KEYS, "remove these keys from NOT_YET_KEYS"
+    assert named | {"static", "anonymous"} == built_in
 
 
 def blocks(page: Path) -> list[str]:
@@ -100,12 +92,10 @@ def test_the_keys_of_a_page_exist(page: Path) -> None:
     for block in blocks(page):
         for section in parse(block.encode(), page.name)[0]:
             entries = {name: entry.text for name, entry in section.entries.items()}
-            if entries.keys() & NOT_YET_KEYS:
-                continue
             kind = SectionKind(section.header.partition(" ")[0])
             keys = dict(keys_of(kind))
             if "type" in entries:
-                if entries["type"] in NOT_YET or (kind, entries["type"]) not in own:
+                if (kind, entries["type"]) not in own:
                     continue
                 keys = own[kind, entries.pop("type")]
             for name, text in entries.items():

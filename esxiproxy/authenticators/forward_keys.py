@@ -91,7 +91,7 @@ KEYS = (
         plain("http or https URL", _url),
         None,
         "The URL of the service, which is asked with GET. 2xx allows a request, 401 or a redirect means that "
-        "the client has no login, 403 refuses it. The service is told the URL without its ticket.",
+        "the client has no login, 403 refuses it. The service gets the URL without its ticket.",
         required=True,
     ),
     Key(
