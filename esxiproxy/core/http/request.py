@@ -20,17 +20,19 @@ class Request:
     ``listening`` is the local address of the connection.  ``server_name`` is the name in the client's TLS
     handshake (SNI), and ``certificate`` the client's verified certificate in DER.  ``secrets`` are the places
     of secrets in the target.
+
+    Its repr has neither the head, whose links only ``shown_target`` hides, nor the host, which may be a token.
     """
 
     session: str
     listener: str
     client: PeerAddress
     secure: bool
-    head: RequestHead
+    head: RequestHead = field(repr=False)
     forwarded_for: tuple[str, ...] = ()
-    public_host: bytes | None = None
+    public_host: bytes | None = field(default=None, repr=False)
     listening: PeerAddress | None = None
-    other_host: bytes | None = None
+    other_host: bytes | None = field(default=None, repr=False)
     server_name: str | None = None
     certificate: bytes | None = field(default=None, repr=False)
     secrets: Secrets = ()
