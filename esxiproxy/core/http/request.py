@@ -20,22 +20,25 @@ class Request:
     ``listening`` is the local address of the connection.  ``server_name`` is the name in the client's TLS
     handshake (SNI), and ``certificate`` the client's verified certificate in DER.  ``secrets`` are the places
     of secrets in the target.
-
-    Its repr has neither the head, whose links only ``shown_target`` hides, nor the host, which may be a token.
     """
 
     session: str
     listener: str
     client: PeerAddress
     secure: bool
-    head: RequestHead = field(repr=False)
+    head: RequestHead
     forwarded_for: tuple[str, ...] = ()
-    public_host: bytes | None = field(default=None, repr=False)
+    public_host: bytes | None = None
     listening: PeerAddress | None = None
-    other_host: bytes | None = field(default=None, repr=False)
+    other_host: bytes | None = None
     server_name: str | None = None
     certificate: bytes | None = field(default=None, repr=False)
     secrets: Secrets = ()
+
+    def __repr__(self) -> str:
+        """Return a text for logs and tracebacks, without secrets in the target and without field values."""
+        method = self.head.method.decode("ascii", "replace")
+        return f"<Request {self.session} at {self.listener} of {self.client}: {method} {self.shown_target}>"
 
     @property
     def shown_target(self) -> str:
