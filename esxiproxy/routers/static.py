@@ -53,6 +53,7 @@ class StaticRouter:
 
     ambient = False
     secrets = ()
+    consumed_cookies: frozenset[bytes] = frozenset()
     upgrades_only = False
 
     def __init__(
