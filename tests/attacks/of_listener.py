@@ -36,7 +36,7 @@ _STATIC = {
 }
 
 
-def _login(**changed):
+def login(**changed):
     """Return what makes a token for a login."""
 
     def make(scene):
@@ -67,22 +67,22 @@ def _hmac(claims):
 
 
 _LOGINS = {
-    "an expired token": _login(exp=1),
-    "a token without expiry": _login(exp=None),
-    "a token that is not valid yet": _login(nbf=9e9),
-    "a token of another issuer": _login(iss="https://evil.example"),
-    "a token for another audience": _login(aud="other"),
-    "a token without a name": _login(sub=None),
-    "a token without a signature": _login(_forged=_none),
-    "a token with the public key as a secret": _login(_forged=_hmac),
-    "an unknown key": _login(_kid="gone"),
-    "a key of another algorithm": _login(_kid="ec"),
-    "a key that is a path": _login(_kid="../../../../dev/null"),
-    "a key within the token": _login(_kid="own", _key=made.pair("other")[0], _jwk={"kty": "OKP"}),
-    "a signature of another key": _login(_key=made.pair("other")[0]),
+    "an expired token": login(exp=1),
+    "a token without expiry": login(exp=None),
+    "a token that is not valid yet": login(nbf=9e9),
+    "a token of another issuer": login(iss="https://evil.example"),
+    "a token for another audience": login(aud="other"),
+    "a token without a name": login(sub=None),
+    "a token without a signature": login(_forged=_none),
+    "a token with the public key as a secret": login(_forged=_hmac),
+    "an unknown key": login(_kid="gone"),
+    "a key of another algorithm": login(_kid="ec"),
+    "a key that is a path": login(_kid="../../../../dev/null"),
+    "a key within the token": login(_kid="own", _key=made.pair("other")[0], _jwk={"kty": "OKP"}),
+    "a signature of another key": login(_key=made.pair("other")[0]),
     "a link": lambda scene: made.token(made.claims(scene.memory.time_of_day(), sub="alice")),
-    "a logout token": _login(_typ="logout+jwt"),
-    "the name of clients without a login": _login(sub="anonymous"),
+    "a logout token": login(_typ="logout+jwt"),
+    "the name of clients without a login": login(sub="anonymous"),
 }
 _FOREIGN = {
     "another site": b"https://evil.example",
@@ -103,7 +103,7 @@ _FOREIGN = {
 
 
 def _alice(scene):
-    return _login()(scene)
+    return login()(scene)
 
 
 _ORIGINS = tuple(

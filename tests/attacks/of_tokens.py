@@ -107,7 +107,7 @@ TOKENS = (
 )
 
 
-def _answer(status: int = 200, **more: Any) -> Answer:
+def answer(status: int = 200, **more: Any) -> Answer:
     body = {"host": "esx1.lab", "port": 443, "path": f"/ticket/{TICKET}", **more}
     return Answer(status, (), json.dumps(body).encode())
 
@@ -155,19 +155,19 @@ _OTHERS = (
     ),
     ("the token is unknown", Answer(404, (), b"SECRET-TICKET"), "RouteNotFound", 404, {}),
     ("the token is gone", Answer(410, (), b"SECRET-TICKET"), "RouteNotFound", 404, {}),
-    ("the token has expired", _answer(expires=1), "RouteNotFound", 404, {}),
-    ("the host is outside allow", _answer(host="192.0.2.1"), "UpstreamDenied", 403, {}),
-    ("the host is loopback", _answer(host="127.0.0.1"), "UpstreamDenied", 403, {}),
-    ("the host is NAT64 of loopback", _answer(host="64:ff9b::7f00:1"), "UpstreamDenied", 403, {}),
-    ("the name is loopback", _answer(), "UpstreamDenied", 403, {"esx1.lab": (("127.0.0.1",),)}),
+    ("the token has expired", answer(expires=1), "RouteNotFound", 404, {}),
+    ("the host is outside allow", answer(host="192.0.2.1"), "UpstreamDenied", 403, {}),
+    ("the host is loopback", answer(host="127.0.0.1"), "UpstreamDenied", 403, {}),
+    ("the host is NAT64 of loopback", answer(host="64:ff9b::7f00:1"), "UpstreamDenied", 403, {}),
+    ("the name is loopback", answer(), "UpstreamDenied", 403, {"esx1.lab": (("127.0.0.1",),)}),
     (
         "the name has two faces",
-        _answer(),
+        answer(),
         "UpstreamDenied",
         403,
         {"esx1.lab": (("10.0.0.5", "127.0.0.1"),)},
     ),
-    ("the name has no address", _answer(), "UpstreamUnresolved", 502, {}),
+    ("the name has no address", answer(), "UpstreamUnresolved", 502, {}),
 )
 _SECRETS = ("S3cretToken", "S3cretKey", "S3cret%54oken")
 _ODD = {
@@ -210,7 +210,7 @@ RESOLVER = (
             b"/x?token=S3cretToken",
             "ServiceUnavailable",
             502,
-            answers=(_answer(**more),),
+            answers=(answer(**more),),
             secrets=_SECRETS,
         )
         for what, more in _ANSWERS.items()
@@ -240,7 +240,7 @@ RESOLVER = (
         b"/x?token=S3cretToken",
         "UpstreamDenied",
         403,
-        answers=(_answer(expires=9e9),),
+        answers=(answer(expires=9e9),),
         names={"esx1.lab": (("10.0.0.5",), ("127.0.0.1",))},
         before=_rebound,
         secrets=_SECRETS,

@@ -1,4 +1,4 @@
-"""A listener with real routers in memory: its client, its upstream, its name service and all of its output."""
+"""A listener with real routers in memory: its client, upstream, name service, and all of its output."""
 
 from __future__ import annotations
 
@@ -120,6 +120,7 @@ LISTENERS = {
         (inventory, {**INVENTORY, "locate": "path:/h/{host}/"}),
         (inventory, {**INVENTORY, "locate": "cookie:esx"}),
     ],
+    "inventory-alice": [(inventory, {**INVENTORY, "locate": "path:/h/{host}/"})],
     "login": [(static, {"upstream": "lab"})],
     "login-cookie": [(static, {"upstream": "lab"})],
     "restricted": [(Restricted, {})],
@@ -127,6 +128,7 @@ LISTENERS = {
 """The routers of each listener, with the keys of their sections."""
 AUTHENTICATORS = {
     "links-alice": lambda scene: Somebody(),
+    "inventory-alice": lambda scene: Somebody(),
     "links-nobody": lambda scene: Nobody(),
     "login": lambda scene: scene.plugin(SectionKind.AUTHENTICATOR, "sso", jwt.TYPE, LOGIN),
     "login-cookie": lambda scene: scene.plugin(
@@ -265,8 +267,9 @@ class Scene:
 
     def pump(self):
         """Deliver all bytes that can be delivered."""
-        while any([wire.pump() for wire in (self.client, self.host) if wire is not None]):
-            pass
+        wires = [wire for wire in (self.client, self.host) if wire is not None]
+        while sum(wire.pump() for wire in wires):
+            wires = [wire for wire in (self.client, self.host) if wire is not None]
 
     def finish(self):
         """Close the client's connection, and let all deadlines of an ended session pass."""

@@ -1,4 +1,4 @@
-"""Every attempt of the table is refused under its name: nothing is dialled, spent or left, and nothing is told."""
+"""Every attempt of the table is refused under its name: nothing is dialled, spent, left behind or shown."""
 
 from collections import Counter
 
