@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from esxiproxy.core.jwks import Jwk
-from esxiproxy.core.session.connection_limits import ANONYMOUS_NAME
 from esxiproxy.core.strict_json import strict_json
 
 MAX_TOKEN = 8 * 1024
@@ -165,8 +164,6 @@ def _name(value: object) -> str:
         raise InvalidToken("the name in the token is empty")
     if len(value) > MAX_NAME:
         raise InvalidToken(f"the name in the token has more than {MAX_NAME} characters")
-    if value == ANONYMOUS_NAME:
-        raise InvalidToken("the name in the token is that of clients without a login")
     if not value.isprintable():
         raise InvalidToken("the name in the token has control characters, or others that cannot be printed")
     return value
