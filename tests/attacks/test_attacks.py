@@ -53,6 +53,9 @@ def test_an_attempt_is_refused(tmp_path, attempt, way):
     assert scene.recorder.opened_sessions == []
     assert scene.at_rest() == {}
     shown = {"answer": answer.decode("latin-1"), "events": "\n".join(events), **scene.output()}
+    assert [
+        host for host in (*scene.names.asked, "Link", "10.", "127.") if host in answer.decode("latin-1")
+    ] == []
     for secret in (TICKET, *secrets):
         assert [place for place, text in shown.items() if secret in text] == []
 

@@ -282,10 +282,10 @@ def test_a_traceback_loses_its_tickets():
 
 PLACES = (("path", b"/c/"), ("query", b"link"))
 MISPLACED = [
-    b"/c/S3cret", b"/c/S3cret/c/", b"/c/S3cret%2fc%2f", b"/C/S3cret", b"/%63/S3cret", b"/%2563/S3cret",
-    b"//c//S3cret", b"/x/c/S3cret", b"/x?link=S3cret", b"/x?LINK=S3cret", b"/x?%256cink=S3cret",
-    b"/x?a=b;link=S3cret", b"/x?a?link=S3cret&b", b"/x?eyJhbGciOiJub25lIn0.S3cret", b"/eyJhIjoxfQ.S3cret.S3cret",
-]  # fmt: skip
+    *(b"/c/S3cret", b"/c/S3cret/c/", b"/c/S3cret%2fc%2f", b"/C/S3cret", b"/%63/S3cret", b"/%2563/S3cret"),
+    *(b"//c//S3cret", b"/x/c/S3cret", b"/x?link=S3cret", b"/x?LINK=S3cret", b"/x?%256cink=S3cret"),
+    *(b"/x?a=b;link=S3cret", b"/x?a?link=S3cret&b", b"/x?eyJhIjoxfQ.S3cret", b"/eyJhIjoxfQ.S3cret.S3cret"),
+]
 
 
 @pytest.mark.parametrize("target", MISPLACED)
