@@ -40,6 +40,7 @@ class Decision:
     """The decision on one session: the principal, and then the route, each call within ``decision_timeout``.
 
     Authenticators are asked in order until one knows the client, and routers until one has a route.
+    ``router_cookies`` are the names of cookies that are for the routers.
     """
 
     _log = Logger()
@@ -50,8 +51,10 @@ class Decision:
         authenticators: Sequence[Plugin],
         routers: Sequence[Plugin],
         clock: IReactorTime,
+        router_cookies: frozenset[bytes] = frozenset(),
     ) -> None:
         self._session = session
+        self._router_cookies = router_cookies
         self._authenticators = authenticators
         self._routers = routers
         self._clock = clock
@@ -116,15 +119,13 @@ class Decision:
     def _identified(self, principal: Principal, router: Plugin, route: Route) -> Principal:
         """Return the principal of the session, which a router may know as well.
 
-        The cookies with links or tokens of the router are among those that are not forwarded.  Raises
-        AccessDenied if the router knows another principal, or if the console has a restriction that the proxy
-        cannot enforce.
+        No cookie for a router is forwarded, whichever has the route: a browser sends the link of another
+        console as well.  Raises AccessDenied if the router knows another principal, or if the console has a
+        restriction that the proxy cannot enforce.
         """
         if route.policy != _FREE:
             raise AccessDenied("the console has a restriction that this proxy cannot enforce")
-        secrets = getattr(router.instance, "secrets", ())
-        cookies = frozenset(name for kind, name in secrets if kind == "cookie")
-        cookies |= getattr(router.instance, "consumed_cookies", frozenset())
+        cookies = self._router_cookies
         known = route.principal
         if known is None and not cookies:
             return principal
