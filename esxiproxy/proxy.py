@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -18,7 +18,7 @@ from esxiproxy.authenticators.anonymous import Anonymous
 from esxiproxy.core.config.model import ListenerTLS
 from esxiproxy.core.errors import Draining
 from esxiproxy.core.http.origins import AllowedOrigins
-from esxiproxy.core.http.policy import ListenerPolicy
+from esxiproxy.core.http.policy import Http, ListenerPolicy
 from esxiproxy.core.routing import Upstream
 from esxiproxy.core.session.command import Command, CommandKind, Selector
 from esxiproxy.core.session.connection_limits import ConnectionLimits
@@ -27,6 +27,7 @@ from esxiproxy.interfaces import IAuthenticator, IRouter, ISessionObserver, ISta
 from esxiproxy.net.admission.admission import Admission, always
 from esxiproxy.net.listener.factory import ListenerFactory
 from esxiproxy.net.listener.proxy_protocol import ProxyProtocolFactory
+from esxiproxy.net.logins import Logins
 from esxiproxy.net.session_publisher import SessionPublisher
 from esxiproxy.net.sessions import Sessions
 from esxiproxy.net.tls.server import CurrentContext, listener_context
@@ -90,7 +91,11 @@ class Proxy(Service):
         self.state: IState = state or MemoryState(self._clock)
         self.admission = Admission(self.state, self._clock, has_descriptors, processes)
         self._publisher = SessionPublisher(self.state)
-        self.sessions = Sessions([*observers, self.admission, self._publisher], self._clock)
+        self._logins = Logins(lambda session: self.sessions[session], self._clock)
+        observers = [*observers, self.admission, self._publisher, self._logins]
+        self.sessions = Sessions(observers, self._clock)
+        self.own_addresses: Callable[[], Collection[tuple[str, int]]] = tuple
+        """Returns the addresses and ports of all listeners, which the hosts of a router may not have."""
         self._names = NameResolver(self._reactor, self._clock)
         self._connector = Connector(self._reactor, self._names, self._clock)
         self._when_empty: Deferred[None] = succeed(None)
@@ -124,7 +129,16 @@ class Proxy(Service):
             policy = replace(policy, origins=AllowedOrigins())
         if isinstance(tls, ListenerTLS):
             tls = CurrentContext(listener_context(tls))
-        gateway = Gateway(authenticators, routers, self._connector, self.admission, connection_limits)
+        gateway = Gateway(
+            authenticators,
+            routers,
+            self._connector,
+            self.admission,
+            connection_limits,
+            lambda: self.own_addresses(),
+            policy.http is Http.FORWARD,
+            self._logins,
+        )
         factory: Any = ListenerFactory(name, gateway, self.sessions, limits, self._clock, policy)
         if tls is not None:
             factory = TLSFactory(tls, False, factory, self._clock)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, cast
 
 from twisted.application.service import MultiService
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import maybeDeferred
 from twisted.logger import Logger
 
@@ -65,6 +66,13 @@ class Listeners(MultiService):
     def draining(self) -> Sequence[ListenerService]:
         """The ports with a health check, which accept during a drain."""
         return [port for port in cast(Iterable[ListenerService], self) if port.answers_health]
+
+    def addresses(self) -> Collection[tuple[str, int]]:
+        """Return the IP addresses and ports that the listeners have bound."""
+        bound = [
+            port.port.getHost() for port in cast(Iterable[ListenerService], self) if port.port is not None
+        ]
+        return [(host.host, host.port) for host in bound if isinstance(host, IPv4Address | IPv6Address)]
 
     async def drain(self) -> None:
         """Close the ports without a health check; the others answer health checks and refuse sessions."""

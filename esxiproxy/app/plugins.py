@@ -163,10 +163,21 @@ class Plugins(MultiService):
                 f"[{section.section}] cannot be created: {error or type(error).__name__}"
             ) from error
         parts = [threads, files, *([instance] if IService.providedBy(instance) else [])]
-        return PluginService(Plugin(section.section, instance), section.type.name, parts)
+        return PluginService(_plugin(section, instance), section.type.name, parts)
 
     async def _end_sessions(self, selector: Selector, reason: str) -> None:
         self._proxy.end_sessions(selector, reason)
+
+
+def _plugin(section: PluginSection, instance: object) -> Plugin:
+    """Return the instance with the settings of its section that the proxy itself applies."""
+    keys, settings = section.settings.keys, section.settings
+    return Plugin(
+        section.section,
+        instance,
+        reauthenticate=settings["reauthenticate"] if "reauthenticate" in keys else None,
+        grace=settings["reauthenticate_grace"] if "reauthenticate_grace" in keys else 0.0,
+    )
 
 
 async def _ready(section: str, instance: object, clock: Any) -> None:

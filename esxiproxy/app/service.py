@@ -87,6 +87,7 @@ class ProxyService(MultiService):
         self._listeners = Listeners(
             reactor, inherited, lambda: descriptors.may_accept(self.proxy.admission.dialling)
         )
+        self.proxy.own_addresses = self._listeners.addresses
         self.systemd = SystemdService(reactor, status=lambda: f"{len(self.proxy.sessions)} sessions")
         self._loop_lag = LoopLag(reactor)
         self._plugins = Plugins(reactor, self.proxy, HttpClient(reactor))

@@ -9,17 +9,19 @@ from esxiproxy.core.routing import Principal
 from esxiproxy.interfaces import IAuthenticator
 from esxiproxy.plugins import Context, Key, Names, SectionValues
 
-ANONYMOUS = Principal("anonymous")
-
 
 @implementer(IAuthenticator)
 class Anonymous:
     """An authenticator that returns one anonymous principal for every client."""
 
     ambient = False
+    never_refuses = True
+
+    def __init__(self, section: str = "authenticator") -> None:
+        self._principal = Principal("anonymous", authenticator=section)
 
     async def authenticate(self, request: Request) -> Principal:
-        return ANONYMOUS
+        return self._principal
 
 
 class AnonymousType:
@@ -35,7 +37,7 @@ class AnonymousType:
 
     def create(self, settings: SectionValues, context: Context) -> Anonymous:
         """Return the authenticator."""
-        return Anonymous()
+        return Anonymous(context.section)
 
 
 TYPE = AnonymousType()

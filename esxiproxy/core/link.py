@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from math import isfinite
@@ -37,8 +37,6 @@ MAX_TOKEN = 4096
 """Maximum number of octets of a link."""
 MAX_REUSES = 10
 """The number of times that a link with ``reuse`` may be opened again."""
-SUBPROTOCOL = b"esxiproxy.link."
-"""The beginning of the subprotocol whose rest is a link."""
 
 _REQUIRED = ("iss", "aud", "exp", "nbf", "iat", "jti", "to")
 _KNOWN = frozenset({*_REQUIRED, "sub", "pin", "crt", "ttl", "reuse", "net", "view", "rec"})
@@ -242,16 +240,6 @@ def read_claims(claims: Mapping[str, Any], issuer: str, audience: str, now: floa
         reuse=0.0 if reuse in (0, MANY) else _positive(claims, "reuse"),
         network=_network(claims["net"]) if "net" in claims else None,
     )
-
-
-def without_link(subprotocols: Sequence[bytes]) -> tuple[bytes | None, tuple[bytes, ...]]:
-    """Return the link that a client offers as a subprotocol, or None, and its other subprotocols.
-
-    Of several links the first one counts.
-    """
-    links = [each.removeprefix(SUBPROTOCOL) for each in subprotocols if each.startswith(SUBPROTOCOL)]
-    others = tuple(each for each in subprotocols if not each.startswith(SUBPROTOCOL))
-    return links[0] if links else None, others
 
 
 def plain_host(text: str) -> str:

@@ -8,8 +8,12 @@ redacted.  In doubt a part is hidden.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from urllib.parse import unquote_to_bytes
 
 HIDDEN = "***"
+Secrets = Sequence[tuple[str, bytes]]
+"""Places of secrets in a target: pairs of ``path`` and a prefix, or of ``query`` and a parameter's name."""
 MAX_SHOWN = 1024
 """Maximum number of bytes of a target or a URL that are shown."""
 
@@ -39,6 +43,7 @@ _BEARER = re.compile(rb"(?i)(\bbearer[ \t]{1,8})[A-Za-z0-9._~+/=-]{6,}")
 # A file's path in a text is no request target: ESXi and vCenter have no such paths.
 _FILE = re.compile(rb"[('\[]?(?:[a-z0-9]{1,16}:)?/(?:etc|home|opt|root|run|srv|tmp|usr|var)/[^?;&=#%@\\]*")
 _NEVER_FILE = (b"ticket", b"nfc", b"cst-")
+_SLASHES = re.compile(rb"[/\\\\]+")
 _USER = re.compile(rb"(\A|:)//[^/?#\s]*@")
 # Parts of a parameter's name that make its value a secret.
 _WORDS = (
@@ -83,19 +88,40 @@ _ESCAPE = re.compile(rb"%(?:25)*([0-9A-Fa-f]{2})")
 _STILL = re.compile(rb"(?i)%(?:[0-9a-f]{2}|u[0-9a-f]{4})")
 
 
-def redact(target: bytes) -> str:
+def redact(target: bytes, secrets: Secrets = ()) -> str:
     """Return a request target or a URL for the log: ASCII only, with ``***`` in place of secrets.
+
+    ``secrets`` are further places of secrets, besides those that are known by their names.
 
     A target that is longer than ``MAX_SHOWN`` is cut and ends with ``...``.  For a secret behind
     percent-encoding (``/tick%65t/...``) everything from the first ``%`` on is hidden.
     """
     if _TICKET.fullmatch(target):  # what a console asks for as a rule
         return "/ticket/" + HIDDEN
+    if secrets:
+        target = _without(target[: MAX_SHOWN + 1], secrets)
     short = target[:MAX_SHOWN]
     shown = _shown(short, whole=True)
     if len(target) > MAX_SHOWN:
         shown += _CUT
     return shown.decode("ascii", "backslashreplace")
+
+
+def _without(target: bytes, secrets: Secrets) -> bytes:
+    """Return a target without the secrets in these places, however they are written."""
+    path, mark, query = target.partition(b"?")
+    plain = _SLASHES.sub(b"/", unquote_to_bytes(path))
+    for kind, name in secrets:
+        if kind == "path" and name in plain and not plain.endswith(name):
+            path = name + _HIDDEN
+        elif kind == "query" and query:
+            query = b"&".join(_hidden_pair(pair, name) for pair in query.split(b"&"))
+    return path + mark + query
+
+
+def _hidden_pair(pair: bytes, name: bytes) -> bytes:
+    key, equals, _value = pair.partition(b"=")
+    return key + equals + _HIDDEN if equals and unquote_to_bytes(key).lower() == name.lower() else pair
 
 
 def redact_text(text: str) -> str:

@@ -17,7 +17,7 @@ from esxiproxy.core.config.consistency import template_conflicts
 from esxiproxy.core.config.errors import shown
 from esxiproxy.core.config.values import yes_or_no
 from esxiproxy.core.errors import AccessDenied, LinkInvalid, LinkRevoked
-from esxiproxy.core.http.link_place import LinkPlace, PlaceKind, offered
+from esxiproxy.core.http.link_place import LinkPlace, PlaceKind, offered, without_link
 from esxiproxy.core.http.paths import ambiguous
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.link import (
@@ -28,7 +28,6 @@ from esxiproxy.core.link import (
     opaque_in,
     read_claims,
     unsealed_claims,
-    without_link,
 )
 from esxiproxy.core.link_keys import InvalidKeys, LinkKeys, missing_package, read_keys
 from esxiproxy.core.networks import Network, Networks

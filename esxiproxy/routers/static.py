@@ -63,6 +63,7 @@ class StaticRouter:
     ) -> None:
         self._route = None if upstream is None else Route.to(upstream)
         self._matches = [(match, Route.to((upstreams or {})[match.upstream])) for match in matches]
+        self.never_refuses = upstream is not None and not matches
         self._has_paths = any(match.path for match in matches)
 
     async def route(self, request: Request, principal: Principal) -> Route:

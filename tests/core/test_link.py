@@ -6,6 +6,7 @@ import jwt
 import pytest
 
 from esxiproxy.core.errors import LinkExpired, LinkInvalid
+from esxiproxy.core.http.link_place import without_link
 from esxiproxy.core.link import (
     LEEWAY,
     LONGEST,
@@ -18,7 +19,6 @@ from esxiproxy.core.link import (
     read_claims,
     sealed_claims,
     unsealed_claims,
-    without_link,
 )
 from esxiproxy.core.link_keys import read_keys
 from tests.support.certificates import self_signed

@@ -7,7 +7,7 @@ from esxiproxy.core.errors import LimitReached
 from esxiproxy.core.http.head import NO_HEAD
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.peer_address import PeerAddress
-from esxiproxy.core.routing import Principal, Upstream
+from esxiproxy.core.routing import Principal, Route, Upstream
 from esxiproxy.core.session.connection_limits import ConnectionLimits
 from esxiproxy.core.session.record import Kind
 from esxiproxy.core.session.session import Session
@@ -41,7 +41,9 @@ class Door:
 
     def decide(self, name, console=None, **kwargs):
         return self._do(
-            self.admission.take_decision_slots(self.session(name, **kwargs), console, self.connection_limits)
+            self.admission.take_decision_slots(
+                self.session(name, **kwargs), Route.to(UPSTREAM, console=console), self.connection_limits
+            )
         )
 
     def dial(self, name=None):

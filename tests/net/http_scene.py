@@ -113,6 +113,7 @@ class HttpScene(Scene):
         self.connector.__class__ = HttpConnector
         self.connector.slow, self.connector.waiting = False, []
         self.factory.policy = policy or ListenerPolicy(http=Http.FORWARD)
+        self.factory.gateway.forwards = self.factory.policy.http is Http.FORWARD
 
     def pump(self):
         for _ in range(1000000):

@@ -138,7 +138,7 @@ class Slow:
         self.answers.append(Deferred())
         return self.answers[-1]
 
-    def give(self, slot):
+    def give(self, slot, outcome=None):
         self.given.append(slot)
         done = Deferred()
         done.callback(None)

@@ -124,7 +124,14 @@ OF_DAY = re.compile(
     r"\btime\.time\b|\bfrom time import .*\btime\b|\bdatetime\.(datetime\.)?(now|utcnow|today)\b"
 )
 WRITTEN_DOWN = {
+    "authenticators/client_cert.py": "the validity of certificates and revocation lists",
+    "authenticators/htpasswd.py": "when a failed login is forgotten, in the shared state",
+    "authenticators/jwt.py": "the expiry of a token",
+    "authenticators/login_throttle.py": "when a failed login is forgotten, in the shared state",
+    "cli/link.py": "the times in a link",
     "core/http/date.py": "the Date of an answer",
+    "net/logins.py": "the end of a login",
+    "routers/links.py": "the expiry of a link",
     "net/session_publisher.py": "when a session began, for a list of sessions",
     "ops/logs/access_log.py": "when a session began, for its line",
     "ops/logs/twistd_log.py": "the time of a line in syslog",

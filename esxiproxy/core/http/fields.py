@@ -7,7 +7,7 @@ from esxiproxy.core.http.origins import is_own_origin
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.http.rewriting import ResponseRewriter
 from esxiproxy.core.http.via import via
-from esxiproxy.core.routing import Upstream
+from esxiproxy.core.routing import Principal, Upstream
 
 SESSION = b"x-request-id"
 """The field with the session's id, sent to both sides so that their logs can be joined with the proxy's."""
@@ -80,9 +80,17 @@ def end_to_end(fields: Fields, dropped: frozenset[bytes]) -> list[tuple[bytes, b
     return [(name, value) for key, name, value in known if key not in gone]
 
 
-def request_fields(request: Request, dropped: frozenset[bytes]) -> list[tuple[bytes, bytes]]:
-    """Return the client's fields for the upstream, with the forwarded fields, without Host."""
-    fields = end_to_end(request.head.fields, _NEVER_UPSTREAM | dropped)
+def request_fields(
+    request: Request, dropped: frozenset[bytes], principal: Principal | None = None
+) -> list[tuple[bytes, bytes]]:
+    """Return the client's fields for the upstream, with the forwarded fields, without Host.
+
+    The fields and cookies with credentials of the principal are left out.
+    """
+    gone = _NEVER_UPSTREAM | dropped
+    fields = end_to_end(request.head.fields, gone | principal.consumed if principal else gone)
+    if principal is not None and principal.consumed_cookies:
+        fields = without_cookies(fields, principal.consumed_cookies)
     chain = request.forwarded_for or (request.client.host,)
     nodes = ("unknown" if node == "unix" else node for node in chain)
     fields.append((b"X-Forwarded-For", ", ".join(nodes).encode("ascii", "replace")))
@@ -93,6 +101,19 @@ def request_fields(request: Request, dropped: frozenset[bytes]) -> list[tuple[by
     fields.append((b"Via", via(request.head.version)))
     fields += session_field(request.session)
     return fields
+
+
+def without_cookies(fields: list[tuple[bytes, bytes]], names: frozenset[bytes]) -> list[tuple[bytes, bytes]]:
+    """Return the fields without the cookies of these names; a Cookie field without any other is left out."""
+    kept = []
+    for name, value in fields:
+        if name.lower() == b"cookie":
+            pairs = [pair for pair in value.split(b";") if pair.partition(b"=")[0].strip() not in names]
+            if not any(pair.strip() for pair in pairs):
+                continue
+            value = b";".join(pairs).strip()
+        kept.append((name, value))
+    return kept
 
 
 def response_fields(

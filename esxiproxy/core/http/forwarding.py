@@ -47,6 +47,7 @@ class Forwarding:
         self._server = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
         self._connect()
         self._view: ResponseRewriter | None = None
+        self._more: Fields = ()
         self._made: list[bytes] = []
         self.request_complete = self.started = self.response_complete = self.closing = self.delimited = False
         self.trailing_data = b""
@@ -96,13 +97,14 @@ class Forwarding:
         both_done = states[h11.CLIENT] is h11.DONE and states[h11.SERVER] is h11.DONE
         return both_done and not beyond and not ended
 
-    def begin(self, target: bytes, fields: Fields, view: ResponseRewriter) -> bytes:
+    def begin(self, target: bytes, fields: Fields, view: ResponseRewriter, more: Fields = ()) -> bytes:
         """Return the head of the request for the upstream.
 
-        A second call prepares a second attempt on another connection.
+        ``more`` are fields that the response to the client gets in addition.  A second call prepares a second
+        attempt on another connection.
         """
         self._connect()
-        self._view = view
+        self._view, self._more = view, more
         request = h11.Request(method=self._head.method, target=target, headers=list(fields))
         octets = self._client.send(request)
         if self.request_complete:  # a request is repeated only if it has no body
@@ -217,7 +219,7 @@ class Forwarding:
         return self._server.send(h11.EndOfMessage(headers=self._trailers(event)))
 
     def _response(self, event: h11.Response) -> bytes:
-        fields = self._answer_fields(event)
+        fields = [*self._answer_fields(event), *self._more]
         if self.closing or not self.request_complete:
             # A client that has its response may never send the rest of its request.
             self.closing = True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from esxiproxy.core.errors import MalformedRequest, MethodRefused
 from esxiproxy.core.redaction import redact
@@ -57,6 +57,12 @@ class RequestHead:
         """Return a text for logs and tracebacks, without the ticket and without field values."""
         method = self.method.decode("ascii", "replace")
         return f"<RequestHead {method} {redact(self.target)}, {len(self.fields)} fields>"
+
+    def without(self, names: frozenset[bytes]) -> RequestHead:
+        """Return the head without the fields of these names, which are in lower case."""
+        if names.isdisjoint(self._named):
+            return self
+        return replace(self, fields=tuple(field for field in self.fields if field[0].lower() not in names))
 
     def values(self, name: bytes) -> list[bytes]:
         """Return the values of all fields of that name (lower case), in their order."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from esxiproxy.core.http.request import Request
-from esxiproxy.core.link import SUBPROTOCOL, without_link
+
+SUBPROTOCOL = b"esxiproxy.link."
+"""The beginning of the subprotocol whose rest is a link."""
 
 
 class PlaceKind(Enum):
@@ -76,3 +78,13 @@ def offered(request: Request) -> tuple[bytes, ...]:
 def _cookies(request: Request) -> Iterator[bytes]:
     for value in request.head.values(b"cookie"):
         yield from (pair.strip() for pair in value.split(b";"))
+
+
+def without_link(subprotocols: Sequence[bytes]) -> tuple[bytes | None, tuple[bytes, ...]]:
+    """Return the link that a client offers as a subprotocol, or None, and its other subprotocols.
+
+    Of several links the first one counts.
+    """
+    links = [each.removeprefix(SUBPROTOCOL) for each in subprotocols if each.startswith(SUBPROTOCOL)]
+    others = tuple(each for each in subprotocols if not each.startswith(SUBPROTOCOL))
+    return links[0] if links else None, others

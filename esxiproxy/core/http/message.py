@@ -62,13 +62,16 @@ def options_answer(request: Request, methods: bytes) -> bytes:
 def forwarded_request(request: Request, upstream: Upstream, principal: Principal | None) -> Fields:
     """Return the fields of the request for the upstream, its framing included."""
     head = request.head
-    dropped = {b"content-length", b"origin"} | (principal.consumed if principal else frozenset())
+    dropped = {b"content-length", b"origin"}
     hops = max_forwards(head)
     if hops is not None:
         dropped.add(b"max-forwards")
     if head.version == (1, 0):
         dropped.add(b"expect")  # RFC 9110 10.1.1: in HTTP/1.0 it says nothing
-    fields = [(b"Host", host_field(request, upstream)), *request_fields(request, frozenset(dropped))]
+    fields = [
+        (b"Host", host_field(request, upstream)),
+        *request_fields(request, frozenset(dropped), principal),
+    ]
     if (origin := page_origin_field(request, upstream)) is not None:
         fields.append((b"Origin", origin))
     if hops is not None:

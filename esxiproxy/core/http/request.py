@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from esxiproxy.core.http.head import RequestHead
 from esxiproxy.core.peer_address import PeerAddress
+from esxiproxy.core.redaction import Secrets, redact
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,8 @@ class Request:
     X-Forwarded-For, the client's first.  ``public_host`` is the host in the client's URL.  ``other_host`` is
     this host with or without the port of X-Forwarded-Port, where the client's Origin may have either.
     ``listening`` is the local address of the connection.  ``server_name`` is the name in the client's TLS
-    handshake (SNI), and ``certificate`` the client's verified certificate in DER.
+    handshake (SNI), and ``certificate`` the client's verified certificate in DER.  ``secrets`` are the places
+    of secrets in the target.
     """
 
     session: str
@@ -31,6 +33,12 @@ class Request:
     other_host: bytes | None = None
     server_name: str | None = None
     certificate: bytes | None = field(default=None, repr=False)
+    secrets: Secrets = ()
+
+    @property
+    def shown_target(self) -> str:
+        """The target for logs and records, without secrets."""
+        return redact(self.head.target, self.secrets)
 
     @property
     def host(self) -> str:

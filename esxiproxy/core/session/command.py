@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from esxiproxy.core.errors import Draining, Killed, SessionError
+from esxiproxy.core.errors import Draining, Killed, Replaced, SessionError
 from esxiproxy.core.session.session import Session
 
 
@@ -16,6 +16,8 @@ class CommandKind(Enum):
     """End the session with close code 1008."""
     DRAIN = "drain"
     """End the session as at a shutdown, with close code 1001, after which a client may reconnect."""
+    REPLACE = "replace"
+    """End the session since another opening of its link replaces it, with close code 1008."""
 
 
 class SelectorKind(Enum):
@@ -86,4 +88,6 @@ class Command:
         """The error that the session ends with."""
         if self.kind is CommandKind.DRAIN:
             return Draining(self.reason or "the proxy is shutting down")
+        if self.kind is CommandKind.REPLACE:
+            return Replaced("replaced")
         return Killed(self.reason or "ended by an operator")

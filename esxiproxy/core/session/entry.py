@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from esxiproxy.core.redaction import redact
 from esxiproxy.core.session.session import Session
 
 
@@ -38,7 +37,7 @@ def entry_of(session: Session, holder: str, now: float) -> SessionEntry:
         listener=session.request.listener,
         client=str(session.request.client),
         principal=session.principal.name if session.principal else "",
-        target=redact(session.request.head.target),
+        target=session.request.shown_target,
         upstream=session.route.upstream.name if session.route else "",
         since=now - session.age,
     )

@@ -15,7 +15,7 @@ from esxiproxy.core.errors import (
 )
 from esxiproxy.core.http.head import RequestHead
 from esxiproxy.core.http.request import Request
-from esxiproxy.core.redaction import redact, redact_text
+from esxiproxy.core.redaction import redact_text
 from esxiproxy.core.routing import Destination, Principal, Route
 from esxiproxy.core.session.record import Kind, Record
 from esxiproxy.core.session_limits import SessionLimits
@@ -29,7 +29,8 @@ class Session:
 
     ``id`` is the session's id in log and record.  ``seconds`` is the function that reads the clock.  The
     relay sets the octet counts and ``round_trip``, the seconds between the last ping to the client and its
-    pong.
+    pong.  ``has_marks`` is whether the session has taken marks of links, and ``marks_used`` whether a byte of
+    its opening handshake may have been sent upstream.
     """
 
     __slots__ = (
@@ -40,9 +41,11 @@ class Session:
         "detail",
         "ended_by",
         "error",
+        "has_marks",
         "id",
         "kind",
         "limits",
+        "marks_used",
         "octets_down",
         "octets_up",
         "principal",
@@ -75,6 +78,8 @@ class Session:
         self.octets_up = 0
         self.octets_down = 0
         self.round_trip: float | None = None
+        self.has_marks = False
+        self.marks_used = False
         self._seconds = seconds
         self._started = seconds()
         self._phases: dict[str, float] = {}
@@ -108,6 +113,7 @@ class Session:
         """
         if not isinstance(route, Route) or not isinstance(route.destination, Destination):
             raise TypeError(f"the router returned {type(route).__name__} instead of a Route to a Destination")
+        self.has_marks = bool(route.claims)
         self.limits = self.limits.overridden_by(route.upstream.overrides).shortened_by(route.limits)
         self.route = route
         self.mark("routed")
@@ -162,7 +168,7 @@ class Session:
             listener=self.request.listener,
             client=self.request.client,
             principal=self.principal.name if self.principal else "",
-            target=redact(self.request.head.target),
+            target=self.request.shown_target,
             upstream=self.route.upstream.name if self.route else "",
             host=self.route.destination.name if self.route else "",
             status=self.status,

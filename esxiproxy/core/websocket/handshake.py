@@ -17,6 +17,7 @@ from esxiproxy.core.errors import (
 )
 from esxiproxy.core.http.fields import host_field, origin_field, request_fields, response_fields
 from esxiproxy.core.http.head import Fields, RequestHead, by_name, tokens
+from esxiproxy.core.http.link_place import without_link
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.http.rewriting import ResponseRewriter
 from esxiproxy.core.routing import Principal, Subprotocol, Upstream
@@ -123,7 +124,7 @@ def _subprotocols_of(head: RequestHead) -> tuple[bytes, ...]:
         raise MalformedRequest("a subprotocol is offered twice")
     if not all(map(_SUBPROTOCOL.fullmatch, listed)):
         raise MalformedRequest("the name of a subprotocol is no token")
-    return tuple(listed)
+    return without_link(listed)[1]
 
 
 def offered_upstream(upgrade: Upgrade, upstream: Upstream) -> tuple[bytes, ...]:
@@ -141,7 +142,7 @@ def opening_fields(
 ) -> list[tuple[bytes, bytes]]:
     """Return the fields of the proxy's opening handshake to the upstream, with the proxy's own key."""
     fields = [(b"Host", host_field(request, upstream))]
-    fields += request_fields(request, _REQUEST_OWN | principal.consumed)
+    fields += request_fields(request, _REQUEST_OWN, principal)
     if (origin := origin_field(request, upstream)) is not None:
         fields.append((b"Origin", origin))
     fields += [
@@ -193,10 +194,10 @@ def check_refusal(status: int, fields: Fields, view: ResponseRewriter) -> None:
             )
 
 
-def switching_head(upgrade: Upgrade, acceptance: Acceptance, session: str) -> bytes:
+def switching_head(upgrade: Upgrade, acceptance: Acceptance, session: str, more: Fields = ()) -> bytes:
     """Return the proxy's 101 to the client.
 
-    It has the chosen subprotocol, the end-to-end fields and the session's id.
+    It has the chosen subprotocol, the end-to-end fields, the session's id and the fields ``more``.
     """
     lines = [
         b"HTTP/1.1 101 Switching Protocols",
@@ -206,6 +207,6 @@ def switching_head(upgrade: Upgrade, acceptance: Acceptance, session: str) -> by
     ]
     if acceptance.subprotocol in upgrade.subprotocols:
         lines.append(b"Sec-WebSocket-Protocol: " + (acceptance.subprotocol or b""))
-    fields = response_fields(acceptance.fields, _RESPONSE_OWN, session)
+    fields = [*response_fields(acceptance.fields, _RESPONSE_OWN, session), *more]
     lines += [name + b": " + value for name, value in fields]
     return b"\r\n".join(lines) + b"\r\n\r\n"

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from functools import partial
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from esxiproxy.core.errors import LimitReached, OutOfDescriptors
-from esxiproxy.core.session.claim import Claim
+from esxiproxy.core.errors import Killed, LimitReached, LinkUsed, OutOfDescriptors
+from esxiproxy.core.routing import Route
+from esxiproxy.core.session.claim import Claim, OnceClaim, Outcome
+from esxiproxy.core.session.command import Command, CommandKind, Selector, SelectorKind
 from esxiproxy.core.session.connection_limits import ConnectionLimits
 from esxiproxy.core.session.record import Kind, Record
 from esxiproxy.core.session.session import Session
@@ -21,6 +25,9 @@ from esxiproxy.net.admission.idle_connections import Idle, IdleConnections
 from esxiproxy.net.admission.queue import SlotQueue
 from esxiproxy.net.admission.slot import Slot
 
+_REPLACE_INTERVAL = 0.1
+"""Seconds between two attempts to take the mark of a session that is being replaced."""
+_REPLACE_ATTEMPTS = 20
 _CLOSE_TIMEOUT = 1.0
 """Seconds to wait for the slot of an idle connection that is closed to free it."""
 
@@ -63,6 +70,7 @@ class Admission:
         self._queue = SlotQueue(clock)
         self._idle = IdleConnections()
         self._taken: dict[str, tuple[str, ...]] = {}
+        self._marked: dict[str, Session] = {}
         self._dials: set[str] = set()
         self._handshake_slots: dict[str, Slot] = {}
         self._connections = 0
@@ -125,16 +133,41 @@ class Admission:
         self._dials.add(session.id)
         await self._take_for(session, limits.on_arrival(session.request, session.kind), limits.queue_timeout)
 
-    async def take_decision_slots(
-        self, session: Session, console: str | None, limits: ConnectionLimits
-    ) -> None:
-        """Acquire the slots that a session needs when its principal and console are known.
+    async def take_decision_slots(self, session: Session, route: Route, limits: ConnectionLimits) -> None:
+        """Acquire the slots and marks that a session needs when its principal and route are known.
 
-        Raises LimitReached or StateUnavailable.
+        A session that has the mark of the same link, which may be reused, is replaced.  Raises LimitReached,
+        LinkUsed or StateUnavailable.
         """
         assert session.principal is not None
-        claims = limits.on_decision(session.principal.name, console, session.kind)
-        await self._take_for(session, claims, limits.queue_timeout)
+        claims = (*route.claims, *limits.on_decision(session.principal.name, route.console, session.kind))
+        if route.claims:
+            self._marked[session.id] = session
+        try:
+            await self._take_for(session, claims, limits.queue_timeout)
+        except LinkUsed:
+            if not any(isinstance(claim, OnceClaim) and claim.reuse for claim in route.claims):
+                raise
+            await self._replace(session, route.link, claims, limits.queue_timeout)
+
+    async def _replace(
+        self, session: Session, link: str, claims: Sequence[Claim], queue: float | None
+    ) -> None:
+        """End the session that was opened with a link, and take its place.  Raises LinkUsed."""
+        await self._state.tell(Command(CommandKind.REPLACE, selector=Selector(SelectorKind.LINK, link)))
+        for _ in range(_REPLACE_ATTEMPTS):
+            await deferLater(self.clock, _REPLACE_INTERVAL)
+            with suppress(LinkUsed):
+                await self._take_for(session, claims, queue)
+                return
+        raise LinkUsed("the link is in use")
+
+    async def check_claims(self, session: Session, claims: Sequence[Claim]) -> None:
+        """Raise the refusal of a claim that cannot be taken; nothing stays taken."""
+        if claims and (full := await self._state.take(session.id, claims)) is not None:
+            raise full.refusal
+        if claims:
+            await self._state.give(session.id, Outcome.UNUSED)
 
     async def take_connection_slot(
         self, session: Session | None, host: str, limits: ConnectionLimits
@@ -189,8 +222,9 @@ class Admission:
     def _release_all(self, session: str) -> None:
         self._dials.discard(session)
         self._release_handshake(session)
+        marked = self._marked.pop(session, None)
         if (names := self._taken.pop(session, None)) is not None:
-            self._release(session, names)
+            self._release(session, names, Outcome.DONE if marked is None else _outcome(marked))
 
     def _release_handshake(self, session: str) -> None:
         if (handshake := self._handshake_slots.pop(session, None)) is not None:
@@ -228,15 +262,25 @@ class Admission:
             self.refusals[full.limit] += 1
             raise full.refusal
 
-    def _release(self, slot: str, names: Collection[str]) -> None:
+    def _release(self, slot: str, names: Collection[str], outcome: Outcome = Outcome.DONE) -> None:
         if names:
-            giving = Deferred.fromCoroutine(self._released(slot, names))
+            giving = Deferred.fromCoroutine(self._released(slot, names, outcome))
             giving.addErrback(
                 lambda failure: self._log.failure(
                     "release of slot {slot} failed, it stays in use", failure, slot=slot
                 )
             )
 
-    async def _released(self, slot: str, names: Collection[str]) -> None:
-        await self._state.give(slot)
+    async def _released(self, slot: str, names: Collection[str], outcome: Outcome) -> None:
+        await self._state.give(slot, outcome)
         self._queue.slot_released(names)
+
+
+def _outcome(session: Session) -> Outcome:
+    """Return how a session with marks has ended.
+
+    A killed one spends its marks, and one that has sent nothing keeps them.
+    """
+    if session.error == Killed.__name__:
+        return Outcome.SPENT
+    return Outcome.DONE if session.marks_used else Outcome.UNUSED

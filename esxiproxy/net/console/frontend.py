@@ -91,7 +91,9 @@ class Frontend(Leg, WebSocketServerProtocol):
             return
         assert backend.acceptance is not None
         self.walker = FrameWalker(masked=True, max_frame=self.session.limits.max_frame)
-        self.transport.write(switching_head(self._upgrade, backend.acceptance, self.session.id))
+        assert self.session.principal is not None
+        more = self.session.principal.response_fields
+        self.transport.write(switching_head(self._upgrade, backend.acceptance, self.session.id, more))
         self.open()
         backend.acceptance = None
         self._sessions.opened(self.session)

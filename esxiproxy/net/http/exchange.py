@@ -117,7 +117,8 @@ class Exchange:
         upstream.acquire(self)
         upstream.flow.observe(self)
         request = upstream_request(session.request, upstream.upstream, route.target, session.principal)
-        upstream.transport.write(self._forwarding.begin(*request))
+        more = session.principal.response_fields if session.principal else ()
+        upstream.transport.write(self._forwarding.begin(*request, more))
         held, self._held = self._held, b""
         self.deadlines.request_forwarded()
         self.flow_changed(self._client.flow)

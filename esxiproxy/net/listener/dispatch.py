@@ -145,12 +145,19 @@ class Dispatch(Protocol):
                 if (origins := self.factory.policy.origins) is not None:
                     origins.check(request)
                 self._upgrade(request, upgrade, rest)
-            elif self.factory.policy.http is Http.FORWARD:
+            elif self.factory.policy.http is Http.FORWARD or self._explains(head):
                 self._forward(request, rest)
             else:
                 raise UpgradeRequired("only WebSocket connections are served here")
         except SessionError as error:
             self._refuse(error, request, kind)
+
+    def _explains(self, head: RequestHead) -> bool:
+        """Return whether a plain request gets the reason for which an opening handshake would be refused.
+
+        A script in a browser cannot see the refusal of an opening handshake.
+        """
+        return self.factory.gateway.explains and head.method in (b"GET", b"HEAD")
 
     def _answer_health_check(self, head: RequestHead) -> None:
         """Answer a health check.  It is no session: it is neither logged nor counted by a session limit."""
@@ -160,6 +167,8 @@ class Dispatch(Protocol):
         self._close()
 
     def _request(self, head: RequestHead) -> Request:
+        if names := self.factory.gateway.identity_fields:
+            head = head.without(names)
         factory, secure = self.factory, bool(ISSLTransport.providedBy(self.transport))
         origin = forwarded_client(
             head, PeerAddress.of(self.transport.getPeer()), secure, factory.policy.trust
@@ -176,6 +185,7 @@ class Dispatch(Protocol):
             origin.other_host,
             self._server_name,
             self._certificate,
+            factory.gateway.secrets,
         )
 
     def _upgrade(self, request: Request, upgrade: Upgrade, rest: bytes) -> None:

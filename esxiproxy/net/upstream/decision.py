@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -12,21 +12,28 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from esxiproxy.core.errors import AccessDenied, DecisionTimeout, Internal, RouteNotFound, SessionError
-from esxiproxy.core.routing import Challenge, Principal, Route
+from esxiproxy.core.routing import Challenge, Policy, Principal, Route
+from esxiproxy.core.session.connection_limits import ANONYMOUS_NAME
 from esxiproxy.core.session.session import Session
 from esxiproxy.net.sessions import log_bug
+
+_FREE = Policy()
 
 
 @dataclass(eq=False, slots=True)
 class Plugin:
     """An authenticator or a router with the name of its section, for messages.
 
-    ``ready`` is set while the plugin starts: no call is made before it fires.
+    ``ready`` is set while the plugin starts: no call is made before it fires.  ``reauthenticate`` is the time
+    in seconds between two checks of a login, and ``grace`` the time for which a login counts that cannot be
+    checked.
     """
 
     section: str
     instance: Any
     ready: Deferred[None] | None = None
+    reauthenticate: float | None = None
+    grace: float = 0.0
 
 
 class Decision:
@@ -48,6 +55,10 @@ class Decision:
         self._authenticators = authenticators
         self._routers = routers
         self._clock = clock
+        self.authenticator: Plugin | None = None
+        """The authenticator that knows the client, from its answer on."""
+        self.upgrades_only = False
+        """Whether the router that has the route is for consoles only."""
         self._is_over = False
         self._asked = ""
         self._asked_at = 0.0
@@ -78,7 +89,8 @@ class Decision:
                 self._check_over()
                 if route is not None:
                     session.routed(route)
-                    return principal, route
+                    self.upgrades_only = getattr(plugin.instance, "upgrades_only", False)
+                    return self._identified(principal, plugin, route), route
             except Exception as error:
                 raise self._explained(plugin, error) from None
         raise RouteNotFound("no router has a host for this request")
@@ -92,10 +104,42 @@ class Decision:
                 self._check_over()
                 if principal is not None:
                     session.authenticated(principal)
+                    if principal.authenticator != plugin.section:
+                        principal = replace(principal, authenticator=plugin.section)
+                        session.principal = principal
+                    self.authenticator = plugin
                     return principal
             except Exception as error:
                 raise self._explained(plugin, error) from None
         raise self._unauthenticated()
+
+    def _identified(self, principal: Principal, router: Plugin, route: Route) -> Principal:
+        """Return the principal of the session, which a router may know as well.
+
+        The cookies with links or tokens of the router are among those that are not forwarded.  Raises
+        AccessDenied if the router knows another principal, or if the console has a restriction that the proxy
+        cannot enforce.
+        """
+        if route.policy != _FREE:
+            raise AccessDenied("the console has a restriction that this proxy cannot enforce")
+        cookies = frozenset(
+            name for kind, name in getattr(router.instance, "secrets", ()) if kind == "cookie"
+        )
+        known = route.principal
+        if known is None and not cookies:
+            return principal
+        if known is not None and principal.name not in (ANONYMOUS_NAME, known.name):
+            raise AccessDenied("the console belongs to another user")
+        if known is not None and principal.name == ANONYMOUS_NAME:
+            principal = replace(
+                known,
+                authenticator=router.section,
+                consumed=known.consumed | principal.consumed,
+                response_fields=known.response_fields + principal.response_fields,
+            )
+        consumed_cookies = principal.consumed_cookies | cookies
+        principal = self._session.principal = replace(principal, consumed_cookies=consumed_cookies)
+        return principal
 
     async def _begin(self, plugin: Plugin) -> None:
         """Note which plugin is asked from now on, and wait until it has started."""

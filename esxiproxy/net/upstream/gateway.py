@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
+from esxiproxy.core.errors import UpgradeRequired
 from esxiproxy.core.proxy_protocol import encode_proxy_header
 from esxiproxy.core.routing import Destination, Principal, Route, Upstream
 from esxiproxy.core.session.connection_limits import ConnectionLimits
+from esxiproxy.core.session.record import Kind
 from esxiproxy.core.session.session import Session
 from esxiproxy.net.admission.admission import Admission
+from esxiproxy.net.logins import Logins
 from esxiproxy.net.tls.client import UpstreamTLS
 from esxiproxy.net.upstream.candidates import Surroundings
 from esxiproxy.net.upstream.connector import Connector, P
@@ -21,7 +24,8 @@ from esxiproxy.net.upstream.race import Candidate
 class Gateway:
     """The authenticators, routers, limits and connector of one listener.
 
-    ``own_addresses`` returns the addresses and ports of the proxy's listeners.
+    ``own_addresses`` returns the addresses and ports of the proxy's listeners.  ``forwards`` is whether the
+    listener forwards plain HTTP.
     """
 
     def __init__(
@@ -32,8 +36,24 @@ class Gateway:
         admission: Admission,
         connection_limits: ConnectionLimits,
         own_addresses: Callable[[], Collection[tuple[str, int]]] = tuple,
+        forwards: bool = False,
+        logins: Logins | None = None,
     ) -> None:
         self.admission = admission
+        self.secrets = tuple(
+            secret for plugin in routers for secret in getattr(plugin.instance, "secrets", ())
+        )
+        """The places of links and tokens in a target."""
+        self.identity_fields = frozenset(
+            name for plugin in authenticators for name in getattr(plugin.instance, "identity_fields", ())
+        )
+        """The fields that name the client to upstreams, in lower case, which a client may not send."""
+        self.explains = any(
+            not getattr(plugin.instance, "never_refuses", False) for plugin in (*authenticators, *routers)
+        )
+        """Whether a plain request may get the reason for which an opening handshake is refused."""
+        self.forwards = forwards
+        self._logins = logins
         self._own_addresses = own_addresses
         self.connection_limits = connection_limits
         self._authenticators = authenticators
@@ -49,9 +69,13 @@ class Gateway:
         await self.admission.take_arrival_slots(session, self.connection_limits)
         decision = Decision(session, self._authenticators, self._routers, self.admission.clock)
         principal, route = await decision.start()
-        await self.admission.take_decision_slots(
-            session, route.console, self._connection_limits_of(route.upstream)
-        )
+        limits = self._connection_limits_of(route.upstream)
+        if session.kind is Kind.HTTP and (not self.forwards or decision.upgrades_only):
+            await self.admission.check_claims(session, route.claims)
+            raise UpgradeRequired("only WebSocket connections are served here")
+        await self.admission.take_decision_slots(session, route, limits)
+        if self._logins is not None and decision.authenticator is not None:
+            self._logins.remember(session, decision.authenticator)
         return principal, route
 
     def _connection_limits_of(self, upstream: Upstream) -> ConnectionLimits:
@@ -86,6 +110,8 @@ class Gateway:
         """Acquire a slot of one address and connect to it."""
         upstream = candidate.upstream
         limits = self._connection_limits_of(upstream)
+        if session.has_marks:
+            may_send = partial(self._sending, session, may_send)
         slot = await self.admission.take_connection_slot(session, candidate.host, limits)
         with slot.released_on_error():
             dialling = self._connector.connect(
@@ -99,6 +125,13 @@ class Gateway:
                 may_send,
             )
         return await dialling
+
+    def _sending(self, session: Session, may_send: Callable[[], bool] | None) -> bool:
+        """Return whether the request may be sent, and note that the marks of the session are used then."""
+        if may_send is not None and not may_send():
+            return False
+        session.marks_used = True
+        return True
 
     def proxy_header(self, session: Session, upstream: Upstream) -> bytes:
         """Return the PROXY header for a connection to this upstream; empty if the upstream expects none."""
