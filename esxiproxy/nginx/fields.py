@@ -36,6 +36,11 @@ def forwards_upgrade(scope: Scope) -> bool:
     return "upgrade" in _given(scope)
 
 
+def sends_own_host(scope: Scope) -> bool:
+    """Return whether nginx sends the name in ``proxy_pass`` as the Host field."""
+    return "host" not in _given(scope)
+
+
 def _given(scope: Scope) -> dict[str, Directive]:
     fields = [directive for directive in scope.every("proxy_set_header") if len(directive.args) == 2]
     return {directive.args[0].lower(): directive for directive in fields}

@@ -5,22 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import ip_address
 
-from esxiproxy.core.networks import embedded, is_special
+from esxiproxy.nginx.addresses import AddressReader
 from esxiproxy.nginx.captures import PathPattern
+from esxiproxy.nginx.fields import sends_own_host
 from esxiproxy.nginx.hosts_target import HostsTarget, hosts_target, uri_problem
 from esxiproxy.nginx.maps import HostMap, Maps, is_answered
 from esxiproxy.nginx.places import HOST_VARIABLES, Place, find_place, frequent_domain
 from esxiproxy.nginx.scope import Scope, expand, pieces
 from esxiproxy.nginx.sections import OutputSection
 from esxiproxy.nginx.source import Complaints, Directive
-from esxiproxy.nginx.target import URL, Blocks, NotConverted, Target, refuse, target_of
+from esxiproxy.nginx.target import Blocks, refuse
 
 _NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*")
 _LONGEST_NAME = 253
 _PORT = re.compile(r":[0-9]{1,5}\Z")
-_READABLE = "the query, a cookie, the Host field or the path"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +79,21 @@ class InventoryFinder:
         self._blocks = blocks
         self._complaints = complaints
         self._found: dict[tuple[object, ...], Inventory] = {}
-        self._servers: dict[tuple[str, bool], Target | None] = {}
+        self._domains: dict[str, str] = {}
+        self._addresses = AddressReader(blocks, complaints)
 
     def variables(self, text: str, scope: Scope) -> frozenset[str]:
         """Return the variables in a text, and those that their maps depend on."""
         used = {piece.text for piece in pieces(expand(text, scope.variables())) if piece.is_variable}
         return frozenset(used | {self._maps[name].source for name in used if name in self._maps})
 
+    def host_variables(self, passing: Directive, scope: Scope, pattern: PathPattern | None) -> frozenset[str]:
+        """Return the variables by which a ``proxy_pass`` finds the host."""
+        target = hosts_target(expand(passing.args[0], scope.variables()), pattern)
+        return frozenset() if target is None else self.variables(f"${{{target.variable}}}", scope)
+
     def is_answered(self, directive: Directive, variables: frozenset[str]) -> bool:
-        """Return whether a router refuses the same requests as this ``if``, which names one of these."""
+        """Return whether a router that finds the host by these refuses the same requests as this ``if``."""
         return is_answered(directive, self._maps, variables)
 
     def find(
@@ -102,16 +107,10 @@ class InventoryFinder:
         if target is None:
             return None
         block = self._maps.get(target.variable)
-        source = target.variable if block is None else block.source
-        place = find_place(source, scope, pattern)
-        if place is None and block is not None and source in HOST_VARIABLES:
-            suffix = frequent_domain(_host(name) for name, _, _ in block.entries(Complaints()))
-            place = Place(f"host:{{host}}.{suffix}") if suffix else None
-        if place is None and block is not None:
-            text = (
-                f"the target depends on ${target.variable}, whose map has no text of {_READABLE} by which a "
-            )
-            raise refuse(passing, self._complaints, text + "router can find a host: write a router")
+        if block is None:
+            place = find_place(target.variable, scope, pattern)
+        else:
+            place = self._place_of(passing, block, scope, pattern)
         if place is None:
             return None
         if pattern is not None and not place.in_path:
@@ -119,7 +118,26 @@ class InventoryFinder:
             raise refuse(passing, self._complaints, text)
         if problem := uri_problem(target, path, pattern):
             raise refuse(passing, self._complaints, problem)
-        return target, self._inventory(passing, target, block, place, self._refused(scope, target.variable))
+        return target, self._inventory(passing, target, block, place, scope)
+
+    def _place_of(
+        self, passing: Directive, block: HostMap, scope: Scope, pattern: PathPattern | None
+    ) -> Place:
+        """Return the place that a map reads.  Raise NotConverted if no router can read it."""
+        if block.source in HOST_VARIABLES:
+            if block.variable not in self._domains:
+                names = [_host(text) for text, _, _ in block.entries(Complaints())]
+                self._domains[block.variable] = frequent_domain(names)
+            if domain := self._domains[block.variable]:
+                return Place(f"host:{{host}}.{domain}")
+            text = f"the map of ${block.variable} has no host with a domain that can be converted"
+            raise refuse(passing, self._complaints, f"{text}: write a router")
+        place = find_place(block.source, scope, pattern)
+        if place is None:
+            text = f"the target depends on {block.directive.args[0]} through the map of ${block.variable}"
+            reason = "a router finds hosts by the query, a cookie, the Host field or the path: write a router"
+            raise refuse(passing, self._complaints, f"{text}, and {reason}")
+        return place
 
     def _refused(self, scope: Scope, variable: str) -> frozenset[str]:
         """Return the values of a variable that an ``if`` refuses."""
@@ -136,10 +154,10 @@ class InventoryFinder:
         target: HostsTarget,
         block: HostMap | None,
         place: Place,
-        refused: frozenset[str],
+        scope: Scope,
     ) -> Inventory:
-        rule = place.rule.text if place.rule else ""
-        key = (target.scheme, target.authority, block.variable if block else "", place.locate, rule, refused)
+        refused = self._refused(scope, target.variable)
+        key = (target.scheme, target.authority, block is None, place, refused, _own_names(scope))
         if key not in self._found:
             if block is not None:
                 self._check_default(block, refused)
@@ -149,12 +167,22 @@ class InventoryFinder:
                 hosts = tuple(self._named(passing, target, names))
             name = target.variable if block else "hosts"
             self._found[key] = Inventory(passing, name, place, hosts, _example(target, block is not None))
+            if block is not None:
+                self._check_blocks(passing, block, scope)
         return self._found[key]
 
     def _check_default(self, block: HostMap, refused: frozenset[str]) -> None:
         default = block.default
         if default is not None and default.args[:1] not in (("",), ()) and default.args[0] not in refused:
             self._complaints.add(default, "a router has no default: names that are not in its list get a 404")
+
+    def _check_blocks(self, passing: Directive, block: HostMap, scope: Scope) -> None:
+        """Complain if nginx uses the name of an ``upstream`` block where the proxy uses the host's own."""
+        names = [entry.args[0] for entry in block.directive.block or () if entry.args]
+        first = next((name for name in names if name in self._blocks), None)
+        if first is not None and (uses := _own_names(scope)):
+            text = f"nginx uses the name of an upstream block, such as {first}, in {' and '.join(uses)}"
+            self._complaints.add(passing, f"{text}, and esxiproxy the host's own")
 
     def _mapped(
         self, target: HostsTarget, block: HostMap, place: Place, refused: frozenset[str]
@@ -165,7 +193,7 @@ class InventoryFinder:
             if value in refused:
                 continue
             name = self._name(text, block, place, entry)
-            address = None if name is None else self._address(entry, target, value)
+            address = None if name is None else self._addresses.address(entry, target, value)
             if name is None or address is None:
                 continue
             if known.setdefault(name, address) != address:
@@ -179,7 +207,7 @@ class InventoryFinder:
         for name in names:
             if not _NAME.fullmatch(name):
                 self._complaints.add(passing, f"{name!r} is no name of a host in a list")
-            elif address := self._address(passing, target, name):
+            elif address := self._addresses.address(passing, target, name):
                 yield name, address
 
     def _name(self, text: str, block: HostMap, place: Place, entry: Directive) -> str | None:
@@ -198,52 +226,13 @@ class InventoryFinder:
             return None
         return name
 
-    def _address(self, entry: Directive, target: HostsTarget, value: str) -> str | None:
-        """Return the address for this value of the variable; None, and a complaint, if it has none."""
-        text = target.url(value)
-        found = URL.fullmatch(text)
-        problem = None
-        if variables := [str(piece) for piece in pieces(value) if piece.is_variable]:
-            problem = f"the address depends on {', '.join(variables)} at run time"
-        elif "@" in text:
-            problem = "the address has a user or a password, and a host takes none"
-        elif found is None:
-            problem = f"{text} is not an http:// or https:// URL"
-        elif found[2] == "unix:":
-            problem = "esxiproxy connects to upstreams by TCP, not by unix sockets"
-        elif found[3]:
-            problem = f"{text} has a path, and esxiproxy forwards the client's"
-        if problem or found is None:
-            self._complaints.add(entry, f"{problem}: the host is not in the list")
-            return None
-        server = self._server(entry, found[1].lower() == "https", found[2])
-        if server is None:
-            return None
-        self._check_network(entry, server)
-        return server.authority if server.secure else f"ws://{server.authority}"
 
-    def _server(self, entry: Directive, secure: bool, authority: str) -> Target | None:
-        key = (authority, secure)
-        if authority in self._blocks and key in self._servers:
-            return self._servers[key]
-        try:
-            found = target_of(entry, secure, authority, self._blocks, self._complaints)
-        except NotConverted:
-            found = None
-        if authority in self._blocks:
-            self._servers[key] = found
-        return found
-
-    def _check_network(self, entry: Directive, server: Target) -> None:
-        try:
-            special = is_special(embedded(ip_address(server.url.host)))
-        except ValueError:
-            return
-        if special:
-            text = (
-                f"{server.url.host} is dialled only if the router has allow, with the networks of all hosts"
-            )
-            self._complaints.add(entry, text)
+def _own_names(scope: Scope) -> tuple[str, ...]:
+    """Return where nginx uses the name of the host in ``proxy_pass``."""
+    found = ["the Host field"] if sends_own_host(scope) else []
+    if scope.value("proxy_ssl_verify") == "on" and not scope.value("proxy_ssl_name"):
+        found.append("the certificate")
+    return tuple(found)
 
 
 def _host(text: str) -> str:

@@ -140,11 +140,10 @@ def _forwarded(
     passing = location.scope.own("proxy_pass")
     if not passing:
         return None
-    variables = writer.inventories.variables(passing[-1].args[0], location.scope)
-    pattern = None
+    finder, pattern = writer.inventories, None
     try:
         if not location.is_prefix:
-            pattern = _pattern(location, variables)
+            pattern = _pattern(location, finder.variables(passing[-1].args[0], location.scope))
         elif problem := prefix_problem(location.path):
             raise BadValue(problem)
     except BadValue as error:
@@ -155,16 +154,19 @@ def _forwarded(
         text = f"try_files selects the requests that nginx forwards: location {location.path} is omitted"
         complaints.add(directive, text)
         return None
+    variables = finder.host_variables(passing[-1], location.scope, pattern)
     for block in location.scope.chain():
         for directive in block.directives:
             why = restriction(directive)
-            if why and not writer.inventories.is_answered(directive, variables):
+            if why and not finder.is_answered(directive, variables):
                 complaints.add(directive, f"{why}: location {location.path} is omitted")
                 return None
     try:
         destination = writer.destination(passing[-1], location.path, location.scope, pattern)
     except NotConverted:
         return None
+    if location.modifier == "~*":
+        complaints.add(location.directive, f"paths that begin with {prefix} in another case get a 404")
     return ForwardedLocation(location, prefix, destination)
 
 

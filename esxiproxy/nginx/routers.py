@@ -72,7 +72,7 @@ class RouterWriter:
             inventory.directive,
             f"the list of {count} is in comments: write it to {file}, or use --hosts FOLDER",
         )
-        return [f"Write these lines, without the semicolons, to {file} in the folder of this file:", *lines]
+        return [f"Write these lines, without '; ', to {file} in the folder of this file:", *lines]
 
     def _to_be_written(self, inventory: Inventory, file: str) -> list[str]:
         """Return comments on a list that nginx does not have, and complain that it has to be written."""
@@ -92,6 +92,9 @@ class RouterWriter:
 
 
 def _remark(inventory: Inventory) -> str:
-    if inventory.place.in_host:
+    kind = inventory.place.locate.partition(":")[0]
+    if kind == "host":
         return "the names in the list are first labels"
-    return "this part is not sent to the host"
+    if kind == "cookie":
+        return "the host does not get this cookie, and origins is same by default"
+    return f"the host does not get this part of the {kind}"
