@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 from esxiproxy.core.networks import embedded, is_special
 from esxiproxy.nginx.hosts_target import HostsTarget
-from esxiproxy.nginx.scope import pieces
+from esxiproxy.nginx.scope import unknown_variables
 from esxiproxy.nginx.source import Complaints, Directive
 from esxiproxy.nginx.target import URL, Blocks, NotConverted, Target, target_of
 
@@ -24,7 +24,7 @@ class AddressReader:
         text = target.url(value)
         found = URL.fullmatch(text)
         problem = None
-        if variables := [str(piece) for piece in pieces(value) if piece.is_variable]:
+        if variables := unknown_variables(value):
             problem = f"the address depends on {', '.join(variables)} at run time"
         elif "@" in text:
             problem = "the address has a user or a password, and a host takes none"
