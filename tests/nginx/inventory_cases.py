@@ -385,7 +385,8 @@ PATHS = {
     "part_of_the_paths": no_path(
         "~ ^/h/(?<h>[a-z0-9-]+)(?<rest>/ui/.*)$",
         f"https://$h.internal{REST}",
-        "nginx forwards only paths that match /ui/.* behind the host, and a router forwards every path",
+        "nginx forwards only paths that match /ui/.* behind the host, and a router every path: write "
+        "(?<rest>/.*) in a copy of the file if that is meant",
     ),
     "no_rest": no_path(
         "~ ^/h/(?<h>[a-z0-9-]+)/",
