@@ -101,6 +101,7 @@ class Upstream:
     certificate to expect, and precedes ``pins`` and ``verify``.  ``server_name`` is the name for SNI and in
     the certificate instead of ``host``.  ``further`` are more addresses of the upstream.  ``balance`` is the
     order in which they are tried, and ``failover_delay`` the seconds that each has alone.
+    ``health_check`` is ``off``, ``tcp``, ``tls`` or a path, None for the default.
     """
 
     name: str
@@ -122,6 +123,7 @@ class Upstream:
     further: tuple[TCPAddress, ...] = ()
     balance: Balance = Balance.FIRST
     failover_delay: float = 1.0
+    health_check: str | None = None
 
     @property
     def identity(self) -> Identity:
@@ -158,6 +160,11 @@ class Principal:
     expires: float | None = None
     consumed_cookies: frozenset[bytes] = frozenset()
     response_fields: tuple[tuple[bytes, bytes], ...] = field(default=(), repr=False)
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """The name alone, and with the name of its authenticator in front, as in ``sso/alice``."""
+        return self.name, f"{self.authenticator.partition(' ')[2]}/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +246,8 @@ class Route:
     ``max_sessions_per_console``.  ``principal`` is the client's identity where the router knows it, and has
     to agree with that of the authenticator.  ``limits`` shorten limits of the session, by their field names.
     ``claims`` are taken with those of the decision, such as the mark of a link that works once.  ``link`` is
-    the id of the link that the session was opened with.
+    the id of the link that the session was opened with.  ``prefix`` is the part of the path in front of the
+    host's own paths, without a final slash; Location and the Path of cookies get it.
     """
 
     destination: Destination
@@ -250,6 +258,7 @@ class Route:
     claims: tuple[Any, ...] = ()
     policy: Policy = Policy()
     link: str = ""
+    prefix: bytes = b""
     acquire: Callable[[], Awaitable[Route]] | None = field(default=None, compare=False)
 
     @classmethod

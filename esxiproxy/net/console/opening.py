@@ -32,9 +32,11 @@ async def open_backend(
             fields=tuple(opening_fields(request, upstream, principal, offered, key)),
             key=key,
             offered=offered,
-            view=partial(rewriter_for, request, upstream),
+            view=partial(rewriter_for, request, upstream, route.prefix),
             max_frame=session.limits.max_frame,
         )
         return Backend(opening, factory, tls)
 
-    return await gateway.connect(session, route.destination, make)
+    backend = await gateway.connect(session, route.destination, make)
+    gateway.answered(backend, 101)
+    return backend

@@ -116,7 +116,9 @@ class Exchange:
         self._upstream = upstream
         upstream.acquire(self)
         upstream.flow.observe(self)
-        request = upstream_request(session.request, upstream.upstream, route.target, session.principal)
+        request = upstream_request(
+            session.request, upstream.upstream, route.target, session.principal, route.prefix
+        )
         more = session.principal.response_fields if session.principal else ()
         upstream.transport.write(self._forwarding.begin(*request, more))
         held, self._held = self._held, b""
@@ -196,6 +198,8 @@ class Exchange:
         forwarding, session = self._forwarding, self.session
         if forwarding.started and not session.status:
             session.answered(forwarding.status)
+            if self._upstream is not None:
+                self._client.gateway.answered(self._upstream, forwarding.status)
         if sent:
             self._client.transport.write(sent)
         if forwarding.response_complete and not self._over:
