@@ -29,6 +29,7 @@ from esxiproxy.net.session_publisher import SessionPublisher
 from esxiproxy.net.sessions import Sessions
 from esxiproxy.net.upstream.decision import Plugin
 from esxiproxy.net.upstream.gateway import Gateway
+from esxiproxy.net.upstream.health import Health
 from esxiproxy.routers import inventory, links, resolver, static, tokens
 from esxiproxy.routers.links import OPAQUE_SPACE, REVOKED_SPACE
 from esxiproxy.state.memory import Memory, MemoryState
@@ -161,6 +162,7 @@ class Dials:
         self.names = names
         self.made = []
         self.failure = None
+        self.health = Health(scene.clock)
 
     def connect(self, upstream, host, make, limits, proxy_header=b"", slot=None, seconds=None, may_send=None):
         self.made.append((host, upstream.port))

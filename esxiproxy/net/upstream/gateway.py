@@ -136,6 +136,9 @@ class Gateway:
             may_send = partial(self._sending, session, may_send)
         slot = await self.admission.take_connection_slot(session, candidate.host, limits)
         with slot.released_on_error():
+            if (moved := await self._acquire(session)) is not None:
+                slot.release()
+                return await self.connect(session, moved, make)
             dialling = self._connector.connect(
                 upstream,
                 candidate.host,
@@ -147,6 +150,18 @@ class Gateway:
                 may_send,
             )
         return await dialling
+
+    async def _acquire(self, session: Session) -> Destination | None:
+        """Ask the router for the final route, such as one with a fresh ticket, now that a slot is taken.
+
+        Return its destination if that is another one, whose slot has to be taken then.
+        """
+        route = session.route
+        if route is None or route.acquire is None:
+            return None
+        acquired = await route.acquire()
+        session.acquired(acquired)
+        return acquired.destination if acquired.destination != route.destination else None
 
     def _sending(self, session: Session, may_send: Callable[[], bool] | None) -> bool:
         """Return whether the request may be sent, and note that the marks of the session are used then."""
