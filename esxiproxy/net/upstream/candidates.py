@@ -67,9 +67,13 @@ async def resolve(
     finally:
         for waiting in looking:
             waiting.cancel()
-    if not found:
+        looking.clear()  # an exception that refers to this frame would be a reference cycle
+    if found:
+        return tuple(found)
+    try:
         raise error or UpstreamUnresolved(f"{destination.name} has no address")
-    return tuple(found)
+    finally:
+        error = None
 
 
 @dataclass(frozen=True, slots=True)
