@@ -53,11 +53,12 @@ class SessionPublisher:
 
     def _selected(self, command: Command, sessions: Sessions) -> Sequence[LiveSession]:
         if command.selector is not None:
-            return [live for live in sessions if command.selector.selects(live.session)]
+            return [live for live in sessions if command.selects(live.session)]
         try:
-            return [sessions[command.session]]
+            live = sessions[command.session]
         except KeyError:
             return []
+        return [live] if command.selects(live.session) else []
 
     def _log_failure(self, answer: Awaitable[None]) -> None:
         if isinstance(answer, Deferred) and answer.called and answer.result is None:

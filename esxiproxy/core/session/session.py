@@ -29,8 +29,8 @@ class Session:
 
     ``id`` is the session's id in log and record.  ``seconds`` is the function that reads the clock.  The
     relay sets the octet counts and ``round_trip``, the seconds between the last ping to the client and its
-    pong.  ``has_marks`` is whether the session has taken marks of links, and ``marks_used`` whether a byte of
-    its opening handshake may have been sent upstream.
+    pong.  ``has_marks`` is whether the session needs marks of links, ``marked_at`` the time of day at which
+    it took them, and ``marks_used`` whether a byte of its opening handshake may have been sent upstream.
     """
 
     __slots__ = (
@@ -45,6 +45,7 @@ class Session:
         "id",
         "kind",
         "limits",
+        "marked_at",
         "marks_used",
         "octets_down",
         "octets_up",
@@ -79,6 +80,7 @@ class Session:
         self.octets_down = 0
         self.round_trip: float | None = None
         self.has_marks = False
+        self.marked_at: float | None = None
         self.marks_used = False
         self._seconds = seconds
         self._started = seconds()
