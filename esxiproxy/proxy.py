@@ -36,6 +36,8 @@ from esxiproxy.net.transport.tls_start import TLSFactory
 from esxiproxy.net.upstream.connector import Connector
 from esxiproxy.net.upstream.decision import Plugin
 from esxiproxy.net.upstream.gateway import Gateway
+from esxiproxy.net.upstream.health import Health
+from esxiproxy.net.upstream.health_checks import HealthChecks
 from esxiproxy.net.upstream.names import NameResolver
 from esxiproxy.state.memory import MemoryState
 
@@ -97,7 +99,9 @@ class Proxy(Service):
         self.own_addresses: Callable[[], Collection[tuple[str, int]]] = tuple
         """Returns the addresses and ports of all listeners, which the hosts of a router may not have."""
         self._names = NameResolver(self._reactor, self._clock)
-        self._connector = Connector(self._reactor, self._names, self._clock)
+        self._health = Health(self._clock)
+        self._connector = Connector(self._reactor, self._names, self._clock, self._health)
+        self.health_checks = HealthChecks(self.state, self._clock, lambda: self._connector)
         self._when_empty: Deferred[None] = succeed(None)
         self._aborted = False
 
@@ -154,10 +158,12 @@ class Proxy(Service):
         Existing listeners are not affected.  Raises TLSFileError when a file cannot be used; nothing has
         changed then.
         """
-        connector = Connector(self._reactor, self._names, self._clock)
-        for upstream in upstreams:
+        connector = Connector(self._reactor, self._names, self._clock, self._health)
+        prepared = tuple(upstreams)
+        for upstream in prepared:
             connector.prepare(upstream)
         self._connector = connector
+        self.health_checks.use(prepared)
 
     def startService(self) -> None:
         self.sessions.resume()
@@ -205,8 +211,11 @@ class Proxy(Service):
 
     async def _start(self) -> None:
         await self.state.start(partial(self._publisher.execute, sessions=self.sessions))
+        if self.running:
+            self.health_checks.startService()
 
     async def _stop(self) -> None:
+        self.health_checks.stopService()
         await self._drain(self.limits.drain_timeout, "drain_timeout")
         await self.state.stop()
 

@@ -101,6 +101,7 @@ class Upstream:
     certificate to expect, and precedes ``pins`` and ``verify``.  ``server_name`` is the name for SNI and in
     the certificate instead of ``host``.  ``further`` are more addresses of the upstream.  ``balance`` is the
     order in which they are tried, and ``failover_delay`` the seconds that each has alone.
+    ``health_check`` is ``off``, ``tcp``, ``tls`` or a path, None for the default.
     """
 
     name: str
@@ -122,6 +123,7 @@ class Upstream:
     further: tuple[TCPAddress, ...] = ()
     balance: Balance = Balance.FIRST
     failover_delay: float = 1.0
+    health_check: str | None = None
 
     @property
     def identity(self) -> Identity:

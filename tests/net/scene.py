@@ -14,6 +14,7 @@ from esxiproxy.net.listener.factory import ListenerFactory
 from esxiproxy.net.sessions import Sessions
 from esxiproxy.net.upstream.decision import Plugin
 from esxiproxy.net.upstream.gateway import Gateway
+from esxiproxy.net.upstream.health import Health
 from esxiproxy.state.memory import MemoryState
 from tests.net.memory import Wire
 from tests.support import websocket
@@ -60,6 +61,7 @@ class MemoryConnector:
         self.cancelled = 0
         self.failure = None
         self.names = None
+        self.health = Health(scene.clock)
         self.headers = []
 
     def connect(self, upstream, host, make, limits, proxy_header=b"", slot=None, seconds=None, may_send=None):

@@ -139,7 +139,7 @@ class Dial:
         self.result = Deferred.fromCoroutine(
             connect_first(
                 Destination.of(upstream), attempt, connector.names, clock or self.reactor,
-                limits.upstream_handshake_timeout, Surroundings(),
+                limits.upstream_handshake_timeout, Surroundings(), connector.health,
             )
         )  # fmt: skip
         self.outcomes = []

@@ -15,6 +15,7 @@ from esxiproxy.core.peer_address import PeerAddress
 from esxiproxy.core.routing import Destination, Identity, TCPAddress, Upstream
 from esxiproxy.net.upstream.candidates import Surroundings
 from esxiproxy.net.upstream.failover import connect_first
+from esxiproxy.net.upstream.health import Health
 
 TEMPLATE = Upstream("fleet", "", 0, secure=True)
 
@@ -50,7 +51,13 @@ class World:
         self.names = names or Names()
         self.result = Deferred.fromCoroutine(
             connect_first(
-                destination, self.attempt, self.names, self.clock, 10.0, surroundings or Surroundings()
+                destination,
+                self.attempt,
+                self.names,
+                self.clock,
+                10.0,
+                surroundings or Surroundings(),
+                Health(self.clock),
             )
         )
         self.outcomes = []

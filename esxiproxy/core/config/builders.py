@@ -14,7 +14,7 @@ from esxiproxy.core.config.schema import CONNECTION_LIMIT_KEYS, SESSION_LIMIT_KE
 from esxiproxy.core.config.section import SectionValues
 from esxiproxy.core.http.forwarded import TrustedProxies
 from esxiproxy.core.keepalive import PROFILES
-from esxiproxy.core.routing import Upstream
+from esxiproxy.core.routing import TCPAddress, Upstream
 from esxiproxy.core.session.connection_limits import ConnectionLimits
 from esxiproxy.core.session_limits import SessionLimits
 
@@ -108,7 +108,8 @@ def listener_of(
 
 def upstream_of(given: SectionValues) -> Upstream:
     """Return the upstream of a section.  Without ``url`` its host is empty."""
-    url = given["url"]
+    urls = given["url"] or ()
+    url = urls[0] if urls else None
     return Upstream(
         name=given.name,
         host="" if url is None else url.host,
@@ -124,4 +125,8 @@ def upstream_of(given: SectionValues) -> Upstream:
         overrides=limits_of(given),
         connection_limits=connection_limits_of(given),
         tls_profile=given["tls_profile"],
+        further=tuple(TCPAddress(each.host, each.port) for each in urls[1:]),
+        balance=given["balance"],
+        failover_delay=given["failover_delay"],
+        health_check=given["health_check"],
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 from esxiproxy.core.config.listen_address import IP, ListenAddress
 from esxiproxy.core.config.plugin_type import Names, PluginSection
 from esxiproxy.core.config.section import SectionValues
+from esxiproxy.core.config.url import UpstreamURL
 from esxiproxy.core.routing import TLSProfile, Verify
 from esxiproxy.core.session.connection_limits import ConnectionLimits
 
@@ -100,7 +101,7 @@ def upstream_conflicts(upstream: SectionValues, is_template: bool = False) -> It
 
     A template, which a router names for the settings of its hosts, needs neither ``url`` nor ``pin``.
     """
-    verify, url = upstream["verify"], upstream["url"]
+    verify, url = upstream["verify"], (upstream["url"] or (None,))[0]
     if "url" not in upstream.present and not is_template:
         yield "url", "missing"
     if upstream.is_invalid("verify"):
@@ -109,6 +110,8 @@ def upstream_conflicts(upstream: SectionValues, is_template: bool = False) -> It
         for key in ("verify", "pin", "ca"):
             if upstream.has(key) and not (key == "verify" and verify is Verify.SYSTEM):
                 yield key, "only with wss://: a ws:// upstream has no certificate"
+        if upstream["health_check"] == "tls":
+            yield "health_check", "tls only with wss://: write tcp"
         if upstream["tls_profile"] is TLSProfile.OLD:
             yield "tls_profile", "only with wss://: a ws:// upstream speaks no TLS"
         return
@@ -164,17 +167,22 @@ def no_upstream(wanted: str, names: Names) -> str:
 
 def loop_conflicts(upstream: SectionValues, listeners: Sequence[SectionValues]) -> Iterator[Conflict]:
     """Yield a problem if an upstream is one of the listeners.  Names are not looked up."""
-    url = upstream["url"]
-    if url is None:
-        return
+    for url in upstream["url"] or ():
+        if (listener := _own_listener(url, listeners)) is not None:
+            yield "url", f"is the proxy's own [{listener.section.header}]: the proxy would connect to itself"
+            return
+
+
+def _own_listener(url: UpstreamURL, listeners: Sequence[SectionValues]) -> SectionValues | None:
+    """Return the listener that a connection to this URL reaches, or None."""
     for listener in listeners:
         address: ListenAddress | None = listener["listen"]
         if address is not None and address.port == url.port and any(map(address.accepts, _reached(url.host))):
             # A wildcard listener accepts every address of this machine, but only loopback is known here.
             if address.ip is not None and address.ip.is_unspecified and not _is_own(url.host):
                 continue
-            yield "url", f"is the proxy's own [{listener.section.header}]: the proxy would connect to itself"
-            return
+            return listener
+    return None
 
 
 def _is_own(host: str) -> bool:

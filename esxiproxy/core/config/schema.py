@@ -31,9 +31,9 @@ from esxiproxy.core.config.key import (
 )
 from esxiproxy.core.config.listen_address import listen_address, manhole_address
 from esxiproxy.core.config.model import ClientCertificates, Http, TLSVersion
-from esxiproxy.core.config.url import public_url, upstream_url
+from esxiproxy.core.config.url import public_url, upstream_urls
 from esxiproxy.core.keepalive import Profile
-from esxiproxy.core.routing import Subprotocol, TLSProfile, Verify
+from esxiproxy.core.routing import Balance, Subprotocol, TLSProfile, Verify
 from esxiproxy.core.session.connection_limits import ConnectionLimits
 from esxiproxy.core.session_limits import SessionLimits
 
@@ -414,10 +414,36 @@ KEYS = (
     Key(
         "url",
         UPSTREAM,
-        plain("URL", upstream_url),
+        plain("URLs", upstream_urls),
         None,
         "Address of the upstream, `ws://HOST[:PORT]` or `wss://HOST[:PORT]`. The path of a request is the"
-        " client's. Required, except for the `template` of a router.",
+        " client's. Several addresses, separated by commas, are those of one host, of vCenter or of a tier "
+        "of proxies: an ESXi ticket is valid on one host only. Required, except for the `template` of a "
+        "router.",
+    ),
+    Key(
+        "balance",
+        UPSTREAM,
+        choice(Balance),
+        "first",
+        "Order in which several addresses are tried: `first` as written, `round_robin` in turn, "
+        "`least_sessions` those with the fewest connections first, `hash` by the client's network.",
+    ),
+    Key(
+        "failover_delay",
+        UPSTREAM,
+        DURATION,
+        "1s",
+        "Time after which the next address is tried beside one that does not answer.",
+    ),
+    Key(
+        "health_check",
+        UPSTREAM,
+        plain("`off`, `tcp`, `tls` or a path", values.health_check),
+        None,
+        "Active check of the addresses every 10 s: `tcp` connects, `tls` also verifies the certificate, a "
+        "path such as `/healthz` has to be answered with a status below 400. The default is `tls` (for ws:// "
+        "`tcp`) for several addresses, and `off` for one.",
     ),
     Key(
         "verify",

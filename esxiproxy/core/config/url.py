@@ -42,6 +42,16 @@ def upstream_url(text: str) -> UpstreamURL:
     return UpstreamURL(scheme == "wss", *_host_and_port(text, scheme, rest))
 
 
+def upstream_urls(text: str) -> tuple[UpstreamURL, ...]:
+    """Return the addresses of an upstream, separated by commas.  Raise BadValue."""
+    found = tuple(upstream_url(part.strip()) for part in text.split(","))
+    if len({url.secure for url in found}) > 1:
+        raise BadValue("has ws:// and wss://: the addresses of an upstream speak the same protocol")
+    if len(set(found)) < len(found):
+        raise BadValue("has an address twice")
+    return found
+
+
 def page_origin(text: str) -> bytes:
     """Return the origin in ``https://HOST[:PORT]`` in lower case and with its port.  Raise BadValue."""
     found = _URL.fullmatch(text)

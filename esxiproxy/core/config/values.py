@@ -88,6 +88,15 @@ def health(text: str) -> bytes:
     return _path(text, "path: write /readyz")
 
 
+def health_check(text: str) -> str:
+    """Return the kind of an active health check: ``off``, ``tcp``, ``tls`` or a path."""
+    if text in ("off", "tcp", "tls"):
+        return text
+    if not text.startswith("/"):
+        raise BadValue(f"{shown(text)} is not off, tcp, tls or a path such as /healthz")
+    return _path(text, "path: write /healthz").decode()
+
+
 def _path(text: str, wanted: str = "path prefix: write /ticket/ or /ui/, percent-encoded") -> bytes:
     path = text.encode()
     if not text.startswith("/") or not _VISIBLE.fullmatch(text) or "?" in text or "#" in text:

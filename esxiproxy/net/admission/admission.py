@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from esxiproxy.core.errors import Killed, LimitReached, OutOfDescriptors, SessionError
+from esxiproxy.core.networks import canonical
 from esxiproxy.core.routing import Route
 from esxiproxy.core.session.claim import Claim, OnceClaim, Outcome
 from esxiproxy.core.session.command import Command, CommandKind, Selector, SelectorKind
@@ -82,6 +83,8 @@ class Admission:
         self._dials: set[str] = set()
         self._handshake_slots: dict[str, Slot] = {}
         self._connections = 0
+        self.connections: Counter[str] = Counter()
+        """Number of connections of this process by the address that they are dialled to."""
         self._handshakes: Counter[str] = Counter()
 
     @property
@@ -203,12 +206,20 @@ class Admission:
         last = request is not None
         full = await self._take(name, claims, queue, lambda full: self._idle.close_one(full.name), last)
         self._check_taken(full)
+        address = canonical(host)
+        self.connections[address] += 1
 
         def connected() -> None:
             if session is not None:
                 self.mark_dialled(session)
 
-        return Slot(lambda: self._release(name, names), connected, names)
+        def released() -> None:
+            self.connections[address] -= 1
+            if not self.connections[address]:
+                del self.connections[address]
+            self._release(name, names)
+
+        return Slot(released, connected, names)
 
     def mark_dialled(self, session: Session) -> None:
         """Note that a session has the descriptor of its upstream connection, or needs none."""

@@ -84,6 +84,7 @@ class Backend(SlotOwner, Leg, WebSocketClientProtocol):
         super().__init__(FrameWalker(masked=False, max_frame=opening.max_frame))
         self.factory = factory
         self.may_send: Callable[[], bool] = lambda: True
+        self.address: tuple[str, int] | None = None
         self._opening = opening
         self._tls = tls
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)

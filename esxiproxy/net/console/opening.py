@@ -37,4 +37,6 @@ async def open_backend(
         )
         return Backend(opening, factory, tls)
 
-    return await gateway.connect(session, route.destination, make)
+    backend = await gateway.connect(session, route.destination, make)
+    gateway.answered(backend, 101)
+    return backend

@@ -196,6 +196,8 @@ class Exchange:
         forwarding, session = self._forwarding, self.session
         if forwarding.started and not session.status:
             session.answered(forwarding.status)
+            if self._upstream is not None:
+                self._client.gateway.answered(self._upstream, forwarding.status)
         if sent:
             self._client.transport.write(sent)
         if forwarding.response_complete and not self._over:

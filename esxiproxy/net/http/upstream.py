@@ -61,6 +61,7 @@ class HttpUpstream(SlotOwner, Protocol):
         self.upstream = upstream
         self.proxy_header = proxy_header
         self.may_send: Callable[[], bool] = lambda: True
+        self.address: tuple[str, int] | None = None
         self.exchange: AnswerReceiver | None = None
         self.reused = False
         self.lost = False

@@ -21,6 +21,7 @@ from esxiproxy.core.errors import (
     UpstreamTimeout,
     UpstreamUnresolved,
 )
+from esxiproxy.core.networks import canonical
 from esxiproxy.core.routing import Destination, Identity, TLSProfile, Upstream
 from esxiproxy.core.session_limits import SessionLimits
 from esxiproxy.net.admission.slot import Slot
@@ -28,6 +29,7 @@ from esxiproxy.net.tls.client import Contexts, UpstreamTLS
 from esxiproxy.net.transport.stream import hand_over
 from esxiproxy.net.transport.tls_start import TLSFactory
 from esxiproxy.net.upstream.dial import Dial
+from esxiproxy.net.upstream.health import Address, Health
 from esxiproxy.net.upstream.names import LookUpTimeout, NameResolver
 
 
@@ -37,12 +39,13 @@ class Dialled(Protocol):
     ``opened`` fires with the protocol when its connection can be used, and is None from then on.  ``step``
     is a phrase for the message of a timeout: what the upstream has to do before ``opened`` fires.
     ``may_send`` is called when the host is verified, before the request is sent.  If it returns False the
-    protocol sends nothing and fails.
+    protocol sends nothing and fails.  ``address`` is the one of several addresses that it is connected to.
     """
 
     opened: Deferred[Any] | None
     slot: Slot | None
     may_send: Callable[[], bool]
+    address: Address | None
 
     @property
     def step(self) -> str: ...
@@ -115,10 +118,17 @@ class Connector:
     Those of upstreams in the configuration are kept; of other hosts, the most recently used are cached.
     """
 
-    def __init__(self, reactor: Any, names: NameResolver | None = None, clock: Any = None) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        names: NameResolver | None = None,
+        clock: Any = None,
+        health: Health | None = None,
+    ) -> None:
         self._reactor = reactor
         self._clock = clock or reactor
         self.names = names or NameResolver(reactor, self._clock)
+        self.health = health or Health(self._clock)
         self._prepared: dict[_TLSKey, UpstreamTLS] = {}
         self._tls: OrderedDict[_TLSKey, UpstreamTLS] = OrderedDict()
         self._contexts = Contexts()
@@ -157,6 +167,7 @@ class Connector:
         protocol.slot = slot
         if may_send is not None:
             protocol.may_send = may_send
+            protocol.address = canonical(host), upstream.port
         factory: Any = _DialFactory(protocol)
         if tls is not None:
             factory = TLSFactory(tls, True, factory, self._clock, tls.resumption)

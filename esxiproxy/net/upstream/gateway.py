@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 from esxiproxy.core.errors import UpgradeRequired
 from esxiproxy.core.proxy_protocol import encode_proxy_header
 from esxiproxy.core.routing import Destination, Principal, Route, Upstream
-from esxiproxy.core.session.connection_limits import ConnectionLimits
+from esxiproxy.core.session.connection_limits import ConnectionLimits, client_network
 from esxiproxy.core.session.record import Kind
 from esxiproxy.core.session.session import Session
 from esxiproxy.net.admission.admission import Admission
 from esxiproxy.net.logins import Logins
 from esxiproxy.net.tls.client import UpstreamTLS
 from esxiproxy.net.upstream.candidates import Surroundings
-from esxiproxy.net.upstream.connector import Connector, P
+from esxiproxy.net.upstream.connector import Connector, Dialled, P
 from esxiproxy.net.upstream.decision import Decision, Plugin
 from esxiproxy.net.upstream.failover import connect_first
+from esxiproxy.net.upstream.health import Balancer
 from esxiproxy.net.upstream.race import Candidate
 
 
@@ -59,6 +61,9 @@ class Gateway:
         self._authenticators = authenticators
         self._routers = routers
         self._connector = connector
+        self._balancer = Balancer(
+            connector.health, lambda address: admission.connections[address], random.random
+        )
 
     async def decide(self, session: Session) -> tuple[Principal, Route]:
         """Return the client's principal and the route of the session.
@@ -97,7 +102,20 @@ class Gateway:
             self.admission.clock,
             session.limits.upstream_handshake_timeout,
             Surroundings(session.request.listening, self._own_addresses),
+            self._connector.health,
+            partial(self._order, session),
         )
+
+    def _order(self, session: Session, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+        client = client_network(session.request.client.host) or ""
+        return self._balancer.order(candidates, client)
+
+    def answered(self, connection: Dialled, status: int) -> None:
+        """Note the status of an upstream's answer, for the health of its address."""
+        address = connection.address
+        if address is not None:
+            health = self._connector.health
+            (health.failed if status >= 500 else health.succeeded)(address)
 
     async def _attempt(
         self,
