@@ -112,6 +112,24 @@ def test_a_link_that_is_spent_is_refused_at_once(processes):
     assert second.admission.refusals == {"once": 1}
 
 
+def test_an_unused_mark_is_returned_before_the_client_is_refused(processes):
+    first, second = processes
+    old = first.open("a", reuse=0.0)
+    returning = first._do(first.admission.return_marks(old.session))
+    assert returning.outcome is None
+    assert second.open("b", reuse=0.0).step.outcome is None
+    old.close()
+    assert isinstance(second.open("c", reuse=0.0).step.outcome, LinkUsed)
+
+
+def test_a_used_mark_is_not_returned(processes):
+    first, second = processes
+    old = first.open("a", reuse=0.0)
+    old.session.marks_used = True
+    first._do(first.admission.return_marks(old.session))
+    assert isinstance(second.open("b", reuse=0.0).step.outcome, LinkUsed)
+
+
 def test_a_client_that_leaves_while_it_replaces_takes_nothing(processes):
     first, second = processes
     first.open("a", seconds=3.0)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -233,6 +233,23 @@ class Admission:
         """Note that an HTTP connection is no longer idle."""
         self._idle.discard(connection)
 
+    async def return_marks(self, session: Session) -> None:
+        """Release the slots and marks of a session that has sent nothing upstream.
+
+        Its client is refused after this, so that it may use its link again at once.
+        """
+        if (
+            not session.has_marks
+            or session.marks_used
+            or (names := self._taken.pop(session.id, None)) is None
+        ):
+            return
+        self._marked.pop(session.id, None)
+        returned: Deferred[None] = Deferred()  # cancelling it does not cancel the release
+        releasing = self._release(session.id, names, Outcome.UNUSED)
+        releasing.addBoth(lambda _: None if returned.called else returned.callback(None))
+        await returned
+
     def release(self, session: Session) -> None:
         """Release the slots of a session whose response is complete; the client may still be connected."""
         self._release_all(session.id)
@@ -298,14 +315,15 @@ class Admission:
             refusal: SessionError = full.refusal
             raise refusal
 
-    def _release(self, slot: str, names: Collection[str], outcome: Outcome = Outcome.DONE) -> None:
-        if names:
-            giving = Deferred.fromCoroutine(self._released(slot, names, outcome))
-            giving.addErrback(
-                lambda failure: self._log.failure(
-                    "release of slot {slot} failed, it stays in use", failure, slot=slot
-                )
+    def _release(self, slot: str, names: Collection[str], outcome: Outcome = Outcome.DONE) -> Deferred[None]:
+        if not names:
+            return succeed(None)
+        giving = Deferred.fromCoroutine(self._released(slot, names, outcome))
+        return giving.addErrback(
+            lambda failure: self._log.failure(
+                "release of slot {slot} failed, it stays in use", failure, slot=slot
             )
+        )
 
     async def _released(self, slot: str, names: Collection[str], outcome: Outcome) -> None:
         await self._state.give(slot, outcome)
