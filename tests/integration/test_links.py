@@ -301,6 +301,20 @@ def test_the_lifetime_in_a_link_ends_its_console(scene: Scene) -> None:
     assert code == 1008 and "lasted for 1 s" in reason
 
 
+def test_the_command_makes_a_link_and_revokes_it(scene: Scene) -> None:
+    """It reads the host from its standard input, since other users see the arguments."""
+    typed = f"127.0.0.1:{scene.host.port}{TARGET}\n"
+    arguments = ("--to", "-", "--pin", scene.pin, "--json")
+    said = issued_links.run(scene.proxy.path, "issued", *arguments, typed=typed)
+    assert said.returncode == 0 and not said.stderr
+    found = json.loads(said.stdout)
+    assert found["url"].startswith(f"{PUBLIC_URL}/c/") and 290 < found["expires"] - time.time() <= 300
+    client = scene.console(IssuedLink(found["id"], found["url"].removeprefix(PUBLIC_URL), "", 0))
+    said = issued_links.run(scene.proxy.path, "issued", "--revoke", found["id"])
+    assert (said.returncode, said.stdout) == (0, f"revoked {found['id']}\n")
+    assert client.recv_close() == (1008, "the link was revoked")
+
+
 def test_the_command_says_what_it_cannot_do(scene: Scene) -> None:
     said = issued_links.run(scene.proxy.path, "issued", "--to", "192.0.2.1:443", "--pin", scene.pin)
     assert said.returncode == 1 and "is not in `allow`" in said.stderr

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
+from esxiproxy.cli.main import main
 from esxiproxy.core.session.command import Command, CommandKind, Selector, SelectorKind
 from esxiproxy.state.sqlite_store import SqliteStore
 from esxiproxy.state.times import Times
@@ -39,21 +41,26 @@ def router(keys: Path, name: str = "issued", **settings: object) -> str:
 def link(file: Path, to: int | str, *options: str, router: str = "issued") -> IssuedLink:
     """Make a link to a host on a port of 127.0.0.1, or to HOST:PORT; its target is the ticket's."""
     host = f"127.0.0.1:{to}" if isinstance(to, int) else to
-    said = run(file, router, "--to", "-", "--json", *options, typed=f"{host}{TARGET}\n")
-    assert said.returncode == 0, said.stderr
-    found = json.loads(said.stdout)
+    found = json.loads(_said(file, router, "--to", f"{host}{TARGET}", "--json", *options))
     fields = [found[name] for name in ("cookie", "subprotocol") if name in found]
     return IssuedLink(found["id"], found["url"].removeprefix(PUBLIC_URL), "".join(fields), found["expires"])
 
 
 def revoke(file: Path, issued: IssuedLink, router: str = "issued") -> None:
     """Revoke a link, which ends its consoles."""
-    said = run(file, router, "--revoke", issued.id)
-    assert said.returncode == 0, said.stderr
+    _said(file, router, "--revoke", issued.id)
+
+
+def _said(file: Path, router: str, *arguments: str) -> str:
+    """Return what the command prints; it runs in this process, which takes half a second less."""
+    with redirect_stdout(StringIO()) as said:
+        status = main(["link", "--config", str(file), "--router", router, *arguments])
+    assert status == 0, said.getvalue()
+    return said.getvalue()
 
 
 def run(file: Path, router: str, *arguments: str, typed: str = "") -> subprocess.CompletedProcess[str]:
-    """What `esxiproxy link` says."""
+    """What `esxiproxy link` says in a process of its own."""
     return subprocess.run(
         [Path(sys.executable).parent / "esxiproxy", "link", "--config", file, "--router", router, *arguments],
         input=typed,
