@@ -107,6 +107,7 @@ def scene(upstream_certificate: Certificate, tmp_path_factory: pytest.TempPathFa
         ScriptedUpstream(echo(), tls=upstream_certificate.server_context()) as host,
         Proxy(text) as proxy,
     ):
+        issued_links.await_state(proxy.ports["issued"])
         yield Scene(proxy, host, f"sha256:{upstream_certificate.sha256}")
         log = proxy.log()
         assert not re.search("Unhandled|Traceback", log) and TICKET not in log

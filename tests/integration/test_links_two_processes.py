@@ -53,6 +53,7 @@ def started(folder: Path, kind: str) -> Iterator[list[Proxy]]:
             proxies = [stack.enter_context(Proxy(text(folder))) for _ in range(2)]
         else:
             proxies = [stack.enter_context(Crew(text(folder, workers=2)))]
+        issued_links.await_state(proxies[0].ports["one"])
         yield proxies
         for proxy in proxies:
             assert not re.search("Unhandled|Traceback", proxy.log()) and TICKET not in proxy.log()

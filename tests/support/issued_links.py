@@ -17,6 +17,7 @@ from esxiproxy.state.times import Times
 from tests.support import config
 from tests.support.links import AUDIENCE, ISSUER
 from tests.support.programs import ROOT, TICKET, environment
+from tests.support.websocket_peers import Client
 
 PUBLIC_URL = "https://consoles.example.com"
 TARGET = f"/ticket/{TICKET}"
@@ -49,6 +50,12 @@ def link(file: Path, to: int | str, *options: str, router: str = "issued") -> Is
 def revoke(file: Path, issued: IssuedLink, router: str = "issued") -> None:
     """Revoke a link, which ends its consoles."""
     _said(file, router, "--revoke", issued.id)
+
+
+def await_state(port: int) -> None:
+    """Wait until a proxy has opened its state: a link that is older than the state is refused."""
+    with Client(port) as client:
+        assert client.ask("/c/nothing", ["binary"]).status == 404
 
 
 def _said(file: Path, router: str, *arguments: str) -> str:
