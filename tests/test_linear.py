@@ -29,7 +29,15 @@ from esxiproxy.doctor.sanitize import Sanitizer
 from esxiproxy.doctor.url import ConsoleUrl
 from tests.support.growth import ENDINGS, UNITS, grows, patterns, runs, seconds
 
-PATTERNS = patterns("esxiproxy.core", "esxiproxy.net", "esxiproxy.nginx", "esxiproxy.doctor", "esxiproxy.ops")
+PATTERNS = patterns(
+    "esxiproxy.core",
+    "esxiproxy.net",
+    "esxiproxy.nginx",
+    "esxiproxy.doctor",
+    "esxiproxy.ops",
+    "esxiproxy.routers",
+    "esxiproxy.authenticators",
+)
 
 
 @pytest.mark.parametrize("name", PATTERNS)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
 import pytest
 
 from esxiproxy.app.preflight import load
-from esxiproxy.core.config.reference import reference
 from esxiproxy.sim.certificate import load_or_make
+from tools.document_keys import PATH, built_in_types, document
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -43,12 +45,30 @@ def exists(path: str, text: Path) -> bool:
 
 
 def test_the_reference_of_the_configuration_is_the_table_in_code() -> None:
-    """The tables between the markers are made of the table of keys."""
-    content = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
-    between = content.partition("<!-- reference -->\n")[2].partition("<!-- /reference -->")[0]
-    assert between.strip() == reference().strip(), (
-        "run: python -m esxiproxy.core.config.reference docs/configuration.md"
+    """The tables between the markers are made of the table of keys and of those of the types."""
+    assert PATH.read_text(encoding="utf-8") == document(), "run: python -m tools.document_keys"
+
+
+def test_the_reference_has_the_types_of_this_package() -> None:
+    """A type that is declared in setup.cfg has a heading."""
+    content = PATH.read_text(encoding="utf-8")
+    for kind, types in built_in_types().items():
+        assert types
+        assert all(f"\n### {kind.value.capitalize()} `{name}`\n" in content for name in types)
+
+
+def test_the_reference_needs_no_optional_package() -> None:
+    """The keys of a type are in the reference where the package is missing that the type needs to run."""
+    program = (
+        "import sys\n"
+        "sys.modules.update(dict.fromkeys(('jwt', 'bcrypt', 'argon2')))\n"
+        "from tools.document_keys import PATH, document\n"
+        "sys.exit(document() != PATH.read_text(encoding='utf-8'))"
     )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=lambda text: text.name)

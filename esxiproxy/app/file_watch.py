@@ -83,12 +83,17 @@ class FileWatch(Service):
 def look(path: Path) -> Look:
     """Return what tells one state of a file or a folder from another; empty if there is none."""
     try:
-        entries = sorted(os.scandir(path), key=lambda entry: entry.name) if path.is_dir() else [path]
-        return tuple(_facts(entry) for entry in entries)
+        if not path.is_dir():
+            return (_facts(path),)
+        with os.scandir(path) as entries:
+            return tuple(sorted(map(_facts, entries)))
     except OSError:
         return ()
 
 
 def _facts(entry: Any) -> tuple[str, int, int, int]:
-    found = entry.stat()
+    try:
+        found = entry.stat()
+    except OSError:  # a broken link
+        return (entry.name, 0, 0, 0)
     return (entry.name, found.st_mtime_ns, found.st_size, found.st_ino)

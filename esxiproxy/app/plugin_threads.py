@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.application.service import Service
@@ -41,12 +42,16 @@ class PluginThreads(Service):
             self._pool = DaemonThreads(self._section, THREADS)
             self._pool.start()
         self._calls += 1
-        running: Deferred[Any] = deferToThreadPool(self._reactor, self._pool, function, *arguments, **named)
-        return running.addBoth(self._ended)
+        result: Deferred[Any] = Deferred(lambda _: None)  # a call that runs in a thread cannot be cancelled
 
-    def _ended(self, outcome: Any) -> Any:
-        self._calls -= 1
-        return outcome
+        def ended(outcome: Any) -> None:
+            self._calls -= 1
+            if not result.called:
+                result.callback(outcome)
+
+        call = partial(function, *arguments, **named)
+        deferToThreadPool(self._reactor, self._pool, call).addBoth(ended)
+        return result
 
     def stopService(self) -> None:
         super().stopService()

@@ -187,6 +187,11 @@ class ClientCertType:
         *REAUTHENTICATION,
     )
 
+    def listener_warnings(self, settings: SectionValues, listener: SectionValues) -> Iterator[str]:
+        """Yield a warning for a listener that asks no client for a certificate."""
+        if "client_ca" not in listener.present:
+            yield "no client is asked for a certificate: set client_ca in the listener"
+
     def conflicts(self, settings: SectionValues, names: Names) -> Iterator[tuple[str, str]]:
         """Yield a list of revoked certificates that cannot be used.  One that has expired is no mistake."""
         for path in settings["crl"] or ():

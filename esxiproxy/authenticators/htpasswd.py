@@ -134,7 +134,8 @@ class Htpasswd:
                 ending.addErrback(self._log_failure, "cannot end the consoles of a removed user")
 
     async def _end(self, name: str) -> None:
-        await self._context.end_sessions(Selector(SelectorKind.PRINCIPAL, name), "user removed")
+        of_this_file = f"{self._context.section.partition(' ')[2]}/{name}"
+        await self._context.end_sessions(Selector(SelectorKind.PRINCIPAL, of_this_file), "user removed")
 
     def _failed(self, failure: Failure) -> None:
         if not isinstance(failure.value, BadValue):

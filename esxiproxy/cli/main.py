@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import NoReturn, Protocol
 
-from esxiproxy.cli import certificate, check, doctor, import_nginx, link, reload, sim
+from esxiproxy.cli import certificate, check, doctor, import_nginx, link, plugins, reload, sim
 from esxiproxy.core.redaction import redact_text
 
 
@@ -31,7 +31,16 @@ class _Parser(argparse.ArgumentParser):
         super().error(redact_text(message))
 
 
-SUBCOMMANDS: tuple[Subcommand, ...] = (check, reload, certificate, doctor, sim, import_nginx, link)
+SUBCOMMANDS: tuple[Subcommand, ...] = (
+    check,
+    plugins,
+    reload,
+    certificate,
+    doctor,
+    sim,
+    import_nginx,
+    link,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from math import isfinite
@@ -226,12 +226,12 @@ def read_claims(claims: Mapping[str, Any], issuer: str, audience: str, now: floa
     if "pin" in claims and "crt" in claims:
         raise LinkInvalid("the link has a pin and a crt")
     return Link(
-        id=_text(claims, "jti", _ID),
+        id=_text(claims, "jti", _ID.fullmatch),
         issued=issued,
         expires=expires,
         host=_host(to["host"]),
         port=_port(to["port"]),
-        path=_text(to, "path", _PATH).encode("ascii"),
+        path=_text(to, "path", _PATH.fullmatch).encode("ascii"),
         subject=_subject(claims["sub"]) if "sub" in claims else None,
         pins=_pins(claims["pin"]) if "pin" in claims else (),
         certificate=_certificate(claims["crt"]) if "crt" in claims else None,
@@ -290,9 +290,9 @@ def _positive(claims: Mapping[str, Any], name: str) -> float:
     return number
 
 
-def _text(claims: Mapping[str, Any], name: str, pattern: re.Pattern[str]) -> str:
+def _text(claims: Mapping[str, Any], name: str, matches: Callable[[str], object]) -> str:
     value = claims.get(name)
-    if not isinstance(value, str) or not pattern.fullmatch(value):
+    if not isinstance(value, str) or not matches(value):
         raise _invalid(name)
     return value
 

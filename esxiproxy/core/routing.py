@@ -161,6 +161,11 @@ class Principal:
     consumed_cookies: frozenset[bytes] = frozenset()
     response_fields: tuple[tuple[bytes, bytes], ...] = field(default=(), repr=False)
 
+    @property
+    def names(self) -> tuple[str, str]:
+        """The name alone, and with the name of its authenticator in front, as in ``sso/alice``."""
+        return self.name, f"{self.authenticator.partition(' ')[2]}/{self.name}"
+
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
@@ -241,7 +246,8 @@ class Route:
     ``max_sessions_per_console``.  ``principal`` is the client's identity where the router knows it, and has
     to agree with that of the authenticator.  ``limits`` shorten limits of the session, by their field names.
     ``claims`` are taken with those of the decision, such as the mark of a link that works once.  ``link`` is
-    the id of the link that the session was opened with.
+    the id of the link that the session was opened with.  ``prefix`` is the part of the path in front of the
+    host's own paths, without a final slash; Location and the Path of cookies get it.
     """
 
     destination: Destination
@@ -252,6 +258,7 @@ class Route:
     claims: tuple[Any, ...] = ()
     policy: Policy = Policy()
     link: str = ""
+    prefix: bytes = b""
     acquire: Callable[[], Awaitable[Route]] | None = field(default=None, compare=False)
 
     @classmethod

@@ -13,6 +13,7 @@ from zope.interface import implementer
 from esxiproxy.core.config.consistency import template_conflicts
 from esxiproxy.core.config.router_keys import ALLOW, DENY, TEMPLATE_KEY, networks_of
 from esxiproxy.core.errors import RouteNotFound
+from esxiproxy.core.http.policy import Http
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.inventory import Hosts, InventoryError, canonical_name, read_inventory, replaced
 from esxiproxy.core.locate import Locate, locate_type
@@ -81,14 +82,9 @@ class InventoryRouter:
         if host is None:
             raise RouteNotFound("the inventory has no host of this name")
         target = self._locate.target(request)
-        return host.route if target == request.head.target else replace(host.route, target=target)
-
-    def prefix(self, name: str) -> bytes:
-        """Return the path in front of the targets of a host, without a final slash.
-
-        It is empty unless the host is named in the path.
-        """
-        return self._locate.prefix(name)
+        if target == request.head.target:
+            return host.route
+        return replace(host.route, target=target, prefix=self._locate.prefix(name))
 
     async def _read(self) -> Hosts:
         hosts: Hosts = await self._context.in_thread(
@@ -194,6 +190,14 @@ class InventoryType:
             " or other pins: `keep` or `end` them.",
         ),
     )
+
+    def listener_warnings(self, settings: SectionValues, listener: SectionValues) -> Iterator[str]:
+        """Yield a warning for a listener whose pages of all hosts have one origin."""
+        if settings["locate"].prefix("x") and listener["http"] is Http.FORWARD:
+            yield (
+                "all hosts have one origin, so a page of one host can read those of the others: name the "
+                "host in the Host field instead, as in locate = host:{host}.consoles.example.com"
+            )
 
     def conflicts(self, settings: SectionValues, names: Names) -> Iterator[tuple[str, str]]:
         """Yield a template that does not exist, and the mistakes of the file."""

@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from OpenSSL import SSL, crypto
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError
-from twisted.internet.endpoints import UNIXClientEndpoint
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from OpenSSL import SSL
+from service_identity import VerificationError
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, TimeoutError, fail, succeed
+from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.internet.ssl import Certificate, optionsForClientTLS, platformTrust, trustRootFromCertificates
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, FileBodyProducer, HTTPConnectionPool, ResponseDone
+from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone
+from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgentEndpointFactory, IPolicyForHTTPS
+from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer
 from zope.interface import implementer
 
 from esxiproxy.core.errors import ServiceUnavailable, SessionError
-from esxiproxy.core.routing import Identity, Verify
-from esxiproxy.core.thumbprint import pinned, strongest_pins
+from esxiproxy.core.routing import Identity
 from esxiproxy.interfaces import Answer, IHttpClient
-from esxiproxy.net.tls.pem import TLSFileError, read_certificates
-from esxiproxy.net.tls.server import new_context
+from esxiproxy.net.tls.server import reason_of
+from esxiproxy.web.tls import ServerTLS
 
 _MAX_AGENTS = 64
 """Maximum number of identities and sockets whose connections are pooled."""
 _MAX_PER_HOST = 8
 """Maximum number of idle connections to one host."""
 _SYSTEM = Identity()
+_URL = re.compile(r"https?://[!-~]+")
 
 
 @implementer(IHttpClient)
@@ -44,7 +46,9 @@ class HttpClient:
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
-        self._agents: OrderedDict[tuple[Identity, Path | None], Any] = OrderedDict()
+        self._agents: OrderedDict[tuple[Identity, Path | None], tuple[Agent, HTTPConnectionPool]] = (
+            OrderedDict()
+        )
 
     def request(
         self,
@@ -74,6 +78,11 @@ class HttpClient:
         sending.addTimeout(timeout, self._reactor)
         return sending.addErrback(explain)
 
+    def close(self) -> Deferred[Any]:
+        """Close the idle connections, and return when they are closed."""
+        agents, self._agents = self._agents, OrderedDict()
+        return DeferredList([pool.closeCachedConnections() for _agent, pool in agents.values()])
+
     async def _request(
         self,
         method: str,
@@ -84,37 +93,40 @@ class HttpClient:
         identity: Identity,
         socket: Path | None,
     ) -> Answer:
+        where = _where(url, socket)
+        if not _URL.fullmatch(url) or "@" in urlsplit(url).netloc:
+            raise ServiceUnavailable(
+                f"{where} cannot be asked: its URL is not http://HOST/PATH or https://HOST/PATH in ASCII, "
+                "without a user and a password"
+            )
         headers = Headers()
         for name, value in fields:
             headers.addRawHeader(name, value)
-        producer = FileBodyProducer(BytesIO(body)) if body else None
+        producer = _Octets(body) if body else None
         agent = self._agent(identity, socket)
-        response = await agent.request(method.encode("ascii"), url.encode("ascii"), headers, producer)
-        where = _where(url, socket)
-        received: Deferred[bytes] = Deferred(lambda _: response._transport.abortConnection())
-        response.deliverBody(_Body(received, max_body, where))
-        content = await received
+        asking = agent.request(method.encode("ascii"), url.encode("ascii"), headers, producer)
+        response = await asking.addErrback(_as_cancelled)
+        collecting = _Body(max_body, where)
+        response.deliverBody(collecting)
+        content = await collecting.received
         answered = tuple(
             (name.lower(), value) for name, values in response.headers.getAllRawHeaders() for value in values
         )
         return Answer(response.code, answered, content)
 
-    def _agent(self, identity: Identity, socket: Path | None) -> Any:
+    def _agent(self, identity: Identity, socket: Path | None) -> Agent:
         key = (identity, socket)
-        agent = self._agents.pop(key, None)
-        if agent is None:
+        found = self._agents.pop(key, None)
+        if found is None:
             pool = HTTPConnectionPool(self._reactor)
             pool.maxPersistentPerHost = _MAX_PER_HOST
-            if socket is not None:
-                endpoints = _SocketEndpoints(self._reactor, socket)
-                agent = Agent.usingEndpointFactory(self._reactor, endpoints, pool)
-            else:
-                agent = Agent(self._reactor, _Policy(identity), pool=pool)
-        self._agents[key] = agent
+            endpoints = _Endpoints(self._reactor, ServerTLS(identity), socket)
+            found = Agent.usingEndpointFactory(self._reactor, endpoints, pool), pool
+        self._agents[key] = found
         if len(self._agents) > _MAX_AGENTS:
-            _key, oldest = self._agents.popitem(last=False)
-            oldest._pool.closeCachedConnections()
-        return agent
+            _key, (_agent, oldest) = self._agents.popitem(last=False)
+            oldest.closeCachedConnections()
+        return found[0]
 
 
 class _Body(Protocol):
@@ -122,8 +134,8 @@ class _Body(Protocol):
 
     transport: Any
 
-    def __init__(self, received: Deferred[bytes], most: int, where: str) -> None:
-        self._received = received
+    def __init__(self, most: int, where: str) -> None:
+        self.received: Deferred[bytes] = Deferred(lambda _: self._abort())
         self._most = most
         self._where = where
         self._parts: list[bytes] = []
@@ -134,87 +146,111 @@ class _Body(Protocol):
         if self._size > self._most:
             error = ServiceUnavailable(f"{self._where} sent a body of more than {self._most} bytes")
             self._end(Failure(error))
-            self.transport.abortConnection()
+            self._abort()
             return
         self._parts.append(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._end(b"".join(self._parts) if reason.check(ResponseDone) else reason)
+        # PotentialDataLoss: an answer without a length ends with its connection (RFC 9112 6.3).
+        whole = reason.check(ResponseDone, PotentialDataLoss)
+        self._end(b"".join(self._parts) if whole else reason)
 
     def _end(self, outcome: bytes | Failure) -> None:
-        if not self._received.called:
-            self._received.callback(outcome)
+        if not self.received.called:
+            self.received.callback(outcome)
+
+    def _abort(self) -> None:
+        """Abort the connection.  Twisted gives a body a stand-in for it that cannot, and none at its end."""
+        connection = getattr(self.transport, "_producer", None)
+        if connection is not None:
+            connection.abortConnection()
+
+
+@implementer(IBodyProducer)
+class _Octets:
+    """The body of a request, which is written at once."""
+
+    def __init__(self, octets: bytes) -> None:
+        self.length = len(octets)
+        self._octets = octets
+
+    def startProducing(self, consumer: Any) -> Deferred[None]:
+        consumer.write(self._octets)
+        return succeed(None)
+
+    def pauseProducing(self) -> None:
+        pass
+
+    resumeProducing = stopProducing = pauseProducing
 
 
 @implementer(IAgentEndpointFactory)
-class _SocketEndpoints:
-    """The endpoints of requests to a unix socket, whatever host their URL names."""
+class _Endpoints:
+    """The endpoints of requests: their host, or a unix socket whatever host their URL names."""
 
-    def __init__(self, reactor: Any, path: Path) -> None:
+    def __init__(self, reactor: Any, tls: ServerTLS, socket: Path | None) -> None:
         self._reactor = reactor
-        self._path = path
+        self._tls = tls
+        self._socket = socket
 
-    def endpointForURI(self, uri: Any) -> UNIXClientEndpoint:
-        return UNIXClientEndpoint(self._reactor, str(self._path))
-
-
-@implementer(IPolicyForHTTPS)
-class _Policy:
-    """The rule for the certificates of servers: an identity."""
-
-    def __init__(self, identity: Identity) -> None:
-        self._identity = identity
-
-    def creatorForNetloc(self, hostname: bytes, port: int) -> Any:
-        identity = self._identity
-        if identity.certificate is not None or identity.verify in (Verify.PIN, Verify.NONE):
-            return _PinnedConnections(identity)
-        name = identity.server_name or hostname.decode("ascii")
-        trust: Any = platformTrust()
-        if identity.verify is Verify.CA:
-            if identity.ca is None:
-                raise TLSFileError("verify = ca without a ca file")
-            authorities = [
-                Certificate(crypto.X509.from_cryptography(certificate))
-                for certificate in read_certificates(identity.ca)
-            ]
-            trust = trustRootFromCertificates(authorities)
-        return optionsForClientTLS(name, trust)
+    def endpointForURI(self, uri: Any) -> _Endpoint:
+        return _Endpoint(self._reactor, self._tls, self._socket, uri)
 
 
-@implementer(IOpenSSLClientConnectionCreator)
-class _PinnedConnections:
-    """TLS connections to a server with one of the pinned certificates, or with any certificate."""
+@implementer(IStreamClientEndpoint)
+class _Endpoint:
+    """One endpoint.  Its TLS is prepared when it connects, since most requests use a pooled connection."""
 
-    def __init__(self, identity: Identity) -> None:
-        self._identity = identity
-        self._context = new_context(SSL.TLS_CLIENT_METHOD)
-        self._context.set_verify(SSL.VERIFY_PEER, self._verify)
+    def __init__(self, reactor: Any, tls: ServerTLS, socket: Path | None, uri: Any) -> None:
+        self._reactor = reactor
+        self._tls = tls
+        self._socket = socket
+        self._uri = uri
 
-    def clientConnectionForTLS(self, protocol: Any) -> SSL.Connection:
-        connection = SSL.Connection(self._context, None)
-        connection.set_connect_state()
-        return connection
-
-    def _verify(self, _connection: Any, certificate: crypto.X509, _code: int, depth: int, _ok: int) -> bool:
-        if depth or self._identity.verify is Verify.NONE:
-            return True
-        der = crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
-        if self._identity.certificate is not None:
-            return der == self._identity.certificate
-        return pinned(der, strongest_pins(self._identity.pins))
+    def connect(self, factory: Any) -> Deferred[Any]:
+        host = self._uri.host.decode("ascii")
+        endpoint: Any
+        if self._socket is None:
+            endpoint = HostnameEndpoint(self._reactor, host, self._uri.port)
+        else:
+            endpoint = UNIXClientEndpoint(self._reactor, str(self._socket))
+        connecting: Deferred[Any]
+        if self._uri.scheme != b"https":
+            connecting = endpoint.connect(factory)
+            return connecting
+        try:
+            creator = self._tls.creator(host)
+        except Exception as error:  # a file of authorities that cannot be read
+            return fail(error)
+        # wrapClientTLS would write by the clock of the global reactor.
+        connecting = endpoint.connect(TLSMemoryBIOFactory(creator, True, factory, clock=self._reactor))
+        return connecting.addCallback(lambda protocol: protocol.wrappedProtocol)
 
 
 def _where(url: str, socket: Path | None) -> str:
     """Return scheme, host and port of a URL: its path and query may hold secrets."""
     if socket is not None:
         return str(socket)
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "the server"
+    netloc = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{netloc}" if netloc.isascii() and netloc.isprintable() else "the server"
+
+
+def _as_cancelled(failure: Failure) -> Failure:
+    """Return the CancelledError that Twisted wraps when a request is cancelled, and any other failure."""
+    reasons = getattr(failure.value, "reasons", ())
+    return next((reason for reason in reasons if reason.check(CancelledError)), failure)
 
 
 def _reason(failure: Failure) -> str:
     """Return the text of an error, with the first reason of a list of them."""
     reasons = getattr(failure.value, "reasons", None)
     error = reasons[0].value if reasons else failure.value
+    if isinstance(error, VerificationError):
+        return "its certificate has another name"
+    if isinstance(error, SSL.Error):
+        return reason_of(error)
     return str(error) or type(error).__name__

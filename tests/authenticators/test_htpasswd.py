@@ -144,7 +144,7 @@ def test_a_removed_user_cannot_log_in_and_its_consoles_end(world, users, file):
         world.change(file, line("j\u00fcrgen", "p\u00e4ss:w\u00f6rd"))
     assert lines == [f"[authenticator users] {file} is read again: 1 users, 1 removed"]
     assert refused(users, password="secret").status_code == 401
-    assert world.ended == [(Selector(SelectorKind.PRINCIPAL, "alice"), "user removed")]
+    assert world.ended == [(Selector(SelectorKind.PRINCIPAL, "users/alice"), "user removed")]
 
 
 def test_consoles_of_a_removed_user_stay_by_default(world, file):
@@ -158,7 +158,7 @@ def test_a_changed_password_holds_at_once(world, users, file):
     world.change(file, line("alice", "new"))
     assert refused(users, password="secret").status_code == 401
     assert login(users, password="new") == ALICE
-    assert [selector.value for selector, _ in world.ended] == ["j\u00fcrgen"]
+    assert [selector.value for selector, _ in world.ended] == ["users/j\u00fcrgen"]
 
 
 def test_a_user_that_is_removed_during_the_check_is_refused(world, users, file):

@@ -1,6 +1,5 @@
 """The configuration: what is read, and what is refused in which words."""
 
-import re
 import shutil
 from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
@@ -10,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esxiproxy.core.config.key import SectionKind
+from esxiproxy.core.config.key import DURATION, NAME, ROUTER, Key, SectionKind
 from esxiproxy.core.config.loader import Config, ConfigError, Http, ListenerTLS, Severity, TLSVersion, load
+from esxiproxy.core.config.plugin_type import BrokenType
 from esxiproxy.core.config.reference import TOPICS, reference, topic_of
 from esxiproxy.core.config.schema import KEYS, keys_of
 from esxiproxy.core.proxy_protocol import ProxyVersion
@@ -211,18 +211,6 @@ def test_a_problem_that_somebody_else_finds_gets_its_line(folder):
     assert Config(Path("y"), (), {}).problem("proxy", "state", "?").line == 1
 
 
-@pytest.mark.parametrize("path", sorted(CONF.glob("*.ini")), ids=lambda path: path.name)
-def test_every_example_loads(path, tmp_path):
-    """With a file in every place where it names one."""
-    copy = tmp_path / "conf" / path.name
-    shutil.copytree(CONF, copy.parent)
-    for key, file in re.findall(r"^(certificate|private_key|ca|client_ca) = (\S+)", path.read_text(), re.M):
-        there = copy.parent / file
-        there.parent.mkdir(parents=True, exist_ok=True)
-        there.write_text(KEY if key == "private_key" else CERTIFICATE)
-    assert load(copy).listeners
-
-
 def test_the_first_example_is_the_three_listeners(tmp_path):
     shutil.copytree(CONF, tmp_path / "conf")
     (tmp_path / "conf/tls").mkdir(exist_ok=True)
@@ -284,17 +272,40 @@ def test_every_default_can_be_written(folder, key):
 
 
 def test_the_reference_has_a_row_for_every_key():
-    rows = [line for line in reference().splitlines() if line.startswith("|")]
+    rows = [line for line in reference({}).splitlines() if line.startswith("|")]
     names = [row.split(" | ")[0].strip("|` ") for row in rows if row.startswith("| `")]
     assert sorted(names) == sorted(key.name for key in KEYS)
     assert {row.count("|") for row in rows} == {6}
-    assert "| `close_timeout` | duration | `5s` | `[proxy]`, `[listener]`, `[upstream]` |" in reference()
+    assert "| `close_timeout` | duration | `5s` | `[proxy]`, `[listener]`, `[upstream]` |" in reference({})
 
 
 def test_the_reference_has_a_table_for_every_topic():
     assert {topic_of(key) for key in KEYS} == set(TOPICS)
-    headings = [line.removeprefix("### ") for line in reference().splitlines() if line.startswith("### ")]
+    headings = [line.removeprefix("### ") for line in reference({}).splitlines() if line.startswith("### ")]
     assert headings == list(TOPICS)
+
+
+def test_the_reference_has_the_keys_of_types_after_the_topics():
+    fleet = PluginType(
+        "fleet",
+        Key("file", ROUTER, NAME, None, "The list.", required=True),
+        Key("interval", ROUTER, DURATION, "30s", "Time between two looks."),
+    )
+    installed = types([PluginType("zone"), fleet], [PluginType("anonymous")])
+    assert reference(installed).removeprefix(reference({})) == (
+        "\n### Router `fleet`\n\nA type of a test.\n\n"
+        "| key | type | default | meaning |\n"
+        "| --- | --- | --- | --- |\n"
+        "| `file` | name | required | The list. |\n"
+        "| `interval` | duration | `30s` | Time between two looks. |\n"
+        "\n### Router `zone`\n\nA type of a test.\nThis type has no keys.\n"
+        "\n### Authenticator `anonymous`\n\nA type of a test.\nThis type has no keys.\n"
+    )
+
+
+def test_the_reference_lacks_no_type_that_cannot_be_imported():
+    with pytest.raises(ValueError, match="the router fleet cannot be documented: it is gone"):
+        reference(types([BrokenType("fleet", "it is gone")]))
 
 
 def test_an_upstream_has_the_limits_that_are_its_own():

@@ -165,3 +165,15 @@ def test_settings_can_be_made_without_a_file(tmp_path):
     assert (settings["file"], settings["interval"]) == (tmp_path / "a.csv", 30.0)
     with pytest.raises(BadValue, match="fiel is no key of the type fleet"):
         settings_of(FLEET, SectionKind.ROUTER, {"fiel": "a.csv"}, tmp_path)
+
+
+def test_a_type_may_warn_of_a_listener():
+    warning = PluginType("warns")
+    warning.listener_warnings = lambda _settings, listener: [f"http is {listener['http'].value}"]
+    config = load(
+        "x.ini",
+        (listener("router = a\n") + "[router a]\ntype = warns\n").encode(),
+        types([warning], [PluginType("anonymous")]),
+    )
+    (problem,) = config.warnings
+    assert str(problem) == "x.ini:3: warning: [listener one] router: a: http is refuse"

@@ -109,3 +109,39 @@ COOKIES = {
 @pytest.mark.parametrize(("sent", "seen"), COOKIES.items())
 def test_a_cookie_is_one_that_the_browser_takes_from_us(sent, seen):
     assert (view().cookie(sent), view(secure=True).cookie(sent)) == seen
+
+
+PREFIXED = ResponseRewriter.of(
+    Upstream("u", "esxi1.example", 443, secure=True), b"esxi1.example", True, b"proxy.example", b"/h/esx01"
+)
+
+
+@pytest.mark.parametrize(
+    ("sent", "seen"),
+    [
+        (b"/ui/", b"/h/esx01/ui/"),
+        (b"https://esxi1.example/ui/?a=b", b"https://proxy.example/h/esx01/ui/?a=b"),
+        (b"https://esxi1.example", b"https://proxy.example/h/esx01/"),
+        (b"https://esxi1.example?a", b"https://proxy.example/h/esx01/?a"),
+        (b"//esxi1.example/ui", b"//proxy.example/h/esx01/ui"),
+        (b"https://other.example/ui", b"https://other.example/ui"),
+        (b"//other.example/ui", b"//other.example/ui"),
+        (b"ui/next", b"ui/next"),
+        (b"?page=2", b"?page=2"),
+    ],
+)
+def test_a_location_gets_the_prefix_of_the_host(sent, seen):
+    assert PREFIXED.location(sent) == seen
+
+
+@pytest.mark.parametrize(
+    ("sent", "seen"),
+    [
+        (b"sid=1; Path=/; Secure", b"sid=1; Path=/h/esx01/; Secure"),
+        (b"sid=1; path=/ui", b"sid=1; path=/h/esx01/ui"),
+        (b"sid=1; Path=ui", b"sid=1; Path=ui"),
+        (b"sid=1", b"sid=1"),
+    ],
+)
+def test_the_path_of_a_cookie_gets_the_prefix_of_the_host(sent, seen):
+    assert PREFIXED.cookie(sent) == seen

@@ -96,7 +96,7 @@ PLACES = {
 @pytest.mark.parametrize(("locate", "expected"), PLACES.items())
 def test_the_place_decides_on_origins_cookies_and_prefix(tmp_path, locate, expected):
     router = Scene(tmp_path, locate=locate).router
-    assert (router.ambient, router.consumed_cookies, router.prefix("esx1")) == expected
+    assert (router.ambient, router.consumed_cookies, router._locate.prefix("esx1")) == expected
     assert router.secrets == () and not router.upgrades_only
 
 

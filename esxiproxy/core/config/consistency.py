@@ -68,6 +68,14 @@ def listener_warnings(listener: SectionValues) -> Iterator[Conflict]:
         )
 
 
+def type_warnings(listener: SectionValues, plugins: Sequence[Sequence[PluginSection]]) -> Iterator[Conflict]:
+    """Yield what the types of the routers and authenticators of a listener warn of."""
+    for plugin in (each for several in plugins for each in several):
+        warnings = getattr(plugin.type, "listener_warnings", None)
+        for text in () if warnings is None else warnings(plugin.settings, listener):
+            yield plugin.settings.kind.value, f"{plugin.settings.name}: {text}"
+
+
 def state_warnings(router: PluginSection, state: Path | None) -> Iterator[Conflict]:
     """Yield a warning for a router whose links do not survive the loss of a state in memory."""
     if state is None and getattr(router.type, "needs_lasting_state", False):

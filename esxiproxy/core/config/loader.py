@@ -22,6 +22,7 @@ from esxiproxy.core.config.consistency import (
     proxy_conflicts,
     state_warnings,
     target_conflicts,
+    type_warnings,
     upstream_conflicts,
 )
 from esxiproxy.core.config.errors import BadValue, ConfigError, Problem, Severity, in_order
@@ -121,11 +122,14 @@ class _Check:
             MappingProxyType({found.name: upstream_of(found) for found in upstreams}), frozenset(templates)
         )
         plugins = {kind: self._plugins(kind, given, names) for kind in PLUGIN_KINDS}
+        named: dict[str, Sequence[tuple[PluginSection, ...]]] = {}
         for index, found in enumerate(listeners):
             self._report_all(found, listener_conflicts(found))
             self._report_all(found, address_conflicts(found, listeners[:index]))
             self._report_all(found, target_conflicts("upstream", found, names))
             self._report_all(found, listener_warnings(found), Severity.WARNING)
+            named[found.name] = tuple(self._named(found, plugins, names))
+            self._report_all(found, type_warnings(found, named[found.name]), Severity.WARNING)
         for found in upstreams:
             self._report_all(found, upstream_conflicts(found, found.name in used))
             self._report_all(found, loop_conflicts(found, listeners))
@@ -150,7 +154,7 @@ class _Check:
         return Config(
             source=Path(self._file),
             listeners=tuple(
-                listener_of(found, limits, connection_limits, *self._named(found, plugins, names))
+                listener_of(found, limits, connection_limits, *named[found.name])
                 for found in listeners
                 if found["listen"]
             ),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 
 from esxiproxy.core.config.key import Key, SectionKind
+from esxiproxy.core.config.plugin_type import PLUGIN_KINDS, BrokenType, SectionType, Types
 from esxiproxy.core.config.schema import KEYS
 
 _HEADER = ("key", "type", "default", "section", "meaning")
+_TYPE_HEADER = ("key", "type", "default", "meaning")
 _TIMEOUTS = ("response_timeout", "idle_timeout", "max_lifetime", "keepalive")
 _TIMEOUT_ENDINGS = ("_timeout", "_interval", "_keepalive")
 _LIMIT_BEGINNINGS = ("max_", "min_", "session_rate", "session_burst", "queue")
@@ -44,15 +44,42 @@ TOPICS = (
 """The headings of the reference, in their order."""
 
 
-def reference() -> str:
-    """Return a Markdown table of the keys for each topic: type, default, section and meaning."""
-    return "\n".join(_table(topic) for topic in TOPICS)
+def reference(types: Types) -> str:
+    """Return a Markdown table of the keys for each topic, and for each of these types.
+
+    Raises ValueError for a type that cannot be imported, since the reference would lack its keys.
+    """
+    topics = (_table(topic) for topic in TOPICS)
+    return "\n".join((*topics, *_sections(types)))
 
 
 def _table(topic: str) -> str:
     keys = [key for key in KEYS if topic_of(key) == topic]
-    rows = [_HEADER, ("---",) * len(_HEADER), *map(_row, keys)]
-    return f"### {topic}\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return f"### {topic}\n\n{_rows((_HEADER, *map(_row, keys)))}"
+
+
+def _sections(types: Types) -> Iterator[str]:
+    for kind in PLUGIN_KINDS:
+        for name, found in sorted(types.get(kind, {}).items()):
+            if isinstance(found, BrokenType):
+                raise ValueError(f"the {kind.value} {name} cannot be documented: {found.reason}")
+            yield _section(kind, found)
+
+
+def _section(kind: SectionKind, found: SectionType) -> str:
+    beginning = f"### {kind.value.capitalize()} `{found.name}`\n\n{found.help}\n"
+    if not found.keys:
+        return f"{beginning}This type has no keys.\n"
+    rows = (
+        (name, key_type, default, meaning) for name, key_type, default, _, meaning in map(_row, found.keys)
+    )
+    return f"{beginning}\n{_rows((_TYPE_HEADER, *rows))}"
+
+
+def _rows(rows: Iterable[tuple[str, ...]]) -> str:
+    header, *others = rows
+    lines = (header, ("---",) * len(header), *others)
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def _row(key: Key) -> tuple[str, ...]:
@@ -61,25 +88,10 @@ def _row(key: Key) -> tuple[str, ...]:
     return f"`{key.name}`", key.type.name, default, sections, key.meaning
 
 
-def inserted(text: str) -> str:
-    """Return the text with the tables between its markers.  Raise ValueError without markers."""
+def inserted(text: str, types: Types) -> str:
+    """Return the text with the tables between its markers.  Raises ValueError without markers."""
     before, begin, rest = text.partition("<!-- reference -->\n")
     _, end, after = rest.partition("<!-- /reference -->")
     if not end:
         raise ValueError("the markers <!-- reference --> and <!-- /reference --> are missing")
-    return f"{before}{begin}{reference()}{end}{after}"
-
-
-def _main(files: Sequence[str]) -> None:
-    """Write the tables into the files, or print them where no file is named.
-
-    The usual command is ``python -m esxiproxy.core.config.reference docs/configuration.md``.
-    """
-    for file in map(Path, files):
-        file.write_text(inserted(file.read_text(encoding="utf-8")), encoding="utf-8")
-    if not files:
-        print(reference(), end="")
-
-
-if __name__ == "__main__":
-    _main(sys.argv[1:])
+    return f"{before}{begin}{reference(types)}{end}{after}"

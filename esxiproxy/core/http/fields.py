@@ -151,10 +151,13 @@ def host_field(request: Request, upstream: Upstream) -> bytes:
             return value.encode("latin-1")
 
 
-def rewriter_for(request: Request, upstream: Upstream) -> ResponseRewriter:
-    """Return the rewriter of the upstream's response fields for the client of this request."""
+def rewriter_for(request: Request, upstream: Upstream, prefix: bytes = b"") -> ResponseRewriter:
+    """Return the rewriter of the upstream's response fields for the client of this request.
+
+    ``prefix`` stands in front of the upstream's paths in the client's URL.
+    """
     host = request.public_host or request.head.value(b"host")
-    return ResponseRewriter.of(upstream, host_field(request, upstream), request.secure, host)
+    return ResponseRewriter.of(upstream, host_field(request, upstream), request.secure, host, prefix)
 
 
 def origin_field(request: Request, upstream: Upstream) -> bytes | None:

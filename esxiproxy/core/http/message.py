@@ -86,14 +86,19 @@ def forwarded_request(request: Request, upstream: Upstream, principal: Principal
 
 
 def upstream_request(
-    request: Request, upstream: Upstream, target: bytes | None, principal: Principal | None
+    request: Request,
+    upstream: Upstream,
+    target: bytes | None,
+    principal: Principal | None,
+    prefix: bytes = b"",
 ) -> tuple[bytes, Fields, ResponseRewriter]:
     """Return the target and the fields of the request for the upstream, and the rewriter of its response.
 
-    ``target`` replaces the request's own if it is not None.
+    ``target`` replaces the request's own if it is not None.  ``prefix`` stands in front of the upstream's
+    paths in the client's URL.
     """
     fields = forwarded_request(request, upstream, principal)
-    return request.head.target if target is None else target, fields, rewriter_for(request, upstream)
+    return request.head.target if target is None else target, fields, rewriter_for(request, upstream, prefix)
 
 
 def check_answer(version: bytes, fields: Fields) -> None:

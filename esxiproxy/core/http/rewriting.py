@@ -28,7 +28,8 @@ class ResponseRewriter:
     """The two sides of one exchange: the names of the upstream, and the proxy's URL as the client sees it.
 
     ``names`` are the upstream's authorities in lower case with their port.  ``scheme`` and ``host`` are those
-    of the client's URL.
+    of the client's URL.  ``prefix`` is the path in front of the upstream's paths in that URL, without a final
+    slash.
     """
 
     upstream_scheme: bytes
@@ -36,17 +37,21 @@ class ResponseRewriter:
     names: frozenset[bytes]
     scheme: bytes
     host: bytes
+    prefix: bytes = b""
 
     @classmethod
-    def of(cls, upstream: Upstream, sent_host: bytes, secure: bool, host: bytes | None) -> ResponseRewriter:
+    def of(
+        cls, upstream: Upstream, sent_host: bytes, secure: bool, host: bytes | None, prefix: bytes = b""
+    ) -> ResponseRewriter:
         """Return the rewriter for an upstream that got the Host field ``sent_host``.
 
-        ``secure`` and ``host`` are the scheme and the host of the client's URL.
+        ``secure``, ``host`` and ``prefix`` are the scheme, the host and the beginning of the path of the
+        client's URL.
         """
         scheme = b"https" if upstream.secure else b"http"
         own = upstream.authority.lower().encode("idna" if not upstream.authority.isascii() else "ascii")
         names = frozenset(with_port(name, scheme) for name in (own, sent_host.lower()))
-        return cls(scheme, _hostname(own), names, b"https" if secure else b"http", host or b"")
+        return cls(scheme, _hostname(own), names, b"https" if secure else b"http", host or b"", prefix)
 
     def response_fields(self, fields: Fields) -> list[tuple[bytes, bytes]]:
         """Return these fields as the client gets them, each Set-Cookie by itself."""
@@ -63,13 +68,17 @@ class ResponseRewriter:
         Other URIs are not changed.
         """
         match = _URI.fullmatch(value)
-        if match is None or not self.host:
+        if match is None:
+            return self.prefix + value if self.prefix and value.startswith(b"/") else value
+        if not self.host:
             return value
         scheme, authority, rest = match.groups()
         named = _named(scheme, self.upstream_scheme)
         if named != self.upstream_scheme or with_port(authority.lower(), named) not in self.names:
             return value
         ours = self.scheme if scheme is None or scheme[:2].lower() != b"ws" else _SOCKETS[self.scheme]
+        if self.prefix:
+            rest = self.prefix + (rest if rest.startswith(b"/") else b"/" + rest)
         return (b"" if scheme is None else ours + b":") + b"//" + self.host + rest
 
     def leads_past(self, value: bytes) -> bool:
@@ -97,11 +106,21 @@ class ResponseRewriter:
     def cookie(self, value: bytes) -> bytes:
         """Return a Set-Cookie (RFC 6265 4.1) that the client's browser accepts from the proxy."""
         pair, *attributes = value.split(b";")
+        if self.prefix:
+            attributes = [self._with_prefix(attribute) for attribute in attributes]
         kept = [attribute for attribute in attributes if not self._cookie_refused(attribute.strip().lower())]
         if self.scheme == b"http" and any(attribute.strip().lower() == b"secure" for attribute in attributes):
             insecure = _NEEDS_SECURE | {b"secure"}
             kept = [attribute for attribute in kept if _squeezed(attribute) not in insecure]
         return b";".join([pair, *kept])
+
+    def _with_prefix(self, attribute: bytes) -> bytes:
+        """Return a Path attribute for the paths under the prefix, and any other attribute unchanged."""
+        name, equals, path = attribute.partition(b"=")
+        path = path.strip()
+        if name.strip().lower() != b"path" or not path.startswith(b"/"):
+            return attribute
+        return name + equals + self.prefix + path
 
     def _cookie_refused(self, attribute: bytes) -> bool:
         """Return whether an attribute is a Domain that a browser would refuse from the proxy."""

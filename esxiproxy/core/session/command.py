@@ -46,7 +46,7 @@ class Selector:
         if self.kind is SelectorKind.LISTENER:
             return session.request.listener == self.value
         if self.kind is SelectorKind.PRINCIPAL:
-            return session.principal is not None and session.principal.name == self.value
+            return session.principal is not None and self.value in session.principal.names
         if session.route is None:
             return False
         if self.kind is SelectorKind.HOST:

@@ -33,7 +33,7 @@ async def open_backend(
             fields=tuple(opening_fields(request, upstream, principal, offered, key)),
             key=key,
             offered=offered,
-            view=partial(rewriter_for, request, upstream),
+            view=partial(rewriter_for, request, upstream, route.prefix),
             max_frame=session.limits.max_frame,
         )
         return Backend(opening, factory, tls)

@@ -116,7 +116,9 @@ class Exchange:
         self._upstream = upstream
         upstream.acquire(self)
         upstream.flow.observe(self)
-        request = upstream_request(session.request, upstream.upstream, route.target, session.principal)
+        request = upstream_request(
+            session.request, upstream.upstream, route.target, session.principal, route.prefix
+        )
         more = session.principal.response_fields if session.principal else ()
         upstream.transport.write(self._forwarding.begin(*request, more))
         held, self._held = self._held, b""

@@ -122,9 +122,9 @@ class Decision:
         """
         if route.policy != _FREE:
             raise AccessDenied("the console has a restriction that this proxy cannot enforce")
-        cookies = frozenset(
-            name for kind, name in getattr(router.instance, "secrets", ()) if kind == "cookie"
-        )
+        secrets = getattr(router.instance, "secrets", ())
+        cookies = frozenset(name for kind, name in secrets if kind == "cookie")
+        cookies |= getattr(router.instance, "consumed_cookies", frozenset())
         known = route.principal
         if known is None and not cookies:
             return principal
