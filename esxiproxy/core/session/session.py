@@ -53,6 +53,7 @@ class Session:
         "request",
         "round_trip",
         "route",
+        "router",
         "status",
         "timeout",
     )
@@ -70,6 +71,7 @@ class Session:
         self.limits = limits
         self.principal: Principal | None = None
         self.route: Route | None = None
+        self.router = ""
         self.status = 0
         self.close_code: int | None = None
         self.ended_by = ""
@@ -108,17 +110,23 @@ class Session:
         self.principal = principal
         self.mark("authenticated")
 
-    def routed(self, route: Route) -> None:
+    def routed(self, route: Route, router: str = "") -> None:
         """Set the route and apply its upstream's limits.
 
-        Raise TypeError for any other result of a router.
+        ``router`` is the section of the router that has returned it.  Raise TypeError for any other result of
+        a router.
         """
         if not isinstance(route, Route) or not isinstance(route.destination, Destination):
             raise TypeError(f"the router returned {type(route).__name__} instead of a Route to a Destination")
         self.has_marks = bool(route.claims)
         self.limits = self.limits.overridden_by(route.upstream.overrides).shortened_by(route.limits)
         self.route = route
+        self.router = router
         self.mark("routed")
+
+    def is_of(self, section: str) -> bool:
+        """Return whether the router or the authenticator of a section has decided on this session."""
+        return section in (self.router, self.principal.authenticator if self.principal else "")
 
     def opened(self) -> None:
         """Note that the upstream has accepted the handshake with 101."""

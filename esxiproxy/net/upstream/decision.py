@@ -88,7 +88,7 @@ class Decision:
                 route = await plugin.instance.route(session.request, principal)
                 self._check_over()
                 if route is not None:
-                    session.routed(route)
+                    session.routed(route, plugin.section)
                     self.upgrades_only = getattr(plugin.instance, "upgrades_only", False)
                     return self._identified(principal, plugin, route), route
             except Exception as error:
