@@ -148,7 +148,8 @@ def test_a_request_names_its_host(scene: Scene, kind: str) -> None:
 def test_a_host_that_is_not_in_the_list_is_not_dialled(scene: Scene, kind: str) -> None:
     """Nor is its name looked up: the answer is there at once, whatever the name is."""
     before, logged = scene.dialled(), len(scene.proxy.log())
-    names = ["esxi3", "localhost", "esxi1x", "nowhere.invalid", "127.0.0.11", "127.0.0.11:443"]
+    port = [] if kind == "host" else [f"127.0.0.11:{scene.hosts['esxi1'].port}"]
+    names = ["esxi3", "localhost", "esxi1x", "nowhere.invalid", "127.0.0.11", *port]
     began = time.monotonic()
     assert {scene.status(name, kind) for name in names} == {404}
     assert time.monotonic() - began < 2
@@ -321,7 +322,7 @@ def test_a_removed_host_of_thousands_is_not_found_after_the_change(fleet: Fleet)
 
 
 def test_versions_of_thousands_of_hosts_leave_no_memory_behind(fleet: Fleet) -> None:
-    for number in range(5):
+    for number in range(4):
         fleet.change([*fleet.rows, fleet.rows[0].replace("esxi0,", f"new{number},")])
         if number == 1:
             before = fleet.proxy.own()
