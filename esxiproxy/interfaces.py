@@ -83,6 +83,10 @@ class IRouter(Interface):
         "`query` or `cookie` and a name. They are hidden in every log line and record, and cookies are not "
         "forwarded.  A missing attribute is empty."
     )
+    consumed_cookies: frozenset[bytes] = Attribute(
+        "Names of further cookies that are for the router: they are not forwarded, whichever router of the "
+        "listener has the route.  A missing attribute is empty."
+    )
     upgrades_only: bool = Attribute(
         "Whether the router is for consoles only, so that plain requests to its targets are never forwarded. "
         "A missing attribute is False."

@@ -48,7 +48,7 @@ class Service:
     that it gets.  ``login`` is the URL of its login page.
     """
 
-    url: str
+    url: str = field(repr=False)
     users: tuple[str, ...]
     groups: tuple[str, ...]
     passed: tuple[bytes, ...] = (b"Cookie", b"Authorization")

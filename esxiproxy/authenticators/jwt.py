@@ -29,6 +29,7 @@ from esxiproxy.core.login_token import (
     verified_claims,
 )
 from esxiproxy.core.routing import Challenge, Identity, Principal, Verify
+from esxiproxy.core.session.connection_limits import ANONYMOUS_NAME
 from esxiproxy.interfaces import IAuthenticator
 from esxiproxy.plugins import (
     AUTHENTICATOR,
@@ -152,7 +153,10 @@ class JwtAuthenticator:
     def _login(self, token: bytes, key: Jwk | None) -> TokenLogin:
         if key is None:
             raise InvalidToken("the token's key is not known")
-        return self._rules.login(verified_claims(token, key), self._time_of_day())
+        login = self._rules.login(verified_claims(token, key), self._time_of_day())
+        if login.name == ANONYMOUS_NAME:
+            raise InvalidToken("the name in the token is that of clients without a login")
+        return login
 
 
 def _key(header: TokenHeader, keys: KeySet) -> Jwk | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from urllib.parse import unquote_to_bytes
 
 HIDDEN = "***"
 Secrets = Sequence[tuple[str, bytes]]
@@ -39,6 +38,8 @@ _QUOTED = re.compile(
 # name = value, with spaces: INI and prose.
 _SPACED = re.compile(rb"(?<![\w.-])([\w.-]{1,64})([ \t]{1,8}=[ \t]{0,8}|=[ \t]{1,8})([^\s\"',;]+)")
 _ELEMENT = re.compile(rb"(<(?:[\w.-]{1,32}:)?([\w.-]{1,64})(?:\s[^<>]{0,256})?>)([^<]+)(?=</)")
+# A signed token (RFC 7515 7.1), whose header begins with {".
+_SIGNED = re.compile(rb"(?<![\w-])eyJ[\w-]++\.[\w.-]*+")
 _BEARER = re.compile(rb"(?i)(\bbearer[ \t]{1,8})[A-Za-z0-9._~+/=-]{6,}")
 # A file's path in a text is no request target: ESXi and vCenter have no such paths.
 _FILE = re.compile(rb"[('\[]?(?:[a-z0-9]{1,16}:)?/(?:etc|home|opt|root|run|srv|tmp|usr|var)/[^?;&=#%@\\]*")
@@ -78,13 +79,15 @@ _AROUND = b"{}[]()\"' "
 _MOST = 64
 """Maximum number of parameters that are checked.  Of a longer list only the first name is shown."""
 # A text without any of these needs no pattern: a search for a word takes a tenth of the time.
-_SUSPECT = (*_WORDS, *_ENDINGS, *_WHOLE, b"cst-", b"nfc", b"=", b";", b"//", b"#")
-# Every secret that is hidden stands behind one of these.
-_MARK = re.compile(rb"[=:/\\%<,'\";#]|(?i:bearer|cst-)")
+_SUSPECT = (*_WORDS, *_ENDINGS, *_WHOLE, b"cst-", b"nfc", b"eyj", b"=", b";", b"//", b"#")
+# Every secret that is hidden stands behind one of these, or begins with the last one.
+_MARK = re.compile(rb"[=:/\\%<,'\";#]|(?i:bearer|cst-)|eyJ")
 _TICKET = re.compile(rb"/ticket/[0-9A-Za-z-]{1,256}")
 _SEPARATOR = re.compile(rb"([?&;#])")
 # A percent-escape that may itself be escaped any number of times: %74, %2574, %252574.
 _ESCAPE = re.compile(rb"%(?:25)*([0-9A-Fa-f]{2})")
+# A parameter that some servers begin at a semicolon too, or at a second question mark.
+_PARAMETER = re.compile(rb"(?:(?<=[;?])|\A)([^=;?]*+)=")
 _STILL = re.compile(rb"(?i)%(?:[0-9a-f]{2}|u[0-9a-f]{4})")
 
 
@@ -110,18 +113,26 @@ def redact(target: bytes, secrets: Secrets = ()) -> str:
 def _without(target: bytes, secrets: Secrets) -> bytes:
     """Return a target without the secrets in these places, however they are written."""
     path, mark, query = target.partition(b"?")
-    plain = _SLASHES.sub(b"/", unquote_to_bytes(path))
+    plain = _plain(path)
     for kind, name in secrets:
-        if kind == "path" and name in plain and not plain.endswith(name):
+        if kind == "path" and plain.partition(_plain(name))[2]:
             path = name + _HIDDEN
         elif kind == "query" and query:
-            query = b"&".join(_hidden_pair(pair, name) for pair in query.split(b"&"))
+            query = b"&".join(_without_parameter(part, name) for part in query.split(b"&"))
     return path + mark + query
 
 
-def _hidden_pair(pair: bytes, name: bytes) -> bytes:
-    key, equals, _value = pair.partition(b"=")
-    return key + equals + _HIDDEN if equals and unquote_to_bytes(key).lower() == name.lower() else pair
+def _plain(path: bytes) -> bytes:
+    """Return a path in lower case with single slashes, and without escapes, escaped ones included."""
+    return _SLASHES.sub(b"/", _ESCAPE.sub(_decoded, path)).lower()
+
+
+def _without_parameter(part: bytes, name: bytes) -> bytes:
+    """Return a part of a query that ends where the value of this parameter begins, if it has one."""
+    for match in _PARAMETER.finditer(part):
+        if _ESCAPE.sub(_decoded, match[1]).lower() == name.lower():
+            return part[: match.end()] + _HIDDEN
+    return part
 
 
 def redact_text(text: str) -> str:
@@ -192,6 +203,7 @@ def _decoded(match: re.Match[bytes]) -> bytes:
 def _hide(octets: bytes, whole: bool) -> bytes:
     if not _suspect(octets):
         return octets
+    octets = _SIGNED.sub(_HIDDEN, octets)
     if not whole and _FILE.fullmatch(octets) and not any(word in octets.lower() for word in _NEVER_FILE):
         return octets
     whole = whole or b"://" in octets or octets.startswith(b"/")

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from esxiproxy.core.config.errors import BadValue
 from esxiproxy.core.config.values import host_field, origin_field
+from esxiproxy.nginx.hosts_target import AnyTarget
 from esxiproxy.nginx.scope import Scope, expand, unknown_variables
 from esxiproxy.nginx.sections import OutputEntry
 from esxiproxy.nginx.source import Complaints, Directive
-from esxiproxy.nginx.target import Target
 
 _CLIENTS_HOST = {"$http_host": "", "$host": "nginx sends it without the port", "$host:$server_port": ""}
 _FORWARDED = {
@@ -20,9 +20,9 @@ _FORWARDED = {
 _OWN = ("upgrade", "connection")
 
 
-def convert_fields(scope: Scope, target: Target, complaints: Complaints) -> Iterator[OutputEntry]:
+def convert_fields(scope: Scope, target: AnyTarget, complaints: Complaints) -> Iterator[OutputEntry]:
     """Yield the entries ``host`` and ``origin``, and complain of fields that cannot be converted."""
-    constants = scope.constants() | {"proxy_host": target.proxy_host, "proxy_port": str(target.url.port)}
+    constants = scope.variables() | {"proxy_host": target.proxy_host, "proxy_port": target.port}
     given = _given(scope)
     for name, directive in given.items():
         if name not in ("host", "origin", *_OWN):
@@ -36,35 +36,40 @@ def forwards_upgrade(scope: Scope) -> bool:
     return "upgrade" in _given(scope)
 
 
+def sends_own_host(scope: Scope) -> bool:
+    """Return whether nginx sends the name in ``proxy_pass`` as the Host field."""
+    return "host" not in _given(scope)
+
+
 def _given(scope: Scope) -> dict[str, Directive]:
     fields = [directive for directive in scope.every("proxy_set_header") if len(directive.args) == 2]
     return {directive.args[0].lower(): directive for directive in fields}
 
 
 def _host(
-    directive: Directive | None, target: Target, constants: dict[str, str], complaints: Complaints
+    directive: Directive | None, target: AnyTarget, constants: dict[str, str], complaints: Complaints
 ) -> Iterator[OutputEntry]:
     value = expand(directive.args[1], constants) if directive else target.proxy_host
     if value in _CLIENTS_HOST:
         yield OutputEntry("host", "client", _CLIENTS_HOST[value])
-    elif value.lower() != target.own_host.lower():
+    elif not target.is_own_host(value):
         comment = "" if directive else "nginx's default, the name in proxy_pass"
         yield from _constant("host", value, comment, directive, host_field, complaints)
 
 
 def _origin(
-    directive: Directive | None, target: Target, constants: dict[str, str], complaints: Complaints
+    directive: Directive | None, target: AnyTarget, constants: dict[str, str], complaints: Complaints
 ) -> Iterator[OutputEntry]:
     if directive is None:
         yield OutputEntry("origin", "client", "as nginx forwards it")
         return
     value = expand(directive.args[1], constants)
-    own = f"{'https' if target.url.secure else 'http'}://{target.own_host}"
+    scheme, _, host = value.partition("://")
     if value == "$http_origin":
         yield OutputEntry("origin", "client")
     elif not value:
         yield OutputEntry("origin", "none")
-    elif value.lower() != own.lower():
+    elif scheme.lower() != ("https" if target.secure else "http") or not target.is_own_host(host):
         yield from _constant("origin", value, "", directive, origin_field, complaints)
 
 

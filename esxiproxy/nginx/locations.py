@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from esxiproxy.core.config.errors import BadValue
+from esxiproxy.nginx.captures import PathPattern, path_pattern
 from esxiproxy.nginx.fields import forwards_upgrade
+from esxiproxy.nginx.inventories import LocationTarget
 from esxiproxy.nginx.paths import lies_under, prefix_problem
 from esxiproxy.nginx.scope import Scope
-from esxiproxy.nginx.sections import OutputSection
 from esxiproxy.nginx.source import Complaints, Directive
 from esxiproxy.nginx.target import NotConverted
 from esxiproxy.nginx.upstreams import UpstreamWriter
@@ -17,37 +20,73 @@ from esxiproxy.nginx.vocabulary import restriction
 _SERVED = frozenset({"root", "alias", "try_files", "fastcgi_pass", "uwsgi_pass", "scgi_pass", "grpc_pass"})
 
 
+_GROUP_NAME = re.compile(r"\(\?P?[<']([A-Za-z_][A-Za-z0-9_]{0,63})[>']")
+_NO_UPGRADE = "nginx forwards no WebSocket here (no Upgrade field), and esxiproxy does"
+
+
 @dataclass(frozen=True, slots=True)
 class Location:
-    """One location: ``modifier`` is empty, ``=``, ``~``, ``~*`` or ``^~``."""
+    """One location: ``modifier`` is empty, ``=``, ``~``, ``~*`` or ``^~``.
+
+    ``is_nested`` is whether it stands in another location.
+    """
 
     directive: Directive
     scope: Scope
     modifier: str
     path: str
+    is_nested: bool = False
 
     @property
     def is_prefix(self) -> bool:
         """Whether the location matches every path that begins with its own."""
         return self.modifier in ("", "^~")
 
-    def may_be_under(self, prefix: str) -> bool:
-        """Return whether ``paths = prefix`` can match a request that nginx gives to this location."""
-        if self.modifier.startswith("~"):
+    @property
+    def is_expression(self) -> bool:
+        """Whether the location matches paths by a regular expression."""
+        return self.modifier.startswith("~")
+
+    @property
+    def groups(self) -> frozenset[str]:
+        """The variables that the regular expression sets."""
+        names = _GROUP_NAME.findall(self.path) if self.is_expression else []
+        return frozenset([*names, *(str(number) for number in range(1, 10) if self.is_expression)])
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardedLocation:
+    """A location that is forwarded, with the path prefix in ``paths`` and its destination."""
+
+    location: Location
+    prefix: str
+    destination: LocationTarget
+
+    def may_match(self, other: Location) -> bool:
+        """Return whether ``paths = prefix`` can match a request that nginx gives to the other location."""
+        if other.is_expression:
             return True
-        return lies_under(self.path, prefix) or (self.is_prefix and prefix.startswith(self.path))
+        above = self.prefix.startswith(other.path)
+        if above and not self.location.is_nested:
+            # The longest prefix gets a request, unless there is an expression and the prefix has no ^~.
+            # A path that ends where the host's name begins names no host.
+            if self.location.is_expression:
+                return other.modifier == "^~"
+            if other.path != self.prefix and other.is_prefix:
+                return False
+        return lies_under(other.path, self.prefix) or (other.is_prefix and above)
 
 
 @dataclass(frozen=True, slots=True)
 class ForwardedLocations:
-    """The path prefixes that a server forwards (none means every path), and their upstream."""
+    """The path prefixes that a server forwards (none means every path), and their destination."""
 
     prefixes: tuple[str, ...]
-    upstream: OutputSection
+    destination: LocationTarget
     comments: tuple[str, ...]
 
 
-def find_locations(scope: Scope) -> Iterator[Location]:
+def find_locations(scope: Scope, is_nested: bool = False) -> Iterator[Location]:
     """Yield every location in a block and in its locations, except named ones (``@NAME``)."""
     for directive in scope.own("location"):
         if not directive.args or directive.args[-1].startswith("@"):
@@ -58,8 +97,8 @@ def find_locations(scope: Scope) -> Iterator[Location]:
         for mark in ("~*", "^~", "~", "="):  # nginx accepts them without a space as well
             if not sign and path.startswith(mark):
                 sign, path = mark, path[len(mark) :]
-        yield Location(directive, inner, sign, path)
-        yield from find_locations(inner)
+        yield Location(directive, inner, sign, path, is_nested)
+        yield from find_locations(inner, is_nested=True)
 
 
 def convert_locations(
@@ -67,74 +106,90 @@ def convert_locations(
 ) -> ForwardedLocations | None:
     """Return what can be converted of a server's locations; None if the server has to be omitted."""
     locations = list(find_locations(scope))
-    leading = [
-        (location, found) for location in locations if (found := _upstream(location, writer, complaints))
-    ]
+    leading = [found for location in locations if (found := _forwarded(location, writer, complaints))]
     if not leading:
         if not any(location.scope.own("proxy_pass") for location in locations):
             complaints.add(server, "no location forwards with proxy_pass: the server is omitted")
         return None
-    first, upstream = next((pair for pair in leading if pair[0].path == "/"), leading[0])
-    kept = [location for location, found in leading if found.meaning == upstream.meaning]
-    for location, found in leading:
-        if found.meaning != upstream.meaning:
-            there = f"line {first.directive.line}"
+    first = next((found for found in leading if found.location.path == "/"), leading[0])
+    meaning = first.destination.meaning
+    kept = [found for found in leading if found.destination.meaning == meaning]
+    for found in leading:
+        if found.destination.meaning != meaning:
+            there = f"line {first.location.directive.line}"
             complaints.add(
-                location.directive,
-                f"{location.path} is not forwarded to the upstream of {there} with the same settings, and "
-                "a listener has one upstream",
+                found.location.directive,
+                f"{found.location.path} is not forwarded to the upstream of {there} with the same settings, "
+                "and a listener has one upstream",
             )
-    prefixes = [location.path for location in kept]
-    others = [location for location in locations if location not in kept]
-    if not _is_safe(scope, others, prefixes, complaints):
+    among = [found.location for found in kept]
+    if not _is_safe(scope, [location for location in locations if location not in among], kept, complaints):
         return None
-    comments = () if all(forwards_upgrade(location.scope) for location in kept) else (_NO_UPGRADE,)
+    comments = () if all(forwards_upgrade(location.scope) for location in among) else (_NO_UPGRADE,)
+    prefixes = tuple(dict.fromkeys(found.prefix for found in kept))
     if "/" in prefixes:
-        return ForwardedLocations((), upstream, comments)
+        return ForwardedLocations((), first.destination, comments)
     _complain_of_the_rest(scope, kept, complaints)
-    return ForwardedLocations(tuple(dict.fromkeys(prefixes)), upstream, comments)
+    return ForwardedLocations(prefixes, first.destination, comments)
 
 
-_NO_UPGRADE = "nginx forwards no WebSocket here (no Upgrade field), and esxiproxy does"
-
-
-def _upstream(location: Location, writer: UpstreamWriter, complaints: Complaints) -> OutputSection | None:
-    """Return the upstream of a location; None if it has none or cannot be converted."""
+def _forwarded(
+    location: Location, writer: UpstreamWriter, complaints: Complaints
+) -> ForwardedLocation | None:
+    """Return a location with its destination; None if it has none or cannot be converted."""
     passing = location.scope.own("proxy_pass")
     if not passing:
         return None
-    if not location.is_prefix:
-        kind = "an exact path" if location.modifier == "=" else "a regular expression"
-        complaints.add(location.directive, f"{kind} cannot be converted: paths accepts only prefixes")
+    finder, pattern = writer.inventories, None
+    try:
+        if not location.is_prefix:
+            pattern = _pattern(location, finder.variables(passing[-1].args[0], location.scope))
+        elif problem := prefix_problem(location.path):
+            raise BadValue(problem)
+    except BadValue as error:
+        complaints.add(location.directive, str(error))
         return None
-    if problem := prefix_problem(location.path):
-        complaints.add(location.directive, problem)
-        return None
+    prefix = location.path if pattern is None else pattern.prefix
     for directive in location.scope.own("try_files"):
         text = f"try_files selects the requests that nginx forwards: location {location.path} is omitted"
         complaints.add(directive, text)
         return None
+    variables = finder.host_variables(passing[-1], location.scope, pattern)
     for block in location.scope.chain():
         for directive in block.directives:
-            if why := restriction(directive):
+            why = restriction(directive)
+            if why and not finder.is_answered(directive, variables):
                 complaints.add(directive, f"{why}: location {location.path} is omitted")
                 return None
     try:
-        return writer.section(passing[-1], location.path, location.scope)
+        destination = writer.destination(passing[-1], location.path, location.scope, pattern)
     except NotConverted:
         return None
+    if location.modifier == "~*":
+        complaints.add(location.directive, f"paths that begin with {prefix} in another case get a 404")
+    return ForwardedLocation(location, prefix, destination)
 
 
-def _is_safe(scope: Scope, others: Sequence[Location], prefixes: list[str], complaints: Complaints) -> bool:
+def _pattern(location: Location, variables: frozenset[str]) -> PathPattern:
+    """Return the pattern of a location whose path names the host.  Raise BadValue if it does not."""
+    if location.modifier == "=" or not variables & location.groups:
+        kind = "an exact path" if location.modifier == "=" else "a regular expression"
+        raise BadValue(f"{kind} cannot be converted: paths accepts only prefixes")
+    return path_pattern(location.path)
+
+
+def _is_safe(
+    scope: Scope, others: Sequence[Location], kept: Sequence[ForwardedLocation], complaints: Complaints
+) -> bool:
     """Return whether no other location's requests would be forwarded; complain of those that would."""
     pages = {directive.args[-1] for directive in scope.own("error_page") if directive.args}
     safe = True
     for location in others:
         if location.modifier == "=" and location.path in pages:
             continue  # nginx's own error page, which clients do not request
-        under = next((prefix for prefix in prefixes if location.may_be_under(prefix)), None)
+        under = next((found.prefix for found in kept if found.may_match(location)), None)
         if under is None:
-            if not location.scope.own("proxy_pass"):
+            if not location.scope.own("proxy_pass") and not _is_404(location):
                 complaints.add(location.directive, f"{location.path} is not forwarded: requests get a 404")
             continue
         safe = False
@@ -146,11 +201,15 @@ def _is_safe(scope: Scope, others: Sequence[Location], prefixes: list[str], comp
     return safe
 
 
-def _complain_of_the_rest(scope: Scope, kept: Sequence[Location], complaints: Complaints) -> None:
-    for location in kept:
-        if not location.path.endswith("/"):
-            text = f"esxiproxy forwards {location.path} and the paths below it, not {location.path}..."
-            complaints.add(location.directive, text)
+def _is_404(location: Location) -> bool:
+    return [directive.text for directive in location.scope.directives] == ["return 404"]
+
+
+def _complain_of_the_rest(scope: Scope, kept: Sequence[ForwardedLocation], complaints: Complaints) -> None:
+    for found in kept:
+        if not found.prefix.endswith("/"):
+            text = f"esxiproxy forwards {found.prefix} and the paths below it, not {found.prefix}..."
+            complaints.add(found.location.directive, text)
     for directive in scope.directives:
         if directive.name in _SERVED:
             complaints.add(directive, "esxiproxy serves no files: other requests get a 404")

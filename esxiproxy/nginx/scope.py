@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from esxiproxy.nginx.source import Directive
 
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
+_LONGEST_VALUE = 4096
+"""The longest value of a variable that is known: ``set $a $a$a`` doubles it."""
 
 
 class Scope:
@@ -39,8 +42,8 @@ class Scope:
         """Return this block and those around it, the outermost first."""
         return [*(self.outer.chain() if self.outer else []), self]
 
-    def constants(self) -> dict[str, str]:
-        """Return the variables with a constant value: the server_name, and those of ``set``."""
+    def variables(self) -> dict[str, str]:
+        """Return the server_name and the values of ``set``, which may have variables of the request."""
         known: dict[str, str] = {}
         for scope in self.chain():
             names = scope.own("server_name")
@@ -48,11 +51,10 @@ class Scope:
                 known["server_name"] = names[0].args[0]
             for directive in scope.own("set"):
                 if len(directive.args) == 2:
-                    name, value = directive.args
-                    known.pop(name.lstrip("$"), None)
-                    text = expand(value, known)
-                    if not unknown_variables(text):
-                        known[name.lstrip("$")] = text
+                    name, text = directive.args[0].lstrip("$"), expand(directive.args[1], known)
+                    known.pop(name, None)
+                    if len(text) <= _LONGEST_VALUE:
+                        known[name] = text
         return known
 
 
@@ -64,3 +66,23 @@ def expand(text: str, known: Mapping[str, str]) -> str:
 def unknown_variables(text: str) -> list[str]:
     """Return the variables in a text, with their ``$``."""
     return [f"${found[1] or found[2]}" for found in _VARIABLE.finditer(text)]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a text: a variable, whose ``text`` is its name without the ``$``, or other characters."""
+
+    text: str
+    is_variable: bool = False
+
+    def __str__(self) -> str:
+        return f"${{{self.text}}}" if self.is_variable else self.text
+
+
+def pieces(text: str) -> tuple[Piece, ...]:
+    """Return the variables in a text and the characters between them, none of which is empty."""
+    found, end = [], 0
+    for match in _VARIABLE.finditer(text):
+        found += [Piece(text[end : match.start()]), Piece(match[1] or match[2], True)]
+        end = match.end()
+    return tuple(piece for piece in (*found, Piece(text[end:])) if piece.text)

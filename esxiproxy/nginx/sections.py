@@ -30,13 +30,14 @@ class OutputEntry:
 
 @dataclass(frozen=True, slots=True)
 class OutputSection:
-    """A section; ``comments`` follow its header, and ``off`` comments all of its lines out."""
+    """A section; ``comments`` follow its header, ``notes`` its keys, and ``off`` comments all lines out."""
 
     kind: str
     name: str
     entries: tuple[OutputEntry, ...]
     comments: tuple[str, ...] = ()
     off: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def meaning(self) -> tuple[tuple[str, str], ...]:
@@ -49,7 +50,7 @@ class OutputSection:
 
     def __str__(self) -> str:
         head = [f"[{self.kind} {self.name}]", *(f"; {_plain(comment)}" for comment in self.comments)]
-        lines = [*head, *map(str, self.entries)]
+        lines = [*head, *map(str, self.entries), *(f"; {_plain(note)}" for note in self.notes)]
         return "".join(f"{'; ' if self.off and not line.startswith(';') else ''}{line}\n" for line in lines)
 
 

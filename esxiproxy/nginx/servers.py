@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from esxiproxy.nginx.inventories import LocationTarget
 from esxiproxy.nginx.listening import Listen, parse_listens
-from esxiproxy.nginx.locations import ForwardedLocations, convert_locations
+from esxiproxy.nginx.locations import ForwardedLocations, convert_locations, find_locations
 from esxiproxy.nginx.paths import absolute
 from esxiproxy.nginx.quantities import LONGEST, duration, milliseconds, size
 from esxiproxy.nginx.scope import Scope
@@ -18,12 +19,12 @@ from esxiproxy.nginx.vocabulary import restriction
 
 @dataclass(frozen=True, slots=True)
 class ServedAddress:
-    """One address of a server that can be converted, with its listener and its upstream."""
+    """One address of a server that can be converted, with its listener and its destination."""
 
     server: Directive
     listen: Listen
     listener: OutputSection
-    upstream: OutputSection
+    destination: LocationTarget
 
 
 class ServerWriter:
@@ -39,7 +40,8 @@ class ServerWriter:
         scope = Scope(server.block or (), outer)
         for block in scope.chain():
             for directive in block.directives:
-                if why := restriction(directive):
+                why = restriction(directive)
+                if why and not self._is_answered(directive, scope):
                     self._complaints.add(directive, f"{why}: the server in line {server.line} is omitted")
                     return []
         what = convert_locations(server, scope, self._upstreams, self._complaints)
@@ -49,8 +51,22 @@ class ServerWriter:
         found = []
         for listen in parse_listens(server, always, self._complaints):
             if (listener := self._listener(server, scope, listen, what)) is not None:
-                found.append(ServedAddress(server, listen, listener, what.upstream))
+                found.append(ServedAddress(server, listen, listener, what.destination))
         return found
+
+    def _is_answered(self, directive: Directive, scope: Scope) -> bool:
+        """Return whether the router of some location refuses the same requests as this directive.
+
+        Each location is checked again, with its own router.
+        """
+        if directive.name != "if":
+            return False
+        finder = self._upstreams.inventories
+        return any(
+            finder.is_answered(directive, finder.variables(passing.args[0], location.scope))
+            for location in find_locations(scope)
+            for passing in location.scope.own("proxy_pass")
+        )
 
     def _listener(
         self, server: Directive, scope: Scope, listen: Listen, what: ForwardedLocations
@@ -74,7 +90,11 @@ class ServerWriter:
         suffix = f"-{listen.port}" if listen.port else ""
         comments = [listen.directive.place, *what.comments]
         if names and names != ["_"]:
-            comments.append(f"server_name {' '.join(names)}: a listener accepts every name")
+            inventory = what.destination.inventory
+            rest = "requests for other names get a 404"
+            if inventory is None or not inventory.place.in_host:
+                rest = "a listener accepts every name"
+            comments.append(f"server_name {' '.join(names)}: {rest}")
         name = f"{usual[0]}{suffix}" if usual else listen.name
         return OutputSection("listener", name, tuple(entries), tuple(comments))
 

@@ -6,7 +6,10 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from esxiproxy.nginx.inventories import InventoryFinder
 from esxiproxy.nginx.listening import Listen, parse_listens
+from esxiproxy.nginx.maps import host_maps
+from esxiproxy.nginx.routers import HostList, RouterWriter
 from esxiproxy.nginx.scope import Scope
 from esxiproxy.nginx.sections import OutputEntry, OutputSection, SectionNames, deduplicate, render
 from esxiproxy.nginx.servers import ServedAddress, ServerWriter
@@ -25,14 +28,18 @@ _NOT_OPENED = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Translation:
-    """The text of the INI file, and the complaints about what is not in it."""
+    """The text of the INI file, the complaints about what is not in it, and the lists of hosts to write."""
 
     text: str
     complaints: tuple[Complaint, ...]
+    lists: tuple[HostList, ...] = ()
 
 
-def translate(path: str, keep_insecure: bool = False) -> Translation:
-    """Convert an nginx configuration file.  Raises SourceError."""
+def translate(path: str, keep_insecure: bool = False, hosts_folder: str | None = None) -> Translation:
+    """Convert an nginx configuration file.  Raises SourceError.
+
+    Without a folder for the lists of hosts, they are comments in the text.
+    """
     tree, missing = read(path)
     complaints = Complaints()
     complaints.take(missing)
@@ -43,7 +50,9 @@ def translate(path: str, keep_insecure: bool = False) -> Translation:
     omitted: list[Listen] = []
     for scope in [top, *(Scope(http.block or ()) for http in top.own("http"))]:
         blocks = {block.args[0]: block for block in scope.own("upstream") if block.args}
-        writer = ServerWriter(folder, UpstreamWriter(folder, blocks, keep_insecure, complaints), complaints)
+        finder = InventoryFinder(host_maps(scope), blocks, complaints)
+        upstreams = UpstreamWriter(folder, blocks, finder, keep_insecure, complaints)
+        writer = ServerWriter(folder, upstreams, complaints)
         for server in scope.own("server"):
             served = writer.served(server, scope)
             found += served
@@ -58,9 +67,10 @@ def translate(path: str, keep_insecure: bool = False) -> Translation:
             complaints.add(directive, lost)
     bindable = _bindable(found, complaints)
     _complain_of_omitted(omitted, [served for served, on in bindable if on], complaints)
-    sections = _sections(bindable)
+    routers = RouterWriter(hosts_folder, complaints)
+    sections = _sections(bindable, routers)
     text = render(path, sections) if sections else ""
-    return Translation(text, tuple(complaints.sorted()))
+    return Translation(text, tuple(complaints.sorted()), tuple(routers.lists))
 
 
 def _directives(directives: Sequence[Directive], kept: Sequence[Directive]) -> Iterator[Directive]:
@@ -106,7 +116,7 @@ def _complain_of_omitted(
                 listen.directive,
                 f"{listen.text} is also the address of the server in {taken.server.place}, whose listener "
                 "accepts every name: requests that this server refuses or restricts are forwarded to "
-                f"{taken.upstream.value('url')}",
+                f"{taken.destination.text}",
             )
 
 
@@ -118,7 +128,7 @@ def _same(one: ServedAddress, other: ServedAddress) -> bool:
     """Return whether the other listener treats the requests of this one in the same way."""
     ours, theirs = one.listen.address, other.listen.address
     covered = ours.path == theirs.path if ours.ip is None else theirs.accepts(ours.ip)
-    means = [(_without_address(served.listener), served.upstream.meaning) for served in (one, other)]
+    means = [(_without_address(served.listener), served.destination.meaning) for served in (one, other)]
     return covered and means[0] == means[1]
 
 
@@ -126,11 +136,14 @@ def _without_address(listener: OutputSection) -> list[tuple[str, str]]:
     return [entry for entry in listener.meaning if entry[0] != "listen"]
 
 
-def _sections(served: Sequence[tuple[ServedAddress, bool]]) -> list[OutputSection]:
-    upstreams = deduplicate([one.upstream for one, _ in served], SectionNames())
+def _sections(served: Sequence[tuple[ServedAddress, bool]], routers: RouterWriter) -> list[OutputSection]:
+    upstreams = deduplicate([one.destination.upstream for one, _ in served], SectionNames())
     names, sections = SectionNames(), []
     for one, on in served:
-        entry = OutputEntry("upstream", upstreams[one.upstream.meaning].name)
+        upstream, inventory = upstreams[one.destination.upstream.meaning], one.destination.inventory
+        entry = OutputEntry("upstream", upstream.name)
+        if inventory is not None:
+            entry = OutputEntry("router", routers.router(inventory, upstream.name))
         name = names.new(one.listener.name)
         sections.append(replace(one.listener, name=name, entries=(*one.listener.entries, entry), off=not on))
-    return [*sections, *upstreams.values()]
+    return [*sections, *routers.sections, *upstreams.values()]

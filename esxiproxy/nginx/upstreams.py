@@ -1,10 +1,13 @@
-"""The conversion of a location's ``proxy_pass`` to an upstream section."""
+"""The conversion of a location's ``proxy_pass`` to an upstream section, for a host or for many hosts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from esxiproxy.nginx.captures import PathPattern
 from esxiproxy.nginx.fields import convert_fields
+from esxiproxy.nginx.hosts_target import AnyTarget, HostsTarget
+from esxiproxy.nginx.inventories import Inventory, InventoryFinder, LocationTarget
 from esxiproxy.nginx.paths import absolute
 from esxiproxy.nginx.quantities import LONGEST, duration, milliseconds
 from esxiproxy.nginx.scope import Scope
@@ -21,29 +24,67 @@ _MARGIN = 5000
 class UpstreamWriter:
     """A writer of upstream sections; ``folder`` is the base of relative paths."""
 
-    def __init__(self, folder: str, blocks: Blocks, keep_insecure: bool, complaints: Complaints) -> None:
+    def __init__(
+        self,
+        folder: str,
+        blocks: Blocks,
+        inventories: InventoryFinder,
+        keep_insecure: bool,
+        complaints: Complaints,
+    ) -> None:
+        self.inventories = inventories
         self._folder = folder
         self._blocks = blocks
         self._keep_insecure = keep_insecure
         self._complaints = complaints
 
-    def section(self, passing: Directive, path: str, scope: Scope) -> OutputSection:
-        """Return the upstream of a location with this path prefix.  Raises NotConverted."""
+    def destination(
+        self, passing: Directive, path: str, scope: Scope, pattern: PathPattern | None
+    ) -> LocationTarget:
+        """Return the destination of a location with this path prefix.  Raises NotConverted.
+
+        ``pattern`` is that of the location's path if it is a regular expression.
+        """
+        hosts = self.inventories.find(passing, path, scope, pattern)
+        if hosts is not None:
+            return LocationTarget(self._template(passing, scope, *hosts), hosts[1])
         target = resolve_target(passing, path, scope, self._blocks, self._complaints)
         entries, comments = [self._url(target)], [passing.place, *target.comments]
-        if target.url.secure:
+        if target.secure:
             more, notes = self._verification(passing, scope, target)
             entries += more
             comments += notes
-        entries += convert_fields(scope, target, self._complaints)
-        entries += self._times(scope)
+        name = target.block or (target.url.host if self._is_usual(target) else target.authority)
+        return LocationTarget(self._section(passing, scope, target, name, entries, comments))
+
+    def _template(
+        self, passing: Directive, scope: Scope, target: HostsTarget, inventory: Inventory
+    ) -> OutputSection:
+        """Return the section with the settings that the hosts of an inventory share."""
+        entries: list[OutputEntry] = []
+        comments = [passing.place, "the settings that all hosts of the list share"]
+        if inventory.secure:
+            more, notes = self._verification_of_hosts(passing, scope, target)
+            entries += more
+            comments += notes
+        return self._section(passing, scope, target, inventory.name, entries, comments)
+
+    def _section(
+        self,
+        passing: Directive,
+        scope: Scope,
+        target: AnyTarget,
+        name: str,
+        entries: list[OutputEntry],
+        comments: list[str],
+    ) -> OutputSection:
+        entries = [*entries, *convert_fields(scope, target, self._complaints), *self._times(scope)]
         for entry in entries:
             if not entry.writable:
                 self._complaints.add(
                     passing, f"{entry.key}: {entry.value!r} cannot be written in an INI file"
                 )
                 raise NotConverted(entry.value)
-        name = target.block or (target.url.host if self._is_usual(target) else target.authority)
         return OutputSection("upstream", name, tuple(entries), tuple(comments))
 
     def _url(self, target: Target) -> OutputEntry:
@@ -56,8 +97,7 @@ class UpstreamWriter:
         self, passing: Directive, scope: Scope, target: Target
     ) -> tuple[list[OutputEntry], list[str]]:
         """Return the entries for the upstream's verification, and comments on them."""
-        verify = scope.nearest("proxy_ssl_verify")
-        if verify is not None and verify.args == ("on",):
+        if (verify := _verify(scope)) is not None:
             return self._verified(verify, scope, target), []
         if self._keep_insecure:
             return [OutputEntry("verify", "none", "as in nginx: the host's certificate is not verified")], []
@@ -71,7 +111,30 @@ class UpstreamWriter:
             f"  esxiproxy doctor wss://{target.authority}/",
         ]
 
-    def _verified(self, verify: Directive, scope: Scope, target: Target) -> list[OutputEntry]:
+    def _verification_of_hosts(
+        self, passing: Directive, scope: Scope, target: HostsTarget
+    ) -> tuple[list[OutputEntry], list[str]]:
+        """Return the entries for the verification of many hosts, and comments on them.
+
+        A template has no thumbprint that could be filled in, so that hosts which nginx does not verify are
+        not verified here either.
+        """
+        if (verify := _verify(scope)) is not None:
+            return self._verified(verify, scope, target), []
+        entry = OutputEntry("verify", "none", "as in nginx: the hosts' certificates are not verified")
+        if self._keep_insecure:
+            return [entry], []
+        self._complaints.add(
+            passing,
+            f"nginx does not verify {target.shown} (proxy_ssl_verify), and verify = none does not "
+            "either: write verify = pin and a column pins with the thumbprints, or use --keep-insecure",
+        )
+        return [entry], [
+            "nginx does not verify these hosts, so that a ticket may go to any host that answers.  To verify",
+            "them, write verify = pin, and their thumbprints into a column pins of the list.",
+        ]
+
+    def _verified(self, verify: Directive, scope: Scope, target: AnyTarget) -> list[OutputEntry]:
         trusted = scope.nearest("proxy_ssl_trusted_certificate")
         if trusted is None:
             self._complaints.add(
@@ -80,8 +143,9 @@ class UpstreamWriter:
             raise NotConverted("no authorities")
         name = scope.nearest("proxy_ssl_name")
         wanted = name.args[0] if name and name.args else target.proxy_name
-        if wanted.lower() != target.url.host and wanted != "$proxy_host":
-            text = f"nginx requires a certificate for {wanted}, and esxiproxy one for {target.url.host}"
+        if wanted != "$proxy_host" and not target.is_own_name(wanted):
+            own = "the host in its address" if isinstance(target, HostsTarget) else target.url.host
+            text = f"nginx requires a certificate for {wanted}, and esxiproxy one for {own}"
             self._complaints.add(name or verify, text)
         return [OutputEntry("verify", "ca"), OutputEntry("ca", absolute(trusted.args[0], self._folder))]
 
@@ -116,3 +180,9 @@ class UpstreamWriter:
             )
             self._complaints.add(directive, text)
         return time
+
+
+def _verify(scope: Scope) -> Directive | None:
+    """Return the directive by which nginx verifies the upstream; None if it does not."""
+    verify = scope.nearest("proxy_ssl_verify")
+    return verify if verify is not None and verify.args == ("on",) else None

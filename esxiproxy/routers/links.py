@@ -62,6 +62,7 @@ class LinkRouter:
     """
 
     upgrades_only = True
+    consumed_cookies: frozenset[bytes] = frozenset()
 
     def __init__(
         self,

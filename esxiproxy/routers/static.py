@@ -38,7 +38,7 @@ class Match:
         """Return whether a request meets all conditions.  ``path`` is the path of its target."""
         return (
             (not self.host or _fits(self.host, request.host))
-            and (not self.server_name or _fits(self.server_name, request.server_name or ""))
+            and (not self.server_name or _fits(self.server_name, _plain(request.server_name or "")))
             and (not self.path or is_under(path, self.path))
         )
 
@@ -53,6 +53,7 @@ class StaticRouter:
 
     ambient = False
     secrets = ()
+    consumed_cookies: frozenset[bytes] = frozenset()
     upgrades_only = False
 
     def __init__(
@@ -144,7 +145,7 @@ def _match(text: str) -> Match:
 
 
 def _labels(pattern: str) -> tuple[str, ...]:
-    labels = tuple(_split(pattern))
+    labels = tuple(_plain(pattern).split("."))
     if not pattern or not all(_LABEL.fullmatch(label) for label in labels):
         raise BadValue(
             f"{shown(pattern)} is no name: write host.example.com, or *.example.com, where * is one label"
@@ -153,7 +154,7 @@ def _labels(pattern: str) -> tuple[str, ...]:
 
 
 def _fits(pattern: tuple[str, ...], host: str) -> bool:
-    labels = _split(host)
+    labels = host.split(".")
     return (
         len(labels) == len(pattern)
         and all(wanted in ("*", label) for wanted, label in zip(pattern, labels, strict=True))
@@ -161,8 +162,9 @@ def _fits(pattern: tuple[str, ...], host: str) -> bool:
     )
 
 
-def _split(host: str) -> list[str]:
-    return host.lower().removesuffix(".").split(".")
+def _plain(name: str) -> str:
+    """Return a name in lower case without its final dot."""
+    return name.lower().removesuffix(".")
 
 
 TYPE = StaticType()

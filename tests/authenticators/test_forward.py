@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from esxiproxy.authenticators.forward import TYPE, ForwardAuthenticator
+from esxiproxy.authenticators.forward import TYPE, ForwardAuthenticator, Service
 from esxiproxy.core.config.errors import BadValue
 from esxiproxy.core.errors import AccessDenied
 from esxiproxy.core.http.fields import end_to_end
@@ -250,3 +250,7 @@ def test_the_conflicts(tmp_path):
     )
     assert [key for key, _text in found] == ["ca", "headers", "headers"]
     assert "a client could name itself" in found[1][1]
+
+
+def test_no_query_of_the_service_shows():
+    assert "u1" not in repr(Service(URL, (), ()))

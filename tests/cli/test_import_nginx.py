@@ -11,6 +11,11 @@ from esxiproxy.cli import import_nginx
 UPGRADE = "proxy_set_header Upgrade $http_upgrade;"
 PLAIN = f"server {{ listen 80; location / {{ proxy_pass http://192.0.2.10; {UPGRADE} }} }}"
 SECURE = PLAIN.replace("http://", "https://")
+MANY = (
+    f"map $arg_host $esx {{ esx01 10.0.0.1:443; esx02 10.0.0.2:443; }}\nserver {{ listen 80; location / {{ "
+    f"proxy_pass https://$esx; {UPGRADE} }} }}"
+)
+ANY = f"server {{ listen 80; location / {{ proxy_pass https://$arg_host.internal; {UPGRADE} }} }}"
 INI = """\
 ; From nginx.conf, by esxiproxy import-nginx.
 
@@ -65,6 +70,99 @@ def test_an_insecure_upstream_can_be_kept(folder, capsys):
     assert run("--keep-insecure", "nginx.conf") == 0
     out, error = capsys.readouterr()
     assert "verify = none  ; as in nginx: the host's certificate is not verified\n" in out and not error
+
+
+def test_a_list_of_hosts_is_written_into_the_folder(folder, capsys):
+    (folder / "nginx.conf").write_text(MANY)
+    (folder / "lists").mkdir()
+    assert run("--keep-insecure", "--hosts", "lists", "nginx.conf") == 0
+    out, error = capsys.readouterr()
+    assert f"file = {folder}/lists/esx.csv\n" in out and not error
+    assert (folder / "lists/esx.csv").read_text() == "name,address\nesx01,10.0.0.1:443\nesx02,10.0.0.2:443\n"
+
+
+def test_without_a_folder_the_list_is_a_comment_and_exits_with_1(folder, capsys):
+    (folder / "nginx.conf").write_text(MANY)
+    assert run("--keep-insecure", "nginx.conf") == 1
+    out, error = capsys.readouterr()
+    assert "file = esx.csv\n" in out and "\n; name,address\n; esx01,10.0.0.1:443\n" in out
+    assert error == (
+        "nginx.conf:2: proxy_pass: the list of 2 hosts is in comments: write it to esx.csv, or use "
+        "--hosts FOLDER\n"
+    )
+
+
+def test_hosts_that_nginx_does_not_verify_exit_with_1(folder, capsys):
+    (folder / "nginx.conf").write_text(MANY)
+    assert run("--hosts", ".", "nginx.conf") == 1
+    out, error = capsys.readouterr()
+    assert "verify = none\n" in out.replace("  ; as in nginx: the hosts' certificates are not verified", "")
+    assert error == (
+        "nginx.conf:2: proxy_pass: nginx does not verify $esx (proxy_ssl_verify), and verify = none does not "
+        "either: write verify = pin and a column pins with the thumbprints, or use --keep-insecure\n"
+    )
+
+
+def test_a_list_that_nginx_does_not_have_is_written_with_its_header_and_exits_with_1(folder, capsys):
+    (folder / "nginx.conf").write_text(ANY)
+    assert run("--keep-insecure", "--hosts", ".", "nginx.conf") == 1
+    assert capsys.readouterr().err == (
+        "nginx.conf:1: proxy_pass: nginx accepts every name, and a router only the hosts of its list: write "
+        f"the list {folder}/hosts.csv, which begins with the line name,address and has a line like "
+        "NAME,NAME.internal for each host\n"
+    )
+    assert (folder / "hosts.csv").read_text() == "name,address\n"
+
+
+def test_a_list_that_is_there_is_not_overwritten(folder, capsys):
+    (folder / "nginx.conf").write_text(MANY)
+    (folder / "esx.csv").write_text("mine")
+    assert run("--hosts", ".", "nginx.conf") == 2
+    assert capsys.readouterr() == (
+        "",
+        f"{folder}/esx.csv: there is such a file already: remove it, or name another folder\n",
+    )
+    assert (folder / "esx.csv").read_text() == "mine"
+
+
+def test_a_folder_that_is_not_there_exits_with_2(folder, capsys):
+    (folder / "nginx.conf").write_text(MANY)
+    assert run("--hosts", "gone", "nginx.conf") == 2
+    assert capsys.readouterr() == (
+        "",
+        "gone: no such folder for the lists of hosts: create it, or name another\n",
+    )
+
+
+def test_a_folder_that_an_ini_file_would_cut_short_exits_with_2(folder, capsys):
+    (folder / "nginx.conf").write_text(MANY)
+    (folder / "a ;b").mkdir()
+    assert run("--hosts", "a ;b", "nginx.conf") == 2
+    assert capsys.readouterr() == (
+        "",
+        "'a ;b': this path cannot be written in an INI file: name another folder\n",
+    )
+
+
+def test_a_list_that_cannot_be_written_exits_with_2(folder, capsys, monkeypatch):
+    (folder / "nginx.conf").write_text(MANY)
+
+    def refuse(path, mode, **_):
+        raise OSError(28, "No space left on device", path)
+
+    monkeypatch.setattr(import_nginx, "open", refuse, raising=False)
+    assert run("--hosts", ".", "nginx.conf") == 2
+    assert capsys.readouterr() == (
+        "",
+        f"{folder}/esx.csv: cannot be written: No space left on device\n",
+    )
+
+
+def test_an_address_with_a_password_is_not_repeated(folder, capsys):
+    (folder / "nginx.conf").write_text(MANY.replace("10.0.0.1:443", "root:QXZJKVWY@10.0.0.1"))
+    assert run("nginx.conf") == 1
+    out, error = capsys.readouterr()
+    assert "QXZJ" not in out + error and "esx01: the address has a user or a password" in error
 
 
 def test_nothing_to_carry_over_prints_nothing(folder, capsys):

@@ -452,7 +452,7 @@ OFFERS = {
     (b"esxiproxy.link.a.b.c", b"binary"): (b"a.b.c", (b"binary",)),
     (b"binary", b"esxiproxy.link.x", b"base64", b"esxiproxy.link.y"): (b"x", (b"binary", b"base64")),
     (b"esxiproxy.link.",): (b"", ()),
-    (b"Esxiproxy.link.x", b"esxiproxy.links.x"): (None, (b"Esxiproxy.link.x", b"esxiproxy.links.x")),
+    (b"Esxiproxy.link.x", b"esxiproxy.links.x"): (b"x", (b"esxiproxy.links.x",)),
 }
 
 

@@ -278,3 +278,26 @@ def test_the_detail_of_a_failure_has_no_ticket():
 def test_a_traceback_loses_its_tickets():
     text = "raise X('GET /ticket/SECRET HTTP/1.1') at wss://h/ticket/SECRET2, sessionTicket=SECRET3"
     assert "SECRET" not in redact_text(text)
+
+
+PLACES = (("path", b"/c/"), ("query", b"link"))
+MISPLACED = [
+    *(b"/c/S3cret", b"/c/S3cret/c/", b"/c/S3cret%2fc%2f", b"/C/S3cret", b"/%63/S3cret", b"/%2563/S3cret"),
+    *(b"//c//S3cret", b"/x/c/S3cret", b"/x?link=S3cret", b"/x?LINK=S3cret", b"/x?%256cink=S3cret"),
+    *(b"/x?a=b;link=S3cret", b"/x?a?link=S3cret&b", b"/x?eyJhIjoxfQ.S3cret", b"/eyJhIjoxfQ.S3cret.S3cret"),
+]
+
+
+@pytest.mark.parametrize("target", MISPLACED)
+def test_a_secret_of_a_router_is_hidden_however_it_is_written(target):
+    shown = redact(target, PLACES)
+    assert "S3cret" not in shown and "***" in shown
+
+
+@pytest.mark.parametrize("target", [b"/c/", b"/x/c", b"/x?links=a", b"/x?a=b;c=link", b"/eyJhbGciOiJ/x.html"])
+def test_a_target_without_such_a_secret_is_shown(target):
+    assert redact(target, PLACES) == target.decode()
+
+
+def test_a_signed_token_is_hidden_in_a_text():
+    assert redact_text("the token eyJhbGciOiJub25lIn0.eyJh.S3cret is bad") == "the token *** is bad"

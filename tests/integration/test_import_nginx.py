@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from esxiproxy.cli.main import main
 from esxiproxy.nginx.upstreams import PLACEHOLDER
 from tests.support.certificates import Certificate
 from tests.support.listeners import KINDS, Listeners, Upstreams, nginx
-from tests.support.programs import Proxy, dead_port
+from tests.support.programs import Nginx, Proxy, dead_port, free_ports
 from tests.support.websocket import CLOSE, TEXT
 from tests.support.websocket_peers import Client, Connection, ScriptedUpstream
 
@@ -67,7 +67,7 @@ def reference(upstreams: Upstreams, listener_certificate: Certificate) -> Iterat
 @contextlib.contextmanager
 def started(text: str, ports: dict[str, int]) -> Iterator[Listeners]:
     """esxiproxy with this configuration, on free ports: nginx has those of the file."""
-    named = re.findall(r"\[listener (\S+)\]\n.*\nlisten = 127\.0\.0\.1:(\d+)\n", text)
+    named = re.findall(r"\[listener (\S+)\]\n(?:;.*\n)*listen = 127\.0\.0\.1:(\d+)\n", text)
     names = {int(port): name for name, port in named}
     with Proxy(re.sub(r"listen = 127\.0\.0\.1:\d+", "listen = 127.0.0.1:0", text)) as proxy:
         yield Listeners(proxy, {name: proxy.ports[names[port]] for name, port in ports.items()})
@@ -162,3 +162,111 @@ def test_kept_insecure_it_starts_as_it_is(reference: Listeners, capfd: pytest.Ca
     assert complaints == "" and text.count("verify = none") == 1
     with started(text, reference.ports) as ours, ours.client("two") as client:
         assert client.open("/ticket/0123456789abcdef", ["binary"]).status == 101
+
+
+# --- many hosts
+
+HOSTS = {"esx01": "first", "esx02": "second"}
+MANY = """
+    map $arg_host $esx {{ default ""; include {folder}/hosts.map; }}
+    map $cookie_esx $cookied {{ default ""; include {folder}/hosts.map; }}
+    map $host $named {{ default ""; esx01.console.test {first}; esx02.console.test {second}; }}
+    map $h $pathed {{ default ""; include {folder}/hosts.map; }}
+    server {{
+        listen 127.0.0.1:{query};
+        if ($esx = "") {{ return 404; }}
+        location / {{ proxy_pass https://$esx$request_uri; {settings} }}
+    }}
+    server {{
+        listen 127.0.0.1:{cookie};
+        location / {{ proxy_pass https://$cookied; if ($cookied = "") {{ return 404; }} {settings} }}
+    }}
+    server {{
+        listen 127.0.0.1:{host}; server_name ~^[^.]+\\.console\\.test$;
+        if ($named = "") {{ return 404; }}
+        location / {{ proxy_pass https://$named; {settings} }}
+    }}
+    server {{
+        listen 127.0.0.1:{path};
+        location / {{ return 404; }}
+        location ~ ^/h/(?<h>[a-z0-9-]+)(?<rest>/.*)$ {{
+            if ($pathed = "") {{ return 404; }}
+            proxy_pass https://$pathed$rest$is_args$args; {settings}
+        }}
+    }}
+"""
+SETTINGS = (
+    "proxy_http_version 1.1; proxy_ssl_verify off; proxy_set_header Upgrade $http_upgrade; "
+    'proxy_set_header Connection "upgrade"; proxy_set_header Host $host;'
+)
+PLACES = ("query", "cookie", "host", "path")
+
+
+def answering(name: str) -> Callable[[Connection], None]:
+    """The script of a host that says its name and the path that it was asked for."""
+
+    def script(connection: Connection) -> None:
+        request = connection.read_request()
+        if request.one("Upgrade"):
+            connection.accept()
+            connection.send_frame(TEXT, f"{name} {request.line.split()[1]}".encode())
+            connection.serve()
+        connection.close()
+
+    return script
+
+
+@pytest.fixture(scope="module")
+def fleet(upstream_certificate: Certificate, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Listeners]:
+    """nginx in front of two hosts that requests name in four ways."""
+    folder = tmp_path_factory.mktemp("fleet")
+    context = upstream_certificate.server_context()
+    with (
+        ScriptedUpstream(answering("esx01"), tls=context) as first,
+        ScriptedUpstream(answering("esx02"), tls=context) as second,
+    ):
+        values = {name: f"127.0.0.1:{host.port}" for name, host in (("first", first), ("second", second))}
+        lines = [f"{name} {values[address]};\n" for name, address in HOSTS.items()]
+        (folder / "hosts.map").write_text("".join(lines))
+        ports = dict(zip(PLACES, free_ports(4), strict=True))
+        with Nginx(MANY.format(folder=folder, settings=SETTINGS, **values, **ports)) as program:
+            yield Listeners(program, ports)
+
+
+def said(listeners: Listeners, place: str, name: str, target: str = "/ticket/abc") -> tuple[int, bytes]:
+    """The status of an opening handshake for this host, and what the host says."""
+    separator = "&" if "?" in target else "?"
+    paths = {"query": f"{target}{separator}host={name}", "path": f"/h/{name}{target}"}
+    fields = {"cookie": [("Cookie", f"esx={name}")]}
+    host = f"{name}.console.test" if place == "host" else "console.test"
+    with listeners.client(place) as client:
+        status = client.ask(paths.get(place, target), ["binary"], fields.get(place, []), host=host).status
+        return status, client.recv_frame().payload if status == 101 else b""
+
+
+def test_each_of_many_hosts_opens_as_through_nginx(
+    fleet: Listeners, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The list is written, the router finds its hosts in the same places, and nothing else is reached."""
+    capfd.readouterr()
+    nginx_conf = str(fleet.program.folder / "nginx.conf")
+    assert run("--keep-insecure", "--hosts", str(tmp_path), nginx_conf) == 1
+    text, complaints = capfd.readouterr()
+    assert {line.partition(": 127.0.0.1 ")[2] for line in complaints.splitlines()} == {
+        "is dialled only if the router has allow, with the networks of all hosts"
+    }
+    text = text.replace("type = inventory\n", "type = inventory\nallow = 127.0.0.1\n")
+    with started(text, fleet.ports) as ours:
+        for place in PLACES:
+            for name in HOSTS:
+                theirs, own = (said(each, place, name) for each in (fleet, ours))
+                assert theirs[0] == own[0] == 101, place
+                assert own[1] == f"{name} /ticket/abc".encode(), place
+                assert theirs[1].startswith(own[1]), place  # nginx sends the parameter, too
+            for name in ("esx03", "127.0.0.1", "esx01.evil"):
+                assert [said(each, place, name)[0] for each in (fleet, ours)] == [404, 404], (place, name)
+        assert said(ours, "path", "ESX01")[0] == 101  # names have no case
+        for listeners in (fleet, ours):
+            for place in ("query", "path"):
+                with listeners.client(place) as client:
+                    assert client.ask("/ticket/abc", ["binary"]).status == 404

@@ -356,7 +356,7 @@ UPSTREAMS = {
     ),
     "variable_of_a_map": left_out(
         "map $host $esxi { default 192.0.2.10; }" + location("proxy_pass http://$esxi;"),
-        "1: proxy_pass: the target http://$esxi depends on $esxi at run time: write a router",
+        "1: proxy_pass: the map of $esxi has no host with a domain that can be converted: write a router",
     ),
     "request_uri": Case(location("proxy_pass http://192.0.2.10$request_uri;", UPGRADE), both()),
     "root_for_root": Case(location("proxy_pass http://192.0.2.10/;", UPGRADE), both()),
@@ -524,6 +524,24 @@ LOCATIONS = {
         server(rest=f"location /ticket/ {{ {PASS} }} location /static/ {{ root /srv; }}"),
         listener(paths="/ticket/") | upstream(),
         ("1: location: /static/ is not forwarded: requests get a 404",),
+    ),
+    "everything_else_is_a_404": Case(
+        server(rest=f"location / {{ return 404; }} location /ticket/ {{ {PASS} }}"),
+        listener(paths="/ticket/") | upstream(),
+    ),
+    "files_above": Case(
+        server(rest=f"location / {{ root /srv; }} location /ticket/ {{ {PASS} }}"),
+        listener(paths="/ticket/") | upstream(),
+        ("1: location: / is not forwarded: requests get a 404",),
+    ),
+    "denied_above_another_place": left_out(
+        server(
+            rest=f"location /a/ {{ location /a/b/ {{ {PASS} }} }} location /a/b {{ deny all; root /srv; }}"
+        ),
+        "1: location: /a/ lies under /a/b/ and would be forwarded to the same upstream: the server is "
+        "omitted",
+        "1: location: /a/b lies under /a/b/ and would be forwarded to the same upstream: the server is "
+        "omitted",
     ),
     "files_within": left_out(
         server(rest=f"{ROOT} location /static/ {{ root /srv; }}"), f"1: location: /static/ {_ONE_PATH}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import hmac
 import json
 from functools import cache
 from pathlib import Path
@@ -28,6 +30,7 @@ def pair(kind: str) -> tuple[bytes, bytes]:
     """A private and a public key in PEM."""
     key: Any = {
         "eddsa": Ed25519PrivateKey.generate,
+        "other": Ed25519PrivateKey.generate,
         "es256": lambda: generate_private_key(SECP256R1()),
         "es384": lambda: generate_private_key(SECP384R1()),
     }[kind]()
@@ -85,3 +88,9 @@ def forged(header: Any, payload: Any, signature: bytes = b"") -> bytes:
     """A token with these parts, whatever they are."""
     parts = [each if isinstance(each, bytes) else json.dumps(each).encode() for each in (header, payload)]
     return b".".join(map(b64, (*parts, signature)))
+
+
+def hmac_of(key: bytes, header: Any, payload: Any) -> bytes:
+    """A token with the HMAC of any octets, such as those of a public key."""
+    unsigned = forged(header, payload)[:-1]
+    return unsigned + b"." + b64(hmac.digest(key, unsigned, hashlib.sha256))

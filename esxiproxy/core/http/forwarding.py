@@ -23,6 +23,8 @@ from esxiproxy.core.http.rewriting import ResponseRewriter
 class Forwarding:
     """The forwarding of one request and its response.
 
+    ``dropped_trailers`` are the names (lower case) of trailer fields of the request that are not forwarded.
+
     ``request_complete``, ``started``, ``response_complete``
         whether the request is complete, the response's head was sent to the client, the response is complete.
     ``delimited``
@@ -37,10 +39,16 @@ class Forwarding:
         bytes of the two bodies so far, without their framing.
     """
 
-    def __init__(self, request: Request, max_body: int | None = None) -> None:
+    def __init__(
+        self,
+        request: Request,
+        max_body: int | None = None,
+        dropped_trailers: frozenset[bytes] = frozenset(),
+    ) -> None:
         self._head = head = request.head
         self._session = request.session
         self._max_body = max_body
+        self._dropped_trailers = dropped_trailers
         self._chunked: Chunks | None = None
         if head.values(b"transfer-encoding"):
             self._chunked = Chunks(MalformedRequest, "the request's body")
@@ -153,7 +161,7 @@ class Forwarding:
             self.request_complete = True
             self.trailing_data = self._server.trailing_data[0]
             trailers = tuple(event.headers.raw_items())
-            sent.append(self._up(h11.EndOfMessage(headers=trailer_fields(trailers))))
+            sent.append(self._up(h11.EndOfMessage(headers=trailer_fields(trailers, self._dropped_trailers))))
 
     def _up(self, event: Any) -> bytes:
         with suppress(h11.LocalProtocolError):  # the upstream has ended the exchange, so the rest is dropped

@@ -83,8 +83,12 @@ def _cookies(request: Request) -> Iterator[bytes]:
 def without_link(subprotocols: Sequence[bytes]) -> tuple[bytes | None, tuple[bytes, ...]]:
     """Return the link that a client offers as a subprotocol, or None, and its other subprotocols.
 
-    Of several links the first one counts.
+    Of several links the first one counts.  The prefix may have any case, since what is not cut goes upstream.
     """
-    links = [each.removeprefix(SUBPROTOCOL) for each in subprotocols if each.startswith(SUBPROTOCOL)]
-    others = tuple(each for each in subprotocols if not each.startswith(SUBPROTOCOL))
+    links = [each[len(SUBPROTOCOL) :] for each in subprotocols if _has_link(each)]
+    others = tuple(each for each in subprotocols if not _has_link(each))
     return links[0] if links else None, others
+
+
+def _has_link(subprotocol: bytes) -> bool:
+    return subprotocol[: len(SUBPROTOCOL)].lower() == SUBPROTOCOL

@@ -124,8 +124,8 @@ def forwarded_answer(
     return kept + date_field(tuple(kept))
 
 
-def trailer_fields(fields: Fields) -> list[tuple[bytes, bytes]]:
-    """Return the trailer fields that are passed on."""
+def trailer_fields(fields: Fields, dropped: frozenset[bytes] = frozenset()) -> list[tuple[bytes, bytes]]:
+    """Return the trailer fields that are passed on, without those named in ``dropped``."""
     named = tokens([value for name, value in fields if name.lower() == b"connection"])
-    gone = NOT_IN_TRAILERS.union(named)
+    gone = NOT_IN_TRAILERS.union(named, dropped)
     return [(name, value) for name, value in fields if name.lower() not in gone]

@@ -35,6 +35,11 @@ class Request:
     certificate: bytes | None = field(default=None, repr=False)
     secrets: Secrets = ()
 
+    def __repr__(self) -> str:
+        """Return a text for logs and tracebacks, without secrets in the target and without field values."""
+        method = self.head.method.decode("ascii", "replace")
+        return f"<Request {self.session} at {self.listener} of {self.client}: {method} {self.shown_target}>"
+
     @property
     def shown_target(self) -> str:
         """The target for logs and records, without secrets."""

@@ -128,6 +128,14 @@ class Session:
         """Return whether the router or the authenticator of a section has decided on this session."""
         return section in (self.router, self.principal.authenticator if self.principal else "")
 
+    def acquired(self, route: Route) -> None:
+        """Set the final route, with the console, the claims and the link of the one before."""
+        before = self.route
+        assert before is not None
+        self.route = replace(
+            route, console=before.console, claims=before.claims, link=before.link, acquire=None
+        )
+
     def opened(self) -> None:
         """Note that the upstream has accepted the handshake with 101."""
         self.status = 101

@@ -26,14 +26,15 @@ async def open_backend(
     request = session.request
 
     def make(upstream: Upstream, tls: UpstreamTLS | None) -> Backend:
+        current = session.route or route
         offered = offered_upstream(upgrade, upstream)
         key = new_key()
         opening = OpeningRequest(
-            target=request.head.target if route.target is None else route.target,
+            target=request.head.target if current.target is None else current.target,
             fields=tuple(opening_fields(request, upstream, principal, offered, key)),
             key=key,
             offered=offered,
-            view=partial(rewriter_for, request, upstream, route.prefix),
+            view=partial(rewriter_for, request, upstream, current.prefix),
             max_frame=session.limits.max_frame,
         )
         return Backend(opening, factory, tls)

@@ -76,7 +76,9 @@ class Exchange:
         self._held = b""
         self._over = False
         self._repeated = False
-        self._forwarding = Forwarding(session.request, session.limits.max_body)
+        self._forwarding = Forwarding(
+            session.request, session.limits.max_body, client.gateway.identity_fields
+        )
         self._timers = Timers(client.clock)
         self.deadlines = HttpDeadlines(self._forwarding, session, client.flow, client.clock, self.fail)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -14,6 +15,7 @@ from twisted.python.failure import Failure
 from esxiproxy.core.errors import AccessDenied, DecisionTimeout, Internal, RouteNotFound, SessionError
 from esxiproxy.core.routing import Challenge, Policy, Principal, Route
 from esxiproxy.core.session.connection_limits import ANONYMOUS_NAME
+from esxiproxy.core.session.record import Kind
 from esxiproxy.core.session.session import Session
 from esxiproxy.net.sessions import log_bug
 
@@ -40,6 +42,7 @@ class Decision:
     """The decision on one session: the principal, and then the route, each call within ``decision_timeout``.
 
     Authenticators are asked in order until one knows the client, and routers until one has a route.
+    ``router_cookies`` are the names of cookies that are for the routers.
     """
 
     _log = Logger()
@@ -50,8 +53,10 @@ class Decision:
         authenticators: Sequence[Plugin],
         routers: Sequence[Plugin],
         clock: IReactorTime,
+        router_cookies: frozenset[bytes] = frozenset(),
     ) -> None:
         self._session = session
+        self._router_cookies = router_cookies
         self._authenticators = authenticators
         self._routers = routers
         self._clock = clock
@@ -88,6 +93,8 @@ class Decision:
                 route = await plugin.instance.route(session.request, principal)
                 self._check_over()
                 if route is not None:
+                    if isinstance(route, Route) and route.acquire is not None:
+                        route = replace(route, acquire=partial(self._acquire, plugin, route.acquire))
                     session.routed(route, plugin.section)
                     self.upgrades_only = getattr(plugin.instance, "upgrades_only", False)
                     return self._identified(principal, plugin, route), route
@@ -116,15 +123,13 @@ class Decision:
     def _identified(self, principal: Principal, router: Plugin, route: Route) -> Principal:
         """Return the principal of the session, which a router may know as well.
 
-        The cookies with links or tokens of the router are among those that are not forwarded.  Raises
-        AccessDenied if the router knows another principal, or if the console has a restriction that the proxy
-        cannot enforce.
+        No cookie for a router is forwarded, whichever has the route: a browser sends the link of another
+        console as well.  Raises AccessDenied if the router knows another principal, or if the console has a
+        restriction that the proxy cannot enforce.
         """
         if route.policy != _FREE:
             raise AccessDenied("the console has a restriction that this proxy cannot enforce")
-        secrets = getattr(router.instance, "secrets", ())
-        cookies = frozenset(name for kind, name in secrets if kind == "cookie")
-        cookies |= getattr(router.instance, "consumed_cookies", frozenset())
+        cookies = self._router_cookies
         known = route.principal
         if known is None and not cookies:
             return principal
@@ -141,6 +146,20 @@ class Decision:
         principal = self._session.principal = replace(principal, consumed_cookies=consumed_cookies)
         return principal
 
+    async def _acquire(self, plugin: Plugin, acquire: Callable[[], Awaitable[Route]]) -> Route:
+        """Return the final route of a session that has a slot of its host, such as one with a ticket."""
+        seconds = self._session.limits.decision_timeout
+        try:
+            route = await Deferred.fromCoroutine(_awaited(acquire)).addTimeout(seconds, self._clock)
+            if not isinstance(route, Route):
+                raise TypeError(f"acquire() returned {type(route).__name__} instead of a Route")
+            return route
+        except TimeoutError:
+            text = f"the {plugin.section} did not answer within {seconds:g} s"
+            raise DecisionTimeout(text, timeout="decision_timeout") from None
+        except Exception as error:
+            raise self._explained(plugin, error) from None
+
     async def _begin(self, plugin: Plugin) -> None:
         """Note which plugin is asked from now on, and wait until it has started."""
         self._asked, self._asked_at = plugin.section, self._clock.seconds()
@@ -156,7 +175,11 @@ class Decision:
         return Internal("an internal error, see the log of the proxy")
 
     def _unauthenticated(self) -> AccessDenied:
-        """Return the refusal of a client that no authenticator knows, with the challenges of all of them."""
+        """Return the refusal of a client that no authenticator knows, with the challenges of all of them.
+
+        A page is redirected if a challenge has a Location; an opening handshake never is.
+        """
+        is_page = self._session.kind is Kind.HTTP
         request = self._session.request
         fields: list[tuple[bytes, bytes]] = []
         for plugin in self._authenticators:
@@ -168,8 +191,9 @@ class Decision:
                 fields.extend(() if answer is None else answer.fields)
             except Exception:
                 log_bug(self._log, f"challenge() of the {plugin.section} failed", Failure(), self._session.id)
-        error = AccessDenied("no authenticator knows the client", status=401)
-        error.fields = tuple(fields)
+        redirects = is_page and any(name.lower() == b"location" for name, _ in fields)
+        error = AccessDenied("no authenticator knows the client", status=302 if redirects else 401)
+        error.fields = tuple(each for each in fields if redirects or each[0].lower() != b"location")
         return error
 
     def _check_over(self) -> None:
@@ -199,6 +223,10 @@ class Decision:
             deadline.cancel()
         if result is not None:
             result.callback(outcome)
+
+
+async def _awaited(acquire: Callable[[], Awaitable[Route]]) -> Route:
+    return await acquire()
 
 
 def _fired(event: Deferred[None]) -> Deferred[None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
+from typing import Any
 
 from esxiproxy.core.errors import UpgradeRequired
 from esxiproxy.core.proxy_protocol import encode_proxy_header
@@ -46,6 +47,7 @@ class Gateway:
             secret for plugin in routers for secret in getattr(plugin.instance, "secrets", ())
         )
         """The places of links and tokens in a target."""
+        self._router_cookies = frozenset[bytes]().union(*(_cookies(plugin.instance) for plugin in routers))
         self.identity_fields = frozenset(
             name for plugin in authenticators for name in getattr(plugin.instance, "identity_fields", ())
         )
@@ -72,7 +74,9 @@ class Gateway:
         client is refused or a deadline expires.
         """
         await self.admission.take_arrival_slots(session, self.connection_limits)
-        decision = Decision(session, self._authenticators, self._routers, self.admission.clock)
+        decision = Decision(
+            session, self._authenticators, self._routers, self.admission.clock, self._router_cookies
+        )
         principal, route = await decision.start()
         limits = self._connection_limits_of(route.upstream)
         if session.kind is Kind.HTTP and (not self.forwards or decision.upgrades_only):
@@ -132,6 +136,9 @@ class Gateway:
             may_send = partial(self._sending, session, may_send)
         slot = await self.admission.take_connection_slot(session, candidate.host, limits)
         with slot.released_on_error():
+            if (moved := await self._acquire(session)) is not None:
+                slot.release()
+                return await self.connect(session, moved, make)
             dialling = self._connector.connect(
                 upstream,
                 candidate.host,
@@ -143,6 +150,18 @@ class Gateway:
                 may_send,
             )
         return await dialling
+
+    async def _acquire(self, session: Session) -> Destination | None:
+        """Ask the router for the final route, such as one with a fresh ticket, now that a slot is taken.
+
+        Return its destination if that is another one, whose slot has to be taken then.
+        """
+        route = session.route
+        if route is None or route.acquire is None:
+            return None
+        acquired = await route.acquire()
+        session.acquired(acquired)
+        return acquired.destination if acquired.destination != route.destination else None
 
     def _sending(self, session: Session, may_send: Callable[[], bool] | None) -> bool:
         """Return whether the request may be sent, and note that the marks of the session are used then."""
@@ -162,3 +181,9 @@ class Gateway:
         """Return the names of the claims under which a connection counts for the client of a request."""
         claims = self._connection_limits_of(upstream).on_http_client(session.request)
         return tuple(claim.name for claim in claims)
+
+
+def _cookies(router: Any) -> frozenset[bytes]:
+    """Return the names of the cookies that are for a router, and not for upstreams."""
+    secrets = (name for kind, name in getattr(router, "secrets", ()) if kind == "cookie")
+    return frozenset(secrets) | frozenset(getattr(router, "consumed_cookies", ()))
