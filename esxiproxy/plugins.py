@@ -66,7 +66,8 @@ class Context:
     ``watch``
         looks at a file once a second, in a thread, and calls a function when it has changed.
     ``end_sessions``
-        closes the consoles that a selector fits, with a reason.
+        closes the consoles that a selector fits and that this plugin has routed or authenticated, with a
+        reason.
     """
 
     section: str

@@ -205,9 +205,13 @@ class Proxy(Service):
                 _ABORT_TIMEOUT, self._clock, onTimeoutCancel=lambda _result, _timeout: None
             )
 
-    def end_sessions(self, selector: Selector, reason: str) -> None:
-        """Close the sessions of this process that a selector selects, with close code 1008."""
-        self._publisher.execute(Command(CommandKind.KILL, reason=reason, selector=selector), self.sessions)
+    def end_sessions(self, selector: Selector, reason: str, section: str = "") -> None:
+        """Close the sessions of this process that a selector selects, with close code 1008.
+
+        With a ``section``, only sessions on which its router or authenticator has decided are closed.
+        """
+        command = Command(CommandKind.KILL, reason=reason, selector=selector)
+        self._publisher.execute(command, self.sessions, section)
 
     async def _start(self) -> None:
         await self.state.start(partial(self._publisher.execute, sessions=self.sessions))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any, cast
 
 from twisted.application.service import IService, MultiService
@@ -153,7 +154,7 @@ class Plugins(MultiService):
             previous=before.plugin.instance if before and before.type_name == section.type.name else None,
             in_thread=threads.call,
             watch=files.watch,
-            end_sessions=self._end_sessions,
+            end_sessions=partial(self._end_sessions, section.section),
         )
         try:
             instance = cast(PluginType, section.type).create(section.settings, context)
@@ -165,8 +166,8 @@ class Plugins(MultiService):
         parts = [threads, files, *([instance] if IService.providedBy(instance) else [])]
         return PluginService(_plugin(section, instance), section.type.name, parts)
 
-    async def _end_sessions(self, selector: Selector, reason: str) -> None:
-        self._proxy.end_sessions(selector, reason)
+    async def _end_sessions(self, section: str, selector: Selector, reason: str) -> None:
+        self._proxy.end_sessions(selector, reason, section)
 
 
 def _plugin(section: PluginSection, instance: object) -> Plugin:

@@ -303,6 +303,8 @@ class LoginEnded(PolicyViolation):
 class Replaced(PolicyViolation):
     """Another opening of the same link has replaced the session."""
 
+    status = 503
+
 
 class Killed(PolicyViolation):
     """An operator ended the session."""

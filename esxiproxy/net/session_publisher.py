@@ -40,9 +40,14 @@ class SessionPublisher:
             self._published.discard(record.session)
             self._log_failure(self._state.withdraw(record.session))
 
-    def execute(self, command: Command, sessions: Sessions) -> None:
-        """End the sessions that this command is for; do nothing if there are none."""
+    def execute(self, command: Command, sessions: Sessions, section: str = "") -> None:
+        """End the sessions that this command is for; do nothing if there are none.
+
+        With a ``section``, only sessions on which its router or authenticator has decided are ended.
+        """
         for live in self._selected(command, sessions):
+            if section and not live.session.is_of(section):
+                continue
             self._log.info(
                 "session {session} is ended by a command: {verb}, reason: {reason}",
                 session=live.session.id,
@@ -53,11 +58,12 @@ class SessionPublisher:
 
     def _selected(self, command: Command, sessions: Sessions) -> Sequence[LiveSession]:
         if command.selector is not None:
-            return [live for live in sessions if command.selector.selects(live.session)]
+            return [live for live in sessions if command.selects(live.session)]
         try:
-            return [sessions[command.session]]
+            live = sessions[command.session]
         except KeyError:
             return []
+        return [live] if command.selects(live.session) else []
 
     def _log_failure(self, answer: Awaitable[None]) -> None:
         if isinstance(answer, Deferred) and answer.called and answer.result is None:

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
-from esxiproxy.core.session.claim import Claim, Mark, OnceClaim, Outcome, RateClaim, take_mark
+from esxiproxy.core.session.claim import Claim, Mark, OnceClaim, Outcome, RateClaim, refused_mark, take_mark
 from esxiproxy.core.session.command import Command
 from esxiproxy.core.session.entry import SessionEntry
 from esxiproxy.interfaces import IState
@@ -160,7 +160,7 @@ class MemoryState:
                     return claim
             elif isinstance(claim, OnceClaim):
                 if self._marked(slot, claim) is None:
-                    return claim
+                    return refused_mark(self._memory.marks.get(claim.name), claim)
             elif (
                 slot not in (taken := self._memory.slots.get(claim.name, {}))
                 and len(taken) >= claim.limit_value

@@ -6,9 +6,9 @@ import json
 import sqlite3
 from collections.abc import Sequence
 
-from esxiproxy.core.session.claim import Claim, OnceClaim, RateClaim
+from esxiproxy.core.session.claim import Claim, OnceClaim, RateClaim, refused_mark
 from esxiproxy.core.session.entry import SessionEntry
-from esxiproxy.state.marks import disconnect, taken_mark
+from esxiproxy.state.marks import disconnect, read_mark, taken_mark
 
 
 def first_refused(
@@ -24,7 +24,7 @@ def first_refused(
                 return claim
         elif isinstance(claim, OnceClaim):
             if taken_mark(db, claim, slot, holder, day) is None:
-                return claim
+                return refused_mark(read_mark(db, claim.name), claim)
         elif slots_used(db, claim.name) >= claim.limit_value:
             row = (claim.name, slot)
             if db.execute("SELECT 1 FROM slots WHERE name = ? AND slot = ?", row).fetchone() is None:

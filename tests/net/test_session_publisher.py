@@ -101,3 +101,16 @@ def test_a_selector_finds_the_host_in_any_case():
     assert Selector(SelectorKind.HOST, live.session.route.upstream.host.upper()).selects(live.session)
     live.session.route = None
     assert not Selector(SelectorKind.UPSTREAM, "esxi1").selects(live.session)
+
+
+@pytest.mark.parametrize(
+    ("section", "ends"), [("router", True), ("authenticator", True), ("router b", False)]
+)
+def test_a_plugin_ends_its_own_consoles_only(section, ends):
+    """Another plugin may know a host or a user of the same name."""
+    scene = Listed()
+    scene.open()
+    command = Command(CommandKind.KILL, reason="gone", selector=Selector(SelectorKind.ALL))
+    SessionPublisher(scene.state).execute(command, scene.sessions, section)
+    scene.pump()
+    assert frames(scene.client.received) == ([(True, 8, close(1008, b"gone"))] if ends else [])

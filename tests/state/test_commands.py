@@ -33,6 +33,13 @@ def test_every_selector_is_read_as_it_was_written(kind):
     assert Command.from_fields(*command.fields()) == command
 
 
+def test_a_replacement_has_the_time_at_which_it_was_sent():
+    command = Command(CommandKind.REPLACE, selector=Selector(SelectorKind.LINK, "link-1"), sent=12.5)
+    assert command.fields() == ["replace", "link:link-1", "12.5"]
+    assert Command.from_fields(*command.fields()) == command
+    assert Command.from_fields("replace", "link:link-1", "").sent == float("inf")
+
+
 def test_an_older_version_reads_three_texts(tmp_path):
     assert ALICE.fields() == ["kill", "principal:corp:alice", "at noon"]
     assert Command(CommandKind.KILL, "0a1b", "r").fields() == ["kill", "0a1b", "r"]

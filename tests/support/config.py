@@ -16,7 +16,7 @@ def ini(*sections: str, more: str = "", **proxy: object) -> str:
 
 def listener(
     name: str = "one",
-    upstream: str = "esxi1",
+    upstream: str | None = "esxi1",
     listen: str = "127.0.0.1:0",
     tls: Certificate | None = None,
     more: str = "",
@@ -42,6 +42,21 @@ def upstream(
     url = f"{scheme}://127.0.0.1:{where}" if isinstance(where, int) else where
     pinned = {} if pin is None else {"verify": "pin", "pin": f"sha256:{pin.sha256}"}
     return _section(f"[upstream {name}]", {"url": url, **pinned, **keys}, more)
+
+
+def template(name: str = "esxi", more: str = "", **keys: object) -> str:
+    """Return the section of an upstream that has no host of its own."""
+    return _section(f"[upstream {name}]", keys, more)
+
+
+def router(name: str, type: str, more: str = "", **keys: object) -> str:
+    """Return a router's section."""
+    return _section(f"[router {name}]", {"type": type, **keys}, more)
+
+
+def authenticator(name: str, type: str, more: str = "", **keys: object) -> str:
+    """Return an authenticator's section."""
+    return _section(f"[authenticator {name}]", {"type": type, **keys}, more)
 
 
 def _section(header: str, keys: dict[str, object], more: str) -> str:

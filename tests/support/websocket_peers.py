@@ -388,18 +388,20 @@ Script = Callable[[Connection], None]
 
 @dataclass
 class ScriptedUpstream:
-    """A server on a free port whose connections are driven by `script`, each in a thread of its own.
+    """A server whose connections are driven by `script`, each in a thread of its own.
 
-    The script may be replaced at any time: a connection is driven by the one that is there when it comes.
+    It listens on the port `at`, by default a free one. The script may be replaced at any time: a connection
+    is driven by the one that is there when it comes.
     """
 
     script: Script | None = None
     tls: ssl.SSLContext | None = None
     connections: list[Connection] = field(default_factory=list)
     address: str = "127.0.0.1"
+    at: int = 0
 
     def __post_init__(self) -> None:
-        self._listening = socket.create_server((self.address, 0), backlog=128)
+        self._listening = socket.create_server((self.address, self.at), backlog=128)
         self.port: int = self._listening.getsockname()[1]
         self._changed = threading.Condition()
         threading.Thread(target=self._accept, daemon=True).start()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from math import isfinite
 from typing import ClassVar
@@ -78,6 +78,7 @@ class OnceClaim:
 
     ``expires`` is the time of day at which the link expires.  After a disconnect, the mark may be taken again
     for ``reuse`` seconds, up to ``most`` times in all.  ``name`` identifies the link among all links.
+    ``in_use`` is set in a claim that is refused because another session has the mark.
     """
 
     limit: ClassVar[str] = "once"
@@ -85,6 +86,7 @@ class OnceClaim:
     expires: float
     reuse: float = 0.0
     most: int = 1
+    in_use: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         if not isfinite(self.expires):
@@ -97,7 +99,7 @@ class OnceClaim:
     @property
     def refusal(self) -> LinkUsed:
         """The error for a client when the mark cannot be taken."""
-        return LinkUsed("the link was used")
+        return LinkUsed("the link is in use" if self.in_use else "the link was used")
 
     @property
     def stored_until(self) -> float:
@@ -127,6 +129,11 @@ class Mark:
             return replace(self, count=left, slot="", holder="") if left else None
         until = now + self.reuse if outcome is Outcome.DONE and self.reuse else 0.0
         return replace(self, until=until, slot="", holder="")
+
+
+def refused_mark(mark: Mark | None, claim: OnceClaim) -> OnceClaim:
+    """Return the claim as it is refused, after ``take_mark`` has returned None."""
+    return replace(claim, in_use=mark is not None and bool(mark.holder))
 
 
 def take_mark(mark: Mark | None, claim: OnceClaim, slot: str, holder: str, now: float) -> Mark | None:

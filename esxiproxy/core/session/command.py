@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from math import inf
 
 from esxiproxy.core.errors import Draining, Killed, Replaced, SessionError
 from esxiproxy.core.session.session import Session
@@ -17,7 +18,7 @@ class CommandKind(Enum):
     DRAIN = "drain"
     """End the session as at a shutdown, with close code 1001, after which a client may reconnect."""
     REPLACE = "replace"
-    """End the session since another opening of its link replaces it, with close code 1008."""
+    """End the session that has the mark of a link, with close code 1008: another opening replaces it."""
 
 
 class SelectorKind(Enum):
@@ -59,13 +60,15 @@ class Selector:
 class Command:
     """A command for one session or for all that a selector selects, with the reason that both peers get.
 
-    ``selector`` is None for a command to the session whose id is ``session``.
+    ``selector`` is None for a command to the session whose id is ``session``.  ``sent`` is the time of day of
+    a REPLACE: when a process receives it, the session that replaces the others may have the mark already.
     """
 
     kind: CommandKind
     session: str = ""
     reason: str = ""
     selector: Selector | None = None
+    sent: float = inf
 
     def fields(self) -> list[str]:
         """Return the command as three texts.
@@ -73,15 +76,23 @@ class Command:
         Older versions read the second one as the id of a session, and ignore an unknown id.
         """
         to = self.session if self.selector is None else f"{self.selector.kind.value}:{self.selector.value}"
-        return [self.kind.value, to, self.reason]
+        return [self.kind.value, to, repr(self.sent) if self.kind is CommandKind.REPLACE else self.reason]
 
     @classmethod
     def from_fields(cls, kind: str, to: str, reason: str) -> Command:
         """Return the command of these texts.  Raises ValueError for a kind of another version."""
-        selector, colon, value = to.partition(":")
-        if not colon:
-            return cls(CommandKind(kind), to, reason)
-        return cls(CommandKind(kind), reason=reason, selector=Selector(SelectorKind(selector), value))
+        name, colon, value = to.partition(":")
+        selector = Selector(SelectorKind(name), value) if colon else None
+        session = "" if colon else to
+        if CommandKind(kind) is CommandKind.REPLACE:
+            return cls(CommandKind.REPLACE, session, selector=selector, sent=float(reason or inf))
+        return cls(CommandKind(kind), session, reason, selector)
+
+    def selects(self, session: Session) -> bool:
+        """Return whether this session is to be ended."""
+        if self.kind is CommandKind.REPLACE and (session.marked_at is None or session.marked_at > self.sent):
+            return False
+        return session.id == self.session if self.selector is None else self.selector.selects(session)
 
     @property
     def error(self) -> SessionError:

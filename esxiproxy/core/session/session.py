@@ -29,8 +29,8 @@ class Session:
 
     ``id`` is the session's id in log and record.  ``seconds`` is the function that reads the clock.  The
     relay sets the octet counts and ``round_trip``, the seconds between the last ping to the client and its
-    pong.  ``has_marks`` is whether the session has taken marks of links, and ``marks_used`` whether a byte of
-    its opening handshake may have been sent upstream.
+    pong.  ``has_marks`` is whether the session needs marks of links, ``marked_at`` the time of day at which
+    it took them, and ``marks_used`` whether a byte of its opening handshake may have been sent upstream.
     """
 
     __slots__ = (
@@ -45,6 +45,7 @@ class Session:
         "id",
         "kind",
         "limits",
+        "marked_at",
         "marks_used",
         "octets_down",
         "octets_up",
@@ -52,6 +53,7 @@ class Session:
         "request",
         "round_trip",
         "route",
+        "router",
         "status",
         "timeout",
     )
@@ -69,6 +71,7 @@ class Session:
         self.limits = limits
         self.principal: Principal | None = None
         self.route: Route | None = None
+        self.router = ""
         self.status = 0
         self.close_code: int | None = None
         self.ended_by = ""
@@ -79,6 +82,7 @@ class Session:
         self.octets_down = 0
         self.round_trip: float | None = None
         self.has_marks = False
+        self.marked_at: float | None = None
         self.marks_used = False
         self._seconds = seconds
         self._started = seconds()
@@ -106,17 +110,23 @@ class Session:
         self.principal = principal
         self.mark("authenticated")
 
-    def routed(self, route: Route) -> None:
+    def routed(self, route: Route, router: str = "") -> None:
         """Set the route and apply its upstream's limits.
 
-        Raise TypeError for any other result of a router.
+        ``router`` is the section of the router that has returned it.  Raise TypeError for any other result of
+        a router.
         """
         if not isinstance(route, Route) or not isinstance(route.destination, Destination):
             raise TypeError(f"the router returned {type(route).__name__} instead of a Route to a Destination")
         self.has_marks = bool(route.claims)
         self.limits = self.limits.overridden_by(route.upstream.overrides).shortened_by(route.limits)
         self.route = route
+        self.router = router
         self.mark("routed")
+
+    def is_of(self, section: str) -> bool:
+        """Return whether the router or the authenticator of a section has decided on this session."""
+        return section in (self.router, self.principal.authenticator if self.principal else "")
 
     def acquired(self, route: Route) -> None:
         """Set the final route, with the console, the claims and the link of the one before."""

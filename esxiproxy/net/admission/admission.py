@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
 from functools import partial
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from esxiproxy.core.errors import Killed, LimitReached, LinkUsed, OutOfDescriptors
+from esxiproxy.core.errors import Killed, LimitReached, OutOfDescriptors, SessionError
 from esxiproxy.core.networks import canonical
 from esxiproxy.core.routing import Route
 from esxiproxy.core.session.claim import Claim, OnceClaim, Outcome
@@ -28,7 +28,11 @@ from esxiproxy.net.admission.slot import Slot
 
 _REPLACE_INTERVAL = 0.1
 """Seconds between two attempts to take the mark of a session that is being replaced."""
-_REPLACE_ATTEMPTS = 20
+_REPLACE_ATTEMPTS = 10
+"""Attempts after one command to end that session."""
+_REPLACE_TIMEOUT = 3.0
+"""Seconds beyond ``close_timeout`` within which a session is replaced.  Processes look for commands once a
+second."""
 _CLOSE_TIMEOUT = 1.0
 """Seconds to wait for the slot of an idle connection that is closed to free it."""
 
@@ -49,6 +53,8 @@ class Admission:
         are enough file descriptors for one more session.
     ``processes``
         the number of processes that serve the same listeners, including this one.
+    ``time_of_day``
+        reads the wall clock.
     """
 
     _log = Logger()
@@ -59,6 +65,7 @@ class Admission:
         clock: IReactorTime,
         has_descriptors: Callable[[int], bool] = always,
         processes: int = 1,
+        time_of_day: Callable[[], float] = time.time,
     ) -> None:
         self.refusals: Counter[str] = Counter()
         """Number of refusals by each limit, by the configuration key of the limit."""
@@ -68,6 +75,7 @@ class Admission:
         self._state = state
         self._has_descriptors = has_descriptors
         self._processes = processes
+        self._time_of_day = time_of_day
         self._queue = SlotQueue(clock)
         self._idle = IdleConnections()
         self._taken: dict[str, tuple[str, ...]] = {}
@@ -134,7 +142,8 @@ class Admission:
             raise OutOfDescriptors("no file descriptor left for one more session")
         self._taken[session.id] = ()
         self._dials.add(session.id)
-        await self._take_for(session, limits.on_arrival(session.request, session.kind), limits.queue_timeout)
+        claims = limits.on_arrival(session.request, session.kind)
+        self._check_taken(await self._take_for(session, claims, limits.queue_timeout))
 
     async def take_decision_slots(self, session: Session, route: Route, limits: ConnectionLimits) -> None:
         """Acquire the slots and marks that a session needs when its principal and route are known.
@@ -142,28 +151,34 @@ class Admission:
         A session that has the mark of the same link, which may be reused, is replaced.  Raises LimitReached,
         LinkUsed or StateUnavailable.
         """
+        queue = limits.queue_timeout
         assert session.principal is not None
         claims = (*route.claims, *limits.on_decision(session.principal.name, route.console, session.kind))
         if route.claims:
             self._marked[session.id] = session
-        try:
-            await self._take_for(session, claims, limits.queue_timeout)
-        except LinkUsed:
-            if not any(isinstance(claim, OnceClaim) and claim.reuse for claim in route.claims):
-                raise
-            await self._replace(session, route.link, claims, limits.queue_timeout)
+        full = await self._take_for(session, claims, queue)
+        if _is_replaceable(full):
+            full = await self._replace(session, route.link, claims, queue)
+        self._check_taken(full)
+        session.marked_at = self._time_of_day() if route.claims else None
 
     async def _replace(
         self, session: Session, link: str, claims: Sequence[Claim], queue: float | None
-    ) -> None:
-        """End the session that was opened with a link, and take its place.  Raises LinkUsed."""
-        await self._state.tell(Command(CommandKind.REPLACE, selector=Selector(SelectorKind.LINK, link)))
-        for _ in range(_REPLACE_ATTEMPTS):
-            await deferLater(self.clock, _REPLACE_INTERVAL)
-            with suppress(LinkUsed):
-                await self._take_for(session, claims, queue)
-                return
-        raise LinkUsed("the link is in use")
+    ) -> Claim | None:
+        """End the session that has the mark of a link, and take its place.
+
+        Returns the claim that is refused, or None.  The command is repeated, since other openings of the link
+        may take the mark meanwhile.
+        """
+        deadline = self.clock.seconds() + session.limits.close_timeout + _REPLACE_TIMEOUT
+        selector = Selector(SelectorKind.LINK, link)
+        while True:
+            await self._state.tell(Command(CommandKind.REPLACE, selector=selector, sent=self._time_of_day()))
+            for _ in range(_REPLACE_ATTEMPTS):
+                await deferLater(self.clock, _REPLACE_INTERVAL)
+                full = await self._take_for(session, claims, queue)
+                if not _is_replaceable(full) or self.clock.seconds() >= deadline:
+                    return full
 
     async def check_claims(self, session: Session, claims: Sequence[Claim]) -> None:
         """Raise the refusal of a claim that cannot be taken; nothing stays taken."""
@@ -189,7 +204,8 @@ class Admission:
         names = tuple(claim.name for claim in claims)
         queue = limits.queue_timeout or (_CLOSE_TIMEOUT if self._idle.has(names) else None)
         last = request is not None
-        await self._take(name, claims, queue, lambda full: self._idle.close_one(full.name), last)
+        full = await self._take(name, claims, queue, lambda full: self._idle.close_one(full.name), last)
+        self._check_taken(full)
         address = canonical(host)
         self.connections[address] += 1
 
@@ -217,6 +233,23 @@ class Admission:
         """Note that an HTTP connection is no longer idle."""
         self._idle.discard(connection)
 
+    async def return_marks(self, session: Session) -> None:
+        """Release the slots and marks of a session that has sent nothing upstream.
+
+        Its client is refused after this, so that it may use its link again at once.
+        """
+        if (
+            not session.has_marks
+            or session.marks_used
+            or (names := self._taken.pop(session.id, None)) is None
+        ):
+            return
+        self._marked.pop(session.id, None)
+        returned: Deferred[None] = Deferred()  # cancelling it does not cancel the release
+        releasing = self._release(session.id, names, Outcome.UNUSED)
+        releasing.addBoth(lambda _: None if returned.called else returned.callback(None))
+        await returned
+
     def release(self, session: Session) -> None:
         """Release the slots of a session whose response is complete; the client may still be connected."""
         self._release_all(session.id)
@@ -243,13 +276,17 @@ class Admission:
 
     # Slots
 
-    async def _take_for(self, session: Session, claims: Sequence[Claim], queue: float | None) -> None:
-        await self._take(session.id, claims, queue)
+    async def _take_for(self, session: Session, claims: Sequence[Claim], queue: float | None) -> Claim | None:
+        """Take all claims for a session, or none; return the claim that is refused, or None."""
+        full = await self._take(session.id, claims, queue)
+        if full is not None:
+            return full
         names = tuple(claim.name for claim in claims)
         if (taken := self._taken.get(session.id)) is not None:
             self._taken[session.id] = taken + names
         else:  # the session has ended during the wait
-            self._release(session.id, names)
+            self._release(session.id, names, Outcome.UNUSED)
+        return None
 
     async def _take(
         self,
@@ -258,9 +295,10 @@ class Admission:
         queue: float | None,
         free_one: Callable[[Claim], None] = lambda full: None,
         last: bool = False,
-    ) -> None:
+    ) -> Claim | None:
+        """Take all claims, or none; return the claim that is refused, or None."""
         if not claims:
-            return
+            return None
 
         async def attempt() -> Claim | None:
             full = await self._state.take(slot, claims)
@@ -268,23 +306,33 @@ class Admission:
                 free_one(full)
             return full
 
-        full = await self._queue.take(claims, queue, attempt, last)
+        return await self._queue.take(claims, queue, attempt, last)
+
+    def _check_taken(self, full: Claim | None) -> None:
+        """Raise the refusal of a claim that could not be taken."""
         if full is not None:
             self.refusals[full.limit] += 1
-            raise full.refusal
+            refusal: SessionError = full.refusal
+            raise refusal
 
-    def _release(self, slot: str, names: Collection[str], outcome: Outcome = Outcome.DONE) -> None:
-        if names:
-            giving = Deferred.fromCoroutine(self._released(slot, names, outcome))
-            giving.addErrback(
-                lambda failure: self._log.failure(
-                    "release of slot {slot} failed, it stays in use", failure, slot=slot
-                )
+    def _release(self, slot: str, names: Collection[str], outcome: Outcome = Outcome.DONE) -> Deferred[None]:
+        if not names:
+            return succeed(None)
+        giving = Deferred.fromCoroutine(self._released(slot, names, outcome))
+        return giving.addErrback(
+            lambda failure: self._log.failure(
+                "release of slot {slot} failed, it stays in use", failure, slot=slot
             )
+        )
 
     async def _released(self, slot: str, names: Collection[str], outcome: Outcome) -> None:
         await self._state.give(slot, outcome)
         self._queue.slot_released(names)
+
+
+def _is_replaceable(full: Claim | None) -> bool:
+    """Return whether a claim is refused since a session has the mark that may be replaced."""
+    return isinstance(full, OnceClaim) and full.in_use and full.reuse > 0
 
 
 def _outcome(session: Session) -> Outcome:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from esxiproxy.core.errors import SessionError
 from esxiproxy.core.http.fields import rewriter_for
 from esxiproxy.core.routing import Upstream
 from esxiproxy.core.session.session import Session
@@ -38,6 +39,10 @@ async def open_backend(
         )
         return Backend(opening, factory, tls)
 
-    backend = await gateway.connect(session, route.destination, make)
+    try:
+        backend = await gateway.connect(session, route.destination, make)
+    except SessionError:
+        await gateway.admission.return_marks(session)
+        raise
     gateway.answered(backend, 101)
     return backend

@@ -95,7 +95,7 @@ class Decision:
                 if route is not None:
                     if isinstance(route, Route) and route.acquire is not None:
                         route = replace(route, acquire=partial(self._acquire, plugin, route.acquire))
-                    session.routed(route)
+                    session.routed(route, plugin.section)
                     self.upgrades_only = getattr(plugin.instance, "upgrades_only", False)
                     return self._identified(principal, plugin, route), route
             except Exception as error:
