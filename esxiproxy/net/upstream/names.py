@@ -81,7 +81,8 @@ class _LookUp:
         waiting, self.waiting = self.waiting, []
         for waiter in waiting:
             if isinstance(outcome, DNSLookupError):
-                waiter.errback(outcome)
+                # A new one for each caller: a raised exception refers to the frames that it passed.
+                waiter.errback(type(outcome)(*outcome.args))
             else:
                 waiter.callback(outcome)
 
