@@ -94,7 +94,7 @@ def make_token(claims: Mapping[str, Any], key: LinkKey) -> str:
     if key.private is None:
         raise ValueError(f"the key {key.kid} is public and cannot sign: a private key is needed")
     headers = {"kid": key.kid, "typ": TYP}
-    token = jwt.encode(dict(claims), key.private, algorithm=key.algorithm, headers=headers)
+    token: str = jwt.encode(dict(claims), key.private, algorithm=key.algorithm, headers=headers)
     if len(token) > MAX_TOKEN:
         raise ValueError(f"the link has {len(token)} bytes and may have {MAX_TOKEN}: name a pin, not a crt")
     return token
