@@ -11,7 +11,7 @@ from zope.interface import Attribute, Interface
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.routing import Identity, Principal, Route
 from esxiproxy.core.session.claim import Claim, Outcome
-from esxiproxy.core.session.command import Command
+from esxiproxy.core.session.command import Command, Selector
 from esxiproxy.core.session.entry import SessionEntry
 from esxiproxy.core.session.record import Record
 from esxiproxy.core.session.session import Session
@@ -234,8 +234,19 @@ class IState(Interface):
     def withdraw(session: str) -> Awaitable[None]:
         """Remove a session of this holder from the list of live sessions.  Never fails, as ``give``."""
 
-    def sessions() -> Awaitable[Sequence[SessionEntry]]:
-        """Return the live sessions of all holders, the oldest first."""
+    def sessions(
+        after: str = "", most: int | None = None, where: Selector | None = None
+    ) -> Awaitable[Sequence[SessionEntry]]:
+        """Return the live sessions of all holders that a selector selects, the oldest first.
+
+        ``after`` is the ``cursor`` of the last entry of the page before, and ``most`` the length of a page.
+        """
+
+    def report(figures: Mapping[str, float]) -> Awaitable[None]:
+        """Store figures of this holder, such as totals, for 15 s.  Called every 5 s."""
+
+    def reports() -> Awaitable[Mapping[str, Mapping[str, float]]]:
+        """Return the figures of all holders that reported within the last 15 s, by their id."""
 
     def reclaim(holder: str) -> Awaitable[Sequence[SessionEntry]]:
         """Release everything held by a dead process and return the sessions it had published, oldest first.

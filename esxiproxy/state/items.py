@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isnan
+
+REPORTS = "reports"
+"""The space of the figures that processes report, by the id of the process."""
+REPORT_LIFE = 15.0
+"""Seconds for which a report counts; a new one comes every 5 s."""
+MAX_REPORTS = 4096
+"""Maximum number of processes whose reports are read."""
+
+
+def read_reports(items: Sequence[tuple[str, str]]) -> Mapping[str, Mapping[str, float]]:
+    """Return the figures of each process by its id."""
+    return {process: json.loads(figures) for process, figures in items}
 
 
 def check_expiry(expires: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,10 +13,10 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from esxiproxy.core.session.claim import Claim, Mark, OnceClaim, Outcome, RateClaim, refused_mark, take_mark
-from esxiproxy.core.session.command import Command
-from esxiproxy.core.session.entry import SessionEntry
+from esxiproxy.core.session.command import Command, Selector
+from esxiproxy.core.session.entry import SessionEntry, page
 from esxiproxy.interfaces import IState
-from esxiproxy.state.items import check_expiry
+from esxiproxy.state.items import MAX_REPORTS, REPORT_LIFE, REPORTS, check_expiry, read_reports
 from esxiproxy.state.lease import LEASE, LOST_SESSION_RETENTION, RENEWALS_PER_LEASE, PeriodicTask
 
 
@@ -258,9 +259,19 @@ class MemoryState:
             self._memory.entries.pop(session, None)
         return succeed(None)
 
-    def sessions(self) -> Deferred[Sequence[SessionEntry]]:
+    def sessions(
+        self, after: str = "", most: int | None = None, where: Selector | None = None
+    ) -> Deferred[Sequence[SessionEntry]]:
         self._memory.expire_leases(self._ensure_lease())
-        return succeed(sorted(self._memory.entries.values(), key=lambda entry: entry.since))
+        return succeed(page(self._memory.entries.values(), after, most, where))
+
+    def report(self, figures: Mapping[str, float]) -> Deferred[None]:
+        expires = self._memory.time_of_day() + REPORT_LIFE
+        putting = self.put(REPORTS, self.instance_id, json.dumps(dict(figures)), expires)
+        return putting.addCallback(lambda _: None)
+
+    def reports(self) -> Deferred[Mapping[str, Mapping[str, float]]]:
+        return self.items(REPORTS, "", MAX_REPORTS).addCallback(read_reports)
 
     def reclaim(self, holder: str) -> Deferred[Sequence[SessionEntry]]:
         self._ensure_lease()

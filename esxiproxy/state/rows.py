@@ -53,7 +53,7 @@ def write_entry(db: sqlite3.Connection, entry: SessionEntry) -> None:
 def read_entries(db: sqlite3.Connection) -> Sequence[SessionEntry]:
     """Return all published sessions, oldest first."""
     rows = db.execute("SELECT entry FROM sessions ORDER BY since").fetchall()
-    return [SessionEntry(**json.loads(text)) for (text,) in rows]
+    return [SessionEntry.from_fields(json.loads(text)) for (text,) in rows]
 
 
 def expired_holders(
@@ -97,4 +97,4 @@ def read_lost(db: sqlite3.Connection, holder: str) -> Sequence[SessionEntry]:
         f"SELECT since, entry FROM {table} WHERE holder = :holder" for table in ("sessions", "lost")
     )
     rows = db.execute(f"SELECT entry FROM ({both}) ORDER BY since", {"holder": holder}).fetchall()
-    return [SessionEntry(**json.loads(text)) for (text,) in rows]
+    return [SessionEntry.from_fields(json.loads(text)) for (text,) in rows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,10 +17,10 @@ from zope.interface import implementer
 
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.core.session.claim import Claim, Outcome
-from esxiproxy.core.session.command import Command
-from esxiproxy.core.session.entry import SessionEntry
+from esxiproxy.core.session.command import Command, Selector
+from esxiproxy.core.session.entry import SessionEntry, page
 from esxiproxy.interfaces import IState
-from esxiproxy.state.items import check_expiry
+from esxiproxy.state.items import MAX_REPORTS, REPORTS, check_expiry, read_reports
 from esxiproxy.state.lease import LEASE, RENEWALS_PER_LEASE, PeriodicTask
 from esxiproxy.state.pending_writes import PendingWrites, WriteBatch
 from esxiproxy.state.sqlite_store import SqliteStore
@@ -154,8 +155,16 @@ class SqliteState:
         self._pending.withdraw(session)
         return self._deferred_write()
 
-    def sessions(self) -> Deferred[Sequence[SessionEntry]]:
-        return self._call(self._store.sessions)
+    def sessions(
+        self, after: str = "", most: int | None = None, where: Selector | None = None
+    ) -> Deferred[Sequence[SessionEntry]]:
+        return self._call(self._store.sessions).addCallback(page, after, most, where)
+
+    def report(self, figures: Mapping[str, float]) -> Deferred[None]:
+        return self._call(self._store.report, json.dumps(dict(figures)))
+
+    def reports(self) -> Deferred[Mapping[str, Mapping[str, float]]]:
+        return self.items(REPORTS, "", MAX_REPORTS).addCallback(read_reports)
 
     def reclaim(self, holder: str) -> Deferred[Sequence[SessionEntry]]:
         def late(lost: Sequence[SessionEntry]) -> None:

@@ -12,7 +12,15 @@ from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.core.session.claim import Claim, Mark, OnceClaim, Outcome, RateClaim, SlotClaim
 from esxiproxy.core.session.command import Command
 from esxiproxy.core.session.entry import SessionEntry
-from esxiproxy.state.items import get_item, lead_task, list_items, put_item, remove_item
+from esxiproxy.state.items import (
+    REPORT_LIFE,
+    REPORTS,
+    get_item,
+    lead_task,
+    list_items,
+    put_item,
+    remove_item,
+)
 from esxiproxy.state.lease import LEASE, LOST_SESSION_RETENTION
 from esxiproxy.state.marks import disconnect, give_mark, restore_mark, taken_mark, write_mark
 from esxiproxy.state.rows import (
@@ -249,6 +257,12 @@ class SqliteStore:
         """Return the first keys after this one with their values."""
         with self._transaction() as (db, _now):
             return list_items(db, space, after, most, self._times.wall_clock())
+
+    def report(self, figures: str) -> None:
+        """Store the figures of this instance until the next but one report."""
+        with self._transaction() as (db, _now):
+            day = self._times.wall_clock()
+            put_item(db, REPORTS, self._instance_id, figures, day + REPORT_LIFE, new=False, day=day)
 
     def lead(self, task: str) -> bool:
         """Return whether this instance leads a task."""

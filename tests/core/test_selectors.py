@@ -25,6 +25,7 @@ def session(is_routed=True):
 
 
 KINDS = {
+    SelectorKind.SESSION: "s",
     SelectorKind.PRINCIPAL: "alice",
     SelectorKind.HOST: "esxi1.example.com",
     SelectorKind.UPSTREAM: "esxi",

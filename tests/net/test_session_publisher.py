@@ -43,6 +43,8 @@ def test_a_console_is_listed_while_it_is_open():
         "/ticket/***",
         "esxi1",
         0.0,
+        "esxi1",
+        "authenticator",
     )
     scene.client.reset()
     scene.pump()

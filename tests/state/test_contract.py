@@ -1,10 +1,12 @@
 """The contract of IState, tested with each implementation."""
 
+from dataclasses import replace
+
 import pytest
 from zope.interface.verify import verifyObject
 
 from esxiproxy.core.session.claim import RateClaim, SlotClaim
-from esxiproxy.core.session.command import Command, CommandKind
+from esxiproxy.core.session.command import Command, CommandKind, Selector, SelectorKind
 from esxiproxy.interfaces import IState
 from esxiproxy.state.lease import LEASE, LOST_SESSION_RETENTION
 from tests.state.world import MemoryWorld, SqliteWorld, result
@@ -178,6 +180,44 @@ class TestState:
         assert list(result(one.sessions())) == list(result(other.sessions())) == [old, young]
         result(one.withdraw(young.session))
         assert list(result(other.sessions())) == [old]
+
+    def test_sessions_are_listed_in_pages(self, world):
+        one, other = world.new(), world.new()
+        entries = [world.entry(each, since=since) for since, each in enumerate((one, other, one, other, one))]
+        for entry in entries:
+            result(one.publish(entry) if entry.holder == one.instance_id else other.publish(entry))
+        first = list(result(one.sessions("", 2)))
+        rest = list(result(one.sessions(first[-1].cursor, 9)))
+        assert [*first, *rest] == entries and len(first) == 2
+        assert list(result(other.sessions(entries[-1].cursor, 9))) == []
+
+    def test_sessions_are_listed_by_what_they_have_in_common(self, world):
+        one = world.new()
+        alice = replace(
+            world.entry(one), principal="alice", authenticator="authenticator sso", host="esx01", link="L1"
+        )
+        bob = replace(world.entry(one), principal="bob", host="esx02", upstream="other", listener="two")
+        for entry in (alice, bob):
+            result(one.publish(entry))
+        for kind, value in (
+            (SelectorKind.PRINCIPAL, "alice"),
+            (SelectorKind.PRINCIPAL, "sso/alice"),
+            (SelectorKind.HOST, "ESX01"),
+            (SelectorKind.LINK, "L1"),
+            (SelectorKind.UPSTREAM, alice.upstream),
+            (SelectorKind.LISTENER, alice.listener),
+            (SelectorKind.SESSION, alice.session),
+        ):
+            assert list(result(one.sessions(where=Selector(kind, value)))) == [alice], kind
+        assert list(result(one.sessions(where=Selector(SelectorKind.PRINCIPAL, "staff/alice")))) == []
+        assert len(result(one.sessions(where=Selector(SelectorKind.ALL)))) == 2
+
+    def test_each_process_reports_its_figures(self, world):
+        one, other = world.new(), world.new()
+        result(one.report({"sessions": 3, "octets": 1e9})), result(other.report({"sessions": 1}))
+        result(one.report({"sessions": 4}))
+        found = result(other.reports())
+        assert found == {one.instance_id: {"sessions": 4}, other.instance_id: {"sessions": 1}}
 
     def test_a_session_of_another_process_cannot_be_withdrawn(self, world):
         one, other = world.new(), world.new()

@@ -7,6 +7,7 @@ from enum import Enum
 from math import inf
 
 from esxiproxy.core.errors import Draining, Killed, Replaced, SessionError
+from esxiproxy.core.session.entry import SessionEntry
 from esxiproxy.core.session.session import Session
 
 
@@ -24,6 +25,7 @@ class CommandKind(Enum):
 class SelectorKind(Enum):
     """The property of sessions that a selector compares."""
 
+    SESSION = "session"
     PRINCIPAL = "principal"
     HOST = "host"
     UPSTREAM = "upstream"
@@ -43,6 +45,8 @@ class Selector:
         """Return whether this session is selected."""
         if self.kind is SelectorKind.ALL:
             return True
+        if self.kind is SelectorKind.SESSION:
+            return session.id == self.value
         if self.kind is SelectorKind.LISTENER:
             return session.request.listener == self.value
         if self.kind is SelectorKind.PRINCIPAL:
@@ -54,6 +58,17 @@ class Selector:
         if self.kind is SelectorKind.LINK:
             return session.route.link == self.value != ""
         return session.route.upstream.name == self.value
+
+    def lists(self, entry: SessionEntry) -> bool:
+        """Return whether the entry of a session in the shared list is selected."""
+        if self.kind is SelectorKind.PRINCIPAL:
+            section = entry.authenticator.partition(" ")[2]
+            return self.value in (entry.principal, f"{section}/{entry.principal}")
+        if self.kind is SelectorKind.HOST:
+            return entry.host.lower() == self.value.lower()
+        if self.kind is SelectorKind.LINK:
+            return entry.link == self.value != ""
+        return self.kind is SelectorKind.ALL or getattr(entry, self.kind.value) == self.value
 
 
 @dataclass(frozen=True, slots=True)

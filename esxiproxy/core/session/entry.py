@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from esxiproxy.core.session.session import Session
+
+if TYPE_CHECKING:
+    from esxiproxy.core.session.command import Selector
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +17,8 @@ class SessionEntry:
     """A session in the shared list of sessions.
 
     ``holder`` is the id of the process that owns it, ``since`` the wall clock's time of its beginning.
-    ``target`` is redacted, since a state is stored in a file.
+    ``target`` is redacted, since a state is stored in a file.  ``host`` is the name of the upstream's host,
+    ``authenticator`` the section that knows the principal, and ``link`` the id of the session's link.
     """
 
     session: str
@@ -23,6 +29,19 @@ class SessionEntry:
     target: str
     upstream: str
     since: float
+    host: str = ""
+    authenticator: str = ""
+    link: str = ""
+
+    @property
+    def cursor(self) -> str:
+        """The place of the entry in a list that begins with the oldest session."""
+        return f"{self.since:020.6f} {self.session}"
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> SessionEntry:
+        """Return the entry of a dictionary; fields of other versions are ignored."""
+        return cls(**{name: value for name, value in fields.items() if name in cls.__slots__})
 
     def fields(self) -> dict[str, str | float]:
         """Return the entry as a dictionary."""
@@ -40,4 +59,19 @@ def entry_of(session: Session, holder: str, now: float) -> SessionEntry:
         target=session.request.shown_target,
         upstream=session.route.upstream.name if session.route else "",
         since=now - session.age,
+        host=session.route.destination.name if session.route else "",
+        authenticator=session.principal.authenticator if session.principal else "",
+        link=session.route.link if session.route else "",
     )
+
+
+def page(
+    entries: Iterable[SessionEntry], after: str, most: int | None, where: Selector | None
+) -> Sequence[SessionEntry]:
+    """Return the entries that a selector selects, the oldest first.
+
+    ``after`` is the cursor of the last entry of the page before, and ``most`` the length of a page.
+    """
+    found = [entry for entry in entries if entry.cursor > after and (where is None or where.lists(entry))]
+    found.sort(key=lambda entry: entry.cursor)
+    return found if most is None else found[: max(0, most)]
