@@ -18,7 +18,12 @@ from esxiproxy.core.session.session import Session
 
 
 class IAuthenticator(Interface):
-    """An object that identifies the client of a request."""
+    """An object that identifies the client of a request.
+
+    It may have two more attributes.  ``identity_fields`` are the names, in lower case, of fields in which it
+    puts the client's name for upstreams; a client may not send them.  ``never_refuses`` is whether it admits
+    every client; a plain request to a listener whose plugins refuse nothing gets a 426 at once.
+    """
 
     ambient: bool = Attribute(
         "Whether a browser sends these credentials by itself, as it does with cookies and passwords. The "

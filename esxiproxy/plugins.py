@@ -38,9 +38,19 @@ from esxiproxy.core.config.key import path as path
 from esxiproxy.core.config.key import plain as plain
 from esxiproxy.core.config.plugin_type import BrokenType, SectionType, Types
 from esxiproxy.core.config.plugin_type import Names as Names
+from esxiproxy.core.config.plugin_type import settings_of as settings_of
 from esxiproxy.core.config.section import SectionValues as SectionValues
+from esxiproxy.core.errors import ServiceUnavailable as ServiceUnavailable
+from esxiproxy.core.networks import Networks as Networks
+from esxiproxy.core.routing import Challenge as Challenge
+from esxiproxy.core.routing import Destination as Destination
+from esxiproxy.core.routing import Identity as Identity
+from esxiproxy.core.routing import TCPAddress as TCPAddress
 from esxiproxy.core.routing import Upstream
-from esxiproxy.core.session.command import Selector
+from esxiproxy.core.session.claim import OnceClaim as OnceClaim
+from esxiproxy.core.session.command import Selector as Selector
+from esxiproxy.core.session.command import SelectorKind as SelectorKind
+from esxiproxy.core.thumbprint import Pin as Pin
 from esxiproxy.interfaces import IHttpClient, IState
 
 SERVICES = "esxiproxy.services"
