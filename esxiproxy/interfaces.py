@@ -192,6 +192,9 @@ class IState(Interface):
         cancelled or fails, the slot keeps none of its claims.
         """
 
+    def first_refused(claims: Sequence[Claim]) -> Awaitable[Claim | None]:
+        """Return the first claim that a new slot could not acquire now, or None; acquire none of them."""
+
     def give(slot: str, outcome: Outcome = Outcome.DONE) -> Awaitable[None]:
         """Release all claims of this slot; do nothing if it has none.
 

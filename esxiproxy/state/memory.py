@@ -154,6 +154,11 @@ class MemoryState:
                 self._take(slot, claim, now)
         return succeed(full)
 
+    def first_refused(self, claims: Sequence[Claim]) -> Deferred[Claim | None]:
+        now = self._ensure_lease()
+        self._memory.expire_leases(now)
+        return succeed(self._first_refused("", claims, now))
+
     def _first_refused(self, slot: str, claims: Sequence[Claim], now: float) -> Claim | None:
         for claim in claims:
             if isinstance(claim, RateClaim):

@@ -118,6 +118,9 @@ class SqliteState:
         taking = self._call(self._store.take, slot, tuple(claims), late=undo)
         return taking.addCallback(lambda outcome: outcome[0])
 
+    def first_refused(self, claims: Sequence[Claim]) -> Deferred[Claim | None]:
+        return self._call(self._store.first_refused, tuple(claims))
+
     def give(self, slot: str, outcome: Outcome = Outcome.DONE) -> Deferred[None]:
         self._pending.release(slot, outcome)
         return self._deferred_write()

@@ -170,6 +170,13 @@ class SqliteStore:
 
     # Slots
 
+    def first_refused(self, claims: Sequence[Claim]) -> Claim | None:
+        """Return the first claim that a new slot could not take now, or None; take none of them."""
+        with self._transaction() as (db, now):
+            self._expire_leases(db, now)
+            day = self._times.wall_clock()
+            return first_refused(db, "", claims, self._times.boot, now, self._instance_id, day)
+
     def take(self, slot: str, claims: Sequence[Claim]) -> tuple[Claim | None, Sequence[str]]:
         """Take all claims for a slot, or none.
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from zope.interface.verify import verifyObject
 
-from esxiproxy.core.session.claim import RateClaim, SlotClaim
+from esxiproxy.core.session.claim import OnceClaim, RateClaim, SlotClaim
 from esxiproxy.core.session.command import Command, CommandKind, Selector, SelectorKind
 from esxiproxy.interfaces import IState
 from esxiproxy.state.lease import LEASE, LOST_SESSION_RETENTION
@@ -170,6 +170,18 @@ class TestState:
         assert self.in_use(other) == (0, 0)
         assert result(other.sessions()) == []
         assert world.timers(one) == []
+
+    def test_a_look_at_claims_takes_none_of_them(self, world):
+        one, other = world.new(), world.new()
+        once = OnceClaim("link", world.time_of_day() + 60)
+        claims = [ONE, once]
+        assert result(other.first_refused(claims)) is None
+        assert self.in_use(other) == (0, 0)
+        result(one.take("a", claims))
+        assert result(other.first_refused(claims)) == ONE
+        assert result(other.first_refused([once])) == once
+        result(one.give("a"))
+        assert result(other.first_refused([ONE])) is None
 
     # Sessions
 

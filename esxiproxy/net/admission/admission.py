@@ -180,12 +180,10 @@ class Admission:
                 if not _is_replaceable(full) or self.clock.seconds() >= deadline:
                     return full
 
-    async def check_claims(self, session: Session, claims: Sequence[Claim]) -> None:
-        """Raise the refusal of a claim that cannot be taken; nothing stays taken."""
-        if claims and (full := await self._state.take(session.id, claims)) is not None:
+    async def check_claims(self, claims: Sequence[Claim]) -> None:
+        """Raise the refusal of a claim that cannot be taken now; none is taken."""
+        if claims and (full := await self._state.first_refused(claims)) is not None:
             raise full.refusal
-        if claims:
-            await self._state.give(session.id, Outcome.UNUSED)
 
     async def take_connection_slot(
         self, session: Session | None, host: str, limits: ConnectionLimits

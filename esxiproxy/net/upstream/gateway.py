@@ -80,7 +80,7 @@ class Gateway:
         principal, route = await decision.start()
         limits = self._connection_limits_of(route.upstream)
         if session.kind is Kind.HTTP and (not self.forwards or decision.upgrades_only):
-            await self.admission.check_claims(session, route.claims)
+            await self.admission.check_claims(route.claims)
             raise UpgradeRequired("only WebSocket connections are served here")
         await self.admission.take_decision_slots(session, route, limits)
         if self._logins is not None and decision.authenticator is not None:
