@@ -17,7 +17,9 @@ from esxiproxy.core.config.errors import BadValue
 from esxiproxy.core.config.loader import Config, ConfigError, Upstream
 from esxiproxy.core.config.plugin_type import PluginSection
 from esxiproxy.core.config.quantities import duration
+from esxiproxy.core.config.router_keys import networks_of
 from esxiproxy.core.errors import LinkInvalid, StateUnavailable
+from esxiproxy.core.host_name import plain_host
 from esxiproxy.core.http.link_place import LinkPlace
 from esxiproxy.core.link import (
     LEEWAY,
@@ -25,7 +27,6 @@ from esxiproxy.core.link import (
     MANY,
     make_token,
     new_id,
-    plain_host,
     read_claims,
     sealed_claims,
 )
@@ -33,7 +34,7 @@ from esxiproxy.core.link_keys import InvalidKeys, read_keys
 from esxiproxy.core.networks import Networks
 from esxiproxy.core.sealing import key_of
 from esxiproxy.core.session.command import Command, CommandKind, Selector, SelectorKind
-from esxiproxy.routers.links import OPAQUE_SPACE, REVOKED_SPACE, destination_of, networks_of
+from esxiproxy.routers.links import OPAQUE_SPACE, REVOKED_SPACE, destination_of
 from esxiproxy.state.sqlite_store import SqliteStore
 from esxiproxy.state.times import Times
 
@@ -218,7 +219,7 @@ def _target(text: str, port: int) -> tuple[str, int, str]:
     try:
         host = plain_host(host)
     except ValueError as error:
-        raise _Refused(f"--to: the host {error}: write HOST[:PORT][/PATH], as in esxi1.example.com") from None
+        raise _Refused(f"--to: {error}: write HOST[:PORT][/PATH], as in esxi1.example.com") from None
     if colon:
         if not (number.isascii() and number.isdigit() and 0 < len(number) <= 5 and 0 < int(number) < 65536):
             raise _Refused("--to: the port is no number from 1 to 65535")

@@ -12,7 +12,7 @@ import re
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 from math import isfinite
 from typing import Any
 
@@ -20,6 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from esxiproxy.core.errors import LinkExpired, LinkInvalid
+from esxiproxy.core.host_name import plain_host
 from esxiproxy.core.link_keys import SIGNATURE_OCTETS, LinkKey, LinkKeys
 from esxiproxy.core.networks import Network
 from esxiproxy.core.sealing import seal, unseal
@@ -242,30 +243,6 @@ def read_claims(claims: Mapping[str, Any], issuer: str, audience: str, now: floa
     )
 
 
-def plain_host(text: str) -> str:
-    """Return a host name or an IP address in lower case.  Raises ValueError for every other form.
-
-    An IP address stands in its canonical form, without brackets and zone.  A name does not end with a dot or
-    a number, since a resolver takes the latter for an IPv4 address (``127.1``, ``0x7f.1``, ``2130706433``).
-    """
-    host = text.lower()
-    try:
-        address = ip_address(host)
-    except ValueError:
-        pass
-    else:
-        mapped = isinstance(address, IPv6Address) and (address.scope_id or address.ipv4_mapped)
-        if mapped or (str(address) != host and not isinstance(address, IPv4Address)):
-            raise ValueError("an IP address has its canonical form")
-        return host
-    labels = host.split(".")
-    if len(host) > 253 or not host.isascii() or not all(map(_LABEL.fullmatch, labels)):
-        raise ValueError("is no host name and no IP address")
-    if _NUMERIC.fullmatch(labels[-1]):
-        raise ValueError("ends with a number and is no IP address in its usual form")
-    return host
-
-
 def _invalid(claim: str) -> LinkInvalid:
     return LinkInvalid(f"the link's claim {claim} is not valid")
 
@@ -299,7 +276,9 @@ def _text(claims: Mapping[str, Any], name: str, matches: Callable[[str], object]
 
 def _host(value: Any) -> str:
     try:
-        return plain_host(value if isinstance(value, str) else "")
+        if not isinstance(value, str) or value.endswith("."):
+            raise ValueError
+        return plain_host(value)
     except ValueError:
         raise _invalid("to.host") from None
 

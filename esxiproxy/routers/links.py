@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
-from ipaddress import ip_network
 from types import MappingProxyType
 from typing import Any
 
@@ -15,6 +14,7 @@ from zope.interface import implementer
 
 from esxiproxy.core.config.consistency import template_conflicts
 from esxiproxy.core.config.errors import shown
+from esxiproxy.core.config.router_keys import ALLOW, DENY, TEMPLATE_KEY, networks_of
 from esxiproxy.core.config.values import yes_or_no
 from esxiproxy.core.errors import AccessDenied, LinkInvalid, LinkRevoked
 from esxiproxy.core.http.link_place import LinkPlace, PlaceKind, offered, without_link
@@ -30,14 +30,13 @@ from esxiproxy.core.link import (
     unsealed_claims,
 )
 from esxiproxy.core.link_keys import InvalidKeys, LinkKeys, missing_package, read_keys
-from esxiproxy.core.networks import Network, Networks
+from esxiproxy.core.networks import Networks
 from esxiproxy.core.routing import Destination, Identity, Principal, Route, TCPAddress, Upstream, Verify
 from esxiproxy.core.sealing import key_of
 from esxiproxy.core.session.claim import OnceClaim
 from esxiproxy.interfaces import IRouter
 from esxiproxy.plugins import (
     ROUTER,
-    TEMPLATE,
     BadValue,
     Context,
     Key,
@@ -167,11 +166,6 @@ class LinkRouter:
         reading.addCallbacks(use, refuse)
 
 
-def networks_of(settings: SectionValues) -> Networks:
-    """Return the networks whose addresses the links of a router may name."""
-    return Networks(settings["allow"], settings["deny"] or ())
-
-
 def destination_of(link: Link, template: Upstream, networks: Networks) -> Destination:
     """Return the host of a link, with the settings of a template.
 
@@ -235,30 +229,9 @@ class LinksType:
             "Where a request has its link. As a subprotocol it is offered as `esxiproxy.link.LINK` beside "
             "another one.",
         ),
-        Key(
-            "template",
-            ROUTER,
-            TEMPLATE,
-            None,
-            "NAME of the upstream whose settings the hosts of links have.",
-            required=True,
-        ),
-        Key(
-            "allow",
-            ROUTER,
-            plain("networks", lambda text: _networks(text)),
-            None,
-            "Networks whose addresses links may name, separated by commas. Every address of a host name has "
-            "to be in one of them.",
-            required=True,
-        ),
-        Key(
-            "deny",
-            ROUTER,
-            plain("networks", lambda text: _networks(text)),
-            None,
-            "Networks that links may not name, though they are in `allow`.",
-        ),
+        TEMPLATE_KEY,
+        ALLOW,
+        DENY,
         Key(
             "opaque",
             ROUTER,
@@ -298,18 +271,6 @@ def _text(text: str) -> str:
     if len(text) > 256 or not text.isprintable():
         raise BadValue("is longer than 256 characters, or has control characters")
     return text
-
-
-def _networks(text: str) -> tuple[Network, ...]:
-    """Return networks that are separated by commas.  Raises BadValue."""
-    found: list[Network] = []
-    for part in (part.strip() for part in text.split(",")):
-        try:
-            found.append(ip_network(part))
-        except ValueError as error:
-            hint = "has host bits set" if "host bits" in str(error) else "is no network"
-            raise BadValue(f"{shown(part)} {hint}: write 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32") from None
-    return tuple(found)
 
 
 def _place(text: str) -> LinkPlace:

@@ -14,7 +14,8 @@ from zope.interface import implementer
 
 from esxiproxy.core.session.claim import Claim, Mark, OnceClaim, Outcome, RateClaim, refused_mark, take_mark
 from esxiproxy.core.session.command import Command, Selector
-from esxiproxy.core.session.entry import SessionEntry, page
+from esxiproxy.core.session.entry import SessionEntry
+from esxiproxy.core.session.listing import page
 from esxiproxy.interfaces import IState
 from esxiproxy.state.items import MAX_REPORTS, REPORT_LIFE, REPORTS, check_expiry, read_reports
 from esxiproxy.state.lease import LEASE, LOST_SESSION_RETENTION, RENEWALS_PER_LEASE, PeriodicTask

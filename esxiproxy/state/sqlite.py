@@ -18,7 +18,8 @@ from zope.interface import implementer
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.core.session.claim import Claim, Outcome
 from esxiproxy.core.session.command import Command, Selector
-from esxiproxy.core.session.entry import SessionEntry, page
+from esxiproxy.core.session.entry import SessionEntry
+from esxiproxy.core.session.listing import page
 from esxiproxy.interfaces import IState
 from esxiproxy.state.items import MAX_REPORTS, REPORTS, check_expiry, read_reports
 from esxiproxy.state.lease import LEASE, RENEWALS_PER_LEASE, PeriodicTask

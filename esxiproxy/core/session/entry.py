@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from esxiproxy.core.session.session import Session
-
-if TYPE_CHECKING:
-    from esxiproxy.core.session.command import Selector
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +60,3 @@ def entry_of(session: Session, holder: str, now: float) -> SessionEntry:
         authenticator=session.principal.authenticator if session.principal else "",
         link=session.route.link if session.route else "",
     )
-
-
-def page(
-    entries: Iterable[SessionEntry], after: str, most: int | None, where: Selector | None
-) -> Sequence[SessionEntry]:
-    """Return the entries that a selector selects, the oldest first.
-
-    ``after`` is the cursor of the last entry of the page before, and ``most`` the length of a page.
-    """
-    found = [entry for entry in entries if entry.cursor > after and (where is None or where.lists(entry))]
-    found.sort(key=lambda entry: entry.cursor)
-    return found if most is None else found[: max(0, most)]
