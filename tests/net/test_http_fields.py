@@ -1,6 +1,7 @@
 """The fields of forwarded requests and responses."""
 
 import re
+from dataclasses import replace
 from ipaddress import ip_network
 
 import pytest
@@ -337,3 +338,25 @@ def test_a_failed_page_does_not_mention_websockets(failure):
     assert not any(
         word in told for word in (b"opening", b"101", b"6455", b"websocket", b"a close", b"detail")
     )
+
+
+def test_the_answers_of_a_host_in_the_path_lead_back_to_it():
+    """Location and the Path of a cookie get the prefix of the route."""
+    scene = HttpScene()
+    router = scene.factory.gateway._routers[0].instance
+    answer = router.route
+
+    async def route(request, principal):
+        found = await answer(request, principal)
+        return replace(found, target=b"/ui/", prefix=b"/h/esx01")
+
+    router.route = route
+    scene.client.send(get(b"/h/esx01/ui/"))
+    scene.pump()
+    assert scene.host.received.startswith(b"GET /ui/ HTTP/1.1\r\n")
+    scene.host.send(
+        b"HTTP/1.1 302 Found\r\nLocation: /ui/login\r\nSet-Cookie: sid=1; Path=/\r\nContent-Length: 0\r\n\r\n"
+    )
+    scene.pump()
+    head = scene.client.received
+    assert b"Location: /h/esx01/ui/login\r\n" in head and b"Set-Cookie: sid=1; Path=/h/esx01/\r\n" in head
