@@ -151,19 +151,26 @@ class Proxy(Service):
             factory = ProxyProtocolFactory(factory, self._clock, limits.head_timeout, policy.trust, handshake)
         return factory
 
-    def renew(self, upstreams: Iterable[Upstream]) -> None:
+    def renew(self, upstreams: Iterable[Upstream]) -> object:
         """Read the TLS files of the upstreams again, for listeners that are built after this call.
 
         The files of ``upstreams`` are read now, those of other upstreams when they are first dialled.
         Existing listeners are not affected.  Raises TLSFileError when a file cannot be used; nothing has
-        changed then.
+        changed then.  The result is an argument of ``restore``.
         """
+        before = self._connector, self.health_checks.upstreams
         connector = Connector(self._reactor, self._names, self._clock, self._health)
         prepared = tuple(upstreams)
         for upstream in prepared:
             connector.prepare(upstream)
         self._connector = connector
         self.health_checks.use(prepared)
+        return before
+
+    def restore(self, before: Any) -> None:
+        """Undo a call of ``renew``, whose result is ``before``."""
+        self._connector, upstreams = before
+        self.health_checks.use(upstreams)
 
     def startService(self) -> None:
         self.sessions.resume()

@@ -38,6 +38,11 @@ class FileWatch(Service):
         self._seen.append(look(path))
         self._schedule()
 
+    @property
+    def is_unused(self) -> bool:
+        """Whether no file is watched."""
+        return not self._watched
+
     def startService(self) -> None:
         super().startService()
         self._schedule()

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.threads import deferToThreadPool
 
 from esxiproxy.core.errors import LimitReached
@@ -29,13 +29,21 @@ class PluginThreads(Service):
         self._section = section
         self._reactor = reactor
         self._pool: Any = None
+        self._is_stopped = False
         self._calls = 0
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether no call was made."""
+        return self._pool is None
 
     def call(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Deferred[Any]:
         """Call a function in a thread and return its result.
 
-        Fails with LimitReached when as many calls wait as may wait.
+        Fails with LimitReached when as many calls wait as may wait, and with CancelledError after the stop.
         """
+        if self._is_stopped:
+            return fail(CancelledError(f"[{self._section}] has stopped"))
         if self._calls >= THREADS + MAX_WAITING:
             return fail(LimitReached(f"[{self._section}] has {MAX_WAITING} calls waiting for a thread"))
         if self._pool is None:
@@ -55,6 +63,7 @@ class PluginThreads(Service):
 
     def stopService(self) -> None:
         super().stopService()
+        self._is_stopped = True
         if self._pool is not None:
             self._pool.stop()
             self._pool = None

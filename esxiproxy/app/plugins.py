@@ -35,8 +35,14 @@ class PluginService(MultiService):
         super().__init__()
         self.plugin = plugin
         self.type_name = type_name
-        for part in parts:
+        self._parts = tuple(parts)
+        for part in self._parts:
             part.setServiceParent(self)
+
+    @property
+    def has_nothing_to_stop(self) -> bool:
+        """Whether the plugin has no service, no watched file and no thread."""
+        return all(getattr(part, "is_unused", False) for part in self._parts)
 
 
 Instances = Mapping[str, PluginService]
@@ -115,18 +121,28 @@ class Plugins(MultiService):
         for section, instance in instances.items():
             await _ready(section, instance.plugin.instance, self._reactor)
 
-    def commit(self, instances: Instances) -> None:
-        """Use these instances for new sessions.
+    def commit(self, instances: Instances, seconds: float) -> None:
+        """Use these instances for new connections.
 
-        An old one ends when the last session has ended that was opened before this call.
+        For ``seconds`` an old one may get a session of a connection that was accepted before.  It ends when
+        the last of its sessions has ended.
         """
         old, self._instances = self._instances, instances
-        before = {live.session.id for live in self._proxy.sessions}
-        retiring = Deferred.fromCoroutine(self._retire(old, before))
+        for instance in old.values():
+            if instance.has_nothing_to_stop:
+                instance.disownServiceParent()
+        old = {section: each for section, each in old.items() if each.parent is not None}
+        if not old:
+            return
+        retiring = Deferred.fromCoroutine(self._retire(old, seconds))
         retiring.addErrback(lambda failure: self._log.failure("cannot stop an old plugin", failure))
 
-    async def _retire(self, old: Instances, before: set[str]) -> None:
-        """Stop the old instances once none of these sessions is left."""
+    async def _retire(self, old: Instances, seconds: float) -> None:
+        """Stop the old instances after these seconds, once no session is left that they may know."""
+        end = self._reactor.seconds() + seconds
+        while self.running and self._reactor.seconds() < end:
+            await deferLater(self._reactor, _RETIRE_INTERVAL)
+        before = {live.session.id for live in self._proxy.sessions}
         while self.running and any(live.session.id in before for live in self._proxy.sessions):
             await deferLater(self._reactor, _RETIRE_INTERVAL)
         for section, instance in old.items():

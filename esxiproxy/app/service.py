@@ -126,8 +126,9 @@ class ProxyService(MultiService):
     async def _reload(self, config: Config) -> None:
         if not self.running:
             raise StartupError("the proxy is not running")
-        self.proxy.renew(config.upstreams.values())
+        before = self.proxy.renew(config.upstreams.values())
         async with AsyncExitStack() as undo:
+            undo.callback(self.proxy.restore, before)
             instances = self._plugins.create(config)
             await self._plugins.start(instances, undo)
             bound = self._listeners.bind(config.listeners, partial(self._factory, instances), undo)
@@ -136,7 +137,7 @@ class ProxyService(MultiService):
         self.proxy.limits, self.proxy.connection_limits = config.limits, config.connection_limits
         self._session_log.filter = config.session_log
         self._listeners.serve(bound)
-        self._plugins.commit(instances)
+        self._plugins.commit(instances, _opening_time(self._config))
         self.proxy.sessions.start_epoch()
         self._config = self._with_fixed_keys(config)
         self._warn()
@@ -245,3 +246,10 @@ class ProxyService(MultiService):
         self._stopping.addTimeout(
             _STOP_TIMEOUT, self._reactor, onTimeoutCancel=lambda _result, _timeout: None
         )
+
+
+def _opening_time(config: Config) -> float:
+    """Return the seconds from an accepted connection to its first request, at most, over all listeners."""
+    limits = [listener.limits for listener in config.listeners]
+    # The PROXY header has a head_timeout of its own.
+    return max((each.tls_handshake_timeout + 2 * each.head_timeout for each in limits), default=0.0)

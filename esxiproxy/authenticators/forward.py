@@ -91,7 +91,7 @@ class ForwardAuthenticator:
         self._context = context
         credentials = {b"authorization"} & {name.lower() for name in service.passed}
         self._consumed = self.identity_fields | credentials
-        self._consumed_cookies = consumed_cookies
+        self.consumed_cookies = consumed_cookies
         self._secret = secrets.token_hex(32)
         self._challenges: OrderedDict[str, Fields] = OrderedDict()
 
@@ -109,7 +109,7 @@ class ForwardAuthenticator:
             login.name,
             consumed=self._consumed,
             groups=login.groups,
-            consumed_cookies=self._consumed_cookies,
+            consumed_cookies=self.consumed_cookies,
             response_fields=tuple(each for each in passed_back if each[0] == b"Set-Cookie"),
         )
 

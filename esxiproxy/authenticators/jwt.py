@@ -83,7 +83,7 @@ class JwtAuthenticator:
         self._algorithms = algorithms
         self._places = places
         self._time_of_day = time_of_day
-        self._cookies = frozenset(places) - {BEARER}
+        self._cookies = self.consumed_cookies = frozenset(places) - {BEARER}
         self.ambient = bool(self._cookies)
 
     async def ready(self) -> None:
@@ -94,7 +94,7 @@ class JwtAuthenticator:
         found = self._token(request.head)
         if found is None:
             return None
-        token, place = found
+        token, _place = found
         try:
             header = self._header(token)
             keys = await self.source.current()
@@ -106,11 +106,15 @@ class JwtAuthenticator:
             raise _denied(str(error)) from None
         return Principal(
             login.name,
-            consumed=frozenset({b"authorization"} if place == BEARER else ()),
+            consumed=frozenset({b"authorization"} if self._has_bearer(request.head) else ()),
             consumed_cookies=self._cookies,
             groups=login.groups,
             expires=login.expires,
         )
+
+    def _has_bearer(self, head: RequestHead) -> bool:
+        """Return whether the request has a bearer token for this authenticator, which is not forwarded."""
+        return BEARER in self._places and _bearer(head) is not None
 
     def challenge(self, request: Request) -> Challenge:
         """Return the challenge for a client without a token (RFC 6750 3)."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
@@ -60,6 +60,8 @@ class WatchedFiles(Generic[T]):
         self._is_reading = False
         if not isinstance(outcome, Failure):
             self._loaded(outcome)
+        elif isinstance(outcome.value, CancelledError):  # the plugin has stopped
+            return
         elif isinstance(outcome.value, LimitReached):  # no thread is free
             self._changed()
         else:

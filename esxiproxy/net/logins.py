@@ -88,7 +88,8 @@ class Logins:
         if login is None or session.principal is None:
             return
         if session.principal.expires is not None:
-            self._await_expiry(login, session.principal.expires)
+            # In a later turn: the relay starts after the observers were notified.
+            login.expiry = self._clock.callLater(0, self._await_expiry, login, session.principal.expires)
         if login.plugin is not None:
             self._schedule(login)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -126,7 +127,8 @@ class LinkRouter:
     def _route(self, link: Link) -> Route:
         claims: tuple[OnceClaim, ...] = ()
         if link.once:
-            name = f"{self._context.section}: {key_of(link.id)}"
+            # Of all sections that verify this link, since it works once in all of them together.
+            name = f"link: {key_of(json.dumps([self._issuer, self._audience, link.id]))}"
             most = MAX_REUSES + 1 if link.reuse else 1
             claims = (OnceClaim(name, link.expires + LEEWAY, link.reuse, most),)
         limits = {} if link.lifetime is None else {"max_lifetime": link.lifetime}

@@ -63,7 +63,7 @@ class ServerTLS:
 
     def _new_creator(self, name: str) -> Any:
         identity = self._identity
-        if identity.certificate is not None or identity.verify in (Verify.PIN, Verify.NONE):
+        if identity.certificate is not None or identity.pins or identity.verify in (Verify.PIN, Verify.NONE):
             return _PinnedConnections(identity, name)
         trust: Any = platformTrust()
         if identity.verify is Verify.CA:
@@ -101,8 +101,10 @@ class _PinnedConnections:
         der = crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
         if identity.certificate is not None:
             fits = der == identity.certificate
+        elif identity.pins or identity.verify is Verify.PIN:
+            fits = pinned(der, strongest_pins(identity.pins))
         else:
-            fits = identity.verify is Verify.NONE or pinned(der, strongest_pins(identity.pins))
+            fits = identity.verify is Verify.NONE
         if not fits:
             raise UntrustedCertificate(f"its certificate is {pin_of(der, 'sha256')}, not the expected one")
         return True

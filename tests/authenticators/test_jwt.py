@@ -204,6 +204,9 @@ def test_the_first_place_with_a_token_decides(tmp_path):
     assert (found.name, found.consumed, found.consumed_cookies) == ("bob", frozenset(), {b"sso"})
     with pytest.raises(AccessDenied, match="expired"):
         result(both.authenticate(request(cookie, (b"Authorization", b"Bearer " + token(exp=1)))))
+    other = make(tmp_path, places=(b"sso", BEARER))
+    found = result(other.authenticate(request(cookie, (b"Authorization", b"Bearer " + token()))))
+    assert (found.name, found.consumed) == ("bob", {b"authorization"}), "no token of ours goes upstream"
 
 
 FIELDS = {

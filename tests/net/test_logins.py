@@ -150,10 +150,6 @@ def test_a_check_may_move_the_expiry():
     world.ended()
 
 
-def test_an_expiry_in_the_past_ends_the_console_as_it_opens():
-    World(reauthenticate=None, principal=Principal("alice", expires=999.0)).ended()
-
-
 @pytest.mark.parametrize(("part", "at"), [(0.0, 54), (1.0, 66)])
 def test_the_interval_varies_by_a_tenth(part, at):
     world = World(part=part)
@@ -185,3 +181,11 @@ def test_a_console_that_ends_during_a_check_leaves_nothing():
     world.clock.advance(60)
     world.logins.closed(world.live["s0"].session.record())
     assert not world.clock.getDelayedCalls() and not len(world.logins) and world.errors == [None]
+
+
+def test_a_login_that_ends_with_the_101_ends_the_console_after_its_relay_has_started():
+    """Observers are notified before the relay starts, so the end comes in a later turn."""
+    world = World(reauthenticate=None, principal=Principal("alice", expires=999.0))
+    assert world.errors == [None]
+    world.clock.advance(0)
+    world.ended()

@@ -369,6 +369,13 @@ class TestPin:
         assert f"is sha256:{good.sha256}, but" in text
         accepted(pinning(Pin("sha1", "00" * 20), Pin("sha256", bare(good.sha256))), good)
 
+    @pytest.mark.parametrize("verify", list(Verify))
+    def test_a_pin_decides_whatever_the_rule_is(self, good: Certificate, verify: Verify) -> None:
+        """Also beside ``verify = none``, which alone accepts every certificate."""
+        right, wrong = Pin("sha256", bare(good.sha256)), Pin("sha256", "00" * 32)
+        accepted(replace(pinning(right), verify=verify), good)
+        refused(replace(pinning(wrong), verify=verify), good)
+
     def test_a_certificate_that_is_expected_as_it_is(self, good: Certificate, tmp_path: Path) -> None:
         """It is compared as DER, whatever the pins and the rule are."""
         der = ssl.PEM_cert_to_DER_cert(Path(good.path).read_text())

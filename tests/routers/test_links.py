@@ -1,5 +1,6 @@
 """The router `links`: where a link leads to, once or more often, and what is refused under which name."""
 
+import json
 import shutil
 from types import SimpleNamespace
 
@@ -145,7 +146,7 @@ ONCE = {
 def test_a_link_has_its_mark(scene, case):
     changed, reuse, most = ONCE[case]
     (claim,) = routed(scene.router(), scene.link(**changed)).claims
-    name = f"router issued: {key_of('link-1')}"
+    name = f"link: {key_of(json.dumps([ISSUER, AUDIENCE, 'link-1']))}"
     assert claim == OnceClaim(name, scene.now + 300 + LEEWAY, reuse, most)
 
 

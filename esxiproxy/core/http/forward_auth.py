@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from itertools import product
 
 from esxiproxy.core.errors import AccessDenied
+from esxiproxy.core.http.fields import without_cookies
 from esxiproxy.core.http.head import Fields, RequestHead, by_name
 from esxiproxy.core.http.paths import ambiguous
 from esxiproxy.core.http.request import Request
-from esxiproxy.core.redaction import redact
+from esxiproxy.core.redaction import Secrets, redact
 
 MAX_NAME = 255
 """Maximum number of characters of a user's name and of a group's."""
@@ -42,7 +43,7 @@ def service_fields(request: Request, passed: Iterable[bytes]) -> Fields:
     client cannot name itself.  Raises AccessDenied for a path whose resource the service could not know.
     """
     head = request.head
-    target, scheme = _shown_target(head.target), b"https" if request.secure else b"http"
+    target, scheme = _shown_target(head.target, request.secrets), b"https" if request.secure else b"http"
     chain = request.forwarded_for or (request.client.host,)
     nodes = ("unknown" if node == "unix" else node for node in chain)
     fields = [
@@ -57,17 +58,20 @@ def service_fields(request: Request, passed: Iterable[bytes]) -> Fields:
         fields += [(b"X-Forwarded-Host", host), (b"X-Original-URL", b"%b://%b%b" % (scheme, host, path))]
     if request.client.host != "unix":
         fields.append((b"X-Real-IP", request.client.host.encode("ascii", "replace")))
-    fields += [(name, value) for name in passed for value in head.values(name.lower())]
+    cookies = frozenset(name for kind, name in request.secrets if kind == "cookie")
+    fields += without_cookies(
+        [(name, value) for name in passed for value in head.values(name.lower())], cookies
+    )
     return tuple(fields)
 
 
-def _shown_target(target: bytes) -> bytes:
-    """Return the target without the ticket and other secrets.
+def _shown_target(target: bytes, secrets: Secrets) -> bytes:
+    """Return the target without the ticket, the links and tokens of routers and other secrets.
 
     Where the path is not shown whole, the rest of it has to lie under the part that is shown for every
     server: else a service that allows ``/ticket/`` would allow ``/ticket/../ui``.
     """
-    shown, path = redact(target).encode("ascii"), target.partition(b"?")[0]
+    shown, path = redact(target, secrets).encode("ascii"), target.partition(b"?")[0]
     if shown.partition(b"?")[0] != path and ambiguous(path):
         raise AccessDenied("the path is ambiguous, and the login service is not shown all of it")
     return shown

@@ -102,7 +102,8 @@ class Exchange:
         destination = (session.route or (await gateway.decide(session))[1]).destination
         header = gateway.proxy_header(session, destination.template)
         claim_names = gateway.claim_names(session, destination.template)
-        if (idle := client.take_idle(destination, header, claim_names)) is not None:
+        may_reuse = session.route is None or (session.route.acquire is None and not session.has_marks)
+        if may_reuse and (idle := client.take_idle(destination, header, claim_names)) is not None:
             gateway.admission.mark_dialled(session)
             return idle
         make = partial(HttpUpstream, destination, session.limits, client.clock, header)

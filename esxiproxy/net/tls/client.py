@@ -142,11 +142,11 @@ class Contexts:
 def verify_certificate(der: bytes | None, upstream: Upstream) -> None:
     """Raise UpstreamUntrusted unless this leaf certificate, in DER, belongs to the upstream.
 
-    An expected certificate is compared as it is, and nothing else is looked at.  With ``verify = pin`` the
-    thumbprint is compared; if there are SHA-256 thumbprints, only those.  With a chain, which the handshake
-    has verified, the host name (RFC 9525) or IP address is compared.
+    An expected certificate is compared as it is, and nothing else is looked at.  With pins, or with
+    ``verify = pin``, the thumbprint is compared; if there are SHA-256 thumbprints, only those.  With a chain,
+    which the handshake has verified, the host name (RFC 9525) or IP address is compared.
     """
-    if upstream.certificate is None and upstream.verify is Verify.NONE:
+    if upstream.certificate is None and not upstream.pins and upstream.verify is Verify.NONE:
         return
     if der is None:
         raise UpstreamUntrusted(f"{label(upstream)} sent no certificate")
@@ -156,7 +156,7 @@ def verify_certificate(der: bytes | None, upstream: Upstream) -> None:
             raise UpstreamUntrusted(
                 f"certificate of {label(upstream)} is {shown}, which is not the expected one"
             )
-    elif upstream.verify is Verify.PIN:
+    elif upstream.pins or upstream.verify is Verify.PIN:
         _check_pin(der, upstream)
     else:
         _check_name(der, upstream)
@@ -164,7 +164,7 @@ def verify_certificate(der: bytes | None, upstream: Upstream) -> None:
 
 def _has_chain(upstream: Upstream) -> bool:
     """Return whether the chain and the name of the certificate are verified."""
-    return upstream.certificate is None and upstream.verify in CHAINS
+    return upstream.certificate is None and not upstream.pins and upstream.verify in CHAINS
 
 
 def thumbprints(certificate: x509.Certificate | crypto.X509) -> tuple[str, str]:

@@ -153,6 +153,8 @@ class Decision:
             route = await Deferred.fromCoroutine(_awaited(acquire)).addTimeout(seconds, self._clock)
             if not isinstance(route, Route):
                 raise TypeError(f"acquire() returned {type(route).__name__} instead of a Route")
+            if route.policy != _FREE:
+                raise AccessDenied("the console has a restriction that this proxy cannot enforce")
             return route
         except TimeoutError:
             text = f"the {plugin.section} did not answer within {seconds:g} s"

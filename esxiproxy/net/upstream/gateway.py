@@ -47,7 +47,9 @@ class Gateway:
             secret for plugin in routers for secret in getattr(plugin.instance, "secrets", ())
         )
         """The places of links and tokens in a target."""
-        self._router_cookies = frozenset[bytes]().union(*(_cookies(plugin.instance) for plugin in routers))
+        self._router_cookies = frozenset[bytes]().union(
+            *(_cookies(plugin.instance) for plugin in (*routers, *authenticators))
+        )
         self.identity_fields = frozenset(
             name for plugin in authenticators for name in getattr(plugin.instance, "identity_fields", ())
         )
@@ -184,6 +186,6 @@ class Gateway:
 
 
 def _cookies(router: Any) -> frozenset[bytes]:
-    """Return the names of the cookies that are for a router, and not for upstreams."""
+    """Return the names of the cookies that are for a router or an authenticator, and not for upstreams."""
     secrets = (name for kind, name in getattr(router, "secrets", ()) if kind == "cookie")
     return frozenset(secrets) | frozenset(getattr(router, "consumed_cookies", ()))

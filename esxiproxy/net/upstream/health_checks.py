@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore
 from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
@@ -78,6 +78,9 @@ class HealthChecks(Service):
     def use(self, upstreams: Iterable[Upstream]) -> None:
         """Check these upstreams from now on."""
         self.upstreams = [each for each in upstreams if each.host and check_of(each) != "off"]
+        if not self.upstreams:
+            self._known = {}
+            self._connector().health.set_checked({})
         self._schedule(0.0)
 
     def startService(self) -> None:
@@ -113,12 +116,13 @@ class HealthChecks(Service):
         """Check all addresses if this process leads, and use what the leader has found."""
         if await self._state.lead("upstreams: health"):
             checks = [self._semaphore.run(self._start_check, upstream) for upstream in self.upstreams]
-            for check in checks:
-                await check
+            await DeferredList(checks, consumeErrors=True)
         found: dict[Address, bool] = {}
         for _key, text in await self._state.items(_SPACE, "", 4096):
             host, port, is_up = json.loads(text)
             found[host, port] = is_up
+        if not self.upstreams:
+            return
         self._log_changes(found)
         self._connector().health.set_checked(found)
 
