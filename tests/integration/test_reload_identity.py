@@ -118,6 +118,8 @@ class Scene:
             state=f"sqlite:{self.folder}/state.db",
             max_connections="off",
             max_sessions_per_console="off",
+            head_timeout="2s",
+            tls_handshake_timeout="2s",
             close_timeout="1s",
             drain_timeout="1s",
             worker_shutdown_timeout="60s",
