@@ -150,7 +150,8 @@ class Principal:
     are not passed upstream.  ``groups`` are the client's groups.  ``authenticator`` is the section that
     identified the client, which the proxy sets.  ``expires`` is the time of day at which the login ends, None
     for no end.  ``consumed_cookies`` are the names of cookies with credentials, which are cut out of the
-    Cookie field.  ``response_fields`` are added to the answer to the client, such as Set-Cookie.
+    Cookie field.  ``response_fields`` are added to the answer to the client, such as Set-Cookie.  ``login``
+    is the id of the login, by which all of its consoles can be ended.
     """
 
     name: str
@@ -160,6 +161,7 @@ class Principal:
     expires: float | None = None
     consumed_cookies: frozenset[bytes] = frozenset()
     response_fields: tuple[tuple[bytes, bytes], ...] = field(default=(), repr=False)
+    login: str = field(default="", repr=False)
 
     @property
     def names(self) -> tuple[str, str]:

@@ -18,14 +18,20 @@ HEAD = parse(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
 def session(is_routed=True):
     request = Request("s", "one", PeerAddress("192.0.2.7", 1), True, HEAD)
     found = Session(request, SessionLimits(), lambda: 0.0)
-    found.authenticated(Principal("alice"))
+    found.authenticated(Principal("alice", login="login-1"))
     if is_routed:
-        found.routed(replace(Route.to(Upstream("esxi", "esxi1.example.com", 443, True)), link="link-1"))
+        found.routed(
+            replace(
+                Route.to(Upstream("esxi", "esxi1.example.com", 443, True), console="vm-42"), link="link-1"
+            )
+        )
     return found
 
 
 KINDS = {
     SelectorKind.SESSION: "s",
+    SelectorKind.LOGIN: "login-1",
+    SelectorKind.MACHINE: "vm-42",
     SelectorKind.PRINCIPAL: "alice",
     SelectorKind.HOST: "esxi1.example.com",
     SelectorKind.UPSTREAM: "esxi",

@@ -206,7 +206,13 @@ class TestState:
     def test_sessions_are_listed_by_what_they_have_in_common(self, world):
         one = world.new()
         alice = replace(
-            world.entry(one), principal="alice", authenticator="authenticator sso", host="esx01", link="L1"
+            world.entry(one),
+            principal="alice",
+            authenticator="authenticator sso",
+            host="esx01",
+            link="L1",
+            login="W1",
+            console="vm-1",
         )
         bob = replace(world.entry(one), principal="bob", host="esx02", upstream="other", listener="two")
         for entry in (alice, bob):
@@ -216,6 +222,8 @@ class TestState:
             (SelectorKind.PRINCIPAL, "sso/alice"),
             (SelectorKind.HOST, "ESX01"),
             (SelectorKind.LINK, "L1"),
+            (SelectorKind.LOGIN, "W1"),
+            (SelectorKind.MACHINE, "vm-1"),
             (SelectorKind.UPSTREAM, alice.upstream),
             (SelectorKind.LISTENER, alice.listener),
             (SelectorKind.SESSION, alice.session),

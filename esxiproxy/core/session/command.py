@@ -26,11 +26,13 @@ class SelectorKind(Enum):
     """The property of sessions that a selector compares."""
 
     SESSION = "session"
+    LOGIN = "login"
     PRINCIPAL = "principal"
     HOST = "host"
     UPSTREAM = "upstream"
     LISTENER = "listener"
     LINK = "link"
+    MACHINE = "machine"
     ALL = "all"
 
 
@@ -51,12 +53,16 @@ class Selector:
             return session.request.listener == self.value
         if self.kind is SelectorKind.PRINCIPAL:
             return session.principal is not None and self.value in session.principal.names
+        if self.kind is SelectorKind.LOGIN:
+            return session.principal is not None and session.principal.login == self.value != ""
         if session.route is None:
             return False
         if self.kind is SelectorKind.HOST:
             return self.value.lower() in session.route.destination.names
         if self.kind is SelectorKind.LINK:
             return session.route.link == self.value != ""
+        if self.kind is SelectorKind.MACHINE:
+            return session.route.console == self.value
         return session.route.upstream.name == self.value
 
     def lists(self, entry: SessionEntry) -> bool:
@@ -68,6 +74,10 @@ class Selector:
             return entry.host.lower() == self.value.lower()
         if self.kind is SelectorKind.LINK:
             return entry.link == self.value != ""
+        if self.kind is SelectorKind.LOGIN:
+            return entry.login == self.value != ""
+        if self.kind is SelectorKind.MACHINE:
+            return entry.console == self.value != ""
         return self.kind is SelectorKind.ALL or getattr(entry, self.kind.value) == self.value
 
 

@@ -16,6 +16,7 @@ class SessionEntry:
     ``holder`` is the id of the process that owns it, ``since`` the wall clock's time of its beginning.
     ``target`` is redacted, since a state is stored in a file.  ``host`` is the name of the upstream's host,
     ``authenticator`` the section that knows the principal, and ``link`` the id of the session's link.
+    ``login`` is the id of the principal's login, and ``console`` the name of the console.
     """
 
     session: str
@@ -29,6 +30,8 @@ class SessionEntry:
     host: str = ""
     authenticator: str = ""
     link: str = ""
+    login: str = ""
+    console: str = ""
 
     @property
     def cursor(self) -> str:
@@ -59,4 +62,6 @@ def entry_of(session: Session, holder: str, now: float) -> SessionEntry:
         host=session.route.destination.name if session.route else "",
         authenticator=session.principal.authenticator if session.principal else "",
         link=session.route.link if session.route else "",
+        login=session.principal.login if session.principal else "",
+        console=(session.route.console or "") if session.route else "",
     )
