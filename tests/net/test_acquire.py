@@ -5,7 +5,7 @@ from dataclasses import replace
 from twisted.internet.defer import Deferred
 
 from esxiproxy.core.errors import RouteNotFound
-from esxiproxy.core.routing import Route, Upstream
+from esxiproxy.core.routing import Route, TCPAddress, Upstream
 from esxiproxy.core.session.claim import SlotClaim
 from tests.net.scene import UPSTREAM, Scene, opening
 
@@ -85,3 +85,19 @@ def test_a_router_that_raises_or_returns_nonsense_then_costs_a_500():
         world, _router = scene(answer)
         assert (world.record.error, world.record.status) == ("Internal", 500)
         assert not world.admission.connections and not world.connector.dials
+
+
+def test_of_several_addresses_the_final_route_is_asked_for_once():
+    pair = replace(UPSTREAM, further=(TCPAddress("192.0.2.12", 80),))
+    world = Scene()
+    router = Acquiring(Route.to(pair, target=b"/ticket/fresh"))
+    world.factory.gateway._routers[0].instance = router
+
+    async def route(request, principal):
+        return replace(Route.to(pair), acquire=router.acquire)
+
+    router.route = route
+    world.client.send(opening())
+    world.pump()
+    world.advance(1.5)
+    assert router.asked == 1 and world.connector.dials == 2

@@ -16,7 +16,7 @@ from esxiproxy.core.session.session import Session
 from esxiproxy.net.admission.admission import Admission
 from esxiproxy.net.logins import Logins
 from esxiproxy.net.tls.client import UpstreamTLS
-from esxiproxy.net.upstream.candidates import Surroundings
+from esxiproxy.net.upstream.candidates import Surroundings, literal_candidates
 from esxiproxy.net.upstream.connector import Connector, Dialled, P
 from esxiproxy.net.upstream.decision import Decision, Plugin
 from esxiproxy.net.upstream.failover import connect_first
@@ -101,6 +101,14 @@ class Gateway:
         All of them, and the look-up of names, have ``upstream_handshake_timeout`` seconds together.  Raises a
         SessionError.  If this fails or is cancelled, all slots are released and no connection is left.
         """
+        route = session.route
+        if (
+            route is not None
+            and route.acquire is not None
+            and len(literal_candidates(destination) or ()) != 1
+        ):
+            # Several addresses may be tried at the same time, and the final route is asked for once.
+            destination = await self._acquire(session) or destination
         return await connect_first(
             destination,
             partial(self._attempt, session, make),
