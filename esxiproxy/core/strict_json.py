@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+MAX_DEPTH = 64
+"""Maximum depth of arrays and objects in each other."""
+
 
 def strict_json(octets: bytes) -> Any:
     """Return the value of a JSON text in UTF-8.
@@ -15,6 +18,8 @@ def strict_json(octets: bytes) -> Any:
     """
     try:
         text = octets.decode("utf-8")
+        if _is_deep(text):  # interpreters have different limits
+            raise _Ambiguous("it is nested too deep")
         value = json.loads(
             text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_float, parse_int=_integer
         )
@@ -29,6 +34,23 @@ def strict_json(octets: bytes) -> Any:
     except ValueError:
         raise ValueError("it is no JSON") from None
     return value
+
+
+def _is_deep(text: str) -> bool:
+    """Return whether arrays and objects are nested more than ``MAX_DEPTH`` deep."""
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
+        return False
+    depth = 0
+    unescaped = text.replace("\\\\", "").replace('\\"', "")
+    for part in unescaped.split('"')[::2]:  # outside of strings
+        for character in part:
+            if character in "[{":
+                depth += 1
+                if depth > MAX_DEPTH:
+                    return True
+            elif character in "]}":
+                depth -= 1
+    return False
 
 
 class _Ambiguous(ValueError):

@@ -176,3 +176,16 @@ def test_other_json_is_read():
     assert strict_json(b'{"a": [1, -2.5, null, true, "\\u00fc \\ud83d\\ude00"]}') == {
         "a": [1, -2.5, None, True, "ü 😀"]
     }
+
+
+@pytest.mark.parametrize("opening", ["[", '{"a":'])
+def test_a_text_is_nested_64_deep_at_most(opening):
+    """The limit is the same for every interpreter."""
+    from esxiproxy.core.strict_json import MAX_DEPTH, strict_json
+
+    closing = "]" if opening == "[" else "}"
+    strict_json((opening * MAX_DEPTH + "1" + closing * MAX_DEPTH).encode())
+    with pytest.raises(ValueError, match="nested too deep"):
+        strict_json((opening * (MAX_DEPTH + 1) + "1" + closing * (MAX_DEPTH + 1)).encode())
+    assert strict_json(b'["' + b"[{" * 999 + rb"\\\"[[" + b'"]') == ["[{" * 999 + '\\"[[']
+    assert strict_json(b"[" + b"[]," * 999 + b"[]]") == [[]] * 1000
