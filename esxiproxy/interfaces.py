@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from zope.interface import Attribute, Interface
 
@@ -57,7 +58,7 @@ class IReauthenticator(Interface):
         Called before the head of the request is forgotten, if ``reauthenticate`` is set.
         """
 
-    def reauthenticate(remembered: object) -> Awaitable[Principal | None]:
+    def reauthenticate(remembered: Any) -> Awaitable[Principal | None]:
         """Return the principal of a login, or None if the login has ended.
 
         A login whose service cannot be asked raises

@@ -20,7 +20,7 @@ from esxiproxy.authenticators.watched_files import WatchedFiles
 from esxiproxy.core.errors import AccessDenied, ServiceUnavailable
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.routing import Principal
-from esxiproxy.interfaces import IAuthenticator
+from esxiproxy.interfaces import IAuthenticator, IReauthenticator
 from esxiproxy.plugins import AUTHENTICATOR, BadValue, Context, Key, Names, SectionValues, Type, choice
 
 
@@ -31,7 +31,7 @@ class _Remembered:
     certificate: bytes = field(repr=False)
 
 
-@implementer(IAuthenticator)
+@implementer(IAuthenticator, IReauthenticator)
 class ClientCert:
     """An authenticator whose principals are the owners of certificates.
 

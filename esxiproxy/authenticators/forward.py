@@ -27,7 +27,7 @@ from esxiproxy.core.http.request import Request
 from esxiproxy.core.routing import Challenge, Identity, Principal, Verify
 from esxiproxy.core.sealing import seal, unseal
 from esxiproxy.core.session.connection_limits import ANONYMOUS_NAME
-from esxiproxy.interfaces import Answer, IAuthenticator
+from esxiproxy.interfaces import Answer, IAuthenticator, IReauthenticator
 from esxiproxy.plugins import Context, Names, SectionValues
 
 MAX_BODY = 256 * 1024
@@ -72,7 +72,7 @@ class RememberedRequest:
     sealed: str = field(repr=False)
 
 
-@implementer(IAuthenticator)
+@implementer(IAuthenticator, IReauthenticator)
 class ForwardAuthenticator:
     """An authenticator that asks a service about each request.
 

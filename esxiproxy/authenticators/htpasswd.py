@@ -26,7 +26,7 @@ from esxiproxy.core.passwords import PasswordHash
 from esxiproxy.core.routing import Challenge, Principal
 from esxiproxy.core.session.command import Selector, SelectorKind
 from esxiproxy.core.session.connection_limits import client_network
-from esxiproxy.interfaces import IAuthenticator
+from esxiproxy.interfaces import IAuthenticator, IPasswordCheck, IReauthenticator
 from esxiproxy.plugins import AUTHENTICATOR, BadValue, Context, Key, Names, SectionValues, path, plain
 
 _REALM = re.compile(r"[ !#-\[\]-~]{1,64}")
@@ -45,7 +45,7 @@ class _Remembered:
     password_hash: PasswordHash | None = field(repr=False)
 
 
-@implementer(IAuthenticator)
+@implementer(IAuthenticator, IReauthenticator, IPasswordCheck)
 class Htpasswd:
     """An authenticator for Basic credentials (RFC 7617) and for the password of a login form."""
 

@@ -30,7 +30,7 @@ from esxiproxy.core.login_token import (
 )
 from esxiproxy.core.routing import Challenge, Identity, Principal, Verify
 from esxiproxy.core.session.connection_limits import ANONYMOUS_NAME
-from esxiproxy.interfaces import IAuthenticator
+from esxiproxy.interfaces import IAuthenticator, IReauthenticator
 from esxiproxy.plugins import (
     AUTHENTICATOR,
     DURATION,
@@ -63,7 +63,7 @@ class RememberedToken:
     key: Jwk | None = field(repr=False)
 
 
-@implementer(IAuthenticator)
+@implementer(IAuthenticator, IReauthenticator)
 class JwtAuthenticator:
     """An authenticator that identifies clients by signed tokens with an expiry, an issuer and an audience.
 

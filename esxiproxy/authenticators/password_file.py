@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 
+from esxiproxy.core.config.file_content import file_content
 from esxiproxy.core.passwords import PasswordHash, UnusableHash, parse_hash
 from esxiproxy.core.session.connection_limits import ANONYMOUS_NAME
 from esxiproxy.plugins import BadValue
@@ -63,16 +64,7 @@ class Passwords:
 
 def read_passwords(path: Path) -> Passwords:
     """Return the users of a password file.  Raises BadValue, with all mistakes of the file."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_FILE + 1)
-    except FileNotFoundError:
-        raise BadValue(f"no such file: {path}") from None
-    except OSError as error:
-        raise BadValue(f"cannot be read ({error.strerror}): {path}") from None
-    if len(content) > _MAX_FILE:
-        raise BadValue(f"has more than {_MAX_FILE >> 20} MiB: {path}")
-    return parse_passwords(content)
+    return parse_passwords(file_content(path, _MAX_FILE))
 
 
 def parse_passwords(content: bytes) -> Passwords:

@@ -14,6 +14,7 @@ from pathlib import Path
 from cryptography import x509
 
 from esxiproxy.authenticators.client_name import UNREADABLE
+from esxiproxy.core.config.file_content import file_content
 from esxiproxy.core.errors import AccessDenied
 from esxiproxy.plugins import BadValue
 
@@ -78,15 +79,7 @@ def read_lists(paths: Iterable[Path]) -> tuple[RevocationList, ...]:
 
 
 def _read(path: Path) -> list[RevocationList]:
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_FILE + 1)
-    except FileNotFoundError:
-        raise BadValue(f"no such file: {path}") from None
-    except OSError as error:
-        raise BadValue(f"cannot be read ({error.strerror}): {path}") from None
-    if len(content) > _MAX_FILE:
-        raise BadValue(f"has more than {_MAX_FILE >> 20} MiB: {path}")
+    content = file_content(path, _MAX_FILE)
     try:
         if b"-----BEGIN" not in content:
             return [_list(path, x509.load_der_x509_crl(content))]
