@@ -126,3 +126,12 @@ def test_a_function_that_raises_is_called_again_after_the_next_change(watch, tmp
         path.write_text(text)
         clock.advance(1)
     assert calls == [1, 1]
+
+
+def test_a_plugin_that_has_stopped_starts_no_threads():
+    world = Reactor()
+    threads = PluginThreads("router fleet", world)
+    threads.stopService()
+    failed = []
+    threads.call(int).addErrback(failed.append)
+    assert failed[0].check(CancelledError) and threads.is_unused

@@ -5,6 +5,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from esxiproxy.core.http.policy import ListenerPolicy
+from esxiproxy.core.routing import TCPAddress, Upstream
 from esxiproxy.core.session.connection_limits import ConnectionLimits
 from esxiproxy.core.session_limits import SessionLimits
 from esxiproxy.proxy import Proxy
@@ -136,3 +137,14 @@ def test_who_is_told_to_end_at_once_waits_for_no_handshake():
     scene.proxy.abort()
     scene.advance(2)
     assert done == [None] and not silent.ended
+
+
+def test_what_a_failed_reload_has_renewed_is_restored():
+    proxy = Proxy(Clock())
+    pair = Upstream("esxi", "192.0.2.1", 80, secure=False, further=(TCPAddress("192.0.2.2", 80),))
+    proxy.renew([pair])
+    connector = proxy._connector
+    before = proxy.renew([])
+    assert proxy._connector is not connector and not proxy.health_checks.upstreams
+    proxy.restore(before)
+    assert proxy._connector is connector and list(proxy.health_checks.upstreams) == [pair]

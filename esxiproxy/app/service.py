@@ -90,7 +90,8 @@ class ProxyService(MultiService):
         self.proxy.own_addresses = self._listeners.addresses
         self.systemd = SystemdService(reactor, status=lambda: f"{len(self.proxy.sessions)} sessions")
         self._loop_lag = LoopLag(reactor)
-        self._plugins = Plugins(reactor, self.proxy, HttpClient(reactor))
+        self._http = HttpClient(reactor)
+        self._plugins = Plugins(reactor, self.proxy, self._http)
         self.ready: Deferred[bool] = succeed(False)
         """Fires with True when all plugins of the first configuration are ready, and else with False."""
         services: tuple[Any, ...] = (self._extra_services, self._loop_lag, self.proxy, self._plugins)
@@ -223,6 +224,7 @@ class ProxyService(MultiService):
             self.systemd,
         ):
             await self._step(service.stopService)
+        await self._step(self._http.close)
         if abort_timer.active():
             abort_timer.cancel()
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from esxiproxy.core.networks import UNCHECKED, Networks
 from esxiproxy.core.proxy_protocol import ProxyVersion
-from esxiproxy.core.thumbprint import Pin
+from esxiproxy.core.thumbprint import Pin, pinned, strongest_pins
 
 
 class Verify(Enum):
@@ -87,6 +87,17 @@ class Identity:
     certificate: bytes | None = None
     ca: Path | None = None
     server_name: str | None = None
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether the certificate itself or its thumbprint decides, and no chain."""
+        return self.certificate is not None or bool(self.pins) or self.verify is Verify.PIN
+
+    def fits(self, der: bytes) -> bool:
+        """Return whether a leaf certificate, in DER, is the pinned one."""
+        if self.certificate is not None:
+            return der == self.certificate
+        return pinned(der, strongest_pins(self.pins))
 
 
 @dataclass(frozen=True, slots=True)

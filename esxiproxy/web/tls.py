@@ -12,7 +12,7 @@ from twisted.internet.ssl import Certificate, optionsForClientTLS, platformTrust
 from zope.interface import implementer
 
 from esxiproxy.core.routing import Identity, Verify
-from esxiproxy.core.thumbprint import pin_of, pinned, strongest_pins
+from esxiproxy.core.thumbprint import pin_of
 from esxiproxy.net.tls.pem import TLSFileError, read_certificates
 from esxiproxy.net.tls.server import new_context
 
@@ -63,7 +63,7 @@ class ServerTLS:
 
     def _new_creator(self, name: str) -> Any:
         identity = self._identity
-        if identity.certificate is not None or identity.pins or identity.verify in (Verify.PIN, Verify.NONE):
+        if identity.is_pinned or identity.verify is Verify.NONE:
             return _PinnedConnections(identity, name)
         trust: Any = platformTrust()
         if identity.verify is Verify.CA:
@@ -99,13 +99,7 @@ class _PinnedConnections:
             return True
         identity = self._identity
         der = crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
-        if identity.certificate is not None:
-            fits = der == identity.certificate
-        elif identity.pins or identity.verify is Verify.PIN:
-            fits = pinned(der, strongest_pins(identity.pins))
-        else:
-            fits = identity.verify is Verify.NONE
-        if not fits:
+        if identity.is_pinned and not identity.fits(der):
             raise UntrustedCertificate(f"its certificate is {pin_of(der, 'sha256')}, not the expected one")
         return True
 

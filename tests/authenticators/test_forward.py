@@ -8,6 +8,7 @@ from esxiproxy.authenticators.forward import TYPE, ForwardAuthenticator, Service
 from esxiproxy.core.config.errors import BadValue
 from esxiproxy.core.errors import AccessDenied
 from esxiproxy.core.http.fields import end_to_end
+from esxiproxy.core.http.forward_auth import service_fields
 from esxiproxy.core.peer_address import PeerAddress
 from esxiproxy.core.routing import Identity, Verify
 from tests.authenticators.forward_scene import (
@@ -254,3 +255,14 @@ def test_the_conflicts(tmp_path):
 
 def test_no_query_of_the_service_shows():
     assert "u1" not in repr(Service(URL, (), ()))
+
+
+def test_the_service_learns_no_link_and_no_token_of_the_routers(tmp_path):
+    """They are in the request as the places of secrets of the listener's routers."""
+    places = (("path", b"/c/"), ("query", b"key"), ("cookie", b"link"))
+    secret = "Zm9vYmFyYmF6cXV4MTIzNA"
+    for target in (f"/c/{secret}", f"/ui/?a=1&key={secret}"):
+        sent = request((b"Cookie", f"a=1; link={secret}; b=2".encode()), target=target, secrets=places)
+        fields = service_fields(sent, (b"Cookie",))
+        assert not any(secret.encode() in value for _name, value in fields), target
+        assert dict(fields)[b"Cookie"] == b"a=1; b=2"

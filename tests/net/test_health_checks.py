@@ -151,3 +151,13 @@ def test_a_status_below_400_passes(answer, expected):
 def test_a_connection_that_ends_early_fails():
     outcomes, _aborted = probed(b"HTTP/1.1 2", lost=True)
     assert outcomes == ["the connection ended during the health check"]
+
+
+def test_an_upstream_that_is_no_longer_checked_is_not_down():
+    world = World()
+    world.connectors[0].down = {ONE}
+    world.clock.advance(0)
+    assert world.down() == [ONE]
+    world.checks[0].use([replace(PAIR, health_check="off")])
+    world.clock.advance(60)
+    assert world.down() == []

@@ -20,7 +20,7 @@ from zope.interface import implementer
 
 from esxiproxy.core.errors import SessionError, UpstreamUntrusted
 from esxiproxy.core.routing import TLSProfile, Upstream, Verify
-from esxiproxy.core.thumbprint import pin_of, pinned, strongest_pins, thumbprint
+from esxiproxy.core.thumbprint import pin_of, strongest_pins, thumbprint
 from esxiproxy.net.tls import errors as tls_errors
 from esxiproxy.net.tls.errors import CertificateRejected, ChainFault, label
 from esxiproxy.net.tls.pem import UNREADABLE, TLSFileError, read_certificates
@@ -146,25 +146,20 @@ def verify_certificate(der: bytes | None, upstream: Upstream) -> None:
     ``verify = pin``, the thumbprint is compared; if there are SHA-256 thumbprints, only those.  With a chain,
     which the handshake has verified, the host name (RFC 9525) or IP address is compared.
     """
-    if upstream.certificate is None and not upstream.pins and upstream.verify is Verify.NONE:
+    identity = upstream.identity
+    if not identity.is_pinned and upstream.verify is Verify.NONE:
         return
     if der is None:
         raise UpstreamUntrusted(f"{label(upstream)} sent no certificate")
-    if upstream.certificate is not None:
-        if der != upstream.certificate:
-            shown = pin_of(der, "sha256")
-            raise UpstreamUntrusted(
-                f"certificate of {label(upstream)} is {shown}, which is not the expected one"
-            )
-    elif upstream.pins or upstream.verify is Verify.PIN:
-        _check_pin(der, upstream)
-    else:
+    if not identity.is_pinned:
         _check_name(der, upstream)
+    elif not identity.fits(der):
+        raise _not_pinned(der, upstream)
 
 
 def _has_chain(upstream: Upstream) -> bool:
     """Return whether the chain and the name of the certificate are verified."""
-    return upstream.certificate is None and not upstream.pins and upstream.verify in CHAINS
+    return not upstream.identity.is_pinned and upstream.verify in CHAINS
 
 
 def thumbprints(certificate: x509.Certificate | crypto.X509) -> tuple[str, str]:
@@ -248,14 +243,20 @@ def _verify_callback_old(
     return _verify_callback(connection, certificate, code, depth, ok)
 
 
-def _check_pin(der: bytes, upstream: Upstream) -> None:
+def _not_pinned(der: bytes, upstream: Upstream) -> UpstreamUntrusted:
+    """Return the error for a certificate that is not the pinned one, with its thumbprints."""
+    if upstream.certificate is not None:
+        shown = str(pin_of(der, "sha256"))
+        return UpstreamUntrusted(
+            f"certificate of {label(upstream)} is {shown}, which is not the expected one"
+        )
     strongest = strongest_pins(upstream.pins)
-    if pinned(der, strongest):
-        return
     algorithms = dict.fromkeys(pin.algorithm.lower() for pin in strongest)
     shown = " ".join(str(pin_of(der, algorithm)) for algorithm in algorithms or ("sha256",))
     pins = ", ".join(str(pin) for pin in strongest) or "nothing"
-    raise UpstreamUntrusted(f"certificate of {label(upstream)} is {shown}, but the configuration pins {pins}")
+    return UpstreamUntrusted(
+        f"certificate of {label(upstream)} is {shown}, but the configuration pins {pins}"
+    )
 
 
 def _check_name(der: bytes, upstream: Upstream) -> None:
