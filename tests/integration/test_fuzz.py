@@ -16,7 +16,7 @@ import pytest
 
 from tests.support.certificates import Certificate
 from tests.support.fuzzing import NOISE, Party, opened, run
-from tests.support.listeners import KINDS, PROXY
+from tests.support.listeners import KINDS, Upstreams, three_listeners
 from tests.support.programs import TICKET, Proxy, dead_port, until
 from tests.support.websocket import BINARY, CLOSE, PING, close_payload, frame
 
@@ -27,7 +27,6 @@ BUDGET = 1_500_000
 QUIET = 5
 """Pings at the end, when nothing stands in the way of their pongs."""
 PATIENCE = 20.0
-LIMITS = "stall_timeout = 2s\nping_interval = 50ms\nupstream_ping_interval = 50ms\n"
 TARGET = f"/ticket/{TICKET}"
 
 each_mode = pytest.mark.parametrize("name", KINDS, ids=KINDS.values())
@@ -62,13 +61,13 @@ def scene(
         socket.create_server(("127.0.0.1", 0)) as secure,
         dead_port() as nobody,
     ):
-        text = PROXY.replace("[proxy]\n", f"[proxy]\n{LIMITS}").format(
-            plain=plain.getsockname()[1],
-            secure=secure.getsockname()[1],
-            nobody=nobody,
-            pin=upstream_certificate.sha256,
-            certificate=listener_certificate.path,
-            key=listener_certificate.key_path,
+        ports = [listening.getsockname()[1] for listening in (plain, secure)]
+        text = three_listeners(
+            Upstreams(*ports, upstream_certificate, nobody),
+            listener_certificate,
+            stall_timeout="2s",
+            ping_interval="50ms",
+            upstream_ping_interval="50ms",
         )
         behind = secure, upstream_certificate.server_context()
         with Proxy(text) as proxy:
