@@ -79,10 +79,6 @@ def carries(proxy: Proxy, times: int = 1) -> None:
         closes(client)
 
 
-def clean(proxy: Proxy) -> None:
-    assert "Traceback" not in proxy.log() and "Unhandled" not in proxy.log(), proxy.log()
-
-
 def ended(proxy: Proxy, seconds: float = 15.0) -> None:
     """The process has ended by itself."""
     status = Path(f"/proc/{proxy.pid}/status")
@@ -153,7 +149,7 @@ def test_full_disk(upstream: ScriptedUpstream, disk: Path) -> None:
         closes(running)
         proxy.stop()
         sentence(proxy, "lines lost: No space left on device")
-        clean(proxy)
+        proxy.assert_clean()
 
 
 class LoggedTo(ProbedProxy):
@@ -188,7 +184,7 @@ def test_full_disk_under_the_log(upstream: ScriptedUpstream, disk: Path) -> None
         whole = re.findall(r"^\S+ \[[^]]*SessionLog#info\] session .* code=1000$", proxy.log(), re.M)
         (lost,) = re.findall(r"process log: (\d+) lines lost", proxy.log())
         assert len(whole) + int(lost) == 42
-        clean(proxy)
+        proxy.assert_clean()
 
 
 def test_full_device(upstream: ScriptedUpstream) -> None:
@@ -198,7 +194,7 @@ def test_full_device(upstream: ScriptedUpstream) -> None:
         proxy.stop()
         assert "access log: 1 line lost: No space left" in proxy.log()
         assert "access log: 4 lines lost: No space left" in proxy.log()
-        clean(proxy)
+        proxy.assert_clean()
 
 
 def test_vanished_folder(upstream: ScriptedUpstream, tmp_path: Path) -> None:
@@ -220,7 +216,7 @@ def test_vanished_folder(upstream: ScriptedUpstream, tmp_path: Path) -> None:
                 return found if len(found) == 2 else None
 
             until(lines, "both lines, in the old file")
-        clean(proxy)
+        proxy.assert_clean()
 
 
 def requests(proxy: Proxy, times: int) -> None:
@@ -265,7 +261,7 @@ def test_stuck_reader(upstream: ScriptedUpstream) -> None:
         lost = re.findall(r"access log: (\d+) lines? lost: the reader accepts no data", proxy.log())
         assert lines[-1] == "console" and len(lines) > 700
         assert len(lines) + sum(map(int, lost)) == 761
-        clean(proxy)
+        proxy.assert_clean()
         os.close(proxy.held)
 
 
@@ -320,7 +316,7 @@ def test_unread_log(upstream: ScriptedUpstream) -> None:
         assert all("ended by" in line for line in whole)
         assert len(whole) + int(told[1]) == sessions and int(told[1]) > 300
         assert proxy.log().endswith("Server Shut Down.\n")
-        clean(proxy)
+        proxy.assert_clean()
 
 
 def test_unread_log_at_the_end(upstream: ScriptedUpstream) -> None:
@@ -358,7 +354,7 @@ def test_sigusr1_without_a_file(upstream: ScriptedUpstream) -> None:
         echoes(running)
         closes(running)
         assert proxy.stop() == 0
-        clean(proxy)
+        proxy.assert_clean()
 
 
 def test_gone_syslog(upstream: ScriptedUpstream) -> None:
@@ -369,7 +365,7 @@ def test_gone_syslog(upstream: ScriptedUpstream) -> None:
         proxy.stop()
         assert "access log: 1 line lost: No such file" in proxy.log()
         assert "access log: 2 lines lost: No such file" in proxy.log()
-        clean(proxy)
+        proxy.assert_clean()
 
 
 OBSERVED = """
@@ -435,7 +431,7 @@ def test_sigterm_while_opening(upstream: ScriptedUpstream) -> None:
             assert head.status == 503 and head.one("Retry-After")
         ended(proxy)
         assert f"Draining: {REASON}" in proxy.log()
-        clean(proxy)
+        proxy.assert_clean()
 
 
 def test_sigterm_while_open(upstream: ScriptedUpstream) -> None:
@@ -453,7 +449,7 @@ def test_sigterm_while_open(upstream: ScriptedUpstream) -> None:
         record = json.loads((proxy.folder / "access.log").read_text())
         assert (record["error"], record["close_code"], record["ended_by"]) == ("Draining", 1001, "proxy")
         assert record["timeout"] == "drain_timeout"
-        clean(proxy)
+        proxy.assert_clean()
 
 
 def test_sigterm_between_requests(upstream: ScriptedUpstream) -> None:
@@ -469,7 +465,7 @@ def test_sigterm_between_requests(upstream: ScriptedUpstream) -> None:
             os.kill(proxy.pid, signal.SIGTERM)
             client.recv_eof()
         ended(proxy)
-        clean(proxy)
+        proxy.assert_clean()
 
 
 def test_second_sigterm(upstream: ScriptedUpstream) -> None:
@@ -485,7 +481,7 @@ def test_second_sigterm(upstream: ScriptedUpstream) -> None:
         assert proxy.stop() == 0
         record = json.loads((proxy.folder / "access.log").read_text())
         assert (record["error"], record["ended_by"]) == ("Draining", "proxy")
-        clean(proxy)
+        proxy.assert_clean()
 
 
 def test_sighup_with_a_bad_file(upstream: ScriptedUpstream) -> None:
@@ -499,7 +495,7 @@ def test_sighup_with_a_bad_file(upstream: ScriptedUpstream) -> None:
         echoes(client)
         carries(proxy)
         closes(client)
-        clean(proxy)
+        proxy.assert_clean()
 
 
 def test_sigkill(upstream: ScriptedUpstream) -> None:

@@ -239,6 +239,10 @@ class Proxy(Program):
         self.ports = {name: int(port) for name, port in found}
         return all(name in self.ports and accepts(self.ports[name]) for name in self._names)
 
+    def assert_clean(self) -> None:
+        """Fail if the log has a traceback, an unhandled error or a ticket."""
+        assert not re.search(f"Traceback|Unhandled|{TICKET}", self.log()), self.log()
+
 
 BOOT_SECTOR = bytes.fromhex(
     "b4 01 b9 07 26 cd 10"  # mov ah, 1; mov cx, 2607h; int 10h: no cursor, so nothing blinks
