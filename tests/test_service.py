@@ -8,11 +8,7 @@ from types import SimpleNamespace
 import pytest
 from OpenSSL import SSL
 from twisted.application.service import Service
-from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
-from twisted.internet.error import CannotListenError
-from twisted.internet.task import deferLater
-from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import capturedLogs, formatEvent
 
 import esxiproxy.app.extra_services
@@ -29,6 +25,7 @@ from esxiproxy.net.upstream.connector import Connector
 from tests.net.memory import Wire
 from tests.net.scene import close, frame, frames, opening, up
 from tests.support.certificates import self_signed
+from tests.support.reactor import FakeReactor
 
 ONE = "[listener one]\nlisten = 127.0.0.1:81\nupstream = esxi\n"
 TWO = "[listener two]\nlisten = 127.0.0.1:82\nupstream = esxi\n"
@@ -37,42 +34,12 @@ PAGE = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 PUBLIC = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJcX9ZSxZRsGzzoyLAeJs7S2m4K6m5XlnkYFbWE+vqyX somebody\n"
 
 
-class Port:
-    def __init__(self, reactor, number, factory):
-        self.reactor, self.number, self.factory = reactor, number, factory
-        reactor.bound[number] = self
-
-    def getHost(self):
-        return IPv4Address("TCP", "127.0.0.1", self.number)
-
-    def stopListening(self):
-        del self.reactor.bound[self.number]
-        return deferLater(self.reactor, 0, lambda: None)
-
-
-class Reactor(MemoryReactorClock):
-    """A fake reactor that binds each port once, unless it is taken."""
-
-    def __init__(self):
-        super().__init__()
-        self.bound, self.taken, self.order = {}, set(), []
-
-    def listenTCP(self, port, factory, backlog=50, interface=""):
-        self.order.append(port)
-        if port in self.taken or port in self.bound:
-            raise CannotListenError(interface, port, OSError(98, "Address already in use"))
-        return Port(self, port, factory)
-
-    def adoptStreamPort(self, descriptor, family, factory):
-        return Port(self, descriptor, factory)
-
-
 class World:
     """A running service, and its fake clients and hosts."""
 
     def __init__(self, folder, text, inherited=()):
         self.folder = folder
-        self.reactor = Reactor()
+        self.reactor = FakeReactor()
         self.service = ProxyService(self.config(text), self.reactor, dict(inherited))
         self.service.privilegedStartService()
         self.service.startService()

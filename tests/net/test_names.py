@@ -12,7 +12,6 @@ from twisted.internet import reactor as running_reactor
 from twisted.internet._resolver import GAIResolver
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import DNSLookupError
-from twisted.internet.task import Clock
 
 from esxiproxy.net.upstream import names
 from esxiproxy.net.upstream.names import (
@@ -23,21 +22,11 @@ from esxiproxy.net.upstream.names import (
     LookUpTimeout,
     NameResolver,
 )
+from tests.support.reactor import FakeReactor
 
 ANSWER = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.10", 0))]
 NO_NAME = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 DEADLINE = 20
-
-
-class Reactor(Clock):
-    """A clock with ``callFromThread``; the test runs the calls."""
-
-    def __init__(self):
-        super().__init__()
-        self.called = queue.Queue()
-
-    def callFromThread(self, call, *args):
-        self.called.put((call, args))
 
 
 class Resolver:
@@ -63,7 +52,7 @@ class Resolver:
 
 class World:
     def __init__(self, **answers):
-        self.reactor = Reactor()
+        self.reactor = FakeReactor(runs_calls=False)
         self.resolver = Resolver(**answers)
         self.names = NameResolver(self.reactor, getaddrinfo=self.resolver)
 
@@ -79,8 +68,7 @@ class World:
 
     def ended(self):
         """Run the reactor call of one look-up that has ended in its thread."""
-        call, args = self.reactor.called.get(timeout=DEADLINE)
-        call(*args)
+        self.reactor.run_call()
 
     def answer(self, host, answer):
         self.resolver.answers[host] = answer

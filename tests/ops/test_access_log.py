@@ -15,7 +15,6 @@ from types import MappingProxyType
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from zope.interface.verify import verifyObject
 
@@ -37,6 +36,7 @@ from esxiproxy.ops.logs.file_sink import StdoutSink
 from esxiproxy.ops.logs.sink import LOG_INTERVAL, MAX_QUEUED, RETRY_DELAY
 from tests.support.logs import ScriptedSink, process_log
 from tests.support.programs import Proxy, until
+from tests.support.reactor import FakeReactor
 from tests.support.websocket import CLOSE
 from tests.support.websocket_peers import Client, ScriptedUpstream, echo
 
@@ -73,25 +73,9 @@ PAGE = replace(
 )
 
 
-class Reactor(Clock):
-    """A clock that starts at noon and makes calls from other threads at once."""
-
-    def __init__(self):
-        super().__init__()
-        self.rightNow = NOON
-        self.threaded = []
-
-    def callWhenRunning(self, function):
-        """Ignore the call, so that lines are written at once and not in a thread."""
-
-    def callFromThread(self, function, *arguments):
-        self.threaded.append(function)
-        function(*arguments)
-
-
 @contextlib.contextmanager
 def running(to, reactor=None, form=AccessLogFormat.JSON, sink=None):
-    reactor = reactor or Reactor()
+    reactor = reactor or FakeReactor(NOON)
     make_sink = None if sink is None else lambda: sink
     log = AccessLog(AccessLogConfig(to, form), reactor, make_sink, reactor.seconds)
     log.startService()
@@ -216,7 +200,7 @@ def test_a_line_has_no_part_of_a_ticket(ticket, place, form, raw):
         record = replace(record, target=target, principal=f"who asked for {target}")
     if "%" in target:
         record = replace(record, detail="", principal="")
-    clock = Reactor()
+    clock = FakeReactor(NOON)
     sink = ScriptedSink(clock)
     for wrap in (sink, SyslogSink(clock), JournalSink(clock)):
         line = {AccessLogFormat.JSON: as_json, AccessLogFormat.COMBINED: as_combined}[form](record, NOON)
@@ -235,7 +219,7 @@ def lines_of(path):
 
 
 def test_the_access_log_is_a_session_observer(tmp_path):
-    assert verifyObject(ISessionObserver, AccessLog(AccessLogConfig(tmp_path / "a"), Reactor()))
+    assert verifyObject(ISessionObserver, AccessLog(AccessLogConfig(tmp_path / "a"), FakeReactor(NOON)))
 
 
 def test_a_line_has_the_time_of_day_at_which_the_request_began(tmp_path):
@@ -260,7 +244,7 @@ def test_a_file_is_appended_to_and_created_without_access_for_others(tmp_path):
 
 def test_a_file_that_cannot_be_opened_fails_the_start(tmp_path):
     with pytest.raises(AccessLogError, match=r"access_log: cannot open .*/access\.log: No such file"):
-        AccessLog(AccessLogConfig(tmp_path / "gone" / "access.log"), Reactor()).startService()
+        AccessLog(AccessLogConfig(tmp_path / "gone" / "access.log"), FakeReactor(NOON)).startService()
 
 
 def test_after_a_reopening_lines_go_to_the_new_file_and_none_is_lost(tmp_path):
@@ -293,7 +277,7 @@ def test_sigusr1_reopens_the_file_and_calls_the_previous_handler(tmp_path):
     before = signal.signal(signal.SIGUSR1, lambda number, frame: rotated.append(number))
     theirs = signal.getsignal(signal.SIGUSR1)
     try:
-        reactor = Reactor()
+        reactor = FakeReactor(NOON)
         with running(path, reactor) as log:
             path.rename(tmp_path / "access.log.1")
             signal.raise_signal(signal.SIGUSR1)
@@ -316,7 +300,7 @@ def test_sigusr1_works_without_a_previous_handler(tmp_path):
 
 
 def test_a_full_disk_drops_lines_and_is_logged_once_a_minute():
-    reactor = Reactor()
+    reactor = FakeReactor(NOON)
     with process_log() as lines:
         with running(Path("/dev/full"), reactor) as log:
             for _ in range(3):
@@ -343,7 +327,7 @@ def wire(sink, reactor=None):
 
 
 def test_a_line_for_a_busy_reader_is_written_later():
-    reactor = Reactor()
+    reactor = FakeReactor(NOON)
     sink = ScriptedSink(reactor, BlockingIOError())
     with wire(sink, reactor) as log:
         log.closed(RECORD)
@@ -354,7 +338,7 @@ def test_a_line_for_a_busy_reader_is_written_later():
 
 
 def test_a_line_that_is_written_in_parts_stays_whole():
-    reactor = Reactor()
+    reactor = FakeReactor(NOON)
     sink = ScriptedSink(reactor, 10, BlockingIOError(), 5)
     with wire(sink, reactor) as log:
         log.closed(RECORD)
@@ -364,7 +348,7 @@ def test_a_line_that_is_written_in_parts_stays_whole():
 
 def test_a_line_after_one_that_was_cut_off_begins_on_a_new_line():
     full = OSError(errno.ENOSPC, "No space left on device")
-    reactor = Reactor()
+    reactor = FakeReactor(NOON)
     sink = ScriptedSink(reactor, 10, full, full)
     with process_log(), wire(sink, reactor) as log:
         for record in (RECORD, RECORD, PAGE, PAGE):
@@ -374,7 +358,7 @@ def test_a_line_after_one_that_was_cut_off_begins_on_a_new_line():
 
 
 def test_the_queue_is_bounded():
-    reactor = Reactor()
+    reactor = FakeReactor(NOON)
     sink = ScriptedSink(reactor, *[BlockingIOError()] * 100)
     size = len(as_json(RECORD, NOON)) + 1
     with process_log() as lines:
@@ -391,7 +375,7 @@ def test_the_queue_is_bounded():
 
 
 def test_queued_lines_are_written_once_more_at_the_end_and_then_counted_as_lost():
-    reactor = Reactor()
+    reactor = FakeReactor(NOON)
     sink = ScriptedSink(reactor, BlockingIOError(), 1 << 16, BlockingIOError())
     with process_log() as lines:
         with wire(sink, reactor) as log:
@@ -403,7 +387,7 @@ def test_queued_lines_are_written_once_more_at_the_end_and_then_counted_as_lost(
 
 
 def test_records_before_the_start_and_after_the_stop_are_ignored(tmp_path):
-    log = AccessLog(AccessLogConfig(tmp_path / "access.log"), Reactor())
+    log = AccessLog(AccessLogConfig(tmp_path / "access.log"), FakeReactor(NOON))
     log.closed(RECORD)
     log.startService()
     log.stopService()
@@ -416,7 +400,7 @@ def test_records_before_the_start_and_after_the_stop_are_ignored(tmp_path):
 
 def test_a_full_pipe_does_not_block_and_its_reader_gets_whole_lines():
     reader, writer = os.pipe()
-    reactor = Reactor()
+    reactor = FakeReactor(NOON)
     try:
         long = replace(RECORD, detail="x" * 6000)
         with process_log(), running(LogTarget.STDOUT, reactor, sink=StdoutSink(reactor, writer)) as log:
@@ -441,7 +425,7 @@ def test_a_full_pipe_does_not_block_and_its_reader_gets_whole_lines():
 def test_a_pipe_without_a_reader_only_loses_lines():
     reader, writer = os.pipe()
     os.close(reader)
-    reactor = Reactor()
+    reactor = FakeReactor(NOON)
     try:
         with (
             process_log() as lines,
@@ -455,7 +439,7 @@ def test_a_pipe_without_a_reader_only_loses_lines():
 
 def test_standard_output_may_be_a_socket():
     ours, theirs = socket.socketpair()
-    reactor = Reactor()
+    reactor = FakeReactor(NOON)
     with ours, theirs:
         sink = StdoutSink(reactor, ours.fileno())
         with running(LogTarget.STDOUT, reactor, sink=sink) as log:
@@ -488,7 +472,7 @@ def daemon(tmp_path):
 
 def test_syslog_gets_facility_severity_name_and_pid(daemon):
     listening, path = daemon
-    reactor = Reactor()
+    reactor = FakeReactor(NOON)
     with running(LogTarget.SYSLOG, reactor, sink=SyslogSink(reactor, path)) as log:
         log.closed(RECORD)
     got = listening.recv(1 << 16).decode()
@@ -499,7 +483,7 @@ def test_syslog_gets_facility_severity_name_and_pid(daemon):
 
 def test_the_journal_gets_fields_that_identify_the_session(daemon):
     listening, path = daemon
-    reactor = Reactor()
+    reactor = FakeReactor(NOON)
     with running(LogTarget.JOURNALD, reactor, sink=JournalSink(reactor, path)) as log:
         log.closed(PAGE)
     fields = dict(line.split("=", 1) for line in listening.recv(1 << 16).decode().splitlines())
@@ -517,12 +501,12 @@ def test_the_journal_gets_fields_that_identify_the_session(daemon):
 
 
 def test_a_journal_field_with_a_newline_cannot_begin_another_field():
-    octets = JournalSink(Reactor()).encode("{}", replace(RECORD, upstream="a\nPRIORITY=0"), NOON)
+    octets = JournalSink(FakeReactor(NOON)).encode("{}", replace(RECORD, upstream="a\nPRIORITY=0"), NOON)
     assert b"ESXIPROXY_UPSTREAM\n\x0c\x00\x00\x00\x00\x00\x00\x00a\nPRIORITY=0\n" in octets
 
 
 def test_lines_are_lost_while_syslog_is_down_and_written_when_it_is_back(tmp_path):
-    path, reactor = str(tmp_path / "log"), Reactor()
+    path, reactor = str(tmp_path / "log"), FakeReactor(NOON)
     with process_log() as lines, running(LogTarget.SYSLOG, reactor, sink=SyslogSink(reactor, path)) as log:
         log.closed(RECORD)
         assert lines == ["access log: 1 line lost: No such file or directory"]
@@ -536,7 +520,7 @@ def test_lines_are_lost_while_syslog_is_down_and_written_when_it_is_back(tmp_pat
 
 def test_a_stalled_syslog_does_not_block(daemon):
     listening, path = daemon
-    reactor = Reactor()
+    reactor = FakeReactor(NOON)
     with running(LogTarget.SYSLOG, reactor, sink=SyslogSink(reactor, path)) as log:
         while not reactor.getDelayedCalls():
             log.closed(RECORD)

@@ -4,27 +4,16 @@ import os
 import signal
 
 import pytest
-from twisted.internet.error import ReactorNotRunning
-from twisted.internet.testing import MemoryReactorClock
 
 from esxiproxy.ops.process.signals import Signals
+from tests.support.reactor import FakeReactor
 
 ALL = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
 
-class Reactor(MemoryReactorClock):
-    def stop(self):
-        if self.hasStopped:
-            raise ReactorNotRunning
-        super().stop()
-
-    def callFromThread(self, call, *arguments):
-        call(*arguments)
-
-
 class Scene:
     def __init__(self):
-        self.reactor, self.calls = Reactor(), []
+        self.reactor, self.calls = FakeReactor(), []
         self.signals = Signals(
             self.reactor,
             lambda: self.calls.append("reload"),

@@ -11,20 +11,7 @@ from esxiproxy.workers.shared.balancing import STALE
 from esxiproxy.workers.shared.scoreboard import Scoreboard
 from esxiproxy.workers.worker.accept_gate import HEARTBEAT_INTERVAL, AcceptGate
 from esxiproxy.workers.worker.report_pipe import MAX_BUFFERED, RETRY_INTERVAL, ReportPipe
-
-
-class Reactor(Clock):
-    """A fake clock, and descriptors that are read when the test calls for it."""
-
-    def __init__(self):
-        super().__init__()
-        self.readers = set()
-
-    def addReader(self, reader):
-        self.readers.add(reader)
-
-    def removeReader(self, reader):
-        self.readers.discard(reader)
+from tests.support.reactor import FakeReactor
 
 
 class Port:
@@ -45,7 +32,7 @@ class Crowd:
     def __init__(self):
         self.board = Scoreboard.new(2)
         self.wakes = [os.eventfd(0, os.EFD_NONBLOCK) for _ in range(2)]
-        self.reactors = Reactor(), Reactor()
+        self.reactors = FakeReactor(), FakeReactor()
         self.advance(10)
         self.gates = [
             AcceptGate(n, self.board, self.wakes, reactor, lambda: int(self.reactors[0].seconds() * 1e9))
