@@ -19,28 +19,14 @@ import pytest
 
 from tests.faults import mishaps
 from tests.faults.acts import GET, OPENING, TARGET
+from tests.support import config
 from tests.support.crowd import children
 from tests.support.probe import ProbedProxy
 from tests.support.programs import Proxy, accepts, environment, need, until
 from tests.support.websocket import BINARY, CLOSE
 from tests.support.websocket_peers import Client, ScriptedUpstream, silent
 
-TEXT = """
-[proxy]
-services = probe
-{keys}
-close_timeout = 1s
-
-[listener one]
-listen = 127.0.0.1:0
-http = forward
-upstream = esxi1
-
-[upstream esxi1]
-url = ws://127.0.0.1:{port}
-"""
 REASON = "the proxy is shutting down"
-Keys = str
 
 
 @pytest.fixture
@@ -49,8 +35,13 @@ def upstream() -> Iterator[ScriptedUpstream]:
         yield running
 
 
-def text(upstream: ScriptedUpstream, keys: Keys = "access_log = access.log") -> str:
-    return TEXT.format(port=upstream.port, keys=keys)
+def text(upstream: ScriptedUpstream, **keys: object) -> str:
+    """Return the configuration of a listener in front of a host; the keywords are keys of [proxy]."""
+    return config.ini(
+        config.listener(http="forward"),
+        config.upstream(upstream.port),
+        **{"services": "probe", "access_log": "access.log", "close_timeout": "1s", **keys},
+    )
 
 
 def opened(proxy: Proxy) -> Client:
@@ -136,7 +127,7 @@ def fills(disk: Path) -> Path:
 
 def test_full_disk(upstream: ScriptedUpstream, disk: Path) -> None:
     """A console is no slower for it; a line is back as soon as there is room."""
-    with ProbedProxy(text(upstream, f"access_log = {disk}/access.log")) as proxy:
+    with ProbedProxy(text(upstream, access_log=f"{disk}/access.log")) as proxy:
         filler = fills(disk)
         running = opened(proxy)
         carries(proxy, 20)
@@ -189,7 +180,7 @@ def test_full_disk_under_the_log(upstream: ScriptedUpstream, disk: Path) -> None
 
 def test_full_device(upstream: ScriptedUpstream) -> None:
     """The same for whoever may not mount anything: a file of which every write fails."""
-    with ProbedProxy(text(upstream, "access_log = /dev/full")) as proxy:
+    with ProbedProxy(text(upstream, access_log="/dev/full")) as proxy:
         carries(proxy, 5)
         proxy.stop()
         assert "access log: 1 line lost: No space left" in proxy.log()
@@ -200,7 +191,7 @@ def test_full_device(upstream: ScriptedUpstream) -> None:
 def test_vanished_folder(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     folder = tmp_path / "logs"
     folder.mkdir()
-    with ProbedProxy(text(upstream, f"access_log = {folder}/access.log")) as proxy:
+    with ProbedProxy(text(upstream, access_log=f"{folder}/access.log")) as proxy:
         running = opened(proxy)
         with (folder / "access.log").open() as log:
             shutil.rmtree(folder)
@@ -247,7 +238,7 @@ class Piped(ProbedProxy):
 
 def test_stuck_reader(upstream: ScriptedUpstream) -> None:
     """It reads again, and gets whole lines; those that it does not get are counted."""
-    with Piped(text(upstream, "access_log = stdout")) as proxy:
+    with Piped(text(upstream, access_log="stdout")) as proxy:
         requests(proxy, 760)  # 64 KiB in the pipe, 1 MiB behind it, and some that have no place
         running = opened(proxy)
         echoes(running)
@@ -328,9 +319,8 @@ def test_unread_log_at_the_end(upstream: ScriptedUpstream) -> None:
 
 
 def test_unread_log_of_workers(upstream: ScriptedUpstream) -> None:
-    """The master goes on watching: a worker that is killed is buried, and another one serves."""
-    keys = "workers = 2\ndrain_timeout = 1s"
-    with Unread(text(upstream, keys)) as proxy:
+    """The master goes on watching: a killed worker is recorded, and another one serves."""
+    with Unread(text(upstream, workers=2, drain_timeout="1s", access_log=None)) as proxy:
         sentence(proxy, "all workers are ready")
         proxy.is_read = False
         requests(proxy, 1400)
@@ -347,7 +337,7 @@ def test_unread_log_of_workers(upstream: ScriptedUpstream) -> None:
 
 
 def test_sigusr1_without_a_file(upstream: ScriptedUpstream) -> None:
-    with ProbedProxy(text(upstream, "access_log = stdout")) as proxy:
+    with ProbedProxy(text(upstream, access_log="stdout")) as proxy:
         running = opened(proxy)
         os.kill(proxy.pid, signal.SIGUSR1)
         carries(proxy)
@@ -360,7 +350,7 @@ def test_sigusr1_without_a_file(upstream: ScriptedUpstream) -> None:
 def test_gone_syslog(upstream: ScriptedUpstream) -> None:
     if Path("/dev/log").exists():
         pytest.skip("there is a syslog here")
-    with ProbedProxy(text(upstream, "access_log = syslog")) as proxy:
+    with ProbedProxy(text(upstream, access_log="syslog")) as proxy:
         carries(proxy, 3)
         proxy.stop()
         assert "access log: 1 line lost: No such file" in proxy.log()
@@ -421,7 +411,7 @@ def test_raising_observer(upstream: ScriptedUpstream) -> None:
 
 def test_sigterm_while_opening(upstream: ScriptedUpstream) -> None:
     upstream.script = silent
-    with ProbedProxy(text(upstream, "drain_timeout = 1s\naccess_log = access.log")) as proxy:
+    with ProbedProxy(text(upstream, drain_timeout="1s")) as proxy:
         with Client(proxy.ports["one"]) as client:
             client.send_raw(OPENING)
             upstream.connection()
@@ -435,7 +425,7 @@ def test_sigterm_while_opening(upstream: ScriptedUpstream) -> None:
 
 
 def test_sigterm_while_open(upstream: ScriptedUpstream) -> None:
-    with ProbedProxy(text(upstream, "drain_timeout = 1s\naccess_log = access.log")) as proxy:
+    with ProbedProxy(text(upstream, drain_timeout="1s")) as proxy:
         client = opened(proxy)
         os.kill(proxy.pid, signal.SIGTERM)
         until(lambda: not accepts(proxy.ports["one"]), "the port is closed")
@@ -458,7 +448,7 @@ def test_sigterm_between_requests(upstream: ScriptedUpstream) -> None:
         connection.send_raw(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
         connection.recv_eof(30),
     )
-    with ProbedProxy(text(upstream, "drain_timeout = 1h\naccess_log = access.log")) as proxy:
+    with ProbedProxy(text(upstream, drain_timeout="1h")) as proxy:
         with Client(proxy.ports["one"]) as client:
             client.send_raw(GET)
             assert client.recv_head().status == 200
@@ -469,7 +459,7 @@ def test_sigterm_between_requests(upstream: ScriptedUpstream) -> None:
 
 
 def test_second_sigterm(upstream: ScriptedUpstream) -> None:
-    with ProbedProxy(text(upstream, "drain_timeout = 1h\naccess_log = access.log")) as proxy:
+    with ProbedProxy(text(upstream, drain_timeout="1h")) as proxy:
         client = opened(proxy)
         os.kill(proxy.pid, signal.SIGTERM)
         until(lambda: not accepts(proxy.ports["one"]), "the port is closed")
