@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.test_process import runs
 from tests.support import config
 from tests.support.certificates import Certificate
+from tests.support.processes import runs
 from tests.support.programs import Proxy, accepts, until
 from tests.support.websocket_peers import Client, Connection, ScriptedUpstream, answer
 

@@ -54,7 +54,7 @@ PROFILES = {
 
 
 class ProxyInside(Proxy):
-    """esxiproxy in its namespace, ready when it says that every listener listens."""
+    """esxiproxy in its network namespace."""
 
     def __init__(self, text: str, inside: Sequence[str]) -> None:
         super().__init__(text)
@@ -62,11 +62,6 @@ class ProxyInside(Proxy):
 
     def command(self) -> Sequence[str | Path]:
         return [*self._inside, *super().command()]
-
-    def is_ready(self) -> bool:
-        found = re.findall(r"listener (\S+) listening on \S*:(\d+)", self.log())
-        self.ports = {name: int(port) for name, port in found}
-        return set(self._names) <= set(self.ports)
 
 
 @dataclass

@@ -15,10 +15,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from tests.integration.test_reload import Reloaded
 from tests.support import config, issued_links
 from tests.support.crowd import Crew, EchoUpstream, echoes, let_go
 from tests.support.issued_links import PUBLIC_URL, TARGET, IssuedLink
+from tests.support.processes import Reloaded
 from tests.support.programs import Proxy, until
 from tests.support.websocket import Field, handshake_fields
 from tests.support.websocket_peers import Client

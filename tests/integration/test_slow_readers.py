@@ -35,10 +35,6 @@ ANSWER = f"HTTP/1.1 200 OK\r\nContent-Length: {ENDLESS}\r\n\r\n".encode()
 class SlowReaders(Proxy):
     """A proxy with a listener on a Unix socket, in front of a host that sends without an end."""
 
-    def is_ready(self) -> bool:
-        self._names = [name for name in self._names if name != "unix"]
-        return super().is_ready() and "listener unix listening on" in self.log()
-
     @contextlib.contextmanager
     def reader(self, listener: str, kind: str) -> Iterator[Peer]:
         """A client with a small buffer that has the head of its answer."""

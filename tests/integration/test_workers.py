@@ -21,7 +21,6 @@ from pathlib import Path
 import pytest
 
 from tests.integration.test_manhole import Operator
-from tests.integration.test_process import ROOT_ONLY, AnyClient, Daemon, UnixStream, privileged_port
 from tests.support import config, programs
 from tests.support.crowd import (
     TARGET,
@@ -34,6 +33,7 @@ from tests.support.crowd import (
     let_go,
     opened,
 )
+from tests.support.processes import ROOT_ONLY, Daemon, privileged_port
 from tests.support.programs import ROOT, TICKET, free_port, until
 from tests.support.websocket_peers import Client
 
@@ -540,10 +540,10 @@ def test_a_unix_socket_is_shared_and_survives_a_reload(text: Text) -> None:
 
 def over_unix(path: Path) -> Client:
     """A console that came in through a unix socket."""
-    stream = UnixStream()
+    stream = socket.socket(socket.AF_UNIX)
     stream.settimeout(20)
     stream.connect(str(path))
-    client = AnyClient(stream)
+    client = Client.over(stream)
     client.open(TARGET, ["binary"])
     return client
 
