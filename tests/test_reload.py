@@ -8,8 +8,9 @@ from twisted.python.failure import Failure
 
 from esxiproxy.app.reload import Reload
 from esxiproxy.core.startup import BindError
+from tests.support import config
 
-GOOD = "[listener a]\nlisten = 127.0.0.1:0\nupstream = u\n[upstream u]\nurl = ws://192.0.2.1\n"
+GOOD = config.listener("a") + config.upstream("ws://192.0.2.1")
 
 
 class Reloaded:
@@ -74,8 +75,8 @@ def test_each_problem_of_a_bad_file_is_told_and_nothing_is_handed_over(scene):
     assert scene.service.told == ["reloading", "ready"]
     places = [line.partition("]")[0] for line in scene.lines]
     assert places == [
-        f"{scene.path}:6: [upstream u",
-        f"{scene.path}:7: [nonsense x",
+        f"{scene.path}:8: [upstream esxi1",
+        f"{scene.path}:9: [nonsense x",
         "reload: the file has problems; everything stays as it was",
     ]
 
@@ -112,7 +113,7 @@ def test_the_second_one_reads_the_file_when_the_first_one_is_done(scene):
 def test_a_warning_beside_a_problem_is_told_as_one(scene):
     warned = []
     scene.reload._log.warn = lambda text, **given: warned.append(text.format(**given))
-    scene.path.write_text(GOOD.replace("[upstream", "proxy_protocol = yes\ncolour = blue\n[upstream"))
+    scene.path.write_text(GOOD.replace("\n\n", "\nproxy_protocol = yes\ncolour = blue\n\n", 1))
     scene.reload()
     assert [line.partition("]")[0] for line in warned] == [f"{scene.path}:4: warning: [listener a"]
     assert scene.lines[0].startswith(f"{scene.path}:5: [listener a] colour: ")

@@ -24,12 +24,12 @@ from esxiproxy.net.tls.pem import TLSFileError
 from esxiproxy.net.upstream.connector import Connector
 from tests.net.memory import Wire
 from tests.net.scene import close, frame, frames, opening, up
+from tests.support import config
 from tests.support.certificates import self_signed
 from tests.support.reactor import FakeReactor
 
-ONE = "[listener one]\nlisten = 127.0.0.1:81\nupstream = esxi\n"
-TWO = "[listener two]\nlisten = 127.0.0.1:82\nupstream = esxi\n"
-UPSTREAM = "[upstream esxi]\nurl = ws://192.0.2.{host}\nping_interval = off\n"
+ONE = config.listener("one", listen="127.0.0.1:81")
+TWO = config.listener("two", listen="127.0.0.1:82")
 PAGE = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 PUBLIC = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJcX9ZSxZRsGzzoyLAeJs7S2m4K6m5XlnkYFbWE+vqyX somebody\n"
 
@@ -48,7 +48,7 @@ class World:
 
     def config(self, text, host=10):
         path = self.folder / "proxy.ini"
-        path.write_text(text + UPSTREAM.format(host=host))
+        path.write_text(text + config.upstream(f"ws://192.0.2.{host}", ping_interval="off"))
         return load(path)
 
     def reload(self, text, host=10):
@@ -152,7 +152,7 @@ def test_who_comes_after_a_reload_finds_the_new_settings_on_the_same_socket(worl
     port = world.reactor.bound[81]
     old = world.console()
     assert world.dialled() == "192.0.2.10"
-    assert world.reload("[proxy]\ndrain_timeout = 7s\n" + ONE + "max_frame = 1KiB\n", host=20) is None
+    assert world.reload(config.ini(ONE, "max_frame = 1KiB\n", drain_timeout="7s"), host=20) is None
     assert world.reactor.bound == {81: port} and world.reactor.order == [81]
     new = world.console()
     assert world.dialled() == "192.0.2.20"
@@ -173,7 +173,7 @@ def test_a_new_listener_is_bound_and_one_that_is_gone_is_closed(world):
 def test_a_listener_that_cannot_be_bound_leaves_everything_as_it_was(world):
     world.reactor.taken.add(82)
     three = TWO.replace("two", "three").replace("82", "83")
-    error = world.reload("[proxy]\ndrain_timeout = 7s\n" + three + TWO, host=20)
+    error = world.reload(config.ini(three + TWO, drain_timeout="7s"), host=20)
     assert isinstance(error, BindError) and "listener two: Couldn't listen on 127.0.0.1:82" in str(error)
     assert world.ports == [81]
     assert world.service.proxy.limits.drain_timeout == 30
@@ -201,13 +201,13 @@ def test_two_listeners_exchange_their_names_and_keep_their_sockets(tmp_path):
 
 def test_a_file_that_is_no_certificate_any_more_leaves_everything_as_it_was(tmp_path):
     own = self_signed(tmp_path, "own")
-    text = ONE + f"certificate = {own.path}\nprivate_key = {own.key_path}\n"
+    text = config.listener("one", listen="127.0.0.1:81", tls=own)
     world = World(tmp_path, text)
     served = world.reactor.bound[81].factory.current
-    config = world.config(text + TWO)
+    changed = world.config(text + TWO)
     own.path.write_text("no certificate")
     failed = []
-    world.service.reload(config).addErrback(lambda failure: failed.append(failure.type))
+    world.service.reload(changed).addErrback(lambda failure: failed.append(failure.type))
     assert failed == [TLSFileError]
     assert world.ports == [81] and world.reactor.bound[81].factory.current is served
 
@@ -217,7 +217,7 @@ def test_what_takes_a_restart_is_said_at_every_reload_and_the_rest_is_taken_over
     log = SimpleNamespace(warn=lambda _, problem: said.append(str(problem)))
     monkeypatch.setattr(ProxyService, "_log", log)
     for _ in range(2):
-        assert world.reload(f"[proxy]\nstate = sqlite:{world.folder}/state\nworkers = 2\n" + TWO) is None
+        assert world.reload(config.ini(TWO, state=f"sqlite:{world.folder}/state", workers=2)) is None
     assert world.ports == [82]
     assert len(said) == 4 and said[:2] == said[2:]
     assert [line.partition(" has changed")[0] for line in said[:2]] == [
@@ -271,8 +271,8 @@ def plugins(monkeypatch):
     return made
 
 
-def beside(*names):
-    return f"[proxy]\nservices = {', '.join(names)}\n" + ONE
+def beside(*names, **keys):
+    return config.ini(ONE, services=", ".join(names), **keys)
 
 
 def test_a_plugin_that_stays_is_left_alone(tmp_path, plugins):
@@ -326,11 +326,11 @@ def lines(path):
 
 
 def test_the_access_log_goes_on_in_the_file_that_is_named_now(tmp_path):
-    world = World(tmp_path, "[proxy]\naccess_log = first.log\n" + ONE)
+    world = World(tmp_path, config.ini(ONE, access_log="first.log"))
     early, late = world.console(), world.console()
     world.leaves(*early)
     assert len(lines(tmp_path / "first.log")) == 1
-    assert world.reload("[proxy]\naccess_log = second.log\n" + ONE) is None
+    assert world.reload(config.ini(ONE, access_log="second.log")) is None
     world.leaves(*late)
     assert (len(lines(tmp_path / "first.log")), len(lines(tmp_path / "second.log"))) == (1, 1)
     assert world.reload(ONE) is None
@@ -347,26 +347,26 @@ def test_a_reload_says_whose_end_twistds_own_log_tells_of(tmp_path):
     world = World(tmp_path, ONE)
     (line,) = told()
     assert "ended by client" in line
-    assert world.reload("[proxy]\nsession_log = errors\n" + ONE) is None
+    assert world.reload(config.ini(ONE, session_log="errors")) is None
     assert told() == []
-    assert world.reload("[proxy]\nsession_log = all\n" + ONE) is None
+    assert world.reload(config.ini(ONE, session_log="all")) is None
     assert len(told()) == 1
 
 
 def test_an_access_log_that_has_not_changed_is_left_alone(tmp_path):
-    world = World(tmp_path, "[proxy]\naccess_log = first.log\n" + ONE)
+    world = World(tmp_path, config.ini(ONE, access_log="first.log"))
     (tmp_path / "first.log").rename(tmp_path / "renamed.log")
-    assert world.reload("[proxy]\naccess_log = first.log\n" + ONE, host=20) is None
+    assert world.reload(config.ini(ONE, access_log="first.log"), host=20) is None
     world.leaves(*world.console())
     assert len(lines(tmp_path / "renamed.log")) == 1 and not (tmp_path / "first.log").exists()
 
 
 def test_an_access_log_that_cannot_be_opened_leaves_everything_as_it_was(tmp_path):
-    world = World(tmp_path, "[proxy]\naccess_log = first.log\n" + ONE)
-    config = world.config("[proxy]\naccess_log = second.log\n" + TWO)
+    world = World(tmp_path, config.ini(ONE, access_log="first.log"))
+    changed = world.config(config.ini(TWO, access_log="second.log"))
     (tmp_path / "second.log").mkdir()
     failed = []
-    world.service.reload(config).addErrback(lambda failure: failed.append(str(failure.value)))
+    world.service.reload(changed).addErrback(lambda failure: failed.append(str(failure.value)))
     world.advance(1)
     assert failed == [f"access_log: cannot open {tmp_path}/second.log: Is a directory"]
     assert world.ports == [81]
@@ -378,7 +378,7 @@ def manhole(folder, port, keys="keys"):
     for name in ("keys", "other"):
         (folder / name).write_text(PUBLIC)
         (folder / name).chmod(0o600)
-    return f"[proxy]\nmanhole = {port}\nmanhole_keys = {keys}\nmanhole_host_key = host_key\n" + ONE
+    return config.ini(ONE, manhole=port, manhole_keys=keys, manhole_host_key="host_key")
 
 
 def test_a_manhole_that_moves_is_there_before_the_old_one_goes(tmp_path):
@@ -502,7 +502,7 @@ def test_who_has_said_a_part_of_a_request_is_waited_for_by_who_retires(tmp_path,
 
 
 def test_after_worker_shutdown_timeout_the_rest_is_closed_with_1001(tmp_path):
-    world = World(tmp_path, "[proxy]\nworker_shutdown_timeout = 1h\n" + ONE)
+    world = World(tmp_path, config.ini(ONE, worker_shutdown_timeout="1h"))
     client, host = world.console()
     done = []
     world.service.retire().addCallback(done.append)
@@ -519,7 +519,7 @@ def test_after_worker_shutdown_timeout_the_rest_is_closed_with_1001(tmp_path):
 
 
 def test_a_drain_that_is_to_end_at_once_does_and_the_records_are_written(tmp_path):
-    world = World(tmp_path, "[proxy]\ndrain_timeout = 1h\naccess_log = access.log\n" + ONE)
+    world = World(tmp_path, config.ini(ONE, drain_timeout="1h", access_log="access.log"))
     client, host = world.console()
     stopped = []
     world.service.stopService().addCallback(stopped.append)
@@ -535,7 +535,7 @@ def test_a_drain_that_is_to_end_at_once_does_and_the_records_are_written(tmp_pat
 
 
 def test_the_end_at_once_waits_for_no_plugin(tmp_path, plugins):
-    world = World(tmp_path, "[proxy]\ndrain_timeout = 1h\n" + beside("a").partition("\n")[2])
+    world = World(tmp_path, beside("a", drain_timeout="1h"))
     plugins["a"][0].stopping = Deferred()
     stopped = []
     world.service.stopService().addCallback(stopped.append)
@@ -547,7 +547,7 @@ def test_the_end_at_once_waits_for_no_plugin(tmp_path, plugins):
 
 
 def test_a_plugin_that_never_stops_is_not_waited_for_beyond_the_time_of_the_drain(tmp_path, plugins):
-    text = "[proxy]\ndrain_timeout = 1h\naccess_log = access.log\n" + beside("a").partition("\n")[2]
+    text = beside("a", drain_timeout="1h", access_log="access.log")
     world = World(tmp_path, text)
     plugins["a"][0].stopping = Deferred()
     stopped = []
@@ -569,7 +569,7 @@ def test_a_service_that_fails_to_stop_does_not_keep_the_rest(tmp_path, plugins, 
     told = []
     log = SimpleNamespace(failure=lambda text, **_: told.append(text))
     monkeypatch.setattr(esxiproxy.app.extra_services.ExtraServices, "_log", log)
-    world = World(tmp_path, "[proxy]\naccess_log = access.log\n" + beside("a").partition("\n")[2])
+    world = World(tmp_path, beside("a", access_log="access.log"))
     failing = Deferred()
     failing.errback(RuntimeError("broken"))
     plugins["a"][0].stopping = failing
@@ -583,7 +583,7 @@ def test_a_service_that_fails_to_stop_does_not_keep_the_rest(tmp_path, plugins, 
 def test_many_reloads_leave_nothing_behind(world, monkeypatch):
     for kind in (ListenerService, Listeners):  # an event that nobody has read keeps whoever has logged it
         monkeypatch.setattr(kind, "_log", SimpleNamespace(info=lambda _, **__: None))
-    text = "[proxy]\naccess_log = {0}.log\n" + ONE + TWO.replace("82", "9{0}")
+    text = config.ini(ONE, TWO.replace("82", "9{0}"), access_log="{0}.log")
     kinds = (Connector, ListenerFactory, ListenerService, SSL.Context)
 
     def standing():
@@ -603,7 +603,7 @@ def warned(events):
 
 
 def test_warnings_are_logged_at_the_start_and_at_each_reload(tmp_path):
-    believes = ONE + "proxy_protocol = yes\n"
+    believes = config.listener("one", listen="127.0.0.1:81", proxy_protocol=True)
     accepts = "proxy_protocol: accepts a PROXY header from every client"
     line = f"{tmp_path / 'proxy.ini'}:4: warning: [listener one] {accepts}"
     with capturedLogs() as told:
@@ -616,9 +616,7 @@ def test_warnings_are_logged_at_the_start_and_at_each_reload(tmp_path):
 
 
 def test_a_health_check_in_a_drain_is_a_503_and_leaves_no_record(tmp_path):
-    world = World(
-        tmp_path, "[proxy]\naccess_log = access.log\nmax_sessions = 1\n" + ONE + "health = /readyz\n"
-    )
+    world = World(tmp_path, config.ini(ONE, "health = /readyz\n", access_log="access.log", max_sessions=1))
     probe = b"GET /readyz HTTP/1.0\r\n\r\n"
     early, late = world.connect(), world.connect()
     with capturedLogs() as told:

@@ -9,9 +9,10 @@ import sys
 import pytest
 
 from esxiproxy.cli.main import main
+from tests.support import config
 from tests.support.programs import environment
 
-GOOD = "[listener a]\nlisten = 127.0.0.1:0\nupstream = u\n[upstream u]\nurl = ws://192.0.2.1\n"
+GOOD = config.listener("a") + config.upstream("ws://192.0.2.1")
 WAITS = (
     "import signal, sys\n"
     "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP, signal.SIGTERM])\n"
@@ -70,7 +71,7 @@ def test_a_file_with_problems_is_told_and_nobody_is_signalled(folder, capsys):
         assert main(["reload"]) == 1
         assert got(running) == "SIGTERM"
     out, err = capsys.readouterr()
-    assert not out and err.startswith("conf/proxy.ini:6: [upstream u] colour: ")
+    assert not out and err.startswith("conf/proxy.ini:8: [upstream esxi1] colour: ")
 
 
 def test_another_program_is_not_signalled(folder, capsys):
@@ -114,7 +115,7 @@ def test_a_process_of_somebody_else_is_told(folder, capsys, monkeypatch):
 
 
 def test_a_warning_is_told_and_the_proxy_gets_its_signal(folder, capsys):
-    (folder / "conf/proxy.ini").write_text(GOOD.replace("[upstream", "proxy_protocol = yes\n[upstream"))
+    (folder / "conf/proxy.ini").write_text(GOOD.replace("\n\n", "\nproxy_protocol = yes\n\n", 1))
     with program("esxiproxy") as running:
         (folder / "twistd.pid").write_text(f"{running.pid}")
         assert main(["reload"]) == 0

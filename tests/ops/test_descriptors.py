@@ -14,6 +14,7 @@ import pytest
 from esxiproxy.core.startup import StartupError
 from esxiproxy.ops.process import descriptors
 from esxiproxy.ops.process.descriptors import Descriptors, explain, used_descriptors
+from tests.support import config
 from tests.support.programs import environment
 
 _TWISTD = "import sys; from twisted.scripts.twistd import run; sys.exit(run())"
@@ -133,8 +134,11 @@ def test_at_any_limit_it_ends_or_answers_for_consoles(tmp_path, workers, about):
     """The process either serves consoles, or exits with a line that names the limit."""
     path = tmp_path / "proxy.ini"
     path.write_text(
-        f"[proxy]\nworkers = {workers}\n[listener one]\nlisten = unix:{tmp_path}/socket\nupstream = esxi\n"
-        "health = /readyz\n[upstream esxi]\nurl = ws://192.0.2.10\n"
+        config.ini(
+            config.listener(listen=f"unix:{tmp_path}/socket", health="/readyz"),
+            config.upstream("ws://192.0.2.10"),
+            workers=workers,
+        )
     )
     command = [sys.executable, "-c", _TWISTD, "-n", "--pidfile=", "esxiproxy", "--config", str(path)]
     served = 0
@@ -176,10 +180,7 @@ def probed(path):
 def test_the_process_ends_with_one_line(tmp_path, workers):
     """A real twistd is started with a limit of 64."""
     path = tmp_path / "proxy.ini"
-    path.write_text(
-        f"[proxy]\nworkers = {workers}\n[listener one]\nlisten = 127.0.0.1:0\nupstream = esxi\n"
-        "[upstream esxi]\nurl = ws://192.0.2.10\n"
-    )
+    path.write_text(config.ini(config.listener(), config.upstream("ws://192.0.2.10"), workers=workers))
     command = [sys.executable, "-c", _TWISTD, "-n", "--pidfile=", "esxiproxy", "--config", str(path)]
     ended = subprocess.run(
         command,

@@ -25,6 +25,7 @@ from esxiproxy.workers.shared.lines import MAX_LINE, LineSplitter
 from esxiproxy.workers.shared.messages import WorkerConfig
 from esxiproxy.workers.shared.scoreboard import Scoreboard
 from esxiproxy.workers.worker.crash_recovery import record_of
+from tests.support.config import ini, listener, upstream
 
 NOW = 1000.0
 
@@ -189,9 +190,15 @@ class TestPlan:
     @pytest.fixture
     def config(self, tmp_path):
         (tmp_path / "proxy.ini").write_text(
-            "[proxy]\nworkers = 3\nmanhole = 2222\nmanhole_keys = keys\n"
-            "drain_timeout = 7s\nclose_timeout = 2s\n"
-            "[listener one]\nlisten = :80\nupstream = esxi1\n[upstream esxi1]\nurl = ws://192.0.2.1\n"
+            ini(
+                listener(listen=":80"),
+                upstream("ws://192.0.2.1"),
+                workers=3,
+                manhole=2222,
+                manhole_keys="keys",
+                drain_timeout="7s",
+                close_timeout="2s",
+            )
         )
         (tmp_path / "keys").write_text("")
         return load(tmp_path / "proxy.ini")
@@ -222,7 +229,7 @@ class TestPlan:
 
     def test_it_has_the_warnings_as_text_and_that_of_an_earlier_version_has_none(self, tmp_path):
         (tmp_path / "proxy.ini").write_text(
-            "[listener one]\nlisten = :80\nupstream = u\nproxy_protocol = yes\n[upstream u]\nurl = ws://192.0.2.1\n"
+            listener(listen=":80", proxy_protocol=True) + upstream("ws://192.0.2.1")
         )
         plan = plan_of(load(tmp_path / "proxy.ini"))
         (warning,) = Plan.read(plan.text()).warnings
