@@ -69,7 +69,7 @@ def test_a_good_file_is_handed_over_between_reloading_and_ready(scene):
     assert scene.lines == [f"reload: {scene.path} is in force"]
 
 
-def test_each_problem_of_a_bad_file_is_told_and_nothing_is_handed_over(scene):
+def test_each_problem_of_a_bad_file_is_logged_and_nothing_is_reloaded(scene):
     scene.path.write_text(GOOD + "colour = blue\n[nonsense x]\n")
     scene.reload()
     assert scene.service.told == ["reloading", "ready"]
@@ -87,14 +87,14 @@ def test_a_file_that_is_gone_is_a_problem_like_any_other(scene):
     assert scene.lines[0] == f"{scene.path}:1: no such file" and scene.service.told == ["reloading", "ready"]
 
 
-def test_why_it_could_not_be_taken_over_is_told_in_one_line(scene):
+def test_a_failed_reload_is_logged_in_one_line(scene):
     scene.service.answer = fail(BindError("listener a: Address already in use"))
     scene.reload()
     assert scene.lines == ["reload: listener a: Address already in use; everything stays as it was"]
     assert scene.service.told[-1] == "ready"
 
 
-def test_a_bug_in_a_plugin_is_told_with_its_traceback(scene):
+def test_a_bug_in_a_plugin_is_logged_with_its_traceback(scene):
     scene.service.answer = fail(RuntimeError("bug"))
     assert scene.reload().called
     assert scene.lines[0].startswith("FAILURE ") and scene.lines[1].endswith("everything stays as it was")
@@ -110,7 +110,7 @@ def test_the_second_one_reads_the_file_when_the_first_one_is_done(scene):
     assert scene.service.told[2:] == ["ready", "reloading", ["b"], "ready"]
 
 
-def test_a_warning_beside_a_problem_is_told_as_one(scene):
+def test_a_warning_beside_a_problem_is_logged_as_a_warning(scene):
     warned = []
     scene.reload._log.warn = lambda text, **given: warned.append(text.format(**given))
     scene.path.write_text(GOOD.replace("\n\n", "\nproxy_protocol = yes\ncolour = blue\n\n", 1))

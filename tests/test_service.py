@@ -148,7 +148,7 @@ def world(tmp_path):
 # Reload
 
 
-def test_who_comes_after_a_reload_finds_the_new_settings_on_the_same_socket(world):
+def test_a_reload_gives_new_connections_the_new_settings_on_the_same_socket(world):
     port = world.reactor.bound[81]
     old = world.console()
     assert world.dialled() == "192.0.2.10"
@@ -212,7 +212,7 @@ def test_a_file_that_is_no_certificate_any_more_leaves_everything_as_it_was(tmp_
     assert world.ports == [81] and world.reactor.bound[81].factory.current is served
 
 
-def test_what_takes_a_restart_is_said_at_every_reload_and_the_rest_is_taken_over(world, monkeypatch):
+def test_each_reload_logs_the_keys_that_need_a_restart_and_applies_the_rest(world, monkeypatch):
     said = []
     log = SimpleNamespace(warn=lambda _, problem: said.append(str(problem)))
     monkeypatch.setattr(ProxyService, "_log", log)
@@ -338,7 +338,7 @@ def test_the_access_log_goes_on_in_the_file_that_is_named_now(tmp_path):
     assert len(lines(tmp_path / "second.log")) == 1
 
 
-def test_a_reload_says_whose_end_twistds_own_log_tells_of(tmp_path):
+def test_a_reload_sets_the_filter_of_the_session_log(tmp_path):
     def told():
         with capturedLogs() as events:
             world.leaves(*world.console())
@@ -439,7 +439,7 @@ def test_a_reload_ends_connections_that_are_between_two_requests(tmp_path):
 # Retire
 
 
-def test_who_retires_closes_its_ports_and_waits_for_the_last_console(world):
+def test_a_retiring_service_closes_its_ports_and_waits_for_the_last_console(world):
     client, host = world.console()
     done = []
     world.service.retire().addCallback(done.append)
@@ -451,7 +451,7 @@ def test_who_retires_closes_its_ports_and_waits_for_the_last_console(world):
     assert done == [None]
 
 
-def test_who_came_before_is_served_by_who_retires(world):
+def test_a_retiring_service_serves_its_open_connections(world):
     """A connection that has sent no request yet is served before the retirement ends."""
     early = world.connect()
     done = []
@@ -466,7 +466,7 @@ def test_who_came_before_is_served_by_who_retires(world):
     assert done == [None]
 
 
-def test_a_connection_between_two_requests_is_closed_by_who_retires(tmp_path):
+def test_a_retiring_service_closes_idle_connections(tmp_path):
     world = World(tmp_path, ONE + "http = forward\n")
     client = world.connect()
     world.page(client)
@@ -478,7 +478,7 @@ def test_a_connection_between_two_requests_is_closed_by_who_retires(tmp_path):
 
 
 @pytest.mark.parametrize("listener", ["", "proxy_protocol = yes\n"])
-def test_who_has_said_a_part_of_a_request_is_waited_for_by_who_retires(tmp_path, listener):
+def test_a_retiring_service_waits_for_a_request_that_has_begun(tmp_path, listener):
     """Of a second one, or of the PROXY header before the first."""
     world = World(tmp_path, ONE + "http = forward\n" + listener)
     client = world.connect()

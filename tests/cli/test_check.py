@@ -119,7 +119,7 @@ def test_help_names_every_subcommand(capsys, monkeypatch):
 BELIEVES = config.listener("a", proxy_protocol=True) + config.upstream("ws://192.0.2.1")
 
 
-def test_a_warning_is_told_and_is_no_error(folder, capsys):
+def test_a_warning_is_reported_and_is_no_error(folder, capsys):
     Path("x.ini").write_text(BELIEVES)
     assert main(["check", "x.ini"]) == 0
     out, err = capsys.readouterr()
@@ -127,7 +127,7 @@ def test_a_warning_is_told_and_is_no_error(folder, capsys):
     assert err.startswith("x.ini:4: warning: [listener a] proxy_protocol: ") and err.count("\n") == 1
 
 
-def test_a_warning_is_an_error_for_who_wants_it_so(folder, capsys):
+def test_a_warning_is_an_error_with_strict(folder, capsys):
     Path("x.ini").write_text(BELIEVES)
     assert main(["check", "--strict", "x.ini"]) == 1
     out, err = capsys.readouterr()
@@ -136,7 +136,7 @@ def test_a_warning_is_an_error_for_who_wants_it_so(folder, capsys):
     assert main(["check", "--strict", "x.ini"]) == 0
 
 
-def test_a_warning_stands_beside_what_is_wrong_beyond_the_text(folder, capsys):
+def test_a_warning_is_reported_beside_the_errors_of_plugins(folder, capsys):
     Path("x.ini").write_text(
         BELIEVES.replace("upstream = esxi1", "upstream = esxi1\nauthenticator = nobodys")
     )

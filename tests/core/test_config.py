@@ -109,7 +109,7 @@ def test_a_file_can_say_everything(folder):
     assert config.services == ("demo", "other")
 
 
-def test_a_listener_overrides_the_proxy_and_an_upstream_only_what_it_says(folder):
+def test_a_listener_overrides_the_proxy_and_an_upstream_its_own_keys(folder):
     config = read(
         "[proxy]\nidle_timeout = 10m\nping_interval = off\nmax_frame = 1MiB\n"
         + A
@@ -203,7 +203,7 @@ def test_a_configuration_is_frozen(folder):
         config.upstreams["v"] = None
 
 
-def test_a_problem_that_somebody_else_finds_gets_its_line(folder):
+def test_a_problem_from_outside_gets_its_line(folder):
     config = read(A + U)
     assert str(config.problem("listener a", "listen", "taken")) == "x.ini:2: [listener a] listen: taken"
     assert str(config.problem("listener a", "router", "gone")) == "x.ini:1: [listener a] router: gone"
@@ -227,7 +227,7 @@ def test_the_first_example_is_the_three_listeners(tmp_path):
     assert {listener.limits.response_timeout for listener in config.listeners} == {600.0}
 
 
-def test_a_listener_says_what_it_lets_in(folder):
+def test_a_listener_has_its_policy(folder):
     config = read(
         L + "http = forward\npaths = /ticket/, /ui\ntrusted_proxies = 10.0.0.0/8, ::1, unix\n"
         "proxy_protocol = yes\n[upstream w]\nurl = ws://w\nsend_proxy_protocol = v2\n"
@@ -627,7 +627,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("text", "expected"), BAD.items(), ids=[str(number) for number in range(len(BAD))])
-def test_what_is_wrong_is_said_with_its_place(folder, text, expected):
+def test_each_problem_has_its_place(folder, text, expected):
     assert problems(text) == [f"x.ini:{line}" for line in expected]
 
 
@@ -752,7 +752,7 @@ def test_a_warning_is_no_error(folder):
 @pytest.mark.parametrize(
     "more", ["proxy_protocol = no\n", "proxy_protocol = yes\ntrusted_proxies = 10.0.0.0/8\n", ""]
 )
-def test_what_is_as_it_seems_is_no_warning(folder, more):
+def test_an_unambiguous_file_has_no_warning(folder, more):
     assert read(L + more).warnings == ()
 
 

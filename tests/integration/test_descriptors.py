@@ -173,7 +173,7 @@ def test_when_the_kernel_has_no_more_the_sessions_are_kept_and_the_rest_wait(sce
     scene.recovered()
 
 
-def test_whoever_waits_in_the_queue_is_served_when_there_is_room(scene: CrowdedScene) -> None:
+def test_a_connection_in_the_accept_queue_is_served_later(scene: CrowdedScene) -> None:
     """With its console, or with the refusal if the others' descriptors are not all closed yet."""
     scene.besiege()
     with socket.create_connection(("127.0.0.1", scene.proxy.ports["one"]), 10) as waiting:
@@ -185,7 +185,7 @@ def test_whoever_waits_in_the_queue_is_served_when_there_is_room(scene: CrowdedS
 
 
 @pytest.mark.parametrize("name", ["one", "three"])
-def test_in_a_rush_whoever_is_let_in_is_dialled_for(name: str, scene: CrowdedScene) -> None:
+def test_in_a_rush_each_admitted_session_is_dialled(name: str, scene: CrowdedScene) -> None:
     """Many at once, more than there is room for: each gets its console, or the refusal."""
     outcomes: list[object] = []
     together = threading.Barrier(24)

@@ -82,7 +82,7 @@ def test_a_client_that_reads_on_gets_all_of_its_answer(
 
 
 @each_listener
-def test_a_second_sigterm_waits_for_nobody(listener: str, proxy: Proxy, host: ScriptedUpstream) -> None:
+def test_a_second_sigterm_aborts(listener: str, proxy: Proxy, host: ScriptedUpstream) -> None:
     """One client reads nothing of what is left of its answer, another one nothing while it comes."""
     sent = 3_000_000
 

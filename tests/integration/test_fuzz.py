@@ -185,7 +185,7 @@ def ending(name: str, seed: int) -> tuple[End, str]:
 
 @each_mode
 @each_seed
-def test_what_goes_in_comes_out(name: str, seed: int, scene: FuzzScene) -> None:
+def test_random_frames_pass_unchanged(name: str, seed: int, scene: FuzzScene) -> None:
     """Data frames arrive byte for byte, pings are answered on their own leg, and nothing is left at the end.
 
     Both directions at once.  Where pings come faster than they can be answered, the newest one is; once the

@@ -244,7 +244,7 @@ def black_hole() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_nothing_is_left_of_a_dial_that_nobody_answers(host: str) -> None:
+def test_nothing_is_left_of_an_unanswered_dial(host: str) -> None:
     """A client that stays gets 504; one that leaves cancels the dial, and neither is a bug for the log."""
     with black_hole() as hole:
         text = config.ini(

@@ -214,7 +214,7 @@ url = http://127.0.0.1:9
 
 
 @pytest.mark.parametrize("mode", [["-n"], []], ids=["foreground", "daemon"])
-def test_a_configuration_with_problems_is_told_all_of_them(mode: list[str], tmp_path: Path) -> None:
+def test_each_problem_of_a_configuration_is_reported(mode: list[str], tmp_path: Path) -> None:
     """Each problem has file and line; nothing is bound, nothing goes on."""
     (tmp_path / "proxy.ini").write_text(PROBLEMS)
     said = run(*mode, "esxiproxy", "--config", "proxy.ini", folder=tmp_path, status=1)

@@ -206,7 +206,7 @@ def test_an_address_in_use_changes_nothing(upstream: ScriptedUpstream) -> None:
         proxy.assert_clean()
 
 
-def test_ten_reloads_in_a_row_refuse_nobody(upstream: ScriptedUpstream) -> None:
+def test_ten_reloads_in_a_row_refuse_no_client(upstream: ScriptedUpstream) -> None:
     """Consoles are opened all the time and do what they should; the one from before goes on."""
     port, extra = free_ports(2)
     plain = section("one", port) + to(upstream)

@@ -94,7 +94,7 @@ def proxy(transports: str, listener_certificate: Certificate) -> Iterator[SlowRe
 
 @pytest.mark.parametrize("kind", ["console", "page"])
 @pytest.mark.parametrize("listener", ["plain", "tls", "unix"])
-def test_who_reads_slowly_is_kept_and_who_reads_nothing_is_not(
+def test_a_slow_reader_is_kept_and_a_stalled_one_is_ended(
     listener: str, kind: str, proxy: SlowReaders
 ) -> None:
     """The one that reads nothing is ended in the time in which the other one reads on."""

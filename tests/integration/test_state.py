@@ -103,7 +103,7 @@ def terminated(proxy: Proxy, times: int = 1) -> float:
     return time.monotonic() - before
 
 
-def test_a_locked_database_costs_new_clients_a_503_and_nobody_else_anything(proxy: Proxy, path: Path) -> None:
+def test_a_locked_database_refuses_new_clients_only(proxy: Proxy, path: Path) -> None:
     """They hear of it within moments, consoles go on, and what ended meanwhile is free afterwards."""
     consoles = opened(proxy.ports["one"], 3)
     until(lambda: listed(path) == 3, "they are listed")

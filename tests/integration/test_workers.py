@@ -338,7 +338,7 @@ def test_sigterm_drains_all_workers(text: Text) -> None:
         crew.assert_clean()
 
 
-def test_who_is_left_in_a_drain_records_what_a_dead_worker_had(text: Text) -> None:
+def test_a_draining_worker_records_the_sessions_of_a_crashed_one(text: Text) -> None:
     """The others' consoles go on meanwhile; nobody is left to do so for the last one, which the log says."""
     with Crew(text()) as crew:
         port, (victim, last) = crew.ports["one"], crew.workers()
@@ -367,7 +367,7 @@ def test_a_drain_ends_with_a_close_and_a_reason(text: Text) -> None:
         assert crew._process is not None and crew._process.wait(15) == 0
 
 
-def test_a_signal_to_everybody_is_one_signal(text: Text) -> None:
+def test_a_signal_to_all_processes_is_one_signal(text: Text) -> None:
     """As ctrl-C and KillMode=control-group send it: nobody is replaced, and consoles drain."""
     with Crew(text()) as crew:
         port, workers = crew.ports["one"], crew.workers()
@@ -463,7 +463,7 @@ def let_in(port: int) -> Client | None:
     return None
 
 
-def test_what_a_dead_worker_held_is_free_at_once(text: Text) -> None:
+def test_the_slots_of_a_crashed_worker_are_free_at_once(text: Text) -> None:
     """A limit's slots come back with the news of the death, not with the end of a lease."""
     with Crew(text(more="max_sessions = 10")) as crew:
         port, (victim, _other) = crew.ports["one"], crew.workers()

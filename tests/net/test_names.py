@@ -104,7 +104,7 @@ def test_an_address_is_not_kept(world):
         assert look_up.outcome[0][0].host == f"192.0.2.{number}"
 
 
-def test_everybody_who_wants_a_name_shares_its_one_look_up(world):
+def test_concurrent_look_ups_of_one_name_are_one(world):
     first, second, third = (world.look_up(host) for host in ("slow", "SLOW", "slow"))
     world.began()
     second.waiter.cancel()
@@ -114,7 +114,7 @@ def test_everybody_who_wants_a_name_shares_its_one_look_up(world):
 
 
 @pytest.mark.parametrize("count", [12, LOOK_UPS - 2])
-def test_names_that_nobody_answers_keep_no_other_name_waiting(world, count):
+def test_unanswered_names_delay_no_other_name(world, count):
     """Twelve clients of one dead name would block the ten threads of a reactor."""
     dead = [world.look_up("dead") for _ in range(count)]
     others = [world.look_up(f"dead{number}") for number in range(count)]
@@ -128,7 +128,7 @@ def test_the_threads_end_with_the_process(world):
     assert world.began()[1].daemon
 
 
-def test_a_look_up_that_hangs_ends_for_those_who_wait_and_holds_one_thread(world):
+def test_a_hanging_look_up_times_out_and_keeps_one_thread(world):
     first = world.look_up("slow")
     world.reactor.advance(LOOK_UP_TIMEOUT)
     assert isinstance(first.outcome[0], LookUpTimeout)

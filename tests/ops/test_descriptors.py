@@ -65,7 +65,7 @@ def test_open_descriptors_are_counted(way):
             os.close(file)
 
 
-def test_where_there_are_plenty_one_count_serves_for_a_while():
+def test_with_many_free_descriptors_one_count_is_used_again():
     """The count is repeated when three descriptors for each call may have used up the limit."""
     counts = []
     files = Descriptors(lambda: counts.append(1) or 100, reserve=64)
@@ -77,13 +77,13 @@ def test_where_there_are_plenty_one_count_serves_for_a_while():
     assert len(counts) == 2, "of 180 all but 32 may be used: 100 are, and 15 times three fit in"
 
 
-def test_a_platform_without_such_a_folder_refuses_nobody(monkeypatch):
+def test_a_platform_without_proc_refuses_no_session(monkeypatch):
     monkeypatch.setattr(descriptors, "_FD_DIRECTORY", "/nowhere")
     assert used_descriptors() == 0
 
 
 @pytest.mark.parametrize("limit", [64, 66])
-def test_a_limit_that_serves_nobody_is_an_error(monkeypatch, limit):
+def test_a_limit_without_room_for_a_session_is_an_error(monkeypatch, limit):
     monkeypatch.setattr(descriptors, "_limits", lambda: (limit, limit))
     files = Bounded(limit, used=7)
     with pytest.raises(StartupError) as caught:
@@ -102,7 +102,7 @@ def test_a_limit_for_one_session_is_none(monkeypatch):
     assert files.may_admit()
 
 
-def test_after_the_start_one_session_and_what_is_opened_later_fit_in():
+def test_after_the_start_one_session_and_later_files_fit_in():
     Bounded(76, used=7).check_started()
     with pytest.raises(StartupError, match="7 are open and 64 are reserved, so at least 76 are needed"):
         Bounded(75, used=7).check_started()
@@ -196,7 +196,7 @@ def test_the_process_ends_with_one_line(tmp_path, workers):
     assert "Traceback" not in said
 
 
-def test_the_soft_limit_is_raised_to_the_hard_one_and_told():
+def test_the_soft_limit_is_raised_to_the_hard_one_and_logged():
     program = """
 import sys
 from twisted.logger import globalLogPublisher, formatEvent

@@ -106,7 +106,7 @@ class TestStart:
         first.ready.callback(None)
         assert first.told == [WorkerCommand.OPEN]
 
-    def test_a_reload_that_is_asked_for_meanwhile_comes_after_it(self, scene):
+    def test_a_reload_during_another_follows_it(self, scene):
         scene.master.reload()
         assert scene.readings == []
         scene.generations[0].ready.callback(None)
@@ -147,7 +147,7 @@ class TestWarnings:
 
 
 class TestReload:
-    def test_what_the_system_does_not_give_changes_nothing(self, serving, monkeypatch):
+    def test_an_error_of_the_system_changes_nothing(self, serving, monkeypatch):
         def none_left(*_):
             raise OSError(24, "Too many open files")
 
@@ -182,14 +182,14 @@ class TestReload:
         assert len(serving.generations) == 1
         assert [*serving.reactor.bound] == [81]
 
-    def test_a_listener_that_is_gone_is_closed_when_nobody_accepts_there_any_more(self, serving):
+    def test_a_removed_listener_is_closed_when_no_worker_accepts_there(self, serving):
         new = serving.reload(plan(TWO))
         new.ready.callback(None)
         assert [*serving.reactor.bound] == [81, 82]
         serving.generations[0].stopped_accepting.callback(None)
         assert [*serving.reactor.bound] == [82]
 
-    def test_a_listener_that_is_gone_is_closed_although_a_reload_failed_meanwhile(self, serving):
+    def test_a_removed_listener_is_closed_after_a_failed_reload(self, serving):
         """A socket is closed only when a generation that failed to start has released it, too."""
         bad = serving.reload(plan(TWO))
         bad.ready.errback(StartupError("worker 1 ended with status 1"))
@@ -230,7 +230,7 @@ class TestReload:
         serving.generations[0].bury_elsewhere("dead")
         assert new.buried == ["dead"]
 
-    def test_who_dies_in_the_drain_is_buried_by_whoever_is_left(self, serving):
+    def test_a_worker_that_crashes_in_a_drain_is_recorded_by_another(self, serving):
         serving.reload(plan(ONE)).ready.callback(None)
         old, new = serving.generations
         serving.master.stopService()
@@ -290,7 +290,7 @@ class TestStop:
         serving.generations[0].leaves()
         assert stopped.called and len(serving.generations) == 1 and [*serving.reactor.bound] == []
 
-    def test_who_takes_longer_than_the_drain_may_is_ended(self, serving):
+    def test_a_worker_that_exceeds_the_drain_is_killed(self, serving):
         serving.master.stopService()
         serving.reactor.advance(30 + DRAIN_GRACE)
         assert serving.generations[0].told[-1] is WorkerCommand.NOW
