@@ -45,7 +45,7 @@ ALLOWED = {
     "authenticators": {"authenticators", "plugins", "core", "interfaces"},
     "web": {"web", "net.tls", "core", "interfaces"},
     "plugins": {"plugins", "core", "interfaces"},
-    "admin": {"admin", "plugins", "state", "binding", "core", "interfaces"},
+    "admin": {"admin", "routers", "plugins", "state", "binding", "core", "interfaces"},
     "sim": {"sim", "core"},
     "sim.screen": {"sim.screen", "core"},
     "doctor": {"doctor", "net.tls", "core", "interfaces"},
