@@ -132,6 +132,7 @@ WRITTEN_DOWN = {
     "core/http/date.py": "the Date of an answer",
     "net/upstream/health_checks.py": "until when a result counts, in the shared state",
     "net/admission/admission.py": "when a mark was taken, for all processes",
+    "net/admission/drains.py": "since when a host is drained, and when its consoles end, for all processes",
     "net/logins.py": "the end of a login",
     "routers/links.py": "the expiry of a link",
     "routers/resolver.py": "the expiry of an answer",

@@ -31,6 +31,7 @@ class Session:
     relay sets the octet counts and ``round_trip``, the seconds between the last ping to the client and its
     pong.  ``has_marks`` is whether the session needs marks of links, ``marked_at`` the time of day at which
     it took them, and ``marks_used`` whether a byte of its opening handshake may have been sent upstream.
+    ``dialled`` has the host name and the IP address of the connection that got the opening handshake.
     """
 
     __slots__ = (
@@ -39,6 +40,7 @@ class Session:
         "_started",
         "close_code",
         "detail",
+        "dialled",
         "ended_by",
         "error",
         "has_marks",
@@ -84,6 +86,7 @@ class Session:
         self.has_marks = False
         self.marked_at: float | None = None
         self.marks_used = False
+        self.dialled: tuple[str, ...] = ()
         self._seconds = seconds
         self._started = seconds()
         self._phases: dict[str, float] = {}
