@@ -91,7 +91,13 @@ class Proxy(Service):
         self._reactor = with_fast_transports(reactor)
         self._clock: Any = clock or self._reactor
         self.state: IState = state or MemoryState(self._clock)
-        self.admission = Admission(self.state, self._clock, has_descriptors, processes)
+        self.admission = Admission(
+            self.state,
+            self._clock,
+            has_descriptors,
+            processes,
+            on_refusal=lambda limit: self.sessions.refused(limit),
+        )
         self._publisher = SessionPublisher(self.state)
         self._logins = Logins(lambda session: self.sessions[session], self._clock)
         observers = [*observers, self.admission, self._publisher, self._logins]

@@ -22,6 +22,8 @@ class Record:
 
     ``upstream``, ``host``
         the section of the upstream, whose settings the session had, and the name of its host.
+    ``is_host_listed``
+        whether the host is configured or in an inventory, so that metrics may name it.
     ``status``
         the HTTP status sent to the client: 101 or a refusal's status; 499 if the client left before.
     ``close_code``
@@ -64,3 +66,4 @@ class Record:
     round_trip: float | None = None
     timeout: str = ""
     host: str = ""
+    is_host_listed: bool = False

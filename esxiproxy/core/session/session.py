@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -87,6 +87,11 @@ class Session:
         self._seconds = seconds
         self._started = seconds()
         self._phases: dict[str, float] = {}
+
+    @property
+    def phases(self) -> Mapping[str, float]:
+        """Seconds from the accepted request to each step that was reached so far."""
+        return self._phases
 
     @property
     def age(self) -> float:
@@ -189,6 +194,7 @@ class Session:
             target=self.request.shown_target,
             upstream=self.route.upstream.name if self.route else "",
             host=self.route.destination.name if self.route else "",
+            is_host_listed=self.route is not None and self.route.destination.is_listed,
             status=self.status,
             close_code=self.close_code,
             ended_by=self.ended_by,
