@@ -402,6 +402,9 @@ def test_no_ticket_stands_in_a_metric(observer):
             "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2",
             "application/openmetrics-text; version=1.0.0",
         ),
+        ("application/openmetrics-text; version=abc", "text/plain; version=0.0.4; charset=utf-8"),
+        ("text/plain;version=...;;=,=", "text/plain; version=0.0.4; charset=utf-8"),
+        ("\udc80" * 100 + "," * 1000, "text/plain; version=0.0.4; charset=utf-8"),
     ],
 )
 def test_the_format_follows_the_accept_field(observer, accept, content_type):

@@ -43,6 +43,8 @@ class Record:
     ``phases``
         seconds from the accepted request to each step that was reached: ``authenticated``, ``routed``,
         ``opened``, ``closed``; for HTTP ``connected`` and ``answered`` in place of ``opened``.
+    ``trace_id``
+        the id of the trace in the client's ``traceparent``; empty without a valid one.
     ``method``
         the method of the request; empty if its head could not be parsed.
     """
@@ -67,3 +69,4 @@ class Record:
     timeout: str = ""
     host: str = ""
     is_host_listed: bool = False
+    trace_id: str = ""

@@ -15,6 +15,7 @@ from esxiproxy.core.errors import (
 )
 from esxiproxy.core.http.head import RequestHead
 from esxiproxy.core.http.request import Request
+from esxiproxy.core.http.trace_context import trace_id
 from esxiproxy.core.redaction import redact_text
 from esxiproxy.core.routing import Destination, Principal, Route
 from esxiproxy.core.session.record import Kind, Record
@@ -29,8 +30,9 @@ class Session:
 
     ``id`` is the session's id in log and record.  ``seconds`` is the function that reads the clock.  The
     relay sets the octet counts and ``round_trip``, the seconds between the last ping to the client and its
-    pong.  ``has_marks`` is whether the session needs marks of links, ``marked_at`` the time of day at which
-    it took them, and ``marks_used`` whether a byte of its opening handshake may have been sent upstream.
+    pong.  ``trace_id`` is the id of the client's trace.  ``has_marks`` is whether the session needs marks of
+    links, ``marked_at`` the time of day at which it took them, and ``marks_used`` whether a byte of its
+    opening handshake may have been sent upstream.
     """
 
     __slots__ = (
@@ -56,6 +58,7 @@ class Session:
         "router",
         "status",
         "timeout",
+        "trace_id",
     )
 
     def __init__(
@@ -68,6 +71,7 @@ class Session:
         self.id = request.session
         self.request = request
         self.kind = kind
+        self.trace_id = trace_id(request.head)
         self.limits = limits
         self.principal: Principal | None = None
         self.route: Route | None = None
@@ -206,5 +210,6 @@ class Session:
             round_trip=self.round_trip,
             phases=MappingProxyType(dict(self._phases)),
             kind=self.kind,
+            trace_id=self.trace_id,
             method=self.request.head.method.decode("ascii", "replace"),
         )

@@ -44,7 +44,10 @@ def expose(source: Metrics | Path, accept: str = "", extra: Iterable[Metric] = (
         counted = read_folder(source)
     else:
         counted = list(source.registry.collect())
-    encode, content_type = exposition.choose_encoder(accept)
+    try:
+        encode, content_type = exposition.choose_encoder(accept)
+    except (TypeError, ValueError):  # a version that is no number
+        encode, content_type = exposition.choose_encoder("")
     return content_type, encode(_Families([*counted, *extra]))
 
 
