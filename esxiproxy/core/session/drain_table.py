@@ -7,11 +7,11 @@ from contextlib import suppress
 from math import inf
 from typing import Protocol
 
+from esxiproxy.core.process_identity import ProcessIdentity
 from esxiproxy.core.session.drain import (
     Drain,
     DrainKind,
     InvalidDrain,
-    ProcessIdentity,
     drain_key,
     host_key,
     in_order,
