@@ -18,6 +18,7 @@ from esxiproxy.core.http.request import Request
 from esxiproxy.core.redaction import redact_text
 from esxiproxy.core.routing import Destination, Principal, Route
 from esxiproxy.core.session.record import Kind, Record
+from esxiproxy.core.session.traffic import Traffic
 from esxiproxy.core.session_limits import SessionLimits
 
 _OF_UPSTREAM = (UpgradeRefused, UpstreamInvalid, UpstreamLost, UpstreamRedirect)
@@ -31,6 +32,7 @@ class Session:
     relay sets the octet counts and ``round_trip``, the seconds between the last ping to the client and its
     pong.  ``has_marks`` is whether the session needs marks of links, ``marked_at`` the time of day at which
     it took them, and ``marks_used`` whether a byte of its opening handshake may have been sent upstream.
+    ``traffic`` has the figures of a console while it is open.
     """
 
     __slots__ = (
@@ -56,6 +58,7 @@ class Session:
         "router",
         "status",
         "timeout",
+        "traffic",
     )
 
     def __init__(
@@ -84,6 +87,7 @@ class Session:
         self.has_marks = False
         self.marked_at: float | None = None
         self.marks_used = False
+        self.traffic: Traffic | None = None
         self._seconds = seconds
         self._started = seconds()
         self._phases: dict[str, float] = {}
