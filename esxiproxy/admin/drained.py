@@ -1,99 +1,42 @@
-"""The drained parts of the proxies, as they stand in the shared state."""
+"""The drained parts of the proxies on all machines, as they stand in the shared state."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Self
+from collections.abc import Iterable, Iterator
 
-from esxiproxy.core.networks import canonical
+from esxiproxy.core.session.drain import Drain, DrainKind, InvalidDrain, host_key, in_order, read_drain
 from esxiproxy.core.session.entry import SessionEntry
-from esxiproxy.core.session.stored_json import read_json, typed_fields
-
-DRAINS = "drains"
-"""Space of the drains."""
-_KINDS = ("proxy", "listener", "upstream", "host")
-
-
-@dataclass(frozen=True, slots=True)
-class StoredDrain:
-    """A drain: its kind, its name, where it holds, since when, until when, and who has asked for it.
-
-    ``machine`` and ``run`` are empty for an upstream and a host, which are drained on all machines.
-    """
-
-    kind: str = ""
-    name: str = ""
-    machine: str = ""
-    run: str = ""
-    since: float = 0.0
-    end: float | None = None
-    by: str = ""
-    reason: str = ""
-
-    @classmethod
-    def decode(cls, text: str) -> Self | None:
-        """Return a stored drain, or None if it is none that this version knows."""
-        found = read_json(text)
-        drain = cls(**typed_fields(cls, found)) if isinstance(found, dict) else None
-        return drain if drain is not None and drain.kind in _KINDS else None
-
-    def covers(self, entry: SessionEntry, machine: str) -> bool:
-        """Return whether a console that runs on this machine uses what is drained."""
-        if self.kind == "host":
-            return host_key(entry.host) == self.name
-        if self.kind == "upstream":
-            return entry.upstream == self.name
-        return host_key(machine) == self.machine and self.name in ("", entry.listener)
-
-
-@lru_cache(maxsize=4096)
-def host_key(name: str) -> str:
-    """Return the form in which names of hosts and machines are compared in drains."""
-    try:
-        return canonical(name.strip("[]"))
-    except ValueError:
-        return name.lower().removesuffix(".")
 
 
 class DrainedParts:
-    """All drains at one time."""
+    """All drains at one time.  Values of other versions that cannot be read are left out."""
 
     def __init__(self, values: Iterable[str] = ()) -> None:
-        found = (StoredDrain.decode(value) for value in values)
-        self.all: Sequence[StoredDrain] = [drain for drain in found if drain is not None]
-        self._upstreams = {drain.name for drain in self.all if drain.kind == "upstream"}
-        self._hosts = {drain.name for drain in self.all if drain.kind == "host"}
-        self._places = {
-            (drain.machine, drain.name) for drain in self.all if drain.kind in ("proxy", "listener")
-        }
-        self._local = {
-            (drain.kind, drain.machine, drain.run, drain.name)
-            for drain in self.all
-            if drain.kind in ("proxy", "listener")
-        }
+        self.all = in_order(_readable(values))
+        self._places = {(drain.machine, drain.name) for drain in self.all if drain.kind.is_local}
+        self._runs = {(drain.machine, drain.run, drain.name) for drain in self.all if drain.kind.is_local}
+        self._upstreams = {drain.name for drain in self.all if drain.kind is DrainKind.UPSTREAM}
+        self._hosts = {drain.name for drain in self.all if drain.kind is DrainKind.HOST}
 
     def __bool__(self) -> bool:
         return bool(self.all)
 
     def covers(self, entry: SessionEntry, machine: str) -> bool:
         """Return whether a drain covers a console that runs on this machine."""
-        where = host_key(machine)
         return (
-            entry.upstream in self._upstreams
-            or (where, "") in self._places
-            or (where, entry.listener) in self._places
-            or self.has_host(entry.host)
+            (machine, "") in self._places
+            or (machine, entry.listener) in self._places
+            or self.has_upstream(entry.upstream)
+            or self.has_host(entry.host, entry.address)
         )
 
     def has_proxy(self, machine: str, run: str) -> bool:
         """Return whether the whole proxy is drained in this run."""
-        return ("proxy", host_key(machine), run, "") in self._local
+        return (machine, run, "") in self._runs
 
     def has_listener(self, machine: str, run: str, name: str) -> bool:
-        """Return whether a listener of this run is drained by itself or with the whole proxy."""
-        return self.has_proxy(machine, run) or ("listener", host_key(machine), run, name) in self._local
+        """Return whether a listener of this run is drained, by itself or with the whole proxy."""
+        return self.has_proxy(machine, run) or (machine, run, name) in self._runs
 
     def has_upstream(self, name: str) -> bool:
         """Return whether an upstream is drained."""
@@ -102,3 +45,20 @@ class DrainedParts:
     def has_host(self, *names: str) -> bool:
         """Return whether a host with one of these names or addresses is drained."""
         return bool(self._hosts) and any(host_key(name) in self._hosts for name in names)
+
+
+def is_covered(drain: Drain, entry: SessionEntry, machine: str) -> bool:
+    """Return whether one drain covers a console that runs on this machine."""
+    if drain.kind is DrainKind.HOST:
+        return any(host_key(name) == drain.name for name in (entry.host, entry.address))
+    if drain.kind is DrainKind.UPSTREAM:
+        return entry.upstream == drain.name
+    return machine == drain.machine and drain.name in ("", entry.listener)
+
+
+def _readable(values: Iterable[str]) -> Iterator[Drain]:
+    for value in values:
+        try:
+            yield read_drain(value)
+        except InvalidDrain:  # of another version; each process logs it
+            continue

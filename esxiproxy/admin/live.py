@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,12 @@ from twisted.application.service import Service
 from twisted.internet.interfaces import IReactorTime
 
 from esxiproxy.admin.control import Control
-from esxiproxy.admin.drained import DRAINS, DrainedParts
+from esxiproxy.admin.drained import DrainedParts
 from esxiproxy.admin.history import History, Overview, Throughput
 from esxiproxy.admin.session_list import SessionLister, SessionSnapshot
 from esxiproxy.admin.shared_value import SharedValue
 from esxiproxy.admin.stored_items import all_items
+from esxiproxy.core.session.drain_table import SPACE as DRAINS
 from esxiproxy.core.session.entry import SessionEntry
 from esxiproxy.core.session.reports import (
     ADMIN_SPACE,
@@ -62,7 +63,7 @@ class Live(Service):
 
     Only the totals of the processes are read regularly, every 5 s.  Everything else is read when it is wanted
     and at most once a second, however many readers there are.  While consoles are read, a mark in the state
-    makes all processes report their figures.  ``in_thread`` makes a blocking call in a thread.
+    makes all processes report their figures.
     """
 
     def __init__(
@@ -70,11 +71,9 @@ class Live(Service):
         control: Control,
         clock: IReactorTime,
         version: str,
-        in_thread: Callable[..., Awaitable[Any]],
         time_of_day: Callable[[], float] = time.time,
     ) -> None:
         self.control = control
-        self.in_thread = in_thread
         self.clock = clock
         self.time_of_day = time_of_day
         self.history = History()
@@ -109,7 +108,7 @@ class Live(Service):
         sessions, rates = overview.sessions, (overview.rate_up, overview.rate_down)
         if (snapshot := self._sessions.fresh) is not None:  # newer than what the processes report
             sessions, rates = len(snapshot.rows), snapshot.rates or rates
-        reasons = list(control.unready())
+        reasons = list(await control.unready())
         return {
             "version": self._version,
             "machine": control.machine,

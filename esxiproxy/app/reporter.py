@@ -125,7 +125,7 @@ class Reporter(Service):
             pid=os.getpid(),
             version=self._version,
             started=self._started,
-            accepting=not (sessions.draining or sessions.retiring),
+            accepting=not (sessions.draining or sessions.retiring or self._proxy.drains.current.proxy),
             sessions=len(self._tally.consoles),
             lag=lag,
         )

@@ -155,12 +155,16 @@ class Admin:
             started=world.time_of_day(),
             state=self.state,
             config=config or Config(source="proxy.ini", listeners=(), upstreams={}),
-            unready=lambda: self.reasons,
+            unready=self._unready,
+            in_thread=in_thread,
             is_alive=lambda: True,
         )
-        self.live = Live(self.control, self.clock, "9.9", in_thread=in_thread, time_of_day=world.time_of_day)
+        self.live = Live(self.control, self.clock, "9.9", time_of_day=world.time_of_day)
         self.live.startService()
         self.handlers = read_operations(self.live)
+
+    async def _unready(self):
+        return self.reasons
 
     def call(self, name, **parameters):
         """Call an operation with the defaults of its parameters, and check its answer."""

@@ -1,1 +1,1 @@
-"""The operations of the API, a file a topic."""
+"""The operations of the API, one topic a file."""
