@@ -24,11 +24,11 @@ from esxiproxy.ops.logs.file_sink import StdoutSink
 from esxiproxy.ops.logs.sink import Losses
 from esxiproxy.ops.process.descriptors import Descriptors
 from esxiproxy.ops.process.systemd import SystemdService
+from esxiproxy.workers.master.child_process import ERRORS
 from esxiproxy.workers.master.generation import ABORT_TIMEOUT, Generation, descriptors_needed
 from esxiproxy.workers.master.plan_reader import PlanRefused, read_plan
 from esxiproxy.workers.master.sockets import Bindings, Sockets
 from esxiproxy.workers.master.state_directory import StateDirectory
-from esxiproxy.workers.master.worker_process import ERRORS
 from esxiproxy.workers.plan import Plan
 from esxiproxy.workers.shared.messages import WorkerCommand
 
