@@ -23,10 +23,13 @@ from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from esxiproxy.app.control import SingleControl
 from esxiproxy.app.extra_services import ExtraServices
 from esxiproxy.app.listeners import Listeners
 from esxiproxy.app.plugins import Instances, Plugins
+from esxiproxy.app.reload import Reload
 from esxiproxy.core.config.loader import Config, Listener
+from esxiproxy.core.process_identity import ProcessIdentity
 from esxiproxy.core.startup import StartupError
 from esxiproxy.net.transport.reactor import with_fast_transports
 from esxiproxy.ops.logs.session_log import SessionLog
@@ -56,6 +59,7 @@ class ProxyService(MultiService):
     with a health check is closed after the drain.  When the stop takes too long, it is aborted.
     ``inherited`` has listening sockets by the listener's name, and that of the manhole as ``MANHOLE``.  They
     are not shut down at the end, since other processes may share them.  ``metrics`` counts the sessions.
+    ``identity`` names the process among those that share the state.
     """
 
     _log = Logger()
@@ -66,10 +70,12 @@ class ProxyService(MultiService):
         reactor: Any,
         inherited: Mapping[str, socket.socket] = MappingProxyType({}),
         metrics: MetricsObserver | None = None,
+        identity: ProcessIdentity | None = None,
     ) -> None:
         super().__init__()
         self._reactor = reactor = with_fast_transports(reactor)
         self._config = config
+        self.identity = identity or ProcessIdentity(config.machine or socket.gethostname())
         self._lock = DeferredLock()
         self._stopping: Deferred[Any] = succeed(None)
         self._aborted = False
@@ -88,6 +94,7 @@ class ProxyService(MultiService):
             state,
             has_descriptors,
             config.workers,
+            identity=self.identity,
         )
         self.running_count = RunningCount(metrics, lambda: self.proxy.sessions, reactor) if metrics else None
         if self.running_count is not None:
@@ -97,6 +104,17 @@ class ProxyService(MultiService):
         )
         self.proxy.own_addresses = self._listeners.addresses
         self.systemd = SystemdService(reactor, status=lambda: f"{len(self.proxy.sessions)} sessions")
+        path = config.source.absolute()
+        self.reload_file = Reload(path, self, reactor)
+        self.control = SingleControl(
+            self.identity,
+            state,
+            path,
+            lambda: self._config,
+            lambda: not self.running,
+            self.reload_file,
+            reactor,
+        )
         self._loop_lag = LoopLag(reactor, metrics.lagged if metrics else None)
         self._http = HttpClient(reactor)
         self._plugins = Plugins(reactor, self.proxy, self._http)

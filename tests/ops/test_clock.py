@@ -124,6 +124,7 @@ OF_DAY = re.compile(
     r"\btime\.time\b|\bfrom time import .*\btime\b|\bdatetime\.(datetime\.)?(now|utcnow|today)\b"
 )
 WRITTEN_DOWN = {
+    "app/control.py": "when the proxy was started, for the admin service",
     "authenticators/client_cert.py": "the validity of certificates and revocation lists",
     "authenticators/htpasswd.py": "when a failed login is forgotten, in the shared state",
     "authenticators/jwt.py": "the expiry of a token",
@@ -144,6 +145,7 @@ WRITTEN_DOWN = {
     "sim/host.py": "the clock on the simulated screen",
     "state/memory.py": "used links, which expire at a time of day",
     "state/times.py": "marks and stored values, which outlast a start of the machine",
+    "workers/master/master.py": "when the proxy was started, for the admin service",
     "workers/worker/crash_recovery.py": "how long a lost session was there, for its record",
 }
 

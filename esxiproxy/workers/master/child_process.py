@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -17,15 +16,14 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
+from esxiproxy.ops.metrics.files import ENVIRONMENT as METRICS
 from esxiproxy.workers.shared.lines import LineSplitter
-from esxiproxy.workers.shared.messages import COMMANDS_FD, REPORTS_FD
+from esxiproxy.workers.shared.messages import COMMANDS_FD, REPORTS_FD, json_line
 from esxiproxy.workers.shared.signal_mask import signals_blocked
 
 OUTPUT, ERRORS = 1, 2
 _LAST_LINES_TIMEOUT = 0.5
 """Seconds for which the pipes of an exited process are read, since its own children may keep them open."""
-METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-"""The environment variable with the folder in which the children of one master store their metrics."""
 _NOT_INHERITED = (
     "NOTIFY_SOCKET",
     "WATCHDOG_USEC",
@@ -33,7 +31,7 @@ _NOT_INHERITED = (
     "LISTEN_PID",
     "LISTEN_FDS",
     "LISTEN_FDNAMES",
-    METRICS_FOLDER,
+    METRICS,
 )
 """Environment variables that are for the master only, or that the master sets itself."""
 
@@ -105,7 +103,7 @@ class ChildProcess(ProcessProtocol):
 
     def send(self, kind: str, *arguments: Any) -> None:
         """Send a command; a process that has exited does not receive it."""
-        self._write(json.dumps([kind, *arguments]).encode() + b"\n")
+        self._write(json_line([kind, *arguments]))
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the process, unless it has exited."""
