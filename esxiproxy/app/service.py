@@ -24,9 +24,11 @@ from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from esxiproxy.app.control import SingleControl
 from esxiproxy.app.extra_services import ExtraServices
 from esxiproxy.app.listeners import Listeners
 from esxiproxy.app.plugins import Instances, Plugins
+from esxiproxy.app.reload import Reload
 from esxiproxy.app.reporter import Reporter
 from esxiproxy.app.session_tally import SessionTally
 from esxiproxy.core.config.loader import Config, Listener
@@ -60,7 +62,7 @@ class ProxyService(MultiService):
     with a health check is closed after the drain.  When the stop takes too long, it is aborted.
     ``inherited`` has listening sockets by the listener's name, and that of the manhole as ``MANHOLE``.  They
     are not shut down at the end, since other processes may share them.  ``metrics`` counts the sessions.
-    ``identity`` is the identity of this process, by default that of a proxy without a master.
+    ``identity`` names the process among those that share the state, by default one without a master.
     """
 
     _log = Logger()
@@ -76,6 +78,7 @@ class ProxyService(MultiService):
         super().__init__()
         self._reactor = reactor = with_fast_transports(reactor)
         self._config = config
+        self.identity = identity or ProcessIdentity(config.machine or socket.gethostname())
         self._lock = DeferredLock()
         self._stopping: Deferred[Any] = succeed(None)
         self._aborted = False
@@ -95,7 +98,7 @@ class ProxyService(MultiService):
             state,
             has_descriptors,
             config.workers,
-            identity=identity or _identity_of(config),
+            identity=self.identity,
         )
         self.running_count = RunningCount(metrics, lambda: self.proxy.sessions, reactor) if metrics else None
         if self.running_count is not None:
@@ -105,6 +108,17 @@ class ProxyService(MultiService):
         )
         self.proxy.own_addresses = self._listeners.addresses
         self.systemd = SystemdService(reactor, status=lambda: f"{len(self.proxy.sessions)} sessions")
+        path = config.source.absolute()
+        self.reload_file = Reload(path, self, reactor)
+        self.control = SingleControl(
+            self.identity,
+            state,
+            path,
+            lambda: self._config,
+            lambda: not self.running,
+            self.reload_file,
+            reactor,
+        )
         self._loop_lag = LoopLag(reactor, metrics.lagged if metrics else None)
         self._http = HttpClient(reactor)
         self._plugins = Plugins(reactor, self.proxy, self._http)
@@ -113,7 +127,7 @@ class ProxyService(MultiService):
         self._reporter = Reporter(
             self.proxy,
             tally,
-            self.proxy.drains.identity,
+            self.identity,
             reactor,
             version("esxiproxy"),
             self._loop_lag.take_longest,
@@ -281,12 +295,6 @@ class ProxyService(MultiService):
         self._stopping.addTimeout(
             _STOP_TIMEOUT, self._reactor, onTimeoutCancel=lambda _result, _timeout: None
         )
-
-
-def _identity_of(config: Config) -> ProcessIdentity:
-    """Return the identity of a process without a master."""
-    identity = ProcessIdentity()
-    return replace(identity, machine=config.machine) if config.machine else identity
 
 
 def _opening_time(config: Config) -> float:
