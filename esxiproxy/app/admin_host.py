@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -21,6 +22,7 @@ from esxiproxy.app.control import ProcessControl
 from esxiproxy.app.extra_services import ExtraServices
 from esxiproxy.app.plugins import Plugins
 from esxiproxy.core.config.loader import Config
+from esxiproxy.core.session.drain_table import DrainTable
 from esxiproxy.core.session.command import Command, CommandKind, Selector
 from esxiproxy.interfaces import IState
 from esxiproxy.net.tls.server import listener_context
@@ -84,9 +86,10 @@ class AdminHost(MultiService):
         self._http = HttpClient(reactor)
         self._plugins = Plugins(reactor, NoSessions(self.state), self._http)
         self._extra_services = ExtraServices(reactor, _no_sessions, inherited, kinds=("services",))
+        drainer = DrainTable(self.state, self.control.identity, time.time)
         self._slot = AdminSlot(
             reactor,
-            lambda: admin_parts(self.control, partial(_metrics, self.control), reactor),
+            lambda: admin_parts(self.control, drainer, partial(_expose, self.control), reactor),
             inherited,
         )
         self._aborted = False
@@ -122,7 +125,7 @@ class AdminHost(MultiService):
         async with AsyncExitStack() as undo:
             bound = self._slot.bind(self._config, plugins, undo)
             undo.pop_all()
-        await self._slot.serve(bound, self._config)
+        self._slot.serve(bound, self._config)
 
     async def stop_services(self) -> None:
         """Stop the plugins of ``services``."""
@@ -166,12 +169,12 @@ class AdminHost(MultiService):
             self._log.failure("a step of the stop failed; the stop continues")
 
 
-async def _metrics(control: ProcessControl, accept: str) -> tuple[str, bytes]:
+async def _expose(control: ProcessControl, accept: str, extra: Any) -> tuple[str, bytes]:
     """Return the metrics of all processes, which are in the folder that the master has set."""
     from esxiproxy.ops.metrics.exposition import expose  # prometheus-client is an optional dependency
 
     folder = Path(os.environ[METRICS_FOLDER])
-    found: tuple[str, bytes] = await control.in_thread(expose, folder, accept)
+    found: tuple[str, bytes] = await control.in_thread(expose, folder, accept, extra)
     return found
 
 

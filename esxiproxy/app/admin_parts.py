@@ -2,37 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import platform
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from importlib.metadata import version
 from typing import Any
 
+import twisted
+
+from esxiproxy.admin.api.drain_list import DrainReads
+from esxiproxy.admin.api.drains import DrainActions, Drainer
 from esxiproxy.admin.api.kill import KillActions
 from esxiproxy.admin.api.links import LinkOperations
+from esxiproxy.admin.api.reads import read_operations
 from esxiproxy.admin.api.reload import ReloadActions
-from esxiproxy.admin.call import ApiError
-from esxiproxy.admin.probes import Metrics
+from esxiproxy.admin.live import Live
 from esxiproxy.admin.service import AdminParts
-from esxiproxy.admin.site import Stream
 from esxiproxy.app.admin import secured
 from esxiproxy.app.control import ProcessControl
 
+Expose = Callable[[str, Any], Awaitable[tuple[str, bytes]]]
+"""Returns the metrics of all processes for a value of Accept, with further metric families."""
 
-def admin_parts(control: ProcessControl, metrics: Metrics, reactor: Any) -> AdminParts:
+
+def admin_parts(control: ProcessControl, drainer: Drainer, expose: Expose, reactor: Any) -> AdminParts:
     """Return the parts of the admin service for the control of a process.
 
-    ``metrics`` returns the metrics of all processes.
+    ``drainer`` drains for this process.
     """
+    live = Live(control, reactor, version("esxiproxy"), control.in_thread)
     kill, links, reload = KillActions(control.state), LinkOperations(control), ReloadActions(control)
+    drains = DrainActions(control, drainer, DrainReads(live).shown)
     handlers = {
+        **read_operations(live),
         "kill": kill.kill,
+        "drain": drains.drain,
+        "undrain": drains.undrain,
         "list_links": links.list_links,
         "make_link": links.make_link,
         "revoke_link": links.revoke_link,
         "check": reload.check,
         "reload": reload.reload,
     }
-    return AdminParts(control, handlers, _no_stream, metrics, partial(secured, reactor))
-
-
-def _no_stream(arguments: Mapping[str, Any]) -> Stream:
-    raise ApiError(404, "this process has no event stream")
+    return AdminParts(control, handlers, live.open_stream, metrics, partial(secured, reactor), (live,))

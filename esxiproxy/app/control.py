@@ -30,6 +30,7 @@ class ProcessControl:
     """
 
     def __init__(self, identity: ProcessIdentity, state: IState, started: float, reactor: Any) -> None:
+        self.identity = identity
         self.machine, self.run = identity.machine, identity.run
         self.state = state
         self.started = started

@@ -134,6 +134,7 @@ WRITTEN_DOWN = {
     "authenticators/login_throttle.py": "when a failed login is forgotten, in the shared state",
     "admin/api/drains.py": "when running consoles of a drain are closed, for all processes",
     "admin/audit.py": "the time of a line in the audit log",
+    "cli/drain.py": "how long something has been drained, for a table",
     "core/http/date.py": "the Date of an answer",
     "net/upstream/health_checks.py": "until when a result counts, in the shared state",
     "net/admission/admission.py": "when a mark was taken, for all processes",
