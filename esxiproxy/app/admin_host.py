@@ -22,8 +22,8 @@ from esxiproxy.app.control import ProcessControl
 from esxiproxy.app.extra_services import ExtraServices
 from esxiproxy.app.plugins import Plugins
 from esxiproxy.core.config.loader import Config
-from esxiproxy.core.session.drain_table import DrainTable
 from esxiproxy.core.session.command import Command, CommandKind, Selector
+from esxiproxy.core.session.drain_table import DrainTable
 from esxiproxy.interfaces import IState
 from esxiproxy.net.tls.server import listener_context
 from esxiproxy.net.transport.reactor import with_fast_transports

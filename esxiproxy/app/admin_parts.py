@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from importlib.metadata import version
 from typing import Any
-
-import twisted
 
 from esxiproxy.admin.api.drain_list import DrainReads
 from esxiproxy.admin.api.drains import DrainActions, Drainer
@@ -16,13 +12,12 @@ from esxiproxy.admin.api.kill import KillActions
 from esxiproxy.admin.api.links import LinkOperations
 from esxiproxy.admin.api.reads import read_operations
 from esxiproxy.admin.api.reload import ReloadActions
+from esxiproxy.admin.events import open_stream
 from esxiproxy.admin.live import Live
 from esxiproxy.admin.service import AdminParts
 from esxiproxy.app.admin import secured
+from esxiproxy.app.admin_metrics import AdminMetrics, Expose
 from esxiproxy.app.control import ProcessControl
-
-Expose = Callable[[str, Any], Awaitable[tuple[str, bytes]]]
-"""Returns the metrics of all processes for a value of Accept, with further metric families."""
 
 
 def admin_parts(control: ProcessControl, drainer: Drainer, expose: Expose, reactor: Any) -> AdminParts:
@@ -44,4 +39,11 @@ def admin_parts(control: ProcessControl, drainer: Drainer, expose: Expose, react
         "check": reload.check,
         "reload": reload.reload,
     }
-    return AdminParts(control, handlers, live.open_stream, metrics, partial(secured, reactor), (live,))
+    return AdminParts(
+        control,
+        handlers,
+        partial(open_stream, live),
+        AdminMetrics(live, expose).metrics,
+        partial(secured, reactor),
+        (live,),
+    )

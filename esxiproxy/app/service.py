@@ -133,6 +133,7 @@ class ProxyService(MultiService):
             reactor,
             version("esxiproxy"),
             self._loop_lag.take_longest,
+            self._metering.watch,
         )
         self.proxy.before_state_stops = self._reporter.last_report
         self._admin = AdminSlot(reactor, self._admin_parts, inherited)
