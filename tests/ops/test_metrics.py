@@ -1,5 +1,6 @@
 """The metrics of one process equal what its sessions did."""
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -331,15 +332,19 @@ def test_a_label_has_a_bounded_number_of_values(monkeypatch):
         metrics_module, "MAX_VALUES", MappingProxyType({"listener": 2, "upstream": 3, "host": 4})
     )
     observer = MetricsObserver(Metrics())
+    sessions = []
     for number in range(100):
         upstream = replace(UPSTREAM, name=f"upstream{number}")
         route = listed(f"host{number}", upstream)
-        end(opened_session(number, observer, route, listener=f"listener{number}"), observer)
+        sessions.append(opened_session(number, observer, route, listener=f"listener{number}"))
+    named = total(observer.metrics, "sessions_open", "host")
+    assert len(named) == 5 and named["other"] == 96
+    for session in sessions:
+        end(session, observer)
     for label, most in (("listener", 2), ("upstream", 3)):
         values = total(observer.metrics, "sessions_opened_total", label)
         assert len(values) == most + 1 and values["other"] == 100 - most
         assert sum(total(observer.metrics, "sessions_closed_total", label).values()) == 100
-    assert len(total(observer.metrics, "sessions_open", "host")) == 5
 
 
 def test_a_failure_of_a_plugin_has_no_reason_of_its_own(observer):
@@ -468,6 +473,15 @@ def test_the_metrics_of_a_process_have_no_times_of_creation():
         [sys.executable, "-c", program], cwd=ROOT, check=True, timeout=60, capture_output=True, text=True
     )
     assert "esxiproxy_event_loop_lag_seconds_count 0.0" in done.stdout and "_created" not in done.stdout
+
+
+def test_the_documented_embedding_works():
+    text = (ROOT / "docs" / "metrics.md").read_text().partition("## Embedding")[2]
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names = {"Proxy": Proxy, "reactor": Clock()}
+    exec(block, names)
+    assert names["proxy"].sessions._observers[0].metrics is names["metrics"]
+    assert names["content_type"].startswith("text/plain") and b"esxiproxy_sessions_open" in names["text"]
 
 
 def test_a_proxy_without_metrics_does_not_import_prometheus_client():

@@ -14,7 +14,7 @@ from esxiproxy.core.session.record import Kind, Record
 from esxiproxy.core.session.session import Session
 from esxiproxy.core.websocket.closing import Side
 from esxiproxy.interfaces import ISessionObserver
-from esxiproxy.ops.metrics.metrics import OTHER, Metrics
+from esxiproxy.ops.metrics.metrics import OTHER, WORKER_LOST, Metrics
 
 _ERRORS = frozenset(
     name
@@ -83,7 +83,8 @@ class MetricsObserver:
             metrics.upstream(destination.template.name) if destination else "",
             self._host(destination.name, destination.is_listed) if destination else "",
         )
-        # A crash after this line makes it a lost console: see files.py.
+        metrics.closed(counted.listener, counted.upstream, WORKER_LOST)  # 0: an increase needs a value before
+        # From here on the console is counted as lost when the process crashes.
         metrics.opened(counted.listener, counted.upstream).inc()
         self._open[session.id] = counted
         metrics.open(counted.listener, counted.upstream, counted.host).inc()
