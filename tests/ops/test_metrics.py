@@ -29,6 +29,7 @@ from esxiproxy.core.errors import (
 from esxiproxy.core.routing import Principal, Route
 from esxiproxy.core.session.connection_limits import ConnectionLimits
 from esxiproxy.core.session.record import Kind
+from esxiproxy.core.startup import StartupError
 from esxiproxy.interfaces import ISessionObserver
 from esxiproxy.ops.metrics import metrics as metrics_module
 from esxiproxy.ops.metrics.collectors import (
@@ -43,9 +44,10 @@ from esxiproxy.ops.metrics.collectors import (
     workers,
 )
 from esxiproxy.ops.metrics.exposition import expose
+from esxiproxy.ops.metrics.files import process_metrics
 from esxiproxy.ops.metrics.metrics import FAMILIES, MAX_LENGTH, Metrics
 from esxiproxy.ops.metrics.observer import MetricsObserver
-from esxiproxy.ops.metrics.running_count import COUNT_INTERVAL, RunningCount
+from esxiproxy.ops.metrics.running_count import COUNT_INTERVAL, MAX_AT_ONCE, RunningCount
 from esxiproxy.ops.process.loop_lag import LoopLag
 from esxiproxy.proxy import Proxy
 from tests.ops.metrics_world import (
@@ -268,6 +270,23 @@ def test_running_consoles_are_counted_only_while_watched(observer):
     assert clock.getDelayedCalls() == []
 
 
+def test_many_consoles_are_counted_in_several_turns(observer, monkeypatch):
+    clock, number, turns = Clock(), 2 * MAX_AT_ONCE + 1, []
+    running = [live(opened_session(each, observer), 10, 0) for each in range(number)]
+    real = observer.count_running
+    monkeypatch.setattr(observer, "count_running", lambda some: (turns.append(len(some)), real(some)))
+    count = RunningCount(observer, lambda: running, clock)
+    count.startService()
+    count.watch(True)
+    assert turns == [MAX_AT_ONCE]  # the others wait for the next turns
+    end(running[-1].session, observer, up=10)
+    clock.advance(0)
+    assert turns == [MAX_AT_ONCE, MAX_AT_ONCE, 1]
+    assert total(observer.metrics, "bytes_total") == 10 * number
+    count.stopService()
+    assert clock.getDelayedCalls() == []
+
+
 def test_a_count_that_fails_is_logged_and_repeated(observer):
     clock, looked = Clock(), []
 
@@ -473,6 +492,12 @@ def test_the_metrics_of_a_process_have_no_times_of_creation():
         [sys.executable, "-c", program], cwd=ROOT, check=True, timeout=60, capture_output=True, text=True
     )
     assert "esxiproxy_event_loop_lag_seconds_count 0.0" in done.stdout and "_created" not in done.stdout
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    with pytest.raises(StartupError, match=r"prometheus-client .*: pip install 'esxiproxy\[metrics\]'"):
+        process_metrics({})
 
 
 def test_the_documented_embedding_works():
