@@ -7,7 +7,24 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import NoReturn, Protocol
 
-from esxiproxy.cli import certificate, check, doctor, import_nginx, link, plugins, reload, sim
+from esxiproxy.cli import (
+    certificate,
+    check,
+    doctor,
+    drain,
+    hosts,
+    import_nginx,
+    kill,
+    link,
+    links,
+    plugins,
+    reload,
+    sessions,
+    sim,
+    status,
+    top,
+    undrain,
+)
 from esxiproxy.core.redaction import redact_text
 
 
@@ -35,11 +52,19 @@ SUBCOMMANDS: tuple[Subcommand, ...] = (
     check,
     plugins,
     reload,
+    status,
+    sessions,
+    top,
+    hosts,
+    kill,
+    drain,
+    undrain,
+    link,
+    links,
     certificate,
     doctor,
-    sim,
     import_nginx,
-    link,
+    sim,
 )
 
 
@@ -55,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for module in SUBCOMMANDS:
         command = commands.add_parser(module.NAME, help=module.HELP)
         module.add_arguments(command)
-        command.set_defaults(run=module.run)
+        command.set_defaults(run=module.run, command=module.NAME)
     arguments = parser.parse_args(argv)
     status: int = arguments.run(arguments)
     return status

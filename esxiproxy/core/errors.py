@@ -320,9 +320,10 @@ class ClientLost(SessionError):
 
 
 class Draining(LimitReached):
-    """The proxy is shutting down."""
+    """The proxy is draining."""
 
     close_code = 1001
+    hide_detail = True
 
 
 class Internal(SessionError):

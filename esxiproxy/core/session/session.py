@@ -32,7 +32,8 @@ class Session:
     relay sets the octet counts and ``round_trip``, the seconds between the last ping to the client and its
     pong.  ``trace_id`` is the id of the client's trace.  ``has_marks`` is whether the session needs marks of
     links, ``marked_at`` the time of day at which it took them, and ``marks_used`` whether a byte of its
-    opening handshake may have been sent upstream.
+    opening handshake may have been sent upstream.  ``dialled`` has the host name and the IP address of the
+    connection that got the opening handshake.
     """
 
     __slots__ = (
@@ -41,6 +42,7 @@ class Session:
         "_started",
         "close_code",
         "detail",
+        "dialled",
         "ended_by",
         "error",
         "has_marks",
@@ -88,6 +90,7 @@ class Session:
         self.has_marks = False
         self.marked_at: float | None = None
         self.marks_used = False
+        self.dialled: tuple[str, ...] = ()
         self._seconds = seconds
         self._started = seconds()
         self._phases: dict[str, float] = {}
