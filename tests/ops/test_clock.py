@@ -128,6 +128,7 @@ WRITTEN_DOWN = {
     "authenticators/htpasswd.py": "when a failed login is forgotten, in the shared state",
     "authenticators/jwt.py": "the expiry of a token",
     "authenticators/login_throttle.py": "when a failed login is forgotten, in the shared state",
+    "cli/doctor_config.py": "the days until certificates expire",
     "cli/link.py": "the times in a link",
     "core/http/date.py": "the Date of an answer",
     "net/upstream/health_checks.py": "until when a result counts, in the shared state",
