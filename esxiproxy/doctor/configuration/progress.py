@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import shutil
-import time
-from collections.abc import Callable
 from typing import TextIO
 
 _WIDTH = 30
-_EVERY = 0.1
+_STEPS = 1000
+"""Maximum number of times that the bar is drawn."""
 
 
 class ProgressBar:
     """A line on a terminal that shows how many of ``total`` checks are done; nothing on other streams."""
 
-    def __init__(self, stream: TextIO, total: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, stream: TextIO, total: int) -> None:
         self._stream = stream
         self._total = total
-        self._clock = clock
         self._is_shown = total > 0 and stream.isatty()
-        self._next = 0.0
+        self._step = -1
 
     def show(self, done: int) -> None:
-        """Draw the bar, at most ten times a second."""
-        now = self._clock()
-        if not self._is_shown or (now < self._next and done < self._total):
+        """Draw the bar, if it differs from the last one by more than a thousandth."""
+        if not self._is_shown or (step := _STEPS * done // self._total) == self._step:
             return
-        self._next = now + _EVERY
+        self._step = step
         filled = _WIDTH * done // self._total
         text = f"[{'#' * filled}{'.' * (_WIDTH - filled)}] {done} of {self._total} hosts"
         self._write(text[: shutil.get_terminal_size().columns - 1])
