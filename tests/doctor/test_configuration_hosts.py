@@ -466,6 +466,16 @@ def test_an_address_gets_a_few_connections_at_a_time(places: Places) -> None:
     assert 1 <= most <= 8
 
 
+def test_threads_do_not_mix_up_their_verdicts(places: Places) -> None:
+    """pyOpenSSL stores the error of a verify callback in the context, which threads must not share."""
+    good = places.server(certificate=places.leaf(not_after=90 * DAY))
+    bad = places.server(certificate=self_signed(places.folder, not_after=90 * DAY))
+    rows = [f"esx{number},127.0.0.1:{[good, bad][number % 2]},," for number in range(200)]
+    examined = inventory(places.folder, *rows, template_keys={"verify": "ca", "ca": places.authority.path})
+    verdicts = {name: row["verdict"] for name, row in by_name(examined).items()}
+    assert verdicts == {f"esx{number}": ["ok", "error"][number % 2] for number in range(200)}
+
+
 # Hostile text
 
 
