@@ -130,6 +130,26 @@ def test_a_file_in_a_closed_folder_is_not_exposed(open_folder: Path) -> None:
     assert findings(open_folder, Account.current(), text) == []
 
 
+def linked_key(folder: Path) -> str:
+    """A configuration whose private key is a link into a closed folder, as those of certbot are."""
+    text = files_in(folder)
+    (folder / "archive").mkdir(mode=0o700)
+    (folder / "tls.key").rename(folder / "archive/tls.key")
+    (folder / "archive/tls.key").chmod(0o644)
+    (folder / "tls.key").symlink_to("archive/tls.key")
+    return text
+
+
+def test_a_link_into_a_closed_folder_is_not_exposed(open_folder: Path) -> None:
+    assert findings(open_folder, Account.current(), linked_key(open_folder)) == []
+
+
+@needs_root
+def test_the_closed_folder_behind_a_link_is_named(open_folder: Path, nobody: Account) -> None:
+    found = {result.name: result for result in findings(open_folder, nobody, linked_key(open_folder))}
+    assert f"cannot enter the folder {open_folder}/archive: " in found["private_key"].finding
+
+
 def test_a_host_key_that_others_can_read_prevents_the_start(open_folder: Path) -> None:
     text = files_in(open_folder)
     (open_folder / "manhole_host_key").write_text("")

@@ -105,6 +105,14 @@ def old_tls(places: Places) -> str:
     return by_ca(places, server.port)
 
 
+def wants_client_certificate(places: Places) -> str:
+    server = places.start(refuse("200 OK"), places.good)
+    assert server.tls is not None
+    server.tls.verify_mode = ssl.CERT_REQUIRED
+    server.tls.load_verify_locations(places.authority.path)
+    return by_ca(places, server.port)
+
+
 def expiring(places: Places, days: float, **keys: object) -> str:
     leaf = places.leaf(not_before=-90 * DAY, not_after=days * DAY)
     return by_ca(places, places.server(certificate=leaf), **keys)
@@ -192,6 +200,13 @@ CASES: list[Case] = [
         range(28, 31),
     ),
     ("TLS 1.1", old_tls, "error", "has no TLS 1.2 or later: update it, or write tls_profile = old", None),
+    (
+        "a client certificate is required",
+        wants_client_certificate,
+        "error",
+        "it may require a client certificate",
+        range(28, 31),
+    ),
     (
         "no TLS",
         lambda p: by_ca(p, p.server(answer(b"HTTP/1.1 400 Bad Request\r\n\r\n"), None)),

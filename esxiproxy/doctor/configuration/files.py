@@ -97,7 +97,7 @@ def _of_plugin(plugin: PluginSection) -> Iterator[NamedFile]:
     for key, value in settings.values.items():
         paths = value if isinstance(value, tuple) else (value,)
         for path in paths:
-            if isinstance(path, Path) and path.exists() and not path.is_socket():
+            if isinstance(path, Path) and not stat.S_ISSOCK(_mode_of(path)):
                 for file in _contained(path):
                     secret = _is_secret(plugin.type.name, settings, key) or holds_key(file)
                     yield NamedFile(plugin.section, key, file, is_secret=secret)
@@ -110,23 +110,37 @@ def _is_secret(type_name: str, settings: SectionValues, key: str) -> bool:
 
 
 def _contained(path: Path) -> Iterator[Path]:
-    """Yield a file, or a folder and the files in it."""
-    yield path
-    if not path.is_dir():
+    """Yield a file, or a folder and the files in it; nothing if it does not exist.
+
+    A type reports a file that is missing.
+    """
+    mode = _mode_of(path)
+    if mode:
+        yield path
+    if not stat.S_ISDIR(mode):
         return
-    with os.scandir(path) as entries:
-        for number, entry in enumerate(entries):
-            if number >= MAX_FILES:
-                return
-            if not entry.name.startswith(".") and entry.is_file():
-                yield Path(entry.path)
+    try:
+        names = sorted(name for name in os.listdir(path) if not name.startswith("."))
+    except OSError:  # the folder has a finding of its own
+        return
+    for name in names[:MAX_FILES]:
+        if stat.S_ISREG(_mode_of(path / name)):
+            yield path / name
+
+
+def _mode_of(path: Path) -> int:
+    """Return the mode of a file, 0 if it does not exist or cannot be reached."""
+    try:
+        return path.stat().st_mode
+    except (OSError, ValueError):  # a NUL in the name
+        return 0
 
 
 def holds_key(path: Path) -> bool:
     """Return whether a file has a private or secret key: PEM, a JWK Set, or a file of an HMAC secret."""
+    if not stat.S_ISREG(_mode_of(path)):
+        return False
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            return False
         with path.open("rb") as source:
             content = source.read(_MAX_CONTENT)
     except OSError:

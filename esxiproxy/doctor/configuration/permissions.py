@@ -18,10 +18,15 @@ Fault = tuple[CheckVerdict, str]
 
 @dataclass(frozen=True, slots=True)
 class _Status:
-    """The mode of a file, None if it does not exist, and whether all users reach its folder."""
+    """The mode of a file, None if it does not exist, and whether all users reach its folder.
+
+    ``folders`` are those on the way to the file, from the root, and those on the way to its real place if the
+    file or a folder is a symbolic link.
+    """
 
     mode: int | None
     is_reached: bool
+    folders: tuple[Path, ...]
 
 
 def permission_findings(files: Iterable[NamedFile], account: Account) -> list[CheckResult]:
@@ -45,7 +50,9 @@ def _status(path: Path) -> _Status:
         mode = path.stat().st_mode
     except OSError:
         mode = None
-    return _Status(mode, all(_mode_of(folder) & stat.S_IXOTH for folder in path.absolute().parents))
+    named, real = path.absolute().parents, Path(os.path.realpath(path)).parents
+    is_reached = all(_mode_of(folder) & stat.S_IXOTH for folder in real)
+    return _Status(mode, is_reached, tuple(dict.fromkeys((*reversed(named), *reversed(real)))))
 
 
 def _mode_of(folder: Path) -> int:
@@ -61,7 +68,8 @@ def _mode_of(folder: Path) -> int:
 def _unusable(file: NamedFile, status: _Status, account: Account) -> Iterator[Fault]:
     """Yield the uses of a file that are not permitted.  The process has the permissions of the user."""
     user, folder = f"the user {account.name}", file.path.absolute().parent
-    if (closed := _closed_folder(file.path)) is not None:
+    closed = next((each for each in status.folders if not _may(each, os.X_OK)), None)
+    if closed is not None:
         yield _error(f"{user} cannot enter the folder {closed}: {_grant(account, 'x', closed)}")
     elif status.mode is None and file.use is FileUse.READ:
         yield _error("does not exist: create it, or correct the key")
@@ -92,12 +100,6 @@ def _closed_to_new_files(file: NamedFile, folder: Path, account: Account) -> Fau
         f"{cannot}, so after a rotation the log is opened again only if logrotate creates it: {grant}, or "
         "write `create` into the configuration of logrotate"
     )
-
-
-def _closed_folder(path: Path) -> Path | None:
-    """Return the first folder on the way to a file that cannot be entered."""
-    folders = reversed(path.absolute().parents)
-    return next((folder for folder in folders if not _may(folder, os.X_OK)), None)
 
 
 def _may(path: Path, mode: int) -> bool:

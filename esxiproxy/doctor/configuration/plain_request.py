@@ -37,6 +37,11 @@ def ask(wire: Wire, upstream: Upstream, timeout: float, deadline: Deadline) -> t
                 f"no answer to a plain request within {timeout:g} s: check the services of the host"
             )
     except OSError as error:
+        if error.errno is None:  # an alert of TLS: TLS 1.3 refuses a client after the handshake
+            return CheckVerdict.ERROR, (
+                f"the host ended TLS after the handshake ({error}): it may require a client certificate, "
+                "which the proxy does not have"
+            )
         if not received:
             reason = error.strerror or str(error)
             return CheckVerdict.WARNING, f"a plain request ended the connection ({reason}): check the port"
