@@ -24,10 +24,10 @@ HELP = "find the reason why consoles do not open"
 USAGE_STATUS = 2
 
 _DESCRIPTION = """\
-With a URL: performs every step of a console's connection and prints the duration and the facts
-of each, and what to change if a step fails. The path of the request is secret. Over
-TLS the request is sent only to a verified host: its chain and name verify, or --pin
-matches, or --insecure switches verification off.
+With a URL: performs every step of a console's connection and prints the duration
+and the facts of each, and what to change if a step fails. The path of the request is
+secret. Over TLS the request is sent only to a verified host: its chain and name
+verify, or --pin matches, or --insecure switches verification off.
 
 The request uses up the ticket in the URL: request a new one for the console itself.
 Give - and the URL on standard input to keep the ticket out of the process list:

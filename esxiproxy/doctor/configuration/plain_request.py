@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 
 from esxiproxy.core.routing import Upstream
 from esxiproxy.doctor.configuration.result import CheckVerdict
@@ -25,7 +26,8 @@ def ask(wire: Wire, upstream: Upstream, timeout: float, deadline: Deadline) -> t
     request = f"GET {path or '/'} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
     received = b""
     try:
-        wire.write(request.encode("ascii", "replace"), deadline)
+        with suppress(BrokenPipeError, ConnectionResetError):  # the host's reason can still be read
+            wire.write(request.encode("ascii", "replace"), deadline)
         while _STATUS.match(received) is None and len(received) < _LONGEST and _may_be_http(received):
             octets = wire.read(deadline)
             if not octets:

@@ -38,8 +38,8 @@ def as_object(result: CheckResult) -> dict[str, Any]:
 def table_lines(results: Sequence[CheckResult], width: int | None) -> Iterator[str]:
     """Yield the lines of a table, which fit into ``width`` columns.
 
-    With a width, long names and addresses are cut and findings are wrapped.  Without one, each result is one
-    line.
+    With a width, long names and addresses are cut in the middle, and findings are wrapped.  Without one, each
+    result is one line.
     """
     rows = [_HEADER, *map(_cells, results)]
     sizes = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
@@ -100,8 +100,9 @@ def _title(result: CheckResult) -> str:
 
 
 def _column(cell: str, number: int, size: int) -> str:
-    if len(cell) > size:
-        cell = f"{cell[: size - 3]}..."
+    if len(cell) > size:  # the key and the port are at the end
+        end = (size - 3) // 2
+        cell = f"{cell[: size - 3 - end]}...{cell[len(cell) - end :]}"
     return cell.rjust(size) if number in _TO_THE_RIGHT else cell.ljust(size)
 
 
