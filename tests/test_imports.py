@@ -50,6 +50,7 @@ ALLOWED = {
     "sim": {"sim", "core"},
     "sim.screen": {"sim.screen", "core"},
     "doctor": {"doctor", "net.tls", "core", "interfaces"},
+    "doctor.configuration": {"doctor", "net.tls", "ops.process", "core"},
     "nginx": {"nginx", "core"},
     "proxy": {"proxy", "net", "state", "authenticators", "core", "interfaces"},
     "app": {

@@ -26,8 +26,6 @@ from esxiproxy.net.listener.factory import ListenerFactory
 from esxiproxy.net.listener.service import ListenerService
 from esxiproxy.net.tls.pem import TLSFileError
 from esxiproxy.net.upstream.connector import Connector
-from esxiproxy.ops.metrics.metrics import Metrics
-from esxiproxy.ops.metrics.observer import MetricsObserver
 from tests.net.memory import Wire
 from tests.net.scene import close, frame, frames, opening, up
 from tests.ops.metrics_world import total
@@ -66,6 +64,9 @@ class Reactor(MemoryReactorClock):
             raise CannotListenError(interface, port, OSError(98, "Address already in use"))
         return Port(self, port, factory)
 
+    def listenUNIX(self, address, factory, backlog=50, mode=0o666, wantPID=0):
+        return Port(self, address, factory)
+
     def adoptStreamPort(self, descriptor, family, factory):
         return Port(self, descriptor, factory)
 
@@ -73,10 +74,10 @@ class Reactor(MemoryReactorClock):
 class World:
     """A running service, and its fake clients and hosts."""
 
-    def __init__(self, folder, text, inherited=(), metrics=None):
+    def __init__(self, folder, text, inherited=()):
         self.folder = folder
         self.reactor = Reactor()
-        self.service = ProxyService(self.config(text), self.reactor, dict(inherited), metrics)
+        self.service = ProxyService(self.config(text), self.reactor, dict(inherited))
         self.service.privilegedStartService()
         self.service.startService()
         self.wires = []
@@ -694,11 +695,11 @@ def test_all_ports_are_closed_while_the_sessions_stay_open(tmp_path):
 
 
 def test_the_metrics_are_those_of_the_sessions_that_ran(tmp_path):
-    observer = MetricsObserver(Metrics())
-    world = World(tmp_path, ONE + "http = forward\nmax_sessions = 2\n", metrics=observer)
+    world = World(tmp_path, "[admin]\n" + ONE + "http = forward\nmax_sessions = 2\n")
+    metering = world.service.metering
 
     def counted(name, label="upstream"):
-        return total(observer.metrics, name, label)
+        return total(metering.metrics, name, label)
 
     first, second = world.console(), world.console()
     assert world.carries(*first)
@@ -710,7 +711,7 @@ def test_the_metrics_are_those_of_the_sessions_that_ran(tmp_path):
     assert counted("refusals_total", "limit") == {"max_sessions": 1}
     assert counted("handshakes_failed_total", "reason") == {"LimitReached": 1}
     assert counted("bytes_total") == {}
-    world.service.running_count.watch(True)
+    metering.watch(True)
     relayed = len(up(2, b"still here"))
     assert counted("bytes_total", "direction") == {"up": relayed}
     assert world.carries(*second)
@@ -723,15 +724,15 @@ def test_the_metrics_are_those_of_the_sessions_that_ran(tmp_path):
     world.dials = len(world.reactor.tcpClients)
     world.page(world.connect())
     assert counted("http_requests_total", "code") == {"2xx": 1}
-    assert world.reload(ONE + "http = forward\n") is None
+    assert world.reload("[admin]\n" + ONE + "http = forward\n") is None
     world.leaves(*second)
     assert counted("sessions_open") == {} and counted("sessions_opened_total") == {"esxi": 2}
     assert counted("sessions_closed_total", "reason") == {"normal": 2}
-    assert total(observer.metrics, "event_loop_lag_seconds_count") > 10
+    assert total(metering.metrics, "event_loop_lag_seconds_count") > 10
     world.service.stopService()
     world.advance(10)
-    assert not world.service.running_count._call.running
+    assert not metering.is_counting
 
 
 def test_without_metrics_nothing_is_counted(world):
-    assert world.service.running_count is None
+    assert not world.service.metering.has_begun

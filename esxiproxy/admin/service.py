@@ -8,7 +8,6 @@ import socket
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from functools import partial
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -16,7 +15,6 @@ from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from esxiproxy.admin.access import Access, Authenticate, ListenAccess, SocketAccess
@@ -170,8 +168,7 @@ class AdminService(MultiService):
         if name == ADMIN_PROBE:
             return Root(probes)
         access: Access = SocketAccess() if name == ADMIN_SOCKET else ListenAccess(admin, authenticate)
-        in_thread = partial(deferToThreadPool, self._reactor, self._reactor.getThreadPool())
-        audit = AuditLog(admin.audit_log, in_thread, self._reactor)
+        audit = AuditLog(admin.audit_log, parts.control.in_thread, self._reactor)
         return Root(probes, Dispatcher(parts.handlers, access, audit), self._files, parts.open_stream)
 
     def _new(self, name: str, endpoint: str, undo: AsyncExitStack) -> AdminPort:

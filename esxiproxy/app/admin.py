@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from esxiproxy.admin.service import AdminParts, AdminService, Bound
 
     BoundAdmin = tuple[AdminService, Bound, Authenticate | None] | None
-    """The service of a configuration, its ports, and the authenticators of ``listen``; None for no service."""
+    """The service of a configuration, its ports, and the authenticators of ``listen``, if there is one."""
 
 
 class AdminSlot(MultiService):

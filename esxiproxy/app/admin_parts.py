@@ -25,7 +25,7 @@ def admin_parts(control: ProcessControl, drainer: Drainer, expose: Expose, react
 
     ``drainer`` drains for this process.
     """
-    live = Live(control, reactor, version("esxiproxy"), control.in_thread)
+    live = Live(control, reactor, version("esxiproxy"))
     kill, links, reload = KillActions(control.state), LinkOperations(control), ReloadActions(control)
     drains = DrainActions(control, drainer, DrainReads(live).shown)
     handlers = {

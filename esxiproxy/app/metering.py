@@ -35,6 +35,16 @@ class Metering(MultiService):
         self._is_watched = False
 
     @property
+    def has_begun(self) -> bool:
+        """Whether this process counts."""
+        return self._observer is not None
+
+    @property
+    def is_counting(self) -> bool:
+        """Whether the bytes of running consoles are counted each second."""
+        return self._running_count is not None and self._running_count.is_counting
+
+    @property
     def metrics(self) -> Metrics:
         """The metrics of this process, which are begun."""
         assert self._observer is not None

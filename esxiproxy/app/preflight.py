@@ -34,13 +34,14 @@ def load_checked(path: str | PathLike[str], content: bytes | None = None) -> Con
     With ``content`` the file at ``path`` is not read, and the content is used instead.
     """
     config = load(path, content)
-    problems = [*config.warnings, *_problems(config)]
+    problems = [*config.warnings, *problems_of(config)]
     if any(problem.is_error for problem in problems):
         raise ConfigError(problems)
     return replace(config, warnings=in_order(problems))
 
 
-def _problems(config: Config) -> Iterator[Problem]:
+def problems_of(config: Config) -> Iterator[Problem]:
+    """Yield the problems of what a configuration refers to."""
     if (text := state_factory.check(config.state)) is not None:
         yield config.problem("proxy", "state", text)
     if config.admin is not None:

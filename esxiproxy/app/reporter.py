@@ -35,6 +35,8 @@ from esxiproxy.core.session.session import Session
 from esxiproxy.proxy import Proxy
 from esxiproxy.state.lease import PeriodicTask
 
+_MARKS = 16
+"""Marks of readers that are read at once; there are two."""
 _WATCHED_INTERVAL = 1.0
 """Seconds between two reports of failures, while they are read."""
 
@@ -55,8 +57,8 @@ class Reporter(Service):
         clock: IReactorTime,
         version: str,
         lag: Callable[[], float],
-        watch_metrics: Callable[[bool], None] = lambda is_scraped: None,
         time_of_day: Callable[[], float] = time.time,
+        watch_metrics: Callable[[bool], None] = lambda is_scraped: None,
     ) -> None:
         self._proxy = proxy
         self._tally = tally
@@ -139,9 +141,10 @@ class Reporter(Service):
 
     async def _look_for_readers(self) -> None:
         """Begin or end the reports of details."""
-        self._watch_metrics(await self._proxy.state.get(ADMIN_SPACE, SCRAPED) is not None)
+        marks = {key for key, _ in await self._proxy.state.items(ADMIN_SPACE, "", _MARKS)}
+        self._watch_metrics(SCRAPED in marks)
         was_watched = self._is_watched
-        self._is_watched = await self._proxy.state.get(ADMIN_SPACE, WATCHED) is not None
+        self._is_watched = WATCHED in marks
         if self._has_ended or not self._is_watched:
             self._unwatch()
         elif not was_watched:

@@ -25,7 +25,7 @@ from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from esxiproxy.app.admin import AdminSlot, BoundAdmin
+from esxiproxy.app.admin import AdminSlot
 from esxiproxy.app.control import SingleControl
 from esxiproxy.app.extra_services import ExtraServices
 from esxiproxy.app.listeners import Listeners
@@ -49,6 +49,7 @@ from esxiproxy.web.client import HttpClient
 
 if TYPE_CHECKING:
     from esxiproxy.admin.service import AdminParts
+    from esxiproxy.app.admin import BoundAdmin
 
 _STOP_TIMEOUT = 2.0
 """Seconds within which each service has to stop after an abort."""
@@ -91,10 +92,10 @@ class ProxyService(MultiService):
         self._session_log = SessionLog(reactor.seconds, config.session_log)
         has_descriptors = descriptors.may_admit
         tally = SessionTally()
-        self._metering = Metering(lambda: self.proxy.sessions, reactor)
+        self.metering = Metering(lambda: self.proxy.sessions, reactor)
         if config.admin is not None or METRICS_FOLDER in os.environ:
-            self._metering.begin()
-        observers = [self._session_log, self._extra_services, tally, self._metering]
+            self.metering.begin()
+        observers = [self._session_log, self._extra_services, tally, self.metering]
         self.proxy = Proxy(
             reactor,
             observers,
@@ -121,7 +122,7 @@ class ProxyService(MultiService):
             self.reload_file,
             reactor,
         )
-        self._loop_lag = LoopLag(reactor, self._metering.lagged)
+        self._loop_lag = LoopLag(reactor, self.metering.lagged)
         self._http = HttpClient(reactor)
         self._plugins = Plugins(reactor, self.proxy, self._http)
         self.ready: Deferred[bool] = succeed(False)
@@ -133,14 +134,14 @@ class ProxyService(MultiService):
             reactor,
             version("esxiproxy"),
             self._loop_lag.take_longest,
-            self._metering.watch,
+            watch_metrics=self.metering.watch,
         )
         self.proxy.before_state_stops = self._reporter.last_report
         self._admin = AdminSlot(reactor, self._admin_parts, inherited)
         services: tuple[Any, ...] = (
             self._extra_services,
             self._loop_lag,
-            self._metering,
+            self.metering,
             self.proxy,
             self._reporter,
             self._plugins,
@@ -165,7 +166,7 @@ class ProxyService(MultiService):
         from esxiproxy.ops.metrics.exposition import expose
 
         exposing: Deferred[tuple[str, bytes]] = self.control.in_thread(
-            expose, self._metering.metrics, accept, extra
+            expose, self.metering.metrics, accept, extra
         )
         return await exposing
 
@@ -207,7 +208,7 @@ class ProxyService(MultiService):
             slots = await self._extra_services.start(config, undo)
             undo.pop_all()
         if config.admin is not None:
-            self._metering.begin()
+            self.metering.begin()
         self.proxy.limits, self.proxy.connection_limits = config.limits, config.connection_limits
         self._session_log.filter = config.session_log
         self._listeners.serve(bound)
@@ -298,7 +299,7 @@ class ProxyService(MultiService):
             self._plugins,
             self._extra_services,
             self._loop_lag,
-            self._metering,
+            self.metering,
             self.systemd,
         ):
             await self._step(service.stopService)

@@ -135,6 +135,7 @@ WRITTEN_DOWN = {
     "admin/api/drains.py": "when running consoles of a drain are closed, for all processes",
     "admin/audit.py": "the time of a line in the audit log",
     "cli/drain.py": "how long something has been drained, for a table",
+    "cli/doctor_config.py": "the days until certificates expire",
     "core/http/date.py": "the Date of an answer",
     "net/upstream/health_checks.py": "until when a result counts, in the shared state",
     "net/admission/admission.py": "when a mark was taken, for all processes",

@@ -39,6 +39,11 @@ class RunningCount(Service):
         self._call.clock = self._clock = clock
         self._is_watched = False
 
+    @property
+    def is_counting(self) -> bool:
+        """Whether consoles are counted each second."""
+        return self._call.running
+
     def watch(self, is_watched: bool) -> None:
         """Begin or stop to count running consoles."""
         self._is_watched = is_watched
