@@ -8,7 +8,7 @@ from math import inf
 from typing import Protocol
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -35,7 +35,7 @@ INTERVAL = 1.0
 """Seconds between two reads of the drains."""
 FIRST_READ = 5.0
 """Maximum number of seconds for which new sessions wait for the first read."""
-NOTE_INTERVAL = 10.0
+NOTE_INTERVAL = 20.0
 """Seconds between two notes that the run of the master goes on."""
 
 
@@ -190,6 +190,8 @@ class ActiveDrains(Service):
             if self.clock.seconds() >= self._next_note:
                 self._next_note = self.clock.seconds() + NOTE_INTERVAL
                 await self._note_run()
+        except CancelledError:
+            raise
         except StateUnavailable as error:
             if not self._is_unavailable:
                 self._log.error(
@@ -332,4 +334,6 @@ class ActiveDrains(Service):
 def refusal_of(drain: Drain) -> Draining:
     """Return the error for a client whose console is refused; its detail is for the log."""
     by = f" by {drain.by}" if drain.by else ""
-    return Draining(f"{drain.subject} is drained{by}: {drain.reason or 'no reason was given'}")
+    error = Draining(f"{drain.subject} is drained{by}: {drain.reason or 'no reason was given'}")
+    error.hide_detail = True
+    return error
