@@ -45,12 +45,15 @@ ALLOWED = {
     "authenticators": {"authenticators", "plugins", "core", "interfaces"},
     "web": {"web", "net.tls", "core", "interfaces"},
     "plugins": {"plugins", "core", "interfaces"},
+    "admin": {"admin", "routers", "plugins", "state", "binding", "core", "interfaces"},
     "sim": {"sim", "core"},
     "sim.screen": {"sim.screen", "core"},
     "doctor": {"doctor", "net.tls", "core", "interfaces"},
     "nginx": {"nginx", "core"},
     "proxy": {"proxy", "net", "state", "authenticators", "core", "interfaces"},
-    "app": {"app", "proxy", "net", "ops", "state", "web", "plugins", "binding", "core", "interfaces"},
+    "app": {
+        *("app", "proxy", "net", "ops", "state", "web", "admin", "plugins", "binding", "core", "interfaces"),
+    },
     "workers": {"workers", "app", "net", "ops", "binding", "core"},
     "workers.master": {
         "workers.master",
