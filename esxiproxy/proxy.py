@@ -19,10 +19,10 @@ from esxiproxy.core.config.model import ListenerTLS
 from esxiproxy.core.errors import Draining
 from esxiproxy.core.http.origins import AllowedOrigins
 from esxiproxy.core.http.policy import Http, ListenerPolicy
+from esxiproxy.core.process_identity import ProcessIdentity
 from esxiproxy.core.routing import Upstream
 from esxiproxy.core.session.command import Command, CommandKind, Selector
 from esxiproxy.core.session.connection_limits import ConnectionLimits
-from esxiproxy.core.session.drain import ProcessIdentity
 from esxiproxy.core.session_limits import SessionLimits
 from esxiproxy.interfaces import IAuthenticator, IRouter, ISessionObserver, IState
 from esxiproxy.net.admission.admission import Admission, always

@@ -10,6 +10,7 @@ from esxiproxy.core.errors import Draining
 from esxiproxy.core.http.head import parse
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.peer_address import PeerAddress
+from esxiproxy.core.process_identity import ProcessIdentity
 from esxiproxy.core.routing import Destination, Identity, Route, TCPAddress, Upstream
 from esxiproxy.core.session.drain import (
     MAX_REASON,
@@ -17,7 +18,6 @@ from esxiproxy.core.session.drain import (
     DrainKind,
     Drains,
     InvalidDrain,
-    ProcessIdentity,
     drain_key,
     host_key,
     in_order,

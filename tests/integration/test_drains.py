@@ -17,7 +17,8 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from esxiproxy.core.session.drain import Drain, DrainKind, ProcessIdentity
+from esxiproxy.core.process_identity import ProcessIdentity
+from esxiproxy.core.session.drain import Drain, DrainKind
 from esxiproxy.core.session.drain_table import DrainTable
 from esxiproxy.state.sqlite import SqliteState
 from tests.state.world import Immediate

@@ -10,8 +10,9 @@ from twisted.internet.error import DNSLookupError
 from twisted.internet.task import Clock
 
 from esxiproxy.core.errors import StateUnavailable
+from esxiproxy.core.process_identity import ProcessIdentity
 from esxiproxy.core.routing import Route
-from esxiproxy.core.session.drain import DrainKind, ProcessIdentity
+from esxiproxy.core.session.drain import DrainKind
 from esxiproxy.proxy import Proxy
 from esxiproxy.state.memory import Memory, MemoryState
 from tests.net.memory import Wire

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 from twisted.internet.task import Clock
 
-from esxiproxy.core.session.drain import Drain, DrainKind, InvalidDrain, ProcessIdentity, drain_key
+from esxiproxy.core.process_identity import ProcessIdentity
+from esxiproxy.core.session.drain import Drain, DrainKind, InvalidDrain, drain_key
 from esxiproxy.core.session.drain_table import PAGE, RUN_LIFE, UnknownMachine
 from esxiproxy.net.admission.drains import NOTE_INTERVAL
 from esxiproxy.state.sqlite import SqliteState

@@ -8,10 +8,10 @@ from twisted.internet.defer import Deferred
 
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.core.http.policy import Http, ListenerPolicy
+from esxiproxy.core.process_identity import ProcessIdentity
 from esxiproxy.core.routing import Destination, Identity, Route, TCPAddress, Upstream
 from esxiproxy.core.session.claim import OnceClaim
 from esxiproxy.core.session.connection_limits import ConnectionLimits
-from esxiproxy.core.session.drain import ProcessIdentity
 from tests.net.drain_scene import DAY, BrokenState, World, closes_of
 from tests.net.opening_scene import fields, status
 from tests.net.scene import UPSTREAM, close, frames, up

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import secrets
-import socket
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 from math import inf, isfinite
 from typing import Any
 
 from esxiproxy.core.networks import canonical
+from esxiproxy.core.process_identity import ProcessIdentity
 from esxiproxy.core.session.session import Session
 from esxiproxy.core.strict_json import strict_json
 
@@ -47,21 +46,6 @@ class DrainKind(Enum):
     def is_local(self) -> bool:
         """Whether a drain of this kind holds on one machine, until its master ends."""
         return self in (DrainKind.PROXY, DrainKind.LISTENER)
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessIdentity:
-    """The machine and the run of the master that a process belongs to.
-
-    All processes of one master have the same ``run``, also after a reload.  A process without a master is a
-    run of its own.
-    """
-
-    machine: str = field(default_factory=socket.gethostname)
-    run: str = field(default_factory=lambda: secrets.token_hex(8))
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "machine", host_key(self.machine))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +103,8 @@ class Drain:
 
     def is_of(self, identity: ProcessIdentity) -> bool:
         """Return whether the drain holds in a process: that of another machine or run does not."""
-        return not self.kind.is_local or (self.machine, self.run) == (identity.machine, identity.run)
+        own = host_key(identity.machine), identity.run
+        return not self.kind.is_local or (self.machine, self.run) == own
 
     def covers(self, session: Session) -> bool:
         """Return whether a session of this process uses the drained object.

@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from esxiproxy.core.errors import Draining, SessionError, StateUnavailable
+from esxiproxy.core.process_identity import ProcessIdentity
 from esxiproxy.core.redaction import redact_text
 from esxiproxy.core.session.drain import (
     DEFAULT_REASON,
@@ -22,7 +23,6 @@ from esxiproxy.core.session.drain import (
     DrainKind,
     Drains,
     InvalidDrain,
-    ProcessIdentity,
     drain_key,
     read_drain,
 )
