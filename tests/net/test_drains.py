@@ -421,6 +421,21 @@ def test_each_console_is_closed_once():
     assert len(closes_of(running)) == 1 and str(log).count("is ended, since") == 1
 
 
+def test_a_console_that_cannot_be_ended_does_not_keep_the_others():
+    process = World().process()
+    broken, running = process.open(), process.open()
+    first = next(iter(process.proxy.sessions))
+    first.end = lambda error: 1 / 0
+    with process_log() as log:
+        process.drain("host", "esxi1", end=DAY)
+        process.pump()
+    assert closes_of(running) == [close(1001, b"draining")] and closes_of(broken) == []
+    assert "ZeroDivisionError" in str(log)
+    process.undrain("host", "esxi1")
+    process.advance(1.1)
+    assert not is_refused(process)
+
+
 def test_a_drain_that_gets_a_new_end_ends_consoles_then():
     process = World().process()
     running = process.open()
