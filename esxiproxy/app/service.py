@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
+from importlib.metadata import version
 from types import MappingProxyType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import (
@@ -23,19 +24,28 @@ from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from esxiproxy.app.control import SingleControl
 from esxiproxy.app.extra_services import ExtraServices
 from esxiproxy.app.listeners import Listeners
 from esxiproxy.app.plugins import Instances, Plugins
+from esxiproxy.app.reload import Reload
+from esxiproxy.app.reporter import Reporter
+from esxiproxy.app.session_tally import SessionTally
 from esxiproxy.core.config.loader import Config, Listener
+from esxiproxy.core.process_identity import ProcessIdentity
 from esxiproxy.core.startup import StartupError
 from esxiproxy.net.transport.reactor import with_fast_transports
 from esxiproxy.ops.logs.session_log import SessionLog
+from esxiproxy.ops.metrics.running_count import RunningCount
 from esxiproxy.ops.process.descriptors import Descriptors
 from esxiproxy.ops.process.loop_lag import LoopLag
 from esxiproxy.ops.process.systemd import SystemdService
 from esxiproxy.proxy import Proxy
 from esxiproxy.state.factory import DATABASE_DESCRIPTORS, open_state
 from esxiproxy.web.client import HttpClient
+
+if TYPE_CHECKING:
+    from esxiproxy.ops.metrics.observer import MetricsObserver
 
 _STOP_TIMEOUT = 2.0
 """Seconds within which each service has to stop after an abort."""
@@ -51,7 +61,8 @@ class ProxyService(MultiService):
     ``stopService`` closes the listeners, drains the sessions and then stops all other services.  A listener
     with a health check is closed after the drain.  When the stop takes too long, it is aborted.
     ``inherited`` has listening sockets by the listener's name, and that of the manhole as ``MANHOLE``.  They
-    are not shut down at the end, since other processes may share them.
+    are not shut down at the end, since other processes may share them.  ``metrics`` counts the sessions.
+    ``identity`` names the process among those that share the state, by default one without a master.
     """
 
     _log = Logger()
@@ -61,10 +72,13 @@ class ProxyService(MultiService):
         config: Config,
         reactor: Any,
         inherited: Mapping[str, socket.socket] = MappingProxyType({}),
+        metrics: MetricsObserver | None = None,
+        identity: ProcessIdentity | None = None,
     ) -> None:
         super().__init__()
         self._reactor = reactor = with_fast_transports(reactor)
         self._config = config
+        self.identity = identity or ProcessIdentity(config.machine or socket.gethostname())
         self._lock = DeferredLock()
         self._stopping: Deferred[Any] = succeed(None)
         self._aborted = False
@@ -74,7 +88,8 @@ class ProxyService(MultiService):
         state = open_state(config.state, reactor, reactor)
         self._session_log = SessionLog(reactor.seconds, config.session_log)
         has_descriptors = descriptors.may_admit
-        observers = [self._session_log, self._extra_services]
+        tally = SessionTally()
+        observers = [self._session_log, self._extra_services, tally, *([metrics] if metrics else [])]
         self.proxy = Proxy(
             reactor,
             observers,
@@ -83,18 +98,48 @@ class ProxyService(MultiService):
             state,
             has_descriptors,
             config.workers,
+            identity=self.identity,
         )
+        self.running_count = RunningCount(metrics, lambda: self.proxy.sessions, reactor) if metrics else None
+        if self.running_count is not None:
+            self.running_count.setServiceParent(self)
         self._listeners = Listeners(
             reactor, inherited, lambda: descriptors.may_accept(self.proxy.admission.dialling)
         )
         self.proxy.own_addresses = self._listeners.addresses
         self.systemd = SystemdService(reactor, status=lambda: f"{len(self.proxy.sessions)} sessions")
-        self._loop_lag = LoopLag(reactor)
+        path = config.source.absolute()
+        self.reload_file = Reload(path, self, reactor)
+        self.control = SingleControl(
+            self.identity,
+            state,
+            path,
+            lambda: self._config,
+            lambda: not self.running,
+            self.reload_file,
+            reactor,
+        )
+        self._loop_lag = LoopLag(reactor, metrics.lagged if metrics else None)
         self._http = HttpClient(reactor)
         self._plugins = Plugins(reactor, self.proxy, self._http)
         self.ready: Deferred[bool] = succeed(False)
         """Fires with True when all plugins of the first configuration are ready, and else with False."""
-        services: tuple[Any, ...] = (self._extra_services, self._loop_lag, self.proxy, self._plugins)
+        self._reporter = Reporter(
+            self.proxy,
+            tally,
+            self.identity,
+            reactor,
+            version("esxiproxy"),
+            self._loop_lag.take_longest,
+        )
+        self.proxy.before_state_stops = self._reporter.last_report
+        services: tuple[Any, ...] = (
+            self._extra_services,
+            self._loop_lag,
+            self.proxy,
+            self._reporter,
+            self._plugins,
+        )
         for service in (*services, self._listeners, self.systemd):
             service.setServiceParent(self)
         self.proxy.renew(config.upstreams.values())
@@ -217,10 +262,12 @@ class ProxyService(MultiService):
         await self._step(partial(self._lock.run, lambda: None))  # wait for a reload in progress
         for service in (
             self.proxy,
+            self._reporter,
             self._listeners,
             self._plugins,
             self._extra_services,
             self._loop_lag,
+            *([self.running_count] if self.running_count is not None else []),
             self.systemd,
         ):
             await self._step(service.stopService)
