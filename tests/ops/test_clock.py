@@ -127,6 +127,7 @@ WRITTEN_DOWN = {
     "admin/live.py": "the age of consoles, and the time of an answer",
     "app/reporter.py": "until when a report counts, in the shared state",
     "app/session_tally.py": "when a session failed, for a list of failures",
+    "app/admin_host.py": "since when something is drained, for all processes",
     "app/control.py": "when the proxy was started, for the admin service",
     "authenticators/client_cert.py": "the validity of certificates and revocation lists",
     "authenticators/htpasswd.py": "when a failed login is forgotten, in the shared state",
