@@ -77,6 +77,9 @@ class FakeReactor(MemoryReactorClock):
             raise CannotListenError(interface, port, OSError(98, "Address already in use"))
         return FakePort(self, port or FREE + len(self.order), factory)
 
+    def listenUNIX(self, address, factory, backlog=50, mode=0o666, wantPID=0):
+        return FakePort(self, address, factory)
+
     def adoptStreamPort(self, descriptor, family, factory):
         return FakePort(self, descriptor, factory)
 
