@@ -25,7 +25,10 @@ from tests.support.programs import ROOT
 from tools.document_keys import built_in_types
 
 CONF = ROOT / "conf"
-PAGES = [ROOT / "docs" / name for name in ("authentication.md", "many-hosts.md", "plugins.md")]
+PAGES = [
+    ROOT / "docs" / name
+    for name in ("authentication.md", "from-websockify.md", "many-hosts.md", "plugins.md")
+]
 
 
 def types_in(text: str) -> set[str]:
