@@ -25,8 +25,10 @@ FOLDERS = {
 """Folders whose files become pages, and the first sentence of a folder's own page."""
 _LANGUAGES = {".ini": "ini", ".py": "python", ".toml": "toml", ".service": "ini", ".socket": "ini"}
 _LINK = re.compile(r"(\]\()([^)#\s]+)([^)]*\))")
-_LEAD = re.compile(r'\A(?:"""|[;#] ?)(.+?)(?:"""|\n|\Z)')
-"""The first sentence of a file: that of its comment or of its docstring."""
+_LEAD = re.compile(r'\A(?:"""((?:(?!""").)+)|((?:[;#] ?[^\n]*\n)+))', re.S)
+"""The beginning of a file: its docstring, or the lines of its comment."""
+_SENTENCE = re.compile(r".+?(?:\.(?=\s|\Z)|:(?=\s\s|\n|\Z)|(?=\n\n)|\Z)", re.S)
+"""A sentence, which ends at a colon as well if a list or a command follows."""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -83,6 +85,11 @@ def _content(path: str) -> str:
 
 
 def _lead(file: Path) -> str:
-    """Return the first line of a file's comment or docstring for a cell of a table."""
-    match = _LEAD.match(file.read_text(encoding="utf-8"))
-    return match[1].strip().rstrip(":").replace("|", "\\|") if match else ""
+    """Return the first sentence of a file's comment or docstring for a cell of a table, or its first line."""
+    text = file.read_text(encoding="utf-8")
+    match = _LEAD.match(text)
+    if match is None:
+        return f"`{text.partition(chr(10))[0]}`"
+    words = match[1] or re.sub(r"(?m)^[;#] ?", "", match[2])
+    sentence = _SENTENCE.match(words)
+    return " ".join(sentence[0].rstrip(":").split()).replace("|", "\\|") if sentence else ""
