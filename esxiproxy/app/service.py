@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import (
@@ -30,12 +30,16 @@ from esxiproxy.core.config.loader import Config, Listener
 from esxiproxy.core.startup import StartupError
 from esxiproxy.net.transport.reactor import with_fast_transports
 from esxiproxy.ops.logs.session_log import SessionLog
+from esxiproxy.ops.metrics.running_count import RunningCount
 from esxiproxy.ops.process.descriptors import Descriptors
 from esxiproxy.ops.process.loop_lag import LoopLag
 from esxiproxy.ops.process.systemd import SystemdService
 from esxiproxy.proxy import Proxy
 from esxiproxy.state.factory import DATABASE_DESCRIPTORS, open_state
 from esxiproxy.web.client import HttpClient
+
+if TYPE_CHECKING:
+    from esxiproxy.ops.metrics.observer import MetricsObserver
 
 _STOP_TIMEOUT = 2.0
 """Seconds within which each service has to stop after an abort."""
@@ -51,7 +55,7 @@ class ProxyService(MultiService):
     ``stopService`` closes the listeners, drains the sessions and then stops all other services.  A listener
     with a health check is closed after the drain.  When the stop takes too long, it is aborted.
     ``inherited`` has listening sockets by the listener's name, and that of the manhole as ``MANHOLE``.  They
-    are not shut down at the end, since other processes may share them.
+    are not shut down at the end, since other processes may share them.  ``metrics`` counts the sessions.
     """
 
     _log = Logger()
@@ -61,6 +65,7 @@ class ProxyService(MultiService):
         config: Config,
         reactor: Any,
         inherited: Mapping[str, socket.socket] = MappingProxyType({}),
+        metrics: MetricsObserver | None = None,
     ) -> None:
         super().__init__()
         self._reactor = reactor = with_fast_transports(reactor)
@@ -74,7 +79,7 @@ class ProxyService(MultiService):
         state = open_state(config.state, reactor, reactor)
         self._session_log = SessionLog(reactor.seconds, config.session_log)
         has_descriptors = descriptors.may_admit
-        observers = [self._session_log, self._extra_services]
+        observers = [self._session_log, self._extra_services, *([metrics] if metrics else [])]
         self.proxy = Proxy(
             reactor,
             observers,
@@ -84,12 +89,15 @@ class ProxyService(MultiService):
             has_descriptors,
             config.workers,
         )
+        self.running_count = RunningCount(metrics, lambda: self.proxy.sessions, reactor) if metrics else None
+        if self.running_count is not None:
+            self.running_count.setServiceParent(self)
         self._listeners = Listeners(
             reactor, inherited, lambda: descriptors.may_accept(self.proxy.admission.dialling)
         )
         self.proxy.own_addresses = self._listeners.addresses
         self.systemd = SystemdService(reactor, status=lambda: f"{len(self.proxy.sessions)} sessions")
-        self._loop_lag = LoopLag(reactor)
+        self._loop_lag = LoopLag(reactor, metrics.lagged if metrics else None)
         self._http = HttpClient(reactor)
         self._plugins = Plugins(reactor, self.proxy, self._http)
         self.ready: Deferred[bool] = succeed(False)
@@ -221,6 +229,7 @@ class ProxyService(MultiService):
             self._plugins,
             self._extra_services,
             self._loop_lag,
+            *([self.running_count] if self.running_count is not None else []),
             self.systemd,
         ):
             await self._step(service.stopService)

@@ -469,13 +469,14 @@ class WorkerLost(SessionError):
 
 
 class Draining(LimitReached):
-    """The proxy is shutting down."""
+    """The proxy is draining."""
 
     advice = (
-        "Nothing has to be changed during a stop or a restart. Raise `drain_timeout` if consoles need "
-        "longer to end."
+        "Nothing has to be changed during a stop, a restart or a drain that an operator has begun: the log "
+        "says which it is. Raise `drain_timeout` if consoles need longer to end."
     )
     close_code = 1001
+    hide_detail = True
 
 
 class Internal(SessionError):

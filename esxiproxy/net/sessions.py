@@ -67,6 +67,7 @@ class Sessions:
 
     def __init__(self, observers: Iterable[ISessionObserver], clock: IReactorTime) -> None:
         self._observers = tuple(observers)
+        self._refusal_observers = [each for each in self._observers if hasattr(each, "refused")]
         self._clock = clock
         self._live: dict[str, LiveSession] = {}
         self._when_empty: list[Deferred[None]] = []
@@ -178,6 +179,10 @@ class Sessions:
         """Notify the observers of a session that ended because its process crashed."""
         self._notify("closed", record, record.session)
 
+    def refused(self, limit: str) -> None:
+        """Notify the observers of a refusal under a limit."""
+        self._notify("refused", limit, "-", self._refusal_observers)
+
     def resume(self) -> None:
         """Accept sessions again after a drain."""
         self.draining = self.retiring = self._aborted = False
@@ -197,8 +202,10 @@ class Sessions:
         if not self._when_empty:
             self._cancel_check()
 
-    def _notify(self, event: str, subject: object, identity: str) -> None:
-        for observer in self._observers:
+    def _notify(
+        self, event: str, subject: object, identity: str, observers: Iterable[object] | None = None
+    ) -> None:
+        for observer in self._observers if observers is None else observers:
             try:
                 getattr(observer, event)(subject)
             except Exception:

@@ -65,6 +65,7 @@ def proxy_of(given: SectionValues, folder: Path) -> Mapping[str, Any]:
         "workers": given["workers"],
         "worker_shutdown_timeout": given["worker_shutdown_timeout"],
         "state": given["state"],
+        "machine": given["machine"] or "",
     }
 
 

@@ -130,16 +130,18 @@ def upstream_conflicts(upstream: SectionValues, is_template: bool = False) -> It
             yield "verify", f"verify = {needed.value} needs a key named {key}"
 
 
-def address_conflicts(listener: SectionValues, earlier: Sequence[SectionValues]) -> Iterator[Conflict]:
-    """Yield a problem if an earlier listener has the address of this one."""
-    address = listener["listen"]
+def address_conflicts(
+    section: SectionValues, earlier: Sequence[SectionValues], key: str = "listen"
+) -> Iterator[Conflict]:
+    """Yield a problem if a listener before has the address in this key of a section."""
+    address = section[key]
     if address is None:
         return
     for other in earlier:
         taken = other["listen"]
         if taken is not None and address.overlaps(taken):
             where = f"[{other.section.header}] in line {other.section.line_of('listen')}"
-            yield "listen", f"{address.text} is taken by {where}: {taken.text}"
+            yield key, f"{address.text} is taken by {where}: {taken.text}"
             return
 
 

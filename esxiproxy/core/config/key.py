@@ -20,11 +20,17 @@ class SectionKind(Enum):
     UPSTREAM = "upstream"
     ROUTER = "router"
     AUTHENTICATOR = "authenticator"
+    ADMIN = "admin"
 
     @property
     def header(self) -> str:
         """The header of such a section, with its brackets."""
-        return "[proxy]" if self is SectionKind.PROXY else f"[{self.value} NAME]"
+        return f"[{self.value} NAME]" if self.has_name else f"[{self.value}]"
+
+    @property
+    def has_name(self) -> bool:
+        """Whether there may be several such sections, each with a name."""
+        return self not in (SectionKind.PROXY, SectionKind.ADMIN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,4 +105,5 @@ PRIVATE_KEY = pem_file("PEM file", "PRIVATE KEY")
 
 PROXY, LISTENER, UPSTREAM = (SectionKind.PROXY,), (SectionKind.LISTENER,), (SectionKind.UPSTREAM,)
 ROUTER, AUTHENTICATOR = (SectionKind.ROUTER,), (SectionKind.AUTHENTICATOR,)
+ADMIN = (SectionKind.ADMIN,)
 EVERYWHERE = PROXY + LISTENER + UPSTREAM

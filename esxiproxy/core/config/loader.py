@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from esxiproxy.core.config import ini
+from esxiproxy.core.config.admin import admin_conflicts, admin_of, admin_warnings
 from esxiproxy.core.config.builders import connection_limits_of, listener_of, proxy_of, upstream_of
 from esxiproxy.core.config.consistency import (
     Conflict,
@@ -27,7 +28,7 @@ from esxiproxy.core.config.consistency import (
 )
 from esxiproxy.core.config.errors import BadValue, ConfigError, Problem, Severity, in_order
 from esxiproxy.core.config.key import TEMPLATE, Key, SectionKind
-from esxiproxy.core.config.model import Config, Http, Lines, Listener, ListenerTLS, TLSVersion
+from esxiproxy.core.config.model import Admin, Config, Http, Lines, Listener, ListenerTLS, TLSVersion
 from esxiproxy.core.config.plugin_type import (
     PLUGIN_KINDS,
     Names,
@@ -145,6 +146,7 @@ class _Check:
             whole = proxy_of(proxy, self._folder)
         for router in plugins[SectionKind.ROUTER].values():
             self._report_all(router.settings, state_warnings(router, whole.get("state")), Severity.WARNING)
+        admin = next((found for found in given if found.kind is SectionKind.ADMIN), None)
         limits = whole.get("limits", SessionLimits())
         connection_limits = whole.get("connection_limits", ConnectionLimits())
         if any(found["http"] is Http.FORWARD for found in listeners):
@@ -161,9 +163,27 @@ class _Check:
             upstreams=names.upstreams,
             routers=plugins[SectionKind.ROUTER],
             authenticators=plugins[SectionKind.AUTHENTICATOR],
+            admin=None if admin is None else self._admin(admin, listeners, plugins, names),
             lines=_lines(sections),
             **whole,
         )
+
+    def _admin(
+        self,
+        admin: SectionValues,
+        listeners: Sequence[SectionValues],
+        plugins: Mapping[SectionKind, Mapping[str, PluginSection]],
+        names: Names,
+    ) -> Admin:
+        """Check the section [admin] and return its value."""
+        self._report_all(admin, admin_conflicts(admin))
+        self._report_all(admin, admin_warnings(admin), Severity.WARNING)
+        for key in ("listen", "probe_listen"):
+            self._report_all(admin, address_conflicts(admin, listeners, key))
+        kind = SectionKind.AUTHENTICATOR
+        wanted = admin[kind.value] if admin.has(kind.value) and not admin.is_invalid(kind.value) else ()
+        found = (self._find(admin, kind, name, plugins[kind], names) for name in wanted)
+        return admin_of(admin, self._folder, tuple(each for each in found if each is not None))
 
     def _given(self, section: ini.IniSection) -> SectionValues | None:
         """Return the values of a section, or None if there is no such kind of section."""
@@ -172,10 +192,10 @@ class _Check:
             self._report(section, None, _unknown_section(section))
             return None
         try:
-            if kind is not SectionKind.PROXY:
+            if kind.has_name:
                 name(section.name)
             elif section.name:
-                raise BadValue("takes no name: write [proxy]")
+                raise BadValue(f"takes no name: write {kind.header}")
         except BadValue as error:
             self._report(section, None, str(error) if section.name else f"has no name: write {kind.header}")
         keys = self._keys_of(section, kind)
@@ -332,7 +352,7 @@ def _unknown_section(section: ini.IniSection) -> str:
         headers = [kind.header for kind in SectionKind]
         return f"unknown section: there are {', '.join(headers[:-1])} and {headers[-1]}"
     meant = SectionKind(close[0])
-    named = meant is not SectionKind.PROXY and section.name
+    named = meant.has_name and section.name
     return f"unknown section: did you mean {f'[{meant.value} {section.name}]' if named else meant.header}?"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -65,6 +66,50 @@ class Manhole:
     host_key: Path
 
 
+ADMIN_SOCKET, ADMIN_LISTEN, ADMIN_PROBE = " admin socket", " admin listen", " admin probe_listen"
+"""The names of the sockets of [admin]."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdminAddress:
+    """An address of [admin]: a Twisted endpoint description, and the value in the file."""
+
+    endpoint: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Admin:
+    """The addresses of the admin service, and who may use them.
+
+    ``socket`` is the path of the unix socket of the terminal commands.  ``viewers`` and ``operators`` are
+    names of principals, and of groups with an at sign, for ``listen``.  ``names`` are the hosts in lower case
+    that a Host field on ``listen`` may have.
+    """
+
+    socket: Path
+    socket_group: str | None = None
+    listen: AdminAddress | None = None
+    tls: ListenerTLS | None = None
+    authenticators: tuple[PluginSection, ...] = ()
+    viewers: frozenset[str] = frozenset()
+    operators: frozenset[str] = frozenset()
+    names: frozenset[str] = frozenset()
+    probe_listen: AdminAddress | None = None
+    audit_log: Path | None = None
+
+    @property
+    def endpoints(self) -> tuple[tuple[str, str], ...]:
+        """Pairs of the name and the Twisted endpoint description of each socket."""
+        path = re.sub(r"([\\:=])", r"\\\1", str(self.socket))
+        mode = "600" if self.socket_group is None else "660"
+        found = [(ADMIN_SOCKET, f"unix:{path}:mode={mode}")]
+        for name, address in ((ADMIN_LISTEN, self.listen), (ADMIN_PROBE, self.probe_listen)):
+            if address is not None:
+                found.append((name, address.endpoint))
+        return tuple(found)
+
+
 @dataclass(frozen=True, slots=True)
 class Listener:
     """A listener with its TLS and its policy.
@@ -111,7 +156,8 @@ class Config:
 
     ``source`` is the path as it was given.  All other paths are absolute, so that a daemon may change its
     folder.  ``services`` has the names of service plugins.  ``workers`` is the number of processes.
-    ``state`` is the database that they share, None for the memory of one process.
+    ``state`` is the database that they share, None for the memory of one process.  ``machine`` is the name of
+    this machine, empty for its host name.
     ``worker_shutdown_timeout`` is in seconds.  ``lines`` has the line of each key, and of each header under
     the key None.  ``content`` is the content of the file.  ``warnings`` are the problems that do not prevent
     the use of the configuration.
@@ -131,6 +177,8 @@ class Config:
     workers: int = 1
     worker_shutdown_timeout: float | None = None
     state: Path | None = None
+    machine: str = ""
+    admin: Admin | None = None
     lines: Lines = field(default_factory=lambda: MappingProxyType({}), repr=False, compare=False)
     content: bytes = field(default=b"", repr=False, compare=False)
     warnings: tuple[Problem, ...] = field(default=(), repr=False, compare=False)

@@ -17,7 +17,7 @@ _LIMIT_BEGINNINGS = ("max_", "min_", "session_rate", "session_burst", "queue")
 
 def topic_of(key: Key) -> str:
     """Return the heading under which a key stands."""
-    if key.name in ("workers", "state", "worker_shutdown_timeout"):
+    if key.name in ("workers", "state", "machine", "worker_shutdown_timeout"):
         return "Multiple workers"
     if key.name.startswith(("access_log", "session_log")):
         return "Logging"
@@ -25,7 +25,9 @@ def topic_of(key: Key) -> str:
         return "Limits"
     if key.name in _TIMEOUTS or key.name.endswith(_TIMEOUT_ENDINGS):
         return "Timeouts and keepalive"
-    if key.sections == (SectionKind.LISTENER,):
+    if key.sections == (SectionKind.ADMIN,):
+        return "Admin"
+    if key.sections[0] is SectionKind.LISTENER:
         return "Listeners"
     if key.sections == (SectionKind.UPSTREAM,):
         return "Upstreams"
@@ -39,6 +41,7 @@ TOPICS = (
     "Limits",
     "Logging",
     "Multiple workers",
+    "Admin",
     "Plugins and operator shell",
 )
 """The headings of the reference, in their order."""

@@ -6,7 +6,9 @@ from dataclasses import fields
 
 from esxiproxy.core.config import quantities, values
 from esxiproxy.core.config.access_log import AccessLogFormat, SessionLogFilter, access_log
+from esxiproxy.core.config.admin import ADMIN_KEYS
 from esxiproxy.core.config.key import (
+    ADMIN,
     CERTIFICATES,
     COUNT,
     COUNT_HALF_OR_OFF,
@@ -62,6 +64,13 @@ KEYS = (
         "memory:",
         "Where slots and sessions are stored. `memory:` serves one process. A database file may be shared"
         " by several processes of one machine; several workers create one themselves.",
+    ),
+    Key(
+        "machine",
+        PROXY,
+        NAME,
+        None,
+        "Name of this machine among those that share the state. The default is its host name.",
     ),
     Key(
         "services",
@@ -299,14 +308,14 @@ KEYS = (
     ),
     Key(
         "certificate",
-        LISTENER,
+        LISTENER + ADMIN,
         CERTIFICATES,
         None,
-        "The listener's certificate, followed by its chain. The listener then speaks TLS.",
+        "The certificate of this address, followed by its chain. The address then speaks TLS.",
     ),
     Key(
         "private_key",
-        LISTENER,
+        LISTENER + ADMIN,
         PRIVATE_KEY,
         None,
         "The private key of the certificate, without a passphrase.",
@@ -346,7 +355,7 @@ KEYS = (
     ),
     Key(
         "authenticator",
-        LISTENER,
+        LISTENER + ADMIN,
         NAMES,
         "anonymous",
         "Authenticators that identify the client, separated by commas and asked in this order: names of "
@@ -511,6 +520,7 @@ KEYS = (
         "PROXY header sent at the start of each upstream connection, before TLS. ESXi itself does not "
         "accept one.",
     ),
+    *ADMIN_KEYS,
 )
 
 SESSION_LIMIT_KEYS = frozenset(field.name for field in fields(SessionLimits))

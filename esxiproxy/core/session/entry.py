@@ -16,7 +16,8 @@ class SessionEntry:
     ``holder`` is the id of the process that owns it, ``since`` the wall clock's time of its beginning.
     ``target`` is redacted, since a state is stored in a file.  ``host`` is the name of the upstream's host,
     ``authenticator`` the section that knows the principal, and ``link`` the id of the session's link.
-    ``login`` is the id of the principal's login, and ``console`` the name of the console.
+    ``login`` is the id of the principal's login, ``console`` the name of the console, and ``trace_id`` the id
+    of the client's trace.
     """
 
     session: str
@@ -32,6 +33,7 @@ class SessionEntry:
     link: str = ""
     login: str = ""
     console: str = ""
+    trace_id: str = ""
 
     @property
     def cursor(self) -> str:
@@ -64,4 +66,5 @@ def entry_of(session: Session, holder: str, now: float) -> SessionEntry:
         link=session.route.link if session.route else "",
         login=session.principal.login if session.principal else "",
         console=(session.route.console or "") if session.route else "",
+        trace_id=session.trace_id,
     )

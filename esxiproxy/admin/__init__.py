@@ -1,0 +1,1 @@
+"""The admin service: its API, its page, its probes and its audit log."""

@@ -1,0 +1,1 @@
+"""The description of the API: operations, schemas, and the OpenAPI document that is made of them."""
