@@ -75,7 +75,8 @@ def _content(path: str) -> str:
     place = ROOT / path
     if place.is_file():
         text = place.read_text(encoding="utf-8").rstrip("\n")
-        return f"---\nhide:\n  - toc\n---\n# {path}\n\n~~~~{_LANGUAGES.get(place.suffix, 'text')}\n{text}\n~~~~\n"
+        language = _LANGUAGES.get(place.suffix, "text")
+        return f"---\nhide:\n  - toc\n---\n# {path}\n\n~~~~{language}\n{text}\n~~~~\n"
     rows = [
         f"| [{name.partition('/')[2]}](../{page}) | {_lead(ROOT / name)} |\n"
         for name, page in pages().items()
