@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -118,6 +118,8 @@ class Proxy(Service):
         self._health = Health(self._clock)
         self._connector = Connector(self._reactor, self._names, self._clock, self._health)
         self.health_checks = HealthChecks(self.state, self._clock, lambda: self._connector)
+        self.before_state_stops: Callable[[], Awaitable[None]] | None = None
+        """Called at the stop when no session is left and the state can still be written."""
         self._when_empty: Deferred[None] = succeed(None)
         self._aborted = False
 
@@ -248,6 +250,8 @@ class Proxy(Service):
         self.health_checks.stopService()
         await self._drain(self.limits.drain_timeout, "drain_timeout")
         self.drains.stopService()
+        if self.before_state_stops is not None:
+            await self.before_state_stops()
         await self.state.stop()
 
     async def _retire(self, seconds: float | None) -> None:

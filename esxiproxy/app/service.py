@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
+from importlib.metadata import version
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -26,7 +27,10 @@ from twisted.python.failure import Failure
 from esxiproxy.app.extra_services import ExtraServices
 from esxiproxy.app.listeners import Listeners
 from esxiproxy.app.plugins import Instances, Plugins
+from esxiproxy.app.reporter import Reporter
+from esxiproxy.app.session_tally import SessionTally
 from esxiproxy.core.config.loader import Config, Listener
+from esxiproxy.core.process_identity import ProcessIdentity
 from esxiproxy.core.startup import StartupError
 from esxiproxy.net.transport.reactor import with_fast_transports
 from esxiproxy.ops.logs.session_log import SessionLog
@@ -56,6 +60,7 @@ class ProxyService(MultiService):
     with a health check is closed after the drain.  When the stop takes too long, it is aborted.
     ``inherited`` has listening sockets by the listener's name, and that of the manhole as ``MANHOLE``.  They
     are not shut down at the end, since other processes may share them.  ``metrics`` counts the sessions.
+    ``identity`` is the identity of this process, by default that of a proxy without a master.
     """
 
     _log = Logger()
@@ -66,6 +71,7 @@ class ProxyService(MultiService):
         reactor: Any,
         inherited: Mapping[str, socket.socket] = MappingProxyType({}),
         metrics: MetricsObserver | None = None,
+        identity: ProcessIdentity | None = None,
     ) -> None:
         super().__init__()
         self._reactor = reactor = with_fast_transports(reactor)
@@ -79,7 +85,8 @@ class ProxyService(MultiService):
         state = open_state(config.state, reactor, reactor)
         self._session_log = SessionLog(reactor.seconds, config.session_log)
         has_descriptors = descriptors.may_admit
-        observers = [self._session_log, self._extra_services, *([metrics] if metrics else [])]
+        tally = SessionTally()
+        observers = [self._session_log, self._extra_services, tally, *([metrics] if metrics else [])]
         self.proxy = Proxy(
             reactor,
             observers,
@@ -88,6 +95,7 @@ class ProxyService(MultiService):
             state,
             has_descriptors,
             config.workers,
+            identity=identity or _identity_of(config),
         )
         self.running_count = RunningCount(metrics, lambda: self.proxy.sessions, reactor) if metrics else None
         if self.running_count is not None:
@@ -102,7 +110,22 @@ class ProxyService(MultiService):
         self._plugins = Plugins(reactor, self.proxy, self._http)
         self.ready: Deferred[bool] = succeed(False)
         """Fires with True when all plugins of the first configuration are ready, and else with False."""
-        services: tuple[Any, ...] = (self._extra_services, self._loop_lag, self.proxy, self._plugins)
+        self._reporter = Reporter(
+            self.proxy,
+            tally,
+            self.proxy.drains.identity,
+            reactor,
+            version("esxiproxy"),
+            self._loop_lag.take_longest,
+        )
+        self.proxy.before_state_stops = self._reporter.last_report
+        services: tuple[Any, ...] = (
+            self._extra_services,
+            self._loop_lag,
+            self.proxy,
+            self._reporter,
+            self._plugins,
+        )
         for service in (*services, self._listeners, self.systemd):
             service.setServiceParent(self)
         self.proxy.renew(config.upstreams.values())
@@ -225,6 +248,7 @@ class ProxyService(MultiService):
         await self._step(partial(self._lock.run, lambda: None))  # wait for a reload in progress
         for service in (
             self.proxy,
+            self._reporter,
             self._listeners,
             self._plugins,
             self._extra_services,
@@ -257,6 +281,12 @@ class ProxyService(MultiService):
         self._stopping.addTimeout(
             _STOP_TIMEOUT, self._reactor, onTimeoutCancel=lambda _result, _timeout: None
         )
+
+
+def _identity_of(config: Config) -> ProcessIdentity:
+    """Return the identity of a process without a master."""
+    identity = ProcessIdentity()
+    return replace(identity, machine=config.machine) if config.machine else identity
 
 
 def _opening_time(config: Config) -> float:

@@ -16,6 +16,7 @@ from esxiproxy.core.http.request import Request
 from esxiproxy.core.redaction import redact_text
 from esxiproxy.core.session.record import Kind, Record
 from esxiproxy.core.session.session import Session
+from esxiproxy.core.session.traffic import ConsoleTotals
 from esxiproxy.core.session_limits import SessionLimits
 from esxiproxy.interfaces import ISessionObserver
 
@@ -73,6 +74,8 @@ class Sessions:
         self._when_empty: list[Deferred[None]] = []
         self._check: IDelayedCall | None = None
         self._aborted = False
+        self.totals = ConsoleTotals()
+        """The figures of all consoles since the start."""
         self.draining = False
         """Whether new sessions are refused because the proxy is draining."""
         self.retiring = False

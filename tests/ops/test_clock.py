@@ -124,6 +124,9 @@ OF_DAY = re.compile(
     r"\btime\.time\b|\bfrom time import .*\btime\b|\bdatetime\.(datetime\.)?(now|utcnow|today)\b"
 )
 WRITTEN_DOWN = {
+    "admin/live.py": "the age of consoles, and the time of an answer",
+    "app/reporter.py": "until when a report counts, in the shared state",
+    "app/session_tally.py": "when a session failed, for a list of failures",
     "authenticators/client_cert.py": "the validity of certificates and revocation lists",
     "authenticators/htpasswd.py": "when a failed login is forgotten, in the shared state",
     "authenticators/jwt.py": "the expiry of a token",

@@ -207,7 +207,7 @@ class Drains:
     Drains of proxies and listeners that are those of another machine or run are in ``all`` only.
     """
 
-    __slots__ = ("_hosts", "_listeners", "_proxy", "_upstreams", "all", "ends", "has_addresses", "has_hosts")
+    __slots__ = ("_hosts", "_listeners", "_upstreams", "all", "ends", "has_addresses", "has_hosts", "proxy")
 
     def __init__(self, identity: ProcessIdentity, drains: Iterable[Drain] = ()) -> None:
         self.all = tuple(in_order(drains))
@@ -215,7 +215,8 @@ class Drains:
         own = [drain for drain in self.all if drain.is_of(identity)]
         self.ends = tuple(drain for drain in own if drain.end != inf)
         """The drains that hold here and have an end."""
-        self._proxy = next((drain for drain in own if drain.kind is DrainKind.PROXY), None)
+        self.proxy = next((drain for drain in own if drain.kind is DrainKind.PROXY), None)
+        """The drain of the whole proxy, or None."""
         self._listeners = {drain.name: drain for drain in own if drain.kind is DrainKind.LISTENER}
         self._upstreams = {drain.name: drain for drain in own if drain.kind is DrainKind.UPSTREAM}
         self._hosts = {drain.name: drain for drain in own if drain.kind is DrainKind.HOST}
@@ -226,7 +227,7 @@ class Drains:
 
     def of_listener(self, name: str) -> Drain | None:
         """Return the drain of the whole proxy or of a listener, or None."""
-        return self._proxy or self._listeners.get(name)
+        return self.proxy or self._listeners.get(name)
 
     def of_upstream(self, name: str) -> Drain | None:
         """Return the drain of an upstream, by the name of its section, or None."""

@@ -19,6 +19,7 @@ from esxiproxy.core.http.trace_context import trace_id
 from esxiproxy.core.redaction import redact_text
 from esxiproxy.core.routing import Destination, Principal, Route
 from esxiproxy.core.session.record import Kind, Record
+from esxiproxy.core.session.traffic import Traffic
 from esxiproxy.core.session_limits import SessionLimits
 
 _OF_UPSTREAM = (UpgradeRefused, UpstreamInvalid, UpstreamLost, UpstreamRedirect)
@@ -33,7 +34,7 @@ class Session:
     pong.  ``trace_id`` is the id of the client's trace.  ``has_marks`` is whether the session needs marks of
     links, ``marked_at`` the time of day at which it took them, and ``marks_used`` whether a byte of its
     opening handshake may have been sent upstream.  ``dialled`` has the host name and the IP address of the
-    connection that got the opening handshake.
+    connection that got the opening handshake.  ``traffic`` has the figures of a console while it is open.
     """
 
     __slots__ = (
@@ -61,6 +62,7 @@ class Session:
         "status",
         "timeout",
         "trace_id",
+        "traffic",
     )
 
     def __init__(
@@ -90,6 +92,7 @@ class Session:
         self.has_marks = False
         self.marked_at: float | None = None
         self.marks_used = False
+        self.traffic: Traffic | None = None
         self.dialled: tuple[str, ...] = ()
         self._seconds = seconds
         self._started = seconds()

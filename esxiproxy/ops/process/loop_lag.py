@@ -33,6 +33,7 @@ class LoopLag(Service):
         """The number of stalls."""
         self.longest = 0.0
         """The duration of the longest stall, in seconds."""
+        self._recent = 0.0
         self._clock = clock
         self._observe = observe
         self._call: IDelayedCall | None = None
@@ -52,6 +53,11 @@ class LoopLag(Service):
         if self._unlogged:
             self._log_stall(self._clock.seconds())
 
+    def take_longest(self) -> float:
+        """Return the longest delay of the event loop since the last call, in seconds."""
+        recent, self._recent = self._recent, 0.0
+        return recent
+
     def _arm(self) -> None:
         self._last = self._clock.seconds()
         self._call = self._clock.callLater(_INTERVAL, self._check)
@@ -60,6 +66,7 @@ class LoopLag(Service):
         now = self._clock.seconds()
         # A stall may begin anywhere in the interval; measured from the start of it, no stall is missed.
         stall = now - self._last
+        self._recent = max(self._recent, stall - _INTERVAL)
         if self._observe is not None:
             self._observe(max(0.0, stall - _INTERVAL))
         if stall > STALL:
