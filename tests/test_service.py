@@ -26,8 +26,11 @@ from esxiproxy.net.listener.factory import ListenerFactory
 from esxiproxy.net.listener.service import ListenerService
 from esxiproxy.net.tls.pem import TLSFileError
 from esxiproxy.net.upstream.connector import Connector
+from esxiproxy.ops.metrics.metrics import Metrics
+from esxiproxy.ops.metrics.observer import MetricsObserver
 from tests.net.memory import Wire
 from tests.net.scene import close, frame, frames, opening, up
+from tests.ops.metrics_world import total
 from tests.support.certificates import self_signed
 
 ONE = "[listener one]\nlisten = 127.0.0.1:81\nupstream = esxi\n"
@@ -70,10 +73,10 @@ class Reactor(MemoryReactorClock):
 class World:
     """A running service, and its fake clients and hosts."""
 
-    def __init__(self, folder, text, inherited=()):
+    def __init__(self, folder, text, inherited=(), metrics=None):
         self.folder = folder
         self.reactor = Reactor()
-        self.service = ProxyService(self.config(text), self.reactor, dict(inherited))
+        self.service = ProxyService(self.config(text), self.reactor, dict(inherited), metrics)
         self.service.privilegedStartService()
         self.service.startService()
         self.wires = []
@@ -685,3 +688,50 @@ def test_all_ports_are_closed_while_the_sessions_stay_open(tmp_path):
     world.service.stopService()
     world.advance(1)
     assert not world.service.running
+
+
+# Metrics
+
+
+def test_the_metrics_are_those_of_the_sessions_that_ran(tmp_path):
+    observer = MetricsObserver(Metrics())
+    world = World(tmp_path, ONE + "http = forward\nmax_sessions = 2\n", metrics=observer)
+
+    def counted(name, label="upstream"):
+        return total(observer.metrics, name, label)
+
+    first, second = world.console(), world.console()
+    assert world.carries(*first)
+    refused = world.connect()
+    refused.send(opening())
+    world.pump()
+    assert refused.received.startswith(b"HTTP/1.1 503 ")
+    assert counted("sessions_open") == counted("sessions_opened_total") == {"esxi": 2}
+    assert counted("refusals_total", "limit") == {"max_sessions": 1}
+    assert counted("handshakes_failed_total", "reason") == {"LimitReached": 1}
+    assert counted("bytes_total") == {}
+    world.service.running_count.watch(True)
+    relayed = len(up(2, b"still here"))
+    assert counted("bytes_total", "direction") == {"up": relayed}
+    assert world.carries(*second)
+    world.advance(1)
+    assert counted("bytes_total", "direction") == {"up": 2 * relayed}
+    world.leaves(*first)
+    world.advance(1)
+    assert counted("sessions_open") == {"esxi": 1}
+    assert counted("sessions_closed_total", "reason") == {"normal": 1}
+    world.dials = len(world.reactor.tcpClients)
+    world.page(world.connect())
+    assert counted("http_requests_total", "code") == {"2xx": 1}
+    assert world.reload(ONE + "http = forward\n") is None
+    world.leaves(*second)
+    assert counted("sessions_open") == {} and counted("sessions_opened_total") == {"esxi": 2}
+    assert counted("sessions_closed_total", "reason") == {"normal": 2}
+    assert total(observer.metrics, "event_loop_lag_seconds_count") > 10
+    world.service.stopService()
+    world.advance(10)
+    assert not world.service.running_count._call.running
+
+
+def test_without_metrics_nothing_is_counted(world):
+    assert world.service.running_count is None

@@ -19,11 +19,14 @@ ROOT = Path(__file__).resolve().parents[1]
 TEXTS = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
 FOLDERS = {
     "conf": "A configuration for each capability.",
-    "contrib": "Units of systemd.",
+    "contrib": "Units of systemd, alerts of Prometheus and a dashboard of Grafana.",
     "examples": "Programs that embed the proxy, and a plugin package.",
 }
 """Folders whose files become pages, and the first sentence of a folder's own page."""
-_LANGUAGES = {".ini": "ini", ".py": "python", ".toml": "toml", ".service": "ini", ".socket": "ini"}
+_LANGUAGES = {
+    **{".ini": "ini", ".service": "ini", ".socket": "ini", ".toml": "toml", ".py": "python"},
+    **{".json": "json", ".yml": "yaml"},
+}
 _LINK = re.compile(r"(\]\()([^)#\s]+)([^)]*\))")
 _LEAD = re.compile(r'\A(?:"""((?:(?!""").)+)|((?:[;#] ?[^\n]*\n)+))', re.S)
 """The beginning of a file: its docstring, or the lines of its comment."""
@@ -90,7 +93,7 @@ def _lead(file: Path) -> str:
     text = file.read_text(encoding="utf-8")
     match = _LEAD.match(text)
     if match is None:
-        return f"`{text.partition(chr(10))[0]}`"
+        return "" if file.suffix == ".json" else f"`{text.partition(chr(10))[0]}`"
     words = match[1] or re.sub(r"(?m)^[;#] ?", "", match[2])
     sentence = _SENTENCE.match(words)
     return " ".join(sentence[0].rstrip(":").split()).replace("|", "\\|") if sentence else ""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from esxiproxy.core.session.drain import Drain, DrainKind, InvalidDrain, host_key, in_order, read_drain
 from esxiproxy.core.session.entry import SessionEntry
+from esxiproxy.core.session.reports import ProcessReport
 
 
 class DrainedParts:
@@ -13,7 +14,6 @@ class DrainedParts:
 
     def __init__(self, values: Iterable[str] = ()) -> None:
         self.all = in_order(_readable(values))
-        self._places = {(drain.machine, drain.name) for drain in self.all if drain.kind.is_local}
         self._runs = {(drain.machine, drain.run, drain.name) for drain in self.all if drain.kind.is_local}
         self._upstreams = {drain.name for drain in self.all if drain.kind is DrainKind.UPSTREAM}
         self._hosts = {drain.name for drain in self.all if drain.kind is DrainKind.HOST}
@@ -21,11 +21,10 @@ class DrainedParts:
     def __bool__(self) -> bool:
         return bool(self.all)
 
-    def covers(self, entry: SessionEntry, machine: str) -> bool:
-        """Return whether a drain covers a console that runs on this machine."""
+    def covers(self, entry: SessionEntry, process: ProcessReport) -> bool:
+        """Return whether a drain covers a console of this process."""
         return (
-            (machine, "") in self._places
-            or (machine, entry.listener) in self._places
+            self.has_listener(process.machine, process.run, entry.listener)
             or self.has_upstream(entry.upstream)
             or self.has_host(entry.host, entry.address)
         )
@@ -45,15 +44,6 @@ class DrainedParts:
     def has_host(self, *names: str) -> bool:
         """Return whether a host with one of these names or addresses is drained."""
         return bool(self._hosts) and any(host_key(name) in self._hosts for name in names)
-
-
-def is_covered(drain: Drain, entry: SessionEntry, machine: str) -> bool:
-    """Return whether one drain covers a console that runs on this machine."""
-    if drain.kind is DrainKind.HOST:
-        return any(host_key(name) == drain.name for name in (entry.host, entry.address))
-    if drain.kind is DrainKind.UPSTREAM:
-        return entry.upstream == drain.name
-    return machine == drain.machine and drain.name in ("", entry.listener)
 
 
 def _readable(values: Iterable[str]) -> Iterator[Drain]:

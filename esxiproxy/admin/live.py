@@ -12,7 +12,9 @@ from twisted.internet.interfaces import IReactorTime
 
 from esxiproxy.admin.control import Control
 from esxiproxy.admin.drained import DrainedParts
+from esxiproxy.admin.failures import FailureList, FailureReader
 from esxiproxy.admin.history import History, Overview, Throughput
+from esxiproxy.admin.hosts import HostLister, HostRow
 from esxiproxy.admin.session_list import SessionLister, SessionSnapshot
 from esxiproxy.admin.shared_value import SharedValue
 from esxiproxy.admin.stored_items import all_items
@@ -83,6 +85,9 @@ class Live(Service):
         self._marked_at = float("-inf")
         self._processes = SharedValue(self._read_processes, LIFE, clock)
         self._sessions = SharedValue(self._read_sessions, LIFE, clock)
+        self._failures = SharedValue(FailureReader(control.state).read, LIFE, clock)
+        self._hosts = SharedValue(self._read_hosts, LIFE, clock)
+        self._host_lister = HostLister(control.state, control.in_thread)
         self._sampling = PeriodicTask(self._sample, "reading the totals of the processes", clock)
 
     def startService(self) -> None:
@@ -100,6 +105,14 @@ class Live(Service):
     async def sessions(self) -> SessionSnapshot:
         """Return the open consoles of all processes.  Raises StateUnavailable."""
         return await self._sessions.get()
+
+    async def failures(self) -> FailureList:
+        """Return the newest failures of all processes.  Raises StateUnavailable."""
+        return await self._failures.get()
+
+    async def hosts(self) -> Sequence[HostRow]:
+        """Return the hosts of the configuration and of open consoles.  Raises StateUnavailable."""
+        return await self._hosts.get()
 
     async def status(self) -> dict[str, Any]:
         """Return the numbers about all proxies, as the operation ``status`` does."""
@@ -149,6 +162,11 @@ class Live(Service):
         entries = await self._entries()
         figures = decode_figures(text for _key, text in await all_items(self.control.state, FIGURES))
         return self._lister.snapshot(entries, processes.by_id, figures, processes.drained)
+
+    async def _read_hosts(self) -> Sequence[HostRow]:
+        snapshot, failures = await self.sessions(), await self.failures()
+        drained = (await self.processes()).drained
+        return await self._host_lister.read(self.control.config, snapshot, drained, failures)
 
     async def _entries(self) -> Sequence[SessionEntry]:
         found: list[SessionEntry] = []

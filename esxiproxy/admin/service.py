@@ -12,7 +12,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, cast
 
-from twisted.application.service import Service
+from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
@@ -49,6 +49,8 @@ class AdminParts:
     open_stream: Callable[[Mapping[str, Any]], Stream]
     metrics: Metrics
     secured: Callable[[ListenerTLS, Any], Any]
+    services: tuple[Any, ...] = ()
+    """Services that run while the admin service runs."""
 
 
 class SwitchedFactory(Factory):
@@ -89,7 +91,7 @@ Bound = Mapping[str, AdminPort]
 """The ports of a configuration by their names."""
 
 
-class AdminService(Service):
+class AdminService(MultiService):
     """The service on the addresses of [admin].
 
     ``inherited`` has listening sockets by their names, which are not shut down at the end, since other
@@ -104,8 +106,11 @@ class AdminService(Service):
         parts: AdminParts,
         inherited: Mapping[str, socket.socket] = MappingProxyType({}),
     ) -> None:
+        super().__init__()
         self._reactor = reactor
         self._parts = parts
+        for service in parts.services:
+            service.setServiceParent(self)
         self._inherited = inherited
         self._ports: list[AdminPort] = []
         self._files: Mapping[bytes, StaticFile] = page_files()
@@ -151,8 +156,13 @@ class AdminService(Service):
             await self._close(port)
 
     def stopService(self) -> Deferred[None]:
-        super().stopService()
-        return Deferred.fromCoroutine(self.close_others({}))
+        Service.stopService(self)
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        await self.close_others({})
+        for service in self:
+            await maybeDeferred(service.stopService)
 
     def _root(self, name: str, admin: Admin, authenticate: Authenticate | None) -> Root:
         parts = self._parts

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from esxiproxy.admin.drained import DrainedParts
+from esxiproxy.core.session.drain import Drain, DrainKind, host_key
 from esxiproxy.core.session.entry import SessionEntry
 from esxiproxy.core.session.reports import ConsoleFigures, ProcessReport
 
@@ -112,11 +115,44 @@ _COLUMNS: Mapping[str, Callable[[SessionRow], Any]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+class SessionCounts:
+    """Numbers of open consoles."""
+
+    def __init__(self, rows: Sequence[SessionRow]) -> None:
+        self.by_upstream: Counter[str] = Counter()
+        self.by_listener: Counter[str] = Counter()
+        self.by_host: Counter[tuple[str, str]] = Counter()
+        """By the upstream and the name of the host."""
+        self._by_name: Counter[str] = Counter()
+        self._by_run: Counter[tuple[str, str, str]] = Counter()
+        for row in rows:
+            entry, process = row.entry, row.process
+            self.by_upstream[entry.upstream] += 1
+            self.by_listener[entry.listener] += 1
+            self.by_host[entry.upstream, entry.host] += 1
+            self._by_name.update({host_key(entry.host), host_key(entry.address)})
+            self._by_run[process.machine, process.run, entry.listener] += 1
+            self._by_run[process.machine, process.run, ""] += 1
+
+    def covered_by(self, drain: Drain) -> int:
+        """Return the number of consoles that use what is drained."""
+        if drain.kind is DrainKind.HOST:
+            return self._by_name[drain.name]
+        if drain.kind is DrainKind.UPSTREAM:
+            return self.by_upstream[drain.name]
+        return self._by_run[drain.machine, drain.run, drain.name]
+
+
+@dataclass(frozen=True)
 class SessionSnapshot:
     """All open consoles at one time, the oldest first."""
 
     rows: Sequence[SessionRow]
+
+    @cached_property
+    def counts(self) -> SessionCounts:
+        """The numbers of consoles by what they use."""
+        return SessionCounts(self.rows)
 
     @property
     def rates(self) -> tuple[float, float] | None:
@@ -155,7 +191,7 @@ class SessionLister:
             if (measured := figures.get(session)) is not None:
                 before = self._rates.get(session)
                 found = rates[session] = Rates(measured) if before is None else before.following(measured)
-            covered = bool(drained) and drained.covers(entry, process.machine)
+            covered = bool(drained) and drained.covers(entry, process)
             rows.append(SessionRow(entry, process, found, covered, text))
         self._words, self._rates = words, rates
         return SessionSnapshot(rows)

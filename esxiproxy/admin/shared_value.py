@@ -10,11 +10,13 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 T = TypeVar("T")
+_REST = 9.0
 
 
 class SharedValue(Generic[T]):
     """A value that ``compute`` returns, at most ``life`` seconds old, computed once for all callers.
 
+    A slow computation is not repeated before it has rested nine times as long as it took.
     An error is given to all callers that wait for the value; the next call computes it again.
     """
 
@@ -23,7 +25,7 @@ class SharedValue(Generic[T]):
         self._life = life
         self._clock = clock
         self._value: T | None = None
-        self._computed_at = float("-inf")
+        self._computed_at = self._expires = float("-inf")
         self._waiting: list[Deferred[T]] = []
         self._is_computing = False
 
@@ -35,7 +37,7 @@ class SharedValue(Generic[T]):
 
     async def get(self) -> T:
         """Return the value.  A caller that is cancelled does not disturb the others."""
-        if self._value is not None and self._clock.seconds() - self._computed_at < self._life:
+        if self._value is not None and self._clock.seconds() < self._expires:
             return self._value
         wanted: Deferred[T] = Deferred(self._forget)
         self._waiting.append(wanted)
@@ -45,15 +47,18 @@ class SharedValue(Generic[T]):
         return await wanted
 
     async def _run(self) -> None:
+        began = self._clock.seconds()
         value = await self._compute()
-        # The age counts from the end, so that a slow computation is not repeated without a break.
         self._value, self._computed_at = value, self._clock.seconds()
+        self._expires = self._computed_at + max(self._life, _REST * (self._computed_at - began))
         for waiter in self._taken():
-            waiter.callback(value)
+            if not waiter.called:  # cancelled by one that was served before
+                waiter.callback(value)
 
     def _fail(self, failure: Failure) -> None:
         for waiter in self._taken():
-            waiter.errback(failure)
+            if not waiter.called:
+                waiter.errback(failure)
 
     def _taken(self) -> list[Deferred[T]]:
         self._is_computing = False
@@ -61,4 +66,5 @@ class SharedValue(Generic[T]):
         return waiting
 
     def _forget(self, waiter: Deferred[T]) -> None:
-        self._waiting.remove(waiter)
+        if waiter in self._waiting:
+            self._waiting.remove(waiter)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
-Row = Mapping[str, Any]
 MAX_WORDS = 32
 """Words of a filter that are used."""
 
@@ -27,6 +26,9 @@ class Listed(Protocol):
 
     def column(self, name: str) -> Any:
         """Return the value of a column; None if it is unknown."""
+
+    def fields(self, now: float) -> dict[str, Any]:
+        """Return the row as the API returns it at this time of day."""
 
 
 L = TypeVar("L", bound=Listed)
@@ -53,6 +55,10 @@ class WindowRequest:
             parameters["limit"],
         )
 
+    def sorted_by(self, column: str) -> WindowRequest:
+        """Return this window sorted by another column."""
+        return replace(self, sort=column)
+
 
 @dataclass(frozen=True, slots=True)
 class Window(Generic[L]):
@@ -74,6 +80,16 @@ def window(rows: Sequence[L], columns: frozenset[str], request: WindowRequest) -
     ordered = _ordered(matching, request.sort, request.descending) if request.sort else matching
     end = request.offset + request.limit
     return Window(ordered[request.offset : end], len(rows), len(matching))
+
+
+def page(name: str, found: Window[L], request: WindowRequest, now: float) -> dict[str, Any]:
+    """Return a window as the API returns a page; ``name`` is that of its rows."""
+    return {
+        name: [row.fields(now) for row in found.rows],
+        "total": found.total,
+        "matching": found.matching,
+        "offset": request.offset,
+    }
 
 
 def _ordered(rows: Sequence[L], column: str, descending: bool) -> Sequence[L]:

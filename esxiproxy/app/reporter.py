@@ -24,6 +24,7 @@ from esxiproxy.core.session.reports import (
     PROCESS_LIFE,
     PROCESSES,
     REPORT_INTERVAL,
+    SCRAPED,
     WATCHED,
     ConsoleSample,
     ProcessReport,
@@ -43,7 +44,7 @@ class Reporter(Service):
 
     While the admin service has readers, which a mark in the state says, the figures of each console are
     reported every 2 s, in a few items for all of them.  ``lag`` returns the longest delay of the event loop
-    since its last call.
+    since its last call.  ``watch_metrics`` is called with whether metrics are read.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Reporter(Service):
         clock: IReactorTime,
         version: str,
         lag: Callable[[], float],
+        watch_metrics: Callable[[bool], None] = lambda is_scraped: None,
         time_of_day: Callable[[], float] = time.time,
     ) -> None:
         self._proxy = proxy
@@ -62,6 +64,7 @@ class Reporter(Service):
         self._clock = clock
         self._version = version
         self._lag = lag
+        self._watch_metrics = watch_metrics
         self._time_of_day = time_of_day
         self._started = time_of_day()
         self._is_watched = self._has_ended = False
@@ -136,6 +139,7 @@ class Reporter(Service):
 
     async def _look_for_readers(self) -> None:
         """Begin or end the reports of details."""
+        self._watch_metrics(await self._proxy.state.get(ADMIN_SPACE, SCRAPED) is not None)
         was_watched = self._is_watched
         self._is_watched = await self._proxy.state.get(ADMIN_SPACE, WATCHED) is not None
         if self._has_ended or not self._is_watched:

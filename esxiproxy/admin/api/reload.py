@@ -7,6 +7,7 @@ from typing import Any
 from esxiproxy.admin.call import Call
 from esxiproxy.admin.control import Control
 from esxiproxy.core.config.errors import Problem
+from esxiproxy.core.redaction import redact_text
 
 
 def shown_problem(problem: Problem) -> dict[str, Any]:
@@ -16,7 +17,7 @@ def shown_problem(problem: Problem) -> dict[str, Any]:
         "line": problem.line,
         "section": problem.section or "",
         "key": problem.key or "",
-        "text": problem.text,
+        "text": redact_text(problem.text),
         "severity": problem.severity.value,
     }
 

@@ -7,7 +7,7 @@ from typing import Any
 from esxiproxy.admin.call import ApiError, Call
 from esxiproxy.admin.live import Live
 from esxiproxy.admin.session_list import SESSION_TEXTS
-from esxiproxy.admin.window import WindowRequest, window
+from esxiproxy.admin.window import WindowRequest, page, window
 from esxiproxy.core.session.command import Selector, SelectorKind
 
 _EXACT = {
@@ -33,14 +33,9 @@ class SessionReads:
         total = len(rows)
         if selectors:
             rows = [row for row in rows if all(selector.lists(row.entry) for selector in selectors)]
-        found = window(rows, SESSION_TEXTS, WindowRequest.of(given))
-        now = self._live.time_of_day()
-        return {
-            "sessions": [row.fields(now) for row in found.rows],
-            "total": total,
-            "matching": found.matching,
-            "offset": given["offset"],
-        }
+        request = WindowRequest.of(given)
+        found = window(rows, SESSION_TEXTS, request)
+        return {**page("sessions", found, request, self._live.time_of_day()), "total": total}
 
     async def show_session(self, call: Call) -> dict[str, Any]:
         """Return one open console.  Raises ApiError."""
