@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from esxiproxy.admin.call import Actor
 
 WRITE_TIMEOUT = 2.0
 """Seconds within which a line has to be written."""
-InThread = Callable[..., Deferred[Any]]
+InThread = Callable[..., Awaitable[Any]]
 
 
 class AuditFailed(Exception):
@@ -107,13 +107,16 @@ class AuditLog:
             return
         octets = json.dumps(line).encode() + b"\n"
         try:
-            writing = self._in_thread(self._append, octets)
+            writing = Deferred.fromCoroutine(self._written(octets))
             await writing.addTimeout(WRITE_TIMEOUT, self._clock)
         except OSError as error:
             raise AuditFailed(f"{self._path}: {error.strerror or error}") from error
         except Exception as error:
             text = str(error) or type(error).__name__
             raise AuditFailed(f"{self._path}: not written within {WRITE_TIMEOUT:g} s ({text})") from error
+
+    async def _written(self, octets: bytes) -> None:
+        await self._in_thread(self._append, octets)
 
     def _append(self, octets: bytes) -> None:
         """Append one line.  Raises OSError when it is not written as a whole.

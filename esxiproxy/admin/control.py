@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from esxiproxy.core.config.errors import Problem
 from esxiproxy.core.config.model import Config
+from esxiproxy.core.reload_outcome import ReloadOutcome as ReloadOutcome
 from esxiproxy.interfaces import IState
-
-
-@dataclass(frozen=True, slots=True)
-class ReloadOutcome:
-    """Whether a reload has put the configuration into force, and the lines of the log that say why not."""
-
-    reloaded: bool
-    problems: tuple[str, ...] = ()
 
 
 class Control(Protocol):

@@ -8,15 +8,13 @@ import socket
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from functools import partial
 from types import MappingProxyType
 from typing import Any, cast
 
-from twisted.application.service import Service
+from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from esxiproxy.admin.access import Access, Authenticate, ListenAccess, SocketAccess
@@ -49,6 +47,8 @@ class AdminParts:
     open_stream: Callable[[Mapping[str, Any]], Stream]
     metrics: Metrics
     secured: Callable[[ListenerTLS, Any], Any]
+    services: tuple[Any, ...] = ()
+    """Services that run while the admin service runs."""
 
 
 class SwitchedFactory(Factory):
@@ -89,7 +89,7 @@ Bound = Mapping[str, AdminPort]
 """The ports of a configuration by their names."""
 
 
-class AdminService(Service):
+class AdminService(MultiService):
     """The service on the addresses of [admin].
 
     ``inherited`` has listening sockets by their names, which are not shut down at the end, since other
@@ -104,8 +104,11 @@ class AdminService(Service):
         parts: AdminParts,
         inherited: Mapping[str, socket.socket] = MappingProxyType({}),
     ) -> None:
+        super().__init__()
         self._reactor = reactor
         self._parts = parts
+        for service in parts.services:
+            service.setServiceParent(self)
         self._inherited = inherited
         self._ports: list[AdminPort] = []
         self._files: Mapping[bytes, StaticFile] = page_files()
@@ -151,8 +154,13 @@ class AdminService(Service):
             await self._close(port)
 
     def stopService(self) -> Deferred[None]:
-        super().stopService()
-        return Deferred.fromCoroutine(self.close_others({}))
+        Service.stopService(self)
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        await self.close_others({})
+        for service in self:
+            await maybeDeferred(service.stopService)
 
     def _root(self, name: str, admin: Admin, authenticate: Authenticate | None) -> Root:
         parts = self._parts
@@ -160,8 +168,7 @@ class AdminService(Service):
         if name == ADMIN_PROBE:
             return Root(probes)
         access: Access = SocketAccess() if name == ADMIN_SOCKET else ListenAccess(admin, authenticate)
-        in_thread = partial(deferToThreadPool, self._reactor, self._reactor.getThreadPool())
-        audit = AuditLog(admin.audit_log, in_thread, self._reactor)
+        audit = AuditLog(admin.audit_log, parts.control.in_thread, self._reactor)
         return Root(probes, Dispatcher(parts.handlers, access, audit), self._files, parts.open_stream)
 
     def _new(self, name: str, endpoint: str, undo: AsyncExitStack) -> AdminPort:

@@ -16,6 +16,7 @@ from twisted.web import resource, server
 from zope.interface import implementer
 
 from esxiproxy.admin.access import Arrival
+from esxiproxy.admin.call import ApiError
 from esxiproxy.admin.dispatch import Dispatcher, Fields, Reply
 from esxiproxy.admin.openapi.operations import BASE
 from esxiproxy.admin.probes import ProbeAnswers
@@ -170,13 +171,19 @@ class Root(resource.Resource):
             text = f"there are {MAX_STREAMS} event streams already: close a page"
             self._send_json(request, Reply(503, {"error": text}, ((b"Retry-After", b"5"),)))
             return
+        try:
+            stream = self._open_stream(reply.events)
+        except ApiError as error:
+            self._send_json(request, Reply(error.status, {"error": str(error)}))
+            return
+        writer = EventWriter(request, stream, self._streams.discard)
         _prepare(request, 200, "text/event-stream", reply.fields)
         request.setHeader("Cache-Control", "no-store")
         request.setHeader("X-Accel-Buffering", "no")
         if request.method == b"HEAD":
+            stream.close()
             request.finish()
             return
-        writer = EventWriter(request, self._open_stream(reply.events), self._streams.discard)
         self._streams.add(writer)
         writer.start()
 

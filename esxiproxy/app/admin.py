@@ -6,27 +6,28 @@ import socket
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import MultiService
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
-from esxiproxy.admin.access import Authenticate
-from esxiproxy.admin.service import AdminParts, AdminService, Bound
-from esxiproxy.app.admin_login import AdminLogin
 from esxiproxy.core.config.model import Admin, Config, ListenerTLS
 from esxiproxy.net.tls.server import CurrentContext, listener_context
 from esxiproxy.net.upstream.decision import Plugin
 
-BoundAdmin = tuple[AdminService | None, Bound, Authenticate | None]
-"""The service of a configuration, its ports, and the authenticators of ``listen``."""
+if TYPE_CHECKING:
+    from esxiproxy.admin.access import Authenticate
+    from esxiproxy.admin.service import AdminParts, AdminService, Bound
+
+    BoundAdmin = tuple[AdminService, Bound, Authenticate | None] | None
+    """The service of a configuration, its ports, and the authenticators of ``listen``, if there is one."""
 
 
 class AdminSlot(MultiService):
     """The admin service of a process, if the configuration has one.
 
-    ``make_parts`` returns what the service is made of; it is called for the first configuration with
-    [admin].
+    ``make_parts`` returns the objects that the service is made of; it is called for the first configuration
+    with [admin].
     """
 
     def __init__(
@@ -49,8 +50,11 @@ class AdminSlot(MultiService):
         """
         admin = config.admin
         if admin is None and self._service is None:
-            return None, MappingProxyType({}), None
+            return None
         if self._service is None:
+            # A proxy without [admin] does not import twisted.web.
+            from esxiproxy.admin.service import AdminService
+
             self._service = AdminService(self._reactor, self._make_parts(), self._inherited)
             self._service.setServiceParent(self)
         if admin is not None and admin.tls is not None:
@@ -58,16 +62,23 @@ class AdminSlot(MultiService):
         authenticate = None if admin is None else self._authenticate(admin, config, plugins)
         return self._service, self._service.bind(admin, undo), authenticate
 
-    async def serve(self, bound: BoundAdmin, config: Config) -> None:
-        """Serve the ports of a configuration, and close all others."""
-        service, ports, authenticate = bound
-        if service is not None:
+    def serve(self, bound: BoundAdmin, config: Config) -> None:
+        """Serve the ports of a configuration."""
+        if bound is not None:
+            service, ports, authenticate = bound
             service.serve(ports, config.admin, authenticate)
+
+    async def close_others(self, bound: BoundAdmin) -> None:
+        """Close all ports but those of a configuration."""
+        if bound is not None:
+            service, ports, _ = bound
             await service.close_others(ports)
 
     def _authenticate(
         self, admin: Admin, config: Config, plugins: Mapping[str, Plugin]
     ) -> Authenticate | None:
+        from esxiproxy.app.admin_login import AdminLogin
+
         if not admin.authenticators:
             return None
         asked = [plugins[section.section] for section in admin.authenticators]

@@ -24,6 +24,7 @@ from esxiproxy.core.session.reports import (
     PROCESS_LIFE,
     PROCESSES,
     REPORT_INTERVAL,
+    SCRAPED,
     WATCHED,
     ConsoleSample,
     ProcessReport,
@@ -34,6 +35,8 @@ from esxiproxy.core.session.session import Session
 from esxiproxy.proxy import Proxy
 from esxiproxy.state.lease import PeriodicTask
 
+_MARKS = 16
+"""Marks of readers that are read at once; there are two."""
 _WATCHED_INTERVAL = 1.0
 """Seconds between two reports of failures, while they are read."""
 
@@ -43,7 +46,7 @@ class Reporter(Service):
 
     While the admin service has readers, which a mark in the state says, the figures of each console are
     reported every 2 s, in a few items for all of them.  ``lag`` returns the longest delay of the event loop
-    since its last call.
+    since its last call.  ``watch_metrics`` is called with whether metrics are read.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Reporter(Service):
         version: str,
         lag: Callable[[], float],
         time_of_day: Callable[[], float] = time.time,
+        watch_metrics: Callable[[bool], None] = lambda is_scraped: None,
     ) -> None:
         self._proxy = proxy
         self._tally = tally
@@ -62,6 +66,7 @@ class Reporter(Service):
         self._clock = clock
         self._version = version
         self._lag = lag
+        self._watch_metrics = watch_metrics
         self._time_of_day = time_of_day
         self._started = time_of_day()
         self._is_watched = self._has_ended = False
@@ -136,8 +141,10 @@ class Reporter(Service):
 
     async def _look_for_readers(self) -> None:
         """Begin or end the reports of details."""
+        marks = {key for key, _ in await self._proxy.state.items(ADMIN_SPACE, "", _MARKS)}
+        self._watch_metrics(SCRAPED in marks)
         was_watched = self._is_watched
-        self._is_watched = await self._proxy.state.get(ADMIN_SPACE, WATCHED) is not None
+        self._is_watched = WATCHED in marks
         if self._has_ended or not self._is_watched:
             self._unwatch()
         elif not was_watched:

@@ -10,6 +10,7 @@ from typing import NoReturn, Protocol
 from esxiproxy.cli import (
     certificate,
     check,
+    completion,
     doctor,
     drain,
     hosts,
@@ -64,12 +65,13 @@ SUBCOMMANDS: tuple[Subcommand, ...] = (
     certificate,
     doctor,
     import_nginx,
+    completion,
     sim,
 )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line and return its exit status.  Raises SystemExit(2) for invalid arguments."""
+def argument_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = _Parser(
         prog="esxiproxy",
         description="A WebSocket console proxy for VMware ESXi.",
@@ -81,6 +83,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = commands.add_parser(module.NAME, help=module.HELP)
         module.add_arguments(command)
         command.set_defaults(run=module.run, command=module.NAME)
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit status.  Raises SystemExit(2) for invalid arguments."""
+    arguments = argument_parser().parse_args(argv)
     status: int = arguments.run(arguments)
     return status

@@ -77,9 +77,8 @@ def _text(client: AdminClient, status: Mapping[str, Any]) -> Iterator[str]:
         ),
     )
     yield ""
-    yield table(
-        ("listener", "address", "consoles", "drained", "certificate"), map(_listener, _listeners(client))
-    )
+    listener_header = ("listener", "address", "consoles", "drained", "certificate")
+    yield table(listener_header, map(_listener, client.call("list_listeners")["listeners"]))
     failures = client.call("list_failures", sort="time", order="desc", limit=_FAILURES)
     if failures["failures"]:
         yield ""
@@ -87,11 +86,6 @@ def _text(client: AdminClient, status: Mapping[str, Any]) -> Iterator[str]:
         for failure in failures["failures"]:
             ago = age(max(0.0, status["now"] - failure["time"]))
             yield table(("",), [(f"{ago} ago  {failure['error']}: {failure['detail']}",)]).strip()
-
-
-def _listeners(client: AdminClient) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = client.call("list_listeners")["listeners"]
-    return found
 
 
 def _listener(listener: Mapping[str, Any]) -> tuple[str, ...]:

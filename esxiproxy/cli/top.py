@@ -51,13 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
             width, height = shutil.get_terminal_size()
             rows = max(1, height - _RESERVED_LINES) if live else 50
             status = client.call("status")
-            page = client.call(
-                "list_sessions",
-                sort=arguments.sort,
-                order="desc",
-                limit=min(rows, 500),
-                filter=arguments.filter,
-            )
+            query = {"sort": arguments.sort, "filter": arguments.filter}
+            page = client.call("list_sessions", order="desc", limit=min(rows, 500), **query)
             if arguments.json:
                 admin_client.print_json(page["sessions"])
                 continue

@@ -68,7 +68,7 @@ def test_while_nobody_looks_the_cost_does_not_depend_on_the_number_of_sessions(w
     assert state.calls == {
         ("put", PROCESSES): 12,
         ("report",): 12,
-        ("get", ADMIN_SPACE): 12,
+        ("items",): 12,
     }
     assert state.longest < 400
 

@@ -106,12 +106,23 @@ def known(crew: Crew, drain: Drain, processes: int) -> None:
     until(lambda: crew.log().count(said) >= processes, f"{processes} processes know the drain")
 
 
-@pytest.mark.parametrize(("kind", "name"), [("host", "127.0.0.1"), ("host", "ESXI1"), ("upstream", "esxi1")])
+MACHINE = socket.gethostname()
+SUBJECTS = [
+    ("host", "127.0.0.1", ""),
+    ("host", "ESXI1", ""),
+    ("upstream", "esxi1", ""),
+    ("listener", "one", MACHINE),
+    ("proxy", "", MACHINE),
+]
+
+
+@pytest.mark.parametrize("subject", SUBJECTS, ids=lambda subject: "-".join(subject[:2]))
 def test_a_drain_holds_over_a_reload_and_a_killed_worker(
-    crew: Crew, operator: Operator, kind: str, name: str
+    crew: Crew, operator: Operator, subject: tuple[str, str, str]
 ) -> None:
+    """All workers of a master are one run, so that one drain is theirs."""
     running = opened(crew.ports["one"], 4)
-    (drain,) = operator.drain(kind, name, reason="new memory")
+    (drain,) = operator.drain(*subject, reason="new memory")
     known(crew, drain, 2)
     assert refused(crew) and all(map(echoes, running))
 
@@ -128,7 +139,7 @@ def test_a_drain_holds_over_a_reload_and_a_killed_worker(
     assert refused(crew)
     known(crew, drain, 5)
 
-    assert operator.undrain(kind, name) == [drain]
+    assert operator.undrain(*subject) == [drain]
     until(lambda: not refused(crew, 1), "a console is admitted")
     until(lambda: all(not refused(crew, 1) for _ in range(10)), "every worker admits consoles")
     let_go(running)
@@ -150,8 +161,6 @@ def test_at_the_end_consoles_of_all_workers_are_closed_with_the_reason(
 def test_a_machine_that_is_named_takes_no_consoles_and_its_health_check_says_so(
     crew: Crew, operator: Operator
 ) -> None:
-    machine = socket.gethostname()
-
     def asked() -> tuple[int, bytes]:
         with Client(crew.ports["one"]) as client:
             client.get("/readyz")
@@ -159,9 +168,22 @@ def test_a_machine_that_is_named_takes_no_consoles_and_its_health_check_says_so(
             return head.status, body
 
     assert asked() == (200, b"ready\n")
-    drains = operator.drain("listener", "one", machine=machine)
-    assert drains and {drain.machine for drain in drains} == {machine.lower()}
+    drains = operator.drain("listener", "one", machine=MACHINE)
+    assert [drain.machine for drain in drains] == [MACHINE.lower()]
     until(lambda: all(asked() == (503, b"draining\n") for _ in range(20)), "the health checks")
     assert refused(crew)
-    assert operator.undrain("listener", "one", machine=machine) == drains
+    assert operator.undrain("listener", "one", machine=MACHINE) == drains
     until(lambda: all(asked() == (200, b"ready\n") for _ in range(20)), "the health checks")
+
+
+def test_a_master_that_is_restarted_is_not_drained_and_its_hosts_are(crew: Crew, operator: Operator) -> None:
+    operator.drain("proxy", machine=MACHINE)
+    (drain,) = operator.drain("host", "other")
+    until(lambda: refused(crew, 1), "the drain is known")
+    text = crew.path.read_text()
+    assert crew.stop() == 0
+    with Crew(text) as again:
+        let_go(opened(again.ports["one"], 4))
+        known(again, drain, 2)
+        operator.drain("host", "esxi1")
+        until(lambda: refused(again, 1), "the drain is known")

@@ -10,6 +10,7 @@ from twisted.internet.task import Clock
 from esxiproxy.core.process_identity import ProcessIdentity
 from esxiproxy.core.session.drain import Drain, DrainKind, InvalidDrain, drain_key
 from esxiproxy.core.session.drain_table import PAGE, RUN_LIFE, UnknownMachine
+from esxiproxy.net.admission.drains import NOTE_INTERVAL
 from esxiproxy.state.sqlite import SqliteState
 from esxiproxy.state.times import Times
 from tests.net.drain_scene import DAY, HERE, World
@@ -61,7 +62,7 @@ def test_the_drains_of_a_master_that_has_ended_are_removed_and_those_of_hosts_st
     again = world.process(AGAIN)
     again.drain("listener", "two")
     with process_log() as log:
-        again.advance(RUN_LIFE + 22)
+        again.advance(RUN_LIFE + 2 * NOTE_INTERVAL + 2)
     assert stored(world) == {("host", "other", ""), ("listener", "two", "run-2")}
     assert str(log).count("its master has ended") == 2
 

@@ -136,6 +136,26 @@ def test_an_address_that_is_drained_during_the_race_is_not_dialled_any_more():
     assert process.connector.dialled_hosts == ["192.0.2.1"]
 
 
+def test_addresses_that_are_drained_while_the_console_waits_for_their_slots_are_not_named_to_the_client():
+    limits = ConnectionLimits(max_connections=1, queue_timeout=30.0)
+    process = World().process(route=fleet("192.0.2.1"), connection_limits=limits)
+    running = [process.open()]
+    process.router.answer = fleet("192.0.2.2")
+    running.append(process.open())
+    process.router.answer = fleet("192.0.2.1", "192.0.2.2")
+    client = process.begin()
+    process.advance(1.2)
+    assert client.received == b"" and process.proxy.admission.waiting == 2
+    process.drain("host", "192.0.2.1", by="alice")
+    process.drain("host", "192.0.2.2")
+    for each in running:
+        each.reset()
+    process.advance(6)
+    assert client.received.endswith(b"503 Service Unavailable: The proxy is draining.\n")
+    (record,) = [record for record in process.recorder.records if record.error == "Draining"]
+    assert "host 192.0.2.1 is drained by alice" in record.detail and "192.0.2.2" in record.detail
+
+
 def test_without_an_address_that_is_left_the_console_is_refused():
     process = World().process(route=fleet("192.0.2.1", "192.0.2.2"))
     process.drain("host", "192.0.2.1")
@@ -401,6 +421,21 @@ def test_each_console_is_closed_once():
     assert len(closes_of(running)) == 1 and str(log).count("is ended, since") == 1
 
 
+def test_a_console_that_cannot_be_ended_does_not_keep_the_others():
+    process = World().process()
+    broken, running = process.open(), process.open()
+    first = next(iter(process.proxy.sessions))
+    first.end = lambda error: 1 / 0
+    with process_log() as log:
+        process.drain("host", "esxi1", end=DAY)
+        process.pump()
+    assert closes_of(running) == [close(1001, b"draining")] and closes_of(broken) == []
+    assert "ZeroDivisionError" in str(log)
+    process.undrain("host", "esxi1")
+    process.advance(1.1)
+    assert not is_refused(process)
+
+
 def test_a_drain_that_gets_a_new_end_ends_consoles_then():
     process = World().process()
     running = process.open()
@@ -612,3 +647,14 @@ def test_a_process_that_has_stopped_has_no_timers():
     process.drain("host", "esxi1", end=DAY + 1000)
     process.stop()
     assert world.clock.getDelayedCalls() == []
+
+
+def test_a_read_that_is_under_way_at_the_stop_is_given_up():
+    world = World()
+    state = BrokenState(world.clock, world.memory)
+    process = world.process(state=state)
+    state.late = Deferred()
+    process.advance(1.1)
+    with process_log() as log:
+        process.stop()
+    assert "drains" not in str(log) and world.clock.getDelayedCalls() == []

@@ -98,7 +98,7 @@ def total(source, name, label=None):
         for sample in family.samples:
             if sample.name == f"esxiproxy_{name}":
                 sums[sample.labels[label] if label else ""] += sample.value
-    return dict(sums) if label else sums[""]
+    return {value: number for value, number in sums.items() if number} if label else sums[""]
 
 
 def run(folder, program):

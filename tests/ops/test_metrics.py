@@ -1,5 +1,6 @@
 """The metrics of one process equal what its sessions did."""
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -28,6 +29,7 @@ from esxiproxy.core.errors import (
 from esxiproxy.core.routing import Principal, Route
 from esxiproxy.core.session.connection_limits import ConnectionLimits
 from esxiproxy.core.session.record import Kind
+from esxiproxy.core.startup import StartupError
 from esxiproxy.interfaces import ISessionObserver
 from esxiproxy.ops.metrics import metrics as metrics_module
 from esxiproxy.ops.metrics.collectors import (
@@ -42,9 +44,10 @@ from esxiproxy.ops.metrics.collectors import (
     workers,
 )
 from esxiproxy.ops.metrics.exposition import expose
+from esxiproxy.ops.metrics.files import process_metrics
 from esxiproxy.ops.metrics.metrics import FAMILIES, MAX_LENGTH, Metrics
 from esxiproxy.ops.metrics.observer import MetricsObserver
-from esxiproxy.ops.metrics.running_count import COUNT_INTERVAL, RunningCount
+from esxiproxy.ops.metrics.running_count import COUNT_INTERVAL, MAX_AT_ONCE, RunningCount
 from esxiproxy.ops.process.loop_lag import LoopLag
 from esxiproxy.proxy import Proxy
 from tests.ops.metrics_world import (
@@ -267,6 +270,23 @@ def test_running_consoles_are_counted_only_while_watched(observer):
     assert clock.getDelayedCalls() == []
 
 
+def test_many_consoles_are_counted_in_several_turns(observer, monkeypatch):
+    clock, number, turns = Clock(), 2 * MAX_AT_ONCE + 1, []
+    running = [live(opened_session(each, observer), 10, 0) for each in range(number)]
+    real = observer.count_running
+    monkeypatch.setattr(observer, "count_running", lambda some: (turns.append(len(some)), real(some)))
+    count = RunningCount(observer, lambda: running, clock)
+    count.startService()
+    count.watch(True)
+    assert turns == [MAX_AT_ONCE]  # the others wait for the next turns
+    end(running[-1].session, observer, up=10)
+    clock.advance(0)
+    assert turns == [MAX_AT_ONCE, MAX_AT_ONCE, 1]
+    assert total(observer.metrics, "bytes_total") == 10 * number
+    count.stopService()
+    assert clock.getDelayedCalls() == []
+
+
 def test_a_count_that_fails_is_logged_and_repeated(observer):
     clock, looked = Clock(), []
 
@@ -331,15 +351,19 @@ def test_a_label_has_a_bounded_number_of_values(monkeypatch):
         metrics_module, "MAX_VALUES", MappingProxyType({"listener": 2, "upstream": 3, "host": 4})
     )
     observer = MetricsObserver(Metrics())
+    sessions = []
     for number in range(100):
         upstream = replace(UPSTREAM, name=f"upstream{number}")
         route = listed(f"host{number}", upstream)
-        end(opened_session(number, observer, route, listener=f"listener{number}"), observer)
+        sessions.append(opened_session(number, observer, route, listener=f"listener{number}"))
+    named = total(observer.metrics, "sessions_open", "host")
+    assert len(named) == 5 and named["other"] == 96
+    for session in sessions:
+        end(session, observer)
     for label, most in (("listener", 2), ("upstream", 3)):
         values = total(observer.metrics, "sessions_opened_total", label)
         assert len(values) == most + 1 and values["other"] == 100 - most
         assert sum(total(observer.metrics, "sessions_closed_total", label).values()) == 100
-    assert len(total(observer.metrics, "sessions_open", "host")) == 5
 
 
 def test_a_failure_of_a_plugin_has_no_reason_of_its_own(observer):
@@ -468,6 +492,21 @@ def test_the_metrics_of_a_process_have_no_times_of_creation():
         [sys.executable, "-c", program], cwd=ROOT, check=True, timeout=60, capture_output=True, text=True
     )
     assert "esxiproxy_event_loop_lag_seconds_count 0.0" in done.stdout and "_created" not in done.stdout
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    with pytest.raises(StartupError, match=r"prometheus-client .*: pip install 'esxiproxy\[metrics\]'"):
+        process_metrics({})
+
+
+def test_the_documented_embedding_works():
+    text = (ROOT / "docs" / "metrics.md").read_text().partition("## Embedding")[2]
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names = {"Proxy": Proxy, "reactor": Clock()}
+    exec(block, names)
+    assert names["proxy"].sessions._observers[0].metrics is names["metrics"]
+    assert names["content_type"].startswith("text/plain") and b"esxiproxy_sessions_open" in names["text"]
 
 
 def test_a_proxy_without_metrics_does_not_import_prometheus_client():

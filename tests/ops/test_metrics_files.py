@@ -94,6 +94,7 @@ def test_the_values_of_processes_are_summed_up(folder, start):
             for name, value in (("count", 12), ("sum", 0))
         },
         "refusals_total{limit=max_sessions}": 3,
+        "sessions_closed_total{listener=secure,reason=WorkerLost,upstream=esxi1}": 0,
         "sessions_closed_total{listener=secure,reason=normal,upstream=esxi1}": 2,
         "sessions_open{host=esxi7,listener=secure,upstream=esxi1}": 10,
         "sessions_opened_total{listener=secure,upstream=esxi1}": 12,

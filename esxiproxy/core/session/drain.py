@@ -103,7 +103,8 @@ class Drain:
 
     def is_of(self, identity: ProcessIdentity) -> bool:
         """Return whether the drain holds in a process: that of another machine or run does not."""
-        return not self.kind.is_local or (self.machine, self.run) == (identity.machine, identity.run)
+        own = host_key(identity.machine), identity.run
+        return not self.kind.is_local or (self.machine, self.run) == own
 
     def covers(self, session: Session) -> bool:
         """Return whether a session of this process uses the drained object.

@@ -133,7 +133,7 @@ class DrainTable:
     async def note_run(self) -> None:
         """Note that the run of this process goes on."""
         expires = self._time_of_day() + RUN_LIFE
-        await self._state.put(RUNS, self._identity.run, self._identity.machine, expires)
+        await self._state.put(RUNS, self._identity.run, host_key(self._identity.machine), expires)
 
     async def is_noted(self) -> bool:
         """Return whether the run of this process counts as running."""
@@ -142,7 +142,7 @@ class DrainTable:
     async def _runs_on(self, machine: str) -> list[ProcessIdentity]:
         wanted = host_key(machine)
         found = [ProcessIdentity(where, run) for run, where in await self._pages(RUNS) if where == wanted]
-        if not found and wanted == self._identity.machine:
+        if not found and wanted == host_key(self._identity.machine):
             found = [self._identity]
         if not found:
             raise UnknownMachine(f"no proxy that shares the state runs on {machine}")

@@ -16,6 +16,10 @@ ADMIN_SPACE, WATCHED = "admin", "watched"
 """Space and key of the mark that says that the figures of consoles are read now."""
 WATCHED_LIFE = 15.0
 """Seconds for which the mark counts."""
+SCRAPED = "scraped"
+"""Key of the mark that says that metrics are read now."""
+SCRAPED_LIFE = 90.0
+"""Seconds for which this mark counts.  Prometheus reads every 15 s to 60 s."""
 PROCESSES = "processes"
 """Space of the processes, by the id of each in the state."""
 REPORT_INTERVAL = 5.0

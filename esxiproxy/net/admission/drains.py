@@ -8,10 +8,11 @@ from math import inf
 from typing import Protocol
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from esxiproxy.core.errors import Draining, SessionError, StateUnavailable
@@ -35,7 +36,7 @@ INTERVAL = 1.0
 """Seconds between two reads of the drains."""
 FIRST_READ = 5.0
 """Maximum number of seconds for which new sessions wait for the first read."""
-NOTE_INTERVAL = 10.0
+NOTE_INTERVAL = 20.0
 """Seconds between two notes that the run of the master goes on."""
 
 
@@ -118,7 +119,7 @@ class ActiveDrains(Service):
             self._reading.cancel()
         self._stop_waiting()
 
-    # Enforcement
+    # The first read
 
     def ready(self) -> Deferred[None] | None:
         """Return a Deferred that fires after the first read, or None when the drains are known."""
@@ -190,6 +191,8 @@ class ActiveDrains(Service):
             if self.clock.seconds() >= self._next_note:
                 self._next_note = self.clock.seconds() + NOTE_INTERVAL
                 await self._note_run()
+        except CancelledError:
+            raise
         except StateUnavailable as error:
             if not self._is_unavailable:
                 self._log.error(
@@ -214,9 +217,9 @@ class ActiveDrains(Service):
             return
         lost = [drain for drain in self.current.all if self._is_own(drain) and drain_key(drain) not in values]
         if lost and not await self._table.is_noted():
-            # The state has lost this run, after a long interruption for example: nobody has undrained it.
-            await self._table.note_run()
+            # They were removed because the run counted as ended, after a long interruption for example.
             await self._table.put_back(lost)
+            await self._table.note_run()
             return
         if changes != self._changes:
             return
@@ -306,10 +309,15 @@ class ActiveDrains(Service):
             session=live.session.id,
             subject=drain.subject,
         )
-        if live.session.status == 101:
-            live.end(Draining(drain.reason or DEFAULT_REASON))
-        else:
-            live.end(refusal_of(drain))
+        is_open = live.session.status == 101
+        try:
+            live.end(Draining(drain.reason or DEFAULT_REASON) if is_open else refusal_of(drain))
+        except Exception:  # the others are ended all the same, and drains are read on
+            self._log.error(
+                "bug: session {session} was not ended: {traceback}",
+                session=live.session.id,
+                traceback=redact_text(Failure().getTraceback()),
+            )
 
     # ISessionObserver
 
@@ -332,4 +340,6 @@ class ActiveDrains(Service):
 def refusal_of(drain: Drain) -> Draining:
     """Return the error for a client whose console is refused; its detail is for the log."""
     by = f" by {drain.by}" if drain.by else ""
-    return Draining(f"{drain.subject} is drained{by}: {drain.reason or 'no reason was given'}")
+    error = Draining(f"{drain.subject} is drained{by}: {drain.reason or 'no reason was given'}")
+    error.hide_detail = True
+    return error

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from prometheus_client import Metric
+from prometheus_client import Gauge, Metric
 from prometheus_client.core import GaugeMetricFamily
 
-from esxiproxy.ops.metrics.metrics import PREFIX, label_value
+from esxiproxy.ops.metrics.metrics import PREFIX, Family, label_value
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +54,27 @@ class BuildInfo:
     twisted: str
 
 
+EXPIRY = Family(
+    "certificate_expiry_timestamp_seconds",
+    Gauge,
+    ("listener",),
+    "Time at which the certificate of a listener expires, in seconds since 1970.",
+)
+UP = Family("upstream_up", Gauge, ("upstream", "host"), "Whether a checked host is up (1) or down (0).")
+CONNECTIONS = Family("upstream_connections", Gauge, ("upstream", "host"), "Connections to a host.")
+LIMIT = Family(
+    "upstream_connections_limit", Gauge, ("upstream", "host"), "Maximum number of connections to a host."
+)
+DRAINING = Family("draining", Gauge, ("kind", "name"), "Parts of the proxy that take no new consoles.")
+WORKERS = Family("workers", Gauge, ("state",), "Number of worker processes.")
+BUILD = Family("build_info", Gauge, ("version", "python", "twisted"), "Versions of the running program.")
+COMPUTED = (EXPIRY, UP, CONNECTIONS, LIMIT, DRAINING, WORKERS, BUILD)
+"""All metrics that are computed when they are read."""
+
+
 def certificate_expiry(certificates: Iterable[CertificateExpiry]) -> Iterator[Metric]:
     """Yield the expiry of the certificates of listeners."""
-    family = _gauge(
-        "certificate_expiry_timestamp_seconds",
-        "Time at which the certificate of a listener expires, in seconds since 1970.",
-        "listener",
-    )
+    family = _gauge(EXPIRY)
     for certificate in certificates:
         family.add_metric([label_value(certificate.listener)], certificate.not_after)
     yield family
@@ -68,10 +82,7 @@ def certificate_expiry(certificates: Iterable[CertificateExpiry]) -> Iterator[Me
 
 def hosts(statuses: Iterable[HostStatus]) -> Iterator[Metric]:
     """Yield the health of hosts, and their connections beside the limit."""
-    labels = "upstream", "host"
-    up = _gauge("upstream_up", "Whether a checked host is up (1) or down (0).", *labels)
-    connections = _gauge("upstream_connections", "Connections to a host.", *labels)
-    limit = _gauge("upstream_connections_limit", "Maximum number of connections to a host.", *labels)
+    up, connections, limit = _gauge(UP), _gauge(CONNECTIONS), _gauge(LIMIT)
     for status in statuses:
         values = [label_value(status.upstream), label_value(status.host)]
         if status.is_up is not None:
@@ -84,7 +95,7 @@ def hosts(statuses: Iterable[HostStatus]) -> Iterator[Metric]:
 
 def draining(targets: Iterable[DrainedTarget]) -> Iterator[Metric]:
     """Yield a 1 for each part of the proxy that takes no new consoles."""
-    family = _gauge("draining", "Parts of the proxy that take no new consoles.", "kind", "name")
+    family = _gauge(DRAINING)
     for target in targets:
         family.add_metric([label_value(target.kind), label_value(target.name)], 1)
     yield family
@@ -92,7 +103,7 @@ def draining(targets: Iterable[DrainedTarget]) -> Iterator[Metric]:
 
 def workers(expected: int, running: int) -> Iterator[Metric]:
     """Yield the number of workers that are configured, and of those that run."""
-    family = _gauge("workers", "Number of worker processes.", "state")
+    family = _gauge(WORKERS)
     family.add_metric(["configured"], expected)
     family.add_metric(["running"], running)
     yield family
@@ -100,10 +111,10 @@ def workers(expected: int, running: int) -> Iterator[Metric]:
 
 def build_info(build: BuildInfo) -> Iterator[Metric]:
     """Yield a 1 whose labels are the versions of the program."""
-    family = _gauge("build_info", "Versions of the running program.", "version", "python", "twisted")
+    family = _gauge(BUILD)
     family.add_metric([build.version, build.python, build.twisted], 1)
     yield family
 
 
-def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
-    return GaugeMetricFamily(PREFIX + name, text, labels=labels)
+def _gauge(family: Family) -> GaugeMetricFamily:
+    return GaugeMetricFamily(PREFIX + family.name, family.help, labels=family.labels)

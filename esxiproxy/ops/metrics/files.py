@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from esxiproxy.core.startup import StartupError
+
 if TYPE_CHECKING:
     from esxiproxy.ops.metrics.metrics import Metrics
 
@@ -45,14 +47,19 @@ def prepare(folder: Path) -> None:
 def process_metrics(environ: Mapping[str, str] = os.environ) -> Metrics:
     """Return the metrics of this process, in the folder that the environment names, or else in memory.
 
-    Call it once in a process.  Raises ImportError without prometheus_client, and OSError.
+    Call it once in a process.  Raises StartupError without prometheus_client, and OSError.
     """
+    try:
+        import prometheus_client
+    except ImportError as error:
+        text = f"metrics need prometheus-client ({error.name} is missing): pip install 'esxiproxy[metrics]'"
+        raise StartupError(text) from error
+
+    from esxiproxy.ops.metrics.metrics import Metrics
+
     folder = environ.get(ENVIRONMENT)
     if folder:
         _store_in(Path(folder))
-    import prometheus_client
-
-    from esxiproxy.ops.metrics.metrics import Metrics
 
     prometheus_client.disable_created_metrics()
     return Metrics()

@@ -12,10 +12,8 @@ from prometheus_client.mmap_dict import MmapedDict, mmap_key
 
 from esxiproxy.ops.metrics.files import MERGED, Index, lock_file, lock_path, owner_of
 from esxiproxy.ops.metrics.mapped_file import ReservedFile
-from esxiproxy.ops.metrics.metrics import CLOSED, OPENED, PREFIX
+from esxiproxy.ops.metrics.metrics import CLOSED, OPENED, PREFIX, WORKER_LOST
 
-WORKER_LOST = "WorkerLost"
-"""The reason of the end of consoles whose process has crashed."""
 _LOCK = "merge.lock"
 _OPENED = PREFIX + OPENED.name
 _CLOSED = PREFIX + CLOSED.name

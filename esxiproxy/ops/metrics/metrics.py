@@ -13,6 +13,8 @@ from esxiproxy.core.redaction import redact_text
 
 PREFIX = "esxiproxy_"
 """The beginning of the name of every metric."""
+WORKER_LOST = "WorkerLost"
+"""The reason of the end of consoles whose process has crashed, which is counted when its files are merged."""
 OTHER = "other"
 """The value of a label in place of values that may have any number."""
 MAX_VALUES: Mapping[str, int] = MappingProxyType({"listener": 1_000, "upstream": 1_000, "host": 10_000})

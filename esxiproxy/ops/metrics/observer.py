@@ -14,7 +14,7 @@ from esxiproxy.core.session.record import Kind, Record
 from esxiproxy.core.session.session import Session
 from esxiproxy.core.websocket.closing import Side
 from esxiproxy.interfaces import ISessionObserver
-from esxiproxy.ops.metrics.metrics import OTHER, Metrics
+from esxiproxy.ops.metrics.metrics import OTHER, WORKER_LOST, Metrics
 
 _ERRORS = frozenset(
     name
@@ -41,7 +41,7 @@ class CountedRelay(Protocol):
 
     @property
     def legs(self) -> Mapping[Side, CountedLeg]:
-        """The legs by their sides."""
+        """The legs by their sides, the client's first."""
 
 
 class CountedSession(Protocol):
@@ -83,7 +83,8 @@ class MetricsObserver:
             metrics.upstream(destination.template.name) if destination else "",
             self._host(destination.name, destination.is_listed) if destination else "",
         )
-        # A crash after this line makes it a lost console: see files.py.
+        metrics.closed(counted.listener, counted.upstream, WORKER_LOST)  # 0: an increase needs a value before
+        # From here on the console is counted as lost when the process crashes.
         metrics.opened(counted.listener, counted.upstream).inc()
         self._open[session.id] = counted
         metrics.open(counted.listener, counted.upstream, counted.host).inc()
@@ -115,7 +116,8 @@ class MetricsObserver:
             relay: CountedRelay | None = getattr(live, "relay", None)
             if counted is None or relay is None:
                 continue
-            up, down = relay.legs[Side.CLIENT].octets, relay.legs[Side.UPSTREAM].octets
+            client, host = relay.legs.values()  # a look-up by an Enum takes longer than all the rest
+            up, down = client.octets, host.octets
             if up != counted.up:
                 grown[counted.listener, counted.upstream, "up"] += up - counted.up
                 counted.up = up
@@ -171,9 +173,9 @@ class MetricsObserver:
                 before = at
 
     def _count_octets(self, listener: str, upstream: str, up: int, down: int) -> None:
-        if up:
+        if up > 0:
             self.metrics.octets(listener, upstream, "up").inc(up)
-        if down:
+        if down > 0:
             self.metrics.octets(listener, upstream, "down").inc(down)
 
     def _count_round_trip(self, counted: _Counted, seconds: float | None) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from twisted.application.service import Service
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 COUNT_INTERVAL = 1.0
 """Seconds between two counts of running consoles."""
+MAX_AT_ONCE = 500
+"""Maximum number of sessions that are counted in one turn of the reactor."""
 
 
 class RunningCount(Service):
@@ -33,8 +36,13 @@ class RunningCount(Service):
         self._observer = observer
         self._sessions = sessions
         self._call = LoopingCall(self._count)
-        self._call.clock = clock
+        self._call.clock = self._clock = clock
         self._is_watched = False
+
+    @property
+    def is_counting(self) -> bool:
+        """Whether consoles are counted each second."""
+        return self._call.running
 
     def watch(self, is_watched: bool) -> None:
         """Begin or stop to count running consoles."""
@@ -56,10 +64,17 @@ class RunningCount(Service):
         elif self._call.running:
             self._call.stop()
 
-    def _count(self) -> None:
-        try:
-            self._observer.count_running(self._sessions())
-        except Exception:
-            self._log.failure(
-                "the bytes of running consoles could not be counted; the next count is in a second"
+    def _count(self) -> Deferred[None]:
+        counting = Deferred.fromCoroutine(self._count_all())
+        return counting.addErrback(
+            lambda failure: self._log.failure(
+                "the bytes of running consoles could not be counted, the next count is in a second", failure
             )
+        )
+
+    async def _count_all(self) -> None:
+        sessions = list(self._sessions())
+        for first in range(0, len(sessions), MAX_AT_ONCE):
+            if first:
+                await deferLater(self._clock, 0)
+            self._observer.count_running(sessions[first : first + MAX_AT_ONCE])
