@@ -173,16 +173,18 @@ class Admin:
     def call(self, name, **parameters):
         """Call an operation with the defaults of its parameters, and check its answer."""
         operation = BY_NAME[name]
-        defaults = {
-            each.name: each.schema["default"] for each in operation.parameters if "default" in each.schema
-        }
-        call = Call(OPERATOR, {**defaults, **parameters})
+        call = Call(OPERATOR, {**defaults(operation), **parameters})
         answer = result(Deferred.fromCoroutine(self.handlers[name](call)))
         check(operation.returns, answer)
         return answer
 
     def rows(self, **parameters):
         return self.call("list_sessions", **parameters)["sessions"]
+
+
+def defaults(operation):
+    """Return the defaults of the parameters of an operation."""
+    return {each.name: each.schema["default"] for each in operation.parameters if "default" in each.schema}
 
 
 def in_thread(call, *arguments):

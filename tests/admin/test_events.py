@@ -10,7 +10,7 @@ from esxiproxy.admin.call import ApiError
 from esxiproxy.admin.events import open_stream
 from esxiproxy.admin.openapi.operations import EVENTS
 from esxiproxy.core.errors import StateUnavailable
-from tests.admin.scene import Admin, Worker, check
+from tests.admin.scene import Admin, Worker, check, defaults
 from tests.state.world import MemoryWorld, result
 
 ROWS = {"sessions": "Session", "hosts": "Host", "failures": "Failure"}
@@ -20,10 +20,7 @@ class Reader:
     """A reader of a stream, which applies the events as a page does."""
 
     def __init__(self, admin, **parameters):
-        defaults = {
-            each.name: each.schema["default"] for each in EVENTS.parameters if "default" in each.schema
-        }
-        self.stream = open_stream(admin.live, {**defaults, **parameters})
+        self.stream = open_stream(admin.live, {**defaults(EVENTS), **parameters})
         self.received, self.windows, self.statuses, self.rows = b"", [], [], {}
         self.errors = []
         self.reads_on = True

@@ -6,7 +6,7 @@ Every value is JSON.  A reader ignores fields of other versions, and what it can
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -129,11 +129,9 @@ class ConsoleSample:
         ]
 
 
-def encode_figures(at: float, samples: Sequence[ConsoleSample]) -> Iterator[str]:
-    """Yield the figures of all consoles of a process, in chunks."""
-    for start in range(0, len(samples), FIGURES_CHUNK):
-        rows = [sample.encode() for sample in samples[start : start + FIGURES_CHUNK]]
-        yield json.dumps({"at": at, "consoles": rows}, separators=(",", ":"))
+def encode_figures(at: float, samples: Sequence[ConsoleSample]) -> str:
+    """Return the chunk with the figures of these consoles at this time of day."""
+    return json.dumps({"at": at, "consoles": [sample.encode() for sample in samples]}, separators=(",", ":"))
 
 
 def decode_figures(text: str) -> Mapping[str, ConsoleFigures]:
