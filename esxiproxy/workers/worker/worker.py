@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.application.service import IServiceCollection, MultiService
 from twisted.internet.defer import Deferred
@@ -18,8 +17,6 @@ from esxiproxy.core.config.loader import Config
 from esxiproxy.core.startup import StartupError
 from esxiproxy.net.listener.service import ListenerService
 from esxiproxy.ops.manhole.service import ManholeService
-from esxiproxy.ops.metrics.files import ENVIRONMENT as METRICS_FOLDER
-from esxiproxy.ops.metrics.files import process_metrics
 from esxiproxy.ops.process.gc_freeze import GCFreeze
 from esxiproxy.workers.plan import plan_of
 from esxiproxy.workers.shared.messages import WorkerCommand, WorkerConfig
@@ -27,9 +24,6 @@ from esxiproxy.workers.shared.scoreboard import Scoreboard
 from esxiproxy.workers.worker.accept_gate import AcceptGate
 from esxiproxy.workers.worker.crash_recovery import CrashRecorder
 from esxiproxy.workers.worker.report_pipe import ReportPipe
-
-if TYPE_CHECKING:
-    from esxiproxy.ops.metrics.observer import MetricsObserver
 
 
 class Worker(MultiService):
@@ -67,8 +61,7 @@ class Worker(MultiService):
             admin=None,
             warnings=(),  # the master logs them once
         )
-        metrics = _metrics() if os.environ.get(METRICS_FOLDER) else None
-        self._proxy = ProxyService(own, reactor, self._sockets, metrics, worker.identity)
+        self._proxy = ProxyService(own, reactor, inherited=self._sockets, identity=worker.identity)
         self._proxy.setServiceParent(self)
         proxy = self._proxy.proxy
         self._crash_recorder = CrashRecorder(proxy.state.reclaim, proxy.sessions.record_lost, reactor)
@@ -151,14 +144,6 @@ class Worker(MultiService):
     async def _record_crashed(self, instance_id: str) -> None:
         await self._crash_recorder.record_sessions(instance_id)
         self._reports.send("buried", instance_id)
-
-
-def _metrics() -> MetricsObserver:
-    """Return an observer that counts sessions in the folder that the master has set."""
-    metrics = process_metrics()  # before any import of prometheus_client
-    from esxiproxy.ops.metrics.observer import MetricsObserver
-
-    return MetricsObserver(metrics)
 
 
 def _services_of_type(services: Any, kind: Any) -> Iterator[Any]:
