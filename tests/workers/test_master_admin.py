@@ -1,24 +1,21 @@
 """The master and its admin process, with fakes of both generations, sockets and plans."""
 
-import grp
 import os
 import signal
 from dataclasses import replace
 
 import pytest
 from twisted.internet.defer import Deferred
-from twisted.internet.selectreactor import SelectReactor
-from twisted.logger import capturedLogs, formatEvent
+from twisted.logger import capturedLogs
 
-from esxiproxy.core.config.model import ADMIN_PROBE, ADMIN_SOCKET
+from esxiproxy.core.config.model import ADMIN_PROBE
 from esxiproxy.core.reload_outcome import ReloadOutcome
-from esxiproxy.core.startup import BindError, StartupError
+from esxiproxy.core.startup import StartupError
 from esxiproxy.ops.metrics.files import ENVIRONMENT
 from esxiproxy.workers.master import master as module
 from esxiproxy.workers.master.admin_supervisor import FACTS_INTERVAL
 from esxiproxy.workers.master.master import Master
 from esxiproxy.workers.master.plan_reader import PlanRefused
-from esxiproxy.workers.master.sockets import Sockets
 from esxiproxy.workers.plan import Plan
 from esxiproxy.workers.shared.admin_messages import WorkerFacts
 from esxiproxy.workers.shared.messages import WorkerCommand
@@ -401,57 +398,3 @@ def test_what_a_crashed_one_held_in_the_state_is_released(serving):
 def test_sigusr1_reaches_it(serving):
     serving.master._reopen(signal.SIGUSR1, None)
     assert serving.admins[0].told == ["open", signal.SIGUSR1]
-
-
-class TestSocket:
-    """The unix socket of [admin], bound by a reactor of Twisted."""
-
-    @pytest.fixture
-    def reactor(self):
-        return SelectReactor()
-
-    @pytest.fixture
-    def sockets(self, reactor):
-        sockets = Sockets(reactor)
-        yield sockets
-        sockets.release_all()
-        reactor.runUntilCurrent()
-
-    @pytest.fixture
-    def path(self, tmp_path):
-        return tmp_path / "admin.sock"
-
-    @staticmethod
-    def endpoint(path, mode="600"):
-        return (ADMIN_SOCKET, f"unix:{path}:mode={mode}")
-
-    def test_it_is_for_its_owner_alone(self, sockets, path):
-        with capturedLogs() as lines:
-            sockets.keep(sockets.bind([self.endpoint(path)]))
-        assert path.stat().st_mode & 0o777 == 0o600
-        assert f"[admin] socket listening on unix:{path}" in [formatEvent(line) for line in lines]
-
-    def test_a_group_may_open_it_that_a_reload_may_change(self, sockets, path, monkeypatch):
-        given = []
-        monkeypatch.setattr(os, "chown", lambda where, user, group: given.append((str(where), user, group)))
-        root = grp.getgrgid(0).gr_name
-        sockets.keep(sockets.bind([self.endpoint(path, "660")], root), root)
-        assert given == [(str(path), -1, 0)] and path.stat().st_mode & 0o777 == 0o660
-        inode = path.stat().st_ino
-        sockets.keep(sockets.bind([self.endpoint(path, "660")], root), root)
-        assert len(given) == 1
-        sockets.keep(sockets.bind([self.endpoint(path)]), "")
-        assert path.stat().st_mode & 0o777 == 0o600 and path.stat().st_ino == inode
-
-    def test_a_group_that_it_cannot_have_refuses_the_start(self, sockets, reactor, path, monkeypatch):
-        def refuse(*_):
-            raise PermissionError(1, "Operation not permitted")
-
-        monkeypatch.setattr(os, "chown", refuse)
-        root = grp.getgrgid(0).gr_name
-        with pytest.raises(
-            BindError, match=rf"{path} cannot be given to {root}: Operation not permitted; run"
-        ):
-            sockets.bind([self.endpoint(path, "660")], root)
-        reactor.runUntilCurrent()
-        assert not path.exists()
