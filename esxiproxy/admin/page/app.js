@@ -24,13 +24,12 @@ export function start(element) {
 function Page() {
   const [route, go] = useRoute();
   const live = useLive(route);
-  const role = useRole(live.connection);
   const history = useHistory(live);
   const [dialog, setDialog] = useState(null);
   const [message, setMessage] = useState("");
   const [turn, setTurn] = useState(0);
   const { status } = live;
-  const operator = role?.role === "operator";
+  const operator = status?.role === "operator";
   const now = status?.now ?? Date.now() / 1000;
   useTitle(status);
   useEffect(() => {
@@ -45,7 +44,7 @@ function Page() {
   const shared = { operator, open, status, now, turn };
   return html`
     <a class="skip" href="#content" onClick=${skip}>Skip to the list</a>
-    <${Header} ...${{ live, role }} />
+    <${Header} live=${live} />
     <${Lost} live=${live} />
     <main>
       <h1 class="unseen">esxiproxy</h1>
@@ -54,7 +53,7 @@ function Page() {
       <${Views} ...${{ route, status }} />
       <div id="content" tabindex="-1">
         ${route.view in LIVE_VIEWS
-          ? html`<${LiveList} ...${{ ...shared, route, go, shown: live.window }} />`
+          ? html`<${LiveList} ...${{ ...shared, route, go, shown: live.window, lost: live.connection === "lost" }} />`
           : route.view === "configuration"
             ? html`<${Configuration} ...${shared} />`
             : html`<${PlainList} key=${route.view} view=${route.view} ...${shared} />`}
@@ -71,7 +70,7 @@ function skip(event) {
 }
 
 /** The name of the machine, how it is, and who looks. */
-function Header({ live, role }) {
+function Header({ live }) {
   const { status, connection } = live;
   return html`<header class="top">
     <span class="brand">esxiproxy</span>
@@ -80,8 +79,7 @@ function Header({ live, role }) {
         status.ready ? "ready" : status.draining ? "draining" : "not ready"}<//>`}
     <span class="live ${connection}">${{ live: "live", lost: "not connected", connecting: "connecting" }[connection]}</span>
     <span class="rest">
-      ${role?.user && html`<span class="who"><${Name} text=${role.user} />, ${role.role}</span>`}
-      ${status && html`<span class="version">${visible(status.version)}</span>`}
+      ${status && html`<span class="who"><${Name} text=${status.user} />, ${status.role}</span><span class="version">${visible(status.version)}</span>`}
     </span>
   </header>`;
 }
@@ -101,7 +99,7 @@ function Figures({ status, history, now }) {
   const shared = { points: history, now };
   return html`<section class="figures" aria-label="Now and in the last hour">
     <${Chart} title="Open consoles" ...${shared} show=${count} series=${[{ name: "consoles", index: 1, kind: "first" }]} />
-    <${Chart} title="Client traffic" ...${shared} show=${rate}
+    <${Chart} title="Traffic" ...${shared} show=${rate}
       series=${[{ name: "sent", index: 3, kind: "first" }, { name: "received", index: 2, kind: "second" }]} />
     <${Chart} title="Round trip" ...${shared} show=${short} series=${[{ name: "median", index: 4, kind: "first" }]} />
     <dl class="numbers">
@@ -137,15 +135,6 @@ function useLive(route) {
     else stream.current.show({ view: "failures", sort: "time", order: "desc", limit: 1 });
   }, [route]);
   return snapshot;
-}
-
-/** Return who looks, which is asked again after the connection was lost. */
-function useRole(connection) {
-  const [role, setRole] = useState(null);
-  useEffect(() => {
-    if (connection === "live") read("status").then(setRole, () => null);
-  }, [connection]);
-  return role;
 }
 
 /** Return the points of the last hour: those of the proxy, and what the stream has said since. */

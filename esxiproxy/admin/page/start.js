@@ -3,6 +3,7 @@
 const page = document.getElementById("page");
 
 try {
+  await import("./library/htm-preact.js");
   const { start } = await import("./app.js");
   start(page);
 } catch (error) {

@@ -3,7 +3,7 @@
 import { html, useEffect, useState } from "../library/htm-preact.js";
 import { act, read } from "../api.js";
 import { counted, visible } from "../format.js";
-import { Action, Facts } from "../parts/dialog.js";
+import { Action } from "../parts/dialog.js";
 
 const UNITS = { minutes: 60, hours: 3600, seconds: 1 };
 const LONGEST = 2592000;
@@ -34,7 +34,7 @@ export function Drain({ target, onDone, onClose }) {
   return html`<${Action} title=${`Drain ${titleOf(target)}`} danger=${ends} seen=${ends}
     verb=${ends && running !== null ? `Drain, and end ${concerned}` : "Drain"} ...${{ perform, onDone, onClose }}>
     <p>It takes no new consoles until the drain is ended. ${lasts(target)}</p>
-    <${Facts} facts=${[["Running there now", concerned]]} />
+    <p><strong>${concerned}</strong> ${running === 1 ? "runs" : "run"} there now.</p>
     <label class="choice">
       <input type="checkbox" checked=${ends} onChange=${(event) => setEnds(event.target.checked)} />
       <span>End running consoles after</span>

@@ -26,7 +26,7 @@ export function Check({ onClose }) {
   const [checked, problem] = useChecked();
   return html`<${Dialog} title="Check the configuration file" onClose=${onClose}>
     <div role="status"><${Outcome} ...${{ checked, problem }} /></div>
-    <form method="dialog" class="buttons"><button class="primary" autofocus>Close</button></form>
+    <form method="dialog" class="buttons"><button class="primary" data-first>Close</button></form>
   <//>`;
 }
 

@@ -11,6 +11,7 @@ export function Dialog({ title, onClose, children }) {
   const dialog = useRef(null);
   useEffect(() => {
     dialog.current.showModal();
+    dialog.current.querySelector("[data-first]")?.focus({ preventScroll: true });
   }, []);
   return html`<dialog ref=${dialog} aria-labelledby="dialog-title" onClose=${onClose}>
     <h2 id="dialog-title">${title}</h2>
@@ -48,7 +49,7 @@ export function Action({ title, verb, danger, disabled, seen, perform, onDone, o
     <form ref=${form} onSubmit=${submitted}>
       ${children}
       <label class="field">Reason
-        <input name="reason" required maxlength=${MAX_REASON} pattern=".*\\S.*" autocomplete="off" autofocus
+        <input name="reason" required maxlength=${MAX_REASON} pattern=".*\\S.*" autocomplete="off" data-first
           title="The reason stands in the audit log." aria-describedby="reason-hint" value=${reason}
           onInput=${(event) => setReason(event.target.value)} />
       </label>

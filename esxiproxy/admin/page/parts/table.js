@@ -60,7 +60,8 @@ function SortChoice({ columns, sort, order, onSort }) {
         ${columns.map((column) => html`<option key=${column.name} value=${column.name}>${column.title}</option>`)}
       </select>
     </label>
-    <button type="button" onClick=${() => onSort(sort, other)}>${order === "asc" ? "ascending ▲" : "descending ▼"}</button>
+    <button type="button" aria-label=${order === "asc" ? "Ascending, sort descending" : "Descending, sort ascending"}
+      onClick=${() => onSort(sort, other)}><span aria-hidden="true">${order === "asc" ? "▲" : "▼"}</span></button>
   </div>`;
 }
 

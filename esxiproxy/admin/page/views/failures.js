@@ -15,8 +15,8 @@ export function columns({ now }) {
     of("host", "Host"),
     of("principal", "User"),
     of("client", "Client"),
-    of("listener", "Listener", "wide"),
-    { name: "answer", title: "Answer", className: "wide", cell: answer },
+    of("listener", "Listener", "wide narrow"),
+    { name: "answer", title: "Answer", className: "wide narrow", cell: answer },
   ];
 }
 

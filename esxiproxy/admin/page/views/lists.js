@@ -59,7 +59,7 @@ function listenerColumns({ operator, open, status }) {
   return [
     { name: "name", title: "Listener", cell: toSessions("listener", "name") },
     { name: "address", title: "Address", cell: name("address") },
-    { name: "certificate", title: "Certificate", cell: (row) => html`<${Certificate} certificate=${row.certificate} />` },
+    { name: "certificate", title: "Certificate", className: "text", cell: (row) => html`<${Certificate} certificate=${row.certificate} />` },
     { name: "sessions", title: "Consoles", numeric: true,
       cell: (row) => (row.limit === null ? count(row.sessions) : `${count(row.sessions)} of ${count(row.limit)}`) },
     { name: "drained", title: "State", cell: (row) => (row.drained
@@ -88,7 +88,7 @@ function upstreamColumns({ operator, open }) {
     { name: "secure", title: "TLS", className: "wide", cell: (row) => (row.secure ? html`<${Name} text=${row.verify} />` : "off") },
     { name: "health", title: "Health", cell: (row) => html`<${Health} ...${row} />` },
     { name: "sessions", title: "Consoles", numeric: true, cell: (row) => count(row.sessions) },
-    { name: "limit", title: "Limit per host", numeric: true, cell: (row) => (row.limit === null ? "off" : count(row.limit)) },
+    { name: "limit", title: "Host limit", numeric: true, cell: (row) => (row.limit === null ? "off" : count(row.limit)) },
     { name: "failures", title: "Failures", numeric: true, cell: (row) => count(row.failures) },
     { name: "last", title: "Last failure", className: "text wide",
       cell: (row) => (row.last_failure ? html`<${Sentence} text=${row.last_failure} />` : none) },
@@ -105,7 +105,7 @@ function workerColumns({ now }) {
     { name: "started", title: "Runs for", numeric: true,
       cell: (row) => html`<span title=${time(row.started)}>${duration(now - row.started)}</span>` },
     { name: "sessions", title: "Consoles", numeric: true, cell: (row) => count(row.sessions) },
-    { name: "lag", title: "Loop delay", numeric: true, cell: (row) => short(row.lag) },
+    { name: "lag", title: "Loop lag", numeric: true, cell: (row) => short(row.lag) },
     { name: "accepting", title: "State", cell: (row) => (row.accepting
       ? html`<${Badge} kind="good">accepting<//>` : html`<${Badge} kind="warn">not accepting<//>`) },
     { name: "version", title: "Version", className: "wide", cell: name("version") },
@@ -114,10 +114,10 @@ function workerColumns({ now }) {
 
 function drainColumns({ operator, open, now }) {
   return [
-    { name: "what", title: "Drained", cell: (row) => html`<${Sentence} text=${titleOf(row)} />` },
+    { name: "what", title: "Drained", className: "text", cell: (row) => html`<${Sentence} text=${titleOf(row)} />` },
     { name: "since", title: "Since", className: "time", cell: (row) => time(row.since, now) },
-    { name: "end", title: "Consoles are ended", cell: (row) => end(row, now) },
-    { name: "sessions", title: "Still running", numeric: true, cell: (row) => count(row.sessions) },
+    { name: "end", title: "Ends consoles", cell: (row) => end(row, now) },
+    { name: "sessions", title: "Consoles", numeric: true, cell: (row) => count(row.sessions) },
     { name: "by", title: "By", cell: name("by") },
     { name: "reason", title: "Reason", className: "text", cell: (row) => html`<${Sentence} text=${row.reason} />` },
     ...actions(operator, "long", (row) => html`<button type="button" aria-label=${`Undrain ${titleOf(row)}`}

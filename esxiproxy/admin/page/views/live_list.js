@@ -18,7 +18,7 @@ const KINDS = {
 };
 
 /** A live list; `shown` is the newest window of the stream, if it is one of this view. */
-export function LiveList({ route, go, shown, operator, open, status, now }) {
+export function LiveList({ route, go, shown, lost, operator, open, status, now }) {
   const kind = KINDS[route.view];
   const given = shown?.view === route.view ? shown : null;
   const emptied = given && given.offset === route.offset && !given.rows.length && given.matching > 0;
@@ -31,12 +31,12 @@ export function LiveList({ route, go, shown, operator, open, status, now }) {
       <h2>${kind.caption}</h2>
       <${Filter} key=${route.view} value=${route.filter} columns=${kind.word}
         onChange=${(filter) => go({ filter, offset: 0 })} />
-      <${Pager} offset=${given?.offset ?? route.offset} limit=${route.limit} matching=${given?.matching ?? 0}
-        total=${given?.total ?? 0} onChange=${go} />
+      ${given && html`<${Pager} offset=${given.offset} limit=${route.limit} matching=${given.matching}
+        total=${given.total} onChange=${go} />`}
     </div>
     <${Table} key=${route.view} caption=${kind.caption} columns=${kind.columns({ operator, open, status, now })}
       rows=${given?.rows ?? []} keyOf=${(row) => keyOf(route.view, row)} sort=${route.sort} order=${route.order}
-      onSort=${(sort, order) => go({ sort, order, offset: 0 })} busy=${!given}
-      empty=${route.filter ? kind.none : kind.empty} />
+      onSort=${(sort, order) => go({ sort, order, offset: 0 })} busy=${!given && !lost}
+      empty=${given ? (route.filter ? kind.none : kind.empty) : "Nothing can be shown until the admin service answers."} />
   </div>`;
 }

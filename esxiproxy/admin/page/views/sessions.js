@@ -18,21 +18,21 @@ export function columns({ operator, open, now }) {
     { name: "console", title: "Console", sorts: true, cell: (row) => html`<${Console} row=${row} />` },
     { name: "host", title: "Host", sorts: true, cell: of("host") },
     { name: "client", title: "Client", sorts: true, cell: (row) => html`<${Name} text=${row.client} />` },
-    { name: "listener", title: "Listener", sorts: true, className: "wide", cell: of("listener") },
+    { name: "listener", title: "Listener", sorts: true, className: "wide narrow", cell: of("listener") },
     { name: "since", title: "Age", sorts: true, numeric: true, descends: true, about: "time since it was opened",
       cell: (row) => html`<span title=${time(row.since)}>${duration(Math.max(row.age, now - row.since))}</span>` },
     { name: "idle", title: "Idle", sorts: true, numeric: true, descends: true, about: "time without data",
       cell: (row) => duration(row.idle) },
-    { name: "rate_down", title: "To client", sorts: true, numeric: true, descends: true, about: "bytes a second to the client",
+    { name: "rate_down", title: "Sent", sorts: true, numeric: true, descends: true, about: "bytes a second to the client",
       cell: (row) => html`<span title=${`${bytes(row.bytes_down)} in all`}>${rate(row.rate_down)}</span>` },
-    { name: "rate_up", title: "From client", sorts: true, numeric: true, descends: true, className: "wide",
+    { name: "rate_up", title: "Received", sorts: true, numeric: true, descends: true, className: "wide",
       about: "bytes a second from the client",
       cell: (row) => html`<span title=${`${bytes(row.bytes_up)} in all`}>${rate(row.rate_up)}</span>` },
-    { name: "bytes_down", title: "Total", sorts: true, numeric: true, descends: true, className: "widest",
+    { name: "bytes_down", title: "Sent in all", sorts: true, numeric: true, descends: true, className: "widest",
       about: "bytes to the client since it was opened", cell: (row) => bytes(row.bytes_down) },
     { name: "round_trip", title: "Round trip", sorts: true, numeric: true, descends: true, className: "wide",
       cell: (row) => short(row.round_trip) },
-    { name: "worker", title: "Worker", sorts: true, className: "widest",
+    { name: "worker", title: "Worker", sorts: true, className: "widest narrow",
       cell: (row) => html`<${Name} text=${`${row.machine} ${row.worker}`} />` },
     { name: "action", title: "Action", silent: true, className: "action", cell: (row) => html`<button type="button"
       aria-label=${`${operator ? "End" : "Details of"} the console of ${visible(row.principal)} on ${visible(row.host)}`}
@@ -57,8 +57,8 @@ function facts(row, now) {
     ["Link", name(row.link)],
     ["Open since", `${time(row.since, now)}, for ${duration(Math.max(row.age, now - row.since))}`],
     ["Idle", duration(row.idle)],
-    ["To client", `${rate(row.rate_down)}, ${bytes(row.bytes_down)} in all`],
-    ["From client", `${rate(row.rate_up)}, ${bytes(row.bytes_up)} in all`],
+    ["Sent", `${rate(row.rate_down)}, ${bytes(row.bytes_down)} in all`],
+    ["Received", `${rate(row.rate_up)}, ${bytes(row.bytes_up)} in all`],
     ["Round trip", short(row.round_trip)],
     ["State", row.state],
     ["Worker", name(`${row.machine} ${row.worker}`)],
@@ -73,6 +73,6 @@ function KillSession({ row, now, onDone, onClose }) {
 function Details({ row, now, onClose }) {
   return html`<${Dialog} title="A console" onClose=${onClose}>
     <${Facts} facts=${facts(row, now)} />
-    <form method="dialog" class="buttons"><button class="primary" autofocus>Close</button></form>
+    <form method="dialog" class="buttons"><button class="primary" data-first>Close</button></form>
   <//>`;
 }
