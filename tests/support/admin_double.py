@@ -225,7 +225,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             event = {**head, "offset": window["offset"], "order": list(rows)}
             if changed or event != last:
                 self._event(seen, "window", {**event, "changed": changed})
-                known, last = rows, event
+                known, last = {key: dict(row) for key, row in rows.items()}, event
             if time.monotonic() >= due:
                 status = self.service.figures.call("status", {}, {})[1]
                 self._event(seen, "status", {**status, "user": "staff/ada", "role": self.service.role.value})

@@ -36,13 +36,13 @@ export function Drain({ target, onDone, onClose }) {
     <p>It takes no new consoles until the drain is ended. ${lasts(target)}</p>
     <p><strong>${concerned}</strong> ${running === 1 ? "runs" : "run"} there now.</p>
     <label class="choice">
-      <input type="checkbox" checked=${ends} onChange=${(event) => setEnds(event.target.checked)} />
+      <input type="checkbox" name="ends" checked=${ends} onChange=${(event) => setEnds(event.target.checked)} />
       <span>End running consoles after</span>
     </label>
     <div class="amount">
-      <input type="number" aria-label="Time until running consoles are ended" min="0" max=${LONGEST / UNITS[unit]}
+      <input type="number" name="time" aria-label="Time until running consoles are ended" min="0" max=${LONGEST / UNITS[unit]}
         step="any" required=${ends} disabled=${!ends} value=${time} onInput=${(event) => setTime(event.target.value)} />
-      <select aria-label="Unit of time" disabled=${!ends} value=${unit} onChange=${(event) => setUnit(event.target.value)}>
+      <select name="unit" aria-label="Unit of time" disabled=${!ends} value=${unit} onChange=${(event) => setUnit(event.target.value)}>
         ${Object.keys(UNITS).map((name) => html`<option key=${name} value=${name}>${name}</option>`)}
       </select>
     </div>

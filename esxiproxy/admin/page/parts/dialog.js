@@ -1,6 +1,6 @@
 // Dialogs: the frame of all of them, and the one that asks for a reason before it acts.
 
-import { html, useEffect, useRef, useState } from "../library/htm-preact.js";
+import { html, useLayoutEffect, useRef, useState } from "../library/htm-preact.js";
 
 const MAX_REASON = 500;
 /** Bytes of a reason that a Close frame carries to a user. */
@@ -9,7 +9,7 @@ const SHOWN_REASON = 123;
 /** A modal dialog. The browser keeps the focus in it, and gives it back afterwards. */
 export function Dialog({ title, onClose, children }) {
   const dialog = useRef(null);
-  useEffect(() => {
+  useLayoutEffect(() => {
     dialog.current.showModal();
     dialog.current.querySelector("[data-first]")?.focus({ preventScroll: true });
   }, []);

@@ -56,7 +56,7 @@ function SortChoice({ columns, sort, order, onSort }) {
   const other = order === "asc" ? "desc" : "asc";
   return html`<div class="sort-choice">
     <label>Sort by
-      <select value=${sort} onChange=${(event) => onSort(event.target.value, order)}>
+      <select name="sort" value=${sort} onChange=${(event) => onSort(event.target.value, order)}>
         ${columns.map((column) => html`<option key=${column.name} value=${column.name}>${column.title}</option>`)}
       </select>
     </label>

@@ -31,7 +31,7 @@ export function LiveList({ route, go, shown, lost, operator, open, status, now }
       <h2>${kind.caption}</h2>
       <${Filter} key=${route.view} value=${route.filter} columns=${kind.word}
         onChange=${(filter) => go({ filter, offset: 0 })} />
-      ${given && html`<${Pager} offset=${given.offset} limit=${route.limit} matching=${given.matching}
+      ${given && html`<${Pager} shown=${given.offset} offset=${route.offset} limit=${route.limit} matching=${given.matching}
         total=${given.total} onChange=${go} />`}
     </div>
     <${Table} key=${route.view} caption=${kind.caption} columns=${kind.columns({ operator, open, status, now })}
