@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from esxiproxy.core.http.policy import Http, ListenerPolicy
     from esxiproxy.core.http.request import Request
     from esxiproxy.core.peer_address import PeerAddress
+    from esxiproxy.core.process_identity import ProcessIdentity
     from esxiproxy.core.routing import Principal, Route, Subprotocol, TLSProfile, Upstream, Verify
     from esxiproxy.core.session.connection_limits import ConnectionLimits
+    from esxiproxy.core.session.drain import Drain, DrainKind
     from esxiproxy.core.session.record import Record
     from esxiproxy.core.session.session import Session
     from esxiproxy.core.session_limits import SessionLimits
@@ -47,6 +49,8 @@ __all__ = [
     "ConfigError",
     "ConnectionLimits",
     "CurrentContext",
+    "Drain",
+    "DrainKind",
     "Http",
     "IAuthenticator",
     "IRouter",
@@ -58,6 +62,7 @@ __all__ = [
     "PeerAddress",
     "Pin",
     "Principal",
+    "ProcessIdentity",
     "Proxy",
     "ProxyService",
     "Record",
@@ -95,6 +100,8 @@ _MODULES = {
     "core.http.head": ("RequestHead",),
     "core.session_limits": ("SessionLimits",),
     "core.config.model": ("ListenerTLS",),
+    "core.process_identity": ("ProcessIdentity",),
+    "core.session.drain": ("Drain", "DrainKind"),
     "core.session.record": ("Record",),
     "core.http.policy": ("Http", "ListenerPolicy"),
     "core.http.request": ("Request",),

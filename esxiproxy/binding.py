@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import secrets
 import socket
@@ -177,6 +178,24 @@ def _unlink_lock(path: str) -> None:
     if os.path.islink(lock):
         with suppress(OSError):
             os.unlink(lock)
+
+
+def set_socket_group(path: str, group: str) -> None:
+    """Let the members of a group open a unix socket, or its owner only when ``group`` is empty.
+
+    Raises BindError.
+    """
+    try:
+        if group:
+            os.chown(path, -1, grp.getgrnam(group).gr_gid)
+        os.chmod(path, 0o660 if group else 0o600)
+    except KeyError:
+        raise BindError(f"{path}: {group} is no group of this machine") from None
+    except OSError as error:
+        raise BindError(
+            f"{path} cannot be given to the group {group or 'of its owner'}: {error.strerror}: make the user "
+            "of the proxy a member of this group, or start the proxy as root"
+        ) from error
 
 
 def match_endpoints(

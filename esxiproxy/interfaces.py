@@ -146,6 +146,9 @@ class ISessionObserver(Interface):
     """An object that is notified when a session opens and when it ends.
 
     The methods must not block.  An exception that they raise is logged and does not affect the session.
+
+    An observer may also have a method ``refused(limit)``.  It is called at each refusal under a limit on
+    sessions or connections, with the configuration key of the limit, or with ``descriptors``.
     """
 
     def opened(session: Session) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -19,12 +19,14 @@ from esxiproxy.core.config.model import ListenerTLS
 from esxiproxy.core.errors import Draining
 from esxiproxy.core.http.origins import AllowedOrigins
 from esxiproxy.core.http.policy import Http, ListenerPolicy
+from esxiproxy.core.process_identity import ProcessIdentity
 from esxiproxy.core.routing import Upstream
 from esxiproxy.core.session.command import Command, CommandKind, Selector
 from esxiproxy.core.session.connection_limits import ConnectionLimits
 from esxiproxy.core.session_limits import SessionLimits
 from esxiproxy.interfaces import IAuthenticator, IRouter, ISessionObserver, IState
 from esxiproxy.net.admission.admission import Admission, always
+from esxiproxy.net.admission.drains import ActiveDrains
 from esxiproxy.net.listener.factory import ListenerFactory
 from esxiproxy.net.listener.proxy_protocol import ProxyProtocolFactory
 from esxiproxy.net.logins import Logins
@@ -71,6 +73,9 @@ class Proxy(Service):
     ``clock``
         measures every duration.  It should be monotonic; the default is the reactor, which in Twisted
         follows the time of day.
+    ``identity``
+        the machine and the run that drains of this proxy and its listeners belong to.  Processes that share
+        a state and have the same identity are drained together; by default each process is alone.
     """
 
     _log = Logger()
@@ -85,16 +90,27 @@ class Proxy(Service):
         has_descriptors: Callable[[int], bool] = always,
         processes: int = 1,
         clock: IReactorTime | None = None,
+        identity: ProcessIdentity | None = None,
     ) -> None:
         self.limits = limits or SessionLimits()
         self.connection_limits = connection_limits or ConnectionLimits()
         self._reactor = with_fast_transports(reactor)
         self._clock: Any = clock or self._reactor
         self.state: IState = state or MemoryState(self._clock)
-        self.admission = Admission(self.state, self._clock, has_descriptors, processes)
+        self.admission = Admission(
+            self.state,
+            self._clock,
+            has_descriptors,
+            processes,
+            on_refusal=lambda limit: self.sessions.refused(limit),
+        )
         self._publisher = SessionPublisher(self.state)
         self._logins = Logins(lambda session: self.sessions[session], self._clock)
-        observers = [*observers, self.admission, self._publisher, self._logins]
+        self.drains = ActiveDrains(
+            self.state, self._clock, lambda: self.sessions, lambda session: self.sessions[session], identity
+        )
+        """The drains: what takes no new consoles."""
+        observers = [*observers, self.admission, self._publisher, self._logins, self.drains]
         self.sessions = Sessions(observers, self._clock)
         self.own_addresses: Callable[[], Collection[tuple[str, int]]] = tuple
         """Returns the addresses and ports of all listeners, which the hosts of a router may not have."""
@@ -102,6 +118,8 @@ class Proxy(Service):
         self._health = Health(self._clock)
         self._connector = Connector(self._reactor, self._names, self._clock, self._health)
         self.health_checks = HealthChecks(self.state, self._clock, lambda: self._connector)
+        self.before_state_stops: Callable[[], Awaitable[None]] | None = None
+        """Called at the stop when no session is left and the state can still be written."""
         self._when_empty: Deferred[None] = succeed(None)
         self._aborted = False
 
@@ -142,6 +160,7 @@ class Proxy(Service):
             lambda: self.own_addresses(),
             policy.http is Http.FORWARD,
             self._logins,
+            self.drains,
         )
         factory: Any = ListenerFactory(name, gateway, self.sessions, limits, self._clock, policy)
         if tls is not None:
@@ -175,6 +194,7 @@ class Proxy(Service):
     def startService(self) -> None:
         self.sessions.resume()
         self._aborted = False
+        self.drains.expect_start()
         super().startService()  # type: ignore[no-untyped-call]
         starting = Deferred.fromCoroutine(self._start())
         starting.addErrback(
@@ -183,6 +203,7 @@ class Proxy(Service):
                 error=failure.value,
             )
         )
+        starting.addBoth(lambda _: self.drains.startService() if self.running else None)
 
     def stopService(self) -> Deferred[None]:
         super().stopService()  # type: ignore[no-untyped-call]
@@ -228,6 +249,9 @@ class Proxy(Service):
     async def _stop(self) -> None:
         self.health_checks.stopService()
         await self._drain(self.limits.drain_timeout, "drain_timeout")
+        self.drains.stopService()
+        if self.before_state_stops is not None:
+            await self.before_state_stops()
         await self.state.stop()
 
     async def _retire(self, seconds: float | None) -> None:

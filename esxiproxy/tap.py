@@ -15,7 +15,6 @@ from twisted.logger import ILogObserver
 from twisted.python import usage
 
 from esxiproxy.app.preflight import load_checked
-from esxiproxy.app.reload import Reload
 from esxiproxy.app.service import ProxyService
 from esxiproxy.core.config.loader import ConfigError
 from esxiproxy.core.startup import StartupError
@@ -68,15 +67,14 @@ def makeService(options: Options, reactor: Any = None) -> IService:
 
         make_monotonic(reactor)
     config = options["configuration"]
-    path = config.source.absolute()
     service: Any
     reload: Callable[[], object]
     if config.workers > 1:
-        service = Master(path, plan_of(config), reactor)
+        service = Master(config.source.absolute(), plan_of(config), reactor)
         reload = service.reload
     else:
         service = ProxyService(config, reactor)
-        reload = Reload(path, service, reactor)
+        reload = service.reload_file
     log = twistd_log(getattr(options, "parent", None), reactor)
     process = Process(log)
     reopen = (lambda: None) if log is None else log.reopen

@@ -23,6 +23,7 @@ PUBLIC = {
     *("IRouter", "IAuthenticator", "ISessionObserver"),
     *("SessionError", "AccessDenied", "AddressDenied", "RouteNotFound"),
     *("LimitReached", "StateUnavailable", "Killed"),
+    *("Drain", "DrainKind", "ProcessIdentity"),
     *("ConnectionLimits", "ListenerPolicy", "Http"),
     *("load", "Config", "ConfigError", "ProxyService", "StaticRouter"),
 }

@@ -7,6 +7,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 
 from esxiproxy.app.reload import Reload
+from esxiproxy.core.reload_outcome import ReloadOutcome
 from esxiproxy.core.startup import BindError
 
 GOOD = "[listener a]\nlisten = 127.0.0.1:0\nupstream = u\n[upstream u]\nurl = ws://192.0.2.1\n"
@@ -116,3 +117,25 @@ def test_a_warning_beside_a_problem_is_told_as_one(scene):
     scene.reload()
     assert [line.partition("]")[0] for line in warned] == [f"{scene.path}:4: warning: [listener a"]
     assert scene.lines[0].startswith(f"{scene.path}:5: [listener a] colour: ")
+
+
+def test_the_caller_gets_the_outcome(scene):
+    assert scene.reload().result == ReloadOutcome(True)
+    scene.service.answer = fail(BindError("listener a: Address already in use."))
+    assert scene.reload().result == ReloadOutcome(False, ("listener a: Address already in use",))
+    scene.service.answer = fail(RuntimeError("bug"))
+    assert scene.reload().result == ReloadOutcome(False, ("an internal error",))
+
+
+def test_the_caller_gets_the_problems_of_the_file_as_they_stand_in_the_log(scene):
+    scene.path.write_text(GOOD + "colour = blue\n[nonsense x]\n")
+    outcome = scene.reload().result
+    assert not outcome.reloaded and outcome.problems == tuple(scene.lines[:-1]) and len(outcome.problems) == 2
+
+
+def test_two_callers_at_once_get_an_outcome_each(scene):
+    scene.service.answer = first = Deferred()
+    one, two = scene.reload(), scene.reload()
+    scene.service.answer = succeed(None)
+    first.errback(BindError("no"))
+    assert (one.result, two.result) == (ReloadOutcome(False, ("no",)), ReloadOutcome(True))

@@ -28,6 +28,7 @@ from esxiproxy.net.tls.pem import TLSFileError
 from esxiproxy.net.upstream.connector import Connector
 from tests.net.memory import Wire
 from tests.net.scene import close, frame, frames, opening, up
+from tests.ops.metrics_world import total
 from tests.support.certificates import self_signed
 
 ONE = "[listener one]\nlisten = 127.0.0.1:81\nupstream = esxi\n"
@@ -62,6 +63,9 @@ class Reactor(MemoryReactorClock):
         if port in self.taken or port in self.bound:
             raise CannotListenError(interface, port, OSError(98, "Address already in use"))
         return Port(self, port, factory)
+
+    def listenUNIX(self, address, factory, backlog=50, mode=0o666, wantPID=0):
+        return Port(self, address, factory)
 
     def adoptStreamPort(self, descriptor, family, factory):
         return Port(self, descriptor, factory)
@@ -685,3 +689,50 @@ def test_all_ports_are_closed_while_the_sessions_stay_open(tmp_path):
     world.service.stopService()
     world.advance(1)
     assert not world.service.running
+
+
+# Metrics
+
+
+def test_the_metrics_are_those_of_the_sessions_that_ran(tmp_path):
+    world = World(tmp_path, "[admin]\n" + ONE + "http = forward\nmax_sessions = 2\n")
+    metering = world.service.metering
+
+    def counted(name, label="upstream"):
+        return total(metering.metrics, name, label)
+
+    first, second = world.console(), world.console()
+    assert world.carries(*first)
+    refused = world.connect()
+    refused.send(opening())
+    world.pump()
+    assert refused.received.startswith(b"HTTP/1.1 503 ")
+    assert counted("sessions_open") == counted("sessions_opened_total") == {"esxi": 2}
+    assert counted("refusals_total", "limit") == {"max_sessions": 1}
+    assert counted("handshakes_failed_total", "reason") == {"LimitReached": 1}
+    assert counted("bytes_total") == {}
+    metering.watch(True)
+    relayed = len(up(2, b"still here"))
+    assert counted("bytes_total", "direction") == {"up": relayed}
+    assert world.carries(*second)
+    world.advance(1)
+    assert counted("bytes_total", "direction") == {"up": 2 * relayed}
+    world.leaves(*first)
+    world.advance(1)
+    assert counted("sessions_open") == {"esxi": 1}
+    assert counted("sessions_closed_total", "reason") == {"normal": 1}
+    world.dials = len(world.reactor.tcpClients)
+    world.page(world.connect())
+    assert counted("http_requests_total", "code") == {"2xx": 1}
+    assert world.reload("[admin]\n" + ONE + "http = forward\n") is None
+    world.leaves(*second)
+    assert counted("sessions_open") == {} and counted("sessions_opened_total") == {"esxi": 2}
+    assert counted("sessions_closed_total", "reason") == {"normal": 2}
+    assert total(metering.metrics, "event_loop_lag_seconds_count") > 10
+    world.service.stopService()
+    world.advance(10)
+    assert not metering.is_counting
+
+
+def test_without_metrics_nothing_is_counted(world):
+    assert not world.service.metering.has_begun

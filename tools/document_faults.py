@@ -23,7 +23,7 @@ gets the refusal as a JSON object with `error`, `status`, `message` and `session
 
 `esxiproxy doctor wss://HOST/PATH` takes each step of the way to a console and says which one fails, and what
 to change. Use `-` for the URL to read it from standard input. A ticket then does not appear in the process
-list.
+list. `esxiproxy doctor --config FILE` checks all hosts of a configuration ([doctor.md](doctor.md)).
 
 | exit status | failed step | meaning |
 |---|---|---|

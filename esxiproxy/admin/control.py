@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
 
+from esxiproxy.core.config.errors import Problem
 from esxiproxy.core.config.model import Config
+from esxiproxy.core.reload_outcome import ReloadOutcome as ReloadOutcome
 from esxiproxy.interfaces import IState
-
-
-@dataclass(frozen=True, slots=True)
-class ReloadOutcome:
-    """Whether a reload has put the configuration into force, and the lines of the log that say why not."""
-
-    reloaded: bool
-    problems: tuple[str, ...] = ()
 
 
 class Control(Protocol):
@@ -34,10 +27,16 @@ class Control(Protocol):
     def config(self) -> Config:
         """The configuration in force."""
 
+    def in_thread(self, call: Callable[..., Any], *arguments: Any) -> Awaitable[Any]:
+        """Call a function that may block in a thread, and return its result."""
+
     def reload(self) -> Awaitable[ReloadOutcome]:
         """Put the configuration file into force, on this machine."""
 
-    def unready(self) -> Sequence[str]:
+    def check(self) -> Awaitable[Sequence[Problem]]:
+        """Return the problems of the configuration file, errors and warnings."""
+
+    def unready(self) -> Awaitable[Sequence[str]]:
         """Return why new consoles would not be admitted now, in sentences; nothing if they would."""
 
     def is_alive(self) -> bool:

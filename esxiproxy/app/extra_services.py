@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, cast
@@ -52,15 +52,20 @@ class ExtraServices(MultiService):
     """The extra services of a configuration.
 
     It passes sessions to the access log, so it has to start before the listeners and to stop after the last
-    session has ended.
+    session has ended.  ``kinds`` are the keys of the configuration whose services run in this process.
     """
 
     _log = Logger()
 
     def __init__(
-        self, reactor: Any, sessions: Callable[[], LiveSessionsView], inherited: Mapping[str, socket.socket]
+        self,
+        reactor: Any,
+        sessions: Callable[[], LiveSessionsView],
+        inherited: Mapping[str, socket.socket],
+        kinds: Collection[str] = ("access_log", "services", "manhole"),
     ) -> None:
         super().__init__()
+        self._kinds = kinds
         self._inherited = inherited
         self._reactor = reactor
         self._sessions = sessions
@@ -135,7 +140,7 @@ class ExtraServices(MultiService):
             wanted["services", name] = partial(_make_plugin, name, config, self._reactor)
         if config.manhole is not None:
             wanted["manhole", config.manhole] = partial(self._manhole, config.manhole)
-        return wanted
+        return {setting: make for setting, make in wanted.items() if setting[0] in self._kinds}
 
     def _manhole(self, manhole: Manhole) -> ManholeService:
         return ManholeService(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from twisted.application.service import IService, MultiService
 from twisted.internet.defer import Deferred, TimeoutError, maybeDeferred
@@ -18,9 +18,9 @@ from esxiproxy.core.config.model import Config, Listener
 from esxiproxy.core.config.plugin_type import PluginSection
 from esxiproxy.core.session.command import Selector
 from esxiproxy.core.startup import StartupError
+from esxiproxy.interfaces import IState
 from esxiproxy.net.upstream.decision import Plugin
 from esxiproxy.plugins import Context, PluginType
-from esxiproxy.proxy import Proxy
 
 _READY_TIMEOUT = 10.0
 """Seconds that a plugin has to become ready."""
@@ -49,12 +49,25 @@ Instances = Mapping[str, PluginService]
 """The routers and authenticators of a configuration by their section."""
 
 
+class ServedSessions(Protocol):
+    """The part of a proxy that routers and authenticators need."""
+
+    state: IState
+
+    @property
+    def sessions(self) -> Iterable[Any]:
+        """The live sessions."""
+
+    def end_sessions(self, selector: Selector, reason: str, section: str = "") -> None:
+        """Close the sessions that a selector selects."""
+
+
 class Plugins(MultiService):
     """The routers and authenticators that are in use, one instance for each section."""
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, proxy: Proxy, http: Any) -> None:
+    def __init__(self, reactor: Any, proxy: ServedSessions, http: Any) -> None:
         super().__init__()
         self._reactor = reactor
         self._proxy = proxy
@@ -62,15 +75,14 @@ class Plugins(MultiService):
         self._instances: Instances = {}
 
     def create(self, config: Config) -> Instances:
-        """Return an instance for each section that a listener of this configuration names.
+        """Return an instance for each section that a listener or [admin] of this configuration names.
 
         Raises StartupError, which names the section, for an error in a plugin.
         """
         found: dict[str, PluginService] = {}
-        for listener in config.listeners:
-            for section in (*listener.routers, *listener.authenticators):
-                if section.section not in found:
-                    found[section.section] = self._create(section, config)
+        for section in _sections(config):
+            if section.section not in found:
+                found[section.section] = self._create(section, config)
         return found
 
     def of(self, instances: Instances, listener: Listener) -> tuple[tuple[Plugin, ...], tuple[Plugin, ...]]:
@@ -184,6 +196,13 @@ class Plugins(MultiService):
 
     async def _end_sessions(self, section: str, selector: Selector, reason: str) -> None:
         self._proxy.end_sessions(selector, reason, section)
+
+
+def _sections(config: Config) -> Iterator[PluginSection]:
+    for listener in config.listeners:
+        yield from (*listener.routers, *listener.authenticators)
+    if config.admin is not None:
+        yield from config.admin.authenticators
 
 
 def _plugin(section: PluginSection, instance: object) -> Plugin:

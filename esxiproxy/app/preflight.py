@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.util import find_spec
 from os import PathLike
 
 from esxiproxy.core.config import loader
 from esxiproxy.core.config.errors import in_order
 from esxiproxy.core.config.loader import Config, ConfigError, Problem
+from esxiproxy.core.config.model import Admin
 from esxiproxy.net.tls import client as tls_client
 from esxiproxy.net.tls import server as tls_server
 from esxiproxy.plugins import installed_types, load_service
 from esxiproxy.state import factory as state_factory
+
+_ADMIN_PACKAGES = ("jsonschema", "prometheus_client")
+"""Packages of the extra ``admin``."""
 
 
 def load(path: str | PathLike[str], content: bytes | None = None) -> Config:
@@ -29,15 +34,18 @@ def load_checked(path: str | PathLike[str], content: bytes | None = None) -> Con
     With ``content`` the file at ``path`` is not read, and the content is used instead.
     """
     config = load(path, content)
-    problems = [*config.warnings, *_problems(config)]
+    problems = [*config.warnings, *problems_of(config)]
     if any(problem.is_error for problem in problems):
         raise ConfigError(problems)
     return replace(config, warnings=in_order(problems))
 
 
-def _problems(config: Config) -> Iterator[Problem]:
+def problems_of(config: Config) -> Iterator[Problem]:
+    """Yield the problems of what a configuration refers to."""
     if (text := state_factory.check(config.state)) is not None:
         yield config.problem("proxy", "state", text)
+    if config.admin is not None:
+        yield from _admin_problems(config, config.admin)
     for name in config.services:
         yield from _service_problems(config, name)
     for listener in config.listeners:
@@ -48,6 +56,15 @@ def _problems(config: Config) -> Iterator[Problem]:
     for upstream in config.upstreams.values():
         if upstream.secure and (text := tls_client.check(upstream, contexts)) is not None:
             yield config.problem(f"upstream {upstream.name}", "ca", text)
+
+
+def _admin_problems(config: Config, admin: Admin) -> Iterator[Problem]:
+    for package in _ADMIN_PACKAGES:
+        if find_spec(package) is None:
+            missing = f"needs the package {package}: pip install 'esxiproxy[admin]'"
+            yield config.problem("admin", None, missing)
+    if admin.tls is not None and (text := tls_server.check(admin.tls)) is not None:
+        yield config.problem("admin", "certificate", text)
 
 
 def _service_problems(config: Config, name: str) -> Iterator[Problem]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
+from importlib.metadata import version
 from types import MappingProxyType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import (
@@ -23,19 +25,31 @@ from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from esxiproxy.app.admin import AdminSlot
+from esxiproxy.app.control import SingleControl
 from esxiproxy.app.extra_services import ExtraServices
 from esxiproxy.app.listeners import Listeners
+from esxiproxy.app.metering import Metering
 from esxiproxy.app.plugins import Instances, Plugins
+from esxiproxy.app.reload import Reload
+from esxiproxy.app.reporter import Reporter
+from esxiproxy.app.session_tally import SessionTally
 from esxiproxy.core.config.loader import Config, Listener
+from esxiproxy.core.process_identity import ProcessIdentity
 from esxiproxy.core.startup import StartupError
 from esxiproxy.net.transport.reactor import with_fast_transports
 from esxiproxy.ops.logs.session_log import SessionLog
+from esxiproxy.ops.metrics.files import ENVIRONMENT as METRICS_FOLDER
 from esxiproxy.ops.process.descriptors import Descriptors
 from esxiproxy.ops.process.loop_lag import LoopLag
 from esxiproxy.ops.process.systemd import SystemdService
 from esxiproxy.proxy import Proxy
 from esxiproxy.state.factory import DATABASE_DESCRIPTORS, open_state
 from esxiproxy.web.client import HttpClient
+
+if TYPE_CHECKING:
+    from esxiproxy.admin.service import AdminParts
+    from esxiproxy.app.admin import BoundAdmin
 
 _STOP_TIMEOUT = 2.0
 """Seconds within which each service has to stop after an abort."""
@@ -52,6 +66,7 @@ class ProxyService(MultiService):
     with a health check is closed after the drain.  When the stop takes too long, it is aborted.
     ``inherited`` has listening sockets by the listener's name, and that of the manhole as ``MANHOLE``.  They
     are not shut down at the end, since other processes may share them.
+    ``identity`` names the process among those that share the state, by default one without a master.
     """
 
     _log = Logger()
@@ -61,10 +76,12 @@ class ProxyService(MultiService):
         config: Config,
         reactor: Any,
         inherited: Mapping[str, socket.socket] = MappingProxyType({}),
+        identity: ProcessIdentity | None = None,
     ) -> None:
         super().__init__()
         self._reactor = reactor = with_fast_transports(reactor)
         self._config = config
+        self.identity = identity or ProcessIdentity(config.machine or socket.gethostname())
         self._lock = DeferredLock()
         self._stopping: Deferred[Any] = succeed(None)
         self._aborted = False
@@ -74,7 +91,11 @@ class ProxyService(MultiService):
         state = open_state(config.state, reactor, reactor)
         self._session_log = SessionLog(reactor.seconds, config.session_log)
         has_descriptors = descriptors.may_admit
-        observers = [self._session_log, self._extra_services]
+        tally = SessionTally()
+        self.metering = Metering(lambda: self.proxy.sessions, reactor)
+        if config.admin is not None or METRICS_FOLDER in os.environ:
+            self.metering.begin()
+        observers = [self._session_log, self._extra_services, tally, self.metering]
         self.proxy = Proxy(
             reactor,
             observers,
@@ -83,18 +104,49 @@ class ProxyService(MultiService):
             state,
             has_descriptors,
             config.workers,
+            identity=self.identity,
         )
         self._listeners = Listeners(
             reactor, inherited, lambda: descriptors.may_accept(self.proxy.admission.dialling)
         )
         self.proxy.own_addresses = self._listeners.addresses
         self.systemd = SystemdService(reactor, status=lambda: f"{len(self.proxy.sessions)} sessions")
-        self._loop_lag = LoopLag(reactor)
+        path = config.source.absolute()
+        self.reload_file = Reload(path, self, reactor)
+        self.control = SingleControl(
+            self.identity,
+            state,
+            path,
+            lambda: self._config,
+            lambda: not self.running,
+            self.reload_file,
+            reactor,
+        )
+        self._loop_lag = LoopLag(reactor, self.metering.lagged)
         self._http = HttpClient(reactor)
         self._plugins = Plugins(reactor, self.proxy, self._http)
         self.ready: Deferred[bool] = succeed(False)
         """Fires with True when all plugins of the first configuration are ready, and else with False."""
-        services: tuple[Any, ...] = (self._extra_services, self._loop_lag, self.proxy, self._plugins)
+        self._reporter = Reporter(
+            self.proxy,
+            tally,
+            self.identity,
+            reactor,
+            version("esxiproxy"),
+            self._loop_lag.take_longest,
+            watch_metrics=self.metering.watch,
+        )
+        self.proxy.before_state_stops = self._reporter.last_report
+        self._admin = AdminSlot(reactor, self._admin_parts, inherited)
+        services: tuple[Any, ...] = (
+            self._extra_services,
+            self._loop_lag,
+            self.metering,
+            self.proxy,
+            self._reporter,
+            self._plugins,
+            self._admin,
+        )
         for service in (*services, self._listeners, self.systemd):
             service.setServiceParent(self)
         self.proxy.renew(config.upstreams.values())
@@ -102,6 +154,25 @@ class ProxyService(MultiService):
         self._plugins.begin(instances)
         self._listeners.bind(config.listeners, partial(self._factory, instances), AsyncExitStack())
         self._extra_services.create(config)
+        self._admin.serve(self._bind_admin(config, instances, AsyncExitStack()), config)
+
+    def _admin_parts(self) -> AdminParts:
+        from esxiproxy.app.admin_parts import admin_parts  # which needs packages of the extra `admin`
+
+        return admin_parts(self.control, self.proxy.drains, self._exposed_metrics, self._reactor)
+
+    async def _exposed_metrics(self, accept: str, extra: Any) -> tuple[str, bytes]:
+        """Return the metrics of this process."""
+        from esxiproxy.ops.metrics.exposition import expose
+
+        exposing: Deferred[tuple[str, bytes]] = self.control.in_thread(
+            expose, self.metering.metrics, accept, extra
+        )
+        return await exposing
+
+    def _bind_admin(self, config: Config, instances: Instances, undo: AsyncExitStack) -> BoundAdmin:
+        plugins = {section: instance.plugin for section, instance in instances.items()}
+        return self._admin.bind(config, plugins, undo)
 
     def _factory(self, instances: Instances, listener: Listener) -> Any:
         routers, authenticators = self._plugins.of(instances, listener)
@@ -133,8 +204,11 @@ class ProxyService(MultiService):
             instances = self._plugins.create(config)
             await self._plugins.start(instances, undo)
             bound = self._listeners.bind(config.listeners, partial(self._factory, instances), undo)
+            bound_admin = self._bind_admin(config, instances, undo)
             slots = await self._extra_services.start(config, undo)
             undo.pop_all()
+        if config.admin is not None:
+            self.metering.begin()
         self.proxy.limits, self.proxy.connection_limits = config.limits, config.connection_limits
         self._session_log.filter = config.session_log
         self._listeners.serve(bound)
@@ -142,8 +216,10 @@ class ProxyService(MultiService):
         self.proxy.sessions.start_epoch()
         self._config = self._with_fixed_keys(config)
         self._warn()
+        self._admin.serve(bound_admin, self._config)
         await self._extra_services.commit(slots, config)
         await self._listeners.close_others(bound)
+        await self._admin.close_others(bound_admin)
 
     def _warn(self) -> None:
         """Log the warnings on the current configuration."""
@@ -217,10 +293,13 @@ class ProxyService(MultiService):
         await self._step(partial(self._lock.run, lambda: None))  # wait for a reload in progress
         for service in (
             self.proxy,
+            self._reporter,
+            self._admin,
             self._listeners,
             self._plugins,
             self._extra_services,
             self._loop_lag,
+            self.metering,
             self.systemd,
         ):
             await self._step(service.stopService)

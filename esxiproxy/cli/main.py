@@ -7,7 +7,25 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import NoReturn, Protocol
 
-from esxiproxy.cli import certificate, check, doctor, import_nginx, link, plugins, reload, sim
+from esxiproxy.cli import (
+    certificate,
+    check,
+    completion,
+    doctor,
+    drain,
+    hosts,
+    import_nginx,
+    kill,
+    link,
+    links,
+    plugins,
+    reload,
+    sessions,
+    sim,
+    status,
+    top,
+    undrain,
+)
 from esxiproxy.core.redaction import redact_text
 
 
@@ -35,16 +53,25 @@ SUBCOMMANDS: tuple[Subcommand, ...] = (
     check,
     plugins,
     reload,
+    status,
+    sessions,
+    top,
+    hosts,
+    kill,
+    drain,
+    undrain,
+    link,
+    links,
     certificate,
     doctor,
-    sim,
     import_nginx,
-    link,
+    completion,
+    sim,
 )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line and return its exit status.  Raises SystemExit(2) for invalid arguments."""
+def argument_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = _Parser(
         prog="esxiproxy",
         description="A WebSocket console proxy for VMware ESXi.",
@@ -55,7 +82,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     for module in SUBCOMMANDS:
         command = commands.add_parser(module.NAME, help=module.HELP)
         module.add_arguments(command)
-        command.set_defaults(run=module.run)
-    arguments = parser.parse_args(argv)
+        command.set_defaults(run=module.run, command=module.NAME)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit status.  Raises SystemExit(2) for invalid arguments."""
+    arguments = argument_parser().parse_args(argv)
     status: int = arguments.run(arguments)
     return status

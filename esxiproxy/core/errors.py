@@ -26,8 +26,8 @@ class SessionError(Exception):
     """Seconds in the Retry-After field (RFC 9110 10.2.3), None for no such field."""
     fields: tuple[tuple[bytes, bytes], ...] = ()
     """Fields of the refusal that its status requires."""
-    hide_detail: ClassVar[bool] = False
-    """Whether the client gets no detail, since the detail names upstream hosts."""
+    hide_detail: bool = False
+    """Whether the client gets no detail, since the detail names upstream hosts or people."""
 
     def __init__(self, detail: str = "", *, status: int | None = None, timeout: str = "") -> None:
         super().__init__(detail)
@@ -320,7 +320,7 @@ class ClientLost(SessionError):
 
 
 class Draining(LimitReached):
-    """The proxy is shutting down."""
+    """The proxy is draining."""
 
     close_code = 1001
 

@@ -145,7 +145,9 @@ class _Builder:
         if pins:
             identity = replace(identity, pins=pins, certificate=None)
         address = TCPAddress(url.host, url.port)
-        destination = Destination((address,), url.secure, identity, name, template, self._networks)
+        destination = Destination(
+            (address,), url.secure, identity, name, template, self._networks, is_listed=True
+        )
         return InventoryHost(name, Route(destination), labels, row.line)
 
     def _tls_faults(self, url: UpstreamURL, has_pins: bool, template: Upstream) -> list[str]:

@@ -20,3 +20,7 @@ class ProcessIdentity:
     run: str = field(default_factory=lambda: secrets.token_hex(8))
     worker: str = "0"
     generation: int = 0
+
+    def __post_init__(self) -> None:
+        """Write the machine in lower case without a final dot, as host names compare."""
+        object.__setattr__(self, "machine", self.machine.lower().removesuffix("."))

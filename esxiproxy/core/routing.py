@@ -193,7 +193,8 @@ class Destination:
 
     ``addresses`` are tried by the rule of the template.  ``name`` is the host's name in records.
     ``template`` has the settings, and its name stands in records and metrics.  ``networks`` are those that
-    may be dialled.
+    may be dialled.  ``is_listed`` is whether the host is configured or in an inventory.  There is a bounded
+    number of such hosts, and metrics name no others.
     """
 
     addresses: tuple[TCPAddress | UnixAddress, ...]
@@ -202,12 +203,14 @@ class Destination:
     name: str
     template: Upstream
     networks: Networks = UNCHECKED
+    is_listed: bool = False
 
     @classmethod
     def of(cls, upstream: Upstream) -> Destination:
         """Return the destination of a configured upstream."""
         first = TCPAddress(upstream.host, upstream.port)
-        return cls((first, *upstream.further), upstream.secure, upstream.identity, upstream.name, upstream)
+        addresses = (first, *upstream.further)
+        return cls(addresses, upstream.secure, upstream.identity, upstream.name, upstream, is_listed=True)
 
     @property
     def names(self) -> frozenset[str]:

@@ -37,6 +37,11 @@ _OPEN_FIELDS = ("access-control-", "proxy-authenticate", "sec-websocket-", "www-
 _LINK_FIELDS = frozenset({"content-location", "link", "location", "refresh"})
 
 
+def printable_line(text: str) -> str:
+    """Return a text as one printable line, without the secrets that its form shows."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in redact_text(text))
+
+
 class Sanitizer:
     """A filter that hides the secrets of one URL in texts.
 
@@ -60,7 +65,7 @@ class Sanitizer:
         """Return a text as one printable line without secrets."""
         for secret in self._secrets:
             text = text.replace(secret, HIDDEN)
-        return "".join(char if char.isprintable() else repr(char)[1:-1] for char in redact_text(text))
+        return printable_line(text)
 
     def facts(self, facts: Mapping[str, Any]) -> dict[str, Any]:
         """Return the facts with every text in them sanitized."""

@@ -16,6 +16,7 @@ from esxiproxy.core.http.request import Request
 from esxiproxy.core.redaction import redact_text
 from esxiproxy.core.session.record import Kind, Record
 from esxiproxy.core.session.session import Session
+from esxiproxy.core.session.traffic import ConsoleTotals
 from esxiproxy.core.session_limits import SessionLimits
 from esxiproxy.interfaces import ISessionObserver
 
@@ -67,11 +68,14 @@ class Sessions:
 
     def __init__(self, observers: Iterable[ISessionObserver], clock: IReactorTime) -> None:
         self._observers = tuple(observers)
+        self._refusal_observers = [each for each in self._observers if hasattr(each, "refused")]
         self._clock = clock
         self._live: dict[str, LiveSession] = {}
         self._when_empty: list[Deferred[None]] = []
         self._check: IDelayedCall | None = None
         self._aborted = False
+        self.totals = ConsoleTotals()
+        """The figures of all consoles since the start."""
         self.draining = False
         """Whether new sessions are refused because the proxy is draining."""
         self.retiring = False
@@ -178,6 +182,10 @@ class Sessions:
         """Notify the observers of a session that ended because its process crashed."""
         self._notify("closed", record, record.session)
 
+    def refused(self, limit: str) -> None:
+        """Notify the observers of a refusal under a limit."""
+        self._notify("refused", limit, "-", self._refusal_observers)
+
     def resume(self) -> None:
         """Accept sessions again after a drain."""
         self.draining = self.retiring = self._aborted = False
@@ -197,8 +205,10 @@ class Sessions:
         if not self._when_empty:
             self._cancel_check()
 
-    def _notify(self, event: str, subject: object, identity: str) -> None:
-        for observer in self._observers:
+    def _notify(
+        self, event: str, subject: object, identity: str, observers: Iterable[object] | None = None
+    ) -> None:
+        for observer in self._observers if observers is None else observers:
             try:
                 getattr(observer, event)(subject)
             except Exception:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
@@ -18,7 +18,7 @@ from esxiproxy.core.http.request import Request
 from esxiproxy.core.inventory import Hosts, InventoryError, canonical_name, read_inventory, replaced
 from esxiproxy.core.locate import Locate, locate_type
 from esxiproxy.core.networks import Networks
-from esxiproxy.core.routing import Principal, Route, Upstream
+from esxiproxy.core.routing import Destination, Principal, Route, Upstream
 from esxiproxy.core.session.command import Selector, SelectorKind
 from esxiproxy.interfaces import IRouter
 from esxiproxy.plugins import ROUTER, Context, Key, Names, SectionValues, choice, path
@@ -208,6 +208,14 @@ class InventoryType:
         except InventoryError as error:
             for line in error.lines:
                 yield "file", line
+
+    def destinations(
+        self, settings: SectionValues, upstreams: Mapping[str, Upstream]
+    ) -> Iterator[Destination]:
+        """Yield the hosts of the file in its order.  Raises InventoryError."""
+        hosts = read_inventory(settings["file"], upstreams[settings["template"]], networks_of(settings))
+        for host in hosts.values():
+            yield host.route.destination
 
     def create(self, settings: SectionValues, context: Context) -> InventoryRouter:
         """Return the router.  It reads the file when it becomes ready."""

@@ -36,9 +36,9 @@ class PeriodicTask:
         self._loop.clock = clock
         self._is_unavailable = False
 
-    def start(self, interval: float) -> None:
-        """Start the calls, the first one after ``interval`` seconds."""
-        self._loop.start(interval, now=False)
+    def start(self, interval: float, now: bool = False) -> None:
+        """Start the calls, the first one after ``interval`` seconds, or at once with ``now``."""
+        self._loop.start(interval, now=now)
 
     def stop(self) -> None:
         """Stop the calls; one that is running is not cancelled."""

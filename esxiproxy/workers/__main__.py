@@ -1,7 +1,7 @@
 """``python -m esxiproxy.workers NUMBER CONFIG``: the program of a worker, which only the master starts.
 
-The arguments only identify the worker in a list of processes.  The worker reads its configuration from
-descriptor 3.
+With ``admin`` in place of the number it is the program of the admin process.  The arguments identify the
+process in a list of processes.  It reads its configuration from descriptor 3.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import encodings.idna  # noqa: F401
 import os
 import signal
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.process import ProcessReader, reapAllProcesses
 from twisted.logger import globalLogBeginner
@@ -21,34 +21,38 @@ from esxiproxy.core.config.loader import ConfigError
 from esxiproxy.core.startup import StartupError
 from esxiproxy.ops.process.clock import make_monotonic
 from esxiproxy.ops.process.threads import Threads
+from esxiproxy.workers.shared.admin_messages import ADMIN, AdminConfig
 from esxiproxy.workers.shared.lines import LineSplitter
-from esxiproxy.workers.shared.messages import COMMANDS_FD, REPORTS_FD, WorkerCommand, WorkerConfig
+from esxiproxy.workers.shared.messages import COMMANDS_FD, REPORTS_FD, WorkerConfig
 from esxiproxy.workers.shared.signal_mask import unblock_signals
 from esxiproxy.workers.worker.report_pipe import ReportPipe
 from esxiproxy.workers.worker.shutdown import Shutdown
 from esxiproxy.workers.worker.worker import Worker
 
+if TYPE_CHECKING:
+    from esxiproxy.workers.admin.admin_worker import AdminWorker
+
 
 class CommandReader:
-    """The process protocol that passes the master's commands to the worker.
+    """The process protocol that passes the master's commands to the service of this process.
 
     The pipe is closed when the master exits.
     """
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker | AdminWorker) -> None:
         self._worker = worker
         self._lines = LineSplitter()
 
     def childDataReceived(self, name: Any, octets: bytes) -> None:
         for command, *arguments in self._lines.messages(octets):
-            self._worker.command_received(WorkerCommand(command), *arguments)
+            self._worker.command_received(command, *arguments)
 
     def childConnectionLost(self, name: Any, reason: Failure) -> None:
         self._worker.master_lost()
 
 
 def main() -> int:
-    """Run a worker until it has ended, and return the exit status: 1 when it cannot start, 0 otherwise."""
+    """Run the process until it has ended, and return its exit status: 1 when it cannot start, 0 otherwise."""
     for descriptor in (COMMANDS_FD, REPORTS_FD):
         os.set_inheritable(descriptor, False)
     # The import installs the reactor, which only a program may do, not a library.
@@ -61,10 +65,9 @@ def main() -> int:
     shutdown = Shutdown(reactor)
     _install_signal_handlers(shutdown, reactor)
     line, rest = _read_first_line(COMMANDS_FD)
-    worker_config = WorkerConfig.read(line)
+    make: Any = _make_admin if sys.argv[1:2] == [ADMIN] else _make_worker
     try:
-        config = load_checked(worker_config.config, worker_config.content.encode() or None)
-        worker = Worker(worker_config, config, reactor, reports, shutdown.begin)
+        worker: Worker | AdminWorker = make(line, reactor, reports, shutdown.begin)
         Threads(reactor).startService()
         worker.privilegedStartService()
         worker.startService()
@@ -79,6 +82,20 @@ def main() -> int:
     reactor.run(installSignalHandlers=False)
     reports.flush()
     return 0
+
+
+def _make_worker(line: bytes, *arguments: Any) -> Worker:
+    """Return the service of a worker.  Raises ConfigError or StartupError."""
+    given = WorkerConfig.read(line)
+    return Worker(given, load_checked(given.config, given.content.encode() or None), *arguments)
+
+
+def _make_admin(line: bytes, *arguments: Any) -> AdminWorker:
+    """Return the service of the admin process.  Raises ConfigError or StartupError."""
+    from esxiproxy.workers.admin.admin_worker import AdminWorker  # a worker does not need it
+
+    given = AdminConfig.read(line)
+    return AdminWorker(given, load_checked(given.config, given.content.encode() or None), *arguments)
 
 
 def _install_signal_handlers(shutdown: Shutdown, reactor: Any) -> None:

@@ -8,10 +8,11 @@ code.
 from __future__ import annotations
 
 import json
+import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Self
+from typing import Any, Self
 
 from esxiproxy.app.preflight import load_checked
 from esxiproxy.core.config.loader import Config, ConfigError
@@ -27,6 +28,11 @@ class Plan:
     seconds.  ``content`` is the text of the configuration file, so that a worker that is started later uses
     the same one; it is empty in the plan of an older version.  ``warnings`` are the warnings on the
     configuration, one line each.
+
+    ``machine`` is the name of this machine.  ``needs_admin`` is whether an admin process is needed, and
+    ``admin_endpoints`` are its sockets, in the form of ``endpoints``; there are some if the configuration has
+    [admin].  ``socket_group`` is the group of its unix socket, empty for none.  In the plan of an older
+    version ``machine`` is empty, and there is no admin process.
     """
 
     workers: int
@@ -35,6 +41,10 @@ class Plan:
     drain: float
     content: str = ""
     warnings: tuple[str, ...] = ()
+    machine: str = ""
+    needs_admin: bool = False
+    admin_endpoints: tuple[tuple[str, str], ...] = ()
+    socket_group: str = ""
 
     def text(self) -> str:
         """Return the plan as one line of JSON."""
@@ -45,17 +55,24 @@ class Plan:
         """Parse a plan, and ignore unknown fields, which a later version may have.  Raises ValueError."""
         found = json.loads(text)
         try:
-            endpoints = tuple((str(name), str(endpoint)) for name, endpoint in found["endpoints"])
             return cls(
                 int(found["workers"]),
-                endpoints,
+                _pairs(found["endpoints"]),
                 str(found["state"]),
                 float(found["drain"]),
                 str(found.get("content", "")),
                 tuple(map(str, found.get("warnings", ()))),
+                str(found.get("machine", "")),
+                bool(found.get("needs_admin", False)),
+                _pairs(found.get("admin_endpoints", ())),
+                str(found.get("socket_group", "")),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a plan: {error}") from error
+
+
+def _pairs(found: Iterable[tuple[Any, Any]]) -> tuple[tuple[str, str], ...]:
+    return tuple((str(name), str(endpoint)) for name, endpoint in found)
 
 
 def plan_of(config: Config) -> Plan:
@@ -63,7 +80,7 @@ def plan_of(config: Config) -> Plan:
     endpoints = [(listener.name, listener.endpoint) for listener in config.listeners]
     if config.manhole is not None:
         endpoints.append((MANHOLE, config.manhole.endpoint))
-    limits = config.limits
+    limits, admin = config.limits, config.admin
     return Plan(
         config.workers,
         tuple(endpoints),
@@ -71,6 +88,10 @@ def plan_of(config: Config) -> Plan:
         limits.drain_timeout + limits.close_timeout,
         config.content.decode(),
         tuple(map(str, config.warnings)),
+        config.machine or socket.gethostname(),
+        admin is not None or bool(config.services),
+        () if admin is None else admin.endpoints,
+        "" if admin is None else admin.socket_group or "",
     )
 
 

@@ -197,7 +197,7 @@ REFUSED = {
     "an unknown router": (TO, "gone", "no [router gone] with type = links: there is issued, hidden"),
     "another type": (TO, "static", "no [router static]"),
     "no listener": (TO, "unused", "no listener names the [router unused]"),
-    "several listeners": (TO, "hidden", "choose with --listener one, two"),
+    "several listeners": (TO, "hidden", "choose with `listener`: one, two"),
     "no public URL": ((*TO, "--listener", "two"), "hidden", "[listener two] has no public_url"),
     "another listener": ((*TO, "--listener", "two"), "issued", "no [listener two] names"),
     "no signing key": (TO, "unsigned", "[router unsigned] has no signing_key"),
@@ -277,7 +277,7 @@ def test_a_link_that_is_not_in_the_url_is_shown_beside_it(folder, capsys, place,
 def test_a_revoked_link_ends_its_consoles(folder, store, capsys):
     assert link("--revoke", "link-1") == 0
     assert capsys.readouterr() == ("revoked link-1\n", "")
-    assert store.get(REVOKED_SPACE, key_of("link-1")) == ""
+    assert store.get(REVOKED_SPACE, key_of("link-1")) == "link-1"
     selector = Selector(SelectorKind.LINK, "link-1")
     (command,) = store.commands()
     assert command == Command(CommandKind.KILL, reason="the link was revoked", selector=selector)

@@ -225,6 +225,35 @@ def test_a_refusal_of_the_upstreams_names_the_session():
     assert read(scene.client.received).values(b"X-Request-ID") == [scene.record.session.encode()]
 
 
+TRACE = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+@pytest.mark.parametrize("value", [TRACE, b"00-nonsense"])
+def test_a_trace_is_passed_on_with_requests_and_openings(value):
+    fields = (b"TraceParent: " + value, b"tracestate: congo=t61rcWkgMzE")
+    scene = HttpScene()
+    found = read(scene.ask(get(b"/", *fields)))
+    assert (found.values(b"traceparent"), found.values(b"tracestate")) == ([value], [b"congo=t61rcWkgMzE"])
+    scene.answer(OK)
+    known = "4bf92f3577b34da6a3ce929d0e0e4736" if value == TRACE else ""
+    assert scene.record.trace_id == known
+    scene = HttpScene()
+    scene.ask(opening(b"/", *fields))
+    forwarded = scene.request()[1]
+    assert (b"TraceParent", value) in forwarded and (b"tracestate", b"congo=t61rcWkgMzE") in forwarded
+    scene.accept()
+    scene.pump()
+    scene.client.close()
+    scene.pump()
+    scene.advance(10)
+    assert scene.record.trace_id == known
+
+
+def test_no_trace_is_begun():
+    found = sent()
+    assert found.values(b"traceparent") == []
+
+
 DATE = re.compile(rb"(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d [A-Z][a-z][a-z] \d{4} \d\d:\d\d:\d\d GMT")
 
 

@@ -45,6 +45,7 @@ def test_a_console_is_listed_while_it_is_open():
         0.0,
         "esxi1",
         "authenticator",
+        address="192.0.2.10",
     )
     scene.client.reset()
     scene.pump()

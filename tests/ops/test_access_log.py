@@ -109,6 +109,7 @@ def test_the_json_line_of_a_console_has_every_key():
         "time": "2026-01-01T11:59:00.000Z",
         "kind": "console",
         "session": "5e55101d",
+        "trace_id": None,
         "listener": "secure",
         "client": "192.0.2.77",
         "client_port": 50123,
@@ -129,6 +130,11 @@ def test_the_json_line_of_a_console_has_every_key():
         "seconds": 60.0,
         "phases": {"authenticated": 0.001, "routed": 0.0005, "opened": 0.05, "closed": 59.9485},
     }
+
+
+def test_the_json_line_has_the_trace_of_the_client():
+    line = json.loads(as_json(replace(RECORD, trace_id="4bf92f3577b34da6a3ce929d0e0e4736"), NOON))
+    assert line["trace_id"] == "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
 def test_a_failed_request_has_its_error_and_no_close_code():

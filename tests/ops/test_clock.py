@@ -124,15 +124,25 @@ OF_DAY = re.compile(
     r"\btime\.time\b|\bfrom time import .*\btime\b|\bdatetime\.(datetime\.)?(now|utcnow|today)\b"
 )
 WRITTEN_DOWN = {
+    "admin/live.py": "the age of consoles, and the time of an answer",
+    "app/reporter.py": "until when a report counts, in the shared state",
+    "app/session_tally.py": "when a session failed, for a list of failures",
+    "app/admin_host.py": "since when something is drained, for all processes",
+    "app/control.py": "when the proxy was started, for the admin service",
     "authenticators/client_cert.py": "the validity of certificates and revocation lists",
     "authenticators/htpasswd.py": "when a failed login is forgotten, in the shared state",
     "authenticators/jwt.py": "the expiry of a token",
     "authenticators/login_throttle.py": "when a failed login is forgotten, in the shared state",
-    "cli/link.py": "the times in a link",
+    "admin/api/drains.py": "when running consoles of a drain are closed, for all processes",
+    "admin/audit.py": "the time of a line in the audit log",
+    "cli/drain.py": "how long something has been drained, for a table",
+    "cli/doctor_config.py": "the days until certificates expire",
     "core/http/date.py": "the Date of an answer",
     "net/upstream/health_checks.py": "until when a result counts, in the shared state",
     "net/admission/admission.py": "when a mark was taken, for all processes",
+    "net/admission/drains.py": "since when a host is drained, and when its consoles end, for all processes",
     "net/logins.py": "the end of a login",
+    "routers/link_orders.py": "the times in a link",
     "routers/links.py": "the expiry of a link",
     "routers/resolver.py": "the expiry of an answer",
     "net/session_publisher.py": "when a session began, for a list of sessions",
@@ -142,6 +152,7 @@ WRITTEN_DOWN = {
     "sim/host.py": "the clock on the simulated screen",
     "state/memory.py": "used links, which expire at a time of day",
     "state/times.py": "marks and stored values, which outlast a start of the machine",
+    "workers/master/master.py": "when the proxy was started, for the admin service",
     "workers/worker/crash_recovery.py": "how long a lost session was there, for its record",
 }
 

@@ -67,3 +67,11 @@ def test_what_was_not_told_yet_is_told_at_the_end(lines):
     clock.advance(0.5), clock.advance(0.7)
     lag.stopService()
     assert len(lines) == 2 and not clock.getDelayedCalls()
+
+
+def test_the_longest_delay_is_taken_since_the_last_time(lines):
+    clock, lag = started()
+    run(clock, 1)
+    assert lag.take_longest() == pytest.approx(0.0)
+    clock.advance(0.25), clock.advance(0.15)
+    assert lag.take_longest() == pytest.approx(0.2) and lag.take_longest() == 0.0

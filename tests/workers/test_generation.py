@@ -2,26 +2,29 @@
 
 import os
 import signal
+import time
 from dataclasses import replace
 
 import pytest
 from twisted.internet.task import Clock
 
+from esxiproxy.core.process_identity import ProcessIdentity
 from esxiproxy.core.startup import StartupError
 from esxiproxy.workers.master.backoff import STABLE_AFTER
 from esxiproxy.workers.master.generation import ABORT_TIMEOUT, START_TIMEOUT, Generation
 from esxiproxy.workers.plan import Plan
-from esxiproxy.workers.shared.messages import WorkerCommand
+from esxiproxy.workers.shared.messages import Launch, WorkerCommand
 
-PLAN = Plan(2, (("one", "tcp:0"),), "", 30.0, "[listener one]")
+PLAN = Plan(2, (("one", "tcp:0"),), "", 30.0, "[listener one]", machine="here")
+LAUNCH = Launch("/proxy.ini", "/state", "run 1", 1.0, 3, {"FOLDER": "/metrics"})
 
 
 class FakeChild:
     """A fake worker process, controlled by the test."""
 
-    def __init__(self, order, watcher, clock):
+    def __init__(self, order, watcher, clock, environment):
         self.order, self.number, self.started_at = order, order.number, clock.seconds()
-        self.watcher = watcher
+        self.watcher, self.environment, self.pid = watcher, environment, 1000 + order.number
         self.instance_id, self.has_stopped_accepting, self.exit_reason = "", False, ""
         self.recording = set()
         self.told, self.signals, self.handed_down = [], [], None
@@ -63,14 +66,12 @@ class Scene:
         self.clock = Clock()
         self.clock.advance(100)
         self.born, self.buried, self.fail = [], [], 0
-        self.generation = Generation(
-            PLAN, "/proxy.ini", {"one": 7}, "/state", self.buried.append, self.clock, self.child
-        )
+        self.generation = Generation(PLAN, LAUNCH, {"one": 7}, self.buried.append, self.clock, self.child)
         self.outcome = []
         self.generation.start().addBoth(self.outcome.append)
 
-    def child(self, order, watcher, clock):
-        child = FakeChild(order, watcher, clock)
+    def child(self, *arguments):
+        child = FakeChild(*arguments)
         child.fails = self.fail > 0
         self.fail -= 1
         self.born.append(child)
@@ -116,6 +117,26 @@ def test_each_worker_has_its_number_the_sockets_and_what_they_share(scene):
     assert first.handed_down == second.handed_down
     assert first.order.endpoints == PLAN.endpoints and first.order.state == "/state"
     assert first.order.content == PLAN.content
+    assert second.order.identity == ProcessIdentity("here", "run 1", "1", 3)
+    assert first.environment == {"FOLDER": "/metrics"}
+
+
+def test_it_tells_the_signs_of_life_of_its_workers(scene):
+    assert [facts.heartbeat_age for facts in scene.generation.facts()] == [None, None]
+    scene.serving()
+    first, second = scene.generation.facts()
+    assert (first.generation, first.number, first.pid, first.instance_id) == (
+        3,
+        0,
+        1000,
+        scene.born[0].instance_id,
+    )
+    assert first.accepting and 0 <= first.heartbeat_age < 5 and first.connections == 0
+    scene.generation._scoreboard.set_connections(1, 7)
+    scene.generation._scoreboard.heartbeat_draining(1, time.monotonic_ns())
+    first, second = scene.generation.facts()
+    assert first.accepting and not second.accepting
+    assert second.connections == 7 and 0 <= second.heartbeat_age < 5
 
 
 def test_one_that_dies_while_they_start_is_the_end_of_the_start(scene):
@@ -310,7 +331,7 @@ def test_a_system_out_of_descriptors_costs_none(left, monkeypatch):
     monkeypatch.setattr(os, "eventfd", limited(eventfd))
     before = set(os.listdir("/proc/self/fd"))
     with pytest.raises(OSError, match="Too many open files"):
-        Generation(replace(PLAN, workers=8), "/proxy.ini", {}, "/state", print, Clock())
+        Generation(replace(PLAN, workers=8), LAUNCH, {}, print, Clock())
     assert len(given) == left and set(os.listdir("/proc/self/fd")) == before
 
 

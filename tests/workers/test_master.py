@@ -64,8 +64,9 @@ class Reactor(Clock):
 class FakeGeneration:
     """A fake generation that becomes ready, and exits, when the test calls for it."""
 
-    def __init__(self, plan, config, sockets, state, bury, reactor):
-        self.plan, self.sockets, self.state, self.bury_elsewhere = plan, sockets, state, bury
+    def __init__(self, plan, launch, sockets, bury, reactor):
+        self.plan, self.sockets, self.state, self.bury_elsewhere = plan, sockets, launch.state, bury
+        self.launch = launch
         self.stopped_accepting, self.exited, self.ready = Deferred(), Deferred(), Deferred()
         self.told, self.signals, self.buried, self.connections = [], [], [], 3
 

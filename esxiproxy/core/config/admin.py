@@ -140,7 +140,7 @@ ADMIN_KEYS = (
         ADMIN,
         Type("file", audit_log),
         None,
-        "File with a JSON line for each action of an operator. It is reopened on SIGUSR1. An action that "
+        "File with JSON lines for each action of an operator. It is opened for each line. An action that "
         "cannot be written is refused. Without it, actions are written to twistd's own log.",
     ),
 )

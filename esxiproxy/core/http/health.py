@@ -26,8 +26,9 @@ def asks_for_health(head: RequestHead, path: bytes | None) -> bool:
 def health(head: RequestHead, draining: bool, has_descriptors: bool = True) -> bytes:
     """Return the response to a health check.  The connection is closed after it.
 
-    The status is 503 in a drain and while no file descriptor is left for one more session, else 200.  A
-    retiring worker answers 200, since its successor accepts new consoles on the same port.
+    The status is 503 in a drain, also of this listener alone, and while no file descriptor is left for one
+    more session, else 200.  A retiring worker answers 200, since its successor accepts new consoles on the
+    same port.
     """
     ready = has_descriptors and not draining
     line = b"HTTP/1.1 200 OK" if ready else b"HTTP/1.1 503 Service Unavailable"

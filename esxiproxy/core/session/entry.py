@@ -16,7 +16,8 @@ class SessionEntry:
     ``holder`` is the id of the process that owns it, ``since`` the wall clock's time of its beginning.
     ``target`` is redacted, since a state is stored in a file.  ``host`` is the name of the upstream's host,
     ``authenticator`` the section that knows the principal, and ``link`` the id of the session's link.
-    ``login`` is the id of the principal's login, and ``console`` the name of the console.
+    ``login`` is the id of the principal's login, ``console`` the name of the console, ``trace_id`` the id of
+    the client's trace, and ``address`` the IP address that was dialled.
     """
 
     session: str
@@ -32,6 +33,8 @@ class SessionEntry:
     link: str = ""
     login: str = ""
     console: str = ""
+    trace_id: str = ""
+    address: str = ""
 
     @property
     def cursor(self) -> str:
@@ -64,4 +67,6 @@ def entry_of(session: Session, holder: str, now: float) -> SessionEntry:
         link=session.route.link if session.route else "",
         login=session.principal.login if session.principal else "",
         console=(session.route.console or "") if session.route else "",
+        trace_id=session.trace_id,
+        address=session.dialled[-1] if session.dialled else "",
     )

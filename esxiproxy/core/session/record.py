@@ -22,6 +22,8 @@ class Record:
 
     ``upstream``, ``host``
         the section of the upstream, whose settings the session had, and the name of its host.
+    ``is_host_listed``
+        whether the host is configured or in an inventory, so that metrics may name it.
     ``status``
         the HTTP status sent to the client: 101 or a refusal's status; 499 if the client left before.
     ``close_code``
@@ -41,6 +43,8 @@ class Record:
     ``phases``
         seconds from the accepted request to each step that was reached: ``authenticated``, ``routed``,
         ``opened``, ``closed``; for HTTP ``connected`` and ``answered`` in place of ``opened``.
+    ``trace_id``
+        the id of the trace in the client's ``traceparent``; empty without a valid one.
     ``method``
         the method of the request; empty if its head could not be parsed.
     """
@@ -64,3 +68,5 @@ class Record:
     round_trip: float | None = None
     timeout: str = ""
     host: str = ""
+    is_host_listed: bool = False
+    trace_id: str = ""

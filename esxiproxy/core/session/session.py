@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -15,9 +15,11 @@ from esxiproxy.core.errors import (
 )
 from esxiproxy.core.http.head import RequestHead
 from esxiproxy.core.http.request import Request
+from esxiproxy.core.http.trace_context import trace_id
 from esxiproxy.core.redaction import redact_text
 from esxiproxy.core.routing import Destination, Principal, Route
 from esxiproxy.core.session.record import Kind, Record
+from esxiproxy.core.session.traffic import Traffic
 from esxiproxy.core.session_limits import SessionLimits
 
 _OF_UPSTREAM = (UpgradeRefused, UpstreamInvalid, UpstreamLost, UpstreamRedirect)
@@ -29,8 +31,10 @@ class Session:
 
     ``id`` is the session's id in log and record.  ``seconds`` is the function that reads the clock.  The
     relay sets the octet counts and ``round_trip``, the seconds between the last ping to the client and its
-    pong.  ``has_marks`` is whether the session needs marks of links, ``marked_at`` the time of day at which
-    it took them, and ``marks_used`` whether a byte of its opening handshake may have been sent upstream.
+    pong.  ``trace_id`` is the id of the client's trace.  ``has_marks`` is whether the session needs marks of
+    links, ``marked_at`` the time of day at which it took them, and ``marks_used`` whether a byte of its
+    opening handshake may have been sent upstream.  ``dialled`` has the host name and the IP address of the
+    connection that got the opening handshake.  ``traffic`` has the figures of a console while it is open.
     """
 
     __slots__ = (
@@ -39,6 +43,7 @@ class Session:
         "_started",
         "close_code",
         "detail",
+        "dialled",
         "ended_by",
         "error",
         "has_marks",
@@ -56,6 +61,8 @@ class Session:
         "router",
         "status",
         "timeout",
+        "trace_id",
+        "traffic",
     )
 
     def __init__(
@@ -68,6 +75,7 @@ class Session:
         self.id = request.session
         self.request = request
         self.kind = kind
+        self.trace_id = trace_id(request.head)
         self.limits = limits
         self.principal: Principal | None = None
         self.route: Route | None = None
@@ -84,9 +92,16 @@ class Session:
         self.has_marks = False
         self.marked_at: float | None = None
         self.marks_used = False
+        self.traffic: Traffic | None = None
+        self.dialled: tuple[str, ...] = ()
         self._seconds = seconds
         self._started = seconds()
         self._phases: dict[str, float] = {}
+
+    @property
+    def phases(self) -> Mapping[str, float]:
+        """Seconds from the accepted request to each step that was reached so far."""
+        return self._phases
 
     @property
     def age(self) -> float:
@@ -189,6 +204,7 @@ class Session:
             target=self.request.shown_target,
             upstream=self.route.upstream.name if self.route else "",
             host=self.route.destination.name if self.route else "",
+            is_host_listed=self.route is not None and self.route.destination.is_listed,
             status=self.status,
             close_code=self.close_code,
             ended_by=self.ended_by,
@@ -200,5 +216,6 @@ class Session:
             round_trip=self.round_trip,
             phases=MappingProxyType(dict(self._phases)),
             kind=self.kind,
+            trace_id=self.trace_id,
             method=self.request.head.method.decode("ascii", "replace"),
         )

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from esxiproxy.doctor.addresses import DnsFault, Resolution
 from esxiproxy.doctor.dial import DialAttempt, DialOutcome, DialResult
-from esxiproxy.doctor.url import ConsoleUrl
 
 _PROXY_SEES = "the name has to resolve on the machine on which the proxy runs"
 
 
-def dns(url: ConsoleUrl, resolution: Resolution, timeout: float) -> str:
+class HostPlace(Protocol):
+    """The host and the port of the connection, and whether the host is an IP address."""
+
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+    @property
+    def literal(self) -> bool: ...
+
+
+def dns(url: HostPlace, resolution: Resolution, timeout: float) -> str:
     """Describe the lookup of the host's name."""
     match resolution.fault:
         case None if url.literal:
@@ -38,7 +50,7 @@ def dns(url: ConsoleUrl, resolution: Resolution, timeout: float) -> str:
             return f"the name {url.host} does not resolve: {resolution.detail}. Check the system's resolver"
 
 
-def tcp(url: ConsoleUrl, dialled: DialResult, timeout: float) -> str:
+def tcp(url: HostPlace, dialled: DialResult, timeout: float) -> str:
     """Describe the TCP connections to the addresses."""
     failed = [attempt for attempt in dialled.attempts if attempt.outcome is not DialOutcome.ANSWERED]
     if dialled.chosen is None:
@@ -50,7 +62,7 @@ def tcp(url: ConsoleUrl, dialled: DialResult, timeout: float) -> str:
     return sentence
 
 
-def _unreached(url: ConsoleUrl, failed: list[DialAttempt], timeout: float) -> str:
+def _unreached(url: HostPlace, failed: list[DialAttempt], timeout: float) -> str:
     reaches = {attempt.outcome for attempt in failed}
     where = ", ".join(str(attempt.endpoint) for attempt in failed)
     if reaches == {DialOutcome.REFUSED}:

@@ -42,6 +42,10 @@ def always(_dials: int) -> bool:
     return True
 
 
+def ignore(_limit: str) -> None:
+    """Do nothing: refusals are not observed."""
+
+
 @implementer(ISessionObserver)
 class Admission:
     """The owner of the slots that sessions and connections of one process have acquired.
@@ -53,6 +57,8 @@ class Admission:
         are enough file descriptors for one more session.
     ``processes``
         the number of processes that serve the same listeners, including this one.
+    ``on_refusal``
+        is called with the configuration key of the limit at each refusal.
     ``time_of_day``
         reads the wall clock.
     """
@@ -66,6 +72,7 @@ class Admission:
         has_descriptors: Callable[[int], bool] = always,
         processes: int = 1,
         time_of_day: Callable[[], float] = time.time,
+        on_refusal: Callable[[str], object] = ignore,
     ) -> None:
         self.refusals: Counter[str] = Counter()
         """Number of refusals by each limit, by the configuration key of the limit."""
@@ -76,6 +83,7 @@ class Admission:
         self._has_descriptors = has_descriptors
         self._processes = processes
         self._time_of_day = time_of_day
+        self._on_refusal = on_refusal
         self._queue = SlotQueue(clock)
         self._idle = IdleConnections()
         self._taken: dict[str, tuple[str, ...]] = {}
@@ -118,7 +126,7 @@ class Admission:
         """
         most = limits.max_handshakes
         if most is not None and self._handshakes[listener] >= max(1, most // self._processes):
-            self.refusals["max_handshakes"] += 1
+            self._count_refusal("max_handshakes")
             raise LimitReached(f"max_handshakes: all {most} are in use")
         self._handshakes[listener] += 1
         return Slot(partial(self._handshake_ended, listener))
@@ -138,7 +146,7 @@ class Admission:
         Raises OutOfDescriptors, LimitReached or StateUnavailable.
         """
         if not self.has_descriptors:
-            self.refusals["descriptors"] += 1
+            self._count_refusal("descriptors")
             raise OutOfDescriptors("no file descriptor left for one more session")
         self._taken[session.id] = ()
         self._dials.add(session.id)
@@ -309,9 +317,13 @@ class Admission:
     def _check_taken(self, full: Claim | None) -> None:
         """Raise the refusal of a claim that could not be taken."""
         if full is not None:
-            self.refusals[full.limit] += 1
+            self._count_refusal(full.limit)
             refusal: SessionError = full.refusal
             raise refusal
+
+    def _count_refusal(self, limit: str) -> None:
+        self.refusals[limit] += 1
+        self._on_refusal(limit)
 
     def _release(self, slot: str, names: Collection[str], outcome: Outcome = Outcome.DONE) -> Deferred[None]:
         if not names:

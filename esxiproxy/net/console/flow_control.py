@@ -34,6 +34,11 @@ class LegFlowControl:
         self._report_stall = stalled
         self._stall_timer: StallTimer | None = None
 
+    @property
+    def is_stalled(self) -> bool:
+        """Whether the leg is blocked, and its remote end had acknowledged nothing at the last check."""
+        return self._stall_timer is not None and self._stall_timer.is_overdue
+
     def install(self) -> None:
         """Register with the leg's transport."""
         self._leg.transport.registerProducer(self, True)

@@ -97,7 +97,8 @@ class Frontend(Leg, WebSocketServerProtocol):
         self.open()
         backend.acceptance = None
         self._sessions.opened(self.session)
-        relay = Relay(self.session, self, backend, self.factory.clock, self._close_session)
+        clock, totals = self.factory.clock, self._sessions.totals
+        relay = Relay(self.session, self, backend, clock, self._close_session, totals)
         relay.start()
         self.consumeData()
 

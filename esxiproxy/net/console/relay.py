@@ -16,11 +16,13 @@ from esxiproxy.core.errors import (
     UpstreamLost,
 )
 from esxiproxy.core.session.session import Session
+from esxiproxy.core.session.traffic import ConsoleTotals
 from esxiproxy.core.websocket.closing import Action, Close, Closing, ClosingPhase, LegAction, Side
 from esxiproxy.core.websocket.control_budget import ControlBudget
 from esxiproxy.net.console.flow_control import LegFlowControl
 from esxiproxy.net.console.leg import CLOSE, Leg
 from esxiproxy.net.console.pinger import Pinger
+from esxiproxy.net.console.relayed_traffic import RelayedTraffic
 from esxiproxy.net.console.stall_detector import StallDetector
 from esxiproxy.net.sockets.linger import half_close
 from esxiproxy.net.sockets.tcp_keepalive import keep_alive
@@ -34,11 +36,17 @@ class Relay:
     """The relay between two open legs.
 
     It implements ``LegEvents``: it joins the legs, closes them together, and calls ``ended`` once when both
-    connections are closed.
+    connections are closed.  It adds its figures to ``totals``.
     """
 
     def __init__(
-        self, session: Session, client: Leg, upstream: Leg, clock: IReactorTime, ended: Callable[[], None]
+        self,
+        session: Session,
+        client: Leg,
+        upstream: Leg,
+        clock: IReactorTime,
+        ended: Callable[[], None],
+        totals: ConsoleTotals,
     ) -> None:
         self.session = session
         self.legs = {Side.CLIENT: client, Side.UPSTREAM: upstream}
@@ -49,6 +57,8 @@ class Relay:
         self._pingers: dict[Side, Pinger] = {}
         self._timers = Timers(clock)
         self._flow_controls: dict[Side, LegFlowControl] = {}
+        self._totals = totals
+        self._traffic = RelayedTraffic(self.legs, self._flow_controls, clock, totals)
         self._deadline = 0.0
         self._armed_phase = ClosingPhase.OPEN
 
@@ -66,9 +76,18 @@ class Relay:
             self._flow_controls[side] = flow_control
             flow_control.install()
             keep_alive(leg.transport, limits.tcp_keepalive)
-        StallDetector(
-            self.legs, self._clock, self._timers, limits, self._on_queue_stall, self._on_keepalive_timeout
-        ).start()
+        detector = StallDetector(
+            self.legs,
+            self._clock,
+            self._timers,
+            limits,
+            self._on_queue_stall,
+            self._on_keepalive_timeout,
+            self._traffic.look,
+        )
+        detector.start()
+        self._traffic.watched_by(detector)
+        self.session.traffic = self._traffic
         self._start_pinger(Side.CLIENT, limits.ping_interval)
         self._start_pinger(Side.UPSTREAM, limits.upstream_ping_interval)
         if limits.max_lifetime is not None:
@@ -131,6 +150,8 @@ class Relay:
             pinger.pong_received(payload)
             if side is Side.CLIENT:
                 self.session.round_trip = pinger.round_trip
+                if pinger.round_trip is not None:
+                    self._totals.add_round_trip(self._clock.seconds(), pinger.round_trip)
 
     # Timeouts
 
@@ -249,9 +270,12 @@ class Relay:
 
     def _finish(self) -> None:
         self._timers.clear()
+        self._traffic.look()
         self.session.octets_up = self.legs[Side.CLIENT].octets
         self.session.octets_down = self.legs[Side.UPSTREAM].octets
         self._ended()
+        self.session.traffic = None
+        self._traffic.watched_by(None)
         for leg in self.legs.values():  # breaks reference cycles: collecting them would stop all sessions
             leg.relay = leg.peer_leg = leg.sink = None
 

@@ -43,6 +43,8 @@ class StallDetector:
     ``stall_timeout``.  ``dead`` is called when TCP has received nothing at all for ``tcp_keepalive``, since
     the kernel's keepalive does not probe a peer that has unacknowledged bytes.
 
+    ``checking`` is called before each check.
+
     TCP_USER_TIMEOUT is not set.  It would also end a living peer with a closed window, and Linux applies it
     in place of the number of keepalive probes.
     """
@@ -53,6 +55,7 @@ class StallDetector:
         "_keepalive_timeout",
         "_legs",
         "_limits",
+        "_on_check",
         "_on_dead",
         "_on_stall",
         "_pending",
@@ -67,6 +70,7 @@ class StallDetector:
         limits: SessionLimits,
         stalled: Callable[[Side], None],
         dead: Callable[[Side], None],
+        checking: Callable[[], None] = lambda: None,
     ) -> None:
         self._legs = legs
         self._clock = clock
@@ -74,11 +78,18 @@ class StallDetector:
         self._limits = limits
         self._on_stall = stalled
         self._on_dead = dead
+        self._on_check = checking
         self._keepalive_timeout = (
             math.inf if limits.tcp_keepalive is None else max(SHORTEST, limits.tcp_keepalive)
         )
         self._interval = min(limits.stall_timeout, self._keepalive_timeout) / _CHECKS
         self._pending: dict[Side, _PendingAck] = {}
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether a peer has acknowledged nothing between the last two checks."""
+        now = self._clock.seconds()
+        return any(now - wait.since > self._interval for wait in self._pending.values())
 
     def start(self) -> None:
         """Check periodically until the timers are cleared."""
@@ -86,6 +97,7 @@ class StallDetector:
 
     def _check(self) -> None:
         self.start()
+        self._on_check()
         for side, leg in self._legs.items():
             end = self._expired(side, leg)
             if end is not None:

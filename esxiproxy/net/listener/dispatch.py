@@ -163,7 +163,8 @@ class Dispatch(Protocol):
         """Answer a health check.  It is no session: it is neither logged nor counted by a session limit."""
         factory = self.factory
         has_descriptors = factory.gateway.admission.has_descriptors
-        self.transport.write(health(head, factory.sessions.draining, has_descriptors))
+        draining = factory.sessions.draining or factory.gateway.is_drained(factory.name)
+        self.transport.write(health(head, draining, has_descriptors))
         self._close()
 
     def _request(self, head: RequestHead) -> Request:

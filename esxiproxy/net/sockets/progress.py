@@ -12,6 +12,8 @@ from esxiproxy.net.sockets.tcp_info import TCPInfo, tcp_info
 
 _CHECKS = 16
 """Checks per timeout: a stall of a busy transport is detected late by up to this part of the timeout."""
+_OVERDUE = 1.5
+"""Intervals between two checks after which a peer that has received nothing was found by one of them."""
 SOON = 0.001
 """Seconds before a deadline at which it counts as reached, because floating point sums are not exact."""
 
@@ -78,6 +80,12 @@ class StallTimer:
     def unblocked(self) -> None:
         """Stop to measure: the transport is writable again."""
         self._since = None
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether the peer had received nothing at the last check, with the write buffer full since then."""
+        waited = 0.0 if self._since is None else self._clock.seconds() - self._since
+        return waited > _OVERDUE * self.timeout / _CHECKS
 
     def cancel(self) -> None:
         """Stop to measure, and cancel the timer."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -67,17 +67,24 @@ class Decision:
         self._is_over = False
         self._asked = ""
         self._asked_at = 0.0
-        self._deciding: Deferred[tuple[Principal, Route]] | None = None
-        self._result: Deferred[tuple[Principal, Route]] | None = None
+        self._deciding: Deferred[Any] | None = None
+        self._result: Deferred[Any] | None = None
         self._deadline: IDelayedCall | None = None
 
     def start(self) -> Deferred[tuple[Principal, Route]]:
         """Return the decision, or fail with DecisionTimeout, even if a plugin ignores its cancellation."""
-        deciding = Deferred.fromCoroutine(self._decide())
+        return self._start(self._decide())
+
+    def authenticate(self) -> Deferred[Principal]:
+        """Return the principal alone, as ``start`` does."""
+        return self._start(self._authenticate())
+
+    def _start(self, steps: Coroutine[Deferred[Any], Any, Any]) -> Deferred[Any]:
+        deciding: Deferred[Any] = Deferred.fromCoroutine(steps)
         if deciding.called:
             return deciding
         self._deciding = deciding
-        result: Deferred[tuple[Principal, Route]] = Deferred(lambda _: self._give_up(CancelledError()))
+        result: Deferred[Any] = Deferred(lambda _: self._give_up(CancelledError()))
         self._result = result
         self._deadline = self._clock.callLater(self._session.limits.decision_timeout, self._expire)
         deciding.addBoth(self._finish)
@@ -216,7 +223,7 @@ class Decision:
         if deciding is not None:
             deciding.cancel()
 
-    def _finish(self, outcome: tuple[Principal, Route] | Failure) -> None:
+    def _finish(self, outcome: object) -> None:
         """Pass on the outcome, and keep nothing that would be a reference cycle."""
         result, self._result, self._deciding = self._result, None, None
         deadline, self._deadline = self._deadline, None

@@ -26,20 +26,24 @@ async def connect_first(
     surroundings: Surroundings,
     health: Health,
     order: Callable[[Sequence[Candidate]], Sequence[Candidate]] = tuple,
+    usable: Callable[[Sequence[Candidate]], Sequence[Candidate]] | None = None,
 ) -> T:
     """Return the connection to the first address of a destination whose host is verified.
 
     ``attempt`` connects to one address within the given seconds.  Its last argument is called when the host
     is verified and returns whether the request may be sent there; it is None for a single address.
     ``seconds`` is the deadline for all of it.  ``order`` returns several addresses in the order in which they
-    are tried, and ``health`` learns which of them failed.  Raises a SessionError.
+    are tried, and ``health`` learns which of them failed.  ``usable`` returns those that may be tried, or
+    raises the refusal if there are none.  Raises a SessionError.
     """
-    candidates = literal_candidates(destination)
+    candidates: Sequence[Candidate] | None = literal_candidates(destination)
     if candidates is None:
         begun = clock.seconds()
         candidates = await resolve(destination, names, clock, seconds)
         seconds -= clock.seconds() - begun
     check_addresses(candidates, destination, surroundings)
+    if usable is not None:
+        candidates = usable(candidates)
     if len(candidates) == 1:
         return await attempt(candidates[0], seconds, None)
     end = clock.seconds() + seconds

@@ -14,11 +14,19 @@ from esxiproxy.core.session.connection_limits import ConnectionLimits, client_ne
 from esxiproxy.core.session.record import Kind
 from esxiproxy.core.session.session import Session
 from esxiproxy.net.admission.admission import Admission
+from esxiproxy.net.admission.drains import ActiveDrains
 from esxiproxy.net.logins import Logins
 from esxiproxy.net.tls.client import UpstreamTLS
 from esxiproxy.net.upstream.candidates import Surroundings, literal_candidates
 from esxiproxy.net.upstream.connector import Connector, Dialled, P
 from esxiproxy.net.upstream.decision import Decision, Plugin
+from esxiproxy.net.upstream.drain_checks import (
+    check_address,
+    check_arrival,
+    check_destination,
+    check_route,
+    undrained,
+)
 from esxiproxy.net.upstream.failover import connect_first
 from esxiproxy.net.upstream.health import Balancer
 from esxiproxy.net.upstream.race import Candidate
@@ -28,7 +36,7 @@ class Gateway:
     """The authenticators, routers, limits and connector of one listener.
 
     ``own_addresses`` returns the addresses and ports of the proxy's listeners.  ``forwards`` is whether the
-    listener forwards plain HTTP.
+    listener forwards plain HTTP.  ``drains`` are those that refuse consoles.
     """
 
     def __init__(
@@ -41,6 +49,7 @@ class Gateway:
         own_addresses: Callable[[], Collection[tuple[str, int]]] = tuple,
         forwards: bool = False,
         logins: Logins | None = None,
+        drains: ActiveDrains | None = None,
     ) -> None:
         self.admission = admission
         self.secrets = tuple(
@@ -60,6 +69,7 @@ class Gateway:
         """Whether a plain request may get the reason for which an opening handshake is refused."""
         self.forwards = forwards
         self._logins = logins
+        self._drains = drains
         self._own_addresses = own_addresses
         self.connection_limits = connection_limits
         self._authenticators = authenticators
@@ -69,19 +79,29 @@ class Gateway:
             connector.health, lambda address: admission.connections[address], random.random
         )
 
+    def is_drained(self, listener: str) -> bool:
+        """Return whether the listener or the whole proxy takes no new consoles."""
+        return self._drains is not None and self._drains.current.of_listener(listener) is not None
+
     async def decide(self, session: Session) -> tuple[Principal, Route]:
         """Return the client's principal and the route of the session.
 
         Each authenticator and each router has ``decision_timeout`` seconds.  Raises a SessionError when the
         client is refused or a deadline expires.
         """
+        forwarded = session.kind is Kind.HTTP and self.forwards
+        if self._drains is not None and not forwarded:
+            await check_arrival(self._drains, session)
         await self.admission.take_arrival_slots(session, self.connection_limits)
         decision = Decision(
             session, self._authenticators, self._routers, self.admission.clock, self._router_cookies
         )
         principal, route = await decision.start()
         limits = self._connection_limits_of(route.upstream)
-        if session.kind is Kind.HTTP and (not self.forwards or decision.upgrades_only):
+        forwarded = forwarded and not decision.upgrades_only
+        if self._drains is not None and not forwarded:
+            await check_route(self._drains, session, route, self._connector)
+        if session.kind is Kind.HTTP and not forwarded:
             await self.admission.check_claims(route.claims)
             raise UpgradeRequired("only WebSocket connections are served here")
         await self.admission.take_decision_slots(session, route, limits)
@@ -101,6 +121,9 @@ class Gateway:
         All of them, and the look-up of names, have ``upstream_handshake_timeout`` seconds together.  Raises a
         SessionError.  If this fails or is cancelled, all slots are released and no connection is left.
         """
+        drains = self._drains if session.kind is Kind.CONSOLE else None
+        if drains is not None:
+            check_destination(drains, session, destination)
         route = session.route
         if (
             route is not None
@@ -118,6 +141,7 @@ class Gateway:
             Surroundings(session.request.listening, self._own_addresses),
             self._connector.health,
             partial(self._order, session),
+            None if drains is None else partial(undrained, drains, destination),
         )
 
     def _order(self, session: Session, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
@@ -142,10 +166,15 @@ class Gateway:
         """Acquire a slot of one address and connect to it."""
         upstream = candidate.upstream
         limits = self._connection_limits_of(upstream)
-        if session.has_marks:
-            may_send = partial(self._sending, session, may_send)
+        dialled = upstream.host, candidate.host
+        if session.has_marks or may_send is not None:
+            may_send = partial(self._sending, session, dialled, may_send)
+        else:
+            session.dialled = dialled
         slot = await self.admission.take_connection_slot(session, candidate.host, limits)
         with slot.released_on_error():
+            if self._drains is not None and session.kind is Kind.CONSOLE:
+                check_address(self._drains, session, candidate)
             if (moved := await self._acquire(session)) is not None:
                 slot.release()
                 return await self.connect(session, moved, make)
@@ -173,11 +202,14 @@ class Gateway:
         session.acquired(acquired)
         return acquired.destination if acquired.destination != route.destination else None
 
-    def _sending(self, session: Session, may_send: Callable[[], bool] | None) -> bool:
-        """Return whether the request may be sent, and note that the marks of the session are used then."""
+    def _sending(
+        self, session: Session, dialled: tuple[str, str], may_send: Callable[[], bool] | None
+    ) -> bool:
+        """Return whether the request may be sent, and note where to and that the marks are used then."""
         if may_send is not None and not may_send():
             return False
-        session.marks_used = True
+        session.dialled = dialled
+        session.marks_used = session.has_marks
         return True
 
     def proxy_header(self, session: Session, upstream: Upstream) -> bytes:

@@ -119,11 +119,16 @@ async def _run(attempt: Attempt[T], candidate: Candidate, may_send: Callable[[],
 
 
 def _of_all(errors: Sequence[BaseException]) -> BaseException:
-    """Return the error for addresses that have all failed: that of the first, with the texts of all."""
+    """Return the error for addresses that have all failed: that of the first, with the texts of all.
+
+    If one of the texts is for the log only, then all of it is.
+    """
     sessions = [error for error in errors if isinstance(error, SessionError)]
     if len(errors) == 1 or not sessions:
         return errors[0]
     first = sessions[0]
     details = dict.fromkeys(str(error) for error in sessions)
     detail = f"none of {len(errors)} addresses can be used: {'; '.join(details)}"
-    return type(first)(detail, timeout=first.timeout)
+    error = type(first)(detail, timeout=first.timeout)
+    error.hide_detail = any(error.hide_detail for error in sessions)
+    return error

@@ -25,6 +25,7 @@ def as_json(record: Record, started: float) -> str:
             "time": datetime.fromtimestamp(started, UTC).isoformat(timespec="milliseconds")[:-6] + "Z",
             "kind": record.kind.value,
             "session": record.session,
+            "trace_id": record.trace_id or None,
             "listener": record.listener,
             "client": record.client.host,
             "client_port": record.client.port or None,

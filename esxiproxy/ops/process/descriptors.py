@@ -46,9 +46,7 @@ class Descriptors:
     @property
     def sessions(self) -> int | None:
         """The number of sessions that fit into the limit, None when there is no limit."""
-        if self.limit == float("inf"):
-            return None
-        return max(0, int(self.limit) - self._reserve) // _PER_SESSION
+        return sessions_within(self.limit, self._reserve)
 
     def raise_limit(self) -> None:
         """Raise the limit as :meth:`raise_to_hard_limit` does, and log how many sessions fit into it."""
@@ -137,6 +135,16 @@ def explain(error: OSError) -> str:
     if error.errno in (errno.EBADF, errno.EMFILE):
         return f"{error.strerror}; the limit on open files is {_limits()[0]:g}: {_HOW_TO_RAISE}"
     return str(error.strerror)
+
+
+def sessions_within(limit: float, reserve: int = RESERVE) -> int | None:
+    """Return the number of sessions for which a limit on open files is enough, None for no limit."""
+    return None if limit == float("inf") else max(0, int(limit) - reserve) // _PER_SESSION
+
+
+def hard_limit() -> float:
+    """Return the limit on open files to which this process may raise its own, infinite without one."""
+    return _limits()[1]
 
 
 def _limits() -> tuple[float, float]:

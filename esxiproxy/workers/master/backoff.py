@@ -11,15 +11,18 @@ STABLE_AFTER = 10.0
 
 
 class Backoff:
-    """An exponential backoff, which is reset by a worker that lived for ``STABLE_AFTER``."""
+    """An exponential backoff, which is reset by a worker that lived for ``STABLE_AFTER``.
 
-    def __init__(self) -> None:
-        self._next = FIRST_DELAY
+    ``first`` is the delay of the first restart in seconds, which may be 0.
+    """
+
+    def __init__(self, first: float = FIRST_DELAY) -> None:
+        self._next = first
 
     def next_delay(self, lifetime: float) -> float:
         """Return the seconds until a restart, given the lifetime in seconds of the worker that exited."""
         if lifetime >= STABLE_AFTER:
             self._next = FIRST_DELAY
             return 0.0
-        delay, self._next = self._next, min(2 * self._next, LONGEST_DELAY)
+        delay, self._next = self._next, min(max(2 * self._next, FIRST_DELAY), LONGEST_DELAY)
         return delay

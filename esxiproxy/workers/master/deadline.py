@@ -1,4 +1,4 @@
-"""A timeout for a Deferred, with an error of its own."""
+"""A timeout for a Deferred with an error of its own, and a Deferred for one more caller."""
 
 from __future__ import annotations
 
@@ -19,3 +19,15 @@ def with_timeout(
         raise error
 
     return deferred.addTimeout(seconds, clock, onTimeoutCancel=fail)
+
+
+def fork(deferred: Deferred[None]) -> Deferred[None]:
+    """Return a Deferred that fires when another one does, which other callers can still use."""
+    copy: Deferred[None] = Deferred()
+
+    def fire(result: None) -> None:
+        if not copy.called:
+            copy.callback(None)
+
+    deferred.addCallback(fire)
+    return copy

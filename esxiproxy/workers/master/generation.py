@@ -22,7 +22,8 @@ from esxiproxy.workers.master.deadline import with_timeout
 from esxiproxy.workers.master.watchdog import CHECK_INTERVAL, Watchdog, WorkerHealth
 from esxiproxy.workers.master.worker_process import WorkerProcess
 from esxiproxy.workers.plan import Plan
-from esxiproxy.workers.shared.messages import WorkerCommand, WorkerConfig
+from esxiproxy.workers.shared.admin_messages import WorkerFacts
+from esxiproxy.workers.shared.messages import Launch, WorkerCommand, WorkerConfig
 from esxiproxy.workers.shared.scoreboard import Scoreboard
 from esxiproxy.workers.shared.wakeups import new_wakes, wake
 
@@ -62,19 +63,17 @@ class Generation:
     def __init__(
         self,
         plan: Plan,
-        config: str,
+        launch: Launch,
         sockets: Mapping[str, int],
-        state: str,
         on_crash: Callable[[str], None],
         reactor: Any,
-        make_process: Callable[[WorkerConfig, Generation, Any], WorkerProcess] = WorkerProcess,
+        make_process: Callable[..., WorkerProcess] = WorkerProcess,
     ) -> None:
         self.plan = plan
         self.stopped_accepting: Deferred[None] = Deferred()
         self.exited: Deferred[None] = Deferred()
-        self._config = config
+        self._launch = launch
         self._sockets = dict(sockets)
-        self._state = state
         self._on_crash = on_crash
         self._reactor = reactor
         self._make_process = make_process
@@ -97,6 +96,21 @@ class Generation:
 
     def __iter__(self) -> Iterator[WorkerProcess]:
         return iter(list(self._processes.values()))
+
+    def facts(self) -> Iterator[WorkerFacts]:
+        """Yield the signs of life of each worker."""
+        loads, now = self._scoreboard.loads(), time.monotonic()
+        for worker in self:
+            load = loads[worker.number]
+            yield WorkerFacts(
+                self._launch.generation,
+                worker.number,
+                worker.pid,
+                worker.instance_id,
+                now - abs(load.heartbeat_at) if load.heartbeat_at else None,
+                load.connections,
+                load.heartbeat_at > 0,
+            )
 
     @property
     def connections(self) -> int:
@@ -193,9 +207,9 @@ class Generation:
 
     def _start(self, number: int) -> None:
         self._restarts.pop(number, None)
-        shared = self._config, self._sockets, self._state, self._scoreboard.descriptor, self._wakes
+        shared = self._launch, self._sockets, self._scoreboard.descriptor, self._wakes
         worker_config, inherited = WorkerConfig.for_worker(number, self.plan, *shared)
-        worker = self._make_process(worker_config, self, self._reactor)
+        worker = self._make_process(worker_config, self, self._reactor, self._launch.environment)
         try:
             worker.start(inherited)
         except OSError as error:

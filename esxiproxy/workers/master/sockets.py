@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
-from esxiproxy.binding import Binding, match_endpoints
-from esxiproxy.core.config.model import MANHOLE
+from esxiproxy.binding import Binding, match_endpoints, set_socket_group
+from esxiproxy.core.config.model import ADMIN_SOCKET, MANHOLE
 from esxiproxy.core.startup import BindError
 
 Endpoints = Sequence[tuple[str, str]]
@@ -26,7 +28,8 @@ class Sockets:
     """The sockets of all endpoints, on which only the workers accept.
 
     Until a worker accepts, a connection waits in the kernel's queue.  A socket stays bound while any worker
-    may accept on it.  A renamed listener keeps its socket.
+    may accept on it.  A renamed listener keeps its socket.  The unix socket of [admin] keeps its file while
+    its path stays, whatever its group.
     """
 
     _log = Logger()
@@ -35,12 +38,15 @@ class Sockets:
         self._reactor = reactor
         self._bound: dict[str, Binding] = {}
         self._former: list[Binding] = []
+        self._group = ""
 
-    def bind(self, endpoints: Endpoints) -> Bindings:
+    def bind(self, endpoints: Endpoints, group: str = "") -> Bindings:
         """Return a binding for each (name, endpoint), by name; bind those that are new.
 
-        Raises BindError, and then releases the new bindings.
+        ``group`` is that of the unix socket of [admin].  Raises BindError, and then releases the new
+        bindings.
         """
+        endpoints = [(name, _owner_only(name, endpoint)) for name, endpoint in endpoints]
         there = [*self._bound.items(), *(("", binding) for binding in self._former)]
         bound = match_endpoints(endpoints, [(name, binding.endpoint, binding) for name, binding in there])
         new: list[Binding] = []
@@ -49,14 +55,23 @@ class Sockets:
                 if name not in bound:
                     bound[name] = self._new(name, endpoint)
                     new.append(bound[name])
+                    if name == ADMIN_SOCKET and group:
+                        _set_group(bound[name], group)
         except BindError:
             for binding in new:
                 binding.release()
             raise
         return bound
 
-    def keep(self, bound: Bindings) -> None:
+    def keep(self, bound: Bindings, group: str = "") -> None:
         """Make these the current bindings; ``release_others`` closes all others."""
+        kept = bound.get(ADMIN_SOCKET)
+        if kept is not None and kept is self._bound.get(ADMIN_SOCKET) and group != self._group:
+            try:
+                _set_group(kept, group)
+            except BindError as error:
+                self._log.error("{error}; the socket keeps its group", error=error)
+        self._group = group
         known = [*self._former, *self._bound.values()]
         self._former = [binding for binding in known if binding not in bound.values()]
         self._bound = dict(bound)
@@ -74,15 +89,17 @@ class Sockets:
             self._log.info("stopped listening on {address}", address=binding.address)
             binding.release()
 
-    def release_all(self) -> None:
-        """Close all bindings in this process; a draining worker may still accept health checks."""
-        self.keep({})
+    def release_all(self, but: Collection[str] = ()) -> Deferred[Any]:
+        """Close all bindings in this process, except those of these names.
+
+        They are not shut down: a draining worker may still accept health checks.
+        """
+        self.keep({name: binding for name, binding in self._bound.items() if name in but}, self._group)
         former, self._former = self._former, []
-        for binding in former:
-            binding.release(shared=True)
+        return DeferredList([binding.release(shared=True) for binding in former])
 
     def _new(self, name: str, endpoint: str) -> Binding:
-        what = "manhole" if name == MANHOLE else f"listener {name}"
+        what = _label(name)
         binding = Binding(endpoint, self._reactor)
         try:
             binding.bind(_NullFactory())
@@ -97,3 +114,23 @@ class Sockets:
             raise BindError(f"{what}: workers cannot share {endpoint}, since it has no socket") from error
         self._log.info("{what} listening on {address}", what=what, address=binding.address)
         return binding
+
+
+def _label(name: str) -> str:
+    if name == MANHOLE:
+        return "manhole"
+    return f"[admin] {name.split()[1]}" if name.startswith(_ADMIN) else f"listener {name}"
+
+
+_ADMIN = " admin "
+"""The beginning of the names of the sockets of [admin]."""
+
+
+def _owner_only(name: str, endpoint: str) -> str:
+    """Return the endpoint as it is bound: only the owner may connect before the group is set."""
+    return endpoint.replace(":mode=660", ":mode=600") if name == ADMIN_SOCKET else endpoint
+
+
+def _set_group(binding: Binding, group: str) -> None:
+    host: Any = binding.port.getHost() if binding.port is not None else None
+    set_socket_group(os.fsdecode(host.name), group)

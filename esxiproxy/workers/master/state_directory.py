@@ -1,4 +1,4 @@
-"""The directory of the shared state when the configuration names no database."""
+"""The directory of the shared state when the configuration names no database, and of the metrics."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+
+from esxiproxy.ops.metrics.files import prepare
 
 
 class StateDirectory:
@@ -26,6 +28,22 @@ class StateDirectory:
     @property
     def database(self) -> str:
         """The path of the database in the directory, which exists then.  Raises OSError."""
+        return str(self.path / "state.sqlite")
+
+    @property
+    def metrics(self) -> str:
+        """The path of the folder of the metrics, which exists then.  Raises OSError.
+
+        A folder that does not exist yet is created empty.
+        """
+        folder = self.path / "metrics"
+        if not folder.is_dir():
+            prepare(folder)
+        return str(folder)
+
+    @property
+    def path(self) -> Path:
+        """The path of the directory, which exists then.  Raises OSError."""
         if self._path is None or not self._is_ours(self._path):
             self.remove()
             path = Path(tempfile.mkdtemp(prefix="esxiproxy-", dir=self._parent))
@@ -37,7 +55,7 @@ class StateDirectory:
             self._path = path
             with suppress(OSError):  # not every file system has locks
                 fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return str(self._path / "state.sqlite")
+        return self._path
 
     def remove(self) -> None:
         """Remove the directory and everything in it."""

@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from enum import Enum
 from itertools import count
-from typing import Self
+from typing import Any, Self
 
+from esxiproxy.core.process_identity import ProcessIdentity
 from esxiproxy.workers.plan import Plan
 
 COMMANDS_FD = 3
-"""The descriptor on which the worker reads its configuration and then commands, until the master exits."""
+"""The descriptor on which the child reads its configuration and then commands, until the master exits."""
 REPORTS_FD = 4
-"""The descriptor on which the worker writes reports and log lines."""
+"""The descriptor on which the child writes reports and log lines."""
 FIRST_INHERITED_FD = 5
-"""The first of the descriptors that the worker inherits."""
+"""The first of the descriptors that the child inherits."""
+_IDENTITY = ("machine", "run", "generation")
+"""Fields that a worker of an older version refuses."""
+
+
+def json_line(content: Any) -> bytes:
+    """Return content as one line of JSON."""
+    return json.dumps(content).encode() + b"\n"
+
+
+def known_fields(kind: Any, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that a dataclass has, without those that only a later version has."""
+    names = {each.name for each in fields(kind)}
+    return {name: value for name, value in found.items() if name in names}
 
 
 class WorkerCommand(Enum):
@@ -35,6 +49,23 @@ class WorkerCommand(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Launch:
+    """The values that all children of one generation are started with.
+
+    ``config`` is the path of the configuration file and ``state`` that of the database.  ``run`` is the ID of
+    this run of the master, and ``started`` the time of day at which it began.  ``generation`` counts its
+    reloads.  ``environment`` has additional environment variables.
+    """
+
+    config: str
+    state: str
+    run: str
+    started: float
+    generation: int
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerConfig:
     """The configuration of one worker: its number, the path of the file, and inherited descriptors.
 
@@ -42,6 +73,8 @@ class WorkerConfig:
     the scoreboard, and ``wakes`` has an eventfd for each worker.  ``endpoints`` are the names and the
     Twisted endpoint descriptions of the bound sockets.  ``state`` is the path of the database.  ``content``
     is the text of the configuration file that is in force; when it is empty, the worker reads the file.
+    ``machine``, ``run`` and ``generation`` are those of the worker's identity.  A master of an older version
+    sends none of them, and has no admin process.
     """
 
     number: int
@@ -52,15 +85,17 @@ class WorkerConfig:
     board: int
     wakes: tuple[int, ...]
     content: str = ""
+    machine: str = ""
+    run: str = ""
+    generation: int = 0
 
     @classmethod
     def for_worker(
         cls,
         number: int,
         plan: Plan,
-        config: str,
+        launch: Launch,
         sockets: Mapping[str, int],
-        state: str,
         board: int,
         wakes: Sequence[int],
     ) -> tuple[Self, dict[int, int]]:
@@ -70,18 +105,43 @@ class WorkerConfig:
         inherited = {child_listeners[name]: descriptor for name, descriptor in sockets.items()}
         child_board, child_wakes = next(child_fds), tuple(next(child_fds) for _ in wakes)
         inherited |= {child_board: board, **dict(zip(child_wakes, wakes, strict=True))}
+        # A worker of an older version, whose plan has no machine, does not know the last three fields.
+        identity = (plan.machine, launch.run, launch.generation) if plan.machine else ()
         worker = cls(
-            number, config, plan.endpoints, child_listeners, state, child_board, child_wakes, plan.content
+            number,
+            launch.config,
+            plan.endpoints,
+            child_listeners,
+            launch.state,
+            child_board,
+            child_wakes,
+            plan.content,
+            *identity,
         )
         return worker, inherited
 
+    @property
+    def identity(self) -> ProcessIdentity:
+        """The identity of the worker; its machine and its run are its own under an older master."""
+        worker = str(self.number)
+        if not self.run:
+            return ProcessIdentity(worker=worker)
+        return ProcessIdentity(self.machine, self.run, worker, self.generation)
+
+    @property
+    def master_has_admin(self) -> bool:
+        """Whether the master starts an admin process, which a master of an older version does not."""
+        return bool(self.run)
+
     def line(self) -> bytes:
-        """Return the configuration as one line of JSON."""
-        return json.dumps(asdict(self)).encode() + b"\n"
+        """Return the configuration as one line of JSON, without a missing identity."""
+        return json_line(
+            {name: value for name, value in asdict(self).items() if self.run or name not in _IDENTITY}
+        )
 
     @classmethod
     def read(cls, line: bytes) -> Self:
-        """Parse the line of a configuration."""
-        found = json.loads(line)
+        """Parse the line of a configuration, and ignore unknown fields, which a later version may have."""
+        found = known_fields(cls, json.loads(line))
         endpoints = tuple((name, endpoint) for name, endpoint in found.pop("endpoints"))
         return cls(endpoints=endpoints, wakes=tuple(found.pop("wakes")), **found)

@@ -57,15 +57,28 @@ class Worker(MultiService):
         own = replace(
             config,
             state=Path(worker.state),
-            # Several instances of a service may conflict, so only the first worker runs them.
-            services=config.services if worker.number == 0 else (),
+            services=self._services(worker, config),
+            admin=None,
             warnings=(),  # the master logs them once
         )
-        self._proxy = ProxyService(own, reactor, inherited=self._sockets)
+        self._proxy = ProxyService(own, reactor, inherited=self._sockets, identity=worker.identity)
         self._proxy.setServiceParent(self)
         proxy = self._proxy.proxy
         self._crash_recorder = CrashRecorder(proxy.state.reclaim, proxy.sessions.record_lost, reactor)
         GCFreeze(reactor).setServiceParent(self)
+
+    def _services(self, worker: WorkerConfig, config: Config) -> tuple[str, ...]:
+        """Return the plugins of ``services`` that run in this worker, which there are under old masters only.
+
+        Several instances of a service may conflict, so only the first worker runs them.
+        """
+        if worker.master_has_admin or worker.number != 0:
+            return ()
+        if config.admin is not None:
+            self._log.error(
+                "[admin] is not served, since the running master is of an older version: restart the proxy"
+            )
+        return config.services
 
     def startService(self) -> None:
         super().startService()
@@ -88,8 +101,9 @@ class Worker(MultiService):
         """Finish a stop at once: close all sessions."""
         self._proxy.abort()
 
-    def command_received(self, command: WorkerCommand, *arguments: str) -> None:
+    def command_received(self, name: str, *arguments: str) -> None:
         """Execute a command of the master."""
+        command = WorkerCommand(name)
         if command is WorkerCommand.OPEN:
             if not self._is_shut:
                 self._gate.open()

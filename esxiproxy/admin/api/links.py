@@ -1,0 +1,98 @@
+"""The operations on links: list, make and revoke."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from esxiproxy.admin.api.kill import end_sessions
+from esxiproxy.admin.call import ApiError, Call
+from esxiproxy.admin.control import Control
+from esxiproxy.core.link_keys import InvalidKeys
+from esxiproxy.core.sealing import key_of
+from esxiproxy.core.session.command import Selector, SelectorKind
+from esxiproxy.routers.link_orders import (
+    DEFAULT_TTL,
+    LinkOrder,
+    LinkRefused,
+    is_link_id,
+    make_link,
+    revoked_until,
+)
+from esxiproxy.routers.links import REVOKED_SPACE
+
+_PAGE = 1000
+_MAX_REVOKED = 10_000
+"""Revoked links that are listed."""
+
+
+class LinkOperations:
+    """The operations on links of the routers of the type ``links``."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._state = control.state
+
+    async def list_links(self, call: Call) -> Any:
+        """List the links with open consoles, and the revoked ones."""
+        found: dict[str, dict[str, Any]] = {}
+        for entry in await self._state.sessions():
+            if entry.link:
+                link = found.setdefault(entry.link, _row(entry.link, entry.host))
+                link["sessions"] += 1
+                if entry.principal not in link["principals"]:
+                    link["principals"].append(entry.principal)
+        for identity in await self._revoked():
+            found.setdefault(identity, _row(identity, ""))["revoked"] = True
+        return {"links": sorted(found.values(), key=lambda link: (-link["sessions"], link["id"]))}
+
+    async def _revoked(self) -> list[str]:
+        """Return the ids of revoked links; those of older versions are stored without their ids."""
+        found: list[str] = []
+        after = ""
+        while len(found) < _MAX_REVOKED:
+            page = await self._state.items(REVOKED_SPACE, after, _PAGE)
+            found.extend(value for _, value in page if value)
+            if len(page) < _PAGE:
+                break
+            after = page[-1][0]
+        return found
+
+    async def make_link(self, call: Call) -> Any:
+        """Make a link; the answer is the only place where it is shown."""
+        body = call.body
+        order = LinkOrder(
+            router=body["router"],
+            to=body["to"],
+            ttl=body.get("ttl", DEFAULT_TTL),
+            reuse=body.get("reuse"),
+            many=body.get("many", False),
+            subject=body.get("subject"),
+            pins=tuple(body.get("pins", ())),
+            net=body.get("net"),
+            listener=body.get("listener"),
+        )
+        if order.many and order.reuse is not None:
+            raise ApiError(400, "a link has either `reuse` or `many`")
+        if order.router not in self._control.config.routers:
+            raise ApiError(404, "the configuration has no router of this name")
+        try:
+            made = await self._control.in_thread(make_link, self._control.config, order)
+        except (LinkRefused, InvalidKeys) as error:
+            raise ApiError(409, str(error)) from None
+        if (stored := made.stored) is not None:
+            await self._state.put(stored.space, stored.key, stored.value, stored.expires, True)
+        field = None if made.field is None else f"{made.kind}: {made.field}"
+        return {"url": made.url, "id": made.id, "expires": made.expires, "field": field}
+
+    async def revoke_link(self, call: Call) -> Any:
+        """Revoke a link, and end the consoles that it has opened."""
+        identity = call.body["id"]
+        if not is_link_id(identity):
+            raise ApiError(400, "id is no id of a link")
+        await self._state.put(REVOKED_SPACE, key_of(identity), identity, revoked_until())
+        reason = call.body["reason"]
+        return {"sessions": await end_sessions(self._state, Selector(SelectorKind.LINK, identity), reason)}
+
+
+def _row(identity: str, host: str) -> dict[str, Any]:
+    return {"id": identity, "sessions": 0, "principals": [], "host": host, "revoked": False}

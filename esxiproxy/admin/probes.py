@@ -1,0 +1,54 @@
+"""The probes that need no login: ``/healthz``, ``/readyz`` and ``/metrics``."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from twisted.logger import Logger
+
+from esxiproxy.admin.control import Control
+
+Metrics = Callable[[str], Awaitable[tuple[str, bytes]]]
+"""Returns the content type and the text of all metrics, for a value of Accept."""
+Answer = tuple[int, str, bytes]
+"""Status, content type and body."""
+_TEXT = "text/plain; charset=utf-8"
+
+
+class ProbeAnswers:
+    """The answers for an orchestrator, a load balancer and Prometheus.
+
+    ``/healthz`` is 200 while the master and a worker give signs of life, whatever is drained and however the
+    hosts and the state are.  ``/readyz`` is 200 while new consoles would be admitted.
+    """
+
+    _log = Logger()
+
+    def __init__(self, control: Control, metrics: Metrics) -> None:
+        self._control = control
+        self._metrics = metrics
+
+    async def answer(self, path: bytes, accept: str) -> Answer | None:
+        """Return the answer for a path, or None for another path."""
+        if path == b"/healthz":
+            alive = self._control.is_alive()
+            return (200, _TEXT, b"alive\n") if alive else (503, _TEXT, b"the workers give no sign of life\n")
+        if path == b"/readyz":
+            reasons = await self._control.unready()
+            return (
+                (503, _TEXT, "".join(f"{each}\n" for each in reasons).encode())
+                if reasons
+                else (
+                    200,
+                    _TEXT,
+                    b"ready\n",
+                )
+            )
+        if path == b"/metrics":
+            try:
+                content_type, body = await self._metrics(accept)
+            except Exception:
+                self._log.failure("the metrics could not be collected: the scrape gets a 500")
+                return 500, _TEXT, b"the metrics could not be collected: see the log of the proxy\n"
+            return 200, content_type, body
+        return None

@@ -1,0 +1,213 @@
+"""The admin service: binds the addresses of [admin], and serves them."""
+
+from __future__ import annotations
+
+import grp
+import os
+import socket
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, cast
+
+from twisted.application.service import MultiService, Service
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from esxiproxy.admin.access import Access, Authenticate, ListenAccess, SocketAccess
+from esxiproxy.admin.audit import AuditLog
+from esxiproxy.admin.call import Handlers
+from esxiproxy.admin.control import Control
+from esxiproxy.admin.dispatch import Dispatcher
+from esxiproxy.admin.files import page_files
+from esxiproxy.admin.probes import Metrics, ProbeAnswers
+from esxiproxy.admin.site import LimitedFactory, Root, StaticFile, Stream, site
+from esxiproxy.binding import Binding, match_endpoints
+from esxiproxy.core.config.model import ADMIN_LISTEN, ADMIN_PROBE, ADMIN_SOCKET, Admin, ListenerTLS
+from esxiproxy.core.startup import BindError
+
+_STOP_TIMEOUT = 2.0
+"""Seconds within which requests in flight are answered at the stop."""
+_CHECK_INTERVAL = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class AdminParts:
+    """The objects that the admin service is made of.
+
+    ``handlers`` are the operations of the API, ``open_stream`` opens an event stream for its arguments, and
+    ``secured`` adds TLS to a protocol factory.
+    """
+
+    control: Control
+    handlers: Handlers
+    open_stream: Callable[[Mapping[str, Any]], Stream]
+    metrics: Metrics
+    secured: Callable[[ListenerTLS, Any], Any]
+    services: tuple[Any, ...] = ()
+    """Services that run while the admin service runs."""
+
+
+class SwitchedFactory(Factory):
+    """The factory of a port, whose connections are served by another factory that can be replaced."""
+
+    noisy = False
+
+    def __init__(self) -> None:
+        self.current: Any = None
+
+    def use(self, factory: Any) -> None:
+        """Serve new connections by this factory."""
+        before, self.current = self.current, factory
+        factory.doStart()
+        if before is not None:
+            before.doStop()
+
+    def stopFactory(self) -> None:
+        if self.current is not None:
+            self.current.doStop()
+
+    def buildProtocol(self, address: Any) -> Any:
+        return None if self.current is None else self.current.buildProtocol(address)
+
+
+@dataclass(eq=False, slots=True)
+class AdminPort:
+    """A bound address: its name, and the site that it serves."""
+
+    name: str
+    binding: Binding
+    factory: SwitchedFactory
+    root: Root | None = None
+    limited: LimitedFactory | None = None
+
+
+Bound = Mapping[str, AdminPort]
+"""The ports of a configuration by their names."""
+
+
+class AdminService(MultiService):
+    """The service on the addresses of [admin].
+
+    ``inherited`` has listening sockets by their names, which are not shut down at the end, since other
+    processes share them.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        parts: AdminParts,
+        inherited: Mapping[str, socket.socket] = MappingProxyType({}),
+    ) -> None:
+        super().__init__()
+        self._reactor = reactor
+        self._parts = parts
+        for service in parts.services:
+            service.setServiceParent(self)
+        self._inherited = inherited
+        self._ports: list[AdminPort] = []
+        self._files: Mapping[bytes, StaticFile] = page_files()
+
+    def bind(self, admin: Admin | None, undo: AsyncExitStack) -> Bound:
+        """Return the ports of a configuration: existing ones of the same endpoints, and new ones.
+
+        New ones accept and close connections until ``serve``.  ``undo`` collects what has to be done if the
+        reload fails.  Raises BindError.
+        """
+        endpoints = () if admin is None else admin.endpoints
+        existing = [(port.name, port.binding.endpoint, port) for port in self._ports]
+        kept = match_endpoints(endpoints, existing)
+        bound = {}
+        for name, endpoint in endpoints:
+            port = kept.get(name) or self._new(name, endpoint, undo)
+            bound[name] = port
+        if admin is not None and ADMIN_SOCKET not in self._inherited:
+            set_group(admin)
+        return MappingProxyType(bound)
+
+    def serve(self, bound: Bound, admin: Admin | None, authenticate: Authenticate | None) -> None:
+        """Serve these ports by this configuration.
+
+        Event streams of the configuration before end, and pages open them again.
+        """
+        for name, port in bound.items():
+            assert admin is not None
+            port.name = name
+            before = port.root
+            port.root = self._root(name, admin, authenticate)
+            port.limited = site(port.root, self._reactor)
+            tls = admin.tls if name == ADMIN_LISTEN else None
+            port.factory.use(port.limited if tls is None else self._parts.secured(tls, port.limited))
+            if before is not None:
+                before.close_streams()
+
+    async def close_others(self, bound: Bound) -> None:
+        """Close all other ports."""
+        others = [port for port in self._ports if port not in bound.values()]
+        self._ports = [port for port in self._ports if port in bound.values()]
+        for port in others:
+            await self._close(port)
+
+    def stopService(self) -> Deferred[None]:
+        Service.stopService(self)
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        await self.close_others({})
+        for service in self:
+            await maybeDeferred(service.stopService)
+
+    def _root(self, name: str, admin: Admin, authenticate: Authenticate | None) -> Root:
+        parts = self._parts
+        probes = ProbeAnswers(parts.control, parts.metrics)
+        if name == ADMIN_PROBE:
+            return Root(probes)
+        access: Access = SocketAccess() if name == ADMIN_SOCKET else ListenAccess(admin, authenticate)
+        audit = AuditLog(admin.audit_log, parts.control.in_thread, self._reactor)
+        return Root(probes, Dispatcher(parts.handlers, access, audit), self._files, parts.open_stream)
+
+    def _new(self, name: str, endpoint: str, undo: AsyncExitStack) -> AdminPort:
+        port = AdminPort(name, Binding(endpoint, self._reactor, self._inherited.get(name)), SwitchedFactory())
+        try:
+            port.binding.bind(port.factory)
+        except Exception as error:
+            raise BindError(f"[admin]{name.removeprefix(' admin')}: {error}") from error
+        self._ports.append(port)
+        undo.push_async_callback(self._drop, port)
+        what = name.strip()
+        self._log.info("{what} listening on {address}", what=what, address=port.binding.address)
+        return port
+
+    async def _drop(self, port: AdminPort) -> None:
+        self._ports.remove(port)
+        await self._close(port)
+
+    async def _close(self, port: AdminPort) -> None:
+        """Close a port, answer the requests in flight, and then close its connections."""
+        await maybeDeferred(cast(Any, port.binding.release), port.name in self._inherited)
+        if port.root is None or port.limited is None:
+            return
+        port.root.close_streams()
+        end = self._reactor.seconds() + _STOP_TIMEOUT
+        while port.root.in_flight and self._reactor.seconds() < end:
+            await deferLater(self._reactor, _CHECK_INTERVAL)
+        port.limited.close_connections(abort=bool(port.root.in_flight))
+
+
+def set_group(admin: Admin) -> None:
+    """Give the unix socket to ``socket_group``, if that is set.  Raises BindError."""
+    if admin.socket_group is None:
+        return
+    try:
+        os.chown(admin.socket, -1, grp.getgrnam(admin.socket_group).gr_gid)
+    except (OSError, KeyError) as error:
+        text = getattr(error, "strerror", None) or "there is no such group"
+        raise BindError(
+            f"[admin] socket_group: {admin.socket} cannot be given to {admin.socket_group}: {text}; run as "
+            "root or as a member of the group"
+        ) from error

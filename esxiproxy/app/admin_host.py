@@ -1,0 +1,182 @@
+"""The services of the admin process: everything that its service and its plugins need, and no listener."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, maybeDeferred, succeed
+from twisted.logger import Logger
+
+from esxiproxy.app.admin import AdminSlot
+from esxiproxy.app.admin_parts import admin_parts
+from esxiproxy.app.control import ProcessControl
+from esxiproxy.app.extra_services import ExtraServices
+from esxiproxy.app.plugins import Plugins
+from esxiproxy.core.config.loader import Config
+from esxiproxy.core.session.command import Command, CommandKind, Selector
+from esxiproxy.core.session.drain_table import DrainTable
+from esxiproxy.interfaces import IState
+from esxiproxy.net.tls.server import listener_context
+from esxiproxy.net.transport.reactor import with_fast_transports
+from esxiproxy.ops.metrics.files import ENVIRONMENT as METRICS_FOLDER
+from esxiproxy.ops.process.loop_lag import LoopLag
+from esxiproxy.state.factory import open_state
+from esxiproxy.web.client import HttpClient
+
+STOP_TIMEOUT = 3.0
+"""Seconds within which each service has to stop."""
+
+
+class NoSessions:
+    """The sessions of a process without listeners, of which there are none.
+
+    A plugin that ends sessions ends those of all processes.
+    """
+
+    _log = Logger()
+    sessions: tuple[Any, ...] = ()
+
+    def __init__(self, state: IState) -> None:
+        self.state = state
+
+    def end_sessions(self, selector: Selector, reason: str, section: str = "") -> None:
+        """Close the sessions of all processes that a selector selects."""
+        command = Command(CommandKind.KILL, reason=reason, selector=selector)
+        telling = maybeDeferred(self.state.tell, command)
+        telling.addErrback(
+            lambda failure: self._log.error(
+                "[{section}] cannot end sessions of other processes: {error}",
+                section=section,
+                error=failure.value,
+            )
+        )
+
+
+class AdminHost(MultiService):
+    """The services of the admin process.
+
+    The plugins of ``services`` run from the start on.  The sockets of [admin] are served from ``open`` on.
+    ``make_control`` returns the control for the state of this process, and ``inherited`` has the sockets by
+    their names.  Nothing is counted here, and no console is admitted.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        config: Config,
+        make_control: Callable[[IState], ProcessControl],
+        reactor: Any,
+        inherited: Mapping[str, socket.socket],
+    ) -> None:
+        super().__init__()
+        self._reactor = reactor = with_fast_transports(reactor)
+        self._config = config
+        self.state = open_state(config.state, reactor, reactor)
+        self.control = make_control(self.state)
+        self._http = HttpClient(reactor)
+        self._plugins = Plugins(reactor, NoSessions(self.state), self._http)
+        self._extra_services = ExtraServices(reactor, _no_sessions, inherited, kinds=("services",))
+        drainer = DrainTable(self.state, self.control.identity, time.time)
+        self._slot = AdminSlot(
+            reactor,
+            lambda: admin_parts(self.control, drainer, partial(_expose, self.control), reactor),
+            inherited,
+        )
+        self._aborted = False
+        self._stopping: Deferred[Any] = succeed(None)
+        for service in (LoopLag(reactor), self._plugins, self._extra_services, self._slot):
+            service.setServiceParent(self)
+        self._instances = self._plugins.create(replace(config, listeners=()))
+        self._plugins.begin(self._instances)
+        self._extra_services.create(config)
+        if config.admin is not None and config.admin.tls is not None:
+            listener_context(config.admin.tls)  # the start fails here if a file is wrong
+        self.ready: Deferred[bool] = succeed(False)
+        """Fires when all plugins of [admin] are ready, or fails with StartupError."""
+
+    def startService(self) -> None:
+        starting = maybeDeferred(self.state.start, lambda command: None)
+        starting.addErrback(
+            lambda failure: self._log.error(
+                "start of the shared state failed, actions fail until it can be reached: {error}",
+                error=failure.value,
+            )
+        )
+        super().startService()
+        self.ready = Deferred.fromCoroutine(self._plugins.ready())
+
+    def open(self) -> None:
+        """Serve the sockets of [admin]."""
+        opening = ensureDeferred(self._open())
+        opening.addErrback(lambda failure: self._log.failure("cannot serve [admin]", failure))
+
+    async def _open(self) -> None:
+        plugins = {section: instance.plugin for section, instance in self._instances.items()}
+        async with AsyncExitStack() as undo:
+            bound = self._slot.bind(self._config, plugins, undo)
+            undo.pop_all()
+        self._slot.serve(bound, self._config)
+
+    async def stop_services(self) -> None:
+        """Stop the plugins of ``services``."""
+        if self._extra_services.running:
+            await self._step(self._extra_services.stopService)
+
+    def start_services(self) -> None:
+        """Start the plugins of ``services`` that ``stop_services`` has stopped."""
+        if not self._extra_services.running and self.running:
+            self._extra_services.privilegedStartService()
+            self._extra_services.startService()
+
+    def stopService(self) -> Deferred[None]:
+        self.running = 0
+        return Deferred.fromCoroutine(self._stop())
+
+    def abort(self) -> None:
+        """Wait no longer for a service that has yet to stop."""
+        self._aborted = True
+        self._stopping.cancel()
+
+    async def _stop(self) -> None:
+        services = [service for service in self if service is not self._extra_services]
+        await self._step(self._slot.stopService)
+        await self.stop_services()
+        for service in services:
+            if service is not self._slot:
+                await self._step(service.stopService)
+        await self._step(self._http.close)
+        await self._step(self.state.stop)
+
+    async def _step(self, step: Any) -> None:
+        """Wait for one step of the stop, for at most 3 s, or not at all after an abort."""
+        self._stopping = maybeDeferred(step)
+        self._stopping.addTimeout(0.0 if self._aborted else STOP_TIMEOUT, self._reactor)
+        try:
+            await self._stopping
+        except (CancelledError, TimeoutError):
+            self._log.warn("timed out waiting for {step!r}; the stop continues without it", step=step)
+        except Exception:
+            self._log.failure("a step of the stop failed; the stop continues")
+
+
+async def _expose(control: ProcessControl, accept: str, extra: Any) -> tuple[str, bytes]:
+    """Return the metrics of all processes, which are in the folder that the master has set."""
+    from esxiproxy.ops.metrics.exposition import expose  # prometheus-client is an optional dependency
+
+    folder = Path(os.environ[METRICS_FOLDER])
+    found: tuple[str, bytes] = await control.in_thread(expose, folder, accept, extra)
+    return found
+
+
+def _no_sessions() -> Any:
+    raise LookupError("this process has no sessions")

@@ -1,0 +1,49 @@
+"""The parts of the admin service in a process."""
+
+from __future__ import annotations
+
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+from esxiproxy.admin.api.drain_list import DrainReads
+from esxiproxy.admin.api.drains import DrainActions, Drainer
+from esxiproxy.admin.api.kill import KillActions
+from esxiproxy.admin.api.links import LinkOperations
+from esxiproxy.admin.api.reads import read_operations
+from esxiproxy.admin.api.reload import ReloadActions
+from esxiproxy.admin.events import open_stream
+from esxiproxy.admin.live import Live
+from esxiproxy.admin.service import AdminParts
+from esxiproxy.app.admin import secured
+from esxiproxy.app.admin_metrics import AdminMetrics, Expose
+from esxiproxy.app.control import ProcessControl
+
+
+def admin_parts(control: ProcessControl, drainer: Drainer, expose: Expose, reactor: Any) -> AdminParts:
+    """Return the parts of the admin service for the control of a process.
+
+    ``drainer`` drains for this process.
+    """
+    live = Live(control, reactor, version("esxiproxy"))
+    kill, links, reload = KillActions(control.state), LinkOperations(control), ReloadActions(control)
+    drains = DrainActions(control, drainer, DrainReads(live).shown)
+    handlers = {
+        **read_operations(live),
+        "kill": kill.kill,
+        "drain": drains.drain,
+        "undrain": drains.undrain,
+        "list_links": links.list_links,
+        "make_link": links.make_link,
+        "revoke_link": links.revoke_link,
+        "check": reload.check,
+        "reload": reload.reload,
+    }
+    return AdminParts(
+        control,
+        handlers,
+        partial(open_stream, live),
+        AdminMetrics(live, expose).metrics,
+        partial(secured, reactor),
+        (live,),
+    )

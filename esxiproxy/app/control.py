@@ -1,0 +1,126 @@
+"""The control of the proxy by the admin service, in the process that runs the service."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThreadPool
+
+from esxiproxy.app.preflight import load_checked
+from esxiproxy.core.config.errors import Problem
+from esxiproxy.core.config.loader import Config, ConfigError
+from esxiproxy.core.errors import StateUnavailable
+from esxiproxy.core.process_identity import ProcessIdentity
+from esxiproxy.core.reload_outcome import ReloadOutcome
+from esxiproxy.core.session.drain import Drain, DrainKind, drain_key
+from esxiproxy.core.session.drain_table import SPACE
+from esxiproxy.interfaces import IState
+
+SHUTTING_DOWN = "the proxy is shutting down"
+
+
+class ProcessControl:
+    """The parts of a control that are the same with and without a master.
+
+    ``started`` is the time of day at which the proxy was started.
+    """
+
+    def __init__(self, identity: ProcessIdentity, state: IState, started: float, reactor: Any) -> None:
+        self.identity = identity
+        self.machine, self.run = identity.machine, identity.run
+        self.state = state
+        self.started = started
+        self._drain_key = drain_key(Drain(DrainKind.PROXY, machine=identity.machine, run=identity.run))
+        self._reactor = reactor
+
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        raise NotImplementedError
+
+    @property
+    def path(self) -> Path:
+        """The absolute path of the configuration file."""
+        raise NotImplementedError
+
+    def refusals(self) -> Sequence[str]:
+        """Return why the processes of the proxy accept no consoles."""
+        raise NotImplementedError
+
+    def reload(self) -> Deferred[ReloadOutcome]:
+        """Put the configuration file into force."""
+        raise NotImplementedError
+
+    def is_alive(self) -> bool:
+        """Return whether the processes of the proxy give signs of life."""
+        raise NotImplementedError
+
+    def in_thread(self, call: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
+        """Call a function that may block in a thread, and return its result."""
+        return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), call, *arguments)
+
+    def check(self) -> Deferred[Sequence[Problem]]:
+        """Return the problems of the configuration file, errors and warnings."""
+        return self.in_thread(_problems, self.path)
+
+    async def unready(self) -> Sequence[str]:
+        """Return why new consoles would not be admitted now, in sentences."""
+        found = list(self.refusals())
+        try:
+            if await self.state.get(SPACE, self._drain_key) is not None:
+                found.append("the proxy is drained")
+        except StateUnavailable:
+            found.append("the shared state is unavailable")
+        return found
+
+
+class SingleControl(ProcessControl):
+    """The control of a proxy of one process.
+
+    ``config`` returns the configuration in force, ``is_stopping`` whether the process shuts down, and
+    ``reload`` puts the configuration file into force.
+    """
+
+    def __init__(
+        self,
+        identity: ProcessIdentity,
+        state: IState,
+        path: Path,
+        config: Callable[[], Config],
+        is_stopping: Callable[[], bool],
+        reload: Callable[[], Deferred[ReloadOutcome]],
+        reactor: Any,
+    ) -> None:
+        super().__init__(identity, state, time.time(), reactor)
+        self._path = path
+        self._config = config
+        self._is_stopping = is_stopping
+        self._reload = reload
+
+    @property
+    def config(self) -> Config:
+        return self._config()
+
+    @property
+    def path(self) -> Path:
+        return self._path
+
+    def reload(self) -> Deferred[ReloadOutcome]:
+        return self._reload()
+
+    def refusals(self) -> Sequence[str]:
+        return (SHUTTING_DOWN,) if self._is_stopping() else ()
+
+    def is_alive(self) -> bool:
+        return True  # the process answers
+
+
+def _problems(path: Path) -> Sequence[Problem]:
+    try:
+        return load_checked(path).warnings
+    except ConfigError as error:
+        return error.problems

@@ -1,0 +1,1 @@
+"""The examination of a configuration: its hosts, certificates, files and limits."""

@@ -1,0 +1,1 @@
+"""Metrics for Prometheus.  Only modules of this folder import prometheus_client."""

@@ -1,0 +1,67 @@
+"""Writes metrics in the formats that Prometheus reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from prometheus_client import Metric, exposition
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from esxiproxy.ops.metrics.files import Index
+from esxiproxy.ops.metrics.merging import merge_dead
+from esxiproxy.ops.metrics.metrics import Metrics
+
+_ATTEMPTS = 20
+"""Attempts to read a folder while another process merges files in it."""
+
+
+class FolderChanged(OSError):
+    """The files of a folder changed during each attempt to read them."""
+
+
+class _Families(Collector):
+    """A collector of these metric families."""
+
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterator[Metric]:
+        return iter(self._families)
+
+
+def expose(source: Metrics | Path, accept: str = "", extra: Iterable[Metric] = ()) -> tuple[str, bytes]:
+    """Return the content type and the text of all metrics.
+
+    ``source`` has the metrics of this process, or is the folder of several processes.  Files of processes
+    that have ended are merged first.  ``accept`` is the value of the request's Accept field: the text format
+    0.0.4 is the default, and OpenMetrics is used if it is accepted.  ``extra`` are more families, such as
+    those of ``collectors.py``.  Raises OSError.
+    """
+    if isinstance(source, Path):
+        merge_dead(source)
+        counted = read_folder(source)
+    else:
+        counted = list(source.registry.collect())
+    try:
+        encode, content_type = exposition.choose_encoder(accept)
+    except (TypeError, ValueError):  # a version that is no number
+        encode, content_type = exposition.choose_encoder("")
+    return content_type, encode(_Families([*counted, *extra]))
+
+
+def read_folder(folder: Path) -> list[Metric]:
+    """Return the metrics of all processes of a folder, by their names.
+
+    Each value is counted once, also while another process merges files.  Raises OSError.
+    """
+    for _ in range(_ATTEMPTS):
+        index = Index.of(folder)
+        try:
+            found = MultiProcessCollector.merge([str(path) for path in index.files(folder)])
+        except FileNotFoundError:
+            continue
+        if Index.of(folder) == index:
+            return sorted(found, key=lambda metric: metric.name)
+    raise FolderChanged(f"the metrics in {folder} could not be read: their files change all the time")

@@ -1,0 +1,203 @@
+"""Counts the sessions of one process in its metrics."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from zope.interface import implementer
+
+from esxiproxy.core import errors
+from esxiproxy.core.errors import SessionError, StallTimeout, TLSHandshakeFailed
+from esxiproxy.core.session.record import Kind, Record
+from esxiproxy.core.session.session import Session
+from esxiproxy.core.websocket.closing import Side
+from esxiproxy.interfaces import ISessionObserver
+from esxiproxy.ops.metrics.metrics import OTHER, WORKER_LOST, Metrics
+
+_ERRORS = frozenset(
+    name
+    for name, value in vars(errors).items()
+    if isinstance(value, type) and issubclass(value, SessionError) and value is not SessionError
+)
+"""The names of all failures.  A plugin may add classes of its own, which are counted as ``other``."""
+_CLOSES = {1000: "normal", 1001: "going_away", None: "no_code"}
+"""The reason of a regular end by the code of its Close."""
+_PHASES = ("authenticated", "routed", "opened")
+"""The phases of an opening handshake, in their order."""
+
+
+class CountedLeg(Protocol):
+    """The part of a leg that is counted."""
+
+    @property
+    def octets(self) -> int:
+        """The number of bytes relayed from this leg."""
+
+
+class CountedRelay(Protocol):
+    """The part of a console's relay that is counted."""
+
+    @property
+    def legs(self) -> Mapping[Side, CountedLeg]:
+        """The legs by their sides, the client's first."""
+
+
+class CountedSession(Protocol):
+    """A live session; that of an open console has a ``relay``."""
+
+    session: Session
+
+
+class _Counted:
+    """The values of an open console that are counted already, and the values of its labels."""
+
+    __slots__ = ("down", "host", "listener", "round_trip", "up", "upstream")
+
+    def __init__(self, listener: str, upstream: str, host: str) -> None:
+        self.listener = listener
+        self.upstream = upstream
+        self.host = host
+        self.up = self.down = 0
+        self.round_trip: float | None = None
+
+
+@implementer(ISessionObserver)
+class MetricsObserver:
+    """The observer that counts each session once.
+
+    Only the end of a console whose opening was counted is counted, so that the consoles that were opened are
+    those that are open and those that have ended.  Its bytes are counted when it ends, and before that with
+    each call of ``count_running``.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.metrics = metrics
+        self._open: dict[str, _Counted] = {}
+
+    def opened(self, session: Session) -> None:
+        metrics, destination = self.metrics, session.route.destination if session.route else None
+        counted = _Counted(
+            metrics.listener(session.request.listener),
+            metrics.upstream(destination.template.name) if destination else "",
+            self._host(destination.name, destination.is_listed) if destination else "",
+        )
+        metrics.closed(counted.listener, counted.upstream, WORKER_LOST)  # 0: an increase needs a value before
+        # From here on the console is counted as lost when the process crashes.
+        metrics.opened(counted.listener, counted.upstream).inc()
+        self._open[session.id] = counted
+        metrics.open(counted.listener, counted.upstream, counted.host).inc()
+        self._count_phases(counted.listener, counted.upstream, session.phases)
+
+    def closed(self, record: Record) -> None:
+        counted = self._open.pop(record.session, None)
+        if counted is not None:
+            self._console_ended(counted, record)
+        elif record.kind is Kind.HTTP:
+            self._request_ended(record)
+        elif record.status != 101:
+            self._handshake_failed(record)
+        # Else another process has counted the opening of the console, and crashed.
+
+    def refused(self, limit: str) -> None:
+        """Count a refusal under a limit, by the limit's configuration key."""
+        self.metrics.refusals(limit).inc()
+
+    def lagged(self, seconds: float) -> None:
+        """Count the delay of a timer of the event loop."""
+        self.metrics.lag().observe(seconds)
+
+    def count_running(self, sessions: Iterable[CountedSession]) -> None:
+        """Count the bytes and round trips of these sessions since the call before."""
+        grown: dict[tuple[str, str, str], int] = defaultdict(int)
+        for live in sessions:
+            counted = self._open.get(live.session.id)
+            relay: CountedRelay | None = getattr(live, "relay", None)
+            if counted is None or relay is None:
+                continue
+            client, host = relay.legs.values()  # a look-up by an Enum takes longer than all the rest
+            up, down = client.octets, host.octets
+            if up != counted.up:
+                grown[counted.listener, counted.upstream, "up"] += up - counted.up
+                counted.up = up
+            if down != counted.down:
+                grown[counted.listener, counted.upstream, "down"] += down - counted.down
+                counted.down = down
+            self._count_round_trip(counted, live.session.round_trip)
+        for labels, octets in grown.items():
+            self.metrics.octets(*labels).inc(octets)
+
+    def _console_ended(self, counted: _Counted, record: Record) -> None:
+        metrics = self.metrics
+        metrics.closed(counted.listener, counted.upstream, _reason(record)).inc()
+        metrics.open(counted.listener, counted.upstream, counted.host).dec()
+        self._count_octets(
+            counted.listener,
+            counted.upstream,
+            record.octets_up - counted.up,
+            record.octets_down - counted.down,
+        )
+        self._count_round_trip(counted, record.round_trip)
+        self._count_stall(counted.listener, counted.upstream, record)
+
+    def _handshake_failed(self, record: Record) -> None:
+        metrics = self.metrics
+        listener, upstream = metrics.listener(record.listener), metrics.upstream(record.upstream)
+        host = self._host(record.host, record.is_host_listed)
+        metrics.failed(listener, upstream, host, _reason(record)).inc()
+        self._count_phases(listener, upstream, record.phases)
+        self._count_stall(listener, upstream, record)
+
+    def _request_ended(self, record: Record) -> None:
+        metrics = self.metrics
+        listener, upstream = metrics.listener(record.listener), metrics.upstream(record.upstream)
+        if record.error == TLSHandshakeFailed.__name__:
+            metrics.tls_failed(listener).inc()
+            return
+        metrics.requests(listener, upstream, _status_class(record.status)).inc()
+        if (answered := record.phases.get("answered")) is not None:
+            metrics.responses(listener, upstream).observe(answered)
+        self._count_octets(listener, upstream, record.octets_up, record.octets_down)
+        self._count_stall(listener, upstream, record)
+
+    def _host(self, name: str, is_listed: bool) -> str:
+        """Return the value of the label for the host of a session, which is empty before it is known."""
+        return self.metrics.host(name) if is_listed or not name else OTHER
+
+    def _count_phases(self, listener: str, upstream: str, phases: Mapping[str, float]) -> None:
+        before = 0.0
+        for phase in _PHASES:
+            if (at := phases.get(phase)) is not None:
+                self.metrics.phases(listener, upstream, phase).observe(at - before)
+                before = at
+
+    def _count_octets(self, listener: str, upstream: str, up: int, down: int) -> None:
+        if up > 0:
+            self.metrics.octets(listener, upstream, "up").inc(up)
+        if down > 0:
+            self.metrics.octets(listener, upstream, "down").inc(down)
+
+    def _count_round_trip(self, counted: _Counted, seconds: float | None) -> None:
+        if seconds is not None and seconds != counted.round_trip:
+            self.metrics.round_trip(counted.listener).observe(seconds)
+            counted.round_trip = seconds
+
+    def _count_stall(self, listener: str, upstream: str, record: Record) -> None:
+        if record.timeout == "stall_timeout" or record.error == StallTimeout.__name__:
+            self.metrics.stalls(listener, upstream).inc()
+
+
+def _reason(record: Record) -> str:
+    """Return the failure of a session, or the class of the code that closed it."""
+    if record.error:
+        return record.error if record.error in _ERRORS else OTHER
+    code = record.close_code
+    if code is not None and code >= 3000:
+        return "application_code"
+    return _CLOSES.get(code, "error_code")
+
+
+def _status_class(status: int) -> str:
+    """Return the class of an HTTP status; 0 is that of a request without an answer."""
+    return f"{status // 100}xx" if 100 <= status < 600 else "none"

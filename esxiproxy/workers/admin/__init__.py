@@ -1,0 +1,1 @@
+"""The admin process, which serves [admin] and runs the plugins of ``services``."""

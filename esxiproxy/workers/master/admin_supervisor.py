@@ -1,0 +1,118 @@
+"""Starts the admin process, replaces it in a reload, and ends it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.task import LoopingCall
+
+from esxiproxy.core.reload_outcome import ReloadOutcome
+from esxiproxy.core.startup import StartupError
+from esxiproxy.workers.master.admin_generation import AdminGeneration
+from esxiproxy.workers.master.deadline import fork
+from esxiproxy.workers.plan import Plan
+from esxiproxy.workers.shared.admin_messages import Facts
+from esxiproxy.workers.shared.messages import Launch
+
+FACTS_INTERVAL = 1.0
+"""Seconds between two messages with facts about the proxy."""
+
+
+class AdminSupervisor:
+    """The admin processes: that of the configuration in force, and for a moment those before it.
+
+    In a reload ``start`` starts a new process, ``use`` lets it serve the sockets, and ``end_others`` ends the
+    old one.  ``discard`` undoes ``start``.  A plugin of ``services`` never runs twice at the same time: the
+    old process stops its plugins before the new process starts.
+    """
+
+    def __init__(
+        self,
+        facts: Callable[[], Facts],
+        reload: Callable[[], Deferred[ReloadOutcome]],
+        on_crash: Callable[[str], object],
+        reactor: Any,
+        make_generation: Any = AdminGeneration,
+    ) -> None:
+        self._facts = facts
+        self._reload = reload
+        self._on_crash = on_crash
+        self._reactor = reactor
+        self._make_generation = make_generation
+        self._current: AdminGeneration | None = None
+        self._generations: list[AdminGeneration] = []
+        self._stopping = False
+        self._timer = LoopingCall(self.send_facts)
+        self._timer.clock = reactor
+
+    async def start(self, plan: Plan, launch: Launch, sockets: Mapping[str, int]) -> AdminGeneration | None:
+        """Start the admin process of a plan, and return it when it is ready; None if the plan needs none.
+
+        Raises StartupError.
+        """
+        old = self._current
+        if old is not None:
+            await old.stop_services()
+        if self._stopping:
+            raise StartupError("the proxy is shutting down")
+        if not plan.needs_admin:
+            return None
+        new: AdminGeneration = self._make_generation(
+            plan, launch, sockets, self._facts, self._reload, self._on_crash, self._reactor
+        )
+        self._generations.append(new)
+        new.exited.addCallback(lambda _: self._generations.remove(new))
+        if not self._timer.running:
+            self._timer.start(FACTS_INTERVAL, now=False)
+        try:
+            await new.start()
+        except BaseException:
+            await self.discard(new)
+            raise
+        return new
+
+    async def discard(self, new: AdminGeneration | None) -> None:
+        """End a process whose reload has failed, and start the services of the current one again."""
+        if new is not None and new in self._generations:
+            exited = fork(new.exited)
+            new.end_now()
+            await exited
+        if self._current is not None:
+            self._current.start_services()
+
+    def use(self, new: AdminGeneration | None) -> None:
+        """Make this the current process, and let it serve the sockets."""
+        self._current = new
+        if new is not None:
+            new.open()
+
+    def end_others(self) -> None:
+        """End all processes but the current one."""
+        for generation in list(self._generations):
+            if generation is not self._current:
+                generation.end()
+
+    def stop(self) -> Deferred[Any]:
+        """End all processes; the Deferred fires when they have exited."""
+        self._current, self._stopping = None, True
+        exited = DeferredList([fork(generation.exited) for generation in self._generations])
+        self.end_others()
+        return exited.addCallback(lambda _: self._timer.stop() if self._timer.running else None)
+
+    def abort(self) -> None:
+        """End all processes at once."""
+        for generation in list(self._generations):
+            generation.end_now()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to all processes."""
+        for generation in list(self._generations):
+            generation.signal(number)
+
+    def send_facts(self) -> None:
+        """Send the facts about the proxy to all processes."""
+        for generation in list(self._generations):
+            generation.send_facts()
