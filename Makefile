@@ -12,7 +12,9 @@ SETUP := setup.cfg setup.py $(wildcard esxiproxy/net/transport/*.[ch])
 DEBIAN_NOVNC := /usr/share/novnc
 NPM_NOVNC := var/novnc/node_modules/@novnc/novnc
 
-.PHONY: run viewer test long bench soak lint site clean
+PAGE_LIBRARY := esxiproxy/admin/page/library/htm-preact.js
+
+.PHONY: run viewer page test long bench soak lint site clean
 
 run: $(VENV)/run.done viewer
 	@$(BIN)/esxiproxy certificate var/demo/listener.crt var/demo/host.crt >/dev/null
@@ -28,7 +30,13 @@ viewer: | $(VENV)/run.done
 			npm install --silent --no-fund --no-audit --prefix var/novnc @novnc/novnc; } || \
 		echo "noVNC could not be fetched: the demo starts without a viewer, and its page says what to install"
 
-test: $(VENV)/test.done $(BIN)/sslyze
+# The front-end library of the admin page; the installation has fetched it where npm's registry was reached.
+page: $(PAGE_LIBRARY)
+
+$(PAGE_LIBRARY): esxiproxy/admin/page_library.py | $(BIN)/python
+	@$(BIN)/python $< && touch $@ || echo "the admin page says how to get its library"
+
+test: $(VENV)/test.done $(BIN)/sslyze page
 	$(BIN)/python -m pytest $(ARGS)
 
 # Beside nginx, HAProxy and websockify; ARGS=--quick takes under three minutes.
