@@ -31,6 +31,7 @@ def test_a_fault_has_its_answer_and_its_name_and_leaves_nothing_open(fault: Faul
     """As the table says."""
     seen = scene.play(fault)
     assert (seen.status, seen.close, seen.upstream_close) == (fault.status, fault.close, fault.upstream_close)
+    assert fault.proxy_status is None or seen.proxy_status == f"esxiproxy; error={fault.proxy_status}"
     assert len(seen.records) == int(fault.recorded) + fault.beside
     failed = [record for record in seen.records if fault.error is None or record["error"]]
     assert len(failed) == int(fault.recorded)
@@ -43,6 +44,7 @@ def test_a_fault_has_its_answer_and_its_name_and_leaves_nothing_open(fault: Faul
             fault.ended_by,
         )
         assert record["timeout"] == fault.timeout
+        assert re.search(fault.detail, record["detail"] or "")
 
 
 def test_the_document_is_the_table() -> None:

@@ -134,12 +134,7 @@ class Crew(Proxy):
             return super().start(seconds)
 
     def is_ready(self) -> bool:
-        if "all workers are ready" not in self.log():
-            return False
-        return (
-            all(f"listener {name} listening on unix:" in self.log() for name in self._names)
-            or super().is_ready()
-        )
+        return "all workers are ready" in self.log() and super().is_ready()
 
     def workers(self) -> list[int]:
         """The processes of all workers."""

@@ -29,6 +29,7 @@ from esxiproxy.workers.shared.lines import MAX_LINE, LineSplitter
 from esxiproxy.workers.shared.messages import Launch, WorkerConfig
 from esxiproxy.workers.shared.scoreboard import Scoreboard
 from esxiproxy.workers.worker.crash_recovery import record_of
+from tests.support.config import ini, listener, upstream
 
 NOW = 1000.0
 
@@ -47,7 +48,7 @@ class TestSpread:
         assert not may_accept(0, shares(530, 500, 500, 470), NOW)
         assert may_accept(0, shares(505, 500, 500, 495), NOW)
 
-    def test_nobody_gets_a_fifth_more_than_the_mean_whoever_is_the_quickest(self):
+    def test_no_worker_gets_a_fifth_more_than_the_mean_in_any_order(self):
         for workers in (2, 3, 4, 8, 16):
             held = [0] * workers
             for _ in range(1000):
@@ -55,16 +56,16 @@ class TestSpread:
                 held[number] += 1
             assert max(held) <= 1.2 * 1000 / workers, held
 
-    def test_who_gives_no_sign_of_life_is_not_waited_for(self):
+    def test_a_worker_without_a_heartbeat_does_not_count(self):
         mine, dead = WorkerLoad(10, NOW), WorkerLoad(0, NOW - STALE - 0.1)
         assert may_accept(0, [mine, dead], NOW)
         assert not may_accept(0, [mine, WorkerLoad(0, NOW - STALE / 2)], NOW)
 
-    def test_who_takes_no_connections_does_not_count(self):
+    def test_a_worker_that_accepts_no_connections_does_not_count(self):
         assert may_accept(0, [WorkerLoad(10, NOW), WorkerLoad(0, 0.0)], NOW)
         assert may_accept(0, [WorkerLoad(10, NOW), WorkerLoad(0, -NOW)], NOW)
 
-    def test_one_that_is_late_itself_still_knows_what_it_holds(self):
+    def test_a_worker_with_a_late_heartbeat_counts_its_own_connections(self):
         assert may_accept(0, [WorkerLoad(10, NOW - 9), WorkerLoad(10, NOW)], NOW)
         assert not may_accept(0, [WorkerLoad(20, 0.0), WorkerLoad(10, NOW)], NOW)
 
@@ -89,7 +90,7 @@ class TestBackoff:
 
 
 class TestWatch:
-    def test_a_worker_that_is_silent_is_told_of_once_and_then_given_up(self):
+    def test_a_silent_worker_is_logged_once_and_then_killed(self):
         watch, told = Watchdog(), []
         for look in range(HEARTBEAT_TIMEOUT + 3):
             told.append(watch.check({0: 5.0, 1: float(look + 1)}))
@@ -97,7 +98,7 @@ class TestWatch:
         assert told[HEARTBEAT_TIMEOUT] == {0: WorkerHealth.LOST}
         assert [verdict for verdict in told if verdict] == [told[1], told[HEARTBEAT_TIMEOUT]]
 
-    def test_one_that_comes_back_is_told_of(self):
+    def test_a_worker_that_recovers_is_logged(self):
         watch = Watchdog()
         assert [watch.check({0: sign}) for sign in (1.0, 1.0, 1.0, 2.0, 3.0)] == [
             {},
@@ -115,7 +116,7 @@ class TestWatch:
 
 
 class TestBoard:
-    def test_what_one_process_writes_the_others_read(self):
+    def test_other_processes_read_the_scoreboard(self):
         one = Scoreboard.new(3)
         other = Scoreboard(os.dup(one.descriptor), 3)
         other.set_connections(1, 17)
@@ -154,14 +155,14 @@ class TestStateFolder:
         after = Path(folder.database).parent
         assert after.is_dir() and after != before
 
-    def test_what_somebody_else_has_made_in_its_place_is_not_used_and_not_removed(self, folder, tmp_path):
+    def test_a_directory_made_in_its_place_is_neither_used_nor_removed(self, folder, tmp_path):
         mine = Path(folder.database).parent
         mine.rename(tmp_path / "elsewhere")
         mine.mkdir()
         assert Path(folder.database).parent != mine and mine.is_dir()
         mine.rmdir()
 
-    def test_who_cleans_up_finds_it_locked(self, folder):
+    def test_the_state_directory_is_locked_against_cleaners(self, folder):
         descriptor = os.open(Path(folder.database).parent, os.O_RDONLY)
         with pytest.raises(BlockingIOError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -194,7 +195,7 @@ class TestReading:
 
 
 class TestLines:
-    def test_lines_come_out_however_the_bytes_come_in(self):
+    def test_lines_are_split_from_any_pieces(self):
         lines, whole = LineSplitter(), b'["ready", "a"]\n["log", 1]\nno json\n{}\n[]\n["shut"]\n'
         found = [message for byte in whole for message in lines.messages(bytes([byte]))]
         assert found == [["ready", "a"], ["log", 1], ["shut"]]
@@ -210,14 +211,20 @@ class TestPlan:
     @pytest.fixture
     def config(self, tmp_path):
         (tmp_path / "proxy.ini").write_text(
-            "[proxy]\nworkers = 3\nmanhole = 2222\nmanhole_keys = keys\n"
-            "drain_timeout = 7s\nclose_timeout = 2s\n"
-            "[listener one]\nlisten = :80\nupstream = esxi1\n[upstream esxi1]\nurl = ws://192.0.2.1\n"
+            ini(
+                listener(listen=":80"),
+                upstream("ws://192.0.2.1"),
+                workers=3,
+                manhole=2222,
+                manhole_keys="keys",
+                drain_timeout="7s",
+                close_timeout="2s",
+            )
         )
         (tmp_path / "keys").write_text("")
         return load(tmp_path / "proxy.ini")
 
-    def test_it_says_what_the_master_needs(self, config):
+    def test_it_has_the_settings_of_the_master(self, config):
         plan = plan_of(config)
         assert plan.workers == 3 and plan.drain == 9.0 and plan.state == ""
         assert plan.endpoints == (
@@ -225,7 +232,7 @@ class TestPlan:
             (MANHOLE, "tcp:port=2222:interface=127.0.0.1:backlog=512"),
         )
 
-    def test_it_has_the_file_as_it_was_read_for_those_who_come_later(self, config, tmp_path):
+    def test_it_has_the_file_as_it_was_read_for_later_workers(self, config, tmp_path):
         file = tmp_path / "proxy.ini"
         file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes() + "; schön\r\n".encode())
         plan = Plan.read(plan_of(load(file)).text())
@@ -243,7 +250,7 @@ class TestPlan:
 
     def test_it_has_the_warnings_as_text_and_that_of_an_earlier_version_has_none(self, tmp_path):
         (tmp_path / "proxy.ini").write_text(
-            "[listener one]\nlisten = :80\nupstream = u\nproxy_protocol = yes\n[upstream u]\nurl = ws://192.0.2.1\n"
+            listener(listen=":80", proxy_protocol=True) + upstream("ws://192.0.2.1")
         )
         plan = plan_of(load(tmp_path / "proxy.ini"))
         (warning,) = Plan.read(plan.text()).warnings
@@ -291,7 +298,7 @@ class TestPlan:
         )
 
     @pytest.mark.parametrize("text", ["", "[]", "{}", '{"workers": "two"}', "null"])
-    def test_what_is_no_plan_is_a_value_error(self, text):
+    def test_an_invalid_plan_is_a_value_error(self, text):
         with pytest.raises(ValueError):
             Plan.read(text)
 
@@ -350,7 +357,7 @@ class TestEnvironment:
             assert "NOTIFY_SOCKET" not in reactor.given and "PATH" in reactor.given
 
 
-def test_an_order_of_any_length_is_read_with_what_has_come_behind_it(tmp_path):
+def test_an_order_of_any_length_is_read_with_the_bytes_behind_it(tmp_path):
     line = WorkerConfig(1, "/proxy.ini", (), {}, "/state", 5, (6,), "; x\n" * 50_000).line()
     (tmp_path / "orders").write_bytes(line + b'["open"]\n["ret')
     with open(tmp_path / "orders", "rb") as orders:
