@@ -683,7 +683,7 @@ def test_a_master_of_this_version_starts_the_workers_of_an_older_one(text: Text,
         until(lambda: crew.admins() == [] and not (crew.folder / "admin.sock").exists(), "it has ended")
         let_go(clients)
         assert crew.stop() == 0
-        clean(crew)
+        crew.assert_clean()
 
 
 class Installed(Crew):
