@@ -19,7 +19,8 @@ from esxiproxy.workers.master.plan_reader import PlanRefused
 from esxiproxy.workers.plan import Plan
 from esxiproxy.workers.shared.admin_messages import WorkerFacts
 from esxiproxy.workers.shared.messages import WorkerCommand
-from tests.workers.test_master import ONE, FakeGeneration, Reactor
+from tests.support.reactor import FakeReactor
+from tests.workers.test_master import ONE, FakeGeneration
 
 PROBE = (ADMIN_PROBE, "tcp:90:interface=127.0.0.1")
 OTHER_PROBE = (ADMIN_PROBE, "tcp:91:interface=127.0.0.1")
@@ -94,7 +95,8 @@ class FakeAdmin:
 
 class Scene:
     def __init__(self, tmp_path, first):
-        self.reactor, self.generations, self.admins, self.readings = Reactor(), [], [], []
+        self.reactor = FakeReactor(has_run=True)
+        self.generations, self.admins, self.readings = [], [], []
         self.master = Master(tmp_path / "proxy.ini", first, self.reactor, self.make, self.make_admin)
         self.master.privilegedStartService()
         self.master.startService()
