@@ -90,7 +90,7 @@ class Live(Service):
         self._sessions = SharedValue(self._read_sessions, LIFE, clock)
         self._failures = SharedValue(FailureReader(control.state).read, LIFE, clock)
         self._hosts = SharedValue(self._read_hosts, LIFE, clock)
-        self._host_lister = HostLister(control.state, control.in_thread)
+        self._host_lister = HostLister(control.state, control.in_thread, clock.seconds)
         self._sampling = PeriodicTask(self._sample, "reading the totals of the processes", clock)
 
     def startService(self) -> None:

@@ -95,6 +95,19 @@ def test_only_rows_that_changed_are_sent(world):
     assert reader.rows[sessions[3].id]["bytes_down"] == 7000
 
 
+def test_the_idle_time_is_sent_again_when_it_has_grown_by_a_tenth(world):
+    worker, admin = Worker(world), Admin(world)
+    session = worker.open()
+    reader = Reader(admin)
+    world.advance(600)
+    assert 545 <= reader.rows[session.id]["idle"] <= 600
+    assert 20 <= len(reader.windows) <= 60
+    reader.windows.clear()
+    worker.relay(session, 1, 0)
+    world.advance(4)
+    assert reader.rows[session.id]["idle"] <= 4
+
+
 def test_nothing_but_a_ping_is_sent_while_nothing_changes(world):
     reader = Reader(Admin(world))
     world.advance(3)

@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from esxiproxy.admin import resolved_names
 from esxiproxy.app.preflight import load
 from esxiproxy.core.routing import Upstream
 from esxiproxy.core.session.claim import SlotClaim
@@ -19,6 +20,14 @@ FLEET = Upstream("fleet", "", 0, secure=True)
 @pytest.fixture(params=[MemoryWorld, SqliteWorld])
 def world(request, tmp_path):
     return request.param(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def names(monkeypatch):
+    """The addresses of host names; no network is asked."""
+    found = {}
+    monkeypatch.setattr(resolved_names, "_addresses", lambda name: found.get(name, ()))
+    return found
 
 
 @pytest.fixture
@@ -83,6 +92,16 @@ def test_connections_of_all_machines_count_against_the_limit(world, config):
     take(right, "192.0.2.30", 1)
     world.advance(2)
     assert hosts(admin)["esx-c"]["connections"] == 1
+
+
+def test_a_host_with_a_name_has_the_use_and_the_health_of_its_addresses(world, config, names):
+    worker, admin = Worker(world), Admin(world, config=config)
+    names.update({"c.example": ("192.0.2.40", "192.0.2.41"), "h1.example": ("192.0.2.11",)})
+    take(worker, "192.0.2.40", 3), take(worker, "192.0.2.41", 2)
+    value = json.dumps(["192.0.2.11", 8080, True])
+    result(worker.state.put("health", "192.0.2.11 8080", value, world.time_of_day() + 30))
+    found = hosts(admin)
+    assert found["esx-c"]["connections"] == 5 and found["pair"]["health"] == "up"
 
 
 def test_the_health_is_that_of_the_checks(world, config):
