@@ -1,10 +1,32 @@
-"""The one part that is compiled; without a compiler everything is there in Python."""
+"""The compiled part and the library of the admin page.  The package is built without them as well."""
+
+import runpy
+import sys
 
 from setuptools import Extension, setup
+from setuptools.command.build_py import build_py
 
 HERE = "esxiproxy/net/transport/"
 
+
+class BuildWithLibrary(build_py):
+    """Fetches the front-end library of the admin page before the files of the package are collected."""
+
+    def run(self):
+        library = runpy.run_path("esxiproxy/admin/page_library.py")
+        try:
+            library["fetch"]()
+        except (library["FetchError"], OSError) as error:
+            print(
+                f"esxiproxy is built without the library of its admin page: {error}\n"
+                f"The page says so. To get it later, run: {library['HOW']}",
+                file=sys.stderr,
+            )
+        super().run()
+
+
 setup(
+    cmdclass={"build_py": BuildWithLibrary},
     ext_modules=[
         Extension(
             "esxiproxy.net.transport._compiled",
@@ -12,5 +34,5 @@ setup(
             depends=[HERE + "compiled.h"],
             optional=True,
         )
-    ]
+    ],
 )

@@ -23,8 +23,8 @@ TICK = 1.0
 """Seconds between two looks."""
 PING = 15.0
 """Seconds without an event after which a comment is sent, which shows that the connection lives."""
-_PASSING = ("age",)
-"""Fields that change by themselves and are not worth an event."""
+_IDLE_STEP = 0.1
+"""Part by which the idle time of a console grows before it is sent again, if nothing else has changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,8 @@ class EventStream:
         frame = (found.total, found.matching, tuple(shown))
         if not changed and frame == self._frame:
             return b""
-        self._sent, self._frame = shown, frame
+        self._sent = {key: changed.get(key) or self._sent[key] for key in shown}
+        self._frame = frame
         content = {
             "view": self._name,
             "total": found.total,
@@ -139,7 +140,16 @@ class EventStream:
 
 
 def _differs(row: Mapping[str, Any], before: Mapping[str, Any] | None) -> bool:
-    return before is None or any(value != before[name] for name, value in row.items() if name not in _PASSING)
+    """Return whether a row is worth an event.  Its age grows by itself, and so does its idle time."""
+    return before is None or any(
+        value != before[name] and not _is_passing(name, value, before[name]) for name, value in row.items()
+    )
+
+
+def _is_passing(name: str, value: Any, before: Any) -> bool:
+    if name != "idle" or value is None or before is None:
+        return name == "age"
+    return bool(before <= value <= before * (1 + _IDLE_STEP))
 
 
 def _event(name: str, content: Mapping[str, Any]) -> bytes:

@@ -7,13 +7,16 @@ from collections.abc import Iterator
 
 import pytest
 
+from esxiproxy.core import errors
 from esxiproxy.core.config.schema import SESSION_LIMIT_KEYS
+from esxiproxy.core.errors import PolicyViolation, SessionError, UpstreamError
+from esxiproxy.doctor.finding import Step
 from tests.faults.fault import Fault, Stage
 from tests.faults.scene import Scene
 from tests.faults.scene import scene as running
 from tests.faults.table import FAULTS
 from tests.support.certificates import Authority
-from tools.document_faults import PATH, document
+from tools.document_faults import DOCTOR, PATH, document, named_errors
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +50,28 @@ def test_a_fault_has_its_answer_and_its_name_and_leaves_nothing_open(fault: Faul
 def test_the_document_is_the_table() -> None:
     """`python -m tools.document_faults` writes it."""
     assert PATH.read_text() == document()
+
+
+def test_the_document_says_what_to_do_about_every_error() -> None:
+    """Every class of the table is a row, except those that are only the base of others."""
+    bases = {SessionError, UpstreamError, PolicyViolation}
+    named = {
+        each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, SessionError)
+    }
+    assert set(named_errors()) == named - bases
+    rows = dict(re.findall(r"^\| `(\w+)` \| [^|]+\. \| ([^|]+\.) \|$", PATH.read_text(), re.M))
+    assert rows.keys() == {each.__name__ for each in named - bases}
+    assert len(set(rows.values())) == len(rows), "two errors have the same advice"
+
+
+def test_the_document_has_every_error_of_the_table_of_faults() -> None:
+    names = {each.__name__ for each in named_errors()}
+    assert {fault.error for fault in FAULTS} - {None} <= names
+
+
+def test_the_document_says_what_to_do_about_every_step_of_the_doctor() -> None:
+    assert set(DOCTOR) == {step for step in Step if step.exit_status}
+    assert all(meaning and action for meaning, action in DOCTOR.values())
 
 
 def test_the_table_shows_every_timeout() -> None:

@@ -206,8 +206,8 @@ BEFORE = "b6e62a3a8c1eb64e220a55e6bac35d06d74aff84"
 """The last commit before files and classes got their present names."""
 
 
-def test_an_older_master_starts_the_workers_of_this_version(text: Text, tmp_path: Path) -> None:
-    """What master and workers say to each other has kept its words; no console ends."""
+def older_package(tmp_path: Path) -> Path:
+    """The package of that commit, which git has."""
     archive = tmp_path / "before.tar"
     made = subprocess.run(
         ["git", "-C", ROOT, "archive", "--output", archive, BEFORE, "esxiproxy", "twisted"],
@@ -218,13 +218,19 @@ def test_an_older_master_starts_the_workers_of_this_version(text: Text, tmp_path
     )
     if made.returncode:
         pytest.skip(f"git does not have the commit {BEFORE[:12]}: {made.stderr.strip()}")
-    package = tmp_path / "package"
+    package = tmp_path / "older"
     with tarfile.open(archive) as tar:
         tar.extractall(package, filter="data")
     # The metadata of the installed package is that of this version, which names types.
     for module in ("routers/static.py", "authenticators/anonymous.py"):
         with (package / "esxiproxy" / module).open("a") as file:
             file.write("\nTYPE = from_config\n")
+    return package
+
+
+def test_an_older_master_starts_the_workers_of_this_version(text: Text, tmp_path: Path) -> None:
+    """What master and workers say to each other has kept its words; no console ends."""
+    package = older_package(tmp_path)
     with Installed(text(), package) as crew:
         port, old = crew.ports["one"], crew.workers()
         clients = opened(port, 4)
@@ -232,7 +238,10 @@ def test_an_older_master_starts_the_workers_of_this_version(text: Text, tmp_path
             shutil.rmtree(package / part)
             ignored = shutil.ignore_patterns("__pycache__", "*.cache")
             shutil.copytree(ROOT / part, package / part, ignore=ignored)
+        crew.path.write_text(text(rest="[admin]\n"))
         reloaded(crew)
+        assert crew.log().count("[admin] is not served, since the running master is of an older version") == 1
+        assert crew.admins() == [] and not (crew.folder / "admin.sock").exists()
         new = sorted(set(crew.workers()) - set(old))
         assert len(new) == 2
         clients += opened(port, 4)
@@ -243,6 +252,31 @@ def test_an_older_master_starts_the_workers_of_this_version(text: Text, tmp_path
         until(lambda: len(records(crew)) == lost, "the crashed worker's sessions have their records")
         let_go(clients)
         until(lambda: crew.log().count(": session ") == 8, "eight records")
+        assert crew.stop() == 0
+        crew.assert_clean()
+
+
+def test_a_master_of_this_version_starts_the_workers_of_an_older_one(text: Text, tmp_path: Path) -> None:
+    """After a way back to the older package the admin process is gone, and no console ends."""
+    older = older_package(tmp_path)
+    package = tmp_path / "package"
+    ignored = shutil.ignore_patterns("__pycache__", "*.cache")
+    for part in ("esxiproxy", "twisted"):
+        shutil.copytree(ROOT / part, package / part, ignore=ignored)
+    with Installed(text(rest="[admin]\n"), package) as crew:
+        port, old = crew.ports["one"], crew.workers()
+        clients = opened(port, 4)
+        assert len(crew.admins()) == 1
+        for part in ("esxiproxy", "twisted"):
+            shutil.rmtree(package / part)
+            shutil.copytree(older / part, package / part)
+        crew.path.write_text(text())
+        reloaded(crew)
+        assert len(set(crew.workers()) - set(old)) == 2
+        clients += opened(port, 4)
+        assert all(echoes(client) for client in clients)
+        until(lambda: crew.admins() == [] and not (crew.folder / "admin.sock").exists(), "it has ended")
+        let_go(clients)
         assert crew.stop() == 0
         crew.assert_clean()
 

@@ -60,13 +60,18 @@ class Chromium(Program):
         return page
 
 
+KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "ArrowUp": 38, "ArrowDown": 40}
+"""Keys without a letter, and their codes."""
+
+
 class Page:
-    """One page of the browser."""
+    """One page of the browser.  `events` has what the browser has sent before the last answer."""
 
     def __init__(self, port: int, target: str) -> None:
         self._client = Client(port, timeout=20)
         self._client.open(target, host="localhost")
         self._number = 0
+        self.events: list[dict[str, Any]] = []
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """The result of one command of the DevTools protocol."""
@@ -75,6 +80,8 @@ class Page:
         self._client.send_frame(TEXT, json.dumps(message).encode())
         while True:
             answer = json.loads(self._client.recv_frame().payload)
+            if "method" in answer:
+                self.events.append(answer)
             if answer.get("id") == self._number:
                 assert "result" in answer, f"{method}: {answer}"
                 result: dict[str, Any] = answer["result"]
@@ -82,7 +89,7 @@ class Page:
 
     def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression."""
-        result = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        result = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
@@ -112,6 +119,40 @@ class Page:
                 text=key if kind == "keyDown" else "",
                 windowsVirtualKeyCode=code,
             )
+
+    def key(self, name: str, shift: bool = False) -> None:
+        """Press and release a key that is no letter, where the focus is."""
+        text = {"Enter": "\r", " ": " "}.get(name, "")
+        for kind in ("keyDown", "keyUp"):
+            self.call(
+                "Input.dispatchKeyEvent",
+                type=kind,
+                key=name,
+                code="Space" if name == " " else name,
+                text=text if kind == "keyDown" else "",
+                modifiers=8 if shift else 0,
+                windowsVirtualKeyCode=KEYS[name],
+            )
+
+    def type(self, text: str) -> None:
+        """Type a text where the focus is."""
+        self.call("Input.insertText", text=text)
+
+    def show(self, width: int, height: int, scheme: str = "light") -> None:
+        """Set the size of the window in CSS pixels, and the colour scheme that the user prefers."""
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.call("Emulation.setEmulatedMedia", features=features)
+
+    def screenshot(self) -> bytes:
+        """Return the picture of the window, as PNG."""
+        return base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
 
     def close(self) -> None:
         """Close the page, and with it its connections."""

@@ -1,6 +1,7 @@
 """What the master and its workers decide, without a process."""
 
 import fcntl
+import grp
 import json
 import os
 import sys
@@ -11,18 +12,21 @@ from twisted.internet.defer import ensureDeferred
 from twisted.internet.task import Clock
 
 from esxiproxy.app.preflight import load
-from esxiproxy.core.config.model import MANHOLE
+from esxiproxy.core.config.model import ADMIN_PROBE, ADMIN_SOCKET, MANHOLE
 from esxiproxy.core.peer_address import PeerAddress
+from esxiproxy.core.process_identity import ProcessIdentity
 from esxiproxy.core.session.entry import SessionEntry
+from esxiproxy.ops.metrics.files import ENVIRONMENT
 from esxiproxy.workers.__main__ import _read_first_line as first_line
 from esxiproxy.workers.master.backoff import LONGEST_DELAY, STABLE_AFTER, Backoff
 from esxiproxy.workers.master.plan_reader import read_plan
 from esxiproxy.workers.master.state_directory import StateDirectory
 from esxiproxy.workers.master.watchdog import HEARTBEAT_TIMEOUT, Watchdog, WorkerHealth
+from esxiproxy.workers.master.worker_process import WorkerProcess
 from esxiproxy.workers.plan import Plan, plan_of
 from esxiproxy.workers.shared.balancing import STALE, WorkerLoad, may_accept
 from esxiproxy.workers.shared.lines import MAX_LINE, LineSplitter
-from esxiproxy.workers.shared.messages import WorkerConfig
+from esxiproxy.workers.shared.messages import Launch, WorkerConfig
 from esxiproxy.workers.shared.scoreboard import Scoreboard
 from esxiproxy.workers.worker.crash_recovery import record_of
 from tests.support.config import ini, listener, upstream
@@ -72,6 +76,10 @@ class TestBackoff:
         delays = [backoff.next_delay(0.5) for _ in range(12)]
         assert delays[:4] == [0.1, 0.2, 0.4, 0.8]
         assert delays[-2:] == [LONGEST_DELAY, LONGEST_DELAY]
+
+    def test_the_first_one_may_be_at_once(self):
+        backoff = Backoff(0.0)
+        assert [backoff.next_delay(0.5) for _ in range(4)] == [0.0, 0.1, 0.2, 0.4]
 
     def test_after_a_good_life_it_is_at_once_and_begins_again(self):
         backoff = Backoff()
@@ -161,6 +169,19 @@ class TestStateFolder:
         os.close(descriptor)
 
 
+class TestMetricsFolder:
+    def test_it_is_private_and_stays_for_as_long_as_its_parent(self, tmp_path):
+        directory = StateDirectory({"RUNTIME_DIRECTORY": str(tmp_path)})
+        folder = Path(directory.metrics)
+        (folder / "counter.db").write_text("")
+        assert directory.metrics == str(folder) and (folder / "counter.db").exists()
+        assert folder.stat().st_mode & 0o777 == 0o700 and folder.parent == Path(directory.database).parent
+        directory.remove()
+        assert not folder.exists()
+        assert list(Path(directory.metrics).iterdir()) == []
+        directory.remove()
+
+
 class TestReading:
     def test_a_system_that_starts_no_process_refuses_the_file(self):
         class Reactor(Clock):
@@ -238,6 +259,44 @@ class TestPlan:
         del earlier["warnings"]
         assert Plan.read(json.dumps(earlier)).warnings == ()
 
+    def test_it_says_what_the_admin_process_needs(self, tmp_path):
+        text = (
+            "[proxy]\nmachine = Here.example.com\n{proxy}"
+            "[listener one]\nlisten = :80\nupstream = u\n[upstream u]\nurl = ws://192.0.2.1\n{admin}"
+        )
+        group = grp.getgrgid(0).gr_name
+
+        def planned(proxy="", admin=""):
+            (tmp_path / "proxy.ini").write_text(text.format(proxy=proxy, admin=admin))
+            return Plan.read(plan_of(load(tmp_path / "proxy.ini")).text())
+
+        without = planned()
+        assert (without.needs_admin, without.admin_endpoints) == (False, ())
+        assert without.machine.lower() == "here.example.com"
+        services = planned(proxy="services = demo\n")
+        assert (services.needs_admin, services.admin_endpoints) == (True, ())
+        admin = planned(
+            admin=f"[admin]\nsocket = a.sock\nsocket_group = {group}\nprobe_listen = 127.0.0.1:9000\n"
+        )
+        assert admin.needs_admin and admin.socket_group == group
+        assert admin.admin_endpoints == (
+            (ADMIN_SOCKET, f"unix:{tmp_path}/a.sock:mode=660"),
+            (ADMIN_PROBE, "tcp:port=9000:interface=127.0.0.1:backlog=512"),
+        )
+        assert admin.endpoints == without.endpoints
+
+    def test_that_of_an_earlier_version_needs_no_admin_process(self, config):
+        earlier = json.loads(plan_of(config).text())
+        for name in ("machine", "needs_admin", "admin_endpoints", "socket_group"):
+            del earlier[name]
+        plan = Plan.read(json.dumps(earlier))
+        assert (plan.machine, plan.needs_admin, plan.admin_endpoints, plan.socket_group) == (
+            "",
+            False,
+            (),
+            "",
+        )
+
     @pytest.mark.parametrize("text", ["", "[]", "{}", '{"workers": "two"}', "null"])
     def test_an_invalid_plan_is_a_value_error(self, text):
         with pytest.raises(ValueError):
@@ -246,6 +305,56 @@ class TestPlan:
     def test_an_order_survives_its_line(self):
         order = WorkerConfig(1, "/proxy.ini", (("one", "tcp:1"),), {"one": 5}, "/state", 6, (7, 8))
         assert WorkerConfig.read(order.line()) == order
+
+
+LAUNCH = Launch("/proxy.ini", "/state", "run 1", 1.0, 2, {})
+
+
+class TestVersions:
+    def test_a_worker_has_the_identity_that_the_master_gives(self):
+        order, _ = WorkerConfig.for_worker(1, Plan(2, (), "", 30.0, machine="here"), LAUNCH, {}, 7, (8, 9))
+        order = WorkerConfig.read(order.line())
+        assert order.identity == ProcessIdentity("here", "run 1", "1", 2) and order.master_has_admin
+
+    def test_a_worker_of_an_earlier_master_has_its_own_run(self):
+        earlier = {name: value for name, value in ORDER.items() if name in EARLIER}
+        order = WorkerConfig.read(json.dumps(earlier).encode())
+        assert not order.master_has_admin and order.identity.worker == "1"
+        assert order.identity.run and order.identity.run != WorkerConfig.read(order.line()).identity.run
+
+    def test_a_worker_of_an_earlier_version_gets_no_field_that_it_does_not_know(self):
+        """Its plan, which has no machine, shows the version."""
+        order, _ = WorkerConfig.for_worker(1, Plan(2, (), "", 30.0), LAUNCH, {}, 7, (8, 9))
+        assert set(json.loads(order.line())) == EARLIER
+
+    def test_a_worker_ignores_fields_of_a_later_master(self):
+        assert WorkerConfig.read(json.dumps(ORDER | {"later": 1}).encode()).run == "run 1"
+
+
+EARLIER = {"number", "config", "endpoints", "listeners", "state", "board", "wakes", "content"}
+"""The fields that a worker knew before there was an admin process."""
+ORDER = {
+    **{"number": 1, "config": "/proxy.ini", "endpoints": [], "listeners": {}, "state": "/state", "board": 5},
+    **{"wakes": [6], "content": "", "machine": "here", "run": "run 1", "generation": 2},
+}
+
+
+class TestEnvironment:
+    def test_the_folder_of_metrics_is_given_and_not_inherited(self, monkeypatch):
+        """Metrics of an operator's own variable are not those of this proxy."""
+
+        class Reactor(Clock):
+            def spawnProcess(self, protocol, program, arguments, environment, childFDs):
+                self.given = environment
+
+        monkeypatch.setenv(ENVIRONMENT, "/of/the/operator")
+        monkeypatch.setenv("NOTIFY_SOCKET", "/systemd")
+        order = WorkerConfig(1, "/proxy.ini", (), {}, "/state", 5, (6,))
+        for folder in ({}, {ENVIRONMENT: "/ours"}):
+            reactor = Reactor()
+            WorkerProcess(order, None, reactor, folder).start({})
+            assert reactor.given.get(ENVIRONMENT) == folder.get(ENVIRONMENT)
+            assert "NOTIFY_SOCKET" not in reactor.given and "PATH" in reactor.given
 
 
 def test_an_order_of_any_length_is_read_with_the_bytes_behind_it(tmp_path):

@@ -99,6 +99,12 @@ SCHEMAS: dict[str, Schema] = {
     "Status": record(
         {
             "version": text("Version of the proxy."),
+            "user": text("Who asks: a principal, or the user id on the unix socket."),
+            "role": {
+                "type": "string",
+                "enum": ["viewer", "operator"],
+                "description": "What the user may do: see, or see and act.",
+            },
             "machine": text("Machine that answers."),
             "now": number(f"Time of the answer, {_TIME}."),
             "started": number(f"Start of the proxy on this machine, {_TIME}."),
