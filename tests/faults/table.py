@@ -27,8 +27,8 @@ from tests.faults.acts import (
     waits,
 )
 from tests.faults.fault import Fault, Stage
+from tests.support.scripts import drops_before_answer, echo, opened, silent, wrong_accept
 from tests.support.websocket import BINARY, CLOSE, CONTINUATION, PING, close_payload, frame
-from tests.support.websocket_peers import drops_before_answer, echo, opened, silent, wrong_accept
 
 KEY = b"key!"
 REFUSAL = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno"

@@ -23,8 +23,9 @@ from tests.support import config
 from tests.support.crowd import children
 from tests.support.probe import ProbedProxy
 from tests.support.programs import Proxy, accepts, environment, need, until
+from tests.support.scripts import silent
 from tests.support.websocket import BINARY, CLOSE
-from tests.support.websocket_peers import Client, ScriptedUpstream, silent
+from tests.support.websocket_peers import Client, ScriptedUpstream
 
 REASON = "the proxy is shutting down"
 

@@ -21,9 +21,11 @@ import pytest
 from tests.support import config
 from tests.support.certificates import Certificate
 from tests.support.network import Network, network
+from tests.support.peer import NotInTime, StreamEnded
 from tests.support.programs import TICKET, Proxy, until
+from tests.support.scripts import opened
 from tests.support.websocket import BINARY, CLOSE, PING, PONG, frame, handshake_fields, head_bytes
-from tests.support.websocket_peers import Client, Connection, NotInTime, ScriptedUpstream, StreamEnded, opened
+from tests.support.websocket_peers import Client, Connection, ScriptedUpstream
 
 PINGED = 1 + 1
 """Seconds until a ping finds out: ping_interval + ping_timeout."""

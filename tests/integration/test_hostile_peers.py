@@ -20,18 +20,12 @@ import pytest
 from tests.support import config, flooding
 from tests.support.bulk import MIB, Sender, receive
 from tests.support.certificates import Certificate
+from tests.support.peer import NotInTime
 from tests.support.programs import TICKET, Proxy, environment, until
 from tests.support.proxy_scene import ProxyScene
+from tests.support.scripts import endless_head, silent
 from tests.support.websocket import BINARY, PING, accepting_fields, frame, handshake_fields, head_bytes
-from tests.support.websocket_peers import (
-    Client,
-    Connection,
-    NotInTime,
-    Script,
-    ScriptedUpstream,
-    endless_head,
-    silent,
-)
+from tests.support.websocket_peers import Client, Connection, Script, ScriptedUpstream
 
 MUCH = 200 * MIB
 """More than all the buffers on the way can take."""

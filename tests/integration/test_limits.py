@@ -8,8 +8,9 @@ from pathlib import Path
 
 from tests.support import config
 from tests.support.programs import Proxy, until
+from tests.support.scripts import echo
 from tests.support.websocket import handshake_fields
-from tests.support.websocket_peers import Client, ScriptedUpstream, echo
+from tests.support.websocket_peers import Client, ScriptedUpstream
 
 
 @contextlib.contextmanager

@@ -17,8 +17,9 @@ from tests.support.crowd import echoes
 from tests.support.issued_links import PUBLIC_URL, TARGET, IssuedLink, kill, revoke
 from tests.support.links import claims, key_folder, token
 from tests.support.programs import TICKET, Proxy, until
+from tests.support.scripts import echo
 from tests.support.websocket import Head
-from tests.support.websocket_peers import Client, ScriptedUpstream, echo
+from tests.support.websocket_peers import Client, ScriptedUpstream
 
 PLACES = {
     "issued": {"locate": "path:/c/{link}"},
