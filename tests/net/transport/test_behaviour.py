@@ -258,17 +258,22 @@ def test_a_broken_write_is_found_by_the_loop(net):
     assert not client.lost_in_call
 
 
-def test_a_bug_in_a_protocol_ends_its_connection_only(ours):
+def two_connections(loop):
+    """Open two connections, and return their clients and their servers."""
     first, second, a, b = Peer(), Peer(), Peer(), Peer()
-    port = ours.listen(a, b)
-    ours.dial(port, first)
-    ours.until(lambda: a.made)
-    ours.dial(port, second)
-    ours.until(lambda: b.made)
+    port = loop.listen(a, b)
+    for client, server in ((first, a), (second, b)):
+        loop.dial(port, client)
+        loop.until(lambda server=server: server.made)
+    return first, second, a, b
 
-    def bug(_peer, _octets):
-        raise ValueError("a bug")
 
+def bug(_peer, _argument):
+    raise ValueError("a bug")
+
+
+def test_a_bug_in_a_protocol_ends_its_connection_only(ours):
+    first, second, a, b = two_connections(ours)
     a.on_octets = bug
     first.transport.write(b"x")
     second.transport.write(b"y")
@@ -294,16 +299,7 @@ def test_a_bug_in_connection_made_ends_its_connection_only(ours):
 
 
 def test_a_bug_in_connection_lost_ends_nothing_else(ours):
-    first, second, a, b = Peer(), Peer(), Peer(), Peer()
-    port = ours.listen(a, b)
-    ours.dial(port, first)
-    ours.until(lambda: a.made)
-    ours.dial(port, second)
-    ours.until(lambda: b.made)
-
-    def bug(_peer, _reason):
-        raise ValueError("a bug")
-
+    first, second, a, b = two_connections(ours)
     a.on_lost = bug
     first.transport.abortConnection()
     ours.until(lambda: a.lost and first.lost)
