@@ -12,6 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.support import config, programs
+from tests.support.browser import Chromium
 from tests.support.certificates import Authority, Certificate
 from tests.support.crowd import EchoUpstream
 from tests.support.workers import Text
@@ -84,3 +85,10 @@ def text(upstream: EchoUpstream) -> Text:
         )
 
     return content
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Chromium]:
+    """A browser."""
+    with Chromium() as running:
+        yield running

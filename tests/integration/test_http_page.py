@@ -75,12 +75,6 @@ def listeners(
         yield running
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Chromium]:
-    with Chromium() as running:
-        yield running
-
-
 @pytest.mark.parametrize("name", SCHEMES)
 def test_a_page_opens_its_console(
     name: str,
