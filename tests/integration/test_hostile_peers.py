@@ -180,7 +180,7 @@ def test_an_upstream_that_sends_a_close_and_stays(name: str, answers: bool, scen
 
 
 @both_kinds
-def test_a_client_that_half_closes_is_gone(name: str, scene: HostilePeers) -> None:
+def test_a_client_that_half_closes_is_lost(name: str, scene: HostilePeers) -> None:
     """A WebSocket has no half: its host is told, and the rest is closed."""
 
     def play() -> None:
@@ -192,7 +192,7 @@ def test_a_client_that_half_closes_is_gone(name: str, scene: HostilePeers) -> No
     scene.again(play, "status=101 ended by client ClientLost")
 
 
-def test_a_client_that_half_closes_behind_its_request_is_gone(scene: HostilePeers) -> None:
+def test_a_client_that_half_closes_after_its_request_is_lost(scene: HostilePeers) -> None:
     """While the upstream is asked: nobody is left to answer."""
 
     def play() -> None:

@@ -98,7 +98,7 @@ def test_a_worker_that_hangs_for_longer_than_its_lease_has_its_consoles_recorded
         crew.assert_clean()
 
 
-def test_a_worker_that_goes_on_after_its_lease_has_lost_nothing(text: Text) -> None:
+def test_a_worker_that_resumes_after_its_lease_loses_nothing(text: Text) -> None:
     """Its consoles are alive and listed again, and none of them is recorded as lost."""
     with Crew(text()) as crew:
         port, (victim, _survivor) = crew.ports["one"], crew.workers()

@@ -86,7 +86,7 @@ def test_workers_write_one_access_log(text: Text) -> None:
         assert len(lines) == 100 and all(line[0] == "{" and line[-1] == "}" for line in lines)
 
 
-def test_systemd_hears_of_the_master_alone(text: Text, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_master_notifies_systemd(text: Text, monkeypatch: pytest.MonkeyPatch) -> None:
     """READY comes when all workers are ready, and no worker has systemd's variables."""
     with Notified(monkeypatch) as notified, Crew(text()) as crew:
         first = notified.next()

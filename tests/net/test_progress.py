@@ -114,7 +114,7 @@ def timer(transport, timeout=60.0):
     return clock, StallTimer(transport, clock, timeout, lambda: stalled.append(clock.seconds())), stalled
 
 
-def test_a_peer_that_takes_nothing_stalls_at_the_timeout():
+def test_a_peer_that_receives_nothing_stalls_at_the_timeout():
     clock, stall, stalled = timer(Slow())
     clock.advance(0.7)
     stall.blocked()
@@ -139,7 +139,7 @@ def test_a_peer_that_takes_one_octet_now_and_then_never_stalls_and_stalls_when_i
     assert len(stalled) == 1 and 60 <= stalled[0] - last <= 60 + 4
 
 
-def test_one_that_was_unblocked_does_not_stall():
+def test_an_unblocked_peer_does_not_stall():
     clock, stall, stalled = timer(Slow())
     stall.blocked()
     clock.advance(10)
@@ -158,7 +158,7 @@ def test_a_busy_transport_is_looked_at_a_few_times_in_a_timeout():
     assert not stalled and transport.looks <= 1 + 16
 
 
-def test_a_timer_that_was_cancelled_is_gone():
+def test_a_cancelled_timer_leaves_no_call():
     clock, stall, stalled = timer(Slow())
     stall.cancel()
     stall.blocked()

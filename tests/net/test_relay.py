@@ -205,7 +205,7 @@ def test_a_killed_session_sends_its_reason_to_both_sides(scene):
     assert scene.at_rest() and scene.record.error == "Killed" and scene.record.close_code == 1008
 
 
-def test_a_kill_in_the_middle_of_a_frame_lets_the_frame_end_and_no_more(scene):
+def test_a_kill_within_a_frame_completes_only_that_frame(scene):
     picture = frame(2, b"p" * 1000)
     scene.host.send(picture[:500])
     scene.pump()

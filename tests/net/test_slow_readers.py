@@ -29,7 +29,7 @@ def test_a_reader_with_a_large_buffer_takes_much_at_once_and_gets_all_of_it():
     assert transport.aborted and not clock.getDelayedCalls()
 
 
-def test_one_that_takes_nothing_is_cut_after_its_patience():
+def test_a_reader_that_receives_nothing_is_aborted_after_the_stall_timeout():
     clock, transport = Clock(), Slow(400_000)
     Linger(transport, clock, 5.0, patience=60.0)
     for _ in range(59):
@@ -39,7 +39,7 @@ def test_one_that_takes_nothing_is_cut_after_its_patience():
     assert transport.aborted and not clock.getDelayedCalls()
 
 
-def test_one_that_takes_too_little_has_an_end():
+def test_a_reader_that_receives_too_little_is_aborted():
     """A few bytes are progress for a console, but not for a lingering connection."""
     clock, transport = Clock(), Slow(10**9)
     Linger(transport, clock, 5.0, patience=60.0)
@@ -49,7 +49,7 @@ def test_one_that_takes_too_little_has_an_end():
     assert transport.aborted
 
 
-def test_one_that_has_everything_is_given_close_timeout():
+def test_a_reader_that_has_everything_gets_close_timeout():
     clock, transport = Clock(), Slow(0)
     Linger(transport, clock, 5.0, patience=60.0)
     clock.advance(4.9)
@@ -94,7 +94,7 @@ def slowly(scene, wire, seconds):
 
 
 @pytest.mark.parametrize("side", ["client", "host"])
-def test_a_console_whose_peer_reads_slowly_goes_on(side):
+def test_a_console_with_a_slow_reader_is_kept(side):
     scene = Scene(ping_interval=None, stall_timeout=60.0).open()
     slow, busy, of = (scene.client, scene.host, frame) if side == "client" else (scene.host, scene.client, up)
     slow.block()
@@ -125,7 +125,7 @@ def test_a_slow_reader_is_no_idle_one():
     assert scene.record.error == "IdleTimeout"
 
 
-def test_a_download_by_a_slow_reader_goes_on_to_its_end():
+def test_a_download_by_a_slow_reader_completes():
     scene = HttpScene(stall_timeout=60)
     scene.ask(get())
     scene.client.block()
@@ -150,7 +150,7 @@ def test_a_whole_answer_that_is_read_slowly_comes_to_its_end():
     assert scene.client.received.endswith(b"x" * 1000) and not scene.client.ended
 
 
-def test_an_upload_to_a_slow_reader_goes_on():
+def test_an_upload_to_a_slow_reader_is_kept():
     scene = HttpScene(stall_timeout=60)
     scene.ask(get(b"/x", b"Content-Length: 300000", method=b"PUT"))
     scene.host.block()
@@ -186,7 +186,7 @@ def test_a_slow_reader_has_not_come_to_the_ping_yet(monkeypatch):
     assert (scene.record.error, scene.record.timeout) == ("ClientLost", "ping_timeout")
 
 
-def test_a_client_that_has_the_ping_owes_the_pong(monkeypatch):
+def test_a_client_that_acknowledged_the_ping_has_to_answer_it(monkeypatch):
     scene = Scene(ping_interval=25.0, ping_timeout=20.0, tcp_keepalive=None).open()
     at_rest = TCPInfo(
         1000, has_unacked=False, window_closed=False, has_unanswered_probe=False, seconds_since_heard=0.0

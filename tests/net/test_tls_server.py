@@ -129,7 +129,7 @@ def test_groups_without_the_private_call(pki: Pki, monkeypatch: pytest.MonkeyPat
             open_client(with_groups(group, SSL.TLS1_3_VERSION), Line(CurrentContext(context)))
 
 
-def test_the_private_call_is_there() -> None:
+def test_the_private_call_exists() -> None:
     """pyOpenSSL has the private call of set_groups; without it, listeners have only P-256."""
     assert callable(_util.lib.SSL_CTX_set1_curves_list)
     assert SSL.Context(SSL.TLS_METHOD)._context is not None

@@ -27,7 +27,7 @@ def complaints(translation: Translation) -> list[str]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_it_becomes_just_this_or_is_complained_of_just_so(name: str, folder: Path) -> None:
+def test_each_variable_host_has_its_sections_or_its_complaint(name: str, folder: Path) -> None:
     case = CASES[name]
     for path, text in case.files.items():
         (folder / path).write_text(text)

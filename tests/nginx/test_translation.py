@@ -32,7 +32,7 @@ def imported(text: str, keep_insecure: bool = False) -> Translation:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_directive_becomes_just_this_or_is_complained_of_just_so(name: str, folder: Path) -> None:
+def test_each_directive_has_its_sections_or_its_complaint(name: str, folder: Path) -> None:
     case: Case = CASES[name]
     for path, text in case.files.items():
         (folder / path).parent.mkdir(exist_ok=True)

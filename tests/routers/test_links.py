@@ -221,7 +221,7 @@ def test_a_link_in_a_subprotocol_stands_beside_another_one(scene):
     assert router.secrets == () and not router.ambient
 
 
-def test_attributes_say_where_links_stand(scene):
+def test_the_attributes_name_the_place_of_a_link(scene):
     router = scene.router()
     assert router.upgrades_only and not router.ambient and router.secrets == (("path", b"/c/"),)
     assert scene.router(locate="query:l").secrets == (("query", b"l"),)
