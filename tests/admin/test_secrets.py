@@ -13,10 +13,10 @@ from esxiproxy.admin.live import Live
 from esxiproxy.admin.openapi.operations import EVENTS
 from esxiproxy.core.websocket.handshake import accept_value
 from tests.admin.scene import BY_NAME, OPERATOR, check, defaults
+from tests.app.service_world import ONE, World
 from tests.net.memory import Wire
 from tests.net.scene import frame, opening
 from tests.state.world import result
-from tests.test_service import ONE, World
 
 TICKET, PASSWORD, COOKIE, TOKEN, QUERY = "cst-VCT-5f0a", "Hunter2pw", "c00kiejar", "t0ken-9x", "q4api"
 SECRETS = (TICKET, PASSWORD, COOKIE, TOKEN, QUERY)
