@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import re
 import signal
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
+from hashlib import sha1
 from typing import Any
 
 import pytest
@@ -170,13 +173,40 @@ def test_a_drain_is_told_until_the_last_console_has_ended(text: Text) -> None:
 
 
 def test_without_its_master_it_ends(text: Text) -> None:
-    with Crew(text()) as crew:
+    """Its addresses are free before it has ended, for a new master."""
+    probe = free_port()
+    with Crew(text(f"[admin]\nprobe_listen = 127.0.0.1:{probe}\n")) as crew:
         (admin,) = crew.admins()
+        until(lambda: crew.ask("GET", "/readyz")[0] == 200, "it serves")
         clients = opened(crew.ports["one"], 2)
         os.kill(crew.pid, signal.SIGKILL)
+        until(lambda: refuses(probe), "the address is free")
         until(lambda: gone(admin), "it has ended", 10)
         assert all(map(echoes, clients))
         let_go(clients)
+
+
+def test_the_authenticators_of_admin_are_asked_in_it(text: Text) -> None:
+    """Who may see something needs a login on the address for people."""
+    port = free_port()
+    admin = (
+        f"[admin]\nlisten = 127.0.0.1:{port}\nauthenticator = people\nviewers = alice\n"
+        "[authenticator people]\ntype = htpasswd\nfile = people\n"
+    )
+    people = f"alice:{{SHA}}{b64encode(sha1(b'secret').digest()).decode()}\n"
+    with Crew(text(admin), {"people": people}) as crew:
+        until(lambda: not refuses(port), "it serves")
+        assert [logged_in(port, login) for login in (None, "alice:wrong", "alice:secret")] == [401, 401, 200]
+        clean(crew)
+
+
+def logged_in(port: int, login: str | None) -> int:
+    """The status of a request to the address for people with this name and password."""
+    fields = {} if login is None else {"Authorization": f"Basic {b64encode(login.encode()).decode()}"}
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    with contextlib.closing(connection):
+        connection.request("GET", "/api/v1/drains", headers=fields)
+        return connection.getresponse().status
 
 
 def test_a_signal_to_everybody_ends_it_once(text: Text) -> None:

@@ -41,17 +41,46 @@ def test_it_is_for_its_owner_alone(sockets, path):
     assert f"[admin] socket listening on unix:{path}" in [formatEvent(line) for line in lines]
 
 
-def test_a_group_may_open_it_that_a_reload_may_change(sockets, path, monkeypatch):
+ROOT = grp.getgrgid(0).gr_name
+
+
+@pytest.fixture
+def given(monkeypatch):
+    """The arguments of each call of chown, which does nothing."""
     given = []
-    monkeypatch.setattr(os, "chown", lambda where, user, group: given.append((str(where), user, group)))
-    root = grp.getgrgid(0).gr_name
-    sockets.keep(sockets.bind([endpoint(path, "660")], root), root)
-    assert given == [(str(path), -1, 0)] and path.stat().st_mode & 0o777 == 0o660
+    monkeypatch.setattr(os, "chown", lambda path, user, group: given.append((str(path), user, group)))
+    return given
+
+
+def mode(path):
+    return path.stat().st_mode & 0o777
+
+
+def test_a_group_may_open_it_that_a_reload_may_change(sockets, path, given):
+    sockets.keep(sockets.bind([endpoint(path, "660")], ROOT), ROOT)
+    assert given == [(str(path), -1, 0)] and mode(path) == 0o660
     inode = path.stat().st_ino
-    sockets.keep(sockets.bind([endpoint(path, "660")], root), root)
+    sockets.keep(sockets.bind([endpoint(path, "660")], ROOT), ROOT)
     assert len(given) == 1
     sockets.keep(sockets.bind([endpoint(path)]), "")
-    assert path.stat().st_mode & 0o777 == 0o600 and path.stat().st_ino == inode
+    assert mode(path) == 0o600 and path.stat().st_ino == inode
+
+
+def test_a_reload_that_fails_gives_it_its_group_back(sockets, path, given):
+    sockets.keep(sockets.bind([endpoint(path)]))
+    bound = sockets.bind([endpoint(path, "660")], ROOT)
+    assert mode(path) == 0o660
+    sockets.release_new(bound, ROOT)
+    assert mode(path) == 0o600 and sockets.bind([endpoint(path)])[ADMIN_SOCKET].port is not None
+
+
+def test_a_group_that_a_kept_socket_cannot_have_refuses_the_reload(sockets, path):
+    sockets.keep(sockets.bind([endpoint(path)]))
+    with pytest.raises(
+        BindError, match=r"socket_group: .* cannot be given to no.group: there is no such group"
+    ):
+        sockets.bind([endpoint(path, "660")], "no.group")
+    assert mode(path) == 0o600 and path.is_socket()
 
 
 def test_a_group_that_it_cannot_have_refuses_the_start(sockets, reactor, path, monkeypatch):
@@ -59,8 +88,7 @@ def test_a_group_that_it_cannot_have_refuses_the_start(sockets, reactor, path, m
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "chown", refuse)
-    root = grp.getgrgid(0).gr_name
-    with pytest.raises(BindError, match=rf"{path} cannot be given to {root}: Operation not permitted; run"):
-        sockets.bind([endpoint(path, "660")], root)
+    with pytest.raises(BindError, match=rf"{path} cannot be given to {ROOT}: Operation not permitted; run"):
+        sockets.bind([endpoint(path, "660")], ROOT)
     reactor.runUntilCurrent()
     assert not path.exists()

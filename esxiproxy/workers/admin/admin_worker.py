@@ -46,13 +46,13 @@ class AdminWorker(MultiService):
         super().__init__()
         if plan_of(config).admin_endpoints != admin_config.endpoints:
             raise StartupError(f"the sockets of [admin] in {admin_config.config} are not those of the master")
-        sockets = {name: socket.socket(fileno=number) for name, number in admin_config.sockets.items()}
+        self._sockets = {name: socket.socket(fileno=number) for name, number in admin_config.sockets.items()}
         own = replace(config, state=Path(admin_config.state))
         make_control = partial(self._make_control, admin_config, own, reports.send, reactor)
         self._reactor = reactor
         self._reports = reports
         self._stop = stop
-        self._host = AdminHost(own, make_control, reactor, sockets)
+        self._host = AdminHost(own, make_control, reactor, self._sockets)
         self._host.setServiceParent(self)
         GCFreeze(reactor).setServiceParent(self)
 
@@ -88,7 +88,8 @@ class AdminWorker(MultiService):
         except ValueError:
             return
         if command is AdminCommand.OPEN:
-            Deferred.fromCoroutine(self._host.open()).addErrback(self._on_failure)
+            opening = Deferred.fromCoroutine(self._host.open())
+            opening.addCallbacks(lambda _: self._close_sockets(), self._on_failure)
         elif command is AdminCommand.FACTS:
             (facts,) = arguments
             self._control.facts_received(Facts.of(facts))
@@ -109,4 +110,10 @@ class AdminWorker(MultiService):
     def master_lost(self) -> None:
         """End the process, since its master has exited."""
         self._control.master_lost()
+        self._close_sockets()
         self._stop()
+
+    def _close_sockets(self) -> None:
+        """Close the inherited sockets, of which the ports have duplicates."""
+        for sock in self._sockets.values():
+            sock.close()

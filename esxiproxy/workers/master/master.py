@@ -263,7 +263,7 @@ class Master(Service):
         try:
             new, admin = await self._start_children(plan, bound, number)
         except Exception:
-            self._sockets.release_new(bound)
+            self._sockets.release_new(bound, plan.socket_group)
             raise
         self._current, self._plan, self._number = new, plan, number
         self._warn(plan)
