@@ -10,7 +10,7 @@ from esxiproxy.admin.call import ApiError
 from esxiproxy.admin.events import open_stream
 from esxiproxy.admin.openapi.operations import EVENTS
 from esxiproxy.core.errors import StateUnavailable
-from tests.admin.scene import Admin, Worker, check, defaults
+from tests.admin.scene import OPERATOR, Admin, Worker, check, defaults
 from tests.state.world import MemoryWorld, result
 
 ROWS = {"sessions": "Session", "hosts": "Host", "failures": "Failure"}
@@ -20,7 +20,7 @@ class Reader:
     """A reader of a stream, which applies the events as a page does."""
 
     def __init__(self, admin, **parameters):
-        self.stream = open_stream(admin.live, {**defaults(EVENTS), **parameters})
+        self.stream = open_stream(admin.live, OPERATOR, {**defaults(EVENTS), **parameters})
         self.received, self.windows, self.statuses, self.rows = b"", [], [], {}
         self.errors = []
         self.reads_on = True
