@@ -10,7 +10,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
-from esxiproxy.admin.call import ApiError
+from esxiproxy.admin.call import Actor, ApiError
 from esxiproxy.admin.failures import FAILURE_TEXTS
 from esxiproxy.admin.hosts import HOST_TEXTS
 from esxiproxy.admin.live import Live
@@ -58,8 +58,9 @@ class EventStream:
     A reader that is slow asks less often, and gets the differences to its last events.  Raises ApiError.
     """
 
-    def __init__(self, live: Live, view: str, request: WindowRequest) -> None:
+    def __init__(self, live: Live, actor: Actor, view: str, request: WindowRequest) -> None:
         self._live = live
+        self._actor = actor.shown()
         self._name = view
         self._view = found = views(live)[view]
         if request.sort and request.sort not in found.columns:
@@ -106,7 +107,7 @@ class EventStream:
         """Return the events for what has changed; nothing while the state cannot be reached."""
         try:
             rows = await self._view.read()
-            status = await self._live.status()
+            status = {**await self._live.status(), **self._actor}
         except StateUnavailable:
             return b""
         return self._status_event(status) + self._window_event(rows)
@@ -157,6 +158,6 @@ def _event(name: str, content: Mapping[str, Any]) -> bytes:
     return f"event: {name}\ndata: {text}\n\n".encode("ascii")
 
 
-def open_stream(live: Live, parameters: Mapping[str, Any]) -> EventStream:
+def open_stream(live: Live, actor: Actor, parameters: Mapping[str, Any]) -> EventStream:
     """Return the stream for the checked parameters of the operation ``events``.  Raises ApiError."""
-    return EventStream(live, parameters["view"], WindowRequest.of({"sort": "", **parameters}))
+    return EventStream(live, actor, parameters["view"], WindowRequest.of({"sort": "", **parameters}))

@@ -17,7 +17,7 @@ from twisted.logger import Logger
 
 from esxiproxy.admin.access import Access, Authenticate, ListenAccess, SocketAccess
 from esxiproxy.admin.audit import AuditLog
-from esxiproxy.admin.call import Handlers
+from esxiproxy.admin.call import Actor, Handlers
 from esxiproxy.admin.control import Control
 from esxiproxy.admin.dispatch import Dispatcher
 from esxiproxy.admin.files import page_files
@@ -36,13 +36,13 @@ _CHECK_INTERVAL = 0.05
 class AdminParts:
     """The objects that the admin service is made of.
 
-    ``handlers`` are the operations of the API, ``open_stream`` opens an event stream for its arguments, and
+    ``handlers`` are the operations of the API, ``open_stream`` opens an event stream of a user, and
     ``secured`` adds TLS to a protocol factory.
     """
 
     control: Control
     handlers: Handlers
-    open_stream: Callable[[Mapping[str, Any]], Stream]
+    open_stream: Callable[[Actor, Mapping[str, Any]], Stream]
     metrics: Metrics
     secured: Callable[[ListenerTLS, Any], Any]
     services: tuple[Any, ...] = ()

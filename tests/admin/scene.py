@@ -196,9 +196,3 @@ def check(schema, value):
     """Check a value against a schema of the document."""
     whole = {"$ref": f"#/components/schemas/{schema}", "components": DOCUMENT["components"]}
     Draft202012Validator(whole).validate(value)
-
-
-def check_status_event(value):
-    """Check the content of an event `status`, which does not say who asks."""
-    assert not {"user", "role"} & value.keys()
-    check("Status", {**value, "user": "anybody", "role": "viewer"})

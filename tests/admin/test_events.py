@@ -10,7 +10,7 @@ from esxiproxy.admin.call import ApiError
 from esxiproxy.admin.events import open_stream
 from esxiproxy.admin.openapi.operations import EVENTS
 from esxiproxy.core.errors import StateUnavailable
-from tests.admin.scene import Admin, Worker, check, check_status_event, defaults
+from tests.admin.scene import OPERATOR, Admin, Worker, check, defaults
 from tests.state.world import MemoryWorld, result
 
 ROWS = {"sessions": "Session", "hosts": "Host", "failures": "Failure"}
@@ -20,7 +20,7 @@ class Reader:
     """A reader of a stream, which applies the events as a page does."""
 
     def __init__(self, admin, **parameters):
-        self.stream = open_stream(admin.live, {**defaults(EVENTS), **parameters})
+        self.stream = open_stream(admin.live, OPERATOR, {**defaults(EVENTS), **parameters})
         self.received, self.windows, self.statuses, self.rows = b"", [], [], {}
         self.errors = []
         self.reads_on = True
@@ -37,7 +37,7 @@ class Reader:
                 self._apply(json.loads(lines["data"]))
             elif lines.get("event") == " status":
                 self.statuses.append(json.loads(lines["data"]))
-                check_status_event(self.statuses[-1])
+                check("Status", self.statuses[-1])
         if self.reads_on:
             self.read()
 
