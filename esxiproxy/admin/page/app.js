@@ -24,19 +24,25 @@ export function start(element) {
 function Page() {
   const [route, go] = useRoute();
   const live = useLive(route);
-  const history = useHistory(live);
+  const role = useRole(live.connection);
+  const now = useNow(live.ahead);
+  const history = useHistory(live, now);
   const [dialog, setDialog] = useState(null);
   const [message, setMessage] = useState("");
   const [turn, setTurn] = useState(0);
   const { status } = live;
-  const operator = status?.role === "operator";
-  const now = status?.now ?? Date.now() / 1000;
+  const operator = role?.role === "operator" && status !== null;
   useTitle(status);
   useEffect(() => {
     const timer = setTimeout(() => setMessage(""), MESSAGE_TIME);
     return () => clearTimeout(timer);
   }, [message]);
   const open = (Dialog, properties) => setDialog({ Dialog, properties });
+  const close = () => {
+    setDialog(null);
+    // The row with the button that has opened the dialog may have vanished meanwhile.
+    if (document.activeElement === document.body) document.querySelector(".frame")?.focus({ preventScroll: true });
+  };
   const done = (text) => {
     setMessage(text);
     setTurn((before) => before + 1);
@@ -44,7 +50,7 @@ function Page() {
   const shared = { operator, open, status, now, turn };
   return html`
     <a class="skip" href="#content" onClick=${skip}>Skip to the list</a>
-    <${Header} live=${live} />
+    <${Header} ...${{ live, role }} />
     <${Lost} live=${live} />
     <main>
       <h1 class="unseen">esxiproxy</h1>
@@ -61,7 +67,7 @@ function Page() {
     </main>
     <div class="message" role="status">${message && html`<p><${Sentence} text=${message} />
       <button type="button" onClick=${() => setMessage("")}>Dismiss</button></p>`}</div>
-    ${dialog && html`<${dialog.Dialog} ...${dialog.properties} onDone=${done} onClose=${() => setDialog(null)} />`}`;
+    ${dialog && html`<${dialog.Dialog} ...${dialog.properties} onDone=${done} onClose=${close} />`}`;
 }
 
 function skip(event) {
@@ -70,7 +76,7 @@ function skip(event) {
 }
 
 /** The name of the machine, how it is, and who looks. */
-function Header({ live }) {
+function Header({ live, role }) {
   const { status, connection } = live;
   return html`<header class="top">
     <span class="brand">esxiproxy</span>
@@ -79,7 +85,8 @@ function Header({ live }) {
         status.ready ? "ready" : status.draining ? "draining" : "not ready"}<//>`}
     <span class="live ${connection}">${{ live: "live", lost: "not connected", connecting: "connecting" }[connection]}</span>
     <span class="rest">
-      ${status && html`<span class="who"><${Name} text=${status.user} />, ${status.role}</span><span class="version">${visible(status.version)}</span>`}
+      ${role && html`<span class="who"><${Name} text=${role.user} />, ${role.role}</span>`}
+      ${status && html`<span class="version">${visible(status.version)}</span>`}
     </span>
   </header>`;
 }
@@ -125,7 +132,7 @@ function Views({ route, status }) {
 
 /** Return the newest snapshot of the stream, which shows the window of the route. */
 function useLive(route) {
-  const [snapshot, setSnapshot] = useState({ connection: "connecting", problem: "", status: null, window: null });
+  const [snapshot, setSnapshot] = useState({ connection: "connecting", problem: "", status: null, ahead: 0, window: null });
   const stream = useRef(null);
   if (!stream.current) stream.current = new LiveStream(setSnapshot);
   useEffect(() => {
@@ -137,8 +144,28 @@ function useLive(route) {
   return snapshot;
 }
 
+/** Return who looks, which is asked again after the connection was lost. */
+function useRole(connection) {
+  const [role, setRole] = useState(null);
+  const lost = connection === "lost";
+  useEffect(() => {
+    if (!lost) read("status").then(({ user, role: name }) => setRole({ user, role: name }), () => null);
+  }, [lost]);
+  return role;
+}
+
+/** Return the time of day of the service, which goes on without events. */
+function useNow(ahead) {
+  const [now, setNow] = useState(Date.now());
+  useEffect(() => {
+    const timer = setInterval(() => document.hidden || setNow(Date.now()), 1000);
+    return () => clearInterval(timer);
+  }, []);
+  return now / 1000 + ahead;
+}
+
 /** Return the points of the last hour: those of the proxy, and what the stream has said since. */
-function useHistory({ status, connection }) {
+function useHistory({ status, connection }, now) {
   const [history, setHistory] = useState({ interval: 10, points: [] });
   useEffect(() => {
     if (connection !== "live") return;
@@ -148,15 +175,15 @@ function useHistory({ status, connection }) {
     }), () => null);
   }, [connection]);
   useEffect(() => {
-    if (!status) return;
-    const point = [status.now, status.sessions, status.rate_up, status.rate_down, status.round_trip];
+    if (!status || connection !== "live") return;
+    const point = [now, status.sessions, status.rate_up, status.rate_down, status.round_trip];
     setHistory(({ interval, points }) => {
-      const kept = points.filter(([time]) => time > status.now - SPAN && time < status.now);
+      const kept = points.filter(([time]) => time > now - SPAN && time < now);
       const before = kept.length > 1 ? kept[kept.length - 2][0] : -Infinity;
       // The newest point moves until an interval is over.
-      return { interval, points: [...(status.now - before < interval ? kept.slice(0, -1) : kept), point] };
+      return { interval, points: [...(now - before < interval ? kept.slice(0, -1) : kept), point] };
     });
-  }, [status]);
+  }, [status, connection, Math.floor(now)]);
   return history.points;
 }
 
