@@ -1,5 +1,6 @@
 # make run   the demo: a simulated ESXi host and the proxy in front of it
 # make test  every test
+# make site  the documentation as a web site, in var/site
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	"$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { echo "$$p"; exit; }; \
 	done; echo python3)
@@ -13,7 +14,7 @@ NPM_NOVNC := var/novnc/node_modules/@novnc/novnc
 
 PAGE_LIBRARY := esxiproxy/admin/page/library/htm-preact.js
 
-.PHONY: run viewer page test long bench soak lint clean
+.PHONY: run viewer page test long bench soak lint site clean
 
 run: $(VENV)/run.done viewer
 	@$(BIN)/esxiproxy certificate var/demo/listener.crt var/demo/host.crt >/dev/null
@@ -52,6 +53,11 @@ lint: $(VENV)/lint.done
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy esxiproxy
 
+# Warnings are errors: a link that leads nowhere, or a page that is not in the menu.
+site: $(VENV)/site.done
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "the documentation is in var/site: $(BIN)/python -m http.server --directory var/site"
+
 long: $(VENV)/test.done $(BIN)/sslyze
 	ESXIPROXY_LONG=1 $(BIN)/python -m pytest -o timeout=7200 $(ARGS)
 
@@ -76,6 +82,10 @@ $(BIN)/sslyze: | $(VENV)/test.done
 
 $(VENV)/lint.done: $(SETUP) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable '.[lint]'
+	@touch $@
+
+$(VENV)/site.done: $(SETUP) | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable '.[docs]'
 	@touch $@
 
 clean:

@@ -1,4 +1,4 @@
-"""The part that is compiled, and the library of the admin page.  The build also succeeds without."""
+"""The compiled part and the library of the admin page.  The package is built without them as well."""
 
 import runpy
 import sys

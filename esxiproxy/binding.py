@@ -189,12 +189,11 @@ def set_socket_group(path: str, group: str) -> None:
         if group:
             os.chown(path, -1, grp.getgrnam(group).gr_gid)
         os.chmod(path, 0o660 if group else 0o600)
-    except KeyError:
-        raise BindError(f"{path}: {group} is no group of this machine") from None
-    except OSError as error:
+    except (OSError, KeyError) as error:
+        why = getattr(error, "strerror", None) or "there is no such group"
         raise BindError(
-            f"{path} cannot be given to the group {group or 'of its owner'}: {error.strerror}: make the user "
-            "of the proxy a member of this group, or start the proxy as root"
+            f"[admin] socket_group: {path} cannot be given to {group or 'its owner alone'}: {why}; "
+            "run as root or as a member of the group"
         ) from error
 
 

@@ -111,7 +111,7 @@ def test_a_socket_that_is_served_stays(path, reactor):
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "link", "fifo"])
-def test_what_is_no_socket_stays(path, reactor, kind):
+def test_a_file_that_is_no_socket_is_kept(path, reactor, kind):
     if kind == "file":
         with open(path, "w") as file:
             file.write("precious")
@@ -136,7 +136,7 @@ def test_a_socket_of_another_kind_stays(path, reactor):
         assert os.path.exists(path)
 
 
-def test_one_that_was_bound_meanwhile_is_put_back(path, monkeypatch):
+def test_a_socket_that_another_process_bound_is_restored(path, monkeypatch):
     leave_behind(path, os.getpid())
     rename, other = os.rename, socket.socket(socket.AF_UNIX)
 
@@ -164,7 +164,7 @@ def test_a_path_as_long_as_they_may_be(tmp_path, reactor, name):
     release(bind(path, reactor), reactor)
 
 
-def test_an_abstract_address_is_nobody_s_file(reactor):
+def test_an_abstract_address_is_no_file(reactor):
     remove_stale("\0esxiproxy-test")
 
 

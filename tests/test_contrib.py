@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import config as ini
 from tests.support.programs import ROOT, need
 
 CONTRIB = ROOT / "contrib"
@@ -83,7 +84,7 @@ def test_the_service_starts_with_the_socket_that_systemd_has_bound(tmp_path):
     )[1]
     assert documented.endswith(f":name={name}")
     config = tmp_path / "proxy.ini"
-    config.write_text(f"[listener a]\n{documented}\nupstream = u\n\n[upstream u]\nurl = ws://127.0.0.1:1\n")
+    config.write_text(ini.listener("a", listen=None, more=documented) + ini.upstream(1))
     command = exec_start().replace("/opt/esxiproxy/bin/", f"{BIN}/")
     command = command.replace("/etc/esxiproxy/proxy.ini", shlex.quote(str(config)))
     with socket.socket(socket.AF_INET6) as bound:

@@ -45,7 +45,7 @@ def test_these_are_the_public_names_and_no_others():
 
 
 @pytest.mark.parametrize("name", sorted(PUBLIC))
-def test_a_public_name_is_there_and_says_what_it_is(name):
+def test_each_public_name_exists_and_has_a_docstring(name):
     value = getattr(esxiproxy, name)
     assert value.__name__ == name and value.__module__.startswith("esxiproxy.")
     assert value.__doc__, f"{name} has no docstring"

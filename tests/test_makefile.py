@@ -82,7 +82,7 @@ def test_debians_novnc_is_used(machine: Machine) -> None:
     assert machine.viewer() == ([], "")
 
 
-def test_a_fetch_that_fails_is_told_and_tried_again(machine: Machine) -> None:
+def test_a_failed_fetch_is_reported_and_repeated(machine: Machine) -> None:
     machine.write(".venv/bin/python", '#!/bin/sh\necho "python $*" >>calls\nexit 1\n')
     calls, said = machine.viewer()
     assert calls == [PIP] and said.startswith("noVNC could not be fetched")

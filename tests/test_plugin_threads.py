@@ -2,7 +2,6 @@
 
 import os
 import threading
-import time
 
 import pytest
 from twisted.internet.defer import CancelledError
@@ -11,44 +10,22 @@ from twisted.internet.task import Clock
 from esxiproxy.app.file_watch import FileWatch, look
 from esxiproxy.app.plugin_threads import MAX_WAITING, THREADS, PluginThreads
 from esxiproxy.core.errors import LimitReached
-
-
-class Reactor:
-    """A reactor that keeps what threads ask it to call."""
-
-    def __init__(self):
-        self.calls = []
-        self.arrived = threading.Condition()
-
-    def callFromThread(self, call, *arguments):
-        with self.arrived:
-            self.calls.append((call, arguments))
-            self.arrived.notify()
-
-    def run(self, until):
-        """Run the calls until a condition holds."""
-        end = time.monotonic() + 10
-        while not until():
-            with self.arrived:
-                while not self.calls:
-                    assert self.arrived.wait(end - time.monotonic()), "nothing was called in time"
-                call, arguments = self.calls.pop(0)
-            call(*arguments)
+from tests.support.reactor import FakeReactor
 
 
 def test_a_call_gives_its_result_or_its_error():
-    world = Reactor()
+    world = FakeReactor(runs_calls=False)
     threads = PluginThreads("router fleet", world)
     results = []
     threads.call(lambda a, b: a + b, 1, b=2).addCallback(results.append)
     threads.call(lambda: 1 / 0).addErrback(lambda failure: results.append(failure.type))
-    world.run(lambda: len(results) == 2)
+    world.run_until(lambda: len(results) == 2)
     assert sorted(results, key=str) == [3, ZeroDivisionError]
     threads.stopService()
 
 
 def test_two_run_and_64_wait_and_a_cancelled_one_counts_until_it_ends():
-    world = Reactor()
+    world = FakeReactor(runs_calls=False)
     threads = PluginThreads("router fleet", world)
     gate, results = threading.Event(), []
     calls = [threads.call(gate.wait, 10) for _ in range(THREADS + MAX_WAITING)]
@@ -62,9 +39,9 @@ def test_two_run_and_64_wait_and_a_cancelled_one_counts_until_it_ends():
     threads.call(int).addErrback(refused.append)
     assert len(refused) == 2, "the thread still runs it"
     gate.set()
-    world.run(lambda: len(results) == len(calls) and not threads._calls)
+    world.run_until(lambda: len(results) == len(calls) and not threads._calls)
     threads.call(int).addCallback(results.append)
-    world.run(lambda: results[-1] == 0)
+    world.run_until(lambda: results[-1] == 0)
     threads.stopService()
 
 
@@ -129,7 +106,7 @@ def test_a_function_that_raises_is_called_again_after_the_next_change(watch, tmp
 
 
 def test_a_plugin_that_has_stopped_starts_no_threads():
-    world = Reactor()
+    world = FakeReactor(runs_calls=False)
     threads = PluginThreads("router fleet", world)
     threads.stopService()
     failed = []

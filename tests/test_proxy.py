@@ -65,7 +65,7 @@ def test_after_drain_timeout_a_console_gets_1001_and_a_reason():
     assert done == [None]
 
 
-def test_who_does_not_go_is_aborted():
+def test_a_client_that_does_not_close_is_aborted():
     scene = Embedded(drain_timeout=20.0).open()
     scene.client.block()
     scene.host.block()
@@ -109,7 +109,7 @@ class NoRouter:
 
 
 @pytest.mark.parametrize(("seconds", "waits"), [(None, 10.0), (7.0, 7.0)])
-def test_who_retires_waits_for_no_handshake_whose_router_hangs(seconds, waits):
+def test_a_retiring_proxy_does_not_wait_for_a_hanging_router(seconds, waits):
     """Without ``seconds``, an opening handshake ends by its own timeout."""
     scene = Embedded()
     scene.factory.gateway._routers[0].instance = NoRouter()
@@ -126,7 +126,7 @@ def test_who_retires_waits_for_no_handshake_whose_router_hangs(seconds, waits):
     assert done == [None] and scene.proxy.admission.handshakes == 0
 
 
-def test_who_is_told_to_end_at_once_waits_for_no_handshake():
+def test_an_abort_waits_for_no_handshake():
     scene = Embedded()
     scene.factory.gateway._routers[0].instance = NoRouter()
     silent = Wire(scene.factory.buildProtocol(None))
@@ -139,7 +139,7 @@ def test_who_is_told_to_end_at_once_waits_for_no_handshake():
     assert done == [None] and not silent.ended
 
 
-def test_what_a_failed_reload_has_renewed_is_restored():
+def test_a_failed_reload_restores_renewed_settings():
     proxy = Proxy(Clock())
     pair = Upstream("esxi", "192.0.2.1", 80, secure=False, further=(TCPAddress("192.0.2.2", 80),))
     proxy.renew([pair])

@@ -103,7 +103,7 @@ def test_the_advice_has_every_package_that_is_missing(reasons: list[str], wanted
     assert advice(reasons, ["a", "b"]) == wanted
 
 
-def test_the_end_of_a_run_says_what_to_install(tmp_path: Path) -> None:
+def test_the_end_of_a_run_names_missing_packages(tmp_path: Path) -> None:
     """With the conftest of this suite, whose programs cannot be found."""
     test = (
         "from tests.support.programs import need\n\n"

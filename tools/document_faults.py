@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from esxiproxy.core import errors
+from esxiproxy.core.errors import SessionError
 from esxiproxy.doctor.finding import Step
 from tests.faults.fault import Fault, Stage
 from tests.faults.mishaps import MISHAPS
@@ -16,8 +18,8 @@ INTRODUCTION = """\
 A browser reports close code 1006 for every failed console. The proxy reports the reason in four places: the
 `Proxy-Status` field of its answer (RFC 9209), the log line of the session, the
 [access log](access-log.md) and the close reason. Each reason has the name of an error, such as
-`UpstreamUntrusted`. The tables below list them. A client that sends `Accept: application/json`
-gets the refusal as a JSON object with `error`, `status`, `message` and `session`.
+`UpstreamUntrusted`. [Errors](#errors) lists the names with what to do. A client that sends
+`Accept: application/json` gets the refusal as a JSON object with `error`, `status`, `message` and `session`.
 
 ## The doctor
 
@@ -25,22 +27,49 @@ gets the refusal as a JSON object with `error`, `status`, `message` and `session
 to change. Use `-` for the URL to read it from standard input. A ticket then does not appear in the process
 list. `esxiproxy doctor --config FILE` checks all hosts of a configuration ([doctor.md](doctor.md)).
 
-| exit status | failed step | meaning |
-|---|---|---|
-| 0 | | all steps succeeded |
-| 2 | | wrong usage |
+| exit status | failed step | meaning | what to do |
+|---|---|---|---|
+| 0 | | all steps succeeded | |
+| 2 | | wrong usage | read `esxiproxy doctor --help` |
 """
 DOCTOR = {
-    Step.DNS: "the name of the host has no address",
-    Step.TCP: "no address of the host accepts the connection",
-    Step.TLS: "the host does not speak TLS, or its certificate is not the expected one",
-    Step.HANDSHAKE: "the answer is not a valid 101",
-    Step.SUBPROTOCOL: "the host chose no subprotocol, or one that was not offered",
-    Step.FIRST_FRAME: "the console sends no frame, or closes the connection",
+    Step.DNS: ("the name of the host has no address", "correct the name or its DNS entry"),
+    Step.TCP: (
+        "no address of the host accepts the connection",
+        "check the port, the firewall, and that the host runs",
+    ),
+    Step.TLS: (
+        "the host does not speak TLS, or its certificate is not the expected one",
+        "use the pin that the doctor shows, if it is that of the host's own console",
+    ),
+    Step.HANDSHAKE: (
+        "the answer is not a valid 101",
+        "request a new ticket: it works once, for 30 minutes at most, and on one host only",
+    ),
+    Step.SUBPROTOCOL: (
+        "the host chose no subprotocol, or one that was not offered",
+        "name the subprotocol of the host with `--subprotocol`",
+    ),
+    Step.FIRST_FRAME: (
+        "the console sends no frame, or closes the connection",
+        "check that the machine is switched on, and look into the log of the host",
+    ),
 }
-"""The steps of the doctor that fail the command, and what a failure means."""
+"""The steps of the doctor that fail the command: what a failure means, and what to do."""
+ERRORS = """
+## Errors
+
+The name of a failure stands in the record, in the metrics and in `Proxy-Status`. Plugins may add names of
+their own. The record is a line of the [access log](access-log.md), with the reason in `detail` and the key of
+a timeout in `timeout`.
+
+| error | meaning | what to do |
+|---|---|---|
+"""
 FAILURES = """
 ## How to read the tables
+
+The tables below show each way in which a session can fail, stage by stage, and what both sides get.
 
 The tests run each row against the real process (`tests/faults/`), and this page is generated from the same
 table. No connection, file descriptor, timer or object of the session is left after any of them.
@@ -68,7 +97,11 @@ MORE = """
 def document() -> str:
     """Return the page."""
     parts = [INTRODUCTION]
-    parts += [f"| {step.exit_status} | {step.value} | {meaning} |\n" for step, meaning in DOCTOR.items()]
+    parts += [
+        f"| {step.exit_status} | {step.value} | {' | '.join(cells)} |\n" for step, cells in DOCTOR.items()
+    ]
+    parts.append(ERRORS)
+    parts += [f"| `{error.__name__}` | {_meaning(error)} | {error.advice} |\n" for error in named_errors()]
     parts.append(FAILURES)
     for stage in Stage:
         parts.append(f"\n## {stage.value}\n\n")
@@ -79,6 +112,17 @@ def document() -> str:
     parts.append(MORE)
     parts += [f"| {mishap.how} | {mishap.seen} |\n" for mishap in MISHAPS]
     return "".join(parts)
+
+
+def named_errors() -> list[type[SessionError]]:
+    """Return the errors of the table that a session can end with, by name.  Base classes have no advice."""
+    found = [each for each in vars(errors).values() if isinstance(each, type) and "advice" in vars(each)]
+    return sorted((each for each in found if each.advice), key=lambda each: each.__name__)
+
+
+def _meaning(error: type[SessionError]) -> str:
+    """Return the first line of an error's docstring in Markdown."""
+    return (error.__doc__ or "").partition("\n")[0].replace("``", "`")
 
 
 def _row(fault: Fault) -> str:

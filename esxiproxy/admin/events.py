@@ -10,7 +10,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
-from esxiproxy.admin.call import ApiError
+from esxiproxy.admin.call import Actor, ApiError
 from esxiproxy.admin.failures import FAILURE_TEXTS
 from esxiproxy.admin.hosts import HOST_TEXTS
 from esxiproxy.admin.live import Live
@@ -23,8 +23,8 @@ TICK = 1.0
 """Seconds between two looks."""
 PING = 15.0
 """Seconds without an event after which one is sent that shows that the connection lives."""
-_PASSING = ("age",)
-"""Fields that change by themselves and are not worth an event."""
+_IDLE_STEP = 0.1
+"""Part by which the idle time of a console grows before it is sent again, if nothing else has changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +58,9 @@ class EventStream:
     A reader that is slow asks less often, and gets the differences to its last events.  Raises ApiError.
     """
 
-    def __init__(self, live: Live, view: str, request: WindowRequest) -> None:
+    def __init__(self, live: Live, actor: Actor, view: str, request: WindowRequest) -> None:
         self._live = live
+        self._actor = actor.shown()
         self._name = view
         self._view = found = views(live)[view]
         if request.sort and request.sort not in found.columns:
@@ -97,7 +98,7 @@ class EventStream:
             self._looked_at = clock.seconds()
             events = await self._look()
             if not events and clock.seconds() - self._sent_at >= PING:
-                events = b"event: ping\ndata:.\n\n"
+                events = b"event: ping\ndata: {}\n\n"
             if events:
                 self._sent_at = clock.seconds()
                 return events
@@ -106,7 +107,7 @@ class EventStream:
         """Return the events for what has changed; nothing while the state cannot be reached."""
         try:
             rows = await self._view.read()
-            status = await self._live.status()
+            status = {**await self._live.status(), **self._actor}
         except StateUnavailable:
             return b""
         return self._status_event(status) + self._window_event(rows)
@@ -126,7 +127,8 @@ class EventStream:
         frame = (found.total, found.matching, tuple(shown))
         if not changed and frame == self._frame:
             return b""
-        self._sent, self._frame = shown, frame
+        self._sent = {key: changed.get(key) or self._sent[key] for key in shown}
+        self._frame = frame
         content = {
             "view": self._name,
             "total": found.total,
@@ -139,7 +141,16 @@ class EventStream:
 
 
 def _differs(row: Mapping[str, Any], before: Mapping[str, Any] | None) -> bool:
-    return before is None or any(value != before[name] for name, value in row.items() if name not in _PASSING)
+    """Return whether a row is worth an event.  Its age grows by itself, and so does its idle time."""
+    return before is None or any(
+        value != before[name] and not _is_passing(name, value, before[name]) for name, value in row.items()
+    )
+
+
+def _is_passing(name: str, value: Any, before: Any) -> bool:
+    if name != "idle" or value is None or before is None:
+        return name == "age"
+    return bool(before <= value <= before * (1 + _IDLE_STEP))
 
 
 def _event(name: str, content: Mapping[str, Any]) -> bytes:
@@ -147,6 +158,6 @@ def _event(name: str, content: Mapping[str, Any]) -> bytes:
     return f"event: {name}\ndata: {text}\n\n".encode("ascii")
 
 
-def open_stream(live: Live, parameters: Mapping[str, Any]) -> EventStream:
+def open_stream(live: Live, actor: Actor, parameters: Mapping[str, Any]) -> EventStream:
     """Return the stream for the checked parameters of the operation ``events``.  Raises ApiError."""
-    return EventStream(live, parameters["view"], WindowRequest.of({"sort": "", **parameters}))
+    return EventStream(live, actor, parameters["view"], WindowRequest.of({"sort": "", **parameters}))

@@ -8,6 +8,7 @@ from typing import Any
 from esxiproxy.admin.drained import DrainedParts
 from esxiproxy.admin.failures import FailureList
 from esxiproxy.admin.known_hosts import KnownHost, KnownHosts, limit_of
+from esxiproxy.admin.resolved_names import ResolvedNames
 from esxiproxy.admin.session_list import SessionSnapshot
 from esxiproxy.admin.stored_items import all_items
 from esxiproxy.core.config.model import Config
@@ -90,9 +91,12 @@ class HostRow:
 class HostLister:
     """Makes the list of hosts out of the configuration, the state and what was read of it already."""
 
-    def __init__(self, state: IState, in_thread: Callable[..., Awaitable[Any]]) -> None:
+    def __init__(
+        self, state: IState, in_thread: Callable[..., Awaitable[Any]], seconds: Callable[[], float]
+    ) -> None:
         self._state = state
         self._known = KnownHosts(in_thread)
+        self._names = ResolvedNames(in_thread, seconds)
 
     async def read(
         self, config: Config, snapshot: SessionSnapshot, drained: DrainedParts, failures: FailureList
@@ -103,7 +107,8 @@ class HostLister:
         for upstream, name in dialled:
             if (upstream, name) not in known:
                 known[upstream, name] = _unlisted(upstream, name, config)
-        addresses = {place: _addresses(host, dialled.get(place, ())) for place, host in known.items()}
+        self._names.resolve(name for host in known.values() for name in host.names)
+        addresses = {place: self._addresses(host, dialled.get(place, ())) for place, host in known.items()}
         used = await self._connections({address for found in addresses.values() for address in found})
         health = await read_health(self._state)
         rows = []
@@ -121,6 +126,11 @@ class HostLister:
                 )
             )
         return rows
+
+    def _addresses(self, host: KnownHost, dialled: Iterable[str]) -> tuple[str, ...]:
+        """Return the IP addresses of a host, as far as they are known."""
+        resolved = (address for name in host.names for address in self._names.addresses(name))
+        return tuple({**dict.fromkeys(host.literals), **dict.fromkeys(dialled), **dict.fromkeys(resolved)})
 
     async def _connections(self, addresses: Iterable[str]) -> Mapping[str, int]:
         """Return the number of connections of all machines to each of these IP addresses."""
@@ -147,11 +157,7 @@ def _unlisted(upstream: str, name: str, config: Config) -> KnownHost:
     """Return a host that only open consoles name."""
     template = config.upstreams.get(upstream)
     limit = None if template is None else limit_of(template, config.connection_limits)
-    return KnownHost(name, upstream, "", (), (), limit)
-
-
-def _addresses(host: KnownHost, dialled: Iterable[str]) -> tuple[str, ...]:
-    return tuple({**dict.fromkeys(host.literals), **dict.fromkeys(dialled)})
+    return KnownHost(name, upstream, "", (), (), (), limit)
 
 
 async def read_health(state: IState) -> Mapping[str, bool]:

@@ -25,8 +25,8 @@ class KnownHost:
     """A host of the configuration.
 
     ``upstream`` and ``router`` are the names of its sections; ``router`` is empty for the host of an
-    upstream.  ``literals`` are the addresses that are written as IP addresses.  ``limit`` is its
-    ``max_connections``, for all of its addresses.
+    upstream.  ``literals`` are the addresses that are written as IP addresses, and ``names`` those that are
+    host names.  ``limit`` is its ``max_connections``, for all of its addresses.
     """
 
     name: str
@@ -34,6 +34,7 @@ class KnownHost:
     router: str
     addresses: tuple[str, ...]
     literals: tuple[str, ...]
+    names: tuple[str, ...]
     limit: int | None
 
 
@@ -58,6 +59,15 @@ def literals_of(addresses: Iterable[TCPAddress | UnixAddress]) -> tuple[str, ...
     )
 
 
+def names_of(addresses: Iterable[TCPAddress | UnixAddress]) -> tuple[str, ...]:
+    """Return the host names among these addresses."""
+    return tuple(
+        address.host
+        for address in addresses
+        if isinstance(address, TCPAddress) and _canonical(address.host) is None
+    )
+
+
 def _canonical(host: str) -> str | None:
     try:
         return canonical(host)
@@ -74,6 +84,7 @@ def known_host(destination: Destination, router: str, limits: ConnectionLimits) 
         router,
         tuple(map(shown_address, destination.addresses)),
         literals_of(destination.addresses),
+        names_of(destination.addresses),
         None if limit is None else limit * len(destination.addresses),
     )
 

@@ -27,9 +27,11 @@ from esxiproxy.core.session.reports import (
     REPORT_INTERVAL,
     WATCHED,
     WATCHED_LIFE,
+    ConsoleFigures,
     ProcessReport,
     ProcessTotals,
     decode_figures,
+    newest_figures,
 )
 from esxiproxy.state.lease import PeriodicTask
 
@@ -82,12 +84,13 @@ class Live(Service):
         self._version = version
         self._lister = SessionLister()
         self._throughput = Throughput()
+        self._chunks: dict[str, Mapping[str, ConsoleFigures]] = {}
         self._marked_at = float("-inf")
         self._processes = SharedValue(self._read_processes, LIFE, clock)
         self._sessions = SharedValue(self._read_sessions, LIFE, clock)
         self._failures = SharedValue(FailureReader(control.state).read, LIFE, clock)
         self._hosts = SharedValue(self._read_hosts, LIFE, clock)
-        self._host_lister = HostLister(control.state, control.in_thread)
+        self._host_lister = HostLister(control.state, control.in_thread, clock.seconds)
         self._sampling = PeriodicTask(self._sample, "reading the totals of the processes", clock)
 
     def startService(self) -> None:
@@ -160,8 +163,14 @@ class Live(Service):
         await self._mark_watched()
         processes = await self.processes()
         entries = await self._entries()
-        figures = decode_figures(text for _key, text in await all_items(self.control.state, FIGURES))
-        return self._lister.snapshot(entries, processes.by_id, figures, processes.drained)
+        return self._lister.snapshot(entries, processes.by_id, await self._figures(), processes.drained)
+
+    async def _figures(self) -> Mapping[str, ConsoleFigures]:
+        """Return the figures of all consoles.  A chunk that has not changed is not parsed again."""
+        texts = [text for _key, text in await all_items(self.control.state, FIGURES)]
+        known = self._chunks
+        self._chunks = {text: known[text] if text in known else decode_figures(text) for text in texts}
+        return newest_figures(self._chunks.values())
 
     async def _read_hosts(self) -> Sequence[HostRow]:
         snapshot, failures = await self.sessions(), await self.failures()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import grp
-import os
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
@@ -19,13 +17,13 @@ from twisted.logger import Logger
 
 from esxiproxy.admin.access import Access, Authenticate, ListenAccess, SocketAccess
 from esxiproxy.admin.audit import AuditLog
-from esxiproxy.admin.call import Handlers
+from esxiproxy.admin.call import Actor, Handlers
 from esxiproxy.admin.control import Control
 from esxiproxy.admin.dispatch import Dispatcher
 from esxiproxy.admin.files import page_files
 from esxiproxy.admin.probes import Metrics, ProbeAnswers
 from esxiproxy.admin.site import LimitedFactory, Root, StaticFile, Stream, site
-from esxiproxy.binding import Binding, match_endpoints
+from esxiproxy.binding import Binding, match_endpoints, set_socket_group
 from esxiproxy.core.config.model import ADMIN_LISTEN, ADMIN_PROBE, ADMIN_SOCKET, Admin, ListenerTLS
 from esxiproxy.core.startup import BindError
 
@@ -38,13 +36,13 @@ _CHECK_INTERVAL = 0.05
 class AdminParts:
     """The objects that the admin service is made of.
 
-    ``handlers`` are the operations of the API, ``open_stream`` opens an event stream for its arguments, and
+    ``handlers`` are the operations of the API, ``open_stream`` opens an event stream of a user, and
     ``secured`` adds TLS to a protocol factory.
     """
 
     control: Control
     handlers: Handlers
-    open_stream: Callable[[Mapping[str, Any]], Stream]
+    open_stream: Callable[[Actor, Mapping[str, Any]], Stream]
     metrics: Metrics
     secured: Callable[[ListenerTLS, Any], Any]
     services: tuple[Any, ...] = ()
@@ -126,8 +124,8 @@ class AdminService(MultiService):
         for name, endpoint in endpoints:
             port = kept.get(name) or self._new(name, endpoint, undo)
             bound[name] = port
-        if admin is not None and ADMIN_SOCKET not in self._inherited:
-            set_group(admin)
+        if admin is not None and admin.socket_group and ADMIN_SOCKET not in self._inherited:
+            set_socket_group(str(admin.socket), admin.socket_group)
         return MappingProxyType(bound)
 
     def serve(self, bound: Bound, admin: Admin | None, authenticate: Authenticate | None) -> None:
@@ -199,17 +197,3 @@ class AdminService(MultiService):
         while port.root.in_flight and self._reactor.seconds() < end:
             await deferLater(self._reactor, _CHECK_INTERVAL)
         port.limited.close_connections(abort=bool(port.root.in_flight))
-
-
-def set_group(admin: Admin) -> None:
-    """Give the unix socket to ``socket_group``, if that is set.  Raises BindError."""
-    if admin.socket_group is None:
-        return
-    try:
-        os.chown(admin.socket, -1, grp.getgrnam(admin.socket_group).gr_gid)
-    except (OSError, KeyError) as error:
-        text = getattr(error, "strerror", None) or "there is no such group"
-        raise BindError(
-            f"[admin] socket_group: {admin.socket} cannot be given to {admin.socket_group}: {text}; run as "
-            "root or as a member of the group"
-        ) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -36,9 +36,11 @@ class Rates:
 
     def following(self, figures: ConsoleFigures) -> Rates:
         """Return the rates after these figures."""
+        if figures is self.figures:
+            return self
         seconds = figures.at - self.figures.at
         if seconds == 0:
-            return self
+            return replace(self, figures=figures)
         if not 0 < seconds <= _LONGEST_GAP:
             return Rates(figures)
         up = max(0, figures.octets_up - self.figures.octets_up) / seconds

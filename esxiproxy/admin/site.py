@@ -16,7 +16,7 @@ from twisted.web import resource, server
 from zope.interface import implementer
 
 from esxiproxy.admin.access import Arrival
-from esxiproxy.admin.call import ApiError
+from esxiproxy.admin.call import Actor, ApiError
 from esxiproxy.admin.dispatch import Dispatcher, Fields, Reply
 from esxiproxy.admin.openapi.operations import BASE
 from esxiproxy.admin.probes import ProbeAnswers
@@ -95,7 +95,7 @@ class Root(resource.Resource):
         probes: ProbeAnswers,
         dispatcher: Dispatcher | None = None,
         files: Mapping[bytes, StaticFile] | None = None,
-        open_stream: Callable[[Mapping[str, Any]], Stream] | None = None,
+        open_stream: Callable[[Actor, Mapping[str, Any]], Stream] | None = None,
     ) -> None:
         super().__init__()
         self._probes = probes
@@ -172,7 +172,7 @@ class Root(resource.Resource):
             self._send_json(request, Reply(503, {"error": text}, ((b"Retry-After", b"5"),)))
             return
         try:
-            stream = self._open_stream(reply.events)
+            stream = self._open_stream(reply.events.actor, reply.events.parameters)
         except ApiError as error:
             self._send_json(request, Reply(error.status, {"error": str(error)}))
             return

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, maybeDeferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, maybeDeferred, succeed
 from twisted.logger import Logger
 
 from esxiproxy.app.admin import AdminSlot
@@ -115,12 +115,8 @@ class AdminHost(MultiService):
         super().startService()
         self.ready = Deferred.fromCoroutine(self._plugins.ready())
 
-    def open(self) -> None:
-        """Serve the sockets of [admin]."""
-        opening = ensureDeferred(self._open())
-        opening.addErrback(lambda failure: self._log.failure("cannot serve [admin]", failure))
-
-    async def _open(self) -> None:
+    async def open(self) -> None:
+        """Serve the sockets of [admin].  Raises StartupError."""
         plugins = {section: instance.plugin for section, instance in self._instances.items()}
         async with AsyncExitStack() as undo:
             bound = self._slot.bind(self._config, plugins, undo)

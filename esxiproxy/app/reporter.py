@@ -19,6 +19,7 @@ from esxiproxy.core.session.failure_reports import FAILURES, FAILURES_LIFE, Fail
 from esxiproxy.core.session.reports import (
     ADMIN_SPACE,
     FIGURES,
+    FIGURES_CHUNK,
     FIGURES_INTERVAL,
     FIGURES_LIFE,
     PROCESS_LIFE,
@@ -162,10 +163,12 @@ class Reporter(Service):
         if now < self._figures_due:
             return
         self._figures_due = now + FIGURES_INTERVAL - _WATCHED_INTERVAL / 2
-        state, day = self._proxy.state, self._time_of_day()
-        samples = [sample for each in self._tally.consoles.values() if (sample := _sample(each)) is not None]
-        for number, chunk in enumerate(encode_figures(day, samples)):
-            await state.put(FIGURES, f"{state.instance_id}/{number}", chunk, day + FIGURES_LIFE)
+        state, consoles = self._proxy.state, list(self._tally.consoles.values())
+        for number, start in enumerate(range(0, len(consoles), FIGURES_CHUNK)):
+            chunk, day = consoles[start : start + FIGURES_CHUNK], self._time_of_day()
+            samples = [sample for each in chunk if (sample := _sample(each)) is not None]
+            value = encode_figures(day, samples)
+            await state.put(FIGURES, f"{state.instance_id}/{number}", value, day + FIGURES_LIFE)
 
     async def _report_failures(self) -> None:
         """Write the chunks of failures that have changed."""

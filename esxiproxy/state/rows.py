@@ -50,10 +50,9 @@ def write_entry(db: sqlite3.Connection, entry: SessionEntry) -> None:
     db.execute("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?)", row)
 
 
-def read_entries(db: sqlite3.Connection) -> Sequence[SessionEntry]:
-    """Return all published sessions, oldest first."""
-    rows = db.execute("SELECT entry FROM sessions ORDER BY since").fetchall()
-    return [SessionEntry.from_fields(json.loads(text)) for (text,) in rows]
+def read_entries(db: sqlite3.Connection) -> Sequence[str]:
+    """Return all published sessions as they are stored, oldest first."""
+    return [text for (text,) in db.execute("SELECT entry FROM sessions ORDER BY since")]
 
 
 def expired_holders(

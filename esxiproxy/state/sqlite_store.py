@@ -37,6 +37,8 @@ from esxiproxy.state.rows import (
 from esxiproxy.state.tables import Tables
 from esxiproxy.state.times import Times
 
+_SHORT_LIFE = 20.0
+"""Seconds; a value that expires earlier, and replaces any other, may be lost in a crash of the machine."""
 _COMMAND_LIFE = 60.0
 """Seconds after which processes of older versions ignore a command; later versions never do."""
 
@@ -57,6 +59,8 @@ class SqliteStore:
         self._given: list[tuple[str, Mark, Outcome]] = []
         """The marks that were released and are not written yet."""
         self._entries: dict[str, SessionEntry] = {}
+        self._parsed: dict[str, SessionEntry] = {}
+        """The sessions of the last call of ``sessions``, by the text that is stored of each."""
         self._written_generation = 0
         """The generation of the database that has all slots and sessions of this instance; 0 for none."""
         self._empty_version: tuple[int, int] | None = None
@@ -240,8 +244,11 @@ class SqliteStore:
 
     def put(self, space: str, key: str, value: str, expires: float, new: bool) -> bool:
         """Store a value; return False if ``new`` is set and there is one already."""
-        with self._transaction(durable=True) as (db, _now):
-            return put_item(db, space, key, value, expires, new, self._times.wall_clock())
+        day = self._times.wall_clock()
+        # A report that counts for seconds has no use after a crash of the machine.
+        durable = new or expires - day > _SHORT_LIFE
+        with self._transaction(durable) as (db, _now):
+            return put_item(db, space, key, value, expires, new, day)
 
     def get(self, space: str, key: str) -> str | None:
         """Return a value, or None."""
@@ -283,7 +290,11 @@ class SqliteStore:
         """Return the sessions of all instances, oldest first."""
         with self._transaction() as (db, now):
             self._expire_leases(db, now)
-            return read_entries(db)
+            texts = read_entries(db)
+        # After the transaction, in which other processes wait.  Most sessions were there at the last call.
+        known = self._parsed
+        self._parsed = {text: known.get(text) or SessionEntry.from_fields(json.loads(text)) for text in texts}
+        return list(self._parsed.values())
 
     def reclaim(self, holder: str) -> Sequence[SessionEntry]:
         """Delete everything of a dead instance and return its sessions, oldest first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from types import SimpleNamespace
 
 from jsonschema import Draft202012Validator
@@ -18,7 +19,7 @@ from esxiproxy.app.session_tally import SessionTally
 from esxiproxy.core.config.model import Config
 from esxiproxy.core.peer_address import PeerAddress
 from esxiproxy.core.process_identity import ProcessIdentity
-from esxiproxy.core.routing import Principal, Route, Upstream
+from esxiproxy.core.routing import Destination, Principal, Route, Upstream
 from esxiproxy.core.session.entry import entry_of
 from esxiproxy.core.session.record import Record
 from esxiproxy.core.session.session import Session
@@ -69,7 +70,14 @@ class Worker:
         self.sessions = {}
 
     def open(
-        self, principal="alice", upstream=ESXI1, listener="secure", host=None, link="", console=None, **more
+        self,
+        principal="alice",
+        upstream=ESXI1,
+        listener="secure",
+        host=None,
+        link="",
+        console=None,
+        address="192.0.2.10",
     ):
         """Open a console, and return its session."""
         number = next(self._ids)
@@ -81,18 +89,14 @@ class Worker:
         )
         session = Session(made, SessionLimits(), self.clock.seconds)
         session.authenticated(Principal(principal, authenticator="authenticator sso"))
-        route = Route.to(upstream, console=console)
-        session.routed(route)
-        if host is not None or link:
-            destination = route.destination
-            destination = type(destination)(
-                destination.addresses, True, destination.identity, host or destination.name, upstream
-            )
-            session.routed(Route(destination, console=console, link=link))
+        destination = Destination.of(upstream)
+        if host is not None:
+            destination = replace(destination, name=host)
+        session.routed(Route(destination, console=console, link=link))
+        session.dialled = (destination.name, address)
         session.opened()
         session.traffic = FakeTraffic(self.clock)
         self.tally.opened(session)
-        self.proxy.sessions.totals.octets_up += 0
         self.sessions[session.id] = session
         result(self.state.publish(entry_of(session, self.state.instance_id, self.world.time_of_day())))
         return session
@@ -169,16 +173,18 @@ class Admin:
     def call(self, name, **parameters):
         """Call an operation with the defaults of its parameters, and check its answer."""
         operation = BY_NAME[name]
-        defaults = {
-            each.name: each.schema["default"] for each in operation.parameters if "default" in each.schema
-        }
-        call = Call(OPERATOR, {**defaults, **parameters})
+        call = Call(OPERATOR, {**defaults(operation), **parameters})
         answer = result(Deferred.fromCoroutine(self.handlers[name](call)))
         check(operation.returns, answer)
         return answer
 
     def rows(self, **parameters):
         return self.call("list_sessions", **parameters)["sessions"]
+
+
+def defaults(operation):
+    """Return the defaults of the parameters of an operation."""
+    return {each.name: each.schema["default"] for each in operation.parameters if "default" in each.schema}
 
 
 def in_thread(call, *arguments):

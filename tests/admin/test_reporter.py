@@ -13,6 +13,7 @@ from esxiproxy.core.session.reports import (
     PROCESSES,
     WATCHED,
     decode_figures,
+    newest_figures,
 )
 from tests.admin.scene import FakeTraffic, Worker
 from tests.state.world import MemoryWorld, SqliteWorld, result
@@ -187,11 +188,13 @@ def test_a_state_that_stops_during_a_report_is_no_failure(world):
     ],
 )
 def test_junk_in_the_state_is_ignored(text):
-    assert decode_figures([text]) == {}
+    assert decode_figures(text) == {}
 
 
 def test_fields_of_later_versions_are_ignored():
     later = '{"at": 5, "more": {}, "consoles": [["a", 1, 2, 3.5, 1500, 1, "later"]]}'
-    figures = decode_figures(['{"at": 3, "consoles": [["a", 0, 0, 0, null, 0]]}', later])
+    before = '{"at": 3, "consoles": [["a", 0, 0, 0, null, 0], ["b", 0, 0, 0, null, 0]]}'
+    figures = newest_figures(map(decode_figures, [later, before]))
+    assert sorted(figures) == ["a", "b"]
     assert (figures["a"].at, figures["a"].octets_down, figures["a"].round_trip) == (5, 2, 0.0015)
     assert figures["a"].is_stalled

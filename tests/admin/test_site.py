@@ -420,7 +420,7 @@ def open_stream(address):
 def test_events_are_written_as_they_come_and_no_faster_than_they_are_read():
     streams, arguments = [], []
 
-    def opened(given):
+    def opened(_actor, given):
         arguments.append(given)
         streams.append(StandInStream())
         return streams[-1]
@@ -444,7 +444,7 @@ def test_events_are_written_as_they_come_and_no_faster_than_they_are_read():
 def test_a_client_that_leaves_ends_its_stream():
     streams = []
 
-    def opened(_arguments):
+    def opened(_actor, _arguments):
         streams.append(StandInStream())
         return streams[-1]
 

@@ -167,7 +167,7 @@ def test_a_link_opens_once_and_a_plain_request_spends_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("failure", ["refused", "denied", "unresolved"])
-def test_what_fails_before_the_request_was_sent_spends_nothing(tmp_path, failure):
+def test_a_failure_before_the_request_spends_no_link(tmp_path, failure):
     scene = Scene(tmp_path, "links", names={"x.lab": ((), ("192.0.2.1",), ("10.0.0.5",))})
     make = once(to={**ESX1, "host": "x.lab"})
     octets = opening(scene, make)

@@ -28,7 +28,7 @@ from tests.authenticators.world import problems, settings
 # --- what the service is told
 
 
-def test_the_service_is_told_the_request_in_both_conventions(tmp_path):
+def test_the_service_gets_the_request_in_both_conventions(tmp_path):
     told = asked(
         tmp_path,
         request(

@@ -207,7 +207,7 @@ def test_the_service_is_asked_again_with_the_same_fields(tmp_path):
     assert first == second
 
 
-def test_what_is_remembered_shows_no_secret(tmp_path):
+def test_a_remembered_login_shows_no_secret(tmp_path):
     found, _http = forward(tmp_path, answer(200, ALICE))
     kept = remembered(found, request((b"Cookie", b"s=" + SECRET.encode())))
     assert "sealed" not in repr(kept) and "alice" in repr(kept)

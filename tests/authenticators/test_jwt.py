@@ -372,7 +372,7 @@ def problems(folder, **texts):
     return list(TYPE.conflicts(section(folder, **texts), None))
 
 
-def test_what_does_not_fit_together_is_named(tmp_path):
+def test_conflicting_keys_are_named(tmp_path):
     url = "https://sso.example.com/keys"
     (tmp_path / "keys.json").write_bytes(KEYS)
     (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\n")

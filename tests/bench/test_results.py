@@ -76,7 +76,7 @@ class TestTurns:
             *(("wss-wss", "x"), ("wss-wss", "y")),
         ]
 
-    def test_what_does_not_vary_is_asked_once_of_all_together(self):
+    def test_a_case_with_once_runs_once_for_each_peer(self):
         stage = Turns("a", "b")
         run(stage, [MODE], [stage.case("case", lambda name: {}, once=True)], 3)
         assert [peer for _, _, peer in stage.asked] == ["a", "b"]
@@ -166,11 +166,11 @@ class TestTable:
         assert columns["nginx"] == "1.00"
         assert columns["per CPU"] == "2.00"
 
-    def test_what_nginx_has_no_figure_for_stands_by_itself(self):
+    def test_a_row_without_a_figure_of_nginx_stands_alone(self):
         columns = line(results(rate={"esxiproxy": 1234.0}), "messages")
         assert (columns["nginx's best"], columns["esxiproxy"], columns["nginx"]) == ("-", "(1,234)", "-")
 
-    def test_a_row_that_nobody_measured_is_left_out(self):
+    def test_a_row_without_a_measurement_is_left_out(self):
         text = table(results(rate={"nginx": 10.0}))
         assert "messages" in text and "round trip" not in text
         assert text.endswith(LEGEND)

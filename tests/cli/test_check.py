@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from esxiproxy.cli.main import SUBCOMMANDS, main
+from tests.support import config
 from tests.support.certificates import self_signed
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -36,7 +37,7 @@ def test_a_good_file_is_ok(folder, capsys):
 
 
 def test_one_is_counted_as_one(folder, capsys):
-    Path("x.ini").write_text("[listener a]\nlisten = :80\nupstream = u\n[upstream u]\nurl = ws://192.0.2.1\n")
+    Path("x.ini").write_text(config.listener("a") + config.upstream("ws://192.0.2.1"))
     assert main(["check", "x.ini"]) == 0
     assert capsys.readouterr().out == "x.ini: ok, 1 listener, 1 upstream\n"
 
@@ -115,12 +116,10 @@ def test_help_names_every_subcommand(capsys, monkeypatch):
     assert all(module.NAME in out and module.HELP in out for module in SUBCOMMANDS)
 
 
-BELIEVES = (
-    "[listener a]\nlisten = :80\nupstream = u\nproxy_protocol = yes\n[upstream u]\nurl = ws://192.0.2.1\n"
-)
+BELIEVES = config.listener("a", proxy_protocol=True) + config.upstream("ws://192.0.2.1")
 
 
-def test_a_warning_is_told_and_is_no_error(folder, capsys):
+def test_a_warning_is_reported_and_is_no_error(folder, capsys):
     Path("x.ini").write_text(BELIEVES)
     assert main(["check", "x.ini"]) == 0
     out, err = capsys.readouterr()
@@ -128,7 +127,7 @@ def test_a_warning_is_told_and_is_no_error(folder, capsys):
     assert err.startswith("x.ini:4: warning: [listener a] proxy_protocol: ") and err.count("\n") == 1
 
 
-def test_a_warning_is_an_error_for_who_wants_it_so(folder, capsys):
+def test_a_warning_is_an_error_with_strict(folder, capsys):
     Path("x.ini").write_text(BELIEVES)
     assert main(["check", "--strict", "x.ini"]) == 1
     out, err = capsys.readouterr()
@@ -157,7 +156,9 @@ def test_a_page_without_its_library_is_a_warning(folder, capsys, monkeypatch):
     assert main(["check", "--strict", "x.ini"]) == 0
 
 
-def test_a_warning_stands_beside_what_is_wrong_beyond_the_text(folder, capsys):
-    Path("x.ini").write_text(BELIEVES.replace("upstream = u", "upstream = u\nauthenticator = nobodys"))
+def test_a_warning_is_reported_beside_the_errors_of_plugins(folder, capsys):
+    Path("x.ini").write_text(
+        BELIEVES.replace("upstream = esxi1", "upstream = esxi1\nauthenticator = nobodys")
+    )
     assert main(["check", "x.ini"]) == 1
     assert [line.split(" ")[0] for line in capsys.readouterr().err.splitlines()] == ["x.ini:4:", "x.ini:5:"]

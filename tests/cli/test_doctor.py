@@ -55,7 +55,7 @@ def test_a_wrong_url_is_not_repeated(capsys: pytest.CaptureFixture[str]) -> None
     assert "begins with http://; use ws:// for a WebSocket" in outcome.err
 
 
-def test_a_ticket_is_told_to_be_spent() -> None:
+def test_the_report_says_that_the_ticket_is_spent() -> None:
     """First, on standard error; not where there is none; the process list only when it is in it."""
     port = free_port()
     told = examine(f"ws://127.0.0.1:{port}{TARGET}")

@@ -44,13 +44,13 @@ def run(*arguments):
     return import_nginx.run(parser.parse_args(arguments))
 
 
-def test_what_is_carried_over_as_a_whole_exits_with_0(folder, capsys):
+def test_a_complete_translation_exits_with_0(folder, capsys):
     (folder / "nginx.conf").write_text(PLAIN)
     assert run("nginx.conf") == 0
     assert capsys.readouterr() == (INI, "")
 
 
-def test_what_is_not_is_named_on_standard_error_and_exits_with_1(folder, capsys):
+def test_an_incomplete_translation_is_reported_and_exits_with_1(folder, capsys):
     (folder / "nginx.conf").write_text(f"http {{\n{PLAIN}\ngzip on; }}")
     assert run("nginx.conf") == 1
     out, error = capsys.readouterr()

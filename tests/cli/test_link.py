@@ -212,7 +212,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_a_refusal_says_what_to_do(folder, capsys, case):
+def test_a_refusal_names_the_remedy(folder, capsys, case):
     arguments, router, text = REFUSED[case]
     assert text in refused(capsys, *arguments, router=router)
 
@@ -231,7 +231,7 @@ def test_a_state_in_memory_cannot_be_opened(folder, capsys, arguments):
     assert "in the memory of the proxy: write state = sqlite:PATH in [proxy] of x.ini" in told
 
 
-def test_a_file_that_is_no_state_is_told(folder, capsys):
+def test_a_file_that_is_no_state_is_reported(folder, capsys):
     with closing(sqlite3.connect(folder / "state.db")) as other:
         other.execute("CREATE TABLE others (x)")
         other.execute("PRAGMA application_id = 7")
@@ -286,7 +286,7 @@ def test_a_revoked_link_ends_its_consoles(folder, store, capsys):
 
 
 @pytest.mark.parametrize("text", ["", "a b", "x" * 129, "\u00e9", "a\nb"])
-def test_an_odd_id_is_told(folder, store, capsys, text):
+def test_an_invalid_id_is_reported(folder, store, capsys, text):
     assert "no id of a link" in refused(capsys, "--revoke", text)
 
 
@@ -296,7 +296,7 @@ def test_the_command_leaves_no_holder(folder, store, capsys):
         assert database.execute("SELECT holder FROM holders").fetchall() == [("proxy",)]
 
 
-def test_a_bad_configuration_is_told(folder, capsys):
+def test_a_bad_configuration_is_reported(folder, capsys):
     edit(folder, "signing_key = ed", "signing_key = gone")
     assert link(*TO) == 1
     out, err = capsys.readouterr()

@@ -9,9 +9,10 @@ import sys
 import pytest
 
 from esxiproxy.cli.main import main
+from tests.support import config
 from tests.support.programs import environment
 
-GOOD = "[listener a]\nlisten = 127.0.0.1:0\nupstream = u\n[upstream u]\nurl = ws://192.0.2.1\n"
+GOOD = config.listener("a") + config.upstream("ws://192.0.2.1")
 WAITS = (
     "import signal, sys\n"
     "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP, signal.SIGTERM])\n"
@@ -63,14 +64,14 @@ def test_pidfile_and_configuration_may_be_elsewhere(folder, capsys):
         assert got(running) == "SIGHUP"
 
 
-def test_a_file_with_problems_is_told_and_nobody_is_signalled(folder, capsys):
+def test_a_file_with_problems_is_reported_and_no_signal_is_sent(folder, capsys):
     (folder / "conf/proxy.ini").write_text(GOOD + "colour = blue\n")
     with program("esxiproxy") as running:
         (folder / "twistd.pid").write_text(f"{running.pid}")
         assert main(["reload"]) == 1
         assert got(running) == "SIGTERM"
     out, err = capsys.readouterr()
-    assert not out and err.startswith("conf/proxy.ini:6: [upstream u] colour: ")
+    assert not out and err.startswith("conf/proxy.ini:8: [upstream esxi1] colour: ")
 
 
 def test_another_program_is_not_signalled(folder, capsys):
@@ -81,7 +82,7 @@ def test_another_program_is_not_signalled(folder, capsys):
         assert f"twistd.pid is stale: process {running.pid} is another program" in capsys.readouterr().err
 
 
-def test_a_process_that_has_ended_is_told(folder, capsys):
+def test_a_stale_pidfile_is_reported(folder, capsys):
     with program("esxiproxy") as running:
         running.kill()
     (folder / "twistd.pid").write_text(f"{running.pid}")
@@ -92,18 +93,18 @@ def test_a_process_that_has_ended_is_told(folder, capsys):
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "many", "1 2", "99999999999", "\u0661"])
-def test_a_pidfile_without_a_number_is_told(folder, capsys, text):
+def test_a_pidfile_without_a_number_is_reported(folder, capsys, text):
     (folder / "twistd.pid").write_text(text)
     assert main(["reload"]) == 1
     assert capsys.readouterr().err == "esxiproxy reload: twistd.pid contains no process ID\n"
 
 
-def test_no_pidfile_is_told(folder, capsys):
+def test_a_missing_pidfile_is_reported(folder, capsys):
     assert main(["reload", "--pidfile", "gone.pid"]) == 1
     assert "gone.pid does not exist: no proxy was started with this pidfile" in capsys.readouterr().err
 
 
-def test_a_process_of_somebody_else_is_told(folder, capsys, monkeypatch):
+def test_a_process_of_another_user_is_reported(folder, capsys, monkeypatch):
     def refuse(process, number):
         raise PermissionError(1, "Operation not permitted")
 
@@ -113,8 +114,8 @@ def test_a_process_of_somebody_else_is_told(folder, capsys, monkeypatch):
     assert "process 4711 in twistd.pid belongs to another user" in capsys.readouterr().err
 
 
-def test_a_warning_is_told_and_the_proxy_gets_its_signal(folder, capsys):
-    (folder / "conf/proxy.ini").write_text(GOOD.replace("[upstream", "proxy_protocol = yes\n[upstream"))
+def test_a_warning_is_reported_and_the_signal_is_sent(folder, capsys):
+    (folder / "conf/proxy.ini").write_text(GOOD.replace("\n\n", "\nproxy_protocol = yes\n\n", 1))
     with program("esxiproxy") as running:
         (folder / "twistd.pid").write_text(f"{running.pid}")
         assert main(["reload"]) == 0

@@ -57,7 +57,7 @@ def test_options_that_contradict_each_other(capsys: pytest.CaptureFixture[str]) 
     assert "the host needs a port or a tls_port" in capsys.readouterr().err
 
 
-def test_a_host_runs_until_it_is_told_to_stop() -> None:
+def test_a_host_runs_until_it_is_stopped() -> None:
     """One line of JSON when it is ready, tickets, and status 0 at SIGTERM."""
     with subprocess.Popen(
         [sys.executable, "-c", CODE, "--tls-port", "none"],

@@ -96,7 +96,7 @@ def test_the_data_in_front_of_a_fault_is_returned_before_the_error(octets):
             chunks.take()
 
 
-def test_the_client_gets_what_an_answer_held_in_front_of_a_bad_chunk():
+def test_the_client_gets_the_data_before_a_bad_chunk():
     head = parse(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
     request = Request("s", "l", PeerAddress("192.0.2.7", 1), False, head)
     forwarding = Forwarding(request)

@@ -44,7 +44,7 @@ def test_a_fault_is_answered_after_the_peer_had_its_say(first, told):
 
 
 @pytest.mark.parametrize(("first", "told"), [(CLIENT, 1001), (UPSTREAM, 1011)])
-def test_a_lost_leg_is_told_to_the_other(first, told):
+def test_a_lost_leg_is_closed_on_the_other_side(first, told):
     closing = Closing()
     assert sent(closing.lost(first))[first.other].code == told
     assert closing.phase is ClosingPhase.ANSWERING
@@ -60,7 +60,7 @@ def test_a_silent_peer_is_aborted_and_the_first_one_answered_with_its_own_code()
     assert closing.expired() == [Action(LegAction.ABORT, CLIENT), Action(LegAction.ABORT, UPSTREAM)]
 
 
-def test_a_demand_tells_both_and_does_not_disturb_an_end_that_has_begun():
+def test_a_demand_closes_both_legs_and_keeps_a_close_that_has_begun():
     closing = Closing()
     actions = closing.demanded(Killed("by the operator"))
     assert sent(actions) == dict.fromkeys(Side, Close(1008, b"by the operator"))

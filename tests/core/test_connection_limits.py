@@ -65,7 +65,7 @@ def test_principal_and_console_are_claimed_when_they_are_known():
     assert EVERYTHING.on_decision("alice", None) == EVERYTHING.on_decision("alice", "vm-42")[:1]
 
 
-def test_those_whom_nobody_asked_are_not_one_principal():
+def test_clients_without_an_authenticator_are_not_one_principal():
     assert EVERYTHING.on_decision(ANONYMOUS_NAME, None) == ()
 
 
@@ -116,7 +116,7 @@ def test_a_client_without_an_address_is_not_one_client_of_plain_http():
     assert [claim.limit for claim in claims] == ["max_http_connections", "max_connections"]
 
 
-def test_what_is_off_claims_nothing():
+def test_a_limit_that_is_off_claims_nothing():
     off = ConnectionLimits().overridden_by({"max_connections": None, "max_sessions_per_console": None})
     assert off.on_dial("192.0.2.10") == ()
     assert off.on_decision("alice", "vm-42") == () == off.on_arrival(REQUEST)
@@ -142,6 +142,6 @@ def test_a_bucket_that_is_full_gives_its_burst_and_then_its_rate():
     assert rate.spend(full_at, now + 0.11) is not None
 
 
-def test_a_clock_that_is_set_back_locks_nobody_out():
+def test_a_clock_that_is_set_back_refuses_no_client():
     rate = RateClaim("session_rate", "rate", 10.0, 5)
     assert rate.spend(1_700_003_600.0, 1_700_000_000.0) is not None

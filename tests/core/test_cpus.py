@@ -137,7 +137,7 @@ def test_a_system_without_control_groups(tmp_path, monkeypatch):
     assert usable_cpus(tmp_path) == 1
 
 
-def test_auto_is_what_may_be_used_and_no_more_than_may_be_written(monkeypatch):
+def test_auto_is_the_usable_number_up_to_the_maximum(monkeypatch):
     monkeypatch.setattr(quantities, "usable_cpus", lambda: 3)
     assert quantities.workers("auto") == 3
     monkeypatch.setattr(quantities, "usable_cpus", lambda: 1024)

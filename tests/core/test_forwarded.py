@@ -127,9 +127,7 @@ CHAINS = {
 
 
 @pytest.mark.parametrize(("fields", "peer", "client", "chain"), CHAINS.values(), ids=CHAINS.keys())
-def test_the_chain_is_walked_from_the_right_for_as_long_as_who_speaks_is_believed(
-    fields, peer, client, chain
-):
+def test_the_chain_is_walked_from_the_right_while_proxies_are_trusted(fields, peer, client, chain):
     found = origin(*fields, peer=peer)
     assert (found.client.host, found.chain) == (client, chain)
 

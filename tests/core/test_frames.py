@@ -65,7 +65,7 @@ def test_a_header_is_forwarded_only_when_it_is_whole():
     assert walker.left == 70000
 
 
-def test_the_first_boundary_in_a_run_is_told():
+def test_the_first_boundary_in_a_run_is_reported():
     walker = FrameWalker(masked=True)
     one = frame(2, b"x" * 100)
     walker.walk(one[:50])
@@ -103,7 +103,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD.keys())
-def test_a_malformed_frame_is_a_violation_and_what_came_before_passes(bad):
+def test_a_malformed_frame_is_a_violation_and_earlier_frames_pass(bad):
     good = frame(2, b"good")
     walker = FrameWalker(masked=True)
     assert walker.walk(good + bad) == len(good)

@@ -31,6 +31,6 @@ def test_a_dead_peer_is_found_in_time(within):
     assert found.idle + found.interval * found.count <= within
 
 
-def test_nothing_is_beyond_what_linux_takes():
+def test_no_value_is_beyond_the_limits_of_linux():
     found = probes(365 * 86400.0)
     assert max(found.idle, found.interval) <= 32767

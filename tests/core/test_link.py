@@ -439,7 +439,7 @@ def test_an_opaque_link_shows_nothing():
 
 
 @pytest.mark.parametrize("text", [b"", b"a" * 21, b"a" * 23, b"a" * 21 + b"=", b"\xff" * 22, token(GOOD)])
-def test_what_is_no_opaque_link_becomes_one_that_is_never_made(text):
+def test_an_invalid_opaque_link_gets_a_key_that_is_never_issued(text):
     assert opaque_in(text) == ("A" * 22, False)
 
 

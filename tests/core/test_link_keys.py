@@ -124,7 +124,7 @@ def test_a_missing_file_is_named(tmp_path):
         read_keys(tmp_path / "gone")
 
 
-def test_an_empty_folder_says_what_to_put_there(tmp_path):
+def test_an_empty_folder_names_the_expected_files(tmp_path):
     with pytest.raises(InvalidKeys, match=r"KID\.eddsa\.pem"):
         read_keys(tmp_path)
 

@@ -60,7 +60,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("text", "expected"), BAD.items(), ids=BAD.keys())
-def test_a_mistake_says_what_to_write(text, expected):
+def test_a_mistake_names_the_right_notation(text, expected):
     with pytest.raises(BadValue) as caught:
         locate(text, "host")
     assert expected in str(caught.value)
@@ -200,7 +200,7 @@ def test_a_cookie_has_the_value(fields, value):
     assert (place.find(asked), place.target(asked)) == (value, b"/x?esx=2")
 
 
-def test_what_is_removed_and_hidden_depends_on_the_place():
+def test_the_removed_and_hidden_parts_depend_on_the_place():
     by_path, by_query, by_host, by_cookie = (
         locate(text, "t") for text in ("path:/c/{t}", "query:t", "host:{t}.lab", "cookie:t")
     )

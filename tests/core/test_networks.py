@@ -57,7 +57,7 @@ def test_a_private_address_may_be_a_host_of_a_list(text):
     assert Networks().permits(ip_address(text))
 
 
-def test_what_is_allowed_is_all_that_may_be_dialled():
+def test_only_allowed_addresses_may_be_dialled():
     networks = Networks(allow=(ip_network("10.0.0.0/8"), ip_network("fd00::/8")))
     for text in ("10.1.2.3", "fd00::1", "::ffff:10.1.2.3", "64:ff9b::a01:203"):
         assert networks.permits(ip_address(text)), text
@@ -65,7 +65,7 @@ def test_what_is_allowed_is_all_that_may_be_dialled():
         assert not networks.permits(ip_address(text)), text
 
 
-def test_what_is_denied_precedes_what_is_allowed():
+def test_denied_networks_precede_allowed_ones():
     networks = Networks(allow=(ip_network("10.0.0.0/8"),), deny=(ip_network("10.0.0.1"),))
     assert networks.permits(ip_address("10.0.0.2"))
     assert not networks.permits(ip_address("10.0.0.1"))

@@ -63,7 +63,7 @@ GOOD = {
 
 @pytest.mark.parametrize("step", [1, 3, 1000])
 @pytest.mark.parametrize(("octets", "said"), GOOD.values(), ids=GOOD.keys())
-def test_a_header_is_read_in_any_pieces_and_what_follows_is_given_back(octets, said, step):
+def test_a_header_is_read_in_any_pieces_and_the_rest_is_returned(octets, said, step):
     reader, found = ProxyHeaderReader(), None
     for start in range(0, len(octets), step):
         assert found is None
@@ -100,7 +100,7 @@ BAD = {
 
 @pytest.mark.parametrize("step", [1, 1000])
 @pytest.mark.parametrize("octets", BAD.values(), ids=BAD.keys())
-def test_what_is_no_header_is_refused(octets, step):
+def test_an_invalid_header_is_refused(octets, step):
     reader = ProxyHeaderReader()
     with pytest.raises(ProxyProtocolError):
         for start in range(0, len(octets), step):
@@ -119,7 +119,7 @@ PORTS = st.integers(0, 65535)
     PORTS,
     PORTS,
 )
-def test_what_we_announce_can_be_read(version, hosts, first, second):
+def test_an_encoded_header_can_be_read(version, hosts, first, second):
     source, destination = PeerAddress(str(hosts[0]), first), PeerAddress(str(hosts[1]), second)
     octets = encode_proxy_header(version, source, destination)
     assert ProxyHeaderReader().feed(octets + b"x") == (ProxyHeader(source, destination), b"x")
@@ -129,7 +129,7 @@ def test_what_we_announce_can_be_read(version, hosts, first, second):
 @pytest.mark.parametrize(
     ("source", "destination"), [(PeerAddress("unix", 0), B4), (A4, PeerAddress("unix", 0))]
 )
-def test_what_has_no_pair_of_addresses_is_announced_as_unknown(version, source, destination):
+def test_a_connection_without_two_addresses_is_encoded_as_unknown(version, source, destination):
     assert ProxyHeaderReader().feed(encode_proxy_header(version, source, destination)) == (ProxyHeader(), b"")
 
 

@@ -143,7 +143,7 @@ def test_the_secret_is_hidden_in_a_target(target):
 @pytest.mark.parametrize(
     "target", ["/a/" + "x" * 990 + "/443;cst-SECRET", "/x?a=" + "x" * 1010 + "&token=SECRET"]
 )
-def test_what_is_cut_off_shows_nothing(target):
+def test_a_truncated_secret_is_hidden(target):
     for length in range(len(target) - 30, len(target)):
         assert "SECRET" not in redact(target[:length].encode())
 
@@ -156,7 +156,7 @@ def test_what_is_cut_off_shows_nothing(target):
         *("https://h:81/ui/?x=1", "/ticket/", "/ui/session.js", "/ui?vmName=a'b"),
     ],
 )
-def test_what_is_no_secret_is_shown(target):
+def test_text_without_a_secret_is_shown(target):
     assert redact(target.encode()) == target
 
 
@@ -179,7 +179,7 @@ def test_a_long_target_is_cut():
         ("https://u:p@h/x#y", "https://***@h/x#***"),
     ],
 )
-def test_what_stands_around_a_secret_is_shown(target, shown):
+def test_text_around_a_secret_is_shown(target, shown):
     assert redact(target.encode()) == shown
 
 
@@ -289,7 +289,7 @@ MISPLACED = [
 
 
 @pytest.mark.parametrize("target", MISPLACED)
-def test_a_secret_of_a_router_is_hidden_however_it_is_written(target):
+def test_a_secret_of_a_router_is_hidden_in_each_notation(target):
     shown = redact(target, PLACES)
     assert "S3cret" not in shown and "***" in shown
 

@@ -66,7 +66,7 @@ def test_an_address_of_ipv6_is_a_name():
     assert view(six).location(b"https://[2001:db8::1]:443/x") == b"http://proxy.example:81/x"
 
 
-def test_a_client_without_a_host_sees_what_was_sent():
+def test_a_client_without_a_host_sees_the_original():
     assert view(host=None).location(b"https://esxi1.lab.example/") == b"https://esxi1.lab.example/"
 
 

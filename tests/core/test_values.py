@@ -123,7 +123,7 @@ def test_an_address_becomes_a_twisted_endpoint(text, endpoint):
         ("systemd:domain=INET:index=0", ":82", False),
     ],
 )
-def test_what_cannot_be_bound_together_overlaps(one, other, overlap):
+def test_addresses_that_cannot_be_bound_together_overlap(one, other, overlap):
     """As Twisted and Linux have it: [::] takes IPv4 too."""
     a, b = listen_address(one, FOLDER), listen_address(other, FOLDER)
     assert (a.overlaps(b), b.overlaps(a)) == (overlap, overlap)

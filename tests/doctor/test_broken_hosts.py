@@ -282,7 +282,7 @@ def test_a_certificate_of_tomorrow(upstream: StartUpstream, authority: Authority
     assert "is not valid before" in sentence and "clocks" in sentence
 
 
-def test_a_certificate_that_nobody_signed(upstream: StartUpstream, tmp_path: Path) -> None:
+def test_a_self_signed_certificate(upstream: StartUpstream, tmp_path: Path) -> None:
     """12: as an ESXi host has it out of the box."""
     assert "is signed by itself" in refused_certificate(upstream, self_signed(tmp_path))
 

@@ -118,7 +118,7 @@ def test_an_ipv6_literal() -> None:
         (["--subprotocol", "vmware-vvc", "--subprotocol", "binary"], "vmware-vvc, binary"),
     ],
 )
-def test_what_is_offered(upstream: StartUpstream, options: list[str], offered: str | None) -> None:
+def test_the_offered_subprotocols(upstream: StartUpstream, options: list[str], offered: str | None) -> None:
     """The names as given and in their order, or none."""
     server = upstream(sends(HELLO))
     assert examine(f"ws://127.0.0.1:{server.port}/", *options).status == 0
@@ -149,7 +149,7 @@ def test_the_target_goes_out_byte_for_byte(upstream: StartUpstream) -> None:
     ],
     ids=["a ping first", "one byte a frame", "a long frame after it"],
 )
-def test_an_rfb_version_however_it_comes(upstream: StartUpstream, script: Script) -> None:
+def test_an_rfb_version_in_any_pieces(upstream: StartUpstream, script: Script) -> None:
     """Control frames, fragments and long frames do not hide it, nor the pong behind it."""
     outcome = examine(f"ws://127.0.0.1:{upstream(script).port}/")
     assert outcome.status == 0

@@ -73,7 +73,7 @@ def test_a_url_shows_no_ticket() -> None:
         "/ticket/top%73ecret",
     ],
 )
-def test_what_a_host_repeats_is_hidden(target: str) -> None:
+def test_a_ticket_that_a_host_repeats_is_hidden(target: str) -> None:
     """The bare secret too, decoded or not, with everything else left."""
     sanitizer = Sanitizer(ConsoleUrl.parse(f"ws://esxi1{target}"))
     secret = target.rpartition("/")[2].removeprefix("x?token=").partition("&")[0]

@@ -43,6 +43,10 @@ class Fault:
         the record's status, where that is not ``status``.
     ``beside``
         how many good sessions there are beside the one that fails.
+    ``proxy_status``
+        the name of the error in the field `Proxy-Status`, for rows that check it.
+    ``detail``
+        a regular expression for the record's detail, for rows that check it.
     ``act``
         what the client does, as if it knew no better; then it reads to the end, unless it has gone.
     """
@@ -63,3 +67,5 @@ class Fault:
     kind: str = "console"
     beside: int = 0
     timeout: str | None = None
+    proxy_status: str | None = None
+    detail: str = ""

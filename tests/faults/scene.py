@@ -12,79 +12,72 @@ from typing import Any
 
 from tests.faults.fault import Fault
 from tests.faults.plugins import ANSWERS, OFFERED
+from tests.support import config
 from tests.support.certificates import Certificate
 from tests.support.probe import ProbedProxy
 from tests.support.programs import dead_port, until
-from tests.support.websocket import CLOSE
+from tests.support.websocket import CLOSE, Head
 from tests.support.websocket_peers import Client, NotInTime, ScriptedUpstream, StreamEnded
 
-PROXY = """
-[proxy]
-services = probe
-access_log = access.log
-head_timeout = 1s
-tls_handshake_timeout = 1s
-decision_timeout = 2s
-connect_timeout = 1s
-upstream_handshake_timeout = 2s
-close_timeout = 1s
-stall_timeout = 1s
-response_timeout = 2s
-keepalive_timeout = 1s
-max_body = 500000
-"""
-OWN = "certificate = {own.path}\nprivate_key = {own.key_path}\n"
-PLUGINS = {
-    f"{seam}-{answer}": f"{seam} = {answer}\n" for seam in ("authenticator", "router") for answer in ANSWERS
+TIMEOUTS = {
+    **dict.fromkeys(("head", "tls_handshake", "connect", "close", "stall", "keepalive"), "1s"),
+    **dict.fromkeys(("decision", "upstream_handshake", "response"), "2s"),
 }
-LISTENERS = {
-    "plain": ("plain", ""),
-    "tls": ("plain", OWN),
-    "secure": ("secure", ""),
-    "mispinned": ("mispinned", ""),
-    "unknown-ca": ("unknown-ca", ""),
-    "no-tls": ("no-tls", ""),
-    "unresolved": ("unresolved", ""),
-    "dead": ("dead", "http = forward\n"),
-    "unreachable": ("unreachable", ""),
-    "quick": ("plain", "max_frame = 100KiB\n"),
-    "pinging": ("plain", "ping_interval = 300ms\nping_timeout = 500ms\n"),
-    "pinging-up": ("plain", "upstream_ping_interval = 300ms\nping_timeout = 500ms\n"),
-    "idle": ("plain", "idle_timeout = 500ms\n"),
-    "mortal": ("plain", "max_lifetime = 500ms\n"),
-    "http": ("plain", "http = forward\n"),
-    "bodies": ("plain", "http = forward\nmax_body = off\n"),
-    "one": ("plain", "max_sessions = 1\n"),
-    "single": ("single", ""),
-    "rated": ("plain", "session_rate = 0.01\nsession_burst = 1\n"),
-    "crowded": ("plain", "max_handshakes = 1\n"),
-    "same-origin": ("plain", "origins = same\n"),
-} | {name: ("" if keys.startswith("router") else "plain", keys) for name, keys in PLUGINS.items()}
-UPSTREAMS = {
-    "plain": "ws://127.0.0.1:{plain}",
-    "secure": "wss://127.0.0.1:{secure}\nverify = pin\npin = sha256:{shown.sha256}",
-    "mispinned": "wss://127.0.0.1:{secure}\nverify = pin\npin = sha256:{own.sha256}",
-    "unknown-ca": "wss://127.0.0.1:{secure}\nverify = system",
-    "no-tls": "wss://127.0.0.1:{plain}\nverify = none",
-    "unresolved": "ws://esxi1.invalid:80\nupstream_handshake_timeout = 20s",
-    "dead": "ws://127.0.0.1:{dead}",
-    "unreachable": "ws://127.0.0.1:{unreachable}",
-    "single": "ws://127.0.0.1:{plain}\nmax_connections = 1",
+"""The timeouts of [proxy] without the ending of their keys."""
+FORWARDS = {"http": "forward"}
+PINGS = {"ping_timeout": "500ms"}
+LISTENERS: dict[str, dict[str, str | None]] = {
+    "plain": {},
+    "tls": {},
+    **{
+        name: {"upstream": name}
+        for name in ("secure", "mispinned", "unknown-ca", "no-tls", "unresolved", "unreachable", "single")
+    },
+    "dead": FORWARDS | {"upstream": "dead"},
+    "quick": {"max_frame": "100KiB"},
+    "pinging": PINGS | {"ping_interval": "300ms"},
+    "pinging-up": PINGS | {"upstream_ping_interval": "300ms"},
+    "idle": {"idle_timeout": "500ms"},
+    "mortal": {"max_lifetime": "500ms"},
+    "http": FORWARDS,
+    "bodies": FORWARDS | {"max_body": "off"},
+    "one": {"max_sessions": "1"},
+    "rated": {"session_rate": "0.01", "session_burst": "1"},
+    "crowded": {"max_handshakes": "1"},
+    "same-origin": {"origins": "same"},
+    **{f"authenticator-{answer}": {"authenticator": answer} for answer in ANSWERS},
+    **{f"router-{answer}": {"router": answer, "upstream": None} for answer in ANSWERS},
 }
+"""The keys of each listener; without `upstream` it leads to `plain`."""
 WATCHED = frozenset(
     {"Frontend", "Backend", "Dispatch", "Session", "Relay", "HttpClient", "HttpUpstream", "Exchange"}
 )
 WATCHED |= {"TCPStream", "TLSStream", "Slot", "Deferred", "coroutine", "timers", "Keepalive", "Valve"}
 
 
-def text(**values: Any) -> str:
-    """The configuration."""
-    listeners = "".join(
-        f"\n[listener {name}]\nlisten = 127.0.0.1:0\n{f'upstream = {upstream}' if upstream else ''}\n{keys}"
-        for name, (upstream, keys) in LISTENERS.items()
+def text(plain: int, secure: int, dead: int, unreachable: int, shown: Certificate, own: Certificate) -> str:
+    """Return the configuration."""
+    listeners = (
+        config.listener(name, tls=own if name == "tls" else None, **{"upstream": "plain", **keys})
+        for name, keys in LISTENERS.items()
     )
-    upstreams = "".join(f"\n[upstream {name}]\nurl = {keys}\n" for name, keys in UPSTREAMS.items())
-    return (PROXY + listeners + upstreams).format(**values)
+    local = "wss://127.0.0.1:"
+    return config.ini(
+        *listeners,
+        config.upstream(plain, "plain"),
+        config.upstream(secure, "secure", pin=shown),
+        config.upstream(secure, "mispinned", pin=own),
+        config.upstream(f"{local}{secure}", "unknown-ca", verify="system"),
+        config.upstream(f"{local}{plain}", "no-tls", verify="none"),
+        config.upstream("ws://esxi1.invalid:80", "unresolved", upstream_handshake_timeout="20s"),
+        config.upstream(dead, "dead"),
+        config.upstream(unreachable, "unreachable"),
+        config.upstream(plain, "single", max_connections=1),
+        services="probe",
+        access_log="access.log",
+        max_body=500_000,
+        **{f"{name}_timeout": value for name, value in TIMEOUTS.items()},
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +88,7 @@ class Seen:
     close: int | None
     upstream_close: int | None
     records: list[dict[str, Any]]
+    proxy_status: str | None
 
 
 @dataclass
@@ -113,7 +107,7 @@ class Scene:
         for upstream in (self.plain, self.secure):
             upstream.forget()
             upstream.script = fault.upstream
-        tls = LISTENERS[fault.listener][1] == OWN and not fault.raw
+        tls = fault.listener == "tls" and not fault.raw
         client = Client(self.proxy.ports[fault.listener], tls=tls, timeout=20)
         with client:
             fault.act(client)
@@ -125,9 +119,16 @@ class Scene:
         if connections:
             connections[-1].finished.wait(10)
             upstream_close = _last_close(connections[-1].frames)
-        head = bytes(client.received)
-        status = int(head[9:12]) if head.startswith(b"HTTP/1.1 ") else None
-        return Seen(status, close, upstream_close, records + self._records())
+        octets = bytes(client.received)
+        head = (
+            Head.of(octets.partition(b"\r\n\r\n")[0] + b"\r\n\r\n")
+            if octets.startswith(b"HTTP/1.1 ")
+            else None
+        )
+        records += self._records()
+        if head is None:
+            return Seen(None, close, upstream_close, records, None)
+        return Seen(head.status, close, upstream_close, records, head.one("Proxy-Status"))
 
     def wait_for_records(self, count: int, what: str) -> list[dict[str, Any]]:
         """Return the next records of the access log, as soon as there are so many of them."""
@@ -216,13 +217,19 @@ def scene(shown: Certificate, own: Certificate) -> Iterator[Scene]:
         dead_port() as dead,
         unreachable() as full,
     ):
-        values = {"plain": plain.port, "secure": secure.port, "dead": dead, "unreachable": full}
-        with ProbedProxy(text(shown=shown, own=own, **values), OFFERED) as proxy:
+        content = text(plain.port, secure.port, dead, full, shown, own)
+        with ProbedProxy(content, OFFERED) as proxy:
             scene = Scene(proxy, plain, secure)
-            for name in ("tls", "secure"):  # whatever the first ones open for good is counted as there
+            first, recorded = {"tls", "secure"}, set[str]()
+            for name in first:  # whatever the first ones open for good is counted as there
                 with Client(proxy.ports[name], tls=name == "tls") as client:
                     client.open("/")
-            scene.wait_for_records(2, "the first ones")
+
+            def are_recorded() -> bool:
+                recorded.update(record["listener"] for record in scene._records())
+                return recorded >= first
+
+            until(are_recorded, "the records of the first ones")
             until(lambda: proxy.connections() == 0, "the first ones are gone")
             until(lambda: proxy.inside().get("Session", 0) == 0, "their sessions too")
             scene.idle, scene.before = proxy.descriptors(), proxy.inside()

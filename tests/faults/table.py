@@ -300,8 +300,21 @@ FAULTS = (
         kind="http",
     ),
     # On the way to the upstream
-    _dial("the upstream's name has no address", "unresolved", 502, "UpstreamUnresolved"),
-    _dial("the upstream refuses the connection", "dead", 502, "UpstreamRefused"),
+    _dial(
+        "the upstream's name has no address",
+        "unresolved",
+        502,
+        "UpstreamUnresolved",
+        proxy_status="dns_error",
+    ),
+    _dial(
+        "the upstream refuses the connection",
+        "dead",
+        502,
+        "UpstreamRefused",
+        proxy_status="connection_refused",
+        detail=r"dead \(127\.0\.0\.1:\d+\) refused the connection",
+    ),
     _dial(
         "the upstream does not answer the TCP connect",
         "unreachable",
@@ -316,6 +329,7 @@ FAULTS = (
         502,
         "UpstreamInvalid",
         upstream=acts.answers_in_plain,
+        detail="does not answer with TLS",
     ),
     _dial(
         "the upstream is silent in the TLS handshake",
@@ -345,7 +359,12 @@ FAULTS = (
     ),
     # The upstream's answer
     _opening(
-        "the upstream never answers", silent, 504, "UpstreamTimeout", timeout="upstream_handshake_timeout"
+        "the upstream never answers",
+        silent,
+        504,
+        "UpstreamTimeout",
+        timeout="upstream_handshake_timeout",
+        proxy_status="connection_timeout",
     ),
     _opening("the upstream disconnects without an answer", drops_before_answer, 502, "UpstreamLost"),
     _opening("the upstream resets without an answer", says(b"", breaks), 502, "UpstreamLost"),

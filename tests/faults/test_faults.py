@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
 
+from esxiproxy.core import errors
 from esxiproxy.core.config.schema import SESSION_LIMIT_KEYS
+from esxiproxy.core.errors import PolicyViolation, SessionError, UpstreamError
+from esxiproxy.doctor.finding import Step
 from tests.faults.fault import Fault, Stage
 from tests.faults.scene import Scene
 from tests.faults.scene import scene as running
 from tests.faults.table import FAULTS
 from tests.support.certificates import Authority
-from tools.document_faults import PATH, document
+from tools.document_faults import DOCTOR, PATH, document, named_errors
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +31,7 @@ def test_a_fault_has_its_answer_and_its_name_and_leaves_nothing_open(fault: Faul
     """As the table says."""
     seen = scene.play(fault)
     assert (seen.status, seen.close, seen.upstream_close) == (fault.status, fault.close, fault.upstream_close)
+    assert fault.proxy_status is None or seen.proxy_status == f"esxiproxy; error={fault.proxy_status}"
     assert len(seen.records) == int(fault.recorded) + fault.beside
     failed = [record for record in seen.records if fault.error is None or record["error"]]
     assert len(failed) == int(fault.recorded)
@@ -39,11 +44,34 @@ def test_a_fault_has_its_answer_and_its_name_and_leaves_nothing_open(fault: Faul
             fault.ended_by,
         )
         assert record["timeout"] == fault.timeout
+        assert re.search(fault.detail, record["detail"] or "")
 
 
 def test_the_document_is_the_table() -> None:
     """`python -m tools.document_faults` writes it."""
     assert PATH.read_text() == document()
+
+
+def test_the_document_says_what_to_do_about_every_error() -> None:
+    """Every class of the table is a row, except those that are only the base of others."""
+    bases = {SessionError, UpstreamError, PolicyViolation}
+    named = {
+        each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, SessionError)
+    }
+    assert set(named_errors()) == named - bases
+    rows = dict(re.findall(r"^\| `(\w+)` \| [^|]+\. \| ([^|]+\.) \|$", PATH.read_text(), re.M))
+    assert rows.keys() == {each.__name__ for each in named - bases}
+    assert len(set(rows.values())) == len(rows), "two errors have the same advice"
+
+
+def test_the_document_has_every_error_of_the_table_of_faults() -> None:
+    names = {each.__name__ for each in named_errors()}
+    assert {fault.error for fault in FAULTS} - {None} <= names
+
+
+def test_the_document_says_what_to_do_about_every_step_of_the_doctor() -> None:
+    assert set(DOCTOR) == {step for step in Step if step.exit_status}
+    assert all(meaning and action for meaning, action in DOCTOR.values())
 
 
 def test_the_table_shows_every_timeout() -> None:

@@ -19,28 +19,14 @@ import pytest
 
 from tests.faults import mishaps
 from tests.faults.acts import GET, OPENING, TARGET
+from tests.support import config
 from tests.support.crowd import children
 from tests.support.probe import ProbedProxy
 from tests.support.programs import Proxy, accepts, environment, need, until
 from tests.support.websocket import BINARY, CLOSE
 from tests.support.websocket_peers import Client, ScriptedUpstream, silent
 
-TEXT = """
-[proxy]
-services = probe
-{keys}
-close_timeout = 1s
-
-[listener one]
-listen = 127.0.0.1:0
-http = forward
-upstream = esxi1
-
-[upstream esxi1]
-url = ws://127.0.0.1:{port}
-"""
 REASON = "the proxy is shutting down"
-Keys = str
 
 
 @pytest.fixture
@@ -49,8 +35,13 @@ def upstream() -> Iterator[ScriptedUpstream]:
         yield running
 
 
-def text(upstream: ScriptedUpstream, keys: Keys = "access_log = access.log") -> str:
-    return TEXT.format(port=upstream.port, keys=keys)
+def text(upstream: ScriptedUpstream, **keys: object) -> str:
+    """Return the configuration of a listener in front of a host; the keywords are keys of [proxy]."""
+    return config.ini(
+        config.listener(http="forward"),
+        config.upstream(upstream.port),
+        **{"services": "probe", "access_log": "access.log", "close_timeout": "1s", **keys},
+    )
 
 
 def opened(proxy: Proxy) -> Client:
@@ -77,10 +68,6 @@ def carries(proxy: Proxy, times: int = 1) -> None:
         client = opened(proxy)
         echoes(client)
         closes(client)
-
-
-def clean(proxy: Proxy) -> None:
-    assert "Traceback" not in proxy.log() and "Unhandled" not in proxy.log(), proxy.log()
 
 
 def ended(proxy: Proxy, seconds: float = 15.0) -> None:
@@ -140,7 +127,7 @@ def fills(disk: Path) -> Path:
 
 def test_full_disk(upstream: ScriptedUpstream, disk: Path) -> None:
     """A console is no slower for it; a line is back as soon as there is room."""
-    with ProbedProxy(text(upstream, f"access_log = {disk}/access.log")) as proxy:
+    with ProbedProxy(text(upstream, access_log=f"{disk}/access.log")) as proxy:
         filler = fills(disk)
         running = opened(proxy)
         carries(proxy, 20)
@@ -153,7 +140,7 @@ def test_full_disk(upstream: ScriptedUpstream, disk: Path) -> None:
         closes(running)
         proxy.stop()
         sentence(proxy, "lines lost: No space left on device")
-        clean(proxy)
+        proxy.assert_clean()
 
 
 class LoggedTo(ProbedProxy):
@@ -188,23 +175,23 @@ def test_full_disk_under_the_log(upstream: ScriptedUpstream, disk: Path) -> None
         whole = re.findall(r"^\S+ \[[^]]*SessionLog#info\] session .* code=1000$", proxy.log(), re.M)
         (lost,) = re.findall(r"process log: (\d+) lines lost", proxy.log())
         assert len(whole) + int(lost) == 42
-        clean(proxy)
+        proxy.assert_clean()
 
 
 def test_full_device(upstream: ScriptedUpstream) -> None:
     """The same for whoever may not mount anything: a file of which every write fails."""
-    with ProbedProxy(text(upstream, "access_log = /dev/full")) as proxy:
+    with ProbedProxy(text(upstream, access_log="/dev/full")) as proxy:
         carries(proxy, 5)
         proxy.stop()
         assert "access log: 1 line lost: No space left" in proxy.log()
         assert "access log: 4 lines lost: No space left" in proxy.log()
-        clean(proxy)
+        proxy.assert_clean()
 
 
 def test_vanished_folder(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     folder = tmp_path / "logs"
     folder.mkdir()
-    with ProbedProxy(text(upstream, f"access_log = {folder}/access.log")) as proxy:
+    with ProbedProxy(text(upstream, access_log=f"{folder}/access.log")) as proxy:
         running = opened(proxy)
         with (folder / "access.log").open() as log:
             shutil.rmtree(folder)
@@ -220,7 +207,7 @@ def test_vanished_folder(upstream: ScriptedUpstream, tmp_path: Path) -> None:
                 return found if len(found) == 2 else None
 
             until(lines, "both lines, in the old file")
-        clean(proxy)
+        proxy.assert_clean()
 
 
 def requests(proxy: Proxy, times: int) -> None:
@@ -251,7 +238,7 @@ class Piped(ProbedProxy):
 
 def test_stuck_reader(upstream: ScriptedUpstream) -> None:
     """It reads again, and gets whole lines; those that it does not get are counted."""
-    with Piped(text(upstream, "access_log = stdout")) as proxy:
+    with Piped(text(upstream, access_log="stdout")) as proxy:
         requests(proxy, 760)  # 64 KiB in the pipe, 1 MiB behind it, and some that have no place
         running = opened(proxy)
         echoes(running)
@@ -265,7 +252,7 @@ def test_stuck_reader(upstream: ScriptedUpstream) -> None:
         lost = re.findall(r"access log: (\d+) lines? lost: the reader accepts no data", proxy.log())
         assert lines[-1] == "console" and len(lines) > 700
         assert len(lines) + sum(map(int, lost)) == 761
-        clean(proxy)
+        proxy.assert_clean()
         os.close(proxy.held)
 
 
@@ -320,7 +307,7 @@ def test_unread_log(upstream: ScriptedUpstream) -> None:
         assert all("ended by" in line for line in whole)
         assert len(whole) + int(told[1]) == sessions and int(told[1]) > 300
         assert proxy.log().endswith("Server Shut Down.\n")
-        clean(proxy)
+        proxy.assert_clean()
 
 
 def test_unread_log_at_the_end(upstream: ScriptedUpstream) -> None:
@@ -332,9 +319,8 @@ def test_unread_log_at_the_end(upstream: ScriptedUpstream) -> None:
 
 
 def test_unread_log_of_workers(upstream: ScriptedUpstream) -> None:
-    """The master goes on watching: a worker that is killed is buried, and another one serves."""
-    keys = "workers = 2\ndrain_timeout = 1s"
-    with Unread(text(upstream, keys)) as proxy:
+    """The master goes on watching: a killed worker is recorded, and another one serves."""
+    with Unread(text(upstream, workers=2, drain_timeout="1s", access_log=None)) as proxy:
         sentence(proxy, "all workers are ready")
         proxy.is_read = False
         requests(proxy, 1400)
@@ -351,25 +337,25 @@ def test_unread_log_of_workers(upstream: ScriptedUpstream) -> None:
 
 
 def test_sigusr1_without_a_file(upstream: ScriptedUpstream) -> None:
-    with ProbedProxy(text(upstream, "access_log = stdout")) as proxy:
+    with ProbedProxy(text(upstream, access_log="stdout")) as proxy:
         running = opened(proxy)
         os.kill(proxy.pid, signal.SIGUSR1)
         carries(proxy)
         echoes(running)
         closes(running)
         assert proxy.stop() == 0
-        clean(proxy)
+        proxy.assert_clean()
 
 
 def test_gone_syslog(upstream: ScriptedUpstream) -> None:
     if Path("/dev/log").exists():
         pytest.skip("there is a syslog here")
-    with ProbedProxy(text(upstream, "access_log = syslog")) as proxy:
+    with ProbedProxy(text(upstream, access_log="syslog")) as proxy:
         carries(proxy, 3)
         proxy.stop()
         assert "access log: 1 line lost: No such file" in proxy.log()
         assert "access log: 2 lines lost: No such file" in proxy.log()
-        clean(proxy)
+        proxy.assert_clean()
 
 
 OBSERVED = """
@@ -425,7 +411,7 @@ def test_raising_observer(upstream: ScriptedUpstream) -> None:
 
 def test_sigterm_while_opening(upstream: ScriptedUpstream) -> None:
     upstream.script = silent
-    with ProbedProxy(text(upstream, "drain_timeout = 1s\naccess_log = access.log")) as proxy:
+    with ProbedProxy(text(upstream, drain_timeout="1s")) as proxy:
         with Client(proxy.ports["one"]) as client:
             client.send_raw(OPENING)
             upstream.connection()
@@ -435,11 +421,11 @@ def test_sigterm_while_opening(upstream: ScriptedUpstream) -> None:
             assert head.status == 503 and head.one("Retry-After")
         ended(proxy)
         assert f"Draining: {REASON}" in proxy.log()
-        clean(proxy)
+        proxy.assert_clean()
 
 
 def test_sigterm_while_open(upstream: ScriptedUpstream) -> None:
-    with ProbedProxy(text(upstream, "drain_timeout = 1s\naccess_log = access.log")) as proxy:
+    with ProbedProxy(text(upstream, drain_timeout="1s")) as proxy:
         client = opened(proxy)
         os.kill(proxy.pid, signal.SIGTERM)
         until(lambda: not accepts(proxy.ports["one"]), "the port is closed")
@@ -453,7 +439,7 @@ def test_sigterm_while_open(upstream: ScriptedUpstream) -> None:
         record = json.loads((proxy.folder / "access.log").read_text())
         assert (record["error"], record["close_code"], record["ended_by"]) == ("Draining", 1001, "proxy")
         assert record["timeout"] == "drain_timeout"
-        clean(proxy)
+        proxy.assert_clean()
 
 
 def test_sigterm_between_requests(upstream: ScriptedUpstream) -> None:
@@ -462,18 +448,18 @@ def test_sigterm_between_requests(upstream: ScriptedUpstream) -> None:
         connection.send_raw(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
         connection.recv_eof(30),
     )
-    with ProbedProxy(text(upstream, "drain_timeout = 1h\naccess_log = access.log")) as proxy:
+    with ProbedProxy(text(upstream, drain_timeout="1h")) as proxy:
         with Client(proxy.ports["one"]) as client:
             client.send_raw(GET)
             assert client.recv_head().status == 200
             os.kill(proxy.pid, signal.SIGTERM)
             client.recv_eof()
         ended(proxy)
-        clean(proxy)
+        proxy.assert_clean()
 
 
 def test_second_sigterm(upstream: ScriptedUpstream) -> None:
-    with ProbedProxy(text(upstream, "drain_timeout = 1h\naccess_log = access.log")) as proxy:
+    with ProbedProxy(text(upstream, drain_timeout="1h")) as proxy:
         client = opened(proxy)
         os.kill(proxy.pid, signal.SIGTERM)
         until(lambda: not accepts(proxy.ports["one"]), "the port is closed")
@@ -485,7 +471,7 @@ def test_second_sigterm(upstream: ScriptedUpstream) -> None:
         assert proxy.stop() == 0
         record = json.loads((proxy.folder / "access.log").read_text())
         assert (record["error"], record["ended_by"]) == ("Draining", "proxy")
-        clean(proxy)
+        proxy.assert_clean()
 
 
 def test_sighup_with_a_bad_file(upstream: ScriptedUpstream) -> None:
@@ -499,7 +485,7 @@ def test_sighup_with_a_bad_file(upstream: ScriptedUpstream) -> None:
         echoes(client)
         carries(proxy)
         closes(client)
-        clean(proxy)
+        proxy.assert_clean()
 
 
 def test_sigkill(upstream: ScriptedUpstream) -> None:

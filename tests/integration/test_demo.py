@@ -222,7 +222,7 @@ def marked(picture: Image.Image) -> bool:
     return any(colour == PALETTE[MARK] and count >= 5 for count, colour in colours)
 
 
-def test_without_a_viewer_the_page_says_what_to_install(tmp_path: Path) -> None:
+def test_without_a_viewer_the_page_names_the_package(tmp_path: Path) -> None:
     """The demo starts all the same."""
     with (
         Demo(tmp_path) as running,

@@ -16,32 +16,30 @@ import pytest
 
 from tests.support import config
 from tests.support.certificates import Certificate
+from tests.support.crowd import TARGET
 from tests.support.probe import ProbedProxy
-from tests.support.programs import TICKET, need, until
+from tests.support.programs import need, until
+from tests.support.proxy_scene import ProxyScene
 from tests.support.websocket import BINARY, handshake_fields, head_bytes
 from tests.support.websocket_peers import Client, ScriptedUpstream
 
 LIMIT = 200
 RESERVE = 64
 """`esxiproxy.ops.process.descriptors.RESERVE`: what is left for everything that is no admitted session."""
-TARGET = f"/ticket/{TICKET}"
 FULL = 3.0
 """Seconds for which nothing can be accepted."""
 
 
 @dataclass
-class Scene:
+class CrowdedScene(ProxyScene):
     """A proxy with few descriptors, and clients that are let go of at the end."""
 
-    proxy: ProbedProxy
-    upstream: ScriptedUpstream
-    idle: int = 0
     clients: list[Client] = field(default_factory=list)
     crowd: list[socket.socket] = field(default_factory=list)
 
-    def console(self, name: str = "one", timeout: float = 10.0) -> Client | None:
+    def try_console(self, name: str = "one", timeout: float = 10.0) -> Client | None:
         """An open console; None when it was refused as it should be."""
-        client = Client(self.proxy.ports[name], tls=name == "three", timeout=timeout)
+        client = self.client(name, timeout)
         head = client.ask(TARGET, ["binary"])
         if head.status == 101:
             self.clients.append(client)
@@ -54,7 +52,7 @@ class Scene:
 
     def fill(self, name: str = "one") -> int:
         """Open consoles until one is refused; how many there are."""
-        while self.console(name) is not None:
+        while self.try_console(name) is not None:
             assert len(self.clients) < LIMIT
         return len(self.clients)
 
@@ -94,8 +92,8 @@ class Scene:
 
     def recovered(self) -> None:
         """Everything was given back, and a console opens again."""
-        until(lambda: self.proxy.descriptors() <= self.idle, "all descriptors are given back", 20)
-        client = until(self.console, "a console opens again")
+        self.await_idle(20)
+        client = until(self.try_console, "a console opens again")
         echoes(client)
         self.leave()
         until(lambda: self.proxy.connections() == 0, "the last connection is gone")
@@ -108,7 +106,7 @@ def echoes(client: Client) -> None:
 
 
 @pytest.fixture
-def scene(listener_certificate: Certificate) -> Iterator[Scene]:
+def scene(listener_certificate: Certificate) -> Iterator[CrowdedScene]:
     prlimit: Path = Path(need("prlimit", "util-linux"))
     with ScriptedUpstream() as upstream:
         text = config.ini(
@@ -122,37 +120,38 @@ def scene(listener_certificate: Certificate) -> Iterator[Scene]:
             close_timeout="2s",
         )
         with ProbedProxy(text, before=[prlimit, f"--nofile={LIMIT}:{LIMIT}"]) as proxy:
-            scene = Scene(proxy, upstream)
+            scene = CrowdedScene(proxy)
             for name in ("one", "three"):  # whatever the first ones open for good is counted as there
-                assert scene.console(name)
+                assert scene.try_console(name)
             scene.leave()
             until(lambda: proxy.connections() == 0, "no connection is left of the first consoles")
             scene.idle = proxy.descriptors()
             yield scene
             scene.leave()
+            proxy.stop()
+            proxy.assert_clean()
             log = proxy.log()
-        assert "Traceback" not in log and "Unhandled" not in log, log
         assert f"open files: {LIMIT}, which is enough for {(LIMIT - RESERVE) // 2} sessions" in log
 
 
 @pytest.mark.parametrize("name", ["one", "three"])
-def test_a_console_too_many_is_refused_and_those_that_run_go_on(name: str, scene: Scene) -> None:
+def test_a_console_too_many_is_refused_and_those_that_run_go_on(name: str, scene: CrowdedScene) -> None:
     """The kernel is not asked for what there is not: the refusal comes before, and by name."""
     count = scene.fill(name)
     assert (LIMIT - RESERVE - scene.idle - 4) // 2 <= count <= (LIMIT - RESERVE) // 2
     for client in scene.clients:
         echoes(client)
-    assert [scene.console(name) for _ in range(20)] == [None] * 20
+    assert [scene.try_console(name) for _ in range(20)] == [None] * 20
     errors = {record["error"] for record in scene.records()} - {None, "ClientLost"}
     assert errors == {"OutOfDescriptors"} and not scene.complaints()
     scene.leave()
     scene.recovered()
 
 
-def test_when_the_kernel_has_no_more_the_sessions_are_kept_and_the_rest_wait(scene: Scene) -> None:
+def test_when_the_kernel_has_no_more_the_sessions_are_kept_and_the_rest_wait(scene: CrowdedScene) -> None:
     """It does not spin, it says little, and whoever waited in the queue is served when others leave."""
     for _ in range(10):
-        assert scene.console()
+        assert scene.try_console()
     scene.besiege()
     lines, before = len(scene.proxy.log().splitlines()), scene.proxy.processor_time()
     began = time.monotonic()
@@ -174,7 +173,7 @@ def test_when_the_kernel_has_no_more_the_sessions_are_kept_and_the_rest_wait(sce
     scene.recovered()
 
 
-def test_whoever_waits_in_the_queue_is_served_when_there_is_room(scene: Scene) -> None:
+def test_a_connection_in_the_accept_queue_is_served_later(scene: CrowdedScene) -> None:
     """With its console, or with the refusal if the others' descriptors are not all closed yet."""
     scene.besiege()
     with socket.create_connection(("127.0.0.1", scene.proxy.ports["one"]), 10) as waiting:
@@ -186,7 +185,7 @@ def test_whoever_waits_in_the_queue_is_served_when_there_is_room(scene: Scene) -
 
 
 @pytest.mark.parametrize("name", ["one", "three"])
-def test_in_a_rush_whoever_is_let_in_is_dialled_for(name: str, scene: Scene) -> None:
+def test_in_a_rush_each_admitted_session_is_dialled(name: str, scene: CrowdedScene) -> None:
     """Many at once, more than there is room for: each gets its console, or the refusal."""
     outcomes: list[object] = []
     together = threading.Barrier(24)
@@ -195,7 +194,7 @@ def test_in_a_rush_whoever_is_let_in_is_dialled_for(name: str, scene: Scene) -> 
         try:
             together.wait(20)
             for _ in range(8):
-                outcomes.append(scene.console(name, timeout=30.0) is not None)
+                outcomes.append(scene.try_console(name, timeout=30.0) is not None)
         except BaseException as problem:
             outcomes.append(problem)
 
@@ -215,11 +214,11 @@ def test_in_a_rush_whoever_is_let_in_is_dialled_for(name: str, scene: Scene) -> 
     scene.recovered()
 
 
-def test_again_and_again(scene: Scene) -> None:
+def test_again_and_again(scene: CrowdedScene) -> None:
     """Nothing is lost from one siege to the next."""
     rounds: list[Callable[[], object]] = [scene.fill, scene.besiege, scene.fill]
     for siege in rounds:
         siege()
         scene.leave()
         scene.recovered()
-    assert scene.proxy.descriptors() <= scene.idle
+    assert scene.is_idle()

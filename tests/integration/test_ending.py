@@ -56,7 +56,7 @@ class Ending(Crew):
         """It has, within this time, as it should."""
         assert self._process is not None and self._process.wait(seconds) == 0
         assert "Server Shut Down" in self.log() and not self.pidfile.exists()
-        assert "Traceback" not in self.log(), self.log()
+        self.assert_clean()
 
 
 class Hanging(Ending):

@@ -10,14 +10,15 @@ import random
 import socket
 import ssl
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 
 from tests.support.certificates import Certificate
 from tests.support.fuzzing import NOISE, Party, opened, run
-from tests.support.listeners import KINDS, PROXY
+from tests.support.listeners import KINDS, Upstreams, three_listeners
 from tests.support.programs import TICKET, Proxy, dead_port, until
+from tests.support.proxy_scene import ProxyScene
 from tests.support.websocket import BINARY, CLOSE, PING, close_payload, frame
 
 LONG = os.environ.get("ESXIPROXY_LONG") == "1"
@@ -27,7 +28,6 @@ BUDGET = 1_500_000
 QUIET = 5
 """Pings at the end, when nothing stands in the way of their pongs."""
 PATIENCE = 20.0
-LIMITS = "stall_timeout = 2s\nping_interval = 50ms\nupstream_ping_interval = 50ms\n"
 TARGET = f"/ticket/{TICKET}"
 
 each_mode = pytest.mark.parametrize("name", KINDS, ids=KINDS.values())
@@ -35,44 +35,37 @@ each_seed = pytest.mark.parametrize("seed", SEEDS)
 
 
 @dataclass
-class Scene:
+class FuzzScene(ProxyScene):
     """The proxy, and the listening sockets of the upstreams behind its listeners."""
 
-    proxy: Proxy
-    upstreams: dict[str, tuple[socket.socket, ssl.SSLContext | None]]
-    idle: int = 0
-    """How many descriptors the proxy has when nobody is connected."""
+    upstreams: dict[str, tuple[socket.socket, ssl.SSLContext | None]] = field(default_factory=dict)
 
     def session(self, name: str, rng: random.Random, budget: int = BUDGET) -> tuple[Party, Party]:
         """Both ends of a new session."""
         listening, context = self.upstreams[name]
         return opened(rng, self.proxy.ports[name], name == "three", listening, context, TARGET, budget)
 
-    def at_rest(self) -> bool:
-        """Whether the proxy has as many descriptors as before the session."""
-        return self.proxy.descriptors() == self.idle
-
 
 @pytest.fixture(scope="module")
 def scene(
     transports: str, upstream_certificate: Certificate, listener_certificate: Certificate
-) -> Iterator[Scene]:
+) -> Iterator[FuzzScene]:
     with (
         socket.create_server(("127.0.0.1", 0)) as plain,
         socket.create_server(("127.0.0.1", 0)) as secure,
         dead_port() as nobody,
     ):
-        text = PROXY.replace("[proxy]\n", f"[proxy]\n{LIMITS}").format(
-            plain=plain.getsockname()[1],
-            secure=secure.getsockname()[1],
-            nobody=nobody,
-            pin=upstream_certificate.sha256,
-            certificate=listener_certificate.path,
-            key=listener_certificate.key_path,
+        ports = [listening.getsockname()[1] for listening in (plain, secure)]
+        text = three_listeners(
+            Upstreams(*ports, upstream_certificate, nobody),
+            listener_certificate,
+            stall_timeout="2s",
+            ping_interval="50ms",
+            upstream_ping_interval="50ms",
         )
         behind = secure, upstream_certificate.server_context()
         with Proxy(text) as proxy:
-            scene = Scene(proxy, {"one": (plain, None), "two": behind, "three": behind})
+            scene = FuzzScene(proxy, upstreams={"one": (plain, None), "two": behind, "three": behind})
             until(lambda: "listener dead" in proxy.log(), "all listeners")
             for name in KINDS:  # whatever a first session opens for good is counted as there
                 for party in scene.session(name, random.Random(0), 1000):
@@ -82,7 +75,8 @@ def scene(
             until(lambda: proxy.log().count("status=101") == len(KINDS), "the first sessions have ended")
             scene.idle = scene.proxy.descriptors()
             yield scene
-            assert "Traceback" not in proxy.log() and "Internal" not in proxy.log()
+            proxy.assert_clean()
+            assert "Internal" not in proxy.log()
 
 
 def seeded(name: str, seed: int, part: str) -> random.Random:
@@ -191,7 +185,7 @@ def ending(name: str, seed: int) -> tuple[End, str]:
 
 @each_mode
 @each_seed
-def test_what_goes_in_comes_out(name: str, seed: int, scene: Scene) -> None:
+def test_random_frames_pass_unchanged(name: str, seed: int, scene: FuzzScene) -> None:
     """Data frames arrive byte for byte, pings are answered on their own leg, and nothing is left at the end.
 
     Both directions at once.  Where pings come faster than they can be answered, the newest one is; once the
@@ -213,7 +207,7 @@ def test_what_goes_in_comes_out(name: str, seed: int, scene: Scene) -> None:
         for party in parties:
             party.may_end = True
         end(rng, *(parties if side == "client" else parties[::-1]))
-        run(parties, scene.at_rest, f"{scene.idle} descriptors, {scene.proxy.descriptors()} before", PATIENCE)
+        run(parties, scene.is_idle, f"{scene.idle} descriptors, {scene.proxy.descriptors()} before", PATIENCE)
     finally:
         for party in parties:
             party.forget()
@@ -233,7 +227,7 @@ def in_the_middle(end: End, rng: random.Random, first: Party) -> None:
 
 @each_mode
 @each_seed
-def test_nothing_stays_of_a_session_that_ends_in_full_flow(name: str, seed: int, scene: Scene) -> None:
+def test_nothing_stays_of_a_session_that_ends_in_full_flow(name: str, seed: int, scene: FuzzScene) -> None:
     """An end at any moment: what has arrived is what was sent so far, and every descriptor is given back.
 
     An end that has nothing more to do may be dead from then on: it does not read, and does not let go.
@@ -252,7 +246,7 @@ def test_nothing_stays_of_a_session_that_ends_in_full_flow(name: str, seed: int,
         other.dead = rng.random() < 0.3
         first.dead = rng.random() < 0.3 and first.is_written()
         print(f"the end: {side} {end.__name__}, dead: {first.dead} {other.dead}", *parties, sep="\n")
-        run(parties, scene.at_rest, f"{scene.idle} descriptors, {scene.proxy.descriptors()} before", PATIENCE)
+        run(parties, scene.is_idle, f"{scene.idle} descriptors, {scene.proxy.descriptors()} before", PATIENCE)
     finally:
         for party in parties:
             party.forget()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.certificates import Certificate
-from tests.support.listeners import KINDS, PROXY
+from tests.support.listeners import KINDS, Upstreams, three_listeners
 from tests.support.probe import ProbedProxy
 from tests.support.programs import dead_port, until
 from tests.support.websocket import BINARY
@@ -27,13 +27,11 @@ def test_an_ended_session_is_gone_by_itself(
         ScriptedUpstream(echo("binary"), tls=context) as secure,
         dead_port() as nobody,
     ):
-        text = PROXY.replace("[proxy]\n", "[proxy]\nservices = probe\nmax_connections = off\n").format(
-            plain=plain.port,
-            secure=secure.port,
-            nobody=nobody,
-            pin=upstream_certificate.sha256,
-            certificate=listener_certificate.path,
-            key=listener_certificate.key_path,
+        text = three_listeners(
+            Upstreams(plain.port, secure.port, upstream_certificate, nobody),
+            listener_certificate,
+            services="probe",
+            max_connections="off",
         )
         with ProbedProxy(text, PROBE_COLLECTS="alone") as proxy:
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import config
 from tests.support.certificates import Certificate
 from tests.support.network import Network, network
 from tests.support.programs import TICKET, Proxy, until
@@ -42,59 +43,18 @@ CLIENT = "client"
 """The name of every thread that drives one."""
 KINDS = (False, True)
 """Without TLS on both legs, and with it."""
-TEXT = """
-[proxy]
-close_timeout = 1s
-stall_timeout = 3s
-"""
+_PINGED = {"ping_interval": "1s", "tcp_keepalive": "4s"}
+_LAN = {"keepalive": "lan", "tcp_keepalive": "4s"}
 PROFILES = {
-    "console": "ping_interval = 1s\nping_timeout = 1s\ntcp_keepalive = 4s",
-    "lan": "keepalive = lan\ntcp_keepalive = 4s",
-    "patient": "ping_interval = 1s\nping_timeout = 5s\ntcp_keepalive = 4s\nstall_timeout = 20s",
-    "patient-lan": "keepalive = lan\ntcp_keepalive = 4s\nstall_timeout = 20s",
+    "console": _PINGED | {"ping_timeout": "1s"},
+    "lan": _LAN,
+    "patient": _PINGED | {"ping_timeout": "5s", "stall_timeout": "20s"},
+    "patient-lan": _LAN | {"stall_timeout": "20s"},
 }
-LISTENER = """
-[listener {name}]
-listen = {address}:0
-upstream = plain
-{profile}
-
-[listener {name}-tls]
-listen = {address}:0
-certificate = {own.path}
-private_key = {own.key_path}
-upstream = secure
-{profile}
-"""
-UPSTREAMS = """
-[upstream plain]
-url = ws://{address}:{plain}
-
-[upstream secure]
-url = wss://{address}:{secure}
-verify = pin
-pin = sha256:{pin}
-"""
-
-
-LITTLE = """
-[proxy]
-keepalive = lan
-tcp_keepalive = 4s
-stall_timeout = 8s
-close_timeout = 1s
-
-[listener one]
-listen = 127.0.0.1:0
-upstream = one
-
-[upstream one]
-url = ws://127.0.0.1:{port}
-"""
 
 
 class ProxyInside(Proxy):
-    """esxiproxy in its namespace, ready when it says that every listener listens."""
+    """esxiproxy in its network namespace."""
 
     def __init__(self, text: str, inside: Sequence[str]) -> None:
         super().__init__(text)
@@ -102,11 +62,6 @@ class ProxyInside(Proxy):
 
     def command(self) -> Sequence[str | Path]:
         return [*self._inside, *super().command()]
-
-    def is_ready(self) -> bool:
-        found = re.findall(r"listener (\S+) listening on \S*:(\d+)", self.log())
-        self.ports = {name: int(port) for name, port in found}
-        return set(self._names) <= set(self.ports)
 
 
 @dataclass
@@ -193,13 +148,18 @@ def house(upstream_certificate: Certificate, listener_certificate: Certificate) 
             secure = stack.enter_context(
                 ScriptedUpstream(tls=upstream_certificate.server_context(), address=made.hosts.address)
             )
-        text = TEXT + UPSTREAMS.format(
-            address=made.hosts.address, plain=plain.port, secure=secure.port, pin=upstream_certificate.sha256
+        at, listen = made.hosts.address, f"{made.proxy.address}:0"
+        text = config.ini(
+            config.upstream(f"ws://{at}:{plain.port}", "plain"),
+            config.upstream(f"wss://{at}:{secure.port}", "secure", pin=upstream_certificate),
+            *(
+                config.listener(name, "plain", listen, **profile)
+                + config.listener(f"{name}-tls", "secure", listen, listener_certificate, **profile)
+                for name, profile in PROFILES.items()
+            ),
+            close_timeout="1s",
+            stall_timeout="3s",
         )
-        for name, profile in PROFILES.items():
-            text += LISTENER.format(
-                name=name, profile=profile, address=made.proxy.address, own=listener_certificate
-            )
         proxy = stack.enter_context(ProxyInside(text, made.proxy.command()))
         yield Scene(made, proxy, {False: plain, True: secure})
 
@@ -432,7 +392,14 @@ def test_a_living_client_that_takes_nothing_is_kept(size: int, scene: Scene) -> 
 def test_a_living_client_that_takes_nothing_of_a_little_stalls_and_is_not_taken_for_dead() -> None:
     """TCP would have given up a dead one twice over when stall_timeout comes."""
     with ScriptedUpstream(opened(tells(bytes(40_000)))) as upstream:
-        text = LITTLE.format(port=upstream.port)
+        text = config.ini(
+            config.listener(),
+            config.upstream(upstream.port),
+            keepalive="lan",
+            tcp_keepalive="4s",
+            stall_timeout="8s",
+            close_timeout="1s",
+        )
         with Proxy(text) as proxy, socket.socket() as stream:
             stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             stream.connect(("127.0.0.1", proxy.ports["one"]))

@@ -14,14 +14,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import pytest
 
-from tests.integration.test_memory import Sender, receive
 from tests.support import config, flooding
+from tests.support.bulk import MIB, Sender, receive
 from tests.support.certificates import Certificate
 from tests.support.programs import TICKET, Proxy, environment, until
+from tests.support.proxy_scene import ProxyScene
 from tests.support.websocket import BINARY, PING, accepting_fields, frame, handshake_fields, head_bytes
 from tests.support.websocket_peers import (
     Client,
@@ -30,11 +30,9 @@ from tests.support.websocket_peers import (
     Script,
     ScriptedUpstream,
     endless_head,
-    opened,
     silent,
 )
 
-MIB = 1 << 20
 MUCH = 200 * MIB
 """More than all the buffers on the way can take."""
 HEAD, TLS, HANDSHAKE, STALL, CLOSING = 2.0, 2.0, 2.0, 2.0, 1.0
@@ -48,34 +46,12 @@ REQUEST = head_bytes(f"GET {TARGET} HTTP/1.1", handshake_fields(["binary"]))
 both_kinds = pytest.mark.parametrize("name", ["plain", "tls"])
 
 
-@dataclass
-class Scene:
+class Scene(ProxyScene):
     """The proxy, with hosts behind its listeners; the one behind `good` echoes."""
-
-    proxy: Proxy
-    upstreams: dict[str, ScriptedUpstream]
-    idle: int = 0
-    """How many descriptors the proxy has when nobody is connected."""
-
-    def client(self, name: str) -> Client:
-        """A client of this listener, on TLS if it is."""
-        return Client(self.proxy.ports[name], tls=name == "tls")
-
-    @contextlib.contextmanager
-    def console(self, name: str, script: Script) -> Iterator[tuple[Client, Connection]]:
-        """Both ends of an open console."""
-        upstream = self.upstreams[name]
-        upstream.forget()
-        upstream.script = opened(script)
-        with self.client(name) as client:
-            client.open(TARGET, ["binary"])
-            yield client, upstream.connection()
-        upstream.forget()
-        upstream.script = None
 
     def is_free(self, within: float) -> None:
         """Nobody is connected any more, in this time and a margin."""
-        until(lambda: self.proxy.descriptors() <= self.idle, f"all is over ({within:g} s)", within + MARGIN)
+        self.await_idle(within + MARGIN)
 
     def again(self, play: Callable[[], None], *ended: str) -> None:
         """Play it until it takes no memory; the last time's sessions have to end like this in the log."""
@@ -118,10 +94,10 @@ def scene(upstream_certificate: Certificate, listener_certificate: Certificate) 
         )
         with Proxy(text) as proxy:
             scene = Scene(proxy, {"plain": plain, "tls": secure, "good": good})
-            for name in scene.upstreams:
+            for name in scene.hosts:
                 with scene.console(name, rests):
                     pass
-            scene.idle = until(scene.proxy.steady(), "the process is at rest")
+            scene.measure()
             yield scene
 
 
@@ -139,7 +115,7 @@ def test_a_client_that_never_reads_is_stalled(name: str, scene: Scene) -> None:
     """The host is paused after what the buffers take, and learns of the end after `stall_timeout`."""
 
     def play() -> None:
-        with scene.console(name, lambda _: None) as (_client, connection):
+        with scene.console(name) as (_client, connection):
             before, began = scene.proxy.own(), time.monotonic()
             sending = Sender(connection, MUCH)
             until(sending.blocked(), "the host is paused")
@@ -156,7 +132,7 @@ def test_a_client_that_reads_again_in_time_gets_every_byte(name: str, scene: Sce
     """The host is paused and goes on; nothing is kept in the meantime."""
 
     def play() -> None:
-        with scene.console(name, lambda _: None) as (client, connection):
+        with scene.console(name) as (client, connection):
             before = scene.proxy.own()
             sending = Sender(connection, MUCH)
             until(sending.blocked(), "the host is paused")
@@ -176,7 +152,7 @@ def test_a_client_that_floods_pings_is_cut_short(name: str, scene: Scene) -> Non
     """It never reads a pong; the flood is noticed at once, and its host is told that it is gone."""
 
     def play() -> None:
-        with scene.console(name, lambda _: None) as (client, connection):
+        with scene.console(name) as (client, connection):
             ping = frame(PING, b"x" * 125, mask=b"\x01\x02\x03\x04") * 100
             with contextlib.suppress(OSError):  # the connection ends in the middle of it
                 client.stream.settimeout(CLOSING + MARGIN)
@@ -197,7 +173,7 @@ def test_an_upstream_that_sends_a_close_and_stays(name: str, answers: bool, scen
     """Both legs are closed within `close_timeout`."""
 
     def play() -> None:
-        with scene.console(name, lambda _: None) as (client, connection):
+        with scene.console(name) as (client, connection):
             connection.send_close(1000, "bye")
             assert client.recv_close() == (1000, "bye")
             if answers:
@@ -214,7 +190,7 @@ def test_a_client_that_half_closes_is_gone(name: str, scene: Scene) -> None:
     """A WebSocket has no half: its host is told, and the rest is closed."""
 
     def play() -> None:
-        with scene.console(name, lambda _: None) as (client, connection):
+        with scene.console(name) as (client, connection):
             socket.socket.shutdown(client.stream, socket.SHUT_WR)
             assert connection.recv_close(MARGIN)[0] == 1001
             scene.is_free(CLOSING)
@@ -226,14 +202,14 @@ def test_a_client_that_half_closes_behind_its_request_is_gone(scene: Scene) -> N
     """While the upstream is asked: nobody is left to answer."""
 
     def play() -> None:
-        scene.upstreams["plain"].forget()
-        scene.upstreams["plain"].script = silent
+        scene.hosts["plain"].forget()
+        scene.hosts["plain"].script = silent
         with scene.client("plain") as client:
             client.send_raw(REQUEST)
-            scene.upstreams["plain"].connection()
+            scene.hosts["plain"].connection()
             client.shutdown()
             scene.is_free(0)
-        scene.upstreams["plain"].forget()
+        scene.hosts["plain"].forget()
 
     scene.again(play, "status=499 ended by client ClientLost")
 
@@ -283,7 +259,7 @@ def test_an_upstream_that_never_comes_to_an_answer(name: str, script: Script, sc
     status, error = UPSTREAMS[script]
 
     def play() -> None:
-        upstream = scene.upstreams[name]
+        upstream = scene.hosts[name]
         upstream.forget()
         upstream.script = script
         with scene.client(name) as client:
@@ -374,14 +350,6 @@ def served(scene: Scene) -> float:
 # floods
 
 SECONDS = 5.0
-BESIDE = """
-[listener good]
-listen = 127.0.0.1:0
-upstream = good
-
-[upstream good]
-url = ws://127.0.0.1:{good}
-"""
 
 
 def test_a_flood_of_endless_heads_does_not_disturb_a_console(scene: Scene) -> None:
@@ -414,7 +382,8 @@ def test_a_flood_of_endless_heads_does_not_disturb_a_console(scene: Scene) -> No
                 each.send_close()
         until(lambda: "status=431 ended by proxy MalformedRequest" in scene.ended(said), "the flood was one")
 
-    with Proxy(BESIDE.format(good=scene.upstreams["good"].port)) as beside:
+    text = config.ini(config.listener("good"), config.upstream(scene.hosts["good"].port))
+    with Proxy(text) as beside:
         scene.again(play)
     loud, calm = p99(flooded), p99(spared)
     assert loud < max(0.01, 5 * calm), f"p99 {1000 * loud:.1f} ms, beside it {1000 * calm:.1f} ms"

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.certificates import Certificate
-from tests.support.forwarding import forwarding
-from tests.support.listeners import Listeners
+from tests.support.listeners import Listeners, forwarding
 from tests.support.websocket_peers import Connection, End, ScriptedUpstream
 
 SIZE = 30 << 20

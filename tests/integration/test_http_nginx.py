@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.certificates import Certificate
-from tests.support.forwarding import SCHEMES, forwarding
-from tests.support.listeners import KINDS, Listeners
+from tests.support.listeners import KINDS, SCHEMES, Listeners, forwarding
 from tests.support.programs import Nginx, free_ports
 from tests.support.websocket import Head
 from tests.support.websocket_peers import Client

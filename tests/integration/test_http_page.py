@@ -9,8 +9,7 @@ import pytest
 
 from tests.support.browser import Chromium
 from tests.support.certificates import Certificate
-from tests.support.forwarding import SCHEMES, forwarding
-from tests.support.listeners import Listeners
+from tests.support.listeners import SCHEMES, Listeners, forwarding
 from tests.support.programs import TICKET, until
 from tests.support.websocket_peers import Connection, NotInTime, ScriptedUpstream, StreamEnded
 

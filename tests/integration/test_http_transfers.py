@@ -19,8 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.certificates import Certificate
-from tests.support.forwarding import forwarding
-from tests.support.listeners import Listeners
+from tests.support.listeners import Listeners, forwarding
 from tests.support.programs import ROOT, Nginx, Program, free_ports, until
 from tests.support.websocket import Head, head_bytes
 from tests.support.websocket_peers import Client

@@ -148,7 +148,7 @@ def test_a_page_comes_through_every_listener_as_through_nginx(pair: Pair) -> Non
         assert theirs == ours and theirs[0] == 200, name
 
 
-def test_nobody_behind_a_listener_is_a_502_as_with_nginx(pair: Pair) -> None:
+def test_a_dead_upstream_is_a_502_as_with_nginx(pair: Pair) -> None:
     for listeners in (pair.theirs, pair.ours):
         with listeners.client("dead") as client:
             assert client.ask("/ticket/0123456789abcdef", ["binary"]).status == 502

@@ -7,18 +7,17 @@ import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.support import config
 from tests.support.certificates import Certificate
-from tests.support.crowd import echoes
-from tests.support.programs import TICKET, Proxy, until
+from tests.support.crowd import TARGET, echoes
+from tests.support.programs import Proxy, until
+from tests.support.proxy_scene import ProxyScene
 from tests.support.websocket_peers import Client, ScriptedUpstream, echo
 
-TARGET = f"/ticket/{TICKET}"
 HEADER = "name,address,pins,labels"
 MIB = 1 << 20
 SECONDS = 8.0
@@ -50,12 +49,8 @@ def write(file: Path, rows: Sequence[str]) -> None:
     new.replace(file)
 
 
-@dataclass
-class Scene:
+class InventoryScene(ProxyScene):
     """A proxy with a listener for each way to name a host, and two hosts."""
-
-    proxy: Proxy
-    hosts: dict[str, ScriptedUpstream]
 
     @property
     def file(self) -> Path:
@@ -91,19 +86,15 @@ class Scene:
         client.close()
         return status
 
-    def console(self, name: str, listener: str = "path") -> Client:
+    def open_console(self, name: str, listener: str = "path") -> Client:
         """Open a console of a host."""
         client, status = self.ask(name, listener)
         assert status == 101 and echoes(client)
         return client
 
-    def dialled(self) -> int:
-        """Return the number of all connections that the hosts have had."""
-        return sum(len(host.connections) for host in self.hosts.values())
-
 
 @pytest.fixture(scope="module")
-def scene() -> Iterator[Scene]:
+def scene() -> Iterator[InventoryScene]:
     router = {"file": "hosts.csv", "template": "esxi", "allow": "127.0.0.0/8"}
     text = config.ini(
         config.template(),
@@ -122,16 +113,15 @@ def scene() -> Iterator[Scene]:
         ScriptedUpstream(echo(), address="127.0.0.12") as second,
     ):
         proxy = Proxy(text)
-        found = Scene(proxy, {"esxi1": first, "esxi2": second})
+        found = InventoryScene(proxy, {"esxi1": first, "esxi2": second})
         write(found.file, [*map(found.row, found.hosts)])
         with proxy:
             yield found
-            log = proxy.log()
-            assert not re.search("Unhandled|Traceback", log) and TICKET not in log
+            proxy.assert_clean()
 
 
 @pytest.mark.parametrize("kind", LOCATED)
-def test_a_request_names_its_host(scene: Scene, kind: str) -> None:
+def test_a_request_names_its_host(scene: InventoryScene, kind: str) -> None:
     """The part that names it is not sent to the host, and the rest keeps its bytes."""
     for name, host in [("esxi1", "esxi1"), ("esxi2", "esxi2"), ("ESXi2", "esxi2"), ("esxi1.", "esxi1")]:
         if kind == "host" and name.endswith("."):
@@ -145,7 +135,7 @@ def test_a_request_names_its_host(scene: Scene, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", LOCATED)
-def test_a_host_that_is_not_in_the_list_is_not_dialled(scene: Scene, kind: str) -> None:
+def test_a_host_that_is_not_in_the_list_is_not_dialled(scene: InventoryScene, kind: str) -> None:
     """Nor is its name looked up: the answer is there at once, whatever the name is."""
     before, logged = scene.dialled(), len(scene.proxy.log())
     port = [] if kind == "host" else [f"127.0.0.11:{scene.hosts['esxi1'].port}"]
@@ -158,9 +148,9 @@ def test_a_host_that_is_not_in_the_list_is_not_dialled(scene: Scene, kind: str) 
     until(lambda: len(re.findall(line, scene.proxy.log()[logged:])) == len(names), "they are logged")
 
 
-def test_a_change_of_the_file_is_in_force_without_a_dropped_console(scene: Scene) -> None:
+def test_a_change_of_the_file_is_in_force_without_a_dropped_console(scene: InventoryScene) -> None:
     """A host that was removed gets no new console, and the running ones go on."""
-    consoles = [scene.console("esxi1"), scene.console("esxi2")]
+    consoles = [scene.open_console("esxi1"), scene.open_console("esxi2")]
     scene.write(scene.row("esxi2"), scene.row("new", "esxi1"))
     assert (scene.status("esxi1"), scene.status("esxi2"), scene.status("new")) == (404, 101, 101)
     assert all(map(echoes, consoles))
@@ -171,9 +161,9 @@ def test_a_change_of_the_file_is_in_force_without_a_dropped_console(scene: Scene
         client.drop()
 
 
-def test_a_version_with_mistakes_is_refused_with_its_lines(scene: Scene) -> None:
+def test_a_version_with_mistakes_is_refused_with_its_lines(scene: InventoryScene) -> None:
     """Not one row of it is used; the hosts of before stay until it is corrected."""
-    console = scene.console("esxi1")
+    console = scene.open_console("esxi1")
     rows = ["new,127.0.0.1:99999,,", scene.row("fine", "esxi1"), "esxi2,ws://127.0.0.1,sha256:00,", "a b,x,,"]
     scene.write(*rows, well=False)
     log = scene.proxy.log()
@@ -187,7 +177,7 @@ def test_a_version_with_mistakes_is_refused_with_its_lines(scene: Scene) -> None
     console.drop()
 
 
-def test_a_file_that_is_gone_changes_nothing(scene: Scene) -> None:
+def test_a_file_that_is_gone_changes_nothing(scene: InventoryScene) -> None:
     line = "hosts.csv:1: no such file"
     before = scene.proxy.log().count(line)
     content = scene.file.read_text()
@@ -200,11 +190,11 @@ def test_a_file_that_is_gone_changes_nothing(scene: Scene) -> None:
     assert scene.status("esxi1") == 101
 
 
-def test_removed_hosts_end_their_consoles_where_it_is_set(scene: Scene) -> None:
+def test_removed_hosts_end_their_consoles_where_it_is_set(scene: InventoryScene) -> None:
     """One that has another address by now, too; those of another listener's router go on."""
-    ended = [scene.console("esxi1", "strict"), scene.console("esxi2", "strict")]
-    kept = [scene.console("esxi1"), scene.console("esxi2")]
-    stays = scene.console("esxi1", "strict")
+    ended = [scene.open_console("esxi1", "strict"), scene.open_console("esxi2", "strict")]
+    kept = [scene.open_console("esxi1"), scene.open_console("esxi2")]
+    stays = scene.open_console("esxi1", "strict")
     scene.write(scene.row("esxi1"), scene.row("esxi2", "esxi1"))
     assert ended[1].recv_close() == (1008, "host removed")
     assert echoes(ended[0]) and echoes(stays)
@@ -284,7 +274,7 @@ def fleet(upstream_certificate: Certificate) -> Iterator[Fleet]:
         write(found.file, found.rows)
         with proxy:
             yield found
-            assert not re.search("Unhandled|Traceback", proxy.log())
+            proxy.assert_clean()
 
 
 def test_a_change_of_thousands_of_hosts_is_in_force_within_seconds(fleet: Fleet) -> None:
@@ -342,9 +332,10 @@ def dialled(fleet: Fleet, warm: int, count: int) -> int:
 
 def test_hundreds_of_hosts_leave_memory_bounded(fleet: Fleet) -> None:
     """Their TLS settings and sessions are remembered, which is some KiB a host, and nothing else is."""
-    idle = until(fleet.proxy.steady(), "the process is at rest")
+    scene = ProxyScene(fleet.proxy)
+    scene.measure()
     assert dialled(fleet, 50, 500) < 16 * MIB
-    until(lambda: fleet.proxy.descriptors() <= idle, "all descriptors are given back")
+    scene.await_idle()
 
 
 @pytest.mark.full

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.support import config
 from tests.support.certificates import Certificate
-from tests.support.forwarding import TEXT
+from tests.support.listeners import Upstreams, three_listeners
 from tests.support.probe import ProbedProxy
 from tests.support.programs import dead_port
 from tests.support.ways import ABRUPT, CLEAN, Upstream, Way, end
@@ -30,24 +31,6 @@ SLACK = 1.02
 """Memory may be so much more than after the warm-up."""
 SETTLING = 20.0
 """Seconds that the last sessions get: `close_timeout` and more."""
-SETTINGS = """services = probe
-max_connections = off
-head_timeout = 3s
-tls_handshake_timeout = 3s
-upstream_handshake_timeout = 5s
-keepalive_timeout = 2s
-response_timeout = 2s
-"""
-HALF = """
-[listener half]
-listen = 127.0.0.1:0
-http = forward
-upstream = half
-
-[upstream half]
-url = wss://127.0.0.1:{half}
-verify = none
-"""
 CHANGING = frozenset({"garbage", "spent timers", "threads"})
 """Not looked at: cancelled timers stay in the reactor's heap for a while, its threads for good."""
 
@@ -117,9 +100,21 @@ async def scene(shown: Certificate, own: Certificate) -> AsyncIterator[Scene]:
     upstream = Upstream()
     async with upstream.listening(shown.server_context()) as ports:
         with dead_port() as nobody:
-            text = (TEXT + HALF).replace("[proxy]\n", f"[proxy]\n{SETTINGS}")
-            values = {"nobody": nobody, "pin": shown.sha256, "certificate": own.path, "key": own.key_path}
-            with ProbedProxy(text.format(**ports, **values)) as proxy:
+            text = three_listeners(
+                Upstreams(ports["plain"], ports["secure"], shown, nobody),
+                own,
+                config.listener("half", "half", http="forward"),
+                config.upstream(f"wss://127.0.0.1:{ports['half']}", "half", verify="none"),
+                http="forward",
+                services="probe",
+                max_connections="off",
+                head_timeout="3s",
+                tls_handshake_timeout="3s",
+                upstream_handshake_timeout="5s",
+                keepalive_timeout="2s",
+                response_timeout="2s",
+            )
+            with ProbedProxy(text) as proxy:
                 scene = Scene(proxy, upstream, random.Random(6), {})
                 everything = [
                     (name, way, listener)

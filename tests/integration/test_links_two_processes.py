@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import re
 import signal
 import time
 from collections import Counter
@@ -19,7 +18,7 @@ from tests.support import config, issued_links
 from tests.support.crowd import Crew, echoes, held
 from tests.support.issued_links import PUBLIC_URL, IssuedLink, link, revoke
 from tests.support.links import key_folder
-from tests.support.programs import TICKET, Proxy, dead_port, until
+from tests.support.programs import Proxy, dead_port, until
 from tests.support.websocket import Head, handshake_fields, head_bytes
 from tests.support.websocket_peers import Client, ScriptedUpstream, drops_before_answer, echo
 
@@ -56,7 +55,7 @@ def started(folder: Path, kind: str) -> Iterator[list[Proxy]]:
         issued_links.await_state(proxies[0].ports["one"])
         yield proxies
         for proxy in proxies:
-            assert not re.search("Unhandled|Traceback", proxy.log()) and TICKET not in proxy.log()
+            proxy.assert_clean()
 
 
 @pytest.fixture(scope="module", params=["two processes", "two workers"])

@@ -165,7 +165,7 @@ def test_other_kinds_of_keys_come_in_at_once_when_they_are_added(
     assert other.run(manhole, "help()").returncode == 255
 
 
-def test_a_keys_file_that_others_may_write_lets_nobody_in(operator: Operator, manhole: Manhole) -> None:
+def test_a_keys_file_that_others_may_write_refuses_every_login(operator: Operator, manhole: Manhole) -> None:
     keys = manhole.folder / "authorized_keys"
     keys.chmod(0o666)
     try:

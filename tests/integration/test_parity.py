@@ -7,16 +7,20 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.integration.cases import CASES, Run
+from tests.integration import parity_frames, parity_handshakes
+from tests.integration.parity_run import CASES, Run
 from tests.support.certificates import Certificate
 from tests.support.listeners import KINDS, Listeners, Upstreams, esxiproxy, nginx
 from tests.support.programs import TICKET, dead_port
 from tests.support.websocket_peers import ScriptedUpstream
 
+MODULES = parity_frames, parity_handshakes
+"""The modules that enter their cases into the table."""
+
 
 @dataclass(frozen=True)
 class Difference:
-    """Why esxiproxy does it in another way than nginx, and which notes are others because of it."""
+    """Why esxiproxy does it in another way than nginx, and the facts that are others because of it."""
 
     reason: str
     ours: Mapping[str, object]
@@ -158,15 +162,15 @@ class Bench:
     nginx: Listeners
     esxiproxy: Listeners
 
-    def notes(self, listeners: Listeners, name: str, case: str) -> dict[str, object]:
-        """What one case notes through one listener."""
+    def observed(self, listeners: Listeners, name: str, case: str) -> dict[str, object]:
+        """Return the facts that one case observes through one listener."""
         run = Run(listeners, name, self.plain if name == "one" else self.secure)
         run.upstream.forget()
         try:
             CASES[case](run)
         finally:
             run.stop()
-        return run.notes
+        return run.observed
 
 
 @pytest.fixture(scope="module")
@@ -206,18 +210,18 @@ def test_harness_is_steady(
     upstreams: tuple[ScriptedUpstream, ScriptedUpstream],
     reference: tuple[Upstreams, Listeners],
 ) -> None:
-    """A check of the harness: a case plays through nginx twice and notes the same."""
+    """A check of the harness: a case through nginx has the same facts twice."""
     listeners = reference[1]
     both = Bench(*upstreams, listeners, listeners)
-    assert both.notes(listeners, "one", case) == both.notes(listeners, "one", case)
+    assert both.observed(listeners, "one", case) == both.observed(listeners, "one", case)
 
 
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("case", CASES)
 def test_parity(case: str, name: str, bench: Bench) -> None:
     """esxiproxy does what nginx does, and differs just where and just as it is listed."""
-    theirs = bench.notes(bench.nginx, name, case)
-    ours = bench.notes(bench.esxiproxy, name, case)
+    theirs = bench.observed(bench.nginx, name, case)
+    ours = bench.observed(bench.esxiproxy, name, case)
     different = {key: ours.get(key) for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)}
     listed = DIFFERENCES.get(case)
     assert different == (dict(listed.ours) if listed else {}), {key: theirs.get(key) for key in different}

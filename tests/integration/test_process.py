@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pwd
 import re
@@ -10,98 +9,21 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support import config
 from tests.support.certificates import Authority, Certificate
+from tests.support.processes import ROOT_ONLY, TWISTD, Daemon, privileged_port, runs
 from tests.support.programs import TICKET, Proxy, accepts, free_port, until
 from tests.support.websocket import CLOSE, TEXT
-from tests.support.websocket_peers import Client, Peer, ScriptedUpstream
+from tests.support.websocket_peers import Client, ScriptedUpstream
 
-TWISTD = Path(sys.executable).parent / "twistd"
 TARGET = f"/ticket/{TICKET}"
 REASON = "the proxy is shutting down"
 Text = Callable[..., str]
-ROOT_ONLY = pytest.mark.skipif(os.getuid() != 0, reason="only root gives its rights away")
-
-
-class Announced(Proxy):
-    """esxiproxy in the foreground, ready when it says that every listener listens, whatever its address."""
-
-    def is_ready(self) -> bool:
-        return set(self._names) <= set(re.findall(r"listener (\S+) listening on", self.log()))
-
-    def address(self, name: str) -> str:
-        """Where the log says that a listener is."""
-        found = re.search(rf"listener {name} listening on (\S+)", self.log())
-        assert found, self.log()
-        return found[1]
-
-
-class Daemon(Proxy):
-    """esxiproxy as a daemon: the started process ends at once, and another one goes on."""
-
-    def __init__(self, text: str, *options: str) -> None:
-        super().__init__(text)
-        self.folder.chmod(0o777)  # so that nobody may take the pidfile away
-        self._options = options
-        self._pidfile = self.folder / "run.pid"
-        self._written = self.folder / "run.log"
-
-    def command(self) -> Sequence[str | Path]:
-        files = [f"--pidfile={self._pidfile}", f"--logfile={self._written}"]
-        return [TWISTD, *self._options, *files, "esxiproxy", "--config", "proxy.ini"]
-
-    @property
-    def daemon(self) -> int:
-        """The daemon's own process."""
-        return int(self._pidfile.read_text())
-
-    def _ready_or_dead(self) -> bool:
-        assert self._process is not None
-        if self._process.poll() not in (None, 0):
-            raise AssertionError(f"twistd ended with status {self._process.returncode}")
-        return self._process.poll() == 0 and self._pidfile.exists() and self.is_ready()
-
-    def stop(self, seconds: float = 10.0) -> int:
-        if self._pidfile.exists():
-            daemon = self.daemon
-            os.kill(daemon, signal.SIGTERM)
-            until(lambda: not runs(daemon), "the daemon ends", seconds)
-        return super().stop(seconds)
-
-    def log(self) -> str:
-        written = self._written.read_text(errors="replace") if self._written.exists() else ""
-        return super().log() + written
-
-
-class UnixStream(socket.socket):
-    """A unix socket that takes options of TCP without a word."""
-
-    def __init__(self) -> None:
-        super().__init__(socket.AF_UNIX)
-
-    def setsockopt(self, *_: object) -> None:  # type: ignore[override]
-        """There is no Nagle here."""
-
-
-class AnyClient(Client):
-    """A client on a stream that is connected already."""
-
-    def __init__(self, stream: socket.socket) -> None:
-        Peer.__init__(self, stream, masks=True)
-
-
-def runs(pid: int) -> bool:
-    """Whether this process is there, and no zombie."""
-    try:
-        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
 
 
 def carries(client: Client) -> None:
@@ -114,15 +36,10 @@ def carries(client: Client) -> None:
         assert client.recv_close() == (1000, "done")
 
 
-def clean(log: str) -> None:
-    """No traceback, nothing unhandled, no ticket."""
-    assert not re.search("Unhandled|Traceback", log) and TICKET not in log, log
-
-
 def recorded(program: Proxy) -> None:
     """The log tells of the session, without its ticket, and of nothing else that should worry anybody."""
     until(lambda: "/ticket/*** upstream=esxi1 status=101" in program.log(), "the session's record")
-    clean(program.log())
+    program.assert_clean()
 
 
 def run(*arguments: str | Path, folder: Path, status: int) -> str:
@@ -152,8 +69,8 @@ def upstream() -> Iterator[ScriptedUpstream]:
 def text(upstream: ScriptedUpstream) -> Text:
     """A configuration with one listener, which may say where it is."""
 
-    def content(listen: str = "127.0.0.1:0") -> str:
-        return config.listener(listen=listen) + config.upstream(upstream.port)
+    def content(listen: str = "127.0.0.1:0", *sections: str, **proxy: str) -> str:
+        return config.ini(config.listener(listen=listen), config.upstream(upstream.port), *sections, **proxy)
 
     return content
 
@@ -182,15 +99,6 @@ def tls_folder(tmp_path: Path, authority: Authority, listener_certificate: Certi
     return folder
 
 
-def privileged_port() -> int:
-    """A port below 1024 on 127.0.0.1 that nobody has."""
-    for port in range(1023, 600, -1):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    pytest.skip("no privileged port is free")
-
-
 # Where it listens
 
 
@@ -200,27 +108,27 @@ def test_in_the_foreground(text: Text) -> None:
         carries(Client(proxy.ports["one"]))
         recorded(proxy)
         assert proxy.stop() == 0
-        clean(proxy.log())
+        proxy.assert_clean()
         assert "Server Shut Down" in proxy.log()
 
 
 def test_an_ipv6_listener(text: Text) -> None:
     """`[::1]:0` is an address like any other."""
-    with Announced(text("[::1]:0")) as proxy:
-        host, _, port = proxy.address("one").rpartition(":")
+    with Proxy(text("[::1]:0")) as proxy:
+        host, _, port = proxy.addresses["one"].rpartition(":")
         assert host == "[::1]"
-        carries(AnyClient(socket.create_connection(("::1", int(port)), 10)))
+        carries(Client.over(socket.create_connection(("::1", int(port)), 10)))
         recorded(proxy)
 
 
 def test_a_unix_socket_listener(text: Text) -> None:
     """Its path is relative to the configuration's folder, and its mode is what was asked for."""
-    with Announced(text("unix:console.sock:mode=660")) as proxy:
+    with Proxy(text("unix:console.sock:mode=660")) as proxy:
         path = proxy.folder / "console.sock"
-        assert proxy.address("one") == f"unix:{path}" and path.stat().st_mode & 0o777 == 0o660
-        stream = UnixStream()
+        assert proxy.addresses["one"] == f"unix:{path}" and path.stat().st_mode & 0o777 == 0o660
+        stream = socket.socket(socket.AF_UNIX)
         stream.connect(str(path))
-        carries(AnyClient(stream))
+        carries(Client.over(stream))
         recorded(proxy)
         proxy.stop()
         assert not path.exists()
@@ -253,7 +161,7 @@ def test_as_a_daemon(text: Text) -> None:
         proxy.stop()
         assert not runs(daemon) and not (proxy.folder / "run.pid").exists()
         assert not accepts(proxy.ports["one"])
-        clean(proxy.log())
+        proxy.assert_clean()
 
 
 def test_a_daemon_finds_its_files_from_another_folder(tls_folder: Path, secure: ScriptedUpstream) -> None:
@@ -283,7 +191,7 @@ def test_as_nobody_on_a_privileged_port(tls_folder: Path, secure: ScriptedUpstre
         carries(Client(port, tls=True))
         recorded(proxy)
         proxy.stop()
-        clean(proxy.log())
+        proxy.assert_clean()
 
 
 # What it refuses
@@ -306,7 +214,7 @@ url = http://127.0.0.1:9
 
 
 @pytest.mark.parametrize("mode", [["-n"], []], ids=["foreground", "daemon"])
-def test_a_configuration_with_problems_is_told_all_of_them(mode: list[str], tmp_path: Path) -> None:
+def test_each_problem_of_a_configuration_is_reported(mode: list[str], tmp_path: Path) -> None:
     """Each problem has file and line; nothing is bound, nothing goes on."""
     (tmp_path / "proxy.ini").write_text(PROBLEMS)
     said = run(*mode, "esxiproxy", "--config", "proxy.ini", folder=tmp_path, status=1)
@@ -333,8 +241,8 @@ def test_an_address_in_use_is_an_error_of_the_start(mode: str, text: Text, tmp_p
     """The listener is named, in one line; the process ends, and nothing stays half bound."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken, free = other.getsockname()[1], free_port()
-        second = f"\n[listener two]\nlisten = 127.0.0.1:{taken}\nupstream = esxi1\n"
-        (tmp_path / "proxy.ini").write_text(text(f"127.0.0.1:{free}") + second)
+        second = config.listener("two", listen=f"127.0.0.1:{taken}")
+        (tmp_path / "proxy.ini").write_text(text(f"127.0.0.1:{free}", second))
         options = ["-n"] if mode == "foreground" else ["--logfile=run.log"]
         command = [*options, "--pidfile=run.pid", "esxiproxy", "--config", "proxy.ini"]
         said = run(*command, folder=tmp_path, status=1)
@@ -342,7 +250,7 @@ def test_an_address_in_use_is_an_error_of_the_start(mode: str, text: Text, tmp_p
     log = said if mode == "foreground" else (tmp_path / "run.log").read_text()
     assert f"esxiproxy: listener two: Couldn't listen on 127.0.0.1:{taken}: " in log
     assert "Address already in use" in log
-    clean(log)
+    assert not re.search("Unhandled|Traceback", log) and TICKET not in log, log
     until(lambda: not (tmp_path / "run.pid").exists() and not accepts(free), "it lets go of the other port")
 
 
@@ -352,8 +260,7 @@ def test_an_address_in_use_is_an_error_of_the_start(mode: str, text: Text, tmp_p
 def test_sigterm_drains(text: Text, upstream: ScriptedUpstream) -> None:
     """A console goes on for drain_timeout, then then both sides get a Close 1001 that says why."""
     upstream.forget()
-    content = "[proxy]\ndrain_timeout = 1s\nclose_timeout = 2s\n" + text()
-    with Proxy(content) as proxy, Client(proxy.ports["one"]) as client:
+    with Proxy(text(drain_timeout="1s", close_timeout="2s")) as proxy, Client(proxy.ports["one"]) as client:
         client.open(TARGET, ["binary"])
         os.kill(proxy.pid, signal.SIGTERM)
         until(lambda: not accepts(proxy.ports["one"]), "the port is closed")
@@ -368,12 +275,12 @@ def test_sigterm_drains(text: Text, upstream: ScriptedUpstream) -> None:
         until(lambda: not runs(proxy.pid), "the process ends")
         assert proxy.stop() == 0
         assert f"Draining: {REASON}" in proxy.log() and "Server Shut Down" in proxy.log()
-        clean(proxy.log())
+        proxy.assert_clean()
 
 
 def test_the_last_console_ends_the_drain(text: Text) -> None:
     """Nobody waits for drain_timeout when nobody is there any more."""
-    with Proxy("[proxy]\ndrain_timeout = 1h\n" + text()) as proxy:
+    with Proxy(text(drain_timeout="1h")) as proxy:
         client = Client(proxy.ports["one"])
         client.open(TARGET, ["binary"])
         os.kill(proxy.pid, signal.SIGTERM)
@@ -383,14 +290,16 @@ def test_the_last_console_ends_the_drain(text: Text) -> None:
         client.recv_close()
         client.close()
         until(lambda: not runs(proxy.pid), "the process ends")
-        clean(proxy.log())
+        proxy.assert_clean()
 
 
 def test_peers_that_never_read_do_not_hold_it_up(text: Text) -> None:
     """Who does not answer the Close within close_timeout is aborted."""
-    content = "[proxy]\ndrain_timeout = 500ms\nclose_timeout = 1s\n" + text()
-    with Proxy(content) as proxy, Client(proxy.ports["one"]) as client:
+    with (
+        Proxy(text(drain_timeout="500ms", close_timeout="1s")) as proxy,
+        Client(proxy.ports["one"]) as client,
+    ):
         client.open(TARGET, ["binary"])
         os.kill(proxy.pid, signal.SIGTERM)
         until(lambda: not runs(proxy.pid), "the process ends", 8)
-        clean(proxy.log())
+        proxy.assert_clean()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 import socket
@@ -17,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.test_process import Daemon, clean, runs
+from tests.support import config
 from tests.support.certificates import Authority, Certificate
+from tests.support.processes import Daemon, Reloaded, runs
 from tests.support.programs import TICKET, Proxy, accepts, free_port, free_ports, until
 from tests.support.websocket import TEXT
 from tests.support.websocket_peers import Client, ScriptedUpstream
@@ -27,28 +27,12 @@ TARGET = f"/ticket/{TICKET}"
 BIN = Path(sys.executable).parent
 
 
-class Reloaded(Proxy):
-    """esxiproxy in the foreground; `reload` gives it another configuration."""
-
-    def reload(self, text: str | None = None, well: bool = True) -> None:
-        """Send SIGHUP, with this file in place of the old one, and wait for what comes of it."""
-        if text is not None:
-            self.path.write_text(text)
-        before = len(self._outcomes())
-        os.kill(self.pid, signal.SIGHUP)
-        until(lambda: len(self._outcomes()) > before, "the reload is done")
-        assert self._outcomes()[-1] == ("is in force" if well else "everything stays as it was"), self.log()
-
-    def _outcomes(self) -> list[str]:
-        return re.findall(r"reload: .*(is in force|everything stays as it was)$", self.log(), re.MULTILINE)
+def section(name: str, port: int, **keys: object) -> str:
+    return config.listener(name, listen=f"127.0.0.1:{port}", **keys)
 
 
-def section(name: str, port: int, upstream: str = "esxi", more: str = "") -> str:
-    return f"[listener {name}]\nlisten = 127.0.0.1:{port}\nupstream = {upstream}\n{more}\n"
-
-
-def to(upstream: ScriptedUpstream, more: str = "", scheme: str = "ws") -> str:
-    return f"[upstream esxi]\nurl = {scheme}://localhost:{upstream.port}\n{more}\n"
+def to(upstream: ScriptedUpstream, scheme: str = "ws", **keys: object) -> str:
+    return config.upstream(f"{scheme}://localhost:{upstream.port}", **keys)
 
 
 def console(port: int, tls: bool | ssl.SSLContext = False) -> Client:
@@ -86,8 +70,8 @@ def put(certificate: Certificate, folder: Path) -> None:
     shutil.copy(certificate.key_path, folder / "own.key")
 
 
-def own(folder: Path) -> str:
-    return f"certificate = {folder}/own.crt\nprivate_key = {folder}/own.key\n"
+def own(folder: Path) -> dict[str, Path]:
+    return {"certificate": folder / "own.crt", "private_key": folder / "own.key"}
 
 
 # What a reload changes
@@ -98,7 +82,7 @@ def test_a_renewed_certificate(
 ) -> None:
     """New connections see it, the console that runs goes on under the old one, and the file is as before."""
     port, renewed = free_port(), authority.server("renewed")
-    with Reloaded(section("one", port, more=own(folder)) + to(upstream)) as proxy:
+    with Reloaded(section("one", port, **own(folder)) + to(upstream)) as proxy:
         with console(port, tls=True) as running:
             assert shown(running) == listener_certificate.der
             put(renewed, folder)
@@ -107,20 +91,18 @@ def test_a_renewed_certificate(
                 assert shown(after) == renewed.der
                 assert echoes(after) and echoes(running)
         assert proxy.stop() == 0
-        clean(proxy.log())
+        proxy.assert_clean()
 
 
 def test_a_client_authority(upstream: ScriptedUpstream, folder: Path, authority: Authority) -> None:
     """Who comes after it needs a certificate, who is there does not."""
     port = free_port()
-    text = section("one", port, more=own(folder)) + to(upstream)
+    text = section("one", port, **own(folder)) + to(upstream)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(authority.path)
     alice = authority.client("alice")
     with Reloaded(text) as proxy, console(port, tls=True) as running:
-        proxy.reload(
-            section("one", port, more=own(folder) + f"client_ca = {authority.path}\n") + to(upstream)
-        )
+        proxy.reload(section("one", port, client_ca=authority.path, **own(folder)) + to(upstream))
         with pytest.raises((OSError, AssertionError)):
             console(port, tls=context)
         context.load_cert_chain(alice.path, alice.key_path)
@@ -141,7 +123,7 @@ def test_listeners_come_and_go(upstream: ScriptedUpstream) -> None:
             with console(first) as again:
                 assert echoes(again) and echoes(running)
         assert proxy.stop() == 0
-        clean(proxy.log())
+        proxy.assert_clean()
 
 
 def test_another_upstream(upstream: ScriptedUpstream) -> None:
@@ -164,7 +146,7 @@ def test_another_authority_in_the_same_file(tmp_path: Path) -> None:
     shutil.copy(authorities[0].path, tmp_path / "ca.crt")
     port, context = free_port(), authorities[1].server("esxi").server_context()
     with ScriptedUpstream(tls=context) as secure:
-        text = section("one", port) + to(secure, f"verify = ca\nca = {tmp_path}/ca.crt\n", "wss")
+        text = section("one", port) + to(secure, "wss", verify="ca", ca=tmp_path / "ca.crt")
         with Reloaded(text) as proxy:
             assert Client(port).ask(TARGET, ["binary"]).status == 502
             shutil.copy(authorities[1].path, tmp_path / "ca.crt")
@@ -177,9 +159,9 @@ def test_the_access_log_moves(upstream: ScriptedUpstream) -> None:
     """A console is written of where the log is when it ends."""
     port = free_port()
     text = section("one", port) + to(upstream)
-    with Reloaded("[proxy]\naccess_log = a.log\n" + text) as proxy:
+    with Reloaded(config.ini(text, access_log="a.log")) as proxy:
         with console(port) as running:
-            proxy.reload("[proxy]\naccess_log = b.log\n" + text)
+            proxy.reload(config.ini(text, access_log="b.log"))
             running.send_close(1000)
             running.recv_close()
         until(lambda: (proxy.folder / "b.log").read_text().count("\n") == 1, "the console's line")
@@ -195,7 +177,7 @@ def test_a_broken_file_changes_nothing(upstream: ScriptedUpstream) -> None:
     port = free_port()
     text = section("one", port) + to(upstream)
     with Reloaded(text) as proxy, console(port) as running:
-        broken = text.replace("upstream = esxi\n", "upstream = nobody\ncolour = blue\n")
+        broken = section("one", port, upstream="nobody", colour="blue") + to(upstream)
         proxy.reload(broken, well=False)
         assert f"{proxy.path}:3: [listener one] upstream: " in proxy.log()
         assert f"{proxy.path}:4: [listener one] colour: " in proxy.log()
@@ -205,7 +187,7 @@ def test_a_broken_file_changes_nothing(upstream: ScriptedUpstream) -> None:
         assert echoes(running)
         running.close()
         assert proxy.stop() == 0
-        clean(proxy.log())
+        proxy.assert_clean()
 
 
 def test_an_address_in_use_changes_nothing(upstream: ScriptedUpstream) -> None:
@@ -221,15 +203,15 @@ def test_an_address_in_use_changes_nothing(upstream: ScriptedUpstream) -> None:
         assert not accepts(free)
         with console(port) as after:
             assert echoes(after)
-        clean(proxy.log())
+        proxy.assert_clean()
 
 
-def test_ten_reloads_in_a_row_refuse_nobody(upstream: ScriptedUpstream) -> None:
+def test_ten_reloads_in_a_row_refuse_no_client(upstream: ScriptedUpstream) -> None:
     """Consoles are opened all the time and do what they should; the one from before goes on."""
     port, extra = free_ports(2)
     plain = section("one", port) + to(upstream)
     texts = [
-        "[proxy]\naccess_log = b.log\n" + section("one", port, more="max_frame = 1MiB\n") + to(upstream),
+        config.ini(section("one", port, max_frame="1MiB"), to(upstream), access_log="b.log"),
         section("two", extra) + section("first", port) + to(upstream),
     ]
     over = threading.Event()
@@ -265,7 +247,7 @@ def test_ten_reloads_in_a_row_refuse_nobody(upstream: ScriptedUpstream) -> None:
         assert echoes(running)
         running.close()
         assert proxy.stop() == 0
-        clean(proxy.log())
+        proxy.assert_clean()
 
 
 # Who asks for it
@@ -292,7 +274,7 @@ def test_a_daemon_finds_its_file_from_another_folder(upstream: ScriptedUpstream)
         assert done.returncode == 1 and done.stderr.startswith("proxy.ini:1: ")
         assert proxy.log().count("SIGHUP") == 1
         proxy.stop()
-        clean(proxy.log())
+        proxy.assert_clean()
 
 
 def test_systemd_hears_of_it(
@@ -328,7 +310,7 @@ def test_systemd_hears_of_it(
 def test_a_second_signal_ends_it_at_once(upstream: ScriptedUpstream, number: signal.Signals) -> None:
     """Consoles are aborted, their records are written, and it is an end in order all the same."""
     port = free_port()
-    text = "[proxy]\ndrain_timeout = 1h\naccess_log = access.log\n" + section("one", port) + to(upstream)
+    text = config.ini(section("one", port), to(upstream), drain_timeout="1h", access_log="access.log")
     with Reloaded(text) as proxy, console(port) as running, console(port) as idle:
         os.kill(proxy.pid, number)
         until(lambda: not accepts(port), "the port is closed")
@@ -339,12 +321,12 @@ def test_a_second_signal_ends_it_at_once(upstream: ScriptedUpstream, number: sig
         assert proxy.stop() == 0
         assert (proxy.folder / "access.log").read_text().count("\n") == 2
         assert "Server Shut Down" in proxy.log() and "again: ending at once" in proxy.log()
-        clean(proxy.log())
+        proxy.assert_clean()
 
 
 def test_a_daemon_ended_at_once_takes_its_pidfile_away(upstream: ScriptedUpstream) -> None:
     port = free_port()
-    with Daemon("[proxy]\ndrain_timeout = 1h\n" + section("one", port) + to(upstream)) as proxy:
+    with Daemon(config.ini(section("one", port), to(upstream), drain_timeout="1h")) as proxy:
         with console(port):
             daemon = proxy.daemon
             os.kill(daemon, signal.SIGTERM)
@@ -352,7 +334,7 @@ def test_a_daemon_ended_at_once_takes_its_pidfile_away(upstream: ScriptedUpstrea
             os.kill(daemon, signal.SIGTERM)
             until(lambda: not runs(daemon), "the daemon ends")
         assert not (proxy.folder / "run.pid").exists()
-        clean(proxy.log())
+        proxy.assert_clean()
 
 
 _SIGNALLED_AT_THE_START = """
@@ -392,4 +374,4 @@ def test_a_signal_while_it_starts_ends_it_in_order(upstream: ScriptedUpstream, t
     with Signalled(section("one", 0) + to(upstream), times) as proxy:
         assert proxy.stop() == 0
         assert "SIGTERM: shutting down" in proxy.log() and "Server Shut Down" in proxy.log()
-        clean(proxy.log())
+        proxy.assert_clean()

@@ -8,7 +8,6 @@ import resource
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -92,14 +91,6 @@ class SlowHttpTest(Program):
         )
 
 
-@dataclass
-class Scene:
-    """The proxy, with a console and a web server behind its only listener."""
-
-    proxy: Proxy
-    console: ScriptedUpstream
-
-
 @pytest.fixture(scope="module")
 def descriptors() -> Iterator[None]:
     """As many as the system allows: the programs get them from here."""
@@ -110,7 +101,7 @@ def descriptors() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def scene(descriptors: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+def proxy(descriptors: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     folder, port = tmp_path_factory.mktemp("site"), free_port()
     (folder / "index.html").write_text("the host's page")
     with (folder / "large.bin").open("wb") as hole:
@@ -120,13 +111,13 @@ def scene(descriptors: None, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         proxied = config.listener(upstream="host", http="forward") + config.upstream(port, "host")
         limits = config.ini(proxied, close_timeout="1s", max_connections="off")
         with Nginx(text), Proxy(limits) as proxy:
-            yield Scene(proxy, console)
+            yield proxy
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_console_is_undisturbed(mode: str, scene: Scene) -> None:
+def test_a_console_is_undisturbed(mode: str, proxy: Proxy) -> None:
     """Five hundred slow clients: every echo comes, in order and in time."""
-    port = scene.proxy.ports["one"]
+    port = proxy.ports["one"]
     times: list[float] = []
     with Client(port) as client:
         client.open(f"/ticket/{TICKET}", ["binary"])
@@ -142,4 +133,4 @@ def test_a_console_is_undisturbed(mode: str, scene: Scene) -> None:
         assert client.recv_close() == (1000, "")
     late = sorted(times)[len(times) * 99 // 100]
     assert late < P99, f"p99 {late:.3f} s, worst {max(times):.3f} s of {len(times)}"
-    assert "Traceback" not in scene.proxy.log()
+    proxy.assert_clean()

@@ -7,7 +7,6 @@ import re
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -33,20 +32,8 @@ MARGIN = 20.0
 ANSWER = f"HTTP/1.1 200 OK\r\nContent-Length: {ENDLESS}\r\n\r\n".encode()
 
 
-class OnUnixToo(Proxy):
-    """One with a listener that has no port."""
-
-    def is_ready(self) -> bool:
-        self._names = [name for name in self._names if name != "unix"]
-        return super().is_ready() and "listener unix listening on" in self.log()
-
-
-@dataclass
-class Scene:
-    """The proxy, with a host behind it that sends without an end."""
-
-    proxy: Proxy
-    folder: Path
+class SlowReaders(Proxy):
+    """A proxy with a listener on a Unix socket, in front of a host that sends without an end."""
 
     @contextlib.contextmanager
     def reader(self, listener: str, kind: str) -> Iterator[Peer]:
@@ -55,7 +42,7 @@ class Scene:
         stream = socket.socket(family)
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
         stream.settimeout(MARGIN)
-        at = self.folder / "listener" if listener == "unix" else ("127.0.0.1", self.proxy.ports[listener])
+        at = self.folder / "unix" if listener == "unix" else ("127.0.0.1", self.ports[listener])
         stream.connect(str(at) if isinstance(at, Path) else at)
         if listener == "tls":
             stream = trusting_context().wrap_socket(stream, server_hostname="localhost")
@@ -67,7 +54,7 @@ class Scene:
 
     def stalled(self) -> int:
         """How many sessions were ended so far since a client acknowledged nothing."""
-        return len(re.findall(r"StallTimeout: the client acknowledged nothing", self.proxy.log()))
+        return len(re.findall(r"StallTimeout: the client acknowledged nothing", self.log()))
 
 
 def endless(connection: Connection) -> None:
@@ -87,15 +74,12 @@ def endless(connection: Connection) -> None:
 
 
 @pytest.fixture(scope="module")
-def scene(
-    transports: str, listener_certificate: Certificate, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Scene]:
-    folder = tmp_path_factory.mktemp("unix")
+def proxy(transports: str, listener_certificate: Certificate) -> Iterator[SlowReaders]:
     with ScriptedUpstream(script=endless) as host:
         text = config.ini(
             config.listener("plain", "host", http="forward"),
             config.listener("tls", "host", tls=listener_certificate, http="forward"),
-            config.listener("unix", "host", listen=f"unix:{folder}/listener", http="forward"),
+            config.listener("unix", "host", listen="unix:unix", http="forward"),
             config.upstream(host.port, "host"),
             stall_timeout="2s",
             close_timeout="1s",
@@ -104,30 +88,30 @@ def scene(
             idle_timeout="2s",
             max_connections="off",
         )
-        with OnUnixToo(text) as proxy:
-            yield Scene(proxy, folder)
+        with SlowReaders(text) as proxy:
+            yield proxy
 
 
 @pytest.mark.parametrize("kind", ["console", "page"])
 @pytest.mark.parametrize("listener", ["plain", "tls", "unix"])
-def test_who_reads_slowly_is_kept_and_who_reads_nothing_is_not(
-    listener: str, kind: str, scene: Scene
+def test_a_slow_reader_is_kept_and_a_stalled_one_is_ended(
+    listener: str, kind: str, proxy: SlowReaders
 ) -> None:
     """The one that reads nothing is ended in the time in which the other one reads on."""
-    before = scene.stalled()
-    with scene.reader(listener, kind) as slow, scene.reader(listener, kind) as silent:
+    before = proxy.stalled()
+    with proxy.reader(listener, kind) as slow, proxy.reader(listener, kind) as silent:
         began = time.monotonic()
-        while time.monotonic() - began < READS_FOR or scene.stalled() == before:
+        while time.monotonic() - began < READS_FOR or proxy.stalled() == before:
             assert slow.stream.recv(TAKES[listener]), "the slow reader was ended"
             assert time.monotonic() - began < READS_FOR + MARGIN, "the silent reader was not ended"
             time.sleep(EVERY)  # this is how slow it is
-        assert scene.stalled() == before + 1
+        assert proxy.stalled() == before + 1
         silent.stream.settimeout(MARGIN)
         with contextlib.suppress(ConnectionError):
             while silent.stream.recv(65536):
                 pass
         slow.reset()
-    assert "Traceback" not in scene.proxy.log()
+    proxy.assert_clean()
 
 
 def test_an_answer_that_was_sent_whole_is_read_slowly_to_its_end(listener_certificate: Certificate) -> None:

@@ -1,20 +1,21 @@
-"""What a client gets when its upstream cannot be had, and that the upstream learns nothing of the request."""
+"""The certificate of a host: which one is trusted, and that a host with a wrong one learns nothing.
+
+Other failures of a host are rows of the fault table.
+"""
 
 from __future__ import annotations
 
 import ssl
 import warnings
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
 from tests.support import config
 from tests.support.certificates import Authority, Certificate, self_signed
-from tests.support.programs import Proxy, free_port, until
+from tests.support.programs import Proxy, until
 from tests.support.websocket import BINARY
-from tests.support.websocket_peers import Client, Connection, ScriptedUpstream, echo, silent
+from tests.support.websocket_peers import Client, Connection, ScriptedUpstream, echo
 
 SECRET = "5e1f-secret-ticket"
 TARGET = f"/ticket/{SECRET}"
@@ -29,13 +30,6 @@ def text(url: str, keys: str) -> str:
         upstream_handshake_timeout="1s",
         close_timeout="1s",
     )
-
-
-def plain_http(connection: Connection) -> None:
-    """A server that speaks HTTP where TLS was expected."""
-    connection.recv_exactly(100)  # the ClientHello: who closes without reading it resets the connection
-    connection.send_raw(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
-    connection.close()
 
 
 def ask(text: str) -> tuple[int, str, str]:
@@ -146,43 +140,3 @@ def test_a_host_with_tls_1_0_carries_a_console_where_it_is_asked_for(
                 assert client.recv_frame().payload == bytes(size)
         status, _why, log = ask(text(url, keys))
         assert status == 502 and "write tls_profile = old" in log
-
-
-@pytest.fixture
-def quiet() -> Iterator[ScriptedUpstream]:
-    """A server that takes connections and says nothing."""
-    with ScriptedUpstream(silent) as upstream:
-        yield upstream
-
-
-def test_an_upstream_that_says_nothing_is_504(quiet: ScriptedUpstream) -> None:
-    """One deadline stands over the whole opening handshake."""
-    status, why, log = ask(text(f"ws://127.0.0.1:{quiet.port}", ""))
-    assert (status, why) == (504, "esxiproxy; error=connection_timeout") and "UpstreamTimeout" in log
-
-
-def test_an_upstream_that_says_nothing_instead_of_tls_is_504(quiet: ScriptedUpstream) -> None:
-    """The deadline stands over the TLS handshake as well."""
-    status, _, log = ask(text(f"wss://127.0.0.1:{quiet.port}", "verify = none"))
-    assert status == 504 and "UpstreamTimeout" in log
-
-
-def test_an_upstream_that_takes_no_connection_is_502() -> None:
-    """The log says which one; the client learns no address."""
-    port = free_port()
-    status, why, log = ask(text(f"ws://127.0.0.1:{port}", ""))
-    assert (status, why) == (502, "esxiproxy; error=connection_refused")
-    assert f"UpstreamRefused: esxi1 (127.0.0.1:{port}) refused the connection" in log
-
-
-def test_a_name_without_an_address_is_502() -> None:
-    """RFC 6761 keeps .invalid free of addresses."""
-    status, why, _ = ask(text("ws://esxi1.invalid:80", "upstream_handshake_timeout = 20s"))
-    assert (status, why) == (502, "esxiproxy; error=dns_error")
-
-
-def test_plain_http_where_tls_was_expected_is_named(tmp_path: Path) -> None:
-    """The log says what to change."""
-    with ScriptedUpstream(plain_http) as upstream:
-        status, _, log = ask(text(f"wss://127.0.0.1:{upstream.port}", "verify = none"))
-    assert status == 502 and "does not answer with TLS" in log

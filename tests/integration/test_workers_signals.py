@@ -77,7 +77,7 @@ class Hasty(Crew):
         return True
 
 
-def test_a_sigterm_to_everybody_while_workers_start_is_one_signal(text: str) -> None:
+def test_a_sigterm_to_all_processes_during_the_start_is_one_signal(text: str) -> None:
     """They hear of it when they can: the status is 0, and nobody was killed."""
     with Hasty(text) as crew:
         assert crew._process is not None and crew._process.wait(20) == 0
@@ -111,7 +111,7 @@ class Starting(Offering, Crew):
     plugins = {"esxiproxy.services": {"starter": f"{__name__}:Starter"}}
 
 
-def test_a_worker_hears_of_the_end_of_what_a_plugin_has_started(upstream: EchoUpstream) -> None:
+def test_a_worker_reaps_the_processes_of_a_plugin(upstream: EchoUpstream) -> None:
     """No zombie is left; and what it has started hears SIGTERM."""
     with Starting(text_of(upstream, services="starter")) as crew:
         found = re.search(r"started (\d+)", crew.log())

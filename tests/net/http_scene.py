@@ -12,6 +12,11 @@ from tests.net.scene import UPSTREAM, MemoryConnector, Scene
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
+def chunked(*chunks, trailers=b""):
+    """Return a body in these chunks."""
+    return b"".join(b"%x\r\n%b\r\n" % (len(c), c) for c in chunks) + b"0\r\n" + trailers + b"\r\n"
+
+
 def get(target=b"/ui/", *fields, method=b"GET", version=b"1.1", body=b"", host=b"proxy.example:81"):
     """Return a request as a browser sends it."""
     lines = [b"%b %b HTTP/%b" % (method, target, version), b"Host: " + host, *fields]

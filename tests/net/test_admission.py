@@ -44,7 +44,7 @@ def test_a_principal_and_a_console_are_limited_when_they_are_known():
     assert door.decide("b", "vm-2", principal="bob").refused is None
 
 
-def test_a_refused_session_gives_back_what_it_had_by_its_record():
+def test_a_refused_session_releases_its_claims():
     door = Door(max_sessions=1, max_sessions_per_console=1)
     other = Door(max_sessions_per_console=1, memory=door.state._memory, clock=door.clock)
     other.arrive("x"), other.decide("x", "vm-1")
@@ -72,7 +72,7 @@ def test_plain_http_is_limited_by_its_connections_only():
     assert [door.arrive(name, kind=Kind.HTTP).outcome for name in "abc"] == [None] * 3
 
 
-def test_without_a_descriptor_nobody_arrives():
+def test_without_a_descriptor_a_connection_is_refused():
     seen = []
     door = Door(room=lambda dials: seen.append(dials) or dials < 2)
     door.arrive("a"), door.arrive("b")
@@ -160,7 +160,7 @@ def test_a_lenient_listener_pays_no_debt_at_a_strict_one(processes):
 # Connections to an upstream
 
 
-def test_connections_to_a_host_are_limited_whoever_wants_them():
+def test_connections_to_a_host_are_limited():
     door = Door(max_connections=2)
     slots = [door.dial().outcome, door.dial().outcome]
     assert door.dial().refused == "max_connections: all 2 are in use"

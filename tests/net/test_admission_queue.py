@@ -8,7 +8,7 @@ from esxiproxy.state.memory import Memory
 from tests.net.admission_scene import Door
 
 
-def test_who_waits_gets_the_slot_that_is_given_back():
+def test_a_queued_session_gets_a_released_slot():
     door = Door(max_sessions=1, queue_timeout=5.0)
     door.arrive("a")
     waiting = door.arrive("b")
@@ -21,7 +21,7 @@ def test_who_waits_gets_the_slot_that_is_given_back():
     assert not door.clock.getDelayedCalls()
 
 
-def test_who_waited_long_enough_is_refused():
+def test_a_queued_session_is_refused_after_queue_timeout():
     door = Door(max_sessions=1, queue_timeout=5.0)
     door.arrive("a")
     waiting = door.arrive("b")
@@ -44,7 +44,7 @@ def test_the_first_to_come_is_the_first_to_get_in():
     assert [step.waits for step in steps] == [False, False, False, True]
 
 
-def test_nobody_overtakes_those_who_wait():
+def test_the_queue_keeps_its_order():
     door = Door(max_sessions=1, queue_timeout=5.0)
     door.arrive("a")
     waiting = door.arrive("b")
@@ -63,7 +63,7 @@ def test_one_without_patience_does_not_overtake_either():
     assert door.arrive("c").refused
 
 
-def test_who_leaves_while_it_waits_takes_nothing_and_holds_nobody_up():
+def test_a_client_that_leaves_the_queue_takes_no_slot_and_delays_no_other():
     door = Door(max_sessions=1, queue_timeout=5.0)
     door.arrive("a")
     first, second = door.arrive("b"), door.arrive("c")
@@ -75,7 +75,7 @@ def test_who_leaves_while_it_waits_takes_nothing_and_holds_nobody_up():
     assert second.outcome is None
 
 
-def test_a_queue_before_one_limit_holds_nobody_up_before_another():
+def test_a_queue_for_one_limit_delays_no_session_of_another():
     door = Door(max_sessions=10, max_sessions_per_console=1, queue_timeout=5.0)
     for name in "abc":
         door.arrive(name)
@@ -86,7 +86,7 @@ def test_a_queue_before_one_limit_holds_nobody_up_before_another():
     assert waiting.waits
 
 
-def test_who_is_refused_by_another_limit_waits_there_and_lets_the_next_one_go():
+def test_a_session_that_meets_a_second_limit_queues_there_and_lets_the_next_pass():
     door = Door(max_sessions=2, max_sessions_per_client=1, queue_timeout=5.0)
     door.arrive("a", host="192.0.2.1"), door.arrive("b", host="192.0.2.2")
     first, second = door.arrive("c", host="192.0.2.1"), door.arrive("d", host="192.0.2.3")
@@ -155,7 +155,7 @@ def test_a_session_that_ended_before_the_answer_keeps_nothing():
     assert step.outcome is None and door.state.given == ["a"]
 
 
-def test_what_is_given_back_during_a_try_is_tried_again():
+def test_a_slot_released_during_a_try_is_tried_again():
     door = Door(max_sessions=1, queue_timeout=5.0)
     door.admission._state = state = door.state = Slow()
     first = door.arrive("a")

@@ -361,7 +361,7 @@ def test_a_resolver_that_raises_fails_the_dial(kind, monkeypatch):
     assert "esxi1.example" in str(dial.error(UpstreamUnresolved)) and dial.given == dial.taken
 
 
-def test_what_is_no_failure_of_the_net_stays_what_it_is():
+def test_an_error_that_is_not_of_the_network_is_not_translated():
     dial = Dial("http")
     dial.failed(ZeroDivisionError())
     dial.error(ZeroDivisionError)

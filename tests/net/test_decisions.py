@@ -47,7 +47,7 @@ def hanging(scene, seam, stubborn=False):
 @pytest.mark.parametrize("stubborn", [False, True], ids=["", "stubborn"])
 @pytest.mark.parametrize("seam", ["authenticator", "router"])
 @pytest.mark.parametrize(("kind", "asked"), [(Scene, opening()), (HttpScene, get())], ids=["console", "http"])
-def test_who_does_not_answer_is_not_waited_for(kind, asked, seam, stubborn):
+def test_a_plugin_that_does_not_answer_times_out(kind, asked, seam, stubborn):
     scene = kind(decision_timeout=20.0)
     plugin = hanging(scene, seam, stubborn)
     scene.client.send(asked)
@@ -67,7 +67,7 @@ def test_who_does_not_answer_is_not_waited_for(kind, asked, seam, stubborn):
 
 
 @pytest.mark.parametrize("stubborn", [False, True], ids=["", "stubborn"])
-def test_a_client_that_leaves_waits_for_nobody(stubborn):
+def test_a_decision_ends_when_its_client_disconnects(stubborn):
     scene = Scene()
     plugin = hanging(scene, "router", stubborn)
     scene.client.send(opening())

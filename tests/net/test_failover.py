@@ -170,7 +170,7 @@ def test_a_name_without_an_address_is_left_out():
     assert "one.example" in World("one.example", names=Names(**{"one.example": []})).error(UpstreamUnresolved)
 
 
-def test_a_name_that_nobody_resolves_is_given_up():
+def test_a_name_without_an_answer_is_given_up():
     names = Names(**{"one.example": None})
     world = World("one.example", names=names)
     world.clock.advance(10)

@@ -50,7 +50,7 @@ def test_it_can_be_called_off():
     assert not linger.active() and not clock.getDelayedCalls() and not transport.aborted
 
 
-def test_a_proxy_is_empty_when_those_who_leave_are_gone():
+def test_a_proxy_is_empty_when_lingering_connections_have_ended():
     sessions, connection = Sessions([], Clock()), object()
     sessions.flushing.add(connection)
     empty = sessions.when_empty()

@@ -12,7 +12,6 @@ from twisted.internet import reactor as running_reactor
 from twisted.internet._resolver import GAIResolver
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import DNSLookupError
-from twisted.internet.task import Clock
 
 from esxiproxy.net.upstream import names
 from esxiproxy.net.upstream.names import (
@@ -23,21 +22,11 @@ from esxiproxy.net.upstream.names import (
     LookUpTimeout,
     NameResolver,
 )
+from tests.support.reactor import FakeReactor
 
 ANSWER = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.10", 0))]
 NO_NAME = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 DEADLINE = 20
-
-
-class Reactor(Clock):
-    """A clock with ``callFromThread``; the test runs the calls."""
-
-    def __init__(self):
-        super().__init__()
-        self.called = queue.Queue()
-
-    def callFromThread(self, call, *args):
-        self.called.put((call, args))
 
 
 class Resolver:
@@ -63,7 +52,7 @@ class Resolver:
 
 class World:
     def __init__(self, **answers):
-        self.reactor = Reactor()
+        self.reactor = FakeReactor(runs_calls=False)
         self.resolver = Resolver(**answers)
         self.names = NameResolver(self.reactor, getaddrinfo=self.resolver)
 
@@ -79,8 +68,7 @@ class World:
 
     def ended(self):
         """Run the reactor call of one look-up that has ended in its thread."""
-        call, args = self.reactor.called.get(timeout=DEADLINE)
-        call(*args)
+        self.reactor.run_call()
 
     def answer(self, host, answer):
         self.resolver.answers[host] = answer
@@ -116,7 +104,7 @@ def test_an_address_is_not_kept(world):
         assert look_up.outcome[0][0].host == f"192.0.2.{number}"
 
 
-def test_everybody_who_wants_a_name_shares_its_one_look_up(world):
+def test_concurrent_look_ups_of_one_name_are_one(world):
     first, second, third = (world.look_up(host) for host in ("slow", "SLOW", "slow"))
     world.began()
     second.waiter.cancel()
@@ -126,7 +114,7 @@ def test_everybody_who_wants_a_name_shares_its_one_look_up(world):
 
 
 @pytest.mark.parametrize("count", [12, LOOK_UPS - 2])
-def test_names_that_nobody_answers_keep_no_other_name_waiting(world, count):
+def test_unanswered_names_delay_no_other_name(world, count):
     """Twelve clients of one dead name would block the ten threads of a reactor."""
     dead = [world.look_up("dead") for _ in range(count)]
     others = [world.look_up(f"dead{number}") for number in range(count)]
@@ -140,7 +128,7 @@ def test_the_threads_end_with_the_process(world):
     assert world.began()[1].daemon
 
 
-def test_a_look_up_that_hangs_ends_for_those_who_wait_and_holds_one_thread(world):
+def test_a_hanging_look_up_times_out_and_keeps_one_thread(world):
     first = world.look_up("slow")
     world.reactor.advance(LOOK_UP_TIMEOUT)
     assert isinstance(first.outcome[0], LookUpTimeout)

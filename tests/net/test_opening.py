@@ -127,7 +127,7 @@ OWN_ORIGINS = [
 
 @pytest.mark.parametrize(("policy", "origin", "forwarded"), OWN_ORIGINS)
 @pytest.mark.parametrize("page", [False, True])
-def test_our_own_origin_becomes_the_upstreams_however_its_port_is_written(page, policy, origin, forwarded):
+def test_our_own_origin_becomes_the_upstreams_in_each_notation_of_its_port(page, policy, origin, forwarded):
     names = (b"X-Forwarded-Host: ", b"X-Forwarded-Proto: ")
     told = [name + value for name, value in zip(names, forwarded, strict=False)]
     assert _origin_sent(page, b"Origin: " + origin, *told, policy=policy) == [b"http://192.0.2.10"]
@@ -160,7 +160,7 @@ def test_an_origin_can_be_left_out_or_given():
     assert values(sent, b"Origin") == [b"https://vc.example"] and values(sent, b"Host") == [b"vc.example"]
 
 
-def test_what_the_authenticator_took_stays_here():
+def test_credentials_that_the_authenticator_consumed_are_not_forwarded():
     scene = Scene()
     scene.authenticator.answer.addCallback(lambda _: Principal("bob", frozenset({b"authorization"})))
     _, sent = asked(scene, b"/", b"Authorization: Bearer x")

@@ -69,7 +69,7 @@ def tcp(acknowledged):
 # What is counted
 
 
-def test_what_leaves_the_write_buffer_was_taken():
+def test_bytes_that_leave_the_write_buffer_are_progress():
     transport = Slow(1000)
     progress = Progress(transport)
     assert progress.count_received() == 0
@@ -79,7 +79,7 @@ def test_what_leaves_the_write_buffer_was_taken():
     assert progress.count_received() == 0
 
 
-def test_what_is_written_meanwhile_hides_nothing_where_its_number_is_known():
+def test_counted_writes_do_not_hide_progress():
     transport = Slow(1000)
     progress = Progress(transport, written=5000)
     transport.unsent_bytes = 1300
@@ -88,7 +88,7 @@ def test_what_is_written_meanwhile_hides_nothing_where_its_number_is_known():
     assert progress.count_received(written=6000) == 500
 
 
-def test_tcp_counts_what_was_acknowledged_and_nothing_else():
+def test_only_bytes_that_tcp_acknowledged_are_progress():
     transport = Slow(1000)
     progress = Progress(transport, peer=tcp(70))
     transport.unsent_bytes = 0  # the write buffer was moved to the kernel
@@ -96,12 +96,12 @@ def test_tcp_counts_what_was_acknowledged_and_nothing_else():
     assert progress.count_received(peer=tcp(75)) == 5
 
 
-def test_a_kernel_that_tells_no_more_is_no_progress():
+def test_missing_figures_of_the_kernel_are_no_progress():
     progress = Progress(Slow(1000), peer=tcp(70))
     assert (progress.count_received(), progress.count_received(peer=tcp(900))) == (0, 0)
 
 
-def test_a_transport_that_tells_nothing_makes_no_progress():
+def test_a_transport_without_figures_makes_no_progress():
     progress = Progress(object())
     assert progress.count_received() == 0 and unsent_bytes(object()) == 0
 

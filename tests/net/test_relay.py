@@ -289,7 +289,7 @@ def test_a_host_lost_within_a_frame_ends_the_clients_connection(scene):
     assert "the client was left in the middle of a frame" in scene.record.detail
 
 
-def test_what_was_queued_before_a_host_died_in_the_middle_of_a_frame_is_delivered():
+def test_data_queued_before_a_host_is_lost_in_a_frame_is_delivered():
     scene = Scene()
     scene.client.send(opening())
     scene.pump()
@@ -376,7 +376,7 @@ def test_max_frame_is_1009():
 # Timeouts of the proxy
 
 
-def test_a_killed_session_tells_both_sides_why(scene):
+def test_a_killed_session_sends_its_reason_to_both_sides(scene):
     (holder,) = scene.sessions
     holder.end(Killed("maintenance of esxi1"))
     scene.pump()
@@ -493,7 +493,7 @@ def test_upstream_pings_are_sent_when_configured():
     assert frames(scene.client.received)[-1][2][:2] == close(1011)
 
 
-def test_the_record_counts_what_was_relayed(scene):
+def test_the_record_counts_the_relayed_bytes(scene):
     scene.client.send(up(2, b"x" * 10))
     scene.host.send(frame(2, b"y" * 20))
     scene.pump()

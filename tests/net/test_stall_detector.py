@@ -160,7 +160,7 @@ def test_a_session_continues_where_the_kernel_reports_nothing():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux tells")
-def test_the_kernel_reports_what_a_peer_acknowledges():
+def test_the_kernel_reports_the_acknowledged_bytes():
     with socket.create_server(("127.0.0.1", 0)) as port:
         port.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         near = socket.create_connection(port.getsockname())
@@ -181,7 +181,7 @@ def test_the_kernel_reports_what_a_peer_acknowledges():
         assert tcp_info(near).acknowledged == found.acknowledged + 50_100
 
 
-def test_what_has_no_tcp_tells_nothing():
+def test_a_unix_socket_has_no_figures_of_tcp():
     near, far = socket.socketpair()
     with near, far:
         assert tcp_info(near) is None

@@ -158,7 +158,7 @@ def bare(digest: str) -> str:
     return digest.replace(":", "").lower()
 
 
-def test_the_creator_is_what_twisted_asks_for(authority: Authority) -> None:
+def test_the_creator_has_twisteds_interface(authority: Authority) -> None:
     """UpstreamTLS provides Twisted's interface."""
     assert verifyObject(IOpenSSLClientConnectionCreator, UpstreamTLS(under(authority)))
 
@@ -511,9 +511,7 @@ class TestOtherFailures:
 class TestFiles:
     """A CA file that cannot be used is refused with a message."""
 
-    def test_authorities_are_read_once_for_all_who_share_them(
-        self, authority: Authority, tmp_path: Path
-    ) -> None:
+    def test_shared_authorities_are_read_once(self, authority: Authority, tmp_path: Path) -> None:
         file = tmp_path / "ca.crt"
         file.write_bytes(authority.path.read_bytes())
         contexts, mine = Contexts(), replace(under(authority), ca=file)

@@ -137,7 +137,7 @@ def test_the_other_faults_of_a_chain(authority: Authority, rsa: Certificate, tmp
     )
 
 
-def test_what_old_adds() -> None:
+def test_the_protocols_and_ciphers_that_old_adds() -> None:
     """No cipher without encryption or a certificate, and no RC4; secure renegotiation may be missing."""
     assert OLD_CIPHERS.startswith(CIPHERS)
     context = Contexts().of(of(replace(ESXI, verify=Verify.NONE)))

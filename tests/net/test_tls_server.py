@@ -154,7 +154,7 @@ def open_client(context: SSL.Context, line: Line) -> SSL.Connection:
     return client
 
 
-def test_the_creator_is_what_twisted_asks_for(pki: Pki) -> None:
+def test_the_creator_has_twisteds_interface(pki: Pki) -> None:
     """CurrentContext provides Twisted's interface, and makes connections that accept."""
     assert verifyObject(IOpenSSLServerConnectionCreator, CurrentContext(listener_context(pki.tls)))
 

@@ -75,7 +75,7 @@ def test_it_becomes_just_this_or_is_complained_of_just_so(name: str, folder: Pat
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.locate])
-def test_what_comes_out_passes_the_check(name: str, folder: Path) -> None:
+def test_the_translation_passes_check(name: str, folder: Path) -> None:
     case = CASES[name]
     for path, text in case.files.items():
         (folder / path).write_text(text)

@@ -74,7 +74,7 @@ def test_a_directive_becomes_just_this_or_is_complained_of_just_so(name: str, fo
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.sections])
-def test_what_comes_out_passes_the_check_but_for_thumbprints(name: str, folder: Path) -> None:
+def test_the_translation_passes_check_except_for_thumbprints(name: str, folder: Path) -> None:
     case = CASES[name]
     for path, text in case.files.items():
         (folder / path).parent.mkdir(exist_ok=True)
@@ -134,7 +134,7 @@ def test_a_listener_that_cannot_be_bound_stands_there_as_a_comment(folder: Path)
     )
 
 
-def test_equal_upstreams_are_one_and_others_of_the_same_name_are_told_apart(folder: Path) -> None:
+def test_equal_upstreams_are_merged_and_equal_names_are_numbered(folder: Path) -> None:
     text = imported(
         server("listen 80;")
         + server("listen 81;")
@@ -262,7 +262,7 @@ def test_no_directive_stands_in_two_tables() -> None:
         ),
     ],
 )
-def test_what_nginx_would_not_start_with_is_refused_as_a_whole(folder: Path, text: str, wanted: str) -> None:
+def test_a_file_that_nginx_refuses_is_refused(folder: Path, text: str, wanted: str) -> None:
     with pytest.raises(SourceError) as caught:
         imported(text)
     assert str(caught.value).startswith(wanted)
@@ -278,6 +278,6 @@ def test_a_file_that_includes_itself_is_refused(folder: Path) -> None:
         imported("include nginx.conf;")
 
 
-def test_tls_pass_is_what_the_cases_say() -> None:
+def test_only_tls_pass_has_https() -> None:
     """A check of the cases themselves."""
     assert "https://" in TLS_PASS and "https://" not in PASS

@@ -87,7 +87,7 @@ def test_streams_of_ours_have_the_same_clock(monkeypatch):
 
 
 @pytest.mark.parametrize("step", [-10.0, 120.0])
-def test_the_watchdog_is_told_of_us_whatever_the_time_of_day_is(machine, step):
+def test_the_watchdog_is_notified_at_any_time_of_day(machine, step):
     sent = []
 
     class Told:
@@ -157,7 +157,7 @@ WRITTEN_DOWN = {
 }
 
 
-def test_the_time_of_day_is_read_only_for_what_is_written_down():
+def test_the_time_of_day_is_read_only_for_records():
     found = {
         str(path.relative_to(PACKAGE))
         for path in PACKAGE.rglob("*.py")

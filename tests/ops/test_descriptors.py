@@ -14,6 +14,7 @@ import pytest
 from esxiproxy.core.startup import StartupError
 from esxiproxy.ops.process import descriptors
 from esxiproxy.ops.process.descriptors import Descriptors, explain, used_descriptors
+from tests.support import config
 from tests.support.programs import environment
 
 _TWISTD = "import sys; from twisted.scripts.twistd import run; sys.exit(run())"
@@ -64,7 +65,7 @@ def test_open_descriptors_are_counted(way):
             os.close(file)
 
 
-def test_where_there_are_plenty_one_count_serves_for_a_while():
+def test_with_many_free_descriptors_one_count_is_used_again():
     """The count is repeated when three descriptors for each call may have used up the limit."""
     counts = []
     files = Descriptors(lambda: counts.append(1) or 100, reserve=64)
@@ -76,13 +77,13 @@ def test_where_there_are_plenty_one_count_serves_for_a_while():
     assert len(counts) == 2, "of 180 all but 32 may be used: 100 are, and 15 times three fit in"
 
 
-def test_a_platform_without_such_a_folder_refuses_nobody(monkeypatch):
+def test_a_platform_without_proc_refuses_no_session(monkeypatch):
     monkeypatch.setattr(descriptors, "_FD_DIRECTORY", "/nowhere")
     assert used_descriptors() == 0
 
 
 @pytest.mark.parametrize("limit", [64, 66])
-def test_a_limit_that_serves_nobody_is_an_error(monkeypatch, limit):
+def test_a_limit_without_room_for_a_session_is_an_error(monkeypatch, limit):
     monkeypatch.setattr(descriptors, "_limits", lambda: (limit, limit))
     files = Bounded(limit, used=7)
     with pytest.raises(StartupError) as caught:
@@ -101,7 +102,7 @@ def test_a_limit_for_one_session_is_none(monkeypatch):
     assert files.may_admit()
 
 
-def test_after_the_start_one_session_and_what_is_opened_later_fit_in():
+def test_after_the_start_one_session_and_later_files_fit_in():
     Bounded(76, used=7).check_started()
     with pytest.raises(StartupError, match="7 are open and 64 are reserved, so at least 76 are needed"):
         Bounded(75, used=7).check_started()
@@ -133,8 +134,11 @@ def test_at_any_limit_it_ends_or_answers_for_consoles(tmp_path, workers, about):
     """The process either serves consoles, or exits with a line that names the limit."""
     path = tmp_path / "proxy.ini"
     path.write_text(
-        f"[proxy]\nworkers = {workers}\n[listener one]\nlisten = unix:{tmp_path}/socket\nupstream = esxi\n"
-        "health = /readyz\n[upstream esxi]\nurl = ws://192.0.2.10\n"
+        config.ini(
+            config.listener(listen=f"unix:{tmp_path}/socket", health="/readyz"),
+            config.upstream("ws://192.0.2.10"),
+            workers=workers,
+        )
     )
     command = [sys.executable, "-c", _TWISTD, "-n", "--pidfile=", "esxiproxy", "--config", str(path)]
     served = 0
@@ -176,10 +180,7 @@ def probed(path):
 def test_the_process_ends_with_one_line(tmp_path, workers):
     """A real twistd is started with a limit of 64."""
     path = tmp_path / "proxy.ini"
-    path.write_text(
-        f"[proxy]\nworkers = {workers}\n[listener one]\nlisten = 127.0.0.1:0\nupstream = esxi\n"
-        "[upstream esxi]\nurl = ws://192.0.2.10\n"
-    )
+    path.write_text(config.ini(config.listener(), config.upstream("ws://192.0.2.10"), workers=workers))
     command = [sys.executable, "-c", _TWISTD, "-n", "--pidfile=", "esxiproxy", "--config", str(path)]
     ended = subprocess.run(
         command,
@@ -195,7 +196,7 @@ def test_the_process_ends_with_one_line(tmp_path, workers):
     assert "Traceback" not in said
 
 
-def test_the_soft_limit_is_raised_to_the_hard_one_and_told():
+def test_the_soft_limit_is_raised_to_the_hard_one_and_logged():
     program = """
 import sys
 from twisted.logger import globalLogPublisher, formatEvent

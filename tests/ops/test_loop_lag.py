@@ -31,7 +31,7 @@ def run(clock, seconds):
     clock.pump([0.05] * int(seconds * 20))
 
 
-def test_a_loop_that_runs_is_not_told_of(lines):
+def test_a_loop_without_a_stall_logs_nothing(lines):
     clock, lag = started()
     run(clock, 60)
     clock.advance(0.2)
@@ -39,7 +39,7 @@ def test_a_loop_that_runs_is_not_told_of(lines):
 
 
 @pytest.mark.parametrize("into", [0.0, 0.02, 0.04])
-def test_every_stall_of_more_than_250_ms_is_told_of(lines, into):
+def test_each_stall_of_more_than_250_ms_is_logged(lines, into):
     clock, lag = started()
     run(clock, 1)
     clock.advance(into)
@@ -62,7 +62,7 @@ def test_many_stalls_give_one_line_in_ten_seconds_and_none_is_lost(lines):
     assert len(lines) == 2
 
 
-def test_what_was_not_told_yet_is_told_at_the_end(lines):
+def test_stalls_that_were_not_logged_are_logged_at_the_end(lines):
     clock, lag = started()
     clock.advance(0.5), clock.advance(0.7)
     lag.stopService()

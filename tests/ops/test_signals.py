@@ -4,27 +4,16 @@ import os
 import signal
 
 import pytest
-from twisted.internet.error import ReactorNotRunning
-from twisted.internet.testing import MemoryReactorClock
 
 from esxiproxy.ops.process.signals import Signals
+from tests.support.reactor import FakeReactor
 
 ALL = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
 
-class Reactor(MemoryReactorClock):
-    def stop(self):
-        if self.hasStopped:
-            raise ReactorNotRunning
-        super().stop()
-
-    def callFromThread(self, call, *arguments):
-        call(*arguments)
-
-
 class Scene:
     def __init__(self):
-        self.reactor, self.calls = Reactor(), []
+        self.reactor, self.calls = FakeReactor(), []
         self.signals = Signals(
             self.reactor,
             lambda: self.calls.append("reload"),
@@ -72,13 +61,13 @@ def test_nothing_is_reloaded_on_the_way_out(scene):
     assert not scene.calls
 
 
-def test_whoever_is_stopped_already_ends_at_once(scene):
+def test_a_signal_after_the_stop_aborts(scene):
     scene.reactor.stop()
     send(signal.SIGTERM)
     assert scene.calls == ["abort"]
 
 
-def test_what_comes_while_the_reactor_installs_its_own_waits_for_ours(scene):
+def test_a_signal_during_the_start_of_the_reactor_is_handled_afterwards(scene):
     ((block, arguments, _),) = scene.reactor.triggers["before"]["startup"]
     block(*arguments)
     send(signal.SIGTERM)

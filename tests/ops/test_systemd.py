@@ -55,14 +55,14 @@ class Unit:
         return self
 
 
-def test_ready_is_told_when_the_loop_runs(systemd):
+def test_ready_is_sent_when_the_loop_runs(systemd):
     unit = Unit(systemd).start()
     assert systemd.heard() == []
     unit.clock.advance(0)
     assert systemd.heard() == [{"READY": "1", "STATUS": "0 consoles"}]
 
 
-def test_a_status_is_told_when_it_is_another_one(systemd):
+def test_a_status_is_sent_when_it_changes(systemd):
     unit = Unit(systemd).start()
     unit.clock.advance(0), systemd.heard()
     unit.clock.advance(5)
@@ -87,7 +87,7 @@ def test_a_watchdog_that_is_off_or_for_another_process_hears_nothing(systemd, en
     assert systemd.heard() == []
 
 
-def test_a_reload_is_told_with_its_time_and_ends_with_ready(systemd):
+def test_a_reload_is_sent_with_its_time_and_ends_with_ready(systemd):
     unit = Unit(systemd).start()
     unit.clock.advance(0), systemd.heard()
     unit.service.reloading()
@@ -107,7 +107,7 @@ def test_a_drain_gets_the_time_that_it_may_take(systemd):
     ]
 
 
-def test_who_has_stopped_says_nothing_more(systemd):
+def test_nothing_is_sent_after_the_stop(systemd):
     unit = Unit(systemd, WATCHDOG_USEC="4000000").start()
     unit.clock.advance(0)
     unit.service.stopService()
@@ -117,7 +117,7 @@ def test_who_has_stopped_says_nothing_more(systemd):
     assert systemd.heard() == [] and not unit.clock.getDelayedCalls()
 
 
-def test_a_full_queue_blocks_nothing_and_ready_is_told_later(systemd):
+def test_a_full_queue_blocks_nothing_and_ready_is_sent_later(systemd):
     unit = Unit(systemd)
     while unit.notify.send(STATUS="x" * 1000):
         pass
@@ -129,7 +129,7 @@ def test_a_full_queue_blocks_nothing_and_ready_is_told_later(systemd):
 
 
 @pytest.mark.parametrize("refused", range(1, 5))
-def test_what_waits_for_a_full_queue_keeps_its_order(refused):
+def test_messages_that_wait_for_a_full_queue_keep_their_order(refused):
     # The last message is the state of the service: with RELOADING behind READY, it reloads for ever.
     clock, sent, tries = Clock(), [], iter(range(100))
 

@@ -1,13 +1,11 @@
 """A log on a hanging disk: the reactor is not blocked, and lost lines are counted and reported."""
 
 import os
-import queue
 import threading
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from twisted.internet.task import Clock
 from twisted.logger import Logger
 
 from esxiproxy.core.config.access_log import AccessLogConfig
@@ -18,31 +16,7 @@ from esxiproxy.ops.logs.threaded_sink import CLOSE_TIMEOUT
 from esxiproxy.ops.logs.twistd_log import TextLog
 from tests.support.logs import process_log
 from tests.support.programs import until
-
-SECONDS = 30
-"""The timeout of each wait, which no passing test reaches."""
-
-
-class Loop(Clock):
-    """A reactor whose calls from other threads run when the test calls ``until``."""
-
-    def __init__(self):
-        super().__init__()
-        self._brought = queue.Queue()
-
-    def callWhenRunning(self, call):
-        call()
-
-    def addSystemEventTrigger(self, *trigger):
-        """Ignore the trigger: this reactor does not stop."""
-
-    def callFromThread(self, call, *arguments):
-        self._brought.put((call, arguments))
-
-    def until(self, condition):
-        while not condition():
-            call, arguments = self._brought.get(timeout=SECONDS)
-            call(*arguments)
+from tests.support.reactor import SECONDS, FakeReactor
 
 
 class Disk:
@@ -67,7 +41,7 @@ class Disk:
 
 class Scene:
     def __init__(self, kind, folder, losses=None):
-        self.loop, self.path = Loop(), folder / "some.log"
+        self.loop, self.path = FakeReactor(runs_calls=False, has_run=True), folder / "some.log"
         if kind is FileSink:
             self.sink = FileSink(self.path, self.loop)
             if losses is not None:
@@ -157,7 +131,7 @@ def test_close_fires_when_all_lines_are_written(scene):
     scene.sink.close().addCallback(closed.append)
     assert not closed
     scene.disk.goes.set()
-    scene.loop.until(lambda: closed)
+    scene.loop.run_until(lambda: closed)
     assert scene.written() == ["one"] and scene.loop.getDelayedCalls() == []
 
 
@@ -191,7 +165,7 @@ def test_a_reopening_waits_for_the_lines_queued_before_it(tmp_path):
     scene.sink.put(b"new\n")
     assert not scene.path.exists() and not done
     scene.disk.goes.set()
-    scene.loop.until(lambda: done)
+    scene.loop.run_until(lambda: done)
     scene.idle()
     assert done == [None]
     assert (moved.read_text(), scene.path.read_text()) == ("old\n", "new\n")
@@ -205,7 +179,7 @@ def test_a_file_that_cannot_be_reopened_stays_in_use(tmp_path):
     folder.rename(tmp_path / "moved")
     scene.sink.reopen(done.append)
     scene.sink.put(b"on\n")
-    scene.loop.until(lambda: done)
+    scene.loop.run_until(lambda: done)
     scene.idle()
     assert "No such file" in str(done[0])
     assert (tmp_path / "moved" / "some.log").read_text() == "on\n"
@@ -217,7 +191,7 @@ def test_a_rotated_file_is_rotated_in_the_thread(tmp_path):
     scene.sink.put(b"old\n")
     scene.sink.reopen(done.append)
     scene.sink.put(b"new\n")
-    scene.loop.until(lambda: done)
+    scene.loop.run_until(lambda: done)
     scene.idle()
     assert ((tmp_path / "some.log.1").read_text(), scene.path.read_text()) == ("old\n", "new\n")
 
@@ -253,10 +227,10 @@ def test_losses_of_the_access_log_are_logged_in_the_reactor_thread(tmp_path):
         scene.sink.put(b"one\n")
         with scene.sink._changed:
             assert not lines
-        scene.loop.until(lambda: lines)
+        scene.loop.run_until(lambda: lines)
         closed = []
         scene.sink.close().addCallback(closed.append)
-        scene.loop.until(lambda: closed)
+        scene.loop.run_until(lambda: closed)
     assert lines == ["access log: 1 line lost: No space left on device"]
     assert scene.loop.getDelayedCalls() == []
 
@@ -266,10 +240,10 @@ def test_pipes_and_devices_need_no_thread(tmp_path, kind):
     if kind == "pipe":
         os.mkfifo(tmp_path / "log")
         reader = os.open(tmp_path / "log", os.O_RDONLY | os.O_NONBLOCK)
-        sink = FileSink(tmp_path / "log", Loop())
+        sink = FileSink(tmp_path / "log", FakeReactor(runs_calls=False, has_run=True))
     else:
         reader = os.open(os.devnull, os.O_RDONLY)
-        sink = FileSink(Path(os.devnull), Loop())
+        sink = FileSink(Path(os.devnull), FakeReactor(runs_calls=False, has_run=True))
     try:
         sink.open()
         sink.reactor_started()
@@ -283,7 +257,7 @@ def test_a_pipe_that_is_replaced_by_a_file_gets_a_thread(tmp_path):
     path = tmp_path / "log"
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    sink, done = FileSink(path, Loop()), []
+    sink, done = FileSink(path, FakeReactor(runs_calls=False, has_run=True)), []
     sink.open()
     sink.reactor_started()
     path.unlink()
@@ -296,7 +270,7 @@ def test_a_pipe_that_is_replaced_by_a_file_gets_a_thread(tmp_path):
 
 
 def test_an_access_log_that_starts_again_is_not_closed_by_its_old_thread(tmp_path):
-    loop, disks = Loop(), []
+    loop, disks = FakeReactor(runs_calls=False, has_run=True), []
 
     def make_sink():
         sink = FileSink(tmp_path / "some.log", loop)
@@ -322,7 +296,7 @@ def test_an_access_log_that_starts_again_is_not_closed_by_its_old_thread(tmp_pat
     assert old._descriptor == -1
     log.closed(SimpleNamespace(line=b"two\n", phases={}))
     log.stopService().addCallback(stopped.append)
-    loop.until(lambda: len(stopped) == 2)
+    loop.run_until(lambda: len(stopped) == 2)
     assert (tmp_path / "some.log").read_text() == "one\ntwo\n"
 
 

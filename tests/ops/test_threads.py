@@ -19,7 +19,7 @@ def pool():
     return pool
 
 
-def test_what_is_done_soon_is_waited_for(pool):
+def test_a_call_that_ends_soon_is_waited_for(pool):
     begun, done = threading.Event(), []
     pool.callInThread(lambda: (begun.wait(5), done.append(1)))
     pool.callInThread(begun.set)
@@ -28,7 +28,7 @@ def test_what_is_done_soon_is_waited_for(pool):
     assert done == [1] and not told and not any(thread.is_alive() for thread in pool.threads)
 
 
-def test_what_hangs_is_not_nor_is_what_waits_behind_it(pool, monkeypatch):
+def test_a_call_that_hangs_is_not_waited_for_nor_those_behind_it(pool, monkeypatch):
     monkeypatch.setattr(threads, "STOP_TIMEOUT", 0.05)
     released = threading.Event()
     for _ in range(5):

@@ -7,7 +7,6 @@ import socket
 import threading
 
 import pytest
-from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import Logger, LogPublisher, textFileLogObserver
 
 from esxiproxy.core.startup import StartupError
@@ -16,25 +15,15 @@ from esxiproxy.ops.logs.file_sink import RotatedFileSink, StdoutSink
 from esxiproxy.ops.logs.sink import MAX_QUEUED, RETRY_DELAY, Losses
 from esxiproxy.ops.logs.twistd_log import SystemLog, TextLog, twistd_log
 from tests.support.logs import ScriptedSink
+from tests.support.reactor import FakeReactor
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 TWISTD = {"nodaemon": True, "logfile": None, "logger": None, "syslog": False, "prefix": "twisted"}
 
 
-class Reactor(MemoryReactorClock):
-    """A reactor that makes calls from other threads at once and records them."""
-
-    def __init__(self):
-        super().__init__()
-        self.threaded = []
-
-    def callFromThread(self, call, *arguments):
-        self.threaded.append((call, *arguments))
-
-
 class Scene:
     def __init__(self, *answers):
-        self.reactor, losses = Reactor(), Losses()
+        self.reactor, losses = FakeReactor(runs_calls=False), Losses()
         self.sink = ScriptedSink(self.reactor, *answers, losses=losses)
         self.log = TextLog(self.reactor, self.sink, losses)
         self.logger = Logger(namespace="test", observer=self.log)
@@ -99,15 +88,14 @@ def test_events_of_other_threads_are_written_in_the_main_thread():
     thread.start()
     thread.join()
     assert scene.sink.got == b""
-    ((call, event),) = scene.reactor.threaded
-    call(event)
+    scene.reactor.run_call()
     assert scene.lines() == ["[test#info] elsewhere"]
 
 
 def test_the_queue_is_flushed_to_a_slow_reader_at_the_end():
     reader, writer = os.pipe()
     try:
-        losses, reactor = Losses(), Reactor()
+        losses, reactor = Losses(), FakeReactor(runs_calls=False)
         sink = StdoutSink(reactor, writer, losses)
         log = TextLog(reactor, sink, losses)
         log.flush_at_exit()
@@ -137,7 +125,7 @@ def test_the_queue_is_flushed_to_a_slow_reader_at_the_end():
 
 
 def test_reopen_rotates_a_file(tmp_path):
-    reactor, losses = Reactor(), Losses()
+    reactor, losses = FakeReactor(runs_calls=False), Losses()
     log = TextLog(reactor, RotatedFileSink(str(tmp_path / "own.log"), reactor, losses), losses)
     logger = Logger(namespace="test", observer=log)
     logger.info("before")
@@ -150,7 +138,7 @@ def test_reopen_rotates_a_file(tmp_path):
 @pytest.mark.parametrize("created", [False, True])
 def test_a_renamed_file_is_not_rotated(tmp_path, created):
     """logrotate renames the file and may create the new one."""
-    reactor, losses = Reactor(), Losses()
+    reactor, losses = FakeReactor(runs_calls=False), Losses()
     path = tmp_path / "own.log"
     log = TextLog(reactor, RotatedFileSink(str(path), reactor, losses), losses)
     logger = Logger(namespace="test", observer=log)
@@ -166,7 +154,7 @@ def test_a_renamed_file_is_not_rotated(tmp_path, created):
 
 
 def test_after_the_reactor_has_stopped_other_threads_write_their_events(tmp_path):
-    reactor, losses = Reactor(), Losses()
+    reactor, losses = FakeReactor(runs_calls=False), Losses()
     log = TextLog(reactor, RotatedFileSink(str(tmp_path / "own.log"), reactor, losses), losses)
     log._finish()
     thread = threading.Thread(target=Logger(namespace="test", observer=log).info, args=("too late",))
@@ -177,7 +165,7 @@ def test_after_the_reactor_has_stopped_other_threads_write_their_events(tmp_path
 
 def test_a_failed_rotation_is_repeated_with_the_next_line(tmp_path):
     """Lines between the failed rotation and the repeated one are counted as lost."""
-    reactor, losses = Reactor(), Losses()
+    reactor, losses = FakeReactor(runs_calls=False), Losses()
     sink = RotatedFileSink(str(tmp_path / "own.log"), reactor, losses)
     log = TextLog(reactor, sink, losses)
     logger = Logger(namespace="test", observer=log)
@@ -203,7 +191,7 @@ def test_a_failed_rotation_is_repeated_with_the_next_line(tmp_path):
 def test_syslog_gets_the_lines_that_twistd_would_send(tmp_path):
     """Facility user, severity alert for errors, the prefix, and one datagram for each line of an event."""
     path = str(tmp_path / "log")
-    reactor, losses = Reactor(), Losses()
+    reactor, losses = FakeReactor(runs_calls=False), Losses()
     log = SystemLog(reactor, SyslogSink(reactor, path, losses, "twisted"), losses)
     logger = Logger(namespace="test", observer=log)
     logger.info("nobody is there")
@@ -237,15 +225,15 @@ def test_syslog_gets_the_lines_that_twistd_would_send(tmp_path):
 )
 def test_the_sink_follows_twistds_options(options, sink, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
-    log = twistd_log(TWISTD | options, Reactor())
+    log = twistd_log(TWISTD | options, FakeReactor(runs_calls=False))
     assert sink is None if log is None else type(log._sink) is sink
 
 
 @pytest.mark.parametrize("options", [None, {"log": "something else than twistd"}])
 def test_an_embedding_application_keeps_its_log(options):
-    assert twistd_log(options, Reactor()) is None
+    assert twistd_log(options, FakeReactor(runs_calls=False)) is None
 
 
 def test_a_file_that_cannot_be_opened_fails_the_start(tmp_path):
     with pytest.raises(StartupError, match=r"the log cannot be opened: .*gone/own.log"):
-        twistd_log(TWISTD | {"logfile": str(tmp_path / "gone" / "own.log")}, Reactor())
+        twistd_log(TWISTD | {"logfile": str(tmp_path / "gone" / "own.log")}, FakeReactor(runs_calls=False))

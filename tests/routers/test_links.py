@@ -26,6 +26,7 @@ from esxiproxy.plugins import Context
 from esxiproxy.routers.links import OPAQUE_SPACE, REVOKED_SPACE, TYPE, LinkRouter
 from tests.state.world import MemoryWorld, result
 from tests.support.certificates import self_signed
+from tests.support.config import ini, listener, router, template
 from tests.support.links import AUDIENCE, ISSUER, PIN, claims, key_folder, token
 from tests.support.plugin_types import PluginType, types
 
@@ -426,9 +427,13 @@ def test_a_missing_package_is_named(scene, monkeypatch):
 
 
 def config(scene, state=""):
-    text = (
-        f"[proxy]\n{state}\n[listener one]\nlisten = :80\nrouter = issued\n[router issued]\ntype = links\n"
-        f"keys = {scene.keys}\nissuer = i\naudience = a\ntemplate = u\nallow = 10.0.0.0/8\n[upstream u]\n"
+    text = ini(
+        listener(upstream=None, router="issued"),
+        router(
+            "issued", "links", keys=scene.keys, issuer="i", audience="a", template="u", allow="10.0.0.0/8"
+        ),
+        template("u"),
+        more=state,
     )
     known = types([TYPE], [PluginType("anonymous")])
     return load(scene.folder / "x.ini", text.encode(), known)
@@ -436,7 +441,7 @@ def config(scene, state=""):
 
 def test_a_state_that_a_restart_loses_is_a_warning(scene):
     (warning,) = config(scene).warnings
-    assert (warning.section, warning.key, warning.line) == ("router issued", "type", 7)
+    assert (warning.section, warning.key, warning.line) == ("router issued", "type", 8)
     assert "state = sqlite:PATH" in warning.text
     assert config(scene, "state = sqlite:state.db").warnings == ()
 
@@ -453,5 +458,5 @@ def test_create_makes_the_router(scene):
 
 def test_the_section_is_reported_with_its_line(scene):
     shutil.rmtree(scene.keys)
-    with pytest.raises(ConfigError, match=r"x\.ini:8: \[router issued\] keys: .* cannot be read"):
+    with pytest.raises(ConfigError, match=r"x\.ini:9: \[router issued\] keys: .* cannot be read"):
         config(scene)

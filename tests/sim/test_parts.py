@@ -68,7 +68,7 @@ def test_a_subprotocol_carries_every_byte(name: str | None, wire: bytes, binary:
     assert subprotocols.decode(name, subprotocols.encode(name, everything)[0]) == everything
 
 
-def test_what_is_no_payload_of_a_subprotocol_is_an_error() -> None:
+def test_an_invalid_payload_of_a_subprotocol_is_an_error() -> None:
     """Wide characters and bad base64 raise ValueError."""
     with pytest.raises(ValueError):
         subprotocols.decode("uint8utf8", "€".encode())

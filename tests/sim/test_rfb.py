@@ -49,7 +49,7 @@ def test_the_handshake_byte_by_byte() -> None:
         GREETING + struct.pack("!BxxxI", 6, 1 << 30),
     ],
 )
-def test_what_is_not_rfb_is_refused(broken: bytes) -> None:
+def test_data_that_is_not_rfb_is_refused(broken: bytes) -> None:
     """Older versions, unknown security types and messages, odd formats, endless cut texts."""
     with pytest.raises(RfbError):
         RfbServer(Screen(64, 64), "VM").receive(broken)

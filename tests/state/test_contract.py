@@ -203,7 +203,7 @@ class TestState:
         assert [*first, *rest] == entries and len(first) == 2
         assert list(result(other.sessions(entries[-1].cursor, 9))) == []
 
-    def test_sessions_are_listed_by_what_they_have_in_common(self, world):
+    def test_sessions_are_listed_by_selectors(self, world):
         one = world.new()
         alice = replace(
             world.entry(one),

@@ -45,7 +45,7 @@ def test_a_value_is_replaced_unless_it_is_to_be_new(world):
     assert result(other.put("s", "a", "fourth", EVER, new=True)) is True
 
 
-def test_one_caller_gets_what_is_popped(world):
+def test_one_caller_gets_a_popped_item(world):
     one, other = world.new(), world.new()
     result(one.put("s", "a", "vm-42", EVER))
     assert result(other.pop("s", "a")) == "vm-42"

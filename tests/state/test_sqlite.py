@@ -19,6 +19,7 @@ from twisted.logger import globalLogPublisher
 
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.core.session.claim import SlotClaim
+from esxiproxy.core.session.entry import SessionEntry
 from esxiproxy.state import tables
 from esxiproxy.state.factory import check, open_state
 from esxiproxy.state.lease import LEASE, RENEWALS_PER_LEASE
@@ -394,6 +395,7 @@ _RACER = """
 import sys
 from pathlib import Path
 from esxiproxy.core.session.claim import SlotClaim
+from esxiproxy.core.session.entry import SessionEntry
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.state.sqlite_store import SqliteStore
 from esxiproxy.state.times import Times
@@ -456,3 +458,42 @@ def _database(path, *statements):
     with closing(sqlite3.connect(path)) as connection:
         for statement in statements:
             connection.execute(statement)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "new", "is_durable"), [(15, False, False), (15, True, True), (3600, False, True)]
+)
+def test_only_values_that_outlast_a_crash_of_the_machine_wait_for_the_disk(
+    world, monkeypatch, seconds, new, is_durable
+):
+    state, modes = world.new(), []
+    transaction = tables.Tables.transaction
+
+    def noted(self, durable=False):
+        modes.append(durable)
+        return transaction(self, durable)
+
+    monkeypatch.setattr(tables.Tables, "transaction", noted)
+    assert result(state.put("space", "key", "value", world.time_of_day() + seconds, new))
+    assert modes == [is_durable] and result(state.get("space", "key")) == "value"
+
+
+def test_sessions_that_were_read_before_are_not_parsed_again(world, monkeypatch):
+    state, other = world.new(), world.new()
+    entries = [world.entry(other) for _ in range(3)]
+    for entry in entries:
+        result(other.publish(entry))
+    assert result(state.sessions()) == entries
+    parsed = []
+
+    class Noting(SessionEntry):
+        @classmethod
+        def from_fields(cls, fields):
+            parsed.append(fields["session"])
+            return SessionEntry.from_fields(fields)
+
+    monkeypatch.setattr("esxiproxy.state.sqlite_store.SessionEntry", Noting)
+    result(other.withdraw(entries[0].session))
+    changed = world.entry(other, session=entries[1].session, principal="bob", since=entries[2].since + 1)
+    result(other.publish(changed))
+    assert result(state.sessions()) == [entries[2], changed] and parsed == [changed.session]

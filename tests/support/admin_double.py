@@ -180,9 +180,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         parameters = self._parameters(operation, {**seen.query, **found.groupdict()})
         status, answer = service.figures.call(operation.name, parameters, seen.body or {})
         if operation.name == "status":
-            answer = {**answer, "user": "staff/ada", "role": service.role.value}
+            answer |= self._user()
         service.check(reference(operation.returns if status == 200 else "Error"), answer, operation.name)
         self._send(seen, status, "application/json", json.dumps(answer).encode())
+
+    def _user(self) -> Row:
+        return {"user": "staff/ada", "role": self.service.role.value}
 
     def _parameters(self, operation: Operation, given: dict[str, str]) -> dict[str, Any]:
         found = {
@@ -234,6 +237,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 known, last = {key: dict(row) for key, row in rows.items()}, event
             if time.monotonic() >= due:
                 status = self.service.figures.call("status", {}, {})[1]
+                status |= self._user()
+                self.service.check(reference("Status"), status, "event status")
                 lasting = {name: value for name, value in status.items() if name != "now"}
                 if lasting != told:
                     self._event(seen, "status", status)

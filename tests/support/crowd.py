@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
+import json
 import os
 import socket
 import tempfile
@@ -132,16 +134,40 @@ class Crew(Proxy):
             return super().start(seconds)
 
     def is_ready(self) -> bool:
-        if "all workers are ready" not in self.log():
-            return False
-        return (
-            all(f"listener {name} listening on unix:" in self.log() for name in self._names)
-            or super().is_ready()
-        )
+        return "all workers are ready" in self.log() and super().is_ready()
 
     def workers(self) -> list[int]:
         """The processes of all workers."""
-        return children(self.pid)
+        return [pid for pid in children(self.pid) if not is_admin(pid)]
+
+    def admins(self) -> list[int]:
+        """The admin process, and for a moment the one before it."""
+        return [pid for pid in children(self.pid) if is_admin(pid)]
+
+    def ask(
+        self, method: str, target: str, body: Mapping[str, str] | None = None, seconds: float = 30.0
+    ) -> tuple[int, str]:
+        """The status and the text of an answer on the unix socket of [admin].
+
+        Until a process accepts, the connection waits in the kernel's queue.
+        """
+        connection = http.client.HTTPConnection("localhost")
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.settimeout(seconds)
+        connection.sock.connect(str(self.folder / "admin.sock"))
+        with contextlib.closing(connection):
+            fields = {"X-Esxiproxy": "1", **({} if body is None else {"Content-Type": "application/json"})}
+            connection.request(method, target, None if body is None else json.dumps(body), fields)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+
+
+def is_admin(pid: int) -> bool:
+    """Whether this child of a master is its admin process."""
+    try:
+        return b"\0admin\0" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def children(pid: int) -> list[int]:

@@ -6,8 +6,9 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tests.support import config
 from tests.support.certificates import Certificate
-from tests.support.programs import Nginx, Proxy, free_ports
+from tests.support.programs import Nginx, Proxy, dead_port, free_ports
 from tests.support.websocket_peers import Client
 
 KINDS = {"one": "ws to ws", "two": "ws to wss", "three": "wss to wss"}
@@ -33,39 +34,8 @@ NGINX = (
     "    server {{ listen 127.0.0.1:{dead};"
     + LOCATION.replace("{scheme}", "http").replace("{port}", "{nobody}"),
 )
-PROXY = """
-[proxy]
-close_timeout = 1s
-
-[listener one]
-listen = 127.0.0.1:0
-upstream = plain
-
-[listener two]
-listen = 127.0.0.1:0
-upstream = secure
-
-[listener three]
-listen = 127.0.0.1:0
-certificate = {certificate}
-private_key = {key}
-upstream = secure
-
-[listener dead]
-listen = 127.0.0.1:0
-upstream = nobody
-
-[upstream plain]
-url = ws://127.0.0.1:{plain}
-
-[upstream secure]
-url = wss://127.0.0.1:{secure}
-verify = pin
-pin = sha256:{pin}
-
-[upstream nobody]
-url = ws://127.0.0.1:{nobody}
-"""
+SCHEMES = {"one": "http", "two": "http", "three": "https"}
+"""What a browser's URL of each listener begins with."""
 
 
 @dataclass(frozen=True)
@@ -90,30 +60,53 @@ class Listeners:
         return Client(self.ports[name], tls=name == "three", timeout=timeout)
 
 
+def three_listeners(
+    upstreams: Upstreams, own: Certificate, *sections: str, http: str | None = None, **proxy: object
+) -> str:
+    """Return the configuration of the listeners; the keywords are keys of [proxy]."""
+    return config.ini(
+        config.listener("one", "plain", http=http),
+        config.listener("two", "secure", http=http),
+        config.listener("three", "secure", tls=own, http=http),
+        config.listener("dead", "nobody", http=http),
+        config.upstream(upstreams.plain, "plain"),
+        config.upstream(upstreams.secure, "secure", pin=upstreams.certificate),
+        config.upstream(upstreams.nobody, "nobody"),
+        *sections,
+        **{"close_timeout": "1s", **proxy},
+    )
+
+
 @contextlib.contextmanager
 def nginx(upstreams: Upstreams, own: Certificate) -> Iterator[Listeners]:
     """nginx with a `server` block for each listener: what esxiproxy replaces."""
     ports = dict(zip(("one", "two", "three", "dead"), free_ports(4), strict=True))
-    with Nginx("".join(NGINX).format_map(_values(upstreams, own) | ports)) as program:
+    values = {
+        "plain": upstreams.plain,
+        "secure": upstreams.secure,
+        "nobody": upstreams.nobody,
+        "certificate": own.path,
+        "key": own.key_path,
+    }
+    with Nginx("".join(NGINX).format_map(values | ports)) as program:
         yield Listeners(program, ports)
 
 
 @contextlib.contextmanager
-def esxiproxy(upstreams: Upstreams, own: Certificate) -> Iterator[Listeners]:
+def esxiproxy(upstreams: Upstreams, own: Certificate, **keys: str) -> Iterator[Listeners]:
     """esxiproxy with the same listeners."""
-    with Proxy(PROXY.format_map(_values(upstreams, own))) as program:
+    with Proxy(three_listeners(upstreams, own, **keys)) as program:
         yield Listeners(program, program.ports)
 
 
+@contextlib.contextmanager
+def forwarding(plain: int, secure: int, shown: Certificate, own: Certificate) -> Iterator[Listeners]:
+    """esxiproxy with `http = forward`, as `conf/proxy.ini` has it, in front of a plain and a TLS port."""
+    with (
+        dead_port() as nobody,
+        esxiproxy(Upstreams(plain, secure, shown, nobody), own, http="forward") as listeners,
+    ):
+        yield listeners
+
+
 PROXIES = {"nginx": nginx, "esxiproxy": esxiproxy}
-
-
-def _values(upstreams: Upstreams, own: Certificate) -> dict[str, object]:
-    return {
-        "plain": upstreams.plain,
-        "secure": upstreams.secure,
-        "nobody": upstreams.nobody,
-        "pin": upstreams.certificate.sha256,
-        "certificate": own.path,
-        "key": own.key_path,
-    }

@@ -215,10 +215,10 @@ class Nginx(Program):
 
 
 class Proxy(Program):
-    """esxiproxy under `twistd -n`, with this INI text; `ports` has each listener's port by name.
+    """esxiproxy under `twistd -n`, with this INI text.
 
-    The text says `listen = 127.0.0.1:0`; the ports are read from the log's lines
-    `listener NAME listening on ADDRESS:PORT`.
+    `addresses` and `ports` have the address and the port of each listener by its name, as the log has them.
+    The process is ready when all listeners listen, and those on 127.0.0.1 take connections.
     """
 
     name = "esxiproxy"
@@ -227,7 +227,8 @@ class Proxy(Program):
         super().__init__()
         self.path = self.folder / "proxy.ini"
         self.path.write_text(text)
-        self._names = re.findall(r"^\[listener ([^\]]+)\]", text, re.MULTILINE)
+        self._names = set(re.findall(r"^\[listener ([^\]]+)\]", text, re.MULTILINE))
+        self.addresses: dict[str, str] = {}
         self.ports: dict[str, int] = {}
 
     def command(self) -> Sequence[str | Path]:
@@ -235,9 +236,15 @@ class Proxy(Program):
         return [twistd, "-n", "--pidfile=", "esxiproxy", "--config", self.path]
 
     def is_ready(self) -> bool:
-        found = re.findall(r"listener (\S+) listening on \S*:(\d+)", self.log())
-        self.ports = {name: int(port) for name, port in found}
-        return all(name in self.ports and accepts(self.ports[name]) for name in self._names)
+        self.addresses = dict(re.findall(r"listener (\S+) listening on (\S+)", self.log()))
+        found = {name: re.search(r":(\d+)$", address) for name, address in self.addresses.items()}
+        self.ports = {name: int(port[1]) for name, port in found.items() if port}
+        local = (name for name in self.ports if self.addresses[name].startswith(("127.0.0.1:", "0.0.0.0:")))
+        return self._names <= self.addresses.keys() and all(accepts(self.ports[name]) for name in local)
+
+    def assert_clean(self) -> None:
+        """Fail if the log has a traceback, an unhandled error or a ticket."""
+        assert not re.search(f"Traceback|Unhandled|{TICKET}", self.log()), self.log()
 
 
 BOOT_SECTOR = bytes.fromhex(

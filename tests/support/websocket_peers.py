@@ -274,6 +274,13 @@ class Client(Peer):
             stream = context.wrap_socket(stream, server_hostname=name, suppress_ragged_eofs=False)
         super().__init__(stream, masks=True, timeout=timeout)
 
+    @classmethod
+    def over(cls, stream: socket.socket) -> Self:
+        """Return a client on a stream that is connected already."""
+        client = cls.__new__(cls)
+        Peer.__init__(client, stream, masks=True)
+        return client
+
     def send_request(self, line: str | bytes, fields: Iterable[Field]) -> None:
         """Send a request's head."""
         self.send_raw(head_bytes(line, fields))

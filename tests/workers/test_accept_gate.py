@@ -11,20 +11,7 @@ from esxiproxy.workers.shared.balancing import STALE
 from esxiproxy.workers.shared.scoreboard import Scoreboard
 from esxiproxy.workers.worker.accept_gate import HEARTBEAT_INTERVAL, AcceptGate
 from esxiproxy.workers.worker.report_pipe import MAX_BUFFERED, RETRY_INTERVAL, ReportPipe
-
-
-class Reactor(Clock):
-    """A fake clock, and descriptors that are read when the test calls for it."""
-
-    def __init__(self):
-        super().__init__()
-        self.readers = set()
-
-    def addReader(self, reader):
-        self.readers.add(reader)
-
-    def removeReader(self, reader):
-        self.readers.discard(reader)
+from tests.support.reactor import FakeReactor
 
 
 class Port:
@@ -45,7 +32,7 @@ class Crowd:
     def __init__(self):
         self.board = Scoreboard.new(2)
         self.wakes = [os.eventfd(0, os.EFD_NONBLOCK) for _ in range(2)]
-        self.reactors = Reactor(), Reactor()
+        self.reactors = FakeReactor(), FakeReactor()
         self.advance(10)
         self.gates = [
             AcceptGate(n, self.board, self.wakes, reactor, lambda: int(self.reactors[0].seconds() * 1e9))
@@ -85,20 +72,20 @@ def crowd():
 
 
 class TestGate:
-    def test_nobody_accepts_before_it_is_open(self, crowd):
+    def test_no_worker_accepts_before_its_gate_is_open(self, crowd):
         assert [port.reads for port in crowd.ports] == [False, False]
         assert not crowd.gates[0].may_accept()
         crowd.open()
         assert [port.reads for port in crowd.ports] == [True, True]
         assert crowd.ports[0].gate is crowd.gates[0]
 
-    def test_whoever_holds_more_than_its_share_stops_reading(self, crowd):
+    def test_a_worker_with_more_than_its_share_stops_reading(self, crowd):
         crowd.open()
         taken = crowd.enter(0, 50)
         assert len(taken) == 2
         assert (crowd.ports[0].reads, crowd.ports[1].reads) == (False, True)
 
-    def test_whoever_shuts_wakes_those_who_may_accept(self, crowd):
+    def test_a_worker_that_stops_reading_wakes_the_others(self, crowd):
         crowd.open()
         crowd.enter(0, 50)
         assert len(crowd.enter(1, 50)) == 4
@@ -116,13 +103,13 @@ class TestGate:
         second.connectionLost(None)
         assert crowd.board.loads()[0].connections == 0
 
-    def test_nobody_waits_for_a_worker_that_hangs(self, crowd):
+    def test_a_hanging_worker_is_not_waited_for(self, crowd):
         crowd.open()
         crowd.enter(0, 50)
         crowd.reactors[0].pump([HEARTBEAT_INTERVAL] * int(STALE / HEARTBEAT_INTERVAL + 2))
         assert crowd.ports[0].reads and len(crowd.enter(0, 50)) == 50
 
-    def test_nobody_waits_for_a_worker_that_is_closed(self, crowd):
+    def test_a_closed_worker_is_not_waited_for(self, crowd):
         crowd.open()
         crowd.enter(0, 50)
         crowd.gates[1].close()

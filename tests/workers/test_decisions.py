@@ -1,6 +1,7 @@
 """What the master and its workers decide, without a process."""
 
 import fcntl
+import grp
 import json
 import os
 import sys
@@ -11,20 +12,24 @@ from twisted.internet.defer import ensureDeferred
 from twisted.internet.task import Clock
 
 from esxiproxy.app.preflight import load
-from esxiproxy.core.config.model import MANHOLE
+from esxiproxy.core.config.model import ADMIN_PROBE, ADMIN_SOCKET, MANHOLE
 from esxiproxy.core.peer_address import PeerAddress
+from esxiproxy.core.process_identity import ProcessIdentity
 from esxiproxy.core.session.entry import SessionEntry
+from esxiproxy.ops.metrics.files import ENVIRONMENT
 from esxiproxy.workers.__main__ import _read_first_line as first_line
 from esxiproxy.workers.master.backoff import LONGEST_DELAY, STABLE_AFTER, Backoff
 from esxiproxy.workers.master.plan_reader import read_plan
 from esxiproxy.workers.master.state_directory import StateDirectory
 from esxiproxy.workers.master.watchdog import HEARTBEAT_TIMEOUT, Watchdog, WorkerHealth
+from esxiproxy.workers.master.worker_process import WorkerProcess
 from esxiproxy.workers.plan import Plan, plan_of
 from esxiproxy.workers.shared.balancing import STALE, WorkerLoad, may_accept
 from esxiproxy.workers.shared.lines import MAX_LINE, LineSplitter
-from esxiproxy.workers.shared.messages import WorkerConfig
+from esxiproxy.workers.shared.messages import Launch, WorkerConfig
 from esxiproxy.workers.shared.scoreboard import Scoreboard
 from esxiproxy.workers.worker.crash_recovery import record_of
+from tests.support.config import ini, listener, upstream
 
 NOW = 1000.0
 
@@ -43,7 +48,7 @@ class TestSpread:
         assert not may_accept(0, shares(530, 500, 500, 470), NOW)
         assert may_accept(0, shares(505, 500, 500, 495), NOW)
 
-    def test_nobody_gets_a_fifth_more_than_the_mean_whoever_is_the_quickest(self):
+    def test_no_worker_gets_a_fifth_more_than_the_mean_in_any_order(self):
         for workers in (2, 3, 4, 8, 16):
             held = [0] * workers
             for _ in range(1000):
@@ -51,16 +56,16 @@ class TestSpread:
                 held[number] += 1
             assert max(held) <= 1.2 * 1000 / workers, held
 
-    def test_who_gives_no_sign_of_life_is_not_waited_for(self):
+    def test_a_worker_without_a_heartbeat_does_not_count(self):
         mine, dead = WorkerLoad(10, NOW), WorkerLoad(0, NOW - STALE - 0.1)
         assert may_accept(0, [mine, dead], NOW)
         assert not may_accept(0, [mine, WorkerLoad(0, NOW - STALE / 2)], NOW)
 
-    def test_who_takes_no_connections_does_not_count(self):
+    def test_a_worker_that_accepts_no_connections_does_not_count(self):
         assert may_accept(0, [WorkerLoad(10, NOW), WorkerLoad(0, 0.0)], NOW)
         assert may_accept(0, [WorkerLoad(10, NOW), WorkerLoad(0, -NOW)], NOW)
 
-    def test_one_that_is_late_itself_still_knows_what_it_holds(self):
+    def test_a_worker_with_a_late_heartbeat_counts_its_own_connections(self):
         assert may_accept(0, [WorkerLoad(10, NOW - 9), WorkerLoad(10, NOW)], NOW)
         assert not may_accept(0, [WorkerLoad(20, 0.0), WorkerLoad(10, NOW)], NOW)
 
@@ -72,6 +77,10 @@ class TestBackoff:
         assert delays[:4] == [0.1, 0.2, 0.4, 0.8]
         assert delays[-2:] == [LONGEST_DELAY, LONGEST_DELAY]
 
+    def test_the_first_one_may_be_at_once(self):
+        backoff = Backoff(0.0)
+        assert [backoff.next_delay(0.5) for _ in range(4)] == [0.0, 0.1, 0.2, 0.4]
+
     def test_after_a_good_life_it_is_at_once_and_begins_again(self):
         backoff = Backoff()
         for _ in range(5):
@@ -81,7 +90,7 @@ class TestBackoff:
 
 
 class TestWatch:
-    def test_a_worker_that_is_silent_is_told_of_once_and_then_given_up(self):
+    def test_a_silent_worker_is_logged_once_and_then_killed(self):
         watch, told = Watchdog(), []
         for look in range(HEARTBEAT_TIMEOUT + 3):
             told.append(watch.check({0: 5.0, 1: float(look + 1)}))
@@ -89,7 +98,7 @@ class TestWatch:
         assert told[HEARTBEAT_TIMEOUT] == {0: WorkerHealth.LOST}
         assert [verdict for verdict in told if verdict] == [told[1], told[HEARTBEAT_TIMEOUT]]
 
-    def test_one_that_comes_back_is_told_of(self):
+    def test_a_worker_that_recovers_is_logged(self):
         watch = Watchdog()
         assert [watch.check({0: sign}) for sign in (1.0, 1.0, 1.0, 2.0, 3.0)] == [
             {},
@@ -107,7 +116,7 @@ class TestWatch:
 
 
 class TestBoard:
-    def test_what_one_process_writes_the_others_read(self):
+    def test_other_processes_read_the_scoreboard(self):
         one = Scoreboard.new(3)
         other = Scoreboard(os.dup(one.descriptor), 3)
         other.set_connections(1, 17)
@@ -146,18 +155,31 @@ class TestStateFolder:
         after = Path(folder.database).parent
         assert after.is_dir() and after != before
 
-    def test_what_somebody_else_has_made_in_its_place_is_not_used_and_not_removed(self, folder, tmp_path):
+    def test_a_directory_made_in_its_place_is_neither_used_nor_removed(self, folder, tmp_path):
         mine = Path(folder.database).parent
         mine.rename(tmp_path / "elsewhere")
         mine.mkdir()
         assert Path(folder.database).parent != mine and mine.is_dir()
         mine.rmdir()
 
-    def test_who_cleans_up_finds_it_locked(self, folder):
+    def test_the_state_directory_is_locked_against_cleaners(self, folder):
         descriptor = os.open(Path(folder.database).parent, os.O_RDONLY)
         with pytest.raises(BlockingIOError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.close(descriptor)
+
+
+class TestMetricsFolder:
+    def test_it_is_private_and_stays_for_as_long_as_its_parent(self, tmp_path):
+        directory = StateDirectory({"RUNTIME_DIRECTORY": str(tmp_path)})
+        folder = Path(directory.metrics)
+        (folder / "counter.db").write_text("")
+        assert directory.metrics == str(folder) and (folder / "counter.db").exists()
+        assert folder.stat().st_mode & 0o777 == 0o700 and folder.parent == Path(directory.database).parent
+        directory.remove()
+        assert not folder.exists()
+        assert list(Path(directory.metrics).iterdir()) == []
+        directory.remove()
 
 
 class TestReading:
@@ -173,7 +195,7 @@ class TestReading:
 
 
 class TestLines:
-    def test_lines_come_out_however_the_bytes_come_in(self):
+    def test_lines_are_split_from_any_pieces(self):
         lines, whole = LineSplitter(), b'["ready", "a"]\n["log", 1]\nno json\n{}\n[]\n["shut"]\n'
         found = [message for byte in whole for message in lines.messages(bytes([byte]))]
         assert found == [["ready", "a"], ["log", 1], ["shut"]]
@@ -189,14 +211,20 @@ class TestPlan:
     @pytest.fixture
     def config(self, tmp_path):
         (tmp_path / "proxy.ini").write_text(
-            "[proxy]\nworkers = 3\nmanhole = 2222\nmanhole_keys = keys\n"
-            "drain_timeout = 7s\nclose_timeout = 2s\n"
-            "[listener one]\nlisten = :80\nupstream = esxi1\n[upstream esxi1]\nurl = ws://192.0.2.1\n"
+            ini(
+                listener(listen=":80"),
+                upstream("ws://192.0.2.1"),
+                workers=3,
+                manhole=2222,
+                manhole_keys="keys",
+                drain_timeout="7s",
+                close_timeout="2s",
+            )
         )
         (tmp_path / "keys").write_text("")
         return load(tmp_path / "proxy.ini")
 
-    def test_it_says_what_the_master_needs(self, config):
+    def test_it_has_the_settings_of_the_master(self, config):
         plan = plan_of(config)
         assert plan.workers == 3 and plan.drain == 9.0 and plan.state == ""
         assert plan.endpoints == (
@@ -204,7 +232,7 @@ class TestPlan:
             (MANHOLE, "tcp:port=2222:interface=127.0.0.1:backlog=512"),
         )
 
-    def test_it_has_the_file_as_it_was_read_for_those_who_come_later(self, config, tmp_path):
+    def test_it_has_the_file_as_it_was_read_for_later_workers(self, config, tmp_path):
         file = tmp_path / "proxy.ini"
         file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes() + "; schön\r\n".encode())
         plan = Plan.read(plan_of(load(file)).text())
@@ -222,7 +250,7 @@ class TestPlan:
 
     def test_it_has_the_warnings_as_text_and_that_of_an_earlier_version_has_none(self, tmp_path):
         (tmp_path / "proxy.ini").write_text(
-            "[listener one]\nlisten = :80\nupstream = u\nproxy_protocol = yes\n[upstream u]\nurl = ws://192.0.2.1\n"
+            listener(listen=":80", proxy_protocol=True) + upstream("ws://192.0.2.1")
         )
         plan = plan_of(load(tmp_path / "proxy.ini"))
         (warning,) = Plan.read(plan.text()).warnings
@@ -231,8 +259,46 @@ class TestPlan:
         del earlier["warnings"]
         assert Plan.read(json.dumps(earlier)).warnings == ()
 
+    def test_it_says_what_the_admin_process_needs(self, tmp_path):
+        text = (
+            "[proxy]\nmachine = Here.example.com\n{proxy}"
+            "[listener one]\nlisten = :80\nupstream = u\n[upstream u]\nurl = ws://192.0.2.1\n{admin}"
+        )
+        group = grp.getgrgid(0).gr_name
+
+        def planned(proxy="", admin=""):
+            (tmp_path / "proxy.ini").write_text(text.format(proxy=proxy, admin=admin))
+            return Plan.read(plan_of(load(tmp_path / "proxy.ini")).text())
+
+        without = planned()
+        assert (without.needs_admin, without.admin_endpoints) == (False, ())
+        assert without.machine.lower() == "here.example.com"
+        services = planned(proxy="services = demo\n")
+        assert (services.needs_admin, services.admin_endpoints) == (True, ())
+        admin = planned(
+            admin=f"[admin]\nsocket = a.sock\nsocket_group = {group}\nprobe_listen = 127.0.0.1:9000\n"
+        )
+        assert admin.needs_admin and admin.socket_group == group
+        assert admin.admin_endpoints == (
+            (ADMIN_SOCKET, f"unix:{tmp_path}/a.sock:mode=660"),
+            (ADMIN_PROBE, "tcp:port=9000:interface=127.0.0.1:backlog=512"),
+        )
+        assert admin.endpoints == without.endpoints
+
+    def test_that_of_an_earlier_version_needs_no_admin_process(self, config):
+        earlier = json.loads(plan_of(config).text())
+        for name in ("machine", "needs_admin", "admin_endpoints", "socket_group"):
+            del earlier[name]
+        plan = Plan.read(json.dumps(earlier))
+        assert (plan.machine, plan.needs_admin, plan.admin_endpoints, plan.socket_group) == (
+            "",
+            False,
+            (),
+            "",
+        )
+
     @pytest.mark.parametrize("text", ["", "[]", "{}", '{"workers": "two"}', "null"])
-    def test_what_is_no_plan_is_a_value_error(self, text):
+    def test_an_invalid_plan_is_a_value_error(self, text):
         with pytest.raises(ValueError):
             Plan.read(text)
 
@@ -241,7 +307,57 @@ class TestPlan:
         assert WorkerConfig.read(order.line()) == order
 
 
-def test_an_order_of_any_length_is_read_with_what_has_come_behind_it(tmp_path):
+LAUNCH = Launch("/proxy.ini", "/state", "run 1", 1.0, 2, {})
+
+
+class TestVersions:
+    def test_a_worker_has_the_identity_that_the_master_gives(self):
+        order, _ = WorkerConfig.for_worker(1, Plan(2, (), "", 30.0, machine="here"), LAUNCH, {}, 7, (8, 9))
+        order = WorkerConfig.read(order.line())
+        assert order.identity == ProcessIdentity("here", "run 1", "1", 2) and order.master_has_admin
+
+    def test_a_worker_of_an_earlier_master_has_its_own_run(self):
+        earlier = {name: value for name, value in ORDER.items() if name in EARLIER}
+        order = WorkerConfig.read(json.dumps(earlier).encode())
+        assert not order.master_has_admin and order.identity.worker == "1"
+        assert order.identity.run and order.identity.run != WorkerConfig.read(order.line()).identity.run
+
+    def test_a_worker_of_an_earlier_version_gets_no_field_that_it_does_not_know(self):
+        """Its plan, which has no machine, shows the version."""
+        order, _ = WorkerConfig.for_worker(1, Plan(2, (), "", 30.0), LAUNCH, {}, 7, (8, 9))
+        assert set(json.loads(order.line())) == EARLIER
+
+    def test_a_worker_ignores_fields_of_a_later_master(self):
+        assert WorkerConfig.read(json.dumps(ORDER | {"later": 1}).encode()).run == "run 1"
+
+
+EARLIER = {"number", "config", "endpoints", "listeners", "state", "board", "wakes", "content"}
+"""The fields that a worker knew before there was an admin process."""
+ORDER = {
+    **{"number": 1, "config": "/proxy.ini", "endpoints": [], "listeners": {}, "state": "/state", "board": 5},
+    **{"wakes": [6], "content": "", "machine": "here", "run": "run 1", "generation": 2},
+}
+
+
+class TestEnvironment:
+    def test_the_folder_of_metrics_is_given_and_not_inherited(self, monkeypatch):
+        """Metrics of an operator's own variable are not those of this proxy."""
+
+        class Reactor(Clock):
+            def spawnProcess(self, protocol, program, arguments, environment, childFDs):
+                self.given = environment
+
+        monkeypatch.setenv(ENVIRONMENT, "/of/the/operator")
+        monkeypatch.setenv("NOTIFY_SOCKET", "/systemd")
+        order = WorkerConfig(1, "/proxy.ini", (), {}, "/state", 5, (6,))
+        for folder in ({}, {ENVIRONMENT: "/ours"}):
+            reactor = Reactor()
+            WorkerProcess(order, None, reactor, folder).start({})
+            assert reactor.given.get(ENVIRONMENT) == folder.get(ENVIRONMENT)
+            assert "NOTIFY_SOCKET" not in reactor.given and "PATH" in reactor.given
+
+
+def test_an_order_of_any_length_is_read_with_the_bytes_behind_it(tmp_path):
     line = WorkerConfig(1, "/proxy.ini", (), {}, "/state", 5, (6,), "; x\n" * 50_000).line()
     (tmp_path / "orders").write_bytes(line + b'["open"]\n["ret')
     with open(tmp_path / "orders", "rb") as orders:

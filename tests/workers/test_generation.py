@@ -109,7 +109,7 @@ def test_it_is_ready_when_all_workers_are_and_none_accepts_before(scene):
     assert first.told == second.told == [(WorkerCommand.OPEN,)]
 
 
-def test_each_worker_has_its_number_the_sockets_and_what_they_share(scene):
+def test_each_worker_has_its_number_the_sockets_and_the_shared_memory(scene):
     first, second = scene.born
     assert (first.order.number, second.order.number) == (0, 1)
     assert first.order.listeners == {"one": 5} and first.handed_down[5] == 7
@@ -195,19 +195,19 @@ def test_the_system_that_can_start_no_process_is_asked_again(serving):
     assert len(serving.born) == 5 and len(list(serving.generation)) == 2
 
 
-def test_the_dead_are_told_of(serving):
+def test_a_crash_is_reported(serving):
     first = serving.born[0]
     first.ends("killed by SIGKILL")
     assert serving.buried == [first.instance_id]
 
 
-def test_a_living_worker_records_what_a_dead_one_had(serving):
+def test_a_live_worker_records_the_sessions_of_a_crashed_one(serving):
     _first, second = serving.born
     serving.generation.record_lost("dead")
     assert (WorkerCommand.RECORD_LOST, "dead") in serving.born[0].told + second.told
 
 
-def test_who_dies_with_a_burial_undone_leaves_it_to_another(serving):
+def test_an_unfinished_recording_passes_to_another_worker(serving):
     first = serving.born[0]
     serving.generation.record_lost("dead")
     assert first.recording == {"dead"}
@@ -215,7 +215,7 @@ def test_who_dies_with_a_burial_undone_leaves_it_to_another(serving):
     assert serving.buried == [first.instance_id, "dead"]
 
 
-def test_when_nobody_can_bury_the_next_one_does(serving):
+def test_a_recording_waits_for_the_next_worker(serving):
     for child in serving.born[:2]:
         child.ends("killed by SIGKILL")
     serving.generation.record_lost("dead")
@@ -224,7 +224,7 @@ def test_when_nobody_can_bury_the_next_one_does(serving):
     assert serving.born[2].told == [(WorkerCommand.OPEN,), (WorkerCommand.RECORD_LOST, "dead")]
 
 
-def test_in_a_drain_the_dead_are_buried_by_whoever_is_left(serving):
+def test_in_a_drain_the_remaining_worker_records_a_crash(serving):
     first, second = serving.born
     serving.generation.stop(WorkerCommand.DRAIN)
     first.shuts(), second.shuts()
@@ -236,7 +236,7 @@ def test_in_a_drain_the_dead_are_buried_by_whoever_is_left(serving):
     assert not serving.generation.record_lost("dead")
 
 
-def test_those_who_retire_are_not_replaced(serving):
+def test_retiring_workers_are_not_replaced(serving):
     first, second = serving.born
     serving.generation.stop(WorkerCommand.RETIRE)
     assert first.told[-1] == second.told[-1] == (WorkerCommand.RETIRE,)
@@ -257,7 +257,7 @@ def test_one_that_waits_for_its_successor_gets_none_when_they_leave(serving):
     assert len(serving.born) == 2
 
 
-def test_who_does_not_end_at_once_is_killed(serving):
+def test_a_worker_that_does_not_end_in_time_is_killed(serving):
     first, second = serving.born
     serving.generation.stop(WorkerCommand.DRAIN)
     serving.clock.advance(60)

@@ -5,9 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.task import Clock
+from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs, formatEvent
 
 from esxiproxy.core.startup import BindError, StartupError
@@ -17,48 +15,9 @@ from esxiproxy.workers.master.plan_reader import PlanRefused
 from esxiproxy.workers.master.sockets import Sockets
 from esxiproxy.workers.plan import Plan
 from esxiproxy.workers.shared.messages import WorkerCommand
+from tests.support.reactor import FakeReactor
 
 ONE, TWO = ("one", "tcp:81:interface=127.0.0.1"), ("two", "tcp:82:interface=127.0.0.1")
-
-
-class Port:
-    def __init__(self, reactor, number):
-        self.reactor, self.number = reactor, number
-        self.reads = True
-
-    def stopReading(self):
-        self.reads = False
-
-    def fileno(self):
-        return 1000 + self.number
-
-    def getHost(self):
-        return IPv4Address("TCP", "127.0.0.1", self.number)
-
-    def stopListening(self):
-        self.reactor.bound.remove(self.number)
-        return succeed(None)
-
-
-class Reactor(Clock):
-    """A fake reactor that binds each port once."""
-
-    def __init__(self):
-        super().__init__()
-        self.bound, self.ports = [], []
-
-    def listenTCP(self, port, factory, backlog=50, interface=""):
-        if port in self.bound:
-            raise OSError(98, "Address already in use")
-        self.bound.append(port)
-        self.ports.append(Port(self, port))
-        return self.ports[-1]
-
-    def callWhenRunning(self, call):
-        call()
-
-    def callFromThread(self, call):
-        call()
 
 
 class FakeGeneration:
@@ -97,7 +56,7 @@ class FakeGeneration:
 
 class Scene:
     def __init__(self, tmp_path, plan):
-        self.reactor, self.generations, self.readings = Reactor(), [], []
+        self.reactor, self.generations, self.readings = FakeReactor(has_run=True), [], []
         self.master = Master(tmp_path / "proxy.ini", plan, self.reactor, make_generation=self.make)
         self.master.privilegedStartService()
         self.master.startService()
@@ -138,8 +97,8 @@ def serving(scene):
 
 class TestStart:
     def test_it_binds_and_accepts_nothing_itself(self, scene):
-        assert scene.reactor.bound == [81]
-        assert [port.reads for port in scene.reactor.ports] == [False]
+        assert [*scene.reactor.bound] == [81]
+        assert [port.reads for port in scene.reactor.bound.values()] == [False]
         assert scene.generations[0].sockets == {"one": 1081}
 
     def test_workers_accept_when_all_are_ready(self, scene):
@@ -148,7 +107,7 @@ class TestStart:
         first.ready.callback(None)
         assert first.told == [WorkerCommand.OPEN]
 
-    def test_a_reload_that_is_asked_for_meanwhile_comes_after_it(self, scene):
+    def test_a_reload_during_another_follows_it(self, scene):
         scene.master.reload()
         assert scene.readings == []
         scene.generations[0].ready.callback(None)
@@ -189,14 +148,14 @@ class TestWarnings:
 
 
 class TestReload:
-    def test_what_the_system_does_not_give_changes_nothing(self, serving, monkeypatch):
+    def test_an_error_of_the_system_changes_nothing(self, serving, monkeypatch):
         def none_left(*_):
             raise OSError(24, "Too many open files")
 
         serving.master._make_generation = none_left
         serving.master.reload()
         serving.readings[0].callback(plan(ONE, TWO))
-        assert serving.reactor.bound == [81] and serving.generations[0].told == [WorkerCommand.OPEN]
+        assert [*serving.reactor.bound] == [81] and serving.generations[0].told == [WorkerCommand.OPEN]
 
     def test_the_old_ones_retire_when_the_new_ones_accept(self, serving):
         new = serving.reload(plan(ONE, workers=3))
@@ -204,7 +163,7 @@ class TestReload:
         assert old.told == [WorkerCommand.OPEN] and new.told == []
         new.ready.callback(None)
         assert new.told == [WorkerCommand.OPEN] and old.told == [WorkerCommand.OPEN, WorkerCommand.RETIRE]
-        assert new.sockets == old.sockets and serving.reactor.bound == [81]
+        assert new.sockets == old.sockets and [*serving.reactor.bound] == [81]
 
     def test_a_file_with_problems_changes_nothing(self, serving):
         serving.master.reload()
@@ -213,39 +172,39 @@ class TestReload:
 
     def test_workers_that_do_not_get_ready_change_nothing(self, serving):
         new = serving.reload(plan(ONE, TWO))
-        assert serving.reactor.bound == [81, 82]
+        assert [*serving.reactor.bound] == [81, 82]
         new.ready.errback(StartupError("worker 1 ended with status 1"))
         assert new.told == [WorkerCommand.NOW] and serving.generations[0].told == [WorkerCommand.OPEN]
-        assert serving.reactor.bound == [81]
+        assert [*serving.reactor.bound] == [81]
 
     def test_an_address_that_cannot_be_bound_changes_nothing(self, serving):
-        serving.reactor.bound.append(82)
+        serving.reactor.taken.add(82)
         serving.reload(plan(("three", "tcp:83:interface=127.0.0.1"), TWO))
         assert len(serving.generations) == 1
-        assert serving.reactor.bound == [81, 82]
+        assert [*serving.reactor.bound] == [81]
 
-    def test_a_listener_that_is_gone_is_closed_when_nobody_accepts_there_any_more(self, serving):
+    def test_a_removed_listener_is_closed_when_no_worker_accepts_there(self, serving):
         new = serving.reload(plan(TWO))
         new.ready.callback(None)
-        assert serving.reactor.bound == [81, 82]
+        assert [*serving.reactor.bound] == [81, 82]
         serving.generations[0].stopped_accepting.callback(None)
-        assert serving.reactor.bound == [82]
+        assert [*serving.reactor.bound] == [82]
 
-    def test_a_listener_that_is_gone_is_closed_although_a_reload_failed_meanwhile(self, serving):
+    def test_a_removed_listener_is_closed_after_a_failed_reload(self, serving):
         """A socket is closed only when a generation that failed to start has released it, too."""
         bad = serving.reload(plan(TWO))
         bad.ready.errback(StartupError("worker 1 ended with status 1"))
         serving.reload(plan(TWO)).ready.callback(None)
         serving.generations[0].leaves()
-        assert serving.reactor.bound == [81, 82]
+        assert [*serving.reactor.bound] == [81, 82]
         bad.leaves()
-        assert serving.reactor.bound == [82]
+        assert [*serving.reactor.bound] == [82]
 
     def test_a_listener_with_another_name_keeps_its_socket(self, serving):
         new = serving.reload(plan(("other", ONE[1])))
         new.ready.callback(None)
         serving.generations[0].stopped_accepting.callback(None)
-        assert new.sockets == {"other": 1081} and serving.reactor.bound == [81]
+        assert new.sockets == {"other": 1081} and [*serving.reactor.bound] == [81]
 
     def test_a_listener_that_comes_back_before_it_was_closed_keeps_its_socket(self, serving):
         serving.reload(plan(TWO)).ready.callback(None)
@@ -254,7 +213,7 @@ class TestReload:
         serving.reactor.advance(DRAIN_GRACE)
         for generation in serving.generations[:2]:
             generation.stopped_accepting.callback(None)
-        assert serving.reactor.bound == [81] and len(serving.reactor.ports) == 2
+        assert [*serving.reactor.bound] == [81] and len(serving.reactor.order) == 2
 
     def test_reloads_come_one_after_the_other_and_not_more_of_them_than_are_needed(self, serving):
         serving.master.reload()
@@ -272,7 +231,7 @@ class TestReload:
         serving.generations[0].bury_elsewhere("dead")
         assert new.buried == ["dead"]
 
-    def test_who_dies_in_the_drain_is_buried_by_whoever_is_left(self, serving):
+    def test_a_worker_that_crashes_in_a_drain_is_recorded_by_another(self, serving):
         serving.reload(plan(ONE)).ready.callback(None)
         old, new = serving.generations
         serving.master.stopService()
@@ -299,10 +258,11 @@ class TestStop:
     def test_it_ends_with_the_last_worker(self, serving):
         stopped = serving.master.stopService()
         (first,) = serving.generations
-        assert first.told == [WorkerCommand.OPEN, WorkerCommand.DRAIN] and serving.reactor.bound == [81]
+        assert first.told == [WorkerCommand.OPEN, WorkerCommand.DRAIN] and [*serving.reactor.bound] == [81]
         first.stopped_accepting.callback(None)
-        assert serving.reactor.bound == [] and not stopped.called
+        assert [*serving.reactor.bound] == [] and not stopped.called
         first.exited.callback(None)
+        serving.reactor.advance(0)  # the port is closed
         assert stopped.called and serving.reactor.getDelayedCalls() == []
 
     def test_old_generations_end_as_well(self, serving):
@@ -323,15 +283,15 @@ class TestStop:
         assert new.told == [WorkerCommand.DRAIN, WorkerCommand.NOW]
         for generation in serving.generations:
             generation.leaves()
-        assert stopped.called and serving.reactor.bound == []
+        assert stopped.called and [*serving.reactor.bound] == []
 
     def test_a_file_that_is_being_read_is_not_waited_for(self, serving):
         serving.master.reload()
         stopped = serving.master.stopService()
         serving.generations[0].leaves()
-        assert stopped.called and len(serving.generations) == 1 and serving.reactor.bound == []
+        assert stopped.called and len(serving.generations) == 1 and [*serving.reactor.bound] == []
 
-    def test_who_takes_longer_than_the_drain_may_is_ended(self, serving):
+    def test_a_worker_that_exceeds_the_drain_is_killed(self, serving):
         serving.master.stopService()
         serving.reactor.advance(30 + DRAIN_GRACE)
         assert serving.generations[0].told[-1] is WorkerCommand.NOW
@@ -355,16 +315,15 @@ def test_sigusr1_goes_to_all_workers(serving):
 
 
 def test_sockets_that_cannot_all_be_bound_are_all_given_back():
-    reactor = Reactor()
-    reactor.bound.append(82)
+    reactor = FakeReactor()
+    reactor.taken.add(82)
     with pytest.raises(BindError, match=r"listener two: .*already in use"):
         Sockets(reactor).bind([ONE, TWO])
-    assert reactor.bound == [82]
+    assert not reactor.bound
 
 
 def test_two_listeners_on_ports_of_the_systems_choice_have_two_sockets():
-    reactor, any_port = Reactor(), "tcp:0:interface=127.0.0.1"
-    reactor.listenTCP = lambda port, factory, **_: Port(reactor, len(reactor.ports))
+    reactor, any_port = FakeReactor(), "tcp:0:interface=127.0.0.1"
     sockets = Sockets(reactor)
     bound = sockets.bind([("one", any_port), ("two", any_port)])
     sockets.keep(bound)

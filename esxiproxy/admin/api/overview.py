@@ -15,10 +15,8 @@ class OverviewReads:
         self._live = live
 
     async def status(self, call: Call) -> dict[str, Any]:
-        """Return what runs now, and who asks."""
-        role = call.actor.role
-        assert role is not None  # an operation is called by a user with rights
-        return {**await self._live.status(), "user": call.actor.name, "role": role.value}
+        """Return what runs now."""
+        return {**await self._live.status(), **call.actor.shown()}
 
     async def history(self, call: Call) -> dict[str, Any]:
         """Return the points of the last hour."""

@@ -24,14 +24,13 @@ export function start(element) {
 function Page() {
   const [route, go] = useRoute();
   const live = useLive(route);
-  const role = useRole(live.connection);
   const now = useNow(live.ahead);
   const history = useHistory(live, now);
   const [dialog, setDialog] = useState(null);
   const [message, setMessage] = useState("");
   const [turn, setTurn] = useState(0);
   const { status } = live;
-  const operator = role?.role === "operator" && status !== null;
+  const operator = status?.role === "operator";
   useTitle(status);
   useEffect(() => {
     const timer = setTimeout(() => setMessage(""), MESSAGE_TIME);
@@ -50,7 +49,7 @@ function Page() {
   const shared = { operator, open, status, now, turn };
   return html`
     <a class="skip" href="#content" onClick=${skip}>Skip to the list</a>
-    <${Header} ...${{ live, role }} />
+    <${Header} live=${live} />
     <${Lost} live=${live} />
     <main>
       <h1 class="unseen">esxiproxy</h1>
@@ -76,7 +75,7 @@ function skip(event) {
 }
 
 /** The name of the machine, how it is, and who looks. */
-function Header({ live, role }) {
+function Header({ live }) {
   const { status, connection } = live;
   return html`<header class="top">
     <span class="brand">esxiproxy</span>
@@ -85,8 +84,7 @@ function Header({ live, role }) {
         status.ready ? "ready" : status.draining ? "draining" : "not ready"}<//>`}
     <span class="live ${connection}">${{ live: "live", lost: "not connected", connecting: "connecting" }[connection]}</span>
     <span class="rest">
-      ${role && html`<span class="who"><${Name} text=${role.user} />, ${role.role}</span>`}
-      ${status && html`<span class="version">${visible(status.version)}</span>`}
+      ${status && html`<span class="who"><${Name} text=${status.user} />, ${status.role}</span><span class="version">${visible(status.version)}</span>`}
     </span>
   </header>`;
 }
@@ -142,16 +140,6 @@ function useLive(route) {
     else stream.current.show({ view: "failures", sort: "time", order: "desc", limit: 1 });
   }, [route]);
   return snapshot;
-}
-
-/** Return who looks, which is asked again after the connection was lost. */
-function useRole(connection) {
-  const [role, setRole] = useState(null);
-  const lost = connection === "lost";
-  useEffect(() => {
-    if (!lost) read("status").then(({ user, role: name }) => setRole({ user, role: name }), () => null);
-  }, [lost]);
-  return role;
 }
 
 /** Return the time of day of the service, which goes on without events. */

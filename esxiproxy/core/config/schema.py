@@ -77,7 +77,8 @@ KEYS = (
         PROXY,
         NAMES,
         None,
-        "Plugins that run in the proxy's process next to the proxy, separated by commas.",
+        "Plugins that run next to the proxy, separated by commas. With several workers they run in the "
+        "admin process.",
         old_name="beside",
     ),
     Key(

@@ -6,7 +6,7 @@ Every value is JSON.  A reader ignores fields of other versions, and what it can
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -129,28 +129,29 @@ class ConsoleSample:
         ]
 
 
-def encode_figures(at: float, samples: Sequence[ConsoleSample]) -> Iterator[str]:
-    """Yield the figures of all consoles of a process, in chunks."""
-    for start in range(0, len(samples), FIGURES_CHUNK):
-        rows = [sample.encode() for sample in samples[start : start + FIGURES_CHUNK]]
-        yield json.dumps({"at": at, "consoles": rows}, separators=(",", ":"))
+def encode_figures(at: float, samples: Sequence[ConsoleSample]) -> str:
+    """Return the chunk with the figures of these consoles at this time of day."""
+    return json.dumps({"at": at, "consoles": [sample.encode() for sample in samples]}, separators=(",", ":"))
 
 
-def decode_figures(values: Iterable[str]) -> dict[str, ConsoleFigures]:
-    """Return the newest figures of each console in these chunks, by the id of the session."""
+def decode_figures(text: str) -> Mapping[str, ConsoleFigures]:
+    """Return the figures of the consoles in a chunk, by the id of the session."""
+    chunk = read_json(text)
+    if not isinstance(chunk, dict):
+        return {}
+    at, rows = chunk.get("at"), chunk.get("consoles")
+    if at is None or not is_number(at) or not isinstance(rows, list):
+        return {}
+    return dict(found for row in rows if (found := _console(at, row)) is not None)
+
+
+def newest_figures(chunks: Iterable[Mapping[str, ConsoleFigures]]) -> Mapping[str, ConsoleFigures]:
+    """Return the newest figures of each console in these chunks: a console may have moved to another one."""
     found: dict[str, ConsoleFigures] = {}
-    for text in values:
-        chunk = read_json(text)
-        if not isinstance(chunk, dict):
-            continue
-        at, rows = chunk.get("at"), chunk.get("consoles")
-        if at is None or not is_number(at) or not isinstance(rows, list):
-            continue
-        for row in rows:
-            if (console := _console(at, row)) is not None:
-                session, figures = console
-                if (before := found.get(session)) is None or before.at <= at:
-                    found[session] = figures
+    for chunk in chunks:
+        for session, figures in chunk.items():
+            if (before := found.get(session)) is None or before.at <= figures.at:
+                found[session] = figures
     return found
 
 
@@ -158,8 +159,9 @@ def _console(at: float, row: Any) -> tuple[str, ConsoleFigures] | None:
     if not isinstance(row, list) or len(row) < 6:
         return None
     session, up, down, idle, trip, stalled = row[:6]
-    numbers = (up, down, idle, stalled) if trip is None else (up, down, idle, stalled, trip)
-    if not isinstance(session, str) or not all(map(is_number, numbers)):
+    if not (isinstance(session, str) and is_number(up) and is_number(down) and is_number(idle)):
+        return None
+    if not (is_number(stalled) and (trip is None or is_number(trip))):
         return None
     seconds = None if trip is None else trip / 1e6
     return session, ConsoleFigures(at, int(up), int(down), float(idle), seconds, bool(stalled))

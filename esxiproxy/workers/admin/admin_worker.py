@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -46,13 +46,13 @@ class AdminWorker(MultiService):
         super().__init__()
         if plan_of(config).admin_endpoints != admin_config.endpoints:
             raise StartupError(f"the sockets of [admin] in {admin_config.config} are not those of the master")
-        sockets = {name: socket.socket(fileno=number) for name, number in admin_config.sockets.items()}
+        self._sockets = {name: socket.socket(fileno=number) for name, number in admin_config.sockets.items()}
         own = replace(config, state=Path(admin_config.state))
         make_control = partial(self._make_control, admin_config, own, reports.send, reactor)
         self._reactor = reactor
         self._reports = reports
         self._stop = stop
-        self._host = AdminHost(own, make_control, reactor, sockets)
+        self._host = AdminHost(own, make_control, reactor, self._sockets)
         self._host.setServiceParent(self)
         GCFreeze(reactor).setServiceParent(self)
 
@@ -64,16 +64,17 @@ class AdminWorker(MultiService):
 
     def startService(self) -> None:
         super().startService()
-        self._host.ready.addCallbacks(self._report_ready, self._on_start_failed)
+        self._host.ready.addCallbacks(self._report_ready, self._on_failure)
 
     def _report_ready(self, ready: bool) -> None:
         self._reactor.callLater(0, self._reports.send, "ready", self._host.state.instance_id)
 
-    def _on_start_failed(self, failure: Failure) -> None:
+    def _on_failure(self, failure: Failure) -> None:
+        """End the process, which the master then replaces."""
         if failure.check(StartupError):
             self._log.critical("{error}: the process ends", error=failure.value)
         else:
-            self._log.failure("the start failed: the process ends", failure)
+            self._log.failure("internal error: the process ends", failure)
         self._reactor.callLater(0, self._stop)
 
     def abort(self) -> None:
@@ -87,7 +88,8 @@ class AdminWorker(MultiService):
         except ValueError:
             return
         if command is AdminCommand.OPEN:
-            self._host.open()
+            opening = Deferred.fromCoroutine(self._host.open())
+            opening.addCallbacks(lambda _: self._close_sockets(), self._on_failure)
         elif command is AdminCommand.FACTS:
             (facts,) = arguments
             self._control.facts_received(Facts.of(facts))
@@ -96,11 +98,10 @@ class AdminWorker(MultiService):
             request, reloaded, problems = arguments
             self._control.reload_ended(request, ReloadOutcome(bool(reloaded), tuple(map(str, problems))))
         elif command is AdminCommand.STOP_SERVICES:
-            Deferred.fromCoroutine(self._host.stop_services()).addBoth(
-                lambda _: self._reports.send("services stopped")
-            )
+            stopping = Deferred.fromCoroutine(self._host.stop_services())
+            stopping.addBoth(lambda _: self._reports.send("services stopped"))
         elif command is AdminCommand.START_SERVICES:
-            self._start_services()
+            maybeDeferred(self._host.start_services).addErrback(self._on_failure)
         else:
             self._stop()
             if command is AdminCommand.NOW:
@@ -109,12 +110,10 @@ class AdminWorker(MultiService):
     def master_lost(self) -> None:
         """End the process, since its master has exited."""
         self._control.master_lost()
+        self._close_sockets()
         self._stop()
 
-    def _start_services(self) -> None:
-        """Start the stopped services again; the process ends if they cannot start, and is then replaced."""
-        try:
-            self._host.start_services()
-        except Exception:
-            self._log.failure("cannot start the services again: the process ends")
-            self._stop()
+    def _close_sockets(self) -> None:
+        """Close the inherited sockets, of which the ports have duplicates."""
+        for sock in self._sockets.values():
+            sock.close()

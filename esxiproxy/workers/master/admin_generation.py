@@ -185,7 +185,7 @@ class AdminGeneration:
 
     def _check_heartbeat(self) -> None:
         process = self._process
-        found = {0: float(process.heartbeats)} if process is not None and process.instance_id else {}
+        found = {0: process.heartbeat_at} if process is not None and process.instance_id else {}
         for health in self._watchdog.check(found).values():
             self._log.error("admin process {health}", health=health.value)
             if health is WorkerHealth.LOST and process is not None:

@@ -40,8 +40,8 @@ class AdminProcess(ChildProcess):
         environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         super().__init__("admin process", ADMIN, config.config, config.line(), reactor, environment)
-        self.heartbeats = 0
-        """The number of answers to facts."""
+        self.heartbeat_at = 0.0
+        """The time of the latest sign of life: that it is ready, or an answer to facts."""
         self.reloads = 0
         """The number of requested reloads without an outcome."""
         self.services_stopped: Deferred[None] = Deferred()
@@ -62,9 +62,10 @@ class AdminProcess(ChildProcess):
     def on_report(self, kind: str, *content: Any) -> None:
         if kind == "ready":
             (self.instance_id,) = content
+            self.heartbeat_at = self._reactor.seconds()
             self._events.ready(self)
         elif kind == "alive":
-            self.heartbeats += 1
+            self.heartbeat_at = self._reactor.seconds()
             self._is_asked = False
         elif kind == "services stopped":
             if not self.services_stopped.called:

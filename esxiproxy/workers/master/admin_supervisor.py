@@ -53,26 +53,34 @@ class AdminSupervisor:
 
         Raises StartupError.
         """
-        old = self._current
-        if old is not None:
-            await old.stop_services()
-        if self._stopping:
-            raise StartupError("the proxy is shutting down")
-        if not plan.needs_admin:
-            return None
-        new: AdminGeneration = self._make_generation(
-            plan, launch, sockets, self._facts, self._reload, self._on_crash, self._reactor
-        )
-        self._generations.append(new)
-        new.exited.addCallback(lambda _: self._generations.remove(new))
-        if not self._timer.running:
-            self._timer.start(FACTS_INTERVAL, now=False)
+        new: AdminGeneration | None = None
         try:
-            await new.start()
+            if self._current is not None:
+                await self._current.stop_services()
+            if self._stopping:
+                raise StartupError("the proxy is shutting down")
+            if plan.needs_admin:
+                new = self._add(plan, launch, sockets)
+                await new.start()
         except BaseException:
             await self.discard(new)
             raise
         return new
+
+    def _add(self, plan: Plan, launch: Launch, sockets: Mapping[str, int]) -> AdminGeneration:
+        new: AdminGeneration = self._make_generation(
+            plan, launch, sockets, self._facts, self._reload, self._on_crash, self._reactor
+        )
+        self._generations.append(new)
+        new.exited.addCallback(lambda _: self._remove(new))
+        if not self._timer.running:
+            self._timer.start(FACTS_INTERVAL, now=False)
+        return new
+
+    def _remove(self, generation: AdminGeneration) -> None:
+        self._generations.remove(generation)
+        if not self._generations and self._timer.running:
+            self._timer.stop()
 
     async def discard(self, new: AdminGeneration | None) -> None:
         """End a process whose reload has failed, and start the services of the current one again."""
@@ -100,7 +108,7 @@ class AdminSupervisor:
         self._current, self._stopping = None, True
         exited = DeferredList([fork(generation.exited) for generation in self._generations])
         self.end_others()
-        return exited.addCallback(lambda _: self._timer.stop() if self._timer.running else None)
+        return exited
 
     def abort(self) -> None:
         """End all processes at once."""

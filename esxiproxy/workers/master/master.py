@@ -45,6 +45,7 @@ from esxiproxy.workers.shared.messages import Launch, WorkerCommand
 DRAIN_GRACE = 5.0
 """Seconds by which a drain may exceed the configured time before the workers are aborted."""
 _SHUTTING_DOWN = "the proxy is shutting down"
+_TOO_LATE = ReloadOutcome(False, (_SHUTTING_DOWN,))
 _OTHER_DESCRIPTORS = 16
 """Descriptors that the master opens besides: the state directory, pipes while a process is started."""
 
@@ -200,6 +201,9 @@ class Master(Service):
         reload share the next one.
         """
         outcome: Deferred[ReloadOutcome] = Deferred()
+        if self._ending:
+            outcome.callback(_TOO_LATE)
+            return outcome
         self._requested.append(outcome)
         self._next_reload()
         return outcome
@@ -259,7 +263,7 @@ class Master(Service):
         try:
             new, admin = await self._start_children(plan, bound, number)
         except Exception:
-            self._sockets.release_new(bound)
+            self._sockets.release_new(bound, plan.socket_group)
             raise
         self._current, self._plan, self._number = new, plan, number
         self._warn(plan)
@@ -288,7 +292,7 @@ class Master(Service):
         self._reading_plan.cancel()
         requests, self._requested = self._requested, []
         for request in requests:
-            request.callback(ReloadOutcome(False, (_SHUTTING_DOWN,)))
+            request.callback(_TOO_LATE)
         end = admin_generation.END_TIMEOUT + ABORT_TIMEOUT
         self.systemd.stopping(self._plan.drain + DRAIN_GRACE + ABORT_TIMEOUT + end)
         self._admin.send_facts()

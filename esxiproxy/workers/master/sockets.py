@@ -55,8 +55,8 @@ class Sockets:
                 if name not in bound:
                     bound[name] = self._new(name, endpoint)
                     new.append(bound[name])
-                    if name == ADMIN_SOCKET and group:
-                        _set_group(bound[name], group)
+                if name == ADMIN_SOCKET and group != ("" if bound[name] in new else self._group):
+                    _set_group(bound[name], group)
         except BindError:
             for binding in new:
                 binding.release()
@@ -65,22 +65,22 @@ class Sockets:
 
     def keep(self, bound: Bindings, group: str = "") -> None:
         """Make these the current bindings; ``release_others`` closes all others."""
-        kept = bound.get(ADMIN_SOCKET)
-        if kept is not None and kept is self._bound.get(ADMIN_SOCKET) and group != self._group:
-            try:
-                _set_group(kept, group)
-            except BindError as error:
-                self._log.error("{error}; the socket keeps its group", error=error)
         self._group = group
         known = [*self._former, *self._bound.values()]
         self._former = [binding for binding in known if binding not in bound.values()]
         self._bound = dict(bound)
 
-    def release_new(self, bound: Bindings) -> None:
-        """Close those of the bindings that are new, after a reload that failed."""
+    def release_new(self, bound: Bindings, group: str = "") -> None:
+        """Close those of the bindings that are new, after a reload that failed with this group."""
+        kept = bound.get(ADMIN_SOCKET)
         for binding in bound.values():
             if binding not in self._bound.values() and binding not in self._former:
                 binding.release()
+        if kept is not None and kept is self._bound.get(ADMIN_SOCKET) and group != self._group:
+            try:
+                _set_group(kept, self._group)
+            except BindError as error:
+                self._log.error("{error}; the socket keeps the group {group}", error=error, group=group)
 
     def release_others(self) -> None:
         """Close the bindings that are not current."""

@@ -9,17 +9,13 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from esxiproxy.core.errors import SessionError, StateUnavailable
+from esxiproxy.core.errors import StateUnavailable, WorkerLost
 from esxiproxy.core.peer_address import PeerAddress
 from esxiproxy.core.session.entry import SessionEntry
 from esxiproxy.core.session.record import Record
 
 RETRY_INTERVAL = 1.0
 """Seconds between two attempts to read a shared state that is unavailable."""
-
-
-class WorkerLost(SessionError):
-    """The worker process of the session crashed, and its connections were closed."""
 
 
 class CrashRecorder:

@@ -57,7 +57,7 @@ def test_a_sequence_is_written_in_order(net):
     net.until(lambda: bytes(server.got) == b"abcd")
 
 
-def test_what_is_written_at_once_and_before_the_handshake_arrives_in_order(net):
+def test_data_written_before_the_handshake_arrives_in_order(net):
     client, server = Peer(), Peer()
     client.on_made = lambda peer: [peer.transport.write(bytes([65 + n])) for n in range(5)]
     net.pair(client, server)
@@ -184,7 +184,7 @@ def test_a_factory_without_a_protocol_closes(not_stock_tls):
 # Closing
 
 
-def test_a_close_waits_for_what_is_queued(net):
+def test_a_close_waits_for_queued_data(net):
     client, server = net.pair()
     sent = noise(BIG)
     client.do(client.transport.write, sent)
@@ -212,7 +212,7 @@ def test_a_close_in_data_received(net):
     assert not server.lost_in_call
 
 
-def test_an_abort_drops_what_is_queued(net):
+def test_an_abort_drops_queued_data(net):
     client, server = net.pair()
     server.transport.pauseProducing()
     client.do(client.transport.write, bytes(20_000_000))
@@ -227,7 +227,7 @@ def test_an_abort_drops_what_is_queued(net):
     assert not client.lost_in_call
 
 
-def test_what_is_written_behind_an_abort_is_not_sent(plain):
+def test_data_written_after_an_abort_is_not_sent(plain):
     server = Peer()
     port = plain.listen(server)
     with socket.create_connection(("127.0.0.1", port.getHost().port)) as far:
@@ -239,7 +239,7 @@ def test_what_is_written_behind_an_abort_is_not_sent(plain):
             far.recv(100)
 
 
-def test_a_reactor_that_stops_tells_every_protocol(net):
+def test_a_reactor_that_stops_disconnects_every_protocol(net):
     client, server = net.pair()
     net.core.disconnectAll()
     assert client.lost is not None and server.lost is not None

@@ -56,7 +56,7 @@ def sockets():
     return sum(os.path.exists(each) and os.readlink(each).startswith("socket:") for each in found)
 
 
-def test_a_dial_that_is_stopped_tells_so_once_and_leaves_nothing(plain):
+def test_a_stopped_dial_fails_once_and_leaves_nothing(plain):
     before = sockets()
     with socket.create_server(("127.0.0.1", 0)) as listening:
         factory = One(Peer())

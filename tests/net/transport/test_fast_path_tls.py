@@ -117,7 +117,7 @@ def test_bytes_before_a_failure_are_returned_and_the_error_is_cleared(scene, err
     assert not scene.tls.sent and scene.leg.walker.left == 0
 
 
-def test_what_a_write_does_not_take_is_queued_in_order(scene):
+def test_bytes_that_a_write_does_not_take_are_queued_in_order(scene):
     scene.tls.reads = [LARGE, SMALL]
     scene.tls.writes = [10_000, -WANT_WRITE]
     assert scene.go() is None

@@ -29,7 +29,7 @@ def test_without_epoll_the_reactor_stays_as_it_is(monkeypatch):
     assert with_fast_transports(core) is core
 
 
-def test_what_has_no_descriptors_stays_as_it_is():
+def test_a_reactor_without_descriptors_is_not_wrapped():
     for reactor in (MemoryReactor(), Clock()):
         assert with_fast_transports(reactor) is reactor
 

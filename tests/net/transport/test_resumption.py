@@ -148,7 +148,7 @@ def test_a_certificate_is_not_carried_to_where_none_is_asked_for(secure, pki, wa
     assert door.shown == ["CN=alice", None]
 
 
-def test_a_client_whose_certificate_has_expired_meanwhile_is_refused(secure, pki, way, monkeypatch):
+def test_a_resumed_client_with_an_expired_certificate_is_refused(secure, pki, way, monkeypatch):
     """OpenSSL does not verify a certificate in a resumed handshake, so esxiproxy does."""
     alice = pki.authority.client("alice", not_after=5 * DAY)
     door, caller = Door(secure, pki.guarded, 3), Caller(pki, way, alice)

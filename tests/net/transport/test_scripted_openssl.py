@@ -118,7 +118,7 @@ def scene():
     scene.far.close()
 
 
-def test_a_client_whose_first_step_fails_ends_with_that_and_not_with_what_follows_from_it():
+def test_a_client_whose_first_step_fails_ends_with_that_error():
     """The upstream's answer is received before the first step, so ``start`` rejects its certificate."""
     scene = Scene(shaken=False)
     rejected = SSL.Error([("esxiproxy", "", "certificate verify failed")])
@@ -222,7 +222,7 @@ def test_a_pause_while_a_read_wants_to_write(scene):
     assert bytes(scene.peer.got) == b"after"
 
 
-def test_a_resume_looks_at_what_is_pending(scene):
+def test_a_resume_reads_pending_data(scene):
     """Epoll does not report these bytes, and they are not delivered inside resumeProducing()."""
     scene.stream.pauseProducing()
     scene.tls.waiting = 5
@@ -357,7 +357,7 @@ def test_an_end_that_epoll_calls_clean_is_none_without_close_notify(scene):
     assert isinstance(scene.peer.lost, error.ConnectionLost)
 
 
-def test_a_handshake_waits_for_what_it_wants():
+def test_a_handshake_waits_for_the_direction_that_it_wants():
     scene = Scene(shaken=False)
     assert scene.reads and not scene.writes
     scene.tls.shakes = [SSL.WantWriteError, SSL.WantReadError, None]

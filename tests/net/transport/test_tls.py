@@ -195,7 +195,7 @@ def test_a_cut_during_the_handshake_is_a_loss(secure):
     assert not server.shaken
 
 
-def test_what_is_no_tls_is_an_error_of_tls(secure):
+def test_data_that_is_not_tls_is_an_error_of_tls(secure):
     server = Peer()
     port = secure.listen(server)
     with socket.create_connection(("127.0.0.1", port.getHost().port)) as plain:

@@ -111,7 +111,9 @@ def test_the_next_connection_to_an_upstream_resumes(ours_secure, authority, cert
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_resumed_chain_verifies_with_what_the_host_sent_of_it(ours_secure, authority, tmp_path, version):
+def test_a_resumed_chain_verifies_with_the_certificates_that_the_host_sent(
+    ours_secure, authority, tmp_path, version
+):
     middle = issue(authority.own, tmp_path, "middle", authority=True)
     leaf = issue(middle, tmp_path, "leaf", names=[x509.IPAddress(IPv4Address("127.0.0.1"))])
     hosts = Hosts(ours_secure, leaf, middle, version=version)
@@ -177,7 +179,9 @@ def test_a_resumed_handshake_is_refused_for_its_certificate(hosts, authority, ce
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_certificate_that_has_expired_meanwhile_is_refused(ours_secure, authority, certificate, version):
+def test_a_resumed_session_with_an_expired_certificate_is_refused(
+    ours_secure, authority, certificate, version
+):
     """OpenSSL verifies no chain in a resumed handshake.  The next handshake is a full one."""
     hosts = Hosts(ours_secure, certificate, version=version)
     upstream = hosts.upstream(verify=Verify.CA, ca=authority.path)
@@ -191,7 +195,7 @@ def test_a_certificate_that_has_expired_meanwhile_is_refused(ours_secure, author
     assert str(refused[0]) == str(refused[1])
 
 
-def test_an_authority_that_has_expired_meanwhile_is_refused(ours_secure, tmp_path):
+def test_a_resumed_session_with_an_expired_authority_is_refused(ours_secure, tmp_path):
     authority = Authority(tmp_path)
     authority.own = certificates._issue(tmp_path, "ca", "old CA", None, authority=True, not_after=5 * DAY)
     hosts = Hosts(ours_secure, authority.server("host"))

@@ -9,8 +9,9 @@ from twisted.python.failure import Failure
 from esxiproxy.app.reload import Reload
 from esxiproxy.core.reload_outcome import ReloadOutcome
 from esxiproxy.core.startup import BindError
+from tests.support import config
 
-GOOD = "[listener a]\nlisten = 127.0.0.1:0\nupstream = u\n[upstream u]\nurl = ws://192.0.2.1\n"
+GOOD = config.listener("a") + config.upstream("ws://192.0.2.1")
 
 
 class Reloaded:
@@ -69,14 +70,14 @@ def test_a_good_file_is_handed_over_between_reloading_and_ready(scene):
     assert scene.lines == [f"reload: {scene.path} is in force"]
 
 
-def test_each_problem_of_a_bad_file_is_told_and_nothing_is_handed_over(scene):
+def test_each_problem_of_a_bad_file_is_logged_and_nothing_is_reloaded(scene):
     scene.path.write_text(GOOD + "colour = blue\n[nonsense x]\n")
     scene.reload()
     assert scene.service.told == ["reloading", "ready"]
     places = [line.partition("]")[0] for line in scene.lines]
     assert places == [
-        f"{scene.path}:6: [upstream u",
-        f"{scene.path}:7: [nonsense x",
+        f"{scene.path}:8: [upstream esxi1",
+        f"{scene.path}:9: [nonsense x",
         "reload: the file has problems; everything stays as it was",
     ]
 
@@ -87,14 +88,14 @@ def test_a_file_that_is_gone_is_a_problem_like_any_other(scene):
     assert scene.lines[0] == f"{scene.path}:1: no such file" and scene.service.told == ["reloading", "ready"]
 
 
-def test_why_it_could_not_be_taken_over_is_told_in_one_line(scene):
+def test_a_failed_reload_is_logged_in_one_line(scene):
     scene.service.answer = fail(BindError("listener a: Address already in use"))
     scene.reload()
     assert scene.lines == ["reload: listener a: Address already in use; everything stays as it was"]
     assert scene.service.told[-1] == "ready"
 
 
-def test_a_bug_in_a_plugin_is_told_with_its_traceback(scene):
+def test_a_bug_in_a_plugin_is_logged_with_its_traceback(scene):
     scene.service.answer = fail(RuntimeError("bug"))
     assert scene.reload().called
     assert scene.lines[0].startswith("FAILURE ") and scene.lines[1].endswith("everything stays as it was")
@@ -110,10 +111,10 @@ def test_the_second_one_reads_the_file_when_the_first_one_is_done(scene):
     assert scene.service.told[2:] == ["ready", "reloading", ["b"], "ready"]
 
 
-def test_a_warning_beside_a_problem_is_told_as_one(scene):
+def test_a_warning_beside_a_problem_is_logged_as_a_warning(scene):
     warned = []
     scene.reload._log.warn = lambda text, **given: warned.append(text.format(**given))
-    scene.path.write_text(GOOD.replace("[upstream", "proxy_protocol = yes\ncolour = blue\n[upstream"))
+    scene.path.write_text(GOOD.replace("\n\n", "\nproxy_protocol = yes\ncolour = blue\n\n", 1))
     scene.reload()
     assert [line.partition("]")[0] for line in warned] == [f"{scene.path}:4: warning: [listener a"]
     assert scene.lines[0].startswith(f"{scene.path}:5: [listener a] colour: ")

@@ -4,15 +4,15 @@ import pytest
 
 from esxiproxy.app.preflight import load_checked
 from esxiproxy.core.config.errors import ConfigError
-
-REST = "[listener one]\nlisten = 127.0.0.1:81\nupstream = esxi\n[upstream esxi]\nurl = ws://192.0.2.10\n"
+from tests.support import config
 
 
 def test_a_state_that_cannot_be_opened_ends_the_start(tmp_path):
     path = tmp_path / "proxy.ini"
     state = tmp_path / "state"
     state.write_text("no database")
-    path.write_text(f"[proxy]\nstate = sqlite:{state}\nworkers = 2\n{REST}")
+    sections = config.listener(), config.upstream("ws://192.0.2.10")
+    path.write_text(config.ini(*sections, state=f"sqlite:{state}", workers=2))
     with pytest.raises(ConfigError) as caught:
         load_checked(path)
     (problem,) = caught.value.problems

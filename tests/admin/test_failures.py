@@ -1,0 +1,103 @@
+"""The newest failures of all processes, also of crashed ones, with what to do."""
+
+import json
+
+import pytest
+
+from esxiproxy.admin.failures import help_of
+from esxiproxy.app.session_tally import failure_of
+from esxiproxy.core.session.failure_reports import FAILURES, FailureChunk
+from tests.admin.scene import Admin, Worker, failed_record
+from tests.state.world import MemoryWorld, SqliteWorld, result
+
+
+@pytest.fixture(params=[MemoryWorld, SqliteWorld])
+def world(request, tmp_path):
+    return request.param(tmp_path)
+
+
+def test_failures_of_all_machines_are_merged(world):
+    left, right, admin = Worker(world, "left", "1"), Worker(world, "right", "0", "run-2"), Admin(world)
+    left.fail("UpstreamRefused", "esxi1")
+    world.advance(2)
+    right.fail("UpstreamTimeout", "esxi2", principal="bob", close_code=1011)
+    world.advance(6)
+    found = admin.call("list_failures", sort="time", order="desc")
+    assert [(each["error"], each["machine"], each["worker"]) for each in found["failures"]] == [
+        ("UpstreamTimeout", "right", "0"),
+        ("UpstreamRefused", "left", "1"),
+    ]
+    newest = found["failures"][0]
+    assert (newest["principal"], newest["close_code"], newest["status"]) == ("bob", 1011, 502)
+    assert newest["time"] == pytest.approx(world.time_of_day() - 6, abs=0.5)
+    assert [each["error"] for each in admin.call("list_failures", filter="host:esxi2")["failures"]] == [
+        "UpstreamTimeout"
+    ]
+
+
+def test_the_failures_of_a_crashed_worker_stay_for_a_day(world):
+    worker, admin = Worker(world), Admin(world)
+    worker.fail()
+    world.advance(6)
+    worker.crash()
+    world.advance(60)
+    assert admin.call("list_failures")["total"] == 1
+    world.day += 86400
+    assert admin.call("list_failures")["total"] == 1, "what was read a moment ago"
+    world.advance(2)
+    assert admin.call("list_failures")["total"] == 0
+
+
+def test_the_newest_1000_of_all_are_shown(world):
+    one, other, admin = Worker(world), Worker(world, worker="1"), Admin(world)
+    for number in range(700):
+        one.fail("Flood", principal=f"one{number}")
+        other.fail("Flood", principal=f"other{number}")
+        world.day += 0.001
+    world.advance(6)
+    found = admin.call("list_failures", order="desc", limit=500)
+    assert found["total"] == 1000 and found["failures"][0]["principal"].endswith("699")
+    last = admin.call("list_failures", order="desc", limit=500, offset=500)["failures"][-1]
+    assert last["principal"].endswith("200")
+
+
+def test_a_failure_of_http_and_one_of_a_crash_are_failures_too(world):
+    worker, admin = Worker(world), Admin(world)
+    worker.fail("WorkerLost", detail="the worker process of the session crashed", status=101)
+    worker.fail("", status=200)
+    world.advance(6)
+    (found,) = admin.call("list_failures")["failures"]
+    assert found["error"] == "WorkerLost" and found["help"]
+
+
+def test_junk_and_other_versions_are_tolerated(world):
+    worker, admin = Worker(world), Admin(world)
+    worker.fail()
+    world.advance(6)
+    good = {"time": 5, "session": "x", "error": "Later", "later": [1], "status": "no", "close_code": 1e300}
+    for number, text in enumerate(
+        (
+            "",
+            "null",
+            '{"failures": 5}',
+            '{"failures": [5, {}], "machine": 5}',
+            json.dumps({"failures": [good]}),
+        )
+    ):
+        result(worker.state.put(FAILURES, f"junk/{number}", text, world.time_of_day() + 99))
+    world.advance(2)
+    found = admin.call("list_failures", order="desc")["failures"]
+    assert [each["error"] for each in found] == ["UpstreamRefused", "Later", ""]
+    assert found[1]["status"] == 0 and found[1]["close_code"] is None
+
+
+def test_long_texts_are_cut():
+    report = failure_of(failed_record("x", detail="d" * 100_000, principal="p" * 100_000), 5.0)
+    chunk = FailureChunk("m", "0", [report]).encode()
+    (found,) = FailureChunk.decode(chunk).failures
+    assert len(chunk) < 2000 and (len(found.detail), found.time, found.status) == (500, 5.0, 502)
+
+
+@pytest.mark.parametrize("error", ["UpstreamRefused", "LimitReached", "Draining", "Killed", "LinkUsed"])
+def test_each_error_has_advice_of_its_own(error):
+    assert help_of(error) and help_of(error) != help_of("NoSuchError")

@@ -1,0 +1,81 @@
+"""A value that is computed once for all who want it at the same time."""
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+
+from esxiproxy.admin.shared_value import SharedValue
+from tests.state.world import result
+
+
+class Computed:
+    """A value whose computations the test ends."""
+
+    def __init__(self):
+        self.clock = Clock()
+        self.running = []
+        self.value = SharedValue(self._compute, 1.0, self.clock)
+
+    def _compute(self):
+        deferred = Deferred()
+        self.running.append(deferred)
+        return deferred
+
+    def get(self):
+        return Deferred.fromCoroutine(self.value.get())
+
+
+def test_all_who_wait_get_one_value():
+    computed = Computed()
+    wanted = [computed.get() for _ in range(3)]
+    (running,) = computed.running
+    running.callback("value")
+    assert [result(each) for each in wanted] == ["value"] * 3
+    computed.clock.advance(0.9)
+    assert result(computed.get()) == "value" and len(computed.running) == 1
+    computed.clock.advance(0.2)
+    computed.get()
+    assert len(computed.running) == 2
+
+
+def test_an_error_is_for_those_who_waited_and_the_next_one_tries_again():
+    computed = Computed()
+    wanted = [computed.get() for _ in range(2)]
+    computed.running[0].errback(ValueError("broken"))
+    for each in wanted:
+        with pytest.raises(ValueError, match="broken"):
+            result(each)
+    again = computed.get()
+    computed.running[1].callback("value")
+    assert result(again) == "value"
+
+
+def test_who_leaves_does_not_disturb_the_others():
+    computed = Computed()
+    one, other = computed.get(), computed.get()
+    one.cancel()
+    computed.running[0].callback("value")
+    with pytest.raises(CancelledError):
+        result(one)
+    assert result(other) == "value"
+
+
+def test_one_who_is_served_may_send_the_next_one_away():
+    computed = Computed()
+    one, other = computed.get(), computed.get()
+    one.addCallback(lambda _: other.cancel())
+    computed.running[0].callback("value")
+    with pytest.raises(CancelledError):
+        result(other)
+
+
+def test_a_slow_computation_rests():
+    computed = Computed()
+    computed.get()
+    computed.clock.advance(2)
+    computed.running[0].callback("value")
+    computed.clock.advance(17)
+    assert result(computed.get()) == "value"
+    computed.clock.advance(2)
+    computed.get()
+    assert len(computed.running) == 2

@@ -1,0 +1,164 @@
+"""What the admin process knows of the proxy, by the messages of its master."""
+
+import json
+
+import pytest
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Clock
+
+from esxiproxy.app.control import SingleControl
+from esxiproxy.core.errors import StateUnavailable
+from esxiproxy.core.process_identity import ProcessIdentity
+from esxiproxy.core.reload_outcome import ReloadOutcome
+from esxiproxy.core.session.drain import DrainKind
+from esxiproxy.core.session.drain_table import DrainTable
+from esxiproxy.state.memory import MemoryState
+from esxiproxy.workers.admin.control import FACTS_TIMEOUT, HEARTBEAT_TIMEOUT, MasterControl
+from esxiproxy.workers.shared.admin_messages import AdminConfig, Facts, WorkerFacts
+
+CONFIG = AdminConfig("/etc/proxy.ini", (), {}, "/state", "", "here", "run 1", 2, 1700.0)
+LOST = ReloadOutcome(False, ("the master process has exited",))
+
+
+def worker(number=0, age=0.2, accepting=True, generation=0):
+    return WorkerFacts(generation, number, 4711, "holder", age, 3, accepting)
+
+
+def result(coroutine):
+    return Deferred.fromCoroutine(coroutine).result
+
+
+class Scene:
+    def __init__(self):
+        self.clock, self.sent = Clock(), []
+        self.state = MemoryState(self.clock)
+        self.control = MasterControl(
+            CONFIG, "config", self.state, lambda *sent: self.sent.append(sent), self.clock
+        )
+
+    def knows(self, *workers, ending=False):
+        self.control.facts_received(Facts(workers, ending))
+        return self.control
+
+    def unready(self):
+        return list(result(self.control.unready()))
+
+
+@pytest.fixture
+def scene():
+    return Scene()
+
+
+def test_it_is_that_of_the_run_of_the_master(scene):
+    control = scene.control
+    assert (control.machine, control.run, control.started) == ("here", "run 1", 1700.0)
+    assert control.config == "config" and str(control.path) == "/etc/proxy.ini"
+    assert scene.knows(worker()).workers == (worker(),)
+
+
+def test_it_is_alive_while_the_master_and_a_worker_are(scene):
+    assert not scene.control.is_alive()
+    assert scene.knows(worker()).is_alive()
+    scene.clock.advance(FACTS_TIMEOUT + 0.1)
+    assert not scene.control.is_alive()
+
+
+def test_one_worker_that_lives_is_enough_and_it_may_be_draining(scene):
+    silent = worker(0, HEARTBEAT_TIMEOUT + 1)
+    assert scene.knows(silent, worker(1, accepting=False)).is_alive()
+    assert not scene.knows(silent).is_alive()
+    assert not scene.knows(worker(0, None)).is_alive()
+    assert scene.knows(worker(), ending=True).is_alive()
+
+
+def test_the_age_of_a_heartbeat_grows_after_the_message(scene):
+    scene.knows(worker(age=HEARTBEAT_TIMEOUT - 1))
+    assert scene.control.is_alive()
+    scene.clock.advance(2)
+    assert not scene.control.is_alive()
+
+
+def test_it_is_ready_while_one_worker_accepts(scene):
+    scene.knows(worker(0, accepting=False), worker(1))
+    assert scene.unready() == []
+    scene.knows(worker(0, accepting=False), worker(1, HEARTBEAT_TIMEOUT + 1))
+    assert scene.unready() == ["no worker accepts connections"]
+
+
+def test_it_is_not_ready_while_it_ends_or_without_its_master(scene):
+    scene.knows(worker(), ending=True)
+    assert scene.unready() == ["the proxy is shutting down"]
+    scene.knows(worker())
+    scene.clock.advance(FACTS_TIMEOUT + 0.1)
+    assert scene.unready() == ["the master process gives no sign of life"]
+
+
+@pytest.mark.parametrize(
+    ("drained", "reasons"),
+    [(("here", "run 1"), ["the proxy is drained"]), (("there", "run 1"), []), (("here", "run 0"), [])],
+)
+def test_it_is_not_ready_while_this_run_is_drained(scene, drained, reasons):
+    scene.knows(worker())
+    table = DrainTable(scene.state, ProcessIdentity(*drained), lambda: 1700.0)
+    result(table.drain(DrainKind.PROXY, "", "", float("inf"), "", ""))
+    assert scene.unready() == reasons
+    assert scene.control.is_alive()
+
+
+def test_it_is_not_ready_without_the_state(scene):
+    scene.knows(worker())
+    scene.control.state.get = lambda *_: fail(StateUnavailable("/secret/path is locked"))
+    assert scene.unready() == ["the shared state is unavailable"]
+    assert scene.control.is_alive()
+
+
+def test_each_reload_has_the_outcome_of_its_own_request(scene):
+    one, two = scene.control.reload(), scene.control.reload()
+    assert scene.sent == [("reload", 1), ("reload", 2)]
+    scene.control.reload_ended(2, ReloadOutcome(False, ("no",)))
+    assert not one.called and two.result == ReloadOutcome(False, ("no",))
+    scene.control.reload_ended(1, ReloadOutcome(True))
+    scene.control.reload_ended(1, ReloadOutcome(False))
+    assert one.result == ReloadOutcome(True)
+
+
+def test_a_caller_that_has_gone_gets_no_outcome(scene):
+    gone = scene.control.reload()
+    gone.addErrback(lambda _: None)
+    gone.cancel()
+    scene.control.reload_ended(1, ReloadOutcome(True))
+    assert gone.result is None
+
+
+def test_without_its_master_a_reload_fails(scene):
+    waiting = scene.control.reload()
+    scene.control.master_lost()
+    assert waiting.result == scene.control.reload().result == LOST
+    assert len(scene.sent) == 1 and not scene.knows(worker()).is_alive()
+
+
+def test_messages_survive_the_pipe_and_fields_of_a_later_version():
+    facts = Facts((worker(), worker(1, None, False)), True)
+    sent = json.loads(json.dumps(facts.content()))
+    sent["workers"][0]["of a later version"] = sent["of a later version"] = 1
+    assert Facts.of(sent) == facts
+    assert AdminConfig.read(CONFIG.line()) == CONFIG
+    later = json.dumps(json.loads(CONFIG.line()) | {"of a later version": 1}).encode()
+    assert AdminConfig.read(later) == CONFIG
+
+
+def test_without_a_master_the_process_controls_itself(tmp_path):
+    stopping, clock = [], Clock()
+    control = SingleControl(
+        ProcessIdentity("here", "run 1"),
+        MemoryState(clock),
+        tmp_path / "proxy.ini",
+        lambda: "config",
+        lambda: bool(stopping),
+        lambda: succeed(ReloadOutcome(True)),
+        clock,
+    )
+    assert control.config == "config" and control.reload().result == ReloadOutcome(True)
+    assert control.is_alive() and list(result(control.unready())) == []
+    stopping.append(True)
+    assert control.is_alive() and list(result(control.unready())) == ["the proxy is shutting down"]
