@@ -98,7 +98,7 @@ class EventStream:
             self._looked_at = clock.seconds()
             events = await self._look()
             if not events and clock.seconds() - self._sent_at >= PING:
-                events = b"event: ping\ndata:.\n\n"
+                events = b"event: ping\ndata: {}\n\n"
             if events:
                 self._sent_at = clock.seconds()
                 return events

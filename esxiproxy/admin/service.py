@@ -109,7 +109,7 @@ class AdminService(MultiService):
             service.setServiceParent(self)
         self._inherited = inherited
         self._ports: list[AdminPort] = []
-        self._files: Mapping[bytes, StaticFile] = page_files()
+        self._files: Mapping[bytes, StaticFile] = {}
 
     def bind(self, admin: Admin | None, undo: AsyncExitStack) -> Bound:
         """Return the ports of a configuration: existing ones of the same endpoints, and new ones.
@@ -131,8 +131,10 @@ class AdminService(MultiService):
     def serve(self, bound: Bound, admin: Admin | None, authenticate: Authenticate | None) -> None:
         """Serve these ports by this configuration.
 
-        Event streams of the configuration before end, and pages open them again.
+        The files of the page are read again.  Event streams of the configuration before end, and pages open
+        them again.
         """
+        self._files = page_files()
         for name, port in bound.items():
             assert admin is not None
             port.name = name

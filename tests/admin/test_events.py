@@ -111,7 +111,7 @@ def test_nothing_but_a_ping_is_sent_while_nothing_changes(world):
     world.advance(3)
     before = len(reader.received)
     world.advance(62)
-    assert set(reader.received[before:].split(b"\n\n")) == {b"event: ping\ndata:.", b""}
+    assert set(reader.received[before:].split(b"\n\n")) == {b"event: ping\ndata: {}", b""}
     assert reader.received[before:].count(b"event: ping") == 4
 
 
