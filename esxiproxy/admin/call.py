@@ -22,6 +22,11 @@ class Actor:
     role: Role | None
     source: str
 
+    def shown(self) -> dict[str, str]:
+        """Return the fields of a status that say who asks and what they may do."""
+        assert self.role is not None
+        return {"user": self.name, "role": self.role.value}
+
 
 @dataclass(frozen=True, slots=True)
 class Call:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from twisted.logger import Logger
@@ -28,12 +28,12 @@ _REJECTED = (404, 409)
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer: its status, its JSON value and further fields, or the arguments of an event stream."""
+    """An answer: its status, its JSON value and further fields, or the call that opens an event stream."""
 
     status: int
     value: Any
     fields: Fields = ()
-    events: Mapping[str, Any] | None = field(default=None)
+    events: Call | None = None
 
 
 class Dispatcher:
@@ -107,7 +107,7 @@ class Dispatcher:
         if body:
             raise ApiError(400, f"{operation.path} takes no body")
         if operation is EVENTS:
-            return Reply(200, None, login.fields, arguments)
+            return Reply(200, None, login.fields, Call(actor, arguments))
         return Reply(200, await self._handlers[operation.name](Call(actor, arguments)), login.fields)
 
     async def _act(

@@ -10,7 +10,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
-from esxiproxy.admin.call import ApiError
+from esxiproxy.admin.call import Actor, ApiError
 from esxiproxy.admin.failures import FAILURE_TEXTS
 from esxiproxy.admin.hosts import HOST_TEXTS
 from esxiproxy.admin.live import Live
@@ -22,7 +22,7 @@ from esxiproxy.core.errors import StateUnavailable
 TICK = 1.0
 """Seconds between two looks."""
 PING = 15.0
-"""Seconds without an event after which a comment is sent, which shows that the connection lives."""
+"""Seconds without an event after which one is sent that shows that the connection lives."""
 _IDLE_STEP = 0.1
 """Part by which the idle time of a console grows before it is sent again, if nothing else has changed."""
 
@@ -58,8 +58,9 @@ class EventStream:
     A reader that is slow asks less often, and gets the differences to its last events.  Raises ApiError.
     """
 
-    def __init__(self, live: Live, view: str, request: WindowRequest) -> None:
+    def __init__(self, live: Live, actor: Actor, view: str, request: WindowRequest) -> None:
         self._live = live
+        self._actor = actor.shown()
         self._name = view
         self._view = found = views(live)[view]
         if request.sort and request.sort not in found.columns:
@@ -97,7 +98,7 @@ class EventStream:
             self._looked_at = clock.seconds()
             events = await self._look()
             if not events and clock.seconds() - self._sent_at >= PING:
-                events = b": ping\n\n"
+                events = b"event: ping\ndata: {}\n\n"
             if events:
                 self._sent_at = clock.seconds()
                 return events
@@ -106,7 +107,7 @@ class EventStream:
         """Return the events for what has changed; nothing while the state cannot be reached."""
         try:
             rows = await self._view.read()
-            status = await self._live.status()
+            status = {**await self._live.status(), **self._actor}
         except StateUnavailable:
             return b""
         return self._status_event(status) + self._window_event(rows)
@@ -157,6 +158,6 @@ def _event(name: str, content: Mapping[str, Any]) -> bytes:
     return f"event: {name}\ndata: {text}\n\n".encode("ascii")
 
 
-def open_stream(live: Live, parameters: Mapping[str, Any]) -> EventStream:
+def open_stream(live: Live, actor: Actor, parameters: Mapping[str, Any]) -> EventStream:
     """Return the stream for the checked parameters of the operation ``events``.  Raises ApiError."""
-    return EventStream(live, parameters["view"], WindowRequest.of({"sort": "", **parameters}))
+    return EventStream(live, actor, parameters["view"], WindowRequest.of({"sort": "", **parameters}))

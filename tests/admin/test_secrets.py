@@ -85,7 +85,7 @@ class SecretWorld(World):
             self.call(name, **({"id": row["id"]} if name == "show_session" else {})) for name in self.handlers
         ]
         for view in ("sessions", "hosts", "failures"):
-            stream = open_stream(self.live, {**defaults(EVENTS), "view": view, "order": "desc"})
+            stream = open_stream(self.live, OPERATOR, {**defaults(EVENTS), "view": view, "order": "desc"})
             parts.append(result(stream.next()).decode())
             stream.close()
         state = self.service.proxy.state

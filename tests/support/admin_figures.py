@@ -32,7 +32,7 @@ def session(number: int, now: float, **changes: Any) -> Row:
     found = {
         "id": f"{number:016x}",
         "principal": HOSTILE[number // 7 % len(HOSTILE)] if number % 11 == 5 else f"user{number % 400}",
-        "authenticator": "staff",
+        "authenticator": "authenticator staff",
         "client": f"198.51.100.{number % 250}:{40000 + number % 20000}",
         "listener": ("consoles", "desk")[number % 2],
         "upstream": ("esxi", "lab")[number % 3 == 0],
@@ -203,8 +203,6 @@ class Figures:
         draining = any(each["kind"] == "proxy" for each in self.drains)
         return 200, {
             "version": "0.1.0",
-            "user": "",
-            "role": "viewer",
             "machine": "pxy-a",
             "now": time.time(),
             "started": self.started,
@@ -329,7 +327,7 @@ def _fits(row: Row, wanted: dict[str, Any]) -> bool:
 
 
 def _is(row: Row, column: str, value: str) -> bool:
-    if column == "principal" and value == f"{row['authenticator']}/{row['principal']}":
+    if column == "principal" and value == f"{row['authenticator'].split()[1]}/{row['principal']}":
         return True
     return bool(row[column] == value)
 

@@ -16,7 +16,7 @@ class OverviewReads:
 
     async def status(self, call: Call) -> dict[str, Any]:
         """Return what runs now."""
-        return await self._live.status()
+        return {**await self._live.status(), **call.actor.shown()}
 
     async def history(self, call: Call) -> dict[str, Any]:
         """Return the points of the last hour."""

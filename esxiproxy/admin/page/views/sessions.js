@@ -5,7 +5,7 @@ import { bytes, duration, rate, short, time, visible } from "../format.js";
 import { fragment, within } from "../route.js";
 import { Dialog, Facts } from "../parts/dialog.js";
 import { Badge, Name, NameLink } from "../parts/name.js";
-import { Kill, scopesOf } from "../actions/kill.js";
+import { Kill, scopesOf, sectionOf } from "../actions/kill.js";
 
 const filtered = (column, name) => fragment({ view: "sessions", filter: within(column, name) });
 
@@ -48,7 +48,7 @@ function Console({ row }) {
 function facts(row, now) {
   const name = (text) => html`<${Name} text=${text} />`;
   return [
-    ["User", name(row.authenticator ? `${row.authenticator}/${row.principal}` : row.principal)],
+    ["User", name([sectionOf(row), row.principal].filter(Boolean).join("/"))],
     ["Client", name(row.client)],
     ["Console", name(row.console)],
     ["Host", name(row.host)],
