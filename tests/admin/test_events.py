@@ -32,12 +32,10 @@ class Reader:
     def _got(self, octets):
         self.received += octets
         for block in octets.decode("ascii").split("\n\n"):
-            lines = dict(
-                line.split(": ", 1) for line in block.split("\n") if not line.startswith(":") and line
-            )
-            if lines.get("event") == "window":
+            lines = dict(line.split(":", 1) for line in block.split("\n") if line)
+            if lines.get("event") == " window":
                 self._apply(json.loads(lines["data"]))
-            elif lines.get("event") == "status":
+            elif lines.get("event") == " status":
                 self.statuses.append(json.loads(lines["data"]))
                 check("Status", self.statuses[-1])
         if self.reads_on:
