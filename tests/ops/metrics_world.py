@@ -105,7 +105,7 @@ def run(folder, program):
     """Run a program in a process that stores its metrics in this folder; it is started, not awaited."""
     return subprocess.Popen(
         [sys.executable, "-c", program],
-        env=environment(PYTHONPATH=str(ROOT), PROMETHEUS_MULTIPROC_DIR=str(folder)),
+        env=environment(PYTHONPATH=str(ROOT), ESXIPROXY_METRICS_FOLDER=str(folder)),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
