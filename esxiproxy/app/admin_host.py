@@ -28,6 +28,7 @@ from esxiproxy.interfaces import IState
 from esxiproxy.net.tls.server import listener_context
 from esxiproxy.net.transport.reactor import with_fast_transports
 from esxiproxy.ops.metrics.files import ENVIRONMENT as METRICS_FOLDER
+from esxiproxy.ops.metrics.merge_service import MergeService
 from esxiproxy.ops.process.loop_lag import LoopLag
 from esxiproxy.state.factory import open_state
 from esxiproxy.web.client import HttpClient
@@ -94,6 +95,8 @@ class AdminHost(MultiService):
         )
         self._aborted = False
         self._stopping: Deferred[Any] = succeed(None)
+        if folder := os.environ.get(METRICS_FOLDER):
+            MergeService(Path(folder), self.control.in_thread, reactor).setServiceParent(self)
         for service in (LoopLag(reactor), self._plugins, self._extra_services, self._slot):
             service.setServiceParent(self)
         self._instances = self._plugins.create(replace(config, listeners=()))

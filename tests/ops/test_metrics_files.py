@@ -1,7 +1,6 @@
 """The metrics of several processes: exact over their files, after merging, after a SIGKILL at any step."""
 
 import contextlib
-import errno
 import fcntl
 import os
 import shutil
@@ -20,7 +19,7 @@ from esxiproxy.ops.metrics.exposition import FolderChanged, expose, read_folder
 from esxiproxy.ops.metrics.files import Index, lock_file, prepare
 from esxiproxy.ops.metrics.mapped_file import ReservedFile
 from esxiproxy.ops.metrics.merging import merge_dead
-from tests.ops.metrics_world import COUNTING, ended, run, samples, total
+from tests.ops.metrics_world import COUNTING, disk_full, ended, run, samples, total
 
 SOME = (
     COUNTING
@@ -394,7 +393,7 @@ def test_a_process_that_starts_on_a_full_disk_counts_in_memory(folder, monkeypat
     def posix_fallocate(*arguments):
         reserved.append(arguments)
         if len(reserved) > at:
-            full()
+            disk_full()
         real(*arguments)
 
     monkeypatch.setattr(mapped_file.os, "posix_fallocate", posix_fallocate)
@@ -447,10 +446,6 @@ def test_gauges_of_plugins_keep_their_meaning(folder):
 # A full disk
 
 
-def full(*_args):
-    raise OSError(errno.ENOSPC, "No space left on device")
-
-
 def blocks(path):
     return path.stat().st_blocks * 512
 
@@ -472,7 +467,7 @@ def test_a_full_disk_is_an_error_and_spoils_no_value(tmp_path, monkeypatch):
     file = ReservedFile(str(path))
     file.write_value("known", 1.0, 0.0)
 
-    monkeypatch.setattr(mapped_file.os, "posix_fallocate", full)
+    monkeypatch.setattr(mapped_file.os, "posix_fallocate", disk_full)
     with pytest.raises(OSError, match="No space left"):
         file.write_value("x" * (1 << 17), 1.0, 0.0)
     file.write_value("known", 2.0, 0.0)
