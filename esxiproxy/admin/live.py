@@ -149,7 +149,7 @@ class Live(Service):
             "started": control.started,
             "ready": not reasons,
             "reasons": reasons,
-            "draining": drained.has_proxy(control.machine, control.run),
+            "draining": drained.has_proxy(control.run),
             "drains": len(drained.all),
             "sessions": sessions,
             "opened": overview.opened,

@@ -488,7 +488,7 @@ def test_a_process_that_starts_again_is_drained_before_its_first_console(what):
     assert is_refused(again)
 
 
-@pytest.mark.parametrize("other", [ProcessIdentity("proxy1", "run-2"), ProcessIdentity("proxy2", "run-1")])
+@pytest.mark.parametrize("other", [ProcessIdentity("proxy1", "run-2"), ProcessIdentity("proxy2", "run-2")])
 def test_a_listener_is_drained_for_its_machine_and_its_master_only(other):
     world = World()
     first, second = world.process(), world.process(other)

@@ -102,9 +102,16 @@ class Drain:
         return json.dumps({"kind": self.kind.value, **fields, "since": self.since, "end": end})
 
     def is_of(self, identity: ProcessIdentity) -> bool:
-        """Return whether the drain holds in a process: that of another machine or run does not."""
-        own = host_key(identity.machine), identity.run
-        return not self.kind.is_local or (self.machine, self.run) == own
+        """Return whether the drain holds in a process: that of another run does not.
+
+        The machine does not matter, since its name may change over a reload, and a run has one machine.
+        """
+        return not self.kind.is_local or self.run == identity.run
+
+    @property
+    def target(self) -> tuple[DrainKind, str, str]:
+        """The drained object: its kind, the run of a proxy or a listener, and its name."""
+        return self.kind, self.run, self.name
 
     def covers(self, session: Session) -> bool:
         """Return whether a session of this process uses the drained object.
@@ -157,7 +164,10 @@ def is_address(name: str) -> bool:
 
 
 def drain_key(drain: Drain) -> str:
-    """Return the key of a drain in the state.  One object of one run has one key."""
+    """Return the key of a drain in the state.
+
+    One object of one run has one key, until the name of its machine changes.
+    """
     return json.dumps([drain.kind.value, drain.machine, drain.run, drain.name])
 
 
@@ -205,7 +215,7 @@ def in_order(drains: Iterable[Drain]) -> list[Drain]:
 class Drains:
     """An immutable set of drains, as it holds in one process.
 
-    Drains of proxies and listeners that are those of another machine or run are in ``all`` only.
+    Drains of proxies and listeners of another run are in ``all`` only.
     """
 
     __slots__ = ("_hosts", "_listeners", "_upstreams", "all", "ends", "has_addresses", "has_hosts", "proxy")

@@ -155,8 +155,8 @@ class ActiveDrains(Service):
         """Drain an object as :meth:`DrainTable.drain` does; in this process it holds at once."""
         drained = await self._table.drain(kind, name, machine, end, by, reason)
         self._changes += 1
-        keys = {drain_key(drain) for drain in drained}
-        self._use([*(drain for drain in self.current.all if drain_key(drain) not in keys), *drained])
+        targets = {drain.target for drain in drained}
+        self._use([*(drain for drain in self.current.all if drain.target not in targets), *drained])
         return drained
 
     async def undrain(self, kind: DrainKind, name: str = "", machine: str = "") -> list[Drain]:
