@@ -101,12 +101,12 @@ class Drain:
         end = None if self.end == inf else self.end
         return json.dumps({"kind": self.kind.value, **fields, "since": self.since, "end": end})
 
-    def is_of(self, identity: ProcessIdentity) -> bool:
-        """Return whether the drain holds in a process: that of another run does not.
+    def is_of(self, run: str) -> bool:
+        """Return whether the drain holds in the processes of a run: that of another run does not.
 
         The machine does not matter, since its name may change over a reload, and a run has one machine.
         """
-        return not self.kind.is_local or self.run == identity.run
+        return not self.kind.is_local or self.run == run
 
     @property
     def target(self) -> tuple[DrainKind, str, str]:
@@ -223,7 +223,7 @@ class Drains:
     def __init__(self, identity: ProcessIdentity, drains: Iterable[Drain] = ()) -> None:
         self.all = tuple(in_order(drains))
         """All drains, in order."""
-        own = [drain for drain in self.all if drain.is_of(identity)]
+        own = [drain for drain in self.all if drain.is_of(identity.run)]
         self.ends = tuple(drain for drain in own if drain.end != inf)
         """The drains that hold here and have an end."""
         self.proxy = next((drain for drain in own if drain.kind is DrainKind.PROXY), None)

@@ -244,7 +244,7 @@ class ActiveDrains(Service):
         return True
 
     def _is_own(self, drain: Drain) -> bool:
-        return drain.kind.is_local and drain.is_of(self.identity)
+        return drain.kind.is_local and drain.is_of(self.identity.run)
 
     def _parsed(self, key: str, value: str) -> Drain | None:
         """Return the drain of a value, None for an invalid one, which is logged once."""
@@ -278,10 +278,10 @@ class ActiveDrains(Service):
         before, self.current = self.current, Drains(self.identity, drains)
         after = frozenset(self.current.all)
         for drain in before.all:
-            if drain not in after and drain.is_of(self.identity):
+            if drain not in after and drain.is_of(self.identity.run):
                 self._log.info("{subject} is no longer drained as before", subject=drain.subject)
         for drain in after.difference(before.all):
-            if drain.is_of(self.identity):
+            if drain.is_of(self.identity.run):
                 self._log_drained(drain)
         self._ended = self._ended.intersection(self.current.ends)
         self._next_end = min((drain.end for drain in self._pending), default=inf)
