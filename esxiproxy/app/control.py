@@ -16,8 +16,8 @@ from esxiproxy.core.config.loader import Config, ConfigError
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.core.process_identity import ProcessIdentity
 from esxiproxy.core.reload_outcome import ReloadOutcome
-from esxiproxy.core.session.drain import Drain, DrainKind, drain_key
-from esxiproxy.core.session.drain_table import SPACE
+from esxiproxy.core.session.drain import Drains
+from esxiproxy.core.session.drain_table import DrainTable
 from esxiproxy.interfaces import IState
 
 SHUTTING_DOWN = "the proxy is shutting down"
@@ -34,7 +34,7 @@ class ProcessControl:
         self.machine, self.run = identity.machine, identity.run
         self.state = state
         self.started = started
-        self._drain_key = drain_key(Drain(DrainKind.PROXY, machine=identity.machine, run=identity.run))
+        self._drains = DrainTable(state, identity, time.time)
         self._reactor = reactor
 
     @property
@@ -71,11 +71,32 @@ class ProcessControl:
         """Return why new consoles would not be admitted now, in sentences."""
         found = list(self.refusals())
         try:
-            if await self.state.get(SPACE, self._drain_key) is not None:
-                found.append("the proxy is drained")
+            found += await self._listener_refusals()
         except StateUnavailable:
             found.append("the shared state is unavailable")
         return found
+
+    async def _listener_refusals(self) -> Sequence[str]:
+        """Return why no listener admits consoles; nothing if one does.  Reads the state twice at most."""
+        drains = Drains(self.identity, await self._drains.drains())
+        if drains.proxy is not None:
+            return ("the proxy is drained",)
+        listeners = self.config.listeners
+        claims = {
+            each.name: each.connection_limits.of_listener(each.name)
+            for each in listeners
+            if drains.of_listener(each.name) is None
+        }
+        if not claims:
+            return ("every listener is drained",) if listeners else ()
+        limited = [claim for claim in claims.values() if claim is not None]
+        if len(limited) < len(claims):
+            return ()
+        used = await self.state.in_use([claim.name for claim in limited])
+        if any(used.get(claim.name, 0) < claim.limit_value for claim in limited):
+            return ()
+        others = "" if len(claims) == len(listeners) else " that is not drained"
+        return (f"max_sessions of every listener{others} is reached",)
 
 
 class SingleControl(ProcessControl):

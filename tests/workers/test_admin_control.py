@@ -1,6 +1,7 @@
 """What the admin process knows of the proxy, by the messages of its master."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from twisted.internet.defer import Deferred, fail, succeed
@@ -10,6 +11,8 @@ from esxiproxy.app.control import SingleControl
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.core.process_identity import ProcessIdentity
 from esxiproxy.core.reload_outcome import ReloadOutcome
+from esxiproxy.core.session.claim import SlotClaim
+from esxiproxy.core.session.connection_limits import ConnectionLimits
 from esxiproxy.core.session.drain import DrainKind
 from esxiproxy.core.session.drain_table import DrainTable
 from esxiproxy.state.memory import MemoryState
@@ -28,12 +31,21 @@ def result(coroutine):
     return Deferred.fromCoroutine(coroutine).result
 
 
+def config_of(*names, **limits):
+    """Return the part of a configuration that is used: its listeners, with the limits of each by its name."""
+    listeners = [
+        SimpleNamespace(name=name, connection_limits=ConnectionLimits(max_sessions=limits.get(name)))
+        for name in names
+    ]
+    return SimpleNamespace(listeners=listeners)
+
+
 class Scene:
     def __init__(self):
         self.clock, self.sent = Clock(), []
         self.state = MemoryState(self.clock)
         self.control = MasterControl(
-            CONFIG, "config", self.state, lambda *sent: self.sent.append(sent), self.clock
+            CONFIG, config_of("one", "two"), self.state, lambda *sent: self.sent.append(sent), self.clock
         )
 
     def knows(self, *workers, ending=False):
@@ -52,7 +64,9 @@ def scene():
 def test_it_is_that_of_the_run_of_the_master(scene):
     control = scene.control
     assert (control.machine, control.run, control.started) == ("here", "run 1", 1700.0)
-    assert control.config == "config" and str(control.path) == "/etc/proxy.ini"
+    assert [each.name for each in control.config.listeners] == ["one", "two"] and str(
+        control.path
+    ) == "/etc/proxy.ini"
     assert scene.knows(worker()).workers == (worker(),)
 
 
@@ -95,7 +109,12 @@ def test_it_is_not_ready_while_it_ends_or_without_its_master(scene):
 
 @pytest.mark.parametrize(
     ("drained", "reasons"),
-    [(("here", "run 1"), ["the proxy is drained"]), (("there", "run 1"), []), (("here", "run 0"), [])],
+    [
+        (("here", "run 1"), ["the proxy is drained"]),
+        (("old-name", "run 1"), ["the proxy is drained"]),
+        (("there", "run 2"), []),
+        (("here", "run 0"), []),
+    ],
 )
 def test_it_is_not_ready_while_this_run_is_drained(scene, drained, reasons):
     scene.knows(worker())
@@ -105,9 +124,48 @@ def test_it_is_not_ready_while_this_run_is_drained(scene, drained, reasons):
     assert scene.control.is_alive()
 
 
+def drain_listener(scene, name):
+    table = DrainTable(scene.state, ProcessIdentity("here", "run 1"), lambda: 1700.0)
+    result(table.drain(DrainKind.LISTENER, name))
+
+
+def open_console(scene, listener, slot):
+    claim = SlotClaim("max_sessions", f"listener {listener}", 100)
+    assert scene.state.take(slot, [claim]).result is None
+
+
+def test_it_is_ready_while_one_listener_is_not_drained(scene):
+    scene.knows(worker())
+    drain_listener(scene, "one"), drain_listener(scene, "of another configuration")
+    assert scene.unready() == []
+    drain_listener(scene, "two")
+    assert scene.unready() == ["every listener is drained"]
+
+
+def test_it_is_ready_while_one_listener_has_a_free_session(scene):
+    scene.knows(worker())
+    scene.control._config = config_of("one", "two", one=2, two=1)
+    open_console(scene, "one", "a"), open_console(scene, "one", "b")
+    assert scene.unready() == []
+    open_console(scene, "two", "c")
+    assert scene.unready() == ["max_sessions of every listener is reached"]
+    scene.state.give("a")
+    assert scene.unready() == []
+    drain_listener(scene, "one")
+    assert scene.unready() == ["max_sessions of every listener that is not drained is reached"]
+    scene.control._config = config_of("one", "two", one=2)
+    assert scene.unready() == [], "the other has no limit"
+
+
+def test_the_limit_is_that_under_which_consoles_are_admitted(scene):
+    limits = ConnectionLimits(max_sessions=1)
+    request = SimpleNamespace(listener="one", client=SimpleNamespace(host="192.0.2.1"))
+    assert limits.of_listener("one") in limits.on_arrival(request)
+
+
 def test_it_is_not_ready_without_the_state(scene):
     scene.knows(worker())
-    scene.control.state.get = lambda *_: fail(StateUnavailable("/secret/path is locked"))
+    scene.control.state.items = lambda *_: fail(StateUnavailable("/secret/path is locked"))
     assert scene.unready() == ["the shared state is unavailable"]
     assert scene.control.is_alive()
 
@@ -148,17 +206,17 @@ def test_messages_survive_the_pipe_and_fields_of_a_later_version():
 
 
 def test_without_a_master_the_process_controls_itself(tmp_path):
-    stopping, clock = [], Clock()
+    stopping, clock, config = [], Clock(), config_of("one")
     control = SingleControl(
         ProcessIdentity("here", "run 1"),
         MemoryState(clock),
         tmp_path / "proxy.ini",
-        lambda: "config",
+        lambda: config,
         lambda: bool(stopping),
         lambda: succeed(ReloadOutcome(True)),
         clock,
     )
-    assert control.config == "config" and control.reload().result == ReloadOutcome(True)
+    assert control.config is config and control.reload().result == ReloadOutcome(True)
     assert control.is_alive() and list(result(control.unready())) == []
     stopping.append(True)
     assert control.is_alive() and list(result(control.unready())) == ["the proxy is shutting down"]

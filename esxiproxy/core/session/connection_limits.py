@@ -78,12 +78,18 @@ class ConnectionLimits:
         if self.session_rate is not None and network is not None:
             name = f"rate {request.listener} {network}"
             claims.append(RateClaim("session_rate", name, self.session_rate, self.session_burst))
-        if self.max_sessions is not None:
-            claims.append(SlotClaim("max_sessions", f"listener {request.listener}", self.max_sessions))
+        if (of_listener := self.of_listener(request.listener)) is not None:
+            claims.append(of_listener)
         if self.max_sessions_per_client is not None and network is not None:
             name = f"client {request.listener} {network}"
             claims.append(SlotClaim("max_sessions_per_client", name, self.max_sessions_per_client))
         return tuple(claims)
+
+    def of_listener(self, name: str) -> SlotClaim | None:
+        """Return the claim of each console at a listener, None for no such limit."""
+        if self.max_sessions is None:
+            return None
+        return SlotClaim("max_sessions", f"listener {name}", self.max_sessions)
 
     def on_decision(
         self, principal: str, console: str | None, kind: Kind = Kind.CONSOLE
