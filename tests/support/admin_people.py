@@ -69,6 +69,8 @@ class AdminClient:
     tls: bool = False
     name: str = "127.0.0.1"
     """The host in the Host field."""
+    source: str = "127.0.0.1"
+    """The client's address: failed logins are throttled by it."""
 
     def ask(
         self,
@@ -97,6 +99,8 @@ class AdminClient:
 
     def _connection(self) -> http.client.HTTPConnection:
         if not self.tls:
-            return http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+            return http.client.HTTPConnection("127.0.0.1", self.port, 30, (self.source, 0))
         context: ssl.SSLContext = trusting_context()
-        return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=30, context=context)
+        return http.client.HTTPSConnection(
+            "127.0.0.1", self.port, timeout=30, source_address=(self.source, 0), context=context
+        )
