@@ -36,7 +36,7 @@ def test_a_good_file_is_ok(folder, capsys):
     assert capsys.readouterr() == ("conf/proxy.ini: ok, 3 listeners, 2 upstreams\n", "")
 
 
-def test_one_is_counted_as_one(folder, capsys):
+def test_one_listener_is_counted_in_the_singular(folder, capsys):
     Path("x.ini").write_text(config.listener("a") + config.upstream("ws://192.0.2.1"))
     assert main(["check", "x.ini"]) == 0
     assert capsys.readouterr().out == "x.ini: ok, 1 listener, 1 upstream\n"

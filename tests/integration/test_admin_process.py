@@ -20,11 +20,11 @@ from twisted.application.service import Service
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
 
-from tests.integration.test_workers import gone, refuses, reloaded
 from tests.support import config
 from tests.support.crowd import Crew, EchoUpstream, echoes, held, let_go, opened
 from tests.support.probe import Offering
 from tests.support.programs import free_port, until
+from tests.support.workers import gone, refuses, reloaded
 
 Text = Callable[..., str]
 REASON = {"reason": "a test"}

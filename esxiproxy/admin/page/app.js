@@ -1,6 +1,6 @@
 // The page: what the admin service says about the proxies, and the dialogs that act on them.
 
-import { html, render, useEffect, useRef, useState } from "./library/htm-preact.js";
+import { html, render, useEffect, useLayoutEffect, useRef, useState } from "./library/htm-preact.js";
 import { read } from "./api.js";
 import { count, counted, duration, rate, short, visible } from "./format.js";
 import { LiveStream } from "./live.js";
@@ -37,11 +37,7 @@ function Page() {
     return () => clearTimeout(timer);
   }, [message]);
   const open = (Dialog, properties) => setDialog({ Dialog, properties });
-  const close = () => {
-    setDialog(null);
-    // The row with the button that has opened the dialog may have vanished meanwhile.
-    if (document.activeElement === document.body) document.querySelector(".frame")?.focus({ preventScroll: true });
-  };
+  useFocusAfter(dialog);
   const done = (text) => {
     setMessage(text);
     setTurn((before) => before + 1);
@@ -66,7 +62,7 @@ function Page() {
     </main>
     <div class="message" role="status">${message && html`<p><${Sentence} text=${message} />
       <button type="button" onClick=${() => setMessage("")}>Dismiss</button></p>`}</div>
-    ${dialog && html`<${dialog.Dialog} ...${dialog.properties} onDone=${done} onClose=${close} />`}`;
+    ${dialog && html`<${dialog.Dialog} ...${dialog.properties} onDone=${done} onClose=${() => setDialog(null)} />`}`;
 }
 
 function skip(event) {
@@ -173,6 +169,17 @@ function useHistory({ status, connection }, now) {
     });
   }, [status, connection, Math.floor(now)]);
   return history.points;
+}
+
+/** Keep the focus in the list after a dialog whose button has vanished meanwhile, with its row. */
+function useFocusAfter(dialog) {
+  const before = useRef(dialog);
+  useLayoutEffect(() => {
+    if (before.current && !dialog && document.activeElement === document.body) {
+      document.querySelector(".frame")?.focus({ preventScroll: true });
+    }
+    before.current = dialog;
+  }, [dialog]);
 }
 
 function useTitle(status) {

@@ -82,7 +82,8 @@ export class LiveStream {
 
   #windowReceived(event) {
     const known = this.#fresh ? new Map() : this.#rows;
-    for (const [key, row] of Object.entries(event.changed)) known.set(key, row);
+    const seen = Date.now() / 1000 + this.#snapshot.ahead;
+    for (const [key, row] of Object.entries(event.changed)) known.set(key, { ...row, seen });
     this.#fresh = false;
     const order = event.order.filter((key) => known.has(key));
     this.#rows = new Map(order.map((key) => [key, known.get(key)]));

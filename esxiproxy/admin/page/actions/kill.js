@@ -13,15 +13,13 @@ export function sectionOf({ authenticator }) {
 /** Return the ways to select consoles that a session offers, the narrowest first. */
 export function scopesOf(session) {
   const scopes = [{ kind: "session", value: session.id, count: 1, label: "This console" }];
-  if (session.link) {
-    scopes.push({ kind: "link", value: session.link, label: `All consoles of the link ${visible(session.link)}` });
-  }
   if (session.principal) {
     const section = sectionOf(session);
     const value = section ? `${section}/${session.principal}` : session.principal;
     scopes.push({ kind: "principal", value, label: `All consoles of the user ${visible(session.principal)}` });
   }
   if (session.host) scopes.push(hostScope(session.host));
+  if (session.link) scopes.push(linkScope(session.link));
   return scopes;
 }
 

@@ -22,7 +22,7 @@ export function columns({ operator, open, now }) {
     { name: "since", title: "Age", sorts: true, numeric: true, descends: true, about: "time since it was opened",
       cell: (row) => html`<span title=${time(row.since)}>${duration(Math.max(row.age, now - row.since))}</span>` },
     { name: "idle", title: "Idle", sorts: true, numeric: true, descends: true, about: "time without data",
-      cell: (row) => duration(row.idle) },
+      cell: (row) => duration(idle(row, now)) },
     { name: "rate_down", title: "Sent", sorts: true, numeric: true, descends: true, about: "bytes a second to the client",
       cell: (row) => html`<span title=${`${bytes(row.bytes_down)} in all`}>${rate(row.rate_down)}</span>` },
     { name: "rate_up", title: "Received", sorts: true, numeric: true, descends: true, className: "wide",
@@ -38,6 +38,11 @@ export function columns({ operator, open, now }) {
       aria-label=${`${operator ? "End" : "Details of"} the console of ${visible(row.principal)} on ${visible(row.host)}`}
       onClick=${() => open(operator ? KillSession : Details, { row, now })}>${operator ? "End…" : "Details"}</button>` },
   ];
+}
+
+/** Return for how long a console has had no data. The stream sends a row again only if more than that has changed. */
+function idle(row, now) {
+  return row.idle === null ? null : row.idle + Math.max(0, now - row.seen);
 }
 
 function Console({ row }) {
@@ -56,7 +61,7 @@ function facts(row, now) {
     ["Listener", name(row.listener)],
     ["Link", name(row.link)],
     ["Open since", `${time(row.since, now)}, for ${duration(Math.max(row.age, now - row.since))}`],
-    ["Idle", duration(row.idle)],
+    ["Idle", duration(idle(row, now))],
     ["Sent", `${rate(row.rate_down)}, ${bytes(row.bytes_down)} in all`],
     ["Received", `${rate(row.rate_up)}, ${bytes(row.bytes_up)} in all`],
     ["Round trip", short(row.round_trip)],
