@@ -1,4 +1,4 @@
-"""While nobody looks, the cost of the admin service and of reports does not depend on the number of sessions."""
+"""While nobody looks, neither the admin service nor a report costs more with more sessions."""
 
 from collections import Counter
 

@@ -13,7 +13,7 @@ from esxiproxy.admin.openapi.operations import OPERATIONS, Role
 from tests.support import config
 from tests.support.admin_people import BASE, OPERATOR, OTHER, PASSWORDS, VIEWER, AdminClient, section
 from tests.support.certificates import Certificate
-from tests.support.crowd import Crew, EchoUpstream, echoes, opened
+from tests.support.crowd import EchoUpstream, Single, echoes, opened
 from tests.support.programs import Proxy, accepts, free_ports, until
 from tests.support.websocket_peers import Client
 
@@ -28,12 +28,6 @@ BODIES: dict[str, Any] = {
 }
 ACTIONS = [operation for operation in OPERATIONS if operation.role is Role.OPERATOR]
 FOREIGN = "https://evil.example"
-
-
-class Single(Crew):
-    """A proxy of one process, with files beside its configuration."""
-
-    is_ready = Proxy.is_ready
 
 
 @dataclass(frozen=True)

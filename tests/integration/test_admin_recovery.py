@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.integration.test_metrics import total
 from tests.support import config
 from tests.support.admin_people import AdminClient
 from tests.support.crowd import Crew, EchoUpstream, echoes, let_go, opened
 from tests.support.programs import accepts, free_ports, until
+from tests.support.scrape import total
 from tests.support.websocket_peers import Client
 
 KILLS = 3

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,13 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.integration.test_workers import gone, reloaded
 from tests.support import config
 from tests.support.crowd import TARGET, Crew, EchoUpstream, held, opened
 from tests.support.processes import Reloaded
 from tests.support.programs import dead_port, environment, free_port, need, until
+from tests.support.scrape import shown, total
 from tests.support.websocket import BINARY, CLOSE, frame
 from tests.support.websocket_peers import Client
+from tests.support.workers import gone, reloaded
 
 AT_ONCE = 50
 """Clients that are served at the same time."""
@@ -60,13 +60,6 @@ class Expected(Counter[Sample]):
         self["handshakes_failed_total", upstream, listener, reason, upstream] += 1
 
 
-def shown(port: int) -> str:
-    """The text of /metrics."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
-        text: str = answer.read().decode()
-    return text
-
-
 def samples(port: int) -> dict[Sample, int]:
     """Every sample of the metrics of sessions that is not 0."""
     found = {}
@@ -98,16 +91,6 @@ def equal(port: int, expected: Expected) -> None:
             if wanted.get(sample, 0) != last.get(sample, 0)
         }
         raise AssertionError(f"{problem}; done and shown: {differing}") from None
-
-
-def total(port: int, name: str, **labels: str) -> int:
-    """The sum of a metric over all samples with these labels."""
-    return sum(
-        int(sample.value)
-        for family in text_string_to_metric_families(shown(port))
-        for sample in family.samples
-        if sample.name == f"esxiproxy_{name}" and labels.items() <= sample.labels.items()
-    )
 
 
 # --- the load

@@ -20,9 +20,9 @@ import pytest
 from esxiproxy.admin.openapi.operations import OPERATIONS, Role
 from tests.support import config, issued_links
 from tests.support.admin_people import BASE, OPERATOR, PASSWORDS, AdminClient, basic, section
-from tests.support.crowd import Crew, EchoUpstream
+from tests.support.crowd import Crew, EchoUpstream, Single
 from tests.support.links import key_folder
-from tests.support.programs import Proxy, accepts, environment, free_port, until
+from tests.support.programs import accepts, environment, free_port, until
 from tests.support.websocket_peers import Client
 
 LONG = os.environ.get("ESXIPROXY_LONG") == "1"
@@ -34,12 +34,6 @@ SETTINGS = "max-stream-events = 2\nrequest-timeout = 60\n"
 """The first two events of a stream come at once."""
 NAME = "0"
 """The name of the user, the upstream and the listener: texts are ``0`` in requests of the coverage phase."""
-
-
-class Alone(Crew):
-    """A proxy of one process, which has no workers that are ready."""
-
-    is_ready = Proxy.is_ready
 
 
 def schemathesis() -> str:
@@ -119,7 +113,7 @@ def test_no_request_finds_a_failure(workers: int, upstream: EchoUpstream, tmp_pa
         "people": PASSWORDS,
         "visitors": f"{NAME}:{{SHA}}{b64encode(sha1(NAME.encode()).digest()).decode()}\n",
     }
-    with (Crew if workers > 1 else Alone)(text(port, upstream, tmp_path, workers), files) as crew:
+    with (Crew if workers > 1 else Single)(text(port, upstream, tmp_path, workers), files) as crew:
         until(lambda: accepts(port), "the address for people is open")
         (tmp_path / "schemathesis.toml").write_text(SETTINGS)
         with visited(crew.ports[NAME]):
