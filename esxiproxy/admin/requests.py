@@ -11,7 +11,7 @@ from urllib.parse import unquote_to_bytes
 from esxiproxy.admin.call import ApiError
 from esxiproxy.admin.openapi.operations import Operation, Parameter
 from esxiproxy.admin.openapi.schema_builders import Schema
-from esxiproxy.admin.openapi.schemas import SCHEMAS
+from esxiproxy.admin.openapi.schemas import ONE_LINE, SCHEMAS
 from esxiproxy.core.strict_json import strict_json
 
 MAX_BODY = 64 << 10
@@ -113,6 +113,8 @@ def _sentence(place: str, rule: str, wanted: Any, error: Any) -> str:
         return f"{place} has a member that this operation does not take"
     if rule == "enum":
         return f"{place} has to be one of {', '.join(map(str, wanted))}"
+    if rule == "pattern" and wanted == ONE_LINE:
+        return f"{place} has a line break or a control character"
     if rule == "not":
         return f"{place} is not possible with these other members: see the OpenAPI document"
     rules = {

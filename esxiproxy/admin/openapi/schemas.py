@@ -20,6 +20,8 @@ MAX_NAME = 256
 """Characters of a name in a request: of a principal, a host, a section or a machine."""
 MAX_DRAIN_NAME = 255
 """Characters of the name of a drained object, and of its machine."""
+ONE_LINE = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]+$"
+"""The pattern of a text without control characters and line breaks."""
 MAX_REASON = 500
 """Characters of a reason.  A Close frame carries at most 123 bytes of it."""
 MAX_PAGE = 500
@@ -39,8 +41,7 @@ _DRAIN_KIND: Schema = {
     "enum": ["proxy", "listener", "upstream", "host"],
     "description": "What is drained.",
 }
-_LINE = {"pattern": r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]+$"}
-"""The text has no control character and no line break."""
+_LINE = {"pattern": ONE_LINE}
 _DRAIN_NAME = text(
     "Name of the listener, the upstream or the host; absent for the whole proxy.", MAX_DRAIN_NAME, **_LINE
 )
