@@ -11,10 +11,20 @@ import pytest
 
 from esxiproxy.admin.openapi.operations import OPERATIONS, Role
 from tests.support import config
-from tests.support.admin_people import BASE, OPERATOR, OTHER, PASSWORDS, VIEWER, AdminClient, section
+from tests.support.admin_people import (
+    BASE,
+    FREE,
+    OPERATOR,
+    OTHER,
+    PASSWORDS,
+    VIEWER,
+    AdminClient,
+    port_of,
+    section,
+)
 from tests.support.certificates import Certificate
 from tests.support.crowd import EchoUpstream, Single, echoes, opened
-from tests.support.programs import Proxy, accepts, free_ports, until
+from tests.support.programs import Proxy, until
 from tests.support.websocket_peers import Client
 
 BODIES: dict[str, Any] = {
@@ -48,12 +58,11 @@ class Scene:
 def scene(
     request: pytest.FixtureRequest, upstream: EchoUpstream, listener_certificate: Certificate
 ) -> Iterator[Scene]:
-    port, probe = free_ports(2)
     tls = listener_certificate if request.param == "https" else None
-    admin = section(port, tls, audit_log="audit.log", probe_listen=f"127.0.0.1:{probe}")
+    admin = section(tls, audit_log="audit.log")
     text = admin + config.ini(config.listener(), config.upstream(upstream.port))
     with Single(text, {"people": PASSWORDS}) as proxy:
-        until(lambda: accepts(port) and accepts(probe), "the addresses are open")
+        port, probe = port_of(proxy), port_of(proxy, "probe_listen")
         (console,) = opened(proxy.ports["one"])
         with console:
             people = AdminClient(port, tls=tls is not None)
@@ -75,7 +84,7 @@ def refusals(scene: Scene) -> dict[str, tuple[AdminClient, dict[str, str], int]]
         "the address of probes": (scene.probe, {}, 404),
         "a foreign Origin": (operator, {"Origin": FOREIGN}, 403),
         "the Origin of another port": (operator, {"Origin": "http://127.0.0.1:1"}, 403),
-        "no Origin": (operator, {"Origin": "null"}, 403),
+        "the null Origin": (operator, {"Origin": "null"}, 403),
         "a foreign site": (operator, {"Sec-Fetch-Site": "cross-site"}, 403),
         "a foreign Host": (replace(operator, name="evil.example"), {}, 421),
         "a form": (operator, {"X-Esxiproxy": ""}, 403),
@@ -149,11 +158,9 @@ def test_an_operator_acts_and_stands_in_the_audit_log(scene: Scene) -> None:
 
 
 def test_without_an_authenticator_everybody_sees_and_nobody_acts(upstream: EchoUpstream) -> None:
-    (port,) = free_ports(1)
-    admin = f"[admin]\nlisten = 127.0.0.1:{port}\n"
+    admin = f"[admin]\nlisten = {FREE}\n"
     with Proxy(admin + config.ini(config.listener(), config.upstream(upstream.port))) as proxy:
-        until(lambda: accepts(port), "the address is open")
-        visitor = AdminClient(port)
+        visitor = AdminClient(port_of(proxy))
         assert visitor.get("/status")["role"] == "viewer"
         for operation in ACTIONS:
             assert visitor.ask("POST", BASE + operation.path, BODIES[operation.name]).status == 403

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.support import config
-from tests.support.admin_people import AdminClient
+from tests.support.admin_people import FREE, AdminClient, port_of
 from tests.support.crowd import Crew, EchoUpstream, echoes, let_go, opened
-from tests.support.programs import accepts, free_ports, until
+from tests.support.programs import until
 from tests.support.scrape import total
 from tests.support.websocket_peers import Client
 
@@ -88,8 +88,7 @@ def lasting(people: AdminClient, clients: list[Client]) -> dict[str, tuple[str, 
 
 
 def test_its_death_costs_nothing_and_it_is_back_with_the_same_numbers(upstream: EchoUpstream) -> None:
-    port, probe = free_ports(2)
-    admin = f"[admin]\nlisten = 127.0.0.1:{port}\nprobe_listen = 127.0.0.1:{probe}\n"
+    admin = f"[admin]\nlisten = {FREE}\nprobe_listen = {FREE}\n"
     text = admin + config.ini(
         config.listener(max_sessions="off"),
         config.upstream(upstream.port),
@@ -98,8 +97,8 @@ def test_its_death_costs_nothing_and_it_is_back_with_the_same_numbers(upstream: 
         max_sessions_per_console="off",
     )
     with Crew(text) as crew:
-        until(lambda: accepts(port) and accepts(probe), "the addresses are open")
-        people, workers = AdminClient(port), crew.workers()
+        people, workers = AdminClient(port_of(crew)), crew.workers()
+        probe = port_of(crew, "probe_listen")
         clients = opened(crew.ports["one"], HELD)
         before = until(lambda: lasting(people, clients), "the consoles are listed")
         arrivals, took = Arrivals(crew.ports["one"]), []

@@ -13,9 +13,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support import config
+from tests.support.admin_people import FREE, port_of
 from tests.support.crowd import TARGET, Crew, EchoUpstream, held, opened
 from tests.support.processes import Reloaded
-from tests.support.programs import dead_port, environment, free_port, need, until
+from tests.support.programs import dead_port, environment, need, until
 from tests.support.scrape import shown, total
 from tests.support.websocket import BINARY, CLOSE, frame
 from tests.support.websocket_peers import Client
@@ -224,8 +225,8 @@ def down() -> Iterator[int]:
         yield port
 
 
-def text(upstream: EchoUpstream, down: int, probe: int, **proxy: object) -> str:
-    return f"[admin]\nprobe_listen = 127.0.0.1:{probe}\n" + config.ini(
+def text(upstream: EchoUpstream, down: int, **proxy: object) -> str:
+    return f"[admin]\nprobe_listen = {FREE}\n" + config.ini(
         config.listener("one", max_sessions="off"),
         config.listener("small", max_sessions=ROOM),
         config.listener("routed", upstream=None, router="paths"),
@@ -263,9 +264,9 @@ def check(text: str) -> None:
 
 def test_500_sessions_over_2_workers_a_kill_and_a_reload(upstream: EchoUpstream, down: int) -> None:
     """The load, then SIGKILL under open consoles, a reload with open consoles, and more load."""
-    probe, expected = free_port(), Expected()
-    with Crew(text(upstream, down, probe, workers=2, drain_timeout="60s")) as crew:
-        ports, workers = crew.ports, crew.workers()
+    expected = Expected()
+    with Crew(text(upstream, down, workers=2, drain_timeout="60s")) as crew:
+        probe, ports, workers = port_of(crew, "probe_listen"), crew.ports, crew.workers()
         full = hold(ports["small"], ROOM, expected, "small")
         run(ports, expected)
         equal(probe, expected)
@@ -303,8 +304,9 @@ def test_500_sessions_over_2_workers_a_kill_and_a_reload(upstream: EchoUpstream,
 
 def test_500_sessions_in_one_process_and_a_reload(upstream: EchoUpstream, down: int) -> None:
     """Without a master, the one process counts in memory."""
-    probe, expected = free_port(), Expected()
-    with Reloaded(text(upstream, down, probe)) as proxy:
+    expected = Expected()
+    with Reloaded(text(upstream, down)) as proxy:
+        probe = port_of(proxy, "probe_listen")
         full = hold(proxy.ports["small"], ROOM, expected, "small")
         run(proxy.ports, expected)
         equal(probe, expected)

@@ -16,11 +16,11 @@ import pytest
 from esxiproxy.admin.openapi.operations import OPERATIONS, Role
 from esxiproxy.cli.main import main
 from tests.support import config, issued_links, programs
-from tests.support.admin_people import BASE, OPERATOR, PASSWORDS, AdminClient, basic, section
+from tests.support.admin_people import BASE, OPERATOR, PASSWORDS, AdminClient, basic, port_of, section
 from tests.support.certificates import Certificate
 from tests.support.crowd import Crew, echoes
 from tests.support.links import key_folder
-from tests.support.programs import accepts, free_ports, until
+from tests.support.programs import until
 from tests.support.websocket_peers import Client, Connection, ScriptedUpstream
 
 TICKET, COOKIE, TOKEN, QUERY = "cst-VCT-52fe-4b6a", "c00kie-9d41", "t0ken-77aa", "q4api-1b2c"
@@ -48,8 +48,8 @@ def host(connection: Connection) -> None:
     connection.serve()
 
 
-def text(port: int, probe: int, upstream: int, certificate: Certificate, folder: Path) -> str:
-    admin = section(port, audit_log="audit.log", probe_listen=f"127.0.0.1:{probe}")
+def text(upstream: int, certificate: Certificate, folder: Path) -> str:
+    admin = section(audit_log="audit.log")
     visitors = config.authenticator("visitors", "htpasswd", more=f"; {COMMENT}", file="visitors")
     routers = [
         issued_links.router(key_folder(folder), "issued", locate="path:/c/{link}"),
@@ -223,13 +223,12 @@ class Scene:
 
 @pytest.fixture
 def scene(upstream_certificate: Certificate, tmp_path: Path) -> Iterator[Scene]:
-    port, probe = free_ports(2)
     visitors = f"alice:{{SHA}}{b64encode(sha1(PASSWORD.encode()).digest()).decode()}\n"
     with ExitStack() as stack:
         upstream = stack.enter_context(ScriptedUpstream(host, tls=upstream_certificate.server_context()))
-        content = text(port, probe, upstream.port, upstream_certificate, tmp_path)
+        content = text(upstream.port, upstream_certificate, tmp_path)
         crew = stack.enter_context(Crew(content, {"people": PASSWORDS, "visitors": visitors}))
-        until(lambda: accepts(port) and accepts(probe), "the addresses are open")
+        port, probe = port_of(crew), port_of(crew, "probe_listen")
         scene = Scene(
             crew, AdminClient(port, OPERATOR), probe, upstream.port, f"sha256:{upstream_certificate.sha256}"
         )

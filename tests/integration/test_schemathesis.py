@@ -19,10 +19,10 @@ import pytest
 
 from esxiproxy.admin.openapi.operations import OPERATIONS, Role
 from tests.support import config, issued_links
-from tests.support.admin_people import BASE, OPERATOR, PASSWORDS, AdminClient, basic, section
+from tests.support.admin_people import BASE, OPERATOR, PASSWORDS, AdminClient, basic, port_of, section
 from tests.support.crowd import Crew, EchoUpstream, Single
 from tests.support.links import key_folder
-from tests.support.programs import accepts, environment, free_port, until
+from tests.support.programs import environment
 from tests.support.websocket_peers import Client
 
 LONG = os.environ.get("ESXIPROXY_LONG") == "1"
@@ -78,7 +78,7 @@ def visited(port: int) -> Iterator[None]:
         thread.join(30)
 
 
-def text(port: int, upstream: EchoUpstream, folder: Path, workers: int) -> str:
+def text(upstream: EchoUpstream, folder: Path, workers: int) -> str:
     """A configuration whose names are those in the made-up requests and in the examples of the document."""
     visitors = config.authenticator("visitors", "htpasswd", file="visitors")
     listener = config.listener(
@@ -89,7 +89,7 @@ def text(port: int, upstream: EchoUpstream, folder: Path, workers: int) -> str:
         public_url=issued_links.PUBLIC_URL,
     )
     return (
-        section(port, audit_log="audit.log")
+        section(audit_log="audit.log")
         + visitors
         + config.ini(
             listener,
@@ -108,13 +108,12 @@ def text(port: int, upstream: EchoUpstream, folder: Path, workers: int) -> str:
 def test_no_request_finds_a_failure(workers: int, upstream: EchoUpstream, tmp_path: Path) -> None:
     """Examples, coverage, fuzzing and stateful, with all checks: each answer is as the document says."""
     program = schemathesis()
-    port = free_port()
     files = {
         "people": PASSWORDS,
         "visitors": f"{NAME}:{{SHA}}{b64encode(sha1(NAME.encode()).digest()).decode()}\n",
     }
-    with (Crew if workers > 1 else Single)(text(port, upstream, tmp_path, workers), files) as crew:
-        until(lambda: accepts(port), "the address for people is open")
+    with (Crew if workers > 1 else Single)(text(upstream, tmp_path, workers), files) as crew:
+        port = port_of(crew)
         (tmp_path / "schemathesis.toml").write_text(SETTINGS)
         with visited(crew.ports[NAME]):
             done = subprocess.run(

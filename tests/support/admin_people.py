@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import ssl
 from base64 import b64encode
 from collections.abc import Mapping
@@ -14,9 +15,12 @@ from types import MappingProxyType
 from typing import Any
 
 from tests.support.certificates import Certificate
+from tests.support.programs import Program, until
 from tests.support.websocket_peers import trusting_context
 
 BASE = "/api/v1"
+FREE = "127.0.0.1:0"
+"""An address with a port that the kernel chooses."""
 OPERATOR, VIEWER, OTHER = "olga:o-secret", "vera:v-secret", "otto:x-secret"
 """Logins of an operator, of a viewer, and of a user who may do neither."""
 PASSWORDS = "".join(
@@ -26,11 +30,12 @@ PASSWORDS = "".join(
 """The content of the file ``people``."""
 
 
-def section(port: int, tls: Certificate | None = None, **keys: object) -> str:
-    """Return [admin] with this port of 127.0.0.1 for people, and the section of its authenticator."""
+def section(tls: Certificate | None = None, **keys: object) -> str:
+    """Return [admin] with a free port for people and one for probes, and the section of its authenticator."""
     files = {} if tls is None else {"certificate": tls.path, "private_key": tls.key_path}
     given = {
-        "listen": f"127.0.0.1:{port}",
+        "listen": FREE,
+        "probe_listen": FREE,
         "authenticator": "people",
         "viewers": "vera",
         "operators": "olga",
@@ -39,6 +44,13 @@ def section(port: int, tls: Certificate | None = None, **keys: object) -> str:
     }
     lines = "".join(f"{key} = {value}\n" for key, value in given.items() if value is not None)
     return f"[admin]\n{lines}[authenticator people]\ntype = htpasswd\nfile = people\n"
+
+
+def port_of(proxy: Program, key: str = "listen") -> int:
+    """Return the port of an address of [admin], as soon as the log of a proxy has it."""
+    pattern = rf"admin\]? {key} listening on 127\.0\.0\.1:(\d+)"
+    found = until(lambda: re.search(pattern, proxy.log()), f"{key} is open")
+    return int(found[1])
 
 
 def basic(login: str) -> str:
