@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from esxiproxy.admin.audit import MAX_REFUSALS
 from esxiproxy.admin.openapi.operations import OPERATIONS, Role
 from tests.support import config
 from tests.support.admin_people import (
@@ -105,7 +106,8 @@ def test_every_action_of_those_who_may_not_act_is_refused(scene: Scene) -> None:
     assert "is in force" not in scene.proxy.log()
     lines = scene.audit()[before:]
     assert {line["outcome"] for line in lines} == {"refused"}
-    assert {line["actor"] for line in lines} == {"people/vera", "people/otto", "people/olga"}
+    assert {line["actor"] for line in lines} <= {"people/vera", "people/otto", "people/olga"}
+    assert len(lines) >= MAX_REFUSALS, "of a flood of refusals, some are written each second"
     state = replace(scene.people, login=VIEWER)
     assert state.get("/drains") == {"drains": []} and state.get("/links") == {"links": []}
 
