@@ -9,7 +9,7 @@ import os
 import socket
 import stat
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,12 @@ def add_arguments(parser: argparse.ArgumentParser, description: str, json_help: 
     )
     where.add_argument("--socket", type=Path, metavar="PATH", help="the unix socket of the proxy")
     parser.add_argument("--json", action="store_true", help=json_help or "print a list of JSON objects")
+
+
+def add_sort(parser: argparse.ArgumentParser, columns: Sequence[str], default: str) -> None:
+    """Declare the argument that names the column by which a list is sorted."""
+    text = f"by this column ({default}): {', '.join(columns)}"
+    parser.add_argument("--sort", choices=columns, default=default, metavar="COLUMN", help=text)
 
 
 def run(arguments: argparse.Namespace, act: Callable[[AdminClient], int]) -> int:

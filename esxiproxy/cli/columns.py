@@ -71,7 +71,13 @@ def wrapped(text: str, indent: int, width: int | None) -> list[str]:
     """Return a text in lines of at most this width, all but the first with an indent."""
     if width is None:
         return [text]
-    return textwrap.wrap(text, max(width, 2 * indent), subsequent_indent=" " * indent, break_on_hyphens=False)
+    return textwrap.wrap(
+        text,
+        max(width, 2 * indent),
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def cut(text: str, width: int) -> str:

@@ -20,9 +20,10 @@ NAME = "drain"
 HELP = "let a host, an upstream, a listener or the proxy take no new consoles"
 
 _DESCRIPTION = """\
-Drains a host or an upstream on all machines that share the state, or a listener or the
-whole proxy on one machine, until the proxy ends there. Open consoles go on, unless
---end says when they are closed. Without arguments, what is drained is listed.
+Drains a host or an upstream on all machines that share the state, or a listener
+or the whole proxy on one machine, until the proxy ends there. Open consoles go
+on, unless --end says when they are closed. Without arguments, what is drained
+is listed.
 
   esxiproxy drain host esx1.example.com --reason "memory is replaced" --end 10m
   esxiproxy drain proxy --reason "the machine is updated"

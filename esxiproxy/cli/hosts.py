@@ -17,10 +17,10 @@ NAME = "hosts"
 HELP = "list the hosts, their health and their connections"
 
 _DESCRIPTION = """\
-Lists the hosts of upstreams, of inventories, and of open consoles: those first that are
-nearest to their max_connections. Each word of a filter has to be in the line;
-`health:down` looks into one column. A narrow terminal gets fewer columns; a file, a
-pipe and --json get all of them.
+Lists the hosts of upstreams, of inventories, and of open consoles: those first
+that are nearest to their max_connections. Each word of a filter has to be in
+the line; `health:down` looks into one column. A narrow terminal gets fewer
+columns; a file, a pipe and --json get all of them.
 
   esxiproxy hosts --filter health:down
 """
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     admin_client.add_arguments(parser, _DESCRIPTION)
     parser.epilog = _EPILOG
     parser.add_argument("--filter", metavar="WORDS", help="only lines with these words")
-    parser.add_argument("--sort", choices=HOST_COLUMNS, default="usage", help="the column (usage)")
+    admin_client.add_sort(parser, HOST_COLUMNS, "usage")
     parser.add_argument("--limit", type=admin_client.positive, metavar="N", help="at most N lines (all)")
 
 

@@ -12,11 +12,11 @@ NAME = "kill"
 HELP = "end consoles, with a reason that their users see"
 
 _DESCRIPTION = """\
-Ends a console, or all consoles of a user, on a host or of a link, with the close code
-1008. The consoles may be those of any worker and of any machine that shares the state.
-`esxiproxy sessions` lists the ids.
+Ends a console, or all consoles of a user, on a host or of a link, with the
+close code 1008. The consoles may be those of any worker and of any machine that
+shares the state. `esxiproxy sessions` lists the ids.
 
-  esxiproxy kill 5f0c2a9be1d44c07 --reason "the host is restarted in five minutes"
+  esxiproxy kill 5f0c2a9be1d44c07 --reason "the host is restarted"
   esxiproxy kill --user alice --reason "the account is locked"
 """
 _KINDS = {"session": "id", "principal": "user", "host": "host", "link": "link"}

@@ -13,9 +13,9 @@ NAME = "links"
 HELP = "list the links with open consoles and the revoked links, or revoke one"
 
 _DESCRIPTION = """\
-Lists the links that have opened consoles which are open now, and the links that were
-revoked. Links that wait for their first use are not listed. `esxiproxy link` makes
-links.
+Lists the links that have opened consoles which are open now, and the links that
+were revoked. Links that wait for their first use are not listed. `esxiproxy
+link` makes links.
 
   esxiproxy links --revoke 3q2-7wAAAAB4 --reason "sent to the wrong person"
 """

@@ -18,12 +18,14 @@ NAME = "reload"
 HELP = "make a running proxy reload its configuration"
 
 _DESCRIPTION = """\
-Checks the file as `esxiproxy check` does and, if it is valid, makes the running proxy
-reload it. New connections use the new settings; open consoles keep the old ones.
+Checks the file as `esxiproxy check` does and, if it is valid, makes the running
+proxy reload it. New connections use the new settings; open consoles keep the
+old ones.
 
-With [admin] in the file, the proxy is asked over the unix socket, and the command
-prints the outcome. If it cannot be asked there, or with --pidfile, SIGHUP is sent to
-the process in the pidfile, and only the log of the proxy has the outcome.
+With [admin] in the file, the proxy is asked over the unix socket, and the
+command prints the outcome. If it cannot be asked there, or with --pidfile,
+SIGHUP is sent to the process in the pidfile, and only the log of the proxy has
+the outcome.
 """
 _EPILOG = """\
 exit status: 0 the configuration is in force, or the signal was sent, 1 it is not,

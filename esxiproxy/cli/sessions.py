@@ -19,12 +19,13 @@ NAME = "sessions"
 HELP = "list the open consoles"
 
 _DESCRIPTION = """\
-Lists the open consoles of all workers, and of all machines that share the state. Each
-word of a filter has to be in the line; `host:esx1` looks into one column. A narrow
-terminal gets fewer columns; a file, a pipe and --json get all of them.
+Lists the open consoles of all workers, and of all machines that share the
+state. Each word of a filter has to be in the line; `host:esx1` looks into one
+column. A narrow terminal gets fewer columns; a file, a pipe and --json get all
+of them.
 
-Idle time, bytes and ping are measured while they are read. The first reader waits for
-them for up to 7 seconds; --now prints the list at once.
+Idle time, bytes and ping are measured while they are read. The first reader
+waits for them for up to 7 seconds; --now prints the list at once.
 
   esxiproxy sessions --host esx1.example.com
   esxiproxy sessions --sort idle --desc --limit 10
@@ -76,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     admin_client.add_arguments(parser, _DESCRIPTION)
     parser.epilog = _EPILOG
     parser.add_argument("--filter", metavar="WORDS", help="only lines with these words")
-    parser.add_argument("--sort", choices=SESSION_COLUMNS, default="since", help="the column (since)")
+    admin_client.add_sort(parser, SESSION_COLUMNS, "since")
     parser.add_argument("--desc", action="store_true", help="the largest first")
     for name in EXACT:
         options = (f"--{name}", "--user") if name == "principal" else (f"--{name}",)

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from esxiproxy.admin.openapi.schemas import MAX_PAGE
 from esxiproxy.cli import admin_client
 from esxiproxy.cli.admin_client import AdminClient
 from esxiproxy.cli.columns import Column, fitted_table, terminal_width, wrapped
@@ -16,15 +17,16 @@ NAME = "status"
 HELP = "show the state of the running proxy"
 
 _DESCRIPTION = """\
-Shows what the proxy does now and what is broken: its workers, its listeners with their
-certificates, hosts that are down or nearly full, and its last failures with what to do
-about them.
+Shows what the proxy does now and what is broken: its workers, its listeners
+with their certificates, hosts that are down or nearly full, and its last
+failures with what to do about them.
 """
 _EPILOG = """\
-exit status: 0 new consoles are admitted, 1 they are not, or the proxy refused it,
-2 wrong usage, 3 the proxy cannot be reached
+exit status: 0 new consoles are admitted, 1 they are not, or the proxy refused
+it, 2 wrong usage, 3 the proxy cannot be reached
 """
 _FAILURES = 5
+"""Kinds of failures that are shown."""
 _INDENT = 13
 _HOSTS = 5
 """Hosts that are named in a line."""
@@ -115,21 +117,33 @@ def _named(names: Sequence[str], number: int) -> str:
 
 
 def _failures(client: AdminClient, now: float, width: int | None) -> Iterator[str]:
-    """Yield the last failures, and once for each error what to do about it."""
-    page = client.call("list_failures", sort="time", order="desc", limit=_FAILURES)
+    """Yield the newest failure of each kind, and once for each error what to do about it.
+
+    A failure that happens again and again would hide all others.
+    """
+    page = client.call("list_failures", sort="time", order="desc", limit=MAX_PAGE)
     if not page["failures"]:
         return
     yield ""
-    yield "the last failure:" if page["total"] == 1 else f"the last of {page['total']} failures:"
-    explained = set()
+    yield f"{count(page['total'], 'failure')}, the newest of each kind:"
+    kinds: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for failure in page["failures"]:
-        ago = age(max(0.0, now - failure["time"]))
-        parts = [failure["error"], failure["principal"], failure["host"] or failure["listener"]]
-        text = f"{ago:>7} ago  {', '.join(filter(None, parts))}: {failure['detail']}"
-        yield from wrapped(text, _INDENT, width)
-        if failure["error"] not in explained:
-            explained.add(failure["error"])
-            yield from wrapped(f"{'':{_INDENT}}{failure['help']}", _INDENT, width)
+        kinds.setdefault((failure["error"], _place(failure)), []).append(failure)
+    explained = set()
+    for (error, place), failures in list(kinds.items())[:_FAILURES]:
+        newest = failures[0]
+        ago = age(max(0.0, now - newest["time"]))
+        times = f" ({len(failures)})" if len(failures) > 1 else ""
+        parts = ", ".join(filter(None, (f"{error}{times}", newest["principal"], place)))
+        yield from wrapped(f"{ago:>7} ago  {parts}: {newest['detail']}", _INDENT, width)
+        if error not in explained:
+            explained.add(error)
+            yield from wrapped(f"{'':{_INDENT}}{newest['help']}", _INDENT, width)
+
+
+def _place(failure: Mapping[str, Any]) -> str:
+    """Return the host of a failure, or its listener if it had none yet."""
+    return str(failure["host"] or failure["listener"])
 
 
 def _certificate(listener: Mapping[str, Any]) -> str:
@@ -139,6 +153,8 @@ def _certificate(listener: Mapping[str, Any]) -> str:
     days = certificate["days"]
     if days < 0:
         return "EXPIRED"
+    if days == 0:
+        return "EXPIRES TODAY"
     return f"EXPIRES IN {count(days, 'DAY').upper()}" if days < _SOON else f"{days} days left"
 
 

@@ -24,9 +24,10 @@ NAME = "top"
 HELP = "show the busiest consoles, again and again"
 
 _DESCRIPTION = """\
-Shows the consoles with the most traffic, every two seconds, until Ctrl-C. Rates are
-measured from the first screen on, and are there after about 8 seconds. Into a file or a
-pipe it writes one screen with them and ends, unless --count says otherwise.
+Shows the consoles with the most traffic, every two seconds, until Ctrl-C. Rates
+are measured from the first screen on, and are there after about 8 seconds. Into
+a file or a pipe it writes one screen with them and ends, unless --count says
+otherwise.
 """
 _UP = Column("up/s", lambda session: bytes_or_dash(session["rate_up"]), is_number=True)
 _DOWN = Column("down/s", lambda session: bytes_or_dash(session["rate_down"]), is_number=True)
@@ -44,7 +45,7 @@ _BEGIN, _END = "\x1b[?1049h\x1b[?25l", "\x1b[?1049l\x1b[?25h"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     admin_client.add_arguments(parser, _DESCRIPTION, "print a list of JSON objects for each screen")
-    parser.add_argument("--sort", choices=SESSION_COLUMNS, default="rate_down", help="the column (rate_down)")
+    admin_client.add_sort(parser, SESSION_COLUMNS, "rate_down")
     parser.add_argument("--filter", metavar="WORDS", help="only lines with these words")
     parser.add_argument(
         "--interval", type=_interval, default=2.0, metavar="SECONDS", help="between two screens (2)"
@@ -114,7 +115,7 @@ def _own_screen() -> Iterator[None]:
 
 
 def _show(lines: list[str], width: int, height: int) -> None:
-    text = "\r\n".join(cut(plain(line), width) for line in lines[:height])
+    text = "\n".join(cut(plain(line), width) for line in lines[:height])
     print(f"{_CLEAR}{text}", end="", flush=True)
 
 

@@ -12,7 +12,8 @@ NAME = "undrain"
 HELP = "let a host, an upstream, a listener or the proxy take new consoles again"
 
 _DESCRIPTION = """\
-Ends a drain. The arguments are those of `esxiproxy drain`, which lists all drains.
+Ends a drain. The arguments are those of `esxiproxy drain`, which lists all
+drains.
 
   esxiproxy undrain host esx1.example.com
 """
