@@ -152,7 +152,7 @@ def test_a_kill_ends_the_console_with_the_reason(scene: Scene) -> None:
     assert other.recv_close() == (1008, "enough")
     until(lambda: one not in scene.ids(), "the console is gone")
     assert "no open console has the id" in scene.say("kill", one, "--reason", "again", status=1)
-    until(lambda: "Killed (6), alice, esxi1: Wartung" in scene.say("status"), "the failures are shown")
+    until(lambda: "Killed (7), bob, esxi1: enough" in scene.say("status"), "the failures are shown")
     lines = [json.loads(line) for line in (scene.crew.folder / "audit.log").read_text().splitlines()]
     kills = [line for line in lines if line["reason"] == REASON]
     assert [line["outcome"] for line in kills] == ["begun", "done"]
