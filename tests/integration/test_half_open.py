@@ -18,12 +18,25 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.live_ends import (
+    CLIENT,
+    KEY,
+    PIECE,
+    Living,
+    fills,
+    sends,
+    serve,
+    streams,
+    tells,
+    tells_half,
+)
 from tests.support import config
 from tests.support.certificates import Certificate
 from tests.support.network import Network, network
 from tests.support.programs import TICKET, Proxy, until
-from tests.support.websocket import BINARY, CLOSE, PING, PONG, frame, handshake_fields, head_bytes
-from tests.support.websocket_peers import Client, Connection, NotInTime, ScriptedUpstream, StreamEnded, opened
+from tests.support.scripts import opened
+from tests.support.websocket import BINARY, frame, handshake_fields, head_bytes
+from tests.support.websocket_peers import Client, Connection, ScriptedUpstream
 
 PINGED = 1 + 1
 """Seconds until a ping finds out: ping_interval + ping_timeout."""
@@ -35,12 +48,8 @@ CLOSED = 1
 """Seconds for the other leg: close_timeout."""
 MARGIN = 3.0
 """Seconds for a machine that is busy."""
-KEY = b"\x01\x02\x03\x04"
-PIECE = bytes(range(256)) * 256
 SMALL = bytes(range(256)) * 400
 """Far less than the kernel has room for at the proxy, far more than it has at a client that does not read."""
-CLIENT = "client"
-"""The name of every thread that drives one."""
 KINDS = (False, True)
 """Without TLS on both legs, and with it."""
 _PINGED = {"ping_interval": "1s", "tcp_keepalive": "4s"}
@@ -65,7 +74,7 @@ class ProxyInside(Proxy):
 
 
 @dataclass
-class Scene:
+class CutLinks:
     """The proxy, its hosts and whoever comes, each on a link of its own."""
 
     network: Network
@@ -141,7 +150,7 @@ class Scene:
 
 
 @pytest.fixture(scope="module")
-def house(upstream_certificate: Certificate, listener_certificate: Certificate) -> Iterator[Scene]:
+def house(upstream_certificate: Certificate, listener_certificate: Certificate) -> Iterator[CutLinks]:
     with network() as made, contextlib.ExitStack() as stack:
         with made.hosts.entered():
             plain = stack.enter_context(ScriptedUpstream(address=made.hosts.address))
@@ -161,107 +170,20 @@ def house(upstream_certificate: Certificate, listener_certificate: Certificate) 
             stall_timeout="3s",
         )
         proxy = stack.enter_context(ProxyInside(text, made.proxy.command()))
-        yield Scene(made, proxy, {False: plain, True: secure})
+        yield CutLinks(made, proxy, {False: plain, True: secure})
 
 
 @pytest.fixture
-def scene(house: Scene) -> Iterator[Scene]:
+def scene(house: CutLinks) -> Iterator[CutLinks]:
     yield house
     house.end()
-
-
-# what the ends of a console do
-
-
-def serve(connection: Connection) -> None:
-    """A host at rest: answers the Close, and asks TCP every second whether the proxy is there."""
-    connection.stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL):
-        connection.stream.setsockopt(socket.IPPROTO_TCP, option, 1)
-    connection.stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 100)
-    connection.serve(echoes=False)
-    connection.close()
-
-
-def streams(over: threading.Event) -> Callable[[Connection], None]:
-    """A host whose picture changes all the time, far below what the buffers on the way take."""
-
-    def then(connection: Connection) -> None:
-        with contextlib.suppress(OSError):
-            while not over.wait(0.02):
-                connection.send_frame(BINARY, b"x" * 500)
-        connection.drop()
-
-    return then
-
-
-def fills(connection: Connection) -> None:
-    """A host that sends as much as it can."""
-    connection.stream.settimeout(60)
-    with contextlib.suppress(OSError):
-        while True:
-            connection.stream.sendall(frame(BINARY, PIECE))
-    connection.drop()
-
-
-def tells(payload: bytes) -> Callable[[Connection], None]:
-    """A host that sends one frame and rests."""
-
-    def then(connection: Connection) -> None:
-        connection.send_frame(BINARY, payload)
-        serve(connection)
-
-    return then
-
-
-def tells_half(connection: Connection) -> None:
-    """A host that is in the middle of a frame."""
-    connection.send_raw(frame(BINARY, b"x" * 10, length=1000))
-    serve(connection)
-
-
-class Living(threading.Thread):
-    """A client as it should be: takes everything, answers pings, and leaves when it is told to."""
-
-    def __init__(self, client: Client) -> None:
-        super().__init__(name=CLIENT, daemon=True)
-        self.frames = 0
-        self.code: int | None = None
-        """Its Close's; None if the stream ended without one."""
-        self._client = client
-        client.timeout = 60
-        self.start()
-
-    def run(self) -> None:
-        client = self._client
-        with contextlib.suppress(OSError, StreamEnded, NotInTime):
-            while (got := client.recv_frame()).opcode != CLOSE:
-                client.received.clear()
-                self.frames += 1
-                if got.opcode == PING:
-                    client.send_frame(PONG, got.payload)
-            self.code = int.from_bytes(got.payload[:2], "big")
-        client.close()
-
-
-def sends(client: Client, over: threading.Event, payload: bytes, pause: float) -> None:
-    """A client that sends such a frame so often."""
-    octets = frame(BINARY, payload, mask=KEY)
-    client.stream.settimeout(60)
-
-    def send() -> None:
-        with contextlib.suppress(OSError):
-            while not over.wait(pause):
-                client.stream.sendall(octets)
-
-    threading.Thread(target=send, name=CLIENT, daemon=True).start()
 
 
 # the client's link
 
 
 @pytest.mark.parametrize("profile", ["console", "lan"])
-def test_a_client_that_was_cut_off_is_found_out(profile: str, scene: Scene) -> None:
+def test_a_cut_off_client_is_detected(profile: str, scene: CutLinks) -> None:
     """At rest, with a picture on its way down, and in the middle of a frame on its way up."""
     for tls in KINDS:
         for script in (serve, streams(scene.over), serve):
@@ -280,7 +202,7 @@ def test_a_client_that_was_cut_off_is_found_out(profile: str, scene: Scene) -> N
 
 
 @pytest.mark.parametrize("profile", ["console", "lan"])
-def test_a_client_that_was_cut_off_with_much_on_its_way_is_found_out(profile: str, scene: Scene) -> None:
+def test_a_cut_off_client_with_much_data_in_flight_is_detected(profile: str, scene: CutLinks) -> None:
     """Bytes wait for it: until stall_timeout it may as well be one that has stopped reading."""
     for tls in KINDS:
         living = Living(scene.open(profile, tls, fills)[0])
@@ -291,7 +213,7 @@ def test_a_client_that_was_cut_off_with_much_on_its_way_is_found_out(profile: st
 
 
 @pytest.mark.parametrize("profile", ["patient", "patient-lan"])
-def test_a_client_that_took_nothing_and_was_cut_off_is_found_out(profile: str, scene: Scene) -> None:
+def test_a_cut_off_client_that_read_nothing_is_detected(profile: str, scene: CutLinks) -> None:
     """Its window is closed, and what waits fits into the kernel's buffer: TCP asks it, and has no answer."""
     for tls in KINDS:
         _, connection = scene.open(profile, tls, tells(SMALL), room=4096)
@@ -306,7 +228,7 @@ def test_a_client_that_took_nothing_and_was_cut_off_is_found_out(profile: str, s
 # the upstream's link
 
 
-def test_a_host_that_was_cut_off_is_found_out(scene: Scene) -> None:
+def test_a_cut_off_host_is_detected(scene: CutLinks) -> None:
     """At rest, with keys on their way up, in the middle of a frame; when it is back it learns of the end."""
     living = []
     for tls in KINDS:
@@ -327,7 +249,7 @@ def test_a_host_that_was_cut_off_is_found_out(scene: Scene) -> None:
     scene.is_free(1)
 
 
-def test_a_host_that_was_cut_off_with_much_on_its_way_is_found_out(scene: Scene) -> None:
+def test_a_cut_off_host_with_much_data_in_flight_is_detected(scene: CutLinks) -> None:
     """A client that pastes gets a Close, and the host its end when it is back."""
     clients = []
     for tls in KINDS:
@@ -341,7 +263,7 @@ def test_a_host_that_was_cut_off_with_much_on_its_way_is_found_out(scene: Scene)
     scene.is_free(1)
 
 
-def test_a_host_that_was_cut_off_with_little_on_its_way_is_found_out(scene: Scene) -> None:
+def test_a_cut_off_host_with_little_data_in_flight_is_detected(scene: CutLinks) -> None:
     """One key, which the kernel keeps for it: TCP has no answer."""
     clients = [scene.open("patient-lan", tls, serve)[0] for tls in KINDS]
     with scene.network.cut(scene.network.hosts):
@@ -357,7 +279,7 @@ def test_a_host_that_was_cut_off_with_little_on_its_way_is_found_out(scene: Scen
 # the living
 
 
-def test_a_living_peer_is_kept(scene: Scene) -> None:
+def test_a_live_peer_is_kept(scene: CutLinks) -> None:
     """Three times as long as a dead one would be."""
     kept = []
     for profile in ("console", "lan"):
@@ -374,7 +296,7 @@ def test_a_living_peer_is_kept(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("size", [8_000_000, 300_000], ids=["much", "what the kernel has room for"])
-def test_a_living_client_that_takes_nothing_is_kept(size: int, scene: Scene) -> None:
+def test_a_live_client_that_reads_nothing_is_kept(size: int, scene: CutLinks) -> None:
     """For longer than a dead one, for less than stall_timeout: it gets every byte when it reads again."""
     payload = random.Random(6).randbytes(size)
     clients = [
@@ -389,7 +311,7 @@ def test_a_living_client_that_takes_nothing_is_kept(size: int, scene: Scene) -> 
     assert scene.at_hosts() == scene.at_proxy() == len(clients)
 
 
-def test_a_living_client_that_takes_nothing_of_a_little_stalls_and_is_not_taken_for_dead() -> None:
+def test_a_live_client_that_reads_nothing_stalls_and_is_not_lost() -> None:
     """TCP would have given up a dead one twice over when stall_timeout comes."""
     with ScriptedUpstream(opened(tells(bytes(40_000)))) as upstream:
         text = config.ini(
