@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from esxiproxy.admin.audit import MAX_REFUSALS, WRITE_TIMEOUT
 from esxiproxy.admin.openapi.document import document
 from esxiproxy.admin.openapi.operations import EVENTS, OPERATIONS
 from esxiproxy.admin.openapi.schemas import MAX_PAGE, MAX_REASON
@@ -52,6 +53,8 @@ def test_the_page_has_every_status_of_an_error() -> None:
         f"`limit` ({MAX_PAGE} at most)",
         f"A reason is up to {MAX_REASON} characters",
         f"At most {MAX_STREAMS} streams",
+        f"at most {MAX_REFUSALS} of them are written in a second",
+        f"cannot be written within {WRITE_TIMEOUT:g} s",
     ],
 )
 def test_the_page_has_the_figures_of_the_code(said: str) -> None:

@@ -100,7 +100,7 @@ class RunningAdmin:
             return factory
 
         control: Any = StandInControl(self._reactor)
-        return AdminParts(control, self._handlers(), no_stream, metrics, secured)
+        return AdminParts(control, self._handlers(), no_stream, metrics, secured, control.in_thread)
 
     def _handlers(self) -> Handlers:
         return {operation.name: self._handler(operation.name, operation.returns) for operation in OPERATIONS}
