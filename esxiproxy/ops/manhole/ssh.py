@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from twisted.conch.avatar import ConchUser
@@ -28,8 +27,8 @@ from twisted.logger import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from esxiproxy.ops.manhole.commands import Commands
-from esxiproxy.ops.manhole.shell import Channel
+from esxiproxy.ops.manhole.commands import CommandsFor
+from esxiproxy.ops.manhole.ssh_channel import Channel
 from esxiproxy.ops.manhole.ssh_keys import AuthorizedKeys, fingerprint
 
 _SIGNATURES = (
@@ -44,10 +43,6 @@ _DISCARD = LogPublisher()
 LOGIN_TIMEOUT = 30.0
 """Seconds from the connection to a successful login."""
 MAX_LOGIN_ATTEMPTS = 6
-
-CommandsFor = Callable[[str, Callable[[str], None], Callable[[], None]], Commands]
-"""Makes the commands of a shell from the operator's name, the function that prints a line, and one to call
-when traces have ended."""
 
 
 class KeyChecker(SSHPublicKeyChecker):
@@ -93,7 +88,7 @@ class Operator(ConchUser):
     def __conform__(self, interface: Any) -> Channel | None:
         if interface is not ISession:
             return None
-        return Channel(lambda show, idle: self._commands_for(self._name, show, idle), self._clock)
+        return Channel(self._name, self._commands_for, self._clock)
 
 
 class UserAuth(SSHUserAuthServer):
