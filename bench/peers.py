@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench import configurations
 from bench.build import ROOT
-from bench.cores import PROXY, pinned
+from bench.cores import LOAD, PROXY, pinned
 from bench.modes import LISTENERS, Key, Mode, Upstreams
 from tests.support.programs import Program, accepts, free_ports
 
@@ -107,6 +107,51 @@ class Esxiproxy(Peer):
         return ["env", f"PYTHONPATH={tree}", twistd, *command[1:]]
 
 
+class Watcher(Program):
+    """The reader of the page and of the metrics of a watched proxy, on the load's core."""
+
+    name = "watcher"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def command(self) -> Sequence[str | Path]:
+        return [*pinned(LOAD), sys.executable, "-m", "bench.watcher", self._path]
+
+    def is_ready(self) -> bool:
+        return True
+
+
+class Watched(Esxiproxy):
+    """esxiproxy with [admin], with the page open, metrics scraped each second and the access log on."""
+
+    def _programs(self) -> list[Pinned]:
+        self._socket = Path(tempfile.mkdtemp(prefix="bench-")) / "admin.sock"
+        return super()._programs()
+
+    def _compose(self, folder: Path) -> Sequence[object]:
+        command = super()._compose(folder)
+        configuration = folder / "proxy.ini"
+        text = configuration.read_text().replace("[proxy]", f"[proxy]\naccess_log = {folder}/access.log")
+        configuration.write_text(f"{text}[admin]\nsocket = {self._socket}\n")
+        return command
+
+    def start(self, ping_interval: str | None = None) -> None:
+        super().start(ping_interval)
+        self._watcher = Watcher(self._socket)
+        self._watcher.start()
+
+    def stop(self) -> None:
+        self._watcher.stop(20)
+        super().stop()
+
+    def close(self) -> None:
+        self._watcher.stop(20)
+        super().close()
+        shutil.rmtree(self._socket.parent, ignore_errors=True)
+
+
 class Nginx(Peer):
     """nginx with one worker, with default buffers or with 64 KiB buffers (`nginx-64k`)."""
 
@@ -155,6 +200,7 @@ class Websockify(Peer):
 KINDS: dict[str, type[Peer]] = {
     "direct": Direct,
     "esxiproxy": Esxiproxy,
+    "esxiproxy-watched": Watched,
     "nginx": Nginx,
     "nginx-64k": Nginx,
     "haproxy": HAProxy,

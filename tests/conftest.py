@@ -14,6 +14,7 @@ from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
 from tests.support import packages, programs
+from tests.support.certificates import Authority
 
 FORBIDDEN = ("Unhandled", programs.TICKET)
 MOST = 50
@@ -72,3 +73,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.line(line)
         if len(_found) > MOST:
             terminalreporter.line(f"and {len(_found) - MOST} lines more")
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """An authority that signs the certificates of a test module."""
+    return Authority(tmp_path_factory.mktemp("authority"))

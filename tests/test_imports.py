@@ -129,7 +129,7 @@ def full_names(path):
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_file_imports_only_what_stands_below_it(path):
+def test_a_file_imports_only_lower_rooms(path):
     here = room(dotted(path))
     exact = {"core"} if here.startswith("core") else set()
     for name in imported(path):
@@ -171,7 +171,7 @@ def test_a_file_is_one_noun_that_reads_in_one_sitting(path):
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_names_say_something(path):
+def test_no_name_has_a_banned_word(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             words = {word.lower() for word in node.name.strip("_").split("_")}

@@ -22,7 +22,7 @@ from esxiproxy.core.errors import StateUnavailable
 TICK = 1.0
 """Seconds between two looks."""
 PING = 15.0
-"""Seconds without an event after which a comment is sent, which shows that the connection lives."""
+"""Seconds without an event after which one is sent that shows that the connection lives."""
 _IDLE_STEP = 0.1
 """Part by which the idle time of a console grows before it is sent again, if nothing else has changed."""
 
@@ -98,7 +98,7 @@ class EventStream:
             self._looked_at = clock.seconds()
             events = await self._look()
             if not events and clock.seconds() - self._sent_at >= PING:
-                events = b": ping\n\n"
+                events = b"event: ping\ndata: {}\n\n"
             if events:
                 self._sent_at = clock.seconds()
                 return events

@@ -134,9 +134,7 @@ def help_of(error: str) -> str:
 
 @cache
 def _advice() -> Mapping[str, str]:
-    return {
-        each.__name__: getattr(each, "advice", "") or _summary(each) for each in _subclasses(SessionError)
-    }
+    return {each.__name__: each.advice or _summary(each) for each in _subclasses(SessionError)}
 
 
 def _summary(error: type[SessionError]) -> str:

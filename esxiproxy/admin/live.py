@@ -15,9 +15,10 @@ from esxiproxy.admin.drained import DrainedParts
 from esxiproxy.admin.failures import FailureList, FailureReader
 from esxiproxy.admin.history import History, Overview, Throughput
 from esxiproxy.admin.hosts import HostLister, HostRow
-from esxiproxy.admin.session_list import SessionLister, SessionSnapshot
+from esxiproxy.admin.session_list import SessionCounts, SessionLister, SessionSnapshot
 from esxiproxy.admin.shared_value import SharedValue
 from esxiproxy.admin.stored_items import all_items
+from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.core.session.drain_table import SPACE as DRAINS
 from esxiproxy.core.session.entry import SessionEntry
 from esxiproxy.core.session.reports import (
@@ -89,6 +90,7 @@ class Live(Service):
         self._processes = SharedValue(self._read_processes, LIFE, clock)
         self._sessions = SharedValue(self._read_sessions, LIFE, clock)
         self._failures = SharedValue(FailureReader(control.state).read, LIFE, clock)
+        self._configured_hosts = SharedValue(self._read_configured_hosts, LIFE, clock)
         self._hosts = SharedValue(self._read_hosts, LIFE, clock)
         self._host_lister = HostLister(control.state, control.in_thread, clock.seconds)
         self._sampling = PeriodicTask(self._sample, "reading the totals of the processes", clock)
@@ -106,8 +108,16 @@ class Live(Service):
         return await self._processes.get()
 
     async def sessions(self) -> SessionSnapshot:
-        """Return the open consoles of all processes.  Raises StateUnavailable."""
+        """Return the open consoles of all processes, and have their figures reported from now on.
+
+        Raises StateUnavailable.
+        """
+        await self._mark_watched()
         return await self._sessions.get()
+
+    async def session_counts(self) -> SessionCounts:
+        """Return the numbers of open consoles, for which no figures are needed.  Raises StateUnavailable."""
+        return (await self._sessions.get()).counts
 
     async def failures(self) -> FailureList:
         """Return the newest failures of all processes.  Raises StateUnavailable."""
@@ -116,6 +126,13 @@ class Live(Service):
     async def hosts(self) -> Sequence[HostRow]:
         """Return the hosts of the configuration and of open consoles.  Raises StateUnavailable."""
         return await self._hosts.get()
+
+    async def configured_hosts(self) -> Sequence[HostRow]:
+        """Return the hosts of the configuration without their consoles and failures, which are not read.
+
+        Raises StateUnavailable.
+        """
+        return await self._configured_hosts.get()
 
     async def status(self) -> dict[str, Any]:
         """Return the numbers about all proxies, as the operation ``status`` does."""
@@ -160,7 +177,6 @@ class Live(Service):
         )
 
     async def _read_sessions(self) -> SessionSnapshot:
-        await self._mark_watched()
         processes = await self.processes()
         entries = await self._entries()
         return self._lister.snapshot(entries, processes.by_id, await self._figures(), processes.drained)
@@ -173,9 +189,13 @@ class Live(Service):
         return newest_figures(self._chunks.values())
 
     async def _read_hosts(self) -> Sequence[HostRow]:
-        snapshot, failures = await self.sessions(), await self.failures()
+        snapshot, failures = await self._sessions.get(), await self.failures()
         drained = (await self.processes()).drained
         return await self._host_lister.read(self.control.config, snapshot, drained, failures)
+
+    async def _read_configured_hosts(self) -> Sequence[HostRow]:
+        drained, nothing = (await self.processes()).drained, SessionSnapshot(())
+        return await self._host_lister.read(self.control.config, nothing, drained, FailureList(()))
 
     async def _entries(self) -> Sequence[SessionEntry]:
         found: list[SessionEntry] = []
@@ -189,5 +209,9 @@ class Live(Service):
         """Let all processes report the figures of their consoles for the next 15 s."""
         now = self.clock.seconds()
         if now - self._marked_at >= _MARK_INTERVAL:
-            await self.control.state.put(ADMIN_SPACE, WATCHED, "1", self.time_of_day() + WATCHED_LIFE)
-            self._marked_at = now
+            before, self._marked_at = self._marked_at, now
+            try:
+                await self.control.state.put(ADMIN_SPACE, WATCHED, "1", self.time_of_day() + WATCHED_LIFE)
+            except StateUnavailable:
+                self._marked_at = before
+                raise

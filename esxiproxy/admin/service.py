@@ -6,12 +6,12 @@ import socket
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any, cast
 
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -22,7 +22,7 @@ from esxiproxy.admin.control import Control
 from esxiproxy.admin.dispatch import Dispatcher
 from esxiproxy.admin.files import page_files
 from esxiproxy.admin.probes import Metrics, ProbeAnswers
-from esxiproxy.admin.site import LimitedFactory, Root, StaticFile, Stream, site
+from esxiproxy.admin.site import AdminFactory, Root, StaticFile, Stream
 from esxiproxy.binding import Binding, match_endpoints, set_socket_group
 from esxiproxy.core.config.model import ADMIN_LISTEN, ADMIN_PROBE, ADMIN_SOCKET, Admin, ListenerTLS
 from esxiproxy.core.startup import BindError
@@ -49,38 +49,13 @@ class AdminParts:
     """Services that run while the admin service runs."""
 
 
-class SwitchedFactory(Factory):
-    """The factory of a port, whose connections are served by another factory that can be replaced."""
-
-    noisy = False
-
-    def __init__(self) -> None:
-        self.current: Any = None
-
-    def use(self, factory: Any) -> None:
-        """Serve new connections by this factory."""
-        before, self.current = self.current, factory
-        factory.doStart()
-        if before is not None:
-            before.doStop()
-
-    def stopFactory(self) -> None:
-        if self.current is not None:
-            self.current.doStop()
-
-    def buildProtocol(self, address: Any) -> Any:
-        return None if self.current is None else self.current.buildProtocol(address)
-
-
 @dataclass(eq=False, slots=True)
 class AdminPort:
-    """A bound address: its name, and the site that it serves."""
+    """A bound address: its name, and the factory of its connections."""
 
     name: str
     binding: Binding
-    factory: SwitchedFactory
-    root: Root | None = None
-    limited: LimitedFactory | None = None
+    factory: AdminFactory
 
 
 Bound = Mapping[str, AdminPort]
@@ -109,7 +84,7 @@ class AdminService(MultiService):
             service.setServiceParent(self)
         self._inherited = inherited
         self._ports: list[AdminPort] = []
-        self._files: Mapping[bytes, StaticFile] = page_files()
+        self._files: Mapping[bytes, StaticFile] = {}
 
     def bind(self, admin: Admin | None, undo: AsyncExitStack) -> Bound:
         """Return the ports of a configuration: existing ones of the same endpoints, and new ones.
@@ -131,18 +106,16 @@ class AdminService(MultiService):
     def serve(self, bound: Bound, admin: Admin | None, authenticate: Authenticate | None) -> None:
         """Serve these ports by this configuration.
 
-        Event streams of the configuration before end, and pages open them again.
+        The files of the page are read again.  Event streams of the configuration before end, and pages open
+        them again.
         """
+        self._files = page_files()
         for name, port in bound.items():
             assert admin is not None
             port.name = name
-            before = port.root
-            port.root = self._root(name, admin, authenticate)
-            port.limited = site(port.root, self._reactor)
             tls = admin.tls if name == ADMIN_LISTEN else None
-            port.factory.use(port.limited if tls is None else self._parts.secured(tls, port.limited))
-            if before is not None:
-                before.close_streams()
+            secured = None if tls is None else partial(self._parts.secured, tls)
+            port.factory.serve(self._root(name, admin, authenticate), secured)
 
     async def close_others(self, bound: Bound) -> None:
         """Close all other ports."""
@@ -170,7 +143,9 @@ class AdminService(MultiService):
         return Root(probes, Dispatcher(parts.handlers, access, audit), self._files, parts.open_stream)
 
     def _new(self, name: str, endpoint: str, undo: AsyncExitStack) -> AdminPort:
-        port = AdminPort(name, Binding(endpoint, self._reactor, self._inherited.get(name)), SwitchedFactory())
+        port = AdminPort(
+            name, Binding(endpoint, self._reactor, self._inherited.get(name)), AdminFactory(self._reactor)
+        )
         try:
             port.binding.bind(port.factory)
         except Exception as error:
@@ -188,10 +163,11 @@ class AdminService(MultiService):
     async def _close(self, port: AdminPort) -> None:
         """Close a port, answer the requests in flight, and then close its connections."""
         await maybeDeferred(cast(Any, port.binding.release), port.name in self._inherited)
-        if port.root is None or port.limited is None:
+        root = port.factory.root
+        if root is None:
             return
-        port.root.close_streams()
+        root.close_streams()
         end = self._reactor.seconds() + _STOP_TIMEOUT
-        while port.root.in_flight and self._reactor.seconds() < end:
+        while root.in_flight and self._reactor.seconds() < end:
             await deferLater(self._reactor, _CHECK_INTERVAL)
-        port.limited.close_connections(abort=bool(port.root.in_flight))
+        port.factory.close_connections(abort=bool(root.in_flight))

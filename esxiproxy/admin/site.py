@@ -103,16 +103,27 @@ class Root(resource.Resource):
         self._files = files or {}
         self._open_stream = open_stream
         self._streams: set[EventWriter] = set()
-        self.in_flight = 0
-        """Number of requests that have no answer yet."""
+        self._in_flight = 0
+        self._before: Root | None = None
 
     def render(self, request: Any) -> Any:
-        self.in_flight += 1
+        self._in_flight += 1
         answering = Deferred.fromCoroutine(self._answer(request))
         answering.addErrback(self._failed, request)
         answering.addBoth(self._answered)
         request.notifyFinish().addErrback(lambda _: None)  # an action of a client that has left goes on
         return server.NOT_DONE_YET
+
+    @property
+    def in_flight(self) -> int:
+        """Number of requests that have no answer yet, also of the root before this one."""
+        return self._in_flight + (0 if self._before is None else self._before.in_flight)
+
+    def take_over(self, before: Root) -> None:
+        """Serve in place of another root, whose event streams end; pages open them again."""
+        before._before = None if before._before is None or not before._before.in_flight else before._before
+        self._before = before if before.in_flight else None
+        before.close_streams()
 
     def close_streams(self) -> None:
         """End all event streams; pages open them again."""
@@ -120,7 +131,7 @@ class Root(resource.Resource):
             stream.finish()
 
     def _answered(self, _result: object) -> None:
-        self.in_flight -= 1
+        self._in_flight -= 1
 
     def _failed(self, failure: Any, request: Any) -> None:
         self._log.failure("bug in the admin site", failure)
@@ -301,13 +312,50 @@ class EventWriter:
         self._on_end(self)
 
 
-class LimitedFactory(WrappingFactory):
-    """A factory that accepts a limited number of connections, and that can close them."""
+class _Site(server.Site):
+    """A site without an access log: actions are in the audit log."""
+
+    noisy = False
+    displayTracebacks = False
+
+    def log(self, request: Any) -> None:
+        """Write nothing."""
+
+
+class AdminFactory(WrappingFactory):
+    """The factory of one address: accepts a limited number of connections, all served by its current root.
+
+    A reload replaces the root, also for the connections that are open.  Before ``serve`` connections are
+    closed at once.
+    """
 
     noisy = False
 
+    def __init__(self, reactor: Any) -> None:
+        self._site: Any = _Site(
+            resource.Resource(), requestFactory=AdminRequest, timeout=_IDLE_TIMEOUT, reactor=reactor
+        )
+        super().__init__(self._site)
+        self.root: Root | None = None
+
+    def serve(self, root: Root, secured: Callable[[Any], Any] | None = None) -> None:
+        """Serve all connections by a root.  ``secured`` adds TLS to the factory for new connections."""
+        before, self.root = self.root, root
+        self._site.resource = root
+        inner, self.wrappedFactory = (
+            self.wrappedFactory,
+            self._site if secured is None else secured(self._site),
+        )
+        if self.numPorts:
+            self.wrappedFactory.doStart()
+            inner.doStop()
+        if before is not None:
+            root.take_over(before)
+
     def buildProtocol(self, address: Any) -> Any:
-        return None if len(self.protocols) >= MAX_CONNECTIONS else super().buildProtocol(address)
+        if self.root is None or len(self.protocols) >= MAX_CONNECTIONS:
+            return None
+        return super().buildProtocol(address)
 
     def close_connections(self, abort: bool) -> None:
         """Close all connections, after their data or at once."""
@@ -317,19 +365,3 @@ class LimitedFactory(WrappingFactory):
                 transport.abortConnection()
             else:
                 transport.loseConnection()
-
-
-class _Site(server.Site):
-    """A site without an access log: actions are in the audit log."""
-
-    noisy = False
-
-    def log(self, request: Any) -> None:
-        """Write nothing."""
-
-
-def site(root: Root, reactor: Any) -> LimitedFactory:
-    """Return the protocol factory of an address."""
-    inner: Any = _Site(root, requestFactory=AdminRequest, timeout=_IDLE_TIMEOUT, reactor=reactor)
-    inner.displayTracebacks = False
-    return LimitedFactory(inner)

@@ -71,7 +71,7 @@ class AdminMetrics:
         groups = (
             collectors.build_info(build),
             collectors.certificate_expiry([each async for each in self._expiries()]),
-            collectors.hosts(_statuses(await live.hosts())),
+            collectors.hosts(_statuses(await live.configured_hosts())),
             collectors.draining(drained),
             collectors.workers(config.workers, _running(processes, live.control.machine)),
         )

@@ -7,8 +7,9 @@ from dataclasses import replace
 from importlib.util import find_spec
 from os import PathLike
 
+from esxiproxy.admin import page_library
 from esxiproxy.core.config import loader
-from esxiproxy.core.config.errors import in_order
+from esxiproxy.core.config.errors import Severity, in_order
 from esxiproxy.core.config.loader import Config, ConfigError, Problem
 from esxiproxy.core.config.model import Admin
 from esxiproxy.net.tls import client as tls_client
@@ -65,6 +66,9 @@ def _admin_problems(config: Config, admin: Admin) -> Iterator[Problem]:
             yield config.problem("admin", None, missing)
     if admin.tls is not None and (text := tls_server.check(admin.tls)) is not None:
         yield config.problem("admin", "certificate", text)
+    if admin.listen is not None and page_library.missing():
+        text = f"the page lacks its front-end library and says so: run {page_library.HOW}, then reload"
+        yield config.problem("admin", "listen", text, Severity.WARNING)
 
 
 def _service_problems(config: Config, name: str) -> Iterator[Problem]:

@@ -32,12 +32,10 @@ class Reader:
     def _got(self, octets):
         self.received += octets
         for block in octets.decode("ascii").split("\n\n"):
-            lines = dict(
-                line.split(": ", 1) for line in block.split("\n") if not line.startswith(":") and line
-            )
-            if lines.get("event") == "window":
+            lines = dict(line.split(":", 1) for line in block.split("\n") if line)
+            if lines.get("event") == " window":
                 self._apply(json.loads(lines["data"]))
-            elif lines.get("event") == "status":
+            elif lines.get("event") == " status":
                 self.statuses.append(json.loads(lines["data"]))
                 check("Status", self.statuses[-1])
         if self.reads_on:
@@ -113,8 +111,8 @@ def test_nothing_but_a_ping_is_sent_while_nothing_changes(world):
     world.advance(3)
     before = len(reader.received)
     world.advance(62)
-    assert set(reader.received[before:].split(b"\n\n")) == {b": ping", b""}
-    assert reader.received[before:].count(b": ping") == 4
+    assert set(reader.received[before:].split(b"\n\n")) == {b"event: ping\ndata: {}", b""}
+    assert reader.received[before:].count(b"event: ping") == 4
 
 
 def test_a_window_has_its_rows_only(world):

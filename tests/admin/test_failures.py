@@ -6,6 +6,7 @@ import pytest
 
 from esxiproxy.admin.failures import help_of
 from esxiproxy.app.session_tally import failure_of
+from esxiproxy.core.errors import Draining, Killed, LimitReached, LinkUsed, UpstreamRefused, WorkerLost
 from esxiproxy.core.session.failure_reports import FAILURES, FailureChunk
 from tests.admin.scene import Admin, Worker, failed_record
 from tests.state.world import MemoryWorld, SqliteWorld, result
@@ -98,6 +99,10 @@ def test_long_texts_are_cut():
     assert len(chunk) < 2000 and (len(found.detail), found.time, found.status) == (500, 5.0, 502)
 
 
-@pytest.mark.parametrize("error", ["UpstreamRefused", "LimitReached", "Draining", "Killed", "LinkUsed"])
-def test_each_error_has_advice_of_its_own(error):
-    assert help_of(error) and help_of(error) != help_of("NoSuchError")
+@pytest.mark.parametrize("error", [UpstreamRefused, LimitReached, Draining, Killed, LinkUsed, WorkerLost])
+def test_the_help_is_the_advice_of_the_error(error):
+    assert help_of(error.__name__) == error.advice != ""
+
+
+def test_an_error_of_a_plugin_has_a_hint_at_the_log():
+    assert "log" in help_of("SomethingOfAPlugin")

@@ -4,12 +4,14 @@ import json
 import os
 
 import pytest
+from twisted.internet.defer import Deferred
 
 from esxiproxy.admin import resolved_names
 from esxiproxy.app.preflight import load
 from esxiproxy.core.routing import Upstream
 from esxiproxy.core.session.claim import SlotClaim
 from esxiproxy.core.session.drain import Drain, DrainKind, drain_key
+from esxiproxy.core.session.reports import ADMIN_SPACE, WATCHED
 from tests.admin.scene import Admin, Worker
 from tests.state.world import MemoryWorld, SqliteWorld, result
 from tests.support.config import ini, listener, router, template, upstream
@@ -147,6 +149,26 @@ def test_an_inventory_is_read_again_when_it_changes_and_stays_when_it_is_broken(
     os.unlink(file)
     world.advance(2)
     assert "esx-z" in hosts(admin)
+
+
+def test_the_hosts_of_the_configuration_are_read_without_the_consoles(world, config):
+    worker, admin = Worker(world), Admin(world, config=config)
+    worker.open(upstream=FLEET, host="found.example", address="192.0.2.99")
+    take(worker, "192.0.2.10", 5)
+    admin.state.sessions = None  # a call would fail
+    rows = result(Deferred.fromCoroutine(admin.live.configured_hosts()))
+    assert [row.known.name for row in rows] == ["esxi1", "pair", "esx-a", "esx-b", "esx-c"]
+    assert rows[0].connections == 5 and rows[0].known.limit == 8
+
+
+def test_lists_without_figures_make_no_process_report_them(world, config):
+    worker, admin = Worker(world), Admin(world, config=config)
+    worker.open()
+    for name in ("list_hosts", "list_upstreams", "list_listeners", "list_drains", "status", "list_failures"):
+        admin.call(name)
+    assert result(worker.state.get(ADMIN_SPACE, WATCHED)) is None
+    admin.call("list_sessions")
+    assert result(worker.state.get(ADMIN_SPACE, WATCHED)) is not None
 
 
 def test_thousands_of_hosts_are_counted_in_few_calls(world, tmp_path, config):

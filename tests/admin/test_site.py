@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from esxiproxy.admin.access import Unauthenticated
@@ -13,7 +14,7 @@ from esxiproxy.admin.call import ApiError
 from esxiproxy.admin.openapi.document import document
 from esxiproxy.admin.openapi.operations import OPERATIONS, Role
 from esxiproxy.admin.requests import MAX_BODY
-from esxiproxy.admin.site import MAX_CONNECTIONS, MAX_STREAMS, StaticFile
+from esxiproxy.admin.site import MAX_CONNECTIONS, MAX_STREAMS, AdminFactory, StaticFile
 from esxiproxy.core.config.model import Admin
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.core.routing import Principal
@@ -457,3 +458,40 @@ def test_a_client_that_leaves_ends_its_stream():
     assert all(stream.closed for stream in streams)
     open_stream(address)
     assert len(streams) == MAX_STREAMS + 1
+
+
+# --- a reload
+
+
+def test_the_rules_of_a_reload_hold_for_open_connections():
+    address = AdminAddress(admin=STAFF, authenticate=person("root"))
+    protocol, transport = address.connect()
+    protocol.dataReceived(b"GET /api/v1/status HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+    assert parse(transport.value()).status == 200
+    address.factory.serve(AdminAddress(admin=STAFF, authenticate=stranger).root)
+    transport.clear()
+    protocol.dataReceived(b"GET /api/v1/status HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+    assert parse(transport.value()).status == 401
+
+
+def test_a_request_in_flight_is_answered_after_a_reload():
+    address = AdminAddress("socket")
+    waiting = Deferred()
+
+    async def slow(call):
+        return await waiting
+
+    address.root._dispatcher._handlers["reload"] = slow
+    protocol, transport = address.connect()
+    head = b"POST /api/v1/reload HTTP/1.1\r\nHost: a\r\nX-Esxiproxy: 1\r\nContent-Type: application/json\r\n"
+    protocol.dataReceived(head + b"Content-Length: 2\r\n\r\n{}")
+    later = AdminAddress("socket").root
+    address.factory.serve(later)
+    assert (later.in_flight, transport.value()) == (1, b"")
+    waiting.callback({"reloaded": True, "problems": []})
+    assert parse(transport.value()).value["reloaded"] is True
+    assert later.in_flight == 0
+
+
+def test_a_port_that_is_not_served_yet_closes_its_connections():
+    assert AdminFactory(Clock()).buildProtocol(None) is None

@@ -9,8 +9,8 @@ import pytest
 
 from esxiproxy.admin.page_library import FetchError, PinnedFile, PinnedPackage, fetch
 from tests.admin_page.view import DESKTOP, PHONE, View
+from tests.support.admin_crowd import crowd
 from tests.support.admin_double import AdminDouble
-from tests.support.admin_figures import crowd
 from tests.support.programs import ROOT, need
 
 Show = Callable[..., View]

@@ -9,8 +9,8 @@ import pytest
 
 from esxiproxy.admin.openapi.operations import Role
 from tests.admin_page.view import View
+from tests.support.admin_crowd import crowd
 from tests.support.admin_double import AdminDouble
-from tests.support.admin_figures import crowd
 
 Show = Callable[..., View]
 

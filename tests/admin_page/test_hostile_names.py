@@ -8,8 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from tests.admin_page.view import View
+from tests.support.admin_crowd import crowd
 from tests.support.admin_double import AdminDouble
-from tests.support.admin_figures import HOSTILE, crowd, failure, host
+from tests.support.admin_figures import HOSTILE, failure, host
 
 Show = Callable[..., View]
 SIDEWAYS = "document.documentElement.scrollWidth > document.documentElement.clientWidth"

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 
 from tests.admin_page.view import View
+from tests.support.admin_crowd import crowd
 from tests.support.admin_double import AdminDouble
-from tests.support.admin_figures import crowd
 from tests.support.programs import until
 
 SOON = 2.0

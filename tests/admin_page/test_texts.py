@@ -44,7 +44,7 @@ def call(view: View, module: str, function: str, *arguments: Any) -> Any:
         ("duration", -3, "0 s"),
         ("duration", 59.9, "59 s"),
         ("duration", 61, "1 min 1 s"),
-        ("duration", 3599, "59 min 59 s"),
+        ("duration", 3599, "59 min"),
         ("duration", 3600, "1 h 0 min"),
         ("duration", 90000, "1 d 1 h"),
         ("duration", None, "–"),

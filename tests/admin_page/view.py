@@ -31,7 +31,7 @@ class View:
         """Open the page from the beginning, and wait until it is live."""
         self.page.call("Page.navigate", url="about:blank")
         self.page.call("Page.navigate", url=f"{self.double.url}{fragment}")
-        self.wait("document.querySelector('.live.live')")
+        self.wait("document.querySelector('.live.live') && document.querySelector('.who')")
         if rows:
             self.wait("document.querySelector('tbody tr')")
         return self

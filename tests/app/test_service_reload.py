@@ -35,7 +35,7 @@ def test_a_reload_gives_new_connections_the_new_settings_on_the_same_socket(worl
     assert by_age == [None, 1024]
 
 
-def test_a_new_listener_is_bound_and_one_that_is_gone_is_closed(world):
+def test_a_new_listener_is_bound_and_a_removed_one_is_closed(world):
     console = world.console()
     assert world.reload(TWO) is None
     assert world.ports == [82]
@@ -155,7 +155,7 @@ def test_a_stop_waits_for_a_reload(tmp_path, plugins):
     assert not world.reactor.getDelayedCalls()
 
 
-def test_the_access_log_goes_on_in_the_file_that_is_named_now(tmp_path):
+def test_a_reload_moves_the_access_log(tmp_path):
     world = World(tmp_path, config.ini(ONE, access_log="first.log"))
     early, late = world.console(), world.console()
     world.leaves(*early)

@@ -22,3 +22,11 @@ def file(tmp_path):
 @pytest.fixture
 def users(world, file):
     return Htpasswd(file, world.context, on_removed=OnRemoved.END, time_of_day=world.time_of_day)
+
+
+@pytest.fixture
+def authenticator(tmp_path):
+    """An authenticator `jwt`."""
+    from tests.authenticators.token_scene import make  # needs PyJWT
+
+    return make(tmp_path)

@@ -51,12 +51,6 @@ from tests.authenticators.token_scene import (  # noqa: E402
 from tests.support.growth import grows  # noqa: E402
 from tests.support.plugin_types import types  # noqa: E402
 
-
-@pytest.fixture
-def authenticator(tmp_path):
-    return make(tmp_path)
-
-
 NO_TOKENS = {
     "no field": request(),
     "another scheme": request((b"Authorization", b"Basic dXNlcjpwYXNz")),

@@ -26,15 +26,9 @@ from tests.authenticators.token_scene import (  # noqa: E402
     header,
     hs256,
     jwk,
-    make,
     result,
     token,
 )
-
-
-@pytest.fixture
-def authenticator(tmp_path):
-    return make(tmp_path)
 
 
 def unsigned(alg, signature=b""):

@@ -36,7 +36,7 @@ def test_a_good_file_is_ok(folder, capsys):
     assert capsys.readouterr() == ("conf/proxy.ini: ok, 3 listeners, 2 upstreams\n", "")
 
 
-def test_one_is_counted_as_one(folder, capsys):
+def test_one_listener_is_counted_in_the_singular(folder, capsys):
     Path("x.ini").write_text(config.listener("a") + config.upstream("ws://192.0.2.1"))
     assert main(["check", "x.ini"]) == 0
     assert capsys.readouterr().out == "x.ini: ok, 1 listener, 1 upstream\n"
@@ -133,6 +133,26 @@ def test_a_warning_is_an_error_with_strict(folder, capsys):
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("x.ini:4: warning: ")
     Path("x.ini").write_text(BELIEVES.replace("yes", "no"))
+    assert main(["check", "--strict", "x.ini"]) == 0
+
+
+ADMIN = (
+    "[admin]\nlisten = 127.0.0.1:9180\n[listener a]\nlisten = :80\nupstream = u\n"
+    "[upstream u]\nurl = ws://192.0.2.1\n"
+)
+
+
+def test_a_page_without_its_library_is_a_warning(folder, capsys, monkeypatch):
+    Path("x.ini").write_text(ADMIN)
+    monkeypatch.setattr("esxiproxy.admin.page_library.missing", lambda: ["htm-preact.js"])
+    assert main(["check", "x.ini"]) == 0
+    err = capsys.readouterr().err
+    assert err.startswith("x.ini:2: warning: [admin] listen: the page lacks its front-end library")
+    assert "python -m esxiproxy.admin.page_library" in err and err.count("\n") == 1
+    Path("x.ini").write_text(ADMIN.replace("listen = 127.0.0.1:9180", "probe_listen = 127.0.0.1:9180"))
+    assert main(["check", "--strict", "x.ini"]) == 0, "the terminal needs no page"
+    Path("x.ini").write_text(ADMIN)
+    monkeypatch.setattr("esxiproxy.admin.page_library.missing", list)
     assert main(["check", "--strict", "x.ini"]) == 0
 
 

@@ -14,8 +14,9 @@ from esxiproxy.cli import doctor
 from esxiproxy.cli.main import main
 from tests.support.broken_host import SECRET, TARGET, examine
 from tests.support.programs import free_port
+from tests.support.scripts import sends
 from tests.support.websocket import BINARY, frame
-from tests.support.websocket_peers import ScriptedUpstream, sends
+from tests.support.websocket_peers import ScriptedUpstream
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -16,8 +16,10 @@ import pytest
 from esxiproxy.cli import doctor
 from tests.support.config import ini, listener, router, template, upstream
 from tests.support.examined_config import examine_config
+from tests.support.peer import NotInTime
 from tests.support.programs import ROOT, environment, free_port
-from tests.support.websocket_peers import Connection, NotInTime, ScriptedUpstream, refuse
+from tests.support.scripts import refuse
+from tests.support.websocket_peers import Connection, ScriptedUpstream
 
 PROGRAM = "import sys; from esxiproxy.cli.main import main; sys.exit(main())"
 

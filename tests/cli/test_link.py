@@ -20,54 +20,29 @@ from esxiproxy.routers import links, static
 from esxiproxy.routers.links import OPAQUE_SPACE, REVOKED_SPACE
 from esxiproxy.state.sqlite_store import SqliteStore
 from esxiproxy.state.times import Times
+from tests.support import config
 from tests.support.links import AUDIENCE, ISSUER, PIN, key_folder
 from tests.support.plugin_types import types
 
-CONFIG = f"""\
-[proxy]
-state = sqlite:state.db
-[listener one]
-listen = :80
-router = issued, hidden, unsigned
-public_url = https://consoles.example.com/base
-[listener two]
-listen = :81
-router = hidden, static
-upstream = esxi
-[router issued]
-type = links
-keys = keys
-issuer = {ISSUER}
-audience = {AUDIENCE}
-signing_key = ed
-template = esxi
-allow = 192.0.2.0/24, 2001:db8::/32
-[router hidden]
-type = links
-keys = keys
-issuer = {ISSUER}
-audience = {AUDIENCE}
-template = esxi
-allow = 192.0.2.0/24
-locate = query:link
-opaque = yes
-[router unsigned]
-type = links
-keys = keys
-issuer = {ISSUER}
-audience = {AUDIENCE}
-template = esxi
-allow = 192.0.2.0/24
-[router unused]
-type = links
-keys = keys
-issuer = {ISSUER}
-audience = {AUDIENCE}
-template = esxi
-allow = 192.0.2.0/24
-[upstream esxi]
-url = wss://192.0.2.1
-"""
+
+def issued(name, **keys):
+    """Return the section of a router of links, whose links are for the template `esxi`."""
+    keys = {"issuer": ISSUER, "audience": AUDIENCE, "template": "esxi", "allow": "192.0.2.0/24", **keys}
+    return config.router(name, "links", keys="keys", **keys)
+
+
+CONFIG = config.ini(
+    config.listener(
+        upstream=None, router="issued, hidden, unsigned", public_url="https://consoles.example.com/base"
+    ),
+    config.listener("two", "esxi", router="hidden, static"),
+    issued("issued", signing_key="ed", allow="192.0.2.0/24, 2001:db8::/32"),
+    issued("hidden", locate="query:link", opaque=True),
+    issued("unsigned"),
+    issued("unused"),
+    config.upstream("wss://192.0.2.1", "esxi"),
+    state="sqlite:state.db",
+)
 TO = ("--to", "esxi1.example.com/ticket/SECRET-TICKET")
 
 
@@ -219,7 +194,7 @@ def test_a_refusal_names_the_remedy(folder, capsys, case):
 
 def test_a_template_with_pins_needs_one(folder, capsys):
     edit(folder, "[upstream esxi]", "[upstream pinned]\nverify = pin\n[upstream esxi]")
-    edit(folder, "signing_key = ed\ntemplate = esxi", "signing_key = ed\ntemplate = pinned")
+    edit(folder, "esxi\nallow = 192.0.2.0/24, 2001", "pinned\nallow = 192.0.2.0/24, 2001")
     assert "has no pin" in refused(capsys, *TO)
     assert made(folder, capsys, *TO, "--pin", PIN).pins
 
@@ -300,7 +275,7 @@ def test_a_bad_configuration_is_reported(folder, capsys):
     edit(folder, "signing_key = ed", "signing_key = gone")
     assert link(*TO) == 1
     out, err = capsys.readouterr()
-    assert out == "" and err.startswith("x.ini:16: [router issued] signing_key: no key 'gone'")
+    assert out == "" and err.startswith("x.ini:21: [router issued] signing_key: no key 'gone'")
 
 
 WRONG_USAGE = [

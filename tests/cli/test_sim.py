@@ -27,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def test_every_option_of_the_host_is_there() -> None:
+def test_every_option_of_the_host_is_an_argument() -> None:
     """Tickets, limits, subprotocols, pongs and faults."""
     options = options_from(
         parser().parse_args(

@@ -17,14 +17,9 @@ import pytest
 from tests.support.broken_host import SECRET, TARGET, examine
 from tests.support.certificates import Authority, Certificate, self_signed
 from tests.support.odd_certificates import Odd, odd_leaf
+from tests.support.peer import NotInTime, StreamEnded
 from tests.support.programs import free_port
-from tests.support.websocket import BINARY, CLOSE, frame
-from tests.support.websocket_peers import (
-    Connection,
-    NotInTime,
-    Script,
-    ScriptedUpstream,
-    StreamEnded,
+from tests.support.scripts import (
     answer,
     drops_before_answer,
     drops_mid_frame,
@@ -35,6 +30,8 @@ from tests.support.websocket_peers import (
     silent,
     wrong_accept,
 )
+from tests.support.websocket import BINARY, CLOSE, frame
+from tests.support.websocket_peers import Connection, Script, ScriptedUpstream
 
 StartUpstream = Callable[..., ScriptedUpstream]
 SHORT = 0.3

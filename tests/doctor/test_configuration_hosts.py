@@ -18,18 +18,11 @@ import pytest
 from tests.support.certificates import Authority, Certificate, self_signed
 from tests.support.config import ini, listener, router, template, upstream
 from tests.support.examined_config import Examined, Row, examine_config
+from tests.support.peer import NotInTime
 from tests.support.programs import free_port
+from tests.support.scripts import answer, drops_before_answer, refuse, silent
 from tests.support.sim_program import Host
-from tests.support.websocket_peers import (
-    Connection,
-    NotInTime,
-    Script,
-    ScriptedUpstream,
-    answer,
-    drops_before_answer,
-    refuse,
-    silent,
-)
+from tests.support.websocket_peers import Connection, Script, ScriptedUpstream
 
 DAY = timedelta(days=1)
 StartUpstream = Callable[..., ScriptedUpstream]

@@ -10,9 +10,10 @@ import pytest
 from tests.support.broken_host import TARGET, examine
 from tests.support.certificates import Authority, Certificate
 from tests.support.programs import Nginx, Qemu, free_port
+from tests.support.scripts import opened, sends
 from tests.support.sim_program import Host
 from tests.support.websocket import BINARY, PING, frame
-from tests.support.websocket_peers import Connection, Script, ScriptedUpstream, opened, sends
+from tests.support.websocket_peers import Connection, Script, ScriptedUpstream
 
 StartUpstream = Callable[..., ScriptedUpstream]
 STEPS = ["dns", "tcp", "handshake", "subprotocol", "first frame", "ping", "close"]

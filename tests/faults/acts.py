@@ -22,9 +22,11 @@ import ssl
 import time
 
 from tests.faults.fault import Act
+from tests.support.peer import NotInTime
 from tests.support.programs import TICKET
+from tests.support.scripts import opened
 from tests.support.websocket import BINARY, CLOSE, Field, close_payload, frame, handshake_fields, head_bytes
-from tests.support.websocket_peers import Client, Connection, NotInTime, Script, opened
+from tests.support.websocket_peers import Client, Connection, Script
 
 TARGET = f"/ticket/{TICKET}"
 OPENING = head_bytes(f"GET {TARGET} HTTP/1.1", handshake_fields(["binary"]))

@@ -6,7 +6,8 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.support.websocket_peers import Client, Script, echo
+from tests.support.scripts import echo
+from tests.support.websocket_peers import Client, Script
 
 Act = Callable[[Client], object]
 ECHO = echo()

@@ -1,4 +1,4 @@
-"""Faults of the process and its environment: each has a test of its name in `test_mishaps`."""
+"""Faults of the process and its environment: each has a test of its name in this folder."""
 
 from __future__ import annotations
 

@@ -14,10 +14,11 @@ from tests.faults.fault import Fault
 from tests.faults.plugins import ANSWERS, OFFERED
 from tests.support import config
 from tests.support.certificates import Certificate
+from tests.support.peer import NotInTime, StreamEnded
 from tests.support.probe import ProbedProxy
 from tests.support.programs import dead_port, until
 from tests.support.websocket import CLOSE, Head
-from tests.support.websocket_peers import Client, NotInTime, ScriptedUpstream, StreamEnded
+from tests.support.websocket_peers import Client, ScriptedUpstream
 
 TIMEOUTS = {
     **dict.fromkeys(("head", "tls_handshake", "connect", "close", "stall", "keepalive"), "1s"),

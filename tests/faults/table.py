@@ -27,14 +27,15 @@ from tests.faults.acts import (
     waits,
 )
 from tests.faults.fault import Fault, Stage
+from tests.support.scripts import drops_before_answer, echo, opened, silent, wrong_accept
 from tests.support.websocket import BINARY, CLOSE, CONTINUATION, PING, close_payload, frame
-from tests.support.websocket_peers import drops_before_answer, echo, opened, silent, wrong_accept
 
 KEY = b"key!"
 REFUSAL = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno"
 REDIRECT = b"HTTP/1.1 301 Moved\r\nLocation: https://127.0.0.1/ticket/x\r\nContent-Length: 0\r\n\r\n"
 PAGE = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
 LARGE_PAGE = b"HTTP/1.1 200 OK\r\nContent-Length: 30000000\r\n\r\n" + bytes(30_000_000)
+CLOSES = frames(frame(CLOSE, close_payload(1000), mask=KEY))
 LONG_FRAME = frame(BINARY, b"x" * 10, mask=KEY, length=1000)
 LONG_ANSWER = frame(BINARY, b"x" * 10, length=1000)
 
@@ -96,6 +97,21 @@ def _http(how: str, act: object, status: int | None, error: str | None, **rest: 
         "kind": "http",
     } | rest
     return Fault(Stage.HTTP, how, act, **values)  # type: ignore[arg-type]
+
+
+def _limit(how: str, listener: str, act: object = acts.second, **rest: object) -> Fault:
+    values = {"status": 503, "error": "LimitReached", "ended_by": "proxy", "listener": listener} | rest
+    return Fault(Stage.LIMITS, how, act, **values)  # type: ignore[arg-type]
+
+
+def _second(how: str, listener: str) -> Fault:
+    """Return the fault of a second console, while the first one is not affected."""
+    return _limit(how, listener, beside=1, upstream_close=1000)
+
+
+def _closing(how: str, act: object, close: int | None = None, **rest: object) -> Fault:
+    values = {"status": 101, "close": close, "upstream": opened(serves)} | rest
+    return Fault(Stage.CLOSING, how, act, **values)  # type: ignore[arg-type]
 
 
 _UNRECORDED = {"status": None, "error": None, "recorded": False}
@@ -252,53 +268,10 @@ FAULTS = (
         "Internal",
     ),
     # Limits
-    Fault(
-        Stage.LIMITS,
-        "`max_sessions` are open",
-        acts.second,
-        503,
-        None,
-        "LimitReached",
-        "proxy",
-        listener="one",
-        beside=1,
-        upstream_close=1000,
-    ),
-    Fault(
-        Stage.LIMITS,
-        "`max_connections` to the upstream are open",
-        acts.second,
-        503,
-        None,
-        "LimitReached",
-        "proxy",
-        listener="single",
-        beside=1,
-        upstream_close=1000,
-    ),
-    Fault(
-        Stage.LIMITS,
-        "a client opens consoles faster than `session_rate`",
-        acts.second,
-        503,
-        None,
-        "LimitReached",
-        "proxy",
-        listener="rated",
-        beside=1,
-        upstream_close=1000,
-    ),
-    Fault(
-        Stage.LIMITS,
-        "`max_handshakes` are under way",
-        acts.behind_another,
-        503,
-        None,
-        "LimitReached",
-        "proxy",
-        listener="crowded",
-        kind="http",
-    ),
+    _second("`max_sessions` are open", "one"),
+    _second("`max_connections` to the upstream are open", "single"),
+    _second("a client opens consoles faster than `session_rate`", "rated"),
+    _limit("`max_handshakes` are under way", "crowded", acts.behind_another, kind="http"),
     # On the way to the upstream
     _dial(
         "the upstream's name has no address",
@@ -568,87 +541,65 @@ FAULTS = (
         timeout="max_lifetime",
     ),
     # While it is being closed
-    Fault(
-        Stage.CLOSING,
+    _closing(
         "the client disconnects after its Close",
-        once_open(frames(frame(CLOSE, close_payload(1000), mask=KEY)), ends),
-        101,
-        upstream=opened(serves),
+        once_open(CLOSES, ends),
         upstream_close=1000,
     ),
-    Fault(
-        Stage.CLOSING,
+    _closing(
         "the client sends half a Close and resets",
         once_open(frames(frame(CLOSE, close_payload(1000), mask=KEY)[:5]), resets),
-        101,
         error="ClientLost",
-        upstream=opened(serves),
         upstream_close=1001,
     ),
-    Fault(
-        Stage.CLOSING,
+    _closing(
         "the client's Close has an invalid code",
         once_open(frames(frame(CLOSE, close_payload(1005), mask=KEY))),
-        101,
         1002,
-        "ProtocolViolation",
-        upstream=opened(serves),
+        error="ProtocolViolation",
         upstream_close=1001,
     ),
-    Fault(
-        Stage.CLOSING,
+    _closing(
         "the reason of the client's Close is not UTF-8",
         once_open(frames(frame(CLOSE, close_payload(1000, b"\xff"), mask=KEY))),
-        101,
         1007,
-        "InvalidPayload",
-        upstream=opened(serves),
+        error="InvalidPayload",
         upstream_close=1001,
     ),
-    Fault(
-        Stage.CLOSING,
+    _closing(
         "the upstream never answers the client's Close",
-        once_open(frames(frame(CLOSE, close_payload(1000), mask=KEY))),
-        101,
+        once_open(CLOSES),
         1000,
         upstream=opened(stays),
         timeout="close_timeout",
     ),
-    Fault(
-        Stage.CLOSING,
+    _closing(
         "the upstream answers the Close and keeps TCP open",
-        once_open(frames(frame(CLOSE, close_payload(1000), mask=KEY))),
-        101,
+        once_open(CLOSES),
         1000,
         upstream=opened(acts.keeps_tcp),
         upstream_close=1000,
         timeout="close_timeout",
     ),
-    Fault(
-        Stage.CLOSING,
+    _closing(
         "the upstream resets instead of answering the Close",
-        once_open(frames(frame(CLOSE, close_payload(1000), mask=KEY))),
-        101,
+        once_open(CLOSES),
         1000,
         upstream=opened(acts.resets_for_a_close),
         upstream_close=1000,
     ),
-    Fault(
-        Stage.CLOSING,
+    _closing(
         "the upstream closes and keeps TCP open",
         once_open(),
-        101,
         1000,
         ended_by="upstream",
         upstream=accepts(close_of(1000), acts.keeps_tcp),
         upstream_close=1000,
         timeout="close_timeout",
     ),
-    Fault(
-        Stage.CLOSING,
+    _closing(
         "the upstream closes, and the client resets",
         once_open(acts.reads, resets),
-        101,
         ended_by="upstream",
         upstream=accepts(close_of(1000), acts.keeps_tcp),
         upstream_close=1000,

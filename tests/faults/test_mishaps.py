@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,73 +16,13 @@ from typing import Any
 
 import pytest
 
-from tests.faults import mishaps
-from tests.faults.acts import GET, OPENING, TARGET
-from tests.support import config
+from tests.faults import mishaps, test_signals
+from tests.faults.acts import GET, TARGET
+from tests.faults.steps import carries, closes, echoes, opened, sentence, text
 from tests.support.crowd import children
 from tests.support.probe import ProbedProxy
-from tests.support.programs import Proxy, accepts, environment, need, until
-from tests.support.websocket import BINARY, CLOSE
-from tests.support.websocket_peers import Client, ScriptedUpstream, silent
-
-REASON = "the proxy is shutting down"
-
-
-@pytest.fixture
-def upstream() -> Iterator[ScriptedUpstream]:
-    with ScriptedUpstream() as running:
-        yield running
-
-
-def text(upstream: ScriptedUpstream, **keys: object) -> str:
-    """Return the configuration of a listener in front of a host; the keywords are keys of [proxy]."""
-    return config.ini(
-        config.listener(http="forward"),
-        config.upstream(upstream.port),
-        **{"services": "probe", "access_log": "access.log", "close_timeout": "1s", **keys},
-    )
-
-
-def opened(proxy: Proxy) -> Client:
-    """An open console."""
-    client = Client(proxy.ports["one"])
-    client.open(TARGET, ["binary"])
-    return client
-
-
-def echoes(client: Client) -> None:
-    client.send_frame(BINARY, b"a key")
-    assert client.recv_frame().payload == b"a key"
-
-
-def closes(client: Client) -> None:
-    with client:
-        client.send_close(1000)
-        assert client.recv_close() == (1000, "")
-
-
-def carries(proxy: Proxy, times: int = 1) -> None:
-    """So many consoles, one after the other."""
-    for _ in range(times):
-        client = opened(proxy)
-        echoes(client)
-        closes(client)
-
-
-def ended(proxy: Proxy, seconds: float = 15.0) -> None:
-    """The process has ended by itself."""
-    status = Path(f"/proc/{proxy.pid}/status")
-    until(lambda: not status.exists() or "State:\tZ" in status.read_text(), "the process ends", seconds)
-
-
-def sentence(proxy: Proxy, *words: str) -> str:
-    """The first line of the log that has all of these."""
-    return until(
-        lambda: next(
-            (line for line in proxy.log().splitlines() if all(word in line for word in words)), None
-        ),
-        f"a line with {words}",
-    )
+from tests.support.programs import Proxy, environment, need, until
+from tests.support.websocket_peers import Client, ScriptedUpstream
 
 
 def test_every_mishap_has_its_test() -> None:
@@ -92,7 +31,7 @@ def test_every_mishap_has_its_test() -> None:
     elsewhere = {"test_few_descriptors", "test_no_descriptor"}  # tests/integration/test_descriptors.py
     elsewhere |= {"test_locked_state", "test_removed_state"}  # tests/integration/test_state.py
     elsewhere |= {"test_second_sigterm_with_a_locked_state"}  # the same
-    assert names - elsewhere <= set(globals())
+    assert names - elsewhere <= {*globals(), *vars(test_signals)}
 
 
 # The logs
@@ -404,96 +343,3 @@ def test_raising_observer(upstream: ScriptedUpstream) -> None:
             assert program.stdout.readline() == "closed 1000 no error\n"
         finally:
             program.terminate()
-
-
-# Signals
-
-
-def test_sigterm_while_opening(upstream: ScriptedUpstream) -> None:
-    upstream.script = silent
-    with ProbedProxy(text(upstream, drain_timeout="1s")) as proxy:
-        with Client(proxy.ports["one"]) as client:
-            client.send_raw(OPENING)
-            upstream.connection()
-            os.kill(proxy.pid, signal.SIGTERM)
-            until(lambda: not accepts(proxy.ports["one"]), "the port is closed")
-            head = client.recv_head()
-            assert head.status == 503 and head.one("Retry-After")
-        ended(proxy)
-        assert f"Draining: {REASON}" in proxy.log()
-        proxy.assert_clean()
-
-
-def test_sigterm_while_open(upstream: ScriptedUpstream) -> None:
-    with ProbedProxy(text(upstream, drain_timeout="1s")) as proxy:
-        client = opened(proxy)
-        os.kill(proxy.pid, signal.SIGTERM)
-        until(lambda: not accepts(proxy.ports["one"]), "the port is closed")
-        echoes(client)
-        assert client.recv_close() == (1001, REASON)
-        client.send_close(1001)
-        client.recv_eof()
-        ended(proxy)
-        got = upstream.connection().frames[-1]
-        assert (got.opcode, got.payload[:2]) == (CLOSE, (1001).to_bytes(2, "big"))
-        record = json.loads((proxy.folder / "access.log").read_text())
-        assert (record["error"], record["close_code"], record["ended_by"]) == ("Draining", 1001, "proxy")
-        assert record["timeout"] == "drain_timeout"
-        proxy.assert_clean()
-
-
-def test_sigterm_between_requests(upstream: ScriptedUpstream) -> None:
-    upstream.script = lambda connection: (
-        connection.read_request(),
-        connection.send_raw(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
-        connection.recv_eof(30),
-    )
-    with ProbedProxy(text(upstream, drain_timeout="1h")) as proxy:
-        with Client(proxy.ports["one"]) as client:
-            client.send_raw(GET)
-            assert client.recv_head().status == 200
-            os.kill(proxy.pid, signal.SIGTERM)
-            client.recv_eof()
-        ended(proxy)
-        proxy.assert_clean()
-
-
-def test_second_sigterm(upstream: ScriptedUpstream) -> None:
-    with ProbedProxy(text(upstream, drain_timeout="1h")) as proxy:
-        client = opened(proxy)
-        os.kill(proxy.pid, signal.SIGTERM)
-        until(lambda: not accepts(proxy.ports["one"]), "the port is closed")
-        echoes(client)
-        os.kill(proxy.pid, signal.SIGTERM)
-        client.recv_eof()
-        assert upstream.connection().finished.wait(10)
-        ended(proxy)
-        assert proxy.stop() == 0
-        record = json.loads((proxy.folder / "access.log").read_text())
-        assert (record["error"], record["ended_by"]) == ("Draining", "proxy")
-        proxy.assert_clean()
-
-
-def test_sighup_with_a_bad_file(upstream: ScriptedUpstream) -> None:
-    with ProbedProxy(text(upstream)) as proxy:
-        client = opened(proxy)
-        good = proxy.path.read_text()
-        proxy.path.write_text(good.replace("upstream = esxi1", "upstream = nobody\ncolour = blue"))
-        os.kill(proxy.pid, signal.SIGHUP)
-        sentence(proxy, "[listener one] upstream")
-        sentence(proxy, "[listener one] colour")
-        echoes(client)
-        carries(proxy)
-        closes(client)
-        proxy.assert_clean()
-
-
-def test_sigkill(upstream: ScriptedUpstream) -> None:
-    with ProbedProxy(text(upstream)) as proxy:
-        client = opened(proxy)
-        os.kill(proxy.pid, signal.SIGKILL)
-        client.recv_eof()
-        assert upstream.connection().finished.wait(10)
-        ended(proxy)  # the kernel closes the listener last
-        with pytest.raises(OSError), socket.create_connection(("127.0.0.1", proxy.ports["one"]), 1):
-            pass

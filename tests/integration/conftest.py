@@ -11,9 +11,11 @@ import pytest
 # So that the tests' own modules are found however pytest was started.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.support import programs
+from tests.support import config, programs
+from tests.support.browser import Chromium
 from tests.support.certificates import Authority, Certificate
 from tests.support.crowd import EchoUpstream
+from tests.support.workers import Text
 
 LINES = 80
 
@@ -62,3 +64,31 @@ def transports(request: pytest.FixtureRequest) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ESXIPROXY_TRANSPORTS", request.param)
         yield request.param
+
+
+@pytest.fixture
+def text(upstream: EchoUpstream) -> Text:
+    """The configuration of several workers behind one listener."""
+
+    def content(
+        workers: int = 2, more: str = "", drain: str = "20s", listen: str = "127.0.0.1:0", rest: str = ""
+    ) -> str:
+        return rest + config.ini(
+            config.listener(listen=listen),
+            config.upstream(upstream.port),
+            more=more,
+            workers=workers,
+            drain_timeout=drain,
+            close_timeout="1s",
+            max_connections="off",
+            max_sessions_per_console="off",
+        )
+
+    return content
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Chromium]:
+    """A browser."""
+    with Chromium() as running:
+        yield running

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 
 from tests.integration.parity_run import CASES, Run, case, received_until_end, shown
+from tests.support.peer import NotInTime, StreamEnded
+from tests.support.scripts import echo, opened, sends, stays_after_close
 from tests.support.websocket import (
     BINARY,
     CLOSE,
@@ -17,15 +19,7 @@ from tests.support.websocket import (
     handshake_fields,
     head_bytes,
 )
-from tests.support.websocket_peers import (
-    Connection,
-    NotInTime,
-    StreamEnded,
-    echo,
-    opened,
-    sends,
-    stays_after_close,
-)
+from tests.support.websocket_peers import Connection
 
 
 @case

@@ -7,19 +7,12 @@ from typing import Any
 
 from tests.integration.parity_run import CASES, Run, case
 from tests.support.programs import TICKET
+from tests.support.scripts import answer, drops_before_answer, echo, endless_head, refuse, wrong_accept
 from tests.support.websocket import (
     TEXT,
     Field,
 )
-from tests.support.websocket_peers import (
-    Connection,
-    answer,
-    drops_before_answer,
-    echo,
-    endless_head,
-    refuse,
-    wrong_accept,
-)
+from tests.support.websocket_peers import Connection
 
 
 def refusals(name: str, status: str, fields: Sequence[Field] = ()) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from tests.support.listeners import Listeners
+from tests.support.peer import NotInTime, Peer, StreamEnded
 from tests.support.programs import TICKET
 from tests.support.websocket import (
     BINARY,
@@ -25,15 +26,7 @@ from tests.support.websocket import (
     Frame,
     Head,
 )
-from tests.support.websocket_peers import (
-    Client,
-    Connection,
-    NotInTime,
-    Peer,
-    Script,
-    ScriptedUpstream,
-    StreamEnded,
-)
+from tests.support.websocket_peers import Client, Connection, Script, ScriptedUpstream
 
 OPCODES = {CONTINUATION: "CONT", TEXT: "TEXT", BINARY: "BINARY", CLOSE: "CLOSE", PING: "PING", PONG: "PONG"}
 RECEIVE_TIMEOUT = 4.0

@@ -20,11 +20,11 @@ from twisted.application.service import Service
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
 
-from tests.integration.test_workers import clean, gone, refuses, reloaded
 from tests.support import config
 from tests.support.crowd import Crew, EchoUpstream, echoes, held, let_go, opened
 from tests.support.probe import Offering
 from tests.support.programs import free_port, until
+from tests.support.workers import gone, refuses, reloaded
 
 Text = Callable[..., str]
 REASON = {"reason": "a test"}
@@ -93,7 +93,7 @@ def test_its_death_costs_no_console_and_no_admission(text: Text) -> None:
         assert crew.log().count("admin process killed by SIGKILL") == 3
         assert "WorkerLost" not in crew.log() and "worker 0 is started" not in crew.log()
         let_go(clients)
-        clean(crew)
+        crew.assert_clean()
 
 
 def test_a_reload_is_answered_and_the_socket_stays(text: Text) -> None:
@@ -115,7 +115,7 @@ def test_a_reload_is_answered_and_the_socket_stays(text: Text) -> None:
         assert all(map(echoes, clients))
         let_go(clients)
         assert crew.stop() == 0 and not path.exists()
-        clean(crew)
+        crew.assert_clean()
 
 
 def test_a_reload_that_fails_tells_its_problems_and_changes_nothing(text: Text) -> None:
@@ -153,7 +153,7 @@ def test_two_reloads_at_once_have_their_own_outcomes(text: Text) -> None:
         done, (problem,) = outcomes["second"]
         assert not done and "no_such_key" in problem
         until(lambda: len(crew.admins()) == 1, "the old one has ended")
-        clean(crew)
+        crew.assert_clean()
 
 
 def test_a_drain_is_told_until_the_last_console_has_ended(text: Text) -> None:
@@ -169,7 +169,7 @@ def test_a_drain_is_told_until_the_last_console_has_ended(text: Text) -> None:
         assert crew._process is not None and crew._process.wait(20) == 0
         assert gone(admin) and not (crew.folder / "admin.sock").exists()
         assert not list(crew.folder.glob("esxiproxy-*"))
-        clean(crew)
+        crew.assert_clean()
 
 
 def test_without_its_master_it_ends(text: Text) -> None:
@@ -197,7 +197,7 @@ def test_the_authenticators_of_admin_are_asked_in_it(text: Text) -> None:
     with Crew(text(admin), {"people": people}) as crew:
         until(lambda: not refuses(port), "it serves")
         assert [logged_in(port, login) for login in (None, "alice:wrong", "alice:secret")] == [401, 401, 200]
-        clean(crew)
+        crew.assert_clean()
 
 
 def logged_in(port: int, login: str | None) -> int:
@@ -215,7 +215,7 @@ def test_a_signal_to_everybody_ends_it_once(text: Text) -> None:
             os.kill(pid, signal.SIGTERM)
         assert crew._process is not None and crew._process.wait(20) == 0
         assert not (crew.folder / "admin.sock").exists()
-        clean(crew)
+        crew.assert_clean()
 
 
 def test_the_metrics_of_all_children_are_in_the_private_directory(text: Text) -> None:
@@ -280,4 +280,4 @@ def test_services_run_in_it_and_never_twice(text: Text) -> None:
         crew.path.write_text(text(""))
         reloaded(crew)
         until(lambda: crew.admins() == [], "it is not needed any more")
-        clean(crew)
+        crew.assert_clean()

@@ -28,7 +28,7 @@ def test_one_worker_is_one_process(upstream: EchoUpstream) -> None:
 
 
 @pytest.mark.parametrize(("workers", "kind"), [(1, Proxy), (2, Crew)], ids=["one process", "two workers"])
-def test_the_watchdog_hears_of_it_while_the_loop_runs(
+def test_the_watchdog_is_notified_while_the_loop_runs(
     workers: int, kind: type[Proxy], upstream: EchoUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`WATCHDOG=1` comes twice in the time that systemd has set, from the process that it has started."""

@@ -12,8 +12,9 @@ import pytest
 from tests.support import config
 from tests.support.crowd import Crew
 from tests.support.programs import ROOT, TICKET, Proxy
+from tests.support.scripts import echo
 from tests.support.websocket import BINARY, PING, PONG
-from tests.support.websocket_peers import Client, ScriptedUpstream, echo
+from tests.support.websocket_peers import Client, ScriptedUpstream
 
 STEPPED = """
 import os, time

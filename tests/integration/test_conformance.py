@@ -124,23 +124,41 @@ def check(run: Callable[[Sequence[str]], Path]) -> None:
         assert verdicts(run(wrong))[2] == [], counted
 
 
+@pytest.fixture
+def shown(tls: bool, upstream_certificate: Certificate) -> Certificate | None:
+    """The certificate of the upstream, if it has TLS."""
+    return upstream_certificate if tls else None
+
+
+@pytest.fixture
+def text(
+    way: tuple[int, str],
+    shown: Certificate | None,
+    listener_certificate: Certificate,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[[int], str]:
+    """The configuration in front of a port, with the workers and the transports of this way."""
+    workers, transports = way
+    monkeypatch.setenv("ESXIPROXY_TRANSPORTS", transports)
+    return lambda port: config.ini(
+        config.listener("plain", "suite"),
+        config.listener("secure", "suite", tls=listener_certificate),
+        config.upstream(port, "suite", pin=shown, subprotocol="pass"),
+        workers=workers,
+        state=f"sqlite:{tmp_path}/state.sqlite" if workers > 1 else None,
+    )
+
+
 @any_way
 @both_kinds
 def test_the_client_leg_passes_every_case(
-    tls: bool,
-    way: tuple[int, str],
-    tmp_path: Path,
-    upstream_certificate: Certificate,
-    listener_certificate: Certificate,
-    monkeypatch: pytest.MonkeyPatch,
+    tls: bool, shown: Certificate | None, text: Callable[[int], str], tmp_path: Path
 ) -> None:
     """A client sees Autobahn's echo server through the proxy as it would see it without."""
-    shown = upstream_certificate if tls else None
-    workers, transports = way
-    monkeypatch.setenv("ESXIPROXY_TRANSPORTS", transports)
     with (
         Echo(shown) as echo,
-        Proxy(configuration(echo.port, shown, listener_certificate, workers, tmp_path)) as proxy,
+        Proxy(text(echo.port)) as proxy,
     ):
 
         def run(cases: Sequence[str]) -> Path:
@@ -162,38 +180,18 @@ def test_the_client_leg_passes_every_case(
 @any_way
 @both_kinds
 def test_the_upstream_leg_passes_every_case(
-    tls: bool,
-    way: tuple[int, str],
-    tmp_path: Path,
-    upstream_certificate: Certificate,
-    listener_certificate: Certificate,
-    monkeypatch: pytest.MonkeyPatch,
+    tls: bool, shown: Certificate | None, text: Callable[[int], str], tmp_path: Path
 ) -> None:
     """An upstream sees Autobahn's client through the proxy as it would see it without."""
-    shown = upstream_certificate if tls else None
-    workers, transports = way
-    monkeypatch.setenv("ESXIPROXY_TRANSPORTS", transports)
 
     def run(cases: Sequence[str]) -> Path:
         with FuzzingServer(cases, shown) as server:
-            with Proxy(configuration(server.port, shown, listener_certificate, workers, tmp_path)) as proxy:
+            with Proxy(text(server.port)) as proxy:
                 command = [sys.executable, WSTEST / "testee.py", _url(proxy, tls)]
                 subprocess.run(command, timeout=SECONDS, check=True, capture_output=True)
             return shutil.copytree(server.folder / "reports", tmp_path / "reports", dirs_exist_ok=True)
 
     check(run)
-
-
-def configuration(port: int, shown: Certificate | None, own: Certificate, workers: int, folder: Path) -> str:
-    """The proxy's, in front of this port, which shows that certificate."""
-    state = f"sqlite:{folder}/state.sqlite" if workers > 1 else None
-    return config.ini(
-        config.listener("plain", "suite"),
-        config.listener("secure", "suite", tls=own),
-        config.upstream(port, "suite", pin=shown, subprotocol="pass"),
-        workers=workers,
-        state=state,
-    )
 
 
 def _url(proxy: Proxy, tls: bool) -> str:

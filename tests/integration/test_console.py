@@ -45,12 +45,6 @@ def three_listeners(
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Chromium]:
-    with Chromium() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def novnc(listener_certificate: Certificate) -> Iterator[dict[str, str]]:
     """Debian's noVNC over http and over https: its page speaks wss when it came over https."""
     if not (NOVNC / "vnc_lite.html").exists():

@@ -81,12 +81,6 @@ def npm() -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Chromium]:
-    with Chromium() as running:
-        yield running
-
-
 @pytest.fixture(scope="module", params=[debian, npm], ids=["Debian's noVNC", "npm's noVNC"])
 def demo(request: pytest.FixtureRequest, chromium: Chromium) -> Iterator[Demo]:
     find: Callable[[], Path] = request.param

@@ -148,7 +148,7 @@ def test_a_console_too_many_is_refused_and_those_that_run_go_on(name: str, scene
     scene.recovered()
 
 
-def test_when_the_kernel_has_no_more_the_sessions_are_kept_and_the_rest_wait(scene: CrowdedScene) -> None:
+def test_without_descriptors_sessions_are_kept_and_new_connections_wait(scene: CrowdedScene) -> None:
     """It does not spin, it says little, and whoever waited in the queue is served when others leave."""
     for _ in range(10):
         assert scene.try_console()

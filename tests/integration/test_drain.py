@@ -13,7 +13,8 @@ from tests.support import config
 from tests.support.certificates import Certificate
 from tests.support.processes import runs
 from tests.support.programs import Proxy, accepts, until
-from tests.support.websocket_peers import Client, Connection, ScriptedUpstream, answer
+from tests.support.scripts import answer
+from tests.support.websocket_peers import Client, Connection, ScriptedUpstream
 
 SOON = 15.0
 """Seconds that a busy machine may take for what is done at once: all timeouts below are longer."""

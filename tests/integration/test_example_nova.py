@@ -15,8 +15,9 @@ import pytest
 from tests.support import config
 from tests.support.certificates import Authority
 from tests.support.programs import ROOT, Program, Proxy
+from tests.support.scripts import echo
 from tests.support.websocket import BINARY
-from tests.support.websocket_peers import Client, ScriptedUpstream, echo
+from tests.support.websocket_peers import Client, ScriptedUpstream
 
 
 class Service(Program):

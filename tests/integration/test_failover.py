@@ -12,8 +12,9 @@ import pytest
 from tests.support import config
 from tests.support.certificates import Authority, self_signed
 from tests.support.programs import Proxy, dead_port, until
+from tests.support.scripts import echo
 from tests.support.websocket import BINARY
-from tests.support.websocket_peers import Client, Connection, ScriptedUpstream, echo
+from tests.support.websocket_peers import Client, Connection, ScriptedUpstream
 
 
 @contextmanager

@@ -57,7 +57,7 @@ SERVER = """
 
 
 @dataclass
-class Scene:
+class AuthService:
     """nginx, and the client that asks it."""
 
     folder: Path
@@ -93,7 +93,7 @@ class Scene:
 
 
 @pytest.fixture
-def scene(tmp_path: Path, authority: Authority, upstream_certificate: Certificate) -> Iterator[Scene]:
+def scene(tmp_path: Path, authority: Authority, upstream_certificate: Certificate) -> Iterator[AuthService]:
     plain, secure = free_ports(2)
     (tmp_path / "users").write_text("carol:{PLAIN}secret\n")
     tmp_path.chmod(0o755)
@@ -103,7 +103,7 @@ def scene(tmp_path: Path, authority: Authority, upstream_certificate: Certificat
     )
     with Nginx(text):
         web = Web()
-        yield Scene(tmp_path, plain, secure, authority, web)
+        yield AuthService(tmp_path, plain, secure, authority, web)
         web.close()
 
 
@@ -118,7 +118,7 @@ def basic(name: str, password: str) -> str:
     return "Authorization: Basic " + b64encode(f"{name}:{password}".encode()).decode()
 
 
-def test_cookies_that_the_service_allows_and_refuses(scene: Scene) -> None:
+def test_cookies_that_the_service_allows_and_refuses(scene: AuthService) -> None:
     found = scene.forward(url=f"http://127.0.0.1:{scene.plain}/cookie")
     alice = scene.ask(found, request("Cookie: user=alice", "Remote-User: root", "Remote_Groups: root"))
     assert alice is not None
@@ -134,7 +134,7 @@ def test_cookies_that_the_service_allows_and_refuses(scene: Scene) -> None:
         scene.ask(found, request("Cookie: user=broken"))
 
 
-def test_a_password_that_nginx_checks(scene: Scene) -> None:
+def test_a_password_that_nginx_checks(scene: AuthService) -> None:
     found = scene.forward(url=f"http://127.0.0.1:{scene.plain}/basic")
     carol = scene.ask(found, request(basic("carol", "secret")))
     assert carol is not None and carol.name == "carol" and b"authorization" in carol.consumed
@@ -145,7 +145,7 @@ def test_a_password_that_nginx_checks(scene: Scene) -> None:
     assert answer.fields == ((b"WWW-Authenticate", b'Basic realm="the consoles"'),)
 
 
-def test_over_tls_and_over_a_unix_socket(scene: Scene) -> None:
+def test_over_tls_and_over_a_unix_socket(scene: AuthService) -> None:
     url, ca = f"https://localhost:{scene.secure}/cookie", str(scene.authority.path)
     asking = request("Cookie: user=alice")
     for texts in ({"url": url, "ca": ca}, {"url": "http://auth/cookie", "socket": "auth.sock"}):
@@ -155,7 +155,7 @@ def test_over_tls_and_over_a_unix_socket(scene: Scene) -> None:
         scene.ask(scene.forward(url=url), asking)
 
 
-def test_the_service_gets_no_ticket(scene: Scene) -> None:
+def test_the_service_gets_no_ticket(scene: AuthService) -> None:
     found = scene.forward(url=f"http://127.0.0.1:{scene.plain}/cookie")
     for target in (f"/ticket/{TICKET}", f"/ui?ticket={TICKET}&x=1"):
         scene.ask(found, request("Cookie: user=alice", target=target))
@@ -165,7 +165,7 @@ def test_the_service_gets_no_ticket(scene: Scene) -> None:
     ]
 
 
-def test_a_login_is_checked_again_until_the_service_is_gone(scene: Scene) -> None:
+def test_a_login_is_checked_again_until_the_service_is_gone(scene: AuthService) -> None:
     found = scene.forward(url=f"http://127.0.0.1:{scene.plain}/basic")
     asking = request(basic("carol", "secret"))
     carol = scene.ask(found, asking)

@@ -8,8 +8,9 @@ from tests.support.certificates import Certificate
 from tests.support.listeners import KINDS, Upstreams, three_listeners
 from tests.support.probe import ProbedProxy
 from tests.support.programs import dead_port, until
+from tests.support.scripts import echo
 from tests.support.websocket import BINARY
-from tests.support.websocket_peers import Client, ScriptedUpstream, echo
+from tests.support.websocket_peers import Client, ScriptedUpstream
 
 SESSIONS = 100
 MOST = 1

@@ -21,9 +21,11 @@ import pytest
 from tests.support import config
 from tests.support.certificates import Certificate
 from tests.support.network import Network, network
+from tests.support.peer import NotInTime, StreamEnded
 from tests.support.programs import TICKET, Proxy, until
+from tests.support.scripts import opened
 from tests.support.websocket import BINARY, CLOSE, PING, PONG, frame, handshake_fields, head_bytes
-from tests.support.websocket_peers import Client, Connection, NotInTime, ScriptedUpstream, StreamEnded, opened
+from tests.support.websocket_peers import Client, Connection, ScriptedUpstream
 
 PINGED = 1 + 1
 """Seconds until a ping finds out: ping_interval + ping_timeout."""
@@ -65,7 +67,7 @@ class ProxyInside(Proxy):
 
 
 @dataclass
-class Scene:
+class CutLinks:
     """The proxy, its hosts and whoever comes, each on a link of its own."""
 
     network: Network
@@ -141,7 +143,7 @@ class Scene:
 
 
 @pytest.fixture(scope="module")
-def house(upstream_certificate: Certificate, listener_certificate: Certificate) -> Iterator[Scene]:
+def house(upstream_certificate: Certificate, listener_certificate: Certificate) -> Iterator[CutLinks]:
     with network() as made, contextlib.ExitStack() as stack:
         with made.hosts.entered():
             plain = stack.enter_context(ScriptedUpstream(address=made.hosts.address))
@@ -161,11 +163,11 @@ def house(upstream_certificate: Certificate, listener_certificate: Certificate) 
             stall_timeout="3s",
         )
         proxy = stack.enter_context(ProxyInside(text, made.proxy.command()))
-        yield Scene(made, proxy, {False: plain, True: secure})
+        yield CutLinks(made, proxy, {False: plain, True: secure})
 
 
 @pytest.fixture
-def scene(house: Scene) -> Iterator[Scene]:
+def scene(house: CutLinks) -> Iterator[CutLinks]:
     yield house
     house.end()
 
@@ -261,7 +263,7 @@ def sends(client: Client, over: threading.Event, payload: bytes, pause: float) -
 
 
 @pytest.mark.parametrize("profile", ["console", "lan"])
-def test_a_client_that_was_cut_off_is_found_out(profile: str, scene: Scene) -> None:
+def test_a_cut_off_client_is_detected(profile: str, scene: CutLinks) -> None:
     """At rest, with a picture on its way down, and in the middle of a frame on its way up."""
     for tls in KINDS:
         for script in (serve, streams(scene.over), serve):
@@ -280,7 +282,7 @@ def test_a_client_that_was_cut_off_is_found_out(profile: str, scene: Scene) -> N
 
 
 @pytest.mark.parametrize("profile", ["console", "lan"])
-def test_a_client_that_was_cut_off_with_much_on_its_way_is_found_out(profile: str, scene: Scene) -> None:
+def test_a_cut_off_client_with_much_data_in_flight_is_detected(profile: str, scene: CutLinks) -> None:
     """Bytes wait for it: until stall_timeout it may as well be one that has stopped reading."""
     for tls in KINDS:
         living = Living(scene.open(profile, tls, fills)[0])
@@ -291,7 +293,7 @@ def test_a_client_that_was_cut_off_with_much_on_its_way_is_found_out(profile: st
 
 
 @pytest.mark.parametrize("profile", ["patient", "patient-lan"])
-def test_a_client_that_took_nothing_and_was_cut_off_is_found_out(profile: str, scene: Scene) -> None:
+def test_a_cut_off_client_that_read_nothing_is_detected(profile: str, scene: CutLinks) -> None:
     """Its window is closed, and what waits fits into the kernel's buffer: TCP asks it, and has no answer."""
     for tls in KINDS:
         _, connection = scene.open(profile, tls, tells(SMALL), room=4096)
@@ -306,7 +308,7 @@ def test_a_client_that_took_nothing_and_was_cut_off_is_found_out(profile: str, s
 # the upstream's link
 
 
-def test_a_host_that_was_cut_off_is_found_out(scene: Scene) -> None:
+def test_a_cut_off_host_is_detected(scene: CutLinks) -> None:
     """At rest, with keys on their way up, in the middle of a frame; when it is back it learns of the end."""
     living = []
     for tls in KINDS:
@@ -327,7 +329,7 @@ def test_a_host_that_was_cut_off_is_found_out(scene: Scene) -> None:
     scene.is_free(1)
 
 
-def test_a_host_that_was_cut_off_with_much_on_its_way_is_found_out(scene: Scene) -> None:
+def test_a_cut_off_host_with_much_data_in_flight_is_detected(scene: CutLinks) -> None:
     """A client that pastes gets a Close, and the host its end when it is back."""
     clients = []
     for tls in KINDS:
@@ -341,7 +343,7 @@ def test_a_host_that_was_cut_off_with_much_on_its_way_is_found_out(scene: Scene)
     scene.is_free(1)
 
 
-def test_a_host_that_was_cut_off_with_little_on_its_way_is_found_out(scene: Scene) -> None:
+def test_a_cut_off_host_with_little_data_in_flight_is_detected(scene: CutLinks) -> None:
     """One key, which the kernel keeps for it: TCP has no answer."""
     clients = [scene.open("patient-lan", tls, serve)[0] for tls in KINDS]
     with scene.network.cut(scene.network.hosts):
@@ -357,7 +359,7 @@ def test_a_host_that_was_cut_off_with_little_on_its_way_is_found_out(scene: Scen
 # the living
 
 
-def test_a_living_peer_is_kept(scene: Scene) -> None:
+def test_a_live_peer_is_kept(scene: CutLinks) -> None:
     """Three times as long as a dead one would be."""
     kept = []
     for profile in ("console", "lan"):
@@ -374,7 +376,7 @@ def test_a_living_peer_is_kept(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("size", [8_000_000, 300_000], ids=["much", "what the kernel has room for"])
-def test_a_living_client_that_takes_nothing_is_kept(size: int, scene: Scene) -> None:
+def test_a_live_client_that_reads_nothing_is_kept(size: int, scene: CutLinks) -> None:
     """For longer than a dead one, for less than stall_timeout: it gets every byte when it reads again."""
     payload = random.Random(6).randbytes(size)
     clients = [
@@ -389,7 +391,7 @@ def test_a_living_client_that_takes_nothing_is_kept(size: int, scene: Scene) -> 
     assert scene.at_hosts() == scene.at_proxy() == len(clients)
 
 
-def test_a_living_client_that_takes_nothing_of_a_little_stalls_and_is_not_taken_for_dead() -> None:
+def test_a_live_client_that_reads_nothing_stalls_and_is_not_lost() -> None:
     """TCP would have given up a dead one twice over when stall_timeout comes."""
     with ScriptedUpstream(opened(tells(bytes(40_000)))) as upstream:
         text = config.ini(

@@ -17,8 +17,9 @@ from esxiproxy.ops.logs.file_sink import FileSink, RotatedFile
 from tests.support import config
 from tests.support.probe import Offering
 from tests.support.programs import TICKET, until
+from tests.support.scripts import echo
 from tests.support.websocket import BINARY
-from tests.support.websocket_peers import Client, ScriptedUpstream, echo
+from tests.support.websocket_peers import Client, ScriptedUpstream
 
 HANGS = "hangs"
 """While this file is there, a write to a log does not come back."""

@@ -20,18 +20,12 @@ import pytest
 from tests.support import config, flooding
 from tests.support.bulk import MIB, Sender, receive
 from tests.support.certificates import Certificate
+from tests.support.peer import NotInTime
 from tests.support.programs import TICKET, Proxy, environment, until
 from tests.support.proxy_scene import ProxyScene
+from tests.support.scripts import endless_head, silent
 from tests.support.websocket import BINARY, PING, accepting_fields, frame, handshake_fields, head_bytes
-from tests.support.websocket_peers import (
-    Client,
-    Connection,
-    NotInTime,
-    Script,
-    ScriptedUpstream,
-    endless_head,
-    silent,
-)
+from tests.support.websocket_peers import Client, Connection, Script, ScriptedUpstream
 
 MUCH = 200 * MIB
 """More than all the buffers on the way can take."""
@@ -46,7 +40,7 @@ REQUEST = head_bytes(f"GET {TARGET} HTTP/1.1", handshake_fields(["binary"]))
 both_kinds = pytest.mark.parametrize("name", ["plain", "tls"])
 
 
-class Scene(ProxyScene):
+class HostilePeers(ProxyScene):
     """The proxy, with hosts behind its listeners; the one behind `good` echoes."""
 
     def is_free(self, within: float) -> None:
@@ -73,7 +67,7 @@ class Scene(ProxyScene):
 
 
 @pytest.fixture(scope="module")
-def scene(upstream_certificate: Certificate, listener_certificate: Certificate) -> Iterator[Scene]:
+def scene(upstream_certificate: Certificate, listener_certificate: Certificate) -> Iterator[HostilePeers]:
     with (
         ScriptedUpstream() as plain,
         ScriptedUpstream(tls=upstream_certificate.server_context()) as secure,
@@ -93,7 +87,7 @@ def scene(upstream_certificate: Certificate, listener_certificate: Certificate) 
             max_connections="off",
         )
         with Proxy(text) as proxy:
-            scene = Scene(proxy, {"plain": plain, "tls": secure, "good": good})
+            scene = HostilePeers(proxy, {"plain": plain, "tls": secure, "good": good})
             for name in scene.hosts:
                 with scene.console(name, rests):
                     pass
@@ -111,7 +105,7 @@ def rests(connection: Connection) -> None:
 
 
 @both_kinds
-def test_a_client_that_never_reads_is_stalled(name: str, scene: Scene) -> None:
+def test_a_client_that_never_reads_is_stalled(name: str, scene: HostilePeers) -> None:
     """The host is paused after what the buffers take, and learns of the end after `stall_timeout`."""
 
     def play() -> None:
@@ -128,7 +122,7 @@ def test_a_client_that_never_reads_is_stalled(name: str, scene: Scene) -> None:
 
 
 @both_kinds
-def test_a_client_that_reads_again_in_time_gets_every_byte(name: str, scene: Scene) -> None:
+def test_a_client_that_reads_again_in_time_gets_every_byte(name: str, scene: HostilePeers) -> None:
     """The host is paused and goes on; nothing is kept in the meantime."""
 
     def play() -> None:
@@ -148,7 +142,7 @@ def test_a_client_that_reads_again_in_time_gets_every_byte(name: str, scene: Sce
 
 
 @both_kinds
-def test_a_client_that_floods_pings_is_cut_short(name: str, scene: Scene) -> None:
+def test_a_client_that_floods_pings_is_cut_short(name: str, scene: HostilePeers) -> None:
     """It never reads a pong; the flood is noticed at once, and its host is told that it is gone."""
 
     def play() -> None:
@@ -169,7 +163,7 @@ def test_a_client_that_floods_pings_is_cut_short(name: str, scene: Scene) -> Non
 
 @pytest.mark.parametrize("answers", [True, False], ids=["to a client that answers", "to one that does not"])
 @both_kinds
-def test_an_upstream_that_sends_a_close_and_stays(name: str, answers: bool, scene: Scene) -> None:
+def test_an_upstream_that_sends_a_close_and_stays(name: str, answers: bool, scene: HostilePeers) -> None:
     """Both legs are closed within `close_timeout`."""
 
     def play() -> None:
@@ -186,7 +180,7 @@ def test_an_upstream_that_sends_a_close_and_stays(name: str, answers: bool, scen
 
 
 @both_kinds
-def test_a_client_that_half_closes_is_gone(name: str, scene: Scene) -> None:
+def test_a_client_that_half_closes_is_lost(name: str, scene: HostilePeers) -> None:
     """A WebSocket has no half: its host is told, and the rest is closed."""
 
     def play() -> None:
@@ -198,7 +192,7 @@ def test_a_client_that_half_closes_is_gone(name: str, scene: Scene) -> None:
     scene.again(play, "status=101 ended by client ClientLost")
 
 
-def test_a_client_that_half_closes_behind_its_request_is_gone(scene: Scene) -> None:
+def test_a_client_that_half_closes_after_its_request_is_lost(scene: HostilePeers) -> None:
     """While the upstream is asked: nobody is left to answer."""
 
     def play() -> None:
@@ -254,7 +248,7 @@ UPSTREAMS = {
 
 @pytest.mark.parametrize("script", UPSTREAMS, ids=lambda script: script.__name__)
 @both_kinds
-def test_an_upstream_that_never_comes_to_an_answer(name: str, script: Script, scene: Scene) -> None:
+def test_an_upstream_that_never_comes_to_an_answer(name: str, script: Script, scene: HostilePeers) -> None:
     """The client has its answer within `upstream_handshake_timeout`, and the upstream is let go at once."""
     status, error = UPSTREAMS[script]
 
@@ -311,7 +305,7 @@ class Slow:
 
 @pytest.mark.parametrize(("name", "seconds", "beginning"), SLOW.values(), ids=SLOW)
 def test_slow_clients_have_their_time_and_no_more(
-    name: str, seconds: float, beginning: bytes, scene: Scene
+    name: str, seconds: float, beginning: bytes, scene: HostilePeers
 ) -> None:
     """None is left a second after it; a good client is served in under 100 ms, 19 times of 20."""
     times: list[float] = []
@@ -337,7 +331,7 @@ def test_slow_clients_have_their_time_and_no_more(
     assert statistics.quantiles(times, n=20)[-1] < 0.1, times
 
 
-def served(scene: Scene) -> float:
+def served(scene: HostilePeers) -> float:
     """How long a good client takes from connecting to its first echo."""
     began = time.monotonic()
     with scene.client("good") as client:
@@ -352,7 +346,7 @@ def served(scene: Scene) -> float:
 SECONDS = 5.0
 
 
-def test_a_flood_of_endless_heads_does_not_disturb_a_console(scene: Scene) -> None:
+def test_a_flood_of_endless_heads_does_not_disturb_a_console(scene: HostilePeers) -> None:
     """Six connections that send as fast as they are taken: an echo comes within 10 ms, 99 times of 100.
 
     Where the machine is too busy for that, it may take five times as long as through another proxy, which

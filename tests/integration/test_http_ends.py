@@ -9,7 +9,8 @@ import pytest
 
 from tests.support.certificates import Certificate
 from tests.support.listeners import Listeners, forwarding
-from tests.support.websocket_peers import Connection, End, ScriptedUpstream
+from tests.support.peer import End
+from tests.support.websocket_peers import Connection, ScriptedUpstream
 
 SIZE = 30 << 20
 PIECE = bytes(256 * 1024)

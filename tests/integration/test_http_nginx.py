@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.certificates import Certificate
-from tests.support.listeners import KINDS, SCHEMES, Listeners, forwarding
+from tests.support.listeners import KINDS, SCHEMES, forwarding
 from tests.support.programs import Nginx, free_ports
 from tests.support.websocket import Head
 from tests.support.websocket_peers import Client
@@ -279,21 +279,12 @@ CASES: dict[str, Case] = {
 }
 
 
-@dataclass(frozen=True)
-class Scene:
-    """nginx, and the proxy in front of it."""
-
-    plain: int
-    listeners: Listeners
-
-    def seen(self, case: str, name: str | None) -> list[object]:
-        """What a client sees in this case through a listener, or directly."""
-        port = self.plain if name is None else self.listeners.ports[name]
-        scheme = "http" if name is None else SCHEMES[name]
-        with Client(port, tls=scheme == "https") as client:
-            visit = Visit(client, f"{scheme}://127.0.0.1:{port}")
-            CASES[case](visit)
-        return visit.seen
+def seen(case: str, port: int, scheme: str = "http") -> list[object]:
+    """Return what a client sees in this case at a port."""
+    with Client(port, tls=scheme == "https") as client:
+        visit = Visit(client, f"{scheme}://127.0.0.1:{port}")
+        CASES[case](visit)
+    return visit.seen
 
 
 def _files(folder: Path) -> None:
@@ -322,7 +313,8 @@ def scene(
     tmp_path_factory: pytest.TempPathFactory,
     upstream_certificate: Certificate,
     listener_certificate: Certificate,
-) -> Iterator[Scene]:
+) -> Iterator[tuple[int, dict[str, int]]]:
+    """The port of nginx, and the ports of the listeners in front of it."""
     folder = tmp_path_factory.mktemp("site")
     _files(folder)
     plain, secure = free_ports(2)
@@ -332,14 +324,15 @@ def scene(
         Nginx(SERVER.format(plain=plain, secure=secure, **values)),
         forwarding(plain, secure, shown, listener_certificate) as listeners,
     ):
-        yield Scene(plain, listeners)
+        yield plain, listeners.ports
 
 
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("case", CASES)
-def test_nothing_differs(case: str, name: str, scene: Scene) -> None:
+def test_nothing_differs(case: str, name: str, scene: tuple[int, dict[str, int]]) -> None:
     """Status, end-to-end fields and body are those of the server itself."""
-    assert scene.seen(case, name) == scene.seen(case, None)
+    plain, ports = scene
+    assert seen(case, ports[name], SCHEMES[name]) == seen(case, plain)
 
 
 def test_there_are_enough_cases() -> None:

@@ -10,8 +10,9 @@ import pytest
 from tests.support.browser import Chromium
 from tests.support.certificates import Certificate
 from tests.support.listeners import SCHEMES, Listeners, forwarding
+from tests.support.peer import NotInTime, StreamEnded
 from tests.support.programs import TICKET, until
-from tests.support.websocket_peers import Connection, NotInTime, ScriptedUpstream, StreamEnded
+from tests.support.websocket_peers import Connection, ScriptedUpstream
 
 PAGE = b"""<!doctype html><meta charset=utf-8><title>loading</title>
 <link rel=icon href=/icon.png><script src=/ui/console.js defer></script><p id=said></p>
@@ -71,12 +72,6 @@ def listeners(
 ) -> Iterator[Listeners]:
     plain, secure = upstreams
     with forwarding(plain.port, secure.port, upstream_certificate, listener_certificate) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Chromium]:
-    with Chromium() as running:
         yield running
 
 

@@ -78,7 +78,7 @@ class Server(Program):
 
 
 @dataclass
-class Scene:
+class Transfers:
     """The proxy in front of one of the servers."""
 
     listeners: Listeners
@@ -195,12 +195,12 @@ def server(upstream_certificate: Certificate) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def twisted(
     server: Server, upstream_certificate: Certificate, listener_certificate: Certificate
-) -> Iterator[Scene]:
+) -> Iterator[Transfers]:
     """The proxy in front of the Twisted server itself."""
     ports = server.ports["plain"], server.ports["secure"]
     paths = {"length": "/length/{}", "chunked": "/chunked/{}", "sink": "/sink"}
     with forwarding(*ports, upstream_certificate, listener_certificate) as listeners:
-        yield Scene(listeners, server, paths)
+        yield Transfers(listeners, server, paths)
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +209,7 @@ def nginx(
     tmp_path_factory: pytest.TempPathFactory,
     upstream_certificate: Certificate,
     listener_certificate: Certificate,
-) -> Iterator[Scene]:
+) -> Iterator[Transfers]:
     """The proxy in front of nginx."""
     folder = tmp_path_factory.mktemp("files")
     with (folder / "hole").open("wb") as hole:
@@ -220,12 +220,12 @@ def nginx(
     text = NGINX.format(plain=plain, secure=secure, behind=server.ports["plain"], **values)
     paths = {"length": "/hole", "chunked": "/twisted/chunked/{}", "sink": "/twisted/sink"}
     with Nginx(text), forwarding(plain, secure, shown, listener_certificate) as listeners:
-        yield Scene(listeners, server, paths)
+        yield Transfers(listeners, server, paths)
 
 
 @pytest.fixture(params=["nginx", "twisted"])
-def scene(request: pytest.FixtureRequest) -> Scene:
-    found: Scene = request.getfixturevalue(request.param)
+def scene(request: pytest.FixtureRequest) -> Transfers:
+    found: Transfers = request.getfixturevalue(request.param)
     return found
 
 
@@ -235,21 +235,21 @@ each_way = pytest.mark.parametrize(("name", "framing"), WAYS, ids=[" ".join(way)
 
 
 @each_way
-def test_a_large_download_leaves_the_memory_as_it_was(name: str, framing: str, scene: Scene) -> None:
+def test_a_large_download_leaves_the_memory_as_it_was(name: str, framing: str, scene: Transfers) -> None:
     """Every byte comes, and the process grows by less than 20 MiB, whatever the framing."""
     with scene.stays():
         scene.download(name, framing, SIZE)
 
 
 @each_way
-def test_a_large_upload_leaves_the_memory_as_it_was(name: str, framing: str, scene: Scene) -> None:
+def test_a_large_upload_leaves_the_memory_as_it_was(name: str, framing: str, scene: Transfers) -> None:
     """Every byte arrives, and the process grows by less than 20 MiB, whatever the framing."""
     with scene.stays():
         scene.upload(name, framing, SIZE)
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
-def test_a_reader_that_stops_stops_the_server(framing: str, twisted: Scene) -> None:
+def test_a_reader_that_stops_stops_the_server(framing: str, twisted: Transfers) -> None:
     """The server is asked for no more, and every byte comes when the client reads again."""
     server = twisted.server
     with twisted.stays(), twisted.client("one") as client:
@@ -271,7 +271,7 @@ def test_a_reader_that_stops_stops_the_server(framing: str, twisted: Scene) -> N
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
-def test_a_server_that_stops_stops_the_client(framing: str, twisted: Scene) -> None:
+def test_a_server_that_stops_stops_the_client(framing: str, twisted: Transfers) -> None:
     """The client's own socket blocks, and every byte arrives when the server reads again."""
     with twisted.stays(), twisted.client("one") as client:
         client.stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)

@@ -16,7 +16,8 @@ from tests.support.certificates import Certificate
 from tests.support.crowd import TARGET, echoes
 from tests.support.programs import Proxy, until
 from tests.support.proxy_scene import ProxyScene
-from tests.support.websocket_peers import Client, ScriptedUpstream, echo
+from tests.support.scripts import echo
+from tests.support.websocket_peers import Client, ScriptedUpstream
 
 HEADER = "name,address,pins,labels"
 MIB = 1 << 20

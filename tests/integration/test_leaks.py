@@ -33,6 +33,8 @@ SETTLING = 20.0
 """Seconds that the last sessions get: `close_timeout` and more."""
 CHANGING = frozenset({"garbage", "spent timers", "threads"})
 """Not looked at: cancelled timers stay in the reactor's heap for a while, its threads for good."""
+KEPT = {"FailureReport": 1000}
+"""What is kept of ended sessions, and how many: the newest failures, for the admin service."""
 
 
 @dataclass
@@ -80,7 +82,8 @@ class Scene:
         now = self.inside() | {"open connections": self.proxy.connections()}
         names = now.keys() | self.before.keys()
         different = {name: now.get(name, 0) - self.before.get(name, 0) for name in names}
-        return {name: count for name, count in different.items() if count}
+        kept = {name for name, most in KEPT.items() if now.get(name, 0) <= most}
+        return {name: count for name, count in different.items() if count and name not in kept}
 
     async def settled(self) -> dict[str, int]:
         """What is left when the last sessions have had their time."""

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from tests.support import config
 from tests.support.programs import Proxy, until
+from tests.support.scripts import echo
 from tests.support.websocket import handshake_fields
-from tests.support.websocket_peers import Client, ScriptedUpstream, echo
+from tests.support.websocket_peers import Client, ScriptedUpstream
 
 
 @contextlib.contextmanager
@@ -51,7 +52,7 @@ def test_a_host_never_has_more_connections_than_max_connections() -> None:
         until(admitted, "somebody is admitted when the others have left")
 
 
-def test_one_client_opens_so_many_consoles_a_second_and_no_more() -> None:
+def test_the_rate_of_consoles_of_one_client_is_limited() -> None:
     with (
         ScriptedUpstream(echo("binary")) as upstream,
         proxy(upstream, "session_rate = 0.01", "session_burst = 3") as program,

@@ -17,8 +17,9 @@ from tests.support.crowd import echoes
 from tests.support.issued_links import PUBLIC_URL, TARGET, IssuedLink, kill, revoke
 from tests.support.links import claims, key_folder, token
 from tests.support.programs import TICKET, Proxy, until
+from tests.support.scripts import echo
 from tests.support.websocket import Head
-from tests.support.websocket_peers import Client, ScriptedUpstream, echo
+from tests.support.websocket_peers import Client, ScriptedUpstream
 
 PLACES = {
     "issued": {"locate": "path:/c/{link}"},
@@ -31,7 +32,7 @@ VARYING = ("date", "x-request-id")
 
 
 @dataclass
-class Scene:
+class LinkScene:
     """A proxy with a listener for each place of links, and the host that links lead to."""
 
     proxy: Proxy
@@ -89,7 +90,7 @@ def kept(head: Head) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def scene(upstream_certificate: Certificate, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+def scene(upstream_certificate: Certificate, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LinkScene]:
     keys = key_folder(tmp_path_factory.mktemp("links"))
     text = config.ini(
         config.template(verify="pin"),
@@ -108,11 +109,11 @@ def scene(upstream_certificate: Certificate, tmp_path_factory: pytest.TempPathFa
         Proxy(text) as proxy,
     ):
         issued_links.await_state(proxy.ports["issued"])
-        yield Scene(proxy, host, f"sha256:{upstream_certificate.sha256}")
+        yield LinkScene(proxy, host, f"sha256:{upstream_certificate.sha256}")
         proxy.assert_clean()
 
 
-def test_a_link_opens_its_console_once(scene: Scene) -> None:
+def test_a_link_opens_its_console_once(scene: LinkScene) -> None:
     """The host is asked for the target in the link; a second client is refused meanwhile and afterwards."""
     link = scene.link()
     client = scene.console(link)
@@ -128,7 +129,7 @@ def test_a_link_opens_its_console_once(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("router", ["hidden", "offered", "baked"])
-def test_a_link_opens_its_console_from_any_place(scene: Scene, router: str) -> None:
+def test_a_link_opens_its_console_from_any_place(scene: LinkScene, router: str) -> None:
     """It is in the query, among the subprotocols, or in a cookie, and the host sees nothing of it."""
     link = scene.link(router=router)
     fields = [("Cookie", f"theme=dark; {link.field}")] if router == "baked" else []
@@ -147,7 +148,7 @@ def test_a_link_opens_its_console_from_any_place(scene: Scene, router: str) -> N
     assert secret and secret not in scene.proxy.log()
 
 
-def test_an_opaque_link_is_short_and_says_nothing(scene: Scene) -> None:
+def test_an_opaque_link_is_short_and_says_nothing(scene: LinkScene) -> None:
     link = scene.link(router="hidden")
     text = link.target.partition("=")[2]
     assert re.fullmatch(r"[A-Za-z0-9_-]{22}", text)
@@ -157,7 +158,7 @@ def test_an_opaque_link_is_short_and_says_nothing(scene: Scene) -> None:
         assert secret.encode() not in stored
 
 
-def test_every_link_that_does_not_work_gets_the_same_answer(scene: Scene) -> None:
+def test_every_link_that_does_not_work_gets_the_same_answer(scene: LinkScene) -> None:
     """Unknown, altered, expired, used and revoked ones; the log has the true name of each."""
     used, revoked, good = scene.link(), scene.link(), scene.link()
     scene.console(used).drop()
@@ -188,7 +189,7 @@ def test_every_link_that_does_not_work_gets_the_same_answer(scene: Scene) -> Non
     scene.console(good).drop()
 
 
-def test_a_plain_get_gives_the_reason_and_spends_nothing(scene: Scene) -> None:
+def test_a_plain_get_gives_the_reason_and_spends_nothing(scene: LinkScene) -> None:
     """A script in a browser sees neither the status nor the body of a refused opening handshake."""
     link, json_wanted = scene.link(), ("Accept", "application/json")
     dialled = len(scene.host.connections)
@@ -205,7 +206,7 @@ def test_a_plain_get_gives_the_reason_and_spends_nothing(scene: Scene) -> None:
     assert head.status == 404 and body == b"404 Not Found: No upstream belongs to this request.\n"
 
 
-def test_a_client_that_offers_only_its_link_gets_an_error(scene: Scene) -> None:
+def test_a_client_that_offers_only_its_link_gets_an_error(scene: LinkScene) -> None:
     link = scene.link(router="offered")
     with scene.client("offered") as client:
         client.send_opening(link.target, [link.field])
@@ -215,7 +216,7 @@ def test_a_client_that_offers_only_its_link_gets_an_error(scene: Scene) -> None:
         client.open(link.target, ["binary", link.field])
 
 
-def test_revoking_a_link_ends_its_console(scene: Scene) -> None:
+def test_revoking_a_link_ends_its_console(scene: LinkScene) -> None:
     link, other = scene.link("--many"), scene.link("--many")
     clients = [scene.console(link), scene.console(link)]
     bystander = scene.console(other)
@@ -228,7 +229,7 @@ def test_revoking_a_link_ends_its_console(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("use", [(), ("--reuse", "60s")], ids=["once", "reuse"])
-def test_a_console_that_an_operator_kills_spends_its_link(scene: Scene, use: tuple[str, ...]) -> None:
+def test_a_console_that_an_operator_kills_spends_its_link(scene: LinkScene, use: tuple[str, ...]) -> None:
     link = scene.link(*use)
     client = scene.console(link)
     kill(scene.proxy.folder / "state.db", link)
@@ -238,7 +239,7 @@ def test_a_console_that_an_operator_kills_spends_its_link(scene: Scene, use: tup
         assert scene.is_used(link)
 
 
-def test_a_second_opening_replaces_the_first(scene: Scene) -> None:
+def test_a_second_opening_replaces_the_first(scene: LinkScene) -> None:
     """Though the old client answers nothing; and it works again after a disconnect, for the time it says."""
     link = scene.link("--reuse", "2s")
     first = scene.console(link)
@@ -253,7 +254,7 @@ def test_a_second_opening_replaces_the_first(scene: Scene) -> None:
     assert scene.is_used(link)
 
 
-def test_a_link_for_many_works_until_it_expires(scene: Scene) -> None:
+def test_a_link_for_many_works_until_it_expires(scene: LinkScene) -> None:
     link = scene.link("--many", "--ttl", "1h")
     clients = [scene.console(link) for _ in range(5)]
     assert all(map(echoes, clients))
@@ -262,7 +263,7 @@ def test_a_link_for_many_works_until_it_expires(scene: Scene) -> None:
     scene.console(link).drop()
 
 
-def test_the_subject_of_a_link_is_the_principal(scene: Scene) -> None:
+def test_the_subject_of_a_link_is_the_principal(scene: LinkScene) -> None:
     link = scene.link("--subject", "alice@example.com")
     scene.console(link).drop()
 
@@ -278,7 +279,7 @@ def test_the_subject_of_a_link_is_the_principal(scene: Scene) -> None:
     assert (line["listener"], line["upstream"]) == ("issued", "esxi")
 
 
-def test_a_link_is_for_the_clients_of_its_network(scene: Scene) -> None:
+def test_a_link_is_for_the_clients_of_its_network(scene: LinkScene) -> None:
     """A client of another network does not spend it."""
     link = scene.link("--net", "127.0.0.2/32")
     assert scene.ask(link)[0] == 404
@@ -287,7 +288,7 @@ def test_a_link_is_for_the_clients_of_its_network(scene: Scene) -> None:
     )
 
 
-def test_a_host_with_another_certificate_gets_no_request(scene: Scene) -> None:
+def test_a_host_with_another_certificate_gets_no_request(scene: LinkScene) -> None:
     """Its link still works afterwards."""
     link = issued_links.link(scene.proxy.path, scene.host.port, "--pin", "sha256:" + "00" * 32)
     for _ in range(2):
@@ -295,13 +296,13 @@ def test_a_host_with_another_certificate_gets_no_request(scene: Scene) -> None:
     until(lambda: scene.proxy.log().count('"error":"UpstreamUntrusted"') == 2, "both are logged")
 
 
-def test_the_lifetime_in_a_link_ends_its_console(scene: Scene) -> None:
+def test_the_lifetime_in_a_link_ends_its_console(scene: LinkScene) -> None:
     client = scene.console(scene.signed(ttl=1, jti="short"))
     code, reason = client.recv_close()
     assert code == 1008 and "lasted for 1 s" in reason
 
 
-def test_the_command_makes_a_link_and_revokes_it(scene: Scene) -> None:
+def test_the_command_makes_a_link_and_revokes_it(scene: LinkScene) -> None:
     """It reads the host from its standard input, since other users see the arguments."""
     typed = f"127.0.0.1:{scene.host.port}{TARGET}\n"
     arguments = ("--to", "-", "--pin", scene.pin, "--json")
@@ -315,7 +316,7 @@ def test_the_command_makes_a_link_and_revokes_it(scene: Scene) -> None:
     assert client.recv_close() == (1008, "the link was revoked")
 
 
-def test_the_command_names_its_error(scene: Scene) -> None:
+def test_the_command_names_its_error(scene: LinkScene) -> None:
     said = issued_links.run(scene.proxy.path, "issued", "--to", "192.0.2.1:443", "--pin", scene.pin)
     assert said.returncode == 1 and "is not in `allow`" in said.stderr
     said = issued_links.run(scene.proxy.path, "nobody", "--to", "127.0.0.1:443")

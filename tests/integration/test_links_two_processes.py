@@ -19,8 +19,9 @@ from tests.support.crowd import Crew, echoes, held
 from tests.support.issued_links import PUBLIC_URL, IssuedLink, link, revoke
 from tests.support.links import key_folder
 from tests.support.programs import Proxy, dead_port, until
+from tests.support.scripts import drops_before_answer, echo
 from tests.support.websocket import Head, handshake_fields, head_bytes
-from tests.support.websocket_peers import Client, ScriptedUpstream, drops_before_answer, echo
+from tests.support.websocket_peers import Client, ScriptedUpstream
 
 ATTEMPTS = 1000
 AT_A_TIME = 100

@@ -86,7 +86,7 @@ class Service:
 
 
 @dataclass
-class Scene:
+class Logins:
     """A browser, a proxy whose listeners are named after how they know users, and a page of somebody else."""
 
     chromium: Chromium
@@ -131,13 +131,7 @@ class Scene:
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Chromium]:
-    with Chromium() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def scene(chromium: Chromium, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+def scene(chromium: Chromium, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Logins]:
     folder = tmp_path_factory.mktemp("logins")
     (folder / "index.html").write_bytes(PAGE)
     key = base64.urlsafe_b64encode(SECRET.encode()).rstrip(b"=").decode()
@@ -176,7 +170,7 @@ def scene(chromium: Chromium, tmp_path_factory: pytest.TempPathFactory) -> Itera
             drain_timeout="1s",
         )
         with Proxy(text) as proxy:
-            yield Scene(chromium, proxy, host, service, foreign)
+            yield Logins(chromium, proxy, host, service, foreign)
             log = proxy.log()
             assert not re.search("Unhandled|Traceback", log)
             assert not any(secret in log for secret in (TICKET, PASSWORD, "eyJ"))
@@ -184,7 +178,7 @@ def scene(chromium: Chromium, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.mark.parametrize("login", LOGINS)
-def test_a_page_of_the_proxy_opens_a_console(scene: Scene, login: str) -> None:
+def test_a_page_of_the_proxy_opens_a_console(scene: Logins, login: str) -> None:
     """The browser sends the cookie or the password by itself."""
     page = scene.page(scene.proxy.ports[login], login)
     before = scene.consoles()
@@ -200,7 +194,7 @@ def test_a_page_of_the_proxy_opens_a_console(scene: Scene, login: str) -> None:
 
 
 @pytest.mark.parametrize("login", LOGINS)
-def test_a_page_of_a_foreign_origin_opens_none(scene: Scene, login: str) -> None:
+def test_a_page_of_a_foreign_origin_opens_none(scene: Logins, login: str) -> None:
     """Though the browser sends the user's credentials with its request, too."""
     page = scene.page(scene.foreign, login)
     before, logged = scene.consoles(), len(scene.proxy.log())
@@ -213,13 +207,13 @@ def test_a_page_of_a_foreign_origin_opens_none(scene: Scene, login: str) -> None
     page.close()
 
 
-def test_a_page_of_a_listed_origin_opens_a_console(scene: Scene) -> None:
+def test_a_page_of_a_listed_origin_opens_a_console(scene: Logins) -> None:
     page = scene.page(scene.foreign, "cookie")
     assert scene.console(page, "listed-cookie") == "opened "
     page.close()
 
 
-def test_a_console_ends_with_its_login(scene: Scene) -> None:
+def test_a_console_ends_with_its_login(scene: Logins) -> None:
     """The page sees the close code and the reason."""
     scene.service.sessions["s1"] = "alice"
     page = scene.page(scene.proxy.ports["service"], "cookie")

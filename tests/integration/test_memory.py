@@ -16,19 +16,12 @@ from tests.support import config
 from tests.support.bulk import KEY, MIB, PIECE, POOL, Sender, receive
 from tests.support.certificates import Certificate
 from tests.support.listeners import Upstreams, three_listeners
+from tests.support.peer import Peer
 from tests.support.programs import TICKET, Proxy, dead_port, until
 from tests.support.proxy_scene import ProxyScene
+from tests.support.scripts import opened, refuse, sends, silent
 from tests.support.websocket import BINARY, CLOSE, close_payload, frame, handshake_fields
-from tests.support.websocket_peers import (
-    Client,
-    Connection,
-    Peer,
-    ScriptedUpstream,
-    opened,
-    refuse,
-    sends,
-    silent,
-)
+from tests.support.websocket_peers import Client, Connection, ScriptedUpstream
 
 LONG = os.environ.get("ESXIPROXY_LONG") == "1"
 MESSAGE = (4096 if LONG else 256) * MIB

@@ -141,7 +141,7 @@ def test_a_twisted_endpoint_listener(text: Text) -> None:
         recorded(proxy)
 
 
-def test_it_is_known_from_any_folder(tmp_path: Path) -> None:
+def test_the_command_works_in_any_folder(tmp_path: Path) -> None:
     """An installed esxiproxy is one of twistd's commands wherever one is, and its own --help works."""
     assert "esxiproxy" in run("--help", folder=tmp_path, status=0)
     assert "--config" in run("esxiproxy", "--help", folder=tmp_path, status=0)

@@ -10,8 +10,9 @@ import pytest
 from tests.support import config
 from tests.support.certificates import Certificate
 from tests.support.programs import Proxy, until
+from tests.support.scripts import echo
 from tests.support.websocket import BINARY
-from tests.support.websocket_peers import Client, ScriptedUpstream, echo
+from tests.support.websocket_peers import Client, ScriptedUpstream
 
 HEADERS = {
     "v1": b"PROXY TCP4 192.0.2.7 203.0.113.1 5555 443\r\n",

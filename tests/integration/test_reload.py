@@ -277,7 +277,7 @@ def test_a_daemon_finds_its_file_from_another_folder(upstream: ScriptedUpstream)
         proxy.assert_clean()
 
 
-def test_systemd_hears_of_it(
+def test_systemd_is_notified_of_reloads(
     upstream: ScriptedUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """READY follows every RELOADING, whatever came of it."""

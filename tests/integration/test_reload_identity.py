@@ -65,7 +65,7 @@ def password_line(name: str, password: str = "wonderland") -> str:
 
 
 @dataclass
-class Scene:
+class Versions:
     """A proxy, and the versions of the files that its configurations name."""
 
     folder: Path
@@ -133,8 +133,8 @@ class Scene:
 
 
 @pytest.fixture
-def scene(request: pytest.FixtureRequest, upstream: EchoUpstream, tmp_path: Path) -> Scene:
-    found = Scene(tmp_path, upstream, getattr(request, "param", 1), {})
+def scene(request: pytest.FixtureRequest, upstream: EchoUpstream, tmp_path: Path) -> Versions:
+    found = Versions(tmp_path, upstream, getattr(request, "param", 1), {})
     found.version(1, ["alice", "bob"], ["esxi1", "esxi2"])
     return found
 
@@ -178,12 +178,12 @@ AFTER = {
 
 
 @pytest.fixture(params=[1, 2], ids=["one process", "two workers"])
-def sized(request: pytest.FixtureRequest, scene: Scene) -> Iterator[Scene]:
+def sized(request: pytest.FixtureRequest, scene: Versions) -> Iterator[Versions]:
     scene.workers = request.param
     yield scene
 
 
-def test_a_reload_with_other_rules_loses_no_console(sized: Scene) -> None:
+def test_a_reload_with_other_rules_loses_no_console(sized: Versions) -> None:
     """A version with mistakes changes nothing; the next one holds for every request after it."""
     scene = sized
     with scene.proxy() as proxy:
@@ -216,7 +216,7 @@ def test_a_reload_with_other_rules_loses_no_console(sized: Scene) -> None:
         proxy.assert_clean()
 
 
-def test_a_reload_with_other_plugins_loses_no_console(scene: Scene) -> None:
+def test_a_reload_with_other_plugins_loses_no_console(scene: Versions) -> None:
     """The routers and the authenticators of a listener are others, of other types."""
     with scene.proxy() as proxy:
         users = proxy.ports["users"]
@@ -238,7 +238,7 @@ def test_a_reload_with_other_plugins_loses_no_console(scene: Scene) -> None:
         let_go(running)
 
 
-def test_reloads_leave_nothing_behind(scene: Scene) -> None:
+def test_reloads_leave_nothing_behind(scene: Versions) -> None:
     """The routers and authenticators of before end with the last console of before."""
     with scene.proxy() as proxy:
         running = consoles([opening(proxy.ports["users"], f"/h/esxi1{TARGET}", basic("alice"))])
@@ -254,7 +254,7 @@ def test_reloads_leave_nothing_behind(scene: Scene) -> None:
         assert status(proxy.ports["users"], f"/h/esxi1{TARGET}", basic("alice")) == 101
 
 
-def test_a_console_from_before_a_reload_ends_with_its_login(scene: Scene) -> None:
+def test_a_console_from_before_a_reload_ends_with_its_login(scene: Versions) -> None:
     """The authenticator that knows the login is asked, and it has read the file again."""
     with scene.proxy(reauthenticate="500ms") as proxy:
         users = proxy.ports["users"]

@@ -13,9 +13,10 @@ import pytest
 
 from tests.support import config
 from tests.support.certificates import Certificate
+from tests.support.peer import Peer
 from tests.support.programs import TICKET, Proxy, until
 from tests.support.websocket import BINARY, frame, handshake_fields, head_bytes
-from tests.support.websocket_peers import Client, Connection, Peer, ScriptedUpstream, trusting_context
+from tests.support.websocket_peers import Client, Connection, ScriptedUpstream, trusting_context
 
 STALL = 2.0
 READS_FOR = 3 * STALL

@@ -14,8 +14,9 @@ import pytest
 from tests.support import config
 from tests.support.certificates import Authority, Certificate, self_signed
 from tests.support.programs import Proxy, until
+from tests.support.scripts import echo
 from tests.support.websocket import BINARY
-from tests.support.websocket_peers import Client, Connection, ScriptedUpstream, echo
+from tests.support.websocket_peers import Client, Connection, ScriptedUpstream
 
 SECRET = "5e1f-secret-ticket"
 TARGET = f"/ticket/{SECRET}"

@@ -232,7 +232,7 @@ def test_the_part_of_plain_http_holds_over_all_processes():
         assert http(each, "c", "192.0.2.9").refused == "max_http_connections: all 2 are in use"
 
 
-def test_one_client_has_so_many_connections_for_plain_http():
+def test_connections_for_plain_http_are_limited_per_client():
     door = Door(max_http_connections_per_client=2)
     first = [http(door, name) for name in "ab"]
     assert http(door, "c").refused == "max_http_connections_per_client: all 2 are in use"

@@ -130,7 +130,7 @@ def test_a_used_mark_is_not_returned(processes):
     assert isinstance(second.open("b", reuse=0.0).step.outcome, LinkUsed)
 
 
-def test_a_client_that_leaves_while_it_replaces_takes_nothing(processes):
+def test_a_client_that_leaves_during_a_replacement_takes_no_slot(processes):
     first, second = processes
     first.open("a", seconds=3.0)
     new = second.open("b")

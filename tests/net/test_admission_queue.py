@@ -55,7 +55,7 @@ def test_the_queue_keeps_its_order():
     assert not waiting.waits and late.waits
 
 
-def test_one_without_patience_does_not_overtake_either():
+def test_a_session_without_a_queue_timeout_does_not_overtake():
     door = Door(max_sessions=1, queue_timeout=5.0)
     door.arrive("a"), door.arrive("b")
     door.state.give("a")

@@ -95,7 +95,7 @@ class Late(Hanging):
 
 @pytest.mark.parametrize("answer", ["when it is cancelled", "afterwards"])
 @pytest.mark.parametrize("ending", ["timeout", "the client leaves"])
-def test_the_router_is_not_asked_for_a_session_that_is_over(ending, answer):
+def test_an_ended_session_is_not_routed(ending, answer):
     scene = Scene(decision_timeout=20.0)
     answered = Deferred()
     if answer == "when it is cancelled":

@@ -88,7 +88,7 @@ def test_interim_answers_are_signs_of_life():
     assert scene.record.error == "UpstreamTimeout"
 
 
-def test_an_upstream_that_falls_silent_in_its_answer_is_given_up():
+def test_an_upstream_that_stops_within_its_answer_times_out():
     scene = HttpScene(response_timeout=60)
     scene.ask(get())
     scene.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello")
@@ -115,7 +115,7 @@ def test_the_time_of_a_long_upload_is_not_the_upstreams():
     assert scene.record.status == 200
 
 
-def test_a_client_that_does_not_read_is_given_up():
+def test_a_client_that_does_not_read_times_out():
     scene = HttpScene(stall_timeout=60)
     scene.ask(get())
     scene.client.block()
@@ -140,7 +140,7 @@ def test_a_client_that_reads_nothing_of_a_complete_response_is_aborted():
     assert scene.at_rest()
 
 
-def test_an_upstream_that_does_not_read_is_given_up():
+def test_an_upstream_that_does_not_read_times_out():
     scene = HttpScene(stall_timeout=60)
     scene.ask(get(b"/x", b"Content-Length: 900000", method=b"PUT"))
     scene.host.block()

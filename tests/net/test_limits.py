@@ -141,7 +141,7 @@ def test_a_request_that_reuses_a_connection_takes_no_other():
     assert scene.admission.handshakes == 0 and not scene.admission._dials
 
 
-def test_a_connection_that_is_kept_for_a_next_request_makes_room_for_a_console():
+def test_an_idle_connection_is_closed_for_a_new_console():
     scene = limited(HttpScene(), max_connections=1)
     scene.ask(get())
     scene.answer(OK)

@@ -44,7 +44,7 @@ def test_a_peer_that_takes_next_to_nothing_is_cut():
     assert transport.aborted and not clock.getDelayedCalls()
 
 
-def test_it_can_be_called_off():
+def test_a_linger_can_be_cancelled():
     clock, transport, linger = lingering(0)
     linger.cancel()
     assert not linger.active() and not clock.getDelayedCalls() and not transport.aborted

@@ -122,7 +122,7 @@ def test_the_grace_period_starts_anew_after_a_good_answer():
     assert world.errors == [None]
 
 
-def test_a_check_that_hangs_is_one_that_failed():
+def test_a_hanging_check_counts_as_failed():
     world = World(grace=20.0)
     world.authenticator.answer = Deferred
     world.clock.advance(60)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,7 +22,7 @@ from esxiproxy.net.tls import client as trust
 from esxiproxy.net.tls import server as tls
 from esxiproxy.net.tls.client import UpstreamTLS, verify_certificate
 from esxiproxy.net.tls.errors import ChainFault
-from tests.net.test_tls_client import ESXI, REQUEST, bare, dial
+from tests.net.tls_upstream import ESXI, REQUEST, bare, dial, shake_hands
 from tests.support.certificates import Authority
 from tests.support.odd_certificates import KINDS, Odd, odd, odd_leaf, pem, server_context, version
 
@@ -32,11 +31,6 @@ UNSHOWN = {"unknown curve"}
 """Certificates that OpenSSL does not load with their key, so that a server cannot send them."""
 ACCEPTED = {"negative serial"}
 """Certificates whose compared parts can be read."""
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("odd"))
 
 
 @pytest.fixture(scope="module")
@@ -151,12 +145,7 @@ def test_a_client_with_an_odd_certificate_comes_in(authority: Authority) -> None
     shown.use_privatekey_file(client_leaf.key_path)
     client, server = SSL.Connection(shown, None), tls.CurrentContext(context).connection()
     client.set_connect_state()
-    for _ in range(4):
-        for side, other in ((client, server), (server, client)):
-            with contextlib.suppress(SSL.WantReadError):
-                side.do_handshake()
-            with contextlib.suppress(SSL.WantReadError):
-                other.bio_write(side.bio_read(65536))
+    shake_hands(client, server)
     assert crypto.dump_certificate(crypto.FILETYPE_ASN1, server.get_peer_certificate()) == client_leaf.der
 
 

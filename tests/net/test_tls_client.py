@@ -2,160 +2,37 @@
 
 from __future__ import annotations
 
-import contextlib
 import ssl
 import sys
 import types
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cryptography import x509
-from OpenSSL import SSL, crypto
-from twisted.internet.interfaces import IHandshakeListener, IOpenSSLClientConnectionCreator
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.task import Clock
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.test import iosim
-from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from esxiproxy.core.errors import SessionError, UpstreamInvalid, UpstreamLost, UpstreamUntrusted
-from esxiproxy.core.routing import TLSProfile, Upstream, Verify
+from esxiproxy.core.errors import UpstreamUntrusted
+from esxiproxy.core.routing import Verify
 from esxiproxy.core.thumbprint import Pin
-from esxiproxy.net.tls.client import Contexts, UpstreamTLS, check, thumbprints, verify_certificate
+from esxiproxy.net.tls.client import UpstreamTLS, verify_certificate
+from tests.net.tls_upstream import (
+    ESXI,
+    REQUEST,
+    Client,
+    Creator,
+    Host,
+    accepted,
+    bare,
+    pinning,
+    refused,
+    under,
+    wrapped,
+)
 from tests.support.certificates import DAY, Authority, Certificate, issue, self_signed, sha1_signed
-
-REQUEST = b"GET /ticket/secret HTTP/1.1\r\n\r\n"
-ESXI = Upstream("esxi1", "esxi1.test", 443, True, Verify.CA)
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="module")
-def good(authority: Authority) -> Certificate:
-    return authority.server("good", ["esxi1.test", "*.wild.test"], ["192.0.2.10", "2001:db8::10"])
-
-
-class Host(Protocol):
-    """The upstream, which records what arrives and the SNI and ALPN of the client."""
-
-    transport: Any
-    received = b""
-    server_name: bytes | None = None
-    alpn = b""
-    lost: Any = None
-
-    def dataReceived(self, data: bytes) -> None:
-        self.received += data
-        connection = self.transport.getHandle()
-        self.server_name, self.alpn = connection.get_servername(), connection.get_alpn_proto_negotiated()
-
-    def connectionLost(self, reason: Any = None) -> None:
-        self.lost = reason
-
-
-@implementer(IHandshakeListener)
-class Client(Protocol):
-    """A small backend: it sends the request after the peer is verified."""
-
-    transport: Any
-    error: SessionError | None = None
-    raw: Any = None
-
-    def __init__(self, tls: UpstreamTLS) -> None:
-        self._tls = tls
-
-    def handshakeCompleted(self) -> None:
-        try:
-            self._tls.verify_peer(self.transport)
-        except SessionError as error:
-            self.error = error
-            self.transport.abortConnection()
-        else:
-            self.transport.write(REQUEST)
-
-    def connectionLost(self, reason: Any = None) -> None:
-        self.raw = reason.value
-        if self.error is None:
-            self.error = self._tls.explain(reason.value)
-
-
-class Creator:
-    """The TLS of a server without requirements of its own."""
-
-    def __init__(self, *chain: Certificate, settings: Any = lambda context: None) -> None:
-        self.context = SSL.Context(SSL.TLS_SERVER_METHOD)
-        self.context.set_cipher_list(b"ALL:@SECLEVEL=0")
-        self.context.use_certificate(chain[0].certificate)
-        key: Any = chain[0].key
-        self.context.use_privatekey(key)
-        for certificate in chain[1:]:
-            self.context.add_extra_chain_cert(certificate.certificate)
-        self.context.set_alpn_select_callback(lambda connection, offered: offered[0])
-        settings(self.context)
-
-    def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
-        return SSL.Connection(self.context, None)
-
-
-def wrapped(creator: Any, is_client: bool, protocol: Protocol, clock: Clock) -> Any:
-    from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
-    from zope.interface import directlyProvides
-
-    if not is_client:
-        directlyProvides(creator, IOpenSSLServerConnectionCreator)
-    factory = Factory.forProtocol(lambda: protocol)
-    return TLSMemoryBIOFactory(creator, is_client, factory, clock=clock).buildProtocol(None)
-
-
-def dial(tls: UpstreamTLS, creator: Any, host: Protocol | None = None) -> tuple[Client, Any]:
-    """Connect to a server with this TLS, or without TLS for None; return both protocols."""
-    clock, client, host = Clock(), Client(tls), host or Host()
-    near = wrapped(tls, True, client, clock)
-    far = host if creator is None else wrapped(creator, False, host, clock)
-    pump = iosim.connect(
-        far,
-        iosim.FakeTransport(far, isServer=True),
-        near,
-        iosim.FakeTransport(near, isServer=False),
-    )
-    for _ in range(5):
-        pump.flush()
-        clock.advance(1)
-    return client, host
-
-
-def accepted(upstream: Upstream, *chain: Certificate, **more: Any) -> Host:
-    client, host = dial(UpstreamTLS(upstream), Creator(*chain, **more))
-    assert client.error is None, client.error
-    assert host.received == REQUEST
-    return host
-
-
-def refused(upstream: Upstream, *chain: Certificate, **more: Any) -> str:
-    """Check that this upstream is refused before it receives the request; return the message."""
-    client, host = dial(UpstreamTLS(upstream), Creator(*chain, **more))
-    assert host.received == b""
-    assert isinstance(client.error, UpstreamUntrusted), client.raw
-    assert "secret" not in str(client.error)
-    return str(client.error)
-
-
-def under(authority: Authority, host: str = "esxi1.test", **more: Any) -> Upstream:
-    return replace(ESXI, host=host, ca=authority.path, **more)
-
-
-def pinning(*pins: Pin, host: str = "192.0.2.10") -> Upstream:
-    return replace(ESXI, host=host, verify=Verify.PIN, pins=pins)
-
-
-def bare(digest: str) -> str:
-    return digest.replace(":", "").lower()
 
 
 def test_the_creator_has_twisteds_interface(authority: Authority) -> None:
@@ -414,161 +291,3 @@ class TestPin:
         accepted(replace(ESXI, verify=Verify.NONE), leaf)
         refused(pinning(Pin("sha1", "bb" * 20)), leaf)
         assert ("too short" if bits == 1024 else "too weak") in refused(under(authority), leaf)
-
-
-def test_none(tmp_path: Path) -> None:
-    """verify = none accepts every certificate."""
-    accepted(replace(ESXI, verify=Verify.NONE), self_signed(tmp_path, not_after=-DAY / 2))
-
-
-def test_no_buffers_are_kept(authority: Authority) -> None:
-    """An idle connection releases its buffers, with each ``verify``."""
-    for upstream in (under(authority), pinning(), replace(ESXI, verify=Verify.SYSTEM)):
-        assert Contexts().of(upstream).set_mode(0) & SSL.MODE_RELEASE_BUFFERS
-
-
-def test_server_name_and_alpn(authority: Authority, good: Certificate) -> None:
-    """SNI has a name without its final dot and never an address (RFC 6066 3); ALPN offers http/1.1."""
-    pins = Pin("sha256", bare(good.sha256))
-    for host, name in (
-        ("esxi1.test", b"esxi1.test"),
-        ("esxi1.test.", b"esxi1.test"),
-        ("bücher.test", b"xn--bcher-kva.test"),
-        ("192.0.2.10", None),
-        ("2001:db8::10", None),
-        ("fe80::1%eth0", None),
-    ):
-        server = accepted(pinning(pins, host=host), good)
-        assert (server.server_name, server.alpn) == (name, b"http/1.1")
-
-
-@pytest.mark.parametrize("version", [SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION])
-def test_versions(authority: Authority, good: Certificate, version: int) -> None:
-    """TLS 1.2 and 1.3 are used with upstreams, and verified in the same way."""
-    accepted(under(authority), good, settings=lambda context: context.set_max_proto_version(version))
-    refused(
-        under(authority, "no.test"), good, settings=lambda context: context.set_max_proto_version(version)
-    )
-
-
-class TestOtherFailures:
-    """A handshake that fails for other reasons has another error, with advice in its message."""
-
-    def test_plain_http(self, authority: Authority) -> None:
-        class Plain(Protocol):
-            transport: Any
-
-            def dataReceived(self, data: bytes) -> None:
-                self.transport.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-
-        client, _ = dial(UpstreamTLS(under(authority)), None, Plain())
-        assert isinstance(client.error, UpstreamInvalid)
-        assert "esxi1 (esxi1.test:443) does not answer with TLS: if it is plain HTTP, write ws://" in str(
-            client.error
-        )
-
-    def test_old_version(self, authority: Authority, good: Certificate) -> None:
-        creator = Creator(good, settings=lambda context: context.set_max_proto_version(SSL.TLS1_1_VERSION))
-        client, _ = dial(UpstreamTLS(under(authority)), creator)
-        assert isinstance(client.error, UpstreamInvalid) and "has no TLS 1.2" in str(client.error)
-
-    def test_no_cipher(self, authority: Authority, good: Certificate) -> None:
-        def only_cbc(context: SSL.Context) -> None:
-            context.set_max_proto_version(SSL.TLS1_2_VERSION)
-            context.set_cipher_list(b"ECDHE-ECDSA-AES128-SHA:@SECLEVEL=0")
-
-        client, host = dial(UpstreamTLS(under(authority)), Creator(good, settings=only_cbc))
-        assert isinstance(client.error, UpstreamInvalid) and "no cipher in common" in str(client.error)
-        assert host.received == b""
-
-    def test_wants_a_certificate(self, authority: Authority, good: Certificate) -> None:
-        """In TLS 1.3 this alert arrives after the request was sent, to a verified host."""
-
-        def demand(context: SSL.Context) -> None:
-            context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
-
-        client, _ = dial(UpstreamTLS(under(authority)), Creator(good, settings=demand))
-        assert isinstance(client.error, UpstreamInvalid)
-        assert "requires a client certificate" in str(client.error)
-
-    def test_leaves(self, authority: Authority) -> None:
-        """A closed connection is a TLS error only if OpenSSL reports it."""
-
-        class Gone(Protocol):
-            transport: Any
-
-            def dataReceived(self, data: bytes) -> None:
-                self.transport.loseConnection()
-
-        client, _ = dial(UpstreamTLS(under(authority)), None, Gone())
-        assert client.raw is not None and client.error is None
-        tls = UpstreamTLS(under(authority))
-        assert isinstance(tls.explain(SSL.SysCallError(-1, "Unexpected EOF")), UpstreamLost)
-        assert tls.explain(ConnectionResetError()) is None
-        assert "failed: Error" in str(tls.explain(SSL.Error()))
-
-
-class TestFiles:
-    """A CA file that cannot be used is refused with a message."""
-
-    def test_shared_authorities_are_read_once(self, authority: Authority, tmp_path: Path) -> None:
-        file = tmp_path / "ca.crt"
-        file.write_bytes(authority.path.read_bytes())
-        contexts, mine = Contexts(), replace(under(authority), ca=file)
-        first = contexts.of(mine)
-        file.unlink()
-        assert contexts.of(replace(mine, name="other", host="esxi2.test")) is first
-        others = [pinning(), replace(ESXI, verify=Verify.SYSTEM), under(authority)]
-        assert len({first, *map(contexts.of, others)}) == 4
-        assert contexts.of(replace(ESXI, verify=Verify.NONE)) is contexts.of(pinning())
-        old = replace(mine, tls_profile=TLSProfile.OLD)
-        file.write_bytes(authority.path.read_bytes())
-        assert contexts.of(old) is contexts.of(replace(old, name="other")) is not first
-
-    def test_files_of_authorities_that_a_router_makes_up_fill_no_memory(
-        self, authority: Authority, tmp_path: Path
-    ) -> None:
-        """Contexts of the configuration are kept, because the process may not read their files again."""
-        contexts, own = Contexts(), replace(under(authority), ca=tmp_path / "own.crt")
-        files = [tmp_path / f"{number}.crt" for number in range(3 * contexts.MAX_CACHED)]
-        for file in (own.ca, *files):
-            assert file is not None
-            file.write_bytes(authority.path.read_bytes())
-        first = contexts.of(own, keep=True)
-        built = [contexts.of(replace(own, ca=file)) for file in files]
-        assert len(contexts._cached) == contexts.MAX_CACHED
-        assert contexts.of(replace(own, ca=files[-1])) is built[-1]
-        assert contexts.of(own) is first
-
-    def test_check(self, authority: Authority, tmp_path: Path) -> None:
-        gone = tmp_path / "gone.pem"
-        assert check(under(authority)) is None
-        assert check(replace(ESXI, ca=gone)) == f"no such file: {gone}"
-        assert (
-            check(replace(ESXI, ca=authority.own.key_path))
-            == f"{authority.own.key_path} has no PEM certificate"
-        )
-        assert "no ca file" in (check(ESXI) or "")
-        assert check(pinning()) is None
-
-
-def test_over_a_socket(authority: Authority, good: Certificate) -> None:
-    """`connection` works with other transports: verification does not depend on Twisted."""
-    tls = UpstreamTLS(under(authority))
-    client, server = tls.connection(), SSL.Connection(Creator(good).context, None)
-    server.set_accept_state()
-    for _ in range(4):
-        for side, other in ((client, server), (server, client)):
-            with contextlib.suppress(SSL.WantReadError):
-                side.do_handshake()
-            with contextlib.suppress(SSL.WantReadError):
-                other.bio_write(side.bio_read(65536))
-    tls.verify_peer(client)
-    with pytest.raises(UpstreamUntrusted):
-        UpstreamTLS(under(authority, "esxi2.test")).verify_peer(client)
-
-
-def test_thumbprints(good: Certificate) -> None:
-    """Both thumbprints as vSphere shows them, of either library's certificate."""
-    assert thumbprints(good.certificate) == (good.sha1, good.sha256)
-    assert thumbprints(crypto.X509.from_cryptography(good.certificate)) == (good.sha1, good.sha256)

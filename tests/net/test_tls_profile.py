@@ -14,7 +14,7 @@ from esxiproxy.core.routing import TLSProfile, Upstream, Verify
 from esxiproxy.core.thumbprint import Pin
 from esxiproxy.net.tls.client import Contexts, UpstreamTLS
 from esxiproxy.net.tls.server import CIPHERS, OLD_CIPHERS
-from tests.net.test_tls_client import ESXI, Creator, accepted, bare, dial, refused
+from tests.net.tls_upstream import ESXI, Creator, accepted, bare, dial, refused
 from tests.support.certificates import Authority, Certificate, self_signed, sha1_signed
 
 Settings = Callable[[SSL.Context], None]
@@ -26,11 +26,6 @@ Sgh5jjQE3e+VGbPNOkMbMCsKbfJfFDdP4TVtbVHCReSFtXZiXn7G9ExC6aY37WsL
 -----END DH PARAMETERS-----
 """
 """The second Oakley group (RFC 2409 6.2)."""
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("profiles"))
 
 
 @pytest.fixture(scope="module")

@@ -8,36 +8,16 @@ from pathlib import Path
 import pytest
 
 from esxiproxy.app.preflight import load_checked
-from esxiproxy.core.config import ini
 from esxiproxy.nginx.captures import path_pattern
 from esxiproxy.nginx.translation import Translation, translate
 from tests.nginx.inventory_cases import CASES, MAP, NO_VERIFY, PATH, REST, server
-from tests.support.certificates import Authority
+from tests.nginx.reading import read
 from tests.support.growth import grows
-
-
-@pytest.fixture(scope="session")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("certificates"))
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, authority: Authority) -> Path:
-    """The current folder, with the certificate that the cases name."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "ca.pem").write_bytes(authority.path.read_bytes())
-    return tmp_path
 
 
 def imported(text: str, hosts: str | None = ".", keep_insecure: bool = False) -> Translation:
     Path("nginx.conf").write_text(text)
     return translate("nginx.conf", keep_insecure, hosts)
-
-
-def read(text: str) -> dict[str, dict[str, str]]:
-    sections, problems = ini.parse(text.encode(), "x.ini")
-    assert not problems
-    return {each.header: {key: entry.text for key, entry in each.entries.items()} for each in sections}
 
 
 def complaints(translation: Translation) -> list[str]:
@@ -47,7 +27,7 @@ def complaints(translation: Translation) -> list[str]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_it_becomes_just_this_or_is_complained_of_just_so(name: str, folder: Path) -> None:
+def test_each_variable_host_has_its_sections_or_its_complaint(name: str, folder: Path) -> None:
     case = CASES[name]
     for path, text in case.files.items():
         (folder / path).write_text(text)

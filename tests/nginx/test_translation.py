@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from esxiproxy.app.preflight import load_checked
-from esxiproxy.core.config import ini
 from esxiproxy.core.config.loader import ConfigError
 from esxiproxy.nginx import vocabulary
 from esxiproxy.nginx.source import Directive, SourceError
@@ -21,26 +20,10 @@ from tests.nginx.cases import (
     TLS_PASS,
     UPGRADE,
     Case,
-    Sections,
     location,
     server,
 )
-from tests.support.certificates import Authority
-
-
-@pytest.fixture(scope="session")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("certificates"))
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, authority: Authority) -> Path:
-    """The current folder, with the certificates that the cases name."""
-    monkeypatch.chdir(tmp_path)
-    own = authority.server("own")
-    for name, source in {"a.crt": own.path, "a.key": own.key_path, "ca.pem": authority.path}.items():
-        (tmp_path / name).write_bytes(source.read_bytes())
-    return tmp_path
+from tests.nginx.reading import read
 
 
 def imported(text: str, keep_insecure: bool = False) -> Translation:
@@ -48,16 +31,8 @@ def imported(text: str, keep_insecure: bool = False) -> Translation:
     return translate("nginx.conf", keep_insecure)
 
 
-def read(text: str) -> Sections:
-    sections, problems = ini.parse(text.encode(), "x.ini")
-    assert not problems
-    return {
-        section.header: {key: entry.text for key, entry in section.entries.items()} for section in sections
-    }
-
-
 @pytest.mark.parametrize("name", CASES)
-def test_a_directive_becomes_just_this_or_is_complained_of_just_so(name: str, folder: Path) -> None:
+def test_each_directive_has_its_sections_or_its_complaint(name: str, folder: Path) -> None:
     case: Case = CASES[name]
     for path, text in case.files.items():
         (folder / path).parent.mkdir(exist_ok=True)

@@ -21,8 +21,9 @@ from tests.support import config
 from tests.support.logs import process_log
 from tests.support.programs import Proxy, until
 from tests.support.reactor import FakeReactor
+from tests.support.scripts import echo
 from tests.support.websocket import CLOSE
-from tests.support.websocket_peers import Client, ScriptedUpstream, echo
+from tests.support.websocket_peers import Client, ScriptedUpstream
 
 # --- files
 

@@ -72,7 +72,7 @@ def test_a_status_is_sent_when_it_changes(systemd):
     assert systemd.heard() == [{"STATUS": "7 consoles"}]
 
 
-def test_the_watchdog_hears_of_us_twice_in_its_time(systemd):
+def test_the_watchdog_is_notified_twice_in_its_interval(systemd):
     unit = Unit(systemd, WATCHDOG_USEC="4000000", WATCHDOG_PID=str(os.getpid())).start()
     unit.clock.advance(0), systemd.heard()
     unit.clock.pump([1] * 6)
@@ -80,7 +80,7 @@ def test_the_watchdog_hears_of_us_twice_in_its_time(systemd):
 
 
 @pytest.mark.parametrize("environ", [{}, {"WATCHDOG_USEC": "4000000", "WATCHDOG_PID": "1"}])
-def test_a_watchdog_that_is_off_or_for_another_process_hears_nothing(systemd, environ):
+def test_a_watchdog_that_is_off_or_for_another_process_is_not_notified(systemd, environ):
     unit = Unit(systemd, **environ).start()
     unit.clock.advance(0), systemd.heard()
     unit.clock.pump([1] * 60)

@@ -6,6 +6,8 @@ from ipaddress import ip_address
 import pytest
 from twisted.internet.defer import Deferred
 
+from esxiproxy.app.preflight import load
+from esxiproxy.core.config.errors import ConfigError
 from esxiproxy.core.config.plugin_type import Names, settings_of
 from esxiproxy.core.config.section import SectionKind
 from esxiproxy.core.errors import RouteNotFound
@@ -224,3 +226,14 @@ def test_a_look_up_does_not_grow_with_the_list(tmp_path):
     for _ in range(1000):
         scene.route(b"/h/e4999/ticket/abc")
     assert time.process_time() - before < 0.5
+
+
+def test_a_section_without_its_required_keys_is_a_problem_and_no_traceback(tmp_path):
+    path = tmp_path / "proxy.ini"
+    path.write_text(
+        "[listener one]\nlisten = :80\nrouter = fleet\nhttp = forward\n[router fleet]\ntype = inventory\n"
+        "[upstream u]\nurl = wss://192.0.2.1\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert {(each.key, each.text) for each in caught.value.problems} >= {("locate", "missing")}

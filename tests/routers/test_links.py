@@ -2,104 +2,26 @@
 
 import json
 import shutil
-from types import SimpleNamespace
 
 import pytest
-from twisted.internet.defer import Deferred, fail, maybeDeferred
-from twisted.internet.task import Clock
-from twisted.logger import Logger
+from twisted.internet.defer import Deferred, fail
 
-from esxiproxy.core.config.errors import BadValue, ConfigError
-from esxiproxy.core.config.key import SectionKind
-from esxiproxy.core.config.loader import load
-from esxiproxy.core.config.plugin_type import Names, settings_of
 from esxiproxy.core.errors import AccessDenied, LinkExpired, LinkInvalid, LinkRevoked, StateUnavailable
-from esxiproxy.core.http.head import parse
-from esxiproxy.core.http.request import Request
-from esxiproxy.core.link import LEEWAY, make_token, new_id, sealed_claims
+from esxiproxy.core.link import LEEWAY, new_id
 from esxiproxy.core.link_keys import read_keys
-from esxiproxy.core.peer_address import PeerAddress
-from esxiproxy.core.routing import Identity, Principal, TCPAddress, Upstream, Verify
+from esxiproxy.core.routing import Identity, Principal, TCPAddress, Verify
 from esxiproxy.core.sealing import key_of
 from esxiproxy.core.session.claim import OnceClaim
-from esxiproxy.plugins import Context
-from esxiproxy.routers.links import OPAQUE_SPACE, REVOKED_SPACE, TYPE, LinkRouter
-from tests.state.world import MemoryWorld, result
+from esxiproxy.routers.links import OPAQUE_SPACE, REVOKED_SPACE
+from tests.routers.link_scene import ESXI, LinkScene, ask, request, routed
+from tests.state.world import result
 from tests.support.certificates import self_signed
-from tests.support.config import ini, listener, router, template
-from tests.support.links import AUDIENCE, ISSUER, PIN, claims, key_folder, token
-from tests.support.plugin_types import PluginType, types
-
-ESXI = Upstream("esxi", "", 0, True)
-PINNED = Upstream("pinned", "", 0, True, verify=Verify.PIN)
-PLAIN = Upstream("plain", "", 0, False)
-ANONYMOUS = Principal("anonymous")
-
-
-class Scene:
-    """A router with a state in memory, on a clock that the test advances."""
-
-    def __init__(self, folder):
-        self.world = MemoryWorld(folder)
-        self.state = self.world.new()
-        self.keys = key_folder(folder)
-        self.folder = folder
-        self.watched = []
-        self.logged = []
-        self.threads = maybeDeferred
-        self.now = self.world.time_of_day() + 10
-
-    def settings(self, **changed):
-        texts = {
-            "keys": str(self.keys),
-            "issuer": ISSUER,
-            "audience": AUDIENCE,
-            "template": "esxi",
-            "allow": "192.0.2.0/24, 2001:db8::/32",
-        }
-        return settings_of(TYPE, SectionKind.ROUTER, {**texts, **changed}, self.folder, "router issued")
-
-    def router(self, **changed):
-        context = Context(
-            section="router issued",
-            clock=Clock(),
-            state=self.state,
-            upstreams={each.name: each for each in (ESXI, PINNED, PLAIN)},
-            http=None,
-            log=Logger(observer=self.logged.append),
-            previous=None,
-            in_thread=lambda call, *arguments: self.threads(call, *arguments),
-            watch=lambda path, changed: self.watched.append((path, changed)),
-            end_sessions=None,
-        )
-        return LinkRouter(self.settings(**changed), context, lambda: self.now)
-
-    def link(self, kid="ed", **changed):
-        return make_token(claims(self.now, **changed), read_keys(self.keys)[kid])
-
-    def opaque(self, section="router issued", **changed):
-        link = new_id()
-        stored = sealed_claims(claims(self.now, **changed), link, section)
-        result(self.state.put(OPAQUE_SPACE, key_of(link), stored, self.now + 300))
-        return link
+from tests.support.links import AUDIENCE, ISSUER, PIN, token
 
 
 @pytest.fixture
 def scene(tmp_path):
-    return Scene(tmp_path)
-
-
-def request(target, *lines, client="198.51.100.7"):
-    head = parse(b"\r\n".join((b"GET %b HTTP/1.1" % target.encode(), b"Host: h", *lines, b"", b"")))
-    return Request("s", "one", PeerAddress(client, 4711), True, head)
-
-
-def ask(router, asked):
-    return result(Deferred.fromCoroutine(router.route(asked, ANONYMOUS)))
-
-
-def routed(router, link, **options):
-    return ask(router, request(f"/c/{link}", **options))
+    return LinkScene(tmp_path)
 
 
 def test_a_link_leads_to_its_host(scene):
@@ -299,7 +221,7 @@ def test_a_link_in_a_subprotocol_stands_beside_another_one(scene):
     assert router.secrets == () and not router.ambient
 
 
-def test_attributes_say_where_links_stand(scene):
+def test_the_attributes_name_the_place_of_a_link(scene):
     router = scene.router()
     assert router.upgrades_only and not router.ambient and router.secrets == (("path", b"/c/"),)
     assert scene.router(locate="query:l").secrets == (("query", b"l"),)
@@ -351,112 +273,3 @@ def test_a_full_thread_pool_keeps_the_keys(scene):
     scene.threads = lambda call, *arguments: fail(ValueError("64 calls are waiting"))
     scene.watched[0][1]()
     assert routed(router, scene.link()) and len(scene.logged) == 1
-
-
-# --- the section
-
-PLACES = ["path:/c/{link}", "path:/a/b.c/{link}", "query:link", "cookie:__Host-console", "subprotocol"]
-BAD_PLACES = [
-    *("path:/{link}", "path:c/{link}", "path:/c{link}", "path:/c/{host}", "path:/c/", "path:/c/../{link}"),
-    *(
-        "path://c/{link}",
-        "path:/c/{link}/x",
-        "path:/%63/{link}",
-        "query:",
-        "query:a=b",
-        "query:a&b",
-        "cookie:a;b",
-    ),
-    *("cookie:", "subprotocol:x", "host:{link}", "header:X", "link", "path:/c/{link}{link}"),
-]
-
-
-@pytest.mark.parametrize("text", PLACES)
-def test_a_place_is_read(scene, text):
-    assert scene.settings(locate=text)
-
-
-@pytest.mark.parametrize("text", BAD_PLACES)
-def test_an_odd_place_is_refused(scene, text):
-    with pytest.raises(BadValue, match="no place of a link"):
-        scene.settings(locate=text)
-
-
-@pytest.mark.parametrize("text", ["10.0.0.1/8", "any", "unix", "10.0.0.0/8,", "0x0a000000/8", "10/8"])
-def test_an_odd_network_is_refused(scene, text):
-    with pytest.raises(BadValue, match=r"write 10\.0\.0\.0/8"):
-        scene.settings(allow=text)
-
-
-@pytest.mark.parametrize("missing", ["keys", "issuer", "audience", "template", "allow"])
-def test_required_keys(scene, missing):
-    texts = {"keys": "keys", "issuer": "i", "audience": "a", "template": "esxi", "allow": "10.0.0.0/8"}
-    del texts[missing]
-    with pytest.raises(BadValue, match=missing):
-        settings_of(TYPE, SectionKind.ROUTER, texts, scene.folder)
-
-
-def conflicts(scene, **changed):
-    return list(TYPE.conflicts(scene.settings(**changed), Names({"esxi": ESXI}, frozenset({"esxi"}))))
-
-
-def test_a_good_section_has_no_conflicts(scene):
-    assert conflicts(scene) == conflicts(scene, signing_key="ed") == []
-
-
-CONFLICTS = {
-    "template": ({"template": "gone"}, "template", "no [upstream gone]"),
-    "keys": ({"keys": "gone"}, "keys", "cannot be read: No such file"),
-    "signing key": ({"signing_key": "gone"}, "signing_key", "no key 'gone'"),
-    "public": ({"signing_key": "pub"}, "signing_key", "is public"),
-}
-
-
-@pytest.mark.parametrize("case", CONFLICTS)
-def test_a_conflict_names_its_key(scene, case):
-    changed, key, text = CONFLICTS[case]
-    ((found, told),) = conflicts(scene, **changed)
-    assert found == key and text in told
-
-
-def test_a_missing_package_is_named(scene, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "jwt", None)
-    assert conflicts(scene) == [
-        ("type", "the type links needs the package PyJWT: pip install 'esxiproxy[auth]'")
-    ]
-
-
-def config(scene, state=""):
-    text = ini(
-        listener(upstream=None, router="issued"),
-        router(
-            "issued", "links", keys=scene.keys, issuer="i", audience="a", template="u", allow="10.0.0.0/8"
-        ),
-        template("u"),
-        more=state,
-    )
-    known = types([TYPE], [PluginType("anonymous")])
-    return load(scene.folder / "x.ini", text.encode(), known)
-
-
-def test_a_state_that_a_restart_loses_is_a_warning(scene):
-    (warning,) = config(scene).warnings
-    assert (warning.section, warning.key, warning.line) == ("router issued", "type", 8)
-    assert "state = sqlite:PATH" in warning.text
-    assert config(scene, "state = sqlite:state.db").warnings == ()
-
-
-def test_create_makes_the_router(scene):
-    context = SimpleNamespace(
-        section="router issued", state=scene.state, upstreams={"esxi": ESXI}, watch=lambda *_: None
-    )
-    assert isinstance(TYPE.create(scene.settings(), context), LinkRouter)
-    shutil.rmtree(scene.keys)
-    with pytest.raises(ValueError, match="No such file"):
-        TYPE.create(scene.settings(), context)
-
-
-def test_the_section_is_reported_with_its_line(scene):
-    shutil.rmtree(scene.keys)
-    with pytest.raises(ConfigError, match=r"x\.ini:9: \[router issued\] keys: .* cannot be read"):
-        config(scene)

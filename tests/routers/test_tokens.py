@@ -105,7 +105,7 @@ def test_the_file_is_read_when_it_is_needed_and_has_changed(scene):
     assert len(scene.context.calls) == 2
 
 
-def test_requests_share_one_reading_and_one_that_is_cancelled_does_not_end_it(scene):
+def test_requests_share_one_read_that_a_cancelled_request_does_not_end(scene):
     scene.context.is_paused = True
     first, second = scene.begin(b"/?token=one"), scene.begin(b"/?token=one")
     assert len(scene.context.calls) == 1

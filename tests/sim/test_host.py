@@ -116,7 +116,7 @@ def test_pings_are_not_answered_and_a_close_is(host: Host) -> None:
         assert client.recv_rest() == b""
 
 
-def test_pings_are_answered_when_asked_for(host_with: HostWith) -> None:
+def test_pings_are_answered_with_the_option(host_with: HostWith) -> None:
     """The option turns Pongs on."""
     with open_console(host_with("--answer-pings")) as client:
         client.console(12)

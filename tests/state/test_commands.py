@@ -5,16 +5,11 @@ from contextlib import closing
 import pytest
 
 from esxiproxy.core.session.command import Command, CommandKind, Selector, SelectorKind
-from tests.state.world import MemoryWorld, SqliteWorld, result
+from tests.state.world import SqliteWorld, result
 
 ALICE = Command(CommandKind.KILL, reason="at noon", selector=Selector(SelectorKind.PRINCIPAL, "corp:alice"))
 
 _NEWER = ('["kill", "planet:mars", ""]', '["pause", "x", ""]', '["kill", "all:", "", 1]', "{", "7")
-
-
-@pytest.fixture(params=[MemoryWorld, SqliteWorld])
-def world(request, tmp_path):
-    return request.param(tmp_path)
 
 
 def test_a_command_with_a_selector_reaches_every_process(world):

@@ -2,23 +2,17 @@
 
 from dataclasses import replace
 
-import pytest
 from zope.interface.verify import verifyObject
 
 from esxiproxy.core.session.claim import OnceClaim, RateClaim, SlotClaim
 from esxiproxy.core.session.command import Command, CommandKind, Selector, SelectorKind
 from esxiproxy.interfaces import IState
 from esxiproxy.state.lease import LEASE, LOST_SESSION_RETENTION
-from tests.state.world import MemoryWorld, SqliteWorld, result
+from tests.state.world import result
 
 TWO = SlotClaim("max_sessions", "listener secure", 2)
 ONE = SlotClaim("max_sessions_per_console", "console vm-42", 1)
 NAMES = (TWO.name, ONE.name)
-
-
-@pytest.fixture(params=[MemoryWorld, SqliteWorld])
-def world(request, tmp_path):
-    return request.param(tmp_path)
 
 
 class TestState:

@@ -6,14 +6,9 @@ import pytest
 
 from esxiproxy.core.sealing import key_of
 from esxiproxy.state.lease import LEASE
-from tests.state.world import MemoryWorld, SqliteWorld, result
+from tests.state.world import SqliteWorld, result
 
 EVER = float("inf")
-
-
-@pytest.fixture(params=[MemoryWorld, SqliteWorld])
-def world(request, tmp_path):
-    return request.param(tmp_path)
 
 
 def test_a_value_is_there_for_all_processes_until_it_expires(world):

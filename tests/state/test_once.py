@@ -8,14 +8,9 @@ from esxiproxy.core.errors import LinkUsed
 from esxiproxy.core.session.claim import MARK_LEEWAY, OnceClaim, Outcome, SlotClaim
 from esxiproxy.state.lease import LEASE
 from tests.state.racers import race
-from tests.state.world import MemoryWorld, SqliteWorld, result
+from tests.state.world import SqliteWorld, result
 
 ONE = SlotClaim("max_sessions_per_console", "console vm-42", 1)
-
-
-@pytest.fixture(params=[MemoryWorld, SqliteWorld])
-def world(request, tmp_path):
-    return request.param(tmp_path)
 
 
 def once(world, seconds=3600.0, **changed):

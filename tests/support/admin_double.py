@@ -9,6 +9,7 @@ import contextlib
 import http.server
 import json
 import mimetypes
+import select
 import threading
 import time
 from collections.abc import Iterator
@@ -179,9 +180,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         parameters = self._parameters(operation, {**seen.query, **found.groupdict()})
         status, answer = service.figures.call(operation.name, parameters, seen.body or {})
         if operation.name == "status":
-            answer = {**answer, "user": "staff/ada", "role": service.role.value}
+            answer |= self._user()
         service.check(reference(operation.returns if status == 200 else "Error"), answer, operation.name)
         self._send(seen, status, "application/json", json.dumps(answer).encode())
+
+    def _user(self) -> Row:
+        return {"user": "staff/ada", "role": self.service.role.value}
 
     def _parameters(self, operation: Operation, given: dict[str, str]) -> dict[str, Any]:
         found = {
@@ -217,20 +221,30 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         known: dict[str, Row] = {}
         last: Any = None
         due = 0.0
+        told: Row = {}
         while not (self.stopped.is_set() or self.service.failing):
             page = self.service.figures.window(window)
             rows = {key_of(window["view"], row): row for row in page.rows}
-            changed = [row for key, row in rows.items() if known.get(key) != row]
+            changed = {key: row for key, row in rows.items() if known.get(key) != row}
             head = {"view": window["view"], "total": page.total, "matching": page.matching}
             event = {**head, "offset": window["offset"], "order": list(rows)}
+            if last is None:
+                kind = {"sessions": "Session", "hosts": "Host", "failures": "Failure"}[window["view"]]
+                for row in page.rows:
+                    self.service.check(reference(kind), row, kind)
             if changed or event != last:
                 self._event(seen, "window", {**event, "changed": changed})
                 known, last = {key: dict(row) for key, row in rows.items()}, event
             if time.monotonic() >= due:
                 status = self.service.figures.call("status", {}, {})[1]
-                self._event(seen, "status", {**status, "user": "staff/ada", "role": self.service.role.value})
-                due = time.monotonic() + 1
-            self.stopped.wait(TURN)
+                status |= self._user()
+                self.service.check(reference("Status"), status, "event status")
+                lasting = {name: value for name, value in status.items() if name != "now"}
+                if lasting != told:
+                    self._event(seen, "status", status)
+                told, due = lasting, time.monotonic() + 1
+            if select.select([self.connection], [], [], TURN)[0]:
+                return  # the page has closed the stream
 
     def _event(self, seen: Seen, name: str, value: Any) -> None:
         octets = f"event: {name}\ndata: {json.dumps(value)}\n\n".encode()

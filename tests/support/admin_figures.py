@@ -32,7 +32,7 @@ def session(number: int, now: float, **changes: Any) -> Row:
     found = {
         "id": f"{number:016x}",
         "principal": HOSTILE[number // 7 % len(HOSTILE)] if number % 11 == 5 else f"user{number % 400}",
-        "authenticator": "staff",
+        "authenticator": "authenticator staff",
         "client": f"198.51.100.{number % 250}:{40000 + number % 20000}",
         "listener": ("consoles", "desk")[number % 2],
         "upstream": ("esxi", "lab")[number % 3 == 0],
@@ -203,8 +203,6 @@ class Figures:
         draining = any(each["kind"] == "proxy" for each in self.drains)
         return 200, {
             "version": "0.1.0",
-            "user": "",
-            "role": "viewer",
             "machine": "pxy-a",
             "now": time.time(),
             "started": self.started,
@@ -329,7 +327,7 @@ def _fits(row: Row, wanted: dict[str, Any]) -> bool:
 
 
 def _is(row: Row, column: str, value: str) -> bool:
-    if column == "principal" and value == f"{row['authenticator']}/{row['principal']}":
+    if column == "principal" and value == f"{row['authenticator'].split()[1]}/{row['principal']}":
         return True
     return bool(row[column] == value)
 
@@ -346,78 +344,3 @@ def _rank(row: Row, column: str) -> Any:
         return (row["connections"] or 0) / row["limit"] if row["limit"] else 0.0
     value = row[column]
     return (value is not None, value) if not isinstance(value, str) else (True, value)
-
-
-def crowd(size: int) -> Figures:
-    """Return a busy installation with so many open consoles."""
-    now = time.time()
-    found = Figures()
-    for number in range(size):
-        found.add(number)
-    for number in range(60):
-        busy = sum(row["host"] == f"esxi-{number:02}.example.com" for row in found.sessions.values())
-        found.hosts.append(host(number, busy))
-    found.failures = [failure(number, now) for number in range(300)]
-    found.listeners = [listener("consoles", 9, now), listener("desk", 200, now), listener("old", -3, now)]
-    found.listeners.append(listener("plain", None, now, address=":80", public_url=None))
-    for name, addresses in (("esxi", []), ("lab", ["192.0.2.3:443", "192.0.2.6:443"])):
-        found.upstreams.append(
-            {
-                "name": name,
-                "addresses": addresses,
-                "secure": True,
-                "verify": "pin",
-                "health": "up" if addresses else "unknown",
-                "sessions": sum(row["upstream"] == name for row in found.sessions.values()),
-                "limit": 100,
-                "drained": False,
-                "failures": 3,
-                "last_failure": "The host refused the connection.",
-            }
-        )
-    for number in range(8):
-        machine, worker = ("pxy-a", "pxy-b")[number % 2], str(number // 2)
-        busy = sum((row["machine"], row["worker"]) == (machine, worker) for row in found.sessions.values())
-        found.workers.append(
-            {
-                "machine": machine,
-                "worker": worker,
-                "instance": f"{machine}-{worker}-1",
-                "pid": 4000 + number,
-                "generation": 2,
-                "version": "0.1.0",
-                "started": now - 7000 - number,
-                "sessions": busy,
-                "accepting": number != 7,
-                "lag": 0.0013 * number if number else None,
-            }
-        )
-    for number in range(9):
-        busy = sum(row["link"] == f"lnk{number}" for row in found.sessions.values())
-        users = ["user1", HOSTILE[number]]
-        found.links.append(
-            {
-                "id": f"lnk{number}",
-                "sessions": busy,
-                "principals": users,
-                "host": "esxi-01.example.com",
-                "revoked": number == 8,
-            }
-        )
-    found.drains.append(
-        {
-            "kind": "host",
-            "name": "esxi-12.example.com",
-            "machine": "",
-            "since": now - 600,
-            "end": now + 900,
-            "by": "staff/ada",
-            "reason": "new memory",
-            "sessions": 4,
-        }
-    )
-    place = {"file": "/etc/esxiproxy/proxy.ini", "line": 12, "section": "listener plain", "key": "listen"}
-    found.problems.append(
-        {**place, "text": "has no certificate: tickets pass in plain text", "severity": "warning"}
-    )
-    return found

@@ -15,7 +15,7 @@ from esxiproxy.admin.control import ReloadOutcome
 from esxiproxy.admin.dispatch import Dispatcher
 from esxiproxy.admin.openapi.operations import OPERATIONS
 from esxiproxy.admin.probes import ProbeAnswers
-from esxiproxy.admin.site import Root, site
+from esxiproxy.admin.site import AdminFactory, Root
 from esxiproxy.core.config.admin import LOOPBACK_NAMES
 from esxiproxy.core.config.model import Admin
 from esxiproxy.state.memory import MemoryState
@@ -127,7 +127,8 @@ class AdminAddress:
         else:
             dispatcher = Dispatcher(self.calls.handlers(), access, self.audit)
             self.root = Root(probes, dispatcher, files, streams)
-        self.factory = site(self.root, self.clock)
+        self.factory = AdminFactory(self.clock)
+        self.factory.serve(self.root)
         self.factory.doStart()
 
     def connect(self):

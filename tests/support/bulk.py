@@ -8,8 +8,8 @@ import time
 import zlib
 from collections.abc import Callable
 
+from tests.support.peer import Peer
 from tests.support.websocket import BINARY, frame
-from tests.support.websocket_peers import Peer
 
 MIB = 1 << 20
 PIECE = 64 * 1024

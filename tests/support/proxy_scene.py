@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from tests.support.crowd import TARGET
 from tests.support.programs import Proxy, until
-from tests.support.websocket_peers import Client, Connection, Script, ScriptedUpstream, opened
+from tests.support.scripts import opened
+from tests.support.websocket_peers import Client, Connection, Script, ScriptedUpstream
 
 TLS_LISTENERS = ("three", "tls")
 

@@ -119,7 +119,7 @@ class TestGate:
         assert not crowd.ports[1].reads and crowd.reactors[1].readers == set()
 
     @pytest.mark.parametrize("opened", [True, False])
-    def test_one_that_is_closed_goes_on_to_give_signs_of_life(self, crowd, opened):
+    def test_a_closed_gate_continues_its_heartbeat(self, crowd, opened):
         crowd.gates[0].open()
         if opened:
             crowd.gates[1].open()
@@ -131,7 +131,7 @@ class TestGate:
             assert not crowd.gates[1].may_accept() and len(crowd.enter(0, 50)) == 50
         assert len(set(seen)) == 3 and max(seen) < 0
 
-    def test_an_idle_gate_does_nothing_but_say_that_it_is_alive(self, crowd):
+    def test_an_idle_gate_only_has_its_heartbeat(self, crowd):
         crowd.open()
         assert len(crowd.reactors[0].getDelayedCalls()) == 1
         before = crowd.board.loads()[0].heartbeat_at
@@ -192,7 +192,7 @@ class TestReports:
             loss == f"{3000 - lines} log lines dropped: the master did not read them in time" and lines < 3000
         )
 
-    def test_a_master_that_is_gone_hears_nothing(self):
+    def test_a_report_to_a_lost_master_is_dropped(self):
         read, write = os.pipe()
         os.close(read)
         reports = ReportPipe(write, Clock())

@@ -43,7 +43,7 @@ class TestSpread:
         for held in ((0, 0), (5, 5), (0, 9, 9), (7, 8, 9), (500, 500, 499, 501)):
             assert may_accept(held.index(min(held)), shares(*held), NOW)
 
-    def test_the_one_that_is_over_its_share_may_not(self):
+    def test_a_worker_over_its_share_may_not_accept(self):
         assert not may_accept(0, shares(10, 0), NOW)
         assert not may_accept(0, shares(530, 500, 500, 470), NOW)
         assert may_accept(0, shares(505, 500, 500, 495), NOW)
@@ -71,7 +71,7 @@ class TestSpread:
 
 
 class TestBackoff:
-    def test_it_doubles_up_to_half_a_minute(self):
+    def test_the_delay_doubles_up_to_half_a_minute(self):
         backoff = Backoff()
         delays = [backoff.next_delay(0.5) for _ in range(12)]
         assert delays[:4] == [0.1, 0.2, 0.4, 0.8]
@@ -126,7 +126,7 @@ class TestBoard:
         assert other.loads() == [WorkerLoad(0, 0.0)] * 3
         one.close(), other.close()
 
-    def test_one_that_cannot_be_mapped_leaves_no_descriptor(self, monkeypatch):
+    def test_a_failed_mapping_leaves_no_descriptor(self, monkeypatch):
         def no_memory(*_):
             raise OSError(12, "Cannot allocate memory")
 
@@ -145,11 +145,11 @@ class TestStateFolder:
         folder.remove()
         assert [path for path in tmp_path.iterdir() if path.name.startswith("esxiproxy-")] == []
 
-    def test_it_is_the_same_one_for_as_long_as_it_is_there(self, folder):
+    def test_the_directory_is_the_same_while_it_exists(self, folder):
         database = folder.database
         assert Path(database).parent.is_dir() and folder.database == database
 
-    def test_one_that_was_removed_is_made_anew(self, folder):
+    def test_a_removed_directory_is_created_again(self, folder):
         before = Path(folder.database).parent
         before.rmdir()
         after = Path(folder.database).parent
@@ -170,7 +170,7 @@ class TestStateFolder:
 
 
 class TestMetricsFolder:
-    def test_it_is_private_and_stays_for_as_long_as_its_parent(self, tmp_path):
+    def test_the_directory_is_private_and_exists_as_long_as_its_parent(self, tmp_path):
         directory = StateDirectory({"RUNTIME_DIRECTORY": str(tmp_path)})
         folder = Path(directory.metrics)
         (folder / "counter.db").write_text("")
@@ -243,7 +243,7 @@ class TestPlan:
         assert content == wanted.content and load(file, content) == wanted
         assert wanted.manhole == config.manhole
 
-    def test_it_survives_its_line(self, config):
+    def test_a_plan_is_read_from_its_line(self, config):
         plan = plan_of(config)
         assert Plan.read(plan.text()) == plan
         assert Plan.read(json.dumps(json.loads(plan.text()) | {"of a later version": 1})) == plan

@@ -96,7 +96,7 @@ def serving(scene):
 
 
 class TestStart:
-    def test_it_binds_and_accepts_nothing_itself(self, scene):
+    def test_the_master_binds_and_does_not_accept(self, scene):
         assert [*scene.reactor.bound] == [81]
         assert [port.reads for port in scene.reactor.bound.values()] == [False]
         assert scene.generations[0].sockets == {"one": 1081}

@@ -23,7 +23,7 @@ class DrainReads:
 
     async def shown(self, drains: Iterable[Drain]) -> list[dict[str, Any]]:
         """Return these drains as the API lists them, with the consoles that still run there."""
-        counts = (await self._live.sessions()).counts
+        counts = await self._live.session_counts()
         return [
             {
                 "kind": drain.kind.value,

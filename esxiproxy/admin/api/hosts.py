@@ -31,7 +31,7 @@ class HostReads:
         return {"upstreams": [await self._shown(each, own.get(each.name)) for each in upstreams]}
 
     async def _shown(self, upstream: Upstream, row: HostRow | None) -> dict[str, Any]:
-        failures, counts = await self._live.failures(), (await self._live.sessions()).counts
+        failures, counts = await self._live.failures(), await self._live.session_counts()
         drained = (await self._live.processes()).drained
         addresses = Destination.of(upstream).addresses if upstream.host else ()
         verify = "pin" if upstream.identity.is_pinned else upstream.verify.value

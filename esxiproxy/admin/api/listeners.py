@@ -25,7 +25,7 @@ class ListenerReads:
         live, certificate = self._live, None
         if listener.tls is not None:
             certificate = await self._certificates.read(listener.tls.certificate)
-        counts = (await live.sessions()).counts
+        counts = await live.session_counts()
         drained = (await live.processes()).drained
         return {
             "name": listener.name,

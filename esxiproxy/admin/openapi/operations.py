@@ -188,7 +188,7 @@ EVENTS = Operation(
     "events",
     "GET",
     "/events",
-    "A stream of server-sent events: `status` each second, and the changes of one window of a list.",
+    "A stream of server-sent events: `status`, and the changes of one window of a list.",
     "",
     parameters=(
         Parameter("view", {"type": "string", "enum": list(_VIEWS), "default": "sessions"}, "The list."),
@@ -203,6 +203,8 @@ EVENTS = Operation(
 )
 """The stream is no answer of one time, so it has a handler of its own.
 
+Each event ``status`` has what the operation ``status`` returns.  It is sent when anything but the time has
+changed.  The event ``ping`` is sent after 15 s without another one.
 Each event ``window`` has ``view``, ``total``, ``matching``, ``offset``, ``order`` (the keys of all rows of
 the window) and ``changed`` (rows that are new or differ from the event before, by their keys).  The key of a
 session is its id, that of a host ``UPSTREAM HOST``, that of a failure its session.

@@ -1,6 +1,6 @@
 // The page: what the admin service says about the proxies, and the dialogs that act on them.
 
-import { html, render, useEffect, useRef, useState } from "./library/htm-preact.js";
+import { html, render, useEffect, useLayoutEffect, useRef, useState } from "./library/htm-preact.js";
 import { read } from "./api.js";
 import { count, counted, duration, rate, short, visible } from "./format.js";
 import { LiveStream } from "./live.js";
@@ -24,19 +24,20 @@ export function start(element) {
 function Page() {
   const [route, go] = useRoute();
   const live = useLive(route);
-  const history = useHistory(live);
+  const now = useNow(live.ahead);
+  const history = useHistory(live, now);
   const [dialog, setDialog] = useState(null);
   const [message, setMessage] = useState("");
   const [turn, setTurn] = useState(0);
   const { status } = live;
   const operator = status?.role === "operator";
-  const now = status?.now ?? Date.now() / 1000;
   useTitle(status);
   useEffect(() => {
     const timer = setTimeout(() => setMessage(""), MESSAGE_TIME);
     return () => clearTimeout(timer);
   }, [message]);
   const open = (Dialog, properties) => setDialog({ Dialog, properties });
+  useFocusAfter(dialog);
   const done = (text) => {
     setMessage(text);
     setTurn((before) => before + 1);
@@ -125,7 +126,7 @@ function Views({ route, status }) {
 
 /** Return the newest snapshot of the stream, which shows the window of the route. */
 function useLive(route) {
-  const [snapshot, setSnapshot] = useState({ connection: "connecting", problem: "", status: null, window: null });
+  const [snapshot, setSnapshot] = useState({ connection: "connecting", problem: "", status: null, ahead: 0, window: null });
   const stream = useRef(null);
   if (!stream.current) stream.current = new LiveStream(setSnapshot);
   useEffect(() => {
@@ -137,8 +138,18 @@ function useLive(route) {
   return snapshot;
 }
 
+/** Return the time of day of the service, which goes on without events. */
+function useNow(ahead) {
+  const [now, setNow] = useState(Date.now());
+  useEffect(() => {
+    const timer = setInterval(() => document.hidden || setNow(Date.now()), 1000);
+    return () => clearInterval(timer);
+  }, []);
+  return now / 1000 + ahead;
+}
+
 /** Return the points of the last hour: those of the proxy, and what the stream has said since. */
-function useHistory({ status, connection }) {
+function useHistory({ status, connection }, now) {
   const [history, setHistory] = useState({ interval: 10, points: [] });
   useEffect(() => {
     if (connection !== "live") return;
@@ -148,16 +159,27 @@ function useHistory({ status, connection }) {
     }), () => null);
   }, [connection]);
   useEffect(() => {
-    if (!status) return;
-    const point = [status.now, status.sessions, status.rate_up, status.rate_down, status.round_trip];
+    if (!status || connection !== "live") return;
+    const point = [now, status.sessions, status.rate_up, status.rate_down, status.round_trip];
     setHistory(({ interval, points }) => {
-      const kept = points.filter(([time]) => time > status.now - SPAN && time < status.now);
+      const kept = points.filter(([time]) => time > now - SPAN && time < now);
       const before = kept.length > 1 ? kept[kept.length - 2][0] : -Infinity;
       // The newest point moves until an interval is over.
-      return { interval, points: [...(status.now - before < interval ? kept.slice(0, -1) : kept), point] };
+      return { interval, points: [...(now - before < interval ? kept.slice(0, -1) : kept), point] };
     });
-  }, [status]);
+  }, [status, connection, Math.floor(now)]);
   return history.points;
+}
+
+/** Keep the focus in the list after a dialog whose button has vanished meanwhile, with its row. */
+function useFocusAfter(dialog) {
+  const before = useRef(dialog);
+  useLayoutEffect(() => {
+    if (before.current && !dialog && document.activeElement === document.body) {
+      document.querySelector(".frame")?.focus({ preventScroll: true });
+    }
+    before.current = dialog;
+  }, [dialog]);
 }
 
 function useTitle(status) {

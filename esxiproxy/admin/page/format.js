@@ -36,7 +36,7 @@ export function rate(number) {
   return number === null || number === undefined ? NONE : `${bytes(number)}/s`;
 }
 
-/** Return a duration with its two largest units. */
+/** Return a duration, short enough for a column. */
 export function duration(seconds) {
   if (seconds === null || seconds === undefined) return NONE;
   const whole = Math.max(0, Math.floor(seconds));
@@ -44,7 +44,7 @@ export function duration(seconds) {
   const [days, hours, minutes] = [Math.floor(whole / 86400), Math.floor(whole / 3600) % 24, Math.floor(whole / 60) % 60];
   if (days) return `${days} d ${hours} h`;
   if (hours) return `${hours} h ${minutes} min`;
-  return `${minutes} min ${whole % 60} s`;
+  return minutes < 10 ? `${minutes} min ${whole % 60} s` : `${minutes} min`;
 }
 
 /** Return a short time, such as a round trip. */

@@ -1,25 +1,15 @@
-// The event stream: the status each second, and the changes of one window of a list.
+// The event stream: the status when it changes, and the changes of one window of a list.
 
 import { address, read } from "./api.js";
 
-const SILENCE = 10000;
+/** Milliseconds without an event after which the stream is taken for lost. The service sends a ping each 15 s. */
+const SILENCE = 40000;
 const FIRST_WAIT = 500;
 const LONGEST_WAIT = 10000;
 
-/** The key of a row in each list, as the events have it. */
-const KEYS = {
-  sessions: (row) => row.id,
-  hosts: (row) => `${row.upstream} ${row.host}`,
-  failures: (row) => row.session,
-};
-
-/** Return the key of a row of a list. */
-export function keyOf(view, row) {
-  return KEYS[view](row);
-}
-
 /**
- * The one stream of this page. `changed` is called with a new snapshot at each event.
+ * The one stream of this page. `changed` is called with a new snapshot at each event. `ahead` is by how many
+ * seconds the clock of the service is ahead of that of the browser.
  *
  * A stream that ends is opened again, at first at once and then less often. A page that nobody sees has no
  * stream.
@@ -33,7 +23,7 @@ export class LiveStream {
   #timer = 0;
   #watch = 0;
   #wait = FIRST_WAIT;
-  #snapshot = { connection: "connecting", problem: "", status: null, window: null };
+  #snapshot = { connection: "connecting", problem: "", status: null, ahead: 0, window: null };
 
   constructor(changed) {
     this.#changed = changed;
@@ -60,7 +50,8 @@ export class LiveStream {
     this.#fresh = true;
     const source = new EventSource(address("events", this.#wanted));
     this.#source = source;
-    source.addEventListener("status", (event) => this.#received({ status: JSON.parse(event.data) }));
+    source.addEventListener("status", (event) => this.#statusReceived(JSON.parse(event.data)));
+    source.addEventListener("ping", () => this.#received({}));
     source.addEventListener("window", (event) => this.#windowReceived(JSON.parse(event.data)));
     source.addEventListener("error", () => this.#lost("The connection to the admin service was lost."));
     this.#listen();
@@ -84,13 +75,20 @@ export class LiveStream {
     this.#publish({ connection: "live", problem: "", ...news });
   }
 
+  #statusReceived(status) {
+    // The clocks of the machines may differ: times are shown by that of the service.
+    this.#received({ status, ahead: status.now - Date.now() / 1000 });
+  }
+
   #windowReceived(event) {
     const known = this.#fresh ? new Map() : this.#rows;
-    for (const row of event.changed) known.set(keyOf(event.view, row), row);
+    const seen = Date.now() / 1000 + this.#snapshot.ahead;
+    for (const [key, row] of Object.entries(event.changed)) known.set(key, { ...row, seen });
     this.#fresh = false;
-    this.#rows = new Map(event.order.filter((key) => known.has(key)).map((key) => [key, known.get(key)]));
+    const order = event.order.filter((key) => known.has(key));
+    this.#rows = new Map(order.map((key) => [key, known.get(key)]));
     const { view, total, matching, offset } = event;
-    this.#received({ window: { view, total, matching, offset, rows: [...this.#rows.values()] } });
+    this.#received({ window: { view, total, matching, offset, keys: order, rows: this.#rows } });
   }
 
   #lost(problem) {

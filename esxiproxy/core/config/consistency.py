@@ -71,7 +71,7 @@ def listener_warnings(listener: SectionValues) -> Iterator[Conflict]:
 def type_warnings(listener: SectionValues, plugins: Sequence[Sequence[PluginSection]]) -> Iterator[Conflict]:
     """Yield what the types of the routers and authenticators of a listener warn of."""
     for plugin in (each for several in plugins for each in several):
-        warnings = getattr(plugin.type, "listener_warnings", None)
+        warnings = getattr(plugin.type, "listener_warnings", None) if plugin.settings.is_complete else None
         for text in () if warnings is None else warnings(plugin.settings, listener):
             yield plugin.settings.kind.value, f"{plugin.settings.name}: {text}"
 

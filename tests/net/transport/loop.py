@@ -226,3 +226,19 @@ def noise(size):
 
 
 __all__ = ["Creator", "Net", "One", "Peer", "in_thread", "noise", "server_creator"]
+
+
+class Producer:
+    """A producer that counts its calls."""
+
+    def __init__(self):
+        self.calls = []
+
+    def pauseProducing(self):
+        self.calls.append("pause")
+
+    def resumeProducing(self):
+        self.calls.append("resume")
+
+    def stopProducing(self):
+        self.calls.append("stop")

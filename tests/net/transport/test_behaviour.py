@@ -17,25 +17,9 @@ from twisted.internet.interfaces import (
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from tests.net.transport.loop import One, Peer, noise
+from tests.net.transport.loop import One, Peer, Producer, noise
 
 BIG = 3_000_000
-
-
-class Producer:
-    """A producer that counts its calls."""
-
-    def __init__(self):
-        self.calls = []
-
-    def pauseProducing(self):
-        self.calls.append("pause")
-
-    def resumeProducing(self):
-        self.calls.append("resume")
-
-    def stopProducing(self):
-        self.calls.append("stop")
 
 
 def test_an_echo_arrives(net):
@@ -274,17 +258,22 @@ def test_a_broken_write_is_found_by_the_loop(net):
     assert not client.lost_in_call
 
 
-def test_a_bug_in_a_protocol_ends_its_connection_only(ours):
+def two_connections(loop):
+    """Open two connections, and return their clients and their servers."""
     first, second, a, b = Peer(), Peer(), Peer(), Peer()
-    port = ours.listen(a, b)
-    ours.dial(port, first)
-    ours.until(lambda: a.made)
-    ours.dial(port, second)
-    ours.until(lambda: b.made)
+    port = loop.listen(a, b)
+    for client, server in ((first, a), (second, b)):
+        loop.dial(port, client)
+        loop.until(lambda server=server: server.made)
+    return first, second, a, b
 
-    def bug(_peer, _octets):
-        raise ValueError("a bug")
 
+def bug(_peer, _argument):
+    raise ValueError("a bug")
+
+
+def test_a_bug_in_a_protocol_ends_its_connection_only(ours):
+    first, second, a, b = two_connections(ours)
     a.on_octets = bug
     first.transport.write(b"x")
     second.transport.write(b"y")
@@ -310,16 +299,7 @@ def test_a_bug_in_connection_made_ends_its_connection_only(ours):
 
 
 def test_a_bug_in_connection_lost_ends_nothing_else(ours):
-    first, second, a, b = Peer(), Peer(), Peer(), Peer()
-    port = ours.listen(a, b)
-    ours.dial(port, first)
-    ours.until(lambda: a.made)
-    ours.dial(port, second)
-    ours.until(lambda: b.made)
-
-    def bug(_peer, _reason):
-        raise ValueError("a bug")
-
+    first, second, a, b = two_connections(ours)
     a.on_lost = bug
     first.transport.abortConnection()
     ours.until(lambda: a.lost and first.lost)
@@ -362,117 +342,3 @@ def test_a_half_closed_peer_ends_a_protocol_that_knows_no_halves(plain):
     client.transport.loseWriteConnection()
     plain.until(lambda: client.lost and server.lost)
     assert isinstance(server.lost, error.ConnectionDone)
-
-
-# Flow control
-
-
-def test_a_push_producer_is_paused_and_resumed(net):
-    client, server = net.pair()
-    server.transport.pauseProducing()
-    producer = Producer()
-    client.transport.registerProducer(producer, True)
-    with pytest.raises(RuntimeError):
-        client.transport.registerProducer(Producer(), True)
-    written = 0
-    for _ in range(100):  # until the socket buffers, which grow, are full as well
-        while not producer.calls or producer.calls[-1] == "resume":
-            client.transport.write(bytes(50_000))
-            written += 50_000
-            net.turn()
-        net.settle(60)
-        if producer.calls[-1] == "pause":
-            break
-    else:
-        raise AssertionError("it was resumed though nobody reads")
-    producer.calls.clear()
-    server.transport.resumeProducing()
-    net.until(lambda: "resume" in producer.calls)
-    net.until(lambda: len(server.got) == written)
-    client.transport.unregisterProducer()
-    client.transport.loseConnection()
-    net.until(lambda: client.lost and server.lost)
-    assert "stop" not in producer.calls
-
-
-def test_a_pull_producer_is_asked_until_it_has_no_more(not_stock_tls):
-    net = not_stock_tls  # Twisted's TLS asks on the global reactor
-    client, server = net.pair()
-    pieces = [noise(size) for size in (1, 100_000, 7, 500_000, 3)]
-    left = list(pieces)
-
-    class Pull:
-        deep = 0
-
-        def resumeProducing(self):
-            self.deep += 1
-            assert self.deep == 1
-            if left:
-                client.transport.write(left.pop(0))
-            else:
-                client.transport.unregisterProducer()
-                client.transport.loseConnection()
-            self.deep -= 1
-
-        def stopProducing(self):
-            raise AssertionError("it was unregistered")
-
-    client.transport.registerProducer(Pull(), False)
-    net.until(lambda: server.lost)
-    assert bytes(server.got) == b"".join(pieces)
-
-
-def test_a_producer_is_stopped_when_the_connection_is_lost(net):
-    client, server = net.pair()
-    producer = Producer()
-    client.transport.registerProducer(producer, True)
-    server.transport.abortConnection()
-    net.until(lambda: client.lost)
-    assert producer.calls[-1] == "stop"
-
-
-def test_a_pause_in_data_received_is_the_last_call(net):
-    client, server = net.pair()
-    server.on_octets = lambda peer, _octets: peer.transport.pauseProducing()
-    sent = noise(1_000_000)
-    client.transport.write(sent)
-    net.until(lambda: server.chunks)
-    net.settle()
-    if net.ours or not net.tls:  # Twisted's TLS delivers what it has decrypted
-        assert len(server.chunks) == 1
-
-    while len(server.got) < len(sent):
-        before = len(server.chunks)
-        server.transport.resumeProducing()
-        assert len(server.chunks) == before  # not in the stack of the resume
-        net.until(lambda n=before: len(server.chunks) > n)
-    assert bytes(server.got) == sent
-
-
-def test_a_paused_transport_sees_no_end(plain):
-    client, server = plain.pair()
-    server.transport.pauseProducing()
-    client.transport.loseConnection()
-    plain.settle()
-    assert server.lost is None
-    server.transport.resumeProducing()
-    plain.until(lambda: server.lost)
-
-
-def test_an_idle_connection_costs_no_turns(net):
-    """No event is registered that is always ready, since epoll would spin."""
-    client, server = net.pair()
-    client.transport.write(b"x")
-    net.until(lambda: server.got)
-    net.settle()
-    turns = []
-    original = net.core.doIteration
-    net.core.callLater(0.05, turns.append, "over")
-    count = 0
-    while not turns:
-        net.core.runUntilCurrent()
-        if turns:
-            break
-        original(net.core.timeout())
-        count += 1
-    assert count < 5

@@ -88,7 +88,7 @@ def scene():
 SMALL, LARGE = frame(2, b"x" * 100), frame(2, b"y" * 16_000)
 
 
-def test_records_go_on_together_until_nothing_is_there(scene):
+def test_records_are_written_together_until_none_is_left(scene):
     scene.tls.reads = [LARGE, LARGE, SMALL]
     assert scene.go() is None
     assert scene.tls.sent == LARGE + LARGE + SMALL and scene.leg.octets == len(scene.tls.sent)

@@ -57,11 +57,6 @@ class Listening:
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("handshakes"))
-
-
-@pytest.fixture(scope="module")
 def own(authority):
     return authority.server()
 

@@ -13,7 +13,7 @@ from esxiproxy.net.transport.reactor import StreamReactor, with_fast_transports
 from esxiproxy.net.transport.write_buffer import WriteBuffer
 
 
-def test_it_is_all_that_the_reactor_is():
+def test_the_wrapped_reactor_has_the_interfaces_of_the_reactor():
     core = EPollReactor()
     reactor = with_fast_transports(core)
     assert isinstance(reactor, StreamReactor)

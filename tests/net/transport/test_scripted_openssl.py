@@ -143,7 +143,7 @@ def test_a_blocked_record_is_offered_again_whole_and_first(scene):
     assert not scene.writes
 
 
-def test_a_short_write_goes_on_with_the_rest(scene):
+def test_a_short_write_is_continued(scene):
     scene.tls.sends = [3, SSL.WantWriteError, 1, 2]
     scene.stream.write(b"0123456789")
     for _ in range(5):
@@ -307,7 +307,7 @@ def test_a_close_notify_answers_the_peers(scene):
     assert isinstance(scene.peer.lost, error.ConnectionDone)
 
 
-def test_the_peers_close_notify_lets_the_queue_out_first(scene):
+def test_the_queue_is_written_after_the_close_notify_of_the_peer(scene):
     scene.tls.sends = [SSL.WantWriteError]
     scene.stream.write(b"queued")
     scene.tls.recvs = [SSL.ZeroReturnError]

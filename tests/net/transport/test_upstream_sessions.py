@@ -26,11 +26,6 @@ VERSIONS = [SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION]
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="module")
 def certificate(authority):
     """The upstream's certificate is valid for five more days, and its authorities' for thirty."""
     return authority.server("host", not_after=5 * DAY)

@@ -5,17 +5,21 @@ import { act, read } from "../api.js";
 import { counted, visible } from "../format.js";
 import { Action } from "../parts/dialog.js";
 
+/** Return the name of the section that knows the user of a session; empty if there is none. */
+export function sectionOf({ authenticator }) {
+  return authenticator.split(" ", 2)[1] ?? "";
+}
+
 /** Return the ways to select consoles that a session offers, the narrowest first. */
 export function scopesOf(session) {
   const scopes = [{ kind: "session", value: session.id, count: 1, label: "This console" }];
-  if (session.link) {
-    scopes.push({ kind: "link", value: session.link, label: `All consoles of the link ${visible(session.link)}` });
-  }
   if (session.principal) {
-    const value = session.authenticator ? `${session.authenticator}/${session.principal}` : session.principal;
+    const section = sectionOf(session);
+    const value = section ? `${section}/${session.principal}` : session.principal;
     scopes.push({ kind: "principal", value, label: `All consoles of the user ${visible(session.principal)}` });
   }
   if (session.host) scopes.push(hostScope(session.host));
+  if (session.link) scopes.push(linkScope(session.link));
   return scopes;
 }
 

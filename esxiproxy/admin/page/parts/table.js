@@ -3,12 +3,12 @@
 import { html, useLayoutEffect, useRef } from "../library/htm-preact.js";
 
 /**
- * A table. Each column has `name`, `title`, `cell(row)`, and may have `numeric`, `sorts` (whether the server
+ * A table. `keys` are those of its rows in their order, and `rows` has the rows by them. Each column has `name`, `title`, `cell(row)`, and may have `numeric`, `sorts` (whether the server
  * sorts by it), `descends` (whether its first order is descending) and `className`.
  *
  * On a narrow screen each row is a card, in which the titles of the columns stand before the values.
  */
-export function Table({ caption, columns, rows, keyOf, sort, order, onSort, busy, empty }) {
+export function Table({ caption, columns, keys, rows, sort, order, onSort, busy, empty }) {
   const frame = useFocusKept();
   const sortable = columns.filter((column) => column.sorts);
   return html`<div class="frame" ref=${frame} tabindex="-1" role="region" aria-label=${caption}>
@@ -19,12 +19,12 @@ export function Table({ caption, columns, rows, keyOf, sort, order, onSort, busy
         ${columns.map((column) => html`<${Heading} key=${column.name} ...${{ column, sort, order, onSort }} />`)}
       </tr></thead>
       <tbody role="rowgroup">
-        ${rows.map((row) => html`<tr role="row" key=${keyOf(row)}>
-          ${columns.map((column, index) => html`<${Cell} key=${column.name} ...${{ column, row, first: !index }} />`)}
+        ${keys.map((key) => html`<tr role="row" key=${key}>
+          ${columns.map((column, index) => html`<${Cell} key=${column.name} ...${{ column, row: rows.get(key), first: !index }} />`)}
         </tr>`)}
       </tbody>
     </table>
-    ${!rows.length && html`<p class="empty">${busy ? "Loading." : empty}</p>`}
+    ${!keys.length && html`<p class="empty">${busy ? "Loading." : empty}</p>`}
   </div>`;
 }
 

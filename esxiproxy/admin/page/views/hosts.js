@@ -14,16 +14,16 @@ export function columns({ operator, open }) {
   return [
     { name: "host", title: "Host", sorts: true, cell: (row) => html`<${NameLink} text=${row.host}
       href=${fragment({ view: "sessions", filter: within("host", row.host) })} title="show its consoles" />` },
-    { name: "upstream", title: "Upstream", sorts: true, cell: (row) => html`<${Name} text=${row.upstream} />` },
-    { name: "usage", title: "Connections", sorts: true, descends: true, about: "connections against the limit",
+    { name: "upstream", title: "Upstream", sorts: true, className: "narrow", cell: (row) => html`<${Name} text=${row.upstream} />` },
+    { name: "usage", title: "Connections", sorts: true, descends: true, className: "used", about: "connections against the limit",
       cell: (row) => html`<${Usage} row=${row} />` },
     { name: "sessions", title: "Consoles", sorts: true, numeric: true, descends: true, cell: (row) => count(row.sessions) },
-    { name: "health", title: "Health", sorts: true, cell: (row) => html`<${Health} ...${row} />` },
+    { name: "health", title: "Health", sorts: true, className: "health", cell: (row) => html`<${Health} ...${row} />` },
     { name: "failures", title: "Failures", sorts: true, numeric: true, descends: true,
       cell: (row) => (row.failures
         ? html`<a href=${fragment({ view: "failures", filter: within("host", row.host) })}>${count(row.failures)}</a>`
         : "0") },
-    { name: "last", title: "Last failure", className: "text wide",
+    { name: "last", title: "Last failure", className: "prose wide",
       cell: (row) => (row.last_failure ? html`<${Sentence} text=${row.last_failure} />` : html`<span class="none">–</span>`) },
     ...(operator ? [{ name: "action", title: "Actions", silent: true, className: "action two", cell: (row) => html`<${Actions} ...${{ row, open }} />` }] : []),
   ];

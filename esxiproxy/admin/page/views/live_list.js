@@ -3,10 +3,11 @@
 import { html, useEffect } from "../library/htm-preact.js";
 import { Filter, Pager } from "../parts/pager.js";
 import { Table } from "../parts/table.js";
-import { keyOf } from "../live.js";
 import * as failures from "./failures.js";
 import * as hosts from "./hosts.js";
 import * as sessions from "./sessions.js";
+
+const NO_ROWS = new Map();
 
 const KINDS = {
   sessions: { columns: sessions.columns, caption: "Open consoles", word: "principal",
@@ -21,7 +22,7 @@ const KINDS = {
 export function LiveList({ route, go, shown, lost, operator, open, status, now }) {
   const kind = KINDS[route.view];
   const given = shown?.view === route.view ? shown : null;
-  const emptied = given && given.offset === route.offset && !given.rows.length && given.matching > 0;
+  const emptied = given && given.offset === route.offset && !given.keys.length && given.matching > 0;
   useEffect(() => {
     // The last rows of the last page have vanished.
     if (emptied) go({ offset: Math.floor((given.matching - 1) / route.limit) * route.limit });
@@ -35,7 +36,7 @@ export function LiveList({ route, go, shown, lost, operator, open, status, now }
         total=${given.total} onChange=${go} />`}
     </div>
     <${Table} key=${route.view} caption=${kind.caption} columns=${kind.columns({ operator, open, status, now })}
-      rows=${given?.rows ?? []} keyOf=${(row) => keyOf(route.view, row)} sort=${route.sort} order=${route.order}
+      keys=${given?.keys ?? []} rows=${given?.rows ?? NO_ROWS} sort=${route.sort} order=${route.order}
       onSort=${(sort, order) => go({ sort, order, offset: 0 })} busy=${!given && !lost}
       empty=${given ? (route.filter ? kind.none : kind.empty) : "Nothing can be shown until the admin service answers."} />
   </div>`;

@@ -20,8 +20,14 @@ export function PlainList({ view, operator, open, status, now, turn }) {
     </div>
     ${problem && html`<p class="problem" role="alert"><${Sentence} text=${problem} /></p>`}
     <${Table} caption=${list.caption} columns=${list.columns({ operator, open, status, now })}
-      rows=${found ? list.rows(found) : []} keyOf=${list.keyOf} busy=${!found && !problem} empty=${problem ? "" : list.empty} />
+      ...${keyed(found ? list.rows(found) : [], list.keyOf)} busy=${!found && !problem} empty=${problem ? "" : list.empty} />
   </div>`;
+}
+
+/** Return rows as a table takes them: the keys in their order, and the rows by their keys. */
+function keyed(rows, keyOf) {
+  const found = new Map(rows.map((row) => [keyOf(row), row]));
+  return { keys: [...found.keys()], rows: found };
 }
 
 function ProxyButton({ open, status }) {

@@ -5,7 +5,7 @@ import { bytes, duration, rate, short, time, visible } from "../format.js";
 import { fragment, within } from "../route.js";
 import { Dialog, Facts } from "../parts/dialog.js";
 import { Badge, Name, NameLink } from "../parts/name.js";
-import { Kill, scopesOf } from "../actions/kill.js";
+import { Kill, scopesOf, sectionOf } from "../actions/kill.js";
 
 const filtered = (column, name) => fragment({ view: "sessions", filter: within(column, name) });
 
@@ -22,7 +22,7 @@ export function columns({ operator, open, now }) {
     { name: "since", title: "Age", sorts: true, numeric: true, descends: true, about: "time since it was opened",
       cell: (row) => html`<span title=${time(row.since)}>${duration(Math.max(row.age, now - row.since))}</span>` },
     { name: "idle", title: "Idle", sorts: true, numeric: true, descends: true, about: "time without data",
-      cell: (row) => duration(row.idle) },
+      cell: (row) => duration(idle(row, now)) },
     { name: "rate_down", title: "Sent", sorts: true, numeric: true, descends: true, about: "bytes a second to the client",
       cell: (row) => html`<span title=${`${bytes(row.bytes_down)} in all`}>${rate(row.rate_down)}</span>` },
     { name: "rate_up", title: "Received", sorts: true, numeric: true, descends: true, className: "wide",
@@ -40,6 +40,11 @@ export function columns({ operator, open, now }) {
   ];
 }
 
+/** Return for how long a console has had no data. The stream sends a row again only if more than that has changed. */
+function idle(row, now) {
+  return row.idle === null ? null : row.idle + Math.max(0, now - row.seen);
+}
+
 function Console({ row }) {
   return html`<${Name} text=${row.console} />
     ${row.state !== "open" && html` <${Badge} kind="warn">${row.state}<//>`}`;
@@ -48,7 +53,7 @@ function Console({ row }) {
 function facts(row, now) {
   const name = (text) => html`<${Name} text=${text} />`;
   return [
-    ["User", name(row.authenticator ? `${row.authenticator}/${row.principal}` : row.principal)],
+    ["User", name([sectionOf(row), row.principal].filter(Boolean).join("/"))],
     ["Client", name(row.client)],
     ["Console", name(row.console)],
     ["Host", name(row.host)],
@@ -56,7 +61,7 @@ function facts(row, now) {
     ["Listener", name(row.listener)],
     ["Link", name(row.link)],
     ["Open since", `${time(row.since, now)}, for ${duration(Math.max(row.age, now - row.since))}`],
-    ["Idle", duration(row.idle)],
+    ["Idle", duration(idle(row, now))],
     ["Sent", `${rate(row.rate_down)}, ${bytes(row.bytes_down)} in all`],
     ["Received", `${rate(row.rate_up)}, ${bytes(row.bytes_up)} in all`],
     ["Round trip", short(row.round_trip)],

@@ -1,0 +1,64 @@
+"""Steps of the tests of mishaps: a configuration, consoles, and sentences of the log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.faults.acts import TARGET
+from tests.support import config
+from tests.support.programs import Proxy, until
+from tests.support.websocket import BINARY
+from tests.support.websocket_peers import Client, ScriptedUpstream
+
+REASON = "the proxy is shutting down"
+
+
+def text(upstream: ScriptedUpstream, **keys: object) -> str:
+    """Return the configuration of a listener in front of a host; the keywords are keys of [proxy]."""
+    return config.ini(
+        config.listener(http="forward"),
+        config.upstream(upstream.port),
+        **{"services": "probe", "access_log": "access.log", "close_timeout": "1s", **keys},
+    )
+
+
+def opened(proxy: Proxy) -> Client:
+    """An open console."""
+    client = Client(proxy.ports["one"])
+    client.open(TARGET, ["binary"])
+    return client
+
+
+def echoes(client: Client) -> None:
+    client.send_frame(BINARY, b"a key")
+    assert client.recv_frame().payload == b"a key"
+
+
+def closes(client: Client) -> None:
+    with client:
+        client.send_close(1000)
+        assert client.recv_close() == (1000, "")
+
+
+def carries(proxy: Proxy, times: int = 1) -> None:
+    """So many consoles, one after the other."""
+    for _ in range(times):
+        client = opened(proxy)
+        echoes(client)
+        closes(client)
+
+
+def ended(proxy: Proxy, seconds: float = 15.0) -> None:
+    """The process has ended by itself."""
+    status = Path(f"/proc/{proxy.pid}/status")
+    until(lambda: not status.exists() or "State:\tZ" in status.read_text(), "the process ends", seconds)
+
+
+def sentence(proxy: Proxy, *words: str) -> str:
+    """The first line of the log that has all of these."""
+    return until(
+        lambda: next(
+            (line for line in proxy.log().splitlines() if all(word in line for word in words)), None
+        ),
+        f"a line with {words}",
+    )

@@ -1,0 +1,188 @@
+"""Where the scenes of the transport contract are played: in memory, and over real TCP."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import time
+from typing import Any
+
+from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from esxiproxy.net.transport.reactor import with_fast_transports
+from tests.net.memory import Wire
+
+KIB = 1024
+BUFFER = 32 * KIB
+"""What each socket's buffers are set to."""
+BLOCKING = KIB * KIB
+"""More than the kernel takes then for a peer that does not read."""
+
+Trace = list[tuple[Any, ...]]
+
+
+@implementer(IPushProducer)
+class Near(Protocol):
+    """Our end: it notes what happens to it.  It is its transport's producer, too."""
+
+    transport: Any
+
+    def __init__(self) -> None:
+        self.trace: Trace = []
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.trace and self.trace[-1][0] == "got":
+            data = self.trace.pop()[1] + data
+        self.trace.append(("got", data))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.trace.append(("lost", type(reason.value).__name__))
+
+    def pauseProducing(self) -> None:
+        self.trace.append(("pause",))
+
+    def resumeProducing(self) -> None:
+        self.trace.append(("resume",))
+
+    def stopProducing(self) -> None:
+        self.trace.append(("stop",))
+
+
+class Memory:
+    """Both ends in memory."""
+
+    def __init__(self) -> None:
+        self.near = Near()
+        self.wire = Wire(self.near)
+
+    def settle(self) -> None:
+        """Until nothing moves any more."""
+        while self.wire.pump():
+            pass
+
+    def send(self, octets: bytes) -> None:
+        self.wire.send(octets)
+
+    def close(self) -> None:
+        self.wire.close()
+
+    def reset(self) -> None:
+        self.wire.reset()
+
+    def block(self) -> None:
+        self.wire.block()
+
+    def unblock(self) -> None:
+        self.wire.unblock()
+
+    @property
+    def received(self) -> bytes:
+        return bytes(self.wire.received)
+
+    @property
+    def end(self) -> str | None:
+        """How the stream ended for the far end."""
+        if self.wire.ended == "aborted":
+            return "RST"
+        answered = self.wire.ended == "far" and self.near.trace[-1] == ("lost", "ConnectionDone")
+        return "FIN" if answered or self.wire.saw_fin else None
+
+    def stop(self) -> None:
+        """Nothing is held."""
+
+
+class Accepting(Factory):
+    """Gives its one protocol to the one connection."""
+
+    noisy = False
+
+    def __init__(self, near: Near) -> None:
+        self.near = near
+
+    def buildProtocol(self, addr: Any) -> Near:
+        return self.near
+
+
+class Real:
+    """Our end on a reactor that is turned by hand, the far end a plain socket."""
+
+    def __init__(self, ours: bool = False) -> None:
+        self.near = Near()
+        self.received = b""
+        self.end: str | None = None
+        self._reading = True
+        self._core = EPollReactor()
+        self._core.startRunning(installSignalHandlers=False)
+        reactor = with_fast_transports(self._core) if ours else self._core
+        self._port = reactor.listenTCP(0, Accepting(self.near), interface="127.0.0.1")
+        self._far = socket.socket()
+        self._far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
+        self._far.connect(("127.0.0.1", self._port.getHost().port))
+        self._far.setblocking(False)
+        deadline = time.monotonic() + 10
+        while self.near.transport is None:
+            assert time.monotonic() < deadline
+            self._turn()
+        self.near.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+
+    def settle(self) -> None:
+        """Until nothing has moved for a while; loopback itself takes no time."""
+        quiet = 0
+        while quiet < 15:
+            before = self._state()
+            self._turn()
+            self._read()
+            quiet = 0 if self._state() != before else quiet + 1
+
+    def _turn(self) -> None:
+        self._core.runUntilCurrent()
+        self._core.doIteration(0.002)
+
+    def _state(self) -> tuple[int, int, str | None]:
+        noted = sum(len(event[1]) if event[0] == "got" else 1 for event in self.near.trace)
+        return noted, len(self.received), self.end
+
+    def _read(self) -> None:
+        while self._reading and self.end is None:
+            try:
+                octets = self._far.recv(1 << 20)
+            except BlockingIOError:
+                return
+            except ConnectionError:
+                self.end = "RST"
+            else:
+                self.received += octets
+                self.end = None if octets else "FIN"
+
+    def send(self, octets: bytes) -> None:
+        self._far.sendall(octets)
+
+    def close(self) -> None:
+        self._far.shutdown(socket.SHUT_WR)
+
+    def reset(self) -> None:
+        self._far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._far.close()
+        self._reading = False
+
+    def block(self) -> None:
+        self._reading = False
+
+    def unblock(self) -> None:
+        self._reading = True
+
+    def stop(self) -> None:
+        self._reading = False
+        with contextlib.suppress(OSError):
+            self._far.close()
+        self._port.stopListening()
+        self.settle()
+        self._core.fireSystemEvent("shutdown")
+
+
+Bed = Memory | Real
