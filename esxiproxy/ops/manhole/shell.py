@@ -198,7 +198,6 @@ class Shell(Manhole):
 
     def _resume(self) -> None:
         """Read input again, after the results of a line have arrived."""
-        self.setInsertMode()  # the shell of a worker has given the terminal its own mode back
         if not self._busy:
             self._show_prompt()
             self._owner.resumed()

@@ -109,6 +109,7 @@ class ShellTerminal:
     def _visited(self, status: ShellStatus, worker: WorkerShell, ended: Deferred[PlainText]) -> None:
         self._link = None
         if not ended.called:
+            self.shell.setInsertMode()  # the shell of the worker has given the terminal its own mode back
             self._write_output(b"\r\n")
             ended.callback(PlainText(status.text or f"the shell of {worker.name} has ended"))
 

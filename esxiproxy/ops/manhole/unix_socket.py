@@ -159,10 +159,10 @@ class ShellConnection(TwistedProtocol):
         if not self._is_closing:
             self._is_closing = True
             self._stop_timer()
+            self._timer = self._sockets.clock.callLater(CLOSE_TIMEOUT, self._transport.abortConnection)
             self._transport.write(status.encode())
             self._transport.resumeProducing()  # a connection that is not read is not closed
             self._transport.loseConnection()
-            self._timer = self._sockets.clock.callLater(CLOSE_TIMEOUT, self._transport.abortConnection)
         closed: Deferred[None] = Deferred()
         self._lost.addCallback(closed.callback)
         return closed
