@@ -153,7 +153,7 @@ class AdminManhole(MultiService):
 
     def stopService(self) -> Deferred[Any]:
         super().stopService()
-        return DeferredList([maybeDeferred(service.stopService) for service in self])
+        return DeferredList([maybeDeferred(service.stopService) for service in self], consumeErrors=True)
 
     def _commands(
         self, operator: str, show: Callable[[str], None], idle: Callable[[], None]

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from select import POLLIN as READABLE
-from select import poll
+from select import poll, select
 from types import FrameType
 
 from esxiproxy.cli import admin_client
@@ -23,6 +23,7 @@ from esxiproxy.core.config.model import manhole_socket
 from esxiproxy.ops.manhole.messages import (
     ANSWER_TIMEOUT,
     MAX_CONTENT,
+    MAX_UNANSWERED,
     PING_INTERVAL,
     MessageError,
     MessageKind,
@@ -142,7 +143,7 @@ class _ShellClient:
         """
         source = sys.stdin.fileno()
         shell = self._connection.fileno()
-        heard_at = pinged_at = time.monotonic()
+        pinged_at, unanswered = time.monotonic(), 0
         while self._status is None:
             waiting = poll()
             waiting.register(shell, READABLE)
@@ -151,9 +152,8 @@ class _ShellClient:
             if resized is not None:
                 waiting.register(resized, READABLE)
             ready = {descriptor for descriptor, _ in waiting.poll(PING_INTERVAL * 1000)}
-            now = time.monotonic()
             if shell in ready:
-                heard_at = now
+                unanswered = 0
                 self._receive()
             if source in ready:
                 self._pass_input(os.read(source, MAX_CONTENT))
@@ -161,12 +161,12 @@ class _ShellClient:
                 os.read(resized, 512)
                 size = os.get_terminal_size(sys.stdout.fileno())
                 self.send(encode_size(size.lines, size.columns))
-            if now - heard_at > ANSWER_TIMEOUT:
-                raise Unreachable(
-                    f"the proxy has not answered for {ANSWER_TIMEOUT:g} s: its event loop is blocked"
-                )
-            if now - pinged_at >= PING_INTERVAL:
-                pinged_at = now
+            if time.monotonic() - pinged_at >= PING_INTERVAL:
+                if unanswered >= MAX_UNANSWERED:
+                    raise Unreachable(
+                        f"the proxy has not answered for {ANSWER_TIMEOUT:g} s: its event loop is blocked"
+                    )
+                pinged_at, unanswered = time.monotonic(), unanswered + 1
                 self.send(encode(MessageKind.PING))
         return self._status
 
@@ -201,7 +201,10 @@ class _ShellClient:
 def _write(octets: bytes) -> None:
     output = sys.stdout.fileno()
     while octets:
-        octets = octets[os.write(output, octets) :]
+        try:
+            octets = octets[os.write(output, octets) :]
+        except BlockingIOError:  # another program has set the terminal to this mode
+            select([], [output], [])
 
 
 @contextmanager
@@ -209,6 +212,7 @@ def _raw_terminal() -> Iterator[None]:
     """Pass each key to the shell, and give the terminal its mode back at the end."""
     descriptor = sys.stdin.fileno()
     before = termios.tcgetattr(descriptor)
+    handlers = {number: signal.signal(number, _end) for number in (signal.SIGTERM, signal.SIGHUP)}
     tty.setraw(descriptor)
     try:
         yield
@@ -216,6 +220,13 @@ def _raw_terminal() -> Iterator[None]:
         _write(_LEAVE_INSERT_MODE)
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
         _write(b"\r\n")
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """End the command, so that the terminal gets its mode back."""
+    sys.exit(128 + number)
 
 
 @contextmanager

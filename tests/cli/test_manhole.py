@@ -94,7 +94,6 @@ def test_a_peer_that_is_no_shell_cannot_be_reached(run, serve, answer, says):
 
 
 def test_a_proxy_that_hangs_is_left(run, serve, monkeypatch):
-    monkeypatch.setattr(manhole, "ANSWER_TIMEOUT", 0.3)
     monkeypatch.setattr(manhole, "PING_INTERVAL", 0.05)
     found = []
     serve(lambda connection: found.extend(kind for kind, _ in received(connection)))

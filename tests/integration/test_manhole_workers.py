@@ -215,6 +215,16 @@ def test_the_command_on_a_terminal(text: Text, operator: Operator) -> None:
         assert f"worker 1: manhole: {uid} has opened a shell" in crew.log()
 
 
+def test_a_signal_gives_the_terminal_its_mode_back(text: Text, operator: Operator) -> None:
+    """SIGTERM ends the command and the shell, and nothing else."""
+    with running(text(), operator, 0) as (crew, _), OnTerminal(command(crew)) as terminal:
+        terminal.shows(PROMPT)
+        terminal.signal(signal.SIGTERM)
+        assert terminal.status() == 128 + signal.SIGTERM and terminal.has_its_mode_back
+        until(lambda: "has left the shell" in crew.log(), "the shell has ended")
+        crew.assert_clean()
+
+
 def resized(terminal: OnTerminal, ask: str, size: tuple[int, int]) -> bool:
     terminal.type(ask)
     return terminal.shows(r"\nSIZE \[(.*)\]\n")[1] == str(size)
@@ -252,7 +262,7 @@ def test_a_worker_that_dies_or_hangs_returns_to_the_prompt(text: Text, operator:
             terminal.type("worker(1)\r")
             terminal.shows(PROMPT)
             terminal.type("import time; time.sleep(30)\r")
-            terminal.shows(r"worker 1 of generation 0 has not answered for 1\d s: .*event loop", 30)
+            terminal.shows(r"worker 1 of generation 0 has not answered for 10 s: .*event loop", 30)
             terminal.shows(PROMPT)
             terminal.type("worker(1)\r")
             terminal.shows("worker 1 of generation 0 has not opened its shell within 5 s")

@@ -19,7 +19,12 @@ MAX_CONTENT = 1 << 16
 PING_INTERVAL = 2.0
 """Seconds between two pings of the side of the terminal."""
 ANSWER_TIMEOUT = 10.0
-"""Seconds without any message after which the shell does not run any more."""
+"""Seconds without any message after which the process of the shell does not answer."""
+MAX_UNANSWERED = 5
+"""Pings without an answer in this time.
+
+They are counted in place of the time, since the side that pings may have been suspended itself.
+"""
 _HEAD = struct.Struct(">cI")
 _SIZE = struct.Struct(">HH")
 MAX_CELLS = 10_000

@@ -99,7 +99,8 @@ class ShellSockets(Factory):
     def close_all(self) -> Deferred[Any]:
         """End all shells; the Deferred fires when their connections are closed."""
         status = ShellStatus(UNREACHABLE, "the process of this shell ends: connect again")
-        return DeferredList([connection.close(status) for connection in list(self.connections)])
+        closing = [connection.close(status) for connection in list(self.connections)]
+        return DeferredList(closing, consumeErrors=True)
 
 
 class ShellConnection(TwistedProtocol):
@@ -341,4 +342,4 @@ class UnixShellService(Service):
         """Close the socket, and end all shells."""
         super().stopService()
         released = self._binding.release(shared=self._inherited is not None)
-        return DeferredList([released, self._sockets.close_all()])
+        return DeferredList([released, self._sockets.close_all()], consumeErrors=True)

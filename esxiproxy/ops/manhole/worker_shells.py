@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from esxiproxy.ops.manhole.command_error import CommandError
 from esxiproxy.ops.manhole.messages import (
     ANSWER_TIMEOUT,
+    MAX_UNANSWERED,
     PING_INTERVAL,
     UNREACHABLE,
     MessageError,
@@ -146,7 +147,7 @@ class WorkerLink(TwistedProtocol):
         self._reader = MessageReader()
         self._kept: list[bytes] = []
         self._is_ready = self._has_ended = False
-        self._heard_at = 0.0
+        self._unanswered = 0
         self._connecting: Deferred[Any] | None = None
         self._timer: IDelayedCall | None = None
 
@@ -187,7 +188,7 @@ class WorkerLink(TwistedProtocol):
             transport.write(self._request.encode())
 
     def dataReceived(self, octets: bytes) -> None:
-        self._heard_at = self._reactor.seconds()
+        self._unanswered = 0
         try:
             for kind, content in self._reader.feed(octets):
                 if self._has_ended:
@@ -222,16 +223,16 @@ class WorkerLink(TwistedProtocol):
             transport.write(message)
 
     def _ping(self) -> None:
-        silence = self._reactor.seconds() - self._heard_at
-        if silence > ANSWER_TIMEOUT:
+        if self._unanswered >= MAX_UNANSWERED:
             self._end(
                 ShellStatus(
                     UNREACHABLE,
-                    f"{self._name} has not answered for {silence:.0f} s: a statement or a plugin blocks its "
-                    "event loop",
+                    f"{self._name} has not answered for {ANSWER_TIMEOUT:g} s: a statement or a plugin blocks "
+                    "its event loop",
                 )
             )
             return
+        self._unanswered += 1
         self._send(encode(MessageKind.PING))
         self._timer = self._reactor.callLater(PING_INTERVAL, self._ping)
 
