@@ -405,3 +405,10 @@ def test_services_alone_have_it_over_ssh(text: Text, operator: Operator) -> None
         said = operator.run(crew, "sessions()")
         assert len(listed(said.stdout)) == len(clients)
         assert not (crew.folder / "manhole.sock").exists() and len(shells(crew)) == 2
+        with OnTerminal(operator.command(crew, options=["RequestTTY=force"])) as terminal:
+            terminal.shows(PROMPT)
+            reloaded(crew)
+            terminal.shows("the process of this shell ends: connect again")
+            assert terminal.status() == 255
+        assert operator.run(crew, "workers()").stdout.count("\n0 ") == 2
+        crew.assert_clean()

@@ -30,6 +30,11 @@ _SIZE = struct.Struct(">HH")
 MAX_CELLS = 10_000
 """Maximum number of rows and of columns of a terminal."""
 
+CLOSE_TIMEOUT = 1.0
+"""Seconds within which the last output has to be read, before a connection is aborted."""
+PROCESS_ENDS = "the process of this shell ends: connect again"
+"""The sentence for operators at a reload, a restart and a stop."""
+
 DONE, FAILED, UNREACHABLE = 0, 1, 3
 """Exit statuses of a shell: those of the terminal commands."""
 

@@ -102,10 +102,10 @@ class ManholeService(Service):
         super().startService()
 
     def stopService(self) -> Deferred[None]:
-        """Close the port and abort all SSH connections."""
+        """Close the port and end all SSH connections."""
         super().stopService()
         if self._listener is not None:
-            self._listener.abort_all()
+            self._listener.end_all()
         return self._binding.release()
 
     def address(self) -> str:

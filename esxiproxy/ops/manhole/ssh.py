@@ -11,7 +11,7 @@ from twisted.conch.ssh.connection import SSHConnection
 from twisted.conch.ssh.factory import SSHFactory
 from twisted.conch.ssh.keys import Key
 from twisted.conch.ssh.session import SSHSession
-from twisted.conch.ssh.transport import SSHServerTransport
+from twisted.conch.ssh.transport import DISCONNECT_BY_APPLICATION, SSHServerTransport
 from twisted.conch.ssh.userauth import SSHUserAuthServer
 from twisted.cred.portal import IRealm, Portal
 from twisted.internet.defer import Deferred
@@ -28,6 +28,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from esxiproxy.ops.manhole.commands import CommandsFor
+from esxiproxy.ops.manhole.messages import CLOSE_TIMEOUT, PROCESS_ENDS
 from esxiproxy.ops.manhole.ssh_channel import Channel
 from esxiproxy.ops.manhole.ssh_keys import AuthorizedKeys, fingerprint
 
@@ -147,6 +148,13 @@ class ManholeConnection(SSHServerTransport):
         """
         super().sendExtInfo([(b"server-sig-algs", _SIGNATURES)])
 
+    def end(self) -> None:
+        """Send why the connection ends, and close it; abort it when the client does not read."""
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+        self._deadline = self.factory.clock.callLater(CLOSE_TIMEOUT, self.transport.abortConnection)
+        self.sendDisconnect(DISCONNECT_BY_APPLICATION, PROCESS_ENDS.encode())
+
     def _on_login_timeout(self) -> None:
         if not hasattr(self, "avatar"):
             self.transport.abortConnection()
@@ -177,7 +185,7 @@ class SSHListener(SSHFactory):
         connection.supportedPublicKeys = list(self.privateKeys)
         return connection
 
-    def abort_all(self) -> None:
-        """Abort all connections."""
+    def end_all(self) -> None:
+        """End all connections with a sentence for their operators."""
         for connection in list(self.connections):
-            connection.transport.abortConnection()
+            connection.end()

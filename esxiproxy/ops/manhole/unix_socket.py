@@ -21,7 +21,9 @@ from esxiproxy.core.unix_peer import UnixPeer, unix_peer
 from esxiproxy.ops.manhole.command_error import CommandError
 from esxiproxy.ops.manhole.commands import CommandsFor
 from esxiproxy.ops.manhole.messages import (
+    CLOSE_TIMEOUT,
     FAILED,
+    PROCESS_ENDS,
     UNREACHABLE,
     Message,
     MessageError,
@@ -37,8 +39,6 @@ from esxiproxy.ops.manhole.worker_shells import WorkerShells
 
 REQUEST_TIMEOUT = 10.0
 """Seconds from the connection to the request for a shell."""
-CLOSE_TIMEOUT = 1.0
-"""Seconds within which the last output has to be read."""
 
 
 class ShellAudit(Protocol):
@@ -98,7 +98,7 @@ class ShellSockets(Factory):
 
     def close_all(self) -> Deferred[Any]:
         """End all shells; the Deferred fires when their connections are closed."""
-        status = ShellStatus(UNREACHABLE, "the process of this shell ends: connect again")
+        status = ShellStatus(UNREACHABLE, PROCESS_ENDS)
         closing = [connection.close(status) for connection in list(self.connections)]
         return DeferredList(closing, consumeErrors=True)
 
