@@ -49,6 +49,12 @@ class Refused(Exception):
 
 def add_arguments(parser: argparse.ArgumentParser, description: str, json_help: str | None = None) -> None:
     """Declare the arguments that find the running proxy, and --json."""
+    add_socket_arguments(parser, description)
+    parser.add_argument("--json", action="store_true", help=json_help or "print a list of JSON objects")
+
+
+def add_socket_arguments(parser: argparse.ArgumentParser, description: str) -> None:
+    """Declare the arguments that find the running proxy."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description, parser.epilog = description, EPILOG
     where = parser.add_mutually_exclusive_group()
@@ -56,7 +62,6 @@ def add_arguments(parser: argparse.ArgumentParser, description: str, json_help: 
         "--config", type=Path, metavar="FILE", help=f"the configuration of the proxy ({DEFAULT_CONFIG})"
     )
     where.add_argument("--socket", type=Path, metavar="PATH", help="the unix socket of the proxy")
-    parser.add_argument("--json", action="store_true", help=json_help or "print a list of JSON objects")
 
 
 def add_sort(parser: argparse.ArgumentParser, columns: Sequence[str], default: str) -> None:

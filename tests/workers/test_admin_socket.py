@@ -7,7 +7,7 @@ import pytest
 from twisted.internet.selectreactor import SelectReactor
 from twisted.logger import capturedLogs, formatEvent
 
-from esxiproxy.core.config.model import ADMIN_SOCKET
+from esxiproxy.core.config.model import ADMIN_MANHOLE, ADMIN_SOCKET
 from esxiproxy.core.startup import BindError
 from esxiproxy.workers.master.sockets import Sockets
 
@@ -64,6 +64,18 @@ def test_a_group_may_open_it_that_a_reload_may_change(sockets, path, given):
     assert len(given) == 1
     sockets.keep(sockets.bind([endpoint(path)]), "")
     assert mode(path) == 0o600 and path.stat().st_ino == inode
+
+
+def test_the_socket_of_the_manhole_has_the_same_group(sockets, path, given):
+    manhole = path.with_name("manhole.sock")
+    endpoints = [endpoint(path, "660"), (ADMIN_MANHOLE, f"unix:{manhole}:mode=660")]
+    sockets.keep(sockets.bind(endpoints, ROOT), ROOT)
+    assert given == [(str(path), -1, 0), (str(manhole), -1, 0)]
+    assert mode(path) == mode(manhole) == 0o660
+    bound = sockets.bind(endpoints)
+    assert mode(path) == mode(manhole) == 0o600
+    sockets.release_new(bound)
+    assert mode(path) == mode(manhole) == 0o660
 
 
 def test_a_reload_that_fails_gives_it_its_group_back(sockets, path, given):

@@ -5,7 +5,7 @@
 #    source ~/.local/share/bash_completion/esxiproxy
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_esxiproxy_subparsers=(check plugins reload status sessions top hosts kill drain undrain link links certificate doctor import-nginx completion sim)
+_shtab_esxiproxy_subparsers=(check plugins reload status sessions top hosts kill drain undrain link links manhole certificate doctor import-nginx completion sim)
 
 _shtab_esxiproxy_check_option_strings=(-h --help --strict)
 _shtab_esxiproxy_plugins_option_strings=(-h --help)
@@ -19,6 +19,7 @@ _shtab_esxiproxy_drain_option_strings=(-h --help --config --socket --json --mach
 _shtab_esxiproxy_undrain_option_strings=(-h --help --config --socket --json --machine --reason)
 _shtab_esxiproxy_link_option_strings=(-h --help --config --router --to --revoke --ttl --once --reuse --many --subject --pin --net --listener --json)
 _shtab_esxiproxy_links_option_strings=(-h --help --config --socket --json --revoke --reason)
+_shtab_esxiproxy_manhole_option_strings=(-h --help --config --socket --worker --generation)
 _shtab_esxiproxy_certificate_option_strings=(-h --help)
 _shtab_esxiproxy_doctor_option_strings=(-h --help --config --timeout --json --parallel --user --strict --subprotocol --pin --ca --insecure --tls-profile)
 _shtab_esxiproxy_import_nginx_option_strings=(-h --help --keep-insecure --hosts)
@@ -47,6 +48,8 @@ _shtab_esxiproxy_undrain___socket_COMPGEN=_shtab_compgen_files
 _shtab_esxiproxy_link___config_COMPGEN=_shtab_compgen_files
 _shtab_esxiproxy_links___config_COMPGEN=_shtab_compgen_files
 _shtab_esxiproxy_links___socket_COMPGEN=_shtab_compgen_files
+_shtab_esxiproxy_manhole___config_COMPGEN=_shtab_compgen_files
+_shtab_esxiproxy_manhole___socket_COMPGEN=_shtab_compgen_files
 _shtab_esxiproxy_doctor___config_COMPGEN=_shtab_compgen_files
 _shtab_esxiproxy_doctor___ca_COMPGEN=_shtab_compgen_files
 _shtab_esxiproxy_import_nginx_pos_0_COMPGEN=_shtab_compgen_files
@@ -58,7 +61,7 @@ _shtab_esxiproxy_drain_pos_0_choices=(proxy listener upstream host)
 _shtab_esxiproxy_undrain_pos_0_choices=(proxy listener upstream host)
 _shtab_esxiproxy_doctor___tls_profile_choices=(intermediate old)
 _shtab_esxiproxy_completion_pos_0_choices=(bash zsh)
-_shtab_esxiproxy_pos_0_choices=(check plugins reload status sessions top hosts kill drain undrain link links certificate doctor import-nginx completion sim)
+_shtab_esxiproxy_pos_0_choices=(check plugins reload status sessions top hosts kill drain undrain link links manhole certificate doctor import-nginx completion sim)
 
 _shtab_esxiproxy_check_pos_0_nargs=+
 _shtab_esxiproxy_check__h_nargs=0
@@ -99,6 +102,8 @@ _shtab_esxiproxy_link___json_nargs=0
 _shtab_esxiproxy_links__h_nargs=0
 _shtab_esxiproxy_links___help_nargs=0
 _shtab_esxiproxy_links___json_nargs=0
+_shtab_esxiproxy_manhole__h_nargs=0
+_shtab_esxiproxy_manhole___help_nargs=0
 _shtab_esxiproxy_certificate_pos_0_nargs=+
 _shtab_esxiproxy_certificate__h_nargs=0
 _shtab_esxiproxy_certificate___help_nargs=0

@@ -11,7 +11,7 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
 from esxiproxy.binding import Binding, match_endpoints, set_socket_group
-from esxiproxy.core.config.model import ADMIN_SOCKET, MANHOLE
+from esxiproxy.core.config.model import ADMIN_MANHOLE, ADMIN_SOCKET, MANHOLE
 from esxiproxy.core.startup import BindError
 
 Endpoints = Sequence[tuple[str, str]]
@@ -28,8 +28,8 @@ class Sockets:
     """The sockets of all endpoints, on which only the workers accept.
 
     Until a worker accepts, a connection waits in the kernel's queue.  A socket stays bound while any worker
-    may accept on it.  A renamed listener keeps its socket.  The unix socket of [admin] keeps its file while
-    its path stays, whatever its group.
+    may accept on it.  A renamed listener keeps its socket.  The unix sockets of [admin] and of the manhole
+    keep their files while their paths stay, whatever their group.
     """
 
     _log = Logger()
@@ -43,8 +43,8 @@ class Sockets:
     def bind(self, endpoints: Endpoints, group: str = "") -> Bindings:
         """Return a binding for each (name, endpoint), by name; bind those that are new.
 
-        ``group`` is that of the unix socket of [admin].  Raises BindError, and then releases the new
-        bindings.
+        ``group`` is that of the unix sockets of [admin] and of the manhole.  Raises BindError, and then
+        releases the new bindings.
         """
         endpoints = [(name, _owner_only(name, endpoint)) for name, endpoint in endpoints]
         there = [*self._bound.items(), *(("", binding) for binding in self._former)]
@@ -55,7 +55,7 @@ class Sockets:
                 if name not in bound:
                     bound[name] = self._new(name, endpoint)
                     new.append(bound[name])
-                if name == ADMIN_SOCKET and group != ("" if bound[name] in new else self._group):
+                if name in _OF_GROUP and group != ("" if bound[name] in new else self._group):
                     _set_group(bound[name], group)
         except BindError:
             for binding in new:
@@ -72,13 +72,13 @@ class Sockets:
 
     def release_new(self, bound: Bindings, group: str = "") -> None:
         """Close those of the bindings that are new, after a reload that failed with this group."""
-        kept = bound.get(ADMIN_SOCKET)
+        kept = [bound[name] for name in _OF_GROUP if name in bound and bound[name] is self._bound.get(name)]
         for binding in bound.values():
             if binding not in self._bound.values() and binding not in self._former:
                 binding.release()
-        if kept is not None and kept is self._bound.get(ADMIN_SOCKET) and group != self._group:
+        for binding in kept if group != self._group else ():
             try:
-                _set_group(kept, self._group)
+                _set_group(binding, self._group)
             except BindError as error:
                 self._log.error("{error}; the socket keeps the group {group}", error=error, group=group)
 
@@ -124,11 +124,13 @@ def _label(name: str) -> str:
 
 _ADMIN = " admin "
 """The beginning of the names of the sockets of [admin]."""
+_OF_GROUP = (ADMIN_SOCKET, ADMIN_MANHOLE)
+"""The unix sockets that a group may open."""
 
 
 def _owner_only(name: str, endpoint: str) -> str:
     """Return the endpoint as it is bound: only the owner may connect before the group is set."""
-    return endpoint.replace(":mode=660", ":mode=600") if name == ADMIN_SOCKET else endpoint
+    return endpoint.replace(":mode=660", ":mode=600") if name in _OF_GROUP else endpoint
 
 
 def _set_group(binding: Binding, group: str) -> None:
