@@ -8,8 +8,9 @@ import secrets
 import socket
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
@@ -180,21 +181,49 @@ def _unlink_lock(path: str) -> None:
             os.unlink(lock)
 
 
-def set_socket_group(path: str, group: str) -> None:
+def set_socket_group(path: str, group: str) -> Callable[[], None]:
     """Let the members of a group open a unix socket, or its owner only when ``group`` is empty.
 
-    Raises BindError.
+    Return a function that gives the socket its former group and mode back.  A socket that is as wanted is not
+    changed, since a process that has given up root may not change it.  Raises BindError.
     """
     try:
-        if group:
-            os.chown(path, -1, grp.getgrnam(group).gr_gid)
-        os.chmod(path, 0o660 if group else 0o600)
+        before = os.stat(path)
+        _set_access(path, grp.getgrnam(group).gr_gid if group else before.st_gid, 0o660 if group else 0o600)
     except (OSError, KeyError) as error:
         why = getattr(error, "strerror", None) or "there is no such group"
         raise BindError(
             f"[admin] socket_group: {path} cannot be given to {group or 'its owner alone'}: {why}; "
             "run as root or as a member of the group"
         ) from error
+    return partial(_restore_access, path, before)
+
+
+def _set_access(path: str, group: int, mode: int) -> None:
+    """Give a socket this group and mode; only its owner may open it meanwhile.  Raises OSError."""
+    found = os.stat(path)
+    if found.st_gid != group:
+        os.chmod(path, 0o600)
+        try:
+            os.chown(path, -1, group)
+        except OSError:
+            os.chmod(path, stat.S_IMODE(found.st_mode))
+            raise
+    if stat.S_IMODE(os.stat(path).st_mode) != mode:
+        os.chmod(path, mode)
+
+
+def _restore_access(path: str, before: os.stat_result) -> None:
+    try:
+        if os.path.samestat(os.stat(path), before):
+            _set_access(path, before.st_gid, stat.S_IMODE(before.st_mode))
+    except OSError as error:
+        _log.error(
+            "{path} cannot be given its former group and mode back: {error}; it keeps those of the refused "
+            "configuration: restart the proxy",
+            path=path,
+            error=error.strerror,
+        )
 
 
 def match_endpoints(

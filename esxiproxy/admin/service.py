@@ -99,8 +99,8 @@ class AdminService(MultiService):
         for name, endpoint in endpoints:
             port = kept.get(name) or self._new(name, endpoint, undo)
             bound[name] = port
-        if admin is not None and admin.socket_group and ADMIN_SOCKET not in self._inherited:
-            set_socket_group(str(admin.socket), admin.socket_group)
+        if admin is not None and ADMIN_SOCKET not in self._inherited:
+            undo.callback(set_socket_group(str(admin.socket), admin.socket_group or ""))
         return MappingProxyType(bound)
 
     def serve(self, bound: Bound, admin: Admin | None, authenticate: Authenticate | None) -> None:

@@ -100,10 +100,13 @@ class Admin:
 
     @property
     def endpoints(self) -> tuple[tuple[str, str], ...]:
-        """Pairs of the name and the Twisted endpoint description of each socket."""
+        """Pairs of the name and the Twisted endpoint description of each socket.
+
+        The unix socket is bound for its owner only, and gets ``socket_group`` afterwards, which a reload may
+        change.
+        """
         path = re.sub(r"([\\:=])", r"\\\1", str(self.socket))
-        mode = "600" if self.socket_group is None else "660"
-        found = [(ADMIN_SOCKET, f"unix:{path}:mode={mode}")]
+        found = [(ADMIN_SOCKET, f"unix:{path}:mode=600")]
         for name, address in ((ADMIN_LISTEN, self.listen), (ADMIN_PROBE, self.probe_listen)):
             if address is not None:
                 found.append((name, address.endpoint))
