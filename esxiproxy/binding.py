@@ -46,6 +46,8 @@ class Binding:
         """The bound port, None while nothing is bound."""
         self._reactor = reactor
         self._inherited = inherited
+        self._path = ""
+        self._file: os.stat_result | None = None
 
     def bind(self, factory: Any) -> None:
         """Bind, and listen with the factory.  Raises BindError, or the error of the endpoint."""
@@ -59,6 +61,7 @@ class Binding:
             # systemd's socket stays open, so that a later reload finds it under the same number.
             cast(Any, endpoint)._close = lambda _descriptor: None
         if isinstance(endpoint, UNIXServerEndpoint):
+            self._path = os.path.abspath(os.fsdecode(cast(Any, endpoint)._address))
             remove_stale(os.fsdecode(cast(Any, endpoint)._address))
         failures: list[Failure] = []
         endpoint.listen(factory).addCallbacks(self._bound, failures.append)
@@ -67,13 +70,37 @@ class Binding:
 
     def _bound(self, port: IListeningPort) -> None:
         self.port = port
+        with suppress(OSError, ValueError):  # an abstract address has no file
+            self._file = os.stat(self._path) if self._path else None
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether clients cannot reach a unix socket any more, since its file was removed or replaced."""
+        if self.port is None or self._file is None:
+            return False
+        try:
+            return not os.path.samestat(os.stat(self._path), self._file)
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:  # whether the file is there cannot be found out
+            return False
 
     def release(self, shared: bool = False) -> Deferred[None]:
         """Stop listening.  A ``shared`` socket is not shut down, so that other processes can accept on it."""
+        is_removed = self.is_removed
         port, self.port = self.port, None
+        if is_removed:
+            self._leave_files(port)
         if shared and port is not None:
             cast(Any, port)._shouldShutdown = False
         return succeed(None) if port is None else maybeDeferred(cast(Any, port.stopListening))
+
+    def _leave_files(self, port: Any) -> None:
+        """Keep Twisted from removing the file at the path and its lock, which are those of another socket."""
+        if not os.path.lexists(self._path) and _lock_owner(self._path) == os.getpid():
+            _unlink_lock(self._path)
+        port.lockFile = None
+        port._bindPath = b"\0" + port._bindPath  # Twisted does not remove an abstract address
 
     @property
     def address(self) -> str:
@@ -161,16 +188,24 @@ def _refuses(place: str, path: str) -> bool:
 
 def _running_lock_owner(path: str) -> int | None:
     """Return the PID in the lock file of a socket if it is a running process other than this one."""
+    owner = _lock_owner(path)
+    if owner is None or owner == os.getpid():
+        return None
     try:
-        owner = int(os.readlink(f"{path}.lock"))
-        if owner == os.getpid():
-            return None
         os.kill(owner, 0)
     except PermissionError:  # it runs as another user
         return owner
-    except (OSError, ValueError, OverflowError):
+    except (OSError, OverflowError):
         return None
     return owner
+
+
+def _lock_owner(path: str) -> int | None:
+    """Return the PID in the lock file of a socket, None if there is none."""
+    try:
+        return int(os.readlink(f"{path}.lock"))
+    except (OSError, ValueError):
+        return None
 
 
 def _unlink_lock(path: str) -> None:

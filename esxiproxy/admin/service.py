@@ -89,11 +89,14 @@ class AdminService(MultiService):
     def bind(self, admin: Admin | None, undo: AsyncExitStack) -> Bound:
         """Return the ports of a configuration: existing ones of the same endpoints, and new ones.
 
+        A unix socket whose file was removed is bound again.
         New ones accept and close connections until ``serve``.  ``undo`` collects what has to be done if the
         reload fails.  Raises BindError.
         """
         endpoints = () if admin is None else admin.endpoints
-        existing = [(port.name, port.binding.endpoint, port) for port in self._ports]
+        existing = [
+            (port.name, port.binding.endpoint, port) for port in self._ports if not port.binding.is_removed
+        ]
         kept = match_endpoints(endpoints, existing)
         bound = {}
         for name, endpoint in endpoints:

@@ -104,3 +104,14 @@ def test_a_reload_may_change_the_group_of_the_socket(reload, path, given):
     assert mode(path) == 0o660 and len(given) == 1
     third = reload(Admin(path))
     assert mode(path) == 0o600 and first[ADMIN_SOCKET] is second[ADMIN_SOCKET] is third[ADMIN_SOCKET]
+
+
+def test_a_socket_whose_file_was_removed_is_bound_again(reload, path, reactor):
+    first = reload(Admin(path))
+    path.unlink()
+    second = reload(Admin(path))
+    reactor.runUntilCurrent()
+    assert second[ADMIN_SOCKET] is not first[ADMIN_SOCKET] and path.is_socket() and mode(path) == 0o600
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+    assert reload(Admin(path))[ADMIN_SOCKET] is second[ADMIN_SOCKET]

@@ -131,3 +131,37 @@ def test_a_group_that_it_cannot_have_refuses_the_start(sockets, reactor, path, m
         sockets.bind([endpoint(path)], OTHER)
     reactor.runUntilCurrent()
     assert not path.exists()
+
+
+def test_one_whose_file_was_removed_is_bound_again(sockets, reactor, path):
+    first = sockets.bind([endpoint(path)])
+    sockets.keep(first)
+    path.unlink()
+    second = sockets.bind([endpoint(path)])
+    assert second[ADMIN_SOCKET] is not first[ADMIN_SOCKET] and mode(path) == 0o600
+    sockets.keep(second)
+    sockets.release_others()
+    reactor.runUntilCurrent()
+    assert path.is_socket() and sockets.bind([endpoint(path)]) == second
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+
+
+def test_a_reload_that_fails_after_the_file_was_removed_changes_nothing(sockets, reactor, path):
+    first = sockets.bind([endpoint(path)])
+    sockets.keep(first)
+    path.unlink()
+    sockets.release_new(sockets.bind([endpoint(path)]))
+    reactor.runUntilCurrent()
+    assert not path.exists() and first[ADMIN_SOCKET].port is not None
+    sockets.keep(sockets.bind([endpoint(path)]))
+    assert path.is_socket()
+
+
+def test_a_file_in_its_place_refuses_the_reload(sockets, path):
+    sockets.keep(sockets.bind([endpoint(path)]))
+    path.unlink()
+    path.write_text("precious")
+    with pytest.raises(BindError, match="exists and is not a socket: remove it"):
+        sockets.bind([endpoint(path)])
+    assert path.read_text() == "precious"

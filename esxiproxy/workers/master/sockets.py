@@ -43,11 +43,13 @@ class Sockets:
     def bind(self, endpoints: Endpoints, group: str = "") -> Bindings:
         """Return a binding for each (name, endpoint), by name; bind those that are new.
 
+        A unix socket whose file was removed is bound again.
         ``group`` is that of the unix socket of [admin], which gets it when all are bound.  Raises BindError,
         and then releases the new bindings.
         """
         there = [*self._bound.items(), *(("", binding) for binding in self._former)]
-        bound = match_endpoints(endpoints, [(name, binding.endpoint, binding) for name, binding in there])
+        usable = [(name, each.endpoint, each) for name, each in there if not each.is_removed]
+        bound = match_endpoints(endpoints, usable)
         new: list[Binding] = []
         try:
             for name, endpoint in endpoints:
