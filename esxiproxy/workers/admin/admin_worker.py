@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -104,7 +104,7 @@ class AdminWorker(MultiService):
             stopping = Deferred.fromCoroutine(self._host.stop_services())
             stopping.addBoth(lambda _: self._reports.send("services stopped"))
         elif command is AdminCommand.START_SERVICES:
-            maybeDeferred(self._host.start_services).addErrback(self._on_failure)
+            Deferred.fromCoroutine(self._host.start_services()).addErrback(self._on_failure)
         else:
             self._stop()
             if command is AdminCommand.NOW:
