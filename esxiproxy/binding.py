@@ -101,6 +101,7 @@ class Binding:
             _unlink_lock(self._path)
         port.lockFile = None
         port._bindPath = b"\0" + port._bindPath  # Twisted does not remove an abstract address
+        port._logConnectionLostMsg = lambda: None  # it would log the NUL
 
     @property
     def address(self) -> str:

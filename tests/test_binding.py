@@ -13,6 +13,7 @@ from twisted.internet.selectreactor import SelectReactor
 from esxiproxy.binding import Binding, remove_stale
 from esxiproxy.core.startup import BindError
 from esxiproxy.net.transport.reactor import with_fast_transports
+from tests.support.logs import process_log
 from tests.support.programs import environment
 
 KILLED = """
@@ -239,8 +240,9 @@ def test_a_socket_that_was_removed_is_known_and_leaves_the_next_one_alone(path, 
     if replaced:
         following = bind(path, reactor)
         assert not following.is_removed and binding.is_removed
-    release(binding, reactor)
-    assert not binding.is_removed
+    with process_log() as lines:
+        release(binding, reactor)
+    assert not binding.is_removed and "\0" not in "".join(lines)
     if replaced:
         assert listens(path) and os.readlink(f"{path}.lock") == str(os.getpid())
         release(following, reactor)

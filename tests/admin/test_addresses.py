@@ -4,12 +4,13 @@ import grp
 import os
 import socket
 from contextlib import AsyncExitStack
+from types import SimpleNamespace
 
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.selectreactor import SelectReactor
 
-from esxiproxy.admin.service import AdminParts, AdminService
+from esxiproxy.admin.service import AdminService
 from esxiproxy.core.config.model import ADMIN_SOCKET, Admin, AdminAddress
 from esxiproxy.core.startup import BindError
 from esxiproxy.net.transport.reactor import with_fast_transports
@@ -24,7 +25,7 @@ def reactor():
 
 @pytest.fixture
 def service(reactor):
-    service = AdminService(reactor, AdminParts(None, {}, None, None, None))
+    service = AdminService(reactor, SimpleNamespace(services=()))
     yield service
     Deferred.fromCoroutine(service.close_others({}))
     reactor.runUntilCurrent()
