@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError, maybeDeferred, succeed
+from twisted.internet.defer import (
+    CancelledError,
+    Deferred,
+    DeferredLock,
+    TimeoutError,
+    maybeDeferred,
+    succeed,
+)
 from twisted.logger import Logger
 
 from esxiproxy.app.admin import AdminSlot
@@ -98,7 +105,9 @@ class AdminHost(MultiService):
             inherited,
         )
         self._aborted = False
-        self._stopping: Deferred[Any] = succeed(None)
+        self._steps: set[Deferred[Any]] = set()
+        """The steps of the stop that have yet to end."""
+        self._services_lock = DeferredLock()
         for service in (LoopLag(reactor), self._plugins, self._extra_services, self._slot):
             service.setServiceParent(self)
         self._instances = self._plugins.create(replace(config, listeners=()))
@@ -136,11 +145,17 @@ class AdminHost(MultiService):
 
     async def stop_services(self) -> None:
         """Stop the plugins of ``services``."""
+        await self._services_lock.run(lambda: Deferred.fromCoroutine(self._stop_services()))
+
+    async def start_services(self) -> None:
+        """Start the plugins of ``services`` that ``stop_services`` has stopped, when it has ended."""
+        await self._services_lock.run(self._start_services)
+
+    async def _stop_services(self) -> None:
         if self._extra_services.running:
             await self._step(self._extra_services.stopService)
 
-    def start_services(self) -> None:
-        """Start the plugins of ``services`` that ``stop_services`` has stopped."""
+    def _start_services(self) -> None:
         if not self._extra_services.running and self.running:
             self._extra_services.privilegedStartService()
             self._extra_services.startService()
@@ -152,7 +167,8 @@ class AdminHost(MultiService):
     def abort(self) -> None:
         """Wait no longer for a service that has yet to stop."""
         self._aborted = True
-        self._stopping.cancel()
+        for step in list(self._steps):
+            step.cancel()
 
     async def _stop(self) -> None:
         services = [service for service in self if service is not self._extra_services]
@@ -166,14 +182,17 @@ class AdminHost(MultiService):
 
     async def _step(self, step: Any) -> None:
         """Wait for one step of the stop, for at most 3 s, or not at all after an abort."""
-        self._stopping = maybeDeferred(step)
-        self._stopping.addTimeout(0.0 if self._aborted else STOP_TIMEOUT, self._reactor)
+        ending = maybeDeferred(step)
+        ending.addTimeout(0.0 if self._aborted else STOP_TIMEOUT, self._reactor)
+        self._steps.add(ending)
         try:
-            await self._stopping
+            await ending
         except (CancelledError, TimeoutError):
             self._log.warn("timed out waiting for {step!r}; the stop continues without it", step=step)
         except Exception:
             self._log.failure("a step of the stop failed; the stop continues")
+        finally:
+            self._steps.discard(ending)
 
 
 async def _expose(control: ProcessControl, accept: str, extra: Any) -> tuple[str, bytes]:

@@ -83,8 +83,9 @@ def test_every_address_is_an_endpoint(read):
     assert [each.section for each in admin.authenticators] == ["authenticator basic"]
 
 
-def test_a_group_may_open_the_socket(read):
-    assert read("socket_group = root\n").admin.endpoints[0][1].endswith(":mode=660")
+def test_a_group_may_open_the_socket_whose_endpoint_stays(read):
+    admin = read("socket_group = root\n").admin
+    assert admin.socket_group == "root" and admin.endpoints == read("").admin.endpoints
 
 
 def test_colons_in_the_path_of_the_socket_are_escaped(read, tmp_path):

@@ -280,7 +280,7 @@ class TestPlan:
         )
         assert admin.needs_admin and admin.socket_group == group
         assert admin.admin_endpoints == (
-            (ADMIN_SOCKET, f"unix:{tmp_path}/a.sock:mode=660"),
+            (ADMIN_SOCKET, f"unix:{tmp_path}/a.sock:mode=600"),
             (ADMIN_PROBE, "tcp:port=9000:interface=127.0.0.1:backlog=512"),
         )
         assert admin.endpoints == without.endpoints

@@ -102,8 +102,12 @@ class Admin:
 
     @property
     def endpoints(self) -> tuple[tuple[str, str], ...]:
-        """Pairs of the name and the Twisted endpoint description of each socket."""
-        found = [(ADMIN_SOCKET, self._unix_endpoint(self.socket))]
+        """Pairs of the name and the Twisted endpoint description of each socket.
+
+        The unix socket is bound for its owner only, and gets ``socket_group`` afterwards, which a reload may
+        change.
+        """
+        found = [(ADMIN_SOCKET, _unix_endpoint(self.socket))]
         for name, address in ((ADMIN_LISTEN, self.listen), (ADMIN_PROBE, self.probe_listen)):
             if address is not None:
                 found.append((name, address.endpoint))
@@ -112,12 +116,13 @@ class Admin:
     @property
     def manhole_endpoint(self) -> str:
         """The Twisted endpoint description of the unix socket of ``esxiproxy manhole``."""
-        return self._unix_endpoint(manhole_socket(self.socket))
+        return _unix_endpoint(manhole_socket(self.socket))
 
-    def _unix_endpoint(self, path: Path) -> str:
-        mode = "600" if self.socket_group is None else "660"
-        escaped = re.sub(r"([\\:=])", r"\\\1", str(path))
-        return f"unix:{escaped}:mode={mode}"
+
+def _unix_endpoint(path: Path) -> str:
+    """Return the endpoint of a unix socket that its owner alone may open."""
+    escaped = re.sub(r"([\\:=])", r"\\\1", str(path))
+    return f"unix:{escaped}:mode=600"
 
 
 def manhole_socket(admin_socket: Path) -> Path:

@@ -99,7 +99,7 @@ class Master(Service):
         endpoints = _endpoints(self._plan)
         Descriptors().raise_to_hard_limit(children + len(endpoints) + _OTHER_DESCRIPTORS)
         self._bound = self._sockets.bind(endpoints, self._plan.socket_group)
-        self._sockets.keep(self._bound, self._plan.socket_group)
+        self._sockets.keep(self._bound)
 
     def startService(self) -> None:
         super().startService()
@@ -266,11 +266,11 @@ class Master(Service):
         try:
             new, admin = await self._start_children(plan, bound, number)
         except Exception:
-            self._sockets.release_new(bound, plan.socket_group)
+            self._sockets.release_new(bound)
             raise
         self._current, self._plan, self._number = new, plan, number
         self._warn(plan)
-        self._sockets.keep(bound, plan.socket_group)
+        self._sockets.keep(bound)
         new.open()
         self._admin.use(admin)
         old.stop(WorkerCommand.RETIRE)
