@@ -1,4 +1,4 @@
-"""Merges the metrics of ended processes regularly, also while nobody reads them."""
+"""Merges the metrics of ended processes regularly, also without a reader."""
 
 from __future__ import annotations
 
