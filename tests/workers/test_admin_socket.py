@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.selectreactor import SelectReactor
 from twisted.logger import capturedLogs, formatEvent
 
-from esxiproxy.core.config.model import ADMIN_LISTEN, ADMIN_SOCKET
+from esxiproxy.core.config.model import ADMIN_LISTEN, ADMIN_MANHOLE, ADMIN_SOCKET
 from esxiproxy.core.startup import BindError
 from esxiproxy.workers.master.sockets import Sockets
 
@@ -64,6 +64,18 @@ def test_a_group_may_open_it_that_a_reload_may_change(sockets, path, given):
     inode = path.stat().st_ino
     sockets.keep(sockets.bind([endpoint(path)]))
     assert mode(path) == 0o600 and path.stat().st_ino == inode
+
+
+def test_the_socket_of_the_manhole_has_the_same_group(sockets, path, given):
+    manhole = path.with_name("manhole.sock")
+    endpoints = [endpoint(path), (ADMIN_MANHOLE, f"unix:{manhole}:mode=600")]
+    sockets.keep(sockets.bind(endpoints, OTHER))
+    assert given == [(str(path), -1, OTHER_ID), (str(manhole), -1, OTHER_ID)]
+    assert mode(path) == mode(manhole) == 0o660
+    bound = sockets.bind(endpoints)
+    assert mode(path) == mode(manhole) == 0o600
+    sockets.release_new(bound)
+    assert mode(path) == mode(manhole) == 0o660
 
 
 def test_a_socket_that_has_its_group_is_not_changed(sockets, path, monkeypatch):

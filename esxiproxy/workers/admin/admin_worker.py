@@ -55,7 +55,14 @@ class AdminWorker(MultiService):
         self._reactor = reactor
         self._reports = reports
         self._stop = stop
-        self._host = AdminHost(own, make_control, reactor, self._sockets)
+        self._host = AdminHost(
+            own,
+            make_control,
+            reactor,
+            self._sockets,
+            lambda: self._control.workers,
+            Path(admin_config.shells) if admin_config.shells else None,
+        )
         self._host.setServiceParent(self)
         GCFreeze(reactor).setServiceParent(self)
 

@@ -11,7 +11,7 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
 from esxiproxy.binding import Binding, match_endpoints, set_socket_group
-from esxiproxy.core.config.model import ADMIN_SOCKET, MANHOLE
+from esxiproxy.core.config.model import ADMIN_MANHOLE, ADMIN_SOCKET, MANHOLE
 from esxiproxy.core.startup import BindError
 
 Endpoints = Sequence[tuple[str, str]]
@@ -38,14 +38,15 @@ class Sockets:
         self._reactor = reactor
         self._bound: dict[str, Binding] = {}
         self._former: list[Binding] = []
-        self._restore_access: Callable[[], object] = _nothing
+        self._restores: list[Callable[[], None]] = []
+        """Functions that give the unix sockets their former group back."""
 
     def bind(self, endpoints: Endpoints, group: str = "") -> Bindings:
         """Return a binding for each (name, endpoint), by name; bind those that are new.
 
         A unix socket whose file was removed is bound again.
-        ``group`` is that of the unix socket of [admin], which gets it when all are bound.  Raises BindError,
-        and then releases the new bindings.
+        ``group`` is that of the unix sockets of [admin] and of the manhole, which get it when all are bound.
+        Raises BindError, and then releases the new bindings.
         """
         there = [*self._bound.items(), *(("", binding) for binding in self._former)]
         usable = [(name, each.endpoint, each) for name, each in there if not each.is_removed]
@@ -56,9 +57,11 @@ class Sockets:
                 if name not in bound:
                     bound[name] = self._new(name, endpoint)
                     new.append(bound[name])
-            if ADMIN_SOCKET in bound:
-                self._restore_access = _set_group(bound[ADMIN_SOCKET], group)
+            for name in _OF_GROUP:
+                if name in bound:
+                    self._restores.append(_set_group(bound[name], group))
         except BindError:
+            self._restore_groups()
             for binding in new:
                 binding.release()
             raise
@@ -66,18 +69,22 @@ class Sockets:
 
     def keep(self, bound: Bindings) -> None:
         """Make these the current bindings; ``release_others`` closes all others."""
-        self._restore_access = _nothing
+        self._restores.clear()
         known = [*self._former, *self._bound.values()]
         self._former = [binding for binding in known if binding not in bound.values()]
         self._bound = dict(bound)
 
     def release_new(self, bound: Bindings) -> None:
         """Close the new ones of the bindings of a failed reload, and give a kept socket its former group."""
-        restore, self._restore_access = self._restore_access, _nothing
-        restore()
+        self._restore_groups()
         for binding in bound.values():
             if binding not in self._bound.values() and binding not in self._former:
                 binding.release()
+
+    def _restore_groups(self) -> None:
+        restores, self._restores = self._restores, []
+        for restore in restores:
+            restore()
 
     def release_others(self) -> None:
         """Close the bindings that are not current."""
@@ -123,10 +130,10 @@ _ADMIN = " admin "
 """The beginning of the names of the sockets of [admin]."""
 
 
+_OF_GROUP = (ADMIN_SOCKET, ADMIN_MANHOLE)
+"""The unix sockets that a group may open."""
+
+
 def _set_group(binding: Binding, group: str) -> Callable[[], None]:
     host: Any = binding.port.getHost() if binding.port is not None else None
     return set_socket_group(os.fsdecode(host.name), group)
-
-
-def _nothing() -> None:
-    """Do nothing, where no group has been set."""
