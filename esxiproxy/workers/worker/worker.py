@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from twisted.application.service import IServiceCollection, MultiService
@@ -18,7 +17,7 @@ from esxiproxy.core.startup import StartupError
 from esxiproxy.net.listener.service import ListenerService
 from esxiproxy.ops.manhole.service import ManholeService
 from esxiproxy.ops.process.gc_freeze import GCFreeze
-from esxiproxy.workers.plan import plan_of
+from esxiproxy.workers.plan import plan_of, state_of
 from esxiproxy.workers.shared.messages import WorkerCommand, WorkerConfig
 from esxiproxy.workers.shared.scoreboard import Scoreboard
 from esxiproxy.workers.worker.accept_gate import AcceptGate
@@ -56,7 +55,7 @@ class Worker(MultiService):
         self._is_shut = False
         own = replace(
             config,
-            state=Path(worker.state),
+            state=state_of(config, worker.state),
             services=self._services(worker, config),
             admin=None,
             warnings=(),  # the master logs them once
