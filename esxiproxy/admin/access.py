@@ -5,6 +5,7 @@ from __future__ import annotations
 import pwd
 import socket
 import struct
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -104,7 +105,13 @@ class ListenAccess:
     Without ``authenticate``, everybody who reaches the address is a viewer.
     """
 
-    def __init__(self, admin: Admin, authenticate: Authenticate | None) -> None:
+    def __init__(
+        self,
+        admin: Admin,
+        authenticate: Authenticate | None,
+        time_of_day: Callable[[], float] = time.time,
+    ) -> None:
+        self._time_of_day = time_of_day
         self._admin = admin
         self._authenticate = authenticate
 
@@ -123,10 +130,14 @@ class ListenAccess:
         principal = await self._authenticate(arrival)
         section = principal.authenticator.partition(" ")[2]
         name = f"{section}/{principal.name}" if section else principal.name
-        return Login(Actor(name, self._role(principal), source), principal.response_fields)
+        left = None if principal.expires is None else max(0.0, principal.expires - self._time_of_day())
+        return Login(Actor(name, self._role(principal), source, left), principal.response_fields)
 
     def _role(self, principal: Principal) -> Role | None:
-        known = {*principal.names, *(f"@{group}" for group in principal.groups)}
+        plain, qualified = principal.names
+        known = {qualified, *(f"@{group}" for group in principal.groups)}
+        if not plain.startswith("@") and "/" not in plain:  # else it may look like a group or another's name
+            known.add(plain)
         if known & self._admin.operators:
             return Role.OPERATOR
         return Role.VIEWER if known & self._admin.viewers else None

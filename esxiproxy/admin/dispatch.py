@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from twisted.logger import Logger
@@ -41,8 +42,15 @@ class Dispatcher:
 
     _log = Logger()
 
-    def __init__(self, handlers: Handlers, access: Access, audit: AuditLog) -> None:
+    def __init__(
+        self,
+        handlers: Handlers,
+        access: Access,
+        audit: AuditLog,
+        prechecks: Handlers = MappingProxyType({}),
+    ) -> None:
         self._handlers = handlers
+        self._prechecks = prechecks
         self._access = access
         self._audit = audit
 
@@ -53,6 +61,16 @@ class Dispatcher:
         except ApiError as error:
             return Reply(error.status, {"error": str(error)})
         return None
+
+    async def page_login(self, arrival: Arrival) -> Reply | Fields:
+        """Return fields for the page, or the answer to a browser that has to log in first."""
+        try:
+            self._access.check_host(arrival)
+            return (await self._access.login(arrival)).fields
+        except ApiError as error:
+            return Reply(error.status, {"error": str(error)})
+        except Unauthenticated as error:
+            return Reply(error.status, {"error": str(error)}, error.fields)
 
     async def reply(self, arrival: Arrival, body: bytes) -> Reply:
         """Return the answer to a request.  Never fails."""
@@ -122,6 +140,8 @@ class Dispatcher:
             raise
         parameters_of(operation, query, {})
         arguments = body_of(operation, arrival.values(b"content-type"), body)
+        if (precheck := self._prechecks.get(operation.name)) is not None:
+            await precheck(Call(actor, body=arguments))
         shown = {
             name: redact_text(value) if isinstance(value, str) else value for name, value in arguments.items()
         }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from esxiproxy.core.session.drain import Drain, DrainKind, InvalidDrain, host_key, in_order, read_drain
+from esxiproxy.core.host_name import host_key
+from esxiproxy.core.session.drain import Drain, DrainKind, InvalidDrain, in_order, read_drain
 from esxiproxy.core.session.entry import SessionEntry
 from esxiproxy.core.session.reports import ProcessReport
 
@@ -26,7 +27,7 @@ class DrainedParts:
         return (
             self.has_listener(process.machine, process.run, entry.listener)
             or self.has_upstream(entry.upstream)
-            or self.has_host(entry.host, entry.address)
+            or self.has_host(*entry.host_names)
         )
 
     def has_proxy(self, machine: str, run: str) -> bool:

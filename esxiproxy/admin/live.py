@@ -103,6 +103,17 @@ class Live(Service):
         super().stopService()
         self._sampling.stop()
 
+    def forget(self) -> None:
+        """Read everything again for the next reader, since an action has changed it."""
+        for value in (
+            self._processes,
+            self._sessions,
+            self._failures,
+            self._configured_hosts,
+            self._hosts,
+        ):
+            value.forget()
+
     async def processes(self) -> Processes:
         """Return the processes with their totals, and the drains.  Raises StateUnavailable."""
         return await self._processes.get()

@@ -9,7 +9,8 @@ from functools import cached_property
 from typing import Any
 
 from esxiproxy.admin.drained import DrainedParts
-from esxiproxy.core.session.drain import Drain, DrainKind, host_key
+from esxiproxy.core.host_name import host_key
+from esxiproxy.core.session.drain import Drain, DrainKind
 from esxiproxy.core.session.entry import SessionEntry
 from esxiproxy.core.session.reports import ConsoleFigures, ProcessReport
 
@@ -132,7 +133,7 @@ class SessionCounts:
             self.by_upstream[entry.upstream] += 1
             self.by_listener[entry.listener] += 1
             self.by_host[entry.upstream, entry.host] += 1
-            self._by_name.update({host_key(entry.host), host_key(entry.address)})
+            self._by_name.update(set(map(host_key, entry.host_names)))
             self._by_run[process.machine, process.run, entry.listener] += 1
             self._by_run[process.machine, process.run, ""] += 1
 

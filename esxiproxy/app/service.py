@@ -219,7 +219,7 @@ class ProxyService(MultiService):
         self._admin.serve(bound_admin, self._config)
         await self._extra_services.commit(slots, config)
         await self._listeners.close_others(bound)
-        await self._admin.close_others(bound_admin)
+        self._admin.close_others(bound_admin)
 
     def _warn(self) -> None:
         """Log the warnings on the current configuration."""

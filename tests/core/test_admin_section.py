@@ -116,3 +116,9 @@ def test_useless_settings_are_warnings(read):
         ("authenticator", "nobody may see anything "),
     ]
     assert isinstance(config.admin.socket, Path)
+
+
+def test_operators_without_a_login_are_a_warning(read):
+    keys = "listen = 127.0.0.1:9\nauthenticator = basic, anonymous\noperators = root, anonymous\n"
+    ((warning),) = read(keys).warnings
+    assert (warning.key, "everybody who reaches listen is an operator" in warning.text) == ("operators", True)

@@ -7,6 +7,7 @@ from math import inf, nan
 import pytest
 
 from esxiproxy.core.errors import Draining
+from esxiproxy.core.host_name import host_key
 from esxiproxy.core.http.head import parse
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.peer_address import PeerAddress
@@ -19,7 +20,6 @@ from esxiproxy.core.session.drain import (
     Drains,
     InvalidDrain,
     drain_key,
-    host_key,
     in_order,
     read_drain,
 )

@@ -133,6 +133,7 @@ WRITTEN_DOWN = {
     "authenticators/htpasswd.py": "when a failed login is forgotten, in the shared state",
     "authenticators/jwt.py": "the expiry of a token",
     "authenticators/login_throttle.py": "when a failed login is forgotten, in the shared state",
+    "admin/access.py": "the end of a login",
     "admin/api/drains.py": "when running consoles of a drain are closed, for all processes",
     "admin/audit.py": "the time of a line in the audit log",
     "cli/drain.py": "how long something has been drained, for a table",

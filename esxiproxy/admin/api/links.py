@@ -18,7 +18,7 @@ from esxiproxy.routers.link_orders import (
     make_link,
     revoked_until,
 )
-from esxiproxy.routers.links import REVOKED_SPACE
+from esxiproxy.routers.links import OPAQUE_SPACE, REVOKED_SPACE
 
 _PAGE = 1000
 _MAX_REVOKED = 10_000
@@ -83,6 +83,13 @@ class LinkOperations:
             await self._state.put(stored.space, stored.key, stored.value, stored.expires, True)
         field = None if made.field is None else f"{made.kind}: {made.field}"
         return {"url": made.url, "id": made.id, "expires": made.expires, "field": field}
+
+    async def check_revocation(self, call: Call) -> None:
+        """Raise ApiError for a link in place of its id, which must not stand in the audit log."""
+        identity = call.body["id"]
+        is_token = identity.count(".") == 2
+        if is_token or await self._state.get(OPAQUE_SPACE, key_of(identity)) is not None:
+            raise ApiError(400, "id is a link and not its id: esxiproxy sessions and links show the id")
 
     async def revoke_link(self, call: Call) -> Any:
         """Revoke a link, and end the consoles that it has opened."""

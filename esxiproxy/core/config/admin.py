@@ -17,6 +17,7 @@ from esxiproxy.core.config.model import Admin, AdminAddress, ListenerTLS
 from esxiproxy.core.config.plugin_type import PluginSection
 from esxiproxy.core.config.section import SectionValues
 from esxiproxy.core.host_name import plain_host
+from esxiproxy.core.session.connection_limits import ANONYMOUS_NAME
 
 RUNTIME_FOLDER = Path("/run/esxiproxy")
 """The folder of the default socket, where it exists.  systemd creates it for the unit."""
@@ -176,6 +177,10 @@ def admin_warnings(admin: SectionValues) -> Iterator[Conflict]:
     """Yield warnings for keys of [admin] that are valid but of no use, or unsafe."""
     if admin.has("authenticator") and not {"viewers", "operators"} & admin.present:
         yield "authenticator", "nobody may see anything on listen: set viewers or operators"
+    named = admin["authenticator"] if admin.has("authenticator") and "authenticator" in admin.values else ()
+    for key, right in (("viewers", "a viewer"), ("operators", "an operator")):
+        if ANONYMOUS_NAME in named and ANONYMOUS_NAME in (admin[key] or ()):
+            yield key, f"everybody who reaches listen is {right}: remove {ANONYMOUS_NAME} from this key"
     listen: ListenAddress | None = admin["listen"]
     if listen is not None and not _is_local(listen) and "certificate" not in admin.present:
         yield "listen", "has no certificate: passwords and sessions pass in plain text"

@@ -7,10 +7,10 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
-from functools import lru_cache
 from math import inf, isfinite
 from typing import Any
 
+from esxiproxy.core.host_name import host_key
 from esxiproxy.core.networks import canonical
 from esxiproxy.core.process_identity import ProcessIdentity
 from esxiproxy.core.session.session import Session
@@ -131,20 +131,6 @@ def _check_text(what: str, text: str, most: int) -> None:
         raise InvalidDrain(f"the {what} is longer than {most} characters")
     if any(unicodedata.category(character) in _UNPRINTABLE for character in text):
         raise InvalidDrain(f"the {what} has a control character")
-
-
-@lru_cache(maxsize=4096)
-def host_key(name: str) -> str:
-    """Return the form in which names and addresses of hosts are compared.
-
-    Names are in lower case without a final dot.  Addresses are in their canonical form without brackets and
-    zone, and an IPv4-mapped address is the IPv4 address.
-    """
-    text = name[1:-1] if name.startswith("[") and name.endswith("]") else name
-    try:
-        return canonical(text)
-    except ValueError:
-        return name.lower().removesuffix(".")
 
 
 def is_address(name: str) -> bool:

@@ -7,16 +7,9 @@ from contextlib import suppress
 from math import inf
 from typing import Protocol
 
+from esxiproxy.core.host_name import host_key
 from esxiproxy.core.process_identity import ProcessIdentity
-from esxiproxy.core.session.drain import (
-    Drain,
-    DrainKind,
-    InvalidDrain,
-    drain_key,
-    host_key,
-    in_order,
-    read_drain,
-)
+from esxiproxy.core.session.drain import Drain, DrainKind, InvalidDrain, drain_key, in_order, read_drain
 
 SPACE = "drains"
 """The space of the drains in the state."""
