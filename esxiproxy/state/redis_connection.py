@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from esxiproxy.core.config.state_url import RedisAddress
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.state.redis_endpoint import BadFile, endpoint_of, read_password
-from esxiproxy.state.redis_protocol import CallLost, RedisProtocol
+from esxiproxy.state.redis_protocol import MAX_PENDING, CallLost, RedisProtocol
 from esxiproxy.state.redis_replies import RedisError, Reply
 from esxiproxy.state.redis_server import check_server, explained
 
@@ -93,6 +93,8 @@ class RedisConnection:
             return succeed(self._protocol)
         if self._failure:
             return fail(StateUnavailable(self._failure))
+        if len(self._waiting) >= MAX_PENDING:
+            return fail(StateUnavailable("too many calls wait for the shared state"))
         waiting: Deferred[RedisProtocol] = Deferred(lambda gone: self._waiting.remove(gone))
         self._waiting.append(waiting)
         return waiting

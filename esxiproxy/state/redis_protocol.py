@@ -37,6 +37,9 @@ class RedisProtocol(Protocol):
         self.overdue = False
         """Whether the connection was ended because a call had no reply, or none that helps."""
 
+    def connectionMade(self) -> None:
+        self.transport.setTcpNoDelay(True)  # type: ignore[union-attr]
+
     def on_lost(self, call: Callable[[str], None]) -> None:
         """Call this with the reason when the connection ends, at once if it has ended."""
         self._on_lost = call
