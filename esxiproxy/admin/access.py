@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import pwd
-import socket
-import struct
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -16,8 +13,8 @@ from esxiproxy.core.config.model import Admin
 from esxiproxy.core.http.rewriting import with_port
 from esxiproxy.core.peer_address import PeerAddress
 from esxiproxy.core.routing import Principal
+from esxiproxy.core.unix_peer import unix_peer
 
-_CREDENTIALS = struct.Struct("3i")
 _FOREIGN_SITE = "the request comes from a page of another site: nothing was done"
 
 
@@ -68,22 +65,12 @@ class SocketAccess:
         """Accept every host: the socket has no name."""
 
     async def login(self, arrival: Arrival) -> Login:
-        return Login(Actor(peer_user(arrival.transport), Role.OPERATOR, "unix"))
+        return Login(Actor(str(unix_peer(arrival.transport.getHandle())), Role.OPERATOR, "unix"))
 
     def check_action(self, arrival: Arrival) -> None:
         """Refuse the requests of pages, which never come on a unix socket."""
         if arrival.values(b"origin"):
             raise ApiError(403, _FOREIGN_SITE)
-
-
-def peer_user(transport: Any) -> str:
-    """Return the user at the other end of a unix socket, as in ``uid 0 (root)``."""
-    octets = transport.getHandle().getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    _pid, uid, _gid = _CREDENTIALS.unpack(octets)
-    try:
-        return f"uid {uid} ({pwd.getpwuid(uid).pw_name})"
-    except KeyError:
-        return f"uid {uid}"
 
 
 Authenticate = Callable[[Arrival], Awaitable[Principal]]

@@ -16,6 +16,7 @@ from esxiproxy.admin.audit import AuditFailed, AuditLog
 from esxiproxy.admin.call import Actor, ApiError, Call, Handlers
 from esxiproxy.admin.openapi.document import ACTION_FIELD, document, path_pattern
 from esxiproxy.admin.openapi.operations import BASE, EVENTS, OPERATIONS, Operation, Role
+from esxiproxy.admin.openapi.schemas import MAX_REASON
 from esxiproxy.admin.requests import body_of, parameters_of
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.core.redaction import redact_text
@@ -151,7 +152,7 @@ class Dispatcher:
             await self._audit.end(identity, operation.name, actor, shown, outcome, detail)
 
         try:
-            value = await self._handlers[operation.name](Call(actor, body=arguments))
+            value = await self._handlers[operation.name](Call(actor, body=_for_all(arguments)))
         except ApiError as error:
             await end("refused" if error.status in _REJECTED else "failed", str(error))
             raise
@@ -170,6 +171,13 @@ class Dispatcher:
             raise ApiError(403, f"an action needs the field {ACTION_FIELD}: 1")
         if actor.role is not Role.OPERATOR:
             raise _no_right(actor, Role.OPERATOR)
+
+
+def _for_all(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the arguments of an action; its reason, which many people see, has no secrets."""
+    if "reason" not in arguments:
+        return arguments
+    return MappingProxyType({**arguments, "reason": redact_text(arguments["reason"])[:MAX_REASON]})
 
 
 def _no_right(actor: Actor, role: Role) -> ApiError:

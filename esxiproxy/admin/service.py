@@ -93,18 +93,21 @@ class AdminService(MultiService):
     def bind(self, admin: Admin | None, undo: AsyncExitStack) -> Bound:
         """Return the ports of a configuration: existing ones of the same endpoints, and new ones.
 
+        A unix socket whose file was removed is bound again.
         New ones accept and close connections until ``serve``.  ``undo`` collects what has to be done if the
         reload fails.  Raises BindError.
         """
         endpoints = () if admin is None else admin.endpoints
-        existing = [(port.name, port.binding.endpoint, port) for port in self._ports]
+        existing = [
+            (port.name, port.binding.endpoint, port) for port in self._ports if not port.binding.is_removed
+        ]
         kept = match_endpoints(endpoints, existing)
         bound = {}
         for name, endpoint in endpoints:
             port = kept.get(name) or self._new(name, endpoint, undo)
             bound[name] = port
-        if admin is not None and admin.socket_group and ADMIN_SOCKET not in self._inherited:
-            set_socket_group(str(admin.socket), admin.socket_group)
+        if admin is not None and ADMIN_SOCKET not in self._inherited:
+            undo.callback(set_socket_group(str(admin.socket), admin.socket_group or ""))
         return MappingProxyType(bound)
 
     def serve(self, bound: Bound, admin: Admin | None, authenticate: Authenticate | None) -> None:

@@ -283,6 +283,17 @@ def test_a_malformed_body_is_named(body, status, text):
     assert text in answer.value["error"]
 
 
+def test_a_secret_in_a_reason_is_hidden_from_everybody():
+    address = AdminAddress("socket")
+    reason = "see https://esxi1/ticket/SECRET?token=SECRET, and wait"
+    assert address.request("POST", f"{BASE}/kill", ACTION, {**KILL, "reason": reason}).status == 200
+    ((_name, call),) = address.calls.seen
+    assert "SECRET" not in call.body["reason"]
+    assert (
+        call.body["reason"].startswith("see https://esxi1/ticket/***") and call.body["value"] == KILL["value"]
+    )
+
+
 def test_an_answer_repeats_no_value_of_the_request():
     body = {"router": "links", "to": "esx1/ticket/SECRET" + "x" * 4096}
     answer = AdminAddress("socket").request("POST", f"{BASE}/links", ACTION, body)

@@ -153,6 +153,7 @@ WRITTEN_DOWN = {
     "sim/host.py": "the clock on the simulated screen",
     "state/memory.py": "used links, which expire at a time of day",
     "state/times.py": "marks and stored values, which outlast a start of the machine",
+    "ops/manhole/admin_commands.py": "how old the sessions of other processes are",
     "workers/master/master.py": "when the proxy was started, for the admin service",
     "workers/worker/crash_recovery.py": "how long a lost session was there, for its record",
 }

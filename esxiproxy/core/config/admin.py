@@ -13,7 +13,7 @@ from esxiproxy.core.config.consistency import Conflict
 from esxiproxy.core.config.errors import BadValue, shown
 from esxiproxy.core.config.key import ADMIN, Key, Type, plain
 from esxiproxy.core.config.listen_address import LONGEST_PATH, ListenAddress, listen_address
-from esxiproxy.core.config.model import Admin, AdminAddress, ListenerTLS
+from esxiproxy.core.config.model import Admin, AdminAddress, ListenerTLS, manhole_socket
 from esxiproxy.core.config.plugin_type import PluginSection
 from esxiproxy.core.config.section import SectionValues
 from esxiproxy.core.host_name import plain_host
@@ -171,6 +171,13 @@ def admin_conflicts(admin: SectionValues) -> Iterator[Conflict]:
     probe: ListenAddress | None = admin["probe_listen"]
     if listen is not None and probe is not None and probe.overlaps(listen):
         yield "probe_listen", f"{probe.text} is the address of listen"
+
+
+def manhole_conflicts(admin: Admin) -> Iterator[Conflict]:
+    """Yield the problems of [admin] beside a manhole, whose unix socket stands beside that of [admin]."""
+    path = manhole_socket(admin.socket)
+    if len(os.fsencode(path)) > LONGEST_PATH:
+        yield "socket", f"the socket of the manhole beside it has at most {LONGEST_PATH} bytes: {path}"
 
 
 def admin_warnings(admin: SectionValues) -> Iterator[Conflict]:
