@@ -37,6 +37,7 @@ from esxiproxy.net.tls.server import listener_context
 from esxiproxy.net.transport.reactor import with_fast_transports
 from esxiproxy.ops.manhole.worker_shells import WorkerView
 from esxiproxy.ops.metrics.files import ENVIRONMENT as METRICS_FOLDER
+from esxiproxy.ops.metrics.merge_service import MergeService
 from esxiproxy.ops.process.loop_lag import LoopLag
 from esxiproxy.state.factory import open_state
 from esxiproxy.web.client import HttpClient
@@ -108,6 +109,8 @@ class AdminHost(MultiService):
         self._steps: set[Deferred[Any]] = set()
         """The steps of the stop that have yet to end."""
         self._services_lock = DeferredLock()
+        if folder := os.environ.get(METRICS_FOLDER):
+            MergeService(Path(folder), self.control.in_thread, reactor).setServiceParent(self)
         for service in (LoopLag(reactor), self._plugins, self._extra_services, self._slot):
             service.setServiceParent(self)
         self._instances = self._plugins.create(replace(config, listeners=()))
