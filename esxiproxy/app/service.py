@@ -47,7 +47,7 @@ from esxiproxy.ops.process.descriptors import Descriptors
 from esxiproxy.ops.process.loop_lag import LoopLag
 from esxiproxy.ops.process.systemd import SystemdService
 from esxiproxy.proxy import Proxy
-from esxiproxy.state.factory import DATABASE_DESCRIPTORS, open_state
+from esxiproxy.state.factory import descriptors_of, open_state
 from esxiproxy.web.client import HttpClient
 
 if TYPE_CHECKING:
@@ -277,7 +277,7 @@ class ProxyService(MultiService):
         super().startService()
         self.ready = Deferred.fromCoroutine(self._plugins.ready())
         self.ready.addErrback(self._on_start_failed)
-        self._descriptors.check_started(0 if self._config.state is None else DATABASE_DESCRIPTORS)
+        self._descriptors.check_started(descriptors_of(self._config.state))
 
     def _on_start_failed(self, failure: Failure) -> bool:
         """End the process: a plugin of the first configuration is not ready."""

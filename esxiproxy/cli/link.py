@@ -13,6 +13,7 @@ from esxiproxy.app.preflight import load
 from esxiproxy.core.config.errors import BadValue
 from esxiproxy.core.config.loader import Config, ConfigError
 from esxiproxy.core.config.quantities import duration
+from esxiproxy.core.config.state_url import RedisAddress
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.core.link_keys import InvalidKeys
 from esxiproxy.core.sealing import key_of
@@ -149,6 +150,11 @@ def _state(config: Config, what: str) -> Iterator[SqliteStore]:
         raise LinkRefused(
             f"{what} are stored in the state, which is in the memory of the proxy: "
             f"write state = sqlite:PATH in [proxy] of {config.source}"
+        )
+    if isinstance(config.state, RedisAddress):
+        raise LinkRefused(
+            f"{what} are stored in Redis, which this command does not connect to: make and revoke such links "
+            "with the admin API"
         )
     if not config.state.exists():  # a database of this user may not be writable for the proxy
         raise LinkRefused(f"{config.state} does not exist: start the proxy once, which creates it")

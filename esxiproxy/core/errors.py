@@ -230,7 +230,8 @@ class StateUnavailable(SessionError):
     """The state that the processes share cannot be reached."""
 
     advice = (
-        "Check the disk, the owner and the folder of the database that `state` names. Open consoles continue."
+        "Check the disk, the owner and the folder of the database that `state` names, or the Redis server. "
+        "Open consoles continue."
     )
     status = 503
     retry_after = 5

@@ -1,1 +1,1 @@
-"""Implementations of IState: in memory for one process, in SQLite for several."""
+"""Implementations of IState: in memory for a process, in SQLite for a machine, in Redis for several."""

@@ -10,26 +10,50 @@ from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
+from esxiproxy.core.config.state_url import RedisAddress
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.interfaces import IState
 from esxiproxy.state.memory import MemoryState
+from esxiproxy.state.redis import RedisState
+from esxiproxy.state.redis_connection import RedisConnection
+from esxiproxy.state.redis_endpoint import check_files
 from esxiproxy.state.sqlite import SqliteState
 from esxiproxy.state.tables import BUSY_TIMEOUT, check_application, is_busy
 
-DATABASE_DESCRIPTORS = 3
+_DATABASE_DESCRIPTORS = 3
 """Descriptors that a state in a database opens after its start: the file, its log and its index."""
 
 
-def open_state(path: Path | None, reactor: Any, clock: IReactorTime) -> IState:
-    """Return the state in the database at ``path``, or without a path one in the memory of this process.
+def open_state(place: Path | RedisAddress | None, reactor: Any, clock: IReactorTime) -> IState:
+    """Return the state in a file or in Redis, or without a place one in the memory of this process.
 
     ``clock`` measures its durations; the reactor takes the calls from its thread.
     """
-    state: IState = MemoryState(clock) if path is None else SqliteState(path, reactor, clock=clock)
+    if isinstance(place, RedisAddress):
+        redis: IState = RedisState(RedisConnection(place, reactor, clock), clock, place.prefix)
+        return redis
+    state: IState = MemoryState(clock) if place is None else SqliteState(place, reactor, clock=clock)
     return state
 
 
-def check(path: Path | None) -> str | None:
+def descriptors_of(place: Path | RedisAddress | None) -> int:
+    """Return the number of descriptors that a state opens after its start."""
+    if place is None:
+        return 0
+    return 1 if isinstance(place, RedisAddress) else _DATABASE_DESCRIPTORS
+
+
+def check(place: Path | RedisAddress | None) -> str | None:
+    """Return why no state can be opened, as a sentence, or None if one can be.
+
+    A Redis server is not connected: it may be away when the proxy starts.
+    """
+    if isinstance(place, RedisAddress):
+        return check_files(place)
+    return _check_file(place)
+
+
+def _check_file(path: Path | None) -> str | None:
     """Return why no database can be used at ``path``, as a sentence, or None if one can be.
 
     Nothing is created or changed.  A database that another process has locked counts as usable.

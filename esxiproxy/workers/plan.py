@@ -12,11 +12,13 @@ import socket
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Self
 
 from esxiproxy.app.preflight import load_checked
 from esxiproxy.core.config.loader import Config, ConfigError
 from esxiproxy.core.config.model import MANHOLE
+from esxiproxy.core.config.state_url import RedisAddress
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +26,10 @@ class Plan:
     """The number of workers, and what they share.
 
     ``endpoints`` are pairs of a listener's name and its Twisted endpoint description.  ``state`` is the path
-    of the database, empty when the configuration has none.  ``drain`` is the longest duration of a stop, in
-    seconds.  ``content`` is the text of the configuration file, so that a worker that is started later uses
-    the same one; it is empty in the plan of an older version.  ``warnings`` are the warnings on the
-    configuration, one line each.
+    of the database or the URL of a Redis database, empty when the configuration has none.  ``drain`` is the
+    longest duration of a stop, in seconds.  ``content`` is the text of the configuration file, so that a
+    worker that is started later uses the same one; it is empty in the plan of an older version.
+    ``warnings`` are the warnings on the configuration, one line each.
 
     ``machine`` is the name of this machine.  ``needs_admin`` is whether an admin process is needed, and
     ``admin_endpoints`` are its sockets, in the form of ``endpoints``: those of [admin], and those of the
@@ -93,6 +95,14 @@ def plan_of(config: Config) -> Plan:
         config.admin_endpoints,
         "" if admin is None else admin.socket_group or "",
     )
+
+
+def state_of(config: Config, state: str) -> Path | RedisAddress:
+    """Return where a child has its state: at the path that the master gave it, or in Redis.
+
+    The configuration has the files of the password and the authorities, which no URL has.
+    """
+    return config.state if isinstance(config.state, RedisAddress) else Path(state)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -19,3 +19,27 @@ def test_a_state_that_cannot_be_opened_ends_the_start(tmp_path):
     assert str(problem) == f"{path}:2: [proxy] state: {state}: file is not a database"
     state.unlink()
     assert load_checked(path).state == state
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [(None, "No such file or directory"), ("\npa55word\n", "has no password in its first line")],
+)
+def test_the_password_of_redis_is_looked_for_before_the_start(tmp_path, content, text):
+    path, password = tmp_path / "proxy.ini", tmp_path / "password"
+    if content is not None:
+        password.write_text(content)
+    sections = config.listener(), config.upstream("ws://192.0.2.10")
+    path.write_text(config.ini(*sections, state="redis://proxy@r1", state_password_file=password))
+    with pytest.raises(ConfigError, match=text) as caught:
+        load_checked(path)
+    assert "pa55word" not in str(caught.value)
+
+
+def test_the_authorities_of_redis_are_looked_at_before_the_start(tmp_path):
+    path, authorities = tmp_path / "proxy.ini", tmp_path / "ca.pem"
+    authorities.write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    sections = config.listener(), config.upstream("ws://192.0.2.10")
+    path.write_text(config.ini(*sections, state="rediss://r1", state_ca=authorities))
+    with pytest.raises(ConfigError, match="has a certificate that cannot be read"):
+        load_checked(path)

@@ -199,6 +199,12 @@ def test_a_template_with_pins_needs_one(folder, capsys):
     assert made(folder, capsys, *TO, "--pin", PIN).pins
 
 
+def test_links_in_redis_are_made_with_the_admin_api(folder, capsys):
+    edit(folder, "sqlite:state.db", "redis://r1")
+    told = refused(capsys, *TO, "--listener", "one", router="hidden")
+    assert "stored in Redis, which this command does not connect to" in told and "admin API" in told
+
+
 @pytest.mark.parametrize("arguments", [(*TO, "--listener", "one"), ("--revoke", "abc")])
 def test_a_state_in_memory_cannot_be_opened(folder, capsys, arguments):
     edit(folder, "sqlite:state.db", "memory:")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from esxiproxy.core.config.loader import Config, Http, ListenerTLS, TLSVersion, load
+from esxiproxy.core.config.state_url import RedisAddress
 from esxiproxy.core.proxy_protocol import ProxyVersion
 from esxiproxy.core.routing import Subprotocol, Verify
 from esxiproxy.core.session_limits import SessionLimits
@@ -135,6 +136,19 @@ def test_the_state_is_a_file_that_several_workers_may_share(folder):
         read(L + "[proxy]\nworkers = 4\nworker_shutdown_timeout = 8h\n").worker_shutdown_timeout == 8 * 3600
     )
     assert read(L + "[proxy]\nworkers = auto\n").workers >= 1
+
+
+def test_the_state_is_a_redis_database_that_machines_share(folder):
+    assert read(L + "[proxy]\nstate = redis://R1.example\nworkers = 4\n").state == RedisAddress("r1.example")
+    (folder / "redis.pw").write_text("pa55word\n")
+    found = read(
+        L
+        + "[proxy]\nstate = rediss://proxy@[2001:db8::1]:7000/3\nstate_password_file = redis.pw\n"
+        + "state_prefix = lab\n"
+    ).state
+    expected = RedisAddress("2001:db8::1", 7000, 3, "proxy", True, folder / "redis.pw", None, "lab")
+    assert found == expected
+    assert str(found) == "rediss://proxy@[2001:db8::1]:7000/3" and "pa55word" not in repr(found)
 
 
 def test_paths_are_relative_to_the_file_and_come_out_absolute(folder):

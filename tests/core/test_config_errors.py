@@ -80,8 +80,33 @@ BAD = {
         "3: [listener a] upstream: missing: name an upstream, or a router that chooses one"
     ],
     # proxy: durations, sizes, state
-    L + "[proxy]\nstate = sqlite:\n": ["7: [proxy] state: 'sqlite:' is not memory: or sqlite:PATH"],
+    L + "[proxy]\nstate = sqlite:\n": [
+        "7: [proxy] state: 'sqlite:' is not memory:, sqlite:PATH, redis://HOST or rediss://HOST"
+    ],
     L + "[proxy]\nstate = sqlite:none/state.db\n": ["7: [proxy] state: no such folder: none"],
+    L + "[proxy]\nstate = redis://proxy:pa55word@r1\n": [
+        "7: [proxy] state: has a password, which the configuration and its backups would show: write the "
+        "password into a file, and name it as state_password_file"
+    ],
+    L + "[proxy]\nstate = redis:proxy:pa55word@r1\n": [
+        "7: [proxy] state: a URL is not memory:, sqlite:PATH, redis://HOST or rediss://HOST"
+    ],
+    L + "[proxy]\nstate = redis://r1:99999\n": [
+        "7: [proxy] state: '99999' is no port: a number from 1 to 65535"
+    ],
+    L + "[proxy]\nstate = redis://r1/one\n": [
+        "7: [proxy] state: 'one' is no number of a database, as in redis://HOST/0"
+    ],
+    L + "[proxy]\nstate = redis://r1/0?password=x\n": [
+        "7: [proxy] state: has a query or a fragment: end after the number of the database"
+    ],
+    L + "[proxy]\nstate = redis://\n": ["7: [proxy] state: has no host"],
+    L + "[proxy]\nstate = redis://proxy@r1\n": [
+        "7: [proxy] state: has a user: name the file of its password as state_password_file"
+    ],
+    L + "[proxy]\nstate_password_file = lab\n": [
+        "7: [proxy] state_password_file: needs state = redis://HOST or rediss://HOST in the same section"
+    ],
     L + "[proxy]\nworkers = 2\nstate = memory:\n": [
         "8: [proxy] state: memory: serves one process only: several workers need sqlite:PATH, or no such key"
     ],

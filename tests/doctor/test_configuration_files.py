@@ -422,3 +422,14 @@ def test_authorities_that_expire(tmp_path: Path) -> None:
     both = tmp_path / "both.crt"
     both.write_text(authority.own.pem + leaf.pem)
     assert len(expiring(tmp_path, leaf, client_ca=both)) == 1
+
+
+def test_the_password_of_redis_is_a_secret(open_folder: Path) -> None:
+    password = open_folder / "password"
+    password.write_text("pa55word\n")
+    password.chmod(0o644)
+    text = ini(listener(), upstream(9), state="redis://r1", state_password_file=password)
+    (found,) = findings(open_folder, Account.current(), text)
+    assert found.verdict is CheckVerdict.WARNING and "can read this secret" in found.finding
+    password.chmod(0o600)
+    assert findings(open_folder, Account.current(), text) == []

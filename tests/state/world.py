@@ -11,8 +11,12 @@ from twisted.python.failure import Failure
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.core.session.entry import SessionEntry
 from esxiproxy.state.memory import Memory, MemoryState
+from esxiproxy.state.redis import RedisState
+from esxiproxy.state.redis_claims import SCHEMA_VERSION
+from esxiproxy.state.redis_lists import script
 from esxiproxy.state.sqlite import SqliteState
 from esxiproxy.state.times import Times
+from tests.support.redis_server import ImmediateServer
 
 
 class Process(Clock):
@@ -158,6 +162,29 @@ class SqliteWorld(World):
     def another_program(self):
         """Return a connection of another program."""
         return sqlite3.connect(self.path, isolation_level=None)
+
+
+class RedisWorld(World):
+    """Processes that share a real server, whose clock is that of this world.
+
+    Its registration of all processes is over.
+    """
+
+    PREFIX = "{esxiproxy}:"
+
+    def __init__(self, client):
+        super().__init__()
+        self.client = client
+        self.servers = {}
+        client.call("SET", f"{self.PREFIX}schema", SCHEMA_VERSION)
+        since = repr(self.time_of_day())
+        client.call("HSET", f"{self.PREFIX}origin", "since", since, "ready", since)
+
+    def make(self, process):
+        server = ImmediateServer(self.client, self.time_of_day)
+        state = RedisState(server, process, script=script(ImmediateServer.CLOCK))
+        self.servers[state] = server
+        return state
 
 
 def result(deferred):

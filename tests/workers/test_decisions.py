@@ -5,6 +5,7 @@ import grp
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from esxiproxy.workers.master.plan_reader import read_plan
 from esxiproxy.workers.master.state_directory import StateDirectory
 from esxiproxy.workers.master.watchdog import HEARTBEAT_TIMEOUT, Watchdog, WorkerHealth
 from esxiproxy.workers.master.worker_process import WorkerProcess
-from esxiproxy.workers.plan import Plan, plan_of
+from esxiproxy.workers.plan import Plan, plan_of, state_of
 from esxiproxy.workers.shared.balancing import STALE, WorkerLoad, may_accept
 from esxiproxy.workers.shared.lines import MAX_LINE, LineSplitter
 from esxiproxy.workers.shared.messages import Launch, WorkerConfig
@@ -242,6 +243,19 @@ class TestPlan:
         content = WorkerConfig.read(order.line()).content.encode()
         assert content == wanted.content and load(file, content) == wanted
         assert wanted.manhole == config.manhole
+
+    def test_the_children_have_the_redis_database_with_its_files(self, tmp_path):
+        (tmp_path / "pw").write_text("pa55word\n")
+        text = ini(
+            listener(), upstream("ws://192.0.2.1"), state="redis://proxy@r1/2", state_password_file="pw"
+        )
+        (tmp_path / "proxy.ini").write_text(text)
+        config = load(tmp_path / "proxy.ini")
+        plan = plan_of(config)
+        assert plan.state == "redis://proxy@r1:6379/2" and "pa55word" not in plan.text()
+        assert state_of(config, plan.state) == config.state
+        assert config.state.password_file == tmp_path / "pw"
+        assert state_of(replace(config, state=None), "/run/x") == Path("/run/x")
 
     def test_a_plan_is_read_from_its_line(self, config):
         plan = plan_of(config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -12,6 +13,7 @@ from esxiproxy.core.config.model import Listener, ListenerTLS, Manhole
 from esxiproxy.core.config.plugin_type import PluginSection
 from esxiproxy.core.config.schema import CONNECTION_LIMIT_KEYS, SESSION_LIMIT_KEYS
 from esxiproxy.core.config.section import SectionValues
+from esxiproxy.core.config.state_url import RedisAddress
 from esxiproxy.core.http.forwarded import TrustedProxies
 from esxiproxy.core.keepalive import PROFILES
 from esxiproxy.core.routing import TCPAddress, Upstream
@@ -53,6 +55,16 @@ def access_log_of(given: SectionValues) -> AccessLogConfig | None:
     return None if to is None else AccessLogConfig(to, given["access_log_format"])
 
 
+def state_of(given: SectionValues) -> Path | RedisAddress | None:
+    """Return where the state of [proxy] is, or None for the memory of one process."""
+    state: Path | RedisAddress | None = given["state"]
+    if not isinstance(state, RedisAddress):
+        return state
+    return replace(
+        state, password_file=given["state_password_file"], ca=given["state_ca"], prefix=given["state_prefix"]
+    )
+
+
 def proxy_of(given: SectionValues, folder: Path) -> Mapping[str, Any]:
     """Return the fields of :class:`Config` that [proxy] sets, by name."""
     return {
@@ -64,7 +76,7 @@ def proxy_of(given: SectionValues, folder: Path) -> Mapping[str, Any]:
         "session_log": given["session_log"],
         "workers": given["workers"],
         "worker_shutdown_timeout": given["worker_shutdown_timeout"],
-        "state": given["state"],
+        "state": state_of(given),
         "machine": given["machine"] or "",
     }
 

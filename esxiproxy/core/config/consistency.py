@@ -13,6 +13,7 @@ from pathlib import Path
 from esxiproxy.core.config.listen_address import IP, ListenAddress
 from esxiproxy.core.config.plugin_type import Names, PluginSection
 from esxiproxy.core.config.section import SectionValues
+from esxiproxy.core.config.state_url import RedisAddress
 from esxiproxy.core.config.url import UpstreamURL
 from esxiproxy.core.routing import TLSProfile, Verify
 from esxiproxy.core.session.connection_limits import ConnectionLimits
@@ -40,6 +41,19 @@ def proxy_conflicts(proxy: SectionValues) -> Iterator[Conflict]:
         and proxy["workers"] > 1
     ):
         yield "state", "memory: serves one process only: several workers need sqlite:PATH, or no such key"
+    if not proxy.is_invalid("state"):
+        yield from _state_conflicts(proxy)
+
+
+def _state_conflicts(proxy: SectionValues) -> Iterator[Conflict]:
+    redis = proxy["state"] if isinstance(proxy["state"], RedisAddress) else None
+    for key in ("state_password_file", "state_ca"):
+        if proxy.has(key) and redis is None:
+            yield key, "needs state = redis://HOST or rediss://HOST in the same section"
+    if proxy.has("state_ca") and redis is not None and not redis.secure:
+        yield "state_ca", "needs state = rediss://HOST: redis:// has no certificates"
+    if redis is not None and redis.user and not proxy.has("state_password_file"):
+        yield "state", "has a user: name the file of its password as state_password_file"
 
 
 def listener_conflicts(listener: SectionValues) -> Iterator[Conflict]:
@@ -76,7 +90,7 @@ def type_warnings(listener: SectionValues, plugins: Sequence[Sequence[PluginSect
             yield plugin.settings.kind.value, f"{plugin.settings.name}: {text}"
 
 
-def state_warnings(router: PluginSection, state: Path | None) -> Iterator[Conflict]:
+def state_warnings(router: PluginSection, state: Path | RedisAddress | None) -> Iterator[Conflict]:
     """Yield a warning for a router whose links do not survive the loss of a state in memory."""
     if state is None and getattr(router.type, "needs_lasting_state", False):
         yield (

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from esxiproxy.core.config.access_log import AccessLogConfig, SessionLogFilter
 from esxiproxy.core.config.errors import Problem, Severity
 from esxiproxy.core.config.plugin_type import PluginSection
+from esxiproxy.core.config.state_url import RedisAddress
 from esxiproxy.core.http.forwarded import TrustedProxies
 from esxiproxy.core.http.origins import Origins
 from esxiproxy.core.http.policy import Http as Http
@@ -180,8 +181,8 @@ class Config:
 
     ``source`` is the path as it was given.  All other paths are absolute, so that a daemon may change its
     folder.  ``services`` has the names of service plugins.  ``workers`` is the number of processes.
-    ``state`` is the database that they share, None for the memory of one process.  ``machine`` is the name of
-    this machine, empty for its host name.
+    ``state`` is the file or the Redis database that they share, None for the memory of one process.
+    ``machine`` is the name of this machine, empty for its host name.
     ``worker_shutdown_timeout`` is in seconds.  ``lines`` has the line of each key, and of each header under
     the key None.  ``content`` is the content of the file.  ``warnings`` are the problems that do not prevent
     the use of the configuration.
@@ -200,7 +201,7 @@ class Config:
     connection_limits: ConnectionLimits = field(default_factory=ConnectionLimits)
     workers: int = 1
     worker_shutdown_timeout: float | None = None
-    state: Path | None = None
+    state: Path | RedisAddress | None = None
     machine: str = ""
     admin: Admin | None = None
     lines: Lines = field(default_factory=lambda: MappingProxyType({}), repr=False, compare=False)

@@ -17,7 +17,7 @@ _LIMIT_BEGINNINGS = ("max_", "min_", "session_rate", "session_burst", "queue")
 
 def topic_of(key: Key) -> str:
     """Return the heading under which a key stands."""
-    if key.name in ("workers", "state", "machine", "worker_shutdown_timeout"):
+    if key.name in ("workers", "machine", "worker_shutdown_timeout") or key.name.startswith("state"):
         return "Multiple workers"
     if key.name.startswith(("access_log", "session_log")):
         return "Logging"

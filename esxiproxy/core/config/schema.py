@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from esxiproxy.core.config import quantities, values
+from esxiproxy.core.config import quantities, state_url, values
 from esxiproxy.core.config.access_log import AccessLogFormat, SessionLogFilter, access_log
 from esxiproxy.core.config.admin import ADMIN_KEYS
 from esxiproxy.core.config.key import (
@@ -60,10 +60,33 @@ KEYS = (
     Key(
         "state",
         PROXY,
-        Type("`memory:` or `sqlite:PATH`", values.state),
+        Type("`memory:`, `sqlite:PATH` or a URL", state_url.state),
         "memory:",
         "Where slots and sessions are stored. `memory:` serves one process. A database file may be shared"
-        " by several processes of one machine; several workers create one themselves.",
+        " by several processes of one machine; several workers create one themselves. Several machines share"
+        " a Redis server: `redis://[USER@]HOST[:PORT][/DATABASE]`, or `rediss://` with TLS.",
+    ),
+    Key(
+        "state_password_file",
+        PROXY,
+        path("file"),
+        None,
+        "File with the password of the Redis server in its first line. It is read for each connection.",
+    ),
+    Key(
+        "state_ca",
+        PROXY,
+        CERTIFICATES,
+        None,
+        "Authorities that may have signed the certificate of a `rediss://` server. The default are those of"
+        " the system.",
+    ),
+    Key(
+        "state_prefix",
+        PROXY,
+        NAME,
+        "esxiproxy",
+        "Beginning of all keys in the Redis database. Proxies with the same one share their state.",
     ),
     Key(
         "machine",

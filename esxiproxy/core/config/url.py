@@ -12,7 +12,7 @@ from esxiproxy.core.http.paths import ambiguous
 _URL = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*)://)?(.*)")
 _AUTHORITY = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::(.*))?")
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
-_PORTS = {"ws": 80, "wss": 443, "http": 80, "https": 443}
+_PORTS = {"ws": 80, "wss": 443, "http": 80, "https": 443, "redis": 6379, "rediss": 6379}
 _PAGE_SCHEMES = ("http", "https")
 
 
@@ -39,7 +39,7 @@ def upstream_url(text: str) -> UpstreamURL:
             raise BadValue(f"{shown(text)} has a {part}: end after the port, the client's own target is sent")
     if "@" in rest:
         raise BadValue("has a user or a password: an upstream takes none")
-    return UpstreamURL(scheme == "wss", *_host_and_port(text, scheme, rest))
+    return UpstreamURL(scheme == "wss", *host_and_port(text, scheme, rest))
 
 
 def upstream_urls(text: str) -> tuple[UpstreamURL, ...]:
@@ -61,7 +61,7 @@ def page_origin(text: str) -> bytes:
         raise BadValue(
             f"{shown(text)} is no origin: write any, same, or origins as https://portal.example.com"
         )
-    host, port = _host_and_port(text, scheme, rest)
+    host, port = host_and_port(text, scheme, rest)
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}".encode("ascii")
 
 
@@ -80,7 +80,7 @@ def public_url(text: str) -> str:
             raise BadValue(f"{shown(text)} has a {part}: end after the path")
     if "@" in authority:
         raise BadValue("has a user or a password: the URL is given to others")
-    host, port = _host_and_port(text, scheme, authority)
+    host, port = host_and_port(text, scheme, authority)
     path = f"{slash}{path}".rstrip("/")
     if not re.fullmatch("[!-~]*", path) or ambiguous(path.encode("ascii")):
         raise BadValue(f"{shown(text)} has a path that can be read in two ways: no //, no dot segments")
@@ -88,7 +88,8 @@ def public_url(text: str) -> str:
     return f"{scheme}://{shown_host}{'' if port == _PORTS[scheme] else f':{port}'}{path}"
 
 
-def _host_and_port(text: str, scheme: str, authority: str) -> tuple[str, int]:
+def host_and_port(text: str, scheme: str, authority: str) -> tuple[str, int]:
+    """Return the host and the port in an authority, or the port of the scheme.  Raise BadValue."""
     parts = _AUTHORITY.fullmatch(authority)
     if parts is None:
         raise BadValue(f"{shown(text)}: an IPv6 address stands in brackets, as in {scheme}://[2001:db8::1]")

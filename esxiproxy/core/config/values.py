@@ -42,19 +42,6 @@ def choice(words: type[E]) -> Callable[[str], E]:
     return parse
 
 
-def state(text: str, folder: Path) -> Path | None:
-    """Return the database file in ``sqlite:PATH``, or None for ``memory:``."""
-    scheme, _colon, place = text.partition(":")
-    if scheme == "sqlite" and place:
-        path = folder / place
-        if not path.parent.is_dir():
-            raise BadValue(f"no such folder: {Path(place).parent}")
-        return path
-    if text != "memory:":
-        raise BadValue(f"{shown(text)} is not memory: or sqlite:PATH")
-    return None
-
-
 def origins(text: str) -> Origins:
     """Return the rule for the Origin field: ``any``, or ``same`` and origins, separated by commas."""
     words = [word.strip() for word in text.split(",")]

@@ -70,8 +70,13 @@ def _files(config: Config) -> Iterator[NamedFile]:
     if config.manhole is not None:
         yield NamedFile("proxy", "manhole_keys", config.manhole.keys)
         yield NamedFile("proxy", "manhole_host_key", config.manhole.host_key, FileUse.HOST_KEY, True)
-    if config.state is not None:
+    if isinstance(config.state, Path):
         yield NamedFile("proxy", "state", config.state, FileUse.DATABASE, True)
+    elif config.state is not None:
+        if config.state.password_file is not None:
+            yield NamedFile("proxy", "state_password_file", config.state.password_file, is_secret=True)
+        if config.state.ca is not None:
+            yield NamedFile("proxy", "state_ca", config.state.ca)
     if config.access_log is not None and isinstance(config.access_log.to, Path):
         yield NamedFile("proxy", "access_log", config.access_log.to, FileUse.APPEND)
     for listener in config.listeners:

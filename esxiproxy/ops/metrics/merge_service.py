@@ -1,4 +1,4 @@
-"""Merges the metrics of ended processes regularly, also without a reader."""
+"""Merges the metrics of ended processes regularly, also if they are never read."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from esxiproxy.core.reload_outcome import ReloadOutcome
 from esxiproxy.core.startup import StartupError
 from esxiproxy.ops.process.gc_freeze import GCFreeze
 from esxiproxy.workers.admin.control import MasterControl
-from esxiproxy.workers.plan import plan_of
+from esxiproxy.workers.plan import plan_of, state_of
 from esxiproxy.workers.shared.admin_messages import AdminCommand, AdminConfig, Facts
 from esxiproxy.workers.worker.report_pipe import ReportPipe
 
@@ -50,7 +50,7 @@ class AdminWorker(MultiService):
         if _checked(plan_of(config).admin_endpoints, config) != _checked(admin_config.endpoints, config):
             raise StartupError(f"the sockets of [admin] in {admin_config.config} are not those of the master")
         self._sockets = {name: socket.socket(fileno=number) for name, number in admin_config.sockets.items()}
-        own = replace(config, state=Path(admin_config.state))
+        own = replace(config, state=state_of(config, admin_config.state))
         make_control = partial(self._make_control, admin_config, own, reports.send, reactor)
         self._reactor = reactor
         self._reports = reports

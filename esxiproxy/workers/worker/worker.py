@@ -20,7 +20,7 @@ from esxiproxy.net.listener.service import ListenerService
 from esxiproxy.ops.manhole.service import ManholeService
 from esxiproxy.ops.manhole.worker_shells import socket_path
 from esxiproxy.ops.process.gc_freeze import GCFreeze
-from esxiproxy.workers.plan import plan_of
+from esxiproxy.workers.plan import plan_of, state_of
 from esxiproxy.workers.shared.messages import WorkerCommand, WorkerConfig
 from esxiproxy.workers.shared.scoreboard import Scoreboard
 from esxiproxy.workers.worker.accept_gate import AcceptGate
@@ -60,7 +60,7 @@ class Worker(MultiService):
         has_manhole = bool(worker.shells) or MANHOLE in worker.listeners
         own = replace(
             config,
-            state=Path(worker.state),
+            state=state_of(config, worker.state),
             services=self._services(worker, config),
             admin=None,
             manhole=config.manhole if has_manhole else None,

@@ -1,0 +1,295 @@
+"""The state of several machines: ``state = redis://HOST`` and ``rediss://HOST``."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from esxiproxy.core.errors import StateUnavailable
+from esxiproxy.core.session.claim import Claim, Outcome
+from esxiproxy.core.session.command import Command, Selector
+from esxiproxy.core.session.entry import SessionEntry
+from esxiproxy.interfaces import IState
+from esxiproxy.state.items import MAX_REPORTS, REPORT_LIFE, REPORTS, check_expiry, read_reports
+from esxiproxy.state.lease import LEASE, RENEWALS_PER_LEASE, PeriodicTask
+from esxiproxy.state.pending_writes import PendingWrites
+from esxiproxy.state.redis_lists import SCRIPT
+from esxiproxy.state.redis_store import RedisStore, Server
+
+POLL_INTERVAL = 1.0
+"""Seconds between two polls for commands, by which a process also finds that Redis has lost its data."""
+PAGE = 500
+"""Maximum number of sessions or items that one call reads."""
+WRITE_TIMEOUT = 3.0
+"""Seconds after which ``give``, ``publish`` and ``withdraw`` wait no longer for their write."""
+
+T = TypeVar("T")
+
+
+@implementer(IState)
+class RedisState:
+    """The state of one process in a Redis database.
+
+    Every call is one script, so that it is made as a whole or not at all.  A lease is that of the process and
+    not of a slot: one write each 5 s renews everything that a process has.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        server: Server,
+        clock: IReactorTime,
+        prefix: str = "esxiproxy",
+        script: str = SCRIPT,
+    ) -> None:
+        self.instance_id = secrets.token_hex(8)
+        self._server = server
+        self._clock = clock
+        self._store = RedisStore(server, script, prefix, self.instance_id)
+        self._execute: Callable[[Command], None] = lambda command: None
+        self._renewal = PeriodicTask(lambda: self._store.call("renew"), "renewing the lease", clock)
+        self._poll = PeriodicTask(self._poll_commands, "polling for commands", clock)
+        self._pending = PendingWrites()
+        self._undone: list[tuple[str, Sequence[str]]] = []
+        """The names of slots that were taken for a caller who is gone."""
+        self._flushing = False
+        self._reclaimed: dict[str, dict[str, SessionEntry]] = {}
+        """The sessions of dead processes that no caller has got yet, by process and by session."""
+
+    @property
+    def since(self) -> float:
+        """The time of day, of the Redis server, at which its database was found empty."""
+        return self._store.since
+
+    def start(self, execute: Callable[[Command], None]) -> Deferred[None]:
+        self._execute = execute
+        self._server.start()
+        self._renewal.start(LEASE / RENEWALS_PER_LEASE)
+        self._poll.start(POLL_INTERVAL)
+        return Deferred.fromCoroutine(self._store.call("renew")).addCallback(lambda _: None)
+
+    def stop(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        self._renewal.stop()
+        self._poll.stop()
+        try:
+            with suppress(StateUnavailable):
+                batch = self._pending.take_batch()
+                _fire(batch.waiters)
+                await self._store.write(batch.released, {}, self._undone)
+            with suppress(StateUnavailable):
+                await self._store.stop()
+        finally:  # also when this coroutine is cancelled
+            self._server.stop()
+
+    async def _poll_commands(self) -> None:
+        for text in await self._store.call("commands"):
+            with suppress(ValueError, TypeError):  # of a newer version
+                self._obey(Command.from_fields(*json.loads(text)))
+
+    def _obey(self, command: Command) -> None:
+        try:
+            self._execute(command)
+        except Exception:
+            self._log.failure("executing a command for a session failed")
+
+    # Slots
+
+    def take(self, slot: str, claims: Sequence[Claim]) -> Deferred[Claim | None]:
+        def late(outcome: tuple[Claim | None, Sequence[str]]) -> None:
+            if outcome[1]:
+                self._store.forget(slot, outcome[1])
+                self._undone.append((slot, outcome[1]))
+                self._flush()
+
+        taking = _shielded(self._store.take(slot, tuple(claims)), late)
+        return taking.addCallback(lambda outcome: outcome[0])
+
+    def first_refused(self, claims: Sequence[Claim]) -> Deferred[Claim | None]:
+        return _shielded(self._store.first_refused(tuple(claims)))
+
+    def give(self, slot: str, outcome: Outcome = Outcome.DONE) -> Deferred[None]:
+        self._pending.release(slot, outcome)
+        return self._deferred_write()
+
+    def in_use(self, names: Sequence[str]) -> Deferred[Mapping[str, int]]:
+        return self._call("in_use", *names, done=lambda counts: dict(zip(names, counts, strict=True)))
+
+    # Items
+
+    def put(self, space: str, key: str, value: str, expires: float, new: bool = False) -> Deferred[bool]:
+        try:
+            check_expiry(expires)
+        except ValueError:
+            return fail()
+        words = (space, key, value, repr(float(expires)), "1" if new else "0")
+        return self._call("put", *words, done=bool)
+
+    def get(self, space: str, key: str) -> Deferred[str | None]:
+        return self._call("get", space, key, done=_text)
+
+    def pop(self, space: str, key: str) -> Deferred[str | None]:
+        return self._call("pop", space, key, done=_text)
+
+    def remove(self, space: str, key: str) -> Deferred[None]:
+        return self._call("remove", space, key, done=lambda _: None)
+
+    def items(self, space: str, after: str, most: int) -> Deferred[Sequence[tuple[str, str]]]:
+        async def items() -> Sequence[tuple[str, str]]:
+            found: list[tuple[str, str]] = []
+            while (wanted := min(PAGE, most - len(found))) > 0:
+                begin = found[-1][0] if found else after
+                words = [
+                    _decoded(word) for word in await self._store.call("items", space, begin, str(wanted))
+                ]
+                found += zip(words[::2], words[1::2], strict=True)
+                if len(words) < 2 * wanted:
+                    break
+            return found
+
+        return _shielded(items())
+
+    def lead(self, task: str) -> Deferred[bool]:
+        return self._call("lead", task, done=bool)
+
+    # Sessions
+
+    def publish(self, entry: SessionEntry) -> Deferred[None]:
+        self._pending.publish(entry)
+        return self._deferred_write()
+
+    def withdraw(self, session: str) -> Deferred[None]:
+        self._pending.withdraw(session)
+        return self._deferred_write()
+
+    def sessions(
+        self, after: str = "", most: int | None = None, where: Selector | None = None
+    ) -> Deferred[Sequence[SessionEntry]]:
+        async def sessions() -> Sequence[SessionEntry]:
+            found: list[SessionEntry] = []
+            begin = after
+            while most is None or len(found) < most:
+                wanted = PAGE if most is None or where is not None else min(PAGE, most - len(found))
+                entries = _entries(await self._store.call("sessions", begin, str(wanted)))
+                found += [entry for entry in entries if where is None or where.lists(entry)]
+                if len(entries) < wanted:
+                    break
+                begin = entries[-1].cursor
+            return found if most is None else found[: max(0, most)]
+
+        return _shielded(sessions())
+
+    def report(self, figures: Mapping[str, float]) -> Deferred[None]:
+        words = (REPORTS, self.instance_id, json.dumps(dict(figures)), f"+{REPORT_LIFE}", "0")
+        return self._call("put", *words, done=lambda _: None)
+
+    def reports(self) -> Deferred[Mapping[str, Mapping[str, float]]]:
+        return self.items(REPORTS, "", MAX_REPORTS).addCallback(read_reports)
+
+    def reclaim(self, holder: str) -> Deferred[Sequence[SessionEntry]]:
+        def late(lost: Sequence[SessionEntry]) -> None:
+            self._reclaimed.setdefault(holder, {}).update((entry.session, entry) for entry in lost)
+
+        return _shielded(self._reclaim(holder), late)
+
+    async def _reclaim(self, holder: str) -> Sequence[SessionEntry]:
+        """Read the sessions of a dead process, and confirm that this process has them."""
+        found = _entries(await self._store.call("reclaim", holder))
+        kept = self._reclaimed.setdefault(holder, {})
+        kept.update((entry.session, entry) for entry in found)
+        if found:
+            await self._store.call("reclaimed", holder)
+        del self._reclaimed[holder]
+        return sorted(kept.values(), key=lambda entry: entry.cursor)
+
+    def tell(self, command: Command) -> Deferred[bool]:
+        words = (json.dumps(command.fields()), command.session, "0" if command.selector is None else "1")
+        return self._call("tell", *words, done=bool)
+
+    # Writes
+
+    def _call(self, name: str, *arguments: str, done: Callable[[Any], T]) -> Deferred[T]:
+        return _shielded(self._store.call(name, *arguments, done=done))
+
+    def _deferred_write(self) -> Deferred[None]:
+        """Return a Deferred that fires when all pending writes were made or have failed.
+
+        Those that have failed are made with the next registration.
+        """
+        written: Deferred[None] = Deferred()
+        self._pending.add_waiter(written)
+        self._flush()
+        return written.addTimeout(WRITE_TIMEOUT, self._clock, onTimeoutCancel=lambda *_: None)
+
+    def _flush(self) -> None:
+        if self._flushing or not (self._pending or self._undone):
+            return
+        self._flushing = True
+        batch, undone = self._pending.take_batch(), self._undone
+        self._undone = []
+
+        def done(_outcome: Any) -> None:
+            self._flushing = False
+            _fire(batch.waiters)
+            self._flush()
+
+        writing = Deferred.fromCoroutine(self._store.write(batch.released, batch.entries, undone))
+        writing.addErrback(self._log_failure).addCallback(done)
+
+    def _log_failure(self, failure: Failure) -> None:
+        if not isinstance(failure.value, StateUnavailable):
+            self._log.failure("bug: a write to the shared state raised an unexpected error", failure)
+
+
+def _shielded(
+    coroutine: Coroutine[Any, Any, T], late: Callable[[T], None] = lambda outcome: None
+) -> Deferred[T]:
+    """Run a coroutine that a cancellation does not stop; its result is passed to ``late`` then."""
+    cancelled = False
+
+    def cancel(_result: Deferred[T]) -> None:
+        nonlocal cancelled
+        cancelled = True
+
+    def done(value: T) -> None:
+        if cancelled:
+            late(value)
+        else:
+            result.callback(value)
+
+    def failed(failure: Any) -> None:
+        if not cancelled:
+            result.errback(failure)
+
+    result: Deferred[T] = Deferred(cancel)
+    Deferred.fromCoroutine(coroutine).addCallbacks(done, failed)
+    return result
+
+
+def _fire(waiters: Sequence[Deferred[None]]) -> None:
+    for waiter in waiters:
+        waiter.callback(None)
+
+
+def _decoded(word: bytes) -> str:
+    return word.decode("utf-8", "surrogatepass")
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else _decoded(value)
+
+
+def _entries(texts: Sequence[bytes]) -> list[SessionEntry]:
+    return [SessionEntry.from_fields(json.loads(text)) for text in texts if text]

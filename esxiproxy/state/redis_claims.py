@@ -1,0 +1,239 @@
+"""The Lua of leases, claims and marks, which Redis runs as one script with :mod:`redis_lists`.
+
+One script is one transaction: all claims of a session are taken or none.  Times are those of the server.
+Every key begins with the prefix in braces, so that all are in one slot of a cluster:
+
+    schema                  the version of this layout
+    origin                  since: from when marks are complete; ready: from when sessions are admitted
+    holders                 holder by the end of its lease
+    c:NAME                  the slots of a claim, each with its holder
+    rates                   token buckets by the time at which they are full
+    m:DIGEST, marks         the marks of links, and their digests by expiry
+    h:slots:HOLDER, h:marks:HOLDER, h:sessions:HOLDER   what a holder has
+"""
+
+SCHEMA_VERSION = "1"
+REGISTRATION = 2.0
+"""Seconds from the discovery of an empty database in which all processes register and none admits."""
+SERVER_TIME = """
+local function clock()
+  local t = redis.call('TIME')
+  return tonumber(t[1]) + tonumber(t[2]) / 1000000
+end
+"""
+
+CLAIMS = """
+local function text(number) return string.format('%.6f', number) end
+
+local function split(joined)
+  local at = string.find(joined, '\\n', 1, true)
+  return string.sub(joined, 1, at - 1), string.sub(joined, at + 1)
+end
+
+-- Marks.  A mark without a holder may be taken again until its time.
+
+local function read_mark(digest)
+  local m = redis.call('HMGET', P .. 'm:' .. digest, 'expires', 'reuse', 'count', 'until', 'slot', 'holder')
+  if not m[1] then return nil end
+  return {expires = m[1], reuse = m[2], count = tonumber(m[3]), ends = m[4], slot = m[5], holder = m[6]}
+end
+
+local function write_mark(digest, m)
+  redis.call('HSET', P .. 'm:' .. digest, 'expires', m.expires, 'reuse', m.reuse, 'count', m.count,
+    'until', m.ends, 'slot', m.slot, 'holder', m.holder)
+  redis.call('ZADD', P .. 'marks', m.expires, digest)
+  if m.holder ~= '' then redis.call('SADD', P .. 'h:marks:' .. m.holder, digest) end
+end
+
+local function taken_mark(digest, stored, reuse, most, slot)
+  if now >= tonumber(stored) then return nil end
+  local m = read_mark(digest)
+  if not m then
+    return {expires = stored, reuse = reuse, count = 1, ends = '0', slot = slot, holder = holder}
+  end
+  if m.holder ~= '' then
+    if m.slot == slot and m.holder == holder then return m end
+    return nil, m
+  end
+  if now >= tonumber(m.ends) or m.count >= tonumber(most) then return nil, m end
+  if tonumber(stored) > tonumber(m.expires) then m.expires = stored end
+  m.count, m.slot, m.holder = m.count + 1, slot, holder
+  return m
+end
+
+local function release_mark(digest, m, outcome)
+  if m.holder ~= '' then redis.call('SREM', P .. 'h:marks:' .. m.holder, digest) end
+  if outcome == 'unused' and m.count <= 1 then
+    redis.call('DEL', P .. 'm:' .. digest)
+    redis.call('ZREM', P .. 'marks', digest)
+    return
+  end
+  if outcome == 'unused' then
+    m.count = m.count - 1
+  elseif outcome == 'done' and tonumber(m.reuse) > 0 then
+    m.ends = text(now + tonumber(m.reuse))
+  else
+    m.ends = '0'
+  end
+  m.slot, m.holder = '', ''
+  write_mark(digest, m)
+end
+
+-- Whether no other slot has taken the mark since.  The count is -1 if the reply to its take was lost.
+local function is_of(m, count, slot)
+  local held = m.slot == slot and m.holder == holder
+  if count < 0 then return held end
+  return m.count == count and (m.holder == '' or held)
+end
+
+local function give_marks(next)
+  for _ = 1, tonumber(next()) do
+    local digest, count, slot, outcome = next(), tonumber(next()), next(), next()
+    local m = read_mark(digest)
+    if m and is_of(m, count, slot) then release_mark(digest, m, outcome) end
+  end
+end
+
+local function restore_marks(next)
+  for _ = 1, tonumber(next()) do
+    local digest, count, slot, expires = next(), tonumber(next()), next(), next()
+    local reuse, ends = next(), next()
+    local m = read_mark(digest)
+    if not m or is_of(m, count, slot) then
+      write_mark(digest,
+        {expires = expires, reuse = reuse, count = count, ends = ends, slot = slot, holder = holder})
+    end
+  end
+end
+
+-- Slots
+
+local function add_slot(name, slot)
+  redis.call('HSET', P .. 'c:' .. name, slot, holder)
+  redis.call('SADD', P .. 'h:slots:' .. holder, slot .. '\\n' .. name)
+end
+
+local function release_slot(name, slot, whose)
+  if redis.call('HGET', P .. 'c:' .. name, slot) == whose then redis.call('HDEL', P .. 'c:' .. name, slot) end
+  redis.call('SREM', P .. 'h:slots:' .. whose, slot .. '\\n' .. name)
+end
+
+-- Leases
+
+local function withdraw(session, whose)
+  local found = redis.call('HGET', P .. 'sessions', session)
+  if not found then return nil end
+  local owner, cursor = split(found)
+  if owner ~= whose then return nil end
+  local entry = redis.call('HGET', P .. 'entries', cursor)
+  redis.call('ZREM', P .. 'list', cursor)
+  redis.call('HDEL', P .. 'entries', cursor)
+  redis.call('HDEL', P .. 'sessions', session)
+  redis.call('SREM', P .. 'h:sessions:' .. owner, session)
+  return entry
+end
+
+local function release_all(whose)
+  for _, joined in ipairs(redis.call('SMEMBERS', P .. 'h:slots:' .. whose)) do
+    local slot, name = split(joined)
+    release_slot(name, slot, whose)
+  end
+  for _, digest in ipairs(redis.call('SMEMBERS', P .. 'h:marks:' .. whose)) do
+    local m = read_mark(digest)
+    if m and m.holder == whose then release_mark(digest, m, 'done') end
+  end
+  local entries = {}
+  for _, session in ipairs(redis.call('SMEMBERS', P .. 'h:sessions:' .. whose)) do
+    local entry = withdraw(session, whose)
+    if entry then entries[#entries + 1] = {session, entry} end
+  end
+  for _, kind in ipairs({'slots', 'marks', 'sessions'}) do
+    redis.call('DEL', P .. 'h:' .. kind .. ':' .. whose)
+  end
+  local leaders = redis.call('HGETALL', P .. 'leaders')
+  for i = 1, #leaders, 2 do
+    if leaders[i + 1] == whose then redis.call('HDEL', P .. 'leaders', leaders[i]) end
+  end
+  redis.call('ZREM', P .. 'holders', whose)
+  return entries
+end
+
+local function forget_lost(whose)
+  redis.call('DEL', P .. 'lost:' .. whose)
+  redis.call('DEL', P .. 'claimed:' .. whose)
+  redis.call('ZREM', P .. 'lost', whose)
+end
+
+-- Releases everything of a holder, and keeps its sessions for the process that reclaims them.
+local function bury(whose)
+  local entries = release_all(whose)
+  redis.call('DEL', P .. 'commands:' .. whose)
+  for _, pair in ipairs(entries) do redis.call('HSET', P .. 'lost:' .. whose, pair[1], pair[2]) end
+  if #entries > 0 then redis.call('ZADD', P .. 'lost', text(now + RETENTION), whose) end
+end
+
+local function expire()
+  local dead = redis.call('ZRANGEBYSCORE', P .. 'holders', '-inf', text(now))
+  -- Written before the server's clock was set back:
+  for _, whose in ipairs(redis.call('ZRANGEBYSCORE', P .. 'holders', '(' .. text(now + 2 * LEASE), '+inf')) do
+    dead[#dead + 1] = whose
+  end
+  for _, whose in ipairs(dead) do
+    if whose ~= holder then bury(whose) end
+  end
+  return #dead > 0
+end
+
+-- Claims
+
+local function full_at(name) return tonumber(redis.call('ZSCORE', P .. 'rates', name) or '0') end
+
+local function spend(name, per_second, burst)
+  local full, most = full_at(name), burst / per_second + 0.000001
+  if full - now > most then full = now end
+  local after = math.max(full, now) + 1 / per_second
+  if after - now <= most then return after end
+  return nil
+end
+
+-- A claim has six arguments: its kind, its name (a digest for a mark), and four values.
+local function refused(slot, first, count)
+  for i = 0, count - 1 do
+    local at = first + 6 * i
+    local kind, name, a, b, c = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
+    if kind == 'slot' then
+      local key = P .. 'c:' .. name
+      if redis.call('HEXISTS', key, slot) == 0 and redis.call('HLEN', key) >= tonumber(a) then
+        return i + 1, 0
+      end
+    elseif kind == 'rate' then
+      if not spend(name, tonumber(a), tonumber(b)) then return i + 1, 0 end
+    else
+      local mark, stored = taken_mark(name, a, b, c, slot)
+      if not mark then return i + 1, (stored and stored.holder ~= '') and 1 or 0 end
+    end
+  end
+  return 0, 0
+end
+
+local function take(slot, first, count, really)
+  local refusal, in_use = refused(slot, first, count)
+  if refusal > 0 and expire() then refusal, in_use = refused(slot, first, count) end
+  local marks = {}
+  if refusal > 0 or not really then return {refusal, in_use, marks} end
+  for i = 0, count - 1 do
+    local at = first + 6 * i
+    local kind, name, a, b, c = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
+    if kind == 'slot' then
+      add_slot(name, slot)
+    elseif kind == 'rate' then
+      redis.call('ZADD', P .. 'rates', text(spend(name, tonumber(a), tonumber(b))), name)
+    else
+      local m = taken_mark(name, a, b, c, slot)
+      write_mark(name, m)
+      marks[#marks + 1] = {name, tostring(m.count), m.expires, m.reuse, m.ends}
+    end
+  end
+  return {refusal, in_use, marks}
+end
+"""

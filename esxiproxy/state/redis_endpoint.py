@@ -1,0 +1,91 @@
+"""The endpoint of a Redis server, its TLS, and the file of its password."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from OpenSSL import crypto
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.ssl import Certificate, optionsForClientTLS, platformTrust, trustRootFromCertificates
+from twisted.protocols.tls import TLSMemoryBIOFactory
+
+from esxiproxy.core.config.state_url import RedisAddress
+
+_MAX_PASSWORD = 4096
+_BEGIN, _END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
+
+
+class BadFile(Exception):
+    """The file of the password or of the authorities cannot be used."""
+
+
+def read_password(address: RedisAddress) -> str:
+    """Return the first line of the password's file, or an empty text without one.  Raises BadFile."""
+    if address.password_file is None:
+        return ""
+    data = _read(address.password_file, "state_password_file")
+    line = data.partition(b"\n")[0].rstrip(b"\r")
+    if not line or len(line) > _MAX_PASSWORD:
+        raise BadFile(f"state_password_file: {address.password_file} has no password in its first line")
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError:
+        raise BadFile(f"state_password_file: {address.password_file} is no text in UTF-8") from None
+
+
+class RedisEndpoint:
+    """The place of a server, to which connections are made, with TLS if there is a ``creator``."""
+
+    def __init__(self, endpoint: Any, creator: Any, reactor: Any) -> None:
+        self._endpoint = endpoint
+        self._creator = creator
+        self._reactor = reactor
+
+    def connect(self, factory: Any) -> Any:
+        """Return a Deferred of the protocol when its TCP connection is made."""
+        factory.noisy = False
+        if self._creator is None:
+            return self._endpoint.connect(factory)
+        # wrapClientTLS has no clock: it takes that of the default reactor.
+        tls = TLSMemoryBIOFactory(self._creator, True, factory, clock=self._reactor)
+        tls.noisy = False
+        return self._endpoint.connect(tls).addCallback(lambda wrapping: wrapping.wrappedProtocol)
+
+
+def endpoint_of(address: RedisAddress, reactor: Any) -> RedisEndpoint:
+    """Return the endpoint of the server, with verified TLS if it is secure.  Raises BadFile."""
+    endpoint = HostnameEndpoint(reactor, address.host, address.port)
+    if not address.secure:
+        return RedisEndpoint(endpoint, None, reactor)
+    trust: Any = platformTrust() if address.ca is None else _authorities(address.ca)  # type: ignore[no-untyped-call]
+    return RedisEndpoint(endpoint, optionsForClientTLS(address.host, trustRoot=trust), reactor)
+
+
+def check_files(address: RedisAddress) -> str | None:
+    """Return what is wrong with the files of an address, or None."""
+    try:
+        read_password(address)
+        if address.ca is not None:
+            _authorities(address.ca)
+    except BadFile as error:
+        return str(error)
+    return None
+
+
+def _authorities(path: Path) -> Any:
+    data = _read(path, "state_ca")
+    try:
+        found = [Certificate.loadPEM(block[block.find(_BEGIN) :] + _END) for block in data.split(_END)[:-1]]
+    except (crypto.Error, ValueError):
+        raise BadFile(f"state_ca: {path} has a certificate that cannot be read") from None
+    if not found:
+        raise BadFile(f"state_ca: {path} has no certificate")
+    return trustRootFromCertificates(found)  # type: ignore[no-untyped-call]
+
+
+def _read(path: Path, key: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadFile(f"{key}: {path}: {error.strerror}") from None

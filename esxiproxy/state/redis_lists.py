@@ -1,0 +1,251 @@
+"""The Lua of items, sessions and commands, and the whole script with its calls.
+
+Its keys, besides those of :mod:`redis_claims`:
+
+    i:SPACE, k:SPACE, items the values of a space, their keys in order, and the expiry of all
+    list, entries, sessions the cursors of the sessions in order, their entries, and their holders
+    lost:HOLDER, lost       the sessions of a dead holder, and until when they are kept
+    claimed:HOLDER          the process that reads them now
+    leaders                 the holder that leads a task
+    commands:HOLDER         the commands that a holder has not read yet
+"""
+
+from esxiproxy.state.lease import LEASE, LOST_SESSION_RETENTION
+from esxiproxy.state.redis_claims import CLAIMS, REGISTRATION, SCHEMA_VERSION, SERVER_TIME
+
+CONFIRMATION = 10.0
+"""Seconds for which the sessions of a dead holder are reserved for the process that has read them."""
+
+_BEGIN = f"""
+local P, op, holder = KEYS[1], ARGV[1], ARGV[2]
+local LEASE, RETENTION, REGISTRATION, SWEPT = {LEASE}, {LOST_SESSION_RETENTION}, {REGISTRATION}, 500
+local CONFIRMATION = {CONFIRMATION}
+local SCHEMA = '{SCHEMA_VERSION}'
+local now = clock()
+"""
+
+_LISTS = """
+local function publish(session, cursor, entry)
+  withdraw(session, holder)
+  redis.call('HSET', P .. 'sessions', session, holder .. '\\n' .. cursor)
+  redis.call('ZADD', P .. 'list', 0, cursor)
+  redis.call('HSET', P .. 'entries', cursor, entry)
+  redis.call('SADD', P .. 'h:sessions:' .. holder, session)
+end
+
+local function remove_item(space, key)
+  redis.call('HDEL', P .. 'i:' .. space, key)
+  redis.call('ZREM', P .. 'k:' .. space, key)
+  redis.call('ZREM', P .. 'items', space .. '\\n' .. key)
+end
+
+local function get_item(space, key)
+  local expires = redis.call('ZSCORE', P .. 'items', space .. '\\n' .. key)
+  if not expires or tonumber(expires) <= now then return false end
+  return redis.call('HGET', P .. 'i:' .. space, key)
+end
+
+local function list_items(space, after, most)
+  local found, from = {}, '(' .. after
+  while #found < 2 * most do
+    local keys = redis.call('ZRANGEBYLEX', P .. 'k:' .. space, from, '+', 'LIMIT', 0, most)
+    for _, key in ipairs(keys) do
+      local value = get_item(space, key)
+      if value and #found < 2 * most then
+        found[#found + 1], found[#found + 2] = key, value
+      end
+    end
+    if #keys < most then break end
+    from = '(' .. keys[#keys]
+  end
+  return found
+end
+
+-- Deletes what has expired, so many of each kind that the script stays short.
+local function sweep()
+  redis.call('ZREMRANGEBYSCORE', P .. 'rates', '-inf', text(now))
+  for _, digest in ipairs(redis.call('ZRANGEBYSCORE', P .. 'marks', '-inf', text(now), 'LIMIT', 0, SWEPT)) do
+    redis.call('DEL', P .. 'm:' .. digest)
+    redis.call('ZREM', P .. 'marks', digest)
+  end
+  for _, joined in ipairs(redis.call('ZRANGEBYSCORE', P .. 'items', '-inf', text(now), 'LIMIT', 0, SWEPT)) do
+    remove_item(split(joined))
+  end
+  for _, whose in ipairs(redis.call('ZRANGEBYSCORE', P .. 'lost', '-inf', text(now), 'LIMIT', 0, SWEPT)) do
+    forget_lost(whose)
+  end
+end
+
+local position = 2
+local function next()
+  position = position + 1
+  return ARGV[position]
+end
+
+local function restore()
+  for _ = 1, tonumber(next()) do
+    local session, cursor = next(), next()
+    publish(session, cursor, next())
+  end
+end
+
+local calls = {}
+
+function calls.register()
+  local had = redis.call('ZSCORE', P .. 'holders', holder) and 1 or 0
+  give_marks(next)
+  release_all(holder)
+  forget_lost(holder)
+  redis.call('ZADD', P .. 'holders', text(now + LEASE), holder)
+  for _ = 1, tonumber(next()) do
+    local slot = next()
+    for _ = 1, tonumber(next()) do add_slot(next(), slot) end
+  end
+  restore_marks(next)
+  restore()
+  return had
+end
+
+function calls.renew()
+  redis.call('ZADD', P .. 'holders', text(now + LEASE), holder)
+  expire()
+  sweep()
+  return 0
+end
+
+function calls.stop()
+  give_marks(next)
+  release_all(holder)
+  redis.call('DEL', P .. 'commands:' .. holder)
+  return 0
+end
+
+function calls.write()
+  give_marks(next)
+  for _ = 1, tonumber(next()) do
+    local slot = next()
+    for _ = 1, tonumber(next()) do release_slot(next(), slot, holder) end
+  end
+  restore()
+  for _ = 1, tonumber(next()) do withdraw(next(), holder) end
+  return 0
+end
+
+function calls.take() return take(ARGV[3], 5, tonumber(ARGV[4]), true) end
+
+function calls.look()
+  expire()
+  return take('', 5, tonumber(ARGV[4]), false)
+end
+
+function calls.in_use()
+  expire()
+  local counts = {}
+  for i = 3, #ARGV do counts[#counts + 1] = redis.call('HLEN', P .. 'c:' .. ARGV[i]) end
+  return counts
+end
+
+function calls.put()
+  local space, key, value, expires, new = next(), next(), next(), next(), next()
+  if string.sub(expires, 1, 1) == '+' then expires = text(now + tonumber(expires)) end
+  if new == '1' and get_item(space, key) then return 0 end
+  redis.call('HSET', P .. 'i:' .. space, key, value)
+  redis.call('ZADD', P .. 'k:' .. space, 0, key)
+  redis.call('ZADD', P .. 'items', expires, space .. '\\n' .. key)
+  return 1
+end
+
+function calls.get() return get_item(ARGV[3], ARGV[4]) end
+
+function calls.pop()
+  local found = get_item(ARGV[3], ARGV[4])
+  remove_item(ARGV[3], ARGV[4])
+  return found
+end
+
+function calls.remove()
+  remove_item(ARGV[3], ARGV[4])
+  return 0
+end
+
+function calls.items() return list_items(ARGV[3], ARGV[4], tonumber(ARGV[5])) end
+
+function calls.lead()
+  expire()
+  redis.call('HSETNX', P .. 'leaders', ARGV[3], holder)
+  return redis.call('HGET', P .. 'leaders', ARGV[3]) == holder and 1 or 0
+end
+
+function calls.sessions()
+  expire()
+  local from = ARGV[3] == '' and '-' or '(' .. ARGV[3]
+  local cursors = redis.call('ZRANGEBYLEX', P .. 'list', from, '+', 'LIMIT', 0, ARGV[4])
+  if #cursors == 0 then return cursors end
+  return redis.call('HMGET', P .. 'entries', unpack(cursors))
+end
+
+-- The sessions are kept until the caller has confirmed that it has them.
+function calls.reclaim()
+  local whose = ARGV[3]
+  local claimed = redis.call('HMGET', P .. 'claimed:' .. whose, 'holder', 'until')
+  if claimed[1] and claimed[1] ~= holder and now < tonumber(claimed[2]) then return {} end
+  bury(whose)
+  if redis.call('EXISTS', P .. 'lost:' .. whose) == 0 then return {} end
+  redis.call('HSET', P .. 'claimed:' .. whose, 'holder', holder, 'until', text(now + CONFIRMATION))
+  return redis.call('HVALS', P .. 'lost:' .. whose)
+end
+
+function calls.reclaimed()
+  forget_lost(ARGV[3])
+  return 0
+end
+
+function calls.tell()
+  expire()
+  local found, holders = redis.call('HGET', P .. 'sessions', ARGV[4]), {}
+  if ARGV[5] == '1' then
+    holders = redis.call('ZRANGE', P .. 'holders', 0, -1)
+  elseif found then
+    holders = {(split(found))}
+  end
+  for _, whose in ipairs(holders) do redis.call('RPUSH', P .. 'commands:' .. whose, ARGV[3]) end
+  return #holders
+end
+
+function calls.commands()
+  local found = redis.call('LRANGE', P .. 'commands:' .. holder, 0, -1)
+  redis.call('DEL', P .. 'commands:' .. holder)
+  return found
+end
+
+local schema = redis.call('GET', P .. 'schema')
+if schema and schema ~= SCHEMA then return {'schema', schema} end
+local origin = redis.call('HMGET', P .. 'origin', 'since', 'ready')
+if not origin[1] or not schema then
+  origin = {text(now), text(now + REGISTRATION)}
+  redis.call('SET', P .. 'schema', SCHEMA)
+  redis.call('HSET', P .. 'origin', 'since', origin[1], 'ready', origin[2])
+end
+local since = origin[1]
+if op ~= 'register' and op ~= 'stop' then
+  local lease = redis.call('ZSCORE', P .. 'holders', holder)
+  if not lease then return {'register', since} end
+  lease = tonumber(lease)
+  if lease <= now or lease > now + 2 * LEASE then
+    redis.call('ZADD', P .. 'holders', text(now + LEASE), holder)
+  end
+end
+if op == 'take' or op == 'look' then
+  local left = tonumber(origin[2]) - now
+  if left > 0 and left <= REGISTRATION then return {'wait', since} end
+end
+return {'ok', since, calls[op]()}
+"""
+
+
+def script(clock: str = SERVER_TIME) -> str:
+    """Return the script.  ``clock`` is the Lua function that returns the time."""
+    return f"{clock}{_BEGIN}{CLAIMS}{_LISTS}"
+
+
+SCRIPT = script()

@@ -1,0 +1,57 @@
+"""The errors of a Redis server as sentences, and the settings that it should have."""
+
+from __future__ import annotations
+
+from esxiproxy.core.errors import StateUnavailable
+from esxiproxy.state.redis_replies import RedisError, Reply
+
+_ADVICE = {
+    "WRONGPASS": "Redis refuses the user or the password: correct the user in state, or state_password_file",
+    "NOAUTH": "Redis demands a password: name its file as state_password_file",
+    "NOPERM": "the user lacks permissions: it needs EVALSHA, EVAL, INFO, SELECT and all keys of state_prefix",
+    "READONLY": "the Redis server is a read-only replica: name the primary in state",
+    "OOM": "Redis is full: raise its maxmemory",
+    "MISCONF": "Redis refuses writes since it cannot save to its disk: see its log",
+    "LOADING": "Redis is loading its data",
+    "MASTERDOWN": "the Redis server is a replica without its primary",
+    "BUSY": "Redis is busy with a script of another program",
+    "NOREPLICAS": "Redis refuses writes since too few replicas are connected",
+    "CLUSTERDOWN": "the Redis cluster is down",
+    "MOVED": "the Redis cluster has moved the keys to another server: name that one in state",
+}
+_NO_PASSWORD_SET = "without any password configured"
+_OLDEST = (6, 2)
+
+
+def explained(error: RedisError) -> str:
+    """Return an error of the server as a sentence, without the arguments that it may quote."""
+    if error.code in _ADVICE:
+        return _ADVICE[error.code]
+    text = str(error)
+    if _NO_PASSWORD_SET in text:
+        return "Redis has no password, but state_password_file has one: remove the key, or set requirepass"
+    if "script" in text.lower():
+        return f"bug or another version of Redis: the script failed: {text[:200]}"
+    return f"Redis answers with an error: {text.partition(', with args')[0][:80]}"
+
+
+def check_server(reply: Reply) -> str:
+    """Return a warning about the settings of the server, given its reply to INFO.
+
+    Raises StateUnavailable if its version is too old.  A server that does not answer INFO is not checked.
+    """
+    if not isinstance(reply, bytes):
+        return ""
+    lines = (line.partition(":") for line in reply.decode("utf-8", "replace").splitlines())
+    found = {name: value for name, _colon, value in lines}
+    version = found.get("redis_version", "")
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    if len(numbers) == 2 and numbers < _OLDEST:
+        raise StateUnavailable(f"the Redis server has version {version}: 6.2 is the oldest that works")
+    policy, limit = found.get("maxmemory_policy", ""), found.get("maxmemory", "0")
+    if limit != "0" and policy not in ("", "noeviction"):
+        return (
+            f"maxmemory-policy is {policy}: when Redis is full it deletes slots and marks of links, which "
+            "lifts limits and lets links work twice: set maxmemory-policy noeviction"
+        )
+    return ""

@@ -1,0 +1,293 @@
+"""The slots, marks and sessions of a process in Redis, with a copy that is written again after a loss."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from esxiproxy.core.errors import StateUnavailable
+from esxiproxy.core.session.claim import Claim, Mark, OnceClaim, Outcome, RateClaim, SlotClaim
+from esxiproxy.core.session.entry import SessionEntry
+from esxiproxy.state.marks import digest
+from esxiproxy.state.redis_claims import REGISTRATION, SCHEMA_VERSION
+from esxiproxy.state.redis_protocol import CallLost
+from esxiproxy.state.redis_replies import Reply
+
+_ATTEMPTS = 3
+"""How often a call is made of which Redis says that the process is not registered."""
+_UNKNOWN_COUNT = -1
+
+
+class Server(Protocol):
+    """The server that runs the script."""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def run(self, script: str, key: str, *arguments: str) -> Deferred[Reply]: ...
+
+
+class RedisStore:
+    """The slots, marks and sessions of one process.
+
+    The process registers before its first call, and again when Redis does not know it or when the outcome of
+    a call is unknown: then Redis replaces all that it has of the process by what the process has.
+    """
+
+    _log = Logger()
+
+    def __init__(self, server: Server, script: str, prefix: str, instance_id: str) -> None:
+        self._server = server
+        self._script = script
+        self._key = f"{{{prefix}}}:"
+        self._instance_id = instance_id
+        self._slots: dict[str, set[str]] = {}
+        self._marks: dict[str, dict[str, Mark]] = {}
+        """The marks of each slot, by their digests."""
+        self._given: list[tuple[str, int, str, Outcome]] = []
+        """The marks that were released and are not written yet: digest, count, slot and outcome."""
+        self._entries: dict[str, SessionEntry] = {}
+        self._registered = False
+        self._was_registered = False
+        self._registering: list[Deferred[None]] | None = None
+        """The calls that wait for a registration that has begun."""
+        self._running = 0
+        self._idle: Deferred[None] | None = None
+        self.since = float("inf")
+
+    # Calls
+
+    async def call(self, name: str, *arguments: str, done: Callable[[Any], Any] = lambda reply: reply) -> Any:
+        """Run a call of the script, and return what ``done`` makes of its reply.
+
+        ``done`` runs before a registration may begin.  Raises StateUnavailable, and CallLost if the call may
+        have been made.
+        """
+        for _ in range(_ATTEMPTS):
+            if not self._registered:
+                await self._register()
+            self._running += 1
+            try:
+                status, value = await self._run(name, *arguments)
+                if status == b"ok":
+                    return done(value)
+            except CallLost:
+                self._registered = False
+                raise
+            finally:
+                self._running -= 1
+                if not self._running and self._idle is not None:
+                    idle, self._idle = self._idle, None
+                    idle.callback(None)
+            self._registered = False
+        raise StateUnavailable("the Redis server forgets this process: is it a replica, or full?")
+
+    async def _run(self, name: str, *arguments: str) -> tuple[bytes, Any]:
+        reply: Any = await self._server.run(self._script, self._key, name, self._instance_id, *arguments)
+        status = reply[0]
+        if status == b"schema":
+            found = reply[1].decode("utf-8", "replace")
+            raise StateUnavailable(
+                f"the Redis database has schema version {found}; this version of esxiproxy needs "
+                f"{SCHEMA_VERSION}: use the same version everywhere, or another state_prefix"
+            )
+        self._note_origin(float(reply[1]))
+        if status == b"wait":
+            raise StateUnavailable(
+                f"the Redis database is new or was emptied: for {REGISTRATION:g} s all proxies register what "
+                "runs, and new consoles wait"
+            )
+        return status, reply[2] if len(reply) > 2 else None
+
+    def _note_origin(self, since: float) -> None:
+        if self.since != since and self.since != float("inf"):
+            self._log.error(
+                "shared state: the Redis database was emptied; the sessions of this process are registered "
+                "again, and nothing new is admitted for {seconds} s",
+                seconds=f"{REGISTRATION:g}",
+            )
+        self.since = since
+
+    async def _register(self) -> None:
+        """Write all that this process has; one registration at a time."""
+        if self._registering is not None:
+            waiting: Deferred[None] = Deferred()
+            self._registering.append(waiting)
+            await waiting
+            return
+        self._registering = []
+        error: StateUnavailable | None = None
+        try:
+            await self._write_all()
+        except StateUnavailable as failed:
+            error = failed
+            raise
+        finally:
+            others, self._registering = self._registering, None
+            for other in others:
+                if error is None:
+                    other.callback(None)
+                else:
+                    other.errback(StateUnavailable(error.detail))
+
+    async def _write_all(self) -> None:
+        if self._running:  # the reply to a call may add a slot
+            self._idle = Deferred()
+            await self._idle
+        given = self._given
+        self._given = []
+        slots = [word for slot, names in self._slots.items() for word in (slot, str(len(names)), *names)]
+        marks = [word for found in self._marks.values() for item in found.items() for word in _mark(*item)]
+        entries = [word for entry in self._entries.values() for word in _entry(entry)]
+        words = (
+            *_given(given),
+            str(len(self._slots)),
+            *slots,
+            str(sum(map(len, self._marks.values()))),
+            *marks,
+        )
+        before = self.since
+        try:
+            _status, had = await self._run("register", *words, str(len(self._entries)), *entries)
+        except BaseException:
+            self._given = given + self._given
+            raise
+        if self._was_registered and not had and self.since == before:
+            self._log.warn(
+                "shared state: the lease of this process had ended while it was alive (lease_lost); its "
+                "{slots} slots and {sessions} sessions were taken again by force, so limits may be exceeded",
+                slots=len(self._slots),
+                sessions=len(self._entries),
+            )
+        self._registered = self._was_registered = True
+
+    async def stop(self) -> None:
+        """Release everything of this process."""
+        self._slots.clear()
+        self._marks.clear()
+        self._entries.clear()
+        self._registered = False
+        given, self._given = self._given, []
+        await self._run("stop", *_given(given))
+
+    # Slots
+
+    async def take(self, slot: str, claims: Sequence[Claim]) -> tuple[Claim | None, Sequence[str]]:
+        """Take all claims for a slot, or none.
+
+        Returns the first claim that was refused, or None, and the names and digests that are new to the slot.
+        """
+        had, had_marks = self._slots.get(slot, set()), self._marks.get(slot, {})
+        names = [claim.name for claim in claims if isinstance(claim, SlotClaim) and claim.name not in had]
+        links = [digest(claim.name).hex() for claim in claims if isinstance(claim, OnceClaim)]
+        new = [link for link in links if link not in had_marks]
+
+        def done(reply: Any) -> Claim | None:
+            refusal, in_use, found = reply
+            if refusal:
+                return _refused(claims[refusal - 1], bool(in_use))
+            if names:
+                self._slots.setdefault(slot, set()).update(names)
+            for link, count, expires, reuse, until in found:
+                mark = Mark(float(expires), float(reuse), int(count), float(until), slot, self._instance_id)
+                self._marks.setdefault(slot, {}).setdefault(link.decode("ascii"), mark)
+            return None
+
+        try:
+            refused = await self.call("take", slot, str(len(claims)), *_claims(claims), done=done)
+        except CallLost:
+            self._given += [(link, _UNKNOWN_COUNT, slot, Outcome.UNUSED) for link in new]
+            raise
+        return refused, () if refused else (*names, *new)
+
+    def forget(self, slot: str, names: Sequence[str]) -> None:
+        """Forget what a ``take`` took whose caller is gone; ``write`` releases it."""
+        left = self._slots.get(slot, set()).difference(names)
+        marks = self._marks.get(slot, {})
+        for name in names:
+            if name in marks:
+                self._given.append((name, marks.pop(name).count, slot, Outcome.UNUSED))
+        if left:
+            self._slots[slot] = left
+        else:
+            self._slots.pop(slot, None)
+        if not marks:
+            self._marks.pop(slot, None)
+
+    async def first_refused(self, claims: Sequence[Claim]) -> Claim | None:
+        """Return the first claim that a new slot could not take now, or None."""
+
+        def done(reply: Any) -> Claim | None:
+            return _refused(claims[reply[0] - 1], bool(reply[1])) if reply[0] else None
+
+        found: Claim | None = await self.call("look", "", str(len(claims)), *_claims(claims), done=done)
+        return found
+
+    async def write(
+        self,
+        released: Mapping[str, Outcome],
+        entries: Mapping[str, SessionEntry | None],
+        undone: Sequence[tuple[str, Sequence[str]]] = (),
+    ) -> None:
+        """Release slots, and publish sessions or withdraw those whose entry is None.
+
+        ``undone`` are names of slots that were forgotten.  If it fails, the next registration does it.
+        """
+        slots = [(slot, names) for slot in released if (names := self._slots.pop(slot, None))]
+        for slot, outcome in released.items():
+            for link, mark in self._marks.pop(slot, {}).items():
+                self._given.append((link, mark.count, slot, outcome))
+        listed = [entry for entry in entries.values() if entry is not None]
+        ended = [session for session, entry in entries.items() if entry is None]
+        ended = [session for session in ended if self._entries.pop(session, None)]
+        self._entries.update((entry.session, entry) for entry in listed)
+        given, self._given = self._given, []
+        free = [*slots, *undone]
+        if not (free or given or listed or ended):
+            return
+        words = [word for slot, names in free for word in (slot, str(len(names)), *names)]
+        published = [word for entry in listed for word in _entry(entry)]
+        lists = (str(len(listed)), *published, str(len(ended)), *ended)
+        try:
+            await self.call("write", *_given(given), str(len(free)), *words, *lists)
+        except BaseException:
+            self._given = given + self._given
+            self._registered = False
+            raise
+
+
+def _refused(claim: Claim, in_use: bool) -> Claim:
+    if isinstance(claim, OnceClaim):
+        return OnceClaim(claim.name, claim.expires, claim.reuse, claim.most, in_use)
+    return claim
+
+
+def _claims(claims: Sequence[Claim]) -> list[str]:
+    words: list[str] = []
+    for claim in claims:
+        if isinstance(claim, OnceClaim):
+            values = repr(claim.stored_until), repr(float(claim.reuse)), str(claim.most)
+            words += ("once", digest(claim.name).hex(), *values, "")
+        elif isinstance(claim, RateClaim):
+            words += ("rate", claim.name, repr(float(claim.per_second)), str(claim.burst), "", "")
+        else:
+            words += ("slot", claim.name, str(claim.limit_value), "", "", "")
+    return words
+
+
+def _given(given: Sequence[tuple[str, int, str, Outcome]]) -> list[str]:
+    words = [word for link, count, slot, out in given for word in (link, str(count), slot, out.value)]
+    return [str(len(given)), *words]
+
+
+def _mark(link: str, mark: Mark) -> tuple[str, ...]:
+    return link, str(mark.count), mark.slot, repr(mark.expires), repr(mark.reuse), repr(mark.until)
+
+
+def _entry(entry: SessionEntry) -> tuple[str, str, str]:
+    return entry.session, entry.cursor, json.dumps(entry.fields())

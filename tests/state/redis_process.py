@@ -1,0 +1,72 @@
+"""A state on a real reactor, whose turns a test runs, connected to a real Redis server."""
+
+import time
+
+from twisted.internet.defer import Deferred
+from twisted.internet.epollreactor import EPollReactor
+from twisted.python.failure import Failure
+
+from esxiproxy.core.config.state_url import RedisAddress
+from esxiproxy.state.factory import open_state
+
+DEADLINE = 20.0
+
+
+class Reactor:
+    """The reactor of one test, on which several states may run."""
+
+    def __init__(self):
+        self.reactor = EPollReactor()
+        self.reactor.startRunning(installSignalHandlers=False)
+        self.obeyed = []
+        self._states = []
+
+    def state(self, port, **more):
+        """Start a state, without waiting until it is connected."""
+        address = RedisAddress("127.0.0.1", port, **more)
+        state = open_state(address, self.reactor, self.reactor)
+        self._states.append(state)
+        state.start(self.obeyed.append).addErrback(lambda _: None)
+        return state
+
+    def until(self, true):
+        end = time.monotonic() + DEADLINE
+        while not true():
+            assert time.monotonic() < end, "it did not happen"
+            self.reactor.runUntilCurrent()
+            until = self.reactor.timeout()
+            self.reactor.doIteration(0.01 if until is None else min(0.01, until))
+
+    def outcome(self, waiting):
+        """Run the reactor until there is a result or a failure, and return it."""
+        found = []
+        waiting.addBoth(found.append)
+        self.until(lambda: found)
+        return found[0].value if isinstance(found[0], Failure) else found[0]
+
+    def admitted(self, state, slot, claims):
+        """Run the reactor until a ``take`` is answered, and return the answer; retry what fails."""
+        answer = []
+
+        def retry():
+            def done(value):
+                if isinstance(value, Failure):
+                    self.reactor.callLater(0.05, retry)
+                else:
+                    answer.append(value)
+
+            waiting: Deferred = state.take(slot, claims)
+            waiting.addBoth(done)
+
+        retry()
+        self.until(lambda: answer)
+        return answer[0]
+
+    def close(self):
+        for state in self._states:
+            self.outcome(state.stop())
+        self.reactor.fireSystemEvent("shutdown")
+        for call in self.reactor.getDelayedCalls():
+            call.cancel()
+        self.reactor.runUntilCurrent()
+        self.reactor.removeAll()

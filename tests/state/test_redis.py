@@ -1,0 +1,173 @@
+"""The state in Redis where a call is lost or cancelled, and what stands in the database."""
+
+import pytest
+from twisted.internet.defer import Deferred, fail
+
+from esxiproxy.core.errors import StateUnavailable
+from esxiproxy.core.session.claim import OnceClaim, Outcome, SlotClaim
+from esxiproxy.core.session.command import Selector, SelectorKind
+from esxiproxy.state.lease import LEASE
+from esxiproxy.state.redis import PAGE
+from esxiproxy.state.redis_protocol import CallLost
+from tests.state.world import result
+
+ONE = SlotClaim("max_connections", "host 192.0.2.10", 1)
+
+
+@pytest.fixture
+def world(redis_world):
+    return redis_world
+
+
+def once(world, **changed):
+    return OnceClaim("links: secret-id", world.time_of_day() + 3600, **changed)
+
+
+def lose_reply(server, name):
+    """Make the next call of this name, and lose its reply."""
+    run = server.run
+
+    def losing(script, key, *arguments):
+        reply = run(script, key, *arguments)
+        if arguments[0] != name:
+            return reply
+        server.run = run
+        return fail(CallLost("the reply is lost"))
+
+    server.run = losing
+
+
+def hold_reply(server, name):
+    """Make the next call of this name, and return a list of the call that gives its reply."""
+    run, held = server.run, []
+
+    def holding(script, key, *arguments):
+        reply = run(script, key, *arguments)
+        if arguments[0] != name:
+            return reply
+        server.run = run
+        later = Deferred()
+        held.append(lambda: reply.addBoth(later.callback))
+        return later
+
+    server.run = holding
+    return held
+
+
+def test_a_take_whose_reply_is_lost_leaves_nothing(world):
+    state, other, link = world.new(), world.new(), once(world)
+    assert result(state.take("kept", [SlotClaim("x", "x", 9)])) is None
+    lose_reply(world.servers[state], "take")
+    with pytest.raises(StateUnavailable):
+        result(state.take("a", [ONE, link]))
+    world.advance(1)
+    assert result(other.in_use([ONE.name, "x"])) == {ONE.name: 0, "x": 1}
+    assert result(other.take("b", [ONE, link])) is None
+
+
+def test_a_take_that_is_cancelled_leaves_nothing(world):
+    state, other, link = world.new(), world.new(), once(world)
+    held = hold_reply(world.servers[state], "take")
+    taking = state.take("a", [ONE, link])
+    taking.addErrback(lambda _: None)
+    taking.cancel()
+    held[0]()
+    assert result(other.take("b", [ONE, link])) is None
+
+
+def test_a_registration_waits_for_the_reply_to_a_take(world):
+    state, other = world.new(), world.new()
+    held = hold_reply(world.servers[state], "take")
+    taking = state.take("a", [ONE])
+    lose_reply(world.servers[state], "write")
+    assert result(state.publish(world.entry(state))) is None
+    world.advance(1)
+    held[0]()
+    assert result(taking) is None
+    world.advance(1)
+    assert result(other.in_use([ONE.name])) == {ONE.name: 1}
+    assert len(result(other.sessions())) == 1
+
+
+def test_what_ends_while_redis_is_away_is_written_afterwards(world):
+    state, other, link = world.new(), world.new(), once(world, reuse=60.0, most=2)
+    ended, stays = world.entry(state), world.entry(state)
+    result(state.take("a", [ONE, link])), result(state.publish(ended)), result(state.publish(stays))
+    world.servers[state].is_away = True
+    result(state.give("a", Outcome.SPENT)), result(state.withdraw(ended.session))
+    with pytest.raises(StateUnavailable):
+        result(state.take("b", [ONE]))
+    world.servers[state].is_away = False
+    world.advance(1)
+    assert list(result(other.sessions())) == [stays]
+    assert result(other.take("c", [link])) == link
+    assert result(other.take("c", [ONE])) is None
+
+
+@pytest.mark.parametrize("name", ["reclaim", "reclaimed"])
+def test_lost_sessions_are_returned_by_the_next_call_when_a_reply_is_lost(world, name):
+    dead, alive, other = world.new(), world.new(), world.new()
+    entry = world.entry(dead)
+    result(dead.publish(entry))
+    world.kill(dead)
+    lose_reply(world.servers[alive], name)
+    with pytest.raises(StateUnavailable):
+        result(alive.reclaim(dead.instance_id))
+    assert list(result(other.reclaim(dead.instance_id))) == []
+    assert list(result(alive.reclaim(dead.instance_id))) == [entry]
+    assert list(result(alive.reclaim(dead.instance_id))) == []
+
+
+def test_many_sessions_and_items_are_read_in_pages(world):
+    state = world.new()
+    entries = [world.entry(state, host=f"esx{number % 2}") for number in range(2 * PAGE + 1)]
+    for entry in entries:
+        state.publish(entry)
+        result(state.put("s", entry.session, "1", float("inf")))
+    assert list(result(state.sessions())) == sorted(entries, key=lambda entry: entry.cursor)
+    assert len(result(state.sessions(where=Selector(SelectorKind.HOST, "esx1")))) == PAGE
+    assert len(result(state.sessions("", 7, Selector(SelectorKind.HOST, "esx1")))) == 7
+    assert len(result(state.items("s", "", 9999))) == 2 * PAGE + 1
+
+
+def test_an_emptied_database_admits_nobody_for_two_seconds(world):
+    state, other, link = world.new(), world.new(), once(world)
+    result(state.take("a", [ONE, link]))
+    world.client.call("FLUSHALL")
+    with pytest.raises(StateUnavailable, match="emptied"):
+        result(other.take("b", [ONE]))
+    with pytest.raises(StateUnavailable, match="emptied"):
+        result(other.first_refused([ONE]))
+    world.advance(1.75)
+    with pytest.raises(StateUnavailable, match="emptied"):
+        result(other.take("b", [ONE]))
+    world.advance(0.5)
+    assert result(other.take("b", [ONE])) == ONE
+    assert result(other.take("b", [link])) == link
+    assert other.since == state.since > world.time_of_day() - 3
+
+
+def test_all_keys_are_in_one_slot_and_no_link_is_in_the_database(world):
+    state, other = world.new(), world.new()
+    result(state.take("a", [ONE, once(world)])), result(state.publish(world.entry(state)))
+    result(state.put("s", "k", "v", float("inf"))), result(state.lead("health"))
+    world.kill(state)
+    world.advance(2 * LEASE)
+    keys = world.client.call("KEYS", "*")
+    assert len(keys) > 8
+    assert all(key.startswith(b"{esxiproxy}:") for key in keys if key != b"the-time-of-day")
+    dumped = b"".join(world.client.call("DUMP", key) for key in keys)
+    assert b"secret" not in dumped and not any(b"secret" in key for key in keys)
+    assert result(other.lead("health")) is True
+
+
+def test_expired_marks_items_and_lost_sessions_are_deleted(world):
+    state, dead = world.new(), world.new()
+    result(state.take("a", [once(world)])), result(state.give("a"))
+    result(state.put("s", "k", "v", world.time_of_day() + 60)), result(dead.publish(world.entry(dead)))
+    world.kill(dead)
+    world.advance(2 * LEASE)
+    world.leap(2 * 86400)
+    world.advance(6)
+    left = {key for key in world.client.call("KEYS", "*") if b"holders" not in key}
+    assert left == {b"{esxiproxy}:schema", b"{esxiproxy}:origin", b"the-time-of-day"}

@@ -1,0 +1,96 @@
+"""A real Redis server on a free port, and a client that waits for each reply."""
+
+import socket
+import subprocess
+
+from twisted.internet.defer import Deferred, fail, succeed
+
+from esxiproxy.core.errors import StateUnavailable
+from esxiproxy.state.redis_protocol import CallLost
+from esxiproxy.state.redis_replies import RedisError, ReplyReader, command
+from esxiproxy.state.redis_server import explained
+from tests.support.programs import environment, free_ports, need
+
+START_TIMEOUT = 20.0
+
+
+class RedisServer:
+    """A server that keeps nothing on the disk; ``options`` are those of its command line."""
+
+    def __init__(self, folder, *options, port=None):
+        self._program = need("redis-server", "redis-server")
+        self._folder = folder
+        self._options = options
+        self.port = port or free_ports(1)[0]
+        self.start()
+
+    def start(self):
+        """Start the program, and wait until it answers."""
+        where = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)]
+        lasting = ["--save", "", "--appendonly", "no", "--logfile", str(self._folder / "redis.log")]
+        self.process = subprocess.Popen(
+            [self._program, *where, *lasting, *self._options],
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        while True:
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), START_TIMEOUT) as connection:
+                    connection.sendall(b"PING\r\n")
+                    if connection.recv(64):
+                        return
+            except ConnectionError:
+                assert self.process.poll() is None, self.process.stdout.read()
+
+    def stop(self):
+        """Kill the program, as SIGKILL does."""
+        self.process.kill()
+        self.process.wait(START_TIMEOUT)
+        self.process.stdout.close()
+
+
+class Client:
+    """A connection that waits for each reply."""
+
+    def __init__(self, port):
+        self._socket = socket.create_connection(("127.0.0.1", port), START_TIMEOUT)
+        self._reader = ReplyReader()
+
+    def call(self, *words):
+        """Send a command and return its reply, which may be a RedisError."""
+        self._socket.sendall(command(words))
+        while not (found := list(self._reader.feed(self._socket.recv(1 << 16)))):
+            pass
+        (reply,) = found
+        return reply
+
+    def close(self):
+        self._socket.close()
+
+
+class ImmediateServer:
+    """What runs the script of a state at once, at the time of ``time_of_day``.
+
+    While ``is_away`` is set, nothing is sent.
+    """
+
+    CLOCK = "local function clock() return tonumber(redis.call('GET', 'the-time-of-day')) end"
+
+    def __init__(self, client, time_of_day):
+        self._client = client
+        self._time_of_day = time_of_day
+        self.is_away = False
+
+    def start(self):
+        pass
+
+    def stop(self):
+        pass
+
+    def run(self, script, key, *arguments) -> Deferred:
+        if self.is_away:
+            return fail(StateUnavailable("it is away"))
+        self._client.call("SET", "the-time-of-day", repr(self._time_of_day()))
+        reply = self._client.call("EVAL", script, "1", key, *arguments)
+        return fail(CallLost(explained(reply))) if isinstance(reply, RedisError) else succeed(reply)
