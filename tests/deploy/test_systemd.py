@@ -1,4 +1,4 @@
-"""What contrib/ has for systemd is what systemd takes, and what the documentation says of it works."""
+"""systemd accepts the units of deploy/systemd, and what the documentation says of it works."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from tests.support import config as ini
 from tests.support.programs import ROOT, need
 
-CONTRIB = ROOT / "contrib"
+UNITS = ROOT / "deploy" / "systemd"
 BIN = Path(sys.executable).parent
 
 
@@ -23,7 +23,7 @@ def units(tmp_path):
     """The units with the programs of this environment in them: systemd looks whether they are there."""
     folder = tmp_path / "units"
     folder.mkdir()
-    for file in CONTRIB.glob("esxiproxy.*"):
+    for file in UNITS.glob("esxiproxy.*"):
         text = file.read_text().replace("/opt/esxiproxy/bin/", f"{BIN}/")
         (folder / file.name).write_text(text)
     return folder
@@ -55,7 +55,7 @@ def test_systemd_calls_the_service_well_protected(units):
 
 
 def test_a_reload_checks_the_file_and_ends_nothing():
-    text = (CONTRIB / "esxiproxy.service").read_text()
+    text = (UNITS / "esxiproxy.service").read_text()
     check, signal = re.findall(r"^ExecReload=(.*)$", text, re.MULTILINE)
     assert check == re.search(r"^ExecStartPre=(.*)$", text, re.MULTILINE)[1]
     assert signal == "/bin/kill -HUP $MAINPID"
@@ -72,13 +72,13 @@ os.execvp(sys.argv[2], sys.argv[2:])
 
 
 def exec_start():
-    text = (CONTRIB / "esxiproxy.service").read_text()
+    text = (UNITS / "esxiproxy.service").read_text()
     (command,) = re.findall(r"^ExecStart=(.*)$", text, re.MULTILINE)
     return command
 
 
 def test_the_service_starts_with_the_socket_that_systemd_has_bound(tmp_path):
-    name = re.search(r"FileDescriptorName=(\w+)", (CONTRIB / "esxiproxy.socket").read_text())[1]
+    name = re.search(r"FileDescriptorName=(\w+)", (UNITS / "esxiproxy.socket").read_text())[1]
     documented = re.search(
         r"^ +(listen = systemd:\S+)", (ROOT / "docs/systemd.md").read_text(), re.MULTILINE
     )[1]
