@@ -24,7 +24,7 @@ FOLDERS = {
 }
 """Folders whose files become pages, and the first sentence of a folder's own page."""
 _LANGUAGES = {
-    **{".ini": "ini", ".service": "ini", ".socket": "ini", ".toml": "toml", ".py": "python"},
+    **{".ini": "ini", ".conf": "ini", ".service": "ini", ".socket": "ini", ".toml": "toml", ".py": "python"},
     **{".json": "json", ".yml": "yaml"},
 }
 _LINK = re.compile(r"(\]\()([^)#\s]+)([^)]*\))")
