@@ -19,13 +19,13 @@ ROOT = Path(__file__).resolve().parents[1]
 TEXTS = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
 FOLDERS = {
     "conf": "A configuration for each capability.",
-    "deploy": "Files for systemd, Prometheus and Grafana.",
+    "deploy": "Files for systemd, containers, Prometheus and Grafana.",
     "examples": "Programs that embed the proxy, and a plugin package.",
 }
 """Folders whose files become pages, and the first sentence of a folder's own page."""
 _LANGUAGES = {
     **{".ini": "ini", ".conf": "ini", ".service": "ini", ".socket": "ini", ".toml": "toml", ".py": "python"},
-    **{".json": "json", ".yml": "yaml"},
+    **{".json": "json", ".yml": "yaml", ".yaml": "yaml"},
 }
 _LINK = re.compile(r"(\]\()([^)#\s]+)([^)]*\))")
 _LEAD = re.compile(r'\A(?:"""((?:(?!""").)+)|((?:[;#] ?[^\n]*\n)+))', re.S)
