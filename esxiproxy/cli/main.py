@@ -25,6 +25,7 @@ from esxiproxy.cli import (
     status,
     top,
     undrain,
+    watch,
 )
 from esxiproxy.core.redaction import redact_text
 
@@ -60,6 +61,7 @@ SUBCOMMANDS: tuple[Subcommand, ...] = (
     kill,
     drain,
     undrain,
+    watch,
     link,
     links,
     certificate,

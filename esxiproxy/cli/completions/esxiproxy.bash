@@ -5,7 +5,7 @@
 #    source ~/.local/share/bash_completion/esxiproxy
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_esxiproxy_subparsers=(check plugins reload status sessions top hosts kill drain undrain link links certificate doctor import-nginx completion sim)
+_shtab_esxiproxy_subparsers=(check plugins reload status sessions top hosts kill drain undrain watch link links certificate doctor import-nginx completion sim)
 
 _shtab_esxiproxy_check_option_strings=(-h --help --strict)
 _shtab_esxiproxy_plugins_option_strings=(-h --help)
@@ -17,10 +17,11 @@ _shtab_esxiproxy_hosts_option_strings=(-h --help --config --socket --json --filt
 _shtab_esxiproxy_kill_option_strings=(-h --help --config --socket --json --principal --host --link --reason)
 _shtab_esxiproxy_drain_option_strings=(-h --help --config --socket --json --machine --reason --end)
 _shtab_esxiproxy_undrain_option_strings=(-h --help --config --socket --json --machine --reason)
+_shtab_esxiproxy_watch_option_strings=(-h --help --socket)
 _shtab_esxiproxy_link_option_strings=(-h --help --config --router --to --revoke --ttl --once --reuse --many --subject --pin --net --listener --json)
 _shtab_esxiproxy_links_option_strings=(-h --help --config --socket --json --revoke --reason)
 _shtab_esxiproxy_certificate_option_strings=(-h --help)
-_shtab_esxiproxy_doctor_option_strings=(-h --help --subprotocol --pin --ca --insecure --tls-profile --timeout --json)
+_shtab_esxiproxy_doctor_option_strings=(-h --help --config --timeout --json --parallel --user --strict --subprotocol --pin --ca --insecure --tls-profile)
 _shtab_esxiproxy_import_nginx_option_strings=(-h --help --keep-insecure --hosts)
 _shtab_esxiproxy_completion_option_strings=(-h --help)
 _shtab_esxiproxy_sim_option_strings=(-h --help --interface --port --tls-port --certificate --private-key --subprotocols --require-subprotocol --no-require-subprotocol --answer-pings --no-answer-pings --max-connections --ticket-lifetime --ticket-endpoint --no-ticket-endpoint --allow-fault-query --no-allow-fault-query --fault --fault-seconds --fault-status --fault-body --fault-code --fault-reason --width --height --name --frame-interval --message-size --close-timeout)
@@ -43,9 +44,12 @@ _shtab_esxiproxy_drain___config_COMPGEN=_shtab_compgen_files
 _shtab_esxiproxy_drain___socket_COMPGEN=_shtab_compgen_files
 _shtab_esxiproxy_undrain___config_COMPGEN=_shtab_compgen_files
 _shtab_esxiproxy_undrain___socket_COMPGEN=_shtab_compgen_files
+_shtab_esxiproxy_watch_pos_0_COMPGEN=_shtab_compgen_files
+_shtab_esxiproxy_watch___socket_COMPGEN=_shtab_compgen_files
 _shtab_esxiproxy_link___config_COMPGEN=_shtab_compgen_files
 _shtab_esxiproxy_links___config_COMPGEN=_shtab_compgen_files
 _shtab_esxiproxy_links___socket_COMPGEN=_shtab_compgen_files
+_shtab_esxiproxy_doctor___config_COMPGEN=_shtab_compgen_files
 _shtab_esxiproxy_doctor___ca_COMPGEN=_shtab_compgen_files
 _shtab_esxiproxy_import_nginx_pos_0_COMPGEN=_shtab_compgen_files
 
@@ -56,7 +60,7 @@ _shtab_esxiproxy_drain_pos_0_choices=(proxy listener upstream host)
 _shtab_esxiproxy_undrain_pos_0_choices=(proxy listener upstream host)
 _shtab_esxiproxy_doctor___tls_profile_choices=(intermediate old)
 _shtab_esxiproxy_completion_pos_0_choices=(bash zsh)
-_shtab_esxiproxy_pos_0_choices=(check plugins reload status sessions top hosts kill drain undrain link links certificate doctor import-nginx completion sim)
+_shtab_esxiproxy_pos_0_choices=(check plugins reload status sessions top hosts kill drain undrain watch link links certificate doctor import-nginx completion sim)
 
 _shtab_esxiproxy_check_pos_0_nargs=+
 _shtab_esxiproxy_check__h_nargs=0
@@ -88,6 +92,9 @@ _shtab_esxiproxy_drain___json_nargs=0
 _shtab_esxiproxy_undrain__h_nargs=0
 _shtab_esxiproxy_undrain___help_nargs=0
 _shtab_esxiproxy_undrain___json_nargs=0
+_shtab_esxiproxy_watch_pos_0_nargs=+
+_shtab_esxiproxy_watch__h_nargs=0
+_shtab_esxiproxy_watch___help_nargs=0
 _shtab_esxiproxy_link__h_nargs=0
 _shtab_esxiproxy_link___help_nargs=0
 _shtab_esxiproxy_link___once_nargs=0
@@ -101,8 +108,9 @@ _shtab_esxiproxy_certificate__h_nargs=0
 _shtab_esxiproxy_certificate___help_nargs=0
 _shtab_esxiproxy_doctor__h_nargs=0
 _shtab_esxiproxy_doctor___help_nargs=0
-_shtab_esxiproxy_doctor___insecure_nargs=0
 _shtab_esxiproxy_doctor___json_nargs=0
+_shtab_esxiproxy_doctor___strict_nargs=0
+_shtab_esxiproxy_doctor___insecure_nargs=0
 _shtab_esxiproxy_import_nginx__h_nargs=0
 _shtab_esxiproxy_import_nginx___help_nargs=0
 _shtab_esxiproxy_import_nginx___keep_insecure_nargs=0
