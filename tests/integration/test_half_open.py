@@ -18,13 +18,24 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.live_ends import (
+    CLIENT,
+    KEY,
+    PIECE,
+    Living,
+    fills,
+    sends,
+    serve,
+    streams,
+    tells,
+    tells_half,
+)
 from tests.support import config
 from tests.support.certificates import Certificate
 from tests.support.network import Network, network
-from tests.support.peer import NotInTime, StreamEnded
 from tests.support.programs import TICKET, Proxy, until
 from tests.support.scripts import opened
-from tests.support.websocket import BINARY, CLOSE, PING, PONG, frame, handshake_fields, head_bytes
+from tests.support.websocket import BINARY, frame, handshake_fields, head_bytes
 from tests.support.websocket_peers import Client, Connection, ScriptedUpstream
 
 PINGED = 1 + 1
@@ -37,12 +48,8 @@ CLOSED = 1
 """Seconds for the other leg: close_timeout."""
 MARGIN = 3.0
 """Seconds for a machine that is busy."""
-KEY = b"\x01\x02\x03\x04"
-PIECE = bytes(range(256)) * 256
 SMALL = bytes(range(256)) * 400
 """Far less than the kernel has room for at the proxy, far more than it has at a client that does not read."""
-CLIENT = "client"
-"""The name of every thread that drives one."""
 KINDS = (False, True)
 """Without TLS on both legs, and with it."""
 _PINGED = {"ping_interval": "1s", "tcp_keepalive": "4s"}
@@ -170,93 +177,6 @@ def house(upstream_certificate: Certificate, listener_certificate: Certificate) 
 def scene(house: CutLinks) -> Iterator[CutLinks]:
     yield house
     house.end()
-
-
-# what the ends of a console do
-
-
-def serve(connection: Connection) -> None:
-    """A host at rest: answers the Close, and asks TCP every second whether the proxy is there."""
-    connection.stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL):
-        connection.stream.setsockopt(socket.IPPROTO_TCP, option, 1)
-    connection.stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 100)
-    connection.serve(echoes=False)
-    connection.close()
-
-
-def streams(over: threading.Event) -> Callable[[Connection], None]:
-    """A host whose picture changes all the time, far below what the buffers on the way take."""
-
-    def then(connection: Connection) -> None:
-        with contextlib.suppress(OSError):
-            while not over.wait(0.02):
-                connection.send_frame(BINARY, b"x" * 500)
-        connection.drop()
-
-    return then
-
-
-def fills(connection: Connection) -> None:
-    """A host that sends as much as it can."""
-    connection.stream.settimeout(60)
-    with contextlib.suppress(OSError):
-        while True:
-            connection.stream.sendall(frame(BINARY, PIECE))
-    connection.drop()
-
-
-def tells(payload: bytes) -> Callable[[Connection], None]:
-    """A host that sends one frame and rests."""
-
-    def then(connection: Connection) -> None:
-        connection.send_frame(BINARY, payload)
-        serve(connection)
-
-    return then
-
-
-def tells_half(connection: Connection) -> None:
-    """A host that is in the middle of a frame."""
-    connection.send_raw(frame(BINARY, b"x" * 10, length=1000))
-    serve(connection)
-
-
-class Living(threading.Thread):
-    """A client as it should be: takes everything, answers pings, and leaves when it is told to."""
-
-    def __init__(self, client: Client) -> None:
-        super().__init__(name=CLIENT, daemon=True)
-        self.frames = 0
-        self.code: int | None = None
-        """Its Close's; None if the stream ended without one."""
-        self._client = client
-        client.timeout = 60
-        self.start()
-
-    def run(self) -> None:
-        client = self._client
-        with contextlib.suppress(OSError, StreamEnded, NotInTime):
-            while (got := client.recv_frame()).opcode != CLOSE:
-                client.received.clear()
-                self.frames += 1
-                if got.opcode == PING:
-                    client.send_frame(PONG, got.payload)
-            self.code = int.from_bytes(got.payload[:2], "big")
-        client.close()
-
-
-def sends(client: Client, over: threading.Event, payload: bytes, pause: float) -> None:
-    """A client that sends such a frame so often."""
-    octets = frame(BINARY, payload, mask=KEY)
-    client.stream.settimeout(60)
-
-    def send() -> None:
-        with contextlib.suppress(OSError):
-            while not over.wait(pause):
-                client.stream.sendall(octets)
-
-    threading.Thread(target=send, name=CLIENT, daemon=True).start()
 
 
 # the client's link

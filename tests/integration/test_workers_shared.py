@@ -272,7 +272,7 @@ def test_a_master_of_this_version_starts_the_workers_of_an_older_one(text: Text,
             shutil.copytree(older / part, package / part)
         crew.path.write_text(text())
         reloaded(crew)
-        assert len(set(crew.workers()) - set(old)) == 2
+        until(lambda: len(set(crew.workers()) - set(old)) == 2, "only two workers are new")
         clients += opened(port, 4)
         assert all(echoes(client) for client in clients)
         until(lambda: crew.admins() == [] and not (crew.folder / "admin.sock").exists(), "it has ended")

@@ -130,14 +130,22 @@ class Scene:
 @pytest.fixture
 def started(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    before = signal.getsignal(signal.SIGUSR1)
+    before, scenes = signal.getsignal(signal.SIGUSR1), []
 
     def start(first):
-        scene = Scene(tmp_path, first)
-        monkeypatch.setattr(module, "read_plan", scene.read)
-        return scene
+        scenes.append(Scene(tmp_path, first))
+        monkeypatch.setattr(module, "read_plan", scenes[-1].read)
+        return scenes[-1]
 
     yield start
+    # A start that only the garbage collector ends fails in whatever test runs then.
+    for scene in scenes:
+        for child in (*scene.generations, *scene.admins):
+            if not child.ready.called:
+                child.ready.errback(StartupError("the test is over"))
+        for admin in scene.admins:
+            if not admin.stopped.called:
+                admin.stopped.callback(None)
     signal.signal(signal.SIGUSR1, before)
 
 
