@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TEXTS = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
 FOLDERS = {
     "conf": "A configuration for each capability.",
-    "deploy": "Files for systemd, containers, Kubernetes, Prometheus and Grafana.",
+    "deploy": "Files for systemd, containers, Kubernetes, Debian, Prometheus and Grafana.",
     "examples": "Programs that embed the proxy, and a plugin package.",
 }
 """Folders whose files become pages, and the first sentence of a folder's own page."""
