@@ -8,8 +8,9 @@ import secrets
 import socket
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
@@ -45,6 +46,8 @@ class Binding:
         """The bound port, None while nothing is bound."""
         self._reactor = reactor
         self._inherited = inherited
+        self._path = ""
+        self._file: os.stat_result | None = None
 
     def bind(self, factory: Any) -> None:
         """Bind, and listen with the factory.  Raises BindError, or the error of the endpoint."""
@@ -58,6 +61,7 @@ class Binding:
             # systemd's socket stays open, so that a later reload finds it under the same number.
             cast(Any, endpoint)._close = lambda _descriptor: None
         if isinstance(endpoint, UNIXServerEndpoint):
+            self._path = os.path.abspath(os.fsdecode(cast(Any, endpoint)._address))
             remove_stale(os.fsdecode(cast(Any, endpoint)._address))
         failures: list[Failure] = []
         endpoint.listen(factory).addCallbacks(self._bound, failures.append)
@@ -66,13 +70,38 @@ class Binding:
 
     def _bound(self, port: IListeningPort) -> None:
         self.port = port
+        with suppress(OSError, ValueError):  # an abstract address has no file
+            self._file = os.stat(self._path) if self._path else None
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether clients cannot reach a unix socket any more, since its file was removed or replaced."""
+        if self.port is None or self._file is None:
+            return False
+        try:
+            return not os.path.samestat(os.stat(self._path), self._file)
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:  # whether the file is there cannot be found out
+            return False
 
     def release(self, shared: bool = False) -> Deferred[None]:
         """Stop listening.  A ``shared`` socket is not shut down, so that other processes can accept on it."""
+        is_removed = self.is_removed
         port, self.port = self.port, None
+        if is_removed:
+            self._leave_files(port)
         if shared and port is not None:
             cast(Any, port)._shouldShutdown = False
         return succeed(None) if port is None else maybeDeferred(cast(Any, port.stopListening))
+
+    def _leave_files(self, port: Any) -> None:
+        """Keep Twisted from removing the file at the path and its lock, which are those of another socket."""
+        if not os.path.lexists(self._path) and _lock_owner(self._path) == os.getpid():
+            _unlink_lock(self._path)
+        port.lockFile = None
+        port._bindPath = b"\0" + port._bindPath  # Twisted does not remove an abstract address
+        port._logConnectionLostMsg = lambda: None  # it would log the NUL
 
     @property
     def address(self) -> str:
@@ -160,16 +189,24 @@ def _refuses(place: str, path: str) -> bool:
 
 def _running_lock_owner(path: str) -> int | None:
     """Return the PID in the lock file of a socket if it is a running process other than this one."""
+    owner = _lock_owner(path)
+    if owner is None or owner == os.getpid():
+        return None
     try:
-        owner = int(os.readlink(f"{path}.lock"))
-        if owner == os.getpid():
-            return None
         os.kill(owner, 0)
     except PermissionError:  # it runs as another user
         return owner
-    except (OSError, ValueError, OverflowError):
+    except (OSError, OverflowError):
         return None
     return owner
+
+
+def _lock_owner(path: str) -> int | None:
+    """Return the PID in the lock file of a socket, None if there is none."""
+    try:
+        return int(os.readlink(f"{path}.lock"))
+    except (OSError, ValueError):
+        return None
 
 
 def _unlink_lock(path: str) -> None:
@@ -180,21 +217,49 @@ def _unlink_lock(path: str) -> None:
             os.unlink(lock)
 
 
-def set_socket_group(path: str, group: str) -> None:
+def set_socket_group(path: str, group: str) -> Callable[[], None]:
     """Let the members of a group open a unix socket, or its owner only when ``group`` is empty.
 
-    Raises BindError.
+    Return a function that gives the socket its former group and mode back.  A socket that is as wanted is not
+    changed, since a process that has given up root may not change it.  Raises BindError.
     """
     try:
-        if group:
-            os.chown(path, -1, grp.getgrnam(group).gr_gid)
-        os.chmod(path, 0o660 if group else 0o600)
+        before = os.stat(path)
+        _set_access(path, grp.getgrnam(group).gr_gid if group else before.st_gid, 0o660 if group else 0o600)
     except (OSError, KeyError) as error:
         why = getattr(error, "strerror", None) or "there is no such group"
         raise BindError(
             f"[admin] socket_group: {path} cannot be given to {group or 'its owner alone'}: {why}; "
             "run as root or as a member of the group"
         ) from error
+    return partial(_restore_access, path, before)
+
+
+def _set_access(path: str, group: int, mode: int) -> None:
+    """Give a socket this group and mode; only its owner may open it meanwhile.  Raises OSError."""
+    found = os.stat(path)
+    if found.st_gid != group:
+        os.chmod(path, 0o600)
+        try:
+            os.chown(path, -1, group)
+        except OSError:
+            os.chmod(path, stat.S_IMODE(found.st_mode))
+            raise
+    if stat.S_IMODE(os.stat(path).st_mode) != mode:
+        os.chmod(path, mode)
+
+
+def _restore_access(path: str, before: os.stat_result) -> None:
+    try:
+        if os.path.samestat(os.stat(path), before):
+            _set_access(path, before.st_gid, stat.S_IMODE(before.st_mode))
+    except OSError as error:
+        _log.error(
+            "{path} cannot be given its former group and mode back: {error}; it keeps those of the refused "
+            "configuration: restart the proxy",
+            path=path,
+            error=error.strerror,
+        )
 
 
 def match_endpoints(

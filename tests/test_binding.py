@@ -13,6 +13,7 @@ from twisted.internet.selectreactor import SelectReactor
 from esxiproxy.binding import Binding, remove_stale
 from esxiproxy.core.startup import BindError
 from esxiproxy.net.transport.reactor import with_fast_transports
+from tests.support.logs import process_log
 from tests.support.programs import environment
 
 KILLED = """
@@ -228,3 +229,49 @@ def test_nothing_is_waited_for_when_no_other_process_holds_the_lock(path, monkey
     monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("it waits"))
     remove_stale(path)
     assert os.listdir(os.path.dirname(path)) == []
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_socket_that_was_removed_is_known_and_leaves_the_next_one_alone(path, reactor, replaced):
+    binding = bind(path, reactor)
+    assert not binding.is_removed
+    os.unlink(path)
+    assert binding.is_removed
+    if replaced:
+        following = bind(path, reactor)
+        assert not following.is_removed and binding.is_removed
+    with process_log() as lines:
+        release(binding, reactor)
+    assert not binding.is_removed and "\0" not in "".join(lines)
+    if replaced:
+        assert listens(path) and os.readlink(f"{path}.lock") == str(os.getpid())
+        release(following, reactor)
+    assert os.listdir(os.path.dirname(path)) == []
+
+
+def test_a_socket_that_was_moved_away_is_removed(path, reactor):
+    binding = bind(path, reactor)
+    os.rename(path, path + "x")
+    assert binding.is_removed
+    os.symlink(path + "x", path)
+    assert not binding.is_removed
+    os.unlink(path + "x")
+    release(binding, reactor)
+
+
+@pytest.mark.parametrize("kind", ["tcp:0:interface=127.0.0.1", "unix:\0esxiproxy-test-there:lockfile=0"])
+def test_a_socket_without_a_file_is_never_removed(ours, kind):
+    binding = Binding(kind, ours)
+    assert not binding.is_removed
+    binding.bind(Factory())
+    assert not binding.is_removed
+    release(binding, ours)
+
+
+def test_a_folder_that_cannot_be_examined_does_not_make_a_socket_removed(path, reactor, monkeypatch):
+    binding = bind(path, reactor)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", lambda *_: (_ for _ in ()).throw(PermissionError(13, "denied")))
+        removed = binding.is_removed
+    assert not removed
+    release(binding, reactor)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pwd
-import socket
-import struct
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,8 +13,8 @@ from esxiproxy.core.config.model import Admin
 from esxiproxy.core.http.rewriting import with_port
 from esxiproxy.core.peer_address import PeerAddress
 from esxiproxy.core.routing import Principal
+from esxiproxy.core.unix_peer import unix_peer
 
-_CREDENTIALS = struct.Struct("3i")
 _FOREIGN_SITE = "the request comes from a page of another site: nothing was done"
 
 
@@ -67,22 +65,12 @@ class SocketAccess:
         """Accept every host: the socket has no name."""
 
     async def login(self, arrival: Arrival) -> Login:
-        return Login(Actor(peer_user(arrival.transport), Role.OPERATOR, "unix"))
+        return Login(Actor(str(unix_peer(arrival.transport.getHandle())), Role.OPERATOR, "unix"))
 
     def check_action(self, arrival: Arrival) -> None:
         """Refuse the requests of pages, which never come on a unix socket."""
         if arrival.values(b"origin"):
             raise ApiError(403, _FOREIGN_SITE)
-
-
-def peer_user(transport: Any) -> str:
-    """Return the user at the other end of a unix socket, as in ``uid 0 (root)``."""
-    octets = transport.getHandle().getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    _pid, uid, _gid = _CREDENTIALS.unpack(octets)
-    try:
-        return f"uid {uid} ({pwd.getpwuid(uid).pw_name})"
-    except KeyError:
-        return f"uid {uid}"
 
 
 Authenticate = Callable[[Arrival], Awaitable[Principal]]
@@ -104,7 +92,13 @@ class ListenAccess:
     Without ``authenticate``, everybody who reaches the address is a viewer.
     """
 
-    def __init__(self, admin: Admin, authenticate: Authenticate | None) -> None:
+    def __init__(
+        self,
+        admin: Admin,
+        authenticate: Authenticate | None,
+        time_of_day: Callable[[], float] = time.time,
+    ) -> None:
+        self._time_of_day = time_of_day
         self._admin = admin
         self._authenticate = authenticate
 
@@ -123,10 +117,14 @@ class ListenAccess:
         principal = await self._authenticate(arrival)
         section = principal.authenticator.partition(" ")[2]
         name = f"{section}/{principal.name}" if section else principal.name
-        return Login(Actor(name, self._role(principal), source), principal.response_fields)
+        left = None if principal.expires is None else max(0.0, principal.expires - self._time_of_day())
+        return Login(Actor(name, self._role(principal), source, left), principal.response_fields)
 
     def _role(self, principal: Principal) -> Role | None:
-        known = {*principal.names, *(f"@{group}" for group in principal.groups)}
+        plain, qualified = principal.names
+        known = {qualified, *(f"@{group}" for group in principal.groups)}
+        if not plain.startswith("@") and "/" not in plain:  # else it may look like a group or another's name
+            known.add(plain)
         if known & self._admin.operators:
             return Role.OPERATOR
         return Role.VIEWER if known & self._admin.viewers else None

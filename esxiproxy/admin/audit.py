@@ -17,6 +17,8 @@ from esxiproxy.admin.call import Actor
 
 WRITE_TIMEOUT = 2.0
 """Seconds within which a line has to be written."""
+MAX_REFUSALS = 10
+"""Refused actions that are written in one second."""
 InThread = Callable[..., Awaitable[Any]]
 
 
@@ -44,6 +46,8 @@ class AuditLog:
         self._clock = clock
         self._time_of_day = time_of_day
         self._has_partial_line = False
+        self._refusals = 0
+        self._refusals_since = float("-inf")
 
     async def begin(self, action: str, actor: Actor, arguments: Mapping[str, Any]) -> str:
         """Write that an action begins, and return its id.  Raises AuditFailed: then it must not begin."""
@@ -60,7 +64,12 @@ class AuditLog:
         outcome: str,
         detail: str = "",
     ) -> None:
-        """Write the outcome of an action: ``done``, ``failed`` or ``refused``.  Never fails."""
+        """Write the outcome of an action: ``done``, ``failed`` or ``refused``.  Never fails.
+
+        Any client may cause refusals before the beginning, so that only some of them are written.
+        """
+        if not identity and self._is_flood():
+            return
         try:
             await self._write(identity or secrets.token_hex(8), action, actor, arguments, outcome, detail)
         except AuditFailed as error:
@@ -70,6 +79,19 @@ class AuditLog:
                 actor=actor.name,
                 error=error,
             )
+
+    def _is_flood(self) -> bool:
+        """Return whether too many actions were refused in the last second; log that once."""
+        now = self._clock.seconds()
+        if now - self._refusals_since >= 1.0:
+            self._refusals, self._refusals_since = 0, now
+        self._refusals += 1
+        if self._refusals == MAX_REFUSALS + 1:
+            self._log.warn(
+                "more than {most} actions a second are refused: others are not written to the audit log",
+                most=MAX_REFUSALS,
+            )
+        return self._refusals > MAX_REFUSALS
 
     async def _write(
         self,

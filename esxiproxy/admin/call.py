@@ -16,11 +16,13 @@ class Actor:
 
     ``name`` is a principal as ``SECTION/NAME``, or ``uid NUMBER`` and the user's name on the unix socket.
     ``source`` is the client's address, or ``unix``.  ``role`` is None for a user without rights.
+    ``left`` are the seconds until the login ends, None for no end.
     """
 
     name: str
     role: Role | None
     source: str
+    left: float | None = None
 
     def shown(self) -> dict[str, str]:
         """Return the fields of a status that say who asks and what they may do."""

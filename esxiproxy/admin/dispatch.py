@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from twisted.logger import Logger
@@ -15,6 +16,7 @@ from esxiproxy.admin.audit import AuditFailed, AuditLog
 from esxiproxy.admin.call import Actor, ApiError, Call, Handlers
 from esxiproxy.admin.openapi.document import ACTION_FIELD, document, path_pattern
 from esxiproxy.admin.openapi.operations import BASE, EVENTS, OPERATIONS, Operation, Role
+from esxiproxy.admin.openapi.schemas import MAX_REASON
 from esxiproxy.admin.requests import body_of, parameters_of
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.core.redaction import redact_text
@@ -41,8 +43,15 @@ class Dispatcher:
 
     _log = Logger()
 
-    def __init__(self, handlers: Handlers, access: Access, audit: AuditLog) -> None:
+    def __init__(
+        self,
+        handlers: Handlers,
+        access: Access,
+        audit: AuditLog,
+        prechecks: Handlers = MappingProxyType({}),
+    ) -> None:
         self._handlers = handlers
+        self._prechecks = prechecks
         self._access = access
         self._audit = audit
 
@@ -53,6 +62,16 @@ class Dispatcher:
         except ApiError as error:
             return Reply(error.status, {"error": str(error)})
         return None
+
+    async def page_login(self, arrival: Arrival) -> Reply | Fields:
+        """Return fields for the page, or the answer to a browser that has to log in first."""
+        try:
+            self._access.check_host(arrival)
+            return (await self._access.login(arrival)).fields
+        except ApiError as error:
+            return Reply(error.status, {"error": str(error)})
+        except Unauthenticated as error:
+            return Reply(error.status, {"error": str(error)}, error.fields)
 
     async def reply(self, arrival: Arrival, body: bytes) -> Reply:
         """Return the answer to a request.  Never fails."""
@@ -122,6 +141,8 @@ class Dispatcher:
             raise
         parameters_of(operation, query, {})
         arguments = body_of(operation, arrival.values(b"content-type"), body)
+        if (precheck := self._prechecks.get(operation.name)) is not None:
+            await precheck(Call(actor, body=arguments))
         shown = {
             name: redact_text(value) if isinstance(value, str) else value for name, value in arguments.items()
         }
@@ -131,7 +152,7 @@ class Dispatcher:
             await self._audit.end(identity, operation.name, actor, shown, outcome, detail)
 
         try:
-            value = await self._handlers[operation.name](Call(actor, body=arguments))
+            value = await self._handlers[operation.name](Call(actor, body=_for_all(arguments)))
         except ApiError as error:
             await end("refused" if error.status in _REJECTED else "failed", str(error))
             raise
@@ -150,6 +171,13 @@ class Dispatcher:
             raise ApiError(403, f"an action needs the field {ACTION_FIELD}: 1")
         if actor.role is not Role.OPERATOR:
             raise _no_right(actor, Role.OPERATOR)
+
+
+def _for_all(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the arguments of an action; its reason, which many people see, has no secrets."""
+    if "reason" not in arguments:
+        return arguments
+    return MappingProxyType({**arguments, "reason": redact_text(arguments["reason"])[:MAX_REASON]})
 
 
 def _no_right(actor: Actor, role: Role) -> ApiError:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from esxiproxy.core.session.drain import Drain, DrainKind, InvalidDrain, host_key, in_order, read_drain
+from esxiproxy.core.host_name import host_key
+from esxiproxy.core.session.drain import Drain, DrainKind, InvalidDrain, in_order, read_drain
 from esxiproxy.core.session.entry import SessionEntry
 from esxiproxy.core.session.reports import ProcessReport
 
@@ -14,7 +15,7 @@ class DrainedParts:
 
     def __init__(self, values: Iterable[str] = ()) -> None:
         self.all = in_order(_readable(values))
-        self._runs = {(drain.machine, drain.run, drain.name) for drain in self.all if drain.kind.is_local}
+        self._runs = {(drain.run, drain.name) for drain in self.all if drain.kind.is_local}
         self._upstreams = {drain.name for drain in self.all if drain.kind is DrainKind.UPSTREAM}
         self._hosts = {drain.name for drain in self.all if drain.kind is DrainKind.HOST}
 
@@ -24,18 +25,18 @@ class DrainedParts:
     def covers(self, entry: SessionEntry, process: ProcessReport) -> bool:
         """Return whether a drain covers a console of this process."""
         return (
-            self.has_listener(process.machine, process.run, entry.listener)
+            self.has_listener(process.run, entry.listener)
             or self.has_upstream(entry.upstream)
-            or self.has_host(entry.host, entry.address)
+            or self.has_host(*entry.host_names)
         )
 
-    def has_proxy(self, machine: str, run: str) -> bool:
+    def has_proxy(self, run: str) -> bool:
         """Return whether the whole proxy is drained in this run."""
-        return (machine, run, "") in self._runs
+        return (run, "") in self._runs
 
-    def has_listener(self, machine: str, run: str, name: str) -> bool:
+    def has_listener(self, run: str, name: str) -> bool:
         """Return whether a listener of this run is drained, by itself or with the whole proxy."""
-        return self.has_proxy(machine, run) or (machine, run, name) in self._runs
+        return self.has_proxy(run) or (run, name) in self._runs
 
     def has_upstream(self, name: str) -> bool:
         """Return whether an upstream is drained."""

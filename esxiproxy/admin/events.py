@@ -64,7 +64,7 @@ class EventStream:
         self._name = view
         self._view = found = views(live)[view]
         if request.sort and request.sort not in found.columns:
-            raise ApiError(400, f"sort: the list {view} has the columns {', '.join(found.columns)}")
+            raise ApiError(404, f"sort: the list {view} has the columns {', '.join(found.columns)}")
         self._request = request if request.sort else request.sorted_by(found.columns[0])
         self._status: Mapping[str, Any] | None = None
         self._sent: Mapping[str, Mapping[str, Any]] = {}

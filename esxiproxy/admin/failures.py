@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache, cached_property
 from heapq import nlargest
 from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+
 from esxiproxy.admin.stored_items import all_items
-from esxiproxy.core.errors import SessionError
+from esxiproxy.core.errors import SessionError, StateUnavailable
 from esxiproxy.core.session.failure_reports import FAILURES, MAX_FAILURES, FailureChunk, FailureReport
+from esxiproxy.core.session.reports import PROCESSES
 from esxiproxy.interfaces import IState
 
+PARSED_AT_ONCE = 20
+"""Maximum number of chunks that are parsed in one turn of the reactor."""
+REMOVED_AT_ONCE = 100
+"""Maximum number of chunks that are removed by one read."""
 FAILURE_TEXTS = frozenset(
     {
         *("session", "error", "detail", "client", "principal", "listener", "upstream", "host"),
@@ -99,20 +108,49 @@ class FailureList:
 
 
 class FailureReader:
-    """Reads the failures.  A chunk that has not changed is not parsed again."""
+    """Reads the failures, and removes those of ended processes that are too old to be shown.
 
-    def __init__(self, state: IState) -> None:
+    A chunk that has not changed is not parsed again.  Many chunks are parsed in several turns of the reactor.
+    """
+
+    def __init__(self, state: IState, clock: IReactorTime) -> None:
         self._state = state
+        self._clock = clock
         self._chunks: dict[str, tuple[str, Sequence[FailureRow]]] = {}
 
     async def read(self) -> FailureList:
         """Return the newest failures.  Raises StateUnavailable."""
-        before, self._chunks = self._chunks, {}
+        before, chunks, parsed = self._chunks, dict[str, tuple[str, Sequence[FailureRow]]](), 0
         for key, text in await all_items(self._state, FAILURES):
             known = before.get(key)
-            self._chunks[key] = known if known is not None and known[0] == text else (text, list(_rows(text)))
-        found = (row for _text, rows in self._chunks.values() for row in rows)
-        return FailureList(nlargest(MAX_FAILURES, found, key=lambda row: row.report.time))
+            if known is None or known[0] != text:
+                known = text, list(_rows(text))
+                parsed += 1
+                if parsed % PARSED_AT_ONCE == 0:
+                    await deferLater(self._clock, 0)
+            chunks[key] = known
+        self._chunks = chunks
+        found = (row for _text, rows in chunks.values() for row in rows)
+        newest = nlargest(MAX_FAILURES, found, key=_time)
+        if len(newest) == MAX_FAILURES:
+            with suppress(StateUnavailable):  # the next read removes them
+                await self._remove_before(_time(newest[-1]))
+        return FailureList(newest)
+
+    async def _remove_before(self, oldest: float) -> None:
+        """Remove some chunks of ended processes that have only failures before this time."""
+        old = [key for key, (_text, rows) in self._chunks.items() if all(_time(row) < oldest for row in rows)]
+        if not old:
+            return
+        running = {key for key, _text in await all_items(self._state, PROCESSES)}
+        ended = [key for key in old if key.rpartition("/")[0] not in running]
+        for key in ended[:REMOVED_AT_ONCE]:
+            await self._state.remove(FAILURES, key)
+            self._chunks.pop(key, None)
+
+
+def _time(row: FailureRow) -> float:
+    return row.report.time
 
 
 def _rows(text: str) -> Iterator[FailureRow]:

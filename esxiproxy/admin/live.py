@@ -89,7 +89,7 @@ class Live(Service):
         self._marked_at = float("-inf")
         self._processes = SharedValue(self._read_processes, LIFE, clock)
         self._sessions = SharedValue(self._read_sessions, LIFE, clock)
-        self._failures = SharedValue(FailureReader(control.state).read, LIFE, clock)
+        self._failures = SharedValue(FailureReader(control.state, clock).read, LIFE, clock)
         self._configured_hosts = SharedValue(self._read_configured_hosts, LIFE, clock)
         self._hosts = SharedValue(self._read_hosts, LIFE, clock)
         self._host_lister = HostLister(control.state, control.in_thread, clock.seconds)
@@ -102,6 +102,17 @@ class Live(Service):
     def stopService(self) -> None:
         super().stopService()
         self._sampling.stop()
+
+    def forget(self) -> None:
+        """Read everything again for the next reader, since an action has changed it."""
+        for value in (
+            self._processes,
+            self._sessions,
+            self._failures,
+            self._configured_hosts,
+            self._hosts,
+        ):
+            value.forget()
 
     async def processes(self) -> Processes:
         """Return the processes with their totals, and the drains.  Raises StateUnavailable."""
@@ -149,7 +160,7 @@ class Live(Service):
             "started": control.started,
             "ready": not reasons,
             "reasons": reasons,
-            "draining": drained.has_proxy(control.machine, control.run),
+            "draining": drained.has_proxy(control.run),
             "drains": len(drained.all),
             "sessions": sessions,
             "opened": overview.opened,

@@ -10,7 +10,8 @@ from urllib.parse import unquote_to_bytes
 
 from esxiproxy.admin.call import ApiError
 from esxiproxy.admin.openapi.operations import Operation, Parameter
-from esxiproxy.admin.openapi.schemas import SCHEMAS, Schema
+from esxiproxy.admin.openapi.schema_builders import Schema
+from esxiproxy.admin.openapi.schemas import ONE_LINE, SCHEMAS
 from esxiproxy.core.strict_json import strict_json
 
 MAX_BODY = 64 << 10
@@ -82,10 +83,19 @@ _VALIDATORS: dict[int, Any] = {}
 
 def _validator(schema: Schema) -> Any:
     if id(schema) not in _VALIDATORS:
-        from jsonschema import Draft202012Validator  # a package of the extra `admin`
+        from jsonschema import Draft202012Validator, validators  # a package of the extra `admin`
 
-        _VALIDATORS[id(schema)] = Draft202012Validator(schema)
+        checked = validators.extend(Draft202012Validator, {"pattern": _pattern})
+        _VALIDATORS[id(schema)] = checked(schema)
     return _VALIDATORS[id(schema)]
+
+
+def _pattern(_validator: Any, pattern: str, value: Any, _schema: Schema) -> Iterable[Any]:
+    """Yield an error for a text that does not match; in JSON Schema no line feed may follow ``$``."""
+    from jsonschema import ValidationError
+
+    if isinstance(value, str) and not re.search(re.sub(r"\$$", r"\\Z", pattern), value):
+        yield ValidationError("the text does not match")
 
 
 def _check(schema: Schema, value: Any, name: str) -> None:
@@ -103,6 +113,10 @@ def _sentence(place: str, rule: str, wanted: Any, error: Any) -> str:
         return f"{place} has a member that this operation does not take"
     if rule == "enum":
         return f"{place} has to be one of {', '.join(map(str, wanted))}"
+    if rule == "pattern" and wanted == ONE_LINE:
+        return f"{place} has a line break or a control character"
+    if rule == "not":
+        return f"{place} is not possible with these other members: see the OpenAPI document"
     rules = {
         "type": "has to be of the type {}",
         "minLength": "has at least {} characters",

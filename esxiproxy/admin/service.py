@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
 from typing import Any, cast
@@ -20,9 +20,10 @@ from esxiproxy.admin.audit import AuditLog
 from esxiproxy.admin.call import Actor, Handlers
 from esxiproxy.admin.control import Control
 from esxiproxy.admin.dispatch import Dispatcher
+from esxiproxy.admin.factory import AdminFactory
 from esxiproxy.admin.files import page_files
 from esxiproxy.admin.probes import Metrics, ProbeAnswers
-from esxiproxy.admin.site import AdminFactory, Root, StaticFile, Stream
+from esxiproxy.admin.site import Root, StaticFile, Stream
 from esxiproxy.binding import Binding, match_endpoints, set_socket_group
 from esxiproxy.core.config.model import ADMIN_LISTEN, ADMIN_PROBE, ADMIN_SOCKET, Admin, ListenerTLS
 from esxiproxy.core.startup import BindError
@@ -36,7 +37,8 @@ _CHECK_INTERVAL = 0.05
 class AdminParts:
     """The objects that the admin service is made of.
 
-    ``handlers`` are the operations of the API, ``open_stream`` opens an event stream of a user, and
+    ``handlers`` are the operations of the API, and ``prechecks`` refuse arguments before these stand in the
+    audit log, which is written in ``in_audit_thread``.  ``open_stream`` opens an event stream of a user, and
     ``secured`` adds TLS to a protocol factory.
     """
 
@@ -45,6 +47,8 @@ class AdminParts:
     open_stream: Callable[[Actor, Mapping[str, Any]], Stream]
     metrics: Metrics
     secured: Callable[[ListenerTLS, Any], Any]
+    in_audit_thread: Callable[..., Awaitable[Any]]
+    prechecks: Handlers = field(default_factory=lambda: MappingProxyType({}))
     services: tuple[Any, ...] = ()
     """Services that run while the admin service runs."""
 
@@ -89,18 +93,21 @@ class AdminService(MultiService):
     def bind(self, admin: Admin | None, undo: AsyncExitStack) -> Bound:
         """Return the ports of a configuration: existing ones of the same endpoints, and new ones.
 
+        A unix socket whose file was removed is bound again.
         New ones accept and close connections until ``serve``.  ``undo`` collects what has to be done if the
         reload fails.  Raises BindError.
         """
         endpoints = () if admin is None else admin.endpoints
-        existing = [(port.name, port.binding.endpoint, port) for port in self._ports]
+        existing = [
+            (port.name, port.binding.endpoint, port) for port in self._ports if not port.binding.is_removed
+        ]
         kept = match_endpoints(endpoints, existing)
         bound = {}
         for name, endpoint in endpoints:
             port = kept.get(name) or self._new(name, endpoint, undo)
             bound[name] = port
-        if admin is not None and admin.socket_group and ADMIN_SOCKET not in self._inherited:
-            set_socket_group(str(admin.socket), admin.socket_group)
+        if admin is not None and ADMIN_SOCKET not in self._inherited:
+            undo.callback(set_socket_group(str(admin.socket), admin.socket_group or ""))
         return MappingProxyType(bound)
 
     def serve(self, bound: Bound, admin: Admin | None, authenticate: Authenticate | None) -> None:
@@ -139,8 +146,9 @@ class AdminService(MultiService):
         if name == ADMIN_PROBE:
             return Root(probes)
         access: Access = SocketAccess() if name == ADMIN_SOCKET else ListenAccess(admin, authenticate)
-        audit = AuditLog(admin.audit_log, parts.control.in_thread, self._reactor)
-        return Root(probes, Dispatcher(parts.handlers, access, audit), self._files, parts.open_stream)
+        audit = AuditLog(admin.audit_log, parts.in_audit_thread, self._reactor)
+        dispatcher = Dispatcher(parts.handlers, access, audit, parts.prechecks)
+        return Root(probes, dispatcher, self._files, parts.open_stream, self._reactor)
 
     def _new(self, name: str, endpoint: str, undo: AsyncExitStack) -> AdminPort:
         port = AdminPort(

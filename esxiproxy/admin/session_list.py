@@ -9,7 +9,8 @@ from functools import cached_property
 from typing import Any
 
 from esxiproxy.admin.drained import DrainedParts
-from esxiproxy.core.session.drain import Drain, DrainKind, host_key
+from esxiproxy.core.host_name import host_key
+from esxiproxy.core.session.drain import Drain, DrainKind
 from esxiproxy.core.session.entry import SessionEntry
 from esxiproxy.core.session.reports import ConsoleFigures, ProcessReport
 
@@ -126,15 +127,15 @@ class SessionCounts:
         self.by_host: Counter[tuple[str, str]] = Counter()
         """By the upstream and the name of the host."""
         self._by_name: Counter[str] = Counter()
-        self._by_run: Counter[tuple[str, str, str]] = Counter()
+        self._by_run: Counter[tuple[str, str]] = Counter()
         for row in rows:
             entry, process = row.entry, row.process
             self.by_upstream[entry.upstream] += 1
             self.by_listener[entry.listener] += 1
             self.by_host[entry.upstream, entry.host] += 1
-            self._by_name.update({host_key(entry.host), host_key(entry.address)})
-            self._by_run[process.machine, process.run, entry.listener] += 1
-            self._by_run[process.machine, process.run, ""] += 1
+            self._by_name.update(set(map(host_key, entry.host_names)))
+            self._by_run[process.run, entry.listener] += 1
+            self._by_run[process.run, ""] += 1
 
     def covered_by(self, drain: Drain) -> int:
         """Return the number of consoles that use what is drained."""
@@ -142,7 +143,7 @@ class SessionCounts:
             return self._by_name[drain.name]
         if drain.kind is DrainKind.UPSTREAM:
             return self.by_upstream[drain.name]
-        return self._by_run[drain.machine, drain.run, drain.name]
+        return self._by_run[drain.run, drain.name]
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,10 @@ class SharedValue(Generic[T]):
         age = self._clock.seconds() - self._computed_at
         return self._value if age < 2 * self._life else None
 
+    def forget(self) -> None:
+        """Compute the value again for the next caller."""
+        self._expires = float("-inf")
+
     async def get(self) -> T:
         """Return the value.  A caller that is cancelled does not disturb the others."""
         if self._value is not None and self._clock.seconds() < self._expires:

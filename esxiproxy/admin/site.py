@@ -11,29 +11,31 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
-from twisted.protocols.policies import WrappingFactory
 from twisted.web import resource, server
 from zope.interface import implementer
 
 from esxiproxy.admin.access import Arrival
 from esxiproxy.admin.call import Actor, ApiError
+from esxiproxy.admin.connections import connection_of
 from esxiproxy.admin.dispatch import Dispatcher, Fields, Reply
 from esxiproxy.admin.openapi.operations import BASE
 from esxiproxy.admin.probes import ProbeAnswers
 from esxiproxy.admin.requests import MAX_BODY
 from esxiproxy.core.peer_address import PeerAddress
 
-MAX_CONNECTIONS = 256
-"""Connections to one address of the admin service."""
 MAX_STREAMS = 64
 """Event streams on one address of the admin service."""
 _MAX_DISCARDED = 1 << 20
 """Bytes of a body that is too long, which are read before the connection is closed."""
-_IDLE_TIMEOUT = 60
+STREAM_LIFE = 300.0
+"""Seconds after which an event stream ends; the page opens it again, with its login as it is then."""
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
+_TEXT = "text/plain; charset=utf-8"
+_PAGES = (b"/", b"/index.html")
+"""The paths that need a login, so that a browser asks for it."""
 _SECURITY: Mapping[str, str] = {
     "Content-Security-Policy": _POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -96,8 +98,10 @@ class Root(resource.Resource):
         dispatcher: Dispatcher | None = None,
         files: Mapping[bytes, StaticFile] | None = None,
         open_stream: Callable[[Actor, Mapping[str, Any]], Stream] | None = None,
+        clock: Any = None,
     ) -> None:
         super().__init__()
+        self._clock = clock
         self._probes = probes
         self._dispatcher = dispatcher
         self._files = files or {}
@@ -107,6 +111,13 @@ class Root(resource.Resource):
         self._before: Root | None = None
 
     def render(self, request: Any) -> Any:
+        if request.channel._waitingForTransport:
+            # The client sends requests without reading the answers, which would fill the memory.
+            request.channel.forceAbortClient()
+            return server.NOT_DONE_YET
+        connection = connection_of(request.channel.transport)
+        connection.request_begins()
+        request.notifyFinish().addBoth(lambda _: connection.request_ends())
         self._in_flight += 1
         answering = Deferred.fromCoroutine(self._answer(request))
         answering.addErrback(self._failed, request)
@@ -135,15 +146,22 @@ class Root(resource.Resource):
 
     def _failed(self, failure: Any, request: Any) -> None:
         self._log.failure("bug in the admin site", failure)
-        self._send(request, 500, "text/plain; charset=utf-8", b"an internal error\n")
+        self._send(request, 500, _TEXT, b"an internal error\n")
 
     async def _answer(self, request: Any) -> None:
         path = request.uri.partition(b"?")[0]
         if request.is_too_long:
-            request.setHeader("Connection", "close")
+            request.channel.persistent = False
             self._send_json(request, Reply(413, {"error": f"a body has at most {MAX_BODY} bytes"}))
             return
-        if self._dispatcher is not None and path.startswith(BASE.encode() + b"/"):
+        if self._dispatcher is not None and path in _PAGES:
+            login = await self._dispatcher.page_login(arrival_of(request))
+            if isinstance(login, Reply):
+                self._send(request, login.status, _TEXT, f"{login.value['error']}\n".encode(), login.fields)
+                return
+            for field, content in login:
+                request.responseHeaders.addRawHeader(field, content)
+        elif self._dispatcher is not None and path.startswith(BASE.encode() + b"/"):
             reply = await self._dispatcher.reply(arrival_of(request), request.content.read())
             if reply.events is None:
                 self._send_json(request, reply)
@@ -156,10 +174,10 @@ class Root(resource.Resource):
         found = await self._probes.answer(path, accept)
         file = self._files.get(path)
         if found is None and file is None:
-            self._send(request, 404, "text/plain; charset=utf-8", b"there is no such path\n")
+            self._send(request, 404, _TEXT, b"there is no such path\n")
         elif request.method not in (b"GET", b"HEAD"):
             request.setHeader("Allow", "GET, HEAD")
-            self._send(request, 405, "text/plain; charset=utf-8", b"this path takes GET and HEAD\n")
+            self._send(request, 405, _TEXT, b"this path takes GET and HEAD\n")
         elif found is not None:
             self._send(request, *found)
         elif file is not None:
@@ -188,6 +206,9 @@ class Root(resource.Resource):
             self._send_json(request, Reply(error.status, {"error": str(error)}))
             return
         writer = EventWriter(request, stream, self._streams.discard)
+        life = STREAM_LIFE if reply.events.actor.left is None else min(STREAM_LIFE, reply.events.actor.left)
+        timer = self._clock.callLater(life, writer.finish)
+        request.notifyFinish().addBoth(lambda _: timer.cancel() if timer.active() else None)
         _prepare(request, 200, "text/event-stream", reply.fields)
         request.setHeader("Cache-Control", "no-store")
         request.setHeader("X-Accel-Buffering", "no")
@@ -310,58 +331,3 @@ class EventWriter:
             waiting.cancel()
         self._stream.close()
         self._on_end(self)
-
-
-class _Site(server.Site):
-    """A site without an access log: actions are in the audit log."""
-
-    noisy = False
-    displayTracebacks = False
-
-    def log(self, request: Any) -> None:
-        """Write nothing."""
-
-
-class AdminFactory(WrappingFactory):
-    """The factory of one address: accepts a limited number of connections, all served by its current root.
-
-    A reload replaces the root, also for the connections that are open.  Before ``serve`` connections are
-    closed at once.
-    """
-
-    noisy = False
-
-    def __init__(self, reactor: Any) -> None:
-        self._site: Any = _Site(
-            resource.Resource(), requestFactory=AdminRequest, timeout=_IDLE_TIMEOUT, reactor=reactor
-        )
-        super().__init__(self._site)
-        self.root: Root | None = None
-
-    def serve(self, root: Root, secured: Callable[[Any], Any] | None = None) -> None:
-        """Serve all connections by a root.  ``secured`` adds TLS to the factory for new connections."""
-        before, self.root = self.root, root
-        self._site.resource = root
-        inner, self.wrappedFactory = (
-            self.wrappedFactory,
-            self._site if secured is None else secured(self._site),
-        )
-        if self.numPorts:
-            self.wrappedFactory.doStart()
-            inner.doStop()
-        if before is not None:
-            root.take_over(before)
-
-    def buildProtocol(self, address: Any) -> Any:
-        if self.root is None or len(self.protocols) >= MAX_CONNECTIONS:
-            return None
-        return super().buildProtocol(address)
-
-    def close_connections(self, abort: bool) -> None:
-        """Close all connections, after their data or at once."""
-        for protocol in list(self.protocols):
-            transport: Any = protocol.transport
-            if abort:
-                transport.abortConnection()
-            else:
-                transport.loseConnection()

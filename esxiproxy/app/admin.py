@@ -9,6 +9,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from esxiproxy.core.config.model import Admin, Config, ListenerTLS
@@ -29,6 +31,8 @@ class AdminSlot(MultiService):
     ``make_parts`` returns the objects that the service is made of; it is called for the first configuration
     with [admin].
     """
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -68,11 +72,15 @@ class AdminSlot(MultiService):
             service, ports, authenticate = bound
             service.serve(ports, config.admin, authenticate)
 
-    async def close_others(self, bound: BoundAdmin) -> None:
-        """Close all ports but those of a configuration."""
+    def close_others(self, bound: BoundAdmin) -> None:
+        """Close all ports but those of a configuration, in the background.
+
+        A request in flight there may be the one that waits for the end of the reload.
+        """
         if bound is not None:
             service, ports, _ = bound
-            await service.close_others(ports)
+            closing = Deferred.fromCoroutine(service.close_others(ports))
+            closing.addErrback(lambda failure: self._log.failure("cannot close a port of [admin]", failure))
 
     def _authenticate(
         self, admin: Admin, config: Config, plugins: Mapping[str, Plugin]

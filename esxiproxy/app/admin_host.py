@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
@@ -13,13 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError, maybeDeferred, succeed
+from twisted.internet.defer import (
+    CancelledError,
+    Deferred,
+    DeferredLock,
+    TimeoutError,
+    maybeDeferred,
+    succeed,
+)
 from twisted.logger import Logger
 
 from esxiproxy.app.admin import AdminSlot
 from esxiproxy.app.admin_parts import admin_parts
 from esxiproxy.app.control import ProcessControl
 from esxiproxy.app.extra_services import ExtraServices
+from esxiproxy.app.manhole import AdminManhole
 from esxiproxy.app.plugins import Plugins
 from esxiproxy.core.config.loader import Config
 from esxiproxy.core.session.command import Command, CommandKind, Selector
@@ -27,7 +35,9 @@ from esxiproxy.core.session.drain_table import DrainTable
 from esxiproxy.interfaces import IState
 from esxiproxy.net.tls.server import listener_context
 from esxiproxy.net.transport.reactor import with_fast_transports
+from esxiproxy.ops.manhole.worker_shells import WorkerView
 from esxiproxy.ops.metrics.files import ENVIRONMENT as METRICS_FOLDER
+from esxiproxy.ops.metrics.merge_service import MergeService
 from esxiproxy.ops.process.loop_lag import LoopLag
 from esxiproxy.state.factory import open_state
 from esxiproxy.web.client import HttpClient
@@ -66,7 +76,8 @@ class AdminHost(MultiService):
 
     The plugins of ``services`` run from the start on.  The sockets of [admin] are served from ``open`` on.
     ``make_control`` returns the control for the state of this process, and ``inherited`` has the sockets by
-    their names.  Nothing is counted here, and no console is admitted.
+    their names.  Nothing is counted here, and no console is admitted.  ``workers`` returns the workers of the
+    proxy, and ``shells`` is the folder of their private sockets, None without a manhole.
     """
 
     _log = Logger()
@@ -77,6 +88,8 @@ class AdminHost(MultiService):
         make_control: Callable[[IState], ProcessControl],
         reactor: Any,
         inherited: Mapping[str, socket.socket],
+        workers: Callable[[], Sequence[WorkerView]] = tuple,
+        shells: Path | None = None,
     ) -> None:
         super().__init__()
         self._reactor = reactor = with_fast_transports(reactor)
@@ -85,7 +98,7 @@ class AdminHost(MultiService):
         self.control = make_control(self.state)
         self._http = HttpClient(reactor)
         self._plugins = Plugins(reactor, NoSessions(self.state), self._http)
-        self._extra_services = ExtraServices(reactor, _no_sessions, inherited, kinds=("services",))
+        self._extra_services = ExtraServices(reactor)
         drainer = DrainTable(self.state, self.control.identity, time.time)
         self._slot = AdminSlot(
             reactor,
@@ -93,7 +106,11 @@ class AdminHost(MultiService):
             inherited,
         )
         self._aborted = False
-        self._stopping: Deferred[Any] = succeed(None)
+        self._steps: set[Deferred[Any]] = set()
+        """The steps of the stop that have yet to end."""
+        self._services_lock = DeferredLock()
+        if folder := os.environ.get(METRICS_FOLDER):
+            MergeService(Path(folder), self.control.in_thread, reactor).setServiceParent(self)
         for service in (LoopLag(reactor), self._plugins, self._extra_services, self._slot):
             service.setServiceParent(self)
         self._instances = self._plugins.create(replace(config, listeners=()))
@@ -101,6 +118,10 @@ class AdminHost(MultiService):
         self._extra_services.create(config)
         if config.admin is not None and config.admin.tls is not None:
             listener_context(config.admin.tls)  # the start fails here if a file is wrong
+        self._manhole: AdminManhole | None = None
+        if config.manhole is not None and shells is not None:
+            self._manhole = AdminManhole(config, self.control, workers, shells, inherited, reactor)
+            self._manhole.setServiceParent(self)
         self.ready: Deferred[bool] = succeed(False)
         """Fires when all plugins of [admin] are ready, or fails with StartupError."""
 
@@ -116,20 +137,28 @@ class AdminHost(MultiService):
         self.ready = Deferred.fromCoroutine(self._plugins.ready())
 
     async def open(self) -> None:
-        """Serve the sockets of [admin].  Raises StartupError."""
+        """Serve the sockets of [admin] and of the manhole.  Raises StartupError."""
         plugins = {section: instance.plugin for section, instance in self._instances.items()}
         async with AsyncExitStack() as undo:
             bound = self._slot.bind(self._config, plugins, undo)
             undo.pop_all()
         self._slot.serve(bound, self._config)
+        if self._manhole is not None:
+            self._manhole.open()
 
     async def stop_services(self) -> None:
         """Stop the plugins of ``services``."""
+        await self._services_lock.run(lambda: Deferred.fromCoroutine(self._stop_services()))
+
+    async def start_services(self) -> None:
+        """Start the plugins of ``services`` that ``stop_services`` has stopped, when it has ended."""
+        await self._services_lock.run(self._start_services)
+
+    async def _stop_services(self) -> None:
         if self._extra_services.running:
             await self._step(self._extra_services.stopService)
 
-    def start_services(self) -> None:
-        """Start the plugins of ``services`` that ``stop_services`` has stopped."""
+    def _start_services(self) -> None:
         if not self._extra_services.running and self.running:
             self._extra_services.privilegedStartService()
             self._extra_services.startService()
@@ -141,7 +170,8 @@ class AdminHost(MultiService):
     def abort(self) -> None:
         """Wait no longer for a service that has yet to stop."""
         self._aborted = True
-        self._stopping.cancel()
+        for step in list(self._steps):
+            step.cancel()
 
     async def _stop(self) -> None:
         services = [service for service in self if service is not self._extra_services]
@@ -155,14 +185,17 @@ class AdminHost(MultiService):
 
     async def _step(self, step: Any) -> None:
         """Wait for one step of the stop, for at most 3 s, or not at all after an abort."""
-        self._stopping = maybeDeferred(step)
-        self._stopping.addTimeout(0.0 if self._aborted else STOP_TIMEOUT, self._reactor)
+        ending = maybeDeferred(step)
+        ending.addTimeout(0.0 if self._aborted else STOP_TIMEOUT, self._reactor)
+        self._steps.add(ending)
         try:
-            await self._stopping
+            await ending
         except (CancelledError, TimeoutError):
             self._log.warn("timed out waiting for {step!r}; the stop continues without it", step=step)
         except Exception:
             self._log.failure("a step of the stop failed; the stop continues")
+        finally:
+            self._steps.discard(ending)
 
 
 async def _expose(control: ProcessControl, accept: str, extra: Any) -> tuple[str, bytes]:
@@ -172,7 +205,3 @@ async def _expose(control: ProcessControl, accept: str, extra: Any) -> tuple[str
     folder = Path(os.environ[METRICS_FOLDER])
     found: tuple[str, bytes] = await control.in_thread(expose, folder, accept, extra)
     return found
-
-
-def _no_sessions() -> Any:
-    raise LookupError("this process has no sessions")

@@ -67,13 +67,17 @@ class AdminMetrics:
         live, processes = self._live, await self._live.processes()
         config = live.control.config
         build = collectors.BuildInfo(version("esxiproxy"), platform.python_version(), twisted.__version__)
-        drained = [collectors.DrainedTarget(each.kind.value, each.name) for each in processes.drained.all]
+        drained = [
+            collectors.DrainedTarget(each.kind.value, each.name)
+            for each in processes.drained.all
+            if each.is_of(live.control.run)
+        ]
         groups = (
             collectors.build_info(build),
             collectors.certificate_expiry([each async for each in self._expiries()]),
             collectors.hosts(_statuses(await live.configured_hosts())),
             collectors.draining(drained),
-            collectors.workers(config.workers, _running(processes, live.control.machine)),
+            collectors.workers(config.workers, _running(processes, live.control.run)),
         )
         for group in groups:
             for family in group:
@@ -102,5 +106,5 @@ def _statuses(rows: Sequence[HostRow]) -> Iterator[Any]:
             yield HostStatus(row.known.upstream, row.known.name, is_up, row.connections or 0, row.known.limit)
 
 
-def _running(processes: Processes, machine: str) -> int:
-    return sum(worker.machine == machine for worker in processes.workers)
+def _running(processes: Processes, run: str) -> int:
+    return sum(worker.run == run for worker in processes.workers)

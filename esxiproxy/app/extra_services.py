@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, cast
@@ -13,14 +12,13 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybe
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from esxiproxy.app.manhole import ManholeParts, ManholeSocket
 from esxiproxy.core.config.loader import Config
-from esxiproxy.core.config.model import MANHOLE, Manhole
+from esxiproxy.core.config.model import Manhole
 from esxiproxy.core.session.record import Record
 from esxiproxy.core.session.session import Session
 from esxiproxy.interfaces import ISessionObserver
 from esxiproxy.ops.logs.access_log import AccessLog
-from esxiproxy.ops.manhole.commands import LiveSessionsView
-from esxiproxy.ops.manhole.service import ManholeService
 from esxiproxy.plugins import load_service
 
 Setting = tuple[str, Hashable]
@@ -45,6 +43,8 @@ class ServiceSlot(MultiService):
 
 
 ServiceSlots = Mapping[Setting, ServiceSlot]
+_MANHOLE = ("manhole", "manhole_socket", "worker_shell")
+"""The keys of the services of the manhole."""
 
 
 @implementer(ISessionObserver)
@@ -52,7 +52,8 @@ class ExtraServices(MultiService):
     """The extra services of a configuration.
 
     It passes sessions to the access log, so it has to start before the listeners and to stop after the last
-    session has ended.  ``kinds`` are the keys of the configuration whose services run in this process.
+    session has ended.  ``manhole`` makes the services of the manhole.  Without it only the plugins of
+    ``services`` run in this process.
     """
 
     _log = Logger()
@@ -60,24 +61,17 @@ class ExtraServices(MultiService):
     def __init__(
         self,
         reactor: Any,
-        sessions: Callable[[], LiveSessionsView],
-        inherited: Mapping[str, socket.socket],
-        kinds: Collection[str] = ("access_log", "services", "manhole"),
+        manhole: ManholeParts | None = None,
     ) -> None:
         super().__init__()
-        self._kinds = kinds
-        self._inherited = inherited
+        self._manhole = manhole
         self._reactor = reactor
-        self._sessions = sessions
         self._slots: ServiceSlots = {}
-        self._config: Config | None = None
         self._access_log: AccessLog | None = None
 
     def create(self, config: Config) -> None:
         """Create the services of the first configuration, before any of them runs."""
-        self._set_services(
-            {setting: ServiceSlot(make()) for setting, make in self._wanted(config).items()}, config
-        )
+        self._set_services({setting: ServiceSlot(make()) for setting, make in self._wanted(config).items()})
         for slot in self._slots.values():
             slot.setServiceParent(self)
 
@@ -101,10 +95,10 @@ class ExtraServices(MultiService):
             slot.setServiceParent(self)
         return slots
 
-    async def commit(self, slots: ServiceSlots, config: Config) -> None:
+    async def commit(self, slots: ServiceSlots) -> None:
         """Make these the services of the proxy, and stop all others."""
         unused = [slot for setting, slot in self._slots.items() if setting not in slots]
-        self._set_services(slots, config)
+        self._set_services(slots)
         for slot in unused:
             await self._drop(slot)
 
@@ -113,8 +107,8 @@ class ExtraServices(MultiService):
         return DeferredList([Deferred.fromCoroutine(self._stopped(slot)) for slot in self._slots.values()])
 
     def stop_manhole(self) -> Deferred[Any]:
-        """Close the port of the manhole, and the operators' connections."""
-        slots = [slot for (key, _), slot in self._slots.items() if key == "manhole"]
+        """Close the sockets of the manhole, and the operators' connections."""
+        slots = [slot for (key, _), slot in self._slots.items() if key in _MANHOLE]
         return DeferredList([Deferred.fromCoroutine(self._stopped(slot)) for slot in slots])
 
     # The observer
@@ -127,31 +121,20 @@ class ExtraServices(MultiService):
         if self._access_log is not None:
             self._access_log.closed(record)
 
-    def _set_services(self, slots: ServiceSlots, config: Config) -> None:
-        self._slots, self._config = slots, config
+    def _set_services(self, slots: ServiceSlots) -> None:
+        self._slots = slots
         found = [slot.service for (key, _), slot in slots.items() if key == "access_log"]
         self._access_log = found[0] if found else None
 
     def _wanted(self, config: Config) -> Mapping[Setting, Callable[[], Any]]:
         wanted: dict[Setting, Callable[[], Any]] = {}
-        if config.access_log is not None:
+        if config.access_log is not None and self._manhole is not None:
             wanted["access_log", config.access_log] = partial(AccessLog, config.access_log, self._reactor)
         for name in config.services:
             wanted["services", name] = partial(_make_plugin, name, config, self._reactor)
-        if config.manhole is not None:
-            wanted["manhole", config.manhole] = partial(self._manhole, config.manhole)
-        return {setting: make for setting, make in wanted.items() if setting[0] in self._kinds}
-
-    def _manhole(self, manhole: Manhole) -> ManholeService:
-        return ManholeService(
-            manhole.endpoint,
-            manhole.keys,
-            manhole.host_key,
-            self._sessions(),
-            self._reactor,
-            lambda: () if self._config is None else self._config.upstreams.values(),
-            self._inherited.get(MANHOLE),
-        )
+        for key, value, make in () if self._manhole is None else self._manhole.wanted(config):
+            wanted[key, value] = make
+        return wanted
 
     async def _drop(self, slot: ServiceSlot) -> None:
         await self._stopped(slot)
@@ -183,4 +166,8 @@ def _make_plugin(name: str, config: Config, reactor: Any) -> Any:
 def _same_address(old: Setting, new: Setting) -> bool:
     """Return whether both services are manholes on one address, of which only one can run."""
     before, after = old[1], new[1]
-    return isinstance(before, Manhole) and isinstance(after, Manhole) and before.endpoint == after.endpoint
+    return (
+        isinstance(before, Manhole | ManholeSocket)
+        and isinstance(after, Manhole | ManholeSocket)
+        and before.endpoint == after.endpoint
+    )

@@ -45,10 +45,12 @@ class Listeners(MultiService):
     ) -> BoundListeners:
         """Return each listener with its port, which is an existing one of the same endpoint or a new one.
 
+        A unix socket whose file was removed is bound again.
         The existing ports keep their factories until ``serve``.  ``undo`` collects what has to be done if the
         reload fails.  Raises the error of a factory that cannot be created, or BindError.
         """
-        existing = [(port.label, port.endpoint, port) for port in cast(Iterable[ListenerService], self)]
+        ports = [port for port in cast(Iterable[ListenerService], self) if not port.is_removed]
+        existing = [(port.label, port.endpoint, port) for port in ports]
         kept = match_endpoints([(listener.name, listener.endpoint) for listener in listeners], existing)
         bound = [(listener, kept.get(listener.name), factory(listener)) for listener in listeners]
         return [

@@ -51,7 +51,10 @@ class Metering(MultiService):
         return self._observer.metrics
 
     def begin(self) -> None:
-        """Begin to count, in the folder that the environment names, or else in memory."""
+        """Begin to count, in the folder that the environment names, or else in memory.
+
+        Consoles that are open already are counted as opened now.
+        """
         if self._observer is not None:
             return
         # prometheus-client is an optional dependency, and decides at its import where values are stored.
@@ -59,6 +62,8 @@ class Metering(MultiService):
         from esxiproxy.ops.metrics.observer import MetricsObserver
 
         self._observer = MetricsObserver(process_metrics())
+        if self.running:  # else there are no sessions yet
+            self._observer.begin(self._sessions())
         self._running_count = RunningCount(self._observer, self._sessions, self._clock)
         self._running_count.setServiceParent(self)
         self._running_count.watch(self._is_watched)

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -29,6 +30,7 @@ from esxiproxy.app.admin import AdminSlot
 from esxiproxy.app.control import SingleControl
 from esxiproxy.app.extra_services import ExtraServices
 from esxiproxy.app.listeners import Listeners
+from esxiproxy.app.manhole import ManholeParts
 from esxiproxy.app.metering import Metering
 from esxiproxy.app.plugins import Instances, Plugins
 from esxiproxy.app.reload import Reload
@@ -39,6 +41,7 @@ from esxiproxy.core.process_identity import ProcessIdentity
 from esxiproxy.core.startup import StartupError
 from esxiproxy.net.transport.reactor import with_fast_transports
 from esxiproxy.ops.logs.session_log import SessionLog
+from esxiproxy.ops.manhole.directory import SessionDirectory
 from esxiproxy.ops.metrics.files import ENVIRONMENT as METRICS_FOLDER
 from esxiproxy.ops.process.descriptors import Descriptors
 from esxiproxy.ops.process.loop_lag import LoopLag
@@ -67,6 +70,8 @@ class ProxyService(MultiService):
     ``inherited`` has listening sockets by the listener's name, and that of the manhole as ``MANHOLE``.  They
     are not shut down at the end, since other processes may share them.
     ``identity`` names the process among those that share the state, by default one without a master.
+    ``shell_socket`` is the path of the manhole's private socket in a worker whose admin process serves the
+    manhole.
     """
 
     _log = Logger()
@@ -77,6 +82,7 @@ class ProxyService(MultiService):
         reactor: Any,
         inherited: Mapping[str, socket.socket] = MappingProxyType({}),
         identity: ProcessIdentity | None = None,
+        shell_socket: Path | None = None,
     ) -> None:
         super().__init__()
         self._reactor = reactor = with_fast_transports(reactor)
@@ -87,7 +93,16 @@ class ProxyService(MultiService):
         self._aborted = False
         self._descriptors = descriptors = Descriptors()
         descriptors.raise_limit()
-        self._extra_services = ExtraServices(reactor, lambda: self.proxy.sessions, inherited)
+        manhole = ManholeParts(
+            reactor,
+            lambda: self.proxy.sessions,
+            lambda: SessionDirectory(self.proxy.state, self.identity),
+            lambda: self.control,
+            lambda: self._config,
+            inherited,
+            shell_socket,
+        )
+        self._extra_services = ExtraServices(reactor, manhole)
         state = open_state(config.state, reactor, reactor)
         self._session_log = SessionLog(reactor.seconds, config.session_log)
         has_descriptors = descriptors.may_admit
@@ -217,9 +232,9 @@ class ProxyService(MultiService):
         self._config = self._with_fixed_keys(config)
         self._warn()
         self._admin.serve(bound_admin, self._config)
-        await self._extra_services.commit(slots, config)
+        await self._extra_services.commit(slots)
         await self._listeners.close_others(bound)
-        await self._admin.close_others(bound_admin)
+        self._admin.close_others(bound_admin)
 
     def _warn(self) -> None:
         """Log the warnings on the current configuration."""

@@ -9,17 +9,31 @@ import sys
 from pathlib import Path
 
 from esxiproxy.app.preflight import load_checked
+from esxiproxy.cli import admin_client
+from esxiproxy.cli.admin_client import DEFAULT_CONFIG, AdminClient, Unreachable, configured_socket
 from esxiproxy.core.config.loader import ConfigError
+from esxiproxy.ops.manhole.table import plain
 
 NAME = "reload"
 HELP = "make a running proxy reload its configuration"
 
 _DESCRIPTION = """\
-Checks the file as `esxiproxy check` does and, if it is valid, sends SIGHUP to the
-process in the pidfile. New connections use the new settings; open consoles keep the
-old ones. The proxy's log reports the result.
+Checks the file as `esxiproxy check` does and, if it is valid, makes the running
+proxy reload it. New connections use the new settings; open consoles keep the
+old ones.
+
+With [admin] in the file, the proxy is asked over the unix socket, and the
+command prints the outcome. If it cannot be asked there, or with --pidfile,
+SIGHUP is sent to the process in the pidfile, and only the log of the proxy has
+the outcome.
 """
-_EPILOG = "exit status: 0 the signal was sent, 1 it was not, 2 wrong usage"
+_EPILOG = """\
+exit status: 0 the configuration is in force, or the signal was sent, 1 it is not,
+2 wrong usage, 3 the proxy cannot be reached
+"""
+_PIDFILE = Path("twistd.pid")
+_TIMEOUT = 600.0
+"""Seconds that a reload may take: the workers start one after the other."""
 
 
 class NoProcess(Exception):
@@ -31,37 +45,91 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help=f"the configuration of the running proxy ({DEFAULT_CONFIG})",
+    )
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument(
+        "--socket",
+        type=Path,
+        metavar="PATH",
+        help="the unix socket of the proxy, which reloads its own file if --config is not given",
+    )
+    way.add_argument(
         "--pidfile",
         type=Path,
-        default=Path("twistd.pid"),
         metavar="FILE",
-        help="the value of twistd's --pidfile option (twistd.pid)",
+        help=f"send a signal to the process in the value of twistd's --pidfile option ({_PIDFILE})",
     )
     parser.add_argument(
-        "--config",
-        default="conf/proxy.ini",
-        metavar="FILE",
-        help="the configuration of the running proxy (conf/proxy.ini)",
+        "--reason", type=admin_client.some_text, metavar="TEXT", help="why, for the audit log"
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Check the configuration and signal the proxy; return 0 on success, else 1."""
+    """Check the configuration and let the proxy reload it; return the exit status."""
+    if arguments.socket is not None and arguments.config is None:
+        return admin_client.run(arguments, lambda client: _reload(arguments, client.path, None))
+    config: Path = arguments.config or DEFAULT_CONFIG
     try:
-        config = load_checked(arguments.config)
+        checked = load_checked(str(config))
     except ConfigError as error:
         print(error, file=sys.stderr)
-        return 1
-    for warning in config.warnings:
+        return admin_client.REFUSED
+    for warning in checked.warnings:
         print(warning, file=sys.stderr)
+    if arguments.pidfile is not None:
+        return _signalled(config, arguments.pidfile)
     try:
-        process = _process(arguments.pidfile)
-        _signal(process, arguments.pidfile)
+        path = arguments.socket or configured_socket(config)
+        _check_configuration(path, config)
+    except Unreachable as error:
+        if arguments.socket is None and (checked.admin is None or _PIDFILE.exists()):
+            return _signalled(config, _PIDFILE)
+        print(f"esxiproxy reload: {plain(str(error))}", file=sys.stderr)
+        return admin_client.UNREACHABLE
+    arguments.socket = path
+    return admin_client.run(arguments, lambda client: _reload(arguments, client.path, config))
+
+
+def _check_configuration(path: Path, config: Path) -> None:
+    """Raise Unreachable unless the proxy with this socket runs with this configuration."""
+    try:
+        found = Path(AdminClient(path).call("configuration")["path"])
+    except admin_client.Refused as error:
+        raise Unreachable(f"{path}: {error}") from None
+    if found.resolve() != config.resolve():
+        raise Unreachable(f"the proxy with the socket {path} runs with {found}, not with {config}")
+
+
+def _reload(arguments: argparse.Namespace, path: Path, config: Path | None) -> int:
+    """Let the proxy with this socket reload its configuration, and print the outcome."""
+    client = AdminClient(path, _TIMEOUT)
+    outcome = client.call("reload", {"reason": arguments.reason})
+    name = config or client.call("configuration")["path"]
+    if outcome["reloaded"]:
+        admin_client.say(f"{name}: ok; it is in force")
+        return admin_client.DONE
+    for problem in outcome["problems"]:
+        print(plain(problem), file=sys.stderr)
+    print(
+        f"esxiproxy reload: {plain(str(name))} is not in force: everything stays as it was", file=sys.stderr
+    )
+    return admin_client.REFUSED
+
+
+def _signalled(config: Path, pidfile: Path) -> int:
+    """Send SIGHUP to the process in a pidfile; return the exit status."""
+    try:
+        process = _process(pidfile)
+        _signal(process, pidfile)
     except NoProcess as error:
-        print(f"esxiproxy reload: {error}", file=sys.stderr)
-        return 1
-    print(f"{arguments.config}: ok; process {process} reloads it")
-    return 0
+        print(f"esxiproxy reload: {plain(str(error))}", file=sys.stderr)
+        return admin_client.REFUSED
+    admin_client.say(f"{config}: ok; process {process} reloads it")
+    return admin_client.DONE
 
 
 def _process(pidfile: Path) -> int:

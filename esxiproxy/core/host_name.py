@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
+
+from esxiproxy.core.networks import canonical
 
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 # A last label that a resolver or a URL parser reads as the end of an IPv4 address (inet_aton, WHATWG URL).
@@ -51,3 +54,17 @@ def _ipv6(text: str) -> str:
     if str(address) != text.lower():
         raise ValueError("the host is no canonical IPv6 address: write it as in 2001:db8::1")
     return str(address)
+
+
+@lru_cache(maxsize=4096)
+def host_key(name: str) -> str:
+    """Return the form in which names and addresses of hosts are compared.
+
+    Names are in lower case without a final dot.  Addresses are in their canonical form without brackets and
+    zone, and an IPv4-mapped address is the IPv4 address.
+    """
+    text = name[1:-1] if name.startswith("[") and name.endswith("]") else name
+    try:
+        return canonical(text)
+    except ValueError:
+        return name.lower().removesuffix(".")

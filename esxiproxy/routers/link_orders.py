@@ -110,7 +110,12 @@ def make_link(config: Config, order: LinkOrder, time_of_day: Callable[[], float]
         text = _signed(claims, router)
     place: LinkPlace = settings["locate"]
     return MadeLink(
-        place.url(public_url, text), link.id, link.expires, place.kind.value, place.field(text), stored
+        place.url(public_url, text),
+        link.id,
+        link.expires,
+        place.kind.value,
+        place.field(text) or None,
+        stored,
     )
 
 

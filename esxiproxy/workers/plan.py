@@ -30,8 +30,8 @@ class Plan:
     configuration, one line each.
 
     ``machine`` is the name of this machine.  ``needs_admin`` is whether an admin process is needed, and
-    ``admin_endpoints`` are its sockets, in the form of ``endpoints``; there are some if the configuration has
-    [admin].  ``socket_group`` is the group of its unix socket, empty for none.  In the plan of an older
+    ``admin_endpoints`` are its sockets, in the form of ``endpoints``: those of [admin], and those of the
+    manhole.  ``socket_group`` is the group of its unix sockets, empty for none.  In the plan of an older
     version ``machine`` is empty, and there is no admin process.
     """
 
@@ -78,7 +78,7 @@ def _pairs(found: Iterable[tuple[Any, Any]]) -> tuple[tuple[str, str], ...]:
 def plan_of(config: Config) -> Plan:
     """Return the plan of a configuration."""
     endpoints = [(listener.name, listener.endpoint) for listener in config.listeners]
-    if config.manhole is not None:
+    if config.manhole is not None and not config.needs_admin_process:
         endpoints.append((MANHOLE, config.manhole.endpoint))
     limits, admin = config.limits, config.admin
     return Plan(
@@ -89,8 +89,8 @@ def plan_of(config: Config) -> Plan:
         config.content.decode(),
         tuple(map(str, config.warnings)),
         config.machine or socket.gethostname(),
-        admin is not None or bool(config.services),
-        () if admin is None else admin.endpoints,
+        config.needs_admin_process,
+        config.admin_endpoints,
         "" if admin is None else admin.socket_group or "",
     )
 

@@ -177,7 +177,7 @@ def test_hosts_and_failures_can_be_watched(world):
 def test_a_column_of_another_list_is_refused(world, view, sort):
     with pytest.raises(ApiError, match="has the columns") as refused:
         Reader(Admin(world), view=view, sort=sort)
-    assert refused.value.status == 400
+    assert refused.value.status == 404
 
 
 def test_hostile_names_stay_within_their_event(world):

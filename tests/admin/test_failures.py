@@ -3,11 +3,23 @@
 import json
 
 import pytest
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.task import Clock
 
+from esxiproxy.admin import failures
 from esxiproxy.admin.failures import help_of
 from esxiproxy.app.session_tally import failure_of
-from esxiproxy.core.errors import Draining, Killed, LimitReached, LinkUsed, UpstreamRefused, WorkerLost
-from esxiproxy.core.session.failure_reports import FAILURES, FailureChunk
+from esxiproxy.core.errors import (
+    Draining,
+    Killed,
+    LimitReached,
+    LinkUsed,
+    StateUnavailable,
+    UpstreamRefused,
+    WorkerLost,
+)
+from esxiproxy.core.session.failure_reports import FAILURES, FailureChunk, FailureReport
+from esxiproxy.core.session.reports import PROCESSES, ProcessReport
 from tests.admin.scene import Admin, Worker, failed_record
 from tests.state.world import MemoryWorld, SqliteWorld, result
 
@@ -60,6 +72,56 @@ def test_the_newest_1000_of_all_are_shown(world):
     assert found["total"] == 1000 and found["failures"][0]["principal"].endswith("699")
     last = admin.call("list_failures", order="desc", limit=500, offset=500)["failures"][-1]
     assert last["principal"].endswith("200")
+
+
+def leave_failures(world, holder, chunks, first=0):
+    """Store the failures of a process, 100 in each chunk, each of which is a second after the one before."""
+    state = world.new()
+    for number in range(chunks):
+        base = first + number * 100
+        found = [FailureReport(time=base + each, session=f"{base + each:016x}") for each in range(100)]
+        expires = world.time_of_day() + 86400
+        result(state.put(FAILURES, f"{holder}/{number}", FailureChunk("m", "0", found).encode(), expires))
+    return state
+
+
+def test_chunks_of_ended_processes_that_are_too_old_are_removed(world, monkeypatch):
+    monkeypatch.setattr(failures, "REMOVED_AT_ONCE", 2)
+    state = leave_failures(world, "ended", 5)
+    leave_failures(world, "running", 3, first=500)
+    result(state.put(PROCESSES, "running", ProcessReport("m").encode(), world.time_of_day() + 1e6))
+    leave_failures(world, "last", 10, first=10_000)
+    admin = Admin(world)
+    for left in (3, 1, 0, 0):
+        assert admin.call("list_failures")["total"] == 1000
+        keys = [key.partition("/")[0] for key, _text in result(state.items(FAILURES, "", 1000))]
+        assert (keys.count("ended"), keys.count("running"), keys.count("last")) == (left, 3, 10)
+        world.advance(2)
+
+
+def test_failures_are_shown_while_old_ones_cannot_be_removed(world):
+    leave_failures(world, "ended", 5)
+    leave_failures(world, "last", 10, first=10_000)
+    admin = Admin(world)
+    admin.state.remove = lambda *_: fail(StateUnavailable("the disk is gone"))
+    assert admin.call("list_failures")["total"] == 1000
+
+
+def test_many_chunks_are_parsed_in_several_turns(world, monkeypatch):
+    state = leave_failures(world, "ended", 45)
+    clock, turns, rows = Clock(), [0], failures._rows
+    monkeypatch.setattr(failures, "_rows", lambda text: (turns.append(turns.pop() + 1), rows(text))[1])
+    real = clock.callLater
+    monkeypatch.setattr(clock, "callLater", lambda *call: (turns.append(0), real(*call))[1])
+    reader = failures.FailureReader(state, clock)
+    reading = Deferred.fromCoroutine(reader.read())
+    assert not reading.called
+    clock.advance(0)
+    found = result(reading)
+    assert turns == [20, 20, 5]
+    assert [row.report.time for row in found.rows[:2]] == [4499, 4498] and len(found.rows) == 1000
+    again = Deferred.fromCoroutine(reader.read())
+    assert len(result(again).rows) == 1000, "nothing is parsed again"
 
 
 def test_a_failure_of_http_and_one_of_a_crash_are_failures_too(world):

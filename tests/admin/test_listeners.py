@@ -137,6 +137,17 @@ def test_a_listener_is_drained_by_itself_or_with_the_proxy_of_this_run(world, co
     assert admin.call("status")["draining"] is True
 
 
+def test_a_drain_is_shown_when_the_machine_has_got_another_name(world, config):
+    worker, admin = Worker(world), Admin(world, config=config)
+    worker.open()
+    drain(worker, DrainKind.PROXY, "", "old-name", "run-1")
+    world.advance(6)
+    assert all(each["drained"] for each in listeners(admin).values())
+    assert admin.call("status")["draining"] is True
+    assert [each["sessions"] for each in admin.call("list_drains")["drains"]] == [1]
+    assert [each["state"] for each in admin.rows()] == ["draining"]
+
+
 def test_drains_are_listed_with_the_consoles_that_still_run_there(world, config):
     fleet = Upstream("fleet", "", 0, secure=True)
     left, right = Worker(world, "left"), Worker(world, "right", run="run-2")

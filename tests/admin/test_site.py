@@ -1,6 +1,8 @@
 """The sites of the admin service: who may do what, and what malformed requests get."""
 
 import json
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,11 +12,14 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from esxiproxy.admin.access import Unauthenticated
+from esxiproxy.admin.audit import MAX_REFUSALS
 from esxiproxy.admin.call import ApiError
+from esxiproxy.admin.connections import REQUEST_TIMEOUT
+from esxiproxy.admin.factory import MAX_CONNECTIONS, AdminFactory
 from esxiproxy.admin.openapi.document import document
 from esxiproxy.admin.openapi.operations import OPERATIONS, Role
 from esxiproxy.admin.requests import MAX_BODY
-from esxiproxy.admin.site import MAX_CONNECTIONS, MAX_STREAMS, AdminFactory, StaticFile
+from esxiproxy.admin.site import MAX_STREAMS, STREAM_LIFE, StaticFile
 from esxiproxy.core.config.model import Admin
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.core.routing import Principal
@@ -278,6 +283,17 @@ def test_a_malformed_body_is_named(body, status, text):
     assert text in answer.value["error"]
 
 
+def test_a_secret_in_a_reason_is_hidden_from_everybody():
+    address = AdminAddress("socket")
+    reason = "see https://esxi1/ticket/SECRET?token=SECRET, and wait"
+    assert address.request("POST", f"{BASE}/kill", ACTION, {**KILL, "reason": reason}).status == 200
+    ((_name, call),) = address.calls.seen
+    assert "SECRET" not in call.body["reason"]
+    assert (
+        call.body["reason"].startswith("see https://esxi1/ticket/***") and call.body["value"] == KILL["value"]
+    )
+
+
 def test_an_answer_repeats_no_value_of_the_request():
     body = {"router": "links", "to": "esx1/ticket/SECRET" + "x" * 4096}
     answer = AdminAddress("socket").request("POST", f"{BASE}/links", ACTION, body)
@@ -384,7 +400,7 @@ def test_the_address_for_people_has_the_probes_under_its_own_names():
 
 def test_files_have_a_strict_policy_and_an_etag():
     files = {b"/": StaticFile("text/html; charset=utf-8", b"<p>", '"tag"')}
-    address = AdminAddress(admin=STAFF, authenticate=stranger, files=files)
+    address = AdminAddress(admin=STAFF, authenticate=person("eve"), files=files)
     answer = address.request("GET", "/")
     assert (answer.status, answer.body) == (200, b"<p>")
     assert answer.fields["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
@@ -495,3 +511,109 @@ def test_a_request_in_flight_is_answered_after_a_reload():
 
 def test_a_port_that_is_not_served_yet_closes_its_connections():
     assert AdminFactory(Clock()).buildProtocol(None) is None
+
+
+# --- hostile clients
+
+
+def test_the_page_asks_for_a_login():
+    files = {b"/": StaticFile("text/html", b"<p>", '"t"'), b"/page.css": StaticFile("text/css", b"", '"u"')}
+    address = AdminAddress(admin=STAFF, authenticate=stranger, files=files)
+    answer = address.request("GET", "/")
+    assert (answer.status, answer.fields["www-authenticate"]) == (401, "Basic")
+    assert address.request("GET", "/page.css").status == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "groups", "rules", "role"),
+    [
+        ("@ops", (), {"@ops"}, None),
+        ("sso/root", (), {"sso/root"}, None),
+        ("root", (), {"sso/root"}, Role.OPERATOR),
+        ("root", (), {"desk/root"}, None),
+        ("alice", ("ops",), {"@ops"}, Role.OPERATOR),
+        ("alice", ("@ops",), {"@ops"}, None),
+    ],
+)
+def test_a_name_is_no_group_and_no_name_of_another_section(name, groups, rules, role):
+    admin = replace(STAFF, operators=frozenset(rules), viewers=frozenset())
+    address = AdminAddress(admin=admin, authenticate=person(name, *groups))
+    assert act(address, ACTIONS[0]).status == (200 if role else 403)
+
+
+def test_a_client_that_does_not_read_its_answers_is_cut_off():
+    address = AdminAddress("probe")
+    protocol, transport = address.connect()
+    protocol.dataReceived(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+    transport.producer.pauseProducing()
+    protocol.dataReceived(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n" * 100)
+    assert transport.disconnected or transport.disconnecting
+    assert transport.value().count(b"HTTP/1.1") == 1
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [b"", b"GET /healthz HTT", b"POST /api/v1/kill HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{"],
+)
+def test_a_request_that_does_not_come_in_time_is_cut_off(begin):
+    address = AdminAddress("socket")
+    protocol, transport = address.connect()
+    for _ in range(int(REQUEST_TIMEOUT) - 1):
+        protocol.dataReceived(begin[:1])
+        begin = begin[1:]
+        address.clock.advance(1)
+    assert not transport.disconnected
+    address.clock.advance(1)
+    assert transport.disconnected
+
+
+def test_a_kept_connection_has_time_between_two_requests():
+    address = AdminAddress("probe")
+    protocol, transport = address.connect()
+    for _ in range(3):
+        transport.clear()
+        protocol.dataReceived(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert parse(transport.value()).status == 200
+        address.clock.advance(REQUEST_TIMEOUT + 1)
+    assert not transport.disconnected
+
+
+def test_a_stream_ends_with_its_login_and_after_its_life():
+    for left, life in ((None, STREAM_LIFE), (20.0, 20.0)):
+        streams = []
+
+        async def authenticate(arrival, left=left):
+            expires = None if left is None else time.time() + left
+            return Principal("root", authenticator="authenticator sso", expires=expires)
+
+        def opened(_actor, _arguments, streams=streams):
+            streams.append(StandInStream())
+            return streams[-1]
+
+        address = AdminAddress(admin=STAFF, authenticate=authenticate, streams=opened)
+        open_stream(address)
+        address.clock.advance(life - 1)
+        assert not streams[0].closed
+        address.clock.advance(2)
+        assert streams[0].closed
+
+
+def test_arguments_that_are_refused_first_do_not_stand_in_the_audit_log(tmp_path):
+    async def refuse(call):
+        raise ApiError(400, "this is a link")
+
+    path = tmp_path / "audit.log"
+    address = AdminAddress("socket", audit=path, prechecks={"revoke_link": refuse})
+    answer = address.request("POST", f"{BASE}/links/revoke", ACTION, {"id": "SECRET", "reason": "x"})
+    assert (answer.status, path.exists()) == (400, False)
+
+
+def test_a_flood_of_refused_actions_writes_few_lines(tmp_path):
+    path = tmp_path / "audit.log"
+    address = AdminAddress(admin=STAFF, authenticate=person("eve"), audit=path)
+    for _ in range(50):
+        assert act(address, ACTIONS[0]).status == 403
+    assert len(lines(path)) == MAX_REFUSALS
+    address.clock.advance(1)
+    act(address, ACTIONS[0])
+    assert len(lines(path)) == MAX_REFUSALS + 1

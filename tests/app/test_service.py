@@ -49,3 +49,33 @@ def test_the_metrics_are_those_of_the_sessions_that_ran(tmp_path):
 
 def test_without_metrics_nothing_is_counted(world):
     assert not world.service.metering.has_begun
+
+
+def test_consoles_that_are_open_when_counting_begins_are_counted(tmp_path):
+    world = World(tmp_path, ONE)
+    before = [world.console(), world.console()]
+    assert world.carries(*before[0])
+    waiting = world.connect()
+    waiting.send(opening())
+    world.pump()  # its host has not answered yet
+    for _ in range(2):  # the second reload counts nothing again
+        assert world.reload("[admin]\n" + ONE) is None
+    metering = world.service.metering
+    metering.watch(True)
+
+    def counted(name, label="upstream"):
+        return total(metering.metrics, name, label)
+
+    assert counted("sessions_open") == counted("sessions_opened_total") == {"esxi1": 2}
+    assert counted("bytes_total") == {}, "bytes are counted from now on"
+    later = world.console()
+    assert counted("sessions_open") == counted("sessions_opened_total") == {"esxi1": 3}
+    assert world.carries(*before[0])
+    world.advance(1)
+    assert counted("bytes_total", "direction") == {"up": len(up(2, b"still here"))}
+    for console in (*before, later):
+        world.leaves(*console)
+    world.advance(1)
+    assert counted("sessions_open") == {}
+    assert counted("sessions_opened_total") == {"esxi1": 3}
+    assert counted("sessions_closed_total", "reason") == {"normal": 3}

@@ -6,8 +6,9 @@ import pytest
 
 from esxiproxy.core.config import admin as admin_section
 from esxiproxy.core.config.errors import ConfigError
+from esxiproxy.core.config.listen_address import LONGEST_PATH
 from esxiproxy.core.config.loader import load
-from esxiproxy.core.config.model import ADMIN_LISTEN, ADMIN_PROBE, ADMIN_SOCKET
+from esxiproxy.core.config.model import ADMIN_LISTEN, ADMIN_MANHOLE, ADMIN_PROBE, ADMIN_SOCKET
 from tests.support.plugin_types import PluginType, types
 
 REST = "[listener one]\nlisten = :80\nupstream = u\n[upstream u]\nurl = wss://192.0.2.10\n"
@@ -43,6 +44,22 @@ def test_an_empty_section_has_a_socket_beside_the_configuration(read, tmp_path):
     assert admin.names == {"localhost", "127.0.0.1", "[::1]"}
 
 
+def test_the_socket_of_the_manhole_stands_beside_it(tmp_path):
+    (tmp_path / "keys").write_text("")
+    manhole = "[proxy]\nmanhole = 2222\nmanhole_keys = keys\n"
+
+    def read(name, proxy=manhole):
+        return load(tmp_path / "x.ini", f"{proxy}[admin]\nsocket = {name}\n{REST}".encode(), TYPES)
+
+    for name, beside in (("admin.sock", "manhole.sock"), ("b.sock", "b.sock.manhole")):
+        assert (ADMIN_MANHOLE, f"unix:{tmp_path}/{beside}:mode=600") in read(name).admin_endpoints
+        assert ADMIN_MANHOLE not in dict(read(name, "").admin_endpoints)
+    longest = "x" * (LONGEST_PATH - len(str(tmp_path)) - 1)
+    assert read(longest, "").admin.socket.name == longest
+    with pytest.raises(ConfigError, match="the socket of the manhole beside it has at most 107 bytes"):
+        read(longest)
+
+
 def test_the_socket_is_in_the_runtime_folder_where_that_exists(read, tmp_path):
     (tmp_path / "run").mkdir()
     assert read("").admin.socket == tmp_path / "run" / "admin.sock"
@@ -66,8 +83,9 @@ def test_every_address_is_an_endpoint(read):
     assert [each.section for each in admin.authenticators] == ["authenticator basic"]
 
 
-def test_a_group_may_open_the_socket(read):
-    assert read("socket_group = root\n").admin.endpoints[0][1].endswith(":mode=660")
+def test_a_group_may_open_the_socket_whose_endpoint_stays(read):
+    admin = read("socket_group = root\n").admin
+    assert admin.socket_group == "root" and admin.endpoints == read("").admin.endpoints
 
 
 def test_colons_in_the_path_of_the_socket_are_escaped(read, tmp_path):
@@ -116,3 +134,9 @@ def test_useless_settings_are_warnings(read):
         ("authenticator", "nobody may see anything "),
     ]
     assert isinstance(config.admin.socket, Path)
+
+
+def test_operators_without_a_login_are_a_warning(read):
+    keys = "listen = 127.0.0.1:9\nauthenticator = basic, anonymous\noperators = root, anonymous\n"
+    ((warning),) = read(keys).warnings
+    assert (warning.key, "everybody who reaches listen is an operator" in warning.text) == ("operators", True)

@@ -7,6 +7,7 @@ from math import inf, nan
 import pytest
 
 from esxiproxy.core.errors import Draining
+from esxiproxy.core.host_name import host_key
 from esxiproxy.core.http.head import parse
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.peer_address import PeerAddress
@@ -19,7 +20,6 @@ from esxiproxy.core.session.drain import (
     Drains,
     InvalidDrain,
     drain_key,
-    host_key,
     in_order,
     read_drain,
 )
@@ -149,16 +149,20 @@ def test_a_drained_address_is_noticed():
     assert Drains(HERE, [HOST]).has_hosts and not Drains(HERE, [HOST]).has_addresses
 
 
-@pytest.mark.parametrize("other", [{"run": "run-2"}, {"machine": "proxy2"}], ids=["run", "machine"])
+@pytest.mark.parametrize("machine", ["proxy1", "proxy2"])
 @pytest.mark.parametrize("drain", [PROXY, LISTENER], ids=["proxy", "listener"])
-def test_a_drain_of_another_run_or_machine_is_listed_and_does_not_hold(drain, other):
-    drains = Drains(HERE, [replace(drain, **other)])
-    assert drains.all == (replace(drain, **other),)
+def test_a_drain_of_another_run_is_listed_and_does_not_hold(drain, machine):
+    other = replace(drain, run="run-2", machine=machine)
+    drains = Drains(HERE, [other])
+    assert drains.all == (other,)
     assert drains.of_listener("one") is None and drains.ends == ()
 
 
-def test_the_name_of_the_own_machine_has_no_case():
-    assert Drains(ProcessIdentity("PROXY1.", "run-1"), [PROXY]).of_listener("any") == PROXY
+@pytest.mark.parametrize("machine", ["PROXY1.", "renamed"])
+def test_a_drain_holds_in_its_run_whatever_the_machine_is_called(machine):
+    identity = ProcessIdentity(machine, "run-1")
+    assert Drains(identity, [PROXY]).of_listener("any") == PROXY
+    assert Drains(identity, [LISTENER]).of_listener("one") == LISTENER
 
 
 def test_a_process_without_a_master_is_a_run_of_its_own():

@@ -25,6 +25,7 @@ def session(is_routed=True):
                 Route.to(Upstream("esxi", "esxi1.example.com", 443, True), console="vm-42"), link="link-1"
             )
         )
+        found.dialled = ("esxi1.example.com", "192.0.2.10")
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -278,6 +279,82 @@ def test_the_files_in_a_folder_are_checked_each(open_folder: Path) -> None:
     assert (found.section, found.name) == ("router issued", "keys")
     assert found.address.endswith("keys/one.es256.pem")
     assert "can read this secret" in found.finding
+
+
+# [admin]
+
+
+def admin_in(folder: Path) -> str:
+    """A configuration whose [admin] names a file of every kind."""
+    tls = Authority(folder).server("tls")
+    tls.key_path.chmod(0o600)
+    (folder / "users").write_text("alice:$apr1$aaaaaaaa$bbbbbbbbbbbbbbbbbbbbb.\n")
+    (folder / "users").chmod(0o600)
+    for each in ("run", "log"):
+        (folder / each).mkdir()
+    (folder / "log/audit").touch(0o600)
+    admin = f"""[admin]
+socket = run/admin.sock
+audit_log = log/audit
+listen = 127.0.0.1:9180
+certificate = {tls.path}
+private_key = {tls.key_path}
+authenticator = staff
+viewers = alice
+"""
+    return admin + ini(listener(), upstream(9), authenticator("staff", "htpasswd", file="users"))
+
+
+def test_the_files_of_admin_that_are_as_they_should_be(open_folder: Path) -> None:
+    assert findings(open_folder, Account.current(), admin_in(open_folder)) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "mode", "key", "words"),
+    [
+        ("tls.key", 0o644, "private_key", "every user of this machine can read this secret: chmod o-r"),
+        ("log/audit", 0o666, "audit_log", "every user of this machine can change it: chmod o-w"),
+        ("users", 0o604, "file", "every user of this machine can read this secret"),
+    ],
+)
+def test_what_others_can_do_with_the_files_of_admin(
+    open_folder: Path, file: str, mode: int, key: str, words: str
+) -> None:
+    text = admin_in(open_folder)
+    (open_folder / file).chmod(mode)
+    (found,) = findings(open_folder, Account.current(), text)
+    assert (found.verdict, found.name) == (CheckVerdict.WARNING, key)
+    assert found.section == ("authenticator staff" if key == "file" else "admin")
+    assert words in found.finding
+
+
+@needs_root
+def test_files_of_admin_that_the_proxy_cannot_use(open_folder: Path, nobody: Account) -> None:
+    """Its socket is created in its folder; one that a proxy of root has left does not matter."""
+    text = admin_in(open_folder)
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(open_folder / "run/admin.sock"))
+    found = {result.name: result for result in findings(open_folder, nobody, text)}
+    assert {name: result.verdict for name, result in found.items()} == dict.fromkeys(
+        ("socket", "audit_log", "private_key", "file"), CheckVerdict.ERROR
+    )
+    group, folder = nobody.group_name, open_folder / "run"
+    assert found["socket"].finding == (
+        f"the user nobody cannot create the socket in {folder}: "
+        f"chgrp {group} {folder} && chmod g+rwx {folder}"
+    )
+    assert found["socket"].address == f"{folder}/admin.sock"
+    os.chown(folder, nobody.user, nobody.group)
+    assert "socket" not in {result.name for result in findings(open_folder, nobody, text)}
+
+
+@pytest.mark.parametrize(("days", "verdict"), [(90, CheckVerdict.OK), (-1, CheckVerdict.ERROR)])
+def test_the_certificate_of_admin(tmp_path: Path, days: int, verdict: CheckVerdict) -> None:
+    text = admin_in(tmp_path)
+    Authority(tmp_path).server("tls", not_before=-100 * DAY, not_after=days * DAY)
+    (tmp_path / "proxy.ini").write_text(text)
+    (found,) = certificate_files(load(tmp_path / "proxy.ini"), datetime.now(UTC))
+    assert (found.verdict, found.section, found.name) == (verdict, "admin", "certificate")
 
 
 # Expiry

@@ -224,7 +224,7 @@ def test_the_metrics_of_all_children_are_in_the_private_directory(text: Text) ->
         (folder,) = crew.folder.glob("esxiproxy-*/metrics")
         for pid in (*crew.workers(), *crew.admins()):
             with open(f"/proc/{pid}/environ", "rb") as environ:
-                assert f"PROMETHEUS_MULTIPROC_DIR={folder}".encode() in environ.read().split(b"\0")
+                assert f"ESXIPROXY_METRICS_FOLDER={folder}".encode() in environ.read().split(b"\0")
         assert folder.stat().st_mode & 0o777 == 0o700
 
 

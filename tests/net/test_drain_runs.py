@@ -87,6 +87,38 @@ def test_workers_of_a_new_generation_keep_the_drain_of_their_master():
     assert stored(world) == {("proxy", "", "run-1")} and not admits(new)
 
 
+@pytest.mark.parametrize("what", [("proxy", ""), ("listener", "one")], ids=["proxy", "listener"])
+@pytest.mark.parametrize("machine", ["", "renamed", "proxy1"], ids=["unnamed", "new name", "old name"])
+def test_a_drain_goes_on_when_its_machine_gets_another_name(what, machine):
+    """The workers of a reload have the new name, and the run of their master."""
+    world = World()
+    old = world.process()
+    old.drain(*what)
+    new = world.process(replace(HERE, machine="renamed"))
+    old.stop()
+    new.advance(3 * RUN_LIFE)
+    assert stored(world) == {(*what, "run-1")} and not admits(new)
+    assert len(new.undrain(*what, machine=machine)) == 1
+    assert admits(new) and stored(world) == set()
+
+
+def test_a_drain_under_the_new_name_of_a_machine_replaces_the_one_before():
+    world = World()
+    old, new = world.process(), world.process(replace(HERE, machine="renamed"))
+    elsewhere = world.process(ELSEWHERE)
+    old.drain("proxy"), elsewhere.drain("proxy")
+    new.advance(1.1)
+    (drain,) = new.drain("proxy", by="alice")
+    assert [each.by for each in new.proxy.drains.drains() if each.run == "run-1"] == ["alice"]
+    new.advance(1.1)
+    old.advance(1.1)
+    for process in (old, new):
+        assert [each for each in process.proxy.drains.drains() if each.run == "run-1"] == [drain]
+    new.undrain("proxy")
+    old.advance(1.1)
+    assert admits(old) and admits(new) and not admits(elsewhere)
+
+
 def test_a_machine_that_is_named_is_drained_from_another_one():
     world = World()
     here, elsewhere = world.process(), world.process(ELSEWHERE)

@@ -461,6 +461,66 @@ def test_an_undrained_host_ends_nothing():
 # Several processes
 
 
+def just_undrained_elsewhere():
+    """Return a process whose drain another one has removed a moment before its end, and its console."""
+    world = World()
+    state = BrokenState(world.clock, world.memory)
+    process, other = world.process(state=state), world.process()
+    running = process.open()
+    other.drain("host", "esxi1", end=DAY + 10)
+    process.advance(9.5)
+    assert is_refused(process)
+    other.undrain("host", "esxi1")
+    return process, running
+
+
+def test_a_drain_that_another_process_has_just_removed_ends_nothing():
+    process, running = just_undrained_elsewhere()
+    process.advance(5)
+    assert closes_of(running) == [] and not is_refused(process)
+
+
+def test_another_request_ends_nothing_before_the_drains_are_read():
+    process, running = just_undrained_elsewhere()
+    process.state.late = Deferred()
+    process.advance(1)
+    process.drain("host", "other")
+    late, process.state.late = process.state.late, None
+    late.callback(None)
+    process.advance(5)
+    assert closes_of(running) == []
+
+
+def test_a_drain_that_ends_at_once_needs_no_read():
+    world = World()
+    state = BrokenState(world.clock, world.memory)
+    process = world.process(state=state)
+    running = process.open()
+    state.late = Deferred()
+    process.advance(1)
+    state.late, late = None, state.late
+    process.drain("host", "esxi1", end=DAY)
+    process.advance(0.2)
+    assert len(closes_of(running)) == 1
+    late.callback(None)
+
+
+def test_the_end_waits_for_a_slow_read_and_comes_after_it():
+    world = World()
+    state = BrokenState(world.clock, world.memory)
+    process = world.process(state=state)
+    running = process.open()
+    process.drain("host", "esxi1", end=DAY + 5)
+    process.advance(4.5)
+    state.late = late = Deferred()
+    process.advance(2)
+    assert closes_of(running) == []
+    state.late = None
+    late.callback(None)
+    process.advance(0.2)
+    assert len(closes_of(running)) == 1
+
+
 @every_kind
 def test_another_process_of_the_master_drains_within_a_second(what):
     world = World()
@@ -488,7 +548,7 @@ def test_a_process_that_starts_again_is_drained_before_its_first_console(what):
     assert is_refused(again)
 
 
-@pytest.mark.parametrize("other", [ProcessIdentity("proxy1", "run-2"), ProcessIdentity("proxy2", "run-1")])
+@pytest.mark.parametrize("other", [ProcessIdentity("proxy1", "run-2"), ProcessIdentity("proxy2", "run-2")])
 def test_a_listener_is_drained_for_its_machine_and_its_master_only(other):
     world = World()
     first, second = world.process(), world.process(other)

@@ -133,6 +133,7 @@ WRITTEN_DOWN = {
     "authenticators/htpasswd.py": "when a failed login is forgotten, in the shared state",
     "authenticators/jwt.py": "the expiry of a token",
     "authenticators/login_throttle.py": "when a failed login is forgotten, in the shared state",
+    "admin/access.py": "the end of a login",
     "admin/api/drains.py": "when running consoles of a drain are closed, for all processes",
     "admin/audit.py": "the time of a line in the audit log",
     "cli/drain.py": "how long something has been drained, for a table",
@@ -152,6 +153,7 @@ WRITTEN_DOWN = {
     "sim/host.py": "the clock on the simulated screen",
     "state/memory.py": "used links, which expire at a time of day",
     "state/times.py": "marks and stored values, which outlast a start of the machine",
+    "ops/manhole/admin_commands.py": "how old the sessions of other processes are",
     "workers/master/master.py": "when the proxy was started, for the admin service",
     "workers/worker/crash_recovery.py": "how long a lost session was there, for its record",
 }

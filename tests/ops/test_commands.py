@@ -58,9 +58,12 @@ def test_sessions_is_a_table_with_a_line_for_each():
     desk.scene.client.send(up(10, ping))
     desk.scene.pump()
     header, line, total = desk.commands.sessions().splitlines()
-    assert header.split() == ["id", "listener", "client", "upstream", "age", "bytes", "rtt"]
-    assert line.split()[:4] == [desk.id, "test", "198.51.100.7:40000", "esxi1"]
-    assert line.split()[4:] == ["26s", "2.0", "KiB", "1.4", "s"] and total == "1 session"
+    assert header.split() == [
+        *("id", "worker", "gen", "machine", "listener", "client", "upstream", "age", "bytes", "rtt")
+    ]
+    assert line.split()[:3] == [desk.id, "0", "0"]
+    assert line.split()[4:7] == ["test", "198.51.100.7:40000", "esxi1"]
+    assert line.split()[7:] == ["26s", "2.0", "KiB", "1.4", "s"] and total == "1 session"
 
 
 def test_sessions_says_that_there_are_none():

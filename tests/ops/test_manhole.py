@@ -9,6 +9,7 @@ from twisted.internet.testing import MemoryReactorClock
 from esxiproxy.core.config.errors import BadValue
 from esxiproxy.core.config.listen_address import manhole_address
 from esxiproxy.net.sessions import Sessions
+from esxiproxy.ops.manhole.commands import commands_of
 from esxiproxy.ops.manhole.service import ManholeError, ManholeService
 
 PUBLIC = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJcX9ZSxZRsGzzoyLAeJs7S2m4K6m5XlnkYFbWE+vqyX somebody\n"
@@ -25,8 +26,8 @@ class Site:
             self.keys.chmod(0o600)
 
     def service(self, address="tcp:2222:interface=127.0.0.1"):
-        sessions = Sessions([], self.reactor)
-        return ManholeService(address, self.keys, self.host_key, sessions, self.reactor)
+        commands = commands_of(Sessions([], self.reactor), tuple, self.reactor)
+        return ManholeService(address, self.keys, self.host_key, commands, self.reactor)
 
     def problem(self):
         with pytest.raises(ManholeError) as caught:

@@ -1,7 +1,6 @@
 """The metrics of several processes: exact over their files, after merging, after a SIGKILL at any step."""
 
 import contextlib
-import errno
 import fcntl
 import os
 import shutil
@@ -13,13 +12,14 @@ from pathlib import Path
 import pytest
 from prometheus_client import metrics, values
 from prometheus_client.mmap_dict import MmapedDict
+from twisted.logger import capturedLogs, formatEvent
 
 from esxiproxy.ops.metrics import files, mapped_file
 from esxiproxy.ops.metrics.exposition import FolderChanged, expose, read_folder
 from esxiproxy.ops.metrics.files import Index, lock_file, prepare
 from esxiproxy.ops.metrics.mapped_file import ReservedFile
 from esxiproxy.ops.metrics.merging import merge_dead
-from tests.ops.metrics_world import COUNTING, ended, run, samples, total
+from tests.ops.metrics_world import COUNTING, disk_full, ended, run, samples, total
 
 SOME = (
     COUNTING
@@ -330,12 +330,20 @@ def test_a_folder_that_never_rests_is_reported(folder, start, monkeypatch):
 # Starting processes
 
 
+@pytest.fixture
+def starting(folder, monkeypatch):
+    """Let this process store its metrics in the folder for one test."""
+    for module, name in ((values, "ValueClass"), (values, "MmapedDict"), (metrics, "_use_created")):
+        monkeypatch.setattr(module, name, getattr(module, name))
+    monkeypatch.setenv(files.ENVIRONMENT, str(folder))
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+    yield
+    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+
+
+@pytest.mark.usefixtures("starting")
 def test_a_process_that_starts_during_a_merge_gets_another_name(folder, monkeypatch):
     """Its lock was free for a moment, so that it was taken for that of an ended process."""
-    monkeypatch.setattr(values, "ValueClass", values.ValueClass)
-    monkeypatch.setattr(values, "MmapedDict", values.MmapedDict)
-    monkeypatch.setattr(metrics, "_use_created", metrics._use_created)
-    monkeypatch.setenv(files.ENVIRONMENT, str(folder))
     real, tried = fcntl.flock, []
 
     def flock(descriptor, how):
@@ -351,6 +359,58 @@ def test_a_process_that_starts_during_a_merge_gets_another_name(folder, monkeypa
     (lock,) = folder.glob("process_*.lock")
     assert files.owner_of(lock) not in Index.of(folder).contained
     os.close(tried[1])
+
+
+def counted_in_memory(log, error):
+    """Start to count in this process; check that it does so in memory, and that the log says why."""
+    with capturedLogs() as events:
+        found = files.process_metrics()
+    (event,) = events
+    text = formatEvent(event)
+    assert error in text and "counted in memory" in text and str(log) in text
+    found.opened("secure", "esxi1").inc()
+    assert samples(found)["sessions_opened_total{listener=secure,upstream=esxi1}"] == 1
+
+
+@pytest.mark.usefixtures("starting")
+def test_a_process_without_the_folder_counts_in_memory(folder):
+    folder.rmdir()
+    limit = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("the start does not end"))
+    signal.alarm(20)
+    try:
+        counted_in_memory(folder, "No such file")
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, limit)
+
+
+@pytest.mark.usefixtures("starting")
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_a_process_that_starts_on_a_full_disk_counts_in_memory(folder, monkeypatch, at):
+    """The disk may become full after some of the files of the process are reserved."""
+    real, reserved = os.posix_fallocate, []
+
+    def posix_fallocate(*arguments):
+        reserved.append(arguments)
+        if len(reserved) > at:
+            disk_full()
+        real(*arguments)
+
+    monkeypatch.setattr(mapped_file.os, "posix_fallocate", posix_fallocate)
+    monkeypatch.setattr(mapped_file, "_FIRST_SIZE", 1 << 12)
+    counted_in_memory(folder, "No space left")
+    assert set(samples(folder).values()) <= {0.0}, "it stores nothing there"
+
+
+@pytest.mark.usefixtures("starting")
+def test_the_variable_of_the_library_is_not_that_of_the_proxy(folder, monkeypatch):
+    monkeypatch.delenv(files.ENVIRONMENT)
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(folder))
+    monkeypatch.setattr(values, "ValueClass", values.MultiProcessValue())
+    found = files.process_metrics()
+    found.opened("secure", "esxi1").inc()
+    assert samples(found)["sessions_opened_total{listener=secure,upstream=esxi1}"] == 1
+    assert list(folder.iterdir()) == []
 
 
 def test_a_file_that_is_just_being_created_disturbs_no_reader(folder, start):
@@ -407,10 +467,7 @@ def test_a_full_disk_is_an_error_and_spoils_no_value(tmp_path, monkeypatch):
     file = ReservedFile(str(path))
     file.write_value("known", 1.0, 0.0)
 
-    def full(*_args):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(mapped_file.os, "posix_fallocate", full)
+    monkeypatch.setattr(mapped_file.os, "posix_fallocate", disk_full)
     with pytest.raises(OSError, match="No space left"):
         file.write_value("x" * (1 << 17), 1.0, 0.0)
     file.write_value("known", 2.0, 0.0)

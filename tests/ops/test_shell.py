@@ -3,7 +3,8 @@
 import re
 
 from esxiproxy.ops.manhole.commands import Commands
-from esxiproxy.ops.manhole.shell import OneCommand, OutputTransport, Shell
+from esxiproxy.ops.manhole.line_shell import LineShell
+from esxiproxy.ops.manhole.terminal import ShellTerminal
 from tests.net.scene import frame, up
 from tests.ops.test_commands import opened
 
@@ -12,14 +13,11 @@ class Terminal:
     """A shell on a transport in memory."""
 
     def __init__(self, desk):
-        from twisted.conch.insults.insults import ServerProtocol
-
         self.desk = desk
         self.octets = b""
         self.status = None
-        self.protocol = ServerProtocol(Shell, self._commands, self._ended)
-        self.protocol.makeConnection(OutputTransport(self._write))
-        self.shell = self.protocol.terminalProtocol
+        self.terminal = ShellTerminal(self._commands, self._write, self._ended)
+        self.shell = self.terminal.shell
 
     def _commands(self, show, idle):
         return Commands("somebody", self.desk.scene.sessions, tuple, self.desk.scene.clock, show, idle)
@@ -32,7 +30,7 @@ class Terminal:
 
     def type(self, text):
         self.octets = b""
-        self.protocol.dataReceived(text.encode())
+        self.terminal.input_received(text.encode())
         return self.text
 
     @property
@@ -44,8 +42,9 @@ class Terminal:
 def run(desk, line):
     """Return the output and the exit status of a line that is the argument of ssh."""
     written, ended = [], []
-    command = OneCommand(line, Terminal._commands.__get__(Holding(desk)), written.append, ended.append)
-    command.run()
+    command = LineShell(Terminal._commands.__get__(Holding(desk)), written.append, ended.append)
+    command.input_received(line.encode())
+    command.end_of_input()
     return command, written, ended
 
 
@@ -64,7 +63,7 @@ def test_output_has_no_quotes_and_a_command_error_no_traceback():
     desk = opened()
     terminal = Terminal(desk)
     shown = terminal.type("sessions()\r")
-    assert f"\n{desk.id}  test" in shown and "\\n" not in shown
+    assert f"\n{desk.id}  0 " in shown and "\\n" not in shown
     shown = terminal.type("close('nobody')\r")
     assert shown.endswith("no session 'nobody'\nesxiproxy> ")
 
@@ -126,7 +125,7 @@ def test_a_closed_shell_has_no_output_and_no_traces():
 def test_resizing_the_window_changes_no_output():
     terminal = Terminal(opened())
     terminal.octets = b""
-    terminal.shell.terminalSize(132, 50)
+    terminal.terminal.resize(50, 132)
     assert terminal.octets == b""
 
 

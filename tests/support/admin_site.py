@@ -13,9 +13,10 @@ from esxiproxy.admin.access import ListenAccess, SocketAccess
 from esxiproxy.admin.audit import AuditLog
 from esxiproxy.admin.control import ReloadOutcome
 from esxiproxy.admin.dispatch import Dispatcher
+from esxiproxy.admin.factory import AdminFactory
 from esxiproxy.admin.openapi.operations import OPERATIONS
 from esxiproxy.admin.probes import ProbeAnswers
-from esxiproxy.admin.site import AdminFactory, Root
+from esxiproxy.admin.site import Root
 from esxiproxy.core.config.admin import LOOPBACK_NAMES
 from esxiproxy.core.config.model import Admin
 from esxiproxy.state.memory import MemoryState
@@ -101,7 +102,16 @@ class Calls:
 class AdminAddress:
     """One address: ``kind`` is socket, listen or probe."""
 
-    def __init__(self, kind="listen", admin=None, authenticate=None, audit=None, streams=None, files=None):
+    def __init__(
+        self,
+        kind="listen",
+        admin=None,
+        authenticate=None,
+        audit=None,
+        streams=None,
+        files=None,
+        prechecks=None,
+    ):
         self.clock = Clock()
         self.control = StandInControl(self.clock)
         self.calls = Calls()
@@ -125,8 +135,8 @@ class AdminAddress:
         if kind == "probe":
             self.root = Root(probes)
         else:
-            dispatcher = Dispatcher(self.calls.handlers(), access, self.audit)
-            self.root = Root(probes, dispatcher, files, streams)
+            dispatcher = Dispatcher(self.calls.handlers(), access, self.audit, prechecks or {})
+            self.root = Root(probes, dispatcher, files, streams, self.clock)
         self.factory = AdminFactory(self.clock)
         self.factory.serve(self.root)
         self.factory.doStart()

@@ -162,6 +162,12 @@ class Crew(Proxy):
             return answer.status, answer.read().decode()
 
 
+class Single(Crew):
+    """esxiproxy in one process, which has no workers to wait for."""
+
+    is_ready = Proxy.is_ready
+
+
 def is_admin(pid: int) -> bool:
     """Whether this child of a master is its admin process."""
     try:

@@ -12,6 +12,7 @@ from twisted.internet import reactor as installed
 from twisted.logger import globalLogBeginner, textFileLogObserver
 
 from esxiproxy.core.routing import Upstream
+from esxiproxy.ops.manhole.commands import commands_of
 from esxiproxy.ops.manhole.service import ManholeService
 from esxiproxy.proxy import Proxy
 from esxiproxy.routers.static import StaticRouter
@@ -33,8 +34,8 @@ def main(folder: Path) -> None:
         "tcp:0:interface=127.0.0.1",
         folder / "authorized_keys",
         folder / "host_key",
-        proxy.sessions,
-        reactor,  # type: ignore[arg-type]
+        commands_of(proxy.sessions, tuple, reactor),
+        reactor,
     )
     manhole.setServiceParent(services)
     services.privilegedStartService()

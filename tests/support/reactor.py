@@ -1,6 +1,8 @@
 """A fake reactor with a fake clock, ports that are bound once, and calls from threads that a test runs."""
 
+import os
 import queue
+import socket
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import CannotListenError, ReactorNotRunning
@@ -14,7 +16,7 @@ FREE = 49152
 
 
 class FakePort:
-    """A bound port, whose descriptor is its number and 1000."""
+    """A bound port, whose descriptor is its number and 1000; that of a unix socket has a file and a path."""
 
     def __init__(self, reactor, number, factory=None):
         self.reactor, self.number, self.factory = reactor, number, factory
@@ -35,6 +37,8 @@ class FakePort:
 
     def stopListening(self):
         del self.reactor.bound[self.number]
+        if not isinstance(self.number, int):
+            os.unlink(self.number)
         return deferLater(self.reactor, 0, lambda: None)
 
 
@@ -78,6 +82,9 @@ class FakeReactor(MemoryReactorClock):
         return FakePort(self, port or FREE + len(self.order), factory)
 
     def listenUNIX(self, address, factory, backlog=50, mode=0o666, wantPID=0):
+        with socket.socket(socket.AF_UNIX) as unbound:
+            unbound.bind(address)
+        os.chmod(address, mode)
         return FakePort(self, address, factory)
 
     def adoptStreamPort(self, descriptor, family, factory):

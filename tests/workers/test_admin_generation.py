@@ -267,3 +267,81 @@ def test_services_that_do_not_stop_are_not_waited_for(serving, crashes):
     else:
         serving.clock.advance(SERVICES_TIMEOUT)
     assert stopped.called
+
+
+def test_one_that_exits_before_it_opens_is_replaced(scene):
+    scene.last.gets_ready()
+    scene.last.ends("killed by SIGKILL")
+    scene.generation.open()
+    scene.clock.advance(0)
+    assert len(scene.processes) == 2
+    scene.last.gets_ready()
+    assert scene.last.commands() == [AdminCommand.FACTS, AdminCommand.OPEN]
+
+
+# Services of another process run meanwhile
+
+
+def crashes_until_it_waits(serving):
+    """Let the process crash until the next one is started after a delay, which is returned."""
+    serving.last.ends("killed by SIGKILL")
+    serving.clock.advance(0)
+    serving.last.ends("killed by SIGKILL")
+    return 0.1
+
+
+def test_no_process_starts_from_the_back_off_while_services_are_stopped(serving):
+    crashes_until_it_waits(serving)
+    assert serving.generation.stop_services().called
+    serving.clock.advance(60)
+    assert len(serving.processes) == 2
+    serving.generation.start_services()
+    serving.clock.advance(0)
+    assert len(serving.processes) == 3
+
+
+def test_a_back_off_is_kept_when_services_may_start_again(serving):
+    delay = crashes_until_it_waits(serving)
+    serving.generation.stop_services()
+    serving.generation.start_services()
+    serving.clock.advance(delay * 0.9)
+    assert len(serving.processes) == 2
+    serving.clock.advance(delay * 0.2)
+    assert len(serving.processes) == 3
+
+
+def test_one_that_crashes_while_services_are_stopped_is_replaced_afterwards(serving):
+    serving.generation.stop_services()
+    serving.last.on_report("services stopped")
+    with capturedLogs() as lines:
+        serving.last.ends("killed by SIGKILL")
+    serving.clock.advance(60)
+    assert len(serving.processes) == 1
+    assert "admin process is not started again before the reload has ended" in map(formatEvent, lines)
+    serving.generation.start_services()
+    serving.clock.advance(0)
+    assert len(serving.processes) == 2
+
+
+def test_one_that_crashed_while_services_were_stopped_stays_away_at_the_end(serving):
+    serving.generation.stop_services()
+    serving.last.ends("killed by SIGKILL")
+    serving.generation.end()
+    serving.clock.advance(60)
+    assert len(serving.processes) == 1 and serving.generation.exited.called
+
+
+def test_one_that_is_not_ready_has_exited_when_its_services_have_stopped(serving):
+    serving.last.ends("killed by SIGKILL")
+    serving.clock.advance(0)
+    stopped = serving.generation.stop_services()
+    serving.clock.advance(SERVICES_TIMEOUT)
+    assert serving.last.commands() == [AdminCommand.NOW] and not stopped.called
+    serving.clock.advance(ABORT_TIMEOUT)
+    assert serving.last.signals == [signal.SIGKILL] and not stopped.called
+    serving.last.ends("killed by SIGKILL")
+    serving.clock.advance(60)
+    assert stopped.called and len(serving.processes) == 2
+    serving.generation.start_services()
+    serving.clock.advance(0)
+    assert len(serving.processes) == 3

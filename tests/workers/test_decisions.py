@@ -12,7 +12,7 @@ from twisted.internet.defer import ensureDeferred
 from twisted.internet.task import Clock
 
 from esxiproxy.app.preflight import load
-from esxiproxy.core.config.model import ADMIN_PROBE, ADMIN_SOCKET, MANHOLE
+from esxiproxy.core.config.model import ADMIN_MANHOLE, ADMIN_PROBE, ADMIN_SOCKET, MANHOLE
 from esxiproxy.core.peer_address import PeerAddress
 from esxiproxy.core.process_identity import ProcessIdentity
 from esxiproxy.core.session.entry import SessionEntry
@@ -280,10 +280,32 @@ class TestPlan:
         )
         assert admin.needs_admin and admin.socket_group == group
         assert admin.admin_endpoints == (
-            (ADMIN_SOCKET, f"unix:{tmp_path}/a.sock:mode=660"),
+            (ADMIN_SOCKET, f"unix:{tmp_path}/a.sock:mode=600"),
             (ADMIN_PROBE, "tcp:port=9000:interface=127.0.0.1:backlog=512"),
         )
         assert admin.endpoints == without.endpoints
+
+    def test_the_manhole_is_for_the_admin_process_if_there_is_one(self, tmp_path):
+        (tmp_path / "keys").write_text("")
+        path = tmp_path / "proxy.ini"
+        rest = "[listener one]\nlisten = :80\nupstream = u\n[upstream u]\nurl = ws://192.0.2.1\n"
+
+        def planned(proxy="", admin=""):
+            path.write_text(f"[proxy]\nmanhole = 2222\nmanhole_keys = keys\n{proxy}{rest}{admin}")
+            return Plan.read(plan_of(load(path)).text())
+
+        ssh = (MANHOLE, "tcp:port=2222:interface=127.0.0.1:backlog=512")
+        without = planned()
+        assert ssh in without.endpoints and without.admin_endpoints == ()
+        services = planned(proxy="services = demo\n")
+        assert ssh not in services.endpoints and services.admin_endpoints == (ssh,)
+        admin = planned(admin="[admin]\nsocket = a.sock\n")
+        assert ssh not in admin.endpoints
+        assert admin.admin_endpoints == (
+            (ADMIN_SOCKET, f"unix:{tmp_path}/a.sock:mode=600"),
+            (ADMIN_MANHOLE, f"unix:{tmp_path}/a.sock.manhole:mode=600"),
+            ssh,
+        )
 
     def test_that_of_an_earlier_version_needs_no_admin_process(self, config):
         earlier = json.loads(plan_of(config).text())

@@ -3,12 +3,13 @@
 import os
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
 
-from esxiproxy.core.config.model import ADMIN_PROBE
+from esxiproxy.core.config.model import ADMIN_PROBE, MANHOLE
 from esxiproxy.core.reload_outcome import ReloadOutcome
 from esxiproxy.core.startup import StartupError
 from esxiproxy.ops.metrics.files import ENVIRONMENT
@@ -17,8 +18,8 @@ from esxiproxy.workers.master.admin_supervisor import FACTS_INTERVAL
 from esxiproxy.workers.master.master import Master
 from esxiproxy.workers.master.plan_reader import PlanRefused
 from esxiproxy.workers.plan import Plan
-from esxiproxy.workers.shared.admin_messages import WorkerFacts
-from esxiproxy.workers.shared.messages import WorkerCommand
+from esxiproxy.workers.shared.admin_messages import AdminConfig, WorkerFacts
+from esxiproxy.workers.shared.messages import WorkerCommand, WorkerConfig
 from tests.support.reactor import FakeReactor
 from tests.workers.test_master import ONE, FakeGeneration
 
@@ -177,6 +178,19 @@ class TestStart:
         for each in (scene.generations[0], scene.admins[0]):
             assert each.launch.environment == {ENVIRONMENT: f"{folder}/metrics"}
         assert (folder / "metrics").stat().st_mode & 0o777 == 0o700 and ENVIRONMENT not in os.environ
+
+    def test_its_children_have_a_folder_for_shells_with_a_manhole(self, scene, started, tmp_path):
+        assert scene.generations[0].launch.shells == ""
+        ssh = (MANHOLE, "tcp:2222:interface=127.0.0.1")
+        scene = started(replace(plan(), admin_endpoints=(ssh,)))
+        launch = scene.generations[0].launch
+        assert scene.admins[0].launch == launch and launch.environment == {}
+        folder = Path(launch.shells)
+        assert folder.parent in tmp_path.glob("esxiproxy-*") and folder.stat().st_mode & 0o777 == 0o700
+        worker, _ = WorkerConfig.for_worker(1, scene.generations[0].plan, launch, {}, 3, [4])
+        assert WorkerConfig.read(worker.line()).shells == launch.shells
+        admin, _ = AdminConfig.of(scene.admins[0].plan, launch, {})
+        assert AdminConfig.read(admin.line()).shells == launch.shells
 
     def test_all_children_know_the_run(self, scene):
         launch = scene.generations[0].launch

@@ -43,7 +43,7 @@ def shown_configuration(config: Config) -> dict[str, Any]:
     """Return a configuration as the API returns it."""
     sections, _problems = ini.parse(config.content, str(config.source))
     return {
-        "path": str(config.source),
+        "path": str(config.source.absolute()),
         "sections": [
             {
                 "header": section.header,

@@ -49,8 +49,8 @@ class DrainActions:
             drained = await self._drainer.drain(
                 kind, name, machine, end, call.actor.name[:MAX_NAME], call.body["reason"]
             )
-        except InvalidDrain as error:
-            raise ApiError(400, str(error)) from None
+        except InvalidDrain as error:  # such as a host whose name is empty without its final dot
+            raise ApiError(404, f"there is no such {kind.value}: {error}") from None
         except UnknownMachine as error:
             raise ApiError(404, str(error)) from None
         return (await self._shown(drained))[0]
@@ -60,8 +60,8 @@ class DrainActions:
         kind, name, machine = self._subject(call, must_exist=False)
         try:
             removed = await self._drainer.undrain(kind, name, machine)
-        except InvalidDrain as error:
-            raise ApiError(400, str(error)) from None
+        except InvalidDrain as error:  # such as a host whose name is empty without its final dot
+            raise ApiError(404, f"there is no such {kind.value}: {error}") from None
         if not removed:
             raise ApiError(404, f"this {kind.value} is not drained")
         return {"drains": await self._shown(removed)}
@@ -70,10 +70,6 @@ class DrainActions:
         """Return the kind, the name and the machine of a request.  Raises ApiError."""
         kind, name = DrainKind(call.body["kind"]), call.body.get("name", "")
         machine = call.body.get("machine", "")
-        if bool(name) is (kind is DrainKind.PROXY):
-            raise ApiError(400, "a listener, an upstream or a host has a name, and the proxy has none")
-        if machine and not kind.is_local:
-            raise ApiError(400, "an upstream or a host is drained for all machines: leave out `machine`")
         if must_exist and not machine:
             self._check_known(kind, name)
         return kind, name, machine

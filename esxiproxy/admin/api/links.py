@@ -14,11 +14,10 @@ from esxiproxy.routers.link_orders import (
     DEFAULT_TTL,
     LinkOrder,
     LinkRefused,
-    is_link_id,
     make_link,
     revoked_until,
 )
-from esxiproxy.routers.links import REVOKED_SPACE
+from esxiproxy.routers.links import OPAQUE_SPACE, REVOKED_SPACE
 
 _PAGE = 1000
 _MAX_REVOKED = 10_000
@@ -71,8 +70,6 @@ class LinkOperations:
             net=body.get("net"),
             listener=body.get("listener"),
         )
-        if order.many and order.reuse is not None:
-            raise ApiError(400, "a link has either `reuse` or `many`")
         if order.router not in self._control.config.routers:
             raise ApiError(404, "the configuration has no router of this name")
         try:
@@ -84,11 +81,16 @@ class LinkOperations:
         field = None if made.field is None else f"{made.kind}: {made.field}"
         return {"url": made.url, "id": made.id, "expires": made.expires, "field": field}
 
+    async def check_revocation(self, call: Call) -> None:
+        """Raise ApiError for a link in place of its id, which must not stand in the audit log."""
+        identity = call.body["id"]
+        is_token = identity.count(".") == 2
+        if is_token or await self._state.get(OPAQUE_SPACE, key_of(identity)) is not None:
+            raise ApiError(400, "id is a link and not its id: esxiproxy sessions and links show the id")
+
     async def revoke_link(self, call: Call) -> Any:
         """Revoke a link, and end the consoles that it has opened."""
         identity = call.body["id"]
-        if not is_link_id(identity):
-            raise ApiError(400, "id is no id of a link")
         await self._state.put(REVOKED_SPACE, key_of(identity), identity, revoked_until())
         reason = call.body["reason"]
         return {"sessions": await end_sessions(self._state, Selector(SelectorKind.LINK, identity), reason)}

@@ -37,5 +37,5 @@ class ListenerReads:
             "certificate": None if certificate is None else certificate.fields(live.time_of_day()),
             "sessions": counts.by_listener[listener.name],
             "limit": listener.connection_limits.max_sessions,
-            "drained": drained.has_listener(live.control.machine, live.control.run, listener.name),
+            "drained": drained.has_listener(live.control.run, listener.name),
         }

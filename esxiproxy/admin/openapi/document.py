@@ -7,7 +7,8 @@ from importlib.metadata import version
 from typing import Any
 
 from esxiproxy.admin.openapi.operations import BASE, EVENTS, OPERATIONS, Operation, Parameter, Role
-from esxiproxy.admin.openapi.schemas import SCHEMAS, Schema, reference
+from esxiproxy.admin.openapi.schema_builders import Schema, reference
+from esxiproxy.admin.openapi.schemas import SCHEMAS
 
 _ERRORS = {
     400: "The request does not fit this document.",
@@ -79,7 +80,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
     if operation.returns:
         content = {"application/json": {"schema": reference(operation.returns)}}
     else:
-        content = {"text/event-stream": {"schema": {"type": "string"}}}
+        content = {"text/event-stream": {"schema": reference("Event")}}
     return {
         "200": {"description": operation.summary, "content": content},
         **{

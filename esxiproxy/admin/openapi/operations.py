@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from esxiproxy.admin.openapi.schemas import MAX_FILTER, MAX_NAME, MAX_PAGE, Schema
+from esxiproxy.admin.openapi.schema_builders import Schema
+from esxiproxy.admin.openapi.schemas import MAX_FILTER, MAX_NAME, MAX_PAGE
 
 BASE = "/api/v1"
 """The path under which all operations are."""
@@ -95,6 +96,7 @@ FAILURE_COLUMNS = ("time", "error", "host", "principal", "client", "listener")
 _SESSION_WINDOW = _window(*SESSION_COLUMNS)
 _ID = Parameter("id", {"type": "string", "pattern": "^[0-9a-f]{16}$"}, "Id of the session.")
 _VIEWS = ("sessions", "hosts", "failures")
+_VIEW_COLUMNS = dict.fromkeys((*SESSION_COLUMNS, *HOST_COLUMNS, *FAILURE_COLUMNS))
 
 OPERATIONS: tuple[Operation, ...] = (
     Operation("status", "GET", "/status", "What runs, in a few numbers.", "Status"),
@@ -193,13 +195,14 @@ EVENTS = Operation(
     parameters=(
         Parameter("view", {"type": "string", "enum": list(_VIEWS), "default": "sessions"}, "The list."),
         Parameter("filter", {"type": "string", "maxLength": MAX_FILTER}, "As in the list."),
-        Parameter("sort", {"type": "string", "maxLength": 32}, "A column of the list."),
+        Parameter("sort", {"type": "string", "enum": list(_VIEW_COLUMNS)}, "A column of the list."),
         Parameter("order", {"type": "string", "enum": ["asc", "desc"], "default": "asc"}, "Direction."),
         Parameter(
             "offset", {"type": "integer", "minimum": 0, "maximum": 10_000_000, "default": 0}, "Rows to skip."
         ),
         Parameter("limit", {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": 50}, "Rows."),
     ),
+    errors=(404,),
 )
 """The stream is no answer of one time, so it has a handler of its own.
 

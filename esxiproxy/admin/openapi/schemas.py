@@ -2,82 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-Schema = dict[str, Any]
+from esxiproxy.admin.openapi.schema_builders import (
+    Schema,
+    count,
+    flag,
+    given_with,
+    listed,
+    maybe,
+    number,
+    page,
+    record,
+    reference,
+    text,
+)
 
 MAX_NAME = 256
 """Characters of a name in a request: of a principal, a host, a section or a machine."""
+MAX_DRAIN_NAME = 255
+"""Characters of the name of a drained object, and of its machine."""
+ONE_LINE = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]+$"
+"""The pattern of a text without control characters and line breaks."""
 MAX_REASON = 500
 """Characters of a reason.  A Close frame carries at most 123 bytes of it."""
 MAX_PAGE = 500
 """Rows of one page of a list."""
 MAX_FILTER = 200
 """Characters of a filter."""
-
-
-def text(description: str, longest: int | None = None, **more: Any) -> Schema:
-    """Return the schema of a text."""
-    bound = {} if longest is None else {"minLength": 1, "maxLength": longest}
-    return {"type": "string", "description": description, **bound, **more}
-
-
-def number(description: str, **more: Any) -> Schema:
-    """Return the schema of a number that is not negative."""
-    return {"type": "number", "minimum": 0, "description": description, **more}
-
-
-def count(description: str, **more: Any) -> Schema:
-    """Return the schema of an integer that is not negative."""
-    return {"type": "integer", "minimum": 0, "description": description, **more}
-
-
-def maybe(schema: Schema) -> Schema:
-    """Return a schema that takes null as well."""
-    return {**schema, "type": [schema["type"], "null"]}
-
-
-def flag(description: str) -> Schema:
-    """Return the schema of true or false."""
-    return {"type": "boolean", "description": description}
-
-
-def listed(items: Schema | str, description: str = "") -> Schema:
-    """Return the schema of a list; a text is the name of a schema."""
-    return {
-        "type": "array",
-        "items": reference(items) if isinstance(items, str) else items,
-        **({"description": description} if description else {}),
-    }
-
-
-def reference(name: str) -> Schema:
-    """Return a reference to the schema of this name."""
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def record(properties: dict[str, Schema], optional: tuple[str, ...] = (), **more: Any) -> Schema:
-    """Return the schema of an object without other properties."""
-    required = [name for name in properties if name not in optional]
-    return {
-        "type": "object",
-        "additionalProperties": False,
-        "properties": properties,
-        **({"required": required} if required else {}),
-        **more,
-    }
-
-
-def page(rows: str, name: str) -> Schema:
-    """Return the schema of a page of a list."""
-    return record(
-        {
-            name: listed(rows, "The rows of the page, in the order that was asked for."),
-            "total": count("Number of rows without the filter."),
-            "matching": count("Number of rows that the filter selects."),
-            "offset": count("Number of matching rows before the page."),
-        }
-    )
 
 
 _WHERE = {
@@ -91,8 +41,21 @@ _DRAIN_KIND: Schema = {
     "enum": ["proxy", "listener", "upstream", "host"],
     "description": "What is drained.",
 }
-_DRAIN_NAME = text("Name of the listener, the upstream or the host; absent for the whole proxy.", MAX_NAME)
-_MACHINE = text("The machine whose proxy or listener is meant; by default the one that is asked.", MAX_NAME)
+_LINE = {"pattern": ONE_LINE}
+_DRAIN_NAME = text(
+    "Name of the listener, the upstream or the host; absent for the whole proxy.", MAX_DRAIN_NAME, **_LINE
+)
+_MACHINE = text(
+    "The machine whose proxy or listener is meant; by default the one that is asked.", MAX_DRAIN_NAME, **_LINE
+)
+_DRAIN_SUBJECT = {
+    "allOf": [
+        given_with("kind", "proxy", without=("name",)),
+        given_with("kind", "listener", needs="name"),
+        given_with("kind", "upstream", "host", needs="name", without=("machine",)),
+    ]
+}
+"""A listener, an upstream or a host has a name; an upstream or a host is drained for all machines."""
 
 SCHEMAS: dict[str, Schema] = {
     "Error": record({"error": text("What failed, why, and what to do.")}),
@@ -262,13 +225,17 @@ SCHEMAS: dict[str, Schema] = {
             "end_after": number(
                 "Seconds after which running consoles are closed with code 1001.", maximum=2592000
             ),
-            "reason": _REASON,
+            "reason": {**_REASON, **_LINE},
         },
         ("name", "machine", "end_after"),
+        examples=[{"kind": "host", "name": "esxi1.example.com", "end_after": 600, "reason": "maintenance"}],
+        **_DRAIN_SUBJECT,
     ),
     "UndrainRequest": record(
         {"kind": _DRAIN_KIND, "name": _DRAIN_NAME, "machine": _MACHINE, "reason": _REASON},
         ("name", "machine", "reason"),
+        examples=[{"kind": "host", "name": "esxi1.example.com"}],
+        **_DRAIN_SUBJECT,
     ),
     "KillRequest": record(
         {
@@ -279,10 +246,13 @@ SCHEMAS: dict[str, Schema] = {
             },
             "value": text("Id of the session or link, or name of the principal or host.", MAX_NAME),
             "reason": _REASON,
-        }
+        },
+        examples=[{"kind": "principal", "value": "alice", "reason": "the shift has ended"}],
     ),
     "Killed": record({"sessions": count("Sessions that were selected when the command was given.")}),
-    "ActionRequest": record({"reason": _REASON}, ("reason",)),
+    "ActionRequest": record(
+        {"reason": _REASON}, ("reason",), examples=[{"reason": "the certificate is new"}]
+    ),
     "Problem": record(
         {
             "file": text("The file."),
@@ -344,6 +314,8 @@ SCHEMAS: dict[str, Schema] = {
             "reason": _REASON,
         },
         ("ttl", "reuse", "many", "subject", "pins", "net", "listener", "reason"),
+        allOf=[given_with("many", True, without=("reuse",))],
+        examples=[{"router": "links", "to": "esxi1.example.com/ticket/TICKET", "ttl": 600}],
     ),
     "MadeLink": record(
         {
@@ -353,22 +325,28 @@ SCHEMAS: dict[str, Schema] = {
             "field": maybe(text("Cookie or subprotocol that a client has to send as well.")),
         }
     ),
-    "RevokeRequest": record({"id": text("Id of the link.", 128), "reason": _REASON}),
+    "RevokeRequest": record(
+        {"id": text("Id of the link.", 128, pattern="^[!-~]+$"), "reason": _REASON},
+        examples=[{"id": "4b232c13e9cf4fe7e635b99d8539777d", "reason": "it was sent to somebody else"}],
+    ),
+    "Event": record(
+        {
+            "event": {"type": "string", "enum": ["status", "window"], "description": "Kind of the event."},
+            "data": text("A JSON object.", contentMediaType="application/json"),
+        },
+        description="One event of the stream, as an object of its fields.",
+    ),
     "History": record(
         {
             "interval": number("Seconds between two points."),
             "points": listed(
                 {
                     "type": "array",
-                    "prefixItems": [
-                        number("Time."),
-                        number("Open consoles."),
-                        number("Bytes a second up."),
-                        number("Bytes a second down."),
-                        maybe(number("Round trip in seconds.")),
-                    ],
+                    "items": maybe(number("")),  # readers of OpenAPI do not agree about prefixItems
                     "minItems": 5,
                     "maxItems": 5,
+                    "description": "Time, open consoles, bytes a second up and down, round trip in seconds; "
+                    "only the last one may be null.",
                 },
                 "The last hour, the oldest point first.",
             ),

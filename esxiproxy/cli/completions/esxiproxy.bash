@@ -5,21 +5,22 @@
 #    source ~/.local/share/bash_completion/esxiproxy
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_esxiproxy_subparsers=(check plugins reload status sessions top hosts kill drain undrain watch link links certificate doctor import-nginx completion sim)
+_shtab_esxiproxy_subparsers=(check plugins reload status sessions top hosts kill drain undrain watch link links manhole certificate doctor import-nginx completion sim)
 
 _shtab_esxiproxy_check_option_strings=(-h --help --strict)
 _shtab_esxiproxy_plugins_option_strings=(-h --help)
-_shtab_esxiproxy_reload_option_strings=(-h --help --pidfile --config)
+_shtab_esxiproxy_reload_option_strings=(-h --help --config --socket --pidfile --reason)
 _shtab_esxiproxy_status_option_strings=(-h --help --config --socket --json)
-_shtab_esxiproxy_sessions_option_strings=(-h --help --config --socket --json --filter --sort --desc --principal --host --upstream --listener --link --limit)
+_shtab_esxiproxy_sessions_option_strings=(-h --help --config --socket --json --filter --sort --desc --principal --user --host --upstream --listener --link --limit --now)
 _shtab_esxiproxy_top_option_strings=(-h --help --config --socket --json --sort --filter --interval --count)
 _shtab_esxiproxy_hosts_option_strings=(-h --help --config --socket --json --filter --sort --limit)
-_shtab_esxiproxy_kill_option_strings=(-h --help --config --socket --json --principal --host --link --reason)
+_shtab_esxiproxy_kill_option_strings=(-h --help --config --socket --json --principal --user --host --link --reason)
 _shtab_esxiproxy_drain_option_strings=(-h --help --config --socket --json --machine --reason --end)
 _shtab_esxiproxy_undrain_option_strings=(-h --help --config --socket --json --machine --reason)
 _shtab_esxiproxy_watch_option_strings=(-h --help --socket)
 _shtab_esxiproxy_link_option_strings=(-h --help --config --router --to --revoke --ttl --once --reuse --many --subject --pin --net --listener --json)
 _shtab_esxiproxy_links_option_strings=(-h --help --config --socket --json --revoke --reason)
+_shtab_esxiproxy_manhole_option_strings=(-h --help --config --socket --worker --generation)
 _shtab_esxiproxy_certificate_option_strings=(-h --help)
 _shtab_esxiproxy_doctor_option_strings=(-h --help --config --timeout --json --parallel --user --strict --subprotocol --pin --ca --insecure --tls-profile)
 _shtab_esxiproxy_import_nginx_option_strings=(-h --help --keep-insecure --hosts)
@@ -28,8 +29,9 @@ _shtab_esxiproxy_sim_option_strings=(-h --help --interface --port --tls-port --c
 _shtab_esxiproxy_option_strings=(-h --help --version)
 
 _shtab_esxiproxy_check_pos_0_COMPGEN=_shtab_compgen_files
-_shtab_esxiproxy_reload___pidfile_COMPGEN=_shtab_compgen_files
 _shtab_esxiproxy_reload___config_COMPGEN=_shtab_compgen_files
+_shtab_esxiproxy_reload___socket_COMPGEN=_shtab_compgen_files
+_shtab_esxiproxy_reload___pidfile_COMPGEN=_shtab_compgen_files
 _shtab_esxiproxy_status___config_COMPGEN=_shtab_compgen_files
 _shtab_esxiproxy_status___socket_COMPGEN=_shtab_compgen_files
 _shtab_esxiproxy_sessions___config_COMPGEN=_shtab_compgen_files
@@ -49,6 +51,8 @@ _shtab_esxiproxy_watch___socket_COMPGEN=_shtab_compgen_files
 _shtab_esxiproxy_link___config_COMPGEN=_shtab_compgen_files
 _shtab_esxiproxy_links___config_COMPGEN=_shtab_compgen_files
 _shtab_esxiproxy_links___socket_COMPGEN=_shtab_compgen_files
+_shtab_esxiproxy_manhole___config_COMPGEN=_shtab_compgen_files
+_shtab_esxiproxy_manhole___socket_COMPGEN=_shtab_compgen_files
 _shtab_esxiproxy_doctor___config_COMPGEN=_shtab_compgen_files
 _shtab_esxiproxy_doctor___ca_COMPGEN=_shtab_compgen_files
 _shtab_esxiproxy_import_nginx_pos_0_COMPGEN=_shtab_compgen_files
@@ -60,7 +64,7 @@ _shtab_esxiproxy_drain_pos_0_choices=(proxy listener upstream host)
 _shtab_esxiproxy_undrain_pos_0_choices=(proxy listener upstream host)
 _shtab_esxiproxy_doctor___tls_profile_choices=(intermediate old)
 _shtab_esxiproxy_completion_pos_0_choices=(bash zsh)
-_shtab_esxiproxy_pos_0_choices=(check plugins reload status sessions top hosts kill drain undrain watch link links certificate doctor import-nginx completion sim)
+_shtab_esxiproxy_pos_0_choices=(check plugins reload status sessions top hosts kill drain undrain watch link links manhole certificate doctor import-nginx completion sim)
 
 _shtab_esxiproxy_check_pos_0_nargs=+
 _shtab_esxiproxy_check__h_nargs=0
@@ -77,6 +81,7 @@ _shtab_esxiproxy_sessions__h_nargs=0
 _shtab_esxiproxy_sessions___help_nargs=0
 _shtab_esxiproxy_sessions___json_nargs=0
 _shtab_esxiproxy_sessions___desc_nargs=0
+_shtab_esxiproxy_sessions___now_nargs=0
 _shtab_esxiproxy_top__h_nargs=0
 _shtab_esxiproxy_top___help_nargs=0
 _shtab_esxiproxy_top___json_nargs=0
@@ -103,6 +108,8 @@ _shtab_esxiproxy_link___json_nargs=0
 _shtab_esxiproxy_links__h_nargs=0
 _shtab_esxiproxy_links___help_nargs=0
 _shtab_esxiproxy_links___json_nargs=0
+_shtab_esxiproxy_manhole__h_nargs=0
+_shtab_esxiproxy_manhole___help_nargs=0
 _shtab_esxiproxy_certificate_pos_0_nargs=+
 _shtab_esxiproxy_certificate__h_nargs=0
 _shtab_esxiproxy_certificate___help_nargs=0

@@ -14,10 +14,11 @@ from esxiproxy.core.config.errors import BadValue, shown
 from esxiproxy.core.config.file_path import file_path
 from esxiproxy.core.config.key import ADMIN, Key, Type, plain
 from esxiproxy.core.config.listen_address import LONGEST_PATH, ListenAddress, listen_address
-from esxiproxy.core.config.model import Admin, AdminAddress, ListenerTLS
+from esxiproxy.core.config.model import Admin, AdminAddress, ListenerTLS, manhole_socket
 from esxiproxy.core.config.plugin_type import PluginSection
 from esxiproxy.core.config.section import SectionValues
 from esxiproxy.core.host_name import plain_host
+from esxiproxy.core.session.connection_limits import ANONYMOUS_NAME
 
 RUNTIME_FOLDER = Path("/run/esxiproxy")
 """The folder of the default socket, where it exists.  systemd creates it for the unit."""
@@ -173,10 +174,21 @@ def admin_conflicts(admin: SectionValues) -> Iterator[Conflict]:
         yield "probe_listen", f"{probe.text} is the address of listen"
 
 
+def manhole_conflicts(admin: Admin) -> Iterator[Conflict]:
+    """Yield the problems of [admin] beside a manhole, whose unix socket stands beside that of [admin]."""
+    path = manhole_socket(admin.socket)
+    if len(os.fsencode(path)) > LONGEST_PATH:
+        yield "socket", f"the socket of the manhole beside it has at most {LONGEST_PATH} bytes: {path}"
+
+
 def admin_warnings(admin: SectionValues) -> Iterator[Conflict]:
     """Yield warnings for keys of [admin] that are valid but of no use, or unsafe."""
     if admin.has("authenticator") and not {"viewers", "operators"} & admin.present:
         yield "authenticator", "nobody may see anything on listen: set viewers or operators"
+    named = admin["authenticator"] if admin.has("authenticator") and "authenticator" in admin.values else ()
+    for key, right in (("viewers", "a viewer"), ("operators", "an operator")):
+        if ANONYMOUS_NAME in named and ANONYMOUS_NAME in (admin[key] or ()):
+            yield key, f"everybody who reaches listen is {right}: remove {ANONYMOUS_NAME} from this key"
     listen: ListenAddress | None = admin["listen"]
     if listen is not None and not _is_local(listen) and "certificate" not in admin.present:
         yield "listen", "has no certificate: passwords and sessions pass in plain text"

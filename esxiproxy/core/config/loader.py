@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from esxiproxy.core.config import ini
-from esxiproxy.core.config.admin import admin_conflicts, admin_of, admin_warnings
+from esxiproxy.core.config.admin import admin_conflicts, admin_of, admin_warnings, manhole_conflicts
 from esxiproxy.core.config.builders import connection_limits_of, listener_of, proxy_of, upstream_of
 from esxiproxy.core.config.consistency import (
     Conflict,
@@ -163,7 +163,7 @@ class _Check:
             upstreams=names.upstreams,
             routers=plugins[SectionKind.ROUTER],
             authenticators=plugins[SectionKind.AUTHENTICATOR],
-            admin=None if admin is None else self._admin(admin, listeners, plugins, names),
+            admin=None if admin is None else self._admin(admin, listeners, plugins, names, whole),
             lines=_lines(sections),
             **whole,
         )
@@ -174,6 +174,7 @@ class _Check:
         listeners: Sequence[SectionValues],
         plugins: Mapping[SectionKind, Mapping[str, PluginSection]],
         names: Names,
+        proxy: Mapping[str, Any],
     ) -> Admin:
         """Check the section [admin] and return its value."""
         self._report_all(admin, admin_conflicts(admin))
@@ -183,7 +184,10 @@ class _Check:
         kind = SectionKind.AUTHENTICATOR
         wanted = admin[kind.value] if admin.has(kind.value) and not admin.is_invalid(kind.value) else ()
         found = (self._find(admin, kind, name, plugins[kind], names) for name in wanted)
-        return admin_of(admin, self._folder, tuple(each for each in found if each is not None))
+        value = admin_of(admin, self._folder, tuple(each for each in found if each is not None))
+        if proxy.get("manhole") is not None:
+            self._report_all(admin, manhole_conflicts(value))
+        return value
 
     def _given(self, section: ini.IniSection) -> SectionValues | None:
         """Return the values of a section, or None if there is no such kind of section."""

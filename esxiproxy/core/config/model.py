@@ -68,6 +68,8 @@ class Manhole:
 
 ADMIN_SOCKET, ADMIN_LISTEN, ADMIN_PROBE = " admin socket", " admin listen", " admin probe_listen"
 """The names of the sockets of [admin]."""
+ADMIN_MANHOLE = " admin manhole"
+"""The name of the unix socket of ``esxiproxy manhole``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +102,36 @@ class Admin:
 
     @property
     def endpoints(self) -> tuple[tuple[str, str], ...]:
-        """Pairs of the name and the Twisted endpoint description of each socket."""
-        path = re.sub(r"([\\:=])", r"\\\1", str(self.socket))
-        mode = "600" if self.socket_group is None else "660"
-        found = [(ADMIN_SOCKET, f"unix:{path}:mode={mode}")]
+        """Pairs of the name and the Twisted endpoint description of each socket.
+
+        The unix socket is bound for its owner only, and gets ``socket_group`` afterwards, which a reload may
+        change.
+        """
+        found = [(ADMIN_SOCKET, _unix_endpoint(self.socket))]
         for name, address in ((ADMIN_LISTEN, self.listen), (ADMIN_PROBE, self.probe_listen)):
             if address is not None:
                 found.append((name, address.endpoint))
         return tuple(found)
+
+    @property
+    def manhole_endpoint(self) -> str:
+        """The Twisted endpoint description of the unix socket of ``esxiproxy manhole``."""
+        return _unix_endpoint(manhole_socket(self.socket))
+
+
+def _unix_endpoint(path: Path) -> str:
+    """Return the endpoint of a unix socket that its owner alone may open."""
+    escaped = re.sub(r"([\\:=])", r"\\\1", str(path))
+    return f"unix:{escaped}:mode=600"
+
+
+def manhole_socket(admin_socket: Path) -> Path:
+    """Return the path of the socket of ``esxiproxy manhole`` beside the socket of [admin].
+
+    It is ``manhole.sock`` beside ``admin.sock``, and ``NAME.manhole`` beside a socket of another name.
+    """
+    name = admin_socket.name
+    return admin_socket.with_name("manhole.sock" if name == "admin.sock" else f"{name}.manhole")
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +206,21 @@ class Config:
     lines: Lines = field(default_factory=lambda: MappingProxyType({}), repr=False, compare=False)
     content: bytes = field(default=b"", repr=False, compare=False)
     warnings: tuple[Problem, ...] = field(default=(), repr=False, compare=False)
+
+    @property
+    def needs_admin_process(self) -> bool:
+        """Whether a master starts an admin process."""
+        return self.admin is not None or bool(self.services)
+
+    @property
+    def admin_endpoints(self) -> tuple[tuple[str, str], ...]:
+        """Pairs of the name and the Twisted endpoint description of each socket of the admin process."""
+        found = [] if self.admin is None else list(self.admin.endpoints)
+        if self.manhole is not None and self.admin is not None:
+            found.append((ADMIN_MANHOLE, self.admin.manhole_endpoint))
+        if self.manhole is not None and self.needs_admin_process:
+            found.append((MANHOLE, self.manhole.endpoint))
+        return tuple(found)
 
     def problem(
         self, section: str, key: str | None, text: str, severity: Severity = Severity.ERROR

@@ -7,6 +7,7 @@ from enum import Enum
 from math import inf
 
 from esxiproxy.core.errors import Draining, Killed, Replaced, SessionError
+from esxiproxy.core.host_name import host_key
 from esxiproxy.core.session.entry import SessionEntry
 from esxiproxy.core.session.session import Session
 
@@ -58,7 +59,8 @@ class Selector:
         if session.route is None:
             return False
         if self.kind is SelectorKind.HOST:
-            return self.value.lower() in session.route.destination.names
+            names = (session.route.destination.name, *session.dialled)
+            return host_key(self.value) in map(host_key, names)
         if self.kind is SelectorKind.LINK:
             return session.route.link == self.value != ""
         if self.kind is SelectorKind.MACHINE:
@@ -71,7 +73,7 @@ class Selector:
             section = entry.authenticator.partition(" ")[2]
             return self.value in (entry.principal, f"{section}/{entry.principal}")
         if self.kind is SelectorKind.HOST:
-            return entry.host.lower() == self.value.lower()
+            return host_key(self.value) in map(host_key, entry.host_names)
         if self.kind is SelectorKind.LINK:
             return entry.link == self.value != ""
         if self.kind is SelectorKind.LOGIN:

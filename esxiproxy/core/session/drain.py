@@ -7,10 +7,10 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
-from functools import lru_cache
 from math import inf, isfinite
 from typing import Any
 
+from esxiproxy.core.host_name import host_key
 from esxiproxy.core.networks import canonical
 from esxiproxy.core.process_identity import ProcessIdentity
 from esxiproxy.core.session.session import Session
@@ -101,10 +101,17 @@ class Drain:
         end = None if self.end == inf else self.end
         return json.dumps({"kind": self.kind.value, **fields, "since": self.since, "end": end})
 
-    def is_of(self, identity: ProcessIdentity) -> bool:
-        """Return whether the drain holds in a process: that of another machine or run does not."""
-        own = host_key(identity.machine), identity.run
-        return not self.kind.is_local or (self.machine, self.run) == own
+    def is_of(self, run: str) -> bool:
+        """Return whether the drain holds in the processes of a run: that of another run does not.
+
+        The machine does not matter, since its name may change over a reload, and a run has one machine.
+        """
+        return not self.kind.is_local or self.run == run
+
+    @property
+    def target(self) -> tuple[DrainKind, str, str]:
+        """The drained object: its kind, the run of a proxy or a listener, and its name."""
+        return self.kind, self.run, self.name
 
     def covers(self, session: Session) -> bool:
         """Return whether a session of this process uses the drained object.
@@ -133,20 +140,6 @@ def _check_text(what: str, text: str, most: int) -> None:
         raise InvalidDrain(f"the {what} has a control character")
 
 
-@lru_cache(maxsize=4096)
-def host_key(name: str) -> str:
-    """Return the form in which names and addresses of hosts are compared.
-
-    Names are in lower case without a final dot.  Addresses are in their canonical form without brackets and
-    zone, and an IPv4-mapped address is the IPv4 address.
-    """
-    text = name[1:-1] if name.startswith("[") and name.endswith("]") else name
-    try:
-        return canonical(text)
-    except ValueError:
-        return name.lower().removesuffix(".")
-
-
 def is_address(name: str) -> bool:
     """Return whether this is an IP address and no name."""
     try:
@@ -157,7 +150,10 @@ def is_address(name: str) -> bool:
 
 
 def drain_key(drain: Drain) -> str:
-    """Return the key of a drain in the state.  One object of one run has one key."""
+    """Return the key of a drain in the state.
+
+    One object of one run has one key, until the name of its machine changes.
+    """
     return json.dumps([drain.kind.value, drain.machine, drain.run, drain.name])
 
 
@@ -205,7 +201,7 @@ def in_order(drains: Iterable[Drain]) -> list[Drain]:
 class Drains:
     """An immutable set of drains, as it holds in one process.
 
-    Drains of proxies and listeners that are those of another machine or run are in ``all`` only.
+    Drains of proxies and listeners of another run are in ``all`` only.
     """
 
     __slots__ = ("_hosts", "_listeners", "_upstreams", "all", "ends", "has_addresses", "has_hosts", "proxy")
@@ -213,7 +209,7 @@ class Drains:
     def __init__(self, identity: ProcessIdentity, drains: Iterable[Drain] = ()) -> None:
         self.all = tuple(in_order(drains))
         """All drains, in order."""
-        own = [drain for drain in self.all if drain.is_of(identity)]
+        own = [drain for drain in self.all if drain.is_of(identity.run)]
         self.ends = tuple(drain for drain in own if drain.end != inf)
         """The drains that hold here and have an end."""
         self.proxy = next((drain for drain in own if drain.kind is DrainKind.PROXY), None)

@@ -7,16 +7,9 @@ from contextlib import suppress
 from math import inf
 from typing import Protocol
 
+from esxiproxy.core.host_name import host_key
 from esxiproxy.core.process_identity import ProcessIdentity
-from esxiproxy.core.session.drain import (
-    Drain,
-    DrainKind,
-    InvalidDrain,
-    drain_key,
-    host_key,
-    in_order,
-    read_drain,
-)
+from esxiproxy.core.session.drain import Drain, DrainKind, InvalidDrain, drain_key, in_order, read_drain
 
 SPACE = "drains"
 """The space of the drains in the state."""
@@ -82,17 +75,31 @@ class DrainTable:
             asked = [Drain(kind, name, run.machine, run.run, since, end, by, reason) for run in runs]
         for each in asked:
             await self._state.put(SPACE, drain_key(each), each.value, inf)
+        if kind.is_local:
+            await self._remove_replaced(asked)
         return asked
+
+    async def _remove_replaced(self, drains: Sequence[Drain]) -> None:
+        """Remove earlier drains of these objects, which were made under another name of the machine."""
+        targets, keys = {drain.target for drain in drains}, {drain_key(drain) for drain in drains}
+        for key, drain in await self._stored():
+            if drain.target in targets and key not in keys:
+                await self._state.remove(SPACE, key)
 
     async def undrain(self, kind: DrainKind, name: str = "", machine: str = "") -> list[Drain]:
         """Let an object take consoles again, and return the drains that are removed.
 
-        ``machine`` is that of a proxy or a listener, by default the own master only.
+        ``machine`` is that of a proxy or a listener, by default the own master only.  A drain that was made
+        under another name of the machine is removed as well.
         """
-        wanted = host_key(name) if kind is DrainKind.HOST else name
+        wanted, where = host_key(name) if kind is DrainKind.HOST else name, host_key(machine)
+        runs = {run.run for run in await self._known_runs(machine)} if machine else {self._identity.run}
         removed = []
         for key, drain in await self._stored():
-            is_meant = drain.machine == host_key(machine) if machine else drain.is_of(self._identity)
+            if kind.is_local:
+                is_meant = drain.run in runs or (machine != "" and drain.machine == where)
+            else:
+                is_meant = not machine
             if is_meant and (drain.kind, drain.name) == (kind, wanted):
                 await self._state.remove(SPACE, key)
                 removed.append(drain)
@@ -140,12 +147,16 @@ class DrainTable:
         return await self._state.get(RUNS, self._identity.run) is not None
 
     async def _runs_on(self, machine: str) -> list[ProcessIdentity]:
+        found = await self._known_runs(machine)
+        if not found:
+            raise UnknownMachine(f"no proxy that shares the state runs on {machine}")
+        return found
+
+    async def _known_runs(self, machine: str) -> list[ProcessIdentity]:
         wanted = host_key(machine)
         found = [ProcessIdentity(where, run) for run, where in await self._pages(RUNS) if where == wanted]
         if not found and wanted == host_key(self._identity.machine):
             found = [self._identity]
-        if not found:
-            raise UnknownMachine(f"no proxy that shares the state runs on {machine}")
         return found
 
     async def _pages(self, space: str) -> list[tuple[str, str]]:

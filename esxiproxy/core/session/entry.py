@@ -17,7 +17,8 @@ class SessionEntry:
     ``target`` is redacted, since a state is stored in a file.  ``host`` is the name of the upstream's host,
     ``authenticator`` the section that knows the principal, and ``link`` the id of the session's link.
     ``login`` is the id of the principal's login, ``console`` the name of the console, ``trace_id`` the id of
-    the client's trace, and ``address`` the IP address that was dialled.
+    the client's trace, and ``address`` and ``address_name`` the IP address and the host name that
+    were dialled.
     """
 
     session: str
@@ -35,6 +36,12 @@ class SessionEntry:
     console: str = ""
     trace_id: str = ""
     address: str = ""
+    address_name: str = ""
+
+    @property
+    def host_names(self) -> tuple[str, str, str]:
+        """The names and the address of the host, by which its sessions are selected."""
+        return self.host, self.address_name, self.address
 
     @property
     def cursor(self) -> str:
@@ -69,4 +76,5 @@ def entry_of(session: Session, holder: str, now: float) -> SessionEntry:
         console=(session.route.console or "") if session.route else "",
         trace_id=session.trace_id,
         address=session.dialled[-1] if session.dialled else "",
+        address_name=session.dialled[0] if session.dialled else "",
     )

@@ -43,7 +43,7 @@ def expiry_phrase(until: datetime, now: datetime) -> str:
 
 
 def certificate_files(config: Config, now: datetime) -> Iterator[CheckResult]:
-    """Yield the results for the certificates of listeners, and for files of authorities that expire.
+    """Yield the results for the certificates of listeners and of [admin], and for authorities that expire.
 
     A file that cannot be read has a problem of its own and is left out.
     """
@@ -54,6 +54,8 @@ def certificate_files(config: Config, now: datetime) -> Iterator[CheckResult]:
         yield from _chain(section, listener.tls.certificate, now)
         if listener.tls.client_ca is not None:
             yield from _authorities(section, "client_ca", listener.tls.client_ca, now)
+    if config.admin is not None and config.admin.tls is not None:
+        yield from _chain("admin", config.admin.tls.certificate, now)
     for name, upstream in config.upstreams.items():
         if upstream.ca is not None and upstream.verify is Verify.CA:
             yield from _authorities(f"upstream {name}", "ca", upstream.ca, now)

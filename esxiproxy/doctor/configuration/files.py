@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from esxiproxy.core.config.key import PRIVATE_KEY, SectionKind
-from esxiproxy.core.config.model import Config, Listener
+from esxiproxy.core.config.model import Config, ListenerTLS
 from esxiproxy.core.config.plugin_type import PluginSection
 from esxiproxy.core.config.section import SectionValues, find_key
 from esxiproxy.core.routing import Verify
@@ -32,6 +32,8 @@ class FileUse(Enum):
     """The file is created if it is missing, and others are created beside it while it is used."""
     HOST_KEY = "host key"
     """The file is created if it is missing, and then only its owner may read it."""
+    SOCKET = "socket"
+    """A unix socket that the proxy creates in its folder, in place of one that was left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,12 @@ def _files(config: Config) -> Iterator[NamedFile]:
     if config.access_log is not None and isinstance(config.access_log.to, Path):
         yield NamedFile("proxy", "access_log", config.access_log.to, FileUse.APPEND)
     for listener in config.listeners:
-        yield from _of_listener(listener)
+        yield from _of_tls(f"listener {listener.name}", listener.tls)
+    if config.admin is not None:
+        yield NamedFile("admin", "socket", config.admin.socket, FileUse.SOCKET)
+        if config.admin.audit_log is not None:
+            yield NamedFile("admin", "audit_log", config.admin.audit_log, FileUse.APPEND)
+        yield from _of_tls("admin", config.admin.tls)
     for name, upstream in config.upstreams.items():
         if upstream.ca is not None and upstream.verify is Verify.CA:
             yield NamedFile(f"upstream {name}", "ca", upstream.ca)
@@ -81,10 +88,9 @@ def _files(config: Config) -> Iterator[NamedFile]:
         yield from _of_plugin(plugin)
 
 
-def _of_listener(listener: Listener) -> Iterator[NamedFile]:
-    if listener.tls is None:
+def _of_tls(section: str, tls: ListenerTLS | None) -> Iterator[NamedFile]:
+    if tls is None:
         return
-    section, tls = f"listener {listener.name}", listener.tls
     yield NamedFile(section, "private_key", tls.private_key, is_secret=True)
     yield NamedFile(section, "certificate", tls.certificate, is_secret=holds_key(tls.certificate))
     if tls.client_ca is not None:

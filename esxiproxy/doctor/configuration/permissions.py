@@ -71,6 +71,10 @@ def _unusable(file: NamedFile, status: _Status, account: Account) -> Iterator[Fa
     closed = next((each for each in status.folders if not _may(each, os.X_OK)), None)
     if closed is not None:
         yield _error(f"{user} cannot enter the folder {closed}: {_grant(account, 'x', closed)}")
+    elif file.use is FileUse.SOCKET:
+        if not _may(folder, os.W_OK | os.X_OK):
+            grant = _grant(account, "rwx", folder)
+            yield _error(f"{user} cannot create the socket in {folder}: {grant}")
     elif status.mode is None and file.use is FileUse.READ:
         yield _error("does not exist: create it, or correct the key")
     elif status.mode is None:

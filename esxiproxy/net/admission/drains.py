@@ -155,8 +155,9 @@ class ActiveDrains(Service):
         """Drain an object as :meth:`DrainTable.drain` does; in this process it holds at once."""
         drained = await self._table.drain(kind, name, machine, end, by, reason)
         self._changes += 1
-        keys = {drain_key(drain) for drain in drained}
-        self._use([*(drain for drain in self.current.all if drain_key(drain) not in keys), *drained])
+        targets = {drain.target for drain in drained}
+        self._use([*(drain for drain in self.current.all if drain.target not in targets), *drained])
+        self._end_due(drained)
         return drained
 
     async def undrain(self, kind: DrainKind, name: str = "", machine: str = "") -> list[Drain]:
@@ -174,7 +175,6 @@ class ActiveDrains(Service):
     # Reading
 
     def _tick(self) -> None:
-        self._end_due()
         if self._reading is None:
             reading = self._reading = Deferred.fromCoroutine(self._update())
             reading.addErrback(lambda _: None)  # cancelled by stopService
@@ -185,9 +185,12 @@ class ActiveDrains(Service):
         self._stop_waiting()
 
     async def _update(self) -> None:
-        """Read the drains, and log the first failure in a row."""
+        """Read the drains and end those that are due, and log the first failure in a row.
+
+        Nothing is ended before the read, since a drain may have been removed by another process.
+        """
         try:
-            await self._refresh()
+            await self._read_then_end()
             if self.clock.seconds() >= self._next_note:
                 self._next_note = self.clock.seconds() + NOTE_INTERVAL
                 await self._note_run()
@@ -207,28 +210,41 @@ class ActiveDrains(Service):
                 self._log.info("drains are read from the shared state again")
             self._is_unavailable = False
 
-    async def _refresh(self) -> None:
+    async def _read_then_end(self) -> None:
+        try:
+            is_current = await self._refresh()
+        except CancelledError:
+            raise
+        except Exception:
+            self._end_due(self.current.ends)  # the last known drains hold
+            raise
+        if is_current:
+            self._end_due(self.current.ends)
+
+    async def _refresh(self) -> bool:
+        """Read the drains, and return whether they are used: not if they are out of date already."""
         changes = self._changes
         values = dict(await self._table.items())
         if changes != self._changes:
-            return  # the next read is up to date
+            return False  # the next read is up to date
         stored = {key: value for key, (value, _drain) in self._values.items()}
         if values == stored and changes == self._used_changes:
-            return
+            return True
         lost = [drain for drain in self.current.all if self._is_own(drain) and drain_key(drain) not in values]
         if lost and not await self._table.is_noted():
             # They were removed because the run counted as ended, after a long interruption for example.
             await self._table.put_back(lost)
             await self._table.note_run()
-            return
+            return False
         if changes != self._changes:
-            return
+            return False
         self._used_changes = changes
         self._values = {key: (value, self._parsed(key, value)) for key, value in values.items()}
         self._use(drain for _value, drain in self._values.values() if drain is not None)
+        return True
 
     def _is_own(self, drain: Drain) -> bool:
-        return drain.kind.is_local and drain.is_of(self.identity)
+        return drain.kind.is_local and drain.is_of(self.identity.run)
 
     def _parsed(self, key: str, value: str) -> Drain | None:
         """Return the drain of a value, None for an invalid one, which is logged once."""
@@ -262,14 +278,13 @@ class ActiveDrains(Service):
         before, self.current = self.current, Drains(self.identity, drains)
         after = frozenset(self.current.all)
         for drain in before.all:
-            if drain not in after and drain.is_of(self.identity):
+            if drain not in after and drain.is_of(self.identity.run):
                 self._log.info("{subject} is no longer drained as before", subject=drain.subject)
         for drain in after.difference(before.all):
-            if drain.is_of(self.identity):
+            if drain.is_of(self.identity.run):
                 self._log_drained(drain)
         self._ended = self._ended.intersection(self.current.ends)
         self._next_end = min((drain.end for drain in self._pending), default=inf)
-        self._end_due()
 
     def _log_drained(self, drain: Drain) -> None:
         left = drain.end - self._time_of_day()
@@ -287,12 +302,15 @@ class ActiveDrains(Service):
     def _pending(self) -> list[Drain]:
         return [drain for drain in self.current.ends if drain not in self._ended]
 
-    def _end_due(self) -> None:
-        """End the sessions of each drain whose end has come, once."""
+    def _end_due(self, drains: Iterable[Drain]) -> None:
+        """End the sessions of each of these drains whose end has come, once."""
         now = self._time_of_day()
         if now < self._next_end:
             return
-        due = [drain for drain in self._pending if drain.end <= now]
+        known = frozenset(drains)
+        due = [drain for drain in self._pending if drain in known and drain.end <= now]
+        if not due:
+            return
         self._ended = self._ended.union(due)
         self._next_end = min((drain.end for drain in self._pending), default=inf)
         for live in self._sessions():

@@ -51,6 +51,11 @@ class ListenerService(Service):
         """The bound port, None before the start."""
         return self._binding.port
 
+    @property
+    def is_removed(self) -> bool:
+        """Whether clients cannot reach a unix socket any more, since its file was removed or replaced."""
+        return self._binding.is_removed
+
     def serve(self, factory: Any) -> None:
         """Build the protocols of new connections with ``factory``.  Open connections keep theirs."""
         self._factory.current = factory

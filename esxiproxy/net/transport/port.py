@@ -167,7 +167,7 @@ class UNIXPort(_Accepting, unix.Port):  # type: ignore[misc]
     def connectionLost(self, reason: Any) -> None:
         """Close the socket, and remove its file unless another process has bound the path since."""
         if not self._adopted:
-            with suppress(OSError):
+            with suppress(OSError, ValueError):
                 if self._bound_file and os.path.samestat(os.lstat(self._bindPath), self._bound_file):
                     os.unlink(self._bindPath)
             if self.lockFile is not None:

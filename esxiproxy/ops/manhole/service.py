@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +12,27 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 
 from esxiproxy.binding import Binding
-from esxiproxy.core.routing import Upstream
 from esxiproxy.core.startup import StartupError
-from esxiproxy.ops.manhole.commands import Commands, LiveSessionsView
+from esxiproxy.ops.manhole.commands import CommandsFor
 
 
 class ManholeError(StartupError):
     """The manhole cannot be started."""
 
 
+def conch_is_missing(error: ImportError) -> ManholeError:
+    """Return the error of a process without Twisted Conch, which is an optional dependency."""
+    return ManholeError(
+        f"a manhole needs Twisted's SSH ({error.name} is missing): pip install 'esxiproxy[manhole]'"
+    )
+
+
 class ManholeService(Service):
     """The service that listens for SSH connections of operators.
 
     ``endpoint`` is a Twisted endpoint description.  ``keys`` is an ``authorized_keys`` file; there are no
-    passwords.  ``host_key`` is created at the first start if it is missing.  ``upstreams`` returns the
-    configured upstreams; by default, operators see only those in use.  ``inherited`` is a socket that listens
-    already.
+    passwords.  ``host_key`` is created at the first start if it is missing.  ``commands_for`` makes the
+    commands of a shell.  ``inherited`` is a socket that listens already.
 
     An operator can run any Python code with the permissions of the process.  Therefore the manhole is off by
     default, needs keys and should listen on loopback only.
@@ -41,19 +45,18 @@ class ManholeService(Service):
         endpoint: str,
         keys: Path,
         host_key: Path,
-        sessions: LiveSessionsView,
+        commands_for: CommandsFor,
         reactor: Any,
-        upstreams: Callable[[], Iterable[Upstream]] = tuple,
         inherited: socket.socket | None = None,
     ) -> None:
         self.setName("manhole")
         self._binding = Binding(endpoint, reactor, inherited)
         self._keys = keys
         self._host_key = host_key
-        self._sessions = sessions
-        self._upstreams = upstreams
+        self._commands_for = commands_for
         self._reactor = reactor
         self._listener: Any = None
+        self._fingerprint = ""
 
     @property
     def port(self) -> IListeningPort | None:
@@ -63,21 +66,7 @@ class ManholeService(Service):
     def privilegedStartService(self) -> None:
         """Bind the port, together with the other listeners.  Raises ManholeError."""
         super().privilegedStartService()
-        # Imported here, since Conch is an optional dependency and its login imports the reactor.
-        try:
-            from esxiproxy.ops.manhole.ssh import SSHListener
-            from esxiproxy.ops.manhole.ssh_keys import AuthorizedKeys, KeyFileError, fingerprint, host_key
-        except ImportError as error:
-            raise ManholeError(
-                f"a manhole needs Twisted's SSH ({error.name} is missing): pip install 'esxiproxy[manhole]'"
-            ) from error
-        try:
-            authorized = AuthorizedKeys(self._keys)
-            authorized.read()
-            key = host_key(self._host_key)
-        except KeyFileError as error:
-            raise ManholeError(f"manhole: {error}") from error
-        self._listener = SSHListener(authorized, key, self._commands, self._reactor)
+        self.prepare()
         try:
             self._binding.bind(self._listener)
         except Exception as error:
@@ -85,8 +74,27 @@ class ManholeService(Service):
         self._log.info(
             "manhole listening on {address}, host key {fingerprint}",
             address=self.address(),
-            fingerprint=fingerprint(key),
+            fingerprint=self._fingerprint,
         )
+
+    def prepare(self) -> None:
+        """Read the key files, before the port is bound.  Raises ManholeError."""
+        if self._listener is not None:
+            return
+        # Imported here, since Conch is an optional dependency and its login imports the reactor.
+        try:
+            from esxiproxy.ops.manhole.ssh import SSHListener
+            from esxiproxy.ops.manhole.ssh_keys import AuthorizedKeys, KeyFileError, fingerprint, host_key
+        except ImportError as error:
+            raise conch_is_missing(error) from error
+        try:
+            authorized = AuthorizedKeys(self._keys)
+            authorized.read()
+            key = host_key(self._host_key)
+        except KeyFileError as error:
+            raise ManholeError(f"manhole: {error}") from error
+        self._listener = SSHListener(authorized, key, self._commands_for, self._reactor)
+        self._fingerprint = fingerprint(key)
 
     def startService(self) -> None:
         if self.port is None:  # embedded without a call of privilegedStartService
@@ -94,15 +102,12 @@ class ManholeService(Service):
         super().startService()
 
     def stopService(self) -> Deferred[None]:
-        """Close the port and abort all SSH connections."""
+        """Close the port and end all SSH connections."""
         super().stopService()
         if self._listener is not None:
-            self._listener.abort_all()
+            self._listener.end_all()
         return self._binding.release()
 
     def address(self) -> str:
         """Return the listening address as text."""
         return self._binding.address
-
-    def _commands(self, operator: str, show: Callable[[str], None], idle: Callable[[], None]) -> Commands:
-        return Commands(operator, self._sessions, self._upstreams, self._reactor, show, idle)

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
-from twisted.conch.insults.insults import ServerProtocol
-from twisted.conch.interfaces import ISession
+from twisted.conch.insults.insults import modes
 from twisted.conch.manhole import Manhole, ManholeInterpreter
-from twisted.conch.ssh.session import SSHSessionProcessProtocol
-from twisted.internet.error import ProcessDone, ProcessTerminated
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
+from esxiproxy.core.errors import SessionError
 from esxiproxy.core.redaction import redact_text
-from esxiproxy.ops.manhole.commands import CommandError, Commands
+from esxiproxy.ops.manhole.command_error import CommandError
+from esxiproxy.ops.manhole.commands import Commands
+from esxiproxy.ops.manhole.results import PendingResult, PendingResults, is_cancelled
+from esxiproxy.ops.manhole.worker_shells import WorkerShell
 
 MakeCommands = Callable[[Callable[[str], None], Callable[[], None]], Commands]
 """Makes a shell's commands from the function that prints a line and one to call when traces have ended."""
 
 
 class Interpreter(ManholeInterpreter):
-    """The interpreter of the operator's input; tickets in its output are redacted."""
+    """The interpreter of the operator's input; tickets in its output are redacted.
+
+    Results that arrive later are passed to the shell, and so are the shells of workers.
+    """
 
     failed = False
 
@@ -31,6 +34,37 @@ class Interpreter(ManholeInterpreter):
             super().runcode(code)
         except SystemExit:
             self.handler.leave()
+
+    def displayhook(self, obj: Any) -> None:
+        if isinstance(obj, PendingResult):
+            self.handler.wait(obj)
+        elif isinstance(obj, WorkerShell):
+            self.handler.visit(obj)
+        elif obj is None or isinstance(obj, Deferred):
+            super().displayhook(obj)
+        else:
+            self.locals["_"] = obj
+            self.show_result(obj)
+
+    def show_result(self, result: Any) -> None:
+        """Write a result, unless it is empty."""
+        if result is not None and (text := repr(result)):
+            self.write(f"{text}\n")
+
+    def show_failure(self, failure: Failure) -> None:
+        """Write why a result has not arrived: a sentence, or the traceback of a bug."""
+        self.failed = True
+        if is_cancelled(failure):
+            self.write("KeyboardInterrupt\n")
+        elif failure.check(CommandError, SessionError):
+            self.write(f"{failure.value}\n")
+        else:
+            self.write(failure.getTraceback())
+
+    def show_error(self, error: CommandError) -> None:
+        """Write the message of an error that no statement has raised."""
+        self.failed = True
+        self.write(f"{error}\n")
 
     def showtraceback(self) -> None:
         self.failed = True
@@ -47,18 +81,37 @@ class Interpreter(ManholeInterpreter):
             super().excepthook(kind, value, traceback)
 
 
+class ShellOwner(Protocol):
+    """The terminal of a shell."""
+
+    def left(self) -> None:
+        """Handle the end of the shell."""
+
+    def resumed(self) -> None:
+        """Handle that the shell reads input again."""
+
+    def visit(self, worker: WorkerShell) -> PendingResult:
+        """Connect the terminal to a worker's shell; the result is the reason of the end."""
+
+
 class Shell(Manhole):
-    """The shell with a terminal, for ``ssh`` without a command."""
+    """The shell with a terminal, for ``ssh`` without a command and for ``esxiproxy manhole``."""
 
     namespace: Any
     ps = (b"esxiproxy> ", b"......... > ")
 
-    def __init__(self, make_commands: MakeCommands, ended: Callable[[int], None]) -> None:
+    def __init__(self, make_commands: MakeCommands, owner: ShellOwner) -> None:
         super().__init__()
         self.commands = make_commands(self.show, lambda: None)
         self.namespace = self.commands.names() | {"exit": self.leave, "quit": self.leave}
-        self._ended = ended
+        self._owner = owner
         self._is_closed = self._busy = False
+        self._results = PendingResults(self._show_result, self._show_failure, self._resume)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a result is awaited, so that no input may be passed to the shell."""
+        return bool(self._results)
 
     def connectionMade(self) -> None:
         super().connectionMade()
@@ -74,18 +127,33 @@ class Shell(Manhole):
         self.width, self.height = width, height
 
     def lineReceived(self, line: bytes) -> None:
+        """Run a line, and write the next prompt unless a result is awaited."""
         self._busy = True
         try:
-            super().lineReceived(line)
+            self.pn = int(bool(self.interpreter.push(line)))
         finally:
             self._busy = False
+        if not self.is_waiting:
+            self._show_prompt()
+
+    def wait(self, result: PendingResult) -> None:
+        """Read no input until this result has arrived."""
+        self._results.add(result)
+
+    def visit(self, worker: WorkerShell) -> None:
+        """Connect the terminal to a worker's shell until that ends."""
+        self._results.add(self._owner.visit(worker))
+
+    def cancel(self) -> None:
+        """Cancel the commands whose results are awaited, for Ctrl-C."""
+        self._results.cancel()
 
     def addOutput(self, data: str, isAsync: bool | None = None) -> None:
         """Write output above the input line, which Twisted's own method does not redraw correctly."""
         if self._is_closed:
             return
         shown = redact_text(data)
-        if not isAsync or self._busy:
+        if not isAsync or self._busy or self.is_waiting:
             super().addOutput(shown)
             return
         self.terminal.eraseLine()
@@ -102,124 +170,34 @@ class Shell(Manhole):
         self.addOutput(line + "\n", True)
 
     def leave(self) -> None:
-        """Close the shell, for ``exit()`` and ``quit()``."""
-        self._ended(0)
+        """Close the shell, for ``exit()`` and ``quit()``, and give the terminal its mode back."""
+        self.terminal.resetModes([modes.IRM])
+        self._owner.left()
 
     def handle_QUIT(self) -> None:
         self.terminal.nextLine()
         self.leave()
 
     def on_closed(self) -> None:
-        """Stop the traces and the output, after the SSH channel was closed."""
+        """Stop the traces and the output, after the terminal was closed."""
         self._is_closed = True
+        self._results.close()
         self.commands.stop_traces()
 
+    def _show_result(self, result: Any) -> None:
+        self.interpreter.show_result(result)
 
-class OneCommand:
-    """The interpreter of a single line, the argument of ``ssh``; it ends with the last trace of the line."""
+    def _show_failure(self, failure: Failure) -> None:
+        self.interpreter.show_failure(failure)
 
-    def __init__(
-        self,
-        line: str,
-        make_commands: MakeCommands,
-        write: Callable[[bytes], None],
-        ended: Callable[[int], None],
-    ) -> None:
-        self._write = write
-        self._ended = ended
-        self._is_closed = False
-        self._status: int | None = None
-        self.commands = make_commands(self.show, self._idle)
-        self._interpreter = Interpreter(
-            self, self.commands.names() | {"exit": self.leave, "quit": self.leave}
-        )
-        self._line = line
-
-    def run(self) -> None:
-        """Run the line, and close the channel unless traces are running."""
-        if self._is_closed:
-            return
-        unfinished = self._interpreter.push(self._line.encode())
-        if unfinished:
-            self.show("the command is incomplete Python")
-        self._status = 1 if unfinished or self._interpreter.failed else 0
-        if not self.commands.running_traces:
-            self.leave()
-
-    def show(self, line: str) -> None:
-        self.addOutput(line + "\n")
-
-    def addOutput(self, data: str, isAsync: bool | None = None) -> None:
-        """Write output; the interpreter calls this method of Twisted's Manhole."""
+    def _show_prompt(self) -> None:
         if not self._is_closed:
-            ending = "" if data.endswith("\n") else "\n"
-            self._write((redact_text(data) + ending).encode("utf-8", "replace"))
+            if self._needsNewline():
+                self.terminal.nextLine()
+            self.terminal.write(self.ps[self.pn])
 
-    def leave(self) -> None:
-        self._ended(self._status or 0)
-
-    def on_closed(self) -> None:
-        self._is_closed = True
-        self.commands.stop_traces()
-
-    def _idle(self) -> None:
-        if self._status is not None:
-            self.leave()
-
-
-class OutputTransport:
-    """A transport for Conch that only passes bytes on."""
-
-    def __init__(self, write: Callable[[bytes], None]) -> None:
-        self.write = write
-
-    def loseConnection(self) -> None:
-        """Ignore the call, since the channel is closed with the process in :meth:`Channel._ended`."""
-
-
-@implementer(ISession)
-class Channel:
-    """One SSH session channel, with a shell or a single command."""
-
-    def __init__(self, make_commands: MakeCommands, clock: IReactorTime) -> None:
-        self._make_commands = make_commands
-        self._clock = clock
-        self._running: Shell | OneCommand | None = None
-        self._process: SSHSessionProcessProtocol | None = None
-        self._size = (24, 80)
-
-    def getPty(self, term: bytes, windowSize: tuple[int, ...], modes: Any) -> None:
-        self._size = (windowSize[0], windowSize[1])
-
-    def openShell(self, process: SSHSessionProcessProtocol) -> None:
-        terminal = ServerProtocol(Shell, self._make_commands, self._ended)
-        self._process = process
-        process.makeConnection(OutputTransport(terminal.dataReceived))
-        terminal.makeConnection(OutputTransport(process.write))
-        self._running = terminal.terminalProtocol
-        self.windowChanged(self._size)
-
-    def execCommand(self, process: SSHSessionProcessProtocol, command: bytes) -> None:
-        self._process = process
-        process.makeConnection(OutputTransport(lambda _octets: None))
-        line = command.decode("utf-8", "replace")
-        self._running = running = OneCommand(line, self._make_commands, process.write, self._ended)
-        self._clock.callLater(0, running.run)  # after Conch has answered the client's request
-
-    def windowChanged(self, size: tuple[int, ...]) -> None:
-        self._size = (size[0], size[1])
-        if isinstance(self._running, Shell):
-            self._running.terminalSize(size[1], size[0])
-
-    def eofReceived(self) -> None:
-        if isinstance(self._running, Shell):
-            self._ended(0)
-
-    def closed(self) -> None:
-        if self._running is not None:
-            self._running.on_closed()
-
-    def _ended(self, status: int) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.processEnded(Failure(ProcessTerminated(status) if status else ProcessDone(0)))
+    def _resume(self) -> None:
+        """Read input again, after the results of a line have arrived."""
+        if not self._busy:
+            self._show_prompt()
+            self._owner.resumed()

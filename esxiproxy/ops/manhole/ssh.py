@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from twisted.conch.avatar import ConchUser
@@ -12,7 +11,7 @@ from twisted.conch.ssh.connection import SSHConnection
 from twisted.conch.ssh.factory import SSHFactory
 from twisted.conch.ssh.keys import Key
 from twisted.conch.ssh.session import SSHSession
-from twisted.conch.ssh.transport import SSHServerTransport
+from twisted.conch.ssh.transport import DISCONNECT_BY_APPLICATION, SSHServerTransport
 from twisted.conch.ssh.userauth import SSHUserAuthServer
 from twisted.cred.portal import IRealm, Portal
 from twisted.internet.defer import Deferred
@@ -28,8 +27,9 @@ from twisted.logger import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from esxiproxy.ops.manhole.commands import Commands
-from esxiproxy.ops.manhole.shell import Channel
+from esxiproxy.ops.manhole.commands import CommandsFor
+from esxiproxy.ops.manhole.messages import CLOSE_TIMEOUT, PROCESS_ENDS
+from esxiproxy.ops.manhole.ssh_channel import Channel
 from esxiproxy.ops.manhole.ssh_keys import AuthorizedKeys, fingerprint
 
 _SIGNATURES = (
@@ -44,10 +44,6 @@ _DISCARD = LogPublisher()
 LOGIN_TIMEOUT = 30.0
 """Seconds from the connection to a successful login."""
 MAX_LOGIN_ATTEMPTS = 6
-
-CommandsFor = Callable[[str, Callable[[str], None], Callable[[], None]], Commands]
-"""Makes the commands of a shell from the operator's name, the function that prints a line, and one to call
-when traces have ended."""
 
 
 class KeyChecker(SSHPublicKeyChecker):
@@ -93,7 +89,7 @@ class Operator(ConchUser):
     def __conform__(self, interface: Any) -> Channel | None:
         if interface is not ISession:
             return None
-        return Channel(lambda show, idle: self._commands_for(self._name, show, idle), self._clock)
+        return Channel(self._name, self._commands_for, self._clock)
 
 
 class UserAuth(SSHUserAuthServer):
@@ -152,6 +148,13 @@ class ManholeConnection(SSHServerTransport):
         """
         super().sendExtInfo([(b"server-sig-algs", _SIGNATURES)])
 
+    def end(self) -> None:
+        """Send why the connection ends, and close it; abort it when the client does not read."""
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+        self._deadline = self.factory.clock.callLater(CLOSE_TIMEOUT, self.transport.abortConnection)
+        self.sendDisconnect(DISCONNECT_BY_APPLICATION, PROCESS_ENDS.encode())
+
     def _on_login_timeout(self) -> None:
         if not hasattr(self, "avatar"):
             self.transport.abortConnection()
@@ -182,7 +185,7 @@ class SSHListener(SSHFactory):
         connection.supportedPublicKeys = list(self.privateKeys)
         return connection
 
-    def abort_all(self) -> None:
-        """Abort all connections."""
+    def end_all(self) -> None:
+        """End all connections with a sentence for their operators."""
         for connection in list(self.connections):
-            connection.transport.abortConnection()
+            connection.end()

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
 from esxiproxy.core.errors import SessionError
+from esxiproxy.core.process_identity import ProcessIdentity
 from esxiproxy.core.routing import Upstream
 from esxiproxy.core.session.session import Session
 from esxiproxy.core.websocket.closing import Side
@@ -53,21 +54,32 @@ class LiveSessionsView(Protocol):
     def __iter__(self) -> Iterator[LiveSessionView]: ...
 
 
-def sessions(live_sessions: Iterable[LiveSessionView]) -> str:
-    """Return a table of sessions, oldest first."""
-    header = ("id", "listener", "client", "upstream", "age", "bytes", "rtt")
-    rows = [_row(live) for live in sorted(live_sessions, key=lambda live: -_age(live.session))]
+PLACE = ("worker", "gen", "machine")
+"""The columns that say which process has a session: the worker, its generation and its machine."""
+
+
+def place(identity: ProcessIdentity) -> tuple[str, ...]:
+    """Return the cells of a process in the columns ``PLACE``."""
+    return identity.worker, str(identity.generation), identity.machine
+
+
+def sessions(live_sessions: Iterable[LiveSessionView], identity: ProcessIdentity) -> str:
+    """Return a table of the sessions of a process, oldest first."""
+    header = ("id", *PLACE, "listener", "client", "upstream", "age", "bytes", "rtt")
+    oldest = sorted(live_sessions, key=lambda live: -_age(live.session))
+    rows = [(live.session.id, *place(identity), *_cells(live)) for live in oldest]
     return f"{table(header, rows)}\n{count(len(rows), 'session')}" if rows else "no sessions"
 
 
-def session(live: LiveSessionView) -> str:
-    """Return the details of a session, one a line."""
+def session(live: LiveSessionView, identity: ProcessIdentity) -> str:
+    """Return the details of a session of a process, one a line."""
     session, relay = live.session, relay_of(live)
     record = session.record()
     route = session.route
     phases = (f"{name} {seconds:.3f} s" for name, seconds in record.phases.items() if name != "closed")
     rows = [
         ("session", record.session),
+        *place_rows(identity),
         ("state", "open" if relay is not None else "opening"),
         ("listener", record.listener + (" (TLS)" if session.request.secure else "")),
         ("client", str(record.client)),
@@ -87,6 +99,19 @@ def session(live: LiveSessionView) -> str:
             ("blocked", f"waiting for the {' and the '.join(blocked)} to read" if blocked else "no"),
             ("traced", "yes" if up.on_control_written else "no"),
         ]
+    return details(rows)
+
+
+def place_rows(identity: ProcessIdentity) -> tuple[tuple[str, str], ...]:
+    """Return the details of a process."""
+    return (
+        ("worker", f"{identity.worker} (generation {identity.generation})"),
+        ("machine", identity.machine),
+    )
+
+
+def details(rows: Iterable[tuple[str, str]]) -> str:
+    """Return names and values, one a line."""
     return "\n".join(f"{name:<12}{plain(value)}" for name, value in rows)
 
 
@@ -105,8 +130,7 @@ def upstreams(configured: Iterable[Upstream], live_sessions: Iterable[LiveSessio
     rows = [
         (
             name,
-            _url(upstream),
-            upstream.verify.value if upstream.secure else "-",
+            *upstream_cells(upstream),
             str(running[name]),
             size(octets[name]),
         )
@@ -115,10 +139,14 @@ def upstreams(configured: Iterable[Upstream], live_sessions: Iterable[LiveSessio
     return table(header, rows) if rows else "no upstreams"
 
 
-def _row(live: LiveSessionView) -> tuple[str, ...]:
+def upstream_cells(upstream: Upstream) -> tuple[str, str]:
+    """Return the address of an upstream, and how it is verified."""
+    return _url(upstream), upstream.verify.value if upstream.secure else "-"
+
+
+def _cells(live: LiveSessionView) -> tuple[str, ...]:
     session = live.session
     return (
-        session.id,
         session.request.listener,
         str(session.request.client),
         session.route.upstream.name if session.route else "-",

@@ -83,8 +83,12 @@ def certificate_expiry(certificates: Iterable[CertificateExpiry]) -> Iterator[Me
 def hosts(statuses: Iterable[HostStatus]) -> Iterator[Metric]:
     """Yield the health of hosts, and their connections beside the limit."""
     up, connections, limit = _gauge(UP), _gauge(CONNECTIONS), _gauge(LIMIT)
+    shown = set()
     for status in statuses:
         values = [label_value(status.upstream), label_value(status.host)]
+        if tuple(values) in shown:  # a second long name that begins as another one
+            continue
+        shown.add(tuple(values))
         if status.is_up is not None:
             up.add_metric(values, float(status.is_up))
         connections.add_metric(values, status.connections)
@@ -96,8 +100,9 @@ def hosts(statuses: Iterable[HostStatus]) -> Iterator[Metric]:
 def draining(targets: Iterable[DrainedTarget]) -> Iterator[Metric]:
     """Yield a 1 for each part of the proxy that takes no new consoles."""
     family = _gauge(DRAINING)
-    for target in targets:
-        family.add_metric([label_value(target.kind), label_value(target.name)], 1)
+    # Long names may have the same label.
+    for kind, name in dict.fromkeys((target.kind, label_value(target.name)) for target in targets):
+        family.add_metric([kind, name], 1)
     yield family
 
 

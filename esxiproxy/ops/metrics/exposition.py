@@ -8,6 +8,7 @@ from pathlib import Path
 from prometheus_client import Metric, exposition
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
+from twisted.logger import Logger
 
 from esxiproxy.ops.metrics.files import Index
 from esxiproxy.ops.metrics.merging import merge_dead
@@ -15,6 +16,8 @@ from esxiproxy.ops.metrics.metrics import Metrics
 
 _ATTEMPTS = 20
 """Attempts to read a folder while another process merges files in it."""
+
+_log = Logger()
 
 
 class FolderChanged(OSError):
@@ -40,7 +43,15 @@ def expose(source: Metrics | Path, accept: str = "", extra: Iterable[Metric] = (
     those of ``collectors.py``.  Raises OSError.
     """
     if isinstance(source, Path):
-        merge_dead(source)
+        try:
+            merge_dead(source)
+        except OSError as error:
+            _log.warn(
+                "the metrics of ended processes in {folder} could not be merged: {error}; "
+                "they are counted all the same, and their files stay until a later merge",
+                folder=source,
+                error=error,
+            )
         counted = read_folder(source)
     else:
         counted = list(source.registry.collect())

@@ -25,16 +25,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from twisted.logger import Logger
+
 from esxiproxy.core.startup import StartupError
 
 if TYPE_CHECKING:
     from esxiproxy.ops.metrics.metrics import Metrics
 
-ENVIRONMENT = "PROMETHEUS_MULTIPROC_DIR"
+ENVIRONMENT = "ESXIPROXY_METRICS_FOLDER"
 """The variable with the path of the folder, which the master sets for its children only."""
+_LIBRARY_ENVIRONMENT = "PROMETHEUS_MULTIPROC_DIR"
+"""The variable of prometheus_client.  One that others have set is not used."""
 MERGED = "merged-"
 """The beginning of the owner's name in the name of a merged file."""
 _INDEX = "merged.json"
+_KINDS = ("counter", "gauge_livesum", "histogram")
+"""The beginnings of the names of the files that each process has."""
+
+_log = Logger()
 
 
 def prepare(folder: Path) -> None:
@@ -47,26 +55,37 @@ def prepare(folder: Path) -> None:
 def process_metrics(environ: Mapping[str, str] = os.environ) -> Metrics:
     """Return the metrics of this process, in the folder that the environment names, or else in memory.
 
-    Call it once in a process.  Raises StartupError without prometheus_client, and OSError.
+    They are in memory as well if the folder cannot be used, since a process serves consoles without it.  Call
+    this once in a process.  Raises StartupError without prometheus_client.
     """
     try:
         import prometheus_client
+        from prometheus_client import values
     except ImportError as error:
         text = f"metrics need prometheus-client ({error.name} is missing): pip install 'esxiproxy[metrics]'"
         raise StartupError(text) from error
 
     from esxiproxy.ops.metrics.metrics import Metrics
 
-    folder = environ.get(ENVIRONMENT)
-    if folder:
-        _store_in(Path(folder))
-
     prometheus_client.disable_created_metrics()
+    if folder := environ.get(ENVIRONMENT):
+        try:
+            _store_in(Path(folder))
+            return Metrics()
+        except OSError as error:
+            _log.error(
+                "the metrics of process {pid} cannot be stored in {folder}: {error}; they are counted in "
+                "memory, and /metrics lacks them until the next reload: make room there, and reload",
+                pid=os.getpid(),
+                folder=folder,
+                error=error,
+            )
+    values.ValueClass = values.MutexValue
     return Metrics()
 
 
 def _store_in(folder: Path) -> None:
-    """Let prometheus_client store all values in files of this process."""
+    """Let prometheus_client store all values in files of this process.  Raises OSError."""
     from prometheus_client import values
 
     from esxiproxy.ops.metrics.mapped_file import ReservedFile
@@ -75,6 +94,9 @@ def _store_in(folder: Path) -> None:
         identifier = f"{os.getpid()}-{secrets.token_hex(8)}"
         if lock_file(lock_path(folder, identifier), wait=True, create=True) is not None:
             break
+    for kind in _KINDS:  # now, since a full disk is an error later
+        ReservedFile(str(folder / f"{kind}_{identifier}.db")).close()
+    os.environ[_LIBRARY_ENVIRONMENT] = str(folder)
     values.MmapedDict = ReservedFile  # type: ignore[misc]
     values.ValueClass = values.MultiProcessValue(lambda: identifier)
 
@@ -87,11 +109,14 @@ def lock_path(folder: Path, owner: str) -> Path:
 def lock_file(path: Path, wait: bool, create: bool) -> int | None:
     """Return the descriptor of a file that is locked now; None if it is locked already or was removed.
 
-    The file stays locked until the descriptor is closed or the process ends.
+    The file stays locked until the descriptor is closed or the process ends.  Raises OSError, also if there
+    is no folder to create the file in.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | (os.O_CREAT if create else 0), 0o600)
     except FileNotFoundError:
+        if create:
+            raise
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

@@ -14,6 +14,8 @@ from esxiproxy.ops.metrics.files import MERGED, Index, lock_file, lock_path, own
 from esxiproxy.ops.metrics.mapped_file import ReservedFile
 from esxiproxy.ops.metrics.metrics import CLOSED, OPENED, PREFIX, WORKER_LOST
 
+MAX_AT_ONCE = 100
+"""Maximum number of processes that are merged in one step.  Each of them needs a file descriptor."""
 _LOCK = "merge.lock"
 _OPENED = PREFIX + OPENED.name
 _CLOSED = PREFIX + CLOSED.name
@@ -34,14 +36,22 @@ def merge_dead(folder: Path) -> int:
     with ExitStack() as stack:
         if not _hold(stack, folder / _LOCK, create=True):
             return 0
-        index = Index.of(folder)
-        _remove_leftovers(folder, index)
-        # Their locks are kept, so that no process that is just starting is among them.
-        dead = frozenset(
-            owner_of(path) for path in sorted(folder.glob(lock_path(folder, "*").name)) if _hold(stack, path)
+        _remove_leftovers(folder, Index.of(folder))
+        locks = sorted(folder.glob(lock_path(folder, "*").name))
+        return sum(
+            _merge_some(folder, locks[first : first + MAX_AT_ONCE])
+            for first in range(0, len(locks), MAX_AT_ONCE)
         )
+
+
+def _merge_some(folder: Path, locks: list[Path]) -> int:
+    """Merge the files of the processes with these locks that have ended; return their number."""
+    with ExitStack() as stack:
+        # Their locks are kept, so that no process that is just starting is among them.
+        dead = frozenset(owner_of(path) for path in locks if _hold(stack, path))
         if not dead:
             return 0
+        index = Index.of(folder)
         sources = [path for path in index.files(folder) if owner_of(path) in dead or _is_merged(path)]
         merged = Index(index.number + 1, dead)
         for prefix, values in _sums(sources).items():

@@ -77,18 +77,20 @@ class MetricsObserver:
         self._open: dict[str, _Counted] = {}
 
     def opened(self, session: Session) -> None:
-        metrics, destination = self.metrics, session.route.destination if session.route else None
-        counted = _Counted(
-            metrics.listener(session.request.listener),
-            metrics.upstream(destination.template.name) if destination else "",
-            self._host(destination.name, destination.is_listed) if destination else "",
-        )
-        metrics.closed(counted.listener, counted.upstream, WORKER_LOST)  # 0: an increase needs a value before
-        # From here on the console is counted as lost when the process crashes.
-        metrics.opened(counted.listener, counted.upstream).inc()
-        self._open[session.id] = counted
-        metrics.open(counted.listener, counted.upstream, counted.host).inc()
+        counted = self._console_opened(session)
         self._count_phases(counted.listener, counted.upstream, session.phases)
+
+    def begin(self, sessions: Iterable[CountedSession]) -> None:
+        """Count the consoles among these sessions that are open already, and their bytes from now on."""
+        for live in sessions:
+            session = live.session
+            is_open = session.kind is Kind.CONSOLE and session.status == 101
+            relay: CountedRelay | None = getattr(live, "relay", None)
+            if is_open and relay is not None and session.id not in self._open:
+                counted = self._console_opened(session)
+                client, host = relay.legs.values()
+                counted.up, counted.down = client.octets, host.octets
+                counted.round_trip = session.round_trip
 
     def closed(self, record: Record) -> None:
         counted = self._open.pop(record.session, None)
@@ -127,6 +129,20 @@ class MetricsObserver:
             self._count_round_trip(counted, live.session.round_trip)
         for labels, octets in grown.items():
             self.metrics.octets(*labels).inc(octets)
+
+    def _console_opened(self, session: Session) -> _Counted:
+        metrics, destination = self.metrics, session.route.destination if session.route else None
+        counted = _Counted(
+            metrics.listener(session.request.listener),
+            metrics.upstream(destination.template.name) if destination else "",
+            self._host(destination.name, destination.is_listed) if destination else "",
+        )
+        metrics.closed(counted.listener, counted.upstream, WORKER_LOST)  # 0: an increase needs a value before
+        # From here on the console is counted as lost when the process crashes.
+        metrics.opened(counted.listener, counted.upstream).inc()
+        self._open[session.id] = counted
+        metrics.open(counted.listener, counted.upstream, counted.host).inc()
+        return counted
 
     def _console_ended(self, counted: _Counted, record: Record) -> None:
         metrics = self.metrics

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from esxiproxy.app.admin_host import AdminHost
 from esxiproxy.core.config.loader import Config
+from esxiproxy.core.config.model import ADMIN_SOCKET
 from esxiproxy.core.reload_outcome import ReloadOutcome
 from esxiproxy.core.startup import StartupError
 from esxiproxy.ops.process.gc_freeze import GCFreeze
@@ -23,6 +24,8 @@ from esxiproxy.workers.admin.control import MasterControl
 from esxiproxy.workers.plan import plan_of
 from esxiproxy.workers.shared.admin_messages import AdminCommand, AdminConfig, Facts
 from esxiproxy.workers.worker.report_pipe import ReportPipe
+
+Endpoints = tuple[tuple[str, str], ...]
 
 
 class AdminWorker(MultiService):
@@ -44,7 +47,7 @@ class AdminWorker(MultiService):
         stop: Callable[[], None],
     ) -> None:
         super().__init__()
-        if plan_of(config).admin_endpoints != admin_config.endpoints:
+        if _checked(plan_of(config).admin_endpoints, config) != _checked(admin_config.endpoints, config):
             raise StartupError(f"the sockets of [admin] in {admin_config.config} are not those of the master")
         self._sockets = {name: socket.socket(fileno=number) for name, number in admin_config.sockets.items()}
         own = replace(config, state=Path(admin_config.state))
@@ -52,7 +55,14 @@ class AdminWorker(MultiService):
         self._reactor = reactor
         self._reports = reports
         self._stop = stop
-        self._host = AdminHost(own, make_control, reactor, self._sockets)
+        self._host = AdminHost(
+            own,
+            make_control,
+            reactor,
+            self._sockets,
+            lambda: self._control.workers,
+            Path(admin_config.shells) if admin_config.shells else None,
+        )
         self._host.setServiceParent(self)
         GCFreeze(reactor).setServiceParent(self)
 
@@ -101,7 +111,7 @@ class AdminWorker(MultiService):
             stopping = Deferred.fromCoroutine(self._host.stop_services())
             stopping.addBoth(lambda _: self._reports.send("services stopped"))
         elif command is AdminCommand.START_SERVICES:
-            maybeDeferred(self._host.start_services).addErrback(self._on_failure)
+            Deferred.fromCoroutine(self._host.start_services()).addErrback(self._on_failure)
         else:
             self._stop()
             if command is AdminCommand.NOW:
@@ -117,3 +127,13 @@ class AdminWorker(MultiService):
         """Close the inherited sockets, of which the ports have duplicates."""
         for sock in self._sockets.values():
             sock.close()
+
+
+def _checked(endpoints: Endpoints, config: Config) -> Mapping[str, str]:
+    """Return the sockets by their names, without the endpoint of a default.
+
+    The path of a default socket depends on folders that exist, which may have changed since the master bound
+    it.
+    """
+    is_default = ("admin", "socket") not in config.lines
+    return {name: "" if name == ADMIN_SOCKET and is_default else endpoint for name, endpoint in endpoints}

@@ -65,6 +65,10 @@ class AdminGeneration:
         self._process: AdminProcess | None = None
         self._backoff = Backoff(0.0)
         self._restart: IDelayedCall | None = None
+        self._restart_at: float | None = None
+        """The time of the next start, None if none is due."""
+        self._is_held = False
+        """Whether no process may be started: another generation may run the plugins of ``services``."""
         self._ready: Deferred[None] = Deferred()
         self._watchdog = Watchdog()
         self._check_timer = LoopingCall(self._check_heartbeat)
@@ -81,6 +85,8 @@ class AdminGeneration:
         self._phase = GenerationPhase.SERVING
         if self._process is not None:
             self._open(self._process)
+        else:  # it has exited since it was ready
+            self._start_again(0.0)
         self._check_timer.start(CHECK_INTERVAL, now=False)
 
     def send_facts(self) -> None:
@@ -89,18 +95,30 @@ class AdminGeneration:
             self._process.send_facts(self._facts())
 
     def stop_services(self) -> Deferred[None]:
-        """Stop the plugins of ``services``; the Deferred fires when they have stopped, or after 2 s."""
+        """Stop the plugins of ``services``, and start no process until ``start_services``.
+
+        The Deferred fires when they have stopped, or after 2 s.  A process that is not ready yet is ended;
+        then the Deferred fires when it has exited.
+        """
+        self._is_held = True
+        self._cancel_restart()
         stopped: Deferred[None] = Deferred()
         process = self._process
-        if process is None or not process.instance_id:
+        if process is None:
             stopped.callback(None)
             return stopped
         process.services_stopped = stopped
+        if not process.instance_id:
+            self._end(process, AdminCommand.NOW, ABORT_TIMEOUT)
+            return stopped
         process.send_command(AdminCommand.STOP_SERVICES)
         return stopped.addTimeout(SERVICES_TIMEOUT, self._reactor, onTimeoutCancel=lambda *_: None)
 
     def start_services(self) -> None:
-        """Start the plugins of ``services`` that ``stop_services`` has stopped."""
+        """Undo ``stop_services``: start the plugins of ``services`` again, or the process that has exited."""
+        self._is_held = False
+        if self._restart_at is not None:
+            self._schedule_restart(self._restart_at)
         if self._process is not None and self._process.instance_id:
             self._process.send_command(AdminCommand.START_SERVICES)
 
@@ -152,7 +170,7 @@ class AdminGeneration:
         self._check_exited()
 
     def _start(self) -> None:
-        self._restart = None
+        self._restart = self._restart_at = None
         process = self._make_process(self._config, self, self._reactor, self._environment)
         try:
             process.start(self._inherited)
@@ -170,9 +188,22 @@ class AdminGeneration:
 
     def _start_again(self, lifetime: float) -> None:
         delay = self._backoff.next_delay(lifetime)
+        self._restart_at = self._reactor.seconds() + delay
+        if self._is_held:
+            self._log.error("admin process is not started again before the reload has ended")
+            return
         again = "at once" if not delay else f"in {delay:g} s"
         self._log.error("admin process is started again {again}", again=again)
-        self._restart = self._reactor.callLater(delay, self._start)
+        self._schedule_restart(self._restart_at)
+
+    def _schedule_restart(self, time: float) -> None:
+        self._cancel_restart()
+        self._restart = self._reactor.callLater(max(0.0, time - self._reactor.seconds()), self._start)
+
+    def _cancel_restart(self) -> None:
+        if self._restart is not None:
+            self._restart.cancel()
+            self._restart = None
 
     def _on_start_timeout(self, process: AdminProcess) -> None:
         if not process.instance_id and process is self._process:
@@ -193,9 +224,8 @@ class AdminGeneration:
 
     def _stop(self) -> None:
         self._phase = GenerationPhase.STOPPING
-        if self._restart is not None:
-            self._restart.cancel()
-            self._restart = None
+        self._cancel_restart()
+        self._restart_at = None
         self._set_ready(StartupError("the proxy is shutting down"))
         self._check_exited()
 

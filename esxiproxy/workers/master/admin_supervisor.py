@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.task import LoopingCall
 
 from esxiproxy.core.reload_outcome import ReloadOutcome
@@ -26,7 +27,7 @@ class AdminSupervisor:
 
     In a reload ``start`` starts a new process, ``use`` lets it serve the sockets, and ``end_others`` ends the
     old one.  ``discard`` undoes ``start``.  A plugin of ``services`` never runs twice at the same time: the
-    old process stops its plugins before the new process starts.
+    old process stops its plugins before the new process starts, and is not started again until ``discard``.
     """
 
     def __init__(
@@ -83,11 +84,16 @@ class AdminSupervisor:
             self._timer.stop()
 
     async def discard(self, new: AdminGeneration | None) -> None:
-        """End a process whose reload has failed, and start the services of the current one again."""
+        """End a process whose reload has failed, and start the services of the current one again.
+
+        A cancellation does not interrupt this: the process is killed if it does not exit, and its plugins of
+        ``services`` must not run beside those of the current process.
+        """
         if new is not None and new in self._generations:
-            exited = fork(new.exited)
             new.end_now()
-            await exited
+        while new is not None and new in self._generations:
+            with suppress(CancelledError):
+                await fork(new.exited)
         if self._current is not None:
             self._current.start_services()
 

@@ -21,6 +21,7 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList, ensur
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
+from esxiproxy.core.config.model import MANHOLE
 from esxiproxy.core.process_identity import ProcessIdentity
 from esxiproxy.core.reload_outcome import ReloadOutcome
 from esxiproxy.core.startup import StartupError
@@ -98,7 +99,7 @@ class Master(Service):
         endpoints = _endpoints(self._plan)
         Descriptors().raise_to_hard_limit(children + len(endpoints) + _OTHER_DESCRIPTORS)
         self._bound = self._sockets.bind(endpoints, self._plan.socket_group)
-        self._sockets.keep(self._bound, self._plan.socket_group)
+        self._sockets.keep(self._bound)
 
     def startService(self) -> None:
         super().startService()
@@ -165,13 +166,15 @@ class Master(Service):
 
     def _launch(self, plan: Plan, number: int) -> Launch:
         """Return the values that the children of a generation are started with.  Raises OSError."""
+        names = {name for name, _ in plan.admin_endpoints}
         return Launch(
             str(self._path),
             plan.state or self._state_directory.database,
             self._run,
             self._started,
             number,
-            {METRICS: self._state_directory.metrics} if plan.admin_endpoints else {},
+            {METRICS: self._state_directory.metrics} if names - {MANHOLE} else {},
+            self._state_directory.shells if MANHOLE in names else "",
         )
 
     async def _start_generation(self, plan: Plan, launch: Launch, sockets: Mapping[str, int]) -> Generation:
@@ -263,11 +266,11 @@ class Master(Service):
         try:
             new, admin = await self._start_children(plan, bound, number)
         except Exception:
-            self._sockets.release_new(bound, plan.socket_group)
+            self._sockets.release_new(bound)
             raise
         self._current, self._plan, self._number = new, plan, number
         self._warn(plan)
-        self._sockets.keep(bound, plan.socket_group)
+        self._sockets.keep(bound)
         new.open()
         self._admin.use(admin)
         old.stop(WorkerCommand.RETIRE)

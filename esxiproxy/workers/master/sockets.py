@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
@@ -11,7 +11,7 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
 from esxiproxy.binding import Binding, match_endpoints, set_socket_group
-from esxiproxy.core.config.model import ADMIN_SOCKET, MANHOLE
+from esxiproxy.core.config.model import ADMIN_MANHOLE, ADMIN_SOCKET, MANHOLE
 from esxiproxy.core.startup import BindError
 
 Endpoints = Sequence[tuple[str, str]]
@@ -38,49 +38,53 @@ class Sockets:
         self._reactor = reactor
         self._bound: dict[str, Binding] = {}
         self._former: list[Binding] = []
-        self._group = ""
+        self._restores: list[Callable[[], None]] = []
+        """Functions that give the unix sockets their former group back."""
 
     def bind(self, endpoints: Endpoints, group: str = "") -> Bindings:
         """Return a binding for each (name, endpoint), by name; bind those that are new.
 
-        ``group`` is that of the unix socket of [admin].  Raises BindError, and then releases the new
-        bindings.
+        A unix socket whose file was removed is bound again.
+        ``group`` is that of the unix sockets of [admin] and of the manhole, which get it when all are bound.
+        Raises BindError, and then releases the new bindings.
         """
-        endpoints = [(name, _owner_only(name, endpoint)) for name, endpoint in endpoints]
         there = [*self._bound.items(), *(("", binding) for binding in self._former)]
-        bound = match_endpoints(endpoints, [(name, binding.endpoint, binding) for name, binding in there])
+        usable = [(name, each.endpoint, each) for name, each in there if not each.is_removed]
+        bound = match_endpoints(endpoints, usable)
         new: list[Binding] = []
         try:
             for name, endpoint in endpoints:
                 if name not in bound:
                     bound[name] = self._new(name, endpoint)
                     new.append(bound[name])
-                if name == ADMIN_SOCKET and group != ("" if bound[name] in new else self._group):
-                    _set_group(bound[name], group)
+            for name in _OF_GROUP:
+                if name in bound:
+                    self._restores.append(_set_group(bound[name], group))
         except BindError:
+            self._restore_groups()
             for binding in new:
                 binding.release()
             raise
         return bound
 
-    def keep(self, bound: Bindings, group: str = "") -> None:
+    def keep(self, bound: Bindings) -> None:
         """Make these the current bindings; ``release_others`` closes all others."""
-        self._group = group
+        self._restores.clear()
         known = [*self._former, *self._bound.values()]
         self._former = [binding for binding in known if binding not in bound.values()]
         self._bound = dict(bound)
 
-    def release_new(self, bound: Bindings, group: str = "") -> None:
-        """Close those of the bindings that are new, after a reload that failed with this group."""
-        kept = bound.get(ADMIN_SOCKET)
+    def release_new(self, bound: Bindings) -> None:
+        """Close the new ones of the bindings of a failed reload, and give a kept socket its former group."""
+        self._restore_groups()
         for binding in bound.values():
             if binding not in self._bound.values() and binding not in self._former:
                 binding.release()
-        if kept is not None and kept is self._bound.get(ADMIN_SOCKET) and group != self._group:
-            try:
-                _set_group(kept, self._group)
-            except BindError as error:
-                self._log.error("{error}; the socket keeps the group {group}", error=error, group=group)
+
+    def _restore_groups(self) -> None:
+        restores, self._restores = self._restores, []
+        for restore in restores:
+            restore()
 
     def release_others(self) -> None:
         """Close the bindings that are not current."""
@@ -94,7 +98,7 @@ class Sockets:
 
         They are not shut down: a draining worker may still accept health checks.
         """
-        self.keep({name: binding for name, binding in self._bound.items() if name in but}, self._group)
+        self.keep({name: binding for name, binding in self._bound.items() if name in but})
         former, self._former = self._former, []
         return DeferredList([binding.release(shared=True) for binding in former])
 
@@ -126,11 +130,10 @@ _ADMIN = " admin "
 """The beginning of the names of the sockets of [admin]."""
 
 
-def _owner_only(name: str, endpoint: str) -> str:
-    """Return the endpoint as it is bound: only the owner may connect before the group is set."""
-    return endpoint.replace(":mode=660", ":mode=600") if name == ADMIN_SOCKET else endpoint
+_OF_GROUP = (ADMIN_SOCKET, ADMIN_MANHOLE)
+"""The unix sockets that a group may open."""
 
 
-def _set_group(binding: Binding, group: str) -> None:
+def _set_group(binding: Binding, group: str) -> Callable[[], None]:
     host: Any = binding.port.getHost() if binding.port is not None else None
-    set_socket_group(os.fsdecode(host.name), group)
+    return set_socket_group(os.fsdecode(host.name), group)

@@ -1,4 +1,4 @@
-"""The directory of the shared state when the configuration names no database, and of the metrics."""
+"""The master's directory: of the shared state without ``state``, of the metrics, and of the manhole."""
 
 from __future__ import annotations
 
@@ -39,6 +39,13 @@ class StateDirectory:
         folder = self.path / "metrics"
         if not folder.is_dir():
             prepare(folder)
+        return str(folder)
+
+    @property
+    def shells(self) -> str:
+        """The path of the folder of the manhole's private sockets, which exists then.  Raises OSError."""
+        folder = self.path / "shells"
+        folder.mkdir(mode=0o700, exist_ok=True)
         return str(folder)
 
     @property

@@ -41,7 +41,7 @@ class AdminConfig:
     """The configuration of the admin process.
 
     The fields are those of ``WorkerConfig`` of the same name.  ``sockets`` has the descriptor of each socket
-    of [admin] by its name.  ``started`` is the time of day at which the master was started.
+    of [admin] and of the manhole by its name.  ``started`` is the time of day of the master's start.
     """
 
     config: str
@@ -53,6 +53,7 @@ class AdminConfig:
     run: str
     generation: int
     started: float
+    shells: str = ""
 
     @classmethod
     def of(cls, plan: Plan, launch: Launch, sockets: Mapping[str, int]) -> tuple[Self, dict[int, int]]:
@@ -70,6 +71,7 @@ class AdminConfig:
             launch.run,
             launch.generation,
             launch.started,
+            launch.shells,
         )
         return config, inherited
 

@@ -18,7 +18,7 @@ REPORTS_FD = 4
 """The descriptor on which the child writes reports and log lines."""
 FIRST_INHERITED_FD = 5
 """The first of the descriptors that the child inherits."""
-_IDENTITY = ("machine", "run", "generation")
+_IDENTITY = ("machine", "run", "generation", "shells")
 """Fields that a worker of an older version refuses."""
 
 
@@ -54,7 +54,8 @@ class Launch:
 
     ``config`` is the path of the configuration file and ``state`` that of the database.  ``run`` is the ID of
     this run of the master, and ``started`` the time of day at which it began.  ``generation`` counts its
-    reloads.  ``environment`` has additional environment variables.
+    reloads.  ``environment`` has additional environment variables.  ``shells`` is the folder of the private
+    sockets of the manhole, empty when the admin process serves no manhole.
     """
 
     config: str
@@ -63,6 +64,7 @@ class Launch:
     started: float
     generation: int
     environment: Mapping[str, str]
+    shells: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +75,9 @@ class WorkerConfig:
     the scoreboard, and ``wakes`` has an eventfd for each worker.  ``endpoints`` are the names and the
     Twisted endpoint descriptions of the bound sockets.  ``state`` is the path of the database.  ``content``
     is the text of the configuration file that is in force; when it is empty, the worker reads the file.
-    ``machine``, ``run`` and ``generation`` are those of the worker's identity.  A master of an older version
-    sends none of them, and has no admin process.
+    ``machine``, ``run`` and ``generation`` are those of the worker's identity, and ``shells`` is the folder
+    of the private sockets of the manhole.  A master of an older version sends none of them, and has no admin
+    process.
     """
 
     number: int
@@ -88,6 +91,7 @@ class WorkerConfig:
     machine: str = ""
     run: str = ""
     generation: int = 0
+    shells: str = ""
 
     @classmethod
     def for_worker(
@@ -105,8 +109,8 @@ class WorkerConfig:
         inherited = {child_listeners[name]: descriptor for name, descriptor in sockets.items()}
         child_board, child_wakes = next(child_fds), tuple(next(child_fds) for _ in wakes)
         inherited |= {child_board: board, **dict(zip(child_wakes, wakes, strict=True))}
-        # A worker of an older version, whose plan has no machine, does not know the last three fields.
-        identity = (plan.machine, launch.run, launch.generation) if plan.machine else ()
+        # A worker of an older version, whose plan has no machine, does not know the last four fields.
+        identity = (plan.machine, launch.run, launch.generation, launch.shells) if plan.machine else ()
         worker = cls(
             number,
             launch.config,

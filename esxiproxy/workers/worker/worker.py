@@ -14,9 +14,11 @@ from twisted.logger import Logger
 
 from esxiproxy.app.service import ProxyService
 from esxiproxy.core.config.loader import Config
+from esxiproxy.core.config.model import MANHOLE
 from esxiproxy.core.startup import StartupError
 from esxiproxy.net.listener.service import ListenerService
 from esxiproxy.ops.manhole.service import ManholeService
+from esxiproxy.ops.manhole.worker_shells import socket_path
 from esxiproxy.ops.process.gc_freeze import GCFreeze
 from esxiproxy.workers.plan import plan_of
 from esxiproxy.workers.shared.messages import WorkerCommand, WorkerConfig
@@ -54,14 +56,20 @@ class Worker(MultiService):
         self._reports = reports
         self._stop = stop
         self._is_shut = False
+        # The admin process has the manhole, unless the workers inherit its socket.
+        has_manhole = bool(worker.shells) or MANHOLE in worker.listeners
         own = replace(
             config,
             state=Path(worker.state),
             services=self._services(worker, config),
             admin=None,
+            manhole=config.manhole if has_manhole else None,
             warnings=(),  # the master logs them once
         )
-        self._proxy = ProxyService(own, reactor, inherited=self._sockets, identity=worker.identity)
+        shell: Path | None = None
+        if worker.shells:
+            shell = socket_path(Path(worker.shells), worker.number, worker.generation)
+        self._proxy = ProxyService(own, reactor, self._sockets, worker.identity, shell)
         self._proxy.setServiceParent(self)
         proxy = self._proxy.proxy
         self._crash_recorder = CrashRecorder(proxy.state.reclaim, proxy.sessions.record_lost, reactor)
@@ -75,8 +83,10 @@ class Worker(MultiService):
         if worker.master_has_admin or worker.number != 0:
             return ()
         if config.admin is not None:
+            what = "[admin] is" if config.manhole is None else "[admin] and the manhole are"
             self._log.error(
-                "[admin] is not served, since the running master is of an older version: restart the proxy"
+                "{what} not served, since the running master is of an older version: restart the proxy",
+                what=what,
             )
         return config.services
 

@@ -1,0 +1,84 @@
+"""The services of the admin process that are stopped and started by a reload, with a fake clock."""
+
+from types import SimpleNamespace
+
+import pytest
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+
+from esxiproxy.app import extra_services
+from esxiproxy.app.admin_host import STOP_TIMEOUT, AdminHost
+from esxiproxy.app.preflight import load
+from tests.support.config import ini, listener, upstream
+from tests.support.reactor import FakeReactor
+
+
+class Slow(Service):
+    """A plugin that stops when the test says so."""
+
+    def __init__(self, events):
+        self.events, self.stopped = events, Deferred()
+
+    def startService(self):
+        super().startService()
+        self.events.append("start")
+
+    def stopService(self):
+        super().stopService()
+        self.events.append("stop")
+        self.stopped = Deferred()
+        return self.stopped.addCallback(lambda _: self.events.append("stopped"))
+
+
+@pytest.fixture
+def reactor():
+    return FakeReactor()
+
+
+@pytest.fixture
+def plugin(monkeypatch):
+    plugin = Slow([])
+    monkeypatch.setattr(extra_services, "load_service", lambda name: lambda config, reactor: plugin)
+    return plugin
+
+
+@pytest.fixture
+def host(tmp_path, plugin, reactor):
+    (tmp_path / "proxy.ini").write_text(ini(listener(), upstream("ws://192.0.2.1"), services="slow"))
+    control = SimpleNamespace(identity=None)
+    host = AdminHost(load(tmp_path / "proxy.ini"), lambda state: control, reactor, {})
+    host.startService()
+    return host
+
+
+def begin(coroutine):
+    return Deferred.fromCoroutine(coroutine)
+
+
+def test_services_start_again_when_they_have_stopped(host, plugin):
+    stopped, started = begin(host.stop_services()), begin(host.start_services())
+    assert plugin.events == ["start", "stop"] and not started.called
+    plugin.stopped.callback(None)
+    assert plugin.events == ["start", "stop", "stopped", "start"] and stopped.called and started.called
+
+
+def test_services_that_do_not_stop_are_given_up_before_they_start_again(host, plugin, reactor):
+    begin(host.stop_services()), begin(host.start_services())
+    reactor.advance(STOP_TIMEOUT)
+    assert plugin.events == ["start", "stop", "start"]
+
+
+def test_services_do_not_start_again_after_the_end(host, plugin, reactor):
+    begin(host.stop_services())
+    ended, started = host.stopService(), begin(host.start_services())
+    plugin.stopped.callback(None)
+    assert plugin.events == ["start", "stop", "stopped"] and started.called
+    reactor.advance(STOP_TIMEOUT)
+    assert ended.called
+
+
+def test_an_abort_waits_for_no_step(host, plugin):
+    begin(host.stop_services())
+    ended = host.stopService()
+    host.abort()
+    assert plugin.events == ["start", "stop"] and ended.called

@@ -1,0 +1,17 @@
+"""What the tests of the terminal commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.running_admin import RunningAdmin
+
+
+@pytest.fixture
+def admin(tmp_path: Path) -> Iterator[RunningAdmin]:
+    """The admin service on a unix socket of its own."""
+    with RunningAdmin(tmp_path / "admin.sock", tmp_path / "audit.log") as running:
+        yield running
