@@ -36,7 +36,7 @@ page: $(PAGE_LIBRARY)
 $(PAGE_LIBRARY): esxiproxy/admin/page_library.py | $(BIN)/python
 	@$(BIN)/python $< && touch $@ || echo "the admin page says how to get its library"
 
-test: $(VENV)/test.done $(BIN)/sslyze $(BIN)/schemathesis page
+test: $(VENV)/test.done $(BIN)/sslyze $(BIN)/schemathesis $(VENV)/chart/bin/kubernetes-validate page
 	$(BIN)/python -m pytest $(ARGS)
 
 # Beside nginx, HAProxy and websockify; ARGS=--quick takes under three minutes.
@@ -58,7 +58,7 @@ site: $(VENV)/site.done
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "the documentation is in var/site: $(BIN)/python -m http.server --directory var/site"
 
-long: $(VENV)/test.done $(BIN)/sslyze $(BIN)/schemathesis
+long: $(VENV)/test.done $(BIN)/sslyze $(BIN)/schemathesis $(VENV)/chart/bin/kubernetes-validate
 	ESXIPROXY_LONG=1 $(BIN)/python -m pytest -o timeout=7200 $(ARGS)
 
 $(BIN)/python:
@@ -79,6 +79,11 @@ $(BIN)/sslyze: | $(VENV)/test.done
 	"$(BIN)/python" -m venv $(VENV)/sslyze
 	$(VENV)/sslyze/bin/python -m pip install --quiet --disable-pip-version-check 'sslyze>=6'
 	@ln -sf ../sslyze/bin/sslyze $@
+
+# The engine of Helm and the schemas of Kubernetes, for the tests of deploy/chart.
+$(VENV)/chart/bin/kubernetes-validate: | $(VENV)/test.done
+	"$(BIN)/python" -m venv $(VENV)/chart
+	$(VENV)/chart/bin/python -m pip install --quiet --disable-pip-version-check 'helm-python-sdk>=0.2.2,<0.3' 'kubernetes-validate>=1.37'
 
 # In an environment of its own as well, with its own versions of what the tests use.
 $(BIN)/schemathesis: | $(VENV)/test.done

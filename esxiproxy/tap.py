@@ -21,6 +21,7 @@ from esxiproxy.core.startup import StartupError
 from esxiproxy.ops.logs.twistd_log import TwistdLog, twistd_log
 from esxiproxy.ops.process.clock import make_monotonic
 from esxiproxy.ops.process.gc_freeze import GCFreeze
+from esxiproxy.ops.process.orphans import OrphanReaper
 from esxiproxy.ops.process.signals import Signals
 from esxiproxy.ops.process.threads import Threads
 from esxiproxy.workers.master.master import Master
@@ -80,6 +81,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     reopen = (lambda: None) if log is None else log.reopen
     Signals(reactor, reload, service.abort, reopen).setServiceParent(process)
     Threads(reactor).setServiceParent(process)
+    OrphanReaper(reactor).setServiceParent(process)
     service.setServiceParent(process)
     GCFreeze(reactor).setServiceParent(process)
     return process

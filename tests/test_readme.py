@@ -16,7 +16,7 @@ from tools.document_keys import PATH, built_in_types, document
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-FOLDERS = ("bench", "conf", "docs", "esxiproxy", "examples", "tests", "twisted", ".ci")
+FOLDERS = ("bench", "conf", "deploy", "docs", "esxiproxy", "examples", "tests", "twisted", ".ci")
 MADE = {"conf/tls/9-rui.crt", "conf/tls/9-rui.key"}
 """Paths that the reader makes."""
 

@@ -15,7 +15,7 @@ import pytest
 from tests.support.programs import ROOT, environment
 
 TEXTS = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")
-FOLDERS = ("conf", "contrib", "docs", "examples", "tools")
+FOLDERS = ("conf", "deploy", "docs", "examples", "tools")
 PAGES = [*(ROOT / name for name in TEXTS), *sorted((ROOT / "docs").glob("*.md"))]
 
 

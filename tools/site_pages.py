@@ -1,7 +1,7 @@
 """A hook of MkDocs: the pages of the site whose files are not in docs/, and the links to them.
 
 The texts link to files of the repository, so that the links work where the repository is read. On the site,
-README.md, CHANGELOG.md and CONTRIBUTING.md are pages, and so is every file of conf/, contrib/ and examples/.
+README.md, CHANGELOG.md and CONTRIBUTING.md are pages, and so is every file of conf/, deploy/ and examples/.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ ROOT = Path(__file__).resolve().parents[1]
 TEXTS = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
 FOLDERS = {
     "conf": "A configuration for each capability.",
-    "contrib": "Units of systemd, alerts of Prometheus and a dashboard of Grafana.",
+    "deploy": "Files for systemd, containers, Kubernetes, Debian, Prometheus and Grafana.",
     "examples": "Programs that embed the proxy, and a plugin package.",
 }
 """Folders whose files become pages, and the first sentence of a folder's own page."""
 _LANGUAGES = {
-    **{".ini": "ini", ".service": "ini", ".socket": "ini", ".toml": "toml", ".py": "python"},
-    **{".json": "json", ".yml": "yaml"},
+    **{".ini": "ini", ".conf": "ini", ".service": "ini", ".socket": "ini", ".toml": "toml", ".py": "python"},
+    **{".json": "json", ".yml": "yaml", ".yaml": "yaml"},
 }
 _LINK = re.compile(r"(\]\()([^)#\s]+)([^)]*\))")
 _LEAD = re.compile(r'\A(?:"""((?:(?!""").)+)|((?:[;#] ?[^\n]*\n)+))', re.S)

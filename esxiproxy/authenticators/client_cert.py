@@ -17,6 +17,7 @@ from esxiproxy.authenticators.keys import REAUTHENTICATION
 from esxiproxy.authenticators.loggable import loggable
 from esxiproxy.authenticators.revocation import ListUnusable, RevocationList, check_revocation, read_lists
 from esxiproxy.authenticators.watched_files import WatchedFiles
+from esxiproxy.core.config.file_path import file_path
 from esxiproxy.core.errors import AccessDenied, ServiceUnavailable
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.routing import Principal
@@ -210,7 +211,7 @@ def _paths(text: str, folder: Path) -> tuple[Path, ...]:
     parts = [part.strip() for part in text.split(",")]
     if not all(parts):
         raise BadValue("has an empty name of a file: write FILE, or FILE, FILE")
-    return tuple(dict.fromkeys(folder / part for part in parts))
+    return tuple(dict.fromkeys(file_path(part, folder) for part in parts))
 
 
 TYPE = ClientCertType()

@@ -14,6 +14,7 @@ from zope.interface import implementer
 from esxiproxy.authenticators.jwt_keys import KeySetFile, KeySetUrl, KeySource
 from esxiproxy.authenticators.keys import REAUTHENTICATE, REAUTHENTICATE_GRACE
 from esxiproxy.core.config.errors import shown
+from esxiproxy.core.config.file_path import file_path
 from esxiproxy.core.config.key import CERTIFICATES
 from esxiproxy.core.errors import AccessDenied
 from esxiproxy.core.http.head import RequestHead
@@ -319,7 +320,7 @@ class JwtType:
 def _location(text: str, folder: Path) -> Path | str:
     """Return the path of a file, or a URL.  Raises BadValue."""
     if "://" not in text:
-        return folder / text
+        return file_path(text, folder)
     try:
         url = urlsplit(text)
         host, _port = url.hostname, url.port

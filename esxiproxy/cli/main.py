@@ -26,6 +26,7 @@ from esxiproxy.cli import (
     status,
     top,
     undrain,
+    watch,
 )
 from esxiproxy.core.redaction import redact_text
 
@@ -61,6 +62,7 @@ SUBCOMMANDS: tuple[Subcommand, ...] = (
     kill,
     drain,
     undrain,
+    watch,
     link,
     links,
     manhole,

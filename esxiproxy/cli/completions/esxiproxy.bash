@@ -5,7 +5,7 @@
 #    source ~/.local/share/bash_completion/esxiproxy
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_esxiproxy_subparsers=(check plugins reload status sessions top hosts kill drain undrain link links manhole certificate doctor import-nginx completion sim)
+_shtab_esxiproxy_subparsers=(check plugins reload status sessions top hosts kill drain undrain watch link links manhole certificate doctor import-nginx completion sim)
 
 _shtab_esxiproxy_check_option_strings=(-h --help --strict)
 _shtab_esxiproxy_plugins_option_strings=(-h --help)
@@ -17,6 +17,7 @@ _shtab_esxiproxy_hosts_option_strings=(-h --help --config --socket --json --filt
 _shtab_esxiproxy_kill_option_strings=(-h --help --config --socket --json --principal --user --host --link --reason)
 _shtab_esxiproxy_drain_option_strings=(-h --help --config --socket --json --machine --reason --end)
 _shtab_esxiproxy_undrain_option_strings=(-h --help --config --socket --json --machine --reason)
+_shtab_esxiproxy_watch_option_strings=(-h --help --socket)
 _shtab_esxiproxy_link_option_strings=(-h --help --config --router --to --revoke --ttl --once --reuse --many --subject --pin --net --listener --json)
 _shtab_esxiproxy_links_option_strings=(-h --help --config --socket --json --revoke --reason)
 _shtab_esxiproxy_manhole_option_strings=(-h --help --config --socket --worker --generation)
@@ -45,6 +46,8 @@ _shtab_esxiproxy_drain___config_COMPGEN=_shtab_compgen_files
 _shtab_esxiproxy_drain___socket_COMPGEN=_shtab_compgen_files
 _shtab_esxiproxy_undrain___config_COMPGEN=_shtab_compgen_files
 _shtab_esxiproxy_undrain___socket_COMPGEN=_shtab_compgen_files
+_shtab_esxiproxy_watch_pos_0_COMPGEN=_shtab_compgen_files
+_shtab_esxiproxy_watch___socket_COMPGEN=_shtab_compgen_files
 _shtab_esxiproxy_link___config_COMPGEN=_shtab_compgen_files
 _shtab_esxiproxy_links___config_COMPGEN=_shtab_compgen_files
 _shtab_esxiproxy_links___socket_COMPGEN=_shtab_compgen_files
@@ -61,7 +64,7 @@ _shtab_esxiproxy_drain_pos_0_choices=(proxy listener upstream host)
 _shtab_esxiproxy_undrain_pos_0_choices=(proxy listener upstream host)
 _shtab_esxiproxy_doctor___tls_profile_choices=(intermediate old)
 _shtab_esxiproxy_completion_pos_0_choices=(bash zsh)
-_shtab_esxiproxy_pos_0_choices=(check plugins reload status sessions top hosts kill drain undrain link links manhole certificate doctor import-nginx completion sim)
+_shtab_esxiproxy_pos_0_choices=(check plugins reload status sessions top hosts kill drain undrain watch link links manhole certificate doctor import-nginx completion sim)
 
 _shtab_esxiproxy_check_pos_0_nargs=+
 _shtab_esxiproxy_check__h_nargs=0
@@ -94,6 +97,9 @@ _shtab_esxiproxy_drain___json_nargs=0
 _shtab_esxiproxy_undrain__h_nargs=0
 _shtab_esxiproxy_undrain___help_nargs=0
 _shtab_esxiproxy_undrain___json_nargs=0
+_shtab_esxiproxy_watch_pos_0_nargs=+
+_shtab_esxiproxy_watch__h_nargs=0
+_shtab_esxiproxy_watch___help_nargs=0
 _shtab_esxiproxy_link__h_nargs=0
 _shtab_esxiproxy_link___help_nargs=0
 _shtab_esxiproxy_link___once_nargs=0

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from esxiproxy.core.config.consistency import Conflict
 from esxiproxy.core.config.errors import BadValue, shown
+from esxiproxy.core.config.file_path import file_path
 from esxiproxy.core.config.key import ADMIN, Key, Type, plain
 from esxiproxy.core.config.listen_address import LONGEST_PATH, ListenAddress, listen_address
 from esxiproxy.core.config.model import Admin, AdminAddress, ListenerTLS, manhole_socket
@@ -56,7 +57,7 @@ def _host_name(text: str) -> str:
 
 def socket_path(text: str, folder: Path) -> Path:
     """Return the path of a unix socket.  Raise BadValue when it is too long or its folder is missing."""
-    found = Path(os.path.normpath(folder / text))
+    found = Path(os.path.normpath(file_path(text, folder)))
     if len(os.fsencode(found)) > LONGEST_PATH:
         raise BadValue(f"the path of a unix socket has at most {LONGEST_PATH} bytes: {found}")
     if not found.parent.is_dir():
@@ -74,7 +75,7 @@ def group(text: str) -> str:
 
 def audit_log(text: str, folder: Path) -> Path:
     """Return the path of the audit log.  Raise BadValue for a folder."""
-    found = folder / text
+    found = file_path(text, folder)
     if found.is_dir():
         raise BadValue(f"is a folder: {text}")
     if not found.parent.is_dir():

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from esxiproxy.core.config import quantities, values
+from esxiproxy.core.config.file_path import file_path
 
 
 class SectionKind(Enum):
@@ -86,7 +87,7 @@ def pem_file(name: str, block: str) -> Type:
 
 def path(name: str) -> Type:
     """Return the type of a path, which is relative to the folder of the configuration file."""
-    return Type(name, lambda text, folder: folder / text)
+    return Type(name, file_path)
 
 
 DURATION = plain("duration", quantities.duration)

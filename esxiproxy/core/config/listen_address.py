@@ -9,6 +9,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 from esxiproxy.core.config.errors import BadValue, shown
+from esxiproxy.core.config.file_path import file_path
 from esxiproxy.core.config.url import port_number
 
 IP = IPv4Address | IPv6Address
@@ -116,7 +117,7 @@ def manhole_address(text: str, folder: Path) -> ListenAddress:
 def _unix(text: str, folder: Path, arguments: dict[str, str]) -> ListenAddress:
     if not re.fullmatch("[0-7]{3,4}", arguments.get("mode", "666")):
         raise BadValue(f"{shown(arguments['mode'])} is no mode: octal digits, as in mode=660")
-    path = Path(os.path.normpath(folder / arguments.pop("address")))
+    path = Path(os.path.normpath(file_path(arguments.pop("address"), folder)))
     if len(os.fsencode(path)) > LONGEST_PATH:
         raise BadValue(f"the path of a unix socket has at most {LONGEST_PATH} bytes: {path}")
     arguments.setdefault("backlog", str(BACKLOG))

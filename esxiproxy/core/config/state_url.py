@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from esxiproxy.core.config.errors import BadValue, shown
+from esxiproxy.core.config.file_path import file_path
 from esxiproxy.core.config.url import host_and_port
 
 _USER = re.compile(r"[A-Za-z0-9._~-]{1,128}")
@@ -45,7 +46,7 @@ def state(text: str, folder: Path) -> Path | RedisAddress | None:
     """
     scheme, _colon, place = text.partition(":")
     if scheme == "sqlite" and place:
-        path = folder / place
+        path = file_path(place, folder)
         if not path.parent.is_dir():
             raise BadValue(f"no such folder: {Path(place).parent}")
         return path

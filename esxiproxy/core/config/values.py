@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from esxiproxy.core.config.errors import BadValue, shown
+from esxiproxy.core.config.file_path import file_path
 from esxiproxy.core.config.url import page_origin
 from esxiproxy.core.http.forwarded import TrustedProxies
 from esxiproxy.core.http.origins import AllowedOrigins, AnyOrigin, Origins
@@ -170,7 +171,7 @@ def pem(text: str, folder: Path, block: str) -> Path:
     ``block`` is ``CERTIFICATE`` or ``PRIVATE KEY``.  The TLS library checks later whether the certificate is
     valid and belongs to the key.
     """
-    path = folder / text
+    path = file_path(text, folder)
     try:
         with path.open("rb") as file:
             content = file.read(_LARGEST_FILE)

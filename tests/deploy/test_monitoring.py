@@ -26,8 +26,8 @@ from tests.ops.metrics_world import end, opened_session
 from tests.support.programs import ROOT, need
 from tools.document_metrics import PATH, document
 
-RULES = ROOT / "contrib" / "prometheus"
-DASHBOARD = ROOT / "contrib" / "grafana" / "esxiproxy.json"
+RULES = ROOT / "deploy" / "prometheus"
+DASHBOARD = ROOT / "deploy" / "grafana" / "esxiproxy.json"
 DECLARED = {PREFIX + family.name: family for family in (*FAMILIES, *COMPUTED)}
 SERIES = {
     name + suffix: family

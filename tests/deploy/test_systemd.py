@@ -1,4 +1,4 @@
-"""What contrib/ has for systemd is what systemd takes, and what the documentation says of it works."""
+"""systemd accepts the units of deploy/systemd, and what the documentation says of it works."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from esxiproxy.core.config.admin import RUNTIME_FOLDER
 from tests.support import config as ini
 from tests.support.programs import ROOT, need
 
-CONTRIB = ROOT / "contrib"
+UNITS = ROOT / "deploy" / "systemd"
 BIN = Path(sys.executable).parent
+SYSTEMD_PAGE = (ROOT / "docs/systemd.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -23,7 +25,7 @@ def units(tmp_path):
     """The units with the programs of this environment in them: systemd looks whether they are there."""
     folder = tmp_path / "units"
     folder.mkdir()
-    for file in CONTRIB.glob("esxiproxy.*"):
+    for file in UNITS.glob("esxiproxy.*"):
         text = file.read_text().replace("/opt/esxiproxy/bin/", f"{BIN}/")
         (folder / file.name).write_text(text)
     return folder
@@ -44,7 +46,7 @@ def test_systemd_takes_the_units(units, names):
 def test_systemd_calls_the_service_well_protected(units):
     analyze = need("systemd-analyze", "systemd")
     found = subprocess.run(
-        [analyze, "security", "--offline=true", "--threshold=25", str(units / "esxiproxy.service")],
+        [analyze, "security", "--offline=true", "--threshold=19", str(units / "esxiproxy.service")],
         capture_output=True,
         text=True,
         timeout=60,
@@ -52,10 +54,40 @@ def test_systemd_calls_the_service_well_protected(units):
     if "offline" in found.stderr:
         pytest.skip("systemd-analyze before 250 has no --offline")
     assert found.returncode == 0, found.stdout + found.stderr
+    exposure = re.search(r"Overall exposure level for esxiproxy.service: ([0-9.]+)", found.stdout)
+    assert exposure is not None and float(exposure[1]) < 2.0, found.stdout
+
+
+def test_the_service_starts_without_a_credential_and_has_a_folder_for_the_admin_socket():
+    text = (UNITS / "esxiproxy.service").read_text()
+    assert re.findall(r"^LoadCredential=(.*)$", text, re.MULTILINE) == ["esxiproxy.tls.key"], (
+        "no absolute path"
+    )
+    assert "${CREDENTIALS_DIRECTORY}/esxiproxy.tls.key" in text
+    assert "    private_key = ${CREDENTIALS_DIRECTORY}/esxiproxy.tls.key\n" in SYSTEMD_PAGE
+    folders = re.findall(r"^RuntimeDirectory=(.*)$", text, re.MULTILINE)
+    assert [Path("/run") / name for name in folders] == [RUNTIME_FOLDER]
+
+
+def test_with_credentials_a_reload_is_the_signal_alone(units):
+    """The check could not read them, and would make each reload fail."""
+    analyze = need("systemd-analyze", "systemd")
+    folder = units / "esxiproxy.service.d"
+    folder.mkdir()
+    drop_in = (UNITS / "credentials.conf").read_text()
+    (folder / "credentials.conf").write_text(drop_in)
+    found = subprocess.run(
+        [analyze, "verify", "--man=no", "--recursive-errors=no", str(units / "esxiproxy.service")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (found.returncode, found.stdout + found.stderr) == (0, "")
+    assert re.findall(r"^ExecReload=(.*)$", drop_in, re.MULTILINE) == ["", "/bin/kill -HUP $MAINPID"]
 
 
 def test_a_reload_checks_the_file_and_ends_nothing():
-    text = (CONTRIB / "esxiproxy.service").read_text()
+    text = (UNITS / "esxiproxy.service").read_text()
     check, signal = re.findall(r"^ExecReload=(.*)$", text, re.MULTILINE)
     assert check == re.search(r"^ExecStartPre=(.*)$", text, re.MULTILINE)[1]
     assert signal == "/bin/kill -HUP $MAINPID"
@@ -72,13 +104,13 @@ os.execvp(sys.argv[2], sys.argv[2:])
 
 
 def exec_start():
-    text = (CONTRIB / "esxiproxy.service").read_text()
+    text = (UNITS / "esxiproxy.service").read_text()
     (command,) = re.findall(r"^ExecStart=(.*)$", text, re.MULTILINE)
     return command
 
 
 def test_the_service_starts_with_the_socket_that_systemd_has_bound(tmp_path):
-    name = re.search(r"FileDescriptorName=(\w+)", (CONTRIB / "esxiproxy.socket").read_text())[1]
+    name = re.search(r"FileDescriptorName=(\w+)", (UNITS / "esxiproxy.socket").read_text())[1]
     documented = re.search(
         r"^ +(listen = systemd:\S+)", (ROOT / "docs/systemd.md").read_text(), re.MULTILINE
     )[1]
