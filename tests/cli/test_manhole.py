@@ -125,7 +125,10 @@ def test_the_socket_is_found_by_the_configuration(tmp_path, capfd):
 
 def test_a_generation_needs_a_worker(run):
     status, _, errors = run("--generation", "1")
-    assert (status, errors) == (2, "esxiproxy manhole: --generation needs --worker\n")
+    assert (status, errors) == (
+        2,
+        "esxiproxy manhole: --generation needs --worker (esxiproxy manhole --help has all options)\n",
+    )
 
 
 def test_a_reader_that_ends_is_no_error(run, serve, monkeypatch):

@@ -10,7 +10,8 @@ from esxiproxy.core.config.errors import BadValue
 from esxiproxy.core.config.file_path import VARIABLE, file_path
 from esxiproxy.core.config.key import path
 from esxiproxy.core.config.listen_address import listen_address
-from esxiproxy.core.config.values import pem, state
+from esxiproxy.core.config.state_url import state
+from esxiproxy.core.config.values import pem
 from tests.core.config_text import CERTIFICATE, KEY, U, problems, read
 
 FOLDER = Path("/etc/esxiproxy")
