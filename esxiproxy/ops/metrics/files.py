@@ -23,7 +23,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 
@@ -97,8 +97,9 @@ def _store_in(folder: Path) -> None:
     for kind in _KINDS:  # now, since a full disk is an error later
         ReservedFile(str(folder / f"{kind}_{identifier}.db")).close()
     os.environ[_LIBRARY_ENVIRONMENT] = str(folder)
-    values.MmapedDict = ReservedFile  # type: ignore[misc]
-    values.ValueClass = values.MultiProcessValue(lambda: identifier)
+    library: Any = values  # whose types are known where it is installed only
+    library.MmapedDict = ReservedFile
+    library.ValueClass = values.MultiProcessValue(lambda: identifier)
 
 
 def lock_path(folder: Path, owner: str) -> Path:
