@@ -46,6 +46,7 @@ def test_a_console_is_listed_while_it_is_open():
         "esxi1",
         "authenticator",
         address="192.0.2.10",
+        address_name="192.0.2.10",
     )
     scene.client.reset()
     scene.pump()
