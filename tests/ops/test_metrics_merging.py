@@ -4,6 +4,7 @@ import contextlib
 import os
 import resource
 import shutil
+from itertools import count, islice
 from types import SimpleNamespace
 
 import pytest
@@ -51,9 +52,9 @@ def die(folder, number):
 def few_descriptors():
     """Let this process open 60 files more, for one test."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    free = os.open(os.devnull, os.O_RDONLY)
-    os.close(free)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (free + 60, before[1]))
+    taken = set(map(int, os.listdir("/proc/self/fd")))
+    free = (number for number in count() if number not in taken)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (next(islice(free, 60, None)), before[1]))
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
