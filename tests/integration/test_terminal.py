@@ -217,7 +217,7 @@ def test_a_revoked_link_loses_its_console(scene: Scene) -> None:
 
 def test_top_shows_real_consoles_on_a_terminal(scene: Scene) -> None:
     scene.console("first", user="alice")
-    (one,) = until(lambda: scene.ids("--user", "alice"), "it is listed")
+    (one,) = until(lambda: scene.ids("--user", "alice") or None, "it is listed")
     arguments = ("top", "--config", scene.crew.path, "--interval", "0.2")
     with OnTerminal(*arguments, width=80, height=24) as terminal:
         terminal.shows(one)
