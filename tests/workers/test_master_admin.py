@@ -4,6 +4,7 @@ import os
 import signal
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from twisted.internet.defer import Deferred
@@ -131,6 +132,8 @@ class Scene:
 @pytest.fixture
 def started(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    # A start that fails would set the exit status of the process that runs the tests.
+    monkeypatch.setattr(module, "atexit", SimpleNamespace(register=lambda *_: None))
     before, scenes = signal.getsignal(signal.SIGUSR1), []
 
     def start(first):
