@@ -17,7 +17,6 @@ from esxiproxy.core.routing import Destination, Identity, Principal, Route, TCPA
 from esxiproxy.core.session.record import Kind
 from esxiproxy.core.session.session import Session
 from esxiproxy.core.session_limits import SessionLimits
-from esxiproxy.core.websocket.closing import Side
 from esxiproxy.ops.metrics.exposition import expose
 from tests.support.programs import ROOT, environment
 
@@ -74,8 +73,8 @@ def end(session, observer, error=None, code=1000, up=0, down=0):
 
 def live(session, up, down):
     """Return an open console that has relayed so many bytes."""
-    legs = {Side.CLIENT: SimpleNamespace(octets=up), Side.UPSTREAM: SimpleNamespace(octets=down)}
-    return SimpleNamespace(session=session, relay=SimpleNamespace(legs=legs))
+    session.traffic = SimpleNamespace(octets_up=up, octets_down=down)
+    return SimpleNamespace(session=session)
 
 
 def samples(source, extra=()):

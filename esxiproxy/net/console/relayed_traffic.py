@@ -20,7 +20,16 @@ class RelayedTraffic:
     regularly, so without a reader ``idle`` is as exact as the interval of its checks.
     """
 
-    __slots__ = ("_active_at", "_clock", "_detector", "_flow_controls", "_legs", "_seen", "_totals")
+    __slots__ = (
+        "_active_at",
+        "_client",
+        "_clock",
+        "_detector",
+        "_flow_controls",
+        "_seen",
+        "_totals",
+        "_upstream",
+    )
 
     def __init__(
         self,
@@ -29,7 +38,8 @@ class RelayedTraffic:
         clock: IReactorTime,
         totals: ConsoleTotals,
     ) -> None:
-        self._legs = legs
+        # A look-up by an Enum takes longer than all the rest of a reading.
+        self._client, self._upstream = legs[Side.CLIENT], legs[Side.UPSTREAM]
         self._flow_controls = flow_controls
         self._detector: StallDetector | None = None
         self._clock = clock
@@ -39,11 +49,11 @@ class RelayedTraffic:
 
     @property
     def octets_up(self) -> int:
-        return self._legs[Side.CLIENT].octets
+        return self._client.octets
 
     @property
     def octets_down(self) -> int:
-        return self._legs[Side.UPSTREAM].octets
+        return self._upstream.octets
 
     @property
     def is_stalled(self) -> bool:

@@ -12,7 +12,6 @@ from esxiproxy.core import errors
 from esxiproxy.core.errors import SessionError, StallTimeout, TLSHandshakeFailed
 from esxiproxy.core.session.record import Kind, Record
 from esxiproxy.core.session.session import Session
-from esxiproxy.core.websocket.closing import Side
 from esxiproxy.interfaces import ISessionObserver
 from esxiproxy.ops.metrics.metrics import OTHER, WORKER_LOST, Metrics
 
@@ -28,24 +27,8 @@ _PHASES = ("authenticated", "routed", "opened")
 """The phases of an opening handshake, in their order."""
 
 
-class CountedLeg(Protocol):
-    """The part of a leg that is counted."""
-
-    @property
-    def octets(self) -> int:
-        """The number of bytes relayed from this leg."""
-
-
-class CountedRelay(Protocol):
-    """The part of a console's relay that is counted."""
-
-    @property
-    def legs(self) -> Mapping[Side, CountedLeg]:
-        """The legs by their sides, the client's first."""
-
-
 class CountedSession(Protocol):
-    """A live session; that of an open console has a ``relay``."""
+    """A live session."""
 
     session: Session
 
@@ -85,11 +68,10 @@ class MetricsObserver:
         for live in sessions:
             session = live.session
             is_open = session.kind is Kind.CONSOLE and session.status == 101
-            relay: CountedRelay | None = getattr(live, "relay", None)
-            if is_open and relay is not None and session.id not in self._open:
+            traffic = session.traffic
+            if is_open and traffic is not None and session.id not in self._open:
                 counted = self._console_opened(session)
-                client, host = relay.legs.values()
-                counted.up, counted.down = client.octets, host.octets
+                counted.up, counted.down = traffic.octets_up, traffic.octets_down
                 counted.round_trip = session.round_trip
 
     def closed(self, record: Record) -> None:
@@ -115,11 +97,10 @@ class MetricsObserver:
         grown: dict[tuple[str, str, str], int] = defaultdict(int)
         for live in sessions:
             counted = self._open.get(live.session.id)
-            relay: CountedRelay | None = getattr(live, "relay", None)
-            if counted is None or relay is None:
+            traffic = live.session.traffic
+            if counted is None or traffic is None:
                 continue
-            client, host = relay.legs.values()  # a look-up by an Enum takes longer than all the rest
-            up, down = client.octets, host.octets
+            up, down = traffic.octets_up, traffic.octets_down
             if up != counted.up:
                 grown[counted.listener, counted.upstream, "up"] += up - counted.up
                 counted.up = up
