@@ -21,7 +21,7 @@ from esxiproxy.core.peer_address import PeerAddress
 from esxiproxy.core.routing import Principal
 from esxiproxy.plugins import Context
 from tests.support.certificates import Authority, Certificate
-from tests.support.programs import TICKET, Nginx, free_ports
+from tests.support.programs import TICKET, Nginx, free_ports, until
 from tests.support.web_server import Web
 
 SERVER = """
@@ -159,6 +159,8 @@ def test_the_service_gets_no_ticket(scene: AuthService) -> None:
     found = scene.forward(url=f"http://127.0.0.1:{scene.plain}/cookie")
     for target in (f"/ticket/{TICKET}", f"/ui?ticket={TICKET}&x=1"):
         scene.ask(found, request("Cookie: user=alice", target=target))
+    # nginx writes its line when it has answered.
+    until(lambda: len(scene.told()) >= 2, "nginx wrote a line for each request")
     assert scene.told() == [
         f"/cookie https://consoles.example.com{shown} {shown} GET consoles.example.com 192.0.2.7"
         for shown in ("/ticket/***", "/ui?ticket=***&x=1")

@@ -205,7 +205,10 @@ def test_the_command_on_a_terminal(text: Text, operator: Operator) -> None:
             terminal.shows("ZeroDivisionError")
             terminal.type("\x04")
             assert terminal.status() == 0 and terminal.has_its_mode_back
-        lines = [json.loads(line) for line in (crew.folder / "audit.log").read_text().splitlines()]
+        log = crew.folder / "audit.log"
+        # The line with the outcome is written when the shell has ended.
+        until(lambda: log.read_text().count("\n") >= 2, "both lines of the audit log")
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
         uid = f"uid {os.getuid()} ({pwd.getpwuid(os.getuid()).pw_name})"
         assert [(line["action"], line["actor"], line["outcome"]) for line in lines] == [
             ("manhole", uid, "begun"),
