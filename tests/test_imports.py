@@ -139,24 +139,31 @@ def room(module):
     return module
 
 
+FOLDERS = {}
+for _path in modules():
+    FOLDERS.setdefault(_path.parent.relative_to(PACKAGE).as_posix(), []).append(_path)
+each_folder = pytest.mark.parametrize("paths", FOLDERS.values(), ids=FOLDERS)
+
+
 def lies_in(module, allowed):
     """Whether a module is one of these, or lies below one of them."""
     return any(module == each or module.startswith(f"{each}.") for each in allowed)
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_file_imports_only_lower_rooms(path):
-    here = room(dotted(path))
-    exact = {"core"} if here.startswith("core") else set()
-    for name in source(path).imported:
-        top, _, rest = name.partition(".")
-        if here.startswith("core"):
-            assert top not in NOT_IN_CORE, f"{path} imports {name}"
-        if top == "esxiproxy" and here != "cli":
-            target = room(rest or "__init__") if here.startswith("core") else rest or "__init__"
-            allowed = ALLOWED[here]
-            fits = target in allowed if exact else lies_in(target, allowed)
-            assert fits, f"{path} imports {name}"
+@each_folder
+def test_a_file_imports_only_lower_rooms(paths):
+    for path in paths:
+        here = room(dotted(path))
+        exact = {"core"} if here.startswith("core") else set()
+        for name in source(path).imported:
+            top, _, rest = name.partition(".")
+            if here.startswith("core"):
+                assert top not in NOT_IN_CORE, f"{path} imports {name}"
+            if top == "esxiproxy" and here != "cli":
+                target = room(rest or "__init__") if here.startswith("core") else rest or "__init__"
+                allowed = ALLOWED[here]
+                fits = target in allowed if exact else lies_in(target, allowed)
+                assert fits, f"{path} imports {name}"
 
 
 def test_no_module_imports_itself_by_way_of_others():
@@ -179,18 +186,20 @@ TABLES = {"core/config/schema.py", "core/errors.py"}
 """Files that hold a table and nothing else."""
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_file_is_one_noun_that_reads_in_one_sitting(path):
-    assert not BANNED & set(path.stem.split("_")), path
-    if path.relative_to(PACKAGE).as_posix() not in TABLES:
-        assert source(path).lines <= 400, f"{path} is too long for one sitting"
+@each_folder
+def test_a_file_is_one_noun_that_reads_in_one_sitting(paths):
+    for path in paths:
+        assert not BANNED & set(path.stem.split("_")), path
+        if path.relative_to(PACKAGE).as_posix() not in TABLES:
+            assert source(path).lines <= 400, f"{path} is too long for one sitting"
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_no_name_has_a_banned_word(path):
-    for name in source(path).names:
-        words = {word.lower() for word in name.strip("_").split("_")}
-        assert not BANNED & words, f"{path}: {name}"
+@each_folder
+def test_no_name_has_a_banned_word(paths):
+    for path in paths:
+        for name in source(path).names:
+            words = {word.lower() for word in name.strip("_").split("_")}
+            assert not BANNED & words, f"{path}: {name}"
 
 
 def test_a_public_class_has_a_name_of_its_own():
@@ -205,8 +214,9 @@ def test_a_public_class_has_a_name_of_its_own():
 VAGUE = re.compile(r"\b(whoever|nobody|somebody|anybody)\b", re.IGNORECASE)
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_docstring_names_its_subject(path):
-    for text in source(path).docstrings:
-        assert not VAGUE.search(text), f"{path}: {text}"
-        assert not re.match(r"(What|Who|Whoever|Where)\b", text), f"{path}: {text}"
+@each_folder
+def test_a_docstring_names_its_subject(paths):
+    for path in paths:
+        for text in source(path).docstrings:
+            assert not VAGUE.search(text), f"{path}: {text}"
+            assert not re.match(r"(What|Who|Whoever|Where)\b", text), f"{path}: {text}"
