@@ -10,7 +10,7 @@ from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
-from esxiproxy.core.config.state_url import RedisAddress
+from esxiproxy.core.config.state_url import RedisAddress, StateDown
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.interfaces import IState
 from esxiproxy.state.memory import MemoryState
@@ -30,7 +30,9 @@ def open_state(place: Path | RedisAddress | None, reactor: Any, clock: IReactorT
     ``clock`` measures its durations; the reactor takes the calls from its thread.
     """
     if isinstance(place, RedisAddress):
-        redis: IState = RedisState(RedisConnection(place, reactor, clock), clock, place.prefix)
+        connection = RedisConnection(place, reactor, clock)
+        admits = place.when_down is StateDown.ADMIT
+        redis: IState = RedisState(connection, clock, place.prefix, admits_when_down=admits)
         return redis
     state: IState = MemoryState(clock) if place is None else SqliteState(place, reactor, clock=clock)
     return state

@@ -12,7 +12,7 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from esxiproxy.core.config.state_url import RedisAddress
+from esxiproxy.core.config.state_url import RedisAddress, StateDown
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.state.redis_endpoint import BadFile, endpoint_of, read_password
 from esxiproxy.state.redis_protocol import MAX_PENDING, CallLost, RedisProtocol
@@ -24,6 +24,10 @@ CALL_TIMEOUT = 2.0
 MAX_RETRY_DELAY = 1.0
 """Maximum number of seconds between two attempts to connect."""
 _FIRST_RETRY_DELAY = 0.1
+_NEW_CONSOLES = {
+    StateDown.REFUSE: "new consoles get 503",
+    StateDown.ADMIT: "new consoles are admitted except by links that work once",
+}
 _STOPPED = "the shared state was stopped"
 
 
@@ -170,9 +174,10 @@ class RedisConnection:
             return
         if text:
             self._log.error(
-                "shared state {address}: {text}; new consoles get 503 until it answers, open ones continue",
+                "shared state {address}: {text}; until it answers {new}, open ones continue",
                 address=str(self._address),
                 text=text,
+                new=_NEW_CONSOLES[self._address.when_down],
             )
         else:
             self._log.info("shared state {address}: available again", address=str(self._address))

@@ -13,6 +13,7 @@ from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.core.session.claim import Claim, Mark, OnceClaim, Outcome, RateClaim, SlotClaim
 from esxiproxy.core.session.entry import SessionEntry
 from esxiproxy.state.marks import digest
+from esxiproxy.state.own_slots import OwnSlots
 from esxiproxy.state.redis_claims import REGISTRATION, SCHEMA_VERSION
 from esxiproxy.state.redis_protocol import CallLost
 from esxiproxy.state.redis_replies import Reply
@@ -20,6 +21,10 @@ from esxiproxy.state.redis_replies import Reply
 _ATTEMPTS = 3
 """How often a call is made of which Redis says that the process is not registered."""
 _UNKNOWN_COUNT = -1
+
+
+class Registering(StateUnavailable):
+    """Redis is there, and all proxies register what runs before anything is admitted."""
 
 
 class Server(Protocol):
@@ -46,7 +51,7 @@ class RedisStore:
         self._script = script
         self._key = f"{{{prefix}}}:"
         self._instance_id = instance_id
-        self._slots: dict[str, set[str]] = {}
+        self._slots = OwnSlots()
         self._marks: dict[str, dict[str, Mark]] = {}
         """The marks of each slot, by their digests."""
         self._given: list[tuple[str, int, str, Outcome]] = []
@@ -54,6 +59,8 @@ class RedisStore:
         self._entries: dict[str, SessionEntry] = {}
         self._registered = False
         self._was_registered = False
+        self._taken_alone = 0
+        """Number of slots that were taken without Redis."""
         self._registering: list[Deferred[None]] | None = None
         """The calls that wait for a registration that has begun."""
         self._running = 0
@@ -98,7 +105,7 @@ class RedisStore:
             )
         self._note_origin(float(reply[1]))
         if status == b"wait":
-            raise StateUnavailable(
+            raise Registering(
                 f"the Redis database is new or was emptied: for {REGISTRATION:g} s all proxies register what "
                 "runs, and new consoles wait"
             )
@@ -151,7 +158,7 @@ class RedisStore:
             str(sum(map(len, self._marks.values()))),
             *marks,
         )
-        before = self.since
+        before, alone = self.since, self._taken_alone
         try:
             _status, had = await self._run("register", *words, str(len(self._entries)), *entries)
         except BaseException:
@@ -164,7 +171,9 @@ class RedisStore:
                 slots=len(self._slots),
                 sessions=len(self._entries),
             )
-        self._registered = self._was_registered = True
+        self._was_registered = True
+        self._registered = alone == self._taken_alone
+        self._slots.fill_buckets()
 
     async def stop(self) -> None:
         """Release everything of this process."""
@@ -182,7 +191,7 @@ class RedisStore:
 
         Returns the first claim that was refused, or None, and the names and digests that are new to the slot.
         """
-        had, had_marks = self._slots.get(slot, set()), self._marks.get(slot, {})
+        had, had_marks = self._slots.names(slot), self._marks.get(slot, {})
         names = [claim.name for claim in claims if isinstance(claim, SlotClaim) and claim.name not in had]
         links = [digest(claim.name).hex() for claim in claims if isinstance(claim, OnceClaim)]
         new = [link for link in links if link not in had_marks]
@@ -191,8 +200,7 @@ class RedisStore:
             refusal, in_use, found = reply
             if refusal:
                 return _refused(claims[refusal - 1], bool(in_use))
-            if names:
-                self._slots.setdefault(slot, set()).update(names)
+            self._slots.add(slot, names)
             for link, count, expires, reuse, until in found:
                 mark = Mark(float(expires), float(reuse), int(count), float(until), slot, self._instance_id)
                 self._marks.setdefault(slot, {}).setdefault(link.decode("ascii"), mark)
@@ -205,17 +213,35 @@ class RedisStore:
             raise
         return refused, () if refused else (*names, *new)
 
+    def take_alone(
+        self, slot: str, claims: Sequence[Claim], now: float
+    ) -> tuple[Claim | None, Sequence[str]]:
+        """Take slots and rates without Redis; the next registration writes the slots.
+
+        A limit is applied to this process alone.  The result is that of ``take``.
+        """
+        had = self._slots.names(slot)
+        refused = self._slots.first_refused(slot, claims, now)
+        if refused is not None:
+            return refused, ()
+        names = [claim.name for claim in claims if isinstance(claim, SlotClaim) and claim.name not in had]
+        self._slots.spend(claims, now)
+        self._slots.add(slot, names)
+        self._taken_alone += 1
+        self._registered = False
+        return None, names
+
+    def look_alone(self, claims: Sequence[Claim], now: float) -> Claim | None:
+        """Return the first claim that ``take_alone`` would refuse, or None."""
+        return self._slots.first_refused("", claims, now)
+
     def forget(self, slot: str, names: Sequence[str]) -> None:
         """Forget what a ``take`` took whose caller is gone; ``write`` releases it."""
-        left = self._slots.get(slot, set()).difference(names)
+        self._slots.remove(slot, names)
         marks = self._marks.get(slot, {})
         for name in names:
             if name in marks:
                 self._given.append((name, marks.pop(name).count, slot, Outcome.UNUSED))
-        if left:
-            self._slots[slot] = left
-        else:
-            self._slots.pop(slot, None)
         if not marks:
             self._marks.pop(slot, None)
 
@@ -238,7 +264,7 @@ class RedisStore:
 
         ``undone`` are names of slots that were forgotten.  If it fails, the next registration does it.
         """
-        slots = [(slot, names) for slot in released if (names := self._slots.pop(slot, None))]
+        slots = [(slot, names) for slot in released if (names := self._slots.pop(slot))]
         for slot, outcome in released.items():
             for link, mark in self._marks.pop(slot, {}).items():
                 self._given.append((link, mark.count, slot, outcome))

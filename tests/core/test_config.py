@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from esxiproxy.core.config.loader import Config, Http, ListenerTLS, TLSVersion, load
-from esxiproxy.core.config.state_url import RedisAddress
+from esxiproxy.core.config.state_url import RedisAddress, StateDown
 from esxiproxy.core.proxy_protocol import ProxyVersion
 from esxiproxy.core.routing import Subprotocol, Verify
 from esxiproxy.core.session_limits import SessionLimits
@@ -149,6 +149,9 @@ def test_the_state_is_a_redis_database_that_machines_share(folder):
     expected = RedisAddress("2001:db8::1", 7000, 3, "proxy", True, folder / "redis.pw", None, "lab")
     assert found == expected
     assert str(found) == "rediss://proxy@[2001:db8::1]:7000/3" and "pa55word" not in repr(found)
+    assert found.when_down is StateDown.REFUSE
+    admits = read(L + "[proxy]\nstate = redis://r1\nstate_down = admit\n").state
+    assert admits == RedisAddress("r1", when_down=StateDown.ADMIT)
 
 
 def test_paths_are_relative_to_the_file_and_come_out_absolute(folder):

@@ -107,6 +107,12 @@ BAD = {
     L + "[proxy]\nstate_password_file = lab\n": [
         "7: [proxy] state_password_file: needs state = redis://HOST or rediss://HOST in the same section"
     ],
+    L + "[proxy]\nstate_down = admit\n": [
+        "7: [proxy] state_down: needs state = redis://HOST or rediss://HOST in the same section"
+    ],
+    L + "[proxy]\nstate = redis://r1\nstate_down = allow\n": [
+        "8: [proxy] state_down: 'allow' is not refuse or admit"
+    ],
     L + "[proxy]\nworkers = 2\nstate = memory:\n": [
         "8: [proxy] state: memory: serves one process only: several workers need sqlite:PATH, or no such key"
     ],

@@ -176,13 +176,15 @@ class RedisWorld(World):
         super().__init__()
         self.client = client
         self.servers = {}
+        self.admits_when_down = False
         client.call("SET", f"{self.PREFIX}schema", SCHEMA_VERSION)
         since = repr(self.time_of_day())
         client.call("HSET", f"{self.PREFIX}origin", "since", since, "ready", since)
 
     def make(self, process):
         server = ImmediateServer(self.client, self.time_of_day)
-        state = RedisState(server, process, script=script(ImmediateServer.CLOCK))
+        clock = script(ImmediateServer.CLOCK)
+        state = RedisState(server, process, script=clock, admits_when_down=self.admits_when_down)
         self.servers[state] = server
         return state
 

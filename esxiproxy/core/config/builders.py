@@ -61,7 +61,11 @@ def state_of(given: SectionValues) -> Path | RedisAddress | None:
     if not isinstance(state, RedisAddress):
         return state
     return replace(
-        state, password_file=given["state_password_file"], ca=given["state_ca"], prefix=given["state_prefix"]
+        state,
+        password_file=given["state_password_file"],
+        ca=given["state_ca"],
+        prefix=given["state_prefix"],
+        when_down=given["state_down"],
     )
 
 

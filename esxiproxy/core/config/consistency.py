@@ -47,7 +47,7 @@ def proxy_conflicts(proxy: SectionValues) -> Iterator[Conflict]:
 
 def _state_conflicts(proxy: SectionValues) -> Iterator[Conflict]:
     redis = proxy["state"] if isinstance(proxy["state"], RedisAddress) else None
-    for key in ("state_password_file", "state_ca"):
+    for key in ("state_password_file", "state_ca", "state_down"):
         if proxy.has(key) and redis is None:
             yield key, "needs state = redis://HOST or rediss://HOST in the same section"
     if proxy.has("state_ca") and redis is not None and not redis.secure:

@@ -33,6 +33,7 @@ from esxiproxy.core.config.key import (
 )
 from esxiproxy.core.config.listen_address import listen_address, manhole_address
 from esxiproxy.core.config.model import ClientCertificates, Http, TLSVersion
+from esxiproxy.core.config.state_url import StateDown
 from esxiproxy.core.config.url import public_url, upstream_urls
 from esxiproxy.core.keepalive import Profile
 from esxiproxy.core.routing import Balance, Subprotocol, TLSProfile, Verify
@@ -87,6 +88,14 @@ KEYS = (
         NAME,
         "esxiproxy",
         "Beginning of all keys in the Redis database. Proxies with the same one share their state.",
+    ),
+    Key(
+        "state_down",
+        PROXY,
+        choice(StateDown),
+        "refuse",
+        "New consoles while the Redis server is away: `refuse` answers them with 503, `admit` admits them"
+        " except by links that work once, and each process applies the limits by itself.",
     ),
     Key(
         "machine",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 from esxiproxy.core.config.errors import BadValue, shown
@@ -13,6 +14,13 @@ from esxiproxy.core.config.url import host_and_port
 _USER = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _SCHEMES = ("redis", "rediss")
 _MAX_DATABASE = 65535
+
+
+class StateDown(Enum):
+    """The treatment of new consoles while Redis is away."""
+
+    REFUSE = "refuse"
+    ADMIT = "admit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +40,7 @@ class RedisAddress:
     password_file: Path | None = None
     ca: Path | None = None
     prefix: str = "esxiproxy"
+    when_down: StateDown = StateDown.REFUSE
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
