@@ -42,7 +42,9 @@ def descriptors_of(place: Path | RedisAddress | None) -> int:
     """Return the number of descriptors that a state opens after its start."""
     if place is None:
         return 0
-    return 1 if isinstance(place, RedisAddress) else _DATABASE_DESCRIPTORS
+    if isinstance(place, RedisAddress):
+        return 1 if place.service is None else 2  # a question to a Sentinel
+    return _DATABASE_DESCRIPTORS
 
 
 def check(place: Path | RedisAddress | None) -> str | None:

@@ -60,8 +60,12 @@ def state_of(given: SectionValues) -> Path | RedisAddress | None:
     state: Path | RedisAddress | None = given["state"]
     if not isinstance(state, RedisAddress):
         return state
+    service = state.service
+    if service is not None:
+        service = replace(service, password_file=given["state_sentinel_password_file"])
     return replace(
         state,
+        service=service,
         password_file=given["state_password_file"],
         ca=given["state_ca"],
         prefix=given["state_prefix"],

@@ -65,7 +65,9 @@ KEYS = (
         "memory:",
         "Where slots and sessions are stored. `memory:` serves one process. A database file may be shared"
         " by several processes of one machine; several workers create one themselves. Several machines share"
-        " a Redis server: `redis://[USER@]HOST[:PORT][/DATABASE]`, or `rediss://` with TLS.",
+        " a Redis server: `redis://[USER@]HOST[:PORT][/DATABASE]`, or `rediss://` with TLS. Sentinels name"
+        " its primary with `redis+sentinel://[USER@]HOST[:PORT][,HOST[:PORT]...]/SERVICE[/DATABASE]`, or"
+        " `rediss+sentinel://` with TLS.",
     ),
     Key(
         "state_password_file",
@@ -75,12 +77,20 @@ KEYS = (
         "File with the password of the Redis server in its first line. It is read for each connection.",
     ),
     Key(
+        "state_sentinel_password_file",
+        PROXY,
+        path("file"),
+        None,
+        "File with the password of the Sentinels in its first line. It is read for each connection. Without"
+        " this key they get none.",
+    ),
+    Key(
         "state_ca",
         PROXY,
         CERTIFICATES,
         None,
-        "Authorities that may have signed the certificate of a `rediss://` server. The default are those of"
-        " the system.",
+        "Authorities that may have signed the certificates of a `rediss://` server and its Sentinels. The"
+        " default are those of the system.",
     ),
     Key(
         "state_prefix",
