@@ -236,6 +236,11 @@ class StateUnavailable(SessionError):
     status = 503
     retry_after = 5
 
+    @property
+    def name(self) -> str:
+        """The name of this class, also for its cases that the implementations tell apart."""
+        return StateUnavailable.__name__
+
 
 class ServiceUnavailable(SessionError):
     """A service that the proxy asks did not answer, or not as it should."""

@@ -89,6 +89,8 @@ class Memory:
 class MemoryState:
     """The state of one instance; several share data when they are given one ``memory``."""
 
+    admits_when_down = False
+
     def __init__(self, clock: IReactorTime, memory: Memory | None = None) -> None:
         self.instance_id = secrets.token_hex(8)
         self._clock = clock

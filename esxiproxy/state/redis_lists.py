@@ -92,7 +92,11 @@ end
 local calls = {}
 
 function calls.register()
-  local had = redis.call('ZSCORE', P .. 'holders', holder) and 1 or 0
+  local had, server = redis.call('ZSCORE', P .. 'holders', holder) and 1 or 0, next()
+  -- Another server, or one that was restarted, may lack the last writes: all processes have a new connection.
+  if server ~= '' and redis.call('HGET', P .. 'origin', 'server') ~= server then
+    redis.call('HSET', P .. 'origin', 'server', server, 'ready', text(now + REGISTRATION))
+  end
   give_marks(next)
   release_all(holder)
   forget_lost(holder)

@@ -49,6 +49,7 @@ class SqliteState:
     """
 
     _log = Logger()
+    admits_when_down = False
 
     def __init__(
         self,
