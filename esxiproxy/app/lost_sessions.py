@@ -18,7 +18,7 @@ from esxiproxy.core.session.record import Record
 from esxiproxy.interfaces import IState
 from esxiproxy.state.lease import LOST_AFTER, PeriodicTask
 
-CHECK_INTERVAL = 10.0
+CHECK_INTERVAL = LOST_AFTER / 6
 """Seconds between two checks for processes that died."""
 RECORDS_AT_ONCE = 100
 """Maximum number of records that are written in one turn of the reactor."""
