@@ -474,6 +474,15 @@ class WorkerLost(SessionError):
     )
 
 
+class ProxyLost(SessionError):
+    """The process of the session left the shared state without notice, more than a minute ago."""
+
+    advice = (
+        "Look at the machine that the detail names: it crashed, was switched off or lost its network, or its "
+        "proxy was killed. If the proxy runs, it cannot reach the shared state, and the console may be open."
+    )
+
+
 class Draining(LimitReached):
     """The proxy is draining."""
 

@@ -8,6 +8,7 @@ from esxiproxy.core.session.claim import OnceClaim, Outcome, SlotClaim
 from esxiproxy.core.session.command import Selector, SelectorKind
 from esxiproxy.state.lease import LEASE
 from esxiproxy.state.redis import PAGE
+from esxiproxy.state.redis_lists import CONFIRMATION
 from esxiproxy.state.redis_protocol import CallLost, ServerIdentity
 from tests.state.world import result
 from tests.support.logs import process_log
@@ -118,6 +119,36 @@ def test_lost_sessions_are_returned_by_the_next_call_when_a_reply_is_lost(world,
     assert list(result(other.reclaim(dead.instance_id))) == []
     assert list(result(alive.reclaim(dead.instance_id))) == [entry]
     assert list(result(alive.reclaim(dead.instance_id))) == []
+
+
+@pytest.mark.parametrize("name", ["reclaim_expired", "reclaimed"])
+def test_expired_sessions_are_returned_once_when_a_reply_is_lost(world, name):
+    dead, alive, other = world.new(), world.new(), world.new()
+    entry = world.entry(dead)
+    result(dead.publish(entry))
+    world.kill(dead)
+    world.advance(LEASE + 60)
+    lose_reply(world.servers[alive], name)
+    with pytest.raises(StateUnavailable):
+        result(alive.reclaim_expired(60.0))
+    assert list(result(other.reclaim_expired(60.0))) == []
+    assert list(result(alive.reclaim_expired(60.0))) == [entry]
+    assert list(result(alive.reclaim_expired(60.0))) == []
+
+
+def test_sessions_that_another_process_has_read_meanwhile_are_its_own(world):
+    dead, slow, other = world.new(), world.new(), world.new()
+    entry = world.entry(dead)
+    result(dead.publish(entry))
+    world.kill(dead)
+    world.advance(LEASE + 60)
+    held = hold_reply(world.servers[slow], "reclaim_expired")
+    waiting = slow.reclaim_expired(60.0)
+    world.advance(CONFIRMATION)
+    assert list(result(other.reclaim_expired(60.0))) == [entry]
+    held[0]()
+    assert list(result(waiting)) == []
+    assert list(result(slow.reclaim_expired(60.0))) == []
 
 
 def test_many_sessions_and_items_are_read_in_pages(world):
