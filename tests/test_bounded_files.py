@@ -16,7 +16,6 @@ from esxiproxy.core import bounded_file
 from esxiproxy.core.bounded_file import FileTooLarge, NoRegularFile, read_file
 from esxiproxy.core.config.errors import BadValue, ConfigError
 from esxiproxy.core.config.loader import load
-from esxiproxy.core.config.state_url import RedisAddress
 from esxiproxy.core.config.values import pem
 from esxiproxy.core.inventory import InventoryError, read_inventory
 from esxiproxy.core.jwks import ALGORITHMS, BadKeys, read_jwks
@@ -33,7 +32,7 @@ def inventory(path):
 
 
 def password(path):
-    return read_password(RedisAddress("h", 1, password_file=path))
+    return read_password(path)
 
 
 READERS = {
