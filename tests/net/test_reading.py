@@ -32,9 +32,7 @@ NAMES = st.one_of(
 WORDS = st.sampled_from(
     [b"websocket", b"Upgrade", b"13", KEY, b"binary", b"chunked", b"0", b"\xa0websocket", b"a,b"]
 )
-LEGAL = OCTETS.map(
-    lambda octets: bytes(octet if octet >= 0x20 and octet != 0x7F else 9 for octet in octets)
-)
+LEGAL = OCTETS.map(lambda octets: bytes(octet if octet >= 0x20 and octet != 0x7F else 9 for octet in octets))
 # Nothing is compared for a head that is refused: most have to be admitted.
 VALUES = st.one_of(LEGAL, WORDS, LEGAL, WORDS, LEGAL, WORDS, st.one_of(OCTETS, LATIN))
 SEPARATORS = st.sampled_from([b": ", b":", b":\t"] * 9 + [b" : "])
