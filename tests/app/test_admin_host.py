@@ -12,8 +12,8 @@ from esxiproxy.app.admin_host import STOP_TIMEOUT, AdminHost
 from esxiproxy.app.preflight import load
 from esxiproxy.core.process_identity import ProcessIdentity
 from esxiproxy.core.session.reports import PROCESS_LIFE, PROCESSES, ProcessReport
-from tests.state.world import result
 from tests.support.config import ini, listener, upstream
+from tests.support.outcome import result
 from tests.support.reactor import FakeReactor
 
 
