@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from esxiproxy.admin.page_library import FetchError, PinnedFile, PinnedPackage, fetch
+from esxiproxy.web.npm_files import FetchError, PinnedFile, PinnedPackage, fetch
 from tests.admin_page.view import DESKTOP, PHONE, View, make_link
 from tests.support.admin_crowd import crowd
 from tests.support.admin_double import AdminDouble
