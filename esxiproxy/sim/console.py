@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from esxiproxy.sim.guest_keyboard import GuestKeyboard
 from esxiproxy.sim.machine import VirtualMachine
-from esxiproxy.sim.rfb import KeyEvent, RfbServer
+from esxiproxy.sim.rfb import KeyEvent, RfbServer, ScanCodeEvent
 from esxiproxy.sim.screen.region import Rect
 
 
@@ -19,6 +20,7 @@ class ViewerConsole:
         self._machine = machine
         self._send = send
         self._rfb = RfbServer(machine.screen, name)
+        self._keyboard = GuestKeyboard()
         self._buttons = 0
         self._paused = False
         self._last_update: float | None = None
@@ -40,6 +42,9 @@ class ViewerConsole:
             if isinstance(event, KeyEvent):
                 if event.down:
                     screen.key(event.keysym)
+            elif isinstance(event, ScanCodeEvent):
+                if (keysym := self._keyboard.event(event.code, event.down)) is not None:
+                    screen.key(keysym)
             else:
                 if event.buttons & ~self._buttons:
                     screen.point(event.x, event.y)
