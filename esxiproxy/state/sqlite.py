@@ -132,12 +132,20 @@ class SqliteState:
     def in_use(self, names: Sequence[str]) -> Deferred[Mapping[str, int]]:
         return self._call(self._store.in_use, tuple(names))
 
-    def put(self, space: str, key: str, value: str, expires: float, new: bool = False) -> Deferred[bool]:
+    def put(
+        self,
+        space: str,
+        key: str,
+        value: str,
+        expires: float,
+        new: bool = False,
+        before: str | None = None,
+    ) -> Deferred[bool]:
         try:
             check_expiry(expires)
         except ValueError:
             return fail()
-        return self._call(self._store.put, space, key, value, expires, new)
+        return self._call(self._store.put, space, key, value, expires, new, before)
 
     def get(self, space: str, key: str) -> Deferred[str | None]:
         return self._call(self._store.get, space, key)
