@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from esxiproxy.core.config import ini
+from esxiproxy.core.config.access import access_conflicts, access_of
 from esxiproxy.core.config.admin import admin_conflicts, admin_of, admin_warnings, manhole_conflicts
 from esxiproxy.core.config.builders import connection_limits_of, listener_of, proxy_of, upstream_of
 from esxiproxy.core.config.consistency import (
@@ -120,7 +121,10 @@ class _Check:
         used = frozenset(name for found in given for name in _templates_of(found))
         templates = {found.name for found in upstreams if found.name in used and "url" not in found.present}
         names = Names(
-            MappingProxyType({found.name: upstream_of(found) for found in upstreams}), frozenset(templates)
+            MappingProxyType({found.name: upstream_of(found) for found in upstreams}),
+            frozenset(templates),
+            _names_of("vsphere", given),
+            _names_of(SectionKind.ACCESS.value, given),
         )
         plugins = {kind: self._plugins(kind, given, names) for kind in PLUGIN_KINDS}
         named: dict[str, Sequence[tuple[PluginSection, ...]]] = {}
@@ -147,6 +151,9 @@ class _Check:
         for router in plugins[SectionKind.ROUTER].values():
             self._report_all(router.settings, state_warnings(router, whole.get("state")), Severity.WARNING)
         admin = next((found for found in given if found.kind is SectionKind.ADMIN), None)
+        rules = [found for found in given if found.kind is SectionKind.ACCESS]
+        for found in rules:
+            self._report_all(found, access_conflicts(found, names))
         limits = whole.get("limits", SessionLimits())
         connection_limits = whole.get("connection_limits", ConnectionLimits())
         if any(found["http"] is Http.FORWARD for found in listeners):
@@ -164,6 +171,7 @@ class _Check:
             routers=plugins[SectionKind.ROUTER],
             authenticators=plugins[SectionKind.AUTHENTICATOR],
             admin=None if admin is None else self._admin(admin, listeners, plugins, names, whole),
+            access=MappingProxyType({found.name: access_of(found) for found in rules if found.is_complete}),
             lines=_lines(sections),
             **whole,
         )
@@ -337,6 +345,10 @@ def _templates_of(given: SectionValues) -> Iterator[str]:
         known = find_key(given.keys, key)
         if known is not None and known.type is TEMPLATE:
             yield value
+
+
+def _names_of(kind: str, given: Sequence[SectionValues]) -> frozenset[str]:
+    return frozenset(found.name for found in given if found.kind.value == kind)
 
 
 def _lines(sections: Sequence[ini.IniSection]) -> Lines:

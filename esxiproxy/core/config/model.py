@@ -9,6 +9,7 @@ from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
 
+from esxiproxy.core.access import AccessRule
 from esxiproxy.core.config.access_log import AccessLogConfig, SessionLogFilter
 from esxiproxy.core.config.errors import Problem, Severity
 from esxiproxy.core.config.plugin_type import PluginSection
@@ -183,9 +184,9 @@ class Config:
     folder.  ``services`` has the names of service plugins.  ``workers`` is the number of processes.
     ``state`` is the file or the Redis database that they share, None for the memory of one process.
     ``machine`` is the name of this machine, empty for its host name.
-    ``worker_shutdown_timeout`` is in seconds.  ``lines`` has the line of each key, and of each header under
-    the key None.  ``content`` is the content of the file.  ``warnings`` are the problems that do not prevent
-    the use of the configuration.
+    ``worker_shutdown_timeout`` is in seconds.  ``access`` has the rules for machines by their names.
+    ``lines`` has the line of each key, and of each header under the key None.  ``content`` is the content of
+    the file.  ``warnings`` are the problems that do not prevent the use of the configuration.
     """
 
     source: Path
@@ -204,6 +205,7 @@ class Config:
     state: Path | RedisAddress | None = None
     machine: str = ""
     admin: Admin | None = None
+    access: Mapping[str, AccessRule] = field(default_factory=lambda: MappingProxyType({}))
     lines: Lines = field(default_factory=lambda: MappingProxyType({}), repr=False, compare=False)
     content: bytes = field(default=b"", repr=False, compare=False)
     warnings: tuple[Problem, ...] = field(default=(), repr=False, compare=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 from esxiproxy.core.config import quantities, state_url, values
+from esxiproxy.core.config.access import ACCESS_KEYS
 from esxiproxy.core.config.access_log import AccessLogFormat, SessionLogFilter, access_log
 from esxiproxy.core.config.admin import ADMIN_KEYS
 from esxiproxy.core.config.key import (
@@ -545,6 +546,7 @@ KEYS = (
         "accept one.",
     ),
     *ADMIN_KEYS,
+    *ACCESS_KEYS,
 )
 
 SESSION_LIMIT_KEYS = frozenset(field.name for field in fields(SessionLimits))
