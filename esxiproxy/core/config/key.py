@@ -22,6 +22,7 @@ class SectionKind(Enum):
     ROUTER = "router"
     AUTHENTICATOR = "authenticator"
     ADMIN = "admin"
+    VSPHERE = "vsphere"
 
     @property
     def header(self) -> str:
@@ -107,4 +108,5 @@ PRIVATE_KEY = pem_file("PEM file", "PRIVATE KEY")
 PROXY, LISTENER, UPSTREAM = (SectionKind.PROXY,), (SectionKind.LISTENER,), (SectionKind.UPSTREAM,)
 ROUTER, AUTHENTICATOR = (SectionKind.ROUTER,), (SectionKind.AUTHENTICATOR,)
 ADMIN = (SectionKind.ADMIN,)
+VSPHERE = (SectionKind.VSPHERE,)
 EVERYWHERE = PROXY + LISTENER + UPSTREAM

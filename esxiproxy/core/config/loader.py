@@ -20,6 +20,7 @@ from esxiproxy.core.config.consistency import (
     listener_conflicts,
     listener_warnings,
     loop_conflicts,
+    master_conflicts,
     proxy_conflicts,
     state_warnings,
     target_conflicts,
@@ -43,6 +44,7 @@ from esxiproxy.core.config.plugin_type import (
 from esxiproxy.core.config.schema import KEYS, RENAMED, keys_of
 from esxiproxy.core.config.section import SectionValues, find_key
 from esxiproxy.core.config.values import name
+from esxiproxy.core.config.vsphere import VSphere, vsphere_conflicts, vsphere_of, vsphere_warnings
 from esxiproxy.core.routing import Upstream
 from esxiproxy.core.session.connection_limits import ConnectionLimits
 from esxiproxy.core.session_limits import SessionLimits
@@ -147,6 +149,9 @@ class _Check:
         for router in plugins[SectionKind.ROUTER].values():
             self._report_all(router.settings, state_warnings(router, whole.get("state")), Severity.WARNING)
         admin = next((found for found in given if found.kind is SectionKind.ADMIN), None)
+        vspheres = self._vspheres(given)
+        if vspheres and proxy is not None:
+            self._report_all(proxy, master_conflicts(proxy))
         limits = whole.get("limits", SessionLimits())
         connection_limits = whole.get("connection_limits", ConnectionLimits())
         if any(found["http"] is Http.FORWARD for found in listeners):
@@ -164,9 +169,18 @@ class _Check:
             routers=plugins[SectionKind.ROUTER],
             authenticators=plugins[SectionKind.AUTHENTICATOR],
             admin=None if admin is None else self._admin(admin, listeners, plugins, names, whole),
+            vspheres=vspheres,
             lines=_lines(sections),
             **whole,
         )
+
+    def _vspheres(self, given: Sequence[SectionValues]) -> Mapping[str, VSphere]:
+        """Check the sections [vsphere NAME] and return their values by name."""
+        sections = [found for found in given if found.kind is SectionKind.VSPHERE]
+        for found in sections:
+            self._report_all(found, vsphere_conflicts(found))
+            self._report_all(found, vsphere_warnings(found), Severity.WARNING)
+        return MappingProxyType({found.name: vsphere_of(found) for found in sections if found.is_complete})
 
     def _admin(
         self,

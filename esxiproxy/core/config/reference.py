@@ -29,7 +29,9 @@ def topic_of(key: Key) -> str:
         return "Admin"
     if key.sections[0] is SectionKind.LISTENER:
         return "Listeners"
-    if key.sections == (SectionKind.UPSTREAM,):
+    if key.sections == (SectionKind.VSPHERE,):
+        return "vSphere"
+    if key.sections[0] is SectionKind.UPSTREAM:
         return "Upstreams"
     return "Plugins and operator shell"
 
@@ -42,6 +44,7 @@ TOPICS = (
     "Logging",
     "Multiple workers",
     "Admin",
+    "vSphere",
     "Plugins and operator shell",
 )
 """The headings of the reference, in their order."""
