@@ -47,14 +47,16 @@ ALLOWED = {
     "web": {"web", "net.tls", "core", "interfaces"},
     "plugins": {"plugins", "core", "interfaces"},
     "admin": {"admin", "routers", "plugins", "state", "binding", "core", "interfaces"},
+    "vsphere": {"vsphere", "core", "interfaces"},
     "sim": {"sim", "core"},
     "sim.screen": {"sim.screen", "core"},
     "doctor": {"doctor", "net.tls", "core", "interfaces"},
-    "doctor.configuration": {"doctor", "net.tls", "ops.process", "core"},
+    "doctor.configuration": {"doctor", "vsphere", "net.tls", "ops.process", "core"},
     "nginx": {"nginx", "core"},
     "proxy": {"proxy", "net", "state", "authenticators", "core", "interfaces"},
     "app": {
-        *("app", "proxy", "net", "ops", "state", "web", "admin", "plugins", "binding", "core", "interfaces"),
+        *("app", "proxy", "net", "ops", "state", "web", "admin", "vsphere", "plugins", "binding", "core"),
+        "interfaces",
     },
     "workers": {"workers", "app", "net", "ops", "binding", "core"},
     "workers.master": {

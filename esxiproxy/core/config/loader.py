@@ -21,6 +21,7 @@ from esxiproxy.core.config.consistency import (
     listener_conflicts,
     listener_warnings,
     loop_conflicts,
+    master_conflicts,
     proxy_conflicts,
     state_warnings,
     target_conflicts,
@@ -44,6 +45,7 @@ from esxiproxy.core.config.plugin_type import (
 from esxiproxy.core.config.schema import KEYS, RENAMED, keys_of
 from esxiproxy.core.config.section import SectionValues, find_key
 from esxiproxy.core.config.values import name
+from esxiproxy.core.config.vsphere import VSphere, vsphere_conflicts, vsphere_of, vsphere_warnings
 from esxiproxy.core.routing import Upstream
 from esxiproxy.core.session.connection_limits import ConnectionLimits
 from esxiproxy.core.session_limits import SessionLimits
@@ -123,7 +125,7 @@ class _Check:
         names = Names(
             MappingProxyType({found.name: upstream_of(found) for found in upstreams}),
             frozenset(templates),
-            _names_of("vsphere", given),
+            _names_of(SectionKind.VSPHERE.value, given),
             _names_of(SectionKind.ACCESS.value, given),
         )
         plugins = {kind: self._plugins(kind, given, names) for kind in PLUGIN_KINDS}
@@ -151,6 +153,9 @@ class _Check:
         for router in plugins[SectionKind.ROUTER].values():
             self._report_all(router.settings, state_warnings(router, whole.get("state")), Severity.WARNING)
         admin = next((found for found in given if found.kind is SectionKind.ADMIN), None)
+        vspheres = self._vspheres(given)
+        if vspheres and proxy is not None:
+            self._report_all(proxy, master_conflicts(proxy))
         rules = [found for found in given if found.kind is SectionKind.ACCESS]
         for found in rules:
             self._report_all(found, access_conflicts(found, names))
@@ -171,10 +176,19 @@ class _Check:
             routers=plugins[SectionKind.ROUTER],
             authenticators=plugins[SectionKind.AUTHENTICATOR],
             admin=None if admin is None else self._admin(admin, listeners, plugins, names, whole),
+            vspheres=vspheres,
             access=MappingProxyType({found.name: access_of(found) for found in rules if found.is_complete}),
             lines=_lines(sections),
             **whole,
         )
+
+    def _vspheres(self, given: Sequence[SectionValues]) -> Mapping[str, VSphere]:
+        """Check the sections [vsphere NAME] and return their values by name."""
+        sections = [found for found in given if found.kind is SectionKind.VSPHERE]
+        for found in sections:
+            self._report_all(found, vsphere_conflicts(found))
+            self._report_all(found, vsphere_warnings(found), Severity.WARNING)
+        return MappingProxyType({found.name: vsphere_of(found) for found in sections if found.is_complete})
 
     def _admin(
         self,

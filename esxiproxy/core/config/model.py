@@ -14,6 +14,7 @@ from esxiproxy.core.config.access_log import AccessLogConfig, SessionLogFilter
 from esxiproxy.core.config.errors import Problem, Severity
 from esxiproxy.core.config.plugin_type import PluginSection
 from esxiproxy.core.config.state_url import RedisAddress
+from esxiproxy.core.config.vsphere import VSphere
 from esxiproxy.core.http.forwarded import TrustedProxies
 from esxiproxy.core.http.origins import Origins
 from esxiproxy.core.http.policy import Http as Http
@@ -205,6 +206,7 @@ class Config:
     state: Path | RedisAddress | None = None
     machine: str = ""
     admin: Admin | None = None
+    vspheres: Mapping[str, VSphere] = field(default_factory=lambda: MappingProxyType({}))
     access: Mapping[str, AccessRule] = field(default_factory=lambda: MappingProxyType({}))
     lines: Lines = field(default_factory=lambda: MappingProxyType({}), repr=False, compare=False)
     content: bytes = field(default=b"", repr=False, compare=False)
@@ -213,7 +215,16 @@ class Config:
     @property
     def needs_admin_process(self) -> bool:
         """Whether a master starts an admin process."""
-        return self.admin is not None or bool(self.services)
+        return self.admin is not None or bool(self.services) or bool(self.vspheres)
+
+    @property
+    def needs_master(self) -> bool:
+        """Whether a master and its processes run, also with one worker.
+
+        The machines of vCenter are read in a process without consoles, since it takes longer than a key press
+        may wait.
+        """
+        return self.workers > 1 or bool(self.vspheres)
 
     @property
     def admin_endpoints(self) -> tuple[tuple[str, str], ...]:

@@ -31,7 +31,9 @@ def topic_of(key: Key) -> str:
         return "Access to machines"
     if key.sections[0] is SectionKind.LISTENER:
         return "Listeners"
-    if key.sections == (SectionKind.UPSTREAM,):
+    if key.sections == (SectionKind.VSPHERE,):
+        return "vSphere"
+    if key.sections[0] is SectionKind.UPSTREAM:
         return "Upstreams"
     return "Plugins and operator shell"
 
@@ -44,6 +46,7 @@ TOPICS = (
     "Logging",
     "Multiple workers",
     "Admin",
+    "vSphere",
     "Access to machines",
     "Plugins and operator shell",
 )
