@@ -146,6 +146,7 @@ WRITTEN_DOWN = {
     "routers/link_orders.py": "the times in a link",
     "routers/links.py": "the expiry of a link",
     "routers/resolver.py": "the expiry of an answer",
+    "routers/vsphere.py": "the expiry of a link",
     "net/session_publisher.py": "when a session began, for a list of sessions",
     "ops/logs/access_log.py": "when a session began, for its line",
     "ops/logs/twistd_log.py": "the time of a line in syslog",

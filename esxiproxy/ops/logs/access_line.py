@@ -34,6 +34,8 @@ def as_json(record: Record, started: float) -> str:
             "target": _target(record) or None,
             "upstream": record.upstream or None,
             "host": redact_text(record.host) or None,
+            "console": redact_text(record.console) or None,
+            "console_name": redact_text(record.console_name) or None,
             "status": record.status or None,
             "close_code": record.close_code,
             "ended_by": record.ended_by or None,
