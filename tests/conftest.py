@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 
 import pytest
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
@@ -45,7 +46,12 @@ def _logged(event: LogEvent) -> None:
 
 
 def pytest_sessionstart() -> None:
-    """From here on everything is read."""
+    """From here on everything is read.
+
+    A shell that starts the tests in the background lets them ignore Ctrl-C, and their programs as well.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     programs.STOPPED.append(_program_ended)
     globalLogPublisher.addObserver(_logged)
 
