@@ -248,6 +248,18 @@ class ServiceUnavailable(SessionError):
     hide_detail = True
 
 
+class PortalUnavailable(SessionError):
+    """The portal, which runs in the admin process, cannot be reached."""
+
+    advice = (
+        "The admin process, which has the page, is started again by itself. The log of the proxy says why "
+        "it has ended. Open consoles continue."
+    )
+    status = 503
+    retry_after = 3
+    hide_detail = True
+
+
 class DecisionTimeout(SessionError):
     """The authenticator or the router did not answer within ``decision_timeout``."""
 
