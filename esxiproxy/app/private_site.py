@@ -30,8 +30,8 @@ _CHECK_INTERVAL = 0.05
 class PrivateSite(Service):
     """A site on its own socket, from ``open`` on.
 
-    Its owner alone may open the socket.  ``make_factory`` returns the protocol factory, whose ``in_flight``
-    is the number of requests without an answer.  They have two seconds at the end.
+    Its owner alone may open the socket.  ``make_factory`` returns the protocol factory.  If it has
+    ``in_flight``, the number of requests without an answer, they have two seconds at the end.
     """
 
     def __init__(self, sites: PrivateSites, name: str, make_factory: Callable[[], Any], reactor: Any) -> None:
@@ -64,7 +64,7 @@ class PrivateSite(Service):
         if self._connections is None:
             return
         site, end = self._connections.wrappedFactory, self._reactor.seconds() + _STOP_TIMEOUT
-        while site.in_flight and self._reactor.seconds() < end:
+        while getattr(site, "in_flight", 0) and self._reactor.seconds() < end:
             await deferLater(self._reactor, _CHECK_INTERVAL)
         for connection in list(self._connections.protocols):
             connection.transport.loseConnection()

@@ -7,6 +7,8 @@ from pathlib import Path
 
 TICKETS = "tickets"
 """The name of the site that routers ask for machines and tickets."""
+PORTAL = "portal"
+"""The name of the site with the page of the users' machines."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from esxiproxy.net.upstream.decision import Plugin
 from esxiproxy.ops.logs.access_line import as_json
 from esxiproxy.ops.logs.session_log import line
 from esxiproxy.routers.vsphere import TYPE
+from tests.net.drain_scene import Names
 from tests.net.scene import Scene, opening
 from tests.support.logs import process_log
 from tests.support.plugin_context import FakeContext
@@ -121,6 +122,42 @@ def test_no_ticket_is_acquired_for_a_full_host():
     for number in range(64):
         scene.state.take(f"other {number}", [full])
     assert scene.ask().record.error == "LimitReached" and scene.vsphere.asked == []
+
+
+def test_no_ticket_is_acquired_for_a_full_host_that_has_a_name():
+    scene = Consoles(Box(host="esx1.example.com"))
+    scene.connector.names = names = Names()
+    names.known["esx1.example.com"] = ["192.0.2.10", "192.0.2.11"]
+    full = SlotClaim("max_connections", "upstream 192.0.2.10", 64)
+    for number in range(64):
+        scene.state.take(f"other {number}", [full])
+    assert scene.ask().record.error == "LimitReached" and scene.vsphere.asked == []
+    assert not scene.admission.connections
+
+
+@pytest.mark.parametrize("known", [["192.0.2.10"], []])
+def test_a_host_that_has_a_name_is_dialled_with_its_ticket(known):
+    scene = Consoles(Box(host="esx1.example.com"))
+    scene.connector.names = names = Names()
+    names.known["esx1.example.com"] = known
+    acquire = scene.vsphere.acquire_ticket
+
+    async def issue(machine):
+        issued = await acquire(machine)
+        issued.host = "192.0.2.10"
+        return issued
+
+    scene.vsphere.acquire_ticket = issue
+    scene.ask()
+    assert scene.request()[0] == f"GET /ticket/{TICKET} HTTP/1.1".encode()
+    assert dict(scene.admission.connections) == {"192.0.2.10": 1} and len(scene.vsphere.asked) == 1
+
+
+def test_no_ticket_is_acquired_for_an_address_that_may_not_be_dialled():
+    scene = Consoles(Box(host="esx1.example.com"))
+    scene.connector.names = names = Names()
+    names.known["esx1.example.com"] = ["127.0.0.1"]
+    assert scene.ask().record.error == "UpstreamDenied" and scene.vsphere.asked == []
 
 
 def test_a_machine_that_was_moved_meanwhile_is_dialled_at_its_new_host():
