@@ -48,7 +48,7 @@ BAD = {
     # sections
     L + "[DEFAULT]\nfoo = 1\n": [
         "6: [DEFAULT]: unknown section: there are [proxy], [listener NAME], [upstream NAME], "
-        "[router NAME], [authenticator NAME] and [admin]"
+        "[router NAME], [authenticator NAME], [admin] and [vsphere NAME]"
     ],
     U + "[listner a]\n": ["3: [listner a]: unknown section: did you mean [listener a]?"],
     L + "[Upstream x]\n": ["6: [Upstream x]: unknown section: did you mean [upstream x]?"],
