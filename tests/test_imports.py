@@ -51,7 +51,7 @@ ALLOWED = {
     "sim": {"sim", "core"},
     "sim.screen": {"sim.screen", "core"},
     "doctor": {"doctor", "net.tls", "core", "interfaces"},
-    "doctor.configuration": {"doctor", "vsphere", "net.tls", "ops.process", "core"},
+    "doctor.configuration": {"doctor", "net.tls", "ops.process", "core"},
     "nginx": {"nginx", "core"},
     "proxy": {"proxy", "net", "state", "authenticators", "core", "interfaces"},
     "app": {

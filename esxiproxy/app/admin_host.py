@@ -29,6 +29,7 @@ from esxiproxy.app.control import ProcessControl
 from esxiproxy.app.extra_services import ExtraServices
 from esxiproxy.app.manhole import AdminManhole
 from esxiproxy.app.plugins import Plugins
+from esxiproxy.app.vsphere import VSphereLogins
 from esxiproxy.core.config.loader import Config
 from esxiproxy.core.session.command import Command, CommandKind, Selector
 from esxiproxy.core.session.drain_table import DrainTable
@@ -77,7 +78,8 @@ class AdminHost(MultiService):
     The plugins of ``services`` run from the start on.  The sockets of [admin] are served from ``open`` on.
     ``make_control`` returns the control for the state of this process, and ``inherited`` has the sockets by
     their names.  Nothing is counted here, and no console is admitted.  ``workers`` returns the workers of the
-    proxy, and ``shells`` is the folder of their private sockets, None without a manhole.
+    proxy, and ``shells`` is the folder of their private sockets, None without a manhole.  ``vsphere`` has the
+    machines of the vCenters.
     """
 
     _log = Logger()
@@ -99,6 +101,8 @@ class AdminHost(MultiService):
         self._http = HttpClient(reactor)
         self._plugins = Plugins(reactor, NoSessions(self.state), self._http)
         self._extra_services = ExtraServices(reactor)
+        logins = VSphereLogins(config, self._http, reactor)
+        self.vsphere = logins.vsphere
         drainer = DrainTable(self.state, self.control.identity, time.time)
         self._slot = AdminSlot(
             reactor,
@@ -111,7 +115,7 @@ class AdminHost(MultiService):
         self._services_lock = DeferredLock()
         if folder := os.environ.get(METRICS_FOLDER):
             MergeService(Path(folder), self.control.in_thread, reactor).setServiceParent(self)
-        for service in (LoopLag(reactor), self._plugins, self._extra_services, self._slot):
+        for service in (LoopLag(reactor), self._plugins, self._extra_services, logins, self._slot):
             service.setServiceParent(self)
         self._instances = self._plugins.create(replace(config, listeners=()))
         self._plugins.begin(self._instances)

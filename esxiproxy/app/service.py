@@ -248,6 +248,11 @@ class ProxyService(MultiService):
             if getattr(config, key) != value:
                 text = "has changed, which takes a restart; all other changes are in force"
                 self._log.warn("{problem}", problem=config.problem("proxy", key, text))
+        for name in config.vspheres:  # a configuration with such a section starts with a master
+            text = (
+                "needs the admin process of a master, which takes a restart; all other changes are in force"
+            )
+            self._log.warn("{problem}", problem=config.problem(f"vsphere {name}", None, text))
         return replace(config, **fixed)
 
     def retire(self) -> Deferred[None]:

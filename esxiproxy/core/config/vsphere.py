@@ -15,7 +15,7 @@ from esxiproxy.core.config.key import VSPHERE, Key, Type, plain
 from esxiproxy.core.config.section import SectionValues
 from esxiproxy.core.config.url import host_and_port
 from esxiproxy.core.config.values import yes_or_no
-from esxiproxy.core.routing import Identity, Verify
+from esxiproxy.core.routing import Identity, Upstream, Verify
 
 _MAX_PASSWORD_FILE = 1 << 20
 _MAX_PASSWORD = 4096
@@ -45,6 +45,12 @@ class VSphere:
         """The URL of the server, without a slash at its end."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"https://{host}" if self.port == 443 else f"https://{host}:{self.port}"
+
+    @property
+    def upstream(self) -> Upstream:
+        """The server as an upstream, whose certificate other parts check."""
+        identity = self.identity
+        return Upstream(self.name, self.host, self.port, True, identity.verify, identity.pins, identity.ca)
 
     def password(self) -> str:
         """Return the password, which is read from its file.  Raise BadValue."""
