@@ -227,6 +227,11 @@ class Config:
         return self.workers > 1 or bool(self.vspheres)
 
     @property
+    def needs_sites(self) -> bool:
+        """Whether the admin process has private sites, which the workers ask."""
+        return bool(self.vspheres)
+
+    @property
     def admin_endpoints(self) -> tuple[tuple[str, str], ...]:
         """Pairs of the name and the Twisted endpoint description of each socket of the admin process."""
         found = [] if self.admin is None else list(self.admin.endpoints)
