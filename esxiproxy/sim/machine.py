@@ -83,7 +83,16 @@ class VirtualMachine:
         for viewer in tuple(self._viewers):
             viewer.end(code, reason)
 
-    def _tick(self) -> None:
+    def draw(self) -> None:
+        """Draw the next step of the picture."""
         self.screen.tick(self._now())
+
+    def resize(self, width: int, height: int) -> None:
+        """Give the screen another size."""
+        self.screen.resize(width, height)
+        self.draw()
+
+    def _tick(self) -> None:
+        self.draw()
         for viewer in tuple(self._viewers):
             viewer.flush()
