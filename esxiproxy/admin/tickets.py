@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from esxiproxy.core.access import AccessRules, Right
@@ -34,6 +36,10 @@ from esxiproxy.core.errors import (
     VSphereUnavailable,
 )
 from esxiproxy.core.thumbprint import Pin
+
+READING_TIMEOUT = 3.0
+"""Seconds that a question waits for machines that are being read, after the process has started."""
+_READING_INTERVAL = 0.1
 
 
 class ConsoleTicket(Protocol):
@@ -108,13 +114,17 @@ def scopes_of(config: Config) -> Mapping[str, RouterScope]:
 class ConsoleTickets:
     """The answers to questions for machines and tickets.
 
-    ``scopes`` are those of the routers, by their names.
+    ``scopes`` are those of the routers, by their names.  A question waits for machines that are being read
+    for the first time.
     """
 
     _log = Logger()
 
-    def __init__(self, vsphere: VSphereService, scopes: Mapping[str, RouterScope]) -> None:
+    def __init__(
+        self, vsphere: VSphereService, scopes: Mapping[str, RouterScope], clock: IReactorTime
+    ) -> None:
         self._vsphere = vsphere
+        self._clock = clock
         self._scopes = scopes
 
     async def answer(self, path: str, body: bytes) -> tuple[int, bytes]:
@@ -128,7 +138,7 @@ class ConsoleTickets:
             return 400, fault_answer(Internal("the question is not valid"))
         try:
             if path == MACHINE_PATH:
-                return 200, machine_answer(FoundMachine.of(self._find(question)))
+                return 200, machine_answer(FoundMachine.of(await self._find(question)))
             if path == TICKET_PATH:
                 return 200, await self._acquire(question)
         except SessionError as error:
@@ -141,17 +151,27 @@ class ConsoleTickets:
         return 404, fault_answer(Internal("there is no such path"))
 
     async def _acquire(self, question: MachineQuestion) -> bytes:
-        machine = self._find(question)
+        machine = await self._find(question)
         issued: ConsoleTicket = await self._vsphere.acquire_ticket(machine)
         ticket = AcquiredTicket(issued.ticket, issued.host, issued.port, issued.certificate, issued.pins)
         return ticket_answer(FoundMachine.of(machine), ticket)
 
-    def _find(self, question: MachineQuestion) -> ListedMachine:
+    async def _find(self, question: MachineQuestion) -> ListedMachine:
+        end = self._clock.seconds() + READING_TIMEOUT
+        while True:
+            try:
+                return self._find_now(question)
+            except _BeingRead:
+                if self._clock.seconds() >= end:
+                    raise VSphereUnavailable("the machines are not read yet") from None
+            await deferLater(self._clock, _READING_INTERVAL)
+
+    def _find_now(self, question: MachineQuestion) -> ListedMachine:
         """Return the one machine that a question means and whose console its principal may open.
 
         A name that other machines have too is unambiguous as long as the principal may open one of them only.
-        Raises MachineNotFound, MachineHidden, MachineAmbiguous, or VSphereUnavailable while the machines of a
-        vCenter in question are not known.
+        Raises MachineNotFound, MachineHidden, MachineAmbiguous, or _BeingRead or VSphereUnavailable while the
+        machines of a vCenter in question are not known.
         """
         scope = self._scopes.get(question.router)
         if scope is None:
@@ -166,12 +186,19 @@ class ConsoleTickets:
             raise MachineAmbiguous(f"{len(mine)} virtual machines have this name: ask for VSPHERE/UUID")
         if mine:
             return mine[0]
-        for inventory in inventories:
-            if not inventory.ready:
-                raise VSphereUnavailable(inventory.problem or "the machines are not read yet")
+        unknown = [inventory for inventory in inventories if not inventory.ready]
+        for inventory in unknown:
+            if inventory.problem is not None:
+                raise VSphereUnavailable(inventory.problem)
+        if unknown:
+            raise _BeingRead
         if found:
             raise MachineHidden(f"no rule lets {question.principal.name} open {found[0].id}")
         raise MachineNotFound
+
+
+class _BeingRead(Exception):
+    """The machines of a vCenter in question are being read for the first time."""
 
 
 def _machines(inventories: list[Inventory], text: str, by_name: bool) -> Iterator[ListedMachine]:

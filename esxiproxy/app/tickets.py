@@ -18,6 +18,6 @@ def tickets_site(config: Config, vsphere: VSphereService, sites: PrivateSites, r
         from esxiproxy.admin.tickets import ConsoleTickets, scopes_of
         from esxiproxy.admin.tickets_site import TicketsSite
 
-        return TicketsSite(ConsoleTickets(vsphere, scopes_of(config)), reactor)
+        return TicketsSite(ConsoleTickets(vsphere, scopes_of(config), reactor), reactor)
 
     return PrivateSite(sites, TICKETS, make_factory, reactor)

@@ -61,7 +61,7 @@ class Scene:
         self.context.state = self.state = MemoryState(Clock(), Memory(self.now))
         self.context.sites = PrivateSites(Path("/run/sites"), 3)
         self.vsphere = ScriptedVSphere(*machines)
-        self.http = self.context.http = LoopbackHttp(tickets(self.vsphere, *rules))
+        self.http = self.context.http = LoopbackHttp(tickets(self.vsphere, *rules, clock=self.clock))
         self.router = TYPE.create(self.settings, self.context)
         self.router._time_of_day = self.now
 
@@ -199,6 +199,26 @@ def test_while_machines_are_not_known_each_answer_is_that_vcenter_cannot_be_aske
         assert "password" in caught.value.detail and "password" not in caught.value.public_message
     with pytest.raises(MachineNotFound):
         scene.route(b"/vm/dc2/" + DB.encode())
+
+
+def test_machines_that_are_being_read_are_waited_for():
+    scene = Scene()
+    shelf = scene.vsphere.inventories["dc1"]
+    shelf.ready, shelf.machines = False, {}
+    routing, late, hidden = scene.start(), scene.start(b"/vm/x"), scene.start(BY_ID, BOB)
+    scene.clock.pump([0.1] * 15)
+    assert not routing.called and not late.called
+    scene.vsphere.put(Box())
+    scene.clock.pump([0.1] * 5)
+    assert result_of(routing).console == ID and not late.called and not hidden.called
+    scene.clock.pump([0.1] * 15)
+    for waiting in (late, hidden):
+        with pytest.raises(VSphereUnavailable, match="not read yet"):
+            result_of(waiting)
+    shelf.ready = True
+    with pytest.raises(MachineHidden):
+        scene.route(BY_ID, BOB)
+    assert not scene.clock.getDelayedCalls()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.task import Clock
 
 from esxiproxy.admin.tickets import ConsoleTickets, RouterScope
 from esxiproxy.core.access import AccessRule, AccessRules
@@ -98,10 +99,10 @@ def rules(*texts: tuple[str, str, str]) -> AccessRules:
 EVERYBODY = (("alice, anonymous", "folder:/Prod/*", "open"),)
 
 
-def tickets(vsphere: ScriptedVSphere, *texts: tuple[str, str, str]) -> ConsoleTickets:
+def tickets(vsphere: ScriptedVSphere, *texts: tuple[str, str, str], clock: Any = None) -> ConsoleTickets:
     """The answers of an admin process whose router `vms` leads to dc1 and dc2."""
     scope = RouterScope(("dc1", "dc2"), rules(*(texts or EVERYBODY)))
-    return ConsoleTickets(vsphere, {"vms": scope})
+    return ConsoleTickets(vsphere, {"vms": scope}, clock or Clock())
 
 
 class LoopbackHttp:
