@@ -151,6 +151,7 @@ WRITTEN_DOWN = {
     "ops/logs/twistd_log.py": "the time of a line in syslog",
     "sim/certificate.py": "a certificate's validity",
     "sim/host.py": "the clock on the simulated screen",
+    "sim/vcenter/vcenter.py": "the clock on the simulated screens, and the times of sessions and tasks",
     "state/memory.py": "used links, which expire at a time of day",
     "state/times.py": "marks and stored values, which outlast a start of the machine",
     "ops/manhole/admin_commands.py": "how old the sessions of other processes are",
