@@ -45,13 +45,18 @@ def _logged(event: LogEvent) -> None:
     search("log event", f"{formatEvent(event)}\n{trace}")
 
 
-def pytest_sessionstart() -> None:
-    """From here on everything is read.
+def accept_ctrl_c() -> None:
+    """Let Ctrl-C end the programs of the tests if this run is in the background of a shell.
 
-    A shell that starts the tests in the background lets them ignore Ctrl-C, and their programs as well.
+    Such a run ignores SIGINT, and so would every program that it starts.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_sessionstart() -> None:
+    """From here on everything is read."""
+    accept_ctrl_c()
     programs.STOPPED.append(_program_ended)
     globalLogPublisher.addObserver(_logged)
 
