@@ -17,7 +17,8 @@ from esxiproxy.vsphere.machine import MachineConnection
 from esxiproxy.vsphere.soap import ObjectRef, is_version
 from esxiproxy.vsphere.xml_tree import InvalidAnswer, text_of
 
-MOID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+MOID = re.compile(r"[A-Za-z0-9_.:\[\]-]{1,256}")
+"""An id of an object.  That of a view has the session in brackets."""
 _TYPE = re.compile(r"[A-Za-z]{1,64}")
 _TICKET = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@/-]{1,1024}")
 _HOST = re.compile(r"[A-Za-z0-9._:-]{1,255}")

@@ -217,7 +217,6 @@ class ScriptedVCenter:
             return succeed(result(name, returned=False))
         if name == "CreatePropertyCollector":
             moid = f"session[{self.logins}]collector"
-            moid = moid.replace("[", "-").replace("]", "-")
             self._collectors[moid] = cookie
             return succeed(envelope(_created(name, "PropertyCollector", moid)))
         if name == "CreateContainerView":
