@@ -47,6 +47,7 @@ ALLOWED = {
     "web": {"web", "net.tls", "core", "interfaces"},
     "plugins": {"plugins", "core", "interfaces"},
     "admin": {"admin", "routers", "plugins", "state", "binding", "core", "interfaces"},
+    "portal": {"portal", "admin", "authenticators", "plugins", "state", "core", "interfaces"},
     "sim": {"sim", "core"},
     "sim.screen": {"sim.screen", "core"},
     "doctor": {"doctor", "net.tls", "core", "interfaces"},
@@ -55,6 +56,7 @@ ALLOWED = {
     "proxy": {"proxy", "net", "state", "authenticators", "core", "interfaces"},
     "app": {
         *("app", "proxy", "net", "ops", "state", "web", "admin", "plugins", "binding", "core", "interfaces"),
+        *("portal", "authenticators"),
     },
     "workers": {"workers", "app", "net", "ops", "binding", "core"},
     "workers.master": {

@@ -29,7 +29,9 @@ from esxiproxy.app.control import ProcessControl
 from esxiproxy.app.extra_services import ExtraServices
 from esxiproxy.app.manhole import AdminManhole
 from esxiproxy.app.plugins import Plugins
+from esxiproxy.app.portal import PortalParts, PortalService, provider_sections
 from esxiproxy.core.config.loader import Config
+from esxiproxy.core.private_sites import PrivateSites
 from esxiproxy.core.session.command import Command, CommandKind, Selector
 from esxiproxy.core.session.drain_table import DrainTable
 from esxiproxy.interfaces import IState
@@ -77,7 +79,8 @@ class AdminHost(MultiService):
     The plugins of ``services`` run from the start on.  The sockets of [admin] are served from ``open`` on.
     ``make_control`` returns the control for the state of this process, and ``inherited`` has the sockets by
     their names.  Nothing is counted here, and no console is admitted.  ``workers`` returns the workers of the
-    proxy, and ``shells`` is the folder of their private sockets, None without a manhole.
+    proxy, and ``shells`` is the folder of their private sockets, None without a manhole.  ``sites`` are those
+    that this process has for the workers, None if they need none.
     """
 
     _log = Logger()
@@ -90,6 +93,7 @@ class AdminHost(MultiService):
         inherited: Mapping[str, socket.socket],
         workers: Callable[[], Sequence[WorkerView]] = tuple,
         shells: Path | None = None,
+        sites: PrivateSites | None = None,
     ) -> None:
         super().__init__()
         self._reactor = reactor = with_fast_transports(reactor)
@@ -113,7 +117,7 @@ class AdminHost(MultiService):
             MergeService(Path(folder), self.control.in_thread, reactor).setServiceParent(self)
         for service in (LoopLag(reactor), self._plugins, self._extra_services, self._slot):
             service.setServiceParent(self)
-        self._instances = self._plugins.create(replace(config, listeners=()))
+        self._instances = self._plugins.create(replace(config, listeners=()), provider_sections(config))
         self._plugins.begin(self._instances)
         self._extra_services.create(config)
         if config.admin is not None and config.admin.tls is not None:
@@ -122,6 +126,11 @@ class AdminHost(MultiService):
         if config.manhole is not None and shells is not None:
             self._manhole = AdminManhole(config, self.control, workers, shells, inherited, reactor)
             self._manhole.setServiceParent(self)
+        self._portal: PortalService | None = None
+        if config.has_portal and sites is not None:
+            plugins = {section: instance.plugin for section, instance in self._instances.items()}
+            self._portal = PortalService(config, self.state, plugins, PortalParts(), sites, reactor)
+            self._portal.setServiceParent(self)
         self.ready: Deferred[bool] = succeed(False)
         """Fires when all plugins of [admin] are ready, or fails with StartupError."""
 
@@ -137,12 +146,14 @@ class AdminHost(MultiService):
         self.ready = Deferred.fromCoroutine(self._plugins.ready())
 
     async def open(self) -> None:
-        """Serve the sockets of [admin] and of the manhole.  Raises StartupError."""
+        """Serve the sockets of [admin], of the portal and of the manhole.  Raises StartupError."""
         plugins = {section: instance.plugin for section, instance in self._instances.items()}
         async with AsyncExitStack() as undo:
             bound = self._slot.bind(self._config, plugins, undo)
             undo.pop_all()
         self._slot.serve(bound, self._config)
+        if self._portal is not None:
+            self._portal.open()
         if self._manhole is not None:
             self._manhole.open()
 

@@ -20,6 +20,7 @@ from esxiproxy.core.config.consistency import (
     listener_conflicts,
     listener_warnings,
     loop_conflicts,
+    provider_conflicts,
     proxy_conflicts,
     state_warnings,
     target_conflicts,
@@ -123,6 +124,9 @@ class _Check:
             MappingProxyType({found.name: upstream_of(found) for found in upstreams}), frozenset(templates)
         )
         plugins = {kind: self._plugins(kind, given, names) for kind in PLUGIN_KINDS}
+        for authenticator in plugins[SectionKind.AUTHENTICATOR].values():
+            known = plugins[SectionKind.AUTHENTICATOR]
+            self._report_all(authenticator.settings, provider_conflicts(authenticator.settings, known))
         named: dict[str, Sequence[tuple[PluginSection, ...]]] = {}
         for index, found in enumerate(listeners):
             self._report_all(found, listener_conflicts(found))
@@ -142,7 +146,8 @@ class _Check:
         proxy = next((found for found in given if found.kind is SectionKind.PROXY), None)
         whole: Mapping[str, Any] = {}
         if proxy is not None:
-            self._report_all(proxy, proxy_conflicts(proxy))
+            has_portal = any(found["http"] is Http.PORTAL for found in listeners)
+            self._report_all(proxy, proxy_conflicts(proxy, has_portal))
             whole = proxy_of(proxy, self._folder)
         for router in plugins[SectionKind.ROUTER].values():
             self._report_all(router.settings, state_warnings(router, whole.get("state")), Severity.WARNING)

@@ -143,7 +143,8 @@ class Listener:
     value in the file.  ``routers`` and ``authenticators`` are asked in their order.  ``upstream`` is the
     upstream of a router ``static`` that has no section.  ``policy`` combines ``http``, ``paths``,
     ``trusted_proxies``, ``proxy_protocol``, ``health`` and ``origins``.  ``public_url`` is the URL of the
-    listener for clients, without a slash at its end.
+    listener for clients, without a slash at its end.  ``embed`` are the origins of pages that may show the
+    portal in a frame.
     """
 
     name: str
@@ -162,6 +163,7 @@ class Listener:
     health: bytes | None = None
     origins: Origins | None = None
     public_url: str | None = None
+    embed: tuple[str, ...] = ()
 
     @property
     def policy(self) -> ListenerPolicy:
@@ -209,9 +211,19 @@ class Config:
     warnings: tuple[Problem, ...] = field(default=(), repr=False, compare=False)
 
     @property
+    def has_portal(self) -> bool:
+        """Whether a listener serves the portal."""
+        return any(listener.http is Http.PORTAL for listener in self.listeners)
+
+    @property
+    def needs_master(self) -> bool:
+        """Whether a master process runs the workers: there are several, or an admin process is needed."""
+        return self.workers > 1 or self.has_portal
+
+    @property
     def needs_admin_process(self) -> bool:
         """Whether a master starts an admin process."""
-        return self.admin is not None or bool(self.services)
+        return self.admin is not None or bool(self.services) or self.has_portal
 
     @property
     def admin_endpoints(self) -> tuple[tuple[str, str], ...]:

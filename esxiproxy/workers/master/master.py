@@ -175,6 +175,7 @@ class Master(Service):
             number,
             {METRICS: self._state_directory.metrics} if names - {MANHOLE} else {},
             self._state_directory.shells if MANHOLE in names else "",
+            self._state_directory.sockets if plan.needs_sockets else "",
         )
 
     async def _start_generation(self, plan: Plan, launch: Launch, sockets: Mapping[str, int]) -> Generation:
