@@ -29,6 +29,8 @@ from esxiproxy.app.control import ProcessControl
 from esxiproxy.app.extra_services import ExtraServices
 from esxiproxy.app.manhole import AdminManhole
 from esxiproxy.app.plugins import Plugins
+from esxiproxy.app.portal import PortalService, provider_sections
+from esxiproxy.app.portal_parts import portal_parts
 from esxiproxy.app.private_site import PrivateSite
 from esxiproxy.app.tickets import tickets_site
 from esxiproxy.app.vsphere import VSphereLogins
@@ -122,7 +124,7 @@ class AdminHost(MultiService):
             MergeService(Path(folder), self.control.in_thread, reactor).setServiceParent(self)
         for service in (LoopLag(reactor), self._plugins, self._extra_services, logins, self._slot):
             service.setServiceParent(self)
-        self._instances = self._plugins.create(replace(config, listeners=()))
+        self._instances = self._plugins.create(replace(config, listeners=()), provider_sections(config))
         self._plugins.begin(self._instances)
         self._extra_services.create(config)
         if config.admin is not None and config.admin.tls is not None:
@@ -135,6 +137,12 @@ class AdminHost(MultiService):
         if config.vspheres and sites is not None:
             self._tickets = tickets_site(config, self.vsphere, sites, reactor)
             self._tickets.setServiceParent(self)
+        self._portal: PortalService | None = None
+        if config.has_portal and sites is not None:
+            plugins = {section: instance.plugin for section, instance in self._instances.items()}
+            parts = portal_parts(config, self.vsphere, self.state)
+            self._portal = PortalService(config, self.state, plugins, parts, sites, reactor)
+            self._portal.setServiceParent(self)
         self.ready: Deferred[bool] = succeed(False)
         """Fires when all plugins of [admin] are ready, or fails with StartupError."""
 
@@ -158,6 +166,8 @@ class AdminHost(MultiService):
             bound = self._slot.bind(self._config, plugins, undo)
             undo.pop_all()
         self._slot.serve(bound, self._config)
+        if self._portal is not None:
+            self._portal.open()
         if self._manhole is not None:
             self._manhole.open()
 

@@ -78,13 +78,14 @@ class Plugins(MultiService):
         self._http = http
         self._instances: Instances = {}
 
-    def create(self, config: Config) -> Instances:
+    def create(self, config: Config, more: Iterable[PluginSection] = ()) -> Instances:
         """Return an instance for each section that a listener or [admin] of this configuration names.
 
+        ``more`` are further sections.
         Raises StartupError, which names the section, for an error in a plugin.
         """
         found: dict[str, PluginService] = {}
-        for section in _sections(config):
+        for section in (*_sections(config), *more):
             if section.section not in found:
                 found[section.section] = self._create(section, config)
         return found

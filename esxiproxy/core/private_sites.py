@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-TICKETS = "tickets"
-"""The name of the site that routers ask for machines and tickets."""
 PORTAL = "portal"
 """The name of the site with the page of the users' machines."""
+TICKETS = "tickets"
+"""The name of the site that routers ask for machines and tickets."""
 
 
 @dataclass(frozen=True, slots=True)

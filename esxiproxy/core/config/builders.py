@@ -116,6 +116,7 @@ def listener_of(
         health=given["health"],
         origins=given["origins"],
         public_url=given["public_url"],
+        embed=given["embed"] or (),
     )
 
 

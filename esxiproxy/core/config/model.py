@@ -145,7 +145,8 @@ class Listener:
     value in the file.  ``routers`` and ``authenticators`` are asked in their order.  ``upstream`` is the
     upstream of a router ``static`` that has no section.  ``policy`` combines ``http``, ``paths``,
     ``trusted_proxies``, ``proxy_protocol``, ``health`` and ``origins``.  ``public_url`` is the URL of the
-    listener for clients, without a slash at its end.
+    listener for clients, without a slash at its end.  ``embed`` are the origins of pages that may show the
+    portal in a frame.
     """
 
     name: str
@@ -164,6 +165,7 @@ class Listener:
     health: bytes | None = None
     origins: Origins | None = None
     public_url: str | None = None
+    embed: tuple[str, ...] = ()
 
     @property
     def policy(self) -> ListenerPolicy:
@@ -213,23 +215,28 @@ class Config:
     warnings: tuple[Problem, ...] = field(default=(), repr=False, compare=False)
 
     @property
-    def needs_admin_process(self) -> bool:
-        """Whether a master starts an admin process."""
-        return self.admin is not None or bool(self.services) or bool(self.vspheres)
+    def has_portal(self) -> bool:
+        """Whether a listener serves the portal."""
+        return any(listener.http is Http.PORTAL for listener in self.listeners)
 
     @property
     def needs_master(self) -> bool:
-        """Whether a master and its processes run, also with one worker.
+        """Whether a master runs the workers: there are several, or they ask an admin process.
 
         The machines of vCenter are read in a process without consoles, since it takes longer than a key press
         may wait.
         """
-        return self.workers > 1 or bool(self.vspheres)
+        return self.workers > 1 or self.needs_sites
+
+    @property
+    def needs_admin_process(self) -> bool:
+        """Whether a master starts an admin process."""
+        return self.admin is not None or bool(self.services) or self.needs_sites
 
     @property
     def needs_sites(self) -> bool:
         """Whether the admin process has private sites, which the workers ask."""
-        return bool(self.vspheres)
+        return self.has_portal or bool(self.vspheres)
 
     @property
     def admin_endpoints(self) -> tuple[tuple[str, str], ...]:

@@ -394,7 +394,8 @@ KEYS = (
         choice(Http),
         "refuse",
         "Treatment of requests that are no WebSocket: `refuse` answers 426, `forward` passes them to the "
-        "upstream.",
+        "upstream, `portal` passes them to the page with the user's machines, which runs in the admin "
+        "process, also with one worker.",
     ),
     Key(
         "paths",
@@ -446,6 +447,14 @@ KEYS = (
         None,
         "URL under which clients reach the listener, as in `https://consoles.example.com`, with the path that"
         " a proxy in front removes. Links begin with it.",
+    ),
+    Key(
+        "embed",
+        LISTENER,
+        plain("origins", values.embedding_origins),
+        None,
+        "Origins of pages that may show the portal in a frame, separated by commas, as in "
+        "`https://intranet.example.com`. Browsers send the login only to a frame of the same site.",
     ),
     Key(
         "url",

@@ -16,8 +16,6 @@ from esxiproxy.core.http.request import Request
 from esxiproxy.core.http.rewriting import ResponseRewriter
 from esxiproxy.core.routing import Destination, Principal, UnixAddress, Upstream
 
-PORTAL_SOCKET = "portal.sock"
-"""The name of the portal's socket in the folder of the private sockets."""
 LISTENER = b"x-esxiproxy-listener"
 PRINCIPAL = b"x-esxiproxy-principal"
 GROUPS = b"x-esxiproxy-groups"

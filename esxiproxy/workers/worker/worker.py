@@ -71,6 +71,8 @@ class Worker(MultiService):
         if worker.shells:
             shell = socket_path(Path(worker.shells), worker.number, worker.generation)
         sites = PrivateSites(Path(worker.sockets), worker.generation) if worker.sockets else None
+        if config.has_portal and sites is None:
+            self._log.error("the portal needs a master of this version: restart the proxy")
         self._proxy = ProxyService(own, reactor, self._sockets, worker.identity, shell, sites)
         self._proxy.setServiceParent(self)
         proxy = self._proxy.proxy
