@@ -1,5 +1,7 @@
 """The configuration: errors, their places and their texts."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -81,7 +83,7 @@ BAD = {
     ],
     # proxy: durations, sizes, state
     L + "[proxy]\nstate = sqlite:\n": [
-        "7: [proxy] state: 'sqlite:' is not memory:, sqlite:PATH, redis://HOST or rediss://HOST"
+        "7: [proxy] state: 'sqlite:' is not memory:, sqlite:PATH, redis://HOST or redis+sentinel://HOST/SERVICE"
     ],
     L + "[proxy]\nstate = sqlite:none/state.db\n": ["7: [proxy] state: no such folder: none"],
     L + "[proxy]\nstate = redis://proxy:pa55word@r1\n": [
@@ -89,7 +91,7 @@ BAD = {
         "password into a file, and name it as state_password_file"
     ],
     L + "[proxy]\nstate = redis:proxy:pa55word@r1\n": [
-        "7: [proxy] state: a URL is not memory:, sqlite:PATH, redis://HOST or rediss://HOST"
+        "7: [proxy] state: a URL is not memory:, sqlite:PATH, redis://HOST or redis+sentinel://HOST/SERVICE"
     ],
     L + "[proxy]\nstate = redis://r1:99999\n": [
         "7: [proxy] state: '99999' is no port: a number from 1 to 65535"
@@ -105,7 +107,32 @@ BAD = {
         "7: [proxy] state: has a user: name the file of its password as state_password_file"
     ],
     L + "[proxy]\nstate_password_file = lab\n": [
-        "7: [proxy] state_password_file: needs state = redis://HOST or rediss://HOST in the same section"
+        "7: [proxy] state_password_file: needs the URL of a Redis server as state in the same section"
+    ],
+    L + "[proxy]\nstate = redis+sentinel://proxy:pa55word@s1/lab\n": [
+        "7: [proxy] state: has a password, which the configuration and its backups would show: write the "
+        "password into a file, and name it as state_password_file"
+    ],
+    L + "[proxy]\nstate = redis+sentinel://s1,s2\n": [
+        "7: [proxy] state: has no name of a service behind its Sentinels, as in redis+sentinel://HOST/mymaster"
+    ],
+    L + "[proxy]\nstate = redis+sentinel://s1,S1:26379/lab\n": ["7: [proxy] state: has a Sentinel twice"],
+    L + "[proxy]\nstate = redis+sentinel://s1,/lab\n": ["7: [proxy] state: has no host"],
+    L + "[proxy]\nstate = redis+sentinel://" + ",".join(f"s{n}" for n in range(17)) + "/lab\n": [
+        "7: [proxy] state: has more than 16 Sentinels"
+    ],
+    L + "[proxy]\nstate = redis+sentinel://s1/lab/one\n": [
+        "7: [proxy] state: 'one' is no number of a database, as in redis+sentinel://HOST/lab/0"
+    ],
+    L + "[proxy]\nstate = redis://r1\nstate_sentinel_password_file = lab\n": [
+        "8: [proxy] state_sentinel_password_file: needs state = redis+sentinel://HOST/SERVICE in the same "
+        "section"
+    ],
+    L + "[proxy]\nstate_down = admit\n": [
+        "7: [proxy] state_down: needs the URL of a Redis server as state in the same section"
+    ],
+    L + "[proxy]\nstate = redis://r1\nstate_down = allow\n": [
+        "8: [proxy] state_down: 'allow' is not refuse or admit"
     ],
     L + "[proxy]\nworkers = 2\nstate = memory:\n": [
         "8: [proxy] state: memory: serves one process only: several workers need sqlite:PATH, or no such key"
@@ -380,10 +407,13 @@ def test_an_error_shows_its_problems(folder):
         ("folder", "is a folder"),
         ("text/x.ini", "cannot be read: Not a directory"),
         ("a\0b", "cannot be read: embedded null byte"),
-        ("/dev/zero", "more than 16 MiB: this is no configuration"),
+        ("/dev/zero", "cannot be read: Is a device"),
+        ("large", "more than 16 MiB: this is no configuration"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_a_problem(folder, path, text):
+    with Path("large").open("wb") as file:
+        file.truncate((16 << 20) + 1)
     with pytest.raises(ConfigError) as caught:
         load(path)
     assert [str(problem) for problem in caught.value.problems] == [f"{path}:1: {text}"]

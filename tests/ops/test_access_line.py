@@ -65,6 +65,15 @@ def test_a_failed_request_has_its_error_and_no_close_code():
     assert late["timeout"] == "connect_timeout"
 
 
+def test_times_are_numbers_with_six_places_and_the_beginning_has_milliseconds():
+    phases = MappingProxyType({"routed": 2e-7, "authenticated": 1e-7, "closed": 1e5})
+    line = as_json(replace(RECORD, round_trip=None, phases=phases), NOON + 0.12399)
+    assert json.loads(line)["time"] == "2026-01-01T12:00:00.123Z"
+    assert '"round_trip":null,"seconds":100000.000000,' in line
+    assert list(json.loads(line)["phases"].items())[-1] == ("closed", 100000.0)
+    assert json.loads(as_json(RECORD, NOON - 0.0004))["time"] == "2026-01-01T11:59:59.999Z"
+
+
 def test_missing_values_are_null():
     empty = replace(
         RECORD, client=PeerAddress("unix", 0), principal="", target="", upstream="", host="", status=0,

@@ -6,22 +6,28 @@ from contextlib import closing, contextmanager
 
 import pytest
 
+from esxiproxy.core.config.state_url import StateDown
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.core.session.claim import OnceClaim, SlotClaim
 from esxiproxy.core.session.command import Command, CommandKind, Selector, SelectorKind
 from tests.state.redis_process import Reactor
 from tests.support.certificates import Authority
 from tests.support.logs import process_log
-from tests.support.redis_server import Client, RedisServer
+from tests.support.redis_server import Client, RedisServer, end_registration
 
 ONE = SlotClaim("max_connections", "host 192.0.2.10", 1)
 FOUR = SlotClaim("max_sessions", "listener a", 4)
 
 
 @contextmanager
-def server(folder, *options, port=None):
-    running = RedisServer(folder, *options, port=port)
+def server(folder, *options, login=(), database="0", prefix="{esxiproxy}:"):
+    """Start a server that admits at once."""
+    running = RedisServer(folder, *options)
     try:
+        with closing(Client(running.port)) as client:
+            for command in (*login, ("SELECT", database)):
+                client.call(*command)
+            end_registration(client, time.time(), prefix)
         yield running
     finally:
         running.stop()
@@ -86,6 +92,28 @@ def test_a_server_that_is_away_is_a_failure_at_once_and_heals(tmp_path, here):
     assert is_logged(lines, "did not answer within 2 s") and is_logged(lines, "available again")
 
 
+def test_a_server_that_is_away_stops_no_console_if_they_are_to_be_admitted(tmp_path, here):
+    with server(tmp_path) as redis, process_log() as lines:
+        one, other = (here.state(redis.port, when_down=StateDown.ADMIT) for _ in range(2))
+        assert here.admitted(one, "a", [FOUR]) is None and here.admitted(other, "b", [ONE]) is None
+        redis.process.send_signal(signal.SIGSTOP)
+        before = time.monotonic()
+        assert here.outcome(one.take("c", [FOUR])) is None
+        assert 1.5 < time.monotonic() - before < 3
+        before = time.monotonic()
+        for number in range(2):
+            assert here.outcome(one.take(f"d{number}", [FOUR])) is None
+        assert here.outcome(one.take("e", [FOUR])) == FOUR, "the limit holds for this process"
+        assert isinstance(
+            here.outcome(one.take("e", [OnceClaim("link", time.time() + 60)])), StateUnavailable
+        )
+        assert time.monotonic() - before < 1, "at once, since it is known"
+        redis.process.send_signal(signal.SIGCONT)
+        here.until(lambda: here.outcome(other.in_use([FOUR.name])) == {FOUR.name: 4})
+        assert here.outcome(other.take("f", [FOUR])) == FOUR
+    assert is_logged(lines, "new consoles are admitted except by links that work once")
+
+
 def test_an_emptied_server_is_filled_before_anything_is_admitted(tmp_path, here):
     with server(tmp_path) as redis, process_log() as lines:
         one, other = here.state(redis.port), here.state(redis.port)
@@ -117,7 +145,10 @@ def test_a_lease_that_was_lost_is_taken_again_by_force(tmp_path, here):
 def test_a_wrong_password_is_named_and_heals_without_a_restart(tmp_path, here):
     password = tmp_path / "password"
     password.write_text("wr0ng\n")
-    with server(tmp_path, "--requirepass", "pa55word") as redis, process_log() as lines:
+    with (
+        server(tmp_path, "--requirepass", "pa55word", login=[("AUTH", "pa55word")]) as redis,
+        process_log() as lines,
+    ):
         state = here.state(redis.port, password_file=password)
         refused = here.outcome(state.take("a", [ONE]))
         assert isinstance(refused, StateUnavailable)
@@ -139,7 +170,7 @@ def test_a_user_and_a_database_are_used(tmp_path, here):
     password = tmp_path / "password"
     password.write_text("pa55word\n")
     acl = "proxy", "on", ">pa55word", "~{lab}:*", "+@all", "-@dangerous", "+info"
-    with server(tmp_path) as redis, closing(Client(redis.port)) as client:
+    with server(tmp_path, database="3", prefix="{lab}:") as redis, closing(Client(redis.port)) as client:
         client.call("ACL", "SETUSER", *acl)
         state = here.state(redis.port, user="proxy", password_file=password, database=3, prefix="lab")
         assert here.admitted(state, "a", [ONE]) is None

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from esxiproxy.core.bounded_file import FileTooLarge, read_file
 from esxiproxy.core.config import ini
 from esxiproxy.core.config.admin import admin_conflicts, admin_of, admin_warnings, manhole_conflicts
 from esxiproxy.core.config.builders import connection_limits_of, listener_of, proxy_of, upstream_of
@@ -85,20 +86,15 @@ def load(
 
 def _content(file: str) -> bytes:
     try:
-        with open(file, "rb") as source:
-            content = source.read(_LARGEST_FILE + 1)
+        return read_file(Path(file), _LARGEST_FILE)
     except FileNotFoundError:
         text = "no such file"
     except IsADirectoryError:
         text = "is a folder"
+    except FileTooLarge:
+        text = "more than 16 MiB: this is no configuration"
     except OSError as error:
         text = f"cannot be read: {error.strerror}"
-    except ValueError as error:  # a NUL in the name
-        text = f"cannot be read: {error}"
-    else:
-        if len(content) <= _LARGEST_FILE:
-            return content
-        text = "more than 16 MiB: this is no configuration"
     raise ConfigError([Problem(file, 1, None, None, text)])
 
 
