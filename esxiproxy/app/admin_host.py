@@ -29,7 +29,11 @@ from esxiproxy.app.control import ProcessControl
 from esxiproxy.app.extra_services import ExtraServices
 from esxiproxy.app.manhole import AdminManhole
 from esxiproxy.app.plugins import Plugins
-from esxiproxy.app.portal import PortalParts, PortalService, provider_sections
+from esxiproxy.app.portal import PortalService, provider_sections
+from esxiproxy.app.portal_parts import portal_parts
+from esxiproxy.app.private_site import PrivateSite
+from esxiproxy.app.tickets import tickets_site
+from esxiproxy.app.vsphere import VSphereLogins
 from esxiproxy.core.config.loader import Config
 from esxiproxy.core.private_sites import PrivateSites
 from esxiproxy.core.session.command import Command, CommandKind, Selector
@@ -80,7 +84,8 @@ class AdminHost(MultiService):
     ``make_control`` returns the control for the state of this process, and ``inherited`` has the sockets by
     their names.  Nothing is counted here, and no console is admitted.  ``workers`` returns the workers of the
     proxy, and ``shells`` is the folder of their private sockets, None without a manhole.  ``sites`` are those
-    that this process has for the workers, None if they need none.
+    that this process has for the workers, None if they need none.  ``vsphere`` has the machines of the
+    vCenters.
     """
 
     _log = Logger()
@@ -103,6 +108,8 @@ class AdminHost(MultiService):
         self._http = HttpClient(reactor)
         self._plugins = Plugins(reactor, NoSessions(self.state), self._http)
         self._extra_services = ExtraServices(reactor)
+        logins = VSphereLogins(config, self._http, reactor)
+        self.vsphere = logins.vsphere
         drainer = DrainTable(self.state, self.control.identity, time.time)
         self._slot = AdminSlot(
             reactor,
@@ -115,7 +122,7 @@ class AdminHost(MultiService):
         self._services_lock = DeferredLock()
         if folder := os.environ.get(METRICS_FOLDER):
             MergeService(Path(folder), self.control.in_thread, reactor).setServiceParent(self)
-        for service in (LoopLag(reactor), self._plugins, self._extra_services, self._slot):
+        for service in (LoopLag(reactor), self._plugins, self._extra_services, logins, self._slot):
             service.setServiceParent(self)
         self._instances = self._plugins.create(replace(config, listeners=()), provider_sections(config))
         self._plugins.begin(self._instances)
@@ -126,10 +133,15 @@ class AdminHost(MultiService):
         if config.manhole is not None and shells is not None:
             self._manhole = AdminManhole(config, self.control, workers, shells, inherited, reactor)
             self._manhole.setServiceParent(self)
+        self._tickets: PrivateSite | None = None
+        if config.vspheres and sites is not None:
+            self._tickets = tickets_site(config, self.vsphere, sites, reactor)
+            self._tickets.setServiceParent(self)
         self._portal: PortalService | None = None
         if config.has_portal and sites is not None:
             plugins = {section: instance.plugin for section, instance in self._instances.items()}
-            self._portal = PortalService(config, self.state, plugins, PortalParts(), sites, reactor)
+            parts = portal_parts(config, self.vsphere, self.state)
+            self._portal = PortalService(config, self.state, plugins, parts, sites, reactor)
             self._portal.setServiceParent(self)
         self.ready: Deferred[bool] = succeed(False)
         """Fires when all plugins of [admin] are ready, or fails with StartupError."""
@@ -146,7 +158,9 @@ class AdminHost(MultiService):
         self.ready = Deferred.fromCoroutine(self._plugins.ready())
 
     async def open(self) -> None:
-        """Serve the sockets of [admin], of the portal and of the manhole.  Raises StartupError."""
+        """Serve the private sites, and the sockets of [admin] and of the manhole.  Raises StartupError."""
+        if self._tickets is not None:
+            self._tickets.open()
         plugins = {section: instance.plugin for section, instance in self._instances.items()}
         async with AsyncExitStack() as undo:
             bound = self._slot.bind(self._config, plugins, undo)
@@ -185,12 +199,13 @@ class AdminHost(MultiService):
             step.cancel()
 
     async def _stop(self) -> None:
-        services = [service for service in self if service is not self._extra_services]
-        await self._step(self._slot.stopService)
+        first = [service for service in (self._slot, self._tickets) if service is not None]
+        services = [service for service in self if service not in (self._extra_services, *first)]
+        for service in first:
+            await self._step(service.stopService)
         await self.stop_services()
         for service in services:
-            if service is not self._slot:
-                await self._step(service.stopService)
+            await self._step(service.stopService)
         await self._step(self._http.close)
         await self._step(self.state.stop)
 

@@ -16,6 +16,7 @@ from esxiproxy.app.file_watch import FileWatch
 from esxiproxy.app.plugin_threads import PluginThreads
 from esxiproxy.core.config.model import Config, Listener
 from esxiproxy.core.config.plugin_type import PluginSection
+from esxiproxy.core.private_sites import PrivateSites
 from esxiproxy.core.session.command import Selector
 from esxiproxy.core.startup import StartupError
 from esxiproxy.interfaces import IState
@@ -67,8 +68,11 @@ class Plugins(MultiService):
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, proxy: ServedSessions, http: Any) -> None:
+    def __init__(
+        self, reactor: Any, proxy: ServedSessions, http: Any, sites: PrivateSites | None = None
+    ) -> None:
         super().__init__()
+        self._sites = sites
         self._reactor = reactor
         self._proxy = proxy
         self._http = http
@@ -184,6 +188,7 @@ class Plugins(MultiService):
             in_thread=threads.call,
             watch=files.watch,
             end_sessions=partial(self._end_sessions, section.section),
+            sites=self._sites,
         )
         try:
             instance = cast(PluginType, section.type).create(section.settings, context)

@@ -57,6 +57,9 @@ def problems_of(config: Config) -> Iterator[Problem]:
     for upstream in config.upstreams.values():
         if upstream.secure and (text := tls_client.check(upstream, contexts)) is not None:
             yield config.problem(f"upstream {upstream.name}", "ca", text)
+    for vsphere in config.vspheres.values():
+        if (text := tls_client.check(vsphere.upstream, contexts)) is not None:
+            yield config.problem(f"vsphere {vsphere.name}", "ca", text)
 
 
 def _admin_problems(config: Config, admin: Admin) -> Iterator[Problem]:

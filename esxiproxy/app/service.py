@@ -144,7 +144,7 @@ class ProxyService(MultiService):
         )
         self._loop_lag = LoopLag(reactor, self.metering.lagged)
         self._http = HttpClient(reactor)
-        self._plugins = Plugins(reactor, self.proxy, self._http)
+        self._plugins = Plugins(reactor, self.proxy, self._http, sites)
         self.ready: Deferred[bool] = succeed(False)
         """Fires with True when all plugins of the first configuration are ready, and else with False."""
         self._reporter = Reporter(
@@ -254,6 +254,11 @@ class ProxyService(MultiService):
             if getattr(config, key) != value:
                 text = "has changed, which takes a restart; all other changes are in force"
                 self._log.warn("{problem}", problem=config.problem("proxy", key, text))
+        for name in config.vspheres:  # a configuration with such a section starts with a master
+            text = (
+                "needs the admin process of a master, which takes a restart; all other changes are in force"
+            )
+            self._log.warn("{problem}", problem=config.problem(f"vsphere {name}", None, text))
         return replace(config, **fixed)
 
     def retire(self) -> Deferred[None]:

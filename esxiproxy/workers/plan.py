@@ -97,7 +97,7 @@ def plan_of(config: Config) -> Plan:
         config.needs_admin_process,
         config.admin_endpoints,
         "" if admin is None else admin.socket_group or "",
-        config.has_portal,
+        config.needs_sites,
     )
 
 

@@ -1,5 +1,7 @@
 """The configuration: errors, their places and their texts."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,7 +50,7 @@ BAD = {
     # sections
     L + "[DEFAULT]\nfoo = 1\n": [
         "6: [DEFAULT]: unknown section: there are [proxy], [listener NAME], [upstream NAME], "
-        "[router NAME], [authenticator NAME] and [admin]"
+        "[router NAME], [authenticator NAME], [admin], [vsphere NAME] and [access NAME]"
     ],
     U + "[listner a]\n": ["3: [listner a]: unknown section: did you mean [listener a]?"],
     L + "[Upstream x]\n": ["6: [Upstream x]: unknown section: did you mean [upstream x]?"],
@@ -380,10 +382,13 @@ def test_an_error_shows_its_problems(folder):
         ("folder", "is a folder"),
         ("text/x.ini", "cannot be read: Not a directory"),
         ("a\0b", "cannot be read: embedded null byte"),
-        ("/dev/zero", "more than 16 MiB: this is no configuration"),
+        ("/dev/zero", "cannot be read: Is a device"),
+        ("large", "more than 16 MiB: this is no configuration"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_a_problem(folder, path, text):
+    with Path("large").open("wb") as file:
+        file.truncate((16 << 20) + 1)
     with pytest.raises(ConfigError) as caught:
         load(path)
     assert [str(problem) for problem in caught.value.problems] == [f"{path}:1: {text}"]

@@ -12,11 +12,10 @@ from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.core.session.entry import SessionEntry
 from esxiproxy.state.memory import Memory, MemoryState
 from esxiproxy.state.redis import RedisState
-from esxiproxy.state.redis_claims import SCHEMA_VERSION
 from esxiproxy.state.redis_lists import script
 from esxiproxy.state.sqlite import SqliteState
 from esxiproxy.state.times import Times
-from tests.support.redis_server import ImmediateServer
+from tests.support.redis_server import ImmediateServer, end_registration
 
 
 class Process(Clock):
@@ -170,15 +169,11 @@ class RedisWorld(World):
     Its registration of all processes is over.
     """
 
-    PREFIX = "{esxiproxy}:"
-
     def __init__(self, client):
         super().__init__()
         self.client = client
         self.servers = {}
-        client.call("SET", f"{self.PREFIX}schema", SCHEMA_VERSION)
-        since = repr(self.time_of_day())
-        client.call("HSET", f"{self.PREFIX}origin", "since", since, "ready", since)
+        end_registration(client, self.time_of_day())
 
     def make(self, process):
         server = ImmediateServer(self.client, self.time_of_day)

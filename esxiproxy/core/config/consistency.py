@@ -48,6 +48,17 @@ def proxy_conflicts(proxy: SectionValues, has_portal: bool = False) -> Iterator[
         yield from _state_conflicts(proxy)
 
 
+def master_conflicts(proxy: SectionValues) -> Iterator[Conflict]:
+    """Yield the problems of keys in [proxy] when several processes run, although there is one worker."""
+    alone = not proxy.is_invalid("workers") and proxy["workers"] == 1
+    if alone and proxy.has("state") and not proxy.is_invalid("state") and proxy["state"] is None:
+        yield (
+            "state",
+            "memory: serves one process only: with [vsphere NAME] an admin process runs beside the worker; "
+            "write sqlite:PATH, or no such key",
+        )
+
+
 def _state_conflicts(proxy: SectionValues) -> Iterator[Conflict]:
     redis = proxy["state"] if isinstance(proxy["state"], RedisAddress) else None
     for key in ("state_password_file", "state_ca"):
@@ -175,10 +186,16 @@ def upstream_conflicts(upstream: SectionValues, is_template: bool = False) -> It
         if upstream["tls_profile"] is TLSProfile.OLD:
             yield "tls_profile", "only with wss://: a ws:// upstream speaks no TLS"
         return
+    yield from verify_conflicts(upstream, is_template)
+
+
+def verify_conflicts(section: SectionValues, is_template: bool = False) -> Iterator[Conflict]:
+    """Yield the problems of the keys that say how the certificate of a server is verified."""
+    verify = section["verify"]
     for key, needed in (("pin", Verify.PIN), ("ca", Verify.CA)):
-        if upstream.has(key) and verify is not needed:
+        if section.has(key) and verify is not needed:
             yield key, f"only with verify = {needed.value}"
-        if key not in upstream.present and verify is needed and not (is_template and key == "pin"):
+        if key not in section.present and verify is needed and not (is_template and key == "pin"):
             yield "verify", f"verify = {needed.value} needs a key named {key}"
 
 

@@ -22,6 +22,8 @@ class SectionKind(Enum):
     ROUTER = "router"
     AUTHENTICATOR = "authenticator"
     ADMIN = "admin"
+    VSPHERE = "vsphere"
+    ACCESS = "access"
 
     @property
     def header(self) -> str:
@@ -109,4 +111,6 @@ PRIVATE_KEY = pem_file("PEM file", "PRIVATE KEY")
 PROXY, LISTENER, UPSTREAM = (SectionKind.PROXY,), (SectionKind.LISTENER,), (SectionKind.UPSTREAM,)
 ROUTER, AUTHENTICATOR = (SectionKind.ROUTER,), (SectionKind.AUTHENTICATOR,)
 ADMIN = (SectionKind.ADMIN,)
+VSPHERE = (SectionKind.VSPHERE,)
+ACCESS = (SectionKind.ACCESS,)
 EVERYWHERE = PROXY + LISTENER + UPSTREAM

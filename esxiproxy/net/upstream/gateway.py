@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from twisted.internet.task import deferLater
 
-from esxiproxy.core.errors import PortalUnavailable, UpgradeRequired, UpstreamError
+from esxiproxy.core.errors import (
+    PortalUnavailable,
+    UpgradeRequired,
+    UpstreamError,
+    UpstreamTimeout,
+    UpstreamUnresolved,
+)
 from esxiproxy.core.http.portal import VISITOR_FIELDS
 from esxiproxy.core.proxy_protocol import encode_proxy_header
 from esxiproxy.core.routing import Destination, Principal, Route, Upstream
@@ -21,7 +28,7 @@ from esxiproxy.net.admission.admission import Admission
 from esxiproxy.net.admission.drains import ActiveDrains
 from esxiproxy.net.logins import Logins
 from esxiproxy.net.tls.client import UpstreamTLS
-from esxiproxy.net.upstream.candidates import Surroundings, literal_candidates
+from esxiproxy.net.upstream.candidates import Surroundings, check_addresses, literal_candidates, resolve
 from esxiproxy.net.upstream.connector import Connector, Dialled, P
 from esxiproxy.net.upstream.decision import Decision, Plugin
 from esxiproxy.net.upstream.drain_checks import (
@@ -141,8 +148,7 @@ class Gateway:
             and route.acquire is not None
             and len(literal_candidates(destination) or ()) != 1
         ):
-            # Several addresses may be tried at the same time, and the final route is asked for once.
-            destination = await self._acquire(session) or destination
+            destination = await self._acquire_first(session, destination) or destination
         return await connect_first(
             destination,
             partial(self._attempt, session, make),
@@ -224,6 +230,29 @@ class Gateway:
                 may_send,
             )
         return await dialling
+
+    async def _acquire_first(self, session: Session, destination: Destination) -> Destination | None:
+        """Ask the router for the final route before a name is dialled, while a slot of its host is taken.
+
+        Several hosts may be tried at the same time, and the final route is asked for once: it is without a
+        slot for these, and for a name that cannot be resolved.
+        """
+        candidates: Sequence[Candidate] = ()
+        if len(destination.addresses) == 1:
+            clock, seconds = self.admission.clock, session.limits.upstream_handshake_timeout
+            with suppress(UpstreamUnresolved, UpstreamTimeout):  # the final route may have another name
+                candidates = await resolve(destination, self._connector.names, clock, seconds)
+        if not candidates:
+            return await self._acquire(session)
+        around = Surroundings(session.request.listening, self._own_addresses)
+        check_addresses(candidates, destination, around)
+        first = candidates[0]
+        limits = self._connection_limits_of(first.upstream)
+        slot = await self.admission.take_connection_slot(session, first.host, limits)
+        with slot.released_on_error():
+            found = await self._acquire(session)
+        slot.release()
+        return found
 
     async def _acquire(self, session: Session) -> Destination | None:
         """Ask the router for the final route, such as one with a fresh ticket, now that a slot is taken.

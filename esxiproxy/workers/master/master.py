@@ -93,7 +93,9 @@ class Master(Service):
         """Bind all listeners.  Raises BindError, or StartupError when workers cannot run here."""
         super().privilegedStartService()
         if not hasattr(os, "memfd_create"):
-            raise StartupError("several workers need Linux: set workers = 1")
+            raise StartupError(
+                "several processes need Linux: set workers = 1, and remove the sections [vsphere NAME]"
+            )
         # Two generations: a reload starts the new one before the old one ends.
         children = 2 * (descriptors_needed(self._plan.workers) + admin_generation.DESCRIPTORS)
         endpoints = _endpoints(self._plan)

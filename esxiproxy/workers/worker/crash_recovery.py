@@ -88,4 +88,5 @@ def record_of(entry: SessionEntry, now: float) -> Record:
         octets_down=0,
         phases={"closed": max(0.0, now - entry.since)},
         trace_id=entry.trace_id,
+        console=entry.console,
     )
