@@ -132,7 +132,7 @@ class PortalApi:
 
     async def _thumbnail(self, arrival: PortalArrival, view: MachineView, row: MachineRow) -> PortalAnswer:
         if row.machine.power.value != "on":
-            raise PortalError(409, "the machine is not powered on, so it has no picture")
+            return PortalAnswer(204, "text/plain; charset=utf-8", b"")
         picture = await self._thumbnails.get(row.machine)
         return PortalAnswer(200, "image/png", picture)
 

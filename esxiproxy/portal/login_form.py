@@ -91,12 +91,11 @@ class LoginForm:
             text = "Too many logins have failed. Please wait a moment and try again."
             return self._page(arrival, wanted, text, 429, error.fields)
         if principal is None:
-            self._report("refused", provider, name, arrival)
             return self._page(arrival, wanted, "The user name or the password is wrong.", 403)
         if arrival.visitor.login:
             await logins.end(arrival.visitor.login)
         cookie, _ = await logins.create(replace(principal, authenticator=provider.section))
-        self._report("begun", provider, name, arrival)
+        self._report(provider, name, arrival)
         fields = (set_cookie(COOKIE, cookie), delete_cookie(FORM_COOKIE))
         return PortalAnswer.redirect(wanted, fields)
 
@@ -143,10 +142,9 @@ class LoginForm:
         fields = (*fields, set_cookie(FORM_COOKIE, token, b"Strict"))
         return PortalAnswer(status, _HTML, body.encode(), fields)
 
-    def _report(self, outcome: str, provider: Provider, name: str, arrival: PortalArrival) -> None:
+    def _report(self, provider: Provider, name: str, arrival: PortalArrival) -> None:
         self._log.info(
-            "login {outcome} on the portal: {provider}/{name} from {client}",
-            outcome=outcome,
+            "{provider}/{name} has logged in on the portal from {client}",
             provider=provider.name,
             name=loggable(name),
             client=arrival.visitor.client,

@@ -47,7 +47,8 @@ class PortalListener:
         found = {
             "Content-Security-Policy": policy,
             "X-Content-Type-Options": "nosniff",
-            "Referrer-Policy": "no-referrer",
+            # With no-referrer, browsers would send the login form with "Origin: null".
+            "Referrer-Policy": "same-origin",
             "Cross-Origin-Resource-Policy": "same-origin",
             "Cross-Origin-Opener-Policy": "same-origin",
         }

@@ -214,7 +214,7 @@ def test_pictures_are_made_slowly_once_and_for_machines_that_run(portal):
     assert len(portal.service.calls) == 2, "two a second"
     portal.clock.advance(0.5)
     assert [call[1][-2:] for call in portal.service.calls] == ["0a", "0b", "0c"]
-    assert portal.get(one(2, "thumbnail")).status == 409
+    assert portal.get(one(2, "thumbnail")).status == 204, "it is not powered on"
     portal.service.picture = b"<svg>"
     portal.clock.advance(1)
     assert portal.get(one(13, "thumbnail")).status == 502
