@@ -21,9 +21,11 @@ from esxiproxy.core.session.session import Session
 class IAuthenticator(Interface):
     """An object that identifies the client of a request.
 
-    It may have two more attributes.  ``identity_fields`` are the names, in lower case, of fields in which it
-    puts the client's name for upstreams; a client may not send them.  ``never_refuses`` is whether it admits
-    every client; a plain request to a listener whose plugins refuse nothing gets a 426 at once.
+    It may have three more attributes.  ``identity_fields`` are the names, in lower case, of fields in which
+    it puts the client's name for upstreams; a client may not send them.  ``never_refuses`` is whether it
+    admits every client; a plain request to a listener whose plugins refuse nothing gets a 426 at once.
+    ``vouches_for`` has the sections of other authenticators, such as ``authenticator staff``, whose
+    principals it returns.
     """
 
     ambient: bool = Attribute(
