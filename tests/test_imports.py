@@ -48,7 +48,8 @@ ALLOWED = {
     "web": {"web", "net.tls", "core", "interfaces"},
     "plugins": {"plugins", "core", "interfaces"},
     "admin": {"admin", "routers", "plugins", "state", "binding", "web", "core", "interfaces"},
-    "portal": {"portal", "web", "core", "interfaces"},
+    "vsphere": {"vsphere", "core", "interfaces"},
+    "portal": {"portal", "admin", "authenticators", "plugins", "state", "web", "core", "interfaces"},
     "sim": {"sim", "core"},
     "sim.screen": {"sim.screen", "core"},
     "doctor": {"doctor", "net.tls", "core", "interfaces"},
@@ -56,7 +57,8 @@ ALLOWED = {
     "nginx": {"nginx", "core"},
     "proxy": {"proxy", "net", "state", "authenticators", "core", "interfaces"},
     "app": {
-        *("app", "proxy", "net", "ops", "state", "web", "admin", "plugins", "binding", "core", "interfaces"),
+        *("app", "proxy", "net", "ops", "state", "web", "admin", "vsphere", "plugins", "binding", "core"),
+        *("interfaces", "portal", "authenticators"),
     },
     "workers": {"workers", "app", "net", "ops", "binding", "core"},
     "workers.master": {

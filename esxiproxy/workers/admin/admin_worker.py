@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from esxiproxy.app.admin_host import AdminHost
 from esxiproxy.core.config.loader import Config
 from esxiproxy.core.config.model import ADMIN_SOCKET
+from esxiproxy.core.private_sites import PrivateSites
 from esxiproxy.core.reload_outcome import ReloadOutcome
 from esxiproxy.core.startup import StartupError
 from esxiproxy.ops.process.gc_freeze import GCFreeze
@@ -63,6 +64,7 @@ class AdminWorker(MultiService):
             self._sockets,
             lambda: self._control.workers,
             Path(admin_config.shells) if admin_config.shells else None,
+            _sites(admin_config),
         )
         self._host.setServiceParent(self)
         GCFreeze(reactor).setServiceParent(self)
@@ -128,6 +130,12 @@ class AdminWorker(MultiService):
         """Close the inherited sockets, of which the ports have duplicates."""
         for sock in self._sockets.values():
             sock.close()
+
+
+def _sites(admin_config: AdminConfig) -> PrivateSites | None:
+    """Return the private sites, if the master has a folder for them."""
+    folder = admin_config.private_sockets
+    return PrivateSites(Path(folder), admin_config.generation) if folder else None
 
 
 def _checked(endpoints: Endpoints, config: Config) -> Mapping[str, str]:

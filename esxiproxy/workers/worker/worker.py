@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from esxiproxy.app.service import ProxyService
 from esxiproxy.core.config.loader import Config
 from esxiproxy.core.config.model import MANHOLE
+from esxiproxy.core.private_sites import PrivateSites
 from esxiproxy.core.startup import StartupError
 from esxiproxy.net.listener.service import ListenerService
 from esxiproxy.ops.manhole.service import ManholeService
@@ -70,7 +71,10 @@ class Worker(MultiService):
         shell: Path | None = None
         if worker.shells:
             shell = socket_path(Path(worker.shells), worker.number, worker.generation)
-        self._proxy = ProxyService(own, reactor, self._sockets, worker.identity, shell)
+        sites = PrivateSites(Path(worker.sockets), worker.generation) if worker.sockets else None
+        if config.has_portal and sites is None:
+            self._log.error("the portal needs a master of this version: restart the proxy")
+        self._proxy = ProxyService(own, reactor, self._sockets, worker.identity, shell, sites)
         self._proxy.setServiceParent(self)
         proxy = self._proxy.proxy
         self._crash_recorder = CrashRecorder(proxy.state.reclaim, proxy.sessions.record_lost, reactor)
