@@ -21,9 +21,11 @@ from esxiproxy.core.session.session import Session
 class IAuthenticator(Interface):
     """An object that identifies the client of a request.
 
-    It may have two more attributes.  ``identity_fields`` are the names, in lower case, of fields in which it
-    puts the client's name for upstreams; a client may not send them.  ``never_refuses`` is whether it admits
-    every client; a plain request to a listener whose plugins refuse nothing gets a 426 at once.
+    It may have three more attributes.  ``identity_fields`` are the names, in lower case, of fields in which
+    it puts the client's name for upstreams; a client may not send them.  ``never_refuses`` is whether it
+    admits every client; a plain request to a listener whose plugins refuse nothing gets a 426 at once.
+    ``vouches_for`` has the sections of other authenticators, such as ``authenticator staff``, whose
+    principals it returns.
     """
 
     ambient: bool = Attribute(
@@ -171,8 +173,9 @@ class IState(Interface):
     Each process has one instance, which is called a *holder*.  Slots and published sessions belong to their
     holder for the time of a lease, which the instance renews between ``start`` and ``stop``.  After a holder
     has crashed, its lease expires: its slots become free and its sessions are no longer listed.  These
-    sessions are not reported as lost until another process calls ``reclaim`` for the holder.  A holder that
-    was only suspended gets its slots and sessions back when it continues, even if that exceeds a limit.
+    sessions are not reported as lost until another process calls ``reclaim`` for the holder, or
+    ``reclaim_expired`` long after that.  A holder that was only suspended gets its slots and sessions back
+    when it continues, even if that exceeds a limit.
 
     Every call is asynchronous and ends within a few seconds.  It fails with
     :class:`~esxiproxy.core.errors.StateUnavailable` when the shared storage cannot be reached.  No call is
@@ -268,6 +271,13 @@ class IState(Interface):
 
         Each session is returned by one call only, for up to a day after its lease has expired.  If a call
         fails, the next one returns the sessions.
+        """
+
+    def reclaim_expired(seconds: float) -> Awaitable[Sequence[SessionEntry]]:
+        """Return the sessions of one holder whose expired lease was found ``seconds`` ago or earlier.
+
+        The result is empty when there is no such holder.  Each session is returned by one call only, of this
+        method or of ``reclaim``.  A holder that has continued meanwhile has no lost sessions.
         """
 
     def tell(command: Command) -> Awaitable[bool]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 
 import pytest
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
@@ -44,14 +45,31 @@ def _logged(event: LogEvent) -> None:
     search("log event", f"{formatEvent(event)}\n{trace}")
 
 
+def accept_ctrl_c() -> None:
+    """Let Ctrl-C end the programs of the tests if this run is in the background of a shell.
+
+    Such a run ignores SIGINT, and so would every program that it starts.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_sessionstart() -> None:
     """From here on everything is read."""
+    accept_ctrl_c()
     programs.STOPPED.append(_program_ended)
     globalLogPublisher.addObserver(_logged)
 
 
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from looking through thousands of tests and modules again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """A Deferred says that its failure was never looked at when it is collected, and no sooner."""
+    gc.unfreeze()
     gc.collect()
     globalLogPublisher.removeObserver(_logged)
     if _found and session.exitstatus == pytest.ExitCode.OK:

@@ -14,7 +14,7 @@ from esxiproxy.admin.openapi.document import document
 from esxiproxy.admin.openapi.operations import EVENTS, OPERATIONS
 from esxiproxy.admin.openapi.schemas import MAX_PAGE, MAX_REASON
 from esxiproxy.admin.site import MAX_STREAMS
-from esxiproxy.cli.main import SUBCOMMANDS, main
+from esxiproxy.cli.main import NAMES, main
 from tests.support import admin_rows as rows
 from tests.support.programs import ROOT, need
 from tests.support.running_admin import RunningAdmin, paged
@@ -63,7 +63,7 @@ def test_the_page_has_the_figures_of_the_code(said: str) -> None:
 
 def test_the_commands_of_the_page_exist() -> None:
     named = set(re.findall(r"esxiproxy ([a-z]+)", " ".join(re.findall(r"`[^`]+`|^    .*$", PAGE, re.M))))
-    assert named - {"status"} and named <= {module.NAME for module in SUBCOMMANDS}
+    assert named - {"status"} and named <= set(NAMES)
 
 
 def test_the_audit_log_has_the_names_of_the_page(tmp_path: Path) -> None:

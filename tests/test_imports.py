@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,9 @@ ALLOWED = {
     "authenticators": {"authenticators", "plugins", "core", "interfaces"},
     "web": {"web", "net.tls", "core", "interfaces"},
     "plugins": {"plugins", "core", "interfaces"},
-    "admin": {"admin", "routers", "plugins", "state", "binding", "core", "interfaces"},
+    "admin": {"admin", "routers", "plugins", "state", "binding", "web", "core", "interfaces"},
+    "vsphere": {"vsphere", "core", "interfaces"},
+    "portal": {"portal", "admin", "authenticators", "plugins", "state", "web", "core", "interfaces"},
     "sim": {"sim", "core"},
     "sim.screen": {"sim.screen", "core"},
     "doctor": {"doctor", "net.tls", "core", "interfaces"},
@@ -54,7 +57,8 @@ ALLOWED = {
     "nginx": {"nginx", "core"},
     "proxy": {"proxy", "net", "state", "authenticators", "core", "interfaces"},
     "app": {
-        *("app", "proxy", "net", "ops", "state", "web", "admin", "plugins", "binding", "core", "interfaces"),
+        *("app", "proxy", "net", "ops", "state", "web", "admin", "vsphere", "plugins", "binding", "core"),
+        *("interfaces", "portal", "authenticators"),
     },
     "workers": {"workers", "app", "net", "ops", "binding", "core"},
     "workers.master": {
@@ -93,6 +97,38 @@ def modules():
     return sorted(PACKAGE.rglob("*.py"))
 
 
+DEFINITIONS = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+class Source:
+    """The parts of a file that the rules are about, without its syntax tree, which is large."""
+
+    def __init__(self, path):
+        text = path.read_text()
+        self.lines = len(text.splitlines())
+        self.imported, self.full_names, self.names, self.docstrings = [], [], [], []
+        self.public_classes = []
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Import):
+                self.imported += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{path}: relative import"
+                self.imported.append(node.module)
+                # Names of packages' members are resolved to modules where they are.
+                self.full_names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            if isinstance(node, DEFINITIONS | ast.Module):
+                self.docstrings.append(ast.get_docstring(node) or "")
+            if isinstance(node, DEFINITIONS):
+                self.names.append(node.name)
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                bases = {getattr(base, "id", getattr(base, "attr", "")) for base in node.bases}
+                if "Protocol" not in bases:
+                    self.public_classes.append(node.name)
+
+
+source = cache(Source)
+
+
 def dotted(path):
     """The name of a file's module within the package."""
     name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
@@ -106,41 +142,31 @@ def room(module):
     return module
 
 
+FOLDERS = {}
+for _path in modules():
+    FOLDERS.setdefault(_path.parent.relative_to(PACKAGE).as_posix(), []).append(_path)
+each_folder = pytest.mark.parametrize("paths", FOLDERS.values(), ids=FOLDERS)
+
+
 def lies_in(module, allowed):
     """Whether a module is one of these, or lies below one of them."""
     return any(module == each or module.startswith(f"{each}.") for each in allowed)
 
 
-def imported(path):
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            yield node.module
-
-
-def full_names(path):
-    """Every module that a file imports, names of packages' members resolved to modules where they are."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom):
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_file_imports_only_lower_rooms(path):
-    here = room(dotted(path))
-    exact = {"core"} if here.startswith("core") else set()
-    for name in imported(path):
-        top, _, rest = name.partition(".")
-        if here.startswith("core"):
-            assert top not in NOT_IN_CORE, f"{path} imports {name}"
-        if top == "esxiproxy" and here != "cli":
-            target = room(rest or "__init__") if here.startswith("core") else rest or "__init__"
-            allowed = ALLOWED[here]
-            fits = target in allowed if exact else lies_in(target, allowed)
-            assert fits, f"{path} imports {name}"
+@each_folder
+def test_a_file_imports_only_lower_rooms(paths):
+    for path in paths:
+        here = room(dotted(path))
+        exact = {"core"} if here.startswith("core") else set()
+        for name in source(path).imported:
+            top, _, rest = name.partition(".")
+            if here.startswith("core"):
+                assert top not in NOT_IN_CORE, f"{path} imports {name}"
+            if top == "esxiproxy" and here != "cli":
+                target = room(rest or "__init__") if here.startswith("core") else rest or "__init__"
+                allowed = ALLOWED[here]
+                fits = target in allowed if exact else lies_in(target, allowed)
+                assert fits, f"{path} imports {name}"
 
 
 def test_no_module_imports_itself_by_way_of_others():
@@ -149,7 +175,7 @@ def test_no_module_imports_itself_by_way_of_others():
     graph = {
         module: {
             name.removeprefix("esxiproxy.")
-            for name in full_names(path)
+            for name in source(path).full_names
             if name.removeprefix("esxiproxy.") in names
         }
         for module, path in names.items()
@@ -163,40 +189,37 @@ TABLES = {"core/config/schema.py", "core/errors.py"}
 """Files that hold a table and nothing else."""
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_file_is_one_noun_that_reads_in_one_sitting(path):
-    assert not BANNED & set(path.stem.split("_")), path
-    if path.relative_to(PACKAGE).as_posix() not in TABLES:
-        assert len(path.read_text().splitlines()) <= 400, f"{path} is too long for one sitting"
+@each_folder
+def test_a_file_is_one_noun_that_reads_in_one_sitting(paths):
+    for path in paths:
+        assert not BANNED & set(path.stem.split("_")), path
+        if path.relative_to(PACKAGE).as_posix() not in TABLES:
+            assert source(path).lines <= 400, f"{path} is too long for one sitting"
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_no_name_has_a_banned_word(path):
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            words = {word.lower() for word in node.name.strip("_").split("_")}
-            assert not BANNED & words, f"{path}: {node.name}"
+@each_folder
+def test_no_name_has_a_banned_word(paths):
+    for path in paths:
+        for name in source(path).names:
+            words = {word.lower() for word in name.strip("_").split("_")}
+            assert not BANNED & words, f"{path}: {name}"
 
 
 def test_a_public_class_has_a_name_of_its_own():
     """Protocol classes are named for what they want of another class, and may share its name."""
     found = {}
     for path in modules():
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                bases = {getattr(base, "id", getattr(base, "attr", "")) for base in node.bases}
-                if "Protocol" not in bases:
-                    found.setdefault(node.name, []).append(str(path.relative_to(PACKAGE)))
+        for name in source(path).public_classes:
+            found.setdefault(name, []).append(str(path.relative_to(PACKAGE)))
     assert {name: places for name, places in found.items() if len(places) > 1} == {}
 
 
 VAGUE = re.compile(r"\b(whoever|nobody|somebody|anybody)\b", re.IGNORECASE)
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_docstring_names_its_subject(path):
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module):
-            text = ast.get_docstring(node) or ""
+@each_folder
+def test_a_docstring_names_its_subject(paths):
+    for path in paths:
+        for text in source(path).docstrings:
             assert not VAGUE.search(text), f"{path}: {text}"
             assert not re.match(r"(What|Who|Whoever|Where)\b", text), f"{path}: {text}"

@@ -53,6 +53,25 @@ def test_a_child_writes_its_lines_at_once(monkeypatch: pytest.MonkeyPatch) -> No
     assert environment(ESXIPROXY_X="1") == os.environ | {"PYTHONUNBUFFERED": "1", "ESXIPROXY_X": "1"}
 
 
+def test_ctrl_c_ends_the_programs_of_a_run_in_the_background() -> None:
+    child = "import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
+    run = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}], check=True)"
+    ignored = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+    for accept, expected in (
+        ("", "False\n"),
+        ("from tests.conftest import accept_ctrl_c; accept_ctrl_c(); ", "True\n"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", ignored + accept + run],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=ROOT,
+            env=environment(),
+        )
+        assert done.stdout == expected
+
+
 def test_a_test_that_hangs_is_ended_and_named(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     assert float(pytestconfig.getini("timeout")) > 0
     hangs = "import threading\n\ndef test_for_ever():\n    threading.Event().wait()\n"

@@ -30,6 +30,7 @@ from esxiproxy.app.admin import AdminSlot
 from esxiproxy.app.control import SingleControl
 from esxiproxy.app.extra_services import ExtraServices
 from esxiproxy.app.listeners import Listeners
+from esxiproxy.app.lost_sessions import LostSessions
 from esxiproxy.app.manhole import ManholeParts
 from esxiproxy.app.metering import Metering
 from esxiproxy.app.plugins import Instances, Plugins
@@ -37,6 +38,9 @@ from esxiproxy.app.reload import Reload
 from esxiproxy.app.reporter import Reporter
 from esxiproxy.app.session_tally import SessionTally
 from esxiproxy.core.config.loader import Config, Listener
+from esxiproxy.core.http.policy import Http
+from esxiproxy.core.http.portal import portal_destination
+from esxiproxy.core.private_sites import PORTAL, PrivateSites
 from esxiproxy.core.process_identity import ProcessIdentity
 from esxiproxy.core.startup import StartupError
 from esxiproxy.net.transport.reactor import with_fast_transports
@@ -71,7 +75,7 @@ class ProxyService(MultiService):
     are not shut down at the end, since other processes may share them.
     ``identity`` names the process among those that share the state, by default one without a master.
     ``shell_socket`` is the path of the manhole's private socket in a worker whose admin process serves the
-    manhole.
+    manhole.  ``sites`` are those of the admin process, None without a master.
     """
 
     _log = Logger()
@@ -83,8 +87,10 @@ class ProxyService(MultiService):
         inherited: Mapping[str, socket.socket] = MappingProxyType({}),
         identity: ProcessIdentity | None = None,
         shell_socket: Path | None = None,
+        sites: PrivateSites | None = None,
     ) -> None:
         super().__init__()
+        self._portal = None if sites is None else portal_destination(str(sites.newest(PORTAL)))
         self._reactor = reactor = with_fast_transports(reactor)
         self._config = config
         self.identity = identity or ProcessIdentity(config.machine or socket.gethostname())
@@ -139,7 +145,7 @@ class ProxyService(MultiService):
         )
         self._loop_lag = LoopLag(reactor, self.metering.lagged)
         self._http = HttpClient(reactor)
-        self._plugins = Plugins(reactor, self.proxy, self._http)
+        self._plugins = Plugins(reactor, self.proxy, self._http, sites)
         self.ready: Deferred[bool] = succeed(False)
         """Fires with True when all plugins of the first configuration are ready, and else with False."""
         self._reporter = Reporter(
@@ -151,7 +157,10 @@ class ProxyService(MultiService):
             self._loop_lag.take_longest,
             watch_metrics=self.metering.watch,
         )
-        self.proxy.before_state_stops = self._reporter.last_report
+        self._lost_sessions = LostSessions(state, self.proxy.sessions.record_lost, reactor)
+        if config.state is not None:
+            self._lost_sessions.setServiceParent(self)
+        self.proxy.before_state_stops = self._before_state_stops
         self._admin = AdminSlot(reactor, self._admin_parts, inherited)
         services: tuple[Any, ...] = (
             self._extra_services,
@@ -170,6 +179,10 @@ class ProxyService(MultiService):
         self._listeners.bind(config.listeners, partial(self._factory, instances), AsyncExitStack())
         self._extra_services.create(config)
         self._admin.serve(self._bind_admin(config, instances, AsyncExitStack()), config)
+
+    async def _before_state_stops(self) -> None:
+        await self._lost_sessions.finish()
+        await self._reporter.last_report()
 
     def _admin_parts(self) -> AdminParts:
         from esxiproxy.app.admin_parts import admin_parts  # which needs packages of the extra `admin`
@@ -199,6 +212,7 @@ class ProxyService(MultiService):
             tls=listener.tls,
             policy=listener.policy,
             connection_limits=listener.connection_limits,
+            portal=self._portal if listener.http is Http.PORTAL else None,
         )
 
     def reload(self, config: Config) -> Deferred[None]:
@@ -248,6 +262,11 @@ class ProxyService(MultiService):
             if getattr(config, key) != value:
                 text = "has changed, which takes a restart; all other changes are in force"
                 self._log.warn("{problem}", problem=config.problem("proxy", key, text))
+        for name in config.vspheres:  # a configuration with such a section starts with a master
+            text = (
+                "needs the admin process of a master, which takes a restart; all other changes are in force"
+            )
+            self._log.warn("{problem}", problem=config.problem(f"vsphere {name}", None, text))
         return replace(config, **fixed)
 
     def retire(self) -> Deferred[None]:
@@ -309,6 +328,7 @@ class ProxyService(MultiService):
         for service in (
             self.proxy,
             self._reporter,
+            self._lost_sessions,
             self._admin,
             self._listeners,
             self._plugins,

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from esxiproxy.core.bounded_file import FileTooLarge, read_file
 from esxiproxy.core.config import values
 from esxiproxy.core.config.builders import connection_limits_of, limits_of
 from esxiproxy.core.config.errors import BadValue, shown
@@ -78,17 +79,15 @@ def canonical_name(text: str) -> str:
 def read_inventory(file: Path, template: Upstream, networks: Networks) -> Hosts:
     """Return the hosts of a file by name.  Raise InventoryError with all mistakes of the file."""
     try:
-        with file.open("rb") as source:
-            content = source.read(MAX_SIZE + 1)
+        content = read_file(file, MAX_SIZE)
     except FileNotFoundError:
         raise InventoryError(file, [RowMistake(1, "no such file")])
     except IsADirectoryError:
         raise InventoryError(file, [RowMistake(1, "is a folder: name a CSV or JSON file")])
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InventoryError(file, [RowMistake(1, f"cannot be read: {reason}")])
-    if len(content) > MAX_SIZE:
+    except FileTooLarge:
         raise InventoryError(file, [RowMistake(1, f"is larger than {MAX_SIZE >> 20} MiB")])
+    except OSError as error:
+        raise InventoryError(file, [RowMistake(1, f"cannot be read: {error.strerror}")])
     return parse_inventory(content, template, networks, file)
 
 

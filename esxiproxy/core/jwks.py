@@ -5,7 +5,6 @@ Each key has one algorithm, which the signer of a token cannot choose.
 
 from __future__ import annotations
 
-import stat
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from esxiproxy.core.bounded_file import FileTooLarge, NoRegularFile, read_file
 from esxiproxy.core.strict_json import strict_json
 
 MAX_DOCUMENT = 256 * 1024
@@ -104,17 +104,15 @@ def read_jwks(path: Path, algorithms: Collection[str], private: bool = False) ->
 def read_key_file(path: Path, most: int) -> bytes:
     """Return the content of a file of at most this size.  Raises BadKeys, whose text names the file."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise BadKeys(f"{path.name}: is no file")
-        with path.open("rb") as file:
-            octets = file.read(most + 1)
+        return read_file(path, most)
     except FileNotFoundError:
         raise BadKeys(f"no such file: {path}") from None
+    except (IsADirectoryError, NoRegularFile) as error:
+        raise BadKeys(f"{path.name}: is no file ({error.strerror})") from None
+    except FileTooLarge:
+        raise BadKeys(f"{path.name}: is larger than {most} bytes") from None
     except OSError as error:
         raise BadKeys(f"{path.name}: cannot be read ({error.strerror})") from None
-    if len(octets) > most:
-        raise BadKeys(f"{path.name}: is larger than {most} bytes")
-    return octets
 
 
 def parse_jwks(octets: bytes, algorithms: Collection[str], private: bool = False) -> KeySet:

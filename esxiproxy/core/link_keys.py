@@ -24,6 +24,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
 )
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from esxiproxy.core.bounded_file import FileTooLarge, read_file
+
 EDDSA, ES256, HS256 = "EdDSA", "ES256", "HS256"
 """The names of the algorithms (RFC 7518 3.1, RFC 8037 3.1).  EdDSA is Ed25519."""
 SIGNATURE_OCTETS: Mapping[str, int] = MappingProxyType({EDDSA: 64, ES256: 64, HS256: 32})
@@ -107,11 +109,10 @@ def _in_folder(folder: Path) -> Iterator[LinkKey]:
 
 
 def _content(file: Path) -> bytes:
-    with file.open("rb") as source:
-        content = source.read(_MAX_FILE + 1)
-    if len(content) > _MAX_FILE:
-        raise InvalidKeys(f"{file} has more than {_MAX_FILE} bytes")
-    return content
+    try:
+        return read_file(file, _MAX_FILE)
+    except FileTooLarge:
+        raise InvalidKeys(f"{file} has more than {_MAX_FILE} bytes") from None
 
 
 def _from_pem(content: bytes, file: Path) -> Any:

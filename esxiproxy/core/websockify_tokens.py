@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+from esxiproxy.core.bounded_file import FileTooLarge, read_file
 from esxiproxy.core.config.url import port_number, upstream_url
 from esxiproxy.core.host_name import plain_host
 
@@ -94,13 +95,11 @@ def _files(source: Path) -> list[Path]:
 
 def _content(file: Path, most: int) -> bytes:
     try:
-        with file.open("rb") as opened:
-            content = opened.read(most + 1)
-    except (OSError, ValueError) as error:
-        raise TokenSourceError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}")
-    if len(content) > most:
+        return read_file(file, most)
+    except FileTooLarge:
         raise TokenSourceError(f"{file} is too large: all tokens may have {MAX_SIZE >> 20} MiB")
-    return content
+    except OSError as error:
+        raise TokenSourceError(f"{file} cannot be read: {error.strerror}")
 
 
 def token_target(text: str) -> TokenTarget:

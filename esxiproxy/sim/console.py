@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from esxiproxy.sim.guest_keyboard import GuestKeyboard
 from esxiproxy.sim.machine import VirtualMachine
-from esxiproxy.sim.rfb import KeyEvent, RfbServer
+from esxiproxy.sim.rfb import KeyEvent, RfbServer, ScanCodeEvent
 from esxiproxy.sim.screen.region import Rect
 
 
@@ -13,12 +14,24 @@ class ViewerConsole:
     """A viewer's connection to the machine; `send` is called with the bytes for the viewer.
 
     At most one update is buffered: a viewer gets one update for each request, and none while paused.
+    `close` is called with a close code and a reason to end the connection.
     """
 
-    def __init__(self, machine: VirtualMachine, name: str, send: Callable[[bytes], None]) -> None:
+    def __init__(
+        self,
+        machine: VirtualMachine,
+        send: Callable[[bytes], None],
+        close: Callable[[int, str], None],
+        client: str = "",
+        user: str = "",
+    ) -> None:
+        self.client = client
+        self.user = user
         self._machine = machine
         self._send = send
-        self._rfb = RfbServer(machine.screen, name)
+        self._close = close
+        self._rfb = RfbServer(machine.screen, machine.name)
+        self._keyboard = GuestKeyboard()
         self._buttons = 0
         self._paused = False
         self._last_update: float | None = None
@@ -40,6 +53,9 @@ class ViewerConsole:
             if isinstance(event, KeyEvent):
                 if event.down:
                     screen.key(event.keysym)
+            elif isinstance(event, ScanCodeEvent):
+                if (keysym := self._keyboard.event(event.code, event.down)) is not None:
+                    screen.key(keysym)
             else:
                 if event.buttons & ~self._buttons:
                     screen.point(event.x, event.y)
@@ -48,6 +64,10 @@ class ViewerConsole:
             self._send(answer)
         if self._interval_elapsed:
             self.flush()
+
+    def end(self, code: int, reason: str) -> None:
+        """Close the viewer's connection."""
+        self._close(code, reason)
 
     def damage(self, rect: Rect) -> None:
         """Mark a rectangle of the picture as changed."""

@@ -2,6 +2,9 @@
 
 It supports security type None, Raw encoding and true colour. An update is made only at the viewer's
 request, so that at most one picture is buffered for a viewer.
+
+VMware's client messages (type 127) hold their own length. A key event with a scan code is understood, as a
+host does without negotiation; the others are skipped.
 """
 
 from __future__ import annotations
@@ -19,11 +22,15 @@ from esxiproxy.sim.screen.screen import PALETTE, Screen
 VERSION: Final = b"RFB 003.008\n"
 SECURITY_NONE: Final = 1
 ENCODING_RAW: Final = 0
+DESKTOP_SIZE: Final = -223
+"""The pseudo-encoding that tells the viewer a new size of the picture."""
 MAX_CUT_TEXT: Final = 1 << 20
 
 _SET_PIXEL_FORMAT, _SET_ENCODINGS, _UPDATE_REQUEST, _KEY, _POINTER, _CUT_TEXT = 0, 2, 3, 4, 5, 6
+_VMWARE = 127
+_VMWARE_HEADER, _VMWARE_KEY_EVENT, _VMWARE_KEY_EVENT_SIZE = 4, 0, 8
 _FIXED: Final = {_SET_PIXEL_FORMAT: 20, _SET_ENCODINGS: 4, _UPDATE_REQUEST: 10, _KEY: 8, _POINTER: 6,
-                 _CUT_TEXT: 8}  # fmt: skip
+                 _CUT_TEXT: 8, _VMWARE: _VMWARE_HEADER}  # fmt: skip
 
 
 class RfbError(Exception):
@@ -39,6 +46,14 @@ class KeyEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class ScanCodeEvent:
+    """A key of VMware's message 127/0; `code` is of scan code set 1, with 0x100 for extended keys."""
+
+    code: int
+    down: bool
+
+
+@dataclass(frozen=True, slots=True)
 class PointerEvent:
     """The pointer's position and its pressed buttons, one bit each."""
 
@@ -47,7 +62,7 @@ class PointerEvent:
     buttons: int
 
 
-Event = KeyEvent | PointerEvent
+Event = KeyEvent | ScanCodeEvent | PointerEvent
 
 
 class RfbPhase(Enum):
@@ -67,6 +82,7 @@ class RfbServer:
         self.pixel_format = PixelFormat()
         self.encodings: tuple[int, ...] = ()
         self._screen = screen
+        self._size = screen.bounds
         self._name = name.encode("utf-8")
         self._in = bytearray()
         self._out = bytearray(VERSION)
@@ -101,26 +117,42 @@ class RfbServer:
         return out
 
     def damage(self, rect: Rect) -> None:
-        """Mark a rectangle of the picture as changed."""
-        self._dirty.add(rect)
+        """Mark a rectangle of the picture as changed. A viewer that cannot resize keeps its first size."""
+        rect = rect.intersection(self._size)
+        if not rect.empty:
+            self._dirty.add(rect)
 
     @property
     def update_due(self) -> bool:
         """Whether the viewer has requested an update and the requested area has changed."""
         asked = self._asked
+        if asked is not None and self._resized:
+            return True
         return asked is not None and any(not rect.intersection(asked).empty for rect in self._dirty)
 
     def update(self) -> bytes:
         """Return one FramebufferUpdate that answers the request, or no bytes if none is due."""
         if not self.update_due or self._asked is None:
             return b""
-        rects = self._dirty.take(self._asked)
+        if self._resized:
+            self._size = self._screen.bounds
+            self._dirty = Region()
+            self._dirty.add(self._size)
+            self._asked = None
+            return struct.pack("!BxHHHHHi", 0, 1, *self._size, DESKTOP_SIZE)
+        shown = self._size.intersection(self._screen.bounds)
+        changed = (rect.intersection(shown) for rect in self._dirty.take(self._asked))
+        rects = [rect for rect in changed if not rect.empty]
         self._asked = None
         parts = [struct.pack("!BxH", 0, len(rects))]
         for rect in rects:
             parts.append(struct.pack("!HHHHi", *rect, ENCODING_RAW))
             parts.append(self._translation.apply(self._screen.read(rect)))
         return b"".join(parts)
+
+    @property
+    def _resized(self) -> bool:
+        return DESKTOP_SIZE in self.encodings and self._size != self._screen.bounds
 
     def _take(self, size: int) -> bytes | None:
         if len(self._in) < size:
@@ -153,7 +185,7 @@ class RfbServer:
     def _client_init(self) -> Iterator[Event] | None:
         if self._take(1) is None:
             return None
-        bounds = self._screen.bounds
+        bounds = self._size = self._screen.bounds
         self._out += struct.pack("!HH", bounds.width, bounds.height) + self.pixel_format.encode()
         self._out += struct.pack("!I", len(self._name)) + self._name
         self._dirty.add(bounds)
@@ -169,6 +201,10 @@ class RfbServer:
         size = _FIXED[kind]
         if kind == _SET_ENCODINGS and len(self._in) >= size:
             size += 4 * int.from_bytes(self._in[2:4], "big")
+        elif kind == _VMWARE and len(self._in) >= size:
+            size = int.from_bytes(self._in[2:4], "big")
+            if size < _VMWARE_HEADER or (self._in[1] == _VMWARE_KEY_EVENT and size != _VMWARE_KEY_EVENT_SIZE):
+                raise RfbError(f"a message of VMware's type {self._in[1]} has the length {size}")
         if (message := self._take(size)) is None:
             return None
         return self._read(kind, message)
@@ -191,13 +227,17 @@ class RfbServer:
         elif kind == _POINTER:
             buttons, x, y = struct.unpack("!xBHH", message)
             yield PointerEvent(x, y, buttons)
+        elif kind == _VMWARE:
+            if message[1] == _VMWARE_KEY_EVENT:
+                code, down = struct.unpack("!xxxxHBx", message)
+                yield ScanCodeEvent(code, bool(down))
         else:
             self._skip = int.from_bytes(message[4:], "big")
             if self._skip > MAX_CUT_TEXT:
                 raise RfbError("the cut text is too long")
 
     def _request(self, incremental: bool, rect: Rect) -> None:
-        rect = rect.intersection(self._screen.bounds)
+        rect = rect.intersection(self._size)
         if rect.empty:
             return
         if not incremental:

@@ -294,6 +294,14 @@ class MemoryState:
         self._ensure_lease()
         return succeed(self._memory.drop(holder))
 
+    def reclaim_expired(self, seconds: float) -> Deferred[Sequence[SessionEntry]]:
+        now = self._ensure_lease()
+        self._memory.expire_leases(now)
+        latest = now + LOST_SESSION_RETENTION - seconds
+        found = (entry.holder for entry, expires in self._memory.lost.values() if expires <= latest)
+        holder = next(found, None)
+        return succeed(() if holder is None else self._memory.drop(holder))
+
     def tell(self, command: Command) -> Deferred[bool]:
         self._memory.expire_leases(self._ensure_lease())
         if command.selector is not None:

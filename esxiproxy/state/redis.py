@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -235,20 +235,36 @@ class RedisState:
         return self.items(REPORTS, "", MAX_REPORTS).addCallback(read_reports)
 
     def reclaim(self, holder: str) -> Deferred[Sequence[SessionEntry]]:
-        def late(lost: Sequence[SessionEntry]) -> None:
-            self._reclaimed.setdefault(holder, {}).update((entry.session, entry) for entry in lost)
+        async def reclaim() -> Sequence[SessionEntry]:
+            return await self._confirmed(holder, _entries(await self._store.call("reclaim", holder)))
 
-        return _shielded(self._reclaim(holder), late)
+        return _shielded(reclaim(), self._keep_lost)
 
-    async def _reclaim(self, holder: str) -> Sequence[SessionEntry]:
-        """Read the sessions of a dead process, and confirm that this process has them."""
-        found = _entries(await self._store.call("reclaim", holder))
-        kept = self._reclaimed.setdefault(holder, {})
-        kept.update((entry.session, entry) for entry in found)
-        if found:
-            await self._store.call("reclaimed", holder)
-        del self._reclaimed[holder]
-        return sorted(kept.values(), key=lambda entry: entry.cursor)
+    def reclaim_expired(self, seconds: float) -> Deferred[Sequence[SessionEntry]]:
+        async def reclaim() -> Sequence[SessionEntry]:
+            for holder in self._reclaimed:
+                return await self._confirmed(holder, ())
+            holder, found = await self._store.call("reclaim_expired", repr(float(seconds)))
+            return await self._confirmed(_decoded(holder), _entries(found))
+
+        return _shielded(reclaim(), self._keep_lost)
+
+    async def _confirmed(self, holder: str, found: Sequence[SessionEntry]) -> Sequence[SessionEntry]:
+        """Return the sessions of a dead process when Redis has noted that this process has them.
+
+        They are kept for the next call if Redis cannot be reached.
+        """
+        entries = {**self._reclaimed.pop(holder, {}), **{entry.session: entry for entry in found}}
+        try:
+            is_noted = entries and await self._store.call("reclaimed", holder)
+        except BaseException:
+            self._keep_lost(entries.values())
+            raise
+        return sorted(entries.values(), key=lambda entry: entry.cursor) if is_noted else []
+
+    def _keep_lost(self, lost: Iterable[SessionEntry]) -> None:
+        for entry in lost:
+            self._reclaimed.setdefault(entry.holder, {})[entry.session] = entry
 
     def tell(self, command: Command) -> Deferred[bool]:
         words = (json.dumps(command.fields()), command.session, "0" if command.selector is None else "1")

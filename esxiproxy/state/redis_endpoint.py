@@ -10,10 +10,12 @@ from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.ssl import Certificate, optionsForClientTLS, platformTrust, trustRootFromCertificates
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
+from esxiproxy.core.bounded_file import read_file
 from esxiproxy.core.config.state_url import RedisAddress
 from esxiproxy.core.errors import StateUnavailable
 
 _MAX_PASSWORD = 4096
+_MAX_FILE = 16 << 20
 _BEGIN, _END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
 
 
@@ -102,6 +104,6 @@ def _authorities(path: Path) -> Any:
 
 def _read(path: Path, key: str) -> bytes:
     try:
-        return path.read_bytes()
+        return read_file(path, _MAX_FILE)
     except OSError as error:
         raise BadFile(f"{key}: {path}: {error.strerror}") from None

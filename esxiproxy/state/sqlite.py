@@ -72,6 +72,8 @@ class SqliteState:
         self._reclaimed: dict[str, list[SessionEntry]] = {}
         """Results of ``reclaim`` that arrived after its timeout, by the instance reclaimed; the next call
         returns them."""
+        self._expired: list[Sequence[SessionEntry]] = []
+        """Results of ``reclaim_expired`` that arrived after its timeout; each is returned by a later call."""
         self._unavailable_reason = ""
         """Why calls fail at once: a call is overdue, or the state was stopped; empty while calls are made."""
 
@@ -185,6 +187,15 @@ class SqliteState:
 
         reclaiming = self._call(self._store.reclaim, holder, late=late)
         return reclaiming.addCallback(lambda lost: [*self._reclaimed.pop(holder, ()), *lost])
+
+    def reclaim_expired(self, seconds: float) -> Deferred[Sequence[SessionEntry]]:
+        if self._expired:
+            return succeed(self._expired.pop())
+        return self._call(self._store.reclaim_expired, seconds, late=self._keep_expired)
+
+    def _keep_expired(self, lost: Sequence[SessionEntry]) -> None:
+        if lost:
+            self._expired.append(lost)
 
     def tell(self, command: Command) -> Deferred[bool]:
         return self._call(self._store.tell, command)

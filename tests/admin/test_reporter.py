@@ -136,7 +136,8 @@ def test_failures_are_written_each_second_while_somebody_looks(world):
     assert sum(len(json.loads(text)["failures"]) for _key, text in chunks) == 11
 
 
-def test_failures_that_could_not_be_written_are_written_later(tmp_path):
+def test_failures_that_could_not_be_written_are_written_later(tmp_path, monkeypatch):
+    monkeypatch.setattr("esxiproxy.state.tables.BUSY_TIMEOUT", 0.02)
     world = SqliteWorld(tmp_path)
     worker = Worker(world)
     worker.fail()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from esxiproxy.cli.main import SUBCOMMANDS, main
+from esxiproxy.cli.main import NAMES, main, subcommand
 from tests.support import config
 from tests.support.certificates import self_signed
 
@@ -113,7 +113,7 @@ def test_help_names_every_subcommand(capsys, monkeypatch):
         main(["--help"])
     assert caught.value.code == 0
     out = capsys.readouterr().out
-    assert all(module.NAME in out and module.HELP in out for module in SUBCOMMANDS)
+    assert all(module.NAME in out and module.HELP in out for module in map(subcommand, NAMES))
 
 
 BELIEVES = config.listener("a", proxy_protocol=True) + config.upstream("ws://192.0.2.1")

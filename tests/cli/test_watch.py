@@ -10,7 +10,12 @@ from esxiproxy.cli.watch import signature, watch
 from tests.support import config
 from tests.support.programs import ROOT, Proxy, environment, until
 
-MAIN = "import sys; from esxiproxy.cli.main import main; sys.exit(main())"
+MAIN = """
+import sys
+from esxiproxy.cli import main, watch
+watch._INTERVAL = 0.2
+sys.exit(main.main())
+"""
 
 
 class Steps:

@@ -6,7 +6,7 @@ import struct
 import pytest
 
 from esxiproxy.core.errors import FrameTooBig, ProtocolViolation
-from esxiproxy.core.websocket.frames import FrameWalker
+from esxiproxy.core.websocket.frames import FrameWalker, whole_control_frame
 from tests.support import websocket
 
 
@@ -128,3 +128,30 @@ def test_max_frame_refuses_by_the_announced_length():
     good = frame(2, b"x" * 1000)
     assert walker.walk(good + frame(2, b"x" * 1001)[:20]) == len(good)
     assert isinstance(walker.fault, FrameTooBig)
+
+
+@pytest.mark.parametrize("mask", [b"", b"abcd"])
+@pytest.mark.parametrize("size", [0, 2, 3, 125])
+def test_a_control_frame_in_one_piece_is_parsed(mask, size):
+    payload = bytes(range(size))
+    for opcode in (8, 9, 10):
+        whole = frame(opcode, payload, mask=mask)
+        assert whole_control_frame(whole + b"more", bool(mask)) == (opcode, payload, len(whole))
+        assert all(whole_control_frame(whole[:cut], bool(mask)) is None for cut in range(len(whole)))
+
+
+@pytest.mark.parametrize(
+    ("octets", "masked"),
+    [
+        (frame(9, b"x", fin=False), True),
+        (frame(9, b"x", rsv=4), True),
+        (frame(11, b"x"), True),
+        (frame(2, b"x"), True),
+        (frame(9, b"x" * 126), True),
+        (frame(8, b"x"), True),
+        (frame(9, b"x"), False),
+        (frame(9, b"x", mask=b"") + b"more", True),
+    ],
+)
+def test_an_invalid_control_frame_is_left_to_autobahn(octets, masked):
+    assert whole_control_frame(octets, masked) is None

@@ -232,7 +232,8 @@ def test_a_drain_in_a_database_outlasts_all_processes(database):
     assert again.proxy.drains.drains() == [drain] and not admits(again)
 
 
-def test_a_locked_database_keeps_the_last_drains(database, tmp_path):
+def test_a_locked_database_keeps_the_last_drains(database, tmp_path, monkeypatch):
+    monkeypatch.setattr("esxiproxy.state.tables.BUSY_TIMEOUT", 0.02)
     world = database
     process = world.process(state=world.state())
     process.drain("host", "esxi1")

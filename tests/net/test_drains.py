@@ -675,8 +675,13 @@ def test_an_invalid_value_is_ignored_and_logged_once():
 def test_more_drains_than_a_page_hold():
     world = World()
     first, second = world.process(), world.process()
-    for number in range(1100):
-        first.drain("host", f"other{number}")
+    first.drain("host", "other0")
+    found = []
+    first.state.items("drains", "", 9).addCallback(found.extend)
+    ((key, value),) = found
+    for number in range(1, 1100):
+        name = f"other{number}"
+        first.state.put("drains", key.replace("other0", name), value.replace("other0", name), DAY + 1e6)
     first.drain("host", "zzz")
     second.router.answer = fleet("192.0.2.1", name="ZZZ")
     second.advance(1.1)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from esxiproxy.core.http import chunks
 from esxiproxy.core.http.chunks import CHUNKS_PER_CHECK, CHUNKS_PER_TURN
 from esxiproxy.core.http.response_reader import MAX_EMPTY, MAX_INTERIM
 from tests.net.http_scene import OK, HttpScene, get, read
@@ -75,11 +76,12 @@ def test_a_long_body_of_tiny_chunks_is_refused(side):
     assert side.scene.at_rest()
 
 
-def test_single_chunks_are_forwarded_without_a_limit(side):
-    for _ in range(2 * CHUNKS_PER_CHECK):
+def test_single_chunks_are_forwarded_without_a_limit(side, monkeypatch):
+    monkeypatch.setattr(chunks, "CHUNKS_PER_CHECK", 1024)
+    for _ in range(2 * 1024):
         side.sender.protocol.dataReceived(ONE)
     assert not side.scene.records
-    assert len(side.writes) == 2 * CHUNKS_PER_CHECK
+    assert len(side.writes) == 2 * 1024
 
 
 @pytest.mark.parametrize("who", ["client", "host"])

@@ -58,9 +58,10 @@ def test_frames_behind_the_101_are_delivered():
 # Control frames
 
 
-def test_a_ping_is_answered_on_its_own_leg_and_not_passed_on(scene):
-    scene.client.send(up(PING, b"a"))
-    scene.host.send(frame(PING, b"b"))
+@pytest.mark.parametrize("chunk", [None, 1])
+def test_a_ping_is_answered_on_its_own_leg_and_not_passed_on(scene, chunk):
+    scene.client.send(up(PING, b"a"), chunk)
+    scene.host.send(frame(PING, b"b"), chunk)
     scene.pump()
     assert frames(scene.client.received) == [(True, PONG, b"a")]
     assert frames(scene.host.received) == [(True, PONG, b"b")]

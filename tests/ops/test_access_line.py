@@ -38,6 +38,8 @@ def test_the_json_line_of_a_console_has_every_key():
         "target": "/ticket/***",
         "upstream": "esxi1",
         "host": "esxi1.example.com",
+        "console": None,
+        "console_name": None,
         "status": 101,
         "close_code": 1000,
         "ended_by": "client",
@@ -52,6 +54,14 @@ def test_the_json_line_of_a_console_has_every_key():
     }
 
 
+def test_the_json_line_has_the_console():
+    record = replace(RECORD, console="dc1/5012a4ab", console_name="web \u202e01")
+    text = as_json(record, NOON)
+    assert text.isascii()
+    line = json.loads(text)
+    assert (line["console"], line["console_name"]) == ("dc1/5012a4ab", "web \u202e01")
+
+
 def test_the_json_line_has_the_trace_of_the_client():
     line = json.loads(as_json(replace(RECORD, trace_id="4bf92f3577b34da6a3ce929d0e0e4736"), NOON))
     assert line["trace_id"] == "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -63,6 +73,15 @@ def test_a_failed_request_has_its_error_and_no_close_code():
     assert (line["error"], line["detail"]) == ("UpstreamRefused", "192.0.2.10:443 refused the connection")
     late = json.loads(as_json(replace(PAGE, timeout="connect_timeout"), NOON))
     assert late["timeout"] == "connect_timeout"
+
+
+def test_times_are_numbers_with_six_places_and_the_beginning_has_milliseconds():
+    phases = MappingProxyType({"routed": 2e-7, "authenticated": 1e-7, "closed": 1e5})
+    line = as_json(replace(RECORD, round_trip=None, phases=phases), NOON + 0.12399)
+    assert json.loads(line)["time"] == "2026-01-01T12:00:00.123Z"
+    assert '"round_trip":null,"seconds":100000.000000,' in line
+    assert list(json.loads(line)["phases"].items())[-1] == ("closed", 100000.0)
+    assert json.loads(as_json(RECORD, NOON - 0.0004))["time"] == "2026-01-01T11:59:59.999Z"
 
 
 def test_missing_values_are_null():

@@ -12,7 +12,7 @@ from esxiproxy.core.config.access_log import AccessLogConfig
 from esxiproxy.ops.logs.access_log import AccessLog
 from esxiproxy.ops.logs.file_sink import FileSink, RotatedFileSink, StdoutSink
 from esxiproxy.ops.logs.sink import MAX_QUEUED, READER_STALLED, Losses
-from esxiproxy.ops.logs.threaded_sink import CLOSE_TIMEOUT
+from esxiproxy.ops.logs.threaded_sink import CLOSE_TIMEOUT, MAX_BATCH
 from esxiproxy.ops.logs.twistd_log import TextLog
 from tests.support.logs import process_log
 from tests.support.programs import until
@@ -213,6 +213,44 @@ def test_a_failed_write_is_counted_and_the_next_line_is_written(tmp_path, error)
     scene.idle()
     assert losses.lines == 1 and scene.written() == ["two"]
     assert losses.reason == (error.strerror if isinstance(error, OSError) else f"bug: {error!r}")
+
+
+def test_lines_that_are_queued_together_are_written_at_once_and_in_parts(tmp_path):
+    losses, takes, writes = Losses(), [4, OSError(28, "No space left on device"), 6], []
+    scene = Scene(FileSink, tmp_path, losses)
+    write = scene.sink.write
+
+    def writes_some(octets):
+        writes.append(octets)
+        taken = takes.pop(0) if takes else len(octets)
+        if isinstance(taken, OSError):
+            raise taken
+        return write(octets[:taken])
+
+    scene.sink.write, scene.sink.gathering = writes_some, SECONDS
+    scene.sink.reactor_started()
+    for line in (b"one\n", b"two\n", b"three\n", b"four\n"):
+        scene.sink.put(line)
+    scene.idle()  # which ends the waiting for more lines
+    assert writes == [b"one\ntwo\nthree\nfour\n", b"two\nthree\nfour\n", b"three\nfour\n", b"four\n"]
+    assert scene.written() == ["one", "three", "four"]
+    assert losses.lines == 1 and not scene.sink.has_queued
+
+
+def test_one_write_has_a_bounded_number_of_lines(tmp_path):
+    scene, sizes = Scene(FileSink, tmp_path), []
+    write, line = scene.sink.write, b"x" * 999 + b"\n"
+    scene.sink.write = lambda octets: sizes.append(len(octets)) or write(octets)
+    scene.sink.gathering = SECONDS
+    scene.sink.reactor_started()
+    scene.disk = Disk(scene.sink)
+    scene.disk.hang()
+    for _ in range(200):  # more than one write may have: they are not waited for
+        scene.sink.put(line)
+    assert scene.disk.reached.acquire(timeout=SECONDS)
+    scene.disk.goes.set()
+    scene.idle()
+    assert len(scene.written()) == 200 and max(sizes) <= MAX_BATCH + len(line)
 
 
 def test_losses_of_the_access_log_are_logged_in_the_reactor_thread(tmp_path):

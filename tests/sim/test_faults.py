@@ -163,7 +163,7 @@ def test_stall(client: RfbClient, host: Host) -> None:
     client.stream.settimeout(0.3)
     with pytest.raises(TimeoutError):
         for _ in range(1000):
-            client.send_raw(bytes(65536))
+            client.stream.sendall(bytes(65536))
 
 
 def test_a_fault_of_the_whole_host(host_with: HostWith) -> None:

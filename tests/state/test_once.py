@@ -208,7 +208,8 @@ def test_a_mark_of_a_process_that_an_older_version_deleted_is_released(file):
     assert result(alive.take("b", [link])) is None
 
 
-def test_an_outcome_is_written_when_a_locked_database_is_unlocked(file):
+def test_an_outcome_is_written_when_a_locked_database_is_unlocked(file, monkeypatch):
+    monkeypatch.setattr("esxiproxy.state.tables.BUSY_TIMEOUT", 0.02)
     state, link = file.new(), once(file)
     result(state.take("a", [link]))
     with closing(file.another_program()) as other:

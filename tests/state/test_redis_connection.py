@@ -14,16 +14,21 @@ from esxiproxy.state.redis_connection import CALL_TIMEOUT
 from tests.state.redis_process import Reactor
 from tests.support.certificates import Authority
 from tests.support.logs import process_log
-from tests.support.redis_server import Client, RedisServer
+from tests.support.redis_server import Client, RedisServer, end_registration
 
 ONE = SlotClaim("max_connections", "host 192.0.2.10", 1)
 FOUR = SlotClaim("max_sessions", "listener a", 4)
 
 
 @contextmanager
-def server(folder, *options, port=None):
-    running = RedisServer(folder, *options, port=port)
+def server(folder, *options, login=(), database="0", prefix="{esxiproxy}:"):
+    """Start a server that admits at once."""
+    running = RedisServer(folder, *options)
     try:
+        with closing(Client(running.port)) as client:
+            for command in (*login, ("SELECT", database)):
+                client.call(*command)
+            end_registration(client, time.time(), prefix)
         yield running
     finally:
         running.stop()
@@ -141,7 +146,10 @@ def test_a_lease_that_was_lost_is_taken_again_by_force(tmp_path, here):
 def test_a_wrong_password_is_named_and_heals_without_a_restart(tmp_path, here):
     password = tmp_path / "password"
     password.write_text("wr0ng\n")
-    with server(tmp_path, "--requirepass", "pa55word") as redis, process_log() as lines:
+    with (
+        server(tmp_path, "--requirepass", "pa55word", login=[("AUTH", "pa55word")]) as redis,
+        process_log() as lines,
+    ):
         state = here.state(redis.port, password_file=password)
         refused = here.outcome(state.take("a", [ONE]))
         assert isinstance(refused, StateUnavailable)
@@ -163,7 +171,7 @@ def test_a_user_and_a_database_are_used(tmp_path, here):
     password = tmp_path / "password"
     password.write_text("pa55word\n")
     acl = "proxy", "on", ">pa55word", "~{lab}:*", "+@all", "-@dangerous", "+info"
-    with server(tmp_path) as redis, closing(Client(redis.port)) as client:
+    with server(tmp_path, database="3", prefix="{lab}:") as redis, closing(Client(redis.port)) as client:
         client.call("ACL", "SETUSER", *acl)
         state = here.state(redis.port, user="proxy", password_file=password, database=3, prefix="lab")
         assert here.admitted(state, "a", [ONE]) is None

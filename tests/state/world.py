@@ -13,7 +13,6 @@ from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.core.session.entry import SessionEntry
 from esxiproxy.state.memory import Memory, MemoryState
 from esxiproxy.state.redis import RedisState
-from esxiproxy.state.redis_claims import SCHEMA_VERSION
 from esxiproxy.state.redis_connection import RedisConnection
 from esxiproxy.state.redis_lists import script
 from esxiproxy.state.redis_server import fields_of
@@ -21,7 +20,7 @@ from esxiproxy.state.sqlite import SqliteState
 from esxiproxy.state.times import Times
 from tests.state.redis_process import BlockingServer
 from tests.support.redis_sentinels import SERVICE
-from tests.support.redis_server import ImmediateServer
+from tests.support.redis_server import PREFIX, ImmediateServer, end_registration
 
 
 class Process(Clock):
@@ -175,16 +174,12 @@ class RedisWorld(World):
     Its registration of all processes is over.
     """
 
-    PREFIX = "{esxiproxy}:"
-
     def __init__(self, client):
         super().__init__()
         self.client = client
         self.servers = {}
         self.admits_when_down = False
-        client.call("SET", f"{self.PREFIX}schema", SCHEMA_VERSION)
-        since = repr(self.time_of_day())
-        client.call("HSET", f"{self.PREFIX}origin", "since", since, "ready", since)
+        end_registration(client, self.time_of_day())
 
     def make(self, process):
         server = ImmediateServer(self.client, self.time_of_day)
@@ -200,7 +195,7 @@ class SentinelWorld(RedisWorld):
     def __init__(self, client, reactor, sentinel):
         super().__init__(client)
         run_id = fields_of(client.call("INFO"))["run_id"]
-        client.call("HSET", f"{self.PREFIX}origin", "server", run_id)
+        client.call("HSET", f"{PREFIX}origin", "server", run_id)
         self._reactor = reactor
         self._address = RedisAddress("", 0, service=SentinelService(SERVICE, (("127.0.0.1", sentinel),)))
 

@@ -19,7 +19,7 @@ import pytest
 
 from tests.support.programs import ROOT, environment, until
 
-_MAIN = "from esxiproxy.cli.main import main\nimport os, sys\n"
+_MAIN = "from esxiproxy.cli.main import main, subcommand\nimport os, sys\n"
 _END = "sys.exit(main())"
 ESXIPROXY = [sys.executable, "-c", _MAIN + _END]
 """The command line before the arguments."""
@@ -43,7 +43,7 @@ def command(*arguments: object, code: str = "") -> subprocess.CompletedProcess[s
 def as_user(user: int, groups: Sequence[int], *arguments: object) -> subprocess.CompletedProcess[str]:
     """Run a command as a user with these groups.  It is loaded before, since the user may not read it."""
     drop = f"os.setgroups({list(groups)}); os.setresgid({user}, {user}, {user}); "
-    done = command(*arguments, code=f"{drop}os.setresuid({user}, {user}, {user})\n")
+    done = command(*arguments, code=f"subcommand(sys.argv[1]); {drop}os.setresuid({user}, {user}, {user})\n")
     if "ModuleNotFoundError" in done.stderr or "ImportError" in done.stderr:
         pytest.skip("the user may not read this Python, which loads a module late")
     return done

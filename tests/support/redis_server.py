@@ -6,6 +6,7 @@ import subprocess
 from twisted.internet.defer import Deferred, fail, succeed
 
 from esxiproxy.core.errors import StateUnavailable
+from esxiproxy.state.redis_claims import SCHEMA_VERSION
 from esxiproxy.state.redis_protocol import CallLost, ServerIdentity
 from esxiproxy.state.redis_replies import RedisError, ReplyReader, command
 from esxiproxy.state.redis_server import explained
@@ -71,6 +72,16 @@ class Client:
 
     def close(self):
         self._socket.close()
+
+
+PREFIX = "{esxiproxy}:"
+"""The prefix of the keys of a proxy that sets none."""
+
+
+def end_registration(client, since, prefix=PREFIX):
+    """Let a database be one in which all processes have registered by now, so that it admits at once."""
+    client.call("SET", f"{prefix}schema", SCHEMA_VERSION)
+    client.call("HSET", f"{prefix}origin", "since", repr(since), "ready", repr(since))
 
 
 class ImmediateServer:

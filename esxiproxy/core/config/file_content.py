@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from esxiproxy.core.bounded_file import FileTooLarge, read_file
 from esxiproxy.core.config.errors import BadValue
 
 
 def file_content(path: Path, most: int) -> bytes:
     """Return the content of a file of at most so many bytes, a multiple of 1 MiB.  Raises BadValue."""
     try:
-        with path.open("rb") as file:
-            content = file.read(most + 1)
+        return read_file(path, most)
     except FileNotFoundError:
         raise BadValue(f"no such file: {path}") from None
+    except FileTooLarge:
+        raise BadValue(f"has more than {most >> 20} MiB: {path}") from None
     except OSError as error:
         raise BadValue(f"cannot be read ({error.strerror}): {path}") from None
-    if len(content) > most:
-        raise BadValue(f"has more than {most >> 20} MiB: {path}")
-    return content

@@ -12,6 +12,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import TypeVar
 
+from esxiproxy.core.bounded_file import FileTooLarge, read_file
 from esxiproxy.core.config.errors import BadValue, shown
 from esxiproxy.core.config.file_path import file_path
 from esxiproxy.core.config.url import page_origin
@@ -52,6 +53,11 @@ def origins(text: str) -> Origins:
     if "any" in listed:
         raise BadValue("any stands alone: it accepts every origin")
     return AllowedOrigins("same" in words, frozenset(map(page_origin, listed)))
+
+
+def embedding_origins(text: str) -> tuple[str, ...]:
+    """Return origins of pages, separated by commas."""
+    return tuple(page_origin(word.strip()).decode("ascii") for word in text.split(","))
 
 
 def name(text: str) -> str:
@@ -173,12 +179,13 @@ def pem(text: str, folder: Path, block: str) -> Path:
     """
     path = file_path(text, folder)
     try:
-        with path.open("rb") as file:
-            content = file.read(_LARGEST_FILE)
+        content = read_file(path, _LARGEST_FILE)
     except FileNotFoundError:
         raise BadValue(f"no such file: {text}")
     except IsADirectoryError:
         raise BadValue(f"is a folder: {text}")
+    except FileTooLarge:
+        raise BadValue(f"has more than {_LARGEST_FILE >> 20} MiB: {text}")
     except OSError as error:
         raise BadValue(f"cannot be read ({error.strerror}): {text}")
     blocks = [found.decode() for found in _BLOCK.findall(content)]

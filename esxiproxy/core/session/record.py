@@ -24,6 +24,9 @@ class Record:
         the section of the upstream, whose settings the session had, and the name of its host.
     ``is_host_listed``
         whether the host is configured or in an inventory, so that metrics may name it.
+    ``console``, ``console_name``
+        the console as the router names it, such as ``dc1/UUID``, and its name for people, such as that of the
+        virtual machine; both empty where the router knows none.
     ``status``
         the HTTP status sent to the client: 101 or a refusal's status; 499 if the client left before.
     ``close_code``
@@ -47,6 +50,8 @@ class Record:
         the id of the trace in the client's ``traceparent``; empty without a valid one.
     ``method``
         the method of the request; empty if its head could not be parsed.
+    ``machine``
+        the machine of a session that another machine has recorded as lost; else empty.
     """
 
     session: str
@@ -69,4 +74,7 @@ class Record:
     timeout: str = ""
     host: str = ""
     is_host_listed: bool = False
+    console: str = ""
+    console_name: str = ""
     trace_id: str = ""
+    machine: str = ""

@@ -15,6 +15,7 @@ _FOLLOWS = {
     True: {0x80: False, 0x00: True},
 }
 """Whether a message continues after a frame, by whether it did before and by the frame's first byte."""
+_CONTROLS = frozenset({8, 9, 10})
 _FIN, _RSV, _OPCODE, _CONTROL, _MASKED, _LENGTH = 0x80, 0x70, 0x0F, 0x08, 0x80, 0x7F
 
 
@@ -28,6 +29,25 @@ def control_frame(opcode: int, payload: bytes, mask: bytes = b"") -> bytes:
         key = (mask * (size // 4 + 1))[:size]
         payload = (int.from_bytes(payload) ^ int.from_bytes(key)).to_bytes(size)
     return bytes((_FIN | opcode, (_MASKED if mask else 0) | size)) + mask + payload
+
+
+def whole_control_frame(octets: bytes, masked: bool) -> tuple[int, bytes, int] | None:
+    """Return opcode and payload of the control frame at the beginning of these bytes, and its size.
+
+    Return None if the frame is incomplete or invalid.
+    """
+    if len(octets) < 2 or (opcode := octets[0] ^ _FIN) not in _CONTROLS:
+        return None
+    size = octets[1] & _LENGTH
+    start = 6 if masked else 2
+    end = start + size
+    if (octets[1] >= _MASKED) is not masked or size > 125 or end > len(octets) or (opcode == 8 and size == 1):
+        return None
+    payload = octets[start:end]
+    if masked and size:
+        key = (octets[2:6] * (size // 4 + 1))[:size]
+        payload = (int.from_bytes(payload) ^ int.from_bytes(key)).to_bytes(size)
+    return opcode, payload, end
 
 
 class FrameWalker:

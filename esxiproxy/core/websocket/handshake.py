@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from esxiproxy.core.errors import (
@@ -16,7 +17,7 @@ from esxiproxy.core.errors import (
     UpstreamRedirect,
 )
 from esxiproxy.core.http.fields import host_field, origin_field, request_fields, response_fields
-from esxiproxy.core.http.head import Fields, RequestHead, by_name, tokens
+from esxiproxy.core.http.head import MAX_HEAD, Fields, RequestHead, by_name, tokens
 from esxiproxy.core.http.link_place import without_link
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.http.rewriting import ResponseRewriter
@@ -39,6 +40,13 @@ _NEGOTIATED = frozenset(
 )
 _REQUEST_OWN = _NEGOTIATED | {b"origin", b"content-length"}
 _RESPONSE_OWN = _NEGOTIATED | {b"content-length"}
+
+
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_TEXT = rb"[\t \x21-\x7e\x80-\xff]*"
+_REQUEST = re.compile(rb"%b [\x21-\x7e]+ HTTP/1\.1\r\n(?:%b: %b\r\n)+\r\n" % (_TOKEN, _TOKEN, _TEXT))
+_SWITCHING = re.compile(rb"HTTP/1\.1 101(?: %b)?\r\n((?:%b:%b\r\n)+)" % (_TEXT, _TOKEN, _TEXT))
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +162,35 @@ def opening_fields(
     if offered:
         fields.append((b"Sec-WebSocket-Protocol", b", ".join(offered)))
     return fields
+
+
+def request_head(method: bytes, target: bytes, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return a request head in HTTP/1.1.
+
+    Raise ValueError for a part of a router or a configuration that would end its line.
+    """
+    lines = [name + b": " + value for name, value in fields]
+    head = b"\r\n".join([method + b" " + target + b" HTTP/1.1", *lines, b"", b""])
+    if _REQUEST.fullmatch(head) is None or head.count(b"\r\n") != len(lines) + 2:
+        raise ValueError("the head of a request to the upstream has an illegal byte")
+    return head
+
+
+def read_switching(octets: bytes) -> tuple[Fields, bytes] | None:
+    """Return the fields of a whole 101 at the beginning of these bytes, and the bytes behind it.
+
+    Return None for every other response, for an incomplete one, and for one that parsers may read in two
+    ways.
+    """
+    end = octets.find(b"\r\n\r\n", 0, MAX_HEAD)
+    match = _SWITCHING.fullmatch(octets, 0, end + 2) if end > 0 else None
+    if match is None:
+        return None
+    lines = [line.partition(b":") for line in match[1].split(b"\r\n")[:-1]]
+    fields = tuple([(name, value.strip(b" \t")) for name, _, value in lines])
+    if any(name.lower() in _FRAMING for name, _ in fields):
+        return None
+    return fields, octets[end + 4 :]
 
 
 def check_acceptance(

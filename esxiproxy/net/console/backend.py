@@ -1,7 +1,8 @@
 """The upstream leg: Autobahn's client protocol, with its own opening handshake.
 
 Autobahn's handshake appends the port to Host, refuses repeated fields, recodes bytes and drops the body of a
-refusal.  Here h11 writes the request and reads the response (RFC 9112) without changing a byte.
+refusal.  Here the request is written and the response is read (RFC 9112) without changing a byte.  h11 reads
+every response but a 101 in its usual form.
 """
 
 from __future__ import annotations
@@ -31,7 +32,13 @@ from esxiproxy.core.http.response_reader import ResponseReader
 from esxiproxy.core.http.rewriting import ResponseRewriter, needs_rewriting
 from esxiproxy.core.websocket.closing import Side
 from esxiproxy.core.websocket.frames import FrameWalker
-from esxiproxy.core.websocket.handshake import Acceptance, check_acceptance, check_refusal
+from esxiproxy.core.websocket.handshake import (
+    Acceptance,
+    check_acceptance,
+    check_refusal,
+    read_switching,
+    request_head,
+)
 from esxiproxy.net.admission.slot import SlotOwner
 from esxiproxy.net.console.leg import Leg
 from esxiproxy.net.tls.client import UpstreamTLS
@@ -87,8 +94,7 @@ class Backend(SlotOwner, Leg, WebSocketClientProtocol):
         self.address: tuple[str, int] | None = None
         self._opening = opening
         self._tls = tls
-        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
-        self._reader = ResponseReader(self._http, bodiless=False, max_head=MAX_HEAD)
+        self._reader: ResponseReader | None = None  # needed for few upstreams
         self._interim = 0
         self._answer: h11.Response | None = None
         self._body = bytearray()
@@ -114,62 +120,70 @@ class Backend(SlotOwner, Leg, WebSocketClientProtocol):
         if not self.may_send():
             self.fail(UpstreamLost("another address of the upstream was faster"))
             return
-        opening = self._opening
-        request = h11.Request(method=b"GET", target=opening.target, headers=list(opening.fields))
-        octets = self._http.send(request)
-        assert octets is not None
-        self._http.send(h11.EndOfMessage())
-        self.transport.write(octets)
+        self.transport.write(request_head(b"GET", self._opening.target, self._opening.fields))
 
     def processHandshake(self) -> None:
         """Read the bytes of the upstream's answer that were received."""
         octets, self.data = self.data, b""
-        if self.opened is not None:
-            self._read(octets)
+        if self.opened is None:
+            return
+        if self._reader is None:
+            if (switched := read_switching(octets)) is not None:
+                self._accepted(b"1.1", *switched)
+                return
+            self._reader = self._new_reader()
+        self._read(self._reader, octets)
 
-    def _read(self, octets: bytes) -> None:
+    def _new_reader(self) -> ResponseReader:
+        connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
+        opening = self._opening
+        connection.send(h11.Request(method=b"GET", target=opening.target, headers=list(opening.fields)))
+        connection.send(h11.EndOfMessage())
+        return ResponseReader(connection, bodiless=False, max_head=MAX_HEAD)
+
+    def _read(self, reader: ResponseReader, octets: bytes) -> None:
         """Read one turn's part of the answer; pause the transport until the next turn if there is more."""
         try:
-            self._reader.feed(octets)
-            self._take_events()
+            reader.feed(octets)
+            self._take_events(reader)
         except UpstreamInvalid as error:
             self.fail(error)
         except h11.RemoteProtocolError:
             self.fail(UpstreamInvalid("the upstream's answer is no HTTP/1.1"))
-        if self.opened is not None and self._reader.more:
+        if self.opened is not None and reader.more:
             self.transport.pauseProducing()
-            self.factory.clock.callLater(0, self._read_on)
+            self.factory.clock.callLater(0, self._read_on, reader)
 
-    def _read_on(self) -> None:
+    def _read_on(self, reader: ResponseReader) -> None:
         if self.opened is None:
             return
-        self._read(b"")
-        if self.opened is not None and not self._reader.more:
+        self._read(reader, b"")
+        if self.opened is not None and not reader.more:
             self.transport.resumeProducing()
 
-    def _read_end(self) -> None:
+    def _read_end(self, reader: ResponseReader) -> None:
         """Read what is left of a refusal after the end of the connection."""
-        while self.opened is not None and self._reader.more:  # the bytes of one read
-            self._read(b"")
+        while self.opened is not None and reader.more:  # the bytes of one read
+            self._read(reader, b"")
         if self.opened is None:
             return
         try:
-            self._reader.end()
-            self._take_events()
+            reader.end()
+            self._take_events(reader)
         except h11.RemoteProtocolError:
             self._refused()  # its body was cut off: the part that was received is passed on
 
-    def _take_events(self) -> None:
+    def _take_events(self, reader: ResponseReader) -> None:
         while self.opened is not None:
-            event = self._reader.next_event()
+            event = reader.next_event()
             if event is h11.NEED_DATA or event is h11.PAUSED:
                 return
-            self._take(event)
+            self._take(event, reader)
 
-    def _take(self, event: Any) -> None:
+    def _take(self, event: Any, reader: ResponseReader) -> None:
         if isinstance(event, h11.InformationalResponse):
             if event.status_code == 101:
-                self._accepted(event)
+                self._accepted(event.http_version, tuple(event.headers.raw_items()), reader.unread)
             else:
                 self._interim += 1
                 if self._interim > MAX_INTERIM:
@@ -185,18 +199,18 @@ class Backend(SlotOwner, Leg, WebSocketClientProtocol):
         else:
             self.fail(UpstreamLost("the upstream ended the connection without an answer"))
 
-    def _accepted(self, answer: h11.InformationalResponse) -> None:
-        opening, fields = self._opening, tuple(answer.headers.raw_items())
+    def _accepted(self, version: bytes, fields: Fields, early: bytes) -> None:
+        """Check a 101 with these fields, and begin with the bytes behind it."""
+        opening = self._opening
         try:
-            acceptance = check_acceptance(answer.http_version, fields, opening.key, opening.offered)
+            acceptance = check_acceptance(version, fields, opening.key, opening.offered)
         except UpstreamInvalid as error:
             self.fail(error)
             return
         if needs_rewriting(fields):
             acceptance = replace(acceptance, fields=tuple(opening.view().response_fields(fields)))
         self.acceptance = acceptance
-        early = self._reader.unread
-        del self._http, self._reader, self._opening  # frees memory: a console lasts for days
+        del self._reader, self._opening  # frees memory: a console lasts for days
         self.open()
         opened, self.opened = self.opened, None
         assert opened is not None
@@ -236,8 +250,8 @@ class Backend(SlotOwner, Leg, WebSocketClientProtocol):
         if self.relay is not None:
             self.relay.lost(self)
         elif self.opened is not None:
-            if self._answer is not None:
-                self._read_end()
+            if self._answer is not None and self._reader is not None:
+                self._read_end(self._reader)
             if self.opened is not None:
                 self.fail(self._lost_error(reason))
 

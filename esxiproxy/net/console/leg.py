@@ -1,8 +1,8 @@
 """The base class of a session's two WebSocket connections, the frontend and the backend.
 
 Data frames are forwarded as bytes, whose ends :class:`~esxiproxy.core.websocket.frames.FrameWalker` finds.
-Control frames are parsed by Autobahn.  The Autobahn hooks that are overridden here are private:
-``tests/net/test_autobahn_hooks.py`` lists them.
+Control frames that arrive in one piece are parsed here, and all others by Autobahn.  The Autobahn hooks that
+are overridden here are private: ``tests/net/test_autobahn_hooks.py`` lists them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from autobahn.websocket.protocol import WebSocketProtocol
 from esxiproxy.core.errors import InvalidPayload, ProtocolViolation, SessionError
 from esxiproxy.core.null_logger import NullLogger
 from esxiproxy.core.websocket.closing import Close, Side, may_be_sent
-from esxiproxy.core.websocket.frames import FrameWalker, control_frame
+from esxiproxy.core.websocket.frames import FrameWalker, control_frame, whole_control_frame
 from esxiproxy.net.console.autobahn_options import AutobahnOptions
 from esxiproxy.net.transport.fast_path import fast_path_for
 
@@ -134,7 +134,7 @@ class Leg(AutobahnOptions, _Autobahn):
             self.consumeData()
 
     def _walk(self, octets: bytes) -> bool:
-        """Forward the data frames up to the next control frame, which Autobahn parses.
+        """Forward the data frames up to the next control frame, and parse that one.
 
         Return whether a control frame was parsed and more bytes follow it.
         """
@@ -157,7 +157,26 @@ class Leg(AutobahnOptions, _Autobahn):
         if walker.fault is not None:
             self.fault(walker.fault)
             return False
-        return walker.control and bool(super().processData())
+        if not walker.control:
+            return False
+        frame = whole_control_frame(self.data, walker.masked)
+        if frame is None:  # Autobahn waits for the rest of it, or refuses it
+            return bool(super().processData())
+        opcode, payload, size = frame
+        self.data = self.data[size:]
+        self._control_received(opcode, payload)
+        return bool(self.data)
+
+    def _control_received(self, opcode: int, payload: bytes) -> None:
+        """Handle a control frame that arrived in one piece, as Autobahn handles the others."""
+        if self.relay is not None and not self.relay.spend_control(self):
+            return
+        if opcode == CLOSE:
+            self.onCloseFrame(int.from_bytes(payload[:2]) if payload else None, payload[2:])
+        elif opcode == PING:
+            self.onPing(payload)
+        else:
+            self.onPong(payload)
 
     def _request_fast_path(self, sink: Leg) -> None:
         """Request a fast path from the transport, once for each walker, after the first forwarded frames."""
@@ -234,7 +253,9 @@ class Leg(AutobahnOptions, _Autobahn):
     def send_close(self, close: Close) -> None:
         """Start or answer the closing handshake.  Leave out a code that may not be sent (RFC 6455 7.4)."""
         code = close.code if close.code is not None and may_be_sent(close.code) else None
-        self.sendCloseFrame(code=code, reasonUtf8=close.reason if code is not None else None, isReply=True)
+        if self.state == WebSocketProtocol.STATE_OPEN:
+            self.sendFrame(CLOSE, b"" if code is None else code.to_bytes(2) + close.reason)
+            self.state = WebSocketProtocol.STATE_CLOSING
 
     def processControlFrame(self) -> bool:
         if self.relay is not None and not self.relay.spend_control(self):

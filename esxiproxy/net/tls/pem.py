@@ -13,6 +13,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import crypto
 
+from esxiproxy.core.bounded_file import FileTooLarge, read_file
+
 UNREADABLE = (
     ValueError,
     TypeError,
@@ -26,6 +28,8 @@ UNREADABLE = (
 
 Some of these are not ValueErrors.  Parts of a certificate are parsed when they are first accessed.
 """
+
+_MAX_FILE = 16 << 20
 
 
 class TLSFileError(ValueError):
@@ -66,8 +70,10 @@ KEY_KINDS = (b"PRIVATE KEY", b"RSA PRIVATE KEY", b"EC PRIVATE KEY", b"ENCRYPTED 
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_file(path, _MAX_FILE)
     except FileNotFoundError as error:
         raise TLSFileError(f"no such file: {path}") from error
+    except FileTooLarge as error:
+        raise TLSFileError(f"{path} has more than {_MAX_FILE >> 20} MiB") from error
     except OSError as error:
         raise TLSFileError(f"{path} cannot be read: {error.strerror}") from error

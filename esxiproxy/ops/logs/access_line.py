@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
+from json.encoder import encode_basestring_ascii as _quoted
+from operator import itemgetter
 
 from esxiproxy.core.redaction import redact, redact_text
 from esxiproxy.core.session.record import Record
@@ -18,36 +19,45 @@ _UNSAFE = re.compile(r"[^!#-\[\]-~]")
 def as_json(record: Record, started: float) -> str:
     """Return the record as one JSON object, in which every key is present and a missing value is null.
 
-    ``started`` is the time of day at which the session began, in seconds since 1970.
+    ``started`` is the time of day at which the session began, in seconds since 1970.  The object is written
+    without ``json.dumps``, which takes three times as long.
     """
-    return json.dumps(
-        {
-            "time": datetime.fromtimestamp(started, UTC).isoformat(timespec="milliseconds")[:-6] + "Z",
-            "kind": record.kind.value,
-            "session": record.session,
-            "trace_id": record.trace_id or None,
-            "listener": record.listener,
-            "client": record.client.host,
-            "client_port": record.client.port or None,
-            "principal": redact_text(record.principal) or None,
-            "method": record.method or None,
-            "target": _target(record) or None,
-            "upstream": record.upstream or None,
-            "host": redact_text(record.host) or None,
-            "status": record.status or None,
-            "close_code": record.close_code,
-            "ended_by": record.ended_by or None,
-            "error": record.error or None,
-            "detail": redact_text(record.detail) or None,
-            "timeout": record.timeout or None,
-            "octets_up": record.octets_up,
-            "octets_down": record.octets_down,
-            "round_trip": None if record.round_trip is None else round(record.round_trip, 6),
-            "seconds": round(record.phases.get("closed", 0.0), 6),
-            "phases": durations(record.phases),
-        },
-        separators=(",", ":"),
+    phases, code, trip = record.phases, record.close_code, record.round_trip
+    second, milliseconds = divmod(int(started * 1e6 + 0.5) // 1000, 1000)
+    took, before = [], 0.0
+    for name, at in sorted(phases.items(), key=itemgetter(1)):
+        took.append(f'"{name}":{at - before:.6f}')
+        before = at
+    return (
+        f'{{"time":"{_date_and_time(second)}.{milliseconds:03}Z","kind":"{record.kind.value}",'
+        f'"session":{_quoted(record.session)},"trace_id":{_text(record.trace_id)},'
+        f'"listener":{_quoted(record.listener)},"client":{_quoted(record.client.host)},'
+        f'"client_port":{record.client.port or "null"},"principal":{_text(_shown_name(record.principal))},'
+        f'"method":{_text(record.method)},"target":{_text(_target(record))},'
+        f'"upstream":{_text(record.upstream)},"host":{_text(_shown_name(record.host))},'
+        f'"console":{_text(_shown_name(record.console))},'
+        f'"console_name":{_text(_shown_name(record.console_name))},'
+        f'"status":{record.status or "null"},"close_code":{"null" if code is None else code},'
+        f'"ended_by":{_text(record.ended_by)},"error":{_text(record.error)},'
+        f'"detail":{_text(redact_text(record.detail))},"timeout":{_text(record.timeout)},"octets_up":{record.octets_up},'
+        f'"octets_down":{record.octets_down},"round_trip":{"null" if trip is None else f"{trip:.6f}"},'
+        f'"seconds":{phases.get("closed", 0.0):.6f},"phases":{{{",".join(took)}}}}}'
     )
+
+
+_shown_name = lru_cache(maxsize=1024)(redact_text)
+"""Returns the name of a principal or a host without secrets."""
+
+
+@lru_cache(maxsize=2)
+def _date_and_time(second: int) -> str:
+    """Return a second since 1970 as RFC 3339 has it, in UTC and without a zone."""
+    return datetime.fromtimestamp(second, UTC).isoformat()[:19]
+
+
+def _text(text: str) -> str:
+    """Return a text as a JSON string, and an empty one as null."""
+    return _quoted(text) if text else "null"
 
 
 def as_combined(record: Record, started: float) -> str:
@@ -63,15 +73,6 @@ def as_combined(record: Record, started: float) -> str:
         f'{record.client.host} - {principal} [{stamp}] "{_UNQUOTABLE.sub(_escaped, request)}" '
         f'{record.status:03} {record.octets_down} "-" "-"'
     )
-
-
-def durations(phases: Mapping[str, float]) -> dict[str, float]:
-    """Return the seconds from the previous phase to each phase, by the phase's name."""
-    took, before = {}, 0.0
-    for name, at in sorted(phases.items(), key=lambda phase: phase[1]):
-        took[name] = round(at - before, 6)
-        before = at
-    return took
 
 
 def _target(record: Record) -> str:

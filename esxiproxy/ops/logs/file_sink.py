@@ -20,7 +20,12 @@ _MODE = 0o640
 
 
 class FileSink(ThreadedSink):
-    """A sink that appends to a file with one write a line, so that several processes can share the file."""
+    """A sink that appends whole lines to a file in one write, so that several processes can share the file.
+
+    A line is written up to 50 ms late.
+    """
+
+    gathering = 0.05
 
     def __init__(self, path: Path, clock: SinkReactor) -> None:
         super().__init__(clock)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from twisted.internet.defer import Deferred
@@ -14,6 +14,8 @@ from esxiproxy.ops.logs.sink import MAX_QUEUED, READER_STALLED, RETRY_DELAY, Los
 
 CLOSE_TIMEOUT = 1.0
 """Seconds that ``close`` waits for the thread to write the queued lines."""
+MAX_BATCH = 1 << 16
+"""Bytes above which no further line is added to one write."""
 
 
 class ThreadedSink(Sink):
@@ -21,11 +23,21 @@ class ThreadedSink(Sink):
 
     Before ``reactor_started`` and after ``flush_blocking`` it writes in the calling thread.  The thread must
     not be started before the process becomes a daemon, since a fork does not copy threads.
+
+    All lines that are queued are written at once.  The thread waits ``gathering`` seconds for more lines
+    before it writes the first one, because waking it up costs more than formatting a line.
     """
+
+    gathering = 0.0
 
     def __init__(self, clock: SinkReactor, losses: Losses | None = None) -> None:
         super().__init__(clock, losses)
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._is_waiting = False
+        """Whether the thread waits for a line, so that it has to be woken up."""
+        self._hurried = threading.Event()
+        """Set when the thread is not to wait for more lines."""
         self._thread: threading.Thread | None = None
         self._reactor_runs = self._ending = self._closing = False
         self._jobs: deque[Callable[[], None]] = deque()
@@ -46,7 +58,7 @@ class ThreadedSink(Sink):
             self._thread.start()
 
     def put(self, octets: bytes, lines: int = 1) -> None:
-        with self._changed:
+        with self._lock:  # a Condition's own methods take longer than all the rest
             if self._thread is None:
                 fits = None
             elif fits := self._size + len(octets) <= MAX_QUEUED:
@@ -96,20 +108,24 @@ class ThreadedSink(Sink):
     def _end_thread(self) -> threading.Thread | None:
         with self._changed:
             self._ending = True
+            self._hurried.set()
             self._changed.notify()
             return self._thread
 
     def _enqueue(self, octets: bytes, lines: int) -> None:
         self._queue.append((octets, lines))
         self._size += len(octets)
-        self._changed.notify()
+        if self._size >= MAX_BATCH:
+            self._hurried.set()
+        if self._is_waiting:
+            self._changed.notify()
 
     # In the thread
 
     def _run(self) -> None:
-        while (first := self._next_item()) is not None:
+        while (batch := self._next_batch()) is not None:
             try:
-                self._write_or_do(*first)
+                self._write_or_do(*batch)
             except BlockingIOError:
                 with self._changed:
                     if not self._ending:
@@ -121,32 +137,62 @@ class ThreadedSink(Sink):
             self._release()
             self._clock.callFromThread(self._on_thread_end)
 
-    def _next_item(self) -> tuple[bytes, int, Callable[[], None] | None] | None:
-        """Wait for a line or a call, and return it; return None when the thread is to exit."""
+    def _next_batch(self) -> tuple[list[tuple[bytes, int]], Callable[[], None] | None] | None:
+        """Wait for lines or a call, and return them; return None when the thread is to exit."""
         with self._changed:
+            self._is_waiting = True
             self._changed.wait_for(lambda: self._queue or self._ending)
+            self._is_waiting = False
+            if not self._ending and self._size < MAX_BATCH:
+                self._hurried.clear()
+        if self.gathering:
+            self._hurried.wait(self.gathering)
+        with self._changed:
             if not self._queue:
                 self._thread = None
                 return None
-            octets, lines = self._queue[0]
-            return octets, lines, None if octets else self._jobs.popleft()
+            if not self._queue[0][0]:
+                return [self._queue[0]], self._jobs.popleft()
+            return self._first_lines(), None
 
-    def _write_or_do(self, octets: bytes, lines: int, job: Callable[[], None] | None) -> None:
+    def _first_lines(self) -> list[tuple[bytes, int]]:
+        """Return the lines for one write, up to the next call."""
+        batch, size = [], 0
+        for line in self._queue:
+            if not line[0] or size > MAX_BATCH:
+                break
+            batch.append(line)
+            size += len(line[0])
+        return batch
+
+    def _write_or_do(self, batch: Sequence[tuple[bytes, int]], job: Callable[[], None] | None) -> None:
+        """Make a call or write lines.  Of lines that cannot be written only the first one is lost."""
         taken, reason = 0, ""
+        first, lines = batch[0]
         try:
             if job is not None:
                 job()
             else:
-                taken, reason = self._write_line(octets)
+                taken, reason = self._write_line(b"".join(octets for octets, _ in batch))
         except BlockingIOError:
             raise
         except Exception as error:  # the thread must survive, or no further line would be written
-            taken, reason = len(octets), f"bug: {error!r}"
+            reason = f"bug: {error!r}"
         if reason:
+            taken = len(first)
             self._losses.add_from_thread(lines, reason)
         with self._changed:
-            if self._queue:  # not discarded meanwhile by close()
-                self._advance(taken)
+            self._advance_lines(taken)
+
+    def _advance_lines(self, taken: int) -> None:
+        """Remove ``taken`` bytes of one or more lines from the queue, unless ``close`` has discarded it."""
+        if not taken and self._queue:
+            self._advance(0)  # a call
+        while taken and self._queue:
+            size = min(taken, len(self._queue[0][0]))
+            self._write_in_progress = size < len(self._queue[0][0])
+            self._advance(size)
+            taken -= size
 
     def _on_thread_end(self) -> None:
         if self._closed is not None and not self._closed.called:
