@@ -172,7 +172,7 @@ class Gateway:
         else:
             session.dialled = dialled
         slot = await self.admission.take_connection_slot(session, candidate.host, limits)
-        with slot.released_on_error():
+        try:
             if self._drains is not None and session.kind is Kind.CONSOLE:
                 check_address(self._drains, session, candidate)
             if (moved := await self._acquire(session)) is not None:
@@ -188,6 +188,9 @@ class Gateway:
                 seconds,
                 may_send,
             )
+        except BaseException:
+            slot.release()
+            raise
         return await dialling
 
     async def _acquire(self, session: Session) -> Destination | None:
