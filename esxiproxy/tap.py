@@ -70,7 +70,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     config = options["configuration"]
     service: Any
     reload: Callable[[], object]
-    if config.workers > 1:
+    if config.needs_master:
         service = Master(config.source.absolute(), plan_of(config), reactor)
         reload = service.reload
     else:

@@ -18,7 +18,7 @@ from esxiproxy.doctor.configuration.files import files_of
 from esxiproxy.doctor.configuration.host_check import HostCheck, HostCheckOptions
 from esxiproxy.doctor.configuration.hosts import HostTarget, hosts_of
 from esxiproxy.doctor.configuration.limits import limit_findings
-from esxiproxy.doctor.configuration.machine import Machine
+from esxiproxy.doctor.configuration.machine import ProxyMachine
 from esxiproxy.doctor.configuration.parallel import AddressSlots, in_parallel
 from esxiproxy.doctor.configuration.permissions import permission_findings
 from esxiproxy.doctor.configuration.progress import ProgressBar
@@ -92,7 +92,7 @@ def _local_results(config: Config, account: Account, now: datetime) -> list[Chec
         *_of_problems((*config.warnings, *preflight.problems_of(config))),
         *certificate_files(config, now),
         *permission_findings(files_of(config), account),
-        *limit_findings(config, Machine.read()),
+        *limit_findings(config, ProxyMachine.read()),
         *timeout_findings(config),
     ]
 

@@ -253,6 +253,18 @@ class ServiceUnavailable(SessionError):
     hide_detail = True
 
 
+class PortalUnavailable(SessionError):
+    """The portal, which runs in the admin process, cannot be reached."""
+
+    advice = (
+        "The admin process, which has the page, is started again by itself. The log of the proxy says why "
+        "it has ended. Open consoles continue."
+    )
+    status = 503
+    retry_after = 3
+    hide_detail = True
+
+
 class DecisionTimeout(SessionError):
     """The authenticator or the router did not answer within ``decision_timeout``."""
 
@@ -320,6 +332,118 @@ class UpstreamUntrusted(UpstreamError):
         "and change `pin`. Otherwise another machine answers in place of the host."
     )
     proxy_error = "tls_certificate_error"
+
+
+class MachineNotFound(SessionError):
+    """There is no such virtual machine, or the principal may not see it."""
+
+    advice = (
+        "Compare the name or the UUID with the list of machines. vCenter's account has to see the machine, "
+        "and an `[access]` section has to admit the user."
+    )
+    status = 404
+    proxy_error = "destination_not_found"
+
+    def __init__(self, detail: str = "", *, status: int | None = None, timeout: str = "") -> None:
+        super().__init__(detail or "no virtual machine has this name or UUID", status=status, timeout=timeout)
+
+
+class MachineHidden(MachineNotFound):
+    """No rule lets the principal open the virtual machine."""
+
+    advice = (
+        "Compare `who`, `what` and `may` of the `[access]` sections that the router names with the user and "
+        "the machine. The client sees `MachineNotFound`, as for a machine that does not exist."
+    )
+
+    @property
+    def public_name(self) -> str:
+        """The name for the client, which is that of a machine that does not exist."""
+        return MachineNotFound.__name__
+
+    @property
+    def public_message(self) -> str:
+        """The text for the client, which does not say that there is such a machine."""
+        return str(MachineNotFound())
+
+
+class MachineAmbiguous(MachineNotFound):
+    """Several virtual machines have this name or this UUID."""
+
+    advice = "Ask for the machine by `SECTION/UUID`, as the list of machines shows it."
+    status = 409
+
+
+class MachinePoweredOff(SessionError):
+    """The virtual machine is powered off or suspended, so it has no console."""
+
+    advice = "Power the machine on."
+    status = 409
+    proxy_error = "destination_unavailable"
+
+
+class MachineNotReady(SessionError):
+    """The virtual machine is in a state in which vSphere refuses the call."""
+
+    advice = (
+        "Wait for the task that runs on the machine. The resolution of a screen can only be set while VMware "
+        "Tools run in the guest."
+    )
+    status = 409
+    proxy_error = "destination_unavailable"
+
+
+class MachineNotPermitted(SessionError):
+    """The account of the proxy at vCenter or the host may not do this with the virtual machine."""
+
+    advice = (
+        "Give the `user` of the `[vsphere]` section the privilege that the record names, on the folder of "
+        "the machine. Consoles need `VirtualMachine.Interact.ConsoleInteract`."
+    )
+    status = 403
+    hide_detail = True
+
+
+class HostNotConnected(UpstreamError):
+    """The ESXi host of the virtual machine is not connected to vCenter, or does not answer it."""
+
+    advice = "Look at the host in vCenter: it is disconnected, not responding or in standby."
+    status = 504
+    proxy_error = "destination_unavailable"
+
+
+class TooManyConsoles(LimitReached):
+    """The virtual machine has as many consoles as it admits."""
+
+    advice = (
+        "Close a console of the machine, also one that was opened past the proxy, or raise the machine's "
+        "`RemoteDisplay.maxConnections`."
+    )
+
+
+class VSphereUnavailable(SessionError):
+    """vCenter or the ESXi host cannot be asked for the console."""
+
+    advice = (
+        "The log says why, with the name of the `[vsphere]` section: the server does not answer, its "
+        "certificate has changed, or it refuses the user or the password. Open consoles continue."
+    )
+    status = 503
+    proxy_error = "destination_unavailable"
+    retry_after = 5
+    hide_detail = True
+
+
+class TicketsUnavailable(SessionError):
+    """The admin process, which acquires the tickets of consoles, cannot be reached."""
+
+    advice = (
+        "The master starts the admin process again when it has ended, and the log says why it did. Open "
+        "consoles continue."
+    )
+    status = 503
+    retry_after = 3
+    hide_detail = True
 
 
 class UpgradeRefused(SessionError):

@@ -23,7 +23,7 @@ _PORT = re.compile(r":[0-9]{1,5}\Z")
 
 
 @dataclass(frozen=True, slots=True)
-class Inventory:
+class FoundInventory:
     """A list of hosts, names with addresses, and the place of a host's name in a request.
 
     The list is empty if it has to be written.  ``name`` is the wish for the router's name, ``rule`` the
@@ -58,7 +58,7 @@ class LocationTarget:
     """The upstream of a location, or the inventory whose hosts have this upstream as their template."""
 
     upstream: OutputSection
-    inventory: Inventory | None = None
+    inventory: FoundInventory | None = None
 
     @property
     def meaning(self) -> tuple[object, ...]:
@@ -78,7 +78,7 @@ class InventoryFinder:
         self._maps = maps
         self._blocks = blocks
         self._complaints = complaints
-        self._found: dict[tuple[object, ...], Inventory] = {}
+        self._found: dict[tuple[object, ...], FoundInventory] = {}
         self._domains: dict[str, str] = {}
         self._addresses = AddressReader(blocks, complaints)
 
@@ -98,7 +98,7 @@ class InventoryFinder:
 
     def find(
         self, passing: Directive, path: str, scope: Scope, pattern: PathPattern | None
-    ) -> tuple[HostsTarget, Inventory] | None:
+    ) -> tuple[HostsTarget, FoundInventory] | None:
         """Return the target and its inventory; None if the target does not depend on a name in the request.
 
         Raises NotConverted.
@@ -155,7 +155,7 @@ class InventoryFinder:
         block: HostMap | None,
         place: Place,
         scope: Scope,
-    ) -> Inventory:
+    ) -> FoundInventory:
         refused = self._refused(scope, target.variable)
         key = (target.scheme, target.authority, block is None, place, refused, _own_names(scope))
         if key not in self._found:
@@ -166,7 +166,9 @@ class InventoryFinder:
                 names = place.rule.names if place.rule else ()
                 hosts = tuple(self._named(passing, target, names))
             name = target.variable if block else "hosts"
-            self._found[key] = Inventory(passing, name, place, hosts, _example(target, block is not None))
+            self._found[key] = FoundInventory(
+                passing, name, place, hosts, _example(target, block is not None)
+            )
             if block is not None:
                 self._check_blocks(passing, block, scope)
         return self._found[key]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from esxiproxy.nginx.inventories import Inventory
+from esxiproxy.nginx.inventories import FoundInventory
 from esxiproxy.nginx.sections import OutputEntry, OutputSection, SectionNames
 from esxiproxy.nginx.source import Complaints
 
@@ -32,7 +32,7 @@ class RouterWriter:
         self._routers: dict[tuple[object, ...], str] = {}
         self._files: dict[tuple[tuple[str, str], ...], str] = {}
 
-    def router(self, inventory: Inventory, template: str) -> str:
+    def router(self, inventory: FoundInventory, template: str) -> str:
         """Return the name of the router of an inventory whose hosts have this template."""
         key = (inventory.meaning, template)
         if key not in self._routers:
@@ -40,7 +40,7 @@ class RouterWriter:
             self.sections.append(self._section(self._routers[key], inventory, template))
         return self._routers[key]
 
-    def _section(self, name: str, inventory: Inventory, template: str) -> OutputSection:
+    def _section(self, name: str, inventory: FoundInventory, template: str) -> OutputSection:
         known = self._files.get(inventory.hosts)
         file = known or self._path(f"{name}.csv")
         entries = (
@@ -63,7 +63,7 @@ class RouterWriter:
     def _path(self, name: str) -> str:
         return name if self._folder is None else os.path.join(os.path.abspath(self._folder), name)
 
-    def _notes(self, inventory: Inventory, file: str, lines: list[str]) -> list[str]:
+    def _notes(self, inventory: FoundInventory, file: str, lines: list[str]) -> list[str]:
         """Return the list as comments, and complain that its file has to be written."""
         if self._folder is not None:
             return []
@@ -74,7 +74,7 @@ class RouterWriter:
         )
         return [f"Write these lines, without '; ', to {file} in the folder of this file:", *lines]
 
-    def _to_be_written(self, inventory: Inventory, file: str) -> list[str]:
+    def _to_be_written(self, inventory: FoundInventory, file: str) -> list[str]:
         """Return comments on a list that nginx does not have, and complain that it has to be written."""
         names = f"every name that matches {inventory.rule}" if inventory.rule else "every name"
         example = f"NAME,{inventory.example}"
@@ -91,7 +91,7 @@ class RouterWriter:
         ]
 
 
-def _remark(inventory: Inventory) -> str:
+def _remark(inventory: FoundInventory) -> str:
     kind = inventory.place.locate.partition(":")[0]
     if kind == "host":
         return "the names in the list are first labels"

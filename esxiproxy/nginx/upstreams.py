@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from esxiproxy.nginx.captures import PathPattern
 from esxiproxy.nginx.fields import convert_fields
 from esxiproxy.nginx.hosts_target import AnyTarget, HostsTarget
-from esxiproxy.nginx.inventories import Inventory, InventoryFinder, LocationTarget
+from esxiproxy.nginx.inventories import FoundInventory, InventoryFinder, LocationTarget
 from esxiproxy.nginx.paths import absolute
 from esxiproxy.nginx.quantities import LONGEST, duration, milliseconds
 from esxiproxy.nginx.scope import Scope
@@ -58,7 +58,7 @@ class UpstreamWriter:
         return LocationTarget(self._section(passing, scope, target, name, entries, comments))
 
     def _template(
-        self, passing: Directive, scope: Scope, target: HostsTarget, inventory: Inventory
+        self, passing: Directive, scope: Scope, target: HostsTarget, inventory: FoundInventory
     ) -> OutputSection:
         """Return the section with the settings that the hosts of an inventory share."""
         entries: list[OutputEntry] = []

@@ -1,4 +1,4 @@
-"""`python -m esxiproxy.sim`: a simulated ESXi host in the foreground, until SIGTERM or SIGINT."""
+"""`python -m esxiproxy.sim`: a simulated ESXi host or vCenter in the foreground, until SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from typing import Any
 from esxiproxy.sim.faults import FaultPlan, SimFault
 from esxiproxy.sim.host import SimulatedHost
 from esxiproxy.sim.options import HostOptions
+from esxiproxy.sim.vcenter import program
+from esxiproxy.sim.vcenter.options import VCenterOptions
+from esxiproxy.sim.vcenter.vcenter import SimulatedVCenter
 
 
 def _port(text: str) -> int | None:
@@ -25,7 +28,7 @@ def _port(text: str) -> int | None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add every option of `HostOptions` to a parser, with its default."""
+    """Add every option of `HostOptions` and of a vCenter to a parser, with its default."""
     default = HostOptions()
     plan = default.fault
     add = parser.add_argument
@@ -80,10 +83,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--message-size", type=int, default=default.message_size, help="bytes; 0 for one update a message")
     add("--close-timeout", type=float, default=default.close_timeout, help="seconds (%(default)s)")
+    program.add_arguments(parser)
 
 
-def options_from(arguments: argparse.Namespace) -> HostOptions:
+def options_from(arguments: argparse.Namespace) -> HostOptions | VCenterOptions:
     """Return the options in parsed arguments. Raises ValueError if they contradict each other."""
+    if arguments.vcenter:
+        return program.options_from(arguments)
     plan = FaultPlan(
         arguments.fault,
         arguments.fault_seconds,
@@ -97,7 +103,7 @@ def options_from(arguments: argparse.Namespace) -> HostOptions:
 
 
 def run(argv: Sequence[str] | None = None) -> int:
-    """Run a host until SIGTERM or SIGINT. It prints one line of JSON on stdout when it is ready."""
+    """Run a host or a vCenter until SIGTERM or SIGINT. It prints one line of JSON when it is ready."""
     parser = argparse.ArgumentParser(prog="esxiproxy sim", description=__doc__)
     add_arguments(parser)
     arguments = parser.parse_args(argv)
@@ -108,31 +114,41 @@ def run(argv: Sequence[str] | None = None) -> int:
     return serve(options)
 
 
-def serve(options: HostOptions) -> int:
-    """Run a host with these options in this process's reactor and return the exit status."""
+def serve(options: HostOptions | VCenterOptions) -> int:
+    """Run a host or a vCenter with these options in this process's reactor and return the exit status."""
     # The import installs the reactor, which only a program may do and not a library.
     from twisted.internet import reactor as installed
     from twisted.internet.error import CannotListenError
 
     reactor: Any = installed
+    name = "ESXi host" if isinstance(options, HostOptions) else "vCenter"
     try:
-        host = SimulatedHost(options, reactor)
-        host.startService()
+        service: SimulatedHost | SimulatedVCenter
+        if isinstance(options, HostOptions):
+            service = SimulatedHost(options, reactor)
+        else:
+            service = SimulatedVCenter(options, reactor)
+        service.startService()
     except (OSError, ValueError, CannotListenError) as error:
-        print(f"simulated ESXi host: {error}", file=sys.stderr)
+        print(f"simulated {name}: {error}", file=sys.stderr)
         return 1
-    reactor.addSystemEventTrigger("before", "shutdown", host.stopService)
-    print(host.announcement, file=sys.stderr, flush=True)
-    ready = {
-        "wss": host.wss_url,
-        "ws": host.ws_url,
-        "sha256": host.certificate.sha256,
-        "sha1": host.certificate.sha1,
-        "pem": host.certificate.pem,
-    }
-    print(json.dumps(ready), flush=True)
+    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    print(service.announcement, file=sys.stderr, flush=True)
+    print(json.dumps(_ready(service)), flush=True)
     reactor.run()
     return 0
+
+
+def _ready(service: SimulatedHost | SimulatedVCenter) -> dict[str, Any]:
+    if isinstance(service, SimulatedVCenter):
+        return program.ready_line(service)
+    return {
+        "wss": service.wss_url,
+        "ws": service.ws_url,
+        "sha256": service.certificate.sha256,
+        "sha1": service.certificate.sha1,
+        "pem": service.certificate.pem,
+    }
 
 
 if __name__ == "__main__":

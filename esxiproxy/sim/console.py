@@ -14,12 +14,23 @@ class ViewerConsole:
     """A viewer's connection to the machine; `send` is called with the bytes for the viewer.
 
     At most one update is buffered: a viewer gets one update for each request, and none while paused.
+    `close` is called with a close code and a reason to end the connection.
     """
 
-    def __init__(self, machine: VirtualMachine, name: str, send: Callable[[bytes], None]) -> None:
+    def __init__(
+        self,
+        machine: VirtualMachine,
+        send: Callable[[bytes], None],
+        close: Callable[[int, str], None],
+        client: str = "",
+        user: str = "",
+    ) -> None:
+        self.client = client
+        self.user = user
         self._machine = machine
         self._send = send
-        self._rfb = RfbServer(machine.screen, name)
+        self._close = close
+        self._rfb = RfbServer(machine.screen, machine.name)
         self._keyboard = GuestKeyboard()
         self._buttons = 0
         self._paused = False
@@ -53,6 +64,10 @@ class ViewerConsole:
             self._send(answer)
         if self._interval_elapsed:
             self.flush()
+
+    def end(self, code: int, reason: str) -> None:
+        """Close the viewer's connection."""
+        self._close(code, reason)
 
     def damage(self, rect: Rect) -> None:
         """Mark a rectangle of the picture as changed."""

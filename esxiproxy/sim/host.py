@@ -21,7 +21,7 @@ from esxiproxy.sim.machine import VirtualMachine
 from esxiproxy.sim.options import HostOptions
 from esxiproxy.sim.protocol import TICKET_PATH
 from esxiproxy.sim.screen.screen import Screen
-from esxiproxy.sim.tickets import TicketStore
+from esxiproxy.sim.tickets import Grant, TicketStore
 from esxiproxy.sim.web import ANY_ORIGIN, FRONT_PAGE, HTML, JSON, SimRequestHead, SimResponse
 
 
@@ -35,13 +35,14 @@ class SimulatedHost(Service):
 
     def __init__(self, options: HostOptions, reactor: Any, now: Callable[[], datetime] | None = None) -> None:
         self.options = options
-        self.tickets = TicketStore(reactor.seconds, options.ticket_lifetime)
+        self.tickets: TicketStore[Grant] = TicketStore(reactor.seconds, options.ticket_lifetime)
         self.connections = Connections(options.max_connections)
         self.machine = VirtualMachine(
             Screen(options.width, options.height, options.name),
             reactor,
             options.frame_interval,
             now or (lambda: datetime.now()),
+            options.name,
         )
         if options.certificate is None:
             self.certificate = certificate.make()
@@ -77,9 +78,9 @@ class SimulatedHost(Service):
         parts = [self.wss_url and f"{self.wss_url} sha256:{self.certificate.sha256}", self.ws_url]
         return "simulated ESXi host: " + ", ".join(part for part in parts if part)
 
-    def issue_ticket(self) -> str:
-        """Return a new one-time ticket."""
-        return self.tickets.issue()
+    def issue_ticket(self, machine: VirtualMachine | None = None, user: str = "") -> str:
+        """Return a new one-time ticket for a console of this machine, or of the host's own one."""
+        return self.tickets.issue(Grant(machine or self.machine, user))
 
     def startService(self) -> None:
         super().startService()

@@ -18,10 +18,9 @@ from esxiproxy.core.null_logger import NullLogger
 from esxiproxy.sim import faults, subprotocols
 from esxiproxy.sim.console import ViewerConsole
 from esxiproxy.sim.faults import FaultPlan, SimFault
-from esxiproxy.sim.machine import VirtualMachine
 from esxiproxy.sim.options import HostOptions
 from esxiproxy.sim.rfb import RfbError
-from esxiproxy.sim.tickets import TicketStore
+from esxiproxy.sim.tickets import Grant, TicketStore
 from esxiproxy.sim.web import BadHead, SimRequestHead, SimResponse
 
 MAX_HEAD, MAX_HELD = 16 * 1024, 64 * 1024
@@ -41,8 +40,7 @@ class Host(Protocol):
     """The interface of a simulated host for its connections."""
 
     options: HostOptions
-    tickets: TicketStore
-    machine: VirtualMachine
+    tickets: TicketStore[Grant]
 
     def plan(self, head: SimRequestHead) -> FaultPlan:
         """Return the fault plan of a request.  Raises ValueError if its query has an unknown fault."""
@@ -107,8 +105,10 @@ class ConsoleProtocol(WebSocketServerProtocol):
                 self._request(head)
 
     def onConnect(self, request: ConnectionRequest) -> str | None:
-        if not self._host.tickets.redeem(request.path.removeprefix(TICKET_PATH)):
+        grant = self._host.tickets.redeem(request.path.removeprefix(TICKET_PATH))
+        if grant is None:
             raise ConnectionDeny(403, "the ticket is unknown, was used or has expired")
+        self._grant = grant
         self._subprotocol = subprotocols.choose(request.protocols, self._host.options.subprotocols)
         if self._plan.fault is SimFault.WRONG_ACCEPT:
             self._wskey = "bm90IHlvdXIga2V5IGF0IGFsbA=="
@@ -124,7 +124,13 @@ class ConsoleProtocol(WebSocketServerProtocol):
                 self._fault_after_101()
                 return
             self._later(self._plan.seconds, self._fault_after_101)
-        self._console = ViewerConsole(self._host.machine, self._host.options.name, self._send_to_viewer)
+        self._console = ViewerConsole(
+            self._grant.machine,
+            self._send_to_viewer,
+            self._close,
+            getattr(self.transport.getPeer(), "host", ""),
+            self._grant.user,
+        )
         # The transport pauses the console while its buffer is full.
         self.registerProducer(self, True)
         self._console.start()

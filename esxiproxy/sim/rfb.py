@@ -22,6 +22,8 @@ from esxiproxy.sim.screen.screen import PALETTE, Screen
 VERSION: Final = b"RFB 003.008\n"
 SECURITY_NONE: Final = 1
 ENCODING_RAW: Final = 0
+DESKTOP_SIZE: Final = -223
+"""The pseudo-encoding that tells the viewer a new size of the picture."""
 MAX_CUT_TEXT: Final = 1 << 20
 
 _SET_PIXEL_FORMAT, _SET_ENCODINGS, _UPDATE_REQUEST, _KEY, _POINTER, _CUT_TEXT = 0, 2, 3, 4, 5, 6
@@ -80,6 +82,7 @@ class RfbServer:
         self.pixel_format = PixelFormat()
         self.encodings: tuple[int, ...] = ()
         self._screen = screen
+        self._size = screen.bounds
         self._name = name.encode("utf-8")
         self._in = bytearray()
         self._out = bytearray(VERSION)
@@ -114,26 +117,42 @@ class RfbServer:
         return out
 
     def damage(self, rect: Rect) -> None:
-        """Mark a rectangle of the picture as changed."""
-        self._dirty.add(rect)
+        """Mark a rectangle of the picture as changed. A viewer that cannot resize keeps its first size."""
+        rect = rect.intersection(self._size)
+        if not rect.empty:
+            self._dirty.add(rect)
 
     @property
     def update_due(self) -> bool:
         """Whether the viewer has requested an update and the requested area has changed."""
         asked = self._asked
+        if asked is not None and self._resized:
+            return True
         return asked is not None and any(not rect.intersection(asked).empty for rect in self._dirty)
 
     def update(self) -> bytes:
         """Return one FramebufferUpdate that answers the request, or no bytes if none is due."""
         if not self.update_due or self._asked is None:
             return b""
-        rects = self._dirty.take(self._asked)
+        if self._resized:
+            self._size = self._screen.bounds
+            self._dirty = Region()
+            self._dirty.add(self._size)
+            self._asked = None
+            return struct.pack("!BxHHHHHi", 0, 1, *self._size, DESKTOP_SIZE)
+        shown = self._size.intersection(self._screen.bounds)
+        changed = (rect.intersection(shown) for rect in self._dirty.take(self._asked))
+        rects = [rect for rect in changed if not rect.empty]
         self._asked = None
         parts = [struct.pack("!BxH", 0, len(rects))]
         for rect in rects:
             parts.append(struct.pack("!HHHHi", *rect, ENCODING_RAW))
             parts.append(self._translation.apply(self._screen.read(rect)))
         return b"".join(parts)
+
+    @property
+    def _resized(self) -> bool:
+        return DESKTOP_SIZE in self.encodings and self._size != self._screen.bounds
 
     def _take(self, size: int) -> bytes | None:
         if len(self._in) < size:
@@ -166,7 +185,7 @@ class RfbServer:
     def _client_init(self) -> Iterator[Event] | None:
         if self._take(1) is None:
             return None
-        bounds = self._screen.bounds
+        bounds = self._size = self._screen.bounds
         self._out += struct.pack("!HH", bounds.width, bounds.height) + self.pixel_format.encode()
         self._out += struct.pack("!I", len(self._name)) + self._name
         self._dirty.add(bounds)
@@ -218,7 +237,7 @@ class RfbServer:
                 raise RfbError("the cut text is too long")
 
     def _request(self, incremental: bool, rect: Rect) -> None:
-        rect = rect.intersection(self._screen.bounds)
+        rect = rect.intersection(self._size)
         if rect.empty:
             return
         if not incremental:

@@ -7,7 +7,7 @@ import pytest
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 
-from esxiproxy.app import extra_services
+from esxiproxy.app import admin_host, extra_services
 from esxiproxy.app.admin_host import STOP_TIMEOUT, AdminHost
 from esxiproxy.app.preflight import load
 from esxiproxy.core.process_identity import ProcessIdentity
@@ -15,6 +15,7 @@ from esxiproxy.core.session.reports import PROCESS_LIFE, PROCESSES, ProcessRepor
 from tests.state.world import result
 from tests.support.config import ini, listener, upstream
 from tests.support.reactor import FakeReactor
+from tests.support.scripted_vcenter import PASSWORD, ScriptedVCenter
 
 
 class Slow(Service):
@@ -86,6 +87,24 @@ def test_an_abort_waits_for_no_step(host, plugin):
     ended = host.stopService()
     host.abort()
     assert plugin.events == ["start", "stop"] and ended.called
+
+
+def test_the_admin_process_logs_in_to_vcenter_and_out_at_its_stop(tmp_path, reactor, monkeypatch):
+    vcenter = ScriptedVCenter()
+    vcenter.close = lambda: None
+    monkeypatch.setattr(admin_host, "HttpClient", lambda reactor: vcenter)
+    (tmp_path / "vc.password").write_text(PASSWORD)
+    section = "[vsphere dc1]\nurl = https://vc.example\nuser = svc\npassword_file = vc.password\n"
+    (tmp_path / "proxy.ini").write_text(ini(listener(), upstream("ws://192.0.2.1")) + section)
+    host = AdminHost(
+        load(tmp_path / "proxy.ini"), lambda state: SimpleNamespace(identity=ProcessIdentity()), reactor, {}
+    )
+    assert vcenter.calls == [], "nothing before the start"
+    host.startService()
+    reactor.advance(0)
+    assert host.vsphere.inventories["dc1"].ready and len(vcenter.sessions) == 1
+    ended = host.stopService()
+    assert ended.called and vcenter.calls[-1][0] == "Logout" and not vcenter.sessions
 
 
 def processes(host):

@@ -8,15 +8,15 @@ import pytest
 
 from esxiproxy.app.preflight import load
 from esxiproxy.doctor.configuration.limits import limit_findings
-from esxiproxy.doctor.configuration.machine import Machine
+from esxiproxy.doctor.configuration.machine import ProxyMachine
 from esxiproxy.doctor.configuration.result import CheckKind, CheckResult, CheckVerdict
 from esxiproxy.doctor.configuration.timeouts import timeout_findings
 from tests.support.config import authenticator, ini, listener, router, template, upstream
 
-LARGE = Machine(open_files=524_288, cpus=64, ports=28_232, backlog=4096)
+LARGE = ProxyMachine(open_files=524_288, cpus=64, ports=28_232, backlog=4096)
 
 
-def findings(folder: Path, text: str, machine: Machine = LARGE) -> list[CheckResult]:
+def findings(folder: Path, text: str, machine: ProxyMachine = LARGE) -> list[CheckResult]:
     file = folder / "proxy.ini"
     file.write_text(text)
     config = load(file)
@@ -25,7 +25,7 @@ def findings(folder: Path, text: str, machine: Machine = LARGE) -> list[CheckRes
     return found
 
 
-Case = tuple[str, str, Machine, str, str, str]
+Case = tuple[str, str, ProxyMachine, str, str, str]
 CASES: list[Case] = [
     (
         "max_connections of ESXi",
@@ -67,7 +67,7 @@ CASES: list[Case] = [
     (
         "ephemeral ports",
         ini(listener(), upstream(9, max_connections=100)),
-        Machine(524_288, 64, ports=50),
+        ProxyMachine(524_288, 64, ports=50),
         "upstream esxi1",
         "max_connections",
         "this machine has 50: widen net.ipv4.ip_local_port_range",
@@ -75,7 +75,7 @@ CASES: list[Case] = [
     (
         "open files for the sessions",
         ini(listener(max_sessions=600), upstream(9)),
-        Machine(1024, 64),
+        ProxyMachine(1024, 64),
         "proxy",
         "max_sessions",
         "the limit on open files, 1024, is enough for 479 consoles, and the listeners allow 600",
@@ -83,7 +83,7 @@ CASES: list[Case] = [
     (
         "open files for few sessions",
         ini(listener(), upstream(9)),
-        Machine(256, 64),
+        ProxyMachine(256, 64),
         "proxy",
         "",
         "is enough for 95 consoles: raise it (LimitNOFILE= in systemd",
@@ -91,7 +91,7 @@ CASES: list[Case] = [
     (
         "workers and CPUs",
         ini(listener(), upstream(9), workers=8),
-        Machine(524_288, 2),
+        ProxyMachine(524_288, 2),
         "proxy",
         "workers",
         "8 workers share 2 CPUs: write workers = auto",
@@ -107,7 +107,7 @@ CASES: list[Case] = [
     (
         "handshakes and the system's queue",
         ini(listener(), upstream(9)),
-        Machine(524_288, 64, backlog=128),
+        ProxyMachine(524_288, 64, backlog=128),
         "proxy",
         "max_handshakes",
         "queues 128 new connections of a listener (net.core.somaxconn), and the proxy asks for 512",
@@ -171,7 +171,7 @@ CASES: list[Case] = [
     ("text", "machine", "section", "key", "words"), [row[1:] for row in CASES], ids=[row[0] for row in CASES]
 )
 def test_a_contradiction(
-    tmp_path: Path, text: str, machine: Machine, section: str, key: str, words: str
+    tmp_path: Path, text: str, machine: ProxyMachine, section: str, key: str, words: str
 ) -> None:
     """One finding, with the section that sets the value and what to do."""
     (found,) = findings(tmp_path, text, machine)
@@ -203,14 +203,14 @@ def test_a_wrong_value_of_proxy_is_one_finding_however_many_sections_have_it(tmp
 def test_several_workers_share_the_sessions(tmp_path: Path) -> None:
     """Each worker has the limit on open files for itself."""
     text = ini(listener(max_sessions=1800), upstream(9), workers=4)
-    assert findings(tmp_path, text, Machine(1024, 64)) == []
+    assert findings(tmp_path, text, ProxyMachine(1024, 64)) == []
     text = ini(listener(max_sessions=2000), upstream(9), workers=4)
-    (found,) = findings(tmp_path, text, Machine(1024, 64))
+    (found,) = findings(tmp_path, text, ProxyMachine(1024, 64))
     assert "is enough for 479 consoles in each worker, and the listeners allow 2000" in found.finding
 
 
 def test_the_limits_of_this_machine() -> None:
-    machine = Machine.read()
+    machine = ProxyMachine.read()
     assert machine.open_files > 100 and machine.cpus >= 1
 
 
@@ -219,9 +219,9 @@ def test_the_limits_in_files_of_the_kernel(tmp_path: Path) -> None:
     net = tmp_path / "proc/sys/net"
     for folder in ("ipv4", "core"):
         (net / folder).mkdir(parents=True)
-    assert (Machine.read(tmp_path).ports, Machine.read(tmp_path).backlog) == (None, None)
+    assert (ProxyMachine.read(tmp_path).ports, ProxyMachine.read(tmp_path).backlog) == (None, None)
     (net / "ipv4/ip_local_port_range").write_text("32768\t60999\n")
     (net / "core/somaxconn").write_text("4096\n")
-    assert (Machine.read(tmp_path).ports, Machine.read(tmp_path).backlog) == (28_232, 4096)
+    assert (ProxyMachine.read(tmp_path).ports, ProxyMachine.read(tmp_path).backlog) == (28_232, 4096)
     (net / "core/somaxconn").write_text("many\n")
-    assert Machine.read(tmp_path).backlog is None
+    assert ProxyMachine.read(tmp_path).backlog is None

@@ -23,20 +23,20 @@ from tests.sim.test_rfb import GREETING, request
 
 def test_a_ticket_opens_once() -> None:
     """The second use is refused, and so is a ticket that was never issued."""
-    book = TicketStore(Clock().seconds)
-    ticket = book.issue()
-    assert re.fullmatch("[0-9a-f]{32}", ticket) and ticket != book.issue()
-    assert book.redeem(ticket) is True
-    assert book.redeem(ticket) is False
-    assert book.redeem("") is False
+    book: TicketStore[str] = TicketStore(Clock().seconds)
+    ticket = book.issue("one")
+    assert re.fullmatch("[0-9a-f]{32}", ticket) and ticket != book.issue("two")
+    assert book.redeem(ticket) == "one"
+    assert book.redeem(ticket) is None
+    assert book.redeem("") is None
     assert (book.issued, book.used, book.refused) == (2, 1, 2)
 
 
 def test_a_ticket_expires() -> None:
     """Half an hour is its life."""
     clock = Clock()
-    book = TicketStore(clock.seconds)
-    early, late = book.issue(), book.issue()
+    book: TicketStore[str] = TicketStore(clock.seconds)
+    early, late = book.issue("early"), book.issue("late")
     clock.advance(1799)
     assert book.redeem(early)
     clock.advance(1)
@@ -46,9 +46,16 @@ def test_a_ticket_expires() -> None:
 def test_the_ticket_book_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Past its size the oldest tickets go."""
     monkeypatch.setattr(tickets, "MAX_OUTSTANDING", 3)
-    book = TicketStore(Clock().seconds)
-    issued = [book.issue() for _ in range(5)]
-    assert [book.redeem(ticket) for ticket in issued] == [False, False, True, True, True]
+    book: TicketStore[int] = TicketStore(Clock().seconds)
+    issued = [book.issue(number) for number in range(5)]
+    assert [book.redeem(ticket) for ticket in issued] == [None, None, 2, 3, 4]
+
+
+def test_the_tickets_of_one_machine_can_be_revoked() -> None:
+    book: TicketStore[str] = TicketStore(Clock().seconds)
+    one, two = book.issue("one"), book.issue("two")
+    book.revoke(lambda grant: grant == "one")
+    assert (book.redeem(one), book.redeem(two)) == (None, "two")
 
 
 @pytest.mark.parametrize(
@@ -167,7 +174,8 @@ class TestConsole:
             self.screen, self.clock, 0.1, lambda: datetime.fromtimestamp(self.clock.seconds())
         )
         self.sent: list[bytes] = []
-        self.console = ViewerConsole(self.machine, "VM", self.sent.append)
+        self.ended: list[tuple[int, str]] = []
+        self.console = ViewerConsole(self.machine, self.sent.append, lambda *end: self.ended.append(end))
         self.console.start()
         self.console.receive(GREETING)
         self.sent.clear()
@@ -204,6 +212,12 @@ class TestConsole:
         self.console.stop()
         assert not self.clock.getDelayedCalls() and not self.machine.viewers
         assert not self.screen.listeners
+
+    def test_the_machine_ends_its_consoles(self) -> None:
+        """It lists them by label, with the user of the ticket, and closes each connection."""
+        assert [(label, viewer.user) for label, viewer in self.machine.consoles.items()] == [("mks-1", "")]
+        self.machine.end_all(1001, "moved")
+        assert self.ended == [(1001, "moved")]
 
     def test_a_broken_viewer_is_an_error(self) -> None:
         """The one who carries the console hears of it."""

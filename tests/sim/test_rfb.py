@@ -4,7 +4,15 @@ import struct
 
 import pytest
 
-from esxiproxy.sim.rfb import KeyEvent, PointerEvent, RfbError, RfbPhase, RfbServer, ScanCodeEvent
+from esxiproxy.sim.rfb import (
+    DESKTOP_SIZE,
+    KeyEvent,
+    PointerEvent,
+    RfbError,
+    RfbPhase,
+    RfbServer,
+    ScanCodeEvent,
+)
 from esxiproxy.sim.screen.pixels import PixelFormat, PixelFormatRefused, PixelTranslation
 from esxiproxy.sim.screen.region import Rect
 from esxiproxy.sim.screen.screen import BACKGROUND, PALETTE, Screen
@@ -139,3 +147,26 @@ def test_a_translation_keeps_the_order() -> None:
     format_ = PixelFormat()
     pixels = [format_.pixel(colour) for colour in PALETTE]
     assert PixelTranslation(format_, PALETTE).apply(bytes(range(7))) == b"".join(pixels)
+
+
+def test_a_viewer_that_can_resize_is_told_the_new_size() -> None:
+    """The pseudo-encoding -223 comes alone and first, and the next update has the whole new picture."""
+    screen, rfb = opened()
+    rfb.receive(struct.pack("!BxHii", 2, 2, 0, DESKTOP_SIZE) + request(screen.bounds))
+    rfb.update()
+    screen.listeners.add(rfb.damage)
+    rfb.receive(request(screen.bounds, incremental=True))
+    assert not rfb.update_due
+    screen.resize(128, 80)
+    assert rfb.update() == struct.pack("!BxHHHHHi", 0, 1, 0, 0, 128, 80, DESKTOP_SIZE)
+    rfb.receive(request(screen.bounds, incremental=True))
+    assert rfb.update()[:16] == struct.pack("!BxHHHHHi", 0, 1, 0, 0, 128, 80, 0)
+
+
+@pytest.mark.parametrize(("size", "shown"), [((128, 80), (64, 64)), ((32, 16), (32, 16))])
+def test_a_viewer_that_cannot_resize_gets_nothing_outside_its_size(size, shown) -> None:
+    screen, rfb = opened()
+    screen.listeners.add(rfb.damage)
+    screen.resize(*size)
+    rfb.receive(request(Rect(0, 0, 64, 64)))
+    assert rfb.update()[:16] == struct.pack("!BxHHHHHi", 0, 1, 0, 0, *shown, 0)

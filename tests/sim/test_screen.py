@@ -106,3 +106,19 @@ def test_a_small_screen_is_clipped() -> None:
     write(screen, "hello")
     assert all(rect.intersection(screen.bounds) == rect for rect in seen)
     assert len(screen.read(screen.bounds)) == 64 * 64
+
+
+def test_a_new_size_keeps_the_text_that_has_room() -> None:
+    """The whole picture is drawn again and reported; the next step draws the clock."""
+    screen = Screen()
+    screen.tick(NOON)
+    write(screen, "one")
+    screen.key(KEY_RETURN)
+    write(screen, "two" + "x" * 30)
+    seen = changes(screen)
+    screen.resize(320, 200)
+    assert seen == [Rect(0, 0, 320, 200)] and len(screen.read(screen.bounds)) == 320 * 200
+    assert screen.rows == 1 and screen.lines == [("two" + "x" * 30)[: screen.columns]]
+    before = screen.read(screen.bounds)
+    screen.tick(NOON)
+    assert screen.read(screen.bounds) != before

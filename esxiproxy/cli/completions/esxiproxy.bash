@@ -25,7 +25,7 @@ _shtab_esxiproxy_certificate_option_strings=(-h --help)
 _shtab_esxiproxy_doctor_option_strings=(-h --help --config --timeout --json --parallel --user --strict --subprotocol --pin --ca --insecure --tls-profile)
 _shtab_esxiproxy_import_nginx_option_strings=(-h --help --keep-insecure --hosts)
 _shtab_esxiproxy_completion_option_strings=(-h --help)
-_shtab_esxiproxy_sim_option_strings=(-h --help --interface --port --tls-port --certificate --private-key --subprotocols --require-subprotocol --no-require-subprotocol --answer-pings --no-answer-pings --max-connections --ticket-lifetime --ticket-endpoint --no-ticket-endpoint --allow-fault-query --no-allow-fault-query --fault --fault-seconds --fault-status --fault-body --fault-code --fault-reason --width --height --name --frame-interval --message-size --close-timeout)
+_shtab_esxiproxy_sim_option_strings=(-h --help --interface --port --tls-port --certificate --private-key --subprotocols --require-subprotocol --no-require-subprotocol --answer-pings --no-answer-pings --max-connections --ticket-lifetime --ticket-endpoint --no-ticket-endpoint --allow-fault-query --no-allow-fault-query --fault --fault-seconds --fault-status --fault-body --fault-code --fault-reason --width --height --name --frame-interval --message-size --close-timeout --vcenter --machines --hosts --user --session-idle --task-time --ticket-parts --api-version --control-port)
 _shtab_esxiproxy_option_strings=(-h --help --version)
 
 _shtab_esxiproxy_check_pos_0_COMPGEN=_shtab_compgen_files
@@ -64,6 +64,7 @@ _shtab_esxiproxy_drain_pos_0_choices=(proxy listener upstream host)
 _shtab_esxiproxy_undrain_pos_0_choices=(proxy listener upstream host)
 _shtab_esxiproxy_doctor___tls_profile_choices=(intermediate old)
 _shtab_esxiproxy_completion_pos_0_choices=(bash zsh)
+_shtab_esxiproxy_sim___api_version_choices=(9.1.1.0 9.1.0.0 9.0.0.0 8.0.3.1 8.0.3.0 8.0.2.0 8.0.1.0 8.0.0.0 7.0.3.2 7.0.3.1 7.0.3.0 7.0.2.1 7.0.2.0 7.0.1.1 7.0.1.0 7.0.0.2 7.0.0.0 6.7.3 6.7.2 6.7.1 6.7 6.5 6.0 5.5 5.1 5.0 4.1 4.0 2.5u2 2.5)
 _shtab_esxiproxy_pos_0_choices=(check plugins reload status sessions top hosts kill drain undrain watch link links manhole certificate doctor import-nginx completion sim)
 
 _shtab_esxiproxy_check_pos_0_nargs=+
@@ -133,6 +134,7 @@ _shtab_esxiproxy_sim___ticket_endpoint_nargs=0
 _shtab_esxiproxy_sim___no_ticket_endpoint_nargs=0
 _shtab_esxiproxy_sim___allow_fault_query_nargs=0
 _shtab_esxiproxy_sim___no_allow_fault_query_nargs=0
+_shtab_esxiproxy_sim___vcenter_nargs=0
 _shtab_esxiproxy_pos_0_nargs=A...
 _shtab_esxiproxy__h_nargs=0
 _shtab_esxiproxy___help_nargs=0

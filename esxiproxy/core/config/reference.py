@@ -27,9 +27,13 @@ def topic_of(key: Key) -> str:
         return "Timeouts and keepalive"
     if key.sections == (SectionKind.ADMIN,):
         return "Admin"
+    if key.sections == (SectionKind.ACCESS,):
+        return "Access to machines"
     if key.sections[0] is SectionKind.LISTENER:
         return "Listeners"
-    if key.sections == (SectionKind.UPSTREAM,):
+    if key.sections == (SectionKind.VSPHERE,):
+        return "vSphere"
+    if key.sections[0] is SectionKind.UPSTREAM:
         return "Upstreams"
     return "Plugins and operator shell"
 
@@ -42,6 +46,8 @@ TOPICS = (
     "Logging",
     "Multiple workers",
     "Admin",
+    "vSphere",
+    "Access to machines",
     "Plugins and operator shell",
 )
 """The headings of the reference, in their order."""

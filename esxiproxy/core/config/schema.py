@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 from esxiproxy.core.config import quantities, state_url, values
+from esxiproxy.core.config.access import ACCESS_KEYS
 from esxiproxy.core.config.access_log import AccessLogFormat, SessionLogFilter, access_log
 from esxiproxy.core.config.admin import ADMIN_KEYS
 from esxiproxy.core.config.key import (
@@ -24,6 +25,7 @@ from esxiproxy.core.config.key import (
     RATE_OR_OFF,
     SIZE_OR_OFF,
     UPSTREAM,
+    VSPHERE,
     Key,
     SectionKind,
     Type,
@@ -35,6 +37,7 @@ from esxiproxy.core.config.listen_address import listen_address, manhole_address
 from esxiproxy.core.config.model import ClientCertificates, Http, TLSVersion
 from esxiproxy.core.config.state_url import StateDown
 from esxiproxy.core.config.url import public_url, upstream_urls
+from esxiproxy.core.config.vsphere import VSPHERE_KEYS
 from esxiproxy.core.keepalive import Profile
 from esxiproxy.core.routing import Balance, Subprotocol, TLSProfile, Verify
 from esxiproxy.core.session.connection_limits import ConnectionLimits
@@ -410,7 +413,8 @@ KEYS = (
         choice(Http),
         "refuse",
         "Treatment of requests that are no WebSocket: `refuse` answers 426, `forward` passes them to the "
-        "upstream.",
+        "upstream, `portal` passes them to the page with the user's machines, which runs in the admin "
+        "process, also with one worker.",
     ),
     Key(
         "paths",
@@ -464,6 +468,14 @@ KEYS = (
         " a proxy in front removes. Links begin with it.",
     ),
     Key(
+        "embed",
+        LISTENER,
+        plain("origins", values.embedding_origins),
+        None,
+        "Origins of pages that may show the portal in a frame, separated by commas, as in "
+        "`https://intranet.example.com`. Browsers send the login only to a frame of the same site.",
+    ),
+    Key(
         "url",
         UPSTREAM,
         plain("URLs", upstream_urls),
@@ -499,15 +511,15 @@ KEYS = (
     ),
     Key(
         "verify",
-        UPSTREAM,
+        UPSTREAM + VSPHERE,
         choice(Verify),
         "system",
-        "How the certificate of a wss upstream is verified: `system` by the machine's authorities, `ca` "
-        "by those of the key `ca`, `pin` by its thumbprint, `none` not at all.",
+        "How the certificate of a wss upstream, or of vCenter, is verified: `system` by the machine's "
+        "authorities, `ca` by those of the key `ca`, `pin` by its thumbprint, `none` not at all.",
     ),
     Key(
         "pin",
-        UPSTREAM,
+        UPSTREAM + VSPHERE,
         plain("thumbprints", values.pins),
         None,
         "Thumbprints of accepted certificates, `sha256:HEX` or `sha1:HEX`, separated by commas. SHA-1 counts "
@@ -515,10 +527,10 @@ KEYS = (
     ),
     Key(
         "ca",
-        UPSTREAM,
+        UPSTREAM + VSPHERE,
         CERTIFICATES,
         None,
-        "Authorities that may sign the upstream's certificate. Required by `verify = ca`.",
+        "Authorities that may sign the certificate. Required by `verify = ca`.",
     ),
     Key(
         "tls_profile",
@@ -564,6 +576,8 @@ KEYS = (
         "accept one.",
     ),
     *ADMIN_KEYS,
+    *VSPHERE_KEYS,
+    *ACCESS_KEYS,
 )
 
 SESSION_LIMIT_KEYS = frozenset(field.name for field in fields(SessionLimits))

@@ -92,6 +92,10 @@ def _files(config: Config) -> Iterator[NamedFile]:
     for name, upstream in config.upstreams.items():
         if upstream.ca is not None and upstream.verify is Verify.CA:
             yield NamedFile(f"upstream {name}", "ca", upstream.ca)
+    for name, vsphere in config.vspheres.items():
+        yield NamedFile(f"vsphere {name}", "password_file", vsphere.password_file, is_secret=True)
+        if vsphere.identity.ca is not None:
+            yield NamedFile(f"vsphere {name}", "ca", vsphere.identity.ca)
     for plugin in (*config.routers.values(), *config.authenticators.values()):
         yield from _of_plugin(plugin)
 

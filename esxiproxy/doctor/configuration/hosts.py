@@ -1,4 +1,4 @@
-"""The hosts of a configuration: its upstreams with a URL, and the hosts that its routers list."""
+"""The hosts of a configuration: its upstreams with a URL, vCenters, and the hosts that its routers list."""
 
 from __future__ import annotations
 
@@ -25,6 +25,10 @@ def hosts_of(config: Config) -> tuple[list[HostTarget], list[CheckResult]]:
         HostTarget(f"upstream {name}", Destination.of(upstream))
         for name, upstream in config.upstreams.items()
         if upstream.host
+    ]
+    hosts += [
+        HostTarget(f"vsphere {name}", Destination.of(vsphere.upstream))
+        for name, vsphere in config.vspheres.items()
     ]
     failed = []
     for router in config.routers.values():

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from esxiproxy.core.config.listen_address import BACKLOG
 from esxiproxy.core.config.model import Config
-from esxiproxy.doctor.configuration.machine import Machine
+from esxiproxy.doctor.configuration.machine import ProxyMachine
 from esxiproxy.doctor.configuration.pairs import Pair, limit_warning, pairs_of
 from esxiproxy.doctor.configuration.result import CheckResult
 from esxiproxy.ops.process.descriptors import sessions_within
@@ -22,7 +22,7 @@ _AS_THE_SERVICE = (
 )
 
 
-def limit_findings(config: Config, machine: Machine) -> list[CheckResult]:
+def limit_findings(config: Config, machine: ProxyMachine) -> list[CheckResult]:
     """Return the findings on the numbers of sessions, connections and processes."""
     return [
         *_open_files(config, machine),
@@ -35,7 +35,7 @@ def limit_findings(config: Config, machine: Machine) -> list[CheckResult]:
 # Open files and processes
 
 
-def _open_files(config: Config, machine: Machine) -> Iterator[CheckResult]:
+def _open_files(config: Config, machine: ProxyMachine) -> Iterator[CheckResult]:
     """Yield a warning if the limit on open files is too low for the consoles that listeners may have."""
     fit = sessions_within(machine.open_files - len(config.listeners))
     if fit is None:
@@ -60,7 +60,7 @@ def _open_files(config: Config, machine: Machine) -> Iterator[CheckResult]:
         )
 
 
-def _workers(config: Config, machine: Machine) -> Iterator[CheckResult]:
+def _workers(config: Config, machine: ProxyMachine) -> Iterator[CheckResult]:
     if config.workers > machine.cpus:
         yield limit_warning(
             "proxy",
@@ -73,7 +73,7 @@ def _workers(config: Config, machine: Machine) -> Iterator[CheckResult]:
 # Connections to hosts
 
 
-def _connections(config: Config, machine: Machine) -> Iterator[CheckResult]:
+def _connections(config: Config, machine: ProxyMachine) -> Iterator[CheckResult]:
     """Yield warnings for numbers of connections that a host or the machine cannot have, each once."""
     seen = set()
     for pair in pairs_of(config):
@@ -86,7 +86,7 @@ def _connections(config: Config, machine: Machine) -> Iterator[CheckResult]:
                 yield result
 
 
-def _on_connections(most: int | None, machine: Machine) -> Iterator[str]:
+def _on_connections(most: int | None, machine: ProxyMachine) -> Iterator[str]:
     if most is None or most >= HOST_CONNECTIONS:
         yield (
             f"{'is off' if most is None else f'{most} connections'}, and an ESXi host accepts "
@@ -103,7 +103,7 @@ def _on_connections(most: int | None, machine: Machine) -> Iterator[str]:
 # Connections of clients
 
 
-def _handshakes(config: Config, machine: Machine) -> Iterator[CheckResult]:
+def _handshakes(config: Config, machine: ProxyMachine) -> Iterator[CheckResult]:
     for listener in config.listeners:
         most = listener.connection_limits.max_handshakes
         section = Pair(config, listener, None).section_of("max_handshakes")

@@ -10,7 +10,7 @@ from esxiproxy.ops.process.descriptors import hard_limit
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class ProxyMachine:
     """The limits of the machine and of this process; None for one that the system does not tell.
 
     ``open_files`` is the hard limit on open files, infinite without one.  ``ports`` is the number of
@@ -23,7 +23,7 @@ class Machine:
     backlog: int | None = None
 
     @classmethod
-    def read(cls, root: Path = Path("/")) -> Machine:
+    def read(cls, root: Path = Path("/")) -> ProxyMachine:
         """Return the limits of this machine.  ``root`` is the folder of ``proc`` and ``sys``."""
         sysctl = root / "proc/sys/net"
         ports = _numbers(sysctl / "ipv4/ip_local_port_range")

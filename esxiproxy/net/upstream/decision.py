@@ -84,6 +84,11 @@ class Decision:
         principal: Principal = await self._start(self._authenticate())
         return principal
 
+    async def recognise(self) -> Principal | None:
+        """Return the principal alone, or None for a client that no authenticator knows."""
+        principal: Principal | None = await self._start(self._recognise())
+        return principal
+
     def _start(
         self, steps: Coroutine[Deferred[Any], Any, Any] | Generator[Deferred[Any], Any, Any]
     ) -> Deferred[Any]:
@@ -119,6 +124,12 @@ class Decision:
         raise RouteNotFound("no router has a host for this request")
 
     async def _authenticate(self) -> Principal:
+        principal = await self._recognise()
+        if principal is None:
+            raise self._unauthenticated()
+        return principal
+
+    async def _recognise(self) -> Principal | None:
         session = self._session
         for plugin in self._authenticators:
             if (starting := self._begin(plugin)) is not None:
@@ -129,14 +140,15 @@ class Decision:
                 self._check_over()
                 if principal is not None:
                     session.authenticated(principal)
-                    if principal.authenticator != plugin.section:
+                    vouched: frozenset[str] = getattr(plugin.instance, "vouches_for", frozenset())
+                    if principal.authenticator not in (plugin.section, *vouched):
                         principal = replace(principal, authenticator=plugin.section)
                         session.principal = principal
                     self.authenticator = plugin
                     return principal
             except Exception as error:
                 raise self._explained(plugin, error) from None
-        raise self._unauthenticated()
+        return None
 
     def _identified(self, principal: Principal, router: Plugin, route: Route) -> Principal:
         """Return the principal of the session, which a router may know as well.

@@ -47,21 +47,14 @@ class Screen:
     """A framebuffer and the picture's state."""
 
     def __init__(self, width: int = 640, height: int = 400, title: str = "simulated VM") -> None:
-        self.width = width
-        self.height = height
         self.listeners: set[Callable[[Rect], None]] = set()
-        self._pixels = bytearray(width * height)
+        self.lines: list[str] = [""]
         self._mark: tuple[int, int] | None = None
         self._clock = ""
+        self._title = title
         self._ticks = 0
         self._cell = (font.WIDTH + 1) * TEXT_SCALE, (font.HEIGHT + 2) * TEXT_SCALE
-        self.columns = max(1, (width - 2 * MARGIN) // self._cell[0])
-        self.rows = max(1, (height - TEXT_TOP - MARGIN) // self._cell[1])
-        self.lines: list[str] = [""]
-        self._fill(self.bounds, BACKGROUND)
-        self._write(title, MARGIN, 12, TITLE_SCALE, TITLE)
-        self._fill(self._track, PANEL)
-        self._fill(self._text_panel, PANEL)
+        self._draw(width, height)
 
     @property
     def bounds(self) -> Rect:
@@ -79,6 +72,11 @@ class Screen:
             if rect.x <= x < rect.right and rect.y <= y < rect.bottom:
                 rows[(y - rect.y) * rect.width + x - rect.x] = MARK
         return bytes(rows)
+
+    def resize(self, width: int, height: int) -> None:
+        """Draw the picture again in another size. The typed text stays as far as it has room."""
+        self._draw(width, height)
+        self._changed(self.bounds)
 
     def tick(self, now: datetime) -> None:
         """Draw the time and move the bar by one step."""
@@ -131,13 +129,30 @@ class Screen:
     def _text_panel(self) -> Rect:
         return Rect(MARGIN, TEXT_TOP, self.columns * self._cell[0], self.rows * self._cell[1])
 
+    def _draw(self, width: int, height: int) -> None:
+        self.width = width
+        self.height = height
+        self.columns = max(1, (width - 2 * MARGIN) // self._cell[0])
+        self.rows = max(1, (height - TEXT_TOP - MARGIN) // self._cell[1])
+        self.lines = [line[: self.columns] for line in self.lines[-self.rows :]]
+        self._pixels = bytearray(width * height)
+        self._mark = None
+        self._clock = ""
+        self._fill(self.bounds, BACKGROUND)
+        self._write(self._title, MARGIN, 12, TITLE_SCALE, TITLE)
+        self._fill(self._track, PANEL)
+        self._draw_text()
+
+    def _draw_text(self) -> None:
+        self._fill(self._text_panel, PANEL)
+        for row, line in enumerate(self.lines):
+            self._write(line, MARGIN, TEXT_TOP + row * self._cell[1] + TEXT_SCALE, TEXT_SCALE, TEXT)
+
     def _new_line(self) -> None:
         self.lines.append("")
         if len(self.lines) > self.rows:
             del self.lines[0]
-            self._fill(self._text_panel, PANEL)
-            for row, line in enumerate(self.lines):
-                self._write(line, MARGIN, TEXT_TOP + row * self._cell[1] + TEXT_SCALE, TEXT_SCALE, TEXT)
+            self._draw_text()
             self._changed(self._text_panel)
 
     def _rub_out(self) -> None:

@@ -1,0 +1,114 @@
+"""The vCenters and ESXi hosts of a configuration: their machines, and what can be done with one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from twisted.internet.defer import Deferred, gatherResults
+
+from esxiproxy.core.config.model import Config
+from esxiproxy.core.errors import MachineAmbiguous, MachineNotFound, VSphereUnavailable
+from esxiproxy.interfaces import IHttpClient
+from esxiproxy.vsphere.console_ticket import ConsoleTicket
+from esxiproxy.vsphere.inventory import Inventory
+from esxiproxy.vsphere.machine import Machine, MachineConnection
+from esxiproxy.vsphere.server import VSphereServer
+
+
+class VSphereService:
+    """The sections [vsphere NAME] of a configuration.
+
+    Each has one login and one watch of its machines, which begin with ``start``.
+    """
+
+    def __init__(self, config: Config, http: IHttpClient, clock: Any) -> None:
+        self._servers = {
+            name: VSphereServer(vsphere, http, clock) for name, vsphere in config.vspheres.items()
+        }
+        self.inventories: Mapping[str, Inventory] = MappingProxyType(
+            {name: server.inventory for name, server in self._servers.items()}
+        )
+
+    def start(self) -> None:
+        """Log in, and begin to watch the machines."""
+        for server in self._servers.values():
+            server.start()
+
+    async def stop(self) -> None:
+        """End the watches and log out, at all servers at once."""
+        await gatherResults([Deferred.fromCoroutine(server.stop()) for server in self._servers.values()])
+
+    def find(self, text: str) -> Machine:
+        """Return the machine of ``SECTION/UUID``, of a UUID, or of a name.
+
+        Raise MachineNotFound, MachineAmbiguous when there are several, or VSphereUnavailable when the machine
+        may be among those that were not read yet.
+        """
+        section, slash, uuid = text.partition("/")
+        if slash and section in self.inventories:
+            inventory = self.inventories[section]
+            machine = inventory.machines.get(uuid.lower())
+            if machine is not None:
+                return machine
+            _check_ready([inventory])
+        found = list(self._matching(text))
+        if len(found) > 1:
+            raise MachineAmbiguous(
+                f"{len(found)} virtual machines have this name or UUID: ask by SECTION/UUID"
+            )
+        if not found:
+            _check_ready(self.inventories.values())
+            raise MachineNotFound("no virtual machine has this name or UUID")
+        return found[0]
+
+    async def acquire_ticket(self, machine: Machine) -> ConsoleTicket:
+        """Return a new ticket for a console of the machine, which must be powered on."""
+        return await self._server(machine).acquire_ticket(machine)
+
+    async def connections(self, machine: Machine) -> Sequence[MachineConnection]:
+        """Return the consoles that are open on the machine."""
+        return await self._server(machine).connections(machine)
+
+    async def drop_connections(self, machine: Machine, labels: Iterable[str]) -> None:
+        """Close the consoles with these labels."""
+        await self._server(machine).drop_connections(machine, labels)
+
+    async def power_on(self, machine: Machine) -> None:
+        """Begin to power the machine on.  The inventory shows when it is on."""
+        await self._server(machine).power_on(machine)
+
+    async def set_resolution(self, machine: Machine, width: int, height: int) -> None:
+        """Set the size of the guest's screen, which needs VMware Tools."""
+        await self._server(machine).set_resolution(machine, width, height)
+
+    async def thumbnail(self, machine: Machine) -> bytes:
+        """Return a picture of the machine's screen, as PNG."""
+        return await self._server(machine).thumbnail(machine)
+
+    def _server(self, machine: Machine) -> VSphereServer:
+        """Return the server of a machine, which a reload may have removed."""
+        server = self._servers.get(machine.vsphere)
+        if server is None:
+            raise MachineNotFound("the vCenter of this virtual machine is not in the configuration any more")
+        return server
+
+    def _matching(self, text: str) -> Iterable[Machine]:
+        uuid = text.lower()
+        by_uuid = [found for each in self.inventories.values() if (found := each.machines.get(uuid))]
+        if by_uuid:
+            return by_uuid
+        return (
+            machine
+            for inventory in self.inventories.values()
+            for machine in inventory.machines.values()
+            if machine.name == text
+        )
+
+
+def _check_ready(inventories: Iterable[Inventory]) -> None:
+    for inventory in inventories:
+        if not inventory.ready:
+            reason = inventory.problem or "its machines are being read"
+            raise VSphereUnavailable(f"[vsphere {inventory.name}] {reason}")

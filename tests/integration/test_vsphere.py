@@ -1,0 +1,215 @@
+"""The client of vCenter, with the real HTTP client, against the simulated vCenter in a process of its own."""
+
+import hashlib
+import time
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.logger import formatEvent, globalLogPublisher
+
+from esxiproxy.core.config.model import Config
+from esxiproxy.core.config.vsphere import VSphere
+from esxiproxy.core.errors import (
+    HostNotConnected,
+    MachineNotFound,
+    MachineNotPermitted,
+    MachinePoweredOff,
+    TooManyConsoles,
+    VSphereUnavailable,
+)
+from esxiproxy.core.routing import Identity, Verify
+from esxiproxy.core.thumbprint import Pin
+from esxiproxy.vsphere.machine import Power
+from esxiproxy.vsphere.service import VSphereService
+from tests.support import vcenter_program
+from tests.support.web_server import Web
+
+
+class Joined:
+    """A service that is logged in to a simulated vCenter, and the reactor of its client."""
+
+    def __init__(self, folder: Path, *arguments: str, tags: bool = False) -> None:
+        self.lines: list[str] = []
+        globalLogPublisher.addObserver(self._logged)
+        self.vcenter = vcenter_program.start("--tls-port", "0", *arguments)
+        self.web = Web()
+        self.file = folder / "vc.password"
+        self.file.write_text(vcenter_program.PASSWORD)
+        identity = Identity(
+            Verify.PIN, (Pin("sha256", self.vcenter.ready["sha256"].replace(":", "").lower()),)
+        )
+        port, user = self.vcenter.port, self.vcenter.user
+        vsphere = VSphere("dc1", "127.0.0.1", port, user, self.file, identity, tags)
+        config = Config(Path("proxy.ini"), (), {}, vspheres=MappingProxyType({"dc1": vsphere}))
+        self.service = VSphereService(config, self.web.client, self.web.reactor)
+        self.inventory = self.service.inventories["dc1"]
+        self.service.start()
+
+    def _logged(self, event) -> None:
+        self.lines.append(formatEvent(event))
+
+    def result(self, awaitable):
+        return self.web.result(awaitable)
+
+    def until(self, true) -> None:
+        """Run the reactor until something is true: the pauses of the watch grow to seconds."""
+        end = time.monotonic() + 60
+        while not true():
+            assert time.monotonic() < end, (self.inventory.problem, self.lines[-3:])
+            self.web.turn()
+
+    def error(self, awaitable):
+        with pytest.raises(Exception) as caught:
+            self.result(awaitable)
+        return caught.value
+
+    def machine(self, name: str):
+        return next(each for each in self.inventory.machines.values() if each.name == name)
+
+    def change(self, name: str, /, **values) -> None:
+        self.vcenter.control("PATCH", f"/machines/{name}", **values)
+
+    def fault(self, method: str, name: str, **more) -> None:
+        self.vcenter.control("POST", "/faults", method=method, fault=name, times=1, **more)
+
+    def close(self) -> None:
+        globalLogPublisher.removeObserver(self._logged)
+        self.web.close()
+        vcenter_program.stop(self.vcenter)
+
+
+@pytest.fixture
+def joined(tmp_path):
+    made = Joined(tmp_path, "--task-time", "0.05", tags=True)
+    yield made
+    made.close()
+
+
+def test_machines_tickets_and_faults_of_a_vcenter(joined):
+    joined.until(lambda: joined.inventory.ready)
+    state = joined.vcenter.state()
+    described = {each["uuid"]: each for each in state["machines"]}
+    assert joined.inventory.machines.keys() == described.keys() and len(described) == 12
+    for machine in joined.inventory.machines.values():
+        expected = described[machine.uuid]
+        assert (machine.moid, machine.name, machine.host) == tuple(
+            expected[k] for k in ("moid", "name", "host")
+        )
+        assert machine.power.value == expected["power"]
+    joined.until(
+        lambda: all(sorted(m.tags) == described[m.uuid]["tags"] for m in joined.inventory.machines.values())
+    )
+    on = next(each for each in joined.inventory.machines.values() if each.power is Power.ON)
+
+    # Tickets of every form: the strongest identity is that of the host.
+    host = state["hosts"][on.host]
+    for parts, algorithm in (
+        ("host,url,sha1,sha256,pem", "pem"),
+        ("sha1,sha256", "sha256"),
+        ("sha1", "sha1"),
+        ("host", ""),
+    ):
+        joined.vcenter.control("PATCH", "/tickets", parts=parts)
+        ticket = joined.result(joined.service.acquire_ticket(on))
+        assert [pin.algorithm for pin in ticket.pins] == ([algorithm] if algorithm.startswith("sha") else [])
+        if algorithm == "pem":
+            assert hashlib.sha256(ticket.certificate).hexdigest() == host["sha256"].replace(":", "").lower()
+            assert (ticket.host, ticket.port) == (host["address"], host["port"])
+        assert ticket.ticket and ticket.ticket not in repr(ticket)
+    tickets = joined.vcenter.state()["tickets"]
+
+    # 500 consoles at once: one ticket each, in the one session.
+    asked = [Deferred.fromCoroutine(joined.service.acquire_ticket(on)) for _ in range(500)]
+    found = joined.result(gatherResults(asked))
+    assert len({each.ticket for each in found}) == 500
+    state = joined.vcenter.state()
+    assert (state["tickets"], state["logins"]) == (tickets + 500, 2), "one login over SOAP and one over REST"
+    assert state["connections"] <= 6
+
+    # Each fault has its error.
+    for name, error in (
+        ("InvalidPowerState", MachinePoweredOff),
+        ("NoPermission", MachineNotPermitted),
+        ("HostNotConnected", HostNotConnected),
+        ("MksConnectionLimitReached", TooManyConsoles),
+        ("garbage", VSphereUnavailable),
+        ("drop", VSphereUnavailable),
+        ("unavailable", VSphereUnavailable),
+    ):
+        joined.fault("AcquireTicket", name)
+        assert type(joined.error(joined.service.acquire_ticket(on))) is error, name
+
+    # Power, another host, another name, gone: seen in the inventory.
+    joined.change(on.name, power="off")
+    joined.until(lambda: joined.machine(on.name).power is Power.OFF)
+    assert isinstance(joined.error(joined.service.acquire_ticket(on)), MachinePoweredOff)
+    joined.result(joined.service.power_on(on))
+    joined.until(lambda: joined.machine(on.name).power is Power.ON)
+    other = next(name for name in state["hosts"] if name != on.host)
+    joined.change(on.name, host=other)
+    joined.until(lambda: joined.machine(on.name).host == other)
+    assert joined.result(joined.service.acquire_ticket(on)).port == state["hosts"][other]["port"]
+    joined.change(on.name, name="a%2f<b>", max_consoles=3, folder="/Deep/er")
+    joined.until(lambda: joined.service.inventories["dc1"].machines[on.uuid].name == "a/<b>")
+    moved = joined.service.find("a/<b>")
+    assert (moved.max_consoles, moved.folder) == (3, "/Deep/er")
+    assert joined.result(joined.service.connections(moved)) == ()
+    assert joined.result(joined.service.thumbnail(moved)).startswith(b"\x89PNG")
+    joined.vcenter.control("DELETE", f"/machines/{on.moid}")
+    joined.until(lambda: on.uuid not in joined.inventory.machines)
+    assert type(joined.error(joined.service.acquire_ticket(on))) is MachineNotFound
+
+    joined.result(joined.service.stop())
+    assert joined.vcenter.state()["sessions"] == 0
+    assert not [line for line in joined.lines if vcenter_program.PASSWORD in line or "52" * 8 in line]
+
+
+def test_a_vcenter_that_ends_sessions_restarts_and_changes(tmp_path):
+    joined = Joined(tmp_path)
+    try:
+        joined.until(lambda: joined.inventory.ready)
+        names = sorted(each.name for each in joined.inventory.machines.values())
+        first = joined.machine(names[0])
+
+        # The session ends in the middle of the poll: one new login, and changes are seen again.
+        joined.vcenter.control("DELETE", "/sessions")
+        joined.until(lambda: joined.vcenter.state()["logins"] == 2)
+        joined.change(first.name, name="renamed")
+        joined.until(lambda: joined.inventory.machines[first.uuid].name == "renamed")
+        assert joined.inventory.problem is None
+
+        # vCenter is down: the machines stay, and it is found again.
+        joined.vcenter.control("POST", "/stop")
+        joined.until(lambda: joined.inventory.problem is not None)
+        assert "cannot be read and may have changed" in joined.inventory.problem
+        assert len(joined.inventory.machines) == len(names)
+        assert isinstance(joined.error(joined.service.acquire_ticket(first)), VSphereUnavailable)
+        joined.vcenter.control("POST", "/start")
+        joined.until(lambda: joined.inventory.problem is None)
+
+        # The password was changed: one login, no lock, and a new login when the file has changed.
+        joined.vcenter.control("PATCH", "/sessions", password="changed")
+        joined.vcenter.control("DELETE", "/sessions")
+        joined.until(lambda: "refuses user and password" in (joined.inventory.problem or ""))
+        for _ in range(50):
+            assert isinstance(joined.error(joined.service.acquire_ticket(first)), VSphereUnavailable)
+        state = joined.vcenter.state()
+        assert (state["failed_logins"], state["locked"]) == (1, False)
+        joined.file.write_text("changed\n")
+        joined.until(lambda: joined.inventory.problem is None)
+        logins = joined.vcenter.state()["logins"]
+
+        # The certificate has changed: a sentence, and no login.
+        new = joined.vcenter.control("POST", "/certificate")["sha256"]
+        joined.vcenter.control("DELETE", "/sessions")
+        joined.until(lambda: "its certificate is" in (joined.inventory.problem or ""))
+        assert f"sha256:{new}".lower() in joined.inventory.problem.lower()
+        error = joined.error(joined.service.acquire_ticket(first))
+        assert type(error) is VSphereUnavailable and "not the expected one" in str(error)
+        state = joined.vcenter.state()
+        assert (state["logins"], state["failed_logins"], state["sessions"]) == (logins, 1, 0)
+        joined.result(joined.service.stop())
+    finally:
+        joined.close()

@@ -1,0 +1,433 @@
+"""The simulated vCenter without a network: sessions, the watch of the inventory, tickets and faults."""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+from io import BytesIO
+
+import pytest
+from PIL import Image
+
+from esxiproxy.sim.screen import png
+from esxiproxy.sim.vcenter import schema
+from esxiproxy.sim.vcenter.demands import Demand
+from esxiproxy.sim.vcenter.endpoint import TransportFault
+from esxiproxy.sim.vcenter.objects import SimulatedPower
+from esxiproxy.sim.vcenter.options import VCenterOptions, ticket_parts
+from esxiproxy.sim.vcenter.soap import BadSoap, read_call
+from tests.sim.vcenter_calls import Client, FaultAnswer, changes
+
+TICKET = "<ticketType>webmks</ticketType>"
+
+
+@pytest.fixture
+def client() -> Client:
+    made = Client()
+    made.log_in()
+    return made
+
+
+# --- sessions
+
+
+def test_the_service_content_needs_no_login_and_everything_else_does() -> None:
+    client = Client()
+    (content,) = client.call("RetrieveServiceContent", "ServiceInstance", "ServiceInstance")
+    assert content.findtext("about/apiType") == "VirtualCenter"
+    assert [content.findtext(name) for name in ("rootFolder", "sessionManager", "propertyCollector")] == [
+        client.vcenter.inventory.root.ref.moid,
+        "SessionManager",
+        "propertyCollector",
+    ]
+    with pytest.raises(FaultAnswer, match="NotAuthenticated"):
+        client.call("CurrentTime", "ServiceInstance", "ServiceInstance")
+
+
+def test_a_session_ends_when_it_is_idle_and_a_wait_is_no_idleness() -> None:
+    client = Client(session_idle=60)
+    client.log_in()
+    collector = client.watch("name")
+    updates = client.read(client.wait(collector, ""))
+    waiting = client.wait(collector, updates[0].findtext("version") or "", seconds=300)
+    client.clock.advance(299)
+    assert len(client.vcenter.sessions) == 1
+    client.clock.advance(1)
+    assert client.read(waiting) == []
+    client.clock.advance(59)
+    client.call("CurrentTime", "ServiceInstance", "ServiceInstance")
+    client.clock.advance(61)
+    assert len(client.vcenter.sessions) == 0
+    with pytest.raises(FaultAnswer, match="NotAuthenticated"):
+        client.call("CurrentTime", "ServiceInstance", "ServiceInstance")
+
+
+def test_a_session_that_is_ended_answers_its_wait() -> None:
+    client = Client()
+    client.log_in()
+    collector = client.watch("name")
+    updates = client.read(client.wait(collector, ""))
+    waiting = client.wait(collector, updates[0].findtext("version") or "", seconds=300)
+    assert client.vcenter.sessions.end_all() == 1
+    with pytest.raises(FaultAnswer, match="NotAuthenticated"):
+        client.read(waiting)
+    assert client.clock.getDelayedCalls() == []
+
+
+def test_a_logout_ends_the_session_and_its_views(client: Client) -> None:
+    collector = client.watch("name")
+    client.call("Logout", "SessionManager", "SessionManager")
+    assert client.vcenter.sessions.logouts == 1 and len(client.vcenter.sessions) == 0
+    client.log_in()
+    with pytest.raises(FaultAnswer, match="ManagedObjectNotFound"):
+        client.read(client.wait(collector, ""))
+
+
+def test_wrong_passwords_lock_the_account_for_a_time() -> None:
+    client = Client()
+    for _ in range(5):
+        with pytest.raises(FaultAnswer, match="InvalidLogin"):
+            client.log_in("wrong")
+    assert client.vcenter.sessions.locked
+    with pytest.raises(FaultAnswer, match="InvalidLogin"):
+        client.log_in()
+    client.clock.advance(601)
+    client.log_in()
+    assert (client.vcenter.sessions.logins, client.vcenter.sessions.failed_logins) == (1, 6)
+
+
+def test_no_secret_is_in_a_representation(client: Client) -> None:
+    session = client.vcenter.sessions.all[0]
+    assert session.token not in repr(session) and "simulated" not in repr(client.vcenter.options)
+
+
+# --- the watch
+
+
+def test_the_first_wait_brings_everything_in_parts(client: Client) -> None:
+    """Truncated as long as there is more; a part that got lost is sent again."""
+    collector = client.watch("name", "runtime.powerState")
+    (first,) = client.read(client.wait(collector, "", limit=5))
+    assert first.findtext("truncated") == "true"
+    kind, _, values = changes(first)[0]
+    assert (kind, values["name"]) == ("enter", "web-01")
+    (again,) = client.read(client.wait(collector, "", limit=5))
+    assert changes(again) == changes(first)
+    (second,) = client.read(client.wait(collector, again.findtext("version") or "", limit=5))
+    (lost,) = client.read(client.wait(collector, again.findtext("version") or "", limit=5))
+    assert changes(lost) == changes(second) and len(changes(second)) == 5
+    (third,) = client.read(client.wait(collector, second.findtext("version") or "", limit=5))
+    assert third.findtext("truncated") is None
+    assert len({moid for part in (first, second, third) for _, moid, _ in changes(part)}) == 12
+    assert client.read(client.wait(collector, third.findtext("version") or "")) == []
+
+
+def test_a_wait_is_answered_by_what_changes(client: Client) -> None:
+    """Only the values that changed come, together for changes of one turn; new and removed machines too."""
+    inventory = client.vcenter.inventory
+    collector = client.watch("name", "runtime.powerState", "runtime.host", "parent")
+    (updates,) = client.read(client.wait(collector, ""))
+    waiting = client.wait(collector, updates.findtext("version") or "", seconds=300)
+    web, mail = inventory.find_machine("web-01"), inventory.find_machine("mail")
+    host = inventory.find_host("esx-02.lab.example")
+    assert web and mail and host
+    client.vcenter.machines.move(web, host)
+    client.vcenter.machines.set_power(web, SimulatedPower.OFF)
+    inventory.remove_machine(mail)
+    datacenter = inventory.root.children()[0]
+    added = inventory.add_machine("fresh", inventory.folder(datacenter, "/New"), host)
+    client.clock.advance(0)
+    (updates,) = client.read(waiting)
+    assert sorted(changes(updates), key=lambda change: change[0]) == [
+        (
+            "enter",
+            added.ref.moid,
+            {
+                "name": "fresh",
+                "runtime.powerState": "poweredOn",
+                "runtime.host": host.ref.moid,
+                "parent": added.parent.ref.moid,
+            },
+        ),
+        ("leave", mail.ref.moid, {}),
+        ("modify", web.ref.moid, {"runtime.host": host.ref.moid, "runtime.powerState": "poweredOff"}),
+    ]
+
+
+def test_a_property_that_is_unset_or_hidden(client: Client) -> None:
+    """An inaccessible machine has no config; a hidden property is in the missing set with its fault."""
+    machine = client.vcenter.inventory.find_machine("web-01")
+    assert machine
+    machine.hidden = frozenset({"name"})
+    collector = client.watch("name", "config.instanceUuid")
+    (updates,) = client.read(client.wait(collector, ""))
+    first = next(updates.iter("objectSet"))
+    assert first.findtext("missingSet/path") == "name"
+    assert changes(updates)[0][2] == {"config.instanceUuid": machine.uuid}
+    machine.accessible = False
+    client.vcenter.inventory.changed(machine.ref)
+    (updates,) = client.read(client.wait(collector, updates.findtext("version") or ""))
+    assert changes(updates) == [("modify", machine.ref.moid, {"config.instanceUuid": None})]
+
+
+@pytest.mark.parametrize(
+    ("path", "known"),
+    [
+        ("runtime.powerState", True),
+        ("summary.runtime.powerState", True),
+        ("config.hardware.numCPU", True),
+        ("runtime.powerStat", False),
+        ("summary.runtime.powerStat", False),
+        ("nothing", False),
+    ],
+)
+def test_a_path_that_does_not_exist_is_a_fault(client: Client, path: str, known: bool) -> None:
+    assert schema.exists("VirtualMachine", path) is known
+    if not known:
+        with pytest.raises(FaultAnswer, match="InvalidProperty"):
+            client.watch(path)
+
+
+def test_a_wait_can_be_cancelled_and_an_unknown_version_is_refused(client: Client) -> None:
+    collector = client.watch("name")
+    (updates,) = client.read(client.wait(collector, ""))
+    waiting = client.wait(collector, updates.findtext("version") or "", seconds=None)
+    client.call("CancelWaitForUpdates", "PropertyCollector", collector)
+    with pytest.raises(FaultAnswer, match="RequestCanceled"):
+        client.read(waiting)
+    with pytest.raises(FaultAnswer, match="InvalidCollectorVersion"):
+        client.read(client.wait(collector, "77"))
+    gone = client.wait(collector, updates.findtext("version") or "", seconds=300)
+    gone.addErrback(lambda _: None)
+    gone.cancel()
+    assert client.clock.getDelayedCalls() == []
+
+
+def test_thousands_of_machines_are_read_in_pages() -> None:
+    client = Client(machines=3000)
+    client.log_in()
+    collector = client.watch("name", "runtime.powerState")
+    version, seen = "", set()
+    while True:
+        (updates,) = client.read(client.wait(collector, version, limit=500))
+        version = updates.findtext("version") or ""
+        assert len(changes(updates)) == 500
+        seen |= {moid for _, moid, _ in changes(updates)}
+        if updates.findtext("truncated") is None:
+            break
+    assert len(seen) == 3000
+
+
+# --- tickets
+
+
+def test_a_ticket_leads_to_the_host_of_its_machine(client: Client) -> None:
+    """The host that runs the machine knows the ticket, for one console of this machine."""
+    (ticket,) = client.on("web-02", "AcquireTicket", TICKET)
+    machine = client.vcenter.inventory.find_machine("web-02")
+    assert machine and machine.host.name == "esx-02.lab.example"
+    esxi = machine.host.esxi
+    assert ticket.findtext("host") == esxi.options.interface == "127.0.0.12"
+    assert ticket.findtext("sslThumbprint") == esxi.certificate.sha1
+    assert ticket.findtext("certThumbprintList/thumbprint") == esxi.certificate.sha256
+    grant = esxi.tickets.redeem(ticket.findtext("ticket") or "")
+    assert grant and grant.machine is machine.console and grant.user == client.vcenter.options.user
+    (ticket,) = client.on("web-02", "AcquireTicket", TICKET)
+    other = client.vcenter.inventory.find_host("esx-03.lab.example")
+    assert other
+    client.vcenter.machines.move(machine, other)
+    assert esxi.tickets.redeem(ticket.findtext("ticket") or "") is None
+    (ticket,) = client.on("web-02", "AcquireTicket", TICKET)
+    assert ticket.findtext("host") == "127.0.0.13"
+
+
+@pytest.mark.parametrize(
+    ("parts", "fields"),
+    [
+        ("pem", {"sslCertificate"}),
+        ("sha256", {"certThumbprintList"}),
+        ("sha1", {"sslThumbprint"}),
+        ("", set()),
+        ("host", {"host", "port"}),
+        ("url", {"url"}),
+    ],
+)
+def test_a_ticket_has_the_parts_that_are_asked_for(parts: str, fields: set[str]) -> None:
+    client = Client("urn:vim25/9.0.0.0", ticket_parts=ticket_parts(parts))
+    client.log_in()
+    (ticket,) = client.on("web-01", "AcquireTicket", TICKET)
+    assert {field.tag for field in ticket} == {"ticket", "cfgFile"} | fields
+
+
+def test_the_identity_in_a_ticket_can_be_wrong(client: Client) -> None:
+    client.vcenter.machines.parts = ticket_parts("sha1,wrong")
+    (ticket,) = client.on("web-01", "AcquireTicket", TICKET)
+    esxi = client.vcenter.hosts[0]
+    assert ticket.findtext("sslThumbprint") not in (None, esxi.certificate.sha1)
+
+
+@pytest.mark.parametrize(
+    ("version", "fields"),
+    [
+        ("urn:vim25/6.7", {"sslThumbprint"}),
+        ("urn:vim25/7.0.3.0", {"sslThumbprint", "url"}),
+        ('"urn:vim25/7.0.3.1"', {"sslThumbprint", "url", "certThumbprintList"}),
+        ("urn:vim25/9.0.0.0", {"sslThumbprint", "url", "certThumbprintList", "sslCertificate"}),
+    ],
+)
+def test_the_fields_of_a_ticket_depend_on_the_version(version: str, fields: set[str]) -> None:
+    client = Client(version)
+    client.log_in()
+    (ticket,) = client.on("web-01", "AcquireTicket", TICKET)
+    assert {field.tag for field in ticket} - {"ticket", "cfgFile", "host", "port"} == fields
+
+
+def test_a_version_that_is_too_new_is_refused() -> None:
+    client = Client("urn:vim25/9.1.0.0")
+    with pytest.raises(FaultAnswer, match=r'Unsupported version URI "urn:vim25/9\.1\.0\.0"'):
+        client.call("RetrieveServiceContent", "ServiceInstance", "ServiceInstance")
+
+
+def test_the_pem_in_a_ticket_is_the_hosts_certificate() -> None:
+    client = Client("urn:vim25/9.0.0.0")
+    client.log_in()
+    (ticket,) = client.on("web-01", "AcquireTicket", TICKET)
+    der = ssl.PEM_cert_to_DER_cert(ticket.findtext("sslCertificate") or "")
+    assert hashlib.sha256(der).digest().hex(":").upper() == ticket.findtext("certThumbprintList/thumbprint")
+
+
+def test_the_faults_of_a_ticket(client: Client) -> None:
+    """Powered off, host not connected, unknown type; the cap of a machine counts its open consoles."""
+    with pytest.raises(FaultAnswer) as refused:
+        client.on("old-erp", "AcquireTicket", TICKET)
+    assert refused.value.fields == {"requestedState": "poweredOn", "existingState": "poweredOff"}
+    with pytest.raises(FaultAnswer, match="InvalidArgument"):
+        client.on("web-01", "AcquireTicket", "<ticketType>nonsense</ticketType>")
+    machine = client.vcenter.inventory.find_machine("web-01")
+    assert machine
+    machine.max_consoles = 0
+    with pytest.raises(FaultAnswer) as refused:
+        client.on("web-01", "AcquireTicket", TICKET)
+    assert (refused.value.name, refused.value.fields) == (
+        "MksConnectionLimitReached",
+        {"connectionLimit": "0"},
+    )
+    machine.host.connected = False
+    with pytest.raises(FaultAnswer, match="HostNotConnected"):
+        client.on("web-01", "AcquireTicket", TICKET)
+    with pytest.raises(FaultAnswer, match="ManagedObjectNotFound"):
+        client.call("AcquireTicket", "VirtualMachine", "vm-9999", TICKET)
+
+
+# --- operations
+
+
+def test_power_operations_are_tasks(client: Client) -> None:
+    (task,) = client.on("old-erp", "PowerOnVM_Task")
+    (info,) = client.call("Fetch", "Task", task.text or "", "<prop>info</prop>")
+    assert info.findtext("state") == "running"
+    client.clock.advance(1)
+    (state,) = client.call("Fetch", "Task", task.text or "", "<prop>info.state</prop>")
+    assert state.text == "success"
+    assert client.on("old-erp", "AcquireTicket", TICKET)
+    (task,) = client.on("old-erp", "PowerOnVM_Task")
+    client.clock.advance(1)
+    (info,) = client.call("Fetch", "Task", task.text or "", "<prop>info</prop>")
+    assert info.findtext("state") == "error" and "Powered on" in (
+        info.findtext("error/localizedMessage") or ""
+    )
+
+
+def test_a_move_is_a_task(client: Client) -> None:
+    host = client.vcenter.inventory.find_host("esx-03.lab.example")
+    assert host
+    spec = f'<spec><host type="HostSystem">{host.ref.moid}</host></spec>'
+    client.on("web-01", "RelocateVM_Task", spec)
+    machine = client.vcenter.inventory.find_machine("web-01")
+    assert machine and machine.host is not host
+    client.clock.advance(1)
+    assert machine.host is host and machine.ref in host.machines
+    with pytest.raises(FaultAnswer, match="ManagedObjectNotFound"):
+        client.on("web-01", "RelocateVM_Task", '<spec><host type="HostSystem">host-9</host></spec>')
+
+
+def test_the_screens_size_can_be_set_where_tools_run(client: Client) -> None:
+    machine = client.vcenter.inventory.find_machine("web-01")
+    assert machine
+    client.on("web-01", "SetScreenResolution", "<width>800</width><height>600</height>")
+    picture = Image.open(BytesIO(png.encode(machine.console.screen)))
+    assert picture.size == (800, 600) and len(picture.convert("RGB").getcolors() or ()) == 5
+    with pytest.raises(FaultAnswer, match="InvalidArgument"):
+        client.on("web-01", "SetScreenResolution", "<width>9</width><height>600</height>")
+    machine.tools = False
+    with pytest.raises(FaultAnswer, match="ToolsUnavailable"):
+        client.on("web-01", "SetScreenResolution", "<width>800</width><height>600</height>")
+
+
+# --- misbehaviour
+
+
+def test_faults_on_demand_hit_the_calls_that_they_name(client: Client) -> None:
+    """A method, a machine, a number of calls; a delay is one too."""
+    demands = client.vcenter.demands
+    demands.add(Demand("AcquireTicket", "NoPermission", machine=client.moid("web-01"), times=1))
+    client.on("web-02", "AcquireTicket", TICKET)
+    with pytest.raises(FaultAnswer) as refused:
+        client.on("web-01", "AcquireTicket", TICKET)
+    assert refused.value.fields["privilegeId"] == "VirtualMachine.Interact.ConsoleInteract"
+    client.on("web-01", "AcquireTicket", TICKET)
+    demands.add(Demand("AcquireTicket", seconds=5))
+    slow = client.start("AcquireTicket", "VirtualMachine", client.moid("web-01"), TICKET)
+    client.clock.advance(4)
+    assert not slow.called
+    client.clock.advance(1)
+    assert client.read(slow)
+    demands.clear()
+    demands.add(Demand("*", "drop"))
+    dropped = client.start("CurrentTime", "ServiceInstance", "ServiceInstance")
+    assert isinstance(dropped.result.value, TransportFault) and dropped.result.value.kind == "drop"
+    dropped.addErrback(lambda _: None)
+
+
+@pytest.mark.parametrize("wrong", [{"fault": "nonsense"}, {"seconds": -1}, {"times": 0}])
+def test_a_demand_that_means_nothing_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError):
+        Demand("Login", **wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"nonsense",
+        b"<Envelope/>",
+        b"<Envelope><Body/></Envelope>",
+        b"<Envelope><Body><Login/></Body></Envelope>",
+        b'<!DOCTYPE a [<!ENTITY b "c">]><Envelope/>',
+        b"<a>" + b"x" * (1 << 20) + b"</a>",
+    ],
+)
+def test_a_request_that_is_no_call_is_refused(body: bytes) -> None:
+    with pytest.raises(BadSoap):
+        read_call(body, "urn:vim25/8.0.3.0")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"version": "8"},
+        {"machines": -1},
+        {"hosts": 0},
+        {"session_idle": 0},
+        {"user": ""},
+        {"task_time": float("nan")},
+    ],
+)
+def test_options_that_mean_nothing_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError):
+        VCenterOptions(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_method_that_is_not_there_is_named(client: Client) -> None:
+    with pytest.raises(FaultAnswer, match="no method Destroy_Task of VirtualMachine"):
+        client.on("web-01", "Destroy_Task")
