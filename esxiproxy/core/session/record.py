@@ -47,6 +47,8 @@ class Record:
         the id of the trace in the client's ``traceparent``; empty without a valid one.
     ``method``
         the method of the request; empty if its head could not be parsed.
+    ``machine``
+        the machine of a session that another machine has recorded as lost; else empty.
     """
 
     session: str
@@ -70,3 +72,4 @@ class Record:
     host: str = ""
     is_host_listed: bool = False
     trace_id: str = ""
+    machine: str = ""
