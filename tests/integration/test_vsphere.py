@@ -241,7 +241,7 @@ LONG = pytest.mark.skipif(
 
 @pytest.mark.parametrize("standalone", [False, pytest.param(True, marks=[LONG, pytest.mark.full])])
 def test_a_thousand_machines_of_the_simulator_of_govmomi(tmp_path, authority, standalone):
-    """A server that is not ours: its machines move and go, and it ends sessions that are idle for a second."""
+    """A server that is not ours: its machines move and go, and it ends a session that is idle for 1 s."""
     host, certificate = sim_program.start(), authority.server()
     try:
         with Govmomi(certificate, [host], hosts=2, idle=1.0, standalone=standalone) as simulator:
