@@ -42,6 +42,7 @@ from esxiproxy.core.config.plugin_type import settings_of as settings_of
 from esxiproxy.core.config.section import SectionValues as SectionValues
 from esxiproxy.core.errors import ServiceUnavailable as ServiceUnavailable
 from esxiproxy.core.networks import Networks as Networks
+from esxiproxy.core.private_sites import PrivateSites
 from esxiproxy.core.routing import Challenge as Challenge
 from esxiproxy.core.routing import Destination as Destination
 from esxiproxy.core.routing import Identity as Identity
@@ -75,6 +76,8 @@ class Context:
         runs a call in a thread of the plugin: two run at a time, and 64 may wait.
     ``watch``
         looks at a file once a second, in a thread, and calls a function when it has changed.
+    ``sites``
+        the private sockets of the admin process; None without a master.
     ``end_sessions``
         closes the consoles that a selector fits and that this plugin has routed or authenticated, with a
         reason.
@@ -90,6 +93,7 @@ class Context:
     in_thread: Callable[..., Deferred[Any]]
     watch: Callable[[Path, Callable[[], None]], None]
     end_sessions: Callable[[Selector, str], Awaitable[None]]
+    sites: PrivateSites | None = None
 
 
 class PluginType(SectionType, Protocol):

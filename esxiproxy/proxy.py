@@ -20,7 +20,7 @@ from esxiproxy.core.errors import Draining
 from esxiproxy.core.http.origins import AllowedOrigins
 from esxiproxy.core.http.policy import Http, ListenerPolicy
 from esxiproxy.core.process_identity import ProcessIdentity
-from esxiproxy.core.routing import Upstream
+from esxiproxy.core.routing import Destination, Upstream
 from esxiproxy.core.session.command import Command, CommandKind, Selector
 from esxiproxy.core.session.connection_limits import ConnectionLimits
 from esxiproxy.core.session_limits import SessionLimits
@@ -133,6 +133,7 @@ class Proxy(Service):
         tls: ListenerTLS | IOpenSSLServerConnectionCreator | None = None,
         policy: ListenerPolicy | None = None,
         connection_limits: ConnectionLimits | None = None,
+        portal: Destination | None = None,
     ) -> Any:
         """Return the protocol factory of one listener, for ``reactor.listenTCP`` or an endpoint.
 
@@ -140,7 +141,8 @@ class Proxy(Service):
         default every client is admitted.  Several of them, in a sequence, are asked in this order.
         ``limits`` and ``connection_limits`` replace those of the proxy.  ``tls`` adds TLS: either certificate
         and key files or a Twisted connection creator.  ``policy`` sets what the listener serves, for example
-        whether it forwards plain HTTP.
+        whether it forwards plain HTTP.  ``portal`` is the destination of all plain HTTP of a listener whose
+        policy has ``Http.PORTAL``.
 
         Raises TLSFileError when a certificate or key file cannot be used.
         """
@@ -162,6 +164,7 @@ class Proxy(Service):
             policy.http is Http.FORWARD,
             self._logins,
             self.drains,
+            portal,
         )
         factory: Any = ListenerFactory(name, gateway, self.sessions, limits, self._clock, policy)
         if tls is not None:

@@ -47,8 +47,9 @@ ALLOWED = {
     "authenticators": {"authenticators", "plugins", "core", "interfaces"},
     "web": {"web", "net.tls", "core", "interfaces"},
     "plugins": {"plugins", "core", "interfaces"},
-    "admin": {"admin", "routers", "plugins", "state", "binding", "core", "interfaces"},
+    "admin": {"admin", "routers", "plugins", "state", "binding", "web", "core", "interfaces"},
     "vsphere": {"vsphere", "core", "interfaces"},
+    "portal": {"portal", "admin", "authenticators", "plugins", "state", "web", "core", "interfaces"},
     "sim": {"sim", "core"},
     "sim.screen": {"sim.screen", "core"},
     "doctor": {"doctor", "net.tls", "core", "interfaces"},
@@ -57,7 +58,7 @@ ALLOWED = {
     "proxy": {"proxy", "net", "state", "authenticators", "core", "interfaces"},
     "app": {
         *("app", "proxy", "net", "ops", "state", "web", "admin", "vsphere", "plugins", "binding", "core"),
-        "interfaces",
+        *("interfaces", "portal", "authenticators"),
     },
     "workers": {"workers", "app", "net", "ops", "binding", "core"},
     "workers.master": {

@@ -31,8 +31,13 @@ from esxiproxy.app.control import ProcessControl
 from esxiproxy.app.extra_services import ExtraServices
 from esxiproxy.app.manhole import AdminManhole
 from esxiproxy.app.plugins import Plugins
+from esxiproxy.app.portal import PortalService, provider_sections
+from esxiproxy.app.portal_parts import portal_parts
+from esxiproxy.app.private_site import PrivateSite
+from esxiproxy.app.tickets import tickets_site
 from esxiproxy.app.vsphere import VSphereLogins
 from esxiproxy.core.config.loader import Config
+from esxiproxy.core.private_sites import PrivateSites
 from esxiproxy.core.session.command import Command, CommandKind, Selector
 from esxiproxy.core.session.drain_table import DrainTable
 from esxiproxy.interfaces import IState
@@ -80,8 +85,9 @@ class AdminHost(MultiService):
     The plugins of ``services`` run from the start on.  The sockets of [admin] are served from ``open`` on.
     ``make_control`` returns the control for the state of this process, and ``inherited`` has the sockets by
     their names.  Nothing is counted here, and no console is admitted.  ``workers`` returns the workers of the
-    proxy, and ``shells`` is the folder of their private sockets, None without a manhole.  ``vsphere`` has the
-    machines of the vCenters.
+    proxy, and ``shells`` is the folder of their private sockets, None without a manhole.  ``sites`` are those
+    that this process has for the workers, None if they need none.  ``vsphere`` has the machines of the
+    vCenters.
     """
 
     _log = Logger()
@@ -94,6 +100,7 @@ class AdminHost(MultiService):
         inherited: Mapping[str, socket.socket],
         workers: Callable[[], Sequence[WorkerView]] = tuple,
         shells: Path | None = None,
+        sites: PrivateSites | None = None,
     ) -> None:
         super().__init__()
         self._reactor = reactor = with_fast_transports(reactor)
@@ -123,7 +130,7 @@ class AdminHost(MultiService):
         )
         for service in (loop_lag, self._report, self._plugins, self._extra_services, logins, self._slot):
             service.setServiceParent(self)
-        self._instances = self._plugins.create(replace(config, listeners=()))
+        self._instances = self._plugins.create(replace(config, listeners=()), provider_sections(config))
         self._plugins.begin(self._instances)
         self._extra_services.create(config)
         if config.admin is not None and config.admin.tls is not None:
@@ -132,6 +139,16 @@ class AdminHost(MultiService):
         if config.manhole is not None and shells is not None:
             self._manhole = AdminManhole(config, self.control, workers, shells, inherited, reactor)
             self._manhole.setServiceParent(self)
+        self._tickets: PrivateSite | None = None
+        if config.vspheres and sites is not None:
+            self._tickets = tickets_site(config, self.vsphere, sites, reactor)
+            self._tickets.setServiceParent(self)
+        self._portal: PortalService | None = None
+        if config.has_portal and sites is not None:
+            plugins = {section: instance.plugin for section, instance in self._instances.items()}
+            parts = portal_parts(config, self.vsphere, self.state)
+            self._portal = PortalService(config, self.state, plugins, parts, sites, reactor)
+            self._portal.setServiceParent(self)
         self.ready: Deferred[bool] = succeed(False)
         """Fires when all plugins of [admin] are ready, or fails with StartupError."""
 
@@ -147,12 +164,16 @@ class AdminHost(MultiService):
         self.ready = Deferred.fromCoroutine(self._plugins.ready())
 
     async def open(self) -> None:
-        """Serve the sockets of [admin] and of the manhole.  Raises StartupError."""
+        """Serve the private sites, and the sockets of [admin] and of the manhole.  Raises StartupError."""
+        if self._tickets is not None:
+            self._tickets.open()
         plugins = {section: instance.plugin for section, instance in self._instances.items()}
         async with AsyncExitStack() as undo:
             bound = self._slot.bind(self._config, plugins, undo)
             undo.pop_all()
         self._slot.serve(bound, self._config)
+        if self._portal is not None:
+            self._portal.open()
         self._report.accepting = True
         if self._manhole is not None:
             self._manhole.open()
@@ -185,12 +206,13 @@ class AdminHost(MultiService):
             step.cancel()
 
     async def _stop(self) -> None:
-        services = [service for service in self if service is not self._extra_services]
-        await self._step(self._slot.stopService)
+        first = [service for service in (self._slot, self._tickets) if service is not None]
+        services = [service for service in self if service not in (self._extra_services, *first)]
+        for service in first:
+            await self._step(service.stopService)
         await self.stop_services()
         for service in services:
-            if service is not self._slot:
-                await self._step(service.stopService)
+            await self._step(service.stopService)
         await self._step(self._http.close)
         await self._step(lambda: Deferred.fromCoroutine(self._report.finish()))
         await self._step(self.state.stop)

@@ -16,6 +16,7 @@ from esxiproxy.app.file_watch import FileWatch
 from esxiproxy.app.plugin_threads import PluginThreads
 from esxiproxy.core.config.model import Config, Listener
 from esxiproxy.core.config.plugin_type import PluginSection
+from esxiproxy.core.private_sites import PrivateSites
 from esxiproxy.core.session.command import Selector
 from esxiproxy.core.startup import StartupError
 from esxiproxy.interfaces import IState
@@ -67,20 +68,24 @@ class Plugins(MultiService):
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, proxy: ServedSessions, http: Any) -> None:
+    def __init__(
+        self, reactor: Any, proxy: ServedSessions, http: Any, sites: PrivateSites | None = None
+    ) -> None:
         super().__init__()
+        self._sites = sites
         self._reactor = reactor
         self._proxy = proxy
         self._http = http
         self._instances: Instances = {}
 
-    def create(self, config: Config) -> Instances:
+    def create(self, config: Config, more: Iterable[PluginSection] = ()) -> Instances:
         """Return an instance for each section that a listener or [admin] of this configuration names.
 
+        ``more`` are further sections.
         Raises StartupError, which names the section, for an error in a plugin.
         """
         found: dict[str, PluginService] = {}
-        for section in _sections(config):
+        for section in (*_sections(config), *more):
             if section.section not in found:
                 found[section.section] = self._create(section, config)
         return found
@@ -183,6 +188,7 @@ class Plugins(MultiService):
             in_thread=threads.call,
             watch=files.watch,
             end_sessions=partial(self._end_sessions, section.section),
+            sites=self._sites,
         )
         try:
             instance = cast(PluginType, section.type).create(section.settings, context)

@@ -38,6 +38,9 @@ from esxiproxy.app.reload import Reload
 from esxiproxy.app.reporter import Reporter
 from esxiproxy.app.session_tally import SessionTally
 from esxiproxy.core.config.loader import Config, Listener
+from esxiproxy.core.http.policy import Http
+from esxiproxy.core.http.portal import portal_destination
+from esxiproxy.core.private_sites import PORTAL, PrivateSites
 from esxiproxy.core.process_identity import ProcessIdentity
 from esxiproxy.core.startup import StartupError
 from esxiproxy.net.transport.reactor import with_fast_transports
@@ -72,7 +75,7 @@ class ProxyService(MultiService):
     are not shut down at the end, since other processes may share them.
     ``identity`` names the process among those that share the state, by default one without a master.
     ``shell_socket`` is the path of the manhole's private socket in a worker whose admin process serves the
-    manhole.
+    manhole.  ``sites`` are those of the admin process, None without a master.
     """
 
     _log = Logger()
@@ -84,8 +87,10 @@ class ProxyService(MultiService):
         inherited: Mapping[str, socket.socket] = MappingProxyType({}),
         identity: ProcessIdentity | None = None,
         shell_socket: Path | None = None,
+        sites: PrivateSites | None = None,
     ) -> None:
         super().__init__()
+        self._portal = None if sites is None else portal_destination(str(sites.newest(PORTAL)))
         self._reactor = reactor = with_fast_transports(reactor)
         self._config = config
         self.identity = identity or ProcessIdentity(config.machine or socket.gethostname())
@@ -140,7 +145,7 @@ class ProxyService(MultiService):
         )
         self._loop_lag = LoopLag(reactor, self.metering.lagged)
         self._http = HttpClient(reactor)
-        self._plugins = Plugins(reactor, self.proxy, self._http)
+        self._plugins = Plugins(reactor, self.proxy, self._http, sites)
         self.ready: Deferred[bool] = succeed(False)
         """Fires with True when all plugins of the first configuration are ready, and else with False."""
         self._reporter = Reporter(
@@ -207,6 +212,7 @@ class ProxyService(MultiService):
             tls=listener.tls,
             policy=listener.policy,
             connection_limits=listener.connection_limits,
+            portal=self._portal if listener.http is Http.PORTAL else None,
         )
 
     def reload(self, config: Config) -> Deferred[None]:

@@ -156,6 +156,8 @@ class HtpasswdType:
     """The type ``htpasswd``."""
 
     name = "htpasswd"
+    is_provider = True
+    """Whether a login form may ask it."""
     help = "Asks for a name and a password (Basic) and looks them up in a file of Apache's htpasswd."
     keys = (
         Key(

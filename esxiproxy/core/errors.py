@@ -253,6 +253,18 @@ class ServiceUnavailable(SessionError):
     hide_detail = True
 
 
+class PortalUnavailable(SessionError):
+    """The portal, which runs in the admin process, cannot be reached."""
+
+    advice = (
+        "The admin process, which has the page, is started again by itself. The log of the proxy says why "
+        "it has ended. Open consoles continue."
+    )
+    status = 503
+    retry_after = 3
+    hide_detail = True
+
+
 class DecisionTimeout(SessionError):
     """The authenticator or the router did not answer within ``decision_timeout``."""
 
@@ -332,6 +344,28 @@ class MachineNotFound(SessionError):
     status = 404
     proxy_error = "destination_not_found"
 
+    def __init__(self, detail: str = "", *, status: int | None = None, timeout: str = "") -> None:
+        super().__init__(detail or "no virtual machine has this name or UUID", status=status, timeout=timeout)
+
+
+class MachineHidden(MachineNotFound):
+    """No rule lets the principal open the virtual machine."""
+
+    advice = (
+        "Compare `who`, `what` and `may` of the `[access]` sections that the router names with the user and "
+        "the machine. The client sees `MachineNotFound`, as for a machine that does not exist."
+    )
+
+    @property
+    def public_name(self) -> str:
+        """The name for the client, which is that of a machine that does not exist."""
+        return MachineNotFound.__name__
+
+    @property
+    def public_message(self) -> str:
+        """The text for the client, which does not say that there is such a machine."""
+        return str(MachineNotFound())
+
 
 class MachineAmbiguous(MachineNotFound):
     """Several virtual machines have this name or this UUID."""
@@ -397,6 +431,18 @@ class VSphereUnavailable(SessionError):
     status = 503
     proxy_error = "destination_unavailable"
     retry_after = 5
+    hide_detail = True
+
+
+class TicketsUnavailable(SessionError):
+    """The admin process, which acquires the tickets of consoles, cannot be reached."""
+
+    advice = (
+        "The master starts the admin process again when it has ended, and the log says why it did. Open "
+        "consoles continue."
+    )
+    status = 503
+    retry_after = 3
     hide_detail = True
 
 

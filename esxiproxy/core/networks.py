@@ -35,7 +35,12 @@ def embedded(address: IP) -> IP:
 
 @lru_cache(maxsize=4096)
 def canonical(host: str) -> str:
-    """Return the text of an IP address by which connections are counted: an IPv4-mapped one as IPv4."""
+    """Return the text of an IP address by which connections are counted: an IPv4-mapped one as IPv4.
+
+    The path of a unix socket is not changed.
+    """
+    if host.startswith("/"):
+        return host
     address = ip_address(host.partition("%")[0])
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped

@@ -263,7 +263,9 @@ class Route:
     to agree with that of the authenticator.  ``limits`` shorten limits of the session, by their field names.
     ``claims`` are taken with those of the decision, such as the mark of a link that works once.  ``link`` is
     the id of the link that the session was opened with.  ``prefix`` is the part of the path in front of the
-    host's own paths, without a final slash; Location and the Path of cookies get it.
+    host's own paths, without a final slash; Location and the Path of cookies get it.  ``max_consoles`` is the
+    number of sessions that the console itself admits, and lowers ``max_sessions_per_console``.
+    ``console_name`` is the name of the console for people, in records.
     """
 
     destination: Destination
@@ -275,6 +277,8 @@ class Route:
     policy: Policy = Policy()
     link: str = ""
     prefix: bytes = b""
+    max_consoles: int | None = None
+    console_name: str = ""
     acquire: Callable[[], Awaitable[Route]] | None = field(default=None, compare=False)
 
     @classmethod

@@ -84,6 +84,8 @@ class Sessions:
         """Number of configuration changes so far."""
         self.idle_connections: set[Callable[[], None]] = set()
         """Functions that close an idle client connection, one for each."""
+        self.event_streams: set[Callable[[], None]] = set()
+        """Functions that end an event stream of the portal, which would last longer than a retirement."""
         self.flushing: set[FlushingConnection] = set()
         """Client connections whose session has ended and whose response is not acknowledged yet."""
 
@@ -164,9 +166,12 @@ class Sessions:
         self.start_epoch()
 
     def start_epoch(self) -> None:
-        """Close connections that were accepted with an earlier configuration, as ``close_idle`` does."""
+        """Close connections that were accepted with an earlier configuration, as ``close_idle`` does.
+
+        Event streams end, and their pages open them again.
+        """
         self.epoch += 1
-        for close in list(self.idle_connections):
+        for close in [*self.idle_connections, *self.event_streams]:
             close()
 
     def is_stale(self, epoch: int) -> bool:

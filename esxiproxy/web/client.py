@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone
+from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone, _HTTP11ClientFactory
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer
@@ -119,6 +119,7 @@ class HttpClient:
         found = self._agents.pop(key, None)
         if found is None:
             pool = HTTPConnectionPool(self._reactor)
+            pool._factory = _QuietFactory
             pool.maxPersistentPerHost = _MAX_PER_HOST
             endpoints = _Endpoints(self._reactor, ServerTLS(identity), socket)
             found = Agent.usingEndpointFactory(self._reactor, endpoints, pool), pool
@@ -127,6 +128,12 @@ class HttpClient:
             _key, (_agent, oldest) = self._agents.popitem(last=False)
             oldest.closeCachedConnections()
         return found[0]
+
+
+class _QuietFactory(_HTTP11ClientFactory):
+    """The factory of the connections, which logs none of them."""
+
+    noisy = False
 
 
 class _Body(Protocol):

@@ -33,8 +33,9 @@ class Plan:
 
     ``machine`` is the name of this machine.  ``needs_admin`` is whether an admin process is needed, and
     ``admin_endpoints`` are its sockets, in the form of ``endpoints``: those of [admin], and those of the
-    manhole.  ``socket_group`` is the group of its unix sockets, empty for none.  In the plan of an older
-    version ``machine`` is empty, and there is no admin process.
+    manhole.  ``socket_group`` is the group of its unix sockets, empty for none.  ``needs_sockets`` is whether
+    workers ask the admin process.  In the plan of an older version ``machine`` is empty, and there is no
+    admin process.
     """
 
     workers: int
@@ -47,6 +48,7 @@ class Plan:
     needs_admin: bool = False
     admin_endpoints: tuple[tuple[str, str], ...] = ()
     socket_group: str = ""
+    needs_sockets: bool = False
 
     def text(self) -> str:
         """Return the plan as one line of JSON."""
@@ -68,6 +70,7 @@ class Plan:
                 bool(found.get("needs_admin", False)),
                 _pairs(found.get("admin_endpoints", ())),
                 str(found.get("socket_group", "")),
+                bool(found.get("needs_sockets", False)),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a plan: {error}") from error
@@ -94,6 +97,7 @@ def plan_of(config: Config) -> Plan:
         config.needs_admin_process,
         config.admin_endpoints,
         "" if admin is None else admin.socket_group or "",
+        config.needs_sites,
     )
 
 

@@ -29,7 +29,7 @@ BAD = {
     L + "  http = refuse\n": [f"6: [listener a] http: {INDENTED}"],
     L + "\thttp = never\n": [
         f"6: [listener a] http: {INDENTED}",
-        "6: [listener a] http: 'never' is not refuse or forward",
+        "6: [listener a] http: 'never' is not refuse, forward or portal",
     ],
     L + "\n [proxy]\n": [f"7: [listener a]: {INDENTED}"],
     L + "router = st\x00atic\n": [
@@ -50,7 +50,7 @@ BAD = {
     # sections
     L + "[DEFAULT]\nfoo = 1\n": [
         "6: [DEFAULT]: unknown section: there are [proxy], [listener NAME], [upstream NAME], "
-        "[router NAME], [authenticator NAME], [admin] and [vsphere NAME]"
+        "[router NAME], [authenticator NAME], [admin], [vsphere NAME] and [access NAME]"
     ],
     U + "[listner a]\n": ["3: [listner a]: unknown section: did you mean [listener a]?"],
     L + "[Upstream x]\n": ["6: [Upstream x]: unknown section: did you mean [upstream x]?"],
@@ -268,7 +268,7 @@ BAD = {
     A + U + "send_proxy_protocol = yes\n": [
         "6: [upstream u] send_proxy_protocol: 'yes' is not off, v1 or v2"
     ],
-    L + "http = yes\n": ["6: [listener a] http: 'yes' is not refuse or forward"],
+    L + "http = yes\n": ["6: [listener a] http: 'yes' is not refuse, forward or portal"],
     L + "router = a/b\n": [f"6: [listener a] router: 'a/b' is no name: {CHARS}"],
     L + "authenticator = a b\n": [f"6: [listener a] authenticator: 'a b' is no name: {CHARS}"],
     S + A.replace("= u", "= v"): ["5: [listener a] upstream: no [upstream v]: there is u"],

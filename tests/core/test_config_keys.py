@@ -29,9 +29,13 @@ def test_every_limit_is_a_key_with_its_default():
 
 @pytest.mark.parametrize("key", [key for key in KEYS if key.default], ids=lambda key: key.name)
 def test_every_default_can_be_written(folder, key):
-    section = {SectionKind.PROXY: "[proxy]\n", SectionKind.LISTENER: A, SectionKind.UPSTREAM: U}[
-        key.sections[0]
-    ]
+    Path("password").write_text("secret\n")
+    section = {
+        SectionKind.PROXY: "[proxy]\n",
+        SectionKind.LISTENER: A,
+        SectionKind.UPSTREAM: U,
+        SectionKind.VSPHERE: "[vsphere v]\nurl = https://h\nuser = u\npassword_file = password\n",
+    }[key.sections[0]]
     refused = key.name in ("tls_minimum", "client_certificates")  # which need a certificate
     text = f"{L.replace(section, '')}{section}{key.name} = {key.default}\n"
     anonymous = types(authenticators=[PluginType("anonymous")])

@@ -96,7 +96,7 @@ def test_a_warning_stands_among_the_errors_in_line_order(folder):
     assert problems(L + "colour = blue\nproxy_protocol = yes\nhttp = perhaps\n") == [
         "x.ini:6: [listener a] colour: unknown key in [listener NAME]",
         ACCEPTS_EVERY_CLIENT.replace("x.ini:6", "x.ini:7"),
-        "x.ini:8: [listener a] http: 'perhaps' is not refuse or forward",
+        "x.ini:8: [listener a] http: 'perhaps' is not refuse, forward or portal",
     ]
     assert problems(L + "proxy_protocol = yes\ntrusted_proxies = nobody\n")[0].startswith(
         "x.ini:7: [listener a] t"

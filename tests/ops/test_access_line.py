@@ -38,6 +38,8 @@ def test_the_json_line_of_a_console_has_every_key():
         "target": "/ticket/***",
         "upstream": "esxi1",
         "host": "esxi1.example.com",
+        "console": None,
+        "console_name": None,
         "status": 101,
         "close_code": 1000,
         "ended_by": "client",
@@ -50,6 +52,14 @@ def test_the_json_line_of_a_console_has_every_key():
         "seconds": 60.0,
         "phases": {"authenticated": 0.001, "routed": 0.0005, "opened": 0.05, "closed": 59.9485},
     }
+
+
+def test_the_json_line_has_the_console():
+    record = replace(RECORD, console="dc1/5012a4ab", console_name="web \u202e01")
+    text = as_json(record, NOON)
+    assert text.isascii()
+    line = json.loads(text)
+    assert (line["console"], line["console_name"]) == ("dc1/5012a4ab", "web \u202e01")
 
 
 def test_the_json_line_has_the_trace_of_the_client():

@@ -39,6 +39,7 @@ class FakeContext(SimpleNamespace):
             upstreams=upstreams,
             http=FakeHttp(),
             previous=None,
+            sites=None,
             lines=[],
             watched=[],
             ended=[],

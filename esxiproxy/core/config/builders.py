@@ -124,6 +124,7 @@ def listener_of(
         health=given["health"],
         origins=given["origins"],
         public_url=given["public_url"],
+        embed=given["embed"] or (),
     )
 
 

@@ -6,15 +6,17 @@ already and is not checked here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 
+from esxiproxy.core.config.key import PROVIDERS
 from esxiproxy.core.config.listen_address import IP, ListenAddress
 from esxiproxy.core.config.plugin_type import Names, PluginSection
-from esxiproxy.core.config.section import SectionValues
+from esxiproxy.core.config.section import SectionValues, find_key
 from esxiproxy.core.config.state_url import RedisAddress
 from esxiproxy.core.config.url import UpstreamURL
+from esxiproxy.core.http.policy import Http
 from esxiproxy.core.routing import TLSProfile, Verify
 from esxiproxy.core.session.connection_limits import ConnectionLimits
 
@@ -27,8 +29,8 @@ _LOCAL: dict[str, tuple[str, ...]] = {
 }
 
 
-def proxy_conflicts(proxy: SectionValues) -> Iterator[Conflict]:
-    """Yield the problems of keys in [proxy]."""
+def proxy_conflicts(proxy: SectionValues, has_portal: bool = False) -> Iterator[Conflict]:
+    """Yield the problems of keys in [proxy].  ``has_portal`` is whether a listener has ``http = portal``."""
     if proxy.has("manhole") and "manhole_keys" not in proxy.present:
         yield "manhole", "needs manhole_keys in the same section: the manhole has no passwords"
     for key in ("manhole_keys", "manhole_host_key"):
@@ -38,9 +40,10 @@ def proxy_conflicts(proxy: SectionValues) -> Iterator[Conflict]:
         proxy.has("state")
         and not proxy.is_invalid("state")
         and proxy["state"] is None
-        and proxy["workers"] > 1
+        and (proxy["workers"] > 1 or has_portal)
     ):
-        yield "state", "memory: serves one process only: several workers need sqlite:PATH, or no such key"
+        why = "several workers need" if proxy["workers"] > 1 else "http = portal needs"
+        yield "state", f"memory: serves one process only: {why} sqlite:PATH, or no such key"
     if not proxy.is_invalid("state"):
         yield from _state_conflicts(proxy)
 
@@ -86,10 +89,31 @@ def listener_conflicts(listener: SectionValues) -> Iterator[Conflict]:
             yield key, "only with a certificate and a private_key"
     if listener.has("client_certificates") and "client_ca" not in present:
         yield "client_certificates", "needs a client_ca in the same section"
+    if listener.has("embed") and listener["http"] is not Http.PORTAL:
+        yield "embed", "only with http = portal"
+    if listener["http"] is Http.PORTAL and not listener.is_invalid("public_url"):
+        yield from _portal_conflicts(listener)
     if "upstream" not in present and "router" not in present:
         yield "upstream", "missing: name an upstream, or a router that chooses one"
     elif listener.has("upstream") and "static" not in (listener["router"] or ("static",)):
         yield "upstream", "not used: add static to `router`, or remove it and let the routers choose"
+
+
+def _portal_conflicts(listener: SectionValues) -> Iterator[Conflict]:
+    """Yield the problems of the URL of a portal."""
+    url: str | None = listener["public_url"]
+    if url is None:
+        yield "http", "portal needs a public_url in the same section, as in https://consoles.example.com"
+        return
+    scheme, _, rest = url.partition("://")
+    host, slash, _ = rest.partition("/")
+    if slash:
+        yield "public_url", "has a path: the cookies of a portal are those of a whole host"
+    elif scheme != "https" and not _is_own(host.rpartition(":")[0] or host):
+        yield (
+            "public_url",
+            "is not https://: browsers keep the cookies of a portal there and on localhost only",
+        )
 
 
 def listener_warnings(listener: SectionValues) -> Iterator[Conflict]:
@@ -107,6 +131,20 @@ def type_warnings(listener: SectionValues, plugins: Sequence[Sequence[PluginSect
         warnings = getattr(plugin.type, "listener_warnings", None) if plugin.settings.is_complete else None
         for text in () if warnings is None else warnings(plugin.settings, listener):
             yield plugin.settings.kind.value, f"{plugin.settings.name}: {text}"
+
+
+def provider_conflicts(
+    authenticator: SectionValues, known: Mapping[str, PluginSection]
+) -> Iterator[Conflict]:
+    """Yield the problems of the authenticators that another one names as its providers."""
+    for key, value in authenticator.values.items():
+        own = find_key(authenticator.keys, key)
+        for name in value if own is not None and own.type is PROVIDERS else ():
+            if name not in known:
+                there = ", ".join(sorted(known)[:8])
+                yield key, f"no [authenticator {name}]: there is {there}"
+            elif not getattr(known[name].type, "is_provider", False):
+                yield key, f"{name} is of the type {known[name].type.name}, which cannot check a password"
 
 
 def state_warnings(router: PluginSection, state: Path | RedisAddress | None) -> Iterator[Conflict]:

@@ -23,6 +23,7 @@ class SectionKind(Enum):
     AUTHENTICATOR = "authenticator"
     ADMIN = "admin"
     VSPHERE = "vsphere"
+    ACCESS = "access"
 
     @property
     def header(self) -> str:
@@ -102,6 +103,8 @@ NAME = plain("name", values.name)
 TEMPLATE = plain("name of an upstream", values.name)
 """The type of a key that names the upstream whose settings a router uses.  This upstream needs no ``url``."""
 NAMES = plain("names", values.names)
+PROVIDERS = plain("names of authenticators", values.names)
+"""The type of a key that names authenticators which can check a password."""
 CERTIFICATES = pem_file("PEM file", "CERTIFICATE")
 PRIVATE_KEY = pem_file("PEM file", "PRIVATE KEY")
 
@@ -109,4 +112,5 @@ PROXY, LISTENER, UPSTREAM = (SectionKind.PROXY,), (SectionKind.LISTENER,), (Sect
 ROUTER, AUTHENTICATOR = (SectionKind.ROUTER,), (SectionKind.AUTHENTICATOR,)
 ADMIN = (SectionKind.ADMIN,)
 VSPHERE = (SectionKind.VSPHERE,)
+ACCESS = (SectionKind.ACCESS,)
 EVERYWHERE = PROXY + LISTENER + UPSTREAM

@@ -12,6 +12,7 @@ from typing import Any
 
 from esxiproxy.core.bounded_file import FileTooLarge, read_file
 from esxiproxy.core.config import ini
+from esxiproxy.core.config.access import access_conflicts, access_of
 from esxiproxy.core.config.admin import admin_conflicts, admin_of, admin_warnings, manhole_conflicts
 from esxiproxy.core.config.builders import connection_limits_of, listener_of, proxy_of, upstream_of
 from esxiproxy.core.config.consistency import (
@@ -22,6 +23,7 @@ from esxiproxy.core.config.consistency import (
     listener_warnings,
     loop_conflicts,
     master_conflicts,
+    provider_conflicts,
     proxy_conflicts,
     state_warnings,
     target_conflicts,
@@ -29,7 +31,7 @@ from esxiproxy.core.config.consistency import (
     upstream_conflicts,
 )
 from esxiproxy.core.config.errors import BadValue, ConfigError, Problem, Severity, in_order
-from esxiproxy.core.config.key import TEMPLATE, Key, SectionKind
+from esxiproxy.core.config.key import Key, SectionKind
 from esxiproxy.core.config.model import Admin, Config, Http, Lines, Listener, ListenerTLS, TLSVersion
 from esxiproxy.core.config.plugin_type import (
     PLUGIN_KINDS,
@@ -115,12 +117,18 @@ class _Check:
         given = [found for section in sections if (found := self._given(section))]
         listeners = [found for found in given if found.kind is SectionKind.LISTENER]
         upstreams = [found for found in given if found.kind is SectionKind.UPSTREAM]
-        used = frozenset(name for found in given for name in _templates_of(found))
+        used = frozenset(name for found in given for name in found.templates)
         templates = {found.name for found in upstreams if found.name in used and "url" not in found.present}
         names = Names(
-            MappingProxyType({found.name: upstream_of(found) for found in upstreams}), frozenset(templates)
+            MappingProxyType({found.name: upstream_of(found) for found in upstreams}),
+            frozenset(templates),
+            _names_of(SectionKind.VSPHERE.value, given),
+            _names_of(SectionKind.ACCESS.value, given),
         )
         plugins = {kind: self._plugins(kind, given, names) for kind in PLUGIN_KINDS}
+        for authenticator in plugins[SectionKind.AUTHENTICATOR].values():
+            known = plugins[SectionKind.AUTHENTICATOR]
+            self._report_all(authenticator.settings, provider_conflicts(authenticator.settings, known))
         named: dict[str, Sequence[tuple[PluginSection, ...]]] = {}
         for index, found in enumerate(listeners):
             self._report_all(found, listener_conflicts(found))
@@ -140,7 +148,8 @@ class _Check:
         proxy = next((found for found in given if found.kind is SectionKind.PROXY), None)
         whole: Mapping[str, Any] = {}
         if proxy is not None:
-            self._report_all(proxy, proxy_conflicts(proxy))
+            has_portal = any(found["http"] is Http.PORTAL for found in listeners)
+            self._report_all(proxy, proxy_conflicts(proxy, has_portal))
             whole = proxy_of(proxy, self._folder)
         for router in plugins[SectionKind.ROUTER].values():
             self._report_all(router.settings, state_warnings(router, whole.get("state")), Severity.WARNING)
@@ -148,6 +157,9 @@ class _Check:
         vspheres = self._vspheres(given)
         if vspheres and proxy is not None:
             self._report_all(proxy, master_conflicts(proxy))
+        rules = [found for found in given if found.kind is SectionKind.ACCESS]
+        for found in rules:
+            self._report_all(found, access_conflicts(found, names))
         limits = whole.get("limits", SessionLimits())
         connection_limits = whole.get("connection_limits", ConnectionLimits())
         if any(found["http"] is Http.FORWARD for found in listeners):
@@ -166,6 +178,7 @@ class _Check:
             authenticators=plugins[SectionKind.AUTHENTICATOR],
             admin=None if admin is None else self._admin(admin, listeners, plugins, names, whole),
             vspheres=vspheres,
+            access=MappingProxyType({found.name: access_of(found) for found in rules if found.is_complete}),
             lines=_lines(sections),
             **whole,
         )
@@ -341,12 +354,8 @@ def _conflicts(section_type: SectionType, settings: SectionValues, names: Names)
         return [("type", f"the type {section_type.name} failed to check the section: {reason}")]
 
 
-def _templates_of(given: SectionValues) -> Iterator[str]:
-    """Yield the upstreams that a section names as templates."""
-    for key, value in given.values.items():
-        known = find_key(given.keys, key)
-        if known is not None and known.type is TEMPLATE:
-            yield value
+def _names_of(kind: str, given: Sequence[SectionValues]) -> frozenset[str]:
+    return frozenset(found.name for found in given if found.kind.value == kind)
 
 
 def _lines(sections: Sequence[ini.IniSection]) -> Lines:

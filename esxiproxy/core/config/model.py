@@ -9,6 +9,7 @@ from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
 
+from esxiproxy.core.access import AccessRule
 from esxiproxy.core.config.access_log import AccessLogConfig, SessionLogFilter
 from esxiproxy.core.config.errors import Problem, Severity
 from esxiproxy.core.config.plugin_type import PluginSection
@@ -144,7 +145,8 @@ class Listener:
     value in the file.  ``routers`` and ``authenticators`` are asked in their order.  ``upstream`` is the
     upstream of a router ``static`` that has no section.  ``policy`` combines ``http``, ``paths``,
     ``trusted_proxies``, ``proxy_protocol``, ``health`` and ``origins``.  ``public_url`` is the URL of the
-    listener for clients, without a slash at its end.
+    listener for clients, without a slash at its end.  ``embed`` are the origins of pages that may show the
+    portal in a frame.
     """
 
     name: str
@@ -163,6 +165,7 @@ class Listener:
     health: bytes | None = None
     origins: Origins | None = None
     public_url: str | None = None
+    embed: tuple[str, ...] = ()
 
     @property
     def policy(self) -> ListenerPolicy:
@@ -184,9 +187,9 @@ class Config:
     folder.  ``services`` has the names of service plugins.  ``workers`` is the number of processes.
     ``state`` is the file or the Redis database that they share, None for the memory of one process.
     ``machine`` is the name of this machine, empty for its host name.
-    ``worker_shutdown_timeout`` is in seconds.  ``lines`` has the line of each key, and of each header under
-    the key None.  ``content`` is the content of the file.  ``warnings`` are the problems that do not prevent
-    the use of the configuration.
+    ``worker_shutdown_timeout`` is in seconds.  ``access`` has the rules for machines by their names.
+    ``lines`` has the line of each key, and of each header under the key None.  ``content`` is the content of
+    the file.  ``warnings`` are the problems that do not prevent the use of the configuration.
     """
 
     source: Path
@@ -206,23 +209,34 @@ class Config:
     machine: str = ""
     admin: Admin | None = None
     vspheres: Mapping[str, VSphere] = field(default_factory=lambda: MappingProxyType({}))
+    access: Mapping[str, AccessRule] = field(default_factory=lambda: MappingProxyType({}))
     lines: Lines = field(default_factory=lambda: MappingProxyType({}), repr=False, compare=False)
     content: bytes = field(default=b"", repr=False, compare=False)
     warnings: tuple[Problem, ...] = field(default=(), repr=False, compare=False)
 
     @property
-    def needs_admin_process(self) -> bool:
-        """Whether a master starts an admin process."""
-        return self.admin is not None or bool(self.services) or bool(self.vspheres)
+    def has_portal(self) -> bool:
+        """Whether a listener serves the portal."""
+        return any(listener.http is Http.PORTAL for listener in self.listeners)
 
     @property
     def needs_master(self) -> bool:
-        """Whether a master and its processes run, also with one worker.
+        """Whether a master runs the workers: there are several, or they ask an admin process.
 
         The machines of vCenter are read in a process without consoles, since it takes longer than a key press
         may wait.
         """
-        return self.workers > 1 or bool(self.vspheres)
+        return self.workers > 1 or self.needs_sites
+
+    @property
+    def needs_admin_process(self) -> bool:
+        """Whether a master starts an admin process."""
+        return self.admin is not None or bool(self.services) or self.needs_sites
+
+    @property
+    def needs_sites(self) -> bool:
+        """Whether the admin process has private sites, which the workers ask."""
+        return self.has_portal or bool(self.vspheres)
 
     @property
     def admin_endpoints(self) -> tuple[tuple[str, str], ...]:

@@ -24,10 +24,13 @@ class Names:
     """The other sections of a file, which a section may name.
 
     ``templates`` are upstreams without a URL, which only give their settings to the hosts of routers.
+    ``vspheres`` and ``access`` are the names of these sections.
     """
 
     upstreams: Mapping[str, Upstream] = field(default_factory=lambda: MappingProxyType({}))
     templates: frozenset[str] = frozenset()
+    vspheres: frozenset[str] = frozenset()
+    access: frozenset[str] = frozenset()
 
 
 class SectionType(Protocol):

@@ -27,6 +27,8 @@ def topic_of(key: Key) -> str:
         return "Timeouts and keepalive"
     if key.sections == (SectionKind.ADMIN,):
         return "Admin"
+    if key.sections == (SectionKind.ACCESS,):
+        return "Access to machines"
     if key.sections[0] is SectionKind.LISTENER:
         return "Listeners"
     if key.sections == (SectionKind.VSPHERE,):
@@ -45,6 +47,7 @@ TOPICS = (
     "Multiple workers",
     "Admin",
     "vSphere",
+    "Access to machines",
     "Plugins and operator shell",
 )
 """The headings of the reference, in their order."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 from esxiproxy.core.config import quantities, state_url, values
+from esxiproxy.core.config.access import ACCESS_KEYS
 from esxiproxy.core.config.access_log import AccessLogFormat, SessionLogFilter, access_log
 from esxiproxy.core.config.admin import ADMIN_KEYS
 from esxiproxy.core.config.key import (
@@ -412,7 +413,8 @@ KEYS = (
         choice(Http),
         "refuse",
         "Treatment of requests that are no WebSocket: `refuse` answers 426, `forward` passes them to the "
-        "upstream.",
+        "upstream, `portal` passes them to the page with the user's machines, which runs in the admin "
+        "process, also with one worker.",
     ),
     Key(
         "paths",
@@ -464,6 +466,14 @@ KEYS = (
         None,
         "URL under which clients reach the listener, as in `https://consoles.example.com`, with the path that"
         " a proxy in front removes. Links begin with it.",
+    ),
+    Key(
+        "embed",
+        LISTENER,
+        plain("origins", values.embedding_origins),
+        None,
+        "Origins of pages that may show the portal in a frame, separated by commas, as in "
+        "`https://intranet.example.com`. Browsers send the login only to a frame of the same site.",
     ),
     Key(
         "url",
@@ -567,6 +577,7 @@ KEYS = (
     ),
     *ADMIN_KEYS,
     *VSPHERE_KEYS,
+    *ACCESS_KEYS,
 )
 
 SESSION_LIMIT_KEYS = frozenset(field.name for field in fields(SessionLimits))

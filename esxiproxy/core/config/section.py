@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from esxiproxy.core.config.ini import IniSection
-from esxiproxy.core.config.key import Key, SectionKind
+from esxiproxy.core.config.key import TEMPLATE, Key, SectionKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,14 @@ class SectionValues:
         """Whether all keys are known and valid, and no required key is missing."""
         required = all(key.name in self.values for key in self.keys.values() if key.required)
         return required and self.present <= self.values.keys()
+
+    @property
+    def templates(self) -> Iterator[str]:
+        """The upstreams that the section names as templates."""
+        for key, value in self.values.items():
+            known = find_key(self.keys, key)
+            if known is not None and known.type is TEMPLATE:
+                yield value
 
     def family(self, prefix: str) -> Mapping[str, Any]:
         """Return the values of the family ``PREFIX.*`` by the rest of their names, in file order."""

@@ -55,6 +55,11 @@ def origins(text: str) -> Origins:
     return AllowedOrigins("same" in words, frozenset(map(page_origin, listed)))
 
 
+def embedding_origins(text: str) -> tuple[str, ...]:
+    """Return origins of pages, separated by commas."""
+    return tuple(page_origin(word.strip()).decode("ascii") for word in text.split(","))
+
+
 def name(text: str) -> str:
     """Return the name of a listener, an upstream or a plugin."""
     if not _NAME.fullmatch(text):

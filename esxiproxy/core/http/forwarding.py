@@ -35,6 +35,8 @@ class Forwarding:
         whether the response announces the end of the connection.
     ``status``
         the status of the response, 0 before it.
+    ``is_event_stream``
+        whether the response is a stream of events, which may last for any time.
     ``octets_up``, ``octets_down``
         bytes of the two bodies so far, without their framing.
     """
@@ -58,6 +60,7 @@ class Forwarding:
         self._more: Fields = ()
         self._made: list[bytes] = []
         self.request_complete = self.started = self.response_complete = self.closing = self.delimited = False
+        self.is_event_stream = False
         self.trailing_data = b""
         self.status = 0
         self.octets_up = self.octets_down = 0
@@ -233,6 +236,8 @@ class Forwarding:
             self.closing = True
             fields.append((b"Connection", b"close"))
         self.status = event.status_code
+        types = [value for name, value in event.headers if name == b"content-type"]
+        self.is_event_stream = any(value.lower().startswith(b"text/event-stream") for value in types)
         response = h11.Response(status_code=event.status_code, headers=fields, reason=event.reason)
         octets = self._server.send(response)
         sized = any(name.lower() == b"content-length" for name, _ in fields)

@@ -16,6 +16,8 @@ class Http(Enum):
     """Answer with 426 and close the connection."""
     FORWARD = "forward"
     """Forward to the upstream."""
+    PORTAL = "portal"
+    """Forward to the portal in the admin process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,5 +40,5 @@ class ListenerPolicy:
 
     @property
     def methods(self) -> bytes:
-        """The value of the Allow field.  In forward mode other methods pass as well."""
+        """The value of the Allow field.  Where requests are forwarded, other methods pass as well."""
         return b"GET" if self.http is Http.REFUSE else b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"

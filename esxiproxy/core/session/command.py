@@ -9,6 +9,7 @@ from math import inf
 from esxiproxy.core.errors import Draining, Killed, Replaced, SessionError
 from esxiproxy.core.host_name import host_key
 from esxiproxy.core.session.entry import SessionEntry
+from esxiproxy.core.session.record import Kind
 from esxiproxy.core.session.session import Session
 
 
@@ -55,6 +56,8 @@ class Selector:
         if self.kind is SelectorKind.PRINCIPAL:
             return session.principal is not None and self.value in session.principal.names
         if self.kind is SelectorKind.LOGIN:
+            if session.kind is not Kind.CONSOLE:  # the request that ends the login gets its answer
+                return False
             return session.principal is not None and session.principal.login == self.value != ""
         if session.route is None:
             return False

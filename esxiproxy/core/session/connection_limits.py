@@ -92,9 +92,16 @@ class ConnectionLimits:
         return SlotClaim("max_sessions", f"listener {name}", self.max_sessions)
 
     def on_decision(
-        self, principal: str, console: str | None, kind: Kind = Kind.CONSOLE
+        self,
+        principal: str,
+        console: str | None,
+        kind: Kind = Kind.CONSOLE,
+        max_consoles: int | None = None,
     ) -> tuple[Claim, ...]:
-        """Return the claims of a session once its principal and its console are known."""
+        """Return the claims of a session once its principal and its console are known.
+
+        ``max_consoles`` is the number of sessions that the console itself admits.
+        """
         if kind is not Kind.CONSOLE:
             return ()
         claims: list[Claim] = []
@@ -106,10 +113,9 @@ class ConnectionLimits:
                     self.max_sessions_per_principal,
                 )
             )
-        if self.max_sessions_per_console is not None and console is not None:
-            claims.append(
-                SlotClaim("max_sessions_per_console", f"console {console}", self.max_sessions_per_console)
-            )
+        limits = [most for most in (self.max_sessions_per_console, max_consoles) if most is not None]
+        if limits and console is not None:
+            claims.append(SlotClaim("max_sessions_per_console", f"console {console}", min(limits)))
         return tuple(claims)
 
     def on_dial(self, host: str, request: Request | None = None) -> tuple[Claim, ...]:

@@ -31,5 +31,6 @@ def lost_record(entry: SessionEntry, error: SessionError, now: float, machine: s
         phases={"closed": max(0.0, now - entry.since)},
         host=entry.host,
         trace_id=entry.trace_id,
+        console=entry.console,
         machine=machine,
     )

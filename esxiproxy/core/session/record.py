@@ -24,6 +24,9 @@ class Record:
         the section of the upstream, whose settings the session had, and the name of its host.
     ``is_host_listed``
         whether the host is configured or in an inventory, so that metrics may name it.
+    ``console``, ``console_name``
+        the console as the router names it, such as ``dc1/UUID``, and its name for people, such as that of the
+        virtual machine; both empty where the router knows none.
     ``status``
         the HTTP status sent to the client: 101 or a refusal's status; 499 if the client left before.
     ``close_code``
@@ -71,5 +74,7 @@ class Record:
     timeout: str = ""
     host: str = ""
     is_host_listed: bool = False
+    console: str = ""
+    console_name: str = ""
     trace_id: str = ""
     machine: str = ""

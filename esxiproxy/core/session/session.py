@@ -148,7 +148,12 @@ class Session:
         before = self.route
         assert before is not None
         self.route = replace(
-            route, console=before.console, claims=before.claims, link=before.link, acquire=None
+            route,
+            console=before.console,
+            console_name=before.console_name,
+            claims=before.claims,
+            link=before.link,
+            acquire=None,
         )
 
     def opened(self) -> None:
@@ -163,7 +168,7 @@ class Session:
         """
         head = self.request.head
         head = RequestHead(b"", head.method, head.target, head.version, (), head.absolute)
-        self.request = replace(self.request, head=head)
+        self.request = self.request.with_head(head)
 
     def answered(self, status: int) -> None:
         """Note the status of the upstream's response, whose head is being sent to the client."""
@@ -205,6 +210,8 @@ class Session:
             upstream=self.route.upstream.name if self.route else "",
             host=self.route.destination.name if self.route else "",
             is_host_listed=self.route is not None and self.route.destination.is_listed,
+            console=(self.route.console or "") if self.route else "",
+            console_name=self.route.console_name if self.route else "",
             status=self.status,
             close_code=self.close_code,
             ended_by=self.ended_by,

@@ -161,7 +161,8 @@ class Admission:
         """
         queue = limits.queue_timeout
         assert session.principal is not None
-        claims = (*route.claims, *limits.on_decision(session.principal.name, route.console, session.kind))
+        decided = limits.on_decision(session.principal.name, route.console, session.kind, route.max_consoles)
+        claims = (*route.claims, *decided)
         if route.claims:
             self._marked[session.id] = session
         full = await self._take_for(session, claims, queue)

@@ -24,7 +24,8 @@ class HttpDeadlines:
         window in which its connection was paused does not count.
     ``response_timeout``
         The request is complete, or the client waits for a 100 (Continue).  The upstream may send nothing for
-        this time.  The time in which the upstream is not read does not count.
+        this time.  The time in which the upstream is not read does not count.  It is off for event streams of
+        the portal.
     ``stall_timeout``
         The client is not read, since its body exceeds the buffer and there is no upstream yet.
 
@@ -48,6 +49,7 @@ class HttpDeadlines:
         self._response_progressed_at = 0.0
         self._was_paused = False
         self._octets_before = 0
+        self._waits_for_answer = True
 
     def clear(self) -> None:
         """Cancel all deadlines, at the end of the exchange."""
@@ -86,6 +88,11 @@ class HttpDeadlines:
             error = UpstreamTimeout(waited, timeout="stall_timeout")
             self._timers.arm("held", limit, self._fail, error)
 
+    def never_expire(self) -> None:
+        """Wait for any time for the next bytes of the upstream, which is an event stream."""
+        self._waits_for_answer = False
+        self._timers.disarm("answer")
+
     # The client's deadline
 
     def _arm_rate(self) -> None:
@@ -108,7 +115,7 @@ class HttpDeadlines:
 
     def _expect_answer(self) -> None:
         self.response_progressed()
-        if "answer" not in self._timers:
+        if "answer" not in self._timers and self._waits_for_answer:
             self._timers.arm("answer", self._session.limits.response_timeout, self._check_answer)
 
     def _check_answer(self) -> None:

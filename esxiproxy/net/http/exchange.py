@@ -22,6 +22,7 @@ from esxiproxy.core.errors import (
 )
 from esxiproxy.core.http.forwarding import Forwarding
 from esxiproxy.core.http.message import may_be_repeated, upstream_request
+from esxiproxy.core.http.portal import portal_request
 from esxiproxy.core.http.refusal import refusal
 from esxiproxy.core.routing import Destination
 from esxiproxy.core.session.session import Session
@@ -99,6 +100,9 @@ class Exchange:
 
     async def _open_upstream(self) -> HttpUpstream:
         session, client, gateway = self.session, self._client, self._client.gateway
+        if gateway.portal is not None:
+            to_portal = partial(HttpUpstream, gateway.portal, session.limits, client.clock, b"")
+            return await gateway.connect_portal(session, to_portal)
         destination = (session.route or (await gateway.decide(session))[1]).destination
         header = gateway.proxy_header(session, destination.template)
         claim_names = gateway.claim_names(session, destination.template)
@@ -119,9 +123,14 @@ class Exchange:
         self._upstream = upstream
         upstream.acquire(self)
         upstream.flow.observe(self)
-        request = upstream_request(
-            session.request, upstream.upstream, route.target, session.principal, route.prefix
-        )
+        if self._client.gateway.portal is not None:
+            self._client.gateway.admission.mark_dialled(session)
+            asked = portal_request(session.request, session.principal)
+            request = asked.target, asked.fields, asked.rewriter
+        else:
+            request = upstream_request(
+                session.request, upstream.upstream, route.target, session.principal, route.prefix
+            )
         more = session.principal.response_fields if session.principal else ()
         upstream.transport.write(self._forwarding.begin(*request, more))
         held, self._held = self._held, b""
@@ -203,8 +212,14 @@ class Exchange:
             session.answered(forwarding.status)
             if self._upstream is not None:
                 self._client.gateway.answered(self._upstream, forwarding.status)
+            if forwarding.is_event_stream and self._client.gateway.portal is not None:
+                self.deadlines.never_expire()
+                self._client.sessions.event_streams.add(self._end_event_stream)
         if sent:
             self._client.transport.write(sent)
+        if forwarding.is_event_stream and self._client.is_last and not forwarding.response_complete:
+            self._end_event_stream()
+            return
         if forwarding.response_complete and not self._over:
             self._finish()
 
@@ -260,7 +275,8 @@ class Exchange:
         forwarding, upstream = self._forwarding, self._upstream
         self._upstream = None
         if upstream is not None and not upstream.lost:
-            if forwarding.keeps_upstream and forwarding.request_complete:
+            is_kept = self._client.gateway.portal is None  # a request to the portal is never sent again
+            if is_kept and forwarding.keeps_upstream and forwarding.request_complete:
                 upstream.release()
                 self._client.keep_idle(upstream)
             else:
@@ -300,8 +316,13 @@ class Exchange:
         self.session.failed(ClientLost("the client disconnected before the response was complete"), "client")
         self._close_session()
 
+    def _end_event_stream(self) -> None:
+        """End an event stream, since another process serves new requests; its page opens it again."""
+        self.fail(Draining("the event stream ends, since another process serves new requests"))
+
     def _close_session(self) -> None:
         self._over = True
+        self._client.sessions.event_streams.discard(self._end_event_stream)
         self.deadlines.clear()
         self._timers.clear()
         self._client.flow.unobserve()

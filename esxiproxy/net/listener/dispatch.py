@@ -145,7 +145,7 @@ class Dispatch(Protocol):
                 if (origins := self.factory.policy.origins) is not None:
                     origins.check(request)
                 self._upgrade(request, upgrade, rest)
-            elif self.factory.policy.http is Http.FORWARD or self._explains(head):
+            elif self.factory.policy.http is not Http.REFUSE or self._explains(head):
                 self._forward(request, rest)
             else:
                 raise UpgradeRequired("only WebSocket connections are served here")

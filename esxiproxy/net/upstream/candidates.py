@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from esxiproxy.core.errors import UpstreamDenied, UpstreamTimeout, UpstreamUnresolved
 from esxiproxy.core.networks import canonical
 from esxiproxy.core.peer_address import PeerAddress
-from esxiproxy.core.routing import Destination, TCPAddress, Upstream
+from esxiproxy.core.routing import Destination, TCPAddress, UnixAddress, Upstream
 from esxiproxy.core.session_limits import SessionLimits
 from esxiproxy.net.transport.interfaces import family_of
 from esxiproxy.net.upstream.connector import session_error, where
@@ -30,10 +30,11 @@ def literal_candidates(destination: Destination) -> tuple[Candidate, ...] | None
     """Return the candidates of a destination; None if a name has to be resolved."""
     found = []
     for address in destination.addresses:
-        if not isinstance(address, TCPAddress) or family_of(address.host) is None:
+        host = address.path if isinstance(address, UnixAddress) else address.host
+        if isinstance(address, TCPAddress) and family_of(host) is None:
             return None
         upstream = destination.upstream_at(address)
-        found.append(Candidate(upstream, address.host, destination.template.failover_delay))
+        found.append(Candidate(upstream, host, destination.template.failover_delay))
     return tuple(found)
 
 
@@ -42,6 +43,7 @@ async def resolve(
 ) -> tuple[Candidate, ...]:
     """Return the candidates of a destination, whose names are looked up at once.
 
+    A destination with names has no unix sockets.
     A name that cannot be resolved is left out while another address is left.  Raises UpstreamUnresolved or
     UpstreamTimeout.
     """
@@ -96,6 +98,8 @@ def check_addresses(
     if networks.unchecked:
         return
     for candidate in candidates:
+        if candidate.host.startswith("/"):
+            raise UpstreamDenied(f"{destination.name} is a unix socket, which may not be dialled")
         if not networks.permits(ip_address(candidate.host.partition("%")[0])):
             raise UpstreamDenied(f"the address {candidate.host} of {destination.name} may not be dialled")
         if networks.allow is None and _is_own(candidate, surroundings):

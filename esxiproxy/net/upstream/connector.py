@@ -155,10 +155,11 @@ class Connector:
     ) -> Deferred[P]:
         """Connect the protocol that ``make`` builds, and return it when its connection can be used.
 
-        ``host`` is the IP address to dial.  ``make`` is called with the upstream and its TLS settings, which
-        are None if it has no TLS.  ``proxy_header`` is sent first.  ``seconds`` is the deadline for all steps
-        until the protocol's ``opened`` fires, by default ``upstream_handshake_timeout``.  ``slot`` is
-        released when the connection fails or ends.  ``may_send`` is asked before the request is sent.
+        ``host`` is the IP address or the path of the unix socket to dial.  ``make`` is called with the
+        upstream and its TLS settings, which are None if it has no TLS.  ``proxy_header`` is sent first.
+        ``seconds`` is the deadline for all steps until the protocol's ``opened`` fires, by default
+        ``upstream_handshake_timeout``.  ``slot`` is released when the connection fails or ends.  ``may_send``
+        is asked before the request is sent.
 
         The Deferred fails with a SessionError.  Cancelling it closes the connection.
         """

@@ -79,6 +79,10 @@ class Decision:
         """Return the principal alone, as ``start`` does."""
         return self._start(self._authenticate())
 
+    def recognise(self) -> Deferred[Principal | None]:
+        """Return the principal alone, or None for a client that no authenticator knows."""
+        return self._start(self._recognise())
+
     def _start(self, steps: Coroutine[Deferred[Any], Any, Any]) -> Deferred[Any]:
         deciding: Deferred[Any] = Deferred.fromCoroutine(steps)
         if deciding.called:
@@ -110,6 +114,12 @@ class Decision:
         raise RouteNotFound("no router has a host for this request")
 
     async def _authenticate(self) -> Principal:
+        principal = await self._recognise()
+        if principal is None:
+            raise self._unauthenticated()
+        return principal
+
+    async def _recognise(self) -> Principal | None:
         session = self._session
         for plugin in self._authenticators:
             await self._begin(plugin)
@@ -118,14 +128,15 @@ class Decision:
                 self._check_over()
                 if principal is not None:
                     session.authenticated(principal)
-                    if principal.authenticator != plugin.section:
+                    vouched: frozenset[str] = getattr(plugin.instance, "vouches_for", frozenset())
+                    if principal.authenticator not in (plugin.section, *vouched):
                         principal = replace(principal, authenticator=plugin.section)
                         session.principal = principal
                     self.authenticator = plugin
                     return principal
             except Exception as error:
                 raise self._explained(plugin, error) from None
-        raise self._unauthenticated()
+        return None
 
     def _identified(self, principal: Principal, router: Plugin, route: Route) -> Principal:
         """Return the principal of the session, which a router may know as well.

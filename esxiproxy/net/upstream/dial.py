@@ -1,4 +1,4 @@
-"""Connects to one IP address, within a deadline."""
+"""Connects to one IP address or unix socket, within a deadline."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Failed = Callable[[Failure], None]
 
 
 class Dial(ClientFactory):
-    """An attempt to connect to one IP address.
+    """An attempt to connect to one IP address or to one unix socket.
 
     ``failed`` is called with the reason when no connection can be made.  Used in place of Twisted's
     endpoints, which wrap each protocol and query all its interfaces.  The reactor's connectors have a
@@ -33,10 +33,16 @@ class Dial(ClientFactory):
         self._timed_out = False
 
     def start(self, reactor: Any, host: str, port: int, seconds: float) -> None:
-        """Connect to the address within so many seconds."""
+        """Connect to the address within so many seconds.
+
+        ``host`` is an IP address, or the absolute path of a unix socket, which has no port.
+        """
         self._deadline = self._clock.callLater(seconds, self._expire)
         try:
-            self.connector = reactor.connectTCP(host, port, self, None, None)
+            if host.startswith("/"):
+                self.connector = reactor.connectUNIX(host, self, None)
+            else:
+                self.connector = reactor.connectTCP(host, port, self, None, None)
         except BaseException:
             self._ended()
             raise

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from esxiproxy.core.errors import UpgradeRequired
+from twisted.internet.task import deferLater
+
+from esxiproxy.core.errors import (
+    PortalUnavailable,
+    UpgradeRequired,
+    UpstreamError,
+    UpstreamTimeout,
+    UpstreamUnresolved,
+)
+from esxiproxy.core.http.portal import VISITOR_FIELDS
 from esxiproxy.core.proxy_protocol import encode_proxy_header
 from esxiproxy.core.routing import Destination, Principal, Route, Upstream
 from esxiproxy.core.session.connection_limits import ConnectionLimits, client_network
@@ -17,7 +28,7 @@ from esxiproxy.net.admission.admission import Admission
 from esxiproxy.net.admission.drains import ActiveDrains
 from esxiproxy.net.logins import Logins
 from esxiproxy.net.tls.client import UpstreamTLS
-from esxiproxy.net.upstream.candidates import Surroundings, literal_candidates
+from esxiproxy.net.upstream.candidates import Surroundings, check_addresses, literal_candidates, resolve
 from esxiproxy.net.upstream.connector import Connector, Dialled, P
 from esxiproxy.net.upstream.decision import Decision, Plugin
 from esxiproxy.net.upstream.drain_checks import (
@@ -31,12 +42,17 @@ from esxiproxy.net.upstream.failover import connect_first
 from esxiproxy.net.upstream.health import Balancer
 from esxiproxy.net.upstream.race import Candidate
 
+PORTAL_TIMEOUT = 3.0
+"""Seconds within which an admin process that has ended has to be back."""
+_PORTAL_INTERVAL = 0.1
+"""Seconds between two attempts to connect to the portal."""
+
 
 class Gateway:
     """The authenticators, routers, limits and connector of one listener.
 
     ``own_addresses`` returns the addresses and ports of the proxy's listeners.  ``forwards`` is whether the
-    listener forwards plain HTTP.  ``drains`` are those that refuse consoles.
+    listener forwards plain HTTP.  ``drains`` are those that refuse consoles.  ``portal`` gets all plain HTTP.
     """
 
     def __init__(
@@ -50,7 +66,9 @@ class Gateway:
         forwards: bool = False,
         logins: Logins | None = None,
         drains: ActiveDrains | None = None,
+        portal: Destination | None = None,
     ) -> None:
+        self.portal = portal
         self.admission = admission
         self.secrets = tuple(
             secret for plugin in routers for secret in getattr(plugin.instance, "secrets", ())
@@ -61,7 +79,7 @@ class Gateway:
         )
         self.identity_fields = frozenset(
             name for plugin in authenticators for name in getattr(plugin.instance, "identity_fields", ())
-        )
+        ) | (VISITOR_FIELDS if portal is not None else frozenset())
         """The fields that name the client to upstreams, in lower case, which a client may not send."""
         self.explains = any(
             not getattr(plugin.instance, "never_refuses", False) for plugin in (*authenticators, *routers)
@@ -130,8 +148,7 @@ class Gateway:
             and route.acquire is not None
             and len(literal_candidates(destination) or ()) != 1
         ):
-            # Several addresses may be tried at the same time, and the final route is asked for once.
-            destination = await self._acquire(session) or destination
+            destination = await self._acquire_first(session, destination) or destination
         return await connect_first(
             destination,
             partial(self._attempt, session, make),
@@ -143,6 +160,30 @@ class Gateway:
             partial(self._order, session),
             None if drains is None else partial(undrained, drains, destination),
         )
+
+    async def connect_portal(self, session: Session, make: Callable[[Upstream, UpstreamTLS | None], P]) -> P:
+        """Connect the protocol that ``make`` builds to the portal, for a plain HTTP request.
+
+        The client may be one that no authenticator knows.  The connection counts under no limit.  While the
+        admin process starts again, the request waits.  Raises PortalUnavailable and every other SessionError.
+        """
+        assert self.portal is not None
+        await self.admission.take_arrival_slots(session, self.connection_limits)
+        asked = Decision(session, self._authenticators, (), self.admission.clock)
+        principal = await asked.recognise()
+        if principal is not None:
+            cookies = principal.consumed_cookies | self._router_cookies
+            session.principal = replace(principal, consumed_cookies=cookies)
+        session.routed(Route(self.portal), "portal")
+        end = self.admission.clock.seconds() + PORTAL_TIMEOUT
+        while True:
+            try:
+                return await self.connect(session, self.portal, make)
+            except UpstreamError as error:
+                if self.admission.clock.seconds() + _PORTAL_INTERVAL >= end:
+                    why = f"the admin process was not back within {PORTAL_TIMEOUT:g} s: {error}"
+                    raise PortalUnavailable(why) from None
+            await deferLater(self.admission.clock, _PORTAL_INTERVAL)
 
     def _order(self, session: Session, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
         client = client_network(session.request.client.host) or ""
@@ -189,6 +230,29 @@ class Gateway:
                 may_send,
             )
         return await dialling
+
+    async def _acquire_first(self, session: Session, destination: Destination) -> Destination | None:
+        """Ask the router for the final route before a name is dialled, while a slot of its host is taken.
+
+        Several hosts may be tried at the same time, and the final route is asked for once: it is without a
+        slot for these, and for a name that cannot be resolved.
+        """
+        candidates: Sequence[Candidate] = ()
+        if len(destination.addresses) == 1:
+            clock, seconds = self.admission.clock, session.limits.upstream_handshake_timeout
+            with suppress(UpstreamUnresolved, UpstreamTimeout):  # the final route may have another name
+                candidates = await resolve(destination, self._connector.names, clock, seconds)
+        if not candidates:
+            return await self._acquire(session)
+        around = Surroundings(session.request.listening, self._own_addresses)
+        check_addresses(candidates, destination, around)
+        first = candidates[0]
+        limits = self._connection_limits_of(first.upstream)
+        slot = await self.admission.take_connection_slot(session, first.host, limits)
+        with slot.released_on_error():
+            found = await self._acquire(session)
+        slot.release()
+        return found
 
     async def _acquire(self, session: Session) -> Destination | None:
         """Ask the router for the final route, such as one with a fresh ticket, now that a slot is taken.

@@ -20,8 +20,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidate:
-    """An IP address of a destination, with the settings of a connection to it.
+    """An IP address or a unix socket of a destination, with the settings of a connection to it.
 
+    ``host`` is the IP address or the absolute path.
     ``delay`` is the time in seconds that the candidate before it has alone.
     """
 

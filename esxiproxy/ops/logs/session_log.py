@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 from twisted.logger import Logger
@@ -65,7 +66,7 @@ def line(record: Record) -> str:
     """Return the record as a line for people: the client, the upstream and how the session ended."""
     parts = [
         f"session {record.session} {record.listener} {record.client} {record.target}",
-        f"upstream={_place(record)} status={record.status}",
+        f"upstream={_place(record)}{_console(record)} status={record.status}",
         f"up={record.octets_up} down={record.octets_down} seconds={record.phases.get('closed', 0.0):.3f}",
     ]
     if record.timeout:
@@ -76,6 +77,12 @@ def line(record: Record) -> str:
     if record.error:
         parts.append(f"{record.error}: {record.detail}")
     return " ".join(parts)
+
+
+def _console(record: Record) -> str:
+    """Return the name of the console, quoted as in JSON, where the router knows one."""
+    name = record.console_name or record.console
+    return f" console={json.dumps(redact_text(name))}" if name else ""
 
 
 def _place(record: Record) -> str:

@@ -17,12 +17,14 @@ from twisted.python.failure import Failure
 from esxiproxy.app.admin_host import AdminHost
 from esxiproxy.core.config.loader import Config
 from esxiproxy.core.config.model import ADMIN_SOCKET
+from esxiproxy.core.private_sites import PrivateSites
 from esxiproxy.core.reload_outcome import ReloadOutcome
 from esxiproxy.core.startup import StartupError
 from esxiproxy.ops.process.gc_freeze import GCFreeze
 from esxiproxy.workers.admin.control import MasterControl
 from esxiproxy.workers.plan import plan_of, state_of
 from esxiproxy.workers.shared.admin_messages import AdminCommand, AdminConfig, Facts
+from esxiproxy.workers.shared.reactor import IProcessReactor
 from esxiproxy.workers.worker.report_pipe import ReportPipe
 
 Endpoints = tuple[tuple[str, str], ...]
@@ -42,7 +44,7 @@ class AdminWorker(MultiService):
         self,
         admin_config: AdminConfig,
         config: Config,
-        reactor: Any,
+        reactor: IProcessReactor,
         reports: ReportPipe,
         stop: Callable[[], None],
     ) -> None:
@@ -62,12 +64,13 @@ class AdminWorker(MultiService):
             self._sockets,
             lambda: self._control.workers,
             Path(admin_config.shells) if admin_config.shells else None,
+            _sites(admin_config),
         )
         self._host.setServiceParent(self)
         GCFreeze(reactor).setServiceParent(self)
 
     def _make_control(
-        self, admin_config: AdminConfig, config: Config, send: Any, reactor: Any, state: Any
+        self, admin_config: AdminConfig, config: Config, send: Any, reactor: IProcessReactor, state: Any
     ) -> MasterControl:
         self._control = MasterControl(admin_config, config, state, send, reactor)
         return self._control
@@ -127,6 +130,12 @@ class AdminWorker(MultiService):
         """Close the inherited sockets, of which the ports have duplicates."""
         for sock in self._sockets.values():
             sock.close()
+
+
+def _sites(admin_config: AdminConfig) -> PrivateSites | None:
+    """Return the private sites, if the master has a folder for them."""
+    folder = admin_config.private_sockets
+    return PrivateSites(Path(folder), admin_config.generation) if folder else None
 
 
 def _checked(endpoints: Endpoints, config: Config) -> Mapping[str, str]:

@@ -1,4 +1,4 @@
-"""The master's directory: of the shared state without ``state``, of the metrics, and of the manhole."""
+"""The master's directory: of the shared state without ``state``, of the metrics, and of private sockets."""
 
 from __future__ import annotations
 
@@ -45,6 +45,13 @@ class StateDirectory:
     def shells(self) -> str:
         """The path of the folder of the manhole's private sockets, which exists then.  Raises OSError."""
         folder = self.path / "shells"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return str(folder)
+
+    @property
+    def sockets(self) -> str:
+        """The path of the folder of the admin process's sockets, which exists then.  Raises OSError."""
+        folder = self.path / "sockets"
         folder.mkdir(mode=0o700, exist_ok=True)
         return str(folder)
 

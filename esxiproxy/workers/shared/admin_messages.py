@@ -42,6 +42,7 @@ class AdminConfig:
 
     The fields are those of ``WorkerConfig`` of the same name.  ``sockets`` has the descriptor of each socket
     of [admin] and of the manhole by its name.  ``started`` is the time of day of the master's start.
+    ``private_sockets`` is the folder of the sockets that this process binds for the workers.
     """
 
     config: str
@@ -54,6 +55,7 @@ class AdminConfig:
     generation: int
     started: float
     shells: str = ""
+    private_sockets: str = ""
 
     @classmethod
     def of(cls, plan: Plan, launch: Launch, sockets: Mapping[str, int]) -> tuple[Self, dict[int, int]]:
@@ -72,6 +74,7 @@ class AdminConfig:
             launch.generation,
             launch.started,
             launch.shells,
+            launch.sockets,
         )
         return config, inherited
 

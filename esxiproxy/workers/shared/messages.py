@@ -18,7 +18,7 @@ REPORTS_FD = 4
 """The descriptor on which the child writes reports and log lines."""
 FIRST_INHERITED_FD = 5
 """The first of the descriptors that the child inherits."""
-_IDENTITY = ("machine", "run", "generation", "shells")
+_IDENTITY = ("machine", "run", "generation", "shells", "sockets")
 """Fields that a worker of an older version refuses."""
 
 
@@ -55,7 +55,8 @@ class Launch:
     ``config`` is the path of the configuration file and ``state`` that of the database.  ``run`` is the ID of
     this run of the master, and ``started`` the time of day at which it began.  ``generation`` counts its
     reloads.  ``environment`` has additional environment variables.  ``shells`` is the folder of the private
-    sockets of the manhole, empty when the admin process serves no manhole.
+    sockets of the manhole, empty when the admin process serves no manhole.  ``sockets`` is the folder of the
+    sockets that the admin process has for the workers, empty when it has none.
     """
 
     config: str
@@ -65,6 +66,7 @@ class Launch:
     generation: int
     environment: Mapping[str, str]
     shells: str = ""
+    sockets: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +78,8 @@ class WorkerConfig:
     Twisted endpoint descriptions of the bound sockets.  ``state`` is the path of the database.  ``content``
     is the text of the configuration file that is in force; when it is empty, the worker reads the file.
     ``machine``, ``run`` and ``generation`` are those of the worker's identity, and ``shells`` is the folder
-    of the private sockets of the manhole.  A master of an older version sends none of them, and has no admin
-    process.
+    of the private sockets of the manhole.  ``sockets`` is that of the sockets of the admin process.  A master
+    of an older version sends none of them, and has no admin process.
     """
 
     number: int
@@ -92,6 +94,7 @@ class WorkerConfig:
     run: str = ""
     generation: int = 0
     shells: str = ""
+    sockets: str = ""
 
     @classmethod
     def for_worker(
@@ -109,8 +112,8 @@ class WorkerConfig:
         inherited = {child_listeners[name]: descriptor for name, descriptor in sockets.items()}
         child_board, child_wakes = next(child_fds), tuple(next(child_fds) for _ in wakes)
         inherited |= {child_board: board, **dict(zip(child_wakes, wakes, strict=True))}
-        # A worker of an older version, whose plan has no machine, does not know the last four fields.
-        identity = (plan.machine, launch.run, launch.generation, launch.shells) if plan.machine else ()
+        # A worker of an older version, whose plan has no machine, does not know the last five fields.
+        identity = (plan.machine, launch.run, launch.generation, launch.shells, launch.sockets)
         worker = cls(
             number,
             launch.config,
@@ -120,7 +123,7 @@ class WorkerConfig:
             child_board,
             child_wakes,
             plan.content,
-            *identity,
+            *(identity if plan.machine else ()),
         )
         return worker, inherited
 

@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from esxiproxy.app.service import ProxyService
 from esxiproxy.core.config.loader import Config
 from esxiproxy.core.config.model import MANHOLE
+from esxiproxy.core.private_sites import PrivateSites
 from esxiproxy.core.startup import StartupError
 from esxiproxy.net.listener.service import ListenerService
 from esxiproxy.ops.manhole.service import ManholeService
@@ -22,6 +23,7 @@ from esxiproxy.ops.manhole.worker_shells import socket_path
 from esxiproxy.ops.process.gc_freeze import GCFreeze
 from esxiproxy.workers.plan import plan_of, state_of
 from esxiproxy.workers.shared.messages import WorkerCommand, WorkerConfig
+from esxiproxy.workers.shared.reactor import IProcessReactor
 from esxiproxy.workers.shared.scoreboard import Scoreboard
 from esxiproxy.workers.worker.accept_gate import AcceptGate
 from esxiproxy.workers.worker.crash_recovery import CrashRecorder
@@ -42,7 +44,7 @@ class Worker(MultiService):
         self,
         worker: WorkerConfig,
         config: Config,
-        reactor: Any,
+        reactor: IProcessReactor,
         reports: ReportPipe,
         stop: Callable[[], None],
     ) -> None:
@@ -69,7 +71,10 @@ class Worker(MultiService):
         shell: Path | None = None
         if worker.shells:
             shell = socket_path(Path(worker.shells), worker.number, worker.generation)
-        self._proxy = ProxyService(own, reactor, self._sockets, worker.identity, shell)
+        sites = PrivateSites(Path(worker.sockets), worker.generation) if worker.sockets else None
+        if config.has_portal and sites is None:
+            self._log.error("the portal needs a master of this version: restart the proxy")
+        self._proxy = ProxyService(own, reactor, self._sockets, worker.identity, shell, sites)
         self._proxy.setServiceParent(self)
         proxy = self._proxy.proxy
         self._crash_recorder = CrashRecorder(proxy.state.reclaim, proxy.sessions.record_lost, reactor)

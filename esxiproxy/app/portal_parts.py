@@ -1,0 +1,56 @@
+"""The rights and the links of the portal, by the routers of its listeners."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+from esxiproxy.admin.tickets import RouterScope, scopes_of
+from esxiproxy.app.portal import PortalParts
+from esxiproxy.core.access import Right
+from esxiproxy.core.config.model import Config
+from esxiproxy.core.console_link import mint_console_link
+from esxiproxy.core.routing import Principal
+from esxiproxy.interfaces import IState
+from esxiproxy.portal.machine_service import ApiLink
+from esxiproxy.vsphere.service import VSphereService
+
+_MAX_PRINCIPALS = 1024
+"""Maximum number of principals whose rules are remembered."""
+
+
+def portal_parts(
+    config: Config,
+    vsphere: VSphereService,
+    state: IState,
+    time_of_day: Callable[[], float] = time.time,
+) -> PortalParts:
+    """Return the parts of a portal whose users have the rights of the routers ``vsphere`` of a listener."""
+    scopes = scopes_of(config)
+    of_listeners = {
+        listener.name: [
+            scopes[router.settings.name] for router in listener.routers if router.settings.name in scopes
+        ]
+        for listener in config.listeners
+    }
+
+    @lru_cache(_MAX_PRINCIPALS)
+    def scopes_for(listener: str, principal: Principal) -> Sequence[RouterScope]:
+        found = of_listeners.get(listener, ())
+        return tuple(RouterScope(scope.vspheres, scope.rules.of(principal)) for scope in found)
+
+    def rights(listener: str, principal: Principal, machine: Any) -> frozenset[Right]:
+        found: frozenset[Right] = frozenset()
+        for scope in scopes_for(listener, principal):
+            if machine.vsphere in scope.vspheres:
+                found |= scope.rules.rights_to(machine)
+        return found
+
+    async def mint(machine: Any, principal: Principal, public_url: str) -> ApiLink:
+        link = mint_console_link(machine.id, principal, public_url, time_of_day())
+        await state.put(link.space, link.key, link.value, link.expires, new=True)
+        return ApiLink(link.url, link.expires)
+
+    return PortalParts(vsphere, rights, mint)

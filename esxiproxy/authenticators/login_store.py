@@ -1,0 +1,173 @@
+"""The logins that the portal has made: who has logged in, and until when, in the shared state.
+
+A login is known by its id, the SHA-256 of the random text in its cookie.  The state has no such text, so a
+database that is read opens nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+
+from esxiproxy.core.routing import Principal
+from esxiproxy.core.sealing import key_of
+from esxiproxy.core.session.command import Command, CommandKind, Selector, SelectorKind
+from esxiproxy.core.strict_json import strict_json
+from esxiproxy.interfaces import IState
+
+COOKIE = b"__Host-esxiproxy"
+"""The name of the cookie.  By its prefix, browsers take it over TLS, for one host and all of its paths."""
+LOGINS = "logins"
+"""The space of the state with the logins, by their ids."""
+ACTIVITY = "login-activity"
+"""The space with the time of the last use of a login; it has no row after ``idle``."""
+LOGIN_ENDED = "login ended"
+"""The reason with which the consoles of a login are closed at its logout."""
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
+_PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLogin:
+    """A login: the section of its session authenticator, its principal, and when it began and ends."""
+
+    section: str
+    principal: Principal
+    created: float
+    expires: float
+
+    def text(self) -> str:
+        """Return the login as a value of the state."""
+        principal = self.principal
+        return json.dumps(
+            {
+                "section": self.section,
+                "principal": principal.name,
+                "provider": principal.authenticator,
+                "groups": sorted(principal.groups),
+                "created": self.created,
+                "expires": self.expires,
+            }
+        )
+
+    @classmethod
+    def parse(cls, text: str | None) -> StoredLogin | None:
+        """Return the login in a value of the state; None for no value, or one of another version."""
+        try:
+            found = strict_json((text or "").encode())
+            principal = Principal(
+                str(found["principal"]),
+                groups=frozenset(map(str, found["groups"])),
+                authenticator=str(found["provider"]),
+            )
+            return cls(str(found["section"]), principal, float(found["created"]), float(found["expires"]))
+        except (ValueError, KeyError, TypeError):
+            return None
+
+
+def new_token() -> str:
+    """Return the text of a new cookie, of 256 random bits."""
+    return secrets.token_urlsafe(32)
+
+
+class LoginStore:
+    """The logins of one session authenticator.
+
+    A login lives for ``lifetime`` seconds, and for ``idle`` seconds after its last use, None for no such end.
+    ``providers`` are the sections that may have made it.
+    """
+
+    def __init__(
+        self,
+        state: IState,
+        section: str,
+        lifetime: float,
+        idle: float | None,
+        providers: Collection[str],
+        time_of_day: Callable[[], float] = time.time,
+    ) -> None:
+        self._state = state
+        self._section = section
+        self._lifetime = lifetime
+        self._idle = idle
+        self._providers = frozenset(providers)
+        self._time_of_day = time_of_day
+
+    async def create(self, principal: Principal) -> tuple[str, float]:
+        """Store a new login, and return the text of its cookie and the seconds for which it lives."""
+        token, now = new_token(), self._time_of_day()
+        key = key_of(token)
+        login = StoredLogin(self._section, principal, now, now + self._lifetime)
+        await self._touch(key, now)
+        await self._state.put(LOGINS, key, login.text(), login.expires)
+        return token, self._lifetime
+
+    async def find(self, key: str, is_use: bool) -> Principal | None:
+        """Return the principal of a login; None if it has ended.  ``is_use`` begins its idle time again."""
+        login = StoredLogin.parse(await self._state.get(LOGINS, key))
+        now = self._time_of_day()
+        if login is None or login.section != self._section or now >= login.expires:
+            return None
+        if login.principal.authenticator not in self._providers:
+            return None
+        if self._idle is not None:
+            used = _number(await self._state.get(ACTIVITY, key))
+            if used is None or now >= used + self._idle:
+                await self._state.remove(LOGINS, key)
+                return None
+            if is_use and abs(now - used) >= min(60.0, self._idle / 10):
+                await self._touch(key, now)
+        return replace(
+            login.principal,
+            expires=login.expires,
+            consumed_cookies=frozenset({COOKIE}),
+            login=key,
+        )
+
+    async def end(self, key: str) -> None:
+        """End a login, and close its consoles in all processes."""
+        await self._state.remove(LOGINS, key)
+        await self._state.remove(ACTIVITY, key)
+        await self._state.tell(
+            Command(CommandKind.KILL, reason=LOGIN_ENDED, selector=Selector(SelectorKind.LOGIN, key))
+        )
+
+    async def _touch(self, key: str, now: float) -> None:
+        if self._idle is not None:
+            await self._state.put(ACTIVITY, key, repr(now), now + self._idle)
+
+
+async def end_logins_of(state: IState, name: str) -> int:
+    """End all logins of a principal, written ``SECTION/NAME``, and return their number."""
+    after, ended = "", 0
+    while True:
+        page = await state.items(LOGINS, after, _PAGE)
+        for key, text in page:
+            login = StoredLogin.parse(text)
+            if login is not None and login.principal.names[1] == name:
+                await state.remove(LOGINS, key)
+                ended += 1
+        if len(page) < _PAGE:
+            return ended
+        after = page[-1][0]
+
+
+def key_in(cookies: Collection[bytes]) -> str | None:
+    """Return the id of the login in the values of Cookie fields; None without exactly one."""
+    pairs = (pair.partition(b"=") for value in cookies for pair in value.split(b";"))
+    found = {value.strip() for name, _, value in pairs if name.strip() == COOKIE}
+    if len(found) != 1:
+        return None
+    text = found.pop().decode("latin-1")
+    return key_of(text) if _TOKEN.fullmatch(text) else None
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None

@@ -1,0 +1,77 @@
+"""The favourite machines of each user, in the shared state."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from math import inf
+
+from twisted.internet.interfaces import IReactorTime
+
+from esxiproxy.core.routing import Principal
+from esxiproxy.core.sealing import key_of
+from esxiproxy.core.strict_json import strict_json
+from esxiproxy.interfaces import IState
+
+SPACE = "favourites"
+"""The space of the state, by the digests of the users' names."""
+MOST = 200
+"""Favourites of one user."""
+_KEPT = 60.0
+"""Seconds after which the favourites are read again, since another machine may have changed them."""
+_MAX_USERS = 256
+
+
+class TooManyFavourites(Exception):
+    """A user has as many favourites as are stored."""
+
+
+class Favourites:
+    """The ids of the favourite machines of users."""
+
+    def __init__(self, state: IState, clock: IReactorTime) -> None:
+        self._state = state
+        self._clock = clock
+        self._known: OrderedDict[str, tuple[float, tuple[str, ...]]] = OrderedDict()
+
+    async def of(self, principal: Principal) -> tuple[str, ...]:
+        """Return the favourites of a user.  Raises StateUnavailable."""
+        key = key_of(principal.names[1])
+        known = self._known.get(key)
+        if known is not None and self._clock.seconds() - known[0] < _KEPT:
+            return known[1]
+        return self._keep(key, _parse(await self._state.get(SPACE, key)))
+
+    async def set(self, principal: Principal, machine: str, wanted: bool) -> tuple[str, ...]:
+        """Add or remove a favourite, and return all of them.
+
+        Raises TooManyFavourites or StateUnavailable.
+        """
+        key = key_of(principal.names[1])
+        found = _parse(await self._state.get(SPACE, key))
+        if wanted == (machine in found):
+            return self._keep(key, found)
+        changed = (*found, machine) if wanted else tuple(each for each in found if each != machine)
+        if len(changed) > MOST:
+            raise TooManyFavourites
+        if changed:
+            await self._state.put(SPACE, key, json.dumps(changed), inf)
+        else:
+            await self._state.remove(SPACE, key)
+        return self._keep(key, changed)
+
+    def _keep(self, key: str, found: tuple[str, ...]) -> tuple[str, ...]:
+        self._known[key] = self._clock.seconds(), found
+        self._known.move_to_end(key)
+        if len(self._known) > _MAX_USERS:
+            self._known.popitem(last=False)
+        return found
+
+
+def _parse(text: str | None) -> tuple[str, ...]:
+    """Return the favourites in a value of the state; none for one of another version."""
+    try:
+        found = strict_json((text or "[]").encode())
+    except ValueError:
+        return ()
+    return tuple(map(str, found[:MOST])) if isinstance(found, list) else ()

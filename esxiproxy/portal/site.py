@@ -1,0 +1,250 @@
+"""The HTTP site of the portal, on twisted.web.
+
+It is served on a private socket, to the workers alone.  They say who sends a request.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.web import resource, server
+
+from esxiproxy.admin.site import STREAM_LIFE, AdminRequest, EventWriter, StaticFile
+from esxiproxy.core.errors import SessionError
+from esxiproxy.core.http.portal import visitor_of
+from esxiproxy.portal.api import PortalApi
+from esxiproxy.portal.arrival import PortalAnswer, PortalArrival, PortalError
+from esxiproxy.portal.assets import Assets, is_asset
+from esxiproxy.portal.login_form import LoginForm, failure_page, next_path, to_login
+from esxiproxy.portal.machine_events import MachineEvents
+from esxiproxy.portal.settings import PortalListener
+
+MAX_STREAMS = 1000
+"""Event streams of all users."""
+MAX_STREAMS_EACH = 16
+"""Event streams of one user."""
+_IDLE_TIMEOUT = 60
+_HTML = "text/html; charset=utf-8"
+_TEXT = "text/plain; charset=utf-8"
+_FAILURE = "an internal error: the log of the proxy has its traceback"
+
+
+class PortalSite(server.Site):
+    """The factory of the connections, without an access log: the workers write one."""
+
+    noisy = False
+    displayTracebacks = False
+
+    def __init__(self, root: PortalRoot, reactor: Any) -> None:
+        super().__init__(root, requestFactory=AdminRequest, timeout=_IDLE_TIMEOUT, reactor=reactor)
+        self.root = root
+
+    def log(self, request: Any) -> None:
+        """Write nothing."""
+
+
+class PortalRoot(resource.Resource):
+    """All paths of the portal."""
+
+    isLeaf = True
+    _log = Logger()
+
+    def __init__(
+        self, listeners: Mapping[str, PortalListener], api: PortalApi, assets: Assets, clock: Any
+    ) -> None:
+        super().__init__()
+        self._listeners = listeners
+        self._api = api
+        self._assets = assets
+        self._clock = clock
+        self._login_form = LoginForm(assets.page("page/login.html"))
+        self._list = assets.page("page/index.html").encode()
+        self._console = assets.page("viewer/viewer.html").encode()
+        self._streams: dict[EventWriter, PortalArrival] = {}
+        self._of_user: Counter[tuple[str, str]] = Counter()
+
+    def render(self, request: Any) -> Any:
+        answering = Deferred.fromCoroutine(self._answer(request))
+        answering.addErrback(self._failed, request)
+        request.notifyFinish().addErrback(lambda _: None)  # an action of a client that has left goes on
+        return server.NOT_DONE_YET
+
+    def close_streams(self) -> None:
+        """End all event streams; pages open them again."""
+        for stream in list(self._streams):
+            stream.finish()
+
+    def _failed(self, failure: Any, request: Any) -> None:
+        if not failure.check(CancelledError):
+            self._log.failure("bug in the portal", failure)
+        if not request._disconnected and not request.startedWriting:
+            self._send(request, PortalAnswer(500, _TEXT, f"{_FAILURE}\n".encode()), {})
+
+    async def _answer(self, request: Any) -> None:
+        try:
+            visitor = visitor_of(request.requestHeaders.getRawHeaders)
+        except ValueError as error:
+            self._send(request, _text_error(PortalError(400, f"no listener has sent this: {error}")), {})
+            return
+        listener = self._listeners.get(visitor.listener)
+        if listener is None:
+            text = b"the portal of this listener is not configured any more: reload the page\n"
+            self._send(request, PortalAnswer(503, _TEXT, text, ((b"Retry-After", b"3"),)), {})
+            return
+        security = listener.security()
+        path, _, query = request.uri.partition(b"?")
+        if request.is_too_long:
+            request.channel.persistent = False
+            self._send(request, _json_error(PortalError(413, "the body is too long")), security)
+            return
+        if is_asset(path):
+            self._send_file(request, self._assets.find(path), security)
+            return
+        fields = tuple(
+            (name.lower(), value)
+            for name, values in request.requestHeaders.getAllRawHeaders()
+            for value in values
+        )
+        arrival = PortalArrival(
+            request.method,
+            path.decode("latin-1"),
+            query.decode("latin-1"),
+            fields,
+            request.content.read(),
+            visitor,
+            listener,
+        )
+        if arrival.path == "/api/events":
+            await self._stream(request, arrival, security)
+        else:
+            self._send(request, await self._answer_to(arrival), security)
+
+    async def _answer_to(self, arrival: PortalArrival) -> PortalAnswer:
+        is_api = arrival.path.startswith("/api/")
+        try:
+            if arrival.path == "/api/logout":
+                return await self._logout(arrival)
+            if is_api:
+                return await self._api.answer(arrival)
+            if arrival.path == "/login":
+                return await self._login(arrival)
+            return self._show_page(arrival)
+        except PortalError as error:
+            return _json_error(error) if is_api else _text_error(error)
+        except SessionError as error:
+            return _json_error(PortalError.of(error)) if is_api else failure_page(error)
+
+    async def _login(self, arrival: PortalArrival) -> PortalAnswer:
+        if arrival.method in (b"GET", b"HEAD"):
+            return self._login_form.show(arrival)
+        if arrival.method != b"POST":
+            raise PortalError(405, "this path takes GET and POST", ((b"Allow", b"GET, HEAD, POST"),))
+        return await self._login_form.submitted(arrival)
+
+    async def _logout(self, arrival: PortalArrival) -> PortalAnswer:
+        if arrival.method != b"POST":
+            raise PortalError(405, "this path takes POST", ((b"Allow", b"POST"),))
+        arrival.check_own_page()
+        arrival.json()
+        answer = await self._login_form.ended(arrival)
+        for stream, of in list(self._streams.items()):
+            if of.visitor.login == arrival.visitor.login:
+                stream.finish()
+        return answer
+
+    def _show_page(self, arrival: PortalArrival) -> PortalAnswer:
+        """Return the list of machines or the page of a console, or the way to the login form."""
+        if arrival.path != "/" and not arrival.path.startswith("/vm/"):
+            raise PortalError(404, "there is no such page")
+        if arrival.method not in (b"GET", b"HEAD"):
+            raise PortalError(405, "a page is read with GET", ((b"Allow", b"GET, HEAD"),))
+        if arrival.visitor.principal is None:
+            return PortalAnswer.redirect(to_login(next_path(arrival.path)))
+        return PortalAnswer(200, _HTML, self._list if arrival.path == "/" else self._console)
+
+    async def _stream(self, request: Any, arrival: PortalArrival, security: Mapping[str, str]) -> None:
+        try:
+            user = (arrival.listener.name, arrival.principal.names[1])
+            if len(self._streams) >= MAX_STREAMS or self._of_user[user] >= MAX_STREAMS_EACH:
+                raise PortalError(503, "too many pages are open: close some", ((b"Retry-After", b"5"),))
+            events = await self._api.events(arrival)
+        except PortalError as error:
+            self._send(request, _json_error(error), security)
+        except SessionError as error:
+            self._send(request, _json_error(PortalError.of(error)), security)
+        else:
+            if not request._disconnected:
+                self._write_events(request, events, arrival, user, security)
+
+    def _write_events(
+        self,
+        request: Any,
+        events: MachineEvents,
+        arrival: PortalArrival,
+        user: tuple[str, str],
+        security: Mapping[str, str],
+    ) -> None:
+        def ended(writer: EventWriter) -> None:
+            if self._streams.pop(writer, None) is not None:
+                self._of_user[user] -= 1
+                if not self._of_user[user]:
+                    del self._of_user[user]
+
+        writer = EventWriter(request, events, ended)
+        timer = self._clock.callLater(STREAM_LIFE, writer.finish)
+        request.notifyFinish().addBoth(lambda _: timer.cancel() if timer.active() else None)
+        _prepare(request, PortalAnswer(200, "text/event-stream", b""), security)
+        request.setHeader("Cache-Control", "no-store")
+        request.setHeader("X-Accel-Buffering", "no")
+        if request.method == b"HEAD":
+            events.close()
+            request.finish()
+            return
+        self._streams[writer] = arrival
+        self._of_user[user] += 1
+        writer.start()
+
+    def _send_file(self, request: Any, file: StaticFile | None, security: Mapping[str, str]) -> None:
+        if file is None or request.method not in (b"GET", b"HEAD"):
+            self._send(request, _text_error(PortalError(404, "there is no such file")), security)
+            return
+        _prepare(request, PortalAnswer(200, file.content_type, b""), security)
+        is_versioned = request.uri.startswith(self._assets.root.encode())
+        lasting = "public, max-age=31536000, immutable"
+        request.setHeader("Cache-Control", lasting if is_versioned else "public, max-age=3600")
+        if request.setETag(file.etag.encode()) is None:
+            request.setHeader("Content-Length", str(len(file.content)))
+            request.write(file.content)
+        request.finish()
+
+    def _send(self, request: Any, answer: PortalAnswer, security: Mapping[str, str]) -> None:
+        if request._disconnected:
+            return
+        _prepare(request, answer, security)
+        is_picture = answer.content_type.startswith("image/")
+        request.setHeader("Cache-Control", "private, max-age=30" if is_picture else "no-store")
+        request.setHeader("Content-Length", str(len(answer.body)))
+        request.write(answer.body)
+        request.finish()
+
+
+def _prepare(request: Any, answer: PortalAnswer, security: Mapping[str, str]) -> None:
+    request.setResponseCode(answer.status)
+    request.setHeader("Server", "esxiproxy")
+    request.setHeader("Content-Type", answer.content_type)
+    for name, value in security.items():
+        request.setHeader(name, value)
+    for field, content in answer.fields:
+        request.responseHeaders.addRawHeader(field, content)
+
+
+def _json_error(error: PortalError) -> PortalAnswer:
+    return PortalAnswer.of({"error": str(error)}, error.status, error.fields)
+
+
+def _text_error(error: PortalError) -> PortalAnswer:
+    return PortalAnswer(error.status, _TEXT, f"{error}\n".encode(), error.fields)

@@ -1,0 +1,97 @@
+"""The rights of the portal's users, and the links that its API makes, which the router opens."""
+
+from types import SimpleNamespace
+
+from twisted.internet.task import Clock
+
+from esxiproxy.app.portal_parts import portal_parts
+from esxiproxy.app.preflight import load
+from esxiproxy.core.console_link import link_in, open_console_link
+from esxiproxy.core.routing import Principal
+from esxiproxy.state.memory import Memory, MemoryState
+from tests.support.plugin_context import result
+from tests.support.vsphere_double import Box
+
+NOW = 1_800_000_000.0
+TEXT = """
+[listener people]
+listen = 127.0.0.1:0
+router = vms, others
+[listener desk]
+listen = 127.0.0.1:0
+router = others
+[router vms]
+type = vsphere
+vsphere = dc1
+access = users
+template = esxi
+[router others]
+type = vsphere
+vsphere = dc2
+access = operators
+template = esxi
+[access users]
+who = staff/alice
+what = folder:/Prod/*
+may = open
+[access operators]
+who = @operators
+what = name:*
+may = power, disconnect
+[vsphere dc1]
+url = https://vc1
+user = u
+password_file = password
+[vsphere dc2]
+url = https://vc2
+user = u
+password_file = password
+[upstream esxi]
+verify = pin
+"""
+ALICE = Principal("alice", groups=frozenset({"operators"}), authenticator="authenticator staff")
+
+
+def parts(folder):
+    (folder / "password").write_text("secret\n")
+    (folder / "proxy.ini").write_text(TEXT)
+    state = MemoryState(Clock(), Memory(lambda: NOW))
+    made = portal_parts(load(folder / "proxy.ini"), SimpleNamespace(inventories={}), state, lambda: NOW)
+    return made, state
+
+
+def test_rights_are_those_of_the_routers_of_the_listener(tmp_path):
+    rights = parts(tmp_path)[0].rights
+
+    def words(listener, principal, **machine):
+        return {right.value for right in rights(listener, principal, Box(**machine))}
+
+    assert words("people", ALICE) == {"open"}
+    assert words("people", ALICE, folder="/Test") == set()
+    assert words("people", ALICE, vsphere="dc2") == {"power", "disconnect"}
+    assert words("desk", ALICE) == set()
+    assert words("desk", ALICE, vsphere="dc2") == {"power", "disconnect"}
+    assert words("people", Principal("bob", authenticator="authenticator staff")) == set()
+    assert words("none", ALICE) == set()
+
+
+def test_a_link_of_the_api_is_one_that_the_router_opens(tmp_path):
+    made, state = parts(tmp_path)
+    link = result(made.mint(Box(), ALICE, "https://c.example.com"))
+    assert link.expires == NOW + 60 and link.url.startswith("https://c.example.com/c/")
+    secret = link_in(link.url.removeprefix("https://c.example.com").encode())
+    ((_key, value),) = result_of(state.items("console_links", "", 10))
+    content = open_console_link(value, secret, NOW)
+    assert (content.machine, content.principal.name, content.principal.groups) == (
+        Box().id,
+        "alice",
+        {"operators"},
+    )
+    assert secret not in repr(link)
+
+
+def result_of(deferred):
+    async def wait():
+        return await deferred
+
+    return result(wait())

@@ -1,0 +1,173 @@
+"""Consoles of a simulated vCenter by name: with workers and an admin process, moved, refused, restarted."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from base64 import b64encode
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha1
+
+import pytest
+
+from tests.support import config, vcenter_program
+from tests.support.crowd import Crew
+from tests.support.programs import until
+from tests.support.vcenter_program import PASSWORD, VCenterProgram
+from tests.support.websocket import BINARY
+from tests.support.websocket_peers import Client
+from tests.support.workers import reloaded
+
+RFB = b"RFB 003.008\n"
+VARYING = ("date", "x-request-id")
+RULES = (
+    "[access users]\nwho = people/alice\nwhat = folder:/Prod/*\nmay = open\n\n"
+    "[access operators]\nwho = people/root\nwhat = vsphere:dc1\nmay = open, power, disconnect\n\n"
+)
+
+
+def text(vcenter: VCenterProgram, rules: str = RULES, tickets: str = "") -> str:
+    return (
+        f"[vsphere dc1]\nurl = {vcenter.url}\nuser = {vcenter.user}\npassword_file = vc.password\n"
+        f"verify = pin\npin = sha256:{vcenter.ready['sha256']}\n\n{rules}"
+        + config.ini(
+            config.listener("people", None, router="vms", authenticator="people"),
+            config.authenticator("people", "htpasswd", file="users"),
+            config.router(
+                "vms",
+                "vsphere",
+                vsphere="dc1",
+                access="users, operators",
+                template="esxi",
+                allow="127.0.0.0/8",
+            ),
+            config.template(verify="pin"),
+            workers=2,
+            access_log="stdout",
+            close_timeout="1s",
+            decision_timeout="20s",
+        )
+    )
+
+
+def hashed(password: str) -> str:
+    return "{SHA}" + b64encode(sha1(password.encode()).digest()).decode()
+
+
+@dataclass
+class VSphereScene:
+    """A proxy with two workers, and the vCenter that it asks."""
+
+    crew: Crew
+    vcenter: VCenterProgram
+
+    def ask(self, path: str, user: str = "alice") -> tuple[int, bytes, Client]:
+        """The status of an opening, what of its answer does not name the request, and its client."""
+        client = Client(self.crew.ports["people"], timeout=25)
+        credentials = b64encode(f"{user}:{user}".encode()).decode()
+        client.send_opening(path, ["binary"], [("Authorization", f"Basic {credentials}")])
+        head = client.recv_head()
+        if head.status == 101:
+            return 101, b"", client
+        fields = [(name, value) for name, value in head.fields if name.lower() not in VARYING]
+        body = re.sub(rb"[0-9a-f]{16}", b"*", client.recv_body(head))
+        client.drop()
+        return head.status, repr(fields).encode() + body, client
+
+    def open(self, path: str, user: str = "alice") -> Client:
+        """A console whose picture begins."""
+        status, answer, client = self.ask(path, user)
+        assert status == 101, (status, answer, self.crew.log())
+        assert client.recv_frame().payload == RFB
+        return client
+
+    def consoles(self) -> dict[str, int]:
+        return {name: host["consoles"] for name, host in self.vcenter.state()["hosts"].items()}
+
+
+@pytest.fixture(scope="module")
+def scene() -> Iterator[VSphereScene]:
+    vcenter = vcenter_program.start("--machines", "12", "--hosts", "2", "--task-time", "0")
+    try:
+        users = "".join(f"{name}:{hashed(name)}\n" for name in ("alice", "bob", "root"))
+        crew = Crew(text(vcenter), {"vc.password": f"{PASSWORD}\n", "users": users})
+        with crew:
+            yield VSphereScene(crew, vcenter)
+            assert crew.stop() == 0
+            assert not re.search(r"\b[0-9a-f]{32}\b|Traceback", crew.log()), crew.log()
+            # That of the process that was killed is left.
+            until(lambda: vcenter.state()["sessions"] == 1, "the proxy has logged out")
+    finally:
+        vcenter_program.stop(vcenter)
+
+
+def test_a_console_is_opened_by_name_and_goes_on_at_another_host(scene: VSphereScene) -> None:
+    machine = scene.vcenter.machine("web-01")
+    first = scene.open("/vm/web-01")
+    other = scene.open(f"/vm/dc1/{machine['uuid']}", "root")
+    home = machine["host"]
+    (away,) = set(scene.consoles()) - {home}
+    assert scene.consoles() == {home: 2, away: 0}
+    scene.vcenter.control("PATCH", "/machines/web-01", host=away)
+    until(lambda: scene.consoles()[home] == 0, "the host has closed its consoles")
+    for client in (first, other):
+        client.drop()
+    again = scene.open("/vm/web-01")
+    assert scene.consoles() == {home: 0, away: 1}
+    again.drop()
+    name, console = '"console_name":"web-01"', f'"console":"dc1/{machine["uuid"]}"'
+    until(lambda: scene.crew.log().count(f"{console},{name}") == 3, "each console has its record")
+    assert '"target":"/vm/web-01"' in scene.crew.log()
+
+
+def test_each_refusal_has_its_answer(scene: VSphereScene) -> None:
+    hidden = scene.vcenter.machine("staging")["uuid"]
+    missing = hidden[:-4] + "0000"
+    answers = {
+        scene.ask(f"/vm/{each}")[:2] for each in ("staging", f"dc1/{hidden}", f"dc1/{missing}", "no-such")
+    }
+    answers |= {scene.ask("/vm/web-01", "bob")[:2]}
+    assert len(answers) == 1 and answers.pop()[0] == 404
+    until(lambda: scene.crew.log().count('"error":"MachineHidden"') == 3, "the log says which it was")
+    scene.open("/vm/staging", "root").drop()
+    status, answer, _ = scene.ask("/vm/old-erp", "root")
+    assert status == 409 and b"the virtual machine is powered off" in answer
+    scene.vcenter.control("PATCH", "/machines/mail", max_consoles=1)
+    one = scene.open("/vm/mail")
+    answers = []  # until the change is known here, vCenter refuses the ticket
+
+    def is_full() -> bool:
+        answers.append(scene.ask("/vm/mail")[:2])
+        return b"max_sessions_per_console: all 1 are in use" in answers[-1][1]
+
+    until(is_full, "the proxy counts the consoles of the machine")
+    assert {status for status, _ in answers} == {503}
+    one.drop()
+    scene.vcenter.control("PATCH", "/tickets", parts="host,url,wrong,sha256")
+    status, answer, _ = scene.ask("/vm/web-02")
+    assert status == 502 and b"certificate" in answer
+    for parts in ("host,url,pem", "host,url,sha256", "host,url,sha1", "host,pem,sha1,sha256,url"):
+        scene.vcenter.control("PATCH", "/tickets", parts=parts)
+        scene.open("/vm/web-02").drop()
+
+
+def test_the_admin_process_ends_and_the_consoles_go_on(scene: VSphereScene) -> None:
+    console = scene.open("/vm/web-03")
+    (admin,) = scene.crew.admins()
+    sites = next(scene.crew.folder.glob("esxiproxy-*/sockets"))
+    assert (sites.stat().st_mode & 0o777, (sites / "tickets-0.sock").stat().st_mode & 0o777) == (0o700, 0o600)
+    os.kill(admin, signal.SIGKILL)
+    begin = time.monotonic()
+    scene.open("/vm/web-01").drop()
+    print(f"a console was open {time.monotonic() - begin:.2f} s after the admin process was killed")
+    scene.crew.path.write_text(text(scene.vcenter, RULES.replace("people/alice", "people/bob")))
+    reloaded(scene.crew)
+    assert scene.ask("/vm/web-01")[0] == 404
+    scene.open("/vm/web-01", "bob").drop()
+    assert os.readlink(sites / "tickets.sock").endswith("tickets-1.sock")
+    console.send_frame(BINARY, RFB)
+    assert console.recv_frame().payload == b"\x01\x01"  # one security type, which is none
+    console.drop()

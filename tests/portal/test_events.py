@@ -1,0 +1,129 @@
+"""The event stream: the first window, its differences, and its bounds."""
+
+import json
+
+import pytest
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
+
+from esxiproxy.portal.machine_events import PING, TICK
+from esxiproxy.portal.site import MAX_STREAMS_EACH
+from tests.portal.scene import ASSETS, Answer, Portal
+from tests.support.portal_machines import PowerState, machine, uuid
+
+
+class Reader:
+    """A browser that reads the stream of a window."""
+
+    def __init__(self, portal, query="limit=3"):
+        self.transport, self.protocol = portal.send("GET", f"/api/events?{query}")
+
+    def events(self):
+        octets = self.transport.value()
+        self.transport.clear()
+        text = b"\n".join(line for line in octets.split(b"\r\n") if line.startswith((b"retry", b"event")))
+        blocks = [block for block in text.decode().split("\n") if block.startswith(("event", "data"))]
+        pairs = zip(blocks[::2], blocks[1::2], strict=True)
+        return [
+            (name.removeprefix("event: "), json.loads(value.removeprefix("data: "))) for name, value in pairs
+        ]
+
+
+@pytest.fixture
+def portal():
+    portal = Portal(*(machine(number) for number in range(5)))
+    portal.login()
+    return portal
+
+
+def test_the_first_events_have_the_window_and_the_next_ones_what_has_changed(portal):
+    reader = Reader(portal)
+    assert b"Content-Type: text/event-stream" in reader.transport.value()
+    (status, window) = reader.events()
+    assert status == ("status", {"user": "alice", "logout": True, "vspheres": 1, "problems": []})
+    assert window[1]["order"] == [f"dc1/{uuid(number)}" for number in range(3)]
+    assert window[1]["total"] == 5 and set(window[1]["changed"]) == set(window[1]["order"])
+    portal.inventory.put(machine(1, power=PowerState.OFF))
+    portal.clock.advance(TICK)
+    ((name, window),) = reader.events()
+    assert name == "window" and list(window["changed"]) == [f"dc1/{uuid(1)}"]
+    assert window["changed"][f"dc1/{uuid(1)}"]["power"] == "off"
+    portal.inventory.remove(machine(0))
+    portal.clock.advance(TICK)
+    ((_, window),) = reader.events()
+    assert window["total"] == 4 and list(window["changed"]) == [f"dc1/{uuid(3)}"]
+
+
+def test_a_change_outside_of_the_window_sends_nothing_and_a_ping_shows_life(portal):
+    reader = Reader(portal, "search=web-0001")
+    reader.events()
+    portal.inventory.put(machine(4, power=PowerState.OFF))
+    portal.clock.pump([TICK] * 3)
+    assert reader.events() == []
+    portal.clock.pump([TICK] * int(PING))
+    assert [name for name, _ in reader.events()] == ["ping"]
+
+
+def test_a_favourite_and_a_lost_vcenter_are_seen(portal):
+    reader = Reader(portal, "favourites=1")
+    reader.events()
+    portal.act(f"/api/machines/dc1/{uuid(4)}/favourite", {"favourite": True})
+    portal.inventory.problem = "https://vc.example.com refused the connection"
+    portal.clock.advance(TICK)
+    status, window = reader.events()
+    assert status[1]["problems"] == [{"vsphere": "dc1", "problem": "cannot be reached now"}]
+    assert window[1]["order"] == [f"dc1/{uuid(4)}"]
+
+
+def test_a_look_without_a_change_reads_no_machine(portal):
+    Reader(portal)
+    view = next(iter(portal.catalogue._views.values()))
+    type(view).rows, rows = property(lambda self: pytest.fail("the rows are read")), type(view).rows
+    try:
+        portal.clock.pump([TICK] * 5)
+    finally:
+        type(view).rows = rows
+
+
+def test_a_stream_needs_a_login_and_ends_with_it(portal):
+    assert portal.get("/api/events", principal=None).status == 401
+    reader = Reader(portal)
+    portal.act("/api/logout", {})
+    assert reader.transport.value().endswith(b"0\r\n\r\n")
+    assert not portal.root._streams and not portal.root._of_user
+
+
+def test_streams_are_bounded_and_closed(portal):
+    readers = [Reader(portal) for _ in range(MAX_STREAMS_EACH)]
+    transport, _ = portal.send("GET", "/api/events")
+    assert Answer(transport.value()).status == 503
+    readers[0].protocol.connectionLost(Failure(ConnectionDone()))
+    assert len(portal.root._streams) == MAX_STREAMS_EACH - 1
+    portal.root.close_streams()
+    assert not portal.root._streams
+
+
+def test_a_bad_window_is_refused(portal):
+    assert portal.get("/api/events?limit=1000").status == 400
+    assert portal.ask("POST", "/api/events", body={}).status == 405
+
+
+def test_requests_that_no_listener_has_sent_are_refused(portal):
+    transport, _ = portal.raw(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert Answer(transport.value()).status == 400
+    head = b"GET / HTTP/1.1\r\nX-Esxiproxy-Listener: other\r\nX-Esxiproxy-Client: 192.0.2.1\r\n\r\n"
+    assert Answer(portal.raw(head)[0].value()).status == 503
+    assert portal.get("/nothing").status == 404 and portal.ask("POST", "/", body={}).status == 405
+    assert portal.ask("POST", "/api/logout", body=b"x" * 70000).status == 413
+
+
+def test_a_file_is_kept_by_browsers_and_its_path_changes_with_its_content(portal):
+    page = portal.get("/").body.decode()
+    path = page.partition('href="')[2].partition('"')[0]
+    found = portal.get(path, principal=None)
+    assert found.status == 200 and "immutable" in found["Cache-Control"] and path.count("/") > 3
+    assert portal.get("/assets/x/portal/page/portal.css").status == 404
+    assert portal.get("/favicon.ico", principal=None)["Content-Type"] == "image/svg+xml"
+    console = portal.get("/vm/dc1/x").body.decode()
+    assert f'src="{ASSETS.root}portal/viewer/start.js"' in console and '"/viewer/' not in console
+    assert portal.get(path, ("If-None-Match", found["ETag"])).status == 304
