@@ -1,4 +1,4 @@
-# make run   the demo: a simulated ESXi host and the proxy in front of it
+# make run   the demo: a simulated ESXi host, a simulated vCenter, and the proxy in front of them
 # make test  every test
 # make site  the documentation as a web site, in var/site
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
@@ -17,7 +17,8 @@ PAGE_LIBRARY := esxiproxy/admin/page/library/htm-preact.js
 .PHONY: run viewer page test long bench soak lint site clean
 
 run: $(VENV)/run.done viewer
-	@$(BIN)/esxiproxy certificate var/demo/listener.crt var/demo/host.crt >/dev/null
+	@$(BIN)/esxiproxy certificate var/demo/listener.crt var/demo/host.crt var/demo/vcenter.crt >/dev/null
+	@umask 077 && echo simulated >var/demo/vcenter.password
 	@exec $(BIN)/twistd -n --pidfile= esxiproxy --config conf/demo.ini
 
 # The viewer of the demo's page; npm comes from PyPI where the machine has none.

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import http.client
 import io
+import json
 import re
 import shutil
 import subprocess
 import sys
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image, ImageChops
@@ -18,6 +23,7 @@ from PIL import Image, ImageChops
 from esxiproxy.sim.screen.screen import MARK, PALETTE, Screen
 from tests.support.browser import Chromium, Page
 from tests.support.programs import ROOT, Program, accepts, free_ports, need, until
+from tests.support.rfb_client import RfbClient
 
 BIN = Path(sys.executable).parent
 WORD = "console"
@@ -38,18 +44,22 @@ class Demo(Program):
         shutil.copytree(ROOT / "conf", self.folder / "conf")
         path = self.folder / "conf" / "demo.ini"
         text = path.read_text()
-        old = sorted(set(re.findall(r"127\.0\.0\.1:(\d+)", text)))
+        old = sorted(set(re.findall(r"(?:127\.0\.0\.1|localhost):(\d+)", text)))
         self.page, *new = free_ports(len(old) + 1)
         moved = {before: str(after) for before, after in zip(old, new, strict=True)}
-        path.write_text(re.sub(r"(?<=127\.0\.0\.1:)\d+", lambda found: moved[found[0]], text))
+        path.write_text(re.sub(r"(?<=0\.1:|ost:)\d+", lambda found: moved[found[0]], text))
+        self.portal = int(moved["8084"])
         self._ports = new
         self._environment = {"ESXIPROXY_DEMO_PORT": str(self.page), "ESXIPROXY_NOVNC": str(viewer)}
 
     def start(self, seconds: float = 20.0) -> Demo:
-        certificates = ["var/demo/listener.crt", "var/demo/host.crt"]
+        certificates = [f"var/demo/{name}.crt" for name in ("listener", "host", "vcenter")]
         subprocess.run(
             [BIN / "esxiproxy", "certificate", *certificates], cwd=self.folder, check=True, timeout=30
         )
+        password = self.folder / "var/demo/vcenter.password"
+        password.touch(0o600)
+        password.write_text("simulated\n")
         with pytest.MonkeyPatch.context() as patch:
             for key, value in self._environment.items():
                 patch.setenv(key, value)
@@ -207,6 +217,58 @@ def test_a_click_marks_the_same_place_in_every_console(page: Page) -> None:
     for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
         page.call("Input.dispatchMouseEvent", type=kind, **place)
     until(lambda: all(map(marked, pixels(page))), "the mark is in three consoles")
+
+
+def test_the_portal_of_the_page_has_the_machines_of_the_vcenter(demo: Demo) -> None:
+    """With the user and the password that the page says: a list of machines, and a console by name."""
+    with urllib.request.urlopen(f"http://localhost:{demo.page}/", timeout=10) as answer:
+        text = answer.read().decode()
+    assert f'href="http://localhost:{demo.portal}"' in text
+    user, password = re.findall(r"<code>(.*?)</code>", text[text.index('id="portal"') :])[:2]
+    visitor = Visitor(demo.portal)
+    visitor.log_in(user, password)
+    machines = until(lambda: visitor.ask("GET", "/api/machines")["machines"], "the machines are there")
+    assert len(machines) == 12 and {"web-01", "old-erp"} <= {machine["name"] for machine in machines}
+    link = visitor.ask("POST", "/api/consoles", vm="web-01")["url"]
+    with RfbClient(demo.portal) as console:
+        origin = f"http://localhost:{demo.portal}"
+        fields = [("Origin", origin), ("Cookie", visitor.cookie)]
+        console.open(link.removeprefix(origin), ["binary"], fields, f"localhost:{demo.portal}")
+        assert console.start_rfb()[2] == "web-01"
+
+
+class Visitor:
+    """A client of the portal that keeps its cookie as a browser does for localhost."""
+
+    def __init__(self, port: int) -> None:
+        self.cookie = ""
+        self._port = port
+
+    def _request(self, method: str, path: str, body: str | None, kind: str) -> tuple[int, str]:
+        connection = http.client.HTTPConnection("localhost", self._port, timeout=10)
+        with contextlib.closing(connection):
+            origin = f"http://localhost:{self._port}"
+            fields = {"Cookie": self.cookie, "Origin": origin, "Content-Type": kind}
+            connection.request(method, path, body, fields)
+            answer = connection.getresponse()
+            for value in answer.headers.get_all("Set-Cookie") or ():
+                name, _, rest = value.partition(";")[0].partition("=")
+                if rest:
+                    self.cookie = f"{name}={rest}"
+            return answer.status, answer.read().decode()
+
+    def log_in(self, name: str, password: str) -> None:
+        """Fill the form in and send it."""
+        _, form = self._request("GET", "/login", None, "")
+        token = re.findall(r'name="token" value="(.*?)"', form)[0]
+        body = urllib.parse.urlencode({"name": name, "password": password, "token": token, "next": "/"})
+        assert self._request("POST", "/login", body, "application/x-www-form-urlencoded")[0] == 303
+
+    def ask(self, method: str, path: str, **body: str) -> Any:
+        """Call the API."""
+        status, text = self._request(method, path, json.dumps(body) if body else None, "application/json")
+        assert status < 300, text
+        return json.loads(text)
 
 
 def marked(picture: Image.Image) -> bool:
