@@ -1,5 +1,6 @@
 # make run   the demo: a simulated ESXi host, a simulated vCenter, and the proxy in front of them
 # make test  every test
+# make wheel the package with the viewer, in dist
 # make site  the documentation as a web site, in var/site
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	"$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { echo "$$p"; exit; }; \
@@ -14,7 +15,7 @@ NPM_NOVNC := var/novnc/node_modules/@novnc/novnc
 
 PAGE_LIBRARY := esxiproxy/admin/page/library/htm-preact.js
 
-.PHONY: run viewer page test long bench soak lint site clean
+.PHONY: run viewer page wheel test long bench soak lint site clean
 
 run: $(VENV)/run.done viewer
 	@$(BIN)/esxiproxy certificate var/demo/listener.crt var/demo/host.crt var/demo/vcenter.crt >/dev/null
@@ -35,7 +36,13 @@ viewer: | $(VENV)/run.done
 page: $(PAGE_LIBRARY)
 
 $(PAGE_LIBRARY): esxiproxy/admin/page_library.py | $(BIN)/python
-	@$(BIN)/python $< && touch $@ || echo "the admin page says how to get its library"
+	@$(BIN)/python -m esxiproxy.admin.page_library && touch $@ || echo "the admin page says how to get its library"
+
+# A package with noVNC in it, in dist/.
+wheel: page
+	@$(BIN)/python -m esxiproxy.portal.viewer_library
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	@echo "the package with the viewer is in dist/"
 
 test: $(VENV)/test.done $(BIN)/sslyze $(BIN)/schemathesis $(VENV)/chart/bin/kubernetes-validate page
 	$(BIN)/python -m pytest $(ARGS)

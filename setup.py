@@ -1,7 +1,7 @@
 """The compiled part and the library of the admin page.  The package is built without them as well."""
 
-import runpy
 import sys
+from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_py import build_py
@@ -13,13 +13,16 @@ class BuildWithLibrary(build_py):
     """Fetches the front-end library of the admin page before the files of the package are collected."""
 
     def run(self):
-        library = runpy.run_path("esxiproxy/admin/page_library.py")
+        sys.path.insert(0, str(Path(__file__).parent))
+        from esxiproxy.admin.page_library import HOW, fetch
+        from esxiproxy.web.npm_files import FetchError
+
         try:
-            library["fetch"]()
-        except (library["FetchError"], OSError) as error:
+            fetch()
+        except (FetchError, OSError) as error:
             print(
                 f"esxiproxy is built without the library of its admin page: {error}\n"
-                f"The page says so. To get it later, run: {library['HOW']}",
+                f"The page says so. To get it later, run: {HOW}",
                 file=sys.stderr,
             )
         super().run()

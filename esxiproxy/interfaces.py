@@ -173,8 +173,9 @@ class IState(Interface):
     Each process has one instance, which is called a *holder*.  Slots and published sessions belong to their
     holder for the time of a lease, which the instance renews between ``start`` and ``stop``.  After a holder
     has crashed, its lease expires: its slots become free and its sessions are no longer listed.  These
-    sessions are not reported as lost until another process calls ``reclaim`` for the holder.  A holder that
-    was only suspended gets its slots and sessions back when it continues, even if that exceeds a limit.
+    sessions are not reported as lost until another process calls ``reclaim`` for the holder, or
+    ``reclaim_expired`` long after that.  A holder that was only suspended gets its slots and sessions back
+    when it continues, even if that exceeds a limit.
 
     Every call is asynchronous and ends within a few seconds.  It fails with
     :class:`~esxiproxy.core.errors.StateUnavailable` when the shared storage cannot be reached.  No call is
@@ -182,6 +183,7 @@ class IState(Interface):
     """
 
     instance_id: str = Attribute("The unique name of this process.")
+    admits_when_down: bool = Attribute("Whether consoles are admitted while the storage cannot be reached.")
     since: float = Attribute("The time of day since which no used mark is missing; infinite while unknown.")
 
     def start(obey: Callable[[Command], None]) -> Awaitable[None]:
@@ -267,6 +269,13 @@ class IState(Interface):
 
         Each session is returned by one call only, for up to a day after its lease has expired.  If a call
         fails, the next one returns the sessions.
+        """
+
+    def reclaim_expired(seconds: float) -> Awaitable[Sequence[SessionEntry]]:
+        """Return the sessions of one holder whose expired lease was found ``seconds`` ago or earlier.
+
+        The result is empty when there is no such holder.  Each session is returned by one call only, of this
+        method or of ``reclaim``.  A holder that has continued meanwhile has no lost sessions.
         """
 
     def tell(command: Command) -> Awaitable[bool]:

@@ -104,7 +104,8 @@ class Proxy(Service):
             processes,
             on_refusal=lambda limit: self.sessions.refused(limit),
         )
-        self._publisher = SessionPublisher(self.state)
+        identity = identity or ProcessIdentity()
+        self._publisher = SessionPublisher(self.state, machine=identity.machine)
         self._logins = Logins(lambda session: self.sessions[session], self._clock)
         self.drains = ActiveDrains(
             self.state, self._clock, lambda: self.sessions, lambda session: self.sessions[session], identity

@@ -156,7 +156,10 @@ def _time(row: FailureRow) -> float:
 def _rows(text: str) -> Iterator[FailureRow]:
     chunk = FailureChunk.decode(text)
     for failure in chunk.failures:
-        yield FailureRow(failure, chunk.machine, chunk.worker)
+        if failure.machine:  # which has died; its worker is unknown
+            yield FailureRow(failure, failure.machine, "")
+        else:
+            yield FailureRow(failure, chunk.machine, chunk.worker)
 
 
 def sentence(report: FailureReport) -> str:

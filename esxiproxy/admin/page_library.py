@@ -1,55 +1,20 @@
-"""The front-end library of the admin page: its pinned files, and how they are fetched from npm.
+"""The front-end library of the admin page and of the portal: its pinned files.
 
-The files are no part of the repository.  ``python -m esxiproxy.admin.page_library`` fetches them, and so do
-``make`` and the build of the package.  This file imports nothing of the package: ``setup.py`` runs it by its
-path.
+``python -m esxiproxy.admin.page_library`` fetches them, and so do ``make`` and the build of the package.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import os
-import shutil
-import subprocess
 import sys
-import tarfile
-import tempfile
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
+
+from esxiproxy.web import npm_files
+from esxiproxy.web.npm_files import FetchError, PinnedFile, PinnedPackage
 
 FOLDER = Path(__file__).parent / "page" / "library"
 """The folder from which the page loads the library."""
 HOW = "python -m esxiproxy.admin.page_library"
 """The command that fetches the library into an installed package."""
-
-_REGISTRY = "https://registry.npmjs.org"
-_TIMEOUT = 30
-"""Seconds until an attempt to fetch one package ends."""
-_MAX_PACKAGE = 8 << 20
-_MAX_FILE = 4 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class PinnedFile:
-    """A file of an npm package: its path in the package, its name here, and its SHA-256."""
-
-    path: str
-    name: str
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class PinnedPackage:
-    """A version of an npm package, and the files that are taken out of it."""
-
-    name: str
-    version: str
-    files: tuple[PinnedFile, ...]
-
 
 LIBRARY = (
     PinnedPackage(
@@ -83,94 +48,18 @@ LIBRARY = (
 )
 
 
-class FetchError(Exception):
-    """A package cannot be fetched, or is not the one that is pinned; the text says why."""
+def missing() -> list[str]:
+    """Return the names of files that are missing or differ from their pins."""
+    return npm_files.missing(FOLDER, LIBRARY)
 
 
-def missing(folder: Path = FOLDER, packages: Sequence[PinnedPackage] = LIBRARY) -> list[str]:
-    """Return the names of files that are not in the folder or differ from their pins."""
-    return [
-        file.name
-        for package in packages
-        for file in package.files
-        if not (folder / file.name).is_file() or _sha256((folder / file.name).read_bytes()) != file.sha256
-    ]
-
-
-def fetch(folder: Path = FOLDER, packages: Sequence[PinnedPackage] = LIBRARY) -> None:
-    """Fetch what is missing in the folder.  Raises FetchError; the folder has only pinned files then."""
-    absent = set(missing(folder, packages))
-    for package in packages:
-        wanted = [file for file in package.files if file.name in absent]
-        if not wanted:
-            continue
-        found = _read(_download(package), wanted, f"{package.name}@{package.version}")
-        folder.mkdir(parents=True, exist_ok=True)
-        for file in wanted:
-            # Another process may fetch as well: each file appears as a whole.
-            new = folder / f".{file.name}.{os.getpid()}"
-            new.write_bytes(found[file.name])
-            new.replace(folder / file.name)
-
-
-def _download(package: PinnedPackage) -> bytes:
-    """Return the archive of a package, by way of npm if the machine has it."""
-    npm = shutil.which("npm")
-    return _pack(npm, package) if npm else _get(package)
-
-
-def _pack(npm: str, package: PinnedPackage) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        command = [npm, "pack", f"{package.name}@{package.version}", "--pack-destination", folder]
-        command += ["--silent", "--fetch-retries=1", f"--fetch-timeout={_TIMEOUT * 1000}"]
-        try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=2 * _TIMEOUT, check=False, cwd=folder
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise FetchError(f"npm failed: {error}") from None
-        archives = list(Path(folder).glob("*.tgz"))
-        if done.returncode or len(archives) != 1:
-            lines = (done.stderr or done.stdout).strip().splitlines() or ["it says nothing"]
-            raise FetchError(f"npm pack {package.name}@{package.version} failed: {lines[-1]}")
-        return archives[0].read_bytes()
-
-
-def _get(package: PinnedPackage) -> bytes:
-    registry = os.environ.get("NPM_CONFIG_REGISTRY") or _REGISTRY
-    base = package.name.rpartition("/")[2]
-    url = f"{registry.rstrip('/')}/{package.name}/-/{base}-{package.version}.tgz"
-    try:
-        with urlopen(url, timeout=_TIMEOUT) as answer:
-            octets: bytes = answer.read(_MAX_PACKAGE + 1)
-    except (URLError, OSError, ValueError) as error:
-        raise FetchError(f"{url} cannot be fetched: {getattr(error, 'reason', error)}") from None
-    if len(octets) > _MAX_PACKAGE:
-        raise FetchError(f"{url} is longer than {_MAX_PACKAGE} bytes")
-    return octets
-
-
-def _read(archive: bytes, wanted: Iterable[PinnedFile], name: str) -> dict[str, bytes]:
-    found = {}
-    try:
-        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as opened:
-            for file in wanted:
-                member = opened.extractfile(f"package/{file.path}")
-                found[file.name] = b"" if member is None else member.read(_MAX_FILE)
-    except (tarfile.TarError, KeyError, OSError, EOFError) as error:
-        raise FetchError(f"{name} is not the package that is pinned: {error}") from None
-    for file in wanted:
-        if (actual := _sha256(found[file.name])) != file.sha256:
-            raise FetchError(f"{file.path} of {name} has the SHA-256 {actual}, and {file.sha256} is pinned")
-    return found
-
-
-def _sha256(octets: bytes) -> str:
-    return hashlib.sha256(octets).hexdigest()
+def fetch() -> None:
+    """Fetch the missing files.  Raises :class:`esxiproxy.web.npm_files.FetchError`."""
+    npm_files.fetch(FOLDER, LIBRARY)
 
 
 def main() -> int:
-    """Fetch the library; return 0, or 1 if that fails."""
+    """Fetch the missing files; return 0, or 1 with a message if that fails."""
     try:
         fetch()
     except (FetchError, OSError) as error:

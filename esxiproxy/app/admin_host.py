@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from twisted.logger import Logger
 
 from esxiproxy.app.admin import AdminSlot
 from esxiproxy.app.admin_parts import admin_parts
+from esxiproxy.app.admin_report import AdminReport
 from esxiproxy.app.control import ProcessControl
 from esxiproxy.app.extra_services import ExtraServices
 from esxiproxy.app.manhole import AdminManhole
@@ -122,7 +124,11 @@ class AdminHost(MultiService):
         self._services_lock = DeferredLock()
         if folder := os.environ.get(METRICS_FOLDER):
             MergeService(Path(folder), self.control.in_thread, reactor).setServiceParent(self)
-        for service in (LoopLag(reactor), self._plugins, self._extra_services, logins, self._slot):
+        loop_lag = LoopLag(reactor)
+        self._report = AdminReport(
+            self.state, self.control.identity, reactor, version("esxiproxy"), loop_lag.take_longest
+        )
+        for service in (loop_lag, self._report, self._plugins, self._extra_services, logins, self._slot):
             service.setServiceParent(self)
         self._instances = self._plugins.create(replace(config, listeners=()), provider_sections(config))
         self._plugins.begin(self._instances)
@@ -168,6 +174,7 @@ class AdminHost(MultiService):
         self._slot.serve(bound, self._config)
         if self._portal is not None:
             self._portal.open()
+        self._report.accepting = True
         if self._manhole is not None:
             self._manhole.open()
 
@@ -207,6 +214,7 @@ class AdminHost(MultiService):
         for service in services:
             await self._step(service.stopService)
         await self._step(self._http.close)
+        await self._step(lambda: Deferred.fromCoroutine(self._report.finish()))
         await self._step(self.state.stop)
 
     async def _step(self, step: Any) -> None:

@@ -35,6 +35,8 @@ class ProcessControl:
         self.state = state
         self.started = started
         self._drains = DrainTable(state, identity, time.time)
+        self._last_drains = Drains(identity)
+        """The drains that were read last."""
         self._reactor = reactor
 
     @property
@@ -73,24 +75,34 @@ class ProcessControl:
         try:
             found += await self._listener_refusals()
         except StateUnavailable:
-            found.append("the shared state is unavailable")
+            if self.state.admits_when_down:
+                found += self._drain_refusals(self._last_drains)
+            else:
+                found.append("the shared state is unavailable")
         return found
+
+    def _drain_refusals(self, drains: Drains) -> Sequence[str]:
+        """Return why drains let no listener admit consoles; nothing if one does."""
+        if drains.proxy is not None:
+            return ("the proxy is drained",)
+        listeners = self.config.listeners
+        if listeners and all(drains.of_listener(each.name) for each in listeners):
+            return ("every listener is drained",)
+        return ()
 
     async def _listener_refusals(self) -> Sequence[str]:
         """Return why no listener admits consoles; nothing if one does.  Reads the state twice at most."""
-        drains = Drains(self.identity, await self._drains.drains())
-        if drains.proxy is not None:
-            return ("the proxy is drained",)
+        self._last_drains = drains = Drains(self.identity, await self._drains.drains())
+        if refusals := self._drain_refusals(drains):
+            return refusals
         listeners = self.config.listeners
         claims = {
             each.name: each.connection_limits.of_listener(each.name)
             for each in listeners
             if drains.of_listener(each.name) is None
         }
-        if not claims:
-            return ("every listener is drained",) if listeners else ()
         limited = [claim for claim in claims.values() if claim is not None]
-        if len(limited) < len(claims):
+        if len(limited) < len(claims) or not claims:
             return ()
         used = await self.state.in_use([claim.name for claim in limited])
         if any(used.get(claim.name, 0) < claim.limit_value for claim in limited):

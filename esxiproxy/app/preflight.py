@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from os import PathLike
 
 from esxiproxy.admin import page_library
+from esxiproxy.core.access import PatternKind
 from esxiproxy.core.config import loader
 from esxiproxy.core.config.errors import Severity, in_order
 from esxiproxy.core.config.loader import Config, ConfigError, Problem
@@ -53,6 +54,7 @@ def problems_of(config: Config) -> Iterator[Problem]:
         section = f"listener {listener.name}"
         if listener.tls is not None and (text := tls_server.check(listener.tls)) is not None:
             yield config.problem(section, "certificate", text)
+    yield from _access_problems(config)
     contexts = tls_client.Contexts()
     for upstream in config.upstreams.values():
         if upstream.secure and (text := tls_client.check(upstream, contexts)) is not None:
@@ -60,6 +62,20 @@ def problems_of(config: Config) -> Iterator[Problem]:
     for vsphere in config.vspheres.values():
         if (text := tls_client.check(vsphere.upstream, contexts)) is not None:
             yield config.problem(f"vsphere {vsphere.name}", "ca", text)
+
+
+def _access_problems(config: Config) -> Iterator[Problem]:
+    """Yield warnings for rules with tags, if no tags are read, and for rules that no router names."""
+    has_tags = any(vsphere.tags for vsphere in config.vspheres.values())
+    routers = [router for router in config.routers.values() if router.type.name == "vsphere"]
+    used = {name for router in routers for name in router.settings["access"] or ()}
+    for name, rule in config.access.items():
+        if not has_tags and any(pattern.kind is PatternKind.TAG for pattern in rule.what):
+            text = "no tags are read, so tag: fits no machine: set tags = yes in [vsphere NAME]"
+            yield config.problem(f"access {name}", "what", text, Severity.WARNING)
+        if name not in used:
+            text = "no router names this rule in access, so it gives no right"
+            yield config.problem(f"access {name}", None, text, Severity.WARNING)
 
 
 def _admin_problems(config: Config, admin: Admin) -> Iterator[Problem]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -123,14 +122,10 @@ class Reporter(Service):
             lag,
             totals.round_trip(self._clock.seconds()),
         )
-        report = ProcessReport(
-            machine=self._identity.machine,
-            run=self._identity.run,
-            worker=self._identity.worker,
-            generation=self._identity.generation,
-            pid=os.getpid(),
-            version=self._version,
-            started=self._started,
+        report = ProcessReport.of(
+            self._identity,
+            self._version,
+            self._started,
             accepting=not (sessions.draining or sessions.retiring or self._proxy.drains.current.proxy),
             sessions=len(self._tally.consoles),
             lag=lag,

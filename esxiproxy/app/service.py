@@ -30,6 +30,7 @@ from esxiproxy.app.admin import AdminSlot
 from esxiproxy.app.control import SingleControl
 from esxiproxy.app.extra_services import ExtraServices
 from esxiproxy.app.listeners import Listeners
+from esxiproxy.app.lost_sessions import LostSessions
 from esxiproxy.app.manhole import ManholeParts
 from esxiproxy.app.metering import Metering
 from esxiproxy.app.plugins import Instances, Plugins
@@ -156,7 +157,10 @@ class ProxyService(MultiService):
             self._loop_lag.take_longest,
             watch_metrics=self.metering.watch,
         )
-        self.proxy.before_state_stops = self._reporter.last_report
+        self._lost_sessions = LostSessions(state, self.proxy.sessions.record_lost, reactor)
+        if config.state is not None:
+            self._lost_sessions.setServiceParent(self)
+        self.proxy.before_state_stops = self._before_state_stops
         self._admin = AdminSlot(reactor, self._admin_parts, inherited)
         services: tuple[Any, ...] = (
             self._extra_services,
@@ -175,6 +179,10 @@ class ProxyService(MultiService):
         self._listeners.bind(config.listeners, partial(self._factory, instances), AsyncExitStack())
         self._extra_services.create(config)
         self._admin.serve(self._bind_admin(config, instances, AsyncExitStack()), config)
+
+    async def _before_state_stops(self) -> None:
+        await self._lost_sessions.finish()
+        await self._reporter.last_report()
 
     def _admin_parts(self) -> AdminParts:
         from esxiproxy.app.admin_parts import admin_parts  # which needs packages of the extra `admin`
@@ -320,6 +328,7 @@ class ProxyService(MultiService):
         for service in (
             self.proxy,
             self._reporter,
+            self._lost_sessions,
             self._admin,
             self._listeners,
             self._plugins,

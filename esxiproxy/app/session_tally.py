@@ -66,4 +66,5 @@ def failure_of(record: Record, now: float) -> FailureReport:
         listener=record.listener,
         upstream=record.upstream,
         host=record.host,
+        machine=record.machine,
     )

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
 
-from esxiproxy.core.errors import AccessDenied
+from esxiproxy.core.errors import AccessDenied, StateUnavailable
 from esxiproxy.interfaces import IState
 
 FREE = 5
 """Failed logins of a network within a minute after which further ones have to wait."""
 WINDOW = 60.0
 """Seconds for which failed logins are counted, and the longest time to wait."""
+MAX_ALONE = 4096
+"""Networks whose failed logins a process counts alone while the state is away."""
 FIRST_WAIT = 2.0
 """Seconds to wait after the first failed login that is not free; each further one doubles them."""
 
@@ -53,17 +56,24 @@ class LoginThrottle:
 
     After FREE failures within a minute a network waits, longer with each further failure.  A good login does
     not shorten this, since a client with one password could try others.  ``space`` is that of the state.
-    ``time_of_day`` is the time of the expiries there.
+    ``time_of_day`` is the time of the expiries there.  While a state that ``admits_when_down`` is away, this
+    process counts alone.
     """
 
     def __init__(self, state: IState, space: str, time_of_day: Callable[[], float] = time.time) -> None:
         self._state = state
         self._space = space
         self._time_of_day = time_of_day
+        self._alone: OrderedDict[str, _Failures] = OrderedDict()
 
     async def check(self, network: str) -> None:
         """Return if a password from this network may be hashed.  Raises AccessDenied with status 429."""
-        failures = _Failures.parse(await self._state.get(self._space, network))
+        try:
+            failures = _Failures.parse(await self._state.get(self._space, network))
+        except StateUnavailable:
+            if not self._state.admits_when_down:
+                raise
+            failures = self._alone.get(network, _Failures())
         wait = min(failures.until - self._time_of_day(), WINDOW)  # the time of day may have been set back
         if wait > 0:
             raise too_many_logins(wait)
@@ -71,8 +81,17 @@ class LoginThrottle:
     async def failed(self, network: str) -> float:
         """Count a failed login, and return the seconds that this network has to wait for the next one."""
         now = self._time_of_day()
-        failures = _Failures.parse(await self._state.get(self._space, network)).after(now)
-        await self._state.put(self._space, network, str(failures), failures.expires)
+        try:
+            failures = _Failures.parse(await self._state.get(self._space, network)).after(now)
+            await self._state.put(self._space, network, str(failures), failures.expires)
+        except StateUnavailable:
+            if not self._state.admits_when_down:
+                raise
+            failures = self._alone.get(network, _Failures()).after(now)
+            self._alone[network] = failures
+            self._alone.move_to_end(network)
+            while len(self._alone) > MAX_ALONE:
+                self._alone.popitem(last=False)
         return max(0.0, failures.until - now)
 
 

@@ -236,6 +236,11 @@ class StateUnavailable(SessionError):
     status = 503
     retry_after = 5
 
+    @property
+    def name(self) -> str:
+        """The name of this class, also for its cases that the implementations tell apart."""
+        return StateUnavailable.__name__
+
 
 class ServiceUnavailable(SessionError):
     """A service that the proxy asks did not answer, or not as it should."""
@@ -590,6 +595,15 @@ class WorkerLost(SessionError):
     advice = (
         "Look for the crash in the log, just before this record: it has the exit status or the signal. "
         "Report a crash that repeats."
+    )
+
+
+class ProxyLost(SessionError):
+    """The process of the session left the shared state without notice, more than a minute ago."""
+
+    advice = (
+        "Look at the machine that the detail names: it crashed, was switched off or lost its network, or its "
+        "proxy was killed. If the proxy runs, it cannot reach the shared state, and the console may be open."
     )
 
 

@@ -23,17 +23,19 @@ class SessionPublisher:
 
     _log = Logger()
 
-    def __init__(self, state: IState, time_of_day: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, state: IState, time_of_day: Callable[[], float] = time.time, machine: str = ""
+    ) -> None:
         self._state = state
+        self._machine = machine
         self._time_of_day = time_of_day
         self._published: set[str] = set()
 
     def opened(self, session: Session) -> None:
         if session.kind is Kind.CONSOLE:
             self._published.add(session.id)
-            self._log_failure(
-                self._state.publish(entry_of(session, self._state.instance_id, self._time_of_day()))
-            )
+            entry = entry_of(session, self._state.instance_id, self._time_of_day(), self._machine)
+            self._log_failure(self._state.publish(entry))
 
     def closed(self, record: Record) -> None:
         if record.session in self._published:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from esxiproxy.sim.guest_keyboard import GuestKeyboard
 from esxiproxy.sim.machine import VirtualMachine
-from esxiproxy.sim.rfb import KeyEvent, RfbServer
+from esxiproxy.sim.rfb import KeyEvent, RfbServer, ScanCodeEvent
 from esxiproxy.sim.screen.region import Rect
 
 
@@ -30,6 +31,7 @@ class ViewerConsole:
         self._send = send
         self._close = close
         self._rfb = RfbServer(machine.screen, machine.name)
+        self._keyboard = GuestKeyboard()
         self._buttons = 0
         self._paused = False
         self._last_update: float | None = None
@@ -51,6 +53,9 @@ class ViewerConsole:
             if isinstance(event, KeyEvent):
                 if event.down:
                     screen.key(event.keysym)
+            elif isinstance(event, ScanCodeEvent):
+                if (keysym := self._keyboard.event(event.code, event.down)) is not None:
+                    screen.key(keysym)
             else:
                 if event.buttons & ~self._buttons:
                     screen.point(event.x, event.y)

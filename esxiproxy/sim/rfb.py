@@ -2,6 +2,9 @@
 
 It supports security type None, Raw encoding and true colour. An update is made only at the viewer's
 request, so that at most one picture is buffered for a viewer.
+
+VMware's client messages (type 127) hold their own length. A key event with a scan code is understood, as a
+host does without negotiation; the others are skipped.
 """
 
 from __future__ import annotations
@@ -24,8 +27,10 @@ DESKTOP_SIZE: Final = -223
 MAX_CUT_TEXT: Final = 1 << 20
 
 _SET_PIXEL_FORMAT, _SET_ENCODINGS, _UPDATE_REQUEST, _KEY, _POINTER, _CUT_TEXT = 0, 2, 3, 4, 5, 6
+_VMWARE = 127
+_VMWARE_HEADER, _VMWARE_KEY_EVENT, _VMWARE_KEY_EVENT_SIZE = 4, 0, 8
 _FIXED: Final = {_SET_PIXEL_FORMAT: 20, _SET_ENCODINGS: 4, _UPDATE_REQUEST: 10, _KEY: 8, _POINTER: 6,
-                 _CUT_TEXT: 8}  # fmt: skip
+                 _CUT_TEXT: 8, _VMWARE: _VMWARE_HEADER}  # fmt: skip
 
 
 class RfbError(Exception):
@@ -41,6 +46,14 @@ class KeyEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class ScanCodeEvent:
+    """A key of VMware's message 127/0; `code` is of scan code set 1, with 0x100 for extended keys."""
+
+    code: int
+    down: bool
+
+
+@dataclass(frozen=True, slots=True)
 class PointerEvent:
     """The pointer's position and its pressed buttons, one bit each."""
 
@@ -49,7 +62,7 @@ class PointerEvent:
     buttons: int
 
 
-Event = KeyEvent | PointerEvent
+Event = KeyEvent | ScanCodeEvent | PointerEvent
 
 
 class RfbPhase(Enum):
@@ -188,6 +201,10 @@ class RfbServer:
         size = _FIXED[kind]
         if kind == _SET_ENCODINGS and len(self._in) >= size:
             size += 4 * int.from_bytes(self._in[2:4], "big")
+        elif kind == _VMWARE and len(self._in) >= size:
+            size = int.from_bytes(self._in[2:4], "big")
+            if size < _VMWARE_HEADER or (self._in[1] == _VMWARE_KEY_EVENT and size != _VMWARE_KEY_EVENT_SIZE):
+                raise RfbError(f"a message of VMware's type {self._in[1]} has the length {size}")
         if (message := self._take(size)) is None:
             return None
         return self._read(kind, message)
@@ -210,6 +227,10 @@ class RfbServer:
         elif kind == _POINTER:
             buttons, x, y = struct.unpack("!xBHH", message)
             yield PointerEvent(x, y, buttons)
+        elif kind == _VMWARE:
+            if message[1] == _VMWARE_KEY_EVENT:
+                code, down = struct.unpack("!xxxxHBx", message)
+                yield ScanCodeEvent(code, bool(down))
         else:
             self._skip = int.from_bytes(message[4:], "big")
             if self._skip > MAX_CUT_TEXT:

@@ -10,7 +10,7 @@ from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
-from esxiproxy.core.config.state_url import RedisAddress
+from esxiproxy.core.config.state_url import RedisAddress, StateDown
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.interfaces import IState
 from esxiproxy.state.memory import MemoryState
@@ -30,7 +30,9 @@ def open_state(place: Path | RedisAddress | None, reactor: Any, clock: IReactorT
     ``clock`` measures its durations; the reactor takes the calls from its thread.
     """
     if isinstance(place, RedisAddress):
-        redis: IState = RedisState(RedisConnection(place, reactor, clock), clock, place.prefix)
+        connection = RedisConnection(place, reactor, clock)
+        admits = place.when_down is StateDown.ADMIT
+        redis: IState = RedisState(connection, clock, place.prefix, admits_when_down=admits)
         return redis
     state: IState = MemoryState(clock) if place is None else SqliteState(place, reactor, clock=clock)
     return state
@@ -40,7 +42,9 @@ def descriptors_of(place: Path | RedisAddress | None) -> int:
     """Return the number of descriptors that a state opens after its start."""
     if place is None:
         return 0
-    return 1 if isinstance(place, RedisAddress) else _DATABASE_DESCRIPTORS
+    if isinstance(place, RedisAddress):
+        return 1 if place.service is None else 2  # a question to a Sentinel
+    return _DATABASE_DESCRIPTORS
 
 
 def check(place: Path | RedisAddress | None) -> str | None:

@@ -16,6 +16,8 @@ LEASE = 15.0
 """Seconds from a renewal until the slots and sessions of a process are released."""
 LOST_SESSION_RETENTION = 86400.0
 """Seconds after a lease expired for which ``reclaim`` still returns the sessions of its process."""
+LOST_AFTER = 60.0
+"""Seconds after a lease expired at which its process counts as dead, and its sessions as lost."""
 RENEWALS_PER_LEASE = 3
 """Renewals within one lease, so that two in a row may fail."""
 

@@ -89,6 +89,8 @@ class Memory:
 class MemoryState:
     """The state of one instance; several share data when they are given one ``memory``."""
 
+    admits_when_down = False
+
     def __init__(self, clock: IReactorTime, memory: Memory | None = None) -> None:
         self.instance_id = secrets.token_hex(8)
         self._clock = clock
@@ -282,6 +284,14 @@ class MemoryState:
     def reclaim(self, holder: str) -> Deferred[Sequence[SessionEntry]]:
         self._ensure_lease()
         return succeed(self._memory.drop(holder))
+
+    def reclaim_expired(self, seconds: float) -> Deferred[Sequence[SessionEntry]]:
+        now = self._ensure_lease()
+        self._memory.expire_leases(now)
+        latest = now + LOST_SESSION_RETENTION - seconds
+        found = (entry.holder for entry, expires in self._memory.lost.values() if expires <= latest)
+        holder = next(found, None)
+        return succeed(() if holder is None else self._memory.drop(holder))
 
     def tell(self, command: Command) -> Deferred[bool]:
         self._memory.expire_leases(self._ensure_lease())

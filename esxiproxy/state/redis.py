@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from esxiproxy.core.errors import StateUnavailable
-from esxiproxy.core.session.claim import Claim, Outcome
+from esxiproxy.core.session.claim import Claim, OnceClaim, Outcome
 from esxiproxy.core.session.command import Command, Selector
 from esxiproxy.core.session.entry import SessionEntry
 from esxiproxy.interfaces import IState
@@ -23,7 +23,7 @@ from esxiproxy.state.items import MAX_REPORTS, REPORT_LIFE, REPORTS, check_expir
 from esxiproxy.state.lease import LEASE, RENEWALS_PER_LEASE, PeriodicTask
 from esxiproxy.state.pending_writes import PendingWrites
 from esxiproxy.state.redis_lists import SCRIPT
-from esxiproxy.state.redis_store import RedisStore, Server
+from esxiproxy.state.redis_store import RedisStore, Registering, Server
 
 POLL_INTERVAL = 1.0
 """Seconds between two polls for commands, by which a process also finds that Redis has lost its data."""
@@ -41,6 +41,9 @@ class RedisState:
 
     Every call is one script, so that it is made as a whole or not at all.  A lease is that of the process and
     not of a slot: one write each 5 s renews everything that a process has.
+
+    With ``admits_when_down``, slots and rates are taken without Redis while it is away, and each process
+    applies the limits by itself.  Marks of links never are.
     """
 
     _log = Logger()
@@ -51,10 +54,12 @@ class RedisState:
         clock: IReactorTime,
         prefix: str = "esxiproxy",
         script: str = SCRIPT,
+        admits_when_down: bool = False,
     ) -> None:
         self.instance_id = secrets.token_hex(8)
         self._server = server
         self._clock = clock
+        self.admits_when_down = admits_when_down
         self._store = RedisStore(server, script, prefix, self.instance_id)
         self._execute: Callable[[Command], None] = lambda command: None
         self._renewal = PeriodicTask(lambda: self._store.call("renew"), "renewing the lease", clock)
@@ -63,6 +68,7 @@ class RedisState:
         self._undone: list[tuple[str, Sequence[str]]] = []
         """The names of slots that were taken for a caller who is gone."""
         self._flushing = False
+        self._is_stopped = False
         self._reclaimed: dict[str, dict[str, SessionEntry]] = {}
         """The sessions of dead processes that no caller has got yet, by process and by session."""
 
@@ -82,6 +88,7 @@ class RedisState:
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        self._is_stopped = True
         self._renewal.stop()
         self._poll.stop()
         try:
@@ -114,11 +121,32 @@ class RedisState:
                 self._undone.append((slot, outcome[1]))
                 self._flush()
 
-        taking = _shielded(self._store.take(slot, tuple(claims)), late)
+        taking = _shielded(self._take(slot, tuple(claims)), late)
         return taking.addCallback(lambda outcome: outcome[0])
 
+    async def _take(self, slot: str, claims: Sequence[Claim]) -> tuple[Claim | None, Sequence[str]]:
+        try:
+            return await self._store.take(slot, claims)
+        except StateUnavailable as error:
+            if not self._may_admit(error, claims):
+                raise
+        return self._store.take_alone(slot, claims, self._clock.seconds())
+
     def first_refused(self, claims: Sequence[Claim]) -> Deferred[Claim | None]:
-        return _shielded(self._store.first_refused(tuple(claims)))
+        return _shielded(self._first_refused(tuple(claims)))
+
+    async def _first_refused(self, claims: Sequence[Claim]) -> Claim | None:
+        try:
+            return await self._store.first_refused(claims)
+        except StateUnavailable as error:
+            if not self._may_admit(error, claims):
+                raise
+        return self._store.look_alone(claims, self._clock.seconds())
+
+    def _may_admit(self, error: StateUnavailable, claims: Sequence[Claim]) -> bool:
+        """Return whether claims may be taken without Redis after this failure."""
+        is_away = not isinstance(error, Registering) and not self._is_stopped
+        return self.admits_when_down and is_away and not any(isinstance(claim, OnceClaim) for claim in claims)
 
     def give(self, slot: str, outcome: Outcome = Outcome.DONE) -> Deferred[None]:
         self._pending.release(slot, outcome)
@@ -199,20 +227,36 @@ class RedisState:
         return self.items(REPORTS, "", MAX_REPORTS).addCallback(read_reports)
 
     def reclaim(self, holder: str) -> Deferred[Sequence[SessionEntry]]:
-        def late(lost: Sequence[SessionEntry]) -> None:
-            self._reclaimed.setdefault(holder, {}).update((entry.session, entry) for entry in lost)
+        async def reclaim() -> Sequence[SessionEntry]:
+            return await self._confirmed(holder, _entries(await self._store.call("reclaim", holder)))
 
-        return _shielded(self._reclaim(holder), late)
+        return _shielded(reclaim(), self._keep_lost)
 
-    async def _reclaim(self, holder: str) -> Sequence[SessionEntry]:
-        """Read the sessions of a dead process, and confirm that this process has them."""
-        found = _entries(await self._store.call("reclaim", holder))
-        kept = self._reclaimed.setdefault(holder, {})
-        kept.update((entry.session, entry) for entry in found)
-        if found:
-            await self._store.call("reclaimed", holder)
-        del self._reclaimed[holder]
-        return sorted(kept.values(), key=lambda entry: entry.cursor)
+    def reclaim_expired(self, seconds: float) -> Deferred[Sequence[SessionEntry]]:
+        async def reclaim() -> Sequence[SessionEntry]:
+            for holder in self._reclaimed:
+                return await self._confirmed(holder, ())
+            holder, found = await self._store.call("reclaim_expired", repr(float(seconds)))
+            return await self._confirmed(_decoded(holder), _entries(found))
+
+        return _shielded(reclaim(), self._keep_lost)
+
+    async def _confirmed(self, holder: str, found: Sequence[SessionEntry]) -> Sequence[SessionEntry]:
+        """Return the sessions of a dead process when Redis has noted that this process has them.
+
+        They are kept for the next call if Redis cannot be reached.
+        """
+        entries = {**self._reclaimed.pop(holder, {}), **{entry.session: entry for entry in found}}
+        try:
+            is_noted = entries and await self._store.call("reclaimed", holder)
+        except BaseException:
+            self._keep_lost(entries.values())
+            raise
+        return sorted(entries.values(), key=lambda entry: entry.cursor) if is_noted else []
+
+    def _keep_lost(self, lost: Iterable[SessionEntry]) -> None:
+        for entry in lost:
+            self._reclaimed.setdefault(entry.holder, {})[entry.session] = entry
 
     def tell(self, command: Command) -> Deferred[bool]:
         words = (json.dumps(command.fields()), command.session, "0" if command.selector is None else "1")

@@ -4,7 +4,8 @@ One script is one transaction: all claims of a session are taken or none.  Times
 Every key begins with the prefix in braces, so that all are in one slot of a cluster:
 
     schema                  the version of this layout
-    origin                  since: from when marks are complete; ready: from when sessions are admitted
+    origin                  since: from when marks are complete; ready: from when sessions are admitted;
+                            server: the run id of the server at which processes have registered
     holders                 holder by the end of its lease
     c:NAME                  the slots of a claim, each with its holder
     rates                   token buckets by the time at which they are full

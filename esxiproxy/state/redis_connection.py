@@ -12,26 +12,36 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from esxiproxy.core.config.state_url import RedisAddress
+from esxiproxy.core.config.state_url import RedisAddress, StateDown
 from esxiproxy.core.errors import StateUnavailable
-from esxiproxy.state.redis_endpoint import BadFile, endpoint_of, read_password
-from esxiproxy.state.redis_protocol import MAX_PENDING, CallLost, RedisProtocol
+from esxiproxy.state.redis_endpoint import BadFile, described, endpoint_of, read_password
+from esxiproxy.state.redis_protocol import MAX_PENDING, UNREACHABLE, CallLost, RedisProtocol, ServerIdentity
 from esxiproxy.state.redis_replies import RedisError, Reply
-from esxiproxy.state.redis_server import check_server, explained
+from esxiproxy.state.redis_sentinel import Place, Sentinels
+from esxiproxy.state.redis_server import check_server, explained, fields_of
 
 CALL_TIMEOUT = 2.0
 """Seconds for a connection with its login, and for each call."""
 MAX_RETRY_DELAY = 1.0
 """Maximum number of seconds between two attempts to connect."""
+FAILOVER_TIMEOUT = 1.0
+"""Seconds for a connection with Sentinels, which ends early enough to register within 2 s of a failover."""
+MAX_FAILOVER_DELAY = 0.5
+"""Maximum number of seconds between two attempts to connect with Sentinels."""
 _FIRST_RETRY_DELAY = 0.1
+_NEW_CONSOLES = {
+    StateDown.REFUSE: "new consoles get 503",
+    StateDown.ADMIT: "new consoles are admitted except by links that work once",
+}
 _STOPPED = "the shared state was stopped"
 
 
 class RedisConnection:
     """One connection, over which calls are made in order.
 
-    Without a connection the first calls wait until the attempt to connect has ended.  After a failure all
-    calls fail at once, until an attempt has succeeded.
+    It is to the server of the address, or to the primary that its Sentinels name.  Without a connection the
+    first calls wait until the attempt to connect has ended.  After a failure all calls fail at once, until an
+    attempt has succeeded.
     """
 
     _log = Logger()
@@ -40,6 +50,13 @@ class RedisConnection:
         self._address = address
         self._reactor = reactor
         self._clock = clock
+        service = address.service
+        self._sentinels = None if service is None else Sentinels(address, service, reactor, clock)
+        self._timeout = CALL_TIMEOUT if service is None else FAILOVER_TIMEOUT
+        self._max_delay = MAX_RETRY_DELAY if service is None else MAX_FAILOVER_DELAY
+        self._place: Place = address.host, address.port
+        """The server of the connection, or of the last attempt."""
+        self._identity = ServerIdentity()
         self._protocol: RedisProtocol | None = None
         self._attempt: Deferred[None] | None = None
         self._retry: Any = None
@@ -54,11 +71,15 @@ class RedisConnection:
     def start(self) -> None:
         """Begin to connect."""
         self._failure = ""
+        if self._sentinels is not None:
+            self._sentinels.start(lambda: self._place if self._protocol else None, self._move)
         self._connect()
 
     def stop(self) -> None:
         """Close the connection."""
         self._failure = _STOPPED
+        if self._sentinels is not None:
+            self._sentinels.stop()
         protocol, self._protocol = self._protocol, None
         if protocol is not None:
             protocol.abandon(_STOPPED)
@@ -67,6 +88,10 @@ class RedisConnection:
         if self._attempt is not None:
             self._attempt.cancel()
         self._fail_waiting()
+
+    def connected(self) -> Deferred[ServerIdentity]:
+        """Return the identity of the connection once there is one.  Fails with StateUnavailable."""
+        return self._connected().addCallback(lambda _protocol: self._identity)
 
     def run(self, script: str, key: str, *arguments: str) -> Deferred[Reply]:
         """Run a script, and return its reply.  Fails with StateUnavailable."""
@@ -104,32 +129,53 @@ class RedisConnection:
     def _connect(self) -> None:
         self._retry = None
         self._attempt = Deferred.fromCoroutine(self._open())
-        self._attempt.addTimeout(CALL_TIMEOUT, self._clock, onTimeoutCancel=_too_late)
+        self._attempt.addTimeout(self._timeout, self._clock, onTimeoutCancel=_too_late)
         self._attempt.addErrback(self._on_failure)
 
     async def _open(self) -> None:
         address = self._address
-        password = read_password(address)
-        endpoint = endpoint_of(address, self._reactor)
+        password = read_password(address.password_file)
+        if self._sentinels is not None:
+            self._place = await self._sentinels.primary()
+        endpoint = endpoint_of(address, *self._place, self._reactor)
         factory = Factory.forProtocol(lambda: RedisProtocol(self._clock, CALL_TIMEOUT))
         protocol: RedisProtocol = await endpoint.connect(factory)
         try:
             if password:
                 words = (address.user, password) if address.user else (password,)
                 _checked(await protocol.call("AUTH", *words))
+            if self._sentinels is not None:
+                self._check_role(_checked(await protocol.call("ROLE")), self._sentinels)
             _checked(await protocol.call("SELECT", str(address.database)))
-            self._warn(check_server(await protocol.call("INFO")))
+            info = await protocol.call("INFO")
+            self._warn(check_server(info))
         except BaseException:
             protocol.abandon("the connection was not completed")
             raise
         self._attempt = None
         self._protocol = protocol
+        self._identity = ServerIdentity(self._identity.number + 1, fields_of(info).get("run_id", ""))
         self._failure = ""
         self._retry_delay = _FIRST_RETRY_DELAY
         protocol.on_lost(lambda text: self._on_lost(protocol, text))
         waiting, self._waiting = self._waiting, []
         for each in waiting:
             each.callback(protocol)
+
+    def _check_role(self, role: Reply, sentinels: Sentinels) -> None:
+        """Raise StateUnavailable if the server is not the primary that it is said to be."""
+        if not isinstance(role, list) or role[:1] != [b"master"]:
+            sentinels.skip()
+            raise StateUnavailable(
+                f"a Sentinel names {_shown(self._place)} as the primary, and it is a replica"
+            )
+
+    def _move(self, place: Place) -> None:
+        """Leave the server, since the Sentinels name another primary."""
+        text = f"the Sentinels name another primary, {_shown(place)}"
+        self._log.info("shared state {address}: {text}", address=str(self._address), text=text)
+        if self._protocol is not None:
+            self._protocol.abandon(text)
 
     def _on_lost(self, protocol: RedisProtocol, text: str) -> None:
         if self._protocol is protocol:
@@ -149,11 +195,11 @@ class RedisConnection:
 
     def _connect_later(self) -> None:
         delay = self._retry_delay * random.uniform(0.5, 1.0)
-        self._retry_delay = min(MAX_RETRY_DELAY, 2 * self._retry_delay)
+        self._retry_delay = min(self._max_delay, 2 * self._retry_delay)
         self._retry = self._clock.callLater(delay, self._connect)
 
     def _fail(self, text: str) -> None:
-        self._failure = f"the shared state cannot be reached: {text}"
+        self._failure = f"{UNREACHABLE}: {text}"
         self._report(self._failure)
         self._fail_waiting()
 
@@ -170,9 +216,10 @@ class RedisConnection:
             return
         if text:
             self._log.error(
-                "shared state {address}: {text}; new consoles get 503 until it answers, open ones continue",
+                "shared state {address}: {text}; until it answers {new}, open ones continue",
                 address=str(self._address),
                 text=text,
+                new=_NEW_CONSOLES[self._address.when_down],
             )
         else:
             self._log.info("shared state {address}: available again", address=str(self._address))
@@ -190,16 +237,16 @@ def _checked(reply: Reply) -> Reply:
     return reply
 
 
-def _too_late(_outcome: Any, _seconds: float) -> Any:
-    raise StateUnavailable(f"the Redis server did not answer within {CALL_TIMEOUT:g} s")
+def _too_late(_outcome: Any, seconds: float) -> Any:
+    raise StateUnavailable(f"the Redis server did not answer within {seconds:g} s")
 
 
 def _described(failure: Failure) -> str:
-    """Return the reason of a failed attempt, without the texts of secrets."""
-    error = failure.value
-    if isinstance(error, StateUnavailable):
-        return error.detail or str(error)
-    if isinstance(error, BadFile):
-        return str(error)
-    reasons = getattr(error, "reasons", None) or getattr(error, "args", ())
-    return f"no connection to the Redis server: {type(error).__name__}: {reasons[0] if reasons else error}"
+    text = described(failure.value)
+    is_clear = isinstance(failure.value, (StateUnavailable, BadFile))
+    return text if is_clear else f"no connection to the Redis server: {text}"
+
+
+def _shown(place: Place) -> str:
+    host, port = place
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

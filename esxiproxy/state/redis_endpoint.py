@@ -12,6 +12,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from esxiproxy.core.bounded_file import read_file
 from esxiproxy.core.config.state_url import RedisAddress
+from esxiproxy.core.errors import StateUnavailable
 
 _MAX_PASSWORD = 4096
 _MAX_FILE = 16 << 20
@@ -22,18 +23,18 @@ class BadFile(Exception):
     """The file of the password or of the authorities cannot be used."""
 
 
-def read_password(address: RedisAddress) -> str:
-    """Return the first line of the password's file, or an empty text without one.  Raises BadFile."""
-    if address.password_file is None:
+def read_password(path: Path | None, key: str = "state_password_file") -> str:
+    """Return the first line of a password's file, or an empty text without one.  Raises BadFile."""
+    if path is None:
         return ""
-    data = _read(address.password_file, "state_password_file")
+    data = _read(path, key)
     line = data.partition(b"\n")[0].rstrip(b"\r")
     if not line or len(line) > _MAX_PASSWORD:
-        raise BadFile(f"state_password_file: {address.password_file} has no password in its first line")
+        raise BadFile(f"{key}: {path} has no password in its first line")
     try:
         return line.decode("utf-8")
     except UnicodeDecodeError:
-        raise BadFile(f"state_password_file: {address.password_file} is no text in UTF-8") from None
+        raise BadFile(f"{key}: {path} is no text in UTF-8") from None
 
 
 class RedisEndpoint:
@@ -55,24 +56,39 @@ class RedisEndpoint:
         return self._endpoint.connect(tls).addCallback(lambda wrapping: wrapping.wrappedProtocol)
 
 
-def endpoint_of(address: RedisAddress, reactor: Any) -> RedisEndpoint:
-    """Return the endpoint of the server, with verified TLS if it is secure.  Raises BadFile."""
-    endpoint = HostnameEndpoint(reactor, address.host, address.port)
+def endpoint_of(address: RedisAddress, host: str, port: int, reactor: Any) -> RedisEndpoint:
+    """Return the endpoint of a server or Sentinel, with verified TLS if the address is secure.
+
+    Raises BadFile.
+    """
+    endpoint = HostnameEndpoint(reactor, host, port)
     if not address.secure:
         return RedisEndpoint(endpoint, None, reactor)
     trust: Any = platformTrust() if address.ca is None else _authorities(address.ca)  # type: ignore[no-untyped-call]
-    return RedisEndpoint(endpoint, optionsForClientTLS(address.host, trustRoot=trust), reactor)
+    return RedisEndpoint(endpoint, optionsForClientTLS(host, trustRoot=trust), reactor)
 
 
 def check_files(address: RedisAddress) -> str | None:
     """Return what is wrong with the files of an address, or None."""
     try:
-        read_password(address)
+        read_password(address.password_file)
+        if address.service is not None:
+            read_password(address.service.password_file, "state_sentinel_password_file")
         if address.ca is not None:
             _authorities(address.ca)
     except BadFile as error:
         return str(error)
     return None
+
+
+def described(error: BaseException) -> str:
+    """Return the reason of a failed connection, without the texts of secrets."""
+    if isinstance(error, StateUnavailable):
+        return error.detail or str(error)
+    if isinstance(error, BadFile):
+        return str(error)
+    reasons = getattr(error, "reasons", None) or getattr(error, "args", ())
+    return f"{type(error).__name__}: {reasons[0] if reasons else error}"
 
 
 def _authorities(path: Path) -> Any:

@@ -5,7 +5,7 @@ Its keys, besides those of :mod:`redis_claims`:
     i:SPACE, k:SPACE, items the values of a space, their keys in order, and the expiry of all
     list, entries, sessions the cursors of the sessions in order, their entries, and their holders
     lost:HOLDER, lost       the sessions of a dead holder, and until when they are kept
-    claimed:HOLDER          the process that reads them now
+    claimed:HOLDER          the process that reads them now, and for a day the one that has read them
     leaders                 the holder that leads a task
     commands:HOLDER         the commands that a holder has not read yet
 """
@@ -92,7 +92,11 @@ end
 local calls = {}
 
 function calls.register()
-  local had = redis.call('ZSCORE', P .. 'holders', holder) and 1 or 0
+  local had, server = redis.call('ZSCORE', P .. 'holders', holder) and 1 or 0, next()
+  -- Another server, or one that was restarted, may lack the last writes: all processes have a new connection.
+  if server ~= '' and redis.call('HGET', P .. 'origin', 'server') ~= server then
+    redis.call('HSET', P .. 'origin', 'server', server, 'ready', text(now + REGISTRATION))
+  end
   give_marks(next)
   release_all(holder)
   forget_lost(holder)
@@ -184,20 +188,39 @@ function calls.sessions()
   return redis.call('HMGET', P .. 'entries', unpack(cursors))
 end
 
--- The sessions are kept until the caller has confirmed that it has them.
-function calls.reclaim()
-  local whose = ARGV[3]
+-- The sessions of a dead holder, which are kept until the caller has confirmed that it has them.
+local function read_lost(whose)
+  if redis.call('EXISTS', P .. 'lost:' .. whose) == 0 then return {} end
   local claimed = redis.call('HMGET', P .. 'claimed:' .. whose, 'holder', 'until')
   if claimed[1] and claimed[1] ~= holder and now < tonumber(claimed[2]) then return {} end
-  bury(whose)
-  if redis.call('EXISTS', P .. 'lost:' .. whose) == 0 then return {} end
   redis.call('HSET', P .. 'claimed:' .. whose, 'holder', holder, 'until', text(now + CONFIRMATION))
   return redis.call('HVALS', P .. 'lost:' .. whose)
 end
 
+function calls.reclaim()
+  bury(ARGV[3])
+  return read_lost(ARGV[3])
+end
+
+function calls.reclaim_expired()
+  expire()
+  local latest = text(now + RETENTION - tonumber(ARGV[3]))
+  local dead = redis.call('ZRANGEBYSCORE', P .. 'lost', '-inf', latest, 'LIMIT', 0, SWEPT)
+  for _, whose in ipairs(dead) do
+    local entries = read_lost(whose)
+    if #entries > 0 then return {whose, entries} end
+  end
+  return {'', {}}
+end
+
+-- Whether the caller has the sessions: another process may have read them since, or the holder may be back.
 function calls.reclaimed()
-  forget_lost(ARGV[3])
-  return 0
+  local whose = ARGV[3]
+  if redis.call('HGET', P .. 'claimed:' .. whose, 'holder') ~= holder then return 0 end
+  redis.call('DEL', P .. 'lost:' .. whose)
+  redis.call('ZREM', P .. 'lost', whose)
+  redis.call('EXPIRE', P .. 'claimed:' .. whose, RETENTION)
+  return 1
 end
 
 function calls.tell()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionDone, ConnectionLost
@@ -17,10 +17,21 @@ from esxiproxy.state.redis_replies import InvalidReply, Reply, ReplyReader, comm
 
 MAX_PENDING = 5000
 """Maximum number of calls that wait for their reply."""
+UNREACHABLE = "the shared state cannot be reached"
 
 
 class CallLost(StateUnavailable):
     """A call was sent, and whether Redis has made it is unknown."""
+
+
+class ServerIdentity(NamedTuple):
+    """A connection by its number in this process, and the server by its run id, empty if it is unknown.
+
+    Another run id is another server or one that was restarted, which may lack the last writes.
+    """
+
+    number: int = 0
+    run_id: str = ""
 
 
 class RedisProtocol(Protocol):
@@ -110,4 +121,4 @@ class RedisProtocol(Protocol):
         self._on_lost(text)  # first: a call that fails may be followed by others
         calls, self._calls = self._calls, deque()
         for waiting, _deadline in calls:
-            waiting.errback(CallLost(f"the shared state cannot be reached: {text}"))
+            waiting.errback(CallLost(f"{UNREACHABLE}: {text}"))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.state.redis_replies import RedisError, Reply
 
 _ADVICE = {
     "WRONGPASS": "Redis refuses the user or the password: correct the user in state, or state_password_file",
     "NOAUTH": "Redis demands a password: name its file as state_password_file",
-    "NOPERM": "the user lacks permissions: it needs EVALSHA, EVAL, INFO, SELECT and all keys of state_prefix",
+    "NOPERM": "the user lacks permissions: it needs EVALSHA, EVAL, INFO, SELECT, with Sentinels ROLE, and "
+    "all keys of state_prefix",
     "READONLY": "the Redis server is a read-only replica: name the primary in state",
     "OOM": "Redis is full: raise its maxmemory",
     "MISCONF": "Redis refuses writes since it cannot save to its disk: see its log",
@@ -35,15 +38,20 @@ def explained(error: RedisError) -> str:
     return f"Redis answers with an error: {text.partition(', with args')[0][:80]}"
 
 
+def fields_of(reply: Reply) -> Mapping[str, str]:
+    """Return the fields in a reply to INFO by their names, none in an error."""
+    if not isinstance(reply, bytes):
+        return {}
+    lines = (line.partition(":") for line in reply.decode("utf-8", "replace").splitlines())
+    return {name: value for name, _colon, value in lines}
+
+
 def check_server(reply: Reply) -> str:
     """Return a warning about the settings of the server, given its reply to INFO.
 
     Raises StateUnavailable if its version is too old.  A server that does not answer INFO is not checked.
     """
-    if not isinstance(reply, bytes):
-        return ""
-    lines = (line.partition(":") for line in reply.decode("utf-8", "replace").splitlines())
-    found = {name: value for name, _colon, value in lines}
+    found = fields_of(reply)
     version = found.get("redis_version", "")
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if len(numbers) == 2 and numbers < _OLDEST:

@@ -13,13 +13,18 @@ from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.core.session.claim import Claim, Mark, OnceClaim, Outcome, RateClaim, SlotClaim
 from esxiproxy.core.session.entry import SessionEntry
 from esxiproxy.state.marks import digest
+from esxiproxy.state.own_slots import OwnSlots
 from esxiproxy.state.redis_claims import REGISTRATION, SCHEMA_VERSION
-from esxiproxy.state.redis_protocol import CallLost
+from esxiproxy.state.redis_protocol import CallLost, ServerIdentity
 from esxiproxy.state.redis_replies import Reply
 
 _ATTEMPTS = 3
 """How often a call is made of which Redis says that the process is not registered."""
 _UNKNOWN_COUNT = -1
+
+
+class Registering(StateUnavailable):
+    """Redis is there, and all proxies register what runs before anything is admitted."""
 
 
 class Server(Protocol):
@@ -29,14 +34,17 @@ class Server(Protocol):
 
     def stop(self) -> None: ...
 
+    def connected(self) -> Deferred[ServerIdentity]: ...
+
     def run(self, script: str, key: str, *arguments: str) -> Deferred[Reply]: ...
 
 
 class RedisStore:
     """The slots, marks and sessions of one process.
 
-    The process registers before its first call, and again when Redis does not know it or when the outcome of
-    a call is unknown: then Redis replaces all that it has of the process by what the process has.
+    The process registers before its first call over each connection, and again when Redis does not know it or
+    when the outcome of a call is unknown.  Then Redis replaces all that it has of the process by what the
+    process has.
     """
 
     _log = Logger()
@@ -46,14 +54,19 @@ class RedisStore:
         self._script = script
         self._key = f"{{{prefix}}}:"
         self._instance_id = instance_id
-        self._slots: dict[str, set[str]] = {}
+        self._slots = OwnSlots()
         self._marks: dict[str, dict[str, Mark]] = {}
         """The marks of each slot, by their digests."""
         self._given: list[tuple[str, int, str, Outcome]] = []
         """The marks that were released and are not written yet: digest, count, slot and outcome."""
         self._entries: dict[str, SessionEntry] = {}
-        self._registered = False
+        self._registered: ServerIdentity | None = None
+        """The connection over which this process has registered."""
+        self._run_id = ""
+        """The server at which this process has registered last."""
         self._was_registered = False
+        self._taken_alone = 0
+        """Number of slots that were taken without Redis."""
         self._registering: list[Deferred[None]] | None = None
         """The calls that wait for a registration that has begun."""
         self._running = 0
@@ -68,24 +81,28 @@ class RedisStore:
         ``done`` runs before a registration may begin.  Raises StateUnavailable, and CallLost if the call may
         have been made.
         """
-        for _ in range(_ATTEMPTS):
-            if not self._registered:
+        registrations = 0
+        while True:
+            if self._registered is None or self._registered != await self._server.connected():
+                if registrations == _ATTEMPTS:
+                    raise StateUnavailable("the Redis server forgets this process: is it a replica, or full?")
+                registrations += 1
                 await self._register()
+                continue
             self._running += 1
             try:
                 status, value = await self._run(name, *arguments)
                 if status == b"ok":
                     return done(value)
             except CallLost:
-                self._registered = False
+                self._registered = None
                 raise
             finally:
                 self._running -= 1
                 if not self._running and self._idle is not None:
                     idle, self._idle = self._idle, None
                     idle.callback(None)
-            self._registered = False
-        raise StateUnavailable("the Redis server forgets this process: is it a replica, or full?")
+            self._registered = None
 
     async def _run(self, name: str, *arguments: str) -> tuple[bytes, Any]:
         reply: Any = await self._server.run(self._script, self._key, name, self._instance_id, *arguments)
@@ -98,9 +115,9 @@ class RedisStore:
             )
         self._note_origin(float(reply[1]))
         if status == b"wait":
-            raise StateUnavailable(
-                f"the Redis database is new or was emptied: for {REGISTRATION:g} s all proxies register what "
-                "runs, and new consoles wait"
+            raise Registering(
+                f"the Redis database is new, was emptied or is on another server: for {REGISTRATION:g} s all "
+                "proxies register what runs, and new consoles wait"
             )
         return status, reply[2] if len(reply) > 2 else None
 
@@ -139,39 +156,55 @@ class RedisStore:
         if self._running:  # the reply to a call may add a slot
             self._idle = Deferred()
             await self._idle
+        server = await self._server.connected()
         given = self._given
         self._given = []
         slots = [word for slot, names in self._slots.items() for word in (slot, str(len(names)), *names)]
         marks = [word for found in self._marks.values() for item in found.items() for word in _mark(*item)]
         entries = [word for entry in self._entries.values() for word in _entry(entry)]
         words = (
+            server.run_id,
             *_given(given),
             str(len(self._slots)),
             *slots,
             str(sum(map(len, self._marks.values()))),
             *marks,
         )
-        before = self.since
+        before, alone = self.since, self._taken_alone
         try:
             _status, had = await self._run("register", *words, str(len(self._entries)), *entries)
         except BaseException:
             self._given = given + self._given
             raise
-        if self._was_registered and not had and self.since == before:
+        self._note_registration(server.run_id, bool(had), self.since != before)
+        self._registered = server if alone == self._taken_alone else None
+        self._slots.fill_buckets()
+
+    def _note_registration(self, run_id: str, had: bool, is_emptied: bool) -> None:
+        """Log why this process had to register again, if something may have been lost."""
+        is_other = bool(self._run_id and run_id) and run_id != self._run_id
+        if is_other and not is_emptied:
+            self._log.warn(
+                "shared state: the Redis server was restarted or replaced by another one; the sessions of "
+                "this process are registered again, and nothing new is admitted for {seconds} s",
+                seconds=f"{REGISTRATION:g}",
+            )
+        elif self._was_registered and not had and not is_emptied:
             self._log.warn(
                 "shared state: the lease of this process had ended while it was alive (lease_lost); its "
                 "{slots} slots and {sessions} sessions were taken again by force, so limits may be exceeded",
                 slots=len(self._slots),
                 sessions=len(self._entries),
             )
-        self._registered = self._was_registered = True
+        self._run_id = run_id
+        self._was_registered = True
 
     async def stop(self) -> None:
         """Release everything of this process."""
         self._slots.clear()
         self._marks.clear()
         self._entries.clear()
-        self._registered = False
+        self._registered = None
         given, self._given = self._given, []
         await self._run("stop", *_given(given))
 
@@ -182,7 +215,7 @@ class RedisStore:
 
         Returns the first claim that was refused, or None, and the names and digests that are new to the slot.
         """
-        had, had_marks = self._slots.get(slot, set()), self._marks.get(slot, {})
+        had, had_marks = self._slots.names(slot), self._marks.get(slot, {})
         names = [claim.name for claim in claims if isinstance(claim, SlotClaim) and claim.name not in had]
         links = [digest(claim.name).hex() for claim in claims if isinstance(claim, OnceClaim)]
         new = [link for link in links if link not in had_marks]
@@ -191,8 +224,7 @@ class RedisStore:
             refusal, in_use, found = reply
             if refusal:
                 return _refused(claims[refusal - 1], bool(in_use))
-            if names:
-                self._slots.setdefault(slot, set()).update(names)
+            self._slots.add(slot, names)
             for link, count, expires, reuse, until in found:
                 mark = Mark(float(expires), float(reuse), int(count), float(until), slot, self._instance_id)
                 self._marks.setdefault(slot, {}).setdefault(link.decode("ascii"), mark)
@@ -205,17 +237,35 @@ class RedisStore:
             raise
         return refused, () if refused else (*names, *new)
 
+    def take_alone(
+        self, slot: str, claims: Sequence[Claim], now: float
+    ) -> tuple[Claim | None, Sequence[str]]:
+        """Take slots and rates without Redis; the next registration writes the slots.
+
+        A limit is applied to this process alone.  The result is that of ``take``.
+        """
+        had = self._slots.names(slot)
+        refused = self._slots.first_refused(slot, claims, now)
+        if refused is not None:
+            return refused, ()
+        names = [claim.name for claim in claims if isinstance(claim, SlotClaim) and claim.name not in had]
+        self._slots.spend(claims, now)
+        self._slots.add(slot, names)
+        self._taken_alone += 1
+        self._registered = None
+        return None, names
+
+    def look_alone(self, claims: Sequence[Claim], now: float) -> Claim | None:
+        """Return the first claim that ``take_alone`` would refuse, or None."""
+        return self._slots.first_refused("", claims, now)
+
     def forget(self, slot: str, names: Sequence[str]) -> None:
         """Forget what a ``take`` took whose caller is gone; ``write`` releases it."""
-        left = self._slots.get(slot, set()).difference(names)
+        self._slots.remove(slot, names)
         marks = self._marks.get(slot, {})
         for name in names:
             if name in marks:
                 self._given.append((name, marks.pop(name).count, slot, Outcome.UNUSED))
-        if left:
-            self._slots[slot] = left
-        else:
-            self._slots.pop(slot, None)
         if not marks:
             self._marks.pop(slot, None)
 
@@ -238,7 +288,7 @@ class RedisStore:
 
         ``undone`` are names of slots that were forgotten.  If it fails, the next registration does it.
         """
-        slots = [(slot, names) for slot in released if (names := self._slots.pop(slot, None))]
+        slots = [(slot, names) for slot in released if (names := self._slots.pop(slot))]
         for slot, outcome in released.items():
             for link, mark in self._marks.pop(slot, {}).items():
                 self._given.append((link, mark.count, slot, outcome))
@@ -257,7 +307,7 @@ class RedisStore:
             await self.call("write", *_given(given), str(len(free)), *words, *lists)
         except BaseException:
             self._given = given + self._given
-            self._registered = False
+            self._registered = None
             raise
 
 

@@ -90,6 +90,12 @@ def release_expired(db: sqlite3.Connection, holder: str, day: float, expires: fl
     delete_holder(db, holder, day, but="lost")
 
 
+def expired_before(db: sqlite3.Connection, latest: float) -> str | None:
+    """Return an instance whose lost sessions are kept until ``latest`` or less, or None."""
+    found = db.execute("SELECT holder FROM lost WHERE expires <= ? LIMIT 1", (latest,)).fetchone()
+    return None if found is None else str(found[0])
+
+
 def read_lost(db: sqlite3.Connection, holder: str) -> Sequence[SessionEntry]:
     """Return the sessions of an instance, published and lost, oldest first."""
     both = " UNION ALL ".join(

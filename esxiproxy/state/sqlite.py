@@ -49,6 +49,7 @@ class SqliteState:
     """
 
     _log = Logger()
+    admits_when_down = False
 
     def __init__(
         self,
@@ -71,6 +72,8 @@ class SqliteState:
         self._reclaimed: dict[str, list[SessionEntry]] = {}
         """Results of ``reclaim`` that arrived after its timeout, by the instance reclaimed; the next call
         returns them."""
+        self._expired: list[SessionEntry] = []
+        """Results of ``reclaim_expired`` that arrived after its timeout; the next call returns them."""
         self._unavailable_reason = ""
         """Why calls fail at once: a call is overdue, or the state was stopped; empty while calls are made."""
 
@@ -176,6 +179,16 @@ class SqliteState:
 
         reclaiming = self._call(self._store.reclaim, holder, late=late)
         return reclaiming.addCallback(lambda lost: [*self._reclaimed.pop(holder, ()), *lost])
+
+    def reclaim_expired(self, seconds: float) -> Deferred[Sequence[SessionEntry]]:
+        def late(lost: Sequence[SessionEntry]) -> None:
+            self._expired.extend(lost)
+
+        def done(lost: Sequence[SessionEntry]) -> Sequence[SessionEntry]:
+            before, self._expired = self._expired, []
+            return [*before, *lost]
+
+        return self._call(self._store.reclaim_expired, seconds, late=late).addCallback(done)
 
     def tell(self, command: Command) -> Deferred[bool]:
         return self._call(self._store.tell, command)

@@ -25,6 +25,7 @@ from esxiproxy.state.lease import LEASE, LOST_SESSION_RETENTION
 from esxiproxy.state.marks import disconnect, give_mark, restore_mark, taken_mark, write_mark
 from esxiproxy.state.rows import (
     delete_holder,
+    expired_before,
     expired_holders,
     first_refused,
     full_at,
@@ -301,6 +302,18 @@ class SqliteStore:
         with self._transaction() as (db, _now):
             lost = read_lost(db, holder)
             delete_holder(db, holder, self._times.wall_clock())
+        return lost
+
+    def reclaim_expired(self, seconds: float) -> Sequence[SessionEntry]:
+        """Reclaim one instance whose lease has been over for so long; return nothing if there is none."""
+        with self._transaction() as (db, now):
+            self._expire_leases(db, now)
+            day = self._times.wall_clock()
+            holder = expired_before(db, day + LOST_SESSION_RETENTION - seconds)
+            if holder is None:
+                return ()
+            lost = read_lost(db, holder)
+            delete_holder(db, holder, day)
         return lost
 
     def tell(self, command: Command) -> bool:

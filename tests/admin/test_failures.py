@@ -14,6 +14,7 @@ from esxiproxy.core.errors import (
     Killed,
     LimitReached,
     LinkUsed,
+    ProxyLost,
     StateUnavailable,
     UpstreamRefused,
     WorkerLost,
@@ -133,6 +134,18 @@ def test_a_failure_of_http_and_one_of_a_crash_are_failures_too(world):
     assert found["error"] == "WorkerLost" and found["help"]
 
 
+def test_a_lost_session_has_the_machine_that_died(world):
+    worker, admin = Worker(world), Admin(world)
+    worker.fail("ProxyLost", detail="the proxy on proxy-b died", status=101, machine="proxy-b")
+    worker.fail()
+    world.advance(6)
+    found = admin.call("list_failures")["failures"]
+    assert sorted((each["error"], each["machine"], each["worker"]) for each in found) == [
+        ("ProxyLost", "proxy-b", ""),
+        ("UpstreamRefused", "left", "0"),
+    ]
+
+
 def test_junk_and_other_versions_are_tolerated(world):
     worker, admin = Worker(world), Admin(world)
     worker.fail()
@@ -161,7 +174,9 @@ def test_long_texts_are_cut():
     assert len(chunk) < 2000 and (len(found.detail), found.time, found.status) == (500, 5.0, 502)
 
 
-@pytest.mark.parametrize("error", [UpstreamRefused, LimitReached, Draining, Killed, LinkUsed, WorkerLost])
+@pytest.mark.parametrize(
+    "error", [UpstreamRefused, LimitReached, Draining, Killed, LinkUsed, WorkerLost, ProxyLost]
+)
 def test_the_help_is_the_advice_of_the_error(error):
     assert help_of(error.__name__) == error.advice != ""
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from esxiproxy.admin.page_library import FetchError, PinnedFile, PinnedPackage, fetch
-from tests.admin_page.view import DESKTOP, PHONE, View
+from esxiproxy.web.npm_files import FetchError, PinnedFile, PinnedPackage, fetch
+from tests.admin_page.view import DESKTOP, PHONE, View, make_link
 from tests.support.admin_crowd import crowd
 from tests.support.admin_double import AdminDouble
 from tests.support.programs import ROOT, need
@@ -82,6 +82,7 @@ def test_axe_finds_nothing(
         ("sessions", "tbody button"),
         ("hosts", "tbody button"),
         ("links", "tbody button"),
+        ("links", "#content .buttons button"),
         ("configuration", "#content .buttons button"),
         ("configuration", "#content .buttons button + button"),
     ],
@@ -98,6 +99,17 @@ def test_axe_finds_nothing_in_a_dialog(
     assert violations(view, axe) == []
     box = view.evaluate("(b => [b.left, b.right])(document.querySelector('dialog').getBoundingClientRect())")
     assert 0 <= box[0] < box[1] <= size[0]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_where_a_link_is_shown(
+    show: Show, double: AdminDouble, axe: str, scheme: str
+) -> None:
+    view = show("#links", rows=False)
+    view.page.show(*PHONE, scheme)
+    make_link(view)
+    view.wait("document.querySelector('dialog [name=url]')")
+    assert violations(view, axe) == []
 
 
 def test_axe_finds_nothing_when_the_service_is_lost_or_idle(

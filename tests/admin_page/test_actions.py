@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from esxiproxy.admin.openapi.operations import Role
-from tests.admin_page.view import View
+from tests.admin_page.view import View, make_link
 from tests.support.admin_crowd import crowd
 from tests.support.admin_double import AdminDouble
+from tests.support.admin_figures import SECRET
 
 Show = Callable[..., View]
 
@@ -218,6 +219,61 @@ def test_a_link_is_revoked(show: Show, double: AdminDouble) -> None:
     view.wait("document.querySelector('tbody tr').innerText.includes('revoked')")
 
 
+def test_a_link_is_made_shown_once_and_copied(show: Show, double: AdminDouble) -> None:
+    double.figures.routers["others"] = "links"
+    view = show("#links", rows=False)
+    make_link(view)
+    view.wait(f"document.querySelector('dialog [name=url]')?.value.endsWith('{SECRET}')")
+    wanted = {"router": "issued", "to": "esxi-03.example.com/ticket/abc", "ttl": 600, "many": False}
+    assert sent(double, "/links") == {**wanted, "reason": "for a guest"}
+    assert view.focused() == "button Copy"
+    view.page.key("Enter")
+    view.wait("document.querySelector('dialog [role=status]').innerText === 'Copied.'")
+    view.press("Close")
+    view.wait("document.querySelector('.message').innerText.includes('The link 9f2c was made.')")
+    view.wait("!document.querySelector('dialog')")
+    assert SECRET not in view.evaluate("document.documentElement.outerHTML")
+
+
+def test_a_link_has_the_settings_of_the_form(show: Show, double: AdminDouble) -> None:
+    double.figures.routers["others"] = "links"
+    view = show("#links", rows=False)
+    view.press("Make a link…")
+    view.wait("document.querySelectorAll('dialog [name=router] option').length === 2")
+    view.evaluate(
+        "(s => { s.value = 'others'; s.dispatchEvent(new Event('change')) })"
+        "(document.querySelector('dialog [name=router]'))"
+    )
+    view.fill("dialog [name=to]", "esxi-04.example.com")
+    view.fill("dialog [name=subject]", "guest")
+    view.click("dialog .choice:nth-of-type(2) input")
+    view.fill("dialog [name=time]", "90")
+    view.fill("dialog [name=reason]", "for a guest")
+    view.press("Make the link")
+    view.wait("document.querySelector('dialog [name=url]')")
+    assert sent(double, "/links") == {
+        **{"router": "others", "to": "esxi-04.example.com", "subject": "guest"},
+        **{"ttl": 5400, "many": True, "reason": "for a guest"},
+    }
+
+
+def test_a_link_that_is_refused_says_why_and_the_form_stays(show: Show, double: AdminDouble) -> None:
+    view = show("#links", rows=False)
+    make_link(view, "nowhere.example.com")
+    view.wait("document.querySelector('dialog form [role=alert]').innerText.includes('not in the networks')")
+    assert view.evaluate("document.querySelector('dialog [name=to]').value") == "nowhere.example.com"
+    (fault,) = view.faults()
+    assert "409" in fault
+
+
+def test_without_a_router_no_link_is_made(show: Show, double: AdminDouble) -> None:
+    del double.figures.routers["issued"]
+    view = show("#links", rows=False)
+    view.press("Make a link…")
+    view.wait("document.querySelector('dialog').innerText.includes('no router of the type links')")
+    assert view.evaluate("document.querySelector('dialog [type=submit]').ariaDisabled") == "true"
+
+
 PROBLEM = {
     "file": "/etc/esxiproxy/proxy.ini",
     "line": 7,
@@ -276,9 +332,8 @@ def test_a_viewer_sees_no_action(show: Show, double: AdminDouble, view_name: str
     buttons = set(
         view.evaluate("[...document.querySelectorAll('#content button')].map(b => b.innerText.trim())")
     )
-    assert not {
-        each for each in buttons if each.startswith(("End", "Drain", "Undrain", "Revoke", "Reload", "Check"))
-    }
+    actions = "End", "Drain", "Undrain", "Revoke", "Make", "Reload", "Check"
+    assert not {each for each in buttons if each.startswith(actions)}
     if view_name == "sessions":
         view.click("tbody button")
         view.wait("document.querySelector('dialog').innerText.includes('Session')")

@@ -17,7 +17,8 @@ from types import SimpleNamespace
 import pytest
 
 from esxiproxy.admin import page_library
-from esxiproxy.admin.page_library import FetchError, PinnedFile, PinnedPackage, fetch, missing
+from esxiproxy.web import npm_files
+from esxiproxy.web.npm_files import FetchError, PinnedFile, PinnedPackage, fetch, missing, pinned_by
 from tests.support.admin_double import PAGE, page_files
 from tests.support.programs import ROOT, environment, need
 
@@ -88,6 +89,18 @@ def test_another_file_in_its_place_is_fetched_again(registry: SimpleNamespace, t
     assert (tmp_path / "lib.js").read_bytes() == TEXT
 
 
+def test_files_keep_their_folders_and_stand_in_a_list_of_sums(
+    registry: SimpleNamespace, tmp_path: Path
+) -> None:
+    sums = tmp_path / "lib.sha256"
+    sums.write_text(f"{hashlib.sha256(TEXT).hexdigest()}  dist/lib.js\n")
+    package = pinned_by(sums, "lib", "1.0.0")
+    assert missing(tmp_path, [package]) == ["dist/lib.js"]
+    fetch(tmp_path, [package])
+    assert (tmp_path / "dist" / "lib.js").read_bytes() == TEXT
+    assert missing(tmp_path, [package]) == []
+
+
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
@@ -112,7 +125,7 @@ def test_what_is_not_pinned_is_not_taken(
 def test_an_answer_without_an_end_is_given_up(
     registry: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(page_library, "_MAX_PACKAGE", 100)
+    monkeypatch.setattr(npm_files, "_MAX_PACKAGE", 100)
     with pytest.raises(FetchError, match="longer than 100 bytes"):
         fetch(tmp_path, [pinned()])
 
@@ -147,11 +160,11 @@ def test_npm_is_asked_where_the_machine_has_it(tmp_path: Path, monkeypatch: pyte
 def test_the_pinned_files_are_those_of_npm(tmp_path: Path) -> None:
     """The registry's packages of these versions have the files that are pinned, with their licences."""
     try:
-        fetch(tmp_path)
+        fetch(tmp_path, page_library.LIBRARY)
     except FetchError as error:
         assert "is pinned" not in str(error), error
         need("htm", "npm, and a way to its registry")
-    assert missing(tmp_path) == []
+    assert missing(tmp_path, page_library.LIBRARY) == []
     found = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()}
     assert set(found) == {"htm-preact.js", "LICENSE.htm.txt", "LICENSE.preact.txt"}
     assert "export{" in found["htm-preact.js"] and len(found["htm-preact.js"]) < 16_000
@@ -188,7 +201,7 @@ def test_a_wheel_has_the_page_and_its_library_if_that_can_be_fetched(tmp_path: P
         target.write_bytes(path.read_bytes())
     variables = {"NPM_CONFIG_REGISTRY": "http://127.0.0.1:1"} | ({} if reachable else {"PATH": os.devnull})
     if reachable:
-        if missing():
+        if page_library.missing():
             need("htm", "npm, and a way to its registry")
         library = source / page_library.FOLDER.relative_to(ROOT)
         library.mkdir()
@@ -216,8 +229,9 @@ def test_a_wheel_has_the_page_and_its_library_if_that_can_be_fetched(tmp_path: P
 
 
 def package_files() -> list[Path]:
-    """Return the files that the build of the admin room needs."""
-    return [ROOT / "esxiproxy/__init__.py", *(ROOT / "esxiproxy/admin").glob("*.py"), *page_files()]
+    """Return the files that the build of the admin page needs."""
+    parts = [ROOT / "esxiproxy/__init__.py", *(ROOT / "esxiproxy/web").glob("*.py")]
+    return [*parts, *(ROOT / "esxiproxy/admin").glob("*.py"), *page_files()]
 
 
 def test_the_command_fetches_and_says_what_fails(

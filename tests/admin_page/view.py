@@ -105,3 +105,12 @@ def _button(name: str) -> str:
         "[...(document.querySelector('dialog') ?? document).querySelectorAll('button')]"
         f".find(b => [b.innerText.trim(), b.getAttribute('aria-label')].includes({json.dumps(name)}))"
     )
+
+
+def make_link(view: View, to: str = "esxi-03.example.com/ticket/abc") -> None:
+    """Fill in the form of a link, and press its button."""
+    view.press("Make a link…")
+    view.wait("document.querySelector('dialog [name=router]').value === 'issued'")
+    view.fill("dialog [name=to]", to)
+    view.fill("dialog [name=reason]", "for a guest")
+    view.press("Make the link")

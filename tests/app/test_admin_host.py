@@ -1,5 +1,6 @@
 """The services of the admin process that are stopped and started by a reload, with a fake clock."""
 
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +10,9 @@ from twisted.internet.defer import Deferred
 from esxiproxy.app import admin_host, extra_services
 from esxiproxy.app.admin_host import STOP_TIMEOUT, AdminHost
 from esxiproxy.app.preflight import load
+from esxiproxy.core.process_identity import ProcessIdentity
+from esxiproxy.core.session.reports import PROCESS_LIFE, PROCESSES, ProcessReport
+from tests.state.world import result
 from tests.support.config import ini, listener, upstream
 from tests.support.reactor import FakeReactor
 from tests.support.scripted_vcenter import PASSWORD, ScriptedVCenter
@@ -46,7 +50,7 @@ def plugin(monkeypatch):
 @pytest.fixture
 def host(tmp_path, plugin, reactor):
     (tmp_path / "proxy.ini").write_text(ini(listener(), upstream("ws://192.0.2.1"), services="slow"))
-    control = SimpleNamespace(identity=None)
+    control = SimpleNamespace(identity=ProcessIdentity("proxy-a", "run-1", "admin", 2))
     host = AdminHost(load(tmp_path / "proxy.ini"), lambda state: control, reactor, {})
     host.startService()
     return host
@@ -92,10 +96,31 @@ def test_the_admin_process_logs_in_to_vcenter_and_out_at_its_stop(tmp_path, reac
     (tmp_path / "vc.password").write_text(PASSWORD)
     section = "[vsphere dc1]\nurl = https://vc.example\nuser = svc\npassword_file = vc.password\n"
     (tmp_path / "proxy.ini").write_text(ini(listener(), upstream("ws://192.0.2.1")) + section)
-    host = AdminHost(load(tmp_path / "proxy.ini"), lambda state: SimpleNamespace(identity=None), reactor, {})
+    host = AdminHost(
+        load(tmp_path / "proxy.ini"), lambda state: SimpleNamespace(identity=ProcessIdentity()), reactor, {}
+    )
     assert vcenter.calls == [], "nothing before the start"
     host.startService()
     reactor.advance(0)
     assert host.vsphere.inventories["dc1"].ready and len(vcenter.sessions) == 1
     ended = host.stopService()
     assert ended.called and vcenter.calls[-1][0] == "Logout" and not vcenter.sessions
+
+
+def processes(host):
+    return [ProcessReport.decode(text) for _, text in result(host.state.items(PROCESSES, "", 9))]
+
+
+def test_the_process_is_in_the_list_of_processes_until_it_ends(host, plugin, reactor):
+    (report,) = processes(host)
+    assert (report.machine, report.run, report.worker, report.generation) == ("proxy-a", "run-1", "admin", 2)
+    assert (report.pid, report.sessions, report.accepting) == (os.getpid(), 0, False)
+    result(begin(host.open()))
+    reactor.advance(PROCESS_LIFE)
+    (later,) = processes(host)
+    assert later.accepting and later.started == report.started
+    removed, remove = [], host.state.remove
+    host.state.remove = lambda *key: (removed.append(key), remove(*key))[1]
+    ended = host.stopService()
+    plugin.stopped.callback(None)
+    assert ended.called and removed == [(PROCESSES, host.state.instance_id)]

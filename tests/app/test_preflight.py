@@ -43,3 +43,26 @@ def test_the_authorities_of_redis_are_looked_at_before_the_start(tmp_path):
     path.write_text(config.ini(*sections, state="rediss://r1", state_ca=authorities))
     with pytest.raises(ConfigError, match="has a certificate that cannot be read"):
         load_checked(path)
+
+
+def test_a_rule_that_gives_no_right_is_warned_of(tmp_path):
+    path = tmp_path / "proxy.ini"
+    (tmp_path / "vc.password").write_text("secret\n")
+    sections = (
+        "[access users]\nwho = alice\nwhat = tag:console\nmay = open\n\n"
+        "[access spare]\nwho = bob\nwhat = name:*\nmay = open\n\n"
+    )
+    vcenter = "[vsphere dc1]\nurl = https://vc\nuser = u\npassword_file = vc.password\ntags = {}\n\n"
+    text = sections + config.ini(
+        config.listener(upstream=None, router="vms"),
+        config.router("vms", "vsphere", vsphere="dc1", access="users", template="esxi"),
+        config.template(),
+    )
+    path.write_text(vcenter.format("no") + text)
+    assert [str(each).removeprefix(f"{path}:") for each in load_checked(path).warnings] == [
+        "9: warning: [access users] what: no tags are read, so tag: fits no machine: "
+        "set tags = yes in [vsphere NAME]",
+        "12: warning: [access spare]: no router names this rule in access, so it gives no right",
+    ]
+    path.write_text(vcenter.format("yes") + text)
+    assert [problem.section for problem in load_checked(path).warnings] == ["access spare"]

@@ -7,6 +7,7 @@ from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.python.failure import Failure
 
 from esxiproxy.authenticators.htpasswd import Htpasswd
+from esxiproxy.authenticators.login_throttle import MAX_ALONE
 from esxiproxy.authenticators.password_checks import MAX_CACHED
 from esxiproxy.core.errors import LimitReached, StateUnavailable
 from tests.authenticators.world import (
@@ -99,6 +100,22 @@ def test_a_failure_is_logged_also_if_it_cannot_be_counted(world, users, monkeypa
     with process_log() as lines, pytest.raises(StateUnavailable):
         login(users, password="wrong")
     assert lines == ["[authenticator users] failed login of 'alice' from 192.0.2.7/32"]
+
+
+def test_a_process_counts_alone_while_a_state_that_admits_is_away(world, users, monkeypatch):
+    with monkeypatch.context() as away:
+        away.setattr(world.state, "admits_when_down", True, raising=False)
+        for call in ("get", "put"):
+            away.setattr(world.state, call, lambda *_: fail(StateUnavailable("no Redis")))
+        assert login(users) == ALICE
+        for number in range(5):
+            assert refused(users, password=f"wrong{number}").status_code == 401
+        assert dict(refused(users, password="other").fields)[b"Retry-After"] == b"2"
+        for number in range(MAX_ALONE + 1):
+            client = f"10.{number >> 8}.{number & 255}.1"
+            assert Deferred.fromCoroutine(users._checks._throttle.failed(client)).called
+        assert len(users._checks._throttle._alone) == MAX_ALONE, "the memory is bounded"
+    assert refused(users, password="wrong").status_code == 401, "the state counts again"
 
 
 # Checks at the same time

@@ -1,5 +1,6 @@
 """The configuration: the values that are read from a file."""
 
+import re
 import shutil
 from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from esxiproxy.core.config.loader import Config, Http, ListenerTLS, TLSVersion, load
-from esxiproxy.core.config.state_url import RedisAddress
+from esxiproxy.core.config.state_url import RedisAddress, SentinelService, StateDown
 from esxiproxy.core.proxy_protocol import ProxyVersion
 from esxiproxy.core.routing import Subprotocol, Verify
 from esxiproxy.core.session_limits import SessionLimits
@@ -149,6 +150,19 @@ def test_the_state_is_a_redis_database_that_machines_share(folder):
     expected = RedisAddress("2001:db8::1", 7000, 3, "proxy", True, folder / "redis.pw", None, "lab")
     assert found == expected
     assert str(found) == "rediss://proxy@[2001:db8::1]:7000/3" and "pa55word" not in repr(found)
+    assert found.when_down is StateDown.REFUSE
+    (folder / "sentinel.pw").write_text("s3ntinel\n")
+    found = read(
+        L
+        + "[proxy]\nstate = rediss+sentinel://proxy@S1,[2001:db8::2]:7001/lab-1/3\n"
+        + "state_password_file = redis.pw\nstate_sentinel_password_file = sentinel.pw\n"
+    ).state
+    service = SentinelService("lab-1", (("s1", 26379), ("2001:db8::2", 7001)), folder / "sentinel.pw")
+    assert found == RedisAddress("", 0, 3, "proxy", True, folder / "redis.pw", service=service)
+    assert str(found) == "rediss+sentinel://proxy@s1:26379,[2001:db8::2]:7001/lab-1/3"
+    assert not re.search("pa55word|s3ntinel", repr(found))
+    admits = read(L + "[proxy]\nstate = redis://r1\nstate_down = admit\n").state
+    assert admits == RedisAddress("r1", when_down=StateDown.ADMIT)
 
 
 def test_paths_are_relative_to_the_file_and_come_out_absolute(folder):

@@ -83,7 +83,7 @@ BAD = {
     ],
     # proxy: durations, sizes, state
     L + "[proxy]\nstate = sqlite:\n": [
-        "7: [proxy] state: 'sqlite:' is not memory:, sqlite:PATH, redis://HOST or rediss://HOST"
+        "7: [proxy] state: 'sqlite:' is not memory:, sqlite:PATH, redis://HOST or redis+sentinel://HOST/SERVICE"
     ],
     L + "[proxy]\nstate = sqlite:none/state.db\n": ["7: [proxy] state: no such folder: none"],
     L + "[proxy]\nstate = redis://proxy:pa55word@r1\n": [
@@ -91,7 +91,7 @@ BAD = {
         "password into a file, and name it as state_password_file"
     ],
     L + "[proxy]\nstate = redis:proxy:pa55word@r1\n": [
-        "7: [proxy] state: a URL is not memory:, sqlite:PATH, redis://HOST or rediss://HOST"
+        "7: [proxy] state: a URL is not memory:, sqlite:PATH, redis://HOST or redis+sentinel://HOST/SERVICE"
     ],
     L + "[proxy]\nstate = redis://r1:99999\n": [
         "7: [proxy] state: '99999' is no port: a number from 1 to 65535"
@@ -107,7 +107,32 @@ BAD = {
         "7: [proxy] state: has a user: name the file of its password as state_password_file"
     ],
     L + "[proxy]\nstate_password_file = lab\n": [
-        "7: [proxy] state_password_file: needs state = redis://HOST or rediss://HOST in the same section"
+        "7: [proxy] state_password_file: needs the URL of a Redis server as state in the same section"
+    ],
+    L + "[proxy]\nstate = redis+sentinel://proxy:pa55word@s1/lab\n": [
+        "7: [proxy] state: has a password, which the configuration and its backups would show: write the "
+        "password into a file, and name it as state_password_file"
+    ],
+    L + "[proxy]\nstate = redis+sentinel://s1,s2\n": [
+        "7: [proxy] state: has no name of a service behind its Sentinels, as in redis+sentinel://HOST/mymaster"
+    ],
+    L + "[proxy]\nstate = redis+sentinel://s1,S1:26379/lab\n": ["7: [proxy] state: has a Sentinel twice"],
+    L + "[proxy]\nstate = redis+sentinel://s1,/lab\n": ["7: [proxy] state: has no host"],
+    L + "[proxy]\nstate = redis+sentinel://" + ",".join(f"s{n}" for n in range(17)) + "/lab\n": [
+        "7: [proxy] state: has more than 16 Sentinels"
+    ],
+    L + "[proxy]\nstate = redis+sentinel://s1/lab/one\n": [
+        "7: [proxy] state: 'one' is no number of a database, as in redis+sentinel://HOST/lab/0"
+    ],
+    L + "[proxy]\nstate = redis://r1\nstate_sentinel_password_file = lab\n": [
+        "8: [proxy] state_sentinel_password_file: needs state = redis+sentinel://HOST/SERVICE in the same "
+        "section"
+    ],
+    L + "[proxy]\nstate_down = admit\n": [
+        "7: [proxy] state_down: needs the URL of a Redis server as state in the same section"
+    ],
+    L + "[proxy]\nstate = redis://r1\nstate_down = allow\n": [
+        "8: [proxy] state_down: 'allow' is not refuse or admit"
     ],
     L + "[proxy]\nworkers = 2\nstate = memory:\n": [
         "8: [proxy] state: memory: serves one process only: several workers need sqlite:PATH, or no such key"

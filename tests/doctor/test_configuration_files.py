@@ -424,11 +424,19 @@ def test_authorities_that_expire(tmp_path: Path) -> None:
     assert len(expiring(tmp_path, leaf, client_ca=both)) == 1
 
 
-def test_the_password_of_redis_is_a_secret(open_folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("url", "key"),
+    [
+        ("redis://r1", "state_password_file"),
+        ("redis+sentinel://s1/lab", "state_password_file"),
+        ("redis+sentinel://s1/lab", "state_sentinel_password_file"),
+    ],
+)
+def test_the_passwords_of_redis_are_secrets(open_folder: Path, url: str, key: str) -> None:
     password = open_folder / "password"
     password.write_text("pa55word\n")
     password.chmod(0o644)
-    text = ini(listener(), upstream(9), state="redis://r1", state_password_file=password)
+    text = ini(listener(), upstream(9), state=url, **{key: password})
     (found,) = findings(open_folder, Account.current(), text)
     assert found.verdict is CheckVerdict.WARNING and "can read this secret" in found.finding
     password.chmod(0o600)

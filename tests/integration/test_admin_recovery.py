@@ -6,63 +6,21 @@ import http.client
 import os
 import signal
 import statistics
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 from tests.support import config
 from tests.support.admin_people import FREE, AdminClient, port_of
+from tests.support.arrivals import Arrivals
 from tests.support.crowd import Crew, EchoUpstream, echoes, let_go, opened
 from tests.support.programs import until
 from tests.support.scrape import total
 from tests.support.websocket_peers import Client
 
 KILLS = 3
-HELD, ARRIVING = 60, 4
+HELD = 60
 SOON = 5.0
 """Seconds within which it is back; it takes less than 2 s where the cores have nothing else to do."""
-
-
-@dataclass
-class Arrivals:
-    """Consoles that open, echo and end all the time, and those that did not."""
-
-    port: int
-    opened: int = 0
-    refused: list[str] = field(default_factory=list)
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Let them come until the block ends."""
-        ending, lock = threading.Event(), threading.Lock()
-
-        def arrive() -> None:
-            while not ending.is_set():
-                problem = ""
-                try:
-                    (client,) = opened(self.port)
-                    problem = "" if echoes(client) else "it does not echo"
-                    client.send_close()
-                    client.recv_rest()
-                    client.close()
-                except (AssertionError, OSError) as error:
-                    problem = str(error)
-                with lock:
-                    self.opened += 1
-                    self.refused += [problem] if problem else []
-
-        threads = [threading.Thread(target=arrive) for _ in range(ARRIVING)]
-        for thread in threads:
-            thread.start()
-        try:
-            yield
-        finally:
-            ending.set()
-            for thread in threads:
-                thread.join(60)
 
 
 def asked(people: AdminClient, path: str) -> Any:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import signal
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,17 +13,15 @@ import pytest
 
 from esxiproxy.state.lease import LEASE
 from tests.support import config, issued_links
+from tests.support.arrivals import Attempts
 from tests.support.crowd import Crew, echoes, held
 from tests.support.issued_links import PUBLIC_URL, IssuedLink, link, revoke
 from tests.support.links import key_folder
 from tests.support.programs import Proxy, dead_port, until
 from tests.support.scripts import drops_before_answer, echo
-from tests.support.websocket import Head, handshake_fields, head_bytes
 from tests.support.websocket_peers import Client, ScriptedUpstream
 
 ATTEMPTS = 1000
-AT_A_TIME = 100
-PATIENCE = 60.0
 
 
 def text(folder: Path, workers: int = 1) -> str:
@@ -100,32 +96,11 @@ def logged(proxies: Sequence[Proxy], text: str) -> int:
     return sum(proxy.log().count(text) for proxy in proxies)
 
 
-async def attempts(ports: Sequence[int], target: str) -> list[int]:
-    """Return the statuses of many openings at the same time; a console stays until all are answered."""
-    room, opened = asyncio.Semaphore(AT_A_TIME), []
-    octets = head_bytes(f"GET {target} HTTP/1.1", handshake_fields(["binary"]))
-
-    async def attempt(number: int) -> int:
-        async with room:
-            reader, writer = await asyncio.open_connection("127.0.0.1", ports[number % len(ports)])
-            writer.write(octets)
-            head = Head.of(await reader.readuntil(b"\r\n\r\n"))
-            if head.status == 101:
-                opened.append(writer)
-            else:
-                writer.close()
-            return head.status
-
-    statuses = await asyncio.wait_for(asyncio.gather(*map(attempt, range(ATTEMPTS))), PATIENCE)
-    for writer in opened:
-        writer.close()
-    return statuses
-
-
 def test_a_thousand_attempts_at_the_same_time_open_one_console(proxies: list[Proxy]) -> None:
     with ScriptedUpstream(echo()) as host:
         issued = link(proxies[0].path, at(host))
-        statuses = Counter(asyncio.run(attempts([proxy.ports["one"] for proxy in proxies], issued.target)))
+        with Attempts([proxy.ports["one"] for proxy in proxies], issued.target) as attempts:
+            statuses = attempts.make(ATTEMPTS)
         assert statuses == {101: 1, 404: ATTEMPTS - 1}
         assert len(host.connections) == 1
         until(lambda: logged(proxies, '"error":"LinkUsed"') >= ATTEMPTS - 1, "all are logged")

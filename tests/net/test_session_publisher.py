@@ -18,7 +18,7 @@ class Listed(Scene):
         super().__init__()
         memory = Memory()
         self.state, self.other = (MemoryState(self.clock, memory) for _ in range(2))
-        roster = SessionPublisher(self.state, self.clock.seconds)
+        roster = SessionPublisher(self.state, self.clock.seconds, "proxy-a")
         self.sessions._observers += (roster,)
         self.state.start(partial(roster.execute, sessions=self.sessions))
 
@@ -47,6 +47,7 @@ def test_a_console_is_listed_while_it_is_open():
         "authenticator",
         address="192.0.2.10",
         address_name="192.0.2.10",
+        machine="proxy-a",
     )
     scene.client.reset()
     scene.pump()

@@ -125,8 +125,10 @@ OF_DAY = re.compile(
 )
 WRITTEN_DOWN = {
     "admin/live.py": "the age of consoles, and the time of an answer",
+    "app/lost_sessions.py": "how long a lost session was there, for its record",
     "app/reporter.py": "until when a report counts, in the shared state",
     "app/session_tally.py": "when a session failed, for a list of failures",
+    "app/admin_report.py": "until when a report counts, in the shared state",
     "app/admin_host.py": "since when something is drained, for all processes",
     "app/portal_parts.py": "the expiry of a link",
     "app/control.py": "when the proxy was started, for the admin service",

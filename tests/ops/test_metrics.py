@@ -21,6 +21,7 @@ from esxiproxy.core.errors import (
     LimitReached,
     MalformedRequest,
     OutOfDescriptors,
+    ProxyLost,
     SessionError,
     StallTimeout,
     TLSHandshakeFailed,
@@ -28,6 +29,8 @@ from esxiproxy.core.errors import (
 )
 from esxiproxy.core.routing import Principal, Route
 from esxiproxy.core.session.connection_limits import ConnectionLimits
+from esxiproxy.core.session.entry import entry_of
+from esxiproxy.core.session.lost_record import lost_record
 from esxiproxy.core.session.record import Kind
 from esxiproxy.core.startup import StartupError
 from esxiproxy.interfaces import ISessionObserver
@@ -121,6 +124,16 @@ def test_an_end_is_counted_once_and_only_if_the_opening_was(observer):
     assert total(observer.metrics, "sessions_closed_total") == 1
     assert total(observer.metrics, "sessions_open") == 0
     assert total(observer.metrics, "handshakes_failed_total") == 0
+
+
+def test_consoles_of_another_proxy_that_died_are_counted_apart(observer, shown):
+    for number in range(2):
+        entry = entry_of(opened_session(number, MetricsObserver(Metrics())), "holder", 5.0, "proxy-b")
+        observer.closed(lost_record(entry, ProxyLost("the proxy on proxy-b died"), 9.0, "proxy-b"))
+    assert total(observer.metrics, "sessions_lost_total") == 2
+    assert not any(
+        value for name, value in shown().items() if name.startswith(("sessions_open", "sessions_cl"))
+    )
 
 
 def failed(number, observer, error, route=None):

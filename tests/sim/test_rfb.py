@@ -4,7 +4,15 @@ import struct
 
 import pytest
 
-from esxiproxy.sim.rfb import DESKTOP_SIZE, KeyEvent, PointerEvent, RfbError, RfbPhase, RfbServer
+from esxiproxy.sim.rfb import (
+    DESKTOP_SIZE,
+    KeyEvent,
+    PointerEvent,
+    RfbError,
+    RfbPhase,
+    RfbServer,
+    ScanCodeEvent,
+)
 from esxiproxy.sim.screen.pixels import PixelFormat, PixelFormatRefused, PixelTranslation
 from esxiproxy.sim.screen.region import Rect
 from esxiproxy.sim.screen.screen import BACKGROUND, PALETTE, Screen
@@ -47,6 +55,8 @@ def test_the_handshake_byte_by_byte() -> None:
         GREETING + b"\x00\x00\x00\x00" + PixelFormat(bits=24).encode(),
         GREETING + b"\x00\x00\x00\x00" + PixelFormat(red_shift=32).encode(),
         GREETING + struct.pack("!BxxxI", 6, 1 << 30),
+        GREETING + struct.pack("!BBHHBx", 127, 0, 7, 30, 1),
+        GREETING + struct.pack("!BBH", 127, 9, 3),
     ],
 )
 def test_data_that_is_not_rfb_is_refused(broken: bytes) -> None:
@@ -69,6 +79,15 @@ def test_events_are_read_from_any_chunks() -> None:
     whole = [KeyEvent(0xFF0D, True), PointerEvent(10, 20, 1)]
     assert rfb.receive(stream) == whole
     assert rfb.encodings == (0, -239)
+    assert [event for octet in stream for event in rfb.receive(bytes((octet,)))] == whole
+
+
+def test_scan_codes_of_vmware_are_events_and_its_other_messages_are_skipped() -> None:
+    _, rfb = opened()
+    stream = struct.pack("!BBHI", 127, 3, 8, 1) + struct.pack("!BBHHBx", 127, 0, 8, 0x11C, 1)
+    stream += struct.pack("!BBHHH", 127, 5, 8, 800, 600) + struct.pack("!BBHHBx", 127, 0, 8, 0x11C, 0)
+    whole = [ScanCodeEvent(0x11C, True), ScanCodeEvent(0x11C, False)]
+    assert rfb.receive(stream) == whole
     assert [event for octet in stream for event in rfb.receive(bytes((octet,)))] == whole
 
 

@@ -1,8 +1,10 @@
-"""The states of a contract: in memory, in a database, and in a real Redis server."""
+"""The states of a contract: in memory, in a database, in a real Redis server, and behind its Sentinel."""
 
 import pytest
 
-from tests.state.world import MemoryWorld, RedisWorld, SqliteWorld
+from tests.state.redis_process import Reactor
+from tests.state.world import MemoryWorld, RedisWorld, SentinelWorld, SqliteWorld
+from tests.support.redis_sentinels import Sentinel
 from tests.support.redis_server import Client, RedisServer
 
 
@@ -27,8 +29,25 @@ def redis_world(redis_client):
     return RedisWorld(redis_client)
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis"])
+@pytest.fixture(scope="session")
+def redis_sentinel(redis_server, tmp_path_factory):
+    """A Sentinel of that server."""
+    sentinel = Sentinel(tmp_path_factory.mktemp("sentinel"), redis_server.port)
+    yield sentinel
+    sentinel.stop()
+
+
+@pytest.fixture
+def sentinel_world(redis_client, redis_sentinel):
+    reactor = Reactor()
+    world = SentinelWorld(redis_client, reactor, redis_sentinel.port)
+    yield world
+    world.close()
+    reactor.close()
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis", "sentinel"])
 def world(request, tmp_path):
-    if request.param == "redis":
-        return request.getfixturevalue("redis_world")
+    if request.param in ("redis", "sentinel"):
+        return request.getfixturevalue(f"{request.param}_world")
     return {"memory": MemoryWorld, "sqlite": SqliteWorld}[request.param](tmp_path)

@@ -2,7 +2,7 @@
 
 import time
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.epollreactor import EPollReactor
 from twisted.python.failure import Failure
 
@@ -10,6 +10,36 @@ from esxiproxy.core.config.state_url import RedisAddress
 from esxiproxy.state.factory import open_state
 
 DEADLINE = 20.0
+
+
+class BlockingServer:
+    """A connection on a real reactor, whose turns run until each call has its reply.
+
+    The script has the time of ``time_of_day``.
+    """
+
+    def __init__(self, connection, reactor, client, time_of_day):
+        self._connection = connection
+        self._reactor = reactor
+        self._client = client
+        self._time_of_day = time_of_day
+
+    def start(self):
+        self._connection.start()
+
+    def stop(self):
+        self._connection.stop()
+
+    def connected(self):
+        return self._wait(self._connection.connected())
+
+    def run(self, script, key, *arguments):
+        self._client.call("SET", "the-time-of-day", repr(self._time_of_day()))
+        return self._wait(self._connection.run(script, key, *arguments))
+
+    def _wait(self, waiting):
+        found = self._reactor.outcome(waiting)
+        return fail(found) if isinstance(found, Exception) else succeed(found)
 
 
 class Reactor:
@@ -23,7 +53,10 @@ class Reactor:
 
     def state(self, port, **more):
         """Start a state, without waiting until it is connected."""
-        address = RedisAddress("127.0.0.1", port, **more)
+        return self.state_at(RedisAddress("127.0.0.1", port, **more))
+
+    def state_at(self, address):
+        """Start a state at an address, without waiting until it is connected."""
         state = open_state(address, self.reactor, self.reactor)
         self._states.append(state)
         state.start(self.obeyed.append).addErrback(lambda _: None)

@@ -350,6 +350,44 @@ class TestState:
         result(sleepy.stop())
         assert list(result(other.reclaim(sleepy.instance_id))) == []
 
+    def test_the_sessions_of_a_process_that_died_long_ago_are_returned_once(self, world):
+        dead, gone, one, other = (world.new() for _ in range(4))
+        first, second, theirs = world.entry(dead), world.entry(dead), world.entry(gone)
+        for state, entry in ((dead, first), (dead, second), (gone, theirs), (one, world.entry(one))):
+            result(state.publish(entry))
+        world.kill(dead)
+        world.advance(LEASE + 30)
+        world.kill(gone)
+        assert list(result(one.reclaim_expired(60.0))) == []
+        world.advance(30)
+        found = [result(state.reclaim_expired(60.0)) for state in (one, other, one)]
+        assert list(map(list, found)) == [[first, second], [], []]
+        assert list(result(other.reclaim(dead.instance_id))) == []
+        world.advance(LEASE + 30)
+        assert list(result(other.reclaim_expired(60.0))) == [theirs]
+        assert list(result(one.reclaim(gone.instance_id))) == []
+        assert len(result(one.sessions())) == 1
+
+    def test_a_process_that_resumes_late_is_not_reclaimed(self, world):
+        sleepy, other = world.new(), world.new()
+        entry = world.entry(sleepy)
+        result(sleepy.publish(entry))
+        process = world.freeze(sleepy)
+        world.advance(LEASE + 59)
+        assert list(result(other.reclaim_expired(60.0))) == []
+        world.thaw(sleepy, process)
+        world.advance(30)
+        assert list(result(other.reclaim_expired(60.0))) == []
+        assert list(result(other.sessions())) == [entry]
+
+    def test_sessions_that_are_reclaimed_by_name_do_not_expire(self, world):
+        dead, other = world.new(), world.new()
+        result(dead.publish(world.entry(dead)))
+        world.kill(dead)
+        assert len(result(other.reclaim(dead.instance_id))) == 1
+        world.advance(LEASE + 120)
+        assert list(result(other.reclaim_expired(60.0))) == []
+
     def test_a_reclaimed_process_that_still_runs_restores_its_slots_and_sessions(self, world):
         one, other = world.new(), world.new()
         entry = world.entry(one)

@@ -8,8 +8,11 @@ from esxiproxy.core.session.claim import OnceClaim, Outcome, SlotClaim
 from esxiproxy.core.session.command import Selector, SelectorKind
 from esxiproxy.state.lease import LEASE
 from esxiproxy.state.redis import PAGE
-from esxiproxy.state.redis_protocol import CallLost
+from esxiproxy.state.redis_lists import CONFIRMATION
+from esxiproxy.state.redis_protocol import CallLost, ServerIdentity
 from tests.state.world import result
+from tests.support.logs import process_log
+from tests.support.redis_server import PREFIX
 
 ONE = SlotClaim("max_connections", "host 192.0.2.10", 1)
 
@@ -118,6 +121,36 @@ def test_lost_sessions_are_returned_by_the_next_call_when_a_reply_is_lost(world,
     assert list(result(alive.reclaim(dead.instance_id))) == []
 
 
+@pytest.mark.parametrize("name", ["reclaim_expired", "reclaimed"])
+def test_expired_sessions_are_returned_once_when_a_reply_is_lost(world, name):
+    dead, alive, other = world.new(), world.new(), world.new()
+    entry = world.entry(dead)
+    result(dead.publish(entry))
+    world.kill(dead)
+    world.advance(LEASE + 60)
+    lose_reply(world.servers[alive], name)
+    with pytest.raises(StateUnavailable):
+        result(alive.reclaim_expired(60.0))
+    assert list(result(other.reclaim_expired(60.0))) == []
+    assert list(result(alive.reclaim_expired(60.0))) == [entry]
+    assert list(result(alive.reclaim_expired(60.0))) == []
+
+
+def test_sessions_that_another_process_has_read_meanwhile_are_its_own(world):
+    dead, slow, other = world.new(), world.new(), world.new()
+    entry = world.entry(dead)
+    result(dead.publish(entry))
+    world.kill(dead)
+    world.advance(LEASE + 60)
+    held = hold_reply(world.servers[slow], "reclaim_expired")
+    waiting = slow.reclaim_expired(60.0)
+    world.advance(CONFIRMATION)
+    assert list(result(other.reclaim_expired(60.0))) == [entry]
+    held[0]()
+    assert list(result(waiting)) == []
+    assert list(result(slow.reclaim_expired(60.0))) == []
+
+
 def test_many_sessions_and_items_are_read_in_pages(world):
     state = world.new()
     entries = [world.entry(state, host=f"esx{number % 2}") for number in range(2 * PAGE + 1)]
@@ -171,3 +204,34 @@ def test_expired_marks_items_and_lost_sessions_are_deleted(world):
     world.advance(6)
     left = {key for key in world.client.call("KEYS", "*") if b"holders" not in key}
     assert left == {b"{esxiproxy}:schema", b"{esxiproxy}:origin", b"the-time-of-day"}
+
+
+def test_a_server_that_lacks_the_last_writes_is_filled_before_anything_is_admitted(world):
+    state, other, late = world.new(), world.new(), world.new()
+    assert result(state.take("a", [ONE])) is None
+    for each in (state, other, late):
+        world.servers[each].identity = ServerIdentity(2, "the run id of a replica")
+    world.client.call("DEL", f"{PREFIX}c:{ONE.name}", f"{PREFIX}h:slots:{state.instance_id}")
+    with process_log() as lines, pytest.raises(StateUnavailable, match="is on another server"):
+        result(other.take("b", [ONE]))
+    assert lines == [], "it is the first server of which the run id is known"
+    world.advance(1)
+    assert result(late.in_use([ONE.name])) == {ONE.name: 1}, "it is registered again"
+    world.advance(1)
+    assert result(other.take("b", [ONE])) == ONE
+    assert result(state.take("c", [SlotClaim("x", "x", 1)])) is None
+
+
+def test_a_new_connection_to_the_same_server_admits_at_once(world):
+    state = world.new()
+    server = world.servers[state]
+    for number in (1, 2, 3):
+        server.identity = ServerIdentity(number, "a run id")
+        if number == 1:
+            result(state.publish(world.entry(state)))
+            world.advance(2.5)
+        assert result(state.take(str(number), [SlotClaim("x", "x", 9)])) is None
+    with process_log() as lines:
+        server.identity = ServerIdentity(4, "another run id")
+        result(state.in_use(["x"]))
+    assert len(lines) == 1 and "the Redis server was restarted or replaced by another one" in lines[0]

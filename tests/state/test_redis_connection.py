@@ -6,6 +6,7 @@ from contextlib import closing, contextmanager
 
 import pytest
 
+from esxiproxy.core.config.state_url import StateDown
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.core.session.claim import OnceClaim, SlotClaim
 from esxiproxy.core.session.command import Command, CommandKind, Selector, SelectorKind
@@ -89,6 +90,28 @@ def test_a_server_that_is_away_is_a_failure_at_once_and_heals(tmp_path, here):
         assert here.admitted(state, "d", [ONE]) is None, "what was given meanwhile is free"
         assert here.outcome(state.in_use([FOUR.name])) == {FOUR.name: 0}, "no attempt has left a slot"
     assert is_logged(lines, "did not answer within 2 s") and is_logged(lines, "available again")
+
+
+def test_a_server_that_is_away_stops_no_console_if_they_are_to_be_admitted(tmp_path, here):
+    with server(tmp_path) as redis, process_log() as lines:
+        one, other = (here.state(redis.port, when_down=StateDown.ADMIT) for _ in range(2))
+        assert here.admitted(one, "a", [FOUR]) is None and here.admitted(other, "b", [ONE]) is None
+        redis.process.send_signal(signal.SIGSTOP)
+        before = time.monotonic()
+        assert here.outcome(one.take("c", [FOUR])) is None
+        assert 1.5 < time.monotonic() - before < 3
+        before = time.monotonic()
+        for number in range(2):
+            assert here.outcome(one.take(f"d{number}", [FOUR])) is None
+        assert here.outcome(one.take("e", [FOUR])) == FOUR, "the limit holds for this process"
+        assert isinstance(
+            here.outcome(one.take("e", [OnceClaim("link", time.time() + 60)])), StateUnavailable
+        )
+        assert time.monotonic() - before < 1, "at once, since it is known"
+        redis.process.send_signal(signal.SIGCONT)
+        here.until(lambda: here.outcome(other.in_use([FOUR.name])) == {FOUR.name: 4})
+        assert here.outcome(other.take("f", [FOUR])) == FOUR
+    assert is_logged(lines, "new consoles are admitted except by links that work once")
 
 
 def test_an_emptied_server_is_filled_before_anything_is_admitted(tmp_path, here):

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from contextlib import closing
+from functools import partial
 from unittest import mock
 
 import pytest
@@ -205,19 +206,23 @@ def held(world):
     return state, pool
 
 
-def test_sessions_reclaimed_after_the_timeout_are_returned_by_the_next_call(world):
+@pytest.mark.parametrize("name", ["reclaim", "reclaim_expired"])
+def test_sessions_reclaimed_after_the_timeout_are_returned_by_the_next_call(world, name):
     state, pool = held(world)
     dead = SqliteWorld(world.path.parent).new()
     entry = world.entry(dead)
     result(dead.publish(entry))
-    burying = state.reclaim(dead.instance_id)
+    world.advance(2 * LEASE)
+    pool.run()
+    reclaim = partial(getattr(state, name), dead.instance_id if name == "reclaim" else 0.0)
+    burying = reclaim()
     done, call, args = pool.calls.pop()
     outcome = call(*args)  # the reactor gets the outcome only after the timeout
     world.advance(CALL_TIMEOUT)
     with pytest.raises(StateUnavailable):
         result(burying)
     done(True, outcome)
-    burying = state.reclaim(dead.instance_id)
+    burying = reclaim()
     pool.run()
     assert list(result(burying)) == [entry]
 

@@ -8,14 +8,19 @@ import sqlite3
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
+from esxiproxy.core.config.state_url import RedisAddress, SentinelService
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.core.session.entry import SessionEntry
 from esxiproxy.state.memory import Memory, MemoryState
 from esxiproxy.state.redis import RedisState
+from esxiproxy.state.redis_connection import RedisConnection
 from esxiproxy.state.redis_lists import script
+from esxiproxy.state.redis_server import fields_of
 from esxiproxy.state.sqlite import SqliteState
 from esxiproxy.state.times import Times
-from tests.support.redis_server import ImmediateServer, end_registration
+from tests.state.redis_process import BlockingServer
+from tests.support.redis_sentinels import SERVICE
+from tests.support.redis_server import PREFIX, ImmediateServer, end_registration
 
 
 class Process(Clock):
@@ -173,13 +178,37 @@ class RedisWorld(World):
         super().__init__()
         self.client = client
         self.servers = {}
+        self.admits_when_down = False
         end_registration(client, self.time_of_day())
 
     def make(self, process):
         server = ImmediateServer(self.client, self.time_of_day)
+        clock = script(ImmediateServer.CLOCK)
+        state = RedisState(server, process, script=clock, admits_when_down=self.admits_when_down)
+        self.servers[state] = server
+        return state
+
+
+class SentinelWorld(RedisWorld):
+    """As its base, with a real connection to the primary that a real Sentinel names."""
+
+    def __init__(self, client, reactor, sentinel):
+        super().__init__(client)
+        run_id = fields_of(client.call("INFO"))["run_id"]
+        client.call("HSET", f"{PREFIX}origin", "server", run_id)
+        self._reactor = reactor
+        self._address = RedisAddress("", 0, service=SentinelService(SERVICE, (("127.0.0.1", sentinel),)))
+
+    def make(self, process):
+        connection = RedisConnection(self._address, self._reactor.reactor, self._reactor.reactor)
+        server = BlockingServer(connection, self._reactor, self.client, self.time_of_day)
         state = RedisState(server, process, script=script(ImmediateServer.CLOCK))
         self.servers[state] = server
         return state
+
+    def close(self):
+        for server in self.servers.values():
+            server.stop()
 
 
 def result(deferred):

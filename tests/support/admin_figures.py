@@ -23,6 +23,8 @@ HOSTILE = (
     "\U0001f5a5 " + "long words in a name " * 10,
 )
 """Names that break pages which do not escape them."""
+SECRET = "eyJhbGciOiJFZERTQSJ9.a-secret-link"
+"""The secret part of the link that is made."""
 _DAY = 86400
 
 
@@ -156,6 +158,8 @@ class Figures:
     workers: list[Row] = field(default_factory=list)
     drains: list[Row] = field(default_factory=list)
     links: list[Row] = field(default_factory=list)
+    routers: dict[str, str] = field(default_factory=lambda: {"fleet": "inventory", "issued": "links"})
+    """The types of the routers."""
     problems: list[Row] = field(default_factory=list)
     reload_problems: list[str] = field(default_factory=list)
     started: float = field(default_factory=lambda: time.time() - 4 * _DAY - 4000)
@@ -291,9 +295,12 @@ class Figures:
             "drain_timeout": "30s",
             "x" * 40: "y" * 300,
         }
+        routers = [
+            {"header": f"router {name}", "keys": {"type": kind}} for name, kind in self.routers.items()
+        ]
         return 200, {
             "path": "/etc/esxiproxy/proxy.ini",
-            "sections": [{"header": "proxy", "keys": proxy}, *sections],
+            "sections": [{"header": "proxy", "keys": proxy}, *sections, *routers],
             "warnings": [each for each in self.problems if each["severity"] == "warning"],
         }
 
@@ -303,6 +310,16 @@ class Figures:
 
     def _reload(self, *_: Any) -> tuple[int, Row]:
         return 200, {"reloaded": not self.reload_problems, "problems": self.reload_problems}
+
+    def _make_link(self, _: Any, body: Row) -> tuple[int, Row]:
+        if body["to"].startswith("nowhere"):
+            return 409, {"error": "nowhere is not in the networks of the router."}
+        return 200, {
+            "url": f"https://consoles.example.com/c/{SECRET}",
+            "id": "9f2c",
+            "expires": time.time() + body["ttl"],
+            "field": None,
+        }
 
     def _revoke_link(self, _: Any, body: Row) -> tuple[int, Row]:
         for link in self.links:

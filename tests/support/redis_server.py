@@ -7,12 +7,22 @@ from twisted.internet.defer import Deferred, fail, succeed
 
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.state.redis_claims import SCHEMA_VERSION
-from esxiproxy.state.redis_protocol import CallLost
+from esxiproxy.state.redis_protocol import CallLost, ServerIdentity
 from esxiproxy.state.redis_replies import RedisError, ReplyReader, command
 from esxiproxy.state.redis_server import explained
 from tests.support.programs import environment, free_ports, need
 
 START_TIMEOUT = 20.0
+
+
+def answers(port):
+    """Return whether a server or a Sentinel answers at a port."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), START_TIMEOUT) as connection:
+            connection.sendall(b"PING\r\n")
+            return bool(connection.recv(64))
+    except ConnectionError:
+        return False
 
 
 class RedisServer:
@@ -35,14 +45,8 @@ class RedisServer:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
-        while True:
-            try:
-                with socket.create_connection(("127.0.0.1", self.port), START_TIMEOUT) as connection:
-                    connection.sendall(b"PING\r\n")
-                    if connection.recv(64):
-                        return
-            except ConnectionError:
-                assert self.process.poll() is None, self.process.stdout.read()
+        while not answers(self.port):
+            assert self.process.poll() is None, self.process.stdout.read()
 
     def stop(self):
         """Kill the program, as SIGKILL does."""
@@ -70,7 +74,11 @@ class Client:
         self._socket.close()
 
 
-def end_registration(client, since, prefix="{esxiproxy}:"):
+PREFIX = "{esxiproxy}:"
+"""The prefix of the keys of a proxy that sets none."""
+
+
+def end_registration(client, since, prefix=PREFIX):
     """Let a database be one in which all processes have registered by now, so that it admits at once."""
     client.call("SET", f"{prefix}schema", SCHEMA_VERSION)
     client.call("HSET", f"{prefix}origin", "since", repr(since), "ready", repr(since))
@@ -88,12 +96,16 @@ class ImmediateServer:
         self._client = client
         self._time_of_day = time_of_day
         self.is_away = False
+        self.identity = ServerIdentity(1)
 
     def start(self):
         pass
 
     def stop(self):
         pass
+
+    def connected(self) -> Deferred:
+        return fail(StateUnavailable("it is away")) if self.is_away else succeed(self.identity)
 
     def run(self, script, key, *arguments) -> Deferred:
         if self.is_away:

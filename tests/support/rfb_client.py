@@ -11,8 +11,10 @@ from tests.support.websocket_peers import Client
 class RfbClient(Client):
     """A client that reads the bytes of a console from its binary or text frames."""
 
-    def __init__(self, port: int, tls: bool = False, timeout: float = 10.0) -> None:
-        super().__init__(port, tls=tls, timeout=timeout)
+    def __init__(
+        self, port: int, tls: bool = False, timeout: float = 10.0, address: str = "127.0.0.1"
+    ) -> None:
+        super().__init__(port, tls=tls, timeout=timeout, address=address)
         self._console = bytearray()
 
     def console(self, size: int, opcode: int = BINARY) -> bytes:

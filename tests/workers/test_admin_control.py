@@ -170,6 +170,17 @@ def test_it_is_not_ready_without_the_state(scene):
     assert scene.control.is_alive()
 
 
+def test_it_is_ready_without_a_state_that_is_not_needed_unless_it_was_drained(scene, monkeypatch):
+    scene.knows(worker())
+    monkeypatch.setattr(scene.state, "admits_when_down", True, raising=False)
+    for drained in (False, True):
+        with monkeypatch.context() as away:
+            away.setattr(scene.state, "items", lambda *_: fail(StateUnavailable("Redis is away")))
+            assert scene.unready() == (["every listener is drained"] if drained else [])
+        drain_listener(scene, "one"), drain_listener(scene, "two")
+        assert scene.unready() == ["every listener is drained"]
+
+
 def test_each_reload_has_the_outcome_of_its_own_request(scene):
     one, two = scene.control.reload(), scene.control.reload()
     assert scene.sent == [("reload", 1), ("reload", 2)]

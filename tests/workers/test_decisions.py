@@ -14,9 +14,11 @@ from twisted.internet.task import Clock
 
 from esxiproxy.app.preflight import load
 from esxiproxy.core.config.model import ADMIN_MANHOLE, ADMIN_PROBE, ADMIN_SOCKET, MANHOLE
+from esxiproxy.core.errors import WorkerLost
 from esxiproxy.core.peer_address import PeerAddress
 from esxiproxy.core.process_identity import ProcessIdentity
 from esxiproxy.core.session.entry import SessionEntry
+from esxiproxy.core.session.lost_record import lost_record
 from esxiproxy.ops.metrics.files import ENVIRONMENT
 from esxiproxy.workers.__main__ import _read_first_line as first_line
 from esxiproxy.workers.master.backoff import LONGEST_DELAY, STABLE_AFTER, Backoff
@@ -29,7 +31,6 @@ from esxiproxy.workers.shared.balancing import STALE, WorkerLoad, may_accept
 from esxiproxy.workers.shared.lines import MAX_LINE, LineSplitter
 from esxiproxy.workers.shared.messages import Launch, WorkerConfig
 from esxiproxy.workers.shared.scoreboard import Scoreboard
-from esxiproxy.workers.worker.crash_recovery import record_of
 from tests.support.config import ini, listener, upstream
 
 NOW = 1000.0
@@ -411,7 +412,7 @@ def test_the_record_of_a_lost_session_says_so():
     entry = SessionEntry(
         "5e55", "holder", "one", "[2001:db8::1]:4711", "alice", "/ticket/***", "esxi1", 100.0, trace_id="4bf9"
     )
-    record = record_of(entry, 160.5)
+    record = lost_record(entry, WorkerLost("it crashed"), 160.5)
     assert (record.session, record.error, record.status) == ("5e55", "WorkerLost", 101)
     assert record.trace_id == "4bf9"
     assert (record.client.host, record.client.port) == ("2001:db8::1", 4711)

@@ -60,8 +60,16 @@ def state_of(given: SectionValues) -> Path | RedisAddress | None:
     state: Path | RedisAddress | None = given["state"]
     if not isinstance(state, RedisAddress):
         return state
+    service = state.service
+    if service is not None:
+        service = replace(service, password_file=given["state_sentinel_password_file"])
     return replace(
-        state, password_file=given["state_password_file"], ca=given["state_ca"], prefix=given["state_prefix"]
+        state,
+        service=service,
+        password_file=given["state_password_file"],
+        ca=given["state_ca"],
+        prefix=given["state_prefix"],
+        when_down=given["state_down"],
     )
 
 

@@ -61,11 +61,19 @@ def master_conflicts(proxy: SectionValues) -> Iterator[Conflict]:
 
 def _state_conflicts(proxy: SectionValues) -> Iterator[Conflict]:
     redis = proxy["state"] if isinstance(proxy["state"], RedisAddress) else None
-    for key in ("state_password_file", "state_ca"):
+    for key in ("state_password_file", "state_ca", "state_down"):
         if proxy.has(key) and redis is None:
-            yield key, "needs state = redis://HOST or rediss://HOST in the same section"
+            yield key, "needs the URL of a Redis server as state in the same section"
+    if proxy.has("state_sentinel_password_file") and (redis is None or redis.service is None):
+        yield (
+            "state_sentinel_password_file",
+            "needs state = redis+sentinel://HOST/SERVICE in the same section",
+        )
     if proxy.has("state_ca") and redis is not None and not redis.secure:
-        yield "state_ca", "needs state = rediss://HOST: redis:// has no certificates"
+        plain, secure = (
+            ("redis", "rediss") if redis.service is None else ("redis+sentinel", "rediss+sentinel")
+        )
+        yield "state_ca", f"needs state = {secure}://HOST: {plain}:// has no certificates"
     if redis is not None and redis.user and not proxy.has("state_password_file"):
         yield "state", "has a user: name the file of its password as state_password_file"
 

@@ -35,6 +35,7 @@ from esxiproxy.core.config.key import (
 )
 from esxiproxy.core.config.listen_address import listen_address, manhole_address
 from esxiproxy.core.config.model import ClientCertificates, Http, TLSVersion
+from esxiproxy.core.config.state_url import StateDown
 from esxiproxy.core.config.url import public_url, upstream_urls
 from esxiproxy.core.config.vsphere import VSPHERE_KEYS
 from esxiproxy.core.keepalive import Profile
@@ -67,7 +68,9 @@ KEYS = (
         "memory:",
         "Where slots and sessions are stored. `memory:` serves one process. A database file may be shared"
         " by several processes of one machine; several workers create one themselves. Several machines share"
-        " a Redis server: `redis://[USER@]HOST[:PORT][/DATABASE]`, or `rediss://` with TLS.",
+        " a Redis server: `redis://[USER@]HOST[:PORT][/DATABASE]`, or `rediss://` with TLS. Sentinels name"
+        " its primary with `redis+sentinel://[USER@]HOST[:PORT][,HOST[:PORT]...]/SERVICE[/DATABASE]`, or"
+        " `rediss+sentinel://` with TLS.",
     ),
     Key(
         "state_password_file",
@@ -77,12 +80,20 @@ KEYS = (
         "File with the password of the Redis server in its first line. It is read for each connection.",
     ),
     Key(
+        "state_sentinel_password_file",
+        PROXY,
+        path("file"),
+        None,
+        "File with the password of the Sentinels in its first line. It is read for each connection. Without"
+        " this key they get none.",
+    ),
+    Key(
         "state_ca",
         PROXY,
         CERTIFICATES,
         None,
-        "Authorities that may have signed the certificate of a `rediss://` server. The default are those of"
-        " the system.",
+        "Authorities that may have signed the certificates of a `rediss://` server and its Sentinels. The"
+        " default are those of the system.",
     ),
     Key(
         "state_prefix",
@@ -90,6 +101,14 @@ KEYS = (
         NAME,
         "esxiproxy",
         "Beginning of all keys in the Redis database. Proxies with the same one share their state.",
+    ),
+    Key(
+        "state_down",
+        PROXY,
+        choice(StateDown),
+        "refuse",
+        "New consoles while the Redis server is away: `refuse` answers them with 503, `admit` admits them"
+        " except by links that work once, and each process applies the limits by itself.",
     ),
     Key(
         "machine",

@@ -13,6 +13,7 @@ _URL = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*)://)?(.*)")
 _AUTHORITY = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::(.*))?")
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _PORTS = {"ws": 80, "wss": 443, "http": 80, "https": 443, "redis": 6379, "rediss": 6379}
+_PORTS |= {"redis+sentinel": 26379, "rediss+sentinel": 26379}
 _PAGE_SCHEMES = ("http", "https")
 
 

@@ -18,7 +18,7 @@ class SessionEntry:
     ``authenticator`` the section that knows the principal, and ``link`` the id of the session's link.
     ``login`` is the id of the principal's login, ``console`` the name of the console, ``trace_id`` the id of
     the client's trace, and ``address`` and ``address_name`` the IP address and the host name that
-    were dialled.
+    were dialled.  ``machine`` is the name of the holder's machine.
     """
 
     session: str
@@ -37,6 +37,7 @@ class SessionEntry:
     trace_id: str = ""
     address: str = ""
     address_name: str = ""
+    machine: str = ""
 
     @property
     def host_names(self) -> tuple[str, str, str]:
@@ -58,8 +59,8 @@ class SessionEntry:
         return asdict(self)
 
 
-def entry_of(session: Session, holder: str, now: float) -> SessionEntry:
-    """Return the entry of a session that this process owns at this time."""
+def entry_of(session: Session, holder: str, now: float, machine: str = "") -> SessionEntry:
+    """Return the entry of a session that this process, on this machine, owns at this time."""
     return SessionEntry(
         session=session.id,
         holder=holder,
@@ -77,4 +78,5 @@ def entry_of(session: Session, holder: str, now: float) -> SessionEntry:
         trace_id=session.trace_id,
         address=session.dialled[-1] if session.dialled else "",
         address_name=session.dialled[0] if session.dialled else "",
+        machine=machine,
     )

@@ -24,7 +24,10 @@ _LONGEST = 500
 
 @dataclass(frozen=True, slots=True)
 class FailureReport:
-    """A session that ended with an error, as its record has it.  ``time`` is the time of day of its end."""
+    """A session that ended with an error, as its record has it.  ``time`` is the time of day of its end.
+
+    ``machine`` is set only for a session of another machine, which died.
+    """
 
     time: float = 0.0
     session: str = ""
@@ -37,6 +40,7 @@ class FailureReport:
     listener: str = ""
     upstream: str = ""
     host: str = ""
+    machine: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,8 @@ class Record:
         the id of the trace in the client's ``traceparent``; empty without a valid one.
     ``method``
         the method of the request; empty if its head could not be parsed.
+    ``machine``
+        the machine of a session that another machine has recorded as lost; else empty.
     """
 
     session: str
@@ -75,3 +77,4 @@ class Record:
     console: str = ""
     console_name: str = ""
     trace_id: str = ""
+    machine: str = ""

@@ -6,10 +6,12 @@ Every value is JSON.  A reader ignores fields of other versions, and what it can
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+from esxiproxy.core.process_identity import ProcessIdentity
 from esxiproxy.core.session.stored_json import is_number, read_json, typed_fields
 
 ADMIN_SPACE, WATCHED = "admin", "watched"
@@ -59,6 +61,22 @@ class ProcessReport:
     def encode(self) -> str:
         """Return the report as it is stored."""
         return json.dumps(asdict(self))
+
+    @classmethod
+    def of(
+        cls,
+        identity: ProcessIdentity,
+        version: str,
+        started: float,
+        accepting: bool,
+        lag: float,
+        sessions: int = 0,
+    ) -> Self:
+        """Return the report of the process that calls this, and has this identity."""
+        return cls(
+            *(identity.machine, identity.run, identity.worker, identity.generation, os.getpid()),
+            *(version, started, accepting, sessions, lag),
+        )
 
     @classmethod
     def decode(cls, text: str) -> Self | None:

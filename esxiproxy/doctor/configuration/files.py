@@ -75,6 +75,9 @@ def _files(config: Config) -> Iterator[NamedFile]:
     elif config.state is not None:
         if config.state.password_file is not None:
             yield NamedFile("proxy", "state_password_file", config.state.password_file, is_secret=True)
+        service = config.state.service
+        if service is not None and service.password_file is not None:
+            yield NamedFile("proxy", "state_sentinel_password_file", service.password_file, is_secret=True)
         if config.state.ca is not None:
             yield NamedFile("proxy", "state_ca", config.state.ca)
     if config.access_log is not None and isinstance(config.access_log.to, Path):

@@ -49,6 +49,12 @@ OPENED = Family("sessions_opened_total", Counter, ("listener", "upstream"), "Con
 CLOSED = Family(
     "sessions_closed_total", Counter, ("listener", "upstream", "reason"), "Consoles that were open and ended."
 )
+LOST = Family(
+    "sessions_lost_total",
+    Counter,
+    ("listener", "upstream"),
+    "Consoles of other proxies that died.",
+)
 FAILED = Family(
     "handshakes_failed_total",
     Counter,
@@ -89,8 +95,8 @@ ROUND_TRIP = Family(
     ROUND_TRIP_BUCKETS,
 )
 FAMILIES = (
-    *(OPEN, OPENED, CLOSED, FAILED, PHASES, OCTETS, STALLS, REFUSALS, REQUESTS, RESPONSES, TLS_FAILED),
-    *(LAG, ROUND_TRIP),
+    *(OPEN, OPENED, CLOSED, LOST, FAILED, PHASES, OCTETS, STALLS, REFUSALS, REQUESTS, RESPONSES),
+    *(TLS_FAILED, LAG, ROUND_TRIP),
 )
 """All metrics that a process counts."""
 
@@ -150,6 +156,7 @@ class Metrics:
         self.open = self._gauge(OPEN)
         self.opened = self._counter(OPENED)
         self.closed = self._counter(CLOSED)
+        self.lost = self._counter(LOST)
         self.failed = self._counter(FAILED)
         self.octets = self._counter(OCTETS)
         self.stalls = self._counter(STALLS)

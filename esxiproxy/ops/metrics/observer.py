@@ -9,7 +9,7 @@ from typing import Protocol
 from zope.interface import implementer
 
 from esxiproxy.core import errors
-from esxiproxy.core.errors import SessionError, StallTimeout, TLSHandshakeFailed
+from esxiproxy.core.errors import ProxyLost, SessionError, StallTimeout, TLSHandshakeFailed
 from esxiproxy.core.session.record import Kind, Record
 from esxiproxy.core.session.session import Session
 from esxiproxy.interfaces import ISessionObserver
@@ -82,7 +82,10 @@ class MetricsObserver:
             self._request_ended(record)
         elif record.status != 101:
             self._handshake_failed(record)
-        # Else another process has counted the opening of the console, and crashed.
+        elif record.error == ProxyLost.__name__:
+            metrics = self.metrics
+            metrics.lost(metrics.listener(record.listener), metrics.upstream(record.upstream)).inc()
+        # Else another worker has counted the opening of the console, and crashed.
 
     def refused(self, limit: str) -> None:
         """Count a refusal under a limit, by the limit's configuration key."""

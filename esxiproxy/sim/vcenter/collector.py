@@ -12,7 +12,7 @@ from esxiproxy.sim.vcenter import soap_faults
 from esxiproxy.sim.vcenter.objects import MachineObject, ManagedObject
 from esxiproxy.sim.vcenter.selection import FilterSpec, Resolve
 from esxiproxy.sim.vcenter.soap import Literal, Ref, Several, Structure, Typed, Value, structure
-from esxiproxy.sim.vcenter.soap_faults import SoapFault
+from esxiproxy.sim.vcenter.soap_faults import VimFault
 
 
 @dataclass(slots=True, eq=False)
@@ -119,7 +119,7 @@ class CollectorObject(ManagedObject):
     def wait(self, version: str, limit: int, seconds: float | None) -> Deferred[Structure | None]:
         """Return the updates since a version, or None after `seconds` without any.
 
-        Raises SoapFault for a version that is not the last one, or the one before it.
+        Raises VimFault for a version that is not the last one, or the one before it.
         """
         if version == "":
             self._last = None
@@ -139,7 +139,7 @@ class CollectorObject(ManagedObject):
             wait.timer = self._clock.callLater(seconds, self._finish, wait, None)
         return wait.answer
 
-    def cancel(self, fault: SoapFault | None = None) -> None:
+    def cancel(self, fault: VimFault | None = None) -> None:
         """End the waits with a fault, RequestCanceled if none is given."""
         for wait in tuple(self._waits):
             self._finish(wait, fault or soap_faults.request_canceled())
@@ -173,11 +173,11 @@ class CollectorObject(ManagedObject):
             if updates is not None:
                 self._finish(wait, updates)
 
-    def _finish(self, wait: _Wait, result: Structure | SoapFault | None) -> None:
+    def _finish(self, wait: _Wait, result: Structure | VimFault | None) -> None:
         self._waits.remove(wait)
         if wait.timer is not None and wait.timer.active():
             wait.timer.cancel()
-        if isinstance(result, SoapFault):
+        if isinstance(result, VimFault):
             wait.answer.errback(result)
         else:
             wait.answer.callback(result)

@@ -25,7 +25,7 @@ from esxiproxy.sim.vcenter.objects import DatacenterObject, Entity, HostObject, 
 from esxiproxy.sim.vcenter.options import ticket_parts
 from esxiproxy.sim.vcenter.sessions import SessionStore
 from esxiproxy.sim.vcenter.site import JSON, QuietSite
-from esxiproxy.sim.vcenter.soap_faults import SoapFault
+from esxiproxy.sim.vcenter.soap_faults import VimFault
 
 POWER: Final = {"on": SimulatedPower.ON, "off": SimulatedPower.OFF, "suspended": SimulatedPower.SUSPENDED}
 
@@ -92,7 +92,7 @@ class ControlResource(Resource):
             if not isinstance(value, dict):
                 raise ControlError("the request's body is no JSON object")
             result = call(rest[0] if rest else "", value)
-        except (ValueError, TypeError, SoapFault) as error:
+        except (ValueError, TypeError, VimFault) as error:
             request.setResponseCode(400)
             result = {"error": str(error)}
         return json.dumps(result).encode() + b"\n"

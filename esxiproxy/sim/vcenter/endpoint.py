@@ -15,8 +15,8 @@ from esxiproxy.sim.vcenter.demands import Demands
 from esxiproxy.sim.vcenter.options import VCenterOptions
 from esxiproxy.sim.vcenter.session_calls import Call, NewSession, Result, SessionCalls
 from esxiproxy.sim.vcenter.sessions import SessionStore, VCenterSession
-from esxiproxy.sim.vcenter.soap import BadSoap, SoapCall, Value
-from esxiproxy.sim.vcenter.soap_faults import SoapFault
+from esxiproxy.sim.vcenter.soap import BadSoap, ReceivedCall, Value
+from esxiproxy.sim.vcenter.soap_faults import VimFault
 
 
 class TransportFault(Exception):
@@ -70,11 +70,11 @@ class SoapEndpoint:
         except BadSoap as error:
             refused = soap_faults.invalid_request(str(error))
             return SoapAnswer(500, soap.fault_response(refused.fault, refused.message, version))
-        except SoapFault as fault:
+        except VimFault as fault:
             return SoapAnswer(500, soap.fault_response(fault.fault, fault.message, version))
         return SoapAnswer(200, soap.response(method, value, version), made.session)
 
-    def _call(self, call: SoapCall, token: str | None, made: NewSession) -> Result:
+    def _call(self, call: ReceivedCall, token: str | None, made: NewSession) -> Result:
         if call.method == "RetrieveServiceContent":
             return self._services.content()
         if call.method == "Login":
@@ -91,7 +91,7 @@ class SoapEndpoint:
             raise soap_faults.method_not_found(call.method, call.target)
         return handler(call, session)
 
-    async def _misbehave(self, call: SoapCall) -> None:
+    async def _misbehave(self, call: ReceivedCall) -> None:
         demand = self.demands.take(call.method, call.target.moid)
         if demand is None:
             return

@@ -12,7 +12,7 @@ from esxiproxy.sim.vcenter.objects import HostObject, MachineObject, SimulatedPo
 from esxiproxy.sim.vcenter.options import TicketParts
 from esxiproxy.sim.vcenter.session_calls import Call
 from esxiproxy.sim.vcenter.sessions import VCenterSession
-from esxiproxy.sim.vcenter.soap import Ref, Several, Since, SoapCall, Structure, structure
+from esxiproxy.sim.vcenter.soap import ReceivedCall, Ref, Several, Since, Structure, structure
 from esxiproxy.sim.vcenter.tasks import Tasks
 
 TICKET_TYPES: Final = frozenset(
@@ -56,10 +56,10 @@ class MachineCalls:
         """Move a machine to another host, whose tickets are the only valid ones from then on."""
         self._inventory.move_machine(machine, host, *MOVED)
 
-    def _machine(self, call: SoapCall) -> MachineObject:
+    def _machine(self, call: ReceivedCall) -> MachineObject:
         return self._inventory.machines[call.target]
 
-    def _running(self, call: SoapCall) -> MachineObject:
+    def _running(self, call: ReceivedCall) -> MachineObject:
         machine = self._machine(call)
         if not machine.host.connected:
             raise soap_faults.host_not_connected()
@@ -67,7 +67,7 @@ class MachineCalls:
             raise soap_faults.invalid_power_state(machine.power.value)
         return machine
 
-    def _acquire_ticket(self, call: SoapCall, session: VCenterSession) -> Structure:
+    def _acquire_ticket(self, call: ReceivedCall, session: VCenterSession) -> Structure:
         kind = call.arguments.text("ticketType")
         if kind not in TICKET_TYPES:
             raise soap_faults.invalid_argument("ticketType")
@@ -108,7 +108,7 @@ class MachineCalls:
             self._wrong = certificate.make()
         return self._wrong
 
-    def _query_connections(self, call: SoapCall, session: VCenterSession) -> Several:
+    def _query_connections(self, call: ReceivedCall, session: VCenterSession) -> Several:
         machine = self._machine(call)
         consoles = machine.console.consoles if machine.viewers else {}
         return Several(
@@ -120,7 +120,7 @@ class MachineCalls:
             typed=True,
         )
 
-    def _drop_connections(self, call: SoapCall, session: VCenterSession) -> bool:
+    def _drop_connections(self, call: ReceivedCall, session: VCenterSession) -> bool:
         machine = self._machine(call)
         labels = {each.text("label") for each in call.arguments.children("listOfConnections")}
         dropped = False
@@ -130,13 +130,13 @@ class MachineCalls:
                 dropped = True
         return dropped
 
-    def _power_on(self, call: SoapCall, session: VCenterSession) -> Ref:
+    def _power_on(self, call: ReceivedCall, session: VCenterSession) -> Ref:
         return self._power(call, SimulatedPower.ON)
 
-    def _power_off(self, call: SoapCall, session: VCenterSession) -> Ref:
+    def _power_off(self, call: ReceivedCall, session: VCenterSession) -> Ref:
         return self._power(call, SimulatedPower.OFF)
 
-    def _power(self, call: SoapCall, wanted: SimulatedPower) -> Ref:
+    def _power(self, call: ReceivedCall, wanted: SimulatedPower) -> Ref:
         machine = self._machine(call)
         if not machine.host.connected:
             raise soap_faults.host_not_connected()
@@ -148,20 +148,20 @@ class MachineCalls:
 
         return self._tasks.start(call.method, machine, operate)
 
-    def _relocate(self, call: SoapCall, session: VCenterSession) -> Ref:
+    def _relocate(self, call: ReceivedCall, session: VCenterSession) -> Ref:
         spec = call.arguments.child("spec")
         host = None if spec is None else spec.child("host")
         if host is None:
             raise soap_faults.invalid_argument("spec.host")
         return self._move(call, host.ref)
 
-    def _migrate(self, call: SoapCall, session: VCenterSession) -> Ref:
+    def _migrate(self, call: ReceivedCall, session: VCenterSession) -> Ref:
         host = call.arguments.child("host")
         if host is None:
             raise soap_faults.invalid_argument("host")
         return self._move(call, host.ref)
 
-    def _move(self, call: SoapCall, to: Ref) -> Ref:
+    def _move(self, call: ReceivedCall, to: Ref) -> Ref:
         machine, host = self._machine(call), self._inventory.hosts.get(to)
         if host is None:
             raise soap_faults.not_found(to)
@@ -169,7 +169,7 @@ class MachineCalls:
             raise soap_faults.host_not_connected()
         return self._tasks.start(call.method, machine, lambda: self.move(machine, host))
 
-    def _set_resolution(self, call: SoapCall, session: VCenterSession) -> None:
+    def _set_resolution(self, call: ReceivedCall, session: VCenterSession) -> None:
         machine = self._running(call)
         if not machine.tools:
             raise soap_faults.tools_unavailable()

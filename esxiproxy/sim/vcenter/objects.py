@@ -33,7 +33,7 @@ class ManagedObject:
         return {}
 
     def read(self, path: str) -> Value:
-        """Return a property's value, or None if it is not set. Raises SoapFault for an unknown path."""
+        """Return a property's value, or None if it is not set. Raises VimFault for an unknown path."""
         if not schema.exists(self.ref.type, path):
             raise soap_faults.invalid_property(path)
         first, *rest = path.split(".")

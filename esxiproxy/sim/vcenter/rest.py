@@ -14,7 +14,7 @@ from esxiproxy.sim.vcenter.inventory import SimulatedInventory
 from esxiproxy.sim.vcenter.objects import MachineObject
 from esxiproxy.sim.vcenter.sessions import SessionStore
 from esxiproxy.sim.vcenter.soap import Ref
-from esxiproxy.sim.vcenter.soap_faults import SoapFault
+from esxiproxy.sim.vcenter.soap_faults import VimFault
 
 _NAMES: Final = uuid.UUID("a5a6e0a4-0000-4000-8000-000000000000")
 _CATEGORY: Final = f"urn:vmomi:InventoryServiceCategory:{uuid.uuid5(_NAMES, 'consoles')}:GLOBAL"
@@ -70,7 +70,7 @@ class RestEndpoint:
             if credentials is None:
                 raise _Refused(401, "UNAUTHENTICATED", "Authentication required.")
             session = self._sessions.log_in(*credentials)
-        except SoapFault:
+        except VimFault:
             raise _Refused(401, "UNAUTHENTICATED", "Authentication required.")
         return RestAnswer(201, session.token)
 

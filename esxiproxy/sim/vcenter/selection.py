@@ -37,7 +37,7 @@ class _ObjectSpec:
 
 
 class FilterSpec:
-    """One PropertyFilterSpec. Raises SoapFault if it names a property that its type does not have."""
+    """One PropertyFilterSpec. Raises VimFault if it names a property that its type does not have."""
 
     def __init__(self, spec: SoapElement) -> None:
         self._properties = [

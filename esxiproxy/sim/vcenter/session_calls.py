@@ -18,14 +18,23 @@ from esxiproxy.sim.vcenter.objects import Entity, ManagedObject
 from esxiproxy.sim.vcenter.options import VCenterOptions
 from esxiproxy.sim.vcenter.selection import FilterSpec
 from esxiproxy.sim.vcenter.sessions import SessionStore, VCenterSession
-from esxiproxy.sim.vcenter.soap import Ref, Several, SoapCall, SoapElement, Structure, Typed, Value, structure
+from esxiproxy.sim.vcenter.soap import (
+    ReceivedCall,
+    Ref,
+    Several,
+    SoapElement,
+    Structure,
+    Typed,
+    Value,
+    structure,
+)
 from esxiproxy.sim.vcenter.views import ViewObject
 
 SERVICE, SESSIONS = Ref("ServiceInstance", "ServiceInstance"), Ref("SessionManager", "SessionManager")
 VIEWS, COLLECTOR = Ref("ViewManager", "ViewManager"), Ref("PropertyCollector", "propertyCollector")
 
 Result: TypeAlias = Value | Deferred[Structure | None]
-Call: TypeAlias = Callable[[SoapCall, VCenterSession], Result]
+Call: TypeAlias = Callable[[ReceivedCall, VCenterSession], Result]
 
 NO_LIMIT = 1 << 31
 
@@ -78,8 +87,8 @@ class SessionCalls:
         """Give a new session its default property collector."""
         session.objects[COLLECTOR] = CollectorObject(COLLECTOR, self._clock, self._inventory)
 
-    def log_in(self, call: SoapCall, made: NewSession) -> Structure:
-        """Open a session. Raises SoapFault."""
+    def log_in(self, call: ReceivedCall, made: NewSession) -> Structure:
+        """Open a session. Raises VimFault."""
         user, password = call.arguments.text("userName"), call.arguments.text("password")
         made.session = self._sessions.log_in(user or "", password or "")
         return made.session.describe(self._sessions.now())
@@ -123,7 +132,7 @@ class SessionCalls:
             return _Service(VIEWS, {})
         return session.objects.get(ref) or self._inventory.objects.get(ref)
 
-    def fetch(self, call: SoapCall, session: VCenterSession) -> Value:
+    def fetch(self, call: ReceivedCall, session: VCenterSession) -> Value:
         """Return one property of an object."""
         managed = self.resolve(call.target, session)
         assert managed is not None
@@ -141,14 +150,14 @@ class SessionCalls:
     def _own_ref(self, type_name: str, session: VCenterSession) -> Ref:
         return Ref(type_name, f"session[{session.key}]{next(self._numbers)}")
 
-    def _log_out(self, call: SoapCall, session: VCenterSession) -> None:
+    def _log_out(self, call: ReceivedCall, session: VCenterSession) -> None:
         self._sessions.log_out(session)
 
-    def _is_active(self, call: SoapCall, session: VCenterSession) -> bool:
+    def _is_active(self, call: ReceivedCall, session: VCenterSession) -> bool:
         key = call.arguments.text("sessionID")
         return any(each.key == key for each in self._sessions.all)
 
-    def _create_view(self, call: SoapCall, session: VCenterSession) -> Ref:
+    def _create_view(self, call: ReceivedCall, session: VCenterSession) -> Ref:
         wanted = call.arguments.child("container")
         container = None if wanted is None else self._inventory.objects.get(wanted.ref)
         if not isinstance(container, Entity):
@@ -159,12 +168,12 @@ class SessionCalls:
         session.objects[ref] = ViewObject(ref, self._inventory, container, types, recursive)
         return ref
 
-    def _create_collector(self, call: SoapCall, session: VCenterSession) -> Ref:
+    def _create_collector(self, call: ReceivedCall, session: VCenterSession) -> Ref:
         ref = self._own_ref("PropertyCollector", session)
         session.objects[ref] = CollectorObject(ref, self._clock, self._inventory)
         return ref
 
-    def _create_filter(self, call: SoapCall, session: VCenterSession) -> Ref:
+    def _create_filter(self, call: ReceivedCall, session: VCenterSession) -> Ref:
         collector = self._collector(call, session)
         spec = call.arguments.child("spec")
         if spec is None:
@@ -176,7 +185,7 @@ class SessionCalls:
         collector.wake()
         return ref
 
-    def _destroy(self, call: SoapCall, session: VCenterSession) -> None:
+    def _destroy(self, call: ReceivedCall, session: VCenterSession) -> None:
         gone = session.objects.pop(call.target)
         if isinstance(gone, CollectorObject):
             gone.cancel()
@@ -192,7 +201,7 @@ class SessionCalls:
                 raise soap_faults.not_found(root)
         return made
 
-    def _contents(self, call: SoapCall, session: VCenterSession) -> list[Structure]:
+    def _contents(self, call: ReceivedCall, session: VCenterSession) -> list[Structure]:
         found = []
         for each in call.arguments.children("specSet"):
             selected = self._spec(each, session).select(lambda ref: self.resolve(ref, session))
@@ -214,21 +223,21 @@ class SessionCalls:
                 )
         return found
 
-    def _retrieve_all(self, call: SoapCall, session: VCenterSession) -> Several:
+    def _retrieve_all(self, call: ReceivedCall, session: VCenterSession) -> Several:
         return Several("ObjectContent", tuple(self._contents(call, session)))
 
-    def _retrieve(self, call: SoapCall, session: VCenterSession) -> Structure | None:
+    def _retrieve(self, call: ReceivedCall, session: VCenterSession) -> Structure | None:
         options = call.arguments.child("options")
         limit = None if options is None else options.number("maxObjects")
         return self._page(self._contents(call, session), limit or NO_LIMIT, session)
 
-    def _continue(self, call: SoapCall, session: VCenterSession) -> Structure | None:
+    def _continue(self, call: ReceivedCall, session: VCenterSession) -> Structure | None:
         left = session.continuations.pop(call.arguments.text("token") or "", None)
         if left is None:
             raise soap_faults.invalid_argument("token")
         return self._page(left, len(left), session)
 
-    def _cancel_retrieve(self, call: SoapCall, session: VCenterSession) -> None:
+    def _cancel_retrieve(self, call: ReceivedCall, session: VCenterSession) -> None:
         session.continuations.pop(call.arguments.text("token") or "", None)
 
     def _page(self, found: list[Structure], limit: int, session: VCenterSession) -> Structure | None:
@@ -242,20 +251,20 @@ class SessionCalls:
             "RetrieveResult", token=token, objects=Several("ObjectContent", tuple(found[:limit]))
         )
 
-    def _wait_ex(self, call: SoapCall, session: VCenterSession) -> Deferred[Structure | None]:
+    def _wait_ex(self, call: ReceivedCall, session: VCenterSession) -> Deferred[Structure | None]:
         options = call.arguments.child("options")
         seconds = None if options is None else options.number("maxWaitSeconds")
         limit = None if options is None else options.number("maxObjectUpdates")
         version = call.arguments.text("version") or ""
         return self._collector(call, session).wait(version, limit or NO_LIMIT, seconds)
 
-    def _wait(self, call: SoapCall, session: VCenterSession) -> Deferred[Structure | None]:
+    def _wait(self, call: ReceivedCall, session: VCenterSession) -> Deferred[Structure | None]:
         return self._collector(call, session).wait(call.arguments.text("version") or "", NO_LIMIT, None)
 
-    def _cancel_wait(self, call: SoapCall, session: VCenterSession) -> None:
+    def _cancel_wait(self, call: ReceivedCall, session: VCenterSession) -> None:
         self._collector(call, session).cancel()
 
-    def _collector(self, call: SoapCall, session: VCenterSession) -> CollectorObject:
+    def _collector(self, call: ReceivedCall, session: VCenterSession) -> CollectorObject:
         collector = session.objects[call.target]
         assert isinstance(collector, CollectorObject)
         return collector

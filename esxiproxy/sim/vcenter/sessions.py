@@ -95,7 +95,7 @@ class SessionStore:
         return self._locked_until is not None and self._clock.seconds() < self._locked_until
 
     def log_in(self, user: str, password: str) -> VCenterSession:
-        """Return a new session. Raises SoapFault for a wrong user or password, and for a locked account."""
+        """Return a new session. Raises VimFault for a wrong user or password, and for a locked account."""
         known = user == self._options.user and secrets.compare_digest(
             password.encode("utf-8"), self.password.encode("utf-8")
         )

@@ -21,7 +21,7 @@ from esxiproxy.sim.vcenter.inventory import SimulatedInventory
 from esxiproxy.sim.vcenter.objects import SimulatedPower
 from esxiproxy.sim.vcenter.rest import RestEndpoint, basic_credentials
 from esxiproxy.sim.vcenter.sessions import COOKIE, SessionStore
-from esxiproxy.sim.vcenter.soap_faults import SoapFault
+from esxiproxy.sim.vcenter.soap_faults import VimFault
 
 JSON: Final = "application/json"
 GARBAGE: Final = b"<html><body>This is no SOAP.</body></html>"
@@ -142,7 +142,7 @@ class ScreenResource(Resource):
             return False
         try:
             self._sessions.log_out(self._sessions.log_in(*credentials))
-        except SoapFault:
+        except VimFault:
             return False
         return True
 

@@ -218,7 +218,7 @@ class SoapElement:
 
 
 @dataclass(frozen=True, slots=True)
-class SoapCall:
+class ReceivedCall:
     """One call: the method, the object that it is called on, its arguments and the version."""
 
     method: str
@@ -227,7 +227,7 @@ class SoapCall:
     version: Version
 
 
-def read_call(body: bytes, action: str) -> SoapCall:
+def read_call(body: bytes, action: str) -> ReceivedCall:
     """Read a request. Raises BadSoap."""
     named = _ACTION.fullmatch(action.strip())
     version = version_of(named[1]) if named and named[1] else OLDEST
@@ -248,4 +248,4 @@ def read_call(body: bytes, action: str) -> SoapCall:
     target = arguments.child("_this")
     if target is None:
         raise BadSoap("the call names no object")
-    return SoapCall(envelope_body[0].tag, target.ref, arguments, version)
+    return ReceivedCall(envelope_body[0].tag, target.ref, arguments, version)

@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from esxiproxy.sim.vcenter.inventory import SimulatedInventory
 from esxiproxy.sim.vcenter.objects import Entity, ManagedObject
 from esxiproxy.sim.vcenter.soap import Literal, Ref, Structure, Typed, Value, structure
-from esxiproxy.sim.vcenter.soap_faults import SoapFault
+from esxiproxy.sim.vcenter.soap_faults import VimFault
 
 KEPT = 200
 """Finished tasks that stay readable; older ones are forgotten."""
@@ -23,13 +23,13 @@ class TaskObject(ManagedObject):
     def __init__(self, ref: Ref, name: str, entity: Entity, started: datetime) -> None:
         super().__init__(ref)
         self.state = "running"
-        self.error: SoapFault | None = None
+        self.error: VimFault | None = None
         self._name = name
         self._entity = entity
         self._started = started
         self._ended: datetime | None = None
 
-    def finish(self, error: SoapFault | None, ended: datetime) -> None:
+    def finish(self, error: VimFault | None, ended: datetime) -> None:
         """Set the task's result."""
         self.state = "success" if error is None else "error"
         self.error = error
@@ -79,7 +79,7 @@ class Tasks:
         self._calls: dict[Ref, IDelayedCall] = {}
 
     def start(self, name: str, entity: Entity, operation: Callable[[], None]) -> Ref:
-        """Run an operation after the configured time. It raises SoapFault to fail."""
+        """Run an operation after the configured time. It raises VimFault to fail."""
         task = TaskObject(Ref("Task", f"task-{next(self._numbers)}"), name, entity, self._now())
         self._inventory.add_object(task)
         self._calls[task.ref] = self._clock.callLater(self.duration, self._run, task, operation)
@@ -96,7 +96,7 @@ class Tasks:
         error = None
         try:
             operation()
-        except SoapFault as fault:
+        except VimFault as fault:
             error = fault
         task.finish(error, self._now())
         self._inventory.changed(task.ref)

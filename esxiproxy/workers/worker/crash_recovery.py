@@ -10,12 +10,13 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from esxiproxy.core.errors import StateUnavailable, WorkerLost
-from esxiproxy.core.peer_address import PeerAddress
 from esxiproxy.core.session.entry import SessionEntry
+from esxiproxy.core.session.lost_record import lost_record
 from esxiproxy.core.session.record import Record
 
 RETRY_INTERVAL = 1.0
 """Seconds between two attempts to read a shared state that is unavailable."""
+_CRASHED = "the worker process of the session crashed"
 
 
 class CrashRecorder:
@@ -45,7 +46,7 @@ class CrashRecorder:
         now = self._day()
         for entry in lost:
             try:
-                self._record(record_of(entry, now))
+                self._record(lost_record(entry, WorkerLost(_CRASHED), now))
             except Exception:
                 self._log.failure(
                     "cannot write the record of session {session} of a crashed worker", session=entry.session
@@ -63,30 +64,3 @@ class CrashRecorder:
                     )
                 is_logged = True
             await deferLater(self._clock, RETRY_INTERVAL)
-
-
-def record_of(entry: SessionEntry, now: float) -> Record:
-    """Return the record of a session whose worker crashed.
-
-    The number of bytes is 0, since only the crashed worker counted them.  ``now`` is in seconds since the
-    epoch.
-    """
-    error = WorkerLost("the worker process of the session crashed")
-    return Record(
-        session=entry.session,
-        listener=entry.listener,
-        client=PeerAddress.read(entry.client),
-        principal=entry.principal,
-        target=entry.target,
-        upstream=entry.upstream,
-        status=101,
-        close_code=None,
-        ended_by="proxy",
-        error=error.name,
-        detail=str(error),
-        octets_up=0,
-        octets_down=0,
-        phases={"closed": max(0.0, now - entry.since)},
-        trace_id=entry.trace_id,
-        console=entry.console,
-    )

@@ -3,9 +3,9 @@
 import { html, useEffect, useState } from "../library/htm-preact.js";
 import { act, read } from "../api.js";
 import { counted, visible } from "../format.js";
+import { Amount, secondsOf } from "../parts/amount.js";
 import { Action } from "../parts/dialog.js";
 
-const UNITS = { minutes: 60, hours: 3600, seconds: 1 };
 const LONGEST = 2592000;
 
 /** Return what is drained, in words. */
@@ -21,11 +21,10 @@ function request({ kind, name, machine }) {
 /** Drains a target: `{ kind, name, machine }`. */
 export function Drain({ target, onDone, onClose }) {
   const [ends, setEnds] = useState(false);
-  const [time, setTime] = useState("10");
-  const [unit, setUnit] = useState("minutes");
+  const [amount, setAmount] = useState({ time: "10", unit: "minutes" });
   const running = useRunning(target);
   const perform = async (reason) => {
-    const after = ends ? { end_after: Number(time) * UNITS[unit] } : {};
+    const after = ends ? { end_after: secondsOf(amount) } : {};
     const done = await act("drain", { ...request(target), ...after, reason });
     const rest = done.sessions ? ` ${counted(done.sessions, "console")} still ${done.sessions === 1 ? "runs" : "run"} there.` : "";
     return `${sentence(titleOf(target))} is drained.${rest}`;
@@ -39,13 +38,8 @@ export function Drain({ target, onDone, onClose }) {
       <input type="checkbox" name="ends" checked=${ends} onChange=${(event) => setEnds(event.target.checked)} />
       <span>End running consoles after</span>
     </label>
-    <div class="amount">
-      <input type="number" name="time" aria-label="Time until running consoles are ended" min="0" max=${LONGEST / UNITS[unit]}
-        step="any" required=${ends} disabled=${!ends} value=${time} onInput=${(event) => setTime(event.target.value)} />
-      <select name="unit" aria-label="Unit of time" disabled=${!ends} value=${unit} onChange=${(event) => setUnit(event.target.value)}>
-        ${Object.keys(UNITS).map((name) => html`<option key=${name} value=${name}>${name}</option>`)}
-      </select>
-    </div>
+    <${Amount} label="Time until running consoles are ended" longest=${LONGEST} required=${ends} disabled=${!ends}
+      ...${{ amount, onChange: setAmount }} />
   <//>`;
 }
 

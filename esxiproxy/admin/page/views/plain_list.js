@@ -5,6 +5,7 @@ import { usePoll } from "../parts/poll.js";
 import { Sentence } from "../parts/name.js";
 import { Table } from "../parts/table.js";
 import { Drain, Undrain } from "../actions/drain.js";
+import { MakeLink } from "../actions/make_link.js";
 import { LISTS } from "./lists.js";
 
 const SECONDS = 4;
@@ -17,6 +18,8 @@ export function PlainList({ view, operator, open, status, now, turn }) {
     <div class="tools">
       <h2>${list.caption}</h2>
       ${view === "drains" && operator && status && html`<${ProxyButton} ...${{ open, status }} />`}
+      ${view === "links" && operator && html`<span class="buttons">
+        <button type="button" onClick=${() => open(MakeLink, {})}>Make a link…</button></span>`}
     </div>
     ${problem && html`<p class="problem" role="alert"><${Sentence} text=${problem} /></p>`}
     <${Table} caption=${list.caption} columns=${list.columns({ operator, open, status, now })}

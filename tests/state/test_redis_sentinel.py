@@ -1,0 +1,201 @@
+"""The primary that Sentinels name: a real failover, and Sentinels that are away or out of date."""
+
+import time
+from contextlib import closing, contextmanager
+
+import pytest
+from twisted.internet.protocol import Factory, Protocol
+
+from esxiproxy.core.config.state_url import RedisAddress, SentinelService
+from esxiproxy.core.errors import StateUnavailable
+from esxiproxy.core.session.claim import OnceClaim, SlotClaim
+from esxiproxy.state.redis_replies import command
+from tests.state.redis_process import Reactor
+from tests.support.certificates import Authority
+from tests.support.logs import process_log
+from tests.support.programs import free_port
+from tests.support.redis_sentinels import PASSWORD, SENTINEL_PASSWORD, SERVICE, ReplicatedRedis, Sentinel
+from tests.support.redis_server import Client, RedisServer
+
+FOUR = SlotClaim("max_sessions", "listener a", 4)
+
+
+@pytest.fixture
+def here():
+    reactor = Reactor()
+    yield reactor
+    reactor.close()
+
+
+@contextmanager
+def started(make, *arguments):
+    running = make(*arguments)
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture
+def redis(tmp_path):
+    (tmp_path / "redis").mkdir()
+    with started(RedisServer, tmp_path / "redis") as running:
+        yield running
+
+
+class Scripted(Protocol):
+    """A Sentinel that gives the reply of its factory to each command; without one it says nothing."""
+
+    def dataReceived(self, data):
+        for _ in range(data.count(b"\r\nSENTINEL\r\n") if self.factory.reply else 0):
+            self.factory.asked += 1
+            self.transport.write(self.factory.reply)
+
+
+@contextmanager
+def scripted(here, reply):
+    """Run a scripted Sentinel; the value has its port and the number of questions."""
+    factory = Factory.forProtocol(Scripted)
+    factory.reply, factory.asked, factory.noisy = reply, 0, False
+    port = here.reactor.listenTCP(0, factory, interface="127.0.0.1")
+    factory.port = port.getHost().port
+    try:
+        yield factory
+    finally:
+        here.outcome(port.stopListening())
+
+
+def naming(port):
+    return command(("127.0.0.1", str(port)))
+
+
+def service(*ports, name=SERVICE, **more):
+    return SentinelService(name, tuple(("127.0.0.1", port) for port in ports), **more)
+
+
+def address(*ports, **more):
+    return RedisAddress("", 0, service=service(*ports), **more)
+
+
+def is_logged(lines, text):
+    return any(text in (line or "") for line in lines)
+
+
+def test_a_failover_moves_the_state_and_keeps_the_limits(tmp_path, here):
+    with started(ReplicatedRedis, tmp_path) as redis, scripted(here, b"") as hanging, process_log() as lines:
+        ports = free_port(), hanging.port, redis.sentinel.port
+        files = service(*ports, password_file=redis.sentinel_password_file)
+        place = RedisAddress("", 0, password_file=redis.password_file, service=files)
+        one, other = here.state_at(place), here.state_at(place)
+        link = OnceClaim("link", time.time() + 600)
+        assert here.admitted(one, "a", [FOUR, link]) is None
+        assert here.admitted(other, "b", [FOUR]) is None and here.admitted(other, "c", [FOUR]) is None
+
+        assert redis.sentinel.call("SENTINEL", "FAILOVER", SERVICE) == b"OK"
+        here.until(lambda: redis.sentinel.primary() != redis.servers[0].port)
+        moved = time.monotonic()
+        here.until(lambda: is_logged(lines, "restarted or replaced by another one"))
+        assert here.admitted(one, "d", [FOUR]) is None
+        assert time.monotonic() - moved >= 1.5, "all processes register for 2 s first"
+        for state in (one, other):
+            assert here.outcome(state.take("e", [FOUR])) == FOUR
+        assert here.outcome(other.take("e", [link])) == link
+    assert PASSWORD not in f"{lines}" and SENTINEL_PASSWORD not in f"{lines} {place!r} {place}"
+
+
+def test_a_sentinel_that_is_out_of_date_is_asked_last(tmp_path, here, redis):
+    (tmp_path / "replica").mkdir()
+    with (
+        started(RedisServer, tmp_path / "replica", "--replicaof", "127.0.0.1", str(redis.port)) as replica,
+        scripted(here, naming(replica.port)) as stale,
+        scripted(here, naming(redis.port)) as right,
+        process_log() as lines,
+    ):
+        state = here.state_at(address(stale.port, right.port))
+        assert here.admitted(state, "a", [FOUR]) is None
+        assert stale.asked == 1 and right.asked >= 1
+        assert is_logged(
+            lines, f"a Sentinel names 127.0.0.1:{replica.port} as the primary, and it is a replica"
+        )
+
+        # It is watched: the Sentinel names another primary while the connection is open.
+        with closing(Client(replica.port)) as client:
+            assert client.call("REPLICAOF", "NO", "ONE") == b"OK"
+        right.reply = naming(replica.port)
+        here.until(lambda: is_logged(lines, "the Sentinels name another primary"))
+        assert here.admitted(state, "b", [FOUR]) is None
+        with closing(Client(replica.port)) as client:
+            assert client.call("HLEN", f"{{esxiproxy}}:c:{FOUR.name}") == 2
+
+        # Without a Sentinel the connection stays.
+        stale.reply = right.reply = b"-ERR busy\r\n"
+        here.until(lambda: is_logged(lines, "the connection to the primary continues"))
+        assert here.outcome(state.take("c", [FOUR])) is None
+        right.reply = naming(replica.port)
+        here.until(lambda: is_logged(lines, "a Sentinel answers again"))
+
+
+@pytest.mark.parametrize(
+    ("reply", "text"),
+    [
+        (b"*-1\r\n", f"does not know the service {SERVICE}"),
+        (b"-NOAUTH Authentication required.\r\n", "demands a password: name its file as state_sentinel_"),
+        (b"-NOPERM no\r\n", "it needs the command SENTINEL"),
+        (b"-ERR unknown command 'SENTINEL', with args beginning with: ...\r\n", "unknown command 'SENTINEL'"),
+        (b"+OK\r\n", "does not answer as a Sentinel does"),
+        (b"*1\r\n$1\r\nx\r\n", "does not answer as a Sentinel does"),
+        (b"*2\r\n$1\r\nx\r\n$1\r\ny\r\n", "does not answer as a Sentinel does"),
+        (b"HTTP/1.1 400\r\n", " the server sends a length that is no number"),
+        (b"", "did not answer within 0.4 s"),
+    ],
+)
+def test_a_sentinel_that_names_no_primary_is_named(here, reply, text):
+    with scripted(here, reply) as broken:
+        state = here.state_at(address(broken.port))
+        before = time.monotonic()
+        refused = here.outcome(state.take("a", [FOUR]))
+        assert isinstance(refused, StateUnavailable) and time.monotonic() - before < 3
+        assert f"no Sentinel names a primary of {SERVICE}: 127.0.0.1:{broken.port}" in refused.detail
+        assert text in refused.detail
+
+
+def test_a_missing_password_file_is_named(tmp_path, here):
+    files = service(free_port(), password_file=tmp_path / "none")
+    refused = here.outcome(here.state_at(RedisAddress("", 0, service=files)).take("a", [FOUR]))
+    assert f"state_sentinel_password_file: {tmp_path / 'none'}: No such file" in refused.detail
+
+
+def test_a_state_is_stopped_while_a_sentinel_hangs(here):
+    with scripted(here, b"") as hanging, scripted(here, b"") as second:
+        state = here.state_at(address(hanging.port, second.port))
+        assert here.outcome(state.stop()) is None
+        assert isinstance(here.outcome(state.take("a", [FOUR])), StateUnavailable)
+
+
+def test_a_wrong_password_of_a_sentinel_is_named_and_heals(tmp_path, here, redis):
+    password = tmp_path / "password"
+    password.write_text("wr0ng\n")
+    with started(Sentinel, tmp_path, redis.port, "", SENTINEL_PASSWORD) as sentinel, process_log() as lines:
+        state = here.state_at(RedisAddress("", 0, service=service(sentinel.port, password_file=password)))
+        refused = here.outcome(state.take("a", [FOUR]))
+        assert "refuses the password in state_sentinel_password_file" in refused.detail
+        password.write_text(f"{SENTINEL_PASSWORD}\n")
+        assert here.admitted(state, "a", [FOUR]) is None
+    assert SENTINEL_PASSWORD not in f"{lines}{refused}" and "wr0ng" not in f"{lines}{refused}"
+
+
+def test_tls_of_the_sentinels_and_of_the_server_is_verified(tmp_path, here):
+    authority = Authority(tmp_path)
+    own = authority.server(addresses=["127.0.0.1"])
+    files = "--tls-cert-file", str(own.path), "--tls-key-file", str(own.key_path)
+    tls = free_port()
+    (tmp_path / "redis").mkdir()
+    options = "--tls-port", str(tls), *files, "--tls-auth-clients", "no"
+    with (
+        started(RedisServer, tmp_path / "redis", *options),
+        started(Sentinel, tmp_path, tls, "", "", (own, authority)) as sentinel,
+    ):
+        state = here.state_at(address(sentinel.tls_port, secure=True, ca=authority.path))
+        assert here.admitted(state, "a", [FOUR]) is None
+        refused = here.outcome(here.state_at(address(sentinel.tls_port, secure=True)).take("b", [FOUR]))
+        assert "certificate verify failed" in refused.detail

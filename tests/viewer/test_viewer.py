@@ -1,0 +1,202 @@
+"""The viewer in Chromium: what is typed is to be read in the picture, and a lost console comes back."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from PIL import Image, ImageChops
+
+from esxiproxy.portal import viewer_library
+from esxiproxy.sim.screen.screen import PALETTE, Screen
+from esxiproxy.web.npm_files import FetchError
+from tests.support import sim_program
+from tests.support.browser import Chromium, Page, pages
+from tests.support.programs import need, until
+
+TEXT_TOP = 152
+"""The first row of pixels below which the simulated machine shows what was typed."""
+START = """
+import RFB from "/viewer/novnc/core/rfb.js";
+import { showConsole } from "/viewer/viewer.js";
+const { host, queries, resize } = JSON.parse(decodeURIComponent(location.hash.slice(1)));
+window.states = [];
+window.sizes = [];
+const url = async () => {
+  const ticket = await (await fetch(`http://127.0.0.1:${host}/sim/ticket`)).text();
+  return `ws://127.0.0.1:${host}/ticket/${ticket.trim()}${queries.shift() ?? ""}`;
+};
+window.shown = showConsole(RFB, {
+  machine: { name: "web-1 <b>\\u202e" },
+  url,
+  explain: async () => ({ sentence: "The machine is powered off.", isFinal: true }),
+  resize: resize && (async (width, height) => window.sizes.push([width, height])),
+  probe: "/viewer/viewer.css",
+});
+shown.addEventListener("state", ({ detail }) => states.push([detail.state, detail.sentence]));
+"""
+
+
+class View:
+    """The page of one console."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        page.call("Runtime.enable")
+        page.show(1280, 900, "dark")
+
+    def wait(self, condition: str) -> Any:
+        return until(lambda: self.page.evaluate(condition) or None, condition)
+
+    def state(self, word: str) -> None:
+        self.wait(f"document.getElementById('state').textContent === {json.dumps(word)}")
+
+    def text(self, identity: str) -> str:
+        shown: str = self.page.evaluate(f"document.getElementById({json.dumps(identity)}).textContent")
+        return shown
+
+    def click(self, identity: str) -> None:
+        self.page.evaluate(f"document.getElementById({json.dumps(identity)}).click()")
+
+    def key(self, key: str, code: str, modifiers: int = 0) -> None:
+        """Press and release a key of a keyboard whose layout may be any."""
+        for kind in ("keyDown", "keyUp"):
+            self.page.call("Input.dispatchKeyEvent", type=kind, key=key, code=code, modifiers=modifiers)
+
+    def has_typed(self, text: str) -> bool:
+        url = self.page.evaluate("document.querySelector('canvas')?.toDataURL('image/png') ?? ''")
+        if not url:
+            return False
+        with Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) as picture:
+            seen = picture.convert("RGB")
+        screen = Screen()
+        for character in text:
+            screen.key(0xFF0D if character == "\n" else ord(character))
+        octets = b"".join(bytes(PALETTE[index]) for index in screen.read(screen.bounds))
+        wanted = Image.frombytes("RGB", (screen.width, screen.height), octets)
+        box = (0, TEXT_TOP, screen.width, screen.height)
+        return ImageChops.difference(seen.crop(box), wanted.crop(box)).getbbox() is None
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Chromium]:
+    with Chromium() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The viewer's files with a start of the test's own; yields the port."""
+    try:
+        viewer_library.fetch()
+    except FetchError:
+        need("@novnc/novnc", "npm, and a way to its registry")
+    folder = tmp_path_factory.mktemp("site")
+    shutil.copytree(viewer_library.FOLDER.parent, folder / "viewer")
+    (folder / "viewer" / "start.js").write_text(START)
+    with pages(folder) as port:
+        yield port
+
+
+@pytest.fixture
+def host() -> Iterator[sim_program.Host]:
+    running = sim_program.start()
+    yield running
+    assert sim_program.stop(running) == 0
+
+
+@pytest.fixture
+def show(chromium: Chromium, site: int, host: sim_program.Host) -> Iterator[Any]:
+    views: list[View] = []
+
+    def open_page(*queries: str, resize: bool = False) -> View:
+        options = quote(json.dumps({"host": host.port, "queries": queries, "resize": resize}))
+        views.append(View(chromium.open(f"http://127.0.0.1:{site}/viewer/viewer.html#{options}")))
+        return views[-1]
+
+    yield open_page
+    for view in views:
+        view.page.close()
+
+
+def test_physical_keys_menus_and_a_typed_text(show: Any, tmp_path: Path) -> None:
+    view = show()
+    view.state("open")
+    view.wait("document.activeElement.tagName === 'CANVAS'")
+    assert view.page.evaluate("document.title") == "web-1 <b>\u202e – console"
+    assert view.page.evaluate("document.querySelector('#name b')") is None
+    # On a German keyboard the key with the code KeyY types z: the guest gets the key, and its layout types y.
+    view.key("z", "KeyY")
+    view.key("A", "ShiftLeft")
+    view.key("ä", "Quote")
+    until(lambda: view.has_typed("y'"), "the keys are in the picture")
+    view.click("physical")
+    view.page.evaluate("shown.focus()")
+    view.key("z", "KeyY")
+    until(lambda: view.has_typed("y'z"), "the character is in the picture")
+    view.click("physical")
+    view.click("ctrl-alt-del")
+    view.click("type")
+    view.page.evaluate("document.getElementById('text').focus()")
+    view.page.type("naïve ☃")
+    assert "ï (U+00EF), ☃ (U+2603)" in view.text("text-problem")
+    assert view.page.evaluate("document.getElementById('text-send').disabled")
+    view.page.evaluate("document.getElementById('text').value = ''")
+    view.page.type('Root "P@$$" {1}\n|~')
+    assert view.text("text-problem") == ""
+    view.click("text-send")
+    view.wait("!document.getElementById('typing').open")
+    until(lambda: view.has_typed('y\'zRoot "P@$$" {1}\n|~'), "the text is in the picture")
+    assert view.page.evaluate("document.getElementById('text').value") == ""
+    view.wait(r"/^\d+ ms, \d+ KiB\/s$/.test(document.getElementById('quality').textContent)")
+
+
+def test_a_lost_console_comes_back_and_a_refused_one_says_why(show: Any, host: sim_program.Host) -> None:
+    view = show("?fault=drop&seconds=0.5", "?fault=close&seconds=0.5&code=1001", "")
+    view.state("open")
+    view.wait("states.filter(([state]) => state === 'open').length === 3")
+    lost = [sentence for state, sentence in view.page.evaluate("states") if state == "waiting"]
+    assert lost[0] == "The connection was lost." and "moved to another host" in lost[1]
+    assert view.page.evaluate("document.getElementById('notice').hidden")
+    until(lambda: host.stats()["consoles"] == 1, "one console is open")
+    view.click("close")
+    view.state("closed")
+    assert view.text("sentence") == "You closed the console."
+    until(lambda: host.stats()["consoles"] == 0, "the console is closed on the host, too")
+    view.click("again")
+    view.state("open")
+
+    ended = show("?fault=close&seconds=0.2&code=1008&reason=login%20ended")
+    ended.wait("!document.getElementById('again').hidden && !document.getElementById('notice').hidden")
+    assert ended.text("sentence") == "A rule of the proxy ended the console. The reason given: login ended"
+    refused = show("?fault=refuse&status=409")
+    refused.state("closed")
+    assert refused.text("sentence") == "The machine is powered off."
+
+
+def test_typing_is_cancelled_and_the_guest_is_resized_when_asked(show: Any) -> None:
+    view = show(resize=True)
+    view.state("open")
+    assert view.page.evaluate("sizes.length") == 0
+    view.click("resize")
+    view.wait("sizes.length === 1")
+    width, height = view.page.evaluate("sizes[0]")
+    assert 1000 < width <= 1280 and 600 < height < 900 and width % 2 == 0
+    view.click("type")
+    view.page.evaluate("document.getElementById('text').focus()")
+    view.page.type("x" * 400)
+    view.click("text-send")
+    view.wait("document.getElementById('text-progress').value > 2")
+    view.click("text-cancel")
+    view.wait("!document.getElementById('typing').open")
+    typed = view.page.evaluate("document.getElementById('text-progress').value")
+    assert typed < 200
+    view.page.show(600, 500, "dark")
+    view.wait("sizes.length === 2")
