@@ -10,13 +10,13 @@ from pathlib import Path
 from string import Template
 
 NOVNC = (
-    Path("var/novnc/node_modules/@novnc/novnc"),
+    Path(__file__).parents[1] / "portal" / "viewer" / "novnc",
     Path("/usr/share/novnc"),
 )
-"""Folders of the viewer: the download of ``make run``, and Debian's package."""
+"""Folders of the viewer: that of the portal, which ``make run`` fetches, and Debian's package."""
 
 _MISSING = """<p class="missing">The consoles need <b>noVNC</b>, which is not installed. Install it with
-<code>npm install --prefix var/novnc @novnc/novnc</code> or <code>apt-get install novnc</code>, then start
+<code>python -m esxiproxy.portal.viewer_library</code> or <code>apt-get install novnc</code>, then start
 again.</p>"""
 
 _PORTAL = Template(
