@@ -68,6 +68,10 @@ class PortalApi:
         if arrival.path == "/api/machines":
             _check_method(arrival, b"GET")
             return await self._machines(arrival, principal)
+        if arrival.path == "/api/find":
+            _check_method(arrival, b"GET")
+            row = _named(await self._view(arrival, principal), arrival.parameters().get("vm", ""))
+            return PortalAnswer.of(row.fields(0.0))
         if arrival.path == "/api/consoles":
             _check_method(arrival, b"POST")
             return await self._make_link(arrival, principal)

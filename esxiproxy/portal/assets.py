@@ -10,7 +10,7 @@ from esxiproxy.admin.files import page_files
 from esxiproxy.admin.site import StaticFile
 
 _PACKAGE = Path(__file__).parents[1]
-_FOLDERS = ("admin/page", "portal/page")
+_FOLDERS = ("admin/page", "portal/page", "portal/viewer")
 """Folders below the package with files of pages; the portal uses parts of the admin page."""
 _PREFIX = b"/assets/"
 
@@ -31,15 +31,16 @@ class Assets:
         self._files: Mapping[bytes, StaticFile] = {
             f"{self.root}{name}".encode(): found[name] for name in found
         }
-        self._pages = package / "portal" / "page"
+        self._pages = package / "portal"
 
     def find(self, path: bytes) -> StaticFile | None:
         """Return the file of a path, if there is one."""
         return self._files.get(path)
 
     def page(self, name: str) -> str:
-        """Return the HTML of a page, with the path of the files."""
-        return (self._pages / name).read_text(encoding="utf-8").replace("/assets/", self.root)
+        """Return the HTML of a page in a folder of the portal, with the path of the files."""
+        text = (self._pages / name).read_text(encoding="utf-8")
+        return text.replace("/assets/", self.root).replace('"/viewer/', f'"{self.root}portal/viewer/')
 
 
 def is_asset(path: bytes) -> bool:

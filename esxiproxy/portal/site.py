@@ -61,8 +61,9 @@ class PortalRoot(resource.Resource):
         self._api = api
         self._assets = assets
         self._clock = clock
-        self._login_form = LoginForm(assets.page("login.html"))
-        self._page = assets.page("index.html").encode()
+        self._login_form = LoginForm(assets.page("page/login.html"))
+        self._list = assets.page("page/index.html").encode()
+        self._console = assets.page("viewer/viewer.html").encode()
         self._streams: dict[EventWriter, PortalArrival] = {}
         self._of_user: Counter[tuple[str, str]] = Counter()
 
@@ -156,14 +157,14 @@ class PortalRoot(resource.Resource):
         return answer
 
     def _show_page(self, arrival: PortalArrival) -> PortalAnswer:
-        """Return the page, which finds by its URL what to show, or the way to the login form."""
+        """Return the list of machines or the page of a console, or the way to the login form."""
         if arrival.path != "/" and not arrival.path.startswith("/vm/"):
             raise PortalError(404, "there is no such page")
         if arrival.method not in (b"GET", b"HEAD"):
             raise PortalError(405, "a page is read with GET", ((b"Allow", b"GET, HEAD"),))
         if arrival.visitor.principal is None:
             return PortalAnswer.redirect(to_login(next_path(arrival.path)))
-        return PortalAnswer(200, _HTML, self._page)
+        return PortalAnswer(200, _HTML, self._list if arrival.path == "/" else self._console)
 
     async def _stream(self, request: Any, arrival: PortalArrival, security: Mapping[str, str]) -> None:
         try:

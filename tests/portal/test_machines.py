@@ -193,6 +193,13 @@ def test_a_link_for_another_portal_opens_a_console_once(portal):
     assert without.act("/api/consoles", {"vm": uuid(1)}, principal=portal.principal()).status == 404
 
 
+def test_a_machine_is_found_by_its_name_as_the_router_finds_it(portal):
+    for text in (f"dc1/{uuid(1)}", uuid(1).upper(), "web-0001"):
+        assert portal.get(f"/api/find?vm={text}").value["id"] == f"dc1/{uuid(1)}"
+    assert portal.get("/api/find?vm=secret").body == portal.get("/api/find?vm=").body
+    assert portal.get("/api/find").status == 404 and portal.act("/api/find", {}).status == 405
+
+
 def test_hostile_names_are_ascii_in_json(portal):
     for number, name in enumerate(HOSTILE):
         portal.inventory.put(machine(100 + number, name, tags=frozenset({name}), folder=f"/{name}"))

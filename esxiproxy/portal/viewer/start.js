@@ -1,0 +1,49 @@
+// Starts the page of one console: `/vm/VSPHERE/UUID`, or `/vm/NAME` for a name that one machine has.
+
+import { act, logIn, ofMachine, read } from "../page/api.js";
+import { visible } from "../../admin/page/format.js";
+
+const wanted = location.pathname.split("/").slice(2).map(decodeURIComponent).join("/");
+const problem = document.getElementById("problem");
+
+try {
+  await begin();
+} catch (error) {
+  problem.textContent = visible(error.message);
+}
+
+async function begin() {
+  const machine = await read("find", { vm: wanted });
+  let RFB;
+  try {
+    RFB = (await import("./novnc/core/rfb.js")).default;
+  } catch {
+    throw new Error(
+      "The viewer is not installed on the proxy. Its operator runs: python -m esxiproxy.portal.viewer_library",
+    );
+  }
+  const { showConsole } = await import("./viewer.js");
+  const scheme = location.protocol === "https:" ? "wss" : "ws";
+  const path = `/vm/${encodeURIComponent(machine.vsphere)}/${encodeURIComponent(machine.uuid)}`;
+  showConsole(RFB, {
+    machine: { name: visible(machine.name) },
+    url: async () => `${scheme}://${location.host}${path}`,
+    explain: () => explain(machine),
+    resize: (width, height) => act(ofMachine(machine, "resolution"), { width, height }),
+    probe: new URL("viewer.css", import.meta.url),
+  });
+}
+
+/** Return why a console could not be opened: a browser does not tell a script the answer of the proxy. */
+async function explain(machine) {
+  let now;
+  try {
+    now = await read(ofMachine(machine));
+  } catch (error) {
+    if (error.status === 401) logIn();
+    return { sentence: visible(error.message), isFinal: error.status >= 400 && error.status < 500 };
+  }
+  if (now.power !== "on") return { sentence: `The machine is ${now.power === "off" ? "powered off" : "suspended"}.`, isFinal: true };
+  if (!now.connected) return { sentence: "The host of the machine is not connected to vCenter.", isFinal: false };
+  return { sentence: "The console could not be opened now.", isFinal: false };
+}
