@@ -101,9 +101,8 @@ def test_the_admin_process_logs_in_to_vcenter_and_out_at_its_stop(tmp_path, reac
     (tmp_path / "vc.password").write_text(PASSWORD)
     section = "[vsphere dc1]\nurl = https://vc.example\nuser = svc\npassword_file = vc.password\n"
     (tmp_path / "proxy.ini").write_text(ini(listener(), upstream("ws://192.0.2.1")) + section)
-    host = AdminHost(
-        load(tmp_path / "proxy.ini"), lambda state: SimpleNamespace(identity=ProcessIdentity()), reactor, {}
-    )
+    control = SimpleNamespace(identity=ProcessIdentity("proxy-a", "run-1", "admin", 2))
+    host = AdminHost(load(tmp_path / "proxy.ini"), lambda state: control, reactor, {})
     assert vcenter.calls == [], "nothing before the start"
     host.startService()
     reactor.advance(0)
