@@ -1,6 +1,7 @@
 """The client of vCenter, with the real HTTP client, against the simulated vCenter in a process of its own."""
 
 import hashlib
+import json
 import time
 from pathlib import Path
 from types import MappingProxyType
@@ -9,6 +10,7 @@ import pytest
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import formatEvent, globalLogPublisher
 
+from esxiproxy.cli.main import main
 from esxiproxy.core.config.model import Config
 from esxiproxy.core.config.vsphere import VSphere
 from esxiproxy.core.errors import (
@@ -23,8 +25,11 @@ from esxiproxy.core.routing import Identity, Verify
 from esxiproxy.core.thumbprint import Pin
 from esxiproxy.vsphere.machine import Power
 from esxiproxy.vsphere.service import VSphereService
-from tests.support import vcenter_program
+from tests.support import config, vcenter_program
+from tests.support.crowd import Crew
+from tests.support.programs import until
 from tests.support.web_server import Web
+from tests.support.workers import reloaded
 
 
 class Joined:
@@ -42,8 +47,10 @@ class Joined:
         )
         port, user = self.vcenter.port, self.vcenter.user
         vsphere = VSphere("dc1", "127.0.0.1", port, user, self.file, identity, tags)
-        config = Config(Path("proxy.ini"), (), {}, vspheres=MappingProxyType({"dc1": vsphere}))
-        self.service = VSphereService(config, self.web.client, self.web.reactor)
+        sections = MappingProxyType({"dc1": vsphere})
+        self.service = VSphereService(
+            Config(Path("proxy.ini"), (), {}, vspheres=sections), self.web.client, self.web.reactor
+        )
         self.inventory = self.service.inventories["dc1"]
         self.service.start()
 
@@ -213,3 +220,35 @@ def test_a_vcenter_that_ends_sessions_restarts_and_changes(tmp_path):
         joined.result(joined.service.stop())
     finally:
         joined.close()
+
+
+def test_the_admin_process_has_one_session_over_reloads_and_none_after_the_stop(capsys):
+    vcenter = vcenter_program.start("--tls-port", "0")
+    section = (
+        f"[vsphere dc1]\nurl = https://127.0.0.1:{vcenter.port}\nuser = {vcenter.user}\n"
+        f"password_file = vc.password\nverify = pin\npin = sha256:{vcenter.ready['sha256']}\n"
+    )
+    text = config.ini(config.listener(), config.upstream("ws://127.0.0.1:9")) + section
+    try:
+        with Crew(text, {"vc.password": vcenter_program.PASSWORD}) as crew:
+            until(lambda: "[vsphere dc1] 12 machines" in crew.log(), "the machines are read")
+            assert (len(crew.workers()), len(crew.admins())) == (1, 1), "one worker, and yet a master"
+            assert vcenter.state()["sessions"] == 1
+            reloaded(crew)
+            until(lambda: vcenter.state()["logouts"] == 1, "the old admin process logs out")
+            assert vcenter.state()["sessions"] == 1
+
+            # The doctor verifies the server without a login.
+            main(["doctor", "--config", str(crew.path), "--json"])
+            rows = [row for row in json.loads(capsys.readouterr().out) if row["section"] == "vsphere dc1"]
+            assert [(row["check"], row["verdict"]) for row in rows if row["check"] == "host"] == [
+                ("host", "ok")
+            ]
+            assert vcenter.state()["logins"] == 2
+
+            stopped = crew.stop(), vcenter.state()
+            log = crew.log()
+        assert stopped[0] == 0 and (stopped[1]["sessions"], stopped[1]["logouts"]) == (0, 2)
+        assert vcenter_program.PASSWORD not in log and "Traceback" not in log
+    finally:
+        vcenter_program.stop(vcenter)

@@ -1,6 +1,7 @@
 """The event stream: the first window, its differences, and its bounds."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from twisted.internet.error import ConnectionDone
@@ -8,7 +9,7 @@ from twisted.python.failure import Failure
 
 from esxiproxy.portal.machine_events import PING, TICK
 from esxiproxy.portal.site import MAX_STREAMS_EACH
-from tests.portal.scene import Answer, Portal
+from tests.portal.scene import ASSETS, Answer, Portal
 from tests.support.portal_machines import PowerState, machine, uuid
 
 
@@ -93,6 +94,21 @@ def test_a_stream_needs_a_login_and_ends_with_it(portal):
     assert not portal.root._streams and not portal.root._of_user
 
 
+def test_a_stream_ends_when_its_login_expires(portal):
+    portal.clock.advance(0)
+    reader = Reader(portal)
+    soon = replace(portal.principal(), expires=portal.time_of_day() + 7)
+    short = portal.send("GET", "/api/events", principal=soon)[0]
+    portal.clock.pump([TICK] * 8)
+    assert short.value().endswith(b"0\r\n\r\n") and not reader.transport.value().endswith(b"0\r\n\r\n")
+
+
+def test_a_link_is_opened_without_a_login(portal):
+    answer = portal.get("/c/" + "x" * 43, principal=None)
+    assert answer.status == 200 and b"portal/viewer/start.js" in answer.body
+    assert portal.get("/c/x", principal=None).status == 404
+
+
 def test_streams_are_bounded_and_closed(portal):
     readers = [Reader(portal) for _ in range(MAX_STREAMS_EACH)]
     transport, _ = portal.send("GET", "/api/events")
@@ -123,4 +139,7 @@ def test_a_file_is_kept_by_browsers_and_its_path_changes_with_its_content(portal
     found = portal.get(path, principal=None)
     assert found.status == 200 and "immutable" in found["Cache-Control"] and path.count("/") > 3
     assert portal.get("/assets/x/portal/page/portal.css").status == 404
+    assert portal.get("/favicon.ico", principal=None)["Content-Type"] == "image/svg+xml"
+    console = portal.get("/vm/dc1/x").body.decode()
+    assert f'src="{ASSETS.root}portal/viewer/start.js"' in console and '"/viewer/' not in console
     assert portal.get(path, ("If-None-Match", found["ETag"])).status == 304
