@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import base64
-import contextlib
-import http.client
 import io
-import json
 import re
-import shutil
 import subprocess
 import sys
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image, ImageChops
 
 from esxiproxy.sim.screen.screen import MARK, PALETTE, Screen
 from tests.support.browser import Chromium, Page
-from tests.support.programs import ROOT, Program, accepts, free_ports, need, until
+from tests.support.demo_program import Demo, Visitor
+from tests.support.programs import ROOT, need, until
 from tests.support.rfb_client import RfbClient
 
 BIN = Path(sys.executable).parent
@@ -32,44 +28,6 @@ CLOCK = (0.0, 40 / 400, 1.0, 96 / 400)
 TEXT = (0.0, 152 / 400, 1.0, 1.0)
 """And where the typed text is."""
 Box = tuple[float, float, float, float]
-
-
-class Demo(Program):
-    """`conf/demo.ini` on free ports, in a folder of its own, its certificates made as `make run` does."""
-
-    name = "demo"
-
-    def __init__(self, viewer: Path) -> None:
-        super().__init__()
-        shutil.copytree(ROOT / "conf", self.folder / "conf")
-        path = self.folder / "conf" / "demo.ini"
-        text = path.read_text()
-        old = sorted(set(re.findall(r"(?:127\.0\.0\.1|localhost):(\d+)", text)))
-        self.page, *new = free_ports(len(old) + 1)
-        moved = {before: str(after) for before, after in zip(old, new, strict=True)}
-        path.write_text(re.sub(r"(?<=0\.1:|ost:)\d+", lambda found: moved[found[0]], text))
-        self.portal = int(moved["8084"])
-        self._ports = new
-        self._environment = {"ESXIPROXY_DEMO_PORT": str(self.page), "ESXIPROXY_NOVNC": str(viewer)}
-
-    def start(self, seconds: float = 20.0) -> Demo:
-        certificates = [f"var/demo/{name}.crt" for name in ("listener", "host", "vcenter")]
-        subprocess.run(
-            [BIN / "esxiproxy", "certificate", *certificates], cwd=self.folder, check=True, timeout=30
-        )
-        password = self.folder / "var/demo/vcenter.password"
-        password.touch(0o600)
-        password.write_text("simulated\n")
-        with pytest.MonkeyPatch.context() as patch:
-            for key, value in self._environment.items():
-                patch.setenv(key, value)
-            return super().start(seconds)
-
-    def command(self) -> Sequence[str | Path]:
-        return [BIN / "twistd", "-n", "--pidfile=", "esxiproxy", "--config", "conf/demo.ini"]
-
-    def is_ready(self) -> bool:
-        return "the demo is ready" in self.log() and all(map(accepts, [self.page, *self._ports]))
 
 
 def debian() -> Path:
@@ -237,40 +195,6 @@ def test_the_portal_of_the_page_has_the_machines_of_the_vcenter(demo: Demo) -> N
         assert console.start_rfb()[2] == "web-01"
 
 
-class Visitor:
-    """A client of the portal that keeps its cookie as a browser does for localhost."""
-
-    def __init__(self, port: int) -> None:
-        self.cookie = ""
-        self._port = port
-
-    def _request(self, method: str, path: str, body: str | None, kind: str) -> tuple[int, str]:
-        connection = http.client.HTTPConnection("localhost", self._port, timeout=10)
-        with contextlib.closing(connection):
-            origin = f"http://localhost:{self._port}"
-            fields = {"Cookie": self.cookie, "Origin": origin, "Content-Type": kind}
-            connection.request(method, path, body, fields)
-            answer = connection.getresponse()
-            for value in answer.headers.get_all("Set-Cookie") or ():
-                name, _, rest = value.partition(";")[0].partition("=")
-                if rest:
-                    self.cookie = f"{name}={rest}"
-            return answer.status, answer.read().decode()
-
-    def log_in(self, name: str, password: str) -> None:
-        """Fill the form in and send it."""
-        _, form = self._request("GET", "/login", None, "")
-        token = re.findall(r'name="token" value="(.*?)"', form)[0]
-        body = urllib.parse.urlencode({"name": name, "password": password, "token": token, "next": "/"})
-        assert self._request("POST", "/login", body, "application/x-www-form-urlencoded")[0] == 303
-
-    def ask(self, method: str, path: str, **body: str) -> Any:
-        """Call the API."""
-        status, text = self._request(method, path, json.dumps(body) if body else None, "application/json")
-        assert status < 300, text
-        return json.loads(text)
-
-
 def marked(picture: Image.Image) -> bool:
     """Whether the mark is where it was put, give or take the rounding of the scale."""
     x, y = round(picture.width * 0.9), round(picture.height * 0.35)
@@ -285,4 +209,4 @@ def test_without_a_viewer_the_page_names_the_package(tmp_path: Path) -> None:
         urllib.request.urlopen(f"http://127.0.0.1:{running.page}/", timeout=10) as answer,
     ):
         page = answer.read().decode()
-    assert "npm install" in page and "apt-get install novnc" in page
+    assert "esxiproxy.portal.viewer_library" in page and "apt-get install novnc" in page
