@@ -19,6 +19,7 @@ from esxiproxy.core.session_limits import SessionLimits
 from esxiproxy.net.http.upstream import HttpUpstream
 from esxiproxy.net.upstream.candidates import check_addresses, literal_candidates
 from esxiproxy.net.upstream.connector import Connector
+from esxiproxy.net.upstream.decision import Plugin
 from tests.net.http_scene import OK, HttpScene, get, read
 from tests.net.scene import opening
 
@@ -100,6 +101,23 @@ def test_an_unknown_client_has_no_principal_and_a_refused_one_gets_no_page(scene
     dials = scene.connector.dials
     scene.ask(get(b"/api/consoles"))
     assert scene.client.received.startswith(b"HTTP/1.1 401 ") and scene.connector.dials == dials
+
+
+def test_a_client_that_is_anonymous_beside_logins_has_no_principal_on_the_page(scene):
+    anonymous = Plugin("authenticator anonymous", SimpleNamespace(never_refuses=True))
+    anonymous.instance.authenticate = lambda request: _answered(Principal("anonymous"))
+    gateway = scene.factory.gateway
+    scene.know(None)
+    gateway._authenticators = [*gateway._authenticators, anonymous]
+    assert visitor(scene.ask(get()))[0].principal is None
+    scene.answer(OK)
+    scene.clear()
+    scene.know(ALICE)
+    assert visitor(scene.ask(get()))[0].principal.name == ALICE.name
+    scene.answer(OK)
+    scene.clear()
+    gateway._authenticators = [anonymous]
+    assert visitor(scene.ask(get()))[0].principal.name == "anonymous"
 
 
 def test_an_upgrade_needs_a_principal_and_goes_to_the_routers(scene):

@@ -169,7 +169,9 @@ class Gateway:
         """
         assert self.portal is not None
         await self.admission.take_arrival_slots(session, self.connection_limits)
-        asked = Decision(session, self._authenticators, (), self.admission.clock)
+        # Beside logins, `anonymous` is for consoles: whom it admits has yet to log in.
+        logins = [each for each in self._authenticators if not getattr(each.instance, "never_refuses", False)]
+        asked = Decision(session, logins or self._authenticators, (), self.admission.clock)
         principal = await asked.recognise()
         if principal is not None:
             cookies = principal.consumed_cookies | self._router_cookies
