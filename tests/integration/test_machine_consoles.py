@@ -207,6 +207,34 @@ def test_a_link_of_the_api_opens_a_console_once_for_a_page_of_another_site(scene
     assert path.removeprefix("/c/") not in scene.crew.log()
 
 
+def test_consoles_go_on_while_vcenter_is_slow_or_down(scene: VSphereScene) -> None:
+    console = scene.open("/vm/web-01")
+
+    def at_once(count: int) -> list[int]:
+        """The answers to openings that wait at the same time, as few a machine as its limit allows."""
+        clients = [Client(scene.crew.ports["people"], timeout=25) for _ in range(count)]
+        credentials = ("Authorization", f"Basic {b64encode(b'alice:alice').decode()}")
+        for number, client in enumerate(clients):
+            client.send_opening(f"/vm/web-0{1 + number % 3}", ["binary"], [credentials])
+        heads = [client.recv_head() for client in clients]
+        for client in clients:
+            client.drop()
+        assert all(head.one("Retry-After") == "5" for head in heads if head.status == 503)
+        return [head.status for head in heads]
+
+    scene.vcenter.control("POST", "/faults", method="AcquireTicket", seconds=0.1)
+    assert at_once(50) == [101] * 50
+    scene.vcenter.control("DELETE", "/faults")
+    scene.vcenter.control("POST", "/stop")
+    assert at_once(50) == [503] * 50
+    console.send_frame(BINARY, RFB)
+    assert console.recv_frame().payload == b"\x01\x01"
+    scene.vcenter.control("POST", "/start")
+    until(lambda: at_once(1) == [101], "vCenter is back", 40)
+    console.drop()
+    assert scene.vcenter.state()["failed_logins"] == 0
+
+
 def test_the_admin_process_ends_and_the_consoles_go_on(scene: VSphereScene) -> None:
     console = scene.open("/vm/web-03")
     (admin,) = scene.crew.admins()
