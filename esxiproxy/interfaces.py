@@ -215,12 +215,14 @@ class IState(Interface):
     def in_use(names: Sequence[str]) -> Awaitable[Mapping[str, int]]:
         """Return the number of slots that are in use for each of these claim names."""
 
-    def put(space: str, key: str, value: str, expires: float, new: bool = False) -> Awaitable[bool]:
+    def put(
+        space: str, key: str, value: str, expires: float, new: bool = False, before: str | None = None
+    ) -> Awaitable[bool]:
         """Store a value under a key until a time of day, which may be infinite, and return True.
 
-        A value that was stored before is replaced.  With ``new`` it stays, and the result is False.  The key
-        of a secret is :func:`~esxiproxy.core.sealing.key_of` the secret, and a value that holds a secret is
-        sealed.
+        A value that was stored before is replaced.  With ``new`` it stays, and the result is False.  With
+        ``before``, nothing is stored and the result is False unless the value is this one.  The key of a
+        secret is :func:`~esxiproxy.core.sealing.key_of` the secret.  A value that holds a secret is sealed.
         """
 
     def get(space: str, key: str) -> Awaitable[str | None]:

@@ -61,8 +61,15 @@ def pytest_sessionstart() -> None:
     globalLogPublisher.addObserver(_logged)
 
 
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from looking through thousands of tests and modules again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """A Deferred says that its failure was never looked at when it is collected, and no sooner."""
+    gc.unfreeze()
     gc.collect()
     globalLogPublisher.removeObserver(_logged)
     if _found and session.exitstatus == pytest.ExitCode.OK:

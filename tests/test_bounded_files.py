@@ -16,7 +16,6 @@ from esxiproxy.core import bounded_file
 from esxiproxy.core.bounded_file import FileTooLarge, NoRegularFile, read_file
 from esxiproxy.core.config.errors import BadValue, ConfigError
 from esxiproxy.core.config.loader import load
-from esxiproxy.core.config.state_url import RedisAddress
 from esxiproxy.core.config.values import pem
 from esxiproxy.core.inventory import InventoryError, read_inventory
 from esxiproxy.core.jwks import ALGORITHMS, BadKeys, read_jwks
@@ -32,10 +31,6 @@ def inventory(path):
     return read_inventory(path, Upstream("u", "", 0, secure=True), Networks())
 
 
-def password(path):
-    return read_password(RedisAddress("h", 1, password_file=path))
-
-
 READERS = {
     "configuration": (load, ConfigError, "more than 16 MiB"),
     "pem": (lambda path: pem(str(path), path.parent, "CERTIFICATE"), BadValue, "has more than 16 MiB"),
@@ -46,7 +41,7 @@ READERS = {
     "tokens": (read_tokens, TokenSourceError, "is too large: all tokens may have 16 MiB"),
     "inventory": (inventory, InventoryError, "is larger than 16 MiB"),
     "certificates": (read_certificates, TLSFileError, "has more than 16 MiB"),
-    "password of Redis": (password, BadFile, "Has more than 16777216 bytes"),
+    "password of Redis": (read_password, BadFile, "Has more than 16777216 bytes"),
 }
 """The readers of the product with their errors and what they say of a file that is too large."""
 

@@ -85,7 +85,9 @@ class LostSessions(Service):
             await self._record_sessions(lost)
 
     async def _record_sessions(self, lost: Sequence[SessionEntry]) -> None:
+        """Record the sessions of one process."""
         machine = lost[0].machine or _UNKNOWN_MACHINE
+        error = ProxyLost(f"the proxy on {machine} died, or is cut off from the shared state")
         self._log.error(
             "the proxy on {machine}, process {holder}, had no lease on the shared state for a minute; its "
             "{count} sessions are recorded as lost: see whether it crashed, or cannot reach the shared state",
@@ -95,10 +97,8 @@ class LostSessions(Service):
         )
         now = self._time_of_day()
         for number, entry in enumerate(lost, 1):
-            name = entry.machine or _UNKNOWN_MACHINE
-            error = ProxyLost(f"the proxy on {name} died, or is cut off from the shared state")
             try:
-                self._record(lost_record(entry, error, now, name))
+                self._record(lost_record(entry, error, now, machine))
             except Exception:
                 self._log.failure(
                     "cannot write the record of session {session} of a lost proxy", session=entry.session

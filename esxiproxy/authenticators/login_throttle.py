@@ -17,6 +17,8 @@ WINDOW = 60.0
 """Seconds for which failed logins are counted, and the longest time to wait."""
 MAX_ALONE = 4096
 """Networks whose failed logins a process counts alone while the state is away."""
+_ATTEMPTS = 16
+"""Attempts to count a failed login before other processes have counted theirs."""
 FIRST_WAIT = 2.0
 """Seconds to wait after the first failed login that is not free; each further one doubles them."""
 
@@ -82,8 +84,7 @@ class LoginThrottle:
         """Count a failed login, and return the seconds that this network has to wait for the next one."""
         now = self._time_of_day()
         try:
-            failures = _Failures.parse(await self._state.get(self._space, network)).after(now)
-            await self._state.put(self._space, network, str(failures), failures.expires)
+            failures = await self._count(network, now)
         except StateUnavailable:
             if not self._state.admits_when_down:
                 raise
@@ -93,6 +94,20 @@ class LoginThrottle:
             while len(self._alone) > MAX_ALONE:
                 self._alone.popitem(last=False)
         return max(0.0, failures.until - now)
+
+    async def _count(self, network: str, now: float) -> _Failures:
+        """Count a failed login in the state, where other processes may count one at the same moment."""
+        attempts = 0
+        while True:
+            found = await self._state.get(self._space, network)
+            failures = _Failures.parse(found).after(now)
+            value, expires = str(failures), failures.expires
+            attempts += 1
+            if attempts > _ATTEMPTS:  # so many others have counted theirs
+                await self._state.put(self._space, network, value, expires)
+                return failures
+            if await self._state.put(self._space, network, value, expires, found is None, found):
+                return failures
 
 
 def too_many_logins(wait: float) -> AccessDenied:

@@ -13,6 +13,7 @@ _PACKAGE = Path(__file__).parents[1]
 _FOLDERS = ("admin/page", "portal/page", "portal/viewer")
 """Folders below the package with files of pages; the portal uses parts of the admin page."""
 _PREFIX = b"/assets/"
+_ICON = b"/favicon.ico"
 
 
 class Assets:
@@ -31,11 +32,12 @@ class Assets:
         self._files: Mapping[bytes, StaticFile] = {
             f"{self.root}{name}".encode(): found[name] for name in found
         }
+        self._icon = f"{self.root}admin/page/icon.svg".encode()
         self._pages = package / "portal"
 
     def find(self, path: bytes) -> StaticFile | None:
         """Return the file of a path, if there is one."""
-        return self._files.get(path)
+        return self._files.get(self._icon if path == _ICON else path)
 
     def page(self, name: str) -> str:
         """Return the HTML of a page in a folder of the portal, with the path of the files."""
@@ -45,4 +47,4 @@ class Assets:
 
 def is_asset(path: bytes) -> bool:
     """Return whether a path is one of the files, whether it exists or not."""
-    return path.startswith(_PREFIX)
+    return path.startswith(_PREFIX) or path == _ICON

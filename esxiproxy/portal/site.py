@@ -213,7 +213,9 @@ class PortalRoot(resource.Resource):
             self._send(request, _text_error(PortalError(404, "there is no such file")), security)
             return
         _prepare(request, PortalAnswer(200, file.content_type, b""), security)
-        request.setHeader("Cache-Control", "public, max-age=31536000, immutable")
+        is_versioned = request.uri.startswith(self._assets.root.encode())
+        lasting = "public, max-age=31536000, immutable"
+        request.setHeader("Cache-Control", lasting if is_versioned else "public, max-age=3600")
         if request.setETag(file.etag.encode()) is None:
             request.setHeader("Content-Length", str(len(file.content)))
             request.write(file.content)

@@ -27,11 +27,23 @@ def check_expiry(expires: float) -> None:
 
 
 def put_item(
-    db: sqlite3.Connection, space: str, key: str, value: str, expires: float, new: bool, day: float
+    db: sqlite3.Connection,
+    space: str,
+    key: str,
+    value: str,
+    expires: float,
+    new: bool,
+    before: str | None,
+    day: float,
 ) -> bool:
-    """Store a value; return False if ``new`` is set and there is one that has not expired."""
-    if new and get_item(db, space, key, day) is not None:
-        return False
+    """Store a value; return False if there is one and ``new`` is set, or it is not ``before``.
+
+    A value that has expired counts as none.
+    """
+    if new or before is not None:
+        found = get_item(db, space, key, day)
+        if (new and found is not None) or (before is not None and found != before):
+            return False
     db.execute("INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?)", (space, key, value, expires))
     return True
 

@@ -214,13 +214,22 @@ class MemoryState:
 
     # Items
 
-    def put(self, space: str, key: str, value: str, expires: float, new: bool = False) -> Deferred[bool]:
+    def put(
+        self,
+        space: str,
+        key: str,
+        value: str,
+        expires: float,
+        new: bool = False,
+        before: str | None = None,
+    ) -> Deferred[bool]:
         try:
             check_expiry(expires)
         except ValueError:
             return fail()
         self._ensure_lease()
-        if new and self._item(space, key) is not None:
+        found = self._item(space, key)
+        if (new and found is not None) or (before is not None and found != before):
             return succeed(False)
         self._memory.items.setdefault(space, {})[key] = value, expires
         return succeed(True)

@@ -1,4 +1,4 @@
-"""The slots of one process, and the limits that it applies alone while Redis is away."""
+"""The slots of one process, and the limits that it applies without asking Redis."""
 
 from __future__ import annotations
 
@@ -64,16 +64,21 @@ class OwnSlots:
 
     # The limits of this process alone
 
+    def refused_rate(self, claims: Sequence[Claim], now: float) -> RateClaim | None:
+        """Return the first rate that this process would refuse if it were the only one."""
+        for claim in claims:
+            if isinstance(claim, RateClaim) and claim.spend(self._full_at.get(claim.name, 0.0), now) is None:
+                return claim
+        return None
+
     def first_refused(self, slot: str, claims: Sequence[Claim], now: float) -> Claim | None:
-        """Return the first slot or rate that this process, if it were the only one, would refuse."""
+        """Return the first slot or rate that this process would refuse if it were the only one."""
         has = self.names(slot)
         for claim in claims:
             if isinstance(claim, SlotClaim):
                 if claim.name not in has and self._counts[claim.name] >= claim.limit_value:
                     return claim
-            elif (
-                isinstance(claim, RateClaim) and claim.spend(self._full_at.get(claim.name, 0.0), now) is None
-            ):
+            elif self.refused_rate([claim], now) is not None:
                 return claim
         return None
 
@@ -84,11 +89,19 @@ class OwnSlots:
                 full_at = claim.spend(self._full_at.get(claim.name, 0.0), now)
                 if full_at is not None:
                     self._full_at[claim.name] = full_at
+        self._sweep(now)
+
+    def empty_bucket(self, claim: RateClaim, now: float) -> None:
+        """Take all tokens from the bucket of a rate, since Redis has refused it."""
+        self._full_at[claim.name] = now + claim.burst / claim.per_second
+        self._sweep(now)
+
+    def _sweep(self, now: float) -> None:
         if len(self._full_at) >= self._sweep_at:
             self._full_at = {name: full_at for name, full_at in self._full_at.items() if full_at > now}
             self._sweep_at = max(_FIRST_SWEEP, 2 * len(self._full_at))
 
     def fill_buckets(self) -> None:
-        """Forget what was spent, since Redis counts again."""
+        """Forget what was spent, since Redis counts it."""
         self._full_at.clear()
         self._sweep_at = _FIRST_SWEEP

@@ -126,7 +126,7 @@ class RedisState:
 
     async def _take(self, slot: str, claims: Sequence[Claim]) -> tuple[Claim | None, Sequence[str]]:
         try:
-            return await self._store.take(slot, claims)
+            return await self._store.take(slot, claims, self._clock.seconds())
         except StateUnavailable as error:
             if not self._may_admit(error, claims):
                 raise
@@ -157,13 +157,21 @@ class RedisState:
 
     # Items
 
-    def put(self, space: str, key: str, value: str, expires: float, new: bool = False) -> Deferred[bool]:
+    def put(
+        self,
+        space: str,
+        key: str,
+        value: str,
+        expires: float,
+        new: bool = False,
+        before: str | None = None,
+    ) -> Deferred[bool]:
         try:
             check_expiry(expires)
         except ValueError:
             return fail()
         words = (space, key, value, repr(float(expires)), "1" if new else "0")
-        return self._call("put", *words, done=bool)
+        return self._call("put", *words, *(() if before is None else (before,)), done=bool)
 
     def get(self, space: str, key: str) -> Deferred[str | None]:
         return self._call("get", space, key, done=_text)

@@ -150,9 +150,10 @@ function calls.in_use()
 end
 
 function calls.put()
-  local space, key, value, expires, new = next(), next(), next(), next(), next()
+  local space, key, value, expires, new, before = next(), next(), next(), next(), next(), next()
   if string.sub(expires, 1, 1) == '+' then expires = text(now + tonumber(expires)) end
   if new == '1' and get_item(space, key) then return 0 end
+  if before and get_item(space, key) ~= before then return 0 end
   redis.call('HSET', P .. 'i:' .. space, key, value)
   redis.call('ZADD', P .. 'k:' .. space, 0, key)
   redis.call('ZADD', P .. 'items', expires, space .. '\\n' .. key)

@@ -210,11 +210,16 @@ class RedisStore:
 
     # Slots
 
-    async def take(self, slot: str, claims: Sequence[Claim]) -> tuple[Claim | None, Sequence[str]]:
+    async def take(
+        self, slot: str, claims: Sequence[Claim], now: float
+    ) -> tuple[Claim | None, Sequence[str]]:
         """Take all claims for a slot, or none.
 
         Returns the first claim that was refused, or None, and the names and digests that are new to the slot.
+        A rate that this process alone exceeds is refused without a call, so that no flood reaches Redis.
         """
+        if (flood := self._slots.refused_rate(claims, now)) is not None:
+            return flood, ()
         had, had_marks = self._slots.names(slot), self._marks.get(slot, {})
         names = [claim.name for claim in claims if isinstance(claim, SlotClaim) and claim.name not in had]
         links = [digest(claim.name).hex() for claim in claims if isinstance(claim, OnceClaim)]
@@ -223,7 +228,11 @@ class RedisStore:
         def done(reply: Any) -> Claim | None:
             refusal, in_use, found = reply
             if refusal:
-                return _refused(claims[refusal - 1], bool(in_use))
+                claim = claims[refusal - 1]
+                if isinstance(claim, RateClaim):
+                    self._slots.empty_bucket(claim, now)
+                return _refused(claim, bool(in_use))
+            self._slots.spend(claims, now)
             self._slots.add(slot, names)
             for link, count, expires, reuse, until in found:
                 mark = Mark(float(expires), float(reuse), int(count), float(until), slot, self._instance_id)

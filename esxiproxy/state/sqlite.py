@@ -72,8 +72,8 @@ class SqliteState:
         self._reclaimed: dict[str, list[SessionEntry]] = {}
         """Results of ``reclaim`` that arrived after its timeout, by the instance reclaimed; the next call
         returns them."""
-        self._expired: list[SessionEntry] = []
-        """Results of ``reclaim_expired`` that arrived after its timeout; the next call returns them."""
+        self._expired: list[Sequence[SessionEntry]] = []
+        """Results of ``reclaim_expired`` that arrived after its timeout; each is returned by a later call."""
         self._unavailable_reason = ""
         """Why calls fail at once: a call is overdue, or the state was stopped; empty while calls are made."""
 
@@ -132,12 +132,20 @@ class SqliteState:
     def in_use(self, names: Sequence[str]) -> Deferred[Mapping[str, int]]:
         return self._call(self._store.in_use, tuple(names))
 
-    def put(self, space: str, key: str, value: str, expires: float, new: bool = False) -> Deferred[bool]:
+    def put(
+        self,
+        space: str,
+        key: str,
+        value: str,
+        expires: float,
+        new: bool = False,
+        before: str | None = None,
+    ) -> Deferred[bool]:
         try:
             check_expiry(expires)
         except ValueError:
             return fail()
-        return self._call(self._store.put, space, key, value, expires, new)
+        return self._call(self._store.put, space, key, value, expires, new, before)
 
     def get(self, space: str, key: str) -> Deferred[str | None]:
         return self._call(self._store.get, space, key)
@@ -181,14 +189,13 @@ class SqliteState:
         return reclaiming.addCallback(lambda lost: [*self._reclaimed.pop(holder, ()), *lost])
 
     def reclaim_expired(self, seconds: float) -> Deferred[Sequence[SessionEntry]]:
-        def late(lost: Sequence[SessionEntry]) -> None:
-            self._expired.extend(lost)
+        if self._expired:
+            return succeed(self._expired.pop())
+        return self._call(self._store.reclaim_expired, seconds, late=self._keep_expired)
 
-        def done(lost: Sequence[SessionEntry]) -> Sequence[SessionEntry]:
-            before, self._expired = self._expired, []
-            return [*before, *lost]
-
-        return self._call(self._store.reclaim_expired, seconds, late=late).addCallback(done)
+    def _keep_expired(self, lost: Sequence[SessionEntry]) -> None:
+        if lost:
+            self._expired.append(lost)
 
     def tell(self, command: Command) -> Deferred[bool]:
         return self._call(self._store.tell, command)

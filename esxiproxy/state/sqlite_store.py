@@ -243,13 +243,15 @@ class SqliteStore:
 
     # Items
 
-    def put(self, space: str, key: str, value: str, expires: float, new: bool) -> bool:
-        """Store a value; return False if ``new`` is set and there is one already."""
+    def put(
+        self, space: str, key: str, value: str, expires: float, new: bool, before: str | None = None
+    ) -> bool:
+        """Store a value; return False if there is one and ``new`` is set, or it is not ``before``."""
         day = self._times.wall_clock()
         # A report that counts for seconds has no use after a crash of the machine.
         durable = new or expires - day > _SHORT_LIFE
         with self._transaction(durable) as (db, _now):
-            return put_item(db, space, key, value, expires, new, day)
+            return put_item(db, space, key, value, expires, new, before, day)
 
     def get(self, space: str, key: str) -> str | None:
         """Return a value, or None."""
@@ -277,7 +279,9 @@ class SqliteStore:
         """Store the figures of this instance until the next but one report."""
         with self._transaction() as (db, _now):
             day = self._times.wall_clock()
-            put_item(db, REPORTS, self._instance_id, figures, day + REPORT_LIFE, new=False, day=day)
+            put_item(
+                db, REPORTS, self._instance_id, figures, day + REPORT_LIFE, new=False, before=None, day=day
+            )
 
     def lead(self, task: str) -> bool:
         """Return whether this instance leads a task."""

@@ -24,6 +24,7 @@ from esxiproxy.ops.process.threads import Threads
 from esxiproxy.workers.shared.admin_messages import ADMIN, AdminConfig
 from esxiproxy.workers.shared.lines import LineSplitter
 from esxiproxy.workers.shared.messages import COMMANDS_FD, REPORTS_FD, WorkerConfig
+from esxiproxy.workers.shared.reactor import IProcessReactor
 from esxiproxy.workers.shared.signal_mask import unblock_signals
 from esxiproxy.workers.worker.report_pipe import ReportPipe
 from esxiproxy.workers.worker.shutdown import Shutdown
@@ -100,7 +101,7 @@ def _make_admin(line: bytes, *arguments: Any) -> AdminWorker:
     return AdminWorker(given, load_checked(given.config, given.content.encode() or None), *arguments)
 
 
-def _install_signal_handlers(shutdown: Shutdown, reactor: Any) -> None:
+def _install_signal_handlers(shutdown: Shutdown, reactor: IProcessReactor) -> None:
     """Install all signal handlers, then unblock the signals.
 
     Twisted's own handlers are not used: those for SIGTERM and SIGINT do not distinguish the first signal from

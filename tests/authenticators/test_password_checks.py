@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 import pytest
-from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.python.failure import Failure
 
 from esxiproxy.authenticators.htpasswd import Htpasswd
-from esxiproxy.authenticators.login_throttle import MAX_ALONE
+from esxiproxy.authenticators.login_throttle import MAX_ALONE, LoginThrottle
 from esxiproxy.authenticators.password_checks import MAX_CACHED
 from esxiproxy.core.errors import LimitReached, StateUnavailable
 from tests.authenticators.world import (
@@ -71,6 +71,43 @@ def test_a_client_with_a_good_password_does_not_reset_the_count(users):
         refused(users, password=f"wrong{number}")
     assert refused(users).status_code == 429
     assert login(users, "j\u00fcrgen", "p\u00e4ss:w\u00f6rd").name == "j\u00fcrgen"  # from the cache
+
+
+def test_failures_of_processes_at_the_same_moment_are_all_counted(world, monkeypatch):
+    """Between the read and the write of one, others have counted theirs."""
+    throttles = [LoginThrottle(world.state, "logins", world.time_of_day) for _ in range(10)]
+    get, read = world.state.get, []
+
+    def get_late(*words):
+        found = get(*words)
+        if len(read) >= len(throttles):
+            return found
+        read.append(waiting := Deferred())
+        return waiting.addCallback(lambda _: found.result)
+
+    monkeypatch.setattr(world.state, "get", get_late)
+    counting = [Deferred.fromCoroutine(throttle.failed("192.0.2.7/32")) for throttle in throttles]
+    assert len(read) == len(throttles), "all have read the same"
+    for waiting in read:
+        waiting.callback(None)
+    waits = [each.result for each in counting]
+    assert waits[:5] == [0, 0, 0, 0, 2] and waits[5:] == [4, 8, 16, 32, 60]
+
+
+def test_a_failure_is_counted_also_if_others_are_always_faster(world, monkeypatch):
+    throttle = LoginThrottle(world.state, "logins", world.time_of_day)
+    put, refused_puts = world.state.put, []
+
+    def put_late(*words):
+        if len(words) == 4:
+            return put(*words)
+        refused_puts.append(words)
+        return succeed(False)
+
+    monkeypatch.setattr(world.state, "put", put_late)
+    assert Deferred.fromCoroutine(throttle.failed("192.0.2.7/32")).result == 0
+    assert len(refused_puts) == 16
+    assert world.state.get("logins", "192.0.2.7/32").result.split()[0] == "1"
 
 
 @pytest.mark.parametrize("value", ["", "1", "a b c", "9 nan nan", "9 1 2 3", "9" * 5000 + " 1 2"])

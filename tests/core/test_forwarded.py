@@ -1,5 +1,6 @@
 """Whose word is taken for where a request comes from."""
 
+from dataclasses import fields
 from ipaddress import ip_network
 
 import pytest
@@ -244,3 +245,10 @@ def test_an_ipv4_client_is_an_ipv4_client(host, plain):
 def test_a_head_shows_no_ticket_and_no_field():
     head = parse(b"GET /ticket/SECRET HTTP/1.1\r\nHost: h\r\nCookie: a=SECRET\r\n\r\n")
     assert repr(head) == "<RequestHead GET /ticket/***, 2 fields>"
+
+
+def test_a_request_with_another_head_has_all_other_parts():
+    head, other = parse(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n"), parse(b"GET /b HTTP/1.1\r\nHost: b\r\n\r\n")
+    parts = {field.name: object() for field in fields(Request)} | {"head": head}
+    request = Request(**parts).with_head(other)
+    assert {name: getattr(request, name) for name in parts} == parts | {"head": other}

@@ -63,27 +63,43 @@ class Operator:
         return result
 
 
-@pytest.fixture
-def crew(upstream: EchoUpstream, tmp_path: Path) -> Iterator[Crew]:
-    text = config.ini(
+def text(folder: Path, port: int) -> str:
+    return config.ini(
         config.listener(health="/readyz"),
-        config.upstream(upstream.port),
+        config.upstream(port),
         workers=2,
-        state=f"sqlite:{tmp_path}/state.db",
+        state=f"sqlite:{folder}/state.db",
         close_timeout="1s",
         max_sessions_per_console="off",
     )
-    with Crew(text) as crew:
+
+
+@contextlib.contextmanager
+def operating(folder: Path) -> Iterator[Operator]:
+    operator = Operator(folder / "state.db")
+    try:
+        yield operator
+    finally:
+        operator.stop()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("drains")
+
+
+@pytest.fixture(scope="module")
+def crew(upstream: EchoUpstream, folder: Path) -> Iterator[Crew]:
+    """Workers that each test leaves without a drain."""
+    with Crew(text(folder, upstream.port)) as crew:
         yield crew
         assert not re.search("Unhandled|Traceback", crew.log()), crew.log()
         assert TICKET not in crew.log()
 
 
-@pytest.fixture
-def operator(crew: Crew, tmp_path: Path) -> Iterator[Operator]:
-    with contextlib.ExitStack() as stack:
-        operator = Operator(tmp_path / "state.db")
-        stack.callback(operator.stop)
+@pytest.fixture(scope="module")
+def operator(crew: Crew, folder: Path) -> Iterator[Operator]:
+    with operating(folder) as operator:
         yield operator
 
 
@@ -156,6 +172,8 @@ def test_at_the_end_consoles_of_all_workers_are_closed_with_the_reason(
     operator.drain("host", "esxi1", end=time.time() + 2, reason="Wartung ☕")
     assert {client.recv_close(20) for client in running} == {(1001, "Wartung ☕")}
     let_go(running)
+    operator.undrain("host", "esxi1")
+    until(lambda: all(not refused(crew, 1) for _ in range(10)), "every worker admits consoles")
 
 
 def test_a_machine_that_is_named_takes_no_consoles_and_its_health_check_says_so(
@@ -176,14 +194,19 @@ def test_a_machine_that_is_named_takes_no_consoles_and_its_health_check_says_so(
     until(lambda: all(asked() == (200, b"ready\n") for _ in range(20)), "the health checks")
 
 
-def test_a_master_that_is_restarted_is_not_drained_and_its_hosts_are(crew: Crew, operator: Operator) -> None:
-    operator.drain("proxy", machine=MACHINE)
-    (drain,) = operator.drain("host", "other")
-    until(lambda: refused(crew, 1), "the drain is known")
-    text = crew.path.read_text()
-    assert crew.stop() == 0
-    with Crew(text) as again:
-        let_go(opened(again.ports["one"], 4))
-        known(again, drain, 2)
-        operator.drain("host", "esxi1")
-        until(lambda: refused(again, 1), "the drain is known")
+def test_a_master_that_is_restarted_is_not_drained_and_its_hosts_are(
+    upstream: EchoUpstream, tmp_path: Path
+) -> None:
+    with Crew(text(tmp_path, upstream.port)) as crew, operating(tmp_path) as operator:
+        operator.drain("proxy", machine=MACHINE)
+        (drain,) = operator.drain("host", "other")
+        until(lambda: refused(crew, 1), "the drain is known")
+        assert crew.stop() == 0
+        with Crew(crew.path.read_text()) as again:
+            let_go(opened(again.ports["one"], 4))
+            known(again, drain, 2)
+            operator.drain("host", "esxi1")
+            until(lambda: refused(again, 1), "the drain is known")
+            logs = crew.log() + again.log()
+    assert not re.search("Unhandled|Traceback", logs), logs
+    assert TICKET not in logs

@@ -8,7 +8,7 @@ from twisted.python.failure import Failure
 
 from esxiproxy.portal.machine_events import PING, TICK
 from esxiproxy.portal.site import MAX_STREAMS_EACH
-from tests.portal.scene import Answer, Portal
+from tests.portal.scene import ASSETS, Answer, Portal
 from tests.support.portal_machines import PowerState, machine, uuid
 
 
@@ -123,4 +123,7 @@ def test_a_file_is_kept_by_browsers_and_its_path_changes_with_its_content(portal
     found = portal.get(path, principal=None)
     assert found.status == 200 and "immutable" in found["Cache-Control"] and path.count("/") > 3
     assert portal.get("/assets/x/portal/page/portal.css").status == 404
+    assert portal.get("/favicon.ico", principal=None)["Content-Type"] == "image/svg+xml"
+    console = portal.get("/vm/dc1/x").body.decode()
+    assert f'src="{ASSETS.root}portal/viewer/start.js"' in console and '"/viewer/' not in console
     assert portal.get(path, ("If-None-Match", found["ETag"])).status == 304

@@ -40,6 +40,20 @@ def test_a_value_is_replaced_unless_it_is_to_be_new(world):
     assert result(other.put("s", "a", "fourth", EVER, new=True)) is True
 
 
+def test_a_value_is_replaced_only_if_it_is_the_one_that_was_read(world):
+    one, other = world.new(), world.new()
+    ends = world.time_of_day() + 60
+    assert result(one.put("s", "a", "1", ends, before="0")) is False, "there is none"
+    assert result(one.put("s", "a", "1", ends)) is True
+    assert result(other.put("s", "a", "2 \u00fc", ends, before="1")) is True
+    assert result(one.put("s", "a", "3", ends, before="1")) is False
+    assert result(one.get("s", "a")) == "2 \u00fc"
+    assert result(one.put("s", "a", "", ends, before="2 \u00fc")) is True
+    assert result(other.put("s", "a", "4", ends, before="")) is True
+    world.advance(61)
+    assert result(one.put("s", "a", "5", EVER, before="4")) is False, "it has expired"
+
+
 def test_one_caller_gets_a_popped_item(world):
     one, other = world.new(), world.new()
     result(one.put("s", "a", "vm-42", EVER))

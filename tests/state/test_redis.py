@@ -4,7 +4,7 @@ import pytest
 from twisted.internet.defer import Deferred, fail
 
 from esxiproxy.core.errors import StateUnavailable
-from esxiproxy.core.session.claim import OnceClaim, Outcome, SlotClaim
+from esxiproxy.core.session.claim import OnceClaim, Outcome, RateClaim, SlotClaim
 from esxiproxy.core.session.command import Selector, SelectorKind
 from esxiproxy.state.lease import LEASE
 from esxiproxy.state.redis import PAGE
@@ -24,6 +24,19 @@ def world(redis_world):
 
 def once(world, **changed):
     return OnceClaim("links: secret-id", world.time_of_day() + 3600, **changed)
+
+
+def count_calls(server, name):
+    """Return a list to which each call of this name is added."""
+    run, calls = server.run, []
+
+    def counting(script, key, *arguments):
+        if arguments[0] == name:
+            calls.append(arguments)
+        return run(script, key, *arguments)
+
+    server.run = counting
+    return calls
 
 
 def lose_reply(server, name):
@@ -76,6 +89,19 @@ def test_a_take_that_is_cancelled_leaves_nothing(world):
     taking.cancel()
     held[0]()
     assert result(other.take("b", [ONE, link])) is None
+
+
+def test_a_flood_over_a_rate_does_not_reach_redis(world):
+    one, other = world.new(), world.new()
+    rate = RateClaim("session_rate", "rate 198.51.100.7/32", 2.0, 4)
+    calls = {state: count_calls(world.servers[state], "take") for state in (one, other)}
+    takes = [result(state.take(str(number), [rate])) for number in range(1000) for state in (one, other)]
+    assert takes.count(None) == 4, "the rate is that of all processes"
+    assert len(calls[one]) <= 4 and len(calls[other]) <= 4
+    world.advance(0.5)
+    assert result(other.take("a", [rate])) is None
+    assert [result(one.take("b", [rate])) for _ in range(100)] == [rate] * 100
+    assert len(calls[one]) <= 6
 
 
 def test_a_registration_waits_for_the_reply_to_a_take(world):

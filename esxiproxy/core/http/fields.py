@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from esxiproxy.core.http.head import Fields, tokens
 from esxiproxy.core.http.origins import is_own_origin
 from esxiproxy.core.http.request import Request
@@ -67,7 +69,14 @@ NOT_IN_TRAILERS = (
 )
 """Fields that RFC 9110 6.5.1 forbids in trailers: framing, routing, authentication and similar ones."""
 
+_NEVER_DOWNSTREAM = HOP_BY_HOP | {SESSION}
 _NEVER_UPSTREAM = HOP_BY_HOP | FORWARDED | {b"host", b"http2-settings", SESSION}
+
+
+@lru_cache(maxsize=256)
+def _union(*names: frozenset[bytes]) -> frozenset[bytes]:
+    """Return the union of sets of names, of which there are few: those of the code and of authenticators."""
+    return frozenset[bytes]().union(*names)
 
 
 def end_to_end(fields: Fields, dropped: frozenset[bytes]) -> list[tuple[bytes, bytes]]:
@@ -75,9 +84,16 @@ def end_to_end(fields: Fields, dropped: frozenset[bytes]) -> list[tuple[bytes, b
 
     Fields in ``dropped`` (lower case) and fields that Connection names are left out.
     """
-    known = [(name.lower(), name, value) for name, value in fields]
-    gone = dropped.union(tokens([value for key, _, value in known if key == b"connection"]))
-    return [(name, value) for key, name, value in known if key not in gone]
+    kept: list[tuple[bytes, bytes]] = []
+    connection: list[bytes] = []
+    for field in fields:
+        key = field[0].lower()
+        if key == b"connection":
+            connection.append(field[1])
+        if key not in dropped:
+            kept.append(field)
+    named = frozenset(tokens(connection)) - dropped
+    return [field for field in kept if field[0].lower() not in named] if named else kept
 
 
 def request_fields(
@@ -87,8 +103,8 @@ def request_fields(
 
     The fields and cookies with credentials of the principal are left out.
     """
-    gone = _NEVER_UPSTREAM | dropped
-    fields = end_to_end(request.head.fields, gone | principal.consumed if principal else gone)
+    consumed = principal.consumed if principal else frozenset[bytes]()
+    fields = end_to_end(request.head.fields, _union(_NEVER_UPSTREAM, dropped, consumed))
     if principal is not None and principal.consumed_cookies:
         fields = without_cookies(fields, principal.consumed_cookies)
     chain = request.forwarded_for or (request.client.host,)
@@ -123,7 +139,7 @@ def response_fields(
 
     ``version`` is the HTTP version of the response.
     """
-    kept = end_to_end(fields, HOP_BY_HOP | {SESSION} | dropped)
+    kept = end_to_end(fields, _union(_NEVER_DOWNSTREAM, dropped))
     return [*kept, (b"Via", via(version)), *session_field(session)]
 
 

@@ -24,7 +24,7 @@ Fields = tuple[tuple[bytes, bytes], ...]
 _END = b"\r\n\r\n"
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE = re.compile(rb"(%b) ([\x21-\x7e]+) HTTP/(\d)\.(\d)" % _TOKEN)
-_FIELD_NAME = re.compile(_TOKEN)
+_FIELD_LINES = re.compile(rb"(?:%b:[^\r\n]*\r\n)*" % _TOKEN)
 # CR and LF alone, and every other control character but the tab.
 _ILLEGAL = re.compile(rb"(?<!\r)\n|\r(?=[^\n])|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _CONTROLS = bytes([*range(9), 11, 12, *range(14, 32), 127])
@@ -178,7 +178,10 @@ def parse(raw: bytes) -> RequestHead:
     method, target, version = _request_line(line)
     if len(field_lines) > MAX_FIELDS:
         raise MalformedRequest(f"the request head has more than {MAX_FIELDS} fields", status=431)
-    fields = tuple(map(_field, field_lines))
+    if _FIELD_LINES.fullmatch(raw, len(line) + 2, len(raw) - 2) is None:
+        raise MalformedRequest("a field line is not NAME: VALUE")
+    split = [each.partition(b":") for each in field_lines]
+    fields = tuple([(name, value.strip(b" \t")) for name, _, value in split])
     head = RequestHead(raw, method, target, version, fields)
     _check_host(head)
     if match := _ABSOLUTE.fullmatch(target):
@@ -219,13 +222,6 @@ def _origin_form(head: RequestHead, authority: bytes, rest: bytes) -> bytes:
     if not rest and head.method == b"OPTIONS":
         return b"*"
     return rest if rest.startswith(b"/") else b"/" + rest
-
-
-def _field(line: bytes) -> tuple[bytes, bytes]:
-    name, colon, value = line.partition(b":")
-    if not colon or _FIELD_NAME.fullmatch(name) is None:
-        raise MalformedRequest("a field line is not NAME: VALUE")
-    return name, value.strip(b" \t")
 
 
 def _check_host(head: RequestHead) -> None:

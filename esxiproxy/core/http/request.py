@@ -40,6 +40,23 @@ class Request:
         method = self.head.method.decode("ascii", "replace")
         return f"<Request {self.session} at {self.listener} of {self.client}: {method} {self.shown_target}>"
 
+    def with_head(self, head: RequestHead) -> Request:
+        """Return the request with another head; ``dataclasses.replace`` takes twice as long."""
+        return Request(
+            self.session,
+            self.listener,
+            self.client,
+            self.secure,
+            head,
+            self.forwarded_for,
+            self.public_host,
+            self.listening,
+            self.other_host,
+            self.server_name,
+            self.certificate,
+            self.secrets,
+        )
+
     @property
     def shown_target(self) -> str:
         """The target for logs and records, without secrets."""

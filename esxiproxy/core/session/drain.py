@@ -204,12 +204,17 @@ class Drains:
     Drains of proxies and listeners of another run are in ``all`` only.
     """
 
-    __slots__ = ("_hosts", "_listeners", "_upstreams", "all", "ends", "has_addresses", "has_hosts", "proxy")
+    __slots__ = (
+        *("_hosts", "_listeners", "_upstreams", "all", "ends", "has_addresses", "has_hosts", "has_own"),
+        "proxy",
+    )
 
     def __init__(self, identity: ProcessIdentity, drains: Iterable[Drain] = ()) -> None:
         self.all = tuple(in_order(drains))
         """All drains, in order."""
         own = [drain for drain in self.all if drain.is_of(identity.run)]
+        self.has_own = bool(own)
+        """Whether anything is drained in this process."""
         self.ends = tuple(drain for drain in own if drain.end != inf)
         """The drains that hold here and have an end."""
         self.proxy = next((drain for drain in own if drain.kind is DrainKind.PROXY), None)

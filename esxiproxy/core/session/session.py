@@ -168,7 +168,7 @@ class Session:
         """
         head = self.request.head
         head = RequestHead(b"", head.method, head.target, head.version, (), head.absolute)
-        self.request = replace(self.request, head=head)
+        self.request = self.request.with_head(head)
 
     def answered(self, status: int) -> None:
         """Note the status of the upstream's response, whose head is being sent to the client."""

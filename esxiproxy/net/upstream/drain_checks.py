@@ -27,6 +27,8 @@ async def check_route(drains: ActiveDrains, session: Session, route: Route, conn
 
     It is called before slots, rates and marks are taken.  Names are looked up only if an address is drained.
     """
+    if not drains.current.has_own:
+        return
     _check(drains.current.of_listener(session.request.listener))
     destination = route.destination
     _check_destination(drains, destination)
@@ -50,6 +52,8 @@ def undrained(
     drains: ActiveDrains, destination: Destination, candidates: Sequence[Candidate]
 ) -> Sequence[Candidate]:
     """Return the addresses of a destination that are not drained; raise Draining if none is left."""
+    if not drains.current.has_own:
+        return candidates
     _check_destination(drains, destination)
     if not drains.current.has_hosts:
         return candidates
@@ -61,6 +65,8 @@ def undrained(
 
 def check_destination(drains: ActiveDrains, session: Session, destination: Destination) -> None:
     """Raise Draining if the listener of a console or its destination is drained, as far as is known now."""
+    if not drains.current.has_own:
+        return
     _check(drains.current.of_listener(session.request.listener))
     _check_destination(drains, destination)
     if drains.current.has_hosts and (candidates := literal_candidates(destination)):
@@ -69,6 +75,8 @@ def check_destination(drains: ActiveDrains, session: Session, destination: Desti
 
 def check_address(drains: ActiveDrains, session: Session, candidate: Candidate) -> None:
     """Raise Draining if a console may not be dialled to an address, after it has waited for a slot."""
+    if not drains.current.has_own:
+        return
     _check(drains.current.of_listener(session.request.listener))
     if session.route is not None:
         _check_destination(drains, session.route.destination)

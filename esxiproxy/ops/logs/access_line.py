@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii as _quoted
@@ -25,22 +24,29 @@ def as_json(record: Record, started: float) -> str:
     """
     phases, code, trip = record.phases, record.close_code, record.round_trip
     second, milliseconds = divmod(int(started * 1e6 + 0.5) // 1000, 1000)
-    took = ",".join([f"{_quoted(name)}:{seconds:.6f}" for name, seconds in _durations(phases)])
+    took, before = [], 0.0
+    for name, at in sorted(phases.items(), key=itemgetter(1)):
+        took.append(f'"{name}":{at - before:.6f}')
+        before = at
     return (
         f'{{"time":"{_date_and_time(second)}.{milliseconds:03}Z","kind":"{record.kind.value}",'
         f'"session":{_quoted(record.session)},"trace_id":{_text(record.trace_id)},'
         f'"listener":{_quoted(record.listener)},"client":{_quoted(record.client.host)},'
-        f'"client_port":{record.client.port or "null"},"principal":{_text(redact_text(record.principal))},'
+        f'"client_port":{record.client.port or "null"},"principal":{_text(_shown_name(record.principal))},'
         f'"method":{_text(record.method)},"target":{_text(_target(record))},'
-        f'"upstream":{_text(record.upstream)},"host":{_text(redact_text(record.host))},'
-        f'"console":{_text(redact_text(record.console))},'
-        f'"console_name":{_text(redact_text(record.console_name))},'
+        f'"upstream":{_text(record.upstream)},"host":{_text(_shown_name(record.host))},'
+        f'"console":{_text(_shown_name(record.console))},'
+        f'"console_name":{_text(_shown_name(record.console_name))},'
         f'"status":{record.status or "null"},"close_code":{"null" if code is None else code},'
         f'"ended_by":{_text(record.ended_by)},"error":{_text(record.error)},'
         f'"detail":{_text(redact_text(record.detail))},"timeout":{_text(record.timeout)},"octets_up":{record.octets_up},'
         f'"octets_down":{record.octets_down},"round_trip":{"null" if trip is None else f"{trip:.6f}"},'
-        f'"seconds":{phases.get("closed", 0.0):.6f},"phases":{{{took}}}}}'
+        f'"seconds":{phases.get("closed", 0.0):.6f},"phases":{{{",".join(took)}}}}}'
     )
+
+
+_shown_name = lru_cache(maxsize=1024)(redact_text)
+"""Returns the name of a principal or a host without secrets."""
 
 
 @lru_cache(maxsize=2)
@@ -67,15 +73,6 @@ def as_combined(record: Record, started: float) -> str:
         f'{record.client.host} - {principal} [{stamp}] "{_UNQUOTABLE.sub(_escaped, request)}" '
         f'{record.status:03} {record.octets_down} "-" "-"'
     )
-
-
-def _durations(phases: Mapping[str, float]) -> list[tuple[str, float]]:
-    """Return each phase's name and the seconds from the previous phase to it."""
-    took, before = [], 0.0
-    for name, at in sorted(phases.items(), key=itemgetter(1)):
-        took.append((name, at - before))
-        before = at
-    return took
 
 
 def _target(record: Record) -> str:

@@ -32,7 +32,10 @@ class ThreadedSink(Sink):
 
     def __init__(self, clock: SinkReactor, losses: Losses | None = None) -> None:
         super().__init__(clock, losses)
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._is_waiting = False
+        """Whether the thread waits for a line, so that it has to be woken up."""
         self._hurried = threading.Event()
         """Set when the thread is not to wait for more lines."""
         self._thread: threading.Thread | None = None
@@ -55,7 +58,7 @@ class ThreadedSink(Sink):
             self._thread.start()
 
     def put(self, octets: bytes, lines: int = 1) -> None:
-        with self._changed:
+        with self._lock:  # a Condition's own methods take longer than all the rest
             if self._thread is None:
                 fits = None
             elif fits := self._size + len(octets) <= MAX_QUEUED:
@@ -114,7 +117,8 @@ class ThreadedSink(Sink):
         self._size += len(octets)
         if self._size >= MAX_BATCH:
             self._hurried.set()
-        self._changed.notify()
+        if self._is_waiting:
+            self._changed.notify()
 
     # In the thread
 
@@ -136,7 +140,9 @@ class ThreadedSink(Sink):
     def _next_batch(self) -> tuple[list[tuple[bytes, int]], Callable[[], None] | None] | None:
         """Wait for lines or a call, and return them; return None when the thread is to exit."""
         with self._changed:
+            self._is_waiting = True
             self._changed.wait_for(lambda: self._queue or self._ending)
+            self._is_waiting = False
             if not self._ending and self._size < MAX_BATCH:
                 self._hurried.clear()
         if self.gathering:

@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import IListeningPort, IReactorTime
 from twisted.logger import Logger
 
 from esxiproxy.binding import Binding
@@ -46,7 +46,7 @@ class ManholeService(Service):
         keys: Path,
         host_key: Path,
         commands_for: CommandsFor,
-        reactor: Any,
+        reactor: IReactorTime,
         inherited: socket.socket | None = None,
     ) -> None:
         self.setName("manhole")

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import Factory
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.logger import Logger
@@ -79,7 +79,7 @@ class ShellSockets(Factory):
     def __init__(
         self,
         commands_for: CommandsFor,
-        clock: Any,
+        clock: IReactorTime,
         workers: WorkerShells | None = None,
         audit: ShellAudit | None = None,
     ) -> None:
@@ -305,7 +305,7 @@ class UnixShellService(Service):
         self,
         endpoint: str,
         sockets: ShellSockets,
-        reactor: Any,
+        reactor: IReactorTime,
         inherited: Any = None,
         group: str = "",
         is_optional: bool = False,

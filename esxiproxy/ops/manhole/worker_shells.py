@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import UNIXClientEndpoint
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import Factory
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.python.failure import Failure
@@ -86,7 +86,9 @@ class WorkerShells:
     ``workers`` returns the workers of all generations, and ``folder`` has their sockets.
     """
 
-    def __init__(self, folder: Path, workers: Callable[[], Sequence[WorkerView]], reactor: Any) -> None:
+    def __init__(
+        self, folder: Path, workers: Callable[[], Sequence[WorkerView]], reactor: IReactorTime
+    ) -> None:
         self._folder = folder
         self._workers = workers
         self._reactor = reactor
@@ -112,7 +114,7 @@ class WorkerShells:
 class WorkerShell:
     """The shell of one worker, to which a terminal can be connected."""
 
-    def __init__(self, number: int, generation: int, path: Path, reactor: Any) -> None:
+    def __init__(self, number: int, generation: int, path: Path, reactor: IReactorTime) -> None:
         self.name = f"worker {number} of generation {generation}"
         self.options = f"--worker {number} --generation {generation}"
         """The options of ``esxiproxy manhole`` for this worker."""
@@ -137,7 +139,7 @@ class WorkerLink(TwistedProtocol):
     """
 
     def __init__(
-        self, name: str, request: ShellRequest, output: Callable[[bytes], None], reactor: Any
+        self, name: str, request: ShellRequest, output: Callable[[bytes], None], reactor: IReactorTime
     ) -> None:
         self.ended: Deferred[ShellStatus] = Deferred()
         self._name = name

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
+from prometheus_client import Histogram
 from zope.interface import implementer
 
 from esxiproxy.core import errors
@@ -27,21 +28,38 @@ _PHASES = ("authenticated", "routed", "opened")
 """The phases of an opening handshake, in their order."""
 
 
+Histograms = Sequence[tuple[str, Histogram]]
+"""The names of phases, each with the histogram of its duration."""
+
+
 class CountedSession(Protocol):
     """A live session."""
 
     session: Session
 
 
-class _Counted:
-    """The values of an open console that are counted already, and the values of its labels."""
+class _Series:
+    """The metrics of the consoles with the same labels, looked up once."""
 
-    __slots__ = ("down", "host", "listener", "round_trip", "up", "upstream")
+    __slots__ = ("host", "listener", "open", "opened", "phases", "upstream")
 
-    def __init__(self, listener: str, upstream: str, host: str) -> None:
+    def __init__(self, metrics: Metrics, listener: str, upstream: str, host: str) -> None:
         self.listener = listener
         self.upstream = upstream
         self.host = host
+        self.opened = metrics.opened(listener, upstream)
+        self.open = metrics.open(listener, upstream, host)
+        self.phases: Histograms = ()
+        metrics.closed(listener, upstream, WORKER_LOST)  # 0: an increase needs a value before
+
+
+class _Counted:
+    """The values of an open console that are counted already, and its metrics."""
+
+    __slots__ = ("down", "round_trip", "series", "up")
+
+    def __init__(self, series: _Series) -> None:
+        self.series = series
         self.up = self.down = 0
         self.round_trip: float | None = None
 
@@ -58,10 +76,13 @@ class MetricsObserver:
     def __init__(self, metrics: Metrics) -> None:
         self.metrics = metrics
         self._open: dict[str, _Counted] = {}
+        self._series: dict[tuple[str, str, str], _Series] = {}
 
     def opened(self, session: Session) -> None:
-        counted = self._console_opened(session)
-        self._count_phases(counted.listener, counted.upstream, session.phases)
+        series = self._console_opened(session).series
+        if not series.phases:
+            series.phases = self._histograms(series.listener, series.upstream, session.phases)
+        _observe(series.phases, session.phases)
 
     def begin(self, sessions: Iterable[CountedSession]) -> None:
         """Count the consoles among these sessions that are open already, and their bytes from now on."""
@@ -104,11 +125,12 @@ class MetricsObserver:
             if counted is None or traffic is None:
                 continue
             up, down = traffic.octets_up, traffic.octets_down
+            series = counted.series
             if up != counted.up:
-                grown[counted.listener, counted.upstream, "up"] += up - counted.up
+                grown[series.listener, series.upstream, "up"] += up - counted.up
                 counted.up = up
             if down != counted.down:
-                grown[counted.listener, counted.upstream, "down"] += down - counted.down
+                grown[series.listener, series.upstream, "down"] += down - counted.down
                 counted.down = down
             self._count_round_trip(counted, live.session.round_trip)
         for labels, octets in grown.items():
@@ -116,37 +138,37 @@ class MetricsObserver:
 
     def _console_opened(self, session: Session) -> _Counted:
         metrics, destination = self.metrics, session.route.destination if session.route else None
-        counted = _Counted(
+        labels = (
             metrics.listener(session.request.listener),
             metrics.upstream(destination.template.name) if destination else "",
             self._host(destination.name, destination.is_listed) if destination else "",
         )
-        metrics.closed(counted.listener, counted.upstream, WORKER_LOST)  # 0: an increase needs a value before
+        series = self._series.get(labels)
+        if series is None:
+            series = self._series[labels] = _Series(metrics, *labels)
+        counted = self._open[session.id] = _Counted(series)
         # From here on the console is counted as lost when the process crashes.
-        metrics.opened(counted.listener, counted.upstream).inc()
-        self._open[session.id] = counted
-        metrics.open(counted.listener, counted.upstream, counted.host).inc()
+        series.opened.inc()
+        series.open.inc()
         return counted
 
     def _console_ended(self, counted: _Counted, record: Record) -> None:
-        metrics = self.metrics
-        metrics.closed(counted.listener, counted.upstream, _reason(record)).inc()
-        metrics.open(counted.listener, counted.upstream, counted.host).dec()
+        series = counted.series
+        listener, upstream = series.listener, series.upstream
+        self.metrics.closed(listener, upstream, _reason(record)).inc()
+        series.open.dec()
         self._count_octets(
-            counted.listener,
-            counted.upstream,
-            record.octets_up - counted.up,
-            record.octets_down - counted.down,
+            listener, upstream, record.octets_up - counted.up, record.octets_down - counted.down
         )
         self._count_round_trip(counted, record.round_trip)
-        self._count_stall(counted.listener, counted.upstream, record)
+        self._count_stall(listener, upstream, record)
 
     def _handshake_failed(self, record: Record) -> None:
         metrics = self.metrics
         listener, upstream = metrics.listener(record.listener), metrics.upstream(record.upstream)
         host = self._host(record.host, record.is_host_listed)
         metrics.failed(listener, upstream, host, _reason(record)).inc()
-        self._count_phases(listener, upstream, record.phases)
+        _observe(self._histograms(listener, upstream, record.phases), record.phases)
         self._count_stall(listener, upstream, record)
 
     def _request_ended(self, record: Record) -> None:
@@ -165,12 +187,10 @@ class MetricsObserver:
         """Return the value of the label for the host of a session, which is empty before it is known."""
         return self.metrics.host(name) if is_listed or not name else OTHER
 
-    def _count_phases(self, listener: str, upstream: str, phases: Mapping[str, float]) -> None:
-        before = 0.0
-        for phase in _PHASES:
-            if (at := phases.get(phase)) is not None:
-                self.metrics.phases(listener, upstream, phase).observe(at - before)
-                before = at
+    def _histograms(self, listener: str, upstream: str, phases: Mapping[str, float]) -> Histograms:
+        """Return the histograms of the phases that a handshake has reached."""
+        reached = [phase for phase in _PHASES if phase in phases]
+        return [(phase, self.metrics.phases(listener, upstream, phase)) for phase in reached]
 
     def _count_octets(self, listener: str, upstream: str, up: int, down: int) -> None:
         if up > 0:
@@ -180,12 +200,21 @@ class MetricsObserver:
 
     def _count_round_trip(self, counted: _Counted, seconds: float | None) -> None:
         if seconds is not None and seconds != counted.round_trip:
-            self.metrics.round_trip(counted.listener).observe(seconds)
+            self.metrics.round_trip(counted.series.listener).observe(seconds)
             counted.round_trip = seconds
 
     def _count_stall(self, listener: str, upstream: str, record: Record) -> None:
         if record.timeout == "stall_timeout" or record.error == StallTimeout.__name__:
             self.metrics.stalls(listener, upstream).inc()
+
+
+def _observe(histograms: Histograms, phases: Mapping[str, float]) -> None:
+    """Count the duration of each phase of an opening handshake."""
+    before = 0.0
+    for phase, histogram in histograms:
+        if (at := phases.get(phase)) is not None:
+            histogram.observe(at - before)
+            before = at
 
 
 def _reason(record: Record) -> str:

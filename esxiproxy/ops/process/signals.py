@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.application.service import Service
 from twisted.internet.error import ReactorNotRunning
@@ -13,6 +13,24 @@ from twisted.logger import Logger
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _HANDLED_SIGNALS = (*_STOP_SIGNALS, signal.SIGHUP)
+
+
+class SignalReactor(Protocol):
+    """The part of a reactor that the signal handlers use."""
+
+    def addSystemEventTrigger(
+        self, phase: str, eventType: str, callable: Callable[..., Any], *args: object
+    ) -> object:
+        """Call ``callable`` at an event of the reactor, such as before its start."""
+
+    def callWhenRunning(self, callable: Callable[..., Any], *args: object) -> object:
+        """Call ``callable`` when the reactor runs."""
+
+    def callFromThread(self, callable: Callable[..., Any], *args: object) -> None:
+        """Call ``callable`` in the reactor's thread, which also wakes it."""
+
+    def stop(self) -> None:
+        """Stop the reactor.  Raises ReactorNotRunning."""
 
 
 class Signals(Service):
@@ -28,7 +46,7 @@ class Signals(Service):
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: SignalReactor,
         reload: Callable[[], object],
         abort: Callable[[], object],
         reopen: Callable[[], object],

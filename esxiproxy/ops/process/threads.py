@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from threading import Thread
 from typing import Any
 
 from twisted.application.service import Service
+from twisted.internet.interfaces import IReactorThreads
 from twisted.logger import Logger
 
 STOP_TIMEOUT = 1.0
@@ -23,17 +25,17 @@ class Threads(Service):
 
     _log = Logger()
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: IReactorThreads) -> None:
         self.setName("threads")
         self._reactor = reactor
 
     def startService(self) -> None:
         super().startService()
-        pool = self._reactor.getThreadPool()
+        pool: Any = self._reactor.getThreadPool()  # two of its attributes are replaced
         pool.threadFactory = partial(Thread, daemon=True)
         pool.stop = partial(self._stop, pool.stop)  # the reactor calls it at the end
 
-    def _stop(self, join: Any) -> None:
+    def _stop(self, join: Callable[[], object]) -> None:
         joining = Thread(target=join, daemon=True)
         joining.start()
         joining.join(STOP_TIMEOUT)

@@ -24,6 +24,7 @@ from esxiproxy.ops.process.gc_freeze import GCFreeze
 from esxiproxy.workers.admin.control import MasterControl
 from esxiproxy.workers.plan import plan_of, state_of
 from esxiproxy.workers.shared.admin_messages import AdminCommand, AdminConfig, Facts
+from esxiproxy.workers.shared.reactor import IProcessReactor
 from esxiproxy.workers.worker.report_pipe import ReportPipe
 
 Endpoints = tuple[tuple[str, str], ...]
@@ -43,7 +44,7 @@ class AdminWorker(MultiService):
         self,
         admin_config: AdminConfig,
         config: Config,
-        reactor: Any,
+        reactor: IProcessReactor,
         reports: ReportPipe,
         stop: Callable[[], None],
     ) -> None:
@@ -69,7 +70,7 @@ class AdminWorker(MultiService):
         GCFreeze(reactor).setServiceParent(self)
 
     def _make_control(
-        self, admin_config: AdminConfig, config: Config, send: Any, reactor: Any, state: Any
+        self, admin_config: AdminConfig, config: Config, send: Any, reactor: IProcessReactor, state: Any
     ) -> MasterControl:
         self._control = MasterControl(admin_config, config, state, send, reactor)
         return self._control

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from twisted.internet.defer import Deferred
 
@@ -13,6 +12,7 @@ from esxiproxy.core.config.loader import Config
 from esxiproxy.core.reload_outcome import ReloadOutcome
 from esxiproxy.interfaces import IState
 from esxiproxy.workers.shared.admin_messages import AdminConfig, Facts, WorkerFacts
+from esxiproxy.workers.shared.reactor import IProcessReactor
 
 FACTS_TIMEOUT = 10.0
 """Seconds after the last facts when the master no longer counts as alive."""
@@ -34,7 +34,7 @@ class MasterControl(ProcessControl):
         config: Config,
         state: IState,
         send: Callable[..., None],
-        reactor: Any,
+        reactor: IProcessReactor,
     ) -> None:
         super().__init__(admin_config.identity, state, admin_config.started, reactor)
         self._path = Path(admin_config.config)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -23,6 +22,7 @@ from esxiproxy.workers.master.watchdog import CHECK_INTERVAL, Watchdog, WorkerHe
 from esxiproxy.workers.plan import Plan
 from esxiproxy.workers.shared.admin_messages import AdminCommand, AdminConfig, Facts
 from esxiproxy.workers.shared.messages import Launch
+from esxiproxy.workers.shared.reactor import IProcessReactor
 
 END_TIMEOUT = 2.0
 """Seconds that the requests in progress get when the admin process ends."""
@@ -50,7 +50,7 @@ class AdminGeneration:
         facts: Callable[[], Facts],
         reload: Callable[[], Deferred[ReloadOutcome]],
         on_crash: Callable[[str], object],
-        reactor: Any,
+        reactor: IProcessReactor,
         make_process: Callable[..., AdminProcess] = AdminProcess,
     ) -> None:
         self.exited: Deferred[None] = Deferred()

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from esxiproxy.core.reload_outcome import ReloadOutcome
 from esxiproxy.workers.master.child_process import ChildProcess
 from esxiproxy.workers.shared.admin_messages import ADMIN, AdminCommand, AdminConfig, Facts
+from esxiproxy.workers.shared.reactor import IProcessReactor
 
 
 class AdminEvents(Protocol):
@@ -36,7 +37,7 @@ class AdminProcess(ChildProcess):
         self,
         config: AdminConfig,
         events: AdminEvents,
-        reactor: Any,
+        reactor: IProcessReactor,
         environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         super().__init__("admin process", ADMIN, config.config, config.line(), reactor, environment)

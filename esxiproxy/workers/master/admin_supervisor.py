@@ -17,6 +17,7 @@ from esxiproxy.workers.master.deadline import fork
 from esxiproxy.workers.plan import Plan
 from esxiproxy.workers.shared.admin_messages import Facts
 from esxiproxy.workers.shared.messages import Launch
+from esxiproxy.workers.shared.reactor import IProcessReactor
 
 FACTS_INTERVAL = 1.0
 """Seconds between two messages with facts about the proxy."""
@@ -35,7 +36,7 @@ class AdminSupervisor:
         facts: Callable[[], Facts],
         reload: Callable[[], Deferred[ReloadOutcome]],
         on_crash: Callable[[str], object],
-        reactor: Any,
+        reactor: IProcessReactor,
         make_generation: Any = AdminGeneration,
     ) -> None:
         self._facts = facts

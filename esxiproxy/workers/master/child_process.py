@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from esxiproxy.ops.metrics.files import ENVIRONMENT as METRICS
 from esxiproxy.workers.shared.lines import LineSplitter
 from esxiproxy.workers.shared.messages import COMMANDS_FD, REPORTS_FD, json_line
+from esxiproxy.workers.shared.reactor import IProcessReactor
 from esxiproxy.workers.shared.signal_mask import signals_blocked
 
 OUTPUT, ERRORS = 1, 2
@@ -51,7 +52,7 @@ class ChildProcess(ProcessProtocol):
         argument: str,
         path: str,
         config: bytes,
-        reactor: Any,
+        reactor: IProcessReactor,
         environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.started_at = reactor.seconds()

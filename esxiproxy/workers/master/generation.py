@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
-from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -24,6 +23,7 @@ from esxiproxy.workers.master.worker_process import WorkerProcess
 from esxiproxy.workers.plan import Plan
 from esxiproxy.workers.shared.admin_messages import WorkerFacts
 from esxiproxy.workers.shared.messages import Launch, WorkerCommand, WorkerConfig
+from esxiproxy.workers.shared.reactor import IProcessReactor
 from esxiproxy.workers.shared.scoreboard import Scoreboard
 from esxiproxy.workers.shared.wakeups import new_wakes, wake
 
@@ -66,7 +66,7 @@ class Generation:
         launch: Launch,
         sockets: Mapping[str, int],
         on_crash: Callable[[str], None],
-        reactor: Any,
+        reactor: IProcessReactor,
         make_process: Callable[..., WorkerProcess] = WorkerProcess,
     ) -> None:
         self.plan = plan

@@ -42,6 +42,7 @@ from esxiproxy.workers.master.state_directory import StateDirectory
 from esxiproxy.workers.plan import Plan
 from esxiproxy.workers.shared.admin_messages import Facts
 from esxiproxy.workers.shared.messages import Launch, WorkerCommand
+from esxiproxy.workers.shared.reactor import IProcessReactor
 
 DRAIN_GRACE = 5.0
 """Seconds by which a drain may exceed the configured time before the workers are aborted."""
@@ -65,7 +66,7 @@ class Master(Service):
         self,
         path: Path,
         plan: Plan,
-        reactor: Any,
+        reactor: IProcessReactor,
         make_generation: Any = Generation,
         make_admin: Any = AdminGeneration,
     ) -> None:

@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from esxiproxy.core.startup import StartupError
 from esxiproxy.workers.master.deadline import with_timeout
 from esxiproxy.workers.plan import Plan
+from esxiproxy.workers.shared.reactor import IProcessReactor
 from esxiproxy.workers.shared.signal_mask import signals_blocked
 
 READ_TIMEOUT = 30.0
@@ -53,7 +54,7 @@ class _PlanProcess(ProcessProtocol):
             process.signalProcess("KILL")
 
 
-async def read_plan(path: Path, reactor: Any) -> Plan:
+async def read_plan(path: Path, reactor: IProcessReactor) -> Plan:
     """Return the plan of a configuration file.  Raises PlanRefused."""
     process = _PlanProcess()
     command = [sys.executable, "-P", "-m", "esxiproxy.workers.plan", str(path)]

@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from esxiproxy.binding import Binding, match_endpoints, set_socket_group
 from esxiproxy.core.config.model import ADMIN_MANHOLE, ADMIN_SOCKET, MANHOLE
 from esxiproxy.core.startup import BindError
+from esxiproxy.workers.shared.reactor import IProcessReactor
 
 Endpoints = Sequence[tuple[str, str]]
 Bindings = Mapping[str, Binding]
@@ -34,7 +35,7 @@ class Sockets:
 
     _log = Logger()
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: IProcessReactor) -> None:
         self._reactor = reactor
         self._bound: dict[str, Binding] = {}
         self._former: list[Binding] = []

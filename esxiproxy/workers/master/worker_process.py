@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from esxiproxy.workers.master.child_process import ChildProcess
 from esxiproxy.workers.shared.messages import WorkerCommand, WorkerConfig
+from esxiproxy.workers.shared.reactor import IProcessReactor
 
 
 class WorkerEvents(Protocol):
@@ -30,7 +31,7 @@ class WorkerProcess(ChildProcess):
         self,
         worker_config: WorkerConfig,
         events: WorkerEvents,
-        reactor: Any,
+        reactor: IProcessReactor,
         environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.number = worker_config.number

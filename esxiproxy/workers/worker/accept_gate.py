@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from esxiproxy.workers.shared.balancing import may_accept
+from esxiproxy.workers.shared.reactor import IProcessReactor
 from esxiproxy.workers.shared.scoreboard import Scoreboard
 from esxiproxy.workers.shared.wakeups import wake
 
@@ -49,7 +50,7 @@ class AcceptGate:
         number: int,
         board: Scoreboard,
         wakes: Sequence[int],
-        reactor: Any,
+        reactor: IProcessReactor,
         nanoseconds: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._number = number

@@ -23,6 +23,7 @@ from esxiproxy.ops.manhole.worker_shells import socket_path
 from esxiproxy.ops.process.gc_freeze import GCFreeze
 from esxiproxy.workers.plan import plan_of, state_of
 from esxiproxy.workers.shared.messages import WorkerCommand, WorkerConfig
+from esxiproxy.workers.shared.reactor import IProcessReactor
 from esxiproxy.workers.shared.scoreboard import Scoreboard
 from esxiproxy.workers.worker.accept_gate import AcceptGate
 from esxiproxy.workers.worker.crash_recovery import CrashRecorder
@@ -43,7 +44,7 @@ class Worker(MultiService):
         self,
         worker: WorkerConfig,
         config: Config,
-        reactor: Any,
+        reactor: IProcessReactor,
         reports: ReportPipe,
         stop: Callable[[], None],
     ) -> None:
