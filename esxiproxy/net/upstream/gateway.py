@@ -21,7 +21,7 @@ from esxiproxy.core.errors import (
 from esxiproxy.core.http.portal import VISITOR_FIELDS
 from esxiproxy.core.proxy_protocol import encode_proxy_header
 from esxiproxy.core.routing import Destination, Principal, Route, Upstream
-from esxiproxy.core.session.connection_limits import ConnectionLimits, client_network
+from esxiproxy.core.session.connection_limits import ANONYMOUS_NAME, ConnectionLimits, client_network
 from esxiproxy.core.session.record import Kind
 from esxiproxy.core.session.session import Session
 from esxiproxy.net.admission.admission import Admission
@@ -164,18 +164,19 @@ class Gateway:
     async def connect_portal(self, session: Session, make: Callable[[Upstream, UpstreamTLS | None], P]) -> P:
         """Connect the protocol that ``make`` builds to the portal, for a plain HTTP request.
 
-        The client may be one that no authenticator knows.  The connection counts under no limit.  While the
-        admin process starts again, the request waits.  Raises PortalUnavailable and every other SessionError.
+        The client may be one that no authenticator knows, or that has no name.  The connection counts under
+        no limit.  While the admin process starts again, the request waits.  Raises PortalUnavailable and
+        every other SessionError.
         """
         assert self.portal is not None
         await self.admission.take_arrival_slots(session, self.connection_limits)
-        # Beside logins, `anonymous` is for consoles: whom it admits has yet to log in.
-        logins = [each for each in self._authenticators if not getattr(each.instance, "never_refuses", False)]
-        asked = Decision(session, logins or self._authenticators, (), self.admission.clock)
+        asked = Decision(session, self._authenticators, (), self.admission.clock)
         principal = await asked.recognise()
-        if principal is not None:
+        if principal is not None and principal.name != ANONYMOUS_NAME:
             cookies = principal.consumed_cookies | self._router_cookies
             session.principal = replace(principal, consumed_cookies=cookies)
+        else:
+            session.principal = None
         session.routed(Route(self.portal), "portal")
         end = self.admission.clock.seconds() + PORTAL_TIMEOUT
         while True:
