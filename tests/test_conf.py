@@ -68,8 +68,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_example_is_valid(
     example: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether the library of the page was fetched is no matter of an example."""
+    """Whether the libraries of the pages were fetched is no matter of an example."""
     monkeypatch.setattr("esxiproxy.admin.page_library.missing", list)
+    monkeypatch.setattr("esxiproxy.portal.viewer_library.missing", list)
     assert main(["check", "--strict", str(folder / example)]) == 0, capsys.readouterr().err
 
 
