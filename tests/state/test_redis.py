@@ -10,8 +10,8 @@ from esxiproxy.state.lease import LEASE
 from esxiproxy.state.redis import PAGE
 from esxiproxy.state.redis_lists import CONFIRMATION
 from esxiproxy.state.redis_protocol import CallLost, ServerIdentity
-from tests.state.world import result
 from tests.support.logs import process_log
+from tests.support.outcome import result
 from tests.support.redis_server import PREFIX
 
 ONE = SlotClaim("max_connections", "host 192.0.2.10", 1)
