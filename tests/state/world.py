@@ -18,6 +18,7 @@ from esxiproxy.state.redis_lists import script
 from esxiproxy.state.sqlite import SqliteState
 from esxiproxy.state.times import Times
 from tests.state.redis_process import BlockingServer
+from tests.support.outcome import result as result
 from tests.support.redis_sentinels import SERVICE
 from tests.support.redis_server import ImmediateServer, end_registration
 
