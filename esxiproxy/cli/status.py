@@ -80,7 +80,8 @@ def _lines(client: AdminClient, status: Mapping[str, Any]) -> Iterator[str]:
         yield f"{count(status['drains'], 'drain')}, see esxiproxy drain"
     yield ""
     workers = [
-        admin_client.Answer(worker, now=status["now"]) for worker in client.call("list_workers")["workers"]
+        admin_client.AnswerObject(worker, now=status["now"])
+        for worker in client.call("list_workers")["workers"]
     ]
     yield from fitted_table(_WORKERS, workers, width)
     yield ""
