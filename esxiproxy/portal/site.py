@@ -5,8 +5,10 @@ It is served on a private socket, to the workers alone.  They say who sends a re
 
 from __future__ import annotations
 
+import re
+import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -28,6 +30,8 @@ MAX_STREAMS = 1000
 MAX_STREAMS_EACH = 16
 """Event streams of one user."""
 _IDLE_TIMEOUT = 60
+_LINK = re.compile(r"/c/[A-Za-z0-9_-]{43}")
+"""The path of a link that opens a console once."""
 _HTML = "text/html; charset=utf-8"
 _TEXT = "text/plain; charset=utf-8"
 _FAILURE = "an internal error: the log of the proxy has its traceback"
@@ -54,9 +58,15 @@ class PortalRoot(resource.Resource):
     _log = Logger()
 
     def __init__(
-        self, listeners: Mapping[str, PortalListener], api: PortalApi, assets: Assets, clock: Any
+        self,
+        listeners: Mapping[str, PortalListener],
+        api: PortalApi,
+        assets: Assets,
+        clock: Any,
+        time_of_day: Callable[[], float] = time.time,
     ) -> None:
         super().__init__()
+        self._time_of_day = time_of_day
         self._listeners = listeners
         self._api = api
         self._assets = assets
@@ -158,11 +168,12 @@ class PortalRoot(resource.Resource):
 
     def _show_page(self, arrival: PortalArrival) -> PortalAnswer:
         """Return the list of machines or the page of a console, or the way to the login form."""
-        if arrival.path != "/" and not arrival.path.startswith("/vm/"):
+        is_link = _LINK.fullmatch(arrival.path) is not None  # who has the link needs no login
+        if arrival.path != "/" and not arrival.path.startswith("/vm/") and not is_link:
             raise PortalError(404, "there is no such page")
         if arrival.method not in (b"GET", b"HEAD"):
             raise PortalError(405, "a page is read with GET", ((b"Allow", b"GET, HEAD"),))
-        if arrival.visitor.principal is None:
+        if arrival.visitor.principal is None and not is_link:
             return PortalAnswer.redirect(to_login(next_path(arrival.path)))
         return PortalAnswer(200, _HTML, self._list if arrival.path == "/" else self._console)
 
@@ -195,7 +206,9 @@ class PortalRoot(resource.Resource):
                     del self._of_user[user]
 
         writer = EventWriter(request, events, ended)
-        timer = self._clock.callLater(STREAM_LIFE, writer.finish)
+        expires = arrival.principal.expires
+        left = STREAM_LIFE if expires is None else max(0.0, expires - self._time_of_day())
+        timer = self._clock.callLater(min(STREAM_LIFE, left), writer.finish)
         request.notifyFinish().addBoth(lambda _: timer.cancel() if timer.active() else None)
         _prepare(request, PortalAnswer(200, "text/event-stream", b""), security)
         request.setHeader("Cache-Control", "no-store")

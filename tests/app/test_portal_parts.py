@@ -9,7 +9,7 @@ from esxiproxy.app.preflight import load
 from esxiproxy.core.console_link import link_in, open_console_link
 from esxiproxy.core.routing import Principal
 from esxiproxy.state.memory import Memory, MemoryState
-from tests.support.plugin_context import result
+from tests.support.outcome import result
 from tests.support.vsphere_double import Box
 
 NOW = 1_800_000_000.0

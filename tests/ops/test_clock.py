@@ -137,6 +137,7 @@ WRITTEN_DOWN = {
     "authenticators/jwt.py": "the expiry of a token",
     "authenticators/login_store.py": "the end of a login, in the shared state",
     "authenticators/session.py": "the end of a login, in the shared state",
+    "portal/site.py": "the end of the event streams of a login",
     "authenticators/login_throttle.py": "when a failed login is forgotten, in the shared state",
     "admin/access.py": "the end of a login",
     "admin/api/drains.py": "when running consoles of a drain are closed, for all processes",

@@ -92,10 +92,14 @@ class Portal:
         self.catalogue.start()
         favourites = Favourites(self.state, self.clock)
         api = PortalApi(self.service, self.catalogue, favourites, self._mint if mint else None, self.clock)
-        self.root = PortalRoot({"people": self.listener}, api, ASSETS, self.clock)
+        now = self.time_of_day
+        self.root = PortalRoot({"people": self.listener}, api, ASSETS, self.clock, now)
         self.site = PortalSite(self.root, self.clock)
         self.site.doStart()
         self.minted = []
+
+    def time_of_day(self):
+        return DAY + self.clock.seconds()
 
     async def _tell(self, command):
         self.told.append(command)

@@ -36,7 +36,8 @@ from esxiproxy.core.routing import Identity, Principal, TCPAddress, Upstream, Ve
 from esxiproxy.core.thumbprint import Pin
 from esxiproxy.routers.vsphere import MAX_TICKET_QUESTIONS, RETURN_TIMEOUT, TYPE, VSphereRouter
 from esxiproxy.state.memory import Memory, MemoryState
-from tests.support.plugin_context import FakeContext, result
+from tests.support.outcome import result
+from tests.support.plugin_context import FakeContext
 from tests.support.requests import request
 from tests.support.vsphere_double import DB, TICKET, WEB, Box, LoopbackHttp, ScriptedVSphere, tickets
 

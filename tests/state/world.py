@@ -19,6 +19,7 @@ from esxiproxy.state.redis_server import fields_of
 from esxiproxy.state.sqlite import SqliteState
 from esxiproxy.state.times import Times
 from tests.state.redis_process import BlockingServer
+from tests.support.outcome import result as result
 from tests.support.redis_sentinels import SERVICE
 from tests.support.redis_server import PREFIX, ImmediateServer, end_registration
 
@@ -209,13 +210,3 @@ class SentinelWorld(RedisWorld):
     def close(self):
         for server in self.servers.values():
             server.stop()
-
-
-def result(deferred):
-    """Return the result of a Deferred that has fired, or raise its exception."""
-    outcome = []
-    deferred.addBoth(outcome.append)
-    assert outcome, "it has not fired"
-    if hasattr(outcome[0], "raiseException"):
-        outcome[0].raiseException()
-    return outcome[0]
