@@ -18,7 +18,7 @@ from esxiproxy.core.errors import (
     UpstreamTimeout,
     UpstreamUnresolved,
 )
-from esxiproxy.core.http.portal import VISITOR_FIELDS
+from esxiproxy.core.http.portal import PORTAL_SECRETS, VISITOR_FIELDS
 from esxiproxy.core.proxy_protocol import encode_proxy_header
 from esxiproxy.core.routing import Destination, Principal, Route, Upstream
 from esxiproxy.core.session.connection_limits import ANONYMOUS_NAME, ConnectionLimits, client_network
@@ -76,6 +76,8 @@ class Gateway:
             secret for plugin in routers for secret in getattr(plugin.instance, "secrets", ())
         )
         """The places of links and tokens in a target."""
+        if portal is not None:
+            self.secrets += PORTAL_SECRETS
         self._router_cookies = frozenset[bytes]().union(
             *(_cookies(plugin.instance) for plugin in (*routers, *authenticators))
         )
