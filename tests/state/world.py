@@ -19,6 +19,7 @@ from esxiproxy.state.redis_server import fields_of
 from esxiproxy.state.sqlite import SqliteState
 from esxiproxy.state.times import Times
 from tests.state.redis_process import BlockingServer
+from tests.support.outcome import result as result
 from tests.support.redis_sentinels import SERVICE
 from tests.support.redis_server import PREFIX, ImmediateServer, end_registration
 
