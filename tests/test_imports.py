@@ -47,7 +47,7 @@ ALLOWED = {
     "authenticators": {"authenticators", "plugins", "core", "interfaces"},
     "web": {"web", "net.tls", "core", "interfaces"},
     "plugins": {"plugins", "core", "interfaces"},
-    "admin": {"admin", "routers", "plugins", "state", "web", "binding", "core", "interfaces"},
+    "admin": {"admin", "routers", "plugins", "state", "binding", "web", "core", "interfaces"},
     "vsphere": {"vsphere", "core", "interfaces"},
     "portal": {"portal", "admin", "authenticators", "plugins", "state", "web", "core", "interfaces"},
     "sim": {"sim", "core"},

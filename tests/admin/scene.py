@@ -25,7 +25,7 @@ from esxiproxy.core.session.record import Record
 from esxiproxy.core.session.session import Session
 from esxiproxy.core.session_limits import SessionLimits
 from esxiproxy.proxy import Proxy
-from tests.state.world import result
+from tests.support.outcome import result
 from tests.support.requests import request
 
 OPERATOR = Actor("sso/olga", Role.OPERATOR, "198.51.100.1")

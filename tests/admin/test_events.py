@@ -11,7 +11,8 @@ from esxiproxy.admin.events import open_stream
 from esxiproxy.admin.openapi.operations import EVENTS
 from esxiproxy.core.errors import StateUnavailable
 from tests.admin.scene import OPERATOR, Admin, Worker, check, defaults
-from tests.state.world import MemoryWorld, result
+from tests.state.world import MemoryWorld
+from tests.support.outcome import result
 
 ROWS = {"sessions": "Session", "hosts": "Host", "failures": "Failure"}
 

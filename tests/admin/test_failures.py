@@ -22,7 +22,8 @@ from esxiproxy.core.errors import (
 from esxiproxy.core.session.failure_reports import FAILURES, FailureChunk, FailureReport
 from esxiproxy.core.session.reports import PROCESSES, ProcessReport
 from tests.admin.scene import Admin, Worker, failed_record
-from tests.state.world import MemoryWorld, SqliteWorld, result
+from tests.state.world import MemoryWorld, SqliteWorld
+from tests.support.outcome import result
 
 
 @pytest.fixture(params=[MemoryWorld, SqliteWorld])

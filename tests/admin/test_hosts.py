@@ -13,8 +13,9 @@ from esxiproxy.core.session.claim import SlotClaim
 from esxiproxy.core.session.drain import Drain, DrainKind, drain_key
 from esxiproxy.core.session.reports import ADMIN_SPACE, WATCHED
 from tests.admin.scene import Admin, Worker
-from tests.state.world import MemoryWorld, SqliteWorld, result
+from tests.state.world import MemoryWorld, SqliteWorld
 from tests.support.config import ini, listener, router, template, upstream
+from tests.support.outcome import result
 
 FLEET = Upstream("fleet", "", 0, secure=True)
 

@@ -8,7 +8,8 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from esxiproxy.app.admin_metrics import AdminMetrics
 from esxiproxy.core.session.reports import ADMIN_SPACE, SCRAPED, SCRAPED_LIFE, WATCHED_LIFE
 from tests.admin.scene import Admin, FakeTraffic, Worker
-from tests.state.world import MemoryWorld, SqliteWorld, result
+from tests.state.world import MemoryWorld, SqliteWorld
+from tests.support.outcome import result
 
 MINUTE = 60
 

@@ -10,10 +10,11 @@ from esxiproxy.app.preflight import load
 from esxiproxy.core.routing import Upstream
 from esxiproxy.core.session.drain import Drain, DrainKind, drain_key
 from tests.admin.scene import Admin, Worker
-from tests.state.world import MemoryWorld, result
+from tests.state.world import MemoryWorld
 from tests.support.certificates import self_signed
 from tests.support.config import authenticator, ini, listener, upstream
 from tests.support.logs import process_log
+from tests.support.outcome import result
 
 DAY = timedelta(days=1)
 

@@ -16,7 +16,8 @@ from esxiproxy.core.session.reports import (
     newest_figures,
 )
 from tests.admin.scene import FakeTraffic, Worker
-from tests.state.world import MemoryWorld, SqliteWorld, result
+from tests.state.world import MemoryWorld, SqliteWorld
+from tests.support.outcome import result
 
 
 class CountingState:

@@ -16,7 +16,7 @@ from tests.admin.scene import BY_NAME, OPERATOR, check, defaults
 from tests.app.service_world import ONE, World
 from tests.net.memory import Wire
 from tests.net.scene import frame, opening
-from tests.state.world import result
+from tests.support.outcome import result
 
 TICKET, PASSWORD, COOKIE, TOKEN, QUERY = "cst-VCT-5f0a", "Hunter2pw", "c00kiejar", "t0ken-9x", "q4api"
 SECRETS = (TICKET, PASSWORD, COOKIE, TOKEN, QUERY)

@@ -5,7 +5,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
 from esxiproxy.admin.shared_value import SharedValue
-from tests.state.world import result
+from tests.support.outcome import result
 
 
 class Computed:

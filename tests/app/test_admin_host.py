@@ -17,8 +17,8 @@ from esxiproxy.core.sealing import key_of
 from esxiproxy.core.session.command import Selector, SelectorKind
 from esxiproxy.core.session.reports import PROCESS_LIFE, PROCESSES, ProcessReport
 from esxiproxy.state.memory import MemoryState
-from tests.state.world import result
 from tests.support.config import ini, listener, upstream
+from tests.support.outcome import result
 from tests.support.reactor import FakeReactor
 from tests.support.scripted_vcenter import PASSWORD, ScriptedVCenter
 

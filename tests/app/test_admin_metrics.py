@@ -7,7 +7,8 @@ from esxiproxy.core.session.drain import Drain, DrainKind, drain_key
 from esxiproxy.ops.metrics.metrics import Metrics
 from tests.admin.scene import Admin, Worker
 from tests.ops.metrics_world import samples
-from tests.state.world import MemoryWorld, result
+from tests.state.world import MemoryWorld
+from tests.support.outcome import result
 
 
 def computed(admin):

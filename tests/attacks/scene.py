@@ -36,7 +36,8 @@ from esxiproxy.state.memory import Memory, MemoryState
 from tests.net.memory import Wire
 from tests.net.scene import KEY, Recorder
 from tests.support import links as made
-from tests.support.plugin_context import FakeContext, result
+from tests.support.outcome import result
+from tests.support.plugin_context import FakeContext
 from tests.support.websocket import accepting_fields, head_bytes
 
 UPSTREAMS = {

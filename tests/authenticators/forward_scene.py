@@ -5,8 +5,9 @@ from esxiproxy.core.http.head import parse
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.peer_address import PeerAddress
 from esxiproxy.interfaces import Answer
-from tests.authenticators.token_scene import Scene, result
+from tests.authenticators.token_scene import Scene
 from tests.authenticators.world import settings
+from tests.support.outcome import result
 
 URL = "https://auth.example.com/verify?secret=u1"
 SECRET = "5ecr3t"

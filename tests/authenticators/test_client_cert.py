@@ -13,8 +13,9 @@ from esxiproxy.authenticators.client_cert import TYPE, ClientCert
 from esxiproxy.authenticators.client_name import GroupSource, NameSource, utf8_string
 from esxiproxy.core.config.errors import BadValue
 from esxiproxy.core.errors import AccessDenied, ServiceUnavailable
-from tests.authenticators.world import DAY, World, problems, request, result, settings
+from tests.authenticators.world import DAY, World, problems, request, settings
 from tests.support.logs import process_log
+from tests.support.outcome import result
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 NOW = datetime.fromtimestamp(DAY, UTC)

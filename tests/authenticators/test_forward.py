@@ -11,19 +11,10 @@ from esxiproxy.core.http.fields import end_to_end
 from esxiproxy.core.http.forward_auth import service_fields
 from esxiproxy.core.peer_address import PeerAddress
 from esxiproxy.core.routing import Identity, Verify
-from tests.authenticators.forward_scene import (
-    ALICE,
-    SECRET,
-    UPGRADE,
-    URL,
-    answer,
-    asked,
-    forward,
-    request,
-    result,
-)
+from tests.authenticators.forward_scene import ALICE, SECRET, UPGRADE, URL, answer, asked, forward, request
 from tests.authenticators.token_scene import Scene
 from tests.authenticators.world import problems, settings
+from tests.support.outcome import result
 
 # --- what the service is told
 

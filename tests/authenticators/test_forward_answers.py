@@ -6,7 +6,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from esxiproxy.authenticators.forward import MAX_CHALLENGES
 from esxiproxy.core.errors import AccessDenied, ServiceUnavailable
 from esxiproxy.core.routing import Challenge, Principal
-from tests.authenticators.forward_scene import ALICE, SECRET, UPGRADE, answer, forward, request, result
+from tests.authenticators.forward_scene import ALICE, SECRET, UPGRADE, answer, forward, request
+from tests.support.outcome import result
 
 PAGE = (b"Accept", b"text/html,application/xhtml+xml,*/*;q=0.8")
 # --- answers

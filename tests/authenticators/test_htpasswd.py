@@ -22,12 +22,12 @@ from tests.authenticators.world import (
     problems,
     refused,
     request,
-    result,
     settings,
     started,
 )
 from tests.support.growth import grows
 from tests.support.logs import process_log
+from tests.support.outcome import result
 
 FIELD = (b"WWW-Authenticate", b'Basic realm="consoles", charset="UTF-8"')
 

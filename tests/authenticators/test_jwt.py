@@ -45,10 +45,10 @@ from tests.authenticators.token_scene import (  # noqa: E402
     jwks,
     make,
     request,
-    result,
     token,
 )
 from tests.support.growth import grows  # noqa: E402
+from tests.support.outcome import result  # noqa: E402
 from tests.support.plugin_types import types  # noqa: E402
 
 NO_TOKENS = {

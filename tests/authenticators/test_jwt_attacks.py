@@ -26,9 +26,9 @@ from tests.authenticators.token_scene import (  # noqa: E402
     header,
     hs256,
     jwk,
-    result,
     token,
 )
+from tests.support.outcome import result  # noqa: E402
 
 
 def unsigned(alg, signature=b""):

@@ -29,9 +29,9 @@ from tests.authenticators.token_scene import (
     bearer,
     jwk,
     jwks,
-    result,
     token,
 )
+from tests.support.outcome import result
 
 URL = "https://sso.example.com/keys?p=policy"
 NEW_KEYS = jwks(jwk(EC, "new"))

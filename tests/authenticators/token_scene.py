@@ -24,6 +24,7 @@ from esxiproxy.core.login_token import TokenRules
 from esxiproxy.core.peer_address import PeerAddress
 from esxiproxy.interfaces import Answer
 from esxiproxy.plugins import Context
+from tests.support.outcome import result
 
 NOW = 1_800_000_000.0
 ISSUER, AUDIENCE = "https://sso.example.com", "consoles"
@@ -136,16 +137,6 @@ class Scene:
     def in_thread(self, call: Any, *arguments: Any) -> Deferred[Any]:
         self.calls[call.__name__] += 1
         return maybeDeferred(call, *arguments)
-
-
-def result(coroutine: Any) -> Any:
-    """The result of a coroutine that has nothing left to wait for, or the error that it raises."""
-    found: list[Any] = []
-    Deferred.fromCoroutine(coroutine).addBoth(found.append)
-    (outcome,) = found
-    if hasattr(outcome, "raiseException"):
-        outcome.raiseException()
-    return outcome
 
 
 PUBLIC_PEM = RSA.public_key().public_bytes(

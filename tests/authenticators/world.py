@@ -6,7 +6,6 @@ import pytest
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from esxiproxy.authenticators.watched_files import SETTLE
 from esxiproxy.core.apr1 import apr1
@@ -19,6 +18,7 @@ from esxiproxy.core.peer_address import PeerAddress
 from esxiproxy.core.routing import Principal
 from esxiproxy.plugins import Context
 from esxiproxy.state.memory import Memory, MemoryState
+from tests.support.outcome import result
 
 DAY = 1_800_000_000.0
 """The time of day at the start of a test."""
@@ -86,14 +86,6 @@ def started(call):
     """Start a coroutine, and return the list that will have its outcome."""
     outcome = []
     Deferred.fromCoroutine(call).addBoth(outcome.append)
-    return outcome
-
-
-def result(call):
-    """Return the result of a coroutine that does not wait, or raise its error."""
-    (outcome,) = started(call)
-    if isinstance(outcome, Failure):
-        outcome.raiseException()
     return outcome
 
 

@@ -17,6 +17,7 @@ from esxiproxy.proxy import Proxy
 from esxiproxy.state.memory import Memory, MemoryState
 from tests.net.memory import Wire
 from tests.net.scene import UPSTREAM, MemoryConnector, Recorder, opening
+from tests.support.outcome import result
 from tests.support.websocket import accepting_fields, head_bytes, take_frames
 
 HERE = ProcessIdentity("proxy1", "run-1")
@@ -177,10 +178,10 @@ class Process:
 
     def drain(self, kind, name="", **more):
         """Drain in this process, and return the drains, or raise."""
-        return outcome(self.proxy.drains.drain(DrainKind(kind), name, **more))
+        return result(self.proxy.drains.drain(DrainKind(kind), name, **more))
 
     def undrain(self, kind, name="", **more):
-        return outcome(self.proxy.drains.undrain(DrainKind(kind), name, **more))
+        return result(self.proxy.drains.undrain(DrainKind(kind), name, **more))
 
     def stop(self):
         """Stop the process, with its consoles."""
@@ -210,16 +211,6 @@ class BrokenState(MemoryState):
         if self.is_broken:
             return fail(StateUnavailable("the disk is gone"))
         return super().put(*args, **kwargs)
-
-
-def outcome(coroutine):
-    """Return the result of a coroutine that waits for nothing, or raise its error."""
-    results = []
-    Deferred.fromCoroutine(coroutine).addBoth(results.append)
-    (result,) = results
-    if hasattr(result, "raiseException"):
-        result.raiseException()
-    return result
 
 
 def closes_of(wire):

@@ -14,7 +14,7 @@ from esxiproxy.ops.manhole.messages import MessageReader
 from esxiproxy.ops.manhole.worker_shells import WorkerShells
 from esxiproxy.state.memory import Memory, MemoryState
 from esxiproxy.workers.shared.admin_messages import WorkerFacts
-from tests.state.world import result
+from tests.support.outcome import result
 
 OWN = ProcessIdentity("here", "run-1", "admin", 1)
 NOW = 1_000_000.0

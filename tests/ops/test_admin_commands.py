@@ -10,7 +10,7 @@ from esxiproxy.ops.manhole.commands import Commands
 from esxiproxy.ops.manhole.directory import SessionDirectory
 from esxiproxy.ops.manhole.line_shell import LineShell
 from tests.ops.manhole_world import Cluster
-from tests.state.world import result
+from tests.support.outcome import result
 
 
 @pytest.fixture

@@ -3,11 +3,11 @@
 import errno
 import os
 import resource
+import signal
 import socket
 import subprocess
 import sys
-import time
-from functools import partial
+from select import select
 
 import pytest
 
@@ -18,6 +18,26 @@ from tests.support import config
 from tests.support.programs import environment
 
 _TWISTD = "import sys; from twisted.scripts.twistd import run; sys.exit(run())"
+
+_FORKING = """
+import os, resource, sys
+import esxiproxy.tap  # once for all limits
+from twisted.scripts.twistd import run
+_, config, log = sys.argv
+for line in sys.stdin:
+    process = os.fork()
+    if not process:
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        for descriptor in (1, 2):
+            os.dup2(output, descriptor)
+        os.close(output)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (int(line), int(line)))
+        sys.argv[1:] = ["-n", "--pidfile=", "esxiproxy", "--config", config]
+        run()
+        sys.exit(0)
+    print(process, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)
+"""
 
 
 class Bounded(Descriptors):
@@ -140,34 +160,38 @@ def test_at_any_limit_it_ends_or_answers_for_consoles(tmp_path, workers, about):
             workers=workers,
         )
     )
-    command = [sys.executable, "-c", _TWISTD, "-n", "--pidfile=", "esxiproxy", "--config", str(path)]
     served = 0
-    for limit in (*range(about - 4, about + 5, 2), 160):
-        with open(tmp_path / "log", "w+") as log:
-            process = subprocess.Popen(
-                command,
-                preexec_fn=partial(resource.setrlimit, resource.RLIMIT_NOFILE, (limit, limit)),
-                stdout=log,
-                stderr=log,
-                env=environment(),
-            )
-            while process.poll() is None and not (answer := probed(tmp_path / "socket")):
-                time.sleep(0.05)
-            process.terminate()
-            process.wait(30)
+    with subprocess.Popen(
+        [sys.executable, "-c", _FORKING, str(path), str(tmp_path / "log")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    ) as forking:
+        for limit in (*range(about - 4, about + 5, 2), 160):
+            forking.stdin.write(f"{limit}\n")
+            forking.stdin.flush()
+            process = int(forking.stdout.readline())
+            while not (ended := select([forking.stdout], [], [], 0.05)[0]):
+                if answer := probed(tmp_path / "socket"):
+                    os.kill(process, signal.SIGTERM)
+                    break
+            status = int(forking.stdout.readline())
             said = (tmp_path / "log").read_text()
-        if process.returncode:
-            assert "esxiproxy: " in said and f"the limit on open files, {limit}, leaves none for" in said
-        else:
-            assert answer.startswith(b"HTTP/1.1 200 "), (limit, answer, said)
-            served += 1
+            if ended:
+                assert status == 1 and "esxiproxy: " in said, (limit, status, said)
+                assert f"the limit on open files, {limit}, leaves none for" in said
+            else:
+                assert status == 0 and answer.startswith(b"HTTP/1.1 200 "), (limit, answer, said)
+                served += 1
+        forking.stdin.close()
     assert served
 
 
 def probed(path):
     """Return the answer to a health check, empty when there was none."""
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(5)
+        client.settimeout(1)
         try:
             client.connect(str(path))
             client.sendall(b"GET /readyz HTTP/1.0\r\n\r\n")

@@ -15,8 +15,9 @@ from esxiproxy.core.routing import Principal, Upstream, Verify
 from esxiproxy.core.sealing import key_of
 from esxiproxy.plugins import Context
 from esxiproxy.routers.links import OPAQUE_SPACE, TYPE, LinkRouter
-from tests.state.world import MemoryWorld, result
+from tests.state.world import MemoryWorld
 from tests.support.links import AUDIENCE, ISSUER, claims, key_folder
+from tests.support.outcome import result
 
 ESXI = Upstream("esxi", "", 0, True)
 PINNED = Upstream("pinned", "", 0, True, verify=Verify.PIN)

@@ -15,7 +15,8 @@ from esxiproxy.core.inventory import InventoryError
 from esxiproxy.core.networks import Networks
 from esxiproxy.core.routing import Principal, TCPAddress, Upstream
 from esxiproxy.routers.inventory import TYPE
-from tests.support.plugin_context import FakeContext, result
+from tests.support.outcome import result
+from tests.support.plugin_context import FakeContext
 from tests.support.requests import request
 
 ESX = Upstream("esx", "", 0, secure=True)

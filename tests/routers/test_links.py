@@ -14,9 +14,9 @@ from esxiproxy.core.sealing import key_of
 from esxiproxy.core.session.claim import OnceClaim
 from esxiproxy.routers.links import OPAQUE_SPACE, REVOKED_SPACE
 from tests.routers.link_scene import ESXI, LinkScene, ask, request, routed
-from tests.state.world import result
 from tests.support.certificates import self_signed
 from tests.support.links import AUDIENCE, ISSUER, PIN, token
+from tests.support.outcome import result
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ from esxiproxy.core.thumbprint import Pin
 from esxiproxy.interfaces import Answer
 from esxiproxy.routers import resolver
 from esxiproxy.routers.resolver import TYPE, ResolverRouter, resolver_url
-from tests.support.plugin_context import FakeContext, result
+from tests.support.outcome import result
+from tests.support.plugin_context import FakeContext
 from tests.support.requests import request
 
 ESX = Upstream("esx", "", 0, secure=True)

@@ -11,7 +11,8 @@ from esxiproxy.core.networks import Networks
 from esxiproxy.core.routing import Principal, TCPAddress, Upstream, Verify
 from esxiproxy.core.thumbprint import Pin
 from esxiproxy.routers.tokens import TYPE
-from tests.support.plugin_context import FakeContext, result
+from tests.support.outcome import result
+from tests.support.plugin_context import FakeContext
 from tests.support.requests import request
 
 ESX = Upstream("esx", "", 0, secure=True)

@@ -5,7 +5,8 @@ from contextlib import closing
 import pytest
 
 from esxiproxy.core.session.command import Command, CommandKind, Selector, SelectorKind
-from tests.state.world import SqliteWorld, result
+from tests.state.world import SqliteWorld
+from tests.support.outcome import result
 
 ALICE = Command(CommandKind.KILL, reason="at noon", selector=Selector(SelectorKind.PRINCIPAL, "corp:alice"))
 

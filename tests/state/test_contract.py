@@ -8,7 +8,7 @@ from esxiproxy.core.session.claim import OnceClaim, RateClaim, SlotClaim
 from esxiproxy.core.session.command import Command, CommandKind, Selector, SelectorKind
 from esxiproxy.interfaces import IState
 from esxiproxy.state.lease import LEASE, LOST_SESSION_RETENTION
-from tests.state.world import result
+from tests.support.outcome import result
 
 TWO = SlotClaim("max_sessions", "listener secure", 2)
 ONE = SlotClaim("max_sessions_per_console", "console vm-42", 1)

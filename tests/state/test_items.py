@@ -6,7 +6,8 @@ import pytest
 
 from esxiproxy.core.sealing import key_of
 from esxiproxy.state.lease import LEASE
-from tests.state.world import SqliteWorld, result
+from tests.state.world import SqliteWorld
+from tests.support.outcome import result
 
 EVER = float("inf")
 

@@ -8,7 +8,8 @@ from esxiproxy.core.errors import LinkUsed
 from esxiproxy.core.session.claim import MARK_LEEWAY, OnceClaim, Outcome, SlotClaim
 from esxiproxy.state.lease import LEASE
 from tests.state.racers import race
-from tests.state.world import SqliteWorld, result
+from tests.state.world import SqliteWorld
+from tests.support.outcome import result
 
 ONE = SlotClaim("max_sessions_per_console", "console vm-42", 1)
 

@@ -6,7 +6,7 @@ from esxiproxy.core.errors import LinkUsed, StateUnavailable
 from esxiproxy.core.session.claim import OnceClaim, RateClaim, SlotClaim
 from esxiproxy.state.lease import LEASE
 from esxiproxy.state.own_slots import OwnSlots
-from tests.state.world import result
+from tests.support.outcome import result
 
 TWO = SlotClaim("max_connections", "host 192.0.2.10", 2)
 RATE = RateClaim("session_rate", "rate 198.51.100.7/32", 1.0, 2)

@@ -28,7 +28,8 @@ from esxiproxy.state.sqlite import CALL_TIMEOUT, SqliteState
 from esxiproxy.state.sqlite_store import SqliteStore
 from esxiproxy.state.times import Times
 from tests.state.racers import race
-from tests.state.world import Held, SqliteWorld, result
+from tests.state.world import Held, SqliteWorld
+from tests.support.outcome import result
 
 ONE = SlotClaim("max_connections", "upstream 192.0.2.10", 1)
 

@@ -11,7 +11,8 @@ from esxiproxy.core.session.command import Command, CommandKind
 from esxiproxy.state import times
 from esxiproxy.state.lease import LEASE, LOST_SESSION_RETENTION
 from esxiproxy.state.times import Times
-from tests.state.world import SqliteWorld, result
+from tests.state.world import SqliteWorld
+from tests.support.outcome import result
 
 ONE = SlotClaim("max_connections", "upstream 192.0.2.10", 1)
 RATE = RateClaim("session_rate", "client 192.0.2.7", 1.0, 3)

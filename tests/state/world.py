@@ -209,13 +209,3 @@ class SentinelWorld(RedisWorld):
     def close(self):
         for server in self.servers.values():
             server.stop()
-
-
-def result(deferred):
-    """Return the result of a Deferred that has fired, or raise its exception."""
-    outcome = []
-    deferred.addBoth(outcome.append)
-    assert outcome, "it has not fired"
-    if hasattr(outcome[0], "raiseException"):
-        outcome[0].raiseException()
-    return outcome[0]

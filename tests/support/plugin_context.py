@@ -73,14 +73,3 @@ class FakeContext(SimpleNamespace):
 
     async def end_sessions(self, selector: Any, reason: str) -> None:
         self.ended.append((selector.kind.value, selector.value, reason))
-
-
-def result(awaitable: Any) -> Any:
-    """Return what an awaitable that does not wait returns, or raise its error."""
-    outcome: list[Any] = []
-    deferred = Deferred.fromCoroutine(awaitable)
-    deferred.addBoth(outcome.append)
-    assert outcome, "it waits"
-    if hasattr(outcome[0], "raiseException"):
-        outcome[0].raiseException()
-    return outcome[0]

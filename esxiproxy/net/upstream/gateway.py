@@ -218,7 +218,7 @@ class Gateway:
         else:
             session.dialled = dialled
         slot = await self.admission.take_connection_slot(session, candidate.host, limits)
-        with slot.released_on_error():
+        try:
             if self._drains is not None and session.kind is Kind.CONSOLE:
                 check_address(self._drains, session, candidate)
             if (moved := await self._acquire(session)) is not None:
@@ -234,6 +234,9 @@ class Gateway:
                 seconds,
                 may_send,
             )
+        except BaseException:
+            slot.release()
+            raise
         return await dialling
 
     async def _acquire_first(self, session: Session, destination: Destination) -> Destination | None:
@@ -254,10 +257,10 @@ class Gateway:
         first = candidates[0]
         limits = self._connection_limits_of(first.upstream)
         slot = await self.admission.take_connection_slot(session, first.host, limits)
-        with slot.released_on_error():
-            found = await self._acquire(session)
-        slot.release()
-        return found
+        try:
+            return await self._acquire(session)
+        finally:
+            slot.release()
 
     async def _acquire(self, session: Session) -> Destination | None:
         """Ask the router for the final route, such as one with a fresh ticket, now that a slot is taken.

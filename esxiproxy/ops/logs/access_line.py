@@ -35,7 +35,7 @@ def as_json(record: Record, started: float) -> str:
         f'"client_port":{record.client.port or "null"},"principal":{_text(_shown_name(record.principal))},'
         f'"method":{_text(record.method)},"target":{_text(_target(record))},'
         f'"upstream":{_text(record.upstream)},"host":{_text(_shown_name(record.host))},'
-        f'"console":{_text(redact_text(record.console))},'
+        f'"console":{_text(_shown_name(record.console))},'
         f'"console_name":{_text(_shown_name(record.console_name))},'
         f'"status":{record.status or "null"},"close_code":{"null" if code is None else code},'
         f'"ended_by":{_text(record.ended_by)},"error":{_text(record.error)},'
