@@ -36,6 +36,11 @@ class ServiceSlot(MultiService):
         self.service = service
         service.setServiceParent(self)
 
+    @property
+    def is_removed(self) -> bool:
+        """Whether the service has a unix socket whose file was removed or replaced."""
+        return bool(getattr(self.service, "is_removed", False))
+
     def stopService(self) -> Any:
         """Stop the service, unless it has been stopped or was never started."""
         running, self.running = self.running, 0
@@ -78,13 +83,14 @@ class ExtraServices(MultiService):
     async def start(self, config: Config, undo: AsyncExitStack) -> ServiceSlots:
         """Start the services that are new in a configuration, and return all of its services.
 
-        A service that needs the address of an old one starts after that has stopped.  ``undo`` collects what
+        A service that needs the address of an old one starts after that has stopped.  One whose unix socket
+        was removed is replaced.  ``undo`` collects what
         has to be done if the reload fails.  Raises the error of a service that cannot start.
         """
         slots: dict[Setting, ServiceSlot] = {}
         for setting, make in self._wanted(config).items():
-            if setting in self._slots:
-                slots[setting] = self._slots[setting]
+            if (known := self._slots.get(setting)) is not None and not known.is_removed:
+                slots[setting] = known
                 continue
             for old, slot in self._slots.items():
                 if _same_address(old, setting):
@@ -97,7 +103,7 @@ class ExtraServices(MultiService):
 
     async def commit(self, slots: ServiceSlots) -> None:
         """Make these the services of the proxy, and stop all others."""
-        unused = [slot for setting, slot in self._slots.items() if setting not in slots]
+        unused = [slot for setting, slot in self._slots.items() if slots.get(setting) is not slot]
         self._set_services(slots)
         for slot in unused:
             await self._drop(slot)

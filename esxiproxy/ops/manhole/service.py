@@ -63,6 +63,11 @@ class ManholeService(Service):
         """The bound port, or None before it is bound."""
         return self._binding.port
 
+    @property
+    def is_removed(self) -> bool:
+        """Whether the service listens on a unix socket whose file was removed or replaced."""
+        return self._binding.is_removed
+
     def privilegedStartService(self) -> None:
         """Bind the port, together with the other listeners.  Raises ManholeError."""
         super().privilegedStartService()
