@@ -12,9 +12,8 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybe
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from esxiproxy.app.manhole import ManholeParts, ManholeSocket
+from esxiproxy.app.manhole import ManholeParts, ManholeSocket, SSHManhole
 from esxiproxy.core.config.loader import Config
-from esxiproxy.core.config.model import Manhole
 from esxiproxy.core.session.record import Record
 from esxiproxy.core.session.session import Session
 from esxiproxy.interfaces import ISessionObserver
@@ -173,7 +172,7 @@ def _same_address(old: Setting, new: Setting) -> bool:
     """Return whether both services are manholes on one address, of which only one can run."""
     before, after = old[1], new[1]
     return (
-        isinstance(before, Manhole | ManholeSocket)
-        and isinstance(after, Manhole | ManholeSocket)
+        isinstance(before, SSHManhole | ManholeSocket)
+        and isinstance(after, SSHManhole | ManholeSocket)
         and before.endpoint == after.endpoint
     )
