@@ -19,6 +19,7 @@ import pytest
 
 from esxiproxy.admin import page_library
 from esxiproxy.portal import viewer_library
+from esxiproxy.web.npm_files import FetchError
 from tests.admin_page.view import View
 from tests.support import config, vcenter_program
 from tests.support.browser import Chromium
@@ -130,9 +131,10 @@ def test_a_login_outlives_the_admin_process_and_a_reload(scene: PortalScene) -> 
         status, _, body = proxy.ask(
             "GET", "/api/machines", Cookie=cookie, X_Esxiproxy_Principal="staff/root", X_Esxiproxy_Login="x"
         )
-        found = json.loads(body)
-        assert status in (200, 503) and found.get("user", "alice") == "alice"
-        return [each["name"] for each in found.get("machines", ())]
+        assert status in (200, 502, 503)
+        found = json.loads(body) if status == 200 else {"user": "alice", "machines": []}
+        assert found["user"] == "alice"
+        return [each["name"] for each in found["machines"]]
 
     until(lambda: "web-01" in machines(), "the machines are read")
     assert proxy.ask("GET", "/api/machines", X_Esxiproxy_Principal="staff/alice")[0] == 401
@@ -180,7 +182,7 @@ def test_a_console_in_the_browser_goes_on_at_another_host(scene: PortalScene) ->
     for fetch in (page_library.fetch, viewer_library.fetch):
         try:
             fetch()
-        except page_library.FetchError:
+        except FetchError:
             need("htm", "npm, and a way to its registry")
     with Chromium() as chromium:
         view = View(chromium.open("about:blank"), scene.proxy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from esxiproxy.admin import page_library
+from esxiproxy.web import npm_files
 from tests.admin_page.test_accessibility import AXE, FOLDER, RUN
 from tests.admin_page.view import DESKTOP, PHONE, View
 from tests.support.browser import Chromium
@@ -33,8 +35,8 @@ CONSOLE = """new Promise(resolve => {
 def chromium() -> Iterator[Chromium]:
     try:
         page_library.fetch()
-        page_library.fetch(FOLDER, [AXE])
-    except page_library.FetchError:
+        npm_files.fetch(FOLDER, [AXE])
+    except npm_files.FetchError:
         need("axe-core", "npm, and a way to its registry")
     with Chromium() as running:
         yield running
@@ -122,7 +124,11 @@ def test_a_logout_closes_the_console_and_leads_to_the_form(view: View, portal: R
     view.wait("document.querySelector('input[name=name]')", 10)
     refused = view.page.call("Network.getCookies", urls=[portal.url])["cookies"]
     assert [each["name"] for each in refused] == ["__Host-esxiproxy-form"]
-    assert all("PerformanceIssue" in fault or "401" in fault for fault in view.faults())
+    # The browser prefers an event for cookies.  The stream has ended with the login.
+    odd = [
+        fault for fault in view.faults() if not re.search("PerformanceIssue|status of 401|INCOMPLETE", fault)
+    ]
+    assert odd == []
 
 
 def test_a_page_comes_back_after_the_login_form(view: View, portal: RunningPortal) -> None:

@@ -69,7 +69,7 @@ class Answer:
 class Portal:
     """A portal with one listener `people`, and a browser that keeps its cookies and its login."""
 
-    def __init__(self, *machines, embed=(), mint=True, providers=("staff",)):
+    def __init__(self, *machines, embed=(), mint=True, providers=("staff",), sso=None):
         self.clock = Clock()
         self.state = MemoryState(self.clock, Memory(lambda: DAY + self.clock.seconds()))
         self.told, self.cookies = [], {}
@@ -82,12 +82,12 @@ class Portal:
             "authenticator login",
             43200,
             3600,
-            [f"authenticator {name}" for name in providers],
+            ["authenticator sso", *(f"authenticator {name}" for name in providers)],
             lambda: DAY + self.clock.seconds(),
         )
-        self.listener = PortalListener(
-            "people", URL, self.logins, tuple(Provider(name, self.staff) for name in providers), embed
-        )
+        asked = [Provider(name, self.staff) for name in providers]
+        asked += [Provider("sso", sso)] if sso is not None else []
+        self.listener = PortalListener("people", URL, self.logins, tuple(asked), embed)
         self.catalogue = Catalogue(self.service, rights_by_tag)
         self.catalogue.start()
         favourites = Favourites(self.state, self.clock)
