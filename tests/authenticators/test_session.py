@@ -6,7 +6,8 @@ from esxiproxy.authenticators.login_store import ACTIVITY, COOKIE, LOGINS, Store
 from esxiproxy.authenticators.session import TYPE, SessionAuthenticator
 from esxiproxy.core.routing import Principal
 from esxiproxy.core.sealing import key_of
-from tests.authenticators.world import DAY, World, problems, request, result, settings
+from tests.authenticators.world import DAY, World, problems, request, settings
+from tests.support.outcome import result
 
 ALICE = Principal("alice", groups=frozenset({"ops"}), authenticator="authenticator staff")
 SECTION = "authenticator login"

@@ -11,6 +11,8 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 from twisted.logger import Logger, formatEvent
 
+from tests.support.outcome import result as result
+
 
 class FakeHttp:
     """An HTTP client that keeps the requests, and gives the next answer or raises the next error."""
@@ -68,8 +70,8 @@ class FakeContext(SimpleNamespace):
         """Give the results of the calls that wait, in their order."""
         self.is_paused = False
         waiting, self.waiting = self.waiting, []
-        for caller, result in waiting:
-            result.chainDeferred(caller)
+        for caller, outcome in waiting:
+            outcome.chainDeferred(caller)
 
     async def end_sessions(self, selector: Any, reason: str) -> None:
         self.ended.append((selector.kind.value, selector.value, reason))

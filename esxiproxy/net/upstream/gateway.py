@@ -46,6 +46,8 @@ PORTAL_TIMEOUT = 3.0
 """Seconds within which an admin process that has ended has to be back."""
 _PORTAL_INTERVAL = 0.1
 """Seconds between two attempts to connect to the portal."""
+_NAME_TIMEOUT = 2.0
+"""Seconds for the name of a host, before a router is asked for the final route without a slot."""
 
 
 class Gateway:
@@ -247,9 +249,9 @@ class Gateway:
         """
         candidates: Sequence[Candidate] = ()
         if len(destination.addresses) == 1:
-            clock, seconds = self.admission.clock, session.limits.upstream_handshake_timeout
+            seconds = min(_NAME_TIMEOUT, session.limits.upstream_handshake_timeout)
             with suppress(UpstreamUnresolved, UpstreamTimeout):  # the final route may have another name
-                candidates = await resolve(destination, self._connector.names, clock, seconds)
+                candidates = await resolve(destination, self._connector.names, self.admission.clock, seconds)
         if not candidates:
             return await self._acquire(session)
         around = Surroundings(session.request.listening, self._own_addresses)
