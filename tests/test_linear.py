@@ -37,6 +37,7 @@ PATTERNS = patterns(
     "esxiproxy.ops",
     "esxiproxy.routers",
     "esxiproxy.authenticators",
+    "esxiproxy.vsphere",
 )
 
 

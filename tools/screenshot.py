@@ -2,7 +2,7 @@
 
 The script starts the demo of ``conf/demo.ini``, opens its page in Chromium, types a few words into a
 console and takes the picture.  It needs Chromium, noVNC and the ports of the demo.  Run ``make run`` once
-before: it makes the certificates.
+before: it makes the certificates and the file with a password.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ ROOT = Path(__file__).resolve().parents[1]
 PICTURE = ROOT / "docs" / "demo.png"
 PAGE = "http://localhost:8000/"
 SIZE = "1200,700"
-CLIP = {"x": 0, "y": 0, "width": 1200, "height": 400, "scale": 1}
+CLIP = {"x": 0, "y": 0, "width": 1200, "height": 470, "scale": 1}
 DRAWING_TIME = 5.0
 """Seconds that the consoles get to show their screens."""
 TYPED = "hello from the README"
-FIRST_CONSOLE = (200, 300)
+FIRST_CONSOLE = (200, 370)
 """A point of the page within the first console."""
 DEMO = ("-n", "--pidfile=", "esxiproxy", "--config", "conf/demo.ini")
 CHROMIUM = (

@@ -58,7 +58,7 @@ def pages() -> dict[str, str]:
     for folder in FOLDERS:
         found[folder] = f"{folder}/index.md"
         for path in sorted((ROOT / folder).rglob("*")):
-            if path.is_file() and path.suffix in {*_LANGUAGES, ".csv", ".md"}:
+            if path.is_file() and path.suffix in {*_LANGUAGES, ".csv", ".htpasswd", ".md"}:
                 name = path.relative_to(ROOT).as_posix()
                 found[name] = f"{name}.md"
     return found

@@ -52,7 +52,7 @@ class Rates:
 class SessionRow:
     """One open console in a list.  ``rates`` is None while its figures are not measured."""
 
-    __slots__ = ("entry", "is_draining", "process", "rates", "words")
+    __slots__ = ("_texts", "entry", "is_draining", "process", "rates")
 
     def __init__(
         self,
@@ -60,17 +60,21 @@ class SessionRow:
         process: ProcessReport,
         rates: Rates | None,
         is_draining: bool,
-        words: str,
+        texts: str,
     ) -> None:
         self.entry = entry
         self.process = process
         self.rates = rates
         self.is_draining = is_draining
-        self.words = words
+        self._texts = texts
 
     @property
     def key(self) -> str:
         return self.entry.session
+
+    @property
+    def words(self) -> str:
+        return f"{self._texts}\n{self.state}"
 
     @property
     def state(self) -> str:

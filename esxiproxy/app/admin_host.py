@@ -36,9 +36,10 @@ from esxiproxy.app.portal_parts import portal_parts
 from esxiproxy.app.private_site import PrivateSite
 from esxiproxy.app.tickets import tickets_site
 from esxiproxy.app.vsphere import VSphereLogins
+from esxiproxy.authenticators.login_store import end_logins_of
 from esxiproxy.core.config.loader import Config
 from esxiproxy.core.private_sites import PrivateSites
-from esxiproxy.core.session.command import Command, CommandKind, Selector
+from esxiproxy.core.session.command import Command, CommandKind, Selector, SelectorKind
 from esxiproxy.core.session.drain_table import DrainTable
 from esxiproxy.interfaces import IState
 from esxiproxy.net.tls.server import listener_context
@@ -67,7 +68,7 @@ class NoSessions:
         self.state = state
 
     def end_sessions(self, selector: Selector, reason: str, section: str = "") -> None:
-        """Close the sessions of all processes that a selector selects."""
+        """Close the sessions of all processes that a selector selects, and end the logins of a principal."""
         command = Command(CommandKind.KILL, reason=reason, selector=selector)
         telling = maybeDeferred(self.state.tell, command)
         telling.addErrback(
@@ -77,6 +78,15 @@ class NoSessions:
                 error=failure.value,
             )
         )
+        if selector.kind is SelectorKind.PRINCIPAL:
+            ending = Deferred.fromCoroutine(end_logins_of(self.state, selector.value))
+            ending.addErrback(
+                lambda failure: self._log.error(
+                    "[{section}] cannot end logins on the portal: {error}",
+                    section=section,
+                    error=failure.value,
+                )
+            )
 
 
 class AdminHost(MultiService):

@@ -12,10 +12,11 @@ from esxiproxy.core.access import PatternKind
 from esxiproxy.core.config import loader
 from esxiproxy.core.config.errors import Severity, in_order
 from esxiproxy.core.config.loader import Config, ConfigError, Problem
-from esxiproxy.core.config.model import Admin
+from esxiproxy.core.config.model import Admin, Http
 from esxiproxy.net.tls import client as tls_client
 from esxiproxy.net.tls import server as tls_server
 from esxiproxy.plugins import installed_types, load_service
+from esxiproxy.portal import viewer_library
 from esxiproxy.state import factory as state_factory
 
 _ADMIN_PACKAGES = ("jsonschema", "prometheus_client")
@@ -52,6 +53,11 @@ def problems_of(config: Config) -> Iterator[Problem]:
         yield from _service_problems(config, name)
     for listener in config.listeners:
         section = f"listener {listener.name}"
+        if listener.http is Http.PORTAL:
+            for library in (page_library, viewer_library):
+                if library.missing():
+                    text = f"the page lacks files and says so: run {library.HOW}, then reload"
+                    yield config.problem(section, "http", text, Severity.WARNING)
         if listener.tls is not None and (text := tls_server.check(listener.tls)) is not None:
             yield config.problem(section, "certificate", text)
     yield from _access_problems(config)

@@ -10,7 +10,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass, replace
 
 from esxiproxy.core.routing import Principal
@@ -33,12 +33,17 @@ _PAGE = 500
 
 @dataclass(frozen=True, slots=True)
 class StoredLogin:
-    """A login: the section of its session authenticator, its principal, and when it began and ends."""
+    """A login: the section of its session authenticator, its principal, and when it began and ends.
+
+    ``subject`` and ``session`` are the names that the provider itself has for the user and the login.
+    """
 
     section: str
     principal: Principal
     created: float
     expires: float
+    subject: str = ""
+    session: str = ""
 
     def text(self) -> str:
         """Return the login as a value of the state."""
@@ -51,6 +56,8 @@ class StoredLogin:
                 "groups": sorted(principal.groups),
                 "created": self.created,
                 "expires": self.expires,
+                "subject": self.subject,
+                "session": self.session,
             }
         )
 
@@ -64,7 +71,14 @@ class StoredLogin:
                 groups=frozenset(map(str, found["groups"])),
                 authenticator=str(found["provider"]),
             )
-            return cls(str(found["section"]), principal, float(found["created"]), float(found["expires"]))
+            return cls(
+                str(found["section"]),
+                principal,
+                float(found["created"]),
+                float(found["expires"]),
+                str(found.get("subject", "")),
+                str(found.get("session", "")),
+            )
         except (ValueError, KeyError, TypeError):
             return None
 
@@ -97,11 +111,14 @@ class LoginStore:
         self._providers = frozenset(providers)
         self._time_of_day = time_of_day
 
-    async def create(self, principal: Principal) -> tuple[str, float]:
-        """Store a new login, and return the text of its cookie and the seconds for which it lives."""
+    async def create(self, principal: Principal, subject: str = "", session: str = "") -> tuple[str, float]:
+        """Store a new login, and return the text of its cookie and the seconds for which it lives.
+
+        ``subject`` and ``session`` are the names that the provider has for the user and the login.
+        """
         token, now = new_token(), self._time_of_day()
         key = key_of(token)
-        login = StoredLogin(self._section, principal, now, now + self._lifetime)
+        login = StoredLogin(self._section, principal, now, now + self._lifetime, subject, session)
         await self._touch(key, now)
         await self._state.put(LOGINS, key, login.text(), login.expires)
         return token, self._lifetime
@@ -136,6 +153,20 @@ class LoginStore:
             Command(CommandKind.KILL, reason=LOGIN_ENDED, selector=Selector(SelectorKind.LOGIN, key))
         )
 
+    async def end_those_of(self, provider: str, subject: str, session: str) -> int:
+        """End the logins that a provider names by a subject, a session or both, and return their number."""
+        ended = 0
+        async for key, login in _stored_logins(self._state):
+            if (
+                login.section == self._section
+                and login.principal.authenticator == provider
+                and subject in ("", login.subject)
+                and session in ("", login.session)
+            ):
+                await self.end(key)
+                ended += 1
+        return ended
+
     async def _touch(self, key: str, now: float) -> None:
         if self._idle is not None:
             await self._state.put(ACTIVITY, key, repr(now), now + self._idle)
@@ -143,16 +174,23 @@ class LoginStore:
 
 async def end_logins_of(state: IState, name: str) -> int:
     """End all logins of a principal, written ``SECTION/NAME``, and return their number."""
-    after, ended = "", 0
+    ended = 0
+    async for key, login in _stored_logins(state):
+        if login.principal.names[1] == name:
+            await state.remove(LOGINS, key)
+            ended += 1
+    return ended
+
+
+async def _stored_logins(state: IState) -> AsyncIterator[tuple[str, StoredLogin]]:
+    after = ""
     while True:
         page = await state.items(LOGINS, after, _PAGE)
         for key, text in page:
-            login = StoredLogin.parse(text)
-            if login is not None and login.principal.names[1] == name:
-                await state.remove(LOGINS, key)
-                ended += 1
+            if (login := StoredLogin.parse(text)) is not None:
+                yield key, login
         if len(page) < _PAGE:
-            return ended
+            return
         after = page[-1][0]
 
 

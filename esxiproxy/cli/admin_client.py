@@ -32,6 +32,7 @@ exit status: 0 done, 1 the proxy refused it or has nothing of that kind,
 DEFAULT_CONFIG = Path("conf/proxy.ini")
 _TIMEOUT = 60.0
 """Seconds that the proxy has to answer."""
+_NOT_IMPLEMENTED = 501
 _OPERATIONS = {operation.name: operation for operation in OPERATIONS}
 
 
@@ -45,6 +46,15 @@ class Refused(Exception):
     def __init__(self, text: str, status: int) -> None:
         super().__init__(text)
         self.status = status
+
+
+class ProxyAnswer(dict[str, Any]):
+    """An object in an answer of the proxy.  Raises Refused for a field that only later versions have."""
+
+    def __missing__(self, name: str) -> Any:
+        text = f"the proxy is older than this command, and its answer has no {name}"
+        text += ": use the command of the proxy's version"
+        raise Refused(text, _NOT_IMPLEMENTED)
 
 
 def add_arguments(parser: argparse.ArgumentParser, description: str, json_help: str | None = None) -> None:
@@ -200,7 +210,7 @@ class AdminClient:
         target = f"{BASE}{path}{'?' if query else ''}{query}"
         status, answer = self._answer(operation.method, target, content, fields)
         try:
-            value = json.loads(answer)
+            value = json.loads(answer, object_hook=ProxyAnswer)
         except ValueError:
             raise Unreachable(f"{self.path} gave no JSON: it is no socket of this proxy") from None
         if status != 200:

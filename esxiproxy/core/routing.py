@@ -254,6 +254,10 @@ class Policy:
     resize: bool = True
 
 
+UNRESTRICTED = Policy()
+"""The policy of a console without restrictions."""
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """The answer of a router: the host of one session.
@@ -274,7 +278,7 @@ class Route:
     principal: Principal | None = None
     limits: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     claims: tuple[Any, ...] = ()
-    policy: Policy = Policy()
+    policy: Policy = UNRESTRICTED
     link: str = ""
     prefix: bytes = b""
     max_consoles: int | None = None

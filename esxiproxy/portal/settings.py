@@ -10,10 +10,18 @@ from esxiproxy.authenticators.login_store import LoginStore
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """An authenticator that the login form asks: the name of its section, and its IPasswordCheck."""
+    """An authenticator that the login form asks: the name of its section, and its instance.
+
+    It checks passwords itself (IPasswordCheck), or is a provider of OpenID Connect.
+    """
 
     name: str
     check: Any
+
+    @property
+    def is_password(self) -> bool:
+        """Whether it checks passwords itself."""
+        return hasattr(self.check, "check_password")
 
     @property
     def section(self) -> str:

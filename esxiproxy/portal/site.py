@@ -5,8 +5,10 @@ It is served on a private socket, to the workers alone.  They say who sends a re
 
 from __future__ import annotations
 
+import re
+import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -19,15 +21,18 @@ from esxiproxy.core.http.portal import visitor_of
 from esxiproxy.portal.api import PortalApi
 from esxiproxy.portal.arrival import PortalAnswer, PortalArrival, PortalError
 from esxiproxy.portal.assets import Assets, is_asset
-from esxiproxy.portal.login_form import LoginForm, failure_page, next_path, to_login
+from esxiproxy.portal.login_form import LoginForm, next_path, to_login
 from esxiproxy.portal.machine_events import MachineEvents
 from esxiproxy.portal.settings import PortalListener
+from esxiproxy.portal.single_sign_on import SingleSignOn
 
 MAX_STREAMS = 1000
 """Event streams of all users."""
 MAX_STREAMS_EACH = 16
 """Event streams of one user."""
 _IDLE_TIMEOUT = 60
+_LINK = re.compile(r"/c/[A-Za-z0-9_-]{43}")
+"""The path of a link that opens a console once."""
 _HTML = "text/html; charset=utf-8"
 _TEXT = "text/plain; charset=utf-8"
 _FAILURE = "an internal error: the log of the proxy has its traceback"
@@ -54,14 +59,21 @@ class PortalRoot(resource.Resource):
     _log = Logger()
 
     def __init__(
-        self, listeners: Mapping[str, PortalListener], api: PortalApi, assets: Assets, clock: Any
+        self,
+        listeners: Mapping[str, PortalListener],
+        api: PortalApi,
+        assets: Assets,
+        clock: Any,
+        time_of_day: Callable[[], float] = time.time,
     ) -> None:
         super().__init__()
+        self._time_of_day = time_of_day
         self._listeners = listeners
         self._api = api
         self._assets = assets
         self._clock = clock
         self._login_form = LoginForm(assets.page("page/login.html"))
+        self._single_sign_on = SingleSignOn()
         self._list = assets.page("page/index.html").encode()
         self._console = assets.page("viewer/viewer.html").encode()
         self._streams: dict[EventWriter, PortalArrival] = {}
@@ -70,7 +82,9 @@ class PortalRoot(resource.Resource):
     def render(self, request: Any) -> Any:
         answering = Deferred.fromCoroutine(self._answer(request))
         answering.addErrback(self._failed, request)
-        request.notifyFinish().addErrback(lambda _: None)  # an action of a client that has left goes on
+        is_read = request.method in (b"GET", b"HEAD")
+        # An action of a client that has left goes on.
+        request.notifyFinish().addErrback(lambda _: answering.cancel() if is_read else None)
         return server.NOT_DONE_YET
 
     def close_streams(self) -> None:
@@ -132,11 +146,23 @@ class PortalRoot(resource.Resource):
                 return await self._api.answer(arrival)
             if arrival.path == "/login":
                 return await self._login(arrival)
+            if self._single_sign_on.handles(arrival.path):
+                return await self._single_sign_on.answer(arrival)
             return self._show_page(arrival)
         except PortalError as error:
-            return _json_error(error) if is_api else _text_error(error)
+            return _json_error(error) if is_api else self._failure(arrival, error)
         except SessionError as error:
-            return _json_error(PortalError.of(error)) if is_api else failure_page(error)
+            return (
+                _json_error(PortalError.of(error))
+                if is_api
+                else self._failure(arrival, PortalError.of(error))
+            )
+
+    def _failure(self, arrival: PortalArrival, error: PortalError) -> PortalAnswer:
+        """Return the page of a failure: after a login at a provider it has the way to another one."""
+        if arrival.method == b"GET" and self._single_sign_on.handles(arrival.path):
+            return self._login_form.show_failure(arrival, error)
+        return _text_error(error)
 
     async def _login(self, arrival: PortalArrival) -> PortalAnswer:
         if arrival.method in (b"GET", b"HEAD"):
@@ -158,11 +184,12 @@ class PortalRoot(resource.Resource):
 
     def _show_page(self, arrival: PortalArrival) -> PortalAnswer:
         """Return the list of machines or the page of a console, or the way to the login form."""
-        if arrival.path != "/" and not arrival.path.startswith("/vm/"):
+        is_link = _LINK.fullmatch(arrival.path) is not None  # who has the link needs no login
+        if arrival.path != "/" and not arrival.path.startswith("/vm/") and not is_link:
             raise PortalError(404, "there is no such page")
         if arrival.method not in (b"GET", b"HEAD"):
             raise PortalError(405, "a page is read with GET", ((b"Allow", b"GET, HEAD"),))
-        if arrival.visitor.principal is None:
+        if arrival.visitor.principal is None and not is_link:
             return PortalAnswer.redirect(to_login(next_path(arrival.path)))
         return PortalAnswer(200, _HTML, self._list if arrival.path == "/" else self._console)
 
@@ -195,7 +222,9 @@ class PortalRoot(resource.Resource):
                     del self._of_user[user]
 
         writer = EventWriter(request, events, ended)
-        timer = self._clock.callLater(STREAM_LIFE, writer.finish)
+        expires = arrival.principal.expires
+        left = STREAM_LIFE if expires is None else max(0.0, expires - self._time_of_day())
+        timer = self._clock.callLater(min(STREAM_LIFE, left), writer.finish)
         request.notifyFinish().addBoth(lambda _: timer.cancel() if timer.active() else None)
         _prepare(request, PortalAnswer(200, "text/event-stream", b""), security)
         request.setHeader("Cache-Control", "no-store")

@@ -88,8 +88,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def options_from(arguments: argparse.Namespace) -> HostOptions | VCenterOptions:
     """Return the options in parsed arguments. Raises ValueError if they contradict each other."""
-    if arguments.vcenter:
-        return program.options_from(arguments)
     plan = FaultPlan(
         arguments.fault,
         arguments.fault_seconds,
@@ -99,7 +97,8 @@ def options_from(arguments: argparse.Namespace) -> HostOptions | VCenterOptions:
         arguments.fault_reason,
     )
     names = [field.name for field in fields(HostOptions) if field.name != "fault"]
-    return HostOptions(fault=plan, **{name: getattr(arguments, name) for name in names})
+    host = HostOptions(fault=plan, **{name: getattr(arguments, name) for name in names})
+    return program.options_from(arguments, host) if arguments.vcenter else host
 
 
 def run(argv: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""The demo: a simulated host, and a page with its consoles through the listeners of the proxy."""
+"""The demo: a simulated host, a simulated vCenter, and a page with consoles through the proxy's listeners."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ from twisted.web.server import Request, Site
 from twisted.web.static import File
 
 from esxiproxy.core.config.loader import Config, Listener
+from esxiproxy.core.http.policy import Http
 from esxiproxy.sim.host import SimulatedHost
 from esxiproxy.sim.options import HostOptions
-from esxiproxy.sim.page import PageConsole, novnc, render
+from esxiproxy.sim.page import PageConsole, PagePortal, novnc, render
+from esxiproxy.sim.vcenter.options import VCenterOptions
+from esxiproxy.sim.vcenter.vcenter import SimulatedVCenter
 
 PAGE_PORT = 8000
 """The page's TCP port; the environment variable ``ESXIPROXY_DEMO_PORT`` overrides it."""
@@ -50,7 +53,7 @@ class _SiteWithoutLog(Site):
 
 
 class DemoService(MultiService):
-    """A host on two loopback ports, and a page on a third.
+    """A host on two loopback ports, a vCenter, and a page.
 
     A ``page_port`` of 0 means a free port.  The page issues tickets to every client, and so listens on
     loopback only.
@@ -59,19 +62,29 @@ class DemoService(MultiService):
     log = Logger()
 
     def __init__(
-        self, options: HostOptions, page_port: int, consoles: Sequence[PageConsole], reactor: Any
+        self,
+        options: HostOptions,
+        page_port: int,
+        consoles: Sequence[PageConsole],
+        reactor: Any,
+        vcenter: VCenterOptions | None = None,
+        portal: PagePortal | None = None,
     ) -> None:
         super().__init__()
+        if vcenter is not None:
+            SimulatedVCenter(vcenter, reactor).setServiceParent(self)
         self.host = SimulatedHost(options, reactor)
         self.host.setServiceParent(self)
         self._page_port = page_port
         self._reactor = reactor
         self._port: IListeningPort | None = None
-        self._site = self._make_site(consoles, novnc())
+        self._site = self._make_site(consoles, portal, novnc())
 
-    def _make_site(self, consoles: Sequence[PageConsole], viewer: Path | None) -> Site:
+    def _make_site(
+        self, consoles: Sequence[PageConsole], portal: PagePortal | None, viewer: Path | None
+    ) -> Site:
         root = Resource()
-        page = render(consoles, viewer is not None)
+        page = render(consoles, portal, viewer is not None)
         root.putChild(b"", _Text("text/html; charset=utf-8", lambda: page))
         root.putChild(b"ticket", _Text("text/plain; charset=ascii", self.host.issue_ticket))
         if viewer is not None:
@@ -106,7 +119,8 @@ def from_config(config: Config, reactor: Any) -> DemoService:
     """Return the demo for a configuration, with a console for each of its listeners.
 
     The first ``ws://`` upstream and the first ``wss://`` upstream are simulated at their ports.  The host's
-    certificate is the ``ca`` file of the latter.
+    certificate is the ``ca`` file of the latter.  The first section ``[vsphere NAME]`` is simulated at its
+    port, with its ``ca`` file and its user.
     """
     plain = next((upstream for upstream in config.upstreams.values() if not upstream.secure), None)
     secure = next((upstream for upstream in config.upstreams.values() if upstream.secure), None)
@@ -115,8 +129,26 @@ def from_config(config: Config, reactor: Any) -> DemoService:
         tls_port=secure.port if secure else None,
         certificate=secure.ca if secure else None,
     )
-    consoles = [_console(listener, config) for listener in config.listeners]
-    return DemoService(options, int(os.environ.get("ESXIPROXY_DEMO_PORT", PAGE_PORT)), consoles, reactor)
+    consoles = [_console(listener, config) for listener in config.listeners if listener.upstream]
+    page_port = int(os.environ.get("ESXIPROXY_DEMO_PORT", PAGE_PORT))
+    return DemoService(options, page_port, consoles, reactor, _vcenter(config), _portal(config))
+
+
+def _vcenter(config: Config) -> VCenterOptions | None:
+    """Return the options of a vCenter at the address of the first section, or None."""
+    for vsphere in config.vspheres.values():
+        return VCenterOptions(
+            port=vsphere.port, control_port=None, certificate=vsphere.identity.ca, user=vsphere.user
+        )
+    return None
+
+
+def _portal(config: Config) -> PagePortal | None:
+    """Return the link to the first listener with a portal, or None."""
+    for listener in config.listeners:
+        if listener.http is Http.PORTAL and listener.public_url is not None:
+            return PagePortal(listener.public_url)
+    return None
 
 
 def _console(listener: Listener, config: Config) -> PageConsole:

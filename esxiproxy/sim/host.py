@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from esxiproxy.sim import certificate
+from esxiproxy.sim.address import url_host
 from esxiproxy.sim.connections import ConnectionLimiter, Connections, SilentFactory
 from esxiproxy.sim.factory import ConsoleFactory
 from esxiproxy.sim.faults import FaultPlan, SimFault
@@ -65,12 +66,12 @@ class SimulatedHost(Service):
     @property
     def ws_url(self) -> str | None:
         """The URL of the plain port, ws://127.0.0.1:PORT."""
-        return None if self.port is None else f"ws://{self._authority}:{self.port}"
+        return None if self.port is None else f"ws://{url_host(self.options.interface)}:{self.port}"
 
     @property
     def wss_url(self) -> str | None:
         """The URL of the TLS port, wss://127.0.0.1:PORT."""
-        return None if self.tls_port is None else f"wss://{self._authority}:{self.tls_port}"
+        return None if self.tls_port is None else f"wss://{url_host(self.options.interface)}:{self.tls_port}"
 
     @property
     def announcement(self) -> str:
@@ -136,12 +137,6 @@ class SimulatedHost(Service):
         if head.path == "/sim/stats":
             return SimResponse(200, json.dumps(self.stats()) + "\n", JSON, ANY_ORIGIN)
         return SimResponse(404, "nothing is served at this path\n")
-
-    @property
-    def _authority(self) -> str:
-        anywhere = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
-        interface = anywhere.get(self.options.interface, self.options.interface)
-        return f"[{interface}]" if ":" in interface else interface
 
     def _listen(self, port: int, factory: IProtocolFactory) -> IListeningPort:
         listening: IListeningPort = self._reactor.listenTCP(

@@ -114,9 +114,45 @@ local function add_slot(name, slot)
   redis.call('SADD', P .. 'h:slots:' .. holder, slot .. '\\n' .. name)
 end
 
-local function release_slot(name, slot, whose)
+local function free_slot(name, slot, whose)
   if redis.call('HGET', P .. 'c:' .. name, slot) == whose then redis.call('HDEL', P .. 'c:' .. name, slot) end
+end
+
+local function release_slot(name, slot, whose)
+  free_slot(name, slot, whose)
   redis.call('SREM', P .. 'h:slots:' .. whose, slot .. '\\n' .. name)
+end
+
+-- One call for many values.
+local function in_batches(call, key, values)
+  for i = 1, #values, BATCH do
+    redis.call(call, key, unpack(values, i, math.min(i + BATCH - 1, #values)))
+  end
+end
+
+-- Makes the slots of this holder those that follow.
+local function restore_slots(next)
+  local wanted, joined, by_name = {}, {}, {}
+  for _ = 1, tonumber(next()) do
+    local slot = next()
+    for _ = 1, tonumber(next()) do
+      local name = next()
+      local one = slot .. '\\n' .. name
+      wanted[one], joined[#joined + 1] = true, one
+      local pairs_of = by_name[name] or {}
+      pairs_of[#pairs_of + 1], pairs_of[#pairs_of + 2] = slot, holder
+      by_name[name] = pairs_of
+    end
+  end
+  for _, one in ipairs(redis.call('SMEMBERS', P .. 'h:slots:' .. holder)) do
+    if not wanted[one] then
+      local slot, name = split(one)
+      free_slot(name, slot, holder)
+    end
+  end
+  redis.call('DEL', P .. 'h:slots:' .. holder)
+  in_batches('SADD', P .. 'h:slots:' .. holder, joined)
+  for name, values in pairs(by_name) do in_batches('HSET', P .. 'c:' .. name, values) end
 end
 
 -- Leases
@@ -134,27 +170,34 @@ local function withdraw(session, whose)
   return entry
 end
 
-local function release_all(whose)
-  for _, joined in ipairs(redis.call('SMEMBERS', P .. 'h:slots:' .. whose)) do
-    local slot, name = split(joined)
-    release_slot(name, slot, whose)
-  end
+local function release_marks(whose)
   for _, digest in ipairs(redis.call('SMEMBERS', P .. 'h:marks:' .. whose)) do
     local m = read_mark(digest)
     if m and m.holder == whose then release_mark(digest, m, 'done') end
   end
+  redis.call('DEL', P .. 'h:marks:' .. whose)
+end
+
+local function release_tasks(whose)
+  local leaders = redis.call('HGETALL', P .. 'leaders')
+  for i = 1, #leaders, 2 do
+    if leaders[i + 1] == whose then redis.call('HDEL', P .. 'leaders', leaders[i]) end
+  end
+end
+
+local function release_all(whose)
+  for _, joined in ipairs(redis.call('SMEMBERS', P .. 'h:slots:' .. whose)) do
+    local slot, name = split(joined)
+    free_slot(name, slot, whose)
+  end
+  release_marks(whose)
   local entries = {}
   for _, session in ipairs(redis.call('SMEMBERS', P .. 'h:sessions:' .. whose)) do
     local entry = withdraw(session, whose)
     if entry then entries[#entries + 1] = {session, entry} end
   end
-  for _, kind in ipairs({'slots', 'marks', 'sessions'}) do
-    redis.call('DEL', P .. 'h:' .. kind .. ':' .. whose)
-  end
-  local leaders = redis.call('HGETALL', P .. 'leaders')
-  for i = 1, #leaders, 2 do
-    if leaders[i + 1] == whose then redis.call('HDEL', P .. 'leaders', leaders[i]) end
-  end
+  for _, kind in ipairs({'slots', 'sessions'}) do redis.call('DEL', P .. 'h:' .. kind .. ':' .. whose) end
+  release_tasks(whose)
   redis.call('ZREM', P .. 'holders', whose)
   return entries
 end

@@ -19,7 +19,7 @@ CONFIRMATION = 10.0
 _BEGIN = f"""
 local P, op, holder = KEYS[1], ARGV[1], ARGV[2]
 local LEASE, RETENTION, REGISTRATION, SWEPT = {LEASE}, {LOST_SESSION_RETENTION}, {REGISTRATION}, 500
-local CONFIRMATION = {CONFIRMATION}
+local CONFIRMATION, BATCH = {CONFIRMATION}, 1000
 local SCHEMA = '{SCHEMA_VERSION}'
 local now = clock()
 """
@@ -89,6 +89,25 @@ local function restore()
   end
 end
 
+-- Makes the sessions of this holder those that follow.
+local function restore_sessions()
+  local wanted, owners, cursors, entries, names = {}, {}, {}, {}, {}
+  for _ = 1, tonumber(next()) do
+    local session, cursor, entry = next(), next(), next()
+    wanted[session], names[#names + 1] = true, session
+    owners[#owners + 1], owners[#owners + 2] = session, holder .. '\\n' .. cursor
+    cursors[#cursors + 1], cursors[#cursors + 2] = 0, cursor
+    entries[#entries + 1], entries[#entries + 2] = cursor, entry
+  end
+  for _, session in ipairs(redis.call('SMEMBERS', P .. 'h:sessions:' .. holder)) do
+    if not wanted[session] then withdraw(session, holder) end
+  end
+  in_batches('HSET', P .. 'sessions', owners)
+  in_batches('ZADD', P .. 'list', cursors)
+  in_batches('HSET', P .. 'entries', entries)
+  in_batches('SADD', P .. 'h:sessions:' .. holder, names)
+end
+
 local calls = {}
 
 function calls.register()
@@ -98,15 +117,13 @@ function calls.register()
     redis.call('HSET', P .. 'origin', 'server', server, 'ready', text(now + REGISTRATION))
   end
   give_marks(next)
-  release_all(holder)
+  release_marks(holder)
+  release_tasks(holder)
   forget_lost(holder)
   redis.call('ZADD', P .. 'holders', text(now + LEASE), holder)
-  for _ = 1, tonumber(next()) do
-    local slot = next()
-    for _ = 1, tonumber(next()) do add_slot(next(), slot) end
-  end
+  restore_slots(next)
   restore_marks(next)
-  restore()
+  restore_sessions()
   return had
 end
 

@@ -43,6 +43,8 @@ class RedisProtocol(Protocol):
         self._reader = ReplyReader()
         self._calls: deque[tuple[Deferred[Reply], float]] = deque()
         self._timer: Any = None
+        self._was_due = False
+        """Whether a call was found overdue by the last check."""
         self._ended = ""
         self._on_lost: Callable[[str], None] = lambda text: None
         self.overdue = False
@@ -76,10 +78,16 @@ class RedisProtocol(Protocol):
     def _check_timeout(self) -> None:
         self._timer = None
         if not self._calls:
+            self._was_due = False
             return
         left = self._calls[0][1] - self._clock.seconds()
         if left > 0:
+            self._was_due = False
             self._timer = self._clock.callLater(left, self._check_timeout)
+            return
+        if not self._was_due:  # wait as long again as the reactor was busy, when it neither wrote nor read
+            self._was_due = True
+            self._timer = self._clock.callLater(min(-left, self._timeout), self._check_timeout)
             return
         self.overdue = True
         self.abandon(f"the Redis server did not answer within {self._timeout:g} s")

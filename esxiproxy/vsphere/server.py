@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 from xml.etree.ElementTree import Element
 
-from twisted.internet.defer import DeferredLock, DeferredSemaphore
+from twisted.internet.defer import Deferred, DeferredLock, DeferredSemaphore, gatherResults
 from twisted.internet.task import deferLater
 
 from esxiproxy.core.config.vsphere import VSphere
@@ -61,9 +61,8 @@ class VSphereServer:
     async def stop(self) -> None:
         """End the watch and log out."""
         self._watch.stop()
-        if self._tags is not None:
-            await self._tags.stop()
-        await self._session.stop()
+        stopping = [self._session.stop()] if self._tags is None else [self._session.stop(), self._tags.stop()]
+        await gatherResults([Deferred.fromCoroutine(each) for each in stopping])
 
     async def acquire_ticket(self, machine: Machine) -> ConsoleTicket:
         """Return a new ticket for a console of the machine."""

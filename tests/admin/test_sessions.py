@@ -77,6 +77,8 @@ def test_exact_parameters_and_filters_select(world):
     assert names(host="ESX2.example") == ["bob"]
     assert names(filter="alice") == ["alice", "alice2"]
     assert names(filter="principal:alice2 host:esxi1") == ["alice2"]
+    assert names(filter="open alice") == names(filter="state:open alice") == ["alice", "alice2"]
+    assert names(filter="alice stalled") == []
     assert names(sort="principal", order="desc") == ["bob", "alice2", "alice"]
     assert names(offset=1, limit=1) == ["bob"]
     found = admin.call("list_sessions", filter="alice", limit=1)

@@ -10,8 +10,13 @@ from twisted.internet.defer import Deferred
 from esxiproxy.app import admin_host, extra_services
 from esxiproxy.app.admin_host import STOP_TIMEOUT, AdminHost
 from esxiproxy.app.preflight import load
+from esxiproxy.authenticators.login_store import LoginStore
 from esxiproxy.core.process_identity import ProcessIdentity
+from esxiproxy.core.routing import Principal
+from esxiproxy.core.sealing import key_of
+from esxiproxy.core.session.command import Selector, SelectorKind
 from esxiproxy.core.session.reports import PROCESS_LIFE, PROCESSES, ProcessReport
+from esxiproxy.state.memory import MemoryState
 from tests.support.config import ini, listener, upstream
 from tests.support.outcome import result
 from tests.support.reactor import FakeReactor
@@ -96,9 +101,8 @@ def test_the_admin_process_logs_in_to_vcenter_and_out_at_its_stop(tmp_path, reac
     (tmp_path / "vc.password").write_text(PASSWORD)
     section = "[vsphere dc1]\nurl = https://vc.example\nuser = svc\npassword_file = vc.password\n"
     (tmp_path / "proxy.ini").write_text(ini(listener(), upstream("ws://192.0.2.1")) + section)
-    host = AdminHost(
-        load(tmp_path / "proxy.ini"), lambda state: SimpleNamespace(identity=ProcessIdentity()), reactor, {}
-    )
+    control = SimpleNamespace(identity=ProcessIdentity("proxy-a", "run-1", "admin", 2))
+    host = AdminHost(load(tmp_path / "proxy.ini"), lambda state: control, reactor, {})
     assert vcenter.calls == [], "nothing before the start"
     host.startService()
     reactor.advance(0)
@@ -124,3 +128,14 @@ def test_the_process_is_in_the_list_of_processes_until_it_ends(host, plugin, rea
     ended = host.stopService()
     plugin.stopped.callback(None)
     assert ended.called and removed == [(PROCESSES, host.state.instance_id)]
+
+
+def test_the_logins_of_a_removed_user_end(reactor):
+    state = MemoryState(reactor)
+    store = LoginStore(state, "authenticator login", 3600.0, None, ["authenticator staff"])
+    tokens = [
+        result(begin(store.create(Principal(name, authenticator="authenticator staff"))))[0]
+        for name in ("alice", "bob")
+    ]
+    admin_host.NoSessions(state).end_sessions(Selector(SelectorKind.PRINCIPAL, "staff/alice"), "user removed")
+    assert [result(begin(store.find(key_of(token), True))) is None for token in tokens] == [True, False]

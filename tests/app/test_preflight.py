@@ -45,6 +45,20 @@ def test_the_authorities_of_redis_are_looked_at_before_the_start(tmp_path):
         load_checked(path)
 
 
+def test_the_authorities_of_vcenter_are_looked_at_before_the_start(tmp_path):
+    path, authorities = tmp_path / "proxy.ini", tmp_path / "ca.pem"
+    (tmp_path / "vc.password").write_text("pa55word")
+    authorities.write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    section = (
+        "[vsphere dc1]\nurl = https://vc\nuser = u\npassword_file = vc.password\nverify = ca\nca = ca.pem\n"
+    )
+    path.write_text(config.ini(config.listener(), config.upstream("ws://192.0.2.10")) + section)
+    with pytest.raises(ConfigError) as caught:
+        load_checked(path)
+    (problem,) = caught.value.problems
+    assert (problem.section, problem.key) == ("vsphere dc1", "ca") and "ca.pem" in problem.text
+
+
 def test_a_rule_that_gives_no_right_is_warned_of(tmp_path):
     path = tmp_path / "proxy.ini"
     (tmp_path / "vc.password").write_text("secret\n")

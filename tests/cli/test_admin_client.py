@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import subprocess
@@ -226,3 +227,16 @@ def test_a_command_line_that_is_not_utf_8(admin: RunningAdmin, capsys: Capture) 
     status = main(["sessions", "--now", "--user", os.fsdecode(b"\xff"), "--socket", str(admin.path)])
     assert status in (1, 2)
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["sessions --now", "hosts", "drain", "links"])
+def test_an_older_proxy_whose_answer_lacks_a_field(tmp_path: Path, capsys: Capture, command: str) -> None:
+    """The command ends with a sentence."""
+    path, name = tmp_path / "admin.sock", command.split()[0]
+    page = json.dumps({f"{name.removesuffix('s')}s": [{"id": "1"}], "total": 1, "matching": 1, "offset": 0})
+    answer = f"HTTP/1.1 200 OK\r\nContent-Length: {len(page)}\r\n\r\n{page}"
+    with peer(path, answer.encode()):
+        assert main([*command.split(), "--socket", str(path)]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith(f"esxiproxy {name}: the proxy is older than this command")
+    assert err.endswith(": use the command of the proxy's version\n")

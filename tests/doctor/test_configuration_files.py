@@ -441,3 +441,11 @@ def test_the_passwords_of_redis_are_secrets(open_folder: Path, url: str, key: st
     assert found.verdict is CheckVerdict.WARNING and "can read this secret" in found.finding
     password.chmod(0o600)
     assert findings(open_folder, Account.current(), text) == []
+
+
+def test_the_password_of_vcenter_is_a_secret_file(tmp_path: Path) -> None:
+    (tmp_path / "vc.password").write_text("pa55word")
+    section = "[vsphere dc1]\nurl = https://vc\nuser = u\npassword_file = vc.password\n"
+    (tmp_path / "proxy.ini").write_text(ini(listener(), upstream("ws://10.0.0.1")) + section)
+    (found,) = (file for file in files_of(load(tmp_path / "proxy.ini")) if file.section == "vsphere dc1")
+    assert (found.key, found.path, found.is_secret) == ("password_file", tmp_path / "vc.password", True)

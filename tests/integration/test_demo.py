@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import io
 import re
-import shutil
 import subprocess
 import sys
+import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,9 @@ from PIL import Image, ImageChops
 
 from esxiproxy.sim.screen.screen import MARK, PALETTE, Screen
 from tests.support.browser import Chromium, Page
-from tests.support.programs import ROOT, Program, accepts, free_ports, need, until
+from tests.support.demo_program import Demo, Visitor
+from tests.support.programs import ROOT, need, until
+from tests.support.rfb_client import RfbClient
 
 BIN = Path(sys.executable).parent
 WORD = "console"
@@ -26,40 +28,6 @@ CLOCK = (0.0, 40 / 400, 1.0, 96 / 400)
 TEXT = (0.0, 152 / 400, 1.0, 1.0)
 """And where the typed text is."""
 Box = tuple[float, float, float, float]
-
-
-class Demo(Program):
-    """`conf/demo.ini` on free ports, in a folder of its own, its certificates made as `make run` does."""
-
-    name = "demo"
-
-    def __init__(self, viewer: Path) -> None:
-        super().__init__()
-        shutil.copytree(ROOT / "conf", self.folder / "conf")
-        path = self.folder / "conf" / "demo.ini"
-        text = path.read_text()
-        old = sorted(set(re.findall(r"127\.0\.0\.1:(\d+)", text)))
-        self.page, *new = free_ports(len(old) + 1)
-        moved = {before: str(after) for before, after in zip(old, new, strict=True)}
-        path.write_text(re.sub(r"(?<=127\.0\.0\.1:)\d+", lambda found: moved[found[0]], text))
-        self._ports = new
-        self._environment = {"ESXIPROXY_DEMO_PORT": str(self.page), "ESXIPROXY_NOVNC": str(viewer)}
-
-    def start(self, seconds: float = 20.0) -> Demo:
-        certificates = ["var/demo/listener.crt", "var/demo/host.crt"]
-        subprocess.run(
-            [BIN / "esxiproxy", "certificate", *certificates], cwd=self.folder, check=True, timeout=30
-        )
-        with pytest.MonkeyPatch.context() as patch:
-            for key, value in self._environment.items():
-                patch.setenv(key, value)
-            return super().start(seconds)
-
-    def command(self) -> Sequence[str | Path]:
-        return [BIN / "twistd", "-n", "--pidfile=", "esxiproxy", "--config", "conf/demo.ini"]
-
-    def is_ready(self) -> bool:
-        return "the demo is ready" in self.log() and all(map(accepts, [self.page, *self._ports]))
 
 
 def debian() -> Path:
@@ -209,6 +177,24 @@ def test_a_click_marks_the_same_place_in_every_console(page: Page) -> None:
     until(lambda: all(map(marked, pixels(page))), "the mark is in three consoles")
 
 
+def test_the_portal_of_the_page_has_the_machines_of_the_vcenter(demo: Demo) -> None:
+    """With the user and the password that the page says: a list of machines, and a console by name."""
+    with urllib.request.urlopen(f"http://localhost:{demo.page}/", timeout=10) as answer:
+        text = answer.read().decode()
+    assert f'href="http://localhost:{demo.portal}"' in text
+    user, password = re.findall(r"<code>(.*?)</code>", text[text.index('id="portal"') :])[:2]
+    visitor = Visitor(demo.portal)
+    visitor.log_in(user, password)
+    machines = until(lambda: visitor.ask("GET", "/api/machines")["machines"], "the machines are there")
+    assert len(machines) == 12 and {"web-01", "old-erp"} <= {machine["name"] for machine in machines}
+    link = visitor.ask("POST", "/api/consoles", vm="web-01")["url"]
+    with RfbClient(demo.portal) as console:
+        origin = f"http://localhost:{demo.portal}"
+        fields = [("Origin", origin), ("Cookie", visitor.cookie)]
+        console.open(link.removeprefix(origin), ["binary"], fields, f"localhost:{demo.portal}")
+        assert console.start_rfb()[2] == "web-01"
+
+
 def marked(picture: Image.Image) -> bool:
     """Whether the mark is where it was put, give or take the rounding of the scale."""
     x, y = round(picture.width * 0.9), round(picture.height * 0.35)
@@ -223,4 +209,4 @@ def test_without_a_viewer_the_page_names_the_package(tmp_path: Path) -> None:
         urllib.request.urlopen(f"http://127.0.0.1:{running.page}/", timeout=10) as answer,
     ):
         page = answer.read().decode()
-    assert "npm install" in page and "apt-get install novnc" in page
+    assert "esxiproxy.portal.viewer_library" in page and "apt-get install novnc" in page

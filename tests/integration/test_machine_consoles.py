@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
+import json
 import os
 import re
 import signal
@@ -35,6 +38,16 @@ def text(vcenter: VCenterProgram, rules: str = RULES, tickets: str = "") -> str:
         f"verify = pin\npin = sha256:{vcenter.ready['sha256']}\n\n{rules}"
         + config.ini(
             config.listener("people", None, router="vms", authenticator="people"),
+            config.listener(
+                "page",
+                None,
+                router="vms",
+                http="portal",
+                public_url="https://c.example.com",
+                authenticator="login, people, anonymous",
+                origins="same, https://intranet.example.com",
+            ),
+            config.authenticator("login", "session", providers="people"),
             config.authenticator("people", "htpasswd", file="users"),
             config.router(
                 "vms",
@@ -99,7 +112,7 @@ def scene() -> Iterator[VSphereScene]:
             assert crew.stop() == 0
             assert not re.search(r"\b[0-9a-f]{32}\b|Traceback", crew.log()), crew.log()
             # That of the process that was killed is left.
-            until(lambda: vcenter.state()["sessions"] == 1, "the proxy has logged out")
+            until(lambda: vcenter.state()["sessions"] <= 1, "the proxy has logged out")
     finally:
         vcenter_program.stop(vcenter)
 
@@ -154,14 +167,90 @@ def test_each_refusal_has_its_answer(scene: VSphereScene) -> None:
         scene.open("/vm/web-02").drop()
 
 
+def test_a_link_of_the_api_opens_a_console_once_for_a_page_of_another_site(scene: VSphereScene) -> None:
+    port = scene.crew.ports["page"]
+
+    def made(vm: str) -> tuple[int, dict[str, str]]:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        with contextlib.closing(connection):
+            credentials = b64encode(b"alice:alice").decode()
+            fields = {"Content-Type": "application/json", "Authorization": f"Basic {credentials}"}
+            connection.request("POST", "/api/consoles", json.dumps({"vm": vm}), fields)
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+
+    def opened(path: str, origin: str = "https://intranet.example.com") -> Client:
+        client = Client(port, timeout=25)
+        client.send_opening(path, ["binary"], [("Origin", origin)])
+        return client
+
+    assert made("staging")[0] == made("no-such")[0] == 404
+    status, answer = made("web-03")
+    assert status == 201 and answer["url"].startswith("https://c.example.com/c/")
+    assert time.time() < answer["expires"] < time.time() + 61
+    path = answer["url"].removeprefix("https://c.example.com")
+    with opened(path, "https://else.example.com") as client:
+        assert client.recv_head().status == 403
+    with Client(port) as client:
+        client.get(path)  # a preview, which the page answers
+        assert client.recv_head().status == 200
+    console = opened(path)
+    assert console.recv_head().status == 101 and console.recv_frame().payload == RFB
+    with opened(path) as client:
+        assert client.recv_head().status == 404
+    with opened("/vm/web-03") as client:
+        assert client.recv_head().status == 404, "a client without a login has no right"
+    console.drop()
+    record = r'.*"target":"/c/\*\*\*".*"status":101.*'
+    line = until(lambda: re.search(record, scene.crew.log()), "the console has its record")[0]
+    assert '"principal":"alice"' in line and '"console_name":"web-03"' in line
+    assert path.removeprefix("/c/") not in scene.crew.log()
+
+
+def test_consoles_go_on_while_vcenter_is_slow_or_down(scene: VSphereScene) -> None:
+    console = scene.open("/vm/web-01")
+
+    def at_once(count: int) -> list[int]:
+        """The answers to openings that wait at the same time, as few a machine as its limit allows."""
+        clients = [Client(scene.crew.ports["people"], timeout=25) for _ in range(count)]
+        credentials = ("Authorization", f"Basic {b64encode(b'alice:alice').decode()}")
+        for number, client in enumerate(clients):
+            client.send_opening(f"/vm/web-0{1 + number % 3}", ["binary"], [credentials])
+        heads = [client.recv_head() for client in clients]
+        for client in clients:
+            client.drop()
+        assert all(head.one("Retry-After") == "5" for head in heads if head.status == 503)
+        return [head.status for head in heads]
+
+    scene.vcenter.control("POST", "/faults", method="AcquireTicket", seconds=0.1)
+    assert at_once(50) == [101] * 50
+    scene.vcenter.control("DELETE", "/faults")
+    scene.vcenter.control("POST", "/stop")
+    assert at_once(50) == [503] * 50
+    console.send_frame(BINARY, RFB)
+    assert console.recv_frame().payload == b"\x01\x01"
+    scene.vcenter.control("POST", "/start")
+    until(lambda: at_once(1) == [101], "vCenter is back", 40)
+    console.drop()
+    assert scene.vcenter.state()["failed_logins"] == 0
+
+
 def test_the_admin_process_ends_and_the_consoles_go_on(scene: VSphereScene) -> None:
     console = scene.open("/vm/web-03")
     (admin,) = scene.crew.admins()
     sites = next(scene.crew.folder.glob("esxiproxy-*/sockets"))
     assert (sites.stat().st_mode & 0o777, (sites / "tickets-0.sock").stat().st_mode & 0o777) == (0o700, 0o600)
     os.kill(admin, signal.SIGKILL)
-    begin = time.monotonic()
-    scene.open("/vm/web-01").drop()
+    begin, answers = time.monotonic(), []
+
+    def is_open() -> bool:
+        status, _, client = scene.ask("/vm/web-01")
+        client.drop()
+        answers.append(status)
+        return status == 101
+
+    until(is_open, "the admin process is back", 40)
+    assert set(answers) <= {101, 503}
     print(f"a console was open {time.monotonic() - begin:.2f} s after the admin process was killed")
     scene.crew.path.write_text(text(scene.vcenter, RULES.replace("people/alice", "people/bob")))
     reloaded(scene.crew)

@@ -1,6 +1,8 @@
-"""The client of vCenter, with the real HTTP client, against the simulated vCenter in a process of its own."""
+"""The client of vCenter, with the real HTTP client, against simulators in processes of their own."""
 
 import hashlib
+import json
+import os
 import time
 from pathlib import Path
 from types import MappingProxyType
@@ -9,6 +11,7 @@ import pytest
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import formatEvent, globalLogPublisher
 
+from esxiproxy.cli.main import main
 from esxiproxy.core.config.model import Config
 from esxiproxy.core.config.vsphere import VSphere
 from esxiproxy.core.errors import (
@@ -23,27 +26,31 @@ from esxiproxy.core.routing import Identity, Verify
 from esxiproxy.core.thumbprint import Pin
 from esxiproxy.vsphere.machine import Power
 from esxiproxy.vsphere.service import VSphereService
-from tests.support import vcenter_program
+from esxiproxy.vsphere.soap import ObjectRef, group, reference, soap_call
+from tests.support import config, govmomi_simulator, sim_program, vcenter_program
+from tests.support.crowd import Crew
+from tests.support.govmomi_simulator import Govmomi
+from tests.support.programs import until
+from tests.support.rfb_client import RfbClient
 from tests.support.web_server import Web
+from tests.support.workers import reloaded
 
 
 class Joined:
-    """A service that is logged in to a simulated vCenter, and the reactor of its client."""
+    """A service that is logged in to one server, and the reactor of its client."""
 
-    def __init__(self, folder: Path, *arguments: str, tags: bool = False) -> None:
+    def __init__(self, folder: Path, port: int, account: tuple[str, str], sha256: str, tags: bool) -> None:
         self.lines: list[str] = []
         globalLogPublisher.addObserver(self._logged)
-        self.vcenter = vcenter_program.start("--tls-port", "0", *arguments)
         self.web = Web()
         self.file = folder / "vc.password"
-        self.file.write_text(vcenter_program.PASSWORD)
-        identity = Identity(
-            Verify.PIN, (Pin("sha256", self.vcenter.ready["sha256"].replace(":", "").lower()),)
+        self.file.write_text(account[1])
+        identity = Identity(Verify.PIN, (Pin("sha256", sha256.replace(":", "").lower()),))
+        vsphere = VSphere("dc1", "127.0.0.1", port, account[0], self.file, identity, tags)
+        sections = MappingProxyType({"dc1": vsphere})
+        self.service = VSphereService(
+            Config(Path("proxy.ini"), (), {}, vspheres=sections), self.web.client, self.web.reactor
         )
-        port, user = self.vcenter.port, self.vcenter.user
-        vsphere = VSphere("dc1", "127.0.0.1", port, user, self.file, identity, tags)
-        config = Config(Path("proxy.ini"), (), {}, vspheres=MappingProxyType({"dc1": vsphere}))
-        self.service = VSphereService(config, self.web.client, self.web.reactor)
         self.inventory = self.service.inventories["dc1"]
         self.service.start()
 
@@ -68,6 +75,19 @@ class Joined:
     def machine(self, name: str):
         return next(each for each in self.inventory.machines.values() if each.name == name)
 
+    def close(self) -> None:
+        globalLogPublisher.removeObserver(self._logged)
+        self.web.close()
+
+
+class Simulated(Joined):
+    """A service that is logged in to a simulated vCenter of ours."""
+
+    def __init__(self, folder: Path, *arguments: str, tags: bool = False) -> None:
+        self.vcenter = vcenter_program.start("--tls-port", "0", *arguments)
+        account = self.vcenter.user, vcenter_program.PASSWORD
+        super().__init__(folder, self.vcenter.port, account, self.vcenter.ready["sha256"], tags)
+
     def change(self, name: str, /, **values) -> None:
         self.vcenter.control("PATCH", f"/machines/{name}", **values)
 
@@ -75,14 +95,13 @@ class Joined:
         self.vcenter.control("POST", "/faults", method=method, fault=name, times=1, **more)
 
     def close(self) -> None:
-        globalLogPublisher.removeObserver(self._logged)
-        self.web.close()
+        super().close()
         vcenter_program.stop(self.vcenter)
 
 
 @pytest.fixture
 def joined(tmp_path):
-    made = Joined(tmp_path, "--task-time", "0.05", tags=True)
+    made = Simulated(tmp_path, "--task-time", "0.05", tags=True)
     yield made
     made.close()
 
@@ -167,7 +186,7 @@ def test_machines_tickets_and_faults_of_a_vcenter(joined):
 
 
 def test_a_vcenter_that_ends_sessions_restarts_and_changes(tmp_path):
-    joined = Joined(tmp_path)
+    joined = Simulated(tmp_path)
     try:
         joined.until(lambda: joined.inventory.ready)
         names = sorted(each.name for each in joined.inventory.machines.values())
@@ -213,3 +232,88 @@ def test_a_vcenter_that_ends_sessions_restarts_and_changes(tmp_path):
         joined.result(joined.service.stop())
     finally:
         joined.close()
+
+
+LONG = pytest.mark.skipif(
+    os.environ.get("ESXIPROXY_LONG") != "1", reason="more of the same: ESXIPROXY_LONG=1"
+)
+
+
+@pytest.mark.parametrize("standalone", [False, pytest.param(True, marks=[LONG, pytest.mark.full])])
+def test_a_thousand_machines_of_the_simulator_of_govmomi(tmp_path, authority, standalone):
+    """A server that is not ours: its machines move and go, and it ends a session that is idle for 1 s."""
+    host, certificate = sim_program.start(), authority.server()
+    try:
+        with Govmomi(certificate, [host], hosts=2, idle=1.0, standalone=standalone) as simulator:
+            account = govmomi_simulator.USER, govmomi_simulator.PASSWORD
+            joined = Joined(tmp_path, simulator.port, account, certificate.sha256, False)
+            server = joined.service._servers["dc1"]
+
+            def act(method, *arguments):
+                joined.result(server._session.call(soap_call(method, ref, *arguments)))
+
+            joined.until(lambda: joined.inventory.ready)
+            assert len(joined.inventory.machines) == 1000
+            machine = joined.machine("ha-host_VM7" if standalone else "DC0_C0_RP0_VM7")
+            ref = ObjectRef("VirtualMachine", machine.moid)
+            assert (machine.power, machine.folder, bool(machine.host)) == (Power.ON, "/", True)
+            ticket = joined.result(joined.service.acquire_ticket(machine))
+            with RfbClient(ticket.port, True) as console:
+                leaf = console.stream.getpeercert(binary_form=True)
+                assert Identity(Verify.PIN, ticket.pins).fits(leaf)
+                console.open(f"/ticket/{ticket.ticket}", ["binary"])
+                assert console.start_rfb()[2] == "simulated VM"
+            act("PowerOffVM_Task")
+            joined.until(lambda: joined.inventory.machines[machine.uuid].power is Power.OFF)
+            assert isinstance(joined.error(joined.service.acquire_ticket(machine)), MachinePoweredOff)
+            joined.result(joined.service.power_on(machine))
+            joined.until(lambda: joined.inventory.machines[machine.uuid].power is Power.ON)
+            hosts = server._watch._objects.of("HostSystem")
+            moved = [moid for moid, found in hosts.items() if found["name"] != machine.host]
+            if moved:
+                act("RelocateVM_Task", group("spec", reference("host", ObjectRef("HostSystem", moved[0]))))
+                joined.until(lambda: joined.inventory.machines[machine.uuid].host != machine.host)
+            end = time.monotonic() + 2.5
+            joined.until(lambda: time.monotonic() > end)  # the session is idle, and ends
+            assert joined.result(joined.service.acquire_ticket(machine)).ticket
+            assert joined.lines.count("[vsphere dc1] logged in") >= 2
+            act("PowerOffVM_Task")
+            act("Destroy_Task")
+            joined.until(lambda: machine.uuid not in joined.inventory.machines)
+            assert joined.inventory.problem is None and len(joined.inventory.machines) == 999
+            joined.result(joined.service.stop())
+            joined.close()
+    finally:
+        sim_program.stop(host)
+
+
+def test_the_admin_process_has_one_session_over_reloads_and_none_after_the_stop(capsys):
+    vcenter = vcenter_program.start("--tls-port", "0")
+    section = (
+        f"[vsphere dc1]\nurl = https://127.0.0.1:{vcenter.port}\nuser = {vcenter.user}\n"
+        f"password_file = vc.password\nverify = pin\npin = sha256:{vcenter.ready['sha256']}\n"
+    )
+    text = config.ini(config.listener(), config.upstream("ws://127.0.0.1:9")) + section
+    try:
+        with Crew(text, {"vc.password": vcenter_program.PASSWORD}) as crew:
+            until(lambda: "[vsphere dc1] 12 machines" in crew.log(), "the machines are read")
+            assert (len(crew.workers()), len(crew.admins())) == (1, 1), "one worker, and yet a master"
+            assert vcenter.state()["sessions"] == 1
+            reloaded(crew)
+            until(lambda: vcenter.state()["logouts"] == 1, "the old admin process logs out")
+            assert vcenter.state()["sessions"] == 1
+
+            # The doctor verifies the server without a login.
+            main(["doctor", "--config", str(crew.path), "--json"])
+            rows = [row for row in json.loads(capsys.readouterr().out) if row["section"] == "vsphere dc1"]
+            assert [(row["check"], row["verdict"]) for row in rows if row["check"] == "host"] == [
+                ("host", "ok")
+            ]
+            assert vcenter.state()["logins"] == 2
+
+            stopped = crew.stop(), vcenter.state()
+            log = crew.log()
+        assert stopped[0] == 0 and (stopped[1]["sessions"], stopped[1]["logouts"]) == (0, 2)
+        assert vcenter_program.PASSWORD not in log and "Traceback" not in log
+    finally:
+        vcenter_program.stop(vcenter)

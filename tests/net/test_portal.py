@@ -15,10 +15,12 @@ from esxiproxy.core.http.policy import Http, ListenerPolicy
 from esxiproxy.core.http.portal import VISITOR_FIELDS, portal_destination, visitor_of
 from esxiproxy.core.networks import Networks
 from esxiproxy.core.routing import Principal
+from esxiproxy.core.session.connection_limits import ConnectionLimits
 from esxiproxy.core.session_limits import SessionLimits
 from esxiproxy.net.http.upstream import HttpUpstream
 from esxiproxy.net.upstream.candidates import check_addresses, literal_candidates
 from esxiproxy.net.upstream.connector import Connector
+from esxiproxy.net.upstream.gateway import Gateway
 from tests.net.http_scene import OK, HttpScene, get, read
 from tests.net.scene import opening
 
@@ -33,6 +35,7 @@ ALICE = Principal(
     authenticator="authenticator staff",
     consumed_cookies=frozenset({b"__Host-esxiproxy"}),
     login="l1",
+    expires=1_800_000_000.5,
 )
 
 
@@ -72,7 +75,7 @@ def test_a_request_of_a_known_client_says_who_it_is_and_hides_its_login(scene):
     asked = scene.ask(request)
     found, message = visitor(asked)
     assert found.principal.names == (ALICE.name, f"/{ALICE.name}"), "the authenticator has no section here"
-    assert found.principal.groups == ALICE.groups
+    assert found.principal.groups == ALICE.groups and found.principal.expires == ALICE.expires
     assert (found.listener, found.client, found.login) == ("test", "198.51.100.7", "l1")
     assert message.line == b"GET /api/machines?search=a HTTP/1.1"
     assert message.values(b"Cookie") == [b"a=b"] and b"secret" not in asked and b"root" not in asked
@@ -100,6 +103,24 @@ def test_an_unknown_client_has_no_principal_and_a_refused_one_gets_no_page(scene
     dials = scene.connector.dials
     scene.ask(get(b"/api/consoles"))
     assert scene.client.received.startswith(b"HTTP/1.1 401 ") and scene.connector.dials == dials
+
+
+def test_a_client_without_a_name_has_no_login(scene):
+    scene.know(Principal("anonymous"))
+    assert visitor(scene.ask(get()))[0].principal is None
+    scene.answer(OK)
+    assert scene.recorder.records[-1].principal == ""
+
+
+def test_the_code_of_a_provider_is_hidden(scene):
+    portal = portal_destination(PATH)
+    gateway = Gateway((), (), scene.connector, scene.admission, ConnectionLimits(), portal=portal)
+    scene.factory.gateway.secrets = gateway.secrets
+    scene.know(None)
+    scene.ask(get(b"/login/callback?state=s3cret&iss=x&code=s3cret"))
+    scene.answer(OK)
+    assert scene.recorder.records[-1].target == "/login/callback?state=***&iss=x&code=***"
+    assert gateway.identity_fields == VISITOR_FIELDS
 
 
 def test_an_upgrade_needs_a_principal_and_goes_to_the_routers(scene):

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from twisted.internet.defer import succeed
+from twisted.internet.defer import Deferred, succeed
 
 from esxiproxy.core.config.plugin_type import settings_of
 from esxiproxy.core.config.section import SectionKind
@@ -151,6 +151,24 @@ def test_a_host_that_has_a_name_is_dialled_with_its_ticket(known):
     scene.ask()
     assert scene.request()[0] == f"GET /ticket/{TICKET} HTTP/1.1".encode()
     assert dict(scene.admission.connections) == {"192.0.2.10": 1} and len(scene.vsphere.asked) == 1
+
+
+def test_a_name_that_takes_long_does_not_delay_the_ticket_for_long():
+    scene = Consoles(Box(host="esx1.example.com"))
+    scene.connector.names = Names()
+    scene.connector.names.look_up = lambda host: Deferred()
+    acquire = scene.vsphere.acquire_ticket
+
+    async def issue(machine):
+        issued = await acquire(machine)
+        issued.host = "192.0.2.10"
+        return issued
+
+    scene.vsphere.acquire_ticket = issue
+    scene.ask()
+    assert scene.vsphere.asked == []
+    scene.advance(2.1)
+    assert scene.request()[0] == f"GET /ticket/{TICKET} HTTP/1.1".encode()
 
 
 def test_no_ticket_is_acquired_for_an_address_that_may_not_be_dialled():

@@ -69,7 +69,7 @@ class Answer:
 class Portal:
     """A portal with one listener `people`, and a browser that keeps its cookies and its login."""
 
-    def __init__(self, *machines, embed=(), mint=True, providers=("staff",)):
+    def __init__(self, *machines, embed=(), mint=True, providers=("staff",), sso=None):
         self.clock = Clock()
         self.state = MemoryState(self.clock, Memory(lambda: DAY + self.clock.seconds()))
         self.told, self.cookies = [], {}
@@ -82,20 +82,24 @@ class Portal:
             "authenticator login",
             43200,
             3600,
-            [f"authenticator {name}" for name in providers],
+            ["authenticator sso", *(f"authenticator {name}" for name in providers)],
             lambda: DAY + self.clock.seconds(),
         )
-        self.listener = PortalListener(
-            "people", URL, self.logins, tuple(Provider(name, self.staff) for name in providers), embed
-        )
+        asked = [Provider(name, self.staff) for name in providers]
+        asked += [Provider("sso", sso)] if sso is not None else []
+        self.listener = PortalListener("people", URL, self.logins, tuple(asked), embed)
         self.catalogue = Catalogue(self.service, rights_by_tag)
         self.catalogue.start()
         favourites = Favourites(self.state, self.clock)
         api = PortalApi(self.service, self.catalogue, favourites, self._mint if mint else None, self.clock)
-        self.root = PortalRoot({"people": self.listener}, api, ASSETS, self.clock)
+        now = self.time_of_day
+        self.root = PortalRoot({"people": self.listener}, api, ASSETS, self.clock, now)
         self.site = PortalSite(self.root, self.clock)
         self.site.doStart()
         self.minted = []
+
+    def time_of_day(self):
+        return DAY + self.clock.seconds()
 
     async def _tell(self, command):
         self.told.append(command)

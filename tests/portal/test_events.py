@@ -1,6 +1,7 @@
 """The event stream: the first window, its differences, and its bounds."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from twisted.internet.error import ConnectionDone
@@ -91,6 +92,21 @@ def test_a_stream_needs_a_login_and_ends_with_it(portal):
     portal.act("/api/logout", {})
     assert reader.transport.value().endswith(b"0\r\n\r\n")
     assert not portal.root._streams and not portal.root._of_user
+
+
+def test_a_stream_ends_when_its_login_expires(portal):
+    portal.clock.advance(0)
+    reader = Reader(portal)
+    soon = replace(portal.principal(), expires=portal.time_of_day() + 7)
+    short = portal.send("GET", "/api/events", principal=soon)[0]
+    portal.clock.pump([TICK] * 8)
+    assert short.value().endswith(b"0\r\n\r\n") and not reader.transport.value().endswith(b"0\r\n\r\n")
+
+
+def test_a_link_is_opened_without_a_login(portal):
+    answer = portal.get("/c/" + "x" * 43, principal=None)
+    assert answer.status == 200 and b"portal/viewer/start.js" in answer.body
+    assert portal.get("/c/x", principal=None).status == 404
 
 
 def test_streams_are_bounded_and_closed(portal):

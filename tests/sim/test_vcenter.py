@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import ssl
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from esxiproxy.sim.__main__ import add_arguments, options_from
+from esxiproxy.sim.faults import SimFault
 from esxiproxy.sim.screen import png
 from esxiproxy.sim.vcenter import schema
 from esxiproxy.sim.vcenter.demands import Demand
@@ -98,7 +102,8 @@ def test_wrong_passwords_lock_the_account_for_a_time() -> None:
 
 def test_no_secret_is_in_a_representation(client: Client) -> None:
     session = client.vcenter.sessions.all[0]
-    assert session.token not in repr(session) and "simulated" not in repr(client.vcenter.options)
+    assert session.token not in repr(session)
+    assert "a-secret" not in repr(VCenterOptions(password="a-secret"))
 
 
 # --- the watch
@@ -257,6 +262,36 @@ def test_a_ticket_has_the_parts_that_are_asked_for(parts: str, fields: set[str])
     client.log_in()
     (ticket,) = client.on("web-01", "AcquireTicket", TICKET)
     assert {field.tag for field in ticket} == {"ticket", "cfgFile"} | fields
+
+
+@pytest.mark.parametrize(
+    ("interface", "host", "url"),
+    [
+        ("0.0.0.0", None, "wss://127.0.0.1:"),
+        ("::1", "::1", "wss://[::1]:"),
+        ("127.0.0.1", "127.0.0.11", "wss://127.0.0.11:"),
+    ],
+)
+def test_the_host_of_a_ticket_depends_on_the_interface(interface: str, host: str | None, url: str) -> None:
+    """A host at all addresses has none in its tickets, as an ESXi host without vCenter."""
+    client = Client(interface=interface)
+    client.log_in()
+    (ticket,) = client.on("web-01", "AcquireTicket", TICKET)
+    assert ticket.findtext("host") == host
+    assert (ticket.findtext("url") or "").startswith(url)
+
+
+def test_the_options_of_a_host_apply_to_the_hosts_of_a_vcenter() -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    words = ["--vcenter", "--fault", "refuse", "--width", "800", "--certificate", "vc.crt", "--machines", "3"]
+    options = options_from(parser.parse_args(words))
+    assert isinstance(options, VCenterOptions)
+    assert (options.machines, options.certificate) == (3, Path("vc.crt"))
+    host = options.host
+    assert (host.fault.fault, host.width, host.port, host.certificate) == (SimFault.REFUSE, 800, None, None)
+    with pytest.raises(ValueError, match="tls_port"):
+        options_from(parser.parse_args(["--vcenter", "--tls-port", "none"]))
 
 
 def test_the_identity_in_a_ticket_can_be_wrong(client: Client) -> None:

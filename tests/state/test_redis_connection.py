@@ -10,6 +10,7 @@ from esxiproxy.core.config.state_url import StateDown
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.core.session.claim import OnceClaim, SlotClaim
 from esxiproxy.core.session.command import Command, CommandKind, Selector, SelectorKind
+from esxiproxy.state.redis_connection import CALL_TIMEOUT
 from tests.state.redis_process import Reactor
 from tests.support.certificates import Authority
 from tests.support.logs import process_log
@@ -231,3 +232,15 @@ def test_tls_is_verified(tmp_path, here):
         refused = here.outcome(here.state(port, secure=True, ca=other.path).take("b", [FOUR]))
         assert isinstance(refused, StateUnavailable)
         assert "certificate verify failed" in str(refused.detail)
+
+
+def test_a_reply_that_arrived_while_the_reactor_was_busy_is_no_timeout(tmp_path, here):
+    with server(tmp_path) as redis, process_log() as lines:
+        state = here.state(redis.port)
+        assert here.admitted(state, "a", [FOUR]) is None
+        asked = state.take("b", [FOUR])
+        busy = time.monotonic()
+        while time.monotonic() < busy + CALL_TIMEOUT + 0.2:
+            pass
+        assert here.outcome(asked) is None
+    assert not is_logged(lines, "did not answer")

@@ -21,8 +21,11 @@ PRINCIPAL = b"x-esxiproxy-principal"
 GROUPS = b"x-esxiproxy-groups"
 CLIENT = b"x-esxiproxy-client"
 LOGIN = b"x-esxiproxy-login"
-VISITOR_FIELDS = frozenset({LISTENER, PRINCIPAL, GROUPS, CLIENT, LOGIN})
+EXPIRES = b"x-esxiproxy-expires"
+VISITOR_FIELDS = frozenset({LISTENER, PRINCIPAL, GROUPS, CLIENT, LOGIN, EXPIRES})
 """The fields, in lower case, that a client may not send."""
+PORTAL_SECRETS = (("query", b"code"), ("query", b"state"))
+"""The places in a target of what a provider of logins sends by way of the browser."""
 
 _TEMPLATE = Upstream(
     "portal",
@@ -87,6 +90,8 @@ def visitor_fields(request: Request, principal: Principal | None) -> Fields:
         found.append((b"X-Esxiproxy-Principal", _quoted(section) + b"/" + _quoted(principal.name)))
         found.append((b"X-Esxiproxy-Groups", b",".join(map(_quoted, sorted(principal.groups)))))
         found.append((b"X-Esxiproxy-Login", _quoted(principal.login)))
+        if principal.expires is not None:
+            found.append((b"X-Esxiproxy-Expires", repr(float(principal.expires)).encode("ascii")))
     return tuple(found)
 
 
@@ -100,11 +105,12 @@ def visitor_of(values: Callable[[bytes], Sequence[bytes] | None]) -> Visitor:
         section, slash, rest = name.partition("/")
         if not slash:
             raise ValueError(f"{PRINCIPAL.decode()} has no section")
-        groups = (_one(values, GROUPS) or "").split(",")
+        groups, expires = (_one(values, GROUPS) or "").split(","), _one(values, EXPIRES)
         principal = Principal(
             unquote(rest, errors="surrogateescape"),
             groups=frozenset(unquote(group, errors="surrogateescape") for group in groups if group),
             authenticator=f"authenticator {unquote(section)}",
+            expires=None if expires is None else float(expires),
             login=unquote(_one(values, LOGIN) or ""),
         )
     listener, client = _one(values, LISTENER), _one(values, CLIENT)

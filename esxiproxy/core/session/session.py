@@ -40,6 +40,7 @@ class Session:
     __slots__ = (
         "_phases",
         "_seconds",
+        "_shown_target",
         "_started",
         "close_code",
         "detail",
@@ -97,6 +98,14 @@ class Session:
         self._seconds = seconds
         self._started = seconds()
         self._phases: dict[str, float] = {}
+        self._shown_target: str | None = None
+
+    @property
+    def shown_target(self) -> str:
+        """The request's target for logs and records, without secrets."""
+        if self._shown_target is None:
+            self._shown_target = self.request.shown_target
+        return self._shown_target
 
     @property
     def phases(self) -> Mapping[str, float]:
@@ -206,7 +215,7 @@ class Session:
             listener=self.request.listener,
             client=self.request.client,
             principal=self.principal.name if self.principal else "",
-            target=self.request.shown_target,
+            target=self.shown_target,
             upstream=self.route.upstream.name if self.route else "",
             host=self.route.destination.name if self.route else "",
             is_host_listed=self.route is not None and self.route.destination.is_listed,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.protocol import connectionDone
@@ -32,15 +31,6 @@ class Slot:
         on_release, self._on_release = self._on_release, None
         if on_release is not None:
             on_release()
-
-    @contextmanager
-    def released_on_error(self) -> Iterator[None]:
-        """Release the slot if the block raises an exception."""
-        try:
-            yield
-        except BaseException:
-            self.release()
-            raise
 
     def connected(self) -> None:
         """Note that the connection that the slot is for is made."""

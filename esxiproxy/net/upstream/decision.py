@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -13,13 +13,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from esxiproxy.core.errors import AccessDenied, DecisionTimeout, Internal, RouteNotFound, SessionError
-from esxiproxy.core.routing import Challenge, Policy, Principal, Route
+from esxiproxy.core.routing import UNRESTRICTED, Challenge, Principal, Route
 from esxiproxy.core.session.connection_limits import ANONYMOUS_NAME
 from esxiproxy.core.session.record import Kind
 from esxiproxy.core.session.session import Session
 from esxiproxy.net.sessions import log_bug
-
-_FREE = Policy()
 
 
 @dataclass(eq=False, slots=True)
@@ -71,19 +69,29 @@ class Decision:
         self._result: Deferred[Any] | None = None
         self._deadline: IDelayedCall | None = None
 
-    def start(self) -> Deferred[tuple[Principal, Route]]:
+    async def start(self) -> tuple[Principal, Route]:
         """Return the decision, or fail with DecisionTimeout, even if a plugin ignores its cancellation."""
-        return self._start(self._decide())
+        steps = self._decide()
+        try:
+            waiting = steps.send(None)
+        except StopIteration as decided:  # most plugins wait for nothing
+            found: tuple[Principal, Route] = decided.value
+            return found
+        return await self._start(_rest(steps, waiting))
 
-    def authenticate(self) -> Deferred[Principal]:
+    async def authenticate(self) -> Principal:
         """Return the principal alone, as ``start`` does."""
-        return self._start(self._authenticate())
+        principal: Principal = await self._start(self._authenticate())
+        return principal
 
-    def recognise(self) -> Deferred[Principal | None]:
+    async def recognise(self) -> Principal | None:
         """Return the principal alone, or None for a client that no authenticator knows."""
-        return self._start(self._recognise())
+        principal: Principal | None = await self._start(self._recognise())
+        return principal
 
-    def _start(self, steps: Coroutine[Deferred[Any], Any, Any]) -> Deferred[Any]:
+    def _start(
+        self, steps: Coroutine[Deferred[Any], Any, Any] | Generator[Deferred[Any], Any, Any]
+    ) -> Deferred[Any]:
         deciding: Deferred[Any] = Deferred.fromCoroutine(steps)
         if deciding.called:
             return deciding
@@ -99,7 +107,9 @@ class Decision:
         session = self._session
         principal = await self._authenticate()
         for plugin in self._routers:
-            await self._begin(plugin)
+            if (starting := self._begin(plugin)) is not None:
+                await starting
+                self._check_over()
             try:
                 route = await plugin.instance.route(session.request, principal)
                 self._check_over()
@@ -122,7 +132,9 @@ class Decision:
     async def _recognise(self) -> Principal | None:
         session = self._session
         for plugin in self._authenticators:
-            await self._begin(plugin)
+            if (starting := self._begin(plugin)) is not None:
+                await starting
+                self._check_over()
             try:
                 principal: Principal | None = await plugin.instance.authenticate(session.request)
                 self._check_over()
@@ -145,7 +157,7 @@ class Decision:
         console as well.  Raises AccessDenied if the router knows another principal, or if the console has a
         restriction that the proxy cannot enforce.
         """
-        if route.policy != _FREE:
+        if route.policy is not UNRESTRICTED and route.policy != UNRESTRICTED:
             raise AccessDenied("the console has a restriction that this proxy cannot enforce")
         cookies = self._router_cookies
         known = route.principal
@@ -171,7 +183,7 @@ class Decision:
             route = await Deferred.fromCoroutine(_awaited(acquire)).addTimeout(seconds, self._clock)
             if not isinstance(route, Route):
                 raise TypeError(f"acquire() returned {type(route).__name__} instead of a Route")
-            if route.policy != _FREE:
+            if route.policy != UNRESTRICTED:
                 raise AccessDenied("the console has a restriction that this proxy cannot enforce")
             return route
         except TimeoutError:
@@ -180,12 +192,10 @@ class Decision:
         except Exception as error:
             raise self._explained(plugin, error) from None
 
-    async def _begin(self, plugin: Plugin) -> None:
-        """Note which plugin is asked from now on, and wait until it has started."""
+    def _begin(self, plugin: Plugin) -> Deferred[None] | None:
+        """Note which plugin is asked from now on, and return what fires when it has started."""
         self._asked, self._asked_at = plugin.section, self._clock.seconds()
-        if plugin.ready is not None:
-            await _fired(plugin.ready)
-            self._check_over()
+        return None if plugin.ready is None else _fired(plugin.ready)
 
     def _explained(self, plugin: Plugin, error: Exception) -> Exception:
         """Return the error to end the session with; log what is not a SessionError as a bug of the plugin."""
@@ -243,6 +253,25 @@ class Decision:
             deadline.cancel()
         if result is not None:
             result.callback(outcome)
+
+
+def _rest(
+    steps: Coroutine[Deferred[Any], Any, Any], waiting: Deferred[Any]
+) -> Generator[Deferred[Any], Any, Any]:
+    """Continue a coroutine that waits for a Deferred."""
+    while True:
+        try:
+            try:
+                result = yield waiting
+            except GeneratorExit:
+                steps.close()
+                raise
+            except BaseException as error:
+                waiting = steps.throw(error)
+            else:
+                waiting = steps.send(result)
+        except StopIteration as done:
+            return done.value
 
 
 async def _awaited(acquire: Callable[[], Awaitable[Route]]) -> Route:

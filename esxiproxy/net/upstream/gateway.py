@@ -18,10 +18,10 @@ from esxiproxy.core.errors import (
     UpstreamTimeout,
     UpstreamUnresolved,
 )
-from esxiproxy.core.http.portal import VISITOR_FIELDS
+from esxiproxy.core.http.portal import PORTAL_SECRETS, VISITOR_FIELDS
 from esxiproxy.core.proxy_protocol import encode_proxy_header
 from esxiproxy.core.routing import Destination, Principal, Route, Upstream
-from esxiproxy.core.session.connection_limits import ConnectionLimits, client_network
+from esxiproxy.core.session.connection_limits import ANONYMOUS_NAME, ConnectionLimits, client_network
 from esxiproxy.core.session.record import Kind
 from esxiproxy.core.session.session import Session
 from esxiproxy.net.admission.admission import Admission
@@ -46,6 +46,8 @@ PORTAL_TIMEOUT = 3.0
 """Seconds within which an admin process that has ended has to be back."""
 _PORTAL_INTERVAL = 0.1
 """Seconds between two attempts to connect to the portal."""
+_NAME_TIMEOUT = 2.0
+"""Seconds for the name of a host, before a router is asked for the final route without a slot."""
 
 
 class Gateway:
@@ -74,6 +76,8 @@ class Gateway:
             secret for plugin in routers for secret in getattr(plugin.instance, "secrets", ())
         )
         """The places of links and tokens in a target."""
+        if portal is not None:
+            self.secrets += PORTAL_SECRETS
         self._router_cookies = frozenset[bytes]().union(
             *(_cookies(plugin.instance) for plugin in (*routers, *authenticators))
         )
@@ -164,16 +168,19 @@ class Gateway:
     async def connect_portal(self, session: Session, make: Callable[[Upstream, UpstreamTLS | None], P]) -> P:
         """Connect the protocol that ``make`` builds to the portal, for a plain HTTP request.
 
-        The client may be one that no authenticator knows.  The connection counts under no limit.  While the
-        admin process starts again, the request waits.  Raises PortalUnavailable and every other SessionError.
+        The client may be one that no authenticator knows, or that has no name.  The connection counts under
+        no limit.  While the admin process starts again, the request waits.  Raises PortalUnavailable and
+        every other SessionError.
         """
         assert self.portal is not None
         await self.admission.take_arrival_slots(session, self.connection_limits)
         asked = Decision(session, self._authenticators, (), self.admission.clock)
         principal = await asked.recognise()
-        if principal is not None:
+        if principal is not None and principal.name != ANONYMOUS_NAME:
             cookies = principal.consumed_cookies | self._router_cookies
             session.principal = replace(principal, consumed_cookies=cookies)
+        else:
+            session.principal = None
         session.routed(Route(self.portal), "portal")
         end = self.admission.clock.seconds() + PORTAL_TIMEOUT
         while True:
@@ -213,7 +220,7 @@ class Gateway:
         else:
             session.dialled = dialled
         slot = await self.admission.take_connection_slot(session, candidate.host, limits)
-        with slot.released_on_error():
+        try:
             if self._drains is not None and session.kind is Kind.CONSOLE:
                 check_address(self._drains, session, candidate)
             if (moved := await self._acquire(session)) is not None:
@@ -229,6 +236,9 @@ class Gateway:
                 seconds,
                 may_send,
             )
+        except BaseException:
+            slot.release()
+            raise
         return await dialling
 
     async def _acquire_first(self, session: Session, destination: Destination) -> Destination | None:
@@ -239,9 +249,9 @@ class Gateway:
         """
         candidates: Sequence[Candidate] = ()
         if len(destination.addresses) == 1:
-            clock, seconds = self.admission.clock, session.limits.upstream_handshake_timeout
+            seconds = min(_NAME_TIMEOUT, session.limits.upstream_handshake_timeout)
             with suppress(UpstreamUnresolved, UpstreamTimeout):  # the final route may have another name
-                candidates = await resolve(destination, self._connector.names, clock, seconds)
+                candidates = await resolve(destination, self._connector.names, self.admission.clock, seconds)
         if not candidates:
             return await self._acquire(session)
         around = Surroundings(session.request.listening, self._own_addresses)
@@ -249,10 +259,10 @@ class Gateway:
         first = candidates[0]
         limits = self._connection_limits_of(first.upstream)
         slot = await self.admission.take_connection_slot(session, first.host, limits)
-        with slot.released_on_error():
-            found = await self._acquire(session)
-        slot.release()
-        return found
+        try:
+            return await self._acquire(session)
+        finally:
+            slot.release()
 
     async def _acquire(self, session: Session) -> Destination | None:
         """Ask the router for the final route, such as one with a fresh ticket, now that a slot is taken.

@@ -1,9 +1,12 @@
-// Starts the page of one console: `/vm/VSPHERE/UUID`, or `/vm/NAME` for a name that one machine has.
+// Starts the page of one console: `/vm/VSPHERE/UUID`, `/vm/NAME` for a name that one machine has, or a link `/c/ID`
+// that works once.
 
 import { act, logIn, ofMachine, read } from "../page/api.js";
 import { visible } from "../../admin/page/format.js";
 
+const isLink = location.pathname.startsWith("/c/");
 const wanted = location.pathname.split("/").slice(2).map(decodeURIComponent).join("/");
+const USED = { sentence: "The link was used already, or has expired. Ask for another one where it came from.", isFinal: true };
 const problem = document.getElementById("problem");
 
 try {
@@ -13,7 +16,7 @@ try {
 }
 
 async function begin() {
-  const machine = await read("find", { vm: wanted });
+  const machine = isLink ? { name: "Console" } : await read("find", { vm: wanted });
   let RFB;
   try {
     RFB = (await import("./novnc/core/rfb.js")).default;
@@ -24,12 +27,12 @@ async function begin() {
   }
   const { showConsole } = await import("./viewer.js");
   const scheme = location.protocol === "https:" ? "wss" : "ws";
-  const path = `/vm/${encodeURIComponent(machine.vsphere)}/${encodeURIComponent(machine.uuid)}`;
+  const path = isLink ? location.pathname : `/vm/${encodeURIComponent(machine.vsphere)}/${encodeURIComponent(machine.uuid)}`;
   showConsole(RFB, {
     machine: { name: visible(machine.name) },
     url: async () => `${scheme}://${location.host}${path}`,
-    explain: () => explain(machine),
-    resize: (width, height) => act(ofMachine(machine, "resolution"), { width, height }),
+    explain: () => (isLink ? USED : explain(machine)),
+    resize: isLink ? undefined : (width, height) => act(ofMachine(machine, "resolution"), { width, height }),
     probe: new URL("viewer.css", import.meta.url),
   });
 }

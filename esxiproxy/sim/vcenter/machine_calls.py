@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from esxiproxy.sim import certificate
+from esxiproxy.sim.address import is_wildcard, url_host
 from esxiproxy.sim.vcenter import soap_faults
 from esxiproxy.sim.vcenter.inventory import SimulatedInventory
 from esxiproxy.sim.vcenter.objects import HostObject, MachineObject, SimulatedPower
@@ -81,12 +82,14 @@ class MachineCalls:
         ticket = esxi.issue_ticket(machine.console, session.user)
         port = esxi.tls_port
         identity = self._wrong_certificate if TicketParts.WRONG in self.parts else esxi.certificate
-        address = esxi.options.interface
+        # A client takes the address of vCenter for a host without one.
+        address = None if is_wildcard(esxi.options.interface) else esxi.options.interface
+        url = f"wss://{url_host(esxi.options.interface)}:{port}/ticket/{ticket}"
         print_of = structure(
             "VirtualMachineCertThumbprint", thumbprint=identity.sha256, hashAlgorithm="sha256"
         )
 
-        def part(name: str, value: str | int | Several) -> str | int | Several | None:
+        def part(name: str, value: str | int | Several | None) -> str | int | Several | None:
             return value if name in self.parts else None
 
         prints = Several("VirtualMachineCertThumbprint", (print_of,))
@@ -99,7 +102,7 @@ class MachineCalls:
             sslThumbprint=part(TicketParts.SHA1, identity.sha1),
             certThumbprintList=Since((7, 0, 3, 1), part(TicketParts.SHA256, prints)),
             sslCertificate=Since((9, 0, 0, 0), part(TicketParts.PEM, identity.pem)),
-            url=Since((7, 0), part(TicketParts.URL, f"wss://{address}:{port}/ticket/{ticket}")),
+            url=Since((7, 0), part(TicketParts.URL, url)),
         )
 
     @property

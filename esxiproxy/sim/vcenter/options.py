@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from esxiproxy.sim.options import HostOptions
 from esxiproxy.sim.vcenter.soap import Version, version_of
 
 VERSIONS: Final = (
@@ -70,9 +71,9 @@ class VCenterOptions:
     lockout_time: float = 300.0
     task_time: float = 0.2
     """The duration of power operations and moves."""
-    ticket_lifetime: float = 1800.0
     ticket_parts: frozenset[str] = TicketParts.DEFAULT
-    frame_interval: float = 0.1
+    host: HostOptions = field(default_factory=lambda: HostOptions(port=None, ticket_endpoint=False))
+    """The options of every host, except for its address and its name."""
 
     def __post_init__(self) -> None:
         if self.version not in VERSIONS:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import Any
 
+from esxiproxy.sim.options import HostOptions
 from esxiproxy.sim.vcenter.options import VERSIONS, VCenterOptions, ticket_parts
 from esxiproxy.sim.vcenter.vcenter import SimulatedVCenter
 
@@ -14,7 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     default = VCenterOptions()
     group = parser.add_argument_group(
         "vCenter",
-        "With --vcenter, a vCenter at --tls-port with its hosts. The password is: simulated",
+        "With --vcenter, a vCenter at --tls-port with hosts that have the other options. "
+        "The password is: simulated",
     )
     add = group.add_argument
     add("--vcenter", action="store_true", help="simulate a vCenter instead of a single host")
@@ -34,8 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--control-port", type=int, default=0, help="HTTP port for faults on demand; 0 for a free port")
 
 
-def options_from(arguments: argparse.Namespace) -> VCenterOptions:
-    """Return the options in parsed arguments. Raises ValueError if they contradict each other."""
+def options_from(arguments: argparse.Namespace, host: HostOptions) -> VCenterOptions:
+    """Return the options in parsed arguments. Raises ValueError if they contradict each other.
+
+    `host` has the options of the hosts.
+    """
     if arguments.tls_port is None:
         raise ValueError("a vCenter needs a tls_port")
     return VCenterOptions(
@@ -50,9 +56,8 @@ def options_from(arguments: argparse.Namespace) -> VCenterOptions:
         hosts=arguments.hosts,
         session_idle=arguments.session_idle,
         task_time=arguments.task_time,
-        ticket_lifetime=arguments.ticket_lifetime,
         ticket_parts=arguments.ticket_parts,
-        frame_interval=arguments.frame_interval,
+        host=replace(host, port=None, tls_port=0, certificate=None, private_key=None, ticket_endpoint=False),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,10 +17,10 @@ from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from esxiproxy.sim import certificate
+from esxiproxy.sim.address import url_host
 from esxiproxy.sim.connections import ConnectionLimiter, Connections
 from esxiproxy.sim.host import SimulatedHost
 from esxiproxy.sim.machine import VirtualMachine
-from esxiproxy.sim.options import HostOptions
 from esxiproxy.sim.screen.screen import Screen
 from esxiproxy.sim.vcenter import demo_inventory
 from esxiproxy.sim.vcenter.control import make_control
@@ -99,7 +100,7 @@ class SimulatedVCenter(MultiService):
     @property
     def url(self) -> str:
         """The URL of the HTTPS port, without a path."""
-        return f"https://{self.options.interface}:{self.port}"
+        return f"https://{url_host(self.options.interface)}:{self.port}"
 
     @property
     def control_url(self) -> str | None:
@@ -159,21 +160,19 @@ class SimulatedVCenter(MultiService):
 
     def _make_host(self, number: int, reactor: Any) -> SimulatedHost:
         own = self.options.interface.startswith("127.")
-        options = HostOptions(
+        options = replace(
+            self.options.host,
             interface=f"127.0.0.{FIRST_HOST + number}" if own else self.options.interface,
-            port=None,
             name=demo_inventory.host_names(self.options.hosts)[number],
-            ticket_endpoint=False,
-            ticket_lifetime=self.options.ticket_lifetime,
-            frame_interval=self.options.frame_interval,
         )
         host = SimulatedHost(options, reactor)
         host.setServiceParent(self)
         return host
 
     def _make_console(self, name: str) -> VirtualMachine:
-        screen = Screen(title=name)
-        return VirtualMachine(screen, self._reactor, self.options.frame_interval, self._local_time, name)
+        host = self.options.host
+        screen = Screen(host.width, host.height, name)
+        return VirtualMachine(screen, self._reactor, host.frame_interval, self._local_time, name)
 
     def _local_time(self) -> datetime:
         return self._now().astimezone()
