@@ -82,7 +82,9 @@ class PortalRoot(resource.Resource):
     def render(self, request: Any) -> Any:
         answering = Deferred.fromCoroutine(self._answer(request))
         answering.addErrback(self._failed, request)
-        request.notifyFinish().addErrback(lambda _: None)  # an action of a client that has left goes on
+        is_read = request.method in (b"GET", b"HEAD")
+        # An action of a client that has left goes on.
+        request.notifyFinish().addErrback(lambda _: answering.cancel() if is_read else None)
         return server.NOT_DONE_YET
 
     def close_streams(self) -> None:
