@@ -18,6 +18,7 @@ from twisted.web import resource, server
 from esxiproxy.admin.site import STREAM_LIFE, AdminRequest, EventWriter, StaticFile
 from esxiproxy.core.errors import SessionError
 from esxiproxy.core.http.portal import visitor_of
+from esxiproxy.core.redaction import redact_text
 from esxiproxy.portal.api import PortalApi
 from esxiproxy.portal.arrival import PortalAnswer, PortalArrival, PortalError
 from esxiproxy.portal.assets import Assets, is_asset
@@ -94,7 +95,8 @@ class PortalRoot(resource.Resource):
 
     def _failed(self, failure: Any, request: Any) -> None:
         if not failure.check(CancelledError):
-            self._log.failure("bug in the portal", failure)
+            traceback = redact_text(failure.getTraceback())
+            self._log.error("bug in the portal: {traceback}", traceback=traceback)
         if not request._disconnected and not request.startedWriting:
             self._send(request, PortalAnswer(500, _TEXT, f"{_FAILURE}\n".encode()), {})
 
