@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass, replace
 
+from esxiproxy.core.login_rows import LOGINS
 from esxiproxy.core.routing import Principal
 from esxiproxy.core.sealing import key_of
 from esxiproxy.core.session.command import Command, CommandKind, Selector, SelectorKind
@@ -21,8 +22,6 @@ from esxiproxy.interfaces import IState
 
 COOKIE = b"__Host-esxiproxy"
 """The name of the cookie.  By its prefix, browsers take it over TLS, for one host and all of its paths."""
-LOGINS = "logins"
-"""The space of the state with the logins, by their ids."""
 ACTIVITY = "login-activity"
 """The space with the time of the last use of a login; it has no row after ``idle``."""
 LOGIN_ENDED = "login ended"

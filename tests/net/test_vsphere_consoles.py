@@ -245,18 +245,29 @@ def test_a_link_opens_a_console_once_for_a_client_without_a_login():
         third.ask(target)
     assert (scene.record.status, again.record.status, third.record.status) == (426, 101, 404)
     assert (again.record.principal, again.record.target, again.record.console) == ("alice", "/c/***", ID)
+    (session,) = again.recorder.opened_sessions  # a removed user of the section is found by this name
+    assert session.principal.names == ("alice", "staff/alice")
     assert third.record.error == "LinkInvalid" and scene.vsphere.asked == [ID]
     secret = target.removeprefix(b"/c/").decode()
     assert not [text for text in (*lines, *map(repr, again.recorder.records)) if secret in str(text)]
 
 
-def test_a_link_of_another_user_is_refused_and_stays():
-    scene = Consoles(principal="bob", rules=[("staff/alice", "name:*", "open")])
-    alice = Principal("alice", authenticator="authenticator staff")
+@pytest.mark.parametrize(("name", "section"), [("bob", "staff"), ("alice", "sso")])
+def test_a_link_of_another_user_is_refused_and_stays(name, section):
+    scene = Consoles(principal=name, rules=[(f"{section}/alice", "name:*", "open")])
+    alice = Principal("alice", authenticator=f"authenticator {section}")
     link = mint_console_link(ID, alice, "", time.time())
     scene.state.put(link.space, link.key, link.value, link.expires)
     assert scene.ask(link.url.encode()).record.error == "AccessDenied"
     assert scene.vsphere.asked == [] and link.key in scene.state._memory.items[link.space]
+
+
+def test_a_link_is_opened_by_its_user_who_is_logged_in():
+    scene = Consoles(rules=[("staff/alice", "name:*", "open")])
+    alice = Principal("alice", authenticator="authenticator staff")
+    link = mint_console_link(ID, alice, "", time.time())
+    scene.state.put(link.space, link.key, link.value, link.expires)
+    assert scene.ask(link.url.encode()).request()[0] == f"GET /ticket/{TICKET} HTTP/1.1".encode()
 
 
 def _raise(error):

@@ -163,12 +163,12 @@ class Decision:
         known = route.principal
         if known is None and not cookies:
             return principal
-        if known is not None and principal.name not in (ANONYMOUS_NAME, known.name):
+        if known is not None and principal.name != ANONYMOUS_NAME and not _is_same(principal, known):
             raise AccessDenied("the console belongs to another user")
         if known is not None and principal.name == ANONYMOUS_NAME:
             principal = replace(
                 known,
-                authenticator=router.section,
+                authenticator=known.authenticator or router.section,
                 consumed=known.consumed | principal.consumed,
                 response_fields=known.response_fields + principal.response_fields,
             )
@@ -272,6 +272,13 @@ def _rest(
                 waiting = steps.send(result)
         except StopIteration as done:
             return done.value
+
+
+def _is_same(principal: Principal, known: Principal) -> bool:
+    """Return whether a router means this principal: two authenticators may know two users of one name."""
+    if known.authenticator:
+        return principal.names[1] == known.names[1]
+    return principal.name == known.name
 
 
 async def _awaited(acquire: Callable[[], Awaitable[Route]]) -> Route:
