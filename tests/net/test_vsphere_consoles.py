@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from copy import copy
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,7 @@ class Consoles(Scene):
         gateway = self.factory.gateway
         gateway._routers[0] = plugin = Plugin("router vms", TYPE.create(settings, context))
         gateway.secrets = plugin.instance.secrets
+        self.create = lambda: TYPE.create(settings, context)
         name = Principal(principal, authenticator="authenticator staff")
         gateway._authenticators[0].section = "authenticator staff"
         self.authenticator.answer = succeed(name)
@@ -198,6 +200,35 @@ def test_a_hidden_machine_has_the_answer_of_one_that_does_not_exist():
     assert len(answers) == 1 and answers.pop().startswith(b"HTTP/1.1 404 ")
     assert (hidden.record.error, missing.record.error) == ("MachineHidden", "MachineNotFound")
     assert (hidden.record.console, missing.record.console) == ("", "")
+
+
+@pytest.mark.parametrize("is_link", [False, True])
+def test_a_machine_of_the_second_router_is_opened(is_link):
+    scene = Consoles(Box(vsphere="dc2", uuid=DB), rules=[("alice", "name:*", "open")])
+    routers, wanted = scene.factory.gateway._routers, f"dc2/{DB}"
+    other = scene.create()
+    other._context = copy(other._context)
+    other._context.http = LoopbackHttp(tickets(ScriptedVSphere(Box())))
+    routers[:] = [Plugin("router other", other), routers[0], Plugin("router page", scene.router)]
+    target = f"/vm/{wanted}"
+    if is_link:
+        alice = Principal("alice", authenticator="authenticator staff")
+        link = mint_console_link(wanted, alice, "", time.time())
+        scene.state.put(link.space, link.key, link.value, link.expires)
+        target = link.url
+    scene.ask(target.encode())
+    assert scene.request()[0] == f"GET /ticket/{TICKET} HTTP/1.1".encode() and scene.vsphere.asked == [wanted]
+
+
+def test_a_machine_that_no_router_lists_goes_to_no_router_of_another_type():
+    scene = Consoles(Box(), rules=[("bob", "name:*", "open")])
+    routers = scene.factory.gateway._routers
+    empty = scene.create()
+    empty._context = copy(empty._context)
+    empty._context.http = LoopbackHttp(tickets(ScriptedVSphere(Box(DB))))
+    routers[:] = [routers[0], Plugin("router other", empty), Plugin("router page", scene.router)]
+    scene.ask()
+    assert scene.record.error == "MachineHidden" and not scene.connector.dials
 
 
 def test_a_fault_of_vsphere_is_the_answer_and_releases_all():
