@@ -173,11 +173,24 @@ def test_a_name_that_takes_long_does_not_delay_the_ticket_for_long():
     assert scene.request()[0] == f"GET /ticket/{TICKET} HTTP/1.1".encode()
 
 
-def test_no_ticket_is_acquired_for_an_address_that_may_not_be_dialled():
-    scene = Consoles(Box(host="esx1.example.com"))
+@pytest.mark.parametrize("host", ["esx1.example.com", "127.0.0.1"])
+@pytest.mark.parametrize(("final", "error"), [("192.0.2.10", ""), (None, "UpstreamDenied")])
+def test_a_host_that_may_not_be_dialled_is_dialled_where_its_ticket_says(host, final, error):
+    scene = Consoles(Box(host=host))
     scene.connector.names = names = Names()
     names.known["esx1.example.com"] = ["127.0.0.1"]
-    assert scene.ask().record.error == "UpstreamDenied" and scene.vsphere.asked == []
+    acquire = scene.vsphere.acquire_ticket
+
+    async def issue(machine):
+        issued = await acquire(machine)
+        issued.host = final or issued.host
+        return issued
+
+    scene.vsphere.acquire_ticket = issue
+    scene.ask()
+    assert scene.vsphere.asked == [ID] and scene.connector.dials == (not error)
+    assert dict(scene.admission.connections) == ({} if error else {final: 1})
+    assert [record.error for record in scene.recorder.records] == ([error] if error else [])
 
 
 def test_a_machine_that_was_moved_meanwhile_is_dialled_at_its_new_host():
