@@ -18,6 +18,7 @@ from esxiproxy.core.errors import ServiceUnavailable
 from esxiproxy.core.strict_json import strict_json
 from esxiproxy.interfaces import Answer, IHttpClient
 from esxiproxy.vsphere.answers import MOID
+from esxiproxy.vsphere.refused_password import RefusedPassword
 from esxiproxy.vsphere.xml_tree import InvalidAnswer
 
 INTERVAL = 60.0
@@ -52,6 +53,7 @@ class TagReader:
         clock: Any,
         is_vcenter: Callable[[], Any],
         show: Callable[[Mapping[str, frozenset[str]]], None],
+        refused: RefusedPassword,
     ) -> None:
         self._vsphere = vsphere
         self._http = http
@@ -59,8 +61,9 @@ class TagReader:
         self._is_vcenter = is_vcenter
         self._show = show
         self._token = ""
-        self._refused = ""
-        """A password that was refused."""
+        self._refused = refused
+        self._forbidden = RefusedPassword()
+        """The password of an account that may not log in over REST."""
         self._names: dict[str, str] = {}
         """The names of tags by their ids, the one that was read longest ago first."""
         self._problem = ""
@@ -136,19 +139,28 @@ class TagReader:
             password = self._vsphere.password()
         except BadValue as error:
             raise InvalidAnswer(f"password_file {error}") from None
-        if password == self._refused:
-            raise InvalidAnswer("vCenter refuses user and password over REST")
+        for refused in (self._refused, self._forbidden):
+            if (text := refused.sentence(password)) is not None:
+                raise InvalidAnswer(text.removeprefix(f"[vsphere {self._vsphere.name}] "))
         encoded = b64encode(f"{self._vsphere.user}:{password}".encode())
         answer = await self._request(
             "POST", "/api/session", fields=((b"Authorization", b"Basic " + encoded),)
         )
-        if answer.status in (401, 403):
-            self._refused = password
-            raise InvalidAnswer("vCenter refuses user and password over REST")
+        if answer.status == 401:
+            text = (
+                "vCenter refuses user and password over REST: there is no further login, also for consoles, "
+                "before the password in password_file changes or the configuration is reloaded"
+            )
+            self._refused.note(password, f"[vsphere {self._vsphere.name}] {text}")
+            raise InvalidAnswer(text)
+        if answer.status == 403:
+            text = "vCenter does not let this account log in over REST"
+            self._forbidden.note(password, text)
+            raise InvalidAnswer(text)
         token = _value(answer) if answer.status in (200, 201) else None
         if not isinstance(token, str) or not _TOKEN.fullmatch(token):
             raise InvalidAnswer(f"the login over REST was answered with status {answer.status}")
-        self._token, self._refused = token, ""
+        self._token = token
 
     async def _ask(self, method: str, path: str, content: Any = None) -> Any:
         """Return the JSON value that a request within the login is answered with."""

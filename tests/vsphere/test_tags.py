@@ -129,6 +129,27 @@ def test_a_refused_password_is_tried_once(tmp_path):
     assert scene.inventory.problem is None and tags(scene) == [[], [], []]
 
 
+@pytest.mark.parametrize(("status", "soap"), [(401, 1), (403, 2)])
+def test_a_password_that_rest_refuses_is_not_tried_over_soap(scene, status, soap):
+    scene.rest.answers["POST", "/api/session"] = as_json({}, status)
+    scene.rest.tokens.clear()
+    scene.turn(60)  # the login over REST is found ended
+    scene.turn(60)  # and another one is refused
+    assert scene.inventory.problem is None and tags(scene)[0] == ["console"]
+    scene.vcenter.end_sessions()
+    for _ in range(5):
+        scene.turn(60)
+    assert scene.rest.asked.count(("POST", "/api/session")) == 2 and scene.vcenter.logins == soap
+    if status == 401:
+        assert "no further login, also for consoles, before the password" in scene.inventory.problem
+        scene.rest.answers.clear()
+        scene.vcenter.password = "new"
+        scene.write("new")
+        scene.turn(60)
+        scene.turn(60)
+        assert scene.vcenter.logins == 2 and scene.inventory.problem is None
+
+
 def test_many_tags_are_read_in_bounded_requests(scene):
     scene.rest.tags = {f"urn:tag:{number}": f"t{number}" for number in range(3000)}
     scene.rest.attached = {tag: ["vm-1"] for tag in scene.rest.tags}
