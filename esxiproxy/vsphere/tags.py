@@ -6,6 +6,7 @@ import json
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -19,6 +20,7 @@ from esxiproxy.core.strict_json import strict_json
 from esxiproxy.interfaces import Answer, IHttpClient
 from esxiproxy.vsphere.answers import MOID
 from esxiproxy.vsphere.refused_password import RefusedPassword
+from esxiproxy.vsphere.session import FINISH_TIMEOUT
 from esxiproxy.vsphere.xml_tree import InvalidAnswer
 
 INTERVAL = 60.0
@@ -68,6 +70,7 @@ class TagReader:
         """The names of tags by their ids, the one that was read longest ago first."""
         self._problem = ""
         self._running: Deferred[None] | None = None
+        self._logging_in: Deferred[None] | None = None
 
     def start(self) -> None:
         """Begin to read."""
@@ -75,7 +78,12 @@ class TagReader:
         self._running.addErrback(lambda failure: failure.trap(CancelledError))
 
     async def stop(self) -> None:
-        """End the reading, and log out."""
+        """End the reading, and log out.  A login that the server may be making is waited for."""
+        if self._logging_in is not None:
+            finishing: Deferred[None] = Deferred()
+            self._logging_in.addBoth(finishing.callback)
+            with suppress(Exception):  # the failure is that of the reading as well
+                await finishing.addTimeout(FINISH_TIMEOUT, self._clock)
         running, self._running = self._running, None
         if running is not None:
             running.cancel()
@@ -135,6 +143,13 @@ class TagReader:
     async def _log_in(self) -> None:
         if self._token:
             return
+        self._logging_in = Deferred.fromCoroutine(self._new_token())
+        try:
+            await self._logging_in
+        finally:
+            self._logging_in = None
+
+    async def _new_token(self) -> None:
         try:
             password = self._vsphere.password()
         except BadValue as error:
