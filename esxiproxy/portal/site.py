@@ -18,6 +18,7 @@ from twisted.web import resource, server
 from esxiproxy.admin.site import STREAM_LIFE, AdminRequest, EventWriter, StaticFile
 from esxiproxy.core.errors import SessionError
 from esxiproxy.core.http.portal import visitor_of
+from esxiproxy.core.redaction import redact_text
 from esxiproxy.portal.api import PortalApi
 from esxiproxy.portal.arrival import PortalAnswer, PortalArrival, PortalError
 from esxiproxy.portal.assets import Assets, is_asset
@@ -82,7 +83,9 @@ class PortalRoot(resource.Resource):
     def render(self, request: Any) -> Any:
         answering = Deferred.fromCoroutine(self._answer(request))
         answering.addErrback(self._failed, request)
-        request.notifyFinish().addErrback(lambda _: None)  # an action of a client that has left goes on
+        is_read = request.method in (b"GET", b"HEAD")
+        # An action of a client that has left goes on.
+        request.notifyFinish().addErrback(lambda _: answering.cancel() if is_read else None)
         return server.NOT_DONE_YET
 
     def close_streams(self) -> None:
@@ -92,7 +95,8 @@ class PortalRoot(resource.Resource):
 
     def _failed(self, failure: Any, request: Any) -> None:
         if not failure.check(CancelledError):
-            self._log.failure("bug in the portal", failure)
+            traceback = redact_text(failure.getTraceback())
+            self._log.error("bug in the portal: {traceback}", traceback=traceback)
         if not request._disconnected and not request.startedWriting:
             self._send(request, PortalAnswer(500, _TEXT, f"{_FAILURE}\n".encode()), {})
 
