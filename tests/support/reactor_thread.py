@@ -10,6 +10,8 @@ from typing import Any, Self, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.internet.epollreactor import EPollReactor
 
+from tests.support.real_reactor import close, turn
+
 DEADLINE = 10.0
 T = TypeVar("T")
 
@@ -65,22 +67,13 @@ class ReactorThread:
             self.start()
             self._up.set()
             while not self._is_over:
-                self._turn()
+                turn(self.reactor, 0.05)
             stopped: list[Any] = []
             self.stop().addBoth(stopped.append)
             while not stopped:
-                self._turn()
+                turn(self.reactor, 0.05)
         except BaseException as error:
             self._problems.append(error)
         finally:
             self._up.set()
-            self.reactor.fireSystemEvent("shutdown")
-            for selectable in self.reactor.removeAll():
-                if hasattr(selectable, "abortConnection"):
-                    selectable.abortConnection()
-            self.reactor._poller.close()
-
-    def _turn(self) -> None:
-        self.reactor.runUntilCurrent()
-        wait = self.reactor.timeout()
-        self.reactor.doIteration(0.05 if wait is None else min(0.05, wait))
+            close(self.reactor)
