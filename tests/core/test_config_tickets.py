@@ -27,6 +27,8 @@ def check(tmp_path, authority):
     """Return the configuration, or its problems."""
     certificate = authority.server()
 
+    (tmp_path / "x.pem").write_bytes(certificate.path.read_bytes())
+
     def check(has_tls=True, **changed):
         tls = certificate if has_tls else None
         sections = (
@@ -70,6 +72,10 @@ def test_a_listener_that_changes_tickets(check, authority):
         ({"public_url": "http://c.example.com"}, "public_url: tickets = rewrite needs https://HOST"),
         ({"public_url": "https://c.example.com/a"}, "public_url: tickets = rewrite needs https://HOST"),
         ({"tickets": None}, "tickets_allow: only with tickets = rewrite"),
+        (
+            {"tickets": None, "tickets_allow": None, "public_url": None, "public_certificate": "x.pem"},
+            "public_certificate: ",
+        ),
         ({"tickets": "both"}, "tickets: "),
         ({"public_certificate": "missing.pem"}, "public_certificate: no such file"),
     ],

@@ -127,6 +127,7 @@ def listener_of(
         public_url=given["public_url"],
         embed=given["embed"] or (),
         tickets=tickets_of(given),
+        public_certificate=given["public_certificate"] or certificate,
     )
 
 

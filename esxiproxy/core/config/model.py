@@ -142,7 +142,7 @@ def manhole_socket(admin_socket: Path) -> Path:
 class TicketRewriting:
     """The rule for tickets in answers: they name the listener instead of the host.
 
-    ``networks`` are those of the hosts, ``url`` is that of the listener for clients, and ``certificate`` the
+    ``networks`` are those of the hosts.  ``url`` is that of the listener for clients, and ``certificate`` the
     file whose first certificate they get.
     """
 
@@ -161,6 +161,7 @@ class Listener:
     ``trusted_proxies``, ``proxy_protocol``, ``health`` and ``origins``.  ``public_url`` is the URL of the
     listener for clients, without a slash at its end.  ``embed`` are the origins of pages that may show the
     portal in a frame.  ``tickets`` is the rule for tickets in answers, None where they are not changed.
+    ``public_certificate`` is the file with the certificate that clients of ``public_url`` get.
     """
 
     name: str
@@ -181,6 +182,7 @@ class Listener:
     public_url: str | None = None
     embed: tuple[str, ...] = ()
     tickets: TicketRewriting | None = None
+    public_certificate: Path | None = None
 
     @property
     def policy(self) -> ListenerPolicy:

@@ -49,19 +49,20 @@ TICKET_KEYS = (
         CERTIFICATES,
         None,
         "The certificate that clients of `public_url` get, where another proxy in front ends TLS. Tickets"
-        " then have its thumbprints. The default is `certificate`.",
+        " and links for VMRC have its thumbprints. The default is `certificate`.",
     ),
 )
 
 
 def ticket_conflicts(listener: SectionValues, routers: Sequence[PluginSection]) -> Iterator[Conflict]:
     """Yield the problems of the keys for tickets in a listener with these routers."""
+    if listener.has("public_certificate") and "public_url" not in listener.present:
+        yield "public_certificate", "needs a public_url in the same section"
     if listener.is_invalid("tickets"):
         return
     if listener["tickets"] is Tickets.PASS:
-        for key in ("tickets_allow", "public_certificate"):
-            if listener.has(key):
-                yield key, "only with tickets = rewrite"
+        if listener.has("tickets_allow"):
+            yield "tickets_allow", "only with tickets = rewrite"
         return
     if not listener.is_invalid("http") and listener["http"] is not Http.FORWARD:
         yield "tickets", "rewrite only with http = forward"
