@@ -57,7 +57,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "tls" / "clients.crl").write_bytes(revocation_list(own))
     (folder / "users.htpasswd").write_text("alice:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n")
     (folder / "tokens").write_text("a-token: 192.0.2.11:443\n")
-    for name in ("vc.password", "lab.password", "../var/demo/vcenter.password"):
+    for name in ("vc.password", "lab.password", "oidc.secret", "../var/demo/vcenter.password"):
         (folder / name).write_text("password\n")
     (folder / "link-keys").mkdir()
     (folder / "link-keys" / "site.eddsa.pem").write_bytes(pair("eddsa")[0])

@@ -12,9 +12,8 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybe
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from esxiproxy.app.manhole import ManholeParts, ManholeSocket
+from esxiproxy.app.manhole import ManholeParts, ManholeSocket, SSHManhole
 from esxiproxy.core.config.loader import Config
-from esxiproxy.core.config.model import Manhole
 from esxiproxy.core.session.record import Record
 from esxiproxy.core.session.session import Session
 from esxiproxy.interfaces import ISessionObserver
@@ -35,6 +34,11 @@ class ServiceSlot(MultiService):
         super().__init__()
         self.service = service
         service.setServiceParent(self)
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether the service has a unix socket whose file was removed or replaced."""
+        return bool(getattr(self.service, "is_removed", False))
 
     def stopService(self) -> Any:
         """Stop the service, unless it has been stopped or was never started."""
@@ -78,13 +82,14 @@ class ExtraServices(MultiService):
     async def start(self, config: Config, undo: AsyncExitStack) -> ServiceSlots:
         """Start the services that are new in a configuration, and return all of its services.
 
-        A service that needs the address of an old one starts after that has stopped.  ``undo`` collects what
+        A service that needs the address of an old one starts after that has stopped.  One whose unix socket
+        was removed is replaced.  ``undo`` collects what
         has to be done if the reload fails.  Raises the error of a service that cannot start.
         """
         slots: dict[Setting, ServiceSlot] = {}
         for setting, make in self._wanted(config).items():
-            if setting in self._slots:
-                slots[setting] = self._slots[setting]
+            if (known := self._slots.get(setting)) is not None and not known.is_removed:
+                slots[setting] = known
                 continue
             for old, slot in self._slots.items():
                 if _same_address(old, setting):
@@ -97,7 +102,7 @@ class ExtraServices(MultiService):
 
     async def commit(self, slots: ServiceSlots) -> None:
         """Make these the services of the proxy, and stop all others."""
-        unused = [slot for setting, slot in self._slots.items() if setting not in slots]
+        unused = [slot for setting, slot in self._slots.items() if slots.get(setting) is not slot]
         self._set_services(slots)
         for slot in unused:
             await self._drop(slot)
@@ -167,7 +172,7 @@ def _same_address(old: Setting, new: Setting) -> bool:
     """Return whether both services are manholes on one address, of which only one can run."""
     before, after = old[1], new[1]
     return (
-        isinstance(before, Manhole | ManholeSocket)
-        and isinstance(after, Manhole | ManholeSocket)
+        isinstance(before, SSHManhole | ManholeSocket)
+        and isinstance(after, SSHManhole | ManholeSocket)
         and before.endpoint == after.endpoint
     )

@@ -35,6 +35,20 @@ class ManholeSocket:
     audit_log: Path | None
 
 
+@dataclass(frozen=True, slots=True)
+class SSHManhole:
+    """The SSH listener of operators, and the audit log of their logins."""
+
+    manhole: Manhole
+    is_audited: bool
+    audit_log: Path | None
+
+    @property
+    def endpoint(self) -> str:
+        """The Twisted endpoint description."""
+        return self.manhole.endpoint
+
+
 class ManholeParts:
     """Makes the services of the manhole in a process that serves consoles.
 
@@ -69,7 +83,8 @@ class ManholeParts:
             path = self._private_socket
             yield "worker_shell", path, partial(self._worker_shell, path)
             return
-        yield "manhole", manhole, partial(self._ssh, manhole)
+        ssh = SSHManhole(manhole, admin is not None, None if admin is None else admin.audit_log)
+        yield "manhole", ssh, partial(self._ssh, ssh)
         if admin is not None:
             value = ManholeSocket(admin.manhole_endpoint, admin.socket_group or "", admin.audit_log)
             yield "manhole_socket", value, partial(self._socket, value)
@@ -81,7 +96,8 @@ class ManholeParts:
         config = self._config()
         return () if config is None else tuple(config.upstreams.values())
 
-    def _ssh(self, manhole: Manhole) -> ManholeService:
+    def _ssh(self, value: SSHManhole) -> ManholeService:
+        manhole = value.manhole
         return ManholeService(
             manhole.endpoint,
             manhole.keys,
@@ -89,6 +105,7 @@ class ManholeParts:
             self._commands(),
             self._reactor,
             self._inherited.get(MANHOLE),
+            ManholeAudit(value.audit_log, self._control(), self._reactor) if value.is_audited else None,
         )
 
     def _worker_shell(self, path: Path) -> UnixShellService:
@@ -130,6 +147,7 @@ class AdminManhole(MultiService):
         self._directory = SessionDirectory(control.state, control.identity, workers)
         self._shells = WorkerShells(folder, workers, reactor)
         assert config.manhole is not None
+        audit = None if config.admin is None else ManholeAudit(config.admin.audit_log, control, reactor)
         self._ssh = ManholeService(
             config.manhole.endpoint,
             config.manhole.keys,
@@ -137,11 +155,11 @@ class AdminManhole(MultiService):
             self._commands,
             reactor,
             inherited.get(MANHOLE),
+            audit,
         )
         self._ssh.prepare()
         self._services: list[Any] = [self._ssh]
         if config.admin is not None:
-            audit = ManholeAudit(config.admin.audit_log, control, reactor)
             sockets = ShellSockets(self._commands, reactor, self._shells, audit)
             endpoint = config.admin.manhole_endpoint
             self._services.append(UnixShellService(endpoint, sockets, reactor, inherited.get(ADMIN_MANHOLE)))

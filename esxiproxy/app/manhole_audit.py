@@ -1,4 +1,4 @@
-"""Writes to the audit log who opens a shell with the terminal command."""
+"""Writes to the audit log who opens a shell with the terminal command, and who logs in by SSH."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from esxiproxy.app.control import ProcessControl
 from esxiproxy.ops.manhole.messages import ShellRequest
 
 _ACTION = "manhole"
+_LOGIN = "manhole_login"
 
 
 class ManholeAudit:
@@ -28,12 +29,20 @@ class ManholeAudit:
         """Write that a shell has ended."""
         await self._audit_log.end(identity, _ACTION, _actor(operator), _arguments(request), "done")
 
+    async def logged_in(self, operator: str, source: str) -> str:
+        """Write that an operator logs in by SSH, and return an id.  Raises AuditFailed."""
+        return await self._audit_log.begin(_LOGIN, _actor(operator, source), {})
 
-def _actor(operator: str) -> Any:
+    async def logged_out(self, identity: str, operator: str, source: str) -> None:
+        """Write that an SSH connection has ended."""
+        await self._audit_log.end(identity, _LOGIN, _actor(operator, source), {}, "done")
+
+
+def _actor(operator: str, source: str = "unix") -> Any:
     from esxiproxy.admin.call import Actor
     from esxiproxy.admin.openapi.operations import Role
 
-    return Actor(operator, Role.OPERATOR, "unix")
+    return Actor(operator, Role.OPERATOR, source)
 
 
 def _arguments(request: ShellRequest) -> dict[str, Any]:

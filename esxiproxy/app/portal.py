@@ -10,6 +10,8 @@ from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 
 from esxiproxy.app.private_site import PrivateSite
+from esxiproxy.app.removed_users import RemovedUsers
+from esxiproxy.authenticators.login_throttle import LoginThrottle
 from esxiproxy.authenticators.session import SessionType, login_store
 from esxiproxy.core.config.model import Config, Http, Listener
 from esxiproxy.core.config.plugin_type import PluginSection
@@ -60,6 +62,7 @@ class PortalService(MultiService):
         self._root = PortalRoot(listeners, api, Assets(), reactor)
         self._site = PrivateSite(sites, PORTAL, lambda: PortalSite(self._root, reactor), reactor)
         self._site.setServiceParent(self)
+        RemovedUsers(state, plugins, reactor).setServiceParent(self)
 
     def open(self) -> None:
         """Serve the socket.  Raises StartupError."""
@@ -96,6 +99,7 @@ def _listeners(config: Config, state: IState, plugins: Mapping[str, Plugin]) -> 
             login_store(session.settings, session.section, state),
             tuple(Provider(each.settings.name, plugins[each.section].instance) for each in sections),
             listener.embed,
+            LoginThrottle(state, f"{session.section} failed logins"),
         )
 
 

@@ -10,9 +10,10 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
+from esxiproxy.core.login_rows import LOGINS
 from esxiproxy.core.routing import Principal
 from esxiproxy.core.sealing import key_of
 from esxiproxy.core.session.command import Command, CommandKind, Selector, SelectorKind
@@ -21,24 +22,29 @@ from esxiproxy.interfaces import IState
 
 COOKIE = b"__Host-esxiproxy"
 """The name of the cookie.  By its prefix, browsers take it over TLS, for one host and all of its paths."""
-LOGINS = "logins"
-"""The space of the state with the logins, by their ids."""
 ACTIVITY = "login-activity"
 """The space with the time of the last use of a login; it has no row after ``idle``."""
 LOGIN_ENDED = "login ended"
 """The reason with which the consoles of a login are closed at its logout."""
+USER_REMOVED = "user removed"
+"""The reason with which the consoles of a removed user are closed."""
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 _PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
 class StoredLogin:
-    """A login: the section of its session authenticator, its principal, and when it began and ends."""
+    """A login: the section of its session authenticator, its principal, and when it began and ends.
+
+    ``subject`` and ``session`` are the names that the provider itself has for the user and the login.
+    """
 
     section: str
     principal: Principal
     created: float
     expires: float
+    subject: str = ""
+    session: str = ""
 
     def text(self) -> str:
         """Return the login as a value of the state."""
@@ -51,6 +57,8 @@ class StoredLogin:
                 "groups": sorted(principal.groups),
                 "created": self.created,
                 "expires": self.expires,
+                "subject": self.subject,
+                "session": self.session,
             }
         )
 
@@ -64,7 +72,14 @@ class StoredLogin:
                 groups=frozenset(map(str, found["groups"])),
                 authenticator=str(found["provider"]),
             )
-            return cls(str(found["section"]), principal, float(found["created"]), float(found["expires"]))
+            return cls(
+                str(found["section"]),
+                principal,
+                float(found["created"]),
+                float(found["expires"]),
+                str(found.get("subject", "")),
+                str(found.get("session", "")),
+            )
         except (ValueError, KeyError, TypeError):
             return None
 
@@ -97,11 +112,14 @@ class LoginStore:
         self._providers = frozenset(providers)
         self._time_of_day = time_of_day
 
-    async def create(self, principal: Principal) -> tuple[str, float]:
-        """Store a new login, and return the text of its cookie and the seconds for which it lives."""
+    async def create(self, principal: Principal, subject: str = "", session: str = "") -> tuple[str, float]:
+        """Store a new login, and return the text of its cookie and the seconds for which it lives.
+
+        ``subject`` and ``session`` are the names that the provider has for the user and the login.
+        """
         token, now = new_token(), self._time_of_day()
         key = key_of(token)
-        login = StoredLogin(self._section, principal, now, now + self._lifetime)
+        login = StoredLogin(self._section, principal, now, now + self._lifetime, subject, session)
         await self._touch(key, now)
         await self._state.put(LOGINS, key, login.text(), login.expires)
         return token, self._lifetime
@@ -136,6 +154,20 @@ class LoginStore:
             Command(CommandKind.KILL, reason=LOGIN_ENDED, selector=Selector(SelectorKind.LOGIN, key))
         )
 
+    async def end_those_of(self, provider: str, subject: str, session: str) -> int:
+        """End the logins that a provider names by a subject, a session or both, and return their number."""
+        ended = 0
+        async for key, login in _stored_logins(self._state):
+            if (
+                login.section == self._section
+                and login.principal.authenticator == provider
+                and subject in ("", login.subject)
+                and session in ("", login.session)
+            ):
+                await self.end(key)
+                ended += 1
+        return ended
+
     async def _touch(self, key: str, now: float) -> None:
         if self._idle is not None:
             await self._state.put(ACTIVITY, key, repr(now), now + self._idle)
@@ -143,16 +175,41 @@ class LoginStore:
 
 async def end_logins_of(state: IState, name: str) -> int:
     """End all logins of a principal, written ``SECTION/NAME``, and return their number."""
-    after, ended = "", 0
+    ended = 0
+    async for key, login in _stored_logins(state):
+        if login.principal.names[1] == name:
+            await state.remove(LOGINS, key)
+            ended += 1
+    return ended
+
+
+async def end_removed(state: IState, checks: Mapping[str, Callable[[str], bool]]) -> int:
+    """End the logins and the consoles of users that their provider does not have any more.
+
+    ``checks`` say by the section of a provider whether it has removed the user of a name.  Return the number
+    of users.
+    """
+    removed: set[str] = set()
+    async for key, login in _stored_logins(state):
+        check = checks.get(login.principal.authenticator)
+        if check is not None and check(login.principal.name):
+            await state.remove(LOGINS, key)
+            removed.add(login.principal.names[1])
+    for name in sorted(removed):
+        selector = Selector(SelectorKind.PRINCIPAL, name)
+        await state.tell(Command(CommandKind.KILL, reason=USER_REMOVED, selector=selector))
+    return len(removed)
+
+
+async def _stored_logins(state: IState) -> AsyncIterator[tuple[str, StoredLogin]]:
+    after = ""
     while True:
         page = await state.items(LOGINS, after, _PAGE)
         for key, text in page:
-            login = StoredLogin.parse(text)
-            if login is not None and login.principal.names[1] == name:
-                await state.remove(LOGINS, key)
-                ended += 1
+            if (login := StoredLogin.parse(text)) is not None:
+                yield key, login
         if len(page) < _PAGE:
-            return ended
+            return
         after = page[-1][0]
 
 

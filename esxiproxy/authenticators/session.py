@@ -29,8 +29,8 @@ from esxiproxy.plugins import (
 class SessionAuthenticator:
     """An authenticator that knows the logins of the portal by their cookie.
 
-    The portal itself makes and ends them, in the admin process.  An event stream of a page is no use of a
-    login, and an open console is one.
+    The portal itself makes and ends them, in the admin process.  What an open page asks by itself is no use
+    of a login, and an open console is one.
     """
 
     ambient = True
@@ -46,8 +46,7 @@ class SessionAuthenticator:
         key = key_in(request.head.values(b"cookie"))
         if key is None:
             return None
-        is_stream = any(b"text/event-stream" in value.lower() for value in request.head.values(b"accept"))
-        return await self._logins.find(key, is_use=not is_stream)
+        return await self._logins.find(key, is_use=not _is_automatic(request))
 
     def remember(self, request: Request, principal: Principal) -> str:
         """Return the id of the login."""
@@ -56,6 +55,13 @@ class SessionAuthenticator:
     async def reauthenticate(self, remembered: str) -> Principal | None:
         """Return the principal of the login of an open console; None if it has ended."""
         return await self._logins.find(remembered, is_use=True)
+
+
+def _is_automatic(request: Request) -> bool:
+    """Return whether an open page sends a request by itself: event streams, pictures, and measurements."""
+    head = request.head
+    is_stream = any(b"text/event-stream" in value.lower() for value in head.values(b"accept"))
+    return is_stream or head.method == b"HEAD" or b"image" in head.values(b"sec-fetch-dest")
 
 
 def sections_of(settings: SectionValues) -> frozenset[str]:

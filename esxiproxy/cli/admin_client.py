@@ -48,7 +48,7 @@ class Refused(Exception):
         self.status = status
 
 
-class AnswerObject(dict[str, Any]):
+class ProxyAnswer(dict[str, Any]):
     """An object in an answer of the proxy.  Raises Refused for a field that only later versions have."""
 
     def __missing__(self, name: str) -> Any:
@@ -210,7 +210,7 @@ class AdminClient:
         target = f"{BASE}{path}{'?' if query else ''}{query}"
         status, answer = self._answer(operation.method, target, content, fields)
         try:
-            value = json.loads(answer, object_hook=AnswerObject)
+            value = json.loads(answer, object_hook=ProxyAnswer)
         except ValueError:
             raise Unreachable(f"{self.path} gave no JSON: it is no socket of this proxy") from None
         if status != 200:

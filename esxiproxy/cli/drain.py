@@ -143,7 +143,7 @@ def _show(drains: list[dict[str, Any]], as_json: bool) -> int:
         admin_client.say("nothing is drained")
         return admin_client.DONE
     now = time.time()
-    rows = [admin_client.AnswerObject(drain, now=now) for drain in drains]
+    rows = [admin_client.ProxyAnswer(drain, now=now) for drain in drains]
     admin_client.say(*fitted_table(_COLUMNS, rows, terminal_width()))
     return admin_client.DONE
 

@@ -79,10 +79,8 @@ def _lines(client: AdminClient, status: Mapping[str, Any]) -> Iterator[str]:
     if status["drains"]:
         yield f"{count(status['drains'], 'drain')}, see esxiproxy drain"
     yield ""
-    workers = [
-        admin_client.AnswerObject(worker, now=status["now"])
-        for worker in client.call("list_workers")["workers"]
-    ]
+    found = client.call("list_workers")["workers"]
+    workers = [admin_client.ProxyAnswer(worker, now=status["now"]) for worker in found]
     yield from fitted_table(_WORKERS, workers, width)
     yield ""
     yield from fitted_table(_LISTENERS, client.call("list_listeners")["listeners"], width)

@@ -86,8 +86,8 @@ def has_token_shape(octets: bytes) -> bool:
     return _SHAPE.fullmatch(octets) is not None
 
 
-def token_header(token: bytes) -> TokenHeader:
-    """Return the header of a token.  Raises InvalidToken.
+def token_header(token: bytes, types: frozenset[str] = _TYPES) -> TokenHeader:
+    """Return the header of a token whose type is one of ``types``.  Raises InvalidToken.
 
     The members ``jku``, ``x5u``, ``jwk`` and ``x5c``, which name a key, are ignored.
     """
@@ -103,16 +103,16 @@ def token_header(token: bytes) -> TokenHeader:
         raise InvalidToken("the token names no algorithm")
     if "kid" in header and not isinstance(kid, str):
         raise InvalidToken("the id of the token's key is no text")
-    if not isinstance(kind, str) or kind.lower().removeprefix("application/") not in _TYPES:
+    if not isinstance(kind, str) or kind.lower().removeprefix("application/") not in types:
         raise InvalidToken("the token is of a type (typ) for another purpose")
     return TokenHeader(algorithm, kid)
 
 
-def verified_claims(token: bytes, key: Jwk) -> Mapping[str, Any]:
+def verified_claims(token: bytes, key: Jwk, types: frozenset[str] = _TYPES) -> Mapping[str, Any]:
     """Return the claims of a token that was signed with this key.  Raises InvalidToken.  Needs PyJWT."""
     from jwt import PyJWS, PyJWTError
 
-    if token_header(token).algorithm != key.algorithm:
+    if token_header(token, types).algorithm != key.algorithm:
         raise InvalidToken("the token's algorithm is not that of its key")
     _header, payload, signature = token.split(b".")
     _octets(signature, "signature")

@@ -18,7 +18,7 @@ from twisted.logger import Logger
 
 from esxiproxy.authenticators.loggable import loggable
 from esxiproxy.authenticators.login_store import COOKIE, new_token
-from esxiproxy.core.errors import AccessDenied, SessionError
+from esxiproxy.core.errors import AccessDenied
 from esxiproxy.core.session.connection_limits import client_network
 from esxiproxy.portal.arrival import Fields, PortalAnswer, PortalArrival, PortalError
 from esxiproxy.portal.settings import Provider
@@ -62,6 +62,10 @@ class LoginForm:
         if arrival.visitor.principal is not None:
             return PortalAnswer.redirect(wanted)
         return self._page(arrival, wanted)
+
+    def show_failure(self, arrival: PortalArrival, error: PortalError) -> PortalAnswer:
+        """Return the form with the reason why a login at a provider has failed."""
+        return self._page(arrival, "/", str(error), error.status, error.fields)
 
     async def submitted(self, arrival: PortalArrival) -> PortalAnswer:
         """Check a name and a password, and begin a login with an id of its own.
@@ -107,7 +111,7 @@ class LoginForm:
         return PortalAnswer.of({"login": "/login"}, fields=(delete_cookie(COOKIE),))
 
     def _provider(self, arrival: PortalArrival, form: Mapping[str, str]) -> Provider | None:
-        providers = arrival.listener.providers
+        providers = _with_password(arrival)
         if len(providers) == 1:
             return providers[0]
         return next((each for each in providers if each.name == form.get("provider")), None)
@@ -126,16 +130,24 @@ class LoginForm:
         token = arrival.cookie(FORM_COOKIE) or ""
         if len(token) != len(new_token()):
             token = new_token()
-        several = len(arrival.listener.providers) > 1
+        asked = _with_password(arrival)
+        several = len(asked) > 1
         options = "".join(
-            f'<option value="{escape(each.name)}">{escape(each.name)}</option>'
+            f'<option value="{escape(each.name)}">{escape(each.name)}</option>' for each in asked
+        )
+        links = "".join(
+            f'<a class="provider" href="/login/with/{escape(each.name)}?next={quote(wanted, safe="/")}">'
+            f"Log in with {escape(each.name)}</a>"
             for each in arrival.listener.providers
+            if not each.is_password
         )
         body = self._template.substitute(
             next=escape(wanted),
             token=escape(token),
             problem=escape(problem),
             providers=options,
+            links=links,
+            form="" if asked else " hidden",
             hidden="" if several else " hidden",
             disabled="" if several else " disabled",
         )
@@ -151,6 +163,10 @@ class LoginForm:
         )
 
 
+def _with_password(arrival: PortalArrival) -> tuple[Provider, ...]:
+    return tuple(each for each in arrival.listener.providers if each.is_password)
+
+
 def set_cookie(name: bytes, value: str, same_site: bytes = b"Lax") -> tuple[bytes, bytes]:
     """Return the field that sets a cookie for this browser session."""
     return b"Set-Cookie", name + b"=" + value.encode("latin-1") + _ATTRIBUTES + same_site
@@ -159,9 +175,3 @@ def set_cookie(name: bytes, value: str, same_site: bytes = b"Lax") -> tuple[byte
 def delete_cookie(name: bytes) -> tuple[bytes, bytes]:
     """Return the field that deletes a cookie."""
     return b"Set-Cookie", name + b"=" + _ATTRIBUTES + b"Lax; Max-Age=0"
-
-
-def failure_page(error: SessionError) -> PortalAnswer:
-    """Return the plain answer to a form that cannot be answered now."""
-    refused = PortalError.of(error)
-    return PortalAnswer(refused.status, "text/plain; charset=utf-8", f"{refused}\n".encode(), refused.fields)

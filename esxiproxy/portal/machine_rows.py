@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any
 
 from esxiproxy.core.routing import Principal
@@ -24,6 +25,11 @@ class MachineRow:
     rights: frozenset[str]
     words: str
     is_favourite: bool = False
+
+    @property
+    def place(self) -> tuple[bool, str, str]:
+        """The key by which rows are sorted: favourites first, then by name."""
+        return not self.is_favourite, self.machine.name.casefold(), self.key
 
     @property
     def key(self) -> str:
@@ -53,10 +59,6 @@ class MachineRow:
             "favourite": self.is_favourite,
         }
 
-    def order(self) -> tuple[bool, str, str]:
-        """Return the key by which rows are sorted: favourites, then by name."""
-        return not self.is_favourite, self.machine.name.casefold(), self.key
-
 
 class MachineView:
     """The rows of one user at one listener, which follow the inventories.  ``version`` counts its changes."""
@@ -65,6 +67,8 @@ class MachineView:
         self._rights = rights
         self._favourites = frozenset(favourites)
         self._rows: dict[str, MachineRow] = {}
+        self._order: Sequence[str] | None = None
+        """The ids in their order, None after a change of it."""
         self._sorted: Sequence[MachineRow] | None = None
         self.version = 0
 
@@ -75,7 +79,7 @@ class MachineView:
         if after is not None:
             self._rows[after.key] = after
         if before != after:
-            self._changed()
+            self._changed(before is None or after is None or before.place != after.place)
 
     def set_favourites(self, favourites: Collection[str]) -> None:
         """Take the favourites of the user."""
@@ -85,7 +89,7 @@ class MachineView:
         for key in changed:
             self._rows[key] = replace(self._rows[key], is_favourite=key in wanted)
         if changed:
-            self._changed()
+            self._changed(True)
 
     def find(self, machine: str) -> MachineRow | None:
         """Return the row of a machine by its id."""
@@ -94,12 +98,15 @@ class MachineView:
     @property
     def rows(self) -> Sequence[MachineRow]:
         """All rows in their order."""
+        if self._order is None:
+            self._order = [row.key for row in sorted(self._rows.values(), key=attrgetter("place"))]
         if self._sorted is None:
-            self._sorted = sorted(self._rows.values(), key=MachineRow.order)
+            self._sorted = [self._rows[key] for key in self._order]
         return self._sorted
 
-    def _changed(self) -> None:
+    def _changed(self, has_moved: bool) -> None:
         self._sorted = None
+        self._order = None if has_moved else self._order
         self.version += 1
 
     def _row(self, machine: Machine) -> MachineRow | None:

@@ -18,12 +18,14 @@ from twisted.web import resource, server
 from esxiproxy.admin.site import STREAM_LIFE, AdminRequest, EventWriter, StaticFile
 from esxiproxy.core.errors import SessionError
 from esxiproxy.core.http.portal import visitor_of
+from esxiproxy.core.redaction import redact_text
 from esxiproxy.portal.api import PortalApi
 from esxiproxy.portal.arrival import PortalAnswer, PortalArrival, PortalError
 from esxiproxy.portal.assets import Assets, is_asset
-from esxiproxy.portal.login_form import LoginForm, failure_page, next_path, to_login
+from esxiproxy.portal.login_form import LoginForm, next_path, to_login
 from esxiproxy.portal.machine_events import MachineEvents
 from esxiproxy.portal.settings import PortalListener
+from esxiproxy.portal.single_sign_on import SingleSignOn
 
 MAX_STREAMS = 1000
 """Event streams of all users."""
@@ -72,6 +74,7 @@ class PortalRoot(resource.Resource):
         self._assets = assets
         self._clock = clock
         self._login_form = LoginForm(assets.page("page/login.html"))
+        self._single_sign_on = SingleSignOn()
         self._list = assets.page("page/index.html").encode()
         self._console = assets.page("viewer/viewer.html").encode()
         self._streams: dict[EventWriter, PortalArrival] = {}
@@ -80,7 +83,9 @@ class PortalRoot(resource.Resource):
     def render(self, request: Any) -> Any:
         answering = Deferred.fromCoroutine(self._answer(request))
         answering.addErrback(self._failed, request)
-        request.notifyFinish().addErrback(lambda _: None)  # an action of a client that has left goes on
+        is_read = request.method in (b"GET", b"HEAD")
+        # An action of a client that has left goes on.
+        request.notifyFinish().addErrback(lambda _: answering.cancel() if is_read else None)
         return server.NOT_DONE_YET
 
     def close_streams(self) -> None:
@@ -90,7 +95,8 @@ class PortalRoot(resource.Resource):
 
     def _failed(self, failure: Any, request: Any) -> None:
         if not failure.check(CancelledError):
-            self._log.failure("bug in the portal", failure)
+            traceback = redact_text(failure.getTraceback())
+            self._log.error("bug in the portal: {traceback}", traceback=traceback)
         if not request._disconnected and not request.startedWriting:
             self._send(request, PortalAnswer(500, _TEXT, f"{_FAILURE}\n".encode()), {})
 
@@ -142,11 +148,23 @@ class PortalRoot(resource.Resource):
                 return await self._api.answer(arrival)
             if arrival.path == "/login":
                 return await self._login(arrival)
+            if self._single_sign_on.handles(arrival.path):
+                return await self._single_sign_on.answer(arrival)
             return self._show_page(arrival)
         except PortalError as error:
-            return _json_error(error) if is_api else _text_error(error)
+            return _json_error(error) if is_api else self._failure(arrival, error)
         except SessionError as error:
-            return _json_error(PortalError.of(error)) if is_api else failure_page(error)
+            return (
+                _json_error(PortalError.of(error))
+                if is_api
+                else self._failure(arrival, PortalError.of(error))
+            )
+
+    def _failure(self, arrival: PortalArrival, error: PortalError) -> PortalAnswer:
+        """Return the page of a failure: after a login at a provider it has the way to another one."""
+        if arrival.method == b"GET" and self._single_sign_on.handles(arrival.path):
+            return self._login_form.show_failure(arrival, error)
+        return _text_error(error)
 
     async def _login(self, arrival: PortalArrival) -> PortalAnswer:
         if arrival.method in (b"GET", b"HEAD"):

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 from xml.etree.ElementTree import Element
 
-from twisted.internet.defer import DeferredLock, DeferredSemaphore
+from twisted.internet.defer import Deferred, DeferredLock, DeferredSemaphore, gatherResults
 from twisted.internet.task import deferLater
 
 from esxiproxy.core.config.vsphere import VSphere
@@ -20,6 +20,7 @@ from esxiproxy.vsphere.faults import error_of
 from esxiproxy.vsphere.inventory import Inventory
 from esxiproxy.vsphere.machine import Machine, MachineConnection
 from esxiproxy.vsphere.machine_index import MachineIndex
+from esxiproxy.vsphere.refused_password import RefusedPassword
 from esxiproxy.vsphere.session import VSphereSession
 from esxiproxy.vsphere.soap import SoapCall, SoapFault
 from esxiproxy.vsphere.tags import TagReader
@@ -45,9 +46,12 @@ class VSphereServer:
         self._clock = clock
         self.inventory = Inventory(vsphere.name)
         index = MachineIndex(self.inventory)
-        self._session = VSphereSession(vsphere, http, clock)
+        refused = RefusedPassword()
+        self._session = VSphereSession(vsphere, http, clock, refused)
         self._watch = InventoryWatch(self._session, index, clock)
-        self._tags = TagReader(vsphere, http, clock, self._is_vcenter, index.tag) if vsphere.tags else None
+        self._tags = (
+            TagReader(vsphere, http, clock, self._is_vcenter, index.tag, refused) if vsphere.tags else None
+        )
         self._calls = DeferredSemaphore(AT_ONCE)
         self._pictures = DeferredLock()
         self._next_picture = 0.0
@@ -61,9 +65,8 @@ class VSphereServer:
     async def stop(self) -> None:
         """End the watch and log out."""
         self._watch.stop()
-        if self._tags is not None:
-            await self._tags.stop()
-        await self._session.stop()
+        stopping = [self._session.stop()] if self._tags is None else [self._session.stop(), self._tags.stop()]
+        await gatherResults([Deferred.fromCoroutine(each) for each in stopping])
 
     async def acquire_ticket(self, machine: Machine) -> ConsoleTicket:
         """Return a new ticket for a console of the machine."""

@@ -10,8 +10,10 @@ from esxiproxy.vsphere.calls import PROPERTIES
 from esxiproxy.vsphere.xml_tree import InvalidAnswer
 
 MAX_OBJECTS = 200_000
-MAX_LEVELS = 32
-"""Maximum number of folders in each other.  Folders above are left out."""
+MAX_LEVELS = 64
+"""Maximum number of folders in each other."""
+LOST = ("..",)
+"""The path of a folder that is too deep or in itself, which no rule for a folder should mean."""
 _MACHINE = "VirtualMachine"
 
 Properties = Mapping[str, str]
@@ -84,11 +86,11 @@ class FolderPaths:
 
     def _path(self, moid: str) -> tuple[str, ...]:
         """Return the names of an object and of those above it."""
-        chain: list[str] = []
-        while moid not in self._paths and self._kind(moid) and len(chain) < MAX_LEVELS:
-            chain.append(moid)
+        chain: dict[str, None] = {}
+        while moid not in self._paths and moid not in chain and self._kind(moid):
+            chain[moid] = None
             moid = self._above(moid)
-        path = self._paths.get(moid, ())
+        path = LOST if moid in chain else self._paths.get(moid, ())
         for each in reversed(chain):
             path = self._paths[each] = self._below(path, each)
         return path
@@ -100,7 +102,7 @@ class FolderPaths:
         if kind == "Datacenter":
             return () if not self._several else (*path, name) if name in self._alike else (name,)
         is_hidden = kind == "Folder" and self._kind(self._above(moid)) == "Datacenter"
-        return path if is_hidden else (*path, name)
+        return path if is_hidden else (*path, name) if len(path) < MAX_LEVELS else LOST
 
     def _above(self, moid: str) -> str:
         found = self._objects.of(self._kind(moid)).get(moid, {})

@@ -80,7 +80,7 @@ def test_a_link_of_the_api_is_one_that_the_router_opens(tmp_path):
     link = result(made.mint(Box(), ALICE, "https://c.example.com"))
     assert link.expires == NOW + 60 and link.url.startswith("https://c.example.com/c/")
     secret = link_in(link.url.removeprefix("https://c.example.com").encode())
-    ((_key, value),) = result_of(state.items("console_links", "", 10))
+    ((_key, value),) = result(state.items("console_links", "", 10))
     content = open_console_link(value, secret, NOW)
     assert (content.machine, content.principal.name, content.principal.groups) == (
         Box().id,
@@ -88,10 +88,3 @@ def test_a_link_of_the_api_is_one_that_the_router_opens(tmp_path):
         {"operators"},
     )
     assert secret not in repr(link)
-
-
-def result_of(deferred):
-    async def wait():
-        return await deferred
-
-    return result(wait())

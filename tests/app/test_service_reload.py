@@ -99,6 +99,17 @@ def test_each_reload_logs_the_keys_that_need_a_restart_and_applies_the_rest(worl
     ]
 
 
+def test_the_first_vcenter_of_one_process_takes_a_restart(world, monkeypatch, tmp_path):
+    said = []
+    log = SimpleNamespace(warn=lambda _, problem: said.append(str(problem)))
+    monkeypatch.setattr(ProxyService, "_log", log)
+    (tmp_path / "vc.password").write_text("pa55word")
+    section = f"[vsphere dc1]\nurl = https://vc\nuser = u\npassword_file = {tmp_path / 'vc.password'}\n"
+    assert world.reload(ONE + section) is None
+    (line,) = said
+    assert "[vsphere dc1]: needs the admin process of a master, which takes a restart" in line
+
+
 def test_nothing_is_reloaded_that_does_not_run(world):
     world.service.stopService()
     world.advance(1)

@@ -108,13 +108,14 @@ def test_a_login_ends_when_it_is_not_used(logins):
     assert logins.ask(token) is None and logins.items() == []
 
 
-def test_an_event_stream_is_no_use(logins):
+@pytest.mark.parametrize("field", [(b"Accept", b"text/event-stream"), (b"Sec-Fetch-Dest", b"image")])
+def test_what_an_open_page_asks_by_itself_is_no_use(logins, field):
     token = logins.login()
     for _ in range(3):
         logins.world.clock.advance(1000)
-        assert logins.ask(token, (b"Accept", b"text/event-stream")) is not None
+        assert logins.ask(token, field) is not None
     logins.world.clock.advance(601)
-    assert logins.ask(token, (b"Accept", b"text/event-stream")) is None
+    assert logins.ask(token, field) is None
 
 
 def test_idle_may_be_off(tmp_path):

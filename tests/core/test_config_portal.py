@@ -47,6 +47,7 @@ def test_a_portal_needs_a_master_an_admin_process_and_a_socket(check):
         ({"url": "http://c.example.com"}, "public_url: is not https://"),
         ({"url": f"{URL}/consoles"}, "public_url: has a path"),
         ({"embed": "any"}, "embed: 'any' is no origin"),
+        ({"paths": "/vm/, /c/"}, "paths: leaves out pages of the portal"),
     ],
 )
 def test_mistakes_of_a_listener(check, keys, problem):

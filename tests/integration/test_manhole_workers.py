@@ -124,8 +124,8 @@ def shells(crew: Crew) -> list[str]:
 def test_the_admin_process_lists_all_sessions_and_leads_to_each_worker(
     text: Text, operator: Operator
 ) -> None:
-    """By SSH: all sessions with their workers, and the shell of a worker with its own ones."""
-    with running(text(), operator) as (crew, clients):
+    """By SSH: all sessions with their workers, the shell of a worker with its own ones, and the logins."""
+    with running(text("[admin]\naudit_log = audit.log\n"), operator) as (crew, clients):
         found = until(
             lambda: len(each := listed(operator.run(crew, "sessions()").stdout)) == len(clients) and each,
             "all sessions are listed",
@@ -151,6 +151,14 @@ def test_the_admin_process_lists_all_sessions_and_leads_to_each_worker(
             assert terminal.shows(r"\nPID (\d+)\n")[1] == str(crew.admins()[0])
             terminal.type("exit()\r")
             assert terminal.status() == 0
+        log = crew.folder / "audit.log"
+        until(lambda: log.read_text().count('"done"') >= 3, "the ends of all logins")
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        assert {(line["action"], line["source"]) for line in lines} == {("manhole_login", "127.0.0.1")}
+        assert all(re.fullmatch(r"'.+' with key SHA256:\S+", line["actor"]) for line in lines)
+        outcomes = [sorted(line["outcome"] for line in lines if line["action_id"] == each["action_id"])
+                    for each in lines]  # fmt: skip
+        assert outcomes == [["begun", "done"]] * len(lines)
         crew.assert_clean()
 
 

@@ -8,6 +8,8 @@ import os
 import re
 import signal
 import time
+import urllib.error
+import urllib.request
 from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,10 +17,12 @@ from hashlib import sha1
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
+import oidc_provider_mock
 import pytest
 
 from esxiproxy.admin import page_library
 from esxiproxy.portal import viewer_library
+from esxiproxy.web.npm_files import FetchError
 from tests.admin_page.view import View
 from tests.support import config, vcenter_program
 from tests.support.browser import Chromium
@@ -29,7 +33,7 @@ from tests.viewer.test_viewer import View as ConsoleView
 
 RFB = b"RFB 003.008\n"
 RULES = (
-    "[access users]\nwho = staff/alice\nwhat = folder:/Prod/*\nmay = open\n\n"
+    "[access users]\nwho = staff/alice, sso/carol\nwhat = folder:/Prod/*\nmay = open\n\n"
     "[access operators]\nwho = staff/root\nwhat = vsphere:dc1\nmay = open, power, disconnect\n\n"
 )
 
@@ -86,6 +90,7 @@ class PortalProxy(Proxy):
 class PortalScene:
     proxy: PortalProxy
     vcenter: VCenterProgram
+    issuer: str
 
 
 def hashed(password: str) -> str:
@@ -99,11 +104,17 @@ def scene() -> Iterator[PortalScene]:
         f"[vsphere dc1]\nurl = {vcenter.url}\nuser = {vcenter.user}\npassword_file = vc.password\n"
         f"verify = pin\npin = sha256:{vcenter.ready['sha256']}\n\n{RULES}"
     )
+    with oidc_provider_mock.run_server_in_thread() as server:
+        yield from running(vcenter, text, f"http://localhost:{server.server_port}")
+
+
+def running(vcenter: VCenterProgram, text: str, issuer: str) -> Iterator[PortalScene]:
     routed = {"access": "users, operators", "template": "esxi", "allow": "127.0.0.0/8"}
     portal = {"http": "portal", "public_url": "http://localhost:1", "authenticator": "login"}
     text += config.ini(
         config.listener("people", None, router="vms", **portal),
-        config.authenticator("login", "session", providers="staff"),
+        config.authenticator("login", "session", providers="staff, sso"),
+        config.authenticator("sso", "oidc", issuer=issuer, client_id="c", client_secret_file="vc.password"),
         config.authenticator("staff", "htpasswd", file="users"),
         config.router("vms", "vsphere", vsphere="dc1", **routed),
         config.template(verify="pin"),
@@ -116,7 +127,7 @@ def scene() -> Iterator[PortalScene]:
         (proxy.folder / name).chmod(0o600)
     try:
         with proxy:
-            yield PortalScene(proxy, vcenter)
+            yield PortalScene(proxy, vcenter, issuer)
             proxy.assert_clean()
     finally:
         vcenter_program.stop(vcenter)
@@ -130,9 +141,10 @@ def test_a_login_outlives_the_admin_process_and_a_reload(scene: PortalScene) -> 
         status, _, body = proxy.ask(
             "GET", "/api/machines", Cookie=cookie, X_Esxiproxy_Principal="staff/root", X_Esxiproxy_Login="x"
         )
-        found = json.loads(body)
-        assert status in (200, 503) and found.get("user", "alice") == "alice"
-        return [each["name"] for each in found.get("machines", ())]
+        assert status in (200, 502, 503)
+        found = json.loads(body) if status == 200 else {"user": "alice", "machines": []}
+        assert found["user"] == "alice"
+        return [each["name"] for each in found["machines"]]
 
     until(lambda: "web-01" in machines(), "the machines are read")
     assert proxy.ask("GET", "/api/machines", X_Esxiproxy_Principal="staff/alice")[0] == 401
@@ -176,11 +188,39 @@ def test_a_login_outlives_the_admin_process_and_a_reload(scene: PortalScene) -> 
         assert secret not in proxy.log()
 
 
+def test_a_user_logs_in_at_a_provider_of_others(scene: PortalScene) -> None:
+    proxy = scene.proxy
+    status, fields, _ = proxy.ask("GET", "/login/with/sso?next=/vm/web-01")
+    attempt = fields["Set-Cookie"].partition(";")[0]
+    assert status == 303 and fields["Location"].startswith(scene.issuer)
+    request = urllib.request.Request(fields["Location"], data=b"sub=carol")
+    try:
+        urllib.request.build_opener(NoRedirect).open(request, timeout=20)
+        raise AssertionError("the provider sends the browser back")
+    except urllib.error.HTTPError as answer:
+        back = urlsplit(answer.headers["Location"])
+    assert back.path == "/login/callback"
+    status, fields, _ = proxy.ask("GET", f"{back.path}?{back.query}", Cookie=attempt)
+    assert (status, fields["Location"]) == (303, "/vm/web-01"), proxy.log()
+    cookie = fields["Set-Cookie"].partition(";")[0]
+    status, _, body = proxy.ask("GET", "/api/find?vm=web-01", Cookie=cookie)
+    assert status == 200 and json.loads(body)["rights"] == ["open"]
+    for secret in re.findall(r"(?:code|state)=([^&]+)", back.query):
+        assert secret not in proxy.log()
+
+
+class NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect."""
+
+    def redirect_request(self, *arguments: object) -> None:
+        return None
+
+
 def test_a_console_in_the_browser_goes_on_at_another_host(scene: PortalScene) -> None:
     for fetch in (page_library.fetch, viewer_library.fetch):
         try:
             fetch()
-        except page_library.FetchError:
+        except FetchError:
             need("htm", "npm, and a way to its registry")
     with Chromium() as chromium:
         view = View(chromium.open("about:blank"), scene.proxy)

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.support import config
 from tests.support.crowd import EchoUpstream, echoes, let_go
 from tests.support.programs import Proxy, until
@@ -116,11 +118,14 @@ class Scene:
         assert status == 503, status
         return None
 
-    def check(self, streams: Streams) -> None:
-        """Check the consoles and the streams after an outage, and that the limit is exact."""
+    def check(self, streams: Streams, most: int = SPARE) -> None:
+        """Check the consoles and the streams after an outage, and that the limit is exact.
+
+        ``most`` is the number of consoles that the streams may have had at a moment.
+        """
         assert streams.failures == []
         assert max(streams.waits) < LONGEST_WAIT
-        assert streams.most <= SPARE, "the limit was exceeded"
+        assert streams.most <= most, "the limit was exceeded"
         assert all(echoes(client) for client in self.consoles), "a console was lost"
         until(lambda: self.host.open == HELD, "the end of all consoles of the streams")
         more = [
@@ -174,6 +179,28 @@ def test_redis_hangs_and_is_emptied(tmp_path: Path) -> None:
                 again = next(answered for answered in streams.admitted if answered > emptied + 0.5)
                 assert again - emptied > 1.5, "for 2 s all register"
             running.check(streams)
+    finally:
+        redis.process.send_signal(signal.SIGCONT)
+        redis.stop()
+
+
+@pytest.mark.full
+@pytest.mark.skipif(not LONG, reason="takes half a minute: ESXIPROXY_LONG=1")
+def test_consoles_are_admitted_while_redis_hangs(tmp_path: Path) -> None:
+    redis = RedisServer(tmp_path)
+    try:
+        with scene(state=f"redis://127.0.0.1:{redis.port}", state_down="admit") as running:
+            with Streams(running.ports) as streams:
+                until(lambda: len(streams.admitted) > 20, "consoles of the streams")
+                redis.process.send_signal(signal.SIGSTOP)
+                stopped = time.monotonic()
+                until(lambda: time.monotonic() > stopped + OUTAGE, "the end of the outage", OUTAGE + 5)
+                redis.process.send_signal(signal.SIGCONT)
+                meanwhile = [at for at in streams.admitted if stopped + LONGEST_WAIT < at < stopped + OUTAGE]
+                assert len(meanwhile) > 50 and max(meanwhile) > stopped + OUTAGE - 1
+                assert all(at < stopped + LONGEST_WAIT for at in streams.refused if at > stopped)
+                until(lambda: streams.flow_again(stopped + OUTAGE), "consoles again")
+            running.check(streams, most=2 * STREAMS)
     finally:
         redis.process.send_signal(signal.SIGCONT)
         redis.stop()

@@ -15,10 +15,12 @@ from esxiproxy.core.http.policy import Http, ListenerPolicy
 from esxiproxy.core.http.portal import VISITOR_FIELDS, portal_destination, visitor_of
 from esxiproxy.core.networks import Networks
 from esxiproxy.core.routing import Principal
+from esxiproxy.core.session.connection_limits import ConnectionLimits
 from esxiproxy.core.session_limits import SessionLimits
 from esxiproxy.net.http.upstream import HttpUpstream
 from esxiproxy.net.upstream.candidates import check_addresses, literal_candidates
 from esxiproxy.net.upstream.connector import Connector
+from esxiproxy.net.upstream.gateway import Gateway
 from tests.net.http_scene import OK, HttpScene, get, read
 from tests.net.scene import opening
 
@@ -108,6 +110,17 @@ def test_a_client_without_a_name_has_no_login(scene):
     assert visitor(scene.ask(get()))[0].principal is None
     scene.answer(OK)
     assert scene.recorder.records[-1].principal == ""
+
+
+def test_the_code_of_a_provider_is_hidden(scene):
+    portal = portal_destination(PATH)
+    gateway = Gateway((), (), scene.connector, scene.admission, ConnectionLimits(), portal=portal)
+    scene.factory.gateway.secrets = gateway.secrets
+    scene.know(None)
+    scene.ask(get(b"/login/callback?state=s3cret&iss=x&code=s3cret"))
+    scene.answer(OK)
+    assert scene.recorder.records[-1].target == "/login/callback?state=***&iss=x&code=***"
+    assert gateway.identity_fields == VISITOR_FIELDS
 
 
 def test_an_upgrade_needs_a_principal_and_goes_to_the_routers(scene):

@@ -60,7 +60,7 @@ KEYS: dict[str, Any] = {
         )
     },
     "ed25519": ed25519.Ed25519PrivateKey.generate,
-    "a DSA key": partial(dsa.generate_private_key, 2048),
+    "a DSA key": partial(dsa.generate_private_key, 1024),
     "rsa": partial(rsa.generate_private_key, 65537, 2048),
 }
 

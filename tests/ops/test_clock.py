@@ -136,6 +136,7 @@ WRITTEN_DOWN = {
     "authenticators/htpasswd.py": "when a failed login is forgotten, in the shared state",
     "authenticators/jwt.py": "the expiry of a token",
     "authenticators/login_store.py": "the end of a login, in the shared state",
+    "authenticators/oidc.py": "the expiry of a token",
     "authenticators/session.py": "the end of a login, in the shared state",
     "portal/site.py": "the end of the event streams of a login",
     "authenticators/login_throttle.py": "when a failed login is forgotten, in the shared state",

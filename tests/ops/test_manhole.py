@@ -4,7 +4,10 @@ import stat
 import sys
 
 import pytest
+from twisted.conch.interfaces import IConchUser
+from twisted.cred.error import UnauthorizedLogin
 from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import capturedLogs, formatEvent
 
 from esxiproxy.core.config.errors import BadValue
 from esxiproxy.core.config.listen_address import manhole_address
@@ -146,3 +149,43 @@ def test_a_connection_without_login_is_aborted_after_the_timeout(tmp_path):
     assert transport.connected
     site.reactor.advance(2)
     assert not transport.connected and not site.reactor.getDelayedCalls() and not factory.connections
+
+
+class Audit:
+    """An audit log that is full, or not."""
+
+    def __init__(self, is_full=False):
+        self.is_full, self.lines = is_full, []
+
+    async def logged_in(self, operator, source):
+        if self.is_full:
+            raise OSError("no space left")
+        self.lines.append(("in", operator, source))
+        return "id"
+
+    async def logged_out(self, *parts):
+        self.lines.append(("out", *parts))
+
+
+def login(audit):
+    """Return the Deferred of an operator's login."""
+    from esxiproxy.ops.manhole.ssh import Realm
+
+    return Realm(None, MemoryReactorClock(), audit, "192.0.2.7").requestAvatar(b"ann", None, IConchUser)
+
+
+def test_a_login_and_its_end_are_written_to_the_audit_log():
+    audit = Audit()
+    _interface, avatar, log_out = login(audit).result
+    assert avatar.channelLookup and audit.lines == [("in", "ann", "192.0.2.7")]
+    log_out()
+    assert audit.lines[1:] == [("out", "id", "ann", "192.0.2.7")]
+
+
+def test_a_login_that_cannot_be_written_to_the_audit_log_is_refused():
+    with capturedLogs() as events:
+        refused = login(Audit(is_full=True))
+    assert refused.result.check(UnauthorizedLogin) and refused.addErrback(lambda _: None)
+    assert [formatEvent(event) for event in events if event["log_level"].name == "error"] == [
+        "manhole: login of ann refused, since it cannot be written to the audit log: no space left"
+    ]

@@ -8,6 +8,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from esxiproxy.authenticators.login_store import LoginStore, key_in
+from esxiproxy.authenticators.login_throttle import LoginThrottle
 from esxiproxy.core.errors import AccessDenied
 from esxiproxy.core.http.head import RequestHead
 from esxiproxy.core.http.portal import visitor_fields
@@ -69,7 +70,7 @@ class Answer:
 class Portal:
     """A portal with one listener `people`, and a browser that keeps its cookies and its login."""
 
-    def __init__(self, *machines, embed=(), mint=True, providers=("staff",)):
+    def __init__(self, *machines, embed=(), mint=True, providers=("staff",), sso=None):
         self.clock = Clock()
         self.state = MemoryState(self.clock, Memory(lambda: DAY + self.clock.seconds()))
         self.told, self.cookies = [], {}
@@ -82,12 +83,13 @@ class Portal:
             "authenticator login",
             43200,
             3600,
-            [f"authenticator {name}" for name in providers],
+            ["authenticator sso", *(f"authenticator {name}" for name in providers)],
             lambda: DAY + self.clock.seconds(),
         )
-        self.listener = PortalListener(
-            "people", URL, self.logins, tuple(Provider(name, self.staff) for name in providers), embed
-        )
+        asked = [Provider(name, self.staff) for name in providers]
+        asked += [Provider("sso", sso)] if sso is not None else []
+        throttle = LoginThrottle(self.state, "failed logins", self.time_of_day)
+        self.listener = PortalListener("people", URL, self.logins, tuple(asked), embed, throttle)
         self.catalogue = Catalogue(self.service, rights_by_tag)
         self.catalogue.start()
         favourites = Favourites(self.state, self.clock)

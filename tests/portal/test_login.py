@@ -2,8 +2,13 @@
 
 import pytest
 
+from esxiproxy.core.http.portal import Visitor
+from esxiproxy.core.oidc import LoginAttempt
+from esxiproxy.core.routing import Principal
 from esxiproxy.core.sealing import key_of
-from esxiproxy.portal.login_form import next_path, to_login
+from esxiproxy.portal.arrival import PortalAnswer, PortalArrival
+from esxiproxy.portal.login_form import next_path, set_cookie, to_login
+from esxiproxy.portal.machine_service import ApiLink
 from tests.portal.scene import Portal
 
 NAME, FORM = "__Host-esxiproxy", "__Host-esxiproxy-form"
@@ -178,3 +183,15 @@ def test_no_page_may_show_the_portal_in_a_frame_unless_it_is_named(portal):
 def test_a_listener_without_a_form_says_so():
     portal = Portal(providers=())
     assert portal.get("/login").status == 401 and portal.get("/").status == 303
+
+
+def test_no_password_and_no_cookie_is_in_a_repr(portal):
+    fields = ((b"cookie", b"__Host-esxiproxy=s3cret"),)
+    visitor = Visitor("people", "192.0.2.7", Principal("alice", login="s3cret"))
+    listener = portal.listener
+    arrival = PortalArrival(b"POST", "/login", "code=s3cret", fields, b"password=s3cret", visitor, listener)
+    answer = PortalAnswer.redirect("/", (set_cookie(b"__Host-esxiproxy", "s3cret"),))
+    link = ApiLink("https://c.example.com/c/s3cret", 1.0)
+    attempt = LoginAttempt("s3cret")
+    shown = repr([arrival, answer, link, attempt, PortalAnswer.of({"url": link.url})])
+    assert "s3cret" not in shown and "alice" in shown

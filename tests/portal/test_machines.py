@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
 
 from esxiproxy.core.errors import SessionError, StateUnavailable
 from esxiproxy.portal.favourites import MOST
@@ -225,6 +227,16 @@ def test_pictures_are_made_slowly_once_and_for_machines_that_run(portal):
     portal.service.picture = b"<svg>"
     portal.clock.advance(1)
     assert portal.get(one(13, "thumbnail")).status == 502
+
+
+def test_no_picture_is_made_for_a_client_that_has_left(portal):
+    portal.inventory.put(machine(10))
+    portal.inventory.put(machine(11))
+    portal.get(one(10, "thumbnail"))
+    transport, connection = portal.send("GET", one(11, "thumbnail"))
+    connection.connectionLost(Failure(ConnectionDone()))
+    portal.clock.advance(1)
+    assert [call[1][-2:] for call in portal.service.calls] == ["0a"] and not transport.value()
 
 
 def test_pictures_wait_in_a_bounded_queue(portal):

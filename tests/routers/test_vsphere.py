@@ -31,6 +31,7 @@ from esxiproxy.core.errors import (
     UpstreamUntrusted,
     VSphereUnavailable,
 )
+from esxiproxy.core.login_rows import LOGINS
 from esxiproxy.core.private_sites import PrivateSites
 from esxiproxy.core.routing import Identity, Principal, TCPAddress, Upstream, Verify
 from esxiproxy.core.thumbprint import Pin
@@ -80,17 +81,14 @@ class Scene:
         """The final route."""
         return result(self.route(target, principal).acquire())
 
+    def log_in(self, login):
+        """Have this login among those of the portal."""
+        assert result(self.state.put(LOGINS, login, "{}", self.now() + 3600, new=True))
+
     def mint(self, machine=ID, principal=ALICE, **more):
         link = mint_console_link(machine, principal, "https://c.example.com", self.now(), **more)
-        assert result_of(self.state.put(link.space, link.key, link.value, link.expires, new=True))
+        assert result(self.state.put(link.space, link.key, link.value, link.expires, new=True))
         return link, link.url.removeprefix("https://c.example.com").encode()
-
-
-def result_of(awaitable):
-    async def wait():
-        return await awaitable
-
-    return result(wait())
 
 
 def test_a_machine_has_a_route_without_a_ticket_and_then_one_with_it():
@@ -211,11 +209,11 @@ def test_machines_that_are_being_read_are_waited_for():
     assert not routing.called and not late.called
     scene.vsphere.put(Box())
     scene.clock.pump([0.1] * 5)
-    assert result_of(routing).console == ID and not late.called and not hidden.called
+    assert result(routing).console == ID and not late.called and not hidden.called
     scene.clock.pump([0.1] * 15)
     for waiting in (late, hidden):
         with pytest.raises(VSphereUnavailable, match="not read yet"):
-            result_of(waiting)
+            result(waiting)
     shelf.ready = True
     with pytest.raises(MachineHidden):
         scene.route(BY_ID, BOB)
@@ -315,7 +313,7 @@ def test_an_admin_process_that_is_back_within_three_seconds_is_waited_for():
     for _ in range(3):
         assert not routing.called
         scene.clock.advance(0.25)
-    assert result_of(routing).console == ID
+    assert result(routing).console == ID
     sockets = [each.socket.name for each in scene.http.requests]
     assert sockets == ["tickets-3.sock", "tickets.sock"] * 3 + ["tickets-3.sock"]
 
@@ -326,7 +324,7 @@ def test_an_admin_process_that_is_not_back_is_a_503_with_retry_after():
     routing = scene.start()
     scene.clock.pump([0.25] * int(RETURN_TIMEOUT / 0.25))
     with pytest.raises(TicketsUnavailable, match="was not back within 3 s") as caught:
-        result_of(routing)
+        result(routing)
     assert (caught.value.status_code, caught.value.retry_after) == (503, 3)
     assert not scene.clock.getDelayedCalls()
 
@@ -344,7 +342,7 @@ def test_a_question_for_a_ticket_that_was_sent_is_not_repeated():
     routing = scene.start()
     scene.http.lost = None
     scene.clock.advance(0.25)
-    route = result_of(routing)
+    route = result(routing)
     scene.http.requests.clear()
     scene.http.lost = ConnectionLost()
     with pytest.raises(TicketsUnavailable, match="gave no answer"):
@@ -359,7 +357,7 @@ def test_a_client_that_leaves_gives_up_its_question():
     opening = Deferred.fromCoroutine(scene.route().acquire())
     opening.cancel()
     with pytest.raises(CancelledError):
-        result_of(opening)
+        result(opening)
     assert given_up == [True]
     scene.vsphere.fault = None
     assert scene.open().target == f"/ticket/{TICKET}2".encode()
@@ -375,7 +373,7 @@ def test_few_tickets_are_asked_for_at_a_time():
     waiting, scene.vsphere.fault = scene.vsphere.fault, None
     waiting.callback(None)
     assert all(each.called for each in openings)
-    assert len({result_of(each).target for each in openings}) == len(openings) == len(scene.vsphere.asked)
+    assert len({result(each).target for each in openings}) == len(openings) == len(scene.vsphere.asked)
 
 
 # Links that work once
@@ -411,12 +409,13 @@ def test_the_rights_of_the_principal_of_a_link_are_checked_at_its_opening():
     scene.http.site = tickets(scene.vsphere, ("bob", "name:*", "open"))
     with pytest.raises(MachineHidden, match="no rule lets alice open"):
         scene.route(target, BOB)
-    assert result_of(scene.state.get(SPACE, _link.key)) is not None
+    assert result(scene.state.get(SPACE, _link.key)) is not None
 
 
 def test_a_link_ends_with_its_time_and_with_the_login():
     scene = Scene()
     link, target = scene.mint(ttl=60)
+    scene.log_in("l1")
     _other, short = scene.mint(principal=replace(ALICE, expires=NOW + 30, login="l1"))
     assert scene.route(short).principal.login == "l1"
     scene.clock.advance(30)
@@ -428,11 +427,24 @@ def test_a_link_ends_with_its_time_and_with_the_login():
         scene.route(target)
 
 
+def test_a_link_ends_with_the_login_that_made_it():
+    scene = Scene()
+    scene.log_in("l1")
+    link, target = scene.mint(principal=replace(ALICE, login="l1"))
+    route = scene.route(target)
+    assert route.principal.names == ("alice", "staff/alice")
+    result(scene.state.remove(LOGINS, "l1"))
+    for opening in (route.acquire, lambda: scene.router.route(request(target), ALICE)):
+        with pytest.raises(LinkExpired, match="the login with which the link was made has ended"):
+            result(opening())
+    assert scene.vsphere.asked == [] and result(scene.state.get(SPACE, link.key)) is not None
+
+
 def test_a_value_that_was_changed_or_belongs_to_another_link_opens_nothing():
     scene = Scene()
     (one, target), (other, _) = scene.mint(), scene.mint(f"dc1/{DB}")
     for value in (other.value, one.value[:-4] + "AAAA", "", "x"):
-        result_of(scene.state.put(SPACE, one.key, value, one.expires))
+        result(scene.state.put(SPACE, one.key, value, one.expires))
         with pytest.raises(LinkInvalid):
             scene.route(target)
 

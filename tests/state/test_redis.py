@@ -270,9 +270,9 @@ def test_a_registration_of_many_replaces_what_redis_has(world):
     for number, entry in enumerate(entries):
         state.take(f"slot{number}", [many, SlotClaim("max_connections", f"host {number % 700}", 9)])
         state.publish(entry)
-    key = f"{world.PREFIX}c:"
+    key = f"{PREFIX}c:"
     world.client.call("HDEL", f"{key}{many.name}", "slot7")
-    world.client.call("DEL", f"{key}host 5", f"{world.PREFIX}list")
+    world.client.call("DEL", f"{key}host 5", f"{PREFIX}list")
     world.servers[state].is_away = True
     for number in (0, 1199):
         state.give(f"slot{number}"), state.withdraw(entries[number].session)
@@ -280,7 +280,7 @@ def test_a_registration_of_many_replaces_what_redis_has(world):
     world.advance(1)
     counts = result(other.in_use([many.name, "host 0", "host 5", "host 499"]))
     assert list(counts.values()) == [1198, 1, 2, 1]
-    assert world.client.call("SCARD", f"{world.PREFIX}h:slots:{state.instance_id}") == 2 * 1198
+    assert world.client.call("SCARD", f"{PREFIX}h:slots:{state.instance_id}") == 2 * 1198
     assert [entry.session for entry in result(other.sessions())] == sorted(
         (entry.session for entry in entries[1:-1]), key=lambda name: f"{entries[0].since:020.6f} {name}"
     )

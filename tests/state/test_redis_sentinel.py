@@ -15,7 +15,7 @@ from tests.support.certificates import Authority
 from tests.support.logs import process_log
 from tests.support.programs import free_port
 from tests.support.redis_sentinels import PASSWORD, SENTINEL_PASSWORD, SERVICE, ReplicatedRedis, Sentinel
-from tests.support.redis_server import Client, RedisServer
+from tests.support.redis_server import Client, RedisServer, end_registration
 
 FOUR = SlotClaim("max_sessions", "listener a", 4)
 
@@ -40,7 +40,16 @@ def started(make, *arguments):
 def redis(tmp_path):
     (tmp_path / "redis").mkdir()
     with started(RedisServer, tmp_path / "redis") as running:
+        admit(running)
         yield running
+
+
+def admit(server, *login):
+    """Let a server admit at once."""
+    with closing(Client(server.port)) as client:
+        for command in login:
+            client.call(*command)
+        end_registration(client, time.time())
 
 
 class Scripted(Protocol):
@@ -86,6 +95,7 @@ def test_a_failover_moves_the_state_and_keeps_the_limits(tmp_path, here):
         ports = free_port(), hanging.port, redis.sentinel.port
         files = service(*ports, password_file=redis.sentinel_password_file)
         place = RedisAddress("", 0, password_file=redis.password_file, service=files)
+        admit(redis.servers[0], ("AUTH", PASSWORD))
         one, other = here.state_at(place), here.state_at(place)
         link = OnceClaim("link", time.time() + 600)
         assert here.admitted(one, "a", [FOUR, link]) is None
@@ -184,6 +194,19 @@ def test_a_wrong_password_of_a_sentinel_is_named_and_heals(tmp_path, here, redis
     assert SENTINEL_PASSWORD not in f"{lines}{refused}" and "wr0ng" not in f"{lines}{refused}"
 
 
+def test_a_user_needs_one_command_more_with_sentinels(tmp_path, here, redis):
+    password = tmp_path / "password"
+    password.write_text(f"{PASSWORD}\n")
+    acl = "proxy", "on", f">{PASSWORD}", "~{esxiproxy}:*", "+@all", "-@dangerous", "+info"
+    with closing(Client(redis.port)) as client, scripted(here, naming(redis.port)) as sentinel:
+        client.call("ACL", "SETUSER", *acl)
+        state = here.state_at(address(sentinel.port, user="proxy", password_file=password))
+        refused = here.outcome(state.take("a", [FOUR]))
+        assert "with Sentinels ROLE" in refused.detail and PASSWORD not in refused.detail
+        client.call("ACL", "SETUSER", "proxy", "+role")
+        assert here.admitted(state, "a", [FOUR]) is None
+
+
 def test_tls_of_the_sentinels_and_of_the_server_is_verified(tmp_path, here):
     authority = Authority(tmp_path)
     own = authority.server(addresses=["127.0.0.1"])
@@ -192,9 +215,10 @@ def test_tls_of_the_sentinels_and_of_the_server_is_verified(tmp_path, here):
     (tmp_path / "redis").mkdir()
     options = "--tls-port", str(tls), *files, "--tls-auth-clients", "no"
     with (
-        started(RedisServer, tmp_path / "redis", *options),
+        started(RedisServer, tmp_path / "redis", *options) as server,
         started(Sentinel, tmp_path, tls, "", "", (own, authority)) as sentinel,
     ):
+        admit(server)
         state = here.state_at(address(sentinel.tls_port, secure=True, ca=authority.path))
         assert here.admitted(state, "a", [FOUR]) is None
         refused = here.outcome(here.state_at(address(sentinel.tls_port, secure=True)).take("b", [FOUR]))

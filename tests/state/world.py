@@ -15,13 +15,12 @@ from esxiproxy.state.memory import Memory, MemoryState
 from esxiproxy.state.redis import RedisState
 from esxiproxy.state.redis_connection import RedisConnection
 from esxiproxy.state.redis_lists import script
-from esxiproxy.state.redis_server import fields_of
 from esxiproxy.state.sqlite import SqliteState
 from esxiproxy.state.times import Times
 from tests.state.redis_process import BlockingServer
 from tests.support.outcome import result as result
 from tests.support.redis_sentinels import SERVICE
-from tests.support.redis_server import PREFIX, ImmediateServer, end_registration
+from tests.support.redis_server import ImmediateServer, end_registration
 
 
 class Process(Clock):
@@ -195,8 +194,6 @@ class SentinelWorld(RedisWorld):
 
     def __init__(self, client, reactor, sentinel):
         super().__init__(client)
-        run_id = fields_of(client.call("INFO"))["run_id"]
-        client.call("HSET", f"{PREFIX}origin", "server", run_id)
         self._reactor = reactor
         self._address = RedisAddress("", 0, service=SentinelService(SERVICE, (("127.0.0.1", sentinel),)))
 

@@ -9,7 +9,7 @@ from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.state.redis_claims import SCHEMA_VERSION
 from esxiproxy.state.redis_protocol import CallLost, ServerIdentity
 from esxiproxy.state.redis_replies import RedisError, ReplyReader, command
-from esxiproxy.state.redis_server import explained
+from esxiproxy.state.redis_server import explained, fields_of
 from tests.support.programs import environment, free_ports, need
 
 START_TIMEOUT = 20.0
@@ -81,7 +81,9 @@ PREFIX = "{esxiproxy}:"
 def end_registration(client, since, prefix=PREFIX):
     """Let a database be one in which all processes have registered by now, so that it admits at once."""
     client.call("SET", f"{prefix}schema", SCHEMA_VERSION)
-    client.call("HSET", f"{prefix}origin", "since", repr(since), "ready", repr(since))
+    run_id = fields_of(client.call("INFO"))["run_id"]
+    origin = "since", repr(since), "ready", repr(since), "server", run_id
+    client.call("HSET", f"{prefix}origin", *origin)
 
 
 class ImmediateServer:

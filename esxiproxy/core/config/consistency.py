@@ -100,7 +100,9 @@ def listener_conflicts(listener: SectionValues) -> Iterator[Conflict]:
 
 
 def _portal_conflicts(listener: SectionValues) -> Iterator[Conflict]:
-    """Yield the problems of the URL of a portal."""
+    """Yield the problems of the URL and the paths of a portal."""
+    if listener["paths"] and b"/" not in listener["paths"]:
+        yield "paths", "leaves out pages of the portal: remove it, since the portal has no other paths"
     url: str | None = listener["public_url"]
     if url is None:
         yield "http", "portal needs a public_url in the same section, as in https://consoles.example.com"

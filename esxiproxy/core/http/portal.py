@@ -24,6 +24,8 @@ LOGIN = b"x-esxiproxy-login"
 EXPIRES = b"x-esxiproxy-expires"
 VISITOR_FIELDS = frozenset({LISTENER, PRINCIPAL, GROUPS, CLIENT, LOGIN, EXPIRES})
 """The fields, in lower case, that a client may not send."""
+PORTAL_SECRETS = (("query", b"code"), ("query", b"state"))
+"""The places in a target of what a provider of logins sends by way of the browser."""
 
 _TEMPLATE = Upstream(
     "portal",

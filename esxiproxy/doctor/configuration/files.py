@@ -49,6 +49,7 @@ class NamedFile:
 
 _SECRET_FILES = frozenset(
     {
+        (SectionKind.AUTHENTICATOR, "oidc", "client_secret_file"),
         (SectionKind.AUTHENTICATOR, "htpasswd", "file"),
         (SectionKind.ROUTER, "tokens", "source"),
     }

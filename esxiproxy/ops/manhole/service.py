@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
@@ -14,6 +14,9 @@ from twisted.logger import Logger
 from esxiproxy.binding import Binding
 from esxiproxy.core.startup import StartupError
 from esxiproxy.ops.manhole.commands import CommandsFor
+
+if TYPE_CHECKING:
+    from esxiproxy.ops.manhole.ssh import LoginAudit
 
 
 class ManholeError(StartupError):
@@ -32,7 +35,8 @@ class ManholeService(Service):
 
     ``endpoint`` is a Twisted endpoint description.  ``keys`` is an ``authorized_keys`` file; there are no
     passwords.  ``host_key`` is created at the first start if it is missing.  ``commands_for`` makes the
-    commands of a shell.  ``inherited`` is a socket that listens already.
+    commands of a shell.  ``inherited`` is a socket that listens already.  ``audit`` writes down who
+    logs in.
 
     An operator can run any Python code with the permissions of the process.  Therefore the manhole is off by
     default, needs keys and should listen on loopback only.
@@ -48,8 +52,10 @@ class ManholeService(Service):
         commands_for: CommandsFor,
         reactor: IReactorTime,
         inherited: socket.socket | None = None,
+        audit: LoginAudit | None = None,
     ) -> None:
         self.setName("manhole")
+        self._audit = audit
         self._binding = Binding(endpoint, reactor, inherited)
         self._keys = keys
         self._host_key = host_key
@@ -62,6 +68,11 @@ class ManholeService(Service):
     def port(self) -> IListeningPort | None:
         """The bound port, or None before it is bound."""
         return self._binding.port
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether the service listens on a unix socket whose file was removed or replaced."""
+        return self._binding.is_removed
 
     def privilegedStartService(self) -> None:
         """Bind the port, together with the other listeners.  Raises ManholeError."""
@@ -93,7 +104,7 @@ class ManholeService(Service):
             key = host_key(self._host_key)
         except KeyFileError as error:
             raise ManholeError(f"manhole: {error}") from error
-        self._listener = SSHListener(authorized, key, self._commands_for, self._reactor)
+        self._listener = SSHListener(authorized, key, self._commands_for, self._reactor, self._audit)
         self._fingerprint = fingerprint(key)
 
     def startService(self) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, Protocol
 
 from twisted.conch.avatar import ConchUser
 from twisted.conch.checkers import SSHPublicKeyChecker
@@ -13,6 +14,7 @@ from twisted.conch.ssh.keys import Key
 from twisted.conch.ssh.session import SSHSession
 from twisted.conch.ssh.transport import DISCONNECT_BY_APPLICATION, SSHServerTransport
 from twisted.conch.ssh.userauth import SSHUserAuthServer
+from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import IRealm, Portal
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -46,6 +48,16 @@ LOGIN_TIMEOUT = 30.0
 MAX_LOGIN_ATTEMPTS = 6
 
 
+class LoginAudit(Protocol):
+    """Writes down who logs in."""
+
+    def logged_in(self, operator: str, source: str) -> Awaitable[str]:
+        """Write that an operator logs in from an address, and return an id.  An exception refuses it."""
+
+    def logged_out(self, identity: str, operator: str, source: str) -> Awaitable[None]:
+        """Write that the connection of a login has ended.  Never fails."""
+
+
 class KeyChecker(SSHPublicKeyChecker):
     """The checker of logins with an authorized key.
 
@@ -65,15 +77,52 @@ class KeyChecker(SSHPublicKeyChecker):
 
 @implementer(IRealm)
 class Realm:
-    """The realm that makes the avatar of an operator who has logged in."""
+    """The realm that makes the avatar of an operator who has logged in from the address ``source``.
 
-    def __init__(self, commands_for: CommandsFor, clock: IReactorTime) -> None:
+    A login that cannot be written to the audit log is refused.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        commands_for: CommandsFor,
+        clock: IReactorTime,
+        audit: LoginAudit | None = None,
+        source: str = "",
+    ) -> None:
         self._commands_for = commands_for
         self._clock = clock
+        self._audit = audit
+        self._source = source
 
     def requestAvatar(self, avatarId: bytes | tuple[()], mind: Any, *interfaces: Any) -> Any:
         assert IConchUser in interfaces and isinstance(avatarId, bytes)
-        return IConchUser, Operator(avatarId.decode(), self._commands_for, self._clock), lambda: None
+        operator = avatarId.decode()
+        avatar = Operator(operator, self._commands_for, self._clock)
+        if self._audit is None:
+            return IConchUser, avatar, lambda: None
+        return Deferred.fromCoroutine(self._audited(self._audit, operator, avatar))
+
+    async def _audited(self, audit: LoginAudit, operator: str, avatar: Operator) -> tuple[Any, ...]:
+        try:
+            identity = await audit.logged_in(operator, self._source)
+        except Exception as error:
+            self._log.error(
+                "manhole: login of {operator} refused, since it cannot be written to the audit log: {error}",
+                operator=operator,
+                error=error,
+            )
+            raise UnauthorizedLogin("the login cannot be written to the audit log") from None
+
+        def log_out() -> None:
+            Deferred.fromCoroutine(_awaited(audit.logged_out(identity, operator, self._source)))
+
+        return IConchUser, avatar, log_out
+
+
+async def _awaited(awaitable: Awaitable[None]) -> None:
+    await awaitable
 
 
 class Operator(ConchUser):
@@ -101,10 +150,24 @@ class UserAuth(SSHUserAuthServer):
     _log = Logger(observer=_ERRORS_ONLY)
     attemptsBeforeDisconnect = MAX_LOGIN_ATTEMPTS
     transport: Any
+    _has_stopped = False
 
     def serviceStarted(self) -> None:
         self.clock = self.transport.factory.clock
         super().serviceStarted()
+        peer = self.transport.transport.getPeer()
+        self.portal = self.transport.factory.portal_for(getattr(peer, "host", "unix"))
+
+    def serviceStopped(self) -> None:
+        self._has_stopped = True
+        super().serviceStopped()
+
+    def _cbFinishedAuth(self, result: Any) -> None:
+        """Open the connection, or log out if it was lost while the login was written to the audit log."""
+        if self._has_stopped:
+            result[2]()
+        else:
+            super()._cbFinishedAuth(result)
 
 
 class Channels(SSHConnection):
@@ -169,14 +232,27 @@ class SSHListener(SSHFactory):
     primes = None
 
     def __init__(
-        self, keys: AuthorizedKeys, host_key: Key, commands_for: CommandsFor, clock: IReactorTime
+        self,
+        keys: AuthorizedKeys,
+        host_key: Key,
+        commands_for: CommandsFor,
+        clock: IReactorTime,
+        audit: LoginAudit | None = None,
     ) -> None:
         kind = host_key.sshType()
         self.privateKeys = {kind: host_key}
         self.publicKeys = {kind: host_key.public()}
-        self.portal = Portal(Realm(commands_for, clock), [KeyChecker(keys)])
+        self._keys = keys
+        self._commands_for = commands_for
+        self._audit = audit
         self.clock = clock
+        self.portal = self.portal_for("")
         self.connections: set[ManholeConnection] = set()
+
+    def portal_for(self, source: str) -> Portal:
+        """Return the portal for the logins of a client with this address."""
+        realm = Realm(self._commands_for, self.clock, self._audit, source)
+        return Portal(realm, [KeyChecker(self._keys)])
 
     def buildProtocol(self, addr: Any) -> Any:
         """Make a connection, without Conch's warning about missing moduli, which are not needed."""

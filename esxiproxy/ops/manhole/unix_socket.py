@@ -316,6 +316,11 @@ class UnixShellService(Service):
         self._group = group
         self._is_optional = is_optional
 
+    @property
+    def is_removed(self) -> bool:
+        """Whether the file of the socket was removed or replaced."""
+        return self._binding.is_removed
+
     def privilegedStartService(self) -> None:
         """Bind the socket, together with the listeners.  Raises BindError."""
         super().privilegedStartService()
