@@ -169,6 +169,10 @@ def test_tickets_name_the_proxy_and_open_the_right_console_once(scene: TicketSce
     scene.vcenter.control("PATCH", "/tickets", parts="host,url,sha1,sha256,pem")
     with pytest.raises(vim.fault.InvalidPowerState):
         found["old-erp"].AcquireTicket("webmks")
+    for name in MACHINES:
+        old = found[name].AcquireMksTicket()
+        assert (old.host, old.port, old.sslThumbprint) == ("consoles.example.com", 443, certificate.sha1)
+        scene.check(name, old.ticket)
     Disconnect(connected)
 
     # curl, whose connections are taken by either worker.
@@ -179,6 +183,21 @@ def test_tickets_name_the_proxy_and_open_the_right_console_once(scene: TicketSce
         assert b"<host>consoles.example.com</host><port>443</port>" in body and b"127.0.0.1" not in body
         assert certificate.sha1.encode() in body
         scene.check(name, re.findall(r"<ticket>(\w+)</ticket>", body.decode())[0])
+
+    # The REST interface has no thumbprints, and so the template decides: this one wants a thumbprint.
+    login = ("-X", "POST", "-u", f"{scene.vcenter.user}:{PASSWORD}")
+    token = scene.curl(port, "/api/session", *login)[1].decode().split('"')[1]
+    path = f"/api/vcenter/vm/{scene.vcenter.machine('web-01')['moid']}/console/tickets"
+    asked = ("-H", f"vmware-api-session-id: {token}", "-d", '{"type": "WEBMKS"}')
+    url = json.loads(scene.curl(port, path, *asked)[1])["ticket"]
+    assert url.startswith("wss://consoles.example.com:443/ticket/")
+    scene.used.append(url.rpartition("/")[2])
+    with RfbClient(port, True) as console:
+        console.send_opening(f"/ticket/{scene.used[-1]}", ["binary"])
+        assert console.recv_head().status == 502
+    answered = scene.curl(scene.crew.ports["plain"], path, *asked)[1]
+    assert b"wss://127.0.0.1" in answered
+    scene.used.append(re.findall(rb"/ticket/(\w+)", answered)[0].decode())
 
     # A host outside of tickets_allow.
     head, body = scene.acquire(scene.crew.ports["elsewhere"], "web-01", cookie)
