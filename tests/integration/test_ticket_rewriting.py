@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.support import config, vcenter_program
+from tests.support import config, govmomi_simulator, sim_program, vcenter_program
 from tests.support.certificates import Authority, Certificate
-from tests.support.crowd import Crew
+from tests.support.crowd import Crew, Single
+from tests.support.govmomi_simulator import Govmomi
 from tests.support.rfb_client import RfbClient
 from tests.support.vcenter_program import PASSWORD, VCenterProgram
 
@@ -231,6 +232,52 @@ def test_answers_are_untouched_without_the_key_and_other_answers_with_it(scene: 
         assert shown(scene.curl(port, "/sdk/vimServiceVersions.xml")) == shown(
             scene.curl(there, "/sdk/vimServiceVersions.xml")
         )
+
+
+def test_tickets_of_the_simulator_of_govmomi(authority: Authority) -> None:
+    """A server that is not ours, whose three hosts are told apart by the certificates in its tickets."""
+    hosts = [sim_program.start() for _ in range(3)]
+    certificate = authority.server()
+    text = config.ini(
+        config.listener(
+            "tickets",
+            "vcenter",
+            tls=certificate,
+            http="forward",
+            router="issued, static",
+            public_url="https://[2001:db8::1]:8443",
+            tickets="rewrite",
+            tickets_allow="127.0.0.0/8",
+        ),
+        config.router("issued", "issued", template="hosts"),
+        config.template("hosts", verify="pin"),
+    )
+    try:
+        with Govmomi(certificate, hosts, machines=9) as simulator:
+            text += config.upstream(f"wss://127.0.0.1:{simulator.port}", "vcenter", verify="none")
+            with Single(text) as proxy:
+                account = {"user": govmomi_simulator.USER, "pwd": govmomi_simulator.PASSWORD}
+                port = proxy.ports["tickets"]
+                connected = SmartConnect(
+                    host="127.0.0.1", port=port, disableSslCertValidation=True, **account
+                )
+                index = connected.RetrieveContent().searchIndex
+                for number in range(3):
+                    machine = index.FindByInventoryPath(f"/DC0/vm/DC0_C0_RP0_VM{number}")
+                    ticket = machine.AcquireTicket("webmks")
+                    assert (ticket.host, ticket.port) == ("2001:db8::1", 8443)
+                    assert ticket.sslThumbprint in ("", None, certificate.sha1)
+                    with RfbClient(port, True) as console:
+                        console.open(f"/ticket/{ticket.ticket}", ["binary"])
+                        console.start_rfb()
+                    with RfbClient(port, True) as console:
+                        console.send_opening(f"/ticket/{ticket.ticket}", ["binary"])
+                        assert console.recv_head().status == 404
+                    assert ticket.ticket not in proxy.log()
+                assert [host.stats()["tickets_used"] for host in hosts] == [1, 1, 1]
+    finally:
+        for host in hosts:
+            sim_program.stop(host)
 
 
 def test_no_ticket_and_no_password_is_in_the_log(scene: TicketScene) -> None:
