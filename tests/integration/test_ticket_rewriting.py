@@ -15,6 +15,8 @@ from tests.support import config, govmomi_simulator, sim_program, vcenter_progra
 from tests.support.certificates import Authority, Certificate
 from tests.support.crowd import Crew, Single
 from tests.support.govmomi_simulator import Govmomi
+from tests.support.programs import until
+from tests.support.redis_server import RedisServer
 from tests.support.rfb_client import RfbClient
 from tests.support.vcenter_program import PASSWORD, VCenterProgram
 
@@ -234,48 +236,69 @@ def test_answers_are_untouched_without_the_key_and_other_answers_with_it(scene: 
         )
 
 
-def test_tickets_of_the_simulator_of_govmomi(authority: Authority) -> None:
-    """A server that is not ours, whose three hosts are told apart by the certificates in its tickets."""
+def test_a_ticket_of_govmomi_is_used_on_another_machine(authority: Authority, tmp_path: Path) -> None:
+    """The server is not ours, and two machines share a Redis server: one asks, and the other one opens."""
     hosts = [sim_program.start() for _ in range(3)]
     certificate = authority.server()
-    text = config.ini(
-        config.listener(
-            "tickets",
-            "vcenter",
-            tls=certificate,
-            http="forward",
-            router="issued, static",
-            public_url="https://[2001:db8::1]:8443",
-            tickets="rewrite",
-            tickets_allow="127.0.0.0/8",
-        ),
-        config.router("issued", "issued", template="hosts"),
-        config.template("hosts", verify="pin"),
-    )
+    redis = RedisServer(tmp_path)
+
+    def text(name: str, simulator: Govmomi) -> str:
+        return config.ini(
+            config.listener(
+                "tickets",
+                "vcenter",
+                tls=certificate,
+                http="forward",
+                router="issued, static",
+                public_url="https://[2001:db8::1]:8443",
+                tickets="rewrite",
+                tickets_allow="127.0.0.0/8",
+            ),
+            config.upstream(f"wss://127.0.0.1:{simulator.port}", "vcenter", verify="none"),
+            config.router("issued", "issued", template="hosts"),
+            config.template("hosts", verify="pin"),
+            state=f"redis://127.0.0.1:{redis.port}",
+            machine=name,
+        )
+
+    def serves(port: int) -> bool:
+        with RfbClient(port, True) as client:
+            client.get("/about")
+            return client.recv_head().status != 503
+
     try:
-        with Govmomi(certificate, hosts, machines=9) as simulator:
-            text += config.upstream(f"wss://127.0.0.1:{simulator.port}", "vcenter", verify="none")
-            with Single(text) as proxy:
-                account = {"user": govmomi_simulator.USER, "pwd": govmomi_simulator.PASSWORD}
-                port = proxy.ports["tickets"]
-                connected = SmartConnect(
-                    host="127.0.0.1", port=port, disableSslCertValidation=True, **account
-                )
-                index = connected.RetrieveContent().searchIndex
-                for number in range(3):
-                    machine = index.FindByInventoryPath(f"/DC0/vm/DC0_C0_RP0_VM{number}")
-                    ticket = machine.AcquireTicket("webmks")
-                    assert (ticket.host, ticket.port) == ("2001:db8::1", 8443)
-                    assert ticket.sslThumbprint in ("", None, certificate.sha1)
-                    with RfbClient(port, True) as console:
-                        console.open(f"/ticket/{ticket.ticket}", ["binary"])
-                        console.start_rfb()
+        with (
+            Govmomi(certificate, hosts, machines=9) as simulator,
+            Single(text("proxy-a", simulator)) as one,
+            Single(text("proxy-b", simulator)) as other,
+        ):
+            asks, opens = one.ports["tickets"], other.ports["tickets"]
+            for port in (asks, opens):  # a new Redis admits nothing for 2 s
+                until(lambda at=port: serves(at), "requests are served")  # type: ignore[misc]
+            connected = SmartConnect(
+                host="127.0.0.1",
+                port=asks,
+                user=govmomi_simulator.USER,
+                pwd=govmomi_simulator.PASSWORD,
+                disableSslCertValidation=True,
+            )
+            index = connected.RetrieveContent().searchIndex
+            for number in range(3):
+                machine = index.FindByInventoryPath(f"/DC0/vm/DC0_C0_RP0_VM{number}")
+                ticket = machine.AcquireTicket("webmks")
+                assert (ticket.host, ticket.port) == ("2001:db8::1", 8443)
+                assert ticket.sslThumbprint == certificate.sha1
+                with RfbClient(opens, True) as console:
+                    console.open(f"/ticket/{ticket.ticket}", ["binary"])
+                    console.start_rfb()
+                for port in (asks, opens):
                     with RfbClient(port, True) as console:
                         console.send_opening(f"/ticket/{ticket.ticket}", ["binary"])
-                        assert console.recv_head().status == 404
-                    assert ticket.ticket not in proxy.log()
-                assert [host.stats()["tickets_used"] for host in hosts] == [1, 1, 1]
+                        assert console.recv_head().status == 404, "a second use is refused"
+                assert ticket.ticket not in one.log() + other.log()
+            assert [host.stats()["tickets_used"] for host in hosts] == [1, 1, 1]
     finally:
+        redis.stop()
         for host in hosts:
             sim_program.stop(host)
 
