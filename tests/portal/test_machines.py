@@ -240,7 +240,7 @@ def test_five_thousand_machines_cost_little():
     answer = portal.get("/api/machines?search=web&limit=50")
     assert answer.value["matching"] == 5000 and len(answer.body) < 20_000
     asked = []
-    view = next(iter(portal.catalogue._views.values()))
+    view = next(iter(portal.catalogue._views.values())).shared
     rights, view._rights = view._rights, lambda machine: (asked.append(machine), rights(machine))[1]
     portal.inventory.put(machine(7, power=PowerState.OFF))
     assert len(portal.get("/api/machines?search=power:off").value["machines"]) == 1
