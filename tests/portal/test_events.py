@@ -2,11 +2,14 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
+from esxiproxy.authenticators.session import AUTOMATIC
+from esxiproxy.portal import site
 from esxiproxy.portal.machine_events import PING, TICK
 from esxiproxy.portal.site import MAX_STREAMS_EACH
 from tests.portal.scene import ASSETS, Answer, Portal
@@ -143,3 +146,15 @@ def test_a_file_is_kept_by_browsers_and_its_path_changes_with_its_content(portal
     console = portal.get("/vm/dc1/x").body.decode()
     assert f'src="{ASSETS.root}portal/viewer/start.js"' in console and '"/viewer/' not in console
     assert portal.get(path, ("If-None-Match", found["ETag"])).status == 304
+
+
+def test_what_pages_ask_by_themselves_is_marked(portal):
+    field = AUTOMATIC.decode()
+    assert f'"{field}": "1"' in page_text("page/api.js").lower()
+    assert "readByItself(" in page_text("page/live.js") and " read(" not in page_text("page/live.js")
+    explain = page_text("viewer/start.js").partition("async function explain")[2]
+    assert "await readByItself(" in explain and " read(" not in explain
+
+
+def page_text(name):
+    return (Path(site.__file__).parent / name).read_text(encoding="utf-8")

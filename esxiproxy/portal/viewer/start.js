@@ -1,7 +1,7 @@
 // Starts the page of one console: `/vm/VSPHERE/UUID`, `/vm/NAME` for a name that one machine has, or a link `/c/ID`
 // that works once.
 
-import { act, logIn, ofMachine, read } from "../page/api.js";
+import { act, logIn, ofMachine, read, readByItself } from "../page/api.js";
 import { visible } from "../../admin/page/format.js";
 
 const isLink = location.pathname.startsWith("/c/");
@@ -41,7 +41,7 @@ async function begin() {
 async function explain(machine) {
   let now;
   try {
-    now = await read(ofMachine(machine));
+    now = await readByItself(ofMachine(machine));
   } catch (error) {
     if (error.status === 401) logIn();
     return { sentence: visible(error.message), isFinal: error.status >= 400 && error.status < 500 };
