@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,8 @@ MAX_LIMIT = 200
 """Machines on one page."""
 MAX_SEARCH = 200
 """Characters of a search."""
+MAX_CALLS_EACH = 4
+"""Requests of one user that wait for vCenter at once, apart from pictures, which have their own queue."""
 _MAX_LABELS = 64
 _NAME, _UUID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", r"[0-9A-Za-z-]{1,64}"
 _MACHINE = re.compile(rf"/api/machines/({_NAME}/{_UUID})(?:/([a-z]+))?")
@@ -49,6 +52,8 @@ class PortalApi:
         self._favourites = favourites
         self._mint = mint
         self._clock = clock
+        self._waiting: Counter[str] = Counter()
+        """The requests that wait for vCenter, by their users."""
         self._thumbnails = Thumbnails(lambda machine: service.thumbnail(machine), clock)
         self._reads: Mapping[str | None, Action] = {
             None: self._machine,
@@ -128,7 +133,7 @@ class PortalApi:
         return PortalAnswer.of(row.fields(0.0))
 
     async def _connections(self, arrival: PortalArrival, view: MachineView, row: MachineRow) -> PortalAnswer:
-        found = await self._service.connections(row.machine)
+        found = await self._call(arrival, self._service.connections, row.machine)
         people = [
             {"label": str(each.label), "client": str(each.client), "user": str(each.user)} for each in found
         ]
@@ -143,7 +148,7 @@ class PortalApi:
     async def _power_on(self, arrival: PortalArrival, view: MachineView, row: MachineRow) -> PortalAnswer:
         arrival.json()
         self._report("powers on", arrival, row)
-        await self._service.power_on(row.machine)
+        await self._call(arrival, self._service.power_on, row.machine)
         return PortalAnswer.of({}, 202)
 
     async def _drop(self, arrival: PortalArrival, view: MachineView, row: MachineRow) -> PortalAnswer:
@@ -154,7 +159,7 @@ class PortalApi:
         if not all(isinstance(label, str) and 0 < len(label) <= 256 for label in labels):
             raise PortalError(400, "a label is a text")
         self._report(f"ends {len(labels)} consoles of", arrival, row)
-        await self._service.drop_connections(row.machine, labels)
+        await self._call(arrival, self._service.drop_connections, row.machine, labels)
         return PortalAnswer.of({}, 202)
 
     async def _favourite(self, arrival: PortalArrival, view: MachineView, row: MachineRow) -> PortalAnswer:
@@ -173,7 +178,7 @@ class PortalApi:
         if not all(type(each) is int and 320 <= each <= 8192 for each in (width, height)):
             raise PortalError(400, "width and height have to be numbers of pixels from 320 to 8192")
         assert isinstance(width, int) and isinstance(height, int)
-        await self._service.set_resolution(row.machine, width, height)
+        await self._call(arrival, self._service.set_resolution, row.machine, width, height)
         return PortalAnswer.of({}, 202)
 
     async def _make_link(self, arrival: PortalArrival, principal: Principal) -> PortalAnswer:
@@ -188,6 +193,20 @@ class PortalApi:
             raise PortalError(404, "no router here opens such links: add a router of the type vsphere")
         link = await self._mint(row.machine, principal, arrival.listener.public_url)
         return PortalAnswer.of({"url": link.url, "expires": link.expires, "vm": row.key}, 201)
+
+    async def _call(self, arrival: PortalArrival, call: Callable[..., Awaitable[Any]], *values: Any) -> Any:
+        """Return the result of a call to vCenter.  Raises PortalError for a user with too many."""
+        user = arrival.principal.names[1]
+        if self._waiting[user] >= MAX_CALLS_EACH:
+            text = f"{MAX_CALLS_EACH} requests of this user wait for vCenter already: try again in a moment"
+            raise PortalError(429, text, ((b"Retry-After", b"2"),))
+        self._waiting[user] += 1
+        try:
+            return await call(*values)
+        finally:
+            self._waiting[user] -= 1
+            if not self._waiting[user]:
+                del self._waiting[user]
 
     def _report(self, action: str, arrival: PortalArrival, row: MachineRow) -> None:
         self._log.info(

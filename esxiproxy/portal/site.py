@@ -80,9 +80,11 @@ class PortalRoot(resource.Resource):
         self._of_user: Counter[tuple[str, str]] = Counter()
 
     def render(self, request: Any) -> Any:
+        """Answer a request.  When its client leaves, a read of the API ends, and an action goes on."""
         answering = Deferred.fromCoroutine(self._answer(request))
         answering.addErrback(self._failed, request)
-        request.notifyFinish().addErrback(lambda _: None)  # an action of a client that has left goes on
+        is_read = request.method in (b"GET", b"HEAD") and request.uri.startswith(b"/api/")
+        request.notifyFinish().addErrback(lambda _: answering.cancel() if is_read else None)
         return server.NOT_DONE_YET
 
     def close_streams(self) -> None:

@@ -1,10 +1,15 @@
 """The machines of a user: search, pages, rights, favourites, actions, and links for other portals."""
 
 import json
+from dataclasses import replace
 
 import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
 
 from esxiproxy.core.errors import SessionError, StateUnavailable
+from esxiproxy.portal.api import MAX_CALLS_EACH
 from esxiproxy.portal.favourites import MOST
 from esxiproxy.portal.thumbnails import MAX_WAITING
 from tests.portal.scene import DAY, Answer, Portal
@@ -225,6 +230,45 @@ def test_pictures_are_made_slowly_once_and_for_machines_that_run(portal):
     portal.service.picture = b"<svg>"
     portal.clock.advance(1)
     assert portal.get(one(13, "thumbnail")).status == 502
+
+
+def leave(sent):
+    sent[1].connectionLost(Failure(ConnectionDone()))
+
+
+def test_requests_of_one_user_for_vcenter_are_bounded_and_reads_end_with_their_client(portal):
+    waiting, ended = [], []
+
+    def hang(machine, *values):
+        waiting.append(Deferred(ended.append))
+        return waiting[-1]
+
+    portal.service.connections = portal.service.power_on = hang
+    sent = [portal.send("GET", one(1, "connections")) for _ in range(MAX_CALLS_EACH)]
+    answer = portal.act(one(1, "power"), {}, principal=portal.principal())
+    assert answer.status == 403, "a right comes first"
+    refused = portal.get(one(1, "connections"))
+    assert refused.status == 429 and refused["Retry-After"] == "2" and len(waiting) == MAX_CALLS_EACH
+    other = replace(portal.operator(), name="bob")
+    acting = portal.send("POST", one(1, "power"), body={}, principal=other)
+    assert len(waiting) == MAX_CALLS_EACH + 1, "another user is not concerned"
+    leave(sent[0]), leave(acting)
+    assert ended == [waiting[0]], "an action goes on, a read ends"
+    assert portal.send("GET", one(1, "connections")) and len(waiting) == MAX_CALLS_EACH + 2
+    for each in waiting[1:]:
+        each.callback([])
+    assert Answer(sent[1][0].value()).value == {"connections": []}
+    assert not portal.root._api._waiting
+
+
+def test_a_picture_that_nobody_waits_for_is_not_asked_for(portal):
+    for number in range(10, 14):
+        portal.inventory.put(machine(number))
+    sent = [portal.send("GET", one(number, "thumbnail")) for number in (10, 11, 12, 12)]
+    leave(sent[1]), leave(sent[2])
+    portal.clock.pump([0.5] * 3)
+    assert [call[1][-2:] for call in portal.service.calls] == ["0a", "0c"]
+    assert Answer(sent[3][0].value()).body == PNG
 
 
 def test_pictures_wait_in_a_bounded_queue(portal):
