@@ -13,11 +13,12 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
-from twisted.web import resource, server
+from twisted.web import http, resource, server
 
 from esxiproxy.admin.site import STREAM_LIFE, AdminRequest, EventWriter, StaticFile
 from esxiproxy.core.errors import SessionError
-from esxiproxy.core.http.portal import visitor_of
+from esxiproxy.core.http.head import MAX_HEAD
+from esxiproxy.core.http.portal import MAX_VISITOR_FIELDS, visitor_of
 from esxiproxy.portal.api import PortalApi
 from esxiproxy.portal.arrival import PortalAnswer, PortalArrival, PortalError
 from esxiproxy.portal.assets import Assets, is_asset
@@ -38,9 +39,16 @@ _TEXT = "text/plain; charset=utf-8"
 _FAILURE = "an internal error: the log of the proxy has its traceback"
 
 
+class PortalChannel(http.HTTPChannel):
+    """A connection whose heads have room for what a client and its listener send."""
+
+    totalHeadersSize = MAX_LENGTH = 2 * MAX_HEAD + MAX_VISITOR_FIELDS
+
+
 class PortalSite(server.Site):
     """The factory of the connections, without an access log: the workers write one."""
 
+    protocol: Any = PortalChannel
     noisy = False
     displayTracebacks = False
 

@@ -1,10 +1,15 @@
 """The login form: a new id each time, no login from another site, no redirect to one, and the logout."""
 
+from dataclasses import replace
+
 import pytest
 
+from esxiproxy.core.http.head import MAX_HEAD
+from esxiproxy.core.http.portal import MAX_VISITOR_FIELDS
 from esxiproxy.core.sealing import key_of
 from esxiproxy.portal.login_form import next_path, to_login
 from tests.portal.scene import Portal
+from tests.support.portal_machines import machine
 
 NAME, FORM = "__Host-esxiproxy", "__Host-esxiproxy-form"
 
@@ -178,3 +183,14 @@ def test_no_page_may_show_the_portal_in_a_frame_unless_it_is_named(portal):
 def test_a_listener_without_a_form_says_so():
     portal = Portal(providers=())
     assert portal.get("/login").status == 401 and portal.get("/").status == 303
+
+
+def test_a_user_with_many_groups_gets_the_portal_and_a_long_request_too():
+    portal = Portal(machine(1))
+    portal.login()
+    many = replace(portal.principal(), groups=frozenset(f"CN=group {n},OU=ü" * 8 for n in range(150)))
+    cookie = ("Cookie", "a=" + "b" * (MAX_HEAD - 1000))
+    answer = portal.get("/api/machines", cookie, principal=many)
+    assert answer.status == 200 and answer.value["total"] == 1
+    transport, _ = portal.send("GET", "/api/machines", [("A", "b" * 4 * MAX_VISITOR_FIELDS)])
+    assert transport.disconnecting and not transport.value()
