@@ -20,7 +20,7 @@ from esxiproxy.portal.api import PortalApi
 from esxiproxy.portal.assets import Assets
 from esxiproxy.portal.favourites import Favourites
 from esxiproxy.portal.machine_rows import Catalogue
-from esxiproxy.portal.machine_service import MachineService, MintLink, NoMachines, Rights, Scope
+from esxiproxy.portal.machine_service import MachineService, MintLink, NoMachines, Rights, Scope, VSpheres
 from esxiproxy.portal.settings import PortalListener, Provider
 from esxiproxy.portal.site import PortalRoot, PortalSite
 
@@ -30,13 +30,15 @@ class PortalParts:
     """The objects that the portal is made of besides those of the configuration.
 
     ``service`` is that for vCenter, ``rights`` returns the rights of a user, ``scope`` a value that is equal
-    for users with the same rights, and ``mint`` makes links.
+    for users with the same rights, and ``mint`` makes links.  ``vspheres`` returns the vCenters that a
+    listener leads to.
     """
 
     service: MachineService | Any = field(default_factory=NoMachines)
     rights: Rights = lambda listener, principal, machine: ()
     scope: Scope = lambda listener, principal: (listener, principal.names, principal.groups)
     mint: MintLink | None = None
+    vspheres: VSpheres = lambda listener: None
 
 
 class PortalService(MultiService):
@@ -55,7 +57,7 @@ class PortalService(MultiService):
         reactor: Any,
     ) -> None:
         super().__init__()
-        self._catalogue = Catalogue(parts.service, parts.rights, parts.scope)
+        self._catalogue = Catalogue(parts.service, parts.rights, parts.scope, parts.vspheres)
         favourites = Favourites(state, reactor)
         api = PortalApi(parts.service, self._catalogue, favourites, parts.mint, reactor)
         listeners = {each.name: each for each in _listeners(config, state, plugins)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -54,9 +54,12 @@ def portal_parts(
             for each in scopes_for(listener, principal)
         )
 
+    def vspheres(listener: str) -> Collection[str]:
+        return {name for scope in of_listeners.get(listener, ()) for name in scope.vspheres}
+
     async def mint(machine: Any, principal: Principal, public_url: str) -> ApiLink:
         link = mint_console_link(machine.id, principal, public_url, time_of_day())
         await state.put(link.space, link.key, link.value, link.expires, new=True)
         return ApiLink(link.url, link.expires)
 
-    return PortalParts(vsphere, rights, scope, mint)
+    return PortalParts(vsphere, rights, scope, mint, vspheres)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import attrgetter
@@ -11,7 +11,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from esxiproxy.core.routing import Principal
-from esxiproxy.portal.machine_service import Inventory, Machine, MachineService, Rights, Scope
+from esxiproxy.portal.machine_service import Inventory, Machine, MachineService, Rights, Scope, VSpheres
 
 MAX_VIEWS = 64
 """Users without an event stream whose lists are kept."""
@@ -152,13 +152,21 @@ class Catalogue:
     """The machines of all vCenters, as each user sees them.
 
     ``rights`` returns the rights of a principal at a listener on a machine.  ``scope`` returns a value that
-    is equal for principals with the same rights: these share their rows.
+    is equal for principals with the same rights: these share their rows.  ``vspheres`` returns the vCenters
+    that a listener leads to, None for all.
     """
 
-    def __init__(self, service: MachineService, rights: Rights, scope: Scope) -> None:
+    def __init__(
+        self,
+        service: MachineService,
+        rights: Rights,
+        scope: Scope,
+        vspheres: VSpheres = lambda listener: None,
+    ) -> None:
         self._service = service
         self._rights = rights
         self._scope = scope
+        self._vspheres = vspheres
         self._views: WeakValueDictionary[tuple[Any, ...], MachineView] = WeakValueDictionary()
         """The views in use: an event stream keeps its own."""
         self._recent: OrderedDict[tuple[Any, ...], MachineView] = OrderedDict()
@@ -200,14 +208,30 @@ class Catalogue:
             self._shared[scope] = found
         return found
 
-    def problems(self) -> Sequence[dict[str, str]]:
+    def problems(self, listener: str) -> Sequence[dict[str, str]]:
         """Return why machines of a vCenter are missing or not up to date, by the names of the vCenters."""
         found = []
-        for name, inventory in self._service.inventories.items():
+        for name, inventory in self.inventories(listener).items():
             if inventory.problem is not None or not inventory.ready:
                 text = "cannot be reached now" if inventory.problem is not None else "is being read"
                 found.append({"vsphere": name, "problem": text})
         return found
+
+    def unread(self, listener: str, wanted: str) -> str | None:
+        """Return the name of a vCenter that may have a machine and has not been read yet.
+
+        ``wanted`` is ``VSPHERE/UUID``, a UUID or a name.
+        """
+        inventories, section = self.inventories(listener), wanted.partition("/")[0]
+        asked = [section] if "/" in wanted and section in inventories else inventories
+        return next((name for name in asked if not inventories[name].ready), None)
+
+    def inventories(self, listener: str) -> Mapping[str, Inventory]:
+        """Return the inventories that a listener leads to."""
+        all_of_them, names = self._service.inventories, self._vspheres(listener)
+        if names is None:
+            return all_of_them
+        return {name: inventory for name, inventory in all_of_them.items() if name in names}
 
     def _machines(self) -> Iterable[Machine]:
         for inventory in self._service.inventories.values():

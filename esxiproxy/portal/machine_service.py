@@ -126,6 +126,8 @@ Rights = Callable[[str, Principal, Any], Collection[Any]]
 """Returns the rights of a principal on a machine, by the rules of the routers of a listener."""
 Scope = Callable[[str, Principal], Hashable]
 """Returns a value that is equal for principals with the same rights, at whichever listener."""
+VSpheres = Callable[[str], Collection[str] | None]
+"""Returns the names of the vCenters that a listener leads to, None for all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,3 +97,4 @@ def test_users_share_rows_only_with_those_of_the_same_rules(tmp_path):
     assert made.scope("people", bob) == made.scope("people", carol) != made.scope("people", ALICE)
     assert made.scope("desk", bob) == made.scope("desk", ALICE) != made.scope("people", bob)
     assert made.scope("desk", Principal("nobody")) != made.scope("desk", bob)
+    assert (made.vspheres("people"), made.vspheres("desk")) == ({"dc1", "dc2"}, {"dc2"})

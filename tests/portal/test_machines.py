@@ -13,7 +13,7 @@ from esxiproxy.portal.api import MAX_CALLS_EACH
 from esxiproxy.portal.favourites import MOST
 from esxiproxy.portal.thumbnails import MAX_WAITING
 from tests.portal.scene import DAY, Answer, Portal
-from tests.support.portal_machines import HOSTILE, PNG, PowerState, machine, person, uuid
+from tests.support.portal_machines import HOSTILE, PNG, FakeInventory, PowerState, machine, person, uuid
 
 
 @pytest.fixture
@@ -203,6 +203,29 @@ def test_a_machine_is_found_by_its_name_as_the_router_finds_it(portal):
         assert portal.get(f"/api/find?vm={text}").value["id"] == f"dc1/{uuid(1)}"
     assert portal.get("/api/find?vm=secret").body == portal.get("/api/find?vm=").body
     assert portal.get("/api/find").status == 404 and portal.act("/api/find", {}).status == 405
+
+
+def test_a_machine_that_may_not_have_been_read_yet_is_asked_for_again(portal):
+    portal.inventory.ready = False
+    for answer in (
+        portal.get(one(9)),
+        portal.get(one(3)),
+        portal.act(one(9, "power"), {}),
+        portal.get("/api/find?vm=web-0009"),
+        portal.act("/api/consoles", {"vm": f"dc1/{uuid(9)}"}),
+    ):
+        assert answer.status == 503 and answer["Retry-After"] == "3"
+        assert "dc1 have not been read" in answer.value["error"]
+    assert portal.get(one(1)).status == 200
+    portal.inventory.ready, portal.service.inventories["dc2"] = True, FakeInventory()
+    portal.service.inventories["dc2"].ready = False
+    assert portal.get(one(9)).status == 404, "another vCenter has nothing to do with it"
+    assert portal.get("/api/find?vm=web-0009").status == 503
+    portal.catalogue._vspheres = lambda listener: {"dc1"}
+    assert portal.get("/api/find?vm=web-0009").status == 404, "the listener does not lead to dc2"
+    assert portal.get(f"/api/find?vm=dc2/{uuid(9)}").status == 404
+    shown = portal.get("/api/machines").value
+    assert shown["problems"] == [] and shown["vspheres"] == 1
 
 
 def test_hostile_names_are_ascii_in_json(portal):

@@ -7,6 +7,8 @@ import { visible } from "../../admin/page/format.js";
 const isLink = location.pathname.startsWith("/c/");
 const wanted = location.pathname.split("/").slice(2).map(decodeURIComponent).join("/");
 const USED = { sentence: "The link was used already, or has expired. Ask for another one where it came from.", isFinal: true };
+/** Milliseconds after which the proxy is asked again. */
+const AGAIN = 3000;
 const problem = document.getElementById("problem");
 
 try {
@@ -16,7 +18,7 @@ try {
 }
 
 async function begin() {
-  const machine = isLink ? { name: "Console" } : await read("find", { vm: wanted });
+  const machine = isLink ? { name: "Console" } : await findMachine();
   let RFB;
   try {
     RFB = (await import("./novnc/core/rfb.js")).default;
@@ -35,6 +37,21 @@ async function begin() {
     resize: isLink ? undefined : (width, height) => act(ofMachine(machine, "resolution"), { width, height }),
     probe: new URL("viewer.css", import.meta.url),
   });
+}
+
+/** Return the machine.  While the proxy cannot answer, since it reads the machines, it is asked again. */
+async function findMachine() {
+  for (let ask = read; ; ask = readByItself) {
+    try {
+      const machine = await ask("find", { vm: wanted });
+      problem.textContent = "";
+      return machine;
+    } catch (error) {
+      if (error.status !== 503) throw error;
+      problem.textContent = visible(error.message);
+    }
+    await new Promise((resolve) => setTimeout(resolve, AGAIN));
+  }
 }
 
 /** Return why a console could not be opened: a browser does not tell a script the answer of the proxy. */
