@@ -8,6 +8,8 @@ import os
 import re
 import signal
 import time
+import urllib.error
+import urllib.request
 from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from hashlib import sha1
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
+import oidc_provider_mock
 import pytest
 
 from esxiproxy.admin import page_library
@@ -30,7 +33,7 @@ from tests.viewer.test_viewer import View as ConsoleView
 
 RFB = b"RFB 003.008\n"
 RULES = (
-    "[access users]\nwho = staff/alice\nwhat = folder:/Prod/*\nmay = open\n\n"
+    "[access users]\nwho = staff/alice, sso/carol\nwhat = folder:/Prod/*\nmay = open\n\n"
     "[access operators]\nwho = staff/root\nwhat = vsphere:dc1\nmay = open, power, disconnect\n\n"
 )
 
@@ -87,6 +90,7 @@ class PortalProxy(Proxy):
 class PortalScene:
     proxy: PortalProxy
     vcenter: VCenterProgram
+    issuer: str
 
 
 def hashed(password: str) -> str:
@@ -100,11 +104,17 @@ def scene() -> Iterator[PortalScene]:
         f"[vsphere dc1]\nurl = {vcenter.url}\nuser = {vcenter.user}\npassword_file = vc.password\n"
         f"verify = pin\npin = sha256:{vcenter.ready['sha256']}\n\n{RULES}"
     )
+    with oidc_provider_mock.run_server_in_thread() as server:
+        yield from running(vcenter, text, f"http://localhost:{server.server_port}")
+
+
+def running(vcenter: VCenterProgram, text: str, issuer: str) -> Iterator[PortalScene]:
     routed = {"access": "users, operators", "template": "esxi", "allow": "127.0.0.0/8"}
     portal = {"http": "portal", "public_url": "http://localhost:1", "authenticator": "login"}
     text += config.ini(
         config.listener("people", None, router="vms", **portal),
-        config.authenticator("login", "session", providers="staff"),
+        config.authenticator("login", "session", providers="staff, sso"),
+        config.authenticator("sso", "oidc", issuer=issuer, client_id="c", client_secret_file="vc.password"),
         config.authenticator("staff", "htpasswd", file="users"),
         config.router("vms", "vsphere", vsphere="dc1", **routed),
         config.template(verify="pin"),
@@ -117,7 +127,7 @@ def scene() -> Iterator[PortalScene]:
         (proxy.folder / name).chmod(0o600)
     try:
         with proxy:
-            yield PortalScene(proxy, vcenter)
+            yield PortalScene(proxy, vcenter, issuer)
             proxy.assert_clean()
     finally:
         vcenter_program.stop(vcenter)
@@ -176,6 +186,34 @@ def test_a_login_outlives_the_admin_process_and_a_reload(scene: PortalScene) -> 
     third.drop()
     for secret in (cookie.partition("=")[2], other.partition("=")[2], link.rpartition("/")[2]):
         assert secret not in proxy.log()
+
+
+def test_a_user_logs_in_at_a_provider_of_others(scene: PortalScene) -> None:
+    proxy = scene.proxy
+    status, fields, _ = proxy.ask("GET", "/login/with/sso?next=/vm/web-01")
+    attempt = fields["Set-Cookie"].partition(";")[0]
+    assert status == 303 and fields["Location"].startswith(scene.issuer)
+    request = urllib.request.Request(fields["Location"], data=b"sub=carol")
+    try:
+        urllib.request.build_opener(NoRedirect).open(request, timeout=20)
+        raise AssertionError("the provider sends the browser back")
+    except urllib.error.HTTPError as answer:
+        back = urlsplit(answer.headers["Location"])
+    assert back.path == "/login/callback"
+    status, fields, _ = proxy.ask("GET", f"{back.path}?{back.query}", Cookie=attempt)
+    assert (status, fields["Location"]) == (303, "/vm/web-01"), proxy.log()
+    cookie = fields["Set-Cookie"].partition(";")[0]
+    status, _, body = proxy.ask("GET", "/api/find?vm=web-01", Cookie=cookie)
+    assert status == 200 and json.loads(body)["rights"] == ["open"]
+    for secret in re.findall(r"(?:code|state)=([^&]+)", back.query):
+        assert secret not in proxy.log()
+
+
+class NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect."""
+
+    def redirect_request(self, *arguments: object) -> None:
+        return None
 
 
 def test_a_console_in_the_browser_goes_on_at_another_host(scene: PortalScene) -> None:

@@ -8,40 +8,25 @@ from twisted.internet.defer import Deferred
 
 from esxiproxy.app.preflight import load
 from esxiproxy.core.config.errors import ConfigError
-from esxiproxy.core.config.plugin_type import Names, settings_of
-from esxiproxy.core.config.section import SectionKind
+from esxiproxy.core.config.plugin_type import Names
 from esxiproxy.core.errors import RouteNotFound
 from esxiproxy.core.inventory import InventoryError
 from esxiproxy.core.networks import Networks
-from esxiproxy.core.routing import Principal, TCPAddress, Upstream
+from esxiproxy.core.routing import TCPAddress
 from esxiproxy.routers.inventory import TYPE
+from tests.routers.scene import ESX, FileScene
 from tests.support.outcome import result
-from tests.support.plugin_context import FakeContext
-from tests.support.requests import request
 
-ESX = Upstream("esx", "", 0, secure=True)
-ANYONE = Principal("anonymous")
 LIST = "name,address\nesx1,10.0.0.1\nesx2.lab,10.0.0.2:8443\n"
 
 
-class Scene:
+class Scene(FileScene):
     def __init__(self, folder, content=LIST, **keys):
-        self.file = folder / "hosts.csv"
-        self.file.write_text(content)
-        self.texts = {"file": "hosts.csv", "template": "esx", "locate": "path:/h/{host}/", **keys}
-        self.settings = settings_of(TYPE, SectionKind.ROUTER, self.texts, folder)
-        self.context = FakeContext(esx=ESX)
-        self.router = TYPE.create(self.settings, self.context)
-
-    def route(self, *asked, **more):
-        return result(self.router.route(request(*asked, **more), ANYONE))
+        texts = {"file": "hosts.csv", "locate": "path:/h/{host}/", **keys}
+        super().__init__(TYPE, folder / "hosts.csv", content, **texts)
 
     def address(self, target=b"/h/esx1/"):
         return self.route(target).destination.addresses[0].host
-
-    def write(self, content):
-        self.file.write_text(content)
-        self.context.change()
 
 
 @pytest.fixture

@@ -16,13 +16,12 @@ from esxiproxy.core.thumbprint import Pin
 from esxiproxy.interfaces import Answer
 from esxiproxy.routers import resolver
 from esxiproxy.routers.resolver import TYPE, ResolverRouter, resolver_url
+from tests.routers.scene import ANYONE, ESX
 from tests.support.outcome import result
 from tests.support.plugin_context import FakeContext
 from tests.support.requests import request
 
-ESX = Upstream("esx", "", 0, secure=True)
 PINNED = Upstream("esx", "", 0, secure=True, verify=Verify.PIN)
-ANYONE = Principal("anonymous")
 NOW = 1_800_000_000.0
 SECRET = "S3cretT0ken"
 

@@ -1,43 +1,25 @@
 """The router `tokens`: websockify's token files."""
 
 import pytest
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 
 from esxiproxy.core.config.errors import BadValue
 from esxiproxy.core.config.plugin_type import Names, settings_of
 from esxiproxy.core.config.section import SectionKind
 from esxiproxy.core.errors import LimitReached, RouteNotFound, ServiceUnavailable
 from esxiproxy.core.networks import Networks
-from esxiproxy.core.routing import Principal, TCPAddress, Upstream, Verify
+from esxiproxy.core.routing import TCPAddress, Upstream, Verify
 from esxiproxy.core.thumbprint import Pin
 from esxiproxy.routers.tokens import TYPE
-from tests.support.outcome import result
-from tests.support.plugin_context import FakeContext
-from tests.support.requests import request
+from tests.routers.scene import ESX, FileScene
 
-ESX = Upstream("esx", "", 0, secure=True)
-ANYONE = Principal("anonymous")
 TOKENS = "one: esx1:443\ntwo words: ws://esx2:81/ticket/x?y=z\nraw: unix_socket:/tmp/x\nodd: 127.1:443\n"
 
 
-class Scene:
+class Scene(FileScene):
     def __init__(self, folder, content=TOKENS, template=ESX, **keys):
-        self.file = folder / "tokens"
-        self.file.write_text(content)
-        self.texts = {"source": "tokens", "template": "esx", "allow": "10.0.0.0/8", **keys}
-        self.settings = settings_of(TYPE, SectionKind.ROUTER, self.texts, folder)
-        self.context = FakeContext(esx=template)
-        self.router = TYPE.create(self.settings, self.context)
-
-    def begin(self, target):
-        return Deferred.fromCoroutine(self.router.route(request(target), ANYONE))
-
-    def route(self, target):
-        return result(self.router.route(request(target), ANYONE))
-
-    def write(self, content):
-        self.file.write_text(content)
-        self.context.change()
+        texts = {"source": "tokens", "allow": "10.0.0.0/8", **keys}
+        super().__init__(TYPE, folder / "tokens", content, template, **texts)
 
 
 @pytest.fixture

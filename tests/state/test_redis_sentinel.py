@@ -194,6 +194,19 @@ def test_a_wrong_password_of_a_sentinel_is_named_and_heals(tmp_path, here, redis
     assert SENTINEL_PASSWORD not in f"{lines}{refused}" and "wr0ng" not in f"{lines}{refused}"
 
 
+def test_a_user_needs_one_command_more_with_sentinels(tmp_path, here, redis):
+    password = tmp_path / "password"
+    password.write_text(f"{PASSWORD}\n")
+    acl = "proxy", "on", f">{PASSWORD}", "~{esxiproxy}:*", "+@all", "-@dangerous", "+info"
+    with closing(Client(redis.port)) as client, scripted(here, naming(redis.port)) as sentinel:
+        client.call("ACL", "SETUSER", *acl)
+        state = here.state_at(address(sentinel.port, user="proxy", password_file=password))
+        refused = here.outcome(state.take("a", [FOUR]))
+        assert "with Sentinels ROLE" in refused.detail and PASSWORD not in refused.detail
+        client.call("ACL", "SETUSER", "proxy", "+role")
+        assert here.admitted(state, "a", [FOUR]) is None
+
+
 def test_tls_of_the_sentinels_and_of_the_server_is_verified(tmp_path, here):
     authority = Authority(tmp_path)
     own = authority.server(addresses=["127.0.0.1"])

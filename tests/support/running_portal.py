@@ -138,9 +138,8 @@ class RunningPortal:
         port = reactor.listenTCP(0, factory, interface="127.0.0.1")
         self.port = port.getHost().port
         logins = LoginStore(proxy.state, SECTION, 43200.0, 3600.0, ["authenticator staff"])
-        listener = PortalListener(
-            "people", f"http://localhost:{self.port}", logins, (Provider("staff", Staff()),)
-        )
+        providers = (Provider("staff", Staff()), Provider("sso", SimpleNamespace()))
+        listener = PortalListener("people", f"http://localhost:{self.port}", logins, providers)
         catalogue = Catalogue(self.service, rights_by_tag, scope_by_tag)
         catalogue.start()
         api = PortalApi(self.service, catalogue, Favourites(proxy.state, reactor), None, reactor)

@@ -55,14 +55,14 @@ class FakeGeneration:
 
 
 class Scene:
-    def __init__(self, tmp_path, plan):
-        self.reactor, self.generations, self.readings = FakeReactor(has_run=True), [], []
-        self.master = Master(tmp_path / "proxy.ini", plan, self.reactor, make_generation=self.make)
+    def __init__(self, tmp_path, plan, kind=FakeGeneration, **makers):
+        self.reactor, self.kind, self.generations, self.readings = FakeReactor(has_run=True), kind, [], []
+        self.master = Master(tmp_path / "proxy.ini", plan, self.reactor, self.make, **makers)
         self.master.privilegedStartService()
         self.master.startService()
 
     def make(self, *arguments):
-        self.generations.append(FakeGeneration(*arguments))
+        self.generations.append(self.kind(*arguments))
         return self.generations[-1]
 
     async def read(self, path, reactor):

@@ -16,13 +16,11 @@ from esxiproxy.core.startup import StartupError
 from esxiproxy.ops.metrics.files import ENVIRONMENT
 from esxiproxy.workers.master import master as module
 from esxiproxy.workers.master.admin_supervisor import FACTS_INTERVAL
-from esxiproxy.workers.master.master import Master
 from esxiproxy.workers.master.plan_reader import PlanRefused
 from esxiproxy.workers.plan import Plan
 from esxiproxy.workers.shared.admin_messages import AdminConfig, WorkerFacts
 from esxiproxy.workers.shared.messages import WorkerCommand, WorkerConfig
-from tests.support.reactor import FakeReactor
-from tests.workers.test_master import ONE, FakeGeneration
+from tests.workers.test_master import ONE, FakeGeneration, Scene
 
 PROBE = (ADMIN_PROBE, "tcp:90:interface=127.0.0.1")
 OTHER_PROBE = (ADMIN_PROBE, "tcp:91:interface=127.0.0.1")
@@ -95,24 +93,14 @@ class FakeAdmin:
         self.known.append(self.facts())
 
 
-class Scene:
+class AdminScene(Scene):
     def __init__(self, tmp_path, first):
-        self.reactor, self.generations, self.admins, self.readings = FakeReactor(has_run=True), [], [], []
-        self.master = Master(tmp_path / "proxy.ini", first, self.reactor, self.make, self.make_admin)
-        self.master.privilegedStartService()
-        self.master.startService()
-
-    def make(self, *arguments):
-        self.generations.append(FakeWorkers(*arguments))
-        return self.generations[-1]
+        self.admins = []
+        super().__init__(tmp_path, first, FakeWorkers, make_admin=self.make_admin)
 
     def make_admin(self, *arguments):
         self.admins.append(FakeAdmin(*arguments))
         return self.admins[-1]
-
-    async def read(self, path, reactor):
-        self.readings.append(Deferred())
-        return await self.readings[-1]
 
     def serving(self):
         self.generations[-1].ready.callback(None)
@@ -137,7 +125,7 @@ def started(tmp_path, monkeypatch):
     before, scenes = signal.getsignal(signal.SIGUSR1), []
 
     def start(first):
-        scenes.append(Scene(tmp_path, first))
+        scenes.append(AdminScene(tmp_path, first))
         monkeypatch.setattr(module, "read_plan", scenes[-1].read)
         return scenes[-1]
 

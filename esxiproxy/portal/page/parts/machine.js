@@ -9,6 +9,8 @@ import { Connections } from "./connections.js";
 const POWER = { on: ["good", "on"], off: ["calm", "off"], suspended: ["warn", "suspended"] };
 /** Milliseconds after which a picture on the screen is asked for again. */
 const REFRESH = 60000;
+/** Pictures that are asked for at a time. A browser has six connections to a host, and actions need some. */
+const AT_A_TIME = 2;
 
 export function MachineRow({ machine, open, say }) {
   const [busy, setBusy] = useState("");
@@ -57,24 +59,56 @@ export function MachineRow({ machine, open, say }) {
 /** A picture of the screen, which is asked for only while the row is on the screen. */
 function Thumbnail({ machine, shown }) {
   const frame = useRef(null);
+  const release = useRef(() => {});
   const [seen, setSeen] = useState(false);
   const [turn, setTurn] = useState(0);
-  const [failed, setFailed] = useState(false);
+  const [source, setSource] = useState("");
   useEffect(() => {
     const observer = new IntersectionObserver(([entry]) => setSeen(entry.isIntersecting));
     observer.observe(frame.current);
     return () => observer.disconnect();
   }, []);
   useEffect(() => {
+    if (!shown) setSource("");
     if (!seen || !shown) return undefined;
-    const timer = setInterval(() => {
-      setFailed(false);
-      if (!document.hidden) setTurn((before) => before + 1);
-    }, REFRESH);
-    return () => clearInterval(timer);
-  }, [seen, shown]);
-  const source = address(ofMachine(machine, "thumbnail"), { turn: String(turn) }).href;
+    const wanted = address(ofMachine(machine, "thumbnail"), { turn: String(turn) }).href;
+    release.current = inTurn(() => setSource(wanted));
+    const timer = setInterval(() => document.hidden || setTurn((before) => before + 1), REFRESH);
+    return () => {
+      clearInterval(timer);
+      release.current();
+    };
+  }, [seen, shown, turn]);
+  const failed = () => {
+    release.current();
+    setSource("");
+  };
   return html`<div class="thumbnail" ref=${frame}>
-    ${shown && seen && !failed && html`<img src=${source} alt="" width="96" height="54" onError=${() => setFailed(true)} />`}
+    ${source && html`<img src=${source} alt="" width="96" height="54" onLoad=${() => release.current()} onError=${failed} />`}
   </div>`;
+}
+
+let running = 0;
+const waiting = [];
+
+/** Call a function when fewer than `AT_A_TIME` pictures are loaded; returns the function that ends its turn. */
+function inTurn(begin) {
+  const entry = { begin, state: "waiting" };
+  waiting.push(entry);
+  next();
+  return () => {
+    if (entry.state === "running") running -= 1;
+    if (entry.state === "waiting") waiting.splice(waiting.indexOf(entry), 1);
+    entry.state = "over";
+    next();
+  };
+}
+
+function next() {
+  while (running < AT_A_TIME && waiting.length) {
+    const entry = waiting.shift();
+    entry.state = "running";
+    running += 1;
+    entry.begin();
+  }
 }
