@@ -71,10 +71,14 @@ class PortalService(MultiService):
         self._site.open()
 
     def stopService(self) -> Deferred[Any]:
+        """End the event streams, answer the requests in flight, and then follow the machines no longer."""
         self._root.close_streams()
-        self._catalogue.stop()
         stopping: Deferred[Any] = super().stopService()
-        return stopping
+        return stopping.addBoth(self._stopped)
+
+    def _stopped(self, outcome: Any) -> Any:
+        self._catalogue.stop()
+        return outcome
 
 
 def provider_sections(config: Config) -> Iterator[PluginSection]:

@@ -56,6 +56,11 @@ class PortalSite(server.Site):
         super().__init__(root, requestFactory=AdminRequest, timeout=_IDLE_TIMEOUT, reactor=reactor)
         self.root = root
 
+    @property
+    def in_flight(self) -> int:
+        """The number of requests that have no answer yet; event streams do not count."""
+        return self.root.in_flight
+
     def log(self, request: Any) -> None:
         """Write nothing."""
 
@@ -86,11 +91,15 @@ class PortalRoot(resource.Resource):
         self._console = assets.page("viewer/viewer.html").encode()
         self._streams: dict[EventWriter, PortalArrival] = {}
         self._of_user: Counter[tuple[str, str]] = Counter()
+        self.in_flight = 0
+        """The number of requests that have no answer yet; event streams do not count."""
 
     def render(self, request: Any) -> Any:
         """Answer a request.  When its client leaves, a read of the API ends, and an action goes on."""
         answering = Deferred.fromCoroutine(self._answer(request))
+        self.in_flight += 1
         answering.addErrback(self._failed, request)
+        answering.addBoth(self._answered)
         is_read = request.method in (b"GET", b"HEAD") and request.uri.startswith(b"/api/")
         request.notifyFinish().addErrback(lambda _: answering.cancel() if is_read else None)
         return server.NOT_DONE_YET
@@ -99,6 +108,9 @@ class PortalRoot(resource.Resource):
         """End all event streams; pages open them again."""
         for stream in list(self._streams):
             stream.finish()
+
+    def _answered(self, _outcome: object) -> None:
+        self.in_flight -= 1
 
     def _failed(self, failure: Any, request: Any) -> None:
         if not failure.check(CancelledError):

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
@@ -120,6 +121,16 @@ def test_streams_are_bounded_and_closed(portal):
     assert len(portal.root._streams) == MAX_STREAMS_EACH - 1
     portal.root.close_streams()
     assert not portal.root._streams
+
+
+def test_requests_in_flight_are_counted_and_streams_are_not(portal):
+    Reader(portal)
+    waiting = Deferred()
+    portal.service.connections = lambda machine: waiting
+    transport, _ = portal.send("GET", f"/api/machines/dc1/{uuid(1)}/connections")
+    assert portal.site.in_flight == 1 and len(portal.root._streams) == 1
+    waiting.callback([])
+    assert portal.site.in_flight == 0 and Answer(transport.value()).status == 200
 
 
 def test_a_bad_window_is_refused(portal):
