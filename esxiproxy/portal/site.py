@@ -216,16 +216,24 @@ class PortalRoot(resource.Resource):
     async def _stream(self, request: Any, arrival: PortalArrival, security: Mapping[str, str]) -> None:
         try:
             user = (arrival.listener.name, arrival.principal.names[1])
-            if len(self._streams) >= MAX_STREAMS or self._of_user[user] >= MAX_STREAMS_EACH:
+            if self._of_user.total() >= MAX_STREAMS or self._of_user[user] >= MAX_STREAMS_EACH:
                 raise PortalError(503, "too many pages are open: close some", ((b"Retry-After", b"5"),))
+        except PortalError as error:
+            self._send(request, _json_error(error), security)
+            return
+        self._of_user[user] += 1
+        has_begun = False
+        try:
             events = await self._api.events(arrival)
+            if not request._disconnected:
+                has_begun = self._write_events(request, events, arrival, user, security)
         except PortalError as error:
             self._send(request, _json_error(error), security)
         except SessionError as error:
             self._send(request, _json_error(PortalError.of(error)), security)
-        else:
-            if not request._disconnected:
-                self._write_events(request, events, arrival, user, security)
+        finally:
+            if not has_begun:
+                self._stream_ended(user)
 
     def _write_events(
         self,
@@ -234,12 +242,12 @@ class PortalRoot(resource.Resource):
         arrival: PortalArrival,
         user: tuple[str, str],
         security: Mapping[str, str],
-    ) -> None:
+    ) -> bool:
+        """Begin to write events, and return whether there are some: the answer to a HEAD has none."""
+
         def ended(writer: EventWriter) -> None:
             if self._streams.pop(writer, None) is not None:
-                self._of_user[user] -= 1
-                if not self._of_user[user]:
-                    del self._of_user[user]
+                self._stream_ended(user)
 
         writer = EventWriter(request, events, ended)
         expires = arrival.principal.expires
@@ -252,10 +260,15 @@ class PortalRoot(resource.Resource):
         if request.method == b"HEAD":
             events.close()
             request.finish()
-            return
+            return False
         self._streams[writer] = arrival
-        self._of_user[user] += 1
         writer.start()
+        return True
+
+    def _stream_ended(self, user: tuple[str, str]) -> None:
+        self._of_user[user] -= 1
+        if not self._of_user[user]:
+            del self._of_user[user]
 
     def _send_file(self, request: Any, file: StaticFile | None, security: Mapping[str, str]) -> None:
         if file is None or request.method not in (b"GET", b"HEAD"):

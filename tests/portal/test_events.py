@@ -10,6 +10,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
 from esxiproxy.authenticators.session import AUTOMATIC
+from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.portal import site
 from esxiproxy.portal.machine_events import PING, TICK
 from esxiproxy.portal.site import MAX_STREAMS_EACH
@@ -121,6 +122,29 @@ def test_streams_are_bounded_and_closed(portal):
     assert len(portal.root._streams) == MAX_STREAMS_EACH - 1
     portal.root.close_streams()
     assert not portal.root._streams
+
+
+def test_streams_are_counted_while_they_wait_for_the_state(portal):
+    who, waiting, get = portal.principal(), [], portal.state.get
+    portal.root._api._favourites._known.clear()
+
+    def wait(*question):
+        waiting.append(Deferred().addCallback(lambda _: get(*question)))
+        return waiting[-1]
+
+    portal.state.get = wait
+    sent = [portal.send("GET", "/api/events", principal=who) for _ in range(MAX_STREAMS_EACH + 3)]
+    refused = [each for each, _ in sent if each.value()]
+    assert len(waiting) == MAX_STREAMS_EACH and [Answer(each.value()).status for each in refused] == [503] * 3
+    sent[0][1].connectionLost(Failure(ConnectionDone()))
+    waiting[1].errback(StateUnavailable("no disk"))
+    assert Answer(sent[1][0].value()).status == 503
+    for each in waiting[2:]:
+        each.callback(None)
+    assert portal.root._of_user.total() == len(portal.root._streams) == MAX_STREAMS_EACH - 2
+    assert portal.ask("HEAD", "/api/events", principal=who).status == 200
+    portal.root.close_streams()
+    assert not portal.root._of_user
 
 
 def test_requests_in_flight_are_counted_and_streams_are_not(portal):
