@@ -9,14 +9,17 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.web import http, resource, server
 
 from esxiproxy.admin.site import STREAM_LIFE, AdminRequest, EventWriter, StaticFile
-from esxiproxy.core.errors import SessionError
+from esxiproxy.authenticators.login_store import LoginStore
+from esxiproxy.core.errors import SessionError, StateUnavailable
 from esxiproxy.core.http.head import MAX_HEAD
 from esxiproxy.core.http.portal import MAX_VISITOR_FIELDS, visitor_of
 from esxiproxy.portal.api import PortalApi
@@ -31,6 +34,8 @@ MAX_STREAMS = 1000
 """Event streams of all users."""
 MAX_STREAMS_EACH = 16
 """Event streams of one user."""
+LOGIN_CHECK = 15.0
+"""Seconds between two looks whether the login of an event stream has ended."""
 _IDLE_TIMEOUT = 60
 _LINK = re.compile(r"/c/[A-Za-z0-9_-]{43}")
 """The path of a link that opens a console once."""
@@ -263,7 +268,25 @@ class PortalRoot(resource.Resource):
             return False
         self._streams[writer] = arrival
         writer.start()
+        if arrival.visitor.login and arrival.listener.logins is not None:
+            logged_out = Deferred.fromCoroutine(
+                self._logged_out(arrival.listener.logins, arrival.visitor.login)
+            )
+            logged_out.addCallbacks(lambda _: writer.finish(), self._check_ended)
+            request.notifyFinish().addBoth(lambda _: logged_out.cancel())
         return True
+
+    async def _logged_out(self, logins: LoginStore, key: str) -> None:
+        """Wait for the end of a login, at another process or machine as well."""
+        while True:
+            await deferLater(self._clock, LOGIN_CHECK)
+            with suppress(StateUnavailable):
+                if await logins.find(key, is_use=False) is None:
+                    return
+
+    def _check_ended(self, failure: Any) -> None:
+        if not failure.check(CancelledError):
+            self._log.failure("the login of an event stream cannot be checked any more", failure)
 
     def _stream_ended(self, user: tuple[str, str]) -> None:
         self._of_user[user] -= 1

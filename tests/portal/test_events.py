@@ -5,15 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
+from esxiproxy.authenticators.login_store import LOGINS
 from esxiproxy.authenticators.session import AUTOMATIC
 from esxiproxy.core.errors import StateUnavailable
+from esxiproxy.core.routing import Principal
 from esxiproxy.portal import site
 from esxiproxy.portal.machine_events import PING, TICK
-from esxiproxy.portal.site import MAX_STREAMS_EACH
+from esxiproxy.portal.site import LOGIN_CHECK, MAX_STREAMS_EACH
 from tests.portal.scene import ASSETS, Answer, Portal
 from tests.support.portal_machines import PowerState, machine, uuid
 
@@ -106,6 +108,30 @@ def test_a_stream_ends_when_its_login_expires(portal):
     short = portal.send("GET", "/api/events", principal=soon)[0]
     portal.clock.pump([TICK] * 8)
     assert short.value().endswith(b"0\r\n\r\n") and not reader.transport.value().endswith(b"0\r\n\r\n")
+
+
+def test_a_stream_ends_when_its_login_has_ended_elsewhere_or_is_idle(portal):
+    reader, key = Reader(portal), portal.principal().login
+    without = portal.send(
+        "GET", "/api/events", principal=Principal("bob", authenticator="authenticator api")
+    )[0]
+    get = portal.state.get
+    portal.state.get = lambda space, key: fail(StateUnavailable("no disk"))
+    portal.clock.pump([LOGIN_CHECK] * 2)
+    portal.state.get = get
+    assert not reader.transport.value().endswith(b"0\r\n\r\n"), "nobody knows"
+    portal.state.remove(LOGINS, key)
+    portal.clock.advance(LOGIN_CHECK)
+    assert reader.transport.value().endswith(b"0\r\n\r\n") and len(portal.root._streams) == 1
+    assert not without.value().endswith(b"0\r\n\r\n"), "it has no login of the portal"
+    portal.logins._idle = 3 * LOGIN_CHECK
+    portal.login()
+    reader = Reader(portal)
+    ended = []
+    for _ in range(3):
+        ended.append(reader.transport.value().endswith(b"0\r\n\r\n"))
+        portal.clock.advance(LOGIN_CHECK)
+    assert ended == [False] * 3 and reader.transport.value().endswith(b"0\r\n\r\n"), "it is no use"
 
 
 def test_a_link_is_opened_without_a_login(portal):
