@@ -10,6 +10,7 @@ from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 
 from esxiproxy.app.private_site import PrivateSite
+from esxiproxy.authenticators.login_throttle import LoginThrottle
 from esxiproxy.authenticators.session import SessionType, login_store
 from esxiproxy.core.config.model import Config, Http, Listener
 from esxiproxy.core.config.plugin_type import PluginSection
@@ -104,6 +105,7 @@ def _listeners(config: Config, state: IState, plugins: Mapping[str, Plugin]) -> 
             login_store(session.settings, session.section, state),
             tuple(Provider(each.settings.name, plugins[each.section].instance) for each in sections),
             listener.embed,
+            LoginThrottle(state, f"{session.section} failed logins"),
         )
 
 

@@ -15,7 +15,7 @@ from esxiproxy.authenticators.jwt_keys import KeySetUrl
 from esxiproxy.core.bounded_file import read_file
 from esxiproxy.core.config.errors import shown
 from esxiproxy.core.config.key import CERTIFICATES
-from esxiproxy.core.errors import AccessDenied, ServiceUnavailable
+from esxiproxy.core.errors import AccessDenied, ServiceUnavailable, SessionError
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.jwks import Jwk
 from esxiproxy.core.login_token import InvalidToken, TokenHeader, TokenRules, token_header, verified_claims
@@ -48,6 +48,8 @@ DISCOVERY_AGE = 3600.0
 """Seconds after which the endpoints of the provider are read again."""
 ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")
 """The algorithms of ID tokens and logout tokens."""
+RETRY_INTERVAL = 5.0
+"""Seconds after which endpoints that could not be read are asked for again."""
 _TIMEOUT = 8.0
 _MAX_SECRET = 4096
 _MAX_CODE = 4096
@@ -78,7 +80,8 @@ class OidcProvider:
         self._context = context
         self._time_of_day = time_of_day
         self._metadata: ProviderMetadata | None = None
-        self._read_at = 0.0
+        self._due_at = float("-inf")
+        self._reason = ""
         self._keys: KeySetUrl | None = None
         self._lock = DeferredLock()
 
@@ -155,19 +158,25 @@ class OidcProvider:
 
     async def _endpoints(self) -> ProviderMetadata:
         """Return the endpoints, which are read at the first login and then once an hour."""
-        now = self._context.clock.seconds()
-        if self._metadata is None or now - self._read_at >= DISCOVERY_AGE:
+        if self._is_due:
             await self._lock.acquire()
             try:
-                if self._metadata is None or self._context.clock.seconds() - self._read_at >= DISCOVERY_AGE:
+                if self._is_due:
                     await self._discover()
             finally:
                 self._lock.release()
-        assert self._metadata is not None
+        if self._metadata is None:
+            raise ServiceUnavailable(self._reason)
         return self._metadata
 
+    @property
+    def _is_due(self) -> bool:
+        """Whether the endpoints are to be read: once an hour, and 5 s after a failure without any."""
+        return self._context.clock.seconds() >= self._due_at
+
     async def _discover(self) -> None:
-        url = self.issuer.rstrip("/") + DISCOVERY
+        url, now = self.issuer.rstrip("/") + DISCOVERY, self._context.clock.seconds()
+        self._due_at = now + (RETRY_INTERVAL if self._metadata is None else DISCOVERY_AGE)
         try:
             answer = await self._context.http.request(
                 "GET",
@@ -180,19 +189,17 @@ class OidcProvider:
             if answer.status != 200:
                 raise ServiceUnavailable(f"{url} answered with status {answer.status}")
             found = ProviderMetadata.read(answer.body, self.issuer)
-        except InvalidProvider as error:
-            raise ServiceUnavailable(f"{url}: {error}") from None
-        except ServiceUnavailable:
-            if self._metadata is None:
-                raise
+        except (InvalidProvider, SessionError) as error:
+            self._reason = f"{url}: {error}" if isinstance(error, InvalidProvider) else str(error)
             self._context.log.warn(
-                "[{section}] cannot read the endpoints of its provider again, the old ones stay",
+                "[{section}] cannot read the endpoints of its provider: {reason}",
                 section=self._context.section,
+                reason=self._reason,
             )
-            found = self._metadata
+            return
         if self._keys is None or self._metadata is None or found.keys != self._metadata.keys:
             self._keys = KeySetUrl(found.keys, self._identity, ALGORITHMS, self._context, self._keys)
-        self._metadata, self._read_at = found, self._context.clock.seconds()
+        self._metadata, self._due_at = found, now + DISCOVERY_AGE
 
     def _secret(self) -> str:
         try:

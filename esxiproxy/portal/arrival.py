@@ -64,7 +64,7 @@ class PortalArrival:
 
     method: bytes
     path: str
-    query: str
+    query: str = field(repr=False)
     fields: Fields = field(repr=False)
     body: bytes = field(repr=False)
     visitor: Visitor

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from esxiproxy.authenticators.login_store import LoginStore
+from esxiproxy.authenticators.login_throttle import LoginThrottle
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,8 @@ class PortalListener:
     """A listener with ``http = portal``.
 
     ``logins`` are None where no authenticator of the listener knows logins of the portal.  ``embed`` are the
-    origins of pages that may show the portal in a frame.
+    origins of pages that may show the portal in a frame.  ``throttle`` slows down networks whose logins at
+    other providers fail; those that check passwords have their own.
     """
 
     name: str
@@ -42,6 +44,7 @@ class PortalListener:
     logins: LoginStore | None = None
     providers: tuple[Provider, ...] = ()
     embed: tuple[str, ...] = ()
+    throttle: LoginThrottle | None = None
 
     def security(self) -> dict[str, str]:
         """Return the fields of every answer that tell a browser what a page may do."""

@@ -14,6 +14,7 @@ from esxiproxy.core.errors import AccessDenied
 from esxiproxy.core.login_token import InvalidToken
 from esxiproxy.core.oidc import LoginAttempt
 from esxiproxy.core.routing import Principal
+from esxiproxy.core.session.connection_limits import client_network
 from esxiproxy.portal.arrival import PortalAnswer, PortalArrival, PortalError
 from esxiproxy.portal.login_form import delete_cookie, next_path, set_cookie
 from esxiproxy.portal.settings import Provider
@@ -69,10 +70,18 @@ class SingleSignOn:
         if "error" in parameters:
             self._refused(provider, arrival, f"the provider says {parameters['error']}")
             raise PortalError(403, "The login was refused by the provider.", gone)
+        throttle, network = arrival.listener.throttle, client_network(arrival.visitor.client) or "unix"
         try:
+            if throttle is not None:
+                await throttle.check(network)
             identity = await provider.check.identity(parameters.get("code", ""), attempt, _redirect(arrival))
         except AccessDenied as error:
+            if error.status_code == 429:
+                text = "Too many logins have failed. Please wait a moment and try again."
+                raise PortalError(429, text, (*error.fields, *gone)) from None
             self._refused(provider, arrival, str(error))
+            if throttle is not None:
+                await throttle.failed(network)
             raise PortalError(403, _FAILED, gone) from None
         logins = arrival.listener.logins
         assert logins is not None, "there are providers"

@@ -22,6 +22,7 @@ from esxiproxy.authenticators.login_store import LoginStore
 from esxiproxy.core.errors import SessionError, StateUnavailable
 from esxiproxy.core.http.head import MAX_HEAD
 from esxiproxy.core.http.portal import MAX_VISITOR_FIELDS, visitor_of
+from esxiproxy.core.redaction import redact_text
 from esxiproxy.portal.api import PortalApi
 from esxiproxy.portal.arrival import PortalAnswer, PortalArrival, PortalError
 from esxiproxy.portal.assets import Assets, is_asset
@@ -119,7 +120,8 @@ class PortalRoot(resource.Resource):
 
     def _failed(self, failure: Any, request: Any) -> None:
         if not failure.check(CancelledError):
-            self._log.failure("bug in the portal", failure)
+            traceback = redact_text(failure.getTraceback())
+            self._log.error("bug in the portal: {traceback}", traceback=traceback)
         if not request._disconnected and not request.startedWriting:
             self._send(request, PortalAnswer(500, _TEXT, f"{_FAILURE}\n".encode()), {})
 
@@ -286,7 +288,8 @@ class PortalRoot(resource.Resource):
 
     def _check_ended(self, failure: Any) -> None:
         if not failure.check(CancelledError):
-            self._log.failure("the login of an event stream cannot be checked any more", failure)
+            traceback = redact_text(failure.getTraceback())
+            self._log.error("bug in the check of an event stream's login: {traceback}", traceback=traceback)
 
     def _stream_ended(self, user: tuple[str, str]) -> None:
         self._of_user[user] -= 1

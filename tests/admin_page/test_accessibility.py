@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from esxiproxy.web.npm_files import FetchError, PinnedFile, PinnedPackage, fetch
-from tests.admin_page.view import DESKTOP, PHONE, View, make_link
+from tests.admin_page.view import DESKTOP, PHONE, VIEWS, View, make_link
 from tests.support.admin_crowd import crowd
 from tests.support.admin_double import AdminDouble
 from tests.support.programs import ROOT, need
@@ -24,17 +24,6 @@ AXE = PinnedPackage(
     ),
 )
 FOLDER = ROOT / ".cache" / "axe"
-VIEWS = [
-    "sessions",
-    "hosts",
-    "failures",
-    "listeners",
-    "upstreams",
-    "workers",
-    "drains",
-    "links",
-    "configuration",
-]
 RUN = (
     "axe.run(document, {resultTypes: ['violations']}).then(found => found.violations.map("
     "v => `${v.id}: ${v.help}: ${v.nodes.slice(0, 3).map(n => n.html.slice(0, 200)).join(' | ')}`))"

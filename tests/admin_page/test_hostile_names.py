@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.admin_page.view import View
+from tests.admin_page.view import VIEWS, View
 from tests.support.admin_crowd import crowd
 from tests.support.admin_double import AdminDouble
 from tests.support.admin_figures import HOSTILE, failure, host
@@ -45,20 +45,7 @@ def fill(double: AdminDouble) -> None:
             row.update(dict.fromkeys(keys, HOSTILE[number]))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "sessions",
-        "hosts",
-        "failures",
-        "listeners",
-        "upstreams",
-        "workers",
-        "drains",
-        "links",
-        "configuration",
-    ],
-)
+@pytest.mark.parametrize("name", VIEWS)
 def test_hostile_names_are_shown_as_text(show: Show, double: AdminDouble, name: str) -> None:
     """In a wide window and in a narrow one."""
     fill(double)

@@ -11,6 +11,8 @@ from tests.support.programs import until
 
 DESKTOP = (1280, 900)
 PHONE = (320, 700)
+VIEWS = ["sessions", "hosts", "failures", "listeners", "upstreams", "workers"]
+VIEWS += ["drains", "links", "configuration"]
 _FAULTS = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded", "Audits.issueAdded")
 
 _IGNORED = "NavigationEntryMarkedSkippable"

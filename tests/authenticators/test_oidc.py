@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import oidc_provider_mock
 import pytest
 
-from esxiproxy.authenticators.oidc import DISCOVERY_AGE, TYPE, OidcProvider
+from esxiproxy.authenticators.oidc import DISCOVERY_AGE, RETRY_INTERVAL, TYPE, OidcProvider
 from esxiproxy.core.config.key import SectionKind
 from esxiproxy.core.config.plugin_type import Names, settings_of
 from esxiproxy.core.errors import AccessDenied, ServiceUnavailable
@@ -197,9 +197,14 @@ def test_an_answer_without_a_token_is_a_failure(make: Any, answer: Any, error: A
 def test_a_bad_document_is_refused(make: Any, octets: bytes) -> None:
     with pytest.raises(InvalidProvider):
         ProviderMetadata.read(octets, ISSUER)
-    provider, _ = make(octets)
-    with pytest.raises(ServiceUnavailable, match="well-known"):
-        result(provider.authorization_url(ATTEMPT, BACK))
+    provider, scene = make(octets)
+    for _ in range(3):
+        with pytest.raises(ServiceUnavailable, match="well-known"):
+            result(provider.authorization_url(ATTEMPT, BACK))
+    assert len(scene.http.requests) == 1, "a flood of logins is no flood of requests"
+    scene.clock.advance(RETRY_INTERVAL)
+    scene.http.answers.append(document())
+    assert result(provider.authorization_url(ATTEMPT, BACK))
 
 
 def test_a_logout_token_names_a_subject_or_a_session(make: Any) -> None:

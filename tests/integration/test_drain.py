@@ -51,33 +51,44 @@ def proxy(transports: str, host: ScriptedUpstream, listener_certificate: Certifi
         yield proxy
 
 
-@each_listener
-def test_a_client_that_has_its_answer_and_does_not_close_holds_up_nothing(
-    listener: str, proxy: Proxy
+@pytest.fixture
+def clients(proxy: Proxy) -> Iterator[list[Client]]:
+    """A client of each listener."""
+    with (
+        Client(proxy.ports["plain"], timeout=60) as plain,
+        Client(proxy.ports["tls"], tls=True, timeout=60) as secure,
+    ):
+        yield [plain, secure]
+
+
+def closed(proxy: Proxy) -> bool:
+    return not any(accepts(port) for port in proxy.ports.values())
+
+
+def test_clients_that_have_their_answers_and_do_not_close_hold_up_nothing(
+    proxy: Proxy, clients: list[Client]
 ) -> None:
-    port = proxy.ports[listener]
-    with Client(port, tls=listener == "tls") as client:
+    for client in clients:
         client.send_request("GET / HTTP/1.1", FIELDS)
         assert client.recv_body(client.recv_head()) == b"ok"
-        os.kill(proxy.pid, signal.SIGTERM)
-        until(lambda: not runs(proxy.pid), "the process ends", SOON)
+    os.kill(proxy.pid, signal.SIGTERM)
+    until(lambda: not runs(proxy.pid), "the process ends", SOON)
     assert proxy.stop() == 0
     proxy.assert_clean()
 
 
-@each_listener
-def test_a_client_that_reads_on_gets_all_of_its_answer(
-    listener: str, proxy: Proxy, host: ScriptedUpstream
+def test_clients_that_read_on_get_all_of_their_answers(
+    proxy: Proxy, clients: list[Client], host: ScriptedUpstream
 ) -> None:
     host.script = large
-    port = proxy.ports[listener]
-    with Client(port, tls=listener == "tls", timeout=60) as client:
+    for client in clients:
         client.send_request("GET / HTTP/1.1", FIELDS)
-        head = client.recv_head()
-        os.kill(proxy.pid, signal.SIGTERM)
-        until(lambda: not accepts(port), "the port is closed", SOON)
+    heads = [client.recv_head() for client in clients]
+    os.kill(proxy.pid, signal.SIGTERM)
+    until(lambda: closed(proxy), "the ports are closed", SOON)
+    for client, head in zip(clients, heads, strict=True):
         assert len(client.recv_body(head)) == SIZE
-        until(lambda: not runs(proxy.pid), "the process ends", SOON)
+    until(lambda: not runs(proxy.pid), "the process ends", SOON)
     assert proxy.stop() == 0
     proxy.assert_clean()
 

@@ -8,6 +8,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from esxiproxy.authenticators.login_store import LoginStore, key_in
+from esxiproxy.authenticators.login_throttle import LoginThrottle
 from esxiproxy.core.errors import AccessDenied
 from esxiproxy.core.http.head import RequestHead
 from esxiproxy.core.http.portal import visitor_fields
@@ -87,7 +88,8 @@ class Portal:
         )
         asked = [Provider(name, self.staff) for name in providers]
         asked += [Provider("sso", sso)] if sso is not None else []
-        self.listener = PortalListener("people", URL, self.logins, tuple(asked), embed)
+        throttle = LoginThrottle(self.state, "failed logins", self.time_of_day)
+        self.listener = PortalListener("people", URL, self.logins, tuple(asked), embed, throttle)
         self.catalogue = Catalogue(self.service, rights_by_tag, scope_by_tag)
         self.catalogue.start()
         favourites = Favourites(self.state, self.clock)

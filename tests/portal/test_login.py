@@ -5,9 +5,13 @@ from dataclasses import replace
 import pytest
 
 from esxiproxy.core.http.head import MAX_HEAD
-from esxiproxy.core.http.portal import MAX_VISITOR_FIELDS
+from esxiproxy.core.http.portal import MAX_VISITOR_FIELDS, Visitor
+from esxiproxy.core.oidc import LoginAttempt
+from esxiproxy.core.routing import Principal
 from esxiproxy.core.sealing import key_of
-from esxiproxy.portal.login_form import next_path, to_login
+from esxiproxy.portal.arrival import PortalAnswer, PortalArrival
+from esxiproxy.portal.login_form import next_path, set_cookie, to_login
+from esxiproxy.portal.machine_service import ApiLink
 from tests.portal.scene import Portal
 from tests.support.portal_machines import machine
 
@@ -194,3 +198,15 @@ def test_a_user_with_many_groups_gets_the_portal_and_a_long_request_too():
     assert answer.status == 200 and answer.value["total"] == 1
     transport, _ = portal.send("GET", "/api/machines", [("A", "b" * 4 * MAX_VISITOR_FIELDS)])
     assert transport.disconnecting and not transport.value()
+
+
+def test_no_password_and_no_cookie_is_in_a_repr(portal):
+    fields = ((b"cookie", b"__Host-esxiproxy=s3cret"),)
+    visitor = Visitor("people", "192.0.2.7", Principal("alice", login="s3cret"))
+    listener = portal.listener
+    arrival = PortalArrival(b"POST", "/login", "code=s3cret", fields, b"password=s3cret", visitor, listener)
+    answer = PortalAnswer.redirect("/", (set_cookie(b"__Host-esxiproxy", "s3cret"),))
+    link = ApiLink("https://c.example.com/c/s3cret", 1.0)
+    attempt = LoginAttempt("s3cret")
+    shown = repr([arrival, answer, link, attempt, PortalAnswer.of({"url": link.url})])
+    assert "s3cret" not in shown and "alice" in shown

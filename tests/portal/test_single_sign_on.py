@@ -95,6 +95,15 @@ def test_another_way_back_is_no_login(portal, change, status):
     assert b"Log in with sso" in answer.body and b"evil" not in answer.body
 
 
+def test_logins_that_fail_are_slowed_down(portal, sso):
+    for _ in range(5):
+        assert back(portal, begin(portal), "bad").status == 403
+    answer = back(portal, begin(portal))
+    assert answer.status == 429 and int(answer["Retry-After"]) > 0 and len(sso.asked) == 5
+    portal.clock.advance(3)
+    assert back(portal, begin(portal)).status == 303
+
+
 def test_a_browser_that_has_begun_nothing_gets_no_login(portal, sso):
     state = begin(portal)
     victim = Portal(sso=sso)

@@ -8,6 +8,7 @@ import syslog
 import threading
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, cast
 
 from twisted.logger import (
@@ -16,6 +17,7 @@ from twisted.logger import (
     LogEvent,
     Logger,
     formatEventAsClassicLogText,
+    formatTime,
 )
 from twisted.python.syslog import SyslogObserver
 from zope.interface import implementer
@@ -99,7 +101,7 @@ class TextLog(TwistdLog):
         self._encoding = encoding
 
     def _write(self, event: LogEvent) -> None:
-        text = formatEventAsClassicLogText(event)
+        text = formatEventAsClassicLogText(event, _time_of)
         if text:
             self._put(text.encode(self._encoding, "backslashreplace"))
 
@@ -122,6 +124,14 @@ class SystemLog(TwistdLog, SyslogObserver):
 
     def _write(self, event: LogEvent) -> None:
         self._legacy(event)
+
+
+_time_of_second = lru_cache(maxsize=2)(formatTime)
+
+
+def _time_of(when: float | None) -> str:
+    """Return a time as Twisted formats it, which is to the second and takes half of the time of a line."""
+    return formatTime(when) if when is None else _time_of_second(int(when))
 
 
 def twistd_log(twistd: Mapping[str, Any] | None, reactor: LogReactor) -> TwistdLog | None:
