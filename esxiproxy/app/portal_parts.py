@@ -54,8 +54,13 @@ def portal_parts(
             for each in scopes_for(listener, principal)
         )
 
+    vspheres_of = {
+        listener: frozenset(name for scope in found for name in scope.vspheres)
+        for listener, found in of_listeners.items()
+    }
+
     def vspheres(listener: str) -> Collection[str]:
-        return {name for scope in of_listeners.get(listener, ()) for name in scope.vspheres}
+        return vspheres_of.get(listener, frozenset())
 
     async def mint(machine: Any, principal: Principal, public_url: str) -> ApiLink:
         link = mint_console_link(machine.id, principal, public_url, time_of_day())
