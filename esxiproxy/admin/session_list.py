@@ -21,7 +21,7 @@ _LONGEST_GAP = 15.0
 SESSION_TEXTS = frozenset(
     {
         *("id", "principal", "authenticator", "client", "listener", "upstream", "host", "console", "link"),
-        *("state", "machine", "worker"),
+        *("console_name", "state", "machine", "worker"),
     }
 )
 """The columns that a word of a filter may name."""
@@ -110,6 +110,7 @@ _COLUMNS: Mapping[str, Callable[[SessionRow], Any]] = {
             *("principal", "authenticator", "client", "listener", "upstream", "host", "console", "link"),
         )
     },
+    "console_name": _of_entry("shown_console"),
     "idle": _of_figures("idle"),
     "bytes_up": _of_figures("octets_up"),
     "bytes_down": _of_figures("octets_down"),
@@ -210,6 +211,6 @@ def _words(entry: SessionEntry, process: ProcessReport) -> str:
     return "\n".join(
         (
             *(entry.session, f"{section}/{entry.principal}", entry.client, entry.listener, entry.upstream),
-            *(entry.host, entry.console, entry.link, process.machine, process.worker),
+            *(entry.host, entry.console, entry.console_name, entry.link, process.machine, process.worker),
         )
     ).lower()

@@ -10,6 +10,7 @@ from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 
 from esxiproxy.app.private_site import PrivateSite
+from esxiproxy.app.removed_users import RemovedUsers
 from esxiproxy.authenticators.login_throttle import LoginThrottle
 from esxiproxy.authenticators.session import SessionType, login_store
 from esxiproxy.core.config.model import Config, Http, Listener
@@ -65,6 +66,7 @@ class PortalService(MultiService):
         self._root = PortalRoot(listeners, api, Assets(), reactor)
         self._site = PrivateSite(sites, PORTAL, lambda: PortalSite(self._root, reactor), reactor)
         self._site.setServiceParent(self)
+        RemovedUsers(state, plugins, reactor).setServiceParent(self)
 
     def open(self) -> None:
         """Serve the socket.  Raises StartupError."""

@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from esxiproxy.authenticators.keys import ON_REMOVED, REAUTHENTICATION, OnRemoved
+from esxiproxy.authenticators.login_store import USER_REMOVED
 from esxiproxy.authenticators.login_throttle import LoginThrottle
 from esxiproxy.authenticators.password_checks import PasswordChecks
 from esxiproxy.authenticators.password_file import PasswordFileError, Passwords, read_passwords
@@ -107,6 +108,10 @@ class Htpasswd:
         known = self._users.get(remembered.name)
         return Principal(remembered.name) if known is not None and known == remembered.password_hash else None
 
+    def is_removed(self, name: str) -> bool:
+        """Return whether the logins of a user end because the file does not have the user."""
+        return self._on_removed is OnRemoved.END and name not in self._users
+
     @property
     def _users(self) -> Mapping[str, PasswordHash]:
         return self._checks.passwords.users
@@ -135,7 +140,7 @@ class Htpasswd:
 
     async def _end(self, name: str) -> None:
         of_this_file = f"{self._context.section.partition(' ')[2]}/{name}"
-        await self._context.end_sessions(Selector(SelectorKind.PRINCIPAL, of_this_file), "user removed")
+        await self._context.end_sessions(Selector(SelectorKind.PRINCIPAL, of_this_file), USER_REMOVED)
 
     def _failed(self, failure: Failure) -> None:
         if not isinstance(failure.value, BadValue):

@@ -10,9 +10,10 @@ import json
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
+from esxiproxy.core.login_rows import LOGINS
 from esxiproxy.core.routing import Principal
 from esxiproxy.core.sealing import key_of
 from esxiproxy.core.session.command import Command, CommandKind, Selector, SelectorKind
@@ -21,12 +22,12 @@ from esxiproxy.interfaces import IState
 
 COOKIE = b"__Host-esxiproxy"
 """The name of the cookie.  By its prefix, browsers take it over TLS, for one host and all of its paths."""
-LOGINS = "logins"
-"""The space of the state with the logins, by their ids."""
 ACTIVITY = "login-activity"
 """The space with the time of the last use of a login; it has no row after ``idle``."""
 LOGIN_ENDED = "login ended"
 """The reason with which the consoles of a login are closed at its logout."""
+USER_REMOVED = "user removed"
+"""The reason with which the consoles of a removed user are closed."""
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 _PAGE = 500
 
@@ -180,6 +181,24 @@ async def end_logins_of(state: IState, name: str) -> int:
             await state.remove(LOGINS, key)
             ended += 1
     return ended
+
+
+async def end_removed(state: IState, checks: Mapping[str, Callable[[str], bool]]) -> int:
+    """End the logins and the consoles of users that their provider does not have any more.
+
+    ``checks`` say by the section of a provider whether it has removed the user of a name.  Return the number
+    of users.
+    """
+    removed: set[str] = set()
+    async for key, login in _stored_logins(state):
+        check = checks.get(login.principal.authenticator)
+        if check is not None and check(login.principal.name):
+            await state.remove(LOGINS, key)
+            removed.add(login.principal.names[1])
+    for name in sorted(removed):
+        selector = Selector(SelectorKind.PRINCIPAL, name)
+        await state.tell(Command(CommandKind.KILL, reason=USER_REMOVED, selector=selector))
+    return len(removed)
 
 
 async def _stored_logins(state: IState) -> AsyncIterator[tuple[str, StoredLogin]]:

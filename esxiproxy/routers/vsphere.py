@@ -32,6 +32,7 @@ from esxiproxy.core.console_tickets import (
     read_ticket,
 )
 from esxiproxy.core.errors import (
+    LinkExpired,
     LinkUsed,
     MachineNotFound,
     RouteNotFound,
@@ -41,6 +42,7 @@ from esxiproxy.core.errors import (
 )
 from esxiproxy.core.http.paths import ambiguous
 from esxiproxy.core.http.request import Request
+from esxiproxy.core.login_rows import LOGINS
 from esxiproxy.core.networks import Networks
 from esxiproxy.core.private_sites import TICKETS, PrivateSites
 from esxiproxy.core.routing import Destination, Identity, Principal, Route, TCPAddress, Upstream, Verify
@@ -108,15 +110,25 @@ class VSphereRouter:
         key = key_of(link)
         stored = await self._context.state.get(SPACE, key)
         content: ConsoleLink = open_console_link(stored, link, self._time_of_day())
+        await self._check_login(content.principal)
         question = MachineQuestion(self._name, content.machine, content.principal)
 
         async def acquire() -> Route:
+            await self._check_login(content.principal)
             if await self._context.state.pop(SPACE, key) is None:
                 raise LinkUsed("the link was opened")
             return await self._acquire(question)
 
         route = await self._route(question, acquire)
         return replace(route, principal=content.principal, link=key)
+
+    async def _check_login(self, principal: Principal) -> None:
+        """Raise LinkExpired if the login with which a link was made has ended.
+
+        A logout, a user who was removed, and the end of the lifetime remove the login from the state.
+        """
+        if principal.login and await self._context.state.get(LOGINS, principal.login) is None:
+            raise LinkExpired("the login with which the link was made has ended")
 
     async def _route(self, question: MachineQuestion, acquire: Callable[[], Awaitable[Route]]) -> Route:
         answer = await self._ask(MACHINE_PATH, question)

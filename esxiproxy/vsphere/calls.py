@@ -80,6 +80,16 @@ def create_filter(collector: ObjectRef, view: ObjectRef) -> SoapCall:
     )
 
 
+def destroy_property_collector(collector: ObjectRef) -> SoapCall:
+    """Return the call that removes a collector of our own with its filters."""
+    return soap_call("DestroyPropertyCollector", collector)
+
+
+def destroy_view(view: ObjectRef) -> SoapCall:
+    """Return the call that removes a view."""
+    return soap_call("DestroyView", view)
+
+
 def wait_for_updates(collector: ObjectRef, version: str, seconds: int, objects: int) -> SoapCall:
     """Return the call that waits until something changes after a version, at most so many seconds."""
     options = group("options", element("maxWaitSeconds", seconds), element("maxObjectUpdates", objects))

@@ -20,6 +20,7 @@ from esxiproxy.vsphere.faults import error_of
 from esxiproxy.vsphere.inventory import Inventory
 from esxiproxy.vsphere.machine import Machine, MachineConnection
 from esxiproxy.vsphere.machine_index import MachineIndex
+from esxiproxy.vsphere.refused_password import RefusedPassword
 from esxiproxy.vsphere.session import VSphereSession
 from esxiproxy.vsphere.soap import SoapCall, SoapFault
 from esxiproxy.vsphere.tags import TagReader
@@ -47,9 +48,12 @@ class VSphereServer:
         self._clock = clock
         self.inventory = Inventory(vsphere.name)
         index = MachineIndex(self.inventory)
-        self._session = VSphereSession(vsphere, http, clock)
+        refused = RefusedPassword()
+        self._session = VSphereSession(vsphere, http, clock, refused)
         self._watch = InventoryWatch(self._session, index, clock)
-        self._tags = TagReader(vsphere, http, clock, self._is_vcenter, index.tag) if vsphere.tags else None
+        self._tags = (
+            TagReader(vsphere, http, clock, self._is_vcenter, index.tag, refused) if vsphere.tags else None
+        )
         self._tickets = DeferredSemaphore(TICKETS_AT_ONCE)
         self._calls = DeferredSemaphore(CALLS_AT_ONCE)
         self._pictures = DeferredLock()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import Any
 from xml.etree.ElementTree import Element
 
@@ -19,6 +18,7 @@ from esxiproxy.core.errors import ServiceUnavailable, VSphereUnavailable
 from esxiproxy.interfaces import Answer, IHttpClient
 from esxiproxy.vsphere import calls
 from esxiproxy.vsphere.answers import ServiceContent, service_content
+from esxiproxy.vsphere.refused_password import RefusedPassword
 from esxiproxy.vsphere.soap import OLDEST_VERSION, SoapCall, SoapFault, answer_of, newest_version
 from esxiproxy.vsphere.xml_tree import InvalidAnswer
 
@@ -50,22 +50,22 @@ class SoapLogin:
 class VSphereSession:
     """The login at one server.
 
-    There is one login at a time for all calls that wait for it.  After a wrong password there is no further
-    one until the password in its file changes.  A call that finds its login ended logs in again and is
-    repeated once: the server has not carried it out.  No other call is repeated.
+    There is one login at a time for all calls that wait for it.  After a wrong password, also one that the
+    reader of tags has tried, there is no further one until the password in its file changes.  A call that
+    finds its login ended logs in again and is repeated once: the server has not carried it out.  No other
+    call is repeated.
     """
 
     _log = Logger()
 
-    def __init__(self, vsphere: VSphere, http: IHttpClient, clock: Any) -> None:
+    def __init__(self, vsphere: VSphere, http: IHttpClient, clock: Any, refused: RefusedPassword) -> None:
         self._vsphere = vsphere
         self._http = http
         self._clock = clock
         self._current: SoapLogin | None = None
         self._running: Deferred[None] | None = None
         self._waiting: list[Deferred[SoapLogin]] = []
-        self._refused: tuple[bytes, str] | None = None
-        """The digest of a wrong password, and the sentence about it."""
+        self._refused = refused
         self._failed: tuple[float, str] | None = None
         """The time of the next login, and the sentence about the last one."""
         self._stopped = False
@@ -155,7 +155,8 @@ class VSphereSession:
             text = f"[vsphere {self._vsphere.name}] {error}"
             self._failed = (self._clock.seconds() + delay, text)
             raise VSphereUnavailable(text) from None
-        self._failed = self._refused = None
+        self._failed = None
+        self._refused.accepted()
         self._running = None
         self._current = login
         self._log.info("[vsphere {name}] logged in", name=self._vsphere.name)
@@ -166,8 +167,8 @@ class VSphereSession:
             password = self._vsphere.password()
         except BadValue as error:
             raise VSphereUnavailable(f"[vsphere {self._vsphere.name}] password_file {error}") from None
-        if self._refused is not None and self._refused[0] == _digest(password):
-            raise VSphereUnavailable(self._refused[1])
+        if (text := self._refused.sentence(password)) is not None:
+            raise VSphereUnavailable(text)
         return password
 
     def _refusal(self, fault: SoapFault, password: str) -> VSphereUnavailable:
@@ -178,7 +179,7 @@ class VSphereSession:
                 f"[vsphere {name}] the server refuses user and password ({fault.name}): there is no further "
                 "login before the password in password_file changes or the configuration is reloaded"
             )
-            self._refused = (_digest(password), text)
+            self._refused.note(password, text)
         else:
             text = (
                 f"[vsphere {name}] the server refuses the login ({fault}): the next one is in "
@@ -275,7 +276,3 @@ def _cookie_of(answer: Answer) -> bytes:
         if name == b"set-cookie" and (found := _COOKIE.match(value)):
             return found[1]
     return b""
-
-
-def _digest(password: str) -> bytes:
-    return sha256(password.encode()).digest()

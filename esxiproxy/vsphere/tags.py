@@ -6,6 +6,7 @@ import json
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -18,6 +19,8 @@ from esxiproxy.core.errors import ServiceUnavailable
 from esxiproxy.core.strict_json import strict_json
 from esxiproxy.interfaces import Answer, IHttpClient
 from esxiproxy.vsphere.answers import MOID
+from esxiproxy.vsphere.refused_password import RefusedPassword
+from esxiproxy.vsphere.session import FINISH_TIMEOUT
 from esxiproxy.vsphere.xml_tree import InvalidAnswer
 
 INTERVAL = 60.0
@@ -52,6 +55,7 @@ class TagReader:
         clock: Any,
         is_vcenter: Callable[[], Any],
         show: Callable[[Mapping[str, frozenset[str]]], None],
+        refused: RefusedPassword,
     ) -> None:
         self._vsphere = vsphere
         self._http = http
@@ -59,12 +63,14 @@ class TagReader:
         self._is_vcenter = is_vcenter
         self._show = show
         self._token = ""
-        self._refused = ""
-        """A password that was refused."""
+        self._refused = refused
+        self._forbidden = RefusedPassword()
+        """The password of an account that may not log in over REST."""
         self._names: dict[str, str] = {}
         """The names of tags by their ids, the one that was read longest ago first."""
         self._problem = ""
         self._running: Deferred[None] | None = None
+        self._logging_in: Deferred[None] | None = None
 
     def start(self) -> None:
         """Begin to read."""
@@ -72,7 +78,12 @@ class TagReader:
         self._running.addErrback(lambda failure: failure.trap(CancelledError))
 
     async def stop(self) -> None:
-        """End the reading, and log out."""
+        """End the reading, and log out.  A login that the server may be making is waited for."""
+        if self._logging_in is not None:
+            finishing: Deferred[None] = Deferred()
+            self._logging_in.addBoth(finishing.callback)
+            with suppress(Exception):  # the failure is that of the reading as well
+                await finishing.addTimeout(FINISH_TIMEOUT, self._clock)
         running, self._running = self._running, None
         if running is not None:
             running.cancel()
@@ -132,23 +143,39 @@ class TagReader:
     async def _log_in(self) -> None:
         if self._token:
             return
+        self._logging_in = Deferred.fromCoroutine(self._new_token())
+        try:
+            await self._logging_in
+        finally:
+            self._logging_in = None
+
+    async def _new_token(self) -> None:
         try:
             password = self._vsphere.password()
         except BadValue as error:
             raise InvalidAnswer(f"password_file {error}") from None
-        if password == self._refused:
-            raise InvalidAnswer("vCenter refuses user and password over REST")
+        for refused in (self._refused, self._forbidden):
+            if (text := refused.sentence(password)) is not None:
+                raise InvalidAnswer(text.removeprefix(f"[vsphere {self._vsphere.name}] "))
         encoded = b64encode(f"{self._vsphere.user}:{password}".encode())
         answer = await self._request(
             "POST", "/api/session", fields=((b"Authorization", b"Basic " + encoded),)
         )
-        if answer.status in (401, 403):
-            self._refused = password
-            raise InvalidAnswer("vCenter refuses user and password over REST")
+        if answer.status == 401:
+            text = (
+                "vCenter refuses user and password over REST: there is no further login, also for consoles, "
+                "before the password in password_file changes or the configuration is reloaded"
+            )
+            self._refused.note(password, f"[vsphere {self._vsphere.name}] {text}")
+            raise InvalidAnswer(text)
+        if answer.status == 403:
+            text = "vCenter does not let this account log in over REST"
+            self._forbidden.note(password, text)
+            raise InvalidAnswer(text)
         token = _value(answer) if answer.status in (200, 201) else None
         if not isinstance(token, str) or not _TOKEN.fullmatch(token):
             raise InvalidAnswer(f"the login over REST was answered with status {answer.status}")
-        self._token, self._refused = token, ""
+        self._token = token
 
     async def _ask(self, method: str, path: str, content: Any = None) -> Any:
         """Return the JSON value that a request within the login is answered with."""

@@ -55,6 +55,8 @@ class InventoryWatch:
         self._jitter = jitter
         self._login: SoapLogin | None = None
         self._collector: ObjectRef | None = None
+        self._made: list[SoapCall] = []
+        """The calls that remove what the login has at the server for the watch."""
         self._version = ""
         self._objects = WatchedObjects()
         self._changed: set[str] | None = set()
@@ -122,8 +124,11 @@ class InventoryWatch:
     async def _follow(self) -> None:
         """Apply the changes to the inventory as they come.  Ends with an error."""
         login = await self._session.login()
-        if login is not self._login or self._collector is None:
+        if login is not self._login:
             self._login, self._collector = login, None
+            self._made.clear()  # they have ended with the login before
+        if self._collector is None:
+            await self._destroy(login)
             self._collector = await self._create(login)
             self._begin()
         elif self._interrupted:
@@ -193,9 +198,21 @@ class InventoryWatch:
             return created(await self._session.send(login, call))
 
         view = await create(calls.create_container_view(content.view_manager, content.root))
+        self._made.append(calls.destroy_view(view))
         collector = await create(calls.create_property_collector(content.property_collector))
+        self._made.append(calls.destroy_property_collector(collector))
         await create(calls.create_filter(collector, view))
         return collector
+
+    async def _destroy(self, login: SoapLogin) -> None:
+        """Remove what an earlier attempt has made at the server, which keeps it as long as the login."""
+        while self._made:
+            try:
+                await self._session.send(login, self._made[-1])
+            except (SoapFault, InvalidAnswer) as error:
+                if isinstance(error, SoapFault) and error.name == "NotAuthenticated":
+                    raise
+            self._made.pop()
 
     async def _cancel(self, login: SoapLogin, collector: ObjectRef) -> None:
         """End the request that the server may still answer: a collector has one at a time."""

@@ -78,6 +78,7 @@ class Worker:
         link="",
         console=None,
         address="192.0.2.10",
+        console_name="",
     ):
         """Open a console, and return its session."""
         number = next(self._ids)
@@ -92,7 +93,7 @@ class Worker:
         destination = Destination.of(upstream)
         if host is not None:
             destination = replace(destination, name=host)
-        session.routed(Route(destination, console=console, link=link))
+        session.routed(Route(destination, console=console, link=link, console_name=console_name))
         session.dialled = (destination.name, address)
         session.opened()
         session.traffic = FakeTraffic(self.clock)

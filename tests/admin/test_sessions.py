@@ -25,6 +25,16 @@ def test_consoles_of_all_machines_are_listed_with_their_worker(world):
     assert first["state"] == "open" and first["bytes_up"] is first["idle"] is first["rate_up"] is None
 
 
+def test_a_console_has_its_id_and_its_name_for_people(world):
+    worker, admin = Worker(world), Admin(world)
+    for number, name in enumerate(("web-b", "web-a", "")):
+        worker.open(console=f"dc1/{number}", console_name=name)
+    shown = [(row["console"], row["console_name"]) for row in admin.rows(sort="console_name")]
+    assert shown == [("dc1/2", "dc1/2"), ("dc1/1", "web-a"), ("dc1/0", "web-b")]
+    for words in ("WEB-a", "console_name:web-a", "console:dc1/1"):
+        assert [row["console"] for row in admin.rows(filter=words)] == ["dc1/1"]
+
+
 def test_figures_appear_while_somebody_looks(world):
     worker, admin = Worker(world), Admin(world)
     session = worker.open()

@@ -22,8 +22,9 @@ def has_row(name: str) -> str:
 def test_a_console_appears_and_vanishes_within_two_seconds(show: Show, double: AdminDouble) -> None:
     double.figures.add(1, console="first")
     view = show()
-    added = double.figures.add(2, console="second")
+    added = double.figures.add(2, console="dc1/2", console_name="second")
     view.wait(has_row("second"), SOON)
+    assert not view.evaluate(has_row("dc1/2")), "the name is shown instead of the id"
     assert view.wait("document.title.startsWith('2 consoles')", SOON)
     double.figures.remove(added["id"])
     view.wait(f"!{has_row('second')}", SOON)

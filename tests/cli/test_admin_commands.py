@@ -314,7 +314,7 @@ def test_the_table_of_consoles(admin: RunningAdmin, capsys: Capture) -> None:
     admin.answers["list_sessions"] = paged(
         "sessions",
         [
-            rows.session(1, console="web-01", state="stalled"),
+            rows.session(1, console="dc1/5012a4ab", console_name="web-01", state="stalled"),
             rows.session(2, principal="\x1b]0;x\x07bob", idle=None, round_trip=None, bytes_up=0),
         ],
     )

@@ -119,7 +119,7 @@ def test_slow_readers_are_kept_and_stalled_ones_are_ended(proxy: SlowReaders) ->
 
 def test_an_answer_that_was_sent_whole_is_read_slowly_to_its_end(listener_certificate: Certificate) -> None:
     """All of it is in the kernel when the connection is closed: it takes longer than close_timeout."""
-    size = 160_000
+    size = 80_000
     text = """
 [proxy]
 close_timeout = 1s

@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from copy import copy
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,7 @@ class Consoles(Scene):
         gateway = self.factory.gateway
         gateway._routers[0] = plugin = Plugin("router vms", TYPE.create(settings, context))
         gateway.secrets = plugin.instance.secrets
+        self.create = lambda: TYPE.create(settings, context)
         name = Principal(principal, authenticator="authenticator staff")
         gateway._authenticators[0].section = "authenticator staff"
         self.authenticator.answer = succeed(name)
@@ -171,11 +173,24 @@ def test_a_name_that_takes_long_does_not_delay_the_ticket_for_long():
     assert scene.request()[0] == f"GET /ticket/{TICKET} HTTP/1.1".encode()
 
 
-def test_no_ticket_is_acquired_for_an_address_that_may_not_be_dialled():
-    scene = Consoles(Box(host="esx1.example.com"))
+@pytest.mark.parametrize("host", ["esx1.example.com", "127.0.0.1"])
+@pytest.mark.parametrize(("final", "error"), [("192.0.2.10", ""), (None, "UpstreamDenied")])
+def test_a_host_that_may_not_be_dialled_is_dialled_where_its_ticket_says(host, final, error):
+    scene = Consoles(Box(host=host))
     scene.connector.names = names = Names()
     names.known["esx1.example.com"] = ["127.0.0.1"]
-    assert scene.ask().record.error == "UpstreamDenied" and scene.vsphere.asked == []
+    acquire = scene.vsphere.acquire_ticket
+
+    async def issue(machine):
+        issued = await acquire(machine)
+        issued.host = final or issued.host
+        return issued
+
+    scene.vsphere.acquire_ticket = issue
+    scene.ask()
+    assert scene.vsphere.asked == [ID] and scene.connector.dials == (not error)
+    assert dict(scene.admission.connections) == ({} if error else {final: 1})
+    assert [record.error for record in scene.recorder.records] == ([error] if error else [])
 
 
 def test_a_machine_that_was_moved_meanwhile_is_dialled_at_its_new_host():
@@ -198,6 +213,35 @@ def test_a_hidden_machine_has_the_answer_of_one_that_does_not_exist():
     assert len(answers) == 1 and answers.pop().startswith(b"HTTP/1.1 404 ")
     assert (hidden.record.error, missing.record.error) == ("MachineHidden", "MachineNotFound")
     assert (hidden.record.console, missing.record.console) == ("", "")
+
+
+@pytest.mark.parametrize("is_link", [False, True])
+def test_a_machine_of_the_second_router_is_opened(is_link):
+    scene = Consoles(Box(vsphere="dc2", uuid=DB), rules=[("alice", "name:*", "open")])
+    routers, wanted = scene.factory.gateway._routers, f"dc2/{DB}"
+    other = scene.create()
+    other._context = copy(other._context)
+    other._context.http = LoopbackHttp(tickets(ScriptedVSphere(Box())))
+    routers[:] = [Plugin("router other", other), routers[0], Plugin("router page", scene.router)]
+    target = f"/vm/{wanted}"
+    if is_link:
+        alice = Principal("alice", authenticator="authenticator staff")
+        link = mint_console_link(wanted, alice, "", time.time())
+        scene.state.put(link.space, link.key, link.value, link.expires)
+        target = link.url
+    scene.ask(target.encode())
+    assert scene.request()[0] == f"GET /ticket/{TICKET} HTTP/1.1".encode() and scene.vsphere.asked == [wanted]
+
+
+def test_a_machine_that_no_router_lists_goes_to_no_router_of_another_type():
+    scene = Consoles(Box(), rules=[("bob", "name:*", "open")])
+    routers = scene.factory.gateway._routers
+    empty = scene.create()
+    empty._context = copy(empty._context)
+    empty._context.http = LoopbackHttp(tickets(ScriptedVSphere(Box(DB))))
+    routers[:] = [routers[0], Plugin("router other", empty), Plugin("router page", scene.router)]
+    scene.ask()
+    assert scene.record.error == "MachineHidden" and not scene.connector.dials
 
 
 def test_a_fault_of_vsphere_is_the_answer_and_releases_all():
@@ -245,18 +289,29 @@ def test_a_link_opens_a_console_once_for_a_client_without_a_login():
         third.ask(target)
     assert (scene.record.status, again.record.status, third.record.status) == (426, 101, 404)
     assert (again.record.principal, again.record.target, again.record.console) == ("alice", "/c/***", ID)
+    (session,) = again.recorder.opened_sessions  # a removed user of the section is found by this name
+    assert session.principal.names == ("alice", "staff/alice")
     assert third.record.error == "LinkInvalid" and scene.vsphere.asked == [ID]
     secret = target.removeprefix(b"/c/").decode()
     assert not [text for text in (*lines, *map(repr, again.recorder.records)) if secret in str(text)]
 
 
-def test_a_link_of_another_user_is_refused_and_stays():
-    scene = Consoles(principal="bob", rules=[("staff/alice", "name:*", "open")])
-    alice = Principal("alice", authenticator="authenticator staff")
+@pytest.mark.parametrize(("name", "section"), [("bob", "staff"), ("alice", "sso")])
+def test_a_link_of_another_user_is_refused_and_stays(name, section):
+    scene = Consoles(principal=name, rules=[(f"{section}/alice", "name:*", "open")])
+    alice = Principal("alice", authenticator=f"authenticator {section}")
     link = mint_console_link(ID, alice, "", time.time())
     scene.state.put(link.space, link.key, link.value, link.expires)
     assert scene.ask(link.url.encode()).record.error == "AccessDenied"
     assert scene.vsphere.asked == [] and link.key in scene.state._memory.items[link.space]
+
+
+def test_a_link_is_opened_by_its_user_who_is_logged_in():
+    scene = Consoles(rules=[("staff/alice", "name:*", "open")])
+    alice = Principal("alice", authenticator="authenticator staff")
+    link = mint_console_link(ID, alice, "", time.time())
+    scene.state.put(link.space, link.key, link.value, link.expires)
+    assert scene.ask(link.url.encode()).request()[0] == f"GET /ticket/{TICKET} HTTP/1.1".encode()
 
 
 def _raise(error):

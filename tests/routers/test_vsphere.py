@@ -31,6 +31,7 @@ from esxiproxy.core.errors import (
     UpstreamUntrusted,
     VSphereUnavailable,
 )
+from esxiproxy.core.login_rows import LOGINS
 from esxiproxy.core.private_sites import PrivateSites
 from esxiproxy.core.routing import Identity, Principal, TCPAddress, Upstream, Verify
 from esxiproxy.core.thumbprint import Pin
@@ -79,6 +80,10 @@ class Scene:
     def open(self, target=BY_ID, principal=ALICE):
         """The final route."""
         return result(self.route(target, principal).acquire())
+
+    def log_in(self, login):
+        """Have this login among those of the portal."""
+        assert result(self.state.put(LOGINS, login, "{}", self.now() + 3600, new=True))
 
     def mint(self, machine=ID, principal=ALICE, **more):
         link = mint_console_link(machine, principal, "https://c.example.com", self.now(), **more)
@@ -410,6 +415,7 @@ def test_the_rights_of_the_principal_of_a_link_are_checked_at_its_opening():
 def test_a_link_ends_with_its_time_and_with_the_login():
     scene = Scene()
     link, target = scene.mint(ttl=60)
+    scene.log_in("l1")
     _other, short = scene.mint(principal=replace(ALICE, expires=NOW + 30, login="l1"))
     assert scene.route(short).principal.login == "l1"
     scene.clock.advance(30)
@@ -419,6 +425,19 @@ def test_a_link_ends_with_its_time_and_with_the_login():
     scene.clock.advance(30)
     with pytest.raises(LinkInvalid):
         scene.route(target)
+
+
+def test_a_link_ends_with_the_login_that_made_it():
+    scene = Scene()
+    scene.log_in("l1")
+    link, target = scene.mint(principal=replace(ALICE, login="l1"))
+    route = scene.route(target)
+    assert route.principal.names == ("alice", "staff/alice")
+    result(scene.state.remove(LOGINS, "l1"))
+    for opening in (route.acquire, lambda: scene.router.route(request(target), ALICE)):
+        with pytest.raises(LinkExpired, match="the login with which the link was made has ended"):
+            result(opening())
+    assert scene.vsphere.asked == [] and result(scene.state.get(SPACE, link.key)) is not None
 
 
 def test_a_value_that_was_changed_or_belongs_to_another_link_opens_nothing():

@@ -40,6 +40,7 @@ def session(number: int, now: float, **changes: Any) -> Row:
         "upstream": ("esxi", "lab")[number % 3 == 0],
         "host": f"esxi-{number % 60:02}.example.com",
         "console": name,
+        "console_name": changes.get("console", name),
         "link": f"lnk{number % 9}" if number % 5 == 0 else "",
         "since": now - 5 - (number * 37) % 90000,
         "idle": (number * 13) % 700 if number % 4 else 0.4,

@@ -22,7 +22,8 @@ def session(number: int = 1, **changed: Any) -> Row:
     found |= {"client": f"198.51.100.7:{40000 + number}", "listener": "public", "upstream": "esxi1"}
     found |= {"host": "esx1.example.com", "console": "", "link": "", "since": NOW - 100, "age": 100.0}
     found |= {"idle": 3.0, "bytes_up": 2048, "bytes_down": 5 << 20, "rate_up": 10.0, "rate_down": 2048.0}
-    return found | {"round_trip": 0.012, "state": "open", "machine": "gate1", "worker": "0"} | changed
+    found |= {"round_trip": 0.012, "state": "open", "machine": "gate1", "worker": "0"}
+    return found | {"console_name": changed.get("console", "")} | changed
 
 
 def host(name: str = "esx1.example.com", **changed: Any) -> Row:

@@ -113,6 +113,8 @@ class ScriptedVCenter:
         self._updates: list[str] = []
         self._waiting: tuple[Deferred[Any], bytes] | None = None
         self._collectors: dict[str, bytes] = {}
+        self.made: list[str] = []
+        """The views and collectors that exist."""
 
     # --- the client
 
@@ -183,6 +185,7 @@ class ScriptedVCenter:
         """End all sessions with their collectors, as a restart or an idle time-out does."""
         self.sessions.clear()
         self._collectors.clear()
+        self.made.clear()
         if self._waiting is not None:
             self.fail_wait(fault("NotAuthenticated"))
 
@@ -218,9 +221,14 @@ class ScriptedVCenter:
         if name == "CreatePropertyCollector":
             moid = f"session[{self.logins}]collector"
             self._collectors[moid] = cookie
+            self.made.append("collector")
             return succeed(envelope(_created(name, "PropertyCollector", moid)))
         if name == "CreateContainerView":
+            self.made.append("view")
             return succeed(envelope(_created(name, "ContainerView", "session-view")))
+        if name in ("DestroyView", "DestroyPropertyCollector"):
+            self.made.remove("view" if name == "DestroyView" else "collector")
+            return succeed(result(name, returned=False))
         if name == "CreateFilter":
             return succeed(envelope(_created(name, "PropertyFilter", "session-filter")))
         if name == "WaitForUpdatesEx":

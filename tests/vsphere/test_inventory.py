@@ -13,7 +13,7 @@ from esxiproxy.vsphere.soap import ObjectRef
 from esxiproxy.vsphere.watched_objects import FolderPaths, WatchedObjects
 from esxiproxy.vsphere.xml_tree import InvalidAnswer
 from tests.support.growth import seconds
-from tests.support.scripted_vcenter import fault, machine, update, uuid_of, world
+from tests.support.scripted_vcenter import envelope, fault, machine, update, uuid_of, world
 from tests.vsphere.scene import Scene
 
 THOUSANDS = 5000
@@ -235,6 +235,37 @@ def test_a_collector_that_is_gone_is_made_again(scene):
     scene.turn(1)
     assert scene.vcenter.count("CreateFilter") == 2 and scene.vcenter.logins == 1
     assert scene.inventory.problem is None and scene.vcenter.waits
+
+
+@pytest.mark.parametrize(
+    ("method", "answer"),
+    [
+        ("WaitForUpdatesEx", fault("ManagedObjectNotFound")),
+        ("WaitForUpdatesEx", envelope("<no-updates/>")),
+        ("CreatePropertyCollector", fault("SystemError")),
+        ("CreateFilter", envelope("<odd/>")),
+        ("DestroyView", fault("ManagedObjectNotFound")),
+    ],
+)
+def test_no_collectors_and_views_pile_up_at_the_server(scene, method, answer):
+    for _ in range(5):
+        if method == "DestroyView":
+            scene.vcenter.made.remove("view")  # it has gone by itself
+        scene.vcenter.faults[method] = [answer]
+        scene.vcenter.fail_wait(fault("ManagedObjectNotFound"))
+        scene.turn(1)
+        scene.turn(10)
+        scene.turn(60)
+        assert sorted(scene.vcenter.made) == ["collector", "view"]
+    assert scene.vcenter.logins == 1 and scene.vcenter.waits and scene.inventory.problem is None
+
+
+def test_after_a_new_login_the_collector_of_the_old_one_is_not_asked_for(scene):
+    scene.vcenter.end_sessions()
+    scene.turn(1)
+    scene.turn(1)
+    assert scene.vcenter.logins == 2 and scene.vcenter.count("DestroyView") == 0
+    assert sorted(scene.vcenter.made) == ["collector", "view"]
 
 
 def test_a_cancelled_request_is_sent_again(scene):

@@ -4,7 +4,7 @@ import json
 from base64 import b64encode
 
 import pytest
-from twisted.internet.defer import succeed
+from twisted.internet.defer import Deferred, succeed
 
 from esxiproxy.core.errors import ServiceUnavailable
 from esxiproxy.interfaces import Answer
@@ -41,7 +41,7 @@ class Rest:
         if isinstance(planned, Exception):
             raise planned
         if planned is not None:
-            return succeed(planned)
+            return planned if isinstance(planned, Deferred) else succeed(planned)
         if (method, path) == ("POST", "/api/session"):
             self.logins += 1
             expected = b"Basic " + b64encode(f"svc:{PASSWORD}".encode())
@@ -129,6 +129,27 @@ def test_a_refused_password_is_tried_once(tmp_path):
     assert scene.inventory.problem is None and tags(scene) == [[], [], []]
 
 
+@pytest.mark.parametrize(("status", "soap"), [(401, 1), (403, 2)])
+def test_a_password_that_rest_refuses_is_not_tried_over_soap(scene, status, soap):
+    scene.rest.answers["POST", "/api/session"] = as_json({}, status)
+    scene.rest.tokens.clear()
+    scene.turn(60)  # the login over REST is found ended
+    scene.turn(60)  # and another one is refused
+    assert scene.inventory.problem is None and tags(scene)[0] == ["console"]
+    scene.vcenter.end_sessions()
+    for _ in range(5):
+        scene.turn(60)
+    assert scene.rest.asked.count(("POST", "/api/session")) == 2 and scene.vcenter.logins == soap
+    if status == 401:
+        assert "no further login, also for consoles, before the password" in scene.inventory.problem
+        scene.rest.answers.clear()
+        scene.vcenter.password = "new"
+        scene.write("new")
+        scene.turn(60)
+        scene.turn(60)
+        assert scene.vcenter.logins == 2 and scene.inventory.problem is None
+
+
 def test_many_tags_are_read_in_bounded_requests(scene):
     scene.rest.tags = {f"urn:tag:{number}": f"t{number}" for number in range(3000)}
     scene.rest.attached = {tag: ["vm-1"] for tag in scene.rest.tags}
@@ -190,6 +211,23 @@ def test_the_stop_ends_both_logins(scene):
     scene.turn()
     assert scene.rest.asked[-1] == ("DELETE", "/api/session") and not scene.rest.tokens
     assert not scene.vcenter.sessions
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_the_stop_in_the_middle_of_a_login_leaves_no_session(scene, answers):
+    scene.rest.tokens.clear()
+    scene.turn(60)
+    login = scene.rest.answers["POST", "/api/session"] = Deferred()
+    scene.turn(60)
+    stopping = scene.ask(scene.service.stop())
+    assert scene.rest.asked[-1] == ("POST", "/api/session") and stopping.waits
+    if answers:
+        scene.rest.tokens = {TOKEN.encode()}
+        login.callback(as_json(TOKEN, 201))
+        assert scene.rest.asked[-1] == ("DELETE", "/api/session")
+    scene.turn(1)
+    assert not stopping.waits and stopping.value is None and not scene.rest.tokens
+    assert not scene.vcenter.sessions and not scene.clock.getDelayedCalls()
 
 
 def test_an_esxi_host_has_no_tags(tmp_path):

@@ -80,6 +80,7 @@ SESSION_COLUMNS = (
     "upstream",
     "host",
     "console",
+    "console_name",
     "idle",
     "bytes_up",
     "bytes_down",

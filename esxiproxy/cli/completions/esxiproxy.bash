@@ -57,8 +57,8 @@ _shtab_esxiproxy_doctor___config_COMPGEN=_shtab_compgen_files
 _shtab_esxiproxy_doctor___ca_COMPGEN=_shtab_compgen_files
 _shtab_esxiproxy_import_nginx_pos_0_COMPGEN=_shtab_compgen_files
 
-_shtab_esxiproxy_sessions___sort_choices=(since principal client listener upstream host console idle bytes_up bytes_down rate_up rate_down round_trip machine worker)
-_shtab_esxiproxy_top___sort_choices=(since principal client listener upstream host console idle bytes_up bytes_down rate_up rate_down round_trip machine worker)
+_shtab_esxiproxy_sessions___sort_choices=(since principal client listener upstream host console console_name idle bytes_up bytes_down rate_up rate_down round_trip machine worker)
+_shtab_esxiproxy_top___sort_choices=(since principal client listener upstream host console console_name idle bytes_up bytes_down rate_up rate_down round_trip machine worker)
 _shtab_esxiproxy_hosts___sort_choices=(usage host upstream sessions connections health failures)
 _shtab_esxiproxy_drain_pos_0_choices=(proxy listener upstream host)
 _shtab_esxiproxy_undrain_pos_0_choices=(proxy listener upstream host)

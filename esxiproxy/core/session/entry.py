@@ -16,9 +16,10 @@ class SessionEntry:
     ``holder`` is the id of the process that owns it, ``since`` the wall clock's time of its beginning.
     ``target`` is redacted, since a state is stored in a file.  ``host`` is the name of the upstream's host,
     ``authenticator`` the section that knows the principal, and ``link`` the id of the session's link.
-    ``login`` is the id of the principal's login, ``console`` the name of the console, ``trace_id`` the id of
-    the client's trace, and ``address`` and ``address_name`` the IP address and the host name that
-    were dialled.  ``machine`` is the name of the holder's machine.
+    ``login`` is the id of the principal's login, ``console`` the name of the console and ``console_name``
+    that for people, if it has one, ``trace_id`` the id of the client's trace, and ``address`` and
+    ``address_name`` the IP address and the host name that were dialled.  ``machine`` is the name of the
+    holder's machine.
     """
 
     session: str
@@ -38,6 +39,12 @@ class SessionEntry:
     address: str = ""
     address_name: str = ""
     machine: str = ""
+    console_name: str = ""
+
+    @property
+    def shown_console(self) -> str:
+        """The name of the console that people are shown."""
+        return self.console_name or self.console
 
     @property
     def host_names(self) -> tuple[str, str, str]:
@@ -79,4 +86,5 @@ def entry_of(session: Session, holder: str, now: float, machine: str = "") -> Se
         address=session.dialled[-1] if session.dialled else "",
         address_name=session.dialled[0] if session.dialled else "",
         machine=machine,
+        console_name=session.route.console_name if session.route else "",
     )

@@ -12,7 +12,16 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from esxiproxy.core.errors import AccessDenied, DecisionTimeout, Internal, RouteNotFound, SessionError
+from esxiproxy.core.errors import (
+    AccessDenied,
+    DecisionTimeout,
+    Internal,
+    MachineAmbiguous,
+    MachineHidden,
+    MachineNotFound,
+    RouteNotFound,
+    SessionError,
+)
 from esxiproxy.core.routing import UNRESTRICTED, Challenge, Principal, Route
 from esxiproxy.core.session.connection_limits import ANONYMOUS_NAME
 from esxiproxy.core.session.record import Kind
@@ -106,7 +115,12 @@ class Decision:
         """Ask the authenticators, and then the routers unless the decision was given up meanwhile."""
         session = self._session
         principal = await self._authenticate()
+        missing: MachineNotFound | None = None
+        """The answer of a router that does not know the machine, which the next one of its type may know."""
+        asked: type | None = None
         for plugin in self._routers:
+            if asked is not None and type(plugin.instance) is not asked:
+                continue
             if (starting := self._begin(plugin)) is not None:
                 await starting
                 self._check_over()
@@ -119,8 +133,19 @@ class Decision:
                     session.routed(route, plugin.section)
                     self.upgrades_only = getattr(plugin.instance, "upgrades_only", False)
                     return self._identified(principal, plugin, route), route
+            except MachineAmbiguous:
+                raise
+            except MachineNotFound as error:
+                if missing is None or isinstance(error, MachineHidden):
+                    missing = error
+                asked = type(plugin.instance)
             except Exception as error:
                 raise self._explained(plugin, error) from None
+        if missing is not None:
+            try:
+                raise missing
+            finally:
+                missing = None  # an exception that refers to this frame would be a reference cycle
         raise RouteNotFound("no router has a host for this request")
 
     async def _authenticate(self) -> Principal:
@@ -163,12 +188,12 @@ class Decision:
         known = route.principal
         if known is None and not cookies:
             return principal
-        if known is not None and principal.name not in (ANONYMOUS_NAME, known.name):
+        if known is not None and principal.name != ANONYMOUS_NAME and not _is_same(principal, known):
             raise AccessDenied("the console belongs to another user")
         if known is not None and principal.name == ANONYMOUS_NAME:
             principal = replace(
                 known,
-                authenticator=router.section,
+                authenticator=known.authenticator or router.section,
                 consumed=known.consumed | principal.consumed,
                 response_fields=known.response_fields + principal.response_fields,
             )
@@ -272,6 +297,13 @@ def _rest(
                 waiting = steps.send(result)
         except StopIteration as done:
             return done.value
+
+
+def _is_same(principal: Principal, known: Principal) -> bool:
+    """Return whether a router means this principal: two authenticators may know two users of one name."""
+    if known.authenticator:
+        return principal.names[1] == known.names[1]
+    return principal.name == known.name
 
 
 async def _awaited(acquire: Callable[[], Awaitable[Route]]) -> Route:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -14,6 +13,7 @@ from twisted.internet.task import deferLater
 from esxiproxy.core.errors import (
     PortalUnavailable,
     UpgradeRequired,
+    UpstreamDenied,
     UpstreamError,
     UpstreamTimeout,
     UpstreamUnresolved,
@@ -146,12 +146,7 @@ class Gateway:
         drains = self._drains if session.kind is Kind.CONSOLE else None
         if drains is not None:
             check_destination(drains, session, destination)
-        route = session.route
-        if (
-            route is not None
-            and route.acquire is not None
-            and len(literal_candidates(destination) or ()) != 1
-        ):
+        if session.route is not None and session.route.acquire is not None:
             destination = await self._acquire_first(session, destination) or destination
         return await connect_first(
             destination,
@@ -242,27 +237,39 @@ class Gateway:
         return await dialling
 
     async def _acquire_first(self, session: Session, destination: Destination) -> Destination | None:
-        """Ask the router for the final route before a name is dialled, while a slot of its host is taken.
+        """Ask the router for the final route before a host is dialled, while a slot of its host is taken.
 
-        Several hosts may be tried at the same time, and the final route is asked for once: it is without a
-        slot for these, and for a name that cannot be resolved.
+        One host that is an address is left to the attempt to dial it, which takes the slot.  Otherwise the
+        final route is asked for once.  It is without a slot for several hosts, for a name that cannot be
+        resolved, and for a host that may not be dialled: the final route may have another host, which is
+        checked as well.
         """
-        candidates: Sequence[Candidate] = ()
-        if len(destination.addresses) == 1:
-            seconds = min(_NAME_TIMEOUT, session.limits.upstream_handshake_timeout)
-            with suppress(UpstreamUnresolved, UpstreamTimeout):  # the final route may have another name
-                candidates = await resolve(destination, self._connector.names, self.admission.clock, seconds)
-        if not candidates:
+        first = await self._provisional(session, destination)
+        if first is None:
             return await self._acquire(session)
-        around = Surroundings(session.request.listening, self._own_addresses)
-        check_addresses(candidates, destination, around)
-        first = candidates[0]
+        if literal_candidates(destination):
+            return None
         limits = self._connection_limits_of(first.upstream)
         slot = await self.admission.take_connection_slot(session, first.host, limits)
         try:
             return await self._acquire(session)
         finally:
             slot.release()
+
+    async def _provisional(self, session: Session, destination: Destination) -> Candidate | None:
+        """Return the first address of the one host of a destination, or None if none may be dialled."""
+        if len(destination.addresses) != 1:
+            return None
+        seconds = min(_NAME_TIMEOUT, session.limits.upstream_handshake_timeout)
+        around = Surroundings(session.request.listening, self._own_addresses)
+        try:
+            candidates = literal_candidates(destination) or await resolve(
+                destination, self._connector.names, self.admission.clock, seconds
+            )
+            check_addresses(candidates, destination, around)
+        except (UpstreamUnresolved, UpstreamTimeout, UpstreamDenied):
+            return None
+        return candidates[0]
 
     async def _acquire(self, session: Session) -> Destination | None:
         """Ask the router for the final route, such as one with a fresh ticket, now that a slot is taken.

@@ -38,6 +38,8 @@ class ThreadedSink(Sink):
         """Whether the thread waits for a line, so that it has to be woken up."""
         self._hurried = threading.Event()
         """Set when the thread is not to wait for more lines."""
+        self._has_failed = False
+        """Whether the last write failed; each line is tried at once then, and counted if it is lost."""
         self._thread: threading.Thread | None = None
         self._reactor_runs = self._ending = self._closing = False
         self._jobs: deque[Callable[[], None]] = deque()
@@ -145,7 +147,7 @@ class ThreadedSink(Sink):
             self._is_waiting = False
             if not self._ending and self._size < MAX_BATCH:
                 self._hurried.clear()
-        if self.gathering:
+        if self.gathering and not self._has_failed:
             self._hurried.wait(self.gathering)
         with self._changed:
             if not self._queue:
@@ -178,6 +180,7 @@ class ThreadedSink(Sink):
             raise
         except Exception as error:  # the thread must survive, or no further line would be written
             reason = f"bug: {error!r}"
+        self._has_failed = bool(reason)
         if reason:
             taken = len(first)
             self._losses.add_from_thread(lines, reason)

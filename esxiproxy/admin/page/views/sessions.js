@@ -15,7 +15,7 @@ export function columns({ operator, open, now }) {
     title="show only these" />`;
   return [
     { name: "principal", title: "User", sorts: true, cell: of("principal") },
-    { name: "console", title: "Console", sorts: true, cell: (row) => html`<${Console} row=${row} />` },
+    { name: "console_name", title: "Console", sorts: true, cell: (row) => html`<${Console} row=${row} />` },
     { name: "host", title: "Host", sorts: true, cell: of("host") },
     { name: "client", title: "Client", sorts: true, cell: (row) => html`<${Name} text=${row.client} />` },
     { name: "listener", title: "Listener", sorts: true, className: "wide narrow", cell: of("listener") },
@@ -46,7 +46,7 @@ function idle(row, now) {
 }
 
 function Console({ row }) {
-  return html`<${Name} text=${row.console} />
+  return html`<${Name} text=${row.console_name} />
     ${row.state !== "open" && html` <${Badge} kind="warn">${row.state}<//>`}`;
 }
 
@@ -55,7 +55,8 @@ function facts(row, now) {
   return [
     ["User", name([sectionOf(row), row.principal].filter(Boolean).join("/"))],
     ["Client", name(row.client)],
-    ["Console", name(row.console)],
+    ["Console", name(row.console_name)],
+    ...(row.console === row.console_name ? [] : [["Console id", name(row.console)]]),
     ["Host", name(row.host)],
     ["Upstream", name(row.upstream)],
     ["Listener", name(row.listener)],
