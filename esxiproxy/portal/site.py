@@ -101,7 +101,11 @@ class PortalRoot(resource.Resource):
         """The number of requests that have no answer yet; event streams do not count."""
 
     def render(self, request: Any) -> Any:
-        """Answer a request.  When its client leaves, a read of the API ends, and an action goes on."""
+        """Answer a request.
+
+        When its client leaves, a read of the API ends.  An action goes on, and so does a login at a provider:
+        others may wait for what it reads there.
+        """
         answering = Deferred.fromCoroutine(self._answer(request))
         self.in_flight += 1
         answering.addErrback(self._failed, request)

@@ -1,8 +1,12 @@
 """The login form: a new id each time, no login from another site, no redirect to one, and the logout."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
 
 from esxiproxy.core.http.head import MAX_HEAD
 from esxiproxy.core.http.portal import MAX_VISITOR_FIELDS, Visitor
@@ -210,3 +214,16 @@ def test_no_password_and_no_cookie_is_in_a_repr(portal):
     attempt = LoginAttempt("s3cret")
     shown = repr([arrival, answer, link, attempt, PortalAnswer.of({"url": link.url})])
     assert "s3cret" not in shown and "alice" in shown
+
+
+def test_a_login_at_a_provider_goes_on_when_its_client_leaves(portal):
+    asked, ended = [], []
+
+    def answer(arrival):
+        asked.append(arrival.path)
+        return Deferred(ended.append)
+
+    portal.root._single_sign_on = SimpleNamespace(handles=lambda path: True, answer=answer)
+    _, connection = portal.send("GET", "/login/with/sso")
+    connection.connectionLost(Failure(ConnectionDone()))
+    assert asked == ["/login/with/sso"] and not ended, "others may wait for the same answer of the provider"
