@@ -245,7 +245,7 @@ class Exchange:
         if self._over and failure.check(CancelledError):
             return
         if isinstance(failure.value, SessionError):
-            self.fail(failure.value, "upstream")
+            self.fail(failure.value)
         else:
             log_bug(self._log, "unexpected exception while changing an answer", failure, self.session.id)
             self.fail(Internal("an internal error, see the log of the proxy"))
