@@ -30,12 +30,12 @@ def explained(error: RedisError) -> str:
     """Return an error of the server as a sentence, without the arguments that it may quote."""
     if error.code in _ADVICE:
         return _ADVICE[error.code]
-    text = str(error)
+    text = str(error).partition(", with args")[0]
     if _NO_PASSWORD_SET in text:
         return "Redis has no password, but state_password_file has one: remove the key, or set requirepass"
     if "script" in text.lower():
         return f"bug or another version of Redis: the script failed: {text[:200]}"
-    return f"Redis answers with an error: {text.partition(', with args')[0][:80]}"
+    return f"Redis answers with an error: {text[:80]}"
 
 
 def fields_of(reply: Reply) -> Mapping[str, str]:
