@@ -13,7 +13,7 @@ def test_the_arguments_of_a_command_that_failed_are_left_out(secret):
 
 
 def test_an_error_of_the_script_is_named():
-    error = RedisError("ERR Error running script (call to f_12): @user_script:3: unknown command, with args x")
+    error = RedisError("ERR Error running script (call to f_12): @user_script:3: bad call, with args x")
     text = explained(error)
     assert text.startswith("bug or another version of Redis: the script failed: ERR Error running script")
-    assert text.endswith("@user_script:3: unknown command")
+    assert text.endswith("@user_script:3: bad call")
