@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -44,6 +45,8 @@ class RedisState:
 
     With ``admits_when_down``, slots and rates are taken without Redis while it is away, and each process
     applies the limits by itself.  Marks of links never are.
+
+    ``time_of_day`` is the time of the expiries of items, which is that of this machine.
     """
 
     _log = Logger()
@@ -55,10 +58,12 @@ class RedisState:
         prefix: str = "esxiproxy",
         script: str = SCRIPT,
         admits_when_down: bool = False,
+        time_of_day: Callable[[], float] = time.time,
     ) -> None:
         self.instance_id = secrets.token_hex(8)
         self._server = server
         self._clock = clock
+        self._time_of_day = time_of_day
         self.admits_when_down = admits_when_down
         self._store = RedisStore(server, script, prefix, self.instance_id)
         self._execute: Callable[[Command], None] = lambda command: None
@@ -170,7 +175,8 @@ class RedisState:
             check_expiry(expires)
         except ValueError:
             return fail()
-        words = (space, key, value, repr(float(expires)), "1" if new else "0")
+        left = max(0.0, expires - self._time_of_day())  # Redis adds its own time, which may be another one
+        words = (space, key, value, f"+{left!r}", "1" if new else "0")
         return self._call("put", *words, *(() if before is None else (before,)), done=bool)
 
     def get(self, space: str, key: str) -> Deferred[str | None]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import time
+from collections.abc import Callable
 from hashlib import sha1
 from typing import Any
 
@@ -18,7 +20,7 @@ from esxiproxy.state.redis_endpoint import BadFile, described, endpoint_of, read
 from esxiproxy.state.redis_protocol import MAX_PENDING, UNREACHABLE, CallLost, RedisProtocol, ServerIdentity
 from esxiproxy.state.redis_replies import RedisError, Reply
 from esxiproxy.state.redis_sentinel import Place, Sentinels
-from esxiproxy.state.redis_server import check_server, explained, fields_of
+from esxiproxy.state.redis_server import check_server, clock_warning, explained, fields_of
 
 CALL_TIMEOUT = 2.0
 """Seconds for a connection with its login, and for each call."""
@@ -46,8 +48,15 @@ class RedisConnection:
 
     _log = Logger()
 
-    def __init__(self, address: RedisAddress, reactor: Any, clock: IReactorTime) -> None:
+    def __init__(
+        self,
+        address: RedisAddress,
+        reactor: Any,
+        clock: IReactorTime,
+        time_of_day: Callable[[], float] = time.time,
+    ) -> None:
         self._address = address
+        self._time_of_day = time_of_day
         self._reactor = reactor
         self._clock = clock
         service = address.service
@@ -66,7 +75,7 @@ class RedisConnection:
         """Why calls fail at once, empty while they are made."""
         self._logged = ""
         """The failure that was logged last, empty after a success."""
-        self._warned = ""
+        self._warnings: set[str] = set()
 
     def start(self) -> None:
         """Begin to connect."""
@@ -148,7 +157,7 @@ class RedisConnection:
                 self._check_role(_checked(await protocol.call("ROLE")), self._sentinels)
             _checked(await protocol.call("SELECT", str(address.database)))
             info = await protocol.call("INFO")
-            self._warn(check_server(info))
+            self._warn(check_server(info), clock_warning(info, self._time_of_day()))
         except BaseException:
             protocol.abandon("the connection was not completed")
             raise
@@ -225,10 +234,12 @@ class RedisConnection:
             self._log.info("shared state {address}: available again", address=str(self._address))
         self._logged = text
 
-    def _warn(self, text: str) -> None:
-        if text and text != self._warned:
+    def _warn(self, *texts: str) -> None:
+        """Log the warnings that the last connection did not have.  Empty texts are none."""
+        warnings = {text for text in texts if text}
+        for text in sorted(warnings - self._warnings):
             self._log.warn("shared state {address}: {text}", address=str(self._address), text=text)
-        self._warned = text
+        self._warnings = warnings
 
 
 def _checked(reply: Reply) -> Reply:

@@ -24,6 +24,8 @@ _ADVICE = {
 }
 _NO_PASSWORD_SET = "without any password configured"
 _OLDEST = (6, 2)
+_MAX_SKEW = 2.0
+"""Seconds by which the clock of the server may differ before a warning says so."""
 
 
 def explained(error: RedisError) -> str:
@@ -63,3 +65,16 @@ def check_server(reply: Reply) -> str:
             "lifts limits and lets links work twice: set maxmemory-policy noeviction"
         )
     return ""
+
+
+def clock_warning(reply: Reply, now: float) -> str:
+    """Return a warning if the clock of the server differs from ``now``, given its reply to INFO."""
+    text = fields_of(reply).get("server_time_usec", "")
+    skew = int(text) / 1e6 - now if text.isdigit() else 0.0
+    if abs(skew) <= _MAX_SKEW:
+        return ""
+    relation = "ahead of" if skew > 0 else "behind"
+    return (
+        f"the clock of the Redis server is {abs(skew):.0f} s {relation} that of this machine: "
+        "links that work once end by it, so synchronize both with NTP"
+    )
