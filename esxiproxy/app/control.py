@@ -74,8 +74,8 @@ class ProcessControl:
         found = list(self.refusals())
         try:
             found += await self._listener_refusals()
-        except StateUnavailable:
-            if self.state.admits_when_down:
+        except StateUnavailable as error:
+            if self.state.admits_when_down and error.is_away:
                 found += self._drain_refusals(self._last_drains)
             else:
                 found.append("the shared state is unavailable")

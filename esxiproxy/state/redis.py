@@ -24,7 +24,7 @@ from esxiproxy.state.items import MAX_REPORTS, REPORT_LIFE, REPORTS, check_expir
 from esxiproxy.state.lease import LEASE, RENEWALS_PER_LEASE, PeriodicTask
 from esxiproxy.state.pending_writes import PendingWrites
 from esxiproxy.state.redis_lists import SCRIPT
-from esxiproxy.state.redis_store import RedisStore, Registering, Server
+from esxiproxy.state.redis_store import RedisStore, Server
 
 POLL_INTERVAL = 1.0
 """Seconds between two polls for commands, by which a process also finds that Redis has lost its data."""
@@ -150,8 +150,8 @@ class RedisState:
 
     def _may_admit(self, error: StateUnavailable, claims: Sequence[Claim]) -> bool:
         """Return whether claims may be taken without Redis after this failure."""
-        is_away = not isinstance(error, Registering) and not self._is_stopped
-        return self.admits_when_down and is_away and not any(isinstance(claim, OnceClaim) for claim in claims)
+        is_away = self.admits_when_down and error.is_away and not self._is_stopped
+        return is_away and not any(isinstance(claim, OnceClaim) for claim in claims)
 
     def give(self, slot: str, outcome: Outcome = Outcome.DONE) -> Deferred[None]:
         self._pending.release(slot, outcome)

@@ -26,6 +26,14 @@ _UNKNOWN_COUNT = -1
 class Registering(StateUnavailable):
     """Redis is there, and all proxies register what runs before anything is admitted."""
 
+    is_away = False
+
+
+class WrongDatabase(StateUnavailable):
+    """Redis is there, and its database cannot be used until somebody changes a configuration."""
+
+    is_away = False
+
 
 class Server(Protocol):
     """The server that runs the script."""
@@ -85,7 +93,7 @@ class RedisStore:
         while True:
             if self._registered is None or self._registered != await self._server.connected():
                 if registrations == _ATTEMPTS:
-                    raise StateUnavailable("the Redis server forgets this process: is it a replica, or full?")
+                    raise WrongDatabase("the Redis server forgets this process: is it a replica, or full?")
                 registrations += 1
                 await self._register()
                 continue
@@ -109,7 +117,7 @@ class RedisStore:
         status = reply[0]
         if status == b"schema":
             found = reply[1].decode("utf-8", "replace")
-            raise StateUnavailable(
+            raise WrongDatabase(
                 f"the Redis database has schema version {found}; this version of esxiproxy needs "
                 f"{SCHEMA_VERSION}: use the same version everywhere, or another state_prefix"
             )
@@ -150,7 +158,8 @@ class RedisStore:
                 if error is None:
                     other.callback(None)
                 else:
-                    other.errback(StateUnavailable(error.detail))
+                    kind = StateUnavailable if error.is_away else type(error)  # these calls were not made
+                    other.errback(kind(error.detail))
 
     async def _write_all(self) -> None:
         if self._running:  # the reply to a call may add a slot

@@ -16,6 +16,7 @@ from esxiproxy.core.session.connection_limits import ConnectionLimits
 from esxiproxy.core.session.drain import DrainKind
 from esxiproxy.core.session.drain_table import DrainTable
 from esxiproxy.state.memory import MemoryState
+from esxiproxy.state.redis_store import WrongDatabase
 from esxiproxy.workers.admin.control import FACTS_TIMEOUT, HEARTBEAT_TIMEOUT, MasterControl
 from esxiproxy.workers.shared.admin_messages import AdminConfig, Facts, WorkerFacts
 
@@ -179,6 +180,13 @@ def test_it_is_ready_without_a_state_that_is_not_needed_unless_it_was_drained(sc
             assert scene.unready() == (["every listener is drained"] if drained else [])
         drain_listener(scene, "one"), drain_listener(scene, "two")
         assert scene.unready() == ["every listener is drained"]
+
+
+def test_it_is_not_ready_with_a_database_that_cannot_be_used(scene, monkeypatch):
+    scene.knows(worker())
+    monkeypatch.setattr(scene.state, "admits_when_down", True, raising=False)
+    monkeypatch.setattr(scene.state, "items", lambda *_: fail(WrongDatabase("another schema version")))
+    assert scene.unready() == ["the shared state is unavailable"]
 
 
 def test_each_reload_has_the_outcome_of_its_own_request(scene):
