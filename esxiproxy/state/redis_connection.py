@@ -158,6 +158,8 @@ class RedisConnection:
             _checked(await protocol.call("SELECT", str(address.database)))
             info = await protocol.call("INFO")
             self._warn(check_server(info), clock_warning(info, self._time_of_day()))
+            if self._failure == _STOPPED:  # a connection that is made may not be cancelled any more
+                raise StateUnavailable(_STOPPED)
         except BaseException:
             protocol.abandon("the connection was not completed")
             raise
@@ -197,6 +199,9 @@ class RedisConnection:
 
     def _on_failure(self, failure: Failure) -> None:
         self._attempt = None
+        protocol, self._protocol = self._protocol, None
+        if protocol is not None:  # it was made when the time of its attempt was over
+            protocol.abandon("the connection was not made in time")
         if self._failure == _STOPPED:
             return
         self._fail(_described(failure))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall
@@ -90,8 +91,8 @@ class Sentinels:
         endpoint = endpoint_of(self._address, host, port, self._reactor)
         try:
             protocol: RedisProtocol = await endpoint.connect(factory)
-        except CancelledError:
-            raise
+        except (CancelledError, ConnectingCancelledError):
+            raise CancelledError from None  # no failure of this Sentinel, after which the next one is asked
         except Exception as error:
             raise StateUnavailable(f"cannot be reached: {described(error)}") from None
         try:
