@@ -65,7 +65,7 @@ class RedisState:
         self._clock = clock
         self._time_of_day = time_of_day
         self.admits_when_down = admits_when_down
-        self._store = RedisStore(server, script, prefix, self.instance_id)
+        self._store = RedisStore(server, script, prefix, self.instance_id, clock)
         self._execute: Callable[[Command], None] = lambda command: None
         self._renewal = PeriodicTask(lambda: self._store.call("renew"), "renewing the lease", clock)
         self._poll = PeriodicTask(self._poll_commands, "polling for commands", clock)

@@ -17,10 +17,10 @@ from twisted.python.failure import Failure
 from esxiproxy.core.config.state_url import RedisAddress, StateDown
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.state.redis_endpoint import BadFile, described, endpoint_of, read_password
-from esxiproxy.state.redis_protocol import MAX_PENDING, UNREACHABLE, CallLost, RedisProtocol, ServerIdentity
+from esxiproxy.state.redis_protocol import MAX_PENDING, UNREACHABLE, RedisProtocol, ServerIdentity
 from esxiproxy.state.redis_replies import RedisError, Reply
 from esxiproxy.state.redis_sentinel import Place, Sentinels
-from esxiproxy.state.redis_server import check_server, clock_warning, explained, fields_of
+from esxiproxy.state.redis_server import check_server, clock_warning, explained, failed_call, fields_of
 
 CALL_TIMEOUT = 2.0
 """Seconds for a connection with its login, and for each call."""
@@ -35,6 +35,8 @@ _NEW_CONSOLES = {
     StateDown.REFUSE: "new consoles get 503",
     StateDown.ADMIT: "new consoles are admitted except by links that work once",
 }
+_ALWAYS_WRITES = "register", "renew"
+"""The calls that write each time, one of which a process makes at once on a new connection and each 5 s."""
 _STOPPED = "the shared state was stopped"
 
 
@@ -118,8 +120,9 @@ class RedisConnection:
             if reply.code == "READONLY":  # the name of the server may mean another one by now
                 protocol.overdue = True
                 protocol.abandon(text)
-            raise CallLost(text)
-        self._report("")
+            raise failed_call(reply)
+        if arguments[0] in _ALWAYS_WRITES:  # a full Redis makes calls that only read
+            self._report("")
         return reply
 
     def _connected(self) -> Deferred[RedisProtocol]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from esxiproxy.core.errors import StateUnavailable
+from esxiproxy.state.redis_protocol import CallFailed, CallRefused
 from esxiproxy.state.redis_replies import RedisError, Reply
 
 _ADVICE = {
@@ -22,6 +23,10 @@ _ADVICE = {
     "CLUSTERDOWN": "the Redis cluster is down",
     "MOVED": "the Redis cluster has moved the keys to another server: name that one in state",
 }
+_WRITES_NOTHING = frozenset(
+    ("OOM", "MISCONF", "NOREPLICAS", "READONLY", "LOADING", "MASTERDOWN", "BUSY", "CLUSTERDOWN")
+)
+"""Errors before a script begins or at its first write; after that Redis lets it go on."""
 _NO_PASSWORD_SET = "without any password configured"
 _OLDEST = (6, 2)
 _MAX_SKEW = 2.0
@@ -38,6 +43,12 @@ def explained(error: RedisError) -> str:
     if "script" in text.lower():
         return f"bug or another version of Redis: the script failed: {text[:200]}"
     return f"Redis answers with an error: {text[:80]}"
+
+
+def failed_call(error: RedisError) -> StateUnavailable:
+    """Return what a call of the script raises to which the server answers with an error."""
+    kind = CallRefused if error.code in _WRITES_NOTHING else CallFailed
+    return kind(explained(error))
 
 
 def fields_of(reply: Reply) -> Mapping[str, str]:

@@ -2,8 +2,9 @@
 
 import pytest
 
+from esxiproxy.state.redis_protocol import CallLost, CallRefused
 from esxiproxy.state.redis_replies import RedisError
-from esxiproxy.state.redis_server import clock_warning, explained
+from esxiproxy.state.redis_server import clock_warning, explained, failed_call
 
 
 @pytest.mark.parametrize("secret", ["pa55word", "postscript-9", "without any password configured-9"])
@@ -31,3 +32,8 @@ def test_a_clock_that_differs_is_named(server, text):
 @pytest.mark.parametrize("info", [b"", b"server_time_usec:x\r\n", RedisError("NOPERM no")])
 def test_a_clock_that_is_not_told_is_not_named(info):
     assert clock_warning(info, 1_000_000.0) == ""
+
+
+def test_a_refusal_of_writes_is_told_apart_from_a_script_that_failed():
+    assert isinstance(failed_call(RedisError("NOREPLICAS not enough")), CallRefused)
+    assert isinstance(failed_call(RedisError("WRONGTYPE a key of another program")), CallLost)
