@@ -83,16 +83,15 @@ class Sentinels:
         self._places.rotate(-1)
 
     async def _ask(self, host: str, port: int) -> Place:
+        factory = Factory.forProtocol(lambda: RedisProtocol(self._clock, ANSWER_TIMEOUT))
         try:
             password = read_password(self._service.password_file, "state_sentinel_password_file")
-        except BadFile as error:
-            raise StateUnavailable(str(error)) from None
-        factory = Factory.forProtocol(lambda: RedisProtocol(self._clock, ANSWER_TIMEOUT))
-        endpoint = endpoint_of(self._address, host, port, self._reactor)
-        try:
+            endpoint = endpoint_of(self._address, host, port, self._reactor)
             protocol: RedisProtocol = await endpoint.connect(factory)
         except (CancelledError, ConnectingCancelledError):
             raise CancelledError from None  # no failure of this Sentinel, after which the next one is asked
+        except BadFile as error:
+            raise StateUnavailable(str(error)) from None
         except Exception as error:
             raise StateUnavailable(f"cannot be reached: {described(error)}") from None
         try:

@@ -6,12 +6,14 @@ import pytest
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectingCancelledError, ConnectionRefusedError
 from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
 
 from esxiproxy.core.config.state_url import RedisAddress, SentinelService
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.state import redis_connection, redis_sentinel
 from esxiproxy.state.redis_connection import CALL_TIMEOUT, FAILOVER_TIMEOUT, RedisConnection
-from esxiproxy.state.redis_sentinel import ANSWER_TIMEOUT
+from esxiproxy.state.redis_sentinel import ANSWER_TIMEOUT, WATCH_INTERVAL
+from tests.support.logs import process_log
 from tests.support.outcome import result
 
 DIRECT = RedisAddress("192.0.2.1")
@@ -148,3 +150,17 @@ def test_a_connection_that_is_made_when_its_attempt_has_ended_is_closed(endpoint
     with pytest.raises(StateUnavailable):
         result(connection.connected())
     assert endpoints._clock.getDelayedCalls() == []
+
+
+def test_a_file_that_is_missing_for_a_moment_is_no_bug(tmp_path):
+    clock, moved = MemoryReactorClock(), []
+    service = SentinelService("lab", SENTINELS)
+    address = RedisAddress("", 0, secure=True, ca=tmp_path / "none", service=service)
+    sentinels = redis_sentinel.Sentinels(address, service, clock, clock)
+    with process_log() as lines:
+        sentinels.start(lambda: ("192.0.2.1", 6379), moved.append)
+        clock.pump([WATCH_INTERVAL] * 5)
+        sentinels.stop()
+    (line,) = lines
+    assert f"state_ca: {tmp_path / 'none'}: No such file" in line and "the primary continues" in line
+    assert moved == [] and clock.getDelayedCalls() == []
