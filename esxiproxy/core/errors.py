@@ -235,6 +235,8 @@ class StateUnavailable(SessionError):
     )
     status = 503
     retry_after = 5
+    is_away = True
+    """Whether a state that ``admits_when_down`` is done without; False if it answers and refuses the call."""
 
     @property
     def name(self) -> str:

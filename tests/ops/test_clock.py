@@ -162,6 +162,8 @@ WRITTEN_DOWN = {
     "sim/host.py": "the clock on the simulated screen",
     "sim/vcenter/vcenter.py": "the clock on the simulated screens, and the times of sessions and tasks",
     "state/memory.py": "used links, which expire at a time of day",
+    "state/redis.py": "how long a stored value lives, whatever the time of Redis is",
+    "state/redis_connection.py": "how far the clock of the server is away",
     "state/times.py": "marks and stored values, which outlast a start of the machine",
     "ops/manhole/admin_commands.py": "how old the sessions of other processes are",
     "ticket_rewriting/filters.py": "until when a ticket leads to its host, in the shared state",
