@@ -27,7 +27,7 @@ from esxiproxy.portal.settings import PortalListener, Provider
 from esxiproxy.portal.site import PortalRoot, PortalSite
 from esxiproxy.proxy import Proxy
 from esxiproxy.routers.static import StaticRouter
-from tests.support.portal_machines import FakeInventory, FakeMachine, FakeService, rights_by_tag
+from tests.support.portal_machines import FakeInventory, FakeMachine, FakeService, rights_by_tag, scope_by_tag
 from tests.support.reactor_thread import ReactorThread
 
 SECTION = "authenticator login"
@@ -82,7 +82,7 @@ class RunningPortal(ReactorThread):
         logins = LoginStore(proxy.state, SECTION, 43200.0, 3600.0, ["authenticator staff"])
         providers = (Provider("staff", Staff()), Provider("sso", SimpleNamespace()))
         listener = PortalListener("people", f"http://localhost:{self.port}", logins, providers)
-        catalogue = Catalogue(self.service, rights_by_tag)
+        catalogue = Catalogue(self.service, rights_by_tag, scope_by_tag)
         catalogue.start()
         api = PortalApi(self.service, catalogue, Favourites(proxy.state, reactor), None, reactor)
         root = PortalRoot({"people": listener}, api, Assets(), reactor)
