@@ -227,12 +227,12 @@ local function is_registering()
 end
 
 local function expire()
+  -- Written before the server's clock was set back; the process may live:
+  for _, whose in ipairs(redis.call('ZRANGEBYSCORE', P .. 'holders', '(' .. text(now + 2 * LEASE), '+inf')) do
+    redis.call('ZADD', P .. 'holders', text(now + LEASE), whose)
+  end
   if is_registering() then return false end
   local dead = redis.call('ZRANGEBYSCORE', P .. 'holders', '-inf', text(now))
-  -- Written before the server's clock was set back:
-  for _, whose in ipairs(redis.call('ZRANGEBYSCORE', P .. 'holders', '(' .. text(now + 2 * LEASE), '+inf')) do
-    dead[#dead + 1] = whose
-  end
   for _, whose in ipairs(dead) do
     if whose ~= holder then bury(whose) end
   end
