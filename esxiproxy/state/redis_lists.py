@@ -16,10 +16,13 @@ from esxiproxy.state.redis_claims import CLAIMS, REGISTRATION, SCHEMA_VERSION, S
 CONFIRMATION = 10.0
 """Seconds for which the sessions of a dead holder are reserved for the process that has read them."""
 
+PART = 2000
+"""Maximum number of slots, of marks and of sessions of a dead holder that one call releases."""
+
 _BEGIN = f"""
 local P, op, holder = KEYS[1], ARGV[1], ARGV[2]
 local LEASE, RETENTION, REGISTRATION, SWEPT = {LEASE}, {LOST_SESSION_RETENTION}, {REGISTRATION}, 500
-local CONFIRMATION, BATCH = {CONFIRMATION}, 1000
+local CONFIRMATION, BATCH, PART, ALL = {CONFIRMATION}, 1000, {PART}, 1000000000
 local SCHEMA = '{SCHEMA_VERSION}'
 local now = clock()
 local since, ready
@@ -112,14 +115,14 @@ end
 local calls = {}
 
 function calls.register()
-  local had, server = redis.call('ZSCORE', P .. 'holders', holder) and 1 or 0, next()
+  local had, server = tonumber(redis.call('ZSCORE', P .. 'holders', holder) or 0) > 0 and 1 or 0, next()
   -- Another server, or one that was restarted, may lack the last writes: all processes have a new connection.
   if server ~= '' and redis.call('HGET', P .. 'origin', 'server') ~= server then
     redis.call('HSET', P .. 'origin', 'server', server)
     begin_registration()
   end
   give_marks(next)
-  release_marks(holder)
+  release_marks(holder, ALL)
   release_tasks(holder)
   forget_lost(holder)
   redis.call('ZADD', P .. 'holders', text(now + LEASE), holder)
@@ -138,7 +141,7 @@ end
 
 function calls.stop()
   give_marks(next)
-  release_all(holder)
+  release(holder, ALL)
   redis.call('DEL', P .. 'commands:' .. holder)
   return 0
 end
@@ -218,7 +221,7 @@ local function read_lost(whose)
 end
 
 function calls.reclaim()
-  bury(ARGV[3])
+  bury(ARGV[3], ALL)
   return read_lost(ARGV[3])
 end
 
@@ -256,6 +259,7 @@ function calls.tell()
 end
 
 function calls.commands()
+  expire()
   local found = redis.call('LRANGE', P .. 'commands:' .. holder, 0, -1)
   redis.call('DEL', P .. 'commands:' .. holder)
   return found
@@ -277,8 +281,8 @@ local newest = redis.call('ZREVRANGE', P .. 'holders', 0, 0, 'WITHSCORES')[2]
 if newest and tonumber(newest) < now + LEASE / 2 then begin_registration() end
 if op ~= 'register' and op ~= 'stop' then
   local lease = redis.call('ZSCORE', P .. 'holders', holder)
-  if not lease then return {'register', since} end
-  lease = tonumber(lease)
+  lease = tonumber(lease or 0)
+  if lease == 0 then return {'register', since} end
   -- With any call, so that all have renewed when a registration ends:
   if lease < now + LEASE / 2 or lease > now + 2 * LEASE then
     redis.call('ZADD', P .. 'holders', text(now + LEASE), holder)
