@@ -5,7 +5,9 @@ Every key begins with the prefix in braces, so that all are in one slot of a clu
 
     schema                  the version of this layout
     origin                  since: from when marks are complete; ready: until when processes register;
-                            server: the run id of the server at which processes have registered
+                            server: the run id of the server at which processes have registered;
+                            copy, newest, changed: such a server, the end of the newest lease that it had
+                            before, and the time of the first registration
     holders                 holder by the end of its lease, which is 0 when a part of it was released
     c:NAME                  the slots of a claim, each with its holder
     rates                   token buckets by the time at which they are full

@@ -25,7 +25,7 @@ local LEASE, RETENTION, REGISTRATION, SWEPT = {LEASE}, {LOST_SESSION_RETENTION},
 local CONFIRMATION, BATCH, PART, ALL = {CONFIRMATION}, 1000, {PART}, 1000000000
 local SCHEMA = '{SCHEMA_VERSION}'
 local now = clock()
-local since, ready
+local since, ready, newest
 """
 
 _LISTS = """
@@ -114,13 +114,35 @@ end
 
 local calls = {}
 
-function calls.register()
-  local had, server = tonumber(redis.call('ZSCORE', P .. 'holders', holder) or 0) > 0 and 1 or 0, next()
+-- ``seen`` is the time of the last reply that this process had from another server, or 0.  Every process had
+-- a lease of LEASE / 2 at least then, so that a copy without such leases was made before, and lacks writes.
+local function note_server(server, seen)
+  local origin = redis.call('HMGET', P .. 'origin', 'server', 'copy', 'newest', 'changed')
+  local newest_of_copy, changed = origin[2] == server and origin[3], origin[4]
   -- Another server, or one that was restarted, may lack the last writes: all processes have a new connection.
-  if server ~= '' and redis.call('HGET', P .. 'origin', 'server') ~= server then
-    redis.call('HSET', P .. 'origin', 'server', server)
+  if origin[1] ~= server then
+    newest_of_copy, changed = newest or '0', text(now)
+    redis.call('HSET', P .. 'origin', 'server', server, 'copy', server, 'newest', newest_of_copy,
+      'changed', changed)
     begin_registration()
   end
+  if not newest_of_copy or seen + LEASE / 3 <= tonumber(newest_of_copy) then return end
+  since = changed
+  redis.call('HDEL', P .. 'origin', 'newest')
+  redis.call('HSET', P .. 'origin', 'since', since)
+  begin_registration()
+  -- These sessions may have ended since, or are recorded as lost.  Living processes register theirs.
+  local stale = '(' .. text(tonumber(changed) + LEASE - 1)
+  for _, whose in ipairs(redis.call('ZRANGEBYSCORE', P .. 'holders', '-inf', stale)) do
+    release_sessions(whose, ALL)
+  end
+  for _, whose in ipairs(redis.call('ZRANGE', P .. 'lost', 0, -1)) do forget_lost(whose) end
+end
+
+function calls.register()
+  local had = tonumber(redis.call('ZSCORE', P .. 'holders', holder) or 0) > 0 and 1 or 0
+  local server, seen = next(), tonumber(next())
+  if server ~= '' then note_server(server, seen) end
   give_marks(next)
   release_marks(holder, ALL)
   release_tasks(holder)
@@ -277,7 +299,7 @@ if not since or not schema then
 end
 -- No process has renewed its lease for long: this server hung or was cut off, or its clock was set forward.
 -- Those whose leases are over live, or most of them.
-local newest = redis.call('ZREVRANGE', P .. 'holders', 0, 0, 'WITHSCORES')[2]
+newest = redis.call('ZREVRANGE', P .. 'holders', 0, 0, 'WITHSCORES')[2]
 if newest and tonumber(newest) < now + LEASE / 2 then begin_registration() end
 if op ~= 'register' and op ~= 'stop' then
   local lease = redis.call('ZSCORE', P .. 'holders', holder)
@@ -289,7 +311,8 @@ if op ~= 'register' and op ~= 'stop' then
   end
 end
 if (op == 'take' or op == 'look') and is_registering() then return {'wait', since} end
-return {'ok', since, calls[op]()}
+local value = calls[op]()
+return {'ok', since, value, text(now)}
 """
 
 
