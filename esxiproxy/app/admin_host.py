@@ -19,6 +19,7 @@ from twisted.internet.defer import (
     Deferred,
     DeferredLock,
     TimeoutError,
+    gatherResults,
     maybeDeferred,
     succeed,
 )
@@ -216,10 +217,11 @@ class AdminHost(MultiService):
             step.cancel()
 
     async def _stop(self) -> None:
-        first = [service for service in (self._slot, self._tickets) if service is not None]
+        # Sites answer the requests in flight, for which the plugins and the logins at vCenters are needed.
+        sites = (self._slot, self._tickets, self._portal)
+        first = [service for service in sites if service is not None]
         services = [service for service in self if service not in (self._extra_services, *first)]
-        for service in first:
-            await self._step(service.stopService)
+        await gatherResults([Deferred.fromCoroutine(self._step(service.stopService)) for service in first])
         await self.stop_services()
         for service in services:
             await self._step(service.stopService)

@@ -22,7 +22,7 @@ from esxiproxy.portal.api import PortalApi
 from esxiproxy.portal.assets import Assets
 from esxiproxy.portal.favourites import Favourites
 from esxiproxy.portal.machine_rows import Catalogue
-from esxiproxy.portal.machine_service import MachineService, MintLink, NoMachines, Rights
+from esxiproxy.portal.machine_service import MachineService, MintLink, NoMachines, Rights, Scope, VSpheres
 from esxiproxy.portal.settings import PortalListener, Provider
 from esxiproxy.portal.site import PortalRoot, PortalSite
 
@@ -31,12 +31,16 @@ from esxiproxy.portal.site import PortalRoot, PortalSite
 class PortalParts:
     """The objects that the portal is made of besides those of the configuration.
 
-    ``service`` is that for vCenter, ``rights`` returns the rights of a user, and ``mint`` makes links.
+    ``service`` is that for vCenter, ``rights`` returns the rights of a user, ``scope`` a value that is equal
+    for users with the same rights, and ``mint`` makes links.  ``vspheres`` returns the vCenters that a
+    listener leads to.
     """
 
     service: MachineService | Any = field(default_factory=NoMachines)
     rights: Rights = lambda listener, principal, machine: ()
+    scope: Scope = lambda listener, principal: (listener, principal.names, principal.groups)
     mint: MintLink | None = None
+    vspheres: VSpheres = lambda listener: None
 
 
 class PortalService(MultiService):
@@ -55,7 +59,7 @@ class PortalService(MultiService):
         reactor: Any,
     ) -> None:
         super().__init__()
-        self._catalogue = Catalogue(parts.service, parts.rights)
+        self._catalogue = Catalogue(parts.service, parts.rights, parts.scope, parts.vspheres)
         favourites = Favourites(state, reactor)
         api = PortalApi(parts.service, self._catalogue, favourites, parts.mint, reactor)
         listeners = {each.name: each for each in _listeners(config, state, plugins)}
@@ -70,10 +74,14 @@ class PortalService(MultiService):
         self._site.open()
 
     def stopService(self) -> Deferred[Any]:
+        """End the event streams, answer the requests in flight, and then follow the machines no longer."""
         self._root.close_streams()
-        self._catalogue.stop()
         stopping: Deferred[Any] = super().stopService()
-        return stopping
+        return stopping.addBoth(self._stopped)
+
+    def _stopped(self, outcome: Any) -> Any:
+        self._catalogue.stop()
+        return outcome
 
 
 def provider_sections(config: Config) -> Iterator[PluginSection]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -48,9 +48,23 @@ def portal_parts(
                 found |= scope.rules.rights_to(machine)
         return found
 
+    def scope(listener: str, principal: Principal) -> Hashable:
+        return tuple(
+            (each.vspheres, tuple(rule.name for rule in each.rules.rules))
+            for each in scopes_for(listener, principal)
+        )
+
+    vspheres_of = {
+        listener: frozenset(name for scope in found for name in scope.vspheres)
+        for listener, found in of_listeners.items()
+    }
+
+    def vspheres(listener: str) -> Collection[str]:
+        return vspheres_of.get(listener, frozenset())
+
     async def mint(machine: Any, principal: Principal, public_url: str) -> ApiLink:
         link = mint_console_link(machine.id, principal, public_url, time_of_day())
         await state.put(link.space, link.key, link.value, link.expires, new=True)
         return ApiLink(link.url, link.expires)
 
-    return PortalParts(vsphere, rights, mint)
+    return PortalParts(vsphere, rights, scope, mint, vspheres)

@@ -24,6 +24,9 @@ from esxiproxy.plugins import (
     SectionValues,
 )
 
+AUTOMATIC = b"x-automatic-request"
+"""The field, in lower case, of requests that a page of the portal sends without a user."""
+
 
 @implementer(IAuthenticator, IReauthenticator)
 class SessionAuthenticator:
@@ -58,10 +61,17 @@ class SessionAuthenticator:
 
 
 def _is_automatic(request: Request) -> bool:
-    """Return whether an open page sends a request by itself: event streams, pictures, and measurements."""
+    """Return whether an open page sends a request by itself.
+
+    These are event streams, pictures, measurements, and the requests that the page marks.
+    """
     head = request.head
-    is_stream = any(b"text/event-stream" in value.lower() for value in head.values(b"accept"))
-    return is_stream or head.method == b"HEAD" or b"image" in head.values(b"sec-fetch-dest")
+    if head.method == b"HEAD" or head.values(AUTOMATIC):
+        return True
+    accepted = [value.strip().lower() for value in head.values(b"accept")]
+    if any(b"text/event-stream" in value or value.startswith(b"image/") for value in accepted):
+        return True
+    return b"image" in head.values(b"sec-fetch-dest")
 
 
 def sections_of(settings: SectionValues) -> frozenset[str]:

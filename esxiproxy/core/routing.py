@@ -162,7 +162,7 @@ class Principal:
     identified the client, which the proxy sets.  ``expires`` is the time of day at which the login ends, None
     for no end.  ``consumed_cookies`` are the names of cookies with credentials, which are cut out of the
     Cookie field.  ``response_fields`` are added to the answer to the client, such as Set-Cookie.  ``login``
-    is the id of the login, by which all of its consoles can be ended.
+    is the id of a login of the portal, by which all of its consoles can be ended.
     """
 
     name: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,8 @@ MAX_LIMIT = 200
 """Machines on one page."""
 MAX_SEARCH = 200
 """Characters of a search."""
+MAX_CALLS_EACH = 4
+"""Requests of one user that wait for vCenter at once, apart from pictures, which have their own queue."""
 _MAX_LABELS = 64
 _NAME, _UUID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", r"[0-9A-Za-z-]{1,64}"
 _MACHINE = re.compile(rf"/api/machines/({_NAME}/{_UUID})(?:/([a-z]+))?")
@@ -49,6 +52,8 @@ class PortalApi:
         self._favourites = favourites
         self._mint = mint
         self._clock = clock
+        self._waiting: Counter[str] = Counter()
+        """The requests that wait for vCenter, by their users."""
         self._thumbnails = Thumbnails(lambda machine: service.thumbnail(machine), clock)
         self._reads: Mapping[str | None, Action] = {
             None: self._machine,
@@ -70,7 +75,9 @@ class PortalApi:
             return await self._machines(arrival, principal)
         if arrival.path == "/api/find":
             _check_method(arrival, b"GET")
-            row = _named(await self._view(arrival, principal), arrival.parameters().get("vm", ""))
+            row = self._named(
+                arrival, await self._view(arrival, principal), arrival.parameters().get("vm", "")
+            )
             return PortalAnswer.of(row.fields(0.0))
         if arrival.path == "/api/consoles":
             _check_method(arrival, b"POST")
@@ -89,7 +96,8 @@ class PortalApi:
             arrival.check_own_page()
         assert action is not None
         view = await self._view(arrival, principal)
-        return await action(arrival, view, _row(view, found[1], OPEN if found[2] != "power" else POWER))
+        row = self._row(arrival, view, found[1], OPEN if found[2] != "power" else POWER)
+        return await action(arrival, view, row)
 
     async def events(self, arrival: PortalArrival) -> MachineEvents:
         """Return the event stream of a window.  Raises PortalError or StateUnavailable."""
@@ -114,8 +122,8 @@ class PortalApi:
         return {
             "user": principal.name,
             "logout": bool(arrival.visitor.login),
-            "vspheres": len(self._service.inventories),
-            "problems": list(self._catalogue.problems()),
+            "vspheres": len(self._catalogue.inventories(arrival.listener.name)),
+            "problems": list(self._catalogue.problems(arrival.listener.name)),
         }
 
     async def _machines(self, arrival: PortalArrival, principal: Principal) -> PortalAnswer:
@@ -128,7 +136,7 @@ class PortalApi:
         return PortalAnswer.of(row.fields(0.0))
 
     async def _connections(self, arrival: PortalArrival, view: MachineView, row: MachineRow) -> PortalAnswer:
-        found = await self._service.connections(row.machine)
+        found = await self._call(arrival, self._service.connections, row.machine)
         people = [
             {"label": str(each.label), "client": str(each.client), "user": str(each.user)} for each in found
         ]
@@ -143,7 +151,7 @@ class PortalApi:
     async def _power_on(self, arrival: PortalArrival, view: MachineView, row: MachineRow) -> PortalAnswer:
         arrival.json()
         self._report("powers on", arrival, row)
-        await self._service.power_on(row.machine)
+        await self._call(arrival, self._service.power_on, row.machine)
         return PortalAnswer.of({}, 202)
 
     async def _drop(self, arrival: PortalArrival, view: MachineView, row: MachineRow) -> PortalAnswer:
@@ -154,7 +162,7 @@ class PortalApi:
         if not all(isinstance(label, str) and 0 < len(label) <= 256 for label in labels):
             raise PortalError(400, "a label is a text")
         self._report(f"ends {len(labels)} consoles of", arrival, row)
-        await self._service.drop_connections(row.machine, labels)
+        await self._call(arrival, self._service.drop_connections, row.machine, labels)
         return PortalAnswer.of({}, 202)
 
     async def _favourite(self, arrival: PortalArrival, view: MachineView, row: MachineRow) -> PortalAnswer:
@@ -173,7 +181,7 @@ class PortalApi:
         if not all(type(each) is int and 320 <= each <= 8192 for each in (width, height)):
             raise PortalError(400, "width and height have to be numbers of pixels from 320 to 8192")
         assert isinstance(width, int) and isinstance(height, int)
-        await self._service.set_resolution(row.machine, width, height)
+        await self._call(arrival, self._service.set_resolution, row.machine, width, height)
         return PortalAnswer.of({}, 202)
 
     async def _make_link(self, arrival: PortalArrival, principal: Principal) -> PortalAnswer:
@@ -183,11 +191,58 @@ class PortalApi:
         wanted = body.get("vm")
         if set(body) != {"vm"} or not isinstance(wanted, str) or not 0 < len(wanted) <= 256:
             raise PortalError(400, 'the body has to be {"vm": "VSPHERE/UUID"}, with a UUID or a name as well')
-        row = _named(await self._view(arrival, principal), wanted)
+        row = self._named(arrival, await self._view(arrival, principal), wanted)
         if self._mint is None:
             raise PortalError(404, "no router here opens such links: add a router of the type vsphere")
         link = await self._mint(row.machine, principal, arrival.listener.public_url)
         return PortalAnswer.of({"url": link.url, "expires": link.expires, "vm": row.key}, 201)
+
+    def _row(self, arrival: PortalArrival, view: MachineView, machine: str, right: str) -> MachineRow:
+        """Return the row of a machine.  Raises PortalError, the same for a machine that does not exist."""
+        section, _, uuid = machine.partition("/")
+        row = view.find(f"{section}/{uuid.lower()}")
+        if row is None or not row.rights & {OPEN, right}:
+            raise self._not_found(arrival, machine)
+        _check_right(row, right)
+        return row
+
+    def _named(self, arrival: PortalArrival, view: MachineView, wanted: str) -> MachineRow:
+        """Return the machine that a text names: ``VSPHERE/UUID``, a UUID or a name.  Raises PortalError."""
+        if "/" in wanted and (row := view.find(wanted.lower() if view.find(wanted) is None else wanted)):
+            found: Sequence[MachineRow] = [row]
+        else:
+            lower = wanted.lower()
+            found = [row for row in view.rows if lower == row.machine.uuid or wanted == row.machine.name]
+        able = [row for row in found if OPEN in row.rights]
+        if len(able) > 1:
+            raise PortalError(
+                409, f"{len(able)} machines have this name or UUID: ask for one as VSPHERE/UUID"
+            )
+        if not able:
+            raise self._not_found(arrival, wanted)
+        return able[0]
+
+    def _not_found(self, arrival: PortalArrival, wanted: str) -> PortalError:
+        """Return the error for a machine that does not exist, that is hidden, or that is not known yet."""
+        unread = self._catalogue.unread(arrival.listener.name, wanted)
+        if unread is None:
+            return PortalError(404, "there is no such machine, or this user may not use it")
+        text = f"the machines of {unread} have not been read yet: try again in a moment"
+        return PortalError(503, text, ((b"Retry-After", b"3"),))
+
+    async def _call(self, arrival: PortalArrival, call: Callable[..., Awaitable[Any]], *values: Any) -> Any:
+        """Return the result of a call to vCenter.  Raises PortalError for a user with too many."""
+        user = arrival.principal.names[1]
+        if self._waiting[user] >= MAX_CALLS_EACH:
+            text = f"{MAX_CALLS_EACH} requests of this user wait for vCenter already: try again in a moment"
+            raise PortalError(429, text, ((b"Retry-After", b"2"),))
+        self._waiting[user] += 1
+        try:
+            return await call(*values)
+        finally:
+            self._waiting[user] -= 1
+            if not self._waiting[user]:
+                del self._waiting[user]
 
     def _report(self, action: str, arrival: PortalArrival, row: MachineRow) -> None:
         self._log.info(
@@ -205,38 +260,9 @@ def _check_method(arrival: PortalArrival, method: bytes) -> None:
         raise PortalError(405, f"this path takes {method.decode()}", ((b"Allow", method),))
 
 
-def _row(view: MachineView, machine: str, right: str) -> MachineRow:
-    """Return the row of a machine.  Raises PortalError, the same for a machine that does not exist."""
-    section, _, uuid = machine.partition("/")
-    row = view.find(f"{section}/{uuid.lower()}")
-    if row is None or not row.rights & {OPEN, right}:
-        raise _not_found()
-    _check_right(row, right)
-    return row
-
-
-def _named(view: MachineView, wanted: str) -> MachineRow:
-    """Return the machine that a text names: ``VSPHERE/UUID``, a UUID or a name.  Raises PortalError."""
-    if "/" in wanted and (row := view.find(wanted.lower() if view.find(wanted) is None else wanted)):
-        found: Sequence[MachineRow] = [row]
-    else:
-        lower = wanted.lower()
-        found = [row for row in view.rows if lower == row.machine.uuid or wanted == row.machine.name]
-    able = [row for row in found if OPEN in row.rights]
-    if len(able) > 1:
-        raise PortalError(409, f"{len(able)} machines have this name or UUID: ask for one as VSPHERE/UUID")
-    if not able:
-        raise _not_found()
-    return able[0]
-
-
 def _check_right(row: MachineRow, right: str) -> None:
     if right not in row.rights:
         raise PortalError(403, f"no access rule gives this user the right to {right} this machine")
-
-
-def _not_found() -> PortalError:
-    return PortalError(404, "there is no such machine, or this user may not use it")
 
 
 def _window_of(parameters: Mapping[str, str]) -> tuple[WindowRequest, bool]:

@@ -19,7 +19,8 @@ MOST = 200
 """Favourites of one user."""
 _KEPT = 60.0
 """Seconds after which the favourites are read again, since another machine may have changed them."""
-_MAX_USERS = 256
+_MAX_USERS = 2048
+"""Users whose favourites are kept: more than have event streams, each of which asks once a second."""
 
 
 class TooManyFavourites(Exception):
@@ -39,6 +40,7 @@ class Favourites:
         key = key_of(principal.names[1])
         known = self._known.get(key)
         if known is not None and self._clock.seconds() - known[0] < _KEPT:
+            self._known.move_to_end(key)
             return known[1]
         return self._keep(key, _parse(await self._state.get(SPACE, key)))
 

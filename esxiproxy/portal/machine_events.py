@@ -40,7 +40,7 @@ class MachineEvents:
         self._request = request
         self._only_favourites = only_favourites
         self._clock = clock
-        self._seen: tuple[MachineView, int] | None = None
+        self._seen: tuple[MachineView, object] | None = None
         self._sent_status: Mapping[str, Any] | None = None
         self._sent: Mapping[str, Any] = {}
         self._frame: tuple[Any, ...] | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -124,6 +124,10 @@ class Right(Protocol):
 
 Rights = Callable[[str, Principal, Any], Collection[Any]]
 """Returns the rights of a principal on a machine, by the rules of the routers of a listener."""
+Scope = Callable[[str, Principal], Hashable]
+"""Returns a value that is equal for principals with the same rights, at whichever listener."""
+VSpheres = Callable[[str], Collection[str] | None]
+"""Returns the names of the vCenters that a listener leads to, None for all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,15 +9,19 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
-from twisted.web import resource, server
+from twisted.web import http, resource, server
 
 from esxiproxy.admin.site import STREAM_LIFE, AdminRequest, EventWriter, StaticFile
-from esxiproxy.core.errors import SessionError
-from esxiproxy.core.http.portal import visitor_of
+from esxiproxy.authenticators.login_store import LoginStore
+from esxiproxy.core.errors import SessionError, StateUnavailable
+from esxiproxy.core.http.head import MAX_HEAD
+from esxiproxy.core.http.portal import MAX_VISITOR_FIELDS, visitor_of
 from esxiproxy.core.redaction import redact_text
 from esxiproxy.portal.api import PortalApi
 from esxiproxy.portal.arrival import PortalAnswer, PortalArrival, PortalError
@@ -31,6 +35,8 @@ MAX_STREAMS = 1000
 """Event streams of all users."""
 MAX_STREAMS_EACH = 16
 """Event streams of one user."""
+LOGIN_CHECK = 15.0
+"""Seconds between two looks whether the login of an event stream has ended."""
 _IDLE_TIMEOUT = 60
 _LINK = re.compile(r"/c/[A-Za-z0-9_-]{43}")
 """The path of a link that opens a console once."""
@@ -39,15 +45,27 @@ _TEXT = "text/plain; charset=utf-8"
 _FAILURE = "an internal error: the log of the proxy has its traceback"
 
 
+class PortalChannel(http.HTTPChannel):
+    """A connection whose heads have room for what a client and its listener send."""
+
+    totalHeadersSize = MAX_LENGTH = 2 * MAX_HEAD + MAX_VISITOR_FIELDS
+
+
 class PortalSite(server.Site):
     """The factory of the connections, without an access log: the workers write one."""
 
+    protocol: Any = PortalChannel
     noisy = False
     displayTracebacks = False
 
     def __init__(self, root: PortalRoot, reactor: Any) -> None:
         super().__init__(root, requestFactory=AdminRequest, timeout=_IDLE_TIMEOUT, reactor=reactor)
         self.root = root
+
+    @property
+    def in_flight(self) -> int:
+        """The number of requests that have no answer yet; event streams do not count."""
+        return self.root.in_flight
 
     def log(self, request: Any) -> None:
         """Write nothing."""
@@ -79,12 +97,20 @@ class PortalRoot(resource.Resource):
         self._console = assets.page("viewer/viewer.html").encode()
         self._streams: dict[EventWriter, PortalArrival] = {}
         self._of_user: Counter[tuple[str, str]] = Counter()
+        self.in_flight = 0
+        """The number of requests that have no answer yet; event streams do not count."""
 
     def render(self, request: Any) -> Any:
+        """Answer a request.
+
+        When its client leaves, a read of the API ends.  An action goes on, and so does a login at a provider:
+        others may wait for what it reads there.
+        """
         answering = Deferred.fromCoroutine(self._answer(request))
+        self.in_flight += 1
         answering.addErrback(self._failed, request)
-        is_read = request.method in (b"GET", b"HEAD")
-        # An action of a client that has left goes on.
+        answering.addBoth(self._answered)
+        is_read = request.method in (b"GET", b"HEAD") and request.uri.startswith(b"/api/")
         request.notifyFinish().addErrback(lambda _: answering.cancel() if is_read else None)
         return server.NOT_DONE_YET
 
@@ -92,6 +118,9 @@ class PortalRoot(resource.Resource):
         """End all event streams; pages open them again."""
         for stream in list(self._streams):
             stream.finish()
+
+    def _answered(self, _outcome: object) -> None:
+        self.in_flight -= 1
 
     def _failed(self, failure: Any, request: Any) -> None:
         if not failure.check(CancelledError):
@@ -198,16 +227,24 @@ class PortalRoot(resource.Resource):
     async def _stream(self, request: Any, arrival: PortalArrival, security: Mapping[str, str]) -> None:
         try:
             user = (arrival.listener.name, arrival.principal.names[1])
-            if len(self._streams) >= MAX_STREAMS or self._of_user[user] >= MAX_STREAMS_EACH:
+            if self._of_user.total() >= MAX_STREAMS or self._of_user[user] >= MAX_STREAMS_EACH:
                 raise PortalError(503, "too many pages are open: close some", ((b"Retry-After", b"5"),))
+        except PortalError as error:
+            self._send(request, _json_error(error), security)
+            return
+        self._of_user[user] += 1
+        has_begun = False
+        try:
             events = await self._api.events(arrival)
+            if not request._disconnected:
+                has_begun = self._write_events(request, events, arrival, user, security)
         except PortalError as error:
             self._send(request, _json_error(error), security)
         except SessionError as error:
             self._send(request, _json_error(PortalError.of(error)), security)
-        else:
-            if not request._disconnected:
-                self._write_events(request, events, arrival, user, security)
+        finally:
+            if not has_begun:
+                self._stream_ended(user)
 
     def _write_events(
         self,
@@ -216,12 +253,12 @@ class PortalRoot(resource.Resource):
         arrival: PortalArrival,
         user: tuple[str, str],
         security: Mapping[str, str],
-    ) -> None:
+    ) -> bool:
+        """Begin to write events, and return whether there are some: the answer to a HEAD has none."""
+
         def ended(writer: EventWriter) -> None:
             if self._streams.pop(writer, None) is not None:
-                self._of_user[user] -= 1
-                if not self._of_user[user]:
-                    del self._of_user[user]
+                self._stream_ended(user)
 
         writer = EventWriter(request, events, ended)
         expires = arrival.principal.expires
@@ -234,10 +271,34 @@ class PortalRoot(resource.Resource):
         if request.method == b"HEAD":
             events.close()
             request.finish()
-            return
+            return False
         self._streams[writer] = arrival
-        self._of_user[user] += 1
         writer.start()
+        if arrival.visitor.login and arrival.listener.logins is not None:
+            logged_out = Deferred.fromCoroutine(
+                self._logged_out(arrival.listener.logins, arrival.visitor.login)
+            )
+            logged_out.addCallbacks(lambda _: writer.finish(), self._check_ended)
+            request.notifyFinish().addBoth(lambda _: logged_out.cancel())
+        return True
+
+    async def _logged_out(self, logins: LoginStore, key: str) -> None:
+        """Wait for the end of a login, at another process or machine as well."""
+        while True:
+            await deferLater(self._clock, LOGIN_CHECK)
+            with suppress(StateUnavailable):
+                if await logins.find(key, is_use=False) is None:
+                    return
+
+    def _check_ended(self, failure: Any) -> None:
+        if not failure.check(CancelledError):
+            traceback = redact_text(failure.getTraceback())
+            self._log.error("bug in the check of an event stream's login: {traceback}", traceback=traceback)
+
+    def _stream_ended(self, user: tuple[str, str]) -> None:
+        self._of_user[user] -= 1
+        if not self._of_user[user]:
+            del self._of_user[user]
 
     def _send_file(self, request: Any, file: StaticFile | None, security: Mapping[str, str]) -> None:
         if file is None or request.method not in (b"GET", b"HEAD"):

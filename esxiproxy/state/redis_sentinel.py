@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall
@@ -82,16 +83,15 @@ class Sentinels:
         self._places.rotate(-1)
 
     async def _ask(self, host: str, port: int) -> Place:
+        factory = Factory.forProtocol(lambda: RedisProtocol(self._clock, ANSWER_TIMEOUT))
         try:
             password = read_password(self._service.password_file, "state_sentinel_password_file")
+            endpoint = endpoint_of(self._address, host, port, self._reactor)
+            protocol: RedisProtocol = await endpoint.connect(factory)
+        except (CancelledError, ConnectingCancelledError):
+            raise CancelledError from None  # no failure of this Sentinel, after which the next one is asked
         except BadFile as error:
             raise StateUnavailable(str(error)) from None
-        factory = Factory.forProtocol(lambda: RedisProtocol(self._clock, ANSWER_TIMEOUT))
-        endpoint = endpoint_of(self._address, host, port, self._reactor)
-        try:
-            protocol: RedisProtocol = await endpoint.connect(factory)
-        except CancelledError:
-            raise
         except Exception as error:
             raise StateUnavailable(f"cannot be reached: {described(error)}") from None
         try:

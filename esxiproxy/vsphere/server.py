@@ -27,10 +27,12 @@ from esxiproxy.vsphere.tags import TagReader
 from esxiproxy.vsphere.watch import InventoryWatch
 from esxiproxy.vsphere.xml_tree import InvalidAnswer
 
-AT_ONCE = 3
-"""Maximum number of calls that run at once, beside the watch.  vCenter shares its connections with others."""
+TICKETS_AT_ONCE = 3
+"""Maximum number of tickets that are acquired at once.  vCenter shares its connections with others."""
+CALLS_AT_ONCE = 2
+"""Maximum number of other calls that run at once, beside the watch: no ticket waits for them."""
 MAX_WAITING = 1000
-"""Maximum number of calls that wait for others."""
+"""Maximum number of tickets, and of other calls, that wait."""
 MAX_PICTURE = 8 << 20
 PICTURE_INTERVAL = 0.5
 """Seconds between two pictures of screens."""
@@ -52,7 +54,8 @@ class VSphereServer:
         self._tags = (
             TagReader(vsphere, http, clock, self._is_vcenter, index.tag, refused) if vsphere.tags else None
         )
-        self._calls = DeferredSemaphore(AT_ONCE)
+        self._tickets = DeferredSemaphore(TICKETS_AT_ONCE)
+        self._calls = DeferredSemaphore(CALLS_AT_ONCE)
         self._pictures = DeferredLock()
         self._next_picture = 0.0
 
@@ -70,7 +73,7 @@ class VSphereServer:
 
     async def acquire_ticket(self, machine: Machine) -> ConsoleTicket:
         """Return a new ticket for a console of the machine."""
-        answer = await self._call(calls.acquire_ticket(self._moid(machine)))
+        answer = await self._call(calls.acquire_ticket(self._moid(machine)), self._tickets)
         return self._read(lambda: console_ticket(answer, self._vsphere.host))
 
     async def connections(self, machine: Machine) -> Sequence[MachineConnection]:
@@ -89,7 +92,7 @@ class VSphereServer:
         """Begin to power the machine on, if it is not on already."""
         call = calls.power_on(self._moid(machine))
         try:
-            await self._try(call)
+            await self._try(call, self._calls)
         except SoapFault as fault:
             if fault.name == "InvalidPowerState" and fault.state == "poweredOn":
                 return
@@ -136,23 +139,23 @@ class VSphereServer:
         """Return the present id of a machine, which may have been registered again."""
         return self.inventory.machines.get(machine.uuid, machine).moid
 
-    async def _call(self, call: SoapCall) -> Element:
+    async def _call(self, call: SoapCall, slots: DeferredSemaphore | None = None) -> Element:
         try:
-            return await self._try(call)
+            return await self._try(call, slots or self._calls)
         except SoapFault as fault:
             raise error_of(fault, self._vsphere.name, call.method) from None
 
-    async def _try(self, call: SoapCall) -> Element:
-        """Send a call when fewer than ``AT_ONCE`` run.  Raise SoapFault and VSphereUnavailable."""
-        if len(self._calls.waiting) >= MAX_WAITING:
+    async def _try(self, call: SoapCall, slots: DeferredSemaphore) -> Element:
+        """Send a call when one of the slots is free.  Raise SoapFault and VSphereUnavailable."""
+        if len(slots.waiting) >= MAX_WAITING:
             raise VSphereUnavailable(f"[vsphere {self._vsphere.name}] {MAX_WAITING} calls wait already")
-        await self._calls.acquire()
+        await slots.acquire()
         try:
             return await self._session.call(call)
         except (ServiceUnavailable, InvalidAnswer) as error:
             raise self._unavailable(error) from None
         finally:
-            self._calls.release()
+            slots.release()
 
     def _read(self, read: Any) -> Any:
         try:

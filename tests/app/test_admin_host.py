@@ -111,6 +111,23 @@ def test_the_admin_process_logs_in_to_vcenter_and_out_at_its_stop(tmp_path, reac
     assert ended.called and vcenter.calls[-1][0] == "Logout" and not vcenter.sessions
 
 
+def test_the_sites_answer_their_requests_before_anything_that_they_need_stops(host, plugin, reactor):
+    events = []
+    host._portal, host._tickets = sites = Slow(events), Slow(events)
+    for site in sites:
+        site.setServiceParent(host)
+    stopped, stop = [], host._plugins.stopService
+    host._plugins.stopService = lambda: (stopped.append(True), stop())[1]
+    ended = host.stopService()
+    assert events == ["start", "start", "stop", "stop"] and plugin.events == ["start"] and not stopped
+    sites[1].stopped.callback(None)
+    assert plugin.events == ["start"] and not stopped
+    sites[0].stopped.callback(None)
+    assert plugin.events == ["start", "stop"] and not stopped
+    plugin.stopped.callback(None)
+    assert stopped == [True] and ended.called
+
+
 def processes(host):
     return [ProcessReport.decode(text) for _, text in result(host.state.items(PROCESSES, "", 9))]
 

@@ -88,3 +88,13 @@ def test_a_link_of_the_api_is_one_that_the_router_opens(tmp_path):
         {"operators"},
     )
     assert secret not in repr(link)
+
+
+def test_users_share_rows_only_with_those_of_the_same_rules(tmp_path):
+    made, _ = parts(tmp_path)
+    bob = Principal("bob", groups=frozenset({"operators"}), authenticator="authenticator staff")
+    carol = Principal("carol", groups=frozenset({"operators", "x"}), authenticator="authenticator staff")
+    assert made.scope("people", bob) == made.scope("people", carol) != made.scope("people", ALICE)
+    assert made.scope("desk", bob) == made.scope("desk", ALICE) != made.scope("people", bob)
+    assert made.scope("desk", Principal("nobody")) != made.scope("desk", bob)
+    assert (made.vspheres("people"), made.vspheres("desk")) == ({"dc1", "dc2"}, {"dc2"})

@@ -5,15 +5,17 @@ import socket
 import stat
 
 import pytest
+from twisted.internet.protocol import Factory
 
 from esxiproxy.admin.tickets_site import TicketsSite
 from esxiproxy.app.private_site import PrivateSite
 from esxiproxy.core.console_tickets import MachineQuestion, read_machine, read_ticket
 from esxiproxy.core.errors import Internal, MachineHidden, ServiceUnavailable
-from esxiproxy.core.private_sites import TICKETS, PrivateSites
+from esxiproxy.core.private_sites import PORTAL, TICKETS, PrivateSites
 from esxiproxy.core.routing import Principal
 from esxiproxy.core.startup import StartupError
 from esxiproxy.core.thumbprint import Pin
+from tests.support.reactor import FakeReactor
 from tests.support.vsphere_double import TICKET, WEB, ScriptedVSphere, tickets
 from tests.support.web_server import Web
 
@@ -126,3 +128,17 @@ def test_the_socket_of_a_process_that_was_killed_is_taken_over(world, web):
     with pytest.raises(StartupError, match=r"tickets-0\.sock cannot be bound: another process listens"):
         other.open()
     web.result(site.stopService())
+
+
+def test_requests_in_flight_are_answered_before_the_connections_close(tmp_path):
+    reactor, factory = FakeReactor(), Factory()
+    for in_flight in (0, 1):
+        factory.in_flight = in_flight
+        site = PrivateSite(PrivateSites(tmp_path, 1), PORTAL, lambda: factory, reactor)
+        site.open()
+        stopping = site.stopService()
+        reactor.advance(0)
+        assert stopping.called == (not in_flight)
+    factory.in_flight = 0
+    reactor.advance(0.1)
+    assert stopping.called

@@ -1,19 +1,27 @@
 """Users who were taken out of a password file while nothing watched it."""
 
+from types import SimpleNamespace
+
 import pytest
 from twisted.internet.defer import Deferred, succeed
 
+from esxiproxy.app.admin_host import AdminHost
+from esxiproxy.app.preflight import load
 from esxiproxy.app.removed_users import RETRY_INTERVAL, RemovedUsers
 from esxiproxy.authenticators.htpasswd import Htpasswd
 from esxiproxy.authenticators.keys import OnRemoved
-from esxiproxy.authenticators.login_store import LOGINS, LoginStore
+from esxiproxy.authenticators.login_store import LOGINS, LoginStore, StoredLogin
 from esxiproxy.core.errors import StateUnavailable
+from esxiproxy.core.private_sites import PrivateSites
+from esxiproxy.core.process_identity import ProcessIdentity
 from esxiproxy.core.routing import Principal
 from esxiproxy.core.sealing import key_of
 from esxiproxy.net.upstream.decision import Plugin
 from tests.authenticators.world import World, line
+from tests.support.config import authenticator, ini, listener, upstream
 from tests.support.logs import process_log
 from tests.support.outcome import result
+from tests.support.reactor import FakeReactor
 
 
 class Scene(World):
@@ -72,3 +80,27 @@ def test_a_state_that_cannot_be_reached_is_asked_again_until_the_stop(tmp_path):
     scene.service.startService()
     scene.service.stopService()
     assert not scene.clock.getDelayedCalls()
+
+
+def test_the_admin_process_looks_for_them_when_it_starts(tmp_path):
+    (tmp_path / "users").write_text(line("bob", "secret"))
+    (tmp_path / "proxy.ini").write_text(
+        ini(
+            listener(
+                upstream="esxi1", http="portal", public_url="https://c.example.com", authenticator="login"
+            ),
+            upstream("ws://192.0.2.1"),
+            authenticator("login", "session", providers="staff"),
+            authenticator("staff", "htpasswd", file="users", on_removed="end"),
+        )
+    )
+    control = SimpleNamespace(identity=ProcessIdentity("proxy-a", "run-1", "admin", 2))
+    sites = PrivateSites(tmp_path, 0)
+    host = AdminHost(load(tmp_path / "proxy.ini"), lambda state: control, FakeReactor(), {}, sites=sites)
+    store = LoginStore(host.state, "authenticator login", 9e4, None, ["authenticator staff"])
+    for name in ("alice", "bob"):
+        result(Deferred.fromCoroutine(store.create(Principal(name, authenticator="authenticator staff"))))
+    host.startService()
+    (kept,) = result(host.state.items(LOGINS, "", 10))
+    assert StoredLogin.parse(kept[1]).principal.name == "bob"
+    host.stopService()

@@ -108,7 +108,15 @@ def test_a_login_ends_when_it_is_not_used(logins):
     assert logins.ask(token) is None and logins.items() == []
 
 
-@pytest.mark.parametrize("field", [(b"Accept", b"text/event-stream"), (b"Sec-Fetch-Dest", b"image")])
+@pytest.mark.parametrize(
+    "field",
+    [
+        (b"Accept", b"text/event-stream"),
+        (b"Sec-Fetch-Dest", b"image"),
+        (b"Accept", b"image/avif,image/webp,*/*;q=0.8"),
+        (b"X-Automatic-Request", b"1"),
+    ],
+)
 def test_what_an_open_page_asks_by_itself_is_no_use(logins, field):
     token = logins.login()
     for _ in range(3):

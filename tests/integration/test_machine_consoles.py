@@ -260,3 +260,51 @@ def test_the_admin_process_ends_and_the_consoles_go_on(scene: VSphereScene) -> N
     console.send_frame(BINARY, RFB)
     assert console.recv_frame().payload == b"\x01\x01"  # one security type, which is none
     console.drop()
+
+
+def test_consoles_go_on_while_vcenter_ends_the_login_or_refuses_it(scene: VSphereScene) -> None:
+    vcenter, user = scene.vcenter, "root"
+    console = scene.open("/vm/web-01", user)
+    before = vcenter.state()
+
+    def refused(count: int) -> None:
+        """Openings are answered that vCenter cannot be asked, and the open console goes on."""
+        for _ in range(count):
+            status, answer, _ = scene.ask("/vm/web-02", user)
+            assert status == 503 and b"'Retry-After', '5'" in answer and b"cannot be asked" in answer, answer
+
+    def is_open() -> bool:
+        status, _, client = scene.ask("/vm/web-02", user)
+        client.drop()
+        return status == 101
+
+    def counts() -> dict[str, int]:
+        state = vcenter.state()
+        return {name: state[name] - before[name] for name in ("logins", "failed_logins")}
+
+    vcenter.control("DELETE", "/sessions")
+    scene.open("/vm/web-02", user).drop()
+    assert counts() == {"logins": 1, "failed_logins": 0}, "one new login for the watch and the ticket"
+
+    vcenter.control("PATCH", "/sessions", password="changed")
+    vcenter.control("DELETE", "/sessions")
+    refused(20)
+    assert counts() == {"logins": 1, "failed_logins": 1} and not vcenter.state()["locked"]
+    assert "refuses user and password" in scene.crew.log()
+    (scene.crew.folder / "vc.password").write_text("changed\n")
+    until(is_open, "the new password is used", 40)
+    assert counts() == {"logins": 2, "failed_logins": 1}
+
+    vcenter.ready["sha256"] = new = vcenter.control("POST", "/certificate")["sha256"]
+    vcenter.control("DELETE", "/sessions")
+    refused(5)
+    assert counts() == {"logins": 2, "failed_logins": 1} and not vcenter.state()["sessions"]
+    assert f"sha256:{new}".lower() in scene.crew.log().lower(), "the log has the new thumbprint"
+    scene.crew.path.write_text(text(vcenter))
+    reloaded(scene.crew)
+    until(is_open, "the new pin is used", 40)
+    assert counts() == {"logins": 3, "failed_logins": 1}
+
+    console.send_frame(BINARY, RFB)
+    assert console.recv_frame().payload == b"\x01\x01"
+    console.drop()

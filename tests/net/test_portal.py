@@ -83,6 +83,13 @@ def test_a_request_of_a_known_client_says_who_it_is_and_hides_its_login(scene):
     assert message.values(b"Host") == [b"proxy.example:81"]
 
 
+def test_a_principal_that_is_too_large_is_refused_by_name(scene):
+    scene.know(replace(ALICE, groups=frozenset(f"{number:0200}" for number in range(300))))
+    scene.ask(get())
+    assert scene.client.received.startswith(b"HTTP/1.1 403 ") and b"fewer groups" in scene.client.received
+    assert scene.recorder.records[-1].error == "AccessDenied"
+
+
 def test_an_authenticator_vouches_for_others(scene):
     scene.know(ALICE)
     scene.authenticator.vouches_for = frozenset({"authenticator staff"})

@@ -23,7 +23,7 @@ from esxiproxy.portal.machine_service import ApiLink
 from esxiproxy.portal.settings import PortalListener, Provider
 from esxiproxy.portal.site import PortalRoot, PortalSite
 from esxiproxy.state.memory import Memory, MemoryState
-from tests.support.portal_machines import FakeInventory, FakeService, rights_by_tag
+from tests.support.portal_machines import FakeInventory, FakeService, rights_by_tag, scope_by_tag
 
 URL = "https://c.example.com"
 DAY = 1_800_000_000.0
@@ -90,7 +90,7 @@ class Portal:
         asked += [Provider("sso", sso)] if sso is not None else []
         throttle = LoginThrottle(self.state, "failed logins", self.time_of_day)
         self.listener = PortalListener("people", URL, self.logins, tuple(asked), embed, throttle)
-        self.catalogue = Catalogue(self.service, rights_by_tag)
+        self.catalogue = Catalogue(self.service, rights_by_tag, scope_by_tag)
         self.catalogue.start()
         favourites = Favourites(self.state, self.clock)
         api = PortalApi(self.service, self.catalogue, favourites, self._mint if mint else None, self.clock)

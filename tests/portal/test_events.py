@@ -2,13 +2,20 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
+from esxiproxy.authenticators.login_store import LOGINS
+from esxiproxy.authenticators.session import AUTOMATIC
+from esxiproxy.core.errors import StateUnavailable
+from esxiproxy.core.routing import Principal
+from esxiproxy.portal import site
 from esxiproxy.portal.machine_events import PING, TICK
-from esxiproxy.portal.site import MAX_STREAMS_EACH
+from esxiproxy.portal.site import LOGIN_CHECK, MAX_STREAMS_EACH
 from tests.portal.scene import ASSETS, Answer, Portal
 from tests.support.portal_machines import PowerState, machine, uuid
 
@@ -103,6 +110,30 @@ def test_a_stream_ends_when_its_login_expires(portal):
     assert short.value().endswith(b"0\r\n\r\n") and not reader.transport.value().endswith(b"0\r\n\r\n")
 
 
+def test_a_stream_ends_when_its_login_has_ended_elsewhere_or_is_idle(portal):
+    reader, key = Reader(portal), portal.principal().login
+    without = portal.send(
+        "GET", "/api/events", principal=Principal("bob", authenticator="authenticator api")
+    )[0]
+    get = portal.state.get
+    portal.state.get = lambda space, key: fail(StateUnavailable("no disk"))
+    portal.clock.pump([LOGIN_CHECK] * 2)
+    portal.state.get = get
+    assert not reader.transport.value().endswith(b"0\r\n\r\n"), "nobody knows"
+    portal.state.remove(LOGINS, key)
+    portal.clock.advance(LOGIN_CHECK)
+    assert reader.transport.value().endswith(b"0\r\n\r\n") and len(portal.root._streams) == 1
+    assert not without.value().endswith(b"0\r\n\r\n"), "it has no login of the portal"
+    portal.logins._idle = 3 * LOGIN_CHECK
+    portal.login()
+    reader = Reader(portal)
+    ended = []
+    for _ in range(3):
+        ended.append(reader.transport.value().endswith(b"0\r\n\r\n"))
+        portal.clock.advance(LOGIN_CHECK)
+    assert ended == [False] * 3 and reader.transport.value().endswith(b"0\r\n\r\n"), "it is no use"
+
+
 def test_a_link_is_opened_without_a_login(portal):
     answer = portal.get("/c/" + "x" * 43, principal=None)
     assert answer.status == 200 and b"portal/viewer/start.js" in answer.body
@@ -117,6 +148,39 @@ def test_streams_are_bounded_and_closed(portal):
     assert len(portal.root._streams) == MAX_STREAMS_EACH - 1
     portal.root.close_streams()
     assert not portal.root._streams
+
+
+def test_streams_are_counted_while_they_wait_for_the_state(portal):
+    who, waiting, get = portal.principal(), [], portal.state.get
+    portal.root._api._favourites._known.clear()
+
+    def wait(*question):
+        waiting.append(Deferred().addCallback(lambda _: get(*question)))
+        return waiting[-1]
+
+    portal.state.get = wait
+    sent = [portal.send("GET", "/api/events", principal=who) for _ in range(MAX_STREAMS_EACH + 3)]
+    refused = [each for each, _ in sent if each.value()]
+    assert len(waiting) == MAX_STREAMS_EACH and [Answer(each.value()).status for each in refused] == [503] * 3
+    sent[0][1].connectionLost(Failure(ConnectionDone()))
+    waiting[1].errback(StateUnavailable("no disk"))
+    assert Answer(sent[1][0].value()).status == 503
+    for each in waiting[2:]:
+        each.callback(None)
+    assert portal.root._of_user.total() == len(portal.root._streams) == MAX_STREAMS_EACH - 2
+    assert portal.ask("HEAD", "/api/events", principal=who).status == 200
+    portal.root.close_streams()
+    assert not portal.root._of_user
+
+
+def test_requests_in_flight_are_counted_and_streams_are_not(portal):
+    Reader(portal)
+    waiting = Deferred()
+    portal.service.connections = lambda machine: waiting
+    transport, _ = portal.send("GET", f"/api/machines/dc1/{uuid(1)}/connections")
+    assert portal.site.in_flight == 1 and len(portal.root._streams) == 1
+    waiting.callback([])
+    assert portal.site.in_flight == 0 and Answer(transport.value()).status == 200
 
 
 def test_a_bad_window_is_refused(portal):
@@ -143,3 +207,15 @@ def test_a_file_is_kept_by_browsers_and_its_path_changes_with_its_content(portal
     console = portal.get("/vm/dc1/x").body.decode()
     assert f'src="{ASSETS.root}portal/viewer/start.js"' in console and '"/viewer/' not in console
     assert portal.get(path, ("If-None-Match", found["ETag"])).status == 304
+
+
+def test_what_pages_ask_by_themselves_is_marked(portal):
+    field = AUTOMATIC.decode()
+    assert f'"{field}": "1"' in page_text("page/api.js").lower()
+    assert "readByItself(" in page_text("page/live.js") and " read(" not in page_text("page/live.js")
+    explain = page_text("viewer/start.js").partition("async function explain")[2]
+    assert "await readByItself(" in explain and " read(" not in explain
+
+
+def page_text(name):
+    return (Path(site.__file__).parent / name).read_text(encoding="utf-8")

@@ -1,8 +1,15 @@
 """The login form: a new id each time, no login from another site, no redirect to one, and the logout."""
 
-import pytest
+from dataclasses import replace
+from types import SimpleNamespace
 
-from esxiproxy.core.http.portal import Visitor
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
+
+from esxiproxy.core.http.head import MAX_HEAD
+from esxiproxy.core.http.portal import MAX_VISITOR_FIELDS, Visitor
 from esxiproxy.core.oidc import LoginAttempt
 from esxiproxy.core.routing import Principal
 from esxiproxy.core.sealing import key_of
@@ -10,6 +17,7 @@ from esxiproxy.portal.arrival import PortalAnswer, PortalArrival
 from esxiproxy.portal.login_form import next_path, set_cookie, to_login
 from esxiproxy.portal.machine_service import ApiLink
 from tests.portal.scene import Portal
+from tests.support.portal_machines import machine
 
 NAME, FORM = "__Host-esxiproxy", "__Host-esxiproxy-form"
 
@@ -185,6 +193,17 @@ def test_a_listener_without_a_form_says_so():
     assert portal.get("/login").status == 401 and portal.get("/").status == 303
 
 
+def test_a_user_with_many_groups_gets_the_portal_and_a_long_request_too():
+    portal = Portal(machine(1))
+    portal.login()
+    many = replace(portal.principal(), groups=frozenset(f"CN=group {n},OU=ü" * 8 for n in range(150)))
+    cookie = ("Cookie", "a=" + "b" * (MAX_HEAD - 1000))
+    answer = portal.get("/api/machines", cookie, principal=many)
+    assert answer.status == 200 and answer.value["total"] == 1
+    transport, _ = portal.send("GET", "/api/machines", [("A", "b" * 4 * MAX_VISITOR_FIELDS)])
+    assert transport.disconnecting and not transport.value()
+
+
 def test_no_password_and_no_cookie_is_in_a_repr(portal):
     fields = ((b"cookie", b"__Host-esxiproxy=s3cret"),)
     visitor = Visitor("people", "192.0.2.7", Principal("alice", login="s3cret"))
@@ -195,3 +214,16 @@ def test_no_password_and_no_cookie_is_in_a_repr(portal):
     attempt = LoginAttempt("s3cret")
     shown = repr([arrival, answer, link, attempt, PortalAnswer.of({"url": link.url})])
     assert "s3cret" not in shown and "alice" in shown
+
+
+def test_a_login_at_a_provider_goes_on_when_its_client_leaves(portal):
+    asked, ended = [], []
+
+    def answer(arrival):
+        asked.append(arrival.path)
+        return Deferred(ended.append)
+
+    portal.root._single_sign_on = SimpleNamespace(handles=lambda path: True, answer=answer)
+    _, connection = portal.send("GET", "/login/with/sso")
+    connection.connectionLost(Failure(ConnectionDone()))
+    assert asked == ["/login/with/sso"] and not ended, "others may wait for the same answer of the provider"

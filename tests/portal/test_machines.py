@@ -1,16 +1,19 @@
 """The machines of a user: search, pages, rights, favourites, actions, and links for other portals."""
 
 import json
+from dataclasses import replace
 
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
 from esxiproxy.core.errors import SessionError, StateUnavailable
+from esxiproxy.portal.api import MAX_CALLS_EACH
 from esxiproxy.portal.favourites import MOST
 from esxiproxy.portal.thumbnails import MAX_WAITING
 from tests.portal.scene import DAY, Answer, Portal
-from tests.support.portal_machines import HOSTILE, PNG, PowerState, machine, person, uuid
+from tests.support.portal_machines import HOSTILE, PNG, FakeInventory, PowerState, machine, person, uuid
 
 
 @pytest.fixture
@@ -202,6 +205,29 @@ def test_a_machine_is_found_by_its_name_as_the_router_finds_it(portal):
     assert portal.get("/api/find").status == 404 and portal.act("/api/find", {}).status == 405
 
 
+def test_a_machine_that_may_not_have_been_read_yet_is_asked_for_again(portal):
+    portal.inventory.ready = False
+    for answer in (
+        portal.get(one(9)),
+        portal.get(one(3)),
+        portal.act(one(9, "power"), {}),
+        portal.get("/api/find?vm=web-0009"),
+        portal.act("/api/consoles", {"vm": f"dc1/{uuid(9)}"}),
+    ):
+        assert answer.status == 503 and answer["Retry-After"] == "3"
+        assert "dc1 have not been read" in answer.value["error"]
+    assert portal.get(one(1)).status == 200
+    portal.inventory.ready, portal.service.inventories["dc2"] = True, FakeInventory()
+    portal.service.inventories["dc2"].ready = False
+    assert portal.get(one(9)).status == 404, "another vCenter has nothing to do with it"
+    assert portal.get("/api/find?vm=web-0009").status == 503
+    portal.catalogue._vspheres = lambda listener: {"dc1"}
+    assert portal.get("/api/find?vm=web-0009").status == 404, "the listener does not lead to dc2"
+    assert portal.get(f"/api/find?vm=dc2/{uuid(9)}").status == 404
+    shown = portal.get("/api/machines").value
+    assert shown["problems"] == [] and shown["vspheres"] == 1
+
+
 def test_hostile_names_are_ascii_in_json(portal):
     for number, name in enumerate(HOSTILE):
         portal.inventory.put(machine(100 + number, name, tags=frozenset({name}), folder=f"/{name}"))
@@ -229,14 +255,43 @@ def test_pictures_are_made_slowly_once_and_for_machines_that_run(portal):
     assert portal.get(one(13, "thumbnail")).status == 502
 
 
-def test_no_picture_is_made_for_a_client_that_has_left(portal):
-    portal.inventory.put(machine(10))
-    portal.inventory.put(machine(11))
-    portal.get(one(10, "thumbnail"))
-    transport, connection = portal.send("GET", one(11, "thumbnail"))
-    connection.connectionLost(Failure(ConnectionDone()))
-    portal.clock.advance(1)
-    assert [call[1][-2:] for call in portal.service.calls] == ["0a"] and not transport.value()
+def leave(sent):
+    sent[1].connectionLost(Failure(ConnectionDone()))
+
+
+def test_requests_of_one_user_for_vcenter_are_bounded_and_reads_end_with_their_client(portal):
+    waiting, ended = [], []
+
+    def hang(machine, *values):
+        waiting.append(Deferred(ended.append))
+        return waiting[-1]
+
+    portal.service.connections = portal.service.power_on = hang
+    sent = [portal.send("GET", one(1, "connections")) for _ in range(MAX_CALLS_EACH)]
+    answer = portal.act(one(1, "power"), {}, principal=portal.principal())
+    assert answer.status == 403, "a right comes first"
+    refused = portal.get(one(1, "connections"))
+    assert refused.status == 429 and refused["Retry-After"] == "2" and len(waiting) == MAX_CALLS_EACH
+    other = replace(portal.operator(), name="bob")
+    acting = portal.send("POST", one(1, "power"), body={}, principal=other)
+    assert len(waiting) == MAX_CALLS_EACH + 1, "another user is not concerned"
+    leave(sent[0]), leave(acting)
+    assert ended == [waiting[0]], "an action goes on, a read ends"
+    assert portal.send("GET", one(1, "connections")) and len(waiting) == MAX_CALLS_EACH + 2
+    for each in waiting[1:]:
+        each.callback([])
+    assert Answer(sent[1][0].value()).value == {"connections": []}
+    assert not portal.root._api._waiting
+
+
+def test_a_picture_that_nobody_waits_for_is_not_asked_for(portal):
+    for number in range(10, 14):
+        portal.inventory.put(machine(number))
+    sent = [portal.send("GET", one(number, "thumbnail")) for number in (10, 11, 12, 12)]
+    leave(sent[1]), leave(sent[2])
+    portal.clock.pump([0.5] * 3)
+    assert [call[1][-2:] for call in portal.service.calls] == ["0a", "0c"]
+    assert Answer(sent[3][0].value()).body == PNG
 
 
 def test_pictures_wait_in_a_bounded_queue(portal):
@@ -252,7 +307,7 @@ def test_five_thousand_machines_cost_little():
     answer = portal.get("/api/machines?search=web&limit=50")
     assert answer.value["matching"] == 5000 and len(answer.body) < 20_000
     asked = []
-    view = next(iter(portal.catalogue._views.values()))
+    view = next(iter(portal.catalogue._views.values())).shared
     rights, view._rights = view._rights, lambda machine: (asked.append(machine), rights(machine))[1]
     portal.inventory.put(machine(7, power=PowerState.OFF))
     assert len(portal.get("/api/machines?search=power:off").value["machines"]) == 1

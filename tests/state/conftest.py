@@ -2,6 +2,7 @@
 
 import pytest
 
+from esxiproxy.state import tables
 from tests.state.redis_process import Reactor
 from tests.state.world import MemoryWorld, RedisWorld, SentinelWorld, SqliteWorld
 from tests.support.redis_sentinels import Sentinel
@@ -44,6 +45,13 @@ def sentinel_world(redis_client, redis_sentinel):
     yield world
     world.close()
     reactor.close()
+
+
+@pytest.fixture
+def sqlite_world(tmp_path, monkeypatch):
+    """Processes whose database does not wait for a lock."""
+    monkeypatch.setattr(tables, "BUSY_TIMEOUT", 0.01)
+    return SqliteWorld(tmp_path)
 
 
 @pytest.fixture(params=["memory", "sqlite", "redis", "sentinel"])

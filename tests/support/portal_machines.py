@@ -124,3 +124,7 @@ def rights_by_tag(listener: str, principal: Any, machine: FakeMachine) -> list[S
     if "ops" in principal.groups:
         return [SimpleNamespace(value=each) for each in ("open", "power", "disconnect")]
     return [] if "private" in machine.tags else [SimpleNamespace(value="open")]
+
+
+def scope_by_tag(listener: str, principal: Any) -> bool:
+    return "ops" in principal.groups

@@ -156,7 +156,7 @@ def test_each_fault_has_its_error_answer_and_sentence(scene, answer, error, stat
         assert found.retry_after
 
 
-def test_no_more_than_three_calls_run_at_once(scene):
+def test_no_more_than_three_tickets_are_acquired_at_once(scene):
     scene.vcenter.hanging = {"AcquireTicket"}
     asked = [scene.ask(scene.service.acquire_ticket(scene.machine())) for _ in range(10)]
     assert scene.vcenter.count("AcquireTicket") == 3
@@ -168,6 +168,19 @@ def test_no_more_than_three_calls_run_at_once(scene):
             held.callback(ticket_answer())
     assert scene.vcenter.count("AcquireTicket") == 9
     assert sum(not each.waits for each in asked) == 10
+
+
+def test_no_ticket_waits_for_other_calls(scene):
+    scene.vcenter.hanging = {"QueryConnections", "SetScreenResolution", "PowerOnVM_Task"}
+    service, machine = scene.service, scene.machine()
+    asked = []
+    for _ in range(5):
+        asked += [scene.ask(service.connections(machine)), scene.ask(service.power_on(machine))]
+        asked += [scene.ask(service.set_resolution(machine, 800, 600))]
+    assert len([held for _name, held in scene.vcenter.held if not held.called]) == 2
+    assert acquire(scene).value.ticket and all(each.waits for each in asked)
+    for each in asked:
+        each.deferred.cancel()
 
 
 def test_a_thousand_calls_wait_and_no_more(scene):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from urllib.parse import quote, unquote
 
+from esxiproxy.core.errors import AccessDenied
 from esxiproxy.core.http.head import Fields
 from esxiproxy.core.http.message import upstream_request
 from esxiproxy.core.http.request import Request
@@ -24,6 +25,8 @@ LOGIN = b"x-esxiproxy-login"
 EXPIRES = b"x-esxiproxy-expires"
 VISITOR_FIELDS = frozenset({LISTENER, PRINCIPAL, GROUPS, CLIENT, LOGIN, EXPIRES})
 """The fields, in lower case, that a client may not send."""
+MAX_VISITOR_FIELDS = 48 << 10
+"""Bytes of these fields."""
 PORTAL_SECRETS = (("query", b"code"), ("query", b"state"))
 """The places in a target of what a provider of logins sends by way of the browser."""
 
@@ -80,7 +83,10 @@ def portal_request(request: Request, principal: Principal | None) -> PortalReque
 
 
 def visitor_fields(request: Request, principal: Principal | None) -> Fields:
-    """Return the fields that say who sends a request."""
+    """Return the fields that say who sends a request.
+
+    Raises AccessDenied for a principal that is too large for them.
+    """
     found = [
         (b"X-Esxiproxy-Listener", request.listener.encode()),
         (b"X-Esxiproxy-Client", _quoted(request.client.host)),
@@ -92,6 +98,11 @@ def visitor_fields(request: Request, principal: Principal | None) -> Fields:
         found.append((b"X-Esxiproxy-Login", _quoted(principal.login)))
         if principal.expires is not None:
             found.append((b"X-Esxiproxy-Expires", repr(float(principal.expires)).encode("ascii")))
+    if (size := sum(len(name) + len(value) for name, value in found)) > MAX_VISITOR_FIELDS:
+        raise AccessDenied(
+            f"the name and the groups of this client take {size} bytes, and the portal takes "
+            f"{MAX_VISITOR_FIELDS}: give it fewer groups, or let its authenticator pass on fewer"
+        )
     return tuple(found)
 
 

@@ -29,6 +29,14 @@ export function read(path, parameters) {
   return request(address(path, parameters), { headers: { Accept: "application/json" } });
 }
 
+/**
+ * Return what a GET answers that the page sends by itself, without a user: it does not extend the login. Throws
+ * ApiError.
+ */
+export function readByItself(path, parameters) {
+  return request(address(path, parameters), { headers: { Accept: "application/json", "X-Automatic-Request": "1" } });
+}
+
 /** Return what a POST answers. Throws ApiError. */
 export function act(path, body = {}) {
   return request(address(path), {

@@ -1,6 +1,6 @@
 // The event stream: who is logged in, and the changes of one window of the machines.
 
-import { address, read } from "./api.js";
+import { address, readByItself } from "./api.js";
 
 /** Milliseconds without an event after which the stream is taken for lost. A ping comes each 15 s. */
 const SILENCE = 40000;
@@ -89,7 +89,7 @@ export class MachineStream {
     const wanted = this.#wanted;
     try {
       // An EventSource does not say why it failed; this answer does, and leads to the login form.
-      await read("machines", { limit: 1 });
+      await readByItself("machines", { limit: 1 });
     } catch (error) {
       if (wanted === this.#wanted && !this.#source && !document.hidden) this.#lost(error.message);
       return;

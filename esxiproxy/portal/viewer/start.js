@@ -1,12 +1,14 @@
 // Starts the page of one console: `/vm/VSPHERE/UUID`, `/vm/NAME` for a name that one machine has, or a link `/c/ID`
 // that works once.
 
-import { act, logIn, ofMachine, read } from "../page/api.js";
+import { act, logIn, ofMachine, read, readByItself } from "../page/api.js";
 import { visible } from "../../admin/page/format.js";
 
 const isLink = location.pathname.startsWith("/c/");
 const wanted = location.pathname.split("/").slice(2).map(decodeURIComponent).join("/");
 const USED = { sentence: "The link was used already, or has expired. Ask for another one where it came from.", isFinal: true };
+/** Milliseconds after which the proxy is asked again. */
+const AGAIN = 3000;
 const problem = document.getElementById("problem");
 
 try {
@@ -16,7 +18,7 @@ try {
 }
 
 async function begin() {
-  const machine = isLink ? { name: "Console" } : await read("find", { vm: wanted });
+  const machine = isLink ? { name: "Console" } : await findMachine();
   let RFB;
   try {
     RFB = (await import("./novnc/core/rfb.js")).default;
@@ -37,11 +39,26 @@ async function begin() {
   });
 }
 
+/** Return the machine.  While the proxy cannot answer, since it reads the machines, it is asked again. */
+async function findMachine() {
+  for (let ask = read; ; ask = readByItself) {
+    try {
+      const machine = await ask("find", { vm: wanted });
+      problem.textContent = "";
+      return machine;
+    } catch (error) {
+      if (error.status !== 503) throw error;
+      problem.textContent = visible(error.message);
+    }
+    await new Promise((resolve) => setTimeout(resolve, AGAIN));
+  }
+}
+
 /** Return why a console could not be opened: a browser does not tell a script the answer of the proxy. */
 async function explain(machine) {
   let now;
   try {
-    now = await read(ofMachine(machine));
+    now = await readByItself(ofMachine(machine));
   } catch (error) {
     if (error.status === 401) logIn();
     return { sentence: visible(error.message), isFinal: error.status >= 400 && error.status < 500 };
