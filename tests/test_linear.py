@@ -36,6 +36,7 @@ PATTERNS = patterns(
     "esxiproxy.doctor",
     "esxiproxy.ops",
     "esxiproxy.routers",
+    "esxiproxy.ticket_rewriting",
     "esxiproxy.authenticators",
     "esxiproxy.vsphere",
 )

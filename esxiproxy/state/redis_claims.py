@@ -15,7 +15,7 @@ Every key begins with the prefix in braces, so that all are in one slot of a clu
 
 SCHEMA_VERSION = "1"
 REGISTRATION = 2.0
-"""Seconds from the discovery of an empty database in which all processes register and none admits."""
+"""Seconds in which all processes register and none admits, after Redis was emptied, replaced or away."""
 SERVER_TIME = """
 local function clock()
   local t = redis.call('TIME')
@@ -216,12 +216,23 @@ local function bury(whose)
   if #entries > 0 then redis.call('ZADD', P .. 'lost', text(now + RETENTION), whose) end
 end
 
+local function begin_registration()
+  ready = now + REGISTRATION
+  redis.call('HSET', P .. 'origin', 'ready', text(ready))
+end
+
+-- While processes register, a lease that is over does not mean that its process is dead.
+local function is_registering()
+  return ready > now and ready <= now + REGISTRATION
+end
+
 local function expire()
-  local dead = redis.call('ZRANGEBYSCORE', P .. 'holders', '-inf', text(now))
-  -- Written before the server's clock was set back:
+  -- Written before the server's clock was set back; the process may live:
   for _, whose in ipairs(redis.call('ZRANGEBYSCORE', P .. 'holders', '(' .. text(now + 2 * LEASE), '+inf')) do
-    dead[#dead + 1] = whose
+    redis.call('ZADD', P .. 'holders', text(now + LEASE), whose)
   end
+  if is_registering() then return false end
+  local dead = redis.call('ZRANGEBYSCORE', P .. 'holders', '-inf', text(now))
   for _, whose in ipairs(dead) do
     if whose ~= holder then bury(whose) end
   end

@@ -22,6 +22,7 @@ local LEASE, RETENTION, REGISTRATION, SWEPT = {LEASE}, {LOST_SESSION_RETENTION},
 local CONFIRMATION, BATCH = {CONFIRMATION}, 1000
 local SCHEMA = '{SCHEMA_VERSION}'
 local now = clock()
+local since, ready
 """
 
 _LISTS = """
@@ -114,7 +115,8 @@ function calls.register()
   local had, server = redis.call('ZSCORE', P .. 'holders', holder) and 1 or 0, next()
   -- Another server, or one that was restarted, may lack the last writes: all processes have a new connection.
   if server ~= '' and redis.call('HGET', P .. 'origin', 'server') ~= server then
-    redis.call('HSET', P .. 'origin', 'server', server, 'ready', text(now + REGISTRATION))
+    redis.call('HSET', P .. 'origin', 'server', server)
+    begin_registration()
   end
   give_marks(next)
   release_marks(holder)
@@ -262,24 +264,27 @@ end
 local schema = redis.call('GET', P .. 'schema')
 if schema and schema ~= SCHEMA then return {'schema', schema} end
 local origin = redis.call('HMGET', P .. 'origin', 'since', 'ready')
-if not origin[1] or not schema then
-  origin = {text(now), text(now + REGISTRATION)}
+since, ready = origin[1], tonumber(origin[2] or '0')
+if not since or not schema then
+  since = text(now)
   redis.call('SET', P .. 'schema', SCHEMA)
-  redis.call('HSET', P .. 'origin', 'since', origin[1], 'ready', origin[2])
+  redis.call('HSET', P .. 'origin', 'since', since)
+  begin_registration()
 end
-local since = origin[1]
+-- No process has renewed its lease for long: this server hung or was cut off, or its clock was set forward.
+-- Those whose leases are over live, or most of them.
+local newest = redis.call('ZREVRANGE', P .. 'holders', 0, 0, 'WITHSCORES')[2]
+if newest and tonumber(newest) < now + LEASE / 2 then begin_registration() end
 if op ~= 'register' and op ~= 'stop' then
   local lease = redis.call('ZSCORE', P .. 'holders', holder)
   if not lease then return {'register', since} end
   lease = tonumber(lease)
-  if lease <= now or lease > now + 2 * LEASE then
+  -- With any call, so that all have renewed when a registration ends:
+  if lease < now + LEASE / 2 or lease > now + 2 * LEASE then
     redis.call('ZADD', P .. 'holders', text(now + LEASE), holder)
   end
 end
-if op == 'take' or op == 'look' then
-  local left = tonumber(origin[2]) - now
-  if left > 0 and left <= REGISTRATION then return {'wait', since} end
-end
+if (op == 'take' or op == 'look') and is_registering() then return {'wait', since} end
 return {'ok', since, calls[op]()}
 """
 

@@ -34,7 +34,7 @@ class Registering(StateUnavailable):
 
 
 class WrongDatabase(StateUnavailable):
-    """Redis is there, and its database cannot be used until somebody changes a configuration."""
+    """Redis is there, and its database cannot be used until a configuration is changed."""
 
     is_away = False
 
@@ -136,8 +136,8 @@ class RedisStore:
         self._note_origin(float(reply[1]))
         if status == b"wait":
             raise Registering(
-                f"the Redis database is new, was emptied or is on another server: for {REGISTRATION:g} s all "
-                "proxies register what runs, and new consoles wait"
+                "the Redis database is new, was emptied, was away or is on another server: for "
+                f"{REGISTRATION:g} s all proxies register what runs, and new consoles wait"
             )
         return status, reply[2] if len(reply) > 2 else None
 

@@ -150,6 +150,7 @@ WRITTEN_DOWN = {
     "net/admission/admission.py": "when a mark was taken, for all processes",
     "net/admission/drains.py": "since when a host is drained, and when its consoles end, for all processes",
     "net/logins.py": "the end of a login",
+    "routers/issued.py": "the expiry of a ticket",
     "routers/link_orders.py": "the times in a link",
     "routers/links.py": "the expiry of a link",
     "routers/resolver.py": "the expiry of an answer",
@@ -165,6 +166,7 @@ WRITTEN_DOWN = {
     "state/redis_connection.py": "how far the clock of the server is away",
     "state/times.py": "marks and stored values, which outlast a start of the machine",
     "ops/manhole/admin_commands.py": "how old the sessions of other processes are",
+    "ticket_rewriting/filters.py": "until when a ticket leads to its host, in the shared state",
     "workers/master/master.py": "when the proxy was started, for the admin service",
     "workers/worker/crash_recovery.py": "how long a lost session was there, for its record",
 }

@@ -46,6 +46,7 @@ from esxiproxy.core.config.plugin_type import (
 )
 from esxiproxy.core.config.schema import KEYS, RENAMED, keys_of
 from esxiproxy.core.config.section import SectionValues, find_key
+from esxiproxy.core.config.tickets import ticket_conflicts
 from esxiproxy.core.config.values import name
 from esxiproxy.core.config.vsphere import VSphere, vsphere_conflicts, vsphere_of, vsphere_warnings
 from esxiproxy.core.routing import Upstream
@@ -136,6 +137,7 @@ class _Check:
             self._report_all(found, target_conflicts("upstream", found, names))
             self._report_all(found, listener_warnings(found), Severity.WARNING)
             named[found.name] = tuple(self._named(found, plugins, names))
+            self._report_all(found, ticket_conflicts(found, named[found.name][0]))
             self._report_all(found, type_warnings(found, named[found.name]), Severity.WARNING)
         for found in upstreams:
             self._report_all(found, upstream_conflicts(found, found.name in used))

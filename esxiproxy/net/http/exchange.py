@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Protocol
 
@@ -20,11 +20,12 @@ from esxiproxy.core.errors import (
     UpstreamLost,
     UpstreamTimeout,
 )
+from esxiproxy.core.http.answer_filter import AnswerFilter, uncompressed_request
 from esxiproxy.core.http.forwarding import Forwarding
 from esxiproxy.core.http.message import may_be_repeated, upstream_request
 from esxiproxy.core.http.portal import portal_request
 from esxiproxy.core.http.refusal import refusal
-from esxiproxy.core.routing import Destination
+from esxiproxy.core.routing import Destination, Upstream
 from esxiproxy.core.session.session import Session
 from esxiproxy.core.session_limits import MAX_EARLY
 from esxiproxy.net.http.deadlines import HttpDeadlines
@@ -74,6 +75,9 @@ class Exchange:
         self._client = client
         self._upstream: HttpUpstream | None = None
         self._admission: Deferred[HttpUpstream] | None = None
+        self._filter: AnswerFilter | None = None
+        self._filtering: Deferred[bytes] | None = None
+        self._sender: Upstream | None = None
         self._held = b""
         self._over = False
         self._repeated = False
@@ -128,11 +132,17 @@ class Exchange:
             asked = portal_request(session.request, session.principal)
             request = asked.target, asked.fields, asked.rewriter
         else:
-            request = upstream_request(
+            target, fields, view = upstream_request(
                 session.request, upstream.upstream, route.target, session.principal, route.prefix
             )
+            filters = self._client.gateway.answer_filters
+            self._filter = None if filters is None else filters.choose(session.request)
+            if self._filter is not None:
+                fields = uncompressed_request(fields)
+            request = target, fields, view
         more = session.principal.response_fields if session.principal else ()
-        upstream.transport.write(self._forwarding.begin(*request, more))
+        self._sender = upstream.upstream
+        upstream.transport.write(self._forwarding.begin(*request, more, self._filter))
         held, self._held = self._held, b""
         self.deadlines.request_forwarded()
         self.flow_changed(self._client.flow)
@@ -222,6 +232,23 @@ class Exchange:
             return
         if forwarding.response_complete and not self._over:
             self._finish()
+        elif self._filtering is None and not self._over and (body := forwarding.unfiltered_body) is not None:
+            assert self._filter is not None and self._sender is not None
+            self._filtering = Deferred.fromCoroutine(_awaited(self._filter.change(body, self._sender)))
+            self._filtering.addCallback(self._on_filtered).addErrback(self._on_filter_failed)
+
+    def _on_filtered(self, body: bytes) -> None:
+        if not self._over:
+            self._forward_response(self._forwarding.filtered(body))
+
+    def _on_filter_failed(self, failure: Failure) -> None:
+        if self._over and failure.check(CancelledError):
+            return
+        if isinstance(failure.value, SessionError):
+            self.fail(failure.value)
+        else:
+            log_bug(self._log, "unexpected exception while changing an answer", failure, self.session.id)
+            self.fail(Internal("an internal error, see the log of the proxy"))
 
     def upstream_lost(self, clean: bool, tls_error: SessionError | None = None) -> None:
         """Handle the end of the upstream's connection; ``clean`` is whether it ended with a FIN.
@@ -326,8 +353,9 @@ class Exchange:
         self.deadlines.clear()
         self._timers.clear()
         self._client.flow.unobserve()
-        if self._admission is not None:
-            self._admission.cancel()
+        for waiting in (self._admission, self._filtering):
+            if waiting is not None:
+                waiting.cancel()
         if self._upstream is not None:
             self._upstream.abort()
         self.session.octets_up = self._forwarding.octets_up
@@ -341,3 +369,7 @@ class Exchange:
     def abort(self) -> None:
         """Abort the client's connection."""
         self._client.transport.abortConnection()
+
+
+async def _awaited(result: Awaitable[bytes]) -> bytes:
+    return await result

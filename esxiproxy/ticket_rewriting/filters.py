@@ -1,0 +1,144 @@
+"""The filters of a listener that changes tickets: chosen by the path and the SOAPAction of a request."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from enum import Enum
+from ipaddress import ip_address
+
+from esxiproxy.core.console_tickets import AcquiredTicket
+from esxiproxy.core.errors import UpstreamDenied
+from esxiproxy.core.http.answer_filter import is_compressed
+from esxiproxy.core.http.head import Fields
+from esxiproxy.core.http.request import Request
+from esxiproxy.core.issued_ticket import LIFETIME, SPACE, IssuedTicket
+from esxiproxy.core.networks import Network, Networks
+from esxiproxy.core.routing import Upstream
+from esxiproxy.interfaces import IState
+from esxiproxy.ticket_rewriting.json_answer import changed_rest, changed_vi_json
+from esxiproxy.ticket_rewriting.public_address import PublicAddress
+from esxiproxy.ticket_rewriting.soap_answer import Beginning, SoapTicket
+from esxiproxy.ticket_rewriting.ticket_fields import acquired_ticket, refused
+
+MAX_ANSWER = 64 << 10
+"""Maximum size in bytes of an answer with a ticket."""
+_ACTION = re.compile(rb'"?urn:(?:vim25|internalvim25|vim2)(?:/[0-9A-Za-z.]{1,32})?"?')
+_SOAP_PATH = re.compile(rb"/sdk/?|/sdk/vimService/?")
+_VI_JSON_PATH = re.compile(
+    rb"/sdk/vim25/[0-9A-Za-z._-]{1,64}/VirtualMachine/[^/?#]{1,256}/Acquire(?:Mks)?Ticket/?"
+)
+_REST_PATH = re.compile(rb"/(?:api|rest)/vcenter/vm/[^/?#]{1,256}/console/tickets/?")
+
+
+class AnswerKind(Enum):
+    """The form of an answer with a ticket."""
+
+    SOAP = "soap"
+    VI_JSON = "vi-json"
+    REST = "rest"
+
+
+def kind_of(request: Request) -> AnswerKind | None:
+    """Return the form of the ticket that the answer to this request may have, or None if it has none."""
+    head = request.head
+    if head.method != b"POST":
+        return None
+    path = head.target.partition(b"?")[0]
+    if _SOAP_PATH.fullmatch(path):
+        actions = head.values(b"soapaction")
+        return AnswerKind.SOAP if any(_ACTION.fullmatch(each.strip()) for each in actions) else None
+    if _VI_JSON_PATH.fullmatch(path):
+        return AnswerKind.VI_JSON
+    return AnswerKind.REST if _REST_PATH.fullmatch(path) else None
+
+
+class TicketFilters:
+    """The filters of one listener.
+
+    ``address`` is the listener as its clients see it.  ``networks`` are those in which the hosts of tickets
+    have to be.
+    """
+
+    def __init__(
+        self,
+        address: PublicAddress,
+        networks: Sequence[Network],
+        state: IState,
+        time_of_day: Callable[[], float] = time.time,
+    ) -> None:
+        self.address = address
+        self._networks = tuple(networks)
+        self._state = state
+        self._time_of_day = time_of_day
+
+    def choose(self, request: Request) -> TicketFilter | None:
+        """Return a filter for the answer to a request that may ask for a ticket."""
+        kind = kind_of(request)
+        return None if kind is None else TicketFilter(kind, self)
+
+    async def store(self, ticket: AcquiredTicket) -> None:
+        """Store where a ticket leads.  Raise UpstreamDenied if its host is not in the networks.
+
+        The addresses of a name are checked when the console is opened.
+        """
+        issued = IssuedTicket(ticket, self._networks, self._time_of_day() + LIFETIME)
+        if not _may_be_dialled(ticket.host, issued.rule):
+            raise UpstreamDenied(f"the ticket is for {ticket.host}, which is not in tickets_allow")
+        await self._state.put(SPACE, issued.key, issued.sealed(), issued.expires)
+
+
+class TicketFilter:
+    """The filter of one answer that may have a ticket."""
+
+    def __init__(self, kind: AnswerKind, filters: TicketFilters) -> None:
+        self._kind = kind
+        self._filters = filters
+        self._beginning = Beginning() if kind is AnswerKind.SOAP else None
+        self._size = 0
+
+    def takes(self, status: int, fields: Fields) -> bool:
+        """Return whether an answer with this head may have a ticket.  Raise UpstreamInvalid."""
+        if status not in (200, 201):
+            return False
+        if is_compressed(fields):
+            raise refused("it is compressed, although the proxy has asked for an answer that is not")
+        return True
+
+    def feed(self, octets: bytes) -> bool:
+        """Look at the next bytes; return False for an answer without a ticket.  Raise UpstreamInvalid."""
+        self._size += len(octets)
+        if self._beginning is not None:
+            self._beginning.feed(octets)
+            if not self._beginning.has_ticket:
+                # At the end, an answer that never named its call has no ticket.
+                return self._beginning.has_ticket is None and bool(octets)
+        if self._size > MAX_ANSWER:
+            raise refused(f"it has more than {MAX_ANSWER} bytes")
+        return True
+
+    async def change(self, body: bytes, upstream: Upstream) -> bytes:
+        """Return the answer with the proxy in place of the host, and store where the ticket leads."""
+        address = self._filters.address
+        ticket: AcquiredTicket | None
+        if self._kind is AnswerKind.SOAP:
+            document = SoapTicket(body)
+            ticket = acquired_ticket(document.fields, document.thumbprints, upstream.host)
+            changed = document.changed(address, ticket.ticket)
+        elif self._kind is AnswerKind.VI_JSON:
+            changed, ticket = changed_vi_json(body, upstream.host, address)
+        else:
+            changed, ticket = changed_rest(body, address)
+        if ticket is not None:
+            await self._filters.store(ticket)
+        return changed
+
+
+def _may_be_dialled(host: str, rule: Networks) -> bool:
+    """Return whether a host may be in the networks: an address in them, or a name."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return True
+    return rule.permits(address)
