@@ -43,7 +43,7 @@ class _Answer(NamedTuple):
 
 
 class Sentinels:
-    """The Sentinels of one service, of which some may not have heard of a failover."""
+    """The Sentinels of one service, of which some may not know of a failover yet."""
 
     _log = Logger()
 
