@@ -88,9 +88,7 @@ class SoapTicket:
     """The ticket in a whole answer.  Creating one raises UpstreamInvalid for any other document."""
 
     def __init__(self, document: bytes) -> None:
-        declared = _ENCODING.match(document)
-        if declared is not None and declared[1].lower() not in (b"utf-8", b"us-ascii"):
-            raise refused("its encoding is not UTF-8")
+        _check_encoding(document)
         self._document = document
         self._path: list[str] = []
         self._elements = 0
@@ -199,6 +197,21 @@ class SoapTicket:
     def _text(self, text: str) -> None:
         if self._open is not None:
             self._open.text.append(text)
+
+
+def _check_encoding(document: bytes) -> None:
+    """Raise UpstreamInvalid for a document that is not in UTF-8, in which places of values are not searched.
+
+    expat takes a document for UTF-16 by its first bytes, with or without a byte order mark.
+    """
+    declared = _ENCODING.match(document)
+    is_other = declared is not None and declared[1].lower() not in (b"utf-8", b"us-ascii")
+    try:
+        document.decode("utf-8")
+    except UnicodeDecodeError:
+        is_other = True
+    if is_other or b"\0" in document:
+        raise refused("its encoding is not UTF-8")
 
 
 def _like(each: Mapping[str, _Value], digest: str) -> str:

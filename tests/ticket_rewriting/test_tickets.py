@@ -143,6 +143,11 @@ def test_answers_without_a_ticket_are_passed_on(filters, name, chunk):
     assert passed(filters, ticket(ADDRESS), status=500, chunk=chunk) == ticket(ADDRESS), "a fault"
 
 
+def _in(body: bytes, encoding: str) -> bytes:
+    text = body.decode()
+    return text.removeprefix('<?xml version="1.0" encoding="UTF-8"?>').strip().encode(encoding)
+
+
 HOSTILE = {
     "compressed": (gzip.compress(ticket(ADDRESS)), ((b"Content-Encoding", b"gzip"),), "is compressed"),
     "a part": (ticket(ADDRESS), ((b"content-range", b"bytes 0-1/2"),), "is compressed"),
@@ -152,11 +157,11 @@ HOSTILE = {
     "a document type behind": (ticket(ADDRESS) + b"<!DOCTYPE a>", (), "no XML"),
     "deep": (ticket(ADDRESS, "<a>" * 5000, "</a>" * 5000), (), "elements"),
     "many": (ticket(ADDRESS, "<a/>" * 5000), (), "elements"),
-    "in UTF-16": (
-        ticket(ADDRESS).replace(b"UTF-8", b"latin-1"),
-        (),
-        "not UTF-8",
-    ),
+    "in Latin-1": (ticket(ADDRESS).replace(b"UTF-8", b"latin-1"), (), "not UTF-8"),
+    "in UTF-16": (_in(ticket(ADDRESS, PEM, URL), "utf-16"), (), "not UTF-8"),
+    "in UTF-16 BE": (b"\xfe\xff" + _in(ticket(ADDRESS, PEM, URL), "utf-16-be"), (), "not UTF-8"),
+    "in UTF-16 LE without a mark": (_in(ticket(ADDRESS, PEM, URL), "utf-16-le"), (), "not UTF-8"),
+    "no UTF-8": (ticket(ADDRESS).replace("ü".encode(), b"\xfc"), (), "not UTF-8"),
     "two hosts": (ticket(ADDRESS, "<host>192.0.2.9</host>"), (), "a value twice"),
     "two tickets": (
         ticket(ADDRESS).replace(b"</returnval>", b"</returnval><returnval/>"),
