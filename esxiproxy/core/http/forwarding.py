@@ -35,7 +35,7 @@ class Forwarding:
     ``closing``
         whether the response announces the end of the connection.
     ``status``
-        the status of the response, 0 before it.
+        the status of the response, 0 before it; with a filter, that of the whole response that was held.
     ``is_event_stream``
         whether the response is a stream of events, which may last for any time.
     ``octets_up``, ``octets_down``
@@ -265,6 +265,7 @@ class Forwarding:
             event = None
         elif self._filter.feed(b""):
             held.is_complete = True
+            self.status = held.head.status_code
             return b""
         self._filter = self._held = None
         sent = self._response(held.head)
