@@ -222,3 +222,18 @@ def test_a_request_behind_one_whose_filter_waits_is_served():
         filters.made[0].waiting.callback(None)
         scene.pump()
         assert b"/next" in scene.host.received
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ],
+)
+def test_an_answer_whose_end_is_ambiguous_is_refused_with_a_filter_too(head):
+    for target in (b"/ask", b"/other"):
+        scene = scene_with(Filters())
+        scene.ask(get(target))
+        scene.answer(head + chunked(b"TICKET=ab"))
+        assert read(scene.client.received).status == 502 and b"TICKET" not in scene.client.received

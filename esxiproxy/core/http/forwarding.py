@@ -251,7 +251,9 @@ class Forwarding:
         """Hold an event of a response for its filter, or return what the client gets with it."""
         assert self._filter is not None
         if self._held is None:
-            if self._filter.takes(event.status_code, tuple(event.headers.raw_items())):
+            fields = tuple(event.headers.raw_items())
+            check_answer(event.http_version, fields)  # a changed answer has a framing of its own
+            if self._filter.takes(event.status_code, fields):
                 self._held = HeldAnswer(event)
                 return b""
             self._filter = None
