@@ -13,7 +13,7 @@ from xml.parsers import expat
 from xml.sax.saxutils import escape
 
 from esxiproxy.ticket_rewriting.public_address import PublicAddress
-from esxiproxy.ticket_rewriting.ticket_fields import refused
+from esxiproxy.ticket_rewriting.ticket_fields import plain_algorithm, refused
 
 MAX_BEGINNING = 4096
 """Bytes within which an answer has to name its call.  Any other one is passed on."""
@@ -133,8 +133,8 @@ class SoapTicket:
             (value.start, value.end, escape(new[name])) for name, value in self._values.items() if name in new
         ]
         for each in self._prints:
-            algorithm = (each["hashAlgorithm"].value if "hashAlgorithm" in each else "") or "sha256"
-            digest = to.digest(algorithm.strip().lower())
+            algorithm = each["hashAlgorithm"].value if "hashAlgorithm" in each else ""
+            digest = to.digest(plain_algorithm(algorithm))
             if digest is None:
                 raise refused("it has a thumbprint of an unknown algorithm")
             if "thumbprint" in each:

@@ -39,7 +39,11 @@ def acquired_ticket(fields: Mapping[str, str], thumbprints: Thumbprints, api_hos
     A standalone ESXi host leaves its name out: it is the host of the API.
     """
     certificate = _certificate(fields.get("sslCertificate", ""))
-    pins = () if certificate else tuple(_sha256(thumbprints)) or tuple(_sha1(fields.get("sslThumbprint", "")))
+    pins = () if certificate else tuple(_sha256(thumbprints))
+    if thumbprints and not certificate and not pins:
+        raise refused("it lists thumbprints, but none by SHA-256, and has no certificate")
+    if not certificate and not pins:
+        pins = tuple(_sha1(fields.get("sslThumbprint", "")))
     port = _port(fields.get("port", ""))
     return AcquiredTicket(
         checked_ticket(fields.get("ticket", "")),
@@ -48,6 +52,11 @@ def acquired_ticket(fields: Mapping[str, str], thumbprints: Thumbprints, api_hos
         certificate,
         pins,
     )
+
+
+def plain_algorithm(text: str) -> str:
+    """Return the name of a thumbprint's algorithm as it is compared.  The default is SHA-256."""
+    return text.strip().lower() or "sha256"
 
 
 def checked_ticket(ticket: str) -> str:
@@ -82,7 +91,7 @@ def _certificate(text: str) -> bytes | None:
 
 def _sha256(thumbprints: Thumbprints) -> Iterator[Pin]:
     for algorithm, text in thumbprints:
-        if (algorithm or "sha256").lower() == "sha256":
+        if plain_algorithm(algorithm) == "sha256":
             yield _pin("sha256", text)
 
 

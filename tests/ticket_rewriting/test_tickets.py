@@ -123,6 +123,25 @@ def test_the_strongest_identity_and_the_missing_parts(filters):
     )
 
 
+def test_an_identity_in_a_list_of_thumbprints_is_not_weakened(filters):
+    pin = Pin("sha256", HOST.sha256.replace(":", "").lower())
+    for name in (" sha256 ", "SHA256\n", " "):
+        listed = SHA256.replace(">sha256<", f">{name}<")
+        assert OURS.sha256.encode() in passed(filters, ticket(ADDRESS, SHA1, listed))
+        assert sealed(filters).ticket.pins == (pin,)
+        answer = {"ticket": TICKET, "sslThumbprint": HOST.sha1, "host": "192.0.2.10"}
+        answer["certThumbprintList"] = [{"thumbprint": HOST.sha256, "hashAlgorithm": name}]
+        passed(filters, json.dumps(answer).encode(), AnswerKind.VI_JSON)
+        assert sealed(filters).ticket.pins == (pin,)
+    longer = hashlib.sha512(HOST_DER).hexdigest()
+    listed = SHA256.replace(HOST.sha256, longer).replace(">sha256<", ">sha512<")
+    passed(filters, ticket(ADDRESS, listed, PEM))
+    assert sealed(filters).ticket.certificate == HOST_DER
+    for parts in ((), (SHA1,)):
+        with pytest.raises(UpstreamInvalid, match="none by SHA-256"):
+            passed(filters, ticket(ADDRESS, listed, *parts))
+
+
 PLAIN = {
     "another call": envelope("<x/>", "RetrieveContent"),
     "a page": b"<html><body>maintenance<br></body></html>",
@@ -177,7 +196,7 @@ HOSTILE = {
     "no port": (ticket("<host>192.0.2.10</host><port>99999</port>"), (), "no port"),
     "no thumbprint": (ticket(ADDRESS, "<sslThumbprint>AA</sslThumbprint>"), (), "sha1 thumbprint"),
     "no certificate": (ticket(ADDRESS, "<sslCertificate>AA</sslCertificate>"), (), "certificate"),
-    "another algorithm": (ticket(ADDRESS, SHA256.replace(">sha256<", ">md9<")), (), "unknown algorithm"),
+    "another algorithm": (ticket(ADDRESS, PEM, SHA256.replace(">sha256<", ">md9<")), (), "unknown algorithm"),
 }
 
 
