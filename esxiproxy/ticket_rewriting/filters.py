@@ -1,4 +1,4 @@
-"""The filters of a listener that changes tickets: chosen by the path and the SOAPAction of a request."""
+"""The filters of a listener that changes tickets: chosen by the path of a request."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from enum import Enum
 from ipaddress import ip_address
 
 from esxiproxy.core.console_tickets import AcquiredTicket
-from esxiproxy.core.errors import UpstreamDenied
+from esxiproxy.core.errors import RouteNotFound, UpstreamDenied
 from esxiproxy.core.http.answer_filter import is_compressed
 from esxiproxy.core.http.head import Fields
+from esxiproxy.core.http.paths import ambiguous, plain_path
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.issued_ticket import LIFETIME, SPACE, IssuedTicket
 from esxiproxy.core.networks import Network, Networks
@@ -24,12 +25,11 @@ from esxiproxy.ticket_rewriting.ticket_fields import acquired_ticket, refused
 
 MAX_ANSWER = 64 << 10
 """Maximum size in bytes of an answer with a ticket."""
-_ACTION = re.compile(rb'"?urn:(?:vim25|internalvim25|vim2)(?:/[0-9A-Za-z.]{1,32})?"?')
-_SOAP_PATH = re.compile(rb"/sdk/?|/sdk/vimService/?")
-_VI_JSON_PATH = re.compile(
-    rb"/sdk/vim25/[0-9A-Za-z._-]{1,64}/VirtualMachine/[^/?#]{1,256}/Acquire(?:Mks)?Ticket/?"
-)
-_REST_PATH = re.compile(rb"/(?:api|rest)/vcenter/vm/[^/?#]{1,256}/console/tickets/?")
+_OTHER_SERVICE = re.compile(rb'("?)urn:(?:pbm|sms|eam|vsan|lookup|sso)(?:/[0-9A-Za-z.]{1,32})?\1')
+"""The SOAPAction of a service that issues no tickets of consoles."""
+_SOAP_PATH = re.compile(rb"(?i)/sdk(?:/vimService)?")
+_VI_JSON_PATH = re.compile(rb"(?i)/sdk/vim25/[^/]{1,64}/VirtualMachine/[^/]{1,256}/Acquire(?:Mks)?Ticket")
+_REST_PATH = re.compile(rb"(?i)/(?:api|rest)/vcenter/vm/[^/]{1,256}/console/tickets")
 
 
 class AnswerKind(Enum):
@@ -40,18 +40,31 @@ class AnswerKind(Enum):
     REST = "rest"
 
 
-def kind_of(request: Request) -> AnswerKind | None:
-    """Return the form of the ticket that the answer to this request may have, or None if it has none."""
+_PATHS = {
+    AnswerKind.SOAP: _SOAP_PATH,
+    AnswerKind.VI_JSON: _VI_JSON_PATH,
+    AnswerKind.REST: _REST_PATH,
+}
+
+
+def kind_of(request: Request, target: bytes) -> AnswerKind | None:
+    """Return the form of the ticket that the answer to this request may have, or None if it has none.
+
+    ``target`` is sent to the upstream.  Raise RouteNotFound if servers may take its path for another one that
+    has tickets.
+    """
     head = request.head
-    if head.method != b"POST":
+    if head.method.upper() != b"POST":
         return None
-    path = head.target.partition(b"?")[0]
-    if _SOAP_PATH.fullmatch(path):
-        actions = head.values(b"soapaction")
-        return AnswerKind.SOAP if any(_ACTION.fullmatch(each.strip()) for each in actions) else None
-    if _VI_JSON_PATH.fullmatch(path):
-        return AnswerKind.VI_JSON
-    return AnswerKind.REST if _REST_PATH.fullmatch(path) else None
+    sent = target.partition(b"?")[0]
+    path = plain_path(sent)
+    kind = next((kind for kind, pattern in _PATHS.items() if pattern.fullmatch(path)), None)
+    if kind is not None and ambiguous(sent):
+        raise RouteNotFound("the path is ambiguous, and this listener changes the tickets that it may have")
+    actions = [each.strip() for each in head.values(b"soapaction")]
+    if kind is AnswerKind.SOAP and len(actions) == 1 and _OTHER_SERVICE.fullmatch(actions[0]):
+        return None
+    return kind
 
 
 class TicketFilters:
@@ -73,9 +86,9 @@ class TicketFilters:
         self._state = state
         self._time_of_day = time_of_day
 
-    def choose(self, request: Request) -> TicketFilter | None:
-        """Return a filter for the answer to a request that may ask for a ticket."""
-        kind = kind_of(request)
+    def choose(self, request: Request, target: bytes) -> TicketFilter | None:
+        """Return a filter for the answer to a request that may ask for a ticket.  Raise RouteNotFound."""
+        kind = kind_of(request, target)
         return None if kind is None else TicketFilter(kind, self)
 
     async def store(self, ticket: AcquiredTicket) -> None:

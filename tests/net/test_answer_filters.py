@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.python.failure import Failure
 
-from esxiproxy.core.errors import UpstreamInvalid
+from esxiproxy.core.errors import RouteNotFound, UpstreamInvalid
 from esxiproxy.core.http.answer_filter import is_compressed
 from tests.net.http_scene import HttpScene, chunked, get, read
 
@@ -54,8 +54,10 @@ class Filters:
         self.made = []
         self.next = Doubling()
 
-    def choose(self, request):
-        if not request.head.target.startswith(b"/ask"):
+    def choose(self, request, target):
+        if target == b"/ask/../ask":
+            raise RouteNotFound("ambiguous")
+        if not target.startswith(b"/ask"):
             return None
         self.made.append(self.next)
         self.next = Doubling()
@@ -133,6 +135,13 @@ def test_an_answer_that_its_filter_refuses_is_no_part_of_an_answer():
         scene.answer(SHORT)
         assert read(scene.client.received).status == status and b"TICKET" not in scene.client.received
         assert [each.error for each in scene.records] == [name]
+
+
+def test_a_request_that_its_filters_refuse_is_not_sent():
+    scene = scene_with(Filters())
+    assert scene.ask(get(b"/ask/../ask")) == b"" and scene.host.ended
+    assert read(scene.client.received).status == 404
+    assert [each.error for each in scene.records] == ["RouteNotFound"]
 
 
 def test_a_filter_may_wait_and_ends_with_its_client():

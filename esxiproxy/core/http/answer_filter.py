@@ -49,8 +49,11 @@ class AnswerFilter(Protocol):
 class AnswerFilters(Protocol):
     """The filters of a listener."""
 
-    def choose(self, request: Request) -> AnswerFilter | None:
-        """Return a new filter for the answer to this request, or None if the answer is not changed."""
+    def choose(self, request: Request, target: bytes) -> AnswerFilter | None:
+        """Return a new filter for the answer to this request, or None if the answer is not changed.
+
+        ``target`` is sent to the upstream.  Raise a SessionError to refuse the request.
+        """
 
 
 class HeldAnswer:

@@ -136,7 +136,7 @@ class Exchange:
                 session.request, upstream.upstream, route.target, session.principal, route.prefix
             )
             filters = self._client.gateway.answer_filters
-            self._filter = None if filters is None else filters.choose(session.request)
+            self._filter = None if filters is None else filters.choose(session.request, target)
             if self._filter is not None:
                 fields = uncompressed_request(fields)
             request = target, fields, view
