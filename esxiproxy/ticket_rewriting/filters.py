@@ -123,10 +123,12 @@ class TicketFilter:
         """Look at the next bytes; return False for an answer without a ticket.  Raise UpstreamInvalid."""
         self._size += len(octets)
         if self._beginning is not None:
-            self._beginning.feed(octets)
+            if octets:
+                self._beginning.feed(octets)
+            else:
+                self._beginning.end()
             if not self._beginning.has_ticket:
-                # At the end, an answer that never named its call has no ticket.
-                return self._beginning.has_ticket is None and bool(octets)
+                return self._beginning.has_ticket is None
         if self._size > MAX_ANSWER:
             raise refused(f"it has more than {MAX_ANSWER} bytes")
         return True

@@ -46,13 +46,27 @@ class Beginning:
             return
         taken = octets[: MAX_BEGINNING - self._size]
         self._size += len(taken)
-        try:
-            self._parser.Parse(taken, False)
-        except _Found:
-            return
-        except (expat.ExpatError, ValueError, LookupError):
+        self._parse(taken, False)
+        if self._size >= MAX_BEGINNING:
+            self.end()
+
+    def end(self) -> None:
+        """Decide at the end of what is looked at: an answer that has not named its call has no ticket.
+
+        The parser may have kept a start tag that it got in two pieces.
+        """
+        self._parse(b"", True)
+        if self.has_ticket is None:
             self.has_ticket = False
-        if self.has_ticket is None and self._size >= MAX_BEGINNING:
+
+    def _parse(self, octets: bytes, is_final: bool) -> None:
+        if self.has_ticket is not None:
+            return
+        try:
+            self._parser.Parse(octets, is_final)
+        except _Found:
+            pass
+        except (expat.ExpatError, ValueError, LookupError):
             self.has_ticket = False
 
     def _start(self, name: str, _attributes: Any) -> None:
@@ -224,6 +238,8 @@ def _like(each: Mapping[str, _Value], digest: str) -> str:
 def _parser(start: Any, end: Any) -> expat.XMLParserType:
     """Return a parser that refuses document types, which could define entities."""
     parser = expat.ParserCreate()
+    if (set_deferral := getattr(parser, "SetReparseDeferralEnabled", None)) is not None:
+        set_deferral(False)  # expat 2.6 and newer would keep a start tag in pieces for later calls
     parser.StartElementHandler = start
     parser.EndElementHandler = end
 

@@ -29,6 +29,7 @@ from esxiproxy.core.sealing import key_of
 from esxiproxy.core.thumbprint import Pin
 from esxiproxy.sim.certificate import make
 from esxiproxy.state.memory import Memory, MemoryState
+from esxiproxy.ticket_rewriting import soap_answer
 from esxiproxy.ticket_rewriting.filters import MAX_ANSWER, AnswerKind, TicketFilter, TicketFilters
 from esxiproxy.ticket_rewriting.public_address import PublicAddress
 from esxiproxy.ticket_rewriting.soap_answer import MAX_BEGINNING
@@ -48,6 +49,7 @@ SHA256 = (
 SHA1 = f"<sslThumbprint>{HOST.sha1}</sslThumbprint>"
 URL = f"<url>wss://192.0.2.10:443/ticket/{TICKET}</url>"
 ADDRESS = "<host>192.0.2.10</host><port>443</port>"
+CREATE = soap_answer.expat.ParserCreate
 
 
 def envelope(inside: str, call: str = "AcquireTicket", before: str = "") -> bytes:
@@ -172,6 +174,43 @@ def test_answers_without_a_ticket_are_passed_on(filters, name, chunk):
 def _in(body: bytes, encoding: str) -> bytes:
     text = body.decode()
     return text.removeprefix('<?xml version="1.0" encoding="UTF-8"?>').strip().encode(encoding)
+
+
+class Deferring:
+    """A parser that keeps what it gets until the end, as expat 2.6 may keep a start tag in pieces."""
+
+    def __init__(self):
+        self.__dict__.update(parser=CREATE(), kept=b"", defers=True)
+
+    def __getattr__(self, name):
+        return getattr(self.parser, name)
+
+    def __setattr__(self, name, value):
+        setattr(self.parser, name, value)
+
+    def Parse(self, octets, is_final):
+        kept = self.kept + octets
+        defers = self.defers and not is_final
+        self.__dict__["kept"] = kept if defers else b""
+        return 1 if defers else self.parser.Parse(kept, is_final)
+
+
+class Obedient(Deferring):
+    """A parser that defers nothing if it is told so."""
+
+    def SetReparseDeferralEnabled(self, enabled):
+        self.__dict__["defers"] = enabled
+
+
+@pytest.mark.parametrize("parser", [Deferring, Obedient])
+def test_a_parser_that_defers_start_tags_hides_no_ticket(filters, monkeypatch, parser):
+    monkeypatch.setattr(soap_answer.expat, "ParserCreate", parser)
+    for padding in (0, MAX_BEGINNING):
+        answer = ticket(ADDRESS, f"<x>{'y' * padding}</x>")
+        assert b"<host>consoles.example.com</host>" in passed(filters, answer, chunk=150)
+    assert passed(filters, PLAIN["another call"], chunk=7) == PLAIN["another call"]
+    one = TicketFilter(AnswerKind.SOAP, filters)
+    assert one.feed(PLAIN["another call"]) is (parser is Deferring), "it is passed on at once"
 
 
 HOSTILE = {
