@@ -18,6 +18,7 @@ from esxiproxy.core.issued_ticket import LIFETIME, SPACE, IssuedTicket
 from esxiproxy.core.networks import Network, Networks
 from esxiproxy.core.routing import Upstream
 from esxiproxy.interfaces import IState
+from esxiproxy.ticket_rewriting.decompressor import Decompressor
 from esxiproxy.ticket_rewriting.json_answer import changed_rest, changed_vi_json
 from esxiproxy.ticket_rewriting.public_address import PublicAddress
 from esxiproxy.ticket_rewriting.soap_answer import Beginning, SoapTicket
@@ -25,6 +26,7 @@ from esxiproxy.ticket_rewriting.ticket_fields import acquired_ticket, refused
 
 MAX_ANSWER = 64 << 10
 """Maximum size in bytes of an answer with a ticket."""
+_COMPRESSED = "it is compressed, although the proxy has asked for an answer that is not"
 _OTHER_SERVICE = re.compile(rb'("?)urn:(?:pbm|sms|eam|vsan|lookup|sso)(?:/[0-9A-Za-z.]{1,32})?\1')
 """The SOAPAction of a service that issues no tickets of consoles."""
 _SOAP_PATH = re.compile(rb"(?i)/sdk(?:/vimService)?")
@@ -109,6 +111,7 @@ class TicketFilter:
         self._kind = kind
         self._filters = filters
         self._beginning = Beginning() if kind is AnswerKind.SOAP else None
+        self._decompressor: Decompressor | None = None
         self._size = 0
 
     def takes(self, status: int, fields: Fields) -> bool:
@@ -116,22 +119,31 @@ class TicketFilter:
         if status not in (200, 201):
             return False
         if is_compressed(fields):
-            raise refused("it is compressed, although the proxy has asked for an answer that is not")
+            if self._kind is not AnswerKind.SOAP or not Decompressor.reads(fields):
+                raise refused(_COMPRESSED)
+            self._decompressor = Decompressor()
         return True
 
     def feed(self, octets: bytes) -> bool:
         """Look at the next bytes; return False for an answer without a ticket.  Raise UpstreamInvalid."""
         self._size += len(octets)
-        if self._beginning is not None:
-            if octets:
-                self._beginning.feed(octets)
-            else:
-                self._beginning.end()
-            if not self._beginning.has_ticket:
-                return self._beginning.has_ticket is None
+        if self._beginning is not None and not self._may_have_ticket(self._beginning, octets):
+            return False
         if self._size > MAX_ANSWER:
             raise refused(f"it has more than {MAX_ANSWER} bytes")
         return True
+
+    def _may_have_ticket(self, beginning: Beginning, octets: bytes) -> bool:
+        if beginning.has_ticket is None:
+            if not octets:
+                beginning.end()
+            elif self._decompressor is None:
+                beginning.feed(octets)
+            else:
+                beginning.feed(self._decompressor.feed(octets, beginning.wanted))
+        if beginning.has_ticket and self._decompressor is not None:
+            raise refused(_COMPRESSED)
+        return beginning.has_ticket is not False
 
     async def change(self, body: bytes, upstream: Upstream) -> bytes:
         """Return the answer with the proxy in place of the host, and store where the ticket leads."""

@@ -40,11 +40,16 @@ class Beginning:
         self._path: list[str] = []
         self._parser = _parser(self._start, self._end)
 
+    @property
+    def wanted(self) -> int:
+        """The number of bytes that are still looked at, if the call is not known."""
+        return MAX_BEGINNING - self._size
+
     def feed(self, octets: bytes) -> None:
         """Look at the next bytes."""
         if self.has_ticket is not None:
             return
-        taken = octets[: MAX_BEGINNING - self._size]
+        taken = octets[: self.wanted]
         self._size += len(taken)
         self._parse(taken, False)
         if self._size >= MAX_BEGINNING:

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import ssl
+import zlib
 from ipaddress import ip_network
 
 import pytest
@@ -174,6 +175,32 @@ def test_answers_without_a_ticket_are_passed_on(filters, name, chunk):
 def _in(body: bytes, encoding: str) -> bytes:
     text = body.decode()
     return text.removeprefix('<?xml version="1.0" encoding="UTF-8"?>').strip().encode(encoding)
+
+
+GZIP = ((b"Content-Encoding", b"gzip"),)
+
+
+@pytest.mark.parametrize("chunk", [0, 1])
+def test_a_compressed_answer_is_refused_only_if_it_has_a_ticket(filters, chunk):
+    other = envelope("<x>" + "y" * 5000 + "</x>", "RetrieveContent")
+    for body in (gzip.compress(other), gzip.compress(b"<a/>"), gzip.compress(b"\0" * 10_000_000)[:9000]):
+        assert passed(filters, body, chunk=chunk, fields=GZIP) == body
+    deflated = zlib.compress(other)
+    assert passed(filters, deflated, chunk=chunk, fields=((b"content-encoding", b"Deflate"),)) == deflated
+    body = gzip.compress(ticket(ADDRESS))
+    endless_name = b"\x1f\x8b\x08\x08" + b"\1" * MAX_ANSWER * 2
+    for wrong, fields, text in (
+        (body, GZIP, "although the proxy has asked"),
+        (zlib.compress(ticket(ADDRESS)), ((b"Content-Encoding", b"deflate"),), "although the proxy"),
+        (gzip.compress(other), ((b"Content-Encoding", b"br"),), "although the proxy"),
+        (gzip.compress(other), ((b"Content-Encoding", b"gzip, gzip"),), "although the proxy"),
+        (gzip.compress(other), (*GZIP, (b"Content-Range", b"bytes 0-1/2")), "although the proxy"),
+        (gzip.compress(b" ") + body, GZIP, "more follows its end"),
+        (b"<a/>" * 9, GZIP, "cannot be read"),
+        (endless_name, GZIP, "more than 65536 bytes"),
+    ):
+        with pytest.raises(UpstreamInvalid, match=text):
+            passed(filters, wrong, chunk=chunk * 500, fields=fields)
 
 
 class Deferring:
