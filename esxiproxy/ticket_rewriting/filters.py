@@ -9,14 +9,16 @@ from enum import Enum
 from ipaddress import ip_address
 
 from esxiproxy.core.console_tickets import AcquiredTicket
-from esxiproxy.core.errors import RouteNotFound, UpstreamDenied
+from esxiproxy.core.errors import LimitReached, RouteNotFound, UpstreamDenied
 from esxiproxy.core.http.answer_filter import is_compressed
 from esxiproxy.core.http.head import Fields
 from esxiproxy.core.http.paths import ambiguous, plain_path
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.issued_ticket import LIFETIME, SPACE, IssuedTicket
 from esxiproxy.core.networks import Network, Networks
-from esxiproxy.core.routing import Upstream
+from esxiproxy.core.routing import Principal, Upstream
+from esxiproxy.core.session.claim import RateClaim
+from esxiproxy.core.session.connection_limits import ANONYMOUS_NAME, client_network
 from esxiproxy.interfaces import IState
 from esxiproxy.ticket_rewriting.decompressor import Decompressor
 from esxiproxy.ticket_rewriting.json_answer import changed_rest, changed_vi_json
@@ -26,6 +28,8 @@ from esxiproxy.ticket_rewriting.ticket_fields import acquired_ticket, refused
 
 MAX_ANSWER = 64 << 10
 """Maximum size in bytes of an answer with a ticket."""
+PER_SECOND, BURST = 2, 300
+"""Tickets that are stored for one client: a second, and at once."""
 _COMPRESSED = "it is compressed, although the proxy has asked for an answer that is not"
 _OTHER_SERVICE = re.compile(rb'("?)urn:(?:pbm|sms|eam|vsan|lookup|sso)(?:/[0-9A-Za-z.]{1,32})?\1')
 """The SOAPAction of a service that issues no tickets of consoles."""
@@ -88,26 +92,38 @@ class TicketFilters:
         self._state = state
         self._time_of_day = time_of_day
 
-    def choose(self, request: Request, target: bytes) -> TicketFilter | None:
+    def choose(self, request: Request, target: bytes, principal: Principal | None) -> TicketFilter | None:
         """Return a filter for the answer to a request that may ask for a ticket.  Raise RouteNotFound."""
         kind = kind_of(request, target)
-        return None if kind is None else TicketFilter(kind, self)
+        return None if kind is None else TicketFilter(kind, self, request, principal)
 
-    async def store(self, ticket: AcquiredTicket) -> None:
-        """Store where a ticket leads.  Raise UpstreamDenied if its host is not in the networks.
+    async def store(self, ticket: AcquiredTicket, request: Request, principal: Principal | None) -> None:
+        """Store where a ticket leads, for the client that has asked for it.
 
-        The addresses of a name are checked when the console is opened.
+        Raise UpstreamDenied if its host is not in the networks, and LimitReached if the client has asked for
+        too many tickets.  The addresses of a name are checked when the console is opened.
         """
         issued = IssuedTicket(ticket, self._networks, self._time_of_day() + LIFETIME)
         if not _may_be_dialled(ticket.host, issued.rule):
             raise UpstreamDenied(f"the ticket is for {ticket.host}, which is not in tickets_allow")
+        if principal is None or principal.name == ANONYMOUS_NAME:
+            who = f"client {client_network(request.client.host) or 'unix'}"
+        else:
+            who = f"principal {principal.names[1]}"
+        rate = RateClaim("tickets", f"tickets {request.listener} {who}", PER_SECOND, BURST)
+        if await self._state.take(f"ticket {request.session}", (rate,)) is not None:
+            raise LimitReached(f"a client gets {PER_SECOND} console tickets a second, after {BURST} at once")
         await self._state.put(SPACE, issued.key, issued.sealed(), issued.expires)
 
 
 class TicketFilter:
     """The filter of one answer that may have a ticket."""
 
-    def __init__(self, kind: AnswerKind, filters: TicketFilters) -> None:
+    def __init__(
+        self, kind: AnswerKind, filters: TicketFilters, request: Request, principal: Principal | None
+    ) -> None:
+        self._request = request
+        self._principal = principal
         self._kind = kind
         self._filters = filters
         self._beginning = Beginning() if kind is AnswerKind.SOAP else None
@@ -158,7 +174,7 @@ class TicketFilter:
         else:
             changed, ticket = changed_rest(body, address)
         if ticket is not None:
-            await self._filters.store(ticket)
+            await self._filters.store(ticket, self._request, self._principal)
         return changed
 
 

@@ -54,7 +54,7 @@ class Filters:
         self.made = []
         self.next = Doubling()
 
-    def choose(self, request, target):
+    def choose(self, request, target, principal):
         if target == b"/ask/../ask":
             raise RouteNotFound("ambiguous")
         if not target.startswith(b"/ask"):

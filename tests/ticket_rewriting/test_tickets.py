@@ -13,6 +13,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from esxiproxy.core.errors import (
+    LimitReached,
     LinkExpired,
     LinkInvalid,
     RouteNotFound,
@@ -25,13 +26,13 @@ from esxiproxy.core.http.request import Request
 from esxiproxy.core.issued_ticket import LIFETIME, SPACE, open_issued_ticket
 from esxiproxy.core.networks import Networks
 from esxiproxy.core.peer_address import PeerAddress
-from esxiproxy.core.routing import Upstream
+from esxiproxy.core.routing import Principal, Upstream
 from esxiproxy.core.sealing import key_of
 from esxiproxy.core.thumbprint import Pin
 from esxiproxy.sim.certificate import make
 from esxiproxy.state.memory import Memory, MemoryState
 from esxiproxy.ticket_rewriting import soap_answer
-from esxiproxy.ticket_rewriting.filters import MAX_ANSWER, AnswerKind, TicketFilter, TicketFilters
+from esxiproxy.ticket_rewriting.filters import BURST, MAX_ANSWER, AnswerKind, TicketFilter, TicketFilters
 from esxiproxy.ticket_rewriting.public_address import PublicAddress
 from esxiproxy.ticket_rewriting.soap_answer import MAX_BEGINNING
 from tests.support.outcome import result
@@ -39,6 +40,7 @@ from tests.support.outcome import result
 TICKET = "52" * 8 + "-abc:def/+="
 OURS, HOST = make(), make()
 OUR_DER, HOST_DER = ssl.PEM_cert_to_DER_cert(OURS.pem), ssl.PEM_cert_to_DER_cert(HOST.pem)
+HOST_PIN = Pin("sha256", HOST.sha256.replace(":", "").lower())
 PROXY = PublicAddress.of("https://consoles.example.com:8443", OUR_DER)
 VCENTER = Upstream("vcenter", "192.0.2.1", 443, True)
 NOW = 1000.0
@@ -73,9 +75,11 @@ def filters():
     return TicketFilters(PROXY, networks, MemoryState(Clock(), Memory(lambda: NOW)), lambda: NOW)
 
 
-def passed(filters, body: bytes, kind=AnswerKind.SOAP, chunk: int = 0, fields=(), status=200) -> bytes:
+def passed(
+    filters, body: bytes, kind=AnswerKind.SOAP, chunk: int = 0, fields=(), status=200, by=None
+) -> bytes:
     """Return what a client gets; raise the error with which the answer is refused."""
-    one = TicketFilter(kind, filters)
+    one = TicketFilter(kind, filters, request("POST", "/sdk"), by)
     if not one.takes(status, fields):
         return body
     for place in range(0, len(body), chunk or len(body) or 1):
@@ -109,7 +113,7 @@ def test_a_soap_ticket_names_the_proxy_and_nothing_else_changes(filters, chunk):
     assert after == expected
     issued = sealed(filters)
     assert (issued.ticket.host, issued.ticket.port) == ("192.0.2.10", 443)
-    assert (issued.ticket.certificate, issued.ticket.pins) == (HOST_DER, ())
+    assert (issued.ticket.certificate, issued.ticket.pins) == (None, (HOST_PIN,))
     assert issued.rule == Networks(allow=(ip_network("192.0.2.0/24"),)) and issued.expires == NOW + LIFETIME
     assert TICKET not in repr(issued)
 
@@ -134,19 +138,18 @@ def test_the_strongest_identity_and_the_missing_parts(filters):
 
 
 def test_an_identity_in_a_list_of_thumbprints_is_not_weakened(filters):
-    pin = Pin("sha256", HOST.sha256.replace(":", "").lower())
     for name in (" sha256 ", "SHA256\n", " "):
         listed = SHA256.replace(">sha256<", f">{name}<")
         assert OURS.sha256.encode() in passed(filters, ticket(ADDRESS, SHA1, listed))
-        assert sealed(filters).ticket.pins == (pin,)
+        assert sealed(filters).ticket.pins == (HOST_PIN,)
         answer = {"ticket": TICKET, "sslThumbprint": HOST.sha1, "host": "192.0.2.10"}
         answer["certThumbprintList"] = [{"thumbprint": HOST.sha256, "hashAlgorithm": name}]
         passed(filters, json.dumps(answer).encode(), AnswerKind.VI_JSON)
-        assert sealed(filters).ticket.pins == (pin,)
+        assert sealed(filters).ticket.pins == (HOST_PIN,)
     longer = hashlib.sha512(HOST_DER).hexdigest()
     listed = SHA256.replace(HOST.sha256, longer).replace(">sha256<", ">sha512<")
     passed(filters, ticket(ADDRESS, listed, PEM))
-    assert sealed(filters).ticket.certificate == HOST_DER
+    assert sealed(filters).ticket.pins == (HOST_PIN,)
     for parts in ((), (SHA1,)):
         with pytest.raises(UpstreamInvalid, match="none by SHA-256"):
             passed(filters, ticket(ADDRESS, listed, *parts))
@@ -236,7 +239,7 @@ def test_a_parser_that_defers_start_tags_hides_no_ticket(filters, monkeypatch, p
         answer = ticket(ADDRESS, f"<x>{'y' * padding}</x>")
         assert b"<host>consoles.example.com</host>" in passed(filters, answer, chunk=150)
     assert passed(filters, PLAIN["another call"], chunk=7) == PLAIN["another call"]
-    one = TicketFilter(AnswerKind.SOAP, filters)
+    one = TicketFilter(AnswerKind.SOAP, filters, request("POST", "/sdk"), None)
     assert one.feed(PLAIN["another call"]) is (parser is Deferring), "it is passed on at once"
 
 
@@ -268,6 +271,11 @@ HOSTILE = {
     "no host name": (ticket("<host>a b</host>"), (), "host"),
     "no port": (ticket("<host>192.0.2.10</host><port>99999</port>"), (), "no port"),
     "no thumbprint": (ticket(ADDRESS, "<sslThumbprint>AA</sslThumbprint>"), (), "sha1 thumbprint"),
+    "a large certificate": (
+        ticket(ADDRESS, f"<sslCertificate>{'A' * 8193}</sslCertificate>"),
+        (),
+        "certificate has more than 8192",
+    ),
     "no certificate": (ticket(ADDRESS, "<sslCertificate>AA</sslCertificate>"), (), "certificate"),
     "another algorithm": (ticket(ADDRESS, PEM, SHA256.replace(">sha256<", ">md9<")), (), "unknown algorithm"),
 }
@@ -281,6 +289,26 @@ def test_an_answer_with_a_ticket_that_cannot_be_changed_is_refused(filters, name
         passed(filters, body, chunk=chunk, fields=fields)
     assert TICKET not in str(caught.value) and "cannot be changed" in caught.value.public_message
     assert result(filters._state.get(SPACE, key_of(TICKET))) is None
+
+
+def test_the_tickets_of_a_client_are_few_and_small(filters):
+    padded = PEM.replace("-----END", "A" * 4000 + "-----END")
+    with pytest.raises(UpstreamInvalid, match="cannot be read"):
+        passed(filters, ticket(ADDRESS, padded))
+    passed(filters, ticket(ADDRESS, PEM))
+    assert len(result(filters._state.get(SPACE, key_of(TICKET)))) < 500, "a thumbprint in place of it"
+    filters._state = MemoryState(Clock(), Memory(lambda: NOW))
+    alice, bob = (Principal(name, authenticator="authenticator sso") for name in ("alice", "bob"))
+    for who in (None, alice):
+        for number in range(BURST):
+            passed(filters, ticket(ADDRESS).replace(TICKET.encode(), b"%032d" % number), by=who)
+        with pytest.raises(LimitReached, match="2 console tickets a second"):
+            passed(filters, ticket(ADDRESS), by=who)
+        assert result(filters._state.get(SPACE, key_of(TICKET))) is None
+    with pytest.raises(LimitReached):
+        passed(filters, ticket(ADDRESS), by=Principal("anonymous"))
+    filters._state._clock.advance(1)
+    assert passed(filters, ticket(ADDRESS), by=alice) and passed(filters, ticket(ADDRESS), by=bob)
 
 
 def test_a_ticket_for_a_host_outside_of_the_networks_is_refused(filters):
@@ -346,7 +374,7 @@ def request(method: str, target: str, *fields: str) -> Request:
 
 
 def chosen(filters, asked, target=None):
-    found = filters.choose(asked, asked.head.target if target is None else target)
+    found = filters.choose(asked, asked.head.target if target is None else target, None)
     return None if found is None else found._kind
 
 
@@ -417,7 +445,7 @@ def test_a_sealed_ticket_opens_with_itself_until_it_expires(filters):
 
 def test_an_answer_is_refused_when_the_state_is_away(filters):
     class Away:
-        async def put(self, *_arguments):
+        async def take(self, *_arguments):
             raise SessionError("away")
 
     filters._state = Away()

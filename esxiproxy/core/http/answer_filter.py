@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from esxiproxy.core.http.head import Fields
 from esxiproxy.core.http.request import Request
-from esxiproxy.core.routing import Upstream
+from esxiproxy.core.routing import Principal, Upstream
 
 _ENCODINGS = frozenset({b"accept-encoding", b"range", b"if-range"})
 _OF_THE_BODY = frozenset(
@@ -49,10 +49,11 @@ class AnswerFilter(Protocol):
 class AnswerFilters(Protocol):
     """The filters of a listener."""
 
-    def choose(self, request: Request, target: bytes) -> AnswerFilter | None:
+    def choose(self, request: Request, target: bytes, principal: Principal | None) -> AnswerFilter | None:
         """Return a new filter for the answer to this request, or None if the answer is not changed.
 
-        ``target`` is sent to the upstream.  Raise a SessionError to refuse the request.
+        ``target`` is sent to the upstream.  ``principal`` is None if the client was not identified.  Raise a
+        SessionError to refuse the request.
         """
 
 

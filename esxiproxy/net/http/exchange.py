@@ -136,7 +136,8 @@ class Exchange:
                 session.request, upstream.upstream, route.target, session.principal, route.prefix
             )
             filters = self._client.gateway.answer_filters
-            self._filter = None if filters is None else filters.choose(session.request, target)
+            if filters is not None:
+                self._filter = filters.choose(session.request, target, session.principal)
             if self._filter is not None:
                 fields = uncompressed_request(fields)
             request = target, fields, view
