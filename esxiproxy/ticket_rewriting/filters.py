@@ -1,4 +1,4 @@
-"""The filters of a listener that changes tickets: chosen by the path and the SOAPAction of a request."""
+"""The filters of a listener that changes tickets: chosen by the path of a request."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ from enum import Enum
 from ipaddress import ip_address
 
 from esxiproxy.core.console_tickets import AcquiredTicket
-from esxiproxy.core.errors import UpstreamDenied
+from esxiproxy.core.errors import LimitReached, RouteNotFound, UpstreamDenied
 from esxiproxy.core.http.answer_filter import is_compressed
 from esxiproxy.core.http.head import Fields
+from esxiproxy.core.http.paths import ambiguous, plain_path
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.issued_ticket import LIFETIME, SPACE, IssuedTicket
 from esxiproxy.core.networks import Network, Networks
-from esxiproxy.core.routing import Upstream
+from esxiproxy.core.routing import Principal, Upstream
+from esxiproxy.core.session.claim import RateClaim
+from esxiproxy.core.session.connection_limits import ANONYMOUS_NAME, client_network
 from esxiproxy.interfaces import IState
+from esxiproxy.ticket_rewriting.decompressor import Decompressor
 from esxiproxy.ticket_rewriting.json_answer import changed_rest, changed_vi_json
 from esxiproxy.ticket_rewriting.public_address import PublicAddress
 from esxiproxy.ticket_rewriting.soap_answer import Beginning, SoapTicket
@@ -24,12 +28,14 @@ from esxiproxy.ticket_rewriting.ticket_fields import acquired_ticket, refused
 
 MAX_ANSWER = 64 << 10
 """Maximum size in bytes of an answer with a ticket."""
-_ACTION = re.compile(rb'"?urn:(?:vim25|internalvim25|vim2)(?:/[0-9A-Za-z.]{1,32})?"?')
-_SOAP_PATH = re.compile(rb"/sdk/?|/sdk/vimService/?")
-_VI_JSON_PATH = re.compile(
-    rb"/sdk/vim25/[0-9A-Za-z._-]{1,64}/VirtualMachine/[^/?#]{1,256}/Acquire(?:Mks)?Ticket/?"
-)
-_REST_PATH = re.compile(rb"/(?:api|rest)/vcenter/vm/[^/?#]{1,256}/console/tickets/?")
+PER_SECOND, BURST = 2, 300
+"""Tickets that are stored for one client: a second, and at once."""
+_COMPRESSED = "it is compressed, although the proxy has asked for an answer that is not"
+_OTHER_SERVICE = re.compile(rb'("?)urn:(?:pbm|sms|eam|vsan|lookup|sso)(?:/[0-9A-Za-z.]{1,32})?\1')
+"""The SOAPAction of a service that issues no tickets of consoles."""
+_SOAP_PATH = re.compile(rb"(?i)/sdk(?:/vimService)?")
+_VI_JSON_PATH = re.compile(rb"(?i)/sdk/vim25/[^/]{1,64}/VirtualMachine/[^/]{1,256}/Acquire(?:Mks)?Ticket")
+_REST_PATH = re.compile(rb"(?i)/(?:api|rest)/vcenter/vm/[^/]{1,256}/console/tickets")
 
 
 class AnswerKind(Enum):
@@ -40,18 +46,31 @@ class AnswerKind(Enum):
     REST = "rest"
 
 
-def kind_of(request: Request) -> AnswerKind | None:
-    """Return the form of the ticket that the answer to this request may have, or None if it has none."""
+_PATHS = {
+    AnswerKind.SOAP: _SOAP_PATH,
+    AnswerKind.VI_JSON: _VI_JSON_PATH,
+    AnswerKind.REST: _REST_PATH,
+}
+
+
+def kind_of(request: Request, target: bytes) -> AnswerKind | None:
+    """Return the form of the ticket that the answer to this request may have, or None if it has none.
+
+    ``target`` is sent to the upstream.  Raise RouteNotFound if servers may take its path for another one that
+    has tickets.
+    """
     head = request.head
-    if head.method != b"POST":
+    if head.method.upper() != b"POST":
         return None
-    path = head.target.partition(b"?")[0]
-    if _SOAP_PATH.fullmatch(path):
-        actions = head.values(b"soapaction")
-        return AnswerKind.SOAP if any(_ACTION.fullmatch(each.strip()) for each in actions) else None
-    if _VI_JSON_PATH.fullmatch(path):
-        return AnswerKind.VI_JSON
-    return AnswerKind.REST if _REST_PATH.fullmatch(path) else None
+    sent = target.partition(b"?")[0]
+    path = plain_path(sent)
+    kind = next((kind for kind, pattern in _PATHS.items() if pattern.fullmatch(path)), None)
+    if kind is not None and ambiguous(sent):
+        raise RouteNotFound("the path is ambiguous, and this listener changes the tickets that it may have")
+    actions = [each.strip() for each in head.values(b"soapaction")]
+    if kind is AnswerKind.SOAP and len(actions) == 1 and _OTHER_SERVICE.fullmatch(actions[0]):
+        return None
+    return kind
 
 
 class TicketFilters:
@@ -73,29 +92,42 @@ class TicketFilters:
         self._state = state
         self._time_of_day = time_of_day
 
-    def choose(self, request: Request) -> TicketFilter | None:
-        """Return a filter for the answer to a request that may ask for a ticket."""
-        kind = kind_of(request)
-        return None if kind is None else TicketFilter(kind, self)
+    def choose(self, request: Request, target: bytes, principal: Principal | None) -> TicketFilter | None:
+        """Return a filter for the answer to a request that may ask for a ticket.  Raise RouteNotFound."""
+        kind = kind_of(request, target)
+        return None if kind is None else TicketFilter(kind, self, request, principal)
 
-    async def store(self, ticket: AcquiredTicket) -> None:
-        """Store where a ticket leads.  Raise UpstreamDenied if its host is not in the networks.
+    async def store(self, ticket: AcquiredTicket, request: Request, principal: Principal | None) -> None:
+        """Store where a ticket leads, for the client that has asked for it.
 
-        The addresses of a name are checked when the console is opened.
+        Raise UpstreamDenied if its host is not in the networks, and LimitReached if the client has asked for
+        too many tickets.  The addresses of a name are checked when the console is opened.
         """
         issued = IssuedTicket(ticket, self._networks, self._time_of_day() + LIFETIME)
         if not _may_be_dialled(ticket.host, issued.rule):
             raise UpstreamDenied(f"the ticket is for {ticket.host}, which is not in tickets_allow")
+        if principal is None or principal.name == ANONYMOUS_NAME:
+            who = f"client {client_network(request.client.host) or 'unix'}"
+        else:
+            who = f"principal {principal.names[1]}"
+        rate = RateClaim("tickets", f"tickets {request.listener} {who}", PER_SECOND, BURST)
+        if await self._state.take(f"ticket {request.session}", (rate,)) is not None:
+            raise LimitReached(f"a client gets {PER_SECOND} console tickets a second, after {BURST} at once")
         await self._state.put(SPACE, issued.key, issued.sealed(), issued.expires)
 
 
 class TicketFilter:
     """The filter of one answer that may have a ticket."""
 
-    def __init__(self, kind: AnswerKind, filters: TicketFilters) -> None:
+    def __init__(
+        self, kind: AnswerKind, filters: TicketFilters, request: Request, principal: Principal | None
+    ) -> None:
+        self._request = request
+        self._principal = principal
         self._kind = kind
         self._filters = filters
         self._beginning = Beginning() if kind is AnswerKind.SOAP else None
+        self._decompressor: Decompressor | None = None
         self._size = 0
 
     def takes(self, status: int, fields: Fields) -> bool:
@@ -103,20 +135,31 @@ class TicketFilter:
         if status not in (200, 201):
             return False
         if is_compressed(fields):
-            raise refused("it is compressed, although the proxy has asked for an answer that is not")
+            if self._kind is not AnswerKind.SOAP or not Decompressor.reads(fields):
+                raise refused(_COMPRESSED)
+            self._decompressor = Decompressor()
         return True
 
     def feed(self, octets: bytes) -> bool:
         """Look at the next bytes; return False for an answer without a ticket.  Raise UpstreamInvalid."""
         self._size += len(octets)
-        if self._beginning is not None:
-            self._beginning.feed(octets)
-            if not self._beginning.has_ticket:
-                # At the end, an answer that never named its call has no ticket.
-                return self._beginning.has_ticket is None and bool(octets)
+        if self._beginning is not None and not self._may_have_ticket(self._beginning, octets):
+            return False
         if self._size > MAX_ANSWER:
             raise refused(f"it has more than {MAX_ANSWER} bytes")
         return True
+
+    def _may_have_ticket(self, beginning: Beginning, octets: bytes) -> bool:
+        if beginning.has_ticket is None:
+            if not octets:
+                beginning.end()
+            elif self._decompressor is None:
+                beginning.feed(octets)
+            else:
+                beginning.feed(self._decompressor.feed(octets, beginning.wanted))
+        if beginning.has_ticket and self._decompressor is not None:
+            raise refused(_COMPRESSED)
+        return beginning.has_ticket is not False
 
     async def change(self, body: bytes, upstream: Upstream) -> bytes:
         """Return the answer with the proxy in place of the host, and store where the ticket leads."""
@@ -131,7 +174,7 @@ class TicketFilter:
         else:
             changed, ticket = changed_rest(body, address)
         if ticket is not None:
-            await self._filters.store(ticket)
+            await self._filters.store(ticket, self._request, self._principal)
         return changed
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from esxiproxy.core.console_tickets import AcquiredTicket
 from esxiproxy.core.strict_json import strict_json
 from esxiproxy.ticket_rewriting.public_address import PublicAddress
-from esxiproxy.ticket_rewriting.ticket_fields import acquired_ticket, refused
+from esxiproxy.ticket_rewriting.ticket_fields import acquired_ticket, plain_algorithm, refused
 
 _URL = re.compile(r"wss://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?/ticket/(.+)")
 _TEXTS = ("ticket", "host", "url", "sslThumbprint", "sslCertificate")
@@ -35,7 +35,7 @@ def changed_vi_json(body: bytes, api_host: str, to: PublicAddress) -> tuple[byte
     new = {"url": to.url(ticket.ticket), "sslThumbprint": to.sha1, "sslCertificate": to.pem}
     answer |= {name: value for name, value in new.items() if name in fields}
     for each, (algorithm, text) in zip(listed, prints, strict=True):
-        digest = to.digest((algorithm or "sha256").lower())
+        digest = to.digest(plain_algorithm(algorithm))
         if digest is None:
             raise refused("it has a thumbprint of an unknown algorithm")
         pairs = (digest[place : place + 2] for place in range(0, len(digest), 2))

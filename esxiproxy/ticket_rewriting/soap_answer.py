@@ -13,7 +13,7 @@ from xml.parsers import expat
 from xml.sax.saxutils import escape
 
 from esxiproxy.ticket_rewriting.public_address import PublicAddress
-from esxiproxy.ticket_rewriting.ticket_fields import refused
+from esxiproxy.ticket_rewriting.ticket_fields import plain_algorithm, refused
 
 MAX_BEGINNING = 4096
 """Bytes within which an answer has to name its call.  Any other one is passed on."""
@@ -40,19 +40,38 @@ class Beginning:
         self._path: list[str] = []
         self._parser = _parser(self._start, self._end)
 
+    @property
+    def wanted(self) -> int:
+        """The number of bytes that are still looked at, if the call is not known."""
+        return MAX_BEGINNING - self._size
+
     def feed(self, octets: bytes) -> None:
         """Look at the next bytes."""
         if self.has_ticket is not None:
             return
-        taken = octets[: MAX_BEGINNING - self._size]
+        taken = octets[: self.wanted]
         self._size += len(taken)
-        try:
-            self._parser.Parse(taken, False)
-        except _Found:
-            return
-        except (expat.ExpatError, ValueError, LookupError):
+        self._parse(taken, False)
+        if self._size >= MAX_BEGINNING:
+            self.end()
+
+    def end(self) -> None:
+        """Decide at the end of what is looked at: an answer that has not named its call has no ticket.
+
+        The parser may have kept a start tag that it got in two pieces.
+        """
+        self._parse(b"", True)
+        if self.has_ticket is None:
             self.has_ticket = False
-        if self.has_ticket is None and self._size >= MAX_BEGINNING:
+
+    def _parse(self, octets: bytes, is_final: bool) -> None:
+        if self.has_ticket is not None:
+            return
+        try:
+            self._parser.Parse(octets, is_final)
+        except _Found:
+            pass
+        except (expat.ExpatError, ValueError, LookupError):
             self.has_ticket = False
 
     def _start(self, name: str, _attributes: Any) -> None:
@@ -88,9 +107,7 @@ class SoapTicket:
     """The ticket in a whole answer.  Creating one raises UpstreamInvalid for any other document."""
 
     def __init__(self, document: bytes) -> None:
-        declared = _ENCODING.match(document)
-        if declared is not None and declared[1].lower() not in (b"utf-8", b"us-ascii"):
-            raise refused("its encoding is not UTF-8")
+        _check_encoding(document)
         self._document = document
         self._path: list[str] = []
         self._elements = 0
@@ -135,8 +152,8 @@ class SoapTicket:
             (value.start, value.end, escape(new[name])) for name, value in self._values.items() if name in new
         ]
         for each in self._prints:
-            algorithm = (each["hashAlgorithm"].value if "hashAlgorithm" in each else "") or "sha256"
-            digest = to.digest(algorithm.strip().lower())
+            algorithm = each["hashAlgorithm"].value if "hashAlgorithm" in each else ""
+            digest = to.digest(plain_algorithm(algorithm))
             if digest is None:
                 raise refused("it has a thumbprint of an unknown algorithm")
             if "thumbprint" in each:
@@ -201,6 +218,21 @@ class SoapTicket:
             self._open.text.append(text)
 
 
+def _check_encoding(document: bytes) -> None:
+    """Raise UpstreamInvalid for a document that is not in UTF-8, in which places of values are not searched.
+
+    expat takes a document for UTF-16 by its first bytes, with or without a byte order mark.
+    """
+    declared = _ENCODING.match(document)
+    is_other = declared is not None and declared[1].lower() not in (b"utf-8", b"us-ascii")
+    try:
+        document.decode("utf-8")
+    except UnicodeDecodeError:
+        is_other = True
+    if is_other or b"\0" in document:
+        raise refused("its encoding is not UTF-8")
+
+
 def _like(each: Mapping[str, _Value], digest: str) -> str:
     """Return a thumbprint in the form of the one that it replaces: with colons or without."""
     if ":" not in each["thumbprint"].value:
@@ -211,6 +243,8 @@ def _like(each: Mapping[str, _Value], digest: str) -> str:
 def _parser(start: Any, end: Any) -> expat.XMLParserType:
     """Return a parser that refuses document types, which could define entities."""
     parser = expat.ParserCreate()
+    if (set_deferral := getattr(parser, "SetReparseDeferralEnabled", None)) is not None:
+        set_deferral(False)  # expat 2.6 and newer would keep a start tag in pieces for later calls
     parser.StartElementHandler = start
     parser.EndElementHandler = end
 

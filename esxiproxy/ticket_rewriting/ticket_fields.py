@@ -14,8 +14,10 @@ from cryptography.x509 import load_pem_x509_certificate
 from esxiproxy.core.console_tickets import AcquiredTicket
 from esxiproxy.core.errors import UpstreamInvalid
 from esxiproxy.core.host_name import plain_host
-from esxiproxy.core.thumbprint import Pin
+from esxiproxy.core.thumbprint import Pin, pin_of
 
+MAX_CERTIFICATE = 8192
+"""Maximum length of the certificate in a ticket, in PEM."""
 _TICKET = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@/-]{16,1024}")
 _DIGITS = {"sha1": 40, "sha256": 64}
 _WEBSOCKET_PORT = 443
@@ -38,16 +40,22 @@ def acquired_ticket(fields: Mapping[str, str], thumbprints: Thumbprints, api_hos
 
     A standalone ESXi host leaves its name out: it is the host of the API.
     """
-    certificate = _certificate(fields.get("sslCertificate", ""))
-    pins = () if certificate else tuple(_sha256(thumbprints)) or tuple(_sha1(fields.get("sslThumbprint", "")))
+    pins = tuple(_of_certificate(fields.get("sslCertificate", ""))) or tuple(_sha256(thumbprints))
+    if thumbprints and not pins:
+        raise refused("it lists thumbprints, but none by SHA-256, and has no certificate")
+    pins = pins or tuple(_sha1(fields.get("sslThumbprint", "")))
     port = _port(fields.get("port", ""))
     return AcquiredTicket(
         checked_ticket(fields.get("ticket", "")),
         _host(fields.get("host", "") or api_host),
         _WEBSOCKET_PORT if port == _AUTHD_PORT else port,
-        certificate,
-        pins,
+        pins=pins,
     )
+
+
+def plain_algorithm(text: str) -> str:
+    """Return the name of a thumbprint's algorithm as it is compared.  The default is SHA-256."""
+    return text.strip().lower() or "sha256"
 
 
 def checked_ticket(ticket: str) -> str:
@@ -71,18 +79,22 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _certificate(text: str) -> bytes | None:
+def _of_certificate(text: str) -> Iterator[Pin]:
+    """Yield the thumbprint of a certificate, which identifies it as well and is small."""
+    if len(text) > MAX_CERTIFICATE:
+        raise refused(f"its certificate has more than {MAX_CERTIFICATE} characters")
     if not text.strip():
-        return None
+        return
     try:
-        return load_pem_x509_certificate(text.strip().encode("ascii")).public_bytes(Encoding.DER)
+        der = load_pem_x509_certificate(text.strip().encode("ascii")).public_bytes(Encoding.DER)
     except ValueError:  # a text that is not ASCII among them
         raise refused("its certificate cannot be read") from None
+    yield pin_of(der, "sha256")
 
 
 def _sha256(thumbprints: Thumbprints) -> Iterator[Pin]:
     for algorithm, text in thumbprints:
-        if (algorithm or "sha256").lower() == "sha256":
+        if plain_algorithm(algorithm) == "sha256":
             yield _pin("sha256", text)
 
 

@@ -36,6 +36,7 @@ def check(tmp_path, authority):
             upstream("wss://192.0.2.1"),
             router("issued", "issued", template="hosts"),
             template("hosts"),
+            router("old", "static", more="match.a = path:/x -> esxi1"),
         )
         (tmp_path / "x.ini").write_text(ini(*sections))
         try:
@@ -77,12 +78,32 @@ def test_a_listener_that_changes_tickets(check, authority):
             "public_certificate: ",
         ),
         ({"tickets": "both"}, "tickets: "),
+        ({"router": "static, issued"}, "router: static answers every request, so issued behind it"),
+        (
+            {"router": "old, issued", "upstream": None},
+            "router: static answers every request, so issued behind it",
+        ),
+        ({"paths": "/sdk, /ticketx"}, "paths: leaves out /ticket"),
         ({"public_certificate": "missing.pem"}, "public_certificate: no such file"),
     ],
 )
 def test_mistakes(check, changed, problem):
     (found,) = check(**changed)
     assert found.startswith(problem)
+
+
+def test_a_path_or_its_parent_serves_tickets(check):
+    for paths in ("/sdk, /ticket", "/sdk, /ticket/", "/"):
+        assert check(paths=paths).listeners[0].tickets is not None, paths
+
+
+def test_a_router_without_tickets_is_warned_of(check):
+    def warnings(config):
+        return [each.text for each in config.warnings if "tickets = rewrite" in each.text]
+
+    assert warnings(check()) == []
+    (warning,) = warnings(check(tickets=None, tickets_allow=None))
+    assert warning.startswith("opens no console, since no listener")
 
 
 def test_a_certificate_that_cannot_be_read_is_named(check, authority):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.python.failure import Failure
 
-from esxiproxy.core.errors import UpstreamInvalid
+from esxiproxy.core.errors import RouteNotFound, UpstreamInvalid
 from esxiproxy.core.http.answer_filter import is_compressed
 from tests.net.http_scene import HttpScene, chunked, get, read
 
@@ -52,8 +54,10 @@ class Filters:
         self.made = []
         self.next = Doubling()
 
-    def choose(self, request):
-        if not request.head.target.startswith(b"/ask"):
+    def choose(self, request, target, principal):
+        if target == b"/ask/../ask":
+            raise RouteNotFound("ambiguous")
+        if not target.startswith(b"/ask"):
             return None
         self.made.append(self.next)
         self.next = Doubling()
@@ -133,6 +137,13 @@ def test_an_answer_that_its_filter_refuses_is_no_part_of_an_answer():
         assert [each.error for each in scene.records] == [name]
 
 
+def test_a_request_that_its_filters_refuse_is_not_sent():
+    scene = scene_with(Filters())
+    assert scene.ask(get(b"/ask/../ask")) == b"" and scene.host.ended
+    assert read(scene.client.received).status == 404
+    assert [each.error for each in scene.records] == ["RouteNotFound"]
+
+
 def test_a_filter_may_wait_and_ends_with_its_client():
     filters = Filters()
     filters.next.waiting = Deferred()
@@ -154,3 +165,84 @@ def test_a_filter_may_wait_and_ends_with_its_client():
     scene.client.close()
     scene.pump()
     assert ended == [True] and scene.records[-1].error == "ClientLost"
+
+
+def waiting_scene(request, answer, *, chunk=None):
+    """Return a scene whose filter waits with a whole answer, and what it waits for."""
+    filters = Filters()
+    filters.next.waiting = Deferred()
+    scene = scene_with(filters)
+    scene.ask(request)
+    assert scene.answer(answer, chunk) == b""
+    return scene, filters.made[0].waiting
+
+
+def test_an_upstream_is_not_read_while_a_filter_waits():
+    for answer in (SHORT, PARTS + chunked(b"TICKET=ab")):
+        scene, waiting = waiting_scene(get(b"/ask"), answer)
+        for _ in range(4):
+            scene.host.send(b"x" * 65536)
+            scene.pump()
+        assert scene.host.ended, "nothing was asked, and so these bytes end the connection"
+        waiting.callback(None)
+        scene.pump()
+        assert read(scene.client.received).body == b"TICKET=abTICKET=ab"
+        assert [each.error for each in scene.records] == [""]
+
+    # Bytes in the same read as the answer, and an answer to a request that is not complete.
+    for request, more in ((get(b"/ask"), b"x"), (get(b"/ask", b"Content-Length: 4", method=b"POST"), b"")):
+        scene, waiting = waiting_scene(request, SHORT + more)
+        assert scene.host.ended
+        scene.ask(b"abcd" if b"POST" in request else b"")
+        waiting.callback(None)
+        scene.pump()
+        assert read(scene.client.received).body == b"TICKET=abTICKET=ab"
+
+
+def test_the_end_of_an_upstream_does_not_spoil_its_whole_answer():
+    many = PARTS + chunked(*[b"TICKET=ab"] * 3000)
+    for answer, is_reset in ((SHORT, True), (SHORT, False), (many, True), (many, False)):
+        filters = Filters()
+        filters.next.waiting = Deferred()
+        scene = scene_with(filters)
+        scene.ask(get(b"/ask"))
+        scene.host.send(answer)
+        scene.host.pump()
+        # The reading of many chunks is paused between turns, and a write may still report the end.
+        scene.host._end("far", Failure(ConnectionLost() if is_reset else ConnectionDone()))
+        scene.pump()
+        assert scene.client.received == b""
+        filters.made[0].waiting.callback(None)
+        scene.pump()
+        assert read(scene.client.received).status == 200, (len(answer), is_reset)
+
+
+def test_a_request_behind_one_whose_filter_waits_is_served():
+    for answer in (SHORT, b"HTTP/1.1 200 OK\r\n\r\nTICKET=ab"):
+        filters = Filters()
+        filters.next.waiting = Deferred()
+        scene = scene_with(filters)
+        scene.ask(get(b"/ask"))
+        scene.answer(answer)
+        if b"Length" not in answer:
+            scene.host.close()
+            scene.pump()
+        scene.ask(get(b"/next"))
+        filters.made[0].waiting.callback(None)
+        scene.pump()
+        assert b"/next" in scene.host.received
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ],
+)
+def test_an_answer_whose_end_is_ambiguous_is_refused_with_a_filter_too(head):
+    for target in (b"/ask", b"/other"):
+        scene = scene_with(Filters())
+        scene.ask(get(target))
+        scene.answer(head + chunked(b"TICKET=ab"))
+        assert read(scene.client.received).status == 502 and b"TICKET" not in scene.client.received

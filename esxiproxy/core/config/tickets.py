@@ -10,8 +10,11 @@ from esxiproxy.core.config.key import CERTIFICATES, LISTENER, Key, choice
 from esxiproxy.core.config.plugin_type import PluginSection
 from esxiproxy.core.config.router_keys import NETWORKS
 from esxiproxy.core.config.section import SectionValues
+from esxiproxy.core.http.paths import is_under
 from esxiproxy.core.http.policy import Http
 
+TICKETS = b"/ticket/"
+"""The path below which clients open consoles."""
 ROUTER_TYPE = "issued"
 """The type of the router that opens the consoles of these tickets."""
 
@@ -52,6 +55,27 @@ TICKET_KEYS = (
         " and links for VMRC have its thumbprints. The default is `certificate`.",
     ),
 )
+
+
+def issued_conflicts(listener: SectionValues, routers: Sequence[PluginSection]) -> Iterator[Conflict]:
+    """Yield what keeps a router of this type among those of a listener from opening any console."""
+    types = [router.type.name for router in routers]
+    if ROUTER_TYPE not in types:
+        return
+    place = types.index(ROUTER_TYPE)
+    if "static" in types[:place]:
+        name = routers[place].settings.name
+        yield "router", f"static answers every request, so {name} behind it is never asked: name {name} first"
+    if listener["paths"] and not any(is_under(TICKETS, prefix) for prefix in listener["paths"]):
+        yield "paths", "leaves out /ticket, where clients open the consoles of their tickets"
+
+
+def issued_warnings(router: PluginSection, listeners: Sequence[SectionValues]) -> Iterator[Conflict]:
+    """Yield a warning for a router of this type that gets no tickets from any listener."""
+    if router.type.name == ROUTER_TYPE and not any(
+        listener.is_invalid("tickets") or listener["tickets"] is Tickets.REWRITE for listener in listeners
+    ):
+        yield "type", "opens no console, since no listener of this configuration has tickets = rewrite"
 
 
 def ticket_conflicts(listener: SectionValues, routers: Sequence[PluginSection]) -> Iterator[Conflict]:

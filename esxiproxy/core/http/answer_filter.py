@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from esxiproxy.core.http.head import Fields
 from esxiproxy.core.http.request import Request
-from esxiproxy.core.routing import Upstream
+from esxiproxy.core.routing import Principal, Upstream
 
 _ENCODINGS = frozenset({b"accept-encoding", b"range", b"if-range"})
 _OF_THE_BODY = frozenset(
@@ -49,8 +49,12 @@ class AnswerFilter(Protocol):
 class AnswerFilters(Protocol):
     """The filters of a listener."""
 
-    def choose(self, request: Request) -> AnswerFilter | None:
-        """Return a new filter for the answer to this request, or None if the answer is not changed."""
+    def choose(self, request: Request, target: bytes, principal: Principal | None) -> AnswerFilter | None:
+        """Return a new filter for the answer to this request, or None if the answer is not changed.
+
+        ``target`` is sent to the upstream.  ``principal`` is None if the client was not identified.  Raise a
+        SessionError to refuse the request.
+        """
 
 
 class HeldAnswer:

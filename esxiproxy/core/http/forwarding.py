@@ -35,7 +35,7 @@ class Forwarding:
     ``closing``
         whether the response announces the end of the connection.
     ``status``
-        the status of the response, 0 before it.
+        the status of the response, 0 before it; with a filter, that of the whole response that was held.
     ``is_event_stream``
         whether the response is a stream of events, which may last for any time.
     ``octets_up``, ``octets_down``
@@ -251,7 +251,9 @@ class Forwarding:
         """Hold an event of a response for its filter, or return what the client gets with it."""
         assert self._filter is not None
         if self._held is None:
-            if self._filter.takes(event.status_code, tuple(event.headers.raw_items())):
+            fields = tuple(event.headers.raw_items())
+            check_answer(event.http_version, fields)  # a changed answer has a framing of its own
+            if self._filter.takes(event.status_code, fields):
                 self._held = HeldAnswer(event)
                 return b""
             self._filter = None
@@ -265,6 +267,7 @@ class Forwarding:
             event = None
         elif self._filter.feed(b""):
             held.is_complete = True
+            self.status = held.head.status_code
             return b""
         self._filter = self._held = None
         sent = self._response(held.head)

@@ -136,7 +136,8 @@ class Exchange:
                 session.request, upstream.upstream, route.target, session.principal, route.prefix
             )
             filters = self._client.gateway.answer_filters
-            self._filter = None if filters is None else filters.choose(session.request)
+            if filters is not None:
+                self._filter = filters.choose(session.request, target, session.principal)
             if self._filter is not None:
                 fields = uncompressed_request(fields)
             request = target, fields, view
@@ -164,24 +165,24 @@ class Exchange:
         """Handle bytes from the client: the request's body, or the next request."""
         if self._over:
             return
-        if self._upstream is None:
-            self._held += octets
-        else:
+        has_upstream = self._upstream is not None or self._filtering is not None
+        if has_upstream:
             self._forward_request(octets)
+        else:
+            self._held += octets
         if len(self._held) + len(self._forwarding.trailing_data) > MAX_EARLY:
             self._client.flow.set_paused(PauseReason.HELD, True)
             self.deadlines.client_paused()
-            if self._upstream is None:
+            if not has_upstream:
                 self.deadlines.request_held()
 
     def _forward_request(self, octets: bytes) -> None:
-        assert self._upstream is not None
         try:
             sent = self._forwarding.take_request(octets)
         except SessionError as error:
             self.fail(error, "client")
             return
-        if sent:
+        if sent and self._upstream is not None:  # the rest of a request that has its answer is dropped
             self._upstream.transport.write(sent)
         self._schedule_next_turn(
             "request", self._client.flow, self._forwarding.more_request, self._forward_request
@@ -204,7 +205,7 @@ class Exchange:
             self.deadlines.request_progressed()
         self._forward_response(sent)
         self._schedule_next_turn(
-            "answer", flow, not self._over and self._forwarding.more_answer, self.answer_received
+            "answer", flow, self._upstream is not None and self._forwarding.more_answer, self.answer_received
         )
 
     def _schedule_next_turn(
@@ -234,6 +235,9 @@ class Exchange:
             self._finish()
         elif self._filtering is None and not self._over and (body := forwarding.unfiltered_body) is not None:
             assert self._filter is not None and self._sender is not None
+            if self._upstream is not None:
+                self._client.gateway.answered(self._upstream, forwarding.status)
+            self._release_upstream()  # it is not read any more, and its end is none of the answer's
             self._filtering = Deferred.fromCoroutine(_awaited(self._filter.change(body, self._sender)))
             self._filtering.addCallback(self._on_filtered).addErrback(self._on_filter_failed)
 
@@ -268,7 +272,7 @@ class Exchange:
         try:
             while forwarding.more_answer:  # at most the chunks of one read
                 self._forward_response(forwarding.take_answer(b""))
-            if not self._over:
+            if not self._over and self._filtering is None:
                 self._forward_response(forwarding.upstream_ended(clean))
         except SessionError as error:
             unanswered = isinstance(error, UpstreamLost) and not forwarding.response_started
@@ -298,16 +302,24 @@ class Exchange:
 
     # Ending
 
+    def _release_upstream(self) -> None:
+        """Keep the upstream's connection, whose answer is complete, for another exchange, or abort it."""
+        upstream, self._upstream = self._upstream, None
+        self._timers.disarm("answer")
+        if upstream is None or upstream.lost:
+            return
+        self._client.flow.set_paused(PauseReason.PEER_BLOCKED, False)
+        is_kept = self._client.gateway.portal is None  # a request to the portal is never sent again
+        if is_kept and self._forwarding.keeps_upstream and self._forwarding.request_complete:
+            upstream.release()
+            self._client.keep_idle(upstream)
+        else:
+            upstream.flow.unobserve()
+            upstream.abort()
+
     def _finish(self) -> None:
-        forwarding, upstream = self._forwarding, self._upstream
-        self._upstream = None
-        if upstream is not None and not upstream.lost:
-            is_kept = self._client.gateway.portal is None  # a request to the portal is never sent again
-            if is_kept and forwarding.keeps_upstream and forwarding.request_complete:
-                upstream.release()
-                self._client.keep_idle(upstream)
-            else:
-                upstream.abort()
+        forwarding = self._forwarding
+        self._release_upstream()
         self._close_session()
         self._client.exchange_over(forwarding.trailing_data, forwarding.keeps_client)
 
