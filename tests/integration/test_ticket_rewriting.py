@@ -1,4 +1,4 @@
-"""Tickets that pyVmomi and curl ask a simulated vCenter for through the proxy, with two workers."""
+"""Tickets that pyVmomi, govmomi and curl ask a vCenter for through the proxy, with two workers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from tests.support import config, govmomi_simulator, sim_program, vcenter_program
 from tests.support.certificates import Authority, Certificate
 from tests.support.crowd import Crew, Single
-from tests.support.govmomi_simulator import Govmomi
+from tests.support.govmomi_simulator import Govmomi, ask_tickets
 from tests.support.programs import until
 from tests.support.redis_server import RedisServer
 from tests.support.rfb_client import RfbClient
@@ -32,8 +32,10 @@ MACHINES = ("web-01", "web-02", "web-03")
 class TicketScene:
     """A vCenter with three hosts, and a proxy with two workers and two listeners in front of it."""
 
-    def __init__(self, vcenter: VCenterProgram, crew: Crew, certificate: Certificate) -> None:
-        self.vcenter, self.crew, self.certificate = vcenter, crew, certificate
+    def __init__(
+        self, vcenter: VCenterProgram, crew: Crew, certificate: Certificate, authority: Authority
+    ) -> None:
+        self.vcenter, self.crew, self.certificate, self.authority = vcenter, crew, certificate, authority
         self.used: list[str] = []
 
     def curl(self, port: int, path: str, *options: str) -> tuple[bytes, bytes]:
@@ -120,7 +122,7 @@ def scene(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Ite
     )
     try:
         with Crew(text) as crew:
-            yield TicketScene(vcenter, crew, certificate)
+            yield TicketScene(vcenter, crew, certificate, authority)
     finally:
         vcenter_program.stop(vcenter)
 
@@ -177,6 +179,19 @@ def test_tickets_name_the_proxy_and_open_the_right_console_once(scene: TicketSce
         assert (old.host, old.port, old.sslThumbprint) == ("consoles.example.com", 443, certificate.sha1)
         scene.check(name, old.ticket)
     Disconnect(connected)
+
+    # A client of govmomi, the library of govc, which verifies the certificate of the proxy.
+    asked_by = (scene.authority.path, scene.vcenter.user, PASSWORD)
+    for name, asked in zip(MACHINES, ask_tickets(port, *asked_by, *MACHINES), strict=True):
+        value = str(asked["ticket"])
+        assert asked == {
+            "ticket": value,
+            "host": "consoles.example.com",
+            "port": 443,
+            "url": f"wss://consoles.example.com:443/ticket/{value}",
+            "thumbprint": certificate.sha1,
+        }
+        scene.check(name, value)
 
     # curl, whose connections are taken by either worker.
     cookie = scene.login(port)
@@ -283,20 +298,26 @@ def test_a_ticket_of_govmomi_is_used_on_another_machine(authority: Authority, tm
                 disableSslCertValidation=True,
             )
             index = connected.RetrieveContent().searchIndex
-            for number in range(3):
-                machine = index.FindByInventoryPath(f"/DC0/vm/DC0_C0_RP0_VM{number}")
-                ticket = machine.AcquireTicket("webmks")
-                assert (ticket.host, ticket.port) == ("2001:db8::1", 8443)
-                assert ticket.sslThumbprint == certificate.sha1
+            names = [f"DC0_C0_RP0_VM{number}" for number in range(3)]
+            user = (govmomi_simulator.USER, govmomi_simulator.PASSWORD)
+            asked = [
+                (str(each["ticket"]), each["host"], each["port"], each["thumbprint"])
+                for each in ask_tickets(asks, authority.path, *user, *names)
+            ]
+            for name in names:
+                ticket = index.FindByInventoryPath(f"/DC0/vm/{name}").AcquireTicket("webmks")
+                asked.append((ticket.ticket, ticket.host, ticket.port, ticket.sslThumbprint))
+            for value, *rest in asked:
+                assert rest == ["2001:db8::1", 8443, certificate.sha1]
                 with RfbClient(opens, True) as console:
-                    console.open(f"/ticket/{ticket.ticket}", ["binary"])
+                    console.open(f"/ticket/{value}", ["binary"])
                     console.start_rfb()
                 for port in (asks, opens):
                     with RfbClient(port, True) as console:
-                        console.send_opening(f"/ticket/{ticket.ticket}", ["binary"])
+                        console.send_opening(f"/ticket/{value}", ["binary"])
                         assert console.recv_head().status == 404, "a second use is refused"
-                assert ticket.ticket not in one.log() + other.log()
-            assert [host.stats()["tickets_used"] for host in hosts] == [1, 1, 1]
+                assert value not in one.log() + other.log()
+            assert [host.stats()["tickets_used"] for host in hosts] == [2, 2, 2]
     finally:
         redis.stop()
         for host in hosts:

@@ -1,6 +1,6 @@
-"""The vCenter simulator of govmomi as a process, with AcquireTicket added by the program in `govmomi/`.
+"""The vCenter simulator of govmomi as a process, and a client of govmomi, from the Go programs in `govmomi/`.
 
-The program is compiled once, from Debian's package of govmomi, into `.cache`.
+The programs are compiled once, with Debian's package of govmomi, into `.cache`.
 """
 
 from __future__ import annotations
@@ -23,13 +23,12 @@ CACHE = ROOT / ".cache" / "govmomi"
 USER, PASSWORD = "user", "secret"
 
 
-def build() -> Path:
+def build(source: Path) -> Path:
     """Return the compiled program; it is compiled if its source has changed."""
     go = need("go", "golang-go")
     if not (LIBRARY / "src/github.com/vmware/govmomi/simulator").is_dir():
         skip("install Debian package golang-github-vmware-govmomi-dev")
-    source = SOURCE / "main.go"
-    program = CACHE / hashlib.sha256(source.read_bytes()).hexdigest()[:16] / "govmomi"
+    program = CACHE / hashlib.sha256(source.read_bytes()).hexdigest()[:16] / source.parent.name
     if not program.exists():
         program.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=program.parent) as folder:
@@ -59,7 +58,7 @@ class Govmomi(Program):
         idle: float = 1800.0,
         standalone: bool = False,
     ) -> None:
-        self._program = build()
+        self._program = build(SOURCE / "main.go")
         super().__init__()
         self.url = ""
         self._arguments = [
@@ -84,6 +83,30 @@ class Govmomi(Program):
     @property
     def port(self) -> int:
         return int(self.url.rpartition(":")[2])
+
+
+def ask_tickets(
+    port: int, authority: Path, user: str, password: str, *machines: str
+) -> list[dict[str, object]]:
+    """Return the tickets that the client of govmomi gets for the machines with these names.
+
+    The server on the port has to show a certificate of the authority.
+    """
+    done = subprocess.run(
+        [build(SOURCE / "ask_tickets" / "main.go"), *machines],
+        env=environment(
+            GOVC_URL=f"https://localhost:{port}/sdk",
+            GOVC_TLS_CA_CERTS=str(authority),
+            GOVC_USERNAME=user,
+            GOVC_PASSWORD=password,
+        ),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def _describe(host: Host) -> dict[str, object]:
