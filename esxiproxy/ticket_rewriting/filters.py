@@ -18,7 +18,8 @@ from esxiproxy.core.issued_ticket import LIFETIME, SPACE, IssuedTicket
 from esxiproxy.core.networks import Network, Networks
 from esxiproxy.core.routing import Principal, Upstream
 from esxiproxy.core.session.claim import RateClaim
-from esxiproxy.core.session.connection_limits import ANONYMOUS_NAME, client_network
+from esxiproxy.core.session.connection_limits import client_network
+from esxiproxy.core.session.ticket_owner import owner_of
 from esxiproxy.interfaces import IState
 from esxiproxy.ticket_rewriting.decompressor import Decompressor
 from esxiproxy.ticket_rewriting.json_answer import changed_rest, changed_vi_json
@@ -103,13 +104,12 @@ class TicketFilters:
         Raise UpstreamDenied if its host is not in the networks, and LimitReached if the client has asked for
         too many tickets.  The addresses of a name are checked when the console is opened.
         """
-        issued = IssuedTicket(ticket, self._networks, self._time_of_day() + LIFETIME)
+        owner = owner_of(principal)
+        expires = self._time_of_day() + LIFETIME
+        issued = IssuedTicket(ticket, self._networks, expires, request.listener, owner)
         if not _may_be_dialled(ticket.host, issued.rule):
             raise UpstreamDenied(f"the ticket is for {ticket.host}, which is not in tickets_allow")
-        if principal is None or principal.name == ANONYMOUS_NAME:
-            who = f"client {client_network(request.client.host) or 'unix'}"
-        else:
-            who = f"principal {principal.names[1]}"
+        who = f"principal {owner}" if owner else f"client {client_network(request.client.host) or 'unix'}"
         rate = RateClaim("tickets", f"tickets {request.listener} {who}", PER_SECOND, BURST)
         if await self._state.take(f"ticket {request.session}", (rate,)) is not None:
             raise LimitReached(f"a client gets {PER_SECOND} console tickets a second, after {BURST} at once")
