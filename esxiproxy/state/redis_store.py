@@ -89,6 +89,8 @@ class RedisStore:
         self._pause_ends = 0.0
         self._running = 0
         self._idle: Deferred[None] | None = None
+        self._seen = 0.0
+        """The time of the Redis server in its last reply."""
         self.since = float("inf")
 
     # Calls
@@ -139,13 +141,17 @@ class RedisStore:
                 "the Redis database is new, was emptied, was away or is on another server: for "
                 f"{REGISTRATION:g} s all proxies register what runs, and new consoles wait"
             )
-        return status, reply[2] if len(reply) > 2 else None
+        if len(reply) == 2:
+            return status, None
+        self._seen = float(reply[3])
+        return status, reply[2]
 
     def _note_origin(self, since: float) -> None:
         if self.since != since and self.since != float("inf"):
             self._log.error(
-                "shared state: the Redis database was emptied; the sessions of this process are registered "
-                "again, and nothing new is admitted for {seconds} s",
+                "shared state: the Redis database was emptied or is an older copy; the sessions of this "
+                "process are registered again, nothing new is admitted for {seconds} s, and links that "
+                "work once and were made before are refused",
                 seconds=f"{REGISTRATION:g}",
             )
         self.since = since
@@ -186,6 +192,7 @@ class RedisStore:
         entries = [word for entry in self._entries.values() for word in _entry(entry)]
         words = (
             server.run_id,
+            repr(self._seen if self._run_id != server.run_id else 0.0),
             *_given(given),
             str(len(self._slots)),
             *slots,

@@ -89,6 +89,20 @@ def dead_port() -> Iterator[int]:
         yield held.getsockname()[1]
 
 
+@contextlib.contextmanager
+def black_hole() -> Iterator[int]:
+    """A port on 127.0.0.1 that answers no SYN, as behind a firewall, because its queue is full."""
+    with contextlib.ExitStack() as stack:
+        listening = stack.enter_context(socket.socket())
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listening.getsockname())
+        yield listening.getsockname()[1]
+
+
 def until(ask: Callable[[], T | None], what: str, seconds: float = 15.0) -> T:
     """The first answer that is neither None nor False, asked for again and again until the deadline."""
     deadline = time.monotonic() + seconds

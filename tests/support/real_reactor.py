@@ -22,6 +22,9 @@ def close(core: EPollReactor) -> None:
     for selectable in core.removeAll():
         if hasattr(selectable, "abortConnection"):
             selectable.abortConnection()
+    for waker in list(core._internalReaders):
+        core.removeReader(waker)
+        waker.connectionLost(None)  # closes its pipe
     core._poller.close()
 
 
