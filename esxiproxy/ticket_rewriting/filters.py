@@ -47,13 +47,6 @@ class AnswerKind(Enum):
     REST = "rest"
 
 
-_PATHS = {
-    AnswerKind.SOAP: _SOAP_PATH,
-    AnswerKind.VI_JSON: _VI_JSON_PATH,
-    AnswerKind.REST: _REST_PATH,
-}
-
-
 def kind_of(request: Request, target: bytes) -> AnswerKind | None:
     """Return the form of the ticket that the answer to this request may have, or None if it has none.
 
@@ -64,14 +57,21 @@ def kind_of(request: Request, target: bytes) -> AnswerKind | None:
     if head.method.upper() != b"POST":
         return None
     sent = target.partition(b"?")[0]
-    path = plain_path(sent)
-    kind = next((kind for kind, pattern in _PATHS.items() if pattern.fullmatch(path)), None)
+    kind = _kind_of_path(plain_path(sent))
     if kind is not None and ambiguous(sent):
         raise RouteNotFound("the path is ambiguous, and this listener changes the tickets that it may have")
     actions = [each.strip() for each in head.values(b"soapaction")]
     if kind is AnswerKind.SOAP and len(actions) == 1 and _OTHER_SERVICE.fullmatch(actions[0]):
         return None
     return kind
+
+
+def _kind_of_path(path: bytes) -> AnswerKind | None:
+    if _SOAP_PATH.fullmatch(path):
+        return AnswerKind.SOAP
+    if _VI_JSON_PATH.fullmatch(path):
+        return AnswerKind.VI_JSON
+    return AnswerKind.REST if _REST_PATH.fullmatch(path) else None
 
 
 class TicketFilters:
