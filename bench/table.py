@@ -9,10 +9,15 @@ from bench.turns import Results
 FREE = 0.9
 """Share of its core below which a proxy was waiting for the load, so that the ratio is not exact."""
 
+LIMIT = 2.0
+"""How many times better than nginx's best load and upstream must be so that they do not limit a row."""
+
 LEGEND = f"""\
 Ratios to nginx's best setting in the row, which stands in the second column; in rows marked < less is better.
 `goal` is what esxiproxy must reach, ! marks where it does not.  ~ marks a proxy that waited for the load for
-more than {1 - FREE:.0%} of the time; `per CPU` is esxiproxy's ratio by figures per second of CPU time."""
+more than {1 - FREE:.0%} of the time; `per CPU` is esxiproxy's ratio by figures per second of CPU time.
+`limit` is how many times better than nginx's best the load and the upstream are without a proxy, on the core
+that they share.  * marks a row where that is less than {LIMIT:g}: they limit it, and nginx may be faster."""
 
 
 def table(results: Results) -> str:
@@ -23,9 +28,9 @@ def table(results: Results) -> str:
 
 
 def _mode(results: Results, mode: Mode) -> str:
-    shown = [peer for peer in results.peers if not peer.startswith("esxiproxy")]
+    shown = [peer for peer in results.peers if peer != "direct" and not peer.startswith("esxiproxy")]
     ours = [peer for peer in results.peers if peer.startswith("esxiproxy")]
-    lines = [[mode.title, "nginx's best", *map(_short, ours), "goal", "per CPU", *shown]]
+    lines = [[mode.title, "nginx's best", *map(_short, ours), "goal", "per CPU", "limit", *shown]]
     for row in results.rows:
         reference = results.reference(mode, row)
         cells = [results.cell(mode, row, peer) for peer in results.peers]
@@ -38,6 +43,7 @@ def _mode(results: Results, mode: Mode) -> str:
             + [_ratio(results, mode, row, peer) for peer in ours]
             + [f"{'≥' if row.more else '≤'} {goal:g}" if goal else ""]
             + [_per_cpu(results, mode, row, ours[0]) if ours else ""]
+            + [_limit(results, mode, row)]
             + [_ratio(results, mode, row, peer) for peer in shown]
         )
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -71,10 +77,17 @@ def _ratio(results: Results, mode: Mode, row: Row, peer: str) -> str:
         return f"({_figure(cell.median / row.scale)})"
     goal = row.goals.get(mode.name) if peer.startswith("esxiproxy") else None
     missed = goal is not None and (ratio < goal if row.more else ratio > goal)
-    waiting = row.capacity and peer != "direct" and cell.wanted and max(cell.wanted) < FREE
+    waiting = row.capacity and cell.wanted and max(cell.wanted) < FREE
     return f"{'!' if missed else ''}{'~' if waiting else ''}{ratio:.2f}"
 
 
 def _per_cpu(results: Results, mode: Mode, row: Row, peer: str) -> str:
     ratio = results.ratio(mode, row, peer, per_cpu=True) if row.capacity else None
     return f"{ratio:.2f}" if ratio is not None else ""
+
+
+def _limit(results: Results, mode: Mode, row: Row) -> str:
+    limit = results.limit(mode, row)
+    if limit is None:
+        return ""
+    return f"{'*' if limit < LIMIT else ''}{limit:.2f}"

@@ -61,6 +61,13 @@ class Results:
         figure = (cell.per_cpu if per_cpu else cell.median) if cell is not None else None
         return figure / reference if figure is not None and reference else None
 
+    def limit(self, mode: Mode, row: Row) -> float | None:
+        """Return how many times better than nginx's best the load and the upstream are without a proxy."""
+        ratio = self.ratio(mode, row, "direct")
+        if not ratio:
+            return None
+        return ratio if row.more else 1 / ratio
+
     def plain(self) -> list[dict[str, Any]]:
         """Return the cells as JSON values."""
         units = {row.name: row for row in self.rows}

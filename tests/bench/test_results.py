@@ -147,7 +147,7 @@ class TestTable:
     def test_a_line_has_figure_ratios_and_goal(self):
         made = results(time={"nginx": 0.002, "nginx-64k": 0.004, "esxiproxy": 0.0025, "haproxy": 0.001})
         assert line(made, "round trip <") == {
-            **{"nginx's best": "2 ms", "esxiproxy": "1.25", "goal": "≤ 1.5", "per CPU": ""},
+            **{"nginx's best": "2 ms", "esxiproxy": "1.25", "goal": "≤ 1.5", "per CPU": "", "limit": ""},
             **{"nginx": "1.00", "nginx-64k": "2.00", "haproxy": "0.50"},
         }
 
@@ -165,6 +165,24 @@ class TestTable:
         assert columns["esxiproxy"] == "~0.90"
         assert columns["nginx"] == "1.00"
         assert columns["per CPU"] == "2.00"
+
+    def test_a_row_that_load_and_upstream_limit_is_marked(self):
+        peers = ("direct", "esxiproxy", "nginx", "nginx-64k")
+        made = results(
+            rate={"direct": 39.0, "nginx": 10.0, "nginx-64k": 20.0, "esxiproxy": 10.0},
+            time={"direct": 1.0, "nginx": 2.0, "nginx-64k": 3.0},
+            peers=peers,
+        )
+        assert line(made, "messages")["limit"] == "*1.95"
+        assert line(made, "round trip")["limit"] == "2.00"
+        assert "direct" not in table(made).splitlines()[0]
+        made.cells[MODE.name, "rate", "direct"] = Cell([40.0])
+        assert line(made, "messages")["limit"] == "2.00"
+
+    def test_a_row_without_nginx_or_without_a_measured_load_has_no_limit(self):
+        made = results(rate={"nginx": 10.0}, time={"direct": 1.0}, peers=("direct", "nginx"))
+        assert line(made, "messages")["limit"] == ""
+        assert line(made, "round trip")["limit"] == ""
 
     def test_a_row_without_a_figure_of_nginx_stands_alone(self):
         columns = line(results(rate={"esxiproxy": 1234.0}), "messages")
