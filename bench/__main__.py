@@ -118,7 +118,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=several("peers"),
         help=f"{', '.join(KINDS)}; esxiproxy=PATH is another checkout",
     )
-    parser.add_argument("--pure", action="store_true", help="load and upstream in Python, not in C")
+    parser.add_argument(
+        "--pure", action="store_true", help="load and upstream in Python, not in C; no rows for plain HTTP"
+    )
     parser.add_argument(
         "--results",
         type=Path,

@@ -9,7 +9,7 @@ static int poll_all(struct console *consoles, const char *target, uint32_t event
     int poller = epoll_create1(0);
     for (int i = 0; i < connections; i++) {
         struct epoll_event event = {events, {.ptr = &consoles[i]}};
-        consoles[i].wire = open_wire(target, NULL);
+        consoles[i].wire = open_wire(target);
         fcntl(consoles[i].wire.fd, F_SETFL, O_NONBLOCK);
         epoll_ctl(poller, EPOLL_CTL_ADD, consoles[i].wire.fd, &event);
     }
