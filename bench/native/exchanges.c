@@ -26,10 +26,10 @@ static uint64_t payload; /* of each upload */
 static long count, resumed;
 static double total, first, last; /* bytes from the first to the last time at which some were counted */
 
-/* Returns whether to go on, which a case without a figure does for as long again. */
+/* Returns whether to go on, which a case without two answers does for as long again. */
 static int goes_on(void) {
     if (now() < end) return 1;
-    if (counts_bytes ? last > first : count > 0) return 0;
+    if (counts_bytes ? last > first : count > 1) return 0;
     end += seconds;
     return 1;
 }

@@ -121,7 +121,7 @@ static ssize_t receive_part(struct received_body *body, struct wire *wire) {
         if (count > 0) take_octets(body, room, count);
         return count;
     }
-    ssize_t count = wire_drop(wire);
+    ssize_t count = wire->ssl ? wire_read(wire, room, sizeof room) : wire_drop(wire);
     if (count > 0) {
         body->received += count;
         body->left = (uint64_t)count < body->left ? body->left - count : 0;

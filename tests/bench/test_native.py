@@ -108,14 +108,16 @@ def test_the_load_counts_requests_bytes_and_sessions(native, ports, upstream):
     for chunked in (0, 1):
         assert load(native, "download", size=1 << 20, chunked=chunked, **given)["rate"] > 0
         assert load(native, "upload", size=1 << 14, chunked=chunked, **given)["rate"] > 0
+    for direction in ("down", "up"):
+        assert load(native, direction, size=4096, seconds=0.1, **given)["rate"] > 0
     for closing in (0, 1):
         assert load(native, "open", connections=2, closing=closing, **given)["rate"] > 0
 
 
 def test_sessions_are_resumed_where_the_upstream_has_tickets(native, ports):
-    for upstream, share in (("wss", 1), ("tickets", 1), ("rsa", 1), ("cold", 0)):
-        figures = load(native, "open", port=ports[upstream], tls=1, resume=1, warm=0.05)
-        assert figures["resumed"] == share
+    for upstream in ("wss", "tickets", "rsa", "cold"):
+        figures = load(native, "open", port=ports[upstream], tls=1, resume=1)
+        assert (figures["resumed"] > 0) == (upstream != "cold")
 
 
 def test_sessions_come_at_the_asked_rate(native, ports):
