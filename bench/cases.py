@@ -146,7 +146,7 @@ def _http_cases() -> list[Case]:
 
 
 def _named(name: str, figures: Figures) -> Figures:
-    return {name: figures["rate"], "cpu": figures["cpu"], "wanted": figures["wanted"]}
+    return {name: figures["rate"]} | {kind: figures[kind] for kind in ("cpu", "wanted", "load")}
 
 
 def _quiet(stage: Stage, mode: Mode, peer: Peer) -> Figures:

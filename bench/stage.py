@@ -92,21 +92,26 @@ class Stage:
     def load(self, case: str, peer: Peer, mode: Mode, variant: str = WARM, **options: float) -> Figures:
         """Run the load once and return its figures.
 
-        Added are `cpu`, the peer's CPU seconds per second, and `wanted`, the same with the time that the peer
-        waited for its core.
+        Added are `cpu`, the peer's CPU seconds per second, `wanted`, the same with the time that the peer
+        waited for its core, and `load`, the CPU seconds per second of load and upstream.  `load` is 1 if the
+        load ended before it could be read, so that it never says too little.
         """
         seconds = options.pop("seconds", self.seconds)
         options.setdefault("warm", self.warm)
         with self.loading(case, peer, mode, variant, seconds=seconds, **options) as process:
             time.sleep(START + options["warm"])
-            before = usage.times(peer.pids())
+            others = [process.pid, self._upstream.pid]
+            before, load_before = usage.times(peer.pids()), usage.times(others)
             time.sleep(seconds * 0.9)
             cpu, wanted = usage.times(peer.pids()).share_since(before)
+            busy, _ = usage.times(others).share_since(load_before)
+            if process.poll() is not None:
+                busy = 1.0
             output, problem = process.communicate(timeout=seconds + 120)
         if process.returncode != 0:
             raise LoadFailed(f"{case} {mode.name} {peer.name}: {problem.strip() or process.returncode}")
         figures: Figures = json.loads(output)
-        figures |= {"cpu": cpu, "wanted": wanted}
+        figures |= {"cpu": cpu, "wanted": wanted, "load": busy}
         time.sleep(SETTLE)
         return figures
 

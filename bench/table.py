@@ -16,8 +16,9 @@ LEGEND = f"""\
 Ratios to nginx's best setting in the row, which stands in the second column; in rows marked < less is better.
 `goal` is what esxiproxy must reach, ! marks where it does not.  ~ marks a proxy that waited for the load for
 more than {1 - FREE:.0%} of the time; `per CPU` is esxiproxy's ratio by figures per second of CPU time.
-`limit` is how many times better than nginx's best the load and the upstream are without a proxy, on the core
-that they share.  * marks a row where that is less than {LIMIT:g}: they limit it, and nginx may be faster."""
+`limit` is how many times better than nginx's best the load and the upstream can be, on the core that they
+share: measured without a proxy, or by the share of the core that they used for nginx, if that says more.
+* marks a row where it is less than {LIMIT:g}: they limit the row, and nginx may be faster than it looks."""
 
 
 def table(results: Results) -> str:

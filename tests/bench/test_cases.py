@@ -13,7 +13,7 @@ from bench.peers import KINDS
 CASES = cases((1000,))
 HTTP = ("get", "get_new", "download", "download_chunked", "upload", "upload_chunked")
 SESSIONS = ("open", "drop", "resume", "rsa", "cold")
-FIGURES = {"rate": 7.0, "resumed": 1.0, "cpu": 0.5, "wanted": 0.6}
+FIGURES = {"rate": 7.0, "resumed": 1.0, "cpu": 0.5, "wanted": 0.6, "load": 0.4}
 
 
 class Loads:
@@ -35,7 +35,7 @@ def asked(case, mode, name="nginx", has_http=True):
     for measured, figures in CASES[case].measure(stage, MODES[mode], [peer]):
         assert measured is peer
         assert figures[case] == 7.0
-        assert (figures["cpu"], figures["wanted"]) == (0.5, 0.6)
+        assert (figures["cpu"], figures["wanted"], figures["load"]) == (0.5, 0.6, 0.4)
     return stage.asked
 
 

@@ -100,10 +100,10 @@ class TestTurns:
 
     def test_cpu_is_kept_beside_the_figure(self):
         stage = Turns("a")
-        figures = {"rate": 10.0, "cpu": 0.5, "wanted": 0.6}
+        figures = {"rate": 10.0, "cpu": 0.5, "wanted": 0.6, "load": 0.4}
         made = run(stage, [MODE], [stage.case("case", lambda name: figures)], 1)
         cell = made.cell(MODE, RATE, "a")
-        assert cell == Cell([10.0], [0.5], [0.6])
+        assert cell == Cell([10.0], [0.5], [0.6], [0.4])
         assert cell.per_cpu == 20.0
 
 
@@ -138,7 +138,14 @@ class TestFigures:
         first, second = made.plain()
         assert first == {
             **{"mode": "ws-ws", "row": "time", "peer": "nginx", "unit": "ms"},
-            **{"median": pytest.approx(3.0), "ratio": 1.0, "values": [2.0, 4.0], "cpu": [], "wanted": []},
+            **{
+                "median": pytest.approx(3.0),
+                "ratio": 1.0,
+                "values": [2.0, 4.0],
+                "cpu": [],
+                "wanted": [],
+                "load": [],
+            },
         }
         assert second["ratio"] == pytest.approx(2.0)
 
@@ -178,6 +185,19 @@ class TestTable:
         assert "direct" not in table(made).splitlines()[0]
         made.cells[MODE.name, "rate", "direct"] = Cell([40.0])
         assert line(made, "messages")["limit"] == "2.00"
+
+    def test_a_limit_may_be_known_by_the_share_of_the_loads_core(self):
+        cells = {
+            "direct": Cell([10.0]),
+            "nginx": Cell([10.0], load=[0.2]),
+            "nginx-64k": Cell([20.0, 20.0, 90.0], load=[0.5, 0.8, 0.8]),
+        }
+        made = results(rate=cells, time={"nginx": Cell([1.0], load=[0.1])}, peers=tuple(cells))
+        assert made.limit(MODE, RATE) == 2.5
+        assert made.limit(MODE, TIME) is None
+        made.cells[MODE.name, "rate", "direct"] = Cell([60.0])
+        assert made.limit(MODE, RATE) == 3.0
+        assert Cell([10.0], load=[0.0]).possible == 1000.0
 
     def test_a_row_without_nginx_or_without_a_measured_load_has_no_limit(self):
         made = results(rate={"nginx": 10.0}, time={"direct": 1.0}, peers=("direct", "nginx"))
