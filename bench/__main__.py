@@ -14,6 +14,7 @@ from bench import cores
 from bench.build import BUILT, programs
 from bench.cases import cases
 from bench.machine import machine
+from bench.markdown import markdown
 from bench.modes import MODES
 from bench.peers import KINDS, missing
 from bench.picture import picture
@@ -82,11 +83,12 @@ def results_folder(options: argparse.Namespace) -> Path:
 def _keep(
     folder: Path, results: Results, place: dict[str, str], settings: dict[str, object], text: str
 ) -> None:
-    """Write the table, the JSON file and the picture."""
+    """Write the table, also as that of the documentation, the JSON file and the picture."""
     folder.mkdir(parents=True, exist_ok=True)
     whole = {"machine": place, "settings": settings, "failures": results.failures, "cells": results.plain()}
     (folder / "bench.json").write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
     (folder / "bench.txt").write_text(text + "\n")
+    (folder / "bench.md").write_text(markdown(results))
     (folder / "bench.svg").write_text(picture(results, place))
 
 

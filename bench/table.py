@@ -37,7 +37,7 @@ def _mode(results: Results, mode: Mode) -> str:
         cells = [results.cell(mode, row, peer) for peer in results.peers]
         if not any(cells):
             continue
-        best = f"{_figure(reference / row.scale)} {row.unit}" if reference is not None else "-"
+        best = f"{figure(reference / row.scale)} {row.unit}" if reference is not None else "-"
         goal = row.goals.get(mode.name)
         lines.append(
             [row.title + ("" if row.more else " <"), best]
@@ -65,7 +65,8 @@ def _line(cells: list[str], widths: list[int]) -> str:
     return "  ".join([first, *rest]).rstrip()
 
 
-def _figure(value: float) -> str:
+def figure(value: float) -> str:
+    """Return a figure as text, with three digits or more."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
@@ -75,11 +76,16 @@ def _ratio(results: Results, mode: Mode, row: Row, peer: str) -> str:
     if cell is None:
         return "-"
     if ratio is None or ratio > 1000:
-        return f"({_figure(cell.median / row.scale)})"
-    goal = row.goals.get(mode.name) if peer.startswith("esxiproxy") else None
-    missed = goal is not None and (ratio < goal if row.more else ratio > goal)
+        return f"({figure(cell.median / row.scale)})"
+    missed = peer.startswith("esxiproxy") and misses(row, mode, ratio)
     waiting = row.capacity and cell.wanted and max(cell.wanted) < FREE
     return f"{'!' if missed else ''}{'~' if waiting else ''}{ratio:.2f}"
+
+
+def misses(row: Row, mode: Mode, ratio: float) -> bool:
+    """Return whether a ratio of esxiproxy misses the goal of its row and mode."""
+    goal = row.goals.get(mode.name)
+    return goal is not None and (ratio < goal if row.more else ratio > goal)
 
 
 def _per_cpu(results: Results, mode: Mode, row: Row, peer: str) -> str:

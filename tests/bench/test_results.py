@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from bench.cases import Case, Row
+from bench.markdown import markdown
 from bench.modes import MODES
 from bench.picture import picture
 from bench.stage import LoadFailed
@@ -219,6 +220,28 @@ class TestTable:
         head = table(made).splitlines()[0].split()
         assert "esxiproxy=old" in head
         assert "/some" not in table(made)
+
+
+class TestMarkdown:
+    def test_a_row_has_a_ratio_for_each_proxy_and_the_marks(self):
+        peers = ("direct", "esxiproxy", "nginx", "haproxy", "websockify")
+        rate = {"direct": 15.0, "esxiproxy": 7.9, "nginx": 10.0, "haproxy": 9.0}
+        time = {"direct": 0.001, "esxiproxy": 0.003, "nginx": 0.002, "websockify": 0.004}
+        assert markdown(results(rate, time, peers)).splitlines() == [
+            "| | ws → ws |",
+            "|---|---|",
+            r"| messages | !**0.79** · 0.90 · – \* |",
+            "| round trip `<` | **1.50** · – · 2.00 |",
+        ]
+
+    def test_a_row_without_nginx_has_figures_and_one_without_any_is_left_out(self):
+        made = results(rate={"esxiproxy": 41.0, "haproxy": 50.0}, time={"nginx": 1.0})
+        assert markdown(made).splitlines()[2:] == ["| messages | (41 /s) · (50 /s) |"]
+
+    def test_a_mode_without_a_measurement_has_a_dash(self):
+        made = results(rate={"esxiproxy": 10.0, "nginx": 10.0})
+        made.modes = [MODE, OTHER]
+        assert markdown(made).splitlines()[2] == "| messages | **1.00** · – | – |"
 
 
 class TestPicture:
