@@ -109,7 +109,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="under three minutes: two short turns, 500 sessions, no websockify",
+        help="a few minutes: two short turns, 500 sessions, no websockify",
     )
     parser.add_argument("--turns", type=int, help="turns of each peer in each case (5; quick: 2)")
     parser.add_argument("--seconds", type=float, help="duration of one measurement (1; quick: 0.15)")

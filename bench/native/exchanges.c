@@ -88,12 +88,13 @@ static int begin_session(struct exchange *exchange) {
 static int read_head(struct exchange *exchange) {
     size_t space = sizeof exchange->text - 1 - exchange->filled;
     ssize_t got = wire_read(&exchange->wire, exchange->text + exchange->filled, space);
-    if (got == ENDED && exchange->filled == 0 && exchange->answered) { /* a kept connection that was too old */
+    if (got == ENDED && exchange->filled == 0 && exchange->answered) { /* it was kept for too long */
         disconnect(exchange);
         exchange->stage = WAITING;
         return 1;
     }
-    if (got == ENDED || space == 0) die("no answer to a request: %.*s", (int)exchange->filled, exchange->text);
+    if (got == ENDED || space == 0)
+        die("no answer to a request: %.*s", (int)exchange->filled, exchange->text);
     if (got == BLOCKED) return BLOCKED;
     exchange->filled += got;
     exchange->text[exchange->filled] = 0;

@@ -23,7 +23,7 @@ struct received_body {
     uint64_t received; /* octets of payload */
 };
 
-/* Begins a body of `size` octets, which a chunked one rounds up to whole blocks.  Returns its payload's size. */
+/* Begins a body of `size` octets, which a chunked one rounds up to whole blocks.  Returns its size then. */
 static uint64_t start_sending(struct sent_body *body, uint64_t size, int chunked) {
     static unsigned char zeros[BLOCK], chunks[BLOCK];
     static size_t filled;

@@ -16,13 +16,14 @@
    download  asks for `size` bytes; counts bytes
    upload    sends `size` bytes; counts bytes, at each answer
 
-   `chunked` is for the body of that size.  Each case runs for `seconds` after an unmeasured beginning of `warm`
-   seconds. */
+   `chunked` is for the body of that size.  Each case runs for `seconds` after an unmeasured beginning of
+   `warm` seconds; open, up and those of HTTP go on until there are two answers to count. */
 #include <signal.h>
 
 #include "load.h"
 
-double port, tls, raw, seconds = 1, warm = 0.2, connections = 1, size = 64, rate, resume, wait_time, closing = 1, chunked, fresh;
+double port, tls, raw, seconds = 1, warm = 0.2, connections = 1, size = 64, rate, resume, wait_time;
+double closing = 1, chunked, fresh;
 SSL_CTX *context;
 
 static const struct { const char *name; double *value; } OPTIONS[] = {

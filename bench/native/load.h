@@ -3,7 +3,8 @@
 #define LOAD_H
 #include "wire.h"
 
-extern double port, tls, raw, seconds, warm, connections, size, rate, resume, wait_time, closing, chunked, fresh;
+extern double port, tls, raw, seconds, warm, connections, size, rate, resume, wait_time;
+extern double closing, chunked, fresh;
 extern SSL_CTX *context;
 
 struct console {

@@ -4,9 +4,9 @@
 
    prints {"ws": PORT, "wss": PORT, ...} with the ports of all NAMES and serves until its input ends.  `wss`
    has TLS 1.3, and `tickets` TLS 1.2, in which a resumed session costs little; `rsa` is the same with the RSA
-   certificate.  `cold` is wss without session resumption; `raw` and `raws` speak no WebSocket, for websockify (`raws` is
-   cold: websockify takes a session ticket for the console's bytes, and waits for those forever).  What a
-   connection does stands in its target, or in the first line of a raw one:
+   certificate.  `cold` is wss without session resumption; `raw` and `raws` speak no WebSocket, for websockify
+   (`raws` is cold: websockify takes a session ticket for the console's bytes, and waits for those forever).
+   What a connection does stands in its target, or in the first line of a raw one:
 
        /echo          sends each message back
        /source/SIZE   sends frames with that much payload as fast as it can, until it hears anything
@@ -132,8 +132,9 @@ static int answer_download(struct client *client, const char *target) {
     int chunked = strncmp(target, "chunked/", 8) == 0;
     uint64_t size = strtoull(target + (chunked ? 8 : 0), NULL, 10);
     size = start_sending(&client->answer, size, chunked);
-    int length = chunked ? sprintf(answer, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-                         : sprintf(answer, "HTTP/1.1 200 OK\r\nContent-Length: %lu\r\n\r\n", (unsigned long)size);
+    int length = sprintf(answer, "HTTP/1.1 200 OK\r\n");
+    if (chunked) length += sprintf(answer + length, "Transfer-Encoding: chunked\r\n\r\n");
+    else length += sprintf(answer + length, "Content-Length: %lu\r\n\r\n", (unsigned long)size);
     if (!chunked && size <= LARGEST) {
         memset(answer + length, 0, size);
         client->filled = 0;
@@ -155,7 +156,7 @@ static int serve_http(struct client *client, char *body) {
     return client->request.done ? answer_upload(client) : 1;
 }
 
-/* Reads a request's head.  It may be split, and no data follows the head of an opening handshake before the answer. */
+/* Reads a request's head, which may be split.  No data follows an opening handshake before its answer. */
 static int open_client(struct client *client) {
     size_t most = client->raw ? 1 : LARGEST - 1 - client->filled; /* a message may follow a raw one's line */
     ssize_t count = wire_read(&client->wire, client->text + client->filled, most);
@@ -231,6 +232,9 @@ static int source(struct client *client, int heard) {
     }
     return 1;
 }
+
+/* Returns whether a client waits until more is taken, and not for bytes that OpenSSL may have buffered. */
+static int sends(struct client *client) { return client->mode == SOURCE || client->mode == ANSWERING; }
 
 static int serve(struct client *client, uint32_t events) {
     switch (client->mode) {
@@ -315,7 +319,7 @@ int main(int count, char **arguments) {
             struct client *client = what;
             int result;
             do result = serve(client, events[i].events);
-            while (result == 1 && client->mode != SOURCE && client->mode != ANSWERING && wire_pending(&client->wire));
+            while (result == 1 && !sends(client) && wire_pending(&client->wire));
             if (result == ENDED) leave(client);
         }
     }
