@@ -183,7 +183,7 @@ class IState(Interface):
     """
 
     instance_id: str = Attribute("The unique name of this process.")
-    admits_when_down: bool = Attribute("Whether consoles are admitted while the storage cannot be reached.")
+    admits_when_down: bool = Attribute("Whether consoles are admitted while the storage is away.")
     since: float = Attribute("The time of day since which no used mark is missing; infinite while unknown.")
 
     def start(obey: Callable[[Command], None]) -> Awaitable[None]:

@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from esxiproxy.authenticators.anonymous import Anonymous
 from esxiproxy.core.config.model import ListenerTLS
 from esxiproxy.core.errors import Draining
+from esxiproxy.core.http.answer_filter import AnswerFilters
 from esxiproxy.core.http.origins import AllowedOrigins
 from esxiproxy.core.http.policy import Http, ListenerPolicy
 from esxiproxy.core.process_identity import ProcessIdentity
@@ -134,6 +135,7 @@ class Proxy(Service):
         policy: ListenerPolicy | None = None,
         connection_limits: ConnectionLimits | None = None,
         portal: Destination | None = None,
+        answer_filters: AnswerFilters | None = None,
     ) -> Any:
         """Return the protocol factory of one listener, for ``reactor.listenTCP`` or an endpoint.
 
@@ -142,7 +144,7 @@ class Proxy(Service):
         ``limits`` and ``connection_limits`` replace those of the proxy.  ``tls`` adds TLS: either certificate
         and key files or a Twisted connection creator.  ``policy`` sets what the listener serves, for example
         whether it forwards plain HTTP.  ``portal`` is the destination of all plain HTTP of a listener whose
-        policy has ``Http.PORTAL``.
+        policy has ``Http.PORTAL``.  ``answer_filters`` may change answers to plain HTTP requests.
 
         Raises TLSFileError when a certificate or key file cannot be used.
         """
@@ -165,6 +167,7 @@ class Proxy(Service):
             self._logins,
             self.drains,
             portal,
+            answer_filters,
         )
         factory: Any = ListenerFactory(name, gateway, self.sessions, limits, self._clock, policy)
         if tls is not None:

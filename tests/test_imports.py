@@ -49,6 +49,7 @@ ALLOWED = {
     "plugins": {"plugins", "core", "interfaces"},
     "admin": {"admin", "routers", "plugins", "state", "binding", "web", "core", "interfaces"},
     "vsphere": {"vsphere", "core", "interfaces"},
+    "ticket_rewriting": {"ticket_rewriting", "core", "interfaces"},
     "portal": {"portal", "admin", "authenticators", "plugins", "state", "web", "core", "interfaces"},
     "sim": {"sim", "core"},
     "sim.screen": {"sim.screen", "core"},
@@ -58,6 +59,7 @@ ALLOWED = {
     "proxy": {"proxy", "net", "state", "authenticators", "core", "interfaces"},
     "app": {
         *("app", "proxy", "net", "ops", "state", "web", "admin", "vsphere", "plugins", "binding", "core"),
+        "ticket_rewriting",
         *("interfaces", "portal", "authenticators"),
     },
     "workers": {"workers", "app", "net", "ops", "binding", "core"},

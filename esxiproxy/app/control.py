@@ -20,6 +20,8 @@ from esxiproxy.core.session.drain import Drains
 from esxiproxy.core.session.drain_table import DrainTable
 from esxiproxy.interfaces import IState
 
+STATE_TIMEOUT = 0.5
+"""Seconds after which the readiness is told without a state that admits when it is down."""
 SHUTTING_DOWN = "the proxy is shutting down"
 
 
@@ -73,13 +75,20 @@ class ProcessControl:
         """Return why new consoles would not be admitted now, in sentences."""
         found = list(self.refusals())
         try:
-            found += await self._listener_refusals()
-        except StateUnavailable:
-            if self.state.admits_when_down:
+            found += await self._refusals_in_time()
+        except StateUnavailable as error:
+            if self.state.admits_when_down and error.is_away:
                 found += self._drain_refusals(self._last_drains)
             else:
                 found.append("the shared state is unavailable")
         return found
+
+    def _refusals_in_time(self) -> Deferred[Sequence[str]]:
+        """Return why no listener admits consoles, soon if consoles are admitted without the state."""
+        reading = Deferred.fromCoroutine(self._listener_refusals())
+        if self.state.admits_when_down:
+            reading.addTimeout(STATE_TIMEOUT, self._reactor, onTimeoutCancel=_too_late)
+        return reading
 
     def _drain_refusals(self, drains: Drains) -> Sequence[str]:
         """Return why drains let no listener admit consoles; nothing if one does."""
@@ -150,6 +159,10 @@ class SingleControl(ProcessControl):
 
     def is_alive(self) -> bool:
         return True  # the process answers
+
+
+def _too_late(_outcome: Any, seconds: float) -> Any:
+    raise StateUnavailable(f"the shared state did not answer within {seconds:g} s")
 
 
 def _problems(path: Path) -> Sequence[Problem]:

@@ -37,6 +37,7 @@ from esxiproxy.app.plugins import Instances, Plugins
 from esxiproxy.app.reload import Reload
 from esxiproxy.app.reporter import Reporter
 from esxiproxy.app.session_tally import SessionTally
+from esxiproxy.app.ticket_filters import ticket_filters
 from esxiproxy.core.config.loader import Config, Listener
 from esxiproxy.core.http.policy import Http
 from esxiproxy.core.http.portal import portal_destination
@@ -213,6 +214,7 @@ class ProxyService(MultiService):
             policy=listener.policy,
             connection_limits=listener.connection_limits,
             portal=self._portal if listener.http is Http.PORTAL else None,
+            answer_filters=ticket_filters(listener, self.proxy.state),
         )
 
     def reload(self, config: Config) -> Deferred[None]:

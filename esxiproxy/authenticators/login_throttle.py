@@ -72,8 +72,8 @@ class LoginThrottle:
         """Return if a password from this network may be hashed.  Raises AccessDenied with status 429."""
         try:
             failures = _Failures.parse(await self._state.get(self._space, network))
-        except StateUnavailable:
-            if not self._state.admits_when_down:
+        except StateUnavailable as error:
+            if not (self._state.admits_when_down and error.is_away):
                 raise
             failures = self._alone.get(network, _Failures())
         wait = min(failures.until - self._time_of_day(), WINDOW)  # the time of day may have been set back
@@ -85,8 +85,8 @@ class LoginThrottle:
         now = self._time_of_day()
         try:
             failures = await self._count(network, now)
-        except StateUnavailable:
-            if not self._state.admits_when_down:
+        except StateUnavailable as error:
+            if not (self._state.admits_when_down and error.is_away):
                 raise
             failures = self._alone.get(network, _Failures()).after(now)
             self._alone[network] = failures

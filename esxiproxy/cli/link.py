@@ -77,6 +77,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--net", metavar="CIDR", help="network of the clients that may use the link")
     parser.add_argument("--listener", metavar="NAME", help="the listener, where several name the router")
+    parser.add_argument(
+        "--vmrc", action="store_true", help="print a vmrc:// URL for VMware Remote Console newer than 11"
+    )
+    parser.add_argument(
+        "--vmx", metavar="PATH", help="with --vmrc: the path of the machine's file, as in a ticket's cfgFile"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON, with the id of the link")
 
 
@@ -120,6 +126,8 @@ def _make(config: Config, arguments: argparse.Namespace) -> list[str]:
         tuple(arguments.pin or ()),
         arguments.net,
         arguments.listener,
+        arguments.vmrc,
+        arguments.vmx,
     )
     made = make_link(config, order)
     if (stored := made.stored) is not None:
@@ -127,8 +135,10 @@ def _make(config: Config, arguments: argparse.Namespace) -> list[str]:
             store.put(stored.space, stored.key, stored.value, stored.expires, True)
     if arguments.json:
         named = {made.kind: made.field} if made.field else {}
+        if made.vmrc is not None:
+            named["vmrc"] = made.vmrc
         return [json.dumps({"url": made.url, "id": made.id, "expires": made.expires, **named})]
-    return [made.url, *([f"{made.kind}: {made.field}"] if made.field else [])]
+    return [made.vmrc or made.url, *([f"{made.kind}: {made.field}"] if made.field else [])]
 
 
 def _revoke(config: Config, arguments: argparse.Namespace) -> list[str]:

@@ -235,6 +235,8 @@ class StateUnavailable(SessionError):
     )
     status = 503
     retry_after = 5
+    is_away = True
+    """Whether a state that ``admits_when_down`` is done without; False if it answers and refuses the call."""
 
     @property
     def name(self) -> str:
@@ -287,7 +289,7 @@ class UpstreamDenied(UpstreamError):
 
     advice = (
         "Add the network of the host to `allow` of the router, or take it out of `deny`, if consoles may "
-        "lead there. The log has the address."
+        "lead there. A ticket in an answer needs `tickets_allow` of the listener. The log has the address."
     )
     status = 403
     proxy_error = "destination_ip_prohibited"
@@ -476,7 +478,10 @@ class UpstreamRedirect(UpstreamError):
 class UpstreamInvalid(UpstreamError):
     """The upstream's answer is not valid HTTP, or not valid for this request."""
 
-    advice = "Check that `url` has the right scheme and port. The host speaks no valid HTTP there."
+    advice = (
+        "Check that `url` has the right scheme and port, if the host speaks no valid HTTP there. With "
+        "`tickets = rewrite`, read in the record why the answer with a ticket was refused."
+    )
     proxy_error = "http_protocol_error"
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
 
-from esxiproxy.core.config.model import Config
+from esxiproxy.core.config.model import Config, Listener
 from esxiproxy.core.config.plugin_type import PluginSection
 from esxiproxy.core.config.router_keys import networks_of
 from esxiproxy.core.errors import LinkInvalid
@@ -21,6 +21,7 @@ from esxiproxy.core.networks import Networks
 from esxiproxy.core.routing import Upstream
 from esxiproxy.core.sealing import key_of
 from esxiproxy.routers.links import OPAQUE_SPACE, destination_of
+from esxiproxy.routers.vmrc_url import VmrcUnusable, vmrc_console
 
 DEFAULT_TTL = 300.0
 """Seconds until a link expires by default."""
@@ -38,7 +39,8 @@ class LinkOrder:
 
     ``router`` is the name of a router.  ``to`` is ``HOST[:PORT][/PATH]``, where the path may be a ticket.
     ``ttl`` and ``reuse`` are in seconds; ``many`` lets the link work until it expires.  ``listener`` is the
-    listener where several name the router.
+    listener where several name the router.  ``vmrc`` asks for a URL for VMware Remote Console, with the path
+    ``vmx`` of the machine's file in it.
     """
 
     router: str
@@ -50,6 +52,8 @@ class LinkOrder:
     pins: tuple[str, ...] = ()
     net: str | None = None
     listener: str | None = None
+    vmrc: bool = False
+    vmx: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +68,17 @@ class StoredClaims:
 
 @dataclass(frozen=True, slots=True)
 class MadeLink:
-    """A link.  ``kind`` and ``field`` are the cookie or subprotocol that a client sends beside its URL."""
+    """A link.
+
+    ``kind`` and ``field`` are the cookie or subprotocol that a client sends beside its URL.  ``vmrc`` is the
+    URL for VMware Remote Console, if it was asked for.
+    """
 
     url: str = field(repr=False)
     id: str
     expires: float
     kind: str
+    vmrc: str | None = field(default=None, repr=False)
     field: str | None = field(default=None, repr=False)
     stored: StoredClaims | None = None
 
@@ -91,7 +100,13 @@ def make_link(config: Config, order: LinkOrder, time_of_day: Callable[[], float]
     """
     router = link_router(config, order.router)
     settings = router.settings
-    public_url = _public_url(config, router, order.listener)
+    listener, public_url = _listener(config, router, order.listener)
+    try:
+        console = vmrc_console(listener, settings) if order.vmrc else None
+    except VmrcUnusable as error:
+        raise LinkRefused(str(error)) from None
+    if order.vmx is not None and not order.vmrc:
+        raise LinkRefused("vmx: only with vmrc, whose URL it stands in")
     template = config.upstreams[settings["template"]]
     claims = _claims(order, settings, template, time_of_day())
     try:
@@ -114,6 +129,7 @@ def make_link(config: Config, order: LinkOrder, time_of_day: Callable[[], float]
         link.id,
         link.expires,
         place.kind.value,
+        None if console is None else console.url(text, order.vmx),
         place.field(text) or None,
         stored,
     )
@@ -129,8 +145,8 @@ def is_link_id(text: str) -> bool:
     return 0 < len(text) <= MAX_ID and text.isascii() and text.isprintable() and " " not in text
 
 
-def _public_url(config: Config, router: PluginSection, wanted: str | None) -> str:
-    """Return the public URL of the listener that names a router."""
+def _listener(config: Config, router: PluginSection, wanted: str | None) -> tuple[Listener, str]:
+    """Return the listener that names a router, and its public URL."""
     found = [each for each in config.listeners if router in each.routers]
     names = ", ".join(each.name for each in found)
     if wanted is not None:
@@ -146,7 +162,7 @@ def _public_url(config: Config, router: PluginSection, wanted: str | None) -> st
             f"[listener {found[0].name}] has no public_url, with which links begin: "
             "write public_url = https://consoles.example.com"
         )
-    return found[0].public_url
+    return found[0], found[0].public_url
 
 
 def _may_be_dialled(host: str, networks: Networks) -> bool:

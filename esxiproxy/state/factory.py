@@ -43,7 +43,7 @@ def descriptors_of(place: Path | RedisAddress | None) -> int:
     if place is None:
         return 0
     if isinstance(place, RedisAddress):
-        return 1 if place.service is None else 2  # a question to a Sentinel
+        return 1 if place.service is None else 1 + len(place.service.sentinels)
     return _DATABASE_DESCRIPTORS
 
 

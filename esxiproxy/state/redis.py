@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -23,7 +24,7 @@ from esxiproxy.state.items import MAX_REPORTS, REPORT_LIFE, REPORTS, check_expir
 from esxiproxy.state.lease import LEASE, RENEWALS_PER_LEASE, PeriodicTask
 from esxiproxy.state.pending_writes import PendingWrites
 from esxiproxy.state.redis_lists import SCRIPT
-from esxiproxy.state.redis_store import RedisStore, Registering, Server
+from esxiproxy.state.redis_store import RedisStore, Server
 
 POLL_INTERVAL = 1.0
 """Seconds between two polls for commands, by which a process also finds that Redis has lost its data."""
@@ -44,6 +45,8 @@ class RedisState:
 
     With ``admits_when_down``, slots and rates are taken without Redis while it is away, and each process
     applies the limits by itself.  Marks of links never are.
+
+    ``time_of_day`` is the time of the expiries of items, which is that of this machine.
     """
 
     _log = Logger()
@@ -55,12 +58,14 @@ class RedisState:
         prefix: str = "esxiproxy",
         script: str = SCRIPT,
         admits_when_down: bool = False,
+        time_of_day: Callable[[], float] = time.time,
     ) -> None:
         self.instance_id = secrets.token_hex(8)
         self._server = server
         self._clock = clock
+        self._time_of_day = time_of_day
         self.admits_when_down = admits_when_down
-        self._store = RedisStore(server, script, prefix, self.instance_id)
+        self._store = RedisStore(server, script, prefix, self.instance_id, clock)
         self._execute: Callable[[Command], None] = lambda command: None
         self._renewal = PeriodicTask(lambda: self._store.call("renew"), "renewing the lease", clock)
         self._poll = PeriodicTask(self._poll_commands, "polling for commands", clock)
@@ -145,8 +150,8 @@ class RedisState:
 
     def _may_admit(self, error: StateUnavailable, claims: Sequence[Claim]) -> bool:
         """Return whether claims may be taken without Redis after this failure."""
-        is_away = not isinstance(error, Registering) and not self._is_stopped
-        return self.admits_when_down and is_away and not any(isinstance(claim, OnceClaim) for claim in claims)
+        is_away = self.admits_when_down and error.is_away and not self._is_stopped
+        return is_away and not any(isinstance(claim, OnceClaim) for claim in claims)
 
     def give(self, slot: str, outcome: Outcome = Outcome.DONE) -> Deferred[None]:
         self._pending.release(slot, outcome)
@@ -170,7 +175,8 @@ class RedisState:
             check_expiry(expires)
         except ValueError:
             return fail()
-        words = (space, key, value, repr(float(expires)), "1" if new else "0")
+        left = max(0.0, expires - self._time_of_day())  # Redis adds its own time, which may be another one
+        words = (space, key, value, f"+{left!r}", "1" if new else "0")
         return self._call("put", *words, *(() if before is None else (before,)), done=bool)
 
     def get(self, space: str, key: str) -> Deferred[str | None]:

@@ -4,9 +4,11 @@ One script is one transaction: all claims of a session are taken or none.  Times
 Every key begins with the prefix in braces, so that all are in one slot of a cluster:
 
     schema                  the version of this layout
-    origin                  since: from when marks are complete; ready: from when sessions are admitted;
-                            server: the run id of the server at which processes have registered
-    holders                 holder by the end of its lease
+    origin                  since: from when marks are complete; ready: until when processes register;
+                            server: the run id of the server at which processes have registered;
+                            copy, newest, changed: such a server, the end of the newest lease that it had
+                            before, and the time of the first registration
+    holders                 holder by the end of its lease, which is 0 when a part of it was released
     c:NAME                  the slots of a claim, each with its holder
     rates                   token buckets by the time at which they are full
     m:DIGEST, marks         the marks of links, and their digests by expiry
@@ -15,7 +17,7 @@ Every key begins with the prefix in braces, so that all are in one slot of a clu
 
 SCHEMA_VERSION = "1"
 REGISTRATION = 2.0
-"""Seconds from the discovery of an empty database in which all processes register and none admits."""
+"""Seconds in which all processes register and none admits, after Redis was emptied, replaced or away."""
 SERVER_TIME = """
 local function clock()
   local t = redis.call('TIME')
@@ -130,6 +132,16 @@ local function in_batches(call, key, values)
   end
 end
 
+-- The values of many fields, false for one that is missing.
+local function read_in_batches(key, fields)
+  local found = {}
+  for i = 1, #fields, BATCH do
+    local values = redis.call('HMGET', key, unpack(fields, i, math.min(i + BATCH - 1, #fields)))
+    for _, value in ipairs(values) do found[#found + 1] = value end
+  end
+  return found
+end
+
 -- Makes the slots of this holder those that follow.
 local function restore_slots(next)
   local wanted, joined, by_name = {}, {}, {}
@@ -170,12 +182,13 @@ local function withdraw(session, whose)
   return entry
 end
 
-local function release_marks(whose)
-  for _, digest in ipairs(redis.call('SMEMBERS', P .. 'h:marks:' .. whose)) do
+local function release_marks(whose, most)
+  local digests = redis.call('SPOP', P .. 'h:marks:' .. whose, most)
+  for _, digest in ipairs(digests) do
     local m = read_mark(digest)
     if m and m.holder == whose then release_mark(digest, m, 'done') end
   end
-  redis.call('DEL', P .. 'h:marks:' .. whose)
+  return #digests
 end
 
 local function release_tasks(whose)
@@ -185,21 +198,53 @@ local function release_tasks(whose)
   end
 end
 
-local function release_all(whose)
-  for _, joined in ipairs(redis.call('SMEMBERS', P .. 'h:slots:' .. whose)) do
-    local slot, name = split(joined)
-    free_slot(name, slot, whose)
+local function release_slots(whose, most)
+  local joined, by_name = redis.call('SPOP', P .. 'h:slots:' .. whose, most), {}
+  for _, one in ipairs(joined) do
+    local slot, name = split(one)
+    local slots = by_name[name] or {}
+    slots[#slots + 1], by_name[name] = slot, slots
   end
-  release_marks(whose)
-  local entries = {}
-  for _, session in ipairs(redis.call('SMEMBERS', P .. 'h:sessions:' .. whose)) do
-    local entry = withdraw(session, whose)
-    if entry then entries[#entries + 1] = {session, entry} end
+  for name, slots in pairs(by_name) do
+    local own = {}
+    for i, owner in ipairs(read_in_batches(P .. 'c:' .. name, slots)) do
+      if owner == whose then own[#own + 1] = slots[i] end
+    end
+    in_batches('HDEL', P .. 'c:' .. name, own)
   end
-  for _, kind in ipairs({'slots', 'sessions'}) do redis.call('DEL', P .. 'h:' .. kind .. ':' .. whose) end
-  release_tasks(whose)
-  redis.call('ZREM', P .. 'holders', whose)
-  return entries
+  return #joined
+end
+
+-- Returns their number, and each session with its entry after it.
+local function release_sessions(whose, most)
+  local sessions = redis.call('SPOP', P .. 'h:sessions:' .. whose, most)
+  local own, cursors, entries = {}, {}, {}
+  for i, found in ipairs(read_in_batches(P .. 'sessions', sessions)) do
+    local owner, cursor
+    if found then owner, cursor = split(found) end
+    if owner == whose then own[#own + 1], cursors[#cursors + 1] = sessions[i], cursor end
+  end
+  for i, entry in ipairs(read_in_batches(P .. 'entries', cursors)) do
+    if entry then entries[#entries + 1], entries[#entries + 2] = own[i], entry end
+  end
+  in_batches('ZREM', P .. 'list', cursors)
+  in_batches('HDEL', P .. 'entries', cursors)
+  in_batches('HDEL', P .. 'sessions', own)
+  return #sessions, entries
+end
+
+-- Releases so many slots, marks and sessions at most.  Returns their number, and the sessions with entries.
+-- A holder that has more has no lease from then on: a call of its process makes it register.
+local function release(whose, most)
+  local slots, marks = release_slots(whose, most), release_marks(whose, most)
+  local sessions, entries = release_sessions(whose, most)
+  if math.max(slots, marks, sessions) < most then
+    release_tasks(whose)
+    redis.call('ZREM', P .. 'holders', whose)
+  else
+    redis.call('ZADD', P .. 'holders', 0, whose)
+  end
+  return slots + marks + sessions, entries
 end
 
 local function forget_lost(whose)
@@ -208,22 +253,36 @@ local function forget_lost(whose)
   redis.call('ZREM', P .. 'lost', whose)
 end
 
--- Releases everything of a holder, and keeps its sessions for the process that reclaims them.
-local function bury(whose)
-  local entries = release_all(whose)
+-- As ``release``, and keeps the sessions for the process that reclaims them.
+local function bury(whose, most)
+  local count, entries = release(whose, most)
   redis.call('DEL', P .. 'commands:' .. whose)
-  for _, pair in ipairs(entries) do redis.call('HSET', P .. 'lost:' .. whose, pair[1], pair[2]) end
+  in_batches('HSET', P .. 'lost:' .. whose, entries)
   if #entries > 0 then redis.call('ZADD', P .. 'lost', text(now + RETENTION), whose) end
+  return count
+end
+
+local function begin_registration()
+  ready = now + REGISTRATION
+  redis.call('HSET', P .. 'origin', 'ready', text(ready))
+end
+
+-- While processes register, a lease that is over does not mean that its process is dead.
+local function is_registering()
+  return ready > now and ready <= now + REGISTRATION
 end
 
 local function expire()
-  local dead = redis.call('ZRANGEBYSCORE', P .. 'holders', '-inf', text(now))
-  -- Written before the server's clock was set back:
+  -- Written before the server's clock was set back; the process may live:
   for _, whose in ipairs(redis.call('ZRANGEBYSCORE', P .. 'holders', '(' .. text(now + 2 * LEASE), '+inf')) do
-    dead[#dead + 1] = whose
+    redis.call('ZADD', P .. 'holders', text(now + LEASE), whose)
   end
+  if is_registering() then return false end
+  local dead = redis.call('ZRANGEBYSCORE', P .. 'holders', '-inf', text(now), 'LIMIT', 0, SWEPT)
+  local released = 0
   for _, whose in ipairs(dead) do
-    if whose ~= holder then bury(whose) end
+    if released >= PART then break end  -- the next calls release the rest
+    released = released + bury(whose, PART)
   end
   return #dead > 0
 end

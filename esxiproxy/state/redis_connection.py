@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import time
+from collections.abc import Callable
 from hashlib import sha1
 from typing import Any
 
@@ -15,10 +17,10 @@ from twisted.python.failure import Failure
 from esxiproxy.core.config.state_url import RedisAddress, StateDown
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.state.redis_endpoint import BadFile, described, endpoint_of, read_password
-from esxiproxy.state.redis_protocol import MAX_PENDING, UNREACHABLE, CallLost, RedisProtocol, ServerIdentity
+from esxiproxy.state.redis_protocol import MAX_PENDING, UNREACHABLE, RedisProtocol, ServerIdentity
 from esxiproxy.state.redis_replies import RedisError, Reply
 from esxiproxy.state.redis_sentinel import Place, Sentinels
-from esxiproxy.state.redis_server import check_server, explained, fields_of
+from esxiproxy.state.redis_server import check_server, clock_warning, explained, failed_call, fields_of
 
 CALL_TIMEOUT = 2.0
 """Seconds for a connection with its login, and for each call."""
@@ -33,6 +35,8 @@ _NEW_CONSOLES = {
     StateDown.REFUSE: "new consoles get 503",
     StateDown.ADMIT: "new consoles are admitted except by links that work once",
 }
+_ALWAYS_WRITES = "register", "renew"
+"""The calls that write each time, one of which a process makes at once on a new connection and each 5 s."""
 _STOPPED = "the shared state was stopped"
 
 
@@ -46,8 +50,15 @@ class RedisConnection:
 
     _log = Logger()
 
-    def __init__(self, address: RedisAddress, reactor: Any, clock: IReactorTime) -> None:
+    def __init__(
+        self,
+        address: RedisAddress,
+        reactor: Any,
+        clock: IReactorTime,
+        time_of_day: Callable[[], float] = time.time,
+    ) -> None:
         self._address = address
+        self._time_of_day = time_of_day
         self._reactor = reactor
         self._clock = clock
         service = address.service
@@ -66,7 +77,7 @@ class RedisConnection:
         """Why calls fail at once, empty while they are made."""
         self._logged = ""
         """The failure that was logged last, empty after a success."""
-        self._warned = ""
+        self._warnings: set[str] = set()
 
     def start(self) -> None:
         """Begin to connect."""
@@ -109,8 +120,9 @@ class RedisConnection:
             if reply.code == "READONLY":  # the name of the server may mean another one by now
                 protocol.overdue = True
                 protocol.abandon(text)
-            raise CallLost(text)
-        self._report("")
+            raise failed_call(reply)
+        if arguments[0] in _ALWAYS_WRITES:  # a full Redis makes calls that only read
+            self._report("")
         return reply
 
     def _connected(self) -> Deferred[RedisProtocol]:
@@ -148,7 +160,9 @@ class RedisConnection:
                 self._check_role(_checked(await protocol.call("ROLE")), self._sentinels)
             _checked(await protocol.call("SELECT", str(address.database)))
             info = await protocol.call("INFO")
-            self._warn(check_server(info))
+            self._warn(check_server(info), clock_warning(info, self._time_of_day()))
+            if self._failure == _STOPPED:  # a connection that is made may not be cancelled any more
+                raise StateUnavailable(_STOPPED)
         except BaseException:
             protocol.abandon("the connection was not completed")
             raise
@@ -188,6 +202,9 @@ class RedisConnection:
 
     def _on_failure(self, failure: Failure) -> None:
         self._attempt = None
+        protocol, self._protocol = self._protocol, None
+        if protocol is not None:  # it was made when the time of its attempt was over
+            protocol.abandon("the connection was not made in time")
         if self._failure == _STOPPED:
             return
         self._fail(_described(failure))
@@ -225,10 +242,12 @@ class RedisConnection:
             self._log.info("shared state {address}: available again", address=str(self._address))
         self._logged = text
 
-    def _warn(self, text: str) -> None:
-        if text and text != self._warned:
+    def _warn(self, *texts: str) -> None:
+        """Log the warnings that the last connection did not have.  Empty texts are none."""
+        warnings = {text for text in texts if text}
+        for text in sorted(warnings - self._warnings):
             self._log.warn("shared state {address}: {text}", address=str(self._address), text=text)
-        self._warned = text
+        self._warnings = warnings
 
 
 def _checked(reply: Reply) -> Reply:

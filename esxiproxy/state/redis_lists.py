@@ -16,12 +16,16 @@ from esxiproxy.state.redis_claims import CLAIMS, REGISTRATION, SCHEMA_VERSION, S
 CONFIRMATION = 10.0
 """Seconds for which the sessions of a dead holder are reserved for the process that has read them."""
 
+PART = 2000
+"""Maximum number of slots, of marks and of sessions of a dead holder that one call releases."""
+
 _BEGIN = f"""
 local P, op, holder = KEYS[1], ARGV[1], ARGV[2]
 local LEASE, RETENTION, REGISTRATION, SWEPT = {LEASE}, {LOST_SESSION_RETENTION}, {REGISTRATION}, 500
-local CONFIRMATION, BATCH = {CONFIRMATION}, 1000
+local CONFIRMATION, BATCH, PART, ALL = {CONFIRMATION}, 1000, {PART}, 1000000000
 local SCHEMA = '{SCHEMA_VERSION}'
 local now = clock()
+local since, ready, newest
 """
 
 _LISTS = """
@@ -110,14 +114,37 @@ end
 
 local calls = {}
 
-function calls.register()
-  local had, server = redis.call('ZSCORE', P .. 'holders', holder) and 1 or 0, next()
+-- ``seen`` is the time of the last reply that this process had from another server, or 0.  Every process had
+-- a lease of LEASE / 2 at least then, so that a copy without such leases was made before, and lacks writes.
+local function note_server(server, seen)
+  local origin = redis.call('HMGET', P .. 'origin', 'server', 'copy', 'newest', 'changed')
+  local newest_of_copy, changed = origin[2] == server and origin[3], origin[4]
   -- Another server, or one that was restarted, may lack the last writes: all processes have a new connection.
-  if server ~= '' and redis.call('HGET', P .. 'origin', 'server') ~= server then
-    redis.call('HSET', P .. 'origin', 'server', server, 'ready', text(now + REGISTRATION))
+  if origin[1] ~= server then
+    newest_of_copy, changed = newest or '0', text(now)
+    redis.call('HSET', P .. 'origin', 'server', server, 'copy', server, 'newest', newest_of_copy,
+      'changed', changed)
+    begin_registration()
   end
+  if not newest_of_copy or seen + LEASE / 3 <= tonumber(newest_of_copy) then return end
+  since = changed
+  redis.call('HDEL', P .. 'origin', 'newest')
+  redis.call('HSET', P .. 'origin', 'since', since)
+  begin_registration()
+  -- These sessions may have ended since, or are recorded as lost.  Living processes register theirs.
+  local stale = '(' .. text(tonumber(changed) + LEASE - 1)
+  for _, whose in ipairs(redis.call('ZRANGEBYSCORE', P .. 'holders', '-inf', stale)) do
+    release_sessions(whose, ALL)
+  end
+  for _, whose in ipairs(redis.call('ZRANGE', P .. 'lost', 0, -1)) do forget_lost(whose) end
+end
+
+function calls.register()
+  local had = tonumber(redis.call('ZSCORE', P .. 'holders', holder) or 0) > 0 and 1 or 0
+  local server, seen = next(), tonumber(next())
+  if server ~= '' then note_server(server, seen) end
   give_marks(next)
-  release_marks(holder)
+  release_marks(holder, ALL)
   release_tasks(holder)
   forget_lost(holder)
   redis.call('ZADD', P .. 'holders', text(now + LEASE), holder)
@@ -136,7 +163,7 @@ end
 
 function calls.stop()
   give_marks(next)
-  release_all(holder)
+  release(holder, ALL)
   redis.call('DEL', P .. 'commands:' .. holder)
   return 0
 end
@@ -216,7 +243,7 @@ local function read_lost(whose)
 end
 
 function calls.reclaim()
-  bury(ARGV[3])
+  bury(ARGV[3], ALL)
   return read_lost(ARGV[3])
 end
 
@@ -254,6 +281,7 @@ function calls.tell()
 end
 
 function calls.commands()
+  expire()
   local found = redis.call('LRANGE', P .. 'commands:' .. holder, 0, -1)
   redis.call('DEL', P .. 'commands:' .. holder)
   return found
@@ -262,25 +290,29 @@ end
 local schema = redis.call('GET', P .. 'schema')
 if schema and schema ~= SCHEMA then return {'schema', schema} end
 local origin = redis.call('HMGET', P .. 'origin', 'since', 'ready')
-if not origin[1] or not schema then
-  origin = {text(now), text(now + REGISTRATION)}
+since, ready = origin[1], tonumber(origin[2] or '0')
+if not since or not schema then
+  since = text(now)
   redis.call('SET', P .. 'schema', SCHEMA)
-  redis.call('HSET', P .. 'origin', 'since', origin[1], 'ready', origin[2])
+  redis.call('HSET', P .. 'origin', 'since', since)
+  begin_registration()
 end
-local since = origin[1]
+-- No process has renewed its lease for long: this server hung or was cut off, or its clock was set forward.
+-- Those whose leases are over live, or most of them.
+newest = redis.call('ZREVRANGE', P .. 'holders', 0, 0, 'WITHSCORES')[2]
+if newest and tonumber(newest) < now + LEASE / 2 then begin_registration() end
 if op ~= 'register' and op ~= 'stop' then
   local lease = redis.call('ZSCORE', P .. 'holders', holder)
-  if not lease then return {'register', since} end
-  lease = tonumber(lease)
-  if lease <= now or lease > now + 2 * LEASE then
+  lease = tonumber(lease or 0)
+  if lease == 0 then return {'register', since} end
+  -- With any call, so that all have renewed when a registration ends:
+  if lease < now + LEASE / 2 or lease > now + 2 * LEASE then
     redis.call('ZADD', P .. 'holders', text(now + LEASE), holder)
   end
 end
-if op == 'take' or op == 'look' then
-  local left = tonumber(origin[2]) - now
-  if left > 0 and left <= REGISTRATION then return {'wait', since} end
-end
-return {'ok', since, calls[op]()}
+if (op == 'take' or op == 'look') and is_registering() then return {'wait', since} end
+local value = calls[op]()
+return {'ok', since, value, text(now)}
 """
 
 

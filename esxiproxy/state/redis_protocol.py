@@ -24,6 +24,14 @@ class CallLost(StateUnavailable):
     """A call was sent, and whether Redis has made it is unknown."""
 
 
+class CallFailed(CallLost):
+    """Redis has answered with an error, and may have made a part of the call."""
+
+
+class CallRefused(StateUnavailable):
+    """Redis has answered with an error, and has written nothing."""
+
+
 class ServerIdentity(NamedTuple):
     """A connection by its number in this process, and the server by its run id, empty if it is unknown.
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from esxiproxy.core.config.state_url import RedisAddress, SentinelService
 from esxiproxy.core.errors import StateUnavailable
@@ -20,7 +21,7 @@ from esxiproxy.state.redis_replies import RedisError, Reply
 from esxiproxy.state.redis_server import explained
 
 ANSWER_TIMEOUT = 0.4
-"""Seconds for the connection to a Sentinel and its answer; then the next one is asked."""
+"""Seconds for the connection to a Sentinel and its answers; all are asked at the same time."""
 WATCH_INTERVAL = 1.0
 """Seconds between two questions for the primary while a connection to it is open."""
 
@@ -34,8 +35,15 @@ _ADVICE = {
 }
 
 
+class _Answer(NamedTuple):
+    """The primary by a Sentinel, and the epoch of its configuration, 0 if it is unknown."""
+
+    primary: Place
+    epoch: int
+
+
 class Sentinels:
-    """The Sentinels of one service.  The one that answered last is asked first."""
+    """The Sentinels of one service, of which some may not know of a failover yet."""
 
     _log = Logger()
 
@@ -46,7 +54,9 @@ class Sentinels:
         self._service = service
         self._reactor = reactor
         self._clock = clock
-        self._places = deque(service.sentinels)
+        self._places = list(dict.fromkeys(service.sentinels))
+        """The Sentinels; the first one is believed if their configurations are equally new."""
+        self._believed = self._places[0]
         self._current: Callable[[], Place | None] = lambda: None
         self._moved: Callable[[Place], None] = lambda place: None
         self._watch = LoopingCall(self._look)
@@ -64,41 +74,68 @@ class Sentinels:
             self._watch.stop()
 
     async def primary(self) -> Place:
-        """Return the place of the primary by the first Sentinel that knows it.  Raises StateUnavailable."""
-        failures = []
-        for _ in range(len(self._places)):
-            host, port = self._places[0]
-            asking = Deferred.fromCoroutine(self._ask(host, port))
-            asking.addTimeout(ANSWER_TIMEOUT, self._clock, onTimeoutCancel=_too_late)
-            try:
-                return await asking
-            except StateUnavailable as error:
-                failures.append(f"{host}:{port} {str(error).removeprefix(f'{UNREACHABLE}: ')}")
-                self.skip()
-        raise StateUnavailable(f"no Sentinel names a primary of {self._service.name}: {'; '.join(failures)}")
+        """Return the place of the primary by the Sentinels with the newest configuration.
+
+        All are asked, until more than half of them have answered.  Raises StateUnavailable.
+        """
+        places = list(self._places)
+        found: dict[Place, _Answer] = {}
+        failures: dict[Place, str] = {}
+        ended: Deferred[None] = Deferred()
+
+        def note(outcome: Any, sentinel: Place) -> None:
+            if ended.called:
+                return
+            if not isinstance(outcome, Failure):
+                found[sentinel] = outcome
+            elif isinstance(outcome.value, StateUnavailable):
+                failures[sentinel] = str(outcome.value).removeprefix(f"{UNREACHABLE}: ")
+            else:
+                ended.errback(outcome)
+                return
+            if len(found) > len(places) // 2 or len(found) + len(failures) == len(places):
+                ended.callback(None)
+
+        asking = []
+        for place in places:
+            each = Deferred.fromCoroutine(self._ask(*place))
+            each.addTimeout(ANSWER_TIMEOUT, self._clock, onTimeoutCancel=_too_late)
+            asking.append(each.addBoth(note, place))
+        try:
+            await ended
+        finally:
+            for each in asking:
+                each.cancel()
+        if not found:
+            reasons = "; ".join(f"{host}:{port} {failures[host, port]}" for host, port in places)
+            raise StateUnavailable(f"no Sentinel names a primary of {self._service.name}: {reasons}")
+        answers = [place for place in places if place in found]
+        self._believed = max(answers, key=lambda place: found[place].epoch)  # the first of equal ones
+        return found[self._believed].primary
 
     def skip(self) -> None:
-        """Ask the first Sentinel last from now on, since it is away or its answer is out of date."""
-        self._places.rotate(-1)
+        """Prefer the others to the Sentinel that was believed, since its answer is out of date."""
+        self._places.remove(self._believed)
+        self._places.append(self._believed)
 
-    async def _ask(self, host: str, port: int) -> Place:
+    async def _ask(self, host: str, port: int) -> _Answer:
+        factory = Factory.forProtocol(lambda: RedisProtocol(self._clock, ANSWER_TIMEOUT))
         try:
             password = read_password(self._service.password_file, "state_sentinel_password_file")
+            endpoint = endpoint_of(self._address, host, port, self._reactor)
+            protocol: RedisProtocol = await endpoint.connect(factory)
+        except (CancelledError, ConnectingCancelledError):
+            raise CancelledError from None  # no failure of this Sentinel
         except BadFile as error:
             raise StateUnavailable(str(error)) from None
-        factory = Factory.forProtocol(lambda: RedisProtocol(self._clock, ANSWER_TIMEOUT))
-        endpoint = endpoint_of(self._address, host, port, self._reactor)
-        try:
-            protocol: RedisProtocol = await endpoint.connect(factory)
-        except CancelledError:
-            raise
         except Exception as error:
             raise StateUnavailable(f"cannot be reached: {described(error)}") from None
         try:
             if password:
                 _checked(await protocol.call("AUTH", password))
             reply = await protocol.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service.name)
-            return self._place_in(_checked(reply))
+            primary = self._place_in(_checked(reply))
+            return _Answer(primary, _epoch_in(await protocol.call("SENTINEL", "MASTER", self._service.name)))
         finally:
             protocol.abandon("the Sentinel was asked")
 
@@ -144,6 +181,15 @@ def _checked(reply: Reply) -> Reply:
             raise StateUnavailable("has no password: remove state_sentinel_password_file, or set requirepass")
         raise StateUnavailable(_ADVICE.get(reply.code) or f"answers with an error: {explained(reply)}")
     return reply
+
+
+def _epoch_in(reply: Reply) -> int:
+    """Return the epoch in a reply to SENTINEL MASTER; 0 if the Sentinel does not tell it."""
+    words = reply if isinstance(reply, list) else []
+    for name, value in zip(words[::2], words[1::2], strict=False):
+        if name == b"config-epoch" and isinstance(value, bytes) and value.isdigit() and len(value) < 20:
+            return int(value)
+    return 0
 
 
 def _too_late(_outcome: Any, _seconds: float) -> Any:

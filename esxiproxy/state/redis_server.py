@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from esxiproxy.core.errors import StateUnavailable
+from esxiproxy.state.redis_protocol import CallFailed, CallRefused
 from esxiproxy.state.redis_replies import RedisError, Reply
 
 _ADVICE = {
@@ -22,20 +23,32 @@ _ADVICE = {
     "CLUSTERDOWN": "the Redis cluster is down",
     "MOVED": "the Redis cluster has moved the keys to another server: name that one in state",
 }
+_WRITES_NOTHING = frozenset(
+    ("OOM", "MISCONF", "NOREPLICAS", "READONLY", "LOADING", "MASTERDOWN", "BUSY", "CLUSTERDOWN")
+)
+"""Errors before a script begins or at its first write; after that Redis lets it go on."""
 _NO_PASSWORD_SET = "without any password configured"
 _OLDEST = (6, 2)
+_MAX_SKEW = 2.0
+"""Seconds by which the clock of the server may differ before a warning says so."""
 
 
 def explained(error: RedisError) -> str:
     """Return an error of the server as a sentence, without the arguments that it may quote."""
     if error.code in _ADVICE:
         return _ADVICE[error.code]
-    text = str(error)
+    text = str(error).partition(", with args")[0]
     if _NO_PASSWORD_SET in text:
         return "Redis has no password, but state_password_file has one: remove the key, or set requirepass"
     if "script" in text.lower():
         return f"bug or another version of Redis: the script failed: {text[:200]}"
-    return f"Redis answers with an error: {text.partition(', with args')[0][:80]}"
+    return f"Redis answers with an error: {text[:80]}"
+
+
+def failed_call(error: RedisError) -> StateUnavailable:
+    """Return what a call of the script raises to which the server answers with an error."""
+    kind = CallRefused if error.code in _WRITES_NOTHING else CallFailed
+    return kind(explained(error))
 
 
 def fields_of(reply: Reply) -> Mapping[str, str]:
@@ -63,3 +76,16 @@ def check_server(reply: Reply) -> str:
             "lifts limits and lets links work twice: set maxmemory-policy noeviction"
         )
     return ""
+
+
+def clock_warning(reply: Reply, now: float) -> str:
+    """Return a warning if the clock of the server differs from ``now``, given its reply to INFO."""
+    text = fields_of(reply).get("server_time_usec", "")
+    skew = int(text) / 1e6 - now if text.isdigit() else 0.0
+    if abs(skew) <= _MAX_SKEW:
+        return ""
+    relation = "ahead of" if skew > 0 else "behind"
+    return (
+        f"the clock of the Redis server is {abs(skew):.0f} s {relation} that of this machine: "
+        "links that work once end by it, so synchronize both with NTP"
+    )

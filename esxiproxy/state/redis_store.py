@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from esxiproxy.core.errors import StateUnavailable
@@ -15,16 +17,26 @@ from esxiproxy.core.session.entry import SessionEntry
 from esxiproxy.state.marks import digest
 from esxiproxy.state.own_slots import OwnSlots
 from esxiproxy.state.redis_claims import REGISTRATION, SCHEMA_VERSION
-from esxiproxy.state.redis_protocol import CallLost, ServerIdentity
+from esxiproxy.state.redis_protocol import CallFailed, CallLost, CallRefused, ServerIdentity
 from esxiproxy.state.redis_replies import Reply
 
 _ATTEMPTS = 3
 """How often a call is made of which Redis says that the process is not registered."""
+_PAUSE = 1.0
+"""Maximum number of seconds after a registration that Redis has refused, in which calls fail at once."""
 _UNKNOWN_COUNT = -1
 
 
 class Registering(StateUnavailable):
     """Redis is there, and all proxies register what runs before anything is admitted."""
+
+    is_away = False
+
+
+class WrongDatabase(StateUnavailable):
+    """Redis is there, and its database cannot be used until a configuration is changed."""
+
+    is_away = False
 
 
 class Server(Protocol):
@@ -49,11 +61,14 @@ class RedisStore:
 
     _log = Logger()
 
-    def __init__(self, server: Server, script: str, prefix: str, instance_id: str) -> None:
+    def __init__(
+        self, server: Server, script: str, prefix: str, instance_id: str, clock: IReactorTime
+    ) -> None:
         self._server = server
         self._script = script
         self._key = f"{{{prefix}}}:"
         self._instance_id = instance_id
+        self._clock = clock
         self._slots = OwnSlots()
         self._marks: dict[str, dict[str, Mark]] = {}
         """The marks of each slot, by their digests."""
@@ -69,8 +84,13 @@ class RedisStore:
         """Number of slots that were taken without Redis."""
         self._registering: list[Deferred[None]] | None = None
         """The calls that wait for a registration that has begun."""
+        self._refusal: StateUnavailable | None = None
+        """Why Redis has refused the last registration, and none is made before ``_pause_ends``."""
+        self._pause_ends = 0.0
         self._running = 0
         self._idle: Deferred[None] | None = None
+        self._seen = 0.0
+        """The time of the Redis server in its last reply."""
         self.since = float("inf")
 
     # Calls
@@ -85,7 +105,9 @@ class RedisStore:
         while True:
             if self._registered is None or self._registered != await self._server.connected():
                 if registrations == _ATTEMPTS:
-                    raise StateUnavailable("the Redis server forgets this process: is it a replica, or full?")
+                    error = WrongDatabase("the Redis server forgets this process: is it a replica, or full?")
+                    self._pause(error)
+                    raise error
                 registrations += 1
                 await self._register()
                 continue
@@ -109,29 +131,35 @@ class RedisStore:
         status = reply[0]
         if status == b"schema":
             found = reply[1].decode("utf-8", "replace")
-            raise StateUnavailable(
+            raise WrongDatabase(
                 f"the Redis database has schema version {found}; this version of esxiproxy needs "
                 f"{SCHEMA_VERSION}: use the same version everywhere, or another state_prefix"
             )
         self._note_origin(float(reply[1]))
         if status == b"wait":
             raise Registering(
-                f"the Redis database is new, was emptied or is on another server: for {REGISTRATION:g} s all "
-                "proxies register what runs, and new consoles wait"
+                "the Redis database is new, was emptied, was away or is on another server: for "
+                f"{REGISTRATION:g} s all proxies register what runs, and new consoles wait"
             )
-        return status, reply[2] if len(reply) > 2 else None
+        if len(reply) == 2:
+            return status, None
+        self._seen = float(reply[3])
+        return status, reply[2]
 
     def _note_origin(self, since: float) -> None:
         if self.since != since and self.since != float("inf"):
             self._log.error(
-                "shared state: the Redis database was emptied; the sessions of this process are registered "
-                "again, and nothing new is admitted for {seconds} s",
+                "shared state: the Redis database was emptied or is an older copy; the sessions of this "
+                "process are registered again, nothing new is admitted for {seconds} s, and links that "
+                "work once and were made before are refused",
                 seconds=f"{REGISTRATION:g}",
             )
         self.since = since
 
     async def _register(self) -> None:
-        """Write all that this process has; one registration at a time."""
+        """Write all that this process has; one registration at a time, and none soon after a refused one."""
+        if self._refusal is not None and self._clock.seconds() < self._pause_ends:
+            raise _of_unmade_call(self._refusal)
         if self._registering is not None:
             waiting: Deferred[None] = Deferred()
             self._registering.append(waiting)
@@ -150,7 +178,7 @@ class RedisStore:
                 if error is None:
                     other.callback(None)
                 else:
-                    other.errback(StateUnavailable(error.detail))
+                    other.errback(_of_unmade_call(error))
 
     async def _write_all(self) -> None:
         if self._running:  # the reply to a call may add a slot
@@ -164,6 +192,7 @@ class RedisStore:
         entries = [word for entry in self._entries.values() for word in _entry(entry)]
         words = (
             server.run_id,
+            repr(self._seen if self._run_id != server.run_id else 0.0),
             *_given(given),
             str(len(self._slots)),
             *slots,
@@ -173,12 +202,20 @@ class RedisStore:
         before, alone = self.since, self._taken_alone
         try:
             _status, had = await self._run("register", *words, str(len(self._entries)), *entries)
-        except BaseException:
+        except BaseException as error:
             self._given = given + self._given
+            if isinstance(error, (CallRefused, CallFailed, WrongDatabase)):
+                self._pause(error)
             raise
+        self._refusal = None
         self._note_registration(server.run_id, bool(had), self.since != before)
         self._registered = server if alone == self._taken_alone else None
         self._slots.fill_buckets()
+
+    def _pause(self, refusal: StateUnavailable) -> None:
+        """Make no registration for a moment, since each of them writes all that this process has."""
+        self._refusal = refusal
+        self._pause_ends = self._clock.seconds() + _PAUSE * random.uniform(0.5, 1.0)
 
     def _note_registration(self, run_id: str, had: bool, is_emptied: bool) -> None:
         """Log why this process had to register again, if something may have been lost."""
@@ -318,6 +355,11 @@ class RedisStore:
             self._given = given + self._given
             self._registered = None
             raise
+
+
+def _of_unmade_call(error: StateUnavailable) -> StateUnavailable:
+    """Return what a call raises that was not made since a registration failed."""
+    return (StateUnavailable if error.is_away else type(error))(error.detail)
 
 
 def _refused(claim: Claim, in_use: bool) -> Claim:

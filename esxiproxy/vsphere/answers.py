@@ -115,6 +115,8 @@ def console_ticket(answer: Element, api_host: str) -> ConsoleTicket:
         raise InvalidAnswer("the answer to AcquireTicket has a port that is no port")
     certificate = _certificate(text_of(found, "sslCertificate"))
     pins = () if certificate else tuple(_sha256(found)) or tuple(_sha1(found))
+    if not certificate and not pins and found.find("certThumbprintList") is not None:
+        raise InvalidAnswer("the answer to AcquireTicket has thumbprints by unknown algorithms only")
     return ConsoleTicket(ticket, host.lower() or api_host, int(port), certificate, pins)
 
 
@@ -172,7 +174,7 @@ def _certificate(text: str) -> bytes | None:
 def _sha256(found: Element) -> Iterator[Pin]:
     for each in found.iterfind("certThumbprintList"):
         # The algorithm may be missing.  The API knows this one only.
-        if (text_of(each, "hashAlgorithm") or "sha256").lower() == "sha256":
+        if (text_of(each, "hashAlgorithm").strip().lower() or "sha256") == "sha256":
             yield _pin("sha256", text_of(each, "thumbprint"))
 
 

@@ -14,6 +14,7 @@ from esxiproxy.cli.main import main
 from esxiproxy.core.config.key import SectionKind
 from esxiproxy.core.link import claims_in, read_claims, unsealed_claims
 from esxiproxy.core.link_keys import read_keys
+from esxiproxy.core.redaction import redact_text
 from esxiproxy.core.sealing import key_of
 from esxiproxy.core.session.command import Command, CommandKind, Selector, SelectorKind
 from esxiproxy.routers import links, static
@@ -230,6 +231,47 @@ def test_an_opaque_link_stands_in_the_state(folder, store, capsys):
     found = read_claims(unsealed_claims(stored, opaque, "router hidden"), ISSUER, AUDIENCE, time.time())
     assert (found.id, found.path, found.expires) == (told["id"], b"/ticket/SECRET-TICKET", told["expires"])
     assert b"SECRET" not in (folder / "state.db").read_bytes()
+
+
+def test_a_url_for_vmware_remote_console(folder, store, capsys, authority):
+    certificate = authority.server()
+    edit(folder, "opaque = yes", "opaque = yes\nlocate = path:/ticket/{link}")
+    edit(folder, "locate = query:link\n", "")
+    edit(folder, "consoles.example.com/base", "consoles.example.com:8443")
+    options = ("--listener", "one", "--vmrc", "--vmx", "[ds] a b/ü.vmx")
+    asked = (*TO, *options)
+    assert "write public_certificate in [listener one]" in refused(capsys, *asked, router="hidden")
+    edit(folder, "[listener one]", f"[listener one]\npublic_certificate = {certificate.path}")
+    assert link(*asked, router="hidden") == 0
+    begin, url = "vmrc://consoles.example.com:8443/?mksticket=", capsys.readouterr().out.strip()
+    opaque, _, rest = url.removeprefix(begin).partition("&")
+    assert url.startswith(begin) and rest == (
+        f"thumbprint={certificate.sha1}&path=%5Bds%5D%20a%20b%2F%C3%BC.vmx"
+    )
+    found = unsealed_claims(store.get(OPAQUE_SPACE, key_of(opaque)), opaque, "router hidden")
+    assert read_claims(found, ISSUER, AUDIENCE, time.time()).path == b"/ticket/SECRET-TICKET"
+    assert opaque not in redact_text(f"it was {url}")
+
+    # The default port is written, and the path of the file may be left out.
+    edit(folder, "consoles.example.com:8443", "consoles.example.com")
+    assert link(*TO, "--listener", "one", "--vmrc", "--json", router="hidden") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert sorted(told) == ["expires", "id", "url", "vmrc"]
+    assert told["url"].startswith("https://consoles.example.com/ticket/")
+    link_text = told["url"].rpartition("/")[2]
+    assert told["vmrc"] == (
+        f"vmrc://consoles.example.com:443/?mksticket={link_text}&thumbprint={certificate.sha1}"
+    )
+    assert "only with vmrc" in refused(capsys, *TO, "--vmx", "a", "--listener", "one", router="hidden")
+
+
+def test_links_that_vmware_remote_console_cannot_open_are_refused(folder, store, capsys, authority):
+    assert "opaque = yes" in refused(capsys, *TO, "--vmrc")
+    assert "locate = path:/ticket/{link}" in refused(
+        capsys, *TO, "--vmrc", "--listener", "one", router="hidden"
+    )
+    edit(folder, "locate = query:link", "locate = path:/ticket/{link}")
+    assert "public_url = https://HOST" in refused(capsys, *TO, "--vmrc", "--listener", "one", router="hidden")
 
 
 def test_json_has_the_id(folder, capsys):

@@ -18,7 +18,7 @@ from tests.support.broken_host import SECRET, TARGET, examine
 from tests.support.certificates import Authority, Certificate, self_signed
 from tests.support.odd_certificates import Odd, odd_leaf
 from tests.support.peer import NotInTime, StreamEnded
-from tests.support.programs import free_port
+from tests.support.programs import black_hole, free_port
 from tests.support.scripts import (
     answer,
     drops_before_answer,
@@ -183,14 +183,8 @@ def test_nothing_listens() -> None:
 
 def test_a_black_hole() -> None:
     """11: a listener whose backlog is full drops the SYN, as a firewall does."""
-    with socket.socket() as listening, contextlib.ExitStack() as waiting:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen(0)
-        for _ in range(4):
-            client = waiting.enter_context(socket.socket())
-            client.setblocking(False)
-            client.connect_ex(listening.getsockname())
-        outcome = examine(https(listening.getsockname()[1]), timeout=SHORT)
+    with black_hole() as port:
+        outcome = examine(https(port), timeout=SHORT)
     assert outcome.status == 11
     assert "timed out: no answer within 0.3 s" in outcome.sentence
     assert "firewall" in outcome.sentence

@@ -19,7 +19,7 @@ from tests.support.certificates import Authority, Certificate, self_signed
 from tests.support.config import ini, listener, router, template, upstream
 from tests.support.examined_config import Examined, Row, examine_config
 from tests.support.peer import NotInTime
-from tests.support.programs import free_port
+from tests.support.programs import black_hole, free_port
 from tests.support.scripts import answer, drops_before_answer, refuse, silent
 from tests.support.sim_program import Host
 from tests.support.websocket_peers import Connection, Script, ScriptedUpstream
@@ -57,14 +57,8 @@ class Places:
 def places(
     upstream: StartUpstream, authority: Authority, good: Certificate, tmp_path: Path
 ) -> Iterator[Places]:
-    with socket.socket() as listening, contextlib.ExitStack() as waiting:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen(0)
-        for _ in range(4):  # the queue is full, so further SYNs are dropped, as by a firewall
-            client = waiting.enter_context(socket.socket())
-            client.setblocking(False)
-            client.connect_ex(listening.getsockname())
-        yield Places(upstream, authority, good, tmp_path, listening.getsockname()[1])
+    with black_hole() as hole:
+        yield Places(upstream, authority, good, tmp_path, hole)
 
 
 def examine(folder: Path, *sections: str, options: tuple[str, ...] = (), timeout: float = 5.0) -> Examined:

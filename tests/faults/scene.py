@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from tests.support import config
 from tests.support.certificates import Certificate
 from tests.support.peer import NotInTime, StreamEnded
 from tests.support.probe import ProbedProxy
-from tests.support.programs import dead_port, until
+from tests.support.programs import black_hole, dead_port, until
 from tests.support.websocket import CLOSE, Head
 from tests.support.websocket_peers import Client, ScriptedUpstream
 
@@ -195,28 +194,13 @@ def _last_close(frames: list[Any]) -> int | None:
 
 
 @contextlib.contextmanager
-def unreachable() -> Iterator[int]:
-    """A port whose queue is full: Linux drops what else wants to connect."""
-    with contextlib.ExitStack() as stack:
-        listening = stack.enter_context(socket.socket())
-        listening.bind(("127.0.0.1", 0))
-        listening.listen(0)
-        for _ in range(4):
-            line = stack.enter_context(socket.socket())
-            line.setblocking(False)
-            with contextlib.suppress(BlockingIOError):
-                line.connect(listening.getsockname())
-        yield listening.getsockname()[1]
-
-
-@contextlib.contextmanager
 def scene(shown: Certificate, own: Certificate) -> Iterator[Scene]:
     """All of it."""
     with (
         ScriptedUpstream() as plain,
         ScriptedUpstream(tls=shown.server_context()) as secure,
         dead_port() as dead,
-        unreachable() as full,
+        black_hole() as full,
     ):
         content = text(plain.port, secure.port, dead, full, shown, own)
         with ProbedProxy(content, OFFERED) as proxy:

@@ -4,35 +4,16 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 import pytest
 
 from tests.support import config
 from tests.support.certificates import Authority, self_signed
-from tests.support.programs import Proxy, dead_port, until
+from tests.support.programs import Proxy, black_hole, dead_port, until
 from tests.support.scripts import echo
 from tests.support.websocket import BINARY
 from tests.support.websocket_peers import Client, Connection, ScriptedUpstream
-
-
-@contextmanager
-def black_hole() -> Iterator[int]:
-    """A port whose queue of connections is full, so that a SYN gets no answer."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen(0)
-        filling = []
-        for _ in range(4):
-            client = socket.socket()
-            client.setblocking(False)
-            client.connect_ex(listening.getsockname())
-            filling.append(client)
-        time.sleep(0)
-        yield listening.getsockname()[1]
-        for client in filling:
-            client.close()
 
 
 def opens(proxy: Proxy) -> float:

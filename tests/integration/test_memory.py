@@ -17,7 +17,7 @@ from tests.support.bulk import KEY, MIB, PIECE, POOL, Sender, receive
 from tests.support.certificates import Certificate
 from tests.support.listeners import Upstreams, three_listeners
 from tests.support.peer import Peer
-from tests.support.programs import TICKET, Proxy, dead_port, until
+from tests.support.programs import TICKET, Proxy, black_hole, dead_port, until
 from tests.support.proxy_scene import ProxyScene
 from tests.support.scripts import opened, refuse, sends, silent
 from tests.support.websocket import BINARY, CLOSE, close_payload, frame, handshake_fields
@@ -220,20 +220,6 @@ def test_no_descriptor_outlives_its_session(
             client.reset()
         for upstream in hasty.hosts.values():
             upstream.forget()
-
-
-@contextlib.contextmanager
-def black_hole() -> Iterator[int]:
-    """A port that answers no SYN: its queue is full, and nobody takes anything out of it."""
-    with contextlib.ExitStack() as stack:
-        listening = stack.enter_context(socket.socket())
-        listening.bind(("127.0.0.1", 0))
-        listening.listen(0)
-        for _ in range(3):
-            waiting = stack.enter_context(socket.socket())
-            waiting.setblocking(False)
-            waiting.connect_ex(listening.getsockname())
-        yield listening.getsockname()[1]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
-import sys
 import threading
 from base64 import b64encode
 from collections.abc import Iterator
@@ -22,7 +20,7 @@ from tests.support import config, issued_links
 from tests.support.admin_people import BASE, OPERATOR, PASSWORDS, AdminClient, basic, port_of, section
 from tests.support.crowd import Crew, EchoUpstream, Single
 from tests.support.links import key_folder
-from tests.support.programs import environment
+from tests.support.programs import environment, need_python_program
 from tests.support.websocket_peers import Client
 
 LONG = os.environ.get("ESXIPROXY_LONG") == "1"
@@ -34,17 +32,6 @@ SETTINGS = "max-stream-events = 2\nrequest-timeout = 60\n"
 """The first two events of a stream come at once."""
 NAME = "0"
 """The name of the user, the upstream and the listener: texts are ``0`` in requests of the coverage phase."""
-
-
-def schemathesis() -> str:
-    """The program; it is in an environment of its own, with its own versions of what the tests use."""
-    path = shutil.which("schemathesis", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
-    if path is not None:
-        return path
-    reason = "pip install schemathesis (into a venv of its own, with its bin/schemathesis on the PATH)"
-    if os.environ.get("ESXIPROXY_REQUIRE_ALL") == "1":
-        pytest.fail(f"schemathesis is missing: {reason}")
-    pytest.skip(reason)
 
 
 @contextmanager
@@ -107,7 +94,7 @@ def text(upstream: EchoUpstream, folder: Path, workers: int) -> str:
 @pytest.mark.parametrize("workers", [1, 2] if LONG else [1])  # a reload of two workers takes seconds
 def test_no_request_finds_a_failure(workers: int, upstream: EchoUpstream, tmp_path: Path) -> None:
     """Examples, coverage, fuzzing and stateful, with all checks: each answer is as the document says."""
-    program = schemathesis()
+    program = need_python_program("schemathesis")
     files = {
         "people": PASSWORDS,
         "visitors": f"{NAME}:{{SHA}}{b64encode(sha1(NAME.encode()).digest()).decode()}\n",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.certificates import Authority, Certificate
-from tests.support.programs import ROOT, environment
+from tests.support.programs import ROOT, environment, need_python_program
 
 DEADLINE = 180
 """Seconds for one scan, which takes about ten."""
@@ -43,17 +41,6 @@ port = reactor.listenTCP(0, factory, interface="127.0.0.1")
 print(port.getHost().port, flush=True)
 reactor.run()
 """
-
-
-def sslyze() -> str:
-    """The program; in a venv of its own, because it wants an older cryptography than Autobahn does."""
-    path = shutil.which("sslyze", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
-    if path is not None:
-        return path
-    reason = "pip install sslyze (into a venv of its own, with its bin/sslyze on the PATH)"
-    if os.environ.get("ESXIPROXY_REQUIRE_ALL") == "1":
-        pytest.fail(f"sslyze is missing: {reason}")
-    pytest.skip(reason)
 
 
 @contextmanager
@@ -100,7 +87,7 @@ def scan(program: str, port: int, authority: Authority) -> subprocess.CompletedP
 @pytest.mark.parametrize("key", ["ec", "rsa"])
 def test_intermediate(tmp_path: Path, key: str) -> None:
     """A listener is compliant with Mozilla's intermediate profile, with either kind of key."""
-    program = sslyze()
+    program = need_python_program("sslyze")
     authority = Authority(tmp_path)
     with serving(authority.server("listener", key=key)) as port:
         result = scan(program, port, authority)
@@ -110,7 +97,7 @@ def test_intermediate(tmp_path: Path, key: str) -> None:
 
 def test_the_scan_finds_something(tmp_path: Path) -> None:
     """The same scan fails a server that admits RSA key exchange: a pass means something."""
-    program = sslyze()
+    program = need_python_program("sslyze")
     authority = Authority(tmp_path)
     with serving(authority.server("listener", key="rsa"), weaken="ALL:!aNULL:!eNULL:!PSK") as port:
         result = scan(program, port, authority)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-import time
 from typing import Any
 
-from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -16,6 +14,7 @@ from zope.interface import implementer
 
 from esxiproxy.net.transport.reactor import with_fast_transports
 from tests.net.memory import Wire
+from tests.support.real_reactor import TurnedReactor
 
 KIB = 1024
 BUFFER = 32 * KIB
@@ -116,18 +115,15 @@ class Real:
         self.received = b""
         self.end: str | None = None
         self._reading = True
-        self._core = EPollReactor()
-        self._core.startRunning(installSignalHandlers=False)
-        reactor = with_fast_transports(self._core) if ours else self._core
+        self._turned = TurnedReactor()
+        core = self._turned.core
+        reactor = with_fast_transports(core) if ours else core
         self._port = reactor.listenTCP(0, Accepting(self.near), interface="127.0.0.1")
         self._far = socket.socket()
         self._far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
         self._far.connect(("127.0.0.1", self._port.getHost().port))
         self._far.setblocking(False)
-        deadline = time.monotonic() + 10
-        while self.near.transport is None:
-            assert time.monotonic() < deadline
-            self._turn()
+        self._turned.until(lambda: self.near.transport)
         self.near.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
 
     def settle(self) -> None:
@@ -135,13 +131,9 @@ class Real:
         quiet = 0
         while quiet < 15:
             before = self._state()
-            self._turn()
+            self._turned.turn(0.002)
             self._read()
             quiet = 0 if self._state() != before else quiet + 1
-
-    def _turn(self) -> None:
-        self._core.runUntilCurrent()
-        self._core.doIteration(0.002)
 
     def _state(self) -> tuple[int, int, str | None]:
         noted = sum(len(event[1]) if event[0] == "got" else 1 for event in self.near.trace)
@@ -182,7 +174,7 @@ class Real:
             self._far.close()
         self._port.stopListening()
         self.settle()
-        self._core.fireSystemEvent("shutdown")
+        self._turned.close()
 
 
 Bed = Memory | Real

@@ -40,26 +40,26 @@ def _parts(key):
     return kind, name, run
 
 
-def test_the_next_master_of_a_machine_is_not_drained():
-    world = World()
+def next_master(world):
+    """Return the master after one that has ended with three drains."""
     first = world.process()
     first.drain("proxy")
     first.drain("listener", "one")
     first.drain("host", "other")
     first.stop()
-    again = world.process(AGAIN)
+    return world.process(AGAIN)
+
+
+def test_the_next_master_of_a_machine_is_not_drained():
+    world = World()
+    again = next_master(world)
     assert admits(again)
     assert len(again.proxy.drains.drains()) == 3
 
 
 def test_the_drains_of_a_master_that_has_ended_are_removed_and_those_of_hosts_stay():
     world = World()
-    first = world.process()
-    first.drain("proxy")
-    first.drain("listener", "one")
-    first.drain("host", "other")
-    first.stop()
-    again = world.process(AGAIN)
+    again = next_master(world)
     again.drain("listener", "two")
     with process_log() as log:
         again.advance(RUN_LIFE + 2 * NOTE_INTERVAL + 2)

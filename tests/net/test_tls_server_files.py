@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
-from cryptography.x509.oid import NameOID
 
 from esxiproxy.core.config.model import ListenerTLS
 from esxiproxy.net.tls.server import CURVES, TLSFileError, check, listener_context
 from tests.net.tls_listener import Pki, dial, serve, trusting
-from tests.support.certificates import self_signed
+from tests.support.certificates import issue, self_signed
 
 
 def test_one_file_for_both(pki: Pki, tmp_path: Path) -> None:
@@ -68,33 +66,13 @@ KEYS: dict[str, Any] = {
 @pytest.mark.parametrize("kind", KEYS)
 def test_keys(pki: Pki, tmp_path: Path, kind: str) -> None:
     """A certificate whose kind of key no client accepts is refused; all others are served."""
-    key = KEYS[kind]()
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(pki.authority.own.certificate.subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(pki.authority.own.key, hashes.SHA256())
-    )
+    made = issue(pki.authority.own, tmp_path, "own", names=[x509.DNSName("localhost")], key=KEYS[kind]())
     path = tmp_path / "both.pem"
-    path.write_bytes(
-        certificate.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
+    path.write_bytes(made.path.read_bytes() + made.key_path.read_bytes())
     tls = ListenerTLS(path, path)
     if kind in (*CURVES, "ed25519", "rsa"):
         assert check(tls) is None
-        context = trusting(pki)
-        context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
-        dial(pki, tls, context)
+        dial(pki, tls, trusting(pki, verify_flags=ssl.VerifyFlags.VERIFY_X509_STRICT))
         return
     named = kind if kind == "a DSA key" else f"on the curve {kind}"
     assert check(tls) == (

@@ -54,6 +54,17 @@ class Consoles(Scene):
         gateway._authenticators[0].section = "authenticator staff"
         self.authenticator.answer = succeed(name)
 
+    def tickets_name(self, host):
+        """Have this host in all tickets, or what they have anyway."""
+        acquire = self.vsphere.acquire_ticket
+
+        async def issue(machine):
+            issued = await acquire(machine)
+            issued.host = host or issued.host
+            return issued
+
+        self.vsphere.acquire_ticket = issue
+
     def ask(self, target=BY_ID):
         self.client.send(opening(target))
         self.pump()
@@ -142,14 +153,7 @@ def test_a_host_that_has_a_name_is_dialled_with_its_ticket(known):
     scene = Consoles(Box(host="esx1.example.com"))
     scene.connector.names = names = Names()
     names.known["esx1.example.com"] = known
-    acquire = scene.vsphere.acquire_ticket
-
-    async def issue(machine):
-        issued = await acquire(machine)
-        issued.host = "192.0.2.10"
-        return issued
-
-    scene.vsphere.acquire_ticket = issue
+    scene.tickets_name("192.0.2.10")
     scene.ask()
     assert scene.request()[0] == f"GET /ticket/{TICKET} HTTP/1.1".encode()
     assert dict(scene.admission.connections) == {"192.0.2.10": 1} and len(scene.vsphere.asked) == 1
@@ -159,14 +163,7 @@ def test_a_name_that_takes_long_does_not_delay_the_ticket_for_long():
     scene = Consoles(Box(host="esx1.example.com"))
     scene.connector.names = Names()
     scene.connector.names.look_up = lambda host: Deferred()
-    acquire = scene.vsphere.acquire_ticket
-
-    async def issue(machine):
-        issued = await acquire(machine)
-        issued.host = "192.0.2.10"
-        return issued
-
-    scene.vsphere.acquire_ticket = issue
+    scene.tickets_name("192.0.2.10")
     scene.ask()
     assert scene.vsphere.asked == []
     scene.advance(2.1)
@@ -179,14 +176,7 @@ def test_a_host_that_may_not_be_dialled_is_dialled_where_its_ticket_says(host, f
     scene = Consoles(Box(host=host))
     scene.connector.names = names = Names()
     names.known["esx1.example.com"] = ["127.0.0.1"]
-    acquire = scene.vsphere.acquire_ticket
-
-    async def issue(machine):
-        issued = await acquire(machine)
-        issued.host = final or issued.host
-        return issued
-
-    scene.vsphere.acquire_ticket = issue
+    scene.tickets_name(final)
     scene.ask()
     assert scene.vsphere.asked == [ID] and scene.connector.dials == (not error)
     assert dict(scene.admission.connections) == ({} if error else {final: 1})

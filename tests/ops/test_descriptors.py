@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from select import select
+from select import POLLIN, poll
 
 import pytest
 
@@ -168,11 +168,13 @@ def test_at_any_limit_it_ends_or_answers_for_consoles(tmp_path, workers, limits)
         text=True,
         env=environment(),
     ) as forking:
+        poller = poll()
+        poller.register(forking.stdout, POLLIN)
         for limit in (*limits, 160):
             forking.stdin.write(f"{limit}\n")
             forking.stdin.flush()
             process = int(forking.stdout.readline())
-            while not (ended := select([forking.stdout], [], [], 0.05)[0]):
+            while not (ended := poller.poll(50)):
                 if answer := probed(tmp_path / "socket"):
                     os.kill(process, signal.SIGTERM)
                     break

@@ -5,6 +5,7 @@ import io
 import os
 import socket
 import threading
+from functools import partial
 
 import pytest
 from twisted.logger import Logger, LogPublisher, textFileLogObserver
@@ -22,14 +23,21 @@ TWISTD = {"nodaemon": True, "logfile": None, "logger": None, "syslog": False, "p
 
 
 class Scene:
-    def __init__(self, *answers):
+    """A log with a sink that ``make`` makes, by default with one that a test scripts."""
+
+    def __init__(self, *answers, make=None, kind=TextLog):
         self.reactor, losses = FakeReactor(runs_calls=False), Losses()
-        self.sink = ScriptedSink(self.reactor, *answers, losses=losses)
-        self.log = TextLog(self.reactor, self.sink, losses)
+        make = make or (lambda reactor, losses: ScriptedSink(reactor, *answers, losses=losses))
+        self.sink = make(self.reactor, losses)
+        self.log = kind(self.reactor, self.sink, losses)
         self.logger = Logger(namespace="test", observer=self.log)
 
     def lines(self):
         return [line.partition(" ")[2] for line in self.sink.got.decode().splitlines()]
+
+
+def file_scene(path):
+    return Scene(make=partial(RotatedFileSink, str(path)))
 
 
 def test_a_line_has_twistds_format():
@@ -95,27 +103,24 @@ def test_events_of_other_threads_are_written_in_the_main_thread():
 def test_the_queue_is_flushed_to_a_slow_reader_at_the_end():
     reader, writer = os.pipe()
     try:
-        losses, reactor = Losses(), FakeReactor(runs_calls=False)
-        sink = StdoutSink(reactor, writer, losses)
-        log = TextLog(reactor, sink, losses)
-        log.flush_at_exit()
-        logger = Logger(namespace="test", observer=log)
-        while not sink.has_queued:
-            logger.info("{text}", text="x" * 1000)
+        scene = Scene(make=lambda reactor, losses: StdoutSink(reactor, writer, losses))
+        scene.log.flush_at_exit()
+        while not scene.sink.has_queued:
+            scene.logger.info("{text}", text="x" * 1000)
         got = bytearray()
 
         def read():
             while b"the last" not in got:
                 got.extend(os.read(reader, 4096))
 
-        logger.info("the last")
+        scene.logger.info("the last")
         thread = threading.Thread(target=read)
         thread.start()
-        ((finish, _, _),) = reactor.triggers["after"]["shutdown"]
+        ((finish, _, _),) = scene.reactor.triggers["after"]["shutdown"]
         finish()
         thread.join(10)
-        assert not sink.has_queued and got.endswith(b"the last\n")
-        sink.close()
+        assert not scene.sink.has_queued and got.endswith(b"the last\n")
+        scene.sink.close()
     finally:
         os.close(reader)
         os.close(writer)
@@ -125,12 +130,10 @@ def test_the_queue_is_flushed_to_a_slow_reader_at_the_end():
 
 
 def test_reopen_rotates_a_file(tmp_path):
-    reactor, losses = FakeReactor(runs_calls=False), Losses()
-    log = TextLog(reactor, RotatedFileSink(str(tmp_path / "own.log"), reactor, losses), losses)
-    logger = Logger(namespace="test", observer=log)
-    logger.info("before")
-    log.reopen()
-    logger.info("after")
+    scene = file_scene(tmp_path / "own.log")
+    scene.logger.info("before")
+    scene.log.reopen()
+    scene.logger.info("after")
     assert (tmp_path / "own.log.1").read_text().endswith("[test#info] before\n")
     assert (tmp_path / "own.log").read_text().endswith("[test#info] after\n")
 
@@ -138,26 +141,23 @@ def test_reopen_rotates_a_file(tmp_path):
 @pytest.mark.parametrize("created", [False, True])
 def test_a_renamed_file_is_not_rotated(tmp_path, created):
     """logrotate renames the file and may create the new one."""
-    reactor, losses = FakeReactor(runs_calls=False), Losses()
     path = tmp_path / "own.log"
-    log = TextLog(reactor, RotatedFileSink(str(path), reactor, losses), losses)
-    logger = Logger(namespace="test", observer=log)
-    logger.info("before")
+    scene = file_scene(path)
+    scene.logger.info("before")
     path.rename(tmp_path / "moved")
     if created:
         path.touch()
-    log.reopen()
-    logger.info("after")
+    scene.log.reopen()
+    scene.logger.info("after")
     assert path.read_text().endswith("[test#info] after\n")
     assert (tmp_path / "moved").read_text().endswith("[test#info] before\n")
     assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_after_the_reactor_has_stopped_other_threads_write_their_events(tmp_path):
-    reactor, losses = FakeReactor(runs_calls=False), Losses()
-    log = TextLog(reactor, RotatedFileSink(str(tmp_path / "own.log"), reactor, losses), losses)
-    log._finish()
-    thread = threading.Thread(target=Logger(namespace="test", observer=log).info, args=("too late",))
+    scene = file_scene(tmp_path / "own.log")
+    scene.log._finish()
+    thread = threading.Thread(target=scene.logger.info, args=("too late",))
     thread.start()
     thread.join()
     assert (tmp_path / "own.log").read_text().endswith("too late\n")
@@ -165,22 +165,19 @@ def test_after_the_reactor_has_stopped_other_threads_write_their_events(tmp_path
 
 def test_a_failed_rotation_is_repeated_with_the_next_line(tmp_path):
     """Lines between the failed rotation and the repeated one are counted as lost."""
-    reactor, losses = FakeReactor(runs_calls=False), Losses()
-    sink = RotatedFileSink(str(tmp_path / "own.log"), reactor, losses)
-    log = TextLog(reactor, sink, losses)
-    logger = Logger(namespace="test", observer=log)
-    opening, full = sink._file._openFile, True
+    scene = file_scene(tmp_path / "own.log")
+    opening, full = scene.sink._file._openFile, True
 
     def fails():
         if full:
             raise FULL
         opening()
 
-    sink._file._openFile = fails
-    log.reopen()
-    logger.info("lost")
+    scene.sink._file._openFile = fails
+    scene.log.reopen()
+    scene.logger.info("lost")
     full = False
-    logger.info("written")
+    scene.logger.info("written")
     lost, written = (tmp_path / "own.log").read_text().splitlines()
     assert "process log: 1 line lost: No space left on device" in lost and written.endswith("written")
 
@@ -191,14 +188,12 @@ def test_a_failed_rotation_is_repeated_with_the_next_line(tmp_path):
 def test_syslog_gets_the_lines_that_twistd_would_send(tmp_path):
     """Facility user, severity alert for errors, the prefix, and one datagram for each line of an event."""
     path = str(tmp_path / "log")
-    reactor, losses = FakeReactor(runs_calls=False), Losses()
-    log = SystemLog(reactor, SyslogSink(reactor, path, losses, "twisted"), losses)
-    logger = Logger(namespace="test", observer=log)
-    logger.info("nobody is there")
+    scene = Scene(make=lambda reactor, losses: SyslogSink(reactor, path, losses, "twisted"), kind=SystemLog)
+    scene.logger.info("nobody is there")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
         daemon.bind(path)
         daemon.settimeout(5)
-        logger.error("one\ntwo")
+        scene.logger.error("one\ntwo")
         got = [daemon.recv(1 << 16).decode() for _ in range(3)]
     assert [line.partition(">")[0] for line in got] == ["<14", "<9", "<9"]
     assert [line.split(" twisted: ")[1] for line in got] == [

@@ -20,16 +20,14 @@ from esxiproxy.sim.vcenter.endpoint import TransportFault
 from esxiproxy.sim.vcenter.objects import SimulatedPower
 from esxiproxy.sim.vcenter.options import VCenterOptions, ticket_parts
 from esxiproxy.sim.vcenter.soap import BadSoap, read_call
-from tests.sim.vcenter_calls import Client, FaultAnswer, changes
+from tests.sim.vcenter_calls import Client, FaultAnswer, changes, version_of
 
 TICKET = "<ticketType>webmks</ticketType>"
 
 
 @pytest.fixture
 def client() -> Client:
-    made = Client()
-    made.log_in()
-    return made
+    return Client().logged_in()
 
 
 # --- sessions
@@ -49,11 +47,9 @@ def test_the_service_content_needs_no_login_and_everything_else_does() -> None:
 
 
 def test_a_session_ends_when_it_is_idle_and_a_wait_is_no_idleness() -> None:
-    client = Client(session_idle=60)
-    client.log_in()
-    collector = client.watch("name")
-    updates = client.read(client.wait(collector, ""))
-    waiting = client.wait(collector, updates[0].findtext("version") or "", seconds=300)
+    client = Client(session_idle=60).logged_in()
+    collector, updates = client.watched("name")
+    waiting = client.wait(collector, version_of(updates), seconds=300)
     client.clock.advance(299)
     assert len(client.vcenter.sessions) == 1
     client.clock.advance(1)
@@ -67,11 +63,9 @@ def test_a_session_ends_when_it_is_idle_and_a_wait_is_no_idleness() -> None:
 
 
 def test_a_session_that_is_ended_answers_its_wait() -> None:
-    client = Client()
-    client.log_in()
-    collector = client.watch("name")
-    updates = client.read(client.wait(collector, ""))
-    waiting = client.wait(collector, updates[0].findtext("version") or "", seconds=300)
+    client = Client().logged_in()
+    collector, updates = client.watched("name")
+    waiting = client.wait(collector, version_of(updates), seconds=300)
     assert client.vcenter.sessions.end_all() == 1
     with pytest.raises(FaultAnswer, match="NotAuthenticated"):
         client.read(waiting)
@@ -118,21 +112,20 @@ def test_the_first_wait_brings_everything_in_parts(client: Client) -> None:
     assert (kind, values["name"]) == ("enter", "web-01")
     (again,) = client.read(client.wait(collector, "", limit=5))
     assert changes(again) == changes(first)
-    (second,) = client.read(client.wait(collector, again.findtext("version") or "", limit=5))
-    (lost,) = client.read(client.wait(collector, again.findtext("version") or "", limit=5))
+    (second,) = client.read(client.wait(collector, version_of(again), limit=5))
+    (lost,) = client.read(client.wait(collector, version_of(again), limit=5))
     assert changes(lost) == changes(second) and len(changes(second)) == 5
-    (third,) = client.read(client.wait(collector, second.findtext("version") or "", limit=5))
+    (third,) = client.read(client.wait(collector, version_of(second), limit=5))
     assert third.findtext("truncated") is None
     assert len({moid for part in (first, second, third) for _, moid, _ in changes(part)}) == 12
-    assert client.read(client.wait(collector, third.findtext("version") or "")) == []
+    assert client.read(client.wait(collector, version_of(third))) == []
 
 
 def test_a_wait_is_answered_by_what_changes(client: Client) -> None:
     """Only the values that changed come, together for changes of one turn; new and removed machines too."""
     inventory = client.vcenter.inventory
-    collector = client.watch("name", "runtime.powerState", "runtime.host", "parent")
-    (updates,) = client.read(client.wait(collector, ""))
-    waiting = client.wait(collector, updates.findtext("version") or "", seconds=300)
+    collector, updates = client.watched("name", "runtime.powerState", "runtime.host", "parent")
+    waiting = client.wait(collector, version_of(updates), seconds=300)
     web, mail = inventory.find_machine("web-01"), inventory.find_machine("mail")
     host = inventory.find_host("esx-02.lab.example")
     assert web and mail and host
@@ -161,17 +154,15 @@ def test_a_wait_is_answered_by_what_changes(client: Client) -> None:
 
 def test_a_property_that_is_unset_or_hidden(client: Client) -> None:
     """An inaccessible machine has no config; a hidden property is in the missing set with its fault."""
-    machine = client.vcenter.inventory.find_machine("web-01")
-    assert machine
+    machine = client.machine("web-01")
     machine.hidden = frozenset({"name"})
-    collector = client.watch("name", "config.instanceUuid")
-    (updates,) = client.read(client.wait(collector, ""))
+    collector, updates = client.watched("name", "config.instanceUuid")
     first = next(updates.iter("objectSet"))
     assert first.findtext("missingSet/path") == "name"
     assert changes(updates)[0][2] == {"config.instanceUuid": machine.uuid}
     machine.accessible = False
     client.vcenter.inventory.changed(machine.ref)
-    (updates,) = client.read(client.wait(collector, updates.findtext("version") or ""))
+    (updates,) = client.read(client.wait(collector, version_of(updates)))
     assert changes(updates) == [("modify", machine.ref.moid, {"config.instanceUuid": None})]
 
 
@@ -194,28 +185,26 @@ def test_a_path_that_does_not_exist_is_a_fault(client: Client, path: str, known:
 
 
 def test_a_wait_can_be_cancelled_and_an_unknown_version_is_refused(client: Client) -> None:
-    collector = client.watch("name")
-    (updates,) = client.read(client.wait(collector, ""))
-    waiting = client.wait(collector, updates.findtext("version") or "", seconds=None)
+    collector, updates = client.watched("name")
+    waiting = client.wait(collector, version_of(updates), seconds=None)
     client.call("CancelWaitForUpdates", "PropertyCollector", collector)
     with pytest.raises(FaultAnswer, match="RequestCanceled"):
         client.read(waiting)
     with pytest.raises(FaultAnswer, match="InvalidCollectorVersion"):
         client.read(client.wait(collector, "77"))
-    gone = client.wait(collector, updates.findtext("version") or "", seconds=300)
+    gone = client.wait(collector, version_of(updates), seconds=300)
     gone.addErrback(lambda _: None)
     gone.cancel()
     assert client.clock.getDelayedCalls() == []
 
 
 def test_thousands_of_machines_are_read_in_pages() -> None:
-    client = Client(machines=3000)
-    client.log_in()
+    client = Client(machines=3000).logged_in()
     collector = client.watch("name", "runtime.powerState")
     version, seen = "", set()
     while True:
         (updates,) = client.read(client.wait(collector, version, limit=500))
-        version = updates.findtext("version") or ""
+        version = version_of(updates)
         assert len(changes(updates)) == 500
         seen |= {moid for _, moid, _ in changes(updates)}
         if updates.findtext("truncated") is None:
@@ -229,8 +218,8 @@ def test_thousands_of_machines_are_read_in_pages() -> None:
 def test_a_ticket_leads_to_the_host_of_its_machine(client: Client) -> None:
     """The host that runs the machine knows the ticket, for one console of this machine."""
     (ticket,) = client.on("web-02", "AcquireTicket", TICKET)
-    machine = client.vcenter.inventory.find_machine("web-02")
-    assert machine and machine.host.name == "esx-02.lab.example"
+    machine = client.machine("web-02")
+    assert machine.host.name == "esx-02.lab.example"
     esxi = machine.host.esxi
     assert ticket.findtext("host") == esxi.options.interface == "127.0.0.12"
     assert ticket.findtext("sslThumbprint") == esxi.certificate.sha1
@@ -246,20 +235,32 @@ def test_a_ticket_leads_to_the_host_of_its_machine(client: Client) -> None:
     assert ticket.findtext("host") == "127.0.0.13"
 
 
+ADDRESS = {"host", "port"}
+
+
 @pytest.mark.parametrize(
-    ("parts", "fields"),
+    ("version", "parts", "fields"),
     [
-        ("pem", {"sslCertificate"}),
-        ("sha256", {"certThumbprintList"}),
-        ("sha1", {"sslThumbprint"}),
-        ("", set()),
-        ("host", {"host", "port"}),
-        ("url", {"url"}),
+        ("urn:vim25/9.0.0.0", "pem", {"sslCertificate"}),
+        ("urn:vim25/9.0.0.0", "sha256", {"certThumbprintList"}),
+        ("urn:vim25/9.0.0.0", "sha1", {"sslThumbprint"}),
+        ("urn:vim25/9.0.0.0", "", set()),
+        ("urn:vim25/9.0.0.0", "host", ADDRESS),
+        ("urn:vim25/9.0.0.0", "url", {"url"}),
+        ("urn:vim25/6.7", None, {*ADDRESS, "sslThumbprint"}),
+        ("urn:vim25/7.0.3.0", None, {*ADDRESS, "sslThumbprint", "url"}),
+        ('"urn:vim25/7.0.3.1"', None, {*ADDRESS, "sslThumbprint", "url", "certThumbprintList"}),
+        (
+            "urn:vim25/9.0.0.0",
+            None,
+            {*ADDRESS, "sslThumbprint", "url", "certThumbprintList", "sslCertificate"},
+        ),
     ],
 )
-def test_a_ticket_has_the_parts_that_are_asked_for(parts: str, fields: set[str]) -> None:
-    client = Client("urn:vim25/9.0.0.0", ticket_parts=ticket_parts(parts))
-    client.log_in()
+def test_the_fields_of_a_ticket_depend_on_the_version_and_the_parts(
+    version: str, parts: str | None, fields: set[str]
+) -> None:
+    client = Client(version, **({} if parts is None else {"ticket_parts": ticket_parts(parts)})).logged_in()
     (ticket,) = client.on("web-01", "AcquireTicket", TICKET)
     assert {field.tag for field in ticket} == {"ticket", "cfgFile"} | fields
 
@@ -274,8 +275,7 @@ def test_a_ticket_has_the_parts_that_are_asked_for(parts: str, fields: set[str])
 )
 def test_the_host_of_a_ticket_depends_on_the_interface(interface: str, host: str | None, url: str) -> None:
     """A host at all addresses has none in its tickets, as an ESXi host without vCenter."""
-    client = Client(interface=interface)
-    client.log_in()
+    client = Client(interface=interface).logged_in()
     (ticket,) = client.on("web-01", "AcquireTicket", TICKET)
     assert ticket.findtext("host") == host
     assert (ticket.findtext("url") or "").startswith(url)
@@ -301,22 +301,6 @@ def test_the_identity_in_a_ticket_can_be_wrong(client: Client) -> None:
     assert ticket.findtext("sslThumbprint") not in (None, esxi.certificate.sha1)
 
 
-@pytest.mark.parametrize(
-    ("version", "fields"),
-    [
-        ("urn:vim25/6.7", {"sslThumbprint"}),
-        ("urn:vim25/7.0.3.0", {"sslThumbprint", "url"}),
-        ('"urn:vim25/7.0.3.1"', {"sslThumbprint", "url", "certThumbprintList"}),
-        ("urn:vim25/9.0.0.0", {"sslThumbprint", "url", "certThumbprintList", "sslCertificate"}),
-    ],
-)
-def test_the_fields_of_a_ticket_depend_on_the_version(version: str, fields: set[str]) -> None:
-    client = Client(version)
-    client.log_in()
-    (ticket,) = client.on("web-01", "AcquireTicket", TICKET)
-    assert {field.tag for field in ticket} - {"ticket", "cfgFile", "host", "port"} == fields
-
-
 def test_a_version_that_is_too_new_is_refused() -> None:
     client = Client("urn:vim25/9.1.0.0")
     with pytest.raises(FaultAnswer, match=r'Unsupported version URI "urn:vim25/9\.1\.0\.0"'):
@@ -324,8 +308,7 @@ def test_a_version_that_is_too_new_is_refused() -> None:
 
 
 def test_the_pem_in_a_ticket_is_the_hosts_certificate() -> None:
-    client = Client("urn:vim25/9.0.0.0")
-    client.log_in()
+    client = Client("urn:vim25/9.0.0.0").logged_in()
     (ticket,) = client.on("web-01", "AcquireTicket", TICKET)
     der = ssl.PEM_cert_to_DER_cert(ticket.findtext("sslCertificate") or "")
     assert hashlib.sha256(der).digest().hex(":").upper() == ticket.findtext("certThumbprintList/thumbprint")
@@ -338,8 +321,7 @@ def test_the_faults_of_a_ticket(client: Client) -> None:
     assert refused.value.fields == {"requestedState": "poweredOn", "existingState": "poweredOff"}
     with pytest.raises(FaultAnswer, match="InvalidArgument"):
         client.on("web-01", "AcquireTicket", "<ticketType>nonsense</ticketType>")
-    machine = client.vcenter.inventory.find_machine("web-01")
-    assert machine
+    machine = client.machine("web-01")
     machine.max_consoles = 0
     with pytest.raises(FaultAnswer) as refused:
         client.on("web-01", "AcquireTicket", TICKET)
@@ -378,8 +360,8 @@ def test_a_move_is_a_task(client: Client) -> None:
     assert host
     spec = f'<spec><host type="HostSystem">{host.ref.moid}</host></spec>'
     client.on("web-01", "RelocateVM_Task", spec)
-    machine = client.vcenter.inventory.find_machine("web-01")
-    assert machine and machine.host is not host
+    machine = client.machine("web-01")
+    assert machine.host is not host
     client.clock.advance(1)
     assert machine.host is host and machine.ref in host.machines
     with pytest.raises(FaultAnswer, match="ManagedObjectNotFound"):
@@ -387,8 +369,7 @@ def test_a_move_is_a_task(client: Client) -> None:
 
 
 def test_the_screens_size_can_be_set_where_tools_run(client: Client) -> None:
-    machine = client.vcenter.inventory.find_machine("web-01")
-    assert machine
+    machine = client.machine("web-01")
     client.on("web-01", "SetScreenResolution", "<width>800</width><height>600</height>")
     picture = Image.open(BytesIO(png.encode(machine.console.screen)))
     assert picture.size == (800, 600) and len(picture.convert("RGB").getcolors() or ()) == 5

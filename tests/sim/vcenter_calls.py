@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from esxiproxy.sim.vcenter.endpoint import SoapAnswer
+from esxiproxy.sim.vcenter.objects import MachineObject
 from esxiproxy.sim.vcenter.options import PASSWORD, USER, VCenterOptions
 from esxiproxy.sim.vcenter.vcenter import SimulatedVCenter
 
@@ -74,11 +75,15 @@ class Client:
             f"<userName>{USER}</userName><password>{password}</password>",
         )
 
-    def moid(self, name: str) -> str:
-        """Return the moid of a machine."""
+    def machine(self, name: str) -> MachineObject:
+        """Return a machine of the inventory."""
         machine = self.vcenter.inventory.find_machine(name)
         assert machine is not None
-        return machine.ref.moid
+        return machine
+
+    def moid(self, name: str) -> str:
+        """Return the moid of a machine."""
+        return self.machine(name).ref.moid
 
     def on(self, name: str, method: str, arguments: str = "") -> list[ElementTree.Element]:
         """Call a method of the machine with this name."""
@@ -107,6 +112,17 @@ class Client:
         )
         return collector.text or ""
 
+    def watched(self, *paths: str) -> tuple[str, ElementTree.Element]:
+        """Filter all machines; return the moid of the collector and the first updates."""
+        collector = self.watch(*paths)
+        (updates,) = self.read(self.wait(collector, ""))
+        return collector, updates
+
+    def logged_in(self) -> Self:
+        """Open a session, and return the client."""
+        self.log_in()
+        return self
+
     def wait(
         self, collector: str, version: str, seconds: int | None = 0, limit: int | None = None
     ) -> Deferred[SoapAnswer]:
@@ -115,6 +131,11 @@ class Client:
         options += "" if limit is None else f"<maxObjectUpdates>{limit}</maxObjectUpdates>"
         arguments = f"<version>{version}</version><options>{options}</options>"
         return self.start("WaitForUpdatesEx", "PropertyCollector", collector, arguments)
+
+
+def version_of(updates: ElementTree.Element) -> str:
+    """Return the version of an UpdateSet."""
+    return updates.findtext("version") or ""
 
 
 def changes(updates: ElementTree.Element) -> list[tuple[str, str, dict[str, str | None]]]:

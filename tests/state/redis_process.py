@@ -1,15 +1,11 @@
 """A state on a real reactor, whose turns a test runs, connected to a real Redis server."""
 
-import time
-
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.epollreactor import EPollReactor
 from twisted.python.failure import Failure
 
 from esxiproxy.core.config.state_url import RedisAddress
 from esxiproxy.state.factory import open_state
-
-DEADLINE = 20.0
+from tests.support.real_reactor import TurnedReactor
 
 
 class BlockingServer:
@@ -42,12 +38,14 @@ class BlockingServer:
         return fail(found) if isinstance(found, Exception) else succeed(found)
 
 
-class Reactor:
+class Reactor(TurnedReactor):
     """The reactor of one test, on which several states may run."""
 
+    deadline = 20.0
+
     def __init__(self):
-        self.reactor = EPollReactor()
-        self.reactor.startRunning(installSignalHandlers=False)
+        super().__init__()
+        self.reactor = self.core
         self.obeyed = []
         self._states = []
 
@@ -61,14 +59,6 @@ class Reactor:
         self._states.append(state)
         state.start(self.obeyed.append).addErrback(lambda _: None)
         return state
-
-    def until(self, true):
-        end = time.monotonic() + DEADLINE
-        while not true():
-            assert time.monotonic() < end, "it did not happen"
-            self.reactor.runUntilCurrent()
-            until = self.reactor.timeout()
-            self.reactor.doIteration(0.01 if until is None else min(0.01, until))
 
     def outcome(self, waiting):
         """Run the reactor until there is a result or a failure, and return it."""
@@ -98,8 +88,4 @@ class Reactor:
     def close(self):
         for state in self._states:
             self.outcome(state.stop())
-        self.reactor.fireSystemEvent("shutdown")
-        for call in self.reactor.getDelayedCalls():
-            call.cancel()
-        self.reactor.runUntilCurrent()
-        self.reactor.removeAll()
+        super().close()

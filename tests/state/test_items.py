@@ -3,7 +3,9 @@
 from contextlib import closing
 
 import pytest
+from twisted.internet.defer import Deferred
 
+from esxiproxy.authenticators.login_throttle import LoginThrottle
 from esxiproxy.core.sealing import key_of
 from esxiproxy.state.lease import LEASE
 from tests.state.world import SqliteWorld
@@ -154,3 +156,25 @@ def test_a_leader_that_an_older_version_deleted_is_replaced(tmp_path):
     with closing(world.another_program()) as other:
         other.execute("DELETE FROM holders WHERE holder = ?", (dead.instance_id,))
     assert result(alive.lead("health")) is True
+
+
+@pytest.mark.parametrize("skew", [-3600.0, 65.0])
+def test_an_item_of_a_redis_whose_clock_differs_lives_as_long(redis_world, skew):
+    redis_world.skew = skew
+    one, other = redis_world.new(), redis_world.new()
+    ends = redis_world.time_of_day() + 60
+    assert result(one.put("s", "a", "1", ends)) is True
+    assert result(one.put("s", "ever", "1", EVER)) is True
+    assert result(one.put("s", "over", "1", redis_world.time_of_day() - 1)) is True
+    redis_world.advance(59)
+    assert result(other.items("s", "", 9)) == [("a", "1"), ("ever", "1")]
+    assert result(other.put("s", "a", "2", ends, before="1")) is True
+    redis_world.advance(1)
+    assert result(other.items("s", "", 9)) == [("ever", "1")]
+
+
+def test_failed_logins_slow_a_network_down_whatever_the_clock_of_redis_is(redis_world):
+    redis_world.skew = 65.0
+    throttle = LoginThrottle(redis_world.new(), "login", redis_world.time_of_day)
+    waits = [result(Deferred.fromCoroutine(throttle.failed("192.0.2.0/24"))) for _ in range(7)]
+    assert waits == [0.0] * 4 + [2.0, 4.0, 8.0]

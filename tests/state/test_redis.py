@@ -9,7 +9,9 @@ from esxiproxy.core.session.command import Selector, SelectorKind
 from esxiproxy.state.lease import LEASE
 from esxiproxy.state.redis import PAGE
 from esxiproxy.state.redis_lists import CONFIRMATION
-from esxiproxy.state.redis_protocol import CallLost, ServerIdentity
+from esxiproxy.state.redis_protocol import CallLost, CallRefused, ServerIdentity
+from esxiproxy.state.redis_replies import RedisError
+from esxiproxy.state.redis_server import failed_call
 from tests.support.logs import process_log
 from tests.support.outcome import result
 from tests.support.redis_server import PREFIX
@@ -160,6 +162,51 @@ def test_expired_sessions_are_returned_once_when_a_reply_is_lost(world, name):
     assert list(result(other.reclaim_expired(60.0))) == []
     assert list(result(alive.reclaim_expired(60.0))) == [entry]
     assert list(result(alive.reclaim_expired(60.0))) == []
+
+
+def refuse(server, text, *names):
+    """Let the server answer calls of these names with an error; return a list of those that were made."""
+    run, made = server.run, []
+
+    def refusing(script, key, *arguments):
+        made.append(arguments[0])
+        refused = arguments[0] in names
+        return fail(failed_call(RedisError(text))) if refused else run(script, key, *arguments)
+
+    server.run = refusing
+    return made
+
+
+@pytest.mark.parametrize("code", ["OOM", "MISCONF", "NOREPLICAS"])
+def test_a_call_that_redis_refuses_is_followed_by_no_registration(world, code):
+    state, link = world.new(), once(world)
+    server = world.servers[state]
+    run, made = server.run, refuse(server, f"{code} it refuses writes", "take")
+    for number in range(50):
+        with pytest.raises(CallRefused, match="Redis"):
+            result(state.take(f"a{number}", [ONE, link]))
+    assert made == ["take"] * 50
+    server.run = run
+    assert result(state.take("b", [ONE, link])) is None
+
+
+@pytest.mark.parametrize("text", ["OOM it is full", "ERR the script failed"])
+def test_a_registration_that_redis_refuses_is_made_again_after_a_pause(world, text):
+    state, other = world.new(), world.new()
+    entry = world.entry(state)
+    server = world.servers[state]
+    run, made = server.run, refuse(server, text, "write", "register")
+    result(state.publish(entry))
+    for number in range(50):
+        with pytest.raises(StateUnavailable):
+            result(state.take(f"a{number}", [ONE]))
+    assert made == ["write", "register"]
+    world.advance(10)
+    assert 8 <= made.count("register") <= 21 and set(made[1:]) == {"register"}
+    server.run = run
+    world.advance(2)
+    assert list(result(other.sessions())) == [entry], "nothing is forgotten"
+    assert result(state.take("b", [ONE])) is None
 
 
 def test_sessions_that_another_process_has_read_meanwhile_are_its_own(world):

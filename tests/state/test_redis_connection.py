@@ -195,6 +195,8 @@ def test_a_server_that_refuses_is_named_and_heals(tmp_path, here, broken, healed
         client.call(*broken)
         assert isinstance(here.outcome(state.take("b", [ONE])), StateUnavailable)
         here.until(lambda: is_logged(lines, text))
+        here.outcome(state.get("s", "a"))  # which a full server does
+        assert not is_logged(lines, "available again")
         client.call(*healed)
         assert here.admitted(state, "b", [ONE]) is None
         assert here.outcome(state.in_use([FOUR.name])) == {FOUR.name: 1}

@@ -1,12 +1,16 @@
 """`state_down = admit`: consoles are admitted while Redis is away, and registered when it is back."""
 
 import pytest
+from twisted.internet.defer import Deferred
 
+from esxiproxy.authenticators.login_throttle import LoginThrottle
 from esxiproxy.core.errors import LinkUsed, StateUnavailable
 from esxiproxy.core.session.claim import OnceClaim, RateClaim, SlotClaim
 from esxiproxy.state.lease import LEASE
 from esxiproxy.state.own_slots import OwnSlots
+from esxiproxy.state.redis_claims import SCHEMA_VERSION
 from tests.support.outcome import result
+from tests.support.redis_server import PREFIX
 
 TWO = SlotClaim("max_connections", "host 192.0.2.10", 2)
 RATE = RateClaim("session_rate", "rate 198.51.100.7/32", 1.0, 2)
@@ -99,6 +103,35 @@ def test_nothing_is_admitted_while_an_emptied_redis_is_filled(world):
         result(state.take("a", [TWO]))
     world.advance(2.5)
     assert result(state.take("a", [TWO])) is None
+
+
+def test_a_database_that_cannot_be_used_is_not_away(world):
+    state, throttle = world.new(), LoginThrottle(world.new(), "login", world.time_of_day)
+    world.client.call("SET", f"{PREFIX}schema", "9")
+    for call in (
+        lambda: state.take("a", [TWO]),
+        lambda: state.first_refused([TWO]),
+        lambda: Deferred.fromCoroutine(throttle.check("192.0.2.0/24")),
+        lambda: Deferred.fromCoroutine(throttle.failed("192.0.2.0/24")),
+    ):
+        with pytest.raises(StateUnavailable, match="schema version 9"):
+            result(call())
+    world.client.call("SET", f"{PREFIX}schema", SCHEMA_VERSION)
+    world.advance(1)
+    assert result(state.take("a", [TWO])) is None
+
+
+def test_a_server_that_forgets_each_registration_is_not_away(world):
+    state = world.new()
+    run = world.servers[state].run
+
+    def forgetting(script, key, *arguments):
+        world.client.call("DEL", f"{PREFIX}holders")
+        return run(script, key, *arguments)
+
+    world.servers[state].run = forgetting
+    with pytest.raises(StateUnavailable, match="forgets this process"):
+        result(state.take("a", [TWO]))
 
 
 def test_without_the_key_nothing_is_admitted(redis_world):

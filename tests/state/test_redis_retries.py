@@ -3,15 +3,17 @@
 from itertools import pairwise
 
 import pytest
-from twisted.internet.defer import Deferred, fail
-from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import ConnectingCancelledError, ConnectionRefusedError
 from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
 
 from esxiproxy.core.config.state_url import RedisAddress, SentinelService
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.state import redis_connection, redis_sentinel
-from esxiproxy.state.redis_connection import CALL_TIMEOUT, FAILOVER_TIMEOUT, RedisConnection
-from esxiproxy.state.redis_sentinel import ANSWER_TIMEOUT
+from esxiproxy.state.redis_connection import CALL_TIMEOUT, RedisConnection
+from esxiproxy.state.redis_sentinel import ANSWER_TIMEOUT, WATCH_INTERVAL
+from tests.support.logs import process_log
 from tests.support.outcome import result
 
 DIRECT = RedisAddress("192.0.2.1")
@@ -20,11 +22,12 @@ WITH_SENTINELS = RedisAddress("", 0, service=SentinelService("lab", SENTINELS))
 
 
 class Endpoints:
-    """Endpoints that refuse connections, or hang; ``asked`` has the time and the port of each attempt."""
+    """Endpoints that refuse connections, or hang.  ``asked`` has the time and the port of each attempt."""
 
     def __init__(self, clock):
         self._clock = clock
         self.hangs = False
+        self.connection = None
         self.asked = []
 
     def __call__(self, address, host, port, reactor):
@@ -33,7 +36,11 @@ class Endpoints:
 
     def connect(self, factory):
         self.asked.append((self._clock.seconds(), self._port))
-        return Deferred() if self.hangs else fail(ConnectionRefusedError("refused"))
+        if self.connection is not None:  # it is made at the moment at which the attempt is cancelled
+            return Deferred(lambda made: made.callback(self.connection))
+        if self.hangs:
+            return Deferred(lambda made: made.errback(ConnectingCancelledError(None)))
+        return fail(ConnectionRefusedError("refused"))
 
 
 @pytest.fixture
@@ -83,19 +90,74 @@ def test_an_attempt_that_hangs_ends_in_time(endpoints):
     connection.stop()
 
 
-def test_sentinels_that_hang_are_asked_in_turn_also_by_the_next_attempt(endpoints):
+def test_sentinels_that_hang_are_asked_at_the_same_time(endpoints):
     endpoints.hangs = True
     connection = started(endpoints, WITH_SENTINELS)
     waiting = connection.connected()
-    run(endpoints, FAILOVER_TIMEOUT + 0.1)
-    with pytest.raises(StateUnavailable, match="did not answer within 1 s"):
+    assert endpoints.asked == [(0, 1), (0, 2), (0, 3), (0, 4)]
+    run(endpoints, ANSWER_TIMEOUT + 0.02)
+    with pytest.raises(StateUnavailable, match=":4 did not answer within"):
         result(waiting)
     run(endpoints, 2)
-    ports = [port for _at, port in endpoints.asked]
-    assert ports[:2] == [1, 2] and set(ports) == {1, 2, 3, 4}, "none is left out"
-    first, second = (at for at, _port in endpoints.asked[:2])
-    assert second - first == pytest.approx(ANSWER_TIMEOUT, abs=0.02)
+    assert {port for _at, port in endpoints.asked[4:]} == {1, 2, 3, 4}, "and none is left out"
     connection.stop()
     asked = len(endpoints.asked)
     run(endpoints, 5)
     assert len(endpoints.asked) == asked and endpoints._clock.getDelayedCalls() == []
+
+
+def test_an_attempt_that_is_stopped_leaves_no_question(endpoints):
+    endpoints.hangs = True
+    connection = started(endpoints, WITH_SENTINELS)
+    run(endpoints, ANSWER_TIMEOUT - 0.05)
+    connection.stop()
+    assert len(endpoints.asked) == 4 and endpoints._clock.getDelayedCalls() == []
+
+
+class Made:
+    """A connection that gives the same reply to each command."""
+
+    def __init__(self):
+        self.abandoned = []
+
+    def call(self, *words):
+        return succeed(b"OK")
+
+    def on_lost(self, call):
+        pass
+
+    def abandon(self, text):
+        self.abandoned.append(text)
+
+
+@pytest.mark.parametrize(
+    ("is_stopped", "text"),
+    [(True, "the connection was not completed"), (False, "the connection was not made in time")],
+)
+def test_a_connection_that_is_made_when_its_attempt_has_ended_is_closed(endpoints, is_stopped, text):
+    endpoints.connection = made = Made()
+    connection = started(endpoints, DIRECT)
+    if is_stopped:
+        connection.stop()
+    else:
+        run(endpoints, CALL_TIMEOUT + 0.01)
+        endpoints.connection = None
+        connection.stop()
+    assert made.abandoned == [text]
+    with pytest.raises(StateUnavailable):
+        result(connection.connected())
+    assert endpoints._clock.getDelayedCalls() == []
+
+
+def test_a_file_that_is_missing_for_a_moment_is_no_bug(tmp_path):
+    clock, moved = MemoryReactorClock(), []
+    service = SentinelService("lab", SENTINELS)
+    address = RedisAddress("", 0, secure=True, ca=tmp_path / "none", service=service)
+    sentinels = redis_sentinel.Sentinels(address, service, clock, clock)
+    with process_log() as lines:
+        sentinels.start(lambda: ("192.0.2.1", 6379), moved.append)
+        clock.pump([WATCH_INTERVAL] * 5)
+        sentinels.stop()
+    (line,) = lines
+    assert f"state_ca: {tmp_path / 'none'}: No such file" in line and "the primary continues" in line
+    assert moved == [] and clock.getDelayedCalls() == []

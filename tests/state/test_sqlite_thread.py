@@ -43,6 +43,12 @@ def held(world):
     return state, pool
 
 
+def assert_free(state, pool):
+    asking = state.in_use([ONE.name])
+    pool.run()
+    assert result(asking) == {ONE.name: 0}
+
+
 @pytest.mark.parametrize("name", ["reclaim", "reclaim_expired"])
 def test_sessions_reclaimed_after_the_timeout_are_returned_by_the_next_call(world, name):
     state, pool = held(world)
@@ -79,9 +85,7 @@ def test_while_a_call_is_overdue_other_calls_fail_at_once(world):
         assert result(state.withdraw(entry.session)) is None
     assert len(pool.calls) <= queued + 1
     pool.run()
-    asking = state.in_use([ONE.name])
-    pool.run()
-    assert result(asking) == {ONE.name: 0}
+    assert_free(state, pool)
 
 
 def test_writes_that_are_added_while_the_thread_is_busy_form_one_batch(world):
@@ -119,9 +123,7 @@ def test_a_take_that_is_cancelled_before_it_begins_is_not_made(world):
     taking.cancel()
     with pytest.raises(CancelledError):
         result(taking)
-    asking = state.in_use([ONE.name])
-    pool.run()
-    assert result(asking) == {ONE.name: 0}
+    assert_free(state, pool)
 
 
 def test_a_take_that_is_cancelled_while_it_runs_is_undone(world):
@@ -134,9 +136,7 @@ def test_a_take_that_is_cancelled_while_it_runs_is_undone(world):
         result(taking)
     done(True, outcome)
     pool.run()
-    asking = state.in_use([ONE.name])
-    pool.run()
-    assert result(asking) == {ONE.name: 0}
+    assert_free(state, pool)
 
 
 def test_a_cancelled_stop_ends_the_thread(world):
@@ -158,9 +158,7 @@ def test_a_cancelled_release_is_made(world):
     world.advance(CALL_TIMEOUT)
     assert result(giving) is None
     pool.run()
-    asking = state.in_use([ONE.name])
-    pool.run()
-    assert result(asking) == {ONE.name: 0}
+    assert_free(state, pool)
 
 
 class Loop(Clock):

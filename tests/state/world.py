@@ -179,12 +179,17 @@ class RedisWorld(World):
         self.client = client
         self.servers = {}
         self.admits_when_down = False
+        self.skew = 0.0
+        """Seconds by which the clock of the server is ahead of that of the processes."""
         end_registration(client, self.time_of_day())
 
     def make(self, process):
-        server = ImmediateServer(self.client, self.time_of_day)
+        server = ImmediateServer(self.client, lambda: self.time_of_day() + self.skew)
         clock = script(ImmediateServer.CLOCK)
-        state = RedisState(server, process, script=clock, admits_when_down=self.admits_when_down)
+        admits = self.admits_when_down
+        state = RedisState(
+            server, process, script=clock, admits_when_down=admits, time_of_day=self.time_of_day
+        )
         self.servers[state] = server
         return state
 
@@ -200,7 +205,8 @@ class SentinelWorld(RedisWorld):
     def make(self, process):
         connection = RedisConnection(self._address, self._reactor.reactor, self._reactor.reactor)
         server = BlockingServer(connection, self._reactor, self.client, self.time_of_day)
-        state = RedisState(server, process, script=script(ImmediateServer.CLOCK))
+        clock = script(ImmediateServer.CLOCK)
+        state = RedisState(server, process, script=clock, time_of_day=self.time_of_day)
         self.servers[state] = server
         return state
 

@@ -320,6 +320,7 @@ class Figures:
             "id": "9f2c",
             "expires": time.time() + body["ttl"],
             "field": None,
+            "vmrc": None,
         }
 
     def _revoke_link(self, _: Any, body: Row) -> tuple[int, Row]:

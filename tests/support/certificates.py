@@ -125,9 +125,12 @@ def issue(
     authority: bool = False,
     names: Sequence[x509.GeneralName] = (),
     extensions: Sequence[x509.ExtensionType] = (),
+    key: str | CertificateIssuerPrivateKeyTypes = "ec",
 ) -> Certificate:
     """Return a certificate signed by this issuer, which need not be a certificate authority."""
-    return _issue(folder, file, file, issuer, authority=authority, alternatives=names, extensions=extensions)
+    return _issue(
+        folder, file, file, issuer, key=key, authority=authority, alternatives=names, extensions=extensions
+    )
 
 
 def sha1_signed(authority: Authority, bits: int = 2048) -> Certificate | None:
@@ -169,7 +172,7 @@ def _issue(
     addresses: Sequence[str] = (),
     not_before: timedelta = -DAY,
     not_after: timedelta = 30 * DAY,
-    key: str = "ec",
+    key: str | CertificateIssuerPrivateKeyTypes = "ec",
     usage: x509.ObjectIdentifier | None = None,
     authority: bool = False,
     alternatives: Sequence[x509.GeneralName] = (),
@@ -180,7 +183,9 @@ def _issue(
     `alternatives` are further names of other kinds, and `extensions` are critical.
     """
     private: CertificateIssuerPrivateKeyTypes
-    if key == "rsa":
+    if not isinstance(key, str):
+        private = key
+    elif key == "rsa":
         private = rsa.generate_private_key(65537, 2048)
     else:
         private = ec.generate_private_key(ec.SECP256R1())

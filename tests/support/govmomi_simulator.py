@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import pytest
-
 from tests.support.certificates import Certificate
-from tests.support.programs import ROOT, Program, environment, need
+from tests.support.programs import ROOT, Program, environment, need, skip
 from tests.support.sim_program import Host
 
 SOURCE = Path(__file__).parent / "govmomi"
@@ -30,10 +27,7 @@ def build() -> Path:
     """Return the compiled program; it is compiled if its source has changed."""
     go = need("go", "golang-go")
     if not (LIBRARY / "src/github.com/vmware/govmomi/simulator").is_dir():
-        reason = "install Debian package golang-github-vmware-govmomi-dev"
-        if os.environ.get("ESXIPROXY_REQUIRE_ALL") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        skip("install Debian package golang-github-vmware-govmomi-dev")
     source = SOURCE / "main.go"
     program = CACHE / hashlib.sha256(source.read_bytes()).hexdigest()[:16] / "govmomi"
     if not program.exists():

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 import pytest
 from PIL import Image
@@ -34,15 +34,28 @@ TICKET = "secret-ticket"
 T = TypeVar("T")
 
 
+def skip(reason: str, problem: str = "") -> NoReturn:
+    """Skip the test, or fail with the problem and the reason where everything has to be there."""
+    if os.environ.get("ESXIPROXY_REQUIRE_ALL") == "1":
+        pytest.fail(problem + reason)
+    pytest.skip(reason)
+
+
 def need(program: str, package: str) -> str:
     """The program's path; without it the test is skipped, or fails where everything has to be there."""
     path = shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
     if path:
         return path
-    reason = f"install Debian package {package}"
-    if os.environ.get("ESXIPROXY_REQUIRE_ALL") == "1":
-        pytest.fail(f"{program} is missing: {reason}")
-    pytest.skip(reason)
+    skip(f"install Debian package {package}", f"{program} is missing: ")
+
+
+def need_python_program(program: str) -> str:
+    """The path of a program of PyPI, which has a venv of its own, with its own versions of libraries."""
+    path = shutil.which(program, path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
+    if path:
+        return path
+    reason = f"pip install {program} (into a venv of its own, with its bin/{program} on the PATH)"
+    skip(reason, f"{program} is missing: ")
 
 
 def environment(**variables: str) -> dict[str, str]:
@@ -74,6 +87,20 @@ def dead_port() -> Iterator[int]:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         yield held.getsockname()[1]
+
+
+@contextlib.contextmanager
+def black_hole() -> Iterator[int]:
+    """A port on 127.0.0.1 that answers no SYN, as behind a firewall, because its queue is full."""
+    with contextlib.ExitStack() as stack:
+        listening = stack.enter_context(socket.socket())
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listening.getsockname())
+        yield listening.getsockname()[1]
 
 
 def until(ask: Callable[[], T | None], what: str, seconds: float = 15.0) -> T:

@@ -7,9 +7,9 @@ from twisted.internet.defer import Deferred, fail, succeed
 
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.state.redis_claims import SCHEMA_VERSION
-from esxiproxy.state.redis_protocol import CallLost, ServerIdentity
+from esxiproxy.state.redis_protocol import ServerIdentity
 from esxiproxy.state.redis_replies import RedisError, ReplyReader, command
-from esxiproxy.state.redis_server import explained, fields_of
+from esxiproxy.state.redis_server import failed_call, fields_of
 from tests.support.programs import environment, free_ports, need
 
 START_TIMEOUT = 20.0
@@ -114,4 +114,4 @@ class ImmediateServer:
             return fail(StateUnavailable("it is away"))
         self._client.call("SET", "the-time-of-day", repr(self._time_of_day()))
         reply = self._client.call("EVAL", script, "1", key, *arguments)
-        return fail(CallLost(explained(reply))) if isinstance(reply, RedisError) else succeed(reply)
+        return fail(failed_call(reply)) if isinstance(reply, RedisError) else succeed(reply)

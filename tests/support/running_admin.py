@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from jsonschema import Draft202012Validator
 from twisted.internet.defer import Deferred
-from twisted.internet.epollreactor import EPollReactor
 
 from esxiproxy.admin.call import Call, Handlers
 from esxiproxy.admin.openapi.operations import OPERATIONS
@@ -19,11 +16,10 @@ from esxiproxy.admin.openapi.schemas import SCHEMAS, reference
 from esxiproxy.admin.service import AdminParts, AdminService
 from esxiproxy.core.config.model import Admin
 from tests.support.admin_site import StandInControl
+from tests.support.reactor_thread import ReactorThread
 
-DEADLINE = 10.0
 
-
-class RunningAdmin:
+class RunningAdmin(ReactorThread):
     """The service with the socket ``path``.
 
     ``answers`` has a value, an exception or a function of the call for each operation.  ``seen`` has their
@@ -31,63 +27,24 @@ class RunningAdmin:
     """
 
     def __init__(self, path: Path, audit_log: Path | None = None) -> None:
+        super().__init__()
         self.path = path
         self.answers: dict[str, Any] = {}
         self.seen: list[tuple[str, Call]] = []
         self._admin = Admin(path, audit_log=audit_log)
-        self._reactor = EPollReactor()
-        self._is_over = False
-        self._up = threading.Event()
-        self._problems: list[BaseException] = []
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        assert self._up.wait(DEADLINE) and not self._problems, self._problems
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._reactor.callFromThread(setattr, self, "_is_over", True)
-        self._thread.join(DEADLINE)
-        assert not self._thread.is_alive() and not self._problems, self._problems
 
     def calls(self, name: str) -> list[Call]:
         """Return the calls of an operation."""
         return [call for operation, call in self.seen if operation == name]
 
-    def _run(self) -> None:
-        try:
-            self._reactor.startRunning(installSignalHandlers=False)
-            service = AdminService(self._reactor, self._parts())
-            bound = service.bind(self._admin, AsyncExitStack())
-            service.serve(bound, self._admin, None)
-            service.startService()
-            self._up.set()
-            while not self._is_over:
-                self._turn()
-            stopped: list[Any] = []
-            service.stopService().addBoth(stopped.append)
-            while not stopped:
-                self._turn()
-        except BaseException as error:
-            self._problems.append(error)
-        finally:
-            self._up.set()
-            self._close()
+    def start(self) -> None:
+        self._service = AdminService(self.reactor, self._parts())
+        bound = self._service.bind(self._admin, AsyncExitStack())
+        self._service.serve(bound, self._admin, None)
+        self._service.startService()
 
-    def _turn(self) -> None:
-        self._reactor.runUntilCurrent()
-        wait = self._reactor.timeout()
-        self._reactor.doIteration(0.05 if wait is None else min(0.05, wait))
-
-    def _close(self) -> None:
-        self._reactor.fireSystemEvent("shutdown")
-        for selectable in self._reactor.removeAll():
-            if hasattr(selectable, "abortConnection"):
-                selectable.abortConnection()
-        self._reactor._poller.close()
+    def stop(self) -> Deferred[Any]:
+        return self._service.stopService()
 
     def _parts(self) -> AdminParts:
         def no_stream(_actor: object, _parameters: Mapping[str, Any]) -> Any:
@@ -99,7 +56,7 @@ class RunningAdmin:
         def secured(_tls: object, factory: Any) -> Any:
             return factory
 
-        control: Any = StandInControl(self._reactor)
+        control: Any = StandInControl(self.reactor)
         return AdminParts(control, self._handlers(), no_stream, metrics, secured, control.in_thread)
 
     def _handlers(self) -> Handlers:

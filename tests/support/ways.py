@@ -76,10 +76,10 @@ class Side:
         """A FIN, and with TLS a close_notify before it."""
         self._writer.close()
 
-    def open(self, target: str = "/ticket/", *fields: Field) -> None:
+    def open(self) -> None:
         """The opening handshake."""
-        line = f"GET {target}{TICKET}?way={self.way.replace(' ', '+')} HTTP/1.1"
-        self.send(head_bytes(line, handshake_fields(["binary"], fields)))
+        line = f"GET /ticket/{TICKET}?way={self.way.replace(' ', '+')} HTTP/1.1"
+        self.send(head_bytes(line, handshake_fields(["binary"])))
 
     def ask(self, method: str, *fields: Field) -> None:
         """A plain request."""
@@ -130,7 +130,7 @@ async def ends(side: Side) -> None:
 
 
 def says(octets: bytes, then: Script) -> Script:
-    """These bytes in the place of a 101."""
+    """Send these bytes and no more: an upstream in the place of a 101, a client in that of a request."""
 
     async def script(side: Side) -> None:
         side.send(octets)
@@ -186,8 +186,7 @@ async def answers_close(side: Side) -> None:
 async def closes(side: Side) -> None:
     """The ordinary end."""
     await side.opened()
-    side.send(frame(CLOSE, close_payload(1000), mask=True))
-    await side.gone()
+    await says(frame(CLOSE, close_payload(1000), mask=True), silent)(side)
 
 
 def opens_and(octets: bytes, then: Script) -> Script:
@@ -202,25 +201,21 @@ def opens_and(octets: bytes, then: Script) -> Script:
     return script
 
 
-def begins(octets: bytes, then: Script) -> Script:
-    """Send this and no more."""
-
-    async def script(side: Side) -> None:
-        side.send(octets)
-        await then(side)
-
-    return script
-
-
-def asks_and(then: Script, *fields: Field) -> Script:
+def asks_and(then: Script) -> Script:
     """While the upstream thinks."""
 
     async def script(side: Side) -> None:
-        side.open("/ticket/", *fields)
+        side.open()
         await asyncio.sleep(0.02)  # so that it is dialled for, as a rule
         await then(side)
 
     return script
+
+
+async def asks_at_once(side: Side) -> None:
+    side.open()
+    await side.sent()
+    side.reset()
 
 
 async def sends_early(side: Side) -> None:
@@ -285,12 +280,12 @@ ABRUPT = {
     # the client
     "reset before the head": Way(resets),
     "end before the head": Way(ends),
-    "reset in the head": Way(begins(b"GET /ticket/", resets)),
-    "end in the head": Way(begins(b"GET /ticket/", ends)),
-    "a head that is none": Way(begins(b"\x00\xff\r\n\r\n", silent)),
+    "reset in the head": Way(says(b"GET /ticket/", resets)),
+    "end in the head": Way(says(b"GET /ticket/", ends)),
+    "a head that is none": Way(says(b"\x00\xff\r\n\r\n", silent)),
     "reset while the upstream is silent": Way(asks_and(resets), silent),
     "end while the upstream is silent": Way(asks_and(ends), silent),
-    "reset while it is dialled for": Way(begins(b"", lambda side: asks_at_once(side))),
+    "reset while it is dialled for": Way(asks_at_once),
     "data before the 101, and reset": Way(sends_early, silent),
     "reset of an open console": Way(opens_and(b"", resets)),
     "end of an open console": Way(opens_and(b"", ends)),
@@ -304,9 +299,9 @@ ABRUPT = {
     "reset in a downpour": Way(opens_and(b"", resets), pours),
     "end in a downpour": Way(opens_and(b"", ends), pours),
     # the client's TLS
-    "no TLS where TLS is spoken": Way(begins(b"GET / HTTP/1.1\r\n\r\n", silent), listeners=TLS, raw=True),
-    "reset in the hello": Way(begins(HALF_HELLO, resets), listeners=TLS, raw=True),
-    "end in the hello": Way(begins(HALF_HELLO, ends), listeners=TLS, raw=True),
+    "no TLS where TLS is spoken": Way(says(b"GET / HTTP/1.1\r\n\r\n", silent), listeners=TLS, raw=True),
+    "reset in the hello": Way(says(HALF_HELLO, resets), listeners=TLS, raw=True),
+    "end in the hello": Way(says(HALF_HELLO, ends), listeners=TLS, raw=True),
     # the upstream, which has been dialled
     "reset of the upstream for an answer": Way(stays, resets),
     "end of the upstream for an answer": Way(stays, ends),
@@ -346,12 +341,6 @@ ABRUPT = {
     "a half-open upstream": Way(stays, listeners=("half",)),
     "nobody there": Way(stays, listeners=("dead",)),
 }
-
-
-async def asks_at_once(side: Side) -> None:
-    side.open()
-    await side.sent()
-    side.reset()
 
 
 class Upstream:

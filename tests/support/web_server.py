@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import time
-
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred
-from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.internet.protocol import Factory, Protocol
 from twisted.protocols.tls import TLSMemoryBIOFactory
@@ -16,8 +13,7 @@ from twisted.web.server import NOT_DONE_YET, Site
 from zope.interface import implementer
 
 from esxiproxy.web.client import HttpClient
-
-DEADLINE = 5.0
+from tests.support.real_reactor import TurnedReactor
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -97,12 +93,14 @@ class Raw(Protocol):
         self.transport.loseConnection()
 
 
-class Web:
+class Web(TurnedReactor):
     """A reactor with servers and a client."""
 
+    deadline = 5.0
+
     def __init__(self):
-        self.reactor = EPollReactor()
-        self.reactor.startRunning(installSignalHandlers=False)
+        super().__init__()
+        self.reactor = self.core
         self.client = HttpClient(self.reactor)
         self.pages = Pages()
         self.site = CountingSite(self.pages, reactor=self.reactor)
@@ -126,17 +124,6 @@ class Web:
         factory.answer, factory.noisy = answer, False
         return self.serve(factory)
 
-    def turn(self):
-        self.reactor.runUntilCurrent()
-        until = self.reactor.timeout()
-        self.reactor.doIteration(0.01 if until is None else min(0.01, until))
-
-    def until(self, true):
-        end = time.monotonic() + DEADLINE
-        while not true():
-            assert time.monotonic() < end, "it did not happen"
-            self.turn()
-
     def result(self, awaitable):
         """Run the reactor until there is a result, and return it or raise its error."""
         waiting = awaitable if isinstance(awaitable, Deferred) else Deferred.fromCoroutine(awaitable)
@@ -155,9 +142,5 @@ class Web:
         for port in self._ports:
             port.stopListening()
         for _ in range(3):
-            self.turn()
-        self.reactor.fireSystemEvent("shutdown")
-        for selectable in self.reactor.removeAll():
-            if hasattr(selectable, "abortConnection"):
-                selectable.abortConnection()
-        self.reactor._poller.close()
+            self.turn(0.01)
+        super().close()

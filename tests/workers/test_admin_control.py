@@ -7,7 +7,7 @@ import pytest
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
-from esxiproxy.app.control import SingleControl
+from esxiproxy.app.control import STATE_TIMEOUT, SingleControl
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.core.process_identity import ProcessIdentity
 from esxiproxy.core.reload_outcome import ReloadOutcome
@@ -16,6 +16,7 @@ from esxiproxy.core.session.connection_limits import ConnectionLimits
 from esxiproxy.core.session.drain import DrainKind
 from esxiproxy.core.session.drain_table import DrainTable
 from esxiproxy.state.memory import MemoryState
+from esxiproxy.state.redis_store import WrongDatabase
 from esxiproxy.workers.admin.control import FACTS_TIMEOUT, HEARTBEAT_TIMEOUT, MasterControl
 from esxiproxy.workers.shared.admin_messages import AdminConfig, Facts, WorkerFacts
 
@@ -179,6 +180,30 @@ def test_it_is_ready_without_a_state_that_is_not_needed_unless_it_was_drained(sc
             assert scene.unready() == (["every listener is drained"] if drained else [])
         drain_listener(scene, "one"), drain_listener(scene, "two")
         assert scene.unready() == ["every listener is drained"]
+
+
+def test_it_is_ready_soon_while_a_state_that_is_not_needed_hangs(scene, monkeypatch):
+    scene.knows(worker())
+    monkeypatch.setattr(scene.state, "admits_when_down", True, raising=False)
+    drain_listener(scene, "one"), drain_listener(scene, "two")
+    for reasons in ([], ["every listener is drained"]):
+        with monkeypatch.context() as hanging:
+            hanging.setattr(scene.state, "items", lambda *_: Deferred())
+            found = []
+            Deferred.fromCoroutine(scene.control.unready()).addCallback(found.append)
+            scene.clock.advance(STATE_TIMEOUT - 0.01)
+            assert found == []
+            scene.clock.advance(0.01)
+            assert found == [reasons]
+        assert scene.unready() == ["every listener is drained"]
+    assert scene.clock.getDelayedCalls() == []
+
+
+def test_it_is_not_ready_with_a_database_that_cannot_be_used(scene, monkeypatch):
+    scene.knows(worker())
+    monkeypatch.setattr(scene.state, "admits_when_down", True, raising=False)
+    monkeypatch.setattr(scene.state, "items", lambda *_: fail(WrongDatabase("another schema version")))
+    assert scene.unready() == ["the shared state is unavailable"]
 
 
 def test_each_reload_has_the_outcome_of_its_own_request(scene):

@@ -19,8 +19,10 @@ from esxiproxy.core.redaction import HIDDEN, is_secret, redact_text
 
 _SECRET_KEY = re.compile(r"passw|passphrase|passcode|secret|token|credential|ticket|api_?key|(?:\A|_)psk\Z")
 _OWN_KINDS = {kind.value for kind in SectionKind if kind not in PLUGIN_KINDS}
-_PUBLIC_KEYS = {"signing_key", "reauthenticate", "reauthenticate_grace", "consume_cookies"}
-"""Keys of the types of this package whose names only look like those of secrets."""
+_PUBLIC_KEYS = {
+    *("signing_key", "reauthenticate", "reauthenticate_grace", "consume_cookies", "tickets", "tickets_allow"),
+}
+"""Keys of this package whose names only look like those of secrets."""
 _URL_USER = re.compile(r"(//)[^/?#\s,]*@")
 
 
@@ -80,7 +82,7 @@ def _shown_value(section: ini.IniSection, name: str, text: str, key: Key | None)
 
 def _is_secret(section: ini.IniSection, name: str) -> bool:
     """Return whether the name of a key says that its value is a secret, in doubt for keys of plugins."""
-    if _SECRET_KEY.search(name.lower()):
-        return True
+    if name in _PUBLIC_KEYS:
+        return False
     is_plugin = section.kind not in _OWN_KINDS
-    return is_plugin and name not in _PUBLIC_KEYS and is_secret(name)
+    return bool(_SECRET_KEY.search(name.lower())) or (is_plugin and is_secret(name))

@@ -69,6 +69,8 @@ class LinkOperations:
             pins=tuple(body.get("pins", ())),
             net=body.get("net"),
             listener=body.get("listener"),
+            vmrc=body.get("vmrc", False),
+            vmx=body.get("vmx"),
         )
         if order.router not in self._control.config.routers:
             raise ApiError(404, "the configuration has no router of this name")
@@ -79,7 +81,7 @@ class LinkOperations:
         if (stored := made.stored) is not None:
             await self._state.put(stored.space, stored.key, stored.value, stored.expires, True)
         field = None if made.field is None else f"{made.kind}: {made.field}"
-        return {"url": made.url, "id": made.id, "expires": made.expires, "field": field}
+        return {"url": made.url, "id": made.id, "expires": made.expires, "field": field, "vmrc": made.vmrc}
 
     async def check_revocation(self, call: Call) -> None:
         """Raise ApiError for a link in place of its id, which must not stand in the audit log."""

@@ -312,9 +312,11 @@ SCHEMAS: dict[str, Schema] = {
             "pins": listed(text("sha256:HEX", 200)) | {"maxItems": 8},
             "net": text("Network of the clients that may use it.", 64),
             "listener": text("The listener, where several name the router.", MAX_NAME),
+            "vmrc": flag("Whether it is for VMware Remote Console as well."),
+            "vmx": text("With vmrc: path of the machine's file, as in the cfgFile of a ticket.", 1024),
             "reason": _REASON,
         },
-        ("ttl", "reuse", "many", "subject", "pins", "net", "listener", "reason"),
+        ("ttl", "reuse", "many", "subject", "pins", "net", "listener", "vmrc", "vmx", "reason"),
         allOf=[given_with("many", True, without=("reuse",))],
         examples=[{"router": "links", "to": "esxi1.example.com/ticket/TICKET", "ttl": 600}],
     ),
@@ -324,6 +326,7 @@ SCHEMAS: dict[str, Schema] = {
             "id": text("Its id, with which it is revoked."),
             "expires": number(f"When it expires, {_TIME}."),
             "field": maybe(text("Cookie or subprotocol that a client has to send as well.")),
+            "vmrc": maybe(text("URL for VMware Remote Console, which is a secret, too.")),
         }
     ),
     "RevokeRequest": record(

@@ -9,11 +9,12 @@ from types import MappingProxyType
 from typing import Any
 
 from esxiproxy.core.config.access_log import AccessLogConfig
-from esxiproxy.core.config.model import Listener, ListenerTLS, Manhole
+from esxiproxy.core.config.model import Listener, ListenerTLS, Manhole, TicketRewriting
 from esxiproxy.core.config.plugin_type import PluginSection
 from esxiproxy.core.config.schema import CONNECTION_LIMIT_KEYS, SESSION_LIMIT_KEYS
 from esxiproxy.core.config.section import SectionValues
 from esxiproxy.core.config.state_url import RedisAddress
+from esxiproxy.core.config.tickets import Tickets
 from esxiproxy.core.http.forwarded import TrustedProxies
 from esxiproxy.core.keepalive import PROFILES
 from esxiproxy.core.routing import TCPAddress, Upstream
@@ -125,6 +126,19 @@ def listener_of(
         origins=given["origins"],
         public_url=given["public_url"],
         embed=given["embed"] or (),
+        tickets=tickets_of(given),
+        public_certificate=given["public_certificate"] or certificate,
+    )
+
+
+def tickets_of(given: SectionValues) -> TicketRewriting | None:
+    """Return the rule for tickets of a listener, or None if its answers are not changed."""
+    if given["tickets"] is not Tickets.REWRITE:
+        return None
+    return TicketRewriting(
+        given["tickets_allow"] or (),
+        given["public_url"] or "",
+        given["public_certificate"] or given["certificate"] or Path(),
     )
 
 

@@ -46,6 +46,7 @@ from esxiproxy.core.config.plugin_type import (
 )
 from esxiproxy.core.config.schema import KEYS, RENAMED, keys_of
 from esxiproxy.core.config.section import SectionValues, find_key
+from esxiproxy.core.config.tickets import issued_conflicts, issued_warnings, ticket_conflicts
 from esxiproxy.core.config.values import name
 from esxiproxy.core.config.vsphere import VSphere, vsphere_conflicts, vsphere_of, vsphere_warnings
 from esxiproxy.core.routing import Upstream
@@ -136,6 +137,8 @@ class _Check:
             self._report_all(found, target_conflicts("upstream", found, names))
             self._report_all(found, listener_warnings(found), Severity.WARNING)
             named[found.name] = tuple(self._named(found, plugins, names))
+            self._report_all(found, ticket_conflicts(found, named[found.name][0]))
+            self._report_all(found, issued_conflicts(found, named[found.name][0]))
             self._report_all(found, type_warnings(found, named[found.name]), Severity.WARNING)
         for found in upstreams:
             self._report_all(found, upstream_conflicts(found, found.name in used))
@@ -152,6 +155,7 @@ class _Check:
             self._report_all(proxy, proxy_conflicts(proxy, has_portal))
             whole = proxy_of(proxy, self._folder)
         for router in plugins[SectionKind.ROUTER].values():
+            self._report_all(router.settings, issued_warnings(router, listeners), Severity.WARNING)
             self._report_all(router.settings, state_warnings(router, whole.get("state")), Severity.WARNING)
         admin = next((found for found in given if found.kind is SectionKind.ADMIN), None)
         vspheres = self._vspheres(given)

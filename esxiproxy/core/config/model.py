@@ -19,6 +19,7 @@ from esxiproxy.core.http.forwarded import TrustedProxies
 from esxiproxy.core.http.origins import Origins
 from esxiproxy.core.http.policy import Http as Http
 from esxiproxy.core.http.policy import ListenerPolicy as ListenerPolicy
+from esxiproxy.core.networks import Network
 from esxiproxy.core.routing import Upstream
 from esxiproxy.core.session.connection_limits import ConnectionLimits
 from esxiproxy.core.session_limits import SessionLimits
@@ -138,6 +139,19 @@ def manhole_socket(admin_socket: Path) -> Path:
 
 
 @dataclass(frozen=True, slots=True)
+class TicketRewriting:
+    """The rule for tickets in answers: they name the listener instead of the host.
+
+    ``networks`` are those of the hosts.  ``url`` is that of the listener for clients, and ``certificate`` the
+    file whose first certificate they get.
+    """
+
+    networks: tuple[Network, ...]
+    url: str
+    certificate: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Listener:
     """A listener with its TLS and its policy.
 
@@ -146,7 +160,8 @@ class Listener:
     upstream of a router ``static`` that has no section.  ``policy`` combines ``http``, ``paths``,
     ``trusted_proxies``, ``proxy_protocol``, ``health`` and ``origins``.  ``public_url`` is the URL of the
     listener for clients, without a slash at its end.  ``embed`` are the origins of pages that may show the
-    portal in a frame.
+    portal in a frame.  ``tickets`` is the rule for tickets in answers, None where they are not changed.
+    ``public_certificate`` is the file with the certificate that clients of ``public_url`` get.
     """
 
     name: str
@@ -166,6 +181,8 @@ class Listener:
     origins: Origins | None = None
     public_url: str | None = None
     embed: tuple[str, ...] = ()
+    tickets: TicketRewriting | None = None
+    public_certificate: Path | None = None
 
     @property
     def policy(self) -> ListenerPolicy:

@@ -23,7 +23,7 @@ def _network(text: str) -> Network:
         raise BadValue(f"{shown(text)} {hint}: write 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32")
 
 
-_NETWORKS = plain("networks", networks)
+NETWORKS = plain("networks", networks)
 
 TEMPLATE_KEY = Key(
     "template",
@@ -36,7 +36,7 @@ TEMPLATE_KEY = Key(
 ALLOW = Key(
     "allow",
     ROUTER,
-    _NETWORKS,
+    NETWORKS,
     None,
     "Networks whose addresses may be dialled, separated by commas, as in `10.20.0.0/16, 2001:db8::/32`. Every"
     " address of a name is checked. Loopback, link-local and other special addresses have to be listed too.",
@@ -45,7 +45,7 @@ ALLOW = Key(
 DENY = Key(
     "deny",
     ROUTER,
-    _NETWORKS,
+    NETWORKS,
     None,
     "Networks whose addresses are never dialled, separated by commas. `deny` precedes `allow`.",
 )

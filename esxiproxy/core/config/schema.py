@@ -36,6 +36,7 @@ from esxiproxy.core.config.key import (
 from esxiproxy.core.config.listen_address import listen_address, manhole_address
 from esxiproxy.core.config.model import ClientCertificates, Http, TLSVersion
 from esxiproxy.core.config.state_url import StateDown
+from esxiproxy.core.config.tickets import TICKET_KEYS
 from esxiproxy.core.config.url import public_url, upstream_urls
 from esxiproxy.core.config.vsphere import VSPHERE_KEYS
 from esxiproxy.core.keepalive import Profile
@@ -578,6 +579,7 @@ KEYS = (
     *ADMIN_KEYS,
     *VSPHERE_KEYS,
     *ACCESS_KEYS,
+    *TICKET_KEYS,
 )
 
 SESSION_LIMIT_KEYS = frozenset(field.name for field in fields(SessionLimits))

@@ -12,6 +12,7 @@ from typing import Any
 import h11
 
 from esxiproxy.core.errors import BodyTooLarge, MalformedRequest, UpstreamInvalid, UpstreamLost
+from esxiproxy.core.http.answer_filter import AnswerFilter, HeldAnswer, changed_fields
 from esxiproxy.core.http.chunks import Chunks
 from esxiproxy.core.http.head import MAX_HEAD, Fields
 from esxiproxy.core.http.message import check_answer, forwarded_answer, trailer_fields
@@ -34,7 +35,7 @@ class Forwarding:
     ``closing``
         whether the response announces the end of the connection.
     ``status``
-        the status of the response, 0 before it.
+        the status of the response, 0 before it; with a filter, that of the whole response that was held.
     ``is_event_stream``
         whether the response is a stream of events, which may last for any time.
     ``octets_up``, ``octets_down``
@@ -58,6 +59,8 @@ class Forwarding:
         self._connect()
         self._view: ResponseRewriter | None = None
         self._more: Fields = ()
+        self._filter: AnswerFilter | None = None
+        self._held: HeldAnswer | None = None
         self._made: list[bytes] = []
         self.request_complete = self.started = self.response_complete = self.closing = self.delimited = False
         self.is_event_stream = False
@@ -108,14 +111,22 @@ class Forwarding:
         both_done = states[h11.CLIENT] is h11.DONE and states[h11.SERVER] is h11.DONE
         return both_done and not beyond and not ended
 
-    def begin(self, target: bytes, fields: Fields, view: ResponseRewriter, more: Fields = ()) -> bytes:
+    def begin(
+        self,
+        target: bytes,
+        fields: Fields,
+        view: ResponseRewriter,
+        more: Fields = (),
+        answer_filter: AnswerFilter | None = None,
+    ) -> bytes:
         """Return the head of the request for the upstream.
 
-        ``more`` are fields that the response to the client gets in addition.  A second call prepares a second
-        attempt on another connection.
+        ``more`` are fields that the response to the client gets in addition.  ``answer_filter`` may change
+        the response.  A second call prepares a second attempt on another connection.
         """
         self._connect()
         self._view, self._more = view, more
+        self._filter, self._held = answer_filter, None
         request = h11.Request(method=self._head.method, target=target, headers=list(fields))
         octets = self._client.send(request)
         if self.request_complete:  # a request is repeated only if it has no body
@@ -173,6 +184,29 @@ class Forwarding:
 
     # The answer
 
+    @property
+    def unfiltered_body(self) -> bytes | None:
+        """The whole body that waits for ``filtered``, or None."""
+        return self._held.body if self._held is not None and self._held.is_complete else None
+
+    def filtered(self, body: bytes) -> bytes:
+        """Return the response with this body, the result of the filter, for the client."""
+        held, self._held, self._filter = self._held, None, None
+        assert held is not None and held.is_complete
+        head = held.head
+        fields = changed_fields(tuple(head.headers.raw_items()), len(body))
+        octets = self._response(
+            h11.Response(
+                status_code=head.status_code,
+                headers=list(fields),
+                reason=head.reason,
+                http_version=head.http_version,
+            )
+        )
+        self.octets_down += len(body)
+        self.response_complete = True
+        return octets + self._server.send(h11.Data(data=body)) + self._server.send(h11.EndOfMessage())
+
     def take_answer(self, octets: bytes) -> bytes:
         """Add bytes from the upstream and return the bytes for the client.  Raise UpstreamInvalid."""
         self._reader.feed(octets)
@@ -196,13 +230,13 @@ class Forwarding:
             sent = self._answer()
         except UpstreamInvalid:
             raise UpstreamLost("the upstream ended the connection before the answer was complete")
-        if not self.response_complete:
+        if not self.response_complete and self.unfiltered_body is None:
             raise UpstreamLost("the upstream ended the connection without an answer")
         return sent
 
     def _answer(self) -> bytes:
         try:
-            while not self.response_complete:
+            while not self.response_complete and self.unfiltered_body is None:
                 event = self._reader.next_event()
                 if event is h11.NEED_DATA or event is h11.PAUSED or isinstance(event, h11.ConnectionClosed):
                     break
@@ -213,6 +247,34 @@ class Forwarding:
             raise UpstreamInvalid("the upstream's answer has fields that cannot be passed on")
         return self.left()
 
+    def _held_event(self, event: Any) -> bytes:
+        """Hold an event of a response for its filter, or return what the client gets with it."""
+        assert self._filter is not None
+        if self._held is None:
+            fields = tuple(event.headers.raw_items())
+            check_answer(event.http_version, fields)  # a changed answer has a framing of its own
+            if self._filter.takes(event.status_code, fields):
+                self._held = HeldAnswer(event)
+                return b""
+            self._filter = None
+            return self._response(event)
+        held = self._held
+        if isinstance(event, h11.Data):
+            octets = bytes(event.data)
+            held.add(octets)
+            if self._filter.feed(octets):
+                return b""
+            event = None
+        elif self._filter.feed(b""):
+            held.is_complete = True
+            self.status = held.head.status_code
+            return b""
+        self._filter = self._held = None
+        sent = self._response(held.head)
+        if body := held.body:
+            sent += self._answer_event(h11.Data(data=body))
+        return sent if event is None else sent + self._answer_event(event)
+
     def _answer_event(self, event: Any) -> bytes:
         if isinstance(event, h11.InformationalResponse):
             if self._head.version == (1, 0):  # RFC 9110 15.2
@@ -221,6 +283,8 @@ class Forwarding:
             return self._server.send(
                 h11.InformationalResponse(status_code=event.status_code, headers=fields, reason=event.reason)
             )
+        if self._filter is not None:
+            return self._held_event(event)
         if isinstance(event, h11.Response):
             return self._response(event)
         if isinstance(event, h11.Data):

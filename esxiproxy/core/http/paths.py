@@ -36,6 +36,21 @@ def ambiguous(path: bytes) -> bool:
         return True
 
 
+def plain_path(path: bytes) -> bytes:
+    """Return the path as the most lenient server takes it.
+
+    Escapes are decoded twice.  Parameters behind a semicolon, empty segments and dot segments are resolved.
+    """
+    segments: list[bytes] = []
+    for segment in unquote_to_bytes(unquote_to_bytes(path)).replace(b"\\", b"/").split(b"/"):
+        name = segment.partition(b";")[0]
+        if name == b"..":
+            del segments[-1:]
+        elif name not in (b"", b"."):
+            segments.append(name)
+    return b"/" + b"/".join(segments)
+
+
 def check_path(target: bytes, prefixes: tuple[bytes, ...]) -> None:
     """Raise RouteNotFound unless the target's path lies under one of the prefixes, for every server.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Protocol
 
@@ -20,11 +20,12 @@ from esxiproxy.core.errors import (
     UpstreamLost,
     UpstreamTimeout,
 )
+from esxiproxy.core.http.answer_filter import AnswerFilter, uncompressed_request
 from esxiproxy.core.http.forwarding import Forwarding
 from esxiproxy.core.http.message import may_be_repeated, upstream_request
 from esxiproxy.core.http.portal import portal_request
 from esxiproxy.core.http.refusal import refusal
-from esxiproxy.core.routing import Destination
+from esxiproxy.core.routing import Destination, Upstream
 from esxiproxy.core.session.session import Session
 from esxiproxy.core.session_limits import MAX_EARLY
 from esxiproxy.net.http.deadlines import HttpDeadlines
@@ -74,6 +75,9 @@ class Exchange:
         self._client = client
         self._upstream: HttpUpstream | None = None
         self._admission: Deferred[HttpUpstream] | None = None
+        self._filter: AnswerFilter | None = None
+        self._filtering: Deferred[bytes] | None = None
+        self._sender: Upstream | None = None
         self._held = b""
         self._over = False
         self._repeated = False
@@ -128,11 +132,18 @@ class Exchange:
             asked = portal_request(session.request, session.principal)
             request = asked.target, asked.fields, asked.rewriter
         else:
-            request = upstream_request(
+            target, fields, view = upstream_request(
                 session.request, upstream.upstream, route.target, session.principal, route.prefix
             )
+            filters = self._client.gateway.answer_filters
+            if filters is not None:
+                self._filter = filters.choose(session.request, target, session.principal)
+            if self._filter is not None:
+                fields = uncompressed_request(fields)
+            request = target, fields, view
         more = session.principal.response_fields if session.principal else ()
-        upstream.transport.write(self._forwarding.begin(*request, more))
+        self._sender = upstream.upstream
+        upstream.transport.write(self._forwarding.begin(*request, more, self._filter))
         held, self._held = self._held, b""
         self.deadlines.request_forwarded()
         self.flow_changed(self._client.flow)
@@ -154,24 +165,24 @@ class Exchange:
         """Handle bytes from the client: the request's body, or the next request."""
         if self._over:
             return
-        if self._upstream is None:
-            self._held += octets
-        else:
+        has_upstream = self._upstream is not None or self._filtering is not None
+        if has_upstream:
             self._forward_request(octets)
+        else:
+            self._held += octets
         if len(self._held) + len(self._forwarding.trailing_data) > MAX_EARLY:
             self._client.flow.set_paused(PauseReason.HELD, True)
             self.deadlines.client_paused()
-            if self._upstream is None:
+            if not has_upstream:
                 self.deadlines.request_held()
 
     def _forward_request(self, octets: bytes) -> None:
-        assert self._upstream is not None
         try:
             sent = self._forwarding.take_request(octets)
         except SessionError as error:
             self.fail(error, "client")
             return
-        if sent:
+        if sent and self._upstream is not None:  # the rest of a request that has its answer is dropped
             self._upstream.transport.write(sent)
         self._schedule_next_turn(
             "request", self._client.flow, self._forwarding.more_request, self._forward_request
@@ -194,7 +205,7 @@ class Exchange:
             self.deadlines.request_progressed()
         self._forward_response(sent)
         self._schedule_next_turn(
-            "answer", flow, not self._over and self._forwarding.more_answer, self.answer_received
+            "answer", flow, self._upstream is not None and self._forwarding.more_answer, self.answer_received
         )
 
     def _schedule_next_turn(
@@ -222,6 +233,26 @@ class Exchange:
             return
         if forwarding.response_complete and not self._over:
             self._finish()
+        elif self._filtering is None and not self._over and (body := forwarding.unfiltered_body) is not None:
+            assert self._filter is not None and self._sender is not None
+            if self._upstream is not None:
+                self._client.gateway.answered(self._upstream, forwarding.status)
+            self._release_upstream()  # it is not read any more, and its end is none of the answer's
+            self._filtering = Deferred.fromCoroutine(_awaited(self._filter.change(body, self._sender)))
+            self._filtering.addCallback(self._on_filtered).addErrback(self._on_filter_failed)
+
+    def _on_filtered(self, body: bytes) -> None:
+        if not self._over:
+            self._forward_response(self._forwarding.filtered(body))
+
+    def _on_filter_failed(self, failure: Failure) -> None:
+        if self._over and failure.check(CancelledError):
+            return
+        if isinstance(failure.value, SessionError):
+            self.fail(failure.value)
+        else:
+            log_bug(self._log, "unexpected exception while changing an answer", failure, self.session.id)
+            self.fail(Internal("an internal error, see the log of the proxy"))
 
     def upstream_lost(self, clean: bool, tls_error: SessionError | None = None) -> None:
         """Handle the end of the upstream's connection; ``clean`` is whether it ended with a FIN.
@@ -241,7 +272,7 @@ class Exchange:
         try:
             while forwarding.more_answer:  # at most the chunks of one read
                 self._forward_response(forwarding.take_answer(b""))
-            if not self._over:
+            if not self._over and self._filtering is None:
                 self._forward_response(forwarding.upstream_ended(clean))
         except SessionError as error:
             unanswered = isinstance(error, UpstreamLost) and not forwarding.response_started
@@ -271,16 +302,24 @@ class Exchange:
 
     # Ending
 
+    def _release_upstream(self) -> None:
+        """Keep the upstream's connection, whose answer is complete, for another exchange, or abort it."""
+        upstream, self._upstream = self._upstream, None
+        self._timers.disarm("answer")
+        if upstream is None or upstream.lost:
+            return
+        self._client.flow.set_paused(PauseReason.PEER_BLOCKED, False)
+        is_kept = self._client.gateway.portal is None  # a request to the portal is never sent again
+        if is_kept and self._forwarding.keeps_upstream and self._forwarding.request_complete:
+            upstream.release()
+            self._client.keep_idle(upstream)
+        else:
+            upstream.flow.unobserve()
+            upstream.abort()
+
     def _finish(self) -> None:
-        forwarding, upstream = self._forwarding, self._upstream
-        self._upstream = None
-        if upstream is not None and not upstream.lost:
-            is_kept = self._client.gateway.portal is None  # a request to the portal is never sent again
-            if is_kept and forwarding.keeps_upstream and forwarding.request_complete:
-                upstream.release()
-                self._client.keep_idle(upstream)
-            else:
-                upstream.abort()
+        forwarding = self._forwarding
+        self._release_upstream()
         self._close_session()
         self._client.exchange_over(forwarding.trailing_data, forwarding.keeps_client)
 
@@ -326,8 +365,9 @@ class Exchange:
         self.deadlines.clear()
         self._timers.clear()
         self._client.flow.unobserve()
-        if self._admission is not None:
-            self._admission.cancel()
+        for waiting in (self._admission, self._filtering):
+            if waiting is not None:
+                waiting.cancel()
         if self._upstream is not None:
             self._upstream.abort()
         self.session.octets_up = self._forwarding.octets_up
@@ -341,3 +381,7 @@ class Exchange:
     def abort(self) -> None:
         """Abort the client's connection."""
         self._client.transport.abortConnection()
+
+
+async def _awaited(result: Awaitable[bytes]) -> bytes:
+    return await result

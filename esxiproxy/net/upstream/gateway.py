@@ -18,6 +18,7 @@ from esxiproxy.core.errors import (
     UpstreamTimeout,
     UpstreamUnresolved,
 )
+from esxiproxy.core.http.answer_filter import AnswerFilters
 from esxiproxy.core.http.portal import PORTAL_SECRETS, VISITOR_FIELDS
 from esxiproxy.core.proxy_protocol import encode_proxy_header
 from esxiproxy.core.routing import Destination, Principal, Route, Upstream
@@ -55,6 +56,7 @@ class Gateway:
 
     ``own_addresses`` returns the addresses and ports of the proxy's listeners.  ``forwards`` is whether the
     listener forwards plain HTTP.  ``drains`` are those that refuse consoles.  ``portal`` gets all plain HTTP.
+    ``answer_filters`` may change answers to plain HTTP requests.
     """
 
     def __init__(
@@ -69,8 +71,10 @@ class Gateway:
         logins: Logins | None = None,
         drains: ActiveDrains | None = None,
         portal: Destination | None = None,
+        answer_filters: AnswerFilters | None = None,
     ) -> None:
         self.portal = portal
+        self.answer_filters = answer_filters
         self.admission = admission
         self.secrets = tuple(
             secret for plugin in routers for secret in getattr(plugin.instance, "secrets", ())

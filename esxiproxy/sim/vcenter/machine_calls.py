@@ -36,6 +36,7 @@ class MachineCalls:
         self._wrong: certificate.Certificate | None = None
         self.calls: Mapping[tuple[str, str], Call] = {
             ("VirtualMachine", "AcquireTicket"): self._acquire_ticket,
+            ("VirtualMachine", "AcquireMksTicket"): self._acquire_mks_ticket,
             ("VirtualMachine", "QueryConnections"): self._query_connections,
             ("VirtualMachine", "DropConnections"): self._drop_connections,
             ("VirtualMachine", "PowerOnVM_Task"): self._power_on,
@@ -62,10 +63,7 @@ class MachineCalls:
 
     def _running(self, call: ReceivedCall) -> MachineObject:
         machine = self._machine(call)
-        if not machine.host.connected:
-            raise soap_faults.host_not_connected()
-        if machine.power is not SimulatedPower.ON:
-            raise soap_faults.invalid_power_state(machine.power.value)
+        _check_running(machine)
         return machine
 
     def _acquire_ticket(self, call: ReceivedCall, session: VCenterSession) -> Structure:
@@ -75,16 +73,11 @@ class MachineCalls:
         machine = self._running(call)
         if kind != "webmks":
             raise soap_faults.not_supported(f"The simulated vCenter has no tickets of type {kind}.")
-        if machine.max_consoles is not None and machine.viewers >= machine.max_consoles:
-            raise soap_faults.limit_reached(machine.max_consoles)
-        self.tickets += 1
-        esxi = machine.host.esxi
-        ticket = esxi.issue_ticket(machine.console, session.user)
-        port = esxi.tls_port
+        ticket, url = self.issue(machine, session.user)
+        esxi, port = machine.host.esxi, machine.host.esxi.tls_port
         identity = self._wrong_certificate if TicketParts.WRONG in self.parts else esxi.certificate
         # A client takes the address of vCenter for a host without one.
         address = None if is_wildcard(esxi.options.interface) else esxi.options.interface
-        url = f"wss://{url_host(esxi.options.interface)}:{port}/ticket/{ticket}"
         print_of = structure(
             "VirtualMachineCertThumbprint", thumbprint=identity.sha256, hashAlgorithm="sha256"
         )
@@ -104,6 +97,30 @@ class MachineCalls:
             sslCertificate=Since((9, 0, 0, 0), part(TicketParts.PEM, identity.pem)),
             url=Since((7, 0), part(TicketParts.URL, url)),
         )
+
+    def _acquire_mks_ticket(self, call: ReceivedCall, session: VCenterSession) -> Structure:
+        """Return a ticket of the older kind, whose host takes it by WebSocket."""
+        machine = self._machine(call)
+        ticket, _ = self.issue(machine, session.user)
+        esxi = machine.host.esxi
+        return structure(
+            "VirtualMachineMksTicket",
+            ticket=ticket,
+            cfgFile=f"/vmfs/volumes/datastore1/{machine.ref.moid}/{machine.ref.moid}.vmx",
+            host=None if is_wildcard(esxi.options.interface) else esxi.options.interface,
+            port=esxi.tls_port or 443,
+            sslThumbprint=esxi.certificate.sha1,
+        )
+
+    def issue(self, machine: MachineObject, user: str) -> tuple[str, str]:
+        """Return a new ticket of a machine, and the URL of its console. Raises VimFault."""
+        _check_running(machine)
+        if machine.max_consoles is not None and machine.viewers >= machine.max_consoles:
+            raise soap_faults.limit_reached(machine.max_consoles)
+        self.tickets += 1
+        esxi = machine.host.esxi
+        ticket = esxi.issue_ticket(machine.console, user)
+        return ticket, f"wss://{url_host(esxi.options.interface)}:{esxi.tls_port}/ticket/{ticket}"
 
     @property
     def _wrong_certificate(self) -> certificate.Certificate:
@@ -182,3 +199,10 @@ class MachineCalls:
                 raise soap_faults.invalid_argument(name)
         assert width is not None and height is not None
         machine.console.resize(width, height)
+
+
+def _check_running(machine: MachineObject) -> None:
+    if not machine.host.connected:
+        raise soap_faults.host_not_connected()
+    if machine.power is not SimulatedPower.ON:
+        raise soap_faults.invalid_power_state(machine.power.value)

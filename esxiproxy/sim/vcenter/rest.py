@@ -1,12 +1,13 @@
-"""The REST interface of a simulated vCenter without HTTP: sessions, and the tags of machines."""
+"""The REST interface of a simulated vCenter without HTTP: sessions, tags of machines, and console tickets."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import json
+import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from esxiproxy.sim.vcenter.soap_faults import VimFault
 _NAMES: Final = uuid.UUID("a5a6e0a4-0000-4000-8000-000000000000")
 _CATEGORY: Final = f"urn:vmomi:InventoryServiceCategory:{uuid.uuid5(_NAMES, 'consoles')}:GLOBAL"
 _TAGGING: Final = "/api/cis/tagging/"
+_TICKETS: Final = re.compile(r"/api/vcenter/vm/([^/]{1,64})/console/tickets")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +41,15 @@ class _Refused(Exception):
 class RestEndpoint:
     """Answers the requests below /api. Its sessions are vCenter's own."""
 
-    def __init__(self, inventory: SimulatedInventory, sessions: SessionStore) -> None:
+    def __init__(
+        self,
+        inventory: SimulatedInventory,
+        sessions: SessionStore,
+        issue: Callable[[MachineObject, str], tuple[str, str]],
+    ) -> None:
         self._inventory = inventory
         self._sessions = sessions
+        self._issue = issue
 
     def answer(
         self, method: str, path: str, query: Mapping[str, str], fields: Mapping[str, str], body: bytes
@@ -60,6 +68,8 @@ class RestEndpoint:
                 return RestAnswer(200, {"user": session.user})
             if path.startswith(_TAGGING):
                 return RestAnswer(200, self._tagging(method, path.removeprefix(_TAGGING), query, body))
+            if method == "POST" and (asked := _TICKETS.fullmatch(path)) is not None:
+                return RestAnswer(200, {"ticket": self._ticket(asked[1], session.user, body)})
             raise _Refused(404, "NOT_FOUND", "Not found.")
         except _Refused as refused:
             return refused.answer
@@ -73,6 +83,17 @@ class RestEndpoint:
         except VimFault:
             raise _Refused(401, "UNAUTHENTICATED", "Authentication required.")
         return RestAnswer(201, session.token)
+
+    def _ticket(self, moid: str, user: str, body: bytes) -> str:
+        machine = self._inventory.machines.get(Ref("VirtualMachine", moid))
+        if machine is None:
+            raise _Refused(404, "NOT_FOUND", "Not found.")
+        if _field(body, "type") != "WEBMKS":
+            raise _Refused(400, "UNSUPPORTED", "The simulated vCenter has tickets of the type WEBMKS.")
+        try:
+            return self._issue(machine, user)[1]
+        except VimFault:
+            raise _Refused(400, "NOT_ALLOWED_IN_CURRENT_STATE", "The machine has no console now.")
 
     def _tagging(self, method: str, path: str, query: Mapping[str, str], body: bytes) -> Any:
         tags = {_tag_id(name): name for name in self._names}

@@ -136,7 +136,7 @@ class SimulatedVCenter(MultiService):
 
     def start_listening(self) -> None:
         """Open the HTTPS port."""
-        rest = RestEndpoint(self.inventory, self.sessions)
+        rest = RestEndpoint(self.inventory, self.sessions, self.machines.issue)
         site = make_site(self.soap, rest, self.inventory, self.sessions, self.options.supported)
         secured = TLSMemoryBIOFactory(self._context, False, site, self._reactor)
         limited = ConnectionLimiter(secured, self.connections)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 
 from OpenSSL import SSL
-from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.interfaces import (
     IHandshakeListener,
     IOpenSSLClientConnectionCreator,
@@ -20,8 +18,7 @@ from zope.interface import implementer
 from esxiproxy.net.transport.reactor import with_fast_transports
 from esxiproxy.net.transport.resumption import Resumption
 from esxiproxy.net.transport.tls_start import TLSFactory
-
-DEADLINE = 10.0
+from tests.support.real_reactor import TurnedReactor
 
 
 @implementer(IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator)
@@ -133,14 +130,13 @@ class One(ClientFactory):
         self.failed = reason.value
 
 
-class Net:
+class Net(TurnedReactor):
     """A reactor, with both ends of the connections that it serves."""
 
     def __init__(self, ours, tls, certificate):
+        super().__init__()
         self.ours = ours
         self.tls = tls
-        self.core = EPollReactor()
-        self.core.startRunning(installSignalHandlers=False)
         self.reactor = with_fast_transports(self.core) if ours else self.core
         self.server = server_creator(certificate)
         self.client = client_creator()
@@ -176,18 +172,6 @@ class Net:
             self.until(lambda: (client.shaken and server.shaken) or client.lost or server.lost)
         return client, server
 
-    def turn(self, timeout=0.0):
-        self.core.runUntilCurrent()
-        until = self.core.timeout()
-        self.core.doIteration(timeout if until is None else min(timeout, until))
-
-    def until(self, true, deadline=DEADLINE):
-        """Run turns of the reactor until a condition is true."""
-        end = time.monotonic() + deadline
-        while not true():
-            assert time.monotonic() < end, "it did not happen"
-            self.turn(0.01)
-
     def settle(self, turns=20):
         """Run as many turns as any event on loopback can need."""
         for _ in range(turns):
@@ -197,11 +181,7 @@ class Net:
         for port in self._open:
             port.stopListening()
         self.settle(3)
-        self.core.fireSystemEvent("shutdown")
-        for selectable in self.core.removeAll():
-            if hasattr(selectable, "abortConnection"):
-                selectable.abortConnection()
-        self.core._poller.close()
+        super().close()
 
 
 def in_thread(net, call, *args):

@@ -18,6 +18,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from tests.net.transport.loop import One, Peer, Producer, noise
+from tests.support.programs import black_hole
 
 BIG = 3_000_000
 
@@ -142,19 +143,10 @@ def test_a_refused_connection_is_reported(net):
 
 
 def test_connecting_has_a_timeout(net):
-    """A full backlog does not answer."""
-    with socket.socket() as full:
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        first = [socket.socket() for _ in range(3)]
-        for each in first:
-            each.setblocking(False)
-            each.connect_ex(full.getsockname())
+    with black_hole() as port:
         factory = One(Peer())
-        net.reactor.connectTCP(*full.getsockname(), net.around(factory, True), 0.1)
+        net.reactor.connectTCP("127.0.0.1", port, net.around(factory, True), 0.1)
         net.until(lambda: factory.failed is not None)
-        for each in first:
-            each.close()
     assert isinstance(factory.failed, error.TimeoutError)
 
 
